@@ -1,0 +1,24 @@
+/* The table of commands: dispatch, `ivon help`, completions and the tests of manuals read it. */
+#ifndef CMD_COMMAND_H
+#define CMD_COMMAND_H
+
+#include <argp.h>
+
+struct command {
+    const char *name;    /* "merge" */
+    const char *summary; /* one line, for `ivon help` */
+    const struct argp *argp;
+    /* Parses and works; argv[0] is "ivon-merge". Returns the exit status. */
+    int (*run)(int argc, char **argv);
+};
+
+/* Ends with a name of null. */
+extern const struct command commands[];
+
+int completion_print(const char *shell);
+
+extern const struct argp info_argp, merge_argp;
+int info_run(int argc, char **argv);
+int merge_run(int argc, char **argv);
+
+#endif

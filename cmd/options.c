@@ -1,0 +1,126 @@
+#include "cmd/options.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+static const struct argp_option common_option_table[] = {
+    {"quiet", 'q', NULL, 0, "Print errors only", -2},
+    {"verbose", 'v', NULL, 0, "Say what is done", -2},
+    {"threads", 'j', "N", 0, "Use N threads (default: one for each processor)", -2},
+    {0},
+};
+
+static error_t parse_common(int key, char *argument, struct argp_state *state)
+{
+    struct common_options *options = state->input;
+    switch (key) {
+    case 'q':
+        options->quiet = true;
+        return 0;
+    case 'v':
+        options->verbose = true;
+        return 0;
+    case 'j': {
+        double threads = option_number(state, "--threads", argument);
+        if (threads < 1 || threads > 1024 || threads != floor(threads))
+            argp_failure(state, EX_USAGE, 0, "--threads: '%s', expected a number from 1 to 1024",
+                         argument);
+        options->threads = (int)threads;
+        return 0;
+    }
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp common_argp = {.options = common_option_table, .parser = parse_common};
+
+double option_number(struct argp_state *state, const char *what, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value))
+        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a finite number", what, text);
+    return value;
+}
+
+size_t option_size(struct argp_state *state, const char *what, const char *text)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double value = strtod(text, &end);
+    bool number = end != text;
+    const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
+    if (unit) {
+        value = ldexp(value, 10 * (int)(unit - units + 1));
+        end++;
+        if (strcmp(end, "iB") == 0 || strcmp(end, "B") == 0)
+            end = strchr(end, '\0');
+    }
+    if (!number || *end || !(value >= 1) || value > (double)(SIZE_MAX / 4))
+        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a size such as 512M or 2G", what,
+                     text);
+    return (size_t)value;
+}
+
+int option_choice(struct argp_state *state, const char *what, const char *text,
+                  const char *const *names, int count)
+{
+    char list[256] = "";
+    for (int i = 0; i < count; i++) {
+        if (strcmp(names[i], text) == 0)
+            return i;
+        strncat(list, i ? ", " : "", sizeof list - strlen(list) - 1);
+        strncat(list, names[i], sizeof list - strlen(list) - 1);
+    }
+    argp_failure(state, EX_USAGE, 0, "%s: '%s', expected one of %s", what, text, list);
+    return 0;
+}
+
+void name_filter_add(struct name_filter *filter, const char *pattern, bool exclude)
+{
+    size_t count = filter->count + 1;
+    filter->patterns = realloc(filter->patterns, count * sizeof *filter->patterns);
+    filter->excludes = realloc(filter->excludes, count * sizeof *filter->excludes);
+    filter->matched = realloc(filter->matched, count * sizeof *filter->matched);
+    if (!filter->patterns || !filter->excludes || !filter->matched)
+        exit(EX_OSERR);
+    filter->patterns[filter->count] = pattern;
+    filter->excludes[filter->count] = exclude;
+    filter->matched[filter->count] = false;
+    filter->count = count;
+}
+
+bool name_filter_selects(void *context, const char *name)
+{
+    struct name_filter *filter = context;
+    bool any_include = false, included = false, excluded = false;
+    for (size_t i = 0; i < filter->count; i++) {
+        bool match = fnmatch(filter->patterns[i], name, 0) == 0;
+        filter->matched[i] |= match;
+        any_include |= !filter->excludes[i];
+        included |= match && !filter->excludes[i];
+        excluded |= match && filter->excludes[i];
+    }
+    return (included || !any_include) && !excluded;
+}
+
+const char *name_filter_unused(const struct name_filter *filter)
+{
+    for (size_t i = 0; i < filter->count; i++)
+        if (!filter->matched[i])
+            return filter->patterns[i];
+    return NULL;
+}
+
+void name_filter_release(struct name_filter *filter)
+{
+    free(filter->patterns);
+    free(filter->excludes);
+    free(filter->matched);
+}

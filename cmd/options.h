@@ -1,0 +1,40 @@
+/* What the commands' options have in common. */
+#ifndef CMD_OPTIONS_H
+#define CMD_OPTIONS_H
+
+#include <argp.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct common_options {
+    bool quiet;
+    bool verbose;
+    int threads; /* 0: one for each processor */
+};
+
+/* -q, -v, -j: a child of every command's argp; its input is a struct common_options. */
+extern const struct argp common_argp;
+
+/* Each reads an option's argument, or ends the program with one line that names `what`. */
+double option_number(struct argp_state *state, const char *what, const char *text);
+size_t option_size(struct argp_state *state, const char *what, const char *text); /* 512M, 2GiB */
+/* The index of `text` among `count` names. */
+int option_choice(struct argp_state *state, const char *what, const char *text,
+                  const char *const *names, int count);
+
+/* --include and --exclude: glob patterns on tensor names. */
+struct name_filter {
+    const char **patterns;
+    bool *excludes; /* per pattern */
+    bool *matched;  /* per pattern: whether any name ever matched it */
+    size_t count;
+};
+
+void name_filter_add(struct name_filter *filter, const char *pattern, bool exclude);
+/* Included if any include matches or there is none, and no exclude matches. */
+bool name_filter_selects(void *filter, const char *name);
+/* A pattern that matched nothing, or null. */
+const char *name_filter_unused(const struct name_filter *filter);
+void name_filter_release(struct name_filter *filter);
+
+#endif

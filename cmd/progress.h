@@ -1,0 +1,25 @@
+/* Progress on a terminal, and interruption by a signal. */
+#ifndef CMD_PROGRESS_H
+#define CMD_PROGRESS_H
+
+#include <stdbool.h>
+
+#include "ivon/stream.h"
+
+struct progress {
+    const char *label;
+    bool visible;
+    double start, last; /* seconds */
+};
+
+/* From here on SIGINT, SIGTERM and SIGHUP make the reports return 1. Reports are visible when
+   stderr is a terminal and not `quiet`. */
+struct ivon_progress progress_start(struct progress *progress, const char *label, bool quiet);
+
+/* Clears the line. */
+void progress_end(struct progress *progress);
+
+/* 128 and the number of the signal that came, or 0. */
+int progress_interrupted(void);
+
+#endif

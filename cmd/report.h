@@ -1,0 +1,36 @@
+/* What the commands say: errors and warnings on stderr, exit statuses, safe text on stdout. */
+#ifndef CMD_REPORT_H
+#define CMD_REPORT_H
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "ivon/error.h"
+
+/* Prints "ivon-merge: MESSAGE" and returns the exit status that belongs to the error. */
+int report_error(const struct ivon_error *error);
+
+/* Prints "ivon-merge: warning: …". */
+void report_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints "ivon-merge: …". */
+void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints text from a file with every byte that a terminal would interpret as '?'; newlines too. */
+void report_text(FILE *stream, const char *text);
+
+/* "1.2 GB", "999 B". */
+const char *report_bytes(double bytes, char text[32]);
+
+/* "1.0 M", "128". */
+const char *report_count(uint64_t count, char text[32]);
+
+/* JSON values: null for what is not finite, and for text that is null or not UTF-8. */
+json_t *report_json_number(double value);
+json_t *report_json_text(const char *text);
+
+/* One JSON object as one line on stdout; frees it. */
+void report_json_line(json_t *object);
+
+#endif

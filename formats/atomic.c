@@ -1,0 +1,172 @@
+#define _GNU_SOURCE
+#include "formats/atomic.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+
+static int fail(struct atomic_file *file, int code, const char *what, struct ivon_error *error)
+{
+    return ivon_error_set(error, code, "%s: cannot %s: %s", file->path, what, strerror(errno));
+}
+
+/* ".NAME.ivon-tmp" in the directory of `target`. */
+static char *temporary_name(const char *target)
+{
+    const char *slash = strrchr(target, '/');
+    int directory = slash ? (int)(slash - target + 1) : 0;
+    char *name;
+    return asprintf(&name, "%.*s.%s.ivon-tmp", directory, target, target + directory) < 0 ? NULL
+                                                                                          : name;
+}
+
+/* Opens and locks the temporary file, until the one that is locked is the one that has the name:
+   another run may have renamed it in between. */
+static int open_temporary(struct atomic_file *file, struct ivon_error *error)
+{
+    for (;;) {
+        struct stat opened, named;
+        file->descriptor =
+            open(file->temporary, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
+        if (file->descriptor < 0)
+            return fail(file, IVON_ERROR_CREATE, "create it", error);
+        if (flock(file->descriptor, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+            return ivon_error_set(error, IVON_ERROR_CREATE, "%s: another process is writing it",
+                                  file->path);
+        if (fstat(file->descriptor, &opened))
+            return fail(file, IVON_ERROR_CREATE, "create it", error);
+        if (lstat(file->temporary, &named) == 0 && named.st_ino == opened.st_ino &&
+            named.st_dev == opened.st_dev) {
+            if (S_ISREG(opened.st_mode) && opened.st_uid == geteuid() && opened.st_nlink == 1)
+                return 0;
+            return ivon_error_set(error, IVON_ERROR_CREATE,
+                                  "%s: cannot create it: '%s' is in the way", file->path,
+                                  file->temporary);
+        }
+        close(file->descriptor);
+    }
+}
+
+int atomic_open(struct atomic_file *file, const char *path, bool replace, struct ivon_error *error)
+{
+    *file = (struct atomic_file){.descriptor = -1, .path = strdup(path)};
+    struct stat old;
+    int code = 0;
+    if (!file->path) {
+        code = ivon_error_memory(error);
+        goto done;
+    }
+    bool exists = stat(path, &old) == 0;
+    if (exists && !S_ISREG(old.st_mode)) {
+        code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: not a regular file", path);
+        goto done;
+    }
+    if (exists && !replace) {
+        code = ivon_error_set(error, IVON_ERROR_CREATE,
+                              "%s: file exists; --force replaces it", path);
+        goto done;
+    }
+    if (exists)
+        file->mode = old.st_mode & 07777;
+    file->target = exists ? realpath(path, NULL) : strdup(path);
+    file->temporary = file->target ? temporary_name(file->target) : NULL;
+    if (!file->temporary) {
+        code = ivon_error_memory(error);
+        goto done;
+    }
+    code = open_temporary(file, error);
+    if (code) {
+        if (file->descriptor >= 0)
+            close(file->descriptor);
+        file->descriptor = -1; /* what has the name is not ours to remove */
+        goto done;
+    }
+    if (ftruncate(file->descriptor, 0))
+        code = fail(file, IVON_ERROR_IO, "empty it", error);
+done:
+    if (code)
+        atomic_close(file);
+    return code;
+}
+
+int atomic_reserve(struct atomic_file *file, uint64_t size, struct ivon_error *error)
+{
+    if (size > INT64_MAX)
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: too large for a file", file->path);
+    int result;
+    do
+        result = fallocate(file->descriptor, 0, 0, (off_t)size);
+    while (result && errno == EINTR);
+    if (result && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: cannot write its %.1f MB: %s", file->path,
+                              (double)size / 1e6, strerror(errno));
+    return 0; /* a file system that cannot reserve reports a full disk when it comes to it */
+}
+
+int atomic_write(struct atomic_file *file, uint64_t offset, const void *data, size_t size,
+                 struct ivon_error *error)
+{
+    const char *from = data;
+    while (size) {
+        ssize_t written = pwrite(file->descriptor, from, size, (off_t)offset);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return fail(file, IVON_ERROR_IO, "write it", error);
+        from += written;
+        offset += (uint64_t)written;
+        size -= (size_t)written;
+    }
+    return 0;
+}
+
+/* Makes the rename itself durable; file systems that cannot are left to their own ways. */
+static void sync_directory(const char *target)
+{
+    char *copy = strdup(target);
+    if (!copy)
+        return;
+    char *slash = strrchr(copy, '/');
+    if (slash)
+        slash[slash == copy] = '\0';
+    int directory = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory >= 0) {
+        fsync(directory);
+        close(directory);
+    }
+    free(copy);
+}
+
+int atomic_commit(struct atomic_file *file, struct ivon_error *error)
+{
+    if (file->mode && fchmod(file->descriptor, file->mode))
+        return fail(file, IVON_ERROR_IO, "set its permissions", error);
+    if (fsync(file->descriptor))
+        return fail(file, IVON_ERROR_IO, "write it", error);
+    if (rename(file->temporary, file->target))
+        return fail(file, IVON_ERROR_CREATE, "give it its name", error);
+    close(file->descriptor);
+    file->descriptor = -1;
+    sync_directory(file->target);
+    return 0;
+}
+
+void atomic_close(struct atomic_file *file)
+{
+    if (file->descriptor >= 0) {
+        unlink(file->temporary);
+        close(file->descriptor);
+    }
+    free(file->path);
+    free(file->target);
+    free(file->temporary);
+    *file = (struct atomic_file){.descriptor = -1};
+}

@@ -1,0 +1,63 @@
+#include "formats/mapped.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+
+int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error)
+{
+    *file = (struct mapped_file){.path = strdup(path)};
+    if (!file->path)
+        return ivon_error_memory(error);
+    int code = 0;
+    struct stat status;
+    /* Without waiting, should it be a pipe that nobody writes to. */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0 || fstat(descriptor, &status)) {
+        code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
+                              strerror(errno));
+        goto done;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: %s, expected a regular file", path,
+                              S_ISDIR(status.st_mode) ? "is a directory" : "is a device or a pipe");
+        goto done;
+    }
+    file->size = (uint64_t)status.st_size;
+    if (!file->size)
+        goto done;
+    void *data = mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (data == MAP_FAILED)
+        code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot map it: %s", path,
+                              strerror(errno));
+    else
+        file->data = data;
+done:
+    if (descriptor >= 0)
+        close(descriptor);
+    if (code)
+        mapped_close(file);
+    return code;
+}
+
+void mapped_close(struct mapped_file *file)
+{
+    if (file->data)
+        munmap((void *)file->data, file->size);
+    free(file->path);
+    *file = (struct mapped_file){0};
+}
+
+void mapped_advise(const struct mapped_file *file, uint64_t offset, uint64_t size, int advice)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t start = offset / page * page;
+    if (offset < file->size && size <= file->size - offset)
+        madvise((void *)(file->data + start), offset - start + size, advice);
+}

@@ -1,0 +1,12 @@
+/* The ivon-posterior(5) format, read and written. */
+#ifndef FORMATS_POSTERIOR_H
+#define FORMATS_POSTERIOR_H
+
+#include "formats/mapped.h"
+#include "ivon/checkpoint.h"
+
+/* Opens a mapped HDF5 file, which the source takes over, whether or not this succeeds. */
+int posterior_open(struct ivon_source **source, struct mapped_file *mapped,
+                   const struct ivon_open_options *options, struct ivon_error *error);
+
+#endif

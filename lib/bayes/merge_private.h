@@ -1,0 +1,74 @@
+/* The plan of a merge, shared by its planner (merge_plan.c) and its execution (merge_run.c). */
+#ifndef BAYES_MERGE_PRIVATE_H
+#define BAYES_MERGE_PRIVATE_H
+
+#include "bayes/posterior.h"
+#include "core/stream.h"
+#include "ivon/merge.h"
+
+/* A tensor of one input: its mean and Hessian, or -1. */
+struct merge_input {
+    ptrdiff_t mean;
+    ptrdiff_t hessian;
+};
+
+struct merge_model {
+    struct ivon_source *source;
+    double weight;
+    size_t given; /* position in the caller's list */
+};
+
+/* One piece of work: a tensor to merge, or one to copy. */
+struct merge_entry {
+    size_t count;
+    size_t output;         /* of the mean, or of the copy */
+    ptrdiff_t output_hessian; /* -1: none is written */
+    /* Of a merged tensor: */
+    struct merge_input base;
+    struct merge_input *models; /* in the plan's order; null for a copy */
+    /* Of a copy: */
+    struct ivon_source *from;
+    size_t from_tensor;
+    bool compare; /* with the same tensor of the other inputs */
+};
+
+/* A range of an entry: what one thread does at a time. */
+struct merge_job {
+    size_t entry;
+    size_t first;
+    size_t count;
+};
+
+struct ivon_merge {
+    struct ivon_merge_options options;
+    double *scales;
+    size_t scale_count;
+    bool base_in_formula;
+    bool with_hessian; /* whether Hessians are written */
+    struct ivon_source *base;
+    struct merge_model *models; /* sorted by path and weight */
+    size_t model_count;
+    double weight_sum;
+
+    struct tensor_list outputs;
+    struct ivon_merge_tensor *tensors; /* names borrowed from the sources */
+    size_t tensor_count, tensor_capacity;
+    struct merge_entry *entries;
+    size_t entry_count, entry_capacity;
+    struct merge_job *jobs;
+    size_t job_count;
+    uint64_t input_bytes;
+
+    /* Results of a run. */
+    uint64_t *nonpositive;        /* per scale */
+    double *movement;             /* per scale: the norm of each model, then the total */
+    const char *buffer_conflict;
+};
+
+/* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
+enum { MERGE_JOB = 1 << 20 };
+
+/* Splits the entries into jobs and adds up what they read. */
+int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);
+
+#endif

@@ -1,0 +1,22 @@
+/* What holds for every posterior, whatever is computed from it. */
+#ifndef BAYES_POSTERIOR_H
+#define BAYES_POSTERIOR_H
+
+#include "ivon/stream.h"
+
+/* "10x120"; "scalar" without dimensions. */
+const char *posterior_shape_text(const struct ivon_tensor *tensor, char text[256]);
+
+bool posterior_same_shape(const struct ivon_tensor *a, const struct ivon_tensor *b);
+
+/* The checkpoint's ess and weight decay: the header's, else those of its first Hessian, else NaN. */
+double posterior_ess(const struct ivon_source *source);
+double posterior_weight_decay(const struct ivon_source *source);
+
+/* Fails unless a Hessian has the shape of its mean, a positive ess and, if `with_weight_decay`, a
+   weight decay that is not negative. */
+int posterior_check_hessian(const struct ivon_source *source, const struct ivon_tensor *mean,
+                            const struct ivon_tensor *hessian, bool with_weight_decay,
+                            struct ivon_error *error);
+
+#endif

@@ -1,0 +1,444 @@
+/*
+ * Exact quantiles in bounded memory. A value becomes a 32-bit key in the order of the numbers;
+ * three passes over the data count the keys' upper, middle and lower bits, the second and third
+ * only for keys that may be one of the order statistics that are looked for.
+ */
+#include "ivon/summary.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/posterior.h"
+#include "core/error.h"
+#include "core/parallel.h"
+
+const double ivon_quantile_levels[IVON_QUANTILE_COUNT] = {0.05, 0.25, 0.5, 0.75, 0.95};
+
+enum {
+    JOB = 1 << 20,  /* elements */
+    TILE = 512,     /* elements */
+    BINS = 1 << 11, /* of the upper and the middle bits; the lower ones are 10 */
+    RANKS = 2 * IVON_QUANTILE_COUNT,
+    LOWER_BITS = 10,
+};
+
+enum quantity { HESSIAN, RATIO, QUANTITIES };
+
+/* The order statistics of one quantity, narrowed down pass by pass. */
+struct search {
+    uint64_t count;       /* of finite values */
+    uint64_t rank[RANKS]; /* among the values that share the prefix */
+    uint32_t prefix[RANKS];
+    int slot[RANKS];           /* of the prefix among the distinct ones */
+    uint32_t distinct[RANKS];  /* prefixes */
+    int distinct_count;
+};
+
+struct moments {
+    uint64_t mean_nonfinite, hessian_nonfinite, nonpositive;
+    double square_sum, minimum, maximum;
+};
+
+/* A mean and its Hessian, or one of them; -1: none. */
+struct pair {
+    ptrdiff_t mean, hessian;
+    size_t count;
+    size_t first_job;
+};
+
+struct counts {
+    uint64_t bins[QUANTITIES][RANKS][BINS];
+};
+
+struct scan {
+    struct ivon_source *source;
+    const struct ivon_summary_options *options;
+    const struct pair *pairs;
+    size_t pair_count;
+    int pass;
+    struct search search[QUANTITIES];
+    struct counts *counts;   /* per thread */
+    struct moments *moments; /* per job */
+    pthread_mutex_t lock;
+    uint64_t *bytes_done, bytes_total; /* shared by all scans of one source */
+};
+
+struct ivon_summaries {
+    struct ivon_summary *tensors;
+    size_t count;
+    struct ivon_summary total;
+};
+
+static uint32_t key_of(double value)
+{
+    float rounded = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &rounded, sizeof bits);
+    return bits & 0x80000000 ? ~bits : bits | 0x80000000;
+}
+
+static double value_of(uint32_t key)
+{
+    uint32_t bits = key & 0x80000000 ? key & 0x7fffffff : ~key;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The key's bits above those that a pass counts, and the bin that it counts them in. */
+static uint32_t prefix_of(uint32_t key, int pass)
+{
+    return pass == 0 ? 0 : pass == 1 ? key >> 21 : key >> LOWER_BITS;
+}
+
+static uint32_t bin_of(uint32_t key, int pass)
+{
+    return pass == 0 ? key >> 21 : pass == 1 ? key >> LOWER_BITS & (BINS - 1) : key & 1023;
+}
+
+static void count_value(const struct scan *scan, struct counts *counts, enum quantity quantity,
+                        double value)
+{
+    const struct search *search = &scan->search[quantity];
+    uint32_t key = key_of(value);
+    uint32_t prefix = prefix_of(key, scan->pass);
+    for (int i = 0; i < search->distinct_count; i++)
+        if (search->distinct[i] == prefix) {
+            counts->bins[quantity][i][bin_of(key, scan->pass)]++;
+            return;
+        }
+}
+
+static int load(struct scan *scan, ptrdiff_t tensor, size_t first, size_t count, double *out,
+                struct ivon_error *error)
+{
+    double raw[TILE];
+    enum ivon_dtype dtype = ivon_source_tensor(scan->source, (size_t)tensor)->dtype;
+    const void *data = ivon_source_view(scan->source, (size_t)tensor, first);
+    if (!data) {
+        int code = ivon_source_read(scan->source, (size_t)tensor, first, count, raw, error);
+        if (code)
+            return code;
+        data = raw;
+    }
+    ivon_dtype_to_f64(out, data, dtype, count);
+    return 0;
+}
+
+static void count_tile(const struct scan *scan, struct counts *counts, struct moments *moments,
+                       const double *mean, const double *hessian,
+                       const struct ivon_tensor *described, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool mean_finite = mean && isfinite(mean[i]);
+        bool hessian_finite = hessian && isfinite(hessian[i]);
+        if (scan->pass == 0) {
+            moments->mean_nonfinite += mean && !mean_finite;
+            moments->hessian_nonfinite += hessian && !hessian_finite;
+            moments->square_sum += mean_finite ? mean[i] * mean[i] : 0;
+        }
+        if (!hessian_finite)
+            continue;
+        double precision = described->ess * (hessian[i] + described->weight_decay);
+        if (scan->pass == 0) {
+            moments->nonpositive += hessian[i] + described->weight_decay <= 0;
+            moments->minimum = fmin(moments->minimum, hessian[i]);
+            moments->maximum = fmax(moments->maximum, hessian[i]);
+        }
+        count_value(scan, counts, HESSIAN, hessian[i]);
+        if (mean_finite && precision > 0 && isfinite(precision))
+            count_value(scan, counts, RATIO, fabs(mean[i]) * sqrt(precision));
+    }
+}
+
+static const struct pair *pair_of_job(const struct scan *scan, size_t job)
+{
+    size_t low = 0, high = scan->pair_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (scan->pairs[middle].first_job - scan->pairs[0].first_job <= job)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &scan->pairs[low];
+}
+
+static int report(struct scan *scan, size_t bytes, struct ivon_error *error)
+{
+    const struct ivon_progress *progress = &scan->options->progress;
+    if (!progress->report)
+        return 0;
+    pthread_mutex_lock(&scan->lock);
+    *scan->bytes_done += bytes;
+    int stop = progress->report(progress->context, *scan->bytes_done, scan->bytes_total);
+    pthread_mutex_unlock(&scan->lock);
+    return stop ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted") : 0;
+}
+
+static int scan_job(void *context, size_t job, int thread, struct ivon_error *error)
+{
+    struct scan *scan = context;
+    const struct pair *pair = pair_of_job(scan, job);
+    struct moments *moments = &scan->moments[job];
+    double mean[TILE], hessian[TILE];
+    size_t first = (job - (pair->first_job - scan->pairs[0].first_job)) * JOB;
+    size_t end = pair->count - first < JOB ? pair->count : first + JOB, bytes = 0;
+    ptrdiff_t tensors[2] = {pair->mean, pair->hessian};
+    const struct ivon_tensor *described =
+        pair->hessian < 0 ? NULL : ivon_source_tensor(scan->source, (size_t)pair->hessian);
+    if (scan->pass == 0)
+        *moments = (struct moments){.minimum = INFINITY, .maximum = -INFINITY};
+    for (int i = 0; i < 2; i++)
+        if (tensors[i] >= 0)
+            ivon_source_will_need(scan->source, (size_t)tensors[i], first, end - first);
+    int code = 0;
+    for (size_t at = first; at < end && !code; at += TILE) {
+        size_t count = end - at < TILE ? end - at : TILE;
+        if (pair->mean >= 0)
+            code = load(scan, pair->mean, at, count, mean, error);
+        if (!code && pair->hessian >= 0)
+            code = load(scan, pair->hessian, at, count, hessian, error);
+        if (!code)
+            count_tile(scan, &scan->counts[thread], moments, pair->mean < 0 ? NULL : mean,
+                       pair->hessian < 0 ? NULL : hessian, described, count);
+    }
+    for (int i = 0; i < 2; i++)
+        if (tensors[i] >= 0) {
+            ivon_source_done_with(scan->source, (size_t)tensors[i], first, end - first);
+            bytes += (end - first) *
+                     ivon_dtype_size(ivon_source_tensor(scan->source, (size_t)tensors[i])->dtype);
+        }
+    return code ? code : report(scan, bytes, error);
+}
+
+static void set_ranks(struct search *search, uint64_t count)
+{
+    search->count = count;
+    for (int q = 0; q < IVON_QUANTILE_COUNT && count; q++) {
+        double position = ivon_quantile_levels[q] * (double)(count - 1);
+        uint64_t low = (uint64_t)position;
+        search->rank[2 * q] = low;
+        search->rank[2 * q + 1] = low + 1 < count ? low + 1 : low;
+    }
+}
+
+/* Extends every prefix by the bin in which its rank lies. */
+static void narrow(struct search *search, uint64_t bins[RANKS][BINS], int pass)
+{
+    static const int width[] = {11, 11, LOWER_BITS};
+    if (pass == 0) {
+        uint64_t count = 0;
+        for (int b = 0; b < BINS; b++)
+            count += bins[0][b];
+        set_ranks(search, count);
+    }
+    for (int r = 0; r < RANKS && search->count; r++) {
+        uint32_t bin = 0;
+        while (search->rank[r] >= bins[search->slot[r]][bin])
+            search->rank[r] -= bins[search->slot[r]][bin++];
+        search->prefix[r] = search->prefix[r] << width[pass] | bin;
+    }
+    search->distinct_count = 0;
+    for (int r = 0; r < RANKS && search->count; r++) {
+        int slot = 0;
+        while (slot < search->distinct_count && search->distinct[slot] != search->prefix[r])
+            slot++;
+        if (slot == search->distinct_count)
+            search->distinct[search->distinct_count++] = search->prefix[r];
+        search->slot[r] = slot;
+    }
+}
+
+static void add_counts(struct counts *sum, const struct counts *other)
+{
+    uint64_t *to = &sum->bins[0][0][0];
+    const uint64_t *from = &other->bins[0][0][0];
+    for (size_t i = 0; i < sizeof *sum / sizeof *to; i++)
+        to[i] += from[i];
+}
+
+static int run_passes(struct scan *scan, size_t jobs, struct ivon_error *error)
+{
+    int threads = ivon_parallel_threads(scan->options->threads);
+    int used = jobs < (size_t)threads ? (int)jobs : threads;
+    int code = 0;
+    for (int q = 0; q < QUANTITIES; q++)
+        scan->search[q].distinct_count = 1; /* the empty prefix */
+    for (scan->pass = 0; scan->pass < 3 && !code; scan->pass++) {
+        memset(scan->counts, 0, (size_t)used * sizeof *scan->counts);
+        code = ivon_parallel_run(threads, jobs, scan_job, scan, error);
+        for (int t = 1; t < used; t++)
+            add_counts(&scan->counts[0], &scan->counts[t]);
+        for (int q = 0; q < QUANTITIES && used && !code; q++)
+            narrow(&scan->search[q], scan->counts[0].bins[q], scan->pass);
+    }
+    return code;
+}
+
+static void quantiles(const struct search *search, double out[IVON_QUANTILE_COUNT])
+{
+    for (int q = 0; q < IVON_QUANTILE_COUNT; q++) {
+        double position = ivon_quantile_levels[q] * (double)(search->count - 1);
+        double low = value_of(search->prefix[2 * q]), high = value_of(search->prefix[2 * q + 1]);
+        out[q] = search->count ? low + (high - low) * (position - floor(position)) : NAN;
+    }
+}
+
+static void fill(struct ivon_summary *summary, const struct scan *scan, size_t jobs)
+{
+    double square_sum = 0;
+    summary->hessian_min = INFINITY;
+    summary->hessian_max = -INFINITY;
+    for (size_t j = 0; j < jobs; j++) {
+        const struct moments *moments = &scan->moments[j];
+        summary->mean_nonfinite += moments->mean_nonfinite;
+        summary->hessian_nonfinite += moments->hessian_nonfinite;
+        summary->nonpositive += moments->nonpositive;
+        summary->hessian_min = fmin(summary->hessian_min, moments->minimum);
+        summary->hessian_max = fmax(summary->hessian_max, moments->maximum);
+        square_sum += moments->square_sum;
+    }
+    summary->mean_norm = sqrt(square_sum);
+    quantiles(&scan->search[HESSIAN], summary->hessian_quantiles);
+    quantiles(&scan->search[RATIO], summary->signal_to_noise);
+    if (!scan->search[HESSIAN].count)
+        summary->hessian_min = summary->hessian_max = NAN;
+    double median = summary->hessian_quantiles[2], near = 0.01 * fabs(median);
+    summary->hessian_at_start = scan->search[HESSIAN].count > 1 && near > 0 &&
+                                median - summary->hessian_quantiles[0] <= near &&
+                                summary->hessian_quantiles[4] - median <= near;
+}
+
+static int summarise(struct scan *scan, const struct pair *pairs, size_t pair_count,
+                     struct ivon_summary *summary, struct ivon_error *error)
+{
+    size_t jobs = 0;
+    scan->pairs = pairs;
+    scan->pair_count = pair_count;
+    memset(scan->search, 0, sizeof scan->search);
+    for (size_t i = 0; i < pair_count; i++) {
+        jobs += (pairs[i].count + JOB - 1) / JOB;
+        if (pairs[i].hessian >= 0)
+            summary->hessian_count += pairs[i].count;
+        summary->count += pairs[i].count;
+    }
+    int code = run_passes(scan, jobs, error);
+    if (!code)
+        fill(summary, scan, jobs);
+    return code;
+}
+
+/* Lists what to summarise: means with their Hessians, then Hessians without (or unlike) a mean. */
+static size_t list_pairs(struct ivon_source *source, struct pair *pairs,
+                         struct ivon_summary *summaries)
+{
+    size_t pair_count = 0, count = ivon_source_tensor_count(source), job = 0;
+    for (int part = IVON_MEAN; part <= IVON_HESSIAN; part++)
+        for (size_t i = 0; i < count; i++) {
+            const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+            bool is_mean = part == IVON_MEAN;
+            if ((int)tensor->part != part)
+                continue;
+            ptrdiff_t other = ivon_source_find(source, is_mean ? IVON_HESSIAN : IVON_MEAN,
+                                               tensor->name);
+            bool alike = other >= 0 &&
+                         posterior_same_shape(tensor, ivon_source_tensor(source, (size_t)other));
+            if (!is_mean && alike)
+                continue; /* it was met with its mean */
+            struct ivon_summary *summary = &summaries[pair_count];
+            struct pair *pair = &pairs[pair_count++];
+            *pair = (struct pair){.mean = is_mean ? (ptrdiff_t)i : -1,
+                                  .hessian = !is_mean ? (ptrdiff_t)i : alike ? other : -1,
+                                  .count = tensor->count,
+                                  .first_job = job};
+            job += (tensor->count + JOB - 1) / JOB;
+            *summary = (struct ivon_summary){
+                .name = tensor->name,
+                .mean = is_mean ? i : SIZE_MAX,
+                .hessian = pair->hessian < 0 ? SIZE_MAX : (size_t)pair->hessian,
+                .shapes_differ = other >= 0 && !alike};
+        }
+    return pair_count;
+}
+
+static uint64_t count_bytes(struct ivon_source *source)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (tensor->part == IVON_MEAN || tensor->part == IVON_HESSIAN)
+            bytes += tensor->count * ivon_dtype_size(tensor->dtype);
+    }
+    return bytes;
+}
+
+static int summarise_all(struct scan *scan, struct ivon_summaries *summaries, struct pair *pairs,
+                         struct ivon_error *error)
+{
+    int code = 0;
+    size_t jobs = 0;
+    summaries->count = list_pairs(scan->source, pairs, summaries->tensors);
+    for (size_t i = 0; i < summaries->count; i++)
+        jobs += (pairs[i].count + JOB - 1) / JOB;
+    scan->moments = calloc(jobs + 1, sizeof *scan->moments);
+    scan->counts = calloc((size_t)ivon_parallel_threads(scan->options->threads),
+                          sizeof *scan->counts);
+    if (!scan->moments || !scan->counts)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < summaries->count && !code; i++)
+        code = summarise(scan, &pairs[i], 1, &summaries->tensors[i], error);
+    summaries->total = (struct ivon_summary){.mean = SIZE_MAX, .hessian = SIZE_MAX};
+    return code ? code : summarise(scan, pairs, summaries->count, &summaries->total, error);
+}
+
+int ivon_summary_new(struct ivon_summaries **out, struct ivon_source *source,
+                     const struct ivon_summary_options *options, struct ivon_error *error)
+{
+    static const struct ivon_summary_options defaults = {0};
+    size_t count = ivon_source_tensor_count(source);
+    uint64_t bytes_done = 0;
+    struct ivon_summaries *summaries = calloc(1, sizeof *summaries);
+    struct pair *pairs = calloc(count + 1, sizeof *pairs);
+    struct scan scan = {.source = source,
+                        .options = options ? options : &defaults,
+                        .bytes_done = &bytes_done,
+                        .bytes_total = 6 * count_bytes(source)};
+    if (summaries)
+        summaries->tensors = calloc(count + 1, sizeof *summaries->tensors);
+    int code = summaries && summaries->tensors && pairs ? 0 : ivon_error_memory(error);
+    pthread_mutex_init(&scan.lock, NULL);
+    if (!code)
+        code = summarise_all(&scan, summaries, pairs, error);
+    pthread_mutex_destroy(&scan.lock);
+    free(scan.counts);
+    free(scan.moments);
+    free(pairs);
+    if (code)
+        ivon_summary_free(summaries);
+    else
+        *out = summaries;
+    return code;
+}
+
+void ivon_summary_free(struct ivon_summaries *summaries)
+{
+    if (!summaries)
+        return;
+    free(summaries->tensors);
+    free(summaries);
+}
+
+const struct ivon_summary *ivon_summary_tensors(const struct ivon_summaries *summaries,
+                                                size_t *count)
+{
+    *count = summaries->count;
+    return summaries->tensors;
+}
+
+const struct ivon_summary *ivon_summary_total(const struct ivon_summaries *summaries)
+{
+    return &summaries->total;
+}

@@ -1,0 +1,17 @@
+/* Filling the caller's struct ivon_error. */
+#ifndef CORE_ERROR_H
+#define CORE_ERROR_H
+
+#include "ivon/error.h"
+
+/*
+ * Writes a message after the manner of printf and returns `code`. Bytes that a terminal would
+ * interpret are replaced by '?', since names in a message may come from a stranger's file.
+ */
+int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same for an exhausted memory, whose description never varies. */
+int ivon_error_memory(struct ivon_error *error);
+
+#endif

@@ -1,0 +1,305 @@
+#include "core/stream.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/error.h"
+
+struct ivon_source {
+    const struct ivon_source_class *class;
+    void *self;
+    char *path;
+    struct ivon_header header; /* owns its strings */
+    struct tensor_list tensors;
+    const struct ivon_tensor **by_name; /* sorted by part, then name */
+};
+
+struct ivon_sink {
+    const struct ivon_sink_class *class;
+    void *self;
+};
+
+const char *ivon_part_name(enum ivon_part part)
+{
+    static const char *const names[IVON_PART_COUNT] = {
+        [IVON_MEAN] = "mean",        [IVON_HESSIAN] = "hessian",  [IVON_MOMENTUM] = "momentum",
+        [IVON_BUFFER] = "buffers",   [IVON_GRAPH] = "model.onnx",
+    };
+    return names[part];
+}
+
+struct ivon_header ivon_header_empty(void)
+{
+    return (struct ivon_header){.ess = NAN, .weight_decay = NAN, .step = -1, .n_train = -1};
+}
+
+bool tensor_shape_count(int rank, const int64_t *shape, size_t element_size, size_t *count)
+{
+    size_t product = 1, bytes;
+    bool empty = false;
+    for (int i = 0; i < rank; i++) {
+        if (shape[i] < 0)
+            return false;
+        if (shape[i] == 0)
+            empty = true;
+        else if (__builtin_mul_overflow(product, (size_t)shape[i], &product))
+            return false;
+    }
+    if (__builtin_mul_overflow(product, element_size, &bytes) || bytes > PTRDIFF_MAX)
+        return false;
+    *count = empty ? 0 : product;
+    return true;
+}
+
+int tensor_list_append(struct tensor_list *list, const struct ivon_tensor *tensor,
+                       struct ivon_error *error)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 64;
+        struct ivon_tensor *items = realloc(list->items, capacity * sizeof *items);
+        if (!items)
+            return ivon_error_memory(error);
+        list->items = items;
+        list->capacity = capacity;
+    }
+    struct ivon_tensor *copy = &list->items[list->count];
+    *copy = *tensor;
+    if (tensor->rank < 0 || tensor->rank > IVON_RANK_MAX ||
+        !tensor_shape_count(tensor->rank, tensor->shape, ivon_dtype_size(tensor->dtype),
+                            &copy->count))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "tensor '%s': its shape is not one of at most %d dimensions that "
+                              "memory can hold",
+                              tensor->name, IVON_RANK_MAX);
+    copy->name = strdup(tensor->name);
+    if (!copy->name)
+        return ivon_error_memory(error);
+    list->count++;
+    return 0;
+}
+
+void tensor_list_release(struct tensor_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free((char *)list->items[i].name);
+    free(list->items);
+    *list = (struct tensor_list){0};
+}
+
+/* The length of the UTF-8 sequence at `s`, or 0 when there is none (RFC 3629). */
+static size_t utf8_length(const unsigned char *s)
+{
+    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3
+                  : s[0] < 0xf5 ? 4 : 0;
+    for (size_t i = 1; i < length; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return length;
+}
+
+bool tensor_name_valid(const char *name)
+{
+    for (const unsigned char *s = (const unsigned char *)name; *s;) {
+        size_t length = utf8_length(s);
+        bool control = *s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0);
+        if (!length || control)
+            return false;
+        s += length;
+    }
+    for (const char *part = name;; part++) {
+        size_t length = strcspn(part, "/");
+        if (length == 0 || (length == 1 && part[0] == '.') ||
+            (length == 2 && part[0] == '.' && part[1] == '.'))
+            return false;
+        part += length;
+        if (!*part)
+            return true;
+    }
+}
+
+static int compare(const struct ivon_tensor *a, enum ivon_part part, const char *name)
+{
+    if (a->part != part)
+        return a->part < part ? -1 : 1;
+    return strcmp(a->name, name);
+}
+
+static int compare_tensors(const void *a, const void *b)
+{
+    const struct ivon_tensor *const *left = a, *const *right = b;
+    return compare(*left, (*right)->part, (*right)->name);
+}
+
+static char *copy_string(const char *text)
+{
+    return text ? strdup(text) : NULL;
+}
+
+int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *class, void *self,
+                    const char *path, const struct ivon_header *header,
+                    struct tensor_list *tensors, struct ivon_error *error)
+{
+    struct ivon_source *source = calloc(1, sizeof *source);
+    if (!source) {
+        tensor_list_release(tensors);
+        return ivon_error_memory(error);
+    }
+    source->tensors = *tensors;
+    *tensors = (struct tensor_list){0};
+    size_t count = source->tensors.count;
+    source->path = strdup(path);
+    source->by_name = calloc(count ? count : 1, sizeof *source->by_name);
+    source->header = *header;
+    source->header.creator = copy_string(header->creator);
+    source->header.provenance = copy_string(header->provenance);
+    int code = 0;
+    if (!source->path || !source->by_name || (header->creator && !source->header.creator) ||
+        (header->provenance && !source->header.provenance)) {
+        code = ivon_error_memory(error);
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++)
+        source->by_name[i] = &source->tensors.items[i];
+    qsort(source->by_name, count, sizeof *source->by_name, compare_tensors);
+    for (size_t i = 1; i < count && !code; i++) {
+        const struct ivon_tensor *tensor = source->by_name[i];
+        if (compare(source->by_name[i - 1], tensor->part, tensor->name) == 0)
+            code = ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' occurs twice under '%s'",
+                                  path, tensor->name, ivon_part_name(tensor->part));
+    }
+done:
+    if (code) {
+        ivon_source_close(source); /* its class is not set yet: `self` stays the caller's */
+        return code;
+    }
+    source->class = class;
+    source->self = self;
+    *out = source;
+    return 0;
+}
+
+void ivon_source_close(struct ivon_source *source)
+{
+    if (!source)
+        return;
+    if (source->class)
+        source->class->close(source->self);
+    tensor_list_release(&source->tensors);
+    free((char *)source->header.creator);
+    free((char *)source->header.provenance);
+    free(source->by_name);
+    free(source->path);
+    free(source);
+}
+
+const char *ivon_source_path(const struct ivon_source *source)
+{
+    return source->path;
+}
+
+const struct ivon_header *ivon_source_header(const struct ivon_source *source)
+{
+    return &source->header;
+}
+
+size_t ivon_source_tensor_count(const struct ivon_source *source)
+{
+    return source->tensors.count;
+}
+
+const struct ivon_tensor *ivon_source_tensor(const struct ivon_source *source, size_t i)
+{
+    return i < source->tensors.count ? &source->tensors.items[i] : NULL;
+}
+
+ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part, const char *name)
+{
+    size_t low = 0, high = source->tensors.count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare(source->by_name[middle], part, name);
+        if (order == 0)
+            return source->by_name[middle] - source->tensors.items;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return -1;
+}
+
+static bool in_range(const struct ivon_source *source, size_t tensor, size_t first, size_t count)
+{
+    return tensor < source->tensors.count && first <= source->tensors.items[tensor].count &&
+           count <= source->tensors.items[tensor].count - first;
+}
+
+int ivon_source_read(struct ivon_source *source, size_t tensor, size_t first, size_t count,
+                     void *buffer, struct ivon_error *error)
+{
+    if (!in_range(source, tensor, first, count))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no such range of tensor %zu",
+                              source->path, tensor);
+    return count ? source->class->read(source->self, tensor, first, count, buffer, error) : 0;
+}
+
+const void *ivon_source_view(struct ivon_source *source, size_t tensor, size_t first)
+{
+    if (!in_range(source, tensor, first, 0))
+        return NULL;
+    const char *start = source->class->view(source->self, tensor);
+    size_t size = ivon_dtype_size(source->tensors.items[tensor].dtype);
+    return start && (uintptr_t)start % size == 0 ? start + first * size : NULL;
+}
+
+static void advise(struct ivon_source *source, size_t tensor, size_t first, size_t count,
+                   int advice)
+{
+    if (source->class->advise && in_range(source, tensor, first, count) && count)
+        source->class->advise(source->self, tensor, first, count, advice);
+}
+
+void ivon_source_will_need(struct ivon_source *source, size_t tensor, size_t first, size_t count)
+{
+    advise(source, tensor, first, count, MADV_WILLNEED);
+}
+
+void ivon_source_done_with(struct ivon_source *source, size_t tensor, size_t first, size_t count)
+{
+    advise(source, tensor, first, count, MADV_DONTNEED);
+}
+
+int ivon_sink_new(struct ivon_sink **out, const struct ivon_sink_class *class, void *self,
+                  struct ivon_error *error)
+{
+    struct ivon_sink *sink = calloc(1, sizeof *sink);
+    if (!sink)
+        return ivon_error_memory(error);
+    *sink = (struct ivon_sink){.class = class, .self = self};
+    *out = sink;
+    return 0;
+}
+
+void ivon_sink_close(struct ivon_sink *sink)
+{
+    if (!sink)
+        return;
+    sink->class->close(sink->self);
+    free(sink);
+}
+
+int ivon_sink_write(struct ivon_sink *sink, size_t tensor, size_t first, size_t count,
+                    const void *buffer, struct ivon_error *error)
+{
+    return count ? sink->class->write(sink->self, tensor, first, count, buffer, error) : 0;
+}
+
+int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error)
+{
+    return sink->class->commit(sink->self, error);
+}

@@ -1,0 +1,56 @@
+/* What a format implements to be a source or a sink. */
+#ifndef CORE_STREAM_H
+#define CORE_STREAM_H
+
+#include "ivon/stream.h"
+
+/* Ranges are checked and byte-sized views aligned before these are called. */
+struct ivon_source_class {
+    int (*read)(void *self, size_t tensor, size_t first, size_t count, void *buffer,
+                struct ivon_error *error);
+    const void *(*view)(void *self, size_t tensor);
+    void (*advise)(void *self, size_t tensor, size_t first, size_t count, int advice); /* or null */
+    void (*close)(void *self);
+};
+
+struct ivon_sink_class {
+    int (*write)(void *self, size_t tensor, size_t first, size_t count, const void *buffer,
+                 struct ivon_error *error);
+    int (*commit)(void *self, struct ivon_error *error);
+    void (*close)(void *self);
+};
+
+/* `advice` is one of madvise's: MADV_WILLNEED or MADV_DONTNEED. */
+
+/* A growing list of tensors that owns their names. Zero-initialised, it is empty. */
+struct tensor_list {
+    struct ivon_tensor *items;
+    size_t count;
+    size_t capacity;
+};
+
+/* Appends a copy; the element count is computed from the shape, which must not overflow. */
+int tensor_list_append(struct tensor_list *list, const struct ivon_tensor *tensor,
+                       struct ivon_error *error);
+void tensor_list_release(struct tensor_list *list);
+
+/* Multiplies the shape's extents into *count; false when one is negative or the product of the
+   extents and `element_size` exceeds PTRDIFF_MAX. */
+bool tensor_shape_count(int rank, const int64_t *shape, size_t element_size, size_t *count);
+
+/*
+ * Makes a source of a class. Takes over `tensors` (left empty) and, on success, `self`. Refuses
+ * tensors of one part that share a name.
+ */
+int ivon_source_new(struct ivon_source **source, const struct ivon_source_class *class, void *self,
+                    const char *path, const struct ivon_header *header,
+                    struct tensor_list *tensors, struct ivon_error *error);
+
+int ivon_sink_new(struct ivon_sink **sink, const struct ivon_sink_class *class, void *self,
+                  struct ivon_error *error);
+
+/* Whether a name from a file may be used: UTF-8, not empty, no control characters, no component
+   that is empty, "." or "..". */
+bool tensor_name_valid(const char *name);
+
+#endif

@@ -1,0 +1,6 @@
+#include "ivon/ivon.h"
+
+const char *ivon_version(void)
+{
+    return IVON_VERSION;
+}

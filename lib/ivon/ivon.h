@@ -1,0 +1,26 @@
+/*
+ * libivon: what a variational posterior makes possible after training. This header includes all
+ * others; see libivon(3).
+ */
+#ifndef IVON_IVON_H
+#define IVON_IVON_H
+
+#include "ivon/checkpoint.h"
+#include "ivon/dtype.h"
+#include "ivon/error.h"
+#include "ivon/merge.h"
+#include "ivon/stream.h"
+#include "ivon/summary.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library's version, "0.1.0". */
+IVON_API const char *ivon_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * Merging the posteriors of finetuned models.
+ *
+ * Notation, per element: a base (m_0, S_0) and models (m_t, h_t) with data precision
+ * H_t = hessian_scale λ_t h_t, full precision S_t = λ_t (hessian_scale h_t + δ_t), weights α_t of
+ * either sign, and a scale s (see `scales`) that multiplies every α_t. S_0 = base_scale λ_0 (h_0 +
+ * δ_0), or base_scale delta0 when the base has no Hessian.
+ *
+ *   method              merged mean                                           merged precision
+ *   gradient matching   m_0 + s Σ α_t [(S_0 + H_t)/(S_0 + s Σ_r α_r H_r)] (m_t − m_0)
+ *                                                                             S_0 + s Σ α_t H_t
+ *   hessian             Σ α_t S_t m_t / Σ α_t S_t                             Σ α_t S_t
+ *   task arithmetic     m_0 + s Σ α_t (m_t − m_0)                             S_0 + s Σ α_t H_t
+ *   average             Σ α_t m_t / Σ α_t                                     Σ α_t S_t
+ *
+ * Gradient matching: Daheim et al., ICLR 2024, arXiv:2310.12808; the Gaussian q_0 Π (q_t/q_0)^α_t
+ * of tasks whose precision is S_0 + H_t. One model with weight 1 is given back bit by bit.
+ *
+ * The merged (h, λ, δ) keep the precision: λ is `ess`, else the base's, else Σ |s α_t| λ_t; λδ is
+ * base_scale λ_0 δ_0, base_scale delta0, or, without a base in the formula, max(0, Σ α_t λ_t δ_t).
+ * Average and task arithmetic give a precision only when all that it takes is there.
+ *
+ * Arithmetic is in double, every result rounded once. Models are summed in an order that depends
+ * on their names and weights alone.
+ */
+#ifndef IVON_MERGE_H
+#define IVON_MERGE_H
+
+#include <stdbool.h>
+
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ivon_merge_method {
+    IVON_MERGE_GRADIENT_MATCHING,
+    IVON_MERGE_HESSIAN,
+    IVON_MERGE_TASK_ARITHMETIC,
+    IVON_MERGE_AVERAGE
+};
+
+/* What to do with a tensor that an input lacks, or has in another shape. */
+enum ivon_merge_mismatch {
+    IVON_MISMATCH_ERROR,
+    IVON_MISMATCH_BASE, /* the base's tensor is kept; what the base lacks is left out */
+    IVON_MISMATCH_SKIP  /* the tensor is left out */
+};
+
+/* What to do with elements whose merged precision is not positive. */
+enum ivon_merge_nonpositive {
+    IVON_NONPOSITIVE_ERROR,
+    IVON_NONPOSITIVE_BASE /* they keep the base's mean and precision */
+};
+
+enum { IVON_DTYPE_KEEP = -1 };
+
+struct ivon_merge_options {
+    enum ivon_merge_method method;
+    double delta0;        /* precision of a base without a Hessian; NaN: none is given */
+    double base_scale;    /* multiplies S_0 */
+    double hessian_scale; /* multiplies the models' h_t */
+    double ess;           /* of the result; NaN: as above */
+    int dtype;            /* of merged means; IVON_DTYPE_KEEP: the base's, else the widest */
+    enum ivon_merge_mismatch on_mismatch;
+    enum ivon_merge_nonpositive on_nonpositive;
+    /* Which tensors to merge, by name; null: all. The others are kept as the base, or without one
+       the first model, has them. */
+    bool (*selected)(void *context, const char *name);
+    void *selected_context;
+    const double *scales; /* one result for each; null: the single scale 1 */
+    size_t scale_count;
+    bool movement;  /* compute ivon_merge_movement: about doubles the arithmetic */
+    size_t memory;  /* bytes that the merge itself may allocate; 0: 256 MiB */
+    int threads;    /* 0: one for each processor */
+    struct ivon_progress progress; /* report may be null */
+};
+
+/* The values that mean: default. */
+IVON_API struct ivon_merge_options ivon_merge_defaults(void);
+
+struct ivon_merge_model {
+    struct ivon_source *source;
+    double weight;
+};
+
+enum ivon_merge_fate {
+    IVON_MERGED,
+    IVON_KEPT,   /* taken from the base, or without one from the first model */
+    IVON_SKIPPED /* left out of the result */
+};
+
+struct ivon_merge_tensor {
+    const char *name;
+    enum ivon_merge_fate fate;
+    const char *reason; /* why it was kept or skipped; null when merged */
+    size_t count;
+};
+
+struct ivon_merge;
+
+/*
+ * Plans a merge of `model_count` models, with or without a base. The sources stay the caller's
+ * and must outlive the plan. Nothing but names and shapes is read.
+ */
+IVON_API int ivon_merge_plan(struct ivon_merge **merge, struct ivon_source *base,
+                             const struct ivon_merge_model *models, size_t model_count,
+                             const struct ivon_merge_options *options, struct ivon_error *error);
+IVON_API void ivon_merge_free(struct ivon_merge *merge);
+
+/* The tensors of every result, to make sinks from; borrowed. */
+IVON_API const struct ivon_tensor *ivon_merge_outputs(const struct ivon_merge *merge,
+                                                      size_t *count);
+
+/* The header of the result for one scale: ess and weight decay, the rest absent. */
+IVON_API struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scale);
+
+/* What happens to each mean of any input; borrowed. */
+IVON_API const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge,
+                                                            size_t *count);
+
+/* Bytes to be read from all inputs. */
+IVON_API uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge);
+
+/*
+ * Reads every input once and writes sinks[i], made of the plan's outputs, for every scale i. The
+ * sinks are not committed. On failure none of them may be. May be run once.
+ */
+IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
+                            struct ivon_error *error);
+
+/* After a run: how many elements kept the base's value, as their precision was not positive. */
+IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale);
+
+/* After a run: whether buffers that differ between the inputs were taken from one of them, and
+   the name of the first such buffer, else null; borrowed. */
+IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge);
+
+/*
+ * After a run with `movement`: the Euclidean norm, over all merged elements, of how far model
+ * `model` (as ordered by the caller) moved the result. With gradient matching and task arithmetic
+ * that is its term of m − m_0; otherwise its pull w_t (m_t − m), w_t being its share of the weights.
+ * *total receives the norm of m − m_0, or zero where there is no such thing. Units of the mean.
+ */
+IVON_API double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t scale,
+                                    double *total);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

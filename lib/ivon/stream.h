@@ -1,0 +1,137 @@
+/*
+ * A checkpoint as a stream of tensors. A source lists its tensors first, then hands out their
+ * elements in pieces of any size; a sink is told of its tensors first, then takes their elements
+ * in pieces of any size and order. Formats implement them (see ivon/checkpoint.h), computations
+ * join them, and neither knows the other.
+ *
+ * Elements of a tensor are counted in row-major order.
+ */
+#ifndef IVON_STREAM_H
+#define IVON_STREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/api.h"
+#include "ivon/dtype.h"
+#include "ivon/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { IVON_RANK_MAX = 8 };
+
+/* What a tensor is to the posterior. */
+enum ivon_part {
+    IVON_MEAN,     /* m, one per parameter */
+    IVON_HESSIAN,  /* h, per example, without the weight decay */
+    IVON_MOMENTUM, /* g, for resuming the training */
+    IVON_BUFFER,   /* carried along, not random: batch-norm statistics, masks */
+    IVON_GRAPH,    /* the network itself, as the bytes of an ONNX file */
+    IVON_PART_COUNT
+};
+
+/* "mean", "hessian", "momentum", "buffers", "model.onnx". */
+IVON_API const char *ivon_part_name(enum ivon_part part);
+
+struct ivon_tensor {
+    const char *name; /* UTF-8 without control characters; unique within its part */
+    enum ivon_part part;
+    enum ivon_dtype dtype;
+    int rank;
+    int64_t shape[IVON_RANK_MAX];
+    size_t count; /* product of the shape */
+    /* Of a Hessian: the values that hold for this tensor, its own or else the checkpoint's; NaN
+       when the checkpoint names none. Of anything else: NaN. */
+    double ess;
+    double weight_decay;
+};
+
+/* What a checkpoint says of itself. Strings are null when absent. */
+struct ivon_header {
+    double ess;          /* effective sample size λ; NaN when absent */
+    double weight_decay; /* δ; NaN when absent */
+    int64_t step;        /* of the training; -1 when absent */
+    int64_t n_train;     /* number of training examples; -1 when absent */
+    const char *creator;
+    const char *provenance; /* JSON text */
+};
+
+/* A header in which everything is absent. */
+IVON_API struct ivon_header ivon_header_empty(void);
+
+struct ivon_source;
+struct ivon_sink;
+
+IVON_API void ivon_source_close(struct ivon_source *source);
+
+/* The name under which the source was opened, for messages. Borrowed, as are the next three. */
+IVON_API const char *ivon_source_path(const struct ivon_source *source);
+IVON_API const struct ivon_header *ivon_source_header(const struct ivon_source *source);
+IVON_API size_t ivon_source_tensor_count(const struct ivon_source *source);
+IVON_API const struct ivon_tensor *ivon_source_tensor(const struct ivon_source *source, size_t i);
+
+/* The index of a tensor, or -1 when the source does not have it. */
+IVON_API ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part,
+                                    const char *name);
+
+/*
+ * Fills `buffer` with the elements [first, first + count) of a tensor, in its own dtype. Several
+ * threads may read at once. The range must lie within the tensor.
+ */
+IVON_API int ivon_source_read(struct ivon_source *source, size_t tensor, size_t first,
+                              size_t count, void *buffer, struct ivon_error *error);
+
+/*
+ * The address of element `first`, when the whole tensor lies in memory as it is, aligned for its
+ * dtype; null when it has to be read. Borrowed until the source is closed.
+ */
+IVON_API const void *ivon_source_view(struct ivon_source *source, size_t tensor, size_t first);
+
+/* Says that a range will soon be used, or will not be used again. Changes speed and memory only. */
+IVON_API void ivon_source_will_need(struct ivon_source *source, size_t tensor, size_t first,
+                                    size_t count);
+IVON_API void ivon_source_done_with(struct ivon_source *source, size_t tensor, size_t first,
+                                    size_t count);
+
+/*
+ * A source over the caller's memory, for posteriors that were never in a file: `data[i]` holds
+ * the elements of `tensors[i]`. The descriptions are copied, the data borrowed.
+ */
+IVON_API int ivon_source_from_memory(struct ivon_source **source, const char *name,
+                                     const struct ivon_header *header,
+                                     const struct ivon_tensor *tensors, const void *const *data,
+                                     size_t tensor_count, struct ivon_error *error);
+
+/* Closing a sink that was not committed leaves no trace of it. */
+IVON_API void ivon_sink_close(struct ivon_sink *sink);
+
+/* Takes the elements [first, first + count) of a tensor, in its own dtype. Several threads may
+   write at once, each range exactly once. */
+IVON_API int ivon_sink_write(struct ivon_sink *sink, size_t tensor, size_t first, size_t count,
+                             const void *buffer, struct ivon_error *error);
+
+/* Makes the output durable and gives it its name. Until then the name's old file is untouched. */
+IVON_API int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error);
+
+/* A sink into the caller's memory: the elements of tensor i are written to `data[i]`. */
+IVON_API int ivon_sink_to_memory(struct ivon_sink **sink, const struct ivon_tensor *tensors,
+                                 void *const *data, size_t tensor_count,
+                                 struct ivon_error *error);
+
+/*
+ * Told of a long computation's progress, at most every tenth of a second or so and from any of its
+ * threads, one at a time. A value other than 0 stops the computation with
+ * IVON_ERROR_CANCELLED.
+ */
+struct ivon_progress {
+    int (*report)(void *context, uint64_t bytes_done, uint64_t bytes_total);
+    void *context;
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

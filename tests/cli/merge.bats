@@ -1,0 +1,146 @@
+load common
+
+@test "a merge of any order and number of threads has the same bytes" {
+  for i in 0 1 2 3; do posterior $i.h5 $i; done
+  ivon-merge --no-provenance -j1 -b 0.h5 1.h5:.5 2.h5 3.h5:-.1 -o a.h5 --on-nonpositive=base -q
+  ivon-merge --no-provenance -j2 -b 0.h5 3.h5:-.1 1.h5:.5 2.h5 -o b.h5 --on-nonpositive=base -q
+  ivon merge --no-provenance -j2 -b 0.h5 2.h5 3.h5:-.1 1.h5:.5 -o c.h5 --on-nonpositive=base -q
+  cmp a.h5 b.h5
+  cmp a.h5 c.h5
+}
+
+@test "compressed, chunked and reordered inputs give the same bytes" {
+  posterior 0.h5 0
+  posterior 1.h5 1
+  $python - <<'PYTHON'
+import h5py
+with h5py.File("1.h5") as f, h5py.File("z.h5", "w") as g:
+    g.attrs.update(f.attrs)
+    for part in ("hessian", "mean"):
+        for name, data in reversed(list(f[part].items())):
+            chunks = tuple(max(1, n // 3) for n in data.shape)
+            g.create_dataset(f"{part}/{name}", data=data[()], chunks=chunks, compression="gzip",
+                             shuffle=True, fletcher32=True)
+PYTHON
+  ivon-merge --no-provenance -b 0.h5 1.h5 -o a.h5
+  ivon-merge --no-provenance -b 0.h5 z.h5 -o b.h5
+  cmp a.h5 b.h5
+}
+
+@test "the date comes from SOURCE_DATE_EPOCH, hashes on request" {
+  posterior 0.h5 0
+  posterior 1.h5 1
+  SOURCE_DATE_EPOCH=0 ivon-merge --hash -b 0.h5 1.h5 -o a.h5
+  sum=$(sha256sum 1.h5 | cut -d' ' -f1)
+  $python -c "
+import h5py, json
+p = json.loads(h5py.File('a.h5').attrs['provenance'])
+assert p['date'] == '1970-01-01T00:00:00Z', p
+assert p['command'] == 'ivon-merge --hash -b 0.h5 1.h5 -o a.h5', p
+assert p['inputs'][1]['sha256'] == '$sum', p"
+}
+
+@test "a sweep writes what single runs write" {
+  for i in 0 1 2; do posterior $i.h5 $i; done
+  ivon-merge --no-provenance -b 0.h5 1.h5 2.h5 --sweep .1:.3:.1 -o 's-%g.h5'
+  [ "$(ls s-*.h5 | tr '\n' ' ')" = "s-0.1.h5 s-0.2.h5 s-0.3.h5 " ]
+  ivon-merge --no-provenance -b 0.h5 1.h5 2.h5 --sweep .3:.3:1 -o 'one-%g.h5'
+  cmp s-0.3.h5 one-0.3.h5
+  run ivon-merge -b 0.h5 1.h5 2.h5 --sweep .1:.3:.1 -o 's.h5'
+  [ $status -eq 64 ]
+  run ivon-merge --method=hessian 1.h5 2.h5 --sweep .1:.3:.1 -o 'x-%g.h5'
+  [ $status -eq 64 ]
+}
+
+@test "mistakes get one line and the right exit code" {
+  posterior 0.h5 0
+  posterior 1.h5 1
+  expect() { # STATUS TEXT COMMAND...
+    local want=$1 text=$2
+    shift 2
+    set +e
+    "$@" > out 2> err
+    local got=$?
+    set -e
+    [ $got -eq $want ] && [ ! -s out ] && [ "$(wc -l < err)" -eq 1 ] && grep -q -- "$text" err ||
+      { echo "status $got: $(cat err)"; return 1; }
+  }
+  expect 66 "nowhere.h5: cannot open it" ivon-merge nowhere.h5 -o x.h5
+  expect 66 "is a directory" ivon-merge . -o x.h5
+  expect 64 "no output given" ivon-merge 0.h5
+  expect 64 "no model given" ivon-merge -o x.h5
+  expect 64 "expected one of" ivon-merge --method=mean 0.h5 -o x.h5
+  expect 64 "need a base" ivon-merge --method=task-arithmetic 0.h5 -o x.h5
+  expect 64 "add up to zero" ivon-merge --method=average 0.h5 1.h5:-1 -o x.h5
+  echo text > text.h5
+  expect 65 "no format that is known" ivon-merge text.h5 -o x.h5
+  head -c 3000 1.h5 > cut.h5
+  expect 65 "cut.h5: damaged HDF5 file" ivon-merge cut.h5 -o x.h5
+  posterior head.h5 2 'del f["mean/head.weight"]; f["mean/head.weight"] = np.zeros((5, 30), "f4")'
+  expect 65 "head.weight': shape 5x30, 0.h5 has 3x30" ivon-merge -b 0.h5 head.h5 -o x.h5
+  posterior nan.h5 3 'f["mean/fc1.bias"][7] = np.nan'
+  expect 65 "nan.h5: mean of 'fc1.bias' is nan at element 7" ivon-merge -b 0.h5 nan.h5 -o x.h5
+  touch old.h5
+  expect 73 "file exists" ivon-merge -b 0.h5 1.h5 -o old.h5
+  expect 73 "cannot create" ivon-merge -b 0.h5 1.h5 -o no/where.h5
+  [ ! -e x.h5 ]
+  [ -z "$(ls -A | grep tmp)" ]
+}
+
+@test "finetuned heads: kept from the base, or left out" {
+  posterior 0.h5 0
+  posterior 1.h5 1 'del f["mean/head.weight"], f["hessian/head.weight"]'
+  ivon-merge -b 0.h5 1.h5 -o kept.h5 --on-mismatch=base -q
+  ivon-merge -b 0.h5 1.h5 -o left.h5 --on-mismatch=skip -q
+  $python -c "
+import h5py, numpy as np
+a, b, c = (h5py.File(n) for n in ('0.h5', 'kept.h5', 'left.h5'))
+assert np.array_equal(a['mean/head.weight'], b['mean/head.weight'])
+assert np.array_equal(a['hessian/head.weight'], b['hessian/head.weight'])
+assert 'head.weight' not in c['mean'] and 'head.weight' not in c['hessian']"
+}
+
+@test "a full disk ends with one line and 74, and leaves nothing" {
+  [ "$(id -u)" = 0 ] || skip "needs to mount a file system"
+  mkdir small
+  mount -t tmpfs -o size=64k tmpfs small || skip "cannot mount"
+  for i in 0 1; do posterior $i.h5 $i 'f["mean/big"] = np.zeros(90000, "f4"); f["hessian/big"] = np.ones(90000, "f4")'; done
+  run ivon-merge -b 0.h5 1.h5 -o small/x.h5
+  left=$(ls -A small)
+  umount small
+  [ $status -eq 74 ]
+  [ "${#lines[@]}" -eq 1 ]
+  [ -z "$left" ]
+}
+
+@test "an unwritable directory ends with one line and 73" {
+  posterior 0.h5 0
+  posterior 1.h5 1
+  mkdir locked
+  chmod 555 locked
+  as=()
+  [ "$(id -u)" != 0 ] || as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  chmod a+rx . 2>/dev/null
+  run "${as[@]}" "$IVON_BIN/ivon-merge" -b 0.h5 1.h5 -o locked/x.h5
+  [ $status -eq 73 ] || [[ $output == *"Permission denied"* ]]
+  [ "${#lines[@]}" -eq 1 ]
+}
+
+@test "killed at any moment, the output is the old file or the new one" {
+  for i in 0 1; do posterior $i.h5 $i 'f["mean/big"] = np.full(2000000, float(seed), "f4"); f["hessian/big"] = np.ones(2000000, "f4")'; done
+  ivon-merge --no-provenance -b 0.h5 1.h5 -o new.h5
+  ivon-merge --no-provenance -b 0.h5 1.h5:.5 -o old.h5
+  old=0 new=0
+  for i in $(seq "${KILLS:-50}"); do
+    cp old.h5 out.h5
+    ivon-merge --no-provenance -f -b 0.h5 1.h5 -o out.h5 & pid=$!
+    sleep "0.0$((RANDOM % 9))$((RANDOM % 10))"
+    kill -9 $pid 2>/dev/null || true
+    wait $pid 2>/dev/null || true
+    if cmp -s out.h5 old.h5; then old=$((old + 1)); else cmp out.h5 new.h5; new=$((new + 1)); fi
+  done
+  echo "# $old old, $new new" >&3
+  ivon-merge --no-provenance -f -b 0.h5 1.h5 -o out.h5
+  cmp out.h5 new.h5
+  [ -z "$(ls -A | grep ivon-tmp)" ]
+}
