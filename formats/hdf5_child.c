@@ -13,6 +13,7 @@
 enum {
     DEPTH_MAX = 32,
     ATTRIBUTES_MAX = 1024,
+    REASON_SIZE = 256,
     OPEN_MAX = 4,       /* data sets kept open with their chunk caches */
     DEFLATE_MAX = 1032, /* how far deflate can expand (RFC 1951: 258 bytes from 2 bits) */
 };
@@ -22,6 +23,7 @@ struct child {
     const struct hdf5_child_context *context;
     hid_t file;
     char failure[512]; /* why the file as a whole is refused; empty when it is not */
+    char reason[REASON_SIZE]; /* HDF5's last complaint */
 
     char *catalogue; /* grows */
     size_t size;
@@ -48,20 +50,20 @@ static bool refuse(struct child *child, const char *what, const char *path)
     return false;
 }
 
-/* Remembers the innermost description of HDF5's error stack: the one that names the cause. */
-static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *text)
+/*
+ * HDF5 calls `failed` when one of its functions fails, and any later call forgets why: so the
+ * innermost description, the one that names the cause, is kept at once.
+ */
+static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *reason)
 {
     if (n == 0 && entry->desc)
-        snprintf(text, 256, "%s", entry->desc);
+        snprintf(reason, REASON_SIZE, "%s", entry->desc);
     return 0;
 }
 
-static const char *hdf5_reason(char text[256])
+static herr_t failed(hid_t stack, void *reason)
 {
-    snprintf(text, 256, "no reason given");
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, text);
-    H5Eclear2(H5E_DEFAULT);
-    return text;
+    return H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, reason);
 }
 
 /* The catalogue. */
@@ -192,10 +194,9 @@ static herr_t attribute_met(hid_t object, const char *name, const H5A_info_t *in
 static bool put_attributes(struct child *child, hid_t object, const char *path)
 {
     struct attribute_walk walk = {child, 0};
-    char reason[256];
     if (H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, attribute_met, &walk) < 0) {
         char what[300];
-        snprintf(what, sizeof what, "its attributes cannot be read: %s", hdf5_reason(reason));
+        snprintf(what, sizeof what, "its attributes cannot be read: %s", child->reason);
         return refuse(child, what, path);
     }
     return put_string(child, "", 0);
@@ -336,8 +337,8 @@ static bool put_link(struct child *child, hid_t group, const char *name, H5L_typ
         return refuse(child, "is a link to another file", path);
     hid_t object = H5Oopen(group, name, H5P_DEFAULT);
     if (object < 0) {
-        char reason[256], what[300];
-        snprintf(what, sizeof what, "cannot be opened: %s", hdf5_reason(reason));
+        char what[300];
+        snprintf(what, sizeof what, "cannot be opened: %s", child->reason);
         return refuse(child, what, path);
     }
     bool fine = put_object(child, object, path, depth);
@@ -396,8 +397,8 @@ static bool put_group(struct child *child, hid_t group, const char *path, int de
     bool fine = H5Literate(group, group_index(group), H5_ITER_INC, NULL, link_met, &walk) >= 0;
     free(prefix);
     if (!fine && !child->failure[0]) {
-        char reason[256], what[300];
-        snprintf(what, sizeof what, "its list of links is damaged: %s", hdf5_reason(reason));
+        char what[300];
+        snprintf(what, sizeof what, "its list of links is damaged: %s", child->reason);
         return refuse(child, what, path);
     }
     return fine;
@@ -508,14 +509,14 @@ static bool read_boxes(hid_t dataset, hid_t memory_type, const struct dataset *s
 }
 
 /* Answers one request; returns what went wrong, or null. */
-static const char *answer(struct child *child, const struct hdf5_request *request, char reason[256])
+static const char *answer(struct child *child, const struct hdf5_request *request)
 {
     struct dataset shape = {0};
     if (request->object >= child->object_count)
         return "no such data set";
     hid_t dataset = find_dataset(child, request->object);
     if (dataset < 0)
-        return hdf5_reason(reason);
+        return child->reason;
     const char *refused = examine(child, dataset, &shape);
     if (refused)
         return refused;
@@ -529,12 +530,11 @@ static const char *answer(struct child *child, const struct hdf5_request *reques
                     : H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT,
                               child->sandbox->window) >= 0;
     H5Tclose(type);
-    return fine ? NULL : hdf5_reason(reason);
+    return fine ? NULL : child->reason;
 }
 
 static bool build_catalogue(struct child *child)
 {
-    char reason[256];
     const struct mapped_file *file = child->context->file;
     if (!put_u8(child, 0))
         return false;
@@ -542,7 +542,7 @@ static bool build_catalogue(struct child *child)
                                       H5LT_FILE_IMAGE_DONT_COPY | H5LT_FILE_IMAGE_DONT_RELEASE);
     if (child->file < 0) {
         char what[300];
-        snprintf(what, sizeof what, "damaged HDF5 file: %s", hdf5_reason(reason));
+        snprintf(what, sizeof what, "damaged HDF5 file: %s", child->reason);
         return refuse(child, what, NULL);
     }
     hid_t root = H5Gopen2(child->file, "/", H5P_DEFAULT);
@@ -555,12 +555,12 @@ static bool build_catalogue(struct child *child)
 
 void hdf5_child_serve(struct sandbox_child *sandbox, void *context)
 {
-    struct child child = {.sandbox = sandbox, .context = context};
+    struct child child = {.sandbox = sandbox, .context = context, .reason = "no reason given"};
     for (int i = 0; i < OPEN_MAX; i++)
         child.open[i].dataset = -1;
     H5dont_atexit();
     H5open();
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    H5Eset_auto2(H5E_DEFAULT, failed, child.reason);
     H5Lunregister(H5L_TYPE_EXTERNAL);
     H5PLset_loading_state(0);
     if (!build_catalogue(&child)) {
@@ -575,9 +575,8 @@ void hdf5_child_serve(struct sandbox_child *sandbox, void *context)
     free(child.catalogue);
     struct hdf5_request request;
     while (sandbox_receive(sandbox->socket, &request, sizeof request)) {
-        char reason[256];
         sandbox_rewind_clock(sandbox);
-        const char *problem = answer(&child, &request, reason);
+        const char *problem = answer(&child, &request);
         uint32_t length = problem ? (uint32_t)strlen(problem) : 0;
         if (!sandbox_send(sandbox->socket, &length, sizeof length) ||
             (problem && !sandbox_send(sandbox->socket, problem, length)))

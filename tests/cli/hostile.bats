@@ -1,0 +1,43 @@
+load common
+
+setup_file() {
+  export SEEDS=$BATS_FILE_TMPDIR
+  /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds.py" "$SEEDS"
+}
+
+@test "every hostile file is refused with one line and 65" {
+  for file in "$SEEDS"/hostile-*.h5; do
+    set +e
+    timeout 60 ivon-info "$file" > out 2> err
+    status=$?
+    set -e
+    echo "$status $file $(cat err)"
+    [ $status -eq 65 ]
+    [ ! -s out ]
+    [ "$(wc -l < err)" -eq 1 ]
+  done
+}
+
+@test "every other form of the format is read" {
+  for file in "$SEEDS"/{bf16,chunked,compact,companions,dtype-*,latest,plain,userblock}.h5; do
+    ivon-info "$file" > out
+    grep -q parameters out
+  done
+}
+
+@test "nothing outside the named files is opened" {
+  command -v strace > /dev/null || skip "strace is missing"
+  for file in "$SEEDS"/hostile-{external,virtual}*.h5; do
+    strace -f -e trace=open,openat,execve,connect -o trace ivon-info "$file" > /dev/null 2>&1 || true
+    grep -q "$(basename "$file")" trace
+    ! grep canary trace
+  done
+}
+
+@test "the parser runs under a system call filter, unless told otherwise" {
+  command -v strace > /dev/null || skip "strace is missing"
+  strace -f -o trace ivon-info "$SEEDS/plain.h5" > /dev/null || skip "cannot trace"
+  grep -qE 'seccomp\(|PR_SET_SECCOMP' trace
+  strace -f -o trace ivon-info --no-sandbox "$SEEDS/plain.h5" > /dev/null
+  ! grep -qE 'seccomp\(|PR_SET_SECCOMP' trace
+}

@@ -1,0 +1,50 @@
+load common
+
+@test "the summary agrees with numpy" {
+  posterior a.h5 1
+  ivon-info --json --tensors a.h5 > a.json
+  $python -c "
+import h5py, json, numpy as np
+j, f = json.load(open('a.json')), h5py.File('a.h5')
+for t in j['tensors']:
+    m, h = (np.float64(f[p + '/' + t['name']][()]) for p in ('mean', 'hessian'))
+    s = np.float32(np.abs(m) * np.sqrt(f.attrs['ess'] * (h + f.attrs['weight_decay'])))
+    assert abs(t['mean_norm'] - np.linalg.norm(m)) < 1e-12 * t['mean_norm']
+    assert t['hessian_min'] == h.min() and t['hessian_max'] == h.max()
+    for q, v in t['hessian_quantiles'].items():
+        assert abs(np.quantile(h, float(q)) - v) <= 1e-12, (q, v)
+    for q, v in t['signal_to_noise_quantiles'].items():
+        assert abs(np.quantile(np.float64(s), float(q)) - v) <= 1e-6 * v, (q, v)
+assert j['parameters'] == 30 * 40 + 30 + 90 and j['ess'] == 1000"
+}
+
+@test "the check names every defect, and says so by its exit code" {
+  posterior good.h5 1
+  run ivon-info --check good.h5
+  [ $status -eq 0 ]
+  [ "$output" = "good.h5: no problems found" ]
+  defect() { # TEXT SCRIPT
+    posterior bad.h5 1 "$2"
+    run ivon-info --check bad.h5
+    echo "$output"
+    [ $status -eq 1 ]
+    [[ "$output" == *"$1"* ]]
+  }
+  defect "2 values of the mean are not finite" 'f["mean/fc1.bias"][3:5] = np.inf'
+  defect "1 values of the Hessian are not finite" 'f["hessian/fc1.bias"][3] = np.nan'
+  defect "h + weight_decay <= 0 for 4 values" 'f["hessian/fc1.bias"][:4] = -1'
+  defect "never left its start, 0.5" 'f["hessian/fc1.weight"][:] = .5'
+  defect "has no Hessian" 'del f["hessian/fc1.bias"]'
+  defect "a Hessian without a mean" 'del f["mean/fc1.bias"]'
+  defect "differ in shape" 'del f["mean/fc1.bias"]; f["mean/fc1.bias"] = np.zeros(3, "f4")'
+  defect "no positive ess" 'f.attrs["ess"] = 0.0'
+  defect "no weight_decay" 'del f.attrs["weight_decay"]'
+  defect "there is no Hessian" 'del f["hessian"]'
+}
+
+@test "one bad file does not hide the others" {
+  posterior a.h5 1
+  run ivon-info --header a.h5 nowhere.h5 a.h5
+  [ $status -eq 66 ]
+  [ "$(grep -c '^a.h5' <<< "$output")" -eq 2 ]
+}
