@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/install.sh
 cmake --preset release > /dev/null
-cmake --build --preset release -j "$(nproc)" > /dev/null
+cmake --build --preset release -j "$(nproc)" --target ivon-program > /dev/null
 PATH=$PWD/build/release/bin:$PATH
 regression() { /usr/bin/python3 tests/oracle/linear_regression.py "$@"; }
 

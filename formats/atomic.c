@@ -91,6 +91,9 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
     }
     if (ftruncate(file->descriptor, 0))
         code = fail(file, IVON_ERROR_IO, "empty it", error);
+    /* What replaces a private file is private from its first byte on. */
+    else if (exists && fchmod(file->descriptor, (file->mode & 0777) | S_IRUSR | S_IWUSR))
+        code = fail(file, IVON_ERROR_IO, "set its permissions", error);
 done:
     if (code)
         atomic_close(file);

@@ -1,6 +1,7 @@
 #include "core/error.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
@@ -11,9 +12,13 @@ int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
-    for (unsigned char *byte = (unsigned char *)error->message; *byte; byte++)
-        if (*byte < 0x20 || *byte == 0x7f)
-            *byte = '?';
+    for (unsigned char *byte = (unsigned char *)error->message; *byte; byte++) {
+        bool wide = byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0; /* U+0080 to U+009F */
+        if (*byte < 0x20 || *byte == 0x7f || wide)
+            byte[0] = '?';
+        if (wide)
+            byte[1] = '?';
+    }
     error->code = code;
     return code;
 }

@@ -72,8 +72,15 @@ int ivon_source_from_memory(struct ivon_source **source, const char *name,
         .read = memory_read, .view = memory_view, .close = free};
     struct tensor_list list = {0};
     int code = 0;
-    for (size_t i = 0; i < tensor_count && !code; i++)
-        code = tensor_list_append(&list, &tensors[i], error);
+    for (size_t i = 0; i < tensor_count && !code; i++) {
+        bool any_type = tensors[i].part == IVON_BUFFER || tensors[i].part == IVON_GRAPH;
+        if (!any_type && !ivon_dtype_is_float(tensors[i].dtype))
+            code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "%s: '%s' has elements of type %s, expected floating point", name,
+                                  tensors[i].name, ivon_dtype_name(tensors[i].dtype));
+        else
+            code = tensor_list_append(&list, &tensors[i], error);
+    }
     if (code) {
         tensor_list_release(&list);
         return code;

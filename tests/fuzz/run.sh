@@ -13,6 +13,8 @@ fi
 seeds=$(mktemp -d)
 trap 'rm -rf "$seeds"' EXIT
 /usr/bin/python3 tests/fuzz/seeds.py "$seeds"
+# The parser's memory is limited by the kernel, but not beside a sanitizer's shadow: there by this.
+export ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=256
 "$target" $((runs / 2)) 1 "$seeds"/*.h5 & first=$!
 "$target" $((runs - runs / 2)) 2 "$seeds"/*.h5 & second=$!
 failed=0
