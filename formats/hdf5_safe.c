@@ -11,8 +11,18 @@
 enum {
     WINDOW_SIZE = 1 << 20,
     CATALOGUE_MEMORY = 256 << 20, /* bytes that the child may need to list a file's contents */
-    CHILD_SECONDS = 30,
 };
+
+/*
+ * Seconds of processor time that parsing, or one request, may take. HDF5 can be sent round in
+ * circles; honest files need a second for some 100,000 tensors, which take 50 MB.
+ */
+static int time_limit(uint64_t file_size)
+{
+    enum { LEAST = 5, BYTES_PER_SECOND = 4 << 20, MOST = 600 };
+    uint64_t seconds = LEAST + file_size / BYTES_PER_SECOND;
+    return seconds < MOST ? (int)seconds : MOST;
+}
 
 struct hdf5_file {
     struct mapped_file mapped;
@@ -231,7 +241,7 @@ int hdf5_open(struct hdf5_file **out, struct mapped_file *mapped,
     struct hdf5_child_context context = {&file->mapped, limits->memory};
     struct sandbox_limits sandbox = {.confine = limits->sandbox,
                                      .memory = limits->memory + CATALOGUE_MEMORY,
-                                     .seconds = CHILD_SECONDS,
+                                     .seconds = time_limit(file->mapped.size),
                                      .window_size = WINDOW_SIZE};
     int code = sandbox_start(&file->sandbox, &sandbox, hdf5_child_serve, &context, error);
     if (!code)
