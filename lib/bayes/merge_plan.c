@@ -1,4 +1,5 @@
 /* Which tensors a merge joins, keeps and leaves out, before any element is read. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,12 +351,31 @@ static bool has_hessians(const struct ivon_source *source)
     return false;
 }
 
+/* Whether all selected means of a source have a Hessian whose numbers are given. */
+static bool gives_precision(const struct ivon_merge *merge, const struct ivon_source *source,
+                            bool with_weight_decay)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *mean = ivon_source_tensor(source, i);
+        if (mean->part != IVON_MEAN ||
+            (options->selected && !options->selected(options->selected_context, mean->name)))
+            continue;
+        ptrdiff_t at = ivon_source_find(source, IVON_HESSIAN, mean->name);
+        const struct ivon_tensor *hessian = at < 0 ? NULL : ivon_source_tensor(source, (size_t)at);
+        if (!hessian || isnan(hessian->ess) || (with_weight_decay && isnan(hessian->weight_decay)))
+            return false;
+    }
+    return has_hessians(source);
+}
+
 /* Average and task arithmetic write Hessians when every input that gives precision has them. */
 static bool can_write_hessians(const struct ivon_merge *merge)
 {
-    bool can = !merge->base_in_formula || has_hessians(merge->base) || base_precision_known(merge);
+    bool can = !merge->base_in_formula || base_precision_known(merge) ||
+               gives_precision(merge, merge->base, true);
     for (size_t t = 0; t < merge->model_count && can; t++)
-        can = has_hessians(merge->models[t].source);
+        can = gives_precision(merge, merge->models[t].source, !merge->base_in_formula);
     return can;
 }
 
@@ -387,6 +407,7 @@ static size_t tensor_bytes(const struct ivon_source *source, ptrdiff_t tensor)
 static uint64_t count_input_bytes(const struct ivon_merge *merge)
 {
     uint64_t bytes = 0;
+    bool with_hessian = merge->with_hessian;
     for (size_t e = 0; e < merge->entry_count; e++) {
         const struct merge_entry *entry = &merge->entries[e];
         if (!entry->models) {
@@ -394,10 +415,11 @@ static uint64_t count_input_bytes(const struct ivon_merge *merge)
             continue;
         }
         bytes += tensor_bytes(merge->base, entry->base.mean) +
-                 tensor_bytes(merge->base, entry->base.hessian);
+                 tensor_bytes(merge->base, with_hessian ? entry->base.hessian : -1);
         for (size_t t = 0; t < merge->model_count; t++)
             bytes += tensor_bytes(merge->models[t].source, entry->models[t].mean) +
-                     tensor_bytes(merge->models[t].source, entry->models[t].hessian);
+                     tensor_bytes(merge->models[t].source,
+                                  with_hessian ? entry->models[t].hessian : -1);
     }
     return bytes;
 }
@@ -442,11 +464,18 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
     merge->input_bytes = count_input_bytes(merge);
     for (size_t s = 0; s < merge->scale_count; s++) {
         struct ivon_header header = ivon_merge_header(merge, s);
-        if (merge->with_hessian && !(header.ess > 0))
+        if (merge->with_hessian && (!(header.ess > 0) || isinf(header.ess)))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "the result's ess would be %g, expected a positive number: "
                                   "give it by --ess",
                                   header.ess);
+        if (merge->with_hessian && !(header.weight_decay >= 0 && header.weight_decay <= FLT_MAX))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "the result's weight_decay would be %g, expected zero or more%s",
+                                  header.weight_decay,
+                                  isnan(header.weight_decay)
+                                      ? " (an input has no attribute 'weight_decay')"
+                                      : "");
     }
     return 0;
 }

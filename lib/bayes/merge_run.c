@@ -45,11 +45,13 @@ struct run {
     struct ivon_merge *merge;
     struct ivon_sink *const *sinks;
     struct scratch *scratch; /* per thread */
+    struct ivon_header *headers; /* per scale */
     int threads;
     size_t block;
     double *movement; /* per job, per scale: squared norms of the models, then of the total */
     pthread_mutex_t lock; /* of what follows */
     struct shortfall shortfall;
+    size_t failed_entry; /* the first whose job failed; SIZE_MAX: none */
     const char *buffer_conflict;
     size_t buffer_conflict_entry;
     uint64_t bytes_done;
@@ -193,6 +195,21 @@ static void combine(const struct ivon_merge *merge, struct scratch *scratch, dou
         memcpy(scratch->mean, scratch->model_mean, count * sizeof scratch->mean[0]);
 }
 
+/* The smallest magnitude that rounds to infinity. */
+static double overflow_bound(enum ivon_dtype dtype)
+{
+    switch (dtype) {
+    case IVON_F16:
+        return 65520;
+    case IVON_BF16:
+        return 0x1.ffp127;
+    case IVON_F32:
+        return 0x1.ffffffp127;
+    default:
+        return INFINITY;
+    }
+}
+
 /* Names the input whose element makes the result non-finite, or the type that cannot hold it. */
 static int report_nonfinite(const struct ivon_merge *merge, struct scratch *scratch,
                             const struct merge_entry *entry, size_t first, size_t offset,
@@ -219,11 +236,13 @@ static int report_nonfinite(const struct ivon_merge *merge, struct scratch *scra
                                       output->name, value, first + offset + i);
         }
     }
+    bool mean_fits = fabs(scratch->mean[i]) < overflow_bound(output->dtype);
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "tensor '%s': the merged value at element %zu, mean %g, precision %g, "
                           "does not fit into %s",
                           output->name, first + offset + i, scratch->mean[i],
-                          scratch->precision[i], ivon_dtype_name(output->dtype));
+                          scratch->precision[i],
+                          ivon_dtype_name(mean_fits ? IVON_F32 : output->dtype));
 }
 
 static void note_shortfall(struct run *run, size_t entry, size_t scale, size_t at, double value)
@@ -247,7 +266,7 @@ static void settle_nonpositive(struct run *run, struct scratch *scratch, size_t 
                                size_t scale, size_t at, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        scratch->dropped[i] = scratch->precision[i] <= 0;
+        scratch->dropped[i] = scratch->precision[i] <= 0 && isfinite(scratch->precision[i]);
         if (!scratch->dropped[i])
             continue;
         if (run->merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE &&
@@ -260,21 +279,6 @@ static void settle_nonpositive(struct run *run, struct scratch *scratch, size_t 
             scratch->mean[i] = 0;
             scratch->precision[i] = 1;
         }
-    }
-}
-
-/* The smallest magnitude that rounds to infinity. */
-static double overflow_bound(enum ivon_dtype dtype)
-{
-    switch (dtype) {
-    case IVON_F16:
-        return 65520;
-    case IVON_BF16:
-        return 0x1.ffp127;
-    case IVON_F32:
-        return 0x1.ffffffp127;
-    default:
-        return INFINITY;
     }
 }
 
@@ -322,24 +326,24 @@ static int merge_tile(struct run *run, struct scratch *scratch, size_t job, size
     load_base(merge, scratch, entry, offset, count);
     sum_models(merge, scratch, entry, offset, count);
     for (size_t s = 0; s < merge->scale_count; s++) {
+        double ess = run->headers[s].ess;
+        double bound = merge->with_hessian ? ess * overflow_bound(IVON_F32) : INFINITY;
         combine(merge, scratch, merge->scales[s], count);
         memset(scratch->dropped, 0, sizeof scratch->dropped);
         if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
             settle_nonpositive(run, scratch, index, s, first + offset, count);
         bool mean_bad = merge_any_not_below(scratch->mean, overflow_bound(dtype), count);
         bool precision_bad = merge->with_hessian &&
-                             merge_any_not_below(scratch->precision, INFINITY, count);
+                             merge_any_not_below(scratch->precision, bound, count);
         for (size_t i = 0; (mean_bad || precision_bad) && i < count; i++)
             if (!(fabs(scratch->mean[i]) < overflow_bound(dtype)) ||
-                (merge->with_hessian && !(scratch->precision[i] < INFINITY)))
+                (merge->with_hessian && !(fabs(scratch->precision[i]) < bound)))
                 return report_nonfinite(merge, scratch, entry, first, offset, i, error);
         ivon_dtype_from_f64(scratch->mean_out + (s * run->block + offset) * size, dtype,
                             scratch->mean, count);
-        if (merge->with_hessian) {
-            struct ivon_header header = ivon_merge_header(merge, s);
+        if (merge->with_hessian)
             merge_store_hessian(scratch->hessian_out + s * run->block + offset,
-                                scratch->precision, header.ess, header.weight_decay, count);
-        }
+                                scratch->precision, ess, run->headers[s].weight_decay, count);
         if (run->movement)
             add_movement(merge, scratch, entry, offset, count, merge->scales[s],
                          run->movement +
@@ -526,7 +530,13 @@ static int run_job(void *context, size_t i, int thread, struct ivon_error *error
     int code = merge->entries[job->entry].models ? merge_range(run, scratch, i, error)
                                                  : copy_range(run, scratch, job, error);
     uint64_t bytes = advise(merge, i, ivon_source_done_with);
-    return code ? code : report_progress(run, bytes, error);
+    if (!code)
+        return report_progress(run, bytes, error);
+    pthread_mutex_lock(&run->lock);
+    if (job->entry < run->failed_entry)
+        run->failed_entry = job->entry;
+    pthread_mutex_unlock(&run->lock);
+    return code;
 }
 
 static void release_scratch(struct run *run)
@@ -554,8 +564,11 @@ static int make_scratch(struct run *run, struct ivon_error *error)
 {
     size_t inputs = run->merge->model_count + 1, scales = run->merge->scale_count;
     run->scratch = calloc((size_t)run->threads, sizeof *run->scratch);
-    if (!run->scratch)
+    run->headers = calloc(scales + 1, sizeof *run->headers);
+    if (!run->scratch || !run->headers)
         return ivon_error_memory(error);
+    for (size_t s = 0; s < scales; s++)
+        run->headers[s] = ivon_merge_header(run->merge, s);
     for (int t = 0; t < run->threads; t++) {
         struct scratch *scratch = &run->scratch[t];
         scratch->mean_blocks = calloc(inputs, sizeof *scratch->mean_blocks);
@@ -639,6 +652,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                       .sinks = sinks,
                       .threads = ivon_parallel_threads(merge->options.threads),
                       .shortfall = {.entry = SIZE_MAX},
+                      .failed_entry = SIZE_MAX,
                       .buffer_conflict_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
     int code = choose_block(&run, error);
@@ -651,11 +665,14 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     }
     if (!code)
         code = ivon_parallel_run(run.threads, merge->job_count, run_job, &run, error);
-    if (!code)
+    /* A later tensor's failure must not hide an earlier one's shortfall. Its count is complete:
+       every job before the one that failed had been started. */
+    if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
         code = report_shortfall(&run, error);
     if (!code)
         gather(&run);
     release_scratch(&run);
+    free(run.headers);
     free(run.movement);
     pthread_mutex_destroy(&run.lock);
     return code;

@@ -11,7 +11,7 @@
 
 #include "tests/fuzz/fuzz.h"
 
-enum { SIZE_LIMIT = 1 << 20, SECONDS = 60, MEMORY_KB = 1 << 20 };
+enum { SIZE_LIMIT = 1 << 20, SECONDS = 120, MEMORY_KB = 1 << 20 };
 
 static uint64_t state;
 

@@ -5,6 +5,7 @@ usage: merge_reference.py METHOD BASE_SCALE MERGED BASE MODEL...
 A stored number is the formula's rounded to binary32, 6e-8 relative; both sides evaluate it in
 double. The Hessian is compared through the precision, which is what is preserved: h + weight_decay
 cancels where h is near -weight_decay, so a rounding of h counts relative to |h| + weight_decay.
+Tensors with elements whose precision is not positive are listed with their number.
 """
 import sys
 
@@ -46,6 +47,8 @@ for name in names(base):
     else:
         mean, precision = sum(m for m, *_ in tasks) / len(tasks), full
     kept = precision <= 0  # with --on-nonpositive=base
+    if kept.any():
+        print(f"nonpositive {kept.sum()} of {kept.size} in '{name}'")
     mean = np.where(kept, m0, mean)
     precision = np.where(kept, ess0 * (h0 + decay0), precision)
     got_mean, got_h, ess, decay = read(merged, name)
