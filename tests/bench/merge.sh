@@ -42,10 +42,11 @@ median() { sort -g "$work/$1.times" | sed -n 3p; }
 "${merge[@]}" & pid=$!
 peak=0 mapped=0
 while kill -0 $pid 2> /dev/null; do
-  now=$(cat /proc/$pid/status $(sed 's|[0-9]*|/proc/&/status|g' "/proc/$pid/task/$pid/children" 2> /dev/null) \
-    2> /dev/null | awk '/RssAnon/ {a += $2} /RssFile/ {f += $2} END {print a + 0, f + 0}')
-  ((${now% *} > peak)) && peak=${now% *}
-  ((${now#* } > mapped)) && mapped=${now#* }
+  children=$(cat "/proc/$pid/task/$pid/children" 2> /dev/null || true)
+  now=$(for process in $pid $children; do cat "/proc/$process/status" 2> /dev/null || true; done \
+    | awk '/RssAnon/ {a += $2} /RssFile/ {f += $2} END {print a + 0, f + 0}')
+  ((${now% *} <= peak)) || peak=${now% *}
+  ((${now#* } <= mapped)) || mapped=${now#* }
 done
 wait $pid
 echo "peak anonymous memory $((peak / 1024)) MiB (allowed 256 + 64), mapped $((mapped / 1024)) MiB"
