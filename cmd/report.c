@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <sysexits.h>
 
 int report_error(const struct ivon_error *error)
@@ -54,8 +55,11 @@ void report_note(const char *format, ...)
 
 void report_text(FILE *stream, const char *text)
 {
-    for (const unsigned char *byte = (const unsigned char *)text; *byte; byte++)
-        fputc(*byte < 0x20 || *byte == 0x7f ? '?' : *byte, stream);
+    for (const unsigned char *byte = (const unsigned char *)text; *byte; byte++) {
+        bool wide = byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0; /* U+0080 to U+009F */
+        fputc(*byte < 0x20 || *byte == 0x7f || wide ? '?' : *byte, stream);
+        byte += wide;
+    }
 }
 
 static const char *scaled(double value, const char *unit, char text[32])

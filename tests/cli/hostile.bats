@@ -8,7 +8,7 @@ setup_file() {
 @test "every hostile file is refused with one line and 65" {
   for file in "$SEEDS"/hostile-*.h5; do
     set +e
-    timeout 60 ivon-info "$file" > out 2> err
+    timeout 30 ivon-info "$file" > out 2> err
     status=$?
     set -e
     echo "$status $file $(cat err)"
@@ -19,7 +19,9 @@ setup_file() {
 }
 
 @test "every other form of the format is read" {
-  for file in "$SEEDS"/{bf16,chunked,compact,companions,dtype-*,latest,plain,userblock}.h5; do
+  shopt -s extglob
+  for file in "$SEEDS"/!(hostile-*|canary).h5; do
+    echo "$file"
     ivon-info "$file" > out
     grep -q parameters out
   done
@@ -27,17 +29,23 @@ setup_file() {
 
 @test "nothing outside the named files is opened" {
   command -v strace > /dev/null || skip "strace is missing"
+  export ASAN_OPTIONS=detect_leaks=0 # which cannot be done under strace
+  strace -o trace true || skip "cannot trace"
   for file in "$SEEDS"/hostile-{external,virtual}*.h5; do
     strace -f -e trace=open,openat,execve,connect -o trace ivon-info "$file" > /dev/null 2>&1 || true
     grep -q "$(basename "$file")" trace
-    ! grep canary trace
+    if grep canary trace; then
+      return 1
+    fi
   done
 }
 
 @test "the parser runs under a system call filter, unless told otherwise" {
   command -v strace > /dev/null || skip "strace is missing"
-  strace -f -o trace ivon-info "$SEEDS/plain.h5" > /dev/null || skip "cannot trace"
-  grep -qE 'seccomp\(|PR_SET_SECCOMP' trace
+  export ASAN_OPTIONS=detect_leaks=0
+  strace -o trace true || skip "cannot trace"
+  strace -f -o trace ivon-info "$SEEDS/plain.h5" > /dev/null
+  grep -qE '(seccomp\(SECCOMP_SET_MODE_FILTER|PR_SET_SECCOMP, SECCOMP_MODE_FILTER).* = 0' trace
   strace -f -o trace ivon-info --no-sandbox "$SEEDS/plain.h5" > /dev/null
   ! grep -qE 'seccomp\(|PR_SET_SECCOMP' trace
 }

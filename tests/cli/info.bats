@@ -48,3 +48,12 @@ assert j['parameters'] == 30 * 40 + 30 + 90 and j['ess'] == 1000"
   [ $status -eq 66 ]
   [ "$(grep -c '^a.h5' <<< "$output")" -eq 2 ]
 }
+
+@test "control characters of a file reach no terminal" {
+  posterior a.h5 1 'f.attrs["creator"] = "a\x1b[31m\u009b31m b\u00e9"'
+  ivon-info --header a.h5 > out
+  grep -q 'creator *a?\[31m?31m bé' out
+  run ivon-info $'no\u009b31m.h5'
+  echo "$output"
+  [[ $output == *'no??31m.h5'* ]]
+}

@@ -26,6 +26,7 @@ static void read_tensor(struct ivon_source *source, size_t index)
     size_t size = ivon_dtype_size(tensor->dtype), count;
     assert(tensor_shape_count(tensor->rank, tensor->shape, size, &count) && count == tensor->count);
     assert(tensor_name_valid(tensor->name));
+    assert(ivon_source_find(source, tensor->part, tensor->name) == (ptrdiff_t)index);
     for (size_t first = 0; first < count; first += PIECE) {
         size_t piece = count - first < PIECE ? count - first : PIECE;
         const unsigned char *data = ivon_source_view(source, index, first);
@@ -42,9 +43,11 @@ static void read_tensor(struct ivon_source *source, size_t index)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char path[] = "/dev/shm/ivon-fuzz-XXXXXX";
+    char path[4096];
+    const char *directory = getenv("TMPDIR");
     struct ivon_source *source = NULL;
     struct ivon_error error = {0};
+    snprintf(path, sizeof path, "%s/ivon-fuzz-XXXXXX", directory ? directory : "/dev/shm");
     int file = mkstemp(path);
     assert(file >= 0 && write(file, data, size) == (ssize_t)size);
     close(file);

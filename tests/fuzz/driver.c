@@ -1,6 +1,7 @@
 /*
  * Feeds mutated files to a fuzz target: driver RUNS SEED FILE... The mutations are a function of
- * SEED. An input is saved before it is tried and removed after, so what is left is what failed.
+ * SEED. An input is saved before it is tried and removed after, so what is left is what failed: in
+ * $TMPDIR, or in /dev/shm.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -11,7 +12,12 @@
 
 #include "tests/fuzz/fuzz.h"
 
-enum { SIZE_LIMIT = 1 << 20, SECONDS = 120, MEMORY_KB = 1 << 20 };
+enum {
+    SIZE_LIMIT = 1 << 20,
+    MEMORY_KB = 1 << 20,
+    CPU_SECONDS = 60,   /* for one input; more is too slow */
+    WALL_SECONDS = 900, /* against waiting for ever: far more, as the machine may be busy */
+};
 
 static uint64_t state;
 
@@ -44,6 +50,19 @@ static void put_integer(struct bytes *bytes)
         memcpy(bytes->data + below(bytes->size - width + 1), &value, width);
 }
 
+/* Adds a little to a little-endian integer, as sizes and counts that are off by a few. */
+static void nudge_integer(struct bytes *bytes)
+{
+    uint64_t value = 0;
+    size_t width = (size_t)1 << below(4);
+    if (bytes->size < width)
+        return;
+    unsigned char *at = bytes->data + below(bytes->size - width + 1);
+    memcpy(&value, at, width);
+    value += below(33) - 16;
+    memcpy(at, &value, width);
+}
+
 static void move_block(struct bytes *to, const struct bytes *from)
 {
     size_t length = 1 + below(64);
@@ -52,11 +71,32 @@ static void move_block(struct bytes *to, const struct bytes *from)
                 length);
 }
 
+/* Cuts the input, makes it longer, or gives it another's header. */
+static void reshape(struct bytes *bytes, const struct bytes *other)
+{
+    size_t length = 1 + below(2048);
+    switch (below(8)) {
+    case 0:
+    case 1:
+        bytes->size = 1 + below(bytes->size);
+        break;
+    case 2:
+        if (length > SIZE_LIMIT - bytes->size)
+            break;
+        memset(bytes->data + bytes->size, (int)below(256), length);
+        bytes->size += length;
+        break;
+    case 3:
+        if (other->size >= 512 && bytes->size >= 512)
+            memcpy(bytes->data, other->data, 512);
+    }
+}
+
 static void mutate(struct bytes *bytes, const struct bytes *other)
 {
     for (size_t times = 1 + below(8); times--;) {
         size_t at = below(bytes->size);
-        switch (below(8)) {
+        switch (below(9)) {
         case 0:
         case 1:
             bytes->data[at] ^= (unsigned char)(1 << below(8));
@@ -74,11 +114,11 @@ static void mutate(struct bytes *bytes, const struct bytes *other)
         case 6:
             move_block(bytes, other);
             break;
+        case 7:
+            nudge_integer(bytes);
+            break;
         default:
-            if (below(4) == 0) /* cut it, or swap its header */
-                bytes->size = at + 1;
-            else if (below(4) == 0 && other->size >= 512 && bytes->size >= 512)
-                memcpy(bytes->data, other->data, 512);
+            reshape(bytes, other);
         }
     }
 }
@@ -92,28 +132,58 @@ static void save(const struct bytes *bytes, const char *path)
         fclose(file);
 }
 
-static void check_memory(void)
+static double seconds(const struct rusage *usage)
+{
+    return (double)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) +
+           1e-6 * (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
+}
+
+/* What the process and its children used so far. */
+struct usage {
+    double seconds;
+    long memory, child_memory; /* the largest yet, in kB */
+};
+
+static struct usage usage_now(void)
 {
     struct rusage self, children;
     getrusage(RUSAGE_SELF, &self);
     getrusage(RUSAGE_CHILDREN, &children);
-    if (self.ru_maxrss < MEMORY_KB && children.ru_maxrss < MEMORY_KB)
-        return;
-    fprintf(stderr, "memory: %ld kB, of a child %ld kB\n", self.ru_maxrss, children.ru_maxrss);
-    abort();
+    return (struct usage){seconds(&self) + seconds(&children), self.ru_maxrss, children.ru_maxrss};
+}
+
+/* Tries one input within its limits; one that hangs ends the process by a signal. */
+static int try_input(const struct bytes *input, double *longest)
+{
+    double start = usage_now().seconds;
+    alarm(WALL_SECONDS);
+    int result = LLVMFuzzerTestOneInput(input->data, input->size);
+    alarm(0);
+    struct usage usage = usage_now();
+    double spent = usage.seconds - start;
+    if (spent > CPU_SECONDS || usage.memory > MEMORY_KB || usage.child_memory > MEMORY_KB) {
+        fprintf(stderr, "too much: %.1f s, %ld kB, %ld kB in a child\n", spent, usage.memory,
+                usage.child_memory);
+        abort();
+    }
+    *longest = spent > *longest ? spent : *longest;
+    return result;
 }
 
 int main(int argc, char **argv)
 {
     static struct bytes input, other;
-    char path[64];
+    char path[4096];
+    const char *directory = getenv("TMPDIR");
     long runs = argc > 3 ? atol(argv[1]) : 0, accepted = 0;
+    double longest = 0;
     if (!runs) {
         fprintf(stderr, "usage: %s RUNS SEED FILE...\n", argv[0]);
         return 64;
     }
     state = strtoull(argv[2], NULL, 10) * 2654435761 + 1;
-    snprintf(path, sizeof path, "/dev/shm/ivon-fuzz-failed-%d", (int)getpid());
+    snprintf(path, sizeof path, "%s/ivon-fuzz-failed-%d", directory ? directory : "/dev/shm",
+             (int)getpid());
     for (long i = 0; i < runs; i++) {
         load(&input, argv[3 + below((size_t)argc - 3)]);
         load(&other, argv[3 + below((size_t)argc - 3)]);
@@ -122,12 +192,12 @@ int main(int argc, char **argv)
         else
             load(&input, argv[3 + i]);
         save(&input, path);
-        alarm(SECONDS); /* an input that hangs ends the process by its signal */
-        accepted += LLVMFuzzerTestOneInput(input.data, input.size) == 0;
-        alarm(0);
-        check_memory();
+        accepted += try_input(&input, &longest) == 0;
     }
     unlink(path);
+    struct usage usage = usage_now();
+    printf("%.0f s of processor time, %.1f s for the slowest; %ld kB, %ld kB in a child\n",
+           usage.seconds, longest, usage.memory, usage.child_memory);
     printf("%ld inputs: %ld accepted, %ld refused, 0 crashes\n", runs, accepted, runs - accepted);
     return 0;
 }

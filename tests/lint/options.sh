@@ -2,24 +2,24 @@
 # A command's options are the same in its help, its man page, and the completions of all shells.
 set -euo pipefail
 failed=0
-for command in $("$IVON_BIN/ivon" help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -vE '^(help|completion)$'); do
-  "$IVON_BIN/ivon-$command" --help | grep -oE '^ +(-., )?--[a-z0-9-]+|^ +-., --[a-z0-9-]+|, --[a-z0-9-]+' \
-    | grep -oE '\-\-[a-z0-9-]+' | sort -u > "${TMPDIR:-/tmp}/options.$$"
-  compare() { # WHERE, options on standard input
-    if ! diff <(sort -u) "${TMPDIR:-/tmp}/options.$$"; then
-      echo "$1 of ivon-$command differs from its --help"
+
+names() { grep -oE -e '--[a-z0-9-]+' | sort -u; }
+
+in_help() { "$IVON_BIN/ivon-$1" --help | grep -E '^ +(-., )?--[a-z]' | sed -E 's/^( +(-., )?--[a-z0-9-]+).*/\1/' | names; }
+in_manual() { grep '^\.It Fl' "man/ivon-$1.1" | grep -oE 'Fl -[a-z0-9-]+' | sed 's/Fl -/--/' | names; }
+in_bash() { "$IVON_BIN/ivon" completion bash | grep -E "^    $1\) words=' --" | names; }
+in_zsh() { "$IVON_BIN/ivon" completion zsh | sed -n "/^_ivon_$1()/,/^}/p" | grep -oE "^    '--[a-z0-9-]+" | names; }
+in_fish() { "$IVON_BIN/ivon" completion fish | grep "^complete -c ivon-$1 " | grep -oE ' -l [a-z0-9-]+' | sed 's/ -l /--/' | names; }
+
+commands=$("$IVON_BIN/ivon" help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -vE '^(help|completion)$')
+for command in $commands; do
+  expected=$(in_help "$command")
+  for place in manual bash zsh fish; do
+    if ! diff <(cat <<< "$expected") <("in_$place" "$command"); then
+      echo "^ options of ivon-$command: < in its help, > in $place"
       failed=1
     fi
-  }
-  sed -n '/^\.It Fl/p' "man/ivon-$command.1" | grep -oE 'Fl -[a-z0-9-]+' | sed 's/Fl -/--/' \
-    | compare "the man page"
-  "$IVON_BIN/ivon" completion bash | grep -E "^    $command\) words=' --" | grep -oE '\-\-[a-z0-9-]+' \
-    | compare "bash completion"
-  "$IVON_BIN/ivon" completion zsh | sed -n "/^_ivon_$command()/,/^}/p" \
-    | grep -oE "^    '--[a-z0-9-]+" | tr -d " '" | compare "zsh completion"
-  "$IVON_BIN/ivon" completion fish | grep "^complete -c ivon-$command " | grep -oE ' -l [a-z0-9-]+' \
-    | sed 's/ -l /--/' | compare "fish completion"
-  echo "ivon-$command: $(wc -l < "${TMPDIR:-/tmp}/options.$$") options"
+  done
+  echo "ivon-$command: $(wc -l <<< "$expected") options"
 done
-rm -f "${TMPDIR:-/tmp}/options.$$"
 exit $failed

@@ -1,24 +1,47 @@
 #!/usr/bin/env bash
-# Who may include whom: cmd -> formats -> lib, and within lib bayes -> core.
+# Who may include whom: cmd -> formats -> lib, and within lib each folder only those before it.
 set -euo pipefail
 failed=0
+sources() { find "$@" -name '*.[ch]' | sort; }
 forbid() { # WHAT PATTERN FILE...
-  if grep -nE "$2" "${@:3}"; then
+  if (($# < 3)); then
+    echo "no files for: $1"
+    failed=1
+  elif grep -nE "$2" "${@:3}"; then
     echo "^ $1"
     failed=1
   fi
 }
-forbid "lib includes formats or cmd" '#include "(formats|cmd|tests)/' lib/*/*.[ch]
-forbid "core includes what is above it" '#include "(bayes|net|train)/' lib/core/*.[ch]
-forbid "formats includes cmd" '#include "(cmd|tests)/' formats/*.[ch] formats/*/*.h
-forbid "the program includes private headers" '#include "(core|bayes|formats)/' cmd/*.[ch]
-forbid "HDF5 outside formats" '<hdf5(_hl)?\.h>' lib/*/*.[ch] cmd/*.[ch]
-forbid "BLAS outside its file" '<cblas\.h>' lib/bayes/*.[ch] formats/*.[ch] cmd/*.[ch]
-forbid "argp outside cmd" '<argp\.h>' lib/*/*.[ch] formats/*.[ch]
-forbid "printing or ending in the library" '(^|[^a-z_])(printf|fprintf|puts|perror|exit|abort) *\(' \
-  lib/*/*.c formats/*.c
-forbid "unversioned HDF5 calls" '\bH5(Dopen|Dcreate|Gopen|Gcreate|Acreate|Aiterate|Eset_auto|Ewalk) *\(' \
-  formats/*.c
+mapfile -t library < <(sources lib)
+mapfile -t readers < <(sources formats)
+mapfile -t program < <(sources cmd)
+all=("${library[@]}" "${readers[@]}" "${program[@]}")
+but() { printf '%s\n' "${all[@]}" | grep -vE "$1"; }
+
+include='^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]'
+forbid "lib includes formats, cmd or tests" "$include(formats|cmd|tests)/" "${library[@]}"
+forbid "formats includes cmd or tests" "$include(cmd|tests)/" "${readers[@]}"
+forbid "the program includes private headers" \
+  "$include(core|net|bayes|train|formats/[^/]*\\.h|lib)/?" "${program[@]}"
+folders=(core net bayes train)
+for i in "${!folders[@]}"; do
+  [ -d "lib/${folders[i]}" ] || continue
+  above=$(IFS='|'; echo "${folders[*]:i+1}")
+  mapfile -t files < <(sources "lib/${folders[i]}")
+  [ -z "$above" ] || forbid "lib/${folders[i]} includes what is above it" "$include(lib/)?($above)/" "${files[@]}"
+done
+mapfile -t files < <(but '^formats/')
+forbid "HDF5 outside formats" "${include}hdf5" "${files[@]}"
+mapfile -t files < <(but '^lib/core/blas\.c$')
+forbid "BLAS outside its file" "${include}(openblas/)?(cblas|openblas_config|f77blas)" "${files[@]}"
+mapfile -t files < <(but '^cmd/')
+forbid "argp outside cmd" "${include}argp\\.h" "${files[@]}"
+mapfile -t files < <(but '^cmd/|\.h$')
+forbid "printing or ending in the library" \
+  '(^|[^a-zA-Z_])(v?f?printf|puts|fputs|putchar|perror|exit|_Exit|abort|assert) *\(' "${files[@]}"
+forbid "unversioned HDF5 calls" \
+  '\bH5(Dopen|Dcreate|Gopen|Gcreate|Topen|Tcommit|Acreate|Aiterate|Eset_auto|Eget_auto|Ewalk|Epush|Eclear|Eprint|Rdereference|Rget_obj_type|Oget_info|Ovisit|Lvisit) *\(' \
+  "${readers[@]}"
 if top=$(git ls-tree --name-only HEAD 2> /dev/null); then
   extra=$(grep -vE '^(\..*|CMakeLists\.txt|CMakePresets\.json|README\.md|NEWS\.md|LICENSE|cmd|lib|formats|tests|man)$' <<< "$top" || true)
   [ -z "$extra" ] || { echo "at the top level: $extra"; failed=1; }

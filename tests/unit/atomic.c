@@ -234,6 +234,7 @@ static pid_t start_writer(const char *path)
     char byte;
     assert_int_equal(pipe(ends), 0);
     pid_t writer = fork();
+    assert_true(writer >= 0); /* or end_writer would signal everyone */
     if (writer == 0) {
         struct atomic_file file;
         struct ivon_error error;
