@@ -19,8 +19,8 @@ setup_file() {
 }
 
 @test "every other form of the format is read" {
-  shopt -s extglob
-  for file in "$SEEDS"/!(hostile-*|canary).h5; do
+  for file in "$SEEDS"/*.h5; do
+    case $file in */hostile-* | */canary.h5) continue ;; esac
     echo "$file"
     ivon-info "$file" > out
     grep -q parameters out
