@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/bytes.h"
 #include "formats/hdf5_types.h"
 #include "ivon/stream.h"
 
@@ -14,8 +15,7 @@ enum {
     DEPTH_MAX = 32,
     ATTRIBUTES_MAX = 1024,
     REASON_SIZE = 256,
-    OPEN_MAX = 4,       /* data sets kept open with their chunk caches */
-    DEFLATE_MAX = 1032, /* how far deflate can expand (RFC 1951: 258 bytes from 2 bits) */
+    OPEN_MAX = 4, /* data sets kept open with their chunk caches */
 };
 
 struct child {
@@ -257,7 +257,7 @@ static const char *examine_storage(hid_t properties, unsigned *expansion)
             filter != H5Z_FILTER_FLETCHER32)
             return "uses a filter other than deflate, shuffle and fletcher32";
         if (filter == H5Z_FILTER_DEFLATE)
-            *expansion = DEFLATE_MAX;
+            *expansion = DEFLATE_EXPANSION;
     }
     return NULL;
 }
@@ -495,8 +495,8 @@ static bool read_boxes(hid_t dataset, hid_t memory_type, const struct dataset *s
         if (extent[along] > count / stride)
             extent[along] = count / stride;
         box = extent[along] * stride;
-        hsize_t points = box;
-        hid_t memory = H5Screate_simple(1, &points, NULL);
+        /* Of the box's own shape: HDF5 would map another shape element by element. */
+        hid_t memory = H5Screate_simple(shape->rank, extent, NULL);
         fine = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, extent, NULL) >= 0 &&
                H5Dread(dataset, memory_type, memory, space, H5P_DEFAULT, out) >= 0;
         H5Sclose(memory);

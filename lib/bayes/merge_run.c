@@ -7,7 +7,9 @@
 
 #include "bayes/merge_kernel.h"
 #include "bayes/merge_private.h"
+#include "bayes/transfer.h"
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/parallel.h"
 
 enum {
@@ -49,13 +51,12 @@ struct run {
     int threads;
     size_t block;
     double *movement; /* per job, per scale: squared norms of the models, then of the total */
+    struct meter meter;
     pthread_mutex_t lock; /* of what follows */
     struct shortfall shortfall;
     size_t failed_entry; /* the first whose job failed; SIZE_MAX: none */
     const char *buffer_conflict;
     size_t buffer_conflict_entry;
-    uint64_t bytes_done;
-    bool cancelled;
 };
 
 static size_t element_size(struct ivon_source *source, ptrdiff_t tensor)
@@ -68,8 +69,7 @@ static enum ivon_dtype dtype_of(struct ivon_source *source, ptrdiff_t tensor)
     return ivon_source_tensor(source, (size_t)tensor)->dtype;
 }
 
-/* Points *at to a range of a tensor: in place if it can be, else read into a block that is
-   allocated on first use. */
+/* transfer_fetch for a tensor that may be absent. */
 static int fetch(struct run *run, struct ivon_source *source, ptrdiff_t tensor, size_t first,
                  size_t count, unsigned char **block, const unsigned char **at,
                  struct ivon_error *error)
@@ -77,15 +77,7 @@ static int fetch(struct run *run, struct ivon_source *source, ptrdiff_t tensor, 
     *at = NULL;
     if (tensor < 0)
         return 0;
-    *at = ivon_source_view(source, (size_t)tensor, first);
-    if (*at)
-        return 0;
-    if (!*block)
-        *block = malloc(run->block * sizeof(double));
-    if (!*block)
-        return ivon_error_memory(error);
-    *at = *block;
-    return ivon_source_read(source, (size_t)tensor, first, count, *block, error);
+    return transfer_fetch(source, (size_t)tensor, first, count, run->block, block, at, error);
 }
 
 static int fetch_block(struct run *run, struct scratch *scratch, const struct merge_entry *entry,
@@ -195,21 +187,6 @@ static void combine(const struct ivon_merge *merge, struct scratch *scratch, dou
         memcpy(scratch->mean, scratch->model_mean, count * sizeof scratch->mean[0]);
 }
 
-/* The smallest magnitude that rounds to infinity. */
-static double overflow_bound(enum ivon_dtype dtype)
-{
-    switch (dtype) {
-    case IVON_F16:
-        return 65520;
-    case IVON_BF16:
-        return 0x1.ffp127;
-    case IVON_F32:
-        return 0x1.ffffffp127;
-    default:
-        return INFINITY;
-    }
-}
-
 /* Names the input whose element makes the result non-finite, or the type that cannot hold it. */
 static int report_nonfinite(const struct ivon_merge *merge, struct scratch *scratch,
                             const struct merge_entry *entry, size_t first, size_t offset,
@@ -236,7 +213,7 @@ static int report_nonfinite(const struct ivon_merge *merge, struct scratch *scra
                                       output->name, value, first + offset + i);
         }
     }
-    bool mean_fits = fabs(scratch->mean[i]) < overflow_bound(output->dtype);
+    bool mean_fits = fabs(scratch->mean[i]) < transfer_overflow_bound(output->dtype);
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "tensor '%s': the merged value at element %zu, mean %g, precision %g, "
                           "does not fit into %s",
@@ -327,16 +304,16 @@ static int merge_tile(struct run *run, struct scratch *scratch, size_t job, size
     sum_models(merge, scratch, entry, offset, count);
     for (size_t s = 0; s < merge->scale_count; s++) {
         double ess = run->headers[s].ess;
-        double bound = merge->with_hessian ? ess * overflow_bound(IVON_F32) : INFINITY;
+        double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
         combine(merge, scratch, merge->scales[s], count);
         memset(scratch->dropped, 0, sizeof scratch->dropped);
         if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
             settle_nonpositive(run, scratch, index, s, first + offset, count);
-        bool mean_bad = merge_any_not_below(scratch->mean, overflow_bound(dtype), count);
+        bool mean_bad = merge_any_not_below(scratch->mean, transfer_overflow_bound(dtype), count);
         bool precision_bad = merge->with_hessian &&
                              merge_any_not_below(scratch->precision, bound, count);
         for (size_t i = 0; (mean_bad || precision_bad) && i < count; i++)
-            if (!(fabs(scratch->mean[i]) < overflow_bound(dtype)) ||
+            if (!(fabs(scratch->mean[i]) < transfer_overflow_bound(dtype)) ||
                 (merge->with_hessian && !(fabs(scratch->precision[i]) < bound)))
                 return report_nonfinite(merge, scratch, entry, first, offset, i, error);
         ivon_dtype_from_f64(scratch->mean_out + (s * run->block + offset) * size, dtype,
@@ -418,28 +395,22 @@ static int compare_block(struct run *run, struct scratch *scratch, size_t index,
     return 0;
 }
 
-/* Converts a kept mean, tile by tile, to the dtype that was asked for. */
+/* Converts a kept mean to the dtype that was asked for. */
 static int convert_block(const struct ivon_merge *merge, struct scratch *scratch,
                          const struct merge_entry *entry, const unsigned char *block, size_t first,
                          size_t count, struct ivon_error *error)
 {
     const struct ivon_tensor *from = ivon_source_tensor(entry->from, entry->from_tensor);
     enum ivon_dtype dtype = merge->outputs.items[entry->output].dtype;
-    for (size_t offset = 0; offset < count; offset += MERGE_TILE) {
-        size_t tile = count - offset < MERGE_TILE ? count - offset : MERGE_TILE;
-        ivon_dtype_to_f64(scratch->mean, block + offset * ivon_dtype_size(from->dtype),
-                          from->dtype, tile);
-        for (size_t i = 0; i < tile; i++)
-            if (isfinite(scratch->mean[i]) && fabs(scratch->mean[i]) >= overflow_bound(dtype))
-                return ivon_error_set(error, IVON_ERROR_DATA,
-                                      "%s: mean of '%s' is %g at element %zu, which does not fit "
-                                      "into %s",
-                                      ivon_source_path(entry->from), from->name, scratch->mean[i],
-                                      first + offset + i, ivon_dtype_name(dtype));
-        ivon_dtype_from_f64(scratch->mean_out + offset * ivon_dtype_size(dtype), dtype,
-                            scratch->mean, tile);
-    }
-    return 0;
+    double value;
+    size_t i = transfer_convert(scratch->mean_out, dtype, block, from->dtype, count);
+    if (i == count)
+        return 0;
+    ivon_dtype_to_f64(&value, block + i * ivon_dtype_size(from->dtype), from->dtype, 1);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: mean of '%s' is %g at element %zu, which does not fit into %s",
+                          ivon_source_path(entry->from), from->name, value, first + i,
+                          ivon_dtype_name(dtype));
 }
 
 static int copy_range(struct run *run, struct scratch *scratch, const struct merge_job *job,
@@ -491,21 +462,6 @@ static uint64_t advise(const struct ivon_merge *merge, size_t job_index,
     return bytes;
 }
 
-static int report_progress(struct run *run, uint64_t bytes, struct ivon_error *error)
-{
-    const struct ivon_progress *progress = &run->merge->options.progress;
-    if (!progress->report)
-        return 0;
-    pthread_mutex_lock(&run->lock);
-    run->bytes_done += bytes;
-    if (!run->cancelled &&
-        progress->report(progress->context, run->bytes_done, run->merge->input_bytes))
-        run->cancelled = true;
-    bool cancelled = run->cancelled;
-    pthread_mutex_unlock(&run->lock);
-    return cancelled ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted") : 0;
-}
-
 /* Whether a tensor before this one already failed, so that only its own count still matters. */
 static bool overtaken(struct run *run, size_t entry)
 {
@@ -531,7 +487,7 @@ static int run_job(void *context, size_t i, int thread, struct ivon_error *error
                                                  : copy_range(run, scratch, job, error);
     uint64_t bytes = advise(merge, i, ivon_source_done_with);
     if (!code)
-        return report_progress(run, bytes, error);
+        return meter_add(&run->meter, bytes, error);
     pthread_mutex_lock(&run->lock);
     if (job->entry < run->failed_entry)
         run->failed_entry = job->entry;
@@ -655,6 +611,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                       .failed_entry = SIZE_MAX,
                       .buffer_conflict_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
+    meter_init(&run.meter, &merge->options.progress, merge->input_bytes);
     int code = choose_block(&run, error);
     if (!code)
         code = make_scratch(&run, error);
@@ -674,6 +631,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     release_scratch(&run);
     free(run.headers);
     free(run.movement);
+    meter_release(&run.meter);
     pthread_mutex_destroy(&run.lock);
     return code;
 }

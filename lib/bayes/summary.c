@@ -6,12 +6,12 @@
 #include "ivon/summary.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bayes/posterior.h"
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/parallel.h"
 
 const double ivon_quantile_levels[IVON_QUANTILE_COUNT] = {0.05, 0.25, 0.5, 0.75, 0.95};
@@ -61,8 +61,7 @@ struct scan {
     struct search search[QUANTITIES];
     struct counts *counts;   /* per thread */
     struct moments *moments; /* per job */
-    pthread_mutex_t lock;
-    uint64_t *bytes_done, bytes_total; /* shared by all scans of one source */
+    struct meter meter; /* of all scans of one source */
 };
 
 struct ivon_summaries {
@@ -166,18 +165,6 @@ static const struct pair *pair_of_job(const struct scan *scan, size_t job)
     return &scan->pairs[low];
 }
 
-static int report(struct scan *scan, size_t bytes, struct ivon_error *error)
-{
-    const struct ivon_progress *progress = &scan->options->progress;
-    if (!progress->report)
-        return 0;
-    pthread_mutex_lock(&scan->lock);
-    *scan->bytes_done += bytes;
-    int stop = progress->report(progress->context, *scan->bytes_done, scan->bytes_total);
-    pthread_mutex_unlock(&scan->lock);
-    return stop ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted") : 0;
-}
-
 static int scan_job(void *context, size_t job, int thread, struct ivon_error *error)
 {
     struct scan *scan = context;
@@ -211,7 +198,7 @@ static int scan_job(void *context, size_t job, int thread, struct ivon_error *er
             bytes += (end - first) *
                      ivon_dtype_size(ivon_source_tensor(scan->source, (size_t)tensors[i])->dtype);
         }
-    return code ? code : report(scan, bytes, error);
+    return code ? code : meter_add(&scan->meter, bytes, error);
 }
 
 static void set_ranks(struct search *search, uint64_t count)
@@ -399,20 +386,17 @@ int ivon_summary_new(struct ivon_summaries **out, struct ivon_source *source,
 {
     static const struct ivon_summary_options defaults = {0};
     size_t count = ivon_source_tensor_count(source);
-    uint64_t bytes_done = 0;
     struct ivon_summaries *summaries = calloc(1, sizeof *summaries);
     struct pair *pairs = calloc(count + 1, sizeof *pairs);
     struct scan scan = {.source = source,
-                        .options = options ? options : &defaults,
-                        .bytes_done = &bytes_done,
-                        .bytes_total = 6 * count_bytes(source)};
+                        .options = options ? options : &defaults};
     if (summaries)
         summaries->tensors = calloc(count + 1, sizeof *summaries->tensors);
     int code = summaries && summaries->tensors && pairs ? 0 : ivon_error_memory(error);
-    pthread_mutex_init(&scan.lock, NULL);
+    meter_init(&scan.meter, &scan.options->progress, 6 * count_bytes(source));
     if (!code)
         code = summarise_all(&scan, summaries, pairs, error);
-    pthread_mutex_destroy(&scan.lock);
+    meter_release(&scan.meter);
     free(scan.counts);
     free(scan.moments);
     free(pairs);

@@ -28,6 +28,9 @@ enum ivon_dtype {
     IVON_DTYPE_COUNT
 };
 
+/* In options, instead of a type: the input's own. */
+enum { IVON_DTYPE_KEEP = -1 };
+
 /* Bytes of one element. */
 IVON_API size_t ivon_dtype_size(enum ivon_dtype dtype);
 

@@ -54,8 +54,6 @@ enum ivon_merge_nonpositive {
     IVON_NONPOSITIVE_BASE /* they keep the base's mean and precision */
 };
 
-enum { IVON_DTYPE_KEEP = -1 };
-
 struct ivon_merge_options {
     enum ivon_merge_method method;
     double delta0;        /* precision of a base without a Hessian; NaN: none is given */

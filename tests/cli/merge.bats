@@ -105,12 +105,18 @@ assert 'head.weight' not in c['mean'] and 'head.weight' not in c['hessian']"
   mkdir small
   mount -t tmpfs -o size=64k tmpfs small || skip "cannot mount"
   for i in 0 1; do posterior $i.h5 $i 'f["mean/big"] = np.zeros(90000, "f4"); f["hessian/big"] = np.ones(90000, "f4")'; done
-  run ivon-merge -b 0.h5 1.h5 -o small/x.h5
+  run ivon-merge -b 0.h5 1.h5 -o small/x.h5 # there is room for all but the data
   left=$(ls -A small)
+  head -c 64k /dev/zero > small/other || true
+  full=$(ivon-merge -b 0.h5 1.h5 -o small/x.h5 2>&1) && full_status=0 || full_status=$?
+  full_left=$(ls -A small)
   umount small
   [ $status -eq 74 ]
   [ "${#lines[@]}" -eq 1 ]
   [ -z "$left" ]
+  [ $full_status -eq 74 ]
+  [ "$(wc -l <<< "$full")" -eq 1 ]
+  [ "$full_left" = other ]
 }
 
 @test "an unwritable directory ends with one line and 73" {

@@ -1,0 +1,28 @@
+#include "core/meter.h"
+
+#include "core/error.h"
+
+void meter_init(struct meter *meter, const struct ivon_progress *progress, uint64_t total)
+{
+    *meter = (struct meter){.progress = *progress, .total = total};
+    pthread_mutex_init(&meter->lock, NULL);
+}
+
+void meter_release(struct meter *meter)
+{
+    pthread_mutex_destroy(&meter->lock);
+}
+
+int meter_add(struct meter *meter, uint64_t bytes, struct ivon_error *error)
+{
+    if (!meter->progress.report)
+        return 0;
+    pthread_mutex_lock(&meter->lock);
+    meter->done += bytes;
+    if (!meter->cancelled &&
+        meter->progress.report(meter->progress.context, meter->done, meter->total))
+        meter->cancelled = true;
+    bool cancelled = meter->cancelled;
+    pthread_mutex_unlock(&meter->lock);
+    return cancelled ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted") : 0;
+}

@@ -1,0 +1,24 @@
+/* Adding up the progress of several threads for the caller's struct ivon_progress. */
+#ifndef CORE_METER_H
+#define CORE_METER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "ivon/stream.h"
+
+struct meter {
+    struct ivon_progress progress;
+    uint64_t total; /* bytes */
+    pthread_mutex_t lock; /* of what follows */
+    uint64_t done;
+    bool cancelled;
+};
+
+void meter_init(struct meter *meter, const struct ivon_progress *progress, uint64_t total);
+void meter_release(struct meter *meter);
+
+/* Tells the caller of so many bytes more; IVON_ERROR_CANCELLED once it asked to stop. */
+int meter_add(struct meter *meter, uint64_t bytes, struct ivon_error *error);
+
+#endif
