@@ -161,7 +161,6 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
 {
     static const char *const methods[] = {"gradient-matching", "hessian", "task-arithmetic",
                                           "average"};
-    static const char *const dtypes[] = {"f64", "f32", "f16", "bf16", "keep"};
     static const char *const mismatches[] = {"error", "base", "skip"};
     struct merge_command *command = state->input;
     switch (key) {
@@ -170,11 +169,9 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
             (enum ivon_merge_method)option_choice(state, "--method", argument, methods, 4);
         command->method_given = true;
         return 0;
-    case KEY_DTYPE: {
-        int dtype = option_choice(state, "--dtype", argument, dtypes, 5);
-        command->options.dtype = dtype == 4 ? IVON_DTYPE_KEEP : dtype;
+    case KEY_DTYPE:
+        command->options.dtype = option_dtype(state, "--dtype", argument);
         return 0;
-    }
     case KEY_MISMATCH:
         command->options.on_mismatch = (enum ivon_merge_mismatch)option_choice(
             state, "--on-mismatch", argument, mismatches, 3);
@@ -190,13 +187,11 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
 
 static void check_arguments(const struct merge_command *command, struct argp_state *state)
 {
-    const char *mark = command->output ? strstr(command->output, "%g") : NULL;
-    bool one_mark = mark && !strstr(mark + 2, "%g");
     if (!command->model_count)
         argp_failure(state, EX_USAGE, 0, "no model given; see --help");
     if (!command->output && !command->dry_run)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
-    if (command->sweep && command->output && !one_mark)
+    if (command->sweep && command->output && output_marks(command->output, "%g") != 1)
         argp_failure(state, EX_USAGE, 0,
                      "--sweep: output '%s' needs exactly one %%g for the factor", command->output);
 }
@@ -302,16 +297,15 @@ static void list_scales(struct merge_command *command)
     command->options.scale_count = command->scale_count;
 }
 
-/* The output's name for each scale: %g is replaced here, never interpreted. */
+/* The output's name for each scale. */
 static int name_outputs(struct merge_command *command, struct ivon_error *error)
 {
     for (size_t s = 0; s < command->scale_count && command->output; s++) {
-        const char *mark = command->sweep ? strstr(command->output, "%g") : NULL;
-        int result = mark ? asprintf(&command->outputs[s], "%.*s%g%s",
-                                     (int)(mark - command->output), command->output,
-                                     command->scales[s], mark + 2)
-                          : asprintf(&command->outputs[s], "%s", command->output);
-        if (result < 0)
+        char factor[40];
+        snprintf(factor, sizeof factor, "%g", command->scales[s]);
+        command->outputs[s] = command->sweep ? output_name(command->output, "%g", factor)
+                                             : strdup(command->output);
+        if (!command->outputs[s])
             exit(EX_OSERR);
         if (s && strcmp(command->outputs[s], command->outputs[s - 1]) == 0) {
             error->code = IVON_ERROR_ARGUMENT;
@@ -324,32 +318,15 @@ static int name_outputs(struct merge_command *command, struct ivon_error *error)
     return 0;
 }
 
-static int add_input(json_t *inputs, const char *path, double weight, bool hash,
-                     struct ivon_error *error)
-{
-    char digest[65];
-    json_t *input = json_object();
-    json_object_set_new(input, "path", report_json_text(path));
-    if (!isnan(weight))
-        json_object_set_new(input, "weight", json_real(weight));
-    int code = hash ? ivon_checkpoint_hash(digest, path, error) : 0;
-    if (hash && !code)
-        json_object_set_new(input, "sha256", json_string(digest));
-    json_array_append_new(inputs, input);
-    return code;
-}
-
 static int add_inputs(const struct merge_command *command, json_t *provenance,
                       struct ivon_error *error)
 {
-    json_t *inputs = json_array();
-    json_object_set_new(provenance, "inputs", inputs);
     int code = 0;
     if (command->base_path)
-        code = add_input(inputs, command->base_path, NAN, command->hash, error);
+        code = provenance_add_input(provenance, command->base_path, NAN, command->hash, error);
     for (size_t t = 0; t < command->model_count && !code; t++)
-        code = add_input(inputs, command->models[t].path, command->models[t].weight, command->hash,
-                         error);
+        code = provenance_add_input(provenance, command->models[t].path,
+                                    command->models[t].weight, command->hash, error);
     return code;
 }
 

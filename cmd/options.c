@@ -1,12 +1,16 @@
+#define _GNU_SOURCE
 #include "cmd/options.h"
 
 #include <errno.h>
 #include <fnmatch.h>
+#include <inttypes.h>
 #include <math.h>
-#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+
+#include "ivon/dtype.h"
 
 static const struct argp_option common_option_table[] = {
     {"quiet", 'q', NULL, 0, "Print errors only", -2},
@@ -25,14 +29,9 @@ static error_t parse_common(int key, char *argument, struct argp_state *state)
     case 'v':
         options->verbose = true;
         return 0;
-    case 'j': {
-        double threads = option_number(state, "--threads", argument);
-        if (threads < 1 || threads > 1024 || threads != floor(threads))
-            argp_failure(state, EX_USAGE, 0, "--threads: '%s', expected a number from 1 to 1024",
-                         argument);
-        options->threads = (int)threads;
+    case 'j':
+        options->threads = (int)option_whole(state, "--threads", argument, 1, 1024);
         return 0;
-    }
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -46,6 +45,20 @@ double option_number(struct argp_state *state, const char *what, const char *tex
     double value = strtod(text, &end);
     if (end == text || *end || !isfinite(value))
         argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a finite number", what, text);
+    return value;
+}
+
+uint64_t option_whole(struct argp_state *state, const char *what, const char *text, uint64_t min,
+                      uint64_t max)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    bool digits = text[0] && strspn(text, "0123456789") == strlen(text);
+    if (!digits || errno || value < min || value > max)
+        argp_failure(state, EX_USAGE, 0,
+                     "%s: '%s', expected a number from %" PRIu64 " to %" PRIu64, what, text, min,
+                     max);
     return value;
 }
 
@@ -80,6 +93,33 @@ int option_choice(struct argp_state *state, const char *what, const char *text,
     }
     argp_failure(state, EX_USAGE, 0, "%s: '%s', expected one of %s", what, text, list);
     return 0;
+}
+
+int option_dtype(struct argp_state *state, const char *what, const char *text)
+{
+    static const char *const dtypes[] = {"f64", "f32", "f16", "bf16", "keep"};
+    int dtype = option_choice(state, what, text, dtypes, 5);
+    return dtype == 4 ? IVON_DTYPE_KEEP : dtype;
+}
+
+int output_marks(const char *name, const char *mark)
+{
+    int count = 0;
+    for (const char *at = name; (at = strstr(at, mark)); at += strlen(mark))
+        count++;
+    return count;
+}
+
+char *output_name(const char *name, const char *mark, const char *replacement)
+{
+    char *result;
+    const char *at = strstr(name, mark);
+    int length = at ? asprintf(&result, "%.*s%s%s", (int)(at - name), name, replacement,
+                               at + strlen(mark))
+                    : asprintf(&result, "%s", name);
+    if (length < 0)
+        exit(EX_OSERR);
+    return result;
 }
 
 void name_filter_add(struct name_filter *filter, const char *pattern, bool exclude)

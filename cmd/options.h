@@ -5,6 +5,7 @@
 #include <argp.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct common_options {
     bool quiet;
@@ -17,10 +18,20 @@ extern const struct argp common_argp;
 
 /* Each reads an option's argument, or ends the program with one line that names `what`. */
 double option_number(struct argp_state *state, const char *what, const char *text);
+uint64_t option_whole(struct argp_state *state, const char *what, const char *text, uint64_t min,
+                      uint64_t max);
 size_t option_size(struct argp_state *state, const char *what, const char *text); /* 512M, 2GiB */
 /* The index of `text` among `count` names. */
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count);
+
+/* A floating-point type, or IVON_DTYPE_KEEP. */
+int option_dtype(struct argp_state *state, const char *what, const char *text);
+
+/* How often `mark`, such as "%d", occurs in the name of an output. */
+int output_marks(const char *name, const char *mark);
+/* The name, to be freed, with its first mark, if any, replaced: it is never a format. */
+char *output_name(const char *name, const char *mark, const char *replacement);
 
 /* --include and --exclude: glob patterns on tensor names. */
 struct name_filter {

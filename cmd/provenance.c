@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "cmd/provenance.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,25 @@ json_t *provenance_new(int argc, char **argv)
     json_object_set_new(provenance, "date", json_string(text));
     free(command);
     return provenance;
+}
+
+int provenance_add_input(json_t *provenance, const char *path, double weight, bool hash,
+                         struct ivon_error *error)
+{
+    char digest[65];
+    json_t *inputs = json_object_get(provenance, "inputs"), *input = json_object();
+    if (!inputs) {
+        inputs = json_array();
+        json_object_set_new(provenance, "inputs", inputs);
+    }
+    json_object_set_new(input, "path", report_json_text(path));
+    if (!isnan(weight))
+        json_object_set_new(input, "weight", json_real(weight));
+    int code = hash ? ivon_checkpoint_hash(digest, path, error) : 0;
+    if (hash && !code)
+        json_object_set_new(input, "sha256", json_string(digest));
+    json_array_append_new(inputs, input);
+    return code;
 }
 
 char *provenance_text(json_t *provenance)

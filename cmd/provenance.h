@@ -3,6 +3,9 @@
 #define CMD_PROVENANCE_H
 
 #include <jansson.h>
+#include <stdbool.h>
+
+#include "ivon/error.h"
 
 /*
  * A JSON object with `command` (quoted for a shell), `version` and `date` (UTC; SOURCE_DATE_EPOCH
@@ -10,6 +13,10 @@
  * reorder them.
  */
 json_t *provenance_new(int argc, char **argv);
+
+/* Appends to `inputs` a file with its weight, unless that is NaN, and its SHA-256 if asked for. */
+int provenance_add_input(json_t *provenance, const char *path, double weight, bool hash,
+                         struct ivon_error *error);
 
 /* The text, to be freed; shortened to what an attribute can hold. Frees the object. */
 char *provenance_text(json_t *provenance);

@@ -1,0 +1,265 @@
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/options.h"
+#include "cmd/progress.h"
+#include "cmd/provenance.h"
+#include "cmd/report.h"
+#include "ivon/ivon.h"
+
+enum { SAMPLES_MAX = 1000 /* files open at once */ };
+
+enum {
+    KEY_FIRST = 256,
+    KEY_SEED,
+    KEY_TEMPERATURE,
+    KEY_INCLUDE,
+    KEY_EXCLUDE,
+    KEY_DTYPE,
+    KEY_NO_PROVENANCE,
+    KEY_NO_SANDBOX,
+};
+
+static const struct argp_option option_table[] = {
+    {"samples", 'n', "N", 0, "Draw N samples (default 1)", 1},
+    {"first", KEY_FIRST, "K", 0, "Number of the first sample (default 0)", 1},
+    {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 1},
+    {"temperature", KEY_TEMPERATURE, "X", 0,
+     "Multiply the variance by X (default 1; 0 gives the mean)", 1},
+    {"include", KEY_INCLUDE, "GLOB", 0, "Draw only tensors whose name matches; may be repeated",
+     2},
+    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave tensors whose name matches at their mean", 2},
+    {"output", 'o', "OUT", 0, "The file to write; %d in it becomes the sample's number", 3},
+    {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
+     "Type of the samples (default keep: the means')", 3},
+    {"force", 'f', NULL, 0, "Replace existing outputs", 3},
+    {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
+     "Record no command line and no date: equal inputs give equal bytes", 4},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the input without a system call filter", 4},
+    {0},
+};
+
+struct sample_command {
+    struct common_options common;
+    struct ivon_sample_options options;
+    struct ivon_open_options open;
+    struct name_filter filter;
+    const char *input, *output;
+    size_t count;
+    uint64_t first;
+    bool force, no_provenance;
+
+    /* While it runs: */
+    struct ivon_source *source;
+    size_t fixed; /* means without a Hessian */
+    char **outputs; /* per sample */
+    struct ivon_sink **sinks;
+};
+
+static error_t parse_number_option(int key, char *argument, struct argp_state *state)
+{
+    struct sample_command *command = state->input;
+    switch (key) {
+    case 'n':
+        command->count = (size_t)option_whole(state, "--samples", argument, 1, SAMPLES_MAX);
+        return 0;
+    case KEY_FIRST:
+        command->first = option_whole(state, "--first", argument, 0, INT64_MAX - SAMPLES_MAX);
+        return 0;
+    case KEY_SEED:
+        command->options.seed = option_whole(state, "--seed", argument, 0, INT64_MAX);
+        return 0;
+    case KEY_TEMPERATURE:
+        command->options.temperature = option_number(state, "--temperature", argument);
+        return 0;
+    case KEY_DTYPE:
+        command->options.dtype = option_dtype(state, "--dtype", argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void check_arguments(const struct sample_command *command, struct argp_state *state)
+{
+    if (!command->input)
+        argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
+    if (!command->output)
+        argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
+    int marks = output_marks(command->output, "%d");
+    if (marks > 1 || (!marks && command->count > 1))
+        argp_failure(state, EX_USAGE, 0,
+                     "output '%s' needs exactly one %%d for the sample's number",
+                     command->output);
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    struct sample_command *command = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &command->common;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (command->input)
+            argp_failure(state, EX_USAGE, 0, "more than one posterior given; see --help");
+        command->input = argument;
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(command, state);
+        return 0;
+    case 'o':
+        command->output = argument;
+        return 0;
+    case 'f':
+        command->force = true;
+        return 0;
+    case KEY_INCLUDE:
+    case KEY_EXCLUDE:
+        name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
+        return 0;
+    case KEY_NO_PROVENANCE:
+        command->no_provenance = true;
+        return 0;
+    case KEY_NO_SANDBOX:
+        command->open.no_sandbox = true;
+        return 0;
+    default:
+        return parse_number_option(key, argument, state);
+    }
+}
+
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+
+const struct argp sample_argp = {
+    .options = option_table,
+    .parser = parse,
+    .args_doc = "POSTERIOR",
+    .doc = "Draw weights from a posterior, each sample as a checkpoint of its own.\v"
+           "See ivon-sample(1).",
+    .children = children,
+};
+
+/* Names the sample's file and creates it. */
+static int create_output(struct sample_command *command, size_t i,
+                         const struct ivon_tensor *tensors, size_t tensor_count,
+                         json_t *provenance, struct ivon_error *error)
+{
+    char number[32], creator[64];
+    struct ivon_create_options options = {.replace = command->force};
+    struct ivon_header header = *ivon_source_header(command->source);
+    char *text = NULL;
+    snprintf(number, sizeof number, "%llu", (unsigned long long)(command->first + i));
+    snprintf(creator, sizeof creator, "ivon-sample %s", ivon_version());
+    command->outputs[i] = output_name(command->output, "%d", number);
+    if (!command->no_provenance) {
+        json_object_set_new(provenance, "sample", json_integer((json_int_t)(command->first + i)));
+        text = provenance_text(json_incref(provenance));
+    }
+    header.ess = header.weight_decay = NAN;
+    header.creator = creator;
+    header.provenance = text;
+    int code = ivon_checkpoint_create(&command->sinks[i], command->outputs[i], &header, tensors,
+                                      tensor_count, &options, error);
+    free(text);
+    return code;
+}
+
+static int create_outputs(struct sample_command *command, json_t *provenance,
+                          struct ivon_error *error)
+{
+    command->outputs = calloc(command->count, sizeof *command->outputs);
+    command->sinks = calloc(command->count, sizeof *command->sinks);
+    struct ivon_tensor *tensors =
+        calloc(ivon_source_tensor_count(command->source) + 1, sizeof *tensors);
+    if (!command->outputs || !command->sinks || !tensors)
+        exit(EX_OSERR);
+    size_t tensor_count = ivon_sample_outputs(command->source, command->options.dtype, tensors);
+    int code = provenance_add_input(provenance, command->input, NAN, false, error);
+    for (size_t i = 0; i < command->count && !code; i++)
+        code = create_output(command, i, tensors, tensor_count, provenance, error);
+    free(tensors);
+    return code;
+}
+
+static int sample(struct sample_command *command, json_t *provenance, struct ivon_error *error)
+{
+    struct progress progress;
+    if (command->filter.count) {
+        command->options.selected = name_filter_selects;
+        command->options.selected_context = &command->filter;
+    }
+    command->options.threads = command->common.threads;
+    command->options.progress = progress_start(&progress, "sampling", command->common.quiet);
+    int code = ivon_checkpoint_open(&command->source, command->input, &command->open, error);
+    if (!code)
+        code = ivon_sample_check(command->source, &command->options, &command->fixed, error);
+    if (!code)
+        code = create_outputs(command, provenance, error);
+    if (!code)
+        code = ivon_sample_write(command->source, &command->options, command->first,
+                                 command->sinks, command->count, error);
+    for (size_t i = 0; i < command->count && !code; i++)
+        code = ivon_sink_commit(command->sinks[i], error);
+    progress_end(&progress);
+    return code;
+}
+
+/* What the user should know although the samples were written. */
+static void print_warnings(const struct sample_command *command)
+{
+    const char *unused = name_filter_unused(&command->filter);
+    if (unused)
+        report_warning("pattern '%s' matches no tensor", unused);
+    if (command->fixed && command->options.temperature > 0)
+        report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
+}
+
+static void describe(const struct sample_command *command)
+{
+    char count[32];
+    uint64_t parameters = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(command->source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
+        parameters += tensor->part == IVON_MEAN ? tensor->count : 0;
+    }
+    report_note("wrote %zu samples of %s parameters", command->count,
+                report_count(parameters, count));
+}
+
+static void release(struct sample_command *command)
+{
+    for (size_t i = 0; i < command->count; i++) {
+        if (command->sinks)
+            ivon_sink_close(command->sinks[i]);
+        if (command->outputs)
+            free(command->outputs[i]);
+    }
+    ivon_source_close(command->source);
+    name_filter_release(&command->filter);
+    free(command->sinks);
+    free(command->outputs);
+}
+
+int sample_run(int argc, char **argv)
+{
+    struct sample_command command = {.options = ivon_sample_defaults(), .count = 1};
+    struct ivon_error error = {0};
+    json_t *provenance = provenance_new(argc, argv);
+    argp_parse(&sample_argp, argc, argv, 0, NULL, &command);
+    int code = sample(&command, provenance, &error);
+    int status = code ? report_error(&error) : 0;
+    if (!code && !command.common.quiet)
+        print_warnings(&command);
+    if (!code && command.common.verbose)
+        describe(&command);
+    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
+        status = progress_interrupted();
+    json_decref(provenance);
+    release(&command);
+    return status;
+}

@@ -1,0 +1,244 @@
+/* Whole samples: jobs on threads, each drawing, converting and writing its own range. */
+#include <stdlib.h>
+
+#include "bayes/sample_private.h"
+#include "bayes/transfer.h"
+#include "core/error.h"
+#include "core/meter.h"
+#include "core/parallel.h"
+
+enum {
+    JOB = 1 << 20,  /* elements */
+    LOOK_AHEAD = 3, /* jobs per thread for which pages are asked for in advance */
+};
+
+/* A tensor of the source and its place in the samples. */
+struct entry {
+    struct sample_tensor tensor; /* of a mean */
+    size_t from, output;
+    enum ivon_dtype dtype;
+};
+
+struct job {
+    const struct entry *entry;
+    size_t first, count;
+};
+
+/* A thread's memory; blocks are allocated on first use. */
+struct scratch {
+    unsigned char *mean_block, *hessian_block;
+    float *sample;
+    double *converted; /* of any type */
+};
+
+struct run {
+    struct ivon_source *source;
+    const struct ivon_sample_options *options;
+    uint64_t first;
+    struct ivon_sink *const *sinks;
+    size_t sink_count;
+    struct entry *entries;
+    size_t entry_count;
+    struct job *jobs;
+    size_t job_count;
+    struct scratch *scratch; /* per thread */
+    int threads;
+    uint64_t bytes; /* to be written */
+    struct meter meter;
+};
+
+static bool is_written(enum ivon_part part)
+{
+    return part != IVON_HESSIAN && part != IVON_MOMENTUM;
+}
+
+size_t ivon_sample_outputs(const struct ivon_source *source, int dtype,
+                           struct ivon_tensor *tensors)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (!is_written(tensor->part))
+            continue;
+        tensors[count] = *tensor;
+        if (tensor->part == IVON_MEAN && dtype != IVON_DTYPE_KEEP)
+            tensors[count].dtype = (enum ivon_dtype)dtype;
+        count++;
+    }
+    return count;
+}
+
+static int list_entries(struct run *run, struct ivon_error *error)
+{
+    size_t tensors = ivon_source_tensor_count(run->source);
+    run->entries = calloc(tensors + 1, sizeof *run->entries);
+    if (!run->entries)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < tensors; i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(run->source, i);
+        struct entry *entry = &run->entries[run->entry_count];
+        if (!is_written(tensor->part))
+            continue;
+        *entry = (struct entry){.from = i, .output = run->entry_count++, .dtype = tensor->dtype};
+        if (tensor->part == IVON_MEAN) {
+            int code = sample_tensor_of(&entry->tensor, run->source, i, run->options, error);
+            if (code)
+                return code;
+            if (run->options->dtype != IVON_DTYPE_KEEP)
+                entry->dtype = (enum ivon_dtype)run->options->dtype;
+        }
+        run->job_count += (tensor->count + JOB - 1) / JOB;
+        run->bytes += run->sink_count * tensor->count * ivon_dtype_size(entry->dtype);
+    }
+    return 0;
+}
+
+static int list_jobs(struct run *run, struct ivon_error *error)
+{
+    run->jobs = calloc(run->job_count + 1, sizeof *run->jobs);
+    if (!run->jobs)
+        return ivon_error_memory(error);
+    struct job *job = run->jobs;
+    for (size_t e = 0; e < run->entry_count; e++) {
+        size_t count = ivon_source_tensor(run->source, run->entries[e].from)->count;
+        for (size_t first = 0; first < count; first += JOB) {
+            size_t left = count - first;
+            *job++ = (struct job){&run->entries[e], first, left < JOB ? left : JOB};
+        }
+    }
+    return 0;
+}
+
+/* Points *at to a block as it is to be written: as it lies, or converted. */
+static int convert(const struct run *run, const struct entry *entry, struct scratch *scratch,
+                   const void *block, enum ivon_dtype from, size_t first, size_t count,
+                   const void **at, struct ivon_error *error)
+{
+    *at = block;
+    if (from == entry->dtype)
+        return 0;
+    if (!scratch->converted)
+        scratch->converted = malloc(SAMPLE_BLOCK * sizeof *scratch->converted);
+    if (!scratch->converted)
+        return ivon_error_memory(error);
+    *at = scratch->converted;
+    size_t i = transfer_convert(scratch->converted, entry->dtype, block, from, count);
+    if (i == count)
+        return 0;
+    double value;
+    ivon_dtype_to_f64(&value, (const char *)block + i * ivon_dtype_size(from), from, 1);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: '%s' would be %g at element %zu, which does not fit into %s",
+                          ivon_source_path(run->source), entry->tensor.mean->name, value,
+                          first + i, ivon_dtype_name(entry->dtype));
+}
+
+/* A block that is the same in every sample. */
+static int copy_block(struct run *run, const struct entry *entry, struct scratch *scratch,
+                      size_t first, size_t count, struct ivon_error *error)
+{
+    const unsigned char *block;
+    const void *converted;
+    enum ivon_dtype from = ivon_source_tensor(run->source, entry->from)->dtype;
+    int code = transfer_fetch(run->source, entry->from, first, count, SAMPLE_BLOCK,
+                              &scratch->mean_block, &block, error);
+    if (!code)
+        code = convert(run, entry, scratch, block, from, first, count, &converted, error);
+    for (size_t s = 0; s < run->sink_count && !code; s++)
+        code = ivon_sink_write(run->sinks[s], entry->output, first, count, converted, error);
+    return code;
+}
+
+static int draw_block(struct run *run, const struct entry *entry, struct scratch *scratch,
+                      size_t first, size_t count, struct ivon_error *error)
+{
+    const unsigned char *mean, *hessian;
+    const void *converted;
+    if (!scratch->sample)
+        scratch->sample = malloc(SAMPLE_BLOCK * sizeof *scratch->sample);
+    if (!scratch->sample)
+        return ivon_error_memory(error);
+    int code = transfer_fetch(run->source, entry->from, first, count, SAMPLE_BLOCK,
+                              &scratch->mean_block, &mean, error);
+    if (!code)
+        code = transfer_fetch(run->source, (size_t)entry->tensor.hessian_index, first, count,
+                              SAMPLE_BLOCK, &scratch->hessian_block, &hessian, error);
+    for (size_t s = 0; s < run->sink_count && !code; s++) {
+        code = sample_block(&entry->tensor, mean, hessian, run->first + s, first, count,
+                            scratch->sample, error);
+        if (!code)
+            code = convert(run, entry, scratch, scratch->sample, IVON_F32, first, count,
+                           &converted, error);
+        if (!code)
+            code = ivon_sink_write(run->sinks[s], entry->output, first, count, converted, error);
+    }
+    return code;
+}
+
+/* Tells the source that a job's range is wanted soon, or was used. */
+static void advise(const struct run *run, size_t i,
+                   void (*tell)(struct ivon_source *, size_t, size_t, size_t))
+{
+    const struct job *job = &run->jobs[i];
+    tell(run->source, job->entry->from, job->first, job->count);
+    if (job->entry->tensor.hessian)
+        tell(run->source, (size_t)job->entry->tensor.hessian_index, job->first, job->count);
+}
+
+static int run_job(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    struct run *run = context;
+    const struct job *job = &run->jobs[i];
+    size_t distance = (size_t)run->threads * LOOK_AHEAD;
+    for (size_t ahead = i ? i + distance : 0; ahead <= i + distance; ahead++)
+        if (ahead < run->job_count)
+            advise(run, ahead, ivon_source_will_need);
+    int code = 0;
+    for (size_t done = 0; done < job->count && !code; done += SAMPLE_BLOCK) {
+        size_t left = job->count - done;
+        size_t count = left < SAMPLE_BLOCK ? left : SAMPLE_BLOCK;
+        code = (job->entry->tensor.hessian ? draw_block : copy_block)(
+            run, job->entry, &run->scratch[thread], job->first + done, count, error);
+    }
+    advise(run, i, ivon_source_done_with);
+    uint64_t bytes = run->sink_count * job->count * ivon_dtype_size(job->entry->dtype);
+    return code ? code : meter_add(&run->meter, bytes, error);
+}
+
+static void release_scratch(struct run *run)
+{
+    for (int t = 0; run->scratch && t < run->threads; t++) {
+        free(run->scratch[t].mean_block);
+        free(run->scratch[t].hessian_block);
+        free(run->scratch[t].sample);
+        free(run->scratch[t].converted);
+    }
+    free(run->scratch);
+}
+
+int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_options *options,
+                      uint64_t first, struct ivon_sink *const *sinks, size_t count,
+                      struct ivon_error *error)
+{
+    struct run run = {.source = source,
+                      .options = options,
+                      .first = first,
+                      .sinks = sinks,
+                      .sink_count = count,
+                      .threads = ivon_parallel_threads(options->threads)};
+    int code = list_entries(&run, error);
+    if (!code)
+        code = list_jobs(&run, error);
+    if (!code) {
+        run.scratch = calloc((size_t)run.threads, sizeof *run.scratch);
+        code = run.scratch ? 0 : ivon_error_memory(error);
+    }
+    meter_init(&run.meter, &options->progress, run.bytes);
+    if (!code)
+        code = ivon_parallel_run(run.threads, run.job_count, run_job, &run, error);
+    meter_release(&run.meter);
+    release_scratch(&run);
+    free(run.jobs);
+    free(run.entries);
+    return code;
+}
