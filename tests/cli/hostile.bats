@@ -2,7 +2,7 @@ load common
 
 setup_file() {
   export SEEDS=$BATS_FILE_TMPDIR
-  /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds.py" "$SEEDS"
+  /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds_checkpoint.py" "$SEEDS"
 }
 
 @test "every hostile file is refused with one line and 65" {

@@ -1,33 +1,44 @@
 #!/usr/bin/env bash
-# run.sh [RUNS [TARGET]]: RUNS mutated checkpoints through TARGET (built with sanitizers if none is
-# given), half of them on each of two processes. Exits with 77 where h5py is missing.
+# run.sh [RUNS [TARGET...]]: RUNS mutated files through each TARGET, half of them on each of two
+# processes. A target is the program fuzz-NAME, whose files seeds_NAME.py writes; without any, all
+# are built with sanitizers. Exits with 77 where a package is missing to write the files with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-if ! /usr/bin/python3 -c 'import h5py, numpy' 2> /dev/null; then
-  echo "skipped: no h5py to write the seeds with" >&2
-  exit 77
-fi
 runs=${1:-500}
-target=${2:-}
-if [ -z "$target" ]; then
+targets=("${@:2}")
+if ((${#targets[@]} == 0)); then
   cmake --preset asan >/dev/null
-  cmake --build --preset asan -j "$(nproc)" --target fuzz-checkpoint >/dev/null
-  target=build/asan/tests/fuzz/fuzz-checkpoint
+  cmake --build --preset asan -j "$(nproc)" --target fuzz >/dev/null
+  for script in tests/fuzz/seeds_*.py; do
+    name=$(basename "$script" .py)
+    targets+=("build/asan/tests/fuzz/fuzz-${name#seeds_}")
+  done
 fi
-TMPDIR=$(mktemp -d -p /dev/shm 2> /dev/null || mktemp -d) # inputs are in memory where they can be
-export TMPDIR
-seeds=$TMPDIR/seeds
-mkdir "$seeds"
-failed=0
-trap 'rm -rf "$seeds"; ((failed)) || rm -rf "$TMPDIR"' EXIT
-/usr/bin/python3 tests/fuzz/seeds.py "$seeds"
 # The parser's memory is limited by the kernel, but not beside a sanitizer's shadow: there by this.
 export ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=256
-"$target" $((runs / 2)) 1 "$seeds"/*.h5 & first=$!
-"$target" $((runs - runs / 2)) 2 "$seeds"/*.h5 & second=$!
-wait $first || failed=1
-wait $second || failed=1
-if ((failed)); then
-  echo "failing inputs:" "$TMPDIR"/ivon-fuzz-failed-* >&2
-fi
-exit $failed
+# Inputs are in memory where they can be.
+scratch=$(mktemp -d -p /dev/shm 2> /dev/null || mktemp -d)
+trap 'rm -rf "$scratch"/*.seeds; rmdir --ignore-fail-on-non-empty "$scratch"/*/ "$scratch"' EXIT
+
+fuzz() { # TARGET
+  local name=${1##*/fuzz-} status=0 first second
+  local seeds=$scratch/$name.seeds
+  export TMPDIR=$scratch/$name
+  mkdir "$seeds" "$TMPDIR"
+  /usr/bin/python3 "tests/fuzz/seeds_$name.py" "$seeds" || return $?
+  echo "$name:"
+  "$1" $((runs / 2)) 1 "$seeds"/* & first=$!
+  "$1" $((runs - runs / 2)) 2 "$seeds"/* & second=$!
+  wait $first || status=1
+  wait $second || status=1
+  ((status == 0)) || echo "failing inputs:" "$TMPDIR"/ivon-fuzz-failed-* >&2
+  return $status
+}
+
+result=0
+for target in "${targets[@]}"; do
+  status=0
+  fuzz "$target" || status=$?
+  ((status == 0 || (status == 77 && result))) || result=$status # a failure outweighs a skip
+done
+exit $result

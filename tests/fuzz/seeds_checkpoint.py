@@ -2,8 +2,12 @@
 import os
 import sys
 
-import h5py
-import numpy as np
+try:
+    import h5py
+    import numpy as np
+except ImportError as missing:
+    print(f"skipped: {missing}", file=sys.stderr)
+    sys.exit(77)
 
 os.chdir(sys.argv[1])
 rng = np.random.default_rng(0)

@@ -1,0 +1,67 @@
+/*
+ * Data files as examples. A file's format is recognised by its content, not by its name, but for
+ * CSV, which is what remains.
+ */
+#ifndef IVON_DATASET_H
+#define IVON_DATASET_H
+
+#include "ivon/examples.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Zero-initialised, these are the defaults. */
+struct ivon_dataset_options {
+    /* Arrays to read, by their names in the file; null: "x". For files that hold one array only
+       (npy, IDX, CSV), the name that it gets. */
+    const char *const *inputs;
+    size_t input_count;
+    /* The array of targets; null: "y" where there is one. "" means that none is wanted. */
+    const char *targets;
+    /* CSV: the column that holds the target, by its header or its number from 1; null: none. The
+       other columns, in order, are the one input. */
+    const char *target_column;
+    /* CSV: take only the columns whose header is this and a number ("p" for p0, p1, …), in the order
+       of their numbers, where there are such; null: all but the target. */
+    const char *column_prefix;
+    /* Bytes become floats as they are, not divided by 255. */
+    bool no_scaling;
+    /* Then (x − mean[c]) / std[c] per channel (the example's first axis), or for all where
+       channel_count is 1. 0: no such normalization. Not for targets, nor for integer inputs. */
+    const double *mean, *std;
+    size_t channel_count;
+    uint64_t limit; /* take at most that many examples, the first; 0: all */
+    bool no_sandbox;
+    size_t memory; /* bytes for decompressing; 0: 64 MiB */
+};
+
+/*
+ * Opens the examples that `path` names:
+ *   FILE              HDF5 (its root group), .npz, .npy, IDX (also gzipped) or CSV
+ *   FILE:GROUP        a group of an HDF5 file, "digits.h5:/train"
+ *   INPUTS,TARGETS    two files, each npy or IDX
+ * Where a file has the whole of `path` for its name, it is that; GROUP begins with a slash or
+ * follows the name of a file, TARGETS follows the name of a file. Names of arrays are checked to
+ * exist, and to have one number of rows. The targets, where there are any, are the last field and
+ * are named "y" or as the option says.
+ *
+ * Arrays may have either byte order, but not Fortran's order of elements. CSV is as RFC 4180 has
+ * it, with commas, and with a header when a field of the first line is not a number; empty lines
+ * and spaces around fields are passed over. Its input is f32; its targets are i64 when all are
+ * whole numbers, else f32. Opening it reads it once, which checks its records and targets, and
+ * reading checks the rest. What is compressed is inflated from its beginning whenever reading goes
+ * back.
+ *
+ * HDF5 files are parsed in a child process that is forked here. Memory-mapped: a file that another
+ * process truncates while it is open makes reading it raise SIGBUS.
+ */
+IVON_API int ivon_dataset_open(struct ivon_examples **examples, const char *path,
+                               const struct ivon_dataset_options *options,
+                               struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

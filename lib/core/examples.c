@@ -1,0 +1,336 @@
+#include "core/examples.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/dispatch.h"
+#include "core/error.h"
+#include "core/stream.h"
+
+enum {
+    BUFFER_SIZE = 1 << 18, /* bytes of stored elements in hand, or one example's if that is more */
+    TILE = 1024,           /* elements converted at a time */
+};
+
+struct field_scaling {
+    bool none; /* a stored float is the result */
+    double divisor;
+    size_t channels;
+    double *mean, *std; /* one for each channel */
+};
+
+struct ivon_examples {
+    const struct ivon_examples_class *class;
+    void *self;
+    char *path;
+    uint64_t count;
+    struct ivon_field *fields; /* own their names */
+    struct field_scaling *scalings;
+    size_t field_count;
+    void *buffer;
+    size_t buffer_size;
+};
+
+/* (x / divisor − mean) / std in double, rounded once: one channel, or one for each element. */
+
+IVON_DISPATCH static void scale_run(float *restrict out, const double *restrict in, size_t count,
+                                    double divisor, double mean, double std)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = (float)((in[i] / divisor - mean) / std);
+}
+
+IVON_DISPATCH static void scale_each(float *restrict out, const double *restrict in, size_t count,
+                                     double divisor, const double *restrict mean,
+                                     const double *restrict std)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = (float)((in[i] / divisor - mean[i]) / std[i]);
+}
+
+/* Scales a tile whose first element is number `at` of its example, and which may reach into the
+   following examples. */
+static void scale(float *out, const double *in, size_t at, size_t count, size_t example,
+                  const struct field_scaling *scaling)
+{
+    if (scaling->channels == 1) {
+        scale_run(out, in, count, scaling->divisor, *scaling->mean, *scaling->std);
+        return;
+    }
+    size_t stride = example / scaling->channels;
+    for (size_t run; count; count -= run, in += run, out += run) {
+        size_t channel = at / stride;
+        const double *mean = scaling->mean + channel, *std = scaling->std + channel;
+        run = stride == 1 ? scaling->channels - channel : stride - at % stride;
+        run = run < count ? run : count;
+        if (stride == 1)
+            scale_each(out, in, run, scaling->divisor, mean, std);
+        else
+            scale_run(out, in, run, scaling->divisor, *mean, *std);
+        at = (at + run) % example;
+    }
+}
+
+static bool field_copy(struct ivon_field *to, const struct ivon_field *from)
+{
+    *to = *from;
+    to->name = strdup(from->name);
+    return to->name != NULL;
+}
+
+static bool scaling_copy(struct field_scaling *to, const struct examples_scaling *from)
+{
+    *to = (struct field_scaling){.none = from->divisor == 1 && !from->mean && !from->std,
+                                 .divisor = from->divisor,
+                                 .channels = from->channels,
+                                 .mean = calloc(from->channels, sizeof *to->mean),
+                                 .std = calloc(from->channels, sizeof *to->std)};
+    if (!to->mean || !to->std)
+        return false;
+    for (size_t c = 0; c < from->channels; c++) {
+        to->mean[c] = from->mean ? from->mean[c] : 0;
+        to->std[c] = from->std ? from->std[c] : 1;
+    }
+    return true;
+}
+
+/* Computes the elements of an example, all of which together must be addressable. */
+static int count_elements(struct ivon_field *field, uint64_t rows, const char *path,
+                          struct ivon_error *error)
+{
+    size_t size = ivon_dtype_size(field->dtype);
+    uint64_t bytes;
+    if (!tensor_shape_count(field->rank, field->shape, size, &field->count) ||
+        __builtin_mul_overflow(field->count * size, rows, &bytes) || bytes > PTRDIFF_MAX)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is larger than memory can be", path,
+                              field->name);
+    if (!field->count)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: the examples of '%s' have no elements",
+                              path, field->name);
+    return 0;
+}
+
+int ivon_examples_new(struct ivon_examples **out, const struct ivon_examples_class *class,
+                      void *self, const char *path, uint64_t count,
+                      const struct ivon_field *fields, const struct examples_scaling *scalings,
+                      size_t field_count, struct ivon_error *error)
+{
+    int code = 0;
+    struct ivon_examples *examples = calloc(1, sizeof *examples);
+    if (!examples)
+        return ivon_error_memory(error);
+    examples->path = strdup(path);
+    examples->count = count;
+    examples->field_count = field_count;
+    examples->fields = calloc(field_count ? field_count : 1, sizeof *examples->fields);
+    examples->scalings = calloc(field_count ? field_count : 1, sizeof *examples->scalings);
+    if (!examples->path || !examples->fields || !examples->scalings)
+        code = ivon_error_memory(error);
+    for (size_t i = 0; i < field_count && !code; i++) {
+        if (!field_copy(&examples->fields[i], &fields[i]) ||
+            !scaling_copy(&examples->scalings[i], &scalings[i]))
+            code = ivon_error_memory(error);
+        else
+            code = count_elements(&examples->fields[i], count, path, error);
+    }
+    if (code) {
+        ivon_examples_close(examples); /* its class is not set yet: `self` stays the caller's */
+        return code;
+    }
+    examples->class = class;
+    examples->self = self;
+    *out = examples;
+    return 0;
+}
+
+void ivon_examples_close(struct ivon_examples *examples)
+{
+    if (!examples)
+        return;
+    if (examples->class)
+        examples->class->close(examples->self);
+    for (size_t i = 0; i < examples->field_count; i++) {
+        if (examples->fields)
+            free((char *)examples->fields[i].name);
+        if (examples->scalings) {
+            free(examples->scalings[i].mean);
+            free(examples->scalings[i].std);
+        }
+    }
+    free(examples->fields);
+    free(examples->scalings);
+    free(examples->buffer);
+    free(examples->path);
+    free(examples);
+}
+
+const char *ivon_examples_path(const struct ivon_examples *examples)
+{
+    return examples->path;
+}
+
+uint64_t ivon_examples_count(const struct ivon_examples *examples)
+{
+    return examples->count;
+}
+
+size_t ivon_examples_field_count(const struct ivon_examples *examples)
+{
+    return examples->field_count;
+}
+
+const struct ivon_field *ivon_examples_field(const struct ivon_examples *examples, size_t i)
+{
+    return i < examples->field_count ? &examples->fields[i] : NULL;
+}
+
+ptrdiff_t ivon_examples_find(const struct ivon_examples *examples, const char *name)
+{
+    for (size_t i = 0; i < examples->field_count; i++)
+        if (strcmp(examples->fields[i].name, name) == 0)
+            return (ptrdiff_t)i;
+    return -1;
+}
+
+static int check_range(const struct ivon_examples *examples, size_t field, uint64_t first,
+                       size_t count, struct ivon_error *error)
+{
+    if (field < examples->field_count && first <= examples->count &&
+        count <= examples->count - first)
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no such range of field %zu",
+                          examples->path, field);
+}
+
+/* How many examples the buffer holds, which is made large enough for one; 0 when it cannot be. */
+static size_t reserve(struct ivon_examples *examples, const struct ivon_field *field)
+{
+    size_t size = field->count * ivon_dtype_size(field->dtype);
+    size_t wanted = size > BUFFER_SIZE ? size : BUFFER_SIZE;
+    if (examples->buffer_size < wanted) {
+        free(examples->buffer);
+        examples->buffer = malloc(wanted);
+        examples->buffer_size = examples->buffer ? wanted : 0;
+    }
+    return examples->buffer_size / size;
+}
+
+/*
+ * Reads examples piece by piece and has `convert` turn each piece of stored elements into
+ * `out_size` bytes an element; `first` is then the piece's first example.
+ */
+static int read_pieces(struct ivon_examples *examples, size_t index, uint64_t first, size_t count,
+                       char *out, size_t out_size,
+                       int (*convert)(const struct ivon_examples *examples, size_t index,
+                                      uint64_t first, size_t count, void *out,
+                                      struct ivon_error *error),
+                       struct ivon_error *error)
+{
+    const struct ivon_field *field = &examples->fields[index];
+    size_t most = reserve(examples, field);
+    if (!most)
+        return ivon_error_memory(error);
+    int code = 0;
+    while (count && !code) {
+        size_t piece = count < most ? count : most;
+        code = examples->class->read(examples->self, index, first, piece, examples->buffer, error);
+        if (!code)
+            code = convert(examples, index, first, piece * field->count, out, error);
+        first += piece;
+        count -= piece;
+        out += piece * field->count * out_size;
+    }
+    return code;
+}
+
+/* The address of a stored element in the buffer. */
+static const char *stored(const struct ivon_examples *examples, const struct ivon_field *field,
+                          size_t element)
+{
+    return (const char *)examples->buffer + element * ivon_dtype_size(field->dtype);
+}
+
+static int convert_f32(const struct ivon_examples *examples, size_t index, uint64_t first,
+                       size_t count, void *out, struct ivon_error *error)
+{
+    (void)first;
+    (void)error;
+    double tile[TILE];
+    float *to = out;
+    const struct ivon_field *field = &examples->fields[index];
+    for (size_t done = 0, size; done < count; done += size) {
+        size = count - done < TILE ? count - done : TILE;
+        ivon_dtype_to_f64(tile, stored(examples, field, done), field->dtype, size);
+        scale(to + done, tile, done % field->count, size, field->count,
+              &examples->scalings[index]);
+    }
+    return 0;
+}
+
+int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_t first,
+                           size_t count, float *out, struct ivon_error *error)
+{
+    int code = check_range(examples, field, first, count, error);
+    if (code || !count)
+        return code;
+    if (examples->fields[field].dtype == IVON_F32 && examples->scalings[field].none)
+        return examples->class->read(examples->self, field, first, count, out, error);
+    return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_f32,
+                       error);
+}
+
+static int convert_u64(const struct ivon_examples *examples, size_t index, uint64_t first,
+                       size_t count, int64_t *out, struct ivon_error *error)
+{
+    const struct ivon_field *field = &examples->fields[index];
+    const uint64_t *from = examples->buffer;
+    for (size_t i = 0; i < count; i++) {
+        if (from[i] > INT64_MAX)
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: '%s': row %llu is %llu, expected less than 2^63",
+                                  examples->path, field->name,
+                                  (unsigned long long)(first + i / field->count),
+                                  (unsigned long long)from[i]);
+        out[i] = (int64_t)from[i];
+    }
+    return 0;
+}
+
+/* Any type but the 64-bit integers passes through double unharmed. */
+static int convert_i64(const struct ivon_examples *examples, size_t index, uint64_t first,
+                       size_t count, void *out, struct ivon_error *error)
+{
+    double tile[TILE];
+    int64_t *to = out;
+    const struct ivon_field *field = &examples->fields[index];
+    if (field->dtype == IVON_U64)
+        return convert_u64(examples, index, first, count, to, error);
+    for (size_t done = 0, size; done < count; done += size) {
+        size = count - done < TILE ? count - done : TILE;
+        ivon_dtype_to_f64(tile, stored(examples, field, done), field->dtype, size);
+        for (size_t i = 0; i < size; i++) {
+            bool fits = tile[i] >= -0x1p63 && tile[i] < 0x1p63;
+            int64_t whole = fits ? (int64_t)tile[i] : 0;
+            if (!fits || (double)whole != tile[i])
+                return ivon_error_set(error, IVON_ERROR_DATA,
+                                      "%s: '%s': row %llu is %.9g, expected a whole number",
+                                      examples->path, field->name,
+                                      (unsigned long long)(first + (done + i) / field->count),
+                                      tile[i]);
+            to[done + i] = whole;
+        }
+    }
+    return 0;
+}
+
+int ivon_examples_read_i64(struct ivon_examples *examples, size_t field, uint64_t first,
+                           size_t count, int64_t *out, struct ivon_error *error)
+{
+    int code = check_range(examples, field, first, count, error);
+    if (code || !count)
+        return code;
+    if (examples->fields[field].dtype == IVON_I64)
+        return examples->class->read(examples->self, field, first, count, out, error);
+    return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_i64,
+                       error);
+}

@@ -1,0 +1,32 @@
+/* What a format implements to be a set of examples. */
+#ifndef CORE_EXAMPLES_H
+#define CORE_EXAMPLES_H
+
+#include "ivon/examples.h"
+
+/* Ranges are checked, and not empty, before these are called. Elements are handed out as stored. */
+struct ivon_examples_class {
+    int (*read)(void *self, size_t field, uint64_t first, size_t count, void *buffer,
+                struct ivon_error *error);
+    void (*close)(void *self);
+};
+
+/* How the elements of a field become floats: (x / divisor − mean[c]) / std[c], c being the index
+   along the example's first axis, or 0 where `channels` is 1. */
+struct examples_scaling {
+    double divisor; /* 255 for bytes, else 1 */
+    size_t channels;
+    const double *mean, *std; /* null: 0 and 1 */
+};
+
+/*
+ * Makes examples of a class. Copies path, fields and scalings (one for each field); takes over
+ * `self` on success. Each field's element count is computed from its shape, which must not overflow
+ * or be empty (IVON_ERROR_DATA).
+ */
+int ivon_examples_new(struct ivon_examples **examples, const struct ivon_examples_class *class,
+                      void *self, const char *path, uint64_t count,
+                      const struct ivon_field *fields, const struct examples_scaling *scalings,
+                      size_t field_count, struct ivon_error *error);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * Data as a stream of examples: named arrays whose first axis counts the examples. Formats
+ * implement it (see ivon/dataset.h), computations read it in pieces.
+ */
+#ifndef IVON_EXAMPLES_H
+#define IVON_EXAMPLES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/api.h"
+#include "ivon/dtype.h"
+#include "ivon/error.h"
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One array of the examples: an input of the network, or the targets. */
+struct ivon_field {
+    const char *name;
+    enum ivon_dtype dtype; /* as stored */
+    int rank;              /* of one example: a vector of n numbers has rank 1, a label rank 0 */
+    int64_t shape[IVON_RANK_MAX];
+    size_t count; /* elements of one example */
+};
+
+struct ivon_examples;
+
+IVON_API void ivon_examples_close(struct ivon_examples *examples);
+
+/* The name under which they were opened, for messages; borrowed. */
+IVON_API const char *ivon_examples_path(const struct ivon_examples *examples);
+
+/* How many examples there are. */
+IVON_API uint64_t ivon_examples_count(const struct ivon_examples *examples);
+
+IVON_API size_t ivon_examples_field_count(const struct ivon_examples *examples);
+/* Borrowed. */
+IVON_API const struct ivon_field *ivon_examples_field(const struct ivon_examples *examples,
+                                                      size_t i);
+/* The index of the field of that name, or -1. */
+IVON_API ptrdiff_t ivon_examples_find(const struct ivon_examples *examples, const char *name);
+
+/*
+ * Elements of the examples [first, first + count), converted. `…_f32`: floating point as it is,
+ * rounded once; integers exactly up to 2^24; u8 divided by 255, and then whatever normalization the
+ * field was opened with. `…_i64`: integers; floating-point values must be whole numbers, else
+ * IVON_ERROR_DATA names the row, counted from 0. Not for several threads at once. Reading in rising
+ * order is what every format is fast at.
+ */
+IVON_API int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_t first,
+                                    size_t count, float *out, struct ivon_error *error);
+IVON_API int ivon_examples_read_i64(struct ivon_examples *examples, size_t field, uint64_t first,
+                                    size_t count, int64_t *out, struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
