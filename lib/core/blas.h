@@ -1,0 +1,20 @@
+/* Matrix products. The one place that knows the BLAS library. */
+#ifndef CORE_BLAS_H
+#define CORE_BLAS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * C = alpha op(A) op(B) + beta C, row-major: op(A) is m × k, op(B) is k × n, C is m × n; lda, ldb
+ * and ldc are the distances of rows as stored. Zero extents are allowed; beta = 0 overwrites C even
+ * where it holds NaN. One thread: callers that want several call it from several.
+ */
+void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
+                  const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
+                  int64_t ldc);
+
+/* The kernel family in use, "SkylakeX", for benchmarks. */
+const char *blas_core_name(void);
+
+#endif

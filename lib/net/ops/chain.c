@@ -1,0 +1,71 @@
+#include <string.h>
+
+#include "net/elementwise.h"
+#include "net/ops/blockwise.h"
+
+/* The last link writes to the output, whose memory may be an operand's: no other link may. */
+static void run_block(const struct net_chain *chain, struct broadcast *operands,
+                      const float *value, float *running, float *output, size_t count)
+{
+    for (size_t i = 0; i < chain->link_count; i++) {
+        const struct net_chain_link *link = &chain->links[i];
+        float *out = i + 1 == chain->link_count ? output : running;
+        const float *other = link->binary ? broadcast_next(&operands[i], count) : NULL;
+        if (!link->binary)
+            link->unary(out, value, count);
+        else if (link->operand_first)
+            link->binary(out, other, value, count);
+        else
+            link->binary(out, value, other, count);
+        value = out;
+    }
+}
+
+void net_chain_run(const struct net_chain *chain)
+{
+    struct broadcast input, operands[NET_CHAIN_LINKS_MAX];
+    _Alignas(64) float running[BLOCK_FLOATS];
+    const struct net_tensor *output = chain->output;
+    broadcast_begin(&input, chain->input, output);
+    for (size_t i = 0; i < chain->link_count; i++)
+        if (chain->links[i].binary)
+            broadcast_begin(&operands[i], chain->links[i].operand, output);
+    for (size_t at = 0; at < output->count; at += BLOCK_FLOATS) {
+        size_t left = output->count - at;
+        size_t count = left < BLOCK_FLOATS ? left : BLOCK_FLOATS;
+        run_block(chain, operands, broadcast_next(&input, count), running,
+                  (float *)output->data + at, count);
+    }
+}
+
+int net_chain_links(const struct net_call *call, size_t running_input,
+                    struct net_chain_link links[2])
+{
+    const struct net_operator *operator = call->node->operator;
+    const struct net_tensor *output = call->outputs[0], *running = call->inputs[running_input];
+    if ((!operator->unary && !operator->binary) || !running || running->type != NET_FLOAT ||
+        output->type != NET_FLOAT || running->count != output->count)
+        return 0;
+    if (strcmp(operator->name, "Clip") == 0)
+        return running_input == 0 ? block_clip_links(call, links) : 0;
+    links[0] = (struct net_chain_link){.unary = operator->unary, .binary = operator->binary};
+    if (operator->unary)
+        return 1;
+    if (block_operand_count(call) != 2)
+        return 0;
+    links[0].operand = block_operand(call, 1 - running_input);
+    links[0].operand_first = running_input == 1;
+    return links[0].operand != running && links[0].operand->type == NET_FLOAT;
+}
+
+void block_chain(const struct net_call *call)
+{
+    const struct net_operator *operator = call->node->operator;
+    struct net_chain_link link = {.unary = operator->unary, .binary = operator->binary};
+    if (link.binary)
+        link.operand = block_operand(call, 1);
+    net_chain_run(&(struct net_chain){.input = call->inputs[0],
+                                      .output = call->outputs[0],
+                                      .links = &link,
+                                      .link_count = 1});
+}

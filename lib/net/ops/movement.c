@@ -1,0 +1,535 @@
+/*
+ * Operators that copy elements along axes. Each says where output j's elements lie in input i, as a
+ * route; forward and tangent copy along it, backward adds against it.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "net/route.h"
+#include "net/rules.h"
+
+/* strides[i]: how far neighbours along axis i are apart. */
+static void strides_of(const struct net_tensor *tensor, int64_t strides[IVON_RANK_MAX])
+{
+    int64_t stride = 1;
+    for (int i = tensor->rank - 1; i >= 0; i--) {
+        strides[i] = stride;
+        stride *= tensor->shape[i];
+    }
+}
+
+/* The product of the extents of the axes [first, end). */
+static int64_t extent(const struct net_tensor *tensor, int first, int end)
+{
+    int64_t product = 1;
+    for (int i = first; i < end; i++)
+        product *= tensor->shape[i];
+    return product;
+}
+
+/* For operators with one route, from input 0 to output 0. */
+
+typedef struct net_route route_rule(const struct net_call *call);
+
+static void copy_forward(const struct net_call *call, route_rule *rule)
+{
+    const struct net_route route = rule(call);
+    net_route_copy(&route, call->outputs[0]->data, call->inputs[0]->data,
+                   net_type_size(call->outputs[0]->type));
+}
+
+static void copy_tangent(const struct net_call *call, route_rule *rule,
+                         const float *const *input_tangents, float *const *output_tangents)
+{
+    const struct net_route route = rule(call);
+    if (input_tangents[0])
+        net_route_copy(&route, output_tangents[0], input_tangents[0], sizeof(float));
+    else
+        memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
+}
+
+static void add_backward(const struct net_call *call, route_rule *rule,
+                         const float *const *output_adjoints, float *const *input_adjoints)
+{
+    const struct net_route route = rule(call), back = net_route_reversed(&route);
+    if (input_adjoints[0] && output_adjoints[0])
+        net_route_add(&back, input_adjoints[0], output_adjoints[0]);
+}
+
+#define ONE_ROUTE(name)                                                                           \
+    static int name##_forward(const struct net_call *call, struct ivon_error *error)              \
+    {                                                                                             \
+        (void)error;                                                                              \
+        copy_forward(call, name##_route);                                                         \
+        return 0;                                                                                 \
+    }                                                                                             \
+    static void name##_tangent(const struct net_call *call, const float *const *input_tangents,   \
+                               float *const *output_tangents)                                     \
+    {                                                                                             \
+        copy_tangent(call, name##_route, input_tangents, output_tangents);                        \
+    }                                                                                             \
+    static void name##_backward(const struct net_call *call, const float *const *output_adjoints, \
+                                float *const *input_adjoints)                                     \
+    {                                                                                             \
+        add_backward(call, name##_route, output_adjoints, input_adjoints);                        \
+    }
+
+/* Transpose: out[i_0 … i_n] = in[…], where output axis k is input axis perm[k]; by default the axes
+   in reverse. */
+
+static int permutation(const struct net_call *call, int axis)
+{
+    size_t count;
+    const int64_t *permuted = net_attribute_integers(call->node, "perm", &count);
+    return permuted ? (int)permuted[axis] : call->inputs[0]->rank - 1 - axis;
+}
+
+static int transpose_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    int64_t shape[IVON_RANK_MAX];
+    size_t count;
+    const int64_t *permuted = net_attribute_integers(call->node, "perm", &count);
+    unsigned seen = 0;
+    for (size_t i = 0; i < count; i++)
+        if (permuted[i] >= 0 && permuted[i] < input->rank)
+            seen |= 1U << permuted[i];
+    if (permuted && (count != (size_t)input->rank || seen != (1U << input->rank) - 1))
+        return net_fail(call, error, "perm is no permutation of the input's %d axes", input->rank);
+    for (int i = 0; i < input->rank; i++)
+        shape[i] = input->shape[permutation(call, i)];
+    return net_output(call, 0, input->type, input->rank, shape, error);
+}
+
+static struct net_route transpose_route(const struct net_call *call)
+{
+    const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
+    struct net_route route = {0};
+    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
+    strides_of(input, from);
+    strides_of(output, to);
+    for (int i = 0; i < output->rank; i++)
+        net_route_add_axis(&route, output->shape[i], to[i], from[permutation(call, i)]);
+    return route;
+}
+
+ONE_ROUTE(transpose)
+
+/* Slice: out[i] = in[start + i step] along each of `axes`; starts and ends are clamped after the
+   manner of Python. */
+
+struct range {
+    int64_t start, step, count;
+};
+
+/* Starts and ends count from the axis's end where they are negative. */
+static struct range clamp_range(int64_t start, int64_t end, int64_t step, int64_t size)
+{
+    int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
+    start += start < 0 ? size : 0;
+    end += end < 0 ? size : 0;
+    start = start < low ? low : start > high ? high : start;
+    end = end < low ? low : end > high ? high : end;
+    uint64_t distance = step > 0 ? (uint64_t)end - (uint64_t)start : (uint64_t)start - (uint64_t)end;
+    uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
+    if (step > 0 ? end <= start : start <= end)
+        return (struct range){0, 1, 0};
+    return (struct range){start, step, (int64_t)((distance - 1) / stride + 1)};
+}
+
+/* The range of every axis. */
+static int slice_ranges(const struct net_call *call, struct range ranges[IVON_RANK_MAX],
+                        struct ivon_error *error)
+{
+    static const char *const names[] = {"", "starts", "ends", "axes", "steps"};
+    const struct net_tensor *input = call->inputs[0];
+    const int64_t *lists[5] = {NULL};
+    size_t counts[5];
+    unsigned seen = 0;
+    for (size_t i = 1; i < 5; i++) {
+        int code = net_known_list(call, i, names[i], &lists[i], &counts[i], error);
+        if (code)
+            return code;
+        if (lists[i] && counts[i] != counts[1])
+            return net_fail(call, error, "%zu %s, but %zu starts", counts[i], names[i], counts[1]);
+    }
+    for (int i = 0; i < input->rank; i++)
+        ranges[i] = (struct range){0, 1, input->shape[i]};
+    for (size_t i = 0; i < counts[1]; i++) {
+        int64_t named = lists[3] ? lists[3][i] : (int64_t)i, step = lists[4] ? lists[4][i] : 1;
+        int axis = net_axis(named, input->rank);
+        if (axis < 0 || seen & 1U << axis)
+            return net_fail(call, error, "axis %" PRId64 " is %s", named,
+                            axis < 0 ? "none of the input's" : "named twice");
+        if (!step)
+            return net_fail(call, error, "a step of 0 along axis %d", axis);
+        seen |= 1U << axis;
+        ranges[axis] = clamp_range(lists[1][i], lists[2][i], step, input->shape[axis]);
+    }
+    return 0;
+}
+
+static int slice_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    struct range ranges[IVON_RANK_MAX];
+    int64_t shape[IVON_RANK_MAX];
+    int code = slice_ranges(call, ranges, error);
+    for (int i = 0; i < input->rank && !code; i++)
+        shape[i] = ranges[i].count;
+    return code ? code : net_output(call, 0, input->type, input->rank, shape, error);
+}
+
+static struct net_route slice_route(const struct net_call *call)
+{
+    const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
+    struct net_route route = {0};
+    struct range ranges[IVON_RANK_MAX];
+    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
+    slice_ranges(call, ranges, NULL); /* succeeded in infer */
+    strides_of(input, from);
+    strides_of(output, to);
+    for (int i = 0; i < output->rank; i++) {
+        int64_t step = ranges[i].count > 1 ? ranges[i].step : 1; /* else it may be beyond bounds */
+        route.from_first += ranges[i].start * from[i];
+        net_route_add_axis(&route, ranges[i].count, to[i], step * from[i]);
+    }
+    return route;
+}
+
+ONE_ROUTE(slice)
+
+/* Expand: the input broadcast to the common shape of itself and of the second input's. */
+
+static int expand_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    struct net_tensor wanted = {.type = input->type};
+    const int64_t *values;
+    int64_t shape[IVON_RANK_MAX];
+    int rank, code = net_known_shape(call, 1, &values, &wanted.rank, error);
+    if (code)
+        return code;
+    memcpy(wanted.shape, values, (size_t)wanted.rank * sizeof *values);
+    if (!net_broadcast(input, &wanted, &rank, shape)) {
+        char from[256], to[256];
+        return net_fail(call, error, "shape %s cannot be broadcast to %s",
+                        net_shape_text(input, from), net_shape_text(&wanted, to));
+    }
+    return net_output_made(call, 0, input->type, rank, shape, input->count, error);
+}
+
+static struct net_route expand_route(const struct net_call *call)
+{
+    const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
+    struct net_route route = {0};
+    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
+    int missing = output->rank - input->rank;
+    strides_of(input, from);
+    strides_of(output, to);
+    for (int i = 0; i < output->rank; i++) {
+        bool stands = i < missing || input->shape[i - missing] == 1;
+        net_route_add_axis(&route, output->shape[i], to[i], stands ? 0 : from[i - missing]);
+    }
+    return route;
+}
+
+ONE_ROUTE(expand)
+
+/* The part of a route to one of `examples` equal runs of its `to`: the outermost axes are divided
+   among them. */
+static struct net_route part_of(const struct net_route *route, int64_t examples, int64_t example)
+{
+    struct net_route part = *route;
+    for (int i = 0; i < part.rank && examples > 1; i++) {
+        struct net_axis_route *axis = &part.axes[i];
+        bool several = axis->count >= examples;
+        int64_t count = several ? axis->count / examples : 1;
+        int64_t ratio = several ? 1 : examples / axis->count;
+        part.to_first += example / ratio * count * axis->to;
+        part.from_first += example / ratio * count * axis->from;
+        example %= ratio;
+        examples = ratio;
+        axis->count = count;
+    }
+    return part;
+}
+
+static void expand_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
+                                      const float *const *output_adjoints, float *gradients)
+{
+    const struct net_route route = expand_route(call);
+    size_t size = call->inputs[input]->count;
+    memset(gradients, 0, examples * size * sizeof *gradients);
+    for (size_t e = 0; e < examples && output_adjoints[0]; e++) {
+        const struct net_route part = part_of(&route, (int64_t)examples, (int64_t)e);
+        const struct net_route back = net_route_reversed(&part);
+        net_route_add(&back, gradients + e * size, output_adjoints[0]);
+    }
+}
+
+/* Tile: the input repeated repeats[k] times along axis k. */
+
+static int tile_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    const int64_t *repeats;
+    size_t count;
+    int64_t shape[IVON_RANK_MAX];
+    int code = net_known_list(call, 1, "repeats", &repeats, &count, error);
+    if (code)
+        return code;
+    if (count != (size_t)input->rank)
+        return net_fail(call, error, "%zu repeats for %d axes", count, input->rank);
+    for (int i = 0; i < input->rank; i++)
+        if (repeats[i] < 0 || __builtin_mul_overflow(repeats[i], input->shape[i], &shape[i]))
+            return net_fail(call, error, "axis %d cannot be repeated %" PRId64 " times", i,
+                            repeats[i]);
+    return net_output_made(call, 0, input->type, input->rank, shape, input->count, error);
+}
+
+static struct net_route tile_route(const struct net_call *call)
+{
+    const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
+    struct net_route route = {0};
+    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
+    strides_of(input, from);
+    strides_of(output, to);
+    for (int i = 0; i < output->rank; i++) {
+        int64_t size = input->shape[i];
+        net_route_add_axis(&route, size ? output->shape[i] / size : 0, size * to[i], 0);
+        net_route_add_axis(&route, size, to[i], from[i]);
+    }
+    return route;
+}
+
+ONE_ROUTE(tile)
+
+/* A part of a whole along one axis, from `first` on: where `part`'s elements lie in `whole`. */
+static struct net_route part_route(const struct net_tensor *part, const struct net_tensor *whole,
+                                   int axis, int64_t first)
+{
+    struct net_route route = {0};
+    int64_t inner = extent(whole, axis + 1, whole->rank);
+    route.from_first = first * inner;
+    net_route_add_axis(&route, extent(part, 0, axis), part->shape[axis] * inner,
+                       whole->shape[axis] * inner);
+    net_route_add_axis(&route, part->shape[axis] * inner, 1, 1);
+    return route;
+}
+
+/* Concat: the inputs one after another along `axis`. */
+
+static int concat_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *first = call->inputs[0];
+    int64_t shape[IVON_RANK_MAX];
+    int64_t named = net_attribute_integer(call->node, "axis", INT64_MAX);
+    int axis = net_axis(named, first->rank);
+    if (axis < 0)
+        return net_fail(call, error, "axis %" PRId64 " is none of the inputs'", named);
+    memcpy(shape, first->shape, sizeof shape);
+    for (size_t i = 1; i < call->node->input_count; i++) {
+        const struct net_tensor *input = call->inputs[i];
+        bool fits = input && input->type == first->type && input->rank == first->rank;
+        for (int k = 0; fits && k < first->rank; k++)
+            fits = k == axis || input->shape[k] == first->shape[k];
+        fits = fits && !__builtin_add_overflow(shape[axis], input->shape[axis], &shape[axis]);
+        char a[256], b[256];
+        if (!fits)
+            return net_fail(call, error, "input %zu of shape %s (%s) cannot follow one of shape %s "
+                            "(%s) along axis %d", i + 1, input ? net_shape_text(input, a) : "none",
+                            input ? net_type_name(input->type) : "left out",
+                            net_shape_text(first, b), net_type_name(first->type), axis);
+    }
+    return net_output(call, 0, first->type, first->rank, shape, error);
+}
+
+/* Where input i lies in the output. `first` is its position along the axis, and then the next's. */
+static struct net_route concat_route(const struct net_call *call, size_t i, int64_t *first)
+{
+    const struct net_tensor *input = call->inputs[i], *output = call->outputs[0];
+    int axis = net_axis(net_attribute_integer(call->node, "axis", 0), output->rank);
+    struct net_route route = part_route(input, output, axis, *first);
+    *first += input->shape[axis];
+    return route;
+}
+
+static int concat_forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    int64_t first = 0;
+    for (size_t i = 0; i < call->node->input_count; i++) {
+        const struct net_route back = concat_route(call, i, &first);
+        const struct net_route route = net_route_reversed(&back);
+        net_route_copy(&route, call->outputs[0]->data, call->inputs[i]->data,
+                       net_type_size(call->outputs[0]->type));
+    }
+    return 0;
+}
+
+static void concat_tangent(const struct net_call *call, const float *const *input_tangents,
+                           float *const *output_tangents)
+{
+    int64_t first = 0;
+    memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
+    for (size_t i = 0; i < call->node->input_count; i++) {
+        const struct net_route back = concat_route(call, i, &first);
+        const struct net_route route = net_route_reversed(&back);
+        if (input_tangents[i])
+            net_route_copy(&route, output_tangents[0], input_tangents[i], sizeof(float));
+    }
+}
+
+static void concat_backward(const struct net_call *call, const float *const *output_adjoints,
+                            float *const *input_adjoints)
+{
+    int64_t first = 0;
+    for (size_t i = 0; i < call->node->input_count; i++) {
+        const struct net_route route = concat_route(call, i, &first);
+        if (input_adjoints[i] && output_adjoints[0])
+            net_route_add(&route, input_adjoints[i], output_adjoints[0]);
+    }
+}
+
+/* Split: Concat undone; equal parts where the sizes are not given. */
+
+static int split_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    size_t outputs = call->node->output_count, count;
+    const int64_t *sizes;
+    int64_t shape[IVON_RANK_MAX], rest;
+    int64_t named = net_attribute_integer(call->node, "axis", 0);
+    int axis = net_axis(named, input->rank);
+    int code = net_known_list(call, 1, "the sizes", &sizes, &count, error);
+    if (code)
+        return code;
+    if (axis < 0)
+        return net_fail(call, error, "axis %" PRId64 " is none of the input's", named);
+    if (sizes && count != outputs)
+        return net_fail(call, error, "%zu sizes for %zu outputs", count, outputs);
+    rest = input->shape[axis];
+    if (!sizes && rest % (int64_t)outputs)
+        return net_fail(call, error, "axis %d of extent %" PRId64 " has no %zu equal parts", axis,
+                        rest, outputs);
+    memcpy(shape, input->shape, sizeof shape);
+    bool fits = true;
+    for (size_t i = 0; i < outputs && fits && !code; i++) {
+        shape[axis] = sizes ? sizes[i] : input->shape[axis] / (int64_t)outputs;
+        fits = shape[axis] >= 0 && shape[axis] <= rest;
+        rest -= fits ? shape[axis] : 0;
+        if (fits)
+            code = net_output(call, i, input->type, input->rank, shape, error);
+    }
+    if (!code && (rest || !fits))
+        return net_fail(call, error, "the sizes do not add up to axis %d's extent, %" PRId64, axis,
+                        input->shape[axis]);
+    return code;
+}
+
+/* Where output j lies in the input. `first` is its position along the axis, and then the next's. */
+static struct net_route split_route(const struct net_call *call, size_t j, int64_t *first)
+{
+    const struct net_tensor *input = call->inputs[0], *sizes = net_input(call, 1);
+    struct net_tensor output = *input;
+    int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
+    output.shape[axis] = sizes ? ((const int64_t *)sizes->data)[j]
+                               : input->shape[axis] / (int64_t)call->node->output_count;
+    struct net_route route = part_route(&output, input, axis, *first);
+    *first += output.shape[axis];
+    return route;
+}
+
+static int split_forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    int64_t first = 0;
+    for (size_t j = 0; j < call->node->output_count; j++) {
+        const struct net_route route = split_route(call, j, &first);
+        if (call->outputs[j])
+            net_route_copy(&route, call->outputs[j]->data, call->inputs[0]->data,
+                           net_type_size(call->inputs[0]->type));
+    }
+    return 0;
+}
+
+static void split_tangent(const struct net_call *call, const float *const *input_tangents,
+                          float *const *output_tangents)
+{
+    int64_t first = 0;
+    for (size_t j = 0; j < call->node->output_count; j++) {
+        const struct net_route route = split_route(call, j, &first);
+        if (output_tangents[j] && input_tangents[0])
+            net_route_copy(&route, output_tangents[j], input_tangents[0], sizeof(float));
+        else if (output_tangents[j])
+            memset(output_tangents[j], 0, call->outputs[j]->count * sizeof(float));
+    }
+}
+
+static void split_backward(const struct net_call *call, const float *const *output_adjoints,
+                           float *const *input_adjoints)
+{
+    int64_t first = 0;
+    for (size_t j = 0; j < call->node->output_count; j++) {
+        const struct net_route route = split_route(call, j, &first);
+        const struct net_route back = net_route_reversed(&route);
+        if (input_adjoints[0] && output_adjoints[j])
+            net_route_add(&back, input_adjoints[0], output_adjoints[j]);
+    }
+}
+
+const struct net_operator net_movement_operators[] = {
+    {.name = "Transpose",
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"perm", NET_INTS}},
+     .infer = transpose_infer,
+     .forward = transpose_forward,
+     .backward = transpose_backward,
+     .tangent = transpose_tangent},
+    {.name = "Slice",
+     .inputs_min = 3,
+     .inputs_max = 5,
+     .outputs_max = 1,
+     .infer = slice_infer,
+     .forward = slice_forward,
+     .backward = slice_backward,
+     .tangent = slice_tangent},
+    {.name = "Expand",
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = expand_infer,
+     .forward = expand_forward,
+     .backward = expand_backward,
+     .tangent = expand_tangent,
+     .parameter_gradient = expand_parameter_gradient},
+    {.name = "Tile",
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = tile_infer,
+     .forward = tile_forward,
+     .backward = tile_backward,
+     .tangent = tile_tangent},
+    {.name = "Concat",
+     .inputs_min = 1,
+     .inputs_max = NET_VARIADIC,
+     .outputs_max = 1,
+     .attributes = {{"axis", NET_INT}},
+     .infer = concat_infer,
+     .forward = concat_forward,
+     .backward = concat_backward,
+     .tangent = concat_tangent},
+    {.name = "Split",
+     .inputs_min = 1,
+     .inputs_max = 2,
+     .outputs_max = NET_VARIADIC,
+     .attributes = {{"axis", NET_INT}},
+     .infer = split_infer,
+     .forward = split_forward,
+     .backward = split_backward,
+     .tangent = split_tangent},
+    {0}};

@@ -1,0 +1,488 @@
+/* Normalization: BatchNormalization, LayerNormalization, InstanceNormalization. */
+#include "net/normalize.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/dispatch.h"
+#include "net/operator.h"
+#include "net/sum.h"
+
+/* Checks that an input is a vector of floats, one for each channel of input 0. */
+static int expect_channels(const struct net_call *call, size_t input, struct ivon_error *error)
+{
+    char found[256], expected[256];
+    int code = net_expect_float(call, input, error);
+    const struct net_tensor *x = call->inputs[0], *vector = call->inputs[input];
+    if (!code && (vector->rank != 1 || vector->shape[0] != x->shape[1]))
+        return net_fail(call, error, "input %zu of shape %s, for channels of an input of shape %s",
+                        input, net_shape_text(vector, found), net_shape_text(x, expected));
+    return code;
+}
+
+static int expect_rank(const struct net_call *call, int least, struct ivon_error *error)
+{
+    char text[256];
+    int code = net_expect_float(call, 0, error);
+    if (!code && call->inputs[0]->rank < least)
+        return net_fail(call, error, "input of shape %s, expected at least %d dimensions",
+                        net_shape_text(call->inputs[0], text), least);
+    return code;
+}
+
+static size_t channels_of(const struct net_tensor *x)
+{
+    return (size_t)x->shape[1];
+}
+
+/* Elements of one channel of one image. */
+static size_t plane_of(const struct net_tensor *x)
+{
+    return x->count ? x->count / (size_t)x->shape[0] / (size_t)x->shape[1] : 0;
+}
+
+static size_t images_of(const struct net_tensor *x)
+{
+    return x->count ? (size_t)x->shape[0] : 0;
+}
+
+IVON_DISPATCH static void add_columns(const float *x, size_t count, double *restrict sums,
+                                      double *restrict squares)
+{
+    for (size_t i = 0; i < count; i++) {
+        sums[i] += (double)x[i];
+        squares[i] += (double)x[i] * (double)x[i];
+    }
+}
+
+void net_channel_sums(const struct net_tensor *x, double *sums, double *squares)
+{
+    size_t images = images_of(x), channels = channels_of(x), plane = plane_of(x);
+    const float *from = x->data;
+    for (size_t image = 0; image < images; image++, from += channels * plane) {
+        if (plane == 1)
+            add_columns(from, channels, sums, squares);
+        for (size_t c = 0; c < channels && plane > 1; c++) {
+            sums[c] += net_sum(from + c * plane, plane);
+            squares[c] += net_sum_squares(from + c * plane, 0, plane);
+        }
+    }
+}
+
+/*
+ * BatchNormalization, with the statistics of training: y = (x − mean) r scale + b with
+ * r = 1/sqrt(var + epsilon), of each channel.
+ */
+
+enum { SCALE = 1, BIAS, MEAN, VARIANCE };
+
+static int infer_batch(struct net_call *call, struct ivon_error *error)
+{
+    int code = expect_rank(call, 2, error);
+    for (size_t i = SCALE; i <= VARIANCE && !code; i++)
+        code = expect_channels(call, i, error);
+    if (code)
+        return code;
+    bool training = net_attribute_integer(call->node, "training_mode", 0) != 0;
+    for (size_t i = 1; i < call->node->output_count; i++)
+        training |= call->outputs[i] != NULL;
+    if (training)
+        return net_fail(call, error,
+                        "normalizes by the statistics of each batch; export the network in "
+                        "evaluation mode");
+    const struct net_tensor *x = call->inputs[0];
+    call->workspace_size = channels_of(x) * sizeof(float);
+    return net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
+}
+
+static float channel(const struct net_call *call, size_t input, size_t c)
+{
+    return ((const float *)call->inputs[input]->data)[c];
+}
+
+/* 1/sqrt(var + epsilon) */
+static double inverse_deviation(const struct net_call *call, size_t c)
+{
+    return 1 / sqrt((double)channel(call, VARIANCE, c) +
+                    net_attribute_number(call->node, "epsilon", (double)1e-5F));
+}
+
+/* y = (x − center) slope + offset */
+IVON_DISPATCH static void affine_plane(float *y, const float *x, float center, float slope,
+                                       float offset, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = (x[i] - center) * slope + offset;
+}
+
+IVON_DISPATCH static void affine_row(float *y, const float *x, const float *center,
+                                     const float *slope, const float *offset, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = (x[i] - center[i]) * slope[i] + offset[i];
+}
+
+static int forward_batch(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    const struct net_tensor *tensor = call->inputs[0];
+    const float *x = tensor->data;
+    float *y = call->outputs[0]->data, *slope = call->workspace;
+    size_t channels = channels_of(tensor), plane = plane_of(tensor);
+    for (size_t c = 0; c < channels; c++)
+        slope[c] = (float)((double)channel(call, SCALE, c) * inverse_deviation(call, c));
+    for (size_t image = 0; image < images_of(tensor); image++)
+        if (plane == 1) {
+            affine_row(y, x, call->inputs[MEAN]->data, slope, call->inputs[BIAS]->data, channels);
+            x += channels;
+            y += channels;
+        } else {
+            for (size_t c = 0; c < channels; c++, x += plane, y += plane)
+                affine_plane(y, x, channel(call, MEAN, c), slope[c], channel(call, BIAS, c),
+                             plane);
+        }
+    return 0;
+}
+
+/* Adds what `images` images from `first` on add to the adjoints of a channel's four numbers. */
+static void add_channel(const struct net_call *call, size_t c, size_t first, size_t images,
+                        const float *dy, float *const *adjoints)
+{
+    const struct net_tensor *tensor = call->inputs[0];
+    const float *x = tensor->data;
+    size_t channels = channels_of(tensor), plane = plane_of(tensor);
+    double sum = 0, moment = 0, inverse = inverse_deviation(call, c);
+    double mean = (double)channel(call, MEAN, c), scale = (double)channel(call, SCALE, c);
+    for (size_t image = first; image < first + images; image++) {
+        size_t at = (image * channels + c) * plane;
+        sum += net_sum(dy + at, plane);
+        moment += net_sum_products(dy + at, x + at, plane);
+    }
+    moment -= mean * sum; /* Σ dy (x − mean) */
+    if (adjoints[SCALE])
+        adjoints[SCALE][c] += (float)(moment * inverse);
+    if (adjoints[BIAS])
+        adjoints[BIAS][c] += (float)sum;
+    if (adjoints[MEAN])
+        adjoints[MEAN][c] -= (float)(sum * inverse * scale);
+    if (adjoints[VARIANCE])
+        adjoints[VARIANCE][c] -= (float)(0.5 * moment * scale * inverse * inverse * inverse);
+}
+
+static void backward_batch(const struct net_call *call, const float *const *output_adjoints,
+                           float *const *input_adjoints)
+{
+    const struct net_tensor *x = call->inputs[0];
+    size_t images = images_of(x), channels = channels_of(x), plane = plane_of(x);
+    const float *dy = output_adjoints[0];
+    for (size_t c = 0; dy && c < channels; c++) {
+        float slope = (float)((double)channel(call, SCALE, c) * inverse_deviation(call, c));
+        for (size_t image = 0; image < images && input_adjoints[0]; image++)
+            for (size_t i = 0; i < plane; i++) {
+                size_t at = (image * channels + c) * plane + i;
+                input_adjoints[0][at] += dy[at] * slope;
+            }
+        add_channel(call, c, 0, images, dy, input_adjoints);
+    }
+}
+
+static void tangent_batch(const struct net_call *call, const float *const *input_tangents,
+                          float *const *output_tangents)
+{
+    const struct net_tensor *tensor = call->inputs[0];
+    const float *x = tensor->data, *moved = input_tangents[0];
+    size_t images = images_of(tensor), channels = channels_of(tensor), plane = plane_of(tensor);
+    for (size_t c = 0; c < channels; c++) {
+        double inverse = inverse_deviation(call, c), scale = (double)channel(call, SCALE, c);
+        double of[5] = {0};
+        for (size_t i = SCALE; i <= VARIANCE; i++)
+            of[i] = input_tangents[i] ? (double)input_tangents[i][c] : 0;
+        float slope = (float)(scale * inverse), center = channel(call, MEAN, c);
+        float bend = (float)(of[SCALE] * inverse -
+                             0.5 * scale * inverse * inverse * inverse * of[VARIANCE]);
+        float offset = (float)(of[BIAS] - scale * inverse * of[MEAN]);
+        for (size_t image = 0; image < images; image++)
+            for (size_t i = 0; i < plane; i++) {
+                size_t at = (image * channels + c) * plane + i;
+                output_tangents[0][at] =
+                    slope * (moved ? moved[at] : 0) + (x[at] - center) * bend + offset;
+            }
+    }
+}
+
+static void gradient_batch(const struct net_call *call, size_t input, size_t examples,
+                           const float *const *output_adjoints, float *gradients)
+{
+    size_t images = images_of(call->inputs[0]) / examples, channels = channels_of(call->inputs[0]);
+    memset(gradients, 0, examples * channels * sizeof *gradients);
+    for (size_t e = 0; e < examples; e++) {
+        float *adjoints[5] = {[SCALE] = NULL};
+        adjoints[input] = gradients + e * channels;
+        for (size_t c = 0; c < channels; c++)
+            add_channel(call, c, e * images, images, output_adjoints[0], adjoints);
+    }
+}
+
+/*
+ * LayerNormalization, of the last axes, and InstanceNormalization, of each channel of each image:
+ * rows of n elements, y = x̂ scale + b with x̂ = (x − mean) r, mean and r = 1/sqrt(var + epsilon) of
+ * the row itself; scale and b have an element for each element of a row, or for each channel.
+ */
+struct rows {
+    size_t count, length;
+    size_t channels; /* 0: scale and b are rows */
+};
+
+static int prepare_rows(struct net_call *call, size_t count, size_t length, size_t channels,
+                        struct ivon_error *error)
+{
+    struct rows *rows = net_prepare(call, sizeof *rows, error);
+    if (!rows)
+        return IVON_ERROR_MEMORY;
+    *rows = (struct rows){count, length, channels};
+    if (length > SIZE_MAX / 4 / sizeof(double))
+        return net_fail(call, error, "its rows are too large");
+    call->workspace_size = 3 * length * sizeof(double); /* sums of two adjoints, scale and b */
+    return 0;
+}
+
+static bool has_bias(const struct net_call *call)
+{
+    return call->node->input_count > BIAS && call->inputs[BIAS];
+}
+
+static int infer_layer(struct net_call *call, struct ivon_error *error)
+{
+    int code = expect_rank(call, 1, error);
+    if (code)
+        return code;
+    const struct net_tensor *x = call->inputs[0];
+    int64_t given = net_attribute_integer(call->node, "axis", -1), shape[IVON_RANK_MAX];
+    int axis = net_axis(given, x->rank);
+    char found[256], expected[256];
+    if (axis < 0)
+        return net_fail(call, error, "axis %" PRId64 " of an input of shape %s", given,
+                        net_shape_text(x, expected));
+    struct net_tensor row = {.type = NET_FLOAT};
+    code = net_tensor_set(&row, NET_FLOAT, x->rank - axis, x->shape + axis, error);
+    for (size_t i = SCALE; i <= (has_bias(call) ? BIAS : SCALE) && !code; i++) {
+        code = net_expect_float(call, i, error);
+        const struct net_tensor *vector = call->inputs[i];
+        if (!code && (vector->rank != row.rank ||
+                      memcmp(vector->shape, row.shape, (size_t)row.rank * sizeof *row.shape) != 0))
+            return net_fail(call, error, "input %zu of shape %s, expected %s", i,
+                            net_shape_text(vector, found), net_shape_text(&row, expected));
+    }
+    for (int i = 0; i < x->rank; i++)
+        shape[i] = i < axis ? x->shape[i] : 1;
+    for (size_t i = 0; i < call->node->output_count && !code; i++)
+        if (call->outputs[i])
+            code = net_tensor_set(call->outputs[i], NET_FLOAT, x->rank, i ? shape : x->shape,
+                                  error);
+    return code ? code
+                : prepare_rows(call, row.count ? x->count / row.count : 0, row.count, 0, error);
+}
+
+static int infer_instance(struct net_call *call, struct ivon_error *error)
+{
+    int code = expect_rank(call, 3, error);
+    for (size_t i = SCALE; i <= BIAS && !code; i++)
+        code = expect_channels(call, i, error);
+    if (code)
+        return code;
+    const struct net_tensor *x = call->inputs[0];
+    code = net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
+    size_t plane = plane_of(x);
+    return code ? code
+                : prepare_rows(call, plane ? x->count / plane : 0, plane, channels_of(x), error);
+}
+
+static void moments(const struct net_call *call, const float *x, double *mean, double *inverse)
+{
+    const struct rows *rows = call->prepared;
+    double n = (double)rows->length;
+    *mean = net_sum(x, rows->length) / n;
+    *inverse = 1 / sqrt(net_sum_squares(x, *mean, rows->length) / n +
+                        net_attribute_number(call->node, "epsilon", (double)1e-5F));
+}
+
+/* An operand's values for the elements of a row: b is zero where it is left out. */
+static const float *of_row(const struct net_call *call, size_t input, size_t row)
+{
+    const struct rows *rows = call->prepared;
+    bool there = input != BIAS || has_bias(call);
+    const float *values = there ? call->inputs[input]->data : NULL;
+    if (there && !rows->channels)
+        return values;
+    float *spread = (float *)((double *)call->workspace + 2 * rows->length) +
+                    (input == BIAS ? rows->length : 0);
+    for (size_t i = 0; i < rows->length; i++)
+        spread[i] = there ? values[row % rows->channels] : 0;
+    return spread;
+}
+
+IVON_DISPATCH static void normalize_row(float *y, const float *x, double mean, double inverse,
+                                        const float *scale, const float *bias, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = (float)(((double)x[i] - mean) * inverse) * scale[i] + bias[i];
+}
+
+static int forward_rows(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    const struct rows *rows = call->prepared;
+    const float *x = call->inputs[0]->data;
+    float *y = call->outputs[0]->data;
+    for (size_t row = 0; row < rows->count; row++, x += rows->length, y += rows->length) {
+        double mean, inverse;
+        moments(call, x, &mean, &inverse);
+        normalize_row(y, x, mean, inverse, of_row(call, SCALE, row), of_row(call, BIAS, row),
+                      rows->length);
+        if (call->node->output_count > 1 && call->outputs[1])
+            ((float *)call->outputs[1]->data)[row] = (float)mean;
+        if (call->node->output_count > 2 && call->outputs[2])
+            ((float *)call->outputs[2]->data)[row] = (float)inverse;
+    }
+    return 0;
+}
+
+/*
+ * With g = dy scale: dx += r (g − mean(g) − x̂ mean(g x̂)); adds dy x̂ and dy to the sums for scale
+ * and b.
+ */
+static void add_row(const struct net_call *call, size_t row, const float *dy, float *dx,
+                    double *scale_sums, double *bias_sums)
+{
+    const struct rows *rows = call->prepared;
+    const float *x = (const float *)call->inputs[0]->data + row * rows->length;
+    const float *scale = of_row(call, SCALE, row);
+    double mean, inverse, sum = 0, moment = 0, n = (double)rows->length;
+    moments(call, x, &mean, &inverse);
+    dy += row * rows->length;
+    for (size_t i = 0; i < rows->length; i++) {
+        double normal = ((double)x[i] - mean) * inverse, g = (double)dy[i] * (double)scale[i];
+        sum += g;
+        moment += g * normal;
+        scale_sums[i] += (double)dy[i] * normal;
+        bias_sums[i] += (double)dy[i];
+    }
+    for (size_t i = 0; dx && i < rows->length; i++) {
+        double normal = ((double)x[i] - mean) * inverse, g = (double)dy[i] * (double)scale[i];
+        dx[row * rows->length + i] += (float)(inverse * (g - sum / n - normal * moment / n));
+    }
+}
+
+/* Adds the sums to an operand's adjoint and clears them. */
+static void take_sums(const struct rows *rows, size_t row, double *sums, float *adjoint)
+{
+    double total = 0;
+    for (size_t i = 0; i < rows->length; i++) {
+        if (adjoint && !rows->channels)
+            adjoint[i] += (float)sums[i];
+        total += sums[i];
+        sums[i] = 0;
+    }
+    if (adjoint && rows->channels)
+        adjoint[row % rows->channels] += (float)total;
+}
+
+/* The adjoints that the rows from `first` on give; scale and b may be null. */
+static void add_rows(const struct net_call *call, size_t first, size_t count, const float *dy,
+                     float *dx, float *scale, float *bias)
+{
+    const struct rows *rows = call->prepared;
+    double *scale_sums = call->workspace, *bias_sums = scale_sums + rows->length;
+    memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
+    for (size_t row = first; row < first + count; row++) {
+        add_row(call, row, dy, dx, scale_sums, bias_sums);
+        if (!rows->channels && row + 1 < first + count)
+            continue;
+        take_sums(rows, row, scale_sums, scale);
+        take_sums(rows, row, bias_sums, bias);
+    }
+}
+
+static void backward_rows(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints)
+{
+    const struct rows *rows = call->prepared;
+    if (output_adjoints[0])
+        add_rows(call, 0, rows->count, output_adjoints[0], input_adjoints[0],
+                 input_adjoints[SCALE], has_bias(call) ? input_adjoints[BIAS] : NULL);
+}
+
+static void tangent_rows(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents)
+{
+    const struct rows *rows = call->prepared;
+    const float *x = call->inputs[0]->data, *moved = input_tangents[0];
+    const float *scale_moved = input_tangents[SCALE];
+    const float *bias_moved = has_bias(call) ? input_tangents[BIAS] : NULL;
+    float *y = output_tangents[0];
+    size_t length = rows->length;
+    for (size_t row = 0; row < rows->count; row++, x += length, y += length) {
+        const float *scale = of_row(call, SCALE, row);
+        double mean, inverse, n = (double)length;
+        moments(call, x, &mean, &inverse);
+        double sum = moved ? net_sum(moved, length) : 0;
+        double moment =
+            moved ? (net_sum_products(moved, x, length) - mean * sum) * inverse : 0;
+        for (size_t i = 0; i < length; i++) {
+            size_t at = rows->channels ? row % rows->channels : i;
+            double normal = ((double)x[i] - mean) * inverse;
+            double change = moved ? (double)moved[i] - sum / n - normal * moment / n : 0;
+            y[i] = (float)((double)scale[i] * inverse * change +
+                           (scale_moved ? normal * (double)scale_moved[at] : 0) +
+                           (bias_moved ? (double)bias_moved[at] : 0));
+        }
+        if (moved)
+            moved += length;
+    }
+}
+
+static void gradient_rows(const struct net_call *call, size_t input, size_t examples,
+                          const float *const *output_adjoints, float *gradients)
+{
+    const struct rows *rows = call->prepared;
+    size_t size = call->inputs[input]->count, count = rows->count / examples;
+    memset(gradients, 0, examples * size * sizeof *gradients);
+    for (size_t e = 0; e < examples; e++, gradients += size)
+        add_rows(call, e * count, count, output_adjoints[0], NULL,
+                 input == SCALE ? gradients : NULL, input == BIAS ? gradients : NULL);
+}
+
+const struct net_operator net_normalize_operators[] = {
+    {.name = "BatchNormalization",
+     .inputs_min = 5,
+     .inputs_max = 5,
+     .outputs_max = 5,
+     .flags = NET_IN_PLACE,
+     .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"training_mode", NET_INT}},
+     .infer = infer_batch,
+     .forward = forward_batch,
+     .backward = backward_batch,
+     .tangent = tangent_batch,
+     .parameter_gradient = gradient_batch},
+    {.name = "InstanceNormalization",
+     .inputs_min = 3,
+     .inputs_max = 3,
+     .outputs_max = 1,
+     .attributes = {{"epsilon", NET_FLT}},
+     .infer = infer_instance,
+     .forward = forward_rows,
+     .backward = backward_rows,
+     .tangent = tangent_rows,
+     .parameter_gradient = gradient_rows},
+    {.name = "LayerNormalization",
+     .inputs_min = 2,
+     .inputs_max = 3,
+     .outputs_max = 3,
+     .attributes = {{"axis", NET_INT}, {"epsilon", NET_FLT}, {"stash_type", NET_INT}},
+     .infer = infer_layer,
+     .forward = forward_rows,
+     .backward = backward_rows,
+     .tangent = tangent_rows,
+     .parameter_gradient = gradient_rows},
+    {0}};

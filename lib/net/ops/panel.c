@@ -1,0 +1,112 @@
+#include "net/panel.h"
+
+/* As many output rows at once as keep their sums, the columns and a product in registers. */
+enum { ROWS_MAX = 6 };
+
+#define INLINE static inline __attribute__((always_inline))
+
+/*
+ * Defines NAME_rows for vectors of one size: `vectors` of them side by side. The sums must be local
+ * variables of vector type, and rows and vectors constants, or compilers keep the sums in memory.
+ */
+#define DEFINE_ROWS(NAME, VECTOR, ...)                                                            \
+    __VA_ARGS__ INLINE void NAME##_tile(const struct net_panel *panel, const float *columns,      \
+                                        size_t first, const int rows, const int vectors,          \
+                                        float *out, size_t out_stride)                            \
+    {                                                                                             \
+        VECTOR sums[ROWS_MAX][4];                                                                 \
+        const float *weights = panel->weights + first * panel->stride;                            \
+        for (int i = 0; i < rows; i++)                                                            \
+            for (int j = 0; j < vectors; j++)                                                     \
+                sums[i][j] = (VECTOR){0} + (panel->bias ? panel->bias[first + (size_t)i] : 0);    \
+        for (size_t q = 0; q < panel->terms; q++) {                                               \
+            const VECTOR *column = (const VECTOR *)(columns + panel->offsets[q]);                 \
+            VECTOR values[4];                                                                     \
+            for (int j = 0; j < vectors; j++)                                                     \
+                values[j] = column[j];                                                            \
+            for (int i = 0; i < rows; i++)                                                        \
+                for (int j = 0; j < vectors; j++)                                                 \
+                    sums[i][j] += weights[(size_t)i * panel->stride + q] * values[j];             \
+        }                                                                                         \
+        for (int i = 0; i < rows; i++)                                                            \
+            for (int j = 0; j < vectors; j++)                                                     \
+                ((VECTOR *)(out + (first + (size_t)i) * out_stride))[j] = sums[i][j];             \
+    }                                                                                             \
+    __VA_ARGS__ INLINE void NAME##_rows(const struct net_panel *panel, const float *columns,      \
+                                        size_t rows, const int vectors, float *out,               \
+                                        size_t out_stride)                                        \
+    {                                                                                             \
+        size_t groups = (rows + ROWS_MAX - 1) / ROWS_MAX;                                         \
+        for (size_t group = 0, first = 0; group < groups; group++) {                              \
+            size_t count = (rows - first + groups - group - 1) / (groups - group);                \
+            switch (count) {                                                                      \
+            case 1: NAME##_tile(panel, columns, first, 1, vectors, out, out_stride); break;       \
+            case 2: NAME##_tile(panel, columns, first, 2, vectors, out, out_stride); break;       \
+            case 3: NAME##_tile(panel, columns, first, 3, vectors, out, out_stride); break;       \
+            case 4: NAME##_tile(panel, columns, first, 4, vectors, out, out_stride); break;       \
+            case 5: NAME##_tile(panel, columns, first, 5, vectors, out, out_stride); break;       \
+            default: NAME##_tile(panel, columns, first, 6, vectors, out, out_stride); break;      \
+            }                                                                                     \
+            first += count;                                                                       \
+        }                                                                                         \
+    }
+
+typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+DEFINE_ROWS(plain, vector4, )
+
+static void run_plain(const struct net_panel *panel, const float *columns, size_t rows,
+                      size_t width, float *out, size_t out_stride)
+{
+    for (size_t j = 0; j < width; j += 8)
+        plain_rows(panel, columns + j, rows, 2, out + j, out_stride);
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+typedef float vector8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float vector16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+DEFINE_ROWS(avx2, vector8, __attribute__((target("avx2"))))
+DEFINE_ROWS(avx512, vector16, __attribute__((target("avx512f"))))
+
+__attribute__((target("avx2"))) static void
+run_avx2(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
+         float *out, size_t out_stride)
+{
+    for (size_t j = 0; j < width; j += 16)
+        avx2_rows(panel, columns + j, rows, 2, out + j, out_stride);
+}
+
+__attribute__((target("avx512f"))) static void
+run_avx512(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
+           float *out, size_t out_stride)
+{
+    for (; width >= 64; width -= 64, columns += 64, out += 64)
+        avx512_rows(panel, columns, rows, 4, out, out_stride);
+    for (; width >= 32; width -= 32, columns += 32, out += 32)
+        avx512_rows(panel, columns, rows, 2, out, out_stride);
+    if (width)
+        avx512_rows(panel, columns, rows, 1, out, out_stride);
+}
+
+void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
+                   float *out, size_t out_stride)
+{
+    if (__builtin_cpu_supports("avx512f"))
+        run_avx512(panel, columns, rows, width, out, out_stride);
+    else if (__builtin_cpu_supports("avx2"))
+        run_avx2(panel, columns, rows, width, out, out_stride);
+    else
+        run_plain(panel, columns, rows, width, out, out_stride);
+}
+
+#else
+
+void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
+                   float *out, size_t out_stride)
+{
+    run_plain(panel, columns, rows, width, out, out_stride);
+}
+
+#endif

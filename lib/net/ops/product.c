@@ -1,0 +1,438 @@
+/* Matrix products: Gemm, MatMul. */
+#include "net/product.h"
+
+#include <string.h>
+
+#include "core/blas.h"
+#include "net/sum.h"
+
+/* The BLAS library counts with 32 bits. */
+static bool fits(int64_t extent)
+{
+    return extent <= INT32_MAX;
+}
+
+static int64_t row_length(bool transposed, int64_t rows, int64_t columns)
+{
+    int64_t length = transposed ? rows : columns;
+    return length ? length : 1;
+}
+
+static int64_t lda(const struct net_matmul *p)
+{
+    return row_length(p->transpose_a, p->m, p->k);
+}
+
+static int64_t ldb(const struct net_matmul *p)
+{
+    return row_length(p->transpose_b, p->k, p->n);
+}
+
+/* Where batch entry `index` starts in an operand. */
+static size_t start(const struct net_matmul *p, const size_t *steps, size_t index)
+{
+    size_t at = 0;
+    for (int i = p->batch_rank - 1; i >= 0; i--) {
+        size_t extent = (size_t)p->batch[i];
+        at += index % extent * steps[i];
+        index /= extent;
+    }
+    return at;
+}
+
+static size_t output_step(const struct net_matmul *p)
+{
+    return (size_t)p->m * (size_t)p->n;
+}
+
+/* y = alpha op(a) op(b) + beta y */
+static void multiply(const struct net_matmul *p, float alpha, const float *a, const float *b,
+                     float beta, float *y)
+{
+    for (size_t i = 0; i < p->batch_count; i++)
+        blas_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, alpha,
+                     a + start(p, p->step_a, i), lda(p), b + start(p, p->step_b, i), ldb(p), beta,
+                     y + i * output_step(p), p->n ? p->n : 1);
+}
+
+/* One batch entry's share of the adjoint of a: da += alpha dy op(b)ᵀ, stored as a is. */
+static void add_left(const struct net_matmul *p, float alpha, const float *dy, const float *b,
+                     float beta, float *da)
+{
+    int64_t ldy = p->n ? p->n : 1;
+    if (p->transpose_a)
+        blas_product(p->transpose_b, true, p->k, p->m, p->n, alpha, b, ldb(p), dy, ldy, beta, da,
+                     lda(p));
+    else
+        blas_product(false, !p->transpose_b, p->m, p->k, p->n, alpha, dy, ldy, b, ldb(p), beta, da,
+                     lda(p));
+}
+
+/* The same of b: db += alpha op(a)ᵀ dy. `rows` rows of op(a), which starts at a, and of dy. */
+static void add_right(const struct net_matmul *p, int64_t rows, float alpha, const float *dy,
+                      const float *a, float beta, float *db)
+{
+    int64_t ldy = p->n ? p->n : 1;
+    if (p->transpose_b)
+        blas_product(true, p->transpose_a, p->n, p->k, rows, alpha, dy, ldy, a, lda(p), beta, db,
+                     ldb(p));
+    else
+        blas_product(!p->transpose_a, false, p->k, p->n, rows, alpha, a, lda(p), dy, ldy, beta, db,
+                     ldb(p));
+}
+
+static void adjoints(const struct net_matmul *p, float alpha, const struct net_call *call,
+                     const float *dy, float *const *input_adjoints)
+{
+    const float *a = call->inputs[0]->data, *b = call->inputs[1]->data;
+    for (size_t i = 0; i < p->batch_count; i++) {
+        size_t at_a = start(p, p->step_a, i), at_b = start(p, p->step_b, i);
+        const float *part = dy + i * output_step(p);
+        if (input_adjoints[0])
+            add_left(p, alpha, part, b + at_b, 1, input_adjoints[0] + at_a);
+        if (input_adjoints[1])
+            add_right(p, p->m, alpha, part, a + at_a, 1, input_adjoints[1] + at_b);
+    }
+}
+
+/* y = alpha (op(ȧ) op(b) + op(a) op(ḃ)) + beta y */
+static void tangents(const struct net_matmul *p, float alpha, const struct net_call *call,
+                     const float *const *input_tangents, float beta, float *y)
+{
+    if (input_tangents[0]) {
+        multiply(p, alpha, input_tangents[0], call->inputs[1]->data, beta, y);
+        beta = 1;
+    }
+    if (input_tangents[1]) {
+        multiply(p, alpha, call->inputs[0]->data, input_tangents[1], beta, y);
+        beta = 1;
+    }
+    if (beta == 0.0F)
+        memset(y, 0, call->outputs[0]->count * sizeof *y);
+}
+
+/*
+ * Each example's gradient of operand `input`. Without batch axes examples own rows of a and of y;
+ * with batch axes they own runs of batch entries.
+ */
+static void example_gradients(const struct net_matmul *p, float alpha, const struct net_call *call,
+                              size_t input, size_t examples, const float *dy, float *gradients)
+{
+    const float *a = call->inputs[0]->data, *b = call->inputs[1]->data;
+    size_t size = call->inputs[input]->count;
+    if (p->batch_rank == 0 && input == 1) {
+        int64_t rows = p->m / (int64_t)examples;
+        for (size_t e = 0; e < examples; e++)
+            add_right(p, rows, alpha, dy + e * (size_t)(rows * p->n),
+                      a + e * (size_t)(rows * p->k), 0, gradients + e * size);
+        return;
+    }
+    size_t run = p->batch_count / examples;
+    memset(gradients, 0, examples * size * sizeof *gradients);
+    for (size_t i = 0; i < run * examples; i++) {
+        size_t at_a = start(p, p->step_a, i), at_b = start(p, p->step_b, i);
+        const float *part = dy + i * output_step(p);
+        float *gradient = gradients + i / run * size;
+        if (input == 0)
+            add_left(p, alpha, part, b + at_b, 1, gradient + at_a);
+        else
+            add_right(p, p->m, alpha, part, a + at_a, 1, gradient + at_b);
+    }
+}
+
+void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y)
+{
+    multiply(product, 1, a, b, 0, y);
+}
+
+/* MatMul: y = a b over the last two axes; the others are broadcast. A vector is a row on the left
+   and a column on the right, and that axis is not in y. */
+
+/* Elements from one index of an operand's batch axis to the next, aligned at the last. */
+static void batch_steps(const struct net_tensor *tensor, int batch_rank, size_t *steps)
+{
+    int own = tensor->rank > 2 ? tensor->rank - 2 : 0;
+    size_t step = 1;
+    for (int i = own; i < tensor->rank; i++)
+        step *= (size_t)tensor->shape[i];
+    for (int i = 1; i <= batch_rank; i++) {
+        int64_t extent = i <= own ? tensor->shape[own - i] : 1;
+        steps[batch_rank - i] = extent == 1 ? 0 : step;
+        step *= (size_t)extent;
+    }
+}
+
+/* One product in place of many, where b is the same for all and the rows of a follow each other. */
+static void collapse(struct net_matmul *p, const struct net_tensor *a)
+{
+    if (p->transpose_a || p->batch_rank == 0 || a->rank != p->batch_rank + 2)
+        return;
+    int64_t rows = p->m;
+    for (int i = p->batch_rank - 1; i >= 0; i--) {
+        if (p->step_b[i] || a->shape[i] != p->batch[i] || !p->batch[i] ||
+            rows > INT32_MAX / p->batch[i])
+            return;
+        rows *= p->batch[i];
+    }
+    p->m = rows;
+    p->batch_rank = 0;
+    p->batch_count = 1;
+}
+
+static int mismatch(const struct net_call *call, const char *what, struct ivon_error *error)
+{
+    char left[256], right[256];
+    return net_fail(call, error, "%s: %s by %s", what, net_shape_text(call->inputs[0], left),
+                    net_shape_text(call->inputs[1], right));
+}
+
+int net_matmul_infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
+                                struct ivon_error *error)
+{
+    int code = net_expect_float(call, 0, error);
+    if (!code)
+        code = net_expect_float(call, 1, error);
+    if (code)
+        return code;
+    const struct net_tensor *a = call->inputs[0], *b = call->inputs[1];
+    if (a->rank < 1 || b->rank < 1 || (transpose_a && a->rank < 2) || (transpose_b && b->rank < 2))
+        return mismatch(call, "cannot multiply scalars", error);
+    struct net_matmul *p = net_prepare(call, sizeof *p, error);
+    if (!p)
+        return IVON_ERROR_MEMORY;
+    p->transpose_a = transpose_a;
+    p->transpose_b = transpose_b;
+    const int64_t *last_a = a->shape + a->rank - 1, *last_b = b->shape + b->rank - 1;
+    p->m = a->rank == 1 ? 1 : transpose_a ? last_a[0] : last_a[-1];
+    p->k = transpose_a ? last_a[-1] : last_a[0];
+    p->n = b->rank == 1 ? 1 : transpose_b ? last_b[-1] : last_b[0];
+    int64_t inner = b->rank == 1 || transpose_b ? last_b[0] : last_b[-1];
+    if (inner != p->k)
+        return mismatch(call, "inner extents differ", error);
+    if (!fits(p->m) || !fits(p->n) || !fits(p->k))
+        return mismatch(call, "matrices are too large", error);
+
+    struct net_tensor axes_a = *a, axes_b = *b;
+    axes_a.rank = a->rank > 2 ? a->rank - 2 : 0;
+    axes_b.rank = b->rank > 2 ? b->rank - 2 : 0;
+    if (!net_broadcast(&axes_a, &axes_b, &p->batch_rank, p->batch))
+        return mismatch(call, "batch axes cannot be broadcast", error);
+    int64_t shape[IVON_RANK_MAX + 2];
+    int rank = p->batch_rank;
+    memcpy(shape, p->batch, (size_t)rank * sizeof *shape);
+    if (a->rank > 1)
+        shape[rank++] = p->m;
+    if (b->rank > 1)
+        shape[rank++] = p->n;
+    code = net_tensor_set(call->outputs[0], NET_FLOAT, rank, shape, error);
+    if (code)
+        return code;
+    batch_steps(a, p->batch_rank, p->step_a);
+    batch_steps(b, p->batch_rank, p->step_b);
+    p->batch_count = 1;
+    for (int i = 0; i < p->batch_rank; i++)
+        p->batch_count *= (size_t)p->batch[i];
+    if (call->outputs[0]->count == 0)
+        p->batch_count = 0; /* whatever the other extents multiply to */
+    else
+        collapse(p, a);
+    return 0;
+}
+
+static int infer_matmul(struct net_call *call, struct ivon_error *error)
+{
+    return net_matmul_infer_transposed(call, false, false, error);
+}
+
+static int forward_matmul(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    net_matmul(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
+               call->outputs[0]->data);
+    return 0;
+}
+
+static void backward_matmul(const struct net_call *call, const float *const *output_adjoints,
+                            float *const *input_adjoints)
+{
+    if (output_adjoints[0])
+        adjoints(call->prepared, 1, call, output_adjoints[0], input_adjoints);
+}
+
+static void tangent_matmul(const struct net_call *call, const float *const *input_tangents,
+                           float *const *output_tangents)
+{
+    tangents(call->prepared, 1, call, input_tangents, 0, output_tangents[0]);
+}
+
+static void gradient_matmul(const struct net_call *call, size_t input, size_t examples,
+                            const float *const *output_adjoints, float *gradients)
+{
+    example_gradients(call->prepared, 1, call, input, examples, output_adjoints[0], gradients);
+}
+
+/* Gemm: y = alpha op(a) op(b) + beta c, c broadcast to y. */
+
+static float alpha_of(const struct net_call *call)
+{
+    return (float)net_attribute_number(call->node, "alpha", 1);
+}
+
+/* 0 without c */
+static float beta_of(const struct net_call *call)
+{
+    bool has_c = call->node->input_count > 2 && call->inputs[2];
+    return has_c ? (float)net_attribute_number(call->node, "beta", 1) : 0;
+}
+
+static int check_c(const struct net_call *call, const struct net_tensor *output,
+                   struct ivon_error *error)
+{
+    int code = net_expect_float(call, 2, error);
+    int rank;
+    int64_t shape[IVON_RANK_MAX];
+    const struct net_tensor *c = call->inputs[2];
+    if (code)
+        return code;
+    if (c->rank <= 2 && net_broadcast(output, c, &rank, shape) &&
+        memcmp(shape, output->shape, 2 * sizeof *shape) == 0)
+        return 0;
+    char found[256], expected[256];
+    return net_fail(call, error, "C of shape %s cannot be broadcast to the product's %s",
+                    net_shape_text(c, found), net_shape_text(output, expected));
+}
+
+static int infer_gemm(struct net_call *call, struct ivon_error *error)
+{
+    for (size_t i = 0; i < 2; i++) {
+        int code = net_expect_float(call, i, error);
+        if (code)
+            return code;
+        if (call->inputs[i]->rank != 2)
+            return net_fail(call, error, "input %zu has %d dimensions, expected 2", i,
+                            call->inputs[i]->rank);
+    }
+    int code = net_matmul_infer_transposed(
+        call, net_attribute_integer(call->node, "transA", 0) != 0,
+        net_attribute_integer(call->node, "transB", 0) != 0, error);
+    if (!code && call->node->input_count > 2 && call->inputs[2])
+        code = check_c(call, call->outputs[0], error);
+    return code;
+}
+
+/* y = beta c */
+static void fill(const struct net_call *call, float beta, const float *c, float *y)
+{
+    const struct net_tensor *tensor = call->inputs[2];
+    int64_t m = call->outputs[0]->shape[0], n = call->outputs[0]->shape[1];
+    bool per_row = tensor->rank == 2 && tensor->shape[0] != 1;
+    bool per_column = tensor->rank >= 1 && tensor->shape[tensor->rank - 1] != 1;
+    for (int64_t i = 0; i < m; i++, y += n) {
+        const float *row = per_row ? c + i * (per_column ? n : 1) : c;
+        for (int64_t j = 0; j < n; j++)
+            y[j] = beta * row[per_column ? j : 0];
+    }
+}
+
+static int forward_gemm(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    float beta = beta_of(call);
+    if (beta != 0.0F)
+        fill(call, beta, call->inputs[2]->data, call->outputs[0]->data);
+    multiply(call->prepared, alpha_of(call), call->inputs[0]->data, call->inputs[1]->data,
+             beta != 0.0F, call->outputs[0]->data);
+    return 0;
+}
+
+/* dc += beta dy, summed over what c was broadcast over; of rows from `first` to before `last`. */
+static void add_c(const struct net_call *call, int64_t first, int64_t last, const float *dy,
+                  float *dc)
+{
+    enum { BLOCK = 64 };
+    const struct net_tensor *tensor = call->inputs[2];
+    size_t n = (size_t)call->outputs[0]->shape[1];
+    bool per_row = tensor->rank == 2 && tensor->shape[0] != 1;
+    bool per_column = tensor->rank >= 1 && tensor->shape[tensor->rank - 1] != 1;
+    float beta = beta_of(call);
+    size_t rows = (size_t)(last - first);
+    dy += (size_t)first * n;
+    if (per_row && per_column)
+        for (size_t i = 0; i < rows * n; i++)
+            dc[(size_t)first * n + i] += beta * dy[i];
+    else if (per_row)
+        for (size_t i = 0; i < rows; i++)
+            dc[(size_t)first + i] += beta * (float)net_sum(dy + i * n, n);
+    else if (!per_column)
+        *dc += beta * (float)net_sum(dy, rows * n);
+    else
+        for (size_t j = 0; j < n; j += BLOCK) {
+            double sums[BLOCK];
+            size_t count = n - j < BLOCK ? n - j : BLOCK;
+            net_column_sums(dy + j, rows, count, n, sums);
+            for (size_t i = 0; i < count; i++)
+                dc[j + i] += beta * (float)sums[i];
+        }
+}
+
+static void backward_gemm(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints)
+{
+    if (!output_adjoints[0])
+        return;
+    adjoints(call->prepared, alpha_of(call), call, output_adjoints[0], input_adjoints);
+    if (beta_of(call) != 0.0F && input_adjoints[2])
+        add_c(call, 0, call->outputs[0]->shape[0], output_adjoints[0], input_adjoints[2]);
+}
+
+static void tangent_gemm(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents)
+{
+    float beta = beta_of(call);
+    bool moved = beta != 0.0F && input_tangents[2];
+    if (moved)
+        fill(call, beta, input_tangents[2], output_tangents[0]);
+    tangents(call->prepared, alpha_of(call), call, input_tangents, moved, output_tangents[0]);
+}
+
+static void gradient_gemm(const struct net_call *call, size_t input, size_t examples,
+                          const float *const *output_adjoints, float *gradients)
+{
+    if (input < 2) {
+        example_gradients(call->prepared, alpha_of(call), call, input, examples,
+                          output_adjoints[0], gradients);
+        return;
+    }
+    int64_t rows = call->outputs[0]->shape[0] / (int64_t)examples;
+    size_t size = call->inputs[2]->count;
+    memset(gradients, 0, examples * size * sizeof *gradients);
+    if (beta_of(call) != 0.0F)
+        for (int64_t e = 0; e < (int64_t)examples; e++)
+            add_c(call, e * rows, (e + 1) * rows, output_adjoints[0],
+                  gradients + (size_t)e * size);
+}
+
+const struct net_operator net_product_operators[] = {
+    {.name = "Gemm",
+     .inputs_min = 2,
+     .inputs_max = 3,
+     .outputs_max = 1,
+     .attributes = {{"alpha", NET_FLT},
+                    {"beta", NET_FLT},
+                    {"transA", NET_INT},
+                    {"transB", NET_INT}},
+     .infer = infer_gemm,
+     .forward = forward_gemm,
+     .backward = backward_gemm,
+     .tangent = tangent_gemm,
+     .parameter_gradient = gradient_gemm},
+    {.name = "MatMul",
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = infer_matmul,
+     .forward = forward_matmul,
+     .backward = backward_matmul,
+     .tangent = tangent_matmul,
+     .parameter_gradient = gradient_matmul},
+    {0}};

@@ -1,0 +1,271 @@
+/*
+ * Softmax and LogSoftmax along one axis: y = e^(x − m)/s and y = x − m − log s, with the largest
+ * element m and s = Σ e^(x − m).
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/dispatch.h"
+#include "core/vector_math.h"
+#include "net/operator.h"
+#include "net/sum.h"
+
+/* Axes before and after the one that is normalized, as one each. */
+struct softmax {
+    size_t outer, length, inner;
+};
+
+static int infer(struct net_call *call, struct ivon_error *error)
+{
+    int code = net_expect_float(call, 0, error);
+    if (code)
+        return code;
+    const struct net_tensor *x = call->inputs[0];
+    int64_t given = net_attribute_integer(call->node, "axis", -1);
+    int axis = net_axis(given, x->rank);
+    char text[256];
+    if (axis < 0)
+        return net_fail(call, error, "axis %" PRId64 " of an input of shape %s", given,
+                        net_shape_text(x, text));
+    struct softmax *softmax = net_prepare(call, sizeof *softmax, error);
+    if (!softmax)
+        return IVON_ERROR_MEMORY;
+    *softmax = (struct softmax){1, (size_t)x->shape[axis], 1};
+    for (int i = 0; i < x->rank && x->count; i++) {
+        softmax->outer *= i < axis ? (size_t)x->shape[i] : 1;
+        softmax->inner *= i > axis ? (size_t)x->shape[i] : 1;
+    }
+    if (x->count == 0)
+        softmax->outer = 0;
+    return net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
+}
+
+#define INLINE static inline __attribute__((always_inline))
+
+static inline float larger(float a, float b)
+{
+    return b > a ? b : a;
+}
+
+enum { LANES = 16 };
+
+INLINE float largest(const float *x, size_t count)
+{
+    float lanes[LANES];
+    size_t whole = count / LANES * LANES;
+    for (size_t j = 0; j < LANES; j++)
+        lanes[j] = -INFINITY;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lanes[j] = larger(lanes[j], x[i + j]);
+    for (size_t i = whole; i < count; i++)
+        lanes[i - whole] = larger(lanes[i - whole], x[i]);
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t j = 0; j < half; j++)
+            lanes[j] = larger(lanes[j], lanes[j + half]);
+    return lanes[0];
+}
+
+/* e^(x − m) of a block that stays in the first-level cache. */
+INLINE void exponentials(float *restrict out, const float *restrict x, float most, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = vector_exp(x[i] - most);
+}
+
+enum { BLOCK = 256, SHORT = 32 };
+
+IVON_DISPATCH static void run_row(const float *x, float *y, size_t count, bool logarithm)
+{
+    float block[BLOCK], most = largest(x, count);
+    double sum = 0;
+    for (size_t i = 0; i < count; i += BLOCK) {
+        size_t part = count - i < BLOCK ? count - i : BLOCK;
+        exponentials(block, x + i, most, part);
+        sum += net_sum(block, part);
+        if (!logarithm)
+            memcpy(y + i, block, part * sizeof *y);
+    }
+    float factor = (float)(1 / sum), rest = vector_log((float)sum);
+    if (logarithm)
+        for (size_t i = 0; i < count; i++)
+            y[i] = (x[i] - most) - rest;
+    else
+        for (size_t i = 0; i < count; i++)
+            y[i] *= factor;
+}
+
+/* As many short rows as fit a block at once, so that the exponentials are one loop. */
+IVON_DISPATCH static void run_rows(const float *x, float *y, size_t rows, size_t length,
+                                   bool logarithm)
+{
+    float moved[BLOCK], block[BLOCK];
+    for (size_t i = 0; i < rows; i++) {
+        float most = -INFINITY;
+        for (size_t j = 0; j < length; j++)
+            most = larger(most, x[i * length + j]);
+        for (size_t j = 0; j < length; j++)
+            moved[i * length + j] = x[i * length + j] - most;
+    }
+    exponentials(block, moved, 0, rows * length);
+    for (size_t i = 0; i < rows; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < length; j++)
+            sum += (double)block[i * length + j];
+        float factor = (float)(1 / sum), rest = vector_log((float)sum);
+        for (size_t j = i * length; j < (i + 1) * length; j++)
+            y[j] = logarithm ? moved[j] - rest : block[j] * factor;
+    }
+}
+
+/* `count` neighbours along the inner axes at once, at most BLOCK; `stride` to the next element. */
+IVON_DISPATCH static void run_columns(const float *x, float *y, size_t length, size_t stride,
+                                      size_t count, bool logarithm)
+{
+    float most[BLOCK], part[BLOCK];
+    double sums[BLOCK] = {0};
+    for (size_t j = 0; j < count; j++)
+        most[j] = -INFINITY;
+    for (size_t i = 0; i < length; i++)
+        for (size_t j = 0; j < count; j++)
+            most[j] = larger(most[j], x[i * stride + j]);
+    for (size_t i = 0; i < length; i++)
+        for (size_t j = 0; j < count; j++)
+            sums[j] += (double)vector_exp(x[i * stride + j] - most[j]);
+    for (size_t j = 0; j < count; j++)
+        part[j] = logarithm ? vector_log((float)sums[j]) : (float)(1 / sums[j]);
+    for (size_t i = 0; i < length; i++)
+        for (size_t j = 0; j < count; j++) {
+            float moved = x[i * stride + j] - most[j];
+            y[i * stride + j] = logarithm ? moved - part[j] : vector_exp(moved) * part[j];
+        }
+}
+
+static void run(const struct net_call *call, bool logarithm)
+{
+    const struct softmax *softmax = call->prepared;
+    const float *x = call->inputs[0]->data;
+    float *y = call->outputs[0]->data;
+    size_t inner = softmax->inner, size = softmax->length * inner;
+    size_t together = inner == 1 && size && size <= SHORT ? BLOCK / size : 0, rows;
+    for (size_t i = 0; together && i < softmax->outer; i += rows) {
+        rows = softmax->outer - i < together ? softmax->outer - i : together;
+        run_rows(x + i * size, y + i * size, rows, size, logarithm);
+    }
+    for (size_t i = 0; !together && i < softmax->outer; i++, x += size, y += size) {
+        if (inner == 1)
+            run_row(x, y, size, logarithm);
+        for (size_t j = 0; j < inner && inner > 1; j += BLOCK)
+            run_columns(x + j, y + j, softmax->length, inner,
+                        inner - j < BLOCK ? inner - j : BLOCK, logarithm);
+    }
+}
+
+/* Softmax: dx = y (dy − Σ y dy), and its own transpose. */
+
+static int forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    run(call, false);
+    return 0;
+}
+
+static void turn(const struct net_call *call, const float *from, float *to, bool add)
+{
+    const struct softmax *softmax = call->prepared;
+    const float *y = call->outputs[0]->data;
+    size_t inner = softmax->inner, size = softmax->length * inner;
+    for (size_t i = 0; i < softmax->outer * inner; i++) {
+        size_t start = i / inner * size + i % inner;
+        double sum = 0;
+        for (size_t at = start; at < start + size; at += inner)
+            sum += (double)y[at] * (double)from[at];
+        for (size_t at = start; at < start + size; at += inner)
+            to[at] = (add ? to[at] : 0) + (float)((double)y[at] * ((double)from[at] - sum));
+    }
+}
+
+static void backward(const struct net_call *call, const float *const *output_adjoints,
+                     float *const *input_adjoints)
+{
+    if (output_adjoints[0] && input_adjoints[0])
+        turn(call, output_adjoints[0], input_adjoints[0], true);
+}
+
+static void tangent(const struct net_call *call, const float *const *input_tangents,
+                    float *const *output_tangents)
+{
+    if (input_tangents[0])
+        turn(call, input_tangents[0], output_tangents[0], false);
+    else
+        memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
+}
+
+/* LogSoftmax: ẏ = ẋ − Σ e^y ẋ, dx = dy − e^y Σ dy. */
+
+static int forward_log(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    run(call, true);
+    return 0;
+}
+
+static void backward_log(const struct net_call *call, const float *const *output_adjoints,
+                         float *const *input_adjoints)
+{
+    const struct softmax *softmax = call->prepared;
+    const float *y = call->outputs[0]->data, *dy = output_adjoints[0];
+    float *dx = input_adjoints[0];
+    size_t inner = softmax->inner, size = softmax->length * inner;
+    for (size_t i = 0; dx && dy && i < softmax->outer * inner; i++) {
+        size_t start = i / inner * size + i % inner;
+        double sum = 0;
+        for (size_t at = start; at < start + size; at += inner)
+            sum += (double)dy[at];
+        for (size_t at = start; at < start + size; at += inner)
+            dx[at] += (float)((double)dy[at] - (double)vector_exp(y[at]) * sum);
+    }
+}
+
+static void tangent_log(const struct net_call *call, const float *const *input_tangents,
+                        float *const *output_tangents)
+{
+    const struct softmax *softmax = call->prepared;
+    const float *y = call->outputs[0]->data, *moved = input_tangents[0];
+    float *to = output_tangents[0];
+    size_t inner = softmax->inner, size = softmax->length * inner;
+    if (!moved)
+        memset(to, 0, call->outputs[0]->count * sizeof *to);
+    for (size_t i = 0; moved && i < softmax->outer * inner; i++) {
+        size_t start = i / inner * size + i % inner;
+        double sum = 0;
+        for (size_t at = start; at < start + size; at += inner)
+            sum += (double)vector_exp(y[at]) * (double)moved[at];
+        for (size_t at = start; at < start + size; at += inner)
+            to[at] = (float)((double)moved[at] - sum);
+    }
+}
+
+const struct net_operator net_softmax_operators[] = {
+    {.name = "LogSoftmax",
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE,
+     .attributes = {{"axis", NET_INT}},
+     .infer = infer,
+     .forward = forward_log,
+     .backward = backward_log,
+     .tangent = tangent_log},
+    {.name = "Softmax",
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE,
+     .attributes = {{"axis", NET_INT}},
+     .infer = infer,
+     .forward = forward,
+     .backward = backward,
+     .tangent = tangent},
+    {0}};

@@ -1,0 +1,61 @@
+#include "net/sum.h"
+
+#include "core/dispatch.h"
+
+enum { LANES = 16 };
+
+static inline double join(double lanes[LANES])
+{
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+IVON_DISPATCH double net_sum(const float *a, size_t count)
+{
+    double lanes[LANES] = {0};
+    size_t whole = count / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lanes[j] += (double)a[i + j];
+    for (size_t i = whole; i < count; i++)
+        lanes[i - whole] += (double)a[i];
+    return join(lanes);
+}
+
+IVON_DISPATCH double net_sum_squares(const float *a, double center, size_t count)
+{
+    double lanes[LANES] = {0};
+    size_t whole = count / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            double difference = (double)a[i + j] - center;
+            lanes[j] += difference * difference;
+        }
+    for (size_t i = whole; i < count; i++)
+        lanes[i - whole] += ((double)a[i] - center) * ((double)a[i] - center);
+    return join(lanes);
+}
+
+IVON_DISPATCH double net_sum_products(const float *a, const float *b, size_t count)
+{
+    double lanes[LANES] = {0};
+    size_t whole = count / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lanes[j] += (double)a[i + j] * (double)b[i + j];
+    for (size_t i = whole; i < count; i++)
+        lanes[i - whole] += (double)a[i] * (double)b[i];
+    return join(lanes);
+}
+
+IVON_DISPATCH void net_column_sums(const float *a, size_t rows, size_t columns, size_t stride,
+                                   double *restrict sums)
+{
+    for (size_t j = 0; j < columns; j++)
+        sums[j] = 0;
+    for (size_t i = 0; i < rows; i++, a += stride)
+        for (size_t j = 0; j < columns; j++)
+            sums[j] += (double)a[j];
+}

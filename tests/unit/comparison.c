@@ -1,0 +1,134 @@
+/* Agreement and total variation of two sets of predictions, against their definitions. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "ivon/metrics.h"
+
+enum { EXAMPLES_MAX = 40, OUTPUTS_MAX = 10 };
+
+static uint64_t state = 1;
+
+static double uniform(void)
+{
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (double)(state >> 11) * 0x1p-53;
+}
+
+/* Whether no class before `c` is as probable, and none after it more. */
+static bool is_best(const float *row, size_t outputs, size_t c)
+{
+    bool best = true;
+    for (size_t d = 0; d < outputs; d++)
+        best = best && (d < c ? row[d] < row[c] : row[d] <= row[c]);
+    return best;
+}
+
+/* Sums of n ≤ 40 numbers of at most 10 each are within 40 · 10 · 2^-53 = 5e-14. */
+static void check(const struct ivon_metric *found, const char *name, const long double *z, size_t n)
+{
+    long double sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += z[i];
+    for (size_t i = 0; i < n; i++)
+        square += (z[i] - sum / (long double)n) * (z[i] - sum / (long double)n);
+    double value = (double)(sum / (long double)n);
+    double error = (double)sqrtl(square / (long double)(n - 1) / (long double)n);
+    assert_string_equal(found->name, name);
+    if (!(fabs(found->value - value) <= 5e-14))
+        fail_msg("%s %.17g, expected %.17g", name, found->value, value);
+    if (n == 1 ? !isnan(found->standard_error) : !(fabs(found->standard_error - error) <= 5e-14))
+        fail_msg("%s ± %.17g, expected %.17g", name, found->standard_error, error);
+}
+
+static void compare(enum ivon_likelihood likelihood, size_t n, size_t k)
+{
+    float p[EXAMPLES_MAX * OUTPUTS_MAX], q[EXAMPLES_MAX * OUTPUTS_MAX];
+    long double agreement[EXAMPLES_MAX] = {0}, variation[EXAMPLES_MAX] = {0};
+    struct ivon_comparison *comparison = NULL;
+    bool bernoulli = likelihood == IVON_BERNOULLI;
+    for (size_t e = 0; e < n * k; e++) { /* with ties */
+        p[e] = (float)floor(5 * uniform()) / 4;
+        q[e] = (float)floor(5 * uniform()) / 4;
+        long double distance = fabsl((long double)p[e] - q[e]);
+        variation[e / k] += bernoulli ? distance / (long double)k : distance / 2;
+        if (bernoulli)
+            agreement[e / k] += ((p[e] > 0.5f) == (q[e] > 0.5f)) / (long double)k;
+    }
+    for (size_t e = 0; e < n * k && !bernoulli; e++)
+        agreement[e / k] += is_best(p + e / k * k, k, e % k) && is_best(q + e / k * k, k, e % k);
+    assert_int_equal(ivon_comparison_new(&comparison, likelihood, k, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 1, p, q, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 1, n - 1, p + k, q + k, NULL), 0);
+    size_t count;
+    const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
+    assert_int_equal(count, 2);
+    check(&values[0], "agreement", agreement, n);
+    check(&values[1], "total_variation", variation, n);
+    ivon_comparison_free(comparison);
+}
+
+static void agrees_with_the_definitions(void **unused)
+{
+    (void)unused;
+    static const size_t counts[] = {1, 2, EXAMPLES_MAX}, outputs[] = {1, 2, OUTPUTS_MAX};
+    for (size_t i = 0; i < 9; i++) {
+        compare(IVON_CATEGORICAL, counts[i % 3], outputs[i / 3]);
+        compare(IVON_BERNOULLI, counts[i % 3], outputs[i / 3]);
+    }
+}
+
+/* Two of three examples have the same best class; ½ (0 + ½ + ½), ½ (¼ + ¼), ½ (1 + 1). */
+static void agrees_with_paper_and_pencil(void **unused)
+{
+    (void)unused;
+    const float p[] = {0.5f, 0.5f, 0, 0.75f, 0.25f, 0, 1, 0, 0};
+    const float q[] = {0.5f, 0, 0.5f, 0.5f, 0.5f, 0, 0, 1, 0};
+    struct ivon_comparison *comparison = NULL;
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 3, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, NULL), 0);
+    size_t count;
+    const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
+    assert_true(values[0].value == 2.0 / 3);
+    assert_true(values[1].value == 1.75 / 3);
+    ivon_comparison_free(comparison);
+}
+
+static void compares_only_probabilities(void **unused)
+{
+    (void)unused;
+    struct ivon_comparison *comparison = NULL;
+    struct ivon_error error;
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_GAUSSIAN, 2, &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 0, &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 2, &error), 0);
+    const float good[] = {0.5f, 0.5f, 0.25f, 0.75f}, bad[] = {0.5f, 0.5f, NAN, 0.75f};
+    for (int side = 0; side < 2; side++) {
+        assert_int_equal(ivon_comparison_add(comparison, 5, 2, side ? good : bad,
+                                             side ? bad : good, &error), IVON_ERROR_DATA);
+        assert_string_equal(error.message, "row 6: probability 0 is nan, expected 0 to 1");
+    }
+    size_t count;
+    const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
+    for (size_t i = 0; i < count; i++)
+        assert_true(isnan(values[i].value) && isnan(values[i].standard_error));
+    ivon_comparison_free(comparison);
+    ivon_comparison_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(agrees_with_the_definitions),
+        cmocka_unit_test(agrees_with_paper_and_pencil),
+        cmocka_unit_test(compares_only_probabilities),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,262 @@
+/*
+ * One operator alone, for tests: a node with its attributes and inputs, run and differentiated.
+ * Inputs are random unless given; everything is freed by trial_end.
+ */
+#ifndef TESTS_UNIT_OPERATOR_H
+#define TESTS_UNIT_OPERATOR_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "net/operator.h"
+
+enum { TRIAL_MAX = 8 };
+
+struct trial {
+    struct net_node node;
+    struct net_attribute attributes[NET_OPERATOR_ATTRIBUTES_MAX];
+    struct net_tensor inputs[TRIAL_MAX], outputs[TRIAL_MAX];
+    struct net_tensor *input_list[TRIAL_MAX], *output_list[TRIAL_MAX];
+    struct net_call call;
+    uint64_t state; /* of its random numbers */
+};
+
+/* Uniform in [low, high). */
+static inline float trial_random(struct trial *trial, double low, double high)
+{
+    trial->state = trial->state * 6364136223846793005U + 1442695040888963407U;
+    return (float)(low + (high - low) * (double)(trial->state >> 40) / 16777216.0);
+}
+
+static inline void trial_begin(struct trial *trial, const char *operator, size_t outputs)
+{
+    memset(trial, 0, sizeof *trial);
+    trial->state = 88172645463325252U;
+    trial->node.operator = net_operator_find(operator);
+    assert_non_null(trial->node.operator);
+    trial->node.name = (char *)"trial";
+    trial->node.attributes = trial->attributes;
+    trial->node.output_count = outputs;
+    for (size_t i = 0; i < outputs; i++)
+        trial->output_list[i] = &trial->outputs[i];
+    trial->call = (struct net_call){.node = &trial->node,
+                                    .inputs = trial->input_list,
+                                    .outputs = trial->output_list};
+}
+
+/* Adds an input of floats, uniform in [low, high), or of the elements at `data`. */
+static inline struct net_tensor *trial_floats(struct trial *trial, int rank, const int64_t *shape,
+                                              const float *data, double low, double high)
+{
+    struct net_tensor *tensor = &trial->inputs[trial->node.input_count];
+    trial->input_list[trial->node.input_count++] = tensor;
+    assert_int_equal(net_tensor_set(tensor, NET_FLOAT, rank, shape, NULL), 0);
+    assert_int_equal(net_tensor_allocate(tensor, NULL), 0);
+    for (size_t i = 0; i < tensor->count; i++)
+        ((float *)tensor->data)[i] = data ? data[i] : trial_random(trial, low, high);
+    return tensor;
+}
+
+static inline struct net_tensor *trial_integers(struct trial *trial, int rank,
+                                                const int64_t *shape, const int64_t *data)
+{
+    struct net_tensor *tensor = &trial->inputs[trial->node.input_count];
+    trial->input_list[trial->node.input_count++] = tensor;
+    assert_int_equal(net_tensor_set(tensor, NET_INTEGER, rank, shape, NULL), 0);
+    assert_int_equal(net_tensor_allocate(tensor, NULL), 0);
+    memcpy(tensor->data, data, tensor->count * sizeof *data);
+    return tensor;
+}
+
+/* Leaves an input out. */
+static inline void trial_skip(struct trial *trial)
+{
+    trial->input_list[trial->node.input_count++] = NULL;
+}
+
+static inline struct net_attribute *trial_attribute(struct trial *trial, const char *name,
+                                                    enum net_attribute_kind kind)
+{
+    struct net_attribute *attribute = &trial->attributes[trial->node.attribute_count++];
+    attribute->name = (char *)name;
+    attribute->kind = kind;
+    return attribute;
+}
+
+static inline void trial_int(struct trial *trial, const char *name, int64_t value)
+{
+    trial_attribute(trial, name, NET_INT)->integer = value;
+}
+
+static inline void trial_number(struct trial *trial, const char *name, double value)
+{
+    trial_attribute(trial, name, NET_FLT)->number = value;
+}
+
+static inline void trial_text(struct trial *trial, const char *name, const char *value)
+{
+    trial_attribute(trial, name, NET_TEXT)->text = (char *)value;
+}
+
+static inline void trial_ints(struct trial *trial, const char *name, const int64_t *values,
+                              size_t count)
+{
+    struct net_attribute *attribute = trial_attribute(trial, name, NET_INTS);
+    attribute->integers = (int64_t *)values;
+    attribute->count = count;
+}
+
+/* Infers, allocates and runs; keeps what infer prepared. Returns the first failure. */
+static inline int trial_run(struct trial *trial, struct ivon_error *error)
+{
+    const struct net_operator *operator = trial->node.operator;
+    int code = operator->infer(&trial->call, error);
+    for (size_t i = 0; i < trial->node.output_count && !code; i++)
+        code = net_tensor_allocate(&trial->outputs[i], error);
+    if (!code && trial->call.workspace_size)
+        trial->call.workspace = aligned_alloc(64, (trial->call.workspace_size + 63) / 64 * 64);
+    return code ? code : operator->forward(&trial->call, error);
+}
+
+static inline void trial_end(struct trial *trial)
+{
+    for (size_t i = 0; i < TRIAL_MAX; i++) {
+        free(trial->inputs[i].data);
+        free(trial->outputs[i].data);
+    }
+    free(trial->call.workspace);
+    free(trial->call.prepared);
+}
+
+/*
+ * The derivatives of output 0 after trial_run, in a random direction v with a random weight w, over
+ * the float inputs of which `wanted` has the bit. Two oracles: central differences of forward with
+ * step `step`, and the identity <w, J v> = <Jᵀ w, v>. With outputs of size 1 a difference is right
+ * to about 2^-23/step (rounding) plus step² (curvature); the identity to rounding alone.
+ * backward must add to what is there, and tangent must set.
+ */
+static inline void trial_check_derivatives(struct trial *trial, unsigned wanted, double step,
+                                           double difference_tolerance, double identity_tolerance)
+{
+    const struct net_operator *operator = trial->node.operator;
+    size_t count = trial->outputs[0].count;
+    float *direction[TRIAL_MAX] = {NULL}, *adjoint[TRIAL_MAX] = {NULL}, *kept[TRIAL_MAX] = {NULL};
+    float *weight = calloc(count + 1, sizeof *weight), *plus = calloc(count + 1, sizeof *plus);
+    float *tangent = calloc(count + 1, sizeof *tangent);
+    for (size_t i = 0; i < count; i++) {
+        weight[i] = trial_random(trial, -1, 1);
+        tangent[i] = NAN;
+    }
+    for (size_t i = 0; i < trial->node.input_count; i++) {
+        struct net_tensor *input = trial->input_list[i];
+        if (!input || input->type != NET_FLOAT || !(wanted & 1U << i))
+            continue;
+        direction[i] = calloc(input->count + 1, sizeof(float));
+        adjoint[i] = calloc(input->count + 1, sizeof(float));
+        kept[i] = calloc(input->count + 1, sizeof(float));
+        memcpy(kept[i], input->data, input->count * sizeof(float));
+        for (size_t j = 0; j < input->count; j++) {
+            direction[i][j] = trial_random(trial, -1, 1);
+            adjoint[i][j] = 1; /* backward adds to it */
+        }
+    }
+    const float *output_adjoints[TRIAL_MAX] = {weight};
+    float *output_tangents[TRIAL_MAX] = {tangent};
+    operator->tangent(&trial->call, (const float *const *)direction, output_tangents);
+    operator->backward(&trial->call, output_adjoints, adjoint);
+
+    double left = 0, right = 0, scale = 0;
+    for (size_t i = 0; i < count; i++) {
+        left += (double)weight[i] * (double)tangent[i];
+        scale += fabs((double)weight[i] * (double)tangent[i]);
+    }
+    for (size_t i = 0; i < TRIAL_MAX; i++)
+        for (size_t j = 0; direction[i] && j < trial->inputs[i].count; j++) {
+            right += (double)direction[i][j] * ((double)adjoint[i][j] - 1);
+            scale += fabs((double)direction[i][j] * ((double)adjoint[i][j] - 1));
+        }
+    if (!(fabs(left - right) <= identity_tolerance * (scale + 1)))
+        fail_msg("%s: <w, Jv> = %.9g, <J'w, v> = %.9g, scale %g", operator->name, left, right,
+                 scale);
+
+    for (int side = 1; side >= -1; side -= 2) {
+        for (size_t i = 0; i < TRIAL_MAX; i++)
+            for (size_t j = 0; direction[i] && j < trial->inputs[i].count; j++)
+                ((float *)trial->inputs[i].data)[j] =
+                    (float)((double)kept[i][j] + side * step * (double)direction[i][j]);
+        assert_int_equal(operator->forward(&trial->call, NULL), 0);
+        if (side > 0)
+            memcpy(plus, trial->outputs[0].data, count * sizeof(float));
+    }
+    const float *minus = trial->outputs[0].data;
+    for (size_t i = 0; i < count; i++) {
+        double difference = ((double)plus[i] - (double)minus[i]) / (2 * step);
+        if (!(fabs(difference - (double)tangent[i]) <=
+              difference_tolerance * (1 + fabs((double)tangent[i]))))
+            fail_msg("%s: output %zu: difference %.9g, tangent %.9g", operator->name, i,
+                     difference, (double)tangent[i]);
+    }
+    for (size_t i = 0; i < TRIAL_MAX; i++) {
+        if (kept[i])
+            memcpy(trial->inputs[i].data, kept[i], trial->inputs[i].count * sizeof(float));
+        free(direction[i]);
+        free(adjoint[i]);
+        free(kept[i]);
+    }
+    assert_int_equal(operator->forward(&trial->call, NULL), 0);
+    free(weight);
+    free(plus);
+    free(tangent);
+}
+
+/*
+ * parameter_gradient of input `input` after trial_run: example e's gradient is what backward gives
+ * when the output adjoints of the other examples are zero. To `tolerance` of the largest element.
+ */
+static inline void trial_check_examples(struct trial *trial, size_t input, size_t examples,
+                                        double tolerance)
+{
+    const struct net_operator *operator = trial->node.operator;
+    size_t count = trial->outputs[0].count, run = count / examples;
+    size_t size = trial->inputs[input].count;
+    assert_int_equal(run * examples, count);
+    float *weight = calloc(count, sizeof *weight), *alone = calloc(count, sizeof *alone);
+    float *gradients = malloc((examples * size + 1) * sizeof *gradients);
+    float *adjoint = calloc(size + 1, sizeof *adjoint);
+    for (size_t i = 0; i < count; i++)
+        weight[i] = trial_random(trial, -1, 1);
+    for (size_t i = 0; i < examples * size; i++)
+        gradients[i] = NAN; /* it sets them */
+    const float *all[TRIAL_MAX] = {weight}, *one[TRIAL_MAX] = {alone};
+    operator->parameter_gradient(&trial->call, input, examples, all, gradients);
+    for (size_t e = 0; e < examples; e++) {
+        float *wanted[TRIAL_MAX] = {NULL};
+        wanted[input] = adjoint;
+        memset(adjoint, 0, size * sizeof *adjoint);
+        memset(alone, 0, count * sizeof *alone);
+        memcpy(alone + e * run, weight + e * run, run * sizeof *alone);
+        operator->backward(&trial->call, one, wanted);
+        double largest = 0;
+        for (size_t i = 0; i < size; i++)
+            largest = fmax(largest, fabs((double)adjoint[i]));
+        for (size_t i = 0; i < size; i++)
+            if (!(fabs((double)gradients[e * size + i] - (double)adjoint[i]) <=
+                  tolerance * largest))
+                fail_msg("%s: example %zu, element %zu: %.9g, backward gives %.9g",
+                         operator->name, e, i, (double)gradients[e * size + i],
+                         (double)adjoint[i]);
+    }
+    free(weight);
+    free(alone);
+    free(gradients);
+    free(adjoint);
+}
+
+#endif

@@ -1,0 +1,239 @@
+/*
+ * Plans of random graphs against the same nodes evaluated one by one: what is fused, taken over in
+ * place, shared or computed early must not change a number. Element-wise chains and copies are
+ * the same operations in the same order, so they agree bit for bit; matrix products of transposed
+ * operands sum in another order, so with k terms of size at most 1 they agree to k 2^-23.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "net/plan.h"
+
+enum { ROWS = 6, COLUMNS = 6, NODES = 24 };
+
+static uint64_t state;
+
+static size_t below(size_t bound)
+{
+    state = state * 6364136223846793005U + 1442695040888963407U;
+    return (size_t)((state >> 33) % bound);
+}
+
+static void random_floats(float *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = (float)below(2001) / 1000.0F - 1;
+}
+
+static void add(struct ivon_network *network, const char *operator, const char *a, const char *b,
+                const char *out)
+{
+    const char *inputs[] = {a, b}, *outputs[] = {out};
+    assert_int_equal(graph_add_node(network, operator, out, inputs, b ? 2 : 1, outputs, 1, NULL, 0,
+                                    NULL),
+                     0);
+}
+
+static void constant(struct ivon_network *network, const char *name, int rank,
+                     const int64_t *shape, enum net_type type, const void *data)
+{
+    struct net_tensor tensor = {0};
+    assert_int_equal(net_tensor_set(&tensor, type, rank, shape, NULL), 0);
+    assert_int_equal(net_tensor_allocate(&tensor, NULL), 0);
+    memcpy(tensor.data, data, tensor.count * net_type_size(type));
+    assert_int_equal(graph_add_constant(network, name, &tensor, NULL), 0);
+}
+
+/* A graph of nodes that keep the shape 6 × 6, each from one or two of the values before it. */
+static struct ivon_network *random_graph(bool products)
+{
+    static const char *const unary[] = {"Relu", "Tanh", "Neg", "Identity", "Transpose", "Abs"};
+    static const char *const binary[] = {"Add", "Mul", "Sub", "Max", "Min", "MatMul"};
+    struct ivon_network *network;
+    int64_t square[] = {ROWS, COLUMNS}, free_rows[] = {-1, COLUMNS}, row[] = {COLUMNS}, two[] = {2};
+    float numbers[ROWS * COLUMNS];
+    assert_int_equal(graph_new(&network, "random", NULL), 0);
+    assert_int_equal(graph_add_input(network, "x", NET_FLOAT, 2, free_rows, NULL), 0);
+    random_floats(numbers, ROWS * COLUMNS);
+    constant(network, "w", 2, square, NET_FLOAT, numbers);
+    constant(network, "b", 1, row, NET_FLOAT, numbers + 7);
+    constant(network, "shape", 1, two, NET_INTEGER, square);
+    char names[NODES + 3][8] = {"x", "w", "b"};
+    size_t count = 3;
+    for (size_t i = 0; i < NODES; i++) {
+        char *name = names[count];
+        const char *a = names[below(count)];
+        if (strcmp(a, "b") == 0) /* the only one of another shape: as a second operand alone */
+            a = "x";
+        snprintf(name, sizeof names[0], "v%zu", i);
+        size_t which = below(6);
+        if (below(3) == 0)
+            add(network, "Reshape", a, "shape", name);
+        else if (below(2))
+            add(network, unary[which], a, NULL, name);
+        else {
+            const char *b = names[below(count)];
+            which = which == 5 && (!products || strcmp(b, "b") == 0) ? 0 : which;
+            add(network, binary[which], a, b, name);
+        }
+        count++;
+    }
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(graph_add_output(network, names[count - 1 - 2 * i], NULL), 0);
+    assert_int_equal(graph_finish(network, NULL), 0);
+    return network;
+}
+
+/* Every value by evaluating the nodes in turn. */
+static struct net_tensor *evaluate_all(const struct ivon_network *network, float *x)
+{
+    struct net_tensor *values = calloc(network->value_count, sizeof *values);
+    for (size_t i = 0; i < network->value_count; i++)
+        values[i] = network->values[i].tensor;
+    struct net_tensor *input = &values[network->inputs[0]];
+    int64_t shape[] = {ROWS, COLUMNS};
+    assert_int_equal(net_tensor_set(input, NET_FLOAT, 2, shape, NULL), 0);
+    input->data = x;
+    for (size_t i = 0; i < network->node_count; i++) {
+        const struct net_node *node = &network->nodes[i];
+        struct net_tensor *inputs[2] = {NULL}, *outputs[1] = {&values[node->outputs[0]]};
+        for (size_t j = 0; j < node->input_count; j++)
+            inputs[j] = &values[node->inputs[j]];
+        struct net_call call = {.node = node, .inputs = inputs, .outputs = outputs};
+        assert_int_equal(net_call_evaluate(&call, NULL), 0);
+    }
+    return values;
+}
+
+static void free_values(const struct ivon_network *network, struct net_tensor *values)
+{
+    for (size_t i = 0; i < network->node_count; i++)
+        free(values[network->nodes[i].outputs[0]].data);
+    free(values);
+}
+
+static void check(bool products, uint64_t seed)
+{
+    state = seed;
+    struct ivon_network *network = random_graph(products);
+    float x[ROWS * COLUMNS];
+    struct net_plan *plan = NULL;
+    struct net_tensor shape = {0};
+    int64_t extents[] = {ROWS, COLUMNS};
+    random_floats(x, ROWS * COLUMNS);
+    struct net_tensor *values = evaluate_all(network, x);
+    assert_int_equal(net_tensor_set(&shape, NET_FLOAT, 2, extents, NULL), 0);
+    assert_int_equal(net_plan_new(&plan, network, &shape, 0, NULL), 0);
+    assert_int_equal(net_plan_set_parameters(plan, NULL, NULL), 0);
+    for (int run = 0; run < 2; run++) { /* a run must leave no trace in the next */
+        const void *inputs[] = {x};
+        assert_int_equal(net_plan_run(plan, inputs, NULL), 0);
+        for (size_t i = 0; i < network->output_count; i++) {
+            const struct net_tensor *expected = &values[network->outputs[i]];
+            const struct net_tensor *found = net_plan_output(plan, i);
+            assert_int_equal(found->count, expected->count);
+            const float *a = found->data, *b = expected->data;
+            double scale = 0;
+            for (size_t j = 0; j < found->count; j++)
+                scale = fmax(scale, fabs((double)b[j]));
+            /* Depth makes rounding grow with the values: each product of 6 terms adds 6 2^-23. */
+            double tolerance = products ? NODES * 6 * 0x1p-23 * (scale + 1) : 0;
+            for (size_t j = 0; j < found->count && isfinite(scale); j++)
+                if (!(fabs((double)a[j] - (double)b[j]) <= tolerance))
+                    fail_msg("seed %llu, output %zu, element %zu: %.9g, expected %.9g",
+                             (unsigned long long)seed, i, j, (double)a[j], (double)b[j]);
+        }
+    }
+    net_plan_free(plan);
+    free_values(network, values);
+    ivon_network_free(network);
+}
+
+static void fused_plans_change_no_bit(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 3000; seed++)
+        check(false, seed);
+}
+
+static void transposed_products_agree(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 1000; seed++)
+        check(true, seed);
+}
+
+static void memory_is_reused_and_bounded(void **unused)
+{
+    (void)unused;
+    struct ivon_network *network;
+    struct ivon_error error = {0};
+    struct net_plan *plan = NULL;
+    struct net_tensor shape = {0};
+    int64_t extents[] = {1000, 100}, free_rows[] = {-1, 100};
+    assert_int_equal(graph_new(&network, "deep", NULL), 0);
+    assert_int_equal(graph_add_input(network, "v0", NET_FLOAT, 2, free_rows, NULL), 0);
+    for (int i = 0; i < 50; i++) {
+        char from[16], to[16];
+        snprintf(from, sizeof from, "v%d", i);
+        snprintf(to, sizeof to, "v%d", i + 1);
+        add(network, i % 2 ? "Transpose" : "Softmax", from, NULL, to);
+    }
+    assert_int_equal(graph_add_output(network, "v50", NULL), 0);
+    assert_int_equal(graph_finish(network, NULL), 0);
+    assert_int_equal(net_tensor_set(&shape, NET_FLOAT, 2, extents, NULL), 0);
+    assert_int_equal(net_plan_new(&plan, network, &shape, 0, NULL), 0);
+    /* Two tensors of 400 kB alternate. */
+    assert_true(net_plan_memory(plan) < 3 * 400000);
+    net_plan_free(plan);
+    plan = NULL;
+    assert_int_equal(net_plan_new(&plan, network, &shape, 100000, &error), IVON_ERROR_MEMORY);
+    assert_null(plan);
+    assert_non_null(strstr(error.message, "deep: one run takes"));
+    ivon_network_free(network);
+}
+
+static void refuses_circles_and_loose_ends(void **unused)
+{
+    (void)unused;
+    struct ivon_network *network;
+    struct ivon_error error = {0};
+    assert_int_equal(graph_new(&network, "circle", NULL), 0);
+    add(network, "Add", "a", "b", "c");
+    add(network, "Neg", "c", NULL, "b");
+    assert_int_equal(graph_add_output(network, "c", NULL), 0);
+    assert_int_equal(graph_finish(network, &error), IVON_ERROR_DATA);
+    ivon_network_free(network);
+    assert_int_equal(graph_new(&network, "loose", NULL), 0);
+    add(network, "Neg", "nowhere", NULL, "c");
+    assert_int_equal(graph_add_output(network, "c", NULL), 0);
+    assert_int_equal(graph_finish(network, &error), IVON_ERROR_DATA);
+    assert_string_equal(error.message, "loose: node 'c' takes value 'nowhere', which nothing defines");
+    const char *inputs[] = {"c"}, *outputs[] = {"d"};
+    assert_int_equal(graph_add_node(network, "Loop", "l", inputs, 1, outputs, 1, NULL, 0, &error),
+                     IVON_ERROR_DATA);
+    assert_non_null(strstr(error.message, "operator Loop is not supported; these are: Abs Add "));
+    assert_int_equal(graph_add_node(network, "Neg", "again", inputs, 1, inputs, 1, NULL, 0, &error),
+                     IVON_ERROR_DATA);
+    assert_string_equal(error.message, "loose: value 'c' is defined twice");
+    ivon_network_free(network);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fused_plans_change_no_bit),
+        cmocka_unit_test(transposed_products_agree),
+        cmocka_unit_test(memory_is_reused_and_bounded),
+        cmocka_unit_test(refuses_circles_and_loose_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

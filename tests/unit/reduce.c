@@ -1,0 +1,253 @@
+/* Reductions against loops over every element, their derivatives, hostile axes. */
+#include "operator.h"
+
+static int64_t pick(struct trial *trial, int64_t low, int64_t high)
+{
+    return low + (int64_t)trial_random(trial, 0, (double)(high - low + 1) - 1e-3);
+}
+
+static double join(const char *operator, double a, double b)
+{
+    if (strcmp(operator, "ReduceMax") == 0)
+        return fmax(a, b);
+    if (strcmp(operator, "ReduceMin") == 0)
+        return fmin(a, b);
+    return strcmp(operator, "ReduceProd") == 0 ? a * b : a + b;
+}
+
+struct expected {
+    int rank;
+    int64_t shape[5];
+    size_t count;
+    double values[4096], sizes[4096]; /* and sums of sizes */
+};
+
+/* Every element's output is found from its index. */
+static void reference(const char *operator, const struct net_tensor *x, const bool *reduced,
+                      bool keep, struct expected *expected)
+{
+    bool mean = strcmp(operator, "ReduceMean") == 0;
+    size_t terms = 1;
+    expected->rank = 0;
+    expected->count = 1;
+    for (int i = 0; i < x->rank; i++) {
+        if (!reduced[i] || keep)
+            expected->shape[expected->rank++] = reduced[i] ? 1 : x->shape[i];
+        expected->count *= reduced[i] ? 1 : (size_t)x->shape[i];
+        terms *= reduced[i] ? (size_t)x->shape[i] : 1;
+    }
+    assert_true(expected->count <= 4096);
+    bool started[4096] = {false};
+    for (size_t at = 0; at < x->count; at++) {
+        size_t rest = at, output = 0, step = 1;
+        for (int i = x->rank - 1; i >= 0; i--) {
+            if (!reduced[i]) {
+                output += rest % (size_t)x->shape[i] * step;
+                step *= (size_t)x->shape[i];
+            }
+            rest /= (size_t)x->shape[i];
+        }
+        double value = x->type == NET_FLOAT ? (double)((float *)x->data)[at]
+                                            : (double)((int64_t *)x->data)[at];
+        expected->values[output] =
+            started[output] ? join(operator, expected->values[output], value) : value;
+        expected->sizes[output] = (started[output] ? expected->sizes[output] : 0) + fabs(value);
+        started[output] = true;
+    }
+    for (size_t i = 0; mean && i < expected->count; i++) {
+        expected->values[i] /= (double)terms;
+        expected->sizes[i] /= (double)terms;
+    }
+}
+
+/*
+ * Sums of n terms in double differ by less than n 2^-53 of the sum of sizes between two orders, and
+ * round once to float: 2^-24 of the result. Extrema are exact. Products in double of up to 1000
+ * terms: 1000 * 2^-53 of the result, and the one rounding.
+ */
+static void check(const char *operator, uint64_t seed, bool integers)
+{
+    struct trial trial;
+    trial_begin(&trial, operator, 1);
+    trial.state += seed * 7919;
+    bool sum = strcmp(operator, "ReduceSum") == 0;
+    bool reduced[5], keep = pick(&trial, 0, 1);
+    int rank = (int)pick(&trial, 0, 5);
+    int64_t shape[5], axes[5], data[6 * 6 * 6 * 6 * 6 + 64];
+    for (int i = 0; i < rank; i++)
+        shape[i] = pick(&trial, 0, 3) ? pick(&trial, 2, rank > 2 ? 6 : 60) : 1;
+    size_t count = 0;
+    for (int i = rank - 1; i >= 0; i--) {
+        reduced[i] = pick(&trial, 0, 1);
+        if (reduced[i])
+            axes[count++] = pick(&trial, 0, 1) ? i : i - rank;
+    }
+    const struct net_tensor *x;
+    if (integers) {
+        for (size_t i = 0; i < sizeof data / sizeof data[0]; i++)
+            data[i] = pick(&trial, -3, 3);
+        x = trial_integers(&trial, rank, shape, data);
+    } else {
+        x = trial_floats(&trial, rank, shape, NULL, -1, 1);
+    }
+    bool empty = count == 0, noop = sum && pick(&trial, 0, 1);
+    if (empty && !noop)
+        for (int i = 0; i < rank; i++)
+            reduced[i] = true;
+    if (sum && (!empty || pick(&trial, 0, 1)))
+        trial_integers(&trial, 1, (int64_t[]){(int64_t)count}, axes);
+    else if (!sum && (!empty || pick(&trial, 0, 1)))
+        trial_ints(&trial, "axes", axes, count);
+    trial_int(&trial, "keepdims", keep);
+    if (sum)
+        trial_int(&trial, "noop_with_empty_axes", noop);
+    assert_int_equal(trial_run(&trial, NULL), 0);
+
+    struct expected expected;
+    reference(operator, x, reduced, keep, &expected);
+    const struct net_tensor *y = &trial.outputs[0];
+    assert_int_equal(y->rank, expected.rank);
+    for (int i = 0; i < y->rank; i++)
+        assert_int_equal(y->shape[i], expected.shape[i]);
+    for (size_t i = 0; i < y->count; i++) {
+        if (integers) {
+            assert_true((double)((int64_t *)y->data)[i] == expected.values[i]);
+            continue;
+        }
+        double found = (double)((float *)y->data)[i];
+        double bound = ldexp(fabs(expected.values[i]), -24) +
+                       ldexp(fmax(expected.sizes[i], fabs(expected.values[i])), -40);
+        if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, -149)))
+            fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", operator, (size_t)seed, i,
+                     found, expected.values[i]);
+    }
+    /* Linear: a difference over a step of 1/4 rounds to 2^-24 * 60 / (1/4). */
+    if (!integers && trial.node.operator->backward && strcmp(operator, "ReduceMax") != 0 &&
+        strcmp(operator, "ReduceMin") != 0)
+        trial_check_derivatives(&trial, 1, 0.25, 1e-4, 1e-5);
+    trial_end(&trial);
+}
+
+static void random_axes(void **state)
+{
+    (void)state;
+    static const char *const operators[] = {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin",
+                                            "ReduceProd"};
+    for (size_t i = 0; i < 5; i++)
+        for (uint64_t seed = 0; seed < 120; seed++) {
+            check(operators[i], seed, false);
+            if (i != 1)
+                check(operators[i], seed, true);
+        }
+}
+
+/* Elements apart by more than twice a step, so that no other becomes the largest: differences are
+   exact but for roundings of 2^-24 / 2^-10. */
+static void extrema(void **state)
+{
+    (void)state;
+    static const int64_t shape[] = {3, 4, 5}, axes[][2] = {{0, 1}, {1, 1}, {2, 2}, {0, 2}};
+    for (size_t i = 0; i < 8; i++) {
+        struct trial trial;
+        trial_begin(&trial, i % 2 ? "ReduceMax" : "ReduceMin", 1);
+        float *x = trial_floats(&trial, 3, shape, NULL, 0, 1)->data;
+        for (size_t j = 0; j < 60; j++)
+            x[j] = (float)(j * 37 % 61) / 61;
+        trial_ints(&trial, "axes", axes[i / 2], 2);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        trial_check_derivatives(&trial, 1, ldexp(1, -10), ldexp(1, -12), 1e-6);
+        trial_end(&trial);
+    }
+}
+
+static void special(void **state)
+{
+    (void)state;
+    static const int64_t row[] = {40}, none[] = {3, 0};
+    for (int i = 0; i < 2; i++)
+        for (size_t at = 0; at < 40; at++) {
+            struct trial trial;
+            trial_begin(&trial, i ? "ReduceMax" : "ReduceMin", 1);
+            ((float *)trial_floats(&trial, 1, row, NULL, -1, 1)->data)[at] = NAN;
+            assert_int_equal(trial_run(&trial, NULL), 0);
+            assert_true(isnan(*(float *)trial.outputs[0].data));
+            trial_end(&trial);
+        }
+    /* nothing to reduce */
+    static const struct {
+        const char *operator;
+        double value;
+    } cases[] = {{"ReduceSum", 0}, {"ReduceProd", 1}, {"ReduceMax", -INFINITY},
+                 {"ReduceMin", INFINITY}};
+    for (size_t i = 0; i < 4; i++) {
+        struct trial trial;
+        trial_begin(&trial, cases[i].operator, 1);
+        trial_floats(&trial, 2, none, NULL, 0, 1);
+        static const int64_t last[] = {-1};
+        if (i)
+            trial_ints(&trial, "axes", last, 1);
+        else
+            trial_integers(&trial, 1, (int64_t[]){1}, last);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        assert_int_equal(trial.outputs[0].count, 3);
+        for (size_t j = 0; j < 3; j++)
+            assert_true((double)((float *)trial.outputs[0].data)[j] == cases[i].value);
+        trial_end(&trial);
+    }
+    /* A million tenths: float sums would be off by 1e-3 of the result. */
+    struct trial trial;
+    trial_begin(&trial, "ReduceSum", 1);
+    static const int64_t million[] = {1000000};
+    float *x = trial_floats(&trial, 1, million, NULL, 0, 1)->data;
+    for (size_t i = 0; i < 1000000; i++)
+        x[i] = 0.1F;
+    assert_int_equal(trial_run(&trial, NULL), 0);
+    assert_true(*(float *)trial.outputs[0].data == (float)(1e6 * (double)0.1F));
+    trial_end(&trial);
+}
+
+static void refuse(struct trial *trial, const char *expected)
+{
+    struct ivon_error error;
+    assert_int_equal(trial->node.operator->infer(&trial->call, &error), IVON_ERROR_DATA);
+    if (!strstr(error.message, expected))
+        fail_msg("'%s' does not hold '%s'", error.message, expected);
+    trial_end(trial);
+}
+
+static void refuses(void **state)
+{
+    (void)state;
+    struct trial trial;
+    static const int64_t shape[] = {2, 3}, axes[] = {2, -3, INT64_MIN, INT64_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        trial_begin(&trial, "ReduceMean", 1);
+        trial_floats(&trial, 2, shape, NULL, 0, 1);
+        trial_ints(&trial, "axes", axes + i, 1);
+        refuse(&trial, "of an input of shape 2x3");
+        trial_begin(&trial, "ReduceSum", 1);
+        trial_floats(&trial, 2, shape, NULL, 0, 1);
+        trial_integers(&trial, 1, (int64_t[]){1}, axes + i);
+        refuse(&trial, "of an input of shape 2x3");
+    }
+    trial_begin(&trial, "ReduceSum", 1);
+    trial_floats(&trial, 2, shape, NULL, 0, 1);
+    trial_floats(&trial, 1, shape, NULL, 0, 1);
+    refuse(&trial, "axes have type float");
+    trial_begin(&trial, "ReduceSum", 1);
+    trial_floats(&trial, 2, shape, NULL, 0, 1);
+    struct net_tensor *unknown = trial_integers(&trial, 1, shape, axes);
+    free(unknown->data);
+    unknown->data = NULL;
+    refuse(&trial, "axes that depend on the input");
+    trial_begin(&trial, "ReduceMean", 1);
+    trial_integers(&trial, 1, shape, axes);
+    refuse(&trial, "input of type integer, expected float");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_axes), cmocka_unit_test(extrema),
+                                       cmocka_unit_test(special), cmocka_unit_test(refuses)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
