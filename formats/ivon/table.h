@@ -1,0 +1,88 @@
+/*
+ * Results as a table: one row for each example, named columns of numbers, written to CSV, JSON
+ * Lines, npy or HDF5 in pieces.
+ *
+ * CSV and JSON Lines begin each row with `index`, the number of the row from 0, so that rows can be
+ * joined again after sorting; npy and HDF5 have their own order. Their numbers read back to the same
+ * bits: of 6 to 9 significant digits (float) or 15 to 17 (double) as few as that takes, with a
+ * decimal point in any locale. What is not a number, or not finite, is nan, inf or -inf in CSV, and
+ * null in JSON. Lines end with a line feed.
+ */
+#ifndef IVON_TABLE_H
+#define IVON_TABLE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "ivon/api.h"
+#include "ivon/dtype.h"
+#include "ivon/error.h"
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ivon_table_format {
+    IVON_CSV,   /* RFC 4180 with a header; a column of shape K becomes K columns */
+    IVON_JSONL, /* one object a line; a column of some shape becomes nested lists */
+    IVON_NPY,   /* one column only, as an array of rows × shape */
+    IVON_HDF5,  /* one data set of rows × shape for each column, 64-byte aligned; root attributes
+                   format = "ivon-table", format_version = 1, creator, provenance */
+};
+
+/* The format that a path's suffix names: .csv, .jsonl (.json, .ndjson), .npy, .h5 (.hdf5); -1 for
+   any other. */
+IVON_API int ivon_table_format_of(const char *path);
+
+struct ivon_column {
+    const char *name;      /* usable as a tensor's, and no other column's; text has its own
+                              `index`, and CSV with tokens its own `token` */
+    const char *prefix;    /* CSV: of the columns that it becomes ("p": p0, p1, …); null: name_ */
+    enum ivon_dtype dtype; /* IVON_F32, IVON_F64, IVON_I64 */
+    int rank;              /* of one row; less than IVON_RANK_MAX */
+    int64_t shape[IVON_RANK_MAX];
+};
+
+struct ivon_table_options {
+    enum ivon_table_format format;
+    uint64_t rows; /* how many there will be */
+    /* 0, or the first extent of every column: CSV then has one row for each of them, with the
+       columns `index` and `token`, from 0, before the others. */
+    int64_t tokens;
+    bool replace;           /* an existing file may be replaced, at commit */
+    const char *creator;    /* HDF5 attributes; null: absent */
+    const char *provenance;
+};
+
+struct ivon_table;
+
+/* A table in a file, whole or absent. The descriptions are copied. */
+IVON_API int ivon_table_create(struct ivon_table **table, const char *path,
+                               const struct ivon_column *columns, size_t column_count,
+                               const struct ivon_table_options *options,
+                               struct ivon_error *error);
+
+/* A table to an open stream, named `name` in messages, which stays the caller's: CSV and JSON
+   Lines. */
+IVON_API int ivon_table_to_stream(struct ivon_table **table, FILE *stream, const char *name,
+                                  const struct ivon_column *columns, size_t column_count,
+                                  const struct ivon_table_options *options,
+                                  struct ivon_error *error);
+
+/* Appends `count` rows, of those that were announced; columns[c] holds count × shape elements of
+   column c. */
+IVON_API int ivon_table_append(struct ivon_table *table, size_t count, const void *const *columns,
+                               struct ivon_error *error);
+
+/* Fails unless all rows were appended. Flushes a stream; makes a file durable under its name. A
+   file that was not committed is gone when the table is closed. */
+IVON_API int ivon_table_commit(struct ivon_table *table, struct ivon_error *error);
+
+IVON_API void ivon_table_close(struct ivon_table *table);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,149 @@
+/*
+ * How good predictions are: their metrics, how well a score detects foreign data, how two sets of
+ * predictions differ. Every metric comes with its standard error over examples, which are taken as
+ * independent of each other: sd/√n of a mean over n examples, and the delta method where the metric
+ * is a function of means. Sums are double, in the order of the calls, so that results do not depend
+ * on how many examples a call adds. Formulas and sources stand beside each.
+ */
+#ifndef IVON_METRICS_H
+#define IVON_METRICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/api.h"
+#include "ivon/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the network's outputs f are to the targets y. */
+enum ivon_likelihood {
+    IVON_CATEGORICAL, /* p = softmax(f), y one of K classes */
+    IVON_BERNOULLI,   /* p = sigmoid(f) for each of K outputs, y 0 or 1 for each */
+    IVON_GAUSSIAN     /* y ~ N(f, noise_std²) for each of K outputs */
+};
+
+struct ivon_metrics_options {
+    enum ivon_likelihood likelihood;
+    size_t outputs; /* K */
+    int bins;       /* of the calibration errors, at most 65536; 0: 15 */
+};
+
+struct ivon_metric {
+    const char *name;      /* "accuracy", "nll", … */
+    double value;          /* NaN without examples */
+    double standard_error; /* over examples; NaN where none is known, as with one example */
+};
+
+struct ivon_metrics;
+
+IVON_API int ivon_metrics_new(struct ivon_metrics **metrics,
+                              const struct ivon_metrics_options *options,
+                              struct ivon_error *error);
+IVON_API void ivon_metrics_free(struct ivon_metrics *metrics);
+
+/*
+ * Adds `count` predictions, count × K probabilities, with their targets: one class each
+ * (categorical), or count × K of 0 and 1 (Bernoulli). A categorical target of `ignored` (such as
+ * -100) is passed over; pass INT64_MIN for none. Any other target that is not a class, and a
+ * probability that is NaN, negative, or above 1 by more than rounding (1e-5), fails with its row
+ * (first + i); a call that fails adds nothing. Memory: 4 bytes for each prediction (categorical) or
+ * output (Bernoulli), and up to 256 × bins × K bytes for ece_classwise.
+ */
+IVON_API int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
+                              const float *probabilities, const int64_t *targets, int64_t ignored,
+                              struct ivon_error *error);
+
+/*
+ * The same for regression: predictive means and targets, count × K, and the log of each target's
+ * predictive density summed over its K outputs (log_densities, count; with the normalizing
+ * constant). A NaN among them fails with its row, counted from the first that was added.
+ */
+IVON_API int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t count,
+                                         const double *means, const float *targets,
+                                         const double *log_densities, struct ivon_error *error);
+
+/*
+ * Everything added so far; borrowed, until the next call. Null when memory is exhausted.
+ *   categorical: accuracy, the most probable class (the lowest of equal ones) being y; nll,
+ *     −log p_y (infinite where p_y = 0); perplexity, exp(nll); brier, Σ_c (p_c − [c = y])²
+ *     (Brier 1950); ece, over B equal-width bins of conf, the maximum probability,
+ *     bin = min(B − 1, ⌊B conf⌋), Σ_b n_b/n |acc_b − conf_b| (Naeini et al., AAAI 2015);
+ *     ece_adaptive, the same over B bins of equal count, ⌊B r/n⌋ of the rank r = 0 … n − 1 of conf,
+ *     equal ones staying together in the bin of their mean rank; ece_classwise, the mean over
+ *     classes of the equal-width error of p_c against [c = y] (Nixon et al., CVPR workshops 2019)
+ *   Bernoulli: each output is a categorical of the two classes 0 and 1 with 1 − p and p; means and
+ *     bins are over all n × K outputs, and there is no ece_classwise. brier is (p − y)²
+ *   Gaussian: rmse, √ of the mean over n × K of (mean − target)²; nll, the mean of −log_densities
+ * Standard errors: the K outputs of one example depend on each other, so its mean over them counts
+ * once. perplexity: exp(nll) times that of nll. rmse: that of the mean square, over 2 rmse.
+ * Calibration errors: Σ_b |Σ_{i ∈ b} (correct_i − conf_i)|/n is the mean of
+ * s_{b(i)} (correct_i − conf_i), s_b being the sign of bin b's sum, and by the delta method the
+ * bins' boundaries and signs count as fixed. That holds where the bins' gaps exceed their noise; a
+ * sum of absolute values is also biased upwards, which no standard error shows. The one of
+ * ece_classwise comes from random groups, the first 32 examples apart and then each in one of 32
+ * (Wolter, Introduction to Variance Estimation, 2007, ch. 2): with more than 32 examples it is
+ * itself known to √(2 · 31)⁻¹ = 13 %.
+ */
+IVON_API const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics,
+                                                       size_t *count);
+
+/*
+ * How well a score tells data of the training's kind (in, m scores) from other data (out, n
+ * scores); higher scores mean in. At a threshold t, which is one of the distinct scores, what
+ * scores t or more is called in: TPR is the share of in that is, FPR the share of out. A score that
+ * is NaN fails with its row; infinities are scores as any others. In this order:
+ *   auroc: P(in > out) + ½ P(in = out), with DeLong's standard error (DeLong et al.,
+ *     Biometrics 1988)
+ *   aupr_in: the average precision Σ_t (TPR_t − TPR_{t−1}) precision_t over falling thresholds,
+ *     without interpolation; aupr_out: the same with out as the positive class and scores negated.
+ *     Standard error: delta method (infinitesimal jackknife) at fixed m and n
+ *   fpr95: the smallest FPR with TPR ≥ .95. Standard error: at that threshold, and in quadrature
+ *     the threshold's own, half of FPR(.95 + e) − FPR(.95 − e), e = √(.95 · .05/m) (Woodruff,
+ *     JASA 1952); NaN for m < 19
+ *   detection_error: the minimum over thresholds, and over calling nothing in, of
+ *     ½ (1 − TPR + FPR). Standard error: at that threshold, whose own has no effect to first order
+ * All are NaN when m or n is 0.
+ */
+enum { IVON_DETECTION_COUNT = 5 };
+IVON_API int ivon_detection(struct ivon_metric metrics[IVON_DETECTION_COUNT], const float *in,
+                            size_t in_count, const float *out, size_t out_count,
+                            struct ivon_error *error);
+
+struct ivon_comparison;
+
+/* For predictions of K `outputs`, which are not Gaussian. */
+IVON_API int ivon_comparison_new(struct ivon_comparison **comparison,
+                                 enum ivon_likelihood likelihood, size_t outputs,
+                                 struct ivon_error *error);
+IVON_API void ivon_comparison_free(struct ivon_comparison *comparison);
+
+/* Adds two predictions p and q of the same `count` examples, count × K probabilities each. They are
+   checked as by ivon_metrics_add, in which `first` means the same. */
+IVON_API int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size_t count,
+                                 const float *p, const float *q, struct ivon_error *error);
+
+/*
+ * Everything added so far; borrowed, until the next call: agreement, the share of examples with the
+ * same most probable class (the lowest of equal ones); total_variation, the mean of
+ * ½ Σ_c |p_c − q_c|. Bernoulli: over all outputs, as two-class categoricals. (Wilson et al.,
+ * NeurIPS 2021 competition.)
+ */
+IVON_API const struct ivon_metric *ivon_comparison_values(struct ivon_comparison *comparison,
+                                                          size_t *count);
+
+/*
+ * The delete-a-group jackknife's standard error √((G − 1)/G Σ_g (v_g − v̄)²) of a metric that is
+ * averaged over Monte-Carlo samples in `groups` (G) groups of equal size: values[g] is the metric
+ * computed without group g (Quenouille, Biometrika 1956; Tukey, Ann. Math. Stat. 1958). NaN for
+ * fewer than two groups.
+ */
+IVON_API double ivon_jackknife(const double *values, size_t groups);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
