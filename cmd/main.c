@@ -14,6 +14,9 @@
 const struct command commands[] = {
     {"info", "tell what a posterior holds, and check it", &info_argp, info_run},
     {"merge", "merge the posteriors of finetuned models", &merge_argp, merge_run},
+    {"predict", "average predictions over weights sampled from posteriors", &predict_argp,
+     predict_run},
+    {"sample", "draw weights from a posterior", &sample_argp, sample_run},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -21,6 +21,11 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static const char *amount(const struct progress *progress, double value, char text[32])
+{
+    return progress->unit ? report_count((uint64_t)value, text) : report_bytes(value, text);
+}
+
 static int report(void *context, uint64_t done, uint64_t total)
 {
     struct progress *progress = context;
@@ -33,9 +38,11 @@ static int report(void *context, uint64_t done, uint64_t total)
     char done_text[32], total_text[32], rate_text[32];
     double rate = (double)done / (time - progress->start);
     double left = rate > 0 ? (double)(total - done) / rate : 0;
-    fprintf(stderr, "\r\033[K%s  %s of %s  %s/s  %d:%02d left", progress->label,
-            report_bytes((double)done, done_text), report_bytes((double)total, total_text),
-            report_bytes(rate, rate_text), (int)(left / 60), (int)left % 60);
+    const char *unit = progress->unit ? progress->unit : "";
+    fprintf(stderr, "\r\033[K%s  %s of %s%s%s  %s/s  %d:%02d left", progress->label,
+            amount(progress, (double)done, done_text), amount(progress, (double)total, total_text),
+            *unit ? " " : "", unit, amount(progress, rate, rate_text), (int)(left / 60),
+            (int)left % 60);
     fflush(stderr);
     return 0;
 }

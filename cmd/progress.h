@@ -8,6 +8,7 @@
 
 struct progress {
     const char *label;
+    const char *unit; /* of what is counted; null: bytes */
     bool visible;
     double start, last; /* seconds */
 };

@@ -5,12 +5,21 @@
 #ifndef IVON_IVON_H
 #define IVON_IVON_H
 
+#include "ivon/arviz.h"
 #include "ivon/checkpoint.h"
+#include "ivon/dataset.h"
 #include "ivon/dtype.h"
 #include "ivon/error.h"
+#include "ivon/examples.h"
 #include "ivon/merge.h"
+#include "ivon/metrics.h"
+#include "ivon/network.h"
+#include "ivon/onnx.h"
+#include "ivon/predict.h"
+#include "ivon/sample.h"
 #include "ivon/stream.h"
 #include "ivon/summary.h"
+#include "ivon/table.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,0 +1,74 @@
+/* ivon-predict: parsed by predict.c, printed by predict_output.c; --average is
+   predict_average.c. */
+#ifndef CMD_PREDICT_H
+#define CMD_PREDICT_H
+
+#include "cmd/options.h"
+#include "cmd/provenance.h"
+#include "ivon/ivon.h"
+
+struct predict_command {
+    struct common_options common;
+    struct ivon_predict_options options;
+    struct ivon_dataset_options dataset;
+    struct ivon_open_options open;
+    struct name_filter filter;
+    char **arguments; /* posteriors, or predictions */
+    size_t argument_count;
+    const char *model, *data, *recalibrate, *ood, *compare;
+    char *inputs, *normalize; /* as given */
+    double *weights;
+    size_t weight_count;
+    const char *output, *log_likelihoods;
+    int format; /* -1: by the output's suffix */
+    bool mean, average, metrics, json, force, no_provenance;
+
+    /* While it runs: */
+    struct ivon_feed_name *names;
+    const char **fields;
+    double *channel_mean, *channel_std;
+    struct ivon_member *members;
+    struct ivon_examples *examples, *recalibration, *foreign, *other;
+    struct ivon_predictor *predictor, *foreign_predictor;
+};
+
+/* Where predictions go: a table, log-likelihoods, scores for detection, a comparison. */
+struct predict_output {
+    struct predict_command *command;
+    struct ivon_predict_shape shape;
+    uint64_t rows;
+    struct ivon_table *table;
+    struct ivon_arviz *arviz;
+    struct ivon_comparison *comparison;
+    float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
+    float *foreign_scores[3];
+    size_t score_count, foreign_count;
+    float *room; /* of the predictions to compare with */
+};
+
+/* Opens what the options ask for; `shape` and `rows` describe the predictions. */
+int predict_output_open(struct predict_output *output, struct predict_command *command,
+                        const struct ivon_predict_shape *shape, uint64_t rows,
+                        const char *provenance, struct ivon_error *error);
+void predict_output_close(struct predict_output *output);
+
+/* Takes a block of predictions; for ivon_predictor_run. */
+int predict_output_take(void *context, const struct ivon_predictions *predictions,
+                        struct ivon_error *error);
+/* The same for data of another kind: their scores alone. */
+int predict_output_foreign(void *context, const struct ivon_predictions *predictions,
+                           struct ivon_error *error);
+
+/* Completes the files, and prints the metrics. */
+int predict_output_finish(struct predict_output *output, const struct ivon_predict_metric *metrics,
+                          size_t metric_count, struct ivon_error *error);
+
+/* Averages files of predictions, with the data's targets where they are given. */
+int predict_average(struct predict_command *command, const char *provenance,
+                    struct ivon_error *error);
+
+/* Fills an error in, as the library does. */
+int predict_fail(struct ivon_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,76 @@
+#include "formats/array.h"
+
+#include <string.h>
+
+#include "core/error.h"
+
+static void swap_16(unsigned char *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint16_t value;
+        memcpy(&value, data + 2 * i, sizeof value);
+        value = __builtin_bswap16(value);
+        memcpy(data + 2 * i, &value, sizeof value);
+    }
+}
+
+static void swap_32(unsigned char *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t value;
+        memcpy(&value, data + 4 * i, sizeof value);
+        value = __builtin_bswap32(value);
+        memcpy(data + 4 * i, &value, sizeof value);
+    }
+}
+
+static void swap_64(unsigned char *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+        memcpy(&value, data + 8 * i, sizeof value);
+        value = __builtin_bswap64(value);
+        memcpy(data + 8 * i, &value, sizeof value);
+    }
+}
+
+int array_open(struct array *array, const struct mapped_file *file, struct ivon_error *error)
+{
+    struct bytes_origin origin = {.name = file->path,
+                                  .file = file,
+                                  .data = file->data,
+                                  .data_size = file->size,
+                                  .coding = gzip_recognise(file) ? BYTES_GZIPPED : BYTES_STORED};
+    *array = (struct array){0};
+    if (!npy_recognise(file) && !idx_recognise(file) && !gzip_recognise(file))
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: is neither an npy nor an IDX file",
+                              file->path);
+    int code = bytes_open(&array->bytes, &origin, error);
+    if (!code)
+        code = npy_recognise(file) ? npy_parse(array, error) : idx_parse(array, error);
+    if (code)
+        array_close(array);
+    return code;
+}
+
+void array_close(struct array *array)
+{
+    bytes_close(array->bytes);
+    *array = (struct array){0};
+}
+
+int array_read(struct array *array, uint64_t first, size_t count, void *out,
+               struct ivon_error *error)
+{
+    size_t size = ivon_dtype_size(array->dtype);
+    int code = bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
+    if (!code && array->swapped) {
+        if (size == 2)
+            swap_16(out, count);
+        else if (size == 4)
+            swap_32(out, count);
+        else if (size == 8)
+            swap_64(out, count);
+    }
+    return code;
+}

@@ -1,0 +1,99 @@
+/*
+ * The inside of a predictor: checked and set up by predict.c, run by predict_run.c, whose weights
+ * come from predict_weights.c.
+ */
+#ifndef BAYES_PREDICT_PRIVATE_H
+#define BAYES_PREDICT_PRIVATE_H
+
+#include "bayes/predict_rows.h"
+#include "core/meter.h"
+#include "ivon/predict.h"
+#include "net/feed.h"
+#include "net/plan.h"
+
+/* The parameters of one weight sample: one block of memory, each array at a multiple of 64 bytes. */
+struct weights {
+    float *data;
+    float **arrays; /* per parameter of the network */
+};
+
+/* A range of one parameter: what one thread draws at a time. */
+struct weights_job {
+    size_t parameter, first, count;
+};
+
+struct member {
+    struct ivon_network *network;
+    struct ivon_source *source;
+    double weight; /* of all members 1 in sum */
+    bool *random;  /* per parameter: is drawn */
+};
+
+struct worker {
+    struct net_plan *plan;
+    const void **inputs; /* of a tile */
+    void *room;          /* for a tile that is filled up */
+    struct weights weights; /* where each thread has its own sample */
+    float *outputs;         /* and the outputs of a whole block */
+};
+
+struct ivon_predictor {
+    struct ivon_predict_options options;
+    struct member *members;
+    size_t member_count;
+    struct ivon_examples *examples;
+    uint64_t count; /* of examples */
+    ptrdiff_t target_field;
+    size_t fixed;
+
+    struct feed feed;
+    size_t tile, block; /* examples at a time: in a thread, in memory */
+    size_t tokens;      /* rows of one example, at least 1 */
+    bool token_axis;
+    size_t outputs; /* K */
+    size_t groups, passes; /* passes: samples of each member, at least 1 */
+
+    /* Of the block in memory: */
+    struct row_sums sums;
+    struct row_results results;
+    float *logits;
+    int64_t *labels;
+    float *numbers;
+    double *log_likelihoods;
+    int64_t *label_replicates; /* samples × block × (1 or K) for each row */
+    float *number_replicates;
+
+    struct ivon_metrics *metrics[ROWS_GROUPS_MAX + 1]; /* without each group; last: with all */
+    struct ivon_predict_metric *values;
+    struct meter meter;
+};
+
+/* Samples: draws what sample `sample` of a member gives every parameter of its network. */
+
+int weights_init(struct weights *weights, const struct ivon_network *network,
+                 struct ivon_error *error);
+void weights_release(struct weights *weights);
+
+/* With temperature 0 the mean. `threads` 1: in the calling thread. */
+int weights_draw(struct weights *weights, const struct member *member,
+                 const struct ivon_sample_options *options, uint64_t sample, int threads,
+                 struct ivon_error *error);
+
+/* Batch-norm statistics of a member's network, computed anew for given weights. */
+int recalibrate(const struct ivon_predictor *predictor, const struct member *member,
+                const struct weights *weights, struct ivon_error *error);
+
+/* Whether the network has statistics to recalibrate. */
+bool has_batch_norm(const struct ivon_network *network);
+
+/* Targets of the rows from `first_row` on, drawn from what sample `sample` says: labels, or for
+   Gaussian likelihoods numbers. */
+void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, uint64_t first_row,
+                     size_t count, const float *outputs, int64_t *labels, float *numbers);
+
+int predict_run(struct ivon_predictor *predictor,
+                int (*take)(void *context, const struct ivon_predictions *predictions,
+                            struct ivon_error *error),
+                void *context, struct ivon_error *error);
+
+#endif

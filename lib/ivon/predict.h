@@ -1,0 +1,131 @@
+/*
+ * Monte-Carlo prediction averaging: p̄ = Σ_m w_m (1/S) Σ_s p(f(x; θ_ms)), θ_ms drawn from posterior m.
+ * Probabilities are averaged, never logits. Several posteriors are an ensemble, a mixture.
+ * (Shen et al., ICML 2024, arXiv:2402.17641, section 4.)
+ *
+ * With predictive entropy H[p̄] and expected entropy Σ ω H[p_ms], their difference is the mutual
+ * information of prediction and weights (Depeweg et al. 2018). Entropies are in nats.
+ *
+ * Regression: f̄ and, as the law of total variance has it, the epistemic variance of f over the samples
+ * and the aleatoric noise_std².
+ *
+ * A result depends on data, posteriors, seed and tile alone: not on threads, memory, or how the
+ * checkpoints are stored.
+ */
+#ifndef IVON_PREDICT_H
+#define IVON_PREDICT_H
+
+#include "ivon/examples.h"
+#include "ivon/metrics.h"
+#include "ivon/network.h"
+#include "ivon/sample.h"
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One posterior of the ensemble, with the network that was bound to it. */
+struct ivon_member {
+    struct ivon_network *network;
+    struct ivon_source *source;
+    double weight;
+};
+
+struct ivon_predict_options {
+    enum ivon_likelihood likelihood;
+    size_t samples; /* S; 0: the posterior mean alone */
+    struct ivon_sample_options sample;
+    double noise_std; /* Gaussian: of the targets; NaN: unknown, and then no density of them */
+    int bins;         /* of calibration errors; 0: 15 */
+    int64_t ignored;  /* categorical target that is passed over; INT64_MIN: none */
+    bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
+    bool log_likelihoods; /* also of every sample, and targets drawn from what it says */
+    size_t batch;     /* examples at a time in one thread; 0: as many as suit the caches */
+    int threads;      /* 0: one for each processor */
+    size_t memory;    /* bytes for data and sums, beside weights and activations; 0: 256 MiB */
+    const struct ivon_feed_name *names;
+    size_t name_count;
+    /* Batch-norm statistics are computed anew from these for every sample; null: they are the
+       checkpoint's. In batches of `batch`, the last incomplete one left out. */
+    struct ivon_examples *recalibrate;
+    struct ivon_progress progress; /* in examples × samples; report may be null */
+};
+
+/* 64 samples, categorical, everything else off. */
+IVON_API struct ivon_predict_options ivon_predict_defaults(void);
+
+/*
+ * Predictions for the examples [first, first + count). R = count × max(tokens, 1) rows of K outputs.
+ * What a likelihood or an option does not have is null. Borrowed until the callback returns.
+ */
+struct ivon_predictions {
+    uint64_t first;
+    size_t count;
+    const int64_t *prediction;       /* R: argmax; Bernoulli: R × K of 0 and 1 */
+    const float *probabilities;      /* R × K */
+    const float *max_probability;    /* R; Bernoulli: of the K events the mean of max(p, 1 − p) */
+    const float *entropy;            /* R; Bernoulli: summed over the K events */
+    const float *expected_entropy;   /* R */
+    const float *mutual_information; /* R */
+    const float *mean;               /* R × K, Gaussian */
+    const float *epistemic_std;      /* R × K, Gaussian */
+    const float *logits;             /* R × K */
+    const int64_t *labels;           /* targets: R, or R × K of 0 and 1 */
+    const float *targets;            /* targets: R × K, Gaussian */
+    /* Of every sample: members × samples rows of `count`, summed over the tokens of an example. */
+    const double *log_likelihoods;
+    /* Of every sample: targets drawn from what it says, as many as an example has; one of the two,
+       as labels or targets. */
+    const int64_t *label_replicates;
+    const float *number_replicates;
+};
+
+/* Shape of one example's prediction. */
+struct ivon_predict_shape {
+    int64_t tokens; /* 0: no token axis */
+    size_t outputs; /* K */
+    bool targets;   /* whether the data have them */
+};
+
+/* A metric of the averaged prediction, with its standard errors. */
+struct ivon_predict_metric {
+    struct ivon_metric metric;
+    /* Over Monte-Carlo samples, by the delete-a-group jackknife over at most 16 groups of samples;
+       NaN with fewer than 2 samples. */
+    double monte_carlo_error;
+};
+
+struct ivon_predictor;
+
+/* Checks everything that can be before the work: shapes of data, outputs and targets, Hessians. The
+   last field of the examples is the targets if its name is `targets`; null: there are none. */
+IVON_API int ivon_predictor_new(struct ivon_predictor **predictor,
+                                const struct ivon_member *members, size_t member_count,
+                                struct ivon_examples *examples, const char *targets,
+                                const struct ivon_predict_options *options,
+                                struct ivon_error *error);
+IVON_API void ivon_predictor_free(struct ivon_predictor *predictor);
+
+IVON_API struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predictor *predictor);
+
+/* How many means that were to be random have no Hessian, and stayed at the mean. */
+IVON_API size_t ivon_predictor_fixed(const struct ivon_predictor *predictor);
+
+/* Predicts all examples, in rising order, in blocks that memory holds; each goes to `take`, which
+   stops the run by a value other than 0, that is returned. May be called once. */
+IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
+                                int (*take)(void *context,
+                                            const struct ivon_predictions *predictions,
+                                            struct ivon_error *error),
+                                void *context, struct ivon_error *error);
+
+/* After a run on data with targets: the metrics; borrowed. */
+IVON_API const struct ivon_predict_metric *
+ivon_predictor_metrics(struct ivon_predictor *predictor, size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

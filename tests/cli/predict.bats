@@ -1,0 +1,426 @@
+load common
+
+# Networks, posteriors and data of a few kB, and toy.py, which computes them in float64 numpy. The
+# graphs' own initializers are noise, so that a parameter that is not the checkpoint's shows.
+setup_file() {
+  cd "$BATS_FILE_TMPDIR"
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  python=/usr/bin/python3
+  $python -c 'import onnx' 2> /dev/null || return 0
+  cat > toy.py <<'PYTHON'
+import csv, json
+import h5py, numpy as np
+
+from normals import normals
+
+CLASSES, FEATURES, EXAMPLES = 3, 6, 20
+
+
+def weights(path, sample=None, seed=0, temperature=1.0, only=None):
+    """By name; of the posterior mean, or of a sample."""
+    found = {}
+    with h5py.File(path, "r") as f:
+        for name, mean in f["mean"].items():
+            found[name] = np.float64(mean[()])
+            if sample is None or (only and name not in only):
+                continue
+            precision = f.attrs["ess"] * (np.float64(f["hessian"][name][()]) + f.attrs["weight_decay"])
+            noise = normals(seed, sample, name, mean.size).reshape(mean.shape)
+            found[name] += np.sqrt(temperature / precision) * noise
+    return found
+
+
+def network(w, x):
+    if "emb.weight" in w:
+        return w["emb.weight"][x] @ w["out.weight"] + w["out.bias"]
+    return np.tanh(x @ w["fc1.weight"].T + w["fc1.bias"]) @ w["fc2.weight"].T + w["fc2.bias"]
+
+
+def softmax(f):
+    e = np.exp(f - f.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def read(path, name):
+    with h5py.File(path, "r") as f:
+        return f[name][()]
+
+
+def entropy(p):
+    return -np.sum(p * np.log(p), -1)
+
+
+def near(a, b, tolerance=1e-6):
+    a, b = np.float64(a), np.float64(b)
+    assert a.shape == b.shape, (a.shape, b.shape)
+    assert np.max(np.abs(a - b)) < tolerance, np.max(np.abs(a - b))
+PYTHON
+  cat > make.py <<'PYTHON'
+import h5py, numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+from toy import *
+
+r = np.random.default_rng(5)
+
+
+def graph(path, nodes, shapes, x, f):
+    given = [numpy_helper.from_array(r.standard_normal(s).astype("f4"), n) for n, s in shapes.items()]
+    model = helper.make_graph(nodes, "toy", [x], [f], given)
+    onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 13)]), path)
+
+
+def mlp(outputs, path, weight="fc1.weight", last=None):
+    node = helper.make_node
+    first = [node("Gemm", ["x", weight, "fc1.bias"], ["a"], name="first", transB=1)]
+    if weight != "fc1.weight":
+        first = [node("MatMul", ["x", weight], ["m"]), node("Add", ["m", "fc1.bias"], ["a"])]
+    nodes = first + [node("Tanh", ["a"], ["t"]),
+                     node("Gemm", ["t", "fc2.weight", "fc2.bias"], ["f"], name="second", transB=1)]
+    if last:
+        nodes += [node(last, ["f"], ["g"], name="strange")]
+    shapes = {weight: (8, FEATURES) if weight == "fc1.weight" else (FEATURES, 8), "fc1.bias": (8,),
+              "fc2.weight": (outputs, 8), "fc2.bias": (outputs,)}
+    info = helper.make_tensor_value_info
+    graph(path, nodes, shapes, info("x", TensorProto.FLOAT, ["n", FEATURES]),
+          info("g" if last else "f", TensorProto.FLOAT, None if last else ["n", outputs]))
+
+
+def posterior(path, shapes, model):
+    with h5py.File(path, "w", track_order=True) as f:
+        f.attrs.update(format="ivon-posterior", format_version=1, ess=40.0, weight_decay=0.05)
+        for name, shape in shapes.items():
+            f["mean/" + name] = r.standard_normal(shape).astype("f4")
+            f["hessian/" + name] = r.gamma(1.0, 0.1, shape).astype("f4")
+        f["model.onnx"] = np.fromfile(model, "u1")
+
+
+mlp(CLASSES, "mlp.onnx")
+mlp(2, "regression.onnx")
+mlp(CLASSES, "folded.onnx", "onnx::MatMul_12")
+mlp(CLASSES, "strange.onnx", last="Det")
+tokens = [helper.make_node("Gather", ["emb.weight", "x"], ["e"]),
+          helper.make_node("MatMul", ["e", "out.weight"], ["m"]),
+          helper.make_node("Add", ["m", "out.bias"], ["f"])]
+shapes = {"emb.weight": (7, 4), "out.weight": (4, 5), "out.bias": (5,)}
+graph("tokens.onnx", tokens, shapes,
+      helper.make_tensor_value_info("x", TensorProto.INT64, ["n", "t"]),
+      helper.make_tensor_value_info("f", TensorProto.FLOAT, ["n", "t", 5]))
+posterior("tokens.h5", shapes, "tokens.onnx")
+shapes = {"fc1.weight": (8, FEATURES), "fc1.bias": (8,), "fc2.weight": (CLASSES, 8), "fc2.bias": (CLASSES,)}
+posterior("p.h5", shapes, "mlp.onnx")
+posterior("q.h5", shapes, "mlp.onnx")
+posterior("r.h5", {**shapes, "fc2.weight": (2, 8), "fc2.bias": (2,)}, "regression.onnx")
+
+x = r.standard_normal((EXAMPLES, FEATURES)).astype("f4")
+y = r.integers(0, CLASSES, EXAMPLES)
+with h5py.File("data.h5", "w") as f:
+    f["x"], f["y"], f["some/x"], f["wide/x"] = x, y, x[:9], np.zeros((4, FEATURES + 1), "f4")
+    f["float/x"], f["float/y"] = x, r.standard_normal((EXAMPLES, 2)).astype("f4")
+    f["real/x"], f["real/y"] = x, r.standard_normal((EXAMPLES, 1)).astype("f4")
+    f["events/x"], f["events/y"] = x, r.integers(0, 2, (EXAMPLES, CLASSES))
+    f["tokens/x"] = r.integers(0, 7, (4, 3))
+    labels = r.integers(0, 5, (4, 3))
+    labels[1, 2] = -100
+    f["tokens/y"] = labels
+np.save("x.npy", x)
+np.save("y.npy", y)
+with open("data.csv", "w") as f:
+    f.write(",".join([f"feature {i}" for i in range(FEATURES)] + ["label"]) + "\n")
+    for row, label in zip(x, y):
+        f.write(",".join([repr(float(v)) for v in row] + [str(label)]) + "\n")
+PYTHON
+  $python make.py
+}
+
+toys() {
+  [ -e "$BATS_FILE_TMPDIR/p.h5" ] || skip "python3-onnx is missing"
+  cp "$BATS_FILE_TMPDIR"/* .
+}
+
+# Python that knows toy.py.
+check() {
+  $python -c "from toy import *
+$1"
+}
+
+expect() { # STATUS TEXT COMMAND...
+  local want=$1 text=$2 got=0
+  shift 2
+  "$@" > out 2> err || got=$?
+  [ $got -eq "$want" ] && [ ! -s out ] && [ "$(wc -l < err)" -eq 1 ] && grep -q -- "$text" err ||
+    { echo "status $got, expected $want, and: $text"; cat err; return 1; }
+}
+
+@test "predictions at the mean are those of numpy, from any kind of data" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5 --mean --logits -o a.h5
+  ivon-predict -q p.h5 --data=x.npy --mean -o npy.h5
+  ivon-predict -q p.h5 --data=x.npy,y.npy --mean -o pair.h5
+  ivon-predict -q p.h5 --data=data.csv --target-column=label --mean -o csv.h5
+  ivon-predict -q p.h5 --data=data.csv --target-column=7 --mean -o number.h5
+  ivon-predict -q --model=mlp.onnx p.h5 --data=data.h5:/some --mean --inputs=x -o some.h5
+  ivon predict -q p.h5 --data=data.h5 --mean --inputs=x=x -o named.h5
+  check '
+x = read("data.h5", "x")
+f = network(weights("p.h5"), x)
+p = softmax(f)
+assert len(np.unique(p.argmax(1))) == CLASSES  # else an argmax that is stuck would pass
+near(read("a.h5", "logits"), f, 4e-6)  # logits up to 10, relative 2^-24 for each of some roundings
+for name in ("a", "npy", "pair", "csv", "number", "named"):
+    near(read(name + ".h5", "probabilities"), p)
+near(read("some.h5", "probabilities"), p[:9])
+assert np.array_equal(read("a.h5", "prediction"), p.argmax(1))
+near(read("a.h5", "max_probability"), p.max(1))
+near(read("a.h5", "entropy"), entropy(p), 3e-6)
+near(read("a.h5", "expected_entropy"), entropy(p), 3e-6)
+near(read("a.h5", "mutual_information"), 0 * entropy(p))
+with h5py.File("a.h5", "r") as a:
+    assert sorted(a) == sorted(("prediction", "max_probability", "entropy", "expected_entropy",
+                                "mutual_information", "probabilities", "logits")), sorted(a)
+    assert a.attrs["format"] in ("ivon-table", b"ivon-table")
+with h5py.File("npy.h5", "r") as a:
+    assert "logits" not in a'
+}
+
+@test "sampled predictions average the softmax over numpy's samples" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5 --samples=3 --seed=9 --temperature=.5 -o a.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --include='fc2.*' --exclude='*.bias' -o some.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --temperature=0 -o cold.h5
+  ivon-predict -q p.h5 --data=data.h5 --mean -o mean.h5
+  expect 65 "no mean" ivon-predict -q p.h5 --data=data.h5 --include='nothing*' -o none.h5
+  [ ! -e none.h5 ]
+  check '
+x = read("data.h5", "x")
+def draws(**options):
+    return np.stack([softmax(network(weights("p.h5", s, **options), x)) for s in range(3)])
+p = draws(seed=9, temperature=.5)
+assert np.max(np.abs(p.mean(0) - read("mean.h5", "probabilities"))) > .05  # samples matter
+near(read("a.h5", "probabilities"), p.mean(0), 3e-6)
+near(read("a.h5", "entropy"), entropy(p.mean(0)), 1e-5)
+near(read("a.h5", "expected_entropy"), entropy(p).mean(0), 1e-5)
+near(read("a.h5", "mutual_information"), entropy(p.mean(0)) - entropy(p).mean(0), 1e-5)
+near(read("some.h5", "probabilities"), draws(only=["fc2.weight"]).mean(0), 3e-6)
+near(read("cold.h5", "probabilities"), read("mean.h5", "probabilities"))'
+}
+
+@test "text goes to standard output, and reads back as what HDF5 and npy have" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5 -n 4 -o a.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 4 > a.csv
+  ivon-predict -q p.h5 --data=data.h5 -n 4 --format=jsonl > a.jsonl
+  ivon-predict -q p.h5 --data=data.h5 -n 4 -o b.csv
+  ivon-predict -q p.h5 --data=data.h5 -n 4 -o b.jsonl
+  ivon-predict -q p.h5 --data=data.h5 -n 4 -o a.npy
+  ivon-predict -q p.h5 --data=data.h5 -n 4 --format=npy -o other
+  cmp a.csv b.csv
+  cmp a.jsonl b.jsonl
+  cmp a.npy other
+  head -1 a.csv
+  [ "$(head -1 a.csv)" = "index,prediction,max_probability,entropy,expected_entropy,mutual_information,p0,p1,p2" ]
+  [ "$(wc -l < a.csv)" -eq 21 ]
+  check '
+rows = list(csv.DictReader(open("a.csv")))
+lines = [json.loads(line) for line in open("a.jsonl")]
+p = read("a.h5", "probabilities")
+assert [int(row["index"]) for row in rows] == list(range(EXAMPLES)) == [l["index"] for l in lines]
+assert np.array_equal(np.float32([[row["p0"], row["p1"], row["p2"]] for row in rows]), p)
+assert np.array_equal(np.float32([l["probabilities"] for l in lines]), p)
+assert np.array_equal(np.load("a.npy"), p) and np.load("a.npy").dtype == "f4"
+for name in ("prediction", "entropy", "mutual_information"):
+    assert np.array_equal(np.float32([row[name] for row in rows]), np.float32(read("a.h5", name)))
+    assert np.array_equal(np.float32([l[name] for l in lines]), np.float32(read("a.h5", name)))'
+}
+
+@test "an ensemble is the weighted mean of its posteriors, as is the average of their files" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5 -n 5 -o p-out.h5
+  ivon-predict -q q.h5 --data=data.h5 -n 5 -o q-out.h5
+  ivon-predict -q q.h5 --data=data.h5 -n 5 -o q-out.npy
+  ivon-predict -q p.h5 --data=data.h5 -n 5 -o p-out.csv
+  ivon-predict -q p.h5 q.h5 --data=data.h5 -n 5 -o even.h5
+  ivon-predict -q p.h5 q.h5 --data=data.h5 -n 5 --weights=1,3 -o both.h5
+  ivon-predict -q --average p-out.h5 q-out.h5 -o even-files.h5
+  ivon-predict -q --average p-out.csv q-out.npy --weights=1,3 -o files.h5
+  ivon-predict -q --average p-out.h5 q-out.h5 --data=data.h5 --metrics --json > files.json
+  ivon-predict -q p.h5 q.h5 --data=data.h5 -n 5 --metrics --json > even.json
+  expect 64 "weights" ivon-predict -q p.h5 q.h5 --data=data.h5 --weights=1 -o x.h5
+  expect 64 "weight" ivon-predict -q p.h5 q.h5 --data=data.h5 --weights=1,-1 -o x.h5
+  check '
+p, q = (np.float64(read(n + "-out.h5", "probabilities")) for n in "pq")
+assert np.max(np.abs(p - q)) > .1
+near(read("even.h5", "probabilities"), (p + q) / 2, 2e-7)
+near(read("even-files.h5", "probabilities"), (p + q) / 2, 2e-7)
+near(read("both.h5", "probabilities"), (p + 3 * q) / 4, 2e-7)
+near(read("files.h5", "probabilities"), (p + 3 * q) / 4, 2e-7)
+a, b = (json.load(open(n + ".json"))["metrics"] for n in ("even", "files"))
+assert abs(a["nll"]["value"] - b["nll"]["value"]) < 1e-5, (a, b)
+near(a["accuracy"]["value"], b["accuracy"]["value"], 1e-12)'
+}
+
+@test "regression gives a mean and its deviations" {
+  toys
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 -o a.h5
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 \
+    --metrics --json > a.json
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 > a.csv
+  head -1 a.csv
+  [ "$(head -1 a.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,aleatoric_std_0,aleatoric_std_1" ]
+  [ "$(wc -l < a.csv)" -eq 21 ]
+  check '
+x, y = read("data.h5", "float/x"), read("data.h5", "float/y")
+f = np.stack([network(weights("r.h5", s), x) for s in range(6)])
+size = np.max(np.abs(f))
+near(read("a.h5", "mean"), f.mean(0), 1e-6 * size)
+near(read("a.h5", "epistemic_std"), f.std(0), 2e-6 * size)
+assert np.all(read("a.h5", "aleatoric_std") == np.float32(.5))
+a = json.load(open("a.json"))["metrics"]
+near(a["rmse"]["value"], np.sqrt(np.mean((f.mean(0) - y) ** 2)), 1e-6 * size)
+log = -np.sum((f - y) ** 2, 2) / (2 * .25) - np.log(2 * np.pi * .25)
+nll = -np.mean(np.log(np.mean(np.exp(log - log.max(0)), 0)) + log.max(0))
+assert abs(a["nll"]["value"] / nll - 1) < 1e-5, (a["nll"], nll)'
+}
+
+@test "events of their own get one probability each" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5:/events --likelihood=bernoulli -n 3 -o a.h5
+  ivon-predict -q p.h5 --data=data.h5:/events --likelihood=bernoulli -n 3 --metrics --json > a.json
+  check '
+x, y = read("data.h5", "events/x"), read("data.h5", "events/y")
+p = np.stack([1 / (1 + np.exp(-network(weights("p.h5", s), x))) for s in range(3)]).mean(0)
+near(read("a.h5", "probabilities"), p, 3e-6)
+assert np.array_equal(read("a.h5", "prediction"), (p > .5) * 1)
+a = json.load(open("a.json"))["metrics"]
+near(a["accuracy"]["value"], np.mean((p > .5) == y), 1e-12)
+near(a["nll"]["value"], -np.mean(np.log(np.where(y, p, 1 - p))), 1e-5)'
+}
+
+@test "tokens have their own rows, and ignored ones no metric" {
+  toys
+  ivon-predict -q tokens.h5 --data=data.h5:/tokens -n 2 -o a.h5
+  ivon-predict -q tokens.h5 --data=data.h5:/tokens -n 2 > a.csv
+  ivon-predict -q tokens.h5 --data=data.h5:/tokens -n 2 --format=jsonl > a.jsonl
+  ivon-predict -q tokens.h5 --data=data.h5:/tokens -n 2 --metrics --json > a.json
+  head -1 a.csv
+  [ "$(head -1 a.csv)" = "index,token,prediction,max_probability,entropy,expected_entropy,mutual_information,p0,p1,p2,p3,p4" ]
+  [ "$(wc -l < a.csv)" -eq 13 ]
+  check '
+x, y = read("data.h5", "tokens/x"), read("data.h5", "tokens/y")
+p = np.stack([softmax(network(weights("tokens.h5", s), x)) for s in range(2)]).mean(0)
+near(read("a.h5", "probabilities"), p, 3e-6)
+assert read("a.h5", "prediction").shape == (4, 3)
+rows = list(csv.DictReader(open("a.csv")))
+assert [(int(r["index"]), int(r["token"])) for r in rows] == [(i, t) for i in range(4) for t in range(3)]
+near([[float(r[f"p{c}"]) for c in range(5)] for r in rows], p.reshape(12, 5), 3e-6)
+near([json.loads(line)["probabilities"] for line in open("a.jsonl")], p, 3e-6)
+used = y != -100
+a = json.load(open("a.json"))["metrics"]
+near(a["nll"]["value"], -np.mean(np.log(p[used][np.arange(used.sum()), y[used]])), 1e-5)
+near(a["accuracy"]["value"], np.mean(p.argmax(2)[used] == y[used]), 1e-12)'
+}
+
+@test "metrics are those of the predictions, with both errors" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5 -n 8 --metrics --json -o a.h5 > a.json
+  ivon-predict -q p.h5 --data=data.h5 --mean --metrics --json > mean.json
+  ivon-predict -q p.h5 --data=data.h5 -n 8 --metrics > a.txt
+  cat a.txt
+  [[ "$(head -1 a.txt)" =~ ^metric[[:space:]]+value[[:space:]]+standard_error[[:space:]]+monte_carlo_error$ ]]
+  [ "$(awk 'NR > 1 {print $1}' a.txt | head -7 | tr '\n' ' ')" = "accuracy nll perplexity brier ece ece_adaptive ece_classwise " ]
+  ivon-predict -q q.h5 --data=data.h5 -n 8 -o q-out.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 8 --metrics --json --ood=data.h5:/some \
+    --compare=q-out.h5 > more.json
+  check '
+p, y = np.float64(read("a.h5", "probabilities")), read("data.h5", "y")
+q = np.float64(read("q-out.h5", "probabilities"))
+j = json.load(open("a.json"))
+assert j["examples"] == EXAMPLES and j["samples"] == 8, j
+a = j["metrics"]
+assert list(a) == "accuracy nll perplexity brier ece ece_adaptive ece_classwise".split(), list(a)
+for metric in a.values():
+    assert sorted(metric) == ["monte_carlo_error", "standard_error", "value"]
+losses = -np.log(p[np.arange(EXAMPLES), y])
+near(a["nll"]["value"], losses.mean(), 1e-6)
+near(a["nll"]["standard_error"], losses.std(ddof=1) / EXAMPLES**.5, 1e-5)
+assert 0 < a["nll"]["monte_carlo_error"] < 1
+near(a["accuracy"]["value"], np.mean(p.argmax(1) == y), 1e-12)
+near(a["brier"]["value"], np.mean(np.sum((p - np.eye(CLASSES)[y]) ** 2, 1)), 1e-6)
+assert "monte_carlo_error" not in json.load(open("mean.json"))["metrics"]["nll"]
+more = json.load(open("more.json"))
+assert sorted(more["detection"]) == ["entropy", "max_probability", "mutual_information"]
+auroc = lambda a, b: np.mean((a[:, None] > b) + .5 * (a[:, None] == b))
+s = p.max(1)
+near(more["detection"]["max_probability"]["auroc"]["value"], auroc(s, s[:9]), 1e-9)
+compare = more["compare"]
+near(compare["agreement"]["value"], np.mean(p.argmax(1) == q.argmax(1)), 1e-12)
+near(compare["total_variation"]["value"], np.mean(np.abs(p - q).sum(1) / 2), 1e-6)'
+}
+
+@test "log-likelihoods of every sample, as ArviZ reads them" {
+  toys
+  ivon-predict -q p.h5 --data=data.h5 -n 5 --log-likelihoods=log.nc -o a.h5
+  check '
+x, y = read("data.h5", "x"), read("data.h5", "y")
+p = np.stack([softmax(network(weights("p.h5", s), x)) for s in range(5)])
+log = read("log.nc", "log_likelihood/y")
+near(log, np.log(p[:, np.arange(EXAMPLES), y])[None], 1e-5)
+assert np.array_equal(read("log.nc", "observed_data/y"), y)
+drawn = read("log.nc", "posterior_predictive/y")
+assert drawn.shape == (1, 5, EXAMPLES) and drawn.min() >= 0 and drawn.max() < CLASSES
+with h5py.File("log.nc", "r") as f:
+    assert sorted(f) == ["log_likelihood", "observed_data", "posterior_predictive"]'
+}
+
+@test "limit, batch, normalization and threads" {
+  toys
+  ivon-predict -q --no-provenance p.h5 --data=data.h5 -n 3 -j1 -o a.h5
+  ivon-predict -q --no-provenance p.h5 --data=data.h5 -n 3 -j2 --memory=1M -o b.h5
+  cmp a.h5 b.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --batch=3 -o batch.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --limit=7 > limit.csv
+  [ "$(wc -l < limit.csv)" -eq 8 ]
+  ivon-predict -q p.h5 --data=data.h5 --mean --normalize=.5,2 -o one.h5
+  check '
+near(read("batch.h5", "probabilities"), read("a.h5", "probabilities"))
+x = read("data.h5", "x")
+near(read("one.h5", "probabilities"), softmax(network(weights("p.h5"), (x - .5) / 2)))'
+}
+
+@test "mistakes get one line and the right exit code" {
+  toys
+  expect 64 "no posterior given" ivon-predict --data=data.h5
+  expect 64 "no data given" ivon-predict p.h5
+  expect 64 "expected a number from 1" ivon-predict p.h5 --data=data.h5 --limit=0
+  expect 64 "temperature is -1" ivon-predict p.h5 --data=data.h5 --temperature=-1
+  expect 66 "nowhere.h5: cannot open it" ivon-predict nowhere.h5 --data=data.h5
+  expect 66 "nowhere.h5: cannot open it" ivon-predict p.h5 --data=nowhere.h5
+  expect 65 "x.npy" ivon-predict --model=x.npy p.h5 --data=data.h5
+  expect 65 "array 'x' has shape .*7, input 'x' of .* takes .*6" ivon-predict p.h5 --data=data.h5:/wide
+  expect 65 "node 'strange': operator Det is not supported; these are: Abs.* Where" \
+    ivon-predict --model=strange.onnx p.h5 --data=data.h5
+  expect 65 "no tensor 'fc1.weight' .* 'onnx::MatMul_12' .*do_constant_folding=False" \
+    ivon-predict --model=folded.onnx p.h5 --data=data.h5
+  expect 65 "'fc2.weight': shape 2x8, mlp.onnx has 3x8" ivon-predict --model=mlp.onnx r.h5 --data=data.h5
+  expect 64 "'y' has elements of type f32, which are no classes: is the likelihood gaussian?" \
+    ivon-predict p.h5 --data=data.h5:/real
+  expect 65 "'y' has 2 numbers for each example, expected 1" ivon-predict r.h5 --data=data.h5:/float
+  $python -c "
+import h5py
+with h5py.File('p.h5') as f, h5py.File('bare.h5', 'w') as g:
+    g.attrs.update(f.attrs)
+    f.copy('mean', g), f.copy('hessian', g)"
+  expect 65 "--model" ivon-predict bare.h5 --data=data.h5
+  touch old.h5
+  expect 73 "old.h5: file exists" ivon-predict -q p.h5 --data=data.h5 -o old.h5
+  expect 73 "cannot create" ivon-predict -q p.h5 --data=data.h5 -o no/where.h5
+  expect 73 "old.h5: file exists" ivon-predict -q p.h5 --data=data.h5 --log-likelihoods=old.h5
+  [ ! -s old.h5 ]
+  ivon-predict -q p.h5 --data=data.h5 > /dev/full 2> err && got=0 || got=$?
+  cat err
+  [ $got -eq 74 ]
+  [ "$(wc -l < err)" -eq 1 ]
+  expect 64 "noise-std" ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --metrics
+  ivon-predict -q -f p.h5 --data=data.h5 -o old.h5
+  [ -s old.h5 ]
+  [ -z "$(ls -A | grep ivon-tmp)" ]
+}
