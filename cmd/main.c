@@ -49,7 +49,7 @@ static const struct command *find_command(const char *name)
 
 static int run_command(const struct command *command, int argc, char **argv)
 {
-    char name[64];
+    static char name[64]; /* messages name it until the end */
     snprintf(name, sizeof name, "ivon-%s", command->name);
     argv[0] = name;
     program_invocation_name = program_invocation_short_name = name;
@@ -118,10 +118,10 @@ int main(int argc, char **argv)
     if (argc < 1)
         return EX_USAGE;
     int status = dispatch(argc, argv);
-    if (fflush(stdout) || ferror(stdout)) {
+    if ((fflush(stdout) || ferror(stdout)) && !status) {
         fprintf(stderr, "%s: cannot write standard output: %s\n", program_invocation_short_name,
                 strerror(errno));
-        return status ? status : EX_IOERR;
+        return EX_IOERR;
     }
     return status;
 }

@@ -154,6 +154,7 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
     switch (key) {
     case 'n':
         options->samples = (size_t)option_whole(state, "--samples", argument, 1, 1000000);
+        command->samples_given = true;
         return 0;
     case KEY_LIMIT:
         command->dataset.limit = option_whole(state, "--limit", argument, 1, INT64_MAX);
@@ -254,8 +255,12 @@ static void check_arguments(struct predict_command *command, struct argp_state *
         argp_failure(state, EX_USAGE, 0,
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
                      "--recalibrate and --ood do not go with it");
-    if (command->options.log_likelihoods && gaussian && !(command->options.noise_std > 0))
-        argp_failure(state, EX_USAGE, 0, "--log-likelihoods of a regression needs --noise-std");
+    if ((command->log_likelihoods || command->metrics) && gaussian &&
+        !(command->options.noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     "the likelihood of a regression's targets needs their --noise-std");
+    if (command->mean && command->samples_given)
+        argp_failure(state, EX_USAGE, 0, "--mean takes no --samples");
     if (command->json && !command->metrics)
         argp_failure(state, EX_USAGE, 0, "--json prints metrics: it needs --metrics");
     if ((command->ood || command->compare) && !command->metrics)

@@ -21,7 +21,7 @@ struct predict_command {
     size_t weight_count;
     const char *output, *log_likelihoods;
     int format; /* -1: by the output's suffix */
-    bool mean, average, metrics, json, force, no_provenance;
+    bool mean, samples_given, average, metrics, json, force, no_provenance;
 
     /* While it runs: */
     struct ivon_feed_name *names;

@@ -150,9 +150,7 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
     struct ivon_predictions like = {.expected_entropy = command->average ? NULL : &none};
     *output = (struct predict_output){.command = command, .shape = *shape, .rows = rows};
     int code = 0;
-    if (command->output || !command->metrics)
-        code = open_table(output, &like, provenance, error);
-    if (!code && command->log_likelihoods)
+    if (command->log_likelihoods)
         code = open_arviz(output, error);
     if (!code && command->compare)
         code = open_comparison(output, error);
@@ -161,6 +159,9 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
         allocate_scores(output->foreign_scores,
                         ivon_examples_count(command->foreign) * rows_per_example(output));
     }
+    /* Last, since text begins with its header. */
+    if (!code && (command->output || !command->metrics))
+        code = open_table(output, &like, provenance, error);
     return code;
 }
 

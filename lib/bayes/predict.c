@@ -108,10 +108,11 @@ static int plan_for(const struct ivon_predictor *predictor, size_t member, size_
     struct net_tensor *inputs = calloc(network->input_count, sizeof *inputs);
     if (!inputs)
         return ivon_error_memory(error);
-    size_t physical = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    /* Half of the machine: a graph from a stranger may ask for anything. */
+    size_t most = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
     int code = feed_shapes(&predictor->feed, (int64_t)tile, inputs, error);
     if (!code)
-        code = net_plan_new(plan, network, inputs, physical, error);
+        code = net_plan_new(plan, network, inputs, most, error);
     free(inputs);
     return code;
 }

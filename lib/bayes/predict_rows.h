@@ -47,8 +47,9 @@ void rows_clear(struct row_sums *sums);
 
 /*
  * Adds what one sample, of weight ω and in group `group`, says of the rows [row, row + count):
- * their outputs f, count × K. The group's weight is the caller's to count. `log_likelihoods`, unless
- * null, receives log p(y|f) of each row (0 where the label is ignored). Different rows may be added by several threads.
+ * their outputs f, count × K. The group's weight is the caller's to count. `log_likelihoods`,
+ * unless null, receives log p(y|f) of each row (0 where the label is ignored). Different rows may
+ * be added by several threads.
  */
 void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
               const float *outputs, const struct row_targets *targets, double *log_likelihoods);

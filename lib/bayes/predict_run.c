@@ -1,8 +1,8 @@
 /*
  * Blocks of examples, and over each all samples of all members. Where there are tiles enough for
- * the threads, they share one sample and each takes tiles; where there are few, each takes samples of
- * its own, a wave at a time. Either way a row's samples are added in their order, so that the bits
- * are the same.
+ * the threads, they share one sample and each takes tiles; where there are few, each takes samples
+ * of its own, a wave at a time. Either way a row's samples are added in their order, so that the
+ * bits are the same.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -319,10 +319,24 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     return code;
 }
 
+/* Weights or inputs that are not finite show in the outputs. */
+static int check_finite(const struct ivon_predictor *predictor, uint64_t first_row,
+                        const float *values, size_t rows, struct ivon_error *error)
+{
+    size_t k = predictor->outputs;
+    for (size_t i = 0; i < rows * k; i++)
+        if (!isfinite(values[i]))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: row %llu: the network's output is not a finite number: is "
+                                  "the input?",
+                                  ivon_examples_path(predictor->examples),
+                                  (unsigned long long)((first_row + i / k) / predictor->tokens));
+    return 0;
+}
+
 static int finish_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
-    (void)error;
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
     size_t row = i * predictor->tile * predictor->tokens, k = predictor->outputs;
@@ -343,7 +357,8 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
         at.mutual_information += row;
     }
     rows_finish(&predictor->sums, row, rows, &at);
-    return 0;
+    return check_finite(predictor, run->first * predictor->tokens + row,
+                        at.mean ? at.mean : at.probabilities, rows, error);
 }
 
 static struct ivon_predictions describe(const struct run *run)

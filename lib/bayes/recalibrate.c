@@ -1,8 +1,8 @@
 /*
  * Batch-norm statistics of sampled weights: data run through the network in batches, each
- * normalized by its own mean and (biased) variance, as in training; the statistics become the average
- * of the batches' means and unbiased variances (Izmailov et al., UAI 2018; Maddox et al., NeurIPS
- * 2019, do so for averaged and sampled weights).
+ * normalized by its own mean and (biased) variance, as in training; the statistics become the
+ * average of the batches' means and unbiased variances (Izmailov et al., UAI 2018; Maddox et al.,
+ * NeurIPS 2019, do so for averaged and sampled weights).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -124,8 +124,9 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
 {
     const struct ivon_predict_options *options = &predictor->options;
     struct ivon_network *network = member->network;
-    struct observation observation = {.nodes = calloc(network->node_count, sizeof(struct statistics)),
-                                      .capacity = network->node_count};
+    struct observation observation = {
+        .nodes = calloc(network->node_count, sizeof(struct statistics)),
+        .capacity = network->node_count};
     struct net_tensor *shapes = calloc(network->input_count, sizeof *shapes);
     struct net_plan *plan = NULL;
     struct feed feed = {0};

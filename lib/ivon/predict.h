@@ -1,13 +1,13 @@
 /*
- * Monte-Carlo prediction averaging: p̄ = Σ_m w_m (1/S) Σ_s p(f(x; θ_ms)), θ_ms drawn from posterior m.
- * Probabilities are averaged, never logits. Several posteriors are an ensemble, a mixture.
+ * Monte-Carlo prediction averaging: p̄ = Σ_m w_m (1/S) Σ_s p(f(x; θ_ms)), θ_ms drawn from
+ * posterior m. Probabilities are averaged, never logits. Several posteriors are an ensemble, a mixture.
  * (Shen et al., ICML 2024, arXiv:2402.17641, section 4.)
  *
  * With predictive entropy H[p̄] and expected entropy Σ ω H[p_ms], their difference is the mutual
  * information of prediction and weights (Depeweg et al. 2018). Entropies are in nats.
  *
- * Regression: f̄ and, as the law of total variance has it, the epistemic variance of f over the samples
- * and the aleatoric noise_std².
+ * Regression: f̄ and, as the law of total variance has it, the epistemic variance of f over the
+ * samples and the aleatoric noise_std².
  *
  * A result depends on data, posteriors, seed and tile alone: not on threads, memory, or how the
  * checkpoints are stored.

@@ -18,6 +18,8 @@ struct net_call {
     void *workspace; /* 64-byte aligned */
     /* Whatever infer wants to work out once for these shapes: one malloc'd block, or null. */
     void *prepared;
+    /* Set by infer where at these shapes output 0 is input 0, as a Pad by nothing. */
+    bool alias;
 };
 
 enum {

@@ -88,9 +88,31 @@ static bool wants_output(const struct net_node *node, size_t first)
     return false;
 }
 
-static int evaluate(struct net_plan *plan, struct plan_step *step, struct ivon_error *error)
+/* What evaluating a step takes is known before it is taken. */
+static int check_size(const struct net_plan *plan, struct plan_step *step, size_t memory,
+                      struct ivon_error *error)
 {
-    int code = net_call_evaluate(&step->call, error);
+    double bytes = (double)plan->known_size;
+    int code = step->call.node->operator->infer(&step->call, error);
+    free(step->call.prepared);
+    step->call.prepared = NULL;
+    for (size_t i = 0; i < step->output_count && !code; i++)
+        if (step->outputs[i] != NET_NONE)
+            bytes += (double)step->call.outputs[i]->count *
+                     (double)net_type_size(step->call.outputs[i]->type);
+    if (!code && memory && bytes > (double)memory)
+        code = ivon_error_set(error, IVON_ERROR_MEMORY,
+                              "its constants take %.1f MB of memory, %.1f MB are allowed",
+                              bytes / 1e6, (double)memory / 1e6);
+    return code;
+}
+
+static int evaluate(struct net_plan *plan, struct plan_step *step, size_t memory,
+                    struct ivon_error *error)
+{
+    int code = check_size(plan, step, memory, error);
+    if (!code)
+        code = net_call_evaluate(&step->call, error);
     for (size_t i = 0; i < step->output_count; i++) {
         if (step->outputs[i] == NET_NONE)
             continue;
@@ -114,15 +136,11 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
     for (size_t i = 0; i < step->output_count; i++)
         if (step->outputs[i] != NET_NONE)
             plan->values[step->outputs[i]].stage = step->stage;
-    if (step->stage == PLAN_KNOWN) {
-        code = evaluate(plan, step, error);
-        if (!code && memory && plan->known_size > memory)
-            code = ivon_error_set(error, IVON_ERROR_MEMORY,
-                                  "its constants take more than %zu bytes", memory);
-        return code;
-    }
+    if (step->stage == PLAN_KNOWN)
+        return evaluate(plan, step, memory, error);
     code = node->operator->infer(&step->call, error);
-    if (!code && node->operator->flags & NET_ALIAS && !wants_output(node, 1)) {
+    bool alias = node->operator->flags & NET_ALIAS || step->call.alias;
+    if (!code && alias && !wants_output(node, 1)) {
         step->kind = PLAN_ALIAS;
         plan->values[step->outputs[0]].root = plan->values[step->inputs[0]].root;
     }

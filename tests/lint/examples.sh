@@ -6,9 +6,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 PATH=$IVON_BIN:$PATH
 /usr/bin/python3 tests/oracle/linear_regression.py make "$work/data" orthogonal
+mkdir "$work/example"
+/usr/bin/python3 tests/oracle/example_files.py "$work/example"
 run() { # NAME, commands on standard input
   rm -rf "$work/run" && mkdir "$work/run" && cd "$work/run"
   cp ../data/base.h5 base.h5 && cp ../data/part-1.h5 cr.h5 && cp ../data/part-2.h5 mpqa.h5
+  cp -r ../example/. .
   while IFS= read -r command; do
     echo "$1: $command"
     bash -euo pipefail -c "$command" > output < /dev/null

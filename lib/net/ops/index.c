@@ -232,6 +232,7 @@ static int pad_infer(struct net_call *call, struct ivon_error *error)
     const int64_t *pads;
     int64_t shape[IVON_RANK_MAX], places = 0;
     size_t count;
+    call->alias = true;
     int code = net_known_list(call, 1, "pads", &pads, &count, error);
     if (code)
         return code;
@@ -244,6 +245,7 @@ static int pad_infer(struct net_call *call, struct ivon_error *error)
         return net_fail(call, error, "constant_value is no single %s", net_type_name(input->type));
     for (int i = 0; i < input->rank; i++) {
         int64_t before = pads[i], after = pads[input->rank + i];
+        call->alias &= !before && !after;
         if (before < -INT64_MAX / 2 || after < -INT64_MAX / 2 ||
             __builtin_add_overflow(input->shape[i], before, &shape[i]) ||
             __builtin_add_overflow(shape[i], after, &shape[i]) || shape[i] < 0 ||

@@ -1,0 +1,52 @@
+"""example_files.py DIRECTORY: what the examples of ivon-predict(1) take: three posteriors of a small
+classifier with the graph inside, the graph, data, and a program that predicts with one checkpoint."""
+import os
+import sys
+
+import h5py
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+FEATURES, CLASSES, EXAMPLES = 4, 3, 60
+PREDICT = """#!/usr/bin/python3
+import sys, h5py, numpy as np
+with h5py.File(sys.argv[1]) as c, h5py.File("test.h5") as d:
+    f = d["x"][()] @ c["mean/weight"][()].T + c["mean/bias"][()]
+p = np.exp(f - f.max(1, keepdims=True))
+np.save(sys.argv[2], (p / p.sum(1, keepdims=True)).astype("f4"))
+"""
+
+
+def graph():
+    info, tensor = helper.make_tensor_value_info, TensorProto.FLOAT
+    nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["f"], transB=1)]
+    inputs = [info("x", tensor, ["n", FEATURES]), info("weight", tensor, [CLASSES, FEATURES]),
+              info("bias", tensor, [CLASSES])]
+    made = helper.make_graph(nodes, "classifier", inputs, [info("f", tensor, ["n", CLASSES])])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
+
+
+def main(directory):
+    random = np.random.default_rng(0)
+    weight, bias = random.standard_normal((CLASSES, FEATURES)), random.standard_normal(CLASSES)
+    bytes_ = graph()
+    with open(os.path.join(directory, "model.onnx"), "wb") as file:
+        file.write(bytes_)
+    for name in ("posterior", "a", "b"):
+        with h5py.File(os.path.join(directory, name + ".h5"), "w") as f:
+            f.attrs.update(format="ivon-posterior", format_version=1, ess=100.0, weight_decay=1e-3)
+            for tensor, value in (("weight", weight), ("bias", bias)):
+                f["mean/" + tensor] = (value + 0.1 * random.standard_normal(value.shape)).astype("f4")
+                f["hessian/" + tensor] = np.full(value.shape, 0.1, "f4")
+            f["model.onnx"] = np.frombuffer(bytes_, "u1")
+    with h5py.File(os.path.join(directory, "test.h5"), "w") as f:
+        x = random.standard_normal((EXAMPLES, FEATURES)).astype("f4")
+        f["x"], f["y"] = x, (x @ weight.T + bias).argmax(1)
+    path = os.path.join(directory, "predict")
+    with open(path, "w") as file:
+        file.write(PREDICT)
+    os.chmod(path, 0o755)
+
+
+main(sys.argv[1])
