@@ -377,6 +377,10 @@ with h5py.File("log.nc", "r") as f:
   ivon-predict -q --no-provenance p.h5 --data=data.h5 -n 3 -j2 --memory=1M -o b.h5
   cmp a.h5 b.h5
   ivon-predict -q p.h5 --data=data.h5 -n 3 --batch=3 -o batch.h5
+  for memory in 1K 2K 1M; do # blocks of one batch, of a few, of all
+    ivon-predict -q --no-provenance p.h5 --data=data.h5 -n 3 --batch=3 --memory=$memory -o $memory.h5
+    cmp 1K.h5 $memory.h5
+  done
   ivon-predict -q p.h5 --data=data.h5 -n 3 --limit=7 > limit.csv
   [ "$(wc -l < limit.csv)" -eq 8 ]
   ivon-predict -q p.h5 --data=data.h5 --mean --normalize=.5,2 -o one.h5
