@@ -393,9 +393,8 @@ static int open_member(struct predict_command *command, size_t i, struct ivon_er
 
 static int open_data(struct predict_command *command, struct ivon_error *error)
 {
-    struct ivon_dataset_options dataset = command->dataset;
     int code = split_inputs(command, error);
-    dataset = command->dataset;
+    struct ivon_dataset_options dataset = command->dataset;
     if (!code)
         code = ivon_dataset_open(&command->examples, command->data, &dataset, error);
     dataset.targets = "";
@@ -475,6 +474,18 @@ static void print_warnings(const struct predict_command *command)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
 }
 
+static void describe(const struct predict_command *command)
+{
+    char count[32];
+    if (command->average) {
+        report_note("averaged %zu files", command->argument_count);
+        return;
+    }
+    report_note("predicted %s examples with %zu samples of each of %zu posteriors",
+                report_count(ivon_examples_count(command->examples), count),
+                command->options.samples, command->argument_count);
+}
+
 static void release(struct predict_command *command)
 {
     ivon_predictor_free(command->predictor);
@@ -517,6 +528,8 @@ int predict_run(int argc, char **argv)
     int status = code ? report_error(&error) : 0;
     if (!code && !command.common.quiet)
         print_warnings(&command);
+    if (!code && command.common.verbose)
+        describe(&command);
     if (code == IVON_ERROR_CANCELLED && progress_interrupted())
         status = progress_interrupted();
     free(provenance);
