@@ -32,8 +32,6 @@ enum {
     KEY_JSON,
     KEY_DRY_RUN,
     KEY_HASH,
-    KEY_NO_PROVENANCE,
-    KEY_NO_SANDBOX,
 };
 
 static const struct argp_option option_table[] = {
@@ -59,14 +57,10 @@ static const struct argp_option option_table[] = {
     {"output", 'o', "OUT", 0, "The file to write", 4},
     {"sweep", KEY_SWEEP, "FROM:TO:STEP", 0,
      "Write one output for each factor of all weights; OUT holds one %g for it", 4},
-    {"force", 'f', NULL, 0, "Replace an existing output", 4},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory to use (default 256M)", 4},
     {"json", KEY_JSON, NULL, 0, "Print a summary in JSON", 5},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and read and write no tensor", 5},
     {"hash", KEY_HASH, NULL, 0, "Record the inputs' SHA-256 in the provenance", 5},
-    {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
-     "Record no command line and no date: equal inputs give equal bytes", 5},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 5},
     {0},
 };
 
@@ -77,6 +71,7 @@ struct model {
 
 struct merge_command {
     struct common_options common;
+    struct file_options files;
     struct ivon_merge_options options;
     bool method_given;
     const char *base_path;
@@ -85,7 +80,7 @@ struct merge_command {
     struct name_filter filter;
     const char *output;
     double from, to, step;
-    bool sweep, force, json, dry_run, hash, no_provenance, no_sandbox;
+    bool sweep, json, dry_run, hash;
 
     /* While it runs: */
     struct ivon_source *base;
@@ -202,6 +197,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->files;
         return 0;
     case ARGP_KEY_ARG:
         add_model(command, argument);
@@ -214,9 +210,6 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case 'o':
         command->output = argument;
-        return 0;
-    case 'f':
-        command->force = true;
         return 0;
     case KEY_INCLUDE:
     case KEY_EXCLUDE:
@@ -231,18 +224,13 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case KEY_HASH:
         command->hash = true;
         return 0;
-    case KEY_NO_PROVENANCE:
-        command->no_provenance = true;
-        return 0;
-    case KEY_NO_SANDBOX:
-        command->no_sandbox = true;
-        return 0;
     default:
         return parse_choice_option(key, argument, state);
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
 
 const struct argp merge_argp = {
     .options = option_table,
@@ -258,7 +246,7 @@ static int open_inputs(struct merge_command *command, struct ivon_error *error)
 {
     size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
     size_t inputs = command->model_count + (command->base_path != NULL);
-    struct ivon_open_options options = {.no_sandbox = command->no_sandbox,
+    struct ivon_open_options options = {.no_sandbox = command->files.no_sandbox,
                                         .memory = memory / 2 / inputs};
     command->options.memory = memory / 2;
     command->sources = calloc(command->model_count, sizeof *command->sources);
@@ -333,7 +321,7 @@ static int add_inputs(const struct merge_command *command, json_t *provenance,
 static int create_outputs(struct merge_command *command, const char *provenance,
                           struct ivon_error *error)
 {
-    struct ivon_create_options options = {.replace = command->force};
+    struct ivon_create_options options = {.replace = command->files.force};
     char creator[64];
     size_t count;
     const struct ivon_tensor *tensors = ivon_merge_outputs(command->merge, &count);
@@ -483,7 +471,7 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     if (!code)
         code = ivon_merge_plan(&command->merge, command->base, command->sources,
                                command->model_count, &command->options, error);
-    if (!code && !command->no_provenance && !command->dry_run) {
+    if (!code && !command->files.no_provenance && !command->dry_run) {
         code = add_inputs(command, provenance, error);
         text = provenance_text(json_incref(provenance));
     }

@@ -39,6 +39,79 @@ static error_t parse_common(int key, char *argument, struct argp_state *state)
 
 const struct argp common_argp = {.options = common_option_table, .parser = parse_common};
 
+enum { KEY_NO_PROVENANCE = 256, KEY_NO_SANDBOX };
+
+static const struct argp_option file_option_table[] = {
+    {"force", 'f', NULL, 0, "Replace existing outputs", 6},
+    {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
+     "Record no command line and no date: equal inputs give equal bytes", 6},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 6},
+    {0},
+};
+
+static error_t parse_file(int key, char *argument, struct argp_state *state)
+{
+    struct file_options *options = state->input;
+    (void)argument;
+    switch (key) {
+    case 'f':
+        options->force = true;
+        return 0;
+    case KEY_NO_PROVENANCE:
+        options->no_provenance = true;
+        return 0;
+    case KEY_NO_SANDBOX:
+        options->no_sandbox = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp file_argp = {.options = file_option_table, .parser = parse_file};
+
+enum { KEY_SEED = 256, KEY_TEMPERATURE, KEY_INCLUDE, KEY_EXCLUDE };
+
+static const struct argp_option draw_option_table[] = {
+    {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 2},
+    {"temperature", KEY_TEMPERATURE, "X", 0,
+     "Multiply the variance by X (default 1; 0 gives the mean)", 2},
+    {"include", KEY_INCLUDE, "GLOB", 0, "Draw only tensors whose name matches; may be repeated",
+     2},
+    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave tensors whose name matches at their mean", 2},
+    {0},
+};
+
+static error_t parse_draw(int key, char *argument, struct argp_state *state)
+{
+    struct draw_options *options = state->input;
+    switch (key) {
+    case KEY_SEED:
+        options->sample.seed = option_whole(state, "--seed", argument, 0, INT64_MAX);
+        break;
+    case KEY_TEMPERATURE:
+        options->sample.temperature = option_number(state, "--temperature", argument);
+        break;
+    case KEY_INCLUDE:
+    case KEY_EXCLUDE:
+        name_filter_add(&options->filter, argument, key == KEY_EXCLUDE);
+        options->sample.selected = name_filter_selects;
+        options->sample.selected_context = &options->filter;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    options->given = true;
+    return 0;
+}
+
+const struct argp draw_argp = {.options = draw_option_table, .parser = parse_draw};
+
+struct draw_options draw_defaults(void)
+{
+    return (struct draw_options){.sample = ivon_sample_defaults()};
+}
+
 double option_number(struct argp_state *state, const char *what, const char *text)
 {
     char *end;

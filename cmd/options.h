@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ivon/sample.h"
+
 struct common_options {
     bool quiet;
     bool verbose;
@@ -15,6 +17,15 @@ struct common_options {
 
 /* -q, -v, -j: a child of every command's argp; its input is a struct common_options. */
 extern const struct argp common_argp;
+
+/* --force, --no-provenance, --no-sandbox: a child of every command that writes files; its input is
+   a struct file_options. */
+struct file_options {
+    bool force;
+    bool no_provenance;
+    bool no_sandbox;
+};
+extern const struct argp file_argp;
 
 /* Each reads an option's argument, or ends the program with one line that names `what`. */
 double option_number(struct argp_state *state, const char *what, const char *text);
@@ -47,5 +58,18 @@ bool name_filter_selects(void *filter, const char *name);
 /* A pattern that matched nothing, or null. */
 const char *name_filter_unused(const struct name_filter *filter);
 void name_filter_release(struct name_filter *filter);
+
+/* --seed, --temperature, --include, --exclude: a child of every command that draws weights; its
+   input is a struct draw_options. */
+struct draw_options {
+    struct ivon_sample_options sample; /* what is selected follows the filter */
+    struct name_filter filter;
+    bool given; /* any of these options */
+};
+extern const struct argp draw_argp;
+
+/* The defaults; to be released by name_filter_release(&options->filter). Draws by the filter once
+   it has a pattern, so the options may not move then. */
+struct draw_options draw_defaults(void);
 
 #endif

@@ -20,11 +20,7 @@ enum {
     KEY_LIMIT,
     KEY_BATCH,
     KEY_MEAN,
-    KEY_TEMPERATURE,
-    KEY_SEED,
     KEY_WEIGHTS,
-    KEY_INCLUDE,
-    KEY_EXCLUDE,
     KEY_LIKELIHOOD,
     KEY_NOISE_STD,
     KEY_IGNORE_LABEL,
@@ -39,8 +35,6 @@ enum {
     KEY_OOD,
     KEY_COMPARE,
     KEY_MEMORY,
-    KEY_NO_PROVENANCE,
-    KEY_NO_SANDBOX,
 };
 
 static const struct argp_option option_table[] = {
@@ -56,13 +50,7 @@ static const struct argp_option option_table[] = {
     {"batch", KEY_BATCH, "N", 0, "Examples at a time in one thread", 1},
     {"samples", 'n', "N", 0, "Average over N weight samples (default 64)", 2},
     {"mean", KEY_MEAN, NULL, 0, "Predict with the posterior mean alone", 2},
-    {"temperature", KEY_TEMPERATURE, "X", 0, "Multiply the posterior's variance by X (default 1)",
-     2},
-    {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 2},
     {"weights", KEY_WEIGHTS, "W,W,...", 0, "Weights of the posteriors (default: equal)", 2},
-    {"include", KEY_INCLUDE, "GLOB", 0, "Draw only tensors whose name matches; may be repeated",
-     2},
-    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave tensors whose name matches at their mean", 2},
     {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
@@ -72,7 +60,6 @@ static const struct argp_option option_table[] = {
     {"average", KEY_AVERAGE, NULL, 0, "Average predictions from files, in place of posteriors", 2},
     {"output", 'o', "FILE", 0, "Write predictions to FILE (default: CSV on standard output)", 3},
     {"format", KEY_FORMAT, "csv|jsonl|npy|hdf5", 0, "Format (default: by FILE's suffix)", 3},
-    {"force", 'f', NULL, 0, "Replace existing outputs", 3},
     {"logits", KEY_LOGITS, NULL, 0, "Write the outputs at the mean, too", 3},
     {"log-likelihoods", KEY_LOG_LIKELIHOODS, "FILE", 0,
      "Write every sample's log-likelihoods, for ArviZ", 3},
@@ -82,9 +69,6 @@ static const struct argp_option option_table[] = {
     {"ood", KEY_OOD, "DATA", 0, "Measure how well DATA is told from the data", 4},
     {"compare", KEY_COMPARE, "FILE", 0, "Compare with the predictions in FILE", 4},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory for data and sums (default 256M)", 5},
-    {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
-     "Record no command line and no date: equal inputs give equal bytes", 5},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 5},
     {0},
 };
 
@@ -147,6 +131,14 @@ static void parse_normalize(struct predict_command *command, struct argp_state *
     dataset->channel_count = count;
 }
 
+/* A class, of either sign. */
+static int64_t option_label(struct argp_state *state, const char *text)
+{
+    bool negative = *text == '-';
+    int64_t size = (int64_t)option_whole(state, "--ignore-label", text + negative, 0, INT64_MAX);
+    return negative ? -size : size;
+}
+
 static error_t parse_number_option(int key, char *argument, struct argp_state *state)
 {
     struct predict_command *command = state->input;
@@ -165,12 +157,6 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
     case KEY_BINS:
         options->bins = (int)option_whole(state, "--bins", argument, 1, 65536);
         return 0;
-    case KEY_SEED:
-        options->sample.seed = option_whole(state, "--seed", argument, 0, INT64_MAX);
-        return 0;
-    case KEY_TEMPERATURE:
-        options->sample.temperature = option_number(state, "--temperature", argument);
-        return 0;
     case KEY_NOISE_STD:
         options->noise_std = option_number(state, "--noise-std", argument);
         if (!(options->noise_std > 0))
@@ -178,7 +164,7 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
                          argument);
         return 0;
     case KEY_IGNORE_LABEL:
-        options->ignored = (int64_t)option_number(state, "--ignore-label", argument);
+        options->ignored = option_label(state, argument);
         return 0;
     case KEY_MEMORY:
         options->memory = option_size(state, "--memory", argument);
@@ -270,8 +256,20 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     if (command->format < 0 && command->output)
         argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
                      command->output);
+    if (command->options.noise_std > 0 && !gaussian)
+        argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
+    if (command->average && (command->draw.given || command->samples_given))
+        argp_failure(state, EX_USAGE, 0,
+                     "--average draws nothing: --samples, --seed, --temperature, --include and "
+                     "--exclude do not go with it");
+    if (command->mean && command->draw.given)
+        argp_failure(state, EX_USAGE, 0,
+                     "--mean draws nothing: --seed, --temperature, --include and --exclude do not "
+                     "go with it");
     if (command->mean)
         command->options.samples = 0;
+    command->options.sample = command->draw.sample;
+    command->dataset.no_sandbox = command->files.no_sandbox;
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -280,6 +278,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->draw;
+        state->child_inputs[2] = &command->files;
         return 0;
     case ARGP_KEY_ARG:
         command->arguments[command->argument_count++] = argument;
@@ -289,13 +289,6 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case 'o':
         command->output = argument;
-        return 0;
-    case 'f':
-        command->force = true;
-        return 0;
-    case KEY_INCLUDE:
-    case KEY_EXCLUDE:
-        name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
         return 0;
     case KEY_MEAN:
         command->mean = true;
@@ -316,18 +309,13 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case KEY_JSON:
         command->json = true;
         return 0;
-    case KEY_NO_PROVENANCE:
-        command->no_provenance = true;
-        return 0;
-    case KEY_NO_SANDBOX:
-        command->open.no_sandbox = command->dataset.no_sandbox = true;
-        return 0;
     default:
         return parse_data_option(key, argument, state);
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
 
 const struct argp predict_argp = {
     .options = option_table,
@@ -374,7 +362,8 @@ static int open_member(struct predict_command *command, size_t i, struct ivon_er
     struct ivon_member *member = &command->members[i];
     struct ivon_unbound unbound;
     member->weight = command->weights ? command->weights[i] : 1;
-    int code = ivon_checkpoint_open(&member->source, command->arguments[i], &command->open, error);
+    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
+    int code = ivon_checkpoint_open(&member->source, command->arguments[i], &open, error);
     if (!code && !command->model &&
         ivon_source_find(member->source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
         code = predict_fail(error, IVON_ERROR_DATA,
@@ -388,6 +377,9 @@ static int open_member(struct predict_command *command, size_t i, struct ivon_er
     if (!code && unbound.means && !command->common.quiet)
         report_warning("%s: %zu means have no place in the graph, '%s' the first",
                        command->arguments[i], unbound.means, unbound.mean);
+    if (!code && unbound.initializers && !command->common.quiet)
+        report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
+                       command->arguments[i], unbound.initializers, unbound.initializer);
     return code;
 }
 
@@ -421,7 +413,8 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
                                   error);
     if (!code && (command->metrics || command->log_likelihoods) &&
         !ivon_predictor_shape(command->predictor).targets)
-        code = predict_fail(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets to measure by",
+        code = predict_fail(error, IVON_ERROR_DATA,
+                            "%s: has no array '%s' of targets to measure by: --targets names another",
                             command->data, targets);
     return code;
 }
@@ -434,10 +427,6 @@ static int predict(struct predict_command *command, const char *provenance,
     command->members = calloc(command->argument_count, sizeof *command->members);
     if (!command->members)
         exit(EX_OSERR);
-    if (command->filter.count) {
-        command->options.sample.selected = name_filter_selects;
-        command->options.sample.selected_context = &command->filter;
-    }
     command->options.threads = command->common.threads;
     int code = open_data(command, error);
     for (size_t i = 0; i < command->argument_count && !code; i++)
@@ -466,7 +455,7 @@ static int predict(struct predict_command *command, const char *provenance,
 /* What the user should know although the predictions were made. */
 static void print_warnings(const struct predict_command *command)
 {
-    const char *unused = name_filter_unused(&command->filter);
+    const char *unused = name_filter_unused(&command->draw.filter);
     if (unused && !command->average)
         report_warning("pattern '%s' matches no tensor", unused);
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
@@ -498,7 +487,7 @@ static void release(struct predict_command *command)
     ivon_examples_close(command->recalibration);
     ivon_examples_close(command->foreign);
     ivon_examples_close(command->other);
-    name_filter_release(&command->filter);
+    name_filter_release(&command->draw.filter);
     free(command->members);
     free(command->names);
     free(command->fields);
@@ -510,7 +499,8 @@ static void release(struct predict_command *command)
 
 int predict_run(int argc, char **argv)
 {
-    struct predict_command command = {.options = ivon_predict_defaults(), .format = -1};
+    struct predict_command command = {
+        .options = ivon_predict_defaults(), .draw = draw_defaults(), .format = -1};
     struct ivon_error error = {0};
     struct progress progress;
     command.options.ignored = -100;
@@ -521,7 +511,7 @@ int predict_run(int argc, char **argv)
     argp_parse(&predict_argp, argc, argv, 0, NULL, &command);
     command.options.progress = progress_start(&progress, "predicting", command.common.quiet);
     progress.unit = "examples x samples";
-    const char *text = command.no_provenance ? NULL : provenance;
+    const char *text = command.files.no_provenance ? NULL : provenance;
     int code = command.average ? predict_average(&command, text, &error)
                                : predict(&command, text, &error);
     progress_end(&progress);

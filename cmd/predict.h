@@ -11,8 +11,8 @@ struct predict_command {
     struct common_options common;
     struct ivon_predict_options options;
     struct ivon_dataset_options dataset;
-    struct ivon_open_options open;
-    struct name_filter filter;
+    struct draw_options draw;
+    struct file_options files;
     char **arguments; /* posteriors, or predictions */
     size_t argument_count;
     const char *model, *data, *recalibrate, *ood, *compare;
@@ -21,7 +21,7 @@ struct predict_command {
     size_t weight_count;
     const char *output, *log_likelihoods;
     int format; /* -1: by the output's suffix */
-    bool mean, samples_given, average, metrics, json, force, no_provenance;
+    bool mean, samples_given, average, metrics, json;
 
     /* While it runs: */
     struct ivon_feed_name *names;

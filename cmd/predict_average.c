@@ -109,39 +109,13 @@ static void allocate(struct averaging *averaging)
         exit(EX_OSERR);
 }
 
-static double surprise(double p)
-{
-    return p > 0 ? -p * log(p) : 0;
-}
-
-static void describe_row(struct averaging *averaging, size_t row)
-{
-    size_t k = averaging->shape.outputs, best = 0;
-    const float *p = averaging->sum + row * k;
-    double most = 0, entropy = 0;
-    bool events = averaging->command->options.likelihood == IVON_BERNOULLI;
-    for (size_t i = 0; i < k; i++) {
-        double value = (double)p[i];
-        best = p[i] > p[best] ? i : best;
-        entropy += surprise(value) + (events ? surprise(1 - value) : 0);
-        if (events) {
-            most += (value > 0.5 ? value : 1 - value) / (double)k;
-            averaging->prediction[row * k + i] = value > 0.5;
-        }
-    }
-    if (!events)
-        averaging->prediction[row] = (int64_t)best;
-    averaging->max_probability[row] = events ? (float)most : p[best];
-    averaging->entropy[row] = (float)entropy;
-}
-
 /* Averages the examples [first, first + count). */
 static int average(struct averaging *averaging, uint64_t first, size_t count,
                    struct ivon_error *error)
 {
     const struct predict_command *command = averaging->command;
-    size_t rows = count * (averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1);
-    size_t all = rows * averaging->shape.outputs;
+    size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    size_t rows = count * tokens, all = rows * averaging->shape.outputs;
     double total = 0;
     for (size_t i = 0; i < all; i++)
         averaging->sum[i] = 0;
@@ -153,17 +127,15 @@ static int average(struct averaging *averaging, uint64_t first, size_t count,
             ivon_examples_read_f32(averaging->files[f], 0, first, count, averaging->own, error);
         if (code)
             return code;
-        for (size_t i = 0; i < all; i++) {
-            float p = averaging->own[i];
-            if (!(p >= 0 && p <= 1.0001F))
-                return predict_fail(error, IVON_ERROR_DATA, "%s: row %llu: %g is no probability",
-                                    command->arguments[f],
-                                    (unsigned long long)(first + i * count / all), (double)p);
-            averaging->sum[i] += (float)(weight * (double)p);
-        }
+        struct ivon_error inner = {0};
+        code = ivon_probabilities_add(averaging->sum, averaging->own, weight, rows,
+                                      averaging->shape.outputs, first * tokens, &inner);
+        if (code)
+            return predict_fail(error, code, "%s: %s", command->arguments[f], inner.message);
     }
-    for (size_t i = 0; i < rows; i++)
-        describe_row(averaging, i);
+    ivon_probabilities_describe(command->options.likelihood, rows, averaging->shape.outputs,
+                                averaging->sum, averaging->prediction, averaging->max_probability,
+                                averaging->entropy);
     return 0;
 }
 

@@ -79,7 +79,7 @@ static int open_table(struct predict_output *output, const struct ivon_predictio
         .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
         .rows = output->rows,
         .tokens = output->shape.tokens,
-        .replace = command->force,
+        .replace = command->files.force,
         .creator = creator,
         .provenance = provenance};
     if (command->output && strcmp(command->output, "-") != 0)
@@ -102,7 +102,7 @@ static int open_arviz(struct predict_output *output, struct ivon_error *error)
         .outputs = rows_per_example(output) *
                    (likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs),
         .target_dtype = likelihood == IVON_GAUSSIAN ? IVON_F32 : IVON_I64,
-        .replace = command->force,
+        .replace = command->files.force,
         .creator = creator};
     return ivon_arviz_create(&output->arviz, command->log_likelihoods, &options, error);
 }

@@ -15,43 +15,25 @@ enum { SAMPLES_MAX = 1000 /* files open at once */ };
 
 enum {
     KEY_FIRST = 256,
-    KEY_SEED,
-    KEY_TEMPERATURE,
-    KEY_INCLUDE,
-    KEY_EXCLUDE,
     KEY_DTYPE,
-    KEY_NO_PROVENANCE,
-    KEY_NO_SANDBOX,
 };
 
 static const struct argp_option option_table[] = {
     {"samples", 'n', "N", 0, "Draw N samples (default 1)", 1},
     {"first", KEY_FIRST, "K", 0, "Number of the first sample (default 0)", 1},
-    {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 1},
-    {"temperature", KEY_TEMPERATURE, "X", 0,
-     "Multiply the variance by X (default 1; 0 gives the mean)", 1},
-    {"include", KEY_INCLUDE, "GLOB", 0, "Draw only tensors whose name matches; may be repeated",
-     2},
-    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave tensors whose name matches at their mean", 2},
     {"output", 'o', "OUT", 0, "The file to write; %d in it becomes the sample's number", 3},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the samples (default keep: the means')", 3},
-    {"force", 'f', NULL, 0, "Replace existing outputs", 3},
-    {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
-     "Record no command line and no date: equal inputs give equal bytes", 4},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the input without a system call filter", 4},
     {0},
 };
 
 struct sample_command {
     struct common_options common;
-    struct ivon_sample_options options;
-    struct ivon_open_options open;
-    struct name_filter filter;
+    struct draw_options draw;
+    struct file_options files;
     const char *input, *output;
     size_t count;
     uint64_t first;
-    bool force, no_provenance;
 
     /* While it runs: */
     struct ivon_source *source;
@@ -70,14 +52,8 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
     case KEY_FIRST:
         command->first = option_whole(state, "--first", argument, 0, INT64_MAX - SAMPLES_MAX);
         return 0;
-    case KEY_SEED:
-        command->options.seed = option_whole(state, "--seed", argument, 0, INT64_MAX);
-        return 0;
-    case KEY_TEMPERATURE:
-        command->options.temperature = option_number(state, "--temperature", argument);
-        return 0;
     case KEY_DTYPE:
-        command->options.dtype = option_dtype(state, "--dtype", argument);
+        command->draw.sample.dtype = option_dtype(state, "--dtype", argument);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -103,6 +79,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->draw;
+        state->child_inputs[2] = &command->files;
         return 0;
     case ARGP_KEY_ARG:
         if (command->input)
@@ -115,25 +93,13 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case 'o':
         command->output = argument;
         return 0;
-    case 'f':
-        command->force = true;
-        return 0;
-    case KEY_INCLUDE:
-    case KEY_EXCLUDE:
-        name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
-        return 0;
-    case KEY_NO_PROVENANCE:
-        command->no_provenance = true;
-        return 0;
-    case KEY_NO_SANDBOX:
-        command->open.no_sandbox = true;
-        return 0;
     default:
         return parse_number_option(key, argument, state);
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
 
 const struct argp sample_argp = {
     .options = option_table,
@@ -150,13 +116,13 @@ static int create_output(struct sample_command *command, size_t i,
                          json_t *provenance, struct ivon_error *error)
 {
     char number[32], creator[64];
-    struct ivon_create_options options = {.replace = command->force};
+    struct ivon_create_options options = {.replace = command->files.force};
     struct ivon_header header = *ivon_source_header(command->source);
     char *text = NULL;
     snprintf(number, sizeof number, "%llu", (unsigned long long)(command->first + i));
     snprintf(creator, sizeof creator, "ivon-sample %s", ivon_version());
     command->outputs[i] = output_name(command->output, "%d", number);
-    if (!command->no_provenance) {
+    if (!command->files.no_provenance) {
         json_object_set_new(provenance, "sample", json_integer((json_int_t)(command->first + i)));
         text = provenance_text(json_incref(provenance));
     }
@@ -178,7 +144,7 @@ static int create_outputs(struct sample_command *command, json_t *provenance,
         calloc(ivon_source_tensor_count(command->source) + 1, sizeof *tensors);
     if (!command->outputs || !command->sinks || !tensors)
         exit(EX_OSERR);
-    size_t tensor_count = ivon_sample_outputs(command->source, command->options.dtype, tensors);
+    size_t tensor_count = ivon_sample_outputs(command->source, command->draw.sample.dtype, tensors);
     int code = provenance_add_input(provenance, command->input, NAN, false, error);
     for (size_t i = 0; i < command->count && !code; i++)
         code = create_output(command, i, tensors, tensor_count, provenance, error);
@@ -189,19 +155,16 @@ static int create_outputs(struct sample_command *command, json_t *provenance,
 static int sample(struct sample_command *command, json_t *provenance, struct ivon_error *error)
 {
     struct progress progress;
-    if (command->filter.count) {
-        command->options.selected = name_filter_selects;
-        command->options.selected_context = &command->filter;
-    }
-    command->options.threads = command->common.threads;
-    command->options.progress = progress_start(&progress, "sampling", command->common.quiet);
-    int code = ivon_checkpoint_open(&command->source, command->input, &command->open, error);
+    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
+    command->draw.sample.threads = command->common.threads;
+    command->draw.sample.progress = progress_start(&progress, "sampling", command->common.quiet);
+    int code = ivon_checkpoint_open(&command->source, command->input, &open, error);
     if (!code)
-        code = ivon_sample_check(command->source, &command->options, &command->fixed, error);
+        code = ivon_sample_check(command->source, &command->draw.sample, &command->fixed, error);
     if (!code)
         code = create_outputs(command, provenance, error);
     if (!code)
-        code = ivon_sample_write(command->source, &command->options, command->first,
+        code = ivon_sample_write(command->source, &command->draw.sample, command->first,
                                  command->sinks, command->count, error);
     for (size_t i = 0; i < command->count && !code; i++)
         code = ivon_sink_commit(command->sinks[i], error);
@@ -212,10 +175,10 @@ static int sample(struct sample_command *command, json_t *provenance, struct ivo
 /* What the user should know although the samples were written. */
 static void print_warnings(const struct sample_command *command)
 {
-    const char *unused = name_filter_unused(&command->filter);
+    const char *unused = name_filter_unused(&command->draw.filter);
     if (unused)
         report_warning("pattern '%s' matches no tensor", unused);
-    if (command->fixed && command->options.temperature > 0)
+    if (command->fixed && command->draw.sample.temperature > 0)
         report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
 }
 
@@ -240,14 +203,14 @@ static void release(struct sample_command *command)
             free(command->outputs[i]);
     }
     ivon_source_close(command->source);
-    name_filter_release(&command->filter);
+    name_filter_release(&command->draw.filter);
     free(command->sinks);
     free(command->outputs);
 }
 
 int sample_run(int argc, char **argv)
 {
-    struct sample_command command = {.options = ivon_sample_defaults(), .count = 1};
+    struct sample_command command = {.draw = draw_defaults(), .count = 1};
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&sample_argp, argc, argv, 0, NULL, &command);

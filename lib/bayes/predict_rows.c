@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/probabilities.h"
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/vector_math.h"
@@ -311,37 +312,15 @@ void rows_densities(const struct row_sums *sums, size_t without, size_t row, siz
     }
 }
 
-static double entropy_of(const float *probabilities, size_t count)
-{
-    double entropy = 0;
-    for (size_t i = 0; i < count; i++)
-        if (probabilities[i] > 0)
-            entropy -= (double)probabilities[i] * log((double)probabilities[i]);
-    return entropy;
-}
-
 /* What the averaged probabilities of one row say. */
 static void finish_row(const struct row_sums *sums, size_t row, size_t at, const float *p,
                        const struct row_results *results)
 {
-    size_t k = sums->outputs, best = 0;
-    double most = 0, entropy = 0;
-    if (sums->likelihood == IVON_CATEGORICAL) {
-        for (size_t i = 1; i < k; i++)
-            best = p[i] > p[best] ? i : best;
-        most = (double)p[best];
-        entropy = entropy_of(p, k);
-        results->prediction[at] = (int64_t)best;
-    } else {
-        for (size_t i = 0; i < k; i++) {
-            float both[2] = {p[i], 1 - p[i]};
-            results->prediction[at * k + i] = both[0] > both[1];
-            most += (double)(both[0] > both[1] ? both[0] : both[1]) / (double)k;
-            entropy += entropy_of(both, 2);
-        }
-    }
+    bool events = sums->likelihood == IVON_BERNOULLI;
+    double entropy = probabilities_describe(sums->likelihood, p, sums->outputs,
+                                            results->prediction + (events ? at * sums->outputs : at),
+                                            &results->max_probability[at]);
     double expected = sums->expected[row] / weight_without(sums, ROWS_GROUPS_MAX);
-    results->max_probability[at] = (float)most;
     results->entropy[at] = (float)entropy;
     results->expected_entropy[at] = (float)expected;
     /* Never negative (Jensen), but for rounding. */

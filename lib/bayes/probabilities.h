@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "ivon/error.h"
+#include "ivon/metrics.h"
 
 /* Fails unless `count` probabilities of a row are from 0 to 1, up to rounding. */
 int probabilities_check(const float *probabilities, size_t count, uint64_t row,
@@ -20,6 +21,11 @@ static inline bool probability_best(float p)
 {
     return p > 0.5f;
 }
+
+/* What K probabilities say: the class, or 0 and 1 for each of K events; the greatest probability, or
+   the mean of those of the events' likelier outcomes. Returns the entropy, in nats. */
+double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
+                              size_t count, int64_t *prediction, float *max_probability);
 
 /* A probability that passed the check, without its excess. */
 static inline double probability_exact(float p)

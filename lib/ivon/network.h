@@ -26,6 +26,8 @@ struct ivon_feed_name {
 struct ivon_unbound {
     size_t means;     /* how many means it has no place for */
     const char *mean; /* the first of them; null: none. Borrowed from the source */
+    size_t initializers;     /* of floats, that keep the graph's own values */
+    const char *initializer; /* the first of them; null: none. Borrowed from the network */
 };
 
 /*

@@ -96,6 +96,20 @@ struct ivon_predict_metric {
     double monte_carlo_error;
 };
 
+/*
+ * Predictions from elsewhere, averaged: adds weight × probabilities, `rows` × K, to `sum`. Fails on
+ * what is no probability, with its row, counted from `first`.
+ */
+IVON_API int ivon_probabilities_add(float *sum, const float *probabilities, double weight,
+                                    size_t rows, size_t outputs, uint64_t first,
+                                    struct ivon_error *error);
+
+/* What averaged probabilities say, `rows` × K of them; see struct ivon_predictions. */
+IVON_API void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows,
+                                          size_t outputs, const float *probabilities,
+                                          int64_t *prediction, float *max_probability,
+                                          float *entropy);
+
 struct ivon_predictor;
 
 /* Checks everything that can be before the work: shapes of data, outputs and targets, Hessians. The

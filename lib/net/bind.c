@@ -168,6 +168,13 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         if (!unbound->means++)
             unbound->mean = tensor->name;
     }
+    for (size_t i = 0; i < network->value_count && !code; i++) {
+        const struct net_value *value = &network->values[i];
+        if (value->role != NET_CONSTANT || value->bound || value->tensor.type != NET_FLOAT)
+            continue;
+        if (!unbound->initializers++)
+            unbound->initializer = value->name;
+    }
     if (!code && !network->parameter_count)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: the graph has none of the %zu means of %s", network->path, means,

@@ -20,7 +20,4 @@ struct net_matmul {
 int net_matmul_infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
                                 struct ivon_error *error);
 
-/* y = op(a) op(b), for every index of the batch axes. */
-void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y);
-
 #endif

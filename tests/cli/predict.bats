@@ -390,9 +390,29 @@ x = read("data.h5", "x")
 near(read("one.h5", "probabilities"), softmax(network(weights("p.h5"), (x - .5) / 2)))'
 }
 
+@test "a tensor that only the graph has keeps its value, with a warning" {
+  toys
+  $python -c "
+import h5py
+with h5py.File('p.h5') as f, h5py.File('less.h5', 'w') as g:
+    g.attrs.update(f.attrs)
+    for part in f:
+        f.copy(part, g)
+    del g['mean/fc1.bias'], g['hessian/fc1.bias']"
+  run ivon-predict less.h5 --model=mlp.onnx --data=data.h5 --mean -o a.h5
+  echo "$output"
+  [ $status -eq 0 ]
+  [ "$output" = "ivon-predict: warning: less.h5: lacks 1 tensors that keep the graph's own values, 'fc1.bias' the first" ]
+}
+
 @test "mistakes get one line and the right exit code" {
   toys
   expect 64 "no posterior given" ivon-predict --data=data.h5
+  expect 64 "noise-std is for" ivon-predict p.h5 --data=data.h5 --noise-std=1
+  expect 64 "draws nothing" ivon-predict p.h5 --data=data.h5 --mean --seed=1
+  expect 64 "draws nothing" ivon-predict --average p.h5 --include='fc1.*'
+  expect 64 "takes no --samples" ivon-predict p.h5 --data=data.h5 --mean -n 5
+  expect 64 "ignore-label: '1e30'" ivon-predict p.h5 --data=data.h5 --ignore-label=1e30
   expect 64 "no data given" ivon-predict p.h5
   expect 64 "expected a number from 1" ivon-predict p.h5 --data=data.h5 --limit=0
   expect 64 "temperature is -1" ivon-predict p.h5 --data=data.h5 --temperature=-1

@@ -140,7 +140,7 @@ static void example_gradients(const struct net_matmul *p, float alpha, const str
     }
 }
 
-void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y)
+static void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y)
 {
     multiply(product, 1, a, b, 0, y);
 }
