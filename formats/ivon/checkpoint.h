@@ -1,6 +1,7 @@
 /*
  * Checkpoint files as sources and sinks. A file's format is recognised by its content, not by its
- * name.
+ * name: ivon-posterior(5), PyTorch's zip files, safetensors (one file, or several by their index),
+ * numpy's npz. How each holds a posterior: ivon-formats(5).
  */
 #ifndef IVON_CHECKPOINT_H
 #define IVON_CHECKPOINT_H
@@ -11,10 +12,25 @@
 extern "C" {
 #endif
 
+/* Where a Hessian comes from, in files that are no ivon-posterior(5). */
+enum ivon_hessian_from {
+    IVON_HESSIAN_FROM_IVON, /* what the optimizer IVON or an earlier conversion saved */
+    IVON_HESSIAN_FROM_ADAM  /* Adam's second moments: h ≈ batch · v / (1 − β₂ᵗ) */
+};
+
 /* Zero-initialised, these are the defaults. */
 struct ivon_open_options {
     bool no_sandbox; /* parse without seccomp; still in a child process */
     size_t memory;   /* bytes for decompressing; 0: 64 MiB */
+    /* For formats other than ivon-posterior(5): */
+    const char *key;     /* path of the state dict within a nested file, "ema.model"; null: guessed
+                            where only one fits */
+    const char *hessian; /* a second file, whose tensors are the Hessian, by name; null: none */
+    enum ivon_hessian_from hessian_from;
+    double batch; /* of Adam's gradients; needed for IVON_HESSIAN_FROM_ADAM */
+    /* Which tensors of a state dict are buffers, by name; null: as the file lets one tell. */
+    bool (*is_buffer)(void *context, const char *name);
+    void *is_buffer_context;
 };
 
 /*
@@ -28,15 +44,28 @@ IVON_API int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                                   const struct ivon_open_options *options,
                                   struct ivon_error *error);
 
+enum ivon_format {
+    IVON_FORMAT_BY_NAME, /* by the path's suffix: .safetensors, .safetensors.index.json, .npz; any
+                            other is IVON_FORMAT_POSTERIOR */
+    IVON_FORMAT_POSTERIOR,
+    IVON_FORMAT_SAFETENSORS,
+    IVON_FORMAT_NPZ
+};
+
 /* Zero-initialised, these are the defaults. */
 struct ivon_create_options {
     bool replace; /* an existing file may be replaced, at commit */
+    enum ivon_format format;
+    uint64_t shard_size; /* safetensors: a file holds at most so many bytes of data; 0: no bound */
+    /* safetensors: metadata and, with an index as output, the shards are as this source has them,
+       if it is safetensors too; null: none. Borrowed until the call returns. */
+    struct ivon_source *like;
 };
 
 /*
- * Creates an ivon-posterior(5) file for the given tensors. The space on disk is set aside at once.
- * Tensors of a Hessian whose ess or weight_decay is neither NaN nor the header's keep it as
- * attributes of their own.
+ * Creates a checkpoint of the given tensors. The space on disk is set aside at once. Tensors of a
+ * Hessian whose ess or weight_decay is neither NaN nor the header's keep it as attributes of their
+ * own; IVON_ERROR_ARGUMENT where the format cannot hold that, or a tensor's type.
  */
 IVON_API int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                                     const struct ivon_header *header,

@@ -56,6 +56,10 @@ struct ivon_header {
     int64_t n_train;     /* number of training examples; -1 when absent */
     const char *creator;
     const char *provenance; /* JSON text */
+    /* Of a source whose file does not name everything itself: by which rule names and Hessians were
+       found, and what about that is doubtful; one line each. Not written. */
+    const char *mapping;
+    const char *doubt;
 };
 
 /* A header in which everything is absent. */
