@@ -12,18 +12,8 @@
 #include "cmd/report.h"
 
 enum {
-    KEY_MODEL = 256,
-    KEY_INPUTS,
-    KEY_TARGETS,
-    KEY_TARGET_COLUMN,
-    KEY_NORMALIZE,
-    KEY_LIMIT,
-    KEY_BATCH,
-    KEY_MEAN,
+    KEY_MEAN = 256,
     KEY_WEIGHTS,
-    KEY_LIKELIHOOD,
-    KEY_NOISE_STD,
-    KEY_IGNORE_LABEL,
     KEY_RECALIBRATE,
     KEY_AVERAGE,
     KEY_FORMAT,
@@ -34,27 +24,12 @@ enum {
     KEY_BINS,
     KEY_OOD,
     KEY_COMPARE,
-    KEY_MEMORY,
 };
 
 static const struct argp_option option_table[] = {
-    {"model", KEY_MODEL, "GRAPH", 0, "ONNX graph (default: the one inside the checkpoint)", 1},
-    {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX or CSV", 1},
-    {"inputs", KEY_INPUTS, "INPUT=ARRAY,...", 0,
-     "Arrays that feed the graph's inputs (default: x)", 1},
-    {"targets", KEY_TARGETS, "ARRAY", 0, "Array of targets (default: y, where there is one)", 1},
-    {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of targets", 1},
-    {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
-     "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
-    {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
-    {"batch", KEY_BATCH, "N", 0, "Examples at a time in one thread", 1},
     {"samples", 'n', "N", 0, "Average over N weight samples (default 64)", 2},
     {"mean", KEY_MEAN, NULL, 0, "Predict with the posterior mean alone", 2},
     {"weights", KEY_WEIGHTS, "W,W,...", 0, "Weights of the posteriors (default: equal)", 2},
-    {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
-     "What the outputs are to the targets (default categorical)", 2},
-    {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
-    {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Class that is passed over (default -100)", 2},
     {"recalibrate", KEY_RECALIBRATE, "DATA", 0,
      "Compute batch-norm statistics anew from DATA for every sample", 2},
     {"average", KEY_AVERAGE, NULL, 0, "Average predictions from files, in place of posteriors", 2},
@@ -68,19 +43,8 @@ static const struct argp_option option_table[] = {
     {"bins", KEY_BINS, "N", 0, "Bins of the calibration errors (default 15)", 4},
     {"ood", KEY_OOD, "DATA", 0, "Measure how well DATA is told from the data", 4},
     {"compare", KEY_COMPARE, "FILE", 0, "Compare with the predictions in FILE", 4},
-    {"memory", KEY_MEMORY, "SIZE", 0, "Memory for data and sums (default 256M)", 5},
     {0},
 };
-
-int predict_fail(struct ivon_error *error, int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    error->code = code;
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return code;
-}
 
 /* W,W,...: positive numbers. */
 static void parse_weights(struct predict_command *command, struct argp_state *state,
@@ -103,42 +67,6 @@ static void parse_weights(struct predict_command *command, struct argp_state *st
     }
 }
 
-/* none, or MEAN,STD for all or for each channel, separated by semicolons. */
-static void parse_normalize(struct predict_command *command, struct argp_state *state,
-                            const char *text)
-{
-    struct ivon_dataset_options *dataset = &command->dataset;
-    size_t room = strlen(text) + 1, count = 0;
-    command->channel_mean = calloc(room, sizeof(double));
-    command->channel_std = calloc(room, sizeof(double));
-    if (!command->channel_mean || !command->channel_std)
-        exit(EX_OSERR);
-    dataset->no_scaling = strcmp(text, "none") == 0;
-    for (const char *at = text; *at && !dataset->no_scaling;) {
-        int length = 0;
-        if (sscanf(at, "%lf,%lf%n", &command->channel_mean[count], &command->channel_std[count],
-                   &length) != 2 ||
-            !(command->channel_std[count] > 0) || (at[length] && at[length] != ';'))
-            argp_failure(state, EX_USAGE, 0,
-                         "--normalize: '%s', expected none or MEAN,STD, for each channel separated "
-                         "by ';'",
-                         text);
-        count++;
-        at += length + (at[length] == ';');
-    }
-    dataset->mean = command->channel_mean;
-    dataset->std = command->channel_std;
-    dataset->channel_count = count;
-}
-
-/* A class, of either sign. */
-static int64_t option_label(struct argp_state *state, const char *text)
-{
-    bool negative = *text == '-';
-    int64_t size = (int64_t)option_whole(state, "--ignore-label", text + negative, 0, INT64_MAX);
-    return negative ? -size : size;
-}
-
 static error_t parse_number_option(int key, char *argument, struct argp_state *state)
 {
     struct predict_command *command = state->input;
@@ -148,26 +76,8 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
         options->samples = (size_t)option_whole(state, "--samples", argument, 1, 1000000);
         command->samples_given = true;
         return 0;
-    case KEY_LIMIT:
-        command->dataset.limit = option_whole(state, "--limit", argument, 1, INT64_MAX);
-        return 0;
-    case KEY_BATCH:
-        options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
-        return 0;
     case KEY_BINS:
         options->bins = (int)option_whole(state, "--bins", argument, 1, 65536);
-        return 0;
-    case KEY_NOISE_STD:
-        options->noise_std = option_number(state, "--noise-std", argument);
-        if (!(options->noise_std > 0))
-            argp_failure(state, EX_USAGE, 0, "--noise-std: '%s', expected a positive number",
-                         argument);
-        return 0;
-    case KEY_IGNORE_LABEL:
-        options->ignored = option_label(state, argument);
-        return 0;
-    case KEY_MEMORY:
-        options->memory = option_size(state, "--memory", argument);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -176,28 +86,9 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
 
 static error_t parse_data_option(int key, char *argument, struct argp_state *state)
 {
-    static const char *const likelihoods[] = {"categorical", "bernoulli", "gaussian"};
     static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
     struct predict_command *command = state->input;
     switch (key) {
-    case KEY_MODEL:
-        command->model = argument;
-        return 0;
-    case 'd':
-        command->data = argument;
-        return 0;
-    case KEY_INPUTS:
-        command->inputs = argument;
-        return 0;
-    case KEY_TARGETS:
-        command->dataset.targets = argument;
-        return 0;
-    case KEY_TARGET_COLUMN:
-        command->dataset.target_column = argument;
-        return 0;
-    case KEY_NORMALIZE:
-        parse_normalize(command, state, argument);
-        return 0;
     case KEY_RECALIBRATE:
         command->recalibrate = argument;
         return 0;
@@ -206,10 +97,6 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
         return 0;
     case KEY_COMPARE:
         command->compare = argument;
-        return 0;
-    case KEY_LIKELIHOOD:
-        command->options.likelihood = (enum ivon_likelihood)option_choice(
-            state, "--likelihood", argument, likelihoods, 3);
         return 0;
     case KEY_FORMAT:
         command->format = option_choice(state, "--format", argument, formats, 4);
@@ -224,10 +111,10 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
 
 static void check_arguments(struct predict_command *command, struct argp_state *state)
 {
-    bool gaussian = command->options.likelihood == IVON_GAUSSIAN;
+    bool gaussian = command->evaluation.likelihood == IVON_GAUSSIAN;
     if (!command->argument_count)
         argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
-    if (!command->data && !command->average)
+    if (!command->evaluation.data && !command->average)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (command->weights && command->weight_count != command->argument_count)
         argp_failure(state, EX_USAGE, 0, "--weights: %zu weights for %zu arguments",
@@ -237,12 +124,12 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     if (gaussian && command->average)
         argp_failure(state, EX_USAGE, 0, "--average takes probabilities, not regression");
     if (command->average && (command->ood || command->recalibrate || command->options.logits ||
-                             command->log_likelihoods || command->mean || command->model))
+                             command->log_likelihoods || command->mean || command->evaluation.model))
         argp_failure(state, EX_USAGE, 0,
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
                      "--recalibrate and --ood do not go with it");
     if ((command->log_likelihoods || command->metrics) && gaussian &&
-        !(command->options.noise_std > 0))
+        !(command->evaluation.noise_std > 0))
         argp_failure(state, EX_USAGE, 0,
                      "the likelihood of a regression's targets needs their --noise-std");
     if (command->mean && command->samples_given)
@@ -256,7 +143,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     if (command->format < 0 && command->output)
         argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
                      command->output);
-    if (command->options.noise_std > 0 && !gaussian)
+    if (command->evaluation.noise_std > 0 && !gaussian)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && (command->draw.given || command->samples_given))
         argp_failure(state, EX_USAGE, 0,
@@ -269,7 +156,14 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     if (command->mean)
         command->options.samples = 0;
     command->options.sample = command->draw.sample;
-    command->dataset.no_sandbox = command->files.no_sandbox;
+    command->options.likelihood = command->evaluation.likelihood;
+    command->options.noise_std = command->evaluation.noise_std;
+    command->options.ignored = command->evaluation.ignored;
+    command->options.batch = command->evaluation.batch;
+    command->options.memory = command->evaluation.memory;
+    command->options.names = command->evaluation.names;
+    command->options.name_count = command->evaluation.name_count;
+    command->evaluation.dataset.no_sandbox = command->files.no_sandbox;
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -280,6 +174,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
+        state->child_inputs[3] = &command->evaluation;
         return 0;
     case ARGP_KEY_ARG:
         command->arguments[command->argument_count++] = argument;
@@ -315,7 +210,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
+    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&evaluation_argp, 0, NULL, 0},
+    {0}};
 
 const struct argp predict_argp = {
     .options = option_table,
@@ -326,69 +222,22 @@ const struct argp predict_argp = {
     .children = children,
 };
 
-/* INPUT=ARRAY,...: splits the text in place. */
-static int split_inputs(struct predict_command *command, struct ivon_error *error)
-{
-    size_t room = command->inputs ? strlen(command->inputs) + 1 : 1;
-    command->names = calloc(room, sizeof *command->names);
-    command->fields = calloc(room, sizeof *command->fields);
-    if (!command->names || !command->fields)
-        exit(EX_OSERR);
-    size_t count = 0, named = 0;
-    for (char *at = command->inputs; at && *at;) {
-        char *comma = strchr(at, ','), *equals;
-        if (comma)
-            *comma = '\0';
-        equals = strchr(at, '=');
-        if (equals) {
-            *equals = '\0';
-            command->names[named++] = (struct ivon_feed_name){at, equals + 1};
-        }
-        command->fields[count++] = equals ? equals + 1 : at;
-        at = comma ? comma + 1 : NULL;
-    }
-    if (named && named != count)
-        return predict_fail(error, IVON_ERROR_ARGUMENT,
-                            "--inputs: name the graph's input for each array: INPUT=ARRAY");
-    command->dataset.inputs = count ? command->fields : NULL;
-    command->dataset.input_count = count;
-    command->options.names = command->names;
-    command->options.name_count = named;
-    return 0;
-}
-
 static int open_member(struct predict_command *command, size_t i, struct ivon_error *error)
 {
     struct ivon_member *member = &command->members[i];
-    struct ivon_unbound unbound;
     member->weight = command->weights ? command->weights[i] : 1;
     struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
     int code = ivon_checkpoint_open(&member->source, command->arguments[i], &open, error);
-    if (!code && !command->model &&
-        ivon_source_find(member->source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
-        code = predict_fail(error, IVON_ERROR_DATA,
-                            "%s: holds no graph: name one by --model=GRAPH.onnx",
-                            command->arguments[i]);
     if (!code)
-        code = command->model ? ivon_onnx_open(&member->network, command->model, error)
-                              : ivon_onnx_from_checkpoint(&member->network, member->source, error);
-    if (!code)
-        code = ivon_network_bind(member->network, member->source, &unbound, error);
-    if (!code && unbound.means && !command->common.quiet)
-        report_warning("%s: %zu means have no place in the graph, '%s' the first",
-                       command->arguments[i], unbound.means, unbound.mean);
-    if (!code && unbound.initializers && !command->common.quiet)
-        report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
-                       command->arguments[i], unbound.initializers, unbound.initializer);
+        code = evaluation_open_network(&command->evaluation, member->source, command->common.quiet,
+                                       &member->network, error);
     return code;
 }
 
 static int open_data(struct predict_command *command, struct ivon_error *error)
 {
-    int code = split_inputs(command, error);
-    struct ivon_dataset_options dataset = command->dataset;
-    if (!code)
-        code = ivon_dataset_open(&command->examples, command->data, &dataset, error);
+    struct ivon_dataset_options dataset = command->evaluation.dataset;
+    int code = ivon_dataset_open(&command->examples, command->evaluation.data, &dataset, error);
     dataset.targets = "";
     dataset.target_column = NULL;
     if (!code && command->ood)
@@ -402,7 +251,7 @@ static int open_data(struct predict_command *command, struct ivon_error *error)
 
 static int make_predictors(struct predict_command *command, struct ivon_error *error)
 {
-    const char *targets = command->dataset.targets ? command->dataset.targets : "y";
+    const char *targets = evaluation_targets(&command->evaluation);
     struct ivon_predict_options foreign = command->options;
     int code = ivon_predictor_new(&command->predictor, command->members, command->argument_count,
                                   command->examples, targets, &command->options, error);
@@ -413,9 +262,9 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
                                   error);
     if (!code && (command->metrics || command->log_likelihoods) &&
         !ivon_predictor_shape(command->predictor).targets)
-        code = predict_fail(error, IVON_ERROR_DATA,
+        code = evaluation_fail(error, IVON_ERROR_DATA,
                             "%s: has no array '%s' of targets to measure by: --targets names another",
-                            command->data, targets);
+                            command->evaluation.data, targets);
     return code;
 }
 
@@ -489,21 +338,18 @@ static void release(struct predict_command *command)
     ivon_examples_close(command->other);
     name_filter_release(&command->draw.filter);
     free(command->members);
-    free(command->names);
-    free(command->fields);
     free(command->weights);
-    free(command->channel_mean);
-    free(command->channel_std);
+    evaluation_release(&command->evaluation);
     free(command->arguments);
 }
 
 int predict_run(int argc, char **argv)
 {
     struct predict_command command = {
-        .options = ivon_predict_defaults(), .draw = draw_defaults(), .format = -1};
+        .options = ivon_predict_defaults(), .draw = draw_defaults(),
+        .evaluation = evaluation_defaults(), .format = -1};
     struct ivon_error error = {0};
     struct progress progress;
-    command.options.ignored = -100;
     command.arguments = calloc((size_t)argc + 1, sizeof *command.arguments);
     if (!command.arguments)
         return EX_OSERR;

@@ -3,6 +3,7 @@
 #ifndef CMD_PREDICT_H
 #define CMD_PREDICT_H
 
+#include "cmd/evaluation.h"
 #include "cmd/options.h"
 #include "cmd/provenance.h"
 #include "ivon/ivon.h"
@@ -10,13 +11,12 @@
 struct predict_command {
     struct common_options common;
     struct ivon_predict_options options;
-    struct ivon_dataset_options dataset;
+    struct evaluation_options evaluation;
     struct draw_options draw;
     struct file_options files;
     char **arguments; /* posteriors, or predictions */
     size_t argument_count;
-    const char *model, *data, *recalibrate, *ood, *compare;
-    char *inputs, *normalize; /* as given */
+    const char *recalibrate, *ood, *compare;
     double *weights;
     size_t weight_count;
     const char *output, *log_likelihoods;
@@ -24,9 +24,6 @@ struct predict_command {
     bool mean, samples_given, average, metrics, json;
 
     /* While it runs: */
-    struct ivon_feed_name *names;
-    const char **fields;
-    double *channel_mean, *channel_std;
     struct ivon_member *members;
     struct ivon_examples *examples, *recalibration, *foreign, *other;
     struct ivon_predictor *predictor, *foreign_predictor;
@@ -66,9 +63,5 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
 /* Averages files of predictions, with the data's targets where they are given. */
 int predict_average(struct predict_command *command, const char *provenance,
                     struct ivon_error *error);
-
-/* Fills an error in, as the library does. */
-int predict_fail(struct ivon_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -29,8 +29,8 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
                                            .input_count = 1,
                                            .targets = "",
                                            .column_prefix = "p",
-                                           .limit = command->dataset.limit,
-                                           .no_sandbox = command->dataset.no_sandbox};
+                                           .limit = command->evaluation.dataset.limit,
+                                           .no_sandbox = command->evaluation.dataset.no_sandbox};
     const struct ivon_field *first = NULL;
     int code = 0;
     for (size_t i = 0; i < command->argument_count && !code; i++) {
@@ -40,13 +40,13 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
         const struct ivon_field *field = ivon_examples_field(averaging->files[i], 0);
         first = i ? first : field;
         if (field->rank < 1 || field->rank > 2)
-            return predict_fail(error, IVON_ERROR_DATA,
+            return evaluation_fail(error, IVON_ERROR_DATA,
                                 "%s: '%s' has %d axes, expected examples x outputs or examples x "
                                 "tokens x outputs",
                                 command->arguments[i], field->name, field->rank + 1);
         if (ivon_examples_count(averaging->files[i]) != ivon_examples_count(averaging->files[0]) ||
             field->count != first->count || field->rank != first->rank)
-            return predict_fail(
+            return evaluation_fail(
                 error, IVON_ERROR_DATA, "%s: %llu predictions of %zu numbers, %s has %llu of %zu",
                 command->arguments[i], (unsigned long long)ivon_examples_count(averaging->files[i]),
                 field->count, command->arguments[0],
@@ -62,30 +62,30 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
 static int open_targets(struct averaging *averaging, struct ivon_error *error)
 {
     struct predict_command *command = averaging->command;
-    const char *name = command->dataset.targets ? command->dataset.targets : "y";
+    const char *name = command->evaluation.dataset.targets ? command->evaluation.dataset.targets : "y";
     struct ivon_metrics_options options = {.likelihood = command->options.likelihood,
                                            .outputs = averaging->shape.outputs,
                                            .bins = command->options.bins};
     averaging->targets = -1;
     if (!command->metrics)
         return 0;
-    if (!command->data)
-        return predict_fail(error, IVON_ERROR_ARGUMENT,
+    if (!command->evaluation.data)
+        return evaluation_fail(error, IVON_ERROR_ARGUMENT,
                             "--metrics needs targets: name them by --data=FILE");
-    int code = ivon_dataset_open(&command->examples, command->data, &command->dataset, error);
+    int code = ivon_dataset_open(&command->examples, command->evaluation.data, &command->evaluation.dataset, error);
     if (code)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
     if (averaging->targets < 0)
-        return predict_fail(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets",
-                            command->data, name);
+        return evaluation_fail(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets",
+                            command->evaluation.data, name);
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);
     size_t found = ivon_examples_field(command->examples, (size_t)averaging->targets)->count;
     if (ivon_examples_count(command->examples) != averaging->count || found != expected)
-        return predict_fail(error, IVON_ERROR_DATA,
+        return evaluation_fail(error, IVON_ERROR_DATA,
                             "%s: %llu targets of %zu numbers for %llu predictions that take %zu",
-                            command->data,
+                            command->evaluation.data,
                             (unsigned long long)ivon_examples_count(command->examples), found,
                             (unsigned long long)averaging->count, expected);
     averaging->shape.targets = true;
@@ -131,7 +131,7 @@ static int average(struct averaging *averaging, uint64_t first, size_t count,
         code = ivon_probabilities_add(averaging->sum, averaging->own, weight, rows,
                                       averaging->shape.outputs, first * tokens, &inner);
         if (code)
-            return predict_fail(error, code, "%s: %s", command->arguments[f], inner.message);
+            return evaluation_fail(error, code, "%s: %s", command->arguments[f], inner.message);
     }
     ivon_probabilities_describe(command->options.likelihood, rows, averaging->shape.outputs,
                                 averaging->sum, averaging->prediction, averaging->max_probability,

@@ -124,12 +124,12 @@ static int open_comparison(struct predict_output *output, struct ivon_error *err
                                            .input_count = 1,
                                            .targets = "",
                                            .column_prefix = "p",
-                                           .no_sandbox = command->dataset.no_sandbox};
+                                           .no_sandbox = command->evaluation.dataset.no_sandbox};
     size_t each = rows_per_example(output) * output->shape.outputs;
     int code = ivon_dataset_open(&command->other, command->compare, &options, error);
     if (!code && (ivon_examples_count(command->other) != output->rows ||
                   ivon_examples_field(command->other, 0)->count != each))
-        code = predict_fail(error, IVON_ERROR_DATA,
+        code = evaluation_fail(error, IVON_ERROR_DATA,
                             "%s: %llu predictions of %zu probabilities, expected %llu of %zu",
                             command->compare,
                             (unsigned long long)ivon_examples_count(command->other),

@@ -1,11 +1,17 @@
 #include "bayes/posterior.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "bayes/transfer.h"
+#include "core/dispatch.h"
 #include "core/error.h"
+
+enum { TILE = 512 /* elements */ };
 
 const char *posterior_shape_text(const struct ivon_tensor *tensor, char text[256])
 {
@@ -71,4 +77,57 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
                                   ? " (is attribute 'weight_decay' missing?)"
                                   : "");
     return 0;
+}
+
+int posterior_refuse_hessian(const struct ivon_source *source, const struct ivon_tensor *hessian,
+                             double h, size_t element, struct ivon_error *error)
+{
+    const char *path = ivon_source_path(source);
+    double delta = hessian->weight_decay;
+    if (!isfinite(h + delta))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: Hessian of '%s' is %g at element %zu, expected a finite number",
+                              path, hessian->name, h, element);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: Hessian of '%s' is %g at element %zu, with weight_decay %g expected "
+                          "above %g",
+                          path, hessian->name, h, element, delta, 0 - delta);
+}
+
+IVON_DISPATCH static bool invert(float *restrict out, const double *restrict hessian,
+                                 double scale, double delta, size_t count)
+{
+    int bad = 0;
+    for (size_t i = 0; i < count; i++) {
+        double precision = hessian[i] + delta;
+        out[i] = (float)(scale / precision);
+        bad |= !(precision > 0) | !(precision <= DBL_MAX) | !(out[i] <= FLT_MAX);
+    }
+    return !bad;
+}
+
+int posterior_inverse_precision(struct ivon_source *source, size_t tensor, double scale,
+                                size_t first, size_t count, float *out, struct ivon_error *error)
+{
+    double hessians[TILE];
+    unsigned char *block = NULL;
+    const unsigned char *at;
+    const struct ivon_tensor *hessian = ivon_source_tensor(source, tensor);
+    int code = 0;
+    for (size_t done = 0; done < count && !code; done += TILE) {
+        size_t piece = count - done < TILE ? count - done : TILE;
+        code = transfer_fetch(source, tensor, first + done, piece, TILE, &block, &at, error);
+        if (code)
+            break;
+        ivon_dtype_to_f64(hessians, at, hessian->dtype, piece);
+        if (invert(out + done, hessians, scale, hessian->weight_decay, piece))
+            continue;
+        size_t i = 0;
+        while (i + 1 < piece && hessians[i] + hessian->weight_decay > 0 &&
+               isfinite(hessians[i] + hessian->weight_decay) && isfinite(out[done + i]))
+            i++;
+        code = posterior_refuse_hessian(source, hessian, hessians[i], first + done + i, error);
+    }
+    free(block);
+    return code;
 }

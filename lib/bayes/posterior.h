@@ -19,4 +19,15 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
                             const struct ivon_tensor *hessian, bool with_weight_decay,
                             struct ivon_error *error);
 
+/* Says that element `element` of a Hessian, h, leaves no positive, finite h + δ. */
+int posterior_refuse_hessian(const struct ivon_source *source, const struct ivon_tensor *hessian,
+                             double h, size_t element, struct ivon_error *error);
+
+/*
+ * scale/(h + δ) of elements [first, first + count) of the Hessian `tensor`. Fails where h + δ is not
+ * finite and positive, or the result does not fit into binary32.
+ */
+int posterior_inverse_precision(struct ivon_source *source, size_t tensor, double scale,
+                                size_t first, size_t count, float *out, struct ivon_error *error);
+
 #endif

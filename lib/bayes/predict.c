@@ -117,46 +117,14 @@ static int plan_for(const struct ivon_predictor *predictor, size_t member, size_
     return code;
 }
 
-/* What a network says of one example: K outputs, or K for each token. */
-static int check_output(struct ivon_predictor *predictor, size_t member,
-                        const struct net_tensor *output, size_t tile, struct ivon_error *error)
-{
-    char text[256];
-    const char *path = predictor->members[member].network->path;
-    if (output->type != NET_FLOAT || output->rank < 1 || output->rank > 3 ||
-        output->shape[0] != (int64_t)tile || !output->count)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: output is %s %s for %zu examples, expected float, examples x "
-                              "outputs or examples x tokens x outputs",
-                              path, net_type_name(output->type), net_shape_text(output, text),
-                              tile);
-    size_t outputs = output->rank == 1 ? 1 : (size_t)output->shape[output->rank - 1];
-    size_t tokens = output->rank == 3 ? (size_t)output->shape[1] : 1;
-    bool known = predictor->outputs != 0;
-    if (known && (predictor->outputs != outputs || predictor->tokens != tokens))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: output is %s, the first posterior's network has %zu outputs for "
-                              "each of %zu rows",
-                              path, net_shape_text(output, text), predictor->outputs,
-                              predictor->tokens);
-    predictor->outputs = outputs;
-    predictor->tokens = tokens;
-    predictor->token_axis = output->rank == 3;
-    if (predictor->options.likelihood == IVON_CATEGORICAL && outputs < 2)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: one output, expected one for each class: is the likelihood "
-                              "bernoulli or gaussian?",
-                              path);
-    return 0;
-}
-
 static int measure(struct ivon_predictor *predictor, size_t member, size_t tile, size_t *memory,
                    struct ivon_error *error)
 {
     struct net_plan *plan = NULL;
     int code = plan_for(predictor, member, tile, &plan, error);
     if (!code)
-        code = check_output(predictor, member, net_plan_output(plan, 0), tile, error);
+        code = outputs_check(&predictor->outputs, predictor->members[member].network->path,
+                             net_plan_output(plan, 0), tile, error);
     if (!code)
         *memory = net_plan_memory(plan);
     net_plan_free(plan);
@@ -183,43 +151,14 @@ static int choose_tile(struct ivon_predictor *predictor, struct ivon_error *erro
     return code;
 }
 
-static size_t targets_per_example(const struct ivon_predictor *predictor)
-{
-    bool one = predictor->options.likelihood == IVON_CATEGORICAL;
-    return predictor->tokens * (one ? 1 : predictor->outputs);
-}
-
-/* The shape that targets have: per row one label, or K numbers or events. */
-static int check_targets(struct ivon_predictor *predictor, struct ivon_error *error)
-{
-    enum ivon_likelihood likelihood = predictor->options.likelihood;
-    if (predictor->target_field < 0)
-        return 0;
-    const struct ivon_field *field =
-        ivon_examples_field(predictor->examples, (size_t)predictor->target_field);
-    size_t expected = targets_per_example(predictor);
-    const char *path = ivon_examples_path(predictor->examples);
-    if (field->count != expected)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: '%s' has %zu numbers for each example, expected %zu%s", path,
-                              field->name, field->count, expected,
-                              likelihood == IVON_CATEGORICAL ? ": the number of its class" : "");
-    if (likelihood == IVON_CATEGORICAL && ivon_dtype_is_float(field->dtype))
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: '%s' has elements of type %s, which are no classes: is the "
-                              "likelihood gaussian?",
-                              path, field->name, ivon_dtype_name(field->dtype));
-    return 0;
-}
-
 /* The block. */
 
 static size_t bytes_per_example(const struct ivon_predictor *predictor)
 {
     const struct ivon_predict_options *options = &predictor->options;
-    size_t rows = predictor->tokens, all = rows * predictor->outputs;
+    size_t rows = predictor->outputs.tokens, all = rows * predictor->outputs.k;
     size_t bytes = feed_example_size(&predictor->feed) +
-                   rows * rows_size(options->likelihood, predictor->outputs, predictor->groups);
+                   rows * rows_size(options->likelihood, predictor->outputs.k, predictor->groups);
     bytes += all * sizeof(float) * 2 + all * (sizeof(int64_t) + sizeof(float)) +
              rows * (sizeof(int64_t) + 4 * sizeof(float));
     bytes += (size_t)ivon_parallel_threads(options->threads) * all * sizeof(float);
@@ -227,7 +166,7 @@ static size_t bytes_per_example(const struct ivon_predictor *predictor)
         bytes += (predictor->groups + 1) * (all + 2 * rows) * sizeof(double);
     if (options->log_likelihoods)
         bytes += predictor->member_count * predictor->passes *
-                 (sizeof(double) + targets_per_example(predictor) * sizeof(int64_t));
+                 (sizeof(double) + outputs_targets(&predictor->outputs) * sizeof(int64_t));
     return bytes;
 }
 
@@ -235,7 +174,7 @@ static size_t bytes_per_example(const struct ivon_predictor *predictor)
 static bool allocate_matrix(struct ivon_predictor *predictor)
 {
     size_t entries = predictor->member_count * predictor->passes * predictor->block;
-    size_t targets = entries * targets_per_example(predictor);
+    size_t targets = entries * outputs_targets(&predictor->outputs);
     predictor->log_likelihoods = calloc(entries, sizeof(double));
     if (predictor->options.likelihood == IVON_GAUSSIAN)
         predictor->number_replicates = calloc(targets, sizeof(float));
@@ -249,7 +188,7 @@ static bool allocate_results(struct ivon_predictor *predictor)
 {
     const struct ivon_predict_options *options = &predictor->options;
     struct row_results *results = &predictor->results;
-    size_t rows = predictor->block * predictor->tokens, all = rows * predictor->outputs;
+    size_t rows = predictor->block * predictor->outputs.tokens, all = rows * predictor->outputs.k;
     bool regression = options->likelihood == IVON_GAUSSIAN, fine = true;
     if (regression) {
         results->mean = calloc(all, sizeof(float));
@@ -281,8 +220,8 @@ static int make_block(struct ivon_predictor *predictor, struct ivon_error *error
     uint64_t needed = (predictor->count + predictor->tile - 1) / predictor->tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     predictor->block = tiles * predictor->tile;
-    int code = rows_init(&predictor->sums, predictor->options.likelihood, predictor->outputs,
-                         predictor->groups, predictor->block * predictor->tokens,
+    int code = rows_init(&predictor->sums, predictor->options.likelihood, predictor->outputs.k,
+                         predictor->groups, predictor->block * predictor->outputs.tokens,
                          predictor->options.noise_std, error);
     if (!code && !allocate_results(predictor))
         code = ivon_error_memory(error);
@@ -292,7 +231,7 @@ static int make_block(struct ivon_predictor *predictor, struct ivon_error *error
 static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *error)
 {
     struct ivon_metrics_options options = {.likelihood = predictor->options.likelihood,
-                                           .outputs = predictor->outputs,
+                                           .outputs = predictor->outputs.k,
                                            .bins = predictor->options.bins};
     size_t without = predictor->groups > 1 ? predictor->groups : 0;
     int code = 0;
@@ -315,6 +254,7 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
     if (!predictor)
         return ivon_error_memory(error);
     predictor->options = *options;
+    predictor->outputs.likelihood = options->likelihood;
     predictor->examples = examples;
     predictor->count = ivon_examples_count(examples);
     predictor->target_field = targets ? ivon_examples_find(examples, targets) : -1;
@@ -335,8 +275,9 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         size_t memory;
         code = measure(predictor, i, predictor->tile, &memory, error);
     }
-    if (!code)
-        code = check_targets(predictor, error);
+    if (!code && predictor->target_field >= 0)
+        code = outputs_check_targets(&predictor->outputs, examples,
+                                     (size_t)predictor->target_field, error);
     if (!code)
         code = make_metrics(predictor, error);
     if (!code)
@@ -382,8 +323,8 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
 struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predictor *predictor)
 {
     return (struct ivon_predict_shape){
-        .tokens = predictor->token_axis ? (int64_t)predictor->tokens : 0,
-        .outputs = predictor->outputs,
+        .tokens = predictor->outputs.token_axis ? (int64_t)predictor->outputs.tokens : 0,
+        .outputs = predictor->outputs.k,
         .targets = predictor->target_field >= 0};
 }
 

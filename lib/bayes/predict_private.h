@@ -1,33 +1,16 @@
 /*
- * The inside of a predictor: checked and set up by predict.c, run by predict_run.c, whose weights
- * come from predict_weights.c.
+ * The inside of a predictor: checked and set up by predict.c, run by predict_run.c.
  */
 #ifndef BAYES_PREDICT_PRIVATE_H
 #define BAYES_PREDICT_PRIVATE_H
 
+#include "bayes/outputs.h"
 #include "bayes/predict_rows.h"
+#include "bayes/weights.h"
 #include "core/meter.h"
 #include "ivon/predict.h"
 #include "net/feed.h"
 #include "net/plan.h"
-
-/* The parameters of one weight sample: one block of memory, each array at a multiple of 64 bytes. */
-struct weights {
-    float *data;
-    float **arrays; /* per parameter of the network */
-};
-
-/* A range of one parameter: what one thread draws at a time. */
-struct weights_job {
-    size_t parameter, first, count;
-};
-
-struct member {
-    struct ivon_network *network;
-    struct ivon_source *source;
-    double weight; /* of all members 1 in sum */
-    bool *random;  /* per parameter: is drawn */
-};
 
 struct worker {
     struct net_plan *plan;
@@ -48,9 +31,7 @@ struct ivon_predictor {
 
     struct feed feed;
     size_t tile, block; /* examples at a time: in a thread, in memory */
-    size_t tokens;      /* rows of one example, at least 1 */
-    bool token_axis;
-    size_t outputs; /* K */
+    struct outputs outputs;
     size_t groups, passes; /* passes: samples of each member, at least 1 */
 
     /* Of the block in memory: */
@@ -67,17 +48,6 @@ struct ivon_predictor {
     struct ivon_predict_metric *values;
     struct meter meter;
 };
-
-/* Samples: draws what sample `sample` of a member gives every parameter of its network. */
-
-int weights_init(struct weights *weights, const struct ivon_network *network,
-                 struct ivon_error *error);
-void weights_release(struct weights *weights);
-
-/* With temperature 0 the mean. `threads` 1: in the calling thread. */
-int weights_draw(struct weights *weights, const struct member *member,
-                 const struct ivon_sample_options *options, uint64_t sample, int threads,
-                 struct ivon_error *error);
 
 /* Batch-norm statistics of a member's network, computed anew for given weights. */
 int recalibrate(const struct ivon_predictor *predictor, const struct member *member,

@@ -33,7 +33,7 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
     enum { PIECE = 256 };
     float normals[PIECE];
     enum ivon_likelihood likelihood = predictor->options.likelihood;
-    size_t k = predictor->outputs, each = likelihood == IVON_CATEGORICAL ? 1 : k;
+    size_t k = predictor->outputs.k, each = likelihood == IVON_CATEGORICAL ? 1 : k;
     struct random_stream stream =
         random_stream_of(predictor->options.sample.seed, sample, "replicate");
     for (size_t at = 0; at < count * each; at += PIECE) {

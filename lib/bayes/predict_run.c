@@ -53,12 +53,12 @@ static int make_worker(const struct run *run, struct worker *worker, struct ivon
     const struct ivon_network *network = predictor->members[run->member].network;
     size_t inputs = network->input_count;
     size_t room = predictor->tile * feed_example_size(&predictor->feed) + 64 * (inputs + 1);
-    size_t rows = predictor->block * predictor->tokens;
+    size_t rows = predictor->block * predictor->outputs.tokens;
     struct net_tensor *shapes = calloc(inputs, sizeof *shapes);
     worker->inputs = calloc(inputs, sizeof *worker->inputs);
     worker->room = aligned_alloc(64, (room / 64 + 1) * 64);
     if (!run->share)
-        worker->outputs = calloc(rows * predictor->outputs, sizeof *worker->outputs);
+        worker->outputs = calloc(rows * predictor->outputs.k, sizeof *worker->outputs);
     int code = shapes && worker->inputs && worker->room && (run->share || worker->outputs)
                    ? 0
                    : ivon_error_memory(error);
@@ -97,7 +97,7 @@ static int run_tile(const struct run *run, struct worker *worker, size_t tile,
     feed_tile(&predictor->feed, at, predictor->tile, worker->inputs, worker->room);
     int code = net_plan_run(worker->plan, worker->inputs, error);
     *outputs = net_plan_output(worker->plan, 0)->data;
-    *rows = present * predictor->tokens;
+    *rows = present * predictor->outputs.tokens;
     return code;
 }
 
@@ -105,7 +105,7 @@ static struct row_targets targets_at(const struct ivon_predictor *predictor, siz
 {
     bool any = predictor->target_field >= 0;
     size_t each =
-        predictor->options.likelihood == IVON_CATEGORICAL ? row : row * predictor->outputs;
+        predictor->options.likelihood == IVON_CATEGORICAL ? row : row * predictor->outputs.k;
     return (struct row_targets){
         .labels = any && predictor->labels ? predictor->labels + each : NULL,
         .numbers = any && predictor->numbers ? predictor->numbers + each : NULL,
@@ -117,7 +117,7 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
                      const float *outputs)
 {
     struct ivon_predictor *predictor = run->predictor;
-    size_t k = predictor->outputs, tokens = predictor->tokens;
+    size_t k = predictor->outputs.k, tokens = predictor->outputs.tokens;
     if (run->at_mean) {
         for (size_t i = 0; i < count * k; i++)
             predictor->logits[row * k + i] += (float)(run->weight * (double)outputs[i]);
@@ -154,7 +154,7 @@ static int shared_tile(void *context, size_t i, int thread, struct ivon_error *e
     size_t rows;
     int code = run_tile(run, &run->workers[thread], i, &outputs, &rows, error);
     if (!code)
-        add_rows(run, run->pass, i * run->predictor->tile * run->predictor->tokens, rows, outputs);
+        add_rows(run, run->pass, i * run->predictor->tile * run->predictor->outputs.tokens, rows, outputs);
     return code;
 }
 
@@ -175,11 +175,11 @@ static int own_sample(void *context, size_t i, int thread, struct ivon_error *er
                                        (const float *const *)worker->weights.arrays, error);
     for (size_t tile = 0; tile < tiles_of(run) && !code; tile++) {
         const float *outputs;
-        size_t rows, row = tile * predictor->tile * predictor->tokens;
+        size_t rows, row = tile * predictor->tile * predictor->outputs.tokens;
         code = run_tile(run, worker, tile, &outputs, &rows, error);
         if (!code)
-            memcpy(worker->outputs + row * predictor->outputs, outputs,
-                   rows * predictor->outputs * sizeof *outputs);
+            memcpy(worker->outputs + row * predictor->outputs.k, outputs,
+                   rows * predictor->outputs.k * sizeof *outputs);
     }
     return code;
 }
@@ -191,13 +191,13 @@ static int add_wave(void *context, size_t i, int thread, struct ivon_error *erro
     (void)error;
     const struct run *run = context;
     const struct ivon_predictor *predictor = run->predictor;
-    size_t row = i * predictor->tile * predictor->tokens;
-    size_t rows = run->count * predictor->tokens - row;
-    if (rows > predictor->tile * predictor->tokens)
-        rows = predictor->tile * predictor->tokens;
+    size_t row = i * predictor->tile * predictor->outputs.tokens;
+    size_t rows = run->count * predictor->outputs.tokens - row;
+    if (rows > predictor->tile * predictor->outputs.tokens)
+        rows = predictor->tile * predictor->outputs.tokens;
     for (size_t s = 0; s < run->wave; s++)
         add_rows(run, run->pass + s, row, rows,
-                 run->workers[s].outputs + row * predictor->outputs);
+                 run->workers[s].outputs + row * predictor->outputs.k);
     return 0;
 }
 
@@ -268,19 +268,6 @@ static int run_members(struct run *run, struct ivon_error *error)
 
 /* Blocks. */
 
-static int load_targets(struct ivon_predictor *predictor, const struct run *run,
-                        struct ivon_error *error)
-{
-    if (predictor->target_field < 0)
-        return 0;
-    size_t field = (size_t)predictor->target_field;
-    return predictor->options.likelihood == IVON_GAUSSIAN
-               ? ivon_examples_read_f32(predictor->examples, field, run->first, run->count,
-                                        predictor->numbers, error)
-               : ivon_examples_read_i64(predictor->examples, field, run->first, run->count,
-                                        predictor->labels, error);
-}
-
 /* Adds the block to the metrics without group i, or for the last i to those with all. */
 static int measure_without(void *context, size_t i, int thread, struct ivon_error *error)
 {
@@ -289,9 +276,9 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     struct ivon_predictor *predictor = run->predictor;
     bool regression = predictor->options.likelihood == IVON_GAUSSIAN;
     size_t without = predictor->groups > 1 && i < predictor->groups ? i : ROWS_GROUPS_MAX;
-    size_t rows = run->count * predictor->tokens, all = rows * predictor->outputs;
+    size_t rows = run->count * predictor->outputs.tokens, all = rows * predictor->outputs.k;
     struct ivon_metrics *metrics = predictor->metrics[without];
-    uint64_t first = run->first * predictor->tokens;
+    uint64_t first = run->first * predictor->outputs.tokens;
     int code;
     if (regression) {
         double *means = calloc(all, sizeof *means), *densities = calloc(rows, sizeof *densities);
@@ -319,30 +306,15 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     return code;
 }
 
-/* Weights or inputs that are not finite show in the outputs. */
-static int check_finite(const struct ivon_predictor *predictor, uint64_t first_row,
-                        const float *values, size_t rows, struct ivon_error *error)
-{
-    size_t k = predictor->outputs;
-    for (size_t i = 0; i < rows * k; i++)
-        if (!isfinite(values[i]))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: row %llu: the network's output is not a finite number: is "
-                                  "the input?",
-                                  ivon_examples_path(predictor->examples),
-                                  (unsigned long long)((first_row + i / k) / predictor->tokens));
-    return 0;
-}
-
 static int finish_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    size_t row = i * predictor->tile * predictor->tokens, k = predictor->outputs;
-    size_t rows = run->count * predictor->tokens - row;
-    if (rows > predictor->tile * predictor->tokens)
-        rows = predictor->tile * predictor->tokens;
+    size_t row = i * predictor->tile * predictor->outputs.tokens, k = predictor->outputs.k;
+    size_t rows = run->count * predictor->outputs.tokens - row;
+    if (rows > predictor->tile * predictor->outputs.tokens)
+        rows = predictor->tile * predictor->outputs.tokens;
     struct row_results at = predictor->results;
     bool bernoulli = predictor->options.likelihood == IVON_BERNOULLI;
     if (predictor->options.likelihood == IVON_GAUSSIAN) {
@@ -357,8 +329,9 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
         at.mutual_information += row;
     }
     rows_finish(&predictor->sums, row, rows, &at);
-    return check_finite(predictor, run->first * predictor->tokens + row,
-                        at.mean ? at.mean : at.probabilities, rows, error);
+    return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->examples),
+                                run->first * predictor->outputs.tokens + row,
+                                at.mean ? at.mean : at.probabilities, rows, error);
 }
 
 static struct ivon_predictions describe(const struct run *run)
@@ -392,7 +365,7 @@ static int run_block(struct run *run,
                      void *context, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
-    size_t all = predictor->block * predictor->tokens * predictor->outputs;
+    size_t all = predictor->block * predictor->outputs.tokens * predictor->outputs.k;
     rows_clear(&predictor->sums);
     if (predictor->logits)
         memset(predictor->logits, 0, all * sizeof(float));
@@ -400,8 +373,10 @@ static int run_block(struct run *run,
         memset(predictor->log_likelihoods, 0,
                predictor->member_count * predictor->passes * predictor->block * sizeof(double));
     int code = feed_load(&predictor->feed, run->first, run->count, error);
-    if (!code)
-        code = load_targets(predictor, run, error);
+    if (!code && predictor->target_field >= 0)
+        code = outputs_read_targets(&predictor->outputs, predictor->examples,
+                                    (size_t)predictor->target_field, run->first, run->count,
+                                    predictor->labels, predictor->numbers, error);
     if (!code)
         code = run_members(run, error);
     if (!code)

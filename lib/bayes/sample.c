@@ -122,15 +122,9 @@ static int report_defect(const struct sample_tensor *tensor, const double *mean,
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: mean of '%s' is %g at element %zu, expected a finite number",
                               path, name, mean[i], first + i);
-    if (tensor->hessian && !isfinite(hessian[i] + delta))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: Hessian of '%s' is %g at element %zu, expected a finite number",
-                              path, name, hessian[i], first + i);
-    if (tensor->hessian && !(hessian[i] + delta > 0))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: Hessian of '%s' is %g at element %zu, with weight_decay %g "
-                              "expected above %g",
-                              path, name, hessian[i], first + i, delta, 0 - delta);
+    if (tensor->hessian && !(isfinite(hessian[i] + delta) && hessian[i] + delta > 0))
+        return posterior_refuse_hessian(tensor->source, tensor->hessian, hessian[i], first + i,
+                                        error);
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: '%s' at element %zu of sample %" PRIu64 ", mean %g, does not fit "
                           "into f32",

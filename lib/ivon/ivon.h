@@ -17,6 +17,7 @@
 #include "ivon/onnx.h"
 #include "ivon/predict.h"
 #include "ivon/sample.h"
+#include "ivon/sensitivity.h"
 #include "ivon/stream.h"
 #include "ivon/summary.h"
 #include "ivon/table.h"

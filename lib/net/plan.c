@@ -199,14 +199,16 @@ static int allocate(struct net_plan *plan, size_t memory, struct ivon_error *err
     return 0;
 }
 
-int net_plan_new(struct net_plan **out, const struct ivon_network *network,
-                 const struct net_tensor *inputs, size_t memory, struct ivon_error *error)
+int plan_new(struct net_plan **out, const struct ivon_network *network,
+             const struct net_tensor *inputs, enum plan_keep keep, size_t memory,
+             struct ivon_error *error)
 {
     struct net_plan *plan = calloc(1, sizeof *plan);
     if (!plan)
         return ivon_error_memory(error);
     struct ivon_error inner = {0};
     plan->network = network;
+    plan->keep = keep;
     plan->values = calloc(network->value_count + 1, sizeof *plan->values);
     plan->steps = calloc(network->node_count + 1, sizeof *plan->steps);
     int code = plan->values && plan->steps ? 0 : ivon_error_memory(&inner);
@@ -216,7 +218,7 @@ int net_plan_new(struct net_plan **out, const struct ivon_network *network,
         code = plan_step(plan, &plan->steps[i], &network->nodes[i], memory, &inner);
     if (!code)
         code = plan_fuse_transposes(plan, &inner);
-    if (!code)
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_chains(plan, &inner);
     if (!code)
         code = plan_lay_out(plan, &inner);
@@ -229,6 +231,12 @@ int net_plan_new(struct net_plan **out, const struct ivon_network *network,
     }
     *out = plan;
     return 0;
+}
+
+int net_plan_new(struct net_plan **plan, const struct ivon_network *network,
+                 const struct net_tensor *inputs, size_t memory, struct ivon_error *error)
+{
+    return plan_new(plan, network, inputs, PLAN_KEEP_OUTPUTS, memory, error);
 }
 
 void net_plan_free(struct net_plan *plan)

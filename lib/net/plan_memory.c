@@ -1,6 +1,7 @@
 /*
  * Every computed value gets a place in one arena for as long as it is needed: first fit, in the
  * order of the steps. An element-wise step takes over the place of an input that ends with it.
+ * Where every value is kept, none ends.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,7 @@ static void find_last_uses(struct layout *layout)
                 layout->last[step->outputs[j]] = i;
     }
     for (size_t i = 0; i < network->value_count; i++)
-        if (plan->values[i].stage == PLAN_PARAMETER)
+        if (plan->values[i].stage == PLAN_PARAMETER || plan->keep == PLAN_KEEP_ALL)
             layout->last[plan->values[i].root] = SIZE_MAX;
     for (size_t i = 0; i < network->output_count; i++)
         layout->last[plan->values[network->outputs[i]].root] = SIZE_MAX;
@@ -132,7 +133,7 @@ int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
         if (step->kind == PLAN_CALL && step->call.workspace_size > plan->workspace_size)
             plan->workspace_size = step->call.workspace_size;
         release(&layout, i);
-        if (step->kind != PLAN_ALIAS)
+        if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)
             place_outputs(&layout, i);
     }
     free(layout.blocks);

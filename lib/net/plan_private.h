@@ -40,8 +40,16 @@ struct plan_value {
     size_t offset;  /* in the arena, of a root that lies there; NET_NONE elsewhere */
 };
 
+/* What becomes of values that are computed. */
+enum plan_keep {
+    PLAN_KEEP_OUTPUTS, /* their memory is used again; steps are joined so that few have any */
+    PLAN_KEEP_ALL,     /* each keeps its elements until the next run, for derivatives */
+    PLAN_KEEP_NONE     /* only shapes are planned: the caller gives addresses to every value */
+};
+
 struct net_plan {
     const struct ivon_network *network;
+    enum plan_keep keep;
     struct plan_value *values; /* as the network's */
     struct plan_step *steps;   /* as the network's nodes */
     unsigned char *arena, *workspace;
@@ -49,6 +57,11 @@ struct net_plan {
     void (*observe)(void *context, const struct net_call *call);
     void *observe_context;
 };
+
+/* net_plan_new, which keeps outputs, for any `keep`. */
+int plan_new(struct net_plan **plan, const struct ivon_network *network,
+             const struct net_tensor *inputs, enum plan_keep keep, size_t memory,
+             struct ivon_error *error);
 
 /* Gives MatMul its untransposed operands, and drops what no output needs any more. */
 int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);

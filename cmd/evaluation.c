@@ -1,0 +1,222 @@
+#define _GNU_SOURCE
+#include "cmd/evaluation.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/options.h"
+#include "cmd/report.h"
+
+enum {
+    KEY_MODEL = 256,
+    KEY_INPUTS,
+    KEY_TARGETS,
+    KEY_TARGET_COLUMN,
+    KEY_NORMALIZE,
+    KEY_LIMIT,
+    KEY_BATCH,
+    KEY_LIKELIHOOD,
+    KEY_NOISE_STD,
+    KEY_IGNORE_LABEL,
+    KEY_MEMORY,
+};
+
+static const struct argp_option option_table[] = {
+    {"model", KEY_MODEL, "GRAPH", 0, "ONNX graph (default: the one inside the checkpoint)", 1},
+    {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX or CSV", 1},
+    {"inputs", KEY_INPUTS, "INPUT=ARRAY,...", 0,
+     "Arrays that feed the graph's inputs (default: x)", 1},
+    {"targets", KEY_TARGETS, "ARRAY", 0, "Array of targets (default: y, where there is one)", 1},
+    {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of targets", 1},
+    {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
+     "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
+    {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
+    {"batch", KEY_BATCH, "N", 0, "Examples at a time in one thread", 1},
+    {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
+     "What the outputs are to the targets (default categorical)", 2},
+    {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
+    {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Class that is passed over (default -100)", 2},
+    {"memory", KEY_MEMORY, "SIZE", 0, "Memory for data and sums (default 256M)", 5},
+    {0},
+};
+
+int evaluation_fail(struct ivon_error *error, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    error->code = code;
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+/* none, or MEAN,STD for all or for each channel, separated by semicolons. */
+static void parse_normalize(struct evaluation_options *options, struct argp_state *state,
+                            const char *text)
+{
+    struct ivon_dataset_options *dataset = &options->dataset;
+    size_t room = strlen(text) + 1, count = 0;
+    options->channel_mean = calloc(room, sizeof(double));
+    options->channel_std = calloc(room, sizeof(double));
+    if (!options->channel_mean || !options->channel_std)
+        exit(EX_OSERR);
+    dataset->no_scaling = strcmp(text, "none") == 0;
+    for (const char *at = text; *at && !dataset->no_scaling;) {
+        int length = 0;
+        if (sscanf(at, "%lf,%lf%n", &options->channel_mean[count], &options->channel_std[count],
+                   &length) != 2 ||
+            !(options->channel_std[count] > 0) || (at[length] && at[length] != ';'))
+            argp_failure(state, EX_USAGE, 0,
+                         "--normalize: '%s', expected none or MEAN,STD, for each channel separated "
+                         "by ';'",
+                         text);
+        count++;
+        at += length + (at[length] == ';');
+    }
+    dataset->mean = options->channel_mean;
+    dataset->std = options->channel_std;
+    dataset->channel_count = count;
+}
+
+/* A class, of either sign. */
+static int64_t option_label(struct argp_state *state, const char *text)
+{
+    bool negative = *text == '-';
+    int64_t size = (int64_t)option_whole(state, "--ignore-label", text + negative, 0, INT64_MAX);
+    return negative ? -size : size;
+}
+
+/* INPUT=ARRAY,...: splits the text in place. */
+static void parse_inputs(struct evaluation_options *options, struct argp_state *state,
+                         const char *text)
+{
+    size_t room = strlen(text) + 1, count = 0, named = 0;
+    options->inputs = strdup(text);
+    options->names = calloc(room, sizeof *options->names);
+    options->fields = calloc(room, sizeof *options->fields);
+    if (!options->inputs || !options->names || !options->fields)
+        exit(EX_OSERR);
+    for (char *at = options->inputs; at && *at;) {
+        char *comma = strchr(at, ','), *equals;
+        if (comma)
+            *comma = '\0';
+        equals = strchr(at, '=');
+        if (equals) {
+            *equals = '\0';
+            options->names[named++] = (struct ivon_feed_name){at, equals + 1};
+        }
+        options->fields[count++] = equals ? equals + 1 : at;
+        at = comma ? comma + 1 : NULL;
+    }
+    if (named && named != count)
+        argp_failure(state, EX_USAGE, 0,
+                     "--inputs: name the graph's input for each array: INPUT=ARRAY");
+    options->dataset.inputs = count ? options->fields : NULL;
+    options->dataset.input_count = count;
+    options->name_count = named;
+}
+
+static error_t parse_number(int key, char *argument, struct argp_state *state)
+{
+    struct evaluation_options *options = state->input;
+    switch (key) {
+    case KEY_LIMIT:
+        options->dataset.limit = option_whole(state, "--limit", argument, 1, INT64_MAX);
+        return 0;
+    case KEY_BATCH:
+        options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
+        return 0;
+    case KEY_NOISE_STD:
+        options->noise_std = option_number(state, "--noise-std", argument);
+        if (!(options->noise_std > 0))
+            argp_failure(state, EX_USAGE, 0, "--noise-std: '%s', expected a positive number",
+                         argument);
+        return 0;
+    case KEY_IGNORE_LABEL:
+        options->ignored = option_label(state, argument);
+        return 0;
+    case KEY_MEMORY:
+        options->memory = option_size(state, "--memory", argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const likelihoods[] = {"categorical", "bernoulli", "gaussian"};
+    struct evaluation_options *options = state->input;
+    switch (key) {
+    case KEY_MODEL:
+        options->model = argument;
+        return 0;
+    case 'd':
+        options->data = argument;
+        return 0;
+    case KEY_INPUTS:
+        parse_inputs(options, state, argument);
+        return 0;
+    case KEY_TARGETS:
+        options->dataset.targets = argument;
+        return 0;
+    case KEY_TARGET_COLUMN:
+        options->dataset.target_column = argument;
+        return 0;
+    case KEY_NORMALIZE:
+        parse_normalize(options, state, argument);
+        return 0;
+    case KEY_LIKELIHOOD:
+        options->likelihood =
+            (enum ivon_likelihood)option_choice(state, "--likelihood", argument, likelihoods, 3);
+        return 0;
+    default:
+        return parse_number(key, argument, state);
+    }
+}
+
+const struct argp evaluation_argp = {.options = option_table, .parser = parse};
+
+struct evaluation_options evaluation_defaults(void)
+{
+    return (struct evaluation_options){
+        .likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = -100};
+}
+
+void evaluation_release(struct evaluation_options *options)
+{
+    free(options->inputs);
+    free(options->names);
+    free(options->fields);
+    free(options->channel_mean);
+    free(options->channel_std);
+}
+
+const char *evaluation_targets(const struct evaluation_options *options)
+{
+    return options->dataset.targets ? options->dataset.targets : "y";
+}
+
+int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
+                            bool quiet, struct ivon_network **network, struct ivon_error *error)
+{
+    struct ivon_unbound unbound;
+    const char *path = ivon_source_path(source);
+    if (!options->model && ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
+        return evaluation_fail(error, IVON_ERROR_DATA,
+                               "%s: holds no graph: name one by --model=GRAPH.onnx", path);
+    int code = options->model ? ivon_onnx_open(network, options->model, error)
+                              : ivon_onnx_from_checkpoint(network, source, error);
+    if (!code)
+        code = ivon_network_bind(*network, source, &unbound, error);
+    if (!code && unbound.means && !quiet)
+        report_warning("%s: %zu means have no place in the graph, '%s' the first", path,
+                       unbound.means, unbound.mean);
+    if (!code && unbound.initializers && !quiet)
+        report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
+                       path, unbound.initializers, unbound.initializer);
+    return code;
+}

@@ -1,0 +1,44 @@
+/* What commands that run a network on data have in common: its graph, the data, what its outputs
+   are to the targets. */
+#ifndef CMD_EVALUATION_H
+#define CMD_EVALUATION_H
+
+#include <argp.h>
+
+#include "ivon/ivon.h"
+
+/* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --batch,
+   --likelihood, --noise-std, --ignore-label, --memory: a child of every such command's argp; its
+   input is a struct evaluation_options. */
+struct evaluation_options {
+    const char *model, *data;
+    struct ivon_dataset_options dataset;
+    enum ivon_likelihood likelihood;
+    double noise_std; /* NaN: not given */
+    int64_t ignored;
+    size_t batch, memory; /* 0: not given */
+    struct ivon_feed_name *names;
+    size_t name_count;
+    /* Owned: */
+    char *inputs;
+    const char **fields;
+    double *channel_mean, *channel_std;
+};
+extern const struct argp evaluation_argp;
+
+struct evaluation_options evaluation_defaults(void);
+void evaluation_release(struct evaluation_options *options);
+
+/* The name of the array of targets. */
+const char *evaluation_targets(const struct evaluation_options *options);
+
+/* The graph that the options name, or else the source's own, bound to the source; what has no place
+   is warned of, unless `quiet`. */
+int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
+                            bool quiet, struct ivon_network **network, struct ivon_error *error);
+
+/* Fills an error in, as the library does. */
+int evaluation_fail(struct ivon_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

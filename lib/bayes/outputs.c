@@ -1,0 +1,81 @@
+#include "bayes/outputs.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "core/error.h"
+
+int outputs_check(struct outputs *outputs, const char *network, const struct net_tensor *output,
+                  size_t tile, struct ivon_error *error)
+{
+    char text[256];
+    if (output->type != NET_FLOAT || output->rank < 1 || output->rank > 3 ||
+        output->shape[0] != (int64_t)tile || !output->count)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: output is %s %s for %zu examples, expected float, examples x "
+                              "outputs or examples x tokens x outputs",
+                              network, net_type_name(output->type), net_shape_text(output, text),
+                              tile);
+    size_t k = output->rank == 1 ? 1 : (size_t)output->shape[output->rank - 1];
+    size_t tokens = output->rank == 3 ? (size_t)output->shape[1] : 1;
+    if (outputs->tokens && (outputs->k != k || outputs->tokens != tokens))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: output is %s, the first posterior's network has %zu outputs for "
+                              "each of %zu rows",
+                              network, net_shape_text(output, text), outputs->k, outputs->tokens);
+    outputs->k = k;
+    outputs->tokens = tokens;
+    outputs->token_axis = output->rank == 3;
+    if (outputs->likelihood == IVON_CATEGORICAL && k < 2)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: one output, expected one for each class: is the likelihood "
+                              "bernoulli or gaussian?",
+                              network);
+    return 0;
+}
+
+size_t outputs_targets(const struct outputs *outputs)
+{
+    return outputs->tokens * (outputs->likelihood == IVON_CATEGORICAL ? 1 : outputs->k);
+}
+
+int outputs_check_targets(const struct outputs *outputs, const struct ivon_examples *examples,
+                          size_t field_index, struct ivon_error *error)
+{
+    bool classes = outputs->likelihood == IVON_CATEGORICAL;
+    const struct ivon_field *field = ivon_examples_field(examples, field_index);
+    const char *path = ivon_examples_path(examples);
+    size_t expected = outputs_targets(outputs);
+    if (field->count != expected)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: '%s' has %zu numbers for each example, expected %zu%s", path,
+                              field->name, field->count, expected,
+                              classes ? ": the number of its class" : "");
+    if (classes && ivon_dtype_is_float(field->dtype))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: '%s' has elements of type %s, which are no classes: is the "
+                              "likelihood gaussian?",
+                              path, field->name, ivon_dtype_name(field->dtype));
+    return 0;
+}
+
+int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *examples,
+                         size_t field, uint64_t first, size_t count, int64_t *labels,
+                         float *numbers, struct ivon_error *error)
+{
+    return outputs->likelihood == IVON_GAUSSIAN
+               ? ivon_examples_read_f32(examples, field, first, count, numbers, error)
+               : ivon_examples_read_i64(examples, field, first, count, labels, error);
+}
+
+int outputs_check_finite(const struct outputs *outputs, const char *path, uint64_t first_row,
+                         const float *values, size_t rows, struct ivon_error *error)
+{
+    for (size_t i = 0; i < rows * outputs->k; i++)
+        if (!isfinite(values[i]))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: row %" PRIu64 ": the network's output is not a finite "
+                                  "number: is the input?",
+                                  path, (first_row + i / outputs->k) / outputs->tokens);
+    return 0;
+}

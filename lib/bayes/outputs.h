@@ -1,0 +1,39 @@
+/* What a network says of examples, and the targets beside it: rows of K outputs, one row for each
+   example or for each of its tokens. */
+#ifndef BAYES_OUTPUTS_H
+#define BAYES_OUTPUTS_H
+
+#include "ivon/examples.h"
+#include "ivon/metrics.h"
+#include "net/graph.h"
+
+struct outputs {
+    enum ivon_likelihood likelihood;
+    size_t tokens; /* rows of one example, at least 1; 0: not known yet */
+    bool token_axis;
+    size_t k;
+};
+
+/* Takes the shapes from a network's output for `tile` examples, or compares them with what another
+   network's were. */
+int outputs_check(struct outputs *outputs, const char *network, const struct net_tensor *output,
+                  size_t tile, struct ivon_error *error);
+
+/* Numbers of one example's targets. */
+size_t outputs_targets(const struct outputs *outputs);
+
+/* Checks that a field holds such targets. */
+int outputs_check_targets(const struct outputs *outputs, const struct ivon_examples *examples,
+                          size_t field, struct ivon_error *error);
+
+/* Reads the targets of `count` examples into one of the two, as the likelihood has it. */
+int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *examples,
+                         size_t field, uint64_t first, size_t count, int64_t *labels,
+                         float *numbers, struct ivon_error *error);
+
+/* Fails where one of `rows` rows is not finite, which weights or inputs that are not cause;
+   `first_row` is the number of the first. */
+int outputs_check_finite(const struct outputs *outputs, const char *path, uint64_t first_row,
+                         const float *values, size_t rows, struct ivon_error *error);
+
+#endif

@@ -1,0 +1,164 @@
+/*
+ * What a trained network owes to single training examples, by the memory-perturbation equation
+ * (Nickl et al., NeurIPS 2023, arXiv:2310.19273, Eqs 6, 9-10, 12-16, 43). Removing a set M of
+ * examples moves the posterior mean by ρ Σ Σ_{j∈M} g_j, with Σ = diag 1/(λ(h + δ)), and so the
+ * outputs f_i of example i by J_i of that. With e_i = ∂L(y_i, f_i)/∂f_i, J_i = ∂f_i/∂θ and
+ * g_i = J_iᵀ e_i:
+ *
+ *   one example, its own outputs   Δf_i = ρ J_i Σ J_iᵀ e_i     full: K × K covariance, no gradient
+ *                                                              of it is ever in memory
+ *   the published approximation    Δf_i = ρ v_i ⊙ e_i          diagonal: v_i = diag(J_i Σ J_iᵀ)
+ *   a group M                      Δf_i = J_i ρ Σ Σ_{j∈M} g_j  exact, no |M| × |M| matrix
+ *
+ * By default ρ = λ/N, so that ρΣ = 1/(N(h + δ)) whatever temperature the posterior was trained at.
+ *
+ * Where the network has a token axis, an example is a sequence: its loss is the sum over its tokens,
+ * and it is removed as a whole.
+ *
+ * A result depends on data, posterior, options and tile alone: not on threads or memory.
+ */
+#ifndef IVON_SENSITIVITY_H
+#define IVON_SENSITIVITY_H
+
+#include "ivon/examples.h"
+#include "ivon/metrics.h"
+#include "ivon/network.h"
+#include "ivon/sample.h"
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ivon_covariance { IVON_COVARIANCE_FULL, IVON_COVARIANCE_DIAGONAL };
+
+/* What is computed of each example beside its loss and residual; to be combined. */
+enum ivon_score {
+    /* ‖p(f + Δf) − p(f)‖₁, p being softmax or sigmoid; Gaussian: ‖Δf‖₁. */
+    IVON_SCORE_DEVIATION = 1,
+    /* Σ_c |Λ_cc Δf_c| with the diagonal Δf, whatever the covariance, and Λ_cc = p_c − p_c², Gaussian
+       1/noise_std²: the score of the published code. */
+    IVON_SCORE_MPE = 2,
+    /* ρ g_iᵀ Σ g_i, exact whatever the covariance. */
+    IVON_SCORE_SELF_INFLUENCE = 4,
+    /* L(y_i, f_i + Δf_i): the loss of an example that the network was not trained on. */
+    IVON_SCORE_LOO_LOSS = 8,
+    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_aim: by how much, to first
+       order, removing example i raises their summed loss. */
+    IVON_SCORE_INFLUENCE = 16
+};
+
+struct ivon_sensitivity_options {
+    enum ivon_likelihood likelihood;
+    enum ivon_covariance covariance;
+    unsigned scores;  /* of enum ivon_score */
+    bool variances;   /* also diag(J Σ Jᵀ), K for each row */
+    bool covariances; /* also J Σ Jᵀ, (T K)² for each example of T rows */
+    double rho;       /* NaN: λ/N */
+    int64_t n_train;  /* N; -1: the checkpoint's, else the number of examples */
+    double noise_std; /* of Gaussian targets */
+    int64_t ignored;  /* categorical target that has no loss; INT64_MIN: none */
+    /* Residuals are averaged over so many weight samples; 0: taken at the mean. */
+    size_t samples;
+    /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
+       are not moved by removing examples. */
+    struct ivon_sample_options sample;
+    uint64_t first, count; /* of the examples to run over; count 0: all from `first` on */
+    size_t batch;  /* examples at a time in one thread; 0: as many as suit the caches */
+    int threads;   /* 0: one for each processor */
+    size_t memory; /* bytes, beside weights and covariance; 0: 1 GiB */
+    const struct ivon_feed_name *names;
+    size_t name_count;
+    struct ivon_progress progress; /* in examples; report may be null */
+};
+
+/* Categorical, full, deviation, at the mean. */
+IVON_API struct ivon_sensitivity_options ivon_sensitivity_defaults(void);
+
+/*
+ * The examples [first, first + count), in R = count × max(tokens, 1) rows of K outputs. What an option
+ * or a likelihood does not ask for is null. Where rows are tokens, an example's numbers are the sums
+ * over its tokens. Of an ignored target, losses and scores are 0. Borrowed until the callback
+ * returns.
+ */
+struct ivon_sensitivities {
+    uint64_t first;
+    size_t count;
+    const int64_t *labels;     /* R; Bernoulli R × K */
+    const float *targets;      /* R × K, Gaussian */
+    const int64_t *prediction; /* R; Bernoulli R × K; not Gaussian */
+    const float *outputs;      /* R × K: f */
+    const double *loss, *residual;     /* count: L, ‖e‖₁ */
+    const double *deviation, *mpe, *self_influence, *loo_loss, *influence; /* count */
+    const double *row_loss, *row_residual, *row_deviation, *row_mpe, *row_loo_loss; /* R */
+    /* R: whether argmax f, and argmax (f + Δf), miss the target (1), hit it (0), or the target is
+       ignored (−1). Bernoulli: the share of the K events that is missed. Gaussian: null. */
+    const float *row_error, *row_loo_error;
+    const float *residual_vector, *deviation_vector; /* R × K: e, Δf */
+    const float *variance;   /* R × K, for ρ = 1 */
+    const float *covariance; /* count × (T K) × (T K), for ρ = 1 */
+};
+
+struct ivon_sensitivity;
+
+/*
+ * Checks everything that can be before the work. The last field of the examples is the targets: its
+ * name is `targets`. The network, which was bound to the source, and the examples must outlive it.
+ */
+IVON_API int ivon_sensitivity_new(struct ivon_sensitivity **sensitivity,
+                                  struct ivon_network *network, struct ivon_source *source,
+                                  struct ivon_examples *examples, const char *targets,
+                                  const struct ivon_sensitivity_options *options,
+                                  struct ivon_error *error);
+IVON_API void ivon_sensitivity_free(struct ivon_sensitivity *sensitivity);
+
+/* The values that hold. */
+struct ivon_sensitivity_shape {
+    int64_t tokens; /* 0: no token axis */
+    size_t outputs; /* K */
+    uint64_t examples;
+    double rho;
+    double n_train;
+    size_t fixed; /* means that were to count and have no Hessian */
+};
+IVON_API struct ivon_sensitivity_shape
+ivon_sensitivity_shape(const struct ivon_sensitivity *sensitivity);
+
+/* Sums the gradients of test examples, for IVON_SCORE_INFLUENCE. Before the run. */
+IVON_API int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity,
+                                  struct ivon_examples *examples, const char *targets,
+                                  struct ivon_error *error);
+
+/* Runs over all examples, in rising order, in blocks; each goes to `take`, which stops the run by a
+   value other than 0, that is returned. */
+IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity,
+                                  int (*take)(void *context,
+                                              const struct ivon_sensitivities *block,
+                                              struct ivon_error *error),
+                                  void *context, struct ivon_error *error);
+
+/* The removal of a whole group, by the exact group form. Losses and errors are means over examples,
+   or over tokens that are not ignored. */
+struct ivon_group_removal {
+    int64_t group;
+    uint64_t count; /* of its examples */
+    double own_loss, own_loss_without;   /* of its examples, as trained and with the group removed */
+    double rest_loss, rest_loss_without; /* of all others */
+    double own_error, own_error_without, rest_error, rest_error_without; /* NaN: Gaussian */
+};
+
+/*
+ * Removes each group of examples in turn: `groups` says of every example (as many as are run over)
+ * in which it is. *removals, to be freed with free(), has one entry for each group, by rising number.
+ * Takes one backward pass over the data for as many groups as memory holds at a time, and one
+ * tangent pass for each group.
+ */
+IVON_API int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t *groups,
+                                     struct ivon_group_removal **removals, size_t *count,
+                                     struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
