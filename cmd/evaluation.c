@@ -39,7 +39,7 @@ static const struct argp_option option_table[] = {
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
     {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Class that is passed over (default -100)", 2},
-    {"memory", KEY_MEMORY, "SIZE", 0, "Memory for data and sums (default 256M)", 5},
+    {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
     {0},
 };
 

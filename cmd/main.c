@@ -17,6 +17,8 @@ const struct command commands[] = {
     {"predict", "average predictions over weights sampled from posteriors", &predict_argp,
      predict_run},
     {"sample", "draw weights from a posterior", &sample_argp, sample_run},
+    {"sensitivity", "tell how much a model depends on each training example", &sensitivity_argp,
+     sensitivity_run},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -76,9 +76,9 @@ static const struct argp_option draw_option_table[] = {
     {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 2},
     {"temperature", KEY_TEMPERATURE, "X", 0,
      "Multiply the variance by X (default 1; 0 gives the mean)", 2},
-    {"include", KEY_INCLUDE, "GLOB", 0, "Draw only tensors whose name matches; may be repeated",
+    {"include", KEY_INCLUDE, "GLOB", 0, "Only tensors whose name matches are random; may be repeated",
      2},
-    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave tensors whose name matches at their mean", 2},
+    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Tensors whose name matches are not random; may be repeated", 2},
     {0},
 };
 
@@ -102,6 +102,7 @@ static error_t parse_draw(int key, char *argument, struct argp_state *state)
         return ARGP_ERR_UNKNOWN;
     }
     options->given = true;
+    options->drawn |= key == KEY_SEED || key == KEY_TEMPERATURE;
     return 0;
 }
 

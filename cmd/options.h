@@ -65,6 +65,7 @@ struct draw_options {
     struct ivon_sample_options sample; /* what is selected follows the filter */
     struct name_filter filter;
     bool given; /* any of these options */
+    bool drawn; /* --seed or --temperature */
 };
 extern const struct argp draw_argp;
 

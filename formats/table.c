@@ -33,7 +33,7 @@ static int check_name(const struct ivon_table *table, size_t c, struct ivon_erro
     if (!tensor_name_valid(name) || !tensor_name_valid(table->columns[c].is.prefix))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: '%s' is not a usable name for a column", table->name, name);
-    bool twice = is_text(table->options.format) &&
+    bool twice = is_text(table->options.format) && !table->options.own_index &&
                  (strcmp(name, "index") == 0 ||
                   (strcmp(name, "token") == 0 && table->options.tokens));
     for (size_t i = 0; i < c && !twice; i++)
@@ -54,8 +54,9 @@ static int check_column(const struct ivon_table *table, struct table_column *col
     size_t size = ivon_dtype_size(is->dtype), total;
     if (is->rank < 0 || is->rank >= IVON_RANK_MAX ||
         !tensor_shape_count(is->rank, is->shape, size, &column->count) ||
-        __builtin_mul_overflow(table->options.rows, column->count * size, &total) ||
-        total > PTRDIFF_MAX)
+        (table->options.rows != IVON_ROWS_OPEN &&
+         (__builtin_mul_overflow(table->options.rows, column->count * size, &total) ||
+          total > PTRDIFF_MAX)))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: column '%s': its shape is not one of less than %d dimensions "
                               "that a file can hold",
@@ -96,6 +97,12 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
     *table = (struct ivon_table){.class = classes[options->format], .options = *options,
                                  .file = {.descriptor = -1}};
     *out = table;
+    if (options->rows == IVON_ROWS_OPEN && !is_text(options->format))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: CSV and JSON Lines only take rows that are not counted", name);
+    if (options->own_index && options->tokens)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: tokens are numbered by the table itself", name);
     if (column_count == 0)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: a table without columns", name);
     if (options->format == IVON_NPY && column_count != 1)
@@ -183,7 +190,9 @@ int ivon_table_append(struct ivon_table *table, size_t count, const void *const 
 
 int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
 {
-    if (table->failed || table->appended != table->options.rows)
+    bool complete = table->options.rows == IVON_ROWS_OPEN ||
+                    table->appended == table->options.rows;
+    if (table->failed || !complete)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: %llu rows, expected %llu",
                               table->name, (unsigned long long)table->appended,
                               (unsigned long long)table->options.rows);

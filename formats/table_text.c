@@ -133,12 +133,19 @@ static void put_heading(struct writer *writer, const char *text)
         put(writer, text);
 }
 
-static int put_headings(struct writer *writer, const struct table_column *column)
+/* What separates a column from the one before, if there is one. */
+static void put_comma(struct writer *writer, bool first)
+{
+    if (!first)
+        put(writer, ",");
+}
+
+static int put_headings(struct writer *writer, const struct table_column *column, bool first)
 {
     bool scalar = column->is.rank == (writer->table->options.tokens ? 1 : 0);
     size_t length = strlen(column->is.prefix), count = width(writer->table, column);
     if (scalar) {
-        put(writer, ",");
+        put_comma(writer, first);
         put_heading(writer, column->is.name);
         return 0;
     }
@@ -148,7 +155,7 @@ static int put_headings(struct writer *writer, const struct table_column *column
     memcpy(heading, column->is.prefix, length);
     for (size_t i = 0; i < count; i++) {
         heading[length + number_text_i64(heading + length, (int64_t)i)] = '\0';
-        put(writer, ",");
+        put_comma(writer, first && i == 0);
         put_heading(writer, heading);
     }
     free(heading);
@@ -161,9 +168,11 @@ static int begin_csv(struct ivon_table *table, struct ivon_error *error)
     int code = start(table, error);
     if (code)
         return code;
-    put(&writer, table->options.tokens ? "index,token" : "index");
+    bool own = table->options.own_index;
+    if (!own)
+        put(&writer, table->options.tokens ? "index,token" : "index");
     for (size_t c = 0; c < table->column_count && !code; c++)
-        code = put_headings(&writer, &table->columns[c]);
+        code = put_headings(&writer, &table->columns[c], own && c == 0);
     put(&writer, "\n");
     drain(&writer);
     return code ? code : writer.code;
@@ -174,7 +183,9 @@ static void put_line(struct writer *writer, size_t line, const void *const *colu
 {
     const struct ivon_table *table = writer->table;
     size_t tokens = (size_t)table->options.tokens;
-    put_integer(writer, (int64_t)(table->appended + (tokens ? line / tokens : line)));
+    bool own = table->options.own_index;
+    if (!own)
+        put_integer(writer, (int64_t)(table->appended + (tokens ? line / tokens : line)));
     if (tokens) {
         put(writer, ",");
         put_integer(writer, (int64_t)(line % tokens));
@@ -184,7 +195,7 @@ static void put_line(struct writer *writer, size_t line, const void *const *colu
         size_t count = width(table, column), size = ivon_dtype_size(column->is.dtype);
         const char *at = (const char *)columns[c] + line * count * size;
         for (size_t i = 0; i < count; i++, at += size) {
-            put(writer, ",");
+            put_comma(writer, own && c == 0 && i == 0);
             put_number(writer, column->is.dtype, at, csv_nonfinite);
         }
     }
@@ -227,11 +238,13 @@ static int append_jsonl(struct ivon_table *table, size_t count, const void *cons
 {
     struct writer writer = {.table = table, .error = error};
     for (size_t row = 0; row < count && !writer.code; row++) {
-        put(&writer, "{\"index\":");
-        put_integer(&writer, (int64_t)(table->appended + row));
+        bool own = table->options.own_index;
+        put(&writer, own ? "{" : "{\"index\":");
+        if (!own)
+            put_integer(&writer, (int64_t)(table->appended + row));
         for (size_t c = 0; c < table->column_count; c++) {
             const struct table_column *column = &table->columns[c];
-            put(&writer, ",");
+            put_comma(&writer, own && c == 0);
             put_quoted(&writer, column->is.name, '\\');
             put(&writer, ":");
             put_value(&writer, column->is.dtype, column->is.rank, column->is.shape,

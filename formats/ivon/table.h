@@ -3,7 +3,7 @@
  * Lines, npy or HDF5 in pieces.
  *
  * CSV and JSON Lines begin each row with `index`, the number of the row from 0, so that rows can be
- * joined again after sorting; npy and HDF5 have their own order. Their numbers read back to the same
+ * joined again after sorting, unless the columns number the rows themselves; npy and HDF5 have their own order. Their numbers read back to the same
  * bits: of 6 to 9 significant digits (float) or 15 to 17 (double) as few as that takes, with a
  * decimal point in any locale. What is not a number, or not finite, is nan, inf or -inf in CSV, and
  * null in JSON. Lines end with a line feed.
@@ -44,12 +44,15 @@ struct ivon_column {
     int64_t shape[IVON_RANK_MAX];
 };
 
+#define IVON_ROWS_OPEN UINT64_MAX
+
 struct ivon_table_options {
     enum ivon_table_format format;
-    uint64_t rows; /* how many there will be */
+    uint64_t rows; /* how many there will be; IVON_ROWS_OPEN: text only, as many as come */
     /* 0, or the first extent of every column: CSV then has one row for each of them, with the
        columns `index` and `token`, from 0, before the others. */
     int64_t tokens;
+    bool own_index; /* text has no column `index` but what the columns say */
     bool replace;           /* an existing file may be replaced, at commit */
     const char *creator;    /* HDF5 attributes; null: absent */
     const char *provenance;

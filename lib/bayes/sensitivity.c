@@ -80,12 +80,12 @@ int sensitivity_load(struct ivon_sensitivity *sensitivity, struct sensitivity_da
                      uint64_t first, struct ivon_error *error)
 {
     const struct outputs *outputs = &sensitivity->outputs;
-    uint64_t left = data->count - first, row = (data->first + first) * outputs->tokens;
+    uint64_t left = data->count - first, row = first * outputs->tokens;
     data->block_first = first;
     data->block_count = left < sensitivity->block ? (size_t)left : sensitivity->block;
-    int code = feed_load(&data->feed, data->first + first, data->block_count, error);
+    int code = feed_load(&data->feed, first, data->block_count, error);
     if (!code)
-        code = outputs_read_targets(outputs, data->examples, data->field, data->first + first,
+        code = outputs_read_targets(outputs, data->examples, data->field, first,
                                     data->block_count, data->labels, data->numbers, error);
     struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
     if (!code)
@@ -117,7 +117,7 @@ int sensitivity_tile(const struct ivon_sensitivity *sensitivity,
     int code = net_derivative_run(worker->derivative, worker->inputs, error);
     if (!code)
         code = outputs_check_finite(outputs, ivon_examples_path(data->examples),
-                                    (data->first + data->block_first + at) * outputs->tokens, *f,
+                                    (data->block_first + at) * outputs->tokens, *f,
                                     *count * outputs->tokens, error);
     worker->tile_at = code ? SIZE_MAX : tile;
     return code;
@@ -324,7 +324,7 @@ static int choose_rho(struct ivon_sensitivity *sensitivity, struct ivon_error *e
     int64_t stored = ivon_source_header(source)->n_train;
     sensitivity->n_train = options->n_train > 0 ? (double)options->n_train
                            : stored > 0 ? (double)stored
-                                        : (double)ivon_examples_count(sensitivity->data.examples);
+                                        : (double)sensitivity->data.count;
     sensitivity->rho = isnan(options->rho) ? posterior_ess(source) / sensitivity->n_train
                                            : options->rho;
     if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
@@ -352,22 +352,6 @@ static int load_posterior(struct ivon_sensitivity *sensitivity, struct ivon_erro
     return code;
 }
 
-static int choose_range(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
-{
-    const struct ivon_sensitivity_options *options = &sensitivity->options;
-    struct sensitivity_data *data = &sensitivity->data;
-    uint64_t all = data->count;
-    if (options->first > all || options->count > all - options->first)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: has %llu examples, not %llu from %llu on",
-                              ivon_examples_path(data->examples), (unsigned long long)all,
-                              (unsigned long long)options->count,
-                              (unsigned long long)options->first);
-    data->first = options->first;
-    data->count = options->count ? options->count : all - options->first;
-    return 0;
-}
-
 int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *network,
                          struct ivon_source *source, struct ivon_examples *examples,
                          const char *targets, const struct ivon_sensitivity_options *options,
@@ -382,8 +366,6 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     int code = take_member(sensitivity, network, source, error);
     if (!code)
         code = sensitivity_data_open(sensitivity, &sensitivity->data, examples, targets, error);
-    if (!code)
-        code = choose_range(sensitivity, error);
     if (!code)
         code = choose_rho(sensitivity, error);
     if (!code)

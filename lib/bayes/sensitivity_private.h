@@ -18,10 +18,10 @@ struct sensitivity_data {
     struct ivon_examples *examples;
     size_t field; /* of the targets */
     struct feed feed;
-    uint64_t first, count; /* of those that are run over */
+    uint64_t count;
     int64_t *labels;       /* of the block */
     float *numbers;
-    uint64_t block_first; /* counted from `first` */
+    uint64_t block_first;
     size_t block_count;
 };
 

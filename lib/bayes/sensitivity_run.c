@@ -49,8 +49,7 @@ static void evaluate(const struct pass *pass)
     const float *p = worker->outputs;
     if (sensitivity->expected)
         p = sensitivity->expected +
-            (sensitivity->data.first + sensitivity->data.block_first + pass->at) *
-                width(sensitivity);
+            (sensitivity->data.block_first + pass->at) * width(sensitivity);
     likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
@@ -285,7 +284,7 @@ static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *erro
     predict.memory = sensitivity->memory / 4;
     predict.names = options->names;
     predict.name_count = options->name_count;
-    size_t count = ivon_examples_count(sensitivity->data.examples);
+    size_t count = sensitivity->data.count;
     sensitivity->expected = calloc(count, width(sensitivity) * sizeof(float));
     struct averaging averaging = {sensitivity, sensitivity->expected};
     int code = sensitivity->expected ? 0 : ivon_error_memory(error);
@@ -310,7 +309,7 @@ static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensiti
     bool loo = options->scores & IVON_SCORE_LOO_LOSS;
     bool variances = options->variances || options->covariances;
     return (struct ivon_sensitivities){
-        .first = data->first + data->block_first,
+        .first = data->block_first,
         .count = data->block_count,
         .labels = data->labels,
         .targets = data->numbers,
@@ -346,7 +345,7 @@ static void remove_rho(const struct ivon_sensitivity *sensitivity)
         v[i] = (float)((double)v[i] / sensitivity->rho);
 }
 
-int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity,
+int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                          int (*take)(void *context, const struct ivon_sensitivities *block,
                                      struct ivon_error *error),
                          void *context, struct ivon_error *error)
@@ -358,8 +357,9 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity,
                               "the influence is on test examples, which were not given");
     if (sensitivity->options.samples && !sensitivity->expected)
         code = average(sensitivity, error);
-    meter_init(&sensitivity->meter, &sensitivity->options.progress, data->count);
-    for (uint64_t first = 0; first < data->count && !code; first += sensitivity->block) {
+    meter_init(&sensitivity->meter, &sensitivity->options.progress,
+               first < data->count ? data->count - first : 0);
+    for (; first < data->count && !code; first += sensitivity->block) {
         code = sensitivity_load(sensitivity, data, first, error);
         if (!code)
             code = ivon_parallel_run(sensitivity->threads, sensitivity_tiles(sensitivity, data),

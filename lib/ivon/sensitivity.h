@@ -63,7 +63,6 @@ struct ivon_sensitivity_options {
     /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
        are not moved by removing examples. */
     struct ivon_sample_options sample;
-    uint64_t first, count; /* of the examples to run over; count 0: all from `first` on */
     size_t batch;  /* examples at a time in one thread; 0: as many as suit the caches */
     int threads;   /* 0: one for each processor */
     size_t memory; /* bytes, beside weights and covariance; 0: 1 GiB */
@@ -129,9 +128,9 @@ IVON_API int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity,
                                   struct ivon_examples *examples, const char *targets,
                                   struct ivon_error *error);
 
-/* Runs over all examples, in rising order, in blocks; each goes to `take`, which stops the run by a
-   value other than 0, that is returned. */
-IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity,
+/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `take`, which stops
+   the run by a value other than 0, that is returned. */
+IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                                   int (*take)(void *context,
                                               const struct ivon_sensitivities *block,
                                               struct ivon_error *error),

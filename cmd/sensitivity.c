@@ -1,0 +1,421 @@
+#define _GNU_SOURCE
+#include "cmd/sensitivity.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/progress.h"
+#include "cmd/provenance.h"
+#include "cmd/report.h"
+
+enum {
+    KEY_SCORE = 256,
+    KEY_COVARIANCE,
+    KEY_RHO,
+    KEY_N_TRAIN,
+    KEY_EXPECTATION,
+    KEY_VECTORS,
+    KEY_TOP,
+    KEY_SORT,
+    KEY_GROUPS,
+    KEY_ON,
+    KEY_PER_TOKEN,
+    KEY_RESUME,
+    KEY_FORMAT,
+    KEY_JSON,
+};
+
+static const struct argp_option option_table[] = {
+    {"score", KEY_SCORE, "LIST", 0,
+     "deviation, mpe, self-influence, loo-loss, comma-separated (default deviation)", 3},
+    {"covariance", KEY_COVARIANCE, "full|diag", 0,
+     "Of an example's outputs: exact, or the published diagonal (default full)", 3},
+    {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
+    {"n-train", KEY_N_TRAIN, "N", 0,
+     "Number of training examples (default: the checkpoint's, else those of the data)", 3},
+    {"expectation", KEY_EXPECTATION, "mean|samples", 0,
+     "Residuals at the mean, or averaged over weight samples (default mean)", 3},
+    {"samples", 'n', "N", 0, "Samples of --expectation=samples (default 64)", 3},
+    {"on", KEY_ON, "DATA", 0,
+     "Influence of each example on the loss of the test examples in DATA", 3},
+    {"groups", KEY_GROUPS, "ARRAY", 0,
+     "Remove whole groups of examples, numbered by an array of integers", 3},
+    {"vectors", KEY_VECTORS, "covariance", OPTION_ARG_OPTIONAL,
+     "Write logits, residuals, deviations, and covariances of the outputs, too", 4},
+    {"per-token", KEY_PER_TOKEN, NULL, 0, "One row for each token of a sequence", 4},
+    {"sort", KEY_SORT, "COLUMN", OPTION_ARG_OPTIONAL,
+     "Greatest first (default: by the first score)", 4},
+    {"top", KEY_TOP, "N", 0, "The N greatest only", 4},
+    {"output", 'o', "FILE", 0, "Write to FILE (default: CSV on standard output)", 4},
+    {"format", KEY_FORMAT, "csv|jsonl|hdf5", 0, "Format (default: by FILE's suffix)", 4},
+    {"json", KEY_JSON, NULL, 0, "JSON Lines, as --format=jsonl", 4},
+    {"resume", KEY_RESUME, NULL, 0, "Go on where an interrupted run left FILE.part", 4},
+    {0},
+};
+
+/* Names with - or _ alike. */
+static enum ivon_score score_of(struct argp_state *state, const char *name, size_t length)
+{
+    static const enum ivon_score scores[] = {IVON_SCORE_DEVIATION, IVON_SCORE_MPE,
+                                             IVON_SCORE_SELF_INFLUENCE, IVON_SCORE_LOO_LOSS};
+    for (size_t i = 0; i < sizeof scores / sizeof *scores; i++) {
+        const char *own = sensitivity_score_name(scores[i]);
+        size_t at = 0;
+        while (at < length && own[at] && (own[at] == name[at] || (own[at] == '_' && name[at] == '-')))
+            at++;
+        if (at == length && !own[at])
+            return scores[i];
+    }
+    argp_failure(state, EX_USAGE, 0,
+                 "--score: '%.*s', expected some of deviation, mpe, self-influence, loo-loss",
+                 (int)length, name);
+    return 0;
+}
+
+static void add_score(struct sensitivity_command *command, enum ivon_score score)
+{
+    if (command->options.scores & score)
+        return;
+    command->options.scores |= score;
+    command->scores[command->score_count++] = score;
+}
+
+static void parse_scores(struct sensitivity_command *command, struct argp_state *state,
+                         const char *text)
+{
+    command->options.scores = 0;
+    command->score_count = 0;
+    for (const char *at = text;; at++) {
+        size_t length = strcspn(at, ",");
+        add_score(command, score_of(state, at, length));
+        at += length;
+        if (!*at)
+            return;
+    }
+}
+
+static double positive(struct argp_state *state, const char *what, const char *text)
+{
+    double value = option_number(state, what, text);
+    if (!(value > 0))
+        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a positive number", what, text);
+    return value;
+}
+
+static void check_arguments(struct sensitivity_command *command, struct argp_state *state)
+{
+    struct ivon_sensitivity_options *options = &command->options;
+    const struct evaluation_options *evaluation = &command->evaluation;
+    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
+    if (!command->posterior)
+        argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
+    if (!evaluation->data)
+        argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
+    if (gaussian != (evaluation->noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     gaussian ? "--likelihood=gaussian needs --noise-std"
+                              : "--noise-std is for --likelihood=gaussian");
+    if (command->draw.drawn && !options->samples)
+        argp_failure(state, EX_USAGE, 0,
+                     "--samples, --seed and --temperature are for --expectation=samples");
+    if (command->groups && (command->on || command->vectors || command->sorted ||
+                            command->per_token || command->resume || command->score_given ||
+                            options->samples || options->covariance == IVON_COVARIANCE_DIAGONAL))
+        argp_failure(state, EX_USAGE, 0,
+                     "--groups has rows of its own: --on, --score, --covariance, --expectation, "
+                     "--vectors, --per-token, --sort, --top and --resume do not go with it");
+    if (command->format < 0 && command->output && strcmp(command->output, "-") != 0)
+        command->format = ivon_table_format_of(command->output);
+    if (command->format < 0 && command->output && strcmp(command->output, "-") != 0)
+        argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
+                     command->output);
+    if (command->format == IVON_NPY)
+        argp_failure(state, EX_USAGE, 0, "-o: an npy file holds one array only");
+    if (command->resume && (!command->output || strcmp(command->output, "-") == 0))
+        argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
+    if (command->on)
+        add_score(command, IVON_SCORE_INFLUENCE);
+    if (command->vectors && options->covariance == IVON_COVARIANCE_DIAGONAL)
+        options->variances = true;
+    options->likelihood = evaluation->likelihood;
+    options->noise_std = evaluation->noise_std;
+    options->ignored = evaluation->ignored;
+    options->batch = evaluation->batch;
+    options->memory = evaluation->memory;
+    options->names = evaluation->names;
+    options->name_count = evaluation->name_count;
+    options->sample = command->draw.sample;
+    options->threads = command->common.threads;
+    command->evaluation.dataset.no_sandbox = command->files.no_sandbox;
+}
+
+static error_t parse_number(int key, char *argument, struct argp_state *state)
+{
+    struct sensitivity_command *command = state->input;
+    switch (key) {
+    case KEY_RHO:
+        command->options.rho = positive(state, "--rho", argument);
+        return 0;
+    case KEY_N_TRAIN:
+        command->options.n_train =
+            (int64_t)option_whole(state, "--n-train", argument, 1, INT64_MAX);
+        return 0;
+    case 'n':
+        command->samples = (size_t)option_whole(state, "--samples", argument, 1, 1000000);
+        command->draw.drawn = true;
+        return 0;
+    case KEY_TOP:
+        command->top = (size_t)option_whole(state, "--top", argument, 1, INT64_MAX / 2);
+        command->sorted = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_output(int key, char *argument, struct argp_state *state)
+{
+    static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
+    struct sensitivity_command *command = state->input;
+    switch (key) {
+    case 'o':
+        command->output = argument;
+        return 0;
+    case KEY_FORMAT:
+        command->format = option_choice(state, "--format", argument, formats, 4);
+        return 0;
+    case KEY_JSON:
+        command->format = IVON_JSONL;
+        return 0;
+    case KEY_VECTORS:
+        if (argument && strcmp(argument, "covariance") != 0)
+            argp_failure(state, EX_USAGE, 0, "--vectors: '%s', expected covariance or nothing",
+                         argument);
+        command->vectors = true;
+        command->options.covariances = argument != NULL;
+        return 0;
+    case KEY_PER_TOKEN:
+        command->per_token = true;
+        return 0;
+    case KEY_SORT:
+        command->sorted = true;
+        command->sort = argument;
+        return 0;
+    case KEY_RESUME:
+        command->resume = true;
+        return 0;
+    default:
+        return parse_number(key, argument, state);
+    }
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const covariances[] = {"full", "diag"};
+    static const char *const expectations[] = {"mean", "samples"};
+    struct sensitivity_command *command = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->draw;
+        state->child_inputs[2] = &command->files;
+        state->child_inputs[3] = &command->evaluation;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (command->posterior)
+            argp_failure(state, EX_USAGE, 0, "'%s': one posterior only", argument);
+        command->posterior = argument;
+        return 0;
+    case ARGP_KEY_END:
+        if (command->by_samples)
+            command->options.samples = command->samples;
+        check_arguments(command, state);
+        return 0;
+    case KEY_SCORE:
+        parse_scores(command, state, argument);
+        command->score_given = true;
+        return 0;
+    case KEY_COVARIANCE:
+        command->options.covariance =
+            (enum ivon_covariance)option_choice(state, "--covariance", argument, covariances, 2);
+        return 0;
+    case KEY_EXPECTATION:
+        command->by_samples = option_choice(state, "--expectation", argument, expectations, 2);
+        return 0;
+    case KEY_GROUPS:
+        command->groups = argument;
+        return 0;
+    case KEY_ON:
+        command->on = argument;
+        return 0;
+    default:
+        return parse_output(key, argument, state);
+    }
+}
+
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
+                                             {&draw_argp, 0, NULL, 0},
+                                             {&file_argp, 0, NULL, 0},
+                                             {&evaluation_argp, 0, NULL, 0},
+                                             {0}};
+
+const struct argp sensitivity_argp = {
+    .options = option_table,
+    .parser = parse,
+    .args_doc = "POSTERIOR",
+    .doc = "Tell how much a model depends on each of its training examples.\v"
+           "One row for each example, as CSV. See ivon-sensitivity(1).",
+    .children = children,
+};
+
+static int open_inputs(struct sensitivity_command *command, struct ivon_error *error)
+{
+    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
+    struct ivon_dataset_options test = command->evaluation.dataset;
+    int code = ivon_dataset_open(&command->examples, command->evaluation.data,
+                                 &command->evaluation.dataset, error);
+    test.limit = 0;
+    if (!code && command->on)
+        code = ivon_dataset_open(&command->test, command->on, &test, error);
+    if (!code)
+        code = ivon_checkpoint_open(&command->source, command->posterior, &open, error);
+    if (!code)
+        code = evaluation_open_network(&command->evaluation, command->source,
+                                       command->common.quiet, &command->network, error);
+    return code;
+}
+
+/* Reads the groups: an array beside the data, or by its path in the data's file. */
+static int read_groups(struct sensitivity_command *command, uint64_t count, int64_t **groups,
+                       struct ivon_error *error)
+{
+    const char *data = command->evaluation.data, *slash = strrchr(command->groups, '/');
+    const char *array = slash ? slash + 1 : command->groups, *colon = strrchr(data, ':');
+    struct ivon_dataset_options options = command->evaluation.dataset;
+    char *path;
+    if (slash && asprintf(&path, "%.*s:%.*s/", colon ? (int)(colon - data) : (int)strlen(data),
+                          data, (int)(slash - command->groups), command->groups) < 0)
+        exit(EX_OSERR);
+    if (!slash)
+        path = strdup(data);
+    if (slash && slash != command->groups)
+        path[strlen(path) - 1] = '\0';
+    options.inputs = &array;
+    options.input_count = 1;
+    options.targets = "";
+    int code = ivon_dataset_open(&command->group_examples, path, &options, error);
+    free(path);
+    if (code)
+        return code;
+    const struct ivon_field *field = ivon_examples_field(command->group_examples, 0);
+    if (ivon_examples_count(command->group_examples) != count || field->count != 1)
+        return evaluation_fail(error, IVON_ERROR_DATA,
+                               "--groups: '%s' has %llu rows of %zu numbers, expected %llu of one",
+                               command->groups,
+                               (unsigned long long)ivon_examples_count(command->group_examples),
+                               field->count, (unsigned long long)count);
+    *groups = calloc(count, sizeof **groups);
+    if (!*groups)
+        exit(EX_OSERR);
+    return ivon_examples_read_i64(command->group_examples, 0, 0, count, *groups, error);
+}
+
+static int remove_groups(struct sensitivity_command *command, uint64_t examples,
+                         const char *provenance, struct ivon_error *error)
+{
+    int64_t *groups = NULL;
+    struct ivon_group_removal *removals = NULL;
+    size_t count = 0;
+    int code = read_groups(command, examples, &groups, error);
+    if (!code)
+        code = ivon_sensitivity_groups(command->sensitivity, groups, &removals, &count, error);
+    if (!code)
+        code = sensitivity_output_groups(command, removals, count, provenance, error);
+    free(groups);
+    free(removals);
+    return code;
+}
+
+static int run_examples(struct sensitivity_command *command,
+                        const struct ivon_sensitivity_shape *shape, const char *provenance,
+                        struct ivon_error *error)
+{
+    struct sensitivity_output *output = NULL;
+    uint64_t first = 0;
+    int code = sensitivity_output_open(&output, command, shape, provenance, &first, error);
+    if (!code && command->on)
+        code = ivon_sensitivity_aim(command->sensitivity, command->test,
+                                    evaluation_targets(&command->evaluation), error);
+    if (!code)
+        code = ivon_sensitivity_run(command->sensitivity, first, sensitivity_output_take, output,
+                                    error);
+    if (!code)
+        code = sensitivity_output_finish(output, error);
+    sensitivity_output_close(output);
+    return code;
+}
+
+static int run(struct sensitivity_command *command, const char *provenance,
+               struct ivon_error *error)
+{
+    int code = open_inputs(command, error);
+    if (!code)
+        code = ivon_sensitivity_new(&command->sensitivity, command->network, command->source,
+                                    command->examples, evaluation_targets(&command->evaluation),
+                                    &command->options, error);
+    if (code)
+        return code;
+    struct ivon_sensitivity_shape shape = ivon_sensitivity_shape(command->sensitivity);
+    if (!command->common.quiet)
+        report_note("removing one of N = %.15g examples, rho = %.6g", shape.n_train, shape.rho);
+    if (shape.fixed && !command->common.quiet)
+        report_warning("%zu tensors have no Hessian and do not move", shape.fixed);
+    if (command->per_token && !shape.tokens)
+        return evaluation_fail(error, IVON_ERROR_ARGUMENT,
+                               "--per-token: the network's output has no axis of tokens");
+    return command->groups ? remove_groups(command, shape.examples, provenance, error)
+                           : run_examples(command, &shape, provenance, error);
+}
+
+static void release(struct sensitivity_command *command)
+{
+    ivon_sensitivity_free(command->sensitivity);
+    ivon_network_free(command->network);
+    ivon_source_close(command->source);
+    ivon_examples_close(command->examples);
+    ivon_examples_close(command->test);
+    ivon_examples_close(command->group_examples);
+    name_filter_release(&command->draw.filter);
+    evaluation_release(&command->evaluation);
+}
+
+int sensitivity_run(int argc, char **argv)
+{
+    struct sensitivity_command command = {.options = ivon_sensitivity_defaults(),
+                                          .draw = draw_defaults(),
+                                          .evaluation = evaluation_defaults(),
+                                          .scores = {IVON_SCORE_DEVIATION},
+                                          .score_count = 1,
+                                          .samples = 64,
+                                          .format = -1};
+    struct ivon_error error = {0};
+    struct progress progress;
+    char *provenance = provenance_text(provenance_new(argc, argv));
+    argp_parse(&sensitivity_argp, argc, argv, 0, NULL, &command);
+    command.options.progress = progress_start(&progress, "removing", command.common.quiet);
+    progress.unit = "examples";
+    int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
+    progress_end(&progress);
+    int status = code ? report_error(&error) : 0;
+    const char *unused = name_filter_unused(&command.draw.filter);
+    if (!code && unused && !command.common.quiet)
+        report_warning("pattern '%s' matches no tensor", unused);
+    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
+        status = progress_interrupted();
+    free(provenance);
+    release(&command);
+    return status;
+}

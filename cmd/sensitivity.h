@@ -1,0 +1,58 @@
+/* ivon-sensitivity: parsed and run by sensitivity.c, printed by sensitivity_output.c. */
+#ifndef CMD_SENSITIVITY_H
+#define CMD_SENSITIVITY_H
+
+#include "cmd/evaluation.h"
+#include "cmd/options.h"
+
+enum { SCORES = 5 };
+
+struct sensitivity_command {
+    struct common_options common;
+    struct draw_options draw;
+    struct file_options files;
+    struct evaluation_options evaluation;
+    struct ivon_sensitivity_options options;
+    const char *posterior;
+    enum ivon_score scores[SCORES]; /* in the order of their columns */
+    size_t score_count;
+    const char *groups, *on, *output, *sort;
+    int format; /* -1: by the output's suffix */
+    size_t top; /* 0: all */
+    size_t samples; /* of --expectation=samples */
+    bool vectors, sorted, per_token, resume, score_given, by_samples;
+
+    /* While it runs: */
+    struct ivon_source *source;
+    struct ivon_network *network;
+    struct ivon_examples *examples, *test, *group_examples;
+    struct ivon_sensitivity *sensitivity;
+};
+
+/* The column of a score. */
+const char *sensitivity_score_name(enum ivon_score score);
+
+/* Where rows go. */
+struct sensitivity_output;
+
+/* Opens it for `shape`, before any work, since an output may not be replaced. *first receives with
+   which example to begin: those before are there from an interrupted run. */
+int sensitivity_output_open(struct sensitivity_output **output,
+                            struct sensitivity_command *command,
+                            const struct ivon_sensitivity_shape *shape, const char *provenance,
+                            uint64_t *first, struct ivon_error *error);
+void sensitivity_output_close(struct sensitivity_output *output);
+
+/* Takes a block; for ivon_sensitivity_run. */
+int sensitivity_output_take(void *context, const struct ivon_sensitivities *block,
+                            struct ivon_error *error);
+
+/* Writes what was kept back, and completes the output. */
+int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_error *error);
+
+/* One row for each group that was removed. */
+int sensitivity_output_groups(const struct sensitivity_command *command,
+                              const struct ivon_group_removal *removals, size_t count,
+                              const char *provenance, struct ivon_error *error);
+
+#endif

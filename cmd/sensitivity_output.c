@@ -1,0 +1,410 @@
+#define _GNU_SOURCE
+#include "cmd/sensitivity.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+enum { COLUMNS_MAX = 24, KEEP_MORE = 1 << 16 /* rows beyond the top ones before they are sorted */ };
+
+struct columns {
+    struct ivon_column column[COLUMNS_MAX];
+    size_t size[COLUMNS_MAX]; /* bytes of one row */
+    const void *data[COLUMNS_MAX];
+    size_t count;
+};
+
+struct sensitivity_output {
+    struct sensitivity_command *command;
+    struct ivon_sensitivity_shape shape;
+    struct columns columns; /* their data are those of the block that was taken last */
+    size_t rows;            /* of one example: 1, or its tokens */
+    size_t row_size;        /* bytes of all columns */
+    size_t key;             /* the column to sort by */
+    struct ivon_table *table;
+    int64_t *indices, *tokens; /* columns that the block does not have */
+    size_t index_room;
+    unsigned char *kept; /* rows, each with its columns one after the other */
+    size_t kept_count, kept_room;
+    struct ivon_error *error; /* of rows that are read again */
+};
+
+const char *sensitivity_score_name(enum ivon_score score)
+{
+    switch (score) {
+    case IVON_SCORE_MPE:
+        return "mpe";
+    case IVON_SCORE_SELF_INFLUENCE:
+        return "self_influence";
+    case IVON_SCORE_LOO_LOSS:
+        return "loo_loss";
+    case IVON_SCORE_INFLUENCE:
+        return "influence";
+    default:
+        return "deviation";
+    }
+}
+
+/* Columns. */
+
+static void add(struct columns *columns, const char *name, const char *prefix,
+                enum ivon_dtype dtype, int rank, const int64_t *shape, const void *data)
+{
+    struct ivon_column *column = &columns->column[columns->count];
+    *column = (struct ivon_column){.name = name, .prefix = prefix, .dtype = dtype, .rank = rank};
+    size_t size = ivon_dtype_size(dtype);
+    for (int i = 0; i < rank; i++) {
+        column->shape[i] = shape[i];
+        size *= (size_t)shape[i];
+    }
+    columns->size[columns->count] = size;
+    columns->data[columns->count++] = data;
+}
+
+/* A score of every example, or of every token. */
+static const double *score_of(const struct ivon_sensitivities *block, enum ivon_score score,
+                              bool rows)
+{
+    switch (score) {
+    case IVON_SCORE_MPE:
+        return rows ? block->row_mpe : block->mpe;
+    case IVON_SCORE_SELF_INFLUENCE:
+        return block->self_influence;
+    case IVON_SCORE_LOO_LOSS:
+        return rows ? block->row_loo_loss : block->loo_loss;
+    case IVON_SCORE_INFLUENCE:
+        return block->influence;
+    default:
+        return rows ? block->row_deviation : block->deviation;
+    }
+}
+
+/* Labels and what is predicted: a number, or one for each output. */
+static void add_targets(struct columns *columns, const struct sensitivity_output *output,
+                        const struct ivon_sensitivities *block)
+{
+    enum ivon_likelihood likelihood = output->command->options.likelihood;
+    int64_t k = (int64_t)output->shape.outputs;
+    int rank = likelihood == IVON_CATEGORICAL || k == 1 ? 0 : 1;
+    if (likelihood == IVON_GAUSSIAN) {
+        add(columns, "label", "label", IVON_F32, rank, &k, block->targets);
+        add(columns, "prediction", "prediction", IVON_F32, rank, &k, block->outputs);
+    } else {
+        add(columns, "label", "label", IVON_I64, rank, &k, block->labels);
+        add(columns, "prediction", "prediction", IVON_I64, rank, &k, block->prediction);
+    }
+}
+
+static void add_vectors(struct columns *columns, const struct sensitivity_output *output,
+                        const struct ivon_sensitivities *block)
+{
+    const struct ivon_sensitivity_options *options = &output->command->options;
+    int64_t tokens = output->rows == 1 && output->shape.tokens ? output->shape.tokens : 1;
+    int64_t k = (int64_t)output->shape.outputs, shape[] = {tokens, k};
+    int64_t wide = (output->shape.tokens ? output->shape.tokens : 1) * k, square[] = {wide, wide};
+    int rank = tokens > 1 ? 2 : 1;
+    const int64_t *extents = tokens > 1 ? shape : shape + 1;
+    add(columns, "logits", "logit", IVON_F32, rank, extents, block->outputs);
+    add(columns, "residual_vector", NULL, IVON_F32, rank, extents, block->residual_vector);
+    add(columns, "deviation_vector", NULL, IVON_F32, rank, extents, block->deviation_vector);
+    if (options->variances || options->covariances)
+        add(columns, "variance", NULL, IVON_F32, rank, extents, block->variance);
+    if (options->covariances)
+        add(columns, "covariance", NULL, IVON_F32, 2, square, block->covariance);
+}
+
+static struct columns list_columns(const struct sensitivity_output *output,
+                                   const struct ivon_sensitivities *block)
+{
+    const struct sensitivity_command *command = output->command;
+    struct columns columns = {.count = 0};
+    bool rows = command->per_token;
+    add(&columns, "index", NULL, IVON_I64, 0, NULL, output->indices);
+    if (rows)
+        add(&columns, "token", NULL, IVON_I64, 0, NULL, output->tokens);
+    if (rows || !output->shape.tokens)
+        add_targets(&columns, output, block);
+    add(&columns, "loss", NULL, IVON_F64, 0, NULL, rows ? block->row_loss : block->loss);
+    add(&columns, "residual", NULL, IVON_F64, 0, NULL,
+        rows ? block->row_residual : block->residual);
+    for (size_t i = 0; i < command->score_count; i++)
+        add(&columns, sensitivity_score_name(command->scores[i]), NULL, IVON_F64, 0, NULL,
+            score_of(block, command->scores[i], rows));
+    if (command->vectors)
+        add_vectors(&columns, output, block);
+    return columns;
+}
+
+static int find_key(struct sensitivity_output *output, struct ivon_error *error)
+{
+    const struct sensitivity_command *command = output->command;
+    const char *name = command->sort;
+    char list[256] = "";
+    if (!name)
+        name = command->score_count ? sensitivity_score_name(command->scores[0]) : "loss";
+    for (size_t i = 0; i < output->columns.count; i++) {
+        const struct ivon_column *column = &output->columns.column[i];
+        if (column->rank)
+            continue;
+        if (strcmp(column->name, name) == 0) {
+            output->key = i;
+            return 0;
+        }
+        strncat(list, *list ? ", " : "", sizeof list - strlen(list) - 1);
+        strncat(list, column->name, sizeof list - strlen(list) - 1);
+    }
+    return evaluation_fail(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name,
+                           list);
+}
+
+static int open_table(struct sensitivity_output *output, uint64_t rows, const char *provenance,
+                      struct ivon_error *error)
+{
+    const struct sensitivity_command *command = output->command;
+    char creator[64];
+    snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
+    struct ivon_table_options options = {
+        .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
+        .rows = rows,
+        .own_index = true,
+        .replace = command->files.force,
+        .creator = creator,
+        .provenance = provenance};
+    const struct columns *columns = &output->columns;
+    if (command->output && strcmp(command->output, "-") != 0)
+        return ivon_table_create(&output->table, command->output, columns->column, columns->count,
+                                 &options, error);
+    return ivon_table_to_stream(&output->table, stdout, "standard output", columns->column,
+                                columns->count, &options, error);
+}
+
+int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_command *command,
+                            const struct ivon_sensitivity_shape *shape, const char *provenance,
+                            uint64_t *first, struct ivon_error *error)
+{
+    static const struct ivon_sensitivities nothing;
+    struct sensitivity_output *output = calloc(1, sizeof *output);
+    if (!output)
+        exit(EX_OSERR);
+    *out = output;
+    *first = 0;
+    output->command = command;
+    output->shape = *shape;
+    output->rows = command->per_token ? (size_t)shape->tokens : 1;
+    output->columns = list_columns(output, &nothing);
+    for (size_t i = 0; i < output->columns.count; i++)
+        output->row_size += output->columns.size[i];
+    uint64_t rows = shape->examples * output->rows;
+    if (command->top && command->top < rows)
+        rows = command->top;
+    int code = find_key(output, error);
+    return code ? code : open_table(output, rows, provenance, error);
+}
+
+void sensitivity_output_close(struct sensitivity_output *output)
+{
+    if (!output)
+        return;
+    ivon_table_close(output->table);
+    free(output->indices);
+    free(output->tokens);
+    free(output->kept);
+    free(output);
+}
+
+/* Rows that are kept back, to be sorted. */
+
+struct order {
+    double key;
+    int64_t index; /* of the example, then of the token: as they came */
+    size_t at;
+};
+
+/* The greatest first; what is not a number last; equal ones in their order. */
+static int descending(const void *a, const void *b)
+{
+    const struct order *x = a, *y = b;
+    bool x_none = x->key != x->key, y_none = y->key != y->key;
+    if (x_none || y_none || !(x->key > y->key || x->key < y->key)) {
+        if (x_none != y_none)
+            return x_none ? 1 : -1;
+        return (x->index > y->index) - (x->index < y->index);
+    }
+    return x->key > y->key ? -1 : 1;
+}
+
+static double key_of(const struct sensitivity_output *output, const unsigned char *row)
+{
+    size_t offset = 0;
+    float single;
+    double value;
+    int64_t integer;
+    for (size_t i = 0; i < output->key; i++)
+        offset += output->columns.size[i];
+    switch (output->columns.column[output->key].dtype) {
+    case IVON_F32:
+        memcpy(&single, row + offset, sizeof single);
+        return (double)single;
+    case IVON_F64:
+        memcpy(&value, row + offset, sizeof value);
+        return value;
+    default:
+        memcpy(&integer, row + offset, sizeof integer);
+        return (double)integer;
+    }
+}
+
+/* Sorts what is kept, and forgets what is not among the top rows. */
+static void sort_kept(struct sensitivity_output *output)
+{
+    size_t count = output->kept_count, size = output->row_size;
+    size_t top = output->command->top && output->command->top < count ? output->command->top
+                                                                       : count;
+    struct order *order = calloc(count + 1, sizeof *order);
+    unsigned char *sorted = malloc(top * size + 1);
+    if (!order || !sorted)
+        exit(EX_OSERR);
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *row = output->kept + i * size;
+        int64_t token = 0;
+        order[i] = (struct order){.key = key_of(output, row), .at = i};
+        memcpy(&order[i].index, row, sizeof(int64_t)); /* the first column is the index */
+        if (output->command->per_token)
+            memcpy(&token, row + sizeof(int64_t), sizeof token);
+        order[i].index = order[i].index * (int64_t)output->rows + token;
+    }
+    qsort(order, count, sizeof *order, descending);
+    for (size_t i = 0; i < top; i++)
+        memcpy(sorted + i * size, output->kept + order[i].at * size, size);
+    free(order);
+    free(output->kept);
+    output->kept = sorted;
+    output->kept_count = output->kept_room = top;
+}
+
+static void keep(struct sensitivity_output *output, const unsigned char *row)
+{
+    if (output->command->top && output->kept_count >= output->command->top + KEEP_MORE)
+        sort_kept(output);
+    if (output->kept_count == output->kept_room) {
+        output->kept_room = output->kept_room ? 2 * output->kept_room : 1024;
+        output->kept = realloc(output->kept, output->kept_room * output->row_size);
+        if (!output->kept)
+            exit(EX_OSERR);
+    }
+    memcpy(output->kept + output->kept_count++ * output->row_size, row, output->row_size);
+}
+
+/* The columns of one row, one after the other. */
+static void gather(const struct sensitivity_output *output, size_t row, unsigned char *out)
+{
+    for (size_t i = 0; i < output->columns.count; i++) {
+        size_t size = output->columns.size[i];
+        memcpy(out, (const char *)output->columns.data[i] + row * size, size);
+        out += size;
+    }
+}
+
+/* One row that lies in one piece, to the table. */
+static int write_row(struct sensitivity_output *output, const unsigned char *row,
+                     struct ivon_error *error)
+{
+    const void *data[COLUMNS_MAX];
+    for (size_t i = 0; i < output->columns.count; i++) {
+        data[i] = row;
+        row += output->columns.size[i];
+    }
+    return ivon_table_append(output->table, 1, data, error);
+}
+
+/* Rows of a block. */
+
+static void number_rows(struct sensitivity_output *output, const struct ivon_sensitivities *block)
+{
+    size_t count = block->count * output->rows;
+    if (count > output->index_room) {
+        free(output->indices);
+        free(output->tokens);
+        output->indices = calloc(count, sizeof *output->indices);
+        output->tokens = calloc(count, sizeof *output->tokens);
+        if (!output->indices || !output->tokens)
+            exit(EX_OSERR);
+        output->index_room = count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        output->indices[i] = (int64_t)(block->first + i / output->rows);
+        output->tokens[i] = (int64_t)(i % output->rows);
+    }
+}
+
+int sensitivity_output_take(void *context, const struct ivon_sensitivities *block,
+                            struct ivon_error *error)
+{
+    struct sensitivity_output *output = context;
+    number_rows(output, block);
+    output->columns = list_columns(output, block);
+    if (!output->command->sorted)
+        return ivon_table_append(output->table, block->count * output->rows,
+                                 output->columns.data, error);
+    unsigned char *row = malloc(output->row_size);
+    if (!row)
+        exit(EX_OSERR);
+    for (size_t i = 0; i < block->count * output->rows; i++) {
+        gather(output, i, row);
+        keep(output, row);
+    }
+    free(row);
+    return 0;
+}
+
+int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_error *error)
+{
+    int code = 0;
+    if (output->command->sorted)
+        sort_kept(output);
+    for (size_t i = 0; i < output->kept_count && !code; i++)
+        code = write_row(output, output->kept + i * output->row_size, error);
+    return code ? code : ivon_table_commit(output->table, error);
+}
+
+int sensitivity_output_groups(const struct sensitivity_command *command,
+                              const struct ivon_group_removal *removals, size_t count,
+                              const char *provenance, struct ivon_error *error)
+{
+    struct sensitivity_command plain = *command;
+    struct sensitivity_output output = {.command = &plain};
+    double change[2];
+    bool classes = command->options.likelihood != IVON_GAUSSIAN;
+    int code = 0;
+    for (size_t i = 0; i <= count && !code; i++) {
+        static const struct ivon_group_removal nothing;
+        const struct ivon_group_removal *removal = i ? &removals[i - 1] : &nothing;
+        struct columns *columns = &output.columns;
+        int64_t members = (int64_t)removal->count;
+        change[0] = removal->own_loss_without - removal->own_loss;
+        change[1] = removal->rest_loss_without - removal->rest_loss;
+        columns->count = 0;
+        add(columns, "group", NULL, IVON_I64, 0, NULL, &removal->group);
+        add(columns, "count", NULL, IVON_I64, 0, NULL, &members);
+        add(columns, "own_loss", NULL, IVON_F64, 0, NULL, &removal->own_loss);
+        add(columns, "own_loss_without", NULL, IVON_F64, 0, NULL, &removal->own_loss_without);
+        add(columns, "own_change", NULL, IVON_F64, 0, NULL, &change[0]);
+        add(columns, "rest_loss", NULL, IVON_F64, 0, NULL, &removal->rest_loss);
+        add(columns, "rest_loss_without", NULL, IVON_F64, 0, NULL, &removal->rest_loss_without);
+        add(columns, "rest_change", NULL, IVON_F64, 0, NULL, &change[1]);
+        if (classes) {
+            add(columns, "own_error", NULL, IVON_F64, 0, NULL, &removal->own_error);
+            add(columns, "own_error_without", NULL, IVON_F64, 0, NULL,
+                &removal->own_error_without);
+            add(columns, "rest_error", NULL, IVON_F64, 0, NULL, &removal->rest_error);
+            add(columns, "rest_error_without", NULL, IVON_F64, 0, NULL,
+                &removal->rest_error_without);
+        }
+        code = i ? ivon_table_append(output.table, 1, columns->data, error)
+                 : open_table(&output, count, provenance, error);
+    }
+    if (!code)
+        code = ivon_table_commit(output.table, error);
+    ivon_table_close(output.table);
+    return code;
+}
