@@ -19,13 +19,6 @@ static size_t tail_length(size_t samples)
     return (size_t)ceil(fmin((double)samples / 5, 3 * sqrt((double)samples)));
 }
 
-/* exp(log_weight) − exp(cutoff), of numbers up to 0, without cancellation or overflow. */
-static double excess(double log_weight, double cutoff)
-{
-    double difference = log_weight - cutoff;
-    return difference < 1 ? exp(cutoff) * expm1(difference) : exp(log_weight) - exp(cutoff);
-}
-
 /* Smooths the tail, the first of the log weights in falling order, of which the first is 0. Returns
    k. `tail` is room for `length` numbers. */
 static double smooth_tail(double *log_weights, size_t length, double *tail)
@@ -34,9 +27,10 @@ static double smooth_tail(double *log_weights, size_t length, double *tail)
         return INFINITY;
     if (log_weights[0] == log_weights[length - 1])
         return NAN;
+    /* Beyond a range of e^709 this is no number, and is not fitted. */
     double cutoff = log_weights[length];
     for (size_t z = 0; z < length; z++)
-        tail[z] = excess(log_weights[length - 1 - z], cutoff);
+        tail[z] = exp(cutoff) * expm1(log_weights[length - 1 - z] - cutoff);
     struct pareto pareto = pareto_fit(tail, length);
     for (size_t z = 0; z < length && isfinite(pareto.k); z++) {
         double quantile = pareto_quantile(&pareto, ((double)z + 0.5) / (double)length);

@@ -61,9 +61,9 @@ IVON_API int ivon_waic(const struct ivon_log_likelihoods *block, double exponent
  * pareto_k[i] is k: where it exceeds ivon_pareto_k_threshold, the posterior without the example is
  * too far from the one with it for its loo[i] to be trusted. Without a fit the ratios stay as they
  * are, and k is
- *     ∞ where M < 5 (fewer than 21 samples), where the fit fails, as when over a quarter of the
- *       tail equal the next ratio, or where a sample gives the example no probability: then loo[i]
- *       is ∞ also;
+ *     ∞ where M < 5 (fewer than 21 samples); where the fit fails, as when over a quarter of the
+ *       tail equal the next ratio, or the tail spans e^709; and where a sample gives the example no
+ *       probability while ρ > 0: then loo[i] is ∞ also;
  *     NaN where all of the tail are equal: bounded, they need no smoothing (as in `posterior`).
  * Fails as ivon_waic does.
  */

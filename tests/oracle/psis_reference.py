@@ -9,7 +9,7 @@ double, as it is on x86-64.
 import numpy as np
 
 SCALE = 1024
-BLOCKS = [(300, 5), (40, 4)]  # tails of 52, by √S, and of 8, by S/5
+BLOCKS = [(320, 5), (45, 4)]  # tails of 54, by √S, and of 9, by S/5
 EXPONENTS = [1, 0.5]
 wide = np.longdouble
 assert np.finfo(wide).nmant >= 63
