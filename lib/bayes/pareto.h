@@ -9,9 +9,9 @@ struct pareto {
 };
 
 /*
- * Fits it to 2 values or more in rising order, none negative (Zhang & Stephens, Technometrics 2009,
- * with the prior of Vehtari et al., JMLR 2024, on k). k is infinite where that fails, as when over a
- * quarter of the values are 0.
+ * Fits it to 2 values or more in rising order, none negative (Zhang & Stephens, Technometrics
+ * 2009, with the prior of Vehtari et al., JMLR 2024, on k). k is infinite where that fails, as when
+ * over a quarter of the values are 0.
  */
 struct pareto pareto_fit(const double *sorted, size_t count);
 

@@ -39,8 +39,8 @@ static double smooth_tail(double *log_weights, size_t length, double *tail)
     return pareto.k;
 }
 
-/* Of one example's log-likelihoods, which it sorts: ratios fall as those rise, so that the tail is at
-   the front. `room` is for S numbers and a tail. */
+/* Of one example's log-likelihoods, which it sorts: ratios fall as those rise, so that the tail is
+   at the front. `room` is for S numbers and a tail. */
 static double leave_one_out(double *values, size_t samples, double exponent, double *room,
                             double *pareto_k)
 {

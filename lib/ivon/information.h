@@ -5,9 +5,9 @@
  *
  * The posterior is q(θ) ∝ p(θ) Π_i p_i(θ)^ρ, with p_i(θ) = p(y_i | x_i, θ) and an `exponent` ρ: 1
  * in Bayes' rule, λ/N for an effective sample size λ other than the N examples of the training, and
- * λ/(N τ) for draws at a temperature τ. Without example i it is q_−i ∝ q p_i^−ρ, so a draw θ_s from q
- * stands for one from q_−i with the importance ratio p_i(θ_s)^−ρ, whose logarithm is −ρ ℓ_is. What
- * is wanted is −log E_{q_−i} p_i: the example is predicted by p_i itself, whatever ρ is.
+ * λ/(N τ) for draws at a temperature τ. Without example i it is q_−i ∝ q p_i^−ρ, so a draw θ_s from
+ * q stands for one from q_−i with the importance ratio p_i(θ_s)^−ρ, whose logarithm is −ρ ℓ_is.
+ * What is wanted is −log E_{q_−i} p_i: the example is predicted by p_i itself, whatever ρ is.
  */
 #ifndef IVON_INFORMATION_H
 #define IVON_INFORMATION_H

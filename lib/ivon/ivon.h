@@ -17,6 +17,7 @@
 #include "ivon/network.h"
 #include "ivon/onnx.h"
 #include "ivon/predict.h"
+#include "ivon/records.h"
 #include "ivon/sample.h"
 #include "ivon/stream.h"
 #include "ivon/summary.h"

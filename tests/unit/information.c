@@ -38,11 +38,12 @@ static void compute(size_t samples, size_t examples, double exponent)
 }
 
 /*
- * Tolerances, with u = 2^-53 and S ≤ 320. WAIC: sums of S terms, (ℓ − mean)² ≤ 64, so S u 64 = 2e-12.
- * PSIS: the profile log-likelihood of the tail's M ≤ 54 exceedances is M times a number of some 100 u:
- * each logarithm errs by a few u, amplified by 1/(1 − θ x) ≤ 12 M for the largest x alone. So the
- * weights of the grid's θ err by 2 M 100 u = 1e-12 of themselves, and k, their mean over values that
- * differ by less than 4, by 4e-12. A log quantile moves log(2 M) < 5 times as much as k: 2e-11.
+ * Tolerances, with u = 2^-53 and S ≤ 320. WAIC: sums of S terms, (ℓ − mean)² ≤ 64: S u 64 = 2e-12.
+ * PSIS: the profile log-likelihood of the tail's M ≤ 54 exceedances is M times a number that errs
+ * by some 100 u: each logarithm by a few u, amplified by 1/(1 − θ x) ≤ 12 M for the largest x alone.
+ * So the weights of the grid's θ err by 2 M 100 u = 1e-12 of themselves, and k, their mean over
+ * values that differ by less than 4, by 4e-12. A log quantile moves log(2 M) < 5 times as much as k:
+ * 2e-11.
  */
 static void check_fixture(const int16_t *stored, size_t samples, size_t examples,
                           const double *expected)
@@ -102,8 +103,8 @@ static void check_conjugate(double exponent)
         sum += noise[i] + 1.0;
     for (size_t s = 0; s < SAMPLES_MAX; s++)
         for (size_t i = 0; i < N; i++)
-            values[s * N + i] =
-                log_normal(noise[i] + 1.0, exponent * sum / precision + draws[s] / sqrt(precision), 1);
+            values[s * N + i] = log_normal(
+                noise[i] + 1.0, exponent * sum / precision + draws[s] / sqrt(precision), 1);
     compute(SAMPLES_MAX, N, exponent);
     for (size_t i = 0; i < N; i++) {
         double y = noise[i] + 1.0, left = precision - exponent;
@@ -121,9 +122,9 @@ static void finds_the_exact_loss_of_a_normal_model(void **unused)
     check_conjugate(0.5);
 }
 
-/* Noise-free data: the estimate differs from the truth by the prior on k, which is known, and by its
-   bias, of order 1/n as the variance (1 + k)²/n of the maximum-likelihood estimate is (Smith 1984);
-   ten of those are still a tenth of its standard error at n = 10,000. */
+/* Noise-free data: the estimate differs from the truth by the prior on k, which is known, and by
+   its bias, of order 1/n as the variance (1 + k)²/n of the maximum-likelihood estimate is (Smith
+   1984); ten of those are still a tenth of its standard error at n = 10,000. */
 static void recovers_k_from_exact_quantiles(void **unused)
 {
     (void)unused;
