@@ -38,12 +38,11 @@ static void compute(size_t samples, size_t examples, double exponent)
 }
 
 /*
- * Tolerances, with u = 2^-53 and S ≤ 320. WAIC: sums of S terms, (ℓ − mean)² ≤ 64: S u 64 = 2e-12.
+ * Tolerances, with u = 2^-53 and S ≤ 320. WAIC: sums of S terms (ℓ − mean)² ≤ 64: 2e-12.
  * PSIS: the profile log-likelihood of the tail's M ≤ 54 exceedances is M times a number that errs
- * by some 100 u: each logarithm by a few u, amplified by 1/(1 − θ x) ≤ 12 M for the largest x alone.
- * So the weights of the grid's θ err by 2 M 100 u = 1e-12 of themselves, and k, their mean over
- * values that differ by less than 4, by 4e-12. A log quantile moves log(2 M) < 5 times as much as k:
- * 2e-11.
+ * by some 100 u: each logarithm by a few u, amplified by 1/(1 − θ x) ≤ 12 M for the largest x. So
+ * the weights of the grid's θ err by 2 M 100 u = 1e-12 of themselves, and k, their mean over values
+ * that differ by less than 4, by 4e-12. A log quantile moves log(2 M) < 5 times as much: 2e-11.
  */
 static void check_fixture(const int16_t *stored, size_t samples, size_t examples,
                           const double *expected)
