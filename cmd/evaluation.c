@@ -130,10 +130,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
         return 0;
     case KEY_NOISE_STD:
-        options->noise_std = option_number(state, "--noise-std", argument);
-        if (!(options->noise_std > 0))
-            argp_failure(state, EX_USAGE, 0, "--noise-std: '%s', expected a positive number",
-                         argument);
+        options->noise_std = option_positive(state, "--noise-std", argument);
         return 0;
     case KEY_IGNORE_LABEL:
         options->ignored = option_label(state, argument);
@@ -198,6 +195,22 @@ void evaluation_release(struct evaluation_options *options)
 const char *evaluation_targets(const struct evaluation_options *options)
 {
     return options->dataset.targets ? options->dataset.targets : "y";
+}
+
+int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+                         uint64_t *count, struct ivon_error *error)
+{
+    struct ivon_dataset_options whole = options->dataset;
+    struct ivon_examples *all = NULL;
+    int code = ivon_dataset_open(examples, options->data, &options->dataset, error);
+    *count = code ? 0 : ivon_examples_count(*examples);
+    if (code || !whole.limit)
+        return code;
+    whole.limit = 0;
+    code = ivon_dataset_open(&all, options->data, &whole, error);
+    *count = code ? 0 : ivon_examples_count(all);
+    ivon_examples_close(all);
+    return code;
 }
 
 int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,

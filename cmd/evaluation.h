@@ -32,6 +32,10 @@ void evaluation_release(struct evaluation_options *options);
 /* The name of the array of targets. */
 const char *evaluation_targets(const struct evaluation_options *options);
 
+/* Opens --data; *count receives how many examples there are before --limit. */
+int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+                         uint64_t *count, struct ivon_error *error);
+
 /* The graph that the options name, or else the source's own, bound to the source; what has no place
    is warned of, unless `quiet`. */
 int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,

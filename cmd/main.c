@@ -16,6 +16,8 @@ const struct command commands[] = {
     {"merge", "merge the posteriors of finetuned models", &merge_argp, merge_run},
     {"predict", "average predictions over weights sampled from posteriors", &predict_argp,
      predict_run},
+    {"predict-gen", "predict the test loss from the training data", &predict_gen_argp,
+     predict_gen_run},
     {"sample", "draw weights from a posterior", &sample_argp, sample_run},
     {"sensitivity", "tell how much a model depends on each training example", &sensitivity_argp,
      sensitivity_run},

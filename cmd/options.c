@@ -102,7 +102,8 @@ static error_t parse_draw(int key, char *argument, struct argp_state *state)
         return ARGP_ERR_UNKNOWN;
     }
     options->given = true;
-    options->drawn |= key == KEY_SEED || key == KEY_TEMPERATURE;
+    options->seeded |= key == KEY_SEED;
+    options->tempered |= key == KEY_TEMPERATURE;
     return 0;
 }
 
@@ -119,6 +120,14 @@ double option_number(struct argp_state *state, const char *what, const char *tex
     double value = strtod(text, &end);
     if (end == text || *end || !isfinite(value))
         argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a finite number", what, text);
+    return value;
+}
+
+double option_positive(struct argp_state *state, const char *what, const char *text)
+{
+    double value = option_number(state, what, text);
+    if (!(value > 0))
+        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a positive number", what, text);
     return value;
 }
 

@@ -29,6 +29,7 @@ extern const struct argp file_argp;
 
 /* Each reads an option's argument, or ends the program with one line that names `what`. */
 double option_number(struct argp_state *state, const char *what, const char *text);
+double option_positive(struct argp_state *state, const char *what, const char *text);
 uint64_t option_whole(struct argp_state *state, const char *what, const char *text, uint64_t min,
                       uint64_t max);
 size_t option_size(struct argp_state *state, const char *what, const char *text); /* 512M, 2GiB */
@@ -65,7 +66,7 @@ struct draw_options {
     struct ivon_sample_options sample; /* what is selected follows the filter */
     struct name_filter filter;
     bool given; /* any of these options */
-    bool drawn; /* --seed or --temperature */
+    bool seeded, tempered; /* --seed, --temperature */
 };
 extern const struct argp draw_argp;
 

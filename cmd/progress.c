@@ -67,6 +67,11 @@ void progress_end(struct progress *progress)
         fputs("\r\033[K", stderr);
 }
 
+const volatile sig_atomic_t *progress_signal(void)
+{
+    return &received;
+}
+
 int progress_interrupted(void)
 {
     return received ? 128 + (int)received : 0;

@@ -2,6 +2,7 @@
 #ifndef CMD_PROGRESS_H
 #define CMD_PROGRESS_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 #include "ivon/stream.h"
@@ -19,6 +20,9 @@ struct ivon_progress progress_start(struct progress *progress, const char *label
 
 /* Clears the line. */
 void progress_end(struct progress *progress);
+
+/* Where the number of the signal that came will be; 0 before. */
+const volatile sig_atomic_t *progress_signal(void);
 
 /* 128 and the number of the signal that came, or 0. */
 int progress_interrupted(void);

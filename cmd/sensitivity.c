@@ -97,14 +97,6 @@ static void parse_scores(struct sensitivity_command *command, struct argp_state 
     }
 }
 
-static double positive(struct argp_state *state, const char *what, const char *text)
-{
-    double value = option_number(state, what, text);
-    if (!(value > 0))
-        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a positive number", what, text);
-    return value;
-}
-
 static void check_arguments(struct sensitivity_command *command, struct argp_state *state)
 {
     struct ivon_sensitivity_options *options = &command->options;
@@ -118,7 +110,8 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
         argp_failure(state, EX_USAGE, 0,
                      gaussian ? "--likelihood=gaussian needs --noise-std"
                               : "--noise-std is for --likelihood=gaussian");
-    if (command->draw.drawn && !options->samples)
+    if ((command->draw.seeded || command->draw.tempered || command->samples_given) &&
+        !options->samples)
         argp_failure(state, EX_USAGE, 0,
                      "--samples, --seed and --temperature are for --expectation=samples");
     if (command->groups && (command->on || command->vectors || command->sorted ||
@@ -157,7 +150,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
     struct sensitivity_command *command = state->input;
     switch (key) {
     case KEY_RHO:
-        command->options.rho = positive(state, "--rho", argument);
+        command->options.rho = option_positive(state, "--rho", argument);
         return 0;
     case KEY_N_TRAIN:
         command->options.n_train =
@@ -165,7 +158,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         return 0;
     case 'n':
         command->samples = (size_t)option_whole(state, "--samples", argument, 1, 1000000);
-        command->draw.drawn = true;
+        command->samples_given = true;
         return 0;
     case KEY_TOP:
         command->top = (size_t)option_whole(state, "--top", argument, 1, INT64_MAX / 2);
@@ -194,7 +187,7 @@ static error_t parse_output(int key, char *argument, struct argp_state *state)
         if (argument && strcmp(argument, "covariance") != 0)
             argp_failure(state, EX_USAGE, 0, "--vectors: '%s', expected covariance or nothing",
                          argument);
-        command->vectors = true;
+        command->vectors = command->options.vectors = true;
         command->options.covariances = argument != NULL;
         return 0;
     case KEY_PER_TOKEN:
@@ -275,8 +268,8 @@ static int open_inputs(struct sensitivity_command *command, struct ivon_error *e
 {
     struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
     struct ivon_dataset_options test = command->evaluation.dataset;
-    int code = ivon_dataset_open(&command->examples, command->evaluation.data,
-                                 &command->evaluation.dataset, error);
+    int code = evaluation_open_data(&command->evaluation, &command->examples,
+                                    &command->options.data_count, error);
     test.limit = 0;
     if (!code && command->on)
         code = ivon_dataset_open(&command->test, command->on, &test, error);

@@ -20,7 +20,7 @@ struct sensitivity_command {
     int format; /* -1: by the output's suffix */
     size_t top; /* 0: all */
     size_t samples; /* of --expectation=samples */
-    bool vectors, sorted, per_token, resume, score_given, by_samples;
+    bool vectors, sorted, per_token, resume, score_given, by_samples, samples_given;
 
     /* While it runs: */
     struct ivon_source *source;

@@ -1,9 +1,13 @@
 #define _GNU_SOURCE
 #include "cmd/sensitivity.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
+
+#include "cmd/report.h"
 
 enum { COLUMNS_MAX = 24, KEEP_MORE = 1 << 16 /* rows beyond the top ones before they are sorted */ };
 
@@ -26,7 +30,10 @@ struct sensitivity_output {
     size_t index_room;
     unsigned char *kept; /* rows, each with its columns one after the other */
     size_t kept_count, kept_room;
-    struct ivon_error *error; /* of rows that are read again */
+    /* With an output file: rows are recorded beside it until all are there. */
+    struct ivon_records *records;
+    char *part, *run; /* the records' file, and what describes the run */
+    unsigned char *record;
 };
 
 const char *sensitivity_score_name(enum ivon_score score)
@@ -178,6 +185,106 @@ static int open_table(struct sensitivity_output *output, uint64_t rows, const ch
                                 columns->count, &options, error);
 }
 
+/* Records. */
+
+/* A file's identity; of DATA also without what comes after its colon. */
+static json_t *file_identity(const char *path)
+{
+    struct stat status;
+    if (!path)
+        return json_null();
+    const char *colon = strrchr(path, ':');
+    char *file = colon && stat(path, &status) ? strndup(path, (size_t)(colon - path))
+                                              : strdup(path);
+    json_t *identity = json_array();
+    if (file && stat(file, &status) == 0) {
+        json_array_append_new(identity, json_integer((json_int_t)status.st_size));
+        json_array_append_new(identity, json_integer((json_int_t)status.st_mtim.tv_sec));
+        json_array_append_new(identity, json_integer((json_int_t)status.st_mtim.tv_nsec));
+    }
+    json_array_append_new(identity, report_json_text(path));
+    free(file);
+    return identity;
+}
+
+/* All that the rows depend on, as text. */
+static char *describe_run(const struct sensitivity_output *output)
+{
+    const struct sensitivity_command *command = output->command;
+    const struct ivon_sensitivity_options *options = &command->options;
+    const struct evaluation_options *evaluation = &command->evaluation;
+    json_t *run = json_pack(
+        "{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:b, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+        "posterior", file_identity(command->posterior), "model", file_identity(evaluation->model),
+        "data", file_identity(evaluation->data), "on", file_identity(command->on), "likelihood",
+        (int)options->likelihood, "covariance", (int)options->covariance, "scores",
+        (int)options->scores, "vectors", command->vectors, "covariances", options->covariances,
+        "tokens", command->per_token, "rho", report_json_number(output->shape.rho), "noise",
+        report_json_number(options->noise_std), "temperature",
+        report_json_number(options->sample.temperature), "ignored", (json_int_t)options->ignored,
+        "samples", (json_int_t)options->samples, "seed", (json_int_t)options->sample.seed, "batch",
+        (json_int_t)options->batch);
+    json_t *patterns = json_array();
+    for (size_t i = 0; i < command->draw.filter.count; i++) {
+        json_array_append_new(patterns, json_boolean(command->draw.filter.excludes[i]));
+        json_array_append_new(patterns, report_json_text(command->draw.filter.patterns[i]));
+    }
+    json_array_append_new(patterns, report_json_text(evaluation->dataset.targets));
+    json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
+    json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));
+    json_array_append_new(patterns, json_boolean(evaluation->dataset.no_scaling));
+    for (size_t i = 0; i < evaluation->dataset.input_count; i++)
+        json_array_append_new(patterns, report_json_text(evaluation->dataset.inputs[i]));
+    for (size_t i = 0; i < evaluation->dataset.channel_count; i++) {
+        json_array_append_new(patterns, report_json_number(evaluation->dataset.mean[i]));
+        json_array_append_new(patterns, report_json_number(evaluation->dataset.std[i]));
+    }
+    json_object_set_new(run, "reading", patterns);
+    char *text = json_dumps(run, JSON_SORT_KEYS | JSON_COMPACT);
+    json_decref(run);
+    if (!text)
+        exit(EX_OSERR);
+    return text;
+}
+
+static int open_records(struct sensitivity_output *output, bool resume,
+                        int (*take)(void *context, const void *record, struct ivon_error *error),
+                        struct ivon_error *error)
+{
+    struct ivon_records_options options = {.run = output->run,
+                                           .run_size = strlen(output->run),
+                                           .record_size = output->rows * output->row_size,
+                                           .resume = resume,
+                                           .sync_seconds = 5};
+    return ivon_records_open(&output->records, output->part, &options, take, output, error);
+}
+
+static int pass_over(void *context, const void *record, struct ivon_error *error)
+{
+    (void)context;
+    (void)record;
+    (void)error;
+    return 0;
+}
+
+/* Opens the records of an output file; *first receives how many examples they have. */
+static int start_records(struct sensitivity_output *output, uint64_t *first,
+                         struct ivon_error *error)
+{
+    const struct sensitivity_command *command = output->command;
+    output->run = describe_run(output);
+    output->record = malloc(output->rows * output->row_size);
+    if (asprintf(&output->part, "%s.part", command->output) < 0 || !output->record)
+        exit(EX_OSERR);
+    int code = open_records(output, command->resume, pass_over, error);
+    if (!code)
+        *first = ivon_records_count(output->records);
+    if (!code && *first && !command->common.quiet)
+        report_note("going on after %llu examples of %s", (unsigned long long)*first,
+                    output->part);
+    return code;
+}
+
 int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_command *command,
                             const struct ivon_sensitivity_shape *shape, const char *provenance,
                             uint64_t *first, struct ivon_error *error)
@@ -198,14 +305,26 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
     if (command->top && command->top < rows)
         rows = command->top;
     int code = find_key(output, error);
-    return code ? code : open_table(output, rows, provenance, error);
+    if (!code)
+        code = open_table(output, rows, provenance, error);
+    if (!code && command->output && strcmp(command->output, "-") != 0)
+        code = start_records(output, first, error);
+    return code;
 }
 
 void sensitivity_output_close(struct sensitivity_output *output)
 {
     if (!output)
         return;
+    uint64_t done = output->records ? ivon_records_count(output->records) : 0;
+    ivon_records_close(output->records, done == 0, NULL);
+    if (done && !output->command->common.quiet)
+        report_note("%s keeps %llu of %llu examples: go on by --resume", output->part,
+                    (unsigned long long)done, (unsigned long long)output->shape.examples);
     ivon_table_close(output->table);
+    free(output->part);
+    free(output->run);
+    free(output->record);
     free(output->indices);
     free(output->tokens);
     free(output->kept);
@@ -341,30 +460,71 @@ int sensitivity_output_take(void *context, const struct ivon_sensitivities *bloc
                             struct ivon_error *error)
 {
     struct sensitivity_output *output = context;
+    size_t rows = output->rows, size = output->row_size;
+    int code = 0;
     number_rows(output, block);
     output->columns = list_columns(output, block);
-    if (!output->command->sorted)
-        return ivon_table_append(output->table, block->count * output->rows,
-                                 output->columns.data, error);
-    unsigned char *row = malloc(output->row_size);
-    if (!row)
+    if (!output->records && !output->command->sorted)
+        return ivon_table_append(output->table, block->count * rows, output->columns.data, error);
+    unsigned char *record = output->record ? output->record : malloc(rows * size);
+    if (!record)
         exit(EX_OSERR);
-    for (size_t i = 0; i < block->count * output->rows; i++) {
-        gather(output, i, row);
-        keep(output, row);
+    output->record = record;
+    for (size_t e = 0; e < block->count && !code; e++) {
+        for (size_t r = 0; r < rows; r++)
+            gather(output, e * rows + r, record + r * size);
+        for (size_t r = 0; r < rows && !output->records; r++)
+            keep(output, record + r * size);
+        if (output->records)
+            code = ivon_records_append(output->records, record, error);
     }
-    free(row);
-    return 0;
+    return code;
+}
+
+/* The rows of one example, to where they go at last. */
+static int replay(void *context, const void *record, struct ivon_error *error)
+{
+    struct sensitivity_output *output = context;
+    int code = 0;
+    for (size_t r = 0; r < output->rows && !code; r++) {
+        const unsigned char *row = (const unsigned char *)record + r * output->row_size;
+        if (output->command->sorted)
+            keep(output, row);
+        else
+            code = write_row(output, row, error);
+    }
+    return code;
+}
+
+/* Reads the records again, all of them. */
+static int replay_records(struct sensitivity_output *output, struct ivon_error *error)
+{
+    int code = ivon_records_close(output->records, false, error);
+    output->records = NULL;
+    if (!code)
+        code = open_records(output, true, replay, error);
+    if (!code && ivon_records_count(output->records) != output->shape.examples)
+        code = evaluation_fail(error, IVON_ERROR_IO, "%s: %llu examples, expected %llu",
+                               output->part,
+                               (unsigned long long)ivon_records_count(output->records),
+                               (unsigned long long)output->shape.examples);
+    return code;
 }
 
 int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_error *error)
 {
-    int code = 0;
-    if (output->command->sorted)
+    int code = output->records ? replay_records(output, error) : 0;
+    if (!code && output->command->sorted)
         sort_kept(output);
     for (size_t i = 0; i < output->kept_count && !code; i++)
         code = write_row(output, output->kept + i * output->row_size, error);
-    return code ? code : ivon_table_commit(output->table, error);
+    if (!code)
+        code = ivon_table_commit(output->table, error);
+    if (code || !output->records)
+        return code;
+    code = ivon_records_close(output->records, true, error);
+    output->records = NULL;
+    return code;
 }
 
 int sensitivity_output_groups(const struct sensitivity_command *command,

@@ -323,8 +323,9 @@ static int choose_rho(struct ivon_sensitivity *sensitivity, struct ivon_error *e
     const struct ivon_source *source = sensitivity->member.source;
     int64_t stored = ivon_source_header(source)->n_train;
     sensitivity->n_train = options->n_train > 0 ? (double)options->n_train
-                           : stored > 0 ? (double)stored
-                                        : (double)sensitivity->data.count;
+                           : stored > 0          ? (double)stored
+                           : options->data_count ? (double)options->data_count
+                                                 : (double)sensitivity->data.count;
     sensitivity->rho = isnan(options->rho) ? posterior_ess(source) / sensitivity->n_train
                                            : options->rho;
     if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))

@@ -244,8 +244,11 @@ static int run_tile(void *context, size_t tile, int thread, struct ivon_error *e
     else if (diagonal || options->variances || options->scores & IVON_SCORE_MPE)
         find_variances(&pass, v);
     score_variances(&pass, v);
-    find_deviations(&pass, deviation, v);
-    score_deviations(&pass, deviation);
+    if (options->vectors || options->scores & (IVON_SCORE_DEVIATION | IVON_SCORE_SELF_INFLUENCE |
+                                               IVON_SCORE_LOO_LOSS)) {
+        find_deviations(&pass, deviation, v);
+        score_deviations(&pass, deviation);
+    }
     if (sensitivity->aim.data)
         score_influence(&pass);
     sum_tokens(&pass);
@@ -331,7 +334,7 @@ static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensiti
         .row_error = results->row_error,
         .row_loo_error = loo ? results->row_loo_error : NULL,
         .residual_vector = results->residual_vector,
-        .deviation_vector = results->deviation_vector,
+        .deviation_vector = options->vectors ? results->deviation_vector : NULL,
         .variance = variances ? results->variance : NULL,
         .covariance = results->covariance};
 }

@@ -143,6 +143,32 @@ int ivon_examples_new(struct ivon_examples **out, const struct ivon_examples_cla
     return 0;
 }
 
+int examples_new_like(struct ivon_examples **out, const struct ivon_examples_class *class,
+                      void *self, const char *path, const struct ivon_examples *like,
+                      uint64_t count, struct ivon_error *error)
+{
+    struct examples_scaling *scalings = calloc(like->field_count + 1, sizeof *scalings);
+    if (!scalings)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < like->field_count; i++) {
+        const struct field_scaling *from = &like->scalings[i];
+        scalings[i] =
+            (struct examples_scaling){from->divisor, from->channels, from->mean, from->std};
+    }
+    int code = ivon_examples_new(out, class, self, path, count, like->fields, scalings,
+                                 like->field_count, error);
+    for (size_t i = 0; i < like->field_count && !code; i++)
+        (*out)->scalings[i].none = like->scalings[i].none;
+    free(scalings);
+    return code;
+}
+
+int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first,
+                         size_t count, void *buffer, struct ivon_error *error)
+{
+    return examples->class->read(examples->self, field, first, count, buffer, error);
+}
+
 void ivon_examples_close(struct ivon_examples *examples)
 {
     if (!examples)

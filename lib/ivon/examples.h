@@ -55,6 +55,13 @@ IVON_API int ivon_examples_read_f32(struct ivon_examples *examples, size_t field
 IVON_API int ivon_examples_read_i64(struct ivon_examples *examples, size_t field, uint64_t first,
                                     size_t count, int64_t *out, struct ivon_error *error);
 
+/*
+ * `count` of the examples, chosen at random without replacement, in their order: a function of
+ * `seed` and the two numbers alone. The set that they are of must outlive them.
+ */
+IVON_API int ivon_examples_subsample(struct ivon_examples **subsample, struct ivon_examples *all,
+                                     uint64_t count, uint64_t seed, struct ivon_error *error);
+
 #ifdef __cplusplus
 }
 #endif

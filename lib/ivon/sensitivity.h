@@ -51,11 +51,13 @@ enum ivon_score {
 struct ivon_sensitivity_options {
     enum ivon_likelihood likelihood;
     enum ivon_covariance covariance;
-    unsigned scores;  /* of enum ivon_score */
+    unsigned scores;  /* of enum ivon_score; 0 and nothing else below: losses alone */
+    bool vectors;     /* also Δf, K for each row */
     bool variances;   /* also diag(J Σ Jᵀ), K for each row */
     bool covariances; /* also J Σ Jᵀ, (T K)² for each example of T rows */
     double rho;       /* NaN: λ/N */
-    int64_t n_train;  /* N; -1: the checkpoint's, else the number of examples */
+    int64_t n_train;  /* N; -1: the checkpoint's, else data_count */
+    uint64_t data_count; /* examples of the whole data; 0: as many as are given */
     double noise_std; /* of Gaussian targets */
     int64_t ignored;  /* categorical target that has no loss; INT64_MIN: none */
     /* Residuals are averaged over so many weight samples; 0: taken at the mean. */

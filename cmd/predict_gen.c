@@ -1,0 +1,471 @@
+#define _GNU_SOURCE
+#include "cmd/predict_gen.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/follow.h"
+#include "cmd/progress.h"
+#include "cmd/provenance.h"
+#include "cmd/report.h"
+
+enum {
+    KEY_COVARIANCE = 256,
+    KEY_RHO,
+    KEY_N_TRAIN,
+    KEY_TEST,
+    KEY_SUBSAMPLE,
+    KEY_BY_CLASS,
+    KEY_FOLLOW,
+    KEY_UNTIL,
+    KEY_FORMAT,
+    KEY_JSON,
+};
+
+static const struct argp_option option_table[] = {
+    {"covariance", KEY_COVARIANCE, "full|diag", 0,
+     "Of an example's outputs: exact, or the published diagonal (default full)", 3},
+    {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
+    {"n-train", KEY_N_TRAIN, "N", 0,
+     "Number of training examples (default: the checkpoint's, else those of the data)", 3},
+    {"samples", 'n', "N", 0, "Also WAIC and PSIS-LOO from N weight samples", 3},
+    {"test", KEY_TEST, "DATA", 0, "Also loss and error on test examples, to compare", 3},
+    {"subsample", KEY_SUBSAMPLE, "N", 0, "Use N of the examples, chosen at random", 3},
+    {"by-class", KEY_BY_CLASS, NULL, 0, "Leave out whole classes, one row for each", 3},
+    {"follow", KEY_FOLLOW, "DIR", 0,
+     "Wait for checkpoints that a training writes to DIR, until it holds a file 'done'", 4},
+    {"until", KEY_UNTIL, "STEP", 0, "--follow: end after the checkpoint of that step", 4},
+    {"output", 'o', "FILE", 0, "Write to FILE (default: CSV on standard output)", 5},
+    {"format", KEY_FORMAT, "csv|jsonl|hdf5", 0, "Format (default: by FILE's suffix)", 5},
+    {"json", KEY_JSON, NULL, 0, "JSON Lines, as --format=jsonl", 5},
+    {0},
+};
+
+static void check_output(struct predict_gen_command *command, struct argp_state *state)
+{
+    bool file = command->output && strcmp(command->output, "-") != 0;
+    if (command->format < 0 && file)
+        command->format = ivon_table_format_of(command->output);
+    if (command->format < 0 && file)
+        argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
+                     command->output);
+    if (command->format == IVON_NPY)
+        argp_failure(state, EX_USAGE, 0, "-o: an npy file holds one array only");
+    if (command->format == IVON_HDF5 && (command->follow || command->by_class))
+        argp_failure(state, EX_USAGE, 0,
+                     "HDF5 holds a known number of rows: --follow and --by-class write CSV or JSON "
+                     "Lines");
+    if (command->follow && file)
+        argp_failure(state, EX_USAGE, 0,
+                     "--follow writes each row as it comes, to standard output: no -o");
+}
+
+static void check_arguments(struct predict_gen_command *command, struct argp_state *state)
+{
+    struct ivon_sensitivity_options *options = &command->options;
+    const struct evaluation_options *evaluation = &command->evaluation;
+    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
+    if (!command->follow == !command->posterior_count)
+        argp_failure(state, EX_USAGE, 0,
+                     command->follow ? "--follow takes its posteriors from the directory"
+                                     : "no posterior given; see --help");
+    if (!evaluation->data)
+        argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
+    if (gaussian != (evaluation->noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     gaussian ? "--likelihood=gaussian needs --noise-std"
+                              : "--noise-std is for --likelihood=gaussian");
+    if (command->by_class && evaluation->likelihood != IVON_CATEGORICAL)
+        argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
+    if (command->by_class && (command->test || command->samples ||
+                              options->covariance == IVON_COVARIANCE_DIAGONAL))
+        argp_failure(state, EX_USAGE, 0,
+                     "--by-class has columns of its own: --test, --samples and --covariance do not "
+                     "go with it");
+    if (command->until >= 0 && !command->follow)
+        argp_failure(state, EX_USAGE, 0, "--until is for --follow");
+    if (command->draw.sample.temperature == 0)
+        argp_failure(state, EX_USAGE, 0, "--temperature: samples need one above 0");
+    if (command->draw.tempered && !command->samples)
+        argp_failure(state, EX_USAGE, 0, "--temperature is for --samples");
+    if (command->draw.seeded && !command->samples && !command->subsample)
+        argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
+    check_output(command, state);
+    options->likelihood = evaluation->likelihood;
+    options->noise_std = evaluation->noise_std;
+    options->ignored = evaluation->ignored;
+    options->batch = evaluation->batch;
+    options->memory = evaluation->memory;
+    options->names = evaluation->names;
+    options->name_count = evaluation->name_count;
+    options->sample = command->draw.sample;
+    options->threads = command->common.threads;
+    options->scores = IVON_SCORE_LOO_LOSS;
+    command->evaluation.dataset.no_sandbox = command->files.no_sandbox;
+}
+
+static error_t parse_number(int key, char *argument, struct argp_state *state)
+{
+    struct predict_gen_command *command = state->input;
+    switch (key) {
+    case KEY_RHO:
+        command->options.rho = option_positive(state, "--rho", argument);
+        return 0;
+    case KEY_N_TRAIN:
+        command->options.n_train =
+            (int64_t)option_whole(state, "--n-train", argument, 1, INT64_MAX);
+        return 0;
+    case 'n':
+        command->samples = (size_t)option_whole(state, "--samples", argument, 2, 1000000);
+        return 0;
+    case KEY_SUBSAMPLE:
+        command->subsample = option_whole(state, "--subsample", argument, 1, INT64_MAX);
+        return 0;
+    case KEY_UNTIL:
+        command->until = (int64_t)option_whole(state, "--until", argument, 0, INT64_MAX);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const covariances[] = {"full", "diag"};
+    static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
+    struct predict_gen_command *command = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->draw;
+        state->child_inputs[2] = &command->files;
+        state->child_inputs[3] = &command->evaluation;
+        return 0;
+    case ARGP_KEY_ARG:
+        command->posteriors[command->posterior_count++] = argument;
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(command, state);
+        return 0;
+    case KEY_COVARIANCE:
+        command->options.covariance =
+            (enum ivon_covariance)option_choice(state, "--covariance", argument, covariances, 2);
+        return 0;
+    case KEY_TEST:
+        command->test = argument;
+        return 0;
+    case KEY_BY_CLASS:
+        command->by_class = true;
+        return 0;
+    case KEY_FOLLOW:
+        command->follow = argument;
+        return 0;
+    case 'o':
+        command->output = argument;
+        return 0;
+    case KEY_FORMAT:
+        command->format = option_choice(state, "--format", argument, formats, 4);
+        return 0;
+    case KEY_JSON:
+        command->format = IVON_JSONL;
+        return 0;
+    default:
+        return parse_number(key, argument, state);
+    }
+}
+
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
+                                             {&draw_argp, 0, NULL, 0},
+                                             {&file_argp, 0, NULL, 0},
+                                             {&evaluation_argp, 0, NULL, 0},
+                                             {0}};
+
+const struct argp predict_gen_argp = {
+    .options = option_table,
+    .parser = parse,
+    .args_doc = "POSTERIOR...\n--follow=DIR",
+    .doc = "Predict the loss on data that a model has not seen, from its training data.\v"
+           "One row for each checkpoint, as CSV. See ivon-predict-gen(1).",
+    .children = children,
+};
+
+/* Columns. */
+
+enum { COLUMNS_MAX = 24 };
+
+struct columns {
+    struct ivon_column column[COLUMNS_MAX];
+    const void *data[COLUMNS_MAX];
+    size_t count;
+};
+
+static void add(struct columns *columns, const char *name, enum ivon_dtype dtype, const void *data)
+{
+    columns->column[columns->count] = (struct ivon_column){.name = name, .dtype = dtype};
+    columns->data[columns->count++] = data;
+}
+
+static struct columns list_columns(const struct predict_gen_command *command,
+                                   const struct predict_gen_row *row)
+{
+    struct columns columns = {.count = 0};
+    add(&columns, "step", IVON_I64, &row->step);
+    add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
+    add(&columns, "train_error", IVON_F64, &row->train_error.value);
+    add(&columns, "loo_loss", IVON_F64, &row->loo_loss.value);
+    add(&columns, "loo_loss_se", IVON_F64, &row->loo_loss.standard_error);
+    add(&columns, "loo_error", IVON_F64, &row->loo_error.value);
+    add(&columns, "loo_error_se", IVON_F64, &row->loo_error.standard_error);
+    if (command->subsample) {
+        add(&columns, "train_loss_se", IVON_F64, &row->train_loss.standard_error);
+        add(&columns, "train_error_se", IVON_F64, &row->train_error.standard_error);
+    }
+    if (command->samples) {
+        add(&columns, "waic", IVON_F64, &row->waic.value);
+        add(&columns, "psis_loo", IVON_F64, &row->psis_loo.value);
+        add(&columns, "psis_loo_se", IVON_F64, &row->psis_loo.standard_error);
+        add(&columns, "pareto_k_bad", IVON_I64, &row->pareto_k_bad);
+    }
+    if (command->test) {
+        add(&columns, "test_loss", IVON_F64, &row->test_loss.value);
+        add(&columns, "test_error", IVON_F64, &row->test_error.value);
+    }
+    add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
+    return columns;
+}
+
+static struct columns list_class_columns(const struct predict_gen_row *row,
+                                         const struct ivon_group_removal *class,
+                                         const int64_t *count)
+{
+    struct columns columns = {.count = 0};
+    add(&columns, "step", IVON_I64, &row->step);
+    add(&columns, "class", IVON_I64, &class->group);
+    add(&columns, "count", IVON_I64, count);
+    add(&columns, "loss", IVON_F64, &class->own_loss);
+    add(&columns, "loss_without", IVON_F64, &class->own_loss_without);
+    add(&columns, "error", IVON_F64, &class->own_error);
+    add(&columns, "error_without", IVON_F64, &class->own_error_without);
+    add(&columns, "rest_loss", IVON_F64, &class->rest_loss);
+    add(&columns, "rest_loss_without", IVON_F64, &class->rest_loss_without);
+    add(&columns, "rest_error", IVON_F64, &class->rest_error);
+    add(&columns, "rest_error_without", IVON_F64, &class->rest_error_without);
+    add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
+    return columns;
+}
+
+static int open_table(struct predict_gen_command *command, const char *provenance,
+                      struct ivon_error *error)
+{
+    static const struct predict_gen_row row;
+    static const struct ivon_group_removal class;
+    char creator[64];
+    int64_t count = 0;
+    struct columns columns = command->by_class ? list_class_columns(&row, &class, &count)
+                                               : list_columns(command, &row);
+    snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
+    struct ivon_table_options options = {
+        .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
+        .rows = command->follow || command->by_class ? IVON_ROWS_OPEN : command->posterior_count,
+        .own_index = true,
+        .replace = command->files.force,
+        .creator = creator,
+        .provenance = provenance};
+    if (command->output && strcmp(command->output, "-") != 0)
+        return ivon_table_create(&command->table, command->output, columns.column, columns.count,
+                                 &options, error);
+    return ivon_table_to_stream(&command->table, stdout, "standard output", columns.column,
+                                columns.count, &options, error);
+}
+
+static int write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
+                     struct ivon_error *error)
+{
+    int code = 0;
+    if (!command->by_class)
+        code = ivon_table_append(command->table, 1, list_columns(command, row).data, error);
+    for (size_t i = 0; i < row->class_count && !code; i++) {
+        int64_t count = (int64_t)row->classes[i].count;
+        code = ivon_table_append(command->table, 1,
+                                 list_class_columns(row, &row->classes[i], &count).data, error);
+    }
+    if (!code && fflush(stdout))
+        code = evaluation_fail(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
+                               strerror(errno));
+    return code;
+}
+
+/* One checkpoint's row. */
+static int print_checkpoint(struct predict_gen_command *command, const char *path, int64_t *step,
+                            struct ivon_error *error)
+{
+    struct predict_gen_row row;
+    int code = predict_gen_evaluate(command, path, &row, error);
+    *step = row.step;
+    if (!code && row.hessian_at_start && !command->common.quiet)
+        report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
+                       "its trend may",
+                       path);
+    if (!code)
+        code = write_row(command, &row, error);
+    free(row.classes);
+    return code;
+}
+
+/* Whether an error is of the file, which may yet be completed, and not of what was asked for. */
+static bool of_file(int code)
+{
+    return code == IVON_ERROR_DATA || code == IVON_ERROR_INPUT;
+}
+
+/* Files that could not be read, and may be complete later. */
+struct unread {
+    char **paths;
+    size_t count;
+};
+
+static void unread_add(struct unread *unread, const char *path)
+{
+    for (size_t i = 0; i < unread->count; i++)
+        if (strcmp(unread->paths[i], path) == 0)
+            return;
+    unread->paths = realloc(unread->paths, (unread->count + 1) * sizeof *unread->paths);
+    char *copy = strdup(path);
+    if (!unread->paths || !copy)
+        exit(EX_OSERR);
+    unread->paths[unread->count++] = copy;
+}
+
+static void unread_remove(struct unread *unread, const char *path)
+{
+    for (size_t i = 0; i < unread->count; i++)
+        if (strcmp(unread->paths[i], path) == 0) {
+            free(unread->paths[i]);
+            unread->paths[i--] = unread->paths[--unread->count];
+        }
+}
+
+/* Prints what comes; a file that cannot be read is told of, and tried again when it is written. */
+static int follow_files(struct predict_gen_command *command, struct follow *follow,
+                        struct unread *unread, struct ivon_error *error)
+{
+    const char *path;
+    int64_t step = -1;
+    for (;;) {
+        struct ivon_error of_this = {0};
+        int code = follow_next(follow, &path, error);
+        if (code || !path)
+            return code;
+        code = print_checkpoint(command, path, &step, &of_this);
+        if (!code) {
+            unread_remove(unread, path);
+            if (command->until >= 0 && step >= command->until)
+                return 0;
+        } else if (of_file(code)) {
+            report_error(&of_this);
+            unread_add(unread, path);
+            follow_again(follow);
+        } else {
+            *error = of_this;
+            return code;
+        }
+    }
+}
+
+static int follow(struct predict_gen_command *command, struct ivon_error *error)
+{
+    struct follow *follow = NULL;
+    struct unread unread = {NULL, 0};
+    int code = follow_open(&follow, command->follow, progress_signal(), error);
+    if (!code)
+        code = follow_files(command, follow, &unread, error);
+    follow_close(follow);
+    if (!code && progress_interrupted())
+        code = evaluation_fail(error, IVON_ERROR_CANCELLED, "interrupted");
+    if (!code && unread.count)
+        code = evaluation_fail(error, IVON_ERROR_DATA,
+                               "%zu file%s could not be read, the last of them %s", unread.count,
+                               unread.count == 1 ? "" : "s", unread.paths[unread.count - 1]);
+    for (size_t i = 0; i < unread.count; i++)
+        free(unread.paths[i]);
+    free(unread.paths);
+    return code;
+}
+
+/* Opens the data; the number of examples before --limit and --subsample is N where nothing else
+   says it. */
+static int open_data(struct predict_gen_command *command, struct ivon_error *error)
+{
+    struct ivon_dataset_options test = command->evaluation.dataset;
+    test.limit = 0;
+    int code = evaluation_open_data(&command->evaluation, &command->all,
+                                    &command->options.data_count, error);
+    command->examples = command->all;
+    if (!code && command->subsample)
+        code = ivon_examples_subsample(&command->examples, command->all, command->subsample,
+                                       command->draw.sample.seed, error);
+    if (!code && command->test)
+        code = ivon_dataset_open(&command->test_examples, command->test, &test, error);
+    return code;
+}
+
+static int run(struct predict_gen_command *command, const char *provenance,
+               struct ivon_error *error)
+{
+    int64_t step;
+    int code = open_data(command, error);
+    if (!code)
+        code = open_table(command, provenance, error);
+    if (!code && command->follow)
+        code = follow(command, error);
+    for (size_t i = 0; i < command->posterior_count && !code; i++)
+        code = print_checkpoint(command, command->posteriors[i], &step, error);
+    if (!code)
+        code = ivon_table_commit(command->table, error);
+    return code;
+}
+
+static void release(struct predict_gen_command *command)
+{
+    ivon_table_close(command->table);
+    if (command->examples != command->all)
+        ivon_examples_close(command->examples);
+    ivon_examples_close(command->all);
+    ivon_examples_close(command->test_examples);
+    name_filter_release(&command->draw.filter);
+    evaluation_release(&command->evaluation);
+    free(command->posteriors);
+}
+
+int predict_gen_run(int argc, char **argv)
+{
+    struct predict_gen_command command = {.options = ivon_sensitivity_defaults(),
+                                          .draw = draw_defaults(),
+                                          .evaluation = evaluation_defaults(),
+                                          .until = -1,
+                                          .format = -1};
+    struct ivon_error error = {0};
+    struct progress progress;
+    command.posteriors = calloc((size_t)argc + 1, sizeof *command.posteriors);
+    if (!command.posteriors)
+        return EX_OSERR;
+    char *provenance = provenance_text(provenance_new(argc, argv));
+    argp_parse(&predict_gen_argp, argc, argv, 0, NULL, &command);
+    command.options.progress = progress_start(&progress, "removing", command.common.quiet);
+    progress.unit = "examples";
+    int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
+    progress_end(&progress);
+    int status = code ? report_error(&error) : 0;
+    const char *unused = name_filter_unused(&command.draw.filter);
+    if (!code && unused && !command.common.quiet)
+        report_warning("pattern '%s' matches no tensor", unused);
+    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
+        status = progress_interrupted();
+    free(provenance);
+    release(&command);
+    return status;
+}

@@ -1,0 +1,84 @@
+/* Some of the examples of a set, as a set of their own. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/error.h"
+#include "core/examples.h"
+#include "core/random.h"
+
+enum { BLOCK = 256 /* blocks of random words drawn at a time */ };
+
+struct subsample {
+    struct ivon_examples *all;
+    uint64_t *chosen; /* rising */
+};
+
+static int subsample_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
+                          struct ivon_error *error)
+{
+    const struct subsample *subsample = self;
+    const uint64_t *chosen = subsample->chosen + first;
+    const struct ivon_field *is = ivon_examples_field(subsample->all, field);
+    size_t size = is->count * ivon_dtype_size(is->dtype);
+    int code = 0;
+    for (size_t done = 0, run; done < count && !code; done += run) {
+        for (run = 1; done + run < count && chosen[done + run] == chosen[done] + run;)
+            run++;
+        code = examples_read_stored(subsample->all, field, chosen[done], run,
+                                    (char *)buffer + done * size, error);
+    }
+    return code;
+}
+
+static void subsample_close(void *self)
+{
+    struct subsample *subsample = self;
+    free(subsample->chosen);
+    free(subsample);
+}
+
+/*
+ * Selection sampling (Knuth, TAOCP vol. 2, algorithm 3.4.2 S): of `left` examples, `wanted` are
+ * still to be taken, so the next is with probability wanted/left. Decided by a 64-bit word, whose
+ * remainder favours low values by less than left/2^64.
+ */
+static void choose(uint64_t *chosen, uint64_t wanted, uint64_t total, uint64_t seed)
+{
+    struct random_stream stream = random_stream_of(seed, 0, "subsample");
+    uint64_t words[4 * BLOCK];
+    for (uint64_t i = 0; i < total && wanted; i++) {
+        if (i % (4 * BLOCK) == 0)
+            random_words(&stream, i / 4, BLOCK, words);
+        if (words[i % (4 * BLOCK)] % (total - i) < wanted) {
+            *chosen++ = i;
+            wanted--;
+        }
+    }
+}
+
+int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *all, uint64_t count,
+                            uint64_t seed, struct ivon_error *error)
+{
+    static const struct ivon_examples_class class = {.read = subsample_read,
+                                                     .close = subsample_close};
+    uint64_t total = ivon_examples_count(all);
+    char path[256];
+    snprintf(path, sizeof path, "%.200s (subsample)", ivon_examples_path(all));
+    if (count > total || !count)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: has %llu examples, not %llu",
+                              ivon_examples_path(all), (unsigned long long)total,
+                              (unsigned long long)count);
+    struct subsample *subsample = calloc(1, sizeof *subsample);
+    uint64_t *chosen = calloc(count, sizeof *chosen);
+    int code = subsample && chosen ? 0 : ivon_error_memory(error);
+    if (!code) {
+        choose(chosen, count, total, seed);
+        *subsample = (struct subsample){all, chosen};
+        code = examples_new_like(out, &class, subsample, path, all, count, error);
+    }
+    if (code) {
+        free(subsample);
+        free(chosen);
+    }
+    return code;
+}
