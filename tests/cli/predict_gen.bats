@@ -1,0 +1,162 @@
+bats_require_minimum_version 1.5.0
+load common
+
+# A softmax regression with explicit Jacobians as the oracle; tolerances as in sensitivity.bats.
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+}
+
+G() { ivon-predict-gen --data="$BATS_FILE_TMPDIR/train.h5" "$@"; }
+
+oracle() {
+  $python - "$BATS_FILE_TMPDIR" <<PYTHON
+import sys, csv, numpy as np
+from softmax_regression import Problem, EXAMPLES
+d = sys.argv[1]
+def near(a, b, tolerance=1e-5):
+    assert np.abs(np.float64(a) - np.float64(b)).max() <= tolerance * np.abs(b).max(), (a, b)
+def table(path):
+    rows = list(csv.DictReader(open(path)))
+    return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
+def estimate(values):
+    return [values.mean(), values.std(ddof=1) / np.sqrt(len(values))]
+$1
+PYTHON
+}
+
+@test "losses, leave-one-out and test losses are those of explicit Jacobians" {
+  cd "$BATS_FILE_TMPDIR"
+  G step-3.h5 posterior.h5 --test=test.h5 > "$BATS_TEST_TMPDIR/full.csv"
+  G step-3.h5 posterior.h5 --test=test.h5 --covariance=diag --rho=1 --json > "$BATS_TEST_TMPDIR/diag.jsonl"
+  cd "$BATS_TEST_TMPDIR"
+  jq -r '[.step,.loo_loss,.loo_error,.train_loss] | @csv' diag.jsonl > diag.csv
+  oracle '
+found = table("full.csv")
+diagonal = np.loadtxt("diag.csv", delimiter=",")
+for i, (name, step) in enumerate((("step-3", 3), ("posterior", 20))):
+    p = Problem(f"{d}/{name}.h5", d + "/train.h5")
+    t = Problem(f"{d}/{name}.h5", d + "/test.h5")
+    loo = p.f + p.moved()
+    assert found["step"][i] == step and found["hessian_at_start"][i] == 0
+    near(found["train_loss"][i], p.loss(p.f).mean())
+    near(found["train_error"][i], (p.f.argmax(1) != p.y).mean())
+    near([found["loo_loss"][i], found["loo_loss_se"][i]], estimate(p.loss(loo)))
+    near([found["loo_error"][i], found["loo_error_se"][i]], estimate(loo.argmax(1) != p.y))
+    near(found["test_loss"][i], t.loss(t.f).mean())
+    near(found["test_error"][i], (t.f.argmax(1) != t.y).mean())
+    p = Problem(f"{d}/{name}.h5", d + "/train.h5", rho=1)
+    loo = p.f + p.moved(False)
+    near(diagonal[i], np.array([step, p.loss(loo).mean(), (loo.argmax(1) != p.y).mean(),
+                                p.loss(p.f).mean()]))'
+}
+
+@test "criteria from samples are those of the library on the predictor's log-likelihoods" {
+  G -q "$BATS_FILE_TMPDIR/posterior.h5" -n 40 --seed=2 > samples.csv
+  ivon-predict -q "$BATS_FILE_TMPDIR/posterior.h5" --data="$BATS_FILE_TMPDIR/train.h5" -n 40 --seed=2 \
+    --log-likelihoods=ll.nc -o p.csv
+  oracle '
+import h5py
+with h5py.File("ll.nc") as f:
+    variables = [v for v in f["log_likelihood"].values() if v.ndim >= 3]
+    l = np.float64(variables[0][()]).reshape(40, -1)
+rho = 2.0 # ess 300 over 150 examples
+waic = -np.log(np.exp(l).mean(0)) + rho * l.var(0, ddof=1)
+near(table("samples.csv")["waic"][0], waic.mean())
+assert abs(table("samples.csv")["psis_loo"][0] - waic.mean()) < 0.05 * waic.mean()'
+}
+
+@test "a subsample has standard errors, and is the same for a seed" {
+  G -q "$BATS_FILE_TMPDIR/posterior.h5" --subsample=60 --seed=4 > a.csv
+  G -q "$BATS_FILE_TMPDIR/posterior.h5" --subsample=60 --seed=4 > b.csv
+  G -q "$BATS_FILE_TMPDIR/posterior.h5" --subsample=60 --seed=5 > c.csv
+  G -q "$BATS_FILE_TMPDIR/posterior.h5" --subsample=150 > all.csv
+  cmp a.csv b.csv
+  ! cmp -s a.csv c.csv
+  oracle '
+p = Problem(d + "/posterior.h5", d + "/train.h5")
+losses = p.loss(p.f)
+found, whole = table("a.csv"), table("all.csv")
+near(whole["train_loss"][0], losses.mean())
+near([whole["train_loss"][0], whole["train_loss_se"][0]], estimate(losses))
+assert abs(found["train_loss"][0] - losses.mean()) < 5 * losses.std() / np.sqrt(60)
+assert found["train_loss_se"][0] > whole["train_loss_se"][0]'
+}
+
+@test "whole classes are left out by the exact group form" {
+  G -q "$BATS_FILE_TMPDIR/posterior.h5" --by-class > classes.csv
+  oracle '
+p = Problem(d + "/posterior.h5", d + "/train.h5")
+found = table("classes.csv")
+for i, group in enumerate(np.unique(p.y)):
+    own = p.y == group
+    moved = p.without(own)
+    near([found["loss_without"][i], found["rest_loss_without"][i], found["error_without"][i]],
+         [p.loss(moved)[own].mean(), p.loss(moved)[~own].mean(), (moved.argmax(1) != p.y)[own].mean()])
+    assert found["class"][i] == group and found["count"][i] == own.sum()'
+}
+
+@test "a Hessian that never left its start is told of" {
+  run --separate-stderr G "$BATS_FILE_TMPDIR/step-0.h5"
+  [ $status -eq 0 ]
+  [[ $stderr == *"step-0.h5: the Hessian never left its start"* ]]
+  [ "$(tail -1 <<< "$output" | grep -o '[^,]*$')" = 1 ]
+}
+
+@test "checkpoints are followed as they come, each once, half-written ones when they are whole" {
+  mkdir run
+  cp "$BATS_FILE_TMPDIR/step-3.h5" run/a.h5
+  ivon-predict-gen --follow=run --data="$BATS_FILE_TMPDIR/train.h5" > rows.csv 2> errors &
+  pid=$!
+  wait_for() { for _ in $(seq 200); do [ "$(wc -l < rows.csv)" -ge "$1" ] && return; sleep .05; done; return 1; }
+  wait_for 2
+  cp "$BATS_FILE_TMPDIR/posterior.h5" run/.hidden && mv run/.hidden run/c.h5
+  wait_for 3
+  head -c 3000 "$BATS_FILE_TMPDIR/step-10.h5" > run/b.h5   # half-written, and closed
+  echo nothing > run/corrupt.h5
+  for _ in $(seq 200); do [ "$(grep -c . errors)" -ge 2 ] && break; sleep .05; done
+  cp "$BATS_FILE_TMPDIR/step-10.h5" run/b.h5               # and now whole
+  wait_for 4
+  touch run/done
+  status=0
+  wait $pid || status=$?
+  [ $status -eq 65 ] # a file was never read
+  [ "$(cut -d, -f1 rows.csv | tr '\n' ' ')" = "step 3 20 10 " ]
+  grep -q 'run/b.h5' errors
+  grep -q '1 file could not be read, the last of them run/corrupt.h5' errors
+}
+
+@test "following ends at a step, and by a signal" {
+  mkdir run
+  cp "$BATS_FILE_TMPDIR"/step-{3,10}.h5 "$BATS_FILE_TMPDIR/posterior.h5" run
+  G -q --follow=run --until=10 > rows.csv
+  [ "$(cut -d, -f1 rows.csv | tail -1)" = 20 ] || [ "$(cut -d, -f1 rows.csv | tail -1)" = 10 ]
+  ivon-predict-gen -q --follow=run --data="$BATS_FILE_TMPDIR/train.h5" > rows.csv 2> errors &
+  pid=$!
+  for _ in $(seq 200); do [ "$(wc -l < rows.csv)" -ge 4 ] && break; sleep .05; done
+  kill -TERM $pid
+  status=0
+  wait $pid || status=$?
+  [ $status -eq 143 ]
+  [ "$(wc -l < rows.csv)" -eq 4 ]
+}
+
+@test "mistakes get one line and the right exit code" {
+  expect() {
+    local status_wanted=$1 message=$2
+    shift 2
+    run --separate-stderr "$@"
+    [ $status -eq "$status_wanted" ] || { echo "$* exits with $status"; return 1; }
+    [ "$(head -1 <<< "$stderr")" = "ivon-predict-gen: $message" ] || { echo "$stderr"; return 1; }
+  }
+  p=$BATS_FILE_TMPDIR/posterior.h5 t=$BATS_FILE_TMPDIR/train.h5
+  expect 64 'no posterior given; see --help' ivon-predict-gen --data="$t"
+  expect 64 'no data given: name them by --data=FILE' ivon-predict-gen "$p"
+  expect 64 '--follow takes its posteriors from the directory' \
+    ivon-predict-gen --follow=. "$p" --data="$t"
+  expect 64 '--until is for --follow' ivon-predict-gen "$p" --data="$t" --until=3
+  expect 64 '--seed is for --samples and --subsample' ivon-predict-gen "$p" --data="$t" --seed=3
+  expect 66 'nowhere: cannot follow it: No such file or directory' \
+    ivon-predict-gen --follow=nowhere --data="$t"
+  expect 64 "$t: has 150 examples, not 151" ivon-predict-gen "$p" --data="$t" --subsample=151
+}

@@ -1,0 +1,213 @@
+bats_require_minimum_version 1.5.0
+load common
+
+# A softmax regression, whose Jacobians the oracle writes down in float64. Ours are computed in
+# binary32 from sums of at most 24 products: relative errors below 24 · 2^-24 = 1.4e-6 of a sum's
+# terms, so 1e-5 of the largest entry leaves room for the exponentials.
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+}
+
+S() { ivon-sensitivity -q "$BATS_FILE_TMPDIR/posterior.h5" --data="$BATS_FILE_TMPDIR/train.h5" "$@"; }
+
+# oracle CODE: Python with `problem`, `near(ours, theirs)` and `table(path)` of HDF5 or CSV.
+oracle() {
+  $python - "$BATS_FILE_TMPDIR" <<PYTHON
+import sys, csv, h5py, numpy as np
+from softmax_regression import Problem, CLASSES, EXAMPLES
+d = sys.argv[1]
+def near(a, b, tolerance=1e-5):
+    a, b = np.float64(a), np.float64(b)
+    assert a.shape == b.shape, (a.shape, b.shape)
+    assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), np.abs(a - b).max() / np.abs(b).max()
+def table(path):
+    if path.endswith(".h5"):
+        with h5py.File(path) as f:
+            return {k: f[k][()] for k in f}
+    rows = list(csv.DictReader(open(path)))
+    return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
+problem = Problem(d + "/posterior.h5", d + "/train.h5")
+$1
+PYTHON
+}
+
+@test "scores, vectors and covariances are those of explicit Jacobians" {
+  S --score=deviation,mpe,self-influence,loo_loss --vectors=covariance -o full.h5
+  S --score=deviation,mpe,self-influence,loo-loss --covariance=diag --vectors -o diag.h5
+  oracle '
+for path, full in (("full.h5", True), ("diag.h5", False)):
+    found, wanted = table(path), problem.scores(full)
+    for name in wanted:
+        near(found[name], wanted[name])
+    near(found["logits"], problem.f)
+    near(found["residual_vector"], problem.residual)
+    near(found["deviation_vector"], problem.moved(full))
+    near(found["variance"], problem.variance)
+    assert (found["label"] == problem.y).all() and (found["index"] == np.arange(EXAMPLES)).all()
+    assert (found["prediction"] == problem.f.argmax(1)).all()
+near(table("full.h5")["covariance"], problem.covariance)'
+}
+
+@test "rho, the number of examples, and the tensors that move are as asked" {
+  S --rho=1 --score=self-influence -o one.csv
+  S --n-train=10 --score=self-influence -o ten.csv
+  S --limit=20 --score=self-influence -o limit.csv
+  S --include=bias --score=self-influence -o bias.csv
+  oracle '
+base = problem.scores()["self_influence"]
+near(table("one.csv")["self_influence"], base / problem.rho)
+near(table("ten.csv")["self_influence"], base * problem.n / 10)
+near(table("limit.csv")["self_influence"], base[:20])
+problem.sigma[:-CLASSES] = 0
+near(table("bias.csv")["self_influence"], problem.scores()["self_influence"])'
+}
+
+@test "text goes through pipes, sorted or not" {
+  S | head -1 > heading
+  [ "$(cat heading)" = index,label,prediction,loss,residual,deviation ]
+  S --score=loo-loss --top=7 > top.csv
+  S --score=loo-loss --top=7 --json | jq -r .index > top.txt
+  S --score=loo-loss --sort -o sorted.h5
+  S --score=loo-loss | tail -n +2 | sort -t, -k6 -gr | head -7 | cut -d, -f1 > piped.txt
+  [ "$(wc -l < top.csv)" -eq 8 ]
+  diff <(tail -n +2 top.csv | cut -d, -f1) top.txt
+  diff piped.txt top.txt
+  oracle '
+order = np.argsort(-problem.scores()["loo_loss"], kind="stable")
+found = table("sorted.h5")
+assert (found["index"] == order).all() and (found["label"] == problem.y[order]).all()'
+  S --sort=index --top=2 | tail -n +2 | cut -d, -f1 | diff - <(printf '149\n148\n')
+}
+
+@test "removing groups is the exact group form" {
+  S --groups=y -o y.csv
+  S --groups=/half -o half.csv
+  oracle '
+def check(path, groups):
+    found = table(path)
+    assert (found["group"] == np.unique(groups)).all()
+    for i, group in enumerate(np.unique(groups)):
+        own = groups == group
+        moved = problem.without(own)
+        assert found["count"][i] == own.sum()
+        for name, mask in (("own", own), ("rest", ~own)):
+            before, after = problem.loss(problem.f)[mask].mean(), problem.loss(moved)[mask].mean()
+            near([found[name + "_loss"][i], found[name + "_loss_without"][i]], [before, after])
+            near([found[name + "_change"][i]], [after - before], 1e-4)
+            wrong = (moved.argmax(1) != problem.y)[mask].mean()
+            near([found[name + "_error_without"][i]], [wrong])
+check("y.csv", problem.y)
+check("half.csv", np.arange(EXAMPLES) % 2)'
+}
+
+@test "influence is on the test examples" {
+  S --on="$BATS_FILE_TMPDIR/test.h5" -o on.csv
+  oracle '
+test = Problem(d + "/posterior.h5", d + "/test.h5")
+aim = test.gradient.sum(0)
+near(table("on.csv")["influence"], problem.rho * problem.gradient @ (problem.sigma * aim))'
+}
+
+@test "residuals may be averaged over samples" {
+  S --expectation=samples -n 8 --seed=3 --vectors -o samples.h5
+  ivon-predict -q "$BATS_FILE_TMPDIR/posterior.h5" --data="$BATS_FILE_TMPDIR/train.h5" -n 8 --seed=3 -o p.h5
+  oracle '
+residual = table("p.h5")["probabilities"] - np.eye(CLASSES)[problem.y]
+near(table("samples.h5")["residual_vector"], residual)
+near(table("samples.h5")["deviation_vector"],
+     problem.rho * np.einsum("nkj,nj->nk", problem.covariance, residual))'
+}
+
+@test "an ignored label has no loss and no effect" {
+  S --targets=with_hole -o hole.csv
+  [ "$(sed -n 9p hole.csv | cut -d, -f2,4-)" = -100,0.0,0.0,0.0 ] || [ "$(sed -n 9p hole.csv | cut -d, -f2,4-)" = -100,0,0,0 ]
+}
+
+@test "neither threads nor memory change a bit, and the batch only rounding" {
+  for covariance in full diag; do
+    S --covariance=$covariance --score=deviation,mpe --no-provenance -j1 -o a.h5 -f
+    S --covariance=$covariance --score=deviation,mpe --no-provenance -j3 -o b.h5 -f
+    S --covariance=$covariance --score=deviation,mpe --no-provenance --memory=1M -o c.h5 -f
+    cmp a.h5 b.h5
+    $python -c '
+import h5py, numpy as np
+a, c = h5py.File("a.h5"), h5py.File("c.h5")
+for k in a: # tiles of other sizes may be chosen where memory is scarce
+    x, y = a[k][()], c[k][()]
+    assert np.abs(x - y).max() <= 1e-5 * np.abs(x).max()'
+    S --covariance=$covariance --score=deviation --batch=7 -o d.csv -f
+    $python -c '
+import h5py, numpy as np
+a = h5py.File("a.h5")["deviation"][()]
+d = np.genfromtxt("d.csv", delimiter=",", names=True)["deviation"]
+assert np.abs(a - d).max() <= 1e-5 * a.max()'
+  done
+  S --groups=y -j1 > one && S --groups=y -j3 > three
+  cmp one three
+}
+
+@test "an interrupted run goes on where it was, and gives the same bytes" {
+  command -v strace > /dev/null || skip "strace is missing"
+  export ASAN_OPTIONS=detect_leaks=0 # which cannot be done under strace
+  strace -o trace true || skip "cannot trace"
+  for format in csv h5; do
+    S --no-provenance -o whole.$format
+    # Killed while it writes its 61st record; then again, in the middle of those that are left.
+    for when in 61 41; do
+      run strace -f -qq -o /dev/null -P "$PWD/o.$format.part" -e inject=pwrite64:signal=KILL:when=$when \
+        "$IVON_BIN/ivon-sensitivity" -q "$BATS_FILE_TMPDIR/posterior.h5" \
+        --data="$BATS_FILE_TMPDIR/train.h5" --no-provenance --resume -o o.$format
+      [ $status -ne 0 ]
+      [ ! -e o.$format ] && [ -s o.$format.part ]
+    done
+    run --separate-stderr ivon-sensitivity "$BATS_FILE_TMPDIR/posterior.h5" \
+      --data="$BATS_FILE_TMPDIR/train.h5" --no-provenance --resume -o o.$format --rho=3
+    [ $status -eq 65 ]
+    run --separate-stderr ivon-sensitivity "$BATS_FILE_TMPDIR/posterior.h5" \
+      --data="$BATS_FILE_TMPDIR/train.h5" --no-provenance --resume -o o.$format
+    [[ $stderr =~ going\ on\ after\ [0-9]+\ examples\ of\ o.$format.part ]]
+    cmp whole.$format o.$format
+    [ ! -e o.$format.part ]
+  done
+}
+
+@test "mistakes get one line and the right exit code" {
+  expect() { # STATUS MESSAGE COMMAND...
+    local status_wanted=$1 message=$2
+    shift 2
+    run --separate-stderr "$@"
+    [ $status -eq "$status_wanted" ] || { echo "$* exits with $status"; return 1; }
+    [ "$(head -1 <<< "$stderr")" = "ivon-sensitivity: $message" ] || { echo "$stderr"; return 1; }
+  }
+  p=$BATS_FILE_TMPDIR/posterior.h5 t=$BATS_FILE_TMPDIR/train.h5
+  expect 64 'no data given: name them by --data=FILE' ivon-sensitivity "$p"
+  expect 64 "--score: 'x', expected some of deviation, mpe, self-influence, loo-loss" \
+    ivon-sensitivity "$p" --data="$t" --score=mpe,x
+  expect 64 "--rho: '0', expected a positive number" ivon-sensitivity "$p" --data="$t" --rho=0
+  expect 64 '--likelihood=gaussian needs --noise-std' \
+    ivon-sensitivity "$p" --data="$t" --likelihood=gaussian
+  expect 64 '--samples, --seed and --temperature are for --expectation=samples' \
+    ivon-sensitivity "$p" --data="$t" --seed=1
+  expect 65 "$t: has no targets, which losses need" ivon-sensitivity -q "$p" --data="$t" --targets=
+  expect 64 "--sort: 'x', expected one of index, label, prediction, loss, residual, deviation" \
+    ivon-sensitivity -q "$p" --data="$t" --sort=x
+  expect 65 "--groups: 'x' has 150 rows of 5 numbers, expected 150 of one" \
+    ivon-sensitivity -q "$p" --data="$t" --groups=x
+  expect 64 "--per-token: the network's output has no axis of tokens" \
+    ivon-sensitivity -q "$p" --data="$t" --per-token
+  S -o there.csv
+  expect 73 'there.csv: file exists; --force replaces it' \
+    ivon-sensitivity -q "$p" --data="$t" -o there.csv
+  [ ! -e there.csv.part ]
+  $python -c '
+import h5py, shutil
+shutil.copy("'"$p"'", "bad.h5")
+with h5py.File("bad.h5", "r+") as f: f["hessian/weight"][1, 2] = -1
+shutil.copy("'"$t"'", "wrong.h5")
+with h5py.File("wrong.h5", "r+") as f: f["y"][5] = 4'
+  expect 65 "bad.h5: Hessian of 'weight' is -1 at element 7, with weight_decay 0.01 expected above -0.01" \
+    ivon-sensitivity -q bad.h5 --data="$t"
+  expect 65 'wrong.h5: row 5: target 4, expected a class from 0 to 3' \
+    ivon-sensitivity -q "$p" --data=wrong.h5
+}
