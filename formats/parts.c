@@ -197,6 +197,11 @@ int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: '%s' is not a usable name for a tensor", path,
                                   tensors[i].name);
+        else if (tensors[i].part != IVON_BUFFER && tensors[i].part != IVON_GRAPH &&
+                 !ivon_dtype_is_float(tensors[i].dtype))
+            code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "%s: '%s' has elements of type %s, expected floating point",
+                                  path, tensors[i].name, ivon_dtype_name(tensors[i].dtype));
         else if (!(names[i] = stored_name(&tensors[i], posterior)))
             code = ivon_error_memory(error);
     }
