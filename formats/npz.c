@@ -227,11 +227,12 @@ static int find_number(void *context, const char *key, struct parts_number *numb
     if (code)
         return code;
     ivon_dtype_to_f64(&number->number, &value, member->dtype, 1);
-    number->is_integer = !ivon_dtype_is_float(member->dtype) && number->number < 0x1p63;
-    if (number->is_integer && ivon_dtype_size(member->dtype) == sizeof integer)
+    if (ivon_dtype_size(member->dtype) == sizeof integer)
         memcpy(&integer, &value, sizeof integer);
-    else if (number->is_integer)
+    else if (!ivon_dtype_is_float(member->dtype))
         integer = (int64_t)number->number;
+    number->is_integer = !ivon_dtype_is_float(member->dtype) &&
+                         (member->dtype != IVON_U64 || integer >= 0);
     number->integer = integer;
     return 1;
 }
