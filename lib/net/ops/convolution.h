@@ -1,0 +1,132 @@
+/*
+ * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], one or two
+ * spatial axes, channels in groups.
+ */
+#ifndef NET_OPS_CONVOLUTION_H
+#define NET_OPS_CONVOLUTION_H
+
+#include <string.h>
+
+#include "net/panel.h"
+#include "net/window.h"
+
+enum {
+    CONVOLUTION_STRIDE_MAX = 4,         /* down, of what is packed as planes */
+    CONVOLUTION_PACKED_MAX = 128 << 10, /* floats packed at once: within the second-level cache */
+    CONVOLUTION_COLUMNS_MAX = 512,      /* and never more columns than this */
+    CONVOLUTION_FILTERS = 48,           /* results kept at once before they are stored */
+};
+
+/*
+ * The input is packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
+ * from the first.
+ * Planes: what each column of the kernel meets of an image, row after row: one plane of rows as
+ * wide as the output for each column, and for each remainder of rows by the stride. The rows of the
+ * kernel share them.
+ * Columns: each output's terms, for output after output, of several images where these are small.
+ */
+struct convolution {
+    struct net_window window;
+    size_t images, groups;
+    size_t channels, filters; /* of a group */
+    size_t terms;             /* channels × kernel */
+    size_t input_plane, output_plane;
+    bool planes;
+    unsigned used;    /* remainders of rows that the kernel meets: bits */
+    size_t rows;      /* of a packed plane */
+    size_t band;      /* rows of output that a packed plane serves */
+    size_t columns;   /* packed at once */
+    size_t packed;    /* floats */
+    size_t *offsets;  /* of terms, in what forward packs */
+};
+
+static inline size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t round_up(size_t count, size_t multiple)
+{
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Rows are short: a call takes as long as the copy, and pieces that overlap spare a tail. */
+static inline __attribute__((always_inline)) void copy_row(float *restrict to,
+                                                           const float *restrict from,
+                                                           size_t count)
+{
+    enum { PIECE = 16, HALF = 8, QUARTER = 4 };
+    if (count >= PIECE) {
+        for (size_t i = 0; i + PIECE <= count; i += PIECE)
+            memcpy(to + i, from + i, PIECE * sizeof *to);
+        memcpy(to + count - PIECE, from + count - PIECE, PIECE * sizeof *to);
+    } else if (count >= HALF) {
+        memcpy(to, from, HALF * sizeof *to);
+        memcpy(to + count - HALF, from + count - HALF, HALF * sizeof *to);
+    } else if (count >= QUARTER) {
+        memcpy(to, from, QUARTER * sizeof *to);
+        memcpy(to + count - QUARTER, from + count - QUARTER, QUARTER * sizeof *to);
+    } else {
+        for (size_t i = 0; i < QUARTER; i++)
+            if (i < count)
+                to[i] = from[i];
+    }
+}
+
+/* Planes in one group's packed image. */
+static inline size_t convolution_plane_count(const struct convolution *c)
+{
+    return c->channels * (size_t)__builtin_popcount(c->used) * (size_t)c->window.kernel[1];
+}
+
+/* Floats of packed planes, with those after the end that a tile may read. */
+static inline size_t convolution_planes_size(const struct convolution *c)
+{
+    return convolution_plane_count(c) * c->rows * (size_t)c->window.output[1] + PANEL_WIDTH;
+}
+
+/* The bias, or null. */
+static inline const float *convolution_bias(const struct net_call *call)
+{
+    return call->node->input_count > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
+}
+
+/* Packing. */
+
+/* A run of outputs within a row: where tap (0, 0) of the first one lies. */
+struct convolution_segment {
+    size_t image;
+    int64_t y, x;
+    size_t count;
+};
+
+/* Cuts `count` outputs from `position` on, counted through the images, into rows; returns how
+   many. */
+size_t convolution_cut(const struct convolution *c, size_t position, size_t count,
+                       struct convolution_segment *segments);
+
+/* Element q * stride + j: term q of the j-th output; x is the group's first channel of image 0. */
+void convolution_pack_columns(const struct convolution *c, const float *x,
+                              const struct convolution_segment *segments, size_t segment_count,
+                              size_t stride, float *packed);
+
+/* x += what was packed, the transpose of convolution_pack_columns */
+void convolution_add_columns(const struct convolution *c, float *x,
+                             const struct convolution_segment *segments, size_t segment_count,
+                             size_t stride, const float *packed);
+
+/* The rows that outputs from row `y` on take, of an image's group. The margins at the left and
+   right are zero already. */
+void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
+
+/* The row's functions. */
+
+int convolution_forward(const struct net_call *call, struct ivon_error *error);
+void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents);
+void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints);
+void convolution_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
+                                    const float *const *output_adjoints, float *gradients);
+
+#endif
