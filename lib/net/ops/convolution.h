@@ -15,10 +15,14 @@ enum {
     CONVOLUTION_PACKED_MAX = 128 << 10, /* floats packed at once: within the second-level cache */
     CONVOLUTION_COLUMNS_MAX = 512,      /* and never more columns than this */
     CONVOLUTION_FILTERS = 48,           /* results kept at once before they are stored */
+    CONVOLUTION_RESULTS = CONVOLUTION_FILTERS * PANEL_WIDTH,
+    CONVOLUTION_PHASES_MAX = 4,
 };
 
 /*
- * The input is packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
+ * A kernel that moves over images: forward, or a part of its transpose.
+ *
+ * The images are packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
  * from the first.
  * Planes: what each column of the kernel meets of an image, row after row: one plane of rows as
  * wide as the output for each column, and for each remainder of rows by the stride. The rows of the
@@ -26,18 +30,55 @@ enum {
  * Columns: each output's terms, for output after output, of several images where these are small.
  */
 struct convolution {
-    struct net_window window;
+    struct net_window window; /* `before` may be negative */
     size_t images, groups;
     size_t channels, filters; /* of a group */
     size_t terms;             /* channels × kernel */
     size_t input_plane, output_plane;
     bool planes;
-    unsigned used;    /* remainders of rows that the kernel meets: bits */
-    size_t rows;      /* of a packed plane */
-    size_t band;      /* rows of output that a packed plane serves */
-    size_t columns;   /* packed at once */
-    size_t packed;    /* floats */
-    size_t *offsets;  /* of terms, in what forward packs */
+    unsigned used;   /* remainders of rows that the kernel meets: bits */
+    size_t rows;     /* of a packed plane */
+    size_t band;     /* rows of output that a packed plane serves */
+    size_t columns;  /* packed at once */
+    size_t packed;   /* floats */
+    size_t *offsets; /* of terms, in what is packed */
+    /* Where an output lies: in a plane of so many elements, the first one, from row to row, from
+       one to the next of a row. */
+    size_t target_plane, target_first, target_pitch, target_step;
+};
+
+/*
+ * What reaches the inputs whose position has a certain remainder by the stride, down and right:
+ * the outputs' adjoints under the kernel's taps last[i], last[i] − between[i], …
+ */
+struct convolution_phase {
+    struct convolution pass;
+    int64_t last[2], between[2];
+};
+
+/*
+ * The gradient of the weights takes images packed with their channels last and their padding, so
+ * many whole images at a time, or so many rows of outputs of one; term p, a position of the output,
+ * lies at offsets[p] from the first.
+ */
+struct convolution_gradient {
+    size_t images, rows;
+    size_t height, width; /* of a packed image */
+    size_t image;         /* floats: height × width × channels */
+    size_t packed;        /* floats of all */
+    size_t adjoints;      /* floats of output adjoints that are packed: of several images */
+    size_t *offsets;
+};
+
+/* What infer prepares. */
+struct convolution_plan {
+    struct convolution forward;
+    struct convolution_phase phases[CONVOLUTION_PHASES_MAX];
+    size_t phase_count; /* 0: the inputs' adjoints go through columns of forward */
+    size_t packed;      /* floats, the most that forward or a phase packs */
+    struct convolution_gradient gradient;
+    size_t workspace; /* floats */
+    size_t offset_count;
 };
 
 static inline size_t smaller(size_t a, size_t b)
@@ -73,6 +114,12 @@ static inline __attribute__((always_inline)) void copy_row(float *restrict to,
     }
 }
 
+/* Results that wait to be stored come first in the workspace, then what is packed. */
+static inline float *convolution_packed(float *workspace)
+{
+    return workspace + CONVOLUTION_RESULTS;
+}
+
 /* Planes in one group's packed image. */
 static inline size_t convolution_plane_count(const struct convolution *c)
 {
@@ -90,6 +137,15 @@ static inline const float *convolution_bias(const struct net_call *call)
 {
     return call->node->input_count > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
 }
+
+/* The layout. */
+
+/* Everything of *plan but offsets, for a call whose window, images, groups, channels, filters and
+   terms stand in plan->forward; false where sizes overflow. */
+bool convolution_lay_out(struct convolution_plan *plan);
+
+/* Fills all offsets: plan->offset_count of them. */
+void convolution_set_offsets(struct convolution_plan *plan, size_t *offsets);
 
 /* Packing. */
 
@@ -118,6 +174,24 @@ void convolution_add_columns(const struct convolution *c, float *x,
 /* The rows that outputs from row `y` on take, of an image's group. The margins at the left and
    right are zero already. */
 void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
+
+/* x is an image's group; so many rows of a packed image, of which the first serves output row
+   `y`. */
+void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
+                           size_t height, float *packed);
+
+/* Of one group of all images: y = conv(x, w) + bias, or y += conv(x, w). With planes, what is
+   packed has been zeroed. */
+void convolution_run(const struct convolution *c, const float *weights, const float *bias,
+                     const float *x, bool add, float *y, float *workspace);
+
+/* dw += the gradient of `count` images from `first` on; or = */
+void convolution_weight_gradient(const struct net_call *call, size_t first, size_t count,
+                                 const float *dy, bool add, float *dw);
+
+/* db += the same of the bias */
+void convolution_bias_gradient(const struct net_call *call, size_t first, size_t count,
+                               const float *dy, float *db);
 
 /* The row's functions. */
 

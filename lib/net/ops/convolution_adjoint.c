@@ -1,80 +1,83 @@
-/* Conv: backward: dw += dy columnsᵀ; the columns of dx are wᵀ dy; db += Σ dy. */
-#include <string.h>
-
+/* Conv: the adjoint of the input. */
 #include "core/blas.h"
 #include "net/ops/convolution.h"
-#include "net/sum.h"
 
-/* Of one image's group; null: not wanted. */
-static void add_adjoints(const struct net_call *call, size_t image, size_t group, const float *dy,
-                         float *dx, float *dw)
+/* The kernels of a phase, from those of a group: channels and filters exchanged, taps reversed. */
+static void reverse(const struct convolution *c, const struct convolution_phase *phase,
+                    const float *w, float *reversed)
 {
-    const struct convolution *c = call->prepared;
-    float *packed = call->workspace;
-    const float *x = call->inputs[0]->data, *w = call->inputs[1]->data;
-    size_t part = image * c->groups + group;
-    size_t input = part * c->channels * c->input_plane;
-    size_t weights = group * c->filters * c->terms;
-    int64_t filters = (int64_t)c->filters, terms = (int64_t)c->terms;
-    int64_t plane = (int64_t)c->output_plane, columns = (int64_t)c->columns;
-    dy += part * c->filters * c->output_plane;
+    const int64_t *kernel = phase->pass.window.kernel, width = c->window.kernel[1];
+    size_t taps = (size_t)(c->window.kernel[0] * width);
+    for (size_t channel = 0; channel < c->channels; channel++)
+        for (size_t filter = 0; filter < c->filters; filter++) {
+            const float *from = w + filter * c->terms + channel * taps;
+            for (int64_t y = 0; y < kernel[0]; y++)
+                for (int64_t x = 0; x < kernel[1]; x++)
+                    *reversed++ = from[(phase->last[0] - y * phase->between[0]) * width +
+                                       phase->last[1] - x * phase->between[1]];
+        }
+}
+
+/*
+ * dx += the transposed convolution of dy. By the stride the inputs fall into phases, and what
+ * reaches those of one phase is a convolution of dy, with stride 1, by a part of the kernel.
+ */
+static void add_by_phases(const struct net_call *call, const float *dy, float *dx)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    float *packed = convolution_packed(call->workspace), *reversed = packed + plan->packed;
+    for (size_t i = 0; i < plan->phase_count; i++) {
+        const struct convolution_phase *phase = &plan->phases[i];
+        if (phase->pass.planes)
+            memset(packed, 0, phase->pass.packed * sizeof *packed);
+        for (size_t group = 0; group < c->groups; group++) {
+            const float *w = call->inputs[1]->data;
+            reverse(c, phase, w + group * c->filters * c->terms, reversed);
+            convolution_run(&phase->pass, reversed, NULL,
+                            dy + group * c->filters * c->output_plane, true,
+                            dx + group * c->channels * c->input_plane, call->workspace);
+        }
+    }
+}
+
+/* The same, for any stride: the columns of dx are wᵀ dy. Of one image's group. */
+static void add_by_columns(const struct net_call *call, size_t image, size_t group,
+                           const float *dy, float *dx)
+{
+    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
+    float *packed = convolution_packed(call->workspace);
+    const float *w = call->inputs[1]->data;
+    int64_t terms = (int64_t)c->terms;
+    w += group * c->filters * c->terms;
+    dx += (image * c->groups + group) * c->channels * c->input_plane;
+    dy += (image * c->groups + group) * c->filters * c->output_plane;
     for (size_t start = 0; start < c->output_plane; start += c->columns) {
         struct convolution_segment segments[CONVOLUTION_COLUMNS_MAX];
         size_t count = smaller(c->output_plane - start, c->columns);
         size_t found = convolution_cut(c, start, count, segments);
-        if (dw) {
-            convolution_pack_columns(c, x + input, segments, found, c->columns, packed);
-            blas_product(false, true, filters, terms, (int64_t)count, 1, dy + start, plane, packed,
-                         columns, 1, dw + weights, terms);
-        }
-        if (dx) {
-            blas_product(true, false, terms, (int64_t)count, filters, 1, w + weights, terms,
-                         dy + start, plane, 0, packed, columns);
-            convolution_add_columns(c, dx + input, segments, found, c->columns, packed);
-        }
-    }
-}
-
-/* db += Σ dy over `images` images from `first` on */
-static void add_bias(const struct convolution *c, size_t first, size_t images, const float *dy,
-                     float *db)
-{
-    size_t filters = c->groups * c->filters;
-    for (size_t filter = 0; filter < filters; filter++) {
-        double sum = 0;
-        for (size_t image = first; image < first + images; image++)
-            sum += net_sum(dy + (image * filters + filter) * c->output_plane, c->output_plane);
-        db[filter] += (float)sum;
+        blas_product(true, false, terms, (int64_t)count, (int64_t)c->filters, 1, w, terms,
+                     dy + start, (int64_t)c->output_plane, 0, packed, (int64_t)c->columns);
+        convolution_add_columns(c, dx, segments, found, c->columns, packed);
     }
 }
 
 void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
-                     float *const *input_adjoints)
+                          float *const *input_adjoints)
 {
-    const struct convolution *c = call->prepared;
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
     const float *dy = output_adjoints[0];
+    float *dx = input_adjoints[0];
     if (!dy)
         return;
-    if (input_adjoints[0] || input_adjoints[1])
-        for (size_t image = 0; image < c->images; image++)
-            for (size_t group = 0; group < c->groups; group++)
-                add_adjoints(call, image, group, dy, input_adjoints[0], input_adjoints[1]);
+    if (dx && plan->phase_count)
+        add_by_phases(call, dy, dx);
+    for (size_t image = 0; dx && !plan->phase_count && image < c->images; image++)
+        for (size_t group = 0; group < c->groups; group++)
+            add_by_columns(call, image, group, dy, dx);
+    if (input_adjoints[1])
+        convolution_weight_gradient(call, 0, c->images, dy, true, input_adjoints[1]);
     if (convolution_bias(call) && input_adjoints[2])
-        add_bias(c, 0, c->images, dy, input_adjoints[2]);
-}
-
-void convolution_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                               const float *const *output_adjoints, float *gradients)
-{
-    const struct convolution *c = call->prepared;
-    size_t size = call->inputs[input]->count, images = c->images / examples;
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; e < examples; e++, gradients += size) {
-        if (input == 2)
-            add_bias(c, e * images, images, output_adjoints[0], gradients);
-        else
-            for (size_t image = e * images; image < (e + 1) * images; image++)
-                for (size_t group = 0; group < c->groups; group++)
-                    add_adjoints(call, image, group, output_adjoints[0], NULL, gradients);
-    }
+        convolution_bias_gradient(call, 0, c->images, dy, input_adjoints[2]);
 }

@@ -137,3 +137,69 @@ IVON_DISPATCH void convolution_pack_planes(const struct convolution *c, const fl
                 }
             }
 }
+
+typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t index4 __attribute__((vector_size(16)));
+
+enum { SQUARE = 4, LINE = 16 }; /* a line of the cache is written at once */
+
+/* to[j channels + c] = from[c plane + j] for SQUARE channels and positions */
+static inline __attribute__((always_inline)) void transpose(float *to, size_t channels,
+                                                            const float *from, size_t plane)
+{
+    vector4 a = *(const vector4 *)from, b = *(const vector4 *)(from + plane);
+    vector4 c = *(const vector4 *)(from + 2 * plane), d = *(const vector4 *)(from + 3 * plane);
+    vector4 ab = __builtin_shuffle(a, b, (index4){0, 4, 1, 5});
+    vector4 cd = __builtin_shuffle(c, d, (index4){0, 4, 1, 5});
+    *(vector4 *)to = __builtin_shuffle(ab, cd, (index4){0, 1, 4, 5});
+    *(vector4 *)(to + channels) = __builtin_shuffle(ab, cd, (index4){2, 3, 6, 7});
+    ab = __builtin_shuffle(a, b, (index4){2, 6, 3, 7});
+    cd = __builtin_shuffle(c, d, (index4){2, 6, 3, 7});
+    *(vector4 *)(to + 2 * channels) = __builtin_shuffle(ab, cd, (index4){0, 1, 4, 5});
+    *(vector4 *)(to + 3 * channels) = __builtin_shuffle(ab, cd, (index4){2, 3, 6, 7});
+}
+
+/* to[j channels + c] = from[c plane + j] for `count` positions j */
+static void pack_row(float *to, const float *from, size_t channels, size_t plane, size_t count)
+{
+    if (channels == 1) {
+        copy_row(to, from, count);
+        return;
+    }
+    size_t squares = channels / SQUARE * SQUARE, whole = count / SQUARE * SQUARE;
+    for (size_t first = 0; first < squares; first += LINE) {
+        size_t last = smaller(first + LINE, squares);
+        for (size_t j = 0; j < whole; j += SQUARE)
+            for (size_t c = first; c < last; c += SQUARE)
+                transpose(to + j * channels + c, channels, from + c * plane + j, plane);
+    }
+    for (size_t j = 0; j < count; j++)
+        for (size_t c = j < whole ? squares : 0; c < channels; c++)
+            to[j * channels + c] = from[c * plane + j];
+}
+
+void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
+                           size_t height, float *packed)
+{
+    const struct convolution *c = &plan->forward;
+    const struct net_window *window = &c->window;
+    size_t channels = c->channels, width = plan->gradient.width;
+    size_t left = smaller((size_t)window->before[1], width);
+    size_t inside = smaller((size_t)window->input[1], width - left);
+    int64_t from = (int64_t)y * window->stride[0] - window->before[0];
+    if (inside == width && width == (size_t)window->input[1] && from >= 0 &&
+        from + (int64_t)height <= window->input[0]) { /* nothing between rows */
+        pack_row(packed, x + from * window->input[1], channels, c->input_plane, height * width);
+        return;
+    }
+    for (size_t i = 0; i < height; i++, packed += width * channels) {
+        int64_t row = from + (int64_t)i;
+        bool any = row >= 0 && row < window->input[0];
+        float *to = packed + left * channels, *end = to + inside * channels;
+        memset(packed, 0, (any ? left : width) * channels * sizeof *packed);
+        if (!any)
+            continue;
+        pack_row(to, x + row * window->input[1], channels, c->input_plane, inside);
+        memset(end, 0, (width - left - inside) * channels * sizeof *end);
+    }
+}

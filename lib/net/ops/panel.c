@@ -84,6 +84,10 @@ run_avx512(const struct net_panel *panel, const float *columns, size_t rows, siz
 {
     for (; width >= 64; width -= 64, columns += 64, out += 64)
         avx512_rows(panel, columns, rows, 4, out, out_stride);
+    if (width >= 48) {
+        avx512_rows(panel, columns, rows, 3, out, out_stride);
+        width -= 48, columns += 48, out += 48;
+    }
     for (; width >= 32; width -= 32, columns += 32, out += 32)
         avx512_rows(panel, columns, rows, 2, out, out_stride);
     if (width)
