@@ -1,7 +1,8 @@
 /*
- * The time of a convolution and its derivatives in one thread. For each line "NAME IMAGES CHANNELS
- * FILTERS EXTENT KERNEL STRIDE PADDING" of standard input, prints its seconds: forward, the adjoint
- * of the input, of the weights, and the gradient of each image; the best of a tenth of a second.
+ * The time of a convolution and its derivatives in one thread. For each line "NAME IMAGES GROUPS
+ * CHANNELS FILTERS EXTENT KERNEL STRIDE PADDING" of standard input, with all groups' channels and
+ * filters, prints its seconds: forward, the adjoint of the input, of the weights, and the gradient
+ * of each image; the best of a tenth of a second.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@ enum { FORWARD, INPUT, WEIGHTS, EXAMPLES, WORKS };
 
 struct layer {
     struct net_node node;
-    struct net_attribute attributes[2];
+    struct net_attribute attributes[3];
     int64_t strides[2], pads[4];
     struct net_tensor tensors[3], *inputs[2], *outputs[1];
     struct net_call call;
@@ -36,11 +37,12 @@ static void fill(struct net_tensor *tensor)
         ((float *)tensor->data)[i] = (float)(i * 7919 % 1009) / 1009 - 0.5F;
 }
 
-static void begin(struct layer *l, int64_t images, int64_t channels, int64_t filters,
-                  int64_t extent, int64_t kernel, int64_t stride, int64_t padding)
+static void begin(struct layer *l, int64_t images, int64_t groups, int64_t channels,
+                  int64_t filters, int64_t extent, int64_t kernel, int64_t stride, int64_t padding)
 {
     struct ivon_error error;
-    int64_t x[] = {images, channels, extent, extent}, w[] = {filters, channels, kernel, kernel};
+    int64_t x[] = {images, channels, extent, extent};
+    int64_t w[] = {filters, channels / groups, kernel, kernel};
     *l = (struct layer){.strides = {stride, stride}};
     for (int i = 0; i < 4; i++)
         l->pads[i] = padding;
@@ -48,9 +50,11 @@ static void begin(struct layer *l, int64_t images, int64_t channels, int64_t fil
         .name = (char *)"strides", .kind = NET_INTS, .integers = l->strides, .count = 2};
     l->attributes[1] = (struct net_attribute){
         .name = (char *)"pads", .kind = NET_INTS, .integers = l->pads, .count = 4};
+    l->attributes[2] =
+        (struct net_attribute){.name = (char *)"group", .kind = NET_INT, .integer = groups};
     l->node = (struct net_node){.operator = net_operator_find("Conv"), .name = (char *)"layer",
                                 .input_count = 2, .output_count = 1,
-                                .attributes = l->attributes, .attribute_count = 2};
+                                .attributes = l->attributes, .attribute_count = 3};
     l->inputs[0] = &l->tensors[0];
     l->inputs[1] = &l->tensors[1];
     l->outputs[0] = &l->tensors[2];
@@ -105,11 +109,11 @@ static double now(void)
 int main(void)
 {
     char name[64];
-    long long images, channels, filters, extent, kernel, stride, padding;
-    while (scanf("%63s %lld %lld %lld %lld %lld %lld %lld", name, &images, &channels, &filters,
-                 &extent, &kernel, &stride, &padding) == 8) {
+    long long images, groups, channels, filters, extent, kernel, stride, padding;
+    while (scanf("%63s %lld %lld %lld %lld %lld %lld %lld %lld", name, &images, &groups, &channels,
+                 &filters, &extent, &kernel, &stride, &padding) == 9) {
         struct layer layer;
-        begin(&layer, images, channels, filters, extent, kernel, stride, padding);
+        begin(&layer, images, groups, channels, filters, extent, kernel, stride, padding);
         for (int work = FORWARD; work < WORKS; work++) {
             double best = 1e9, deadline = now() + 0.1;
             for (int i = 0; i < 2 || now() < deadline; i++) {

@@ -26,16 +26,16 @@ def seconds(work):
 
 with torch.no_grad():
     for line in sys.stdin:
-        n, c, m, extent, k, stride, pad = map(int, line.split()[1:])
-        x, w = torch.randn(n, c, extent, extent), torch.randn(m, c, k, k)
-        y = torch.randn_like(F.conv2d(x, w, None, stride, pad))
-        stacked, kernels = x.reshape(1, n * c, extent, extent), torch.randn(n * m, c, k, k)
-        adjoint = y.reshape(1, n * m, *y.shape[2:])
-        rows = y.reshape(n, m, -1)
+        n, g, c, m, extent, k, stride, pad = map(int, line.split()[1:])
+        x, w = torch.randn(n, c, extent, extent), torch.randn(m, c // g, k, k)
+        y = torch.randn_like(F.conv2d(x, w, None, stride, pad, 1, g))
+        stacked, kernels = x.reshape(1, n * c, extent, extent), torch.randn(n * m, c // g, k, k)
+        adjoint, rows = y.reshape(1, n * m, *y.shape[2:]), y.reshape(n * g, m // g, -1)
+        grouped = x.reshape(n * g, c // g, extent, extent)
         print(*("%.3e" % t for t in (
-            seconds(lambda: F.conv2d(x, w, None, stride, pad)),
-            seconds(lambda: conv2d_input(x.shape, w, y, stride, pad)),
-            seconds(lambda: conv2d_weight(x, w.shape, y, stride, pad)),
-            min(seconds(lambda: conv2d_weight(stacked, kernels.shape, adjoint, stride, pad,
-                                              groups=n)),
-                seconds(lambda: torch.bmm(rows, F.unfold(x, k, 1, pad, stride).mT))))))
+            seconds(lambda: F.conv2d(x, w, None, stride, pad, 1, g)),
+            seconds(lambda: conv2d_input(x.shape, w, y, stride, pad, 1, g)),
+            seconds(lambda: conv2d_weight(x, w.shape, y, stride, pad, 1, g)),
+            min(seconds(lambda: conv2d_weight(stacked, kernels.shape, adjoint, stride, pad, 1,
+                                              n * g)),
+                seconds(lambda: torch.bmm(rows, F.unfold(grouped, k, 1, pad, stride).mT))))))

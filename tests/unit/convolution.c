@@ -162,7 +162,7 @@ static void real_shapes(void **state)
         LAYER(3, 1, 64, 64, 8, 3, 1, 1),  LAYER(1, 1, 16, 32, 32, 1, 2, 0),
         LAYER(2, 1, 70, 9, 7, 1, 1, 0),   LAYER(2, 12, 1, 1, 20, 3, 1, 1),
         LAYER(1, 8, 1, 2, 31, 3, 2, 1),   LAYER(1, 1, 100, 3, 30, 3, 1, 1),
-        LAYER(1, 1, 1, 1, 700, 2, 1, 0),  LAYER(2, 1, 900, 2, 4, 3, 1, 1),
+        LAYER(1, 1, 1, 1, 700, 2, 1, 0),  LAYER(2, 2, 1, 2, 600, 1, 1, 0),  LAYER(2, 1, 900, 2, 4, 3, 1, 1),
     };
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         check(&layers[i]);

@@ -113,11 +113,19 @@ static inline void trial_ints(struct trial *trial, const char *name, const int64
     attribute->count = count;
 }
 
+/* Nothing may depend on what the workspace held before. */
+static inline void trial_spoil_workspace(struct trial *trial)
+{
+    if (trial->call.workspace)
+        memset(trial->call.workspace, 0xff, trial->call.workspace_size); /* NaN */
+}
+
 /* Runs an inferred call; a row without forward copies. */
 static inline int trial_forward(struct trial *trial, struct ivon_error *error)
 {
     const struct net_operator *operator = trial->node.operator;
     const struct net_tensor *output = &trial->outputs[0];
+    trial_spoil_workspace(trial);
     if (operator->forward)
         return operator->forward(&trial->call, error);
     memcpy(output->data, trial->inputs[0].data, output->count * net_type_size(output->type));
@@ -180,7 +188,9 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
     }
     const float *output_adjoints[TRIAL_MAX] = {weight};
     float *output_tangents[TRIAL_MAX] = {tangent};
+    trial_spoil_workspace(trial);
     operator->tangent(&trial->call, (const float *const *)direction, output_tangents);
+    trial_spoil_workspace(trial);
     operator->backward(&trial->call, output_adjoints, adjoint);
 
     double left = 0, right = 0, scale = 0;
@@ -248,6 +258,7 @@ static inline void trial_check_shared(struct trial *trial, size_t input, unsigne
         gradients[i] = NAN; /* it sets them */
     const float *all[TRIAL_MAX] = {weight}, *one[TRIAL_MAX] = {alone};
     bool flags[TRIAL_MAX];
+    trial_spoil_workspace(trial);
     for (size_t i = 0; i < TRIAL_MAX; i++)
         flags[i] = shared & 1U << i;
     assert_int_equal(

@@ -17,6 +17,7 @@ enum {
     CONVOLUTION_FILTERS = 48,           /* results kept at once before they are stored */
     CONVOLUTION_RESULTS = CONVOLUTION_FILTERS * PANEL_WIDTH,
     CONVOLUTION_PHASES_MAX = 4,
+    CONVOLUTION_LANES = 32, /* sums side by side, where rows are multiplied by rows */
 };
 
 /*
@@ -66,7 +67,7 @@ struct convolution_gradient {
     size_t height, width; /* of a packed image */
     size_t image;         /* floats: height × width × channels */
     size_t packed;        /* floats of all */
-    size_t adjoints;      /* floats of output adjoints that are packed: of several images */
+    size_t adjoints;      /* floats of output adjoints that are packed, where they are */
     size_t *offsets;
 };
 
@@ -130,6 +131,12 @@ static inline size_t convolution_plane_count(const struct convolution *c)
 static inline size_t convolution_planes_size(const struct convolution *c)
 {
     return convolution_plane_count(c) * c->rows * (size_t)c->window.output[1] + PANEL_WIDTH;
+}
+
+/* Whether the gradient of the weights multiplies rows of a single channel. */
+static inline bool convolution_has_channel(const struct convolution *c)
+{
+    return c->channels == 1 && c->window.stride[1] == 1;
 }
 
 /* The bias, or null. */

@@ -3,6 +3,7 @@
  * with the channels of x last: for each row of the kernel, a product of dy by what lies at the
  * positions p, whose elements from a tap's first channel on are the columns.
  */
+#include "core/dispatch.h"
 #include "net/ops/convolution.h"
 #include "net/sum.h"
 
@@ -85,6 +86,52 @@ static void run_chunk(const struct chunk *chunk)
     }
 }
 
+/* Σ dy_i x_i over rows of `width` elements, a multiple of CONVOLUTION_LANES; sums go to fixed
+   lanes. */
+IVON_DISPATCH static float product_of_rows(const float *dy, const float *x, size_t x_stride,
+                                           size_t rows, size_t width)
+{
+    typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+    enum { COUNT = sizeof(lanes) / sizeof(float) };
+    lanes even = {0}, odd = {0};
+    for (size_t i = 0; i < rows; i++, dy += width, x += x_stride)
+        for (size_t j = 0; j < width; j += CONVOLUTION_LANES) {
+            even += *(const lanes *)(dy + j) * *(const lanes *)(x + j);
+            odd += *(const lanes *)(dy + j + COUNT) * *(const lanes *)(x + j + COUNT);
+        }
+    even += odd;
+    float sum = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        sum += even[i];
+    return sum;
+}
+
+/* Of a single channel, as where each has a filter of its own: tap by tap, of adjoints whose rows
+   end in zeros. */
+static void run_channel(const struct chunk *chunk, size_t rows, float *adjoints)
+{
+    const struct convolution *c = &chunk->plan->forward;
+    const struct net_window *window = &c->window;
+    size_t width = (size_t)window->output[1], padded = round_up(width, CONVOLUTION_LANES);
+    size_t stride = chunk->plan->gradient.width;
+    for (size_t filter = 0; filter < c->filters; filter++) {
+        float *dw = chunk->dw + filter * c->terms;
+        for (size_t i = 0; i < rows; i++) {
+            float *row = adjoints + i * padded;
+            memcpy(row, chunk->dy + filter * chunk->dy_stride + i * width, width * sizeof *row);
+            memset(row + width, 0, (padded - width) * sizeof *row);
+        }
+        for (int64_t y = 0; y < window->kernel[0]; y++)
+            for (int64_t x = 0; x < window->kernel[1]; x++, dw++) {
+                const float *from = chunk->packed + (size_t)(y * window->dilation[0]) * stride +
+                                    (size_t)(x * window->dilation[1]);
+                float sum = product_of_rows(adjoints, from, (size_t)window->stride[0] * stride,
+                                            rows, padded);
+                *dw = chunk->add ? *dw + sum : sum;
+            }
+    }
+}
+
 /* The adjoints of several images, filter by filter. */
 static void gather(const struct convolution *c, const float *dy, size_t images, float *to)
 {
@@ -104,11 +151,12 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
     const struct net_window *window = &c->window;
     float *packed = convolution_packed(call->workspace), *adjoints = packed + g->packed;
     size_t rows = smaller((size_t)window->output[0] - y, g->rows);
-    size_t skipped = (g->rows - rows) * (size_t)window->stride[0];
+    size_t height = g->height - (g->rows - rows) * (size_t)window->stride[0];
     for (size_t i = 0; i < images; i++)
         convolution_pack_last(plan, x + i * c->groups * c->channels * c->input_plane, y,
-                              g->height - skipped, packed + i * g->image);
-    memset(packed + images * g->image, 0, PANEL_WIDTH * sizeof *packed);
+                              height, packed + i * g->image);
+    memset(packed + (images - 1) * g->image + height * g->width * c->channels, 0,
+           PANEL_WIDTH * sizeof *packed);
     if (images > 1)
         gather(c, dy, images, adjoints);
     struct chunk chunk = {.plan = plan,
@@ -119,7 +167,10 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
                           .add = add,
                           .dw = dw,
                           .result = call->workspace};
-    run_chunk(&chunk);
+    if (convolution_has_channel(c))
+        run_channel(&chunk, rows, adjoints);
+    else
+        run_chunk(&chunk);
 }
 
 void convolution_weight_gradient(const struct net_call *call, size_t first, size_t count,

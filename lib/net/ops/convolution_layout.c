@@ -150,7 +150,8 @@ static bool lay_out_gradient(struct convolution_plan *plan)
     if (tensor_shape_count(3, whole, sizeof(float), &g->image) && g->image <= LAST_MAX) {
         size_t fit = smaller(LAST_MAX / g->image, POSITIONS_MAX / c->output_plane);
         fit = smaller(fit, LAST_MAX / c->output_plane / c->filters);
-        g->images = smaller(fit ? fit : 1, c->images ? c->images : 1);
+        if (!convolution_has_channel(c))
+            g->images = smaller(fit ? fit : 1, c->images ? c->images : 1);
     } else {
         int64_t floats = row * (int64_t)c->channels; /* factors fit 32 bits */
         int64_t rows = (LAST_MAX / floats - reach(window, 0, 1)) / window->stride[0] + 1;
@@ -161,7 +162,10 @@ static bool lay_out_gradient(struct convolution_plan *plan)
     if (!tensor_shape_count(3, extents, 4 * sizeof(float), &g->image))
         return false;
     g->packed = round_up(g->images * g->image + PANEL_WIDTH, PANEL_STEP);
-    g->adjoints = g->images > 1 ? g->images * c->output_plane * c->filters : 0;
+    if (g->images > 1)
+        g->adjoints = g->images * c->output_plane * c->filters;
+    if (convolution_has_channel(c))
+        g->adjoints = g->rows * round_up((size_t)window->output[1], CONVOLUTION_LANES);
     return true;
 }
 
