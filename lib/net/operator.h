@@ -125,9 +125,9 @@ int net_call_evaluate(struct net_call *call, struct ivon_error *error);
  * gradients[e], of that input's shape, for each of `examples` examples, from an inferred call that
  * has run. `shared` says of every input whether all examples share it, as parameters and constants;
  * the others have the examples along their first axis, of which each owns as many entries as the
- * next, and so have all outputs. Uses the row's parameter_gradient, or else backward on the part of
- * the call that is an example's own. Fails where memory is exhausted, and where the examples do not
- * lie so.
+ * next, and so have all outputs. Uses the row's parameter_gradient, which trusts the caller in
+ * this, or else backward on the part of the call that is an example's own, and then fails where the
+ * examples do not lie so, or memory is exhausted.
  */
 int net_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
                            const bool *shared, const float *const *output_adjoints,
