@@ -139,6 +139,13 @@ static inline bool convolution_has_channel(const struct convolution *c)
     return c->channels == 1 && c->window.stride[1] == 1;
 }
 
+/* Zeroes the margins of planes, which packing leaves as they are. */
+static inline void convolution_clear(const struct convolution *c, float *workspace)
+{
+    if (c->planes)
+        memset(convolution_packed(workspace), 0, convolution_planes_size(c) * sizeof *workspace);
+}
+
 /* The bias, or null. */
 static inline const float *convolution_bias(const struct net_call *call)
 {
@@ -187,10 +194,10 @@ void convolution_pack_planes(const struct convolution *c, const float *x, size_t
 void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
                            size_t height, float *packed);
 
-/* Of one group of all images: y = conv(x, w) + bias, or y += conv(x, w). With planes, what is
-   packed has been zeroed. */
+/* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, or
+   y += conv(x, w). The workspace was cleared, and used since by passes of this layout alone. */
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
-                     const float *x, bool add, float *y, float *workspace);
+                     size_t images, const float *x, bool add, float *y, float *workspace);
 
 /* dw += the gradient of `count` images from `first` on; or = */
 void convolution_weight_gradient(const struct net_call *call, size_t first, size_t count,

@@ -18,25 +18,40 @@ static void reverse(const struct convolution *c, const struct convolution_phase 
         }
 }
 
+/* Images whose inputs' adjoints stay in the second-level cache from phase to phase. */
+static size_t images_at_once(const struct convolution_plan *plan)
+{
+    const struct convolution *c = &plan->forward;
+    size_t image = c->channels * c->input_plane;
+    if (plan->phase_count == 1 || image * c->images <= CONVOLUTION_PACKED_MAX)
+        return c->images;
+    return image < CONVOLUTION_PACKED_MAX ? CONVOLUTION_PACKED_MAX / image : 1;
+}
+
 /*
  * dx += the transposed convolution of dy. By the stride the inputs fall into phases, and what
- * reaches those of one phase is a convolution of dy, with stride 1, by a part of the kernel.
+ * reaches those of one phase is a convolution of dy, with stride 1, by a part of the kernel. Of one
+ * group; dy and dx are those of image 0.
  */
-static void add_by_phases(const struct net_call *call, const float *dy, float *dx)
+static void add_by_phases(const struct net_call *call, const float *w, const float *dy, float *dx)
 {
     const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
-    float *packed = convolution_packed(call->workspace), *reversed = packed + plan->packed;
-    for (size_t i = 0; i < plan->phase_count; i++) {
-        const struct convolution_phase *phase = &plan->phases[i];
-        if (phase->pass.planes)
-            memset(packed, 0, phase->pass.packed * sizeof *packed);
-        for (size_t group = 0; group < c->groups; group++) {
-            const float *w = call->inputs[1]->data;
-            reverse(c, phase, w + group * c->filters * c->terms, reversed);
-            convolution_run(&phase->pass, reversed, NULL,
-                            dy + group * c->filters * c->output_plane, true,
-                            dx + group * c->channels * c->input_plane, call->workspace);
+    float *reversed = convolution_packed(call->workspace) + plan->packed;
+    size_t most = images_at_once(plan), input = c->groups * c->channels * c->input_plane;
+    size_t output = c->groups * c->filters * c->output_plane;
+    for (size_t i = 0, at = 0; i < plan->phase_count; i++) {
+        reverse(c, &plan->phases[i], w, reversed + at);
+        at += c->channels * plan->phases[i].pass.terms;
+    }
+    for (size_t image = 0; image < c->images; image += most) {
+        const float *kernels = reversed;
+        for (size_t i = 0; i < plan->phase_count; i++) {
+            const struct convolution *pass = &plan->phases[i].pass;
+            convolution_clear(pass, call->workspace);
+            convolution_run(pass, kernels, NULL, smaller(most, c->images - image),
+                            dy + image * output, true, dx + image * input, call->workspace);
+            kernels += c->channels * pass->terms;
         }
     }
 }
@@ -71,8 +86,11 @@ void convolution_backward(const struct net_call *call, const float *const *outpu
     float *dx = input_adjoints[0];
     if (!dy)
         return;
-    if (dx && plan->phase_count)
-        add_by_phases(call, dy, dx);
+    const float *w = call->inputs[1]->data;
+    for (size_t group = 0; dx && plan->phase_count && group < c->groups; group++)
+        add_by_phases(call, w + group * c->filters * c->terms,
+                      dy + group * c->filters * c->output_plane,
+                      dx + group * c->channels * c->input_plane);
     for (size_t image = 0; dx && !plan->phase_count && image < c->images; image++)
         for (size_t group = 0; group < c->groups; group++)
             add_by_columns(call, image, group, dy, dx);

@@ -84,11 +84,11 @@ static void run_planes(const struct convolution *c, const struct net_panel *pane
     }
 }
 
-/* A group of every image. y is the output of the group's first filter of image 0. */
-static void run_columns(const struct convolution *c, const struct net_panel *panel, const float *x,
-                        bool add, float *y, float *workspace)
+/* A group of so many images. y is the output of the group's first filter of the first image. */
+static void run_columns(const struct convolution *c, const struct net_panel *panel, size_t images,
+                        const float *x, bool add, float *y, float *workspace)
 {
-    size_t total = c->images * c->output_plane;
+    size_t total = images * c->output_plane;
     float *packed = convolution_packed(workspace);
     for (size_t start = 0; start < total; start += c->columns) {
         struct convolution_segment segments[CONVOLUTION_COLUMNS_MAX];
@@ -106,7 +106,7 @@ static void run_columns(const struct convolution *c, const struct net_panel *pan
 }
 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
-                     const float *x, bool add, float *y, float *workspace)
+                     size_t images, const float *x, bool add, float *y, float *workspace)
 {
     struct net_panel panel = {.weights = weights,
                               .stride = c->terms,
@@ -114,12 +114,12 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
                               .terms = c->terms,
                               .offsets = c->offsets};
     if (!c->planes) {
-        run_columns(c, &panel, x, add, y, workspace);
+        run_columns(c, &panel, images, x, add, y, workspace);
         return;
     }
     size_t input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->target_plane;
-    for (size_t image = 0; image < c->images; image++)
+    for (size_t image = 0; image < images; image++)
         run_planes(c, &panel, x + image * input, add, y + image * output, workspace);
 }
 
@@ -128,11 +128,10 @@ static void convolve(const struct net_call *call, const float *x, const float *w
                      const float *bias, bool add, float *y)
 {
     const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    if (c->planes)
-        memset(convolution_packed(call->workspace), 0, c->packed * sizeof(float));
+    convolution_clear(c, call->workspace);
     for (size_t group = 0; group < c->groups; group++)
         convolution_run(c, w + group * c->filters * c->terms,
-                        bias ? bias + group * c->filters : NULL,
+                        bias ? bias + group * c->filters : NULL, c->images,
                         x + group * c->channels * c->input_plane, add,
                         y + group * c->filters * c->output_plane, call->workspace);
 }

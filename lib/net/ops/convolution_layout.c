@@ -186,7 +186,7 @@ bool convolution_lay_out(struct convolution_plan *plan)
         const struct convolution *pass = &plan->phases[i].pass;
         plan->packed = pass->packed > plan->packed ? pass->packed : plan->packed;
         plan->offset_count += pass->terms;
-        kernels = pass->terms > kernels ? pass->terms : kernels;
+        kernels += pass->terms; /* each at most INT32_MAX */
     }
     int64_t extents[] = {(int64_t)kernels, (int64_t)forward->channels};
     if (!tensor_shape_count(2, extents, 4 * sizeof(float), &kernels))
