@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# convolution.sh: a convolution and its derivatives beside PyTorch, both on one thread, for the
-# layers of LeNet-5, ResNet-20, ResNet-50 and MobileNet: how many times as fast ours are (the better of two
+# convolution.sh: a convolution and its derivatives beside PyTorch, both on one thread, for layers of
+# LeNet-5, ResNet-20, ResNet-50 and MobileNet: how many times as fast ours are (the better of two
 # interleaved runs of each).
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -162,7 +162,8 @@ static void real_shapes(void **state)
         LAYER(3, 1, 64, 64, 8, 3, 1, 1),  LAYER(1, 1, 16, 32, 32, 1, 2, 0),
         LAYER(2, 1, 70, 9, 7, 1, 1, 0),   LAYER(2, 12, 1, 1, 20, 3, 1, 1),
         LAYER(1, 8, 1, 2, 31, 3, 2, 1),   LAYER(1, 1, 100, 3, 30, 3, 1, 1),
-        LAYER(1, 1, 1, 1, 700, 2, 1, 0),  LAYER(2, 2, 1, 2, 600, 1, 1, 0),  LAYER(2, 1, 900, 2, 4, 3, 1, 1),
+        LAYER(1, 1, 1, 1, 700, 2, 1, 0),  LAYER(2, 2, 1, 2, 600, 1, 1, 0),
+        LAYER(2, 1, 900, 2, 4, 3, 1, 1),
     };
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         check(&layers[i]);
@@ -205,8 +206,8 @@ static void automatic_pads(void **state)
     }
 }
 
-/* Everything that is an image's own: its gradients of weights and bias, and its input's adjoint, for
-   an output adjoint that is its output. */
+/* Everything that is an image's own: its gradients of weights and bias, and its input's adjoint,
+   for an output adjoint that is its output. */
 static float *own(struct trial *trial, size_t images)
 {
     size_t sizes[3] = {trial->inputs[0].count, images * trial->inputs[1].count,
