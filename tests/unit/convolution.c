@@ -162,7 +162,8 @@ static void real_shapes(void **state)
         LAYER(3, 1, 64, 64, 8, 3, 1, 1),  LAYER(1, 1, 16, 32, 32, 1, 2, 0),
         LAYER(2, 1, 70, 9, 7, 1, 1, 0),   LAYER(2, 12, 1, 1, 20, 3, 1, 1),
         LAYER(1, 8, 1, 2, 31, 3, 2, 1),   LAYER(1, 1, 100, 3, 30, 3, 1, 1),
-        LAYER(1, 1, 1, 1, 700, 2, 1, 0),  LAYER(2, 1, 900, 2, 4, 3, 1, 1),
+        LAYER(1, 1, 1, 1, 700, 2, 1, 0),  LAYER(2, 2, 1, 2, 600, 1, 1, 0),
+        LAYER(2, 1, 900, 2, 4, 3, 1, 1),
     };
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         check(&layers[i]);
@@ -205,19 +206,38 @@ static void automatic_pads(void **state)
     }
 }
 
-/* The bits of an image's outputs do not depend on the images beside it. */
+/* Everything that is an image's own: its gradients of weights and bias, and its input's adjoint,
+   for an output adjoint that is its output. */
+static float *own(struct trial *trial, size_t images)
+{
+    size_t sizes[3] = {trial->inputs[0].count, images * trial->inputs[1].count,
+                       images * trial->inputs[2].count};
+    float *found = calloc(sizes[0] + sizes[1] + sizes[2], sizeof *found);
+    const float *dy = trial->outputs[0].data;
+    float *wanted[3] = {found, NULL, NULL};
+    const struct net_operator *conv = trial->node.operator;
+    conv->backward(&trial->call, &dy, wanted);
+    conv->parameter_gradient(&trial->call, 1, images, &dy, found + sizes[0]);
+    conv->parameter_gradient(&trial->call, 2, images, &dy, found + sizes[0] + sizes[1]);
+    return found;
+}
+
+/* The bits of an image's outputs and derivatives do not depend on the images beside it. */
 static void batches(void **state)
 {
     (void)state;
     static const struct shape layers[] = {
         LAYER(7, 1, 16, 120, 6, 5, 1, 0), LAYER(7, 1, 3, 6, 32, 5, 1, 2),
-        LAYER(7, 1, 64, 64, 8, 3, 1, 1), LAYER(7, 1, 5, 9, 5, 3, 1, 0)};
+        LAYER(7, 1, 64, 64, 8, 3, 1, 1), LAYER(7, 1, 5, 9, 5, 3, 1, 0),
+        LAYER(7, 1, 16, 32, 9, 3, 2, 1), LAYER(7, 3, 1, 1, 14, 3, 1, 1),
+        LAYER(7, 1, 4, 5, 11, 3, 3, 0)};
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
         struct trial all, one;
         struct shape alone = layers[i];
         alone.images = 1;
         begin(&all, &layers[i]);
         assert_int_equal(trial_run(&all, NULL), 0);
+        float *of_all = own(&all, 7);
         for (size_t image = 0; image < 7; image++) {
             begin(&one, &alone);
             memcpy(one.inputs[0].data, (float *)all.inputs[0].data + image * one.inputs[0].count,
@@ -228,8 +248,17 @@ static void batches(void **state)
             assert_memory_equal(one.outputs[0].data,
                                 (float *)all.outputs[0].data + image * one.outputs[0].count,
                                 one.outputs[0].count * sizeof(float));
+            float *of_one = own(&one, 1), *here = of_one, *there = of_all;
+            for (size_t j = 0; j < 3; j++) {
+                size_t count = one.inputs[j].count;
+                assert_memory_equal(here, there + image * count, count * sizeof *here);
+                here += count;
+                there += 7 * count;
+            }
+            free(of_one);
             trial_end(&one);
         }
+        free(of_all);
         trial_end(&all);
     }
 }

@@ -287,6 +287,21 @@ static void expands_a_parameter(void **state)
     }
 }
 
+static void tiles_a_parameter(void **state)
+{
+    (void)state;
+    static const int64_t repeats[][3] = {{6, 2, 1}, {6, 1, 3}, {12, 1, 1}, {3, 2, 1}};
+    for (size_t i = 0; i < sizeof repeats / sizeof repeats[0]; i++) {
+        struct trial trial;
+        trial_begin(&trial, "Tile", 1);
+        trial_floats(&trial, 3, (const int64_t[]){1, 2, 5}, NULL, -1, 1);
+        add_list(&trial, 3, repeats[i]);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        trial_check_examples(&trial, 0, i == 3 ? 3 : 6, 0); /* the same sums */
+        trial_end(&trial);
+    }
+}
+
 static void tiles(void **state)
 {
     (void)state;
@@ -500,7 +515,7 @@ int main(void)
         cmocka_unit_test(expands),
         cmocka_unit_test(refuses_to_expand),
         cmocka_unit_test(expands_a_parameter),
-        cmocka_unit_test(tiles),
+        cmocka_unit_test(tiles), cmocka_unit_test(tiles_a_parameter),
         cmocka_unit_test(tiles_to_nothing),
         cmocka_unit_test(concatenates),
         cmocka_unit_test(refuses_to_concatenate),

@@ -113,6 +113,25 @@ static inline void trial_ints(struct trial *trial, const char *name, const int64
     attribute->count = count;
 }
 
+/* Nothing may depend on what the workspace held before. */
+static inline void trial_spoil_workspace(struct trial *trial)
+{
+    if (trial->call.workspace)
+        memset(trial->call.workspace, 0xff, trial->call.workspace_size); /* NaN */
+}
+
+/* Runs an inferred call; a row without forward copies. */
+static inline int trial_forward(struct trial *trial, struct ivon_error *error)
+{
+    const struct net_operator *operator = trial->node.operator;
+    const struct net_tensor *output = &trial->outputs[0];
+    trial_spoil_workspace(trial);
+    if (operator->forward)
+        return operator->forward(&trial->call, error);
+    memcpy(output->data, trial->inputs[0].data, output->count * net_type_size(output->type));
+    return 0;
+}
+
 /* Infers, allocates and runs; keeps what infer prepared. Returns the first failure. */
 static inline int trial_run(struct trial *trial, struct ivon_error *error)
 {
@@ -122,7 +141,7 @@ static inline int trial_run(struct trial *trial, struct ivon_error *error)
         code = net_tensor_allocate(&trial->outputs[i], error);
     if (!code && trial->call.workspace_size)
         trial->call.workspace = aligned_alloc(64, (trial->call.workspace_size + 63) / 64 * 64);
-    return code ? code : operator->forward(&trial->call, error);
+    return code ? code : trial_forward(trial, error);
 }
 
 static inline void trial_end(struct trial *trial)
@@ -169,7 +188,9 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
     }
     const float *output_adjoints[TRIAL_MAX] = {weight};
     float *output_tangents[TRIAL_MAX] = {tangent};
+    trial_spoil_workspace(trial);
     operator->tangent(&trial->call, (const float *const *)direction, output_tangents);
+    trial_spoil_workspace(trial);
     operator->backward(&trial->call, output_adjoints, adjoint);
 
     double left = 0, right = 0, scale = 0;
@@ -191,7 +212,7 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
             for (size_t j = 0; direction[i] && j < trial->inputs[i].count; j++)
                 ((float *)trial->inputs[i].data)[j] =
                     (float)((double)kept[i][j] + side * step * (double)direction[i][j]);
-        assert_int_equal(operator->forward(&trial->call, NULL), 0);
+        assert_int_equal(trial_forward(trial, NULL), 0);
         if (side > 0)
             memcpy(plus, trial->outputs[0].data, count * sizeof(float));
     }
@@ -210,18 +231,19 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
         free(adjoint[i]);
         free(kept[i]);
     }
-    assert_int_equal(operator->forward(&trial->call, NULL), 0);
+    assert_int_equal(trial_forward(trial, NULL), 0);
     free(weight);
     free(plus);
     free(tangent);
 }
 
 /*
- * parameter_gradient of input `input` after trial_run: example e's gradient is what backward gives
- * when the output adjoints of the other examples are zero. To `tolerance` of the largest element.
+ * net_parameter_gradient of input `input` after trial_run, where the examples share the inputs of
+ * which `shared` has the bit: example e's gradient is what backward gives when the output adjoints
+ * of the other examples are zero. To `tolerance` of the largest element.
  */
-static inline void trial_check_examples(struct trial *trial, size_t input, size_t examples,
-                                        double tolerance)
+static inline void trial_check_shared(struct trial *trial, size_t input, unsigned shared,
+                                      size_t examples, double tolerance)
 {
     const struct net_operator *operator = trial->node.operator;
     size_t count = trial->outputs[0].count, run = count / examples;
@@ -235,7 +257,12 @@ static inline void trial_check_examples(struct trial *trial, size_t input, size_
     for (size_t i = 0; i < examples * size; i++)
         gradients[i] = NAN; /* it sets them */
     const float *all[TRIAL_MAX] = {weight}, *one[TRIAL_MAX] = {alone};
-    operator->parameter_gradient(&trial->call, input, examples, all, gradients);
+    bool flags[TRIAL_MAX];
+    trial_spoil_workspace(trial);
+    for (size_t i = 0; i < TRIAL_MAX; i++)
+        flags[i] = shared & 1U << i;
+    assert_int_equal(
+        net_parameter_gradient(&trial->call, input, examples, flags, all, gradients, NULL), 0);
     for (size_t e = 0; e < examples; e++) {
         float *wanted[TRIAL_MAX] = {NULL};
         wanted[input] = adjoint;
@@ -257,6 +284,14 @@ static inline void trial_check_examples(struct trial *trial, size_t input, size_
     free(alone);
     free(gradients);
     free(adjoint);
+}
+
+/* The same of an operator that has a parameter_gradient of its own. */
+static inline void trial_check_examples(struct trial *trial, size_t input, size_t examples,
+                                        double tolerance)
+{
+    assert_non_null(trial->node.operator->parameter_gradient);
+    trial_check_shared(trial, input, 1U << input, examples, tolerance);
 }
 
 #endif

@@ -255,17 +255,24 @@ static struct net_route part_of(const struct net_route *route, int64_t examples,
     return part;
 }
 
+/* Of an input of so many elements, from a route to an output of the examples. */
+static void gradients_by_route(const struct net_route *route, size_t size, size_t examples,
+                               const float *adjoint, float *gradients)
+{
+    memset(gradients, 0, examples * size * sizeof *gradients);
+    for (size_t e = 0; e < examples && adjoint; e++) {
+        const struct net_route part = part_of(route, (int64_t)examples, (int64_t)e);
+        const struct net_route back = net_route_reversed(&part);
+        net_route_add(&back, gradients + e * size, adjoint);
+    }
+}
+
 static void expand_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
                                       const float *const *output_adjoints, float *gradients)
 {
     const struct net_route route = expand_route(call);
-    size_t size = call->inputs[input]->count;
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; e < examples && output_adjoints[0]; e++) {
-        const struct net_route part = part_of(&route, (int64_t)examples, (int64_t)e);
-        const struct net_route back = net_route_reversed(&part);
-        net_route_add(&back, gradients + e * size, output_adjoints[0]);
-    }
+    gradients_by_route(&route, call->inputs[input]->count, examples,
+                       call->outputs[0]->count ? output_adjoints[0] : NULL, gradients);
 }
 
 /* Tile: the input repeated repeats[k] times along axis k. */
@@ -304,6 +311,14 @@ static struct net_route tile_route(const struct net_call *call)
 }
 
 ONE_ROUTE(tile)
+
+static void tile_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
+                                    const float *const *output_adjoints, float *gradients)
+{
+    const struct net_route route = tile_route(call);
+    gradients_by_route(&route, call->inputs[input]->count, examples,
+                       call->outputs[0]->count ? output_adjoints[0] : NULL, gradients);
+}
 
 /* A part of a whole along one axis, from `first` on: where `part`'s elements lie in `whole`. */
 static struct net_route part_route(const struct net_tensor *part, const struct net_tensor *whole,
@@ -513,7 +528,8 @@ const struct net_operator net_movement_operators[] = {
      .infer = tile_infer,
      .forward = tile_forward,
      .backward = tile_backward,
-     .tangent = tile_tangent},
+     .tangent = tile_tangent,
+     .parameter_gradient = tile_parameter_gradient},
     {.name = "Concat",
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,

@@ -78,16 +78,31 @@ run_avx2(const struct net_panel *panel, const float *columns, size_t rows, size_
         avx2_rows(panel, columns + j, rows, 2, out + j, out_stride);
 }
 
-__attribute__((target("avx512f"))) static void
-run_avx512(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
-           float *out, size_t out_stride)
+/* One function for each width: all in one are too much for a compiler that follows variables. */
+#define DEFINE_WIDTH(VECTORS)                                                                     \
+    __attribute__((target("avx512f"), noinline)) static void avx512_of_##VECTORS(                 \
+        const struct net_panel *panel, const float *columns, size_t rows, float *out,             \
+        size_t out_stride)                                                                        \
+    {                                                                                             \
+        avx512_rows(panel, columns, rows, VECTORS, out, out_stride);                              \
+    }
+
+DEFINE_WIDTH(1)
+DEFINE_WIDTH(2)
+DEFINE_WIDTH(3)
+DEFINE_WIDTH(4)
+
+static void run_avx512(const struct net_panel *panel, const float *columns, size_t rows,
+                       size_t width, float *out, size_t out_stride)
 {
     for (; width >= 64; width -= 64, columns += 64, out += 64)
-        avx512_rows(panel, columns, rows, 4, out, out_stride);
-    for (; width >= 32; width -= 32, columns += 32, out += 32)
-        avx512_rows(panel, columns, rows, 2, out, out_stride);
-    if (width)
-        avx512_rows(panel, columns, rows, 1, out, out_stride);
+        avx512_of_4(panel, columns, rows, out, out_stride);
+    if (width == 48)
+        avx512_of_3(panel, columns, rows, out, out_stride);
+    else if (width == 32)
+        avx512_of_2(panel, columns, rows, out, out_stride);
+    else if (width)
+        avx512_of_1(panel, columns, rows, out, out_stride);
 }
 
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/blas.h"
+#include "core/dispatch.h"
 #include "net/sum.h"
 
 /* The BLAS library counts with 32 bits. */
@@ -111,6 +112,15 @@ static void tangents(const struct net_matmul *p, float alpha, const struct net_c
         memset(y, 0, call->outputs[0]->count * sizeof *y);
 }
 
+/* out = alpha a bᵀ: one row for each element of a. */
+IVON_DISPATCH static void outer(float *restrict out, float alpha, const float *restrict a,
+                                int64_t rows, const float *restrict b, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++, out += columns)
+        for (int64_t j = 0; j < columns; j++)
+            out[j] = alpha * a[i] * b[j];
+}
+
 /*
  * Each example's gradient of operand `input`. Without batch axes examples own rows of a and of y;
  * with batch axes they own runs of batch entries.
@@ -122,9 +132,16 @@ static void example_gradients(const struct net_matmul *p, float alpha, const str
     size_t size = call->inputs[input]->count;
     if (p->batch_rank == 0 && input == 1) {
         int64_t rows = p->m / (int64_t)examples;
-        for (size_t e = 0; e < examples; e++)
-            add_right(p, rows, alpha, dy + e * (size_t)(rows * p->n),
-                      a + e * (size_t)(rows * p->k), 0, gradients + e * size);
+        for (size_t e = 0; e < examples; e++, gradients += size) {
+            const float *left = a + e * (size_t)(rows * p->k);
+            const float *right = dy + e * (size_t)(rows * p->n);
+            if (rows != 1 || p->transpose_a)
+                add_right(p, rows, alpha, right, left, 0, gradients);
+            else if (p->transpose_b) /* BLAS takes longer for so little */
+                outer(gradients, alpha, right, p->n, left, p->k);
+            else
+                outer(gradients, alpha, left, p->k, right, p->n);
+        }
         return;
     }
     size_t run = p->batch_count / examples;

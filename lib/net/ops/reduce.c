@@ -26,6 +26,13 @@ struct reduction {
     size_t runs, terms;             /* runs of the input; elements of each output */
 };
 
+/* Of an output's terms, for the derivatives of ReduceProd. */
+struct product {
+    double others; /* the product of those that are not 0 */
+    double sum;    /* of a tangent */
+    size_t zeros;
+};
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* NaN is the largest and the smallest of all. */
@@ -204,9 +211,9 @@ static int infer(struct net_call *call, enum kind kind, bool mean, struct ivon_e
     r->kind = kind;
     r->mean = mean;
     group_axes(r, x, reduced, y->count);
-    if (y->count > SIZE_MAX / sizeof(double))
+    if (y->count > SIZE_MAX / sizeof(struct product))
         return net_fail(call, error, "the output is too large");
-    call->workspace_size = y->count * sizeof(double);
+    call->workspace_size = y->count * (kind == PRODUCT ? sizeof(struct product) : sizeof(double));
     return 0;
 }
 
@@ -370,6 +377,69 @@ static void tangent_extremum(const struct net_call *call, const float *const *in
         each_extremum(call, NULL, NULL, input_tangents[0], output_tangents[0]);
 }
 
+/* Products: each term is moved by the product of the others, which is the whole divided by it, but
+   where terms are 0. */
+
+/* The products that a call's outputs are, in the workspace. */
+static struct product *find_products(const struct net_call *call)
+{
+    const struct reduction *r = call->prepared;
+    const float *x = call->inputs[0]->data;
+    struct product *products = call->workspace;
+    for (size_t i = 0; i < call->outputs[0]->count; i++)
+        products[i] = (struct product){.others = 1};
+    struct walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, advance(r, &walk))
+        for (size_t j = 0; j < run_length(r); j++, x++) {
+            struct product *product = products + walk.output + j * run_step(r);
+            if (*x == 0)
+                product->zeros++;
+            else
+                product->others *= (double)*x;
+        }
+    return products;
+}
+
+static double others(const struct product *product, float x)
+{
+    if (product->zeros == 0)
+        return product->others / (double)x;
+    return product->zeros == 1 && x == 0 ? product->others : 0;
+}
+
+static void backward_product(const struct net_call *call, const float *const *output_adjoints,
+                             float *const *input_adjoints)
+{
+    const struct reduction *r = call->prepared;
+    const float *x = call->inputs[0]->data, *dy = output_adjoints[0];
+    float *dx = input_adjoints[0];
+    if (!dx || !dy)
+        return;
+    const struct product *products = find_products(call);
+    struct walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, advance(r, &walk))
+        for (size_t j = 0; j < run_length(r); j++) {
+            size_t output = walk.output + j * run_step(r);
+            *dx++ += (float)((double)dy[output] * others(products + output, *x++));
+        }
+}
+
+static void tangent_product(const struct net_call *call, const float *const *input_tangents,
+                            float *const *output_tangents)
+{
+    const struct reduction *r = call->prepared;
+    const float *x = call->inputs[0]->data, *moved = input_tangents[0];
+    struct product *products = find_products(call);
+    struct walk walk = {{0}, 0};
+    for (size_t i = 0; moved && i < r->runs; i++, advance(r, &walk))
+        for (size_t j = 0; j < run_length(r); j++) {
+            struct product *product = products + walk.output + j * run_step(r);
+            product->sum += (double)*moved++ * others(product, *x++);
+        }
+    for (size_t i = 0; i < call->outputs[0]->count; i++)
+        output_tangents[0][i] = (float)products[i].sum;
+}
+
 const struct net_operator net_reduce_operators[] = {
     {.name = "ReduceMax",
      .inputs_min = 1,
@@ -404,7 +474,9 @@ const struct net_operator net_reduce_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
      .infer = infer_product,
-     .forward = forward},
+     .forward = forward,
+     .backward = backward_product,
+     .tangent = tangent_product},
     {.name = "ReduceSum",
      .inputs_min = 1,
      .inputs_max = 2,

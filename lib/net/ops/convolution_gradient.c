@@ -1,0 +1,222 @@
+/*
+ * Conv: the gradient of the weights, dw[m, k, c] = Σ_p dy[m, p] x[stride p + dilation k − pad, c],
+ * with the channels of x last: for each row of the kernel, a product of dy by what lies at the
+ * positions p, whose elements from a tap's first channel on are the columns.
+ */
+#include "core/dispatch.h"
+#include "net/ops/convolution.h"
+#include "net/sum.h"
+
+enum { TERMS_MAX = 4096 }; /* products added one after the other */
+
+/* So many columns (tap, channel) of one row of the kernel, from `first` on. */
+struct piece {
+    size_t first, count;
+};
+
+/* A chunk of positions, and where its gradient goes. */
+struct chunk {
+    const struct convolution_plan *plan;
+    const float *packed, *dy;
+    size_t dy_stride; /* from filter to filter */
+    size_t terms;
+    bool add;
+    float *dw; /* of the group */
+    float *result;
+};
+
+/* dw, in the weights' order, += or = a result of `rows` filters from `filter` on. */
+static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t down,
+                  struct piece piece, bool add)
+{
+    const struct convolution *c = &chunk->plan->forward;
+    size_t width = (size_t)c->window.kernel[1], taps = (size_t)c->window.kernel[0] * width;
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = chunk->result + row * PANEL_WIDTH;
+        float *filter_dw = chunk->dw + (filter + row) * c->terms + (size_t)down * width;
+        for (size_t j = 0, count; j < piece.count; j += count, from += count) {
+            size_t tap = (piece.first + j) / c->channels;
+            size_t channel = (piece.first + j) % c->channels;
+            float *to = filter_dw + channel * taps + tap;
+            count = smaller(c->channels - channel, piece.count - j);
+            for (size_t i = 0; i < count; i++)
+                to[i * taps] = add ? to[i * taps] + from[i] : from[i];
+        }
+    }
+}
+
+static void run_piece(const struct chunk *chunk, size_t filter, size_t rows, struct piece piece)
+{
+    const struct convolution *c = &chunk->plan->forward;
+    const struct net_window *window = &c->window;
+    size_t right = piece.first / c->channels * (size_t)window->dilation[1] * c->channels;
+    right += piece.first % c->channels;
+    for (int64_t down = 0; down < window->kernel[0]; down++) {
+        const float *columns = chunk->packed + right + (size_t)(down * window->dilation[0]) *
+                                                           chunk->plan->gradient.width *
+                                                           c->channels;
+        for (size_t first = 0; first < chunk->terms; first += TERMS_MAX) {
+            struct net_panel panel = {.weights = chunk->dy + filter * chunk->dy_stride + first,
+                                      .stride = chunk->dy_stride,
+                                      .terms = smaller(chunk->terms - first, TERMS_MAX),
+                                      .offsets = chunk->plan->gradient.offsets + first};
+            net_panel_run(&panel, columns, rows, round_up(piece.count, PANEL_STEP), chunk->result,
+                          PANEL_WIDTH);
+            store(chunk, filter, rows, down, piece, chunk->add || first);
+        }
+    }
+}
+
+/* Neighbouring taps of few channels lie together; of many, each gets its own pieces, one after the
+   other for the same channels, whose weights are neighbours. */
+static void run_chunk(const struct chunk *chunk)
+{
+    const struct convolution *c = &chunk->plan->forward;
+    size_t width = (size_t)c->window.kernel[1], channels = c->channels;
+    bool together = c->window.dilation[1] == 1 && channels < PANEL_WIDTH;
+    for (size_t filter = 0; filter < c->filters; filter += CONVOLUTION_FILTERS) {
+        size_t rows = smaller(c->filters - filter, CONVOLUTION_FILTERS);
+        for (size_t j = 0; together && j < width * channels; j += PANEL_WIDTH)
+            run_piece(chunk, filter, rows,
+                      (struct piece){j, smaller(width * channels - j, PANEL_WIDTH)});
+        for (size_t j = 0; !together && j < channels; j += PANEL_WIDTH)
+            for (size_t tap = 0; tap < width; tap++)
+                run_piece(chunk, filter, rows,
+                          (struct piece){tap * channels + j, smaller(channels - j, PANEL_WIDTH)});
+    }
+}
+
+/* Σ dy_i x_i over rows of `width` elements, a multiple of CONVOLUTION_LANES; sums go to fixed
+   lanes. */
+IVON_DISPATCH static float product_of_rows(const float *dy, const float *x, size_t x_stride,
+                                           size_t rows, size_t width)
+{
+    typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+    enum { COUNT = sizeof(lanes) / sizeof(float) };
+    lanes even = {0}, odd = {0};
+    for (size_t i = 0; i < rows; i++, dy += width, x += x_stride)
+        for (size_t j = 0; j < width; j += CONVOLUTION_LANES) {
+            even += *(const lanes *)(dy + j) * *(const lanes *)(x + j);
+            odd += *(const lanes *)(dy + j + COUNT) * *(const lanes *)(x + j + COUNT);
+        }
+    even += odd;
+    float sum = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        sum += even[i];
+    return sum;
+}
+
+/* Of a single channel, as where each has a filter of its own: tap by tap, of adjoints whose rows
+   end in zeros. */
+static void run_channel(const struct chunk *chunk, size_t rows, float *adjoints)
+{
+    const struct convolution *c = &chunk->plan->forward;
+    const struct net_window *window = &c->window;
+    size_t width = (size_t)window->output[1], padded = round_up(width, CONVOLUTION_LANES);
+    size_t stride = chunk->plan->gradient.width;
+    for (size_t filter = 0; filter < c->filters; filter++) {
+        float *dw = chunk->dw + filter * c->terms;
+        for (size_t i = 0; i < rows; i++) {
+            float *row = adjoints + i * padded;
+            memcpy(row, chunk->dy + filter * chunk->dy_stride + i * width, width * sizeof *row);
+            memset(row + width, 0, (padded - width) * sizeof *row);
+        }
+        for (int64_t y = 0; y < window->kernel[0]; y++)
+            for (int64_t x = 0; x < window->kernel[1]; x++, dw++) {
+                const float *from = chunk->packed + (size_t)(y * window->dilation[0]) * stride +
+                                    (size_t)(x * window->dilation[1]);
+                float sum = product_of_rows(adjoints, from, (size_t)window->stride[0] * stride,
+                                            rows, padded);
+                *dw = chunk->add ? *dw + sum : sum;
+            }
+    }
+}
+
+/* The adjoints of several images, filter by filter. */
+static void gather(const struct convolution *c, const float *dy, size_t images, float *to)
+{
+    size_t image = c->groups * c->filters * c->output_plane;
+    for (size_t filter = 0; filter < c->filters; filter++)
+        for (size_t i = 0; i < images; i++, to += c->output_plane)
+            memcpy(to, dy + i * image + filter * c->output_plane, c->output_plane * sizeof *to);
+}
+
+/* Of one group of `images` images, from output row y on; x and dy are those of the first. */
+static void add_chunk(const struct net_call *call, const float *x, const float *dy, size_t images,
+                      size_t y, bool add, float *dw)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    const struct convolution_gradient *g = &plan->gradient;
+    const struct net_window *window = &c->window;
+    float *packed = convolution_packed(call->workspace), *adjoints = packed + g->packed;
+    size_t rows = smaller((size_t)window->output[0] - y, g->rows);
+    size_t height = g->height - (g->rows - rows) * (size_t)window->stride[0];
+    for (size_t i = 0; i < images; i++)
+        convolution_pack_last(plan, x + i * c->groups * c->channels * c->input_plane, y,
+                              height, packed + i * g->image);
+    memset(packed + (images - 1) * g->image + height * g->width * c->channels, 0,
+           PANEL_WIDTH * sizeof *packed);
+    if (images > 1)
+        gather(c, dy, images, adjoints);
+    struct chunk chunk = {.plan = plan,
+                          .packed = packed,
+                          .dy = images > 1 ? adjoints : dy + y * (size_t)window->output[1],
+                          .dy_stride = images * c->output_plane,
+                          .terms = images * rows * (size_t)window->output[1],
+                          .add = add,
+                          .dw = dw,
+                          .result = call->workspace};
+    if (convolution_has_channel(c))
+        run_channel(&chunk, rows, adjoints);
+    else
+        run_chunk(&chunk);
+}
+
+void convolution_weight_gradient(const struct net_call *call, size_t first, size_t count,
+                                 const float *dy, bool add, float *dw)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    const float *x = call->inputs[0]->data;
+    size_t input = c->channels * c->input_plane, output = c->filters * c->output_plane;
+    size_t height = (size_t)c->window.output[0];
+    if (!add && !count)
+        memset(dw, 0, call->inputs[1]->count * sizeof *dw);
+    for (size_t group = 0; group < c->groups; group++, dw += c->filters * c->terms)
+        for (size_t i = 0, images; i < count; i += images) {
+            size_t at = (first + i) * c->groups + group;
+            images = smaller(count - i, plan->gradient.images);
+            for (size_t y = 0; y < height; y += plan->gradient.rows)
+                add_chunk(call, x + at * input, dy + at * output, images, y, add || i || y, dw);
+        }
+}
+
+void convolution_bias_gradient(const struct net_call *call, size_t first, size_t count,
+                               const float *dy, float *db)
+{
+    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
+    size_t filters = c->groups * c->filters;
+    for (size_t filter = 0; filter < filters; filter++) {
+        double sum = 0;
+        for (size_t image = first; image < first + count; image++)
+            sum += net_sum(dy + (image * filters + filter) * c->output_plane, c->output_plane);
+        db[filter] += (float)sum;
+    }
+}
+
+void convolution_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
+                                    const float *const *output_adjoints, float *gradients)
+{
+    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
+    const float *dy = output_adjoints[0];
+    size_t size = call->inputs[input]->count, images = c->images / examples;
+    if (input == 2 || !dy)
+        memset(gradients, 0, examples * size * sizeof *gradients);
+    for (size_t e = 0; dy && e < examples; e++, gradients += size) {
+        if (input == 2)
+            convolution_bias_gradient(call, e * images, images, dy, gradients);
+        else
+            convolution_weight_gradient(call, e * images, images, dy, false, gradients);
+    }
+}
