@@ -229,6 +229,7 @@ static int plan_outputs(const struct ivon_network *network, int64_t larger,
                         struct net_tensor *outputs, struct ivon_error *error)
 {
     enum { EXAMPLES = 2, EXTENT = 32 /* more than a kernel is likely to be wide */ };
+    const size_t most = (size_t)4 << 30; /* what a stranger's graph may ask for */
     struct net_plan *plan = NULL;
     struct net_tensor *inputs = calloc(network->input_count + 1, sizeof *inputs);
     int code = inputs ? 0 : ivon_error_memory(error);
@@ -240,7 +241,7 @@ static int plan_outputs(const struct ivon_network *network, int64_t larger,
         code = net_tensor_set(&inputs[i], shape.type, shape.rank, shape.shape, error);
     }
     if (!code)
-        code = net_plan_new(&plan, network, inputs, 0, error);
+        code = net_plan_new(&plan, network, inputs, most, error);
     for (size_t i = 0; i < network->output_count && !code; i++)
         outputs[i] = *net_plan_output(plan, i);
     net_plan_free(plan);

@@ -35,7 +35,8 @@ IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivo
  * network is an initializer in any case. Free extents are named: "n" on the first axis.
  *
  * The outputs' shapes are found by planning the network twice, with its free extents at two sizes:
- * what fails there fails here. Fails where the bytes would be more than 2 GiB (IVON_ERROR_DATA).
+ * what fails there fails here, and so does what takes more than 4 GiB of memory there
+ * (IVON_ERROR_MEMORY). Fails where the bytes would be more than 2 GiB (IVON_ERROR_DATA).
  */
 IVON_API int ivon_onnx_write(void **bytes, size_t *size, const struct ivon_network *network,
                              struct ivon_source *weights, struct ivon_error *error);
