@@ -26,8 +26,8 @@ IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivo
                                        struct ivon_error *error);
 
 /*
- * A network as the bytes of an ONNX file, for the caller to free(): opset 13, or the least later one
- * that has all its operators, IR version 7. The same network gives the same bytes.
+ * A network as the bytes of an ONNX file, for the caller to free(): opset 13, or the least later
+ * one that has all its operators, IR version 7. The same network gives the same bytes.
  *
  * Without weights (null), inputs and parameters become named inputs, and a checkpoint binds them
  * later. With weights, those whose names are among its means and buffers become initializers that

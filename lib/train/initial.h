@@ -44,7 +44,7 @@ enum initial_scheme {
 /* The scheme of that name: "keep", "kaiming", "xavier", "normal". */
 int initial_scheme_of(enum initial_scheme *scheme, const char *name, struct ivon_error *error);
 
-/* The rule under a scheme: zeros, ones and tables keep theirs, biases, of one axis, become zeros. */
+/* The rule under a scheme: zeros, ones and tables keep theirs; what has one axis becomes zeros. */
 struct initial initial_under(enum initial_scheme scheme, struct initial own, int rank,
                              const int64_t *shape);
 

@@ -115,7 +115,7 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error);
 
 struct optimizer_report {
     bool updated;            /* the step is complete: the means moved */
-    size_t bad_gradients;    /* elements whose gradient is not finite */
+    size_t bad_gradients;    /* of a complete step: elements whose gradient is not finite */
     size_t overflows;        /* elements whose new state would not be */
     size_t tensor;           /* the first with one of these; SIZE_MAX: none */
     double norm;             /* of the gradient; NaN unless norms are clipped */

@@ -82,7 +82,8 @@ int optimizer_check_group(const struct optimizer_group *group, enum optimizer_me
                                    {"the effective sample size", group->ess, 0, any, true},
                                    {"the initial Hessian", group->hessian_init, 0, any, false},
                                    {"Hessian plus weight decay",
-                                    group->hessian_init + group->weight_decay, 0, any, true},
+                                    (double)(float)group->hessian_init + group->weight_decay, 0,
+                                    any, true},
                                    {"the clip", group->clip, 0, INFINITY, true}};
     const struct setting adamw[] = {{"beta2", group->beta2, 0, 1, false},
                                     {"epsilon", group->epsilon, 0, any, true}};

@@ -1,7 +1,8 @@
 /*
  * ONNX's own cases for operators, written by tests/oracle/onnx_cases.py: runs each network on its
- * inputs and compares the outputs, then does so again with the network as we write it. Floats must agree as ONNX's own test runner asks, to 1e-3 of the
- * expected value and 1e-7; integers, booleans and shapes exactly.
+ * inputs and compares the outputs, then does so again with the network as we write it. Floats must
+ * agree as ONNX's own test runner asks, to 1e-3 of the expected value and 1e-7; integers, booleans
+ * and shapes exactly.
  */
 #include <dirent.h>
 #include <math.h>

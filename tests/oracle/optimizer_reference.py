@@ -1,5 +1,5 @@
-"""A thousand steps of IVON (Shen et al., ICML 2024, Algorithm 1), AdamW and SGD in float64 numpy, on
-gradients from a closed formula and with the noise of lib/core/random.h.
+"""A thousand steps of IVON (Shen et al., ICML 2024, Algorithm 1), AdamW and SGD in float64 numpy,
+on gradients from a closed formula and with the noise of lib/core/random.h.
 
 usage: optimizer_reference.py > tests/unit/optimizer_reference.h
 

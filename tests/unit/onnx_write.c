@@ -1,4 +1,4 @@
-/* Networks written as ONNX files: read back they are the same, and ONNX's own checker is content. */
+/* Networks written as ONNX files: read back they are the same, and ONNX's own checker agrees. */
 #include <unistd.h>
 
 #include "tests/unit/files.h"
@@ -262,7 +262,8 @@ static void every_kind_is_written(void **state)
     wire_message(&norm, NODE_ATTRIBUTE, &epsilon);
     wire_text(&where, NODE_INPUT, "normal");
     wire_text(&where, NODE_INPUT, "made");
-    struct wire scale = node_of("Constant", NULL, "scale"), most = tensor_of("most", FLOAT, 0, NULL);
+    struct wire scale = node_of("Constant", NULL, "scale");
+    struct wire most = tensor_of("most", FLOAT, 0, NULL);
     wire_message(&scale, NODE_ATTRIBUTE, &filled);
     wire_bytes(&most, TENSOR_RAW, &number, sizeof number);
     wire_bytes(&mask, TENSOR_RAW, ((const unsigned char[]){1, 0, 1}), 3);
@@ -310,7 +311,7 @@ static void free_extents_that_do_not_fit_are_refused(void **state)
 }
 
 /* The last test: what the others wrote, and every architecture with and without weights. */
-static void the_checker_of_onnx_is_content(void **state)
+static void the_checker_of_onnx_agrees(void **state)
 {
     (void)state;
     if (system("/usr/bin/python3 -c 'import onnx' 2> /dev/null") != 0) {
@@ -358,7 +359,7 @@ int main(void)
         cmocka_unit_test(weights_of_another_shape_are_refused),
         cmocka_unit_test(every_kind_is_written),
         cmocka_unit_test(free_extents_that_do_not_fit_are_refused),
-        cmocka_unit_test(the_checker_of_onnx_is_content),
+        cmocka_unit_test(the_checker_of_onnx_agrees),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

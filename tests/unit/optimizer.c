@@ -344,6 +344,34 @@ static void gradients_that_are_not_finite_move_nothing(void **state)
     }
 }
 
+/* One bad sample spoils its element's step, and leaves no trace in the next. */
+static void a_bad_sample_spoils_one_step(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    options.samples = 2;
+    struct optimizer *optimizer = make(&options, ivon_groups);
+    float ones[COUNT], bad[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        ones[i] = bad[i] = 1;
+    bad[3] = INFINITY;
+    const float *fine[2] = {ones, ones}, *spoilt[2] = {bad, ones};
+    struct optimizer_report report;
+    assert_int_equal(optimizer_draw(optimizer, NULL), 0);
+    assert_int_equal(optimizer_step(optimizer, spoilt, 1, true, &report, NULL), 0);
+    assert_int_equal(report.bad_gradients, 0); /* the step is not complete */
+    assert_int_equal(optimizer_step(optimizer, fine, 1, true, &report, NULL), 0);
+    assert_int_equal(report.bad_gradients, 1);
+    assert_int_equal(report.overflows, 0);
+    assert_true(optimizer_mean(optimizer, 0)[3] == 0 && optimizer_mean(optimizer, 0)[2] != 0);
+    assert_true(optimizer_hessian(optimizer, 0)[3] == 1);
+    for (int sample = 0; sample < 2; sample++)
+        assert_int_equal(optimizer_step(optimizer, fine, 1, true, &report, NULL), 0);
+    assert_int_equal(report.bad_gradients, 0);
+    assert_true(optimizer_mean(optimizer, 0)[3] != 0);
+    optimizer_free(optimizer);
+}
+
 static void refused(struct optimizer_options options, struct optimizer_group group,
                     const char *message)
 {
@@ -406,6 +434,7 @@ int main(void)
         cmocka_unit_test(parameters_are_samples_of_the_posterior),
         cmocka_unit_test(threads_change_no_bit),
         cmocka_unit_test(gradients_that_are_not_finite_move_nothing),
+        cmocka_unit_test(a_bad_sample_spoils_one_step),
         cmocka_unit_test(settings_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
