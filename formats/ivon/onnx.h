@@ -1,4 +1,4 @@
-/* ONNX files as networks. */
+/* ONNX files as networks, and networks as ONNX files. */
 #ifndef IVON_ONNX_H
 #define IVON_ONNX_H
 
@@ -24,6 +24,22 @@ IVON_API int ivon_onnx_from_memory(struct ivon_network **network, const char *na
    none. */
 IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivon_source *source,
                                        struct ivon_error *error);
+
+/*
+ * A network as the bytes of an ONNX file, for the caller to free(): opset 13, or the least later
+ * one that has all its operators, IR version 7. The same network gives the same bytes.
+ *
+ * Without weights (null), inputs and parameters become named inputs, and a checkpoint binds them
+ * later. With weights, those whose names are among its means and buffers become initializers that
+ * hold the checkpoint's numbers, as binary32 or int64; shapes must agree. What is constant in the
+ * network is an initializer in any case. Free extents are named: "n" on the first axis.
+ *
+ * The outputs' shapes are found by planning the network twice, with its free extents at two sizes:
+ * what fails there fails here, and so does what takes more than 4 GiB of memory there
+ * (IVON_ERROR_MEMORY). Fails where the bytes would be more than 2 GiB (IVON_ERROR_DATA).
+ */
+IVON_API int ivon_onnx_write(void **bytes, size_t *size, const struct ivon_network *network,
+                             struct ivon_source *weights, struct ivon_error *error);
 
 #ifdef __cplusplus
 }

@@ -39,13 +39,13 @@ static bool cut_identity(struct ivon_network *network, struct net_value *value)
     return true;
 }
 
-/* Reads a tensor whole, as the type that the graph computes in. */
-static int read_constant(struct ivon_source *source, size_t index, struct net_tensor *constant,
-                         struct ivon_error *error)
+int net_tensor_read(struct net_tensor *constant, struct ivon_source *source, size_t index,
+                    struct ivon_error *error)
 {
     enum { PIECE = 4096 };
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);
     double numbers[PIECE], raw[PIECE];
+    *constant = (struct net_tensor){0};
     enum net_type type = ivon_dtype_is_float(tensor->dtype) ? NET_FLOAT
                          : tensor->dtype == IVON_BOOL       ? NET_BOOLEAN
                                                             : NET_INTEGER;
@@ -88,7 +88,7 @@ static int bind_tensor(struct ivon_network *network, struct ivon_source *source,
     bool parameter = tensor->part == IVON_MEAN;
     enum net_type type = value->typed ? value->tensor.type : NET_FLOAT;
     int code = parameter ? net_tensor_set(&bound, NET_FLOAT, tensor->rank, tensor->shape, error)
-                         : read_constant(source, index, &bound, error);
+                         : net_tensor_read(&bound, source, index, error);
     if (!code && value->typed && bound.type != type)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s' has elements of type %s, %s takes %s there",

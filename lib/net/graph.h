@@ -153,6 +153,11 @@ int graph_finish(struct ivon_network *network, struct ivon_error *error);
 /* Allocates data for tensor->count elements, 64-byte aligned, zeroed. */
 int net_tensor_allocate(struct net_tensor *tensor, struct ivon_error *error);
 
+/* Reads a tensor of a checkpoint whole, as the type that a graph computes in. On failure too, the
+   data are the caller's to free. */
+int net_tensor_read(struct net_tensor *tensor, struct ivon_source *source, size_t index,
+                    struct ivon_error *error);
+
 void net_attributes_free(struct net_attribute *attributes, size_t count);
 
 #endif

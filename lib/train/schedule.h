@@ -1,0 +1,35 @@
+/*
+ * Learning-rate schedules: what a group's rate is multiplied by at each step.
+ *
+ * With w steps of warmup in n, step t from 0:
+ *   t < w        (t + 1)/w
+ *   constant     1
+ *   cosine       (1 + cos π r)/2,  r = (t − w)/(n − w)   (Loshchilov & Hutter, ICLR 2017)
+ *   linear       1 − r
+ * so that the last step still moves, and a step n, if there were one, would not.
+ */
+#ifndef TRAIN_SCHEDULE_H
+#define TRAIN_SCHEDULE_H
+
+#include <stdint.h>
+
+#include "ivon/error.h"
+
+enum schedule_shape { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR };
+
+struct schedule {
+    enum schedule_shape shape;
+    uint64_t warmup; /* steps; 0: none */
+    uint64_t steps;  /* of the whole training; not looked at when constant */
+};
+
+/* The shape of that name: "constant", "cosine", "linear". */
+int schedule_shape_of(enum schedule_shape *shape, const char *name, struct ivon_error *error);
+
+/* Fails where warmup leaves no step. */
+int schedule_check(const struct schedule *schedule, struct ivon_error *error);
+
+/* The factor at step `step`, from 0; 0 after the last one, unless constant. */
+double schedule_factor(const struct schedule *schedule, uint64_t step);
+
+#endif
