@@ -2,7 +2,6 @@
 #include "cmd/predict.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -71,16 +70,6 @@ static const struct argp_option option_table[] = {
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory for data and sums (default 256M)", 5},
     {0},
 };
-
-int predict_fail(struct ivon_error *error, int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    error->code = code;
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return code;
-}
 
 /* W,W,...: positive numbers. */
 static void parse_weights(struct predict_command *command, struct argp_state *state,
@@ -258,6 +247,10 @@ static void check_arguments(struct predict_command *command, struct argp_state *
                      command->output);
     if (command->options.noise_std > 0 && !gaussian)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
+    if (command->average && command->open.given)
+        argp_failure(state, EX_USAGE, 0,
+                     "--average opens no checkpoint: --key, --hessian, --hessian-from, "
+                     "--batch-size and --buffers do not go with it");
     if (command->average && (command->draw.given || command->samples_given))
         argp_failure(state, EX_USAGE, 0,
                      "--average draws nothing: --samples, --seed, --temperature, --include and "
@@ -269,7 +262,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     if (command->mean)
         command->options.samples = 0;
     command->options.sample = command->draw.sample;
-    command->dataset.no_sandbox = command->files.no_sandbox;
+    command->dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -280,6 +273,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
+        state->child_inputs[3] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
         command->arguments[command->argument_count++] = argument;
@@ -315,7 +309,11 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
+    {&common_argp, 0, NULL, 0},
+    {&draw_argp, 0, NULL, 0},
+    {&file_argp, 0, NULL, 0},
+    {&open_argp, 0, NULL, 0},
+    {0}};
 
 const struct argp predict_argp = {
     .options = option_table,
@@ -348,8 +346,8 @@ static int split_inputs(struct predict_command *command, struct ivon_error *erro
         at = comma ? comma + 1 : NULL;
     }
     if (named && named != count)
-        return predict_fail(error, IVON_ERROR_ARGUMENT,
-                            "--inputs: name the graph's input for each array: INPUT=ARRAY");
+        return error_fill(error, IVON_ERROR_ARGUMENT,
+                          "--inputs: name the graph's input for each array: INPUT=ARRAY");
     command->dataset.inputs = count ? command->fields : NULL;
     command->dataset.input_count = count;
     command->options.names = command->names;
@@ -360,26 +358,18 @@ static int split_inputs(struct predict_command *command, struct ivon_error *erro
 static int open_member(struct predict_command *command, size_t i, struct ivon_error *error)
 {
     struct ivon_member *member = &command->members[i];
-    struct ivon_unbound unbound;
     member->weight = command->weights ? command->weights[i] : 1;
-    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
-    int code = ivon_checkpoint_open(&member->source, command->arguments[i], &open, error);
+    const char *path = command->arguments[i];
+    int code = open_checkpoint(&member->source, path, &command->open, 0, &command->common, error);
     if (!code && !command->model &&
         ivon_source_find(member->source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
-        code = predict_fail(error, IVON_ERROR_DATA,
-                            "%s: holds no graph: name one by --model=GRAPH.onnx",
-                            command->arguments[i]);
+        code = error_fill(error, IVON_ERROR_DATA,
+                          "%s: holds no graph: name one by --model=GRAPH.onnx", path);
     if (!code)
         code = command->model ? ivon_onnx_open(&member->network, command->model, error)
                               : ivon_onnx_from_checkpoint(&member->network, member->source, error);
     if (!code)
-        code = ivon_network_bind(member->network, member->source, &unbound, error);
-    if (!code && unbound.means && !command->common.quiet)
-        report_warning("%s: %zu means have no place in the graph, '%s' the first",
-                       command->arguments[i], unbound.means, unbound.mean);
-    if (!code && unbound.initializers && !command->common.quiet)
-        report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
-                       command->arguments[i], unbound.initializers, unbound.initializer);
+        code = bind_checkpoint(member->network, member->source, path, &command->common, error);
     return code;
 }
 
@@ -413,9 +403,9 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
                                   error);
     if (!code && (command->metrics || command->log_likelihoods) &&
         !ivon_predictor_shape(command->predictor).targets)
-        code = predict_fail(error, IVON_ERROR_DATA,
-                            "%s: has no array '%s' of targets to measure by: --targets names another",
-                            command->data, targets);
+        code = error_fill(error, IVON_ERROR_DATA,
+                          "%s: has no array '%s' of targets to measure by: --targets names another",
+                          command->data, targets);
     return code;
 }
 
@@ -458,6 +448,7 @@ static void print_warnings(const struct predict_command *command)
     const char *unused = name_filter_unused(&command->draw.filter);
     if (unused && !command->average)
         report_warning("pattern '%s' matches no tensor", unused);
+    open_warn_unused(&command->open);
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
@@ -488,6 +479,7 @@ static void release(struct predict_command *command)
     ivon_examples_close(command->foreign);
     ivon_examples_close(command->other);
     name_filter_release(&command->draw.filter);
+    open_options_release(&command->open);
     free(command->members);
     free(command->names);
     free(command->fields);

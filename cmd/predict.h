@@ -3,6 +3,7 @@
 #ifndef CMD_PREDICT_H
 #define CMD_PREDICT_H
 
+#include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/provenance.h"
 #include "ivon/ivon.h"
@@ -13,6 +14,7 @@ struct predict_command {
     struct ivon_dataset_options dataset;
     struct draw_options draw;
     struct file_options files;
+    struct open_options open;
     char **arguments; /* posteriors, or predictions */
     size_t argument_count;
     const char *model, *data, *recalibrate, *ood, *compare;
@@ -66,9 +68,5 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
 /* Averages files of predictions, with the data's targets where they are given. */
 int predict_average(struct predict_command *command, const char *provenance,
                     struct ivon_error *error);
-
-/* Fills an error in, as the library does. */
-int predict_fail(struct ivon_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -157,9 +157,13 @@ int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *cl
     source->header = *header;
     source->header.creator = copy_string(header->creator);
     source->header.provenance = copy_string(header->provenance);
+    source->header.mapping = copy_string(header->mapping);
+    source->header.doubt = copy_string(header->doubt);
     int code = 0;
     if (!source->path || !source->by_name || (header->creator && !source->header.creator) ||
-        (header->provenance && !source->header.provenance)) {
+        (header->provenance && !source->header.provenance) ||
+        (header->mapping && !source->header.mapping) ||
+        (header->doubt && !source->header.doubt)) {
         code = ivon_error_memory(error);
         goto done;
     }
@@ -192,6 +196,8 @@ void ivon_source_close(struct ivon_source *source)
     tensor_list_release(&source->tensors);
     free((char *)source->header.creator);
     free((char *)source->header.provenance);
+    free((char *)source->header.mapping);
+    free((char *)source->header.doubt);
     free(source->by_name);
     free(source->path);
     free(source);

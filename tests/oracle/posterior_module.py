@@ -17,6 +17,7 @@ except ImportError as error:
     print("skipped:", error)
     sys.exit(77)
 
+sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.environ.get("IVON_PYTHON", os.path.join(HERE, "../../formats/python")))
 import ivon_posterior  # noqa: E402
