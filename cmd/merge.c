@@ -320,7 +320,9 @@ static int add_inputs(const struct merge_command *command, json_t *provenance,
 static int create_outputs(struct merge_command *command, const char *provenance,
                           struct ivon_error *error)
 {
-    struct ivon_create_options options = {.replace = command->files.force};
+    struct ivon_create_options options = {
+        .replace = command->files.force,
+        .like = command->base ? command->base : command->sources[0].source};
     char creator[64];
     size_t count;
     const struct ivon_tensor *tensors = ivon_merge_outputs(command->merge, &count);

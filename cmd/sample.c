@@ -123,7 +123,8 @@ static int create_output(struct sample_command *command, size_t i,
                          json_t *provenance, struct ivon_error *error)
 {
     char number[32], creator[64];
-    struct ivon_create_options options = {.replace = command->files.force};
+    struct ivon_create_options options = {.replace = command->files.force,
+                                          .like = command->source};
     struct ivon_header header = *ivon_source_header(command->source);
     char *text = NULL;
     snprintf(number, sizeof number, "%llu", (unsigned long long)(command->first + i));

@@ -34,6 +34,16 @@ static void swap_64(unsigned char *data, size_t count)
     }
 }
 
+void array_swap(void *data, size_t element_size, size_t count)
+{
+    if (element_size == 2)
+        swap_16(data, count);
+    else if (element_size == 4)
+        swap_32(data, count);
+    else if (element_size == 8)
+        swap_64(data, count);
+}
+
 int array_open(struct array *array, const struct mapped_file *file, struct ivon_error *error)
 {
     struct bytes_origin origin = {.name = file->path,
@@ -64,13 +74,7 @@ int array_read(struct array *array, uint64_t first, size_t count, void *out,
 {
     size_t size = ivon_dtype_size(array->dtype);
     int code = bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
-    if (!code && array->swapped) {
-        if (size == 2)
-            swap_16(out, count);
-        else if (size == 4)
-            swap_32(out, count);
-        else if (size == 8)
-            swap_64(out, count);
-    }
+    if (!code && array->swapped)
+        array_swap(out, size, count);
     return code;
 }

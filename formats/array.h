@@ -25,6 +25,15 @@ bool gzip_recognise(const struct mapped_file *file);
 int npy_parse(struct array *array, struct ivon_error *error);
 int idx_parse(struct array *array, struct ivon_error *error);
 
+/* Writes the header of an npy file, version 1.0 of the format, of a type that is not bf16: ASCII,
+   padded to a multiple of 64 bytes, which are returned. Of at most 1 + IVON_RANK_MAX dimensions. */
+enum { NPY_HEADER_MAX = 512 };
+size_t npy_header(char header[NPY_HEADER_MAX], enum ivon_dtype dtype, int rank,
+                  const int64_t *shape);
+
+/* Turns the byte order of elements around. */
+void array_swap(void *data, size_t element_size, size_t count);
+
 /* Opens a mapped npy or IDX file, the latter also gzipped, which is borrowed. */
 int array_open(struct array *array, const struct mapped_file *file, struct ivon_error *error);
 /* Accepts an array that is all zero. */

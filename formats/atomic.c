@@ -131,6 +131,25 @@ int atomic_write(struct atomic_file *file, uint64_t offset, const void *data, si
     return 0;
 }
 
+int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t size,
+                struct ivon_error *error)
+{
+    char *to = data;
+    while (size) {
+        ssize_t done = pread(file->descriptor, to, size, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (!done)
+            errno = EIO; /* somebody cut it off */
+        if (done <= 0)
+            return fail(file, IVON_ERROR_IO, "read it back", error);
+        to += done;
+        offset += (uint64_t)done;
+        size -= (size_t)done;
+    }
+    return 0;
+}
+
 /* Makes the rename itself durable; file systems that cannot are left to their own ways. */
 static void sync_directory(const char *target)
 {
@@ -148,12 +167,20 @@ static void sync_directory(const char *target)
     free(copy);
 }
 
-int atomic_commit(struct atomic_file *file, struct ivon_error *error)
+int atomic_sync(struct atomic_file *file, struct ivon_error *error)
 {
     if (file->mode && fchmod(file->descriptor, file->mode))
         return fail(file, IVON_ERROR_IO, "set its permissions", error);
     if (fsync(file->descriptor))
         return fail(file, IVON_ERROR_IO, "write it", error);
+    return 0;
+}
+
+int atomic_commit(struct atomic_file *file, struct ivon_error *error)
+{
+    int code = atomic_sync(file, error);
+    if (code)
+        return code;
     if (rename(file->temporary, file->target))
         return fail(file, IVON_ERROR_CREATE, "give it its name", error);
     close(file->descriptor);

@@ -34,6 +34,13 @@ int atomic_reserve(struct atomic_file *file, uint64_t size, struct ivon_error *e
 int atomic_write(struct atomic_file *file, uint64_t offset, const void *data, size_t size,
                  struct ivon_error *error);
 
+/* Reads all of `size` bytes that were written at `offset`. */
+int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t size,
+                struct ivon_error *error);
+
+/* Makes the file durable under its hidden name: what is left for atomic_commit rarely fails. */
+int atomic_sync(struct atomic_file *file, struct ivon_error *error);
+
 /* Syncs the file, renames it to its target, syncs the directory. */
 int atomic_commit(struct atomic_file *file, struct ivon_error *error);
 

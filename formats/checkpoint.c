@@ -2,27 +2,138 @@
 
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "core/error.h"
 #include "formats/hdf5_safe.h"
+#include "formats/joined.h"
 #include "formats/mapped.h"
+#include "formats/npz.h"
 #include "formats/posterior.h"
+#include "formats/safetensors.h"
+#include "formats/zip.h"
+
+struct format {
+    const char *name;
+    bool (*recognise)(const struct mapped_file *file);
+    int (*open)(struct ivon_source **source, struct mapped_file *file,
+                const struct ivon_open_options *options, struct ivon_error *error);
+    bool names_parts; /* so that is_buffer has nothing to say */
+    bool nested;      /* holds more than tensors by name: key, hessian_from and batch apply */
+};
+
+static const struct format formats[] = {
+    {.name = "HDF5",
+     .recognise = hdf5_recognise,
+     .open = posterior_open,
+     .names_parts = true},
+    {.name = "npz", .recognise = zip_recognise, .open = npz_open},
+    {.name = "safetensors", .recognise = safetensors_recognise, .open = safetensors_open},
+    {.name = "safetensors",
+     .recognise = safetensors_index_recognise,
+     .open = safetensors_open_index},
+};
+
+static int check_options(const struct format *format, const char *path,
+                         const struct ivon_open_options *options, struct ivon_error *error)
+{
+    const char *wrong = NULL;
+    if (options->key && !format->nested)
+        wrong = "key";
+    else if (options->hessian_from != IVON_HESSIAN_FROM_IVON && !format->nested)
+        wrong = "hessian_from";
+    else if (options->batch != 0 && !format->nested)
+        wrong = "batch";
+    else if (options->is_buffer && format->names_parts)
+        wrong = "is_buffer";
+    return wrong ? ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "%s: option '%s' does not apply to a file in %s format", path,
+                                  wrong, format->name)
+                 : 0;
+}
+
+static int open_one(struct ivon_source **source, const char *path,
+                    const struct ivon_open_options *options, struct ivon_error *error)
+{
+    struct mapped_file file;
+    int code = mapped_open(&file, path, error);
+    if (code)
+        return code;
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0] && file.size; i++) {
+        if (!formats[i].recognise(&file))
+            continue;
+        code = check_options(&formats[i], path, options, error);
+        if (!code)
+            return formats[i].open(source, &file, options, error);
+        mapped_close(&file);
+        return code;
+    }
+    code = ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: %s, expected a checkpoint in HDF5, safetensors or npz", path,
+                          file.size ? "is in no format that is known here" : "is empty");
+    mapped_close(&file);
+    return code;
+}
 
 int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                          const struct ivon_open_options *options, struct ivon_error *error)
 {
     static const struct ivon_open_options defaults = {0};
-    struct mapped_file file;
-    int code = mapped_open(&file, path, error);
-    if (code)
+    struct ivon_source *model = NULL, *hessian = NULL;
+    if (!options)
+        options = &defaults;
+    int code = open_one(&model, path, options, error);
+    if (code || !options->hessian) {
+        if (!code)
+            *source = model;
         return code;
-    if (hdf5_recognise(&file))
-        return posterior_open(source, &file, options ? options : &defaults, error);
-    code = ivon_error_set(error, IVON_ERROR_DATA, "%s: %s, expected an HDF5 file", path,
-                          file.size ? "is in no format that is known here" : "is empty");
-    mapped_close(&file);
-    return code;
+    }
+    const struct ivon_open_options plain = {.no_sandbox = options->no_sandbox,
+                                            .memory = options->memory};
+    code = open_one(&hessian, options->hessian, &plain, error);
+    if (code) {
+        ivon_source_close(model);
+        return code;
+    }
+    return joined_open(source, model, hessian, error);
+}
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    size_t length = strlen(text), end = strlen(suffix);
+    return length >= end && strcmp(text + length - end, suffix) == 0;
+}
+
+static enum ivon_format format_by_name(const char *path)
+{
+    if (ends_with(path, ".safetensors") || safetensors_index_name(path))
+        return IVON_FORMAT_SAFETENSORS;
+    return ends_with(path, ".npz") ? IVON_FORMAT_NPZ : IVON_FORMAT_POSTERIOR;
+}
+
+int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
+                           const struct ivon_header *header, const struct ivon_tensor *tensors,
+                           size_t tensor_count, const struct ivon_create_options *options,
+                           struct ivon_error *error)
+{
+    static const struct ivon_create_options defaults = {0};
+    if (!options)
+        options = &defaults;
+    enum ivon_format format = options->format;
+    if (format == IVON_FORMAT_BY_NAME)
+        format = format_by_name(path);
+    bool sharded = format == IVON_FORMAT_SAFETENSORS && safetensors_index_name(path);
+    if (options->shard_size && !sharded)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: only safetensors can be several files, and their name has to "
+                              "end in '%s'",
+                              path, SAFETENSORS_INDEX);
+    if (format == IVON_FORMAT_SAFETENSORS)
+        return safetensors_create(sink, path, header, tensors, tensor_count, options, error);
+    if (format == IVON_FORMAT_NPZ)
+        return npz_create(sink, path, header, tensors, tensor_count, options, error);
+    return posterior_create(sink, path, header, tensors, tensor_count, options, error);
 }
 
 int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error)

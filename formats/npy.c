@@ -3,6 +3,7 @@
  * (a Python dictionary of 'descr', 'fortran_order' and 'shape', in any order), elements.
  */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,21 +119,21 @@ static bool take_dictionary(struct header *header, struct array *array)
     return !*header->at && header->type[0] && header->order_read && header->shape_read;
 }
 
+/* numpy's names of the types; it has none for bf16. */
+static const char type_names[IVON_DTYPE_COUNT][3] = {
+    [IVON_F16] = "f2", [IVON_F32] = "f4", [IVON_F64] = "f8", [IVON_I8] = "i1",
+    [IVON_I16] = "i2", [IVON_I32] = "i4", [IVON_I64] = "i8", [IVON_U8] = "u1",
+    [IVON_U16] = "u2", [IVON_U32] = "u4", [IVON_U64] = "u8", [IVON_BOOL] = "b1"};
+
 /* The element type of a description such as "<f4"; false for none of ours. */
 static bool element_type(struct array *array, const char *type)
 {
-    static const struct {
-        char type[3];
-        enum ivon_dtype dtype;
-    } types[] = {{"f2", IVON_F16}, {"f4", IVON_F32}, {"f8", IVON_F64}, {"i1", IVON_I8},
-                 {"i2", IVON_I16}, {"i4", IVON_I32}, {"i8", IVON_I64}, {"u1", IVON_U8},
-                 {"u2", IVON_U16}, {"u4", IVON_U32}, {"u8", IVON_U64}, {"b1", IVON_BOOL}};
     array->swapped = *type == '>';
     if (*type && strchr("<>|=", *type))
         type++;
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (strcmp(types[i].type, type) == 0) {
-            array->dtype = types[i].dtype;
+    for (enum ivon_dtype dtype = 0; dtype < IVON_DTYPE_COUNT && *type; dtype++)
+        if (strcmp(type_names[dtype], type) == 0) {
+            array->dtype = dtype;
             return true;
         }
     return false;
@@ -206,4 +207,26 @@ int npy_parse(struct array *array, struct ivon_error *error)
     }
     free(text);
     return code;
+}
+
+size_t npy_header(char header[NPY_HEADER_MAX], enum ivon_dtype dtype, int rank,
+                  const int64_t *shape)
+{
+    enum { ALIGNMENT = 64, PREAMBLE = SIGNATURE + 4 };
+    /* At most 9 extents of 19 digits: it always fits. */
+    int end = PREAMBLE;
+    memcpy(header, "\x93NUMPY\x01\x00", SIGNATURE + 2);
+    end += snprintf(header + end, NPY_HEADER_MAX - (size_t)end,
+                    "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+                    ivon_dtype_size(dtype) == 1 ? '|' : '<', type_names[dtype]);
+    for (int i = 0; i < rank; i++)
+        end += snprintf(header + end, NPY_HEADER_MAX - (size_t)end, "%s%lld%s", i ? " " : "",
+                        (long long)shape[i], i + 1 < rank || rank == 1 ? "," : "");
+    end += snprintf(header + end, NPY_HEADER_MAX - (size_t)end, "), }");
+    size_t size = ((size_t)end + 1 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    memset(header + end, ' ', size - (size_t)end);
+    header[size - 1] = '\n';
+    header[SIGNATURE + 2] = (char)((size - PREAMBLE) & 0xff);
+    header[SIGNATURE + 3] = (char)((size - PREAMBLE) >> 8);
+    return size;
 }

@@ -6,7 +6,7 @@
 #include "core/stream.h"
 #include "formats/atomic.h"
 #include "formats/hdf5_layout.h"
-#include "ivon/checkpoint.h"
+#include "formats/posterior.h"
 
 struct sink {
     struct atomic_file file;
@@ -120,10 +120,9 @@ static int describe(void *context, struct hdf5_layout *layout, struct ivon_error
     return 0;
 }
 
-int ivon_checkpoint_create(struct ivon_sink **out, const char *path,
-                           const struct ivon_header *header, const struct ivon_tensor *tensors,
-                           size_t tensor_count, const struct ivon_create_options *options,
-                           struct ivon_error *error)
+int posterior_create(struct ivon_sink **out, const char *path, const struct ivon_header *header,
+                     const struct ivon_tensor *tensors, size_t tensor_count,
+                     const struct ivon_create_options *options, struct ivon_error *error)
 {
     static const struct ivon_sink_class class = {
         .write = sink_write, .commit = sink_commit, .close = sink_close};
@@ -131,7 +130,7 @@ int ivon_checkpoint_create(struct ivon_sink **out, const char *path,
     if (!sink)
         return ivon_error_memory(error);
     sink->count = tensor_count;
-    int code = atomic_open(&sink->file, path, options && options->replace, error);
+    int code = atomic_open(&sink->file, path, options->replace, error);
     if (code) {
         free(sink);
         return code;

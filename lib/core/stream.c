@@ -187,6 +187,11 @@ done:
     return 0;
 }
 
+void *source_self(const struct ivon_source *source, const struct ivon_source_class *class)
+{
+    return source->class == class ? source->self : NULL;
+}
+
 void ivon_source_close(struct ivon_source *source)
 {
     if (!source)

@@ -46,6 +46,9 @@ int ivon_source_new(struct ivon_source **source, const struct ivon_source_class 
                     const char *path, const struct ivon_header *header,
                     struct tensor_list *tensors, struct ivon_error *error);
 
+/* The `self` of a source of this class; null for one of another. */
+void *source_self(const struct ivon_source *source, const struct ivon_source_class *class);
+
 int ivon_sink_new(struct ivon_sink **sink, const struct ivon_sink_class *class, void *self,
                   struct ivon_error *error);
 

@@ -1,0 +1,2 @@
+/* npz, stored and deflated. */
+#include "tests/fuzz/open.h"

@@ -1,0 +1,2 @@
+/* safetensors, in one file, and indices of several. */
+#include "tests/fuzz/open.h"
