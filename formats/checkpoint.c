@@ -8,6 +8,7 @@
 #include "formats/hdf5_safe.h"
 #include "formats/mapped.h"
 #include "formats/posterior.h"
+#include "formats/torch.h"
 
 int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                          const struct ivon_open_options *options, struct ivon_error *error)
@@ -19,6 +20,8 @@ int ivon_checkpoint_open(struct ivon_source **source, const char *path,
         return code;
     if (hdf5_recognise(&file))
         return posterior_open(source, &file, options ? options : &defaults, error);
+    if (torch_recognise(&file))
+        return torch_open(source, &file, options ? options : &defaults, error);
     code = ivon_error_set(error, IVON_ERROR_DATA, "%s: %s, expected an HDF5 file", path,
                           file.size ? "is in no format that is known here" : "is empty");
     mapped_close(&file);
