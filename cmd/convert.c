@@ -96,20 +96,6 @@ static error_t parse_header_option(int key, char *argument, struct argp_state *s
     }
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), tail = strlen(end);
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
-static bool writes_safetensors(const struct convert_command *command)
-{
-    return command->create.format == IVON_FORMAT_SAFETENSORS ||
-           (command->create.format == IVON_FORMAT_BY_NAME &&
-            (ends_with(command->output, ".safetensors") ||
-             ends_with(command->output, ".safetensors.index.json")));
-}
-
 static void check_arguments(const struct convert_command *command, struct argp_state *state)
 {
     if (!command->input)
@@ -119,8 +105,6 @@ static void check_arguments(const struct convert_command *command, struct argp_s
     if (strcmp(command->output, "-") == 0)
         argp_failure(state, EX_USAGE, 0, "-o: standard output cannot take a checkpoint, which is not "
                      "written in order: name a file");
-    if (command->create.shard_size && !writes_safetensors(command))
-        argp_failure(state, EX_USAGE, 0, "--shard-size is for safetensors");
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)

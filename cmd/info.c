@@ -444,6 +444,7 @@ int info_run(int argc, char **argv)
     struct info_command command = {0};
     int status = 0;
     argp_parse(&info_argp, argc, argv, 0, NULL, &command);
+    command.open.open.for_several = command.file_count > 1;
     for (int i = 0; i < command.file_count && !progress_interrupted(); i++) {
         if (i && !command.json && !command.check)
             putchar('\n');

@@ -9,7 +9,7 @@
 /* --key, --hessian, --hessian-from, --batch-size, --buffers, --no-sandbox: a child of every command
    that opens checkpoints; its input is a struct open_options. They hold for every input. */
 struct open_options {
-    struct ivon_open_options open; /* complete, but for its memory */
+    struct ivon_open_options open; /* but for its memory; for_several is the command's to set */
     struct name_filter buffers;
     bool given; /* any of these options but --no-sandbox */
 };

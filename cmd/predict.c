@@ -418,6 +418,7 @@ static int predict(struct predict_command *command, const char *provenance,
     if (!command->members)
         exit(EX_OSERR);
     command->options.threads = command->common.threads;
+    command->open.open.for_several = command->argument_count > 1;
     int code = open_data(command, error);
     for (size_t i = 0; i < command->argument_count && !code; i++)
         code = open_member(command, i, error);
