@@ -176,7 +176,7 @@ static int ambiguous(const struct layout *layout, const struct torch_state *stat
     int code = ivon_error_set(
         error, IVON_ERROR_DATA,
         "%s: group %zu of the optimizer may be any of those that begin with %s, as large as each "
-        "other: give the optimizer names (named_parameters) or save after sampled_params()",
+        "other: give the optimizer names (named_parameters), or save when sampled_params() was left",
         state->path, index, torch_name_list(state, chosen, list));
     free(chosen);
     return code;
