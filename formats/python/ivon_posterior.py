@@ -316,7 +316,8 @@ def _require_group(file: h5py.File, path: str) -> h5py.Group:
 # Reading.
 
 def _read(file: h5py.File) -> Posterior:
-    found = (file.attrs.get("format"), file.attrs.get("format_version"))
+    form = file.attrs.get("format")  # bytes, where the writer gave it a fixed length
+    found = (form.decode() if isinstance(form, bytes) else form, file.attrs.get("format_version"))
     if found != (FORMAT, FORMAT_VERSION):
         raise PosteriorError(f"{file.filename}: format and version are {found}, expected "
                              f"{(FORMAT, FORMAT_VERSION)}")

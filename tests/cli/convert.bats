@@ -146,7 +146,6 @@ sys.stdout.buffer.write(h5py.File('with.h5')['model.onnx'][()].tobytes())") mode
   expect 64 "no output given" ivon-convert p.h5
   expect 64 "standard output cannot take a checkpoint" ivon-convert p.h5 -o -
   expect 64 "--to: 'pt', expected one of h5, safetensors, npz" ivon-convert p.h5 --to=pt -o x.pt
-  expect 64 "--shard-size is for safetensors" ivon-convert p.h5 --shard-size=1G -o x.h5
   expect 64 "--rename: 'a', expected REGEX:REPL" ivon-convert p.h5 --rename=a -o x.h5
   expect 64 "--rename: ':b', expected REGEX:REPL" ivon-convert p.h5 --rename=:b -o x.h5
   expect 64 "--rename: '(': Unmatched ( or" ivon-convert p.h5 --rename='(:b' -o x.h5
@@ -172,7 +171,11 @@ sys.stdout.buffer.write(h5py.File('with.h5')['model.onnx'][()].tobytes())") mode
   [ "$(cat x.h5)" = old ]
   ivon-convert -qf p.h5 -o x.h5
   same p.h5 x.h5
-  run ivon-convert -f p.h5 --rename='zzz:y' --exclude='zzz*' --buffers='q*' -o x.h5
+  expect 64 "only safetensors can be several files" ivon-convert p.h5 --shard-size=1G -o y.h5
+  expect 64 "p.h5: option 'buffers' does not apply" ivon-convert p.h5 --buffers='q*' -o y.h5
+  expect 64 "p.h5: option 'key' does not apply" ivon-convert p.h5 --key=model -o y.h5
+  ivon-convert -q p.h5 -o p.safetensors
+  run ivon-convert -f p.safetensors --rename='zzz:y' --exclude='zzz*' --buffers='q*' -o x.h5
   [ $status -eq 0 ]
   [ "${lines[*]:0:3}" = "ivon-convert: warning: pattern 'zzz*' matches no tensor \
 ivon-convert: warning: --rename: 'zzz:y' matches no tensor \
@@ -202,4 +205,54 @@ peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 assert peak < 150_000, f'{peak} kB'
 print('#', peak, 'kB')
 assert h5py.File('a.h5')['mean/big'].shape == (50_000_000,)" >&3
+}
+
+@test "any way through the formats and back keeps every bit" {
+  posterior p.h5 1 "$everything"
+  ivon-convert -q p.h5 -o p.safetensors
+  ivon-convert -q p.safetensors -o back.h5
+  same p.h5 back.h5
+  mkdir shards
+  ivon-convert -q p.safetensors --shard-size=5K -o shards/p.safetensors.index.json
+  [ "$(ls shards | wc -l)" -gt 3 ]
+  ivon-convert -q shards/p.safetensors.index.json -o whole.h5
+  same p.h5 whole.h5
+  expect 64 "bf16" ivon-convert p.h5 -o p.npz # numpy has no such type
+  ivon-convert -q p.h5 --exclude=short -o part.h5
+  ivon-convert -q part.h5 --to=npz -o part
+  ivon-convert -q part --to=safetensors -o part.st
+  ivon-convert -q part.st -o again.h5
+  same part.h5 again.h5
+}
+
+@test "PyTorch's checkpoints go through all formats" {
+  local status=0 name
+  $python "$BATS_TEST_DIRNAME/../oracle/torch_checkpoints.py" . 2> log || status=$?
+  [ $status -ne 77 ] || skip "PyTorch is not installed"
+  [ $status -eq 0 ]
+  for name in flat groups tied integers f64 strides; do
+    ivon-convert -q $name.pt -o $name-1.h5
+    ivon-convert -q $name-1.h5 -o $name.safetensors
+    ivon-convert -q $name.safetensors -o $name.npz
+    ivon-convert -q $name.npz -o $name-2.h5
+    same $name-1.h5 $name-2.h5
+  done
+  run ivon-convert tied.pt -o made.h5
+  [ $status -eq 0 ]
+  [[ "${lines[0]}" == "ivon-convert: tied.pt: Hessian mapped to names by storage offsets, "* ]]
+  [[ "${lines[1]}" == "ivon-convert: made.h5: wrote "* ]]
+  run ivon-convert adam.pt --hessian-from=adam --batch-size=8 --buffers='*.mask' --ess=100 --weight-decay=.1 -o made-adam.h5
+  [ $status -eq 0 ]
+  [[ "${lines[0]}" == "ivon-convert: warning: adam.pt: the Hessian is estimated from Adam's second moments"* ]]
+  # every command opens them with the same options, and merging takes those of one format for it
+  ivon-info adam.pt --hessian-from=adam --batch-size=8 --buffers='*.mask' > info
+  grep -q '^  mapping  *Hessian mapped' info
+  run ivon-info --check adam.pt --hessian-from=adam --batch-size=8 --buffers='*.mask'
+  [ $status -eq 1 ]
+  [[ "${lines[0]}" == "adam.pt: the Hessian is estimated from Adam's second moments"*": see ivon-formats(5)"* ]]
+  ivon-sample -q flat.pt --no-provenance -o flat-sample.h5
+  ivon-sample -q flat-1.h5 --no-provenance -o same-sample.h5
+  same flat-sample.h5 same-sample.h5
+  ivon-merge -q --method=average flat-1.h5 copied.pt --buffers='*.mask' -o merged.h5
+  expect 65 "which 1 of" ivon-merge -q --method=average flat-1.h5 copied.pt -o none.h5
 }

@@ -151,6 +151,20 @@ def refused(part, action):
         raise AssertionError("was not refused: " + part)
 
 
+def check_conversion(path, model, optimizer):
+    """ivon-convert makes the same of what torch.save() keeps."""
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "saved.pt")
+    subprocess.run(["ivon-convert", "-qf", "saved.pt", "-o", "converted.h5"], check=True)
+    saved, converted = ivon_posterior.load(path), ivon_posterior.load("converted.h5")
+    for part in ("mean", "hessian", "momentum", "buffers"):
+        a, b = getattr(saved, part), getattr(converted, part)
+        assert a.keys() == b.keys() and all(same(a[name], b[name]) for name in a), part
+    for key in ("ess", "weight_decay"):
+        for name in saved.hessian:
+            a, b = (getattr(p, "own_" + key).get(name, getattr(p, key)) for p in (saved, converted))
+            assert a == b, (key, name, a, b)
+
+
 def check_layout(path):
     """Contiguous and 64-byte aligned, which a reader can map."""
     offsets = []
@@ -187,6 +201,7 @@ def check_mlp():
     told = info("mlp.h5")
     assert told["ess"] == 100 and told["step"] == 3 and told["n_train"] == 20, told
     predict("mlp.h5", model, inputs, ["input"])
+    check_conversion("mlp.h5", model, optimizer)
     other = make()
     resumed = Ivon(other.parameters(), ess=7)
     posterior = ivon_posterior.load("mlp.h5", model=other, optimizer=resumed)
@@ -224,6 +239,7 @@ def check_conv():
         assert file["buffers/flags"].dtype == bool
         assert np.array_equal(file["buffers/norm.running_var"][()], model.norm.running_var.numpy())
     predict("conv.h5", model, inputs, ["images"])
+    check_conversion("conv.h5", model, optimizer)
     other = ConvNet()
     resumed = Ivon([{"params": [other.norm.bias, other.conv.weight]}])
     posterior = ivon_posterior.load("conv.h5", model=other, optimizer=resumed)
@@ -250,6 +266,8 @@ def check_tied(dtype, path):
     optimizer = Ivon(model.parameters())
     if dtype == torch.float32:
         train(model, inputs, optimizer)
+        ivon_posterior.save(path, model, optimizer)
+        check_conversion(path, model, optimizer)
     ivon_posterior.save(path, model, optimizer, tuple(x[:3] for x in inputs))
     check_layout(path)
     with h5py.File(path) as file:
