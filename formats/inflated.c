@@ -108,7 +108,7 @@ static int copy(struct window *window, uint64_t offset, size_t size, unsigned ch
 {
     int code = 0;
     if (offset < window->start)
-        window->start = window->size = 0; /* from the beginning, which is where `bytes` returns to */
+        window->start = window->size = 0; /* from the beginning, where `bytes` returns to */
     while (size && !code) {
         if (offset >= window->start + window->size) {
             code = advance(window, error);
@@ -132,7 +132,8 @@ int inflated_read(struct inflated *inflated, size_t entry, uint64_t offset, size
     int code = find_window(inflated, entry, &window, error);
     if (!code && (offset > bytes_size(window->bytes) ||
                   size > bytes_size(window->bytes) - offset))
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: is too short", bytes_name(window->bytes));
+        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: is too short",
+                              bytes_name(window->bytes));
     if (!code) {
         window->used = ++inflated->clock;
         code = copy(window, offset, size, out, error);

@@ -1,7 +1,7 @@
 /*
- * Random access to deflated entries of a zip archive, from several threads. Inflating is sequential:
- * a few windows remember what came out last, and reading in rising order, or a little back, is fast;
- * going back further than a window starts again from the entry's beginning.
+ * Random access to deflated entries of a zip archive, from several threads. Inflating is
+ * sequential: a few windows remember what came out last, and reading in rising order, or a little
+ * back, is fast; going back further than a window starts again from the entry's beginning.
  */
 #ifndef FORMATS_INFLATED_H
 #define FORMATS_INFLATED_H

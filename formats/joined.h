@@ -6,8 +6,8 @@
 
 /*
  * Everything of `model`, with the Hessians of `hessian`, or, when it has none, its means, as
- * Hessians by the same names and in the same shapes; whatever else it holds is left out. Its ess and
- * weight decay hold, else the model's. Takes over both, whether or not this succeeds.
+ * Hessians by the same names and in the same shapes; whatever else it holds is left out. Its ess
+ * and weight decay hold, else the model's. Takes over both, whether or not this succeeds.
  */
 int joined_open(struct ivon_source **source, struct ivon_source *model,
                 struct ivon_source *hessian, struct ivon_error *error);

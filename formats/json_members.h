@@ -1,6 +1,6 @@
 /*
- * The members of a JSON object, one at a time: of a text from a stranger, memory holds one value and
- * not the tree of all. Values are jansson's.
+ * The members of a JSON object, one at a time: of a text from a stranger, memory holds one value
+ * and not the tree of all. Values are jansson's.
  */
 #ifndef FORMATS_JSON_MEMBERS_H
 #define FORMATS_JSON_MEMBERS_H

@@ -35,6 +35,7 @@ struct safetensors_tensor {
 struct safetensors_file {
     char *name; /* of a shard: in the index's directory; else null */
     struct mapped_file mapped;
+    uint64_t data; /* where the data begin */
     json_t *metadata; /* strings by name; null when there are none */
     struct safetensors_tensor *tensors; /* in the order of their data */
     size_t count;

@@ -12,17 +12,19 @@ enum {
     METADATA_MAX = 1 << 24, /* bytes of all metadata */
 };
 
+/* The header's length; 0 where there can be none. */
 static uint64_t header_length(const struct mapped_file *file)
 {
     uint64_t length;
+    if (file->size <= SAFETENSORS_LENGTH_SIZE || file->data[SAFETENSORS_LENGTH_SIZE] != '{')
+        return 0;
     memcpy(&length, file->data, sizeof length);
-    return length;
+    return length >= 2 && length <= file->size - SAFETENSORS_LENGTH_SIZE ? length : 0;
 }
 
 bool safetensors_recognise(const struct mapped_file *file)
 {
-    return file->size > SAFETENSORS_LENGTH_SIZE && header_length(file) >= 2 &&
-           header_length(file) <= file->size - SAFETENSORS_LENGTH_SIZE && file->data[SAFETENSORS_LENGTH_SIZE] == '{';
+    return header_length(file) > 0;
 }
 
 static int damaged(const struct safetensors_file *file, const char *name, const char *why,
@@ -80,18 +82,18 @@ static int read_place(const struct safetensors_file *file, struct safetensors_te
                       const json_t *offsets, struct ivon_error *error)
 {
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
-    uint64_t data = SAFETENSORS_LENGTH_SIZE + header_length(&file->mapped);
-    uint64_t size = file->mapped.size - data;
+    uint64_t size = file->mapped.size - file->data;
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
         return damaged(file, tensor->name, "its data_offsets are missing", error);
     json_int_t first = json_integer_value(begin), last = json_integer_value(end);
     if (first < 0 || last < first || (uint64_t)last > size)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s': its data are bytes %lld to %lld, but there are %llu",
+                              "%s: tensor '%s': its data are bytes %lld to %lld, but there are "
+                              "%llu",
                               file->mapped.path, tensor->name, (long long)first, (long long)last,
                               (unsigned long long)size);
     size_t count, element = ivon_dtype_size(tensor->dtype);
-    tensor->offset = data + (uint64_t)first;
+    tensor->offset = file->data + (uint64_t)first;
     tensor->size = (uint64_t)(last - first);
     if (!tensor_shape_count(tensor->rank, tensor->shape, element, &count) ||
         count * element != tensor->size)
@@ -156,12 +158,18 @@ static int read_header(struct safetensors_file *file, struct ivon_error *error)
     struct json_members members;
     uint64_t length = header_length(&file->mapped);
     size_t capacity = 0;
+    file->data = SAFETENSORS_LENGTH_SIZE + length;
+    if (!length)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: is no safetensors file, or is cut off",
+                              file->mapped.path);
     if (length > SAFETENSORS_HEADER_MAX)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: its header has %llu bytes, expected at most %d",
-                              file->mapped.path, (unsigned long long)length, SAFETENSORS_HEADER_MAX);
+                              file->mapped.path, (unsigned long long)length,
+                              SAFETENSORS_HEADER_MAX);
     int code = json_members_open(&members, file->mapped.path,
-                                 (const char *)file->mapped.data + SAFETENSORS_LENGTH_SIZE, length, error);
+                                 (const char *)file->mapped.data + SAFETENSORS_LENGTH_SIZE, length,
+                                 error);
     while (!code) {
         char *name;
         code = json_members_next(&members, &name, error);
@@ -191,7 +199,7 @@ static int compare_places(const void *a, const void *b)
 /* The data follow each other without holes and overlaps, up to the file's end. */
 static int check_places(const struct safetensors_file *file, struct ivon_error *error)
 {
-    uint64_t data = SAFETENSORS_LENGTH_SIZE + header_length(&file->mapped), at = data;
+    uint64_t data = file->data, at = data;
     for (size_t i = 0; i < file->count; i++) {
         const struct safetensors_tensor *tensor = &file->tensors[i];
         if (tensor->offset != at)
@@ -235,12 +243,7 @@ static int check_names(const struct safetensors_file *file, struct ivon_error *e
 
 int safetensors_parse(struct safetensors_file *file, struct ivon_error *error)
 {
-    int code = 0;
-    if (!safetensors_recognise(&file->mapped))
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: is no safetensors file, or is cut off",
-                              file->mapped.path);
-    if (!code)
-        code = read_header(file, error);
+    int code = read_header(file, error);
     if (!code && file->count)
         qsort(file->tensors, file->count, sizeof *file->tensors, compare_places);
     if (!code)

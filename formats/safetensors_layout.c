@@ -74,7 +74,7 @@ static bool plain_buffer(void *context, const struct ivon_tensor *tensor)
     return request->like && !request->like->posterior && like_index(request, tensor) >= 0;
 }
 
-/* Puts the tensors in order. Leaves each one's shard of `like`, or 0, in `shards`, in that order. */
+/* Puts the tensors in order, and in that order each one's shard of `like`, or 0, into `shards`. */
 static int sort_tensors(struct safetensors_layout *layout, struct request *request,
                         size_t *shards, struct ivon_error *error)
 {
@@ -149,8 +149,8 @@ static int cut(struct safetensors_layout *layout, const struct request *request,
 static const char *stem(const char *path, int *length)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    *length = safetensors_index_name(name)
-                  ? (int)(strlen(name) - strlen(SAFETENSORS_INDEX)) : 0;
+    bool index = safetensors_index_name(name);
+    *length = index ? (int)(strlen(name) - strlen(SAFETENSORS_INDEX)) : 0;
     return name;
 }
 
@@ -232,7 +232,8 @@ static int make_metadata(struct safetensors_layout *layout, const struct request
     }
     json_t *whole = layout->shards[0].metadata;
     if (request->indexed) {
-        whole = layout->metadata = inherit(request, like && like->index_path ? like->metadata : NULL);
+        json_t *from = like && like->index_path ? like->metadata : NULL;
+        whole = layout->metadata = inherit(request, from);
         json_t *total = json_integer((json_int_t)total_size(layout));
         if (!whole || json_object_set_new(whole, "total_size", total))
             return ivon_error_memory(error);

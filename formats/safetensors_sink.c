@@ -97,8 +97,8 @@ static json_t *describe(const struct ivon_tensor *tensor, uint64_t begin)
     for (int i = 0; i < tensor->rank; i++)
         json_array_append_new(shape, json_integer(tensor->shape[i]));
     uint64_t end = begin + (uint64_t)tensor->count * ivon_dtype_size(tensor->dtype);
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", safetensors_dtype(tensor->dtype), "shape", shape,
-                     "data_offsets", (json_int_t)begin, (json_int_t)end);
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", safetensors_dtype(tensor->dtype), "shape",
+                     shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
 /* A shard's header as text, which is to be freed. */

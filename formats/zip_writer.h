@@ -1,7 +1,7 @@
 /*
  * Zip archives that are written: stored entries of known sizes, whose content is written to the
- * file by their offsets, in any order. Everything else comes last, when the content is there to take
- * checksums of. The bytes are a function of names and contents.
+ * file by their offsets, in any order. Everything else comes last, when the content is there to
+ * take checksums of. The bytes are a function of names and contents.
  */
 #ifndef FORMATS_ZIP_WRITER_H
 #define FORMATS_ZIP_WRITER_H

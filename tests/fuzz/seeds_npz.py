@@ -19,7 +19,8 @@ def some(dtype, *shape):
 
 weights = {"a.weight": some("f4", 6, 5), "params/Dense_0/kernel": some("f4", 7),
            "scalar": some("f8"), "empty": some("f4", 0, 4), "half": some("f2", 9)}
-posterior = weights | {"hessian/" + name: some("f4", *array.shape) for name, array in weights.items()}
+posterior = weights | {"hessian/" + name: some("f4", *array.shape)
+                       for name, array in weights.items()}
 posterior |= {"ess": np.float64(1000), "weight_decay": np.float32(0.5), "step": np.uint64(7),
               "n_train": np.int16(4), "ess/scalar": np.float64(5), "ivon-posterior": np.int64(1),
               "creator": np.frombuffer(b"us", "u1"), "provenance": np.frombuffer(b"{}", "u1"),

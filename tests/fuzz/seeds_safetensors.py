@@ -25,7 +25,8 @@ safetensors_file.write("mixed.safetensors", mixed, {"format": "pt"})
 weights = {"a.weight": some("f4", 6, 5), "nested/b.bias": some("f4", 7), "scalar": some("f4"),
            "empty": some("f4", 0, 4), "half": some("<u2", 9)}
 safetensors_file.write("weights.safetensors", weights, bf16=("half",))
-posterior = weights | {"hessian/" + name: some("f4", *array.shape) for name, array in weights.items()}
+posterior = weights | {"hessian/" + name: some("f4", *array.shape)
+                       for name, array in weights.items()}
 posterior |= {"buffers/mask": some("?", 3), "momentum/scalar": some("f4"), "mean/m": some("f8", 2),
               "model.onnx": some("u1", 20)}
 safetensors_file.write("posterior.safetensors", posterior,

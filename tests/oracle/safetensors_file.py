@@ -1,5 +1,6 @@
-"""A reader and a writer of safetensors, from the format's description alone: u64 little-endian length,
-JSON header, data. The reader holds a file to what that asks for, and to what our files promise."""
+"""A reader and a writer of safetensors, from the format's description alone: u64 little-endian
+length, JSON header, data. The reader holds a file to what that asks for, and to what our files
+promise."""
 import json
 import sys
 
@@ -16,7 +17,7 @@ def unique(pairs):
 
 
 def read(path, ordered=True):
-    """(arrays by name in the data's order, metadata); with `ordered`, larger elements come first."""
+    """(arrays by name in the data's order, metadata); if `ordered`, larger elements come first."""
     data = open(path, "rb").read()
     length = int.from_bytes(data[:8], "little")
     assert length <= 100_000_000 and data[8:9] == b"{" and length % 8 == 0

@@ -80,7 +80,8 @@ static void equal_inputs_give_equal_bytes(void **state)
 static void an_absent_header_stays_absent(void **state)
 {
     (void)state;
-    struct checkpoint checkpoint = {.header = ivon_header_empty(), .alignment = ALIGNMENT, .seed = 4};
+    struct checkpoint checkpoint = {
+        .header = ivon_header_empty(), .alignment = ALIGNMENT, .seed = 4};
     add_tensor(&checkpoint, IVON_MEAN, "w", IVON_F32, 1, (const int64_t[]){3});
     add_tensor(&checkpoint, IVON_HESSIAN, "w", IVON_F32, 1, (const int64_t[]){3});
     write_checkpoint(&checkpoint, "a.h5", 10);
@@ -99,7 +100,8 @@ static void no_tensor_at_all(void **state)
 static void zero_is_not_absent(void **state)
 {
     (void)state;
-    struct checkpoint checkpoint = {.header = ivon_header_empty(), .alignment = ALIGNMENT, .seed = 6};
+    struct checkpoint checkpoint = {
+        .header = ivon_header_empty(), .alignment = ALIGNMENT, .seed = 6};
     checkpoint.header.weight_decay = 0;
     checkpoint.header.step = 0;
     checkpoint.header.n_train = 0;
@@ -183,7 +185,8 @@ static void refuses_what_hdf5_cannot_name(void **state)
         {"a", "a/b"}, {"a/b", "a"}, {"", "b"}, {"a/../b", "c"}, {"a//b", "c"}, {"a\nb", "c"},
         {"same", "same"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        struct checkpoint checkpoint = {.header = full_header(), .alignment = ALIGNMENT, .seed = 10};
+        struct checkpoint checkpoint = {
+            .header = full_header(), .alignment = ALIGNMENT, .seed = 10};
         struct ivon_sink *sink = NULL;
         struct ivon_error error = {0};
         for (int j = 0; j < 2; j++)

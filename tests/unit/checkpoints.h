@@ -71,7 +71,8 @@ static inline void release_checkpoint(struct checkpoint *checkpoint)
 }
 
 /* Writes the file in pieces of `piece` elements, the last ones first. */
-static inline void write_checkpoint(const struct checkpoint *checkpoint, const char *path, size_t piece)
+static inline void write_checkpoint(const struct checkpoint *checkpoint, const char *path,
+                                    size_t piece)
 {
     struct ivon_sink *sink = NULL;
     struct ivon_error error = {0};
@@ -129,8 +130,9 @@ static inline void assert_text(const char *found, const char *expected)
         assert_null(found);
 }
 
-static inline void check_tensor(struct ivon_source *source, size_t i, const struct ivon_tensor *expected,
-                         const unsigned char *data, size_t alignment)
+static inline void check_tensor(struct ivon_source *source, size_t i,
+                                const struct ivon_tensor *expected, const unsigned char *data,
+                                size_t alignment)
 {
     struct ivon_error error;
     const struct ivon_tensor *found = ivon_source_tensor(source, i);
@@ -215,7 +217,8 @@ static inline void fill_checkpoint(struct checkpoint *checkpoint)
     add_tensor(checkpoint, IVON_MEAN, "empty", IVON_F32, 1, (const int64_t[]){0});
     add_tensor(checkpoint, IVON_HESSIAN, "empty", IVON_F32, 1, (const int64_t[]){0});
     add_tensor(checkpoint, IVON_MEAN, "empty too", IVON_BF16, 3, (const int64_t[]){4, 0, 5});
-    add_tensor(checkpoint, IVON_MEAN, "deep/down/there.weight", IVON_F32, 2, (const int64_t[]){9, 31});
+    add_tensor(checkpoint, IVON_MEAN, "deep/down/there.weight", IVON_F32, 2,
+               (const int64_t[]){9, 31});
     add_tensor(checkpoint, IVON_MEAN, "deep/down/bias", IVON_F32, 1, (const int64_t[]){9});
     add_tensor(checkpoint, IVON_MEAN, "deep/up", IVON_F16, 1, (const int64_t[]){1});
     add_tensor(checkpoint, IVON_MEAN, "\xce\xb8 'quoted' [0]", IVON_F32, 1, (const int64_t[]){2});

@@ -70,6 +70,34 @@ static void refuses_what_cannot_be_written(void **state)
     release_checkpoint(&checkpoint);
 }
 
+/* More members than the format's first version can count. */
+static void holds_more_arrays_than_16_bits_count(void **state)
+{
+    (void)state;
+    enum { COUNT = 66000 };
+    static struct ivon_tensor tensors[COUNT];
+    static char names[COUNT][8];
+    struct ivon_header header = ivon_header_empty();
+    struct ivon_sink *sink = NULL;
+    struct ivon_error error = {0};
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(names[i], sizeof names[i], "t%d", i);
+        tensors[i] = (struct ivon_tensor){
+            .name = names[i], .part = IVON_BUFFER, .dtype = IVON_I32, .count = 1};
+    }
+    assert_int_equal(ivon_checkpoint_create(&sink, "a.npz", &header, tensors, COUNT, NULL, &error),
+                     0);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(ivon_sink_write(sink, (size_t)i, 0, 1, &i, &error), 0);
+    assert_int_equal(ivon_sink_commit(sink, &error), 0);
+    ivon_sink_close(sink);
+    struct ivon_source *source = open_checkpoint("a.npz");
+    assert_int_equal(ivon_source_tensor_count(source), COUNT);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(*(const int *)ivon_source_view(source, (size_t)i, 0), i);
+    ivon_source_close(source);
+}
+
 /* A member of an archive that a test writes. */
 struct array_member {
     const char *name;
@@ -324,6 +352,7 @@ int main(void)
         TEST(reads_what_was_written),
         TEST(headers_of_all_kinds_come_back),
         TEST(refuses_what_cannot_be_written),
+        TEST(holds_more_arrays_than_16_bits_count),
         TEST(a_plain_archive_has_plain_names),
         TEST(refuses_archives_that_mislead),
         TEST(reads_deflated_elements_in_any_order),

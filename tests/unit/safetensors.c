@@ -1,4 +1,4 @@
-/* safetensors: what is written is what is read, in one file or several; what is wrong is refused. */
+/* safetensors: what is written is what is read, in one file or several; what is wrong is not. */
 #include "tests/unit/checkpoints.h"
 #include "tests/unit/files.h"
 

@@ -1,5 +1,5 @@
-/* safetensors in several files: an index that is followed, one that must not be, and outputs that are
-   as another checkpoint is. */
+/* safetensors in several files: an index that is followed, one that must not be, and outputs that
+   are as another checkpoint is. */
 #include "tests/unit/checkpoints.h"
 #include "tests/unit/files.h"
 
