@@ -282,37 +282,46 @@ static int nothing_found(const struct pickle_node *root, const char *path,
                           "name, but %s%s", path, list, children.count > LISTED_MAX ? ", …" : "");
 }
 
-static bool holds_tensor(const struct pickle_node *node)
+/* A dictionary that would be a state dict but for something else in it. */
+static bool is_mixed(const struct pickle_node *node)
 {
-    struct children children = children_of(node);
-    for (size_t i = 0; i < children.count; i++)
-        if (torch_is_tensor(child(&children, i)))
-            return true;
-    return false;
+    bool any = false;
+    for (size_t i = 0; node->kind == PICKLE_DICT && i < node->count && !any; i += 2)
+        any = torch_is_tensor(node->items[i + 1]);
+    return any;
+}
+
+/* Takes the one that fits, if exactly one does: *fits, and all by name in the list. */
+static int search_one(struct pickle_node *root, bool (*fits)(const struct pickle_node *node),
+                      struct torch_found *found, size_t *count, char list[LIST_TEXT],
+                      struct ivon_error *error)
+{
+    struct search search = {.fits = fits};
+    const struct visit *visit = NULL;
+    int code = search_all(&search, root, error);
+    *count = code ? 0 : count_fits(&search, &visit, list);
+    if (*count == 1) {
+        *found = (struct torch_found){visit->node, strdup(visit->path)};
+        code = found->path ? 0 : ivon_error_memory(error);
+    }
+    search_release(&search);
+    return code;
 }
 
 static int guess_state(struct pickle_node *root, const char *path, struct torch_found *found,
                        struct ivon_error *error)
 {
-    struct search search = {.fits = is_state};
-    const struct visit *visit = NULL;
     char list[LIST_TEXT];
-    int code = search_all(&search, root, error);
-    size_t fits = code ? 0 : count_fits(&search, &visit, list);
-    if (!code && fits > 1)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: holds several state dicts: %s: --key=NAME chooses one", path,
-                              list);
-    else if (!code && !fits && pickle_mapping(root) && holds_tensor(root))
-        *found = (struct torch_found){pickle_mapping(root), strdup("")}; /* to say what it holds */
-    else if (!code && !fits)
-        code = nothing_found(root, path, error);
-    else if (!code)
-        *found = (struct torch_found){visit->node, strdup(visit->path)};
-    if (!code && !found->path)
-        code = ivon_error_memory(error);
-    search_release(&search);
-    return code;
+    size_t count;
+    int code = search_one(root, is_state, found, &count, list, error);
+    if (!code && !count) /* reading it will say what should not be there */
+        code = search_one(root, is_mixed, found, &count, list, error);
+    if (code || count == 1)
+        return code;
+    if (!count)
+        return nothing_found(root, path, error);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: holds several state dicts: %s: --key=NAME chooses one", path, list);
 }
 
 /* The value whose key begins the path, as long as can be; *length of it. */
@@ -370,6 +379,12 @@ int torch_find_state(struct pickle_node *root, const char *key, const char *path
     return key ? follow_key(root, key, path, found, error) : guess_state(root, path, found, error);
 }
 
+/* What is found where PyTorch's own examples put it. */
+static bool is_named(const struct visit *visit)
+{
+    return visit->fits && strcmp(visit->path, "optimizer") == 0;
+}
+
 int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
                          struct torch_found *found, struct ivon_error *error)
 {
@@ -380,10 +395,10 @@ int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
     int code = search_all(&search, root, error);
     size_t fits = code ? 0 : count_fits(&search, &visit, list);
     for (size_t i = 0; i < search.count && fits > 1; i++) {
-        if (!search.visits[i].fits || strcmp(search.visits[i].path, "optimizer") != 0)
-            continue;
-        visit = &search.visits[i];
-        fits = 1;
+        if (is_named(&search.visits[i])) {
+            visit = &search.visits[i];
+            fits = 1;
+        }
     }
     if (fits > 1)
         code = ivon_error_set(error, IVON_ERROR_DATA,

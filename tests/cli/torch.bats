@@ -64,7 +64,7 @@ refused() {
     same $name
     [[ "$output" == "mapping: Hessian mapped to names by storage offsets, 6 tensors in 2 groups" ]]
   done
-  same named --buffers='*.mask'
+  same named
   [[ "$output" == *"by param_names, 6 tensors in 2 groups"*"doubt: "* ]]
   same keyed
   [[ "$output" == *"by the names in params"* ]]
@@ -107,7 +107,9 @@ refused() {
   [[ "$output" == *"doubt: the Hessian is estimated from Adam's second moments"* ]]
   same adamw --adam=8
   AS=no-ivon same adam
-  refused "which of 'first.weight', 'first.mask', 'second.weight' are buffers" adam --adam=8 || true
+  same adam --adam=8
+  refused "which of 'first.bias', 'first.scale', 'normal.weight', 'normal.bias' are buffers" adam-open --adam=8
+  same adam-open --adam=8 --buffers='first.[sm][ac]*'
   refused "takes the batch size" adam --adam=0
   refused "takes the batch size" adam --adam=nan
   refused "takes the batch size" adam --adam=inf

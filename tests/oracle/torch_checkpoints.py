@@ -184,9 +184,10 @@ def copies():
 
 
 def groups_of(model):
-    return [{"params": [model.first.weight, model.second.weight], "ess": 10},
+    return [{"params": [model.first.weight, model.second.weight], "ess": np.int32(10),
+             "weight_decay": np.float64(1e-3)},
             {"params": [model.first.bias, model.normal.weight, model.normal.bias,
-                        model.second.bias], "ess": 20, "weight_decay": 0.0}]
+                        model.second.bias], "ess": torch.tensor(20), "weight_decay": np.float32(0)}]
 
 
 def two_groups():
@@ -309,6 +310,15 @@ def adam():
     means = {n: p for n, p in model.named_parameters()}
     buffers = {n: b for n, b in buffers_of(model).items()}
     expect("adam", means, buffers, adam_moments(optimizer, names_of(model), 8))
+    # A buffer of the shape of the parameter in front of it.
+    weights = OrderedDict()
+    for key, value in copied(model).items():
+        weights[key] = value
+        if key == "first.bias":
+            weights["first.scale"] = torch.ones(3)
+    torch.save({"model": weights, "optimizer": optimizer.state_dict()}, "adam-open.pt")
+    expect("adam-open", means, {**buffers, "first.scale": torch.ones(3)},
+           adam_moments(optimizer, names_of(model), 8))
     means["first.mask"] = buffers.pop("first.mask")
     expect("no-ivon", means, buffers)
     model = net()
