@@ -7,7 +7,7 @@
 #include "formats/torch_private.h"
 
 enum { DEPTH_MAX = 4, LISTED_MAX = 8, LIST_TEXT = 500, KEY_SHOWN = 60, KEY_MAX = 200,
-       GROUP_ITEMS_MAX = 512 };
+       GROUP_ITEMS_MAX = 512, GROUPS_MAX = 4096, STATES_TRIED = 64 };
 
 /* The text of a key: strings as they are, integers in decimal. */
 static size_t key_text(const struct pickle_node *key, char text[24], const char **start)
@@ -72,9 +72,8 @@ static char *join(const char *parent, const struct pickle_node *key)
     return path;
 }
 
-/* Whether a node has the look of a state dict: tensors under names, and nothing else but the extra
-   state that modules may add. */
-static bool extra(const struct pickle_node *key)
+/* Whether a key is of the extra state that modules may add. */
+static bool is_extra(const struct pickle_node *key)
 {
     static const char suffix[] = "_extra_state";
     size_t length = sizeof suffix - 1;
@@ -82,6 +81,7 @@ static bool extra(const struct pickle_node *key)
            memcmp(key->text + key->length - length, suffix, length) == 0;
 }
 
+/* Whether a node has the look of a state dict: tensors under names, and nothing else. */
 static bool is_state(const struct pickle_node *node)
 {
     size_t tensors = 0;
@@ -90,7 +90,7 @@ static bool is_state(const struct pickle_node *node)
     for (size_t i = 0; i < node->count; i += 2) {
         bool is_tensor = torch_is_tensor(node->items[i + 1]);
         tensors += is_tensor;
-        if (node->items[i]->kind != PICKLE_STRING || (!is_tensor && !extra(node->items[i])))
+        if (node->items[i]->kind != PICKLE_STRING || (!is_tensor && !is_extra(node->items[i])))
             return false;
     }
     return tensors > 0;
@@ -106,7 +106,8 @@ static bool is_small(const struct pickle_node *node)
 static const struct pickle_node *groups_of(const struct pickle_node *node)
 {
     const struct pickle_node *groups = pickle_get(node, "param_groups");
-    bool fine = groups && groups->kind == PICKLE_LIST && groups->count > 0;
+    bool fine = groups && groups->kind == PICKLE_LIST && groups->count > 0 &&
+                groups->count <= GROUPS_MAX;
     for (size_t i = 0; fine && i < groups->count; i++)
         fine = is_small(groups->items[i]);
     return fine ? groups : NULL;
@@ -132,7 +133,7 @@ static bool is_adam(const struct pickle_node *node)
     const struct pickle_node *state = groups_of(node) ? pickle_get(node, "state") : NULL;
     if (!state || state->kind != PICKLE_DICT)
         return false;
-    for (size_t i = 0; i < state->count; i += 2)
+    for (size_t i = 0; i < state->count && i < STATES_TRIED; i += 2)
         if (is_small(state->items[i + 1]) && pickle_get(state->items[i + 1], "exp_avg_sq"))
             return true;
     return false;

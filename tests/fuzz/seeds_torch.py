@@ -140,7 +140,7 @@ def optimizer(sizes=(20,), counts=(3,), **more):
 
 def adam():
     shapes = (3, 4), (3,), (5,)
-    states = {i: {"step": 3, "exp_avg": Tensor(Storage(12), s), "exp_avg_sq": Tensor(Storage(12), s)}
+    states = {i: {"step": 3, **{key: Tensor(Storage(12), s) for key in ("exp_avg", "exp_avg_sq")}}
               for i, s in enumerate(shapes)}
     return {"state": states,
             "param_groups": [dict(lr=1e-3, betas=(0.9, 0.75), params=[0, 1, 2])]}
@@ -251,6 +251,10 @@ for name, data in [
         ("states", references(many) + b"0}(X\x0c\0\0\0param_groups](}eX\x05\0\0\0state}(" +
          b"K\x01h\0" * many + b"uu.")]:
     archive("hostile-many-" + name, data)
+# Many dicts, each of which has the same many groups, and the same many states.
+archive("hostile-many-optimizers", b"X\x0c\0\0\0param_groupsq\0X\x05\0\0\0stateq\1](" +
+        b"}" * many + b"eq\2(" + b"K\0}" * many + b"dq\3000](" + b"}(h\0h\2h\1h\3u" * many +
+        b"e.")
 archive("hostile-many-names", TENSOR + b"q\0000X\xff\xff\0\0" + b"n" * 65535 + b"q\x010}(" +
         b"h\1h\0" * many + b"u.", [Storage(2)])
 archive("bomb", b"]" * (1 << 27) + b".", method=zipfile.ZIP_DEFLATED)

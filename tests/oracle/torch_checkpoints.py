@@ -161,8 +161,10 @@ def plain():
                 "model": model.state_dict(), "ema": {"model": {}, "net.1": net().state_dict()},
                 "optimizer": optimizer.state_dict()}, "nested.pt")
     torch.save({"model": model.state_dict(), "ema": net().state_dict()}, "several.pt")
-    expect("several", {n: p for n, p in net().named_parameters()} | {"first.mask": net().first.mask},
-           {n: b for n, b in buffers_of(net()).items() if n != "first.mask"})
+    other = net()
+    buffers = buffers_of(other)
+    expect("several", {**dict(other.named_parameters()), "first.mask": buffers.pop("first.mask")},
+           buffers)
     torch.save({n: h for n, h in mapped(optimizer, names_of(model), "hess").items()},
                "squares.pt", pickle_protocol=4)
     expect("squares", mapped(optimizer, names_of(model), "hess"))
@@ -204,7 +206,7 @@ def two_groups():
     save("evaluated", model, optimizer)
     expect_net("evaluated", model, optimizer, own=own)
     # Names that the optimizer has settle what order and layout do not.
-    state = optimizer.state_dict()
+    state = {**optimizer.state_dict(), "current_step": 7}
     names = names_of(model)
     for group, parameters in zip(state["param_groups"], optimizer.param_groups):
         group["param_names"] = ["module." + names[p] for p in parameters["params"]]
