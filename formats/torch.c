@@ -252,11 +252,13 @@ static void tell_doubt(struct reading *reading)
     else if (!torch_is_flat(&reading->state, &reading->optimizer))
         doubt = "the weights do not share a storage as they do after a step: if they were saved "
                 "inside sampled_params(), they are a sample and not the mean";
-    if (!doubt)
+    const char *order = reading->rule == TORCH_BY_ORDER && reading->optimizer.group_count > 1
+                            ? "the groups are taken to follow the order of the state dict"
+                            : NULL;
+    if (!doubt && !order)
         return;
-    bool order = reading->rule == TORCH_BY_ORDER && reading->optimizer.group_count > 1;
-    snprintf(reading->doubt, LINE, "%s%s", doubt,
-             order ? "; the groups are taken to follow the order of the state dict" : "");
+    snprintf(reading->doubt, LINE, "%s%s%s", doubt ? doubt : "", doubt && order ? "; " : "",
+             order ? order : "");
     reading->header.doubt = reading->doubt;
 }
 

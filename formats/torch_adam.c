@@ -27,8 +27,8 @@ static int find_states(const struct torch_optimizer *optimizer, const struct pic
         if (key->kind != PICKLE_INTEGER || key->integer < 0 ||
             (uint64_t)key->integer >= optimizer->parameter_count)
             return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: the state of the optimizer has keys that are none of its %zu "
-                                  "parameters", optimizer->path, optimizer->parameter_count);
+                                  "%s: the state of the optimizer has keys that are none of its "
+                                  "%zu parameters", optimizer->path, optimizer->parameter_count);
         found[key->integer] = state->items[i + 1];
     }
     return 0;
@@ -110,8 +110,8 @@ int torch_adam_read(struct torch_optimizer *optimizer, struct torch_archive *arc
     const char *path = archive->file.path;
     if (!(batch >= 1) || batch > BATCH_MAX)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: a Hessian from Adam's second moments takes the batch size of its "
-                              "gradients, a number from 1 to 1e12, not %g", path, batch);
+                              "%s: a Hessian from Adam's second moments takes the batch size of "
+                              "its gradients, a number from 1 to 1e12, not %g", path, batch);
     int code = torch_groups_read(optimizer, found, path, error);
     if (code)
         return code;

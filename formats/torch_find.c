@@ -7,7 +7,7 @@
 #include "formats/torch_private.h"
 
 enum { DEPTH_MAX = 4, LISTED_MAX = 8, LIST_TEXT = 500, KEY_SHOWN = 60, KEY_MAX = 200,
-       GROUP_ITEMS_MAX = 512 };
+       GROUP_ITEMS_MAX = 512, GROUPS_MAX = 4096, STATES_TRIED = 64 };
 
 /* The text of a key: strings as they are, integers in decimal. */
 static size_t key_text(const struct pickle_node *key, char text[24], const char **start)
@@ -72,9 +72,8 @@ static char *join(const char *parent, const struct pickle_node *key)
     return path;
 }
 
-/* Whether a node has the look of a state dict: tensors under names, and nothing else but the extra
-   state that modules may add. */
-static bool extra(const struct pickle_node *key)
+/* Whether a key is of the extra state that modules may add. */
+static bool is_extra(const struct pickle_node *key)
 {
     static const char suffix[] = "_extra_state";
     size_t length = sizeof suffix - 1;
@@ -82,6 +81,7 @@ static bool extra(const struct pickle_node *key)
            memcmp(key->text + key->length - length, suffix, length) == 0;
 }
 
+/* Whether a node has the look of a state dict: tensors under names, and nothing else. */
 static bool is_state(const struct pickle_node *node)
 {
     size_t tensors = 0;
@@ -90,7 +90,7 @@ static bool is_state(const struct pickle_node *node)
     for (size_t i = 0; i < node->count; i += 2) {
         bool is_tensor = torch_is_tensor(node->items[i + 1]);
         tensors += is_tensor;
-        if (node->items[i]->kind != PICKLE_STRING || (!is_tensor && !extra(node->items[i])))
+        if (node->items[i]->kind != PICKLE_STRING || (!is_tensor && !is_extra(node->items[i])))
             return false;
     }
     return tensors > 0;
@@ -106,7 +106,8 @@ static bool is_small(const struct pickle_node *node)
 static const struct pickle_node *groups_of(const struct pickle_node *node)
 {
     const struct pickle_node *groups = pickle_get(node, "param_groups");
-    bool fine = groups && groups->kind == PICKLE_LIST && groups->count > 0;
+    bool fine = groups && groups->kind == PICKLE_LIST && groups->count > 0 &&
+                groups->count <= GROUPS_MAX;
     for (size_t i = 0; fine && i < groups->count; i++)
         fine = is_small(groups->items[i]);
     return fine ? groups : NULL;
@@ -132,7 +133,7 @@ static bool is_adam(const struct pickle_node *node)
     const struct pickle_node *state = groups_of(node) ? pickle_get(node, "state") : NULL;
     if (!state || state->kind != PICKLE_DICT)
         return false;
-    for (size_t i = 0; i < state->count; i += 2)
+    for (size_t i = 0; i < state->count && i < STATES_TRIED; i += 2)
         if (is_small(state->items[i + 1]) && pickle_get(state->items[i + 1], "exp_avg_sq"))
             return true;
     return false;
@@ -282,37 +283,46 @@ static int nothing_found(const struct pickle_node *root, const char *path,
                           "name, but %s%s", path, list, children.count > LISTED_MAX ? ", …" : "");
 }
 
-static bool holds_tensor(const struct pickle_node *node)
+/* A dictionary that would be a state dict but for something else in it. */
+static bool is_mixed(const struct pickle_node *node)
 {
-    struct children children = children_of(node);
-    for (size_t i = 0; i < children.count; i++)
-        if (torch_is_tensor(child(&children, i)))
-            return true;
-    return false;
+    bool any = false;
+    for (size_t i = 0; node->kind == PICKLE_DICT && i < node->count && !any; i += 2)
+        any = torch_is_tensor(node->items[i + 1]);
+    return any;
+}
+
+/* Takes the one that fits, if exactly one does: *fits, and all by name in the list. */
+static int search_one(struct pickle_node *root, bool (*fits)(const struct pickle_node *node),
+                      struct torch_found *found, size_t *count, char list[LIST_TEXT],
+                      struct ivon_error *error)
+{
+    struct search search = {.fits = fits};
+    const struct visit *visit = NULL;
+    int code = search_all(&search, root, error);
+    *count = code ? 0 : count_fits(&search, &visit, list);
+    if (*count == 1) {
+        *found = (struct torch_found){visit->node, strdup(visit->path)};
+        code = found->path ? 0 : ivon_error_memory(error);
+    }
+    search_release(&search);
+    return code;
 }
 
 static int guess_state(struct pickle_node *root, const char *path, struct torch_found *found,
                        struct ivon_error *error)
 {
-    struct search search = {.fits = is_state};
-    const struct visit *visit = NULL;
     char list[LIST_TEXT];
-    int code = search_all(&search, root, error);
-    size_t fits = code ? 0 : count_fits(&search, &visit, list);
-    if (!code && fits > 1)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: holds several state dicts: %s: --key=NAME chooses one", path,
-                              list);
-    else if (!code && !fits && pickle_mapping(root) && holds_tensor(root))
-        *found = (struct torch_found){pickle_mapping(root), strdup("")}; /* to say what it holds */
-    else if (!code && !fits)
-        code = nothing_found(root, path, error);
-    else if (!code)
-        *found = (struct torch_found){visit->node, strdup(visit->path)};
-    if (!code && !found->path)
-        code = ivon_error_memory(error);
-    search_release(&search);
-    return code;
+    size_t count;
+    int code = search_one(root, is_state, found, &count, list, error);
+    if (!code && !count) /* reading it will say what should not be there */
+        code = search_one(root, is_mixed, found, &count, list, error);
+    if (code || count == 1)
+        return code;
+    if (!count)
+        return nothing_found(root, path, error);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: holds several state dicts: %s: --key=NAME chooses one", path, list);
 }
 
 /* The value whose key begins the path, as long as can be; *length of it. */
@@ -370,6 +380,12 @@ int torch_find_state(struct pickle_node *root, const char *key, const char *path
     return key ? follow_key(root, key, path, found, error) : guess_state(root, path, found, error);
 }
 
+/* What is found where PyTorch's own examples put it. */
+static bool is_named(const struct visit *visit)
+{
+    return visit->fits && strcmp(visit->path, "optimizer") == 0;
+}
+
 int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
                          struct torch_found *found, struct ivon_error *error)
 {
@@ -380,10 +396,10 @@ int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
     int code = search_all(&search, root, error);
     size_t fits = code ? 0 : count_fits(&search, &visit, list);
     for (size_t i = 0; i < search.count && fits > 1; i++) {
-        if (!search.visits[i].fits || strcmp(search.visits[i].path, "optimizer") != 0)
-            continue;
-        visit = &search.visits[i];
-        fits = 1;
+        if (is_named(&search.visits[i])) {
+            visit = &search.visits[i];
+            fits = 1;
+        }
     }
     if (fits > 1)
         code = ivon_error_set(error, IVON_ERROR_DATA,

@@ -1,7 +1,8 @@
 /*
- * Names for IVON's flat vectors by where the parameters lie. A step leaves all parameters of a group
- * as views of one storage, in the group's order, so that the offset in the storage is the index in
- * the vector. After drawing a sample and restoring the mean, it is one storage over all groups.
+ * Names for IVON's flat vectors by where the parameters lie. A step leaves all parameters of a
+ * group as views of one storage, in the group's order, so that the offset in the storage is the
+ * index in the vector. After drawing a sample and restoring the mean, it is one storage over all
+ * groups.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "core/error.h"
 #include "formats/torch_private.h"
 
-/* The unknown entries in one storage, which they fill from its start without holes if it is flat. */
+/* The unknown entries in one storage; flat: they fill it from its start without holes. */
 struct run {
     size_t first, count; /* in the sorted entries */
     size_t elements;
@@ -176,7 +177,8 @@ static int ambiguous(const struct layout *layout, const struct torch_state *stat
     int code = ivon_error_set(
         error, IVON_ERROR_DATA,
         "%s: group %zu of the optimizer may be any of those that begin with %s, as large as each "
-        "other: give the optimizer names (named_parameters), or save when sampled_params() was left",
+        "other: give the optimizer names (named_parameters), or save it when sampled_params() was "
+        "left",
         state->path, index, torch_name_list(state, chosen, list));
     free(chosen);
     return code;

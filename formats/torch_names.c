@@ -90,7 +90,7 @@ static int take_group(struct torch_state *state, const struct torch_optimizer *o
     const struct torch_moment *moments = optimizer->moments;
     size_t start = 0;
     for (size_t i = group->first; i < group->first + group->parameter_count; i++) {
-        struct torch_entry *entry;
+        struct torch_entry *entry = NULL;
         int code = take_named(state, sorted, names, i, g, moments ? i : start, &entry, error);
         if (code)
             return code;

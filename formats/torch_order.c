@@ -73,8 +73,8 @@ static int judge(const struct choices *choices, bool *chosen, struct ivon_error 
         return 0;
     if (!choices->found && !gave_up)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: no %zu of the %zu floating-point tensors are as large as what the "
-                              "optimizer does not have: is it another model's?",
+                              "%s: no %zu of the %zu floating-point tensors are as large as what "
+                              "the optimizer does not have: is it another model's?",
                               state->path, choices->wanted, state->unknown);
     for (size_t i = 0; i < state->count; i++)
         chosen[i] = gave_up ? state->entries[i].role == TORCH_UNKNOWN
@@ -137,8 +137,8 @@ int torch_map_order(struct torch_state *state, const struct torch_optimizer *opt
         hessian += optimizer->groups[g].hessian.count;
     if (optimizer->parameter_count > state->unknown || hessian > elements)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: the optimizer has %zu parameters of %zu elements, the state dict "
-                              "%zu of %zu that are not buffers", state->path,
+                              "%s: the optimizer has %zu parameters of %zu elements, the state "
+                              "dict %zu of %zu that are not buffers", state->path,
                               optimizer->parameter_count, hessian, state->unknown, elements);
     size_t *unknown = list_unknown(state, error);
     bool *chosen = calloc(state->count + 1, sizeof *chosen);

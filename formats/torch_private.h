@@ -73,7 +73,7 @@ const void *torch_elements_view(const struct torch_archive *archive,
 void torch_elements_advise(const struct torch_archive *archive, const struct torch_tensor *tensor,
                            size_t first, size_t count, int advice);
 
-/* A number, or a tensor of one: false for anything else. */
+/* A number, a tensor of one, or a scalar of numpy: false for anything else. */
 bool torch_number(struct torch_archive *archive, const struct pickle_node *node, double *number);
 
 /* The state dict: what the model is made of. */

@@ -6,6 +6,8 @@
 #include "core/error.h"
 #include "formats/torch_private.h"
 
+enum { WRAPPINGS_MAX = 16 };
+
 /* What wrappers of modules put in front of every name. */
 static const char *const prefixes[] = {"module.", "_orig_mod."};
 
@@ -25,11 +27,12 @@ static bool all_begin(size_t count,
 size_t torch_prefix(size_t count, const char *(*name)(const void *names, size_t i, size_t *length),
                     const void *names)
 {
-    size_t skip = 0;
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0];) {
+    size_t skip = 0, wrappings = 0;
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0] && wrappings < WRAPPINGS_MAX;) {
         bool all = all_begin(count, name, names, skip, prefixes[i]);
         skip += all ? strlen(prefixes[i]) : 0;
         i = all ? 0 : i + 1;
+        wrappings += all;
     }
     return skip;
 }

@@ -1,6 +1,5 @@
 /* Tensors: a storage, an offset, a shape, and strides. */
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -340,24 +339,4 @@ void torch_elements_advise(const struct torch_archive *archive, const struct tor
     }
     uint64_t start = (uint64_t)(data - archive->file.data);
     mapped_advise(&archive->file, start + begin * size, (end - begin) * size, advice);
-}
-
-/* A numpy scalar is an object of its type's and its bytes. */
-bool torch_number(struct torch_archive *archive, const struct pickle_node *node, double *number)
-{
-    struct torch_tensor tensor;
-    double raw;
-    if (node && node->kind == PICKLE_INTEGER) {
-        *number = (double)node->integer;
-        return true;
-    }
-    if (node && node->kind == PICKLE_FLOAT) {
-        *number = node->number;
-        return true;
-    }
-    if (!torch_is_tensor(node) || torch_tensor_read(archive, node, "", &tensor, NULL) ||
-        tensor.count != 1 || torch_elements_read(archive, &tensor, 0, 1, &raw, NULL))
-        return false;
-    ivon_dtype_to_f64(number, &raw, tensor.stored, 1);
-    return true;
 }

@@ -64,8 +64,8 @@ refused() {
     same $name
     [[ "$output" == "mapping: Hessian mapped to names by storage offsets, 6 tensors in 2 groups" ]]
   done
-  same named --buffers='*.mask'
-  [[ "$output" == *"by param_names, 6 tensors in 2 groups"*"doubt: "* ]]
+  same named
+  [[ "$output" == *"by param_names, 6 tensors in 2 groups"*"doubt: "*"step: 7" ]]
   same keyed
   [[ "$output" == *"by the names in params"* ]]
   same ordered
@@ -104,10 +104,12 @@ refused() {
 @test "Adam's second moments become a Hessian when asked for" {
   torch_setup
   same adam --adam=8 --buffers='*.mask'
-  [[ "$output" == *"doubt: the Hessian is estimated from Adam's second moments"* ]]
+  [[ "$output" == *"doubt: the Hessian is estimated from Adam's second moments"*"step: 3" ]]
   same adamw --adam=8
   AS=no-ivon same adam
-  refused "which of 'first.weight', 'first.mask', 'second.weight' are buffers" adam --adam=8 || true
+  same adam --adam=8
+  refused "which of 'first.bias', 'first.scale', 'normal.weight', 'normal.bias' are buffers" adam-open --adam=8
+  same adam-open --adam=8 --buffers='first.[sm][ac]*'
   refused "takes the batch size" adam --adam=0
   refused "takes the batch size" adam --adam=nan
   refused "takes the batch size" adam --adam=inf

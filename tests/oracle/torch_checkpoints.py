@@ -161,8 +161,10 @@ def plain():
                 "model": model.state_dict(), "ema": {"model": {}, "net.1": net().state_dict()},
                 "optimizer": optimizer.state_dict()}, "nested.pt")
     torch.save({"model": model.state_dict(), "ema": net().state_dict()}, "several.pt")
-    expect("several", {n: p for n, p in net().named_parameters()} | {"first.mask": net().first.mask},
-           {n: b for n, b in buffers_of(net()).items() if n != "first.mask"})
+    other = net()
+    buffers = buffers_of(other)
+    expect("several", {**dict(other.named_parameters()), "first.mask": buffers.pop("first.mask")},
+           buffers)
     torch.save({n: h for n, h in mapped(optimizer, names_of(model), "hess").items()},
                "squares.pt", pickle_protocol=4)
     expect("squares", mapped(optimizer, names_of(model), "hess"))
@@ -184,9 +186,10 @@ def copies():
 
 
 def groups_of(model):
-    return [{"params": [model.first.weight, model.second.weight], "ess": 10},
+    return [{"params": [model.first.weight, model.second.weight], "ess": np.int32(10),
+             "weight_decay": np.float64(1e-3)},
             {"params": [model.first.bias, model.normal.weight, model.normal.bias,
-                        model.second.bias], "ess": 20, "weight_decay": 0.0}]
+                        model.second.bias], "ess": torch.tensor(20), "weight_decay": np.float32(0)}]
 
 
 def two_groups():
@@ -203,7 +206,7 @@ def two_groups():
     save("evaluated", model, optimizer)
     expect_net("evaluated", model, optimizer, own=own)
     # Names that the optimizer has settle what order and layout do not.
-    state = optimizer.state_dict()
+    state = {**optimizer.state_dict(), "current_step": 7}
     names = names_of(model)
     for group, parameters in zip(state["param_groups"], optimizer.param_groups):
         group["param_names"] = ["module." + names[p] for p in parameters["params"]]
@@ -309,6 +312,15 @@ def adam():
     means = {n: p for n, p in model.named_parameters()}
     buffers = {n: b for n, b in buffers_of(model).items()}
     expect("adam", means, buffers, adam_moments(optimizer, names_of(model), 8))
+    # A buffer of the shape of the parameter in front of it.
+    weights = OrderedDict()
+    for key, value in copied(model).items():
+        weights[key] = value
+        if key == "first.bias":
+            weights["first.scale"] = torch.ones(3)
+    torch.save({"model": weights, "optimizer": optimizer.state_dict()}, "adam-open.pt")
+    expect("adam-open", means, {**buffers, "first.scale": torch.ones(3)},
+           adam_moments(optimizer, names_of(model), 8))
     means["first.mask"] = buffers.pop("first.mask")
     expect("no-ivon", means, buffers)
     model = net()

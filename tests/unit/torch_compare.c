@@ -1,7 +1,8 @@
 /*
- * Compares two checkpoints, bit by bit: torch_compare [--key=KEY] [--adam=BATCH] [--buffers=PATTERN]
- * FOUND EXPECTED. The options are for FOUND. Prints its mapping and its doubt, or its error. Where
- * EXPECTED has no momentum or step, FOUND may have them. Without arguments, tests itself.
+ * Compares two checkpoints, bit by bit:
+ *     torch_compare [--key=KEY] [--adam=BATCH] [--buffers=PATTERN] FOUND EXPECTED
+ * The options are for FOUND. Prints its mapping, doubt and step, or its error. Where EXPECTED has no
+ * momentum, FOUND may have it; steps may be absent. Without arguments, tests itself.
  */
 #include "tests/unit/files.h"
 
@@ -22,7 +23,7 @@ static bool same_number(double a, double b)
     return a == b || (isnan(a) && isnan(b));
 }
 
-/* Whether a tensor's view, if it has one, is what reading in pieces gives: in *bytes, to be freed. */
+/* Whether a tensor's view, if any, is what reading in pieces gives: in *bytes, to be freed. */
 static bool read_all(struct ivon_source *source, size_t index, unsigned char **bytes)
 {
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);
@@ -118,6 +119,8 @@ static int compare(const char *path, const struct ivon_open_options *options,
         printf("mapping: %s\n", header->mapping);
     if (header && header->doubt)
         printf("doubt: %s\n", header->doubt);
+    if (header && header->step >= 0)
+        printf("step: %lld\n", (long long)header->step);
     ivon_source_close(found);
     ivon_source_close(expected);
     return fine ? 0 : 1;
