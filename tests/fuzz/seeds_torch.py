@@ -226,7 +226,7 @@ for name, change in [("numel", dict(numel=3)), ("momentum", dict(momentum=Tensor
 for name, data in [
         ("empty", b""), ("protocol", b"\x80\x09."), ("opcode", b"\x80\x02\xff."),
         ("deep", b"(" * 100000), ("tuples", b")" + b"\x85" * 100000 + b"."),
-        ("dicts", b"}" + b"}X\x01\0\0\0ah\0s" * 9 + b"."),
+        ("dicts", b"}q\0" + b"}X\x01\0\0\0ah\0s" * 9 + b"."),
         ("memo", b"Nr\xff\xff\xff\x7f."), ("text", b"X\xff\xff\xff\x7fabc."),
         ("long", b"\x8b\xff\xff\xff\x7f."), ("name", b"c" + b"m" * 5000 + b"\nn\n."),
         # Two references to the level below, forty times.
@@ -253,7 +253,7 @@ for name, data in [
     archive("hostile-many-" + name, data)
 # Many dicts, each of which has the same many groups, and the same many states.
 archive("hostile-many-optimizers", b"X\x0c\0\0\0param_groupsq\0X\x05\0\0\0stateq\1](" +
-        b"}" * many + b"eq\2(" + b"K\0}" * many + b"dq\3000](" + b"}(h\0h\2h\1h\3u" * many +
+        b"}" * many + b"eq\2(" + b"K\0}" * many + b"dq\x03" + b"](" + b"}(h\0h\2h\1h\3u" * many +
         b"e.")
 archive("hostile-many-names", TENSOR + b"q\0000X\xff\xff\0\0" + b"n" * 65535 + b"q\x010}(" +
         b"h\1h\0" * many + b"u.", [Storage(2)])
