@@ -2,12 +2,11 @@
 #include "cmd/evaluation.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/options.h"
+#include "cmd/open.h"
 #include "cmd/report.h"
 
 enum {
@@ -42,16 +41,6 @@ static const struct argp_option option_table[] = {
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
     {0},
 };
-
-int evaluation_fail(struct ivon_error *error, int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    error->code = code;
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return code;
-}
 
 /* none, or MEAN,STD for all or for each channel, separated by semicolons. */
 static void parse_normalize(struct evaluation_options *options, struct argp_state *state,
@@ -214,22 +203,14 @@ int evaluation_open_data(const struct evaluation_options *options, struct ivon_e
 }
 
 int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
-                            bool quiet, struct ivon_network **network, struct ivon_error *error)
+                            const struct common_options *common, struct ivon_network **network,
+                            struct ivon_error *error)
 {
-    struct ivon_unbound unbound;
     const char *path = ivon_source_path(source);
     if (!options->model && ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
-        return evaluation_fail(error, IVON_ERROR_DATA,
-                               "%s: holds no graph: name one by --model=GRAPH.onnx", path);
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: holds no graph: name one by --model=GRAPH.onnx", path);
     int code = options->model ? ivon_onnx_open(network, options->model, error)
                               : ivon_onnx_from_checkpoint(network, source, error);
-    if (!code)
-        code = ivon_network_bind(*network, source, &unbound, error);
-    if (!code && unbound.means && !quiet)
-        report_warning("%s: %zu means have no place in the graph, '%s' the first", path,
-                       unbound.means, unbound.mean);
-    if (!code && unbound.initializers && !quiet)
-        report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
-                       path, unbound.initializers, unbound.initializer);
-    return code;
+    return code ? code : bind_checkpoint(*network, source, path, common, error);
 }

@@ -5,6 +5,7 @@
 
 #include <argp.h>
 
+#include "cmd/options.h"
 #include "ivon/ivon.h"
 
 /* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --batch,
@@ -37,12 +38,9 @@ int evaluation_open_data(const struct evaluation_options *options, struct ivon_e
                          uint64_t *count, struct ivon_error *error);
 
 /* The graph that the options name, or else the source's own, bound to the source; what has no place
-   is warned of, unless `quiet`. */
+   is warned of. */
 int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
-                            bool quiet, struct ivon_network **network, struct ivon_error *error);
-
-/* Fills an error in, as the library does. */
-int evaluation_fail(struct ivon_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+                            const struct common_options *common, struct ivon_network **network,
+                            struct ivon_error *error);
 
 #endif

@@ -4,6 +4,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
@@ -11,7 +12,7 @@
 
 enum { EXIT_FINDINGS = 1 /* of --check */ };
 
-enum { KEY_TENSORS = 256, KEY_HEADER, KEY_CHECK, KEY_JSON, KEY_MEMORY, KEY_NO_SANDBOX };
+enum { KEY_TENSORS = 256, KEY_HEADER, KEY_CHECK, KEY_JSON, KEY_MEMORY };
 
 static const struct argp_option option_table[] = {
     {"tensors", KEY_TENSORS, NULL, 0, "List every tensor with its summary", 1},
@@ -19,14 +20,14 @@ static const struct argp_option option_table[] = {
     {"check", KEY_CHECK, NULL, 0, "Look for what is wrong; exit with 1 when something is", 1},
     {"json", KEY_JSON, NULL, 0, "Print one JSON object for each file", 2},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory for decompressing (default 64M)", 2},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the files without a system call filter", 2},
     {0},
 };
 
 struct info_command {
     struct common_options common;
     bool tensors, header, check, json;
-    struct ivon_open_options open;
+    struct open_options open;
+    size_t memory;
     char **files;
     int file_count;
 };
@@ -37,6 +38,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->open;
         return 0;
     case ARGP_KEY_ARGS:
         command->files = state->argv + state->next;
@@ -63,17 +65,15 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->json = true;
         return 0;
     case KEY_MEMORY:
-        command->open.memory = option_size(state, "--memory", argument);
-        return 0;
-    case KEY_NO_SANDBOX:
-        command->open.no_sandbox = true;
+        command->memory = option_size(state, "--memory", argument);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0}, {0}};
 
 const struct argp info_argp = {
     .options = option_table,
@@ -100,16 +100,6 @@ static struct contents count_contents(const struct ivon_source *source)
         contents.bytes[tensor->part] += tensor->count * ivon_dtype_size(tensor->dtype);
     }
     return contents;
-}
-
-static const char *shape_text(const struct ivon_tensor *tensor, char text[256])
-{
-    size_t length = 0;
-    strcpy(text, tensor->rank ? "" : "scalar");
-    for (int i = 0; i < tensor->rank; i++)
-        length += (size_t)snprintf(text + length, 256 - length, "%s%lld", i ? "x" : "",
-                                   (long long)tensor->shape[i]);
-    return text;
 }
 
 /* The tensor that a summary describes: the mean, or a Hessian without one. */
@@ -188,6 +178,8 @@ static json_t *header_json(const struct ivon_source *source)
     json_object_set_new(object, "ess", report_json_number(header->ess));
     json_object_set_new(object, "weight_decay", report_json_number(header->weight_decay));
     json_object_set_new(object, "step", header->step < 0 ? json_null() : json_integer(header->step));
+    if (header->mapping)
+        json_object_set_new(object, "mapping", report_json_text(header->mapping));
     json_object_set_new(object, "n_train",
                         header->n_train < 0 ? json_null() : json_integer(header->n_train));
     json_object_set_new(object, "creator", report_json_text(header->creator));
@@ -250,6 +242,7 @@ static void print_header(const struct ivon_source *source)
     print_number("weight decay", header->weight_decay);
     print_number("step", header->step < 0 ? NAN : (double)header->step);
     print_number("n_train", header->n_train < 0 ? NAN : (double)header->n_train);
+    print_text("mapping", header->mapping);
     print_text("creator", header->creator);
     json_t *provenance = header->provenance ? json_loads(header->provenance, 0, NULL) : NULL;
     print_text("command", json_string_value(json_object_get(provenance, "command")));
@@ -286,7 +279,7 @@ static void print_tensors(const struct ivon_source *source,
         const struct ivon_tensor *tensor = described(source, &each[i]);
         char shape[256];
         printf("  %-*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n", width,
-               tensor->name, ivon_dtype_name(tensor->dtype), shape_text(tensor, shape),
+               tensor->name, ivon_dtype_name(tensor->dtype), report_shape(tensor, shape),
                each[i].mean_norm, each[i].hessian_min, each[i].hessian_quantiles[2],
                each[i].hessian_max, each[i].signal_to_noise[0], each[i].signal_to_noise[2],
                each[i].signal_to_noise[4]);
@@ -365,6 +358,9 @@ static json_t *check(const struct ivon_source *source, const struct ivon_summari
     bool any_hessian = false;
     for (size_t i = 0; i < count; i++)
         any_hessian |= each[i].hessian != SIZE_MAX;
+    if (ivon_source_header(source)->doubt)
+        add_finding(findings, NULL, ivon_source_header(source)->doubt,
+                    "see ivon-formats(5) on how names are found");
     if (!count_contents(source).tensors[IVON_MEAN])
         add_finding(findings, NULL, "there is no mean", "is it a posterior?");
     else if (!any_hessian)
@@ -420,7 +416,10 @@ static int tell(const struct info_command *command, const char *path)
         .threads = command->common.threads,
         .progress = progress_start(&progress, "reading", command->common.quiet)};
     int status = 0;
-    int code = ivon_checkpoint_open(&source, path, &command->open, &error);
+    struct common_options common = command->common;
+    common.quiet |= command->check; /* the doubt is a finding then */
+    common.verbose = false;         /* the mapping is printed with the rest */
+    int code = open_checkpoint(&source, path, &command->open, command->memory, &common, &error);
     if (!code && !command->header)
         code = ivon_summary_new(&summaries, source, &options, &error);
     progress_end(&progress);
@@ -445,11 +444,15 @@ int info_run(int argc, char **argv)
     struct info_command command = {0};
     int status = 0;
     argp_parse(&info_argp, argc, argv, 0, NULL, &command);
+    command.open.open.for_several = command.file_count > 1;
     for (int i = 0; i < command.file_count && !progress_interrupted(); i++) {
         if (i && !command.json && !command.check)
             putchar('\n');
         int result = tell(&command, command.files[i]);
         status = result > status ? result : status;
     }
+    if (!command.common.quiet)
+        open_warn_unused(&command.open);
+    open_options_release(&command.open);
     return status;
 }

@@ -12,6 +12,7 @@
 #include "ivon/ivon.h"
 
 const struct command commands[] = {
+    {"convert", "convert a checkpoint into another format", &convert_argp, convert_run},
     {"info", "tell what a posterior holds, and check it", &info_argp, info_run},
     {"merge", "merge the posteriors of finetuned models", &merge_argp, merge_run},
     {"predict", "average predictions over weights sampled from posteriors", &predict_argp,

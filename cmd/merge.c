@@ -6,6 +6,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
@@ -72,6 +73,7 @@ struct model {
 struct merge_command {
     struct common_options common;
     struct file_options files;
+    struct open_options open;
     struct ivon_merge_options options;
     bool method_given;
     const char *base_path;
@@ -198,6 +200,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->files;
+        state->child_inputs[2] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
         add_model(command, argument);
@@ -230,7 +233,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
+    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0}, {0}};
 
 const struct argp merge_argp = {
     .options = option_table,
@@ -246,19 +249,19 @@ static int open_inputs(struct merge_command *command, struct ivon_error *error)
 {
     size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
     size_t inputs = command->model_count + (command->base_path != NULL);
-    struct ivon_open_options options = {.no_sandbox = command->files.no_sandbox,
-                                        .memory = memory / 2 / inputs};
     command->options.memory = memory / 2;
+    command->open.open.for_several = inputs > 1;
     command->sources = calloc(command->model_count, sizeof *command->sources);
     if (!command->sources)
         exit(EX_OSERR);
     int code = 0;
     if (command->base_path)
-        code = ivon_checkpoint_open(&command->base, command->base_path, &options, error);
+        code = open_checkpoint(&command->base, command->base_path, &command->open,
+                               memory / 2 / inputs, &command->common, error);
     for (size_t t = 0; t < command->model_count && !code; t++) {
         command->sources[t].weight = command->models[t].weight;
-        code = ivon_checkpoint_open(&command->sources[t].source, command->models[t].path, &options,
-                                    error);
+        code = open_checkpoint(&command->sources[t].source, command->models[t].path, &command->open,
+                               memory / 2 / inputs, &command->common, error);
     }
     return code;
 }
@@ -295,13 +298,10 @@ static int name_outputs(struct merge_command *command, struct ivon_error *error)
                                              : strdup(command->output);
         if (!command->outputs[s])
             exit(EX_OSERR);
-        if (s && strcmp(command->outputs[s], command->outputs[s - 1]) == 0) {
-            error->code = IVON_ERROR_ARGUMENT;
-            snprintf(error->message, sizeof error->message,
-                     "--sweep: factors %.12g and %.12g would both be written to '%s'",
-                     command->scales[s - 1], command->scales[s], command->outputs[s]);
-            return error->code;
-        }
+        if (s && strcmp(command->outputs[s], command->outputs[s - 1]) == 0)
+            return error_fill(error, IVON_ERROR_ARGUMENT,
+                              "--sweep: factors %.12g and %.12g would both be written to '%s'",
+                              command->scales[s - 1], command->scales[s], command->outputs[s]);
     }
     return 0;
 }
@@ -425,6 +425,7 @@ static void print_warnings(const struct merge_command *command)
     struct tally tally = count_fates(command->merge);
     if (unused)
         report_warning("pattern '%s' matches no tensor", unused);
+    open_warn_unused(&command->open);
     if (!tally.tensors[IVON_MERGED])
         report_warning("no tensor was merged");
     if (command->options.on_mismatch != IVON_MISMATCH_ERROR &&
@@ -511,6 +512,7 @@ static void release(struct merge_command *command)
     }
     ivon_source_close(command->base);
     name_filter_release(&command->filter);
+    open_options_release(&command->open);
     free(command->sinks);
     free(command->outputs);
     free(command->scales);

@@ -39,13 +39,12 @@ static error_t parse_common(int key, char *argument, struct argp_state *state)
 
 const struct argp common_argp = {.options = common_option_table, .parser = parse_common};
 
-enum { KEY_NO_PROVENANCE = 256, KEY_NO_SANDBOX };
+enum { KEY_NO_PROVENANCE = 256 };
 
 static const struct argp_option file_option_table[] = {
     {"force", 'f', NULL, 0, "Replace existing outputs", 6},
     {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
      "Record no command line and no date: equal inputs give equal bytes", 6},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 6},
     {0},
 };
 
@@ -59,9 +58,6 @@ static error_t parse_file(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_NO_PROVENANCE:
         options->no_provenance = true;
-        return 0;
-    case KEY_NO_SANDBOX:
-        options->no_sandbox = true;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -18,12 +18,11 @@ struct common_options {
 /* -q, -v, -j: a child of every command's argp; its input is a struct common_options. */
 extern const struct argp common_argp;
 
-/* --force, --no-provenance, --no-sandbox: a child of every command that writes files; its input is
+/* --force, --no-provenance: a child of every command that writes files; its input is
    a struct file_options. */
 struct file_options {
     bool force;
     bool no_provenance;
-    bool no_sandbox;
 };
 extern const struct argp file_argp;
 

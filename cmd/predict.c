@@ -2,7 +2,6 @@
 #include "cmd/predict.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -145,6 +144,10 @@ static void check_arguments(struct predict_command *command, struct argp_state *
                      command->output);
     if (command->evaluation.noise_std > 0 && !gaussian)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
+    if (command->average && command->open.given)
+        argp_failure(state, EX_USAGE, 0,
+                     "--average opens no checkpoint: --key, --hessian, --hessian-from, "
+                     "--batch-size and --buffers do not go with it");
     if (command->average && (command->draw.given || command->samples_given))
         argp_failure(state, EX_USAGE, 0,
                      "--average draws nothing: --samples, --seed, --temperature, --include and "
@@ -163,7 +166,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     command->options.memory = command->evaluation.memory;
     command->options.names = command->evaluation.names;
     command->options.name_count = command->evaluation.name_count;
-    command->evaluation.dataset.no_sandbox = command->files.no_sandbox;
+    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -175,6 +178,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
         state->child_inputs[3] = &command->evaluation;
+        state->child_inputs[4] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
         command->arguments[command->argument_count++] = argument;
@@ -210,7 +214,11 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&evaluation_argp, 0, NULL, 0},
+    {&common_argp, 0, NULL, 0},
+    {&draw_argp, 0, NULL, 0},
+    {&file_argp, 0, NULL, 0},
+    {&open_argp, 0, NULL, 0},
+    {&evaluation_argp, 0, NULL, 0},
     {0}};
 
 const struct argp predict_argp = {
@@ -226,10 +234,10 @@ static int open_member(struct predict_command *command, size_t i, struct ivon_er
 {
     struct ivon_member *member = &command->members[i];
     member->weight = command->weights ? command->weights[i] : 1;
-    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
-    int code = ivon_checkpoint_open(&member->source, command->arguments[i], &open, error);
+    int code = open_checkpoint(&member->source, command->arguments[i], &command->open, 0,
+                               &command->common, error);
     if (!code)
-        code = evaluation_open_network(&command->evaluation, member->source, command->common.quiet,
+        code = evaluation_open_network(&command->evaluation, member->source, &command->common,
                                        &member->network, error);
     return code;
 }
@@ -262,9 +270,9 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
                                   error);
     if (!code && (command->metrics || command->log_likelihoods) &&
         !ivon_predictor_shape(command->predictor).targets)
-        code = evaluation_fail(error, IVON_ERROR_DATA,
-                            "%s: has no array '%s' of targets to measure by: --targets names another",
-                            command->evaluation.data, targets);
+        code = error_fill(error, IVON_ERROR_DATA,
+                          "%s: has no array '%s' of targets to measure by: --targets names another",
+                          command->evaluation.data, targets);
     return code;
 }
 
@@ -277,6 +285,7 @@ static int predict(struct predict_command *command, const char *provenance,
     if (!command->members)
         exit(EX_OSERR);
     command->options.threads = command->common.threads;
+    command->open.open.for_several = command->argument_count > 1;
     int code = open_data(command, error);
     for (size_t i = 0; i < command->argument_count && !code; i++)
         code = open_member(command, i, error);
@@ -307,6 +316,7 @@ static void print_warnings(const struct predict_command *command)
     const char *unused = name_filter_unused(&command->draw.filter);
     if (unused && !command->average)
         report_warning("pattern '%s' matches no tensor", unused);
+    open_warn_unused(&command->open);
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
@@ -337,6 +347,7 @@ static void release(struct predict_command *command)
     ivon_examples_close(command->foreign);
     ivon_examples_close(command->other);
     name_filter_release(&command->draw.filter);
+    open_options_release(&command->open);
     free(command->members);
     free(command->weights);
     evaluation_release(&command->evaluation);

@@ -4,6 +4,7 @@
 #define CMD_PREDICT_H
 
 #include "cmd/evaluation.h"
+#include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/provenance.h"
 #include "ivon/ivon.h"
@@ -14,6 +15,7 @@ struct predict_command {
     struct evaluation_options evaluation;
     struct draw_options draw;
     struct file_options files;
+    struct open_options open;
     char **arguments; /* posteriors, or predictions */
     size_t argument_count;
     const char *recalibrate, *ood, *compare;

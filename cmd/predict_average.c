@@ -6,6 +6,7 @@
 #include <sysexits.h>
 
 #include "cmd/predict.h"
+#include "cmd/report.h"
 
 enum { PIECE_ELEMENTS = 1 << 20 };
 
@@ -40,13 +41,13 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
         const struct ivon_field *field = ivon_examples_field(averaging->files[i], 0);
         first = i ? first : field;
         if (field->rank < 1 || field->rank > 2)
-            return evaluation_fail(error, IVON_ERROR_DATA,
-                                "%s: '%s' has %d axes, expected examples x outputs or examples x "
-                                "tokens x outputs",
-                                command->arguments[i], field->name, field->rank + 1);
+            return error_fill(error, IVON_ERROR_DATA,
+                              "%s: '%s' has %d axes, expected examples x outputs or examples x "
+                              "tokens x outputs",
+                              command->arguments[i], field->name, field->rank + 1);
         if (ivon_examples_count(averaging->files[i]) != ivon_examples_count(averaging->files[0]) ||
             field->count != first->count || field->rank != first->rank)
-            return evaluation_fail(
+            return error_fill(
                 error, IVON_ERROR_DATA, "%s: %llu predictions of %zu numbers, %s has %llu of %zu",
                 command->arguments[i], (unsigned long long)ivon_examples_count(averaging->files[i]),
                 field->count, command->arguments[0],
@@ -70,24 +71,24 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
     if (!command->metrics)
         return 0;
     if (!command->evaluation.data)
-        return evaluation_fail(error, IVON_ERROR_ARGUMENT,
-                            "--metrics needs targets: name them by --data=FILE");
+        return error_fill(error, IVON_ERROR_ARGUMENT,
+                          "--metrics needs targets: name them by --data=FILE");
     int code = ivon_dataset_open(&command->examples, command->evaluation.data, &command->evaluation.dataset, error);
     if (code)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
     if (averaging->targets < 0)
-        return evaluation_fail(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets",
-                            command->evaluation.data, name);
+        return error_fill(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets",
+                          command->evaluation.data, name);
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);
     size_t found = ivon_examples_field(command->examples, (size_t)averaging->targets)->count;
     if (ivon_examples_count(command->examples) != averaging->count || found != expected)
-        return evaluation_fail(error, IVON_ERROR_DATA,
-                            "%s: %llu targets of %zu numbers for %llu predictions that take %zu",
-                            command->evaluation.data,
-                            (unsigned long long)ivon_examples_count(command->examples), found,
-                            (unsigned long long)averaging->count, expected);
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: %llu targets of %zu numbers for %llu predictions that take %zu",
+                          command->evaluation.data,
+                          (unsigned long long)ivon_examples_count(command->examples), found,
+                          (unsigned long long)averaging->count, expected);
     averaging->shape.targets = true;
     return ivon_metrics_new(&averaging->metrics, &options, error);
 }
@@ -131,7 +132,7 @@ static int average(struct averaging *averaging, uint64_t first, size_t count,
         code = ivon_probabilities_add(averaging->sum, averaging->own, weight, rows,
                                       averaging->shape.outputs, first * tokens, &inner);
         if (code)
-            return evaluation_fail(error, code, "%s: %s", command->arguments[f], inner.message);
+            return error_fill(error, code, "%s: %s", command->arguments[f], inner.message);
     }
     ivon_probabilities_describe(command->options.likelihood, rows, averaging->shape.outputs,
                                 averaging->sum, averaging->prediction, averaging->max_probability,

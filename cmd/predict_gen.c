@@ -105,7 +105,7 @@ static void check_arguments(struct predict_gen_command *command, struct argp_sta
     options->sample = command->draw.sample;
     options->threads = command->common.threads;
     options->scores = IVON_SCORE_LOO_LOSS;
-    command->evaluation.dataset.no_sandbox = command->files.no_sandbox;
+    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
 static error_t parse_number(int key, char *argument, struct argp_state *state)
@@ -144,6 +144,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
         state->child_inputs[3] = &command->evaluation;
+        state->child_inputs[4] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
         command->posteriors[command->posterior_count++] = argument;
@@ -182,6 +183,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
                                              {&draw_argp, 0, NULL, 0},
                                              {&file_argp, 0, NULL, 0},
                                              {&evaluation_argp, 0, NULL, 0},
+                                             {&open_argp, 0, NULL, 0},
                                              {0}};
 
 const struct argp predict_gen_argp = {
@@ -294,7 +296,7 @@ static int write_row(struct predict_gen_command *command, const struct predict_g
                                  list_class_columns(row, &row->classes[i], &count).data, error);
     }
     if (!code && fflush(stdout))
-        code = evaluation_fail(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
+        code = error_fill(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
                                strerror(errno));
     return code;
 }
@@ -385,9 +387,9 @@ static int follow(struct predict_gen_command *command, struct ivon_error *error)
         code = follow_files(command, follow, &unread, error);
     follow_close(follow);
     if (!code && progress_interrupted())
-        code = evaluation_fail(error, IVON_ERROR_CANCELLED, "interrupted");
+        code = error_fill(error, IVON_ERROR_CANCELLED, "interrupted");
     if (!code && unread.count)
-        code = evaluation_fail(error, IVON_ERROR_DATA,
+        code = error_fill(error, IVON_ERROR_DATA,
                                "%zu file%s could not be read, the last of them %s", unread.count,
                                unread.count == 1 ? "" : "s", unread.paths[unread.count - 1]);
     for (size_t i = 0; i < unread.count; i++)
@@ -437,6 +439,7 @@ static void release(struct predict_gen_command *command)
     ivon_examples_close(command->all);
     ivon_examples_close(command->test_examples);
     name_filter_release(&command->draw.filter);
+    open_options_release(&command->open);
     evaluation_release(&command->evaluation);
     free(command->posteriors);
 }
@@ -463,6 +466,8 @@ int predict_gen_run(int argc, char **argv)
     const char *unused = name_filter_unused(&command.draw.filter);
     if (!code && unused && !command.common.quiet)
         report_warning("pattern '%s' matches no tensor", unused);
+    if (!code && !command.common.quiet)
+        open_warn_unused(&command.open);
     if (code == IVON_ERROR_CANCELLED && progress_interrupted())
         status = progress_interrupted();
     free(provenance);

@@ -4,12 +4,14 @@
 #define CMD_PREDICT_GEN_H
 
 #include "cmd/evaluation.h"
+#include "cmd/open.h"
 #include "cmd/options.h"
 
 struct predict_gen_command {
     struct common_options common;
     struct draw_options draw;
     struct file_options files;
+    struct open_options open;
     struct evaluation_options evaluation;
     struct ivon_sensitivity_options options;
     char **posteriors;

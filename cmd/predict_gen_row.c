@@ -207,7 +207,7 @@ static int evaluate_classes(const struct predict_gen_command *command,
     int64_t *labels = calloc(shape->examples + 1, sizeof *labels);
     if (!labels)
         exit(EX_OSERR);
-    int code = shape->tokens ? evaluation_fail(error, IVON_ERROR_ARGUMENT,
+    int code = shape->tokens ? error_fill(error, IVON_ERROR_ARGUMENT,
                                                "--by-class: each token has a class of its own")
                              : ivon_examples_read_i64(command->examples, (size_t)field, 0,
                                                       shape->examples, labels, error);
@@ -237,13 +237,12 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     struct ivon_network *network = NULL;
     struct ivon_sensitivity *sensitivity = NULL;
     struct ivon_sensitivity_shape shape;
-    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
     *row = (struct predict_gen_row){.step = -1};
-    int code = ivon_checkpoint_open(&source, path, &open, error);
+    int code = open_checkpoint(&source, path, &command->open, 0, &command->common, error);
     if (!code) {
         row->step = ivon_source_header(source)->step;
-        code = evaluation_open_network(&command->evaluation, source, command->common.quiet,
-                                       &network, error);
+        code = evaluation_open_network(&command->evaluation, source, &command->common, &network,
+                                       error);
     }
     if (!code)
         code = evaluate_losses(command, network, source, row, &sensitivity, &shape, error);

@@ -129,12 +129,12 @@ static int open_comparison(struct predict_output *output, struct ivon_error *err
     int code = ivon_dataset_open(&command->other, command->compare, &options, error);
     if (!code && (ivon_examples_count(command->other) != output->rows ||
                   ivon_examples_field(command->other, 0)->count != each))
-        code = evaluation_fail(error, IVON_ERROR_DATA,
-                            "%s: %llu predictions of %zu probabilities, expected %llu of %zu",
-                            command->compare,
-                            (unsigned long long)ivon_examples_count(command->other),
-                            ivon_examples_field(command->other, 0)->count,
-                            (unsigned long long)output->rows, each);
+        code = error_fill(error, IVON_ERROR_DATA,
+                          "%s: %llu predictions of %zu probabilities, expected %llu of %zu",
+                          command->compare,
+                          (unsigned long long)ivon_examples_count(command->other),
+                          ivon_examples_field(command->other, 0)->count,
+                          (unsigned long long)output->rows, each);
     if (!code)
         code = ivon_comparison_new(&output->comparison, command->options.likelihood,
                                    output->shape.outputs, error);

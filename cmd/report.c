@@ -5,7 +5,18 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sysexits.h>
+
+int error_fill(struct ivon_error *error, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    error->code = code;
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    return code;
+}
 
 int report_error(const struct ivon_error *error)
 {
@@ -83,6 +94,16 @@ const char *report_bytes(double bytes, char text[32])
 const char *report_count(uint64_t count, char text[32])
 {
     return scaled((double)count, "", text);
+}
+
+const char *report_shape(const struct ivon_tensor *tensor, char text[256])
+{
+    size_t length = 0;
+    strcpy(text, tensor->rank ? "" : "scalar");
+    for (int i = 0; i < tensor->rank; i++)
+        length += (size_t)snprintf(text + length, 256 - length, "%s%lld", i ? "x" : "",
+                                   (long long)tensor->shape[i]);
+    return text;
 }
 
 json_t *report_json_number(double value)

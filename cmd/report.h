@@ -7,6 +7,11 @@
 #include <stdio.h>
 
 #include "ivon/error.h"
+#include "ivon/stream.h"
+
+/* Fills an error in, as the library does, and returns its code. */
+int error_fill(struct ivon_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Prints "ivon-merge: MESSAGE" and returns the exit status that belongs to the error. */
 int report_error(const struct ivon_error *error);
@@ -25,6 +30,9 @@ const char *report_bytes(double bytes, char text[32]);
 
 /* "1.0 M", "128". */
 const char *report_count(uint64_t count, char text[32]);
+
+/* "30x40", "scalar". */
+const char *report_shape(const struct ivon_tensor *tensor, char text[256]);
 
 /* JSON values: null for what is not finite, and for text that is null or not UTF-8. */
 json_t *report_json_number(double value);

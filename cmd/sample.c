@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
@@ -31,6 +32,7 @@ struct sample_command {
     struct common_options common;
     struct draw_options draw;
     struct file_options files;
+    struct open_options open;
     const char *input, *output;
     size_t count;
     uint64_t first;
@@ -81,6 +83,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
+        state->child_inputs[3] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
         if (command->input)
@@ -99,7 +102,11 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
+    {&common_argp, 0, NULL, 0},
+    {&draw_argp, 0, NULL, 0},
+    {&file_argp, 0, NULL, 0},
+    {&open_argp, 0, NULL, 0},
+    {0}};
 
 const struct argp sample_argp = {
     .options = option_table,
@@ -156,10 +163,10 @@ static int create_outputs(struct sample_command *command, json_t *provenance,
 static int sample(struct sample_command *command, json_t *provenance, struct ivon_error *error)
 {
     struct progress progress;
-    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
     command->draw.sample.threads = command->common.threads;
     command->draw.sample.progress = progress_start(&progress, "sampling", command->common.quiet);
-    int code = ivon_checkpoint_open(&command->source, command->input, &open, error);
+    int code = open_checkpoint(&command->source, command->input, &command->open, 0,
+                               &command->common, error);
     if (!code)
         code = ivon_sample_check(command->source, &command->draw.sample, &command->fixed, error);
     if (!code)
@@ -179,6 +186,7 @@ static void print_warnings(const struct sample_command *command)
     const char *unused = name_filter_unused(&command->draw.filter);
     if (unused)
         report_warning("pattern '%s' matches no tensor", unused);
+    open_warn_unused(&command->open);
     if (command->fixed && command->draw.sample.temperature > 0)
         report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
 }
@@ -205,6 +213,7 @@ static void release(struct sample_command *command)
     }
     ivon_source_close(command->source);
     name_filter_release(&command->draw.filter);
+    open_options_release(&command->open);
     free(command->sinks);
     free(command->outputs);
 }

@@ -142,7 +142,7 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
     options->name_count = evaluation->name_count;
     options->sample = command->draw.sample;
     options->threads = command->common.threads;
-    command->evaluation.dataset.no_sandbox = command->files.no_sandbox;
+    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
 static error_t parse_number(int key, char *argument, struct argp_state *state)
@@ -216,6 +216,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
         state->child_inputs[3] = &command->evaluation;
+        state->child_inputs[4] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
         if (command->posterior)
@@ -253,6 +254,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
                                              {&draw_argp, 0, NULL, 0},
                                              {&file_argp, 0, NULL, 0},
                                              {&evaluation_argp, 0, NULL, 0},
+                                             {&open_argp, 0, NULL, 0},
                                              {0}};
 
 const struct argp sensitivity_argp = {
@@ -266,7 +268,6 @@ const struct argp sensitivity_argp = {
 
 static int open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
-    struct ivon_open_options open = {.no_sandbox = command->files.no_sandbox};
     struct ivon_dataset_options test = command->evaluation.dataset;
     int code = evaluation_open_data(&command->evaluation, &command->examples,
                                     &command->options.data_count, error);
@@ -274,10 +275,11 @@ static int open_inputs(struct sensitivity_command *command, struct ivon_error *e
     if (!code && command->on)
         code = ivon_dataset_open(&command->test, command->on, &test, error);
     if (!code)
-        code = ivon_checkpoint_open(&command->source, command->posterior, &open, error);
+        code = open_checkpoint(&command->source, command->posterior, &command->open, 0,
+                               &command->common, error);
     if (!code)
-        code = evaluation_open_network(&command->evaluation, command->source,
-                                       command->common.quiet, &command->network, error);
+        code = evaluation_open_network(&command->evaluation, command->source, &command->common,
+                                       &command->network, error);
     return code;
 }
 
@@ -305,7 +307,7 @@ static int read_groups(struct sensitivity_command *command, uint64_t count, int6
         return code;
     const struct ivon_field *field = ivon_examples_field(command->group_examples, 0);
     if (ivon_examples_count(command->group_examples) != count || field->count != 1)
-        return evaluation_fail(error, IVON_ERROR_DATA,
+        return error_fill(error, IVON_ERROR_DATA,
                                "--groups: '%s' has %llu rows of %zu numbers, expected %llu of one",
                                command->groups,
                                (unsigned long long)ivon_examples_count(command->group_examples),
@@ -367,7 +369,7 @@ static int run(struct sensitivity_command *command, const char *provenance,
     if (shape.fixed && !command->common.quiet)
         report_warning("%zu tensors have no Hessian and do not move", shape.fixed);
     if (command->per_token && !shape.tokens)
-        return evaluation_fail(error, IVON_ERROR_ARGUMENT,
+        return error_fill(error, IVON_ERROR_ARGUMENT,
                                "--per-token: the network's output has no axis of tokens");
     return command->groups ? remove_groups(command, shape.examples, provenance, error)
                            : run_examples(command, &shape, provenance, error);
@@ -382,6 +384,7 @@ static void release(struct sensitivity_command *command)
     ivon_examples_close(command->test);
     ivon_examples_close(command->group_examples);
     name_filter_release(&command->draw.filter);
+    open_options_release(&command->open);
     evaluation_release(&command->evaluation);
 }
 
@@ -406,6 +409,8 @@ int sensitivity_run(int argc, char **argv)
     const char *unused = name_filter_unused(&command.draw.filter);
     if (!code && unused && !command.common.quiet)
         report_warning("pattern '%s' matches no tensor", unused);
+    if (!code && !command.common.quiet)
+        open_warn_unused(&command.open);
     if (code == IVON_ERROR_CANCELLED && progress_interrupted())
         status = progress_interrupted();
     free(provenance);

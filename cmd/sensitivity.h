@@ -3,6 +3,7 @@
 #define CMD_SENSITIVITY_H
 
 #include "cmd/evaluation.h"
+#include "cmd/open.h"
 #include "cmd/options.h"
 
 enum { SCORES = 5 };
@@ -11,6 +12,7 @@ struct sensitivity_command {
     struct common_options common;
     struct draw_options draw;
     struct file_options files;
+    struct open_options open;
     struct evaluation_options evaluation;
     struct ivon_sensitivity_options options;
     const char *posterior;

@@ -160,7 +160,7 @@ static int find_key(struct sensitivity_output *output, struct ivon_error *error)
         strncat(list, *list ? ", " : "", sizeof list - strlen(list) - 1);
         strncat(list, column->name, sizeof list - strlen(list) - 1);
     }
-    return evaluation_fail(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name,
+    return error_fill(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name,
                            list);
 }
 
@@ -229,6 +229,12 @@ static char *describe_run(const struct sensitivity_output *output)
         json_array_append_new(patterns, json_boolean(command->draw.filter.excludes[i]));
         json_array_append_new(patterns, report_json_text(command->draw.filter.patterns[i]));
     }
+    for (size_t i = 0; i < command->open.buffers.count; i++)
+        json_array_append_new(patterns, report_json_text(command->open.buffers.patterns[i]));
+    json_array_append_new(patterns, report_json_text(command->open.open.key));
+    json_array_append_new(patterns, file_identity(command->open.open.hessian));
+    json_array_append_new(patterns, json_integer((json_int_t)command->open.open.hessian_from));
+    json_array_append_new(patterns, report_json_number(command->open.open.batch));
     json_array_append_new(patterns, report_json_text(evaluation->dataset.targets));
     json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
     json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));
@@ -504,7 +510,7 @@ static int replay_records(struct sensitivity_output *output, struct ivon_error *
     if (!code)
         code = open_records(output, true, replay, error);
     if (!code && ivon_records_count(output->records) != output->shape.examples)
-        code = evaluation_fail(error, IVON_ERROR_IO, "%s: %llu examples, expected %llu",
+        code = error_fill(error, IVON_ERROR_IO, "%s: %llu examples, expected %llu",
                                output->part,
                                (unsigned long long)ivon_records_count(output->records),
                                (unsigned long long)output->shape.examples);

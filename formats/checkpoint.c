@@ -12,6 +12,7 @@
 #include "formats/npz.h"
 #include "formats/posterior.h"
 #include "formats/safetensors.h"
+#include "formats/torch.h"
 #include "formats/zip.h"
 
 struct format {
@@ -28,6 +29,7 @@ static const struct format formats[] = {
      .recognise = hdf5_recognise,
      .open = posterior_open,
      .names_parts = true},
+    {.name = "PyTorch's", .recognise = torch_recognise, .open = torch_open, .nested = true},
     {.name = "npz", .recognise = zip_recognise, .open = npz_open},
     {.name = "safetensors", .recognise = safetensors_recognise, .open = safetensors_open},
     {.name = "safetensors",
@@ -35,18 +37,26 @@ static const struct format formats[] = {
      .open = safetensors_open_index},
 };
 
+/* Leaves out the options that say nothing about the format, or refuses them. */
 static int check_options(const struct format *format, const char *path,
-                         const struct ivon_open_options *options, struct ivon_error *error)
+                         struct ivon_open_options *options, struct ivon_error *error)
 {
     const char *wrong = NULL;
+    if (options->is_buffer && format->names_parts)
+        wrong = "buffers";
+    if (options->batch != 0 && !format->nested)
+        wrong = "batch-size";
+    if (options->hessian_from != IVON_HESSIAN_FROM_IVON && !format->nested)
+        wrong = "hessian-from";
     if (options->key && !format->nested)
         wrong = "key";
-    else if (options->hessian_from != IVON_HESSIAN_FROM_IVON && !format->nested)
-        wrong = "hessian_from";
-    else if (options->batch != 0 && !format->nested)
-        wrong = "batch";
-    else if (options->is_buffer && format->names_parts)
-        wrong = "is_buffer";
+    if (wrong && options->for_several) {
+        options->is_buffer = format->names_parts ? NULL : options->is_buffer;
+        options->batch = 0;
+        options->hessian_from = IVON_HESSIAN_FROM_IVON;
+        options->key = NULL;
+        return 0;
+    }
     return wrong ? ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: option '%s' does not apply to a file in %s format", path,
                                   wrong, format->name)
@@ -54,7 +64,7 @@ static int check_options(const struct format *format, const char *path,
 }
 
 static int open_one(struct ivon_source **source, const char *path,
-                    const struct ivon_open_options *options, struct ivon_error *error)
+                    struct ivon_open_options *options, struct ivon_error *error)
 {
     struct mapped_file file;
     int code = mapped_open(&file, path, error);
@@ -64,34 +74,34 @@ static int open_one(struct ivon_source **source, const char *path,
         if (!formats[i].recognise(&file))
             continue;
         code = check_options(&formats[i], path, options, error);
+        if (formats[i].names_parts && options->for_several)
+            options->hessian = NULL;
         if (!code)
             return formats[i].open(source, &file, options, error);
         mapped_close(&file);
         return code;
     }
     code = ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: %s, expected a checkpoint in HDF5, safetensors or npz", path,
+                          "%s: %s, expected a checkpoint in HDF5, safetensors, npz or PyTorch's "
+                          "format", path,
                           file.size ? "is in no format that is known here" : "is empty");
     mapped_close(&file);
     return code;
 }
 
 int ivon_checkpoint_open(struct ivon_source **source, const char *path,
-                         const struct ivon_open_options *options, struct ivon_error *error)
+                         const struct ivon_open_options *given, struct ivon_error *error)
 {
-    static const struct ivon_open_options defaults = {0};
+    struct ivon_open_options options = given ? *given : (struct ivon_open_options){0};
+    struct ivon_open_options plain = {.no_sandbox = options.no_sandbox, .memory = options.memory};
     struct ivon_source *model = NULL, *hessian = NULL;
-    if (!options)
-        options = &defaults;
-    int code = open_one(&model, path, options, error);
-    if (code || !options->hessian) {
+    int code = open_one(&model, path, &options, error);
+    if (code || !options.hessian) {
         if (!code)
             *source = model;
         return code;
     }
-    const struct ivon_open_options plain = {.no_sandbox = options->no_sandbox,
-                                            .memory = options->memory};
-    code = open_one(&hessian, options->hessian, &plain, error);
+    code = open_one(&hessian, options.hessian, &plain, error);
     if (code) {
         ivon_source_close(model);
         return code;

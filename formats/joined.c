@@ -185,6 +185,9 @@ int joined_open(struct ivon_source **source, struct ivon_source *model,
         header.weight_decay = other->weight_decay;
     if (!header.doubt)
         header.doubt = other->doubt;
+    char mapping[512];
+    snprintf(mapping, sizeof mapping, "Hessian from '%.400s', by name", ivon_source_path(hessian));
+    header.mapping = mapping;
     enum ivon_part part = has(hessian, IVON_HESSIAN) ? IVON_HESSIAN : IVON_MEAN;
     int code = check_names(joined, part, error);
     if (!code)

@@ -123,14 +123,9 @@ static int convert(const struct run *run, const struct entry *entry, struct scra
         return ivon_error_memory(error);
     *at = scratch->converted;
     size_t i = transfer_convert(scratch->converted, entry->dtype, block, from, count);
-    if (i == count)
-        return 0;
-    double value;
-    ivon_dtype_to_f64(&value, (const char *)block + i * ivon_dtype_size(from), from, 1);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: '%s' would be %g at element %zu, which does not fit into %s",
-                          ivon_source_path(run->source), entry->tensor.mean->name, value,
-                          first + i, ivon_dtype_name(entry->dtype));
+    return i == count ? 0
+                      : transfer_overflow(run->source, entry->tensor.mean->name, first, block, from,
+                                          entry->dtype, i, error);
 }
 
 /* A block that is the same in every sample. */

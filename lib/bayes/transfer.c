@@ -51,3 +51,14 @@ size_t transfer_convert(void *out, enum ivon_dtype to, const void *in, enum ivon
     }
     return count;
 }
+
+int transfer_overflow(const struct ivon_source *source, const char *name, size_t first,
+                      const void *block, enum ivon_dtype from, enum ivon_dtype to, size_t at,
+                      struct ivon_error *error)
+{
+    double value;
+    ivon_dtype_to_f64(&value, (const char *)block + at * ivon_dtype_size(from), from, 1);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: '%s' would be %g at element %zu, which does not fit into %s",
+                          ivon_source_path(source), name, value, first + at, ivon_dtype_name(to));
+}

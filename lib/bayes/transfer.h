@@ -18,4 +18,9 @@ double transfer_overflow_bound(enum ivon_dtype dtype);
 size_t transfer_convert(void *out, enum ivon_dtype to, const void *in, enum ivon_dtype from,
                         size_t count);
 
+/* The error for that element, `at` elements into a block of `name` that begins with `first`. */
+int transfer_overflow(const struct ivon_source *source, const char *name, size_t first,
+                      const void *block, enum ivon_dtype from, enum ivon_dtype to, size_t at,
+                      struct ivon_error *error);
+
 #endif

@@ -135,9 +135,19 @@ static int compare_tensors(const void *a, const void *b)
     return compare(*left, (*right)->part, (*right)->name);
 }
 
-static char *copy_string(const char *text)
+/* Replaces what the header borrows by copies. */
+static bool copy_strings(struct ivon_header *header)
 {
-    return text ? strdup(text) : NULL;
+    const char **const strings[] = {&header->creator, &header->provenance, &header->mapping,
+                                    &header->doubt};
+    bool fine = true;
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
+        if (!*strings[i])
+            continue;
+        *strings[i] = strdup(*strings[i]);
+        fine = fine && *strings[i];
+    }
+    return fine;
 }
 
 int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *class, void *self,
@@ -155,11 +165,8 @@ int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *cl
     source->path = strdup(path);
     source->by_name = calloc(count ? count : 1, sizeof *source->by_name);
     source->header = *header;
-    source->header.creator = copy_string(header->creator);
-    source->header.provenance = copy_string(header->provenance);
     int code = 0;
-    if (!source->path || !source->by_name || (header->creator && !source->header.creator) ||
-        (header->provenance && !source->header.provenance)) {
+    if (!copy_strings(&source->header) || !source->path || !source->by_name) {
         code = ivon_error_memory(error);
         goto done;
     }
@@ -197,6 +204,8 @@ void ivon_source_close(struct ivon_source *source)
     tensor_list_release(&source->tensors);
     free((char *)source->header.creator);
     free((char *)source->header.provenance);
+    free((char *)source->header.mapping);
+    free((char *)source->header.doubt);
     free(source->by_name);
     free(source->path);
     free(source);

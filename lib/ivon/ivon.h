@@ -7,6 +7,7 @@
 
 #include "ivon/arviz.h"
 #include "ivon/checkpoint.h"
+#include "ivon/convert.h"
 #include "ivon/dataset.h"
 #include "ivon/dtype.h"
 #include "ivon/error.h"

@@ -3,10 +3,11 @@ load common
 setup_file() {
   export SEEDS=$BATS_FILE_TMPDIR
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds_checkpoint.py" "$SEEDS"
+  /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds_torch.py" "$SEEDS"
 }
 
 @test "every hostile file is refused with one line and 65" {
-  for file in "$SEEDS"/hostile-*.h5; do
+  for file in "$SEEDS"/hostile-*.{h5,pt}; do
     set +e
     timeout 30 ivon-info "$file" > out 2> err
     status=$?
@@ -19,12 +20,23 @@ setup_file() {
 }
 
 @test "every other form of the format is read" {
-  for file in "$SEEDS"/*.h5; do
-    case $file in */hostile-* | */canary.h5) continue ;; esac
+  for file in "$SEEDS"/*.{h5,pt}; do
+    case $file in */hostile-* | */canary.h5 | */bomb.pt) continue ;; esac
     echo "$file"
     ivon-info "$file" > out
     grep -q parameters out
   done
+}
+
+@test "inflating stays within its memory, and nothing in a pickle is called" {
+  run ivon-info "$SEEDS/bomb.pt"
+  [ $status -eq 71 ]
+  [[ "$output" == *"134217729 bytes, when inflated, exceed the memory of 67108864" ]]
+  run ivon-info "$SEEDS/hostile-call.pt"
+  [[ "$output" == *"'model' (an object of 'posix.system')" ]]
+  run ivon-info "$SEEDS/hostile-call-within.pt"
+  [[ "$output" == *"'x' is an object of 'posix.system', expected a tensor" ]]
+  [ ! -e called ] && [ ! -e "$SEEDS/called" ]
 }
 
 @test "nothing outside the named files is opened" {

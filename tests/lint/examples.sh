@@ -8,6 +8,7 @@ PATH=$IVON_BIN:$PATH
 /usr/bin/python3 tests/oracle/linear_regression.py make "$work/data" orthogonal
 mkdir "$work/example"
 /usr/bin/python3 tests/oracle/example_files.py "$work/example"
+/usr/bin/python3 tests/oracle/example_checkpoints.py "$work/example"
 run() { # NAME, commands on standard input
   rm -rf "$work/run" && mkdir "$work/run" && cd "$work/run"
   cp ../data/base.h5 base.h5 && cp ../data/part-1.h5 cr.h5 && cp ../data/part-2.h5 mpqa.h5
@@ -21,7 +22,7 @@ run() { # NAME, commands on standard input
   done
   cd "$here"
 }
-for page in man/*.1; do
+for page in man/*.[15]; do
   sed -n '/^\.Sh EXAMPLES/,/^\.Sh /p' "$page" | sed -n 's/^\$ //p' | run "$page"
 done
 sed -n '/^A session\|A session:/,$p' README.md | sed -n '/^```sh$/,/^```$/p' | sed '/^```/d;/^cmake/d' | run README.md

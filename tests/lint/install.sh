@@ -29,4 +29,5 @@ done
 for page in man/*.[135]; do
   find "$work/usr/share/man" -name "$(basename "$page")" | grep -q .
 done
+test -s "$work/usr/lib/python3/dist-packages/ivon_posterior.py"
 find "$work/usr/share" -path '*completions/ivon*' | grep -q .

@@ -129,9 +129,9 @@ static void refuses_what_the_format_does_not_allow(void **state)
     } cases[] = {
         {"{}", 1, 0, "x: has 1 bytes of data, expected 0 by its header"},
         {"{", 9, 0, "x: is in no format that is known here, expected a checkpoint in HDF5, "
-                    "safetensors or npz"},
+                    "safetensors, npz or PyTorch's format"},
         {"{}", 1, 4, "x: is in no format that is known here, expected a checkpoint in HDF5, "
-                     "safetensors or npz"},
+                     "safetensors, npz or PyTorch's format"},
         {"{}}", 0, 0, "x: damaged JSON at byte 2: something follows the object"},
         {"{ ", 0, 0, "x: damaged JSON at byte 2: expected a name"},
         {"{\"a\":", 0, 0, "x: damaged JSON at byte 5: unexpected token near end of file"},
@@ -296,18 +296,28 @@ static void refuses_options_of_other_formats(void **state)
     const struct ivon_open_options adam = {.hessian_from = IVON_HESSIAN_FROM_ADAM};
     const struct ivon_open_options batch = {.batch = 3};
     struct checkpoint checkpoint = {.header = full_header(), .seed = 6};
+    struct ivon_source *source = NULL;
     struct ivon_sink *sink = NULL;
     struct ivon_error error;
     write_header("x", "{}", 0, 0);
     refused("x", &key, IVON_ERROR_ARGUMENT,
             "x: option 'key' does not apply to a file in safetensors format");
     refused("x", &adam, IVON_ERROR_ARGUMENT,
-            "x: option 'hessian_from' does not apply to a file in safetensors format");
+            "x: option 'hessian-from' does not apply to a file in safetensors format");
     refused("x", &batch, IVON_ERROR_ARGUMENT,
-            "x: option 'batch' does not apply to a file in safetensors format");
+            "x: option 'batch-size' does not apply to a file in safetensors format");
     write_checkpoint(&checkpoint, "a.h5", 1);
     refused("a.h5", &(struct ivon_open_options){.is_buffer = names_running}, IVON_ERROR_ARGUMENT,
-            "a.h5: option 'is_buffer' does not apply to a file in HDF5 format");
+            "a.h5: option 'buffers' does not apply to a file in HDF5 format");
+    const struct ivon_open_options several = {.for_several = true,
+                                              .key = "model",
+                                              .hessian = "nowhere",
+                                              .hessian_from = IVON_HESSIAN_FROM_ADAM,
+                                              .batch = 3,
+                                              .is_buffer = names_running};
+    assert_int_equal(ivon_checkpoint_open(&source, "a.h5", &several, &error), 0);
+    ivon_source_close(source);
+    refused("x", &several, IVON_ERROR_INPUT, "nowhere: cannot open it: No such file or directory");
     assert_int_equal(ivon_checkpoint_create(&sink, "b.safetensors", &checkpoint.header, NULL, 0,
                                             &(struct ivon_create_options){.shard_size = 1},
                                             &error),

@@ -1,0 +1,458 @@
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/open.h"
+#include "cmd/options.h"
+#include "cmd/progress.h"
+#include "cmd/provenance.h"
+#include "cmd/rename.h"
+#include "cmd/report.h"
+#include "ivon/ivon.h"
+
+enum {
+    KEY_TO = 256,
+    KEY_RENAME,
+    KEY_INCLUDE,
+    KEY_EXCLUDE,
+    KEY_DTYPE,
+    KEY_SHARD_SIZE,
+    KEY_MODEL,
+    KEY_ESS,
+    KEY_WEIGHT_DECAY,
+    KEY_N_TRAIN,
+    KEY_STEP,
+};
+
+static const struct argp_option option_table[] = {
+    {"output", 'o', "OUT", 0, "The file to write", 1},
+    {"to", KEY_TO, "h5|safetensors|npz", 0, "Its format (default: by OUT's suffix, else h5)", 1},
+    {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
+     "Type of the means (default keep: each its own)", 1},
+    {"shard-size", KEY_SHARD_SIZE, "SIZE", 0, "safetensors: at most SIZE of data in one file", 1},
+    {"rename", KEY_RENAME, "REGEX:REPL", 0,
+     "Rename tensors: replace each match, \\1 being a group; may be repeated", 2},
+    {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated",
+     2},
+    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave out tensors whose name matches", 2},
+    {"model", KEY_MODEL, "GRAPH", 0, "Put an ONNX graph into the output", 3},
+    {"ess", KEY_ESS, "X", 0, "Effective sample size, in place of the input's", 3},
+    {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Weight decay, in place of the input's", 3},
+    {"n-train", KEY_N_TRAIN, "N", 0, "Number of training examples", 3},
+    {"step", KEY_STEP, "N", 0, "Step of the training", 3},
+    {0},
+};
+
+struct convert_command {
+    struct common_options common;
+    struct open_options open;
+    struct file_options files;
+    struct name_filter filter;
+    struct rename_rules rules;
+    struct ivon_convert_options options;
+    struct ivon_create_options create;
+    struct ivon_header given; /* by options */
+    const char *input, *output, *model;
+
+    /* While it runs: */
+    struct ivon_source *source, *chosen;
+    struct ivon_choice *choices;
+    size_t choice_count;
+    struct ivon_tensor *outputs; /* the chosen ones; behind them the graph, if one is put in */
+    size_t output_count;
+    struct ivon_sink *sink;
+    char *graph;
+    size_t graph_size;
+};
+
+static error_t parse_header_option(int key, char *argument, struct argp_state *state)
+{
+    struct convert_command *command = state->input;
+    struct ivon_header *given = &command->given;
+    switch (key) {
+    case KEY_ESS:
+        given->ess = option_number(state, "--ess", argument);
+        if (!(given->ess > 0))
+            argp_failure(state, EX_USAGE, 0, "--ess: '%s', expected a positive number", argument);
+        return 0;
+    case KEY_WEIGHT_DECAY:
+        given->weight_decay = option_number(state, "--weight-decay", argument);
+        if (!(given->weight_decay >= 0))
+            argp_failure(state, EX_USAGE, 0, "--weight-decay: '%s', expected zero or more",
+                         argument);
+        return 0;
+    case KEY_N_TRAIN:
+        given->n_train = (int64_t)option_whole(state, "--n-train", argument, 0, INT64_MAX);
+        return 0;
+    case KEY_STEP:
+        given->step = (int64_t)option_whole(state, "--step", argument, 0, INT64_MAX);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void check_arguments(const struct convert_command *command, struct argp_state *state)
+{
+    if (!command->input)
+        argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
+    if (!command->output)
+        argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
+    if (strcmp(command->output, "-") == 0)
+        argp_failure(state, EX_USAGE, 0, "-o: standard output cannot take a checkpoint, which is not "
+                     "written in order: name a file");
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const formats[] = {"h5", "safetensors", "npz"};
+    struct convert_command *command = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->open;
+        state->child_inputs[2] = &command->files;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (command->input)
+            argp_failure(state, EX_USAGE, 0, "more than one checkpoint given; see --help");
+        command->input = argument;
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(command, state);
+        return 0;
+    case 'o':
+        command->output = argument;
+        return 0;
+    case KEY_TO:
+        command->create.format =
+            IVON_FORMAT_POSTERIOR + (enum ivon_format)option_choice(state, "--to", argument,
+                                                                    formats, 3);
+        return 0;
+    case KEY_DTYPE:
+        command->options.dtype = option_dtype(state, "--dtype", argument);
+        return 0;
+    case KEY_SHARD_SIZE:
+        command->create.shard_size = option_size(state, "--shard-size", argument);
+        return 0;
+    case KEY_RENAME:
+        rename_add(&command->rules, state, argument);
+        return 0;
+    case KEY_INCLUDE:
+    case KEY_EXCLUDE:
+        name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
+        return 0;
+    case KEY_MODEL:
+        command->model = argument;
+        return 0;
+    default:
+        return parse_header_option(key, argument, state);
+    }
+}
+
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
+
+const struct argp convert_argp = {
+    .options = option_table,
+    .parser = parse,
+    .args_doc = "CHECKPOINT",
+    .doc = "Convert a checkpoint into another format.\v"
+           "From PyTorch, safetensors, npz and ivon-posterior(5) to the last three. "
+           "See ivon-convert(1).",
+    .children = children,
+};
+
+/* Which tensors. */
+
+struct renamed {
+    enum ivon_part part;
+    const char *name, *old;
+};
+
+static int compare_renamed(const void *a, const void *b)
+{
+    const struct renamed *left = a, *right = b;
+    if (left->part != right->part)
+        return left->part < right->part ? -1 : 1;
+    int order = strcmp(left->name, right->name);
+    return order ? order : strcmp(left->old, right->old);
+}
+
+/* That no two tensors of a part have one name. */
+static int check_names(const struct convert_command *command, struct ivon_error *error)
+{
+    int code = 0;
+    struct renamed *names = calloc(command->choice_count + 1, sizeof *names);
+    if (!names)
+        exit(EX_OSERR);
+    for (size_t i = 0; i < command->choice_count; i++) {
+        const struct ivon_tensor *tensor =
+            ivon_source_tensor(command->source, command->choices[i].tensor);
+        names[i] = (struct renamed){tensor->part, command->choices[i].name, tensor->name};
+    }
+    qsort(names, command->choice_count, sizeof *names, compare_renamed);
+    for (size_t i = 1; i < command->choice_count && !code; i++)
+        if (names[i].part == names[i - 1].part && strcmp(names[i].name, names[i - 1].name) == 0)
+            code = error_fill(error, IVON_ERROR_ARGUMENT,
+                              "--rename: tensors '%s' and '%s' would both be '%s'",
+                              names[i - 1].old, names[i].old, names[i].name);
+    free(names);
+    return code;
+}
+
+/* The header of the output, but for what tells where it comes from. */
+static struct ivon_header output_header(const struct convert_command *command)
+{
+    struct ivon_header header = *ivon_source_header(command->source);
+    const struct ivon_header *given = &command->given;
+    if (!isnan(given->ess))
+        header.ess = given->ess;
+    if (!isnan(given->weight_decay))
+        header.weight_decay = given->weight_decay;
+    if (given->n_train >= 0)
+        header.n_train = given->n_train;
+    if (given->step >= 0)
+        header.step = given->step;
+    return header;
+}
+
+static int choose_tensors(struct convert_command *command, struct ivon_error *error)
+{
+    size_t count = ivon_source_tensor_count(command->source);
+    command->choices = calloc(count + 1, sizeof *command->choices);
+    if (!command->choices)
+        exit(EX_OSERR);
+    for (size_t i = 0; i < count; i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
+        bool graph = tensor->part == IVON_GRAPH;
+        if (graph ? command->model != NULL : !name_filter_selects(&command->filter, tensor->name))
+            continue;
+        char *name = graph ? strdup(tensor->name) : rename_apply(&command->rules, tensor->name);
+        if (!name)
+            exit(EX_OSERR);
+        command->choices[command->choice_count++] = (struct ivon_choice){i, name};
+    }
+    if (!command->choice_count)
+        return error_fill(error, IVON_ERROR_DATA, "%s: no tensor is selected", command->input);
+    int code = check_names(command, error);
+    struct ivon_header header = output_header(command);
+    return code ? code
+                : ivon_source_choose(&command->chosen, command->source, &header, command->choices,
+                                     command->choice_count, error);
+}
+
+/* The graph. */
+
+static int read_graph(struct convert_command *command, struct ivon_error *error)
+{
+    struct stat status;
+    FILE *file = fopen(command->model, "rb");
+    bool fine = file && !fstat(fileno(file), &status) && S_ISREG(status.st_mode);
+    if (fine) {
+        command->graph_size = (size_t)status.st_size;
+        command->graph = malloc(command->graph_size + 1);
+        if (!command->graph)
+            exit(EX_OSERR);
+        fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
+    }
+    int code = fine ? 0
+                    : error_fill(error, file ? IVON_ERROR_IO : IVON_ERROR_INPUT,
+                                 "%s: cannot %s it", command->model, file ? "read" : "open");
+    if (file)
+        fclose(file);
+    return code;
+}
+
+/* That the graph takes the tensors as they are written. */
+static int check_graph(const struct convert_command *command, struct ivon_error *error)
+{
+    struct ivon_network *network = NULL;
+    int code = ivon_onnx_from_memory(&network, command->model, command->graph,
+                                     command->graph_size, error);
+    if (!code)
+        code = bind_checkpoint(network, command->chosen, command->input, &command->common, error);
+    ivon_network_free(network);
+    return code;
+}
+
+/* Writing. */
+
+static void list_outputs(struct convert_command *command)
+{
+    size_t count = ivon_source_tensor_count(command->chosen);
+    command->outputs = calloc(count + 1, sizeof *command->outputs);
+    if (!command->outputs)
+        exit(EX_OSERR);
+    ivon_convert_outputs(command->chosen, command->options.dtype, command->outputs);
+    command->output_count = count;
+    if (command->model)
+        command->outputs[command->output_count++] =
+            (struct ivon_tensor){.name = ivon_part_name(IVON_GRAPH),
+                                 .part = IVON_GRAPH,
+                                 .dtype = IVON_U8,
+                                 .rank = 1,
+                                 .shape = {(int64_t)command->graph_size},
+                                 .count = command->graph_size,
+                                 .ess = NAN,
+                                 .weight_decay = NAN};
+}
+
+static int create_output(struct convert_command *command, json_t *provenance,
+                         struct ivon_error *error)
+{
+    char creator[64], *text = NULL;
+    struct ivon_header header = output_header(command);
+    int code = provenance_add_input(provenance, command->input, NAN, false, error);
+    if (!code && command->open.open.hessian)
+        code = provenance_add_input(provenance, command->open.open.hessian, NAN, false, error);
+    if (!code && command->model)
+        code = provenance_add_input(provenance, command->model, NAN, false, error);
+    if (code)
+        return code;
+    if (!command->files.no_provenance)
+        text = provenance_text(json_incref(provenance));
+    snprintf(creator, sizeof creator, "ivon-convert %s", ivon_version());
+    header.creator = creator;
+    header.provenance = text;
+    command->create.replace = command->files.force;
+    command->create.like = command->source;
+    code = ivon_checkpoint_create(&command->sink, command->output, &header, command->outputs,
+                                  command->output_count, &command->create, error);
+    free(text);
+    return code;
+}
+
+static int write_output(struct convert_command *command, struct ivon_error *error)
+{
+    int code = ivon_convert_write(command->chosen, &command->options, command->sink, error);
+    if (!code && command->model)
+        code = ivon_sink_write(command->sink, command->output_count - 1, 0, command->graph_size,
+                               command->graph, error);
+    return code ? code : ivon_sink_commit(command->sink, error);
+}
+
+static int convert(struct convert_command *command, json_t *provenance, struct ivon_error *error)
+{
+    struct progress progress;
+    command->options.threads = command->common.threads;
+    command->options.progress = progress_start(&progress, "converting", command->common.quiet);
+    int code = open_checkpoint(&command->source, command->input, &command->open, 0,
+                               &command->common, error);
+    if (!code)
+        code = choose_tensors(command, error);
+    if (!code && command->model)
+        code = read_graph(command, error);
+    if (!code && command->model)
+        code = check_graph(command, error);
+    if (!code) {
+        list_outputs(command);
+        code = create_output(command, provenance, error);
+    }
+    if (!code)
+        code = write_output(command, error);
+    progress_end(&progress);
+    return code;
+}
+
+/* What there is to say of the result. */
+
+static void describe_tensor(const struct convert_command *command, size_t i)
+{
+    const struct ivon_tensor *output = &command->outputs[i];
+    char shape[256];
+    report_shape(output, shape);
+    if (output->part == IVON_GRAPH) {
+        report_note("%s: %s bytes", output->name, shape);
+        return;
+    }
+    const struct ivon_tensor *input =
+        ivon_source_tensor(command->source, command->choices[i].tensor);
+    bool renamed = strcmp(input->name, output->name) != 0;
+    report_note("%s '%s': %s %s%s%s%s%s%s", ivon_part_name(output->part), output->name,
+                ivon_dtype_name(output->dtype), shape,
+                input->dtype != output->dtype ? ", was " : "",
+                input->dtype != output->dtype ? ivon_dtype_name(input->dtype) : "",
+                renamed ? ", from '" : "", renamed ? input->name : "", renamed ? "'" : "");
+}
+
+static void describe(const struct convert_command *command)
+{
+    size_t tensors[IVON_PART_COUNT] = {0};
+    char text[160] = "";
+    const char *mapping = ivon_source_header(command->source)->mapping;
+    if (mapping && !command->common.verbose) /* else it was said on opening */
+        report_note("%s: %s", command->input, mapping);
+    for (size_t i = 0; i < command->output_count; i++) {
+        tensors[command->outputs[i].part]++;
+        if (command->common.verbose)
+            describe_tensor(command, i);
+    }
+    for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
+        if (tensors[part] && part != IVON_GRAPH)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %zu",
+                     *text ? ", " : "", ivon_part_name(part), tensors[part]);
+    report_note("%s: wrote %zu tensors: %s%s", command->output,
+                command->output_count - tensors[IVON_GRAPH], text,
+                tensors[IVON_GRAPH] ? "; and the graph" : "");
+}
+
+static void print_warnings(const struct convert_command *command)
+{
+    const char *pattern = name_filter_unused(&command->filter);
+    const char *rule = rename_unused(&command->rules);
+    bool ess = true, weight_decay = true;
+    if (pattern)
+        report_warning("pattern '%s' matches no tensor", pattern);
+    if (rule)
+        report_warning("--rename: '%s' matches no tensor", rule);
+    open_warn_unused(&command->open);
+    for (size_t i = 0; i < command->output_count; i++) {
+        ess &= command->outputs[i].part != IVON_HESSIAN || !isnan(command->outputs[i].ess);
+        weight_decay &=
+            command->outputs[i].part != IVON_HESSIAN || !isnan(command->outputs[i].weight_decay);
+    }
+    if (!ess)
+        report_warning("no ess is known for the Hessian: give it by --ess");
+    if (!weight_decay)
+        report_warning("no weight decay is known for the Hessian: give it by --weight-decay");
+}
+
+static void release(struct convert_command *command)
+{
+    ivon_sink_close(command->sink);
+    ivon_source_close(command->chosen);
+    ivon_source_close(command->source);
+    for (size_t i = 0; i < command->choice_count; i++)
+        free((char *)command->choices[i].name);
+    name_filter_release(&command->filter);
+    rename_release(&command->rules);
+    open_options_release(&command->open);
+    free(command->choices);
+    free(command->outputs);
+    free(command->graph);
+}
+
+int convert_run(int argc, char **argv)
+{
+    struct convert_command command = {.options = ivon_convert_defaults(),
+                                      .given = ivon_header_empty()};
+    struct ivon_error error = {0};
+    json_t *provenance = provenance_new(argc, argv);
+    argp_parse(&convert_argp, argc, argv, 0, NULL, &command);
+    int code = convert(&command, provenance, &error);
+    int status = code ? report_error(&error) : 0;
+    if (!code && !command.common.quiet) {
+        print_warnings(&command);
+        describe(&command);
+    }
+    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
+        status = progress_interrupted();
+    json_decref(provenance);
+    release(&command);
+    return status;
+}

@@ -1,0 +1,113 @@
+#include "cmd/open.h"
+
+#include <sysexits.h>
+
+#include "cmd/report.h"
+
+enum { KEY_KEY = 256, KEY_HESSIAN, KEY_HESSIAN_FROM, KEY_BATCH_SIZE, KEY_BUFFERS, KEY_NO_SANDBOX };
+
+static const struct argp_option option_table[] = {
+    {"key", KEY_KEY, "PATH", 0, "Where the state dict is in a nested file, such as ema.model", 8},
+    {"hessian", KEY_HESSIAN, "FILE", 0, "Take the Hessian from FILE, by name", 8},
+    {"hessian-from", KEY_HESSIAN_FROM, "ivon|adam", 0,
+     "What the optimizer's state is (default ivon)", 8},
+    {"batch-size", KEY_BATCH_SIZE, "N", 0, "Adam: examples of each gradient", 8},
+    {"buffers", KEY_BUFFERS, "GLOB", 0,
+     "Tensors whose name matches are buffers, not parameters; may be repeated", 8},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 8},
+    {0},
+};
+
+static void check_arguments(const struct open_options *options, struct argp_state *state)
+{
+    bool adam = options->open.hessian_from == IVON_HESSIAN_FROM_ADAM;
+    if (adam && !options->open.batch)
+        argp_failure(state, EX_USAGE, 0,
+                     "--hessian-from=adam needs the gradients' --batch-size=N");
+    if (!adam && options->open.batch)
+        argp_failure(state, EX_USAGE, 0, "--batch-size is for --hessian-from=adam");
+    if (adam && options->open.hessian)
+        argp_failure(state, EX_USAGE, 0, "--hessian and --hessian-from=adam exclude each other");
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const origins[] = {"ivon", "adam"};
+    struct open_options *options = state->input;
+    switch (key) {
+    case KEY_NO_SANDBOX:
+        options->open.no_sandbox = true;
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(options, state);
+        return 0;
+    case KEY_KEY:
+        options->open.key = argument;
+        break;
+    case KEY_HESSIAN:
+        options->open.hessian = argument;
+        break;
+    case KEY_HESSIAN_FROM:
+        options->open.hessian_from = (enum ivon_hessian_from)option_choice(
+            state, "--hessian-from", argument, origins, 2);
+        break;
+    case KEY_BATCH_SIZE:
+        options->open.batch =
+            (double)option_whole(state, "--batch-size", argument, 1, (uint64_t)1 << 53);
+        break;
+    case KEY_BUFFERS:
+        name_filter_add(&options->buffers, argument, false);
+        options->open.is_buffer = name_filter_selects;
+        options->open.is_buffer_context = &options->buffers;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    options->given = true;
+    return 0;
+}
+
+const struct argp open_argp = {.options = option_table, .parser = parse};
+
+void open_options_release(struct open_options *options)
+{
+    name_filter_release(&options->buffers);
+}
+
+int open_checkpoint(struct ivon_source **source, const char *path,
+                    const struct open_options *options, size_t memory,
+                    const struct common_options *common, struct ivon_error *error)
+{
+    struct ivon_open_options open = options->open;
+    open.memory = memory;
+    int code = ivon_checkpoint_open(source, path, &open, error);
+    if (code)
+        return code;
+    const struct ivon_header *header = ivon_source_header(*source);
+    if (header->mapping && common->verbose)
+        report_note("%s: %s", path, header->mapping);
+    if (header->doubt && !common->quiet)
+        report_warning("%s: %s", path, header->doubt);
+    return 0;
+}
+
+int bind_checkpoint(struct ivon_network *network, struct ivon_source *source, const char *path,
+                    const struct common_options *common, struct ivon_error *error)
+{
+    struct ivon_unbound unbound;
+    int code = ivon_network_bind(network, source, &unbound, error);
+    if (!code && unbound.means && !common->quiet)
+        report_warning("%s: %zu means have no place in the graph, '%s' the first", path,
+                       unbound.means, unbound.mean);
+    if (!code && unbound.initializers && !common->quiet)
+        report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
+                       path, unbound.initializers, unbound.initializer);
+    return code;
+}
+
+void open_warn_unused(const struct open_options *options)
+{
+    const char *unused = name_filter_unused(&options->buffers);
+    if (unused)
+        report_warning("--buffers: pattern '%s' matches no tensor", unused);
+}

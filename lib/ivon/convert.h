@@ -1,0 +1,62 @@
+/*
+ * Checkpoints into checkpoints: which tensors, under which names, of which type. What they are as
+ * files does not matter here: see ivon/checkpoint.h.
+ */
+#ifndef IVON_CONVERT_H
+#define IVON_CONVERT_H
+
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A tensor of a source, and the name that it gets. */
+struct ivon_choice {
+    size_t tensor;
+    const char *name;
+};
+
+/*
+ * A source of some tensors of a source, in the given order and under the given names, with a header
+ * of its own. A Hessian's ess and weight decay that were those of the source's header, or none, are
+ * the new header's. Header and names are copied; the source has to outlive the choice, and to stay
+ * open. IVON_ERROR_DATA where two tensors of one part get one name.
+ */
+IVON_API int ivon_source_choose(struct ivon_source **chosen, struct ivon_source *source,
+                                const struct ivon_header *header,
+                                const struct ivon_choice *choices, size_t count,
+                                struct ivon_error *error);
+
+struct ivon_convert_options {
+    int dtype;   /* of the means; IVON_DTYPE_KEEP: each its own */
+    int threads; /* 0: one for each processor */
+    struct ivon_progress progress; /* report may be null */
+};
+
+/* Each mean's own type, every processor, no progress. */
+IVON_API struct ivon_convert_options ivon_convert_defaults(void);
+
+/*
+ * The source's tensors as they are written, to make a sink from: means of the type `dtype`,
+ * Hessians of binary32, everything else as it is. `tensors` has room for all of the source's. Names
+ * are borrowed from the source.
+ */
+IVON_API void ivon_convert_outputs(const struct ivon_source *source, int dtype,
+                                   struct ivon_tensor *tensors);
+
+/*
+ * Writes each of the source's tensors to the sink's of the same number, in bounded memory. The sink
+ * was made of ivon_convert_outputs for the options' dtype, and may have more tensors behind those.
+ * Elements that keep their type keep their bits, others are rounded once; a finite number that does
+ * not fit is IVON_ERROR_DATA. The sink is not committed, and on failure may not be.
+ */
+IVON_API int ivon_convert_write(struct ivon_source *source,
+                                const struct ivon_convert_options *options, struct ivon_sink *sink,
+                                struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,71 @@
+/* What the targets that open checkpoints have in common: an input as a file, all of it read. */
+#ifndef TESTS_FUZZ_SOURCE_H
+#define TESTS_FUZZ_SOURCE_H
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/stream.h"
+#include "ivon/ivon.h"
+#include "tests/fuzz/fuzz.h"
+
+static volatile unsigned char kept; /* so that no read is optimised away */
+
+static inline void check_error(int code, const struct ivon_error *error)
+{
+    bool bounded = code == IVON_ERROR_MEMORY && strstr(error->message, "exceed the memory of");
+    assert(code == IVON_ERROR_DATA || code == IVON_ERROR_INPUT || bounded);
+    assert(error->code == code && error->message[0] && !strchr(error->message, '\n'));
+}
+
+static inline void read_tensor(struct ivon_source *source, size_t index)
+{
+    enum { PIECE = 1000 };
+    double buffer[PIECE];
+    const struct ivon_tensor *tensor = ivon_source_tensor(source, index);
+    size_t size = ivon_dtype_size(tensor->dtype), count;
+    assert(tensor_shape_count(tensor->rank, tensor->shape, size, &count) && count == tensor->count);
+    assert(tensor_name_valid(tensor->name));
+    assert(ivon_source_find(source, tensor->part, tensor->name) == (ptrdiff_t)index);
+    for (size_t first = 0; first < count; first += PIECE) {
+        size_t piece = count - first < PIECE ? count - first : PIECE;
+        const unsigned char *data = ivon_source_view(source, index, first);
+        struct ivon_error error = {0};
+        int code = data ? 0 : ivon_source_read(source, index, first, piece, buffer, &error);
+        if (code) {
+            check_error(code, &error);
+            return;
+        }
+        for (size_t i = 0; i < piece * size; i++)
+            kept = data ? data[i] : ((unsigned char *)buffer)[i];
+    }
+}
+
+/* Writes the input to a file of a new name, which `path` of 4096 bytes receives. */
+static inline void write_input(char *path, const uint8_t *data, size_t size)
+{
+    const char *directory = getenv("TMPDIR");
+    snprintf(path, 4096, "%s/ivon-fuzz-XXXXXX", directory ? directory : "/dev/shm");
+    int file = mkstemp(path);
+    assert(file >= 0 && write(file, data, size) == (ssize_t)size);
+    close(file);
+}
+
+/* Returns 0 when the file was accepted, and all of it was read. */
+static inline int read_checkpoint(const char *path, const struct ivon_open_options *options)
+{
+    struct ivon_source *source = NULL;
+    struct ivon_error error = {0};
+    int code = ivon_checkpoint_open(&source, path, options, &error);
+    if (code)
+        check_error(code, &error);
+    for (size_t i = 0; !code && i < ivon_source_tensor_count(source); i++)
+        read_tensor(source, i);
+    ivon_source_close(source);
+    return code;
+}
+
+#endif

@@ -1,0 +1,334 @@
+"""posterior_module.py DIRECTORY: saves posteriors by formats/python/ivon_posterior.py and checks
+what h5py finds in them, what load() gives back, and what ivon-info and ivon-predict (on PATH) make
+of them. Exit code 77 where torch is missing."""
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    print("skipped:", error)
+    sys.exit(77)
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.environ.get("IVON_PYTHON", os.path.join(HERE, "../../formats/python")))
+import ivon_posterior  # noqa: E402
+
+EXAMPLES = 20
+
+
+class Ivon(torch.optim.Optimizer):
+    """Algorithm 1 of arXiv:2402.17641 with the state that IVON documents: flat `hess` and
+    `momentum` in each group, `ess`, `weight_decay`, `hess_init`, `numel`; parameters are views of
+    one storage after a step, and of their own inside sampled_params()."""
+
+    def __init__(self, params, lr=0.1, ess=100.0, hess_init=0.5, weight_decay=1e-3, beta1=0.9,
+                 beta2=0.99):
+        super().__init__(params, dict(lr=lr, ess=ess, hess_init=hess_init, beta1=beta1, beta2=beta2,
+                                      weight_decay=weight_decay))
+        self.current_step = 0
+        for group in self.param_groups:
+            like = group["params"][0]
+            group["numel"] = sum(p.numel() for p in group["params"])
+            group["momentum"] = torch.zeros(group["numel"], dtype=like.dtype)
+            group["hess"] = torch.full_like(group["momentum"], group["hess_init"])
+
+    @contextmanager
+    def sampled_params(self):
+        means, self.noise = [], []
+        for group in self.param_groups:
+            precision = group["ess"] * (group["hess"] + group["weight_decay"])
+            self.noise.append(torch.randn_like(precision) / precision.sqrt())
+            at = 0
+            for p in group["params"]:
+                means.append(p.data.flatten())
+                p.data = (means[-1] + self.noise[-1][at:at + p.numel()]).view(p.shape)
+                at += p.numel()
+        yield
+        flat, at = torch.cat(means), 0
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data = flat[at:at + p.numel()].view(p.shape)
+                at += p.numel()
+
+    def step(self):
+        self.current_step += 1
+        for group, noise in zip(self.param_groups, self.noise):
+            g = torch.cat([p.grad.flatten() for p in group["params"]])
+            m = torch.cat([p.data.flatten() for p in group["params"]])
+            delta, b1, b2 = group["weight_decay"], group["beta1"], group["beta2"]
+            h = group["hess"]
+            h_hat = g * noise * group["ess"] * (h + delta)
+            group["momentum"] = b1 * group["momentum"] + (1 - b1) * g
+            group["hess"] = (b2 * h + (1 - b2) * h_hat +
+                             0.5 * (1 - b2) ** 2 * (h - h_hat) ** 2 / (h + delta))
+            m = m - group["lr"] * (group["momentum"] + delta * m) / (group["hess"] + delta)
+            at = 0
+            for p in group["params"]:
+                p.data = m[at:at + p.numel()].view(p.shape)
+                at += p.numel()
+
+
+class ConvNet(nn.Module):
+    """Convolution and batch norm; a parameter outside the optimizer, integer and boolean
+    buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4 * 16, 3)
+        self.register_buffer("flags", torch.tensor([True, False]))
+
+    def forward(self, images):
+        return self.head(torch.relu(self.norm(self.conv(images))).flatten(1))
+
+
+class Tied(nn.Module):
+    """One tensor as embedding and head; two layer norms that are equal at the start; a buffer that
+    no state dict has."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 8)
+        self.norm_1, self.norm_2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("position", torch.randn(6, 8), persistent=False)
+
+    def forward(self, tokens, mask):
+        x = self.norm_2(torch.tanh(self.norm_1(self.embedding(tokens) + self.position)))
+        return self.head((x * mask.unsqueeze(2)).sum(1))
+
+
+def train(model, inputs, optimizer, steps=3):
+    classes = model(*inputs).shape[1]
+    for _ in range(steps):
+        with optimizer.sampled_params():
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(*inputs), torch.arange(EXAMPLES) % classes).backward()
+        optimizer.step()
+
+
+def predict(path, model, inputs, names):
+    """ivon-predict's outputs at the mean, for more examples than the graph was exported with, are
+    torch's. Both compute in f32, in another order: 1e-5 of the largest is 80 units of rounding."""
+    with h5py.File("data.h5", "w") as file:
+        for name, value in zip(names, inputs):
+            file[name] = value.numpy()
+    subprocess.run(["ivon-predict", path, "--mean", "--data=data.h5", "--logits", "-fo", "out.h5",
+                    "--targets=", "--normalize=none",
+                    "--inputs=" + ",".join(f"{name}={name}" for name in names)],
+                   check=True)
+    model.eval()
+    with torch.no_grad():
+        expected = model(*inputs).float().numpy()
+    with h5py.File("out.h5") as file:
+        error = np.abs(file["logits"][()] - expected).max() / np.abs(expected).max()
+    assert expected.std() > 0.01 and error < 1e-5, (path, error)
+
+
+def info(path):
+    result = subprocess.run(["ivon-info", "--json", "--tensors", path], check=True,
+                            stdout=subprocess.PIPE)
+    return json.loads(result.stdout)
+
+
+def refused(part, action):
+    try:
+        action()
+    except ivon_posterior.PosteriorError as error:
+        assert part in str(error), error
+    else:
+        raise AssertionError("was not refused: " + part)
+
+
+def check_conversion(path, model, optimizer):
+    """ivon-convert makes the same of what torch.save() keeps."""
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "saved.pt")
+    subprocess.run(["ivon-convert", "-qf", "saved.pt", "-o", "converted.h5"], check=True)
+    saved, converted = ivon_posterior.load(path), ivon_posterior.load("converted.h5")
+    for part in ("mean", "hessian", "momentum", "buffers"):
+        a, b = getattr(saved, part), getattr(converted, part)
+        assert a.keys() == b.keys() and all(same(a[name], b[name]) for name in a), part
+    for key in ("ess", "weight_decay"):
+        for name in saved.hessian:
+            a, b = (getattr(p, "own_" + key).get(name, getattr(p, key)) for p in (saved, converted))
+            assert a == b, (key, name, a, b)
+
+
+def check_layout(path):
+    """Contiguous and 64-byte aligned, which a reader can map."""
+    offsets = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: offsets.append(item.id.get_offset())
+                        if isinstance(item, h5py.Dataset) and item.size else None)
+    assert len(offsets) > 5 and all(o is not None and o % 64 == 0 for o in offsets), offsets
+
+
+def same(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+
+
+def check_mlp():
+    """One group; a round trip into another model and optimizer goes on in the same way."""
+    make = lambda: nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3))  # noqa: E731
+    model, inputs = make(), (torch.randn(EXAMPLES, 5),)
+    optimizer = Ivon(model.parameters())
+    train(model, inputs, optimizer)
+    ivon_posterior.save("mlp.h5", nn.DataParallel(model), optimizer, inputs[0][:2], n_train=20)
+    check_layout("mlp.h5")
+    group = optimizer.param_groups[0]
+    with h5py.File("mlp.h5") as file:
+        assert list(file["mean"]) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+        assert dict(file.attrs) == dict(
+            format="ivon-posterior", format_version=1, ess=100.0, weight_decay=1e-3, step=3,
+            n_train=20, creator="ivon_posterior.py"), dict(file.attrs)
+        for part, flat in (("hessian", "hess"), ("momentum", "momentum")):
+            stored = np.concatenate([file[part][name][()].ravel() for name in file["mean"]])
+            assert stored.dtype == "f4" and np.array_equal(stored, group[flat].numpy())
+        for name, parameter in model.named_parameters():
+            assert np.array_equal(file["mean"][name][()], parameter.detach().numpy())
+        assert not file["hessian/0.bias"].attrs and "buffers" not in file
+    told = info("mlp.h5")
+    assert told["ess"] == 100 and told["step"] == 3 and told["n_train"] == 20, told
+    predict("mlp.h5", model, inputs, ["input"])
+    check_conversion("mlp.h5", model, optimizer)
+    other = make()
+    resumed = Ivon(other.parameters(), ess=7)
+    posterior = ivon_posterior.load("mlp.h5", model=other, optimizer=resumed)
+    assert posterior.own_ess == {} and posterior.graph[:1] == b"\x08"
+    assert posterior.ess == 100 and resumed.param_groups[0]["ess"] == 100
+    assert resumed.current_step == 3
+    for a, b in ((model, optimizer), (other, resumed)):
+        torch.manual_seed(1)
+        train(a, inputs, b, 1)
+    assert all(same(a, b) for a, b in zip(model.parameters(), other.parameters()))
+    for key in ("hess", "momentum"):
+        assert same(optimizer.param_groups[0][key], resumed.param_groups[0][key])
+
+
+def check_conv():
+    """Two groups with their own ess; a frozen parameter; buffers; the training mode stays."""
+    model, inputs = ConvNet(), (torch.randn(EXAMPLES, 2, 6, 6),)
+    optimizer = Ivon([{"params": [model.head.weight, model.head.bias]},
+                      {"params": [model.conv.weight, model.norm.weight, model.norm.bias],
+                       "ess": 50, "weight_decay": 0.01}])
+    train(model, inputs, optimizer)
+    with h5py.File("conv.h5", "w") as file:
+        file["old"] = 1
+    os.chmod("conv.h5", 0o640)
+    ivon_posterior.save("conv.h5", model, optimizer, inputs[0][:1], step=9)
+    assert all(module.training for module in model.modules())
+    check_layout("conv.h5")
+    with h5py.File("conv.h5") as file:
+        assert "conv.bias" in file["mean"] and "conv.bias" not in file["hessian"]
+        assert file.attrs["ess"] == 100 and file.attrs["step"] == 9 and "n_train" not in file.attrs
+        assert dict(file["hessian/norm.bias"].attrs) == {"ess": 50, "weight_decay": 0.01}
+        assert not file["hessian/head.bias"].attrs
+        assert file["buffers/norm.num_batches_tracked"][()] == 4
+        assert file["buffers/norm.num_batches_tracked"].dtype == "i8"
+        assert file["buffers/flags"].dtype == bool
+        assert np.array_equal(file["buffers/norm.running_var"][()], model.norm.running_var.numpy())
+    predict("conv.h5", model, inputs, ["images"])
+    check_conversion("conv.h5", model, optimizer)
+    other = ConvNet()
+    resumed = Ivon([{"params": [other.norm.bias, other.conv.weight]}])
+    posterior = ivon_posterior.load("conv.h5", model=other, optimizer=resumed)
+    group = resumed.param_groups[0]
+    assert posterior.step == 9 and posterior.own_ess["norm.bias"] == 50
+    assert group["ess"] == 50 and group["weight_decay"] == 0.01
+    hess = optimizer.param_groups[1]["hess"]
+    assert same(group["hess"], torch.cat([hess[-4:], hess[:-8]]))
+    assert all(same(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+    mixed = Ivon(ConvNet().parameters())
+    refused("not the model's", lambda: ivon_posterior.load("conv.h5", model=other, optimizer=mixed))
+    refused("no Hessian of parameter 'conv.bias'", lambda: ivon_posterior.load(
+        "conv.h5", model=other, optimizer=Ivon(other.parameters())))
+    refused("more than one ess", lambda: ivon_posterior.load(
+        "conv.h5", model=other, optimizer=Ivon([other.norm.bias, other.head.bias])))
+    refused("lacks parameter '0.bias' and 1 others", lambda: ivon_posterior.load(
+        "conv.h5", model=nn.Sequential(nn.Linear(1, 1))))
+
+
+def check_tied(dtype, path):
+    """Tied parameters once, equal ones apart, a buffer beside the state dict, 16-bit parameters."""
+    model = Tied().to(dtype)
+    inputs = (torch.randint(11, (EXAMPLES, 6)), (torch.rand(EXAMPLES, 6) > 0.3).to(dtype))
+    optimizer = Ivon(model.parameters())
+    if dtype == torch.float32:
+        train(model, inputs, optimizer)
+        ivon_posterior.save(path, model, optimizer)
+        check_conversion(path, model, optimizer)
+    ivon_posterior.save(path, model, optimizer, tuple(x[:3] for x in inputs))
+    check_layout(path)
+    with h5py.File(path) as file:
+        assert list(file["mean"]) == ["embedding.weight", "norm_1.weight", "norm_1.bias",
+                                      "norm_2.weight", "norm_2.bias"]
+        assert "buffers" not in file
+        assert file["hessian/norm_1.bias"].dtype == "f4"
+        assert len(file["model.onnx"]) < 10000
+    names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+    assert {t["dtype"] for t in info(path)["tensors"]} == {names[dtype]}
+    posterior = ivon_posterior.load(path, model=model)
+    assert same(posterior.mean["embedding.weight"], model.embedding.weight.detach())
+    predict(path, model.float(), (inputs[0], inputs[1].float()), ["tokens", "mask"])
+
+
+def check_refusals():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    inputs = (torch.randn(EXAMPLES, 3),)
+    optimizer = Ivon(model.parameters())
+    train(model, inputs, optimizer)
+    save = lambda **changes: ivon_posterior.save(**{  # noqa: E731
+        "path": "none.h5", "model": model, "optimizer": optimizer, **changes})
+    with optimizer.sampled_params():
+        refused("they are a sample", save)
+    save()
+    os.unlink("none.h5")
+    model.half()
+    save()  # moved since: nothing can be told
+    os.unlink("none.h5")
+    model.float()
+    refused("lay", save)
+    with optimizer.sampled_params():
+        pass
+    save()
+    os.unlink("none.h5")
+    refused("group 0 has no 'hess'", lambda: save(optimizer=torch.optim.SGD(model.parameters(), 1)))
+    refused("is not the model's", lambda: save(model=nn.Linear(2, 2)))
+    model.add_module("unused", nn.Linear(2, 2))
+    model.forward = lambda x: model[2](model[1](model[0](x)))
+    refused("no parameter 'unused.bias' and 1 others", lambda: save(example_input=inputs[0]))
+    with h5py.File("other.h5", "w") as file:
+        file.attrs["format"] = "other"
+    refused("expected ('ivon-posterior', 1)", lambda: ivon_posterior.load("other.h5"))
+    try:
+        save(step="seven")
+    except ValueError:
+        pass
+    left = [name for name in os.listdir(".") if "none" in name]
+    assert left == [], left  # neither the file nor a part of it
+
+
+def main(directory):
+    os.chdir(directory)
+    torch.manual_seed(0)
+    check_mlp()
+    check_conv()
+    check_tied(torch.float32, "tied.h5")
+    check_tied(torch.bfloat16, "bf16.h5")
+    check_tied(torch.float16, "f16.h5")
+    check_refusals()
+    print("saved, loaded and predicted")
+
+
+main(sys.argv[1])
