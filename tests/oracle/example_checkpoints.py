@@ -1,6 +1,6 @@
 """example_checkpoints.py DIRECTORY: what the examples of ivon-formats(5) take, by numpy alone: two
-files as torch.save() writes them, a model in two shards of safetensors with a Hessian beside it, and
-another finetuned from it, parameters of Flax in npz. The classifier is that of example_files.py."""
+files as torch.save() writes them, a model in two shards of safetensors with a Hessian beside it,
+another finetuned from it, parameters of Flax in npz. The classifier is example_files.py's."""
 import os
 import pickle
 import sys
