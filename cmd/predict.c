@@ -177,8 +177,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->draw;
         state->child_inputs[2] = &command->files;
-        state->child_inputs[3] = &command->evaluation;
-        state->child_inputs[4] = &command->open;
+        state->child_inputs[3] = &command->open;
+        state->child_inputs[4] = &command->evaluation;
         return 0;
     case ARGP_KEY_ARG:
         command->arguments[command->argument_count++] = argument;
