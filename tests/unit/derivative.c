@@ -447,6 +447,30 @@ static void perceptron(void **state)
     check(&m, "y", TILE);
 }
 
+/* Biases that two nodes share, or that are one number for all outputs: gradients of another rank. */
+static void unusual_biases(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m);
+    model_input(&m, "x", NET_FLOAT, SHAPE(-1, 6));
+    model_parameter(&m, "w1", SHAPE(6, 4), -1, 1);
+    model_parameter(&m, "w2", SHAPE(4, 4), -1, 1);
+    model_parameter(&m, "w3", SHAPE(4, 3), -1, 1);
+    model_parameter(&m, "b", SHAPE(4), -1, 1);
+    model_parameter(&m, "scalar", SHAPE(1), -1, 1);
+    model_parameter(&m, "added", SHAPE(1), -1, 1);
+    model_node(&m, "Gemm", "h1", "x", "w1", "b");
+    model_node(&m, "Tanh", "a1", "h1");
+    model_node(&m, "Gemm", "h2", "a1", "w2", "b");
+    model_node(&m, "Tanh", "a2", "h2");
+    model_number(&m, "beta", 0.5);
+    model_node(&m, "Gemm", "h3", "a2", "w3", "scalar");
+    model_node(&m, "Add", "h4", "h3", "added");
+    model_node(&m, "Tanh", "y", "h4");
+    check(&m, "y", TILE);
+}
+
 static void frozen_parameters(void **state)
 {
     (void)state;
@@ -982,6 +1006,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(perceptron),
+        cmocka_unit_test(unusual_biases),
         cmocka_unit_test(frozen_parameters),
         cmocka_unit_test(products_of_rows),
         cmocka_unit_test(products_of_tokens),
