@@ -1,8 +1,9 @@
 /*
  * What is summed over many examples: ρ Σ Σ_{j∈M} g_j, and what it moves.
  *
- * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group, and
- * then all are added to the sums in the order of the tiles, so that no bit depends on the threads.
+ * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group,
+ * and then all are added to the sums in the order of the tiles, so that no bit depends on the
+ * threads.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -176,7 +177,7 @@ static int sum_gradients(struct ivon_sensitivity *sensitivity, struct sensitivit
     return code;
 }
 
-/* Test examples are run by the plans of the others: where extents are free, they must be the same. */
+/* Test examples are run by the others' plans: where extents are free, they must be the same. */
 static int check_shapes(const struct ivon_sensitivity *sensitivity,
                         const struct sensitivity_data *data, struct ivon_error *error)
 {

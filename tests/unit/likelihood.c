@@ -18,7 +18,12 @@
 
 #include "bayes/likelihood.h"
 
-enum { WIDE = 2600 /* three pieces, the last of them not full */, ROWS = 5, IGNORED = -100, FAR = 30 };
+enum {
+    WIDE = 2600, /* three pieces, the last of them not full */
+    ROWS = 5,
+    IGNORED = -100,
+    FAR = 30
+};
 
 static const double BOUND = (4 + FAR / 2) * 0x1p-23;
 

@@ -33,6 +33,12 @@ struct model {
     int64_t n_train;
 };
 
+/* Rank and shape; count and elements. */
+#define SHAPE(...)                                                                                \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+#define LIST(...)                                                                                 \
+    sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__}
+
 /* Uniform in [low, high). */
 static inline float model_random(struct model *model, double low, double high)
 {
@@ -156,9 +162,8 @@ static inline void model_ints(struct model *model, const char *name, size_t coun
     attribute->count = count;
 }
 
-static inline void model_add(struct model *model, const char *operator,
-                             const char *const *outputs, size_t output_count,
-                             const char *const *inputs, size_t input_count)
+static inline void model_add(struct model *model, const char *operator, const char *const *outputs,
+                             size_t output_count, const char *const *inputs, size_t input_count)
 {
     struct net_attribute *attributes = NULL;
     struct ivon_error error = {0};
@@ -176,7 +181,8 @@ static inline void model_add(struct model *model, const char *operator,
 
 /* model_node(model, "Add", "out", "a", "b") */
 #define model_node(model, operator, output, ...)                                                  \
-    model_add(model, operator, (const char *const[]){output}, 1, (const char *const[]){__VA_ARGS__}, \
+    model_add(model, operator, (const char *const[]){output}, 1,                                  \
+              (const char *const[]){__VA_ARGS__},                                                 \
               sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
 static inline void model_output(struct model *model, const char *name)
