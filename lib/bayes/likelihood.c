@@ -16,13 +16,17 @@ IVON_DISPATCH static void exponentials(float *restrict out, const float *restric
         out[i] = vector_exp(f[i] - most);
 }
 
-IVON_DISPATCH static void events(float *restrict probability, float *restrict softplus,
-                                 const float *restrict f, size_t count)
+IVON_DISPATCH static void events(float *restrict probability, const float *restrict f,
+                                 size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         probability[i] = vector_sigmoid(f[i]);
-        softplus[i] = vector_softplus(f[i]);
-    }
+}
+
+IVON_DISPATCH static void soften(float *a, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        a[i] = vector_softplus(a[i]);
 }
 
 IVON_DISPATCH static void divide(float *a, float divisor, size_t count)
@@ -58,17 +62,20 @@ static double categorical_row(const float *f, size_t k, int64_t label, bool coun
     return counts ? log(sum) - ((double)f[label] - (double)most) : 0;
 }
 
+/* softplus f − y f is softplus (−f) where y is 1: the difference would lose what is small. */
 static double bernoulli_row(const float *f, size_t k, const int64_t *labels, float *p)
 {
-    float probability[TILE], softplus[TILE];
+    float losses[TILE];
     double loss = 0;
     for (size_t at = 0; at < k; at += TILE) {
         size_t piece = k - at < TILE ? k - at : TILE;
-        events(probability, softplus, f + at, piece);
         for (size_t i = 0; i < piece; i++)
-            loss += (double)softplus[i] - (labels[at + i] ? (double)f[at + i] : 0);
+            losses[i] = labels[at + i] ? -f[at + i] : f[at + i];
+        soften(losses, piece);
+        for (size_t i = 0; i < piece; i++)
+            loss += (double)losses[i];
         if (p)
-            memcpy(p + at, probability, piece * sizeof *p);
+            events(p + at, f + at, piece);
     }
     return loss;
 }
@@ -105,6 +112,15 @@ void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const
     }
 }
 
+/* p_y − 1 is −Σ p over the others, of which 1 − p_y would lose what is small. */
+static void categorical_residual(float *e, size_t k, size_t label)
+{
+    double others = 0;
+    for (size_t i = 0; i < k; i++)
+        others += i == label ? 0 : (double)e[i];
+    e[label] = (float)-others;
+}
+
 void likelihood_residual(const struct likelihood *likelihood, size_t rows, const float *p,
                          const struct row_targets *targets, float *e)
 {
@@ -126,7 +142,7 @@ void likelihood_residual(const struct likelihood *likelihood, size_t rows, const
         if (targets->labels[i] == targets->ignored)
             memset(e + i * k, 0, k * sizeof *e);
         else
-            e[i * k + (size_t)targets->labels[i]] -= 1;
+            categorical_residual(e + i * k, k, (size_t)targets->labels[i]);
 }
 
 float likelihood_error(const struct likelihood *likelihood, const float *f, const int64_t *labels,

@@ -157,11 +157,48 @@ static int measure(struct ivon_sensitivity *sensitivity, size_t *tile, size_t *m
     return code;
 }
 
-/* As many examples at a time as caches hold, a power of two; the number does not depend on that of
-   threads, which is lowered to what memory holds. */
+/* Measures a tile, or the greatest of its halves that memory holds. */
+static int measure_halves(struct ivon_sensitivity *sensitivity, size_t *tile, size_t *memory,
+                          struct ivon_error *error)
+{
+    struct ivon_error inner = {0};
+    int code = measure(sensitivity, tile, memory, &inner);
+    while (code == IVON_ERROR_MEMORY && *tile > 1) {
+        *tile /= 2;
+        code = measure(sensitivity, tile, memory, &inner);
+    }
+    return code ? ivon_error_set(error, code, "%s", inner.message) : 0;
+}
+
+/* As many examples at a time as caches and memory hold, a power of two. */
+static size_t suitable_tile(const struct ivon_sensitivity *sensitivity, size_t one, size_t each)
+{
+    size_t tile = 1;
+    while (tile < TILE_MAX && 2 * tile * each <= TILE_MEMORY && tile < sensitivity->data.count &&
+           one + (2 * tile - 1) * each <= sensitivity->memory)
+        tile *= 2;
+    return tile;
+}
+
+/* A number of examples that do not lie apart, as those of another number may, becomes 1. */
+static int choose_free_tile(struct ivon_sensitivity *sensitivity, size_t one, size_t *tile,
+                            size_t *memory, struct ivon_error *error)
+{
+    *tile = sensitivity->options.batch;
+    if (*tile)
+        return measure(sensitivity, tile, memory, error);
+    *tile = 2;
+    int code = measure_halves(sensitivity, tile, memory, error);
+    if (code || *tile == 1)
+        return code;
+    *tile = suitable_tile(sensitivity, one, *memory > one ? *memory - one : 1);
+    return measure_halves(sensitivity, tile, memory, error);
+}
+
+/* The tile does not depend on the number of threads, which is lowered to what memory holds. */
 static int choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
 {
-    size_t one, two, tile = 1, pair = 2;
+    size_t worker = 0, tile = 1;
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     if (sensitivity->data.feed.fixed > 1)
         return ivon_error_set(error, IVON_ERROR_DATA,
@@ -169,22 +206,12 @@ static int choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *
                               "apart: export it with a free batch axis, or for one example",
                               sensitivity->member.network->path,
                               (long long)sensitivity->data.feed.fixed);
-    int code = measure(sensitivity, &tile, &one, error);
+    int code = measure(sensitivity, &tile, &worker, error);
     if (!code && sensitivity->data.feed.fixed < 0)
-        code = measure(sensitivity, &pair, &two, error);
+        code = choose_free_tile(sensitivity, worker, &tile, &worker, error);
     if (code)
         return code;
-    size_t each = one;
-    sensitivity->tile = 1;
-    if (sensitivity->data.feed.fixed < 0 && pair == 2) {
-        each = two > one ? two - one : 1;
-        while (sensitivity->tile < TILE_MAX && 2 * sensitivity->tile * each <= TILE_MEMORY &&
-               sensitivity->tile < sensitivity->data.count)
-            sensitivity->tile *= 2;
-        if (options->batch)
-            sensitivity->tile = options->batch;
-    }
-    size_t worker = one + (sensitivity->tile - 1) * each;
+    sensitivity->tile = tile;
     size_t most = worker ? sensitivity->memory / worker : 1;
     sensitivity->threads = ivon_parallel_threads(options->threads);
     if ((size_t)sensitivity->threads > most)

@@ -1,8 +1,9 @@
 /*
  * What is summed over many examples: ρ Σ Σ_{j∈M} g_j, and what it moves.
  *
- * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group, and
- * then all are added to the sums in the order of the tiles, so that no bit depends on the threads.
+ * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group,
+ * and then all are added to the sums in the order of the tiles, so that no bit depends on the
+ * threads.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -176,12 +177,40 @@ static int sum_gradients(struct ivon_sensitivity *sensitivity, struct sensitivit
     return code;
 }
 
+/* Test examples are run by the others' plans: where extents are free, they must be the same. */
+static int check_shapes(const struct ivon_sensitivity *sensitivity,
+                        const struct sensitivity_data *data, struct ivon_error *error)
+{
+    const struct ivon_network *network = sensitivity->member.network;
+    size_t count = network->input_count;
+    char found[256], expected[256];
+    struct net_tensor *planned = calloc(2 * count + 1, sizeof *planned), *own = planned + count;
+    if (!planned)
+        return ivon_error_memory(error);
+    int code = feed_shapes(&sensitivity->data.feed, 1, planned, error);
+    if (!code)
+        code = feed_shapes(&data->feed, 1, own, error);
+    for (size_t i = 0; i < count && !code; i++)
+        if (memcmp(own[i].shape, planned[i].shape, (size_t)own[i].rank * sizeof *own[i].shape) != 0)
+            code = ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: an example for input '%s' has shape %s, %s has %s",
+                                  ivon_examples_path(data->examples),
+                                  network->values[network->inputs[i]].name,
+                                  net_shape_text(&own[i], found),
+                                  ivon_examples_path(sensitivity->data.examples),
+                                  net_shape_text(&planned[i], expected));
+    free(planned);
+    return code;
+}
+
 int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examples *examples,
                          const char *targets, struct ivon_error *error)
 {
     struct sensitivity_data data;
     weights_release(&sensitivity->aim);
     int code = sensitivity_data_open(sensitivity, &data, examples, targets, error);
+    if (!code)
+        code = check_shapes(sensitivity, &data, error);
     if (!code)
         code = outputs_check_targets(&sensitivity->outputs, examples, data.field, error);
     if (!code)
@@ -369,12 +398,14 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     member_of = calloc(examples, sizeof *member_of);
     if (!member_of)
         return ivon_error_memory(error);
-    int code = number_groups(groups, examples, member_of, &removals, &count, error);
-    /* A group takes its sum in double and its direction. */
-    batch = sensitivity->memory / 2 / (3 * sensitivity->variance.size);
-    batch = batch < 1 ? 1 : batch > count ? count : batch;
-    tiles = sensitivity->block / sensitivity->tile;
     struct removing removing = {.sensitivity = sensitivity, .member_of = member_of};
+    int code = number_groups(groups, examples, member_of, &removals, &count, error);
+    /* A group takes its sum in double, its direction, and what is listed of it for every tile. */
+    tiles = sensitivity->block / sensitivity->tile;
+    batch = sensitivity->memory / 2 /
+            (3 * sensitivity->variance.size +
+             tiles * (2 * sizeof *removing.tallies + sizeof(struct task)));
+    batch = batch < 1 ? 1 : batch > count ? count : batch;
     struct tally *sums = calloc(2 * batch + 1, sizeof *sums);
     removing.directions = calloc(batch + 1, sizeof *removing.directions);
     removing.tallies = calloc(tiles * batch * 2 + 1, sizeof *removing.tallies);

@@ -96,7 +96,7 @@ static void find_covariances(const struct pass *pass, float *v)
         net_derivative_backward(worker->derivative, worker->adjoint, NULL);
         const float *column =
             net_derivative_own_tangent(worker->derivative, variance(sensitivity), pass->count);
-        for (size_t e = 0; e < pass->count; e++) {
+        for (size_t e = 0; e < pass->count && column; e++) {
             for (size_t j = 0; j < wide; j++)
                 covariance[(e * wide + j) * wide + k] =
                     (float)((double)column[e * wide + j] / sensitivity->rho);
@@ -175,9 +175,11 @@ static void score_deviations(const struct pass *pass, const float *deviation)
                              pass->targets.ignored, NULL);
     likelihood_evaluate(likelihood, pass->rows, moved, &pass->targets, worker->moved,
                         results->row_loo_loss + pass->row);
+    bool classes = likelihood->kind == IVON_CATEGORICAL;
     for (size_t i = 0; i < pass->rows; i++) {
         double sum = 0;
-        for (size_t c = i * k; c < (i + 1) * k; c++)
+        bool ignored = classes && pass->targets.labels[i] == pass->targets.ignored;
+        for (size_t c = i * k; c < (i + 1) * k && !ignored; c++)
             sum += fabs((double)worker->moved[c] - (double)worker->outputs[c]);
         results->row_deviation[pass->row + i] = sum;
     }
@@ -297,6 +299,10 @@ static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *erro
     if (!code)
         code = ivon_predictor_run(predictor, take_average, &averaging, error);
     ivon_predictor_free(predictor);
+    if (code) {
+        free(sensitivity->expected);
+        sensitivity->expected = NULL;
+    }
     return code;
 }
 

@@ -65,7 +65,9 @@ struct ivon_sensitivity_options {
     /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
        are not moved by removing examples. */
     struct ivon_sample_options sample;
-    size_t batch;  /* examples at a time in one thread; 0: as many as suit the caches */
+    /* The tile: examples at a time in one thread; 0: as many as suit the caches and `memory`. An
+       error where those that are asked for do not fit. */
+    size_t batch;
     int threads;   /* 0: one for each processor */
     size_t memory; /* bytes, beside weights and covariance; 0: 1 GiB */
     const struct ivon_feed_name *names;

@@ -29,6 +29,28 @@ bool derivative_shared_input(const struct net_derivative *derivative, const stru
 
 /* What there is to differentiate. */
 
+static bool is_needed(const struct net_derivative *derivative, const struct plan_step *step)
+{
+    bool needed = false;
+    for (size_t i = 0; i < step->output_count && step->kind != PLAN_DROPPED; i++)
+        needed |= step->outputs[i] != NET_NONE && derivative->values[step->outputs[i]].needed;
+    return needed;
+}
+
+/* Marks what output 0 depends on: other outputs need no derivatives. */
+static void find_needed(struct net_derivative *derivative)
+{
+    const struct ivon_network *network = derivative->network;
+    derivative->values[network->outputs[0]].needed = true;
+    for (size_t i = network->node_count; i-- > 0;) {
+        const struct plan_step *step = &derivative->plan->steps[i];
+        bool needed = is_needed(derivative, step);
+        for (size_t j = 0; j < step->input_count && needed; j++)
+            if (step->inputs[j] != NET_NONE)
+                derivative->values[step->inputs[j]].needed = true;
+    }
+}
+
 /*
  * Whether the tile's elements are its examples' one after the other: the first axis that is not 1
  * is longer, by the number of examples, and nothing else.
@@ -58,6 +80,17 @@ static bool same_shape(const struct net_tensor *a, const struct net_tensor *b)
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
 }
 
+/* Whether a step makes one value for all examples of what each has of its own. */
+static bool joins(const struct net_derivative *derivative, const struct plan_step *step)
+{
+    bool each = false, shared = false;
+    for (size_t i = 0; i < step->input_count; i++)
+        each |= step->inputs[i] != NET_NONE && derivative->values[step->inputs[i]].each;
+    for (size_t i = 0; i < step->output_count; i++)
+        shared |= step->outputs[i] != NET_NONE && !derivative->values[step->outputs[i]].each;
+    return is_needed(derivative, step) && each && shared;
+}
+
 /* Tells which values each example has of its own; false where they do not lie apart. */
 static bool tell_apart(struct net_derivative *derivative)
 {
@@ -71,10 +104,12 @@ static bool tell_apart(struct net_derivative *derivative)
             continue;
         own->each = value->stage == PLAN_RUN || !same_shape(&value->tensor, unit);
         own->size = own->each ? unit->count : value->tensor.count;
-        bool used = value->uses || network->values[i].role == NET_INPUT;
+        bool used = own->needed || network->values[i].role == NET_INPUT;
         if (own->each && used && derivative->tile > 1)
             fine &= one_after_the_other(&value->tensor, unit, derivative->tile);
     }
+    for (size_t i = 0; i < network->node_count; i++)
+        fine &= !joins(derivative, &derivative->plan->steps[i]);
     return fine;
 }
 
@@ -92,12 +127,13 @@ static int find_moving(struct net_derivative *derivative, struct ivon_error *err
     const struct ivon_network *network = derivative->network;
     for (size_t i = 0; i < network->value_count; i++)
         if (network->values[i].role == NET_PARAMETER)
-            derivative->values[i].moves = derivative->wanted[network->values[i].parameter];
+            derivative->values[i].moves = derivative->values[i].needed &&
+                                          derivative->wanted[network->values[i].parameter];
     for (size_t i = 0; i < network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
         const struct net_operator *operator = step->call.node->operator;
         bool moved = false;
-        if (step->kind == PLAN_DROPPED || !any_moves(derivative, step))
+        if (!is_needed(derivative, step) || !any_moves(derivative, step))
             continue;
         for (size_t j = 0; j < step->output_count; j++) {
             size_t output = step->outputs[j];
@@ -120,7 +156,7 @@ static int find_simple(struct net_derivative *derivative, struct ivon_error *err
         return ivon_error_memory(error);
     for (size_t i = 0; i < network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
-        if (step->kind != PLAN_CALL)
+        if (step->kind != PLAN_CALL || !is_needed(derivative, step))
             continue;
         bool shared = true;
         for (size_t j = 0; j < step->output_count; j++)
@@ -311,9 +347,11 @@ static int start(struct net_derivative *derivative, const struct net_tensor *inp
                         error);
     else
         derivative->unit = derivative->plan;
-    if (!code)
-        *apart = tell_apart(derivative);
-    return code;
+    if (code)
+        return code;
+    find_needed(derivative);
+    *apart = tell_apart(derivative);
+    return 0;
 }
 
 int net_derivative_new(struct net_derivative **out, const struct ivon_network *network,

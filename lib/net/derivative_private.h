@@ -14,6 +14,7 @@
  * for every example of the tile.
  */
 struct derivative_value {
+    bool needed; /* output 0 depends on it */
     bool moves;
     bool each;
     bool simple;

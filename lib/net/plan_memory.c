@@ -1,7 +1,7 @@
 /*
  * Every computed value gets a place in one arena for as long as it is needed: first fit, in the
- * order of the steps. An element-wise step takes over the place of an input that ends with it.
- * Where every value is kept, none ends.
+ * order in which the steps run. An element-wise step takes over the place of an input that ends
+ * with it. Where every value is kept, none ends.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +117,21 @@ static void place_outputs(struct layout *layout, size_t index)
     }
 }
 
+static void lay_out_stage(struct layout *layout, enum plan_stage stage)
+{
+    struct net_plan *plan = layout->plan;
+    for (size_t i = 0; i < plan->network->node_count; i++) {
+        const struct plan_step *step = &plan->steps[i];
+        if (step->kind == PLAN_DROPPED || step->stage != stage)
+            continue;
+        if (step->kind == PLAN_CALL && step->call.workspace_size > plan->workspace_size)
+            plan->workspace_size = step->call.workspace_size;
+        release(layout, i);
+        if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)
+            place_outputs(layout, i);
+    }
+}
+
 int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
 {
     plan_count_uses(plan);
@@ -126,16 +141,11 @@ int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
     int code = layout.blocks && layout.last ? 0 : ivon_error_memory(error);
     if (!code)
         find_last_uses(&layout);
-    for (size_t i = 0; i < plan->network->node_count && !code; i++) {
-        const struct plan_step *step = &plan->steps[i];
-        if (step->kind == PLAN_DROPPED)
-            continue;
-        if (step->kind == PLAN_CALL && step->call.workspace_size > plan->workspace_size)
-            plan->workspace_size = step->call.workspace_size;
-        release(&layout, i);
-        if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)
-            place_outputs(&layout, i);
-    }
+    /* What is computed when the parameters are set, before any run, is placed before all else. */
+    if (!code)
+        lay_out_stage(&layout, PLAN_PARAMETER);
+    if (!code)
+        lay_out_stage(&layout, PLAN_RUN);
     free(layout.blocks);
     free(layout.last);
     return code;

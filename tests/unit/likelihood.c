@@ -1,0 +1,308 @@
+/*
+ * Losses and residuals against their formulas in double, and against differences.
+ *
+ * Rounding: an exponential of x = f − max f is right to 2^-23, and to 2^-24 |x| for what rounding x
+ * cut off; where that is beyond FAR, the exponential is too small to count. So every probability
+ * and what is summed of them are right to BOUND, relative to themselves, however small they are.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bayes/likelihood.h"
+
+enum {
+    WIDE = 2600, /* three pieces, the last of them not full */
+    ROWS = 5,
+    IGNORED = -100,
+    FAR = 30
+};
+
+static const double BOUND = (4 + FAR / 2) * 0x1p-23;
+
+static uint64_t state;
+
+static float uniform(double low, double high)
+{
+    state = state * 6364136223846793005U + 1442695040888963407U;
+    return (float)(low + (high - low) * (double)(state >> 40) / 16777216.0);
+}
+
+static void expect(const char *what, size_t i, double found, double expected)
+{
+    if (!(fabs(found - expected) <= BOUND * fabs(expected) + 0x1p-149))
+        fail_msg("%s %zu: %.9g, expected %.9g", what, i, found, expected);
+}
+
+/* Probabilities, and those of everything else, which 1 − p is not precise enough for. */
+static double softmax(const float *f, size_t k, double *p, double *others)
+{
+    double most = (double)f[0], sum = 0;
+    for (size_t i = 1; i < k; i++)
+        most = fmax(most, (double)f[i]);
+    for (size_t i = 0; i < k; i++)
+        sum += exp((double)f[i] - most);
+    for (size_t i = 0; i < k; i++) {
+        p[i] = exp((double)f[i] - most) / sum;
+        others[i] = 0;
+    }
+    for (size_t i = 0; i < k; i++)
+        for (size_t j = 0; j < k && k <= 16; j++)
+            others[i] += j == i ? 0 : p[j];
+    for (size_t i = 0; i < k && k > 16; i++)
+        others[i] = 1 - p[i];
+    return most + log(sum);
+}
+
+static void check_categorical(const float *f, size_t k, int64_t label)
+{
+    static double expected[WIDE], others[WIDE];
+    static float p[WIDE], e[WIDE];
+    const struct likelihood likelihood = {IVON_CATEGORICAL, k, NAN};
+    const struct row_targets targets = {.labels = &label, .ignored = IGNORED};
+    double loss = NAN, alone = NAN, normalizer = softmax(f, k, expected, others);
+    likelihood_evaluate(&likelihood, 1, f, &targets, p, &loss);
+    likelihood_evaluate(&likelihood, 1, f, &targets, NULL, &alone);
+    assert_memory_equal(&loss, &alone, sizeof loss);
+    if (label == IGNORED)
+        assert_true(loss == 0);
+    else if (others[label] < 0.5)
+        expect("loss", 0, loss, -log1p(-others[label]));
+    else
+        expect("loss", 0, loss, normalizer - (double)f[label]);
+    likelihood_residual(&likelihood, 1, p, &targets, e);
+    for (size_t i = 0; i < k; i++) {
+        if (expected[i] < 0x1p-126) /* subnormal, or 0 */
+            assert_true(p[i] >= 0 && p[i] <= 0x1p-126F);
+        else
+            expect("probability", i, (double)p[i], expected[i]);
+        if (label == IGNORED)
+            assert_true(e[i] == 0);
+        else if ((int64_t)i == label)
+            expect("residual of the target", i, (double)e[i], -others[i]);
+        else
+            assert_true(e[i] == p[i]);
+    }
+    likelihood_residual(&likelihood, 1, p, &targets, p); /* in place */
+    assert_memory_equal(p, e, k * sizeof *p);
+}
+
+static void categorical(void **unused)
+{
+    (void)unused;
+    static const size_t sizes[] = {2, 3, 10, 1024, 1025, WIDE};
+    static float f[WIDE];
+    state = 1;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int round = 0; round < 20; round++) {
+            for (size_t i = 0; i < sizes[s]; i++)
+                f[i] = uniform(-6, 6);
+            check_categorical(f, sizes[s], (int64_t)uniform(0, (double)sizes[s]));
+            check_categorical(f, sizes[s], (int64_t)sizes[s] - 1);
+            check_categorical(f, sizes[s], IGNORED);
+        }
+}
+
+/* Logits that overflow an exponential, and targets that are certain: nothing is lost of what is
+   small. */
+static void extreme_logits(void **unused)
+{
+    (void)unused;
+    const float rows[][4] = {{1e4F, -1e4F, 0, 1}, {-1e4F, -1e4F, -1e4F, -1e4F}, {1e4F, 1e4F, 0, 0},
+                             {20, 0, 1, -3},      {3e38F, -3e38F, 0, 0},        {12, 11, -12, -11}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int64_t label = 0; label < 4; label++)
+            check_categorical(rows[i], 4, label);
+    const struct likelihood likelihood = {IVON_BERNOULLI, 1, NAN};
+    for (int64_t label = 0; label < 2; label++)
+        for (int i = -20; i <= 20; i++) {
+            float f = i == -20 ? -1e4F : i == 20 ? 1e4F : (float)i * 4, p, e;
+            double loss, x = label ? -(double)f : (double)f;
+            const struct row_targets targets = {.labels = &label};
+            likelihood_evaluate(&likelihood, 1, &f, &targets, &p, &loss);
+            likelihood_residual(&likelihood, 1, &p, &targets, &e);
+            expect("loss", 0, loss, x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)));
+            expect("probability", 0, (double)p, 1 / (1 + exp(-(double)f)));
+            /* p − 1 is right to what p is. */
+            assert_true(fabs((double)e - (1 / (1 + exp(-(double)f)) - (double)label)) <= BOUND);
+        }
+}
+
+static void bernoulli(void **unused)
+{
+    (void)unused;
+    static float f[WIDE], p[WIDE], e[WIDE];
+    static int64_t labels[WIDE];
+    state = 2;
+    const size_t sizes[] = {1, 3, 1024, WIDE};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t k = sizes[s];
+        const struct likelihood likelihood = {IVON_BERNOULLI, k, NAN};
+        double expected = 0, loss, alone;
+        for (size_t i = 0; i < k; i++) {
+            f[i] = uniform(-8, 8);
+            labels[i] = uniform(0, 1) < 0.5F;
+            expected += log1p(exp(labels[i] ? -(double)f[i] : (double)f[i]));
+        }
+        const struct row_targets targets = {.labels = labels, .ignored = INT64_MIN};
+        likelihood_evaluate(&likelihood, 1, f, &targets, p, &loss);
+        likelihood_evaluate(&likelihood, 1, f, &targets, NULL, &alone);
+        assert_memory_equal(&loss, &alone, sizeof loss);
+        expect("loss", k, loss, expected);
+        likelihood_residual(&likelihood, 1, p, &targets, e);
+        for (size_t i = 0; i < k; i++) {
+            expect("probability", i, (double)p[i], 1 / (1 + exp(-(double)f[i])));
+            assert_true(e[i] == p[i] - (float)labels[i]);
+        }
+    }
+}
+
+static void gaussian(void **unused)
+{
+    (void)unused;
+    enum { K = 3 };
+    const struct likelihood likelihood = {IVON_GAUSSIAN, K, 0.25};
+    float f[ROWS * K], y[ROWS * K], p[ROWS * K], e[ROWS * K];
+    double loss[ROWS];
+    const struct row_targets targets = {.numbers = y};
+    state = 3;
+    for (size_t i = 0; i < ROWS * K; i++) {
+        f[i] = uniform(-2, 2);
+        y[i] = uniform(-2, 2);
+    }
+    likelihood_evaluate(&likelihood, ROWS, f, &targets, p, loss);
+    likelihood_residual(&likelihood, ROWS, p, &targets, e);
+    assert_memory_equal(p, f, sizeof f);
+    for (size_t i = 0; i < ROWS; i++) {
+        double expected = 0;
+        for (size_t k = i * K; k < (i + 1) * K; k++) {
+            double error = ((double)f[k] - (double)y[k]) / 0.25;
+            expected += error * error / 2;
+            expect("residual", k, (double)e[k], error / 0.25);
+        }
+        expect("loss", i, loss[i], expected);
+    }
+}
+
+/* e = ∂L/∂f by central differences with step h: the loss is right to 2^-21, its third derivative is
+   below 1/8 (of softmax and sigmoid), and a Gaussian's 0. */
+static void residuals_are_derivatives(void **unused)
+{
+    (void)unused;
+    enum { K = 4 };
+    const double step = 0x1p-5;
+    const float y[K] = {0.5F, -1, 2, 0};
+    const int64_t labels[K] = {1, 0, 1, 1};
+    const struct row_targets targets = {.labels = labels, .numbers = y, .ignored = IGNORED};
+    state = 4;
+    for (int kind = IVON_CATEGORICAL; kind <= IVON_GAUSSIAN; kind++) {
+        const struct likelihood likelihood = {(enum ivon_likelihood)kind, K, 1.5};
+        float f[K], p[K], e[K];
+        for (size_t i = 0; i < K; i++)
+            f[i] = uniform(-2, 2);
+        likelihood_evaluate(&likelihood, 1, f, &targets, p, NULL);
+        likelihood_residual(&likelihood, 1, p, &targets, e);
+        for (size_t i = 0; i < K; i++) {
+            float kept = f[i];
+            double above, below;
+            f[i] = (float)((double)kept + step);
+            double moved = (double)f[i];
+            likelihood_evaluate(&likelihood, 1, f, &targets, NULL, &above);
+            f[i] = (float)((double)kept - step);
+            moved -= (double)f[i];
+            likelihood_evaluate(&likelihood, 1, f, &targets, NULL, &below);
+            f[i] = kept;
+            if (!(fabs((above - below) / moved - (double)e[i]) <=
+                  0x1p-21 / step + step * step / 6 / 8))
+                fail_msg("likelihood %d, output %zu: difference %.9g, residual %.9g", kind, i,
+                         (above - below) / moved, (double)e[i]);
+        }
+    }
+}
+
+/* Rows are told apart, with targets of their own. */
+static void several_rows(void **unused)
+{
+    (void)unused;
+    enum { K = 3 };
+    const struct likelihood likelihood = {IVON_CATEGORICAL, K, NAN};
+    const int64_t labels[ROWS] = {0, 2, IGNORED, 1, 1};
+    const struct row_targets targets = {.labels = labels, .ignored = IGNORED};
+    float f[ROWS * K], p[ROWS * K], e[ROWS * K], one_p[K], one_e[K];
+    double loss[ROWS], one_loss;
+    state = 5;
+    for (size_t i = 0; i < ROWS * K; i++)
+        f[i] = uniform(-2, 2);
+    likelihood_evaluate(&likelihood, ROWS, f, &targets, p, loss);
+    likelihood_residual(&likelihood, ROWS, p, &targets, e);
+    for (size_t i = 0; i < ROWS; i++) {
+        const struct row_targets own = {.labels = labels + i, .ignored = IGNORED};
+        likelihood_evaluate(&likelihood, 1, f + i * K, &own, one_p, &one_loss);
+        likelihood_residual(&likelihood, 1, one_p, &own, one_e);
+        assert_memory_equal(one_p, p + i * K, sizeof one_p);
+        assert_memory_equal(one_e, e + i * K, sizeof one_e);
+        assert_true(one_loss == loss[i]);
+    }
+}
+
+static void errors_of_predictions(void **unused)
+{
+    (void)unused;
+    const struct likelihood classes = {IVON_CATEGORICAL, 3, NAN}, events = {IVON_BERNOULLI, 4, NAN};
+    const float f[] = {-1, 2, 2, -0.5F};
+    const int64_t one = 1, two = 2, ignored = IGNORED, all[] = {0, 1, 0, 1};
+    int64_t best = -1, said[4];
+    assert_true(likelihood_error(&classes, f, &one, IGNORED, &best) == 0); /* the first of equals */
+    assert_int_equal(best, 1);
+    assert_true(likelihood_error(&classes, f, &two, IGNORED, NULL) == 1);
+    assert_true(likelihood_error(&classes, f, &ignored, IGNORED, &best) == -1);
+    assert_true(likelihood_error(&events, f, all, INT64_MIN, said) == 0.5F);
+    assert_true(!said[0] && said[1] && said[2] && !said[3]);
+}
+
+static void labels_are_checked(void **unused)
+{
+    (void)unused;
+    const struct likelihood classes = {IVON_CATEGORICAL, 3, NAN}, events = {IVON_BERNOULLI, 2, NAN};
+    const int64_t fine[] = {0, 2, IGNORED, 1}, high[] = {0, 1, 3, 0}, low[] = {0, -1, 0, 0};
+    const int64_t events_high[] = {0, 1, 1, 2};
+    struct ivon_error error = {0};
+    struct row_targets targets = {.labels = fine, .ignored = IGNORED};
+    assert_int_equal(likelihood_check_labels(&classes, "data", 40, 4, &targets, &error), 0);
+    targets.labels = high;
+    assert_int_equal(likelihood_check_labels(&classes, "data", 40, 4, &targets, &error),
+                     IVON_ERROR_DATA);
+    assert_string_equal(error.message, "data: row 42: target 3, expected a class from 0 to 2");
+    targets.labels = low;
+    assert_int_equal(likelihood_check_labels(&classes, "data", 40, 4, &targets, &error),
+                     IVON_ERROR_DATA);
+    assert_string_equal(error.message, "data: row 41: target -1, expected a class from 0 to 2");
+    targets = (struct row_targets){.labels = events_high, .ignored = 2};
+    assert_int_equal(likelihood_check_labels(&events, "data", 40, 2, &targets, &error),
+                     IVON_ERROR_DATA);
+    assert_string_equal(error.message, "data: row 41: target 2, expected a class from 0 to 1");
+    targets = (struct row_targets){.labels = NULL};
+    assert_int_equal(likelihood_check_labels(&events, "data", 40, 2, &targets, &error), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(categorical),
+        cmocka_unit_test(extreme_logits),
+        cmocka_unit_test(bernoulli),
+        cmocka_unit_test(gaussian),
+        cmocka_unit_test(residuals_are_derivatives),
+        cmocka_unit_test(several_rows),
+        cmocka_unit_test(errors_of_predictions),
+        cmocka_unit_test(labels_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
