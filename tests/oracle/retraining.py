@@ -3,19 +3,19 @@
 usage: retraining.py make DIRECTORY
        retraining.py compare DIRECTORY FULL.h5 DIAGONAL.h5
 
-`make` trains a classifier of Gaussian clusters, an MLP with one hidden layer of tanh, to the minimum
-of its regularized loss
+`make` trains a classifier of Gaussian clusters, an MLP with one hidden layer of tanh, to the
+minimum of its regularized loss
 
     sum_i L(y_i, f_i) + 1/2 N weight_decay |theta|^2
 
-and writes its posterior (the minimum, with the diagonal of the Gauss-Newton matrix per example as its
-Hessian, to which IVON's tends as ess grows), graph and data. Then it removes every second example in
-turn, trains on to the minimum from where it is, and keeps by how much the outputs of the removed
-example changed. All training is Newton's method in float64 to a gradient of 1e-9: no noise of an
-optimizer is left in the truth.
+and writes its posterior (the minimum, with the diagonal of the Gauss-Newton matrix per example as
+its Hessian, to which IVON's tends as ess grows), graph and data. Then it removes every second
+example in turn, trains on to the minimum from where it is, and keeps by how much the outputs of the
+removed example changed. All training is Newton's method in float64 to a gradient of 1e-9: no noise
+of an optimizer is left in the truth.
 
-`compare` takes what ivon-sensitivity wrote of these examples with --score=deviation,mpe --vectors, by
---covariance=full and =diag, and fails where the estimates are not what they should be.
+`compare` takes what ivon-sensitivity wrote of these examples with --score=deviation,mpe --vectors,
+by --covariance=full and =diag, and fails where the estimates are not what they should be.
 """
 import sys
 
@@ -80,8 +80,8 @@ def root_of_gauss_newton(theta, x):
 
 
 def derivatives(theta, x, y):
-    """Gradient and Hessian of the objective: Gauss-Newton, the curvature of tanh, and the products of
-    the two layers."""
+    """Gradient and Hessian of the objective: Gauss-Newton, the curvature of tanh, and the products
+    of the two layers."""
     hidden, f = outputs(theta, x)
     e, slope, second = residual(f, y), 1 - hidden**2, layers(theta)[1][:, :HIDDEN]
     jacobian, root = root_of_gauss_newton(theta, x)
@@ -180,8 +180,8 @@ def compare(directory, full_path, diagonal_path):
             score, vector = f[column][:], f["deviation_vector"][:]
         rank[name], size[name] = rank_correlation(score, change), score.sum() / change.sum()
         error[name] = np.linalg.norm(vector - moved) / np.linalg.norm(moved)
-        print(f"{name:16} rank correlation {rank[name]:.4f}   sum / truth {size[name]:.3f}" +
-              ("" if name == "mpe" else f"   relative error of the outputs' move {error[name]:.3f}"))
+        move = "" if name == "mpe" else f"   relative error of the outputs' move {error[name]:.3f}"
+        print(f"{name:16} rank correlation {rank[name]:.4f}   sum / truth {size[name]:.3f}{move}")
     assert rank["deviation"] >= 0.95
     assert rank["deviation"] > rank["mpe"]
     assert abs(np.log(size["deviation"])) < abs(np.log(size["mpe"]))
