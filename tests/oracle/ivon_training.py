@@ -18,7 +18,7 @@ def residual(f, y):
 
 
 class Network:
-    """A classifier. Its parameters are one vector: each layer's weight, outputs x inputs, and bias."""
+    """A classifier. Its parameters are one vector: each layer's weight (outputs x inputs), bias."""
 
     def __init__(self, widths):
         self.widths, self.layers, at = widths, [], 0
