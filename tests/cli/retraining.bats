@@ -1,0 +1,12 @@
+load common
+
+# The truth of a removal is a training without the example; see tests/oracle/retraining.py.
+@test "deviations are those of retraining without the example, nearer than the published score" {
+  script=$BATS_TEST_DIRNAME/../oracle/retraining.py
+  OPENBLAS_NUM_THREADS=1 $python "$script" make .
+  for covariance in full diag; do
+    ivon-sensitivity -q posterior.h5 --model=model.onnx --data=removed.h5 -o $covariance.h5 \
+      --covariance=$covariance --score=deviation,mpe --vectors
+  done
+  $python "$script" compare . full.h5 diag.h5
+}

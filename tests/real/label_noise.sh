@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Wrong labels planted in the digits are found by their loss without the example.
+set -euo pipefail
+if [ -z "${IVON_SHARED:-}" ]; then
+  echo "skipped: IVON_SHARED does not name the reference data"
+  exit 77
+fi
+export PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1
+script=$(cd "$(dirname "$0")" && pwd)/../oracle/label_noise.py
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+/usr/bin/python3 "$script" make "$IVON_SHARED/data/digits.h5" "$work"
+"$IVON_BIN/ivon-sensitivity" -q "$work/posterior.h5" --model="$work/model.onnx" \
+  --data="$work/data.h5" --score=deviation,mpe,self-influence,loo-loss > "$work/scores.csv"
+/usr/bin/python3 "$script" compare "$work" "$work/scores.csv"
