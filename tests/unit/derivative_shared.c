@@ -237,36 +237,6 @@ static void nothing_wanted(void **state)
 
 /* Refusals. */
 
-static void no_derivative(void **state)
-{
-    (void)state;
-    struct model m;
-    struct trial trial;
-    size_t tile = TILE;
-    struct net_derivative *derivative = NULL;
-    struct ivon_error error = {0};
-    model_begin(&m);
-    model_input(&m, "x", NET_FLOAT, SHAPE(-1, 6));
-    model_parameter(&m, "w", SHAPE(6, 4), -1, 1);
-    model_node(&m, "MatMul", "h", "x", "w");
-    model_ints(&m, "axes", LIST(1));
-    model_node(&m, "ReduceProd", "y", "h");
-    model_output(&m, "y");
-    model_bind(&m);
-    trial_begin(&trial, &m);
-    assert_int_equal(net_derivative_new(&derivative, m.network, trial.shapes, trial.unit_shapes,
-                                        &tile, trial.wanted, 0, &error),
-                     IVON_ERROR_DATA);
-    assert_string_equal(error.message, "node 'y' (ReduceProd): this operator has no derivative");
-    trial.wanted[0] = false; /* then nothing needs one */
-    assert_int_equal(net_derivative_new(&derivative, m.network, trial.shapes, trial.unit_shapes,
-                                        &tile, trial.wanted, 0, &error),
-                     0);
-    net_derivative_free(derivative);
-    trial_end(&trial);
-    model_end(&m);
-}
-
 static void output_of_parameters_alone(void **state)
 {
     (void)state;
@@ -338,7 +308,6 @@ int main(void)
         cmocka_unit_test(unused_outputs),
         cmocka_unit_test(other_outputs),
         cmocka_unit_test(nothing_wanted),
-        cmocka_unit_test(no_derivative),
         cmocka_unit_test(output_of_parameters_alone),
         cmocka_unit_test(memory_is_bounded),
     };

@@ -173,6 +173,7 @@ static inline struct ivon_sensitivity_options options_of(const struct problem *p
 {
     struct ivon_sensitivity_options options = ivon_sensitivity_defaults();
     options.likelihood = problem->likelihood;
+    options.vectors = true;
     options.scores = IVON_SCORE_DEVIATION | IVON_SCORE_MPE | IVON_SCORE_SELF_INFLUENCE |
                      IVON_SCORE_LOO_LOSS;
     options.noise_std = problem->likelihood == IVON_GAUSSIAN ? 0.5 : NAN;
