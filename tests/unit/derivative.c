@@ -9,8 +9,7 @@ static void perceptron(void **state)
     check(&m, "y", TILE);
 }
 
-/* Biases that two nodes share, or that are one number for all outputs: gradients of another rank.
-   */
+/* Biases that two nodes share, or that are one number for all outputs: other gradients. */
 static void unusual_biases(void **state)
 {
     (void)state;

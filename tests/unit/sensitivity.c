@@ -227,8 +227,7 @@ static void same_bits(void **state)
     }
 }
 
-/* Goes on where it left off: the same bits from the beginning of a tile, and to rounding anywhere.
-   */
+/* Goes on where it left off: the same bits from a tile's beginning, and to rounding anywhere. */
 static void goes_on(void **state)
 {
     (void)state;
