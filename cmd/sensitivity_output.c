@@ -31,6 +31,7 @@ struct sensitivity_output {
     unsigned char *kept; /* rows, each with its columns one after the other */
     size_t kept_count, kept_room;
     /* With an output file: rows are recorded beside it until all are there. */
+    uint64_t recorded; /* examples, by an earlier run */
     struct ivon_records *records;
     char *part, *run; /* the records' file, and what describes the run */
     unsigned char *record;
@@ -214,7 +215,7 @@ static char *describe_run(const struct sensitivity_output *output)
     const struct ivon_sensitivity_options *options = &command->options;
     const struct evaluation_options *evaluation = &command->evaluation;
     json_t *run = json_pack(
-        "{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:b, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+        "{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:b, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}",
         "posterior", file_identity(command->posterior), "model", file_identity(evaluation->model),
         "data", file_identity(evaluation->data), "on", file_identity(command->on), "likelihood",
         (int)options->likelihood, "covariance", (int)options->covariance, "scores",
@@ -223,7 +224,7 @@ static char *describe_run(const struct sensitivity_output *output)
         report_json_number(options->noise_std), "temperature",
         report_json_number(options->sample.temperature), "ignored", (json_int_t)options->ignored,
         "samples", (json_int_t)options->samples, "seed", (json_int_t)options->sample.seed, "batch",
-        (json_int_t)options->batch);
+        (json_int_t)options->batch, "memory", (json_int_t)options->memory);
     json_t *patterns = json_array();
     for (size_t i = 0; i < command->draw.filter.count; i++) {
         json_array_append_new(patterns, json_boolean(command->draw.filter.excludes[i]));
@@ -273,7 +274,8 @@ static int pass_over(void *context, const void *record, struct ivon_error *error
     return 0;
 }
 
-/* Opens the records of an output file; *first receives how many examples they have. */
+/* Opens the records of an output file; *first receives with which example to go on: with a whole
+   tile, since that gives the same bits. */
 static int start_records(struct sensitivity_output *output, uint64_t *first,
                          struct ivon_error *error)
 {
@@ -284,9 +286,10 @@ static int start_records(struct sensitivity_output *output, uint64_t *first,
         exit(EX_OSERR);
     int code = open_records(output, command->resume, pass_over, error);
     if (!code)
-        *first = ivon_records_count(output->records);
-    if (!code && *first && !command->common.quiet)
-        report_note("going on after %llu examples of %s", (unsigned long long)*first,
+        output->recorded = ivon_records_count(output->records);
+    *first = output->recorded - output->recorded % output->shape.tile;
+    if (output->recorded && !command->common.quiet)
+        report_note("going on after %llu examples of %s", (unsigned long long)output->recorded,
                     output->part);
     return code;
 }
@@ -477,6 +480,8 @@ int sensitivity_output_take(void *context, const struct ivon_sensitivities *bloc
         exit(EX_OSERR);
     output->record = record;
     for (size_t e = 0; e < block->count && !code; e++) {
+        if (block->first + e < output->recorded)
+            continue;
         for (size_t r = 0; r < rows; r++)
             gather(output, e * rows + r, record + r * size);
         for (size_t r = 0; r < rows && !output->records; r++)

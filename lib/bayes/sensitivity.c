@@ -452,5 +452,6 @@ struct ivon_sensitivity_shape ivon_sensitivity_shape(const struct ivon_sensitivi
         .examples = sensitivity->data.count,
         .rho = sensitivity->rho,
         .n_train = sensitivity->n_train,
-        .fixed = sensitivity->fixed};
+        .fixed = sensitivity->fixed,
+        .tile = sensitivity->tile};
 }

@@ -22,7 +22,7 @@ struct task {
 };
 
 struct summing {
-    const struct ivon_sensitivity *sensitivity;
+    struct ivon_sensitivity *sensitivity;
     struct sensitivity_data *data;
     const size_t *member_of; /* per example that is run over: the group, counted from 0 */
     size_t first, count;     /* of the groups whose gradients are summed now */
@@ -63,7 +63,7 @@ static int sum_tile(void *context, size_t i, int thread, struct ivon_error *erro
             memset(worker->adjoint + e * wide, 0, wide * sizeof *worker->adjoint);
     memset(gradient->data, 0, gradient->size);
     net_derivative_backward(worker->derivative, worker->adjoint, gradient->arrays);
-    return 0;
+    return meter_add(&summing->sensitivity->meter, count, error);
 }
 
 IVON_DISPATCH static void add(double *restrict sum, const float *restrict a, size_t count)
@@ -215,8 +215,10 @@ int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examp
         code = outputs_check_targets(&sensitivity->outputs, examples, data.field, error);
     if (!code)
         code = sensitivity_allocate_targets(sensitivity, &data, error);
+    meter_init(&sensitivity->meter, &sensitivity->options.progress, data.count);
     if (!code)
         code = sum_gradients(sensitivity, &data, NULL, 0, 1, &sensitivity->aim, error);
+    meter_release(&sensitivity->meter);
     sensitivity_data_close(&data);
     return code;
 }
@@ -412,7 +414,7 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     if (!code && (!sums || !removing.directions || !removing.tallies))
         code = ivon_error_memory(error);
     meter_init(&sensitivity->meter, &sensitivity->options.progress,
-               sensitivity->data.count * count);
+               2 * sensitivity->data.count * count); /* a gradient is of no more */
     for (; removing.first < count && !code; removing.first += removing.count) {
         size_t left = count - removing.first;
         removing.count = left < batch ? left : batch;

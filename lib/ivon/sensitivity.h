@@ -123,6 +123,7 @@ struct ivon_sensitivity_shape {
     double rho;
     double n_train;
     size_t fixed; /* means that were to count and have no Hessian */
+    size_t tile;  /* examples at a time: runs that begin at a multiple of it have the same bits */
 };
 IVON_API struct ivon_sensitivity_shape
 ivon_sensitivity_shape(const struct ivon_sensitivity *sensitivity);
