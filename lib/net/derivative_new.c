@@ -240,12 +240,14 @@ static int allocate(struct net_derivative *derivative, size_t memory, struct ivo
             snprintf(examples, sizeof examples, "%zu example%s", derivative->tile,
                      derivative->tile == 1 ? "" : "s");
         return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "%s: the derivatives of %s take %.1f MB of memory, %.1f MB are allowed",
+                              "%s: the derivatives of %s take %.1f MB of memory, %.1f MB are "
+                              "allowed",
                               derivative->network->path, examples, total / 1e6,
                               memory ? (double)memory / 1e6 : 1e12);
     }
-    size_t size = (derivative->memory_count / DERIVATIVE_ALIGNMENT + 1) * DERIVATIVE_ALIGNMENT * sizeof(float);
-    derivative->memory = aligned_alloc(DERIVATIVE_ALIGNMENT * sizeof(float), size);
+    const size_t line = DERIVATIVE_ALIGNMENT * sizeof(float);
+    size_t size = (derivative->memory_count / DERIVATIVE_ALIGNMENT + 1) * line;
+    derivative->memory = aligned_alloc(line, size);
     if (!derivative->memory)
         return ivon_error_memory(error);
     memset(derivative->memory, 0, size);

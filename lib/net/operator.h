@@ -21,7 +21,7 @@ struct net_call {
     void *prepared;
     /* Set by infer where at these shapes output 0 is input 0, as a Pad by nothing. */
     bool alias;
-    /* Given to infer: normalizes by the batch at hand. For BatchNormalization; see net/training.h. */
+    /* Given to infer of BatchNormalization: normalizes by the batch at hand (net/training.h). */
     bool training;
 };
 

@@ -50,7 +50,8 @@ bool net_training_has(const struct net_training *training, size_t node);
 size_t net_training_size(const struct net_training *training);
 
 /* Sets `statistics` to those of the last run of a derivative that was made by `training`, with
-   unbiased variances: net_training_size doubles. Of nodes that no run needs, to the running ones. */
+   unbiased variances: net_training_size doubles. Of nodes that no run needs, to the running
+   ones. */
 void net_training_statistics(const struct net_training *training,
                              const struct net_derivative *derivative, double *statistics);
 

@@ -436,9 +436,10 @@ static void refuses(void **state)
         if (itself)
             trial_int(&trial, "training_mode", 1);
         trial.call.training = !itself;
-        refuse(&trial, itself ? "a batch has 0 elements of each channel to take mean and variance of"
-                              : "a batch has 1 element of each channel to take mean and variance of, "
-                                "expected at least 2");
+        refuse(&trial, itself ? "a batch has 0 elements of each channel to take mean and variance "
+                                "of, expected at least 1"
+                              : "a batch has 1 element of each channel to take mean and variance "
+                                "of, expected at least 2");
     }
     trial_begin(&trial, "BatchNormalization", 1);
     trial_floats(&trial, 1, x, NULL, 0, 1);

@@ -106,9 +106,9 @@ static int infer_instance(struct net_call *call, struct ivon_error *error)
         return code;
     const struct net_tensor *x = call->inputs[0];
     code = net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
-    size_t plane = net_plane(x);
+    size_t plane = net_plane(x), channels = (size_t)x->shape[1];
     return code ? code
-                : prepare_rows(call, plane ? x->count / plane : 0, plane, (size_t)x->shape[1], error);
+                : prepare_rows(call, plane ? x->count / plane : 0, plane, channels, error);
 }
 
 static void moments(const struct net_call *call, const float *x, double *mean, double *inverse)
