@@ -8,6 +8,7 @@
 #include "bayes/predict_private.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "net/training.h"
 
 enum {
     TILE_MAX = 256,             /* examples */
@@ -85,7 +86,9 @@ static int take_members(struct ivon_predictor *predictor, const struct ivon_memb
         return ivon_error_memory(error);
     predictor->member_count = count;
     for (size_t i = 0; i < count && !code; i++) {
-        code = take_member(predictor, i, &members[i], error);
+        code = net_expect_evaluation(members[i].network, error);
+        if (!code)
+            code = take_member(predictor, i, &members[i], error);
         if (!code)
             code = check_inputs(members[0].network, members[i].network, error);
         if (!code && predictor->options.recalibrate && !has_batch_norm(members[i].network))

@@ -17,7 +17,7 @@ enum { DEFAULT_BATCH = 256 };
 struct statistics {
     const struct net_tensor *mean, *variance; /* the plan's */
     double *means, *variances;                /* summed over the batches */
-    double *sums;                             /* room for one batch: sums, squares */
+    double *moments;                          /* room for one batch's */
 };
 
 struct observation {
@@ -47,9 +47,9 @@ static struct statistics *find(struct observation *observation, const struct net
                                 .variance = call->inputs[4],
                                 .means = calloc(channels, sizeof(double)),
                                 .variances = calloc(channels, sizeof(double)),
-                                .sums = calloc(2 * channels, sizeof(double))};
+                                .moments = calloc(2 * channels, sizeof(double))};
     observation->count++;
-    return node->means && node->variances && node->sums ? node : NULL;
+    return node->means && node->variances && node->moments ? node : NULL;
 }
 
 static void observe(void *context, const struct net_call *call)
@@ -62,18 +62,14 @@ static void observe(void *context, const struct net_call *call)
         observation->failed = true;
         return;
     }
-    double n = (double)x->count / (double)channels;
     float *mean = node->mean->data, *variance = node->variance->data;
-    memset(node->sums, 0, 2 * channels * sizeof *node->sums);
-    net_channel_sums(x, node->sums, node->sums + channels);
-    for (size_t c = 0; c < channels; c++) {
-        double average = node->sums[c] / n;
-        double biased = node->sums[channels + c] / n - average * average;
-        biased = biased > 0 ? biased : 0;
+    size_t n = net_channel_moments(x, node->moments, node->moments + channels);
+    for (size_t c = 0; c < channels && n; c++) {
+        double average = node->moments[c], biased = node->moments[channels + c];
         mean[c] = (float)average;
         variance[c] = (float)biased;
         node->means[c] += average;
-        node->variances[c] += n > 1 ? biased * n / (n - 1) : biased;
+        node->variances[c] += net_unbiased(biased, n);
     }
 }
 
@@ -94,7 +90,7 @@ static void release(struct observation *observation)
     for (size_t i = 0; i < observation->count; i++) {
         free(observation->nodes[i].means);
         free(observation->nodes[i].variances);
-        free(observation->nodes[i].sums);
+        free(observation->nodes[i].moments);
     }
     free(observation->nodes);
 }

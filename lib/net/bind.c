@@ -27,8 +27,7 @@ static bool agrees(const struct ivon_tensor *tensor, const struct net_tensor *de
     return true;
 }
 
-/* Whether an Identity node alone gives the value its elements: the node is then cut off. */
-static bool cut_identity(struct ivon_network *network, struct net_value *value)
+bool graph_cut_identity(struct ivon_network *network, struct net_value *value)
 {
     struct net_node *node =
         value->producer == NET_NONE ? NULL : &network->nodes[value->producer];
@@ -73,7 +72,7 @@ static struct net_value *find_place(struct ivon_network *network, const char *na
 {
     size_t index = graph_find(network, name);
     struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
-    if (!value || (value->role == NET_COMPUTED && !cut_identity(network, value)))
+    if (!value || (value->role == NET_COMPUTED && !graph_cut_identity(network, value)))
         return NULL;
     return value;
 }

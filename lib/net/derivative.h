@@ -11,6 +11,7 @@
 #define NET_DERIVATIVE_H
 
 #include "net/plan.h"
+#include "net/training.h"
 
 struct net_derivative;
 
@@ -24,6 +25,20 @@ struct net_derivative;
 int net_derivative_new(struct net_derivative **derivative, const struct ivon_network *network,
                        const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
                        size_t *tile, const bool *wanted, size_t memory, struct ivon_error *error);
+
+/*
+ * For sums over a batch alone, where it is of no interest, or not true, that each example has its
+ * own part: net_derivative_own_tangent is null and net_derivative_quadratic NaN. Takes the
+ * `inputs` as they are, wherever their examples lie, and less memory: the tangents take that of the
+ * adjoints. Where `training` is not null, the network is in training (net/training.h); it must
+ * outlive the derivative. Otherwise as net_derivative_new, which fails where the network is in
+ * training by itself.
+ */
+int net_derivative_new_summed(struct net_derivative **derivative,
+                              const struct ivon_network *network,
+                              const struct net_training *training,
+                              const struct net_tensor *inputs, const bool *wanted, size_t memory,
+                              struct ivon_error *error);
 void net_derivative_free(struct net_derivative *derivative);
 
 /* Bytes of memory that it holds. */
@@ -51,8 +66,8 @@ const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction);
 
 /* J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is diagonal, and the
-   same until the next run; variance[p] is its share of wanted parameter p. The result (tile × K) is borrowed until the next
-   call; null where no wanted parameter moves the output. */
+   same until the next run; variance[p] is its share of wanted parameter p. The result (tile × K) is
+   borrowed until the next call; null where no wanted parameter moves the output. */
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
                                         const float *const *variance, size_t count);
 

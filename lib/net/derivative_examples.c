@@ -1,4 +1,5 @@
 /* What each example of a tile does by itself: its own gradient, scaled and squared. */
+#include <math.h>
 #include <string.h>
 
 #include "core/blas.h"
@@ -7,7 +8,7 @@
 #include "net/product.h"
 #include "net/sum.h"
 
-enum { ALIGNMENT = 16 /* floats */, BLOCK = 1024 };
+enum { BLOCK = 1024 };
 
 IVON_DISPATCH static void multiply(float *restrict a, const float *restrict b, size_t count)
 {
@@ -247,7 +248,8 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
         }
         derivative->input_arrays[j] = piece;
         memset(piece, 0, value->size * sizeof *piece);
-        piece += (value->size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        piece += (value->size + DERIVATIVE_ALIGNMENT - 1) / DERIVATIVE_ALIGNMENT *
+                 DERIVATIVE_ALIGNMENT;
     }
     set_output_adjoints(derivative, step, e);
     call->node->operator->backward(call, (const float *const *)derivative->output_arrays,
@@ -307,7 +309,10 @@ void net_derivative_quadratic(struct net_derivative *derivative, const float *co
                               size_t count, double *q)
 {
     size_t parameter;
-    memset(q, 0, count * sizeof *q);
+    for (size_t e = 0; e < count; e++)
+        q[e] = derivative->whole ? (double)NAN : 0;
+    if (derivative->whole)
+        return;
     sum_all_rows(derivative, variance);
     form_shared(derivative, count);
     for (size_t i = 0; next_shared(derivative, &i, &parameter); i++)
@@ -379,6 +384,8 @@ const float *net_derivative_own_tangent(struct net_derivative *derivative,
                                         const float *const *variance, size_t count)
 {
     size_t parameter;
+    if (derivative->whole)
+        return NULL;
     sum_all_rows(derivative, variance);
     form_shared(derivative, count);
     for (size_t i = 0; next_shared(derivative, &i, &parameter); i++)

@@ -1,5 +1,5 @@
-/* The inside of struct net_derivative: made and run by derivative.c, what each example does by
-   itself in derivative_examples.c. */
+/* The inside of struct net_derivative: made by derivative_new.c, run by derivative.c, what each
+   example does by itself in derivative_examples.c. */
 #ifndef NET_DERIVATIVE_PRIVATE_H
 #define NET_DERIVATIVE_PRIVATE_H
 
@@ -43,6 +43,8 @@ struct net_derivative {
     struct net_plan *plan; /* of a tile */
     struct net_plan *unit; /* of one example; its addresses are slices of the tile's. Or `plan` */
     size_t tile;
+    bool whole; /* the tile is like one example: there is no `unit`, `tile` is 1, no value is
+                   simple, and tangents lie where adjoints did */
     bool *wanted;
     struct derivative_value *values;
     struct derivative_step *steps;
@@ -55,6 +57,9 @@ struct net_derivative {
     float **input_arrays, **output_arrays;
     bool summed; /* row_sums are those of this run */
 };
+
+/* Floats that arrays are aligned to: one cache line. */
+enum { DERIVATIVE_ALIGNMENT = 16 };
 
 /* The root of a value: whose arrays it shares. */
 size_t derivative_root(const struct net_derivative *derivative, size_t value);

@@ -127,6 +127,9 @@ int graph_add_input(struct ivon_network *network, const char *name, enum net_typ
 /* Says that a value is no longer an input. */
 void graph_forget_input(struct ivon_network *network, size_t value);
 
+/* Whether an Identity node alone gives the value its elements: the node is then cut off. */
+bool graph_cut_identity(struct ivon_network *network, struct net_value *value);
+
 /* Gives a value its elements; takes over tensor->data (malloc'd, by net_tensor_allocate) in any
    case. A graph input of that name is an input no more. */
 int graph_add_constant(struct ivon_network *network, const char *name, struct net_tensor *tensor,

@@ -16,10 +16,13 @@ struct net_call {
     /* Bytes of scratch memory that forward and the derivatives may use; set by infer. */
     size_t workspace_size;
     void *workspace; /* 64-byte aligned */
-    /* Whatever infer wants to work out once for these shapes: one malloc'd block, or null. */
+    /* Whatever infer wants to work out once for these shapes, and room for what forward leaves for
+       the derivatives: one malloc'd block, or null. */
     void *prepared;
     /* Set by infer where at these shapes output 0 is input 0, as a Pad by nothing. */
     bool alias;
+    /* Given to infer of BatchNormalization: normalizes by the batch at hand (net/training.h). */
+    bool training;
 };
 
 enum {
@@ -96,7 +99,8 @@ extern const struct net_operator net_logic_operators[];       /* ops/logic.c: Wh
 extern const struct net_operator net_product_operators[];     /* ops/product.c: Gemm, MatMul */
 extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
 extern const struct net_operator net_pooling_operators[];     /* ops/pooling.c */
-extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c */
+extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */
+extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */

@@ -55,6 +55,8 @@ static int start_step(struct net_plan *plan, struct plan_step *step, const struc
                       struct ivon_error *error)
 {
     step->call.node = node;
+    step->call.training =
+        plan->training && net_training_has(plan->training, (size_t)(node - plan->network->nodes));
     step->input_count = node->input_count;
     step->output_count = node->output_count;
     step->inputs = calloc(node->input_count + 1, sizeof *step->inputs);
@@ -200,14 +202,15 @@ static int allocate(struct net_plan *plan, size_t memory, struct ivon_error *err
 }
 
 int plan_new(struct net_plan **out, const struct ivon_network *network,
-             const struct net_tensor *inputs, enum plan_keep keep, size_t memory,
-             struct ivon_error *error)
+             const struct net_training *training, const struct net_tensor *inputs,
+             enum plan_keep keep, size_t memory, struct ivon_error *error)
 {
     struct net_plan *plan = calloc(1, sizeof *plan);
     if (!plan)
         return ivon_error_memory(error);
     struct ivon_error inner = {0};
     plan->network = network;
+    plan->training = training;
     plan->keep = keep;
     plan->values = calloc(network->value_count + 1, sizeof *plan->values);
     plan->steps = calloc(network->node_count + 1, sizeof *plan->steps);
@@ -236,7 +239,7 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
 int net_plan_new(struct net_plan **plan, const struct ivon_network *network,
                  const struct net_tensor *inputs, size_t memory, struct ivon_error *error)
 {
-    return plan_new(plan, network, inputs, PLAN_KEEP_OUTPUTS, memory, error);
+    return plan_new(plan, network, NULL, inputs, PLAN_KEEP_OUTPUTS, memory, error);
 }
 
 void net_plan_free(struct net_plan *plan)

@@ -4,6 +4,7 @@
 
 #include "net/elementwise.h"
 #include "net/plan.h"
+#include "net/training.h"
 
 /* When the elements of a value are known. */
 enum plan_stage {
@@ -49,6 +50,7 @@ enum plan_keep {
 
 struct net_plan {
     const struct ivon_network *network;
+    const struct net_training *training; /* null: in evaluation */
     enum plan_keep keep;
     struct plan_value *values; /* as the network's */
     struct plan_step *steps;   /* as the network's nodes */
@@ -58,10 +60,11 @@ struct net_plan {
     void *observe_context;
 };
 
-/* net_plan_new, which keeps outputs, for any `keep`. */
+/* net_plan_new, which keeps outputs and is for evaluation, for any `keep`; for training unless
+   `training` is null. */
 int plan_new(struct net_plan **plan, const struct ivon_network *network,
-             const struct net_tensor *inputs, enum plan_keep keep, size_t memory,
-             struct ivon_error *error);
+             const struct net_training *training, const struct net_tensor *inputs,
+             enum plan_keep keep, size_t memory, struct ivon_error *error);
 
 /* Gives MatMul its untransposed operands, and drops what no output needs any more. */
 int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);

@@ -67,3 +67,17 @@ onnx.save(m, "plain.onnx")'
   [ $status -eq 64 ]
   [[ $output == *"no batch-norm statistics to recalibrate" ]]
 }
+
+@test "a network that normalizes by each batch is refused" {
+  model
+  $python -c '
+import onnx
+m = onnx.load("bn.onnx")
+m.graph.node[1].attribute.append(onnx.helper.make_attribute("training_mode", 1))
+onnx.save(m, "training.onnx")'
+  for options in "" "--recalibrate=data.h5:/train"; do
+    run ivon-predict --model=training.onnx bn.h5 --data=data.h5 $options
+    [ $status -eq 65 ]
+    [[ $output == *"(BatchNormalization): normalizes by the statistics of each batch; export"* ]]
+  done
+}

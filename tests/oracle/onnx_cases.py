@@ -72,8 +72,6 @@ def why_not(model):
             return f"the domain {node.domain}"
         if node.op_type not in OPERATORS:
             return f"the operator {node.op_type}"
-        if node.op_type == "BatchNormalization" and attribute(node, "training_mode", 0):
-            return "training mode"
         if node.op_type == "Dropout" and len(node.input) > 2:
             return "training mode"
     if opset_of(model) not in OPSETS:

@@ -69,6 +69,150 @@ static void batch(void **state)
     }
 }
 
+/* The batch's own mean and biased variance of a channel. */
+static void moments_of(const struct net_tensor *x, size_t plane, size_t c, double *mean,
+                       double *variance)
+{
+    size_t channels = (size_t)x->shape[1], n = x->count / channels;
+    *mean = *variance = 0;
+    for (size_t i = 0; i < x->count; i++)
+        *mean += i / plane % channels == c ? at(x, i) / (double)n : 0;
+    for (size_t i = 0; i < x->count; i++)
+        *variance += i / plane % channels == c ? pow(at(x, i) - *mean, 2) / (double)n : 0;
+}
+
+/* y as in evaluation, but that the mean rounds to float too; running statistics round once. */
+static void check_training(const struct trial *trial, size_t plane, double epsilon,
+                           double momentum)
+{
+    const struct net_tensor *x = &trial->inputs[0], *y = &trial->outputs[0];
+    size_t channels = (size_t)x->shape[1];
+    struct net_batch of_call = net_batch_of(&trial->call);
+    assert_int_equal(of_call.count, x->count / channels);
+    for (size_t c = 0; c < channels; c++) {
+        double mean, variance, bias = at(&trial->inputs[2], c);
+        moments_of(x, plane, c, &mean, &variance);
+        double slope = at(&trial->inputs[1], c) / sqrt(variance + epsilon);
+        for (size_t i = 0; i < x->count; i++) {
+            double moved = (at(x, i) - mean) * slope;
+            double bound = ldexp(fabs(moved) + fabs(mean * slope) + fabs(bias), -22) + 1e-14;
+            if (i / plane % channels == c)
+                assert_true(fabs(at(y, i) - moved - bias) <= bound);
+        }
+        assert_true(fabs(of_call.mean[c] - mean) <= 1e-14); /* 200 doubles of size 1 */
+        assert_true(fabs(of_call.variance[c] - variance) <= 1e-13);
+        double running[] = {momentum * at(&trial->inputs[3], c) + (1 - momentum) * mean,
+                            momentum * at(&trial->inputs[4], c) + (1 - momentum) * variance};
+        for (size_t i = 1; i < trial->node.output_count; i++)
+            assert_true(fabs(at(&trial->outputs[i], c) - running[i - 1]) <=
+                        ldexp(fabs(running[i - 1]), -23) + 1e-13);
+    }
+}
+
+/*
+ * The derivatives of all three outputs: the running ones against their formula, with
+ * ∂mean = Σ ∂x / n, ∂var = 2 Σ (x − mean) ∂x / n; all by <w, J v> = <Jᵀ w, v>. Floats of size 1,
+ * of up to 4000 terms: what is summed rounds to 2^-24 of itself, a few times.
+ */
+static void check_running(struct trial *trial, size_t plane, double momentum)
+{
+    const struct net_operator *row = trial->node.operator;
+    const struct net_tensor *x = &trial->inputs[0];
+    float *direction[5], *adjoint[5], *tangent[3], *weight[3];
+    double left = 0, right = 0, scale = 1;
+    for (size_t i = 0; i < 5; i++) {
+        direction[i] = calloc(trial->inputs[i].count, sizeof(float));
+        adjoint[i] = calloc(trial->inputs[i].count, sizeof(float));
+        for (size_t j = 0; j < trial->inputs[i].count; j++)
+            direction[i][j] = trial_random(trial, -1, 1);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        tangent[i] = calloc(trial->outputs[i].count, sizeof(float));
+        weight[i] = calloc(trial->outputs[i].count, sizeof(float));
+        for (size_t j = 0; j < trial->outputs[i].count; j++)
+            weight[i][j] = trial_random(trial, -1, 1);
+    }
+    trial_spoil_workspace(trial);
+    row->tangent(&trial->call, (const float *const *)direction, tangent);
+    trial_spoil_workspace(trial);
+    row->backward(&trial->call, (const float *const *)weight, adjoint);
+    for (size_t c = 0; c < (size_t)x->shape[1]; c++) {
+        double mean, variance, of_mean = 0, of_variance = 0;
+        double n = (double)x->count / (double)x->shape[1];
+        moments_of(x, plane, c, &mean, &variance);
+        for (size_t i = 0; i < x->count; i++)
+            if (i / plane % (size_t)x->shape[1] == c) {
+                of_mean += (double)direction[0][i] / n;
+                of_variance += 2 * (at(x, i) - mean) * (double)direction[0][i] / n;
+            }
+        of_mean = momentum * (double)direction[3][c] + (1 - momentum) * of_mean;
+        of_variance = momentum * (double)direction[4][c] + (1 - momentum) * of_variance;
+        assert_true(fabs((double)tangent[1][c] - of_mean) <= ldexp(1, -22));
+        assert_true(fabs((double)tangent[2][c] - of_variance) <= ldexp(1, -22));
+    }
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < trial->outputs[i].count; j++) {
+            left += (double)weight[i][j] * (double)tangent[i][j];
+            scale += fabs((double)weight[i][j] * (double)tangent[i][j]);
+        }
+    for (size_t i = 0; i < 5; i++)
+        for (size_t j = 0; j < trial->inputs[i].count; j++) {
+            right += (double)direction[i][j] * (double)adjoint[i][j];
+            scale += fabs((double)direction[i][j] * (double)adjoint[i][j]);
+        }
+    assert_true(fabs(left - right) <= ldexp(scale, -20));
+    for (size_t i = 0; i < 5; i++) {
+        free(direction[i]);
+        free(adjoint[i]);
+        free(i < 3 ? tangent[i] : NULL);
+        free(i < 3 ? weight[i] : NULL);
+    }
+}
+
+/* As rows are normalized, in layer() below: there is why epsilon is large, and the tolerances. */
+static void training(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 80; seed++) {
+        struct trial trial;
+        int64_t shape[4];
+        int axes = (int)(seed % 3);
+        bool by_attribute = seed % 2;
+        double momentum = seed % 4 == 1 ? 0.25 : (double)0.9F;
+        trial_begin(&trial, "BatchNormalization", by_attribute ? 3 : 1);
+        size_t plane = random_planes(&trial, seed, axes, shape);
+        if (!by_attribute && shape[0] == 1)
+            shape[0] = 2;
+        bool shifted = seed % 5 == 0; /* a mean far from 0 */
+        trial_floats(&trial, 2 + axes, shape, NULL, shifted ? 99 : -1, shifted ? 101 : 1);
+        for (size_t i = 1; i < 4; i++)
+            trial_floats(&trial, 1, shape + 1, NULL, -1, 1);
+        trial_floats(&trial, 1, shape + 1, NULL, 0.5, 2);
+        trial_number(&trial, "epsilon", 0.5);
+        if (seed % 4 == 1)
+            trial_number(&trial, "momentum", momentum);
+        if (by_attribute)
+            trial_int(&trial, "training_mode", 1);
+        trial.call.training = !by_attribute;
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        if (!shifted) {
+            check_training(&trial, plane, 0.5, momentum);
+            trial_check_derivatives(&trial, 7, ldexp(1, -7), 2e-3, 1e-5);
+            for (size_t input = 1; input < 5; input++)
+                trial_check_examples(&trial, input, (size_t)shape[0], 1e-6);
+        } else { /* means of squares of 1e4 are right to 1e-11 */
+            for (size_t c = 0; c < (size_t)shape[1]; c++) {
+                double mean, variance;
+                moments_of(&trial.inputs[0], plane, c, &mean, &variance);
+                assert_true(fabs(net_batch_of(&trial.call).variance[c] - variance) <= 1e-11);
+            }
+        }
+        if (by_attribute && !shifted)
+            check_running(&trial, plane, momentum);
+        trial_end(&trial);
+    }
+}
+
 /* Rows of `length` elements: checks y and the statistics. Elements of a row are up to `size`, and
    spread: x̂ is computed in double and rounds three times on the way to y. */
 static void check_rows(const struct trial *trial, size_t length, size_t channels, double epsilon)
@@ -280,8 +424,23 @@ static void refuses(void **state)
     trial_floats(&trial, 4, x, NULL, 0, 1);
     for (size_t i = 1; i < 5; i++)
         trial_floats(&trial, 1, x + 1, NULL, 0, 1);
-    trial_int(&trial, "training_mode", 1);
+    trial.output_list[1] = &trial.outputs[1]; /* in evaluation there are none */
+    trial.node.output_count = 2;
     refuse(&trial, "export the network in evaluation mode");
+    for (int itself = 0; itself < 2; itself++) {
+        static const int64_t one[] = {1, 3}, none[] = {0, 3};
+        trial_begin(&trial, "BatchNormalization", 1);
+        trial_floats(&trial, 2, itself ? none : one, NULL, 0, 1);
+        for (size_t i = 1; i < 5; i++)
+            trial_floats(&trial, 1, one + 1, NULL, 0, 1);
+        if (itself)
+            trial_int(&trial, "training_mode", 1);
+        trial.call.training = !itself;
+        refuse(&trial, itself ? "a batch has 0 elements of each channel to take mean and variance "
+                                "of, expected at least 1"
+                              : "a batch has 1 element of each channel to take mean and variance "
+                                "of, expected at least 2");
+    }
     trial_begin(&trial, "BatchNormalization", 1);
     trial_floats(&trial, 1, x, NULL, 0, 1);
     trial.node.input_count = 5;
@@ -319,7 +478,8 @@ static void refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch),        cmocka_unit_test(layer),    cmocka_unit_test(instance),
+        cmocka_unit_test(batch),        cmocka_unit_test(training), cmocka_unit_test(layer),
+        cmocka_unit_test(instance),
         cmocka_unit_test(channel_sums), cmocka_unit_test(softmax),  cmocka_unit_test(infinite),
         cmocka_unit_test(refuses),
     };

@@ -1,4 +1,5 @@
-/* Normalization: BatchNormalization, LayerNormalization, InstanceNormalization. */
+/* Normalization by what is computed of each example: LayerNormalization, InstanceNormalization; and
+   what all normalizations share. */
 #include "net/normalize.h"
 
 #include <inttypes.h>
@@ -6,11 +7,9 @@
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/operator.h"
 #include "net/sum.h"
 
-/* Checks that an input is a vector of floats, one for each channel of input 0. */
-static int expect_channels(const struct net_call *call, size_t input, struct ivon_error *error)
+int net_expect_channels(const struct net_call *call, size_t input, struct ivon_error *error)
 {
     char found[256], expected[256];
     int code = net_expect_float(call, input, error);
@@ -21,7 +20,7 @@ static int expect_channels(const struct net_call *call, size_t input, struct ivo
     return code;
 }
 
-static int expect_rank(const struct net_call *call, int least, struct ivon_error *error)
+int net_expect_rank(const struct net_call *call, int least, struct ivon_error *error)
 {
     char text[256];
     int code = net_expect_float(call, 0, error);
@@ -31,198 +30,12 @@ static int expect_rank(const struct net_call *call, int least, struct ivon_error
     return code;
 }
 
-static size_t channels_of(const struct net_tensor *x)
-{
-    return (size_t)x->shape[1];
-}
-
-/* Elements of one channel of one image. */
-static size_t plane_of(const struct net_tensor *x)
+size_t net_plane(const struct net_tensor *x)
 {
     return x->count ? x->count / (size_t)x->shape[0] / (size_t)x->shape[1] : 0;
 }
 
-static size_t images_of(const struct net_tensor *x)
-{
-    return x->count ? (size_t)x->shape[0] : 0;
-}
-
-IVON_DISPATCH static void add_columns(const float *x, size_t count, double *restrict sums,
-                                      double *restrict squares)
-{
-    for (size_t i = 0; i < count; i++) {
-        sums[i] += (double)x[i];
-        squares[i] += (double)x[i] * (double)x[i];
-    }
-}
-
-void net_channel_sums(const struct net_tensor *x, double *sums, double *squares)
-{
-    size_t images = images_of(x), channels = channels_of(x), plane = plane_of(x);
-    const float *from = x->data;
-    for (size_t image = 0; image < images; image++, from += channels * plane) {
-        if (plane == 1)
-            add_columns(from, channels, sums, squares);
-        for (size_t c = 0; c < channels && plane > 1; c++) {
-            sums[c] += net_sum(from + c * plane, plane);
-            squares[c] += net_sum_squares(from + c * plane, 0, plane);
-        }
-    }
-}
-
-/*
- * BatchNormalization, with the statistics of training: y = (x − mean) r scale + b with
- * r = 1/sqrt(var + epsilon), of each channel.
- */
-
-enum { SCALE = 1, BIAS, MEAN, VARIANCE };
-
-static int infer_batch(struct net_call *call, struct ivon_error *error)
-{
-    int code = expect_rank(call, 2, error);
-    for (size_t i = SCALE; i <= VARIANCE && !code; i++)
-        code = expect_channels(call, i, error);
-    if (code)
-        return code;
-    bool training = net_attribute_integer(call->node, "training_mode", 0) != 0;
-    for (size_t i = 1; i < call->node->output_count; i++)
-        training |= call->outputs[i] != NULL;
-    if (training)
-        return net_fail(call, error,
-                        "normalizes by the statistics of each batch; export the network in "
-                        "evaluation mode");
-    const struct net_tensor *x = call->inputs[0];
-    call->workspace_size = channels_of(x) * sizeof(float);
-    return net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
-}
-
-static float channel(const struct net_call *call, size_t input, size_t c)
-{
-    return ((const float *)call->inputs[input]->data)[c];
-}
-
-/* 1/sqrt(var + epsilon) */
-static double inverse_deviation(const struct net_call *call, size_t c)
-{
-    return 1 / sqrt((double)channel(call, VARIANCE, c) +
-                    net_attribute_number(call->node, "epsilon", (double)1e-5F));
-}
-
-/* y = (x − center) slope + offset */
-IVON_DISPATCH static void affine_plane(float *y, const float *x, float center, float slope,
-                                       float offset, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        y[i] = (x[i] - center) * slope + offset;
-}
-
-IVON_DISPATCH static void affine_row(float *y, const float *x, const float *center,
-                                     const float *slope, const float *offset, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        y[i] = (x[i] - center[i]) * slope[i] + offset[i];
-}
-
-static int forward_batch(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    const struct net_tensor *tensor = call->inputs[0];
-    const float *x = tensor->data;
-    float *y = call->outputs[0]->data, *slope = call->workspace;
-    size_t channels = channels_of(tensor), plane = plane_of(tensor);
-    for (size_t c = 0; c < channels; c++)
-        slope[c] = (float)((double)channel(call, SCALE, c) * inverse_deviation(call, c));
-    for (size_t image = 0; image < images_of(tensor); image++)
-        if (plane == 1) {
-            affine_row(y, x, call->inputs[MEAN]->data, slope, call->inputs[BIAS]->data, channels);
-            x += channels;
-            y += channels;
-        } else {
-            for (size_t c = 0; c < channels; c++, x += plane, y += plane)
-                affine_plane(y, x, channel(call, MEAN, c), slope[c], channel(call, BIAS, c),
-                             plane);
-        }
-    return 0;
-}
-
-/* Adds what `images` images from `first` on add to the adjoints of a channel's four numbers. */
-static void add_channel(const struct net_call *call, size_t c, size_t first, size_t images,
-                        const float *dy, float *const *adjoints)
-{
-    const struct net_tensor *tensor = call->inputs[0];
-    const float *x = tensor->data;
-    size_t channels = channels_of(tensor), plane = plane_of(tensor);
-    double sum = 0, moment = 0, inverse = inverse_deviation(call, c);
-    double mean = (double)channel(call, MEAN, c), scale = (double)channel(call, SCALE, c);
-    for (size_t image = first; image < first + images; image++) {
-        size_t at = (image * channels + c) * plane;
-        sum += net_sum(dy + at, plane);
-        moment += net_sum_products(dy + at, x + at, plane);
-    }
-    moment -= mean * sum; /* Σ dy (x − mean) */
-    if (adjoints[SCALE])
-        adjoints[SCALE][c] += (float)(moment * inverse);
-    if (adjoints[BIAS])
-        adjoints[BIAS][c] += (float)sum;
-    if (adjoints[MEAN])
-        adjoints[MEAN][c] -= (float)(sum * inverse * scale);
-    if (adjoints[VARIANCE])
-        adjoints[VARIANCE][c] -= (float)(0.5 * moment * scale * inverse * inverse * inverse);
-}
-
-static void backward_batch(const struct net_call *call, const float *const *output_adjoints,
-                           float *const *input_adjoints)
-{
-    const struct net_tensor *x = call->inputs[0];
-    size_t images = images_of(x), channels = channels_of(x), plane = plane_of(x);
-    const float *dy = output_adjoints[0];
-    for (size_t c = 0; dy && c < channels; c++) {
-        float slope = (float)((double)channel(call, SCALE, c) * inverse_deviation(call, c));
-        for (size_t image = 0; image < images && input_adjoints[0]; image++)
-            for (size_t i = 0; i < plane; i++) {
-                size_t at = (image * channels + c) * plane + i;
-                input_adjoints[0][at] += dy[at] * slope;
-            }
-        add_channel(call, c, 0, images, dy, input_adjoints);
-    }
-}
-
-static void tangent_batch(const struct net_call *call, const float *const *input_tangents,
-                          float *const *output_tangents)
-{
-    const struct net_tensor *tensor = call->inputs[0];
-    const float *x = tensor->data, *moved = input_tangents[0];
-    size_t images = images_of(tensor), channels = channels_of(tensor), plane = plane_of(tensor);
-    for (size_t c = 0; c < channels; c++) {
-        double inverse = inverse_deviation(call, c), scale = (double)channel(call, SCALE, c);
-        double of[5] = {0};
-        for (size_t i = SCALE; i <= VARIANCE; i++)
-            of[i] = input_tangents[i] ? (double)input_tangents[i][c] : 0;
-        float slope = (float)(scale * inverse), center = channel(call, MEAN, c);
-        float bend = (float)(of[SCALE] * inverse -
-                             0.5 * scale * inverse * inverse * inverse * of[VARIANCE]);
-        float offset = (float)(of[BIAS] - scale * inverse * of[MEAN]);
-        for (size_t image = 0; image < images; image++)
-            for (size_t i = 0; i < plane; i++) {
-                size_t at = (image * channels + c) * plane + i;
-                output_tangents[0][at] =
-                    slope * (moved ? moved[at] : 0) + (x[at] - center) * bend + offset;
-            }
-    }
-}
-
-static void gradient_batch(const struct net_call *call, size_t input, size_t examples,
-                           const float *const *output_adjoints, float *gradients)
-{
-    size_t images = images_of(call->inputs[0]) / examples, channels = channels_of(call->inputs[0]);
-    memset(gradients, 0, examples * channels * sizeof *gradients);
-    for (size_t e = 0; e < examples; e++) {
-        float *adjoints[5] = {[SCALE] = NULL};
-        adjoints[input] = gradients + e * channels;
-        for (size_t c = 0; c < channels; c++)
-            add_channel(call, c, e * images, images, output_adjoints[0], adjoints);
-    }
-}
+enum { SCALE = 1, BIAS };
 
 /*
  * LayerNormalization, of the last axes, and InstanceNormalization, of each channel of each image:
@@ -254,7 +67,7 @@ static bool has_bias(const struct net_call *call)
 
 static int infer_layer(struct net_call *call, struct ivon_error *error)
 {
-    int code = expect_rank(call, 1, error);
+    int code = net_expect_rank(call, 1, error);
     if (code)
         return code;
     const struct net_tensor *x = call->inputs[0];
@@ -286,16 +99,16 @@ static int infer_layer(struct net_call *call, struct ivon_error *error)
 
 static int infer_instance(struct net_call *call, struct ivon_error *error)
 {
-    int code = expect_rank(call, 3, error);
+    int code = net_expect_rank(call, 3, error);
     for (size_t i = SCALE; i <= BIAS && !code; i++)
-        code = expect_channels(call, i, error);
+        code = net_expect_channels(call, i, error);
     if (code)
         return code;
     const struct net_tensor *x = call->inputs[0];
     code = net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
-    size_t plane = plane_of(x);
+    size_t plane = net_plane(x), channels = (size_t)x->shape[1];
     return code ? code
-                : prepare_rows(call, plane ? x->count / plane : 0, plane, channels_of(x), error);
+                : prepare_rows(call, plane ? x->count / plane : 0, plane, channels, error);
 }
 
 static void moments(const struct net_call *call, const float *x, double *mean, double *inverse)
@@ -454,17 +267,6 @@ static void gradient_rows(const struct net_call *call, size_t input, size_t exam
 }
 
 const struct net_operator net_normalize_operators[] = {
-    {.name = "BatchNormalization",
-     .inputs_min = 5,
-     .inputs_max = 5,
-     .outputs_max = 5,
-     .flags = NET_IN_PLACE,
-     .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"training_mode", NET_INT}},
-     .infer = infer_batch,
-     .forward = forward_batch,
-     .backward = backward_batch,
-     .tangent = tangent_batch,
-     .parameter_gradient = gradient_batch},
     {.name = "InstanceNormalization",
      .inputs_min = 3,
      .inputs_max = 3,
