@@ -18,12 +18,13 @@ extern const struct command commands[];
 int completion_print(const char *shell);
 
 extern const struct argp info_argp, merge_argp, predict_argp, predict_gen_argp, sample_argp,
-    sensitivity_argp;
+    sensitivity_argp, train_argp;
 int info_run(int argc, char **argv);
 int merge_run(int argc, char **argv);
 int predict_run(int argc, char **argv);
 int predict_gen_run(int argc, char **argv);
 int sample_run(int argc, char **argv);
 int sensitivity_run(int argc, char **argv);
+int train_run(int argc, char **argv);
 
 #endif

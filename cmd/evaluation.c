@@ -34,7 +34,7 @@ static const struct argp_option option_table[] = {
     {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
      "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
     {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
-    {"batch", KEY_BATCH, "N", 0, "Examples at a time in one thread", 1},
+    {"batch", KEY_BATCH, "N", 0, "Examples at a time", 1},
     {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},

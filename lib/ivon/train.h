@@ -98,8 +98,8 @@ struct ivon_trainer;
 
 /*
  * Reads all examples into memory, and checks everything that can be before the work. `targets` names
- * the field of targets. Sources, examples and what options point to, but for the selection, are not
- * needed afterwards.
+ * the field of targets. Sources, examples, the selection and texts of options are not needed
+ * afterwards; `names` is.
  */
 IVON_API int ivon_trainer_new(struct ivon_trainer **trainer, const struct ivon_train_start *start,
                               struct ivon_examples *examples, const char *targets,
@@ -129,6 +129,14 @@ struct ivon_train_state {
     struct ivon_unbound unbound;
 };
 IVON_API struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer);
+
+/*
+ * Loss and error on other data, at the mean: means over examples, or over their tokens, those with
+ * an ignored target left out. Regression has no error: NaN. Shapes must be the training data's.
+ */
+IVON_API int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                               const char *targets, double *loss, double *error_rate,
+                               struct ivon_error *error);
 
 /* The network, for writing it down; borrowed. */
 IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer);

@@ -1,6 +1,7 @@
 /*
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer_start.c and
- * the data from trainer_data.c; gradients by trainer_lanes.c, steps by trainer_step.c.
+ * the data from trainer_data.c; gradients by trainer_lanes.c, steps by trainer_step.c,
+ * the state as a checkpoint by trainer_source.c, losses on other data by trainer_test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
