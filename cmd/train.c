@@ -378,7 +378,9 @@ int train_run(int argc, char **argv)
     json_t *provenance = provenance_new(argc, argv);
     command.options.epochs = 0;
     argp_parse(&train_argp, argc, argv, 0, NULL, &given);
-    int code = command.from ? provenance_add_input(provenance, command.from, NAN, false, &error) : 0;
+    int code = 0;
+    if (command.from)
+        code = provenance_add_input(provenance, command.from, NAN, false, &error);
     command.provenance = provenance_text(provenance);
     if (command.files.no_provenance) {
         free(command.provenance);

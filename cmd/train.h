@@ -12,8 +12,7 @@ struct train_command {
     struct ivon_train_options options;
     struct name_filter freeze;
     const char *architecture, *from, *test, *directory;
-    bool prior_given, resume;
-    bool posterior_prior;
+    bool resume, posterior_prior;
     uint64_t save_every, eval_every; /* steps; UINT64_MAX: once an epoch */
     bool eval_given;
 
@@ -35,9 +34,9 @@ int train(struct train_command *command, struct ivon_error *error);
 struct train_directory;
 
 /*
- * Makes the directory, or takes one over. Where it holds checkpoints, they are removed when
- * `replace`; with `resume`, *newest receives the path of the one of the latest step, to be freed, or
- * null; else it fails with IVON_ERROR_CREATE.
+ * Looks at a directory, which need not exist. Where it holds checkpoints, *newest receives with
+ * `resume` the path of the one of the latest step, to be freed; else, unless `replace`, this fails
+ * with IVON_ERROR_CREATE. *newest is null otherwise.
  */
 int train_directory_open(struct train_directory **directory, const char *path, bool replace,
                          bool resume, char **newest, struct ivon_error *error);
@@ -50,8 +49,9 @@ struct train_row {
     double test_loss, test_error; /* NaN: not evaluated */
 };
 
-/* Begins the log, or keeps the rows of an interrupted training up to that step. */
-int train_log_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error);
+/* Makes the directory, and removes what another training left in it; after step 0, keeps all but
+   the log's rows behind that step. */
+int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error);
 int train_log_add(struct train_directory *directory, const struct train_row *row,
                   struct ivon_error *error);
 

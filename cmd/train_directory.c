@@ -47,15 +47,15 @@ static bool checkpoint_step(const char *name, uint64_t *step)
     return true;
 }
 
-/* Removes what an earlier training wrote. */
-static int clear(const struct train_directory *directory, struct ivon_error *error)
+/* Removes what an earlier training wrote: all, or that it ended. */
+static int clear(const struct train_directory *directory, bool all, struct ivon_error *error)
 {
     DIR *list = opendir(directory->path);
     int code = list ? 0 : fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
     for (struct dirent *entry; !code && (entry = readdir(list));) {
         uint64_t step;
-        bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0 ||
-                   strcmp(entry->d_name, "done") == 0;
+        bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0;
+        own = (own && all) || strcmp(entry->d_name, "done") == 0;
         char *path = path_of(directory, entry->d_name);
         if (own && unlink(path))
             code = fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
@@ -73,6 +73,8 @@ static int find_newest(const struct train_directory *directory, char **newest,
     DIR *list = opendir(directory->path);
     uint64_t step, latest = 0;
     *newest = NULL;
+    if (!list && errno == ENOENT)
+        return 0;
     if (!list)
         return fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
     for (struct dirent *entry; (entry = readdir(list));) {
@@ -86,16 +88,6 @@ static int find_newest(const struct train_directory *directory, char **newest,
     return 0;
 }
 
-static int remove_done(const struct train_directory *directory, struct ivon_error *error)
-{
-    char *path = path_of(directory, "done");
-    int code = unlink(path) && errno != ENOENT
-                   ? fail(error, IVON_ERROR_CREATE, path, "cannot remove it")
-                   : 0;
-    free(path);
-    return code;
-}
-
 int train_directory_open(struct train_directory **out, const char *path, bool replace, bool resume,
                          char **newest, struct ivon_error *error)
 {
@@ -105,20 +97,15 @@ int train_directory_open(struct train_directory **out, const char *path, bool re
     for (size_t end = strlen(path); end > 1 && directory->path[end - 1] == '/';)
         directory->path[--end] = '\0';
     *out = directory;
-    *newest = NULL;
-    if (mkdir(directory->path, 0777) && errno != EEXIST)
-        return fail(error, IVON_ERROR_CREATE, path, "cannot create it");
     int code = find_newest(directory, newest, error);
-    if (!code && *newest && !resume && !replace)
-        code = evaluation_fail(error, IVON_ERROR_CREATE,
-                               "%s: holds a training: go on with it by --resume, or replace it by "
-                               "--force", path);
-    if (!code && !resume) {
-        free(*newest);
-        *newest = NULL;
-        code = clear(directory, error);
-    }
-    return code ? code : remove_done(directory, error);
+    if (code || !*newest || resume)
+        return code;
+    free(*newest);
+    *newest = NULL;
+    return replace ? 0
+                   : evaluation_fail(error, IVON_ERROR_CREATE,
+                                     "%s: holds a training: go on with it by --resume, or replace "
+                                     "it by --force", path);
 }
 
 void train_directory_close(struct train_directory *directory)
@@ -151,24 +138,35 @@ static off_t find_end(FILE *log, uint64_t step)
     return end;
 }
 
-int train_log_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+/* Opens the log behind the rows up to a step; *end receives where they end, -1: nowhere. */
+static FILE *open_log(const char *path, uint64_t step, off_t *end)
 {
-    char *path = path_of(directory, "log.csv");
-    off_t end = -1;
-    int code = 0;
-    FILE *log = step ? fopen(path, "r+e") : NULL;
+    FILE *log = fopen(path, "r+e");
+    *end = log ? find_end(log, step) : -1;
+    if (*end >= 0)
+        return log;
     if (log)
-        end = find_end(log, step);
-    if (end < 0) {
-        if (log)
-            fclose(log);
-        log = fopen(path, "we");
-        if (!log || fputs(log_header, log) < 0 || fflush(log))
-            code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
-    } else if (fseeko(log, end, SEEK_SET) || ftruncate(fileno(log), end)) {
-        code = fail(error, IVON_ERROR_CREATE, path, "cannot shorten it");
-    }
-    directory->log = log;
+        fclose(log);
+    return fopen(path, "we");
+}
+
+int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+{
+    off_t end;
+    if (mkdir(directory->path, 0777) && errno != EEXIST)
+        return fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
+    int code = clear(directory, step == 0, error);
+    if (code)
+        return code;
+    char *path = path_of(directory, "log.csv");
+    directory->log = open_log(path, step, &end);
+    bool fine = directory->log;
+    if (fine && end < 0)
+        fine = fputs(log_header, directory->log) >= 0 && !fflush(directory->log);
+    else if (fine)
+        fine = !fseeko(directory->log, end, SEEK_SET) && !ftruncate(fileno(directory->log), end);
+    if (!fine)
+        code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
     free(path);
     return code;
 }

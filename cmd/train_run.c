@@ -122,7 +122,7 @@ static int begin(struct train_command *command, struct ivon_error *error)
     if (!code)
         print_notes(command, newest);
     if (!code)
-        code = train_log_begin(command->written, ivon_trainer_state(command->trainer).step, error);
+        code = train_begin(command->written, ivon_trainer_state(command->trainer).step, error);
     ivon_source_close(resumed);
     free(newest);
     return code;

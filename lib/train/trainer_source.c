@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "train/trainer_private.h"
 
-/* AdamW's second moment of a tensor: a momentum, for resuming. "": no memory. */
+/* AdamW's second moment of a tensor: a momentum, for resuming. Null: no memory. */
 static char *second_moment_name(const char *name)
 {
     static const char prefix[] = "second_moment/";
