@@ -84,9 +84,9 @@ struct ivon_train_start {
     const char *architecture;
     /* Not bound yet; it will be. Must outlive the trainer. */
     struct ivon_network *network;
-    /* Means and buffers, by name. Null: those of the initialisation; of a network, its initializers:
-       floats of at least one axis are trained, running statistics and scalars are not. What an
-       architecture has and these have not begins anew. */
+    /* Means and buffers, by name; what an architecture has and these have not begins anew. Null:
+       those of the initialisation; of a network, its initializers, of which floats of at least one
+       axis are trained, but running statistics are not. */
     struct ivon_source *weights;
     /* IVON: a posterior that takes the place of weight decay to zero; null: none. */
     struct ivon_source *prior;
@@ -97,8 +97,8 @@ struct ivon_train_start {
 struct ivon_trainer;
 
 /*
- * Reads all examples into memory, and checks everything that can be before the work. `targets` names
- * the field of targets. Sources, examples, the selection and texts of options are not needed
+ * Reads all examples into memory, and checks everything that can be before the work. `targets`
+ * names the field of targets. Sources, examples, the selection and texts of options are not needed
  * afterwards; `names` is.
  */
 IVON_API int ivon_trainer_new(struct ivon_trainer **trainer, const struct ivon_train_start *start,
@@ -109,8 +109,8 @@ IVON_API void ivon_trainer_free(struct ivon_trainer *trainer);
 /*
  * One step: the gradient of `accumulate` batches at each of the samples, and the update. The
  * examples of epoch e, from 0, come in a permutation that seed and e give; what is left of them
- * when no whole batch is, is left out. Fails with IVON_ERROR_DATA when the loss, a gradient or a new
- * value is not finite, saying what may help; the trainer can then only be freed.
+ * when no whole batch is, is left out. Fails with IVON_ERROR_DATA when the loss, a gradient or a
+ * new value is not finite, saying what may help; the trainer can then only be freed.
  */
 IVON_API int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error);
 
@@ -142,8 +142,8 @@ IVON_API int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_example
 IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer);
 
 /*
- * The state as a checkpoint in memory: means, of IVON Hessians, momenta and buffers, and `graph`, of
- * `graph_size` bytes, unless null. AdamW's second moments are momenta too, named
+ * The state as a checkpoint in memory: means, of IVON Hessians, momenta and buffers, and `graph`,
+ * of `graph_size` bytes, unless null. AdamW's second moments are momenta too, named
  * second_moment/NAME. Its n_train is the number of losses. Data are borrowed from the trainer, and
  * change with its next step.
  */

@@ -131,7 +131,7 @@ void lanes_release(struct ivon_trainer *trainer)
     }
 }
 
-/* Loss and adjoints of a tile: e divided by the losses of the step; 0 for what fills the tile up. */
+/* Loss and adjoints of a tile: e over the losses of the step; 0 for what fills the tile up. */
 static void evaluate(const struct ivon_trainer *trainer, struct lane *lane, size_t count)
 {
     const struct likelihood *likelihood = &trainer->likelihood;

@@ -47,8 +47,8 @@ struct chosen {
 };
 
 /*
- * A share of every step's examples, worked on by one thread, tile by tile. How many lanes there are,
- * and which examples a lane has, does not depend on the threads.
+ * A share of every step's examples, worked on by one thread, tile by tile. How many lanes there
+ * are, and which examples a lane has, does not depend on the threads.
  */
 struct lane {
     struct net_derivative *derivative;
