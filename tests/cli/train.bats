@@ -140,6 +140,24 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   below "$(last event 6)" 0.06
 }
 
+@test "a text is learnt, and read by the other commands too" {
+  for _ in {1..100}; do echo to be or not to be; done > hamlet.txt # 8 characters: log 8 is 2.1
+  text=(--data=hamlet.txt:train --tokens=char --context=12)
+  ivon-train "${common[@]}" --arch=gpt:8,12,16,1,2 "${text[@]}" --test=hamlet.txt:test --lr=0.3 --h0=0.05 --beta2=0.99 --epochs=10 -o run --batch=10 --save-every=0
+  below "$(last run 5)" 1
+  last=$(echo run/posterior-*.h5)
+  ivon-predict -q "$last" "${text[@]}" --data=hamlet.txt:test --mean --metrics > metrics
+  loss=$(awk '$1 == "nll" { print $2 }' metrics)
+  below "$loss" "$(awk -v x="$(last run 5)" 'BEGIN { print 1.0001 * x }')"
+  below "$(last run 5)" "$(awk -v x="$loss" 'BEGIN { print 1.0001 * x }')"
+  ivon-sensitivity -q "$last" "${text[@]}" --limit=3 --stride=5 > few.csv
+  [ "$(wc -l < few.csv)" = 4 ]
+  run -64 ivon-train --data=hamlet.txt --tokens=char
+  [ "$output" = "ivon-train: --tokens needs --context=T" ]
+  run -64 ivon-train --data=hamlet.txt --stride=3
+  [ "$output" = "ivon-train: --stride needs --context=T" ]
+}
+
 @test "finetuning begins with a posterior, which may be the prior" {
   mlp --epochs=10 -o base --save-every=0
   base=base/posterior-00000150.h5
