@@ -16,6 +16,9 @@ enum {
     KEY_TARGET_COLUMN,
     KEY_NORMALIZE,
     KEY_LIMIT,
+    KEY_TOKENS,
+    KEY_CONTEXT,
+    KEY_STRIDE,
     KEY_BATCH,
     KEY_LIKELIHOOD,
     KEY_NOISE_STD,
@@ -33,7 +36,11 @@ static const struct argp_option option_table[] = {
     {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
      "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
     {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
-    {"batch", KEY_BATCH, "N", 0, "Examples at a time in one thread", 1},
+    {"tokens", KEY_TOKENS, "char", 0, "The data are a text, its tokens characters", 1},
+    {"context", KEY_CONTEXT, "T", 0, "Cut an array of tokens into examples of T, to predict the next",
+     1},
+    {"stride", KEY_STRIDE, "N", 0, "--context: tokens from one example to the next (default T)", 1},
+    {"batch", KEY_BATCH, "N", 0, "Examples at a time", 1},
     {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
@@ -115,6 +122,12 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
     case KEY_LIMIT:
         options->dataset.limit = option_whole(state, "--limit", argument, 1, INT64_MAX);
         return 0;
+    case KEY_CONTEXT:
+        options->dataset.context = (size_t)option_whole(state, "--context", argument, 1, 1 << 20);
+        return 0;
+    case KEY_STRIDE:
+        options->dataset.stride = (size_t)option_whole(state, "--stride", argument, 1, 1 << 20);
+        return 0;
     case KEY_BATCH:
         options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
         return 0;
@@ -135,8 +148,18 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const likelihoods[] = {"categorical", "bernoulli", "gaussian"};
+    static const char *const tokens[] = {"char"};
     struct evaluation_options *options = state->input;
     switch (key) {
+    case KEY_TOKENS:
+        option_choice(state, "--tokens", argument, tokens, 1);
+        options->dataset.characters = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
+            argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
+                         options->dataset.stride ? "--stride" : "--tokens");
+        return 0;
     case KEY_MODEL:
         options->model = argument;
         return 0;

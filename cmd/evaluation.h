@@ -8,9 +8,9 @@
 #include "cmd/options.h"
 #include "ivon/ivon.h"
 
-/* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --batch,
-   --likelihood, --noise-std, --ignore-label, --memory: a child of every such command's argp; its
-   input is a struct evaluation_options. */
+/* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --tokens,
+   --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, --memory: a child of
+   every such command's argp; its input is a struct evaluation_options. */
 struct evaluation_options {
     const char *model, *data;
     struct ivon_dataset_options dataset;

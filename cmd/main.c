@@ -22,6 +22,7 @@ const struct command commands[] = {
     {"sample", "draw weights from a posterior", &sample_argp, sample_run},
     {"sensitivity", "tell how much a model depends on each training example", &sensitivity_argp,
      sensitivity_run},
+    {"train", "train a network, and keep the posterior of its weights", &train_argp, train_run},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -35,6 +35,10 @@ static const struct dataset_format formats[] = {
     {.name = "a CSV", .recognise = csv_recognise, .open = dataset_csv_open, .columns = true},
 };
 
+/* What is read as a text, because the options say so, whatever it looks like. */
+static const struct dataset_format text = {
+    .name = "a text", .open = dataset_text_open, .groups = true};
+
 /* The names that `path` consists of, which point into `text`. */
 struct dataset_path {
     char *text;
@@ -122,13 +126,12 @@ static int check_format(const struct dataset_format *format, const struct datase
     return 0;
 }
 
-int ivon_dataset_open(struct ivon_examples **examples, const char *path,
-                      const struct ivon_dataset_options *options, struct ivon_error *error)
+static int open_file(struct ivon_examples **examples, const char *path,
+                     const struct ivon_dataset_options *options, struct ivon_error *error)
 {
-    static const struct ivon_dataset_options defaults = {0};
     struct dataset_path parts;
     struct mapped_file file = {0};
-    struct dataset_request request = {.path = path, .options = options ? options : &defaults};
+    struct dataset_request request = {.path = path, .options = options};
     const struct dataset_format *format;
     int code = check_options(request.options, error);
     if (code)
@@ -140,7 +143,7 @@ int ivon_dataset_open(struct ivon_examples **examples, const char *path,
     if (!code && parts.targets)
         code = mapped_open(&request.targets, parts.targets, error);
     if (!code) {
-        format = recognise(&file);
+        format = options->characters ? &text : recognise(&file);
         code = check_format(format, &request, &file, error);
     }
     if (!code)
@@ -149,6 +152,20 @@ int ivon_dataset_open(struct ivon_examples **examples, const char *path,
     mapped_close(&request.targets);
     free(parts.text);
     return code;
+}
+
+int ivon_dataset_open(struct ivon_examples **examples, const char *path,
+                      const struct ivon_dataset_options *options, struct ivon_error *error)
+{
+    static const struct ivon_dataset_options defaults = {0};
+    struct ivon_dataset_options all = options ? *options : defaults;
+    struct ivon_examples *tokens = NULL;
+    if (!all.context)
+        return open_file(examples, path, &all, error);
+    all.limit = 0;
+    all.targets = "";
+    int code = open_file(&tokens, path, &all, error);
+    return code ? code : dataset_windows(examples, tokens, options, error);
 }
 
 /* Names. */

@@ -26,6 +26,14 @@ int dataset_array_open(struct ivon_examples **examples, struct dataset_request *
 int dataset_csv_open(struct ivon_examples **examples, struct dataset_request *request,
                      struct mapped_file *file, struct ivon_error *error);
 
+/* A text, whose tokens are its characters. */
+int dataset_text_open(struct ivon_examples **examples, struct dataset_request *request,
+                      struct mapped_file *file, struct ivon_error *error);
+
+/* Cuts the one field of `tokens`, which are taken over, as options->context and the next say. */
+int dataset_windows(struct ivon_examples **examples, struct ivon_examples *tokens,
+                    const struct ivon_dataset_options *options, struct ivon_error *error);
+
 /* Which of a file's arrays are read: indices into its names; the targets, if any, are the last. */
 struct dataset_selection {
     size_t *arrays; /* to be freed */

@@ -31,6 +31,13 @@ struct ivon_dataset_options {
        channel_count is 1. 0: no such normalization. Not for targets, nor for integer inputs. */
     const double *mean, *std;
     size_t channel_count;
+    /* The file is a text in UTF-8. Its tokens are its characters, each by its number among those
+       that occur in the file, in Unicode's order. */
+    bool characters;
+    /* Cut the one input, an array of tokens, into examples of so many, whose targets are the tokens
+       that follow each; 0: don't. The tokens that are left over are left out. */
+    size_t context;
+    size_t stride; /* from the beginning of one such example to the next; 0: context */
     uint64_t limit; /* take at most that many examples, the first; 0: all */
     bool no_sandbox;
     size_t memory; /* bytes for decompressing; 0: 64 MiB */
@@ -41,6 +48,8 @@ struct ivon_dataset_options {
  *   FILE              HDF5 (its root group), .npz, .npy, IDX (also gzipped) or CSV
  *   FILE:GROUP        a group of an HDF5 file, "digits.h5:/train"
  *   INPUTS,TARGETS    two files, each npy or IDX
+ *   FILE:train        of a text, the first 90 % of its characters, rounded up, or
+ *   FILE:test         the rest; the characters are numbered in the whole of it
  * Where a file has the whole of `path` for its name, it is that; GROUP begins with a slash or
  * follows the name of a file, TARGETS follows the name of a file. Names of arrays are checked to
  * exist, and to have one number of rows. The targets, where there are any, are the last field and

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "core/error.h"
+#include "core/utf8.h"
 
 struct ivon_source {
     const struct ivon_source_class *class;
@@ -88,26 +89,12 @@ void tensor_list_release(struct tensor_list *list)
     *list = (struct tensor_list){0};
 }
 
-/* The length of the UTF-8 sequence at `s`, or 0 when there is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *s)
-{
-    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3
-                  : s[0] < 0xf5 ? 4 : 0;
-    for (size_t i = 1; i < length; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return length;
-}
-
 bool tensor_name_valid(const char *name)
 {
     for (const unsigned char *s = (const unsigned char *)name; *s;) {
-        size_t length = utf8_length(s);
-        bool control = *s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0);
-        if (!length || control)
+        uint32_t character;
+        size_t length = utf8_decode(s, strnlen((const char *)s, 4), &character);
+        if (!length || character < 0x20 || (character >= 0x7f && character < 0xa0))
             return false;
         s += length;
     }

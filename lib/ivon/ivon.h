@@ -24,6 +24,7 @@
 #include "ivon/stream.h"
 #include "ivon/summary.h"
 #include "ivon/table.h"
+#include "ivon/train.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,0 +1,404 @@
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/progress.h"
+#include "cmd/provenance.h"
+#include "cmd/report.h"
+#include "cmd/train.h"
+
+enum {
+    KEY_ARCH = 256,
+    KEY_INIT,
+    KEY_SEED,
+    KEY_FROM,
+    KEY_PRIOR,
+    KEY_FREEZE,
+    KEY_OPTIMIZER,
+    KEY_LR,
+    KEY_ESS,
+    KEY_H0,
+    KEY_BETA1,
+    KEY_BETA2,
+    KEY_WEIGHT_DECAY,
+    KEY_MC_SAMPLES,
+    KEY_CLIP_RADIUS,
+    KEY_HESSIAN,
+    KEY_RESCALE,
+    KEY_NO_RESCALE,
+    KEY_DEBIAS,
+    KEY_NO_DEBIAS,
+    KEY_CLIP_NORM,
+    KEY_SCHEDULE,
+    KEY_WARMUP,
+    KEY_EPOCHS,
+    KEY_STEPS,
+    KEY_ACCUMULATE,
+    KEY_AUGMENT,
+    KEY_SAVE_EVERY,
+    KEY_EVAL_EVERY,
+    KEY_TEST,
+    KEY_RESUME,
+    KEY_NO_SANDBOX,
+};
+
+static const struct argp_option option_table[] = {
+    {"arch", KEY_ARCH, "SPEC", 0, "Network to build: mlp:64,100,10, lenet, gpt:65,64,128,4,4 ...",
+     1},
+    {"init", KEY_INIT, "keep|kaiming|xavier|normal", 0,
+     "Initial values of --arch (default keep: each layer's own)", 1},
+    {"from", KEY_FROM, "POSTERIOR", 0, "Begin with these means and buffers", 1},
+    {"freeze", KEY_FREEZE, "GLOB", 0, "Do not train tensors of such names (repeatable)", 1},
+    {"seed", KEY_SEED, "N", 0, "Of initial values, order, augmentation, noise (default 0)", 1},
+    {"prior", KEY_PRIOR, "zero|posterior", 0,
+     "IVON: weight decay to zero (default), or --from as the prior", 2},
+    {"optimizer", KEY_OPTIMIZER, "ivon|adamw|sgd", 0, "Default ivon", 2},
+    {"lr", KEY_LR, "X", 0, "Learning rate", 2},
+    {"ess", KEY_ESS, "X", 0, "IVON: effective sample size (default: the number of losses)", 2},
+    {"h0", KEY_H0, "X", 0, "IVON: initial Hessian (default 1)", 2},
+    {"beta1", KEY_BETA1, "X", 0, "Of the momentum (default 0.9)", 2},
+    {"beta2", KEY_BETA2, "X", 0, "Of the Hessian (default 0.99999; adamw 0.999)", 2},
+    {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Default 0.0001; adamw 0.01; sgd 0", 2},
+    {"mc-samples", KEY_MC_SAMPLES, "N", 0, "IVON: weight samples of a step (default 1)", 2},
+    {"clip-radius", KEY_CLIP_RADIUS, "X", 0, "IVON: bound of an element's step before the rate", 2},
+    {"hessian", KEY_HESSIAN, "price|gradsq", 0, "IVON: its estimate (default price)", 2},
+    {"rescale-lr", KEY_RESCALE, NULL, 0, "IVON: multiply the rate by h0 + weight decay (default)",
+     2},
+    {"no-rescale-lr", KEY_NO_RESCALE, NULL, 0, "IVON: don't", 2},
+    {"debias", KEY_DEBIAS, NULL, 0, "Debias momenta (default)", 2},
+    {"no-debias", KEY_NO_DEBIAS, NULL, 0, "Don't", 2},
+    {"clip-norm", KEY_CLIP_NORM, "X", 0, "Bound of the gradient's norm", 2},
+    {"epochs", KEY_EPOCHS, "N", 0, "Length of the training", 3},
+    {"steps", KEY_STEPS, "N", 0, "The same in steps", 3},
+    {"schedule", KEY_SCHEDULE, "constant|cosine|linear", 0,
+     "Of the learning rate (default constant)", 3},
+    {"warmup", KEY_WARMUP, "N", 0, "Steps in which the rate rises first", 3},
+    {"accumulate", KEY_ACCUMULATE, "N", 0, "Batches of a step (default 1)", 3},
+    {"augment", KEY_AUGMENT, "cropN,flip", 0, "Shift and mirror images at random", 3},
+    {"output", 'o', "DIR", 0, "Directory of checkpoints and log", 4},
+    {"save-every", KEY_SAVE_EVERY, "N", 0,
+     "Steps between checkpoints (default: an epoch; 0: only the last)", 4},
+    {"test", KEY_TEST, "DATA", 0, "Also log loss and error on test examples", 4},
+    {"eval-every", KEY_EVAL_EVERY, "N", 0, "--test: steps between tests (default: an epoch)", 4},
+    {"resume", KEY_RESUME, NULL, 0, "Go on from the last checkpoint in DIR, if there is one", 4},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 8},
+    {0},
+};
+
+/* Numbers that not every method has, or that have a default of their own in each. */
+static const struct number {
+    int key;
+    const char *name;
+    size_t offset;
+    bool positive; /* not zero */
+    bool methods[3]; /* ivon, adamw, sgd */
+} numbers[] = {
+    {KEY_LR, "--lr", offsetof(struct ivon_train_options, rate), true, {true, true, true}},
+    {KEY_ESS, "--ess", offsetof(struct ivon_train_options, ess), true, {true, false, false}},
+    {KEY_H0, "--h0", offsetof(struct ivon_train_options, hessian_init), false,
+     {true, false, false}},
+    {KEY_BETA1, "--beta1", offsetof(struct ivon_train_options, beta1), false, {true, true, true}},
+    {KEY_BETA2, "--beta2", offsetof(struct ivon_train_options, beta2), false, {true, true, false}},
+    {KEY_WEIGHT_DECAY, "--weight-decay", offsetof(struct ivon_train_options, weight_decay), false,
+     {true, true, true}},
+    {KEY_CLIP_RADIUS, "--clip-radius", offsetof(struct ivon_train_options, clip_radius), true,
+     {true, false, false}},
+    {KEY_CLIP_NORM, "--clip-norm", offsetof(struct ivon_train_options, norm_clip), true,
+     {true, true, true}},
+};
+
+enum { NUMBERS = sizeof numbers / sizeof *numbers };
+
+static const char *const methods[] = {"ivon", "adamw", "sgd"};
+
+/* What was given, until the method is known. */
+struct given {
+    struct train_command *command;
+    double numbers[NUMBERS];
+    bool number[NUMBERS];
+    bool hessian, samples, rescale, debias, init;
+    bool rescaled, debiased;
+};
+
+static double *number_of(struct ivon_train_options *options, size_t i)
+{
+    return (double *)(void *)((char *)options + numbers[i].offset);
+}
+
+/* The method's defaults, and over them what was given. */
+static void settle_options(struct given *given, struct argp_state *state)
+{
+    struct ivon_train_options *options = &given->command->options;
+    struct ivon_train_options defaults = ivon_train_defaults(options->method);
+    bool ivon = options->method == IVON_METHOD_IVON;
+    const char *foreign = given->hessian && !ivon                             ? "--hessian"
+                          : given->samples && !ivon                           ? "--mc-samples"
+                          : given->rescale && !ivon                           ? "--rescale-lr"
+                          : given->command->posterior_prior && !ivon          ? "--prior"
+                          : given->debias && options->method == IVON_METHOD_SGD ? "--debias"
+                                                                              : NULL;
+    for (size_t i = 0; i < NUMBERS; i++) {
+        *number_of(options, i) = given->number[i] ? given->numbers[i] : *number_of(&defaults, i);
+        if (given->number[i] && !numbers[i].methods[options->method])
+            foreign = numbers[i].name;
+    }
+    if (foreign)
+        argp_failure(state, EX_USAGE, 0, "%s is not for --optimizer=%s", foreign,
+                     methods[options->method]);
+    if (!isfinite(options->rate))
+        argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
+    if (options->beta1 >= 1 || options->beta2 >= 1)
+        argp_failure(state, EX_USAGE, 0, "%s: expected a number below 1",
+                     options->beta1 >= 1 ? "--beta1" : "--beta2");
+    options->rescale = given->rescale ? given->rescaled : defaults.rescale;
+    options->debias = given->debias ? given->debiased : defaults.debias;
+}
+
+static void check_arguments(const struct given *given, struct argp_state *state)
+{
+    const struct train_command *command = given->command;
+    const struct evaluation_options *evaluation = &command->evaluation;
+    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
+    if (!evaluation->data)
+        argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
+    if (!command->directory)
+        argp_failure(state, EX_USAGE, 0, "no output given: name a directory by -o DIR");
+    if (command->architecture && evaluation->model)
+        argp_failure(state, EX_USAGE, 0, "--arch and --model exclude each other");
+    if (!command->architecture && !evaluation->model && !command->from)
+        argp_failure(state, EX_USAGE, 0,
+                     "no network given: name one by --arch=SPEC or --model=GRAPH.onnx");
+    if (given->init && !command->architecture)
+        argp_failure(state, EX_USAGE, 0, "--init is for --arch");
+    if (command->posterior_prior && !command->from)
+        argp_failure(state, EX_USAGE, 0, "--prior=posterior needs --from=POSTERIOR");
+    if (!command->options.epochs == !command->options.steps)
+        argp_failure(state, EX_USAGE, 0, "give one of --epochs and --steps");
+    if (command->eval_given && !command->test)
+        argp_failure(state, EX_USAGE, 0, "--eval-every is for --test");
+    if (command->resume && command->files.force)
+        argp_failure(state, EX_USAGE, 0, "--resume and --force exclude each other");
+    if (gaussian != (evaluation->noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     gaussian ? "--likelihood=gaussian needs --noise-std"
+                              : "--noise-std is for --likelihood=gaussian");
+}
+
+static void take_evaluation(struct train_command *command)
+{
+    struct ivon_train_options *options = &command->options;
+    struct evaluation_options *evaluation = &command->evaluation;
+    evaluation->dataset.no_sandbox = command->no_sandbox;
+    options->likelihood = evaluation->likelihood;
+    options->noise_std = evaluation->noise_std;
+    options->ignored = evaluation->ignored;
+    options->memory = evaluation->memory;
+    options->names = evaluation->names;
+    options->name_count = evaluation->name_count;
+    options->threads = command->common.threads;
+    if (evaluation->batch)
+        options->batch = evaluation->batch;
+    if (command->freeze.count) {
+        options->selected = name_filter_selects;
+        options->selected_context = &command->freeze;
+    }
+}
+
+static error_t parse_number(int key, char *argument, struct argp_state *state)
+{
+    struct given *given = state->input;
+    struct ivon_train_options *options = &given->command->options;
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (numbers[i].key == key) {
+            given->number[i] = true;
+            given->numbers[i] = numbers[i].positive
+                                    ? option_positive(state, numbers[i].name, argument)
+                                    : option_number(state, numbers[i].name, argument);
+            if (given->numbers[i] < 0)
+                argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a number that is not negative",
+                             numbers[i].name, argument);
+            return 0;
+        }
+    switch (key) {
+    case KEY_SEED:
+        options->seed = option_whole(state, "--seed", argument, 0, INT64_MAX);
+        return 0;
+    case KEY_MC_SAMPLES:
+        options->samples = (unsigned)option_whole(state, "--mc-samples", argument, 1, 1 << 16);
+        given->samples = true;
+        return 0;
+    case KEY_EPOCHS:
+        options->epochs = option_whole(state, "--epochs", argument, 1, INT32_MAX);
+        return 0;
+    case KEY_STEPS:
+        options->steps = option_whole(state, "--steps", argument, 1, INT64_MAX);
+        return 0;
+    case KEY_WARMUP:
+        options->warmup = option_whole(state, "--warmup", argument, 0, INT64_MAX);
+        return 0;
+    case KEY_ACCUMULATE:
+        options->accumulate = (size_t)option_whole(state, "--accumulate", argument, 1, 1 << 20);
+        return 0;
+    case KEY_SAVE_EVERY:
+        given->command->save_every =
+            option_whole(state, "--save-every", argument, 0, INT64_MAX);
+        return 0;
+    case KEY_EVAL_EVERY:
+        given->command->eval_every =
+            option_whole(state, "--eval-every", argument, 1, INT64_MAX);
+        given->command->eval_given = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_choice(int key, char *argument, struct argp_state *state)
+{
+    static const char *const initials[] = {"keep", "kaiming", "xavier", "normal"};
+    static const char *const schedules[] = {"constant", "cosine", "linear"};
+    static const char *const estimators[] = {"price", "gradsq"};
+    static const char *const priors[] = {"zero", "posterior"};
+    struct given *given = state->input;
+    struct ivon_train_options *options = &given->command->options;
+    switch (key) {
+    case KEY_INIT:
+        options->initial = initials[option_choice(state, "--init", argument, initials, 4)];
+        given->init = true;
+        return 0;
+    case KEY_PRIOR:
+        given->command->posterior_prior =
+            option_choice(state, "--prior", argument, priors, 2) == 1;
+        return 0;
+    case KEY_OPTIMIZER:
+        options->method =
+            (enum ivon_method)option_choice(state, "--optimizer", argument, methods, 3);
+        return 0;
+    case KEY_HESSIAN:
+        options->estimator =
+            (enum ivon_estimator)option_choice(state, "--hessian", argument, estimators, 2);
+        given->hessian = true;
+        return 0;
+    case KEY_SCHEDULE:
+        options->schedule = schedules[option_choice(state, "--schedule", argument, schedules, 3)];
+        return 0;
+    case KEY_RESCALE:
+    case KEY_NO_RESCALE:
+        given->rescale = true;
+        given->rescaled = key == KEY_RESCALE;
+        return 0;
+    case KEY_DEBIAS:
+    case KEY_NO_DEBIAS:
+        given->debias = true;
+        given->debiased = key == KEY_DEBIAS;
+        return 0;
+    default:
+        return parse_number(key, argument, state);
+    }
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    struct given *given = state->input;
+    struct train_command *command = given->command;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->files;
+        state->child_inputs[2] = &command->evaluation;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_failure(state, EX_USAGE, 0, "'%s': no arguments are taken; see --help", argument);
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(given, state);
+        settle_options(given, state);
+        take_evaluation(command);
+        return 0;
+    case KEY_ARCH:
+        command->architecture = argument;
+        return 0;
+    case KEY_FROM:
+        command->from = argument;
+        return 0;
+    case KEY_FREEZE:
+        name_filter_add(&command->freeze, argument, true);
+        return 0;
+    case KEY_AUGMENT:
+        command->options.augmentation = argument;
+        return 0;
+    case KEY_TEST:
+        command->test = argument;
+        return 0;
+    case KEY_NO_SANDBOX:
+        command->no_sandbox = true;
+        return 0;
+    case KEY_RESUME:
+        command->resume = true;
+        return 0;
+    case 'o':
+        command->directory = argument;
+        return 0;
+    default:
+        return parse_choice(key, argument, state);
+    }
+}
+
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&evaluation_argp, 0, NULL, 0}, {0}};
+
+const struct argp train_argp = {
+    .options = option_table,
+    .parser = parse,
+    .doc = "Train a network, and keep the posterior of its weights.\v"
+           "Checkpoints, a log and, at the end, a file 'done' go to DIR. See ivon-train(1).",
+    .children = children,
+};
+
+static void release(struct train_command *command)
+{
+    ivon_trainer_free(command->trainer);
+    ivon_network_free(command->network);
+    ivon_source_close(command->weights);
+    ivon_examples_close(command->examples);
+    ivon_examples_close(command->test_examples);
+    train_directory_close(command->written);
+    name_filter_release(&command->freeze);
+    evaluation_release(&command->evaluation);
+    free(command->graph);
+    free(command->provenance);
+}
+
+int train_run(int argc, char **argv)
+{
+    struct train_command command = {.options = ivon_train_defaults(IVON_METHOD_IVON),
+                                    .evaluation = evaluation_defaults(),
+                                    .save_every = UINT64_MAX,
+                                    .eval_every = UINT64_MAX};
+    struct given given = {.command = &command};
+    struct ivon_error error = {0};
+    json_t *provenance = provenance_new(argc, argv);
+    command.options.epochs = 0;
+    argp_parse(&train_argp, argc, argv, 0, NULL, &given);
+    int code = 0;
+    if (command.from)
+        code = provenance_add_input(provenance, command.from, NAN, false, &error);
+    command.provenance = provenance_text(provenance);
+    if (command.files.no_provenance) {
+        free(command.provenance);
+        command.provenance = NULL;
+    }
+    if (!code)
+        code = train(&command, &error);
+    int status = code ? report_error(&error) : 0;
+    const char *unused = name_filter_unused(&command.freeze);
+    if (!code && unused && !command.common.quiet)
+        report_warning("pattern '%s' matches no tensor", unused);
+    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
+        status = progress_interrupted();
+    release(&command);
+    return status;
+}

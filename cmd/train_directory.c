@@ -1,0 +1,235 @@
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "cmd/report.h"
+#include "cmd/train.h"
+
+static const char log_header[] = "step,epoch,loss,learning_rate,test_loss,test_error\n";
+
+struct train_directory {
+    char *path;
+    FILE *log;
+};
+
+/* DIRECTORY/NAME, to be freed. */
+static char *path_of(const struct train_directory *directory, const char *name)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s", directory->path, name) < 0)
+        exit(EX_OSERR);
+    return path;
+}
+
+static int fail(struct ivon_error *error, int code, const char *path, const char *what)
+{
+    return error_fill(error, code, "%s: %s: %s", path, what, strerror(errno));
+}
+
+/* Whether a name is posterior-NUMBER.h5, of at least eight digits; its step. */
+static bool checkpoint_step(const char *name, uint64_t *step)
+{
+    static const char prefix[] = "posterior-";
+    size_t length = sizeof prefix - 1;
+    if (strncmp(name, prefix, length) != 0)
+        return false;
+    size_t digits = strspn(name + length, "0123456789");
+    if (digits < 8 || digits > 18 || strcmp(name + length + digits, ".h5") != 0)
+        return false;
+    *step = strtoull(name + length, NULL, 10);
+    return true;
+}
+
+/* Removes what an earlier training wrote: all, or that it ended. */
+static int clear(const struct train_directory *directory, bool all, struct ivon_error *error)
+{
+    DIR *list = opendir(directory->path);
+    int code = list ? 0 : fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
+    for (struct dirent *entry; !code && (entry = readdir(list));) {
+        uint64_t step;
+        bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0;
+        own = (own && all) || strcmp(entry->d_name, "done") == 0;
+        char *path = path_of(directory, entry->d_name);
+        if (own && unlink(path))
+            code = fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
+        free(path);
+    }
+    if (list)
+        closedir(list);
+    return code;
+}
+
+/* The checkpoint of the latest step, or null. */
+static int find_newest(const struct train_directory *directory, char **newest,
+                       struct ivon_error *error)
+{
+    DIR *list = opendir(directory->path);
+    uint64_t step, latest = 0;
+    *newest = NULL;
+    if (!list && errno == ENOENT)
+        return 0;
+    if (!list)
+        return fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
+    for (struct dirent *entry; (entry = readdir(list));) {
+        if (!checkpoint_step(entry->d_name, &step) || (*newest && step <= latest))
+            continue;
+        free(*newest);
+        *newest = path_of(directory, entry->d_name);
+        latest = step;
+    }
+    closedir(list);
+    return 0;
+}
+
+int train_directory_open(struct train_directory **out, const char *path, bool replace, bool resume,
+                         char **newest, struct ivon_error *error)
+{
+    struct train_directory *directory = calloc(1, sizeof *directory);
+    if (!directory || !(directory->path = strdup(path)))
+        exit(EX_OSERR);
+    for (size_t end = strlen(path); end > 1 && directory->path[end - 1] == '/';)
+        directory->path[--end] = '\0';
+    *out = directory;
+    int code = find_newest(directory, newest, error);
+    if (code || !*newest || resume)
+        return code;
+    free(*newest);
+    *newest = NULL;
+    return replace ? 0
+                   : error_fill(error, IVON_ERROR_CREATE,
+                                     "%s: holds a training: go on with it by --resume, or replace "
+                                     "it by --force", path);
+}
+
+void train_directory_close(struct train_directory *directory)
+{
+    if (!directory)
+        return;
+    if (directory->log)
+        fclose(directory->log);
+    free(directory->path);
+    free(directory);
+}
+
+/* Where the rows up to a step end: -1 when the file does not begin as a log does. */
+static off_t find_end(FILE *log, uint64_t step)
+{
+    char *line = NULL;
+    size_t room = 0;
+    off_t end = -1;
+    ssize_t length = getline(&line, &room, log);
+    if (length > 0 && strcmp(line, log_header) == 0)
+        end = (off_t)length;
+    while (end >= 0 && (length = getline(&line, &room, log)) > 0) {
+        char *after;
+        uint64_t of = strtoull(line, &after, 10);
+        if (*after != ',' || line[length - 1] != '\n' || of > step)
+            break;
+        end += (off_t)length;
+    }
+    free(line);
+    return end;
+}
+
+/* Opens the log behind the rows up to a step; *end receives where they end, -1: nowhere. */
+static FILE *open_log(const char *path, uint64_t step, off_t *end)
+{
+    FILE *log = fopen(path, "r+e");
+    *end = log ? find_end(log, step) : -1;
+    if (*end >= 0)
+        return log;
+    if (log)
+        fclose(log);
+    return fopen(path, "we");
+}
+
+int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+{
+    off_t end;
+    if (mkdir(directory->path, 0777) && errno != EEXIST)
+        return fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
+    int code = clear(directory, step == 0, error);
+    if (code)
+        return code;
+    char *path = path_of(directory, "log.csv");
+    directory->log = open_log(path, step, &end);
+    bool fine = directory->log;
+    if (fine && end < 0)
+        fine = fputs(log_header, directory->log) >= 0 && !fflush(directory->log);
+    else if (fine)
+        fine = !fseeko(directory->log, end, SEEK_SET) && !ftruncate(fileno(directory->log), end);
+    if (!fine)
+        code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
+    free(path);
+    return code;
+}
+
+int train_log_add(struct train_directory *directory, const struct train_row *row,
+                  struct ivon_error *error)
+{
+    FILE *log = directory->log;
+    fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch, row->loss, row->rate);
+    if (!isnan(row->test_loss))
+        fprintf(log, "%.9g", row->test_loss);
+    fputc(',', log);
+    if (!isnan(row->test_error))
+        fprintf(log, "%.9g", row->test_error);
+    fputc('\n', log);
+    if (!fflush(log) && !ferror(log))
+        return 0;
+    return fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+}
+
+static int copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,
+                       struct ivon_error *error)
+{
+    const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+    const void *data = ivon_source_view(source, i, 0);
+    return tensor->count ? ivon_sink_write(sink, i, 0, tensor->count, data, error) : 0;
+}
+
+int train_save(struct train_directory *directory, struct ivon_source *source,
+               const char *provenance, struct ivon_error *error)
+{
+    char name[64], creator[64];
+    struct ivon_header header = *ivon_source_header(source);
+    struct ivon_create_options options = {.replace = true, .format = IVON_FORMAT_POSTERIOR};
+    struct ivon_sink *sink = NULL;
+    size_t count = ivon_source_tensor_count(source);
+    struct ivon_tensor *tensors = calloc(count + 1, sizeof *tensors);
+    if (!tensors)
+        exit(EX_OSERR);
+    for (size_t i = 0; i < count; i++)
+        tensors[i] = *ivon_source_tensor(source, i);
+    snprintf(name, sizeof name, "posterior-%08" PRId64 ".h5", header.step);
+    snprintf(creator, sizeof creator, "ivon-train %s", ivon_version());
+    header.creator = creator;
+    header.provenance = provenance;
+    char *path = path_of(directory, name);
+    int code = ivon_checkpoint_create(&sink, path, &header, tensors, count, &options, error);
+    for (size_t i = 0; i < count && !code; i++)
+        code = copy_tensor(sink, source, i, error);
+    if (!code)
+        code = ivon_sink_commit(sink, error);
+    ivon_sink_close(sink);
+    free(path);
+    free(tensors);
+    return code;
+}
+
+int train_done(struct train_directory *directory, struct ivon_error *error)
+{
+    char *path = path_of(directory, "done");
+    FILE *file = fopen(path, "we");
+    int code = !file || fclose(file) ? fail(error, IVON_ERROR_CREATE, path, "cannot write it") : 0;
+    free(path);
+    return code;
+}

@@ -1,0 +1,157 @@
+/*
+ * Variational learning by IVON (Shen et al., ICML 2024, arXiv:2402.17641, Algorithm 1): what
+ * optimizes a network's parameters leaves behind their posterior. AdamW (Loshchilov & Hutter, ICLR
+ * 2019) and SGD with momentum are there to compare with.
+ *
+ * The loss is the mean of L(y, f) over the examples of a mini-batch, or over their tokens, those
+ * with an ignored target left out. L has no constants: −log softmax(f)_y; Σ_k softplus f − y f;
+ * ½ ‖(f − y)/noise_std‖².
+ *
+ * A training depends on network, data, options and seed alone, to the last bit: not on threads, and
+ * not on whether it was interrupted and resumed.
+ */
+#ifndef IVON_TRAIN_H
+#define IVON_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ivon/examples.h"
+#include "ivon/metrics.h"
+#include "ivon/network.h"
+#include "ivon/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ivon_method { IVON_METHOD_IVON, IVON_METHOD_ADAMW, IVON_METHOD_SGD };
+
+/* How a sample's gradient ĝ estimates the Hessian. */
+enum ivon_estimator {
+    IVON_ESTIMATOR_PRICE,  /* ĝ (θ − m)/σ² */
+    IVON_ESTIMATOR_SQUARED /* λ ĝ², whose factor λ is disputed */
+};
+
+struct ivon_train_options {
+    enum ivon_method method;
+    enum ivon_likelihood likelihood;
+    double noise_std; /* of Gaussian targets */
+    int64_t ignored;  /* categorical target without a loss; INT64_MIN: none */
+
+    double rate;         /* times what the schedule gives; required */
+    double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
+    double beta1;        /* of SGD: the momentum */
+    double beta2;        /* not of SGD */
+    bool debias;         /* divide momenta by 1 − βᵗ: of IVON g alone; not of SGD */
+    double norm_clip;    /* the largest norm of a gradient; INFINITY: any */
+    /* IVON alone: */
+    double ess;          /* λ; NaN: the number of losses in the data */
+    double hessian_init; /* h₀ */
+    bool rescale;        /* the rate is multiplied by h₀ + δ */
+    double clip_radius;  /* ξ, of an element's step before the rate; INFINITY: none */
+    enum ivon_estimator estimator;
+    unsigned samples; /* Monte-Carlo samples of a step, at least 1 */
+
+    const char *schedule; /* "constant", "cosine" or "linear": to 0 */
+    uint64_t warmup;      /* steps */
+    uint64_t steps;       /* 0: so many as `epochs` take */
+    uint64_t epochs;
+    size_t batch;            /* examples; at most all there are */
+    size_t accumulate;       /* batches of a step, at least 1 */
+    const char *augmentation; /* of images: "crop4", "flip", "crop4,flip"; null: none */
+    const char *initial; /* of an architecture: "keep" (each layer's own), "kaiming", "xavier" or
+                            "normal" */
+    uint64_t seed;       /* of initial values, order, augmentation and noise */
+    /* Which parameters are trained, the others being buffers; null: all. */
+    bool (*selected)(void *context, const char *name);
+    void *selected_context;
+
+    int threads;   /* 0: one for each processor */
+    size_t memory; /* bytes for data and values, beside weights and their state; 0: any */
+    const struct ivon_feed_name *names;
+    size_t name_count;
+};
+
+/* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
+   batches of 50. The rate is NaN. */
+IVON_API struct ivon_train_options ivon_train_defaults(enum ivon_method method);
+
+/* What a training begins with: an architecture or a network. */
+struct ivon_train_start {
+    /* linear:IN,OUT, mlp:IN,…,OUT[,relu|tanh|gelu], lenet, resnet20-frn, textcnn:…, transformer:…,
+       gpt:…: see ivon-train(1) */
+    const char *architecture;
+    /* Not bound yet; it will be. Must outlive the trainer. */
+    struct ivon_network *network;
+    /* Means and buffers, by name; what an architecture has and these have not begins anew. Null:
+       those of the initialisation; of a network, its initializers, of which floats of at least one
+       axis are trained, but running statistics are not. */
+    struct ivon_source *weights;
+    /* IVON: a posterior that takes the place of weight decay to zero; null: none. */
+    struct ivon_source *prior;
+    /* The weights are a checkpoint of this very training, which goes on behind it. */
+    bool resume;
+};
+
+struct ivon_trainer;
+
+/*
+ * Reads all examples into memory, and checks everything that can be before the work. `targets`
+ * names the field of targets. Sources, examples, the selection and texts of options are not needed
+ * afterwards; `names` is.
+ */
+IVON_API int ivon_trainer_new(struct ivon_trainer **trainer, const struct ivon_train_start *start,
+                              struct ivon_examples *examples, const char *targets,
+                              const struct ivon_train_options *options, struct ivon_error *error);
+IVON_API void ivon_trainer_free(struct ivon_trainer *trainer);
+
+/*
+ * One step: the gradient of `accumulate` batches at each of the samples, and the update. The
+ * examples of epoch e, from 0, come in a permutation that seed and e give; what is left of them
+ * when no whole batch is, is left out. Fails with IVON_ERROR_DATA when the loss, a gradient or a
+ * new value is not finite, saying what may help; the trainer can then only be freed.
+ */
+IVON_API int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error);
+
+struct ivon_train_state {
+    uint64_t step, steps;   /* done, of the whole training */
+    uint64_t epoch_steps;   /* of an epoch, at least 1 */
+    double epoch;           /* how many of them are done */
+    double loss;            /* of the last step, at its samples; NaN before the first */
+    double rate;            /* of the last step, with the schedule's factor */
+    double ess;             /* λ; NaN unless IVON */
+    uint64_t examples;
+    uint64_t losses;        /* in the data: examples, or tokens; less those that are ignored */
+    uint64_t parameters;    /* elements */
+    /* Means of `weights` that the network has no place for, and tensors of an architecture that
+       `weights` does not have, with the first of each. Borrowed. */
+    struct ivon_unbound unbound;
+};
+IVON_API struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer);
+
+/*
+ * Loss and error on other data, at the mean: means over examples, or over their tokens, those with
+ * an ignored target left out. Regression has no error: NaN. Shapes must be the training data's.
+ */
+IVON_API int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                               const char *targets, double *loss, double *error_rate,
+                               struct ivon_error *error);
+
+/* The network, for writing it down; borrowed. */
+IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer);
+
+/*
+ * The state as a checkpoint in memory: means, of IVON Hessians, momenta and buffers, and `graph`,
+ * of `graph_size` bytes, unless null. AdamW's second moments are momenta too, named
+ * second_moment/NAME. Its n_train is the number of losses. Data are borrowed from the trainer, and
+ * change with its next step.
+ */
+IVON_API int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *trainer,
+                                 const void *graph, size_t graph_size, struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

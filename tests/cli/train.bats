@@ -1,0 +1,298 @@
+bats_require_minimum_version 1.5.0
+load common
+
+# Three Gaussian clouds in the plane, 300 examples to train and 150 to test, whose error by the best
+# boundary is below 3 %; images of 2 classes; regression on a line.
+setup_file() {
+  cd "$BATS_FILE_TMPDIR"
+  /usr/bin/python3 - <<'PYTHON'
+import h5py, numpy as np
+r = np.random.default_rng(1)
+with h5py.File("data.h5", "w") as f:
+    for group, n in (("train", 300), ("test", 150)):
+        y = r.integers(0, 3, n)
+        centre = np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y]
+        f[group + "/x"] = (centre + 0.7 * r.standard_normal((n, 2))).astype("f4")
+        f[group + "/y"] = y
+        x = r.standard_normal((n, 1, 28, 28)).astype("f4")
+        x[:, 0, 10:18, 10:18] += (y[:, None, None] == 0) * 1.5
+        f[group + "/image"], f[group + "/class"] = x[:40], (y == 0).astype("i8")[:40]
+        x = r.standard_normal((n, 3)).astype("f4")
+        f[group + "/point"] = x
+        f[group + "/number"] = (x @ [[1.0], [-2.0], [0.5]] + 0.1 * r.standard_normal((n, 1))).astype("f4")
+        f[group + "/event"] = (x @ [[1.0, 0], [0, 1.0], [1, -1.0]] > 0).astype("i8")
+        f[group + "/tokens"] = np.arange(n * 8).reshape(n, 8) % 7
+        f[group + "/next"] = (np.arange(n * 8).reshape(n, 8) + 1) % 7
+with h5py.File("nan.h5", "w") as f:
+    x = np.ones((10, 2), "f4"); x[7, 1] = np.nan
+    f["x"], f["y"] = x, np.zeros(10, "i8")
+PYTHON
+}
+
+common=(--no-provenance -q)
+mlp() { "${via[@]}" ivon-train "${common[@]}" --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.2 --h0=0.1 --beta2=0.99 --batch=20 "$@"; }
+background() { via=(exec env --default-signal=INT); mlp "$@"; } # so that $! is the training
+test_set() { echo "--test=$BATS_FILE_TMPDIR/data.h5:/test"; }
+last() { tail -1 "$1/log.csv" | cut -d, -f"$2"; }
+below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }'; }
+same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
+
+@test "a training learns, logs and keeps checkpoints that the other commands read" {
+  mlp "$(test_set)" --epochs=10 -o run --seed=1
+  [ "$(ls run | wc -l)" = 12 ] && [ -e run/done ] && [ -e run/posterior-00000150.h5 ]
+  [ "$(head -1 run/log.csv)" = step,epoch,loss,learning_rate,test_loss,test_error ]
+  [ "$(wc -l < run/log.csv)" = 151 ] && [ "$(grep -vc ',,$' run/log.csv)" = 11 ]
+  below "$(last run 6)" 0.06
+  ivon-info --check run/posterior-*.h5 > /dev/null
+  [ "$(ivon-info --json run/posterior-00000150.h5 | jq -c '[.step,.n_train,.ess,.weight_decay]')" = '[150,300,300,0.0001]' ]
+  ivon-predict -q run/posterior-00000150.h5 --data="$BATS_FILE_TMPDIR/data.h5:/test" --mean --metrics > metrics
+  grep -q accuracy metrics
+  ivon-sensitivity -q run/posterior-00000150.h5 --data="$BATS_FILE_TMPDIR/data.h5:/train" --top=3 > top.csv
+  [ "$(wc -l < top.csv)" = 4 ]
+  ivon-predict-gen -q --follow=run --data="$BATS_FILE_TMPDIR/data.h5:/train" "$(test_set)" > gen.csv
+  # What it logs is what others compute of the checkpoint: means of 150 losses in another order.
+  awk -F, 'NR == FNR { if ($5 != "") loss[$1] = $5; if ($6 != "") error[$1] = $6; next }
+           FNR > 1 { d = loss[$1] - $8; if (d < 0) d = -d; if (d > 1e-6 || error[$1] - $9 > 1e-6) exit 1; n++ }
+           END { exit n != 10 }' run/log.csv gen.csv
+}
+
+@test "the bits do not depend on threads, nor on being killed" {
+  options=("$(test_set)" --steps=600 --mc-samples=2 --accumulate=2 --schedule=cosine --warmup=10 --save-every=150 --seed=5)
+  mlp "${options[@]}" -o whole -j1
+  mlp "${options[@]}" -o three -j3
+  same whole three
+  background "${options[@]}" -o killed -j2 &
+  training=$!
+  until [ -e killed/posterior-00000150.h5 ]; do sleep 0.01; done
+  kill -9 $training
+  wait $training || true
+  [ ! -e killed/done ]
+  mlp "${options[@]}" -o killed -j2 --resume
+  same whole killed
+  # Without a training to go on with, it begins; with one that ended, nothing changes.
+  mlp "${options[@]}" -o anew --resume
+  same whole anew
+  rm anew/done
+  mlp "${options[@]}" -o anew --resume
+  same whole anew
+}
+
+@test "AdamW and SGD learn and resume too, with momenta that are no Hessian" {
+  for optimizer in adamw sgd; do
+    options=(--arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" "$(test_set)" --optimizer=$optimizer --lr=0.02 --steps=300 --save-every=120)
+    ivon-train "${common[@]}" "${options[@]}" -o $optimizer
+    below "$(last $optimizer 6)" 0.06
+    cp -r $optimizer again && rm again/done again/posterior-00000300.h5
+    ivon-train "${common[@]}" "${options[@]}" -o again --resume
+    same $optimizer again
+    rm -r again
+    ! ivon-info --json $optimizer/posterior-00000300.h5 | jq -e .ess
+  done
+  $python -c '
+import h5py
+f = h5py.File("adamw/posterior-00000300.h5")
+assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).any()'
+  run -65 ivon-train "${common[@]}" "${options[@]}" -o adamw --lr=0.1 --optimizer=ivon --resume
+  [ "$output" = "ivon-train: adamw/posterior-00000300.h5: was trained with another method" ]
+}
+
+@test "an interrupted training saves where it is, and goes on from there" {
+  background --steps=3000000 --save-every=0 -o run &
+  training=$!
+  until [ -s run/log.csv ] && [ "$(wc -l < run/log.csv)" -gt 3 ]; do sleep 0.01; done
+  kill -INT $training
+  status=0
+  wait $training || status=$?
+  [ $status = 130 ] && [ ! -e run/done ]
+  saved=$(echo run/posterior-*.h5)
+  step=$((10#$(tail -1 run/log.csv | cut -d, -f1)))
+  [ "$saved" = "run/posterior-$(printf %08d "$step").h5" ]
+  mlp --steps=$((step + 5)) --save-every=0 -o run --resume
+  mlp --steps=$((step + 5)) --save-every=0 -o whole
+  cmp "run/posterior-$(printf %08d $((step + 5))).h5" whole/posterior-*.h5
+  cmp run/log.csv whole/log.csv
+}
+
+@test "a training that diverges says where, and what may help" {
+  run -65 mlp --steps=1000 --lr=1e30 --h0=0.0001 --save-every=1 -o run
+  [[ $output == "ivon-train: step "*": "*diverged:*"lower the learning rate, raise the initial Hessian, or set a clip radius" ]]
+  [ ! -e run/done ] && ivon-info --check run/posterior-00000001.h5 > /dev/null
+}
+
+@test "architectures of images, tokens and numbers are trained" {
+  data="$BATS_FILE_TMPDIR/data.h5"
+  image=(--arch=lenet:1,2,28 --data="$data:/train" --inputs=x=image --targets=class --lr=0.1 --h0=0.1 --beta2=0.99 --batch=10 --epochs=2 --save-every=0)
+  ivon-train "${common[@]}" "${image[@]}" -o image --augment=crop2,flip
+  ivon-train "${common[@]}" "${image[@]}" -o plain
+  ! cmp -s image/posterior-00000008.h5 plain/posterior-00000008.h5
+  tokens=(--arch=gpt:7,8,16,1,2 --data="$data:/train" --inputs=tokens --targets=next --batch=30 --save-every=0)
+  ivon-train "${common[@]}" "${tokens[@]}" --lr=0.3 --h0=0.05 --beta2=0.99 --epochs=10 -o gpt
+  below "$(last gpt 3)" 0.5
+  [ "$(ivon-info --json gpt/posterior-00000100.h5 | jq -c '[.n_train,.ess]')" = '[2400,2400]' ]
+  # Of 1 ... 2400, 342 are multiples of 7.
+  ivon-train "${common[@]}" "${tokens[@]}" --optimizer=adamw --lr=0.01 --epochs=1 --ignore-label=0 -o some
+  [ "$(ivon-info --json some/posterior-00000010.h5 | jq .n_train)" = 2058 ]
+  number=(--arch=linear:3,1 --data="$data:/train" "--test=$data:/test" --inputs=point --targets=number --likelihood=gaussian --noise-std=0.1 --save-every=0)
+  ivon-train "${common[@]}" "${number[@]}" --lr=0.1 --h0=100 --beta2=0.99 --epochs=40 -o number
+  below "$(last number 5)" 0.7
+  event=(--arch=linear:3,2 --data="$data:/train" "--test=$data:/test" --inputs=point --targets=event --likelihood=bernoulli --save-every=0)
+  ivon-train "${common[@]}" "${event[@]}" --lr=0.2 --h0=0.1 --beta2=0.99 --epochs=20 -o event
+  below "$(last event 6)" 0.06
+}
+
+@test "a text is learnt, and read by the other commands too" {
+  for _ in {1..100}; do echo to be or not to be; done > hamlet.txt # 8 characters: log 8 is 2.1
+  text=(--data=hamlet.txt:train --tokens=char --context=12)
+  ivon-train "${common[@]}" --arch=gpt:8,12,16,1,2 "${text[@]}" --test=hamlet.txt:test --lr=0.3 --h0=0.05 --beta2=0.99 --epochs=10 -o run --batch=10 --save-every=0
+  below "$(last run 5)" 1
+  last=$(echo run/posterior-*.h5)
+  ivon-predict -q "$last" "${text[@]}" --data=hamlet.txt:test --mean --metrics > metrics
+  loss=$(awk '$1 == "nll" { print $2 }' metrics)
+  below "$loss" "$(awk -v x="$(last run 5)" 'BEGIN { print 1.0001 * x }')"
+  below "$(last run 5)" "$(awk -v x="$loss" 'BEGIN { print 1.0001 * x }')"
+  ivon-sensitivity -q "$last" "${text[@]}" --limit=3 --stride=5 > few.csv
+  [ "$(wc -l < few.csv)" = 4 ]
+  run -64 ivon-train --data=hamlet.txt --tokens=char
+  [ "$output" = "ivon-train: --tokens needs --context=T" ]
+  run -64 ivon-train --data=hamlet.txt --stride=3
+  [ "$output" = "ivon-train: --stride needs --context=T" ]
+}
+
+@test "finetuning begins with a posterior, which may be the prior" {
+  mlp --epochs=10 -o base --save-every=0
+  base=base/posterior-00000150.h5
+  options=(--data="$BATS_FILE_TMPDIR/data.h5:/train" --from=$base --lr=0.1 --batch=20 --beta2=0.99 --save-every=0)
+  ivon-train "${common[@]}" "${options[@]}" --steps=1 --lr=0.000000001 -o same
+  ivon-train "${common[@]}" "${options[@]}" --steps=60 -o tuned
+  ivon-train "${common[@]}" "${options[@]}" --steps=60 --ess=1e-3 --prior=posterior --h0=0 --no-rescale-lr -o held
+  ivon-train "${common[@]}" "${options[@]}" --steps=60 --freeze='fc1.*' -o frozen
+  ivon-train -q --no-provenance "${options[@]}" --arch=mlp:2,16,3 --steps=60 -o arch
+  cmp tuned/posterior-00000060.h5 arch/posterior-00000060.h5
+  $python - <<'PYTHON'
+import h5py, numpy as np
+m = lambda path: {k: v[()] for k, v in h5py.File(path)["mean"].items()}
+base, same, frozen = m("base/posterior-00000150.h5"), m("same/posterior-00000001.h5"), h5py.File("frozen/posterior-00000060.h5")
+assert sorted(base) == ["fc1.bias", "fc1.weight", "fc2.bias", "fc2.weight"]
+for name in base:
+    assert np.abs(same[name] - base[name]).max() < 1e-6
+assert sorted(frozen["mean"]) == ["fc2.bias", "fc2.weight"] == sorted(frozen["hessian"])
+assert (frozen["buffers/fc1.weight"][()] == base["fc1.weight"]).all()
+# The prior's delta_p = S_p / 1e-3, near 3e4, is so strong that gradients, of at most some tens, move
+# means by g / delta_p < 1e-3 of what they move without, and h by |g (theta - m) S_p| < 30 * 7 * 6.
+held, b = h5py.File("held/posterior-00000060.h5"), h5py.File("base/posterior-00000150.h5")
+tuned = m("tuned/posterior-00000060.h5")
+S = lambda f, name: f.attrs["ess"] * (f["hessian/" + name][()] + f.attrs["weight_decay"])
+assert held.attrs["ess"] == 1e-3
+for name in base:
+    assert np.abs(S(held, name) / S(b, name) - 1).max() < 1260 / 3e4
+    assert np.abs(held["mean/" + name][()] - base[name]).max() < 0.1 * np.abs(tuned[name] - base[name]).max()
+PYTHON
+  ivon-predict -q frozen/posterior-00000060.h5 --data="$BATS_FILE_TMPDIR/data.h5:/test" -n 2 > /dev/null
+  run -65 ivon-train "${options[@]}" --arch=mlp:2,16,8,3 --steps=1 -o more
+  [ "$output" = "ivon-train: $base: tensor 'fc2.weight': shape 3x16, mlp:2,16,8,3 has 8x16" ]
+  $python -c '
+import h5py, sys
+f = h5py.File(sys.argv[1], "a")
+del f["mean/fc2.weight"], f["mean/fc2.bias"]; f["mean/other"] = 1.0' $base
+  run -0 ivon-train "${options[@]}" --beta2=0.1 --arch=mlp:2,16,3 --steps=1 -o head
+  [ "$output" = "ivon-train: warning: $base: lacks 2 tensors, which begin anew, 'fc2.weight' the first" ]
+  run -65 ivon-train "${options[@]}" --arch=linear:2,3 --steps=1 -o more
+  [ "$output" = "ivon-train: $base: has no mean of linear:2,3" ]
+}
+
+@test "a graph's own initializers are trained, and so are checkpoints of other writers" {
+  $python - "$BATS_TEST_DIRNAME/../oracle" <<'PYTHON'
+import numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+info, tensor = helper.make_tensor_value_info, TensorProto.FLOAT
+w = np.random.default_rng(0).standard_normal((3, 2)).astype("f4")
+nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["z"], transB=1), helper.make_node("Mul", ["z", "two"], ["f"])]
+initializers = [numpy_helper.from_array(w, "weight"), numpy_helper.from_array(np.zeros(3, "f4"), "bias"),
+                numpy_helper.from_array(np.float32(2), "two")]
+graph = helper.make_graph(nodes, "g", [info("x", tensor, ["n", 2])], [info("f", tensor, ["n", 3])], initializers)
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), "g.onnx")
+PYTHON
+  options=(--model=g.onnx --data="$BATS_FILE_TMPDIR/data.h5:/train" "$(test_set)" --lr=0.2 --h0=0.1 --beta2=0.99)
+  ivon-train "${common[@]}" "${options[@]}" --epochs=20 --save-every=50 -o run
+  below "$(last run 6)" 0.06
+  $python - <<'PYTHON'
+import h5py, onnx
+f = h5py.File("run/posterior-00000120.h5")
+assert sorted(f["mean"]) == ["bias", "weight"]
+model = onnx.load_from_string(f["model.onnx"][()].tobytes())
+onnx.checker.check_model(model, full_check=True)
+assert [i.name for i in model.graph.initializer] == ["two"]
+PYTHON
+  ivon-train "${common[@]}" "${options[@]}" --epochs=20 --save-every=50 -o again
+  rm again/done again/posterior-00000120.h5
+  ivon-train "${common[@]}" "${options[@]}" --epochs=20 --save-every=50 -o again --resume
+  same run again
+}
+
+refused() { # STATUS MESSAGE OPTION...
+  run "-$1" ivon-train "${common[@]}" "${@:3}"
+  [ "$output" = "ivon-train: $2" ] || { echo "$output"; return 1; }
+}
+
+@test "a training in the way is kept, unless it is to be replaced" {
+  mlp --steps=3 -o run
+  cp -r run before
+  run -73 mlp --steps=3 -o run
+  [ "$output" = "ivon-train: run: holds a training: go on with it by --resume, or replace it by --force" ]
+  same run before
+  run -64 mlp --steps=3 -o run --force --resume
+  run -65 mlp --steps=3 -o run --force --data="$BATS_FILE_TMPDIR/nan.h5" # what fails before it begins changes nothing
+  same run before
+  mlp --steps=2 -o run --force
+  [ "$(ls run | tr '\n' ' ')" = "done log.csv posterior-00000002.h5 " ]
+  touch file
+  run -73 mlp --steps=3 -o file
+  run -65 mlp --steps=9 -o run --resume --ess=7
+  [ "$output" = "ivon-train: run/posterior-00000002.h5: was trained with ess 300 and weight decay 0.0001, expected 7 and 0.0001" ]
+  head -c 2000 run/posterior-00000002.h5 > cut && mv cut run/posterior-00000002.h5
+  run -65 mlp --steps=9 -o run --resume
+}
+
+@test "options that make no sense are refused" {
+  data="$BATS_FILE_TMPDIR/data.h5:/train"
+  a=(--arch=mlp:2,16,3 --data="$data" -o run --epochs=1)
+  b=("${a[@]}" --lr=1)
+  refused 64 "no learning rate given: name it by --lr" "${a[@]}"
+  refused 64 "give one of --epochs and --steps" "${b[@]}" --steps=3
+  refused 64 "give one of --epochs and --steps" --arch=mlp:2,3 --data="$data" -o run --lr=1
+  refused 64 "no data given: name them by --data=FILE" --arch=mlp:2,3 -o run --lr=1 --epochs=1
+  refused 64 "no output given: name a directory by -o DIR" --arch=mlp:2,3 --data="$data" --lr=1 --epochs=1
+  refused 64 "no network given: name one by --arch=SPEC or --model=GRAPH.onnx" --data="$data" -o run --lr=1 --epochs=1
+  refused 64 "--arch and --model exclude each other" "${b[@]}" --model=g.onnx
+  refused 64 "--init is for --arch" --model=g.onnx --init=kaiming --data="$data" -o run --lr=1 --epochs=1
+  refused 64 "--prior=posterior needs --from=POSTERIOR" "${b[@]}" --prior=posterior
+  refused 64 "--eval-every is for --test" "${b[@]}" --eval-every=3
+  refused 64 "--likelihood=gaussian needs --noise-std" "${b[@]}" --likelihood=gaussian
+  refused 64 "--noise-std is for --likelihood=gaussian" "${b[@]}" --noise-std=1
+  refused 64 "'more': no arguments are taken; see --help" "${b[@]}" more
+  refused 64 "--beta1: expected a number below 1" "${b[@]}" --beta1=1
+  for option in --ess=1 --h0=1 --clip-radius=1 --hessian=price --mc-samples=2 --rescale-lr --prior=posterior; do
+    refused 64 "${option%%=*} is not for --optimizer=adamw" "${b[@]}" --optimizer=adamw $option --from=x
+  done
+  refused 64 "--beta2 is not for --optimizer=sgd" "${b[@]}" --optimizer=sgd --beta2=0.9
+  refused 64 "--debias is not for --optimizer=sgd" "${b[@]}" --optimizer=sgd --no-debias
+  refused 64 "architecture 'mlp:2', expected mlp:IN,WIDTH,...,OUT[,relu|tanh|gelu]" "${b[@]}" --arch=mlp:2
+  refused 64 "augmentation 'turn', expected crop and its padding (1 to 64), flip, or both, as in crop4,flip" "${b[@]}" --augment=turn
+  refused 64 "mlp:2,16,3: augmentation is for networks with one input of examples x channels x height x width" "${b[@]}" --augment=flip
+  refused 64 "warmup of 6 steps in a training of 6, expected fewer" "${b[@]}" --warmup=6 --schedule=cosine
+  refused 64 "resnet20-bn: cannot be trained, since its BatchNormalization needs the statistics of batches: take a network without, as resnet20-frn is" "${b[@]}" --arch=resnet20-bn
+  [ ! -e run ]
+}
+
+@test "data that do not fit are refused" {
+  data="$BATS_FILE_TMPDIR/data.h5"
+  a=(-o run --epochs=1 --lr=1 --data="$data:/train")
+  refused 65 "$data:/train: array 'x' has shape 300x2, input 'x' of mlp:4,3 takes ?x4" "${a[@]}" --arch=mlp:4,3
+  refused 65 "$data:/train: row 2: target 2, expected a class from 0 to 1" "${a[@]}" --arch=mlp:2,2
+  refused 65 "$data:/train: has no targets to train for" "${a[@]}" --arch=mlp:2,3 --targets=
+  refused 65 "$BATS_FILE_TMPDIR/nan.h5: row 7 of 'x' holds a number that is not finite" "${a[@]}" --arch=mlp:2,3 --data="$BATS_FILE_TMPDIR/nan.h5"
+  refused 65 "$BATS_FILE_TMPDIR/nan.h5: all targets are to be ignored" "${a[@]}" --arch=mlp:1,3 --data="$BATS_FILE_TMPDIR/nan.h5" --inputs=y --ignore-label=0
+  run -66 ivon-train "${a[@]}" --arch=mlp:2,3 --from=missing.h5
+  run -71 ivon-train "${a[@]}" --arch=mlp:2,3 --memory=1K
+  [ ! -e run ]
+}

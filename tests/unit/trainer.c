@@ -1,0 +1,274 @@
+/* Gradients of mini-batches, against differences of the mean loss, which another path computes. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/examples.h"
+#include "train/trainer_private.h"
+
+enum { EXAMPLES = 37, IGNORED = 5 /* examples without a loss, of categorical targets */ };
+
+/* Data of one input x and targets y. */
+struct sample_data {
+    const char *architecture;
+    enum ivon_likelihood likelihood;
+    int64_t input[2], targets[2]; /* shapes of one example; 0: fewer axes */
+    int64_t tokens;               /* the vocabulary; 0: x is of floats */
+    int64_t classes;
+};
+
+static const struct sample_data cases[] = {
+    {"mlp:5,7,3,tanh", IVON_CATEGORICAL, {5, 0}, {0, 0}, 0, 3},
+    {"mlp:5,7,3,gelu", IVON_BERNOULLI, {5, 0}, {3, 0}, 0, 2},
+    {"mlp:5,6,2,tanh", IVON_GAUSSIAN, {5, 0}, {2, 0}, 0, 0},
+    {"transformer:11,6,8,1,2,3", IVON_CATEGORICAL, {6, 0}, {0, 0}, 11, 3},
+    {"gpt:11,6,8,1,2", IVON_CATEGORICAL, {6, 0}, {6, 0}, 11, 11},
+};
+
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* A number that looks random, from 0 to below 1. */
+static double number(uint64_t i)
+{
+    i = (i + 1) * 0x9E3779B97F4A7C15u;
+    i = (i ^ (i >> 29)) * 0xBF58476D1CE4E5B9u;
+    return (double)(i >> 40) * 0x1p-24;
+}
+
+static int read_sample(void *self, size_t field, uint64_t first, size_t count, void *buffer,
+                       struct ivon_error *error)
+{
+    (void)error;
+    const struct sample_data *data = self;
+    const int64_t *shape = field ? data->targets : data->input;
+    size_t each = (size_t)(shape[0] ? shape[0] : 1);
+    int64_t bound = field ? data->classes : data->tokens;
+    for (size_t i = 0; i < count * each; i++) {
+        uint64_t at = first * each + i;
+        double x = number(2 * at + field);
+        bool ignored = field && data->likelihood == IVON_CATEGORICAL &&
+                       at / each >= EXAMPLES - IGNORED;
+        if (bound)
+            ((int64_t *)buffer)[i] = ignored ? -100 : (int64_t)(x * (double)bound);
+        else
+            ((float *)buffer)[i] = (float)(2 * x - 1);
+    }
+    return 0;
+}
+
+static void close_sample(void *self)
+{
+    (void)self;
+}
+
+static struct ivon_examples *open_sample(const struct sample_data *data)
+{
+    static const struct ivon_examples_class class = {.read = read_sample, .close = close_sample};
+    struct ivon_field fields[2] = {
+        {.name = "x", .dtype = data->tokens ? IVON_I64 : IVON_F32, .rank = 1},
+        {.name = "y", .dtype = data->classes ? IVON_I64 : IVON_F32, .rank = data->targets[0] > 0}};
+    const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},
+                                                 {.divisor = 1, .channels = 1}};
+    struct ivon_examples *examples = NULL;
+    struct ivon_error error = {0};
+    fields[0].shape[0] = data->input[0];
+    fields[1].shape[0] = data->targets[0];
+    if (ivon_examples_new(&examples, &class, (void *)data, "sample", EXAMPLES, fields, scalings, 2,
+                          &error))
+        fail_msg("%s", error.message);
+    return examples;
+}
+
+static struct ivon_train_options options_of(const struct sample_data *data)
+{
+    struct ivon_train_options options = ivon_train_defaults(IVON_METHOD_SGD);
+    options.likelihood = data->likelihood;
+    options.noise_std = data->likelihood == IVON_GAUSSIAN ? 0.7 : NAN;
+    options.ignored = -100;
+    options.rate = 0.1;
+    options.batch = EXAMPLES;
+    options.threads = 2;
+    return options;
+}
+
+static struct ivon_trainer *begin(const struct sample_data *data, struct ivon_examples *examples,
+                                  const struct ivon_train_options *options)
+{
+    struct ivon_train_start start = {.architecture = data->architecture};
+    struct ivon_trainer *trainer = NULL;
+    struct ivon_error error = {0};
+    if (ivon_trainer_new(&trainer, &start, examples, "y", options, &error))
+        fail_msg("%s", error.message);
+    return trainer;
+}
+
+/* Tables of embeddings begin so small that norms behind them bend over the differences' steps: all
+   matrices get a root mean square of 1/2. */
+static void enlarge(struct ivon_trainer *trainer)
+{
+    for (size_t p = 0; p < trainer->network->parameter_count; p++) {
+        const struct ivon_tensor *tensor = trainer_parameter(trainer, p);
+        float *m = optimizer_mean(trainer->optimizer, p);
+        double squares = 0;
+        for (size_t i = 0; i < tensor->count; i++)
+            squares += (double)m[i] * (double)m[i];
+        for (size_t i = 0; i < tensor->count && tensor->rank == 2; i++)
+            m[i] *= (float)(0.5 / sqrt(squares / (double)tensor->count));
+    }
+}
+
+/* The gradient of the next step, and its loss. */
+static double compute(struct ivon_trainer *trainer)
+{
+    uint64_t losses;
+    double loss;
+    struct ivon_error error = {0};
+    data_choose(trainer, &losses);
+    trainer->scale = 1 / (double)losses;
+    assert_int_equal(lanes_gradient(trainer, &loss, &error), 0);
+    return loss;
+}
+
+static double loss_of(struct ivon_trainer *trainer, struct ivon_examples *examples)
+{
+    double loss, missed;
+    struct ivon_error error = {0};
+    assert_int_equal(ivon_trainer_test(trainer, examples, "y", &loss, &missed, &error), 0);
+    return loss;
+}
+
+static double difference(struct ivon_trainer *trainer, struct ivon_examples *examples, float *m,
+                         double step)
+{
+    float kept = *m;
+    *m = kept + (float)step;
+    double above = loss_of(trainer, examples), top = (double)*m;
+    *m = kept - (float)step;
+    double below = loss_of(trainer, examples), bottom = (double)*m;
+    *m = kept;
+    return (above - below) / (top - bottom);
+}
+
+/*
+ * Central differences over steps s = 2^-9 and 2 s, extrapolated: (4 d(s) − d(2s))/3. Outputs of size
+ * 1, of sums of up to 50 products in binary32, round to 2^-21 at worst, and their averaged losses to
+ * less: differences to 2^-21/2^-9 = 2^-12, extrapolated ones to (4 + ½)/3 = 1.5 times that. What is
+ * left out is s⁴/30 of a fifth derivative: where norms divide by as little as 0.05, 20^5 and 1e-6.
+ */
+static const double step = 0x1p-9, tolerance = 1.5 * 0x1p-12;
+
+static void gradient_is_that_of_the_mean_loss(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < CASES; c++) {
+        struct ivon_examples *examples = open_sample(&cases[c]);
+        struct ivon_train_options options = options_of(&cases[c]);
+        struct ivon_trainer *trainer = begin(&cases[c], examples, &options);
+        enlarge(trainer);
+        double loss = compute(trainer), largest = 0;
+        assert_int_equal(trainer->lane_count, 2);
+        assert_true(fabs(loss - loss_of(trainer, examples)) < 0x1p-20 * (1 + loss));
+        for (size_t p = 0; p < trainer->network->parameter_count; p++)
+            for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i / 20) {
+                float *m = optimizer_mean(trainer->optimizer, p) + i;
+                double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+                double expected = (4 * difference(trainer, examples, m, step) -
+                                   difference(trainer, examples, m, 2 * step)) / 3;
+                largest = fabs(found) > largest ? fabs(found) : largest;
+                if (!(fabs(found - expected) < tolerance))
+                    fail_msg("%s, '%s' %zu: %g, differences %g", cases[c].architecture,
+                             trainer_parameter(trainer, p)->name, i, found, expected);
+            }
+        assert_true(largest > 100 * tolerance);
+        ivon_trainer_free(trainer);
+        ivon_examples_close(examples);
+    }
+}
+
+static float *copy_gradient(const struct ivon_trainer *trainer)
+{
+    float *copy = malloc(trainer->lanes[0].gradients.size);
+    memcpy(copy, trainer->lanes[0].gradients.data, trainer->lanes[0].gradients.size);
+    return copy;
+}
+
+/* Batches that are accumulated are one batch, to the last bit; in smaller tiles, up to rounding of
+   sums of 37 products below 1: 37 · 2^-24. */
+static void batches_and_tiles(void **state)
+{
+    (void)state;
+    const struct sample_data *data = &cases[0];
+    struct ivon_examples *examples = open_sample(data);
+    struct ivon_train_options options = options_of(data);
+    options.batch = 36;
+    struct ivon_trainer *whole = begin(data, examples, &options);
+    options.batch = 12;
+    options.accumulate = 3;
+    struct ivon_trainer *parts = begin(data, examples, &options);
+    compute(whole);
+    compute(parts);
+    float *expected = copy_gradient(whole), *found = copy_gradient(parts);
+    size_t size = whole->lanes[0].gradients.size;
+    assert_int_equal(size, parts->lanes[0].gradients.size);
+    assert_memory_equal(expected, found, size);
+    size_t least = net_derivative_memory(whole->lanes[0].derivative);
+    options.memory = least; /* of two lanes */
+    struct ivon_trainer *small = begin(data, examples, &options);
+    assert_true(small->tile < whole->tile);
+    compute(small);
+    for (size_t i = 0; i < size / sizeof(float); i++)
+        assert_true(fabs((double)small->lanes[0].gradients.data[i] - (double)expected[i]) <
+                    37 * 0x1p-24);
+    free(expected);
+    free(found);
+    ivon_trainer_free(whole);
+    ivon_trainer_free(parts);
+    ivon_trainer_free(small);
+    ivon_examples_close(examples);
+}
+
+/* Every epoch has every example once, but for those that fill no batch. */
+static void epochs(void **state)
+{
+    (void)state;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    struct ivon_train_options options = options_of(&cases[0]);
+    options.batch = 6;
+    options.epochs = 2;
+    struct ivon_trainer *trainer = begin(&cases[0], examples, &options);
+    struct ivon_train_state told = ivon_trainer_state(trainer);
+    assert_int_equal(told.steps, 12);
+    assert_int_equal(told.epoch_steps, 6);
+    assert_int_equal(told.losses, EXAMPLES - IGNORED);
+    assert_true(isnan(told.loss) && isnan(told.ess));
+    for (int epoch = 0; epoch < 2; epoch++) {
+        int seen[EXAMPLES] = {0}, all = 0;
+        for (int i = 0; i < 6; i++) {
+            struct ivon_error error = {0};
+            assert_int_equal(ivon_trainer_step(trainer, &error), 0);
+            for (size_t j = 0; j < 6; j++) {
+                assert_int_equal(trainer->chosen[j].epoch, epoch);
+                all += !seen[trainer->chosen[j].example]++;
+            }
+        }
+        assert_int_equal(all, 36);
+    }
+    told = ivon_trainer_state(trainer);
+    assert_true(told.step == 12 && told.epoch == 2 && isfinite(told.loss) && told.rate == 0.1);
+    ivon_trainer_free(trainer);
+    ivon_examples_close(examples);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradient_is_that_of_the_mean_loss),
+                                       cmocka_unit_test(batches_and_tiles),
+                                       cmocka_unit_test(epochs)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
