@@ -1,33 +1,88 @@
 #!/usr/bin/env bash
-# From a fresh clone to a first result: installs, builds, and merges posteriors whose exact joint
-# posterior is known.
+# From a fresh clone to a first result: installs what is needed, builds, and takes drawn glyphs, of which
+# a known share has wrong labels, through training, prediction, sensitivity, generalization and merging.
+# Leaves checkpoints, tables, pictures and a page that shows them in build/demo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/install.sh
 cmake --preset release > /dev/null
 cmake --build --preset release -j "$(nproc)" --target ivon-program > /dev/null
 PATH=$PWD/build/release/bin:$PATH
-regression() { /usr/bin/python3 tests/oracle/linear_regression.py "$@"; }
+glyphs=$PWD/cmd/glyphs.awk
+rm -rf build/demo && mkdir -p build/demo && cd build/demo
+start=$SECONDS
 
-rm -rf build/demo
-echo "Three Bayesian linear regressions, each on a part of one data set, merged into one posterior."
-echo "Relative distance to the exact posterior of all data:"
-for design in orthogonal correlated; do
-  demo=build/demo/$design
-  regression make "$demo" "$design"
-  for method in gradient-matching hessian task-arithmetic average; do
-    ivon-merge --method=$method --base="$demo/base.h5" "$demo"/part-*.h5 -o "$demo/$method.h5"
-  done
-  echo
-  echo "$design columns: a diagonal posterior is $([ $design = orthogonal ] && echo exact || echo 'an approximation')"
-  regression compare "$demo" "$demo"/{gradient-matching,hessian,task-arithmetic,average}.h5
+# draw FILE COUNT SEED STYLE WRONG: FILE.csv, and in FILE.wrong which labels are wrong
+draw() {
+  awk -f "$glyphs" -v count="$2" -v seed="$3" -v style="$4" -v wrong="$5" > all.csv
+  cut -d, -f1-145 all.csv > "$1.csv"
+  cut -d, -f146 all.csv > "$1.wrong"
+  rm all.csv
+}
+quiet=(-q --target-column=y)
+settings=(--batch=50 --h0=0.2 --beta2=0.995 --weight-decay=1e-3)
+newest() { ls "$1"/posterior-*.h5 | tail -1; }
+
+echo "1. A network of 144-64-8 units, trained by IVON on 1,600 glyphs, of whose labels 5 % are wrong."
+draw train 1600 1 plain 0.05
+draw test 1600 2 plain 0.05
+draw clean 1600 3 plain 0
+ivon-train "${quiet[@]}" --arch=mlp:144,64,8,relu --data=train.csv "${settings[@]}" --lr=0.1 \
+  --epochs=60 --save-every=96 -o run
+
+echo
+echo "2. Its predictions on clean glyphs, at the mean and averaged over 64 weight samples:"
+for way in --mean --samples=64; do
+  ivon-predict "${quiet[@]}" "$(newest run)" --data=clean.csv $way --metrics --json -o predictions.h5 -f \
+    | jq -r --arg way "${way#--}" '[$way] + (.metrics | [.accuracy, .nll, .ece] | map(.value))
+        | "   \(.[0])\taccuracy \(.[1] * 1000 | round / 1000)  NLL \(.[2] * 1000 | round / 1000)  ECE \(.[3] * 1000 | round / 1000)"'
 done
 
-if [ -n "${IVON_SHARED:-}" ]; then
-  echo
-  echo "A transformer, finetuned on two tasks, merged:"
-  reference=$IVON_SHARED/reference
-  ivon-merge --verbose --base="$reference/transformer-base/posterior.h5" \
-    "$reference"/transformer-{cr,mpqa}/posterior.h5 -o build/demo/transformer.h5 2>&1
-  ivon-info build/demo/transformer.h5
-fi
+echo
+echo "3. Which labels are wrong? The loss of each example if the network had not seen it:"
+ivon-sensitivity "${quiet[@]}" "$(newest run)" --data=train.csv \
+  --score=loo-loss,self-influence,deviation -o sensitivity.csv
+paste -d, sensitivity.csv train.wrong | tail -n +2 | sort -t, -k6 -gr | awk -F, '
+  {rank++; if ($9) {sum += rank; wrong++} if (NR <= 80 && $9) top++}
+  END {right = NR - wrong; auroc = 1 - (sum - wrong * (wrong + 1) / 2) / (wrong * right)
+       printf "   %d planted; %d of them among the 80 greatest; AUROC %.3f\n", wrong, top, auroc}'
+
+echo
+echo "4. The loss on unseen glyphs, predicted from the training data alone:"
+ivon-predict-gen "${quiet[@]}" run/posterior-*.h5 --data=train.csv --test=test.csv -o generalization.csv
+awk -F, 'NR == 1 || NR % 4 == 0 {
+  if (NR == 1) print "   step   train     leave-one-out     test"
+  else printf "   %4d   %.3f   %.3f +- %.3f   %.3f\n", $1, $2, $4, $5, $8}' generalization.csv
+
+echo
+echo "5. Finetuned on turned glyphs, and on inverse ones, and merged; accuracy on both:"
+draw plain 1600 11 plain 0
+for task in turned inverse; do
+  draw $task 1600 12 $task 0
+  draw $task-test 800 14 $task 0
+done
+ivon-train "${quiet[@]}" --arch=mlp:144,64,8,relu --data=plain.csv "${settings[@]}" --lr=0.1 --epochs=20 \
+  --save-every=0 -o base 2> /dev/null
+for task in turned inverse; do
+  ivon-train "${quiet[@]}" --from="$(newest base)" --data=$task.csv "${settings[@]}" --lr=0.1 --epochs=20 \
+    --save-every=0 -o $task 2> /dev/null
+done
+accuracies() { # NAME CHECKPOINT
+  for task in turned inverse; do
+    ivon-predict "${quiet[@]}" "$2" --data=$task-test.csv --mean --metrics --json \
+      | jq .metrics.accuracy.value
+  done | awk -v name="$1" '{a[NR] = $1} END {
+    printf "   %-20s %.3f %.3f  mean %.3f\n", name, a[1], a[2], (a[1] + a[2]) / 2
+    printf "%s,%.4f,%.4f\n", name, a[1], a[2] >> "merging.csv"}'
+}
+echo "method,turned,inverse" > merging.csv
+accuracies "turned alone" "$(newest turned)"
+accuracies "inverse alone" "$(newest inverse)"
+for method in average task-arithmetic hessian gradient-matching; do
+  base=(--base="$(newest base)" --on-nonpositive=base)
+  case $method in average | hessian) base=() ;; esac
+  ivon-merge -q --method=$method "${base[@]}" "$(newest turned)" "$(newest inverse)" -o $method.h5
+  accuracies $method $method.h5
+done
+echo
+echo "$((SECONDS - start)) s; everything is in build/demo"
