@@ -47,7 +47,7 @@ static const struct argp_option option_table[] = {
 static const struct plot_kind kinds[] = {
     {"generalization", "Loss on unseen data, predicted from the training data", 0, 0, false,
      plot_generalization},
-    {"reliability", "Reliability", 520, 640, false, plot_reliability},
+    {"reliability", "Reliability", 520, 0, false, plot_reliability},
     {"sensitivity", "Dependence on each training example", 640, 420, true, plot_histogram},
     {"images", NULL, 0, 0, true, plot_images},
     {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},

@@ -56,7 +56,7 @@ int plot_images(struct plot_command *command, struct ivon_error *error);
 int plot_read(struct ivon_columns *table, const char *name, double **numbers,
               struct ivon_error *error);
 
-/* The column that scores examples: what --column says, or the first that ivon-sensitivity writes. */
+/* The column that scores examples: what --column says, or the first of ivon-sensitivity's. */
 const char *plot_score(const struct plot_command *command, const struct ivon_columns *table);
 
 /* A curve's name: the file's, when there are several. */
@@ -71,12 +71,19 @@ void script_begin(struct plot_command *command);
 void script_add(struct script *script, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-enum { TITLE_MAX = 110, KEY_MAX = 40 /* characters */ };
+enum {
+    KEY_MAX = 40,  /* characters */
+    CHARACTER = 7, /* pixels of one's width */
+    LINE = 18,     /* pixels of a line's height */
+};
 
-/* A string constant of gnuplot in which nothing is interpreted: its quotes are the only single ones,
-   those of the text become apostrophes. What is not UTF-8, and control characters, become '?', and
+/* A string constant of gnuplot in which nothing is interpreted: its quotes are the only single
+   ones, those of the text become apostrophes. What is not UTF-8, and control characters, become '?', and
    what has more than `most` characters is cut. */
 void script_text(struct script *script, const char *text, size_t most);
+
+/* The picture's title as such a constant, cut to its width. */
+void script_title(struct plot_command *command);
 
 /* A number, NaN when it is not finite. */
 void script_number(struct script *script, double number);
@@ -100,8 +107,8 @@ struct range {
 struct range range_empty(void);
 void range_add(struct range *range, double value);
 
-/* An axis of that range and some room at both ends, also where they are equal or none are there; on
-   a logarithmic axis both are above 0. */
+/* An axis of that range and some room at both ends, also where they are equal or none are there;
+   on a logarithmic axis both are above 0. */
 void script_range(struct script *script, char axis, struct range range, bool logarithmic);
 
 /* Runs gnuplot on the script. *picture receives what it draws, to be freed. Returns an exit status,

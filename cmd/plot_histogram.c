@@ -47,7 +47,7 @@ static void choose_scale(struct histogram *histogram)
     histogram->logarithmic = values[0] >= 0 && zeros <= count / 20 && low > 0 && high / low > 100;
     if (!histogram->logarithmic)
         return;
-    histogram->values = memmove(histogram->values, values + zeros, (count - zeros) * sizeof *values);
+    memmove(histogram->values, values + zeros, (count - zeros) * sizeof *values);
     histogram->count -= zeros;
     histogram->left_out += zeros;
 }
@@ -117,7 +117,7 @@ static void put_script(struct plot_command *command, struct histogram *histogram
     put_bins(script, histogram, command->bins ? command->bins : BINS);
     put_axes(script, histogram, name);
     script_add(script, "set title ");
-    script_text(script, command->title, TITLE_MAX);
+    script_title(command);
     script_add(script, "\nunset key\nplot $b0 using 1:2:3 with boxes lc rgb '%s' fs solid 0.6 "
                        "border lc rgb '#404040'\n",
                script_colour(0));

@@ -51,7 +51,8 @@ static int falling(const void *a, const void *b)
     return (left->row > right->row) - (left->row < right->row);
 }
 
-/* The member at `offset` of all entries, from a column; NaN where it is not there and need not be. */
+/* The member at `offset` of all entries, from a column; NaN where it is missing and need not be
+   there. */
 static int fill(struct sheet *sheet, struct ivon_columns *table, const char *name, bool needed,
                 size_t offset, struct ivon_error *error)
 {
@@ -236,12 +237,17 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
             return code;
         put_pixels(sheet, width, height, step);
         put_captions(sheet, &sheet->entries[i], x, y + scale * (double)height);
+        script_add(script, "set object rectangle center %.9g,%.9g size %.9g,%.9g front fs empty "
+                           "border lc rgb '#a0a0a0'\n",
+                   x, y + scale * (double)height / 2, scale * (double)width,
+                   scale * (double)height);
     }
     script_add(script, "plot ");
     for (size_t i = 0; i < sheet->count; i++) {
         double x = cell_width * ((double)(i % sheet->columns) + 0.5);
         double y = HEADING + cell_height * (double)(i / sheet->columns);
-        script_add(script, "%s$b%zu using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3:4:5 with rgbimage notitle",
+        script_add(script, "%s$b%zu using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3:4:5 with rgbimage "
+                           "notitle",
                    i ? ", \\\n  " : "", i, x - scale * ((double)width - 1) / 2, scale,
                    y + scale / 2, scale);
     }
@@ -266,7 +272,7 @@ static int put_sheet(struct sheet *sheet, struct ivon_error *error)
                        "set xrange [0:%d]\nset yrange [%d:0]\nset label ",
                command->width, command->height);
     if (command->title) {
-        script_text(script, command->title, TITLE_MAX);
+        script_title(command);
     } else {
         script_add(script, "'The %zu examples of greatest '.", sheet->count);
         script_text(script, plot_score(command, command->tables[0]), KEY_MAX);

@@ -11,14 +11,12 @@
 
 enum {
     PANELS = 2,
-    PANEL = 480, /* pixels of one's width, by default */
+    PANEL = 480,        /* pixels of one's width, by default */
     PANEL_HEIGHT = 400, /* without the key */
     AXIS = 70,          /* pixels beside the curves */
+    SAMPLE = 50,        /* pixels of a piece of curve in the key */
+    POINTS_SHOWN = 12,  /* symbols on a curve */
     COLUMNS = 5,
-    POINTS_SHOWN = 12, /* symbols on a curve */
-    CHARACTER = 7,     /* pixels of one, in the key */
-    SAMPLE = 50,       /* pixels of a piece of curve beside it */
-    LINE = 16,         /* pixels of its height */
 };
 
 /* A column that becomes a curve, with a band where there is a column NAME_se. */
@@ -317,8 +315,8 @@ static void put_panel(const struct lines *lines, size_t panel)
                                "solid 0.2 noborder notitle, \\\n  ",
                        block, script_colour(shown));
         else if (has_band(curve))
-            script_add(script, "$b%zu using 1:2:3:4 with yerrorbars lc rgb '%s' pt 0 notitle, "
-                               "\\\n  ",
+            script_add(script, "$b%zu using 1:3:(0):($4-$3) with vectors nohead lc rgb '%s' "
+                               "dt 1 notitle, \\\n  ",
                        block, script_colour(shown));
         script_add(script, "$b%zu using 1:2 with linespoints ", block);
         script_style(script, shown++);
@@ -341,9 +339,9 @@ static int put_script(struct lines *lines, struct ivon_error *error)
         return code;
     script_begin(command);
     script_add(script, "set multiplot layout 1,%d title ", panels);
-    script_text(script, command->title, TITLE_MAX);
-    script_add(script, ".\"\\n \"\nset key tmargin center horizontal Left reverse samplen 3 maxcols "
-                       "%d\n",
+    script_title(command);
+    script_add(script, ".\"\\n \"\nset key tmargin center horizontal Left reverse samplen 3 "
+                       "maxcols %d\n",
                lines->key_columns);
     for (size_t p = 0; p < PANELS; p++)
         if (lines->in_panel[p])

@@ -7,7 +7,11 @@
 #include "cmd/evaluation.h"
 #include "cmd/plot.h"
 
-enum { BINS = 15 };
+enum {
+    BINS = 15,
+    HEADING = 36,  /* pixels of the title */
+    HEIGHT = 600, /* pixels of all but the key, by default */
+};
 
 /* What is in a bin of confidences. */
 struct bin {
@@ -112,6 +116,7 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
                       const double *confidence, const double *prediction, const double *label,
                       struct ivon_error *error)
 {
+    uint64_t counted = 0;
     for (uint64_t i = 0; i < ivon_columns_rows(table); i++) {
         if (!(confidence[i] >= 0 && confidence[i] <= 1 + 1e-6)) /* rounded, a sum may exceed 1 */
             return evaluation_fail(error, IVON_ERROR_DATA,
@@ -125,7 +130,11 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
         bin->confidence += confidence[i];
         bin->correct += prediction[i] == label[i];
         bin->count++;
+        counted++;
     }
+    if (!counted)
+        return evaluation_fail(error, IVON_ERROR_DATA, "%s: has no prediction with a label",
+                               ivon_columns_path(table));
     return 0;
 }
 
@@ -148,22 +157,25 @@ static int fill_bins(const struct plot_command *command, struct ivon_columns *ta
 
 /* The script. */
 
-/* Mean confidence, accuracy, its standard error, the bin's middle, the count; returns the expected
-   calibration error. */
+/* Mean confidence, accuracy, what lies a standard error beside it, the bin's middle, the count;
+   returns the expected calibration error. */
 static double put_bins(struct script *script, const struct bin *bins, size_t count)
 {
+    enum { NUMBERS = 6 };
     double gaps = 0, total = 0;
     script_open_block(script);
     for (size_t b = 0; b < count; b++) {
         double n = (double)bins[b].count, accuracy = bins[b].correct / n;
-        const double numbers[] = {bins[b].confidence / n, accuracy,
-                                  sqrt(accuracy * (1 - accuracy) / n),
-                                  ((double)b + 0.5) / (double)count, n};
+        double se = sqrt(accuracy * (1 - accuracy) / n), middle = (double)b + 0.5;
+        const double numbers[NUMBERS] = {bins[b].confidence / n, accuracy,
+                                         n > 0 ? fmax(accuracy - se, 0) : NAN,
+                                         n > 0 ? fmin(accuracy + se, 1) : NAN,
+                                         middle / (double)count, n};
         gaps += fabs(bins[b].correct - bins[b].confidence);
         total += n;
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < NUMBERS; i++) {
             script_number(script, numbers[i]);
-            script_add(script, i < 4 ? " " : "\n");
+            script_add(script, i < NUMBERS - 1 ? " " : "\n");
         }
     }
     script_close_block(script);
@@ -173,16 +185,19 @@ static double put_bins(struct script *script, const struct bin *bins, size_t cou
 static void put_curves(const struct plot_command *command, struct script *script,
                        const double *errors)
 {
+    int lines = (int)command->file_count + 1;
+    double height = command->height;
     script_add(script,
-               "set tmargin at screen 0.92\nset bmargin at screen 0.37\n"
+               "set tmargin at screen %.9g\nset bmargin at screen 0.37\n"
+               "set key at screen 0.55,%.9g center top Left reverse samplen 3\n"
                "set xrange [0:1]\nset yrange [0:1]\nset xtics 0.2\nset ytics 0.2\n"
                "set format x ''\nset ylabel 'accuracy'\n"
-               "set key top left Left reverse samplen 3\n"
-               "plot x with lines lc rgb '#808080' dt 2 lw 1 title 'as confident as right'");
+               "plot x with lines lc rgb '#808080' dt 2 lw 1 title 'as confident as right'",
+               1 - (HEADING + 8 + LINE * lines) / height, 1 - HEADING / height);
     for (size_t i = 0; i < command->file_count; i++) {
         char error[80];
-        script_add(script, ", \\\n  $b%zu using 1:2:3 with yerrorbars lc rgb '%s' dt 1 pt 0 "
-                           "notitle, \\\n  $b%zu using 1:2 with linespoints ",
+        script_add(script, ", \\\n  $b%zu using 1:3:(0):($4-$3) with vectors nohead lc rgb "
+                           "'%s' dt 1 notitle, \\\n  $b%zu using 1:2 with linespoints ",
                    i, script_colour(i), i);
         script_style(script, i);
         snprintf(error, sizeof error, "%scalibration error %.3f",
@@ -211,7 +226,7 @@ static void put_counts(const struct plot_command *command, struct script *script
     script_counts(script, most);
     script_add(script, "plot ");
     for (size_t i = 0; i < command->file_count; i++)
-        script_add(script, "%s$b%zu using ($4+%.9g):5 with boxes lc rgb '%s' fs solid %s border lc "
+        script_add(script, "%s$b%zu using ($5+%.9g):6 with boxes lc rgb '%s' fs solid %s border lc "
                            "rgb '#404040'",
                    i ? ", \\\n  " : "", i, (((double)i + 0.5) / files - 0.5) / (double)count,
                    script_colour(i), i % 2 ? "0.35" : "0.8");
@@ -227,7 +242,14 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
     int code = 0;
     if (!bins || !errors)
         exit(EX_OSERR);
-    if (command->file_count > CURVES_MAX)
+    int lines = (int)command->file_count + 1; /* of the key */
+    if (!command->height)
+        command->height = HEIGHT + LINE * lines;
+    if (command->height < HEIGHT / 2 + 2 * LINE * lines)
+        code = evaluation_fail(error, IVON_ERROR_ARGUMENT,
+                               "%d pixels are not high enough for %zu curves and their names",
+                               command->height, command->file_count);
+    if (!code && command->file_count > CURVES_MAX)
         code = evaluation_fail(error, IVON_ERROR_ARGUMENT, "%zu files, expected at most %d",
                                command->file_count, CURVES_MAX);
     for (size_t i = 0; i < command->file_count && !code; i++)
@@ -237,7 +259,7 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
         for (size_t i = 0; i < command->file_count; i++)
             errors[i] = put_bins(script, bins + i * count, count);
         script_add(script, "set multiplot title ");
-        script_text(script, command->title, TITLE_MAX);
+        script_title(command);
         script_add(script, "\nset lmargin at screen 0.15\nset rmargin at screen 0.96\n");
         put_curves(command, script, errors);
         put_counts(command, script, bins, count);

@@ -44,7 +44,7 @@ void script_begin(struct plot_command *command)
         exit(EX_OSERR);
     /* Standalone: images are inside the SVG, not in files beside it. */
     if (command->format == PICTURE_SVG)
-        script_add(script, "set terminal svg size %d,%d font 'sans-serif,13' noenhanced standalone "
+        script_add(script, "set terminal svg size %d,%d font 'sans-serif,12' noenhanced standalone "
                            "background rgb 'white'\n",
                    command->width, command->height);
     else
@@ -100,6 +100,11 @@ void script_text(struct script *script, const char *text, size_t most)
         at += size ? size : 1;
     }
     fputc('\'', script->stream);
+}
+
+void script_title(struct plot_command *command)
+{
+    script_text(&command->script, command->title, (size_t)(command->width / CHARACTER));
 }
 
 void script_number(struct script *script, double number)
