@@ -17,11 +17,12 @@ extern const struct command commands[];
 
 int completion_print(const char *shell);
 
-extern const struct argp convert_argp, info_argp, merge_argp, predict_argp, predict_gen_argp,
-    sample_argp, sensitivity_argp, train_argp;
+extern const struct argp convert_argp, info_argp, merge_argp, plot_argp, predict_argp,
+    predict_gen_argp, sample_argp, sensitivity_argp, train_argp;
 int convert_run(int argc, char **argv);
 int info_run(int argc, char **argv);
 int merge_run(int argc, char **argv);
+int plot_run(int argc, char **argv);
 int predict_run(int argc, char **argv);
 int predict_gen_run(int argc, char **argv);
 int sample_run(int argc, char **argv);

@@ -15,6 +15,7 @@ const struct command commands[] = {
     {"convert", "convert a checkpoint into another format", &convert_argp, convert_run},
     {"info", "tell what a posterior holds, and check it", &info_argp, info_run},
     {"merge", "merge the posteriors of finetuned models", &merge_argp, merge_run},
+    {"plot", "draw what the other commands print", &plot_argp, plot_run},
     {"predict", "average predictions over weights sampled from posteriors", &predict_argp,
      predict_run},
     {"predict-gen", "predict the test loss from the training data", &predict_gen_argp,

@@ -157,6 +157,15 @@ bool csv_float(const struct csv_field *field, locale_t locale, float *value)
     return end != text && !*end && (!isinf(*value) || named_infinite(text));
 }
 
+bool csv_double(const struct csv_field *field, locale_t locale, double *value)
+{
+    char text[NUMBER_MAX], *end;
+    if (!copy_number(field, text))
+        return false;
+    *value = strtod_l(text, &end, locale);
+    return end != text && !*end && (!isinf(*value) || named_infinite(text));
+}
+
 bool csv_whole(const struct csv_field *field, locale_t locale, int64_t *value)
 {
     char text[NUMBER_MAX], *end;

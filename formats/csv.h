@@ -38,6 +38,9 @@ void csv_excerpt(const struct csv_field *field, char *out, size_t size);
    what a float cannot hold. `locale` is "C", whatever the program's is. */
 bool csv_float(const struct csv_field *field, locale_t locale, float *value);
 
+/* The same in double precision. */
+bool csv_double(const struct csv_field *field, locale_t locale, double *value);
+
 /* A whole number, exactly; also one that is written as 3.0 or 3e2, up to 2^53. */
 bool csv_whole(const struct csv_field *field, locale_t locale, int64_t *value);
 

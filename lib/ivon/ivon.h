@@ -7,6 +7,7 @@
 
 #include "ivon/arviz.h"
 #include "ivon/checkpoint.h"
+#include "ivon/columns.h"
 #include "ivon/convert.h"
 #include "ivon/dataset.h"
 #include "ivon/dtype.h"
@@ -17,6 +18,7 @@
 #include "ivon/metrics.h"
 #include "ivon/network.h"
 #include "ivon/onnx.h"
+#include "ivon/output.h"
 #include "ivon/predict.h"
 #include "ivon/records.h"
 #include "ivon/sample.h"

@@ -146,6 +146,28 @@ static void tells_numbers(void **state)
     freelocale(locale);
 }
 
+static void reads_doubles(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double value;
+    } cases[] = {{"0.1", 0.1}, {"9007199254740993.5", 0x1p53 + 2}, {"-1e300", -1e300},
+                 {"5e-324", 0x1p-1074}, {"+inf", INFINITY}};
+    static const char *const none[] = {"", "1e999", "0x1p3", "1 2", "nan(1)", "e"};
+    locale_t locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    double value;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct csv_field field = field_of(cases[i].text);
+        assert_true(csv_double(&field, locale, &value) && value == cases[i].value);
+    }
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        struct csv_field field = field_of(none[i]);
+        assert_false(csv_double(&field, locale, &value));
+    }
+    freelocale(locale);
+}
+
 /* Files. */
 
 static struct ivon_examples *open_text(const char *text, const struct ivon_dataset_options *options)
@@ -380,6 +402,7 @@ int main(void)
         cmocka_unit_test(shortens_excerpts),
         cmocka_unit_test(rounds_like_strtof),
         cmocka_unit_test(tells_numbers),
+        cmocka_unit_test(reads_doubles),
         cmocka_unit_test(reads_files),
         cmocka_unit_test(tells_whole_targets),
         cmocka_unit_test(chooses_numbered_columns),

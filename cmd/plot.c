@@ -1,0 +1,295 @@
+#define _GNU_SOURCE
+#include "cmd/plot.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/options.h"
+#include "cmd/report.h"
+
+enum {
+    KEY_FORMAT = 256,
+    KEY_TITLE,
+    KEY_WIDTH,
+    KEY_HEIGHT,
+    KEY_COLUMN,
+    KEY_BINS,
+    KEY_TOP,
+    KEY_INPUTS,
+    KEY_TARGETS,
+    KEY_TARGET_COLUMN,
+    KEY_NO_SANDBOX,
+};
+
+static const struct argp_option option_table[] = {
+    {"data", 'd', "DATA", 0, "reliability: where the labels are; images: where the images are", 1},
+    {"inputs", KEY_INPUTS, "ARRAY", 0, "Array of images (default: x)", 1},
+    {"targets", KEY_TARGETS, "ARRAY", 0, "Array of labels (default: y)", 1},
+    {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of labels", 1},
+    {"column", KEY_COLUMN, "COLUMN", 0,
+     "sensitivity, images: the score (default: the first in FILE)", 2},
+    {"bins", KEY_BINS, "N", 0, "reliability, sensitivity: bins (default 15, or 40)", 2},
+    {"top", KEY_TOP, "N", 0, "images: show the N with the greatest score (default 24)", 2},
+    {"title", KEY_TITLE, "TEXT", 0, "Title of the picture; none when it is empty", 3},
+    {"width", KEY_WIDTH, "PIXELS", 0, "Width of the picture", 3},
+    {"height", KEY_HEIGHT, "PIXELS", 0, "Height of the picture", 3},
+    {"output", 'o', "FILE", 0, "Write to FILE; - is standard output", 4},
+    {"format", KEY_FORMAT, "svg|png", 0, "Format (default: by FILE's suffix)", 4},
+    {"force", 'f', NULL, 0, "Replace an existing output", 4},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 4},
+    {0},
+};
+
+static const struct plot_kind kinds[] = {
+    {"generalization", "Loss on unseen data, predicted from the training data", 0, 0, false,
+     plot_generalization},
+    {"reliability", "Reliability", 520, 0, false, plot_reliability},
+    {"sensitivity", "Dependence on each training example", 640, 420, true, plot_histogram},
+    {"images", NULL, 0, 0, true, plot_images},
+    {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},
+    {"samples", "Predictions averaged over weight samples", 0, 0, false, plot_samples},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+/* Options that are not for all kinds. */
+static void check_option(const struct plot_command *command, struct argp_state *state,
+                         bool given, const char *option, const char *first, const char *second)
+{
+    const char *kind = command->kind->name;
+    if (given && strcmp(kind, first) != 0 && (!second || strcmp(kind, second) != 0))
+        argp_failure(state, EX_USAGE, 0, "%s is for %s%s%s", option, first, second ? " and " : "",
+                     second ? second : "");
+}
+
+static void check_output(struct plot_command *command, struct argp_state *state)
+{
+    const char *dot = command->output ? strrchr(command->output, '.') : NULL;
+    if (!command->output)
+        argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE.svg or FILE.png");
+    else if (command->format < 0 && strcmp(command->output, "-") == 0)
+        command->format = PICTURE_SVG;
+    else if (command->format < 0 && dot && strcmp(dot, ".svg") == 0)
+        command->format = PICTURE_SVG;
+    else if (command->format < 0 && dot && strcmp(dot, ".png") == 0)
+        command->format = PICTURE_PNG;
+    else if (command->format < 0)
+        argp_failure(state, EX_USAGE, 0,
+                     "-o: '%s' ends in neither .svg nor .png: name its --format", command->output);
+}
+
+static void check_arguments(struct plot_command *command, struct argp_state *state)
+{
+    const struct ivon_dataset_options *dataset = &command->dataset;
+    if (!command->kind)
+        argp_failure(state, EX_USAGE, 0, "no kind of picture given; see --help");
+    if (!command->file_count)
+        argp_failure(state, EX_USAGE, 0, "%s: no file given", command->kind->name);
+    if (command->kind->one_file && command->file_count > 1)
+        argp_failure(state, EX_USAGE, 0, "%s: %zu files given, expected one", command->kind->name,
+                     command->file_count);
+    check_option(command, state, command->data, "--data", "reliability", "images");
+    check_option(command, state, command->input, "--inputs", "images", "reliability");
+    check_option(command, state, dataset->targets, "--targets", "reliability", NULL);
+    check_option(command, state, dataset->target_column, "--target-column", "reliability",
+                 "images");
+    check_option(command, state, command->column, "--column", "sensitivity", "images");
+    check_option(command, state, command->bins, "--bins", "reliability", "sensitivity");
+    check_option(command, state, command->top, "--top", "images", NULL);
+    if (!command->data && (command->input || dataset->targets || dataset->target_column))
+        argp_failure(state, EX_USAGE, 0, "--inputs, --targets and --target-column are for --data");
+    if (!command->data && strcmp(command->kind->name, "images") == 0)
+        argp_failure(state, EX_USAGE, 0, "images: no data given: name them by --data=DATA");
+    check_output(command, state);
+    command->width = command->width ? command->width : command->kind->width;
+    command->height = command->height ? command->height : command->kind->height;
+    if (!command->title)
+        command->title = command->kind->title;
+}
+
+static void take_argument(struct plot_command *command, struct argp_state *state, char *argument)
+{
+    const char *names[KINDS];
+    for (int i = 0; i < KINDS; i++)
+        names[i] = kinds[i].name;
+    if (command->kind)
+        command->files[command->file_count++] = argument;
+    else
+        command->kind = &kinds[option_choice(state, "KIND", argument, names, KINDS)];
+}
+
+static error_t parse_data(int key, char *argument, struct argp_state *state)
+{
+    struct plot_command *command = state->input;
+    switch (key) {
+    case 'd':
+        command->data = argument;
+        return 0;
+    case KEY_INPUTS:
+        command->input = argument;
+        return 0;
+    case KEY_TARGETS:
+        command->dataset.targets = argument;
+        return 0;
+    case KEY_TARGET_COLUMN:
+        command->dataset.target_column = argument;
+        return 0;
+    case KEY_NO_SANDBOX:
+        command->dataset.no_sandbox = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const formats[] = {"svg", "png"};
+    struct plot_command *command = state->input;
+    switch (key) {
+    case ARGP_KEY_ARG:
+        take_argument(command, state, argument);
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(command, state);
+        return 0;
+    case KEY_COLUMN:
+        command->column = argument;
+        return 0;
+    case KEY_BINS:
+        command->bins = (size_t)option_whole(state, "--bins", argument, 1, 1000);
+        return 0;
+    case KEY_TOP:
+        command->top = (size_t)option_whole(state, "--top", argument, 1, 400);
+        return 0;
+    case KEY_TITLE:
+        command->title = argument;
+        return 0;
+    case KEY_WIDTH:
+        command->width = (int)option_whole(state, "--width", argument, 200, 8000);
+        return 0;
+    case KEY_HEIGHT:
+        command->height = (int)option_whole(state, "--height", argument, 200, 8000);
+        return 0;
+    case 'o':
+        command->output = argument;
+        return 0;
+    case KEY_FORMAT:
+        command->format = option_choice(state, "--format", argument, formats, 2);
+        return 0;
+    case 'f':
+        command->force = true;
+        return 0;
+    default:
+        return parse_data(key, argument, state);
+    }
+}
+
+const struct argp plot_argp = {
+    .options = option_table,
+    .parser = parse,
+    .args_doc = "generalization|reliability|sensitivity|images|sweep|samples FILE...",
+    .doc = "Draw what the other commands print.\v"
+           "Pictures are drawn by gnuplot. See ivon-plot(1).",
+};
+
+/* What the kinds share. */
+
+int plot_read(struct ivon_columns *table, const char *name, double **numbers,
+              struct ivon_error *error)
+{
+    size_t column;
+    int code = ivon_columns_find(table, name, &column, error);
+    if (code)
+        return code;
+    *numbers = calloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
+    if (!*numbers)
+        exit(EX_OSERR);
+    code = ivon_columns_read(table, column, *numbers, error);
+    for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++) {
+        double size = fabs((*numbers)[i]);
+        if (size > 1e100)
+            (*numbers)[i] = NAN;
+        else if (size < 1e-100)
+            (*numbers)[i] = 0;
+    }
+    return code;
+}
+
+const char *plot_score(const struct plot_command *command, const struct ivon_columns *table)
+{
+    static const char *const scores[] = {"deviation", "mpe", "self_influence", "loo_loss",
+                                         "influence"};
+    if (command->column)
+        return command->column;
+    for (size_t i = 0; i < ivon_columns_count(table); i++)
+        for (size_t s = 0; s < sizeof scores / sizeof scores[0]; s++)
+            if (strcmp(ivon_columns_name(table, i), scores[s]) == 0)
+                return scores[s];
+    return scores[0];
+}
+
+const char *plot_file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Writes the picture. */
+static int put(const struct plot_command *command, const char *picture, size_t size)
+{
+    struct ivon_error error;
+    if (strcmp(command->output, "-") != 0)
+        return ivon_output_write(command->output, picture, size, command->force, &error)
+                   ? report_error(&error)
+                   : 0;
+    if (fwrite(picture, 1, size, stdout) == size && fflush(stdout) == 0)
+        return 0;
+    report_note("cannot write standard output: %s", strerror(errno));
+    return EX_IOERR;
+}
+
+static int run(struct plot_command *command)
+{
+    const struct ivon_columns_options options = {.no_sandbox = command->dataset.no_sandbox};
+    struct script *script = &command->script;
+    struct ivon_error error;
+    char *picture = NULL;
+    size_t size;
+    int code = 0;
+    for (size_t i = 0; i < command->file_count && !code; i++)
+        code = ivon_columns_open(&command->tables[i], command->files[i], &options, &error);
+    if (!code)
+        code = command->kind->draw(command, &error);
+    if (script->stream && fclose(script->stream) && !code)
+        exit(EX_OSERR);
+    int status = code ? report_error(&error) : gnuplot_run(script, &picture, &size);
+    if (!status)
+        status = put(command, picture, size);
+    free(picture);
+    return status;
+}
+
+int plot_run(int argc, char **argv)
+{
+    struct plot_command command = {.format = -1};
+    command.files = calloc((size_t)argc, sizeof *command.files);
+    command.tables = calloc((size_t)argc, sizeof *command.tables);
+    if (!command.files || !command.tables)
+        return EX_OSERR;
+    argp_parse(&plot_argp, argc, argv, 0, NULL, &command);
+    if (command.input) {
+        command.dataset.inputs = &command.input;
+        command.dataset.input_count = 1;
+    }
+    int status = run(&command);
+    for (size_t i = 0; i < command.file_count; i++)
+        ivon_columns_close(command.tables[i]);
+    free(command.script.text);
+    free(command.tables);
+    free(command.files);
+    return status;
+}

@@ -1,0 +1,82 @@
+/*
+ * Tables read by the names of their columns, such as ivon/table.h writes, from files of any size:
+ * each call that reads a column passes over the file, and nothing of it is kept.
+ *
+ * A file's format is recognised by its content:
+ *   HDF5        a data set with one axis, in the root group, is a column; all that are have one
+ *               length
+ *   JSON Lines  one object a line, empty lines passed over; the first object's members are the
+ *               columns, but for those that are arrays or objects; one that a later object lacks is
+ *               missing there
+ *   CSV         RFC 4180 with commas, empty lines and spaces around fields passed over; the first
+ *               line is a header when one of its fields is not a number, else columns are named
+ *               "1", "2", …
+ */
+#ifndef IVON_COLUMNS_H
+#define IVON_COLUMNS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/api.h"
+#include "ivon/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Zero-initialised, these are the defaults. */
+struct ivon_columns_options {
+    bool no_sandbox;
+    size_t memory; /* bytes for decompressing, and for a line of JSON; 0: 64 MiB */
+};
+
+struct ivon_columns;
+
+/*
+ * Opens a table and reads it once, which checks its records and counts them. Fails with
+ * IVON_ERROR_INPUT where the file cannot be opened, with IVON_ERROR_DATA where it is no table; one
+ * without rows is one. HDF5 files are parsed in a child process that is forked here. Memory-mapped:
+ * a file that another process truncates while it is open makes reading it raise SIGBUS.
+ */
+IVON_API int ivon_columns_open(struct ivon_columns **columns, const char *path,
+                               const struct ivon_columns_options *options,
+                               struct ivon_error *error);
+IVON_API void ivon_columns_close(struct ivon_columns *columns);
+
+/* The name under which it was opened; borrowed. */
+IVON_API const char *ivon_columns_path(const struct ivon_columns *columns);
+IVON_API uint64_t ivon_columns_rows(const struct ivon_columns *columns);
+IVON_API size_t ivon_columns_count(const struct ivon_columns *columns);
+
+/* The name of column `i` of ivon_columns_count, in the file's order; borrowed. Any bytes but null
+   ones may be in it. */
+IVON_API const char *ivon_columns_name(const struct ivon_columns *columns, size_t i);
+
+/* Whether there is a column of that name. */
+IVON_API bool ivon_columns_has(const struct ivon_columns *columns, const char *name);
+
+/* *column receives the column of that name. IVON_ERROR_DATA, with a list of the columns, where
+   there is none; also where there are two. */
+IVON_API int ivon_columns_find(const struct ivon_columns *columns, const char *name,
+                               size_t *column, struct ivon_error *error);
+
+/* Reads a column of numbers into ivon_columns_rows doubles; what is missing, empty or null is NaN.
+   IVON_ERROR_DATA names the row, counted from 0, of what is not a number. */
+IVON_API int ivon_columns_read(struct ivon_columns *columns, size_t column, double *numbers,
+                               struct ivon_error *error);
+
+/* Hands out a column as text, row by row: borrowed until `take` returns, and "" for what is
+   missing. A null byte in it becomes '?'. `take` stops by a value other than 0, which is
+   returned. */
+IVON_API int ivon_columns_read_text(struct ivon_columns *columns, size_t column,
+                                    int (*take)(void *context, uint64_t row, const char *text,
+                                                struct ivon_error *error),
+                                    void *context, struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

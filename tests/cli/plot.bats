@@ -1,0 +1,389 @@
+bats_require_minimum_version 1.5.0
+load common
+
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  cd "$BATS_FILE_TMPDIR"
+  /usr/bin/python3 - <<'PYTHON'
+import csv, h5py, numpy as np
+r = np.random.default_rng(0)
+def table(path, names, rows):
+    with open(path, "w") as f:
+        csv.writer(f).writerows([names, *rows])
+
+table("gen.csv", ["step", "train_loss", "train_error", "loo_loss", "loo_loss_se", "loo_error", "test_loss",
+                  "test_error", "hessian_at_start"],
+      [[s, 1 / s, 1 / (2 * s), 1.1 / s + 0.1, 0.05, 0.6 / s, 1.05 / s, 0.55 / s, 0] for s in (4, 1, 2, 10, 7)])
+table("sweep.csv", ["method", "scale", "accuracy", "accuracy_se", "nll"],
+      [[m, s, 0.5 + i / 10 + s / 9, 0.01, 0.7 - s / 9] for i, m in enumerate(["average, plain", 'of "both"'])
+       for s in (0.2, 0.6, 1)])
+table("samples.csv", ["samples", "accuracy"], [[n, 0.7 + 0.01 * np.log2(n)] for n in (1, 2, 4, 8, 16, 32)])
+
+n = 200
+labels, prediction = r.integers(0, 3, n), r.integers(0, 3, n)
+prediction[:120] = labels[:120]
+confidence = np.float32(r.uniform(1 / 3, 1, n))
+confidence[0] = 1
+table("p.csv", ["index", "prediction", "max_probability"], zip(range(n), prediction, confidence))
+order = r.permutation(n)
+table("shuffled.csv", ["max_probability", "index", "prediction"],
+      zip(confidence[order], order, prediction[order]))
+table("labelled.csv", ["label", "prediction", "max_probability"], zip(labels, prediction, confidence))
+table("tokens.csv", ["index", "token", "prediction", "max_probability"],
+      [[i // 2, i % 2, p, c] for i, (p, c) in enumerate(zip(prediction, confidence))])
+with h5py.File("p.h5", "w") as f:
+    f["prediction"], f["max_probability"], f["probabilities"] = prediction, confidence, np.zeros((n, 3))
+with h5py.File("data.h5", "w") as f:
+    f["x"], f["y"] = r.integers(0, 256, (n, 3, 5, 4), dtype="u1"), labels
+    f["tokens/x"], f["tokens/y"] = np.zeros((n // 2, 2)), labels.reshape(-1, 2)
+    f["gray/x"] = r.standard_normal((n, 16)).astype("f4")
+    f["flat/x"] = np.zeros((n, 7))
+
+table("scores.csv", ["index", "label", "prediction", "loss", "deviation"],
+      zip(range(n), labels, prediction, r.uniform(0, 1, n), np.exp(2 * r.standard_normal(n))))
+PYTHON
+}
+
+plot() { ivon-plot "$@"; }
+
+# check FILE CODE: Python with `texts`, `points` (x, y of each symbol, by its number), `bars` (heights).
+check() {
+  $python - "$BATS_FILE_TMPDIR" "$@" <<'PYTHON'
+import sys, re, csv, zlib, base64, struct, xml.dom.minidom, h5py, numpy as np
+d, path, code = sys.argv[1:4]
+document = xml.dom.minidom.parse(path)
+texts = [t.firstChild.data.strip() for t in document.getElementsByTagName("text") if t.firstChild]
+points = {}
+for use in document.getElementsByTagName("use"):
+    found = re.match(r"translate\(([\d.]+),([\d.]+)\)", use.getAttribute("transform"))
+    if found: # not a part of a symbol's definition
+        points.setdefault(use.getAttribute("xlink:href"), []).append([float(v) for v in found.groups()])
+points = {k: np.array(v) for k, v in points.items()}
+polygons = [np.array([[float(v) for v in p.split(",")] for p in q.getAttribute("points").split()])
+            for q in document.getElementsByTagName("polygon") if q.getAttribute("fill-opacity")]
+images = [i.getAttribute("xlink:href") for i in document.getElementsByTagName("image")]
+def table(path):
+    rows = list(csv.DictReader(open(path)))
+    return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
+def has(*wanted):
+    for text in wanted:
+        assert text in texts, (text, texts)
+# The sheet has two decimals: positions are those of numbers but for 0.01, on an axis of any scale.
+def on_axis(positions, numbers):
+    slope, offset = np.polyfit(numbers, positions, 1)
+    assert np.abs(slope * numbers + offset - positions).max() <= 0.02, (positions, numbers)
+    return slope
+exec(code)
+PYTHON
+}
+
+@test "losses and errors along a training, in the order of the steps, with a band" {
+  plot generalization "$BATS_FILE_TMPDIR/gen.csv" -o gen.svg
+  check gen.svg '
+t = table(d + "/gen.csv")
+order = np.argsort(t["step"])
+has("Loss on unseen data, predicted from the training data", "training step", "mean loss (nats)",
+    "error (share of wrong predictions)")
+assert all(texts.count(name) == 2 for name in ("training data", "leave-one-out", "test data")), texts
+assert sorted(points) == ["#gpPt4", "#gpPt6", "#gpPt8"], sorted(points)
+for symbol, curve in (("#gpPt6", "train"), ("#gpPt4", "loo"), ("#gpPt8", "test")):
+    assert len(points[symbol]) == 12 # of two panels: five, and one in the key
+    for panel, kind in ((points[symbol][:6], "loss"), (points[symbol][6:], "error")):
+        key = [i for i in range(6) if panel[i][1] < 75]
+        curve_points = np.delete(panel, key, 0)
+        assert len(key) == 1
+        assert on_axis(curve_points[:, 0], t["step"][order]) > 0
+        assert on_axis(curve_points[:, 1], t[f"{curve}_{kind}"][order]) < 0
+band = [p for p in polygons if len(p) == 11 or len(p) == 10]
+assert len(band) == 1
+assert "0.20" in open(sys.argv[2]).read()'
+  # Several files have their names in the key.
+  cp "$BATS_FILE_TMPDIR/gen.csv" other.csv
+  plot generalization "$BATS_FILE_TMPDIR/gen.csv" other.csv -o two.svg
+  check two.svg 'has("gen.csv: training data", "other.csv: leave-one-out")'
+}
+
+@test "where steps are not known, rows are numbered" {
+  printf 'step,train_loss\n-1,3\n-1,1\n-1,2\n' > rows.csv
+  plot generalization rows.csv -o rows.svg
+  check rows.svg '
+has("checkpoint, in the order of the rows", "1", "2", "3")
+(symbol, found), = points.items()
+assert len(found) == 4
+on_axis(found[np.argsort(found[:, 1])][1:][:, 1], np.array([3, 2, 1]))'
+}
+
+@test "sweeps have a curve for each method, samples a logarithmic axis" {
+  plot sweep "$BATS_FILE_TMPDIR/sweep.csv" --title='Merged _models_' -o sweep.svg
+  check sweep.svg '
+has("Merged _models_", "average, plain", "of \"both\"", "scaling of the task vectors",
+    "accuracy (share of right predictions)", "negative log-likelihood (nats)")
+assert sorted(len(p) for p in points.values()) == [8, 8]'
+  plot samples "$BATS_FILE_TMPDIR/samples.csv" -o samples.svg
+  check samples.svg '
+has("weight samples", "1", "2", "4", "8", "16", "32")
+(symbol, found), = points.items()
+found = found[np.argsort(found[:, 0])]
+on_axis(found[:, 0], np.arange(6))
+on_axis(found[:, 1], np.arange(6))'
+}
+
+@test "reliability is that of the bins, with labels in any order and place" {
+  cd "$BATS_FILE_TMPDIR"
+  at=$BATS_TEST_TMPDIR
+  plot reliability p.csv --data=data.h5 -o "$at/p.svg"
+  check "$at/p.svg" '
+t = table(d + "/p.csv")
+y = h5py.File(d + "/data.h5")["y"][()]
+right, conf = t["prediction"] == y, t["max_probability"]
+bin = np.minimum(14, np.floor(15 * conf))
+used = [b for b in range(15) if (bin == b).any()]
+accuracy = np.array([right[bin == b].mean() for b in used])
+middle = np.array([conf[bin == b].mean() for b in used])
+count = np.array([(bin == b).sum() for b in used])
+error = (count * np.abs(accuracy - middle)).sum() / len(y)
+has("Reliability", f"calibration error {error:.3f}", "accuracy", "confidence (maximum probability)",
+    "predictions", "as confident as right")
+symbol, = (s for s in points if len(points[s]) == len(used) + 1)
+found = np.array([p for p in points[symbol] if p[1] > 80]) # not that of the key
+on_axis(found[:, 0], middle)
+on_axis(found[:, 1], accuracy)
+bars = [np.ptp(p[:, 1]) for p in polygons]
+assert len(bars) == len(used)
+on_axis(np.array(bars), count)'
+  plot reliability shuffled.csv --data=data.h5 -o "$at/shuffled.svg"
+  plot reliability labelled.csv -o "$at/labelled.svg"
+  plot reliability tokens.csv --data=data.h5:/tokens -o "$at/tokens.svg"
+  plot reliability p.h5 --data=data.h5 -o "$at/hdf5.svg"
+  for name in shuffled labelled tokens hdf5; do cmp "$at/p.svg" "$at/$name.svg"; done
+  plot reliability p.csv p.csv --data=data.h5 --bins=5 -o "$at/two.svg"
+  check "$at/two.svg" 'assert sum("p.csv: calibration error" in t for t in texts) == 2'
+}
+
+@test "histograms count every example, on the scale that suits them" {
+  plot sensitivity "$BATS_FILE_TMPDIR/scores.csv" -o deviation.svg
+  check deviation.svg '
+v = np.log(table(d + "/scores.csv")["deviation"])
+has("Dependence on each training example", "deviation", "number of examples (200 in all)", "0.01", "1")
+counts = np.histogram(v, 40)[0]
+bars = np.array([np.ptp(p[:, 1]) for p in polygons])
+bars, counts = bars[bars > 0.5], counts[counts > 0]
+assert len(bars) == len(counts)
+on_axis(bars, counts)'
+  plot sensitivity "$BATS_FILE_TMPDIR/scores.csv" --column=loss --bins=7 -o loss.svg
+  check loss.svg '
+v = table(d + "/scores.csv")["loss"]
+has("loss", "0.2")
+bars = np.array([np.ptp(p[:, 1]) for p in polygons])
+assert len(bars) == 7
+on_axis(bars, np.histogram(v, 7)[0])'
+  { echo mpe; seq -10 10 | sed 's/^/1e/'; echo 0; echo nan; echo 1e300; } > wide.csv
+  plot sensitivity wide.csv -o wide.svg
+  check wide.svg '
+has("mpe (3 that are zero or not finite are left out)", "number of examples (21 in all)", "1e-05", "1e+10")'
+  { echo influence; seq 1 999; echo -1e6; } > outlier.csv
+  plot sensitivity outlier.csv -o outlier.svg
+  check outlier.svg 'has("1", "10", "100", "1000", "number of examples (1000 in all)")'
+  for values in '0 0' '5 5' '1e-300 2e-300' '1e99 -1e99' '1 1.0000000000000002'; do
+    printf 'mpe\n%s\n%s\n' $values > degenerate.csv
+    plot sensitivity degenerate.csv -o degenerate.svg --force
+    check degenerate.svg 'has("number of examples (2 in all)")'
+  done
+}
+
+@test "images are those of the greatest scores, as they are, with their captions" {
+  plot images "$BATS_FILE_TMPDIR/scores.csv" --data="$BATS_FILE_TMPDIR/data.h5" --top=5 -o images.svg
+  check images.svg '
+t = table(d + "/scores.csv")
+top = np.argsort(-t["deviation"])[:5]
+has("The 5 examples of greatest deviation")
+captions = [f"{i}:  {t['"'deviation'"'][i]:.4g}" for i in top]
+found = [c for c in texts if ":" in c]
+assert [c.replace(" ", "") for c in found] == [c.replace(" ", "") for c in captions], (found, captions)
+found = [c for c in texts if c.startswith("label")]
+assert found == [f"label {t['"'label'"'][i]:.0f}, pred. {t['"'prediction'"'][i]:.0f}" for i in top]
+def decode(uri): # PNG of eight bits, as rows of red, green, blue
+    data = base64.b64decode(uri.split(",", 1)[1])
+    at, pixels = 8, b""
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        if kind == b"IHDR":
+            width, height, depth, colour = struct.unpack(">IIBB", data[at + 8:at + 18])
+        if kind == b"IDAT":
+            pixels += data[at + 8:at + 8 + size]
+        at += size + 12
+    n = {2: 3, 6: 4}[colour]
+    assert depth == 8
+    rows = np.frombuffer(zlib.decompress(pixels), "u1").reshape(height, 1 + n * width).astype(int)
+    image = np.zeros((height + 1, n * (width + 1)), int)
+    for y in range(height):
+        for x in range(n * width):
+            a, b, c = image[y + 1, x], image[y, x + n], image[y, x]
+            p = a + b - c
+            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            image[y + 1, x + n] = (rows[y, 1 + x] + [0, a, b, (a + b) // 2, paeth][rows[y, 0]]) % 256
+    return image[1:, n:].reshape(height, width, n)[:, :, :3]
+x = h5py.File(d + "/data.h5")["x"][()]
+assert len(images) == 5
+for uri, i in zip(images, top):
+    assert (decode(uri) == x[i].transpose(1, 2, 0)).all()'
+  plot images "$BATS_FILE_TMPDIR/scores.csv" --data="$BATS_FILE_TMPDIR/data.h5:/gray" --column=loss -o gray.svg
+  check gray.svg 'assert len(images) == 24; has("The 24 examples of greatest loss")'
+}
+
+@test "names from a file are text, never commands" {
+  $python - <<'PYTHON'
+import csv
+names = ["`touch pwned`", "'; system('touch pwned'); '", "'.system(\"touch pwned\").'", "''''", "'",
+         "\"; !touch pwned\n", "$(touch pwned)", "@GPVAL_TERM", "EOD\nsystem 'touch pwned'\n", "a\\",
+         "\\'.system('touch pwned').'", "}{", "%s%n", "<script>alert(1)</script>&amp;", "a]]>b",
+         "x\\\n!touch pwned", "set output 'pwned'", "#", "\u202e\x1b[31m\x85", "\u20acuro_^{2}"]
+with open("names.csv", "w") as f:
+    csv.writer(f).writerows([["scale", "method", "accuracy"]] +
+                            [[x, m, i + x] for i, m in enumerate(names) for x in (0, 1)])
+with open("bytes.csv", "wb") as f:
+    f.write(b"scale,method,accuracy\n1,b\xff\xc3\xed\xa0\x80\xef\xbf\xbe\x80\xc0\xaf\xf4\x90\x80\x80e,1\n2,fine,1\n")
+with open("columns.csv", "w") as f:
+    csv.writer(f).writerows([names, range(len(names)), range(1, len(names) + 1)])
+PYTHON
+  plot sweep names.csv --title="'; system('touch pwned'); \`touch pwned\`" -o names.svg
+  check names.svg '
+assert "<script" not in open(sys.argv[2]).read()
+has("`touch pwned`", "\u2019; system(\u2019touch pwned\u2019); \u2019", "@GPVAL_TERM", "a\\", "}{", "%s%n",
+    "EOD?system \u2019touch pwned\u2019?", "<script>alert(1)</script>&amp;", "a]] >b", "\u20acuro_^{2}",
+    "\u2019; system(\u2019touch pwned\u2019); `touch pwned`")'
+  plot sweep bytes.csv -o bytes.svg
+  check bytes.svg 'assert any(t.startswith("b????") and t.endswith("?e") for t in texts), texts'
+  for column in '`touch pwned`' "'; system('touch pwned'); '" "''''" "'" 'a\' '}{' '%s%n' '#' \
+    "'.system(\"touch pwned\").'" "set output 'pwned'"; do
+    plot sensitivity columns.csv --column="$column" -o column.svg --force
+    check column.svg 'has("number of examples (2 in all)")'
+    plot sensitivity columns.csv --column="$column" -o column.png --title="$column" --force
+  done
+  for evil in '`touch pwned`' "';system('touch pwned');'.csv"; do
+    cp "$BATS_FILE_TMPDIR/samples.csv" "$evil"
+    plot samples "$evil" "$BATS_FILE_TMPDIR/samples.csv" -o evil.svg --force
+  done
+  [ ! -e pwned ]
+}
+
+@test "the settings of gnuplot's user are not read" {
+  mkdir home
+  echo "system 'touch pwned'; set title 'mine'" | tee home/.gnuplot > .gnuplot
+  HOME=$PWD/home plot samples "$BATS_FILE_TMPDIR/samples.csv" -o a.svg
+  [ ! -e pwned ]
+  ! grep -q mine a.svg
+}
+
+@test "a picture has the size and format that are asked for, and goes where it should" {
+  s=$BATS_FILE_TMPDIR/samples.csv
+  plot samples "$s" -o a.png --width=333 --height=444
+  [ "$($python -c 'import struct; print(*struct.unpack(">II", open("a.png", "rb").read()[16:24]))')" = "333 444" ]
+  plot samples "$s" -o b.svg --width=333 --height=444
+  grep -q 'width="333" height="444"' b.svg
+  plot samples "$s" -o - > c.svg
+  plot samples "$s" -o - > again.svg
+  cmp c.svg again.svg
+  check c.svg 'has("weight samples")'
+  plot samples "$s" --format=png -o picture
+  [ "$(head -c 4 picture | tail -c 3)" = PNG ]
+  cp c.svg before
+  run --separate-stderr plot samples "$s" -o c.svg
+  [ $status -eq 73 ]
+  [ "$stderr" = "ivon-plot: c.svg: file exists; --force replaces it" ]
+  cmp c.svg before
+  ls -A > names
+  [ "$(grep -c '^\.' names)" = 0 ]
+}
+
+@test "without gnuplot, or when it fails, one line tells, and there is no output" {
+  stub() { mkdir -p bin; printf '#!/bin/sh\n%s\n' "$1" > bin/gnuplot; chmod +x bin/gnuplot; }
+  drawn() { PATH=$PWD/bin "$IVON_BIN/ivon-plot" samples "$1" -o a.svg; }
+  s=$BATS_FILE_TMPDIR/samples.csv
+  mkdir bin
+  run --separate-stderr drawn "$s"
+  [ $status -eq 69 ]
+  [ "$stderr" = "ivon-plot: gnuplot is not on the PATH; install it: apt-get install gnuplot-nox" ]
+  stub 'echo half a picture; echo "line 3: no such terminal" >&2; exit 1'
+  run --separate-stderr drawn "$s"
+  [ $status -eq 70 ]
+  [ "$stderr" = "ivon-plot: gnuplot failed: line 3: no such terminal" ]
+  stub 'exit 0'
+  run --separate-stderr drawn "$s"
+  [ $status -eq 70 ]
+  [ "$stderr" = "ivon-plot: gnuplot failed: it drew nothing" ]
+  { echo samples,accuracy; seq 1 100000 | sed 's/$/,1/'; } > long.csv # more than a pipe holds
+  stub 'exec 0<&-; echo text; kill -9 $$'
+  run --separate-stderr drawn long.csv
+  [ $status -eq 70 ]
+  stub 'while read -r line; do echo "$line"; done' # writes while it is written to
+  run --separate-stderr drawn long.csv
+  [ $status -eq 0 ]
+  [ "$(wc -l < a.svg)" -gt 100000 ]
+}
+
+@test "mistakes get one line and the right exit code" {
+  expect() {
+    local status_wanted=$1 message=$2
+    shift 2
+    run --separate-stderr "$@"
+    [ $status -eq "$status_wanted" ] || { echo "$* exits with $status: $stderr"; return 1; }
+    [ "$stderr" = "ivon-plot: $message" ] || { echo "$stderr"; return 1; }
+    [ ! -e x.svg ]
+  }
+  cd "$BATS_FILE_TMPDIR"
+  expect 65 "samples.csv: has no column 'scale', but 'samples', 'accuracy'" plot sweep samples.csv -o x.svg
+  expect 65 "samples.csv: has no column 'step', but 'samples', 'accuracy'" plot generalization samples.csv -o x.svg
+  expect 65 "samples.csv: has no column 'deviation', but 'samples', 'accuracy'" plot sensitivity samples.csv -o x.svg
+  expect 65 "samples.csv: has no column 'max_probability', but 'samples', 'accuracy'" \
+    plot reliability samples.csv -o x.svg
+  expect 65 "p.csv: has no column 'label', but 'index', 'prediction', 'max_probability'; labels may come from --data=DATA" \
+    plot reliability p.csv -o x.svg
+  expect 65 "scores.csv: has no column 'score', but 'index', 'label', 'prediction', 'loss', 'deviation'" \
+    plot images scores.csv --data=data.h5 --column=score -o x.svg
+  cd "$BATS_TEST_TMPDIR"
+  p=$BATS_FILE_TMPDIR/p.csv data=$BATS_FILE_TMPDIR/data.h5
+  echo 'samples' > none.csv
+  expect 65 "none.csv: has no column 'accuracy', but 'samples'" plot samples none.csv -o x.svg
+  printf 'samples,accuracy\n1,nan\n' > nan.csv
+  expect 65 'nan.csv: has no row with finite numbers' plot samples nan.csv -o x.svg
+  printf 'samples,accuracy\n1,high\n' > text.csv
+  expect 65 "text.csv: row 0 (line 2), column 'accuracy': found 'high', expected a number" \
+    plot samples text.csv -o x.svg
+  printf 'mpe\nnan\n' > nan.csv
+  expect 65 'nan.csv: has no row with finite numbers' plot sensitivity nan.csv -o x.svg
+  printf 'index,prediction,max_probability\n200,1,0.5\n' > beyond.csv
+  expect 65 'beyond.csv: row 0 is of example 200, label 0, the data have 200 examples of 1' \
+    plot reliability beyond.csv --data="$data" -o x.svg
+  printf 'label,prediction,max_probability\n1,1,1.5\n' > beyond.csv
+  expect 65 "beyond.csv: row 0, column 'max_probability': found 1.5, expected a probability" \
+    plot reliability beyond.csv -o x.svg
+  printf 'label,prediction,max_probability\n-100,1,0.5\n' > padding.csv
+  expect 65 'padding.csv: has no prediction with a label' plot reliability padding.csv -o x.svg
+  printf 'prediction,max_probability\n1,0.5\n' > few.csv
+  expect 65 'few.csv: 1 predictions, but 200 labels' plot reliability few.csv --data="$data" -o x.svg
+  printf 'index,mpe\n1.5,1\n' > half.csv
+  expect 65 "half.csv: row 0 has index 1.5, but there are 200 examples in $data" \
+    plot images half.csv --data="$data" -o x.svg
+  expect 65 "$data:/flat: 'x' has 1 axes and 7 numbers for each example, expected images: height x width, 1 or 3 x height x width, or a square" \
+    plot images half.csv --data="$data:/flat" -o x.svg
+  { echo samples,method,accuracy; seq 1 25 | sed 's/.*/1,m&,1/'; } > many.csv
+  expect 65 'many.csv: more than 24 curves in one picture' plot samples many.csv -o x.svg
+  expect 64 '200 pixels are not high enough for 2 curves and their names' \
+    plot reliability "$p" "$p" --data="$data" --height=200 -o x.svg
+  expect 66 'nowhere: cannot open it: No such file or directory' plot samples nowhere -o x.svg
+  expect 73 'no/x.svg: cannot create it: No such file or directory' \
+    plot samples "$BATS_FILE_TMPDIR/samples.csv" -o no/x.svg
+  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, sweep, samples" plot pie a
+  expect 64 'no kind of picture given; see --help' plot -o x.svg
+  expect 64 'samples: no file given' plot samples -o x.svg
+  expect 64 'images: no data given: name them by --data=DATA' plot images a -o x.svg
+  expect 64 'images: 2 files given, expected one' plot images a b --data=c -o x.svg
+  expect 64 '--data is for reliability and images' plot samples a --data=c -o x.svg
+  expect 64 '--top is for images' plot samples a --top=3 -o x.svg
+  expect 64 '--bins is for reliability and sensitivity' plot samples a --bins=3 -o x.svg
+  expect 64 '--column is for sensitivity and images' plot samples a --column=c -o x.svg
+  expect 64 '--inputs, --targets and --target-column are for --data' plot reliability a --targets=y -o x.svg
+  expect 64 'no output given: name it by -o FILE.svg or FILE.png' plot samples a
+  expect 64 "-o: 'x.gif' ends in neither .svg nor .png: name its --format" plot samples a -o x.gif
+}
