@@ -62,7 +62,8 @@ static void print_bash(void)
 {
     puts("# bash completion for ivon\n"
          "_ivon() {\n"
-         "  local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[0]##*/} option words\n"
+         "  local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[0]##*/}\n"
+         "  local option= words=\n"
          "  COMPREPLY=()\n"
          "  command=${command#ivon-}\n"
          "  if [[ $command == ivon ]]; then\n"
