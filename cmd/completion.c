@@ -5,30 +5,15 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
-
-static const struct argp_option standard_options[] = {
-    {"help", '?', NULL, 0, "Give this help list", 0},
-    {"usage", 500, NULL, 0, "Give a short usage message", 0},
-    {"version", 'V', NULL, 0, "Print program version", 0},
-    {0},
-};
+#include "cmd/option_walk.h"
 
 typedef void option_printer(const struct command *command, const struct argp_option *option);
 
-static void each_in(const struct command *command, const struct argp_option *option,
-                    option_printer *print)
-{
-    for (; option && (option->name || option->key || option->doc); option++)
-        if (option->name)
-            print(command, option);
-}
-
 static void each_option(const struct command *command, option_printer *print)
 {
-    each_in(command, command->argp->options, print);
-    for (const struct argp_child *child = command->argp->children; child && child->argp; child++)
-        each_in(command, child->argp->options, print);
-    each_in(command, standard_options, print);
+    const struct argp_option *option;
+    for (struct option_walk walk = option_walk(command); (option = option_next(&walk));)
+        print(command, option);
 }
 
 /* Whether an argument such as "error|base|skip" is a list to choose from. */
@@ -62,7 +47,8 @@ static void print_bash(void)
 {
     puts("# bash completion for ivon\n"
          "_ivon() {\n"
-         "  local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[0]##*/} option words\n"
+         "  local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[0]##*/}\n"
+         "  local option= words=\n"
          "  COMPREPLY=()\n"
          "  command=${command#ivon-}\n"
          "  if [[ $command == ivon ]]; then\n"

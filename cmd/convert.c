@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,7 +254,13 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
 {
     struct stat status;
     FILE *file = fopen(command->model, "rb");
-    bool fine = file && !fstat(fileno(file), &status) && S_ISREG(status.st_mode);
+    bool fine = file && !fstat(fileno(file), &status);
+    if (fine && !S_ISREG(status.st_mode)) {
+        fclose(file);
+        return error_fill(error, IVON_ERROR_INPUT, "%s: %s, expected a regular file",
+                          command->model,
+                          S_ISDIR(status.st_mode) ? "is a directory" : "is a device or a pipe");
+    }
     if (fine) {
         command->graph_size = (size_t)status.st_size;
         command->graph = malloc(command->graph_size + 1);
@@ -263,7 +270,8 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
     }
     int code = fine ? 0
                     : error_fill(error, file ? IVON_ERROR_IO : IVON_ERROR_INPUT,
-                                 "%s: cannot %s it", command->model, file ? "read" : "open");
+                                 "%s: cannot %s it: %s", command->model, file ? "read" : "open",
+                                 strerror(errno));
     if (file)
         fclose(file);
     return code;

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd/command.h"
+#include "cmd/mistake.h"
 #include "cmd/report.h"
 #include "ivon/ivon.h"
 
@@ -60,12 +62,23 @@ static int run_command(const struct command *command, int argc, char **argv)
     snprintf(name, sizeof name, "ivon-%s", command->name);
     argv[0] = name;
     program_invocation_name = program_invocation_short_name = name;
-    return command->run(argc, argv);
+    int status = mistaken_option(command, argc, argv);
+    return status ? status : command->run(argc, argv);
 }
 
 static int unknown_command(const char *name)
 {
-    fprintf(stderr, "ivon: there is no command '%s'; 'ivon help' lists them\n", name);
+    bool option = name[0] == '-';
+    struct nearest near = nearest(name, strlen(name));
+    for (const struct command *command = commands; command->name && !option; command++)
+        nearest_offer(&near, command->name);
+    nearest_offer(&near, option ? "--help" : "help");
+    nearest_offer(&near, option ? "--version" : "completion");
+    fprintf(stderr, option ? "ivon: unknown option '%s'; " : "ivon: '%s' is no command; ", name);
+    if (near.name)
+        fprintf(stderr, "did you mean '%s'?\n", near.name);
+    else
+        fputs("'ivon help' lists all\n", stderr);
     return EX_USAGE;
 }
 

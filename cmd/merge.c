@@ -76,6 +76,7 @@ struct merge_command {
     struct open_options open;
     struct ivon_merge_options options;
     bool method_given;
+    const char *base_option; /* one that means nothing without a base; null: none is given */
     const char *base_path;
     struct model *models;
     size_t model_count;
@@ -95,7 +96,8 @@ struct merge_command {
 };
 
 /* MODEL[:WEIGHT]: what follows the last colon is a weight if it is a number. */
-static void add_model(struct merge_command *command, const char *argument)
+static void add_model(struct merge_command *command, struct argp_state *state,
+                      const char *argument)
 {
     command->models =
         realloc(command->models, (command->model_count + 1) * sizeof *command->models);
@@ -106,6 +108,9 @@ static void add_model(struct merge_command *command, const char *argument)
     char *colon = strrchr(path, ':'), *end;
     if (colon && colon[1]) {
         double number = strtod(colon + 1, &end);
+        if (!*end && !isfinite(number))
+            argp_failure(state, EX_USAGE, 0, "'%s': weight '%s', expected a finite number",
+                         argument, colon + 1);
         if (!*end) {
             weight = number;
             *colon = '\0';
@@ -133,15 +138,17 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
     switch (key) {
     case KEY_DELTA0:
         command->options.delta0 = option_number(state, "--delta0", argument);
+        command->base_option = "--delta0";
         return 0;
     case KEY_BASE_SCALE:
         command->options.base_scale = option_number(state, "--base-scale", argument);
+        command->base_option = "--base-scale";
         return 0;
     case KEY_HESSIAN_SCALE:
         command->options.hessian_scale = option_number(state, "--hessian-scale", argument);
         return 0;
     case KEY_ESS:
-        command->options.ess = option_number(state, "--ess", argument);
+        command->options.ess = option_positive(state, "--ess", argument);
         return 0;
     case KEY_MEMORY:
         command->options.memory = option_size(state, "--memory", argument);
@@ -188,6 +195,9 @@ static void check_arguments(const struct merge_command *command, struct argp_sta
         argp_failure(state, EX_USAGE, 0, "no model given; see --help");
     if (!command->output && !command->dry_run)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
+    if (command->base_option && !command->base_path)
+        argp_failure(state, EX_USAGE, 0, "%s is for a base: name it by --base=FILE",
+                     command->base_option);
     if (command->sweep && command->output && output_marks(command->output, "%g") != 1)
         argp_failure(state, EX_USAGE, 0,
                      "--sweep: output '%s' needs exactly one %%g for the factor", command->output);
@@ -203,7 +213,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[2] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
-        add_model(command, argument);
+        add_model(command, state, argument);
         return 0;
     case ARGP_KEY_END:
         check_arguments(command, state);
@@ -245,6 +255,16 @@ const struct argp merge_argp = {
     .children = children,
 };
 
+/* What looked like a weight may have been taken for a part of the name. */
+static void explain_colon(const struct model *model, struct ivon_error *error)
+{
+    const char *colon = strrchr(model->path, ':');
+    size_t length = strlen(error->message);
+    if (colon && error->code == IVON_ERROR_INPUT)
+        snprintf(error->message + length, sizeof error->message - length,
+                 "; '%s' is no number, and not taken for a weight", colon + 1);
+}
+
 static int open_inputs(struct merge_command *command, struct ivon_error *error)
 {
     size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
@@ -262,6 +282,8 @@ static int open_inputs(struct merge_command *command, struct ivon_error *error)
         command->sources[t].weight = command->models[t].weight;
         code = open_checkpoint(&command->sources[t].source, command->models[t].path, &command->open,
                                memory / 2 / inputs, &command->common, error);
+        if (code)
+            explain_colon(&command->models[t], error);
     }
     return code;
 }

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/evaluation.h"
 #include "cmd/plot.h"
+#include "cmd/report.h"
 
 enum {
     PANELS = 2,

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/evaluation.h"
 #include "cmd/plot.h"
+#include "cmd/report.h"
 
 enum {
     BINS = 15,

@@ -78,7 +78,7 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
     if (averaging->targets < 0)
-        return error_fill(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets",
+        return error_fill(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets: --targets names another",
                           command->evaluation.data, name);
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);

@@ -66,7 +66,8 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
     }
     bool exists = stat(path, &old) == 0;
     if (exists && !S_ISREG(old.st_mode)) {
-        code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: not a regular file", path);
+        code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: %s, expected a file to write", path,
+                              S_ISDIR(old.st_mode) ? "is a directory" : "is a device or a pipe");
         goto done;
     }
     if (exists && !replace) {

@@ -115,6 +115,16 @@ static bool ends_with(const char *text, const char *suffix)
     return length >= end && strcmp(text + length - end, suffix) == 0;
 }
 
+/* A suffix of what is read, but never written: the name of such a file would mislead. */
+static const char *misleading_suffix(const char *path)
+{
+    static const char *const suffixes[] = {".pt", ".pth", ".onnx", ".npy", ".csv"};
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
+        if (ends_with(path, suffixes[i]))
+            return suffixes[i];
+    return NULL;
+}
+
 static enum ivon_format format_by_name(const char *path)
 {
     if (ends_with(path, ".safetensors") || safetensors_index_name(path))
@@ -131,8 +141,15 @@ int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
     if (!options)
         options = &defaults;
     enum ivon_format format = options->format;
-    if (format == IVON_FORMAT_BY_NAME)
+    if (format == IVON_FORMAT_BY_NAME) {
+        const char *misleading = misleading_suffix(path);
+        if (misleading)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "%s: no checkpoint is written as %s, expected a name in .h5, "
+                                  ".safetensors or .npz",
+                                  path, misleading);
         format = format_by_name(path);
+    }
     bool sharded = format == IVON_FORMAT_SAFETENSORS && safetensors_index_name(path);
     if (options->shard_size && !sharded)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,

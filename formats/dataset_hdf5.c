@@ -67,8 +67,9 @@ static int check_group(const struct dataset_hdf5 *dataset, const struct dataset_
     }
     dataset_list(list, sizeof list, names, count);
     free(names);
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: there is no group '%.*s', but %s",
-                          request->path, (int)(length < 200 ? length : 200), group, list);
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: there is no group '%.*s', %s%s",
+                          request->path, (int)(length < 200 ? length : 200), group,
+                          count ? "but " : "nor any other", count ? list : "");
 }
 
 /* Lists what lies in the group, and selects from it. */

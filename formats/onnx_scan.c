@@ -47,7 +47,7 @@ static bool skip(struct scan *scan, const uint8_t *end, uint64_t size)
 /* Goes over one field, or into it when it is a message. Null on success, else what is wrong. */
 static const char *take_field(struct scan *scan)
 {
-    static const char damaged[] = "damaged ONNX file: a field is cut off or of no known kind";
+    static const char damaged[] = "no ONNX file, or a damaged one: a field is cut off or of no known kind";
     enum { NUMBER = 0, EIGHT_BYTES = 1, DELIMITED = 2, FOUR_BYTES = 5 };
     const struct level *level = &scan->levels[scan->depth - 1];
     uint64_t tag, number;

@@ -346,10 +346,24 @@ static struct pickle_node *descend(const struct pickle_node *node, const char *p
     return found;
 }
 
+static void list_keys(const struct pickle_node *node, char list[LIST_TEXT])
+{
+    struct children children = children_of(node);
+    char number[24];
+    for (size_t i = 0; i < children.count && i < LISTED_MAX; i++) {
+        const char *key;
+        size_t length = key_text(child_key(&children, i), number, &key);
+        char shown[KEY_SHOWN + 1];
+        snprintf(shown, sizeof shown, "%.*s", length < KEY_SHOWN ? (int)length : KEY_SHOWN, key);
+        append_text(list, LIST_TEXT, i ? ", '%s'" : ", but '%s'", shown);
+    }
+    append_text(list, LIST_TEXT, "%s", children.count > LISTED_MAX ? ", …" : "");
+}
+
 static int follow_key(struct pickle_node *root, const char *key, const char *path,
                       struct torch_found *found, struct ivon_error *error)
 {
-    char text[PICKLE_DESCRIPTION];
+    char text[PICKLE_DESCRIPTION], list[LIST_TEXT] = "";
     struct pickle_node *node = root;
     for (const char *rest = key; *rest;) {
         size_t length;
@@ -359,10 +373,13 @@ static int follow_key(struct pickle_node *root, const char *key, const char *pat
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: key '%s': '%.*s' is %s, which is not looked into", path, key,
                                   before ? before - 1 : 0, key, pickle_describe(node, text));
-        if (!next)
-            return ivon_error_set(error, IVON_ERROR_DATA, "%s: key '%s': there is no '%s'%s%.*s%s",
-                                  path, key, rest, before ? " in '" : "", before ? before - 1 : 0,
-                                  key, before ? "'" : "");
+        if (!next) {
+            list_keys(node, list);
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: key '%s': there is no '%s'%s%.*s%s%s", path, key, rest,
+                                  before ? " in '" : "", before ? before - 1 : 0, key,
+                                  before ? "'" : "", list);
+        }
         node = next;
         rest += length;
         rest += *rest == '.';

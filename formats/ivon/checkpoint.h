@@ -47,8 +47,9 @@ IVON_API int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                                   struct ivon_error *error);
 
 enum ivon_format {
-    IVON_FORMAT_BY_NAME, /* by the path's suffix: .safetensors, .safetensors.index.json, .npz; any
-                            other is IVON_FORMAT_POSTERIOR */
+    IVON_FORMAT_BY_NAME, /* by the path's suffix: .safetensors, .safetensors.index.json, .npz; .pt,
+                            .pth, .onnx, .npy and .csv are refused (IVON_ERROR_ARGUMENT), any other
+                            is IVON_FORMAT_POSTERIOR */
     IVON_FORMAT_POSTERIOR,
     IVON_FORMAT_SAFETENSORS,
     IVON_FORMAT_NPZ

@@ -42,7 +42,7 @@ static int check_options(const struct ivon_merge *merge, struct ivon_error *erro
     if (!merge->model_count)
         problem = "there is no model to merge";
     else if (merge->base_in_formula && !merge->base)
-        problem = "gradient matching and task arithmetic need a base";
+        problem = "gradient matching and task arithmetic need a base (see --base)";
     else if (!merge->base_in_formula && scaled)
         problem = "scaling the weights does not change an average";
     else if (!merge->base && (options->on_mismatch == IVON_MISMATCH_BASE ||

@@ -76,7 +76,8 @@ int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_optio
     *fixed = lacking;
     if (random || options->temperature == 0)
         return 0;
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: nothing to draw: no mean %s a Hessian",
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: nothing to draw: no mean %s a Hessian "
+                          "(see --hessian)",
                           ivon_source_path(source), options->selected ? "selected has" : "has");
 }
 

@@ -176,8 +176,13 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     }
     if (!code && !network->parameter_count)
         code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: the graph has none of the %zu means of %s", network->path, means,
-                              ivon_source_path(source));
+                              "%s: the graph has none of the %zu means of %s%s%s%s%s%s",
+                              network->path, means, ivon_source_path(source),
+                              unbound->mean ? ", such as '" : "",
+                              unbound->mean ? unbound->mean : "",
+                              unbound->mean && unbound->initializer ? "', but '" : "",
+                              unbound->mean && unbound->initializer ? unbound->initializer : "",
+                              unbound->mean ? "': ivon-convert --rename changes names" : "");
     free(placed);
     return code;
 }

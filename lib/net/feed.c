@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/stream.h"
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, LIST_SIZE = 256 };
 
 static const char *field_text(const struct ivon_examples *examples, const struct ivon_field *field,
                               char text[256])
@@ -108,17 +108,30 @@ static int pair(struct feed *feed, size_t index, const struct ivon_feed_name *na
     return 0;
 }
 
+/* ", but 'a', 'b'". */
+static const char *list_inputs(const struct ivon_network *network, char list[LIST_SIZE])
+{
+    size_t used = 0;
+    list[0] = '\0';
+    for (size_t i = 0; i < network->input_count && used < LIST_SIZE; i++)
+        used += (size_t)snprintf(list + used, LIST_SIZE - used, "%s'%s'", i ? ", " : ", but ",
+                                 network->values[network->inputs[i]].name);
+    return list;
+}
+
 static int check_names(const struct feed *feed, const struct ivon_feed_name *names,
                        size_t name_count, struct ivon_error *error)
 {
+    char list[LIST_SIZE];
     for (size_t i = 0; i < name_count; i++) {
         bool known = false;
         for (size_t j = 0; j < feed->network->input_count; j++)
             known |= strcmp(feed->network->values[feed->network->inputs[j]].name,
                             names[i].input) == 0;
         if (!known)
-            return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: the graph has no input '%s'",
-                                  feed->network->path, names[i].input);
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: the graph has no input '%s'%s",
+                                  feed->network->path, names[i].input,
+                                  list_inputs(feed->network, list));
     }
     return 0;
 }

@@ -134,7 +134,7 @@ sys.stdout.buffer.write(h5py.File('with.h5')['model.onnx'][()].tobytes())") mode
   [ $status -eq 0 ]
   [ "${lines[0]}" = "ivon-convert: warning: with.h5: 1 means have no place in the graph, 'offset' the first" ]
   expect 66 "nowhere.onnx: cannot open it" ivon-convert with.h5 --model=nowhere.onnx -o c.h5
-  expect 74 ".: cannot read it" ivon-convert with.h5 --model=. -o c.h5
+  expect 66 ".: is a directory, expected a regular file" ivon-convert with.h5 --model=. -o c.h5
   expect 65 "test.h5: " ivon-convert with.h5 --model=test.h5 -o c.h5
   [ ! -e c.h5 ]
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every "$ " line of the man pages' examples, and README's session, runs on small posteriors.
+# Every "$ " line of the man pages' examples and of the tutorial, and README's session, runs on small
+# posteriors.
 set -euo pipefail
 here=$PWD
 work=$(mktemp -d)
@@ -23,6 +24,6 @@ run() { # NAME, commands on standard input
   cd "$here"
 }
 for page in man/*.[15]; do
-  sed -n '/^\.Sh EXAMPLES/,/^\.Sh /p' "$page" | sed -n 's/^\$ //p' | run "$page"
+  awk '/^\.Sh /{shown = / (EXAMPLES|TUTORIAL)$/} shown' "$page" | sed -n 's/^\$ //p' | run "$page"
 done
 sed -n '/^A session\|A session:/,$p' README.md | sed -n '/^```sh$/,/^```$/p' | sed '/^```/d;/^cmake/d' | run README.md

@@ -7,7 +7,6 @@ trap 'rm -rf "$work"' EXIT
 cmake --install "$IVON_BUILD" --prefix "$work/usr" > /dev/null
 libdir=$(dirname "$(find "$work/usr" -name libivon.so)")
 sed -n '/^\.Bd -literal$/,/^\.Ed$/p' man/libivon.3 | sed '1d;$d; s/\\en/\\n/' > "$work/example.c"
-sed -i "s|^prefix=.*|prefix=$work/usr|" "$libdir/pkgconfig/libivon.pc"
 PKG_CONFIG_PATH=$libdir/pkgconfig sh -c "gcc -Wall -Werror $work/example.c \
   \$(pkg-config --cflags --libs libivon) -o $work/example"
 mkdir "$work/project"
@@ -27,7 +26,7 @@ for example in "$work/example" "$work/build/example"; do
   LD_LIBRARY_PATH=$libdir "$work/usr/bin/ivon-info" --check "$work/merged.h5"
 done
 for page in man/*.[135]; do
-  find "$work/usr/share/man" -name "$(basename "$page")" | grep -q .
+  find "$work/usr/share/man" -name "$(basename "$page").gz" | grep -q .
 done
 test -s "$work/usr/lib/python3/dist-packages/ivon_posterior.py"
 find "$work/usr/share" -path '*completions/ivon*' | grep -q .

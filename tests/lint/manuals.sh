@@ -1,6 +1,32 @@
 #!/usr/bin/env bash
-# Every man page passes mandoc's lint.
+# Every man page passes mandoc's lint, has the sections that its readers look for, and is there in HTML,
+# where every link leads to something.
 set -euo pipefail
 command -v mandoc > /dev/null || { echo "skipped: mandoc is missing"; exit 77; }
 mandoc -T lint -W warning man/*.[135]
+for page in man/*.1; do
+  for section in NAME SYNOPSIS DESCRIPTION 'EXIT STATUS' EXAMPLES 'SEE ALSO'; do
+    grep -qx "\.Sh $section" "$page" || { echo "$page: no $section"; exit 1; }
+  done
+done
+html=$IVON_BUILD/html
+for page in man/*.[135]; do
+  grep -q "href=\"${page#man/}.html\"" "$html/index.html"
+  grep -q '^</html>' "$html/${page#man/}.html"
+done
+[ "$(ls "$html"/*.[135].html | wc -l)" = "$(ls man/*.[135] | wc -l)" ]
+links=0
+while IFS=: read -r file link; do
+  target=${link%%#*} anchor=
+  [[ $link != *'#'* ]] || anchor=${link#*#}
+  target=$html/${target:-$(basename "$file")}
+  if [ ! -f "$target" ] || { [ -n "$anchor" ] && ! grep -qF " id=\"$anchor\"" "$target"; }; then
+    echo "$file: '$link' leads nowhere"
+    exit 1
+  fi
+  links=$((links + 1))
+done < <(grep -oE 'href="[^":]*"' "$html"/*.html | sed -E 's/href="([^"]*)"/\1/')
+[ $links -gt 100 ]
+# Debian's pages are for the manuals of others.
+if grep -E 'manpages\.debian\.org/(lib)?ivon' "$html"/*.html; then exit 1; fi
 echo "$(ls man/*.[135] | wc -l) pages"

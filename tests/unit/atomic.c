@@ -199,7 +199,7 @@ static void refuses_what_is_no_file(void **state)
     assert_int_equal(mkdir("sub", 0755), 0);
     assert_int_equal(mkfifo("pipe", 0644), 0);
     assert_int_equal(atomic_open(&file, "sub", true, &error), IVON_ERROR_CREATE);
-    assert_string_equal(error.message, "sub: not a regular file");
+    assert_string_equal(error.message, "sub: is a directory, expected a file to write");
     assert_int_equal(atomic_open(&file, "pipe", true, &error), IVON_ERROR_CREATE);
     assert_int_equal(atomic_open(&file, "no/where", true, &error), IVON_ERROR_CREATE);
     assert_non_null(strstr(error.message, "no/where: cannot create it"));

@@ -1,0 +1,175 @@
+# What the commands say to those who mistype, mistake or mix up: one line that tells what to do.
+load common
+
+setup_file() {
+  cd "$BATS_FILE_TMPDIR"
+  /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/example_files.py" .
+  /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/example_checkpoints.py" .
+  mkdir folder
+  : > empty
+}
+
+# expect STATUS LINE COMMAND...: standard error is that line, standard output is empty.
+expect() {
+  local want=$1 line=$2 got=0
+  shift 2
+  "$@" > "$BATS_TEST_TMPDIR/out" 2> "$BATS_TEST_TMPDIR/err" || got=$?
+  diff <(echo "$got: $(cat "$BATS_TEST_TMPDIR/out")$(cat "$BATS_TEST_TMPDIR/err")") <(echo "$want: $line")
+}
+
+here() { cd "$BATS_FILE_TMPDIR"; }
+
+@test "a mistyped command names the nearest" {
+  while read -r typed meant; do
+    expect 64 "ivon: '$typed' is no command; did you mean '$meant'?" ivon "$typed" x.h5
+    expect 64 "ivon: '$typed' is no command; did you mean '$meant'?" ivon help "$typed"
+  done << 'PAIRS'
+merg merge
+mrege merge
+mergee merge
+inof info
+inf info
+sens sensitivity
+predict-gne predict-gen
+prdict predict
+covnert convert
+hlep help
+PAIRS
+  expect 64 "ivon: 'frobnicate' is no command; 'ivon help' lists all" ivon frobnicate
+  expect 64 "ivon: 'm' is no command; 'ivon help' lists all" ivon m
+  expect 64 "ivon: '' is no command; 'ivon help' lists all" ivon ""
+  expect 64 "ivon: unknown option '--vesion'; did you mean '--version'?" ivon --vesion
+  long=$(printf 'merge%.0s' {1..500})
+  expect 64 "ivon: '$long' is no command; 'ivon help' lists all" ivon "$long"
+}
+
+@test "an unknown long option names the nearest, of the command and of what it shares" {
+  while read -r command typed meant; do
+    expect 64 "ivon-$command: unknown option '$typed'; did you mean '$meant'?" ivon-$command "$typed=x" a.h5
+    expect 64 "ivon-$command: unknown option '$typed'; did you mean '$meant'?" ivon "$command" a.h5 "$typed"
+  done << 'PAIRS'
+merge --bsae --base
+merge --outptu --output
+merge --froce --force
+merge --theads --threads
+merge --noprovenance --no-provenance
+predict --metric5 --metrics
+predict --tmeperature --temperature
+predict-gen --folow --follow
+sample --sed --seed
+sensitivity --ressume --resume
+convert --renmae --rename
+info --tensor5 --tensors
+info --hepl --help
+PAIRS
+  expect 64 "ivon-merge: unknown option '--colour'; --help lists them" ivon-merge --colour=never a.h5
+  expect 64 "ivon-merge: unknown option '---'; --help lists them" ivon-merge ---
+}
+
+@test "abbreviations stay getopt's, and what is no option is left alone" {
+  here
+  run ivon-merge --bas=x a.h5
+  [ $status -eq 64 ]
+  [[ "$output" == *"option '--bas=x' is ambiguous; possibilities: '--base' '--base-scale'"* ]]
+  run ivon-info --tens a.h5
+  [ $status -eq 0 ]
+  # an option's argument, and everything behind --
+  expect 66 "ivon-merge: x: cannot open it: No such file or directory" ivon-merge -o --bsae x
+  expect 66 "ivon-merge: x: cannot open it: No such file or directory" ivon-merge --output --bsae x
+  expect 66 "ivon-info: --bsae: cannot open it: No such file or directory" ivon-info -- --bsae
+  expect 66 "ivon-info: -json: cannot open it: No such file or directory" ivon-info -- -json
+  run ivon-merge --help --bsae
+  [ $status -eq 0 ]
+  run ivon-merge --ess
+  [ $status -eq 64 ]
+  [[ "$output" == *"option '--ess' requires an argument"* ]]
+}
+
+@test "one dash for two, and an equals sign after a letter" {
+  expect 64 "ivon-merge: unknown option '-base'; did you mean '--base'?" ivon-merge -base=x a.h5
+  expect 64 "ivon-merge: unknown option '-base'; did you mean '--base'?" ivon-merge a.h5 -q -base x
+  expect 64 "ivon-merge: unknown option '-quiet'; did you mean '--quiet'?" ivon-merge -quiet a.h5
+  expect 64 "ivon-predict: unknown option '-json'; did you mean '--json'?" ivon-predict a.h5 -json
+  expect 64 "ivon-sample: '-o=s.h5': write '-o s.h5', without the equals sign" ivon-sample a.h5 -o=s.h5
+  here
+  ivon-sample a.h5 -o"$BATS_TEST_TMPDIR/=s.h5"
+  [ -s "$BATS_TEST_TMPDIR/=s.h5" ]
+}
+
+@test "files of the wrong kind" {
+  here
+  for command in info "merge -o x.h5" "sample -o x.h5" "convert -o x.h5" "predict --data=test.h5" \
+    "sensitivity --data=test.h5"; do
+    name=ivon-${command%% *}
+    expect 66 "$name: folder: is a directory, expected a regular file" ivon $command folder
+    expect 65 "$name: empty: is empty, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
+      ivon $command empty
+  done
+  expect 65 "ivon-info: test.h5: an HDF5 file, but not a posterior: attribute 'format' is missing, expected 'ivon-posterior'" \
+    ivon-info test.h5
+  expect 65 "ivon-predict: posterior.h5: no ONNX file, or a damaged one: a field is cut off or of no known kind" \
+    ivon-predict a.h5 --model=posterior.h5 --data=test.h5
+  expect 66 "ivon-convert: folder: is a directory, expected a regular file" \
+    ivon-convert a.h5 --model=folder -o x.h5
+  expect 66 "ivon-convert: nofile: cannot open it: No such file or directory" \
+    ivon-convert a.h5 --model=nofile -o x.h5
+}
+
+@test "posterior and data exchanged" {
+  here
+  arrays="'hessian/bias', 'hessian/weight', 'mean/bias', 'mean/weight', 'model.onnx'"
+  for command in predict sensitivity predict-gen; do
+    expect 65 "ivon-$command: posterior.h5: has no array 'x', but $arrays: it looks like a posterior, not data" \
+      ivon-$command test.h5 --data=posterior.h5
+  done
+}
+
+@test "names that are not there come with those that are" {
+  here
+  expect 64 "ivon-predict: a.h5/model.onnx: the graph has no input 'z', but 'x'" \
+    ivon-predict a.h5 --data=test.h5 --inputs=z=x
+  expect 65 "ivon-predict: test.h5:/train: there is no group 'train', nor any other" \
+    ivon-predict a.h5 --data=test.h5:/train
+  expect 65 "ivon-predict: test.h5: has no array 'z', but 'x', 'y'" \
+    ivon-predict a.h5 --data=test.h5 --inputs=z
+  expect 65 "ivon-info: checkpoint.pt: key 'ema': there is no 'ema', but 'model', 'optimizer'" \
+    ivon-info --key=ema checkpoint.pt
+  expect 65 "ivon-info: checkpoint.pt: key 'model.ema': there is no 'ema' in 'model', but 'weight', 'bias'" \
+    ivon-info --key=model.ema checkpoint.pt
+  expect 65 "ivon-predict: model.onnx: the graph has none of the 2 means of params.npz, such as 'params/Dense_0/kernel': ivon-convert --rename changes names" \
+    ivon-predict params.npz --model=model.onnx --data=test.h5
+  expect 65 "ivon-sensitivity: test.h5: has no targets, which losses need: --targets names their array" \
+    ivon-sensitivity a.h5 --data=test.h5 --targets=
+}
+
+@test "outputs that cannot be, or would mislead" {
+  here
+  expect 73 "ivon-merge: folder: is a directory, expected a file to write" ivon-merge a.h5 b.h5 -o folder
+  expect 73 "ivon-predict: folder: is a directory, expected a file to write" \
+    ivon-predict a.h5 --data=test.h5 --format=csv -o folder
+  for suffix in .pt .pth .onnx .npy .csv; do
+    for command in merge sample convert; do
+      expect 64 "ivon-$command: x$suffix: no checkpoint is written as $suffix, expected a name in .h5, .safetensors or .npz" \
+        ivon-$command a.h5 -o x$suffix
+      [ ! -e x$suffix ]
+    done
+  done
+  ivon-convert -q a.h5 --to=h5 -o "$BATS_TEST_TMPDIR/x.pt"
+  ivon-info -q "$BATS_TEST_TMPDIR/x.pt"
+}
+
+@test "what merging and drawing need" {
+  here
+  expect 66 "ivon-merge: a.h5:zwei: cannot open it: No such file or directory; 'zwei' is no number, and not taken for a weight" \
+    ivon-merge b.h5 a.h5:zwei -o x.h5
+  expect 64 "ivon-merge: 'a.h5:nan': weight 'nan', expected a finite number" ivon-merge a.h5:nan b.h5 -o x.h5
+  expect 64 "ivon-merge: --ess: '-1', expected a positive number" ivon-merge a.h5 b.h5 --ess=-1 -o x.h5
+  expect 64 "ivon-merge: --delta0 is for a base: name it by --base=FILE" ivon-merge a.h5 --delta0=3 -o x.h5
+  expect 64 "ivon-merge: --base-scale is for a base: name it by --base=FILE" \
+    ivon-merge a.h5 --base-scale=0 -o x.h5
+  expect 64 "ivon-merge: gradient matching and task arithmetic need a base (see --base)" \
+    ivon-merge --method=task-arithmetic a.h5 -o x.h5
+  expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian (see --hessian)" \
+    ivon-sample params.npz -o x.h5
+  [ ! -e x.h5 ]
+}
