@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The demo shows what README says that it shows: the same words, and numbers that agree to what another
+# machine's matrix products may change. And what it claims holds in its own run.
+set -euo pipefail
+command -v gnuplot > /dev/null || { echo "skipped: gnuplot is missing"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bash cmd/demo.sh | tee "$work/shown"
+sed -n '/^## What the demo shows/,/^## /p' README.md | sed -n '/^```$/,/^```$/p' | sed '1d;$d' > "$work/said"
+/usr/bin/python3 - "$work/said" "$work/shown" <<'PYTHON'
+import re, sys
+
+number = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
+said, shown = (open(path).read() for path in sys.argv[1:])
+shown = shown[:shown.rindex("\n\n")].strip().splitlines() # the last line has the time
+said = said.strip().splitlines()
+assert len(said) == len(shown), (len(said), len(shown))
+for a, b in zip(said, shown):
+    assert number.sub("#", a).split() == number.sub("#", b).split(), f"README: {a}\nshown: {b}"
+    for x, y in zip(map(float, number.findall(a)), map(float, number.findall(b))):
+        assert abs(x - y) <= max(0.15, 0.3 * max(x, y)), f"README: {a}\nshown: {b}"
+text = "\n".join(shown)
+assert float(re.search(r"AUROC (\S+)", text)[1]) > 0.95
+mean = {line.split()[0]: float(line.split()[-1]) for line in shown if " mean 0." in line and "precision" not in line}
+assert mean["gradient-matching"] > mean["average"] and mean["hessian"] > mean["average"], mean
+for line in re.findall(r"^ +\d+ +(\S+) +(\S+) \+- \S+ +(\S+)$", text, re.M):
+    train, loo, test = map(float, line)
+    assert abs(loo - test) < abs(train - test), line
+PYTHON
+for picture in generalization labels sensitivity reliability; do
+  /usr/bin/python3 -c "import sys, xml.dom.minidom as x; x.parse(sys.argv[1])" build/demo/$picture.svg
+done
+grep -q '<table>' build/demo/index.html
