@@ -78,8 +78,8 @@ enum {
 };
 
 /* A string constant of gnuplot in which nothing is interpreted: its quotes are the only single
-   ones, those of the text become apostrophes. What is not UTF-8, and control characters, become '?', and
-   what has more than `most` characters is cut. */
+   ones, those of the text become apostrophes. What is not UTF-8, and control characters, become
+   '?', and what has more than `most` characters is cut. */
 void script_text(struct script *script, const char *text, size_t most);
 
 /* The picture's title as such a constant, cut to its width. */
