@@ -11,7 +11,10 @@
 
 #include "cmd/option_walk.h"
 
-enum { NAME_MAX_LENGTH = 64, OPTIONS_MAX = 128 };
+enum {
+    NAME_MAX_LENGTH = 64, /* longer ones are near to none */
+    OPTIONS_MAX = 128,    /* no command has half as many */
+};
 
 struct nearest nearest(const char *text, size_t length)
 {

@@ -9,7 +9,7 @@ mkdir -p "$directory"
 cp "$(dirname "$0")/manual.css" "$directory"
 cd "$(dirname "$0")" # mandoc links to the pages that it sees
 for page; do
-  "$mandoc" -T html -O 'style=manual.css,toc,man=%N.%S.html;https://manpages.debian.org/%N.%S' \
+  "$mandoc" -T html -O 'style=manual.css,man=%N.%S.html;https://manpages.debian.org/%N.%S' \
     "$page" > "$directory/$(basename "$page").html"
 done
 
