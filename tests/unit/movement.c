@@ -272,36 +272,6 @@ static void refuses_to_expand(void **state)
     }
 }
 
-static void expands_a_parameter(void **state)
-{
-    (void)state;
-    static const int64_t shapes[][3] = {{6, 2, 5}, {6, 1, 5}, {2, 3, 5}, {1, 6, 5}, {12, 3, 5}};
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        struct trial trial;
-        trial_begin(&trial, "Expand", 1);
-        trial_floats(&trial, 3, (const int64_t[]){1, 1, 5}, NULL, -1, 1);
-        add_list(&trial, 3, shapes[i]);
-        assert_int_equal(trial_run(&trial, NULL), 0);
-        trial_check_examples(&trial, 0, 6, 0); /* the same sums */
-        trial_end(&trial);
-    }
-}
-
-static void tiles_a_parameter(void **state)
-{
-    (void)state;
-    static const int64_t repeats[][3] = {{6, 2, 1}, {6, 1, 3}, {12, 1, 1}, {3, 2, 1}};
-    for (size_t i = 0; i < sizeof repeats / sizeof repeats[0]; i++) {
-        struct trial trial;
-        trial_begin(&trial, "Tile", 1);
-        trial_floats(&trial, 3, (const int64_t[]){1, 2, 5}, NULL, -1, 1);
-        add_list(&trial, 3, repeats[i]);
-        assert_int_equal(trial_run(&trial, NULL), 0);
-        trial_check_examples(&trial, 0, i == 3 ? 3 : 6, 0); /* the same sums */
-        trial_end(&trial);
-    }
-}
-
 static void tiles(void **state)
 {
     (void)state;
@@ -514,8 +484,7 @@ int main(void)
         cmocka_unit_test(refuses_slices),
         cmocka_unit_test(expands),
         cmocka_unit_test(refuses_to_expand),
-        cmocka_unit_test(expands_a_parameter),
-        cmocka_unit_test(tiles), cmocka_unit_test(tiles_a_parameter),
+        cmocka_unit_test(tiles),
         cmocka_unit_test(tiles_to_nothing),
         cmocka_unit_test(concatenates),
         cmocka_unit_test(refuses_to_concatenate),

@@ -236,45 +236,6 @@ static struct net_route expand_route(const struct net_call *call)
 
 ONE_ROUTE(expand)
 
-/* The part of a route to one of `examples` equal runs of its `to`: the outermost axes are divided
-   among them. */
-static struct net_route part_of(const struct net_route *route, int64_t examples, int64_t example)
-{
-    struct net_route part = *route;
-    for (int i = 0; i < part.rank && examples > 1; i++) {
-        struct net_axis_route *axis = &part.axes[i];
-        bool several = axis->count >= examples;
-        int64_t count = several ? axis->count / examples : 1;
-        int64_t ratio = several ? 1 : examples / axis->count;
-        part.to_first += example / ratio * count * axis->to;
-        part.from_first += example / ratio * count * axis->from;
-        example %= ratio;
-        examples = ratio;
-        axis->count = count;
-    }
-    return part;
-}
-
-/* Of an input of so many elements, from a route to an output of the examples. */
-static void gradients_by_route(const struct net_route *route, size_t size, size_t examples,
-                               const float *adjoint, float *gradients)
-{
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; e < examples && adjoint; e++) {
-        const struct net_route part = part_of(route, (int64_t)examples, (int64_t)e);
-        const struct net_route back = net_route_reversed(&part);
-        net_route_add(&back, gradients + e * size, adjoint);
-    }
-}
-
-static void expand_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                      const float *const *output_adjoints, float *gradients)
-{
-    const struct net_route route = expand_route(call);
-    gradients_by_route(&route, call->inputs[input]->count, examples,
-                       call->outputs[0]->count ? output_adjoints[0] : NULL, gradients);
-}
-
 /* Tile: the input repeated repeats[k] times along axis k. */
 
 static int tile_infer(struct net_call *call, struct ivon_error *error)
@@ -311,14 +272,6 @@ static struct net_route tile_route(const struct net_call *call)
 }
 
 ONE_ROUTE(tile)
-
-static void tile_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                    const float *const *output_adjoints, float *gradients)
-{
-    const struct net_route route = tile_route(call);
-    gradients_by_route(&route, call->inputs[input]->count, examples,
-                       call->outputs[0]->count ? output_adjoints[0] : NULL, gradients);
-}
 
 /* A part of a whole along one axis, from `first` on: where `part`'s elements lie in `whole`. */
 static struct net_route part_route(const struct net_tensor *part, const struct net_tensor *whole,
@@ -519,8 +472,7 @@ const struct net_operator net_movement_operators[] = {
      .infer = expand_infer,
      .forward = expand_forward,
      .backward = expand_backward,
-     .tangent = expand_tangent,
-     .parameter_gradient = expand_parameter_gradient},
+     .tangent = expand_tangent},
     {.name = "Tile",
      .inputs_min = 2,
      .inputs_max = 2,
@@ -528,8 +480,7 @@ const struct net_operator net_movement_operators[] = {
      .infer = tile_infer,
      .forward = tile_forward,
      .backward = tile_backward,
-     .tangent = tile_tangent,
-     .parameter_gradient = tile_parameter_gradient},
+     .tangent = tile_tangent},
     {.name = "Concat",
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
