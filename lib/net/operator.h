@@ -95,6 +95,7 @@ extern const struct net_operator net_batch_operators[];       /* ops/batch_norma
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
+extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 
