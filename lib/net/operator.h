@@ -76,15 +76,6 @@ struct net_operator {
     void (*tangent)(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents);
 
-    /*
-     * The gradient of each example with respect to input `input`, which all examples share: SETS
-     * gradients[e], of that input's shape, for each of `examples` examples. Example e owns the e-th
-     * of `examples` equal runs of elements of every other input that the examples do not share,
-     * and of every output. Null where net_parameter_gradient does as well by `backward`.
-     */
-    void (*parameter_gradient)(const struct net_call *call, size_t input, size_t examples,
-                               const float *const *output_adjoints, float *gradients);
-
     /* Of element-wise operators on floats, so that chains of them can be run in one pass. out may
        be a or b. */
     net_unary *unary;
@@ -104,6 +95,7 @@ extern const struct net_operator net_batch_operators[];       /* ops/batch_norma
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
+extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 
@@ -123,19 +115,6 @@ int net_fail(const struct net_call *call, struct ivon_error *error, const char *
  * prepared.
  */
 int net_call_evaluate(struct net_call *call, struct ivon_error *error);
-
-/*
- * The gradient of each example with respect to float input `input`, which all examples share: sets
- * gradients[e], of that input's shape, for each of `examples` examples, from an inferred call that
- * has run. `shared` says of every input whether all examples share it, as parameters and constants;
- * the others have the examples along their first axis, of which each owns as many entries as the
- * next, and so have all outputs. Uses the row's parameter_gradient, which trusts the caller in
- * this, or else backward on the part of the call that is an example's own, and then fails where the
- * examples do not lie so, or memory is exhausted.
- */
-int net_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                           const bool *shared, const float *const *output_adjoints,
-                           float *gradients, struct ivon_error *error);
 
 /* For shape rules: call->prepared as a zeroed block of `size` bytes, in place of an earlier one.
    Null when memory is exhausted; the error is then set. */

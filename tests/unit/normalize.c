@@ -1,5 +1,5 @@
-/* Normalizations and softmax against their formulas in double, their derivatives, the gradients of
-   examples, hostile shapes. */
+/* Normalizations and softmax against their formulas in double, their derivatives, what single
+   examples add to them, hostile shapes. */
 #include "operator.h"
 
 #include "net/normalize.h"
@@ -64,7 +64,7 @@ static void batch(void **state)
            third derivative of up to 15/8 * 2 / 0.5^3.5, over 6: 7 step². */
         trial_check_derivatives(&trial, 31, ldexp(1, -7), 1e-3, 1e-5);
         for (size_t input = 1; input < 5; input++)
-            trial_check_examples(&trial, input, (size_t)shape[0], 1e-6);
+            trial_check_examples(&trial, input, ~1U, (size_t)shape[0], 1e-6);
         trial_end(&trial);
     }
 }
@@ -198,8 +198,6 @@ static void training(void **state)
         if (!shifted) {
             check_training(&trial, plane, 0.5, momentum);
             trial_check_derivatives(&trial, 7, ldexp(1, -7), 2e-3, 1e-5);
-            for (size_t input = 1; input < 5; input++)
-                trial_check_examples(&trial, input, (size_t)shape[0], 1e-6);
         } else { /* means of squares of 1e4 are right to 1e-11 */
             for (size_t c = 0; c < (size_t)shape[1]; c++) {
                 double mean, variance;
@@ -272,7 +270,7 @@ static void layer(void **state)
             trial_check_derivatives(&trial, 7, ldexp(1, -7), 2e-3, 1e-5);
         if (axis > 0)
             for (size_t input = 1; input < trial.node.input_count; input++)
-                trial_check_examples(&trial, input, (size_t)shape[0], 1e-6);
+                trial_check_examples(&trial, input, ~1U, (size_t)shape[0], 1e-6);
         trial_end(&trial);
     }
 }
@@ -294,7 +292,7 @@ static void instance(void **state)
         check_rows(&trial, plane, (size_t)shape[1], 0.5);
         trial_check_derivatives(&trial, 7, ldexp(1, -7), 2e-3, 1e-5);
         for (size_t input = 1; input < 3; input++)
-            trial_check_examples(&trial, input, (size_t)shape[0], 1e-6);
+            trial_check_examples(&trial, input, ~1U, (size_t)shape[0], 1e-6);
         trial_end(&trial);
     }
 }

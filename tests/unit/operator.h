@@ -238,60 +238,88 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
 }
 
 /*
- * net_parameter_gradient of input `input` after trial_run, where the examples share the inputs of
- * which `shared` has the bit: example e's gradient is what backward gives when the output adjoints
- * of the other examples are zero. To `tolerance` of the largest element.
+ * The call of example `example` alone, run: it owns the example-th of `examples` equal runs along
+ * the first axis of every input but those of which `shared` has the bit. `part` is freed by
+ * trial_end.
  */
-static inline void trial_check_shared(struct trial *trial, size_t input, unsigned shared,
-                                      size_t examples, double tolerance)
+static inline void trial_take_example(const struct trial *whole, unsigned shared, size_t examples,
+                                      size_t example, struct trial *part)
+{
+    *part = *whole;
+    part->node.attributes = part->attributes;
+    part->call = (struct net_call){
+        .node = &part->node, .inputs = part->input_list, .outputs = part->output_list};
+    memset(part->outputs, 0, sizeof part->outputs);
+    for (size_t i = 0; i < whole->node.output_count; i++)
+        part->output_list[i] = &part->outputs[i];
+    for (size_t i = 0; i < whole->node.input_count; i++) {
+        const struct net_tensor *from = whole->input_list[i];
+        struct net_tensor *to = &part->inputs[i];
+        int64_t shape[IVON_RANK_MAX];
+        bool own = !(shared & 1U << i);
+        if (!from)
+            continue;
+        part->input_list[i] = to;
+        memcpy(shape, from->shape, sizeof shape);
+        if (own) {
+            assert_true(from->rank > 0 && shape[0] % (int64_t)examples == 0);
+            shape[0] /= (int64_t)examples;
+        }
+        *to = (struct net_tensor){0};
+        assert_int_equal(net_tensor_set(to, from->type, from->rank, shape, NULL), 0);
+        assert_int_equal(net_tensor_allocate(to, NULL), 0);
+        size_t size = to->count * net_type_size(to->type);
+        memcpy(to->data, (const char *)from->data + (own ? example * size : 0), size);
+    }
+    assert_int_equal(trial_run(part, NULL), 0);
+}
+
+/*
+ * What an example adds to the adjoint of input `input`, which all share: backward on the call of
+ * the example alone gives what backward on the whole does when the output adjoints of the other
+ * examples are zero. After trial_run; `shared` and `examples` as above; to `tolerance` of the
+ * largest element.
+ */
+static inline void trial_check_examples(struct trial *trial, size_t input, unsigned shared,
+                                        size_t examples, double tolerance)
 {
     const struct net_operator *operator = trial->node.operator;
     size_t count = trial->outputs[0].count, run = count / examples;
     size_t size = trial->inputs[input].count;
     assert_int_equal(run * examples, count);
     float *weight = calloc(count, sizeof *weight), *alone = calloc(count, sizeof *alone);
-    float *gradients = malloc((examples * size + 1) * sizeof *gradients);
-    float *adjoint = calloc(size + 1, sizeof *adjoint);
+    float *expected = calloc(size + 1, sizeof *expected), *found = calloc(size + 1, sizeof *found);
     for (size_t i = 0; i < count; i++)
         weight[i] = trial_random(trial, -1, 1);
-    for (size_t i = 0; i < examples * size; i++)
-        gradients[i] = NAN; /* it sets them */
-    const float *all[TRIAL_MAX] = {weight}, *one[TRIAL_MAX] = {alone};
-    bool flags[TRIAL_MAX];
-    trial_spoil_workspace(trial);
-    for (size_t i = 0; i < TRIAL_MAX; i++)
-        flags[i] = shared & 1U << i;
-    assert_int_equal(
-        net_parameter_gradient(&trial->call, input, examples, flags, all, gradients, NULL), 0);
     for (size_t e = 0; e < examples; e++) {
+        struct trial part;
+        const float *of_whole[TRIAL_MAX] = {alone}, *of_part[TRIAL_MAX] = {weight + e * run};
         float *wanted[TRIAL_MAX] = {NULL};
-        wanted[input] = adjoint;
-        memset(adjoint, 0, size * sizeof *adjoint);
+        trial_take_example(trial, shared, examples, e, &part);
+        assert_int_equal(part.outputs[0].count, run);
+        memset(expected, 0, size * sizeof *expected);
+        memset(found, 0, size * sizeof *found);
         memset(alone, 0, count * sizeof *alone);
         memcpy(alone + e * run, weight + e * run, run * sizeof *alone);
-        operator->backward(&trial->call, one, wanted);
+        wanted[input] = expected;
+        trial_spoil_workspace(trial);
+        operator->backward(&trial->call, of_whole, wanted);
+        wanted[input] = found;
+        trial_spoil_workspace(&part);
+        operator->backward(&part.call, of_part, wanted);
         double largest = 0;
         for (size_t i = 0; i < size; i++)
-            largest = fmax(largest, fabs((double)adjoint[i]));
+            largest = fmax(largest, fabs((double)expected[i]));
         for (size_t i = 0; i < size; i++)
-            if (!(fabs((double)gradients[e * size + i] - (double)adjoint[i]) <=
-                  tolerance * largest))
-                fail_msg("%s: example %zu, element %zu: %.9g, backward gives %.9g",
-                         operator->name, e, i, (double)gradients[e * size + i],
-                         (double)adjoint[i]);
+            if (!(fabs((double)found[i] - (double)expected[i]) <= tolerance * largest))
+                fail_msg("%s: example %zu, element %zu: %.9g alone, %.9g in the whole",
+                         operator->name, e, i, (double)found[i], (double)expected[i]);
+        trial_end(&part);
     }
     free(weight);
     free(alone);
-    free(gradients);
-    free(adjoint);
-}
-
-/* The same of an operator that has a parameter_gradient of its own. */
-static inline void trial_check_examples(struct trial *trial, size_t input, size_t examples,
-                                        double tolerance)
-{
-    assert_non_null(trial->node.operator->parameter_gradient);
-    trial_check_shared(trial, input, 1U << input, examples, tolerance);
+    free(expected);
+    free(found);
 }
 
 #endif

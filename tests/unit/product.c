@@ -38,7 +38,7 @@ static void check_gemm(uint64_t seed)
     struct trial trial;
     trial_begin(&trial, "Gemm", 1);
     trial.state += seed * 7919;
-    int64_t m = pick(&trial, 1, 20), n = pick(&trial, 1, 20), k = pick(&trial, 0, 70);
+    int64_t m = seed % 5 ? pick(&trial, 1, 20) : 1, n = pick(&trial, 1, 20), k = pick(&trial, 0, 70);
     bool ta = seed & 1, tb = seed & 2;
     int kind = (int)(seed % 6);
     double alpha = seed % 4 ? 1 : (double)0.7F, beta = seed % 5 ? 1 : (double)-0.3F;
@@ -185,10 +185,8 @@ static void matmul(void **state)
         check_matmul(seed, seed % 3 == 0, seed % 3 != 2);
 }
 
-/*
- * The gradients of examples are what backward gives for each example alone. `input` is shared by
- * the examples; every other input's first axis, or what it was multiplied by, is theirs.
- */
+/* Parameters on the right, and the bias, or on the left alone; the other operand has the examples
+   along its first axis. */
 static void check_examples(const char *name, int rank_a, const int64_t *shape_a, int rank_b,
                            const int64_t *shape_b, bool tb, int rank_c, const int64_t *shape_c,
                            size_t input, size_t examples)
@@ -202,7 +200,7 @@ static void check_examples(const char *name, int rank_a, const int64_t *shape_a,
     if (rank_c)
         trial_floats(&trial, rank_c, shape_c, NULL, -1, 1);
     assert_int_equal(trial_run(&trial, NULL), 0);
-    trial_check_examples(&trial, input, examples, 4 * bound(64));
+    trial_check_examples(&trial, input, input ? 6 : 1, examples, 4 * bound(64));
     trial_end(&trial);
 }
 
@@ -219,6 +217,7 @@ static void examples(void **state)
     for (int tb = 0; tb < 2; tb++) {
         const int64_t *b = tb ? (int64_t[]){7, 5} : (int64_t[]){5, 7};
         check_examples("Gemm", 2, (int64_t[]){12, 5}, 2, b, tb, 1, (int64_t[]){7}, 1, 4);
+        check_examples("Gemm", 2, (int64_t[]){12, 5}, 2, b, tb, 1, (int64_t[]){7}, 1, 12);
         check_examples("Gemm", 2, (int64_t[]){12, 5}, 2, b, tb, 1, (int64_t[]){7}, 2, 4);
         check_examples("Gemm", 2, (int64_t[]){12, 5}, 2, b, tb, 2, (int64_t[]){1, 1}, 2, 12);
     }

@@ -286,19 +286,16 @@ IVON_DISPATCH static void add_row_products(const float *a, const float *x, size_
     }
 }
 
-/* sums[c] = Σ a and products[c] = Σ a (x − mean), over `images` images from `first` on; of an `a`
-   that is null, zero. */
-static void sum_channels(const struct net_call *call, size_t first, size_t images, const float *a,
-                         struct room *room)
+/* sums[c] = Σ a and products[c] = Σ a (x − mean); of an `a` that is null, zero. */
+static void sum_channels(const struct net_call *call, const float *a, struct room *room)
 {
     const struct net_tensor *tensor = call->inputs[0];
     size_t channels = channels_of(tensor), plane = net_plane(tensor);
     memset(room->sums, 0, 2 * channels * sizeof *room->sums);
     if (!a)
         return;
-    const float *x = (const float *)tensor->data + first * channels * plane;
-    a += first * channels * plane;
-    for (size_t i = 0; i < images; i++, a += channels * plane, x += channels * plane) {
+    const float *x = tensor->data;
+    for (size_t i = 0; i < images_of(tensor); i++, a += channels * plane, x += channels * plane) {
         if (plane == 1)
             add_row_products(a, x, channels, room->sums, room->products);
         for (size_t c = 0; c < channels && plane > 1; c++) {
@@ -347,7 +344,7 @@ static void backward_batch(const struct net_call *call, const float *const *outp
     const float *dy = output_adjoints[0];
     float *dx = input_adjoints[0];
     struct room room = room_of(call);
-    sum_channels(call, 0, images_of(x), dy, &room);
+    sum_channels(call, dy, &room);
     for (size_t c = 0; c < channels_of(x); c++) {
         double adjoints[5];
         adjoints_of(call, c, &room, adjoints);
@@ -388,7 +385,7 @@ static void tangent_batch(const struct net_call *call, const float *const *input
     const float *moved = input_tangents[0];
     struct room room = room_of(call);
     if (call->prepared)
-        sum_channels(call, 0, images_of(x), moved, &room);
+        sum_channels(call, moved, &room);
     for (size_t c = 0; c < channels_of(x); c++) {
         double inverse = inverse_deviation(call, c), scale = channel(call, SCALE, c);
         double of[5] = {0};
@@ -410,22 +407,6 @@ static void tangent_batch(const struct net_call *call, const float *const *input
         add_map(x, output_tangents[0], moved, room.zeros, room.slope, room.zeros);
 }
 
-/* In training, of what each example adds to the sums: its statistics are the batch's. */
-static void gradient_batch(const struct net_call *call, size_t input, size_t examples,
-                           const float *const *output_adjoints, float *gradients)
-{
-    size_t images = images_of(call->inputs[0]) / examples, channels = channels_of(call->inputs[0]);
-    struct room room = room_of(call);
-    for (size_t e = 0; e < examples; e++, gradients += channels) {
-        sum_channels(call, e * images, images, output_adjoints[0], &room);
-        for (size_t c = 0; c < channels; c++) {
-            double adjoints[5];
-            adjoints_of(call, c, &room, adjoints);
-            gradients[c] = call->prepared && input >= MEAN ? 0 : (float)adjoints[input];
-        }
-    }
-}
-
 const struct net_operator net_batch_operators[] = {
     {.name = "BatchNormalization",
      .inputs_min = 5,
@@ -436,6 +417,5 @@ const struct net_operator net_batch_operators[] = {
      .infer = infer_batch,
      .forward = forward_batch,
      .backward = backward_batch,
-     .tangent = tangent_batch,
-     .parameter_gradient = gradient_batch},
+     .tangent = tangent_batch},
     {0}};

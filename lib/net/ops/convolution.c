@@ -81,6 +81,5 @@ const struct net_operator net_convolution_operators[] = {
      .infer = infer,
      .forward = convolution_forward,
      .backward = convolution_backward,
-     .tangent = convolution_tangent,
-     .parameter_gradient = convolution_parameter_gradient},
+     .tangent = convolution_tangent},
     {0}};

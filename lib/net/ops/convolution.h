@@ -199,13 +199,11 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
                      size_t images, const float *x, bool add, float *y, float *workspace);
 
-/* dw += the gradient of `count` images from `first` on; or = */
-void convolution_weight_gradient(const struct net_call *call, size_t first, size_t count,
-                                 const float *dy, bool add, float *dw);
+/* dw += the gradient of the weights */
+void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw);
 
 /* db += the same of the bias */
-void convolution_bias_gradient(const struct net_call *call, size_t first, size_t count,
-                               const float *dy, float *db);
+void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db);
 
 /* The row's functions. */
 
@@ -214,7 +212,5 @@ void convolution_tangent(const struct net_call *call, const float *const *input_
                          float *const *output_tangents);
 void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
                           float *const *input_adjoints);
-void convolution_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                    const float *const *output_adjoints, float *gradients);
 
 #endif

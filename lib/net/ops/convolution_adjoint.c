@@ -95,7 +95,7 @@ void convolution_backward(const struct net_call *call, const float *const *outpu
         for (size_t group = 0; group < c->groups; group++)
             add_by_columns(call, image, group, dy, dx);
     if (input_adjoints[1])
-        convolution_weight_gradient(call, 0, c->images, dy, true, input_adjoints[1]);
+        convolution_weight_gradient(call, dy, input_adjoints[1]);
     if (convolution_bias(call) && input_adjoints[2])
-        convolution_bias_gradient(call, 0, c->images, dy, input_adjoints[2]);
+        convolution_bias_gradient(call, dy, input_adjoints[2]);
 }

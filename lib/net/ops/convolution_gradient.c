@@ -20,14 +20,13 @@ struct chunk {
     const float *packed, *dy;
     size_t dy_stride; /* from filter to filter */
     size_t terms;
-    bool add;
     float *dw; /* of the group */
     float *result;
 };
 
-/* dw, in the weights' order, += or = a result of `rows` filters from `filter` on. */
+/* dw, in the weights' order, += a result of `rows` filters from `filter` on. */
 static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t down,
-                  struct piece piece, bool add)
+                  struct piece piece)
 {
     const struct convolution *c = &chunk->plan->forward;
     size_t width = (size_t)c->window.kernel[1], taps = (size_t)c->window.kernel[0] * width;
@@ -40,7 +39,7 @@ static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t
             float *to = filter_dw + channel * taps + tap;
             count = smaller(c->channels - channel, piece.count - j);
             for (size_t i = 0; i < count; i++)
-                to[i * taps] = add ? to[i * taps] + from[i] : from[i];
+                to[i * taps] += from[i];
         }
     }
 }
@@ -62,7 +61,7 @@ static void run_piece(const struct chunk *chunk, size_t filter, size_t rows, str
                                       .offsets = chunk->plan->gradient.offsets + first};
             net_panel_run(&panel, columns, rows, round_up(piece.count, PANEL_STEP), chunk->result,
                           PANEL_WIDTH);
-            store(chunk, filter, rows, down, piece, chunk->add || first);
+            store(chunk, filter, rows, down, piece);
         }
     }
 }
@@ -127,7 +126,7 @@ static void run_channel(const struct chunk *chunk, size_t rows, float *adjoints)
                                     (size_t)(x * window->dilation[1]);
                 float sum = product_of_rows(adjoints, from, (size_t)window->stride[0] * stride,
                                             rows, padded);
-                *dw = chunk->add ? *dw + sum : sum;
+                *dw += sum;
             }
     }
 }
@@ -143,7 +142,7 @@ static void gather(const struct convolution *c, const float *dy, size_t images, 
 
 /* Of one group of `images` images, from output row y on; x and dy are those of the first. */
 static void add_chunk(const struct net_call *call, const float *x, const float *dy, size_t images,
-                      size_t y, bool add, float *dw)
+                      size_t y, float *dw)
 {
     const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
@@ -164,7 +163,6 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
                           .dy = images > 1 ? adjoints : dy + y * (size_t)window->output[1],
                           .dy_stride = images * c->output_plane,
                           .terms = images * rows * (size_t)window->output[1],
-                          .add = add,
                           .dw = dw,
                           .result = call->workspace};
     if (convolution_has_channel(c))
@@ -173,50 +171,30 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
         run_chunk(&chunk);
 }
 
-void convolution_weight_gradient(const struct net_call *call, size_t first, size_t count,
-                                 const float *dy, bool add, float *dw)
+void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw)
 {
     const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
     const float *x = call->inputs[0]->data;
     size_t input = c->channels * c->input_plane, output = c->filters * c->output_plane;
     size_t height = (size_t)c->window.output[0];
-    if (!add && !count)
-        memset(dw, 0, call->inputs[1]->count * sizeof *dw);
     for (size_t group = 0; group < c->groups; group++, dw += c->filters * c->terms)
-        for (size_t i = 0, images; i < count; i += images) {
-            size_t at = (first + i) * c->groups + group;
-            images = smaller(count - i, plan->gradient.images);
+        for (size_t i = 0, images; i < c->images; i += images) {
+            size_t at = i * c->groups + group;
+            images = smaller(c->images - i, plan->gradient.images);
             for (size_t y = 0; y < height; y += plan->gradient.rows)
-                add_chunk(call, x + at * input, dy + at * output, images, y, add || i || y, dw);
+                add_chunk(call, x + at * input, dy + at * output, images, y, dw);
         }
 }
 
-void convolution_bias_gradient(const struct net_call *call, size_t first, size_t count,
-                               const float *dy, float *db)
+void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db)
 {
     const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
     size_t filters = c->groups * c->filters;
     for (size_t filter = 0; filter < filters; filter++) {
         double sum = 0;
-        for (size_t image = first; image < first + count; image++)
+        for (size_t image = 0; image < c->images; image++)
             sum += net_sum(dy + (image * filters + filter) * c->output_plane, c->output_plane);
         db[filter] += (float)sum;
-    }
-}
-
-void convolution_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                    const float *const *output_adjoints, float *gradients)
-{
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    const float *dy = output_adjoints[0];
-    size_t size = call->inputs[input]->count, images = c->images / examples;
-    if (input == 2 || !dy)
-        memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; dy && e < examples; e++, gradients += size) {
-        if (input == 2)
-            convolution_bias_gradient(call, e * images, images, dy, gradients);
-        else
-            convolution_weight_gradient(call, e * images, images, dy, false, gradients);
     }
 }

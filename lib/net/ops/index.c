@@ -83,11 +83,10 @@ static void gather_rows(const struct gather *gather, void *out, const void *in,
                (const char *)in + (size_t)source_row(gather, row) * size, size);
 }
 
-/* in[…] += out[…] for the rows [first, first + count) of the output. */
-static void scatter_rows(const struct gather *gather, float *in, const float *out, int64_t first,
-                         int64_t count)
+/* in[…] += out[…] for the rows of the output. */
+static void scatter_rows(const struct gather *gather, float *in, const float *out)
 {
-    for (int64_t row = first; gather->inner && row < first + count; row++) {
+    for (int64_t row = 0; gather->inner && row < gather->outer * gather->count; row++) {
         float *to = in + source_row(gather, row) * gather->inner;
         const float *from = out + row * gather->inner;
         for (int64_t i = 0; i < gather->inner; i++)
@@ -120,19 +119,7 @@ static void gather_backward(const struct net_call *call, const float *const *out
 {
     const struct gather gather = gather_of(call);
     if (input_adjoints[0] && output_adjoints[0])
-        scatter_rows(&gather, input_adjoints[0], output_adjoints[0], 0,
-                     gather.outer * gather.count);
-}
-
-static void gather_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                      const float *const *output_adjoints, float *gradients)
-{
-    const struct gather gather = gather_of(call);
-    size_t size = call->inputs[input]->count;
-    int64_t rows = gather.outer * gather.count / (int64_t)examples;
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; e < examples && output_adjoints[0]; e++)
-        scatter_rows(&gather, gradients + e * size, output_adjoints[0], (int64_t)e * rows, rows);
+        scatter_rows(&gather, input_adjoints[0], output_adjoints[0]);
 }
 
 /* GatherElements: out[i_0 … i_n] = in[i_0 … indices[i_0 … i_n] … i_n], the index taking the place
@@ -401,8 +388,7 @@ const struct net_operator net_index_operators[] = {
      .infer = gather_infer,
      .forward = gather_forward,
      .backward = gather_backward,
-     .tangent = gather_tangent,
-     .parameter_gradient = gather_parameter_gradient},
+     .tangent = gather_tangent},
     {.name = "GatherElements",
      .inputs_min = 2,
      .inputs_max = 2,

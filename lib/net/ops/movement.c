@@ -1,6 +1,6 @@
 /*
- * Operators that copy elements along axes. Each says where output j's elements lie in input i, as a
- * route; forward and tangent copy along it, backward adds against it.
+ * Operators that copy one tensor's elements along axes. Each says where its output's elements lie
+ * in its input, as a route; forward and tangent copy along it, backward adds against it.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -17,17 +17,6 @@ static void strides_of(const struct net_tensor *tensor, int64_t strides[IVON_RAN
         stride *= tensor->shape[i];
     }
 }
-
-/* The product of the extents of the axes [first, end). */
-static int64_t extent(const struct net_tensor *tensor, int first, int end)
-{
-    int64_t product = 1;
-    for (int i = first; i < end; i++)
-        product *= tensor->shape[i];
-    return product;
-}
-
-/* For operators with one route, from input 0 to output 0. */
 
 typedef struct net_route route_rule(const struct net_call *call);
 
@@ -236,45 +225,6 @@ static struct net_route expand_route(const struct net_call *call)
 
 ONE_ROUTE(expand)
 
-/* The part of a route to one of `examples` equal runs of its `to`: the outermost axes are divided
-   among them. */
-static struct net_route part_of(const struct net_route *route, int64_t examples, int64_t example)
-{
-    struct net_route part = *route;
-    for (int i = 0; i < part.rank && examples > 1; i++) {
-        struct net_axis_route *axis = &part.axes[i];
-        bool several = axis->count >= examples;
-        int64_t count = several ? axis->count / examples : 1;
-        int64_t ratio = several ? 1 : examples / axis->count;
-        part.to_first += example / ratio * count * axis->to;
-        part.from_first += example / ratio * count * axis->from;
-        example %= ratio;
-        examples = ratio;
-        axis->count = count;
-    }
-    return part;
-}
-
-/* Of an input of so many elements, from a route to an output of the examples. */
-static void gradients_by_route(const struct net_route *route, size_t size, size_t examples,
-                               const float *adjoint, float *gradients)
-{
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; e < examples && adjoint; e++) {
-        const struct net_route part = part_of(route, (int64_t)examples, (int64_t)e);
-        const struct net_route back = net_route_reversed(&part);
-        net_route_add(&back, gradients + e * size, adjoint);
-    }
-}
-
-static void expand_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                      const float *const *output_adjoints, float *gradients)
-{
-    const struct net_route route = expand_route(call);
-    gradients_by_route(&route, call->inputs[input]->count, examples,
-                       call->outputs[0]->count ? output_adjoints[0] : NULL, gradients);
-}
-
 /* Tile: the input repeated repeats[k] times along axis k. */
 
 static int tile_infer(struct net_call *call, struct ivon_error *error)
@@ -312,188 +262,6 @@ static struct net_route tile_route(const struct net_call *call)
 
 ONE_ROUTE(tile)
 
-static void tile_parameter_gradient(const struct net_call *call, size_t input, size_t examples,
-                                    const float *const *output_adjoints, float *gradients)
-{
-    const struct net_route route = tile_route(call);
-    gradients_by_route(&route, call->inputs[input]->count, examples,
-                       call->outputs[0]->count ? output_adjoints[0] : NULL, gradients);
-}
-
-/* A part of a whole along one axis, from `first` on: where `part`'s elements lie in `whole`. */
-static struct net_route part_route(const struct net_tensor *part, const struct net_tensor *whole,
-                                   int axis, int64_t first)
-{
-    struct net_route route = {0};
-    int64_t inner = extent(whole, axis + 1, whole->rank);
-    route.from_first = first * inner;
-    net_route_add_axis(&route, extent(part, 0, axis), part->shape[axis] * inner,
-                       whole->shape[axis] * inner);
-    net_route_add_axis(&route, part->shape[axis] * inner, 1, 1);
-    return route;
-}
-
-/* Concat: the inputs one after another along `axis`. */
-
-static int concat_infer(struct net_call *call, struct ivon_error *error)
-{
-    const struct net_tensor *first = call->inputs[0];
-    int64_t shape[IVON_RANK_MAX];
-    int64_t named = net_attribute_integer(call->node, "axis", INT64_MAX);
-    int axis = net_axis(named, first->rank);
-    if (axis < 0)
-        return net_fail(call, error, "axis %" PRId64 " is none of the inputs'", named);
-    memcpy(shape, first->shape, sizeof shape);
-    for (size_t i = 1; i < call->node->input_count; i++) {
-        const struct net_tensor *input = call->inputs[i];
-        bool fits = input && input->type == first->type && input->rank == first->rank;
-        for (int k = 0; fits && k < first->rank; k++)
-            fits = k == axis || input->shape[k] == first->shape[k];
-        fits = fits && !__builtin_add_overflow(shape[axis], input->shape[axis], &shape[axis]);
-        char a[256], b[256];
-        if (!fits)
-            return net_fail(call, error, "input %zu of shape %s (%s) cannot follow one of shape %s "
-                            "(%s) along axis %d", i + 1, input ? net_shape_text(input, a) : "none",
-                            input ? net_type_name(input->type) : "left out",
-                            net_shape_text(first, b), net_type_name(first->type), axis);
-    }
-    return net_output(call, 0, first->type, first->rank, shape, error);
-}
-
-/* Where input i lies in the output. `first` is its position along the axis, and then the next's. */
-static struct net_route concat_route(const struct net_call *call, size_t i, int64_t *first)
-{
-    const struct net_tensor *input = call->inputs[i], *output = call->outputs[0];
-    int axis = net_axis(net_attribute_integer(call->node, "axis", 0), output->rank);
-    struct net_route route = part_route(input, output, axis, *first);
-    *first += input->shape[axis];
-    return route;
-}
-
-static int concat_forward(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    int64_t first = 0;
-    for (size_t i = 0; i < call->node->input_count; i++) {
-        const struct net_route back = concat_route(call, i, &first);
-        const struct net_route route = net_route_reversed(&back);
-        net_route_copy(&route, call->outputs[0]->data, call->inputs[i]->data,
-                       net_type_size(call->outputs[0]->type));
-    }
-    return 0;
-}
-
-static void concat_tangent(const struct net_call *call, const float *const *input_tangents,
-                           float *const *output_tangents)
-{
-    int64_t first = 0;
-    memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
-    for (size_t i = 0; i < call->node->input_count; i++) {
-        const struct net_route back = concat_route(call, i, &first);
-        const struct net_route route = net_route_reversed(&back);
-        if (input_tangents[i])
-            net_route_copy(&route, output_tangents[0], input_tangents[i], sizeof(float));
-    }
-}
-
-static void concat_backward(const struct net_call *call, const float *const *output_adjoints,
-                            float *const *input_adjoints)
-{
-    int64_t first = 0;
-    for (size_t i = 0; i < call->node->input_count; i++) {
-        const struct net_route route = concat_route(call, i, &first);
-        if (input_adjoints[i] && output_adjoints[0])
-            net_route_add(&route, input_adjoints[i], output_adjoints[0]);
-    }
-}
-
-/* Split: Concat undone; equal parts where the sizes are not given. */
-
-static int split_infer(struct net_call *call, struct ivon_error *error)
-{
-    const struct net_tensor *input = call->inputs[0];
-    size_t outputs = call->node->output_count, count;
-    const int64_t *sizes;
-    int64_t shape[IVON_RANK_MAX], rest;
-    int64_t named = net_attribute_integer(call->node, "axis", 0);
-    int axis = net_axis(named, input->rank);
-    int code = net_known_list(call, 1, "the sizes", &sizes, &count, error);
-    if (code)
-        return code;
-    if (axis < 0)
-        return net_fail(call, error, "axis %" PRId64 " is none of the input's", named);
-    if (sizes && count != outputs)
-        return net_fail(call, error, "%zu sizes for %zu outputs", count, outputs);
-    rest = input->shape[axis];
-    if (!sizes && rest % (int64_t)outputs)
-        return net_fail(call, error, "axis %d of extent %" PRId64 " has no %zu equal parts", axis,
-                        rest, outputs);
-    memcpy(shape, input->shape, sizeof shape);
-    bool fits = true;
-    for (size_t i = 0; i < outputs && fits && !code; i++) {
-        shape[axis] = sizes ? sizes[i] : input->shape[axis] / (int64_t)outputs;
-        fits = shape[axis] >= 0 && shape[axis] <= rest;
-        rest -= fits ? shape[axis] : 0;
-        if (fits)
-            code = net_output(call, i, input->type, input->rank, shape, error);
-    }
-    if (!code && (rest || !fits))
-        return net_fail(call, error, "the sizes do not add up to axis %d's extent, %" PRId64, axis,
-                        input->shape[axis]);
-    return code;
-}
-
-/* Where output j lies in the input. `first` is its position along the axis, and then the next's. */
-static struct net_route split_route(const struct net_call *call, size_t j, int64_t *first)
-{
-    const struct net_tensor *input = call->inputs[0], *sizes = net_input(call, 1);
-    struct net_tensor output = *input;
-    int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
-    output.shape[axis] = sizes ? ((const int64_t *)sizes->data)[j]
-                               : input->shape[axis] / (int64_t)call->node->output_count;
-    struct net_route route = part_route(&output, input, axis, *first);
-    *first += output.shape[axis];
-    return route;
-}
-
-static int split_forward(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    int64_t first = 0;
-    for (size_t j = 0; j < call->node->output_count; j++) {
-        const struct net_route route = split_route(call, j, &first);
-        if (call->outputs[j])
-            net_route_copy(&route, call->outputs[j]->data, call->inputs[0]->data,
-                           net_type_size(call->inputs[0]->type));
-    }
-    return 0;
-}
-
-static void split_tangent(const struct net_call *call, const float *const *input_tangents,
-                          float *const *output_tangents)
-{
-    int64_t first = 0;
-    for (size_t j = 0; j < call->node->output_count; j++) {
-        const struct net_route route = split_route(call, j, &first);
-        if (output_tangents[j] && input_tangents[0])
-            net_route_copy(&route, output_tangents[j], input_tangents[0], sizeof(float));
-        else if (output_tangents[j])
-            memset(output_tangents[j], 0, call->outputs[j]->count * sizeof(float));
-    }
-}
-
-static void split_backward(const struct net_call *call, const float *const *output_adjoints,
-                           float *const *input_adjoints)
-{
-    int64_t first = 0;
-    for (size_t j = 0; j < call->node->output_count; j++) {
-        const struct net_route route = split_route(call, j, &first);
-        const struct net_route back = net_route_reversed(&route);
-        if (input_adjoints[0] && output_adjoints[j])
-            net_route_add(&back, input_adjoints[0], output_adjoints[j]);
-    }
-}
-
 const struct net_operator net_movement_operators[] = {
     {.name = "Transpose",
      .inputs_min = 1,
@@ -519,8 +287,7 @@ const struct net_operator net_movement_operators[] = {
      .infer = expand_infer,
      .forward = expand_forward,
      .backward = expand_backward,
-     .tangent = expand_tangent,
-     .parameter_gradient = expand_parameter_gradient},
+     .tangent = expand_tangent},
     {.name = "Tile",
      .inputs_min = 2,
      .inputs_max = 2,
@@ -528,24 +295,5 @@ const struct net_operator net_movement_operators[] = {
      .infer = tile_infer,
      .forward = tile_forward,
      .backward = tile_backward,
-     .tangent = tile_tangent,
-     .parameter_gradient = tile_parameter_gradient},
-    {.name = "Concat",
-     .inputs_min = 1,
-     .inputs_max = NET_VARIADIC,
-     .outputs_max = 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = concat_infer,
-     .forward = concat_forward,
-     .backward = concat_backward,
-     .tangent = concat_tangent},
-    {.name = "Split",
-     .inputs_min = 1,
-     .inputs_max = 2,
-     .outputs_max = NET_VARIADIC,
-     .attributes = {{"axis", NET_INT}},
-     .infer = split_infer,
-     .forward = split_forward,
-     .backward = split_backward,
-     .tangent = split_tangent},
+     .tangent = tile_tangent},
     {0}};

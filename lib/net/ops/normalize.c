@@ -201,29 +201,21 @@ static void take_sums(const struct rows *rows, size_t row, double *sums, float *
         adjoint[row % rows->channels] += (float)total;
 }
 
-/* The adjoints that the rows from `first` on give; scale and b may be null. */
-static void add_rows(const struct net_call *call, size_t first, size_t count, const float *dy,
-                     float *dx, float *scale, float *bias)
-{
-    const struct rows *rows = call->prepared;
-    double *scale_sums = call->workspace, *bias_sums = scale_sums + rows->length;
-    memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
-    for (size_t row = first; row < first + count; row++) {
-        add_row(call, row, dy, dx, scale_sums, bias_sums);
-        if (!rows->channels && row + 1 < first + count)
-            continue;
-        take_sums(rows, row, scale_sums, scale);
-        take_sums(rows, row, bias_sums, bias);
-    }
-}
-
 static void backward_rows(const struct net_call *call, const float *const *output_adjoints,
                           float *const *input_adjoints)
 {
     const struct rows *rows = call->prepared;
-    if (output_adjoints[0])
-        add_rows(call, 0, rows->count, output_adjoints[0], input_adjoints[0],
-                 input_adjoints[SCALE], has_bias(call) ? input_adjoints[BIAS] : NULL);
+    double *scale_sums = call->workspace, *bias_sums = scale_sums + rows->length;
+    if (!output_adjoints[0])
+        return;
+    memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
+    for (size_t row = 0; row < rows->count; row++) {
+        add_row(call, row, output_adjoints[0], input_adjoints[0], scale_sums, bias_sums);
+        if (!rows->channels && row + 1 < rows->count)
+            continue;
+        take_sums(rows, row, scale_sums, input_adjoints[SCALE]);
+        take_sums(rows, row, bias_sums, has_bias(call) ? input_adjoints[BIAS] : NULL);
+    }
 }
 
 static void tangent_rows(const struct net_call *call, const float *const *input_tangents,
@@ -255,17 +247,6 @@ static void tangent_rows(const struct net_call *call, const float *const *input_
     }
 }
 
-static void gradient_rows(const struct net_call *call, size_t input, size_t examples,
-                          const float *const *output_adjoints, float *gradients)
-{
-    const struct rows *rows = call->prepared;
-    size_t size = call->inputs[input]->count, count = rows->count / examples;
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t e = 0; e < examples; e++, gradients += size)
-        add_rows(call, e * count, count, output_adjoints[0], NULL,
-                 input == SCALE ? gradients : NULL, input == BIAS ? gradients : NULL);
-}
-
 const struct net_operator net_normalize_operators[] = {
     {.name = "InstanceNormalization",
      .inputs_min = 3,
@@ -275,8 +256,7 @@ const struct net_operator net_normalize_operators[] = {
      .infer = infer_instance,
      .forward = forward_rows,
      .backward = backward_rows,
-     .tangent = tangent_rows,
-     .parameter_gradient = gradient_rows},
+     .tangent = tangent_rows},
     {.name = "LayerNormalization",
      .inputs_min = 2,
      .inputs_max = 3,
@@ -285,6 +265,5 @@ const struct net_operator net_normalize_operators[] = {
      .infer = infer_layer,
      .forward = forward_rows,
      .backward = backward_rows,
-     .tangent = tangent_rows,
-     .parameter_gradient = gradient_rows},
+     .tangent = tangent_rows},
     {0}};

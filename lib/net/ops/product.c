@@ -58,27 +58,40 @@ static void multiply(const struct net_matmul *p, float alpha, const float *a, co
 
 /* One batch entry's share of the adjoint of a: da += alpha dy op(b)ᵀ, stored as a is. */
 static void add_left(const struct net_matmul *p, float alpha, const float *dy, const float *b,
-                     float beta, float *da)
+                     float *da)
 {
     int64_t ldy = p->n ? p->n : 1;
     if (p->transpose_a)
-        blas_product(p->transpose_b, true, p->k, p->m, p->n, alpha, b, ldb(p), dy, ldy, beta, da,
+        blas_product(p->transpose_b, true, p->k, p->m, p->n, alpha, b, ldb(p), dy, ldy, 1, da,
                      lda(p));
     else
-        blas_product(false, !p->transpose_b, p->m, p->k, p->n, alpha, dy, ldy, b, ldb(p), beta, da,
+        blas_product(false, !p->transpose_b, p->m, p->k, p->n, alpha, dy, ldy, b, ldb(p), 1, da,
                      lda(p));
 }
 
-/* The same of b: db += alpha op(a)ᵀ dy. `rows` rows of op(a), which starts at a, and of dy. */
-static void add_right(const struct net_matmul *p, int64_t rows, float alpha, const float *dy,
-                      const float *a, float beta, float *db)
+/* out += alpha a bᵀ: one row for each element of a. */
+IVON_DISPATCH static void add_outer(float *restrict out, float alpha, const float *restrict a,
+                                    int64_t rows, const float *restrict b, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++, out += columns)
+        for (int64_t j = 0; j < columns; j++)
+            out[j] += alpha * a[i] * b[j];
+}
+
+/* The same of b: db += alpha op(a)ᵀ dy. Of a single row, as an example's own, BLAS takes longer. */
+static void add_right(const struct net_matmul *p, float alpha, const float *dy, const float *a,
+                      float *db)
 {
     int64_t ldy = p->n ? p->n : 1;
-    if (p->transpose_b)
-        blas_product(true, p->transpose_a, p->n, p->k, rows, alpha, dy, ldy, a, lda(p), beta, db,
+    if (p->m == 1 && p->transpose_b)
+        add_outer(db, alpha, dy, p->n, a, p->k);
+    else if (p->m == 1)
+        add_outer(db, alpha, a, p->k, dy, p->n);
+    else if (p->transpose_b)
+        blas_product(true, p->transpose_a, p->n, p->k, p->m, alpha, dy, ldy, a, lda(p), 1, db,
                      ldb(p));
     else
-        blas_product(!p->transpose_a, false, p->k, p->n, rows, alpha, a, lda(p), dy, ldy, beta, db,
+        blas_product(!p->transpose_a, false, p->k, p->n, p->m, alpha, a, lda(p), dy, ldy, 1, db,
                      ldb(p));
 }
 
@@ -90,9 +103,9 @@ static void adjoints(const struct net_matmul *p, float alpha, const struct net_c
         size_t at_a = start(p, p->step_a, i), at_b = start(p, p->step_b, i);
         const float *part = dy + i * output_step(p);
         if (input_adjoints[0])
-            add_left(p, alpha, part, b + at_b, 1, input_adjoints[0] + at_a);
+            add_left(p, alpha, part, b + at_b, input_adjoints[0] + at_a);
         if (input_adjoints[1])
-            add_right(p, p->m, alpha, part, a + at_a, 1, input_adjoints[1] + at_b);
+            add_right(p, alpha, part, a + at_a, input_adjoints[1] + at_b);
     }
 }
 
@@ -110,51 +123,6 @@ static void tangents(const struct net_matmul *p, float alpha, const struct net_c
     }
     if (beta == 0.0F)
         memset(y, 0, call->outputs[0]->count * sizeof *y);
-}
-
-/* out = alpha a bᵀ: one row for each element of a. */
-IVON_DISPATCH static void outer(float *restrict out, float alpha, const float *restrict a,
-                                int64_t rows, const float *restrict b, int64_t columns)
-{
-    for (int64_t i = 0; i < rows; i++, out += columns)
-        for (int64_t j = 0; j < columns; j++)
-            out[j] = alpha * a[i] * b[j];
-}
-
-/*
- * Each example's gradient of operand `input`. Without batch axes examples own rows of a and of y;
- * with batch axes they own runs of batch entries.
- */
-static void example_gradients(const struct net_matmul *p, float alpha, const struct net_call *call,
-                              size_t input, size_t examples, const float *dy, float *gradients)
-{
-    const float *a = call->inputs[0]->data, *b = call->inputs[1]->data;
-    size_t size = call->inputs[input]->count;
-    if (p->batch_rank == 0 && input == 1) {
-        int64_t rows = p->m / (int64_t)examples;
-        for (size_t e = 0; e < examples; e++, gradients += size) {
-            const float *left = a + e * (size_t)(rows * p->k);
-            const float *right = dy + e * (size_t)(rows * p->n);
-            if (rows != 1 || p->transpose_a)
-                add_right(p, rows, alpha, right, left, 0, gradients);
-            else if (p->transpose_b) /* BLAS takes longer for so little */
-                outer(gradients, alpha, right, p->n, left, p->k);
-            else
-                outer(gradients, alpha, left, p->k, right, p->n);
-        }
-        return;
-    }
-    size_t run = p->batch_count / examples;
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    for (size_t i = 0; i < run * examples; i++) {
-        size_t at_a = start(p, p->step_a, i), at_b = start(p, p->step_b, i);
-        const float *part = dy + i * output_step(p);
-        float *gradient = gradients + i / run * size;
-        if (input == 0)
-            add_left(p, alpha, part, b + at_b, 1, gradient + at_a);
-        else
-            add_right(p, p->m, alpha, part, a + at_a, 1, gradient + at_b);
-    }
 }
 
 static void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y)
@@ -282,12 +250,6 @@ static void tangent_matmul(const struct net_call *call, const float *const *inpu
     tangents(call->prepared, 1, call, input_tangents, 0, output_tangents[0]);
 }
 
-static void gradient_matmul(const struct net_call *call, size_t input, size_t examples,
-                            const float *const *output_adjoints, float *gradients)
-{
-    example_gradients(call->prepared, 1, call, input, examples, output_adjoints[0], gradients);
-}
-
 /* Gemm: y = alpha op(a) op(b) + beta c, c broadcast to y. */
 
 static float alpha_of(const struct net_call *call)
@@ -362,31 +324,28 @@ static int forward_gemm(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* dc += beta dy, summed over what c was broadcast over; of rows from `first` to before `last`. */
-static void add_c(const struct net_call *call, int64_t first, int64_t last, const float *dy,
-                  float *dc)
+/* dc += beta dy, summed over what c was broadcast over. */
+static void add_c(const struct net_call *call, const float *dy, float *dc)
 {
     enum { BLOCK = 64 };
-    const struct net_tensor *tensor = call->inputs[2];
-    size_t n = (size_t)call->outputs[0]->shape[1];
+    const struct net_tensor *tensor = call->inputs[2], *output = call->outputs[0];
+    size_t m = (size_t)output->shape[0], n = (size_t)output->shape[1];
     bool per_row = tensor->rank == 2 && tensor->shape[0] != 1;
     bool per_column = tensor->rank >= 1 && tensor->shape[tensor->rank - 1] != 1;
     float beta = beta_of(call);
-    size_t rows = (size_t)(last - first);
-    dy += (size_t)first * n;
     if (per_row && per_column)
-        for (size_t i = 0; i < rows * n; i++)
-            dc[(size_t)first * n + i] += beta * dy[i];
+        for (size_t i = 0; i < m * n; i++)
+            dc[i] += beta * dy[i];
     else if (per_row)
-        for (size_t i = 0; i < rows; i++)
-            dc[(size_t)first + i] += beta * (float)net_sum(dy + i * n, n);
+        for (size_t i = 0; i < m; i++)
+            dc[i] += beta * (float)net_sum(dy + i * n, n);
     else if (!per_column)
-        *dc += beta * (float)net_sum(dy, rows * n);
+        *dc += beta * (float)net_sum(dy, m * n);
     else
         for (size_t j = 0; j < n; j += BLOCK) {
             double sums[BLOCK];
             size_t count = n - j < BLOCK ? n - j : BLOCK;
-            net_column_sums(dy + j, rows, count, n, sums);
+            net_column_sums(dy + j, m, count, n, sums);
             for (size_t i = 0; i < count; i++)
                 dc[j + i] += beta * (float)sums[i];
         }
@@ -399,7 +358,7 @@ static void backward_gemm(const struct net_call *call, const float *const *outpu
         return;
     adjoints(call->prepared, alpha_of(call), call, output_adjoints[0], input_adjoints);
     if (beta_of(call) != 0.0F && input_adjoints[2])
-        add_c(call, 0, call->outputs[0]->shape[0], output_adjoints[0], input_adjoints[2]);
+        add_c(call, output_adjoints[0], input_adjoints[2]);
 }
 
 static void tangent_gemm(const struct net_call *call, const float *const *input_tangents,
@@ -410,23 +369,6 @@ static void tangent_gemm(const struct net_call *call, const float *const *input_
     if (moved)
         fill(call, beta, input_tangents[2], output_tangents[0]);
     tangents(call->prepared, alpha_of(call), call, input_tangents, moved, output_tangents[0]);
-}
-
-static void gradient_gemm(const struct net_call *call, size_t input, size_t examples,
-                          const float *const *output_adjoints, float *gradients)
-{
-    if (input < 2) {
-        example_gradients(call->prepared, alpha_of(call), call, input, examples,
-                          output_adjoints[0], gradients);
-        return;
-    }
-    int64_t rows = call->outputs[0]->shape[0] / (int64_t)examples;
-    size_t size = call->inputs[2]->count;
-    memset(gradients, 0, examples * size * sizeof *gradients);
-    if (beta_of(call) != 0.0F)
-        for (int64_t e = 0; e < (int64_t)examples; e++)
-            add_c(call, e * rows, (e + 1) * rows, output_adjoints[0],
-                  gradients + (size_t)e * size);
 }
 
 const struct net_operator net_product_operators[] = {
@@ -441,8 +383,7 @@ const struct net_operator net_product_operators[] = {
      .infer = infer_gemm,
      .forward = forward_gemm,
      .backward = backward_gemm,
-     .tangent = tangent_gemm,
-     .parameter_gradient = gradient_gemm},
+     .tangent = tangent_gemm},
     {.name = "MatMul",
      .inputs_min = 2,
      .inputs_max = 2,
@@ -450,6 +391,5 @@ const struct net_operator net_product_operators[] = {
      .infer = infer_matmul,
      .forward = forward_matmul,
      .backward = backward_matmul,
-     .tangent = tangent_matmul,
-     .parameter_gradient = gradient_matmul},
+     .tangent = tangent_matmul},
     {0}};
