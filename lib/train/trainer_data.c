@@ -77,6 +77,7 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
                               "%s: the inputs take %.1f MB of memory, %.1f MB are allowed", path,
                               size / 1e6, (double)trainer->options.memory / 1e6);
     data->count = count;
+    data->size = (size_t)size;
     code = feed_load(&data->feed, 0, (size_t)count, error);
     if (!code)
         code = check_inputs(data, path, error);

@@ -12,6 +12,15 @@ enum {
     RANGE = 1 << 15        /* elements that are added at a time */
 };
 
+/* Bytes that the values of one lane may take; 0: any number. */
+static size_t lane_memory(const struct ivon_trainer *trainer)
+{
+    size_t all = trainer->options.memory, data = trainer->data.size;
+    size_t lanes = trainer->lane_count ? trainer->lane_count : 1;
+    size_t left = all > data ? (all - data) / lanes : 0;
+    return all && !left ? 1 : left;
+}
+
 static int make_derivative(const struct ivon_trainer *trainer, size_t *tile,
                            struct net_derivative **derivative, struct ivon_error *error)
 {
@@ -28,7 +37,7 @@ static int make_derivative(const struct ivon_trainer *trainer, size_t *tile,
         code = feed_shapes(&trainer->data.feed, 1, unit, error);
     if (!code)
         code = net_derivative_new(derivative, network, inputs, unit, tile, wanted,
-                                  trainer->options.memory, error);
+                                  lane_memory(trainer), error);
     free(inputs);
     free(wanted);
     return code;
@@ -60,7 +69,7 @@ static size_t count_lanes(size_t examples)
 /* As many examples at a time as caches and the allowed memory hold, in tiles of one size. */
 static void choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
 {
-    double room = TILE_MEMORY, most = (double)trainer->options.memory / (double)trainer->lane_count;
+    double room = TILE_MEMORY, most = (double)lane_memory(trainer);
     if (trainer->options.memory && room > most)
         room = most;
     double fits = 1 + (room - (double)one) / (double)each;

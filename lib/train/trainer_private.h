@@ -33,6 +33,7 @@ struct start_tensors {
 struct training_data {
     struct feed feed;
     uint64_t count, losses;
+    size_t size; /* of the inputs, in bytes */
     int64_t *labels;
     float *numbers;
     struct augmentation augmentation;

@@ -78,7 +78,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                         .mean = &half,
                                                         .std = &half,
                                                         .channel_count = 1,
-                                                        .limit = 1000};
+                                                        .limit = 1000},
+                                             windows = {.context = 3, .stride = 2,
+                                                        .memory = 4 << 20},
+                                             text = {.characters = true, .context = 2};
     char path[4096];
     const char *directory = getenv("TMPDIR");
     snprintf(path, sizeof path, "%s/ivon-fuzz-XXXXXX", directory ? directory : "/dev/shm");
@@ -88,6 +91,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int code = try_options(path, &plain);
     if (!memchr(data, 0, size)) /* text, whose columns can be chosen */
         code &= try_options(path, &columns);
+    code &= try_options(path, &windows);
+    code &= try_options(path, &text);
     unlink(path);
     return code ? -1 : 0;
 }

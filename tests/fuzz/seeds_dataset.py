@@ -18,6 +18,11 @@ rng = np.random.default_rng(0)
 X = rng.standard_normal((20, 3, 2)).astype("f4")
 Y = rng.integers(0, 10, 20)
 
+# Texts and tokens.
+with open("text.txt", "w") as f:
+    f.write("to be or not to be, äΩ€😀\n")
+np.save("tokens.npy", Y)
+
 # HDF5. What any HDF5 file may be is for seeds_checkpoint.py.
 packed = dict(chunks=True, compression="gzip", shuffle=True)
 for name, options in [("plain", {}), ("chunked", packed)]:

@@ -218,7 +218,7 @@ static void batches_and_tiles(void **state)
     assert_int_equal(size, parts->lanes[0].gradients.size);
     assert_memory_equal(expected, found, size);
     size_t least = net_derivative_memory(whole->lanes[0].derivative);
-    options.memory = least; /* of two lanes */
+    options.memory = least + whole->data.size; /* of two lanes */
     struct ivon_trainer *small = begin(data, examples, &options);
     assert_true(small->tile < whole->tile);
     compute(small);
