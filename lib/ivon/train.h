@@ -79,8 +79,8 @@ IVON_API struct ivon_train_options ivon_train_defaults(enum ivon_method method);
 
 /* What a training begins with: an architecture or a network. */
 struct ivon_train_start {
-    /* linear:IN,OUT, mlp:IN,…,OUT[,relu|tanh|gelu], lenet, resnet20-frn, textcnn:…, transformer:…,
-       gpt:…: see ivon-train(1) */
+    /* linear:IN,OUT, mlp:IN,…,OUT[,relu|tanh|gelu], lenet, resnet20[-frn|-bn], textcnn:…,
+       transformer:…, gpt:…: see ivon-train(1) */
     const char *architecture;
     /* Not bound yet; it will be. Must outlive the trainer. */
     struct ivon_network *network;

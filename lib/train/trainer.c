@@ -41,6 +41,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     if (!trainer)
         return;
     lanes_release(trainer);
+    net_training_free(trainer->training);
     optimizer_free(trainer->optimizer);
     data_close(&trainer->data);
     weights_release(&trainer->prior_mean);
@@ -72,18 +73,6 @@ static int check_options(const struct ivon_train_options *options, struct ivon_e
     return 0;
 }
 
-/* The one place that refuses statistics of batches: gradients are of examples by themselves. */
-static int check_batch_norm(const struct ivon_network *network, struct ivon_error *error)
-{
-    for (size_t i = 0; i < network->node_count; i++)
-        if (strcmp(network->nodes[i].operator->name, "BatchNormalization") == 0)
-            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                  "%s: cannot be trained, since its BatchNormalization needs the "
-                                  "statistics of batches: take a network without, as resnet20-frn "
-                                  "is", network->path);
-    return 0;
-}
-
 /* Counts tensors of the weights that found no place in the network. */
 static void find_unplaced(struct ivon_trainer *trainer, struct ivon_source *weights)
 {
@@ -108,14 +97,14 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
         return code;
     trainer->network =
         trainer->architecture ? trainer->architecture->network : from->network;
-    code = check_batch_norm(trainer->network, error);
-    if (!code)
-        code = start_list(&trainer->start, from, trainer->architecture, &trainer->options, error);
+    code = start_list(&trainer->start, from, trainer->architecture, &trainer->options, error);
     const char *name = from->weights ? ivon_source_path(from->weights) : trainer->network->path;
     if (!code)
         code = start_source(&trainer->bound, &trainer->start, name, error);
     if (!code)
         code = ivon_network_bind(trainer->network, trainer->bound, &unbound, error);
+    if (!code)
+        code = net_training_new(&trainer->training, trainer->network, error);
     if (!code)
         find_unplaced(trainer, from->weights);
     return code;

@@ -12,6 +12,8 @@ enum {
     RANGE = 1 << 15        /* elements that are added at a time */
 };
 
+static const double STATISTICS_MOMENTUM = 0.1; /* as in PyTorch */
+
 /* Bytes that the values of one lane may take; 0: any number. */
 static size_t lane_memory(const struct ivon_trainer *trainer)
 {
@@ -21,29 +23,26 @@ static size_t lane_memory(const struct ivon_trainer *trainer)
     return all && !left ? 1 : left;
 }
 
-static int make_derivative(const struct ivon_trainer *trainer, size_t *tile,
+static int make_derivative(const struct ivon_trainer *trainer, size_t tile,
                            struct net_derivative **derivative, struct ivon_error *error)
 {
     const struct ivon_network *network = trainer->network;
-    struct net_tensor *inputs = calloc(2 * network->input_count + 1, sizeof *inputs);
-    struct net_tensor *unit = inputs + network->input_count;
+    struct net_tensor *inputs = calloc(network->input_count + 1, sizeof *inputs);
     bool *wanted = calloc(network->parameter_count + 1, sizeof *wanted);
     int code = inputs && wanted ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < network->parameter_count && !code; i++)
         wanted[i] = true;
     if (!code)
-        code = feed_shapes(&trainer->data.feed, (int64_t)*tile, inputs, error);
+        code = feed_shapes(&trainer->data.feed, (int64_t)tile, inputs, error);
     if (!code)
-        code = feed_shapes(&trainer->data.feed, 1, unit, error);
-    if (!code)
-        code = net_derivative_new(derivative, network, inputs, unit, tile, wanted,
-                                  lane_memory(trainer), error);
+        code = net_derivative_new_summed(derivative, network, trainer->training, inputs, wanted,
+                                         trainer->options.memory, error);
     free(inputs);
     free(wanted);
     return code;
 }
 
-static int measure(struct ivon_trainer *trainer, size_t *tile, size_t *memory,
+static int measure(struct ivon_trainer *trainer, size_t tile, size_t *memory,
                    struct ivon_error *error)
 {
     struct net_derivative *derivative = NULL;
@@ -52,16 +51,24 @@ static int measure(struct ivon_trainer *trainer, size_t *tile, size_t *memory,
         *memory = net_derivative_memory(derivative);
     if (!code)
         code = outputs_check(&trainer->outputs, trainer->network->path,
-                             net_derivative_output(derivative), *tile, error);
+                             net_derivative_output(derivative), tile, error);
     net_derivative_free(derivative);
     return code;
 }
 
+/* Whether examples are normalized by each other's statistics: a lane's are then one tile, which
+   nothing fills up. */
+static bool normalizes(const struct ivon_trainer *trainer)
+{
+    return net_training_count(trainer->training) > 0;
+}
+
 /* A power of two, so that lanes are as even as batches are. */
-static size_t count_lanes(size_t examples)
+static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
 {
     size_t lanes = 1;
-    while (2 * lanes <= LANES_MAX && 2 * lanes * LANE_EXAMPLES <= examples)
+    while (2 * lanes <= LANES_MAX && 2 * lanes * LANE_EXAMPLES <= examples &&
+           (!normalizes(trainer) || examples % (2 * lanes) == 0))
         lanes *= 2;
     return lanes;
 }
@@ -81,19 +88,17 @@ static void choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
 
 int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
 {
-    size_t examples = trainer->batch * trainer->options.accumulate;
-    size_t tile = 1, pair = 2, one, two = 0;
-    int code = measure(trainer, &tile, &one, error);
-    if (!code && trainer->data.feed.fixed < 0)
-        code = measure(trainer, &pair, &two, error);
-    if (code)
-        return code;
-    trainer->lane_count = count_lanes(examples);
+    size_t examples = trainer->batch * trainer->options.accumulate, one, two = 0;
+    trainer->lane_count = count_lanes(trainer, examples);
     trainer->lane_size = (examples + trainer->lane_count - 1) / trainer->lane_count;
-    trainer->tile = 1;
-    if (trainer->data.feed.fixed < 0 && pair == 2)
+    trainer->tile = normalizes(trainer) ? trainer->lane_size : 1;
+    int code = measure(trainer, trainer->tile, &one, error);
+    if (code || normalizes(trainer) || trainer->data.feed.fixed > 0)
+        return code;
+    code = measure(trainer, 2, &two, error);
+    if (!code)
         choose_tile(trainer, one, two > one ? two - one : 1);
-    return 0;
+    return code;
 }
 
 static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivon_error *error)
@@ -111,10 +116,12 @@ static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivo
     lane->numbers = calloc(targets, sizeof *lane->numbers);
     lane->adjoint = calloc(rows * trainer->outputs.k, sizeof *lane->adjoint);
     lane->row_loss = calloc(rows, sizeof *lane->row_loss);
-    if (!lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
+    lane->statistics =
+        calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
+    if (!lane->statistics || !lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
         !lane->row_loss)
         return ivon_error_memory(error);
-    return make_derivative(trainer, &tile, &lane->derivative, error);
+    return make_derivative(trainer, tile, &lane->derivative, error);
 }
 
 int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
@@ -137,6 +144,7 @@ void lanes_release(struct ivon_trainer *trainer)
         free(lane->numbers);
         free(lane->adjoint);
         free(lane->row_loss);
+        free(lane->statistics);
     }
 }
 
@@ -176,6 +184,7 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         code = net_derivative_run(lane->derivative, lane->inputs, error);
         if (code)
             break;
+        net_training_statistics(trainer->training, lane->derivative, lane->statistics);
         evaluate(trainer, lane, count);
         net_derivative_backward(lane->derivative, lane->adjoint, lane->gradients.arrays);
     }
@@ -198,6 +207,18 @@ static int add_range(void *context, size_t i, int thread, struct ivon_error *err
     return 0;
 }
 
+/* Moves running statistics towards the mean of those of the lanes. */
+static void move_statistics(struct ivon_trainer *trainer)
+{
+    double *sum = trainer->lanes[0].statistics, lanes = (double)trainer->lane_count;
+    for (size_t j = 0; j < net_training_size(trainer->training); j++) {
+        for (size_t l = 1; l < trainer->lane_count; l++)
+            sum[j] += trainer->lanes[l].statistics[j];
+        sum[j] /= lanes;
+    }
+    net_training_update(trainer->training, sum, STATISTICS_MOMENTUM);
+}
+
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error)
 {
     size_t count = trainer->lanes[0].gradients.size / sizeof(float);
@@ -205,6 +226,8 @@ int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error
     int code = ivon_parallel_run(threads, trainer->lane_count, run_lane, trainer, error);
     if (!code && trainer->lane_count > 1)
         code = ivon_parallel_run(threads, (count + RANGE - 1) / RANGE, add_range, trainer, error);
+    if (!code && normalizes(trainer))
+        move_statistics(trainer);
     *loss = 0;
     for (size_t i = 0; i < trainer->lane_count; i++)
         *loss += trainer->lanes[i].loss;

@@ -12,6 +12,7 @@
 #include "ivon/train.h"
 #include "net/derivative.h"
 #include "net/feed.h"
+#include "net/training.h"
 #include "train/architecture.h"
 #include "train/optimizer.h"
 #include "train/order.h"
@@ -60,7 +61,8 @@ struct lane {
     float *numbers;
     float *adjoint;   /* tile × T × K: p, and then e */
     double *row_loss; /* tile × T */
-    double loss;      /* the sum over the lane's examples */
+    double *statistics; /* of batch norms; see net/training.h */
+    double loss;        /* the sum over the lane's examples */
 };
 
 enum { LANES_MAX = 8 };
@@ -69,6 +71,7 @@ struct ivon_trainer {
     struct ivon_train_options options;
     struct architecture *architecture; /* owned; null: a network was given */
     struct ivon_network *network;
+    struct net_training *training; /* of its batch norms */
     struct start_tensors start;
     struct ivon_source *bound; /* over the above */
     struct training_data data;

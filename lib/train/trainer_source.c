@@ -54,6 +54,28 @@ static void add_second_moment(struct listing *listing, const struct ivon_tensor 
     add(listing, &second, IVON_MOMENTUM, optimizer_hessian(listing->trainer->optimizer, i));
 }
 
+/* A buffer, which training moved where it is a batch norm's running statistic. */
+static void add_buffer(struct listing *listing, const struct start_tensor *start)
+{
+    const struct ivon_trainer *trainer = listing->trainer;
+    const struct net_value *values = trainer->network->values;
+    struct ivon_tensor tensor = start->tensor;
+    const void *data = start->data;
+    for (size_t i = 0; i < net_training_count(trainer->training); i++) {
+        const struct net_running *running = net_training_node(trainer->training, i);
+        const struct net_value *found = NULL;
+        if (strcmp(values[running->mean].name, tensor.name) == 0)
+            found = &values[running->mean];
+        if (strcmp(values[running->variance].name, tensor.name) == 0)
+            found = &values[running->variance];
+        if (found) {
+            tensor.dtype = IVON_F32;
+            data = found->tensor.data;
+        }
+    }
+    add(listing, &tensor, IVON_BUFFER, data);
+}
+
 /* Part by part, as files have them. */
 static void list_state(struct listing *listing)
 {
@@ -72,8 +94,7 @@ static void list_state(struct listing *listing)
         add_second_moment(listing, trainer_parameter(trainer, i), i);
     for (size_t i = 0; i < trainer->start.count; i++)
         if (trainer->start.items[i].tensor.part == IVON_BUFFER)
-            add(listing, &trainer->start.items[i].tensor, IVON_BUFFER,
-                trainer->start.items[i].data);
+            add_buffer(listing, &trainer->start.items[i]);
 }
 
 static struct ivon_header header_of(const struct ivon_trainer *trainer)
