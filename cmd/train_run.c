@@ -86,7 +86,7 @@ static void print_notes(const struct train_command *command, const char *resumed
     char count[32];
     if (command->common.quiet)
         return;
-    if (unbound->means)
+    if (unbound->means && !resumed)
         report_warning("%s: %zu means have no place in the network, '%s' the first",
                        command->from, unbound->means, unbound->mean);
     if (unbound->initializers && !resumed)
@@ -98,10 +98,10 @@ static void print_notes(const struct train_command *command, const char *resumed
     if (command->common.verbose && resumed)
         report_note("going on from %s", resumed);
     if (command->common.verbose)
-        report_note("%s parameters, %" PRIu64 " examples, %" PRIu64 " steps, %" PRIu64
-                    " in an epoch, ess %g",
-                    report_count(state.parameters, count), state.examples, state.steps,
-                    state.epoch_steps, state.ess);
+        report_note("%s parameters, %" PRIu64 " examples, %" PRIu64 " losses, %" PRIu64
+                    " steps, %" PRIu64 " in an epoch",
+                    report_count(state.parameters, count), state.examples, state.losses,
+                    state.steps, state.epoch_steps);
 }
 
 static int begin(struct train_command *command, struct ivon_error *error)

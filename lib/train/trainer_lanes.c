@@ -7,7 +7,7 @@
 #include "train/trainer_private.h"
 
 enum {
-    TILE_MEMORY = 4 << 20, /* bytes of values and adjoints that caches hold */
+    TILE_MEMORY = 8 << 20, /* bytes of values and adjoints that caches hold */
     LANE_EXAMPLES = 16,    /* at least so many in each of several lanes: it has sums of its own */
     RANGE = 1 << 15        /* elements that are added at a time */
 };

@@ -77,6 +77,19 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
   same whole anew
 }
 
+@test "every option changes the training, but those that say what is the default" {
+  small() { mlp --steps=8 --save-every=0 -f -o run "$@" && sha256sum < run/posterior-00000008.h5; }
+  base=$(small)
+  [ "$(small --optimizer=ivon --hessian=price --rescale-lr --debias --prior=zero --init=keep --schedule=constant --warmup=0 --mc-samples=1 --accumulate=1 --seed=0 --beta1=0.9 --weight-decay=1e-4 --ess=300)" = "$base" ]
+  for option in --hessian=gradsq --no-rescale-lr --no-debias --init=kaiming --init=xavier --init=normal \
+    --schedule=cosine --schedule=linear --warmup=3 --mc-samples=2 --accumulate=2 --seed=1 --beta1=0.5 --beta2=0.9 --h0=0.2 --lr=0.1 \
+    --weight-decay=0.1 --ess=100 --clip-radius=0.1 --clip-norm=0.1 --batch=10 --limit=100; do
+    small $option
+  done | sort > sums
+  [ "$(uniq sums | wc -l)" = 22 ]
+  ! grep -q "$base" sums
+}
+
 @test "AdamW and SGD learn and resume too, with momenta that are no Hessian" {
   for optimizer in adamw sgd; do
     options=(--arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" "$(test_set)" --optimizer=$optimizer --lr=0.02 --steps=300 --save-every=120)
