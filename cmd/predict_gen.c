@@ -11,13 +11,11 @@
 #include "cmd/follow.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
+#include "cmd/removal.h"
 #include "cmd/report.h"
 
 enum {
-    KEY_COVARIANCE = 256,
-    KEY_RHO,
-    KEY_N_TRAIN,
-    KEY_TEST,
+    KEY_TEST = 256,
     KEY_SUBSAMPLE,
     KEY_BY_CLASS,
     KEY_FOLLOW,
@@ -27,11 +25,6 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
-    {"covariance", KEY_COVARIANCE, "full|diag", 0,
-     "Of an example's outputs: exact, or the published diagonal (default full)", 3},
-    {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
-    {"n-train", KEY_N_TRAIN, "N", 0,
-     "Number of training examples (default: the checkpoint's, else those of the data)", 3},
     {"samples", 'n', "N", 0, "Also WAIC and PSIS-LOO from N weight samples", 3},
     {"test", KEY_TEST, "DATA", 0, "Also loss and error on test examples, to compare", 3},
     {"subsample", KEY_SUBSAMPLE, "N", 0, "Use N of the examples, chosen at random", 3},
@@ -68,17 +61,10 @@ static void check_arguments(struct predict_gen_command *command, struct argp_sta
 {
     struct ivon_sensitivity_options *options = &command->options;
     const struct evaluation_options *evaluation = &command->evaluation;
-    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
     if (!command->follow == !command->posterior_count)
         argp_failure(state, EX_USAGE, 0,
                      command->follow ? "--follow takes its posteriors from the directory"
                                      : "no posterior given; see --help");
-    if (!evaluation->data)
-        argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
-    if (gaussian != (evaluation->noise_std > 0))
-        argp_failure(state, EX_USAGE, 0,
-                     gaussian ? "--likelihood=gaussian needs --noise-std"
-                              : "--noise-std is for --likelihood=gaussian");
     if (command->by_class && evaluation->likelihood != IVON_CATEGORICAL)
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
     if (command->by_class && (command->test || command->samples ||
@@ -95,15 +81,7 @@ static void check_arguments(struct predict_gen_command *command, struct argp_sta
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
     check_output(command, state);
-    options->likelihood = evaluation->likelihood;
-    options->noise_std = evaluation->noise_std;
-    options->ignored = evaluation->ignored;
-    options->batch = evaluation->batch;
-    options->memory = evaluation->memory;
-    options->names = evaluation->names;
-    options->name_count = evaluation->name_count;
-    options->sample = command->draw.sample;
-    options->threads = command->common.threads;
+    removal_take(options, evaluation, &command->common, &command->draw, state);
     options->scores = IVON_SCORE_LOO_LOSS;
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
@@ -112,13 +90,6 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
 {
     struct predict_gen_command *command = state->input;
     switch (key) {
-    case KEY_RHO:
-        command->options.rho = option_positive(state, "--rho", argument);
-        return 0;
-    case KEY_N_TRAIN:
-        command->options.n_train =
-            (int64_t)option_whole(state, "--n-train", argument, 1, INT64_MAX);
-        return 0;
     case 'n':
         command->samples = (size_t)option_whole(state, "--samples", argument, 2, 1000000);
         return 0;
@@ -135,7 +106,6 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
 
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const covariances[] = {"full", "diag"};
     static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
     struct predict_gen_command *command = state->input;
     switch (key) {
@@ -145,16 +115,13 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[2] = &command->files;
         state->child_inputs[3] = &command->evaluation;
         state->child_inputs[4] = &command->open;
+        state->child_inputs[5] = &command->options;
         return 0;
     case ARGP_KEY_ARG:
         command->posteriors[command->posterior_count++] = argument;
         return 0;
     case ARGP_KEY_END:
         check_arguments(command, state);
-        return 0;
-    case KEY_COVARIANCE:
-        command->options.covariance =
-            (enum ivon_covariance)option_choice(state, "--covariance", argument, covariances, 2);
         return 0;
     case KEY_TEST:
         command->test = argument;
@@ -184,6 +151,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
                                              {&file_argp, 0, NULL, 0},
                                              {&evaluation_argp, 0, NULL, 0},
                                              {&open_argp, 0, NULL, 0},
+                                             {&removal_argp, 0, NULL, 0},
                                              {0}};
 
 const struct argp predict_gen_argp = {

@@ -9,13 +9,11 @@
 #include "cmd/command.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
+#include "cmd/removal.h"
 #include "cmd/report.h"
 
 enum {
     KEY_SCORE = 256,
-    KEY_COVARIANCE,
-    KEY_RHO,
-    KEY_N_TRAIN,
     KEY_EXPECTATION,
     KEY_VECTORS,
     KEY_TOP,
@@ -31,11 +29,6 @@ enum {
 static const struct argp_option option_table[] = {
     {"score", KEY_SCORE, "LIST", 0,
      "deviation, mpe, self-influence, loo-loss, comma-separated (default deviation)", 3},
-    {"covariance", KEY_COVARIANCE, "full|diag", 0,
-     "Of an example's outputs: exact, or the published diagonal (default full)", 3},
-    {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
-    {"n-train", KEY_N_TRAIN, "N", 0,
-     "Number of training examples (default: the checkpoint's, else those of the data)", 3},
     {"expectation", KEY_EXPECTATION, "mean|samples", 0,
      "Residuals at the mean, or averaged over weight samples (default mean)", 3},
     {"samples", 'n', "N", 0, "Samples of --expectation=samples (default 64)", 3},
@@ -101,15 +94,8 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
 {
     struct ivon_sensitivity_options *options = &command->options;
     const struct evaluation_options *evaluation = &command->evaluation;
-    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
     if (!command->posterior)
         argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
-    if (!evaluation->data)
-        argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
-    if (gaussian != (evaluation->noise_std > 0))
-        argp_failure(state, EX_USAGE, 0,
-                     gaussian ? "--likelihood=gaussian needs --noise-std"
-                              : "--noise-std is for --likelihood=gaussian");
     if ((command->draw.seeded || command->draw.tempered || command->samples_given) &&
         !options->samples)
         argp_failure(state, EX_USAGE, 0,
@@ -133,15 +119,7 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
         add_score(command, IVON_SCORE_INFLUENCE);
     if (command->vectors && options->covariance == IVON_COVARIANCE_DIAGONAL)
         options->variances = true;
-    options->likelihood = evaluation->likelihood;
-    options->noise_std = evaluation->noise_std;
-    options->ignored = evaluation->ignored;
-    options->batch = evaluation->batch;
-    options->memory = evaluation->memory;
-    options->names = evaluation->names;
-    options->name_count = evaluation->name_count;
-    options->sample = command->draw.sample;
-    options->threads = command->common.threads;
+    removal_take(options, evaluation, &command->common, &command->draw, state);
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
@@ -149,13 +127,6 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
 {
     struct sensitivity_command *command = state->input;
     switch (key) {
-    case KEY_RHO:
-        command->options.rho = option_positive(state, "--rho", argument);
-        return 0;
-    case KEY_N_TRAIN:
-        command->options.n_train =
-            (int64_t)option_whole(state, "--n-train", argument, 1, INT64_MAX);
-        return 0;
     case 'n':
         command->samples = (size_t)option_whole(state, "--samples", argument, 1, 1000000);
         command->samples_given = true;
@@ -207,7 +178,6 @@ static error_t parse_output(int key, char *argument, struct argp_state *state)
 
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const covariances[] = {"full", "diag"};
     static const char *const expectations[] = {"mean", "samples"};
     struct sensitivity_command *command = state->input;
     switch (key) {
@@ -217,6 +187,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[2] = &command->files;
         state->child_inputs[3] = &command->evaluation;
         state->child_inputs[4] = &command->open;
+        state->child_inputs[5] = &command->options;
         return 0;
     case ARGP_KEY_ARG:
         if (command->posterior)
@@ -231,10 +202,6 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case KEY_SCORE:
         parse_scores(command, state, argument);
         command->score_given = true;
-        return 0;
-    case KEY_COVARIANCE:
-        command->options.covariance =
-            (enum ivon_covariance)option_choice(state, "--covariance", argument, covariances, 2);
         return 0;
     case KEY_EXPECTATION:
         command->by_samples = option_choice(state, "--expectation", argument, expectations, 2);
@@ -255,6 +222,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
                                              {&file_argp, 0, NULL, 0},
                                              {&evaluation_argp, 0, NULL, 0},
                                              {&open_argp, 0, NULL, 0},
+                                             {&removal_argp, 0, NULL, 0},
                                              {0}};
 
 const struct argp sensitivity_argp = {

@@ -1,15 +1,15 @@
 #define _GNU_SOURCE
 #include "cmd/sensitivity.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 
 #include "cmd/report.h"
+#include "cmd/sorted_rows.h"
 
-enum { COLUMNS_MAX = 24, KEEP_MORE = 1 << 16 /* rows beyond the top ones before they are sorted */ };
+enum { COLUMNS_MAX = 24 };
 
 struct columns {
     struct ivon_column column[COLUMNS_MAX];
@@ -24,12 +24,10 @@ struct sensitivity_output {
     struct columns columns; /* their data are those of the block that was taken last */
     size_t rows;            /* of one example: 1, or its tokens */
     size_t row_size;        /* bytes of all columns */
-    size_t key;             /* the column to sort by */
     struct ivon_table *table;
     int64_t *indices, *tokens; /* columns that the block does not have */
     size_t index_room;
-    unsigned char *kept; /* rows, each with its columns one after the other */
-    size_t kept_count, kept_room;
+    struct sorted_rows kept; /* each with its columns one after the other */
     /* With an output file: rows are recorded beside it until all are there. */
     uint64_t recorded; /* examples, by an earlier run */
     struct ivon_records *records;
@@ -143,21 +141,25 @@ static struct columns list_columns(const struct sensitivity_output *output,
     return columns;
 }
 
+/* The column to sort by. */
 static int find_key(struct sensitivity_output *output, struct ivon_error *error)
 {
     const struct sensitivity_command *command = output->command;
     const char *name = command->sort;
     char list[256] = "";
+    size_t offset = 0;
+    output->kept = (struct sorted_rows){.size = output->row_size, .top = command->top};
     if (!name)
         name = command->score_count ? sensitivity_score_name(command->scores[0]) : "loss";
     for (size_t i = 0; i < output->columns.count; i++) {
         const struct ivon_column *column = &output->columns.column[i];
+        output->kept.offset = offset;
+        output->kept.dtype = column->dtype;
+        offset += output->columns.size[i];
         if (column->rank)
             continue;
-        if (strcmp(column->name, name) == 0) {
-            output->key = i;
+        if (strcmp(column->name, name) == 0)
             return 0;
-        }
         strncat(list, *list ? ", " : "", sizeof list - strlen(list) - 1);
         strncat(list, column->name, sizeof list - strlen(list) - 1);
     }
@@ -336,91 +338,8 @@ void sensitivity_output_close(struct sensitivity_output *output)
     free(output->record);
     free(output->indices);
     free(output->tokens);
-    free(output->kept);
+    sorted_rows_release(&output->kept);
     free(output);
-}
-
-/* Rows that are kept back, to be sorted. */
-
-struct order {
-    double key;
-    int64_t index; /* of the example, then of the token: as they came */
-    size_t at;
-};
-
-/* The greatest first; what is not a number last; equal ones in their order. */
-static int descending(const void *a, const void *b)
-{
-    const struct order *x = a, *y = b;
-    bool x_none = x->key != x->key, y_none = y->key != y->key;
-    if (x_none || y_none || !(x->key > y->key || x->key < y->key)) {
-        if (x_none != y_none)
-            return x_none ? 1 : -1;
-        return (x->index > y->index) - (x->index < y->index);
-    }
-    return x->key > y->key ? -1 : 1;
-}
-
-static double key_of(const struct sensitivity_output *output, const unsigned char *row)
-{
-    size_t offset = 0;
-    float single;
-    double value;
-    int64_t integer;
-    for (size_t i = 0; i < output->key; i++)
-        offset += output->columns.size[i];
-    switch (output->columns.column[output->key].dtype) {
-    case IVON_F32:
-        memcpy(&single, row + offset, sizeof single);
-        return (double)single;
-    case IVON_F64:
-        memcpy(&value, row + offset, sizeof value);
-        return value;
-    default:
-        memcpy(&integer, row + offset, sizeof integer);
-        return (double)integer;
-    }
-}
-
-/* Sorts what is kept, and forgets what is not among the top rows. */
-static void sort_kept(struct sensitivity_output *output)
-{
-    size_t count = output->kept_count, size = output->row_size;
-    size_t top = output->command->top && output->command->top < count ? output->command->top
-                                                                       : count;
-    struct order *order = calloc(count + 1, sizeof *order);
-    unsigned char *sorted = malloc(top * size + 1);
-    if (!order || !sorted)
-        exit(EX_OSERR);
-    for (size_t i = 0; i < count; i++) {
-        const unsigned char *row = output->kept + i * size;
-        int64_t token = 0;
-        order[i] = (struct order){.key = key_of(output, row), .at = i};
-        memcpy(&order[i].index, row, sizeof(int64_t)); /* the first column is the index */
-        if (output->command->per_token)
-            memcpy(&token, row + sizeof(int64_t), sizeof token);
-        order[i].index = order[i].index * (int64_t)output->rows + token;
-    }
-    qsort(order, count, sizeof *order, descending);
-    for (size_t i = 0; i < top; i++)
-        memcpy(sorted + i * size, output->kept + order[i].at * size, size);
-    free(order);
-    free(output->kept);
-    output->kept = sorted;
-    output->kept_count = output->kept_room = top;
-}
-
-static void keep(struct sensitivity_output *output, const unsigned char *row)
-{
-    if (output->command->top && output->kept_count >= output->command->top + KEEP_MORE)
-        sort_kept(output);
-    if (output->kept_count == output->kept_room) {
-        output->kept_room = output->kept_room ? 2 * output->kept_room : 1024;
-        output->kept = realloc(output->kept, output->kept_room * output->row_size);
-        if (!output->kept)
-            exit(EX_OSERR);
-    }
-    memcpy(output->kept + output->kept_count++ * output->row_size, row, output->row_size);
 }
 
 /* The columns of one row, one after the other. */
@@ -485,7 +404,7 @@ int sensitivity_output_take(void *context, const struct ivon_sensitivities *bloc
         for (size_t r = 0; r < rows; r++)
             gather(output, e * rows + r, record + r * size);
         for (size_t r = 0; r < rows && !output->records; r++)
-            keep(output, record + r * size);
+            sorted_rows_add(&output->kept, record + r * size);
         if (output->records)
             code = ivon_records_append(output->records, record, error);
     }
@@ -500,7 +419,7 @@ static int replay(void *context, const void *record, struct ivon_error *error)
     for (size_t r = 0; r < output->rows && !code; r++) {
         const unsigned char *row = (const unsigned char *)record + r * output->row_size;
         if (output->command->sorted)
-            keep(output, row);
+            sorted_rows_add(&output->kept, row);
         else
             code = write_row(output, row, error);
     }
@@ -526,9 +445,9 @@ int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_err
 {
     int code = output->records ? replay_records(output, error) : 0;
     if (!code && output->command->sorted)
-        sort_kept(output);
-    for (size_t i = 0; i < output->kept_count && !code; i++)
-        code = write_row(output, output->kept + i * output->row_size, error);
+        sorted_rows_finish(&output->kept);
+    for (size_t i = 0; i < output->kept.count && !code; i++)
+        code = write_row(output, output->kept.rows + i * output->row_size, error);
     if (!code)
         code = ivon_table_commit(output->table, error);
     if (code || !output->records)

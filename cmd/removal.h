@@ -1,0 +1,18 @@
+/* What commands that remove examples have in common. */
+#ifndef CMD_REMOVAL_H
+#define CMD_REMOVAL_H
+
+#include "cmd/evaluation.h"
+#include "cmd/options.h"
+
+/* --covariance, --rho, --n-train: a child of such a command's argp; its input is a struct
+   ivon_sensitivity_options. */
+extern const struct argp removal_argp;
+
+/* Takes over what the other options say, which it checks. */
+void removal_take(struct ivon_sensitivity_options *options,
+                  const struct evaluation_options *evaluation,
+                  const struct common_options *common, const struct draw_options *draw,
+                  struct argp_state *state);
+
+#endif

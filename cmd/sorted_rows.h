@@ -1,0 +1,31 @@
+/* Rows of bytes that are kept back, to be sorted by a number of each. */
+#ifndef CMD_SORTED_ROWS_H
+#define CMD_SORTED_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "ivon/dtype.h"
+
+struct sorted_rows {
+    size_t size;   /* bytes of a row */
+    size_t offset; /* of the number, */
+    enum ivon_dtype dtype; /* which is f32, f64 or i64 */
+    size_t top;    /* how many are wanted at last; 0: all */
+    /* Set by the functions: */
+    unsigned char *rows;
+    size_t count, room;
+    struct sorted_order *order; /* which came when */
+    size_t came;
+};
+
+/* Appends a row; ends the program where there is no memory. */
+void sorted_rows_add(struct sorted_rows *rows, const void *row);
+
+/* Sorts the rows, the greatest first, what is not a number last, equal ones as they came, and forgets
+   what is not wanted. */
+void sorted_rows_finish(struct sorted_rows *rows);
+
+void sorted_rows_release(struct sorted_rows *rows);
+
+#endif
