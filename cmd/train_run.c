@@ -58,8 +58,9 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
     struct ivon_train_start start = {.weights = resumed ? resumed : command->weights,
                                      .prior = command->posterior_prior ? command->weights : NULL,
                                      .resume = resumed != NULL};
+    bool named = command->architecture || command->evaluation.model;
     int code = 0;
-    if (resumed)
+    if (resumed && !named)
         code = ivon_onnx_from_checkpoint(&command->network, resumed, error);
     else if (command->architecture)
         start.architecture = command->architecture;

@@ -296,6 +296,15 @@ refused() { # STATUS MESSAGE OPTION...
   [ ! -e run ]
 }
 
+@test "what is resumed must be the same network" {
+  a=(-q --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.1 --no-provenance --steps=4 --save-every=2)
+  ivon-train "${a[@]}" --arch=mlp:2,8,3 -o run
+  rm run/posterior-00000004.h5 run/done
+  refused 65 "run/posterior-00000002.h5: tensor 'fc1.weight': shape 8x2, mlp:2,9,3 has 9x2" \
+    "${a[@]}" --arch=mlp:2,9,3 --resume -o run
+  ivon-train "${a[@]}" --arch=mlp:2,8,3 --resume -o run
+}
+
 @test "batch norms train by the statistics of batches, and keep running ones" {
   $python -c '
 import h5py, numpy as np
