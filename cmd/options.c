@@ -72,9 +72,10 @@ static const struct argp_option draw_option_table[] = {
     {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 2},
     {"temperature", KEY_TEMPERATURE, "X", 0,
      "Multiply the variance by X (default 1; 0 gives the mean)", 2},
-    {"include", KEY_INCLUDE, "GLOB", 0, "Only tensors whose name matches are random; may be repeated",
-     2},
-    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Tensors whose name matches are not random; may be repeated", 2},
+    {"include", KEY_INCLUDE, "GLOB", 0,
+     "Only tensors whose name matches are random; may be repeated", 2},
+    {"exclude", KEY_EXCLUDE, "GLOB", 0,
+     "Tensors whose name matches are not random; may be repeated", 2},
     {0},
 };
 

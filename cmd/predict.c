@@ -123,7 +123,8 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     if (gaussian && command->average)
         argp_failure(state, EX_USAGE, 0, "--average takes probabilities, not regression");
     if (command->average && (command->ood || command->recalibrate || command->options.logits ||
-                             command->log_likelihoods || command->mean || command->evaluation.model))
+                             command->log_likelihoods || command->mean ||
+                             command->evaluation.model))
         argp_failure(state, EX_USAGE, 0,
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
                      "--recalibrate and --ood do not go with it");

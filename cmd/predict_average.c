@@ -63,7 +63,8 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
 static int open_targets(struct averaging *averaging, struct ivon_error *error)
 {
     struct predict_command *command = averaging->command;
-    const char *name = command->evaluation.dataset.targets ? command->evaluation.dataset.targets : "y";
+    const struct evaluation_options *evaluation = &command->evaluation;
+    const char *name = evaluation_targets(evaluation);
     struct ivon_metrics_options options = {.likelihood = command->options.likelihood,
                                            .outputs = averaging->shape.outputs,
                                            .bins = command->options.bins};
@@ -73,13 +74,15 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
     if (!command->evaluation.data)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--metrics needs targets: name them by --data=FILE");
-    int code = ivon_dataset_open(&command->examples, command->evaluation.data, &command->evaluation.dataset, error);
+    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset,
+                                 error);
     if (code)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
     if (averaging->targets < 0)
-        return error_fill(error, IVON_ERROR_DATA, "%s: has no array '%s' of targets: --targets names another",
-                          command->evaluation.data, name);
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: has no array '%s' of targets: --targets names another",
+                          evaluation->data, name);
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);
     size_t found = ivon_examples_field(command->examples, (size_t)averaging->targets)->count;

@@ -57,7 +57,8 @@ static enum ivon_score score_of(struct argp_state *state, const char *name, size
     for (size_t i = 0; i < sizeof scores / sizeof *scores; i++) {
         const char *own = sensitivity_score_name(scores[i]);
         size_t at = 0;
-        while (at < length && own[at] && (own[at] == name[at] || (own[at] == '_' && name[at] == '-')))
+        while (at < length && own[at] &&
+               (own[at] == name[at] || (own[at] == '_' && name[at] == '-')))
             at++;
         if (at == length && !own[at])
             return scores[i];

@@ -22,8 +22,8 @@ struct sorted_rows {
 /* Appends a row; ends the program where there is no memory. */
 void sorted_rows_add(struct sorted_rows *rows, const void *row);
 
-/* Sorts the rows, the greatest first, what is not a number last, equal ones as they came, and forgets
-   what is not wanted. */
+/* Sorts the rows, the greatest first, what is not a number last, equal ones as they came, and
+   forgets what is not wanted. */
 void sorted_rows_finish(struct sorted_rows *rows);
 
 void sorted_rows_release(struct sorted_rows *rows);

@@ -174,7 +174,8 @@ int likelihood_check_labels(const struct likelihood *likelihood, const char *pat
         return 0;
     for (size_t i = 0; i < rows * each; i++) {
         int64_t label = targets->labels[i];
-        if ((label < 0 || (uint64_t)label >= classes) && !(categorical && label == targets->ignored))
+        bool passed_over = categorical && label == targets->ignored;
+        if (!passed_over && (label < 0 || (uint64_t)label >= classes))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: row %" PRIu64 ": target %" PRId64
                                   ", expected a class from 0 to %zu",

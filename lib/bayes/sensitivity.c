@@ -39,7 +39,8 @@ int sensitivity_data_open(struct ivon_sensitivity *sensitivity, struct sensitivi
     *data = (struct sensitivity_data){.examples = examples,
                                       .count = ivon_examples_count(examples)};
     if (field < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no targets, which losses need: --targets names their array",
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: has no targets, which losses need: --targets names their array",
                               path);
     if (!data->count)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no examples", path);

@@ -28,7 +28,7 @@ enum derivative_kind {
     DERIVATIVE_NONE,   /* its outputs do not move, or are its inputs */
     DERIVATIVE_SHARED, /* of shared values alone */
     DERIVATIVE_PLAIN,  /* no shared input moves */
-    DERIVATIVE_ROWS,   /* one row for each example meets simple parameters: gradients have rank one */
+    DERIVATIVE_ROWS,   /* one row of each example meets simple parameters: gradients of rank one */
     DERIVATIVE_UNIT    /* anything else: one example at a time */
 };
 

@@ -118,8 +118,8 @@ static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivo
     lane->row_loss = calloc(rows, sizeof *lane->row_loss);
     lane->statistics =
         calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
-    if (!lane->statistics || !lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
-        !lane->row_loss)
+    if (!lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
+        !lane->row_loss || !lane->statistics)
         return ivon_error_memory(error);
     return make_derivative(trainer, tile, &lane->derivative, error);
 }

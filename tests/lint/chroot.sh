@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Debian package installs into a minimal system with its dependencies, works there, and leaves
-# nothing behind when removed. Takes minutes and a mirror: runs where IVON_CHROOT names the mirror,
-# such as http://deb.debian.org/debian, for root, and where debootstrap is installed.
+# nothing behind when removed. Takes minutes and a mirror: runs where IVON_CHROOT names the mirror of
+# Debian, for root, and where debootstrap is installed.
 set -euo pipefail
 if [ -z "${IVON_CHROOT:-}" ] || [ "$(id -u)" != 0 ] || ! command -v debootstrap > /dev/null; then
   echo "skipped: needs IVON_CHROOT, root and debootstrap"
