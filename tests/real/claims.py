@@ -198,6 +198,9 @@ if __name__ == "__main__":
     what = sys.argv[1]
     if what == "quick":
         quick()
+    elif what not in ("all", *TASKS):
+        print(f"found '{what}', expected all or one of {', '.join(TASKS)}", file=sys.stderr)
+        sys.exit(64)
     for name, task in TASKS.items():
         if what in (name, "all"):
             compare(name, task)

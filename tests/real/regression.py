@@ -101,5 +101,8 @@ def quick():
 if __name__ == "__main__":
     if sys.argv[1] == "quick":
         quick()
+    elif sys.argv[1] != "all":
+        print(f"found '{sys.argv[1]}', expected all", file=sys.stderr)
+        sys.exit(64)
     else:
         tables(compare(SETS, 3, 6000), 3)
