@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# IVON against AdamW and SGD: claims.sh digits | cifar10 | text-mr | gpt | all prints tables, in up to
-# half an hour. Without an argument, seconds on the digits, and what must hold of them.
+# IVON against AdamW and SGD: claims.sh digits | cifar10 | text-mr | gpt | all prints tables, in up
+# to half an hour. Without an argument, seconds on the digits, and what must hold of them.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
   echo "skipped: IVON_SHARED does not name the reference data"

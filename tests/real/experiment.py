@@ -1,14 +1,11 @@
 """What the comparisons of methods share: runs of the commands, choice by validation, tables."""
-import collections
 import concurrent.futures
 import itertools
 import json
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
-import sys
 
 import h5py
 

@@ -3,15 +3,21 @@
 The noise's standard deviation s comes from the training data alone: a training with s = 0.3, then
 s times the root of twice the leave-one-out loss, which is the root of the mean squared residual of
 each row predicted without it; again with that, until it changes by less than 2 %, at most 8 times.
-(The residuals of the training rows as they are would be too small where a network fits them closely.) The loss grows as 1 / s^2,
+(The residuals of the training rows as they are would be too small where a network fits them
+closely.) The loss grows as 1 / s^2,
 so h0 and the rate go with it: h0 = 0.2 / s^2 and lr = 0.2 s^2. The prior is a standard normal
 distribution (weight_decay = 1 / N).
 """
+import json
 import math
+import pathlib
+import statistics
 import sys
 import tempfile
 
-from experiment import *
+import h5py
+
+from experiment import DATA, command, metrics, side_by_side, spread, train
 
 SETS = ["concrete", "energy", "kin8nm", "power-plant", "wine-quality-red", "yacht"]
 ROUNDS = 8
@@ -71,8 +77,8 @@ def tables(results, seeds):
     for name, runs in results.items():
         # The loss is the negative log-likelihood but for a constant, so its error is the same.
         error = statistics.mean(r["mean"]["nll_se"] for r in runs)
-        print(f"| {name} | " + " | ".join(spread([r[f"{part}_loss"] for r in runs])
-                                          for part in ("train", "loo", "test")) + f" | {error:.3f} |")
+        values = [spread([r[f"{part}_loss"] for r in runs]) for part in ("train", "loo", "test")]
+        print(f"| {name} | " + " | ".join(values) + f" | {error:.3f} |")
     average = {name: {key: statistics.mean(r[key] for r in runs)
                       for key in ("train_loss", "loo_loss", "test_loss")}
                for name, runs in results.items()}

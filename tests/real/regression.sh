@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Regression by IVON on UCI's sets: regression.sh all prints tables, in minutes. Without an argument,
-# seconds on two sets, and what must hold of them.
+# Regression by IVON on UCI's sets: regression.sh all prints tables, within a minute. Without an
+# argument, seconds on two sets, and what must hold of them.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
   echo "skipped: IVON_SHARED does not name the reference data"
