@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# IVON against AdamW and SGD: claims.sh digits | cifar10 | text-mr | gpt | all prints tables, in up
+# to half an hour. Without an argument, seconds on the digits, and what must hold of them.
+set -euo pipefail
+if [ -z "${IVON_SHARED:-}" ]; then
+  echo "skipped: IVON_SHARED does not name the reference data"
+  exit 77
+fi
+export PYTHONDONTWRITEBYTECODE=1
+exec /usr/bin/python3 "$(dirname "$0")/claims.py" "${1:-quick}"
