@@ -30,11 +30,11 @@ TASKS = {
         "adamw": grid(lr=[0.01, 0.03, 0.1, 0.3], **{"weight-decay": [0.01, 0.1, 0.3]}),
         "ivon": grid(lr=[0.2, 0.5, 1], ess=[1, 10], **{"weight-decay": [1e-5, 1e-4]})}),
     "cifar10": Task("lenet", 10, 3, 1, None, {
-        "sgd": grid(lr=[0.1, 0.3], **{"weight-decay": [1e-4, 1e-3]}),
-        "adamw": grid(lr=[0.003, 0.01], **{"weight-decay": [0.01, 0.1]}),
-        "ivon": grid(lr=[0.2, 0.4], ess=[1, 10], **{"weight-decay": [2e-4]})}),
+        "sgd": grid(lr=[0.1], epochs=[10, 25], **{"weight-decay": [1e-3, 3e-3]}),
+        "adamw": grid(lr=[0.001, 0.003], epochs=[10, 25], **{"weight-decay": [0.1]}),
+        "ivon": grid(lr=[0.2], ess=[1, 10], epochs=[10, 25], **{"weight-decay": [2e-4]})}),
     "text-mr": Task("transformer:14635,48,64,2,4,2", 4, 3, 1, None, {
-        "sgd": grid(lr=[1, 3], epochs=[2, 4], **{"weight-decay": [1e-4]}),
+        "sgd": grid(lr=[0.3, 1], epochs=[2, 4], **{"weight-decay": [1e-4]}),
         "adamw": grid(lr=[0.0003, 0.001], epochs=[2, 4], **{"weight-decay": [0.1]}),
         "ivon": grid(lr=[60], h0=[0.001], ess=[10, 30], epochs=[2, 4],
                      **{"weight-decay": [1e-4], "clip-radius": [0.01]})}),

@@ -67,7 +67,9 @@ def metrics(checkpoint, arguments, samples=0):
     """Metrics of predictions by `samples` weight samples, or at the mean."""
     how = f"--samples={samples}" if samples else "--mean"
     found = json.loads(command("ivon-predict", checkpoint, *arguments, how, "--metrics", "--json"))
-    return {name: metric["value"] for name, metric in found["metrics"].items()} | {
+    # JSON has no infinity, which a probability of zero gives: it is null.
+    return {name: float("inf") if metric["value"] is None else metric["value"]
+            for name, metric in found["metrics"].items()} | {
         f"{name}_se": metric["standard_error"] for name, metric in found["metrics"].items()}
 
 
