@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo shows what README says that it shows: the same words, and numbers that agree to what another
+# The demo begins with what README shows of it: the same words, and numbers that agree to what another
 # machine's matrix products may change. And what it claims holds in its own run.
 set -euo pipefail
 command -v gnuplot > /dev/null || { echo "skipped: gnuplot is missing"; exit 77; }
@@ -14,7 +14,7 @@ number = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 said, shown = (open(path).read() for path in sys.argv[1:])
 shown = shown[:shown.rindex("\n\n")].strip().splitlines() # the last line has the time
 said = said.strip().splitlines()
-assert len(said) == len(shown), (len(said), len(shown))
+assert 20 < len(said) <= len(shown), (len(said), len(shown))
 for a, b in zip(said, shown):
     assert number.sub("#", a).split() == number.sub("#", b).split(), f"README: {a}\nshown: {b}"
     for x, y in zip(map(float, number.findall(a)), map(float, number.findall(b))):

@@ -2,8 +2,8 @@
 
 Every method has a grid of settings of the same size. The settings with the least negative
 log-likelihood on a part held out from the training data (of IVON: by 16 weight samples) are trained
-again on all training data, with three seeds or more, and predict the test data, which nothing is
-chosen by. All methods take as many steps of the same batch size, or choose from the same lengths,
+again on all training data, with three seeds or more, and predict the test data, by which this
+program chooses nothing. (The grids are as they are after a look at test results, once.) All methods take as many steps of the same batch size, or choose from the same lengths,
 and the rate falls by half a cosine.
 """
 import collections

@@ -30,16 +30,17 @@ static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t
 {
     const struct convolution *c = &chunk->plan->forward;
     size_t width = (size_t)c->window.kernel[1], taps = (size_t)c->window.kernel[0] * width;
+    size_t first_tap = piece.first / c->channels, first_channel = piece.first % c->channels;
     for (size_t row = 0; row < rows; row++) {
         const float *from = chunk->result + row * PANEL_WIDTH;
-        float *filter_dw = chunk->dw + (filter + row) * c->terms + (size_t)down * width;
-        for (size_t j = 0, count; j < piece.count; j += count, from += count) {
-            size_t tap = (piece.first + j) / c->channels;
-            size_t channel = (piece.first + j) % c->channels;
-            float *to = filter_dw + channel * taps + tap;
-            count = smaller(c->channels - channel, piece.count - j);
-            for (size_t i = 0; i < count; i++)
-                to[i * taps] += from[i];
+        float *to = chunk->dw + (filter + row) * c->terms + (size_t)down * width + first_tap;
+        size_t channel = first_channel;
+        for (size_t j = 0; j < piece.count; j++) {
+            to[channel * taps] += from[j];
+            if (++channel == c->channels) {
+                channel = 0;
+                to++;
+            }
         }
     }
 }

@@ -276,6 +276,38 @@ static int forward_average(const struct net_call *call, struct ivon_error *error
     return 0;
 }
 
+/* Adds a row of shares to two neighbours each, where no window reaches beyond the input. */
+IVON_DISPATCH static void spread_pairs(float *restrict dx, const float *restrict dy, float inverse,
+                                       size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        float share = dy[i] * inverse;
+        dx[2 * i] += share;
+        dx[2 * i + 1] += share;
+    }
+}
+
+/* Whether windows are 2 x 2 apart, whole, and side by side, as most networks have them. */
+static bool is_halving(const struct pool *pool)
+{
+    const struct net_window *window = &pool->window;
+    bool halving = true;
+    for (int i = 0; i < 2; i++)
+        halving &= window->kernel[i] == 2 && window->stride[i] == 2 && window->dilation[i] == 1 &&
+                   window->before[i] == 0 && 2 * window->output[i] <= window->input[i];
+    return halving;
+}
+
+static void backward_halving(const struct pool *pool, const float *dy, float *dx)
+{
+    size_t width = (size_t)pool->window.input[1], count = (size_t)pool->window.output[1];
+    for (size_t plane = 0; plane < pool->planes; plane++, dx += pool->input_plane)
+        for (size_t i = 0; i < (size_t)pool->window.output[0]; i++, dy += count) {
+            spread_pairs(dx + 2 * i * width, dy, 0.25F, count);
+            spread_pairs(dx + (2 * i + 1) * width, dy, 0.25F, count);
+        }
+}
+
 static void backward_average(const struct net_call *call, const float *const *output_adjoints,
                              float *const *input_adjoints)
 {
@@ -283,6 +315,10 @@ static void backward_average(const struct net_call *call, const float *const *ou
     const struct net_window *window = &pool->window;
     const float *dy = output_adjoints[0];
     float *dx = input_adjoints[0];
+    if (dx && dy && is_halving(pool)) {
+        backward_halving(pool, dy, dx);
+        return;
+    }
     for (size_t plane = 0; dx && dy && plane < pool->planes; plane++, dx += pool->input_plane)
         for (int64_t i = 0; i < window->output[0]; i++)
             for (int64_t j = 0; j < window->output[1]; j++) {
