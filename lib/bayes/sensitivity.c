@@ -11,7 +11,7 @@
 
 enum {
     TILE_MAX = 128,             /* examples */
-    TILE_MEMORY = 4 << 20,      /* bytes of values, adjoints and tangents that caches hold */
+    TILE_MEMORY = 24 << 20,     /* bytes of values, their derivatives and workspaces: in a cache */
     DEFAULT_MEMORY = 1 << 30,   /* bytes */
 };
 

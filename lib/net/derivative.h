@@ -65,9 +65,10 @@ void net_derivative_backward(struct net_derivative *derivative, const float *adj
 const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction);
 
-/* J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is diagonal, and the
-   same until the next run; variance[p] is its share of wanted parameter p. The result (tile × K) is
-   borrowed until the next call; null where no wanted parameter moves the output. */
+/* J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is diagonal, its arrays
+   keep their numbers while the derivative is used, and variance[p] is its share of wanted parameter
+   p. The result (tile × K) is borrowed until the next call; null where no wanted parameter moves
+   the output. */
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
                                         const float *const *variance, size_t count);
 

@@ -118,10 +118,18 @@ static void sum_all_rows(struct net_derivative *derivative, const float *const *
 {
     if (derivative->summed)
         return;
-    for (size_t i = 0; i < derivative->network->node_count; i++)
+    for (size_t i = 0; i < derivative->network->node_count; i++) {
+        struct derivative_step *own = &derivative->steps[i];
+        const struct plan_step *step = &derivative->plan->steps[i];
+        const float *of =
+            own->arranged ? variance[simple_parameter(derivative, step, 1)] : NULL;
+        if (of != own->arranged_of)
+            step->call.node->operator->arrange(&derivative->unit->steps[i].call, of, own->arranged);
+        own->arranged_of = of;
         if (derivative->steps[i].kind == DERIVATIVE_ROWS &&
             rows_of(derivative, &derivative->plan->steps[i]).matrix)
             sum_rows(derivative, i, variance);
+    }
     derivative->summed = true;
 }
 
@@ -228,9 +236,11 @@ static float *shared_part(const struct net_derivative *derivative, size_t value,
 
 /*
  * Forms example e's gradient at step i: of simple parameters in `piece`, with where each begins in
- * input_arrays, or of the other shared inputs in their arrays, to which it is added.
+ * input_arrays, or of the other shared inputs in their arrays, to which it is added; with or without
+ * that of input 1.
  */
-static void form_gradient(struct net_derivative *derivative, size_t i, size_t e, bool simple)
+static void form_gradient(struct net_derivative *derivative, size_t i, size_t e, bool simple,
+                          bool without_1)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     const struct net_call *call = unit_call(derivative, i, e);
@@ -240,7 +250,7 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
         if (!derivative_shared_input(derivative, step, j))
             continue;
         const struct derivative_value *value = &derivative->values[step->inputs[j]];
-        if (value->simple != simple)
+        if (value->simple != simple || (without_1 && j == 1))
             continue;
         if (!simple) {
             derivative->input_arrays[j] = shared_part(derivative, step->inputs[j], e);
@@ -267,7 +277,7 @@ static void form_shared(struct net_derivative *derivative, size_t count)
         const struct derivative_step *own = &derivative->steps[i];
         if (own->kind == DERIVATIVE_UNIT && own->complex)
             for (size_t e = 0; e < count; e++)
-                form_gradient(derivative, i, e, false);
+                form_gradient(derivative, i, e, false, false);
         for (size_t e = 0; e < count && own->kind == DERIVATIVE_SHARED; e++) {
             for (size_t j = 0; j < step->input_count; j++)
                 derivative->input_arrays[j] =
@@ -297,7 +307,13 @@ static void unit_quadratic(struct net_derivative *derivative, size_t i,
                            const float *const *variance, size_t e, double *q)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    form_gradient(derivative, i, e, true);
+    const float *arranged = derivative->steps[i].arranged;
+    if (arranged) {
+        const struct net_call *call = unit_call(derivative, i, e);
+        set_output_adjoints(derivative, step, e);
+        *q += call->node->operator->quadratic(call, derivative->output_arrays[0], arranged);
+    }
+    form_gradient(derivative, i, e, true, arranged != NULL);
     for (size_t j = 0; j < step->input_count; j++)
         if (derivative->input_arrays[j])
             *q += weighted_square(variance[simple_parameter(derivative, step, j)],
@@ -356,7 +372,7 @@ static void unit_tangent(struct net_derivative *derivative, size_t i,
                          const float *const *variance, size_t e)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    form_gradient(derivative, i, e, true);
+    form_gradient(derivative, i, e, true, false);
     for (size_t j = 0; j < step->input_count; j++)
         if (derivative->input_arrays[j])
             multiply(derivative->input_arrays[j],

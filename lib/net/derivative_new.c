@@ -232,6 +232,16 @@ static bool lay_out_values(struct net_derivative *derivative)
     return fine;
 }
 
+/* Floats that the variance of a step's simple input 1 takes where it is arranged. */
+static size_t arranged_count(const struct net_derivative *derivative, size_t i)
+{
+    const struct plan_step *step = &derivative->plan->steps[i];
+    const struct net_operator *operator = step->call.node->operator;
+    bool simple = operator->quadratic && derivative_shared_input(derivative, step, 1) &&
+                  derivative->values[step->inputs[1]].simple;
+    return simple ? operator->arranged(&derivative->unit->steps[i].call) : 0;
+}
+
 static bool lay_out(struct net_derivative *derivative)
 {
     size_t piece = 0, squares = 0;
@@ -246,6 +256,9 @@ static bool lay_out(struct net_derivative *derivative)
                 if (derivative_shared_input(derivative, step, j))
                     all += derivative->values[step->inputs[j]].size + DERIVATIVE_ALIGNMENT;
             piece = all > piece ? all : piece;
+            own->arranged_count = arranged_count(derivative, i);
+            if (own->arranged_count)
+                fine &= claim(derivative, 1, own->arranged_count, &own->arranged);
         } else if (own->kind == DERIVATIVE_ROWS) {
             const struct net_tensor *a = step->call.inputs[0];
             squares = a->count > squares ? a->count : squares;

@@ -36,6 +36,9 @@ struct derivative_step {
     enum derivative_kind kind;
     bool complex;    /* has shared inputs that move and are not simple */
     float *row_sums; /* of DERIVATIVE_ROWS with a matrix: tile × columns */
+    float *arranged; /* of DERIVATIVE_UNIT: the variance of input 1, for `quadratic`; or null */
+    size_t arranged_count;
+    const float *arranged_of; /* the variance that was arranged */
 };
 
 struct net_derivative {

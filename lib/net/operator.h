@@ -76,6 +76,16 @@ struct net_operator {
     void (*tangent)(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents);
 
+    /*
+     * gᵀ Σ g, g being the gradient with respect to input 1 for the output adjoints dy, where it can be
+     * had without putting g in order: Σ is diagonal, `arrange` puts its `variance`, of input 1's shape,
+     * in the order that is wanted. `arranged` says how many floats that takes; 0: at these shapes
+     * there is no such way. Null: there is none at all. Calls are as for backward.
+     */
+    size_t (*arranged)(const struct net_call *call);
+    void (*arrange)(const struct net_call *call, const float *variance, float *arranged);
+    double (*quadratic)(const struct net_call *call, const float *dy, const float *arranged);
+
     /* Of element-wise operators on floats, so that chains of them can be run in one pass. out may
        be a or b. */
     net_unary *unary;

@@ -6,7 +6,8 @@
 #   what 100 and 1,000 classes cost instead of 10, beyond the last layer itself;
 #   memory, of these and of a GPT of 1,024 tokens and a ResNet-50.
 # The computation alone, of ours, is the time of a run over many examples less that over few, for as
-# many as PyTorch takes: start and planning cancel, reading the data and writing the scores do not.
+# many as PyTorch takes: start and planning cancel, reading the data, which are not compressed, and
+# writing the scores do not.
 # PyTorch's begins when data and weights are in memory and all has run once.
 # Measure on an idle machine: PyTorch's threads suffer more from company than ours, which flatters
 # us; a load above 0.5 at the start is said.
@@ -39,7 +40,7 @@ seconds() { # COMMAND...
 }
 sensitivity() { "$bin/ivon-sensitivity" -q -j2 "$@"; }
 run() { # NETWORK COVARIANCE [LIMIT]
-  local data=$IVON_SHARED/data/cifar10.h5:/train
+  local data=$work/cifar10.h5
   [ "$1" = cifar-lenet ] || data=$work/digits.h5
   sensitivity "$IVON_SHARED/reference/$1/posterior.h5" --covariance="$2" \
     --model="$IVON_SHARED/reference/$1/model.onnx" --data="$data" --limit="$3" --n-train=10000

@@ -21,7 +21,10 @@ def named(group):
 
 
 def make(shared, directory):
-    """Many digits, LeNet-5 with 10, 100 and 1,000 outputs, its last layer alone with as many."""
+    """Many digits, images as they are in memory, LeNet-5 with 10, 100 and 1,000 outputs, its last layer
+    alone with as many."""
+    with h5py.File(f"{shared}/data/cifar10.h5") as f, h5py.File(f"{directory}/cifar10.h5", "w") as g:
+        g["x"], g["y"] = f["train/x"][()], f["train/y"][()]
     with h5py.File(f"{shared}/data/digits.h5") as f, h5py.File(f"{directory}/digits.h5", "w") as g:
         g["x"], g["y"] = np.tile(f["train/x"][()], (100, 1)), np.tile(f["train/y"][()], 100)
     random = np.random.default_rng(0)

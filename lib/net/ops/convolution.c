@@ -81,5 +81,8 @@ const struct net_operator net_convolution_operators[] = {
      .infer = infer,
      .forward = convolution_forward,
      .backward = convolution_backward,
-     .tangent = convolution_tangent},
+     .tangent = convolution_tangent,
+     .arranged = convolution_arranged,
+     .arrange = convolution_arrange,
+     .quadratic = convolution_quadratic},
     {0}};

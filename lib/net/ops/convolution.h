@@ -202,6 +202,11 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
 /* dw += the gradient of the weights */
 void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw);
 
+/* For net_operator's `arranged`, `arrange` and `quadratic`. */
+size_t convolution_arranged(const struct net_call *call);
+void convolution_arrange(const struct net_call *call, const float *variance, float *arranged);
+double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged);
+
 /* db += the same of the bias */
 void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db);
 

@@ -45,44 +45,52 @@ static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t
     }
 }
 
-static void run_piece(const struct chunk *chunk, size_t filter, size_t rows, struct piece piece)
+/* The sums of `terms` positions from `first` on, for a row of the kernel, to chunk->result. */
+static void run_row(const struct chunk *chunk, size_t filter, size_t rows, struct piece piece,
+                    int64_t down, size_t first, size_t terms)
 {
     const struct convolution *c = &chunk->plan->forward;
     const struct net_window *window = &c->window;
-    size_t right = piece.first / c->channels * (size_t)window->dilation[1] * c->channels;
-    right += piece.first % c->channels;
-    for (int64_t down = 0; down < window->kernel[0]; down++) {
-        const float *columns = chunk->packed + right + (size_t)(down * window->dilation[0]) *
-                                                           chunk->plan->gradient.width *
-                                                           c->channels;
+    size_t right = piece.first / c->channels * (size_t)window->dilation[1] * c->channels +
+                   piece.first % c->channels;
+    size_t below = (size_t)(down * window->dilation[0]) * chunk->plan->gradient.width;
+    struct net_panel panel = {.weights = chunk->dy + filter * chunk->dy_stride + first,
+                              .stride = chunk->dy_stride,
+                              .terms = terms,
+                              .offsets = chunk->plan->gradient.offsets + first};
+    net_panel_run(&panel, chunk->packed + right + below * c->channels, rows,
+                  round_up(piece.count, PANEL_STEP), chunk->result, PANEL_WIDTH);
+}
+
+static void run_piece(void *context, size_t filter, size_t rows, struct piece piece)
+{
+    const struct chunk *chunk = context;
+    for (int64_t down = 0; down < chunk->plan->forward.window.kernel[0]; down++)
         for (size_t first = 0; first < chunk->terms; first += TERMS_MAX) {
-            struct net_panel panel = {.weights = chunk->dy + filter * chunk->dy_stride + first,
-                                      .stride = chunk->dy_stride,
-                                      .terms = smaller(chunk->terms - first, TERMS_MAX),
-                                      .offsets = chunk->plan->gradient.offsets + first};
-            net_panel_run(&panel, columns, rows, round_up(piece.count, PANEL_STEP), chunk->result,
-                          PANEL_WIDTH);
+            run_row(chunk, filter, rows, piece, down, first,
+                    smaller(chunk->terms - first, TERMS_MAX));
             store(chunk, filter, rows, down, piece);
         }
-    }
 }
 
 /* Neighbouring taps of few channels lie together; of many, each gets its own pieces, one after the
    other for the same channels, whose weights are neighbours. */
-static void run_chunk(const struct chunk *chunk)
+static void each_piece(const struct convolution *c,
+                       void (*visit)(void *context, size_t filter, size_t rows,
+                                     struct piece piece),
+                       void *context)
 {
-    const struct convolution *c = &chunk->plan->forward;
     size_t width = (size_t)c->window.kernel[1], channels = c->channels;
     bool together = c->window.dilation[1] == 1 && channels < PANEL_WIDTH;
     for (size_t filter = 0; filter < c->filters; filter += CONVOLUTION_FILTERS) {
         size_t rows = smaller(c->filters - filter, CONVOLUTION_FILTERS);
         for (size_t j = 0; together && j < width * channels; j += PANEL_WIDTH)
-            run_piece(chunk, filter, rows,
-                      (struct piece){j, smaller(width * channels - j, PANEL_WIDTH)});
+            visit(context, filter, rows,
+                  (struct piece){j, smaller(width * channels - j, PANEL_WIDTH)});
         for (size_t j = 0; !together && j < channels; j += PANEL_WIDTH)
             for (size_t tap = 0; tap < width; tap++)
-                run_piece(chunk, filter, rows,
-                          (struct piece){tap * channels + j, smaller(channels - j, PANEL_WIDTH)});
+                visit(context, filter, rows,
+                      (struct piece){tap * channels + j, smaller(channels - j, PANEL_WIDTH)});
     }
 }
 
@@ -169,7 +177,7 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
     if (convolution_has_channel(c))
         run_channel(&chunk, rows, adjoints);
     else
-        run_chunk(&chunk);
+        each_piece(c, run_piece, &chunk);
 }
 
 void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw)
@@ -198,4 +206,110 @@ void convolution_bias_gradient(const struct net_call *call, const float *dy, flo
             sum += net_sum(dy + (image * filters + filter) * c->output_plane, c->output_plane);
         db[filter] += (float)sum;
     }
+}
+
+/* gᵀ Σ g of the weights of one image: the gradient is squared where it is summed, with Σ arranged in
+   that order, and never put in that of the weights. */
+
+struct arranging {
+    const struct convolution *c;
+    const float *variance;
+    float *arranged; /* null: only counted */
+    size_t count;
+};
+
+static void arrange_piece(void *context, size_t filter, size_t rows, struct piece piece)
+{
+    struct arranging *arranging = context;
+    const struct convolution *c = arranging->c;
+    size_t width = (size_t)c->window.kernel[1], taps = (size_t)c->window.kernel[0] * width;
+    size_t columns = round_up(piece.count, PANEL_STEP);
+    for (size_t down = 0; down < (size_t)c->window.kernel[0]; down++)
+        for (size_t row = 0; row < rows; row++, arranging->count += columns) {
+            const float *from =
+                arranging->variance + (filter + row) * c->terms + down * width;
+            for (size_t j = 0; arranging->arranged && j < columns; j++) {
+                size_t at = piece.first + j;
+                arranging->arranged[arranging->count + j] =
+                    j < piece.count ? from[at % c->channels * taps + at / c->channels] : 0;
+            }
+        }
+}
+
+size_t convolution_arranged(const struct net_call *call)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    struct arranging counting = {.c = c};
+    bool whole = plan->gradient.rows >= (size_t)c->window.output[0] &&
+                 c->output_plane <= TERMS_MAX; /* each sum is made at once */
+    if (c->images != 1 || c->groups != 1 || convolution_has_channel(c) || !whole)
+        return 0;
+    each_piece(c, arrange_piece, &counting);
+    return counting.count;
+}
+
+void convolution_arrange(const struct net_call *call, const float *variance, float *arranged)
+{
+    const struct convolution_plan *plan = call->prepared;
+    struct arranging arranging = {.c = &plan->forward, .variance = variance,
+                                  .arranged = arranged};
+    each_piece(&plan->forward, arrange_piece, &arranging);
+}
+
+/* Σ weight result², in fixed lanes; columns are a multiple of 16. */
+IVON_DISPATCH static double weigh(const float *result, const float *weight, size_t rows,
+                                  size_t columns)
+{
+    typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+    enum { COUNT = sizeof(lanes) / sizeof(float) };
+    lanes sums = {0};
+    for (size_t row = 0; row < rows; row++, result += PANEL_WIDTH)
+        for (size_t j = 0; j < columns; j += COUNT, weight += COUNT) {
+            lanes values = *(const lanes *)(result + j);
+            sums += values * values * *(const lanes *)weight;
+        }
+    double sum = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        sum += (double)sums[i];
+    return sum;
+}
+
+struct weighing {
+    struct chunk chunk;
+    const float *arranged;
+    double sum;
+};
+
+static void weigh_piece(void *context, size_t filter, size_t rows, struct piece piece)
+{
+    struct weighing *weighing = context;
+    const struct chunk *chunk = &weighing->chunk;
+    size_t columns = round_up(piece.count, PANEL_STEP);
+    for (int64_t down = 0; down < chunk->plan->forward.window.kernel[0]; down++) {
+        run_row(chunk, filter, rows, piece, down, 0, chunk->terms);
+        weighing->sum += weigh(chunk->result, weighing->arranged, rows, columns);
+        weighing->arranged += rows * columns;
+    }
+}
+
+double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    const struct convolution_gradient *g = &plan->gradient;
+    float *packed = convolution_packed(call->workspace);
+    size_t height = g->height - (g->rows - (size_t)c->window.output[0]) *
+                                    (size_t)c->window.stride[0];
+    convolution_pack_last(plan, call->inputs[0]->data, 0, height, packed);
+    memset(packed + height * g->width * c->channels, 0, PANEL_WIDTH * sizeof *packed);
+    struct weighing weighing = {.chunk = {.plan = plan,
+                                          .packed = packed,
+                                          .dy = dy,
+                                          .dy_stride = c->output_plane,
+                                          .terms = c->output_plane,
+                                          .result = call->workspace},
+                                .arranged = arranged};
+    each_piece(c, weigh_piece, &weighing);
+    return weighing.sum;
 }
