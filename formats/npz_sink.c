@@ -8,30 +8,22 @@
 #include "formats/atomic.h"
 #include "formats/npz.h"
 #include "formats/parts.h"
+#include "formats/placed.h"
 #include "formats/zip_writer.h"
 
 struct sink {
     struct atomic_file file;
     struct zip_writer zip;
     size_t count;
-    struct {
-        uint64_t offset; /* of the elements */
-        size_t size;     /* of an element */
-        size_t count;
-    } tensors[];
+    struct placed tensors[];
 };
 
 static int sink_write(void *self, size_t tensor, size_t first, size_t count, const void *buffer,
                       struct ivon_error *error)
 {
     struct sink *sink = self;
-    if (tensor >= sink->count || first > sink->tensors[tensor].count ||
-        count > sink->tensors[tensor].count - first)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no such range of tensor %zu",
-                              sink->file.path, tensor);
-    size_t size = sink->tensors[tensor].size;
-    return atomic_write(&sink->file, sink->tensors[tensor].offset + first * size, buffer,
-                        count * size, error);
+    const struct placed *place = tensor < sink->count ? &sink->tensors[tensor] : NULL;
+    return placed_write(&sink->file, sink->file.path, place, tensor, first, count, buffer, error);
 }
 
 static int sink_commit(void *self, struct ivon_error *error)

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
-#include "formats/atomic.h"
+#include "formats/placed.h"
 #include "formats/safetensors_layout.h"
 
 struct sink {
@@ -19,9 +19,7 @@ struct sink {
     size_t count;
     struct {
         size_t file;
-        uint64_t offset;
-        size_t size; /* of an element */
-        size_t count;
+        struct placed place; /* in that file */
     } tensors[];
 };
 
@@ -29,13 +27,11 @@ static int sink_write(void *self, size_t tensor, size_t first, size_t count, con
                       struct ivon_error *error)
 {
     struct sink *sink = self;
-    if (tensor >= sink->count || first > sink->tensors[tensor].count ||
-        count > sink->tensors[tensor].count - first)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no such range of tensor %zu",
-                              sink->indexed ? sink->index.path : sink->files[0].path, tensor);
-    size_t size = sink->tensors[tensor].size;
-    return atomic_write(&sink->files[sink->tensors[tensor].file],
-                        sink->tensors[tensor].offset + first * size, buffer, count * size, error);
+    bool any = tensor < sink->count;
+    return placed_write(any ? &sink->files[sink->tensors[tensor].file] : NULL,
+                        sink->indexed ? sink->index.path : sink->files[0].path,
+                        any ? &sink->tensors[tensor].place : NULL, tensor, first, count, buffer,
+                        error);
 }
 
 /*
@@ -164,10 +160,10 @@ static int create_shard(struct sink *sink, const struct safetensors_layout *layo
     for (size_t i = 0; i < shard->count && !code; i++) {
         size_t tensor = layout->order[shard->first + i];
         sink->tensors[tensor].file = index;
-        sink->tensors[tensor].offset = at;
-        sink->tensors[tensor].size = ivon_dtype_size(layout->tensors[tensor].dtype);
-        sink->tensors[tensor].count = layout->tensors[tensor].count;
-        at += (uint64_t)sink->tensors[tensor].size * sink->tensors[tensor].count;
+        sink->tensors[tensor].place.offset = at;
+        sink->tensors[tensor].place.size = ivon_dtype_size(layout->tensors[tensor].dtype);
+        sink->tensors[tensor].place.count = layout->tensors[tensor].count;
+        at += (uint64_t)sink->tensors[tensor].place.size * sink->tensors[tensor].place.count;
     }
     return code;
 }

@@ -56,7 +56,6 @@ struct ivon_sensitivity {
     size_t memory;
     size_t fixed;
     double rho, n_train;
-    size_t mean_elements; /* of all parameters, with gaps */
     struct weights mean, variance; /* variance: of ρΣ */
     struct weights aim;            /* ρ Σ Σ_t g_t, if any */
     float *expected; /* p averaged over samples, of every example */
