@@ -49,7 +49,6 @@ static double weighted_square(const float *weight, const float *a, size_t count)
  */
 struct rows {
     bool matrix;
-    const struct net_matmul *product; /* of the matrix */
     float alpha, beta;
     size_t bias; /* input, or NET_NONE */
 };
@@ -62,7 +61,6 @@ static struct rows rows_of(const struct net_derivative *derivative, const struct
         return rows;
     }
     rows.matrix = derivative_shared_input(derivative, step, 1);
-    rows.product = step->call.prepared;
     rows.alpha = (float)net_attribute_number(step->call.node, "alpha", 1);
     rows.beta = (float)net_attribute_number(step->call.node, "beta", 1);
     if (step->input_count > 2 && derivative_shared_input(derivative, step, 2))
@@ -80,14 +78,14 @@ static bool is_bias(const struct net_derivative *derivative, const struct plan_s
 
 bool derivative_has_rows(const struct net_derivative *derivative, const struct plan_step *step)
 {
-    const char *name = step->call.node->operator->name;
+    const struct net_operator *operator = step->call.node->operator;
     bool first = derivative_shared_input(derivative, step, 0);
     bool second = derivative_shared_input(derivative, step, 1);
-    if (strcmp(name, "Add") == 0)
+    if (strcmp(operator->name, "Add") == 0)
         return first != second && is_bias(derivative, step, first ? 0 : 1);
-    if ((strcmp(name, "Gemm") != 0 && strcmp(name, "MatMul") != 0) || first)
+    const struct net_matmul *product = operator->product ? operator->product(&step->call) : NULL;
+    if (!product || first)
         return false;
-    const struct net_matmul *product = step->call.prepared;
     bool one_row = !product->transpose_a && product->batch_count == 1 &&
                    product->m == (int64_t)derivative->tile &&
                    derivative->values[step->inputs[0]].each;
@@ -106,7 +104,7 @@ static size_t simple_parameter(const struct net_derivative *derivative,
 static void sum_rows(struct net_derivative *derivative, size_t i, const float *const *variance)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    const struct net_matmul *p = step->call.prepared;
+    const struct net_matmul *p = step->call.node->operator->product(&step->call);
     square(derivative->squares, step->call.inputs[0]->data, step->call.inputs[0]->count);
     blas_product(false, p->transpose_b, p->m, p->n, p->k, 1, derivative->squares, p->k ? p->k : 1,
                  variance[simple_parameter(derivative, step, 1)],

@@ -8,6 +8,8 @@
 
 #include "net/graph.h"
 
+struct net_matmul; /* net/product.h */
+
 /* One node at one set of shapes, in one thread. */
 struct net_call {
     const struct net_node *node;
@@ -75,6 +77,10 @@ struct net_operator {
        are zero. */
     void (*tangent)(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents);
+
+    /* The matrix product of inputs 0 and 1 that output 0 is at these shapes, but for the attributes
+       alpha and beta and a bias, input 2; null where it is none. */
+    const struct net_matmul *(*product)(const struct net_call *call);
 
     /*
      * gᵀ Σ g, g being the gradient with respect to input 1 for the output adjoints dy, where it can be

@@ -136,6 +136,23 @@ static void convolutions(void **state)
     check(&m, "y", TILE);
 }
 
+/* Kernels that meet the whole input at once: products of rows. */
+static void dense_convolutions(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m);
+    model_input(&m, "x", NET_FLOAT, SHAPE(-1, 2, 3, 4));
+    model_parameter(&m, "w1", SHAPE(5, 2, 3, 4), -0.5, 0.5);
+    model_parameter(&m, "b1", SHAPE(5), -1, 1);
+    model_parameter(&m, "w2", SHAPE(4, 5, 1, 1), -1, 1);
+    model_node(&m, "Conv", "c1", "x", "w1", "b1");
+    model_node(&m, "Tanh", "a1", "c1");
+    model_node(&m, "Conv", "c2", "a1", "w2");
+    model_node(&m, "Flatten", "y", "c2");
+    check(&m, "y", TILE);
+}
+
 /* What is largest does not change while the one weight of each channel is positive: no kinks. */
 static void max_pooling(void **state)
 {
@@ -252,6 +269,7 @@ int main(void)
         cmocka_unit_test(products_of_tokens),
         cmocka_unit_test(products_of_one_token),
         cmocka_unit_test(convolutions),
+        cmocka_unit_test(dense_convolutions),
         cmocka_unit_test(max_pooling),
         cmocka_unit_test(grouped_convolutions),
         cmocka_unit_test(layer_normalization),

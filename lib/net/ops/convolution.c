@@ -29,6 +29,24 @@ static int check_inputs(const struct net_call *call, int64_t groups, struct ivon
     return 0;
 }
 
+/* Whether each output is a product of a whole image by the weights. */
+static bool is_dense(const struct convolution *c)
+{
+    const struct net_window *window = &c->window;
+    for (int axis = 0; axis < 2; axis++)
+        if (window->output[axis] != 1 || window->before[axis] != 0 ||
+            window->kernel[axis] != window->input[axis] ||
+            (window->dilation[axis] != 1 && window->kernel[axis] != 1))
+            return false;
+    return c->groups == 1 && c->images <= INT32_MAX;
+}
+
+static const struct net_matmul *product(const struct net_call *call)
+{
+    const struct convolution_plan *plan = call->prepared;
+    return plan->dense ? &plan->product : NULL;
+}
+
 static int infer(struct net_call *call, struct ivon_error *error)
 {
     int64_t groups = net_attribute_integer(call->node, "group", 1);
@@ -57,6 +75,12 @@ static int infer(struct net_call *call, struct ivon_error *error)
         plan.forward.terms > INT32_MAX || w->shape[0] > INT32_MAX ||
         window.output[0] * window.output[1] > INT32_MAX || !convolution_lay_out(&plan))
         return net_fail(call, error, "weights of shape %s are too large", net_shape_text(w, text));
+    plan.dense = is_dense(&plan.forward);
+    plan.product = (struct net_matmul){.transpose_b = true,
+                                       .m = x->shape[0],
+                                       .n = w->shape[0],
+                                       .k = (int64_t)plan.forward.terms,
+                                       .batch_count = 1};
     struct convolution_plan *kept =
         net_prepare(call, sizeof *kept + plan.offset_count * sizeof(size_t), error);
     if (!kept)
@@ -82,6 +106,7 @@ const struct net_operator net_convolution_operators[] = {
      .forward = convolution_forward,
      .backward = convolution_backward,
      .tangent = convolution_tangent,
+     .product = product,
      .arranged = convolution_arranged,
      .arrange = convolution_arrange,
      .quadratic = convolution_quadratic},

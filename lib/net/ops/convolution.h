@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "net/panel.h"
+#include "net/product.h"
 #include "net/window.h"
 
 enum {
@@ -78,6 +79,8 @@ struct convolution_plan {
     size_t phase_count; /* 0: the inputs' adjoints go through columns of forward */
     size_t packed;      /* floats, the most that forward or a phase packs */
     struct convolution_gradient gradient;
+    bool dense; /* the kernel meets the whole input at once: rows of images by rows of weights */
+    struct net_matmul product;
     size_t workspace; /* floats */
     size_t offset_count;
 };

@@ -87,6 +87,13 @@ void convolution_backward(const struct net_call *call, const float *const *outpu
     if (!dy)
         return;
     const float *w = call->inputs[1]->data;
+    if (convolution_bias(call) && input_adjoints[2])
+        convolution_bias_gradient(call, dy, input_adjoints[2]);
+    if (plan->dense) {
+        net_matmul_adjoints(&plan->product, 1, call->inputs[0]->data, w, dy, dx,
+                            input_adjoints[1]);
+        return;
+    }
     for (size_t group = 0; dx && plan->phase_count && group < c->groups; group++)
         add_by_phases(call, w + group * c->filters * c->terms,
                       dy + group * c->filters * c->output_plane,
@@ -96,6 +103,4 @@ void convolution_backward(const struct net_call *call, const float *const *outpu
             add_by_columns(call, image, group, dy, dx);
     if (input_adjoints[1])
         convolution_weight_gradient(call, dy, input_adjoints[1]);
-    if (convolution_bias(call) && input_adjoints[2])
-        convolution_bias_gradient(call, dy, input_adjoints[2]);
 }

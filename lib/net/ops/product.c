@@ -95,18 +95,23 @@ static void add_right(const struct net_matmul *p, float alpha, const float *dy, 
                      ldb(p));
 }
 
-static void adjoints(const struct net_matmul *p, float alpha, const struct net_call *call,
-                     const float *dy, float *const *input_adjoints)
+void net_matmul_adjoints(const struct net_matmul *p, float alpha, const float *a, const float *b,
+                         const float *dy, float *da, float *db)
 {
-    const float *a = call->inputs[0]->data, *b = call->inputs[1]->data;
-    for (size_t i = 0; i < p->batch_count; i++) {
+    for (size_t i = 0; i < p->batch_count; i++, dy += output_step(p)) {
         size_t at_a = start(p, p->step_a, i), at_b = start(p, p->step_b, i);
-        const float *part = dy + i * output_step(p);
-        if (input_adjoints[0])
-            add_left(p, alpha, part, b + at_b, input_adjoints[0] + at_a);
-        if (input_adjoints[1])
-            add_right(p, alpha, part, a + at_a, input_adjoints[1] + at_b);
+        if (da)
+            add_left(p, alpha, dy, b + at_b, da + at_a);
+        if (db)
+            add_right(p, alpha, dy, a + at_a, db + at_b);
     }
+}
+
+static void adjoints(const struct net_call *call, float alpha, const float *dy,
+                     float *const *input_adjoints)
+{
+    net_matmul_adjoints(call->prepared, alpha, call->inputs[0]->data, call->inputs[1]->data, dy,
+                        input_adjoints[0], input_adjoints[1]);
 }
 
 /* y = alpha (op(ȧ) op(b) + op(a) op(ḃ)) + beta y */
@@ -241,7 +246,12 @@ static void backward_matmul(const struct net_call *call, const float *const *out
                             float *const *input_adjoints)
 {
     if (output_adjoints[0])
-        adjoints(call->prepared, 1, call, output_adjoints[0], input_adjoints);
+        adjoints(call, 1, output_adjoints[0], input_adjoints);
+}
+
+static const struct net_matmul *product(const struct net_call *call)
+{
+    return call->prepared;
 }
 
 static void tangent_matmul(const struct net_call *call, const float *const *input_tangents,
@@ -356,7 +366,7 @@ static void backward_gemm(const struct net_call *call, const float *const *outpu
 {
     if (!output_adjoints[0])
         return;
-    adjoints(call->prepared, alpha_of(call), call, output_adjoints[0], input_adjoints);
+    adjoints(call, alpha_of(call), output_adjoints[0], input_adjoints);
     if (beta_of(call) != 0.0F && input_adjoints[2])
         add_c(call, output_adjoints[0], input_adjoints[2]);
 }
@@ -383,7 +393,8 @@ const struct net_operator net_product_operators[] = {
      .infer = infer_gemm,
      .forward = forward_gemm,
      .backward = backward_gemm,
-     .tangent = tangent_gemm},
+     .tangent = tangent_gemm,
+     .product = product},
     {.name = "MatMul",
      .inputs_min = 2,
      .inputs_max = 2,
@@ -391,5 +402,6 @@ const struct net_operator net_product_operators[] = {
      .infer = infer_matmul,
      .forward = forward_matmul,
      .backward = backward_matmul,
-     .tangent = tangent_matmul},
+     .tangent = tangent_matmul,
+     .product = product},
     {0}};
