@@ -1,16 +1,16 @@
 #include "train/optimizer.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
-#include "core/parallel.h"
 #include "train/optimizer_private.h"
 
 enum {
     BLOCK = 1 << 16,         /* elements of a job */
-    WORTH_A_THREAD = 1 << 15 /* elements: what a thread's start costs */
+    WORTH_A_THREAD = 1 << 15 /* elements: what it costs to wake a thread */
 };
 
 void optimizer_free(struct optimizer *optimizer)
@@ -84,8 +84,7 @@ static int divide(struct optimizer *optimizer, struct ivon_error *error)
                 .tensor = i, .first = first, .count = left < BLOCK ? left : BLOCK};
         }
     size_t worth = elements / WORTH_A_THREAD + 1;
-    int threads = ivon_parallel_threads(optimizer->options.threads);
-    optimizer->threads = (size_t)threads < worth ? threads : (int)worth;
+    optimizer->threads = worth < INT_MAX ? (int)worth : INT_MAX;
     return 0;
 }
 

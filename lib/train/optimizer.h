@@ -43,7 +43,7 @@ struct optimizer_options {
     unsigned samples; /* Monte-Carlo samples of a step, whose ĝ and ĥ are averaged: 1 unless IVON */
     uint64_t seed;    /* of the noise */
     double norm_clip; /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
-    int threads;      /* 0: one for each processor */
+    struct team *team; /* that runs the passes, borrowed; null: the calling thread */
 };
 
 /* What a set of tensors is updated with. Fields of another method are not looked at. */

@@ -1,8 +1,8 @@
 /* Passes over the blocks of an optimizer. */
 #include <math.h>
 
-#include "core/parallel.h"
 #include "core/random.h"
+#include "core/team.h"
 #include "train/optimizer_private.h"
 
 enum { PIECE = UPDATE_TILE /* elements updated and then perturbed while they are in the cache */ };
@@ -169,6 +169,19 @@ static int measure_block(void *context, size_t i, int thread, struct ivon_error 
     return 0;
 }
 
+static int run_blocks(const struct optimizer *optimizer,
+                      int (*job)(void *, size_t, int, struct ivon_error *), struct pass *pass,
+                      struct ivon_error *error)
+{
+    int code = 0;
+    if (optimizer->options.team)
+        return team_run(optimizer->options.team, optimizer->threads, optimizer->block_count, job,
+                        pass, error);
+    for (size_t i = 0; i < optimizer->block_count && !code; i++)
+        code = job(pass, i, 0, error);
+    return code;
+}
+
 int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
 {
     struct pass pass = {.optimizer = optimizer,
@@ -176,7 +189,7 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
     optimizer->sample = 0;
     if (optimizer->options.method != OPTIMIZER_IVON)
         return 0;
-    return ivon_parallel_run(optimizer->threads, optimizer->block_count, draw_block, &pass, error);
+    return run_blocks(optimizer, draw_block, &pass, error);
 }
 
 /* The norm of the gradient, and the factor that brings it below its bound. */
@@ -184,8 +197,7 @@ static int clip_norm(struct pass *pass, struct optimizer_report *report, struct 
 {
     const struct optimizer *optimizer = pass->optimizer;
     double squares = 0;
-    int code = ivon_parallel_run(optimizer->threads, optimizer->block_count, measure_block, pass,
-                                 error);
+    int code = run_blocks(optimizer, measure_block, pass, error);
     for (size_t i = 0; i < optimizer->block_count && !code; i++)
         squares += optimizer->blocks[i].squares;
     report->norm = sqrt(squares);
@@ -223,8 +235,7 @@ int optimizer_step(struct optimizer *optimizer, const float *const *gradients, d
     if (isfinite(optimizer->options.norm_clip))
         code = clip_norm(&pass, report, error);
     if (!code)
-        code = ivon_parallel_run(optimizer->threads, optimizer->block_count, step_block, &pass,
-                                 error);
+        code = run_blocks(optimizer, step_block, &pass, error);
     if (code)
         return code;
     add_up(optimizer, report);

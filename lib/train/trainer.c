@@ -5,6 +5,8 @@
 
 #include "bayes/posterior.h"
 #include "core/error.h"
+#include "core/parallel.h"
+#include "core/team.h"
 #include "net/operator.h"
 #include "train/trainer_private.h"
 
@@ -43,6 +45,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     lanes_release(trainer);
     net_training_free(trainer->training);
     optimizer_free(trainer->optimizer);
+    team_free(trainer->team);
     data_close(&trainer->data);
     weights_release(&trainer->prior_mean);
     weights_release(&trainer->prior_decay);
@@ -151,7 +154,7 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
         .samples = options->samples,
         .seed = options->seed,
         .norm_clip = options->norm_clip,
-        .threads = options->threads};
+        .team = trainer->team};
     struct optimizer_group group = optimizer_group_defaults(general.method);
     struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors)
@@ -280,6 +283,8 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
     code = bind(trainer, start, error);
     if (!code)
         code = set_up(trainer, examples, targets, error);
+    if (!code)
+        code = team_new(&trainer->team, ivon_parallel_threads(options->threads), error);
     if (!code)
         code = make_optimizer(trainer, error);
     if (!code)

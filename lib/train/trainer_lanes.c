@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "core/parallel.h"
+#include "core/team.h"
 #include "train/trainer_private.h"
 
 enum {
@@ -222,10 +222,11 @@ static void move_statistics(struct ivon_trainer *trainer)
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error)
 {
     size_t count = trainer->lanes[0].gradients.size / sizeof(float);
-    int threads = trainer->options.threads;
-    int code = ivon_parallel_run(threads, trainer->lane_count, run_lane, trainer, error);
+    int code =
+        team_run(trainer->team, LANES_MAX, trainer->lane_count, run_lane, trainer, error);
     if (!code && trainer->lane_count > 1)
-        code = ivon_parallel_run(threads, (count + RANGE - 1) / RANGE, add_range, trainer, error);
+        code = team_run(trainer->team, LANES_MAX, (count + RANGE - 1) / RANGE, add_range, trainer,
+                        error);
     if (!code && normalizes(trainer))
         move_statistics(trainer);
     *loss = 0;

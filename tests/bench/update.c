@@ -9,6 +9,7 @@
  *   adamw    the same, which reads four arrays and writes three
  *   sgd      the same, which reads three and writes two
  */
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "core/team.h"
 #include "train/optimizer.h"
 
 enum { COUNT = 100000000, RUNS = 5, BLOCK = 1 << 16 };
@@ -56,12 +58,12 @@ static int pass_block(void *context, size_t i, int thread, struct ivon_error *er
     return 0;
 }
 
-static struct optimizer *make(enum optimizer_method method, int threads)
+static struct optimizer *make(enum optimizer_method method, struct team *team)
 {
     struct optimizer *optimizer = NULL;
     struct ivon_error error = {0};
     struct optimizer_options options = {
-        .method = method, .samples = 1, .seed = 1, .norm_clip = INFINITY, .threads = threads};
+        .method = method, .samples = 1, .seed = 1, .norm_clip = INFINITY, .team = team};
     struct optimizer_group group = optimizer_group_defaults(method);
     struct optimizer_tensor tensor = {.name = "weight", .count = COUNT};
     group.rate = 1e-3;
@@ -88,7 +90,7 @@ static double step(struct optimizer *optimizer, const float *gradient, bool draw
     return best;
 }
 
-static double pass(struct optimizer *optimizer, const float *gradient, int threads)
+static double pass(struct optimizer *optimizer, const float *gradient, struct team *team)
 {
     struct arrays arrays = {optimizer_mean(optimizer, 0), optimizer_hessian(optimizer, 0),
                             optimizer_momentum(optimizer, 0), gradient,
@@ -96,7 +98,7 @@ static double pass(struct optimizer *optimizer, const float *gradient, int threa
     double best = INFINITY;
     for (int run = 0; run < RUNS; run++) {
         double start = now();
-        ivon_parallel_run(threads, (COUNT + BLOCK - 1) / BLOCK, pass_block, &arrays, NULL);
+        team_run(team, INT_MAX, (COUNT + BLOCK - 1) / BLOCK, pass_block, &arrays, NULL);
         best = fmin(best, now() - start);
     }
     return best;
@@ -115,24 +117,26 @@ static void row(const char *name, double seconds, int arrays)
 
 int main(int argc, char **argv)
 {
-    int threads = argc > 1 ? atoi(argv[1]) : 0;
+    int threads = ivon_parallel_threads(argc > 1 ? atoi(argv[1]) : 0);
+    struct team *team;
     float *gradient = aligned_alloc(64, COUNT * sizeof *gradient);
-    if (!gradient)
+    if (!gradient || team_new(&team, threads, NULL))
         return 1;
     for (size_t i = 0; i < COUNT; i++)
         gradient[i] = 1e-3F * (float)(i % 1000) - 0.5F;
-    printf("%d threads\n", ivon_parallel_threads(threads));
-    struct optimizer *optimizer = make(OPTIMIZER_IVON, threads);
-    row("pass", pass(optimizer, gradient, threads), 8);
+    printf("%d threads\n", threads);
+    struct optimizer *optimizer = make(OPTIMIZER_IVON, team);
+    row("pass", pass(optimizer, gradient, team), 8);
     row("ivon", step(optimizer, gradient, false), 8);
     row("drawing", step(optimizer, gradient, true), 9);
     optimizer_free(optimizer);
-    optimizer = make(OPTIMIZER_ADAMW, threads);
+    optimizer = make(OPTIMIZER_ADAMW, team);
     row("adamw", step(optimizer, gradient, false), 7);
     optimizer_free(optimizer);
-    optimizer = make(OPTIMIZER_SGD, threads);
+    optimizer = make(OPTIMIZER_SGD, team);
     row("sgd", step(optimizer, gradient, false), 5);
     optimizer_free(optimizer);
+    team_free(team);
     free(gradient);
     return 0;
 }

@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "core/team.h"
 #include "ivon/sample.h"
 #include "train/optimizer.h"
 
@@ -57,7 +58,7 @@ static const struct optimizer_group ivon_groups[] = {
 static struct optimizer_options ivon_options(void)
 {
     return (struct optimizer_options){
-        .samples = 1, .seed = SEED, .norm_clip = INFINITY, .threads = 1};
+        .samples = 1, .seed = SEED, .norm_clip = INFINITY};
 }
 
 static struct optimizer *make(const struct optimizer_options *options,
@@ -281,13 +282,15 @@ static void threads_change_no_bit(void **state)
     struct optimizer_options options = ivon_options();
     struct optimizer_tensor both[] = {{"w", LARGE, 0}, {"b", 3, 1}};
     struct optimizer *optimizers[RUNS];
+    struct team *team;
     float *gradient_of_w = large(-0.5F, 1e-3F, LARGE);
     const float *gradients[2] = {gradient_of_w, gradient_of_w};
     options.samples = 2;
     options.norm_clip = 10;
+    assert_int_equal(team_new(&team, 3, NULL), 0);
     for (int r = 0; r < RUNS; r++) {
         struct optimizer_report report;
-        options.threads = r ? 3 : 1;
+        options.team = r ? team : NULL;
         assert_int_equal(optimizer_new(&optimizers[r], &options, ivon_groups, 2, both, 2, NULL), 0);
         assert_int_equal(optimizer_draw(optimizers[r], NULL), 0);
         for (int step = 0; step < 4; step++)
@@ -304,6 +307,7 @@ static void threads_change_no_bit(void **state)
     assert_true(optimizer_mean(optimizers[0], 0)[LARGE - 1] != 0);
     for (int r = 0; r < RUNS; r++)
         optimizer_free(optimizers[r]);
+    team_free(team);
     free(gradient_of_w);
 }
 

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/team.h"
 
 enum { JOBS = 1000 };
 
@@ -82,6 +83,33 @@ static void reports_the_lowest_failure(void **state)
             }
 }
 
+/* One team, many rounds of all sizes, some of which fail. */
+static void a_team_runs_round_after_round(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 5; threads++) {
+        struct team *team;
+        assert_int_equal(team_new(&team, threads, NULL), 0);
+        for (unsigned round = 0; round < 300; round++) {
+            size_t count = round * 7 % 23;
+            int most = 1 + (int)(round % 6), used = most < threads ? most : threads;
+            struct record record = {.threads = used,
+                                    .first_failure = round % 4 ? SIZE_MAX : round % 11,
+                                    .seed = round};
+            struct ivon_error error = {0};
+            int code = team_run(team, most, count, job, &record, &error);
+            assert_int_equal(code != 0, record.first_failure < count);
+            assert_int_equal(code, error.code);
+            assert_false(record.bad_thread);
+            for (size_t i = 0; i < JOBS; i++)
+                assert_true(record.runs[i] == (i < count) || (code && i > record.first_failure));
+            if (round % 50 == 0) /* everyone falls asleep */
+                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+        team_free(team);
+    }
+}
+
 static void an_error_may_be_discarded(void **state)
 {
     (void)state;
@@ -103,6 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_every_job_once),
         cmocka_unit_test(reports_the_lowest_failure),
+        cmocka_unit_test(a_team_runs_round_after_round),
         cmocka_unit_test(an_error_may_be_discarded),
         cmocka_unit_test(bounds_the_threads),
     };
