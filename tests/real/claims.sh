@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# IVON against AdamW and SGD: claims.sh digits | cifar10 | text-mr | gpt | all prints tables, in up
+# IVON against AdamW and SGD: claims.sh digits | cifar10 | resnet | text-mr | gpt | all prints tables, in up
 # to half an hour. Without an argument, seconds on the digits, and what must hold of them.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
