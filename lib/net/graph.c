@@ -272,6 +272,10 @@ static int check_node(const struct ivon_network *network, const struct net_node 
                               "%s: node '%s' (%s) has %zu outputs, expected %d", network->path,
                               node->name, operator->name, node->output_count,
                               operator->outputs_max);
+    if (operator->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: node '%s' (%s): output 1 has no name, expected one: only further "
+                              "outputs can be left out", network->path, node->name, operator->name);
     for (size_t i = 0; i < node->attribute_count; i++) {
         int code = check_attribute(network, node, &node->attributes[i], error);
         if (code)

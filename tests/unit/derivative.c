@@ -230,6 +230,30 @@ static void layer_normalization(void **state)
     check(&m, "n2", TILE);
 }
 
+/* All outputs of a normalization, and a further one alone. */
+static void moments(void **state)
+{
+    (void)state;
+    for (int both = 0; both < 2; both++) {
+        struct model m;
+        model_begin(&m);
+        model_input(&m, "x", NET_FLOAT, SHAPE(-1, 6));
+        model_parameter(&m, "w", SHAPE(6, 5), -1, 1);
+        model_parameter(&m, "v", SHAPE(1, 5), -1, 1);
+        if (both)
+            model_parameter(&m, "scale", SHAPE(5), 0.5, 1);
+        else
+            model_buffer(&m, "scale", SHAPE(5), 0.5, 1);
+        model_node(&m, "MatMul", "h", "x", "w");
+        model_add(&m, "LayerNormalization", (const char *const[]){"n", "mean", "inverse"}, 3,
+                  (const char *const[]){"h", "scale"}, 2);
+        model_node(&m, "Mul", "product", "mean", "inverse");
+        model_node(&m, "MatMul", "spread", "product", "v");
+        model_node(&m, "Add", "sum", "spread", "n");
+        check(&m, both ? "sum" : "spread", TILE);
+    }
+}
+
 /* Filter response normalization, with what depends on parameters alone. */
 static void response_normalization(void **state)
 {
@@ -273,6 +297,7 @@ int main(void)
         cmocka_unit_test(max_pooling),
         cmocka_unit_test(grouped_convolutions),
         cmocka_unit_test(layer_normalization),
+        cmocka_unit_test(moments),
         cmocka_unit_test(response_normalization),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

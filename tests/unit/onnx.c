@@ -320,6 +320,9 @@ static void refuses_nodes(void **state)
     refuse_node(&node, "depends on its own output");
     node = node_of("Flatten", "x", "x");
     refuse_node(&node, "value 'x' is defined twice");
+    node = node_of("MaxPool", "x", "");
+    wire_text(&node, NODE_OUTPUT, "y");
+    refuse_node(&node, "(MaxPool): output 1 has no name, expected one");
     node = (struct wire){0};
     refuse_node(&node, "operator  is not supported");
 }

@@ -155,17 +155,19 @@ static inline void trial_end(struct trial *trial)
 }
 
 /*
- * The derivatives of output 0 after trial_run, in a random direction v with a random weight w, over
+ * The derivatives of output `output` after trial_run, in a random direction v with a random weight w, over
  * the float inputs of which `wanted` has the bit. Two oracles: central differences of forward with
  * step `step`, and the identity <w, J v> = <Jᵀ w, v>. With outputs of size 1 a difference is right
  * to about 2^-23/step (rounding) plus step² (curvature); the identity to rounding alone.
  * backward must add to what is there, and tangent must set.
  */
-static inline void trial_check_derivatives(struct trial *trial, unsigned wanted, double step,
-                                           double difference_tolerance, double identity_tolerance)
+static inline void trial_check_output_derivatives(struct trial *trial, size_t output,
+                                                  unsigned wanted, double step,
+                                                  double difference_tolerance,
+                                                  double identity_tolerance)
 {
     const struct net_operator *operator = trial->node.operator;
-    size_t count = trial->outputs[0].count;
+    size_t count = trial->outputs[output].count;
     float *direction[TRIAL_MAX] = {NULL}, *adjoint[TRIAL_MAX] = {NULL}, *kept[TRIAL_MAX] = {NULL};
     float *weight = calloc(count + 1, sizeof *weight), *plus = calloc(count + 1, sizeof *plus);
     float *tangent = calloc(count + 1, sizeof *tangent);
@@ -186,8 +188,10 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
             adjoint[i][j] = 1; /* backward adds to it */
         }
     }
-    const float *output_adjoints[TRIAL_MAX] = {weight};
-    float *output_tangents[TRIAL_MAX] = {tangent};
+    const float *output_adjoints[TRIAL_MAX] = {NULL};
+    float *output_tangents[TRIAL_MAX] = {NULL};
+    output_adjoints[output] = weight;
+    output_tangents[output] = tangent;
     trial_spoil_workspace(trial);
     operator->tangent(&trial->call, (const float *const *)direction, output_tangents);
     trial_spoil_workspace(trial);
@@ -214,14 +218,14 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
                     (float)((double)kept[i][j] + side * step * (double)direction[i][j]);
         assert_int_equal(trial_forward(trial, NULL), 0);
         if (side > 0)
-            memcpy(plus, trial->outputs[0].data, count * sizeof(float));
+            memcpy(plus, trial->outputs[output].data, count * sizeof(float));
     }
-    const float *minus = trial->outputs[0].data;
+    const float *minus = trial->outputs[output].data;
     for (size_t i = 0; i < count; i++) {
         double difference = ((double)plus[i] - (double)minus[i]) / (2 * step);
         if (!(fabs(difference - (double)tangent[i]) <=
               difference_tolerance * (1 + fabs((double)tangent[i]))))
-            fail_msg("%s: output %zu: difference %.9g, tangent %.9g", operator->name, i,
+            fail_msg("%s: element %zu: difference %.9g, tangent %.9g", operator->name, i,
                      difference, (double)tangent[i]);
     }
     for (size_t i = 0; i < TRIAL_MAX; i++) {
@@ -235,6 +239,13 @@ static inline void trial_check_derivatives(struct trial *trial, unsigned wanted,
     free(weight);
     free(plus);
     free(tangent);
+}
+
+static inline void trial_check_derivatives(struct trial *trial, unsigned wanted, double step,
+                                           double difference_tolerance, double identity_tolerance)
+{
+    trial_check_output_derivatives(trial, 0, wanted, step, difference_tolerance,
+                                   identity_tolerance);
 }
 
 /*

@@ -142,23 +142,48 @@ IVON_DISPATCH static void normalize_row(float *y, const float *x, double mean, d
         y[i] = (float)(((double)x[i] - mean) * inverse) * scale[i] + bias[i];
 }
 
+/* The outputs: y, and of LayerNormalization each row's mean and r, where they are wanted. */
+enum { Y, MEAN, INVERSE, OUTPUTS };
+
+/* What belongs to an output, of the arrays for a node's outputs. */
+static float *of_output(const struct net_call *call, float *const *arrays, size_t output)
+{
+    return output < call->node->output_count ? arrays[output] : NULL;
+}
+
 static int forward_rows(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
     const struct rows *rows = call->prepared;
     const float *x = call->inputs[0]->data;
-    float *y = call->outputs[0]->data;
-    for (size_t row = 0; row < rows->count; row++, x += rows->length, y += rows->length) {
+    float *outputs[OUTPUTS] = {NULL};
+    for (size_t i = 0; i < call->node->output_count; i++)
+        outputs[i] = call->outputs[i] ? call->outputs[i]->data : NULL;
+    for (size_t row = 0; row < rows->count; row++, x += rows->length) {
         double mean, inverse;
         moments(call, x, &mean, &inverse);
-        normalize_row(y, x, mean, inverse, of_row(call, SCALE, row), of_row(call, BIAS, row),
-                      rows->length);
-        if (call->node->output_count > 1 && call->outputs[1])
-            ((float *)call->outputs[1]->data)[row] = (float)mean;
-        if (call->node->output_count > 2 && call->outputs[2])
-            ((float *)call->outputs[2]->data)[row] = (float)inverse;
+        normalize_row(outputs[Y] + row * rows->length, x, mean, inverse,
+                      of_row(call, SCALE, row), of_row(call, BIAS, row), rows->length);
+        if (outputs[MEAN])
+            outputs[MEAN][row] = (float)mean;
+        if (outputs[INVERSE])
+            outputs[INVERSE][row] = (float)inverse;
     }
     return 0;
+}
+
+/* ∂mean/∂x_i = 1/n and ∂r/∂x_i = −r² x̂_i/n, for adjoints of both. */
+static void add_moments(const struct net_call *call, size_t row, double of_mean, double of_inverse,
+                        float *dx)
+{
+    const struct rows *rows = call->prepared;
+    const float *x = (const float *)call->inputs[0]->data + row * rows->length;
+    double mean, inverse, n = (double)rows->length;
+    moments(call, x, &mean, &inverse);
+    dx += row * rows->length;
+    for (size_t i = 0; i < rows->length; i++)
+        dx[i] += (float)((of_mean - of_inverse * inverse * inverse * inverse *
+                                        ((double)x[i] - mean)) / n);
 }
 
 /*
@@ -206,11 +231,17 @@ static void backward_rows(const struct net_call *call, const float *const *outpu
 {
     const struct rows *rows = call->prepared;
     double *scale_sums = call->workspace, *bias_sums = scale_sums + rows->length;
-    if (!output_adjoints[0])
+    float *const *adjoints = (float *const *)output_adjoints;
+    const float *of_mean = of_output(call, adjoints, MEAN);
+    const float *of_inverse = of_output(call, adjoints, INVERSE);
+    for (size_t row = 0; input_adjoints[0] && (of_mean || of_inverse) && row < rows->count; row++)
+        add_moments(call, row, of_mean ? (double)of_mean[row] : 0,
+                    of_inverse ? (double)of_inverse[row] : 0, input_adjoints[0]);
+    if (!output_adjoints[Y])
         return;
     memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
     for (size_t row = 0; row < rows->count; row++) {
-        add_row(call, row, output_adjoints[0], input_adjoints[0], scale_sums, bias_sums);
+        add_row(call, row, output_adjoints[Y], input_adjoints[0], scale_sums, bias_sums);
         if (!rows->channels && row + 1 < rows->count)
             continue;
         take_sums(rows, row, scale_sums, input_adjoints[SCALE]);
@@ -225,20 +256,26 @@ static void tangent_rows(const struct net_call *call, const float *const *input_
     const float *x = call->inputs[0]->data, *moved = input_tangents[0];
     const float *scale_moved = input_tangents[SCALE];
     const float *bias_moved = has_bias(call) ? input_tangents[BIAS] : NULL;
-    float *y = output_tangents[0];
+    float *y = output_tangents[Y];
+    float *of_mean = of_output(call, output_tangents, MEAN);
+    float *of_inverse = of_output(call, output_tangents, INVERSE);
     size_t length = rows->length;
-    for (size_t row = 0; row < rows->count; row++, x += length, y += length) {
+    for (size_t row = 0; row < rows->count; row++, x += length) {
         const float *scale = of_row(call, SCALE, row);
         double mean, inverse, n = (double)length;
         moments(call, x, &mean, &inverse);
         double sum = moved ? net_sum(moved, length) : 0;
         double moment =
             moved ? (net_sum_products(moved, x, length) - mean * sum) * inverse : 0;
-        for (size_t i = 0; i < length; i++) {
+        if (of_mean)
+            of_mean[row] = (float)(sum / n);
+        if (of_inverse)
+            of_inverse[row] = (float)(-inverse * inverse * moment / n);
+        for (size_t i = 0; y && i < length; i++) {
             size_t at = rows->channels ? row % rows->channels : i;
             double normal = ((double)x[i] - mean) * inverse;
             double change = moved ? (double)moved[i] - sum / n - normal * moment / n : 0;
-            y[i] = (float)((double)scale[i] * inverse * change +
+            y[row * length + i] = (float)((double)scale[i] * inverse * change +
                            (scale_moved ? normal * (double)scale_moved[at] : 0) +
                            (bias_moved ? (double)bias_moved[at] : 0));
         }
