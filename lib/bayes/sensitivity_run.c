@@ -286,6 +286,7 @@ static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *erro
     predict.samples = options->samples;
     predict.sample = options->sample;
     predict.threads = options->threads;
+    predict.progress = options->progress;
     predict.memory = sensitivity->memory / 4;
     predict.names = options->names;
     predict.name_count = options->name_count;

@@ -72,7 +72,8 @@ struct ivon_sensitivity_options {
     size_t memory; /* bytes, beside weights and covariance; 0: 1 GiB */
     const struct ivon_feed_name *names;
     size_t name_count;
-    struct ivon_progress progress; /* in examples; report may be null */
+    struct ivon_progress progress; /* in examples, and in examples × samples where residuals are
+                                      averaged first; report may be null */
 };
 
 /* Categorical, full, deviation, at the mean. */

@@ -119,6 +119,17 @@ near(table("samples.h5")["deviation_vector"],
      problem.rho * np.einsum("nkj,nj->nk", problem.covariance, residual))'
 }
 
+@test "a signal stops the averaging too" {
+  S --expectation=samples --samples=1000000 -o out.csv &
+  averaging=$!
+  sleep 0.5
+  kill -TERM $averaging
+  status=0
+  wait $averaging || status=$?
+  [ $status = 143 ]
+  [ ! -e out.csv ]
+}
+
 @test "an ignored label has no loss and no effect" {
   S --targets=with_hole -o hole.csv
   [ "$(sed -n 9p hole.csv | cut -d, -f2,4-)" = -100,0,0,0 ]
