@@ -122,10 +122,13 @@ near(table("samples.h5")["deviation_vector"],
 @test "a signal stops the averaging too" {
   S --expectation=samples --samples=1000000 -o out.csv &
   averaging=$!
+  (sleep 40; kill -KILL $averaging) > /dev/null 2>&1 3>&- & # it would take minutes
+  watchdog=$!
   sleep 0.5
   kill -TERM $averaging
   status=0
   wait $averaging || status=$?
+  kill $watchdog
   [ $status = 143 ]
   [ ! -e out.csv ]
 }
