@@ -2,7 +2,7 @@
 # The Debian package: what it holds, what lintian says of it, and that its commands, library, manual
 # pages, completions and Python module work from where it unpacks them.
 set -euo pipefail
-for tool in cpack dpkg-deb dpkg-shlibdeps; do
+for tool in cpack dpkg-deb dpkg-shlibdeps file; do
   command -v $tool > /dev/null || { echo "skipped: $tool is missing"; exit 77; }
 done
 work=$(mktemp -d)
