@@ -82,6 +82,16 @@ static void put_bins(struct script *script, struct histogram *histogram, size_t 
         histogram->most > 20 && (double)histogram->most > 0.9 * (double)count;
 }
 
+/* What a column of ivon-sensitivity's is measured in, or nothing. */
+static const char *unit_of(const char *name)
+{
+    static const char *const in_nats[] = {"loss", "loo_loss", "self_influence", "influence"};
+    for (size_t i = 0; i < sizeof in_nats / sizeof *in_nats; i++)
+        if (strcmp(name, in_nats[i]) == 0)
+            return " (nats)";
+    return "";
+}
+
 static void put_axes(struct script *script, const struct histogram *histogram, const char *name)
 {
     char note[80] = "";
@@ -90,8 +100,8 @@ static void put_axes(struct script *script, const struct histogram *histogram, c
                  histogram->left_out);
     script_add(script, "set xlabel ");
     script_text(script, name, KEY_MAX);
-    script_add(script, ".'%s'\nset ylabel 'number of examples (%zu in all)'\n", note,
-               histogram->count);
+    script_add(script, ".'%s%s'\nset ylabel 'number of examples (%zu in all)'\n",
+               unit_of(name), note, histogram->count);
     if (histogram->logarithmic)
         script_add(script, "set logscale x\nset format x '%%g'\n");
     script_range(script, 'x', histogram->range, histogram->logarithmic);

@@ -173,7 +173,7 @@ on_axis(bars, counts)'
   plot sensitivity "$BATS_FILE_TMPDIR/scores.csv" --column=loss --bins=7 -o loss.svg
   check loss.svg '
 v = table(d + "/scores.csv")["loss"]
-has("loss", "0.2")
+has("loss (nats)", "0.2")
 bars = np.array([np.ptp(p[:, 1]) for p in polygons])
 assert len(bars) == 7
 on_axis(bars, np.histogram(v, 7)[0])'
