@@ -37,9 +37,12 @@ TASKS = {
         "ivon": grid(lr=[0.1, 0.3], ess=[1, 3, 10], epochs=[10, 25],
                      **{"weight-decay": [2e-4]})}),
     "resnet": Task("cifar10", "resnet20-frn", 10, 3, 1, None, {
-        "sgd": grid(lr=[0.02, 0.05, 0.1, 0.2], **{"weight-decay": [5e-4]}),
-        "adamw": grid(lr=[0.001, 0.003, 0.006, 0.01], **{"weight-decay": [0.1]}),
-        "ivon": grid(lr=[0.2, 0.5, 1, 2], ess=[1], **{"weight-decay": [2e-4]})}),
+        "sgd": grid(lr=[0.02, 0.05, 0.1, 0.2], **{"weight-decay": [5e-4]})
+               + grid(lr=[0.05], **{"weight-decay": [1e-4, 2e-3]}),
+        "adamw": grid(lr=[0.001, 0.003, 0.006, 0.01], **{"weight-decay": [0.1]})
+                 + grid(lr=[0.003], **{"weight-decay": [0.01, 0.3]}),
+        "ivon": grid(lr=[0.2, 0.5, 1, 2], ess=[1], **{"weight-decay": [2e-4]})
+                + grid(lr=[0.2, 0.5], ess=[10], **{"weight-decay": [2e-4]})}),
     "text-mr": Task("text-mr", "transformer:14635,48,64,2,4,2", 4, 3, 1, None, {
         "sgd": grid(lr=[0.3, 1], epochs=[2, 4], **{"weight-decay": [1e-4, 1e-3]}),
         "adamw": grid(lr=[0.0003, 0.001], epochs=[2, 4], **{"weight-decay": [0.1, 0.3]}),
