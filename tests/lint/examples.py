@@ -2,13 +2,14 @@
 Markdown file's fenced blocks, and compares what is shown below it with what it prints.
 
 Lines that begin with a command's name and a colon are of standard error, the others of standard
-output: a shown output is all of both, but for what a line `...` stands for in the one that it follows.
+output: a shown output is all of both, but for what a line `...` stands for in the one that it
+follows.
 
 An output may differ from what is shown by 1e-4 of a number, and by one unit of its last digit. The
-networks of the examples sum at most 20 products of binary32, so that another order of them, which is
-what another machine's matrix products are, changes 20 * 2^-24 = 1.2e-6 of the terms' sum; losses,
-and means over examples that partly cancel, may have a hundred times that. By OpenBLAS's kernels for
-seven generations of processors, outputs differ by less than 1e-6, also after 120 steps of training.
+networks of the examples sum at most 20 products of binary32: another order of them, which is what
+another machine's matrix products are, changes 20 * 2^-24 = 1.2e-6 of the terms' sum. Losses, and
+means over examples that partly cancel, may have a hundred times that. By OpenBLAS's kernels for
+seven generations of processors, outputs differ by less than 1e-6, also after 120 training steps.
 """
 import os
 import re
@@ -23,19 +24,12 @@ TOLERANCE = 0.0, 1e-4
 ERROR = re.compile(r"ivon(-[a-z-]+)?: ")
 
 
-def blocks(path, text):
-    if path.endswith(".md"):
-        return re.findall(r"^```\w*\n(.*?)^```$", text, re.M | re.S)
-    found = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", text, re.M | re.S)
-    return [block.replace(r"\e", "\\").replace(r"\&", "") for block in found]
-
-
 def examples(path):
     """Each command with the lines below it, in order."""
     with open(path) as file:
         text = file.read()
     found = []
-    for block in blocks(path, text):
+    for block in shown.blocks(path, text):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line[2:], []))

@@ -1,10 +1,11 @@
-"""What a document shows of an output, held against the output: the same words in the same order, and
-numbers that agree. Columns may be spaced otherwise, a line `...` stands for lines that are not shown.
+"""What a document shows of an output, held against the output: the same words in the same order,
+and numbers that agree. Columns may be spaced otherwise, and a line `...` stands for lines that are
+not shown.
 
 usage: shown.py DOCUMENT ABSOLUTE RELATIVE < OUTPUT
 
-fails unless DOCUMENT has the words of OUTPUT, in one place, and there numbers that differ by at most
-ABSOLUTE + RELATIVE |number| and one unit of the last digit, which rounding may change.
+fails unless DOCUMENT has the words of OUTPUT, in one place, and there numbers that differ by at
+most ABSOLUTE + RELATIVE |number| and one unit of the last digit, which rounding may change.
 """
 import re
 import sys
@@ -12,6 +13,14 @@ import sys
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 # Not the digits of f32, of 3x4 or behind a second point.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?!\w)")
+
+
+def blocks(path, text):
+    """A manual page's literal displays, or a Markdown file's fenced blocks."""
+    if path.endswith(".md"):
+        return re.findall(r"^```\w*\n(.*?)^```$", text, re.M | re.S)
+    found = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", text, re.M | re.S)
+    return [block.replace(r"\e", "\\").replace(r"\&", "") for block in found]
 
 
 def words(text):
@@ -41,7 +50,7 @@ def same(shown, printed, absolute, relative):
 
 
 def difference(shown, printed, absolute, relative):
-    """The first line of a list that is not as printed, with what is there instead; None if all are."""
+    """The first line that is not as printed, with what is there instead; None if all are."""
     for i, line in enumerate(shown):
         if line.strip() == "...":
             rest = [difference(shown[i + 1:], printed[at:], absolute, relative)

@@ -17,7 +17,10 @@ trap 'rm -rf "$work"' EXIT
 /usr/bin/python3 "$script" compare "$work" "$work/scores.csv" | tee "$work/found"
 # README's row. numpy trains in binary64: no kernel changes more than the last digit.
 awk '{auroc[$1] = $3}
-  END {print "| `loo_loss` | `loss` | `self_influence` | `mpe` (published) | `deviation` |\n|---|---|---|---|---|"
-    print "|", auroc["loo_loss"], "|", auroc["loss"], "|", auroc["self_influence"], "|", auroc["mpe"], "|",
-      auroc["deviation"], "|"}' "$work/found" \
+  END {
+    print "| `loo_loss` | `loss` | `self_influence` | `mpe` (published) | `deviation` |"
+    print "|---|---|---|---|---|"
+    print "|", auroc["loo_loss"], "|", auroc["loss"], "|", auroc["self_influence"], "|",
+      auroc["mpe"], "|", auroc["deviation"], "|"
+  }' "$work/found" \
   | /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/README.md" 0 0
