@@ -7,18 +7,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bash cmd/demo.sh | tee "$work/shown"
 sed -n '/^## What the demo shows/,/^## /p' README.md | sed -n '/^```$/,/^```$/p' | sed '1d;$d' > "$work/said"
-/usr/bin/python3 - "$work/said" "$work/shown" <<'PYTHON'
+PYTHONPATH=tests/oracle PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$work/said" "$work/shown" <<'PYTHON'
 import re, sys
+from shown import difference
 
-number = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 said, shown = (open(path).read() for path in sys.argv[1:])
 shown = shown[:shown.rindex("\n\n")].strip().splitlines() # the last line has the time
 said = said.strip().splitlines()
 assert 20 < len(said) <= len(shown), (len(said), len(shown))
-for a, b in zip(said, shown):
-    assert number.sub("#", a).split() == number.sub("#", b).split(), f"README: {a}\nshown: {b}"
-    for x, y in zip(map(float, number.findall(a)), map(float, number.findall(b))):
-        assert abs(x - y) <= max(0.15, 0.3 * max(x, y)), f"README: {a}\nshown: {b}"
+# OpenBLAS's kernels for four generations of processors change, by 1,800 steps of training at a rate
+# at which it does not settle, losses by up to a tenth and accuracies by up to 0.003. Twice that.
+found = difference(said, shown[:len(said)], 0.006, 0.2)
+assert not found, "README: {}\nshown: {}".format(*found)
 text = "\n".join(shown)
 assert float(re.search(r"AUROC (\S+)", text)[1]) > 0.95
 mean = {line.split()[0]: float(line.split()[-1]) for line in shown if " mean 0." in line and "precision" not in line}

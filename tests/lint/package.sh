@@ -11,6 +11,9 @@ cpack --config "$IVON_BUILD/CPackConfig.cmake" -B "$work/package" > "$work/log" 
   || { cat "$work/log"; exit 1; }
 version=$(sed -n 's/^project(ivon VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 package=$work/package/ivon_${version}_$(dpkg --print-architecture).deb
+# README installs it by a pattern.
+pattern=$(sed -n 's|.*apt install \./build/release/||p' README.md)
+[ -n "$pattern" ] && [[ $(basename "$package") == $pattern ]]
 dpkg-deb -x "$package" "$work/root"
 dpkg-deb -e "$package" "$work/control"
 usr=$work/root/usr

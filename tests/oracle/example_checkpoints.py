@@ -1,6 +1,6 @@
 """example_checkpoints.py DIRECTORY: what the examples of ivon-formats(5) take, by numpy alone: two
 files as torch.save() writes them, a model in two shards of safetensors with a Hessian beside it,
-another finetuned from it, parameters of Flax in npz. The classifier is example_files.py's."""
+another finetuned from it, in shards and whole, parameters of Flax in npz. The classifier is example_files.py's."""
 import os
 import pickle
 import sys
@@ -103,6 +103,8 @@ def hub_files(random):
                   for i, name in enumerate(names)}
         safetensors_file.write_index(f"{directory}/model.safetensors.index.json", shards,
                                      {"format": "pt"})
+    safetensors_file.write("model.safetensors", {name: array for shard in shards.values()
+                                                 for name, array in shard.items()})
     safetensors_file.write("fisher.safetensors", {name: random.gamma(1.0, 0.1, (6, 4)).astype("f4")
                                                   for name in names})
 

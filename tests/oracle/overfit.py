@@ -61,9 +61,9 @@ def compare(directory):
     paths = sorted(glob.glob(f"{directory}/loo-*.csv"))
     assert [int(re.search(r"loo-(\d+)", path)[1]) for path in paths] == list(steps)
     loo = np.array([mean_loss(path, "loo_loss") for path in paths])
-    print("  step    train      loo     test")
+    print("  step   train     loo    test")
     for row in zip(steps, train, loo, test):
-        print("%6d %8.4f %8.4f %8.4f" % row)
+        print("%6d %7.3f %7.3f %7.3f" % row)
     ours = np.array([mean_loss(path, "loss") for path in paths])
     # 64 terms and two layers more of binary32, far below what is compared.
     assert np.abs(ours - train).max() < 1e-4

@@ -331,4 +331,5 @@ def main(directory):
     print("saved, loaded and predicted")
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

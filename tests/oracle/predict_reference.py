@@ -95,9 +95,14 @@ def sampled(reference, output, data, here, other):
 def calibrated(at_mean, averaged):
     """Averaging improves calibration; the optimizer's paper has this as its claim."""
     a, b = metrics(at_mean), metrics(averaged)
-    for name in ("nll", "ece"):
-        print(f"{name}: {a[name]['value']:.4f} at the mean, {b[name]['value']:.4f} averaged")
+    said = {name: " to ".join(f"{m[name]['value']:.3f} ± {m[name]['standard_error']:.3f}"
+                              for m in (a, b)) for name in ("nll", "ece")}
+    print("log-likelihood on 1,600 test reviews from {nll}, its calibration error from {ece}, "
+          "at equal accuracy".format(**said))
+    for name in said:
         assert b[name]["value"] < a[name]["value"]
+    # Within the error of their difference, if the examples' errors were as good as independent.
+    assert abs(a["accuracy"]["value"] - b["accuracy"]["value"]) < a["accuracy"]["standard_error"]
 
 
 def monte_carlo(refs, at_mean, *seeds):

@@ -182,6 +182,9 @@ def compare(directory, full_path, diagonal_path):
         error[name] = np.linalg.norm(vector - moved) / np.linalg.norm(moved)
         move = "" if name == "mpe" else f"   relative error of the outputs' move {error[name]:.3f}"
         print(f"{name:16} rank correlation {rank[name]:.4f}   sum / truth {size[name]:.3f}{move}")
+    print("its rank correlation is {:.3f}, its size {:.0f} %; of the published score {:.3f}, {:.0f} %."
+          .format(*(part for name in ("deviation", "mpe")
+                    for part in (rank[name], 100 * size[name]))))
     assert rank["deviation"] >= 0.95
     assert rank["deviation"] > rank["mpe"]
     assert abs(np.log(size["deviation"])) < abs(np.log(size["mpe"]))
