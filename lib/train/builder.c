@@ -126,11 +126,6 @@ const char *builder_buffer(struct builder *builder, enum initial_kind kind, int6
     return value;
 }
 
-const char *builder_number(struct builder *builder, float number)
-{
-    return constant(builder, NULL, NET_FLOAT, 0, NULL, &number);
-}
-
 const char *builder_integer(struct builder *builder, int64_t integer)
 {
     return constant(builder, NULL, NET_INTEGER, 0, NULL, &integer);
@@ -224,6 +219,17 @@ const char *builder_node(struct builder *builder, const char *operator, size_t i
     }
     add(builder, operator, input_count, inputs, 1, &output);
     return kept(builder, output);
+}
+
+/* A node, since an initializer would be taken for a tensor that a checkpoint lacks. */
+const char *builder_number(struct builder *builder, float number)
+{
+    const char *output = builder->output; /* of the node that takes the number */
+    builder->output = NULL;
+    builder_set_number(builder, "value_float", (double)number);
+    const char *value = builder_node(builder, "Constant", 0, NULL);
+    builder->output = output;
+    return value;
 }
 
 const char *builder_unary(struct builder *builder, const char *operator, const char *x)

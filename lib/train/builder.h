@@ -27,7 +27,8 @@ const char *builder_parameter(struct builder *builder, struct initial initial, i
                               const int64_t *shape, const char *prefix, const char *name);
 const char *builder_buffer(struct builder *builder, enum initial_kind kind, int64_t count,
                            const char *prefix, const char *name);
-const char *builder_number(struct builder *builder, float number); /* a scalar */
+/* A scalar; before the attributes of the node that takes it are set. */
+const char *builder_number(struct builder *builder, float number);
 const char *builder_integer(struct builder *builder, int64_t integer);
 const char *builder_integers(struct builder *builder, size_t count, const int64_t *integers);
 

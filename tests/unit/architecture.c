@@ -62,6 +62,7 @@ static struct begun begin(const char *specification, enum initial_scheme scheme)
         ivon_network_bind(begun.architecture->network, begun.source, &unbound, &error))
         fail_msg("%s", error.message);
     assert_int_equal(unbound.means, 0);
+    assert_int_equal(unbound.initializers, 0);
     free(tensors);
     return begun;
 }
