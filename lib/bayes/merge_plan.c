@@ -379,51 +379,6 @@ static bool can_write_hessians(const struct ivon_merge *merge)
     return can;
 }
 
-int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error)
-{
-    size_t count = 0;
-    for (size_t e = 0; e < merge->entry_count; e++)
-        count += (merge->entries[e].count + MERGE_JOB - 1) / MERGE_JOB;
-    merge->jobs = calloc(count ? count : 1, sizeof *merge->jobs);
-    if (!merge->jobs)
-        return ivon_error_memory(error);
-    for (size_t e = 0; e < merge->entry_count; e++)
-        for (size_t first = 0; first < merge->entries[e].count; first += MERGE_JOB) {
-            size_t left = merge->entries[e].count - first;
-            merge->jobs[merge->job_count++] =
-                (struct merge_job){e, first, left < MERGE_JOB ? left : MERGE_JOB};
-        }
-    return 0;
-}
-
-static size_t tensor_bytes(const struct ivon_source *source, ptrdiff_t tensor)
-{
-    if (tensor < 0)
-        return 0;
-    const struct ivon_tensor *found = ivon_source_tensor(source, (size_t)tensor);
-    return found->count * ivon_dtype_size(found->dtype);
-}
-
-static uint64_t count_input_bytes(const struct ivon_merge *merge)
-{
-    uint64_t bytes = 0;
-    bool with_hessian = merge->with_hessian;
-    for (size_t e = 0; e < merge->entry_count; e++) {
-        const struct merge_entry *entry = &merge->entries[e];
-        if (!entry->models) {
-            bytes += tensor_bytes(entry->from, (ptrdiff_t)entry->from_tensor);
-            continue;
-        }
-        bytes += tensor_bytes(merge->base, entry->base.mean) +
-                 tensor_bytes(merge->base, with_hessian ? entry->base.hessian : -1);
-        for (size_t t = 0; t < merge->model_count; t++)
-            bytes += tensor_bytes(merge->models[t].source, entry->models[t].mean) +
-                     tensor_bytes(merge->models[t].source,
-                                  with_hessian ? entry->models[t].hessian : -1);
-    }
-    return bytes;
-}
-
 static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_model *models,
                           size_t model_count, struct ivon_error *error)
 {
@@ -461,7 +416,6 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
         code = merge_make_jobs(merge, error);
     if (code)
         return code;
-    merge->input_bytes = count_input_bytes(merge);
     for (size_t s = 0; s < merge->scale_count; s++) {
         struct ivon_header header = ivon_merge_header(merge, s);
         if (merge->with_hessian && (!(header.ess > 0) || isinf(header.ess)))

@@ -1,4 +1,7 @@
-/* The plan of a merge, shared by its planner (merge_plan.c) and its execution (merge_run.c). */
+/*
+ * The plan of a merge, shared by its planner (merge_plan.c; merge_jobs.c for the pieces of work)
+ * and its execution (merge_run.h).
+ */
 #ifndef BAYES_MERGE_PRIVATE_H
 #define BAYES_MERGE_PRIVATE_H
 
@@ -70,5 +73,10 @@ enum { MERGE_JOB = 1 << 20 };
 
 /* Splits the entries into jobs and adds up what they read. */
 int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);
+
+/* The bytes that a job reads; their sources are told by ivon_source_will_need or
+   ivon_source_done_with, unless it is null. */
+typedef void merge_tell(struct ivon_source *source, size_t tensor, size_t first, size_t count);
+uint64_t merge_job_input(const struct ivon_merge *merge, size_t job, merge_tell *tell);
 
 #endif
