@@ -204,6 +204,15 @@ void evaluation_release(struct evaluation_options *options)
     free(options->channel_std);
 }
 
+void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
+{
+    bool gaussian = options->likelihood == IVON_GAUSSIAN;
+    if (gaussian != (options->noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     gaussian ? "--likelihood=gaussian needs --noise-std"
+                              : "--noise-std is for --likelihood=gaussian");
+}
+
 const char *evaluation_targets(const struct evaluation_options *options)
 {
     return options->dataset.targets ? options->dataset.targets : "y";

@@ -30,6 +30,9 @@ extern const struct argp evaluation_argp;
 struct evaluation_options evaluation_defaults(void);
 void evaluation_release(struct evaluation_options *options);
 
+/* Ends the program unless --noise-std is given where the likelihood needs it, and only there. */
+void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state);
+
 /* The name of the array of targets. */
 const char *evaluation_targets(const struct evaluation_options *options);
 

@@ -190,15 +190,13 @@ int merge_run(int argc, char **argv)
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&merge_argp, argc, argv, 0, NULL, &command);
     int code = merge(&command, provenance, &error);
-    int status = code ? report_error(&error) : 0;
+    int status = progress_status(code, &error);
     if (!code && command.json)
         merge_print_json(&command);
     if (!code && !command.common.quiet)
         merge_print_warnings(&command);
     if (!code && (command.common.verbose || (command.dry_run && !command.json)))
         merge_describe(&command);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
     json_decref(provenance);
     release(&command);
     return status;

@@ -82,11 +82,9 @@ void merge_print_json(const struct merge_command *command)
 
 void merge_print_warnings(const struct merge_command *command)
 {
-    const char *unused = name_filter_unused(&command->filter);
     const char *buffer = ivon_merge_buffer_conflict(command->merge);
     struct tally tally = count_fates(command->merge);
-    if (unused)
-        report_warning("pattern '%s' matches no tensor", unused);
+    name_filter_warn_unused(&command->filter);
     open_warn_unused(&command->open);
     if (!tally.tensors[IVON_MERGED])
         report_warning("no tensor was merged");

@@ -314,9 +314,8 @@ static int predict(struct predict_command *command, const char *provenance,
 /* What the user should know although the predictions were made. */
 static void print_warnings(const struct predict_command *command)
 {
-    const char *unused = name_filter_unused(&command->draw.filter);
-    if (unused && !command->average)
-        report_warning("pattern '%s' matches no tensor", unused);
+    if (!command->average)
+        name_filter_warn_unused(&command->draw.filter);
     open_warn_unused(&command->open);
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
@@ -373,13 +372,11 @@ int predict_run(int argc, char **argv)
     int code = command.average ? predict_average(&command, text, &error)
                                : predict(&command, text, &error);
     progress_end(&progress);
-    int status = code ? report_error(&error) : 0;
+    int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
         print_warnings(&command);
     if (!code && command.common.verbose)
         describe(&command);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
     free(provenance);
     release(&command);
     return status;

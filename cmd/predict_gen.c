@@ -430,14 +430,11 @@ int predict_gen_run(int argc, char **argv)
     progress.unit = "examples";
     int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);
-    int status = code ? report_error(&error) : 0;
-    const char *unused = name_filter_unused(&command.draw.filter);
-    if (!code && unused && !command.common.quiet)
-        report_warning("pattern '%s' matches no tensor", unused);
-    if (!code && !command.common.quiet)
+    int status = progress_status(code, &error);
+    if (!code && !command.common.quiet) {
+        name_filter_warn_unused(&command.draw.filter);
         open_warn_unused(&command.open);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
+    }
     free(provenance);
     release(&command);
     return status;
