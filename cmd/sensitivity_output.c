@@ -8,6 +8,7 @@
 
 #include "cmd/report.h"
 #include "cmd/sorted_rows.h"
+#include "cmd/table_output.h"
 
 enum { COLUMNS_MAX = 24 };
 
@@ -174,18 +175,15 @@ static int open_table(struct sensitivity_output *output, uint64_t rows, const ch
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
     struct ivon_table_options options = {
-        .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
+        .format = (enum ivon_table_format)command->format,
         .rows = rows,
         .own_index = true,
         .replace = command->files.force,
         .creator = creator,
         .provenance = provenance};
     const struct columns *columns = &output->columns;
-    if (command->output && strcmp(command->output, "-") != 0)
-        return ivon_table_create(&output->table, command->output, columns->column, columns->count,
-                                 &options, error);
-    return ivon_table_to_stream(&output->table, stdout, "standard output", columns->column,
-                                columns->count, &options, error);
+    return table_output_open(&output->table, command->output, columns->column, columns->count,
+                             &options, error);
 }
 
 /* Records. */
@@ -318,7 +316,7 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
     int code = find_key(output, error);
     if (!code)
         code = open_table(output, rows, provenance, error);
-    if (!code && command->output && strcmp(command->output, "-") != 0)
+    if (!code && table_output_file(command->output))
         code = start_records(output, first, error);
     return code;
 }
