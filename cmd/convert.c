@@ -412,11 +412,9 @@ static void describe(const struct convert_command *command)
 
 static void print_warnings(const struct convert_command *command)
 {
-    const char *pattern = name_filter_unused(&command->filter);
     const char *rule = rename_unused(&command->rules);
     bool ess = true, weight_decay = true;
-    if (pattern)
-        report_warning("pattern '%s' matches no tensor", pattern);
+    name_filter_warn_unused(&command->filter);
     if (rule)
         report_warning("--rename: '%s' matches no tensor", rule);
     open_warn_unused(&command->open);
@@ -454,13 +452,11 @@ int convert_run(int argc, char **argv)
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&convert_argp, argc, argv, 0, NULL, &command);
     int code = convert(&command, provenance, &error);
-    int status = code ? report_error(&error) : 0;
+    int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
         print_warnings(&command);
         describe(&command);
     }
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
     json_decref(provenance);
     release(&command);
     return status;

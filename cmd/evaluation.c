@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/open.h"
 #include "cmd/report.h"
 
 enum {
@@ -204,36 +203,55 @@ void evaluation_release(struct evaluation_options *options)
     free(options->channel_std);
 }
 
+void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
+{
+    bool gaussian = options->likelihood == IVON_GAUSSIAN;
+    if (gaussian != (options->noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     gaussian ? "--likelihood=gaussian needs --noise-std"
+                              : "--noise-std is for --likelihood=gaussian");
+}
+
 const char *evaluation_targets(const struct evaluation_options *options)
 {
     return options->dataset.targets ? options->dataset.targets : "y";
 }
 
+int evaluation_open_whole(const struct evaluation_options *options, const char *path,
+                          struct ivon_examples **examples, struct ivon_error *error)
+{
+    struct ivon_dataset_options whole = options->dataset;
+    whole.limit = 0;
+    return ivon_dataset_open(examples, path, &whole, error);
+}
+
 int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
                          uint64_t *count, struct ivon_error *error)
 {
-    struct ivon_dataset_options whole = options->dataset;
     struct ivon_examples *all = NULL;
     int code = ivon_dataset_open(examples, options->data, &options->dataset, error);
     *count = code ? 0 : ivon_examples_count(*examples);
-    if (code || !whole.limit)
+    if (code || !options->dataset.limit)
         return code;
-    whole.limit = 0;
-    code = ivon_dataset_open(&all, options->data, &whole, error);
+    code = evaluation_open_whole(options, options->data, &all, error);
     *count = code ? 0 : ivon_examples_count(all);
     ivon_examples_close(all);
     return code;
 }
 
-int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
-                            const struct common_options *common, struct ivon_network **network,
-                            struct ivon_error *error)
+int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
+                              const struct open_options *open, const struct common_options *common,
+                              struct ivon_source **out, struct ivon_network **network,
+                              struct ivon_error *error)
 {
-    const char *path = ivon_source_path(source);
+    int code = open_checkpoint(out, path, open, 0, common, error);
+    if (code)
+        return code;
+    struct ivon_source *source = *out;
     if (!options->model && ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: holds no graph: name one by --model=GRAPH.onnx", path);
-    int code = options->model ? ivon_onnx_open(network, options->model, error)
-                              : ivon_onnx_from_checkpoint(network, source, error);
+    code = options->model ? ivon_onnx_open(network, options->model, error)
+                          : ivon_onnx_from_checkpoint(network, source, error);
     return code ? code : bind_checkpoint(*network, source, path, common, error);
 }

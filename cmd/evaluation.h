@@ -5,6 +5,7 @@
 
 #include <argp.h>
 
+#include "cmd/open.h"
 #include "cmd/options.h"
 #include "ivon/ivon.h"
 
@@ -30,6 +31,9 @@ extern const struct argp evaluation_argp;
 struct evaluation_options evaluation_defaults(void);
 void evaluation_release(struct evaluation_options *options);
 
+/* Ends the program unless --noise-std is given where the likelihood needs it, and only there. */
+void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state);
+
 /* The name of the array of targets. */
 const char *evaluation_targets(const struct evaluation_options *options);
 
@@ -37,10 +41,15 @@ const char *evaluation_targets(const struct evaluation_options *options);
 int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
                          uint64_t *count, struct ivon_error *error);
 
-/* The graph that the options name, or else the source's own, bound to the source; what has no place
-   is warned of. */
-int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
-                            const struct common_options *common, struct ivon_network **network,
-                            struct ivon_error *error);
+/* Opens other data as those are, all of them whatever --limit says. */
+int evaluation_open_whole(const struct evaluation_options *options, const char *path,
+                          struct ivon_examples **examples, struct ivon_error *error);
+
+/* Opens a posterior; with it the graph that the options name, or else the posterior's own, bound to
+   it. What has no place is warned of. */
+int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
+                              const struct open_options *open, const struct common_options *common,
+                              struct ivon_source **source, struct ivon_network **network,
+                              struct ivon_error *error);
 
 #endif

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,8 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "cmd/report.h"
 
 #define DONE "done"
 
@@ -39,22 +40,9 @@ struct follow {
     bool gone;
 };
 
-static int fail(struct ivon_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int fail(struct ivon_error *error, int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    error->code = code;
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return code;
-}
-
 static int fail_memory(struct ivon_error *error)
 {
-    return fail(error, IVON_ERROR_MEMORY, "memory is exhausted");
+    return error_fill(error, IVON_ERROR_MEMORY, "memory is exhausted");
 }
 
 static bool is_candidate(const char *name)
@@ -159,8 +147,8 @@ static int scan(struct follow *follow, struct ivon_error *error)
         return 0;
     }
     if (count < 0)
-        return fail(error, IVON_ERROR_INPUT, "%s: cannot read it: %s", follow->directory,
-                    strerror(errno));
+        return error_fill(error, IVON_ERROR_INPUT, "%s: cannot read it: %s", follow->directory,
+                          strerror(errno));
     for (int i = 0; i < count; i++) {
         const char *name = entries[i]->d_name;
         struct stat status;
@@ -220,8 +208,8 @@ static int drain(struct follow *follow, struct ivon_error *error)
         if (size < 0 && errno == EAGAIN)
             return 0;
         if (size <= 0)
-            return fail(error, IVON_ERROR_IO, "%s: cannot follow it: %s", follow->directory,
-                        strerror(size < 0 ? errno : EIO));
+            return error_fill(error, IVON_ERROR_IO, "%s: cannot follow it: %s", follow->directory,
+                              strerror(size < 0 ? errno : EIO));
         for (ssize_t at = 0; at < size;) {
             const struct inotify_event *event = (const void *)(buffer.bytes + at);
             int code = take_event(follow, event, error);
@@ -269,8 +257,8 @@ static int await(struct follow *follow, struct ivon_error *error)
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (ready < 0 && reason != EINTR)
-        return fail(error, IVON_ERROR_IO, "%s: cannot follow it: %s", follow->directory,
-                    strerror(reason));
+        return error_fill(error, IVON_ERROR_IO, "%s: cannot follow it: %s", follow->directory,
+                          strerror(reason));
     struct stat now;
     if (ready == 0 && (stat(follow->directory, &now) || now.st_ino != follow->status.st_ino ||
                        now.st_dev != follow->status.st_dev))
@@ -300,9 +288,10 @@ int follow_open(struct follow **out, const char *directory, const volatile sig_a
         code = fail_memory(error);
     else if (follow->inotify < 0 || inotify_add_watch(follow->inotify, directory, mask) < 0 ||
              stat(directory, &follow->status))
-        code = fail(error, IVON_ERROR_INPUT, "%s: cannot follow it: %s", directory,
-                    errno == ENOSPC ? "too many files are watched (fs.inotify.max_user_watches)"
-                                    : strerror(errno));
+        code = error_fill(error, IVON_ERROR_INPUT, "%s: cannot follow it: %s", directory,
+                          errno == ENOSPC
+                              ? "too many files are watched (fs.inotify.max_user_watches)"
+                              : strerror(errno));
     if (!code)
         code = scan(follow, error); /* after the watch began, so that nothing falls between */
     if (code)
@@ -354,8 +343,9 @@ int follow_next(struct follow *follow, const char **path, struct ivon_error *err
         if (follow->done)
             return 0;
         if (follow->gone)
-            return fail(error, IVON_ERROR_INPUT, "%s: was removed or renamed while it was followed",
-                        follow->directory);
+            return error_fill(error, IVON_ERROR_INPUT,
+                              "%s: was removed or renamed while it was followed",
+                              follow->directory);
         code = await(follow, error);
         if (code)
             return code;

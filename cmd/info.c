@@ -415,7 +415,6 @@ static int tell(const struct info_command *command, const char *path)
     struct ivon_summary_options options = {
         .threads = command->common.threads,
         .progress = progress_start(&progress, "reading", command->common.quiet)};
-    int status = 0;
     struct common_options common = command->common;
     common.quiet |= command->check; /* the doubt is a finding then */
     common.verbose = false;         /* the mapping is printed with the rest */
@@ -425,14 +424,11 @@ static int tell(const struct info_command *command, const char *path)
     progress_end(&progress);
     if (!code && command->check)
         findings = check(source, summaries);
-    if (code)
-        status = report_error(&error);
-    else
+    int status = progress_status(code, &error);
+    if (!code)
         print_all(command, source, summaries, findings);
     if (json_array_size(findings))
         status = EXIT_FINDINGS;
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
     json_decref(findings);
     ivon_summary_free(summaries);
     ivon_source_close(source);

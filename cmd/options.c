@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/report.h"
 #include "ivon/dtype.h"
 
 static const struct argp_option common_option_table[] = {
@@ -236,6 +237,13 @@ const char *name_filter_unused(const struct name_filter *filter)
         if (!filter->matched[i])
             return filter->patterns[i];
     return NULL;
+}
+
+void name_filter_warn_unused(const struct name_filter *filter)
+{
+    const char *unused = name_filter_unused(filter);
+    if (unused)
+        report_warning("pattern '%s' matches no tensor", unused);
 }
 
 void name_filter_release(struct name_filter *filter)

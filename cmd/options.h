@@ -57,6 +57,8 @@ void name_filter_add(struct name_filter *filter, const char *pattern, bool exclu
 bool name_filter_selects(void *filter, const char *name);
 /* A pattern that matched nothing, or null. */
 const char *name_filter_unused(const struct name_filter *filter);
+/* Warns of such a pattern. */
+void name_filter_warn_unused(const struct name_filter *filter);
 void name_filter_release(struct name_filter *filter);
 
 /* --seed, --temperature, --include, --exclude: a child of every command that draws weights; its

@@ -9,6 +9,7 @@
 #include "cmd/command.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
+#include "cmd/table_output.h"
 
 enum {
     KEY_MEAN = 256,
@@ -85,7 +86,6 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
 
 static error_t parse_data_option(int key, char *argument, struct argp_state *state)
 {
-    static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
     struct predict_command *command = state->input;
     switch (key) {
     case KEY_RECALIBRATE:
@@ -98,7 +98,7 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
         command->compare = argument;
         return 0;
     case KEY_FORMAT:
-        command->format = option_choice(state, "--format", argument, formats, 4);
+        command->format = table_output_parse(state, argument);
         return 0;
     case KEY_WEIGHTS:
         parse_weights(command, state, argument);
@@ -138,11 +138,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
         argp_failure(state, EX_USAGE, 0, "--json prints metrics: it needs --metrics");
     if ((command->ood || command->compare) && !command->metrics)
         argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
-    if (command->format < 0 && command->output)
-        command->format = ivon_table_format_of(command->output);
-    if (command->format < 0 && command->output)
-        argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
-                     command->output);
+    command->format = table_output_format(state, command->output, command->format);
     if (command->evaluation.noise_std > 0 && !gaussian)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && command->open.given)
@@ -235,12 +231,8 @@ static int open_member(struct predict_command *command, size_t i, struct ivon_er
 {
     struct ivon_member *member = &command->members[i];
     member->weight = command->weights ? command->weights[i] : 1;
-    int code = open_checkpoint(&member->source, command->arguments[i], &command->open, 0,
-                               &command->common, error);
-    if (!code)
-        code = evaluation_open_network(&command->evaluation, member->source, &command->common,
-                                       &member->network, error);
-    return code;
+    return evaluation_open_posterior(&command->evaluation, command->arguments[i], &command->open,
+                                     &command->common, &member->source, &member->network, error);
 }
 
 static int open_data(struct predict_command *command, struct ivon_error *error)
@@ -314,9 +306,8 @@ static int predict(struct predict_command *command, const char *provenance,
 /* What the user should know although the predictions were made. */
 static void print_warnings(const struct predict_command *command)
 {
-    const char *unused = name_filter_unused(&command->draw.filter);
-    if (unused && !command->average)
-        report_warning("pattern '%s' matches no tensor", unused);
+    if (!command->average)
+        name_filter_warn_unused(&command->draw.filter);
     open_warn_unused(&command->open);
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
@@ -373,13 +364,11 @@ int predict_run(int argc, char **argv)
     int code = command.average ? predict_average(&command, text, &error)
                                : predict(&command, text, &error);
     progress_end(&progress);
-    int status = code ? report_error(&error) : 0;
+    int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
         print_warnings(&command);
     if (!code && command.common.verbose)
         describe(&command);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
     free(provenance);
     release(&command);
     return status;

@@ -13,6 +13,7 @@
 #include "cmd/provenance.h"
 #include "cmd/removal.h"
 #include "cmd/report.h"
+#include "cmd/table_output.h"
 
 enum {
     KEY_TEST = 256,
@@ -40,12 +41,8 @@ static const struct argp_option option_table[] = {
 
 static void check_output(struct predict_gen_command *command, struct argp_state *state)
 {
-    bool file = command->output && strcmp(command->output, "-") != 0;
-    if (command->format < 0 && file)
-        command->format = ivon_table_format_of(command->output);
-    if (command->format < 0 && file)
-        argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
-                     command->output);
+    const char *file = table_output_file(command->output);
+    command->format = table_output_format(state, file, command->format);
     if (command->format == IVON_NPY)
         argp_failure(state, EX_USAGE, 0, "-o: an npy file holds one array only");
     if (command->format == IVON_HDF5 && (command->follow || command->by_class))
@@ -106,7 +103,6 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
 
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
     struct predict_gen_command *command = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
@@ -136,7 +132,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->output = argument;
         return 0;
     case KEY_FORMAT:
-        command->format = option_choice(state, "--format", argument, formats, 4);
+        command->format = table_output_parse(state, argument);
         return 0;
     case KEY_JSON:
         command->format = IVON_JSONL;
@@ -239,17 +235,14 @@ static int open_table(struct predict_gen_command *command, const char *provenanc
                                                : list_columns(command, &row);
     snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
     struct ivon_table_options options = {
-        .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
+        .format = (enum ivon_table_format)command->format,
         .rows = command->follow || command->by_class ? IVON_ROWS_OPEN : command->posterior_count,
         .own_index = true,
         .replace = command->files.force,
         .creator = creator,
         .provenance = provenance};
-    if (command->output && strcmp(command->output, "-") != 0)
-        return ivon_table_create(&command->table, command->output, columns.column, columns.count,
-                                 &options, error);
-    return ivon_table_to_stream(&command->table, stdout, "standard output", columns.column,
-                                columns.count, &options, error);
+    return table_output_open(&command->table, command->output, columns.column, columns.count,
+                             &options, error);
 }
 
 static int write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
@@ -370,8 +363,6 @@ static int follow(struct predict_gen_command *command, struct ivon_error *error)
    says it. */
 static int open_data(struct predict_gen_command *command, struct ivon_error *error)
 {
-    struct ivon_dataset_options test = command->evaluation.dataset;
-    test.limit = 0;
     int code = evaluation_open_data(&command->evaluation, &command->all,
                                     &command->options.data_count, error);
     command->examples = command->all;
@@ -379,7 +370,8 @@ static int open_data(struct predict_gen_command *command, struct ivon_error *err
         code = ivon_examples_subsample(&command->examples, command->all, command->subsample,
                                        command->draw.sample.seed, error);
     if (!code && command->test)
-        code = ivon_dataset_open(&command->test_examples, command->test, &test, error);
+        code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
+                                     error);
     return code;
 }
 
@@ -430,14 +422,11 @@ int predict_gen_run(int argc, char **argv)
     progress.unit = "examples";
     int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);
-    int status = code ? report_error(&error) : 0;
-    const char *unused = name_filter_unused(&command.draw.filter);
-    if (!code && unused && !command.common.quiet)
-        report_warning("pattern '%s' matches no tensor", unused);
-    if (!code && !command.common.quiet)
+    int status = progress_status(code, &error);
+    if (!code && !command.common.quiet) {
+        name_filter_warn_unused(&command.draw.filter);
         open_warn_unused(&command.open);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
+    }
     free(provenance);
     release(&command);
     return status;

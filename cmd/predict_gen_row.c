@@ -238,12 +238,10 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     struct ivon_sensitivity *sensitivity = NULL;
     struct ivon_sensitivity_shape shape;
     *row = (struct predict_gen_row){.step = -1};
-    int code = open_checkpoint(&source, path, &command->open, 0, &command->common, error);
-    if (!code) {
+    int code = evaluation_open_posterior(&command->evaluation, path, &command->open,
+                                         &command->common, &source, &network, error);
+    if (!code)
         row->step = ivon_source_header(source)->step;
-        code = evaluation_open_network(&command->evaluation, source, &command->common, &network,
-                                       error);
-    }
     if (!code)
         code = evaluate_losses(command, network, source, row, &sensitivity, &shape, error);
     if (!code && command->samples) /* criteria are per example, the row's numbers per token */

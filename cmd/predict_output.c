@@ -6,6 +6,7 @@
 
 #include "cmd/predict.h"
 #include "cmd/report.h"
+#include "cmd/table_output.h"
 
 enum { COLUMNS_MAX = 8 };
 
@@ -76,17 +77,14 @@ static int open_table(struct predict_output *output, const struct ivon_predictio
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
     struct columns columns = list_columns(output, like, NULL);
     struct ivon_table_options options = {
-        .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
+        .format = (enum ivon_table_format)command->format,
         .rows = output->rows,
         .tokens = output->shape.tokens,
         .replace = command->files.force,
         .creator = creator,
         .provenance = provenance};
-    if (command->output && strcmp(command->output, "-") != 0)
-        return ivon_table_create(&output->table, command->output, columns.column, columns.count,
-                                 &options, error);
-    return ivon_table_to_stream(&output->table, stdout, "standard output", columns.column,
-                                columns.count, &options, error);
+    return table_output_open(&output->table, command->output, columns.column, columns.count,
+                             &options, error);
 }
 
 static int open_arviz(struct predict_output *output, struct ivon_error *error)

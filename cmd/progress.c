@@ -76,3 +76,9 @@ int progress_interrupted(void)
 {
     return received ? 128 + (int)received : 0;
 }
+
+int progress_status(int code, const struct ivon_error *error)
+{
+    int status = code ? report_error(error) : 0;
+    return code == IVON_ERROR_CANCELLED && received ? progress_interrupted() : status;
+}

@@ -27,4 +27,8 @@ const volatile sig_atomic_t *progress_signal(void);
 /* 128 and the number of the signal that came, or 0. */
 int progress_interrupted(void);
 
+/* Prints the error, unless `code` is 0, and returns the exit status: the signal's if it was one
+   that ended the work. */
+int progress_status(int code, const struct ivon_error *error);
+
 #endif

@@ -40,13 +40,9 @@ void removal_take(struct ivon_sensitivity_options *options,
                   const struct common_options *common, const struct draw_options *draw,
                   struct argp_state *state)
 {
-    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
-    if (gaussian != (evaluation->noise_std > 0))
-        argp_failure(state, EX_USAGE, 0,
-                     gaussian ? "--likelihood=gaussian needs --noise-std"
-                              : "--noise-std is for --likelihood=gaussian");
+    evaluation_check_noise(evaluation, state);
     options->likelihood = evaluation->likelihood;
     options->noise_std = evaluation->noise_std;
     options->ignored = evaluation->ignored;

@@ -183,9 +183,7 @@ static int sample(struct sample_command *command, json_t *provenance, struct ivo
 /* What the user should know although the samples were written. */
 static void print_warnings(const struct sample_command *command)
 {
-    const char *unused = name_filter_unused(&command->draw.filter);
-    if (unused)
-        report_warning("pattern '%s' matches no tensor", unused);
+    name_filter_warn_unused(&command->draw.filter);
     open_warn_unused(&command->open);
     if (command->fixed && command->draw.sample.temperature > 0)
         report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
@@ -225,13 +223,11 @@ int sample_run(int argc, char **argv)
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&sample_argp, argc, argv, 0, NULL, &command);
     int code = sample(&command, provenance, &error);
-    int status = code ? report_error(&error) : 0;
+    int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
         print_warnings(&command);
     if (!code && command.common.verbose)
         describe(&command);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
     json_decref(provenance);
     release(&command);
     return status;

@@ -11,6 +11,7 @@
 #include "cmd/provenance.h"
 #include "cmd/removal.h"
 #include "cmd/report.h"
+#include "cmd/table_output.h"
 
 enum {
     KEY_SCORE = 256,
@@ -107,14 +108,11 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
         argp_failure(state, EX_USAGE, 0,
                      "--groups has rows of its own: --on, --score, --covariance, --expectation, "
                      "--vectors, --per-token, --sort, --top and --resume do not go with it");
-    if (command->format < 0 && command->output && strcmp(command->output, "-") != 0)
-        command->format = ivon_table_format_of(command->output);
-    if (command->format < 0 && command->output && strcmp(command->output, "-") != 0)
-        argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
-                     command->output);
+    const char *file = table_output_file(command->output);
+    command->format = table_output_format(state, file, command->format);
     if (command->format == IVON_NPY)
         argp_failure(state, EX_USAGE, 0, "-o: an npy file holds one array only");
-    if (command->resume && (!command->output || strcmp(command->output, "-") == 0))
+    if (command->resume && !file)
         argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
     if (command->on)
         add_score(command, IVON_SCORE_INFLUENCE);
@@ -143,14 +141,13 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
 
 static error_t parse_output(int key, char *argument, struct argp_state *state)
 {
-    static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
     struct sensitivity_command *command = state->input;
     switch (key) {
     case 'o':
         command->output = argument;
         return 0;
     case KEY_FORMAT:
-        command->format = option_choice(state, "--format", argument, formats, 4);
+        command->format = table_output_parse(state, argument);
         return 0;
     case KEY_JSON:
         command->format = IVON_JSONL;
@@ -237,18 +234,14 @@ const struct argp sensitivity_argp = {
 
 static int open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
-    struct ivon_dataset_options test = command->evaluation.dataset;
     int code = evaluation_open_data(&command->evaluation, &command->examples,
                                     &command->options.data_count, error);
-    test.limit = 0;
     if (!code && command->on)
-        code = ivon_dataset_open(&command->test, command->on, &test, error);
+        code = evaluation_open_whole(&command->evaluation, command->on, &command->test, error);
     if (!code)
-        code = open_checkpoint(&command->source, command->posterior, &command->open, 0,
-                               &command->common, error);
-    if (!code)
-        code = evaluation_open_network(&command->evaluation, command->source, &command->common,
-                                       &command->network, error);
+        code = evaluation_open_posterior(&command->evaluation, command->posterior, &command->open,
+                                         &command->common, &command->source, &command->network,
+                                         error);
     return code;
 }
 
@@ -374,14 +367,11 @@ int sensitivity_run(int argc, char **argv)
     progress.unit = "examples";
     int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);
-    int status = code ? report_error(&error) : 0;
-    const char *unused = name_filter_unused(&command.draw.filter);
-    if (!code && unused && !command.common.quiet)
-        report_warning("pattern '%s' matches no tensor", unused);
-    if (!code && !command.common.quiet)
+    int status = progress_status(code, &error);
+    if (!code && !command.common.quiet) {
+        name_filter_warn_unused(&command.draw.filter);
         open_warn_unused(&command.open);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
+    }
     free(provenance);
     release(&command);
     return status;

@@ -1,4 +1,5 @@
-/* ivon-sensitivity: parsed and run by sensitivity.c, printed by sensitivity_output.c. */
+/* ivon-sensitivity: parsed and run by sensitivity.c, printed by sensitivity_output.c;
+   sensitivity_resume.c tells runs apart. */
 #ifndef CMD_SENSITIVITY_H
 #define CMD_SENSITIVITY_H
 
@@ -33,6 +34,10 @@ struct sensitivity_command {
 
 /* The column of a score. */
 const char *sensitivity_score_name(enum ivon_score score);
+
+/* All that the rows of a run depend on, as text, to be freed: --resume goes on with equal ones. */
+char *sensitivity_describe_run(const struct sensitivity_command *command,
+                               const struct ivon_sensitivity_shape *shape);
 
 /* Where rows go. */
 struct sensitivity_output;

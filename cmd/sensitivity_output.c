@@ -3,11 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 
 #include "cmd/report.h"
 #include "cmd/sorted_rows.h"
+#include "cmd/table_output.h"
 
 enum { COLUMNS_MAX = 24 };
 
@@ -174,87 +174,18 @@ static int open_table(struct sensitivity_output *output, uint64_t rows, const ch
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
     struct ivon_table_options options = {
-        .format = command->format < 0 ? IVON_CSV : (enum ivon_table_format)command->format,
+        .format = (enum ivon_table_format)command->format,
         .rows = rows,
         .own_index = true,
         .replace = command->files.force,
         .creator = creator,
         .provenance = provenance};
     const struct columns *columns = &output->columns;
-    if (command->output && strcmp(command->output, "-") != 0)
-        return ivon_table_create(&output->table, command->output, columns->column, columns->count,
-                                 &options, error);
-    return ivon_table_to_stream(&output->table, stdout, "standard output", columns->column,
-                                columns->count, &options, error);
+    return table_output_open(&output->table, command->output, columns->column, columns->count,
+                             &options, error);
 }
 
 /* Records. */
-
-/* A file's identity; of DATA also without what comes after its colon. */
-static json_t *file_identity(const char *path)
-{
-    struct stat status;
-    if (!path)
-        return json_null();
-    const char *colon = strrchr(path, ':');
-    char *file = colon && stat(path, &status) ? strndup(path, (size_t)(colon - path))
-                                              : strdup(path);
-    json_t *identity = json_array();
-    if (file && stat(file, &status) == 0) {
-        json_array_append_new(identity, json_integer((json_int_t)status.st_size));
-        json_array_append_new(identity, json_integer((json_int_t)status.st_mtim.tv_sec));
-        json_array_append_new(identity, json_integer((json_int_t)status.st_mtim.tv_nsec));
-    }
-    json_array_append_new(identity, report_json_text(path));
-    free(file);
-    return identity;
-}
-
-/* All that the rows depend on, as text. */
-static char *describe_run(const struct sensitivity_output *output)
-{
-    const struct sensitivity_command *command = output->command;
-    const struct ivon_sensitivity_options *options = &command->options;
-    const struct evaluation_options *evaluation = &command->evaluation;
-    json_t *run = json_pack(
-        "{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:b, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}",
-        "posterior", file_identity(command->posterior), "model", file_identity(evaluation->model),
-        "data", file_identity(evaluation->data), "on", file_identity(command->on), "likelihood",
-        (int)options->likelihood, "covariance", (int)options->covariance, "scores",
-        (int)options->scores, "vectors", command->vectors, "covariances", options->covariances,
-        "tokens", command->per_token, "rho", report_json_number(output->shape.rho), "noise",
-        report_json_number(options->noise_std), "temperature",
-        report_json_number(options->sample.temperature), "ignored", (json_int_t)options->ignored,
-        "samples", (json_int_t)options->samples, "seed", (json_int_t)options->sample.seed, "batch",
-        (json_int_t)options->batch, "memory", (json_int_t)options->memory);
-    json_t *patterns = json_array();
-    for (size_t i = 0; i < command->draw.filter.count; i++) {
-        json_array_append_new(patterns, json_boolean(command->draw.filter.excludes[i]));
-        json_array_append_new(patterns, report_json_text(command->draw.filter.patterns[i]));
-    }
-    for (size_t i = 0; i < command->open.buffers.count; i++)
-        json_array_append_new(patterns, report_json_text(command->open.buffers.patterns[i]));
-    json_array_append_new(patterns, report_json_text(command->open.open.key));
-    json_array_append_new(patterns, file_identity(command->open.open.hessian));
-    json_array_append_new(patterns, json_integer((json_int_t)command->open.open.hessian_from));
-    json_array_append_new(patterns, report_json_number(command->open.open.batch));
-    json_array_append_new(patterns, report_json_text(evaluation->dataset.targets));
-    json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
-    json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));
-    json_array_append_new(patterns, json_boolean(evaluation->dataset.no_scaling));
-    for (size_t i = 0; i < evaluation->dataset.input_count; i++)
-        json_array_append_new(patterns, report_json_text(evaluation->dataset.inputs[i]));
-    for (size_t i = 0; i < evaluation->dataset.channel_count; i++) {
-        json_array_append_new(patterns, report_json_number(evaluation->dataset.mean[i]));
-        json_array_append_new(patterns, report_json_number(evaluation->dataset.std[i]));
-    }
-    json_object_set_new(run, "reading", patterns);
-    char *text = json_dumps(run, JSON_SORT_KEYS | JSON_COMPACT);
-    json_decref(run);
-    if (!text)
-        exit(EX_OSERR);
-    return text;
-}
 
 static int open_records(struct sensitivity_output *output, bool resume,
                         int (*take)(void *context, const void *record, struct ivon_error *error),
@@ -282,7 +213,7 @@ static int start_records(struct sensitivity_output *output, uint64_t *first,
                          struct ivon_error *error)
 {
     const struct sensitivity_command *command = output->command;
-    output->run = describe_run(output);
+    output->run = sensitivity_describe_run(command, &output->shape);
     output->record = malloc(output->rows * output->row_size);
     if (asprintf(&output->part, "%s.part", command->output) < 0 || !output->record)
         exit(EX_OSERR);
@@ -318,7 +249,7 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
     int code = find_key(output, error);
     if (!code)
         code = open_table(output, rows, provenance, error);
-    if (!code && command->output && strcmp(command->output, "-") != 0)
+    if (!code && table_output_file(command->output))
         code = start_records(output, first, error);
     return code;
 }

@@ -7,7 +7,6 @@
 #include "cmd/command.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
-#include "cmd/report.h"
 #include "cmd/train.h"
 
 enum {
@@ -161,7 +160,6 @@ static void check_arguments(const struct given *given, struct argp_state *state)
 {
     const struct train_command *command = given->command;
     const struct evaluation_options *evaluation = &command->evaluation;
-    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (!command->directory)
@@ -181,10 +179,7 @@ static void check_arguments(const struct given *given, struct argp_state *state)
         argp_failure(state, EX_USAGE, 0, "--eval-every is for --test");
     if (command->resume && command->files.force)
         argp_failure(state, EX_USAGE, 0, "--resume and --force exclude each other");
-    if (gaussian != (evaluation->noise_std > 0))
-        argp_failure(state, EX_USAGE, 0,
-                     gaussian ? "--likelihood=gaussian needs --noise-std"
-                              : "--noise-std is for --likelihood=gaussian");
+    evaluation_check_noise(evaluation, state);
 }
 
 static void take_evaluation(struct train_command *command)
@@ -393,12 +388,9 @@ int train_run(int argc, char **argv)
     }
     if (!code)
         code = train(&command, &error);
-    int status = code ? report_error(&error) : 0;
-    const char *unused = name_filter_unused(&command.freeze);
-    if (!code && unused && !command.common.quiet)
-        report_warning("pattern '%s' matches no tensor", unused);
-    if (code == IVON_ERROR_CANCELLED && progress_interrupted())
-        status = progress_interrupted();
+    int status = progress_status(code, &error);
+    if (!code && !command.common.quiet)
+        name_filter_warn_unused(&command.freeze);
     release(&command);
     return status;
 }

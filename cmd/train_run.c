@@ -14,12 +14,11 @@
 
 static int open_data(struct train_command *command, struct ivon_error *error)
 {
-    struct ivon_dataset_options test = command->evaluation.dataset;
     uint64_t count;
-    test.limit = 0;
     int code = evaluation_open_data(&command->evaluation, &command->examples, &count, error);
     if (!code && command->test)
-        code = ivon_dataset_open(&command->test_examples, command->test, &test, error);
+        code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
+                                     error);
     return code;
 }
 

@@ -1,4 +1,8 @@
-/* The plan of a merge, shared by its planner (merge_plan.c) and its execution (merge_run.c). */
+/*
+ * The plan of a merge, shared by its planners (merge_plan.c; merge_tensors.c for what becomes of
+ * each tensor, merge_precision.c for the result's precision, merge_jobs.c for the pieces of work)
+ * and its execution (merge_run.h).
+ */
 #ifndef BAYES_MERGE_PRIVATE_H
 #define BAYES_MERGE_PRIVATE_H
 
@@ -68,7 +72,24 @@ struct ivon_merge {
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
 enum { MERGE_JOB = 1 << 20 };
 
+/* Lists what becomes of every tensor: ->tensors, ->entries and ->outputs. */
+int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);
+
 /* Splits the entries into jobs and adds up what they read. */
 int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);
+
+/* The bytes that a job reads; their sources are told by ivon_source_will_need or
+   ivon_source_done_with, unless it is null. */
+typedef void merge_tell(struct ivon_source *source, size_t tensor, size_t first, size_t count);
+uint64_t merge_job_input(const struct ivon_merge *merge, size_t job, merge_tell *tell);
+
+/* Whether the method, or what the inputs give, makes a result with Hessians. */
+bool merge_has_precision(const struct ivon_merge *merge);
+
+/* Whether the base's part of the precision can be had without its Hessian. */
+bool merge_base_precision_known(const struct ivon_merge *merge);
+
+/* Fails unless the result's ess and weight decay, if there are any, can be written. */
+int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error);
 
 #endif

@@ -1,33 +1,10 @@
 /* InferenceData: the structure that netCDF-4 demands, the values, equal bytes, what is refused. */
 #include <malloc.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "ivon/arviz.h"
+#include "tests/unit/files.h"
 
 enum { SAMPLES = 3, EXAMPLES = 2500, PIECE = 999, OUTPUTS_MAX = 3 };
-
-static char directory[] = "/tmp/ivon-arviz-XXXXXX";
-
-static int enter(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) && chdir(directory) == 0 ? 0 : -1;
-}
-
-static int leave(void **state)
-{
-    (void)state;
-    return chdir("/") || rmdir(directory);
-}
 
 static int clean(void **state)
 {
@@ -65,7 +42,7 @@ static const void *fill(struct piece *piece, const struct ivon_arviz_options *op
 }
 
 /* Writes a file in pieces, the last ones first, or else the first ones. */
-static void write_file(const char *path, const struct ivon_arviz_options *options, bool backwards)
+static void write_draws(const char *path, const struct ivon_arviz_options *options, bool backwards)
 {
     static struct piece piece;
     struct ivon_arviz *arviz = NULL;
@@ -155,16 +132,16 @@ static void has_the_structure(void **state)
 {
     (void)state;
     struct ivon_arviz_options options = one_label();
-    write_file("a.nc", &options, true);
+    write_draws("a.nc", &options, true);
     assert_int_equal(python(&options, structure), 0);
     unlink("a.nc");
     options.outputs = 3;
     options.target_dtype = IVON_F32;
-    write_file("a.nc", &options, true);
+    write_draws("a.nc", &options, true);
     assert_int_equal(python(&options, structure), 0);
     unlink("a.nc");
     options = cube();
-    write_file("a.nc", &options, false);
+    write_draws("a.nc", &options, false);
     assert_int_equal(python(&options, structure), 0);
 }
 
@@ -205,7 +182,7 @@ static void is_read_by_other_libraries(void **state)
         snprintf(script, sizeof script, "ENGINE = '%s'\n%s", i == 1 ? "netcdf4" : "h5netcdf",
                  i == 0 ? with_netcdf : with_xarray);
         for (size_t kind = 0; kind < 2; kind++) {
-            write_file("a.nc", &kinds[kind], false);
+            write_draws("a.nc", &kinds[kind], false);
             assert_int_equal(python(&kinds[kind], script), 0);
             unlink("a.nc");
         }
@@ -232,9 +209,9 @@ static void has_the_same_bytes_again(void **state)
     (void)state;
     struct ivon_arviz_options options = one_label();
     size_t size, again;
-    write_file("a.nc", &options, false);
+    write_draws("a.nc", &options, false);
     mallopt(M_PERTURB, 0x55);
-    write_file("b.nc", &options, true);
+    write_draws("b.nc", &options, true);
     mallopt(M_PERTURB, 0);
     char *a = load("a.nc", &size), *b = load("b.nc", &again);
     assert_int_equal(size, again);
@@ -316,5 +293,5 @@ int main(void)
         TEST(refuses_options),
         TEST(refuses_what_is_incomplete),
     };
-    return cmocka_run_group_tests(tests, enter, leave);
+    return cmocka_run_group_tests(tests, enter_directory, leave_empty_directory);
 }

@@ -1,21 +1,8 @@
 /* Posterior files: what is written is what is read, byte by byte and again. */
 #include "tests/unit/checkpoints.h"
+#include "tests/unit/files.h"
 
 enum { ALIGNMENT = 64 };
-
-static char directory[] = "/tmp/ivon-checkpoint-XXXXXX";
-
-static int enter(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) && chdir(directory) == 0 ? 0 : -1;
-}
-
-static int leave(void **state)
-{
-    (void)state;
-    return chdir("/") || rmdir(directory);
-}
 
 static int clean(void **state)
 {
@@ -270,5 +257,5 @@ int main(void)
         TEST(refuses_what_is_no_posterior),
         TEST(refuses_integers_as_means),
     };
-    return cmocka_run_group_tests(tests, enter, leave);
+    return cmocka_run_group_tests(tests, enter_directory, leave_empty_directory);
 }

@@ -31,6 +31,21 @@ static inline int leave_directory(void **state)
     return system(command);
 }
 
+/* The same, where every test removes what it made: fails if a file is left. */
+static inline int leave_empty_directory(void **state)
+{
+    int failed = chdir("/") || rmdir((char *)*state);
+    free(*state);
+    return failed;
+}
+
+/* Removes all files of the working directory, hidden ones too. */
+static inline int clean_directory(void **state)
+{
+    (void)state;
+    return system("rm -rf -- * .[!.]*");
+}
+
 static inline void write_file(const char *path, const void *data, size_t size)
 {
     FILE *file = fopen(path, "wb");

@@ -4,12 +4,6 @@
 
 static const int64_t three[] = {3}, four[] = {4};
 
-static int clean(void **state)
-{
-    (void)state;
-    return system("rm -rf -- * .[!.]*");
-}
-
 static struct checkpoint model(void)
 {
     struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 1};
@@ -67,7 +61,7 @@ static void the_second_files_tensors_are_hessians(void **state)
         ivon_source_close(source);
         release_checkpoint(&first);
         release_checkpoint(&second);
-        assert_int_equal(clean(state), 0);
+        assert_int_equal(clean_directory(state), 0);
     }
 }
 
@@ -111,7 +105,7 @@ static void refuses_files_that_do_not_match(void **state)
         assert_null(source);
         release_checkpoint(&first);
         release_checkpoint(&second);
-        assert_int_equal(clean(state), 0);
+        assert_int_equal(clean_directory(state), 0);
     }
 }
 
@@ -158,7 +152,7 @@ static void a_joined_source_lends_its_order(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean_directory)
     const struct CMUnitTest tests[] = {
         TEST(the_second_files_tensors_are_hessians),
         TEST(refuses_files_that_do_not_match),

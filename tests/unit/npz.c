@@ -8,12 +8,6 @@
 
 #include "formats/array.h"
 
-static int clean(void **state)
-{
-    (void)state;
-    return system("rm -rf -- * .[!.]*");
-}
-
 static void reads_what_was_written(void **state)
 {
     (void)state;
@@ -43,7 +37,7 @@ static void headers_of_all_kinds_come_back(void **state)
     struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 3, .alignment = 64};
     write_checkpoint(&checkpoint, "a.npz", 10);
     check_checkpoint(&checkpoint, "a.npz");
-    assert_int_equal(clean(state), 0);
+    assert_int_equal(clean_directory(state), 0);
     checkpoint.header.weight_decay = 0;
     checkpoint.header.step = 0;
     checkpoint.header.n_train = INT64_MAX;
@@ -347,7 +341,7 @@ static void damage_is_found_when_it_is_read(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean_directory)
     const struct CMUnitTest tests[] = {
         TEST(reads_what_was_written),
         TEST(headers_of_all_kinds_come_back),

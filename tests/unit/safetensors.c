@@ -2,12 +2,6 @@
 #include "tests/unit/checkpoints.h"
 #include "tests/unit/files.h"
 
-static int clean(void **state)
-{
-    (void)state;
-    return system("rm -rf -- * .[!.]*");
-}
-
 static void reads_what_was_written(void **state)
 {
     (void)state;
@@ -51,7 +45,7 @@ static void headers_of_all_kinds_come_back(void **state)
         struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 3};
         write_checkpoint(&checkpoint, paths[i], 10);
         check_checkpoint(&checkpoint, paths[i]);
-        assert_int_equal(clean(state), 0);
+        assert_int_equal(clean_directory(state), 0);
         checkpoint.header.weight_decay = 0;
         checkpoint.header.step = 0;
         checkpoint.header.n_train = INT64_MAX;
@@ -63,7 +57,7 @@ static void headers_of_all_kinds_come_back(void **state)
         write_checkpoint(&checkpoint, paths[i], 10);
         check_checkpoint(&checkpoint, paths[i]);
         release_checkpoint(&checkpoint);
-        assert_int_equal(clean(state), 0);
+        assert_int_equal(clean_directory(state), 0);
     }
 }
 
@@ -87,7 +81,7 @@ static void any_name_is_kept(void **state)
         write_checkpoint(&checkpoint, paths[i % 2], 10);
         check_checkpoint(&checkpoint, paths[i % 2]);
         release_checkpoint(&checkpoint);
-        assert_int_equal(clean(state), 0);
+        assert_int_equal(clean_directory(state), 0);
     }
 }
 
@@ -363,7 +357,7 @@ static void refuses_what_cannot_be_written(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean_directory)
     const struct CMUnitTest tests[] = {
         TEST(reads_what_was_written),
         TEST(equal_inputs_give_equal_bytes),

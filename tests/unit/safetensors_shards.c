@@ -7,12 +7,6 @@
 
 static const int64_t three[] = {3};
 
-static int clean(void **state)
-{
-    (void)state;
-    return system("rm -rf -- * .[!.]*");
-}
-
 static void refused(const char *path, int code, const char *message)
 {
     struct ivon_source *source = NULL;
@@ -301,7 +295,7 @@ static void a_failed_commit_leaves_nothing_new(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean_directory)
     const struct CMUnitTest tests[] = {
         TEST(refuses_indices_that_mislead),
         TEST(the_order_does_not_depend_on_the_map),

@@ -2,34 +2,11 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <math.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "ivon/table.h"
-
-static char directory[] = "/tmp/ivon-table-XXXXXX";
-
-static int enter(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) && chdir(directory) == 0 ? 0 : -1;
-}
-
-static int leave(void **state)
-{
-    (void)state;
-    return chdir("/") || rmdir(directory);
-}
+#include "tests/unit/files.h"
 
 /* Removes every file, and tells how many there were. */
 static int empty(void)
@@ -105,8 +82,8 @@ static int fill(struct ivon_table *table, const struct content *content, size_t 
     return ivon_table_commit(table, error);
 }
 
-static void write_file(const char *path, const struct content *content,
-                       struct ivon_table_options options, size_t piece)
+static void write_table(const char *path, const struct content *content,
+                        struct ivon_table_options options, size_t piece)
 {
     struct ivon_table *table = NULL;
     struct ivon_error error;
@@ -267,10 +244,10 @@ static void is_read_by_others(void **state)
     put_bytes("wide", sample->wide, sizeof sample->wide);
     put_bytes("single", sample->single, sizeof sample->single);
     put_bytes("integers", sample->integers, sizeof sample->integers);
-    write_file("t.csv", &sample->content, options, 17);
-    write_file("t.jsonl", &sample->content, options, 1000);
-    write_file("t.h5", &sample->content, options, 17);
-    write_file("t.npy", &one, options, 17);
+    write_table("t.csv", &sample->content, options, 17);
+    write_table("t.jsonl", &sample->content, options, 1000);
+    write_table("t.h5", &sample->content, options, 17);
+    write_table("t.npy", &one, options, 17);
     python("import csv, json, h5py, numpy as np\n"
            "wide, integers = np.fromfile('wide', 'f8'), np.fromfile('integers', 'i8')\n"
            "single = np.fromfile('single', 'f4').reshape(len(wide), -1)\n"
@@ -317,7 +294,7 @@ static void depends_on_no_pieces(void **state)
         size_t sizes[2];
         char *bytes[2];
         for (size_t run = 0; run < 2; run++) {
-            write_file(names[i], i == 3 ? &one : &sample->content, options, run ? 7 : ROWS);
+            write_table(names[i], i == 3 ? &one : &sample->content, options, run ? 7 : ROWS);
             bytes[run] = load(names[i], &sizes[run]);
         }
         assert_int_equal(sizes[0], sizes[1]);
@@ -335,7 +312,7 @@ static void writes_npy(void **state)
     struct content content = {0};
     size_t size;
     add(&content, (struct ivon_column){.name = "x", .dtype = IVON_F64}, values);
-    write_file("a.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
+    write_table("a.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
     char *bytes = load("a.npy", &size);
     assert_int_equal(size, 128 + 16);
     assert_memory_equal(bytes, "\x93NUMPY\x01\x00\x76\x00"
@@ -347,14 +324,14 @@ static void writes_npy(void **state)
     content.columns[0].rank = 2;
     content.columns[0].shape[0] = 1;
     content.columns[0].shape[1] = 3;
-    write_file("b.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
+    write_table("b.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
     content.columns[0].shape[1] = 0;
-    write_file("c.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
+    write_table("c.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
     content.columns[0].dtype = IVON_I64;
     content.columns[0].rank = 7;
     for (int i = 0; i < 7; i++)
         content.columns[0].shape[i] = i ? 1 : INT64_C(1) << 59;
-    write_file("d.npy", &content, (struct ivon_table_options){0}, 1);
+    write_table("d.npy", &content, (struct ivon_table_options){0}, 1);
     python("import numpy as np\n"
            "assert (np.load('b.npy') == [[[1, 2, 3]], [[4, 5, 6]]]).all()\n"
            "assert np.load('c.npy').shape == (2, 1, 0)\n"
@@ -466,7 +443,7 @@ static void replaces_only_when_told(void **state)
     assert_string_equal(error.message, "a.csv: file exists; --force replaces it");
     assert_null(table);
     options.replace = true;
-    write_file("a.csv", &content, options, 1);
+    write_table("a.csv", &content, options, 1);
     char *text = load("a.csv", &size);
     assert_string_equal(text, "index,x\n0,3\n");
     free(text);
@@ -565,5 +542,5 @@ int main(void)
         TEST(refuses_arrays_on_a_stream),
         TEST(leaves_nothing_of_a_full_disk),
     };
-    return cmocka_run_group_tests(tests, enter, leave);
+    return cmocka_run_group_tests(tests, enter_directory, leave_empty_directory);
 }
