@@ -103,10 +103,6 @@ static void check_arguments(const struct convert_command *command, struct argp_s
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
     if (!command->output)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
-    if (strcmp(command->output, "-") == 0)
-        argp_failure(state, EX_USAGE, 0,
-                     "-o: standard output cannot take a checkpoint, which is not written in order: "
-                     "name a file");
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)

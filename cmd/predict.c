@@ -112,7 +112,8 @@ static void check_arguments(struct predict_command *command, struct argp_state *
 {
     bool gaussian = command->evaluation.likelihood == IVON_GAUSSIAN;
     if (!command->argument_count)
-        argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
+        argp_failure(state, EX_USAGE, 0, "no %s given; see --help",
+                     command->average ? "predictions" : "posterior");
     if (!command->evaluation.data && !command->average)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (command->weights && command->weight_count != command->argument_count)
@@ -138,9 +139,10 @@ static void check_arguments(struct predict_command *command, struct argp_state *
         argp_failure(state, EX_USAGE, 0, "--json prints metrics: it needs --metrics");
     if ((command->ood || command->compare) && !command->metrics)
         argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
-    if (command->format < 0 && command->output)
+    bool file = command->output && strcmp(command->output, "-") != 0;
+    if (command->format < 0 && file)
         command->format = ivon_table_format_of(command->output);
-    if (command->format < 0 && command->output)
+    if (command->format < 0 && file)
         argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
                      command->output);
     if (command->evaluation.noise_std > 0 && !gaussian)
@@ -262,6 +264,9 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
 {
     const char *targets = evaluation_targets(&command->evaluation);
     struct ivon_predict_options foreign = command->options;
+    if ((command->metrics || command->log_likelihoods) &&
+        ivon_examples_find(command->examples, targets) < 0)
+        return evaluation_no_targets(command->evaluation.data, targets, error);
     int code = ivon_predictor_new(&command->predictor, command->members, command->argument_count,
                                   command->examples, targets, &command->options, error);
     foreign.logits = foreign.log_likelihoods = false;
@@ -269,11 +274,6 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
         code = ivon_predictor_new(&command->foreign_predictor, command->members,
                                   command->argument_count, command->foreign, NULL, &foreign,
                                   error);
-    if (!code && (command->metrics || command->log_likelihoods) &&
-        !ivon_predictor_shape(command->predictor).targets)
-        code = error_fill(error, IVON_ERROR_DATA,
-                          "%s: has no array '%s' of targets to measure by: --targets names another",
-                          command->evaluation.data, targets);
     return code;
 }
 

@@ -151,8 +151,9 @@ static void settle_options(struct given *given, struct argp_state *state)
     if (!isfinite(options->rate))
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
     if (options->beta1 >= 1 || options->beta2 >= 1)
-        argp_failure(state, EX_USAGE, 0, "%s: expected a number below 1",
-                     options->beta1 >= 1 ? "--beta1" : "--beta2");
+        argp_failure(state, EX_USAGE, 0, "%s: %g, expected a number below 1",
+                     options->beta1 >= 1 ? "--beta1" : "--beta2",
+                     options->beta1 >= 1 ? options->beta1 : options->beta2);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
@@ -164,8 +165,11 @@ static void check_arguments(const struct given *given, struct argp_state *state)
     bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
-    if (!command->directory)
+    if (!command->directory || !*command->directory)
         argp_failure(state, EX_USAGE, 0, "no output given: name a directory by -o DIR");
+    if (strcmp(command->directory, "-") == 0)
+        argp_failure(state, EX_USAGE, 0,
+                     "standard output cannot take checkpoints: name a directory by -o DIR");
     if (command->architecture && evaluation->model)
         argp_failure(state, EX_USAGE, 0, "--arch and --model exclude each other");
     if (!command->architecture && !evaluation->model && !command->from)

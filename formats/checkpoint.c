@@ -63,6 +63,21 @@ static int check_options(const struct format *format, const char *path,
                  : 0;
 }
 
+/* What a file is that is no checkpoint, as far as its first bytes tell. */
+static const char *other_kind(const struct mapped_file *file)
+{
+    static const char npy[] = "\x93NUMPY";
+    if (!file->size)
+        return "is empty";
+    if (file->size >= sizeof npy && memcmp(file->data, npy, sizeof npy - 1) == 0)
+        return "is a single array of NumPy";
+    /* ONNX begins with its version, field 1, a varint; field 2 to 8 follows */
+    if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 &&
+        file->data[2] > 0x10 && file->data[2] < 0x48)
+        return "looks like an ONNX graph";
+    return "is in no format that is known here";
+}
+
 static int open_one(struct ivon_source **source, const char *path,
                     struct ivon_open_options *options, struct ivon_error *error)
 {
@@ -83,8 +98,7 @@ static int open_one(struct ivon_source **source, const char *path,
     }
     code = ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: %s, expected a checkpoint in HDF5, safetensors, npz or PyTorch's "
-                          "format", path,
-                          file.size ? "is in no format that is known here" : "is empty");
+                          "format", path, other_kind(&file));
     mapped_close(&file);
     return code;
 }
@@ -141,6 +155,10 @@ int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
     if (!options)
         options = &defaults;
     enum ivon_format format = options->format;
+    if (strcmp(path, "-") == 0)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "standard output cannot take a checkpoint, which is not written in "
+                              "order: name a file");
     if (format == IVON_FORMAT_BY_NAME) {
         const char *misleading = misleading_suffix(path);
         if (misleading)

@@ -578,7 +578,8 @@ static int report_shortfall(const struct run *run, struct ivon_error *error)
         entry->count, found->worst, found->worst_at,
         merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE
             ? "nor is the base's"
-            : "--on-nonpositive=base keeps the base's values there");
+        : merge->base ? "--on-nonpositive=base keeps the base's values there"
+                      : "with a --base, --on-nonpositive=base keeps the base's values there");
 }
 
 /* Adds up what threads and jobs found, in an order that does not depend on the threads. */
