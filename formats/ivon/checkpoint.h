@@ -68,8 +68,7 @@ struct ivon_create_options {
 /*
  * Creates a checkpoint of the given tensors. The space on disk is set aside at once. Tensors of a
  * Hessian whose ess or weight_decay is neither NaN nor the header's keep it as attributes of their
- * own; IVON_ERROR_ARGUMENT where the format cannot hold that, or a tensor's type, and for a path
- * that is "-", by which commands mean standard output.
+ * own; IVON_ERROR_ARGUMENT where the format cannot hold that, or a tensor's type.
  *
  * The files of an index get their names one after the other, the index last; where they replace
  * others the old index is removed first. A process that is stopped in between leaves no index.

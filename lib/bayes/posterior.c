@@ -126,7 +126,14 @@ int posterior_inverse_precision(struct ivon_source *source, size_t tensor, doubl
         while (i + 1 < piece && hessians[i] + hessian->weight_decay > 0 &&
                isfinite(hessians[i] + hessian->weight_decay) && isfinite(out[done + i]))
             i++;
-        code = posterior_refuse_hessian(source, hessian, hessians[i], first + done + i, error);
+        code = isinf(out[done + i]) && hessians[i] + hessian->weight_decay > 0
+                   ? ivon_error_set(error, IVON_ERROR_DATA,
+                                    "%s: Hessian of '%s' is %g at element %zu: %g / (h + "
+                                    "weight_decay) does not fit into f32",
+                                    ivon_source_path(source), hessian->name, hessians[i],
+                                    first + done + i, scale)
+                   : posterior_refuse_hessian(source, hessian, hessians[i], first + done + i,
+                                              error);
     }
     free(block);
     return code;

@@ -110,6 +110,11 @@ PAIRS
   printf '\x93NUMPY\x01\x00' > array
   expect 65 "ivon-info: array: is a single array of NumPy, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
     ivon-info array
+  expect 66 "ivon-merge: hub: is a directory: name hub/model.safetensors.index.json" ivon-merge hub tuned -o x.npz
+  gzip -c a.h5 > compressed
+  expect 65 "ivon-info: compressed: is compressed by gzip, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
+    ivon-info compressed
+  expect 65 "ivon-predict: compressed: a gzip file, but not of IDX data: gunzip it" ivon-predict a.h5 --data=compressed
   expect 66 "ivon-info: -: standard input is not read, expected the name of a file" ivon-info -
   expect 66 "ivon-info: the name of an input is empty" ivon-info ""
   expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
@@ -172,13 +177,15 @@ PAIRS
     done
   done
   for command in merge sample convert; do
-    expect 64 "ivon-$command: standard output cannot take a checkpoint, which is not written in order: name a file" \
+    expect 64 "ivon-$command: standard output cannot take what is not written in order: name a file" \
       ivon-$command a.h5 -o -
     expect 73 "ivon-$command: the name of an output is empty" ivon-$command a.h5 -o ""
   done
   expect 64 "ivon-predict-gen: an npy file holds one array only: write CSV, JSON Lines or HDF5" \
     ivon-predict-gen a.h5 --data=test.h5 --format=npy
   [ "$(ivon-predict a.h5 --data=test.h5 -o - | wc -l)" -eq 61 ]
+  expect 64 "ivon-predict: standard output cannot take what is not written in order: name a file" \
+    ivon-predict a.h5 --data=test.h5 --metrics --log-likelihoods=-
   ivon-convert -q a.h5 --to=h5 -o "$BATS_TEST_TMPDIR/x.pt"
   ivon-info -q "$BATS_TEST_TMPDIR/x.pt"
 }
@@ -203,6 +210,8 @@ PAIRS
     ivon-sensitivity "$BATS_TEST_TMPDIR/drawn.h5" --data=test.h5
   expect 65 "ivon-merge: tensor 'bias': the merged precision is not positive for 3 of 3 elements, the worst -20.2 at element 0; with a --base, --on-nonpositive=base keeps the base's values there" \
     ivon-merge a.h5:-3 b.h5 -o x.h5
+  expect 65 "ivon-sensitivity: a.h5: Hessian of 'bias' is 0.1 at element 0: 1e+298 / (h + weight_decay) does not fit into f32" \
+    ivon-sensitivity -q a.h5 --data=test.h5 --rho=1e300
   expect 64 "ivon-predict: no predictions given; see --help" ivon-predict --average
   [ ! -e x.h5 ]
 }
