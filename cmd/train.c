@@ -390,6 +390,7 @@ int train_run(int argc, char **argv)
     int code = 0;
     if (command.from)
         code = provenance_add_input(provenance, command.from, NAN, false, &error);
+    json_object_set_new(provenance, "training", train_settings(&command.options));
     command.provenance = provenance_text(provenance);
     if (command.files.no_provenance) {
         free(command.provenance);

@@ -155,6 +155,8 @@ static int begin(struct train_command *command, struct ivon_error *error)
         code = make_trainer(command, resumed, error);
     if (!code && command->test)
         code = check_test(command, error);
+    if (!code && resumed && !command->common.quiet)
+        train_settings_compare(&command->options, resumed);
     if (!code)
         print_notes(command, newest);
     if (!code)

@@ -210,6 +210,8 @@ PAIRS
     ivon-sensitivity "$BATS_TEST_TMPDIR/drawn.h5" --data=test.h5
   expect 65 "ivon-merge: tensor 'bias': the merged precision is not positive for 3 of 3 elements, the worst -20.2 at element 0; with a --base, --on-nonpositive=base keeps the base's values there" \
     ivon-merge a.h5:-3 b.h5 -o x.h5
+  expect 65 "ivon-convert: a.h5: no tensor is selected (see --include and --exclude)" \
+    ivon-convert a.h5 --include=zzz -o x.h5
   expect 65 "ivon-sensitivity: a.h5: Hessian of 'bias' is 0.1 at element 0: 1e+298 / (h + weight_decay) does not fit into f32" \
     ivon-sensitivity -q a.h5 --data=test.h5 --rho=1e300
   expect 64 "ivon-predict: no predictions given; see --help" ivon-predict --average

@@ -312,6 +312,19 @@ refused() { # STATUS MESSAGE OPTION...
   [ ! -e run ]
 }
 
+@test "options that are not as they were are told of when a training goes on" {
+  data="$BATS_FILE_TMPDIR/data.h5:/train"
+  a=(--arch=mlp:2,16,3 --data="$data" -o run --beta2=0.9)
+  ivon-train "${a[@]}" --lr=0.1 --steps=10
+  a+=(--lr=0.2 --clip-norm=3 --seed=4 --no-rescale-lr --resume)
+  run -0 ivon-train "${a[@]}" --steps=12
+  [ "$output" = "ivon-train: warning: run/posterior-00000010.h5: --lr was 0.1 and is 0.2, --clip-norm was none and is 3.0, --seed was 0 and is 4, --rescale-lr was yes and is no: this goes on, but not as one training would have" ]
+  run -0 ivon-train "${a[@]}" --steps=20
+  [ "$output" = "" ]
+  run -0 ivon-train "${a[@]}" --steps=15
+  [ "$output" = "ivon-train: warning: run/posterior-00000020.h5: is of step 20, beyond the 15 steps that are asked for: nothing is left to do" ]
+}
+
 @test "what is resumed must be the same network" {
   a=(-q --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.1 --no-provenance --steps=4 --save-every=2)
   ivon-train "${a[@]}" --arch=mlp:2,8,3 -o run
