@@ -103,10 +103,6 @@ static void check_arguments(const struct convert_command *command, struct argp_s
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
     if (!command->output)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
-    if (strcmp(command->output, "-") == 0)
-        argp_failure(state, EX_USAGE, 0,
-                     "-o: standard output cannot take a checkpoint, which is not written in order: "
-                     "name a file");
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -225,7 +221,7 @@ static struct ivon_header output_header(const struct convert_command *command)
 
 static int choose_tensors(struct convert_command *command, struct ivon_error *error)
 {
-    size_t count = ivon_source_tensor_count(command->source);
+    size_t count = ivon_source_tensor_count(command->source), tensors = 0;
     command->choices = calloc(count + 1, sizeof *command->choices);
     if (!command->choices)
         exit(EX_OSERR);
@@ -238,9 +234,12 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
         if (!name)
             exit(EX_OSERR);
         command->choices[command->choice_count++] = (struct ivon_choice){i, name};
+        tensors += !graph;
     }
-    if (!command->choice_count)
-        return error_fill(error, IVON_ERROR_DATA, "%s: no tensor is selected", command->input);
+    if (!command->choice_count || (command->filter.count && !tensors))
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: no tensor is selected (see --include and --exclude)",
+                          command->input);
     int code = check_names(command, error);
     struct ivon_header header = output_header(command);
     return code ? code

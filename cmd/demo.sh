@@ -3,6 +3,10 @@
 # a known share has wrong labels, through training, prediction, sensitivity, generalization and merging.
 # Leaves checkpoints, tables, pictures and a page that shows them in build/demo.
 set -euo pipefail
+if [ $# -gt 0 ]; then
+  echo "demo.sh: '$1': no arguments are taken; results go to build/demo, whatever was there before" >&2
+  exit 64
+fi
 cd "$(dirname "$0")/.."
 if [ -z "${IVON_BIN:-}" ]; then # else the commands are there
   bash tests/install.sh
@@ -10,6 +14,9 @@ if [ -z "${IVON_BIN:-}" ]; then # else the commands are there
   cmake --build --preset release -j "$(nproc)" --target ivon-program > /dev/null
 fi
 PATH=${IVON_BIN:-$PWD/build/release/bin}:$PATH
+for tool in ivon-train gnuplot jq /usr/bin/python3; do
+  command -v $tool > /dev/null || { echo "demo.sh: $tool is missing; tests/install.sh installs what is needed" >&2; exit 69; }
+done
 glyphs=$PWD/cmd/glyphs.awk
 rm -rf build/demo && mkdir -p build/demo && cd build/demo
 start=$SECONDS

@@ -103,6 +103,9 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
             *equals = '\0';
             options->names[named++] = (struct ivon_feed_name){at, equals + 1};
         }
+        for (size_t i = 0; equals && i + 1 < named; i++)
+            if (strcmp(options->names[i].input, at) == 0)
+                argp_failure(state, EX_USAGE, 0, "--inputs: '%s' is given twice", at);
         options->fields[count++] = equals ? equals + 1 : at;
         at = comma ? comma + 1 : NULL;
     }
@@ -223,6 +226,14 @@ int evaluation_open_whole(const struct evaluation_options *options, const char *
     struct ivon_dataset_options whole = options->dataset;
     whole.limit = 0;
     return ivon_dataset_open(examples, path, &whole, error);
+}
+
+int evaluation_no_targets(const char *path, const char *name, struct ivon_error *error)
+{
+    return error_fill(error, IVON_ERROR_DATA,
+                      "%s: has no array '%s' of targets: --targets names another, or "
+                      "--target-column a column of CSV",
+                      path, name);
 }
 
 int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,

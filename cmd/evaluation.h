@@ -37,6 +37,9 @@ void evaluation_check_noise(const struct evaluation_options *options, struct arg
 /* The name of the array of targets. */
 const char *evaluation_targets(const struct evaluation_options *options);
 
+/* Fails: the data at a path have no array of that name. */
+int evaluation_no_targets(const char *path, const char *name, struct ivon_error *error);
+
 /* Opens --data; *count receives how many examples there are before --limit. */
 int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
                          uint64_t *count, struct ivon_error *error);

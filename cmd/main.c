@@ -129,6 +129,17 @@ static void on_bus_error(int signal)
     _exit(EX_IOERR);
 }
 
+/* A success is one when its output is written, and that of --help too, after which argp exits. */
+static void flush_output(int status, void *unused)
+{
+    (void)unused;
+    if ((!fflush(stdout) && !ferror(stdout)) || status)
+        return;
+    fprintf(stderr, "%s: cannot write standard output: %s\n", program_invocation_short_name,
+            strerror(errno));
+    _exit(EX_IOERR);
+}
+
 int main(int argc, char **argv)
 {
     struct sigaction action = {.sa_handler = on_bus_error};
@@ -137,11 +148,6 @@ int main(int argc, char **argv)
     argp_err_exit_status = EX_USAGE;
     if (argc < 1)
         return EX_USAGE;
-    int status = dispatch(argc, argv);
-    if ((fflush(stdout) || ferror(stdout)) && !status) {
-        fprintf(stderr, "%s: cannot write standard output: %s\n", program_invocation_short_name,
-                strerror(errno));
-        return EX_IOERR;
-    }
-    return status;
+    on_exit(flush_output, NULL);
+    return dispatch(argc, argv);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/evaluation.h"
 #include "cmd/plot.h"
 #include "cmd/report.h"
 
@@ -34,8 +35,7 @@ static int read_data(struct labels *labels, const struct plot_command *command,
     int code = ivon_dataset_open(&examples, command->data, &command->dataset, error);
     ptrdiff_t field = code ? -1 : ivon_examples_find(examples, name);
     if (!code && field < 0)
-        code = error_fill(error, IVON_ERROR_DATA, "%s: has no array '%s' of labels",
-                               command->data, name);
+        code = evaluation_no_targets(command->data, name, error);
     if (!code) {
         labels->examples = ivon_examples_count(examples);
         labels->each = ivon_examples_field(examples, (size_t)field)->count;

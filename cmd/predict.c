@@ -112,7 +112,8 @@ static void check_arguments(struct predict_command *command, struct argp_state *
 {
     bool gaussian = command->evaluation.likelihood == IVON_GAUSSIAN;
     if (!command->argument_count)
-        argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
+        argp_failure(state, EX_USAGE, 0, "no %s given; see --help",
+                     command->average ? "predictions" : "posterior");
     if (!command->evaluation.data && !command->average)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (command->weights && command->weight_count != command->argument_count)
@@ -254,6 +255,9 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
 {
     const char *targets = evaluation_targets(&command->evaluation);
     struct ivon_predict_options foreign = command->options;
+    if ((command->metrics || command->log_likelihoods) &&
+        ivon_examples_find(command->examples, targets) < 0)
+        return evaluation_no_targets(command->evaluation.data, targets, error);
     int code = ivon_predictor_new(&command->predictor, command->members, command->argument_count,
                                   command->examples, targets, &command->options, error);
     foreign.logits = foreign.log_likelihoods = false;
@@ -261,11 +265,6 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
         code = ivon_predictor_new(&command->foreign_predictor, command->members,
                                   command->argument_count, command->foreign, NULL, &foreign,
                                   error);
-    if (!code && (command->metrics || command->log_likelihoods) &&
-        !ivon_predictor_shape(command->predictor).targets)
-        code = error_fill(error, IVON_ERROR_DATA,
-                          "%s: has no array '%s' of targets to measure by: --targets names another",
-                          command->evaluation.data, targets);
     return code;
 }
 

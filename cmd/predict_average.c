@@ -80,9 +80,7 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
     if (averaging->targets < 0)
-        return error_fill(error, IVON_ERROR_DATA,
-                          "%s: has no array '%s' of targets: --targets names another",
-                          evaluation->data, name);
+        return evaluation_no_targets(evaluation->data, name, error);
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);
     size_t found = ivon_examples_field(command->examples, (size_t)averaging->targets)->count;

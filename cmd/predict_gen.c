@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "cmd/command.h"
 #include "cmd/follow.h"
@@ -44,7 +45,7 @@ static void check_output(struct predict_gen_command *command, struct argp_state 
     const char *file = table_output_file(command->output);
     command->format = table_output_format(state, file, command->format);
     if (command->format == IVON_NPY)
-        argp_failure(state, EX_USAGE, 0, "-o: an npy file holds one array only");
+        argp_failure(state, EX_USAGE, 0, "an npy file holds one array only: write CSV, JSON Lines or HDF5");
     if (command->format == IVON_HDF5 && (command->follow || command->by_class))
         argp_failure(state, EX_USAGE, 0,
                      "HDF5 holds a known number of rows: --follow and --by-class write CSV or JSON "
@@ -375,11 +376,23 @@ static int open_data(struct predict_gen_command *command, struct ivon_error *err
     return code;
 }
 
+/* Before the first of them takes its time. */
+static int check_posteriors(const struct predict_gen_command *command, struct ivon_error *error)
+{
+    for (size_t i = 0; i < command->posterior_count; i++)
+        if (access(command->posteriors[i], R_OK))
+            return error_fill(error, IVON_ERROR_INPUT, "%s: cannot open it: %s",
+                              command->posteriors[i], strerror(errno));
+    return 0;
+}
+
 static int run(struct predict_gen_command *command, const char *provenance,
                struct ivon_error *error)
 {
     int64_t step;
-    int code = open_data(command, error);
+    int code = check_posteriors(command, error);
+    if (!code)
+        code = open_data(command, error);
     if (!code)
         code = open_table(command, provenance, error);
     if (!code && command->follow)

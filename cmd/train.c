@@ -150,8 +150,9 @@ static void settle_options(struct given *given, struct argp_state *state)
     if (!isfinite(options->rate))
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
     if (options->beta1 >= 1 || options->beta2 >= 1)
-        argp_failure(state, EX_USAGE, 0, "%s: expected a number below 1",
-                     options->beta1 >= 1 ? "--beta1" : "--beta2");
+        argp_failure(state, EX_USAGE, 0, "%s: %g, expected a number below 1",
+                     options->beta1 >= 1 ? "--beta1" : "--beta2",
+                     options->beta1 >= 1 ? options->beta1 : options->beta2);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
@@ -162,8 +163,11 @@ static void check_arguments(const struct given *given, struct argp_state *state)
     const struct evaluation_options *evaluation = &command->evaluation;
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
-    if (!command->directory)
+    if (!command->directory || !*command->directory)
         argp_failure(state, EX_USAGE, 0, "no output given: name a directory by -o DIR");
+    if (strcmp(command->directory, "-") == 0)
+        argp_failure(state, EX_USAGE, 0,
+                     "standard output cannot take checkpoints: name a directory by -o DIR");
     if (command->architecture && evaluation->model)
         argp_failure(state, EX_USAGE, 0, "--arch and --model exclude each other");
     if (!command->architecture && !evaluation->model && !command->from)
@@ -381,6 +385,7 @@ int train_run(int argc, char **argv)
     int code = 0;
     if (command.from)
         code = provenance_add_input(provenance, command.from, NAN, false, &error);
+    json_object_set_new(provenance, "training", train_settings(&command.options));
     command.provenance = provenance_text(provenance);
     if (command.files.no_provenance) {
         free(command.provenance);

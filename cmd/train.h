@@ -1,6 +1,9 @@
-/* ivon-train: parsed by train.c, run by train_run.c; train_directory.c keeps what is written. */
+/* ivon-train: parsed by train.c, run by train_run.c; train_directory.c keeps what is written,
+   train_settings.c what it was trained with. */
 #ifndef CMD_TRAIN_H
 #define CMD_TRAIN_H
+
+#include <jansson.h>
 
 #include "cmd/evaluation.h"
 #include "cmd/options.h"
@@ -29,6 +32,13 @@ struct train_command {
 
 /* Trains. The error's code is IVON_ERROR_CANCELLED when a signal stopped it, after saving. */
 int train(struct train_command *command, struct ivon_error *error);
+
+/* The options that decide about the bits of a training, for its checkpoints' provenance. */
+json_t *train_settings(const struct ivon_train_options *options);
+
+/* Warns of those that differ from what the checkpoint that a training goes on from was trained with,
+   as far as it says. */
+void train_settings_compare(const struct ivon_train_options *options, struct ivon_source *resumed);
 
 /* The directory of a training: posterior-%08d.h5, log.csv, done. */
 struct train_directory;

@@ -92,7 +92,13 @@ static void print_notes(const struct train_command *command, const char *resumed
     if (unbound->initializers && !resumed)
         report_warning("%s: lacks %zu tensors, which begin anew, '%s' the first", command->from,
                        unbound->initializers, unbound->initializer);
-    if (options->method == IVON_METHOD_IVON && kept > 0.5)
+    if (state.step > state.steps)
+        report_warning("%s: is of step %" PRIu64 ", beyond the %" PRIu64 " steps that are asked "
+                       "for: nothing is left to do", resumed, state.step, state.steps);
+    if (options->warmup > state.steps)
+        report_warning("--warmup=%" PRIu64 ": the training has %" PRIu64 " steps, in which the "
+                       "rate never reaches --lr", options->warmup, state.steps);
+    if (options->method == IVON_METHOD_IVON && kept > 0.5 && state.step < state.steps)
         report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
                        "start", options->beta2, state.steps, 100 * kept);
     if (command->common.verbose && resumed)
@@ -102,6 +108,33 @@ static void print_notes(const struct train_command *command, const char *resumed
                     " steps, %" PRIu64 " in an epoch",
                     report_count(state.parameters, count), state.examples, state.losses,
                     state.steps, state.epoch_steps);
+}
+
+static int open_newest(struct ivon_source **resumed, const char *path,
+                       const struct ivon_open_options *options, struct ivon_error *error)
+{
+    struct ivon_error found = {0};
+    int code = ivon_checkpoint_open(resumed, path, options, &found);
+    if (code)
+        error_fill(error, code, "%s%s", found.message,
+                   code == IVON_ERROR_DATA ? "; remove it to go on from the one before it" : "");
+    return code;
+}
+
+/* Whether the test examples fit, by the first of them: not at the end of an epoch only. */
+static int check_test(const struct train_command *command, struct ivon_error *error)
+{
+    struct ivon_dataset_options first = command->evaluation.dataset;
+    struct ivon_examples *examples = NULL;
+    double loss, error_rate;
+    first.limit = 1;
+    int code = ivon_dataset_open(&examples, command->test, &first, error);
+    if (!code)
+        code = ivon_trainer_test(command->trainer, examples,
+                                 evaluation_targets(&command->evaluation), &loss, &error_rate,
+                                 error);
+    ivon_examples_close(examples);
+    return code;
 }
 
 static int begin(struct train_command *command, struct ivon_error *error)
@@ -116,9 +149,13 @@ static int begin(struct train_command *command, struct ivon_error *error)
         code = train_directory_open(&command->written, command->directory, command->files.force,
                                     command->resume, &newest, error);
     if (!code && newest)
-        code = ivon_checkpoint_open(&resumed, newest, &open, error);
+        code = open_newest(&resumed, newest, &open, error);
     if (!code)
         code = make_trainer(command, resumed, error);
+    if (!code && command->test)
+        code = check_test(command, error);
+    if (!code && resumed && !command->common.quiet)
+        train_settings_compare(&command->options, resumed);
     if (!code)
         print_notes(command, newest);
     if (!code)
@@ -160,11 +197,48 @@ static int record(struct train_command *command, const struct ivon_train_state *
     return code;
 }
 
+/* How the losses end beside how they began, of as many steps each: a quarter of the training, or
+   less where an epoch is less. */
+struct trend {
+    uint64_t first, last, window; /* after which step it begins and ends, steps of a part */
+    double highest, sum;          /* the highest loss of the first part, the sum of the last */
+};
+
+static struct trend trend_begin(const struct ivon_train_state *state)
+{
+    uint64_t steps = state->step < state->steps ? state->steps - state->step : 0;
+    uint64_t quarter = steps / 4, epoch = state->epoch_steps;
+    uint64_t window = quarter < epoch ? quarter : epoch;
+    return (struct trend){state->step, state->steps, window ? window : 1, 0, 0};
+}
+
+static void trend_add(struct trend *trend, const struct ivon_train_state *state)
+{
+    if (state->step - trend->first <= trend->window)
+        trend->highest = fmax(trend->highest, state->loss);
+    if (trend->last - state->step < trend->window)
+        trend->sum += state->loss;
+}
+
+/* Twice the highest loss of the beginning is more than batches and draws differ by, and worse than
+   no training. */
+static void trend_warn(const struct trend *trend, enum ivon_method method)
+{
+    double end = trend->sum / (double)trend->window;
+    if (end > 2 * trend->highest)
+        report_warning("the loss rose: it is %.4g on average at the end, and was at most %.4g at "
+                       "the beginning; did the training diverge? A lower --lr%s may help",
+                       end, trend->highest,
+                       method == IVON_METHOD_IVON ? ", a larger --h0 or a --clip-radius"
+                                                  : " or a --clip-norm");
+}
+
 static int run_steps(struct train_command *command, struct progress *progress,
                      struct ivon_progress *reports, struct ivon_error *error)
 {
     struct ivon_train_state state = ivon_trainer_state(command->trainer);
     uint64_t first = state.step;
+    struct trend trend = trend_begin(&state);
     char label[64] = "training";
     bool stopping = false;
     int code = 0;
@@ -174,6 +248,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
         if (code)
             break;
         state = ivon_trainer_state(command->trainer);
+        trend_add(&trend, &state);
         snprintf(label, sizeof label, "training, loss %.4g", state.loss);
         stopping = reports->report(reports->context, state.step - first, state.steps - first) != 0;
         code = record(command, &state, stopping, error);
@@ -182,6 +257,8 @@ static int run_steps(struct train_command *command, struct progress *progress,
     if (!code && state.step < state.steps)
         return error_fill(error, IVON_ERROR_CANCELLED, "interrupted after step %" PRIu64,
                                state.step);
+    if (!code && !command->common.quiet)
+        trend_warn(&trend, command->options.method);
     return code ? code : train_done(command->written, error);
 }
 

@@ -64,6 +64,16 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
         code = ivon_error_memory(error);
         goto done;
     }
+    if (!*path) {
+        code = ivon_error_set(error, IVON_ERROR_CREATE, "the name of an output is empty");
+        goto done;
+    }
+    if (strcmp(path, "-") == 0) {
+        code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "standard output cannot take what is not written in order: name a "
+                              "file");
+        goto done;
+    }
     bool exists = stat(path, &old) == 0;
     if (exists && !S_ISREG(old.st_mode)) {
         code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: %s, expected a file to write", path,

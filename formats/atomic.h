@@ -23,7 +23,8 @@ struct atomic_file {
     mode_t mode;     /* the old file's permissions, or 0 */
 };
 
-/* Opens an empty temporary file. An existing target is refused unless `replace`. */
+/* Opens an empty temporary file. An existing target is refused unless `replace`; so is "-", by which
+   commands mean standard output. */
 int atomic_open(struct atomic_file *file, const char *path, bool replace,
                 struct ivon_error *error);
 

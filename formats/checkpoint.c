@@ -1,9 +1,12 @@
+#define _GNU_SOURCE
 #include "ivon/checkpoint.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "formats/hdf5_safe.h"
@@ -63,13 +66,48 @@ static int check_options(const struct format *format, const char *path,
                  : 0;
 }
 
+/* What a file is that is no checkpoint, as far as its first bytes tell. */
+static const char *other_kind(const struct mapped_file *file)
+{
+    static const char npy[] = "\x93NUMPY";
+    if (!file->size)
+        return "is empty";
+    if (file->size >= sizeof npy && memcmp(file->data, npy, sizeof npy - 1) == 0)
+        return "is a single array of NumPy";
+    if (file->size > 2 && file->data[0] == 0x1f && file->data[1] == 0x8b)
+        return "is compressed by gzip";
+    /* ONNX begins with its version, field 1, a varint; field 2 to 8 follows */
+    if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 &&
+        file->data[2] > 0x10 && file->data[2] < 0x48)
+        return "looks like an ONNX graph";
+    return "is in no format that is known here";
+}
+
+/* A directory as a model hub has it is named by its index, or by its only file. */
+static int refuse_directory(const char *path, int code, struct ivon_error *error)
+{
+    static const char *const names[] = {"model" SAFETENSORS_INDEX, "model.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *inside;
+        if (asprintf(&inside, "%s/%s", path, names[i]) < 0)
+            return ivon_error_memory(error);
+        bool there = access(inside, R_OK) == 0;
+        if (there)
+            ivon_error_set(error, code, "%s: is a directory: name %s", path, inside);
+        free(inside);
+        if (there)
+            break;
+    }
+    return code;
+}
+
 static int open_one(struct ivon_source **source, const char *path,
                     struct ivon_open_options *options, struct ivon_error *error)
 {
     struct mapped_file file;
     int code = mapped_open(&file, path, error);
     if (code)
-        return code;
+        return refuse_directory(path, code, error);
     for (size_t i = 0; i < sizeof formats / sizeof formats[0] && file.size; i++) {
         if (!formats[i].recognise(&file))
             continue;
@@ -83,8 +121,7 @@ static int open_one(struct ivon_source **source, const char *path,
     }
     code = ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: %s, expected a checkpoint in HDF5, safetensors, npz or PyTorch's "
-                          "format", path,
-                          file.size ? "is in no format that is known here" : "is empty");
+                          "format", path, other_kind(&file));
     mapped_close(&file);
     return code;
 }

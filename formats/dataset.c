@@ -229,8 +229,8 @@ static int lacks(const struct dataset_request *request, const char *const *names
     for (size_t i = 0; i < count; i++)
         posterior |= strncmp(names[i], "mean/", 5) == 0;
     dataset_list(list, sizeof list, names, count);
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no array '%s', but %s%s", request->path,
-                          name, list, posterior ? ": it looks like a posterior, not data" : "");
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no array '%s', %s%s%s", request->path,
+                          name, count ? "but " : "nor any other", count ? list : "", posterior ? ": it looks like a posterior, not data" : "");
 }
 
 int dataset_select(struct dataset_selection *selection, const struct dataset_request *request,

@@ -204,6 +204,9 @@ static int find_target(struct dataset_csv *csv, const char *name, struct ivon_er
         return 0;
     char first[CELL_SIZE + 2], last[CELL_SIZE + 2];
     name_column(csv, 0, first);
+    if (csv->columns == 1)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but one column, %s: "
+                              "expected commas between columns", csv->file.path, name, first);
     name_column(csv, csv->columns - 1, last);
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but %zu columns from %s "
                           "to %s", csv->file.path, name, csv->columns, first, last);

@@ -10,6 +10,18 @@
 
 #include "core/error.h"
 
+/* What cannot be opened: most often it is not there. */
+static int refuse_name(const char *path, int number, struct ivon_error *error)
+{
+    if (!*path)
+        return ivon_error_set(error, IVON_ERROR_INPUT, "the name of an input is empty");
+    if (strcmp(path, "-") == 0)
+        return ivon_error_set(error, IVON_ERROR_INPUT,
+                              "-: standard input is not read, expected the name of a file");
+    return ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
+                          strerror(number));
+}
+
 int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error)
 {
     *file = (struct mapped_file){.path = strdup(path)};
@@ -20,8 +32,7 @@ int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *e
     /* Without waiting, should it be a pipe that nobody writes to. */
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (descriptor < 0 || fstat(descriptor, &status)) {
-        code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
-                              strerror(errno));
+        code = refuse_name(path, errno, error);
         goto done;
     }
     if (!S_ISREG(status.st_mode)) {

@@ -144,7 +144,8 @@ static int check_header(const struct ivon_records *records, const char *found, s
         return 0; /* whole, or torn when it was written */
     if (size < title || memcmp(found, expected, title) != 0)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: is in the way: not the records of an interrupted run",
+                              "%s: is in the way, and not the records of an interrupted run: "
+                              "remove it, or name another output",
                               records->path);
     if (!resume)
         return 0;

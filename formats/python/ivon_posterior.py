@@ -11,6 +11,7 @@ holds the network's graph, too. Needs torch and h5py. See ivon-formats(5).
 from __future__ import annotations
 
 import copy
+import errno
 import inspect
 import io
 import os
@@ -73,9 +74,13 @@ def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     optimizer made a step before; a group of one parameter cannot be told), and for a graph that
     lost a parameter's name.
     """
+    _check_kinds(model, optimizer)
     model = _unwrapped(model)
     names = _parameter_names(model)
     groups = _groups(optimizer, names)
+    for key, count in (("step", step), ("n_train", n_train)):
+        if count is not None and int(count) < 0:
+            raise PosteriorError(f"{key} is {count}, expected zero or more")
     _refuse_sample(optimizer, groups)
     graph = None if example_input is None else _export(model, example_input)
     if graph:
@@ -105,7 +110,8 @@ def load(path: Path, *, model: Optional[torch.nn.Module] = None,
     """
     if optimizer is not None and model is None:
         raise TypeError("an optimizer is loaded by the names of its model: give the model, too")
-    with h5py.File(os.fspath(path), "r") as file:
+    _check_kinds(model, optimizer)
+    with _opened(os.fspath(path)) as file:
         posterior = _read(file)
     if model is not None:
         model = _unwrapped(model)
@@ -120,6 +126,17 @@ def load(path: Path, *, model: Optional[torch.nn.Module] = None,
         if posterior.step is not None and hasattr(optimizer, "current_step"):
             optimizer.current_step = posterior.step
     return posterior
+
+
+# What is given.
+
+def _check_kinds(model: Any, optimizer: Any) -> None:
+    """Arguments in another order, and state dicts, are common mistakes."""
+    for what, value, kind in (("model", model, torch.nn.Module),
+                              ("optimizer", optimizer, torch.optim.Optimizer)):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"the {what} is of type {type(value).__name__}, expected a "
+                            f"torch.{kind.__module__.split('.')[1]}.{kind.__name__}")
 
 
 # Names.
@@ -234,7 +251,12 @@ def _replacing(path: str) -> Iterator[str]:
     """A temporary file beside `path` that takes its name if all goes well, else is gone."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, path) from None
     try:
         yield temporary
         _sync(temporary)
@@ -314,6 +336,17 @@ def _require_group(file: h5py.File, path: str) -> h5py.Group:
 
 
 # Reading.
+
+def _opened(path: str) -> h5py.File:
+    """The file; a PosteriorError that names it, where it can be read but is no HDF5 file."""
+    with open(path, "rb"):
+        pass
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise PosteriorError(f"{path}: no HDF5 file, or a damaged one ({error}); ivon-convert "
+                             "makes one of other checkpoints") from error
+
 
 def _read(file: h5py.File) -> Posterior:
     form = file.attrs.get("format")  # bytes, where the writer gave it a fixed length

@@ -67,5 +67,6 @@ int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error
         entry->count, found->worst, found->worst_at,
         merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE
             ? "nor is the base's"
-            : "--on-nonpositive=base keeps the base's values there");
+        : merge->base ? "--on-nonpositive=base keeps the base's values there"
+                      : "with a --base, --on-nonpositive=base keeps the base's values there");
 }

@@ -39,6 +39,19 @@ size_t outputs_targets(const struct outputs *outputs)
     return outputs->tokens * (outputs->likelihood == IVON_CATEGORICAL ? 1 : outputs->k);
 }
 
+int outputs_find_targets(const struct ivon_examples *examples, const char *targets, size_t *field,
+                         struct ivon_error *error)
+{
+    ptrdiff_t found = targets ? ivon_examples_find(examples, targets) : -1;
+    if (found < 0)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: has no targets, which losses need: --targets names their array, "
+                              "or --target-column a column of CSV",
+                              ivon_examples_path(examples));
+    *field = (size_t)found;
+    return 0;
+}
+
 int outputs_check_targets(const struct outputs *outputs, const struct ivon_examples *examples,
                           size_t field_index, struct ivon_error *error)
 {
@@ -50,11 +63,11 @@ int outputs_check_targets(const struct outputs *outputs, const struct ivon_examp
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: '%s' has %zu numbers for each example, expected %zu%s", path,
                               field->name, field->count, expected,
-                              classes ? ": the number of its class" : "");
+                              classes ? ": the number of its class" : ", one for each output");
     if (classes && ivon_dtype_is_float(field->dtype))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: '%s' has elements of type %s, which are no classes: is the "
-                              "likelihood gaussian?",
+                              "%s: '%s' has elements of type %s, expected integers, the numbers "
+                              "of classes (--likelihood=gaussian takes any numbers)",
                               path, field->name, ivon_dtype_name(field->dtype));
     return 0;
 }

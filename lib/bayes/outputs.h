@@ -22,6 +22,10 @@ int outputs_check(struct outputs *outputs, const char *network, const struct net
 /* Numbers of one example's targets. */
 size_t outputs_targets(const struct outputs *outputs);
 
+/* Finds the field of that name; null: there is none. */
+int outputs_find_targets(const struct ivon_examples *examples, const char *targets, size_t *field,
+                         struct ivon_error *error);
+
 /* Checks that a field holds such targets. */
 int outputs_check_targets(const struct outputs *outputs, const struct ivon_examples *examples,
                           size_t field, struct ivon_error *error);

@@ -68,13 +68,13 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has ess %g, expected a positive number%s", path,
                               mean->name, hessian->ess,
-                              isnan(hessian->ess) ? " (is attribute 'ess' missing?)" : "");
+                              isnan(hessian->ess) ? "; ivon-convert --ess gives one" : "");
     if (with_weight_decay && (!(hessian->weight_decay >= 0) || isinf(hessian->weight_decay)))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has weight_decay %g, expected zero or more%s",
                               path, mean->name, hessian->weight_decay,
                               isnan(hessian->weight_decay)
-                                  ? " (is attribute 'weight_decay' missing?)"
+                                  ? "; ivon-convert --weight-decay gives one"
                                   : "");
     return 0;
 }
@@ -126,7 +126,14 @@ int posterior_inverse_precision(struct ivon_source *source, size_t tensor, doubl
         while (i + 1 < piece && hessians[i] + hessian->weight_decay > 0 &&
                isfinite(hessians[i] + hessian->weight_decay) && isfinite(out[done + i]))
             i++;
-        code = posterior_refuse_hessian(source, hessian, hessians[i], first + done + i, error);
+        code = isinf(out[done + i]) && hessians[i] + hessian->weight_decay > 0
+                   ? ivon_error_set(error, IVON_ERROR_DATA,
+                                    "%s: Hessian of '%s' is %g at element %zu: %g / (h + "
+                                    "weight_decay) does not fit into f32",
+                                    ivon_source_path(source), hessian->name, hessians[i],
+                                    first + done + i, scale)
+                   : posterior_refuse_hessian(source, hessian, hessians[i], first + done + i,
+                                              error);
     }
     free(block);
     return code;

@@ -59,10 +59,10 @@ int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *sou
     return posterior_check_hessian(source, mean, tensor->hessian, true, error);
 }
 
-int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_options *options,
-                      size_t *fixed, struct ivon_error *error)
+int sample_count(const struct ivon_source *source, const struct ivon_sample_options *options,
+                 struct sample_counts *counts, struct ivon_error *error)
 {
-    size_t random = 0, lacking = 0;
+    *counts = (struct sample_counts){0};
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
         struct sample_tensor tensor;
         if (ivon_source_tensor(source, i)->part != IVON_MEAN)
@@ -70,15 +70,35 @@ int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_optio
         int code = sample_tensor_of(&tensor, source, i, options, error);
         if (code)
             return code;
-        random += tensor.hessian != NULL;
-        lacking += sample_lacks_hessian(source, i, options);
+        counts->means++;
+        counts->random += tensor.hessian != NULL;
+        counts->lacking += sample_lacks_hessian(source, i, options);
+        counts->selected += selected(options, tensor.mean->name);
     }
-    *fixed = lacking;
-    if (random || options->temperature == 0)
-        return 0;
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: nothing to draw: no mean %s a Hessian "
-                          "(see --hessian)",
-                          ivon_source_path(source), options->selected ? "selected has" : "has");
+    return 0;
+}
+
+int sample_refuse(const struct ivon_source *source, const struct sample_counts *counts,
+                  const char *consequence, struct ivon_error *error)
+{
+    const char *why = !counts->means      ? "it has no means"
+                      : !counts->selected ? "no mean is selected (see --include and --exclude)"
+                      : counts->selected < counts->means
+                          ? "no mean selected has a Hessian (see --hessian)"
+                          : "no mean has a Hessian (see --hessian)";
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s: %s", ivon_source_path(source),
+                          consequence, why);
+}
+
+int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_options *options,
+                      size_t *fixed, struct ivon_error *error)
+{
+    struct sample_counts counts;
+    int code = sample_count(source, options, &counts, error);
+    *fixed = counts.lacking;
+    if (code || counts.random || options->temperature == 0)
+        return code;
+    return sample_refuse(source, &counts, "nothing to draw", error);
 }
 
 /* From normals ε in `out` to samples m + σ ε; whether every one is a finite binary32 and every

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bayes/posterior.h"
+#include "bayes/sample_private.h"
 #include "bayes/sensitivity_private.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -34,17 +35,16 @@ int sensitivity_data_open(struct ivon_sensitivity *sensitivity, struct sensitivi
                           struct ivon_error *error)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
-    const char *path = ivon_examples_path(examples);
-    ptrdiff_t field = targets ? ivon_examples_find(examples, targets) : -1;
+    size_t field = 0;
+    int code = outputs_find_targets(examples, targets, &field, error);
     *data = (struct sensitivity_data){.examples = examples,
                                       .count = ivon_examples_count(examples)};
-    if (field < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: has no targets, which losses need: --targets names their array",
-                              path);
+    if (code)
+        return code;
     if (!data->count)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no examples", path);
-    data->field = (size_t)field;
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no examples",
+                              ivon_examples_path(examples));
+    data->field = field;
     return feed_open(&data->feed, sensitivity->member.network, examples, options->names,
                      options->name_count, error);
 }
@@ -330,13 +330,17 @@ static int take_member(struct ivon_sensitivity *sensitivity, struct ivon_network
 {
     const struct ivon_sample_options *sample = &sensitivity->options.sample;
     struct ivon_sample_options check = *sample;
+    struct sample_counts counts;
     struct member *member = &sensitivity->member;
     *member = (struct member){network, source, 1, NULL};
     member->random = calloc(network->parameter_count + 1, sizeof *member->random);
     if (!member->random)
         return ivon_error_memory(error);
     check.temperature = 1; /* whatever is drawn, Σ is needed */
-    int code = ivon_sample_check(source, &check, &sensitivity->fixed, error);
+    int code = sample_count(source, &check, &counts, error);
+    sensitivity->fixed = counts.lacking;
+    if (!code && !counts.random)
+        code = sample_refuse(source, &counts, "nothing can move", error);
     for (size_t i = 0; i < network->parameter_count && !code; i++) {
         const char *name = ivon_source_tensor(source, network->parameters[i])->name;
         bool selected = !sample->selected || sample->selected(sample->selected_context, name);

@@ -174,7 +174,10 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         if (!unbound->initializers++)
             unbound->initializer = value->name;
     }
-    if (!code && !network->parameter_count)
+    if (!code && !means)
+        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no means, expected a posterior",
+                              ivon_source_path(source));
+    else if (!code && !network->parameter_count)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: the graph has none of the %zu means of %s%s%s%s%s%s",
                               network->path, means, ivon_source_path(source),

@@ -289,8 +289,8 @@ static int allocate(struct net_derivative *derivative, size_t memory, struct ivo
             snprintf(examples, sizeof examples, "%zu example%s", derivative->tile,
                      derivative->tile == 1 ? "" : "s");
         return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "%s: the derivatives of %s take %.1f MB of memory, %.1f MB are "
-                              "allowed",
+                              "%s: the derivatives of %s take %.6g MB of memory, %.6g MB are "
+                              "allowed: raise --memory",
                               derivative->network->path, examples, total / 1e6,
                               memory ? (double)memory / 1e6 : 1e12);
     }

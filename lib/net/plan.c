@@ -104,7 +104,8 @@ static int check_size(const struct net_plan *plan, struct plan_step *step, size_
                      (double)net_type_size(step->call.outputs[i]->type);
     if (!code && memory && bytes > (double)memory)
         code = ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "its constants take %.1f MB of memory, %.1f MB are allowed",
+                              "its constants take %.6g MB of memory, %.6g MB are allowed: raise "
+                              "--memory",
                               bytes / 1e6, (double)memory / 1e6);
     return code;
 }
@@ -190,7 +191,7 @@ static int allocate(struct net_plan *plan, size_t memory, struct ivon_error *err
     size_t total = net_plan_memory(plan);
     if (memory && total > memory)
         return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "one run takes %.1f MB of memory, %.1f MB are allowed",
+                              "one run takes %.6g MB of memory, %.6g MB are allowed: raise --memory",
                               (double)total / 1e6, (double)memory / 1e6);
     size_t workspace = (plan->workspace_size / ALIGNMENT + 1) * ALIGNMENT;
     plan->arena = aligned_alloc(ALIGNMENT, (plan->arena_size / ALIGNMENT + 1) * ALIGNMENT);

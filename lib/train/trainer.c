@@ -250,7 +250,10 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples,
                   const char *targets, struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
-    int code = data_open(trainer, examples, error);
+    size_t field = 0;
+    int code = outputs_find_targets(examples, targets, &field, error);
+    if (!code)
+        code = data_open(trainer, examples, error);
     if (!code)
         code = plan_steps(trainer, error);
     trainer->outputs.likelihood = options->likelihood;
@@ -259,7 +262,7 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples,
     trainer->likelihood =
         (struct likelihood){options->likelihood, trainer->outputs.k, options->noise_std};
     if (!code)
-        code = data_read_targets(trainer, examples, targets, error);
+        code = data_read_targets(trainer, examples, field, error);
     if (!code)
         code = lanes_make(trainer, error);
     trainer->ess = options->method != IVON_METHOD_IVON ? NAN

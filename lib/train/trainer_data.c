@@ -74,7 +74,8 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
     double size = (double)count * (double)feed_example_size(&data->feed);
     if (trainer->options.memory && size > (double)trainer->options.memory)
         return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "%s: the inputs take %.1f MB of memory, %.1f MB are allowed", path,
+                              "%s: the inputs take %.6g MB of memory, %.6g MB are allowed: raise "
+                              "--memory", path,
                               size / 1e6, (double)trainer->options.memory / 1e6);
     data->count = count;
     data->size = (size_t)size;
@@ -95,15 +96,12 @@ static uint64_t count_losses(const struct ivon_trainer *trainer, const int64_t *
     return counted;
 }
 
-int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *examples,
-                      const char *targets, struct ivon_error *error)
+int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *examples, size_t field,
+                      struct ivon_error *error)
 {
     struct training_data *data = &trainer->data;
     const char *path = ivon_examples_path(examples);
-    ptrdiff_t field = targets ? ivon_examples_find(examples, targets) : -1;
-    if (field < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no targets to train for", path);
-    int code = outputs_check_targets(&trainer->outputs, examples, (size_t)field, error);
+    int code = outputs_check_targets(&trainer->outputs, examples, field, error);
     if (code)
         return code;
     void *memory = calloc(data->count, targets_size(trainer));
@@ -113,8 +111,8 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
         data->numbers = memory;
     else
         data->labels = memory;
-    code = outputs_read_targets(&trainer->outputs, examples, (size_t)field, 0,
-                                (size_t)data->count, data->labels, data->numbers, error);
+    code = outputs_read_targets(&trainer->outputs, examples, field, 0, (size_t)data->count,
+                                data->labels, data->numbers, error);
     struct row_targets all = {data->labels, data->numbers, trainer->options.ignored};
     uint64_t rows = data->count * trainer->outputs.tokens;
     if (!code)
@@ -123,7 +121,8 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
         if (!isfinite(data->numbers[i]))
             code = ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: row %zu of '%s' holds a number that is not finite", path,
-                                  i / outputs_targets(&trainer->outputs), targets);
+                                  i / outputs_targets(&trainer->outputs),
+                                  ivon_examples_field(examples, field)->name);
     if (code)
         return code;
     data->losses = count_losses(trainer, data->labels, rows);

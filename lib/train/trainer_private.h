@@ -121,8 +121,8 @@ int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
 /* Reads the examples; the targets, once it is known what the outputs are. */
 int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
               struct ivon_error *error);
-int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *examples,
-                      const char *targets, struct ivon_error *error);
+int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *examples, size_t field,
+                      struct ivon_error *error);
 void data_close(struct training_data *data);
 
 /* Chooses the step's examples; *losses receives how many losses they have. */

@@ -200,11 +200,12 @@ static int list_initializers(struct start_tensors *start, const struct ivon_netw
             return code;
         memcpy(item->data, from->data, from->count * sizeof(float));
         code = check_finite(item, network->path, error);
-        means += tensor.part == IVON_MEAN;
+        means += part == IVON_MEAN;
     }
     if (!code && !means)
         code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: has no initializer of floats to train", network->path);
+                              "%s: has no initializer of floats to train: give weights by --from",
+                              network->path);
     return code;
 }
 
@@ -212,11 +213,15 @@ int start_list(struct start_tensors *start, const struct ivon_train_start *from,
                const struct architecture *architecture, const struct ivon_train_options *options,
                struct ivon_error *error)
 {
-    if (architecture)
-        return list_architecture(start, architecture, from->weights, options, error);
-    if (from->weights)
-        return list_stored(start, from->weights, options, error);
-    return list_initializers(start, from->network, options, error);
+    size_t means = 0;
+    int code = architecture ? list_architecture(start, architecture, from->weights, options, error)
+               : from->weights ? list_stored(start, from->weights, options, error)
+                               : list_initializers(start, from->network, options, error);
+    for (size_t i = 0; i < start->count; i++)
+        means += start->items[i].tensor.part == IVON_MEAN;
+    return !code && !means && options->selected
+               ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "--freeze leaves nothing to train")
+               : code;
 }
 
 int start_source(struct ivon_source **source, const struct start_tensors *start, const char *name,

@@ -15,6 +15,7 @@ static const char *remedy(const struct ivon_trainer *trainer)
 static int diverged(const struct ivon_trainer *trainer, double loss, struct ivon_error *error)
 {
     uint64_t step = optimizer_steps(trainer->optimizer) + 1;
+    loss = isnan(loss) ? fabs(loss) : loss; /* of no sign, which printf would show */
     if (isnan(trainer->loss))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "step %" PRIu64 ": the loss is %g, and was never finite: %s", step,

@@ -152,14 +152,12 @@ int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *exampl
                       struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
-    const char *path = ivon_examples_path(examples);
     struct testing testing = {.trainer = trainer, .tile = trainer->tile};
     uint64_t count = ivon_examples_count(examples);
-    ptrdiff_t field = targets ? ivon_examples_find(examples, targets) : -1;
-    if (field < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no targets, which losses need",
-                              path);
-    int code = outputs_check_targets(&trainer->outputs, examples, (size_t)field, error);
+    size_t field = 0;
+    int code = outputs_find_targets(examples, targets, &field, error);
+    if (!code)
+        code = outputs_check_targets(&trainer->outputs, examples, field, error);
     if (!code)
         code = feed_open(&testing.feed, trainer->network, examples, options->names,
                          options->name_count, error);
@@ -167,7 +165,7 @@ int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *exampl
         code = prepare(&testing, error);
     size_t block = BLOCK_TILES * testing.tile;
     for (uint64_t first = 0; first < count && !code; first += block)
-        code = test_block(&testing, examples, (size_t)field, first,
+        code = test_block(&testing, examples, field, first,
                           count - first < block ? (size_t)(count - first) : block, error);
     *loss = testing.loss / testing.counted;
     *error_rate = testing.missed / testing.counted;

@@ -144,7 +144,7 @@ sys.stdout.buffer.write(h5py.File('with.h5')['model.onnx'][()].tobytes())") mode
   expect 64 "no checkpoint given" ivon-convert -o x.h5
   expect 64 "more than one checkpoint" ivon-convert p.h5 p.h5 -o x.h5
   expect 64 "no output given" ivon-convert p.h5
-  expect 64 "standard output cannot take a checkpoint" ivon-convert p.h5 -o -
+  expect 64 "standard output cannot take what is not written in order" ivon-convert p.h5 -o -
   expect 64 "--to: 'pt', expected one of h5, safetensors, npz" ivon-convert p.h5 --to=pt -o x.pt
   expect 64 "--rename: 'a', expected REGEX:REPL" ivon-convert p.h5 --rename=a -o x.h5
   expect 64 "--rename: ':b', expected REGEX:REPL" ivon-convert p.h5 --rename=:b -o x.h5

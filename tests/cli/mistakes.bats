@@ -105,6 +105,20 @@ PAIRS
     expect 65 "$name: empty: is empty, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
       ivon $command empty
   done
+  expect 65 "ivon-merge: model.onnx: looks like an ONNX graph, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
+    ivon-merge a.h5 model.onnx -o x.h5
+  printf '\x93NUMPY\x01\x00' > array
+  expect 65 "ivon-info: array: is a single array of NumPy, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
+    ivon-info array
+  expect 66 "ivon-merge: hub: is a directory: name hub/model.safetensors.index.json" ivon-merge hub tuned -o x.npz
+  gzip -c a.h5 > compressed
+  expect 65 "ivon-info: compressed: is compressed by gzip, expected a checkpoint in HDF5, safetensors, npz or PyTorch's format" \
+    ivon-info compressed
+  expect 65 "ivon-predict: compressed: a gzip file, but not of IDX data: gunzip it" ivon-predict a.h5 --data=compressed
+  expect 66 "ivon-info: -: standard input is not read, expected the name of a file" ivon-info -
+  expect 66 "ivon-info: the name of an input is empty" ivon-info ""
+  expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
+    ivon-predict-gen a.h5 nofile --data=test.h5
   expect 65 "ivon-info: test.h5: an HDF5 file, but not a posterior: attribute 'format' is missing, expected 'ivon-posterior'" \
     ivon-info test.h5
   expect 65 "ivon-predict: posterior.h5: no ONNX file, or a damaged one: a field is cut off or of no known kind" \
@@ -138,8 +152,16 @@ PAIRS
     ivon-info --key=model.ema checkpoint.pt
   expect 65 "ivon-predict: model.onnx: the graph has none of the 2 means of params.npz, such as 'params/Dense_0/kernel': ivon-convert --rename changes names" \
     ivon-predict params.npz --model=model.onnx --data=test.h5
-  expect 65 "ivon-sensitivity: test.h5: has no targets, which losses need: --targets names their array" \
+  expect 65 "ivon-sensitivity: test.h5: has no targets, which losses need: --targets names their array, or --target-column a column of CSV" \
     ivon-sensitivity a.h5 --data=test.h5 --targets=
+  expect 64 "ivon-predict: --inputs: 'x' is given twice" ivon-predict a.h5 --data=test.h5 --inputs=x=x,x=y
+  printf 'a;y\n1;0\n' > semicolons.csv
+  expect 65 "ivon-predict: semicolons.csv: has no column 'y', but one column, 'a;y': expected commas between columns" \
+    ivon-predict a.h5 --data=semicolons.csv --target-column=y
+  printf 'a,b,c,d\n1,2,3,4\n' > bare.csv
+  expect 65 "ivon-predict: bare.csv: has no array 'y' of targets: --targets names another, or --target-column a column of CSV" \
+    ivon-predict a.h5 --data=bare.csv --metrics
+  expect 65 "ivon-predict: checkpoint.pt: has no array 'x', nor any other" ivon-predict a.h5 --data=checkpoint.pt
 }
 
 @test "outputs that cannot be, or would mislead" {
@@ -154,6 +176,16 @@ PAIRS
       [ ! -e x$suffix ]
     done
   done
+  for command in merge sample convert; do
+    expect 64 "ivon-$command: standard output cannot take what is not written in order: name a file" \
+      ivon-$command a.h5 -o -
+    expect 73 "ivon-$command: the name of an output is empty" ivon-$command a.h5 -o ""
+  done
+  expect 64 "ivon-predict-gen: an npy file holds one array only: write CSV, JSON Lines or HDF5" \
+    ivon-predict-gen a.h5 --data=test.h5 --format=npy
+  [ "$(ivon-predict a.h5 --data=test.h5 -o - | wc -l)" -eq 61 ]
+  expect 64 "ivon-predict: standard output cannot take what is not written in order: name a file" \
+    ivon-predict a.h5 --data=test.h5 --metrics --log-likelihoods=-
   ivon-convert -q a.h5 --to=h5 -o "$BATS_TEST_TMPDIR/x.pt"
   ivon-info -q "$BATS_TEST_TMPDIR/x.pt"
 }
@@ -171,5 +203,33 @@ PAIRS
     ivon-merge --method=task-arithmetic a.h5 -o x.h5
   expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian (see --hessian)" \
     ivon-sample params.npz -o x.h5
+  expect 65 "ivon-sample: a.h5: nothing to draw: no mean is selected (see --include and --exclude)" \
+    ivon-sample a.h5 --include=zzz -o x.h5
+  ivon-sample a.h5 -o "$BATS_TEST_TMPDIR/drawn.h5" # has no Hessian
+  expect 65 "ivon-sensitivity: $BATS_TEST_TMPDIR/drawn.h5: nothing can move: no mean has a Hessian (see --hessian)" \
+    ivon-sensitivity "$BATS_TEST_TMPDIR/drawn.h5" --data=test.h5
+  expect 65 "ivon-merge: tensor 'bias': the merged precision is not positive for 3 of 3 elements, the worst -20.2 at element 0; with a --base, --on-nonpositive=base keeps the base's values there" \
+    ivon-merge a.h5:-3 b.h5 -o x.h5
+  expect 65 "ivon-convert: a.h5: no tensor is selected (see --include and --exclude)" \
+    ivon-convert a.h5 --include=zzz -o x.h5
+  expect 65 "ivon-sensitivity: a.h5: Hessian of 'bias' is 0.1 at element 0: 1e+298 / (h + weight_decay) does not fit into f32" \
+    ivon-sensitivity -q a.h5 --data=test.h5 --rho=1e300
+  expect 64 "ivon-predict: no predictions given; see --help" ivon-predict --average
   [ ! -e x.h5 ]
+}
+
+@test "help that cannot be written is no success" {
+  run bash -c 'ivon-merge --help > /dev/full'
+  [ $status -eq 74 ]
+  [ "$output" = "ivon-merge: cannot write standard output: No space left on device" ]
+}
+
+@test "the demo takes no arguments, and tells what it lacks" {
+  demo=$BATS_TEST_DIRNAME/../../cmd/demo.sh
+  expect 64 "demo.sh: '--help': no arguments are taken; results go to build/demo, whatever was there before" \
+    bash "$demo" --help
+  mkdir bare
+  ln -s "$(command -v dirname)" bare/dirname
+  expect 69 "demo.sh: ivon-train is missing; tests/install.sh installs what is needed" \
+    env PATH="$PWD/bare" IVON_BIN="$PWD/bare" "$(command -v bash)" "$demo"
 }

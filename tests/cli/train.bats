@@ -132,6 +132,18 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   [ ! -e run/done ] && ivon-info --check run/posterior-00000001.h5 > /dev/null
 }
 
+@test "a training that ends far above its beginning is warned of, and one that learns is not" {
+  run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
+    --optimizer=sgd --lr=1000 --steps=4 -o rises
+  [[ $stderr == "ivon-train: warning: the loss rose: it is "*" on average at the end, and was at most "*"; did the training diverge? A lower --lr or a --clip-norm may help" ]]
+  run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
+    --lr=1000 --beta2=0.9 --steps=60 -o rises-too
+  [[ $stderr == *" --lr, a larger --h0 or a --clip-radius may help" ]]
+  run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
+    --optimizer=sgd --lr=0.1 --steps=20 --warmup=21 -o falls
+  [ "$stderr" = "ivon-train: warning: --warmup=21: the training has 20 steps, in which the rate never reaches --lr" ]
+}
+
 @test "architectures of images, tokens and numbers are trained" {
   data="$BATS_FILE_TMPDIR/data.h5"
   image=(--arch=lenet:1,2,28 --data="$data:/train" --inputs=x=image --targets=class --lr=0.1 --h0=0.1 --beta2=0.99 --batch=10 --epochs=2 --save-every=0)
@@ -264,6 +276,7 @@ refused() { # STATUS MESSAGE OPTION...
   [ "$output" = "ivon-train: run/posterior-00000002.h5: was trained with ess 300 and weight decay 0.0001, expected 7 and 0.0001" ]
   head -c 2000 run/posterior-00000002.h5 > cut && mv cut run/posterior-00000002.h5
   run -65 mlp --steps=9 -o run --resume
+  [[ $output == "ivon-train: run/posterior-00000002.h5: damaged HDF5 file: "*"; remove it to go on from the one before it" ]]
 }
 
 @test "options that make no sense are refused" {
@@ -282,8 +295,11 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "--eval-every is for --test" "${b[@]}" --eval-every=3
   refused 64 "--likelihood=gaussian needs --noise-std" "${b[@]}" --likelihood=gaussian
   refused 64 "--noise-std is for --likelihood=gaussian" "${b[@]}" --noise-std=1
+  refused 64 "no output given: name a directory by -o DIR" "${b[@]}" -o ""
+  refused 64 "standard output cannot take checkpoints: name a directory by -o DIR" "${b[@]}" -o -
+  refused 64 "--freeze leaves nothing to train" "${b[@]}" --freeze='*'
   refused 64 "'more': no arguments are taken; see --help" "${b[@]}" more
-  refused 64 "--beta1: expected a number below 1" "${b[@]}" --beta1=1
+  refused 64 "--beta1: 1, expected a number below 1" "${b[@]}" --beta1=1
   for option in --ess=1 --h0=1 --clip-radius=1 --hessian=price --mc-samples=2 --rescale-lr --prior=posterior; do
     refused 64 "${option%%=*} is not for --optimizer=adamw" "${b[@]}" --optimizer=adamw $option --from=x
   done
@@ -294,6 +310,19 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "mlp:2,16,3: augmentation is for networks with one input of examples x channels x height x width" "${b[@]}" --augment=flip
   refused 64 "warmup of 6 steps in a training of 6, expected fewer" "${b[@]}" --warmup=6 --schedule=cosine
   [ ! -e run ]
+}
+
+@test "options that are not as they were are told of when a training goes on" {
+  data="$BATS_FILE_TMPDIR/data.h5:/train"
+  a=(--arch=mlp:2,16,3 --data="$data" -o run --beta2=0.9)
+  ivon-train "${a[@]}" --lr=0.1 --steps=10
+  a+=(--lr=0.2 --clip-norm=3 --seed=4 --no-rescale-lr --resume)
+  run -0 ivon-train "${a[@]}" --steps=12
+  [ "$output" = "ivon-train: warning: run/posterior-00000010.h5: --lr was 0.1 and is 0.2, --clip-norm was none and is 3.0, --seed was 0 and is 4, --rescale-lr was yes and is no: this goes on, but not as one training would have" ]
+  run -0 ivon-train "${a[@]}" --steps=20
+  [ "$output" = "" ]
+  run -0 ivon-train "${a[@]}" --steps=15
+  [ "$output" = "ivon-train: warning: run/posterior-00000020.h5: is of step 20, beyond the 15 steps that are asked for: nothing is left to do" ]
 }
 
 @test "what is resumed must be the same network" {
@@ -337,9 +366,13 @@ with h5py.File("one/posterior-00000002.h5") as f:
   a=(-o run --epochs=1 --lr=1 --data="$data:/train")
   refused 65 "$data:/train: array 'x' has shape 300x2, input 'x' of mlp:4,3 takes ?x4" "${a[@]}" --arch=mlp:4,3
   refused 65 "$data:/train: row 2: target 2, expected a class from 0 to 1" "${a[@]}" --arch=mlp:2,2
-  refused 65 "$data:/train: has no targets to train for" "${a[@]}" --arch=mlp:2,3 --targets=
+  refused 65 "$data:/train: has no targets, which losses need: --targets names their array, or --target-column a column of CSV" "${a[@]}" --arch=mlp:2,3 --targets=
   refused 65 "$BATS_FILE_TMPDIR/nan.h5: row 7 of 'x' holds a number that is not finite" "${a[@]}" --arch=mlp:2,3 --data="$BATS_FILE_TMPDIR/nan.h5"
   refused 65 "$BATS_FILE_TMPDIR/nan.h5: all targets are to be ignored" "${a[@]}" --arch=mlp:1,3 --data="$BATS_FILE_TMPDIR/nan.h5" --inputs=y --ignore-label=0
+  # test examples before the first step, not at the end of an epoch
+  $python -c "import numpy as n; n.savez('wide.npz', x=n.zeros((5, 3), 'f4'), y=n.zeros(5, 'i8'))"
+  refused 65 "wide.npz: array 'x' has shape 1x3, input 'x' of mlp:2,3 takes ?x2" "${a[@]}" --arch=mlp:2,3 --test=wide.npz
+  [ ! -e run ]
   run -66 ivon-train "${a[@]}" --arch=mlp:2,3 --from=missing.h5
   run -71 ivon-train "${a[@]}" --arch=mlp:2,3 --memory=1K
   [ ! -e run ]

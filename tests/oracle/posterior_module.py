@@ -142,10 +142,10 @@ def info(path):
     return json.loads(result.stdout)
 
 
-def refused(part, action):
+def refused(part, action, kind=ivon_posterior.PosteriorError):
     try:
         action()
-    except ivon_posterior.PosteriorError as error:
+    except kind as error:
         assert part in str(error), error
     else:
         raise AssertionError("was not refused: " + part)
@@ -310,6 +310,14 @@ def check_refusals():
     refused("no parameter 'unused.bias' and 1 others", lambda: save(example_input=inputs[0]))
     with h5py.File("other.h5", "w") as file:
         file.attrs["format"] = "other"
+    with open("text.h5", "w") as file:
+        file.write("text")
+    refused("n_train is -1, expected zero or more", lambda: save(n_train=-1))
+    refused("text.h5: no HDF5 file, or a damaged one", lambda: ivon_posterior.load("text.h5"))
+    refused("the model is of type dict, expected a torch.nn.Module",
+            lambda: save(model={}), TypeError)
+    refused("'/nowhere/x.h5'", lambda: ivon_posterior.save("/nowhere/x.h5", model, optimizer),
+            FileNotFoundError)
     refused("expected ('ivon-posterior', 1)", lambda: ivon_posterior.load("other.h5"))
     try:
         save(step="seven")

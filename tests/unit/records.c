@@ -228,7 +228,8 @@ static void stays_off_foreign_files(void **state)
                 continue;
             }
             refuse(&options, IVON_ERROR_DATA,
-                   "out.part: is in the way: not the records of an interrupted run");
+                   "out.part: is in the way, and not the records of an interrupted run: remove it, or "
+                   "name another output");
             assert_int_equal(load(found, sizeof found), strlen(foreign[i]));
             assert_memory_equal(found, foreign[i], strlen(foreign[i]));
         }
