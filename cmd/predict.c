@@ -139,7 +139,8 @@ static void check_arguments(struct predict_command *command, struct argp_state *
         argp_failure(state, EX_USAGE, 0, "--json prints metrics: it needs --metrics");
     if ((command->ood || command->compare) && !command->metrics)
         argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
-    command->format = table_output_format(state, command->output, command->format);
+    command->format = table_output_format(state, table_output_file(command->output),
+                                          command->format);
     if (command->evaluation.noise_std > 0 && !gaussian)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && command->open.given)

@@ -109,9 +109,7 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
                      "--groups has rows of its own: --on, --score, --covariance, --expectation, "
                      "--vectors, --per-token, --sort, --top and --resume do not go with it");
     const char *file = table_output_file(command->output);
-    command->format = table_output_format(state, file, command->format);
-    if (command->format == IVON_NPY)
-        argp_failure(state, EX_USAGE, 0, "an npy file holds one array only: write CSV, JSON Lines or HDF5");
+    command->format = table_output_rows(state, file, command->format);
     if (command->resume && !file)
         argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
     if (command->on)

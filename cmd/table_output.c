@@ -20,6 +20,15 @@ enum ivon_table_format table_output_format(struct argp_state *state, const char 
     return format < 0 ? IVON_CSV : (enum ivon_table_format)format;
 }
 
+enum ivon_table_format table_output_rows(struct argp_state *state, const char *file, int given)
+{
+    enum ivon_table_format format = table_output_format(state, file, given);
+    if (format == IVON_NPY)
+        argp_failure(state, EX_USAGE, 0,
+                     "an npy file holds one array only: write CSV, JSON Lines or HDF5");
+    return format;
+}
+
 const char *table_output_file(const char *output)
 {
     return output && strcmp(output, "-") != 0 ? output : NULL;

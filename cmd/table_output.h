@@ -14,6 +14,9 @@ enum ivon_table_format table_output_parse(struct argp_state *state, const char *
    known; CSV when `file` is null. */
 enum ivon_table_format table_output_format(struct argp_state *state, const char *file, int given);
 
+/* The same for tables of several columns, which no npy file holds. */
+enum ivon_table_format table_output_rows(struct argp_state *state, const char *file, int given);
+
 /* The output, if it is a file; null: standard output, which is `-` or not named. */
 const char *table_output_file(const char *output);
 
