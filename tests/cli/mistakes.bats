@@ -119,6 +119,8 @@ PAIRS
   expect 66 "ivon-info: the name of an input is empty" ivon-info ""
   expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
     ivon-predict-gen a.h5 nofile --data=test.h5
+  expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
+    timeout 20 ivon-predict-gen --follow=folder --model=nofile --data=test.h5
   expect 65 "ivon-info: test.h5: an HDF5 file, but not a posterior: attribute 'format' is missing, expected 'ivon-posterior'" \
     ivon-info test.h5
   expect 65 "ivon-predict: posterior.h5: no ONNX file, or a damaged one: a field is cut off or of no known kind" \
