@@ -220,6 +220,15 @@ PAIRS
   [ ! -e x.h5 ]
 }
 
+@test "sensitivities that overflow are told of" {
+  here
+  printf 'a,b,c,d,y\n1,2,3,4,1\n1e30,-1e30,1e30,1e30,0\n' > huge.csv
+  ivon-sensitivity a.h5 --data=huge.csv --target-column=y > "$BATS_TEST_TMPDIR/out" 2> "$BATS_TEST_TMPDIR/err"
+  grep -q '^1,.*nan$' "$BATS_TEST_TMPDIR/out"
+  grep -qxF "ivon-sensitivity: warning: huge.csv: scores of 1 examples are not finite, row 1 the first: are the inputs normalized as for the training?" \
+    "$BATS_TEST_TMPDIR/err"
+}
+
 @test "help that cannot be written is no success" {
   run bash -c 'ivon-merge --help > /dev/full'
   [ $status -eq 74 ]
