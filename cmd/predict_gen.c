@@ -48,7 +48,8 @@ static void check_output(struct predict_gen_command *command, struct argp_state 
         argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
                      command->output);
     if (command->format == IVON_NPY)
-        argp_failure(state, EX_USAGE, 0, "an npy file holds one array only: write CSV, JSON Lines or HDF5");
+        argp_failure(state, EX_USAGE, 0,
+                     "an npy file holds one array only: write CSV, JSON Lines or HDF5");
     if (command->format == IVON_HDF5 && (command->follow || command->by_class))
         argp_failure(state, EX_USAGE, 0,
                      "HDF5 holds a known number of rows: --follow and --by-class write CSV or JSON "

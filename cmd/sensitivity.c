@@ -113,7 +113,8 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
         argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format",
                      command->output);
     if (command->format == IVON_NPY)
-        argp_failure(state, EX_USAGE, 0, "an npy file holds one array only: write CSV, JSON Lines or HDF5");
+        argp_failure(state, EX_USAGE, 0,
+                     "an npy file holds one array only: write CSV, JSON Lines or HDF5");
     if (command->resume && (!command->output || strcmp(command->output, "-") == 0))
         argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
     if (command->on)
