@@ -374,21 +374,28 @@ static int open_data(struct predict_gen_command *command, struct ivon_error *err
     return code;
 }
 
-/* Before the first of them takes its time. */
-static int check_posteriors(const struct predict_gen_command *command, struct ivon_error *error)
+static int check_readable(const char *path, struct ivon_error *error)
 {
-    for (size_t i = 0; i < command->posterior_count; i++)
-        if (access(command->posteriors[i], R_OK))
-            return error_fill(error, IVON_ERROR_INPUT, "%s: cannot open it: %s",
-                              command->posteriors[i], strerror(errno));
-    return 0;
+    return access(path, R_OK) ? error_fill(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
+                                           strerror(errno))
+                              : 0;
+}
+
+/* Before the first of them takes its time, or --follow takes the graph for a file yet to come. */
+static int check_inputs(const struct predict_gen_command *command, struct ivon_error *error)
+{
+    const char *model = command->evaluation.model;
+    int code = model ? check_readable(model, error) : 0;
+    for (size_t i = 0; i < command->posterior_count && !code; i++)
+        code = check_readable(command->posteriors[i], error);
+    return code;
 }
 
 static int run(struct predict_gen_command *command, const char *provenance,
                struct ivon_error *error)
 {
     int64_t step;
-    int code = check_posteriors(command, error);
+    int code = check_inputs(command, error);
     if (!code)
         code = open_data(command, error);
     if (!code)

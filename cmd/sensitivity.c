@@ -294,22 +294,57 @@ static int remove_groups(struct sensitivity_command *command, uint64_t examples,
     return code;
 }
 
+/* A block on its way to the output, and how many of its examples have scores that are no number. */
+struct taking {
+    struct sensitivity_output *output;
+    uint64_t overflows, first;
+};
+
+static bool is_finite(const struct ivon_sensitivities *block, size_t i)
+{
+    const double *scores[] = {block->deviation, block->mpe, block->self_influence,
+                              block->loo_loss, block->influence};
+    for (size_t s = 0; s < sizeof scores / sizeof *scores; s++)
+        if (scores[s] && !isfinite(scores[s][i]))
+            return false;
+    return true;
+}
+
+static int take(void *context, const struct ivon_sensitivities *block, struct ivon_error *error)
+{
+    struct taking *taking = context;
+    for (size_t i = 0; i < block->count; i++)
+        if (!is_finite(block, i) && !taking->overflows++)
+            taking->first = block->first + i;
+    return sensitivity_output_take(taking->output, block, error);
+}
+
+static void warn_overflows(const struct sensitivity_command *command, const struct taking *taking)
+{
+    if (taking->overflows && !command->common.quiet)
+        report_warning("%s: scores of %llu examples are not finite, row %llu the first: are the "
+                       "inputs normalized as for the training?",
+                       command->evaluation.data, (unsigned long long)taking->overflows,
+                       (unsigned long long)taking->first);
+}
+
 static int run_examples(struct sensitivity_command *command,
                         const struct ivon_sensitivity_shape *shape, const char *provenance,
                         struct ivon_error *error)
 {
-    struct sensitivity_output *output = NULL;
+    struct taking taking = {0};
     uint64_t first = 0;
-    int code = sensitivity_output_open(&output, command, shape, provenance, &first, error);
+    int code = sensitivity_output_open(&taking.output, command, shape, provenance, &first, error);
     if (!code && command->on)
         code = ivon_sensitivity_aim(command->sensitivity, command->test,
                                     evaluation_targets(&command->evaluation), error);
     if (!code)
-        code = ivon_sensitivity_run(command->sensitivity, first, sensitivity_output_take, output,
-                                    error);
+        code = ivon_sensitivity_run(command->sensitivity, first, take, &taking, error);
     if (!code)
-        code = sensitivity_output_finish(output, error);
-    sensitivity_output_close(output);
+        code = sensitivity_output_finish(taking.output, error);
+    if (!code)
+        warn_overflows(command, &taking);
+    sensitivity_output_close(taking.output);
     return code;
 }
 

@@ -36,8 +36,8 @@ int train(struct train_command *command, struct ivon_error *error);
 /* The options that decide about the bits of a training, for its checkpoints' provenance. */
 json_t *train_settings(const struct ivon_train_options *options);
 
-/* Warns of those that differ from what the checkpoint that a training goes on from was trained with,
-   as far as it says. */
+/* Warns of those that differ from what the checkpoint that a training goes on from says of its own,
+   where it says it. */
 void train_settings_compare(const struct ivon_train_options *options, struct ivon_source *resumed);
 
 /* The directory of a training: posterior-%08d.h5, log.csv, done. */

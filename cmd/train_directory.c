@@ -76,6 +76,9 @@ static int find_newest(const struct train_directory *directory, char **newest,
     *newest = NULL;
     if (!list && errno == ENOENT)
         return 0;
+    if (!list && errno == ENOTDIR)
+        return error_fill(error, IVON_ERROR_CREATE, "%s: is a file, expected a directory",
+                          directory->path);
     if (!list)
         return fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
     for (struct dirent *entry; (entry = readdir(list));) {

@@ -119,6 +119,8 @@ PAIRS
   expect 66 "ivon-info: the name of an input is empty" ivon-info ""
   expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
     ivon-predict-gen a.h5 nofile --data=test.h5
+  expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
+    timeout 20 ivon-predict-gen --follow=folder --model=nofile --data=test.h5
   expect 65 "ivon-info: test.h5: an HDF5 file, but not a posterior: attribute 'format' is missing, expected 'ivon-posterior'" \
     ivon-info test.h5
   expect 65 "ivon-predict: posterior.h5: no ONNX file, or a damaged one: a field is cut off or of no known kind" \
@@ -216,6 +218,15 @@ PAIRS
     ivon-sensitivity -q a.h5 --data=test.h5 --rho=1e300
   expect 64 "ivon-predict: no predictions given; see --help" ivon-predict --average
   [ ! -e x.h5 ]
+}
+
+@test "sensitivities that overflow are told of" {
+  here
+  printf 'a,b,c,d,y\n1,2,3,4,1\n1e30,-1e30,1e30,1e30,0\n' > huge.csv
+  ivon-sensitivity a.h5 --data=huge.csv --target-column=y > "$BATS_TEST_TMPDIR/out" 2> "$BATS_TEST_TMPDIR/err"
+  grep -q '^1,.*nan$' "$BATS_TEST_TMPDIR/out"
+  grep -qxF "ivon-sensitivity: warning: huge.csv: scores of 1 examples are not finite, row 1 the first: are the inputs normalized as for the training?" \
+    "$BATS_TEST_TMPDIR/err"
 }
 
 @test "help that cannot be written is no success" {

@@ -272,6 +272,7 @@ refused() { # STATUS MESSAGE OPTION...
   [ "$(ls run | tr '\n' ' ')" = "done log.csv posterior-00000002.h5 " ]
   touch file
   run -73 mlp --steps=3 -o file
+  [ "$output" = "ivon-train: file: is a file, expected a directory" ]
   run -65 mlp --steps=9 -o run --resume --ess=7
   [ "$output" = "ivon-train: run/posterior-00000002.h5: was trained with ess 300 and weight decay 0.0001, expected 7 and 0.0001" ]
   head -c 2000 run/posterior-00000002.h5 > cut && mv cut run/posterior-00000002.h5
