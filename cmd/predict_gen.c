@@ -43,9 +43,10 @@ static const struct argp_option option_table[] = {
 static void check_output(struct predict_gen_command *command, struct argp_state *state)
 {
     const char *file = table_output_file(command->output);
-    command->format = table_output_format(state, file, command->format);
+    command->format = table_output_format(state, command->output, command->format);
     if (command->format == IVON_NPY)
-        argp_failure(state, EX_USAGE, 0, "an npy file holds one array only: write CSV, JSON Lines or HDF5");
+        argp_failure(state, EX_USAGE, 0,
+                     "an npy file holds one array only: write CSV, JSON Lines or HDF5");
     if (command->format == IVON_HDF5 && (command->follow || command->by_class))
         argp_failure(state, EX_USAGE, 0,
                      "HDF5 holds a known number of rows: --follow and --by-class write CSV or JSON "

@@ -109,9 +109,10 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
                      "--groups has rows of its own: --on, --score, --covariance, --expectation, "
                      "--vectors, --per-token, --sort, --top and --resume do not go with it");
     const char *file = table_output_file(command->output);
-    command->format = table_output_format(state, file, command->format);
+    command->format = table_output_format(state, command->output, command->format);
     if (command->format == IVON_NPY)
-        argp_failure(state, EX_USAGE, 0, "an npy file holds one array only: write CSV, JSON Lines or HDF5");
+        argp_failure(state, EX_USAGE, 0,
+                     "an npy file holds one array only: write CSV, JSON Lines or HDF5");
     if (command->resume && !file)
         argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
     if (command->on)

@@ -12,17 +12,18 @@ enum ivon_table_format table_output_parse(struct argp_state *state, const char *
     return (enum ivon_table_format)option_choice(state, "--format", text, formats, 4);
 }
 
-enum ivon_table_format table_output_format(struct argp_state *state, const char *file, int given)
+const char *table_output_file(const char *output)
 {
+    return output && strcmp(output, "-") != 0 ? output : NULL;
+}
+
+enum ivon_table_format table_output_format(struct argp_state *state, const char *output, int given)
+{
+    const char *file = table_output_file(output);
     int format = given < 0 && file ? ivon_table_format_of(file) : given;
     if (format < 0 && file)
         argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format", file);
     return format < 0 ? IVON_CSV : (enum ivon_table_format)format;
-}
-
-const char *table_output_file(const char *output)
-{
-    return output && strcmp(output, "-") != 0 ? output : NULL;
 }
 
 int table_output_open(struct ivon_table **table, const char *output,

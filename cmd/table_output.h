@@ -10,12 +10,12 @@
 /* Reads the argument of --format, or ends the program. */
 enum ivon_table_format table_output_parse(struct argp_state *state, const char *text);
 
-/* The format that was given, unless that is negative; else by the file's suffix, which has to be
-   known; CSV when `file` is null. */
-enum ivon_table_format table_output_format(struct argp_state *state, const char *file, int given);
-
 /* The output, if it is a file; null: standard output, which is `-` or not named. */
 const char *table_output_file(const char *output);
+
+/* The format that was given, unless that is negative; else by the file's suffix, which has to be
+   known; CSV for standard output. */
+enum ivon_table_format table_output_format(struct argp_state *state, const char *output, int given);
 
 /* Creates the table there. */
 int table_output_open(struct ivon_table **table, const char *output,
