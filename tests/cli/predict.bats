@@ -209,11 +209,13 @@ near(read("cold.h5", "probabilities"), read("mean.h5", "probabilities"))'
   ivon-predict -q p.h5 --data=data.h5 -n 4 -o a.h5
   ivon-predict -q p.h5 --data=data.h5 -n 4 > a.csv
   ivon-predict -q p.h5 --data=data.h5 -n 4 --format=jsonl > a.jsonl
+  ivon-predict -q p.h5 --data=data.h5 -n 4 -o - > c.csv
   ivon-predict -q p.h5 --data=data.h5 -n 4 -o b.csv
   ivon-predict -q p.h5 --data=data.h5 -n 4 -o b.jsonl
   ivon-predict -q p.h5 --data=data.h5 -n 4 -o a.npy
   ivon-predict -q p.h5 --data=data.h5 -n 4 --format=npy -o other
   cmp a.csv b.csv
+  cmp a.csv c.csv
   cmp a.jsonl b.jsonl
   cmp a.npy other
   head -1 a.csv
