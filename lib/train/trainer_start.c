@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bayes/posterior.h"
 #include "core/error.h"
@@ -141,6 +142,22 @@ static int add_new(struct start_tensors *start, const struct architecture_tensor
     return 0;
 }
 
+/* Before any of it is taken: a slip of a digit must not take the machine down. */
+static int check_memory(const struct architecture *architecture, struct ivon_error *error)
+{
+    enum { ARRAYS = 6 }; /* what it begins with, m, h, g, θ and the gradient */
+    double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE), count = 0;
+    for (size_t i = 0; i < architecture->tensor_count; i++)
+        count += (double)architecture->tensors[i].count;
+    double needed = count * ARRAYS * sizeof(float);
+    return needed <= machine
+               ? 0
+               : ivon_error_set(error, IVON_ERROR_MEMORY,
+                                "%s: has %.3g parameters, which take %.3g GB of memory to train, "
+                                "expected at most this machine's %.3g GB",
+                                architecture->network->path, count, needed / 1e9, machine / 1e9);
+}
+
 static int list_architecture(struct start_tensors *start, const struct architecture *architecture,
                              struct ivon_source *weights,
                              const struct ivon_train_options *options, struct ivon_error *error)
@@ -148,6 +165,8 @@ static int list_architecture(struct start_tensors *start, const struct architect
     enum initial_scheme scheme;
     size_t stored = 0;
     int code = initial_scheme_of(&scheme, options->initial, error);
+    if (!code)
+        code = check_memory(architecture, error);
     for (size_t i = 0; i < architecture->tensor_count && !code; i++) {
         const struct architecture_tensor *tensor = &architecture->tensors[i];
         ptrdiff_t found = find_stored(weights, tensor->name);

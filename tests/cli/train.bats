@@ -307,6 +307,9 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "--beta2 is not for --optimizer=sgd" "${b[@]}" --optimizer=sgd --beta2=0.9
   refused 64 "--debias is not for --optimizer=sgd" "${b[@]}" --optimizer=sgd --no-debias
   refused 64 "architecture 'mlp:2', expected mlp:IN,WIDTH,...,OUT[,relu|tanh|gelu]" "${b[@]}" --arch=mlp:2
+  run ivon-train "${b[@]}" --arch=mlp:2,100000000,100000000,2
+  [ $status = 71 ]
+  [[ $output == *"has 1e+16 parameters, which take 2.4e+08 GB of memory to train"* ]]
   refused 64 "augmentation 'turn', expected crop and its padding (1 to 64), flip, or both, as in crop4,flip" "${b[@]}" --augment=turn
   refused 64 "mlp:2,16,3: augmentation is for networks with one input of examples x channels x height x width" "${b[@]}" --augment=flip
   refused 64 "warmup of 6 steps in a training of 6, expected fewer" "${b[@]}" --warmup=6 --schedule=cosine
