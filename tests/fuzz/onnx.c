@@ -10,6 +10,7 @@
 #include "ivon/onnx.h"
 #include "net/plan.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/network.h"
 
 enum {
     FREE_EXTENT = 3,
@@ -19,12 +20,6 @@ enum {
 };
 
 static volatile float kept; /* so that no read is optimised away */
-
-static void check_error(int code, const struct ivon_error *error)
-{
-    assert(code == IVON_ERROR_DATA || code == IVON_ERROR_INPUT || code == IVON_ERROR_MEMORY);
-    assert(error->code == code && error->message[0] && !strchr(error->message, '\n'));
-}
 
 /* The shapes to plan for; false when they are too large to try. */
 static bool describe_inputs(const struct ivon_network *network, struct net_tensor *inputs)

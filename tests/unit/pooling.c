@@ -192,6 +192,31 @@ static void not_a_number(void **state)
         }
 }
 
+/* Windows of padding alone: nothing is largest, and the mean of nothing is 0. */
+static void padding_alone(void **state)
+{
+    (void)state;
+    for (int maximum = 0; maximum < 2; maximum++)
+        for (int axis = 0; axis < 2; axis++) {
+            struct shape s = {.axes = 2, .images = 1, .channels = 2, .input = {2, 2},
+                              .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1},
+                              .pads = {2, 2, 2, 2}};
+            struct trial trial;
+            s.input[axis] = 0;
+            begin(&trial, maximum ? "MaxPool" : "AveragePool", &s);
+            assert_int_equal(trial_run(&trial, NULL), 0);
+            struct net_tensor *y = &trial.outputs[0];
+            assert_int_equal(y->count, 2 * 2 * 4);
+            memset(y->data, 0xff, y->count * sizeof(float));
+            assert_int_equal(trial_forward(&trial, NULL), 0);
+            for (size_t i = 0; i < y->count; i++)
+                assert_true(((const float *)y->data)[i] == (maximum ? -INFINITY : 0));
+            for (size_t i = 0; maximum && i < y->count; i++)
+                assert_true(((const int64_t *)trial.outputs[1].data)[i] == -1);
+            trial_end(&trial);
+        }
+}
+
 static void global(void **state)
 {
     (void)state;
@@ -282,6 +307,7 @@ static void refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(windows), cmocka_unit_test(not_a_number),
-                                       cmocka_unit_test(global), cmocka_unit_test(refuses)};
+                                       cmocka_unit_test(padding_alone), cmocka_unit_test(global),
+                                       cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,8 +93,13 @@ static int infer_layer(struct net_call *call, struct ivon_error *error)
         if (call->outputs[i])
             code = net_tensor_set(call->outputs[i], NET_FLOAT, x->rank, i ? shape : x->shape,
                                   error);
-    return code ? code
-                : prepare_rows(call, row.count ? x->count / row.count : 0, row.count, 0, error);
+    if (code)
+        return code;
+    size_t count = row.count ? x->count / row.count : 0;
+    for (size_t i = 1; i < call->node->output_count; i++)
+        if (call->outputs[i])
+            count = call->outputs[i]->count; /* rows without elements have moments too: no number */
+    return prepare_rows(call, count, row.count, 0, error);
 }
 
 static int infer_instance(struct net_call *call, struct ivon_error *error)
@@ -237,7 +242,7 @@ static void backward_rows(const struct net_call *call, const float *const *outpu
     for (size_t row = 0; input_adjoints[0] && (of_mean || of_inverse) && row < rows->count; row++)
         add_moments(call, row, of_mean ? (double)of_mean[row] : 0,
                     of_inverse ? (double)of_inverse[row] : 0, input_adjoints[0]);
-    if (!output_adjoints[Y])
+    if (!output_adjoints[Y] || !rows->length)
         return;
     memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
     for (size_t row = 0; row < rows->count; row++) {

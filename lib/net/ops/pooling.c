@@ -72,9 +72,11 @@ static int infer(struct net_call *call, struct ivon_error *error)
     if (!pool)
         return IVON_ERROR_MEMORY;
     pool->window = window;
-    pool->planes = x->count ? (size_t)(x->shape[0] * x->shape[1]) : 0;
     pool->input_plane = (size_t)(window.input[0] * window.input[1]);
     pool->output_plane = (size_t)(window.output[0] * window.output[1]);
+    /* An input without elements has outputs where it is padded. */
+    size_t count = call->outputs[0]->count;
+    pool->planes = count ? count / pool->output_plane : 0;
     pool->span = (size_t)span;
     pool->count_padding = net_attribute_integer(call->node, "count_include_pad", 0) != 0;
     for (int64_t i = 0; i < window.output[1]; i++)
