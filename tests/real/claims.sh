@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# IVON against AdamW and SGD: claims.sh digits | cifar10 | resnet | text-mr | gpt | all prints tables, in up
-# to half an hour. Without an argument, seconds on the digits, and what must hold of them.
+# IVON against AdamW and SGD, as in README: claims.sh digits | cifar10 | resnet | text-mr | gpt | all
+# prints tables, in an hour or so, of which the residual network takes most. Without an argument, seconds
+# on the digits, and what must hold of them.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
   echo "skipped: IVON_SHARED does not name the reference data"
