@@ -10,6 +10,6 @@ load common
   done
   $python "$script" compare . full.h5 diag.h5 > found
   cat found
-  # Newton's method leaves no noise: these are README's numbers, but for the last digit.
-  tail -n 1 found | $python "$BATS_TEST_DIRNAME/../oracle/shown.py" "$BATS_TEST_DIRNAME/../../README.md" 0 0
+  # README's numbers, but for what other kernels of BLAS make of the network that is looked at.
+  tail -n 1 found | $python "$BATS_TEST_DIRNAME/../oracle/shown.py" "$BATS_TEST_DIRNAME/../../README.md" 0.01 0.3
 }
