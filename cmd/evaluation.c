@@ -43,7 +43,7 @@ static const struct argp_option option_table[] = {
     {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
-    {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Class that is passed over (default -100)", 2},
+    {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Label of what does not count (default -100)", 2},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
     {0},
 };
@@ -138,6 +138,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_IGNORE_LABEL:
         options->ignored = option_label(state, argument);
+        options->ignored_given = true;
         return 0;
     case KEY_MEMORY:
         options->memory = option_size(state, "--memory", argument);
@@ -161,6 +162,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
             argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
                          options->dataset.stride ? "--stride" : "--tokens");
+        if (options->ignored_given && options->likelihood == IVON_GAUSSIAN)
+            argp_failure(state, EX_USAGE, 0,
+                         "--ignore-label is for labels, not for --likelihood=gaussian");
         return 0;
     case KEY_MODEL:
         options->model = argument;
@@ -236,18 +240,21 @@ int evaluation_no_targets(const char *path, const char *name, struct ivon_error 
                       path, name);
 }
 
-int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
-                         uint64_t *count, struct ivon_error *error)
+int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error)
 {
-    struct ivon_examples *all = NULL;
+    return error_fill(error, IVON_ERROR_DATA,
+                      "%s: all targets are the ignored label %lld, expected some that count",
+                      options->data, (long long)options->ignored);
+}
+
+int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+                         struct ivon_examples **whole, struct ivon_error *error)
+{
     int code = ivon_dataset_open(examples, options->data, &options->dataset, error);
-    *count = code ? 0 : ivon_examples_count(*examples);
-    if (code || !options->dataset.limit)
-        return code;
-    code = evaluation_open_whole(options, options->data, &all, error);
-    *count = code ? 0 : ivon_examples_count(all);
-    ivon_examples_close(all);
-    return code;
+    *whole = *examples;
+    return code || !options->dataset.limit
+               ? code
+               : evaluation_open_whole(options, options->data, whole, error);
 }
 
 int evaluation_open_posterior(const struct evaluation_options *options, const char *path,

@@ -18,6 +18,7 @@ struct evaluation_options {
     enum ivon_likelihood likelihood;
     double noise_std; /* NaN: not given */
     int64_t ignored;
+    bool ignored_given;
     size_t batch, memory; /* 0: not given */
     struct ivon_feed_name *names;
     size_t name_count;
@@ -40,9 +41,13 @@ const char *evaluation_targets(const struct evaluation_options *options);
 /* Fails: the data at a path have no array of that name. */
 int evaluation_no_targets(const char *path, const char *name, struct ivon_error *error);
 
-/* Opens --data; *count receives how many examples there are before --limit. */
+/* Fails: all targets of --data are the label that is ignored. */
+int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error);
+
+/* Opens --data; *whole receives all of them, whatever --limit says: the same where it says nothing,
+   else to be closed apart. */
 int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
-                         uint64_t *count, struct ivon_error *error);
+                         struct ivon_examples **whole, struct ivon_error *error);
 
 /* Opens other data as those are, all of them whatever --limit says. */
 int evaluation_open_whole(const struct evaluation_options *options, const char *path,

@@ -237,14 +237,22 @@ static int open_member(struct predict_command *command, size_t i, struct ivon_er
                                      &command->common, &member->source, &member->network, error);
 }
 
+/* Opens the data of another kind. Their targets, where there are some, only say what counts. */
+static int open_foreign(struct predict_command *command, struct ivon_error *error)
+{
+    struct ivon_dataset_options dataset = command->evaluation.dataset;
+    dataset.targets_optional = true;
+    return ivon_dataset_open(&command->foreign, command->ood, &dataset, error);
+}
+
 static int open_data(struct predict_command *command, struct ivon_error *error)
 {
     struct ivon_dataset_options dataset = command->evaluation.dataset;
     int code = ivon_dataset_open(&command->examples, command->evaluation.data, &dataset, error);
+    if (!code && command->ood)
+        code = open_foreign(command, error);
     dataset.targets = "";
     dataset.target_column = NULL;
-    if (!code && command->ood)
-        code = ivon_dataset_open(&command->foreign, command->ood, &dataset, error);
     dataset.limit = 0;
     if (!code && command->recalibrate)
         code = ivon_dataset_open(&command->recalibration, command->recalibrate, &dataset, error);
@@ -284,8 +292,17 @@ static int predict(struct predict_command *command, const char *provenance,
         code = open_member(command, i, error);
     if (!code)
         code = make_predictors(command, error);
+    struct ivon_predict_shape shape = {0};
+    if (!code)
+        shape = ivon_predictor_shape(command->predictor);
+    if (!code && shape.targets)
+        code = ivon_positions_count(&command->positions, command->examples,
+                                    evaluation_targets(&command->evaluation),
+                                    command->options.likelihood, shape.outputs,
+                                    command->options.ignored, error);
+    if (!code && (command->metrics || command->log_likelihoods) && !command->positions.counted)
+        code = evaluation_nothing_counts(&command->evaluation, error);
     if (!code) {
-        struct ivon_predict_shape shape = ivon_predictor_shape(command->predictor);
         code = predict_output_open(&output, command, &shape,
                                    ivon_examples_count(command->examples), provenance, error);
     }

@@ -29,6 +29,7 @@ struct predict_command {
     struct ivon_member *members;
     struct ivon_examples *examples, *recalibration, *foreign, *other;
     struct ivon_predictor *predictor, *foreign_predictor;
+    struct ivon_positions positions; /* of the data, where they have targets */
 };
 
 /* Where predictions go: a table, log-likelihoods, scores for detection, a comparison. */
@@ -42,7 +43,8 @@ struct predict_output {
     float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
     float *foreign_scores[3];
     size_t score_count, foreign_count;
-    float *room; /* of the predictions to compare with */
+    float *room;      /* of the predictions to compare with */
+    uint64_t written; /* examples whose log-likelihoods were */
 };
 
 /* Opens what the options ask for; `shape` and `rows` describe the predictions. */

@@ -178,17 +178,21 @@ static struct columns list_columns(const struct predict_gen_command *command,
                                    const struct predict_gen_row *row)
 {
     struct columns columns = {.count = 0};
+    bool classes = command->evaluation.likelihood != IVON_GAUSSIAN;
     add(&columns, "step", IVON_I64, &row->step);
     add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
-    add(&columns, "train_error", IVON_F64, &row->train_error.value);
+    if (classes)
+        add(&columns, "train_error", IVON_F64, &row->train_error.value);
     add(&columns, "loo_loss", IVON_F64, &row->loo_loss.value);
     add(&columns, "loo_loss_se", IVON_F64, &row->loo_loss.standard_error);
-    add(&columns, "loo_error", IVON_F64, &row->loo_error.value);
-    add(&columns, "loo_error_se", IVON_F64, &row->loo_error.standard_error);
-    if (command->subsample) {
-        add(&columns, "train_loss_se", IVON_F64, &row->train_loss.standard_error);
-        add(&columns, "train_error_se", IVON_F64, &row->train_error.standard_error);
+    if (classes) {
+        add(&columns, "loo_error", IVON_F64, &row->loo_error.value);
+        add(&columns, "loo_error_se", IVON_F64, &row->loo_error.standard_error);
     }
+    if (command->subsample)
+        add(&columns, "train_loss_se", IVON_F64, &row->train_loss.standard_error);
+    if (command->subsample && classes)
+        add(&columns, "train_error_se", IVON_F64, &row->train_error.standard_error);
     if (command->samples) {
         add(&columns, "waic", IVON_F64, &row->waic.value);
         add(&columns, "psis_loo", IVON_F64, &row->psis_loo.value);
@@ -197,7 +201,8 @@ static struct columns list_columns(const struct predict_gen_command *command,
     }
     if (command->test) {
         add(&columns, "test_loss", IVON_F64, &row->test_loss.value);
-        add(&columns, "test_error", IVON_F64, &row->test_error.value);
+        if (classes)
+            add(&columns, "test_error", IVON_F64, &row->test_error.value);
     }
     add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
     return columns;
@@ -261,6 +266,27 @@ static int write_row(struct predict_gen_command *command, const struct predict_g
     return code;
 }
 
+/* Tells of what a row's numbers do not say of themselves. */
+static void warn_of_row(const struct predict_gen_row *row, const char *path)
+{
+    bool sampled = row->waic.name;
+    if (row->hessian_at_start)
+        report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
+                       "its trend may",
+                       path);
+    if (!isfinite(row->loo_loss.value) ||
+        (sampled && (!isfinite(row->waic.value) || !isfinite(row->psis_loo.value))))
+        report_warning("%s: a predicted loss is not finite: the posterior is far too wide for "
+                       "it to mean anything",
+                       path);
+    else if (row->train_loss.value < row->guessing_loss && row->loo_loss.value > row->guessing_loss)
+        report_warning("%s: loo_loss is %.4g, beyond the %.4g of equal probabilities: the "
+                       "posterior is far too wide for it to mean anything",
+                       path, row->loo_loss.value, row->guessing_loss);
+    if (isnan(row->loo_loss.standard_error))
+        report_warning("%s: one example: there is no standard error", path);
+}
+
 /* One checkpoint's row. */
 static int print_checkpoint(struct predict_gen_command *command, const char *path, int64_t *step,
                             struct ivon_error *error)
@@ -268,10 +294,8 @@ static int print_checkpoint(struct predict_gen_command *command, const char *pat
     struct predict_gen_row row;
     int code = predict_gen_evaluate(command, path, &row, error);
     *step = row.step;
-    if (!code && row.hessian_at_start && !command->common.quiet)
-        report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
-                       "its trend may",
-                       path);
+    if (!code && !command->common.quiet)
+        warn_of_row(&row, path);
     if (!code)
         code = write_row(command, &row, error);
     free(row.classes);
@@ -358,13 +382,13 @@ static int follow(struct predict_gen_command *command, struct ivon_error *error)
     return code;
 }
 
-/* Opens the data; the number of examples before --limit and --subsample is N where nothing else
-   says it. */
+/* Opens the data; what counts of them before --limit and --subsample is N where nothing else says
+   it. */
 static int open_data(struct predict_gen_command *command, struct ivon_error *error)
 {
-    int code = evaluation_open_data(&command->evaluation, &command->all,
-                                    &command->options.data_count, error);
+    int code = evaluation_open_data(&command->evaluation, &command->all, &command->whole, error);
     command->examples = command->all;
+    command->options.whole = command->whole;
     if (!code && command->subsample)
         code = ivon_examples_subsample(&command->examples, command->all, command->subsample,
                                        command->draw.sample.seed, error);
@@ -414,6 +438,8 @@ static void release(struct predict_gen_command *command)
     ivon_table_close(command->table);
     if (command->examples != command->all)
         ivon_examples_close(command->examples);
+    if (command->whole != command->all)
+        ivon_examples_close(command->whole);
     ivon_examples_close(command->all);
     ivon_examples_close(command->test_examples);
     name_filter_release(&command->draw.filter);

@@ -24,22 +24,21 @@ struct predict_gen_command {
     bool by_class;
 
     /* While it runs: */
-    struct ivon_examples *all, *examples, *test_examples; /* `examples` is `all` or some of it */
+    struct ivon_examples *whole;         /* all of the data */
+    struct ivon_examples *all;           /* what --limit leaves of them, or the same */
+    struct ivon_examples *examples;      /* what --subsample leaves of those, or the same */
+    struct ivon_examples *test_examples;
     struct ivon_table *table;
 };
 
-/* A mean over examples, or over their tokens, with its standard error. */
-struct estimate {
-    double value, standard_error;
-};
-
-/* What one checkpoint says. */
+/* What one checkpoint says: means over the positions that count. */
 struct predict_gen_row {
     int64_t step;
-    struct estimate train_loss, train_error, loo_loss, loo_error, test_loss, test_error;
-    struct estimate waic, psis_loo;
+    struct ivon_metric train_loss, train_error, loo_loss, loo_error, test_loss, test_error;
+    struct ivon_metric waic, psis_loo;
     int64_t pareto_k_bad;
     int64_t hessian_at_start;
+    double guessing_loss; /* of equal probabilities; NaN: regression */
     /* By class, if asked for: */
     struct ivon_group_removal *classes;
     size_t class_count;

@@ -9,40 +9,10 @@
 
 static const double LOG_2_PI = 1.8378770664093454836;
 
-/*
- * The mean over rows of values whose sums x_i are known for each example, which has t_i rows: the
- * ratio r = Σ x / Σ t, with the standard error √(n/(n−1) Σ (x_i − r t_i)²) / Σ t (Cochran, Sampling
- * Techniques, 1977, ch. 6). With one row each that is sd/√n.
- */
-struct ratio {
-    double x, t, xx, xt, tt;
-    uint64_t n;
-};
-
-static void ratio_add(struct ratio *ratio, double x, double t)
-{
-    ratio->x += x;
-    ratio->t += t;
-    ratio->xx += x * x;
-    ratio->xt += x * t;
-    ratio->tt += t * t;
-    ratio->n++;
-}
-
-static struct estimate ratio_estimate(const struct ratio *ratio)
-{
-    double n = (double)ratio->n, r = ratio->x / ratio->t;
-    double squares = ratio->xx - 2 * r * ratio->xt + r * r * ratio->tt;
-    struct estimate estimate = {r, sqrt(n / (n - 1) * (squares > 0 ? squares : 0)) / ratio->t};
-    if (ratio->n < 2 || !(ratio->t > 0))
-        estimate.standard_error = NAN;
-    return estimate;
-}
-
 struct sums {
     size_t tokens;
     bool classes;
-    struct ratio loss, error, loo_loss, loo_error;
+    struct ivon_ratio loss, error, loo_loss, loo_error;
 };
 
 static int add_block(void *context, const struct ivon_sensitivities *block,
@@ -51,19 +21,16 @@ static int add_block(void *context, const struct ivon_sensitivities *block,
     (void)error;
     struct sums *sums = context;
     for (size_t i = 0; i < block->count; i++) {
-        double counted = 0, missed = 0, loo_missed = 0;
-        for (size_t t = i * sums->tokens; t < (i + 1) * sums->tokens; t++) {
-            if (sums->classes && block->row_error[t] < 0)
-                continue;
-            counted++;
-            missed += sums->classes ? (double)block->row_error[t] : 0;
+        double counted = (double)block->positions[i], missed = 0, loo_missed = 0;
+        for (size_t t = i * sums->tokens; t < (i + 1) * sums->tokens && sums->classes; t++) {
+            missed += (double)block->row_error[t];
             loo_missed += block->row_loo_error ? (double)block->row_loo_error[t] : 0;
         }
-        ratio_add(&sums->loss, block->loss[i], counted);
-        ratio_add(&sums->error, missed, counted);
+        ivon_ratio_add(&sums->loss, block->loss[i], counted);
+        ivon_ratio_add(&sums->error, missed, counted);
         if (block->loo_loss)
-            ratio_add(&sums->loo_loss, block->loo_loss[i], counted);
-        ratio_add(&sums->loo_error, loo_missed, counted);
+            ivon_ratio_add(&sums->loo_loss, block->loo_loss[i], counted);
+        ivon_ratio_add(&sums->loo_error, loo_missed, counted);
     }
     return 0;
 }
@@ -98,21 +65,18 @@ static int evaluate_losses(const struct predict_gen_command *command,
                           sensitivity, shape, error);
     if (code)
         return code;
-    bool classes = sums.classes;
-    struct estimate none = {NAN, NAN};
-    row->train_loss = ratio_estimate(&sums.loss);
-    row->train_error = classes ? ratio_estimate(&sums.error) : none;
-    row->loo_loss = ratio_estimate(&sums.loo_loss);
-    row->loo_error = classes ? ratio_estimate(&sums.loo_error) : none;
+    row->train_loss = ivon_ratio_metric("train_loss", &sums.loss);
+    row->train_error = ivon_ratio_metric("train_error", &sums.error);
+    row->loo_loss = ivon_ratio_metric("loo_loss", &sums.loo_loss);
+    row->loo_error = ivon_ratio_metric("loo_error", &sums.loo_error);
     if (!command->test_examples)
         return 0;
     plain.scores = 0;
+    plain.whole = NULL;
     code = sum_losses(network, source, command->test_examples, targets, &plain, &sums, &test,
                       &unused, error);
-    if (!code) {
-        row->test_loss = ratio_estimate(&sums.loss);
-        row->test_error = classes ? ratio_estimate(&sums.error) : none;
-    }
+    row->test_loss = ivon_ratio_metric("test_loss", &sums.loss);
+    row->test_error = ivon_ratio_metric("test_error", &sums.error);
     ivon_sensitivity_free(test);
     return code;
 }
@@ -145,14 +109,15 @@ static int add_criteria(void *context, const struct ivon_predictions *prediction
     for (size_t i = 0; i < 2 * count; i++)
         values[i] -= criteria->constant;
     if (!code)
-        ivon_information_add(criteria->information, count, values, loo, k);
+        ivon_information_add(criteria->information, count, values, loo, k,
+                             predictions->positions);
     free(values);
     return code;
 }
 
 static int evaluate_samples(const struct predict_gen_command *command,
                             struct ivon_network *network, struct ivon_source *source,
-                            const struct ivon_sensitivity_shape *shape, double rows,
+                            const struct ivon_sensitivity_shape *shape,
                             struct predict_gen_row *row, struct ivon_error *error)
 {
     struct ivon_predict_options options = ivon_predict_defaults();
@@ -185,10 +150,8 @@ static int evaluate_samples(const struct predict_gen_command *command,
     if (!code) {
         struct ivon_information_summary summary =
             ivon_information_summarize(criteria.information);
-        row->waic = (struct estimate){summary.waic.value / rows,
-                                      summary.waic.standard_error / rows};
-        row->psis_loo = (struct estimate){summary.psis_loo.value / rows,
-                                          summary.psis_loo.standard_error / rows};
+        row->waic = summary.waic;
+        row->psis_loo = summary.psis_loo;
         row->pareto_k_bad = (int64_t)summary.pareto_k_high;
     }
     ivon_predictor_free(predictor);
@@ -230,6 +193,13 @@ static int look_at_hessian(const struct predict_gen_command *command, struct ivo
     return code;
 }
 
+/* The loss of equal probabilities. */
+static double guessing_loss(enum ivon_likelihood likelihood, size_t outputs)
+{
+    double k = (double)outputs;
+    return likelihood == IVON_CATEGORICAL ? log(k) : likelihood == IVON_BERNOULLI ? k * log(2) : NAN;
+}
+
 int predict_gen_evaluate(const struct predict_gen_command *command, const char *path,
                          struct predict_gen_row *row, struct ivon_error *error)
 {
@@ -244,11 +214,12 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
         row->step = ivon_source_header(source)->step;
     if (!code)
         code = evaluate_losses(command, network, source, row, &sensitivity, &shape, error);
-    if (!code && command->samples) /* criteria are per example, the row's numbers per token */
-        code = evaluate_samples(command, network, source, &shape,
-                                shape.tokens ? (double)shape.tokens : 1, row, error);
+    if (!code && command->samples)
+        code = evaluate_samples(command, network, source, &shape, row, error);
     if (!code && command->by_class)
         code = evaluate_classes(command, sensitivity, &shape, row, error);
+    if (!code)
+        row->guessing_loss = guessing_loss(command->evaluation.likelihood, shape.outputs);
     if (!code)
         code = look_at_hessian(command, source, row, error);
     ivon_sensitivity_free(sensitivity);

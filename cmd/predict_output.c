@@ -96,7 +96,7 @@ static int open_arviz(struct predict_output *output, struct ivon_error *error)
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
     struct ivon_arviz_options options = {
         .samples = samples * command->argument_count,
-        .examples = output->rows,
+        .examples = command->positions.examples,
         .outputs = rows_per_example(output) *
                    (likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs),
         .target_dtype = likelihood == IVON_GAUSSIAN ? IVON_F32 : IVON_I64,
@@ -175,13 +175,17 @@ void predict_output_close(struct predict_output *output)
     free(output->room);
 }
 
-/* Higher scores mean data of the training's kind. */
-static void keep_scores(float **scores, size_t at, const struct ivon_predictions *p, size_t rows)
+/* Keeps the scores of what counts; higher ones mean data of the training's kind. */
+static void keep_scores(float **scores, size_t *at, const struct ivon_predictions *p,
+                        const bool *counts, size_t rows)
 {
     for (size_t i = 0; i < rows; i++) {
-        scores[0][at + i] = p->max_probability[i];
-        scores[1][at + i] = -p->entropy[i];
-        scores[2][at + i] = -p->mutual_information[i];
+        if (counts && !counts[i])
+            continue;
+        scores[0][*at] = p->max_probability[i];
+        scores[1][*at] = -p->entropy[i];
+        scores[2][*at] = -p->mutual_information[i];
+        ++*at;
     }
 }
 
@@ -201,6 +205,29 @@ static int write_table(struct predict_output *output, const struct ivon_predicti
     return code;
 }
 
+/* The examples of a block that have a position that counts, one after the other. */
+struct observations {
+    size_t count;
+    int64_t *numbers;
+    double *log_likelihoods;
+    char *targets; /* or their replicates */
+};
+
+static void keep_observations(struct observations *kept, const struct ivon_predictions *p,
+                              const double *log_likelihoods, const void *targets, size_t width)
+{
+    kept->count = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        if (!p->positions[i])
+            continue;
+        kept->numbers[kept->count] = (int64_t)(p->first + i);
+        if (log_likelihoods)
+            kept->log_likelihoods[kept->count] = log_likelihoods[i];
+        memcpy(kept->targets + kept->count * width, (const char *)targets + i * width, width);
+        kept->count++;
+    }
+}
+
 static int write_arviz(struct predict_output *output, const struct ivon_predictions *p,
                        struct ivon_error *error)
 {
@@ -208,16 +235,29 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
     size_t samples = (command->options.samples ? command->options.samples : 1) *
                      command->argument_count;
     bool gaussian = command->options.likelihood == IVON_GAUSSIAN;
-    size_t each = p->count * rows_per_example(output) *
-                  (command->options.likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs);
-    int code = ivon_arviz_observe(output->arviz, p->first, p->count,
-                                  gaussian ? (const void *)p->targets : p->labels, error);
-    for (size_t s = 0; s < samples && !code; s++)
-        code = ivon_arviz_write(output->arviz, s, p->first, p->count,
-                                p->log_likelihoods + s * p->count,
-                                gaussian ? (const void *)(p->number_replicates + s * each)
-                                         : p->label_replicates + s * each,
-                                error);
+    size_t width = rows_per_example(output) *
+                   (command->options.likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs) *
+                   (gaussian ? sizeof *p->targets : sizeof *p->labels);
+    struct observations kept = {.numbers = calloc(p->count, sizeof *kept.numbers),
+                                .log_likelihoods = calloc(p->count, sizeof *kept.log_likelihoods),
+                                .targets = malloc(p->count * width)};
+    if (!kept.numbers || !kept.log_likelihoods || !kept.targets)
+        exit(EX_OSERR);
+    keep_observations(&kept, p, NULL, gaussian ? (const void *)p->targets : p->labels, width);
+    int code = ivon_arviz_observe(output->arviz, output->written, kept.count, kept.numbers,
+                                  kept.targets, error);
+    for (size_t s = 0; s < samples && !code; s++) {
+        const char *replicates = gaussian ? (const char *)p->number_replicates
+                                          : (const char *)p->label_replicates;
+        keep_observations(&kept, p, p->log_likelihoods + s * p->count,
+                          replicates + s * p->count * width, width);
+        code = ivon_arviz_write(output->arviz, s, output->written, kept.count,
+                                kept.log_likelihoods, kept.targets, error);
+    }
+    output->written += kept.count;
+    free(kept.numbers);
+    free(kept.log_likelihoods);
+    free(kept.targets);
     return code;
 }
 
@@ -233,7 +273,7 @@ static int compare(struct predict_output *output, const struct ivon_predictions 
                                       error);
     return code ? code
                 : ivon_comparison_add(output->comparison, p->first * rows_per_example(output),
-                                      rows, p->probabilities, output->room, error);
+                                      rows, p->probabilities, output->room, p->counts, error);
 }
 
 int predict_output_take(void *context, const struct ivon_predictions *p, struct ivon_error *error)
@@ -245,22 +285,49 @@ int predict_output_take(void *context, const struct ivon_predictions *p, struct 
         code = write_arviz(output, p, error);
     if (!code && output->comparison)
         code = compare(output, p, error);
-    if (!code && output->scores[0]) {
-        keep_scores(output->scores, output->score_count, p, rows);
-        output->score_count += rows;
-    }
+    if (!code && output->scores[0])
+        keep_scores(output->scores, &output->score_count, p, p->counts, rows);
+    return code;
+}
+
+/* Marks what counts in data of another kind: all, unless they have labels, of which some may be the
+   one that is ignored; which classes the others are does not matter. */
+static int mark_foreign(const struct predict_output *output, const struct ivon_predictions *p,
+                        bool **counts, struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    enum ivon_likelihood likelihood = command->options.likelihood;
+    struct ivon_examples *foreign = command->foreign;
+    size_t rows = p->count * rows_per_example(output), k = output->shape.outputs;
+    size_t width = likelihood == IVON_CATEGORICAL ? 1 : k;
+    ptrdiff_t found = ivon_examples_find(foreign, evaluation_targets(&command->evaluation));
+    const struct ivon_field *field = found < 0 ? NULL : ivon_examples_field(foreign, (size_t)found);
+    if (!field || ivon_dtype_is_float(field->dtype) ||
+        field->count != rows_per_example(output) * width)
+        return 0;
+    int64_t *labels = calloc(rows, width * sizeof *labels);
+    *counts = calloc(rows, sizeof **counts);
+    if (!labels || !*counts)
+        exit(EX_OSERR);
+    int code = ivon_examples_read_i64(foreign, (size_t)found, p->first, p->count, labels, error);
+    for (size_t i = 0; i < rows && !code; i++)
+        (*counts)[i] = ivon_target_counts(likelihood, k, labels + i * width,
+                                          command->options.ignored);
+    free(labels);
     return code;
 }
 
 int predict_output_foreign(void *context, const struct ivon_predictions *p,
                            struct ivon_error *error)
 {
-    (void)error;
     struct predict_output *output = context;
     size_t rows = p->count * rows_per_example(output);
-    keep_scores(output->foreign_scores, output->foreign_count, p, rows);
-    output->foreign_count += rows;
-    return 0;
+    bool *counts = NULL;
+    int code = mark_foreign(output, p, &counts, error);
+    if (!code)
+        keep_scores(output->foreign_scores, &output->foreign_count, p, counts, rows);
+    free(counts);
+    return code;
 }
 
 /* Metrics. */

@@ -1,6 +1,9 @@
 #include "cmd/removal.h"
 
+#include <inttypes.h>
 #include <sysexits.h>
+
+#include "cmd/report.h"
 
 enum { KEY_COVARIANCE = 256, KEY_RHO, KEY_N_TRAIN };
 
@@ -52,4 +55,12 @@ void removal_take(struct ivon_sensitivity_options *options,
     options->name_count = evaluation->name_count;
     options->sample = draw->sample;
     options->threads = common->threads;
+}
+
+void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples)
+{
+    if (shape->tokens > 1 && shape->n_train == (double)examples)
+        report_warning("N = %" PRIu64 " is the number of sequences: where the loss was averaged "
+                       "over tokens, N counts those",
+                       examples);
 }

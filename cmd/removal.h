@@ -15,4 +15,7 @@ void removal_take(struct ivon_sensitivity_options *options,
                   const struct common_options *common, const struct draw_options *draw,
                   struct argp_state *state);
 
+/* Warns of an N that counts sequences where losses are averaged over tokens. */
+void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples);
+
 #endif

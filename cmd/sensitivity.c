@@ -116,6 +116,9 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
         add_score(command, IVON_SCORE_INFLUENCE);
     if (command->vectors && options->covariance == IVON_COVARIANCE_DIAGONAL)
         options->variances = true;
+    if (command->per_token && options->covariances)
+        argp_failure(state, EX_USAGE, 0,
+                     "--vectors=covariance is of a whole sequence: --per-token does not go with it");
     removal_take(options, evaluation, &command->common, &command->draw, state);
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
@@ -232,8 +235,9 @@ const struct argp sensitivity_argp = {
 
 static int open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
-    int code = evaluation_open_data(&command->evaluation, &command->examples,
-                                    &command->options.data_count, error);
+    int code =
+        evaluation_open_data(&command->evaluation, &command->examples, &command->whole, error);
+    command->options.whole = command->whole;
     if (!code && command->on)
         code = evaluation_open_whole(&command->evaluation, command->on, &command->test, error);
     if (!code)
@@ -287,6 +291,9 @@ static int remove_groups(struct sensitivity_command *command, uint64_t examples,
     int code = read_groups(command, examples, &groups, error);
     if (!code)
         code = ivon_sensitivity_groups(command->sensitivity, groups, &removals, &count, error);
+    if (!code && count == 1 && !command->common.quiet)
+        report_warning("%s: all examples that count are in group %lld: there is no rest",
+                       command->groups, (long long)removals->group);
     if (!code)
         code = sensitivity_output_groups(command, removals, count, provenance, error);
     free(groups);
@@ -360,7 +367,12 @@ static int run(struct sensitivity_command *command, const char *provenance,
         return code;
     struct ivon_sensitivity_shape shape = ivon_sensitivity_shape(command->sensitivity);
     if (!command->common.quiet)
-        report_note("removing one of N = %.15g examples, rho = %.6g", shape.n_train, shape.rho);
+        report_note(shape.tokens
+                        ? "removing one sequence, of N = %.15g tokens in all, rho = %.6g"
+                        : "removing one of N = %.15g examples, rho = %.6g",
+                    shape.n_train, shape.rho);
+    if (!command->common.quiet)
+        removal_warn(&shape, ivon_examples_count(command->whole));
     if (shape.fixed && !command->common.quiet)
         report_warning("%zu tensors have no Hessian and do not move", shape.fixed);
     if (command->per_token && !shape.tokens)
@@ -375,6 +387,8 @@ static void release(struct sensitivity_command *command)
     ivon_sensitivity_free(command->sensitivity);
     ivon_network_free(command->network);
     ivon_source_close(command->source);
+    if (command->whole != command->examples)
+        ivon_examples_close(command->whole);
     ivon_examples_close(command->examples);
     ivon_examples_close(command->test);
     ivon_examples_close(command->group_examples);

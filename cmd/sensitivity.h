@@ -28,7 +28,7 @@ struct sensitivity_command {
     /* While it runs: */
     struct ivon_source *source;
     struct ivon_network *network;
-    struct ivon_examples *examples, *test, *group_examples;
+    struct ivon_examples *examples, *whole, *test, *group_examples;
     struct ivon_sensitivity *sensitivity;
 };
 

@@ -26,6 +26,7 @@ struct sensitivity_output {
     size_t row_size;        /* bytes of all columns */
     struct ivon_table *table;
     int64_t *indices, *tokens; /* columns that the block does not have */
+    double *self_influence, *influence; /* of a token's sequence */
     size_t index_room;
     struct sorted_rows kept; /* each with its columns one after the other */
     /* With an output file: rows are recorded beside it until all are there. */
@@ -67,19 +68,20 @@ static void add(struct columns *columns, const char *name, const char *prefix,
     columns->data[columns->count++] = data;
 }
 
-/* A score of every example, or of every token. */
-static const double *score_of(const struct ivon_sensitivities *block, enum ivon_score score,
-                              bool rows)
+/* A score of every example, or of every token; what is of a whole sequence, of each of its tokens. */
+static const double *score_of(const struct sensitivity_output *output,
+                              const struct ivon_sensitivities *block, enum ivon_score score)
 {
+    bool rows = output->command->per_token;
     switch (score) {
     case IVON_SCORE_MPE:
         return rows ? block->row_mpe : block->mpe;
     case IVON_SCORE_SELF_INFLUENCE:
-        return block->self_influence;
+        return rows ? output->self_influence : block->self_influence;
     case IVON_SCORE_LOO_LOSS:
         return rows ? block->row_loo_loss : block->loo_loss;
     case IVON_SCORE_INFLUENCE:
-        return block->influence;
+        return rows ? output->influence : block->influence;
     default:
         return rows ? block->row_deviation : block->deviation;
     }
@@ -135,7 +137,7 @@ static struct columns list_columns(const struct sensitivity_output *output,
         rows ? block->row_residual : block->residual);
     for (size_t i = 0; i < command->score_count; i++)
         add(&columns, sensitivity_score_name(command->scores[i]), NULL, IVON_F64, 0, NULL,
-            score_of(block, command->scores[i], rows));
+            score_of(output, block, command->scores[i]));
     if (command->vectors)
         add_vectors(&columns, output, block);
     return columns;
@@ -269,6 +271,8 @@ void sensitivity_output_close(struct sensitivity_output *output)
     free(output->record);
     free(output->indices);
     free(output->tokens);
+    free(output->self_influence);
+    free(output->influence);
     sorted_rows_release(&output->kept);
     free(output);
 }
@@ -297,21 +301,33 @@ static int write_row(struct sensitivity_output *output, const unsigned char *row
 
 /* Rows of a block. */
 
+static void reserve_rows(struct sensitivity_output *output, size_t count)
+{
+    if (count <= output->index_room)
+        return;
+    free(output->indices);
+    free(output->tokens);
+    free(output->self_influence);
+    free(output->influence);
+    output->indices = calloc(count, sizeof *output->indices);
+    output->tokens = calloc(count, sizeof *output->tokens);
+    output->self_influence = calloc(count, sizeof *output->self_influence);
+    output->influence = calloc(count, sizeof *output->influence);
+    if (!output->indices || !output->tokens || !output->self_influence || !output->influence)
+        exit(EX_OSERR);
+    output->index_room = count;
+}
+
 static void number_rows(struct sensitivity_output *output, const struct ivon_sensitivities *block)
 {
     size_t count = block->count * output->rows;
-    if (count > output->index_room) {
-        free(output->indices);
-        free(output->tokens);
-        output->indices = calloc(count, sizeof *output->indices);
-        output->tokens = calloc(count, sizeof *output->tokens);
-        if (!output->indices || !output->tokens)
-            exit(EX_OSERR);
-        output->index_room = count;
-    }
+    reserve_rows(output, count);
     for (size_t i = 0; i < count; i++) {
-        output->indices[i] = (int64_t)(block->first + i / output->rows);
+        size_t example = i / output->rows;
+        output->indices[i] = (int64_t)(block->first + example);
         output->tokens[i] = (int64_t)(i % output->rows);
+        output->self_influence[i] = block->self_influence ? block->self_influence[example] : 0;
+        output->influence[i] = block->influence ? block->influence[example] : 0;
     }
 }
 

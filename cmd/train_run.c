@@ -14,8 +14,8 @@
 
 static int open_data(struct train_command *command, struct ivon_error *error)
 {
-    uint64_t count;
-    int code = evaluation_open_data(&command->evaluation, &command->examples, &count, error);
+    const struct evaluation_options *evaluation = &command->evaluation;
+    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
     if (!code && command->test)
         code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
                                      error);

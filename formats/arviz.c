@@ -30,13 +30,13 @@ struct ivon_arviz {
     uint64_t log_likelihood, replicates, targets; /* offsets in the file */
     struct {
         uint64_t offset;
-        int64_t extent;
+        int axis;
     } coordinates[COORDINATES_MAX];
     size_t coordinate_count;
     atomic_uint_fast64_t written, observed; /* examples of samples, and of the data */
 };
 
-/* The variable of axis `axis`, whose values count from 0. */
+/* The variable of axis `axis`: its coordinates. */
 static hid_t put_scale(struct hdf5_layout *layout, struct ivon_arviz *arviz, const char *group,
                        int axis)
 {
@@ -53,7 +53,7 @@ static hid_t put_scale(struct hdf5_layout *layout, struct ivon_arviz *arviz, con
     }
     size_t i = arviz->coordinate_count++;
     arviz->coordinates[i].offset = offset;
-    arviz->coordinates[i].extent = extent;
+    arviz->coordinates[i].axis = axis;
     return scale;
 }
 
@@ -157,8 +157,9 @@ int ivon_arviz_create(struct ivon_arviz **out, const char *path,
     if (!code)
         code = hdf5_lay_out(&arviz->file, describe, arviz, error);
     for (size_t i = 0; i < arviz->coordinate_count && !code; i++)
-        code = write_coordinates(arviz, arviz->coordinates[i].offset,
-                                 arviz->coordinates[i].extent, error);
+        if (arviz->coordinates[i].axis != EXAMPLE)
+            code = write_coordinates(arviz, arviz->coordinates[i].offset,
+                                     arviz->extents[arviz->coordinates[i].axis], error);
     if (code)
         ivon_arviz_close(arviz);
     else
@@ -197,9 +198,14 @@ int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_t first, 
 }
 
 int ivon_arviz_observe(struct ivon_arviz *arviz, uint64_t first, size_t count,
-                       const void *targets, struct ivon_error *error)
+                       const int64_t *numbers, const void *targets, struct ivon_error *error)
 {
     int code = check_range(arviz, 0, first, count, error);
+    for (size_t i = 0; i < arviz->coordinate_count && !code; i++)
+        if (arviz->coordinates[i].axis == EXAMPLE)
+            code = atomic_write(&arviz->file,
+                                arviz->coordinates[i].offset + first * sizeof *numbers, numbers,
+                                count * sizeof *numbers, error);
     if (!code)
         code = atomic_write(&arviz->file, arviz->targets + first * arviz->target_size, targets,
                             count * arviz->target_size, error);

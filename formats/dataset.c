@@ -205,7 +205,8 @@ const char *dataset_targets_name(const struct dataset_request *request)
 
 bool dataset_targets_required(const struct dataset_request *request)
 {
-    return request->options->targets && *request->options->targets;
+    const struct ivon_dataset_options *options = request->options;
+    return options->targets && *options->targets && !options->targets_optional;
 }
 
 bool dataset_targets_refused(const struct dataset_request *request)

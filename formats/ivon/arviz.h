@@ -5,7 +5,7 @@
  *     posterior_predictive  y (chain, draw, y_dim_0[, y_dim_1])  the targets' type
  *     observed_data         y (y_dim_0[, y_dim_1])               the targets' type
  *
- * Dimensions have coordinates that count from 0. The draws are independent, and there is no group of
+ * Dimensions have coordinates that count from 0, but y_dim_0 those that ivon_arviz_observe is given. The draws are independent, and there is no group of
  * the parameters: `arviz.loo(data, reff=1)`. Equal contents have equal bytes.
  */
 #ifndef IVON_ARVIZ_H
@@ -49,9 +49,11 @@ IVON_API int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_
                               size_t count, const double *log_likelihoods, const void *replicates,
                               struct ivon_error *error);
 
-/* The targets of the examples [first, first + count), count × outputs, in the same way. */
+/* The targets of the examples [first, first + count), count × outputs, and the examples' numbers in
+   their data, in the same way. */
 IVON_API int ivon_arviz_observe(struct ivon_arviz *arviz, uint64_t first, size_t count,
-                                const void *targets, struct ivon_error *error);
+                                const int64_t *numbers, const void *targets,
+                                struct ivon_error *error);
 
 /* Fails unless everything was written. Makes the file durable under its name. */
 IVON_API int ivon_arviz_commit(struct ivon_arviz *arviz, struct ivon_error *error);

@@ -53,17 +53,21 @@ static void add_row(struct ivon_comparison *comparison, const float *p, const fl
 }
 
 int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size_t count,
-                        const float *p, const float *q, struct ivon_error *error)
+                        const float *p, const float *q, const bool *counts,
+                        struct ivon_error *error)
 {
     size_t outputs = comparison->outputs;
     int code = 0;
     for (size_t i = 0; i < count && !code; i++) {
+        if (counts && !counts[i])
+            continue;
         code = probabilities_check(p + i * outputs, outputs, first + i, error);
         if (!code)
             code = probabilities_check(q + i * outputs, outputs, first + i, error);
     }
     for (size_t i = 0; i < count && !code; i++)
-        add_row(comparison, p + i * outputs, q + i * outputs);
+        if (!counts || counts[i])
+            add_row(comparison, p + i * outputs, q + i * outputs);
     return code;
 }
 

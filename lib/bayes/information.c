@@ -3,11 +3,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "bayes/moments.h"
 #include "core/error.h"
 
 struct ivon_information {
-    struct moments waic, loo; /* over examples */
+    struct ivon_ratio waic, loo;
     double threshold, most;   /* of Pareto's k */
     uint64_t high;
 };
@@ -29,31 +28,27 @@ void ivon_information_free(struct ivon_information *information)
 }
 
 void ivon_information_add(struct ivon_information *information, size_t count, const double *waic,
-                          const double *loo, const double *pareto_k)
+                          const double *loo, const double *pareto_k, const size_t *positions)
 {
     for (size_t i = 0; i < count; i++) {
+        double t = positions ? (double)positions[i] : 1;
         if (waic)
-            moments_add(&information->waic, waic[i], 1);
+            ivon_ratio_add(&information->waic, waic[i], t);
         if (loo)
-            moments_add(&information->loo, loo[i], 1);
-        if (!pareto_k)
+            ivon_ratio_add(&information->loo, loo[i], t);
+        if (!pareto_k || !(t > 0))
             continue;
         information->high += pareto_k[i] > information->threshold;
         information->most = fmax(information->most, pareto_k[i]); /* the one that is a number */
     }
 }
 
-static struct ivon_metric metric_of(const char *name, const struct moments *moments)
-{
-    return (struct ivon_metric){name, moments_mean(moments), sqrt(moments_variance(moments))};
-}
-
 struct ivon_information_summary
 ivon_information_summarize(const struct ivon_information *information)
 {
     return (struct ivon_information_summary){
-        .waic = metric_of("waic", &information->waic),
-        .psis_loo = metric_of("psis_loo", &information->loo),
+        .waic = ivon_ratio_metric("waic", &information->waic),
+        .psis_loo = ivon_ratio_metric("psis_loo", &information->loo),
         .pareto_k_threshold = information->threshold,
         .pareto_k_max = information->most,
         .pareto_k_high = information->high,

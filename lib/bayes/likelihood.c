@@ -1,6 +1,5 @@
 #include "bayes/likelihood.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -93,22 +92,23 @@ static double gaussian_row(const float *f, size_t k, const float *y, double s)
 void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const float *f,
                          const struct row_targets *targets, float *p, double *loss)
 {
+    enum ivon_likelihood kind = likelihood->kind;
     size_t k = likelihood->k;
-    if (likelihood->kind == IVON_GAUSSIAN && p && p != f)
+    if (kind == IVON_GAUSSIAN && p && p != f)
         memcpy(p, f, rows * k * sizeof *p);
     for (size_t i = 0; i < rows; i++) {
         const float *row = f + i * k;
-        float *own = p ? p + i * k : NULL;
+        const struct row_targets own = targets_from(targets, kind, k, i);
+        bool counts = targets_count(&own, kind, k, 0);
         double value;
-        if (likelihood->kind == IVON_CATEGORICAL)
-            value = categorical_row(row, k, targets->labels[i],
-                                    targets->labels[i] != targets->ignored, own);
-        else if (likelihood->kind == IVON_BERNOULLI)
-            value = bernoulli_row(row, k, targets->labels + i * k, own);
+        if (kind == IVON_CATEGORICAL)
+            value = categorical_row(row, k, *own.labels, counts, p ? p + i * k : NULL);
+        else if (kind == IVON_BERNOULLI)
+            value = bernoulli_row(row, k, own.labels, p ? p + i * k : NULL);
         else
-            value = gaussian_row(row, k, targets->numbers + i * k, likelihood->noise_std);
+            value = gaussian_row(row, k, own.numbers, likelihood->noise_std);
         if (loss)
-            loss[i] = value;
+            loss[i] = counts ? value : 0;
     }
 }
 
@@ -133,53 +133,35 @@ void likelihood_residual(const struct likelihood *likelihood, size_t rows, const
     }
     if (e != p)
         memcpy(e, p, rows * k * sizeof *e);
-    if (likelihood->kind == IVON_BERNOULLI) {
-        for (size_t i = 0; i < rows * k; i++)
-            e[i] -= (float)targets->labels[i];
-        return;
-    }
-    for (size_t i = 0; i < rows; i++)
-        if (targets->labels[i] == targets->ignored)
-            memset(e + i * k, 0, k * sizeof *e);
+    for (size_t i = 0; i < rows; i++) {
+        const struct row_targets own = targets_from(targets, likelihood->kind, k, i);
+        float *row = e + i * k;
+        if (!targets_count(&own, likelihood->kind, k, 0))
+            memset(row, 0, k * sizeof *row);
+        else if (likelihood->kind == IVON_CATEGORICAL)
+            categorical_residual(row, k, (size_t)*own.labels);
         else
-            categorical_residual(e + i * k, k, (size_t)targets->labels[i]);
+            for (size_t c = 0; c < k; c++)
+                row[c] -= (float)own.labels[c];
+    }
 }
 
-float likelihood_error(const struct likelihood *likelihood, const float *f, const int64_t *labels,
-                       int64_t ignored, int64_t *prediction)
+float likelihood_error(const struct likelihood *likelihood, const float *f,
+                       const struct row_targets *target, int64_t *prediction)
 {
     size_t k = likelihood->k, missed = 0;
+    bool counts = targets_count(target, likelihood->kind, k, 0);
     if (likelihood->kind == IVON_CATEGORICAL) {
         size_t best = probabilities_best(f, k);
         if (prediction)
             *prediction = (int64_t)best;
-        return *labels == ignored ? -1 : (int64_t)best != *labels;
+        return counts && (int64_t)best != *target->labels;
     }
     for (size_t i = 0; i < k; i++) {
-        bool said = f[i] > 0;
+        bool event = f[i] > 0;
         if (prediction)
-            prediction[i] = said;
-        missed += said != (labels[i] != 0);
+            prediction[i] = event;
+        missed += event != (target->labels[i] != 0);
     }
-    return (float)missed / (float)k;
-}
-
-int likelihood_check_labels(const struct likelihood *likelihood, const char *path,
-                            uint64_t first_row, size_t rows, const struct row_targets *targets,
-                            struct ivon_error *error)
-{
-    bool categorical = likelihood->kind == IVON_CATEGORICAL;
-    size_t each = categorical ? 1 : likelihood->k, classes = categorical ? likelihood->k : 2;
-    if (!targets->labels)
-        return 0;
-    for (size_t i = 0; i < rows * each; i++) {
-        int64_t label = targets->labels[i];
-        bool passed_over = categorical && label == targets->ignored;
-        if (!passed_over && (label < 0 || (uint64_t)label >= classes))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: row %" PRIu64 ": target %" PRId64
-                                  ", expected a class from 0 to %zu",
-                                  path, first_row + i / each, label, classes - 1);
-    }
-    return 0;
+    return counts ? (float)missed / (float)k : 0;
 }

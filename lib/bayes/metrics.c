@@ -1,6 +1,5 @@
 #include "ivon/metrics.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "bayes/moments.h"
 #include "bayes/probabilities.h"
+#include "bayes/targets.h"
 #include "core/error.h"
 
 enum {
@@ -163,45 +163,33 @@ static void add_bernoulli(struct ivon_metrics *metrics, const float *p, const in
     moments_add(&metrics->square, square / outputs, 1);
 }
 
-static int check_row(const struct ivon_metrics *metrics, uint64_t row, const float *p,
-                     const int64_t *targets, struct ivon_error *error)
-{
-    bool categorical = metrics->likelihood == IVON_CATEGORICAL;
-    size_t classes = categorical ? metrics->outputs : 2;
-    for (size_t k = 0; k < (categorical ? 1 : metrics->outputs); k++)
-        if (targets[k] < 0 || (uint64_t)targets[k] >= classes)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "row %" PRIu64 ": target %" PRId64
-                                  ", expected a class from 0 to %zu",
-                                  row, targets[k], classes - 1);
-    return probabilities_check(p, metrics->outputs, row, error);
-}
-
 int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
-                     const float *probabilities, const int64_t *targets, int64_t ignored,
+                     const float *probabilities, const int64_t *labels, int64_t ignored,
                      struct ivon_error *error)
 {
-    bool categorical = metrics->likelihood == IVON_CATEGORICAL;
-    size_t outputs = metrics->outputs, step = categorical ? 1 : outputs, more;
-    if (metrics->likelihood == IVON_GAUSSIAN)
+    enum ivon_likelihood likelihood = metrics->likelihood;
+    const struct row_targets targets = {.labels = labels, .ignored = ignored};
+    size_t outputs = metrics->outputs, width = targets_width(likelihood, outputs), more;
+    if (likelihood == IVON_GAUSSIAN)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "these metrics are of regression, expected no probabilities");
-    for (size_t i = 0; i < count; i++) {
-        if (categorical && targets[i] == ignored)
-            continue;
-        int code = check_row(metrics, first + i, probabilities + i * outputs, targets + i * step,
-                             error);
-        if (code)
-            return code;
-    }
-    if (__builtin_mul_overflow(count, step, &more))
+    int code = targets_check(&targets, likelihood, outputs, 1, NULL, first, count, error);
+    for (size_t i = 0; i < count && !code; i++)
+        if (targets_count(&targets, likelihood, outputs, i))
+            code = probabilities_check(probabilities + i * outputs, outputs, first + i, error);
+    if (code)
+        return code;
+    if (__builtin_mul_overflow(count, width, &more))
         return ivon_error_memory(error);
-    int code = reserve(metrics, more, error);
+    code = reserve(metrics, more, error);
     for (size_t i = 0; i < count && !code; i++) {
-        if (!categorical)
-            add_bernoulli(metrics, probabilities + i * outputs, targets + i * outputs);
-        else if (targets[i] != ignored)
-            add_categorical(metrics, probabilities + i * outputs, (size_t)targets[i]);
+        const float *p = probabilities + i * outputs;
+        if (!targets_count(&targets, likelihood, outputs, i))
+            continue;
+        if (likelihood == IVON_CATEGORICAL)
+            add_categorical(metrics, p, (size_t)labels[i]);
+        else
+            add_bernoulli(metrics, p, labels + i * width);
     }
     return code;
 }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "bayes/targets.h"
 #include "core/error.h"
 
 int outputs_check(struct outputs *outputs, const char *network, const struct net_tensor *output,
@@ -73,12 +74,17 @@ int outputs_check_targets(const struct outputs *outputs, const struct ivon_examp
 }
 
 int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *examples,
-                         size_t field, uint64_t first, size_t count, int64_t *labels,
-                         float *numbers, struct ivon_error *error)
+                         size_t field, uint64_t first, size_t count, int64_t ignored,
+                         int64_t *labels, float *numbers, struct ivon_error *error)
 {
-    return outputs->likelihood == IVON_GAUSSIAN
-               ? ivon_examples_read_f32(examples, field, first, count, numbers, error)
-               : ivon_examples_read_i64(examples, field, first, count, labels, error);
+    const struct row_targets targets = {.labels = labels, .ignored = ignored};
+    if (outputs->likelihood == IVON_GAUSSIAN)
+        return ivon_examples_read_f32(examples, field, first, count, numbers, error);
+    int code = ivon_examples_read_i64(examples, field, first, count, labels, error);
+    return code ? code
+                : targets_check(&targets, outputs->likelihood, outputs->k, outputs->tokens,
+                                ivon_examples_path(examples), first, count * outputs->tokens,
+                                error);
 }
 
 int outputs_check_finite(const struct outputs *outputs, const char *path, uint64_t first_row,

@@ -30,10 +30,11 @@ int outputs_find_targets(const struct ivon_examples *examples, const char *targe
 int outputs_check_targets(const struct outputs *outputs, const struct ivon_examples *examples,
                           size_t field, struct ivon_error *error);
 
-/* Reads the targets of `count` examples into one of the two, as the likelihood has it. */
+/* Reads the targets of `count` examples into one of the two, as the likelihood has it, and checks
+   those that count. */
 int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *examples,
-                         size_t field, uint64_t first, size_t count, int64_t *labels,
-                         float *numbers, struct ivon_error *error);
+                         size_t field, uint64_t first, size_t count, int64_t ignored,
+                         int64_t *labels, float *numbers, struct ivon_error *error);
 
 /* Fails where one of `rows` rows is not finite, which weights or inputs that are not cause;
    `first_row` is the number of the first. */

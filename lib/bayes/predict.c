@@ -210,6 +210,9 @@ static bool allocate_results(struct ivon_predictor *predictor)
                results->entropy && results->expected_entropy && results->mutual_information &&
                predictor->labels;
     }
+    if (predictor->target_field >= 0)
+        fine = fine && (predictor->counts = calloc(rows, sizeof *predictor->counts)) &&
+               (predictor->positions = calloc(predictor->block, sizeof *predictor->positions));
     if (options->logits)
         predictor->logits = calloc(all, sizeof(float));
     return fine && (!options->logits || predictor->logits) &&
@@ -314,6 +317,8 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
     free(predictor->logits);
     free(predictor->labels);
     free(predictor->numbers);
+    free(predictor->counts);
+    free(predictor->positions);
     free(predictor->log_likelihoods);
     free(predictor->label_replicates);
     free(predictor->number_replicates);

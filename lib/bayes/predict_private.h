@@ -40,6 +40,8 @@ struct ivon_predictor {
     float *logits;
     int64_t *labels;
     float *numbers;
+    bool *counts;      /* of each row */
+    size_t *positions; /* of each example: its rows that count */
     double *log_likelihoods;
     int64_t *label_replicates; /* samples × block × (1 or K) for each row */
     float *number_replicates;
@@ -57,9 +59,11 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
 bool has_batch_norm(const struct ivon_network *network);
 
 /* Targets of the rows from `first_row` on, drawn from what sample `sample` says: labels, or for
-   Gaussian likelihoods numbers. */
+   Gaussian likelihoods numbers. `counts` says which of the rows count; the others' labels are the
+   ignored one. */
 void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, uint64_t first_row,
-                     size_t count, const float *outputs, int64_t *labels, float *numbers);
+                     size_t count, const float *outputs, const bool *counts, int64_t *labels,
+                     float *numbers);
 
 int predict_run(struct ivon_predictor *predictor,
                 int (*take)(void *context, const struct ivon_predictions *predictions,

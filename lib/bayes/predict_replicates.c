@@ -28,7 +28,8 @@ static int64_t draw_class(const float *f, size_t k, double u)
 }
 
 void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, uint64_t first_row,
-                     size_t count, const float *outputs, int64_t *labels, float *numbers)
+                     size_t count, const float *outputs, const bool *counts, int64_t *labels,
+                     float *numbers)
 {
     enum { PIECE = 256 };
     float normals[PIECE];
@@ -41,7 +42,9 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
         random_normal(&stream, first_row * each + at, piece, normals);
         for (size_t i = 0; i < piece; i++) {
             size_t index = at + i;
-            if (likelihood == IVON_CATEGORICAL)
+            if (likelihood != IVON_GAUSSIAN && !counts[index / each])
+                labels[index] = predictor->options.ignored;
+            else if (likelihood == IVON_CATEGORICAL)
                 labels[index] = draw_class(outputs + index * k, k, uniform(normals[i]));
             else if (likelihood == IVON_BERNOULLI)
                 labels[index] = uniform(normals[i]) * (1 + exp(-(double)outputs[index])) < 1;

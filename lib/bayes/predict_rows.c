@@ -148,10 +148,10 @@ static void close_row(struct row_sums *sums, double weight, size_t row,
 {
     double log_z = log(softmax->z);
     sums->expected[row + index] += weight * (log_z - softmax->moment / softmax->z);
-    int64_t label = targets->labels ? targets->labels[index] : -1;
-    bool counts = label >= 0 && (size_t)label < sums->outputs && label != targets->ignored;
+    bool counts = targets->labels && targets_count(targets, IVON_CATEGORICAL, sums->outputs, index);
     if (log_likelihoods)
-        log_likelihoods[index] = counts ? (double)f[label] - (double)most - log_z : 0;
+        log_likelihoods[index] =
+            counts ? (double)f[targets->labels[index]] - (double)most - log_z : 0;
 }
 
 /* Narrow rows are worked on several at a time: exponentials are fast in long loops. */
@@ -205,7 +205,8 @@ static void add_bernoulli(struct row_sums *sums, float *sum, double weight, size
             double entropy = (double)softplus[i] -
                              (probability[i] > 0 ? (double)probability[i] * (double)f[i] : 0);
             sums->expected[row + index] += weight * entropy;
-            if (log_likelihoods && targets->labels)
+            if (log_likelihoods && targets->labels &&
+                targets_count(targets, IVON_BERNOULLI, k, index))
                 log_likelihoods[index] += (targets->labels[at + i] ? (double)f[i] : 0) -
                                           (double)softplus[i];
         }

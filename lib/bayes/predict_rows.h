@@ -8,7 +8,7 @@
 #ifndef BAYES_PREDICT_ROWS_H
 #define BAYES_PREDICT_ROWS_H
 
-#include "ivon/metrics.h"
+#include "bayes/targets.h"
 
 enum { ROWS_GROUPS_MAX = 16 };
 
@@ -27,14 +27,6 @@ struct row_sums {
     double *density_sum;    /* groups × capacity: Σ ω p(y) over that */
 };
 
-/* The targets of the rows: labels (categorical one each, Bernoulli K each) or numbers (K each), or
-   neither. */
-struct row_targets {
-    const int64_t *labels;
-    const float *numbers;
-    int64_t ignored; /* a label that has no likelihood */
-};
-
 int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs,
               size_t groups, size_t capacity, double noise_std, struct ivon_error *error);
 void rows_release(struct row_sums *sums);
@@ -48,7 +40,7 @@ void rows_clear(struct row_sums *sums);
 /*
  * Adds what one sample, of weight ω and in group `group`, says of the rows [row, row + count):
  * their outputs f, count × K. The group's weight is the caller's to count. `log_likelihoods`,
- * unless null, receives log p(y|f) of each row (0 where the label is ignored). Different rows may
+ * unless null, receives log p(y|f) of each row (0 where it does not count). Different rows may
  * be added by several threads.
  */
 void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,

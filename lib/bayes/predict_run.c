@@ -104,12 +104,10 @@ static int run_tile(const struct run *run, struct worker *worker, size_t tile,
 static struct row_targets targets_at(const struct ivon_predictor *predictor, size_t row)
 {
     bool any = predictor->target_field >= 0;
-    size_t each =
-        predictor->options.likelihood == IVON_CATEGORICAL ? row : row * predictor->outputs.k;
-    return (struct row_targets){
-        .labels = any && predictor->labels ? predictor->labels + each : NULL,
-        .numbers = any && predictor->numbers ? predictor->numbers + each : NULL,
-        .ignored = predictor->options.ignored};
+    const struct row_targets all = {.labels = any ? predictor->labels : NULL,
+                                    .numbers = any ? predictor->numbers : NULL,
+                                    .ignored = predictor->options.ignored};
+    return targets_from(&all, predictor->options.likelihood, predictor->outputs.k, row);
 }
 
 /* Adds rows of outputs to the sums, or at the mean to the logits. */
@@ -138,9 +136,10 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     }
     if (matrix) {
         uint64_t sample = run->member * predictor->passes + pass;
-        size_t each = predictor->options.likelihood == IVON_CATEGORICAL ? 1 : k;
+        size_t each = targets_width(predictor->options.likelihood, k);
         size_t offset = ((size_t)sample * run->count * tokens + row) * each;
         draw_replicates(predictor, sample, run->first * tokens + row, count, outputs,
+                        predictor->counts + row,
                         predictor->label_replicates ? predictor->label_replicates + offset : NULL,
                         predictor->number_replicates ? predictor->number_replicates + offset
                                                      : NULL);
@@ -353,6 +352,8 @@ static struct ivon_predictions describe(const struct run *run)
         .logits = predictor->logits,
         .labels = any ? predictor->labels : NULL,
         .targets = any ? predictor->numbers : NULL,
+        .counts = predictor->counts,
+        .positions = predictor->positions,
         .log_likelihoods = predictor->log_likelihoods,
         .label_replicates = predictor->label_replicates,
         .number_replicates = predictor->number_replicates,
@@ -376,7 +377,13 @@ static int run_block(struct run *run,
     if (!code && predictor->target_field >= 0)
         code = outputs_read_targets(&predictor->outputs, predictor->examples,
                                     (size_t)predictor->target_field, run->first, run->count,
-                                    predictor->labels, predictor->numbers, error);
+                                    predictor->options.ignored, predictor->labels,
+                                    predictor->numbers, error);
+    const struct row_targets targets = targets_at(predictor, 0);
+    if (!code && predictor->counts)
+        targets_mark(&targets, predictor->options.likelihood, predictor->outputs.k,
+                     predictor->outputs.tokens, run->count, predictor->counts,
+                     predictor->positions);
     if (!code)
         code = run_members(run, error);
     if (!code)

@@ -53,6 +53,8 @@ void sensitivity_data_close(struct sensitivity_data *data)
 {
     free(data->labels);
     free(data->numbers);
+    free(data->counts);
+    free(data->positions);
     feed_close(&data->feed);
     *data = (struct sensitivity_data){0};
 }
@@ -65,34 +67,36 @@ int sensitivity_allocate_targets(const struct ivon_sensitivity *sensitivity,
         data->numbers = calloc(count, sizeof *data->numbers);
     else
         data->labels = calloc(count, sizeof *data->labels);
-    return data->numbers || data->labels ? 0 : ivon_error_memory(error);
+    data->counts = calloc(sensitivity->block, sensitivity->outputs.tokens * sizeof *data->counts);
+    data->positions = calloc(sensitivity->block, sizeof *data->positions);
+    bool fine = data->counts && data->positions && (data->numbers || data->labels);
+    return fine ? 0 : ivon_error_memory(error);
 }
 
 struct row_targets sensitivity_targets(const struct ivon_sensitivity *sensitivity,
                                        const struct sensitivity_data *data, size_t at)
 {
-    size_t offset = at * outputs_targets(&sensitivity->outputs);
-    return (struct row_targets){.labels = data->labels ? data->labels + offset : NULL,
-                                .numbers = data->numbers ? data->numbers + offset : NULL,
-                                .ignored = sensitivity->options.ignored};
+    const struct outputs *outputs = &sensitivity->outputs;
+    const struct row_targets all = {data->labels, data->numbers, sensitivity->options.ignored};
+    return targets_from(&all, outputs->likelihood, outputs->k, at * outputs->tokens);
 }
 
 int sensitivity_load(struct ivon_sensitivity *sensitivity, struct sensitivity_data *data,
                      uint64_t first, struct ivon_error *error)
 {
     const struct outputs *outputs = &sensitivity->outputs;
-    uint64_t left = data->count - first, row = first * outputs->tokens;
+    uint64_t left = data->count - first;
     data->block_first = first;
     data->block_count = left < sensitivity->block ? (size_t)left : sensitivity->block;
     int code = feed_load(&data->feed, first, data->block_count, error);
     if (!code)
         code = outputs_read_targets(outputs, data->examples, data->field, first,
-                                    data->block_count, data->labels, data->numbers, error);
-    struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
+                                    data->block_count, sensitivity->options.ignored, data->labels,
+                                    data->numbers, error);
+    const struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
     if (!code)
-        code = likelihood_check_labels(&sensitivity->likelihood,
-                                       ivon_examples_path(data->examples), row,
-                                       data->block_count * outputs->tokens, &targets, error);
+        targets_mark(&targets, outputs->likelihood, outputs->k, outputs->tokens,
+                     data->block_count, data->counts, data->positions);
     for (int i = 0; i < sensitivity->threads; i++)
         sensitivity->workers[i].tile_at = SIZE_MAX;
     return code;
@@ -349,24 +353,53 @@ static int take_member(struct ivon_sensitivity *sensitivity, struct ivon_network
     return code;
 }
 
-static int choose_rho(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
+/* N: what is given, else the checkpoint's, else what counts in the training data. */
+static int find_n_train(struct ivon_sensitivity *sensitivity, const char *targets,
+                        struct ivon_error *error)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
-    const struct ivon_source *source = sensitivity->member.source;
-    int64_t stored = ivon_source_header(source)->n_train;
-    sensitivity->n_train = options->n_train > 0 ? (double)options->n_train
-                           : stored > 0          ? (double)stored
-                           : options->data_count ? (double)options->data_count
-                                                 : (double)sensitivity->data.count;
-    sensitivity->rho = isnan(options->rho) ? posterior_ess(source) / sensitivity->n_train
-                                           : options->rho;
+    int64_t stored = ivon_source_header(sensitivity->member.source)->n_train;
+    struct ivon_examples *whole = options->whole ? options->whole : sensitivity->data.examples;
+    struct ivon_positions positions;
+    sensitivity->n_train = options->n_train > 0 ? (double)options->n_train : (double)stored;
+    if (sensitivity->n_train > 0)
+        return 0;
+    int code = ivon_positions_count(&positions, whole, targets, options->likelihood,
+                                    sensitivity->outputs.k, options->ignored, error);
+    sensitivity->n_train = code ? NAN : (double)positions.counted;
+    if (!code && !positions.counted)
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: all targets are the ignored label %lld, expected some that count",
+                              ivon_examples_path(whole), (long long)options->ignored);
+    return code;
+}
+
+static int check_rho(double rho, struct ivon_error *error)
+{
+    return rho > 0 && !isinf(rho)
+               ? 0
+               : ivon_error_set(error, IVON_ERROR_ARGUMENT, "rho is %g, expected a positive number",
+                                rho);
+}
+
+static int check_options(const struct ivon_sensitivity_options *options, struct ivon_error *error)
+{
     if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the Gaussian likelihood needs the standard deviation of the noise");
-    if (!(sensitivity->rho > 0) || isinf(sensitivity->rho))
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "rho is %g, expected a positive number",
-                              sensitivity->rho);
-    return 0;
+    return isnan(options->rho) ? 0 : check_rho(options->rho, error);
+}
+
+static int choose_rho(struct ivon_sensitivity *sensitivity, const char *targets,
+                      struct ivon_error *error)
+{
+    double given = sensitivity->options.rho;
+    int code = find_n_train(sensitivity, targets, error);
+    if (code)
+        return code;
+    sensitivity->rho =
+        isnan(given) ? posterior_ess(sensitivity->member.source) / sensitivity->n_train : given;
+    return check_rho(sensitivity->rho, error);
 }
 
 static int load_posterior(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
@@ -400,12 +433,14 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     if (!code)
         code = sensitivity_data_open(sensitivity, &sensitivity->data, examples, targets, error);
     if (!code)
-        code = choose_rho(sensitivity, error);
+        code = check_options(options, error);
     if (!code)
         code = choose_tile(sensitivity, error);
     if (!code)
         code = outputs_check_targets(&sensitivity->outputs, examples, sensitivity->data.field,
                                      error);
+    if (!code)
+        code = choose_rho(sensitivity, targets, error);
     if (!code) {
         sensitivity->likelihood = (struct likelihood){options->likelihood, sensitivity->outputs.k,
                                                       options->noise_std};

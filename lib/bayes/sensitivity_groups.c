@@ -24,7 +24,7 @@ struct task {
 struct summing {
     struct ivon_sensitivity *sensitivity;
     struct sensitivity_data *data;
-    const size_t *member_of; /* per example that is run over: the group, counted from 0 */
+    const size_t *member_of; /* per example that is run over: the group, counted from 0, if any */
     size_t first, count;     /* of the groups whose gradients are summed now */
     double **sums;           /* per group, all parameters */
     struct weights *gradients; /* per thread */
@@ -242,8 +242,6 @@ struct removing {
 static void add_row(struct tally *tally, double loss, double moved_loss, float error,
                     float moved_error)
 {
-    if (error < 0) /* the target is ignored */
-        return;
     tally->loss += loss;
     tally->moved_loss += moved_loss;
     tally->error += (double)error;
@@ -259,7 +257,6 @@ static void tally_tile(const struct removing *removing, struct sensitivity_worke
     const struct ivon_sensitivity *sensitivity = removing->sensitivity;
     const struct likelihood *likelihood = &sensitivity->likelihood;
     size_t k = likelihood->k, tokens = sensitivity->outputs.tokens, rows = count * tokens;
-    size_t each = likelihood->kind == IVON_CATEGORICAL ? 1 : k;
     struct row_targets targets = sensitivity_targets(sensitivity, &sensitivity->data, at);
     const float *tangent = net_derivative_tangent(
         worker->derivative,
@@ -267,16 +264,15 @@ static void tally_tile(const struct removing *removing, struct sensitivity_worke
     for (size_t i = 0; i < rows * k; i++)
         worker->moved[i] = f[i] + (tangent ? tangent[i] : 0);
     for (size_t i = 0; i < rows; i++) {
-        struct row_targets target = {.labels = targets.labels ? targets.labels + i * each : NULL,
-                                     .numbers = targets.numbers ? targets.numbers + i * k : NULL,
-                                     .ignored = targets.ignored};
+        const struct row_targets target = targets_from(&targets, likelihood->kind, k, i);
+        if (!targets_count(&target, likelihood->kind, k, 0))
+            continue;
         float error = 0, moved_error = 0;
         double moved_loss;
         likelihood_evaluate(likelihood, 1, worker->moved + i * k, &target, NULL, &moved_loss);
         if (likelihood->kind != IVON_GAUSSIAN) {
-            error = likelihood_error(likelihood, f + i * k, target.labels, target.ignored, NULL);
-            moved_error = likelihood_error(likelihood, worker->moved + i * k, target.labels,
-                                           target.ignored, NULL);
+            error = likelihood_error(likelihood, f + i * k, &target, NULL);
+            moved_error = likelihood_error(likelihood, worker->moved + i * k, &target, NULL);
         }
         size_t example = sensitivity->data.block_first + at + i / tokens;
         add_row(removing->member_of[example] == group ? own : rest, worker->row_loss[i],
@@ -362,19 +358,43 @@ static int by_number(const void *a, const void *b)
     return (x->group > y->group) - (x->group < y->group);
 }
 
-/* Counts the groups, and numbers them from 0 by rising number. */
+/* Finds which examples have a position that counts: the others are in no group, which `member_of`
+   tells by SIZE_MAX. */
+static int find_members(struct ivon_sensitivity *sensitivity, size_t *member_of,
+                        struct ivon_error *error)
+{
+    struct sensitivity_data *data = &sensitivity->data;
+    const struct outputs *outputs = &sensitivity->outputs;
+    int code = 0;
+    for (uint64_t first = 0; first < data->count && !code; first += sensitivity->block) {
+        uint64_t left = data->count - first;
+        size_t count = left < sensitivity->block ? (size_t)left : sensitivity->block;
+        const struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
+        code = outputs_read_targets(outputs, data->examples, data->field, first, count,
+                                    targets.ignored, data->labels, data->numbers, error);
+        if (!code)
+            targets_mark(&targets, outputs->likelihood, outputs->k, outputs->tokens, count,
+                         data->counts, data->positions);
+        for (size_t i = 0; i < count && !code; i++)
+            member_of[first + i] = data->positions[i] ? 0 : SIZE_MAX;
+    }
+    return code;
+}
+
+/* Counts the groups of the examples that are in one, and numbers them from 0 by rising number. */
 static int number_groups(const int64_t *groups, size_t examples, size_t *member_of,
                          struct ivon_group_removal **removals, size_t *count,
                          struct ivon_error *error)
 {
     struct ivon_group_removal *list = calloc(examples, sizeof *list);
+    size_t members = 0, kept = 0;
     if (!list)
         return ivon_error_memory(error);
     for (size_t i = 0; i < examples; i++)
-        list[i] = (struct ivon_group_removal){.group = groups[i], .count = 1};
-    qsort(list, examples, sizeof *list, by_number);
-    size_t kept = 0;
-    for (size_t i = 0; i < examples; i++) {
+        if (member_of[i] != SIZE_MAX)
+            list[members++] = (struct ivon_group_removal){.group = groups[i], .count = 1};
+    qsort(list, members, sizeof *list, by_number);
+    for (size_t i = 0; i < members; i++) {
         if (kept && list[kept - 1].group == list[i].group)
             list[kept - 1].count++;
         else
@@ -384,7 +404,8 @@ static int number_groups(const int64_t *groups, size_t examples, size_t *member_
         struct ivon_group_removal key = {.group = groups[i]};
         const struct ivon_group_removal *found =
             bsearch(&key, list, kept, sizeof *list, by_number);
-        member_of[i] = (size_t)(found - list);
+        if (member_of[i] != SIZE_MAX)
+            member_of[i] = (size_t)(found - list);
     }
     *removals = list;
     *count = kept;
@@ -401,7 +422,9 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     if (!member_of)
         return ivon_error_memory(error);
     struct removing removing = {.sensitivity = sensitivity, .member_of = member_of};
-    int code = number_groups(groups, examples, member_of, &removals, &count, error);
+    int code = find_members(sensitivity, member_of, error);
+    if (!code)
+        code = number_groups(groups, examples, member_of, &removals, &count, error);
     /* A group takes its sum in double, its direction, and what is listed of it for every tile. */
     tiles = sensitivity->block / sensitivity->tile;
     batch = sensitivity->memory / 2 /

@@ -21,6 +21,8 @@ struct sensitivity_data {
     uint64_t count;
     int64_t *labels;       /* of the block */
     float *numbers;
+    bool *counts;          /* of each of its rows */
+    size_t *positions;     /* of each of its examples: rows that count */
     uint64_t block_first;
     size_t block_count;
 };

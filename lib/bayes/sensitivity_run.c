@@ -54,13 +54,14 @@ static void evaluate(const struct pass *pass)
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
            pass->rows * k * sizeof(float));
-    size_t each = likelihood->kind == IVON_CATEGORICAL ? 1 : k;
+    size_t width_of_targets = targets_width(likelihood->kind, k);
     for (size_t i = 0; i < pass->rows; i++) {
+        const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
         results->row_residual[pass->row + i] = sum_absolute(worker->residual + i * k, k);
         if (likelihood->kind != IVON_GAUSSIAN)
-            results->row_error[pass->row + i] = likelihood_error(
-                likelihood, pass->f + i * k, pass->targets.labels + i * each,
-                pass->targets.ignored, results->prediction + (pass->row + i) * each);
+            results->row_error[pass->row + i] =
+                likelihood_error(likelihood, pass->f + i * k, &target,
+                                 results->prediction + (pass->row + i) * width_of_targets);
     }
 }
 
@@ -165,21 +166,21 @@ static void score_deviations(const struct pass *pass, const float *deviation)
     const struct likelihood *likelihood = &sensitivity->likelihood;
     const struct sensitivity_results *results = &sensitivity->results;
     struct sensitivity_worker *worker = pass->worker;
-    size_t k = likelihood->k, each = likelihood->kind == IVON_CATEGORICAL ? 1 : k;
+    size_t k = likelihood->k;
     float *moved = worker->adjoint;
     for (size_t i = 0; i < pass->rows * k; i++)
         moved[i] = pass->f[i] + deviation[i];
-    for (size_t i = 0; i < pass->rows && likelihood->kind != IVON_GAUSSIAN; i++)
+    for (size_t i = 0; i < pass->rows && likelihood->kind != IVON_GAUSSIAN; i++) {
+        const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
         results->row_loo_error[pass->row + i] =
-            likelihood_error(likelihood, moved + i * k, pass->targets.labels + i * each,
-                             pass->targets.ignored, NULL);
+            likelihood_error(likelihood, moved + i * k, &target, NULL);
+    }
     likelihood_evaluate(likelihood, pass->rows, moved, &pass->targets, worker->moved,
                         results->row_loo_loss + pass->row);
-    bool classes = likelihood->kind == IVON_CATEGORICAL;
     for (size_t i = 0; i < pass->rows; i++) {
         double sum = 0;
-        bool ignored = classes && pass->targets.labels[i] == pass->targets.ignored;
-        for (size_t c = i * k; c < (i + 1) * k && !ignored; c++)
+        bool counts = targets_count(&pass->targets, likelihood->kind, k, i);
+        for (size_t c = i * k; c < (i + 1) * k && counts; c++)
             sum += fabs((double)worker->moved[c] - (double)worker->outputs[c]);
         results->row_deviation[pass->row + i] = sum;
     }
@@ -323,6 +324,8 @@ static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensiti
         .count = data->block_count,
         .labels = data->labels,
         .targets = data->numbers,
+        .counts = data->counts,
+        .positions = data->positions,
         .prediction = results->prediction,
         .outputs = results->outputs,
         .loss = results->loss,

@@ -1,5 +1,6 @@
 #include "core/examples.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -169,6 +170,11 @@ int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t 
     return examples->class->read(examples->self, field, first, count, buffer, error);
 }
 
+uint64_t examples_number(const struct ivon_examples *examples, uint64_t example)
+{
+    return examples->class->number ? examples->class->number(examples->self, example) : example;
+}
+
 void ivon_examples_close(struct ivon_examples *examples)
 {
     if (!examples)
@@ -276,21 +282,58 @@ static const char *stored(const struct ivon_examples *examples, const struct ivo
     return (const char *)examples->buffer + element * ivon_dtype_size(field->dtype);
 }
 
+/* What is infinite or NaN has an exponent of ones. */
+IVON_DISPATCH static bool all_finite(const float *a, size_t count)
+{
+    const uint32_t exponent = 0x7f800000;
+    uint32_t failed = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &a[i], sizeof bits);
+        failed |= (bits & exponent) == exponent;
+    }
+    return !failed;
+}
+
+/* Fails on the first of `count` numbers that is not finite, the first of which is element `at` of
+   the examples from `first` on. `stored` are the numbers as they stand in the file, or null. */
+static int check_finite(const struct ivon_examples *examples, size_t index, uint64_t first,
+                        size_t at, const float *a, const double *stored, size_t count,
+                        struct ivon_error *error)
+{
+    const struct ivon_field *field = &examples->fields[index];
+    if (all_finite(a, count))
+        return 0;
+    for (size_t i = 0;; i++) {
+        double value = stored ? stored[i] : (double)a[i];
+        if (isfinite(a[i]))
+            continue;
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: '%s': row %llu holds %.9g, expected %s", examples->path,
+                              field->name,
+                              (unsigned long long)examples_number(
+                                  examples, first + (at + i) / field->count),
+                              isnan(value) ? (double)NAN : value, /* without its sign */
+                              isfinite(value) ? "what single precision holds"
+                                              : "a finite number");
+    }
+}
+
 static int convert_f32(const struct ivon_examples *examples, size_t index, uint64_t first,
                        size_t count, void *out, struct ivon_error *error)
 {
-    (void)first;
-    (void)error;
+    int code = 0;
     double tile[TILE];
     float *to = out;
     const struct ivon_field *field = &examples->fields[index];
-    for (size_t done = 0, size; done < count; done += size) {
+    for (size_t done = 0, size; done < count && !code; done += size) {
         size = count - done < TILE ? count - done : TILE;
         ivon_dtype_to_f64(tile, stored(examples, field, done), field->dtype, size);
         scale(to + done, tile, done % field->count, size, field->count,
               &examples->scalings[index]);
+        code = check_finite(examples, index, first, done, to + done, tile, size, error);
     }
-    return 0;
+    return code;
 }
 
 int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_t first,
@@ -299,10 +342,13 @@ int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_
     int code = check_range(examples, field, first, count, error);
     if (code || !count)
         return code;
-    if (examples->fields[field].dtype == IVON_F32 && examples->scalings[field].none)
-        return examples->class->read(examples->self, field, first, count, out, error);
-    return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_f32,
-                       error);
+    if (examples->fields[field].dtype != IVON_F32 || !examples->scalings[field].none)
+        return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_f32,
+                           error);
+    code = examples->class->read(examples->self, field, first, count, out, error);
+    return code ? code
+                : check_finite(examples, field, first, 0, out, NULL,
+                               count * examples->fields[field].count, error);
 }
 
 static int convert_u64(const struct ivon_examples *examples, size_t index, uint64_t first,
@@ -315,7 +361,8 @@ static int convert_u64(const struct ivon_examples *examples, size_t index, uint6
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: '%s': row %llu is %llu, expected less than 2^63",
                                   examples->path, field->name,
-                                  (unsigned long long)(first + i / field->count),
+                                  (unsigned long long)examples_number(examples,
+                                                                      first + i / field->count),
                                   (unsigned long long)from[i]);
         out[i] = (int64_t)from[i];
     }
@@ -341,7 +388,8 @@ static int convert_i64(const struct ivon_examples *examples, size_t index, uint6
                 return ivon_error_set(error, IVON_ERROR_DATA,
                                       "%s: '%s': row %llu is %.9g, expected a whole number",
                                       examples->path, field->name,
-                                      (unsigned long long)(first + (done + i) / field->count),
+                                      (unsigned long long)examples_number(
+                                          examples, first + (done + i) / field->count),
                                       tile[i]);
             to[done + i] = whole;
         }

@@ -9,6 +9,8 @@ struct ivon_examples_class {
     int (*read)(void *self, size_t field, uint64_t first, size_t count, void *buffer,
                 struct ivon_error *error);
     void (*close)(void *self);
+    /* The number of an example for messages; null: its own. */
+    uint64_t (*number)(const void *self, uint64_t example);
 };
 
 /* How the elements of a field become floats: (x / divisor − mean[c]) / std[c], c being the index
@@ -33,6 +35,9 @@ int ivon_examples_new(struct ivon_examples **examples, const struct ivon_example
 int examples_new_like(struct ivon_examples **examples, const struct ivon_examples_class *class,
                       void *self, const char *path, const struct ivon_examples *like,
                       uint64_t count, struct ivon_error *error);
+
+/* The number of an example for messages: of one of a subsample that in the whole. */
+uint64_t examples_number(const struct ivon_examples *examples, uint64_t example);
 
 /* Elements as stored; the range must lie within, and not be empty. */
 int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first,

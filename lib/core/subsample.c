@@ -30,6 +30,12 @@ static int subsample_read(void *self, size_t field, uint64_t first, size_t count
     return code;
 }
 
+static uint64_t subsample_number(const void *self, uint64_t example)
+{
+    const struct subsample *subsample = self;
+    return examples_number(subsample->all, subsample->chosen[example]);
+}
+
 static void subsample_close(void *self)
 {
     struct subsample *subsample = self;
@@ -60,7 +66,8 @@ int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *al
                             uint64_t seed, struct ivon_error *error)
 {
     static const struct ivon_examples_class class = {.read = subsample_read,
-                                                     .close = subsample_close};
+                                                     .close = subsample_close,
+                                                     .number = subsample_number};
     uint64_t total = ivon_examples_count(all);
     char path[256];
     snprintf(path, sizeof path, "%.200s (subsample)", ivon_examples_path(all));

@@ -73,7 +73,7 @@ IVON_API int ivon_psis_loo(const struct ivon_log_likelihoods *block, double expo
 /* min(1 − 1/log10 S, 0.7), above which k is too large for S samples; the same source. */
 IVON_API double ivon_pareto_k_threshold(size_t samples);
 
-/* Means of criteria over examples. */
+/* Means of criteria over positions that count (ivon/targets.h). */
 struct ivon_information;
 
 /* For posteriors of that many samples. */
@@ -82,12 +82,15 @@ IVON_API int ivon_information_new(struct ivon_information **information, size_t 
 IVON_API void ivon_information_free(struct ivon_information *information);
 
 /* Adds `count` examples' criteria, computed now or read back from where they were kept; null: those
-   are not wanted. Sums are in the order of the calls, and do not depend on how many a call adds. */
+   are not wanted. An example's criteria are of its log-likelihood summed over so many `positions`;
+   one with none is passed over; null: each has one. Sums are in the order of the calls, and do not
+   depend on how many a call adds. */
 IVON_API void ivon_information_add(struct ivon_information *information, size_t count,
-                                   const double *waic, const double *loo, const double *pareto_k);
+                                   const double *waic, const double *loo, const double *pareto_k,
+                                   const size_t *positions);
 
 struct ivon_information_summary {
-    struct ivon_metric waic;     /* the mean, and sd/√n over examples; NaN where there are none */
+    struct ivon_metric waic;     /* as of struct ivon_ratio */
     struct ivon_metric psis_loo;
     double pareto_k_threshold;
     double pareto_k_max;    /* NaN where no k is a number */

@@ -26,6 +26,7 @@
 #include "ivon/stream.h"
 #include "ivon/summary.h"
 #include "ivon/table.h"
+#include "ivon/targets.h"
 #include "ivon/train.h"
 
 #ifdef __cplusplus

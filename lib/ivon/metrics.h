@@ -8,6 +8,7 @@
 #ifndef IVON_METRICS_H
 #define IVON_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +38,26 @@ struct ivon_metric {
     double standard_error; /* over examples; NaN where none is known, as with one example */
 };
 
+/*
+ * A mean over positions of values whose sums x_i are known for each example, which has t_i positions
+ * that count: the ratio r = Σ x / Σ t, with the standard error √(n/(n−1) Σ (x_i − r t_i)²) / Σ t over
+ * the n examples of which t_i > 0 (Cochran, Sampling Techniques, 1977, ch. 6). With one position
+ * each that is sd/√n. Zero-initialised, it is empty. An infinite x makes r infinite and its error
+ * NaN.
+ */
+struct ivon_ratio {
+    double x, t;                   /* sums */
+    double mean_x, mean_t;
+    double xx, xt, tt;             /* Σ of products of what exceeds the means */
+    uint64_t examples;             /* n */
+};
+
+/* Adds an example; one without a position that counts changes nothing. */
+IVON_API void ivon_ratio_add(struct ivon_ratio *ratio, double x, double t);
+
+/* The mean and its error; NaN without examples, and the error with one. */
+IVON_API struct ivon_metric ivon_ratio_metric(const char *name, const struct ivon_ratio *ratio);
+
 struct ivon_metrics;
 
 IVON_API int ivon_metrics_new(struct ivon_metrics **metrics,
@@ -46,10 +67,10 @@ IVON_API void ivon_metrics_free(struct ivon_metrics *metrics);
 
 /*
  * Adds `count` predictions, count × K probabilities, with their targets: one class each
- * (categorical), or count × K of 0 and 1 (Bernoulli). A categorical target of `ignored` (such as
- * -100) is passed over; pass INT64_MIN for none. Any other target that is not a class, and a
- * probability that is NaN, negative, or above 1 by more than rounding (1e-5), fails with its row
- * (first + i); a call that fails adds nothing. Memory: 4 bytes for each prediction (categorical) or
+ * (categorical), or count × K of 0 and 1 (Bernoulli). Those that do not count (ivon/targets.h) are
+ * passed over: `ignored` is a label such as -100; INT64_MIN: none. Any other target that is not a
+ * class, and a probability that is NaN, negative, or above 1 by more than rounding (1e-5), fails
+ * with its row (first + i); a call that fails adds nothing. Memory: 4 bytes for each prediction (categorical) or
  * output (Bernoulli), and up to 256 × bins × K bytes for ece_classwise.
  */
 IVON_API int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
@@ -120,10 +141,12 @@ IVON_API int ivon_comparison_new(struct ivon_comparison **comparison,
                                  struct ivon_error *error);
 IVON_API void ivon_comparison_free(struct ivon_comparison *comparison);
 
-/* Adds two predictions p and q of the same `count` examples, count × K probabilities each. They are
-   checked as by ivon_metrics_add, in which `first` means the same. */
+/* Adds two predictions p and q of the same `count` examples, count × K probabilities each, but for
+   those of which `counts` is false; null: all count. They are checked as by ivon_metrics_add, in
+   which `first` means the same. */
 IVON_API int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size_t count,
-                                 const float *p, const float *q, struct ivon_error *error);
+                                 const float *p, const float *q, const bool *counts,
+                                 struct ivon_error *error);
 
 /*
  * Everything added so far; borrowed, until the next call: agreement, the share of examples with the

@@ -38,7 +38,7 @@ struct ivon_predict_options {
     struct ivon_sample_options sample;
     double noise_std; /* Gaussian: of the targets; NaN: unknown, and then no density of them */
     int bins;         /* of calibration errors; 0: 15 */
-    int64_t ignored;  /* categorical target that is passed over; INT64_MIN: none */
+    int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
     bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
     bool log_likelihoods; /* also of every sample, and targets drawn from what it says */
     size_t batch;     /* examples at a time in one thread; 0: as many as suit the caches */
@@ -73,10 +73,12 @@ struct ivon_predictions {
     const float *logits;             /* R × K */
     const int64_t *labels;           /* targets: R, or R × K of 0 and 1 */
     const float *targets;            /* targets: R × K, Gaussian */
-    /* Of every sample: members × samples rows of `count`, summed over the tokens of an example. */
+    const bool *counts;      /* R: whether the target counts (ivon/targets.h) */
+    const size_t *positions; /* count: how many of the example's targets count */
+    /* Of every sample: members × samples rows of `count`, summed over what counts of an example. */
     const double *log_likelihoods;
     /* Of every sample: targets drawn from what it says, as many as an example has; one of the two,
-       as labels or targets. */
+       as labels or targets. Where the target does not count, the label that is ignored. */
     const int64_t *label_replicates;
     const float *number_replicates;
 };

@@ -56,10 +56,10 @@ struct ivon_sensitivity_options {
     bool variances;   /* also diag(J Σ Jᵀ), K for each row */
     bool covariances; /* also J Σ Jᵀ, (T K)² for each example of T rows */
     double rho;       /* NaN: λ/N */
-    int64_t n_train;  /* N; -1: the checkpoint's, else data_count */
-    uint64_t data_count; /* examples of the whole data; 0: as many as are given */
+    int64_t n_train;  /* N; -1: the checkpoint's, else the positions of `whole` that count */
+    struct ivon_examples *whole; /* the whole training data; null: the examples that are given */
     double noise_std; /* of Gaussian targets */
-    int64_t ignored;  /* categorical target that has no loss; INT64_MIN: none */
+    int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
     /* Residuals are averaged over so many weight samples; 0: taken at the mean. */
     size_t samples;
     /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
@@ -82,8 +82,8 @@ IVON_API struct ivon_sensitivity_options ivon_sensitivity_defaults(void);
 /*
  * The examples [first, first + count), in R = count × max(tokens, 1) rows of K outputs. What an option
  * or a likelihood does not ask for is null. Where rows are tokens, an example's numbers are the sums
- * over its tokens. Of an ignored target, losses and scores are 0. Borrowed until the callback
- * returns.
+ * over those of its tokens that count (ivon/targets.h). Where none does, losses and scores are 0.
+ * Borrowed until the callback returns.
  */
 struct ivon_sensitivities {
     uint64_t first;
@@ -95,8 +95,10 @@ struct ivon_sensitivities {
     const double *loss, *residual;     /* count: L, ‖e‖₁ */
     const double *deviation, *mpe, *self_influence, *loo_loss, *influence; /* count */
     const double *row_loss, *row_residual, *row_deviation, *row_mpe, *row_loo_loss; /* R */
-    /* R: whether argmax f, and argmax (f + Δf), miss the target (1), hit it (0), or the target is
-       ignored (−1). Bernoulli: the share of the K events that is missed. Gaussian: null. */
+    const bool *counts;      /* R: whether the target counts */
+    const size_t *positions; /* count: how many of the example's targets count */
+    /* R: whether argmax f, and argmax (f + Δf), miss the target (1) or not (0); 0 where it does not
+       count. Bernoulli: the share of the K events that is missed. Gaussian: null. */
     const float *row_error, *row_loo_error;
     const float *residual_vector, *deviation_vector; /* R × K: e, Δf */
     const float *variance;   /* R × K, for ρ = 1 */
@@ -122,7 +124,7 @@ struct ivon_sensitivity_shape {
     size_t outputs; /* K */
     uint64_t examples;
     double rho;
-    double n_train;
+    double n_train; /* N: of what a training averages its loss over, tokens where there are some */
     size_t fixed; /* means that were to count and have no Hessian */
     size_t tile;  /* examples at a time: runs that begin at a multiple of it have the same bits */
 };
@@ -142,11 +144,11 @@ IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t
                                               struct ivon_error *error),
                                   void *context, struct ivon_error *error);
 
-/* The removal of a whole group, by the exact group form. Losses and errors are means over examples,
-   or over tokens that are not ignored. */
+/* The removal of a whole group, by the exact group form. Losses and errors are means over the
+   positions that count; NaN where there are none. */
 struct ivon_group_removal {
     int64_t group;
-    uint64_t count; /* of its examples */
+    uint64_t count; /* of its examples that have a position that counts */
     double own_loss, own_loss_without;   /* of its examples, as trained and with the group removed */
     double rest_loss, rest_loss_without; /* of all others */
     double own_error, own_error_without, rest_error, rest_error_without; /* NaN: Gaussian */

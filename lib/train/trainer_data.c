@@ -1,6 +1,5 @@
 /* The training data in memory, and which of them a step takes. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,22 +12,6 @@ static size_t targets_size(const struct ivon_trainer *trainer)
 {
     return outputs_targets(&trainer->outputs) *
            (trainer->outputs.likelihood == IVON_GAUSSIAN ? sizeof(float) : sizeof(int64_t));
-}
-
-static int check_inputs(const struct training_data *data, const char *path,
-                        struct ivon_error *error)
-{
-    for (size_t i = 0; i < data->feed.network->input_count; i++) {
-        const struct feed_field *input = &data->feed.inputs[i];
-        const float *values = input->data;
-        for (size_t j = 0; input->type == NET_FLOAT && j < data->count * input->count; j++)
-            if (!isfinite(values[j]))
-                return ivon_error_set(error, IVON_ERROR_DATA,
-                                      "%s: row %zu of '%s' holds a number that is not finite",
-                                      path, j / input->count,
-                                      ivon_examples_field(data->feed.examples, input->field)->name);
-    }
-    return 0;
 }
 
 static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *error)
@@ -80,19 +63,19 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
     data->count = count;
     data->size = (size_t)size;
     code = feed_load(&data->feed, 0, (size_t)count, error);
-    if (!code)
-        code = check_inputs(data, path, error);
     return code ? code : take_augmentation(trainer, error);
 }
 
-static uint64_t count_losses(const struct ivon_trainer *trainer, const int64_t *labels,
-                             uint64_t rows)
+/* How many losses an example has. */
+static uint64_t count_losses(const struct ivon_trainer *trainer, uint64_t example)
 {
+    const struct outputs *outputs = &trainer->outputs;
+    const struct row_targets targets = {.labels = trainer->data.labels,
+                                        .ignored = trainer->options.ignored};
     uint64_t counted = 0;
-    if (trainer->outputs.likelihood != IVON_CATEGORICAL)
-        return rows;
-    for (uint64_t i = 0; i < rows; i++)
-        counted += labels[i] != trainer->options.ignored;
+    for (size_t t = 0; t < outputs->tokens; t++)
+        counted += targets_count(&targets, outputs->likelihood, outputs->k,
+                                 (size_t)example * outputs->tokens + t);
     return counted;
 }
 
@@ -112,20 +95,11 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
     else
         data->labels = memory;
     code = outputs_read_targets(&trainer->outputs, examples, field, 0, (size_t)data->count,
-                                data->labels, data->numbers, error);
-    struct row_targets all = {data->labels, data->numbers, trainer->options.ignored};
-    uint64_t rows = data->count * trainer->outputs.tokens;
-    if (!code)
-        code = likelihood_check_labels(&trainer->likelihood, path, 0, (size_t)rows, &all, error);
-    for (size_t i = 0; !code && data->numbers && i < rows * trainer->outputs.k; i++)
-        if (!isfinite(data->numbers[i]))
-            code = ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: row %zu of '%s' holds a number that is not finite", path,
-                                  i / outputs_targets(&trainer->outputs),
-                                  ivon_examples_field(examples, field)->name);
+                                trainer->options.ignored, data->labels, data->numbers, error);
     if (code)
         return code;
-    data->losses = count_losses(trainer, data->labels, rows);
+    for (size_t i = 0; i < data->count; i++)
+        data->losses += count_losses(trainer, i);
     return data->losses ? 0
                         : ivon_error_set(error, IVON_ERROR_DATA,
                                          "%s: all targets are to be ignored", path);
@@ -143,7 +117,6 @@ void data_close(struct training_data *data)
 void data_choose(struct ivon_trainer *trainer, uint64_t *losses)
 {
     const struct training_data *data = &trainer->data;
-    size_t tokens = trainer->outputs.tokens;
     uint64_t first = optimizer_steps(trainer->optimizer) * trainer->options.accumulate;
     struct chosen *chosen = trainer->chosen;
     *losses = 0;
@@ -155,9 +128,7 @@ void data_choose(struct ivon_trainer *trainer, uint64_t *losses)
         trainer->order_epoch = epoch;
         for (size_t i = 0; i < trainer->batch; i++, chosen++) {
             *chosen = (struct chosen){trainer->order[at + i], epoch};
-            const int64_t *labels =
-                data->labels ? data->labels + chosen->example * tokens : NULL;
-            *losses += count_losses(trainer, labels, tokens);
+            *losses += count_losses(trainer, chosen->example);
         }
     }
 }

@@ -27,7 +27,7 @@ struct testing {
     int64_t *labels;
     float *numbers;
     double *losses; /* of each row */
-    float *errors;  /* −1: ignored */
+    float *errors;
     double loss, missed, counted; /* sums */
 };
 
@@ -112,11 +112,11 @@ static int test_tile(void *context, size_t i, int thread, struct ivon_error *err
                                         testing->numbers ? testing->numbers + row * each : NULL,
                                         trainer->options.ignored};
     likelihood_evaluate(likelihood, rows, f, &targets, NULL, testing->losses + row);
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
+        const struct row_targets own = targets_from(&targets, likelihood->kind, k, r);
         testing->errors[row + r] =
-            testing->labels ? likelihood_error(likelihood, f + r * k, targets.labels + r * each,
-                                               targets.ignored, NULL)
-                            : NAN;
+            testing->labels ? likelihood_error(likelihood, f + r * k, &own, NULL) : NAN;
+    }
     return 0;
 }
 
@@ -130,15 +130,12 @@ static int test_block(struct testing *testing, struct ivon_examples *examples, s
     int code = feed_load(&testing->feed, first, count, error);
     if (!code)
         code = outputs_read_targets(&trainer->outputs, examples, field, first, count,
-                                    testing->labels, testing->numbers, error);
-    if (!code)
-        code = likelihood_check_labels(&trainer->likelihood, ivon_examples_path(examples),
-                                       first * trainer->outputs.tokens, rows, &targets, error);
+                                    targets.ignored, testing->labels, testing->numbers, error);
     if (!code)
         code = ivon_parallel_run(testing->threads, (count + testing->tile - 1) / testing->tile,
                                  test_tile, testing, error);
     for (size_t i = 0; i < rows && !code; i++) {
-        if (testing->errors[i] < 0)
+        if (!targets_count(&targets, trainer->likelihood.kind, trainer->likelihood.k, i))
             continue;
         testing->loss += testing->losses[i];
         testing->missed += (double)testing->errors[i];

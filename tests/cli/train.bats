@@ -371,7 +371,7 @@ with h5py.File("one/posterior-00000002.h5") as f:
   refused 65 "$data:/train: array 'x' has shape 300x2, input 'x' of mlp:4,3 takes ?x4" "${a[@]}" --arch=mlp:4,3
   refused 65 "$data:/train: row 2: target 2, expected a class from 0 to 1" "${a[@]}" --arch=mlp:2,2
   refused 65 "$data:/train: has no targets, which losses need: --targets names their array, or --target-column a column of CSV" "${a[@]}" --arch=mlp:2,3 --targets=
-  refused 65 "$BATS_FILE_TMPDIR/nan.h5: row 7 of 'x' holds a number that is not finite" "${a[@]}" --arch=mlp:2,3 --data="$BATS_FILE_TMPDIR/nan.h5"
+  refused 65 "$BATS_FILE_TMPDIR/nan.h5: 'x': row 7 holds nan, expected a finite number" "${a[@]}" --arch=mlp:2,3 --data="$BATS_FILE_TMPDIR/nan.h5"
   refused 65 "$BATS_FILE_TMPDIR/nan.h5: all targets are to be ignored" "${a[@]}" --arch=mlp:1,3 --data="$BATS_FILE_TMPDIR/nan.h5" --inputs=y --ignore-label=0
   # test examples before the first step, not at the end of an epoch
   $python -c "import numpy as n; n.savez('wide.npz', x=n.zeros((5, 3), 'f4'), y=n.zeros(5, 'i8'))"

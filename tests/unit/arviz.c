@@ -45,6 +45,7 @@ static const void *fill(struct piece *piece, const struct ivon_arviz_options *op
 static void write_draws(const char *path, const struct ivon_arviz_options *options, bool backwards)
 {
     static struct piece piece;
+    static int64_t numbers[PIECE];
     struct ivon_arviz *arviz = NULL;
     struct ivon_error error = {0};
     int code = ivon_arviz_create(&arviz, path, options, &error);
@@ -56,8 +57,10 @@ static void write_draws(const char *path, const struct ivon_arviz_options *optio
         size_t count = left < PIECE ? (size_t)left : PIECE;
         const void *values = fill(&piece, options, sample, 10000 * sample, first, count);
         code = ivon_arviz_write(arviz, sample, first, count, piece.log_likelihoods, values, &error);
+        for (size_t j = 0; j < count; j++)
+            numbers[j] = 2 * (int64_t)(first + j) + 1;
         if (!code && sample == 0)
-            code = ivon_arviz_observe(arviz, first, count,
+            code = ivon_arviz_observe(arviz, first, count, numbers,
                                       fill(&piece, options, 0, 0, first, count), &error);
     }
     assert_int_equal(access(path, F_OK), -1);
@@ -126,7 +129,9 @@ static const char structure[] =
     "        assert h5py.h5ds.get_scale_name(scale.id) == name.encode()\n"
     "        assert scale.attrs['CLASS'] == b'DIMENSION_SCALE'\n"
     "        assert y.dims[axis][0] == scale\n"
-    "        assert scale.dtype == 'i8' and np.array_equal(scale, np.arange(y.shape[axis]))\n";
+    "        count = np.arange(y.shape[axis])\n"
+    "        expected = 2 * count + 1 if name == 'y_dim_0' else count\n"
+    "        assert scale.dtype == 'i8' and np.array_equal(scale, expected)\n";
 
 static void has_the_structure(void **state)
 {
@@ -261,6 +266,7 @@ static void refuses_what_is_incomplete(void **state)
     struct ivon_error error;
     double values[3] = {0};
     float targets[9] = {0};
+    const int64_t numbers[3] = {0, 1, 2};
     assert_int_equal(ivon_arviz_create(&arviz, "a.nc", &options, &error), 0);
     for (uint64_t sample = 0; sample < 3; sample++) {
         assert_int_equal(ivon_arviz_commit(arviz, &error), IVON_ERROR_ARGUMENT);
@@ -272,11 +278,11 @@ static void refuses_what_is_incomplete(void **state)
                      IVON_ERROR_ARGUMENT);
     assert_int_equal(ivon_arviz_write(arviz, 0, UINT64_MAX, 2, values, targets, &error),
                      IVON_ERROR_ARGUMENT);
-    assert_int_equal(ivon_arviz_observe(arviz, 1, 2, targets, &error), 0);
+    assert_int_equal(ivon_arviz_observe(arviz, 1, 2, numbers, targets, &error), 0);
     assert_int_equal(ivon_arviz_commit(arviz, &error), IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message,
                         "a.nc: 9 log-likelihoods and 2 targets, expected 9 and 3");
-    assert_int_equal(ivon_arviz_observe(arviz, 4, 0, targets, &error), IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_arviz_observe(arviz, 4, 0, numbers, targets, &error), IVON_ERROR_ARGUMENT);
     ivon_arviz_close(arviz);
     assert_int_equal(access("a.nc", F_OK), -1);
     assert_int_equal(access(".a.nc.ivon-tmp", F_OK), -1);

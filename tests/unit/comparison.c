@@ -63,8 +63,8 @@ static void compare(enum ivon_likelihood likelihood, size_t n, size_t k)
     for (size_t e = 0; e < n * k && !bernoulli; e++)
         agreement[e / k] += is_best(p + e / k * k, k, e % k) && is_best(q + e / k * k, k, e % k);
     assert_int_equal(ivon_comparison_new(&comparison, likelihood, k, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 0, 1, p, q, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 1, n - 1, p + k, q + k, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 1, p, q, NULL, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 1, n - 1, p + k, q + k, NULL, NULL), 0);
     size_t count;
     const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
     assert_int_equal(count, 2);
@@ -91,11 +91,28 @@ static void agrees_with_paper_and_pencil(void **unused)
     const float q[] = {0.5f, 0, 0.5f, 0.5f, 0.5f, 0, 0, 1, 0};
     struct ivon_comparison *comparison = NULL;
     assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 3, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, NULL, NULL), 0);
     size_t count;
     const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
     assert_true(values[0].value == 2.0 / 3);
     assert_true(values[1].value == 1.75 / 3);
+    ivon_comparison_free(comparison);
+}
+
+/* What does not count may even be no probability. */
+static void passes_over_what_does_not_count(void **unused)
+{
+    (void)unused;
+    const float p[] = {0.5f, 0.5f, 0, NAN, 2, 0, 1, 0, 0};
+    const float q[] = {0.5f, 0, 0.5f, 0.5f, 0.5f, 0, 0, 1, 0};
+    const bool counts[] = {true, false, true};
+    struct ivon_comparison *comparison = NULL;
+    size_t count;
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 3, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, counts, NULL), 0);
+    const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
+    assert_true(values[0].value == 0.5);
+    assert_true(values[1].value == 0.75);
     ivon_comparison_free(comparison);
 }
 
@@ -112,7 +129,7 @@ static void compares_only_probabilities(void **unused)
     const float good[] = {0.5f, 0.5f, 0.25f, 0.75f}, bad[] = {0.5f, 0.5f, NAN, 0.75f};
     for (int side = 0; side < 2; side++) {
         assert_int_equal(ivon_comparison_add(comparison, 5, 2, side ? good : bad,
-                                             side ? bad : good, &error), IVON_ERROR_DATA);
+                                             side ? bad : good, NULL, &error), IVON_ERROR_DATA);
         assert_string_equal(error.message, "row 6: probability 0 is nan, expected 0 to 1");
     }
     size_t count;
@@ -128,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_the_definitions),
         cmocka_unit_test(agrees_with_paper_and_pencil),
+        cmocka_unit_test(passes_over_what_does_not_count),
         cmocka_unit_test(compares_only_probabilities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* Examples over a class of the test's own: ranges, pieces, conversion, normalization, labels. */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,7 +41,7 @@ static void memory_close(void *self)
     memory->closes++;
 }
 
-static const struct ivon_examples_class class = {memory_read, memory_close};
+static const struct ivon_examples_class class = {.read = memory_read, .close = memory_close};
 static const struct examples_scaling none = {.divisor = 1, .channels = 1};
 
 static struct ivon_examples *examples_of(struct memory *memory, const void *data, uint64_t rows,
@@ -237,18 +238,51 @@ static void converts_every_type(void **state)
     }
 }
 
+static void expect_refusal(const char *message, const void *data, enum ivon_dtype dtype,
+                           bool subsample)
+{
+    struct memory memory;
+    struct ivon_error error;
+    float out[4];
+    struct ivon_examples *some = NULL;
+    struct ivon_examples *examples = examples_of(&memory, data, 4, dtype, 0, NULL, &none);
+    if (subsample)
+        assert_int_equal(ivon_examples_subsample(&some, examples, 3, 5, &error), 0);
+    int code = subsample ? ivon_examples_read_f32(some, 0, 0, 3, out, &error)
+                         : ivon_examples_read_f32(examples, 0, 0, 4, out, &error);
+    assert_int_equal(code, IVON_ERROR_DATA);
+    if (!strstr(error.message, message))
+        fail_msg("'%s', expected '%s'", error.message, message);
+    ivon_examples_close(some);
+    ivon_examples_close(examples);
+}
+
+/* Stored as they are read, converted, and of a subsample, whose rows are the whole set's. */
+static void refuses_what_is_not_finite(void **state)
+{
+    (void)state;
+    const float stored[] = {0, 1, 2, -INFINITY}, none_of[] = {0, -NAN, 2, 3};
+    const double wide[] = {0, 1, 2, NAN}, large[] = {0, 1, 1e39, 0};
+    expect_refusal("row 3 holds -inf, expected a finite number", stored, IVON_F32, false);
+    expect_refusal("row 1 holds nan, expected a finite number", none_of, IVON_F32, false);
+    expect_refusal("row 3 holds nan, expected a finite number", wide, IVON_F64, false);
+    expect_refusal("row 2 holds 1e+39, expected what single precision holds", large, IVON_F64,
+                   false);
+    expect_refusal("row 3 holds -inf, expected a finite number", stored, IVON_F32, true);
+}
+
 /* Rounded once: 1 + 2^-24 is half-way between floats and goes to even, the least more goes up. */
 static void rounds_once(void **state)
 {
     (void)state;
-    const double data[] = {1 + 0x1p-24, 1 + 0x1p-24 + 0x1p-52, 1 + 3 * 0x1p-24, 0x1.fffffp200};
+    const double data[] = {1 + 0x1p-24, 1 + 0x1p-24 + 0x1p-52, 1 + 3 * 0x1p-24, -0x1.fffffep127};
     struct memory memory;
     struct ivon_error error;
     float out[4];
     struct ivon_examples *examples = examples_of(&memory, data, 4, IVON_F64, 0, NULL, &none);
     assert_int_equal(ivon_examples_read_f32(examples, 0, 0, 4, out, &error), 0);
     assert_true(out[0] == 1 && out[1] == 1 + 0x1p-23F && out[2] == 1 + 0x1p-22F);
-    assert_true(isinf(out[3]));
+    assert_true(out[3] == -FLT_MAX);
     ivon_examples_close(examples);
 }
 
@@ -374,6 +408,7 @@ int main(void)
         cmocka_unit_test(reads_large_examples),
         cmocka_unit_test(converts_every_type),
         cmocka_unit_test(rounds_once),
+        cmocka_unit_test(refuses_what_is_not_finite),
         cmocka_unit_test(normalizes_channels),
         cmocka_unit_test(scales_by_parts),
         cmocka_unit_test(names_the_row_of_a_bad_label),

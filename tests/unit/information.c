@@ -306,7 +306,7 @@ static struct ivon_information_summary summarize(size_t block)
     assert_int_equal(ivon_information_new(&information, 100, NULL), 0);
     for (size_t at = 0; at < EXAMPLES_MAX; at += block) {
         size_t count = EXAMPLES_MAX - at < block ? EXAMPLES_MAX - at : block;
-        ivon_information_add(information, count, waic + at, loo + at, k + at);
+        ivon_information_add(information, count, waic + at, loo + at, k + at, NULL);
     }
     struct ivon_information_summary summary = ivon_information_summarize(information);
     ivon_information_free(information);
@@ -343,6 +343,24 @@ static void does_not_depend_on_blocks(void **unused)
     }
 }
 
+/* Means are over positions: of 5 and 3 that count, (7 + 4)/8 = 1.375, with the error
+   √(2/1 ((7 − 6.875)² + (4 − 4.125)²))/8 = .25/8. An example without one changes nothing. */
+static void sums_over_positions(void **unused)
+{
+    (void)unused;
+    struct ivon_information *information = NULL;
+    const double losses[] = {7, 1000, 4}, shapes[] = {0.25, 9, 0.5};
+    const size_t positions[] = {5, 0, 3};
+    assert_int_equal(ivon_information_new(&information, 100, NULL), 0);
+    ivon_information_add(information, 3, losses, losses, shapes, positions);
+    struct ivon_information_summary summary = ivon_information_summarize(information);
+    assert_true(summary.waic.value == 1.375 && summary.psis_loo.value == 1.375);
+    check("error", 0, summary.waic.standard_error, 0.25 / 8, 1e-14);
+    check("error", 0, summary.psis_loo.standard_error, 0.25 / 8, 1e-14);
+    assert_true(summary.pareto_k_high == 0 && summary.pareto_k_max == 0.5);
+    ivon_information_free(information);
+}
+
 static void summarizes(void **unused)
 {
     (void)unused;
@@ -352,7 +370,7 @@ static void summarizes(void **unused)
     assert_true(isnan(summary.waic.value) && isnan(summary.psis_loo.standard_error));
     assert_true(isnan(summary.pareto_k_max) && summary.pareto_k_high == 0);
     const double losses[] = {1, 2, 3, 6}, shapes[] = {0.25, NAN, 0.75, 0.625};
-    ivon_information_add(information, 4, NULL, losses, shapes);
+    ivon_information_add(information, 4, NULL, losses, shapes, NULL);
     summary = ivon_information_summarize(information);
     assert_string_equal(summary.waic.name, "waic");
     assert_string_equal(summary.psis_loo.name, "psis_loo");
@@ -361,7 +379,7 @@ static void summarizes(void **unused)
     check("error", 0, summary.psis_loo.standard_error, sqrt(14 / 3.0 / 4), 1e-15);
     assert_true(summary.pareto_k_threshold == ivon_pareto_k_threshold(100));
     assert_true(summary.pareto_k_high == 2 && summary.pareto_k_max == 0.75);
-    ivon_information_add(information, 1, losses, NULL, &(double){INFINITY});
+    ivon_information_add(information, 1, losses, NULL, &(double){INFINITY}, NULL);
     summary = ivon_information_summarize(information);
     assert_true(summary.waic.value == 1 && isnan(summary.waic.standard_error));
     assert_true(summary.psis_loo.value == 3 && summary.pareto_k_high == 3);
@@ -384,6 +402,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_no_log_likelihood),
         cmocka_unit_test(knows_the_threshold),
         cmocka_unit_test(does_not_depend_on_blocks),
+        cmocka_unit_test(sums_over_positions),
         cmocka_unit_test(summarizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

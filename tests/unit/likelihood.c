@@ -125,7 +125,7 @@ static void extreme_logits(void **unused)
         for (int i = -20; i <= 20; i++) {
             float f = i == -20 ? -1e4F : i == 20 ? 1e4F : (float)i * 4, p, e;
             double loss, x = label ? -(double)f : (double)f;
-            const struct row_targets targets = {.labels = &label};
+            const struct row_targets targets = {.labels = &label, .ignored = IGNORED};
             likelihood_evaluate(&likelihood, 1, &f, &targets, &p, &loss);
             likelihood_residual(&likelihood, 1, &p, &targets, &e);
             expect("loss", 0, loss, x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)));
@@ -252,44 +252,46 @@ static void several_rows(void **unused)
     }
 }
 
+/* A Bernoulli row of ignored labels has probabilities, but neither loss nor residual. */
+static void events_that_do_not_count(void **unused)
+{
+    (void)unused;
+    enum { K = 2 };
+    const struct likelihood events = {IVON_BERNOULLI, K, NAN};
+    const float f[2 * K] = {1, -1, 0.5F, 2};
+    const int64_t labels[2 * K] = {IGNORED, IGNORED, 1, 0};
+    const struct row_targets targets = {.labels = labels, .ignored = IGNORED};
+    const struct row_targets own = {.labels = labels + K, .ignored = IGNORED};
+    float p[2 * K], e[2 * K];
+    double loss[2], alone;
+    likelihood_evaluate(&events, 2, f, &targets, p, loss);
+    likelihood_residual(&events, 2, p, &targets, e);
+    likelihood_evaluate(&events, 1, f + K, &own, NULL, &alone);
+    assert_true(loss[0] == 0 && loss[1] == alone && alone > 0);
+    assert_true(e[0] == 0 && e[1] == 0 && e[2] == p[2] - 1 && e[3] == p[3]);
+    assert_true(p[0] > 0.5F && p[1] < 0.5F);
+}
+
 static void errors_of_predictions(void **unused)
 {
     (void)unused;
     const struct likelihood classes = {IVON_CATEGORICAL, 3, NAN}, events = {IVON_BERNOULLI, 4, NAN};
     const float f[] = {-1, 2, 2, -0.5F};
     const int64_t one = 1, two = 2, ignored = IGNORED, all[] = {0, 1, 0, 1};
+    const int64_t none[] = {IGNORED, IGNORED, IGNORED, IGNORED};
+    const struct row_targets first = {.labels = &one, .ignored = IGNORED};
+    const struct row_targets second = {.labels = &two, .ignored = IGNORED};
+    const struct row_targets neither = {.labels = &ignored, .ignored = IGNORED};
+    const struct row_targets four = {.labels = all, .ignored = INT64_MIN};
+    const struct row_targets uncounted = {.labels = none, .ignored = IGNORED};
     int64_t best = -1, said[4];
-    assert_true(likelihood_error(&classes, f, &one, IGNORED, &best) == 0); /* the first of equals */
+    assert_true(likelihood_error(&classes, f, &first, &best) == 0); /* the first of equals */
     assert_int_equal(best, 1);
-    assert_true(likelihood_error(&classes, f, &two, IGNORED, NULL) == 1);
-    assert_true(likelihood_error(&classes, f, &ignored, IGNORED, &best) == -1);
-    assert_true(likelihood_error(&events, f, all, INT64_MIN, said) == 0.5F);
+    assert_true(likelihood_error(&classes, f, &second, NULL) == 1);
+    assert_true(likelihood_error(&classes, f, &neither, &best) == 0);
+    assert_true(likelihood_error(&events, f, &uncounted, said) == 0);
+    assert_true(likelihood_error(&events, f, &four, said) == 0.5F);
     assert_true(!said[0] && said[1] && said[2] && !said[3]);
-}
-
-static void labels_are_checked(void **unused)
-{
-    (void)unused;
-    const struct likelihood classes = {IVON_CATEGORICAL, 3, NAN}, events = {IVON_BERNOULLI, 2, NAN};
-    const int64_t fine[] = {0, 2, IGNORED, 1}, high[] = {0, 1, 3, 0}, low[] = {0, -1, 0, 0};
-    const int64_t events_high[] = {0, 1, 1, 2};
-    struct ivon_error error = {0};
-    struct row_targets targets = {.labels = fine, .ignored = IGNORED};
-    assert_int_equal(likelihood_check_labels(&classes, "data", 40, 4, &targets, &error), 0);
-    targets.labels = high;
-    assert_int_equal(likelihood_check_labels(&classes, "data", 40, 4, &targets, &error),
-                     IVON_ERROR_DATA);
-    assert_string_equal(error.message, "data: row 42: target 3, expected a class from 0 to 2");
-    targets.labels = low;
-    assert_int_equal(likelihood_check_labels(&classes, "data", 40, 4, &targets, &error),
-                     IVON_ERROR_DATA);
-    assert_string_equal(error.message, "data: row 41: target -1, expected a class from 0 to 2");
-    targets = (struct row_targets){.labels = events_high, .ignored = 2};
-    assert_int_equal(likelihood_check_labels(&events, "data", 40, 2, &targets, &error),
-                     IVON_ERROR_DATA);
-    assert_string_equal(error.message, "data: row 41: target 2, expected a class from 0 to 1");
-    targets = (struct row_targets){.labels = NULL};
-    assert_int_equal(likelihood_check_labels(&events, "data", 40, 2, &targets, &error), 0);
 }
 
 int main(void)
@@ -301,8 +303,8 @@ int main(void)
         cmocka_unit_test(gaussian),
         cmocka_unit_test(residuals_are_derivatives),
         cmocka_unit_test(several_rows),
+        cmocka_unit_test(events_that_do_not_count),
         cmocka_unit_test(errors_of_predictions),
-        cmocka_unit_test(labels_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ static void all_numbers(void **state)
                     options.covariances = b == 1;
                     options.batch = batches[b];
                     collect(&problem, &options, &found);
-                    refer(&problem, problem.model.ess / EXAMPLES, full, NULL, &expected);
+                    refer(&problem, problem.model.ess / counted(&problem), full, NULL, &expected);
                     compare_all(&problem, &found, &expected, options.covariances);
                     if (likelihood != IVON_GAUSSIAN)
                         check_errors(&problem, &found);
@@ -94,7 +94,7 @@ static void selected_parameters(void **state)
     collect(&problem, &options, &found);
     memset(problem.variance + INPUTS * HIDDEN, 0,
            (PARAMETERS - INPUTS * HIDDEN) * sizeof *problem.variance);
-    refer(&problem, problem.model.ess / EXAMPLES, true, NULL, &expected);
+    refer(&problem, problem.model.ess / counted(&problem), true, NULL, &expected);
     compare_all(&problem, &found, &expected, false);
     problem_end(&problem);
 }
@@ -174,7 +174,7 @@ static void residuals_over_samples(void **state)
             for (size_t p = 0; p < 4; p++)
                 free(draws[p]);
         }
-        refer(&problem, problem.model.ess / EXAMPLES, true, averages, &expected);
+        refer(&problem, problem.model.ess / counted(&problem), true, averages, &expected);
         compare_all(&problem, &found, &expected, false);
         problem_end(&problem);
     }
@@ -237,7 +237,7 @@ static void goes_on(void **state)
     options.batch = 4;
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     run_from(&problem, sensitivity, 0, &found);
-    refer(&problem, problem.model.ess / EXAMPLES, true, NULL, &expected);
+    refer(&problem, problem.model.ess / counted(&problem), true, NULL, &expected);
     static const uint64_t firsts[] = {4, 8, 20, 5, 22, 0};
     for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
         uint64_t first = firsts[i];

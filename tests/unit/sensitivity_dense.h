@@ -58,6 +58,15 @@ static inline bool ignored(const struct problem *problem, size_t row)
            problem->labels[row] == IGNORED;
 }
 
+/* How many positions count: N, where the checkpoint says none. */
+static inline double counted(const struct problem *problem)
+{
+    size_t count = 0;
+    for (size_t row = 0; row < EXAMPLES * problem->tokens; row++)
+        count += !ignored(problem, row);
+    return (double)count;
+}
+
 /* p of one row of outputs. */
 static inline void probabilities(const struct problem *problem, const double *f, double *p)
 {
@@ -261,8 +270,8 @@ static inline void check_errors(const struct problem *problem, const struct coll
         float error = (float)missed / CLASSES, moved_error = (float)moved_missed / CLASSES;
         if (problem->likelihood == IVON_CATEGORICAL) {
             assert_int_equal(collected->prediction[row], best);
-            error = ignored(problem, row) ? -1 : (int64_t)best != problem->labels[row];
-            moved_error = ignored(problem, row) ? -1 : (int64_t)moved_best != problem->labels[row];
+            error = ignored(problem, row) ? 0 : (int64_t)best != problem->labels[row];
+            moved_error = ignored(problem, row) ? 0 : (int64_t)moved_best != problem->labels[row];
         }
         assert_true(collected->row_error[row] == error);
         assert_true(collected->row_loo_error[row] == moved_error);

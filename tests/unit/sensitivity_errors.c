@@ -1,4 +1,6 @@
 /* Removing examples: what does not fit, what is refused, and that nothing is left of it. */
+#include <float.h>
+
 #include "sensitivity_problem.h"
 
 static struct collected found, other;
@@ -203,7 +205,7 @@ static void bad_rows(void **state)
     problem.labels[17] = label;
     float x = problem.x[7 * INPUTS + 2];
     problem.x[7 * INPUTS + 2] = NAN;
-    expect_row(&problem, sensitivity, "data: row 7: the network's output is not a finite number");
+    expect_row(&problem, sensitivity, "data: 'x': row 7 holds nan, expected a finite number");
     problem.x[7 * INPUTS + 2] = x;
     run_from(&problem, sensitivity, 0, &other);
     assert_memory_equal(&other, &found, sizeof found);
@@ -213,8 +215,15 @@ static void bad_rows(void **state)
     problem_begin(&problem, IVON_GAUSSIAN, true, HIDDEN); /* the example, not its token */
     options = options_of(&problem);
     sensitivity = make(&problem, &options);
-    problem.x[(9 * TOKENS + 2) * INPUTS] = INFINITY;
-    problem.w1[0] = 0; /* ∞ · 0 */
+    /* Of hidden units that are 0 but for one example, where they are 1, the sum overflows. */
+    memset(problem.x, 0, sizeof problem.x);
+    problem.x[(9 * TOKENS + 2) * INPUTS] = 1000;
+    for (size_t i = 0; i < HIDDEN; i++) {
+        problem.w1[i] = 1;
+        problem.b1[i] = 0;
+    }
+    for (size_t i = 0; i < HIDDEN * CLASSES; i++)
+        problem.w2[i] = FLT_MAX;
     ivon_sensitivity_free(sensitivity);
     sensitivity = make(&problem, &options);
     expect_row(&problem, sensitivity, "data: row 9: the network's output is not a finite number");

@@ -49,7 +49,7 @@ static inline struct ivon_examples *open_table(struct table *table, size_t count
                                                enum ivon_dtype dtype, int target_rank,
                                                const int64_t *target_shape, const void *targets)
 {
-    static const struct ivon_examples_class class = {table_read, table_close};
+    static const struct ivon_examples_class class = {.read = table_read, .close = table_close};
     static const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},
                                                         {.divisor = 1, .channels = 1}};
     struct ivon_field fields[2] = {{.name = "x", .dtype = IVON_F32, .rank = rank},
