@@ -202,7 +202,7 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
 
 void atomic_close(struct atomic_file *file)
 {
-    if (file->descriptor >= 0) {
+    if (file->descriptor >= 0 && file->temporary) {
         unlink(file->temporary);
         close(file->descriptor);
     }

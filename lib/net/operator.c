@@ -123,7 +123,7 @@ int net_axis(int64_t axis, int rank)
 bool net_broadcast(const struct net_tensor *a, const struct net_tensor *b, int *rank,
                    int64_t *shape)
 {
-    int64_t result[IVON_RANK_MAX];
+    int64_t result[IVON_RANK_MAX] = {0};
     int most = a->rank > b->rank ? a->rank : b->rank;
     for (int i = 1; i <= most; i++) {
         int64_t left = i <= a->rank ? a->shape[a->rank - i] : 1;
