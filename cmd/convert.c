@@ -244,8 +244,11 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
     if (code)
         return code;
     struct ivon_header header = output_header(command);
-    return ivon_source_choose(&command->chosen, command->source, &header, command->choices,
+    struct ivon_source *chosen = NULL;
+    code = ivon_source_choose(&chosen, command->source, &header, command->choices,
                               command->choice_count, error);
+    command->chosen = chosen;
+    return code;
 }
 
 /* The graph. */

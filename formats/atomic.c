@@ -172,7 +172,7 @@ static void sync_directory(const char *target)
         slash[slash == copy] = '\0';
     int directory = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory >= 0) {
-        fsync(directory);
+        (void)fsync(directory); /* not every file system can */
         close(directory);
     }
     free(copy);

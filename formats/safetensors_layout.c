@@ -185,7 +185,7 @@ static json_t *inherit(const struct request *request, json_t *from)
     json_t *metadata = json_object(), *value;
     const char *key;
     json_object_foreach(from, key, value)
-        if (!(request->like->posterior && parts_own_key(key)) && strcmp(key, "creator") != 0 &&
+        if (!(request->like && request->like->posterior && parts_own_key(key)) && strcmp(key, "creator") != 0 &&
             strcmp(key, "provenance") != 0)
             json_object_set(metadata, key, value);
     return metadata;

@@ -118,7 +118,8 @@ static void confine(const struct sandbox_limits *limits, struct sandbox_child *c
         setrlimit(RLIMIT_DATA, &memory);
     sandbox_rewind_clock(child);
 
-    dup2(child->socket, 0); /* the only descriptor that stays */
+    if (dup2(child->socket, 0) < 0) /* the only descriptor that stays */
+        _exit(EXIT_FAILURE);
     close_range(1, ~0U, 0);
     child->socket = 0;
     if (limits->confine)

@@ -49,7 +49,8 @@ void net_operator_list(char *text, size_t size)
     }
 }
 
-int net_fail(const struct net_call *call, struct ivon_error *error, const char *format, ...)
+/* Parenthesised: for analysis the name is a macro, too. */
+int (net_fail)(const struct net_call *call, struct ivon_error *error, const char *format, ...)
 {
     char text[700];
     va_list arguments;
@@ -64,7 +65,7 @@ int net_fail(const struct net_call *call, struct ivon_error *error, const char *
 static void copy(const struct net_call *call)
 {
     struct net_tensor *output = call->outputs[0];
-    if (output->count)
+    if (output && output->count)
         memcpy(output->data, call->inputs[0]->data, output->count * net_type_size(output->type));
 }
 

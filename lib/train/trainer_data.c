@@ -89,7 +89,7 @@ static uint64_t count_losses(const struct ivon_trainer *trainer, const int64_t *
                              uint64_t rows)
 {
     uint64_t counted = 0;
-    if (trainer->outputs.likelihood != IVON_CATEGORICAL)
+    if (trainer->outputs.likelihood != IVON_CATEGORICAL || !labels)
         return rows;
     for (uint64_t i = 0; i < rows; i++)
         counted += labels[i] != trainer->options.ignored;

@@ -285,10 +285,13 @@ static double integer_steps(const struct net_call *call)
         return NAN;
     if (delta > 0 ? limit <= start : limit >= start)
         return 0;
-    uint64_t distance = delta > 0 ? (uint64_t)limit - (uint64_t)start
-                                  : (uint64_t)start - (uint64_t)limit;
-    uint64_t step = delta > 0 ? (uint64_t)delta : 0 - (uint64_t)delta;
-    return (double)((distance - 1) / step + 1);
+    uint64_t distance = (uint64_t)limit - (uint64_t)start, step = (uint64_t)delta;
+    if (delta < 0) {
+        distance = 0 - distance;
+        step = 0 - step;
+    }
+    uint64_t steps = (distance - 1) / step + 1;
+    return (double)steps;
 }
 
 static int range_infer(struct net_call *call, struct ivon_error *error)
