@@ -9,7 +9,7 @@
 
 #include "ivon/sample.h"
 
-#ifdef __clang_analyzer__ /* given an exit status, it does not return */
+#ifdef IVON_ANALYSIS /* given an exit status, it does not return */
 _Noreturn void argp_failure(const struct argp_state *, int status, int, const char *, ...);
 #endif
 

@@ -265,8 +265,10 @@ static int run(struct plot_command *command)
         code = command->kind->draw(command, &error);
     if (script->stream && fclose(script->stream) && !code)
         exit(EX_OSERR);
-    int status = code ? report_error(&error) : gnuplot_run(script, &picture, &size);
-    if (!status)
+    if (code)
+        return report_error(&error);
+    int status = gnuplot_run(script, &picture, &size);
+    if (!status && picture)
         status = put(command, picture, size);
     free(picture);
     return status;

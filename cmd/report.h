@@ -12,7 +12,7 @@
 /* Fills an error in, as the library does, and returns its code. */
 int error_fill(struct ivon_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-#ifdef __clang_analyzer__ /* analysis sees one file at a time, and must know which code comes back */
+#ifdef IVON_ANALYSIS /* analysis sees one file at a time, and must know which code comes back */
 #define error_fill(error, code, ...) ((void)error_fill(error, code, __VA_ARGS__), (code))
 #endif
 

@@ -214,7 +214,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
             reference_path = ivon_source_path(source);
         }
     }
-    if (!reason) {
+    if (!reason && reference) {
         int code = check_hessians(merge, entry, error);
         if (!code)
             code = add_fate(merge, reference, IVON_MERGED, NULL, error);
