@@ -13,7 +13,8 @@ for entry in json.load(open(sys.argv[1])):
     if sources.match(entry["file"]):
         words = shlex.split(entry["command"])
         words[words.index("-o") + 1] = "/dev/null"
-        words += ["-O1", "-DIVON_ANALYSIS", "-fanalyzer", "-Werror", "-Wno-unused-value",
+        words += ["-O1", "-DIVON_ANALYSIS", "-fanalyzer", "-Werror",
+                  "-Wno-unused-value", "-Wno-redundant-decls", # of what IVON_ANALYSIS adds
                   "-Wno-analyzer-use-of-uninitialized-value", "-Wno-analyzer-malloc-leak"]
         print("exec " + shlex.join(words), end="\0")
 PYTHON
