@@ -5,8 +5,9 @@ set -euo pipefail
 command -v valgrind > /dev/null || { echo "skipped: valgrind is missing"; exit 77; }
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
+status=0
 bash "$(dirname "$0")/commands.sh" valgrind -q --leak-check=full --show-leak-kinds=definite \
-  --log-file="$logs/%p"
+  --log-file="$logs/%p" || status=1
 echo "$(ls "$logs" | wc -l) processes"
 cat "$logs"/*
-[ -z "$(cat "$logs"/*)" ]
+[ "$status" = 0 ] && [ -z "$(cat "$logs"/*)" ]
