@@ -241,10 +241,14 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
                           "%s: no tensor is selected (see --include and --exclude)",
                           command->input);
     int code = check_names(command, error);
+    if (code)
+        return code;
     struct ivon_header header = output_header(command);
-    return code ? code
-                : ivon_source_choose(&command->chosen, command->source, &header, command->choices,
-                                     command->choice_count, error);
+    struct ivon_source *chosen = NULL;
+    code = ivon_source_choose(&chosen, command->source, &header, command->choices,
+                              command->choice_count, error);
+    command->chosen = chosen;
+    return code;
 }
 
 /* The graph. */

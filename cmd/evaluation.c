@@ -60,16 +60,15 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
         exit(EX_OSERR);
     dataset->no_scaling = strcmp(text, "none") == 0;
     for (const char *at = text; *at && !dataset->no_scaling;) {
-        int length = 0;
-        if (sscanf(at, "%lf,%lf%n", &options->channel_mean[count], &options->channel_std[count],
-                   &length) != 2 ||
-            !(options->channel_std[count] > 0) || (at[length] && at[length] != ';'))
+        double pair[2];
+        if (!option_numbers(&at, ',', pair, 2) || !(pair[1] > 0) || (*at && *at != ';'))
             argp_failure(state, EX_USAGE, 0,
                          "--normalize: '%s', expected none or MEAN,STD, for each channel separated "
                          "by ';'",
                          text);
-        count++;
-        at += length + (at[length] == ';');
+        options->channel_mean[count] = pair[0];
+        options->channel_std[count++] = pair[1];
+        at += *at == ';';
     }
     dataset->mean = options->channel_mean;
     dataset->std = options->channel_std;

@@ -28,7 +28,7 @@ static int open_inputs(struct merge_command *command, struct ivon_error *error)
     size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
     size_t inputs = command->model_count + (command->base_path != NULL);
     command->options.memory = memory / 2;
-    command->open.open.for_several = inputs > 1;
+    command->open.open.for_several = command->model_count > 1 || command->base_path;
     command->sources = calloc(command->model_count, sizeof *command->sources);
     if (!command->sources)
         exit(EX_OSERR);

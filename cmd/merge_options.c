@@ -83,12 +83,14 @@ static void add_model(struct merge_command *command, struct argp_state *state,
 
 static void parse_sweep(struct merge_command *command, struct argp_state *state, const char *text)
 {
-    int length = 0;
-    if (sscanf(text, "%lf:%lf:%lf%n", &command->from, &command->to, &command->step, &length) != 3 ||
-        text[length] || !isfinite(command->from) || !isfinite(command->to) ||
-        !(command->step > 0) || !(command->to >= command->from))
+    double sweep[3];
+    const char *end = text;
+    if (!option_numbers(&end, ':', sweep, 3) || *end || !(sweep[2] > 0) || !(sweep[1] >= sweep[0]))
         argp_failure(state, EX_USAGE, 0,
                      "--sweep: '%s', expected FROM:TO:STEP, such as 0.2:1:0.1", text);
+    command->from = sweep[0];
+    command->to = sweep[1];
+    command->step = sweep[2];
     if ((command->to - command->from) / command->step > SWEEP_MAX - 1)
         argp_failure(state, EX_USAGE, 0, "--sweep: '%s' has more than %d values", text, SWEEP_MAX);
     command->sweep = true;

@@ -162,6 +162,22 @@ size_t option_size(struct argp_state *state, const char *what, const char *text)
     return (size_t)value;
 }
 
+bool option_numbers(const char **text, char separator, double *numbers, size_t count)
+{
+    const char *at = *text;
+    for (size_t i = 0; i < count; i++) {
+        char *end;
+        if (i && *at++ != separator)
+            return false;
+        numbers[i] = strtod(at, &end);
+        if (end == at || !isfinite(numbers[i]))
+            return false;
+        at = end;
+    }
+    *text = at;
+    return true;
+}
+
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count)
 {

@@ -9,6 +9,10 @@
 
 #include "ivon/sample.h"
 
+#ifdef IVON_ANALYSIS /* given an exit status, it does not return */
+_Noreturn void argp_failure(const struct argp_state *, int status, int, const char *, ...);
+#endif
+
 struct common_options {
     bool quiet;
     bool verbose;
@@ -32,6 +36,9 @@ double option_positive(struct argp_state *state, const char *what, const char *t
 uint64_t option_whole(struct argp_state *state, const char *what, const char *text, uint64_t min,
                       uint64_t max);
 size_t option_size(struct argp_state *state, const char *what, const char *text); /* 512M, 2GiB */
+/* Reads `count` finite numbers with a separator between them, and moves *text behind them; false
+   where they are not there. */
+bool option_numbers(const char **text, char separator, double *numbers, size_t count);
 /* The index of `text` among `count` names. */
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count);

@@ -70,9 +70,8 @@ static void check_output(struct plot_command *command, struct argp_state *state)
     const char *dot = command->output ? strrchr(command->output, '.') : NULL;
     if (!command->output)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE.svg or FILE.png");
-    else if (command->format < 0 && strcmp(command->output, "-") == 0)
-        command->format = PICTURE_SVG;
-    else if (command->format < 0 && dot && strcmp(dot, ".svg") == 0)
+    else if (command->format < 0 &&
+             (strcmp(command->output, "-") == 0 || (dot && strcmp(dot, ".svg") == 0)))
         command->format = PICTURE_SVG;
     else if (command->format < 0 && dot && strcmp(dot, ".png") == 0)
         command->format = PICTURE_PNG;
@@ -258,7 +257,7 @@ static int run(struct plot_command *command)
     struct script *script = &command->script;
     struct ivon_error error;
     char *picture = NULL;
-    size_t size;
+    size_t size = 0;
     int code = 0;
     for (size_t i = 0; i < command->file_count && !code; i++)
         code = ivon_columns_open(&command->tables[i], command->files[i], &options, &error);
@@ -266,8 +265,10 @@ static int run(struct plot_command *command)
         code = command->kind->draw(command, &error);
     if (script->stream && fclose(script->stream) && !code)
         exit(EX_OSERR);
-    int status = code ? report_error(&error) : gnuplot_run(script, &picture, &size);
-    if (!status)
+    if (code)
+        return report_error(&error);
+    int status = gnuplot_run(script, &picture, &size);
+    if (!status && picture)
         status = put(command, picture, size);
     free(picture);
     return status;
@@ -279,7 +280,7 @@ int plot_run(int argc, char **argv)
     command.files = calloc((size_t)argc, sizeof *command.files);
     command.tables = calloc((size_t)argc, sizeof *command.tables);
     if (!command.files || !command.tables)
-        return EX_OSERR;
+        exit(EX_OSERR);
     argp_parse(&plot_argp, argc, argv, 0, NULL, &command);
     if (command.input) {
         command.dataset.inputs = &command.input;

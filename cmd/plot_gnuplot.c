@@ -14,8 +14,6 @@
 #include "cmd/plot.h"
 #include "cmd/report.h"
 
-extern char **environ;
-
 enum { IN, OUT, ERR, STREAMS };
 
 /* What a pipe brought. */

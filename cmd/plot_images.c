@@ -231,7 +231,8 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
                              (cell_height - CAPTIONS - 8) / (double)height), 0.01);
     for (size_t i = 0; i < sheet->count; i++) {
         double x = cell_width * ((double)(i % sheet->columns) + 0.5);
-        double y = HEADING + cell_height * (double)(i / sheet->columns);
+        size_t line = i / sheet->columns;
+        double y = HEADING + cell_height * (double)line;
         int code = read_image(sheet, &sheet->entries[i], error);
         if (code)
             return code;
@@ -245,7 +246,8 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
     script_add(script, "plot ");
     for (size_t i = 0; i < sheet->count; i++) {
         double x = cell_width * ((double)(i % sheet->columns) + 0.5);
-        double y = HEADING + cell_height * (double)(i / sheet->columns);
+        size_t line = i / sheet->columns;
+        double y = HEADING + cell_height * (double)line;
         script_add(script, "%s$b%zu using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3:4:5 with rgbimage "
                            "notitle",
                    i ? ", \\\n  " : "", i, x - scale * ((double)width - 1) / 2, scale,

@@ -32,14 +32,12 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
                                            .column_prefix = "p",
                                            .limit = command->evaluation.dataset.limit,
                                            .no_sandbox = command->evaluation.dataset.no_sandbox};
-    const struct ivon_field *first = NULL;
-    int code = 0;
-    for (size_t i = 0; i < command->argument_count && !code; i++) {
-        code = ivon_dataset_open(&averaging->files[i], command->arguments[i], &options, error);
+    for (size_t i = 0; i < command->argument_count; i++) {
+        int code = ivon_dataset_open(&averaging->files[i], command->arguments[i], &options, error);
         if (code)
             return code;
         const struct ivon_field *field = ivon_examples_field(averaging->files[i], 0);
-        first = i ? first : field;
+        const struct ivon_field *first = ivon_examples_field(averaging->files[0], 0);
         if (field->rank < 1 || field->rank > 2)
             return error_fill(error, IVON_ERROR_DATA,
                               "%s: '%s' has %d axes, expected examples x outputs or examples x "
@@ -53,11 +51,12 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
                 field->count, command->arguments[0],
                 (unsigned long long)ivon_examples_count(averaging->files[0]), first->count);
     }
+    const struct ivon_field *first = ivon_examples_field(averaging->files[0], 0);
     averaging->count = ivon_examples_count(averaging->files[0]);
     averaging->shape = (struct ivon_predict_shape){
         .tokens = first->rank == 2 ? first->shape[0] : 0,
         .outputs = (size_t)first->shape[first->rank - 1]};
-    return code;
+    return 0;
 }
 
 static int open_targets(struct averaging *averaging, struct ivon_error *error)

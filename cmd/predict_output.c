@@ -196,7 +196,9 @@ static int write_table(struct predict_output *output, const struct ivon_predicti
     float *aleatoric = NULL;
     if (output->command->options.noise_std > 0) {
         aleatoric = calloc(all, sizeof *aleatoric);
-        for (size_t i = 0; aleatoric && i < all; i++)
+        if (!aleatoric)
+            return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
+        for (size_t i = 0; i < all; i++)
             aleatoric[i] = (float)output->command->options.noise_std;
     }
     struct columns columns = list_columns(output, p, aleatoric);

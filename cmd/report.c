@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sysexits.h>
 
-int error_fill(struct ivon_error *error, int code, const char *format, ...)
+/* Parenthesised: for analysis the name is a macro, too. */
+int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

@@ -122,16 +122,17 @@ static int create_output(struct sample_command *command, size_t i,
                          const struct ivon_tensor *tensors, size_t tensor_count,
                          json_t *provenance, struct ivon_error *error)
 {
+    uint64_t sample = command->first + i;
     char number[32], creator[64];
     struct ivon_create_options options = {.replace = command->files.force,
                                           .like = command->source};
     struct ivon_header header = *ivon_source_header(command->source);
     char *text = NULL;
-    snprintf(number, sizeof number, "%llu", (unsigned long long)(command->first + i));
+    snprintf(number, sizeof number, "%llu", (unsigned long long)sample);
     snprintf(creator, sizeof creator, "ivon-sample %s", ivon_version());
     command->outputs[i] = output_name(command->output, "%d", number);
     if (!command->files.no_provenance) {
-        json_object_set_new(provenance, "sample", json_integer((json_int_t)(command->first + i)));
+        json_object_set_new(provenance, "sample", json_integer((json_int_t)sample));
         text = provenance_text(json_incref(provenance));
     }
     header.ess = header.weight_decay = NAN;

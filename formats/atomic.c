@@ -172,7 +172,7 @@ static void sync_directory(const char *target)
         slash[slash == copy] = '\0';
     int directory = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory >= 0) {
-        fsync(directory);
+        (void)fsync(directory); /* not every file system can */
         close(directory);
     }
     free(copy);
@@ -202,7 +202,7 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
 
 void atomic_close(struct atomic_file *file)
 {
-    if (file->descriptor >= 0) {
+    if (file->descriptor >= 0 && file->temporary) {
         unlink(file->temporary);
         close(file->descriptor);
     }

@@ -220,7 +220,7 @@ int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *e
     mapped_close(&file);
     if (!fine)
         return ivon_error_set(error, IVON_ERROR_INTERNAL, "%s: cannot be hashed", path);
-    for (int i = 0; i < 32; i++)
+    for (size_t i = 0; i < 32; i++)
         sprintf(digest + 2 * i, "%02x", bytes[i]);
     return 0;
 }

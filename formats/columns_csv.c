@@ -193,7 +193,7 @@ static int visit(struct ivon_columns *columns, size_t column,
     struct record record = first_record(csv);
     int code = 0;
     for (; !code && record.row < columns->rows && csv_next_record(&record.text); record.row++) {
-        struct csv_field field = {0};
+        struct csv_field field = {.text = record.text.at};
         struct columns_cell cell = {0};
         count_lines(&record);
         code = take_record(columns, &record, column, &field, error);

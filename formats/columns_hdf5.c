@@ -1,5 +1,6 @@
 /* The one-dimensional data sets of an HDF5 file's root as a table of columns. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,9 +65,7 @@ static size_t put_number(char text[NUMBER_TEXT_MAX], double number)
 {
     if (isfinite(number))
         return number_text_f64(text, number);
-    const char *name = number > 0 ? "inf" : "-inf";
-    memcpy(text, name, strlen(name));
-    return strlen(name);
+    return (size_t)snprintf(text, NUMBER_TEXT_MAX, "%s", number > 0 ? "inf" : "-inf");
 }
 
 static int visit(struct ivon_columns *columns, size_t column,

@@ -132,7 +132,6 @@ static int open_file(struct ivon_examples **examples, const char *path,
     struct dataset_path parts;
     struct mapped_file file = {0};
     struct dataset_request request = {.path = path, .options = options};
-    const struct dataset_format *format;
     int code = check_options(request.options, error);
     if (code)
         return code;
@@ -143,11 +142,11 @@ static int open_file(struct ivon_examples **examples, const char *path,
     if (!code && parts.targets)
         code = mapped_open(&request.targets, parts.targets, error);
     if (!code) {
-        format = options->characters ? &text : recognise(&file);
+        const struct dataset_format *format = options->characters ? &text : recognise(&file);
         code = check_format(format, &request, &file, error);
+        if (!code)
+            code = format->open(examples, &request, &file, error);
     }
-    if (!code)
-        code = format->open(examples, &request, &file, error);
     mapped_close(&file);
     mapped_close(&request.targets);
     free(parts.text);

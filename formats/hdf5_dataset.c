@@ -108,7 +108,7 @@ static bool read_boxes(hid_t dataset, hid_t memory_type, const struct hdf5_datas
     hid_t space = H5Dget_space(dataset);
     bool fine = space >= 0;
     while (fine && count) {
-        hsize_t start[IVON_RANK_MAX], extent[IVON_RANK_MAX];
+        hsize_t start[IVON_RANK_MAX] = {0}, extent[IVON_RANK_MAX];
         uint64_t stride = 1, rest = first, box;
         int along = shape->rank - 1;
         for (int i = shape->rank - 1; i >= 0; i--) {

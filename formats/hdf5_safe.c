@@ -115,7 +115,7 @@ static void take_attributes(struct catalogue *catalogue, struct hdf5_object *obj
 {
     for (;;) {
         char *name = take_string(catalogue);
-        if (catalogue->failed || !*name) {
+        if (!name || catalogue->failed || !*name) {
             free(name);
             return;
         }

@@ -53,7 +53,7 @@ int idx_parse(struct array *array, struct ivon_error *error)
         return code;
     for (int i = 0; i < array->rank; i++) {
         uint32_t extent;
-        memcpy(&extent, extents + 4 * i, sizeof extent);
+        memcpy(&extent, extents + 4 * (size_t)i, sizeof extent);
         array->shape[i] = __builtin_bswap32(extent);
     }
     array->offset = 4 + 4 * (uint64_t)array->rank;

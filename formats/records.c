@@ -49,7 +49,7 @@ static int write_header(struct ivon_records *records, const struct ivon_records_
     if (!EVP_Digest(options->run, options->run_size, digest, NULL, EVP_sha256(), NULL))
         return ivon_error_set(error, IVON_ERROR_INTERNAL, "%s: cannot hash the options",
                               records->path);
-    for (int i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++)
         sprintf(run + 2 * i, "%02x", digest[i]);
     snprintf(records->header, sizeof records->header, TITLE "1\nrun %s\nsize %020zu\n", run,
              options->record_size);

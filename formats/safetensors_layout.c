@@ -185,7 +185,7 @@ static json_t *inherit(const struct request *request, json_t *from)
     json_t *metadata = json_object(), *value;
     const char *key;
     json_object_foreach(from, key, value)
-        if (!(request->like->posterior && parts_own_key(key)) && strcmp(key, "creator") != 0 &&
+        if (!(request->like && request->like->posterior && parts_own_key(key)) && strcmp(key, "creator") != 0 &&
             strcmp(key, "provenance") != 0)
             json_object_set(metadata, key, value);
     return metadata;
@@ -279,9 +279,9 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
                               .like_source = options->like ? joined_first(options->like) : NULL,
                               .like = safetensors_of(options->like),
                               .indexed = safetensors_index_name(path)};
+    request.posterior = parts_need_posterior(header, tensors, count, plain_buffer, &request);
     request.like_shards = request.indexed && request.like && request.like->index_path &&
                           request.like->file_count && !request.shard_size;
-    request.posterior = parts_need_posterior(header, tensors, count, plain_buffer, &request);
     *layout = (struct safetensors_layout){.tensors = tensors, .count = count};
     int code = parts_stored_names(&layout->names, path, tensors, count, request.posterior, error);
     for (size_t i = 0; i < count && !code; i++)

@@ -62,11 +62,12 @@ void sandbox_rewind_clock(const struct sandbox_child *child)
 static rlim_t data_in_use(void)
 {
     unsigned long long pages = 0;
+    char text[256], *at = text;
     FILE *statm = fopen("/proc/self/statm", "re");
     if (!statm)
         return 0;
-    if (fscanf(statm, "%*u %*u %*u %*u %*u %llu", &pages) != 1)
-        pages = 0;
+    for (int field = fgets(text, sizeof text, statm) ? 0 : 6; field < 6; field++)
+        pages = strtoull(at, &at, 10);
     fclose(statm);
     return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
@@ -117,7 +118,8 @@ static void confine(const struct sandbox_limits *limits, struct sandbox_child *c
         setrlimit(RLIMIT_DATA, &memory);
     sandbox_rewind_clock(child);
 
-    dup2(child->socket, 0); /* the only descriptor that stays */
+    if (dup2(child->socket, 0) < 0) /* the only descriptor that stays */
+        _exit(EXIT_FAILURE);
     close_range(1, ~0U, 0);
     child->socket = 0;
     if (limits->confine)

@@ -1,4 +1,5 @@
 /* Where the state dict and the optimizer's state are within a pickle. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,10 +212,14 @@ static void search_release(struct search *search)
     free(search->visits);
 }
 
-static void append_text(char *text, size_t size, const char *format, const char *what)
+__attribute__((format(printf, 3, 4))) static void append_text(char *text, size_t size,
+                                                               const char *format, ...)
 {
     size_t length = strlen(text);
-    snprintf(text + length, size - length, format, what);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + length, size - length, format, arguments);
+    va_end(arguments);
 }
 
 /* How many visits fit at the lowest depth that has any: the first of them, and all by name. */

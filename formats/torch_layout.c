@@ -58,11 +58,12 @@ static void add_to_run(struct layout *layout, const struct torch_state *state, s
     const struct torch_tensor *tensor = &state->entries[layout->entries[at]].tensor;
     const struct torch_tensor *before =
         at ? &state->entries[layout->entries[at - 1]].tensor : NULL;
-    if (!before || before->storage != tensor->storage)
+    bool begins = !before || before->storage != tensor->storage;
+    if (begins)
         layout->runs[layout->run_count++] = (struct run){.first = at, .flat = true};
     struct run *run = &layout->runs[layout->run_count - 1];
     run->flat = run->flat && tensor->contiguous && tensor->offset == run->elements &&
-                (!run->count || before->stored == tensor->stored);
+                (begins || before->stored == tensor->stored);
     run->count++;
     run->elements += tensor->count;
 }

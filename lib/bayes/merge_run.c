@@ -147,7 +147,7 @@ static int make_scratch(struct merge_run *run, struct ivon_error *error)
         scratch->hessian_blocks = calloc(inputs, sizeof *scratch->hessian_blocks);
         scratch->means = calloc(inputs, sizeof *scratch->means);
         scratch->hessians = calloc(inputs, sizeof *scratch->hessians);
-        scratch->mean_out = malloc(scales * run->block * sizeof(double));
+        scratch->mean_out = malloc(scales * run->block * ivon_dtype_size(IVON_F64));
         scratch->hessian_out = malloc(scales * run->block * sizeof(float));
         scratch->nonpositive = calloc(scales, sizeof *scratch->nonpositive);
         if (!scratch->mean_blocks || !scratch->hessian_blocks || !scratch->means ||

@@ -214,11 +214,11 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
             reference_path = ivon_source_path(source);
         }
     }
-    if (!reason) {
+    if (!reason) { /* all have it: `mean` is the first's, which is the reference */
         int code = check_hessians(merge, entry, error);
         if (!code)
-            code = add_fate(merge, reference, IVON_MERGED, NULL, error);
-        return code ? code : add_outputs(merge, entry, reference, error);
+            code = add_fate(merge, mean, IVON_MERGED, NULL, error);
+        return code ? code : add_outputs(merge, entry, mean, error);
     }
     int code = 0;
     if (options->on_mismatch == IVON_MISMATCH_ERROR)

@@ -15,11 +15,13 @@ static double shape_at(double theta, const double *sorted, size_t count)
    that the data's largest value and first quartile scale. */
 static double estimate_theta(const double *sorted, size_t count)
 {
-    double size = (double)count, points = 30 + floor(sqrt(size));
+    double size = (double)count;
+    size_t points = 30 + (size_t)sqrt(size);
     double largest = sorted[count - 1], quartile = sorted[(count + 2) / 4 - 1];
     double most = -INFINITY, weights = 0, sum = 0;
-    for (double j = 0.5; j < points; j++) {
-        double theta = 1 / largest + (1 - sqrt(points / j)) / (3 * quartile);
+    for (size_t j = 0; j < points; j++) {
+        double spread = 1 - sqrt((double)points / ((double)j + 0.5));
+        double theta = 1 / largest + spread / (3 * quartile);
         double k = shape_at(theta, sorted, count);
         double likelihood = size * (log(-theta / k) - k - 1);
         if (likelihood > most) {

@@ -252,15 +252,15 @@ static void add_gaussian(struct row_sums *sums, size_t group, double weight, siz
 void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
               const float *outputs, const struct row_targets *targets, double *log_likelihoods)
 {
-    float *sum = sums->probabilities
-                     ? sums->probabilities + (group * sums->capacity + row) * sums->outputs
-                     : NULL;
+    if (sums->likelihood == IVON_GAUSSIAN) {
+        add_gaussian(sums, group, weight, row, count, outputs, targets, log_likelihoods);
+        return;
+    }
+    float *sum = sums->probabilities + (group * sums->capacity + row) * sums->outputs;
     if (sums->likelihood == IVON_CATEGORICAL)
         add_categorical(sums, sum, weight, row, count, outputs, targets, log_likelihoods);
-    else if (sums->likelihood == IVON_BERNOULLI)
-        add_bernoulli(sums, sum, weight, row, count, outputs, targets, log_likelihoods);
     else
-        add_gaussian(sums, group, weight, row, count, outputs, targets, log_likelihoods);
+        add_bernoulli(sums, sum, weight, row, count, outputs, targets, log_likelihoods);
 }
 
 /* Σ of the weights of all groups but one. */

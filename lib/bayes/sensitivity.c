@@ -135,9 +135,9 @@ static int make_derivative(const struct ivon_sensitivity *sensitivity, size_t *t
 {
     const struct ivon_network *network = sensitivity->member.network;
     struct net_tensor *inputs = calloc(2 * network->input_count + 1, sizeof *inputs);
-    struct net_tensor *unit = inputs + network->input_count;
     if (!inputs)
         return ivon_error_memory(error);
+    struct net_tensor *unit = inputs + network->input_count;
     int code = feed_shapes(&sensitivity->data.feed, (int64_t)*tile, inputs, error);
     if (!code)
         code = feed_shapes(&sensitivity->data.feed, 1, unit, error);

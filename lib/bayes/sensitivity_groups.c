@@ -184,9 +184,10 @@ static int check_shapes(const struct ivon_sensitivity *sensitivity,
     const struct ivon_network *network = sensitivity->member.network;
     size_t count = network->input_count;
     char found[256], expected[256];
-    struct net_tensor *planned = calloc(2 * count + 1, sizeof *planned), *own = planned + count;
+    struct net_tensor *planned = calloc(2 * count + 1, sizeof *planned);
     if (!planned)
         return ivon_error_memory(error);
+    struct net_tensor *own = planned + count;
     int code = feed_shapes(&sensitivity->data.feed, 1, planned, error);
     if (!code)
         code = feed_shapes(&data->feed, 1, own, error);

@@ -204,7 +204,7 @@ static int scan_job(void *context, size_t job, int thread, struct ivon_error *er
 static void set_ranks(struct search *search, uint64_t count)
 {
     search->count = count;
-    for (int q = 0; q < IVON_QUANTILE_COUNT && count; q++) {
+    for (size_t q = 0; q < IVON_QUANTILE_COUNT && count; q++) {
         double position = ivon_quantile_levels[q] * (double)(count - 1);
         uint64_t low = (uint64_t)position;
         search->rank[2 * q] = low;
@@ -267,7 +267,7 @@ static int run_passes(struct scan *scan, size_t jobs, struct ivon_error *error)
 
 static void quantiles(const struct search *search, double out[IVON_QUANTILE_COUNT])
 {
-    for (int q = 0; q < IVON_QUANTILE_COUNT; q++) {
+    for (size_t q = 0; q < IVON_QUANTILE_COUNT; q++) {
         double position = ivon_quantile_levels[q] * (double)(search->count - 1);
         double low = value_of(search->prefix[2 * q]), high = value_of(search->prefix[2 * q + 1]);
         out[q] = search->count ? low + (high - low) * (position - floor(position)) : NAN;

@@ -15,7 +15,7 @@ int transfer_fetch(struct ivon_source *source, size_t tensor, size_t first, size
     if (*at)
         return 0;
     if (!*block)
-        *block = malloc(room * sizeof(double));
+        *block = malloc(room * ivon_dtype_size(IVON_F64));
     if (!*block)
         return ivon_error_memory(error);
     *at = *block;

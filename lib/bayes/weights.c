@@ -35,12 +35,12 @@ int weights_init(struct weights *weights, const struct ivon_network *network,
         total += (elements / step + 1) * step;
     }
     weights->size = (total + ALIGNMENT) * sizeof(float);
-    if (offsets && weights->arrays)
-        weights->data = aligned_alloc(ALIGNMENT, weights->size);
-    for (size_t i = 0; weights->data && i < count; i++)
+    bool fine = offsets && weights->arrays &&
+                (weights->data = aligned_alloc(ALIGNMENT, weights->size));
+    for (size_t i = 0; fine && i < count; i++)
         weights->arrays[i] = weights->data + offsets[i];
     free(offsets);
-    if (weights->data)
+    if (fine)
         return 0;
     weights_release(weights);
     return ivon_error_memory(error);

@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
+/* Parenthesised: for analysis these names are macros, too. */
+int (ivon_error_set)(struct ivon_error *error, int code, const char *format, ...)
 {
     if (!error)
         return code;
@@ -23,7 +24,7 @@ int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
     return code;
 }
 
-int ivon_error_memory(struct ivon_error *error)
+int (ivon_error_memory)(struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_MEMORY, "out of memory");
 }

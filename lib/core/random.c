@@ -55,7 +55,7 @@ void random_normal(const struct random_stream *stream, uint64_t first, size_t co
     uint64_t block = first / NORMALS;
     size_t skip = first % NORMALS;
     while (count) {
-        size_t room = BATCH * NORMALS - skip;
+        size_t room = (size_t)BATCH * NORMALS - skip;
         size_t take = count < room ? count : room;
         size_t blocks = (skip + take + NORMALS - 1) / NORMALS;
         random_words(stream, block, blocks, words.whole);

@@ -6,7 +6,7 @@
 #include "core/examples.h"
 #include "core/random.h"
 
-enum { BLOCK = 256 /* blocks of random words drawn at a time */ };
+enum { BLOCK = 256 /* blocks of random words drawn at a time */, WORDS = 4 * BLOCK };
 
 struct subsample {
     struct ivon_examples *all;
@@ -51,11 +51,11 @@ static void subsample_close(void *self)
 static void choose(uint64_t *chosen, uint64_t wanted, uint64_t total, uint64_t seed)
 {
     struct random_stream stream = random_stream_of(seed, 0, "subsample");
-    uint64_t words[4 * BLOCK];
+    uint64_t words[WORDS];
     for (uint64_t i = 0; i < total && wanted; i++) {
-        if (i % (4 * BLOCK) == 0)
+        if (i % WORDS == 0)
             random_words(&stream, i / 4, BLOCK, words);
-        if (words[i % (4 * BLOCK)] % (total - i) < wanted) {
+        if (words[i % WORDS] % (total - i) < wanted) {
             *chosen++ = i;
             wanted--;
         }

@@ -49,7 +49,8 @@ void net_operator_list(char *text, size_t size)
     }
 }
 
-int net_fail(const struct net_call *call, struct ivon_error *error, const char *format, ...)
+/* Parenthesised: for analysis the name is a macro, too. */
+int (net_fail)(const struct net_call *call, struct ivon_error *error, const char *format, ...)
 {
     char text[700];
     va_list arguments;
@@ -64,7 +65,7 @@ int net_fail(const struct net_call *call, struct ivon_error *error, const char *
 static void copy(const struct net_call *call)
 {
     struct net_tensor *output = call->outputs[0];
-    if (output->count)
+    if (output && output->count)
         memcpy(output->data, call->inputs[0]->data, output->count * net_type_size(output->type));
 }
 
@@ -123,7 +124,7 @@ int net_axis(int64_t axis, int rank)
 bool net_broadcast(const struct net_tensor *a, const struct net_tensor *b, int *rank,
                    int64_t *shape)
 {
-    int64_t result[IVON_RANK_MAX];
+    int64_t result[IVON_RANK_MAX] = {0};
     int most = a->rank > b->rank ? a->rank : b->rank;
     for (int i = 1; i <= most; i++) {
         int64_t left = i <= a->rank ? a->shape[a->rank - i] : 1;

@@ -124,6 +124,9 @@ void net_operator_list(char *text, size_t size);
 /* A message about a node: "PATH: node 'NAME' (Conv): …". `path` is added by whoever knows it. */
 int net_fail(const struct net_call *call, struct ivon_error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+#ifdef IVON_ANALYSIS /* analysis sees one file at a time, and must know which code comes back */
+#define net_fail(...) ((void)net_fail(__VA_ARGS__), IVON_ERROR_DATA)
+#endif
 
 /*
  * For evaluating one node alone: infers, allocates every output (net_tensor_allocate), runs.

@@ -101,7 +101,7 @@ static bool fits(const struct specification *specification, const struct family 
     if (family->build == architecture_textcnn)
         return count < 5 || sizes[4] >= 5;
     if (family->build == architecture_transformer || family->build == architecture_gpt)
-        return sizes[2] % sizes[4] == 0 && sizes[3] <= LAYERS_MAX;
+        return sizes[4] && sizes[2] % sizes[4] == 0 && sizes[3] <= LAYERS_MAX;
     return true;
 }
 

@@ -248,7 +248,7 @@ void builder_split(struct builder *builder, const char *x, int64_t axis, size_t 
                    int64_t size, const char **parts)
 {
     char names[4][BUILDER_NAME_MAX];
-    const char *outputs[4];
+    const char *outputs[4] = {NULL};
     int64_t sizes[4] = {size, size, size, size};
     const char *inputs[] = {x, builder_integers(builder, count, sizes)};
     builder_set_integer(builder, "axis", axis);

@@ -69,14 +69,14 @@ struct initial initial_under(enum initial_scheme scheme, struct initial own, int
 static void fill_uniform(const struct random_stream *stream, float scale, uint64_t first,
                          size_t count, float *out)
 {
-    enum { WORDS = 4, HALVES = 2 * WORDS, BLOCKS = 32 };
+    enum { WORDS = 4, BLOCKS = 32, HALVES = 2 * WORDS * BLOCKS };
     uint64_t words[BLOCKS * WORDS];
     uint64_t block = UINT64_MAX; /* the first of those at hand; none yet */
     for (size_t i = 0; i < count; i++) {
-        uint64_t at = first + i, wanted = at / (BLOCKS * HALVES) * BLOCKS;
+        uint64_t at = first + i, wanted = at / HALVES * BLOCKS;
         if (wanted != block)
             random_words(stream, block = wanted, BLOCKS, words);
-        uint64_t word = words[at % (BLOCKS * HALVES) / 2];
+        uint64_t word = words[at % HALVES / 2];
         uint32_t half = (uint32_t)(at % 2 ? word >> 32 : word);
         out[i] = scale * ((float)(half >> 8) * 0x1p-23F - 1); /* exact up to the product */
     }

@@ -23,7 +23,7 @@ void order_shuffle(uint32_t *order, size_t count, uint64_t seed, uint64_t epoch)
     for (size_t i = 0; i < count; i++)
         order[i] = (uint32_t)i;
     for (size_t i = count; i > 1; i--, used++) {
-        size_t at = used % (BLOCKS * WORDS);
+        size_t at = used % ((size_t)BLOCKS * WORDS);
         if (at == 0)
             random_words(&stream, used / WORDS, BLOCKS, words);
         size_t other = below(words[at], i);

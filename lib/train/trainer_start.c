@@ -120,8 +120,8 @@ static int list_stored(struct start_tensors *start, struct ivon_source *source,
 
 static ptrdiff_t find_stored(const struct ivon_source *source, const char *name)
 {
-    ptrdiff_t found = source ? ivon_source_find(source, IVON_MEAN, name) : -1;
-    return found < 0 && source ? ivon_source_find(source, IVON_BUFFER, name) : found;
+    ptrdiff_t found = ivon_source_find(source, IVON_MEAN, name);
+    return found < 0 ? ivon_source_find(source, IVON_BUFFER, name) : found;
 }
 
 static int add_new(struct start_tensors *start, const struct architecture_tensor *from,
@@ -169,7 +169,7 @@ static int list_architecture(struct start_tensors *start, const struct architect
         code = check_memory(architecture, error);
     for (size_t i = 0; i < architecture->tensor_count && !code; i++) {
         const struct architecture_tensor *tensor = &architecture->tensors[i];
-        ptrdiff_t found = find_stored(weights, tensor->name);
+        ptrdiff_t found = weights ? find_stored(weights, tensor->name) : -1;
         code = found >= 0 ? add_stored(start, weights, (size_t)found, options, error)
                           : add_new(start, tensor, scheme, options, error);
         if (found >= 0)

@@ -91,6 +91,7 @@ IVON_DISPATCH static void keep_half(float *restrict to, const float *restrict he
                                     double weight_decay, struct decay decay, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it misses that `grow` wrote `to` */
         int fine = certain(decayed(to[i], decay), decayed(hessian[i], decay));
         double half = 0.5 * ((double)hessian[i] + weight_decay);
         float least = (float)(half - weight_decay);
@@ -129,8 +130,10 @@ IVON_DISPATCH static unsigned move_all(float *restrict mean, float *restrict hes
     unsigned kept = 0;
     for (size_t i = 0; i < count; i++) {
         float toward = pull ? pull[i] : decay.high * mean[i];
-        struct moved to = move(mean[i], momentum[i], factor * gradient[i],
-                               decayed(grown[i], decay), toward, &factors);
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): and that it wrote `grown` */
+        float precision = decayed(grown[i], decay);
+        struct moved to = move(mean[i], momentum[i], factor * gradient[i], precision, toward,
+                               &factors);
         int fine = is_finite(to.mean) & is_finite(to.momentum) & is_finite(grown[i]);
         kept += (unsigned)!fine;
         mean[i] = fine ? to.mean : mean[i];

@@ -198,6 +198,14 @@ PAIRS
     ivon-merge b.h5 a.h5:zwei -o x.h5
   expect 64 "ivon-merge: 'a.h5:nan': weight 'nan', expected a finite number" ivon-merge a.h5:nan b.h5 -o x.h5
   expect 64 "ivon-merge: --ess: '-1', expected a positive number" ivon-merge a.h5 b.h5 --ess=-1 -o x.h5
+  for sweep in nan:1:0.1 0:inf:0.1 0:1:nan 0:1:inf 0:1 0:1:.1: 0,1,.1; do
+    expect 64 "ivon-merge: --sweep: '$sweep', expected FROM:TO:STEP, such as 0.2:1:0.1" \
+      ivon-merge a.h5 b.h5 --sweep=$sweep -o 'x-%g.h5'
+  done
+  for pairs in nan,1 '0,1;inf,1' 0,inf 0,nan 0,0 '0;1' 0,1,; do
+    expect 64 "ivon-predict: --normalize: '$pairs', expected none or MEAN,STD, for each channel separated by ';'" \
+      ivon-predict a.h5 --data=test.h5 --normalize="$pairs"
+  done
   expect 64 "ivon-merge: --delta0 is for a base: name it by --base=FILE" ivon-merge a.h5 --delta0=3 -o x.h5
   expect 64 "ivon-merge: --base-scale is for a base: name it by --base=FILE" \
     ivon-merge a.h5 --base-scale=0 -o x.h5

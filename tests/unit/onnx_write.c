@@ -238,7 +238,7 @@ static void every_kind_is_written(void **state)
     (void)state;
     static const float number = 0.1F;
     static const int64_t shape[] = {3};
-    struct wire graph = {0}, floats = attribute_of("value_floats", IS_FLOATS);
+    struct wire graph = {0}, listed = attribute_of("value_floats", IS_FLOATS);
     struct wire mode = attribute_of("mode", IS_STRING), filled = attribute_of("value", IS_TENSOR);
     struct wire epsilon = attribute_of("epsilon", IS_FLOAT), kind = tensor_of("", FLOAT, 1, shape);
     struct wire made = node_of("Constant", NULL, "made"), pad = node_of("Pad", "x", "padded");
@@ -246,14 +246,14 @@ static void every_kind_is_written(void **state)
     struct wire norm = node_of("LayerNormalization", "clipped", "normal");
     struct wire mask = tensor_of("mask", BOOL, 1, shape), pads = tensor_of("pads", INT64, 1,
                                                                            (const int64_t[]){2});
-    wire_float(&floats, ATTRIBUTE_FLOATS, 0.5F);
-    wire_float(&floats, ATTRIBUTE_FLOATS, number);
-    wire_float(&floats, ATTRIBUTE_FLOATS, -1);
+    wire_float(&listed, ATTRIBUTE_FLOATS, 0.5F);
+    wire_float(&listed, ATTRIBUTE_FLOATS, number);
+    wire_float(&listed, ATTRIBUTE_FLOATS, -1);
     wire_float(&epsilon, ATTRIBUTE_F, number);
     wire_text(&mode, ATTRIBUTE_S, "edge");
     wire_bytes(&kind, TENSOR_RAW, ((const float[]){1, 2, number}), 3 * sizeof(float));
     wire_message(&filled, ATTRIBUTE_T, &kind);
-    wire_message(&made, NODE_ATTRIBUTE, &floats);
+    wire_message(&made, NODE_ATTRIBUTE, &listed);
     wire_text(&pad, NODE_INPUT, "pads");
     wire_message(&pad, NODE_ATTRIBUTE, &mode);
     wire_text(&clip, NODE_INPUT, ""); /* no lower bound */

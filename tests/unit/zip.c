@@ -286,7 +286,8 @@ static void survives_damage(void **state)
             bool cut = i < zip.size;
             memcpy(copy, zip.data, zip.size);
             copy[at] ^= (unsigned char)(cut ? 0 : 1U << (i / zip.size - 1));
-            struct mapped_file file = {.path = "a.zip", .data = copy,
+            char path[] = "a.zip";
+            struct mapped_file file = {.path = path, .data = copy,
                                        .size = cut ? at : zip.size};
             if (!file.size || zip_open(&archive, &file, &error))
                 continue;

@@ -204,7 +204,7 @@ static void end_sums(const struct run *run, float *const *input_adjoints)
 {
     const struct net_call *call = run->block.call;
     for (size_t i = 0; i < call->node->input_count; i++)
-        for (size_t j = 0; run->sums[i] && j < call->inputs[i]->count; j++)
+        for (size_t j = 0; input_adjoints[i] && run->sums[i] && j < call->inputs[i]->count; j++)
             input_adjoints[i][j] += (float)run->sums[i][j];
 }
 

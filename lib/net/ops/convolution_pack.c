@@ -139,7 +139,6 @@ IVON_DISPATCH void convolution_pack_planes(const struct convolution *c, const fl
 }
 
 typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t index4 __attribute__((vector_size(16)));
 
 enum { SQUARE = 4, LINE = 16 }; /* a line of the cache is written at once */
 
@@ -149,14 +148,14 @@ static inline __attribute__((always_inline)) void transpose(float *to, size_t ch
 {
     vector4 a = *(const vector4 *)from, b = *(const vector4 *)(from + plane);
     vector4 c = *(const vector4 *)(from + 2 * plane), d = *(const vector4 *)(from + 3 * plane);
-    vector4 ab = __builtin_shuffle(a, b, (index4){0, 4, 1, 5});
-    vector4 cd = __builtin_shuffle(c, d, (index4){0, 4, 1, 5});
-    *(vector4 *)to = __builtin_shuffle(ab, cd, (index4){0, 1, 4, 5});
-    *(vector4 *)(to + channels) = __builtin_shuffle(ab, cd, (index4){2, 3, 6, 7});
-    ab = __builtin_shuffle(a, b, (index4){2, 6, 3, 7});
-    cd = __builtin_shuffle(c, d, (index4){2, 6, 3, 7});
-    *(vector4 *)(to + 2 * channels) = __builtin_shuffle(ab, cd, (index4){0, 1, 4, 5});
-    *(vector4 *)(to + 3 * channels) = __builtin_shuffle(ab, cd, (index4){2, 3, 6, 7});
+    vector4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    vector4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    *(vector4 *)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(vector4 *)(to + channels) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(vector4 *)(to + 2 * channels) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(vector4 *)(to + 3 * channels) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
 /* to[j channels + c] = from[c plane + j] for `count` positions j */

@@ -306,7 +306,7 @@ static struct pad_walk pad_start(const struct net_call *call, int64_t *rows, str
     struct pad_walk walk = {.rank = call->inputs[0]->rank};
     pad_axes(call, walk.axes);
     *last = walk.rank ? walk.axes[walk.rank - 1] : (struct pad_axis){1, &first};
-    *rows = (int64_t)call->outputs[0]->count / last->count;
+    *rows = last->count ? (int64_t)call->outputs[0]->count / last->count : 0;
     return walk;
 }
 

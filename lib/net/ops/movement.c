@@ -173,7 +173,7 @@ static struct net_route slice_route(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
     struct net_route route = {0};
-    struct range ranges[IVON_RANK_MAX];
+    struct range ranges[IVON_RANK_MAX] = {0};
     int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
     slice_ranges(call, ranges, NULL); /* succeeded in infer */
     strides_of(input, from);
@@ -249,7 +249,7 @@ static struct net_route tile_route(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
     struct net_route route = {0};
-    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
+    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX] = {0};
     strides_of(input, from);
     strides_of(output, to);
     for (int i = 0; i < output->rank; i++) {

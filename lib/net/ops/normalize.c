@@ -161,8 +161,8 @@ static int forward_rows(const struct net_call *call, struct ivon_error *error)
     (void)error;
     const struct rows *rows = call->prepared;
     const float *x = call->inputs[0]->data;
-    float *outputs[OUTPUTS] = {NULL};
-    for (size_t i = 0; i < call->node->output_count; i++)
+    float *outputs[OUTPUTS] = {call->outputs[Y]->data};
+    for (size_t i = 1; i < call->node->output_count; i++)
         outputs[i] = call->outputs[i] ? call->outputs[i]->data : NULL;
     for (size_t row = 0; row < rows->count; row++, x += rows->length) {
         double mean, inverse;

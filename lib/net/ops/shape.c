@@ -277,15 +277,21 @@ static double float_steps(const struct net_call *call)
     return steps < 0 ? 0 : steps;
 }
 
-static uint64_t integer_steps(const struct net_call *call)
+static double integer_steps(const struct net_call *call)
 {
     int64_t start = *(int64_t *)call->inputs[0]->data, limit = *(int64_t *)call->inputs[1]->data;
     int64_t delta = *(int64_t *)call->inputs[2]->data;
+    if (!delta)
+        return NAN;
     if (delta > 0 ? limit <= start : limit >= start)
         return 0;
-    uint64_t distance = delta > 0 ? (uint64_t)limit - (uint64_t)start
-                                  : (uint64_t)start - (uint64_t)limit;
-    return (distance - 1) / (delta > 0 ? (uint64_t)delta : 0 - (uint64_t)delta) + 1;
+    uint64_t distance = (uint64_t)limit - (uint64_t)start, step = (uint64_t)delta;
+    if (delta < 0) {
+        distance = 0 - distance;
+        step = 0 - step;
+    }
+    uint64_t steps = (distance - 1) / step + 1;
+    return (double)steps;
 }
 
 static int range_infer(struct net_call *call, struct ivon_error *error)
@@ -306,7 +312,7 @@ static int range_infer(struct net_call *call, struct ivon_error *error)
     if (type == NET_FLOAT)
         steps = float_steps(call);
     else
-        steps = *(int64_t *)call->inputs[2]->data ? (double)integer_steps(call) : NAN;
+        steps = integer_steps(call);
     if (!(steps <= most))
         return net_fail(call, error, "it would make %g elements, at most %.0f are supported", steps,
                         most);
