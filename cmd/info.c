@@ -140,12 +140,18 @@ static void add_summary(json_t *object, const struct ivon_summary *summary)
     json_object_set_new(object, "hessian_at_start", json_boolean(summary->hessian_at_start));
 }
 
+static json_t *shape_json(const struct ivon_tensor *tensor)
+{
+    json_t *shape = json_array();
+    for (int i = 0; i < tensor->rank; i++)
+        json_array_append_new(shape, json_integer(tensor->shape[i]));
+    return shape;
+}
+
 static json_t *tensor_json(const struct ivon_source *source, const struct ivon_summary *summary)
 {
     const struct ivon_tensor *tensor = described(source, summary);
-    json_t *object = json_object(), *shape = json_array();
-    for (int i = 0; i < tensor->rank; i++)
-        json_array_append_new(shape, json_integer(tensor->shape[i]));
+    json_t *object = json_object(), *shape = shape_json(tensor);
     json_object_set_new(object, "name", report_json_text(tensor->name));
     json_object_set_new(object, "dtype", json_string(ivon_dtype_name(tensor->dtype)));
     json_object_set_new(object, "shape", shape);
@@ -161,6 +167,24 @@ static json_t *provenance_json(const char *text)
     return value ? value : report_json_text(text);
 }
 
+/* The tensors that are not read, and how they are stored. */
+static json_t *opaque_json(const struct ivon_source *source)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (tensor->part != IVON_OPAQUE)
+            continue;
+        json_t *object = json_object();
+        json_object_set_new(object, "name", report_json_text(tensor->name));
+        json_object_set_new(object, "stored_as", report_json_text(tensor->stored_as));
+        json_object_set_new(object, "shape",
+                            tensor->rank < 0 ? json_null() : shape_json(tensor));
+        json_array_append_new(list, object);
+    }
+    return list;
+}
+
 static json_t *header_json(const struct ivon_source *source)
 {
     const struct ivon_header *header = ivon_source_header(source);
@@ -170,9 +194,13 @@ static json_t *header_json(const struct ivon_source *source)
     json_object_set_new(object, "parameters",
                         json_integer((json_int_t)contents.elements[IVON_MEAN]));
     for (int part = 0; part < IVON_PART_COUNT; part++) {
+        if (part == IVON_OPAQUE && !contents.tensors[part])
+            continue;
         json_t *counts = json_object();
         json_object_set_new(counts, "tensors", json_integer((json_int_t)contents.tensors[part]));
         json_object_set_new(counts, "bytes", json_integer((json_int_t)contents.bytes[part]));
+        if (part == IVON_OPAQUE)
+            json_object_set_new(counts, "list", opaque_json(source));
         json_object_set_new(object, ivon_part_name((enum ivon_part)part), counts);
     }
     json_object_set_new(object, "ess", report_json_number(header->ess));
@@ -235,7 +263,7 @@ static void print_header(const struct ivon_source *source)
     printf("\n  %-16s%s in %zu tensors\n", "parameters",
            report_count(contents.elements[IVON_MEAN], count), contents.tensors[IVON_MEAN]);
     for (int part = 0; part < IVON_PART_COUNT; part++)
-        if (contents.tensors[part])
+        if (contents.tensors[part] && part != IVON_OPAQUE)
             printf("  %-16s%s\n", ivon_part_name((enum ivon_part)part),
                    report_bytes((double)contents.bytes[part], bytes));
     print_number("ess", header->ess);
@@ -283,6 +311,20 @@ static void print_tensors(const struct ivon_source *source,
                each[i].mean_norm, each[i].hessian_min, each[i].hessian_quantiles[2],
                each[i].hessian_max, each[i].signal_to_noise[0], each[i].signal_to_noise[2],
                each[i].signal_to_noise[4]);
+    }
+}
+
+/* Of the tensors that are not read, how they are stored. */
+static void print_opaque(const struct ivon_source *source)
+{
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        char shape[256];
+        if (tensor->part != IVON_OPAQUE)
+            continue;
+        printf("  %-16s'%s', stored as ", "not read", tensor->name);
+        report_text(stdout, tensor->stored_as);
+        printf(", %s\n", report_shape(tensor, shape));
     }
 }
 
@@ -398,6 +440,7 @@ static void print_all(const struct info_command *command, const struct ivon_sour
         print_findings(source, findings, command->common.quiet);
     } else {
         print_header(source);
+        print_opaque(source);
         if (summaries)
             print_total(ivon_summary_total(summaries));
         if (summaries && command->tensors)

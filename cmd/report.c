@@ -99,7 +99,7 @@ const char *report_count(uint64_t count, char text[32])
 const char *report_shape(const struct ivon_tensor *tensor, char text[256])
 {
     size_t length = 0;
-    strcpy(text, tensor->rank ? "" : "scalar");
+    strcpy(text, tensor->rank < 0 ? "?" : tensor->rank ? "" : "scalar");
     for (int i = 0; i < tensor->rank; i++)
         length += (size_t)snprintf(text + length, 256 - length, "%s%lld", i ? "x" : "",
                                    (long long)tensor->shape[i]);

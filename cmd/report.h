@@ -31,7 +31,7 @@ const char *report_bytes(double bytes, char text[32]);
 /* "1.0 M", "128". */
 const char *report_count(uint64_t count, char text[32]);
 
-/* "30x40", "scalar". */
+/* "30x40", "scalar", "?". */
 const char *report_shape(const struct ivon_tensor *tensor, char text[256]);
 
 /* JSON values: null for what is not finite, and for text that is null or not UTF-8. */

@@ -58,9 +58,20 @@ int array_open(struct array *array, const struct mapped_file *file, struct ivon_
     int code = bytes_open(&array->bytes, &origin, error);
     if (!code)
         code = npy_recognise(file) ? npy_parse(array, error) : idx_parse(array, error);
+    if (!code)
+        code = array_refuse_opaque(array, error);
     if (code)
         array_close(array);
     return code;
+}
+
+int array_refuse_opaque(const struct array *array, struct ivon_error *error)
+{
+    return *array->opaque ? ivon_error_set(error, IVON_ERROR_DATA,
+                                           "%s: is of type '%s', expected numbers or booleans of "
+                                           "at most %d dimensions",
+                                           bytes_name(array->bytes), array->opaque, IVON_RANK_MAX)
+                          : 0;
 }
 
 void array_close(struct array *array)

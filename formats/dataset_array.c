@@ -156,6 +156,8 @@ static int open_members(struct ivon_examples **examples, struct dataset_arrays *
                               error);
         if (!code)
             code = npy_parse(array, error);
+        if (!code)
+            code = array_refuse_opaque(array, error);
     }
     if (!code)
         code = arrays_make(examples, dataset, request, selected, selection.targets, error);

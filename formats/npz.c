@@ -1,6 +1,7 @@
 /* NumPy's npz as a source: the archive's members whose names end in ".npy", without that. */
 #include "formats/npz.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ struct member {
     enum ivon_dtype dtype;
     int rank;
     int64_t shape[IVON_RANK_MAX];
+    char opaque[ARRAY_OPAQUE_SIZE]; /* as in struct array */
 };
 
 struct npz {
@@ -97,6 +99,13 @@ static int open_member(struct npz *npz, size_t index, const char *name, size_t l
 {
     struct member *member = &npz->members[index];
     struct array array = {0};
+    size_t count;
+    const struct zip_entry *entry = &zip_entries(npz->archive, &count)[index];
+    if (entry->refused) {
+        *member = (struct member){.name = strndup(name, length), .dtype = IVON_U8, .rank = -1};
+        snprintf(member->opaque, sizeof member->opaque, "a zip entry that %s", entry->refused);
+        return member->name ? 0 : ivon_error_memory(error);
+    }
     int code = zip_entry_open(&array.bytes, npz->archive, index, error);
     if (!code)
         code = npy_parse(&array, error);
@@ -109,6 +118,7 @@ static int open_member(struct npz *npz, size_t index, const char *name, size_t l
                                   .dtype = array.dtype,
                                   .rank = array.rank};
         memcpy(member->shape, array.shape, sizeof member->shape);
+        memcpy(member->opaque, array.opaque, sizeof member->opaque);
         code = member->name ? 0 : ivon_error_memory(error);
     }
     array_close(&array);
@@ -221,7 +231,7 @@ static int find_number(void *context, const char *key, struct parts_number *numb
     int64_t integer = 0;
     uint64_t value = 0; /* room for an element */
     const struct member *member = npz->posterior ? find_member(npz, NULL, key) : NULL;
-    if (!member || member->rank)
+    if (!member || member->rank || *member->opaque)
         return 0;
     int code = read_member(npz, (size_t)(member - npz->members), 0, 1, &value, error);
     if (code)
@@ -239,7 +249,7 @@ static int find_number(void *context, const char *key, struct parts_number *numb
 
 static bool is_text(const struct member *member)
 {
-    return member->dtype == IVON_U8 && member->rank == 1 && member->shape[0] <= TEXT_MAX &&
+    return !*member->opaque && member->dtype == IVON_U8 && member->rank == 1 && member->shape[0] <= TEXT_MAX &&
            (strcmp(member->name, "creator") == 0 || strcmp(member->name, "provenance") == 0);
 }
 
@@ -266,7 +276,7 @@ static bool is_header(const struct npz *npz, const struct member *member)
         return false;
     if (is_text(member))
         return true;
-    return !member->rank && (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
+    return !member->rank && !*member->opaque && (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
 }
 
 static bool is_posterior(const struct npz *npz)
@@ -289,7 +299,9 @@ static int list_tensors(struct npz *npz, const struct parts_file *parts,
         const struct member *member = &npz->members[i];
         if (!member->name || is_header(npz, member))
             continue;
-        struct ivon_tensor described = {.dtype = member->dtype, .rank = member->rank};
+        struct ivon_tensor described = {.dtype = member->dtype,
+                                        .rank = member->rank,
+                                        .stored_as = *member->opaque ? member->opaque : NULL};
         memcpy(described.shape, member->shape, sizeof described.shape);
         npz->tensors[tensors->count] = i;
         code = parts_append(parts, tensors, member->name, &described, error);

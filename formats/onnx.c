@@ -298,6 +298,9 @@ int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivon_source 
     size_t index = 0, count = ivon_source_tensor_count(source);
     while (index < count && ivon_source_tensor(source, index)->part != IVON_GRAPH)
         index++;
+    int unread = ivon_source_refuse_opaque(source, IVON_GRAPH, part, error);
+    if (index == count && unread)
+        return unread;
     if (index == count)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no graph ('%s')", path, part);
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);

@@ -99,8 +99,7 @@ arrays = {"w": r.standard_normal((300, 70)).astype("f4"), "b": r.standard_normal
 np.savez("stored.npz", **arrays)
 np.savez_compressed("deflated.npz", **arrays)
 np.savez("swapped.npz", **{n: np.asarray(a).astype(np.asarray(a).dtype.newbyteorder(">")) for n, a in arrays.items()})
-np.savez("fortran.npz", w=np.asfortranarray(arrays["w"]))
-np.savez("text.npz", w=np.array(["a"]))'
+np.savez("fortran.npz", w=np.asfortranarray(arrays["w"]))'
   for name in stored deflated swapped; do
     ivon-merge --no-provenance --base $name.npz $name.npz -o $name.h5
     cmp stored.h5 $name.h5
@@ -108,9 +107,6 @@ np.savez("text.npz", w=np.array(["a"]))'
   run ivon-info fortran.npz
   [ $status -eq 65 ]
   [ "$output" = "ivon-info: fortran.npz: 'w.npy': is stored in Fortran order, expected C order (save numpy.ascontiguousarray of it)" ]
-  run ivon-info text.npz
-  [ $status -eq 65 ]
-  [ "$output" = "ivon-info: text.npz: 'w.npy': its elements are of type '<U1', expected numbers or booleans" ]
 }
 
 @test "samples go to any format" {

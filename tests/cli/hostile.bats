@@ -6,8 +6,21 @@ setup_file() {
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds_torch.py" "$SEEDS"
 }
 
+# Of these only the one odd data set is refused, to whom asks for it.
+odd=" array compound external-storage filter-foreign filter-nbit filter-szip float lzf nothing opaque
+ rank references scaleoffset strings virtual vlen "
+
 @test "every hostile file is refused with one line and 65" {
   for file in "$SEEDS"/hostile-*.{h5,pt}; do
+    name=${file##*/hostile-}
+    if [[ $odd == *[[:space:]]${name%.h5}[[:space:]]* ]]; then
+      echo "$name"
+      ivon-info "$file" | grep -q "not read        'mean/a'"
+      run ivon-convert "$file" -o copy.h5
+      [ $status -eq 65 ] && [ "${#lines[@]}" -eq 1 ]
+      [[ "${lines[0]}" == *"tensor 'mean/a' is stored as "* ]]
+      continue
+    fi
     set +e
     timeout 30 ivon-info "$file" > out 2> err
     status=$?

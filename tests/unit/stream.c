@@ -269,7 +269,7 @@ static void names_parts(void **state)
 {
     (void)state;
     static const char *const names[IVON_PART_COUNT] = {"mean", "hessian", "momentum", "buffers",
-                                                       "model.onnx"};
+                                                       "model.onnx", "opaque"};
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
         assert_string_equal(ivon_part_name(part), names[part]);
     struct ivon_header header = ivon_header_empty();
