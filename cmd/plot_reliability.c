@@ -125,8 +125,7 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
                                    ivon_columns_path(table), (unsigned long long)i, confidence[i]);
         if (label[i] < 0)
             continue; /* padding */
-        size_t b = (size_t)(confidence[i] * (double)count);
-        struct bin *bin = &bins[b < count ? b : count - 1];
+        struct bin *bin = &bins[ivon_confidence_bin((float)confidence[i], count)];
         bin->confidence += confidence[i];
         bin->correct += prediction[i] == label[i];
         bin->count++;
