@@ -296,9 +296,12 @@ static const char *const score_names[3] = {"max_probability", "entropy", "mutual
 
 static int detect(const struct predict_output *output, json_t *json, struct ivon_error *error)
 {
+    const struct predict_command *command = output->command;
     json_t *all = json_object();
     int code = 0;
-    for (int i = 0; i < 3 && !code; i++) {
+    /* Where nothing varies the last score, mutual information, is nought for all. */
+    int kinds = ivon_predict_varies(&command->options, command->argument_count) ? 3 : 2;
+    for (int i = 0; i < kinds && !code; i++) {
         struct ivon_metric metrics[IVON_DETECTION_COUNT];
         char prefix[40];
         code = ivon_detection(metrics, output->scores[i], output->score_count,
