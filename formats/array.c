@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/strided.h"
+
+enum { LARGE = 1 << 20 /* bytes, after whose reading pages are let go */ };
 
 static void swap_16(unsigned char *data, size_t count)
 {
@@ -84,7 +87,17 @@ int array_read(struct array *array, uint64_t first, size_t count, void *out,
                struct ivon_error *error)
 {
     size_t size = ivon_dtype_size(array->dtype);
-    int code = bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
+    int code = 0;
+    if (array->fortran) {
+        int64_t strides[IVON_RANK_MAX];
+        strided_fortran(strides, array->rank, array->shape);
+        strided_copy(out, bytes_view(array->bytes) + array->offset, size, array->rank,
+                     array->shape, strides, first, count);
+        if (count * size >= LARGE)
+            bytes_let_go(array->bytes);
+    } else {
+        code = bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
+    }
     if (!code && array->swapped)
         array_swap(out, size, count);
     return code;

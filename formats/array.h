@@ -14,6 +14,7 @@ struct array {
     struct bytes *bytes;
     uint64_t offset; /* of the first element */
     bool swapped;    /* big-endian */
+    bool fortran;    /* in Fortran order, which is another than that of rows */
     enum ivon_dtype dtype;
     int rank;
     int64_t shape[IVON_RANK_MAX];
@@ -48,7 +49,8 @@ int array_open(struct array *array, const struct mapped_file *file, struct ivon_
 /* Accepts an array that is all zero. */
 void array_close(struct array *array);
 
-/* Elements [first, first + count) in the machine's byte order; the range must lie within. */
+/* Elements [first, first + count), row-major, in the machine's byte order; the range must lie
+   within. Not of an array in Fortran order that has to be inflated. */
 int array_read(struct array *array, uint64_t first, size_t count, void *out,
                struct ivon_error *error);
 

@@ -207,10 +207,10 @@ static int check_header(struct array *array, const struct header *header, bool p
         array->dtype = IVON_U8;
         return 0;
     }
-    if (header->fortran)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: is stored in Fortran order, expected C order (save "
-                              "numpy.ascontiguousarray of it)", name);
+    int axes = 0;
+    for (int i = 0; i < array->rank; i++)
+        axes += array->shape[i] != 1;
+    array->fortran = header->fortran && axes > 1;
     size_t size = ivon_dtype_size(array->dtype);
     uint64_t left = bytes_size(array->bytes) - array->offset;
     if (!tensor_shape_count(array->rank, array->shape, size, &count) || count * size > left)

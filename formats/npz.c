@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/array.h"
 #include "formats/inflated.h"
 #include "formats/parts.h"
+#include "formats/strided.h"
 #include "formats/zip.h"
 
 enum { DEFAULT_MEMORY = 64 << 20, TEXT_MAX = 1 << 20 /* bytes of a header's string */ };
@@ -21,7 +23,7 @@ struct member {
     char *name;
     const unsigned char *data; /* of the elements; null when they are deflated */
     uint64_t offset;           /* of the elements in the entry */
-    bool swapped;
+    bool swapped, fortran;
     enum ivon_dtype dtype;
     int rank;
     int64_t shape[IVON_RANK_MAX];
@@ -32,6 +34,7 @@ struct npz {
     struct mapped_file mapped;
     struct zip_archive *archive;
     struct inflated *inflated;
+    struct slabs *slabs; /* of what is both inflated and in Fortran order */
     struct member *members; /* as the archive's entries */
     size_t count;
     const struct member **by_name; /* the arrays among them, sorted */
@@ -46,11 +49,20 @@ static int read_member(struct npz *npz, size_t index, size_t first, size_t count
     const struct member *member = &npz->members[index];
     size_t size = ivon_dtype_size(member->dtype);
     int code = 0;
-    if (member->data)
+    if (member->data && member->fortran) {
+        int64_t strides[IVON_RANK_MAX];
+        strided_fortran(strides, member->rank, member->shape);
+        strided_copy(buffer, member->data, size, member->rank, member->shape, strides, first,
+                     count);
+    } else if (member->fortran) {
+        code = slabs_read(npz->slabs, index, size, member->rank, member->shape, first, count,
+                          buffer, error);
+    } else if (member->data) {
         memcpy(buffer, member->data + first * size, count * size);
-    else
+    } else {
         code = inflated_read(npz->inflated, index, member->offset + first * size, count * size,
                              buffer, error);
+    }
     if (!code && member->swapped)
         array_swap(buffer, size, count);
     return code;
@@ -67,7 +79,16 @@ static const void *npz_view(void *self, size_t tensor)
 {
     struct npz *npz = self;
     const struct member *member = &npz->members[npz->tensors[tensor]];
-    return member->swapped && ivon_dtype_size(member->dtype) > 1 ? NULL : member->data;
+    bool swapped = member->swapped && ivon_dtype_size(member->dtype) > 1;
+    return swapped || member->fortran ? NULL : member->data;
+}
+
+static size_t element_count(const struct member *member)
+{
+    size_t count = 1;
+    for (int i = 0; i < member->rank; i++)
+        count *= (size_t)member->shape[i];
+    return count;
 }
 
 static void npz_advise(void *self, size_t tensor, size_t first, size_t count, int advice)
@@ -75,9 +96,13 @@ static void npz_advise(void *self, size_t tensor, size_t first, size_t count, in
     struct npz *npz = self;
     const struct member *member = &npz->members[npz->tensors[tensor]];
     size_t size = ivon_dtype_size(member->dtype);
-    if (member->data)
-        mapped_advise(&npz->mapped, (uint64_t)(member->data - npz->mapped.data) + first * size,
-                      count * size, advice);
+    bool scattered = member->fortran; /* what a range uses lies all over the array */
+    if (!member->data || (scattered && advice == MADV_WILLNEED))
+        return;
+    first = scattered ? 0 : first;
+    count = scattered ? element_count(member) : count;
+    mapped_advise(&npz->mapped, (uint64_t)(member->data - npz->mapped.data) + first * size,
+                  count * size, advice);
 }
 
 static void npz_close(void *self)
@@ -88,6 +113,7 @@ static void npz_close(void *self)
     free(npz->members);
     free(npz->by_name);
     free(npz->tensors);
+    slabs_free(npz->slabs);
     inflated_free(npz->inflated);
     zip_close(npz->archive);
     mapped_close(&npz->mapped);
@@ -115,6 +141,7 @@ static int open_member(struct npz *npz, size_t index, const char *name, size_t l
                                   .data = view ? view + array.offset : NULL,
                                   .offset = array.offset,
                                   .swapped = array.swapped,
+                                  .fortran = array.fortran,
                                   .dtype = array.dtype,
                                   .rank = array.rank};
         memcpy(member->shape, array.shape, sizeof member->shape);
@@ -342,6 +369,15 @@ static int make_source(struct ivon_source **source, struct npz *npz,
     return code;
 }
 
+/* Bytes of a deflated member's elements, as they are stored. */
+static int fetch_member(void *context, size_t index, uint64_t offset, size_t size, void *out,
+                        struct ivon_error *error)
+{
+    struct npz *npz = context;
+    return inflated_read(npz->inflated, index, npz->members[index].offset + offset, size, out,
+                         error);
+}
+
 int npz_open(struct ivon_source **source, struct mapped_file *mapped,
              const struct ivon_open_options *options, struct ivon_error *error)
 {
@@ -360,6 +396,9 @@ int npz_open(struct ivon_source **source, struct mapped_file *mapped,
     if (!code)
         code = inflated_new(&npz->inflated, npz->archive,
                             options->memory ? options->memory : DEFAULT_MEMORY, error);
+    if (!code)
+        code = slabs_new(&npz->slabs, options->memory ? options->memory : DEFAULT_MEMORY,
+                         fetch_member, npz, error);
     if (!code)
         code = make_source(source, npz, options, error);
     if (code)
