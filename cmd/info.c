@@ -306,8 +306,10 @@ static void print_tensors(const struct ivon_source *source,
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = described(source, &each[i]);
         char shape[256];
-        printf("  %-*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n", width,
-               tensor->name, ivon_dtype_name(tensor->dtype), report_shape(tensor, shape),
+        printf("  ");
+        report_text(stdout, tensor->name);
+        printf("%*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n",
+               width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype), report_shape(tensor, shape),
                each[i].mean_norm, each[i].hessian_min, each[i].hessian_quantiles[2],
                each[i].hessian_max, each[i].signal_to_noise[0], each[i].signal_to_noise[2],
                each[i].signal_to_noise[4]);
@@ -322,7 +324,9 @@ static void print_opaque(const struct ivon_source *source)
         char shape[256];
         if (tensor->part != IVON_OPAQUE)
             continue;
-        printf("  %-16s'%s', stored as ", "not read", tensor->name);
+        printf("  %-16s'", "not read");
+        report_text(stdout, tensor->name);
+        printf("', stored as ");
         report_text(stdout, tensor->stored_as);
         printf(", %s\n", report_shape(tensor, shape));
     }
@@ -421,8 +425,9 @@ static void print_findings(const struct ivon_source *source, json_t *findings, b
     {
         const char *tensor = json_string_value(json_object_get(finding, "tensor"));
         report_text(stdout, ivon_source_path(source));
-        printf(": %s%s%s%s: %s\n", tensor ? "tensor '" : "", tensor ? tensor : "",
-               tensor ? "': " : "", json_string_value(json_object_get(finding, "found")),
+        printf(": %s", tensor ? "tensor '" : "");
+        report_text(stdout, tensor ? tensor : "");
+        printf("%s%s: %s\n", tensor ? "': " : "", json_string_value(json_object_get(finding, "found")),
                json_string_value(json_object_get(finding, "advice")));
     }
     if (!json_array_size(findings) && !quiet) {

@@ -22,8 +22,12 @@ void report_warning(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* Prints "ivon-merge: …". */
 void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Prints text from a file with every byte that a terminal would interpret as '?'; newlines too. */
+/* Prints text from a file, cleaned by ivon_text_clean. */
 void report_text(FILE *stream, const char *text);
+
+/* A stream to stderr that cleans what is written to it, one message, of which the newline at its end
+   stays: for what others print. */
+FILE *report_stream(void);
 
 /* "1.2 GB", "999 B". */
 const char *report_bytes(double bytes, char text[32]);
