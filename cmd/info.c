@@ -283,13 +283,15 @@ static void print_header(const struct ivon_source *source)
 static void print_total(const struct ivon_summary *total)
 {
     const double *hessian = total->hessian_quantiles, *ratio = total->signal_to_noise;
-    printf("  %-16s%.6g\n", "mean norm", total->mean_norm);
+    printf("  %-16s%.6g\n", "mean norm", report_number(total->mean_norm));
     if (!total->hessian_count)
         return;
-    printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian", total->hessian_min, hessian[2],
-           total->hessian_max);
+    printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian",
+           report_number(total->hessian_min), report_number(hessian[2]),
+           report_number(total->hessian_max));
     printf("  %-16s5 %% %.4g, 25 %% %.4g, median %.4g, 75 %% %.4g, 95 %% %.4g\n", "|mean|/sigma",
-           ratio[0], ratio[1], ratio[2], ratio[3], ratio[4]);
+           report_number(ratio[0]), report_number(ratio[1]), report_number(ratio[2]),
+           report_number(ratio[3]), report_number(ratio[4]));
 }
 
 static void print_tensors(const struct ivon_source *source,
@@ -310,9 +312,10 @@ static void print_tensors(const struct ivon_source *source,
         report_text(stdout, tensor->name);
         printf("%*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n",
                width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype), report_shape(tensor, shape),
-               each[i].mean_norm, each[i].hessian_min, each[i].hessian_quantiles[2],
-               each[i].hessian_max, each[i].signal_to_noise[0], each[i].signal_to_noise[2],
-               each[i].signal_to_noise[4]);
+               report_number(each[i].mean_norm), report_number(each[i].hessian_min),
+               report_number(each[i].hessian_quantiles[2]), report_number(each[i].hessian_max),
+               report_number(each[i].signal_to_noise[0]), report_number(each[i].signal_to_noise[2]),
+               report_number(each[i].signal_to_noise[4]));
     }
 }
 
@@ -381,7 +384,7 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
                     "are the names of means and Hessians the same?");
     if (summary->hessian != SIZE_MAX && summary->hessian_at_start) {
         snprintf(found, sizeof found, "the Hessian never left its start, %.4g",
-                 summary->hessian_quantiles[2]);
+                 report_number(summary->hessian_quantiles[2]));
         add_finding(findings, name, found, "train longer, or lower beta2: the posterior's width "
                                            "is a guess");
     }

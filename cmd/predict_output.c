@@ -288,8 +288,8 @@ static void print_metric(const char *prefix, const struct ivon_metric *metric,
 {
     char name[64];
     snprintf(name, sizeof name, "%s%s", prefix, metric->name);
-    printf("%-36s %12.6g %16.3g %18.3g\n", name, metric->value, metric->standard_error,
-           monte_carlo_error);
+    printf("%-36s %12.6g %16.3g %18.3g\n", name, report_number(metric->value),
+           report_number(metric->standard_error), report_number(monte_carlo_error));
 }
 
 static const char *const score_names[3] = {"max_probability", "entropy", "mutual_information"};

@@ -137,7 +137,9 @@ const char *report_shape(const struct ivon_tensor *tensor, char text[256])
 
 json_t *report_json_number(double value)
 {
-    return isfinite(value) ? json_real(value) : json_null();
+    if (isnan(value))
+        return json_null();
+    return isinf(value) ? json_string(value > 0 ? "Infinity" : "-Infinity") : json_real(value);
 }
 
 json_t *report_json_text(const char *text)

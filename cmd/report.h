@@ -3,6 +3,7 @@
 #define CMD_REPORT_H
 
 #include <jansson.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -38,7 +39,14 @@ const char *report_count(uint64_t count, char text[32]);
 /* "30x40", "scalar", "?". */
 const char *report_shape(const struct ivon_tensor *tensor, char text[256]);
 
-/* JSON values: null for what is not finite, and for text that is null or not UTF-8. */
+/* A number to print: of what is not a number, without a sign, which would be an accident. */
+static inline double report_number(double value)
+{
+    return isnan(value) ? NAN : value;
+}
+
+/* JSON values: null for what is not a number, "Infinity" and "-Infinity" as text; null for text that is
+   null or not UTF-8. */
 json_t *report_json_number(double value);
 json_t *report_json_text(const char *text);
 

@@ -252,7 +252,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
             break;
         state = ivon_trainer_state(command->trainer);
         trend_add(&trend, &state);
-        snprintf(label, sizeof label, "training, loss %.4g", state.loss);
+        snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
         stopping = reports->report(reports->context, state.step - first, state.steps - first) != 0;
         code = record(command, &state, stopping, error);
     }

@@ -36,6 +36,17 @@ void ivon_text_clean(char *text)
     }
 }
 
+/* Takes the sign off what is not a number: "is -nan," becomes "is nan,". Names are in quotes or end in
+   a colon. */
+static void drop_signs(char *message)
+{
+    for (char *at = message; (at = strstr(at, " -nan"));) {
+        at++;
+        if (!at[4] || strchr(" ,;:)", at[4]))
+            memmove(at, at + 1, strlen(at));
+    }
+}
+
 int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
 {
     if (!error)
@@ -45,6 +56,7 @@ int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
     ivon_text_clean(error->message);
+    drop_signs(error->message);
     error->code = code;
     return code;
 }
