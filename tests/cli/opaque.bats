@@ -18,7 +18,7 @@ expect() {
 # Files of one f4 tensor 'w' and members of other kinds beside it.
 make() {
   $python - <<'PYTHON'
-import json, zipfile, h5py, numpy as np
+import json, struct, zipfile, h5py, numpy as np
 w = np.arange(6, dtype="f4").reshape(2, 3)
 def safetensors(path, entries):
     header, body = {}, b""
@@ -43,6 +43,17 @@ np.savez("odd.npz", w=w, text=np.array("hello"), list=np.array([{}], object), re
          deep=np.zeros((1,) * 9))
 with zipfile.ZipFile("odd.npz", "a") as archive:
     archive.writestr(zipfile.ZipInfo("packed.npy"), open("odd.npz", "rb").read(), zipfile.ZIP_BZIP2)
+S = lambda s: b"X" + struct.pack("<I", len(s)) + s.encode()
+storage = lambda kind, count: (b"(" + S("storage") + b"ctorch\n%sStorage\n" % kind + S("0") + S("cpu") + b"K%ctQ" % count)
+hooks = b"\x89ccollections\nOrderedDict\n)R"
+tensor = lambda kind: (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage(kind, 6) + b"K\0K\2K\3\x86K\3K\1\x86" + hooks + b"tR")
+members = {"w": tensor(b"Float"), "complex": tensor(b"ComplexFloat"), "codes": tensor(b"QInt8"), "version": b"K\7",
+           "quantized": b"ctorch._utils\n_rebuild_qtensor\n(" + storage(b"QInt8", 6) + b"K\0K\6\x85K\1\x85" + hooks + b"tR",
+           "sparse": b"ctorch._utils\n_rebuild_sparse_tensor\n)R", "text": S("hello"), "none": b"N"}
+with zipfile.ZipFile("odd.pt", "w") as archive:
+    archive.writestr("odd/data.pkl", b"\x80\x02}(" + b"".join(S(n) + m for n, m in members.items()) + b"u.")
+    archive.writestr("odd/data/0", w.tobytes())
+    archive.writestr("odd/version", "3\n")
 def odd(f, group):
     f[group + "text"] = "hello"
     f[group + "texts"] = np.array(["a", "bc"], object).astype(h5py.string_dtype())
@@ -85,6 +96,14 @@ PYTHON
   not read        'time', stored as <M8[D], 1
   not read        'deep', stored as <f8 of 9 dimensions, ?
   not read        'packed', stored as a zip entry that is compressed by another method than deflate, ?" ]
+  ivon-info odd.pt > out
+  [ "$(grep 'not read' out)" = "  not read        'complex', stored as 'torch.ComplexFloatStorage', ?
+  not read        'codes', stored as 'torch.QInt8Storage', ?
+  not read        'version', stored as an integer, ?
+  not read        'quantized', stored as an object of 'torch._utils._rebuild_qtensor', ?
+  not read        'sparse', stored as an object of 'torch._utils._rebuild_sparse_tensor', ?
+  not read        'text', stored as a string, ?
+  not read        'none', stored as None, ?" ]
   ivon-info odd.h5 > out
   [ "$(grep -c "not read        'mean/" out)" -eq 11 ]
   [ "$(grep "not read        'buffers/" out)" = "  not read        'buffers/text', stored as strings, scalar
@@ -129,9 +148,10 @@ PYTHON
   expect 65 "carried.safetensors: tensor 'f8' is stored as F8_E4M3" ivon-convert carried.safetensors -o o.h5
   expect 65 "carried.safetensors: tensor 'f4' is stored as F4" ivon-convert carried.safetensors --exclude=f8 -o o.npz
   expect 65 "odd.npz: tensor 'text' is stored as <U5" ivon-convert odd.npz -o o.npz
+  expect 65 "odd.pt: tensor 'complex' is stored as 'torch.ComplexFloatStorage'" ivon-convert odd.pt -o o.h5
   expect 65 "odd.h5: tensor 'mean/text' is stored as strings" ivon-convert odd.h5 -o o.h5
   [ ! -e o.h5 ] && [ ! -e o.npz ] && [ ! -e o.safetensors ]
-  for input in odd.safetensors odd.npz; do
+  for input in odd.safetensors odd.npz odd.pt; do
     ivon-convert -q $input --exclude='[!w]*' -o o.npz -f
     $python -c '
 import numpy as np
@@ -210,4 +230,30 @@ PYTHON
     expect 65 "hessian.h5: tensor 'hessian/$first' is stored as strings, which is not read here" $command hessian.h5
   done
   ivon-predict -q hessian.h5 --data=data.h5 --mean -o p.csv -f
+}
+
+@test "an initializer of another type is an error only where a node takes it" {
+  $python -c 'import onnx' 2> /dev/null || skip "python3-onnx is missing"
+  $python - <<'PYTHON'
+import h5py, numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+info = helper.make_tensor_value_info
+odd = [helper.make_tensor("text", TensorProto.STRING, [1], [b"a"]),
+       onnx.TensorProto(name="f8", data_type=17, dims=[2], raw_data=b"ab"),
+       onnx.TensorProto(name="i4", data_type=22, dims=[2], raw_data=b"a"),
+       helper.make_tensor("complex", TensorProto.COMPLEX64, [1], [1j])]
+for name, taken in (("m.onnx", "w"), ("taken.onnx", "f8")):
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", taken], ["f"])], "toy",
+                              [info("x", TensorProto.FLOAT, ["n", 3])], [info("f", TensorProto.FLOAT, ["n", 2])],
+                              [numpy_helper.from_array(np.ones((3, 2), "f4"), "w"), *odd])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), name)
+with h5py.File("p.h5", "w") as f:
+    f.attrs.update(format="ivon-posterior", format_version=1, ess=10.0, weight_decay=.1)
+    f["mean/w"] = f["hessian/w"] = np.ones((3, 2), "f4")
+with h5py.File("data.h5", "w") as f:
+    f["x"] = np.ones((4, 3), "f4")
+PYTHON
+  ivon-predict -q p.h5 --model=m.onnx --data=data.h5 --mean > out
+  [ "$(wc -l < out)" -eq 5 ]
+  expect 65 "taken.onnx: tensor 'f8': elements of type " ivon-predict p.h5 --model=taken.onnx --data=data.h5 --mean
 }
