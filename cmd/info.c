@@ -311,7 +311,8 @@ static void print_tensors(const struct ivon_source *source,
         printf("  ");
         report_text(stdout, tensor->name);
         printf("%*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n",
-               width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype), report_shape(tensor, shape),
+               width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype),
+               report_shape(tensor, shape),
                report_number(each[i].mean_norm), report_number(each[i].hessian_min),
                report_number(each[i].hessian_quantiles[2]), report_number(each[i].hessian_max),
                report_number(each[i].signal_to_noise[0]), report_number(each[i].signal_to_noise[2]),
@@ -430,7 +431,8 @@ static void print_findings(const struct ivon_source *source, json_t *findings, b
         report_text(stdout, ivon_source_path(source));
         printf(": %s", tensor ? "tensor '" : "");
         report_text(stdout, tensor ? tensor : "");
-        printf("%s%s: %s\n", tensor ? "': " : "", json_string_value(json_object_get(finding, "found")),
+        printf("%s%s: %s\n", tensor ? "': " : "",
+               json_string_value(json_object_get(finding, "found")),
                json_string_value(json_object_get(finding, "advice")));
     }
     if (!json_array_size(findings) && !quiet) {

@@ -75,7 +75,8 @@ static int unknown_command(const char *name)
     nearest_offer(&near, option ? "--help" : "help");
     nearest_offer(&near, option ? "--version" : "completion");
     report_note("%s'%s'%s; %s%s%s", option ? "unknown option " : "", name,
-                option ? "" : " is no command", near.name ? "did you mean '" : "'ivon help' lists all",
+                option ? "" : " is no command",
+                near.name ? "did you mean '" : "'ivon help' lists all",
                 near.name ? near.name : "", near.name ? "'?" : "");
     return EX_USAGE;
 }

@@ -26,8 +26,8 @@ void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints text from a file, cleaned by ivon_text_clean. */
 void report_text(FILE *stream, const char *text);
 
-/* A stream to stderr that cleans what is written to it, one message, of which the newline at its end
-   stays: for what others print. */
+/* A stream to stderr that cleans what is written to it, one message, of which the newline at its
+   end stays: for what others print. */
 FILE *report_stream(void);
 
 /* "1.2 GB", "999 B". */
@@ -45,8 +45,8 @@ static inline double report_number(double value)
     return isnan(value) ? NAN : value;
 }
 
-/* JSON values: null for what is not a number, "Infinity" and "-Infinity" as text; null for text that is
-   null or not UTF-8. */
+/* JSON values: null for what is not a number, "Infinity" and "-Infinity" as text; null for text
+   that is null or not UTF-8. */
 json_t *report_json_number(double value);
 json_t *report_json_text(const char *text);
 

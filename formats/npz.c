@@ -276,7 +276,8 @@ static int find_number(void *context, const char *key, struct parts_number *numb
 
 static bool is_text(const struct member *member)
 {
-    return !*member->opaque && member->dtype == IVON_U8 && member->rank == 1 && member->shape[0] <= TEXT_MAX &&
+    return !*member->opaque && member->dtype == IVON_U8 && member->rank == 1 &&
+           member->shape[0] <= TEXT_MAX &&
            (strcmp(member->name, "creator") == 0 || strcmp(member->name, "provenance") == 0);
 }
 
@@ -303,7 +304,8 @@ static bool is_header(const struct npz *npz, const struct member *member)
         return false;
     if (is_text(member))
         return true;
-    return !member->rank && !*member->opaque && (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
+    return !member->rank && !*member->opaque &&
+           (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
 }
 
 static bool is_posterior(const struct npz *npz)

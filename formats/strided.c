@@ -132,7 +132,7 @@ static int fill(const struct slabs *slabs, struct slab *slab, const struct layou
     return code;
 }
 
-/* The slab with a row of an array: one that has it, or the one that was longest not used, filled. */
+/* The slab with a row of an array: one that has it, or else the one that was longest not used. */
 static int find_slab(struct slabs *slabs, size_t array, const struct layout *layout, size_t row,
                      struct slab **found, struct ivon_error *error)
 {
@@ -165,8 +165,11 @@ int slabs_read(struct slabs *slabs, size_t array, size_t element_size, int rank,
                struct ivon_error *error)
 {
     unsigned char *out = to;
-    struct layout layout = {
-        .size = element_size, .rows = (size_t)shape[0], .row_size = 1, .rank = rank, .shape = shape};
+    struct layout layout = {.size = element_size,
+                            .rows = (size_t)shape[0],
+                            .row_size = 1,
+                            .rank = rank,
+                            .shape = shape};
     int code = 0;
     for (int i = 1; i < rank; i++)
         layout.row_size *= (size_t)shape[i];

@@ -282,8 +282,8 @@ static size_t find_bin(const double *starts, size_t bins, float confidence)
     return low;
 }
 
-/* The calibration error over bins that start there, or of equal width, as the mean over examples that
-   it is (see the header). */
+/* The calibration error over bins that start there, or of equal width, as the mean over examples
+   that it is (see the header). */
 static struct moments calibration(struct ivon_metrics *metrics, const double *starts, size_t bins)
 {
     size_t count = metrics->confidence_count;

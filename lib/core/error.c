@@ -36,8 +36,8 @@ void ivon_text_clean(char *text)
     }
 }
 
-/* Takes the sign off what is not a number: "is -nan," becomes "is nan,". Names are in quotes or end in
-   a colon. */
+/* Takes the sign off what is not a number: "is -nan," becomes "is nan,". Names are in quotes, or
+   begin the message. */
 static void drop_signs(char *message)
 {
     for (char *at = message; (at = strstr(at, " -nan"));) {

@@ -38,11 +38,11 @@ extern "C" {
 #endif
 
 /*
- * The bytes of the character that `text`, which is not empty, begins with, in UTF-8; 1 for a byte that
- * begins none. *safe is false for what must not reach a terminal as it is: a control character (U+0000
- * to U+001F, U+007F to U+009F), one that ends a line or turns the direction of what follows (U+2028,
- * U+2029; U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), and a byte that is no UTF-8,
- * for which *character is 0.
+ * The bytes of the character that `text`, which is not empty, begins with, in UTF-8; 1 for a byte
+ * that begins none. *safe is false for what must not reach a terminal as it is: a control character
+ * (U+0000 to U+001F, U+007F to U+009F), one that ends a line or turns the direction of what follows
+ * (U+2028, U+2029; U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), and a byte that is
+ * no UTF-8, for which *character is 0.
  */
 IVON_API size_t ivon_text_character(const char *text, uint32_t *character, bool *safe);
 

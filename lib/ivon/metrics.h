@@ -92,7 +92,7 @@ IVON_API const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metr
                                                        size_t *count);
 
 /* The bin of equal width, of `bins` from 0 to 1, that a confidence is in: B conf is rounded to
-   binary32, as numpy and PyTorch have it, so that .7 of ten bins is in the eighth, where it begins. */
+   binary32, as numpy and PyTorch have it: .7 of ten bins is in the eighth, which begins there. */
 IVON_API size_t ivon_confidence_bin(float confidence, size_t bins);
 
 /*

@@ -43,8 +43,8 @@ struct ivon_tensor {
     int rank;
     int64_t shape[IVON_RANK_MAX];
     size_t count; /* product of the shape */
-    /* Of an opaque tensor: how its file says that it is stored ("F8_E4M3", "compound"). Its dtype is
-       IVON_U8 and its count how many bytes of it there are, none where the format does not give
+    /* Of an opaque tensor: how its file says that it is stored ("F8_E4M3", "compounds"). Its dtype
+       is IVON_U8 and its count how many bytes of it there are, none where the format does not give
        them; its rank is -1 where the shape is not known. Its name is the file's, prefixes and all.
        Of any other tensor: null. */
     const char *stored_as;

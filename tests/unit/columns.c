@@ -159,8 +159,8 @@ static void refused(const char *text, size_t size, const char *message)
 static void refuses(void **state)
 {
     (void)state;
-    REFUSED("{\"b\": \"infinity\"}\n", "c: row 0 (line 1), column 'b': found 'infinity', expected a "
-                                        "number");
+    REFUSED("{\"b\": \"infinity\"}\n",
+            "c: row 0 (line 1), column 'b': found 'infinity', expected a number");
     REFUSED("", "c: is empty, expected a table: CSV, JSON Lines or HDF5");
     REFUSED("a\0b", "c: is no text, expected a table: CSV, JSON Lines or HDF5");
     REFUSED("\n\r\n", "c: has nothing but empty lines");

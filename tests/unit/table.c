@@ -137,7 +137,8 @@ static void writes_text(void **state)
     assert_text(&content, (struct ivon_table_options){.format = IVON_JSONL, .rows = 3},
                 "{\"index\":0,\"loss\":0.1,\"probabilities\":[0.25,1e-10,0.1],\"y\":-1,"
                 "\"m\":[[1,2],[3,4]],\"none\":[[],[]]}\n"
-                "{\"index\":1,\"loss\":-0.0,\"probabilities\":[\"Infinity\",\"-Infinity\",0.33333334],"
+                "{\"index\":1,\"loss\":-0.0,"
+                "\"probabilities\":[\"Infinity\",\"-Infinity\",0.33333334],"
                 "\"y\":9223372036854775807,\"m\":[[5,6],[7,8]],\"none\":[[],[]]}\n"
                 "{\"index\":2,\"loss\":null,\"probabilities\":[1.4013e-45,16777216,1e+20],"
                 "\"y\":0,\"m\":[[9,10],[11,12]],\"none\":[[],[]]}\n");
