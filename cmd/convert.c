@@ -225,11 +225,18 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
     command->choices = calloc(count + 1, sizeof *command->choices);
     if (!command->choices)
         exit(EX_OSERR);
+    command->create.like = command->source;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
         bool graph = tensor->part == IVON_GRAPH;
-        if (graph ? command->model != NULL : !name_filter_selects(&command->filter, tensor->name))
+        if (graph ? command->model != NULL
+                  : !name_filter_selects(&command->filter, ivon_tensor_bare_name(tensor)))
             continue;
+        if (!ivon_checkpoint_carries(command->output, &command->create, tensor))
+            return error_fill(error, IVON_ERROR_DATA,
+                              "%s: tensor '%s' is stored as %s, which is not read here and '%s' "
+                              "cannot hold: leave it out by --exclude",
+                              command->input, tensor->name, tensor->stored_as, command->output);
         char *name = graph ? strdup(tensor->name) : rename_apply(&command->rules, tensor->name);
         if (!name)
             exit(EX_OSERR);
@@ -332,7 +339,6 @@ static int create_output(struct convert_command *command, json_t *provenance,
     header.creator = creator;
     header.provenance = text;
     command->create.replace = command->files.force;
-    command->create.like = command->source;
     code = ivon_checkpoint_create(&command->sink, command->output, &header, command->outputs,
                                   command->output_count, &command->create, error);
     free(text);
@@ -386,7 +392,7 @@ static void describe_tensor(const struct convert_command *command, size_t i)
         ivon_source_tensor(command->source, command->choices[i].tensor);
     bool renamed = strcmp(input->name, output->name) != 0;
     report_note("%s '%s': %s %s%s%s%s%s%s", ivon_part_name(output->part), output->name,
-                ivon_dtype_name(output->dtype), shape,
+                output->stored_as ? output->stored_as : ivon_dtype_name(output->dtype), shape,
                 input->dtype != output->dtype ? ", was " : "",
                 input->dtype != output->dtype ? ivon_dtype_name(input->dtype) : "",
                 renamed ? ", from '" : "", renamed ? input->name : "", renamed ? "'" : "");

@@ -265,6 +265,10 @@ int evaluation_open_posterior(const struct evaluation_options *options, const ch
     if (code)
         return code;
     struct ivon_source *source = *out;
+    if (!options->model)
+        code = ivon_source_refuse_opaque(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH), error);
+    if (code)
+        return code;
     if (!options->model && ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: holds no graph: name one by --model=GRAPH.onnx", path);

@@ -140,12 +140,18 @@ static void add_summary(json_t *object, const struct ivon_summary *summary)
     json_object_set_new(object, "hessian_at_start", json_boolean(summary->hessian_at_start));
 }
 
+static json_t *shape_json(const struct ivon_tensor *tensor)
+{
+    json_t *shape = json_array();
+    for (int i = 0; i < tensor->rank; i++)
+        json_array_append_new(shape, json_integer(tensor->shape[i]));
+    return shape;
+}
+
 static json_t *tensor_json(const struct ivon_source *source, const struct ivon_summary *summary)
 {
     const struct ivon_tensor *tensor = described(source, summary);
-    json_t *object = json_object(), *shape = json_array();
-    for (int i = 0; i < tensor->rank; i++)
-        json_array_append_new(shape, json_integer(tensor->shape[i]));
+    json_t *object = json_object(), *shape = shape_json(tensor);
     json_object_set_new(object, "name", report_json_text(tensor->name));
     json_object_set_new(object, "dtype", json_string(ivon_dtype_name(tensor->dtype)));
     json_object_set_new(object, "shape", shape);
@@ -161,6 +167,24 @@ static json_t *provenance_json(const char *text)
     return value ? value : report_json_text(text);
 }
 
+/* The tensors that are not read, and how they are stored. */
+static json_t *opaque_json(const struct ivon_source *source)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (tensor->part != IVON_OPAQUE)
+            continue;
+        json_t *object = json_object();
+        json_object_set_new(object, "name", report_json_text(tensor->name));
+        json_object_set_new(object, "stored_as", report_json_text(tensor->stored_as));
+        json_object_set_new(object, "shape",
+                            tensor->rank < 0 ? json_null() : shape_json(tensor));
+        json_array_append_new(list, object);
+    }
+    return list;
+}
+
 static json_t *header_json(const struct ivon_source *source)
 {
     const struct ivon_header *header = ivon_source_header(source);
@@ -170,9 +194,13 @@ static json_t *header_json(const struct ivon_source *source)
     json_object_set_new(object, "parameters",
                         json_integer((json_int_t)contents.elements[IVON_MEAN]));
     for (int part = 0; part < IVON_PART_COUNT; part++) {
+        if (part == IVON_OPAQUE && !contents.tensors[part])
+            continue;
         json_t *counts = json_object();
         json_object_set_new(counts, "tensors", json_integer((json_int_t)contents.tensors[part]));
         json_object_set_new(counts, "bytes", json_integer((json_int_t)contents.bytes[part]));
+        if (part == IVON_OPAQUE)
+            json_object_set_new(counts, "list", opaque_json(source));
         json_object_set_new(object, ivon_part_name((enum ivon_part)part), counts);
     }
     json_object_set_new(object, "ess", report_json_number(header->ess));
@@ -235,7 +263,7 @@ static void print_header(const struct ivon_source *source)
     printf("\n  %-16s%s in %zu tensors\n", "parameters",
            report_count(contents.elements[IVON_MEAN], count), contents.tensors[IVON_MEAN]);
     for (int part = 0; part < IVON_PART_COUNT; part++)
-        if (contents.tensors[part])
+        if (contents.tensors[part] && part != IVON_OPAQUE)
             printf("  %-16s%s\n", ivon_part_name((enum ivon_part)part),
                    report_bytes((double)contents.bytes[part], bytes));
     print_number("ess", header->ess);
@@ -255,13 +283,15 @@ static void print_header(const struct ivon_source *source)
 static void print_total(const struct ivon_summary *total)
 {
     const double *hessian = total->hessian_quantiles, *ratio = total->signal_to_noise;
-    printf("  %-16s%.6g\n", "mean norm", total->mean_norm);
+    printf("  %-16s%.6g\n", "mean norm", report_number(total->mean_norm));
     if (!total->hessian_count)
         return;
-    printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian", total->hessian_min, hessian[2],
-           total->hessian_max);
+    printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian",
+           report_number(total->hessian_min), report_number(hessian[2]),
+           report_number(total->hessian_max));
     printf("  %-16s5 %% %.4g, 25 %% %.4g, median %.4g, 75 %% %.4g, 95 %% %.4g\n", "|mean|/sigma",
-           ratio[0], ratio[1], ratio[2], ratio[3], ratio[4]);
+           report_number(ratio[0]), report_number(ratio[1]), report_number(ratio[2]),
+           report_number(ratio[3]), report_number(ratio[4]));
 }
 
 static void print_tensors(const struct ivon_source *source,
@@ -278,11 +308,31 @@ static void print_tensors(const struct ivon_source *source,
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = described(source, &each[i]);
         char shape[256];
-        printf("  %-*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n", width,
-               tensor->name, ivon_dtype_name(tensor->dtype), report_shape(tensor, shape),
-               each[i].mean_norm, each[i].hessian_min, each[i].hessian_quantiles[2],
-               each[i].hessian_max, each[i].signal_to_noise[0], each[i].signal_to_noise[2],
-               each[i].signal_to_noise[4]);
+        printf("  ");
+        report_text(stdout, tensor->name);
+        printf("%*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n",
+               width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype),
+               report_shape(tensor, shape),
+               report_number(each[i].mean_norm), report_number(each[i].hessian_min),
+               report_number(each[i].hessian_quantiles[2]), report_number(each[i].hessian_max),
+               report_number(each[i].signal_to_noise[0]), report_number(each[i].signal_to_noise[2]),
+               report_number(each[i].signal_to_noise[4]));
+    }
+}
+
+/* Of the tensors that are not read, how they are stored. */
+static void print_opaque(const struct ivon_source *source)
+{
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        char shape[256];
+        if (tensor->part != IVON_OPAQUE)
+            continue;
+        printf("  %-16s'", "not read");
+        report_text(stdout, tensor->name);
+        printf("', stored as ");
+        report_text(stdout, tensor->stored_as);
+        printf(", %s\n", report_shape(tensor, shape));
     }
 }
 
@@ -335,7 +385,7 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
                     "are the names of means and Hessians the same?");
     if (summary->hessian != SIZE_MAX && summary->hessian_at_start) {
         snprintf(found, sizeof found, "the Hessian never left its start, %.4g",
-                 summary->hessian_quantiles[2]);
+                 report_number(summary->hessian_quantiles[2]));
         add_finding(findings, name, found, "train longer, or lower beta2: the posterior's width "
                                            "is a guess");
     }
@@ -379,8 +429,10 @@ static void print_findings(const struct ivon_source *source, json_t *findings, b
     {
         const char *tensor = json_string_value(json_object_get(finding, "tensor"));
         report_text(stdout, ivon_source_path(source));
-        printf(": %s%s%s%s: %s\n", tensor ? "tensor '" : "", tensor ? tensor : "",
-               tensor ? "': " : "", json_string_value(json_object_get(finding, "found")),
+        printf(": %s", tensor ? "tensor '" : "");
+        report_text(stdout, tensor ? tensor : "");
+        printf("%s%s: %s\n", tensor ? "': " : "",
+               json_string_value(json_object_get(finding, "found")),
                json_string_value(json_object_get(finding, "advice")));
     }
     if (!json_array_size(findings) && !quiet) {
@@ -398,6 +450,7 @@ static void print_all(const struct info_command *command, const struct ivon_sour
         print_findings(source, findings, command->common.quiet);
     } else {
         print_header(source);
+        print_opaque(source);
         if (summaries)
             print_total(ivon_summary_total(summaries));
         if (summaries && command->tensors)

@@ -74,11 +74,10 @@ static int unknown_command(const char *name)
         nearest_offer(&near, command->name);
     nearest_offer(&near, option ? "--help" : "help");
     nearest_offer(&near, option ? "--version" : "completion");
-    fprintf(stderr, option ? "ivon: unknown option '%s'; " : "ivon: '%s' is no command; ", name);
-    if (near.name)
-        fprintf(stderr, "did you mean '%s'?\n", near.name);
-    else
-        fputs("'ivon help' lists all\n", stderr);
+    report_note("%s'%s'%s; %s%s%s", option ? "unknown option " : "", name,
+                option ? "" : " is no command",
+                near.name ? "did you mean '" : "'ivon help' lists all",
+                near.name ? near.name : "", near.name ? "'?" : "");
     return EX_USAGE;
 }
 

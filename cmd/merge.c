@@ -127,6 +127,15 @@ static int write_outputs(struct merge_command *command, struct ivon_error *error
     return code;
 }
 
+/* Whether the outputs can hold a tensor of the base or first model that is opaque. */
+static bool carries(void *context, const struct ivon_tensor *tensor)
+{
+    const struct merge_command *command = context;
+    const struct ivon_create_options options = {
+        .like = command->base ? command->base : command->sources[0].source};
+    return command->output && ivon_checkpoint_carries(command->output, &options, tensor);
+}
+
 static int merge(struct merge_command *command, json_t *provenance, struct ivon_error *error)
 {
     struct progress progress;
@@ -138,6 +147,8 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
         command->options.selected = name_filter_selects;
         command->options.selected_context = &command->filter;
     }
+    command->options.carries = carries;
+    command->options.carries_context = command;
     command->options.threads = command->common.threads;
     command->options.movement = command->json;
     command->options.progress = progress_start(&progress, "merging", command->common.quiet);

@@ -10,6 +10,7 @@
 #include <sysexits.h>
 
 #include "cmd/option_walk.h"
+#include "cmd/report.h"
 
 enum {
     NAME_MAX_LENGTH = 64, /* longer ones are near to none */
@@ -100,12 +101,9 @@ static int report_option(const struct getopt_table *table, const char *name, siz
     struct nearest near = nearest(name, length);
     for (const struct option *option = table->options; option->name; option++)
         nearest_offer(&near, option->name);
-    fprintf(stderr, "%s: unknown option '--%.*s'; ", program_invocation_short_name, (int)length,
-            name);
-    if (near.name)
-        fprintf(stderr, "did you mean '--%s'?\n", near.name);
-    else
-        fputs("--help lists them\n", stderr);
+    report_note("unknown option '--%.*s'; %s%s%s", (int)length, name,
+                near.name ? "did you mean '--" : "--help lists them", near.name ? near.name : "",
+                near.name ? "'?" : "");
     return EX_USAGE;
 }
 
@@ -118,8 +116,8 @@ static int report_single_dash(const struct getopt_table *table, const char *argu
     for (const struct option *option = table->options; option->name; option++)
         if (strlen(option->name) == length - 1 &&
             strncmp(option->name, argument + 1, length - 1) == 0) {
-            fprintf(stderr, "%s: unknown option '%.*s'; did you mean '-%.*s'?\n",
-                    program_invocation_short_name, (int)length, argument, (int)length, argument);
+            report_note("unknown option '%.*s'; did you mean '-%.*s'?", (int)length, argument,
+                        (int)length, argument);
             return EX_USAGE;
         }
     return 0;
@@ -130,8 +128,7 @@ static int report_equals_sign(int key, const char *argument)
 {
     if (argument[0] != '-' || argument[1] != key || argument[2] != '=')
         return 0;
-    fprintf(stderr, "%s: '%s': write '-%c %s', without the equals sign\n",
-            program_invocation_short_name, argument, key, argument + 3);
+    report_note("'%s': write '-%c %s', without the equals sign", argument, key, argument + 3);
     return EX_USAGE;
 }
 

@@ -24,6 +24,9 @@ static error_t parse_common(int key, char *argument, struct argp_state *state)
 {
     struct common_options *options = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->err_stream = report_stream(); /* messages hold what was typed, or a file is called */
+        return 0;
     case 'q':
         options->quiet = true;
         return 0;

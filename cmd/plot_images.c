@@ -151,7 +151,8 @@ static int read_image(struct sheet *sheet, const struct entry *entry, struct ivo
         return error_fill(error, IVON_ERROR_DATA,
                                "%s: row %llu has index %g, but there are %llu examples in %s",
                                sheet->command->files[0], (unsigned long long)entry->row,
-                               entry->index, (unsigned long long)examples, sheet->command->data);
+                               report_number(entry->index), (unsigned long long)examples,
+                               sheet->command->data);
     int code = ivon_examples_read_f32(sheet->examples, sheet->field, (uint64_t)entry->index, 1,
                                       sheet->pixels, error);
     struct range range = range_empty();

@@ -65,7 +65,8 @@ static int find_label(const struct labels *labels, const struct ivon_columns *ta
         return error_fill(error, IVON_ERROR_DATA,
                                "%s: row %llu is of example %g, label %g, the data have %llu "
                                "examples of %zu",
-                               ivon_columns_path(table), (unsigned long long)row, example, at,
+                               ivon_columns_path(table), (unsigned long long)row,
+                               report_number(example), report_number(at),
                                (unsigned long long)labels->examples, labels->each);
     *label = (double)labels->values[(size_t)example * labels->each + (size_t)at];
     return 0;
@@ -122,11 +123,11 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
             return error_fill(error, IVON_ERROR_DATA,
                                    "%s: row %llu, column 'max_probability': found %g, expected a "
                                    "probability",
-                                   ivon_columns_path(table), (unsigned long long)i, confidence[i]);
+                                   ivon_columns_path(table), (unsigned long long)i,
+                                   report_number(confidence[i]));
         if (label[i] < 0)
             continue; /* padding */
-        size_t b = (size_t)(confidence[i] * (double)count);
-        struct bin *bin = &bins[b < count ? b : count - 1];
+        struct bin *bin = &bins[ivon_confidence_bin((float)confidence[i], count)];
         bin->confidence += confidence[i];
         bin->correct += prediction[i] == label[i];
         bin->count++;

@@ -56,48 +56,28 @@ void script_begin(struct plot_command *command)
                        "set grid lt 1 lw 0.5 lc rgb '#d0d0d0'\n");
 }
 
-/* The length of the character of UTF-8 that may stand in XML and is no control character, or 0. */
-static size_t character_size(const unsigned char *at)
-{
-    unsigned long code = at[0];
-    size_t size = code < 0x80 ? 1 : code >= 0xf0 ? 4 : code >= 0xe0 ? 3 : 2;
-    static const unsigned long least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (size > 1) {
-        code &= 0x7fUL >> size;
-        for (size_t i = 1; i < size; i++) {
-            if ((at[i] & 0xc0) != 0x80) /* also the null byte at the end */
-                return 0;
-            code = code << 6 | (at[i] & 0x3f);
-        }
-    }
-    bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-    bool surrogate = code >= 0xd800 && code < 0xe000;
-    bool direction = (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
-    bool none = (code & 0xfffe) == 0xfffe || code > 0x10ffff || at[0] > 0xf7;
-    bool inside = at[0] >= 0x80 && at[0] < 0xc0; /* not the first byte of one */
-    return control || surrogate || direction || none || inside || code < least[size] ? 0 : size;
-}
-
 void script_text(struct script *script, const char *text, size_t most)
 {
-    const unsigned char *start = (const unsigned char *)text, *at = start;
+    uint32_t character;
+    bool safe;
+    const char *at = text;
     fputc('\'', script->stream);
-    for (size_t count = 0; *at; count++) {
-        size_t size = character_size(at);
+    for (size_t count = 0, length; *at; count++, at += length) {
         if (count == most) {
             fputs("...", script->stream);
             break;
         }
-        /* XML's text may not hold "]]>", and gnuplot leaves it. */
-        if (*at == '>' && at - start >= 2 && at[-1] == ']' && at[-2] == ']')
+        length = ivon_text_character(at, &character, &safe);
+        bool none = (character & 0xfffe) == 0xfffe; /* which XML may not hold */
+        /* XML's text may not hold "]]>" either, and gnuplot leaves it. */
+        if (*at == '>' && at - text >= 2 && at[-1] == ']' && at[-2] == ']')
             fputc(' ', script->stream);
         if (*at == '\'')
             fputs("\u2019", script->stream);
-        else if (size)
-            fwrite(at, 1, size, script->stream);
+        else if (safe && !none)
+            fwrite(at, 1, length, script->stream);
         else
             fputc('?', script->stream);
-        at += size ? size : 1;
     }
     fputc('\'', script->stream);
 }

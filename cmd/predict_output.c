@@ -357,17 +357,20 @@ static void print_metric(const char *prefix, const struct ivon_metric *metric,
 {
     char name[64];
     snprintf(name, sizeof name, "%s%s", prefix, metric->name);
-    printf("%-36s %12.6g %16.3g %18.3g\n", name, metric->value, metric->standard_error,
-           monte_carlo_error);
+    printf("%-36s %12.6g %16.3g %18.3g\n", name, report_number(metric->value),
+           report_number(metric->standard_error), report_number(monte_carlo_error));
 }
 
 static const char *const score_names[3] = {"max_probability", "entropy", "mutual_information"};
 
 static int detect(const struct predict_output *output, json_t *json, struct ivon_error *error)
 {
+    const struct predict_command *command = output->command;
     json_t *all = json_object();
     int code = 0;
-    for (int i = 0; i < 3 && !code; i++) {
+    /* Where nothing varies the last score, mutual information, is nought for all. */
+    int kinds = ivon_predict_varies(&command->options, command->argument_count) ? 3 : 2;
+    for (int i = 0; i < kinds && !code; i++) {
         struct ivon_metric metrics[IVON_DETECTION_COUNT];
         char prefix[40];
         code = ivon_detection(metrics, output->scores[i], output->score_count,

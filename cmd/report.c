@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -16,6 +17,7 @@ int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
     error->code = code;
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
+    ivon_text_clean(error->message);
     return code;
 }
 
@@ -44,9 +46,12 @@ int report_error(const struct ivon_error *error)
 
 static void print(const char *kind, const char *format, va_list arguments)
 {
-    fprintf(stderr, "%s: %s", program_invocation_short_name, kind);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    char *text;
+    if (vasprintf(&text, format, arguments) < 0)
+        exit(EX_OSERR);
+    ivon_text_clean(text);
+    fprintf(stderr, "%s: %s%s\n", program_invocation_short_name, kind, text);
+    free(text);
 }
 
 void report_warning(const char *format, ...)
@@ -67,11 +72,35 @@ void report_note(const char *format, ...)
 
 void report_text(FILE *stream, const char *text)
 {
-    for (const unsigned char *byte = (const unsigned char *)text; *byte; byte++) {
-        bool wide = byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0; /* U+0080 to U+009F */
-        fputc(*byte < 0x20 || *byte == 0x7f || wide ? '?' : *byte, stream);
-        byte += wide;
-    }
+    char *clean = strdup(text);
+    if (!clean)
+        exit(EX_OSERR);
+    ivon_text_clean(clean);
+    fputs(clean, stream);
+    free(clean);
+}
+
+/* What the cookie's stream is given: a message, whose last newline alone is its own. */
+static ssize_t write_clean(void *cookie, const char *data, size_t size)
+{
+    (void)cookie;
+    char *text = strndup(data, size);
+    size_t length = text ? strlen(text) : 0;
+    bool line = length && text[length - 1] == '\n';
+    if (!text)
+        return 0;
+    text[length - line] = '\0';
+    ivon_text_clean(text);
+    fprintf(stderr, "%s%s", text, line ? "\n" : "");
+    free(text);
+    return (ssize_t)size;
+}
+
+FILE *report_stream(void)
+{
+    const cookie_io_functions_t functions = {.write = write_clean};
+    FILE *stream = fopencookie(NULL, "w", functions);
+    return stream ? stream : stderr;
 }
 
 static const char *scaled(double value, const char *unit, char text[32])
@@ -100,7 +129,7 @@ const char *report_count(uint64_t count, char text[32])
 const char *report_shape(const struct ivon_tensor *tensor, char text[256])
 {
     size_t length = 0;
-    strcpy(text, tensor->rank ? "" : "scalar");
+    strcpy(text, tensor->rank < 0 ? "?" : tensor->rank ? "" : "scalar");
     for (int i = 0; i < tensor->rank; i++)
         length += (size_t)snprintf(text + length, 256 - length, "%s%lld", i ? "x" : "",
                                    (long long)tensor->shape[i]);
@@ -109,7 +138,9 @@ const char *report_shape(const struct ivon_tensor *tensor, char text[256])
 
 json_t *report_json_number(double value)
 {
-    return isfinite(value) ? json_real(value) : json_null();
+    if (isnan(value))
+        return json_null();
+    return isinf(value) ? json_string(value > 0 ? "Infinity" : "-Infinity") : json_real(value);
 }
 
 json_t *report_json_text(const char *text)
@@ -118,9 +149,27 @@ json_t *report_json_text(const char *text)
     return value ? value : json_null();
 }
 
+/* JSON whose strings hold no character that a terminal would interpret, but its escape. */
+static void print_json(const char *text)
+{
+    uint32_t character;
+    bool safe;
+    for (size_t length; *text; text += length) {
+        length = ivon_text_character(text, &character, &safe);
+        if (safe)
+            fwrite(text, 1, length, stdout);
+        else
+            printf("\\u%04x", (unsigned)character);
+    }
+}
+
 void report_json_line(json_t *object)
 {
-    json_dumpf(object, stdout, JSON_COMPACT);
+    char *text = json_dumps(object, JSON_COMPACT);
+    if (!text)
+        exit(EX_OSERR);
+    print_json(text);
     putchar('\n');
+    free(text);
     json_decref(object);
 }

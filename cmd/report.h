@@ -3,6 +3,7 @@
 #define CMD_REPORT_H
 
 #include <jansson.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -25,8 +26,12 @@ void report_warning(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* Prints "ivon-merge: …". */
 void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Prints text from a file with every byte that a terminal would interpret as '?'; newlines too. */
+/* Prints text from a file, cleaned by ivon_text_clean. */
 void report_text(FILE *stream, const char *text);
+
+/* A stream to stderr that cleans what is written to it, one message, of which the newline at its
+   end stays: for what others print. */
+FILE *report_stream(void);
 
 /* "1.2 GB", "999 B". */
 const char *report_bytes(double bytes, char text[32]);
@@ -34,10 +39,17 @@ const char *report_bytes(double bytes, char text[32]);
 /* "1.0 M", "128". */
 const char *report_count(uint64_t count, char text[32]);
 
-/* "30x40", "scalar". */
+/* "30x40", "scalar", "?". */
 const char *report_shape(const struct ivon_tensor *tensor, char text[256]);
 
-/* JSON values: null for what is not finite, and for text that is null or not UTF-8. */
+/* A number to print: of what is not a number, without a sign, which would be an accident. */
+static inline double report_number(double value)
+{
+    return isnan(value) ? NAN : value;
+}
+
+/* JSON values: null for what is not a number, "Infinity" and "-Infinity" as text; null for text
+   that is null or not UTF-8. */
 json_t *report_json_number(double value);
 json_t *report_json_text(const char *text);
 

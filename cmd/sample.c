@@ -186,6 +186,17 @@ static void print_warnings(const struct sample_command *command)
 {
     name_filter_warn_unused(&command->draw.filter);
     open_warn_unused(&command->open);
+    size_t opaque = 0;
+    const struct ivon_tensor *first = NULL;
+    for (size_t i = 0; i < ivon_source_tensor_count(command->source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
+        if (tensor->part != IVON_OPAQUE)
+            continue;
+        first = opaque++ ? first : tensor;
+    }
+    if (first)
+        report_warning("%zu tensor%s stored in ways that are not read here left out, '%s' (%s) the "
+                       "first", opaque, opaque == 1 ? "" : "s", first->name, first->stored_as);
     if (command->fixed && command->draw.sample.temperature > 0)
         report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
 }

@@ -179,7 +179,8 @@ int train_log_add(struct train_directory *directory, const struct train_row *row
                   struct ivon_error *error)
 {
     FILE *log = directory->log;
-    fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch, row->loss, row->rate);
+    fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch,
+            report_number(row->loss), row->rate);
     if (!isnan(row->test_loss))
         fprintf(log, "%.9g", row->test_loss);
     fputc(',', log);

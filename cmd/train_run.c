@@ -29,6 +29,9 @@ static int open_network(struct train_command *command, struct ivon_source *sourc
     const char *graph = ivon_part_name(IVON_GRAPH);
     if (command->evaluation.model)
         return ivon_onnx_open(&command->network, command->evaluation.model, error);
+    int unread = ivon_source_refuse_opaque(source, IVON_GRAPH, graph, error);
+    if (unread)
+        return unread;
     if (ivon_source_find(source, IVON_GRAPH, graph) < 0)
         return error_fill(error, IVON_ERROR_DATA,
                                "%s: holds no graph: name one by --model=GRAPH.onnx or --arch=SPEC",
@@ -249,7 +252,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
             break;
         state = ivon_trainer_state(command->trainer);
         trend_add(&trend, &state);
-        snprintf(label, sizeof label, "training, loss %.4g", state.loss);
+        snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
         stopping = reports->report(reports->context, state.step - first, state.steps - first) != 0;
         code = record(command, &state, stopping, error);
     }

@@ -12,6 +12,12 @@ static const char *flag(bool value)
     return value ? "yes" : "no";
 }
 
+/* A clip, of which an infinite one is none: null. */
+static json_t *clip_json(double clip)
+{
+    return isinf(clip) ? json_null() : report_json_number(clip);
+}
+
 json_t *train_settings(const struct ivon_train_options *options)
 {
     bool ivon = options->method == IVON_METHOD_IVON;
@@ -19,7 +25,7 @@ json_t *train_settings(const struct ivon_train_options *options)
     json_t *settings = json_pack(
         "{s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "lr",
         report_json_number(options->rate), "beta1", report_json_number(options->beta1), "clip-norm",
-        report_json_number(options->norm_clip), "schedule", options->schedule, "warmup",
+        clip_json(options->norm_clip), "schedule", options->schedule, "warmup",
         (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
         (json_int_t)options->accumulate, "augment", report_json_text(options->augmentation));
@@ -30,7 +36,7 @@ json_t *train_settings(const struct ivon_train_options *options)
     if (!ivon)
         return settings;
     json_object_set_new(settings, "h0", report_json_number(options->hessian_init));
-    json_object_set_new(settings, "clip-radius", report_json_number(options->clip_radius));
+    json_object_set_new(settings, "clip-radius", clip_json(options->clip_radius));
     json_object_set_new(settings, "hessian", json_string(price ? "price" : "gradsq"));
     json_object_set_new(settings, "rescale-lr", json_string(flag(options->rescale)));
     json_object_set_new(settings, "mc-samples", json_integer((json_int_t)options->samples));

@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/strided.h"
+
+enum { LARGE = 1 << 20 /* bytes, after whose reading pages are let go */ };
 
 static void swap_16(unsigned char *data, size_t count)
 {
@@ -58,9 +61,20 @@ int array_open(struct array *array, const struct mapped_file *file, struct ivon_
     int code = bytes_open(&array->bytes, &origin, error);
     if (!code)
         code = npy_recognise(file) ? npy_parse(array, error) : idx_parse(array, error);
+    if (!code)
+        code = array_refuse_opaque(array, error);
     if (code)
         array_close(array);
     return code;
+}
+
+int array_refuse_opaque(const struct array *array, struct ivon_error *error)
+{
+    return *array->opaque ? ivon_error_set(error, IVON_ERROR_DATA,
+                                           "%s: is of type '%s', expected numbers or booleans of "
+                                           "at most %d dimensions",
+                                           bytes_name(array->bytes), array->opaque, IVON_RANK_MAX)
+                          : 0;
 }
 
 void array_close(struct array *array)
@@ -73,7 +87,17 @@ int array_read(struct array *array, uint64_t first, size_t count, void *out,
                struct ivon_error *error)
 {
     size_t size = ivon_dtype_size(array->dtype);
-    int code = bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
+    int code = 0;
+    if (array->fortran) {
+        int64_t strides[IVON_RANK_MAX];
+        strided_fortran(strides, array->rank, array->shape);
+        strided_copy(out, bytes_view(array->bytes) + array->offset, size, array->rank,
+                     array->shape, strides, first, count);
+        if (count * size >= LARGE)
+            bytes_let_go(array->bytes);
+    } else {
+        code = bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
+    }
     if (!code && array->swapped)
         array_swap(out, size, count);
     return code;

@@ -190,6 +190,11 @@ static void let_go(const struct bytes *bytes, uint64_t from, uint64_t to)
         mapped_advise(bytes->origin.file, start + from, to - from, MADV_DONTNEED);
 }
 
+void bytes_let_go(const struct bytes *bytes)
+{
+    let_go(bytes, 0, bytes->origin.data_size);
+}
+
 int bytes_read(struct bytes *bytes, uint64_t offset, size_t size, void *out,
                struct ivon_error *error)
 {

@@ -46,6 +46,9 @@ int bytes_expect(struct bytes *bytes, uint64_t size, struct ivon_error *error);
 /* The bytes themselves, or null when they have to be inflated. */
 const unsigned char *bytes_view(const struct bytes *bytes);
 
+/* Lets the pages of a run that is not inflated leave memory, after it was read by its view. */
+void bytes_let_go(const struct bytes *bytes);
+
 /* Bytes [offset, offset + size). Fails when there are not as many. */
 int bytes_read(struct bytes *bytes, uint64_t offset, size_t size, void *out,
                struct ivon_error *error);

@@ -169,6 +169,15 @@ static enum ivon_format format_by_name(const char *path)
     return ends_with(path, ".npz") ? IVON_FORMAT_NPZ : IVON_FORMAT_POSTERIOR;
 }
 
+bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
+                             const struct ivon_tensor *tensor)
+{
+    enum ivon_format format =
+        options->format == IVON_FORMAT_BY_NAME ? format_by_name(path) : options->format;
+    return tensor->part != IVON_OPAQUE || (format == IVON_FORMAT_SAFETENSORS && tensor->rank >= 0 &&
+                                           safetensors_of(options->like));
+}
+
 int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                            const struct ivon_header *header, const struct ivon_tensor *tensors,
                            size_t tensor_count, const struct ivon_create_options *options,

@@ -1,5 +1,6 @@
 /* JSON Lines as a table of columns. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +111,17 @@ static int open_jsonl(struct ivon_columns *columns, struct mapped_file *file,
     return code;
 }
 
+/* Infinity, for which JSON has no number, as a string that numbers stand beside. */
+static bool infinite(const json_t *value, double *number)
+{
+    const char *text = json_string_value(value);
+    bool positive = text && strcmp(text, "Infinity") == 0;
+    if (!positive && (!text || strcmp(text, "-Infinity") != 0))
+        return false;
+    *number = positive ? INFINITY : -INFINITY;
+    return true;
+}
+
 /* A cell that is or becomes text; what that is kept in goes with `made`. */
 static int fill_cell(struct columns_cell *cell, const json_t *value, bool wants_text, char **made,
                      struct ivon_error *error)
@@ -117,6 +129,7 @@ static int fill_cell(struct columns_cell *cell, const json_t *value, bool wants_
     cell->missing = !value || json_is_null(value);
     cell->is_number = json_is_number(value);
     cell->number = json_number_value(value);
+    cell->is_number = cell->is_number || infinite(value, &cell->number);
     if (json_is_string(value)) {
         cell->text = json_string_value(value);
         cell->size = json_string_length(value);

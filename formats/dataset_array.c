@@ -6,11 +6,15 @@
 #include "core/error.h"
 #include "formats/array.h"
 #include "formats/dataset.h"
+#include "formats/strided.h"
 #include "formats/zip.h"
+
+enum { DEFAULT_MEMORY = 64 << 20 };
 
 struct dataset_arrays {
     struct mapped_file files[2];
     struct zip_archive *archive; /* null for npy and IDX */
+    struct slabs *slabs;         /* of deflated arrays in Fortran order; null when there are none */
     struct array *arrays;
     size_t *examples; /* elements of an example of each */
     size_t count;
@@ -20,8 +24,24 @@ static int arrays_read(void *self, size_t field, uint64_t first, size_t count, v
                        struct ivon_error *error)
 {
     struct dataset_arrays *dataset = self;
-    size_t example = dataset->examples[field];
-    return array_read(&dataset->arrays[field], first * example, count * example, buffer, error);
+    struct array *array = &dataset->arrays[field];
+    size_t example = dataset->examples[field], size = ivon_dtype_size(array->dtype);
+    if (!array->fortran || bytes_view(array->bytes))
+        return array_read(array, first * example, count * example, buffer, error);
+    int code = slabs_read(dataset->slabs, field, size, array->rank, array->shape, first * example,
+                          count * example, buffer, error);
+    if (!code && array->swapped)
+        array_swap(buffer, size, count * example);
+    return code;
+}
+
+/* Bytes of a deflated array's elements, as they are stored. */
+static int fetch_array(void *context, size_t field, uint64_t offset, size_t size, void *out,
+                       struct ivon_error *error)
+{
+    struct dataset_arrays *dataset = context;
+    struct array *array = &dataset->arrays[field];
+    return bytes_read(array->bytes, array->offset + offset, size, out, error);
 }
 
 static void arrays_close(void *self)
@@ -29,6 +49,7 @@ static void arrays_close(void *self)
     struct dataset_arrays *dataset = self;
     for (size_t i = 0; i < dataset->count; i++)
         array_close(&dataset->arrays[i]);
+    slabs_free(dataset->slabs);
     zip_close(dataset->archive);
     mapped_close(&dataset->files[0]);
     mapped_close(&dataset->files[1]);
@@ -156,6 +177,12 @@ static int open_members(struct ivon_examples **examples, struct dataset_arrays *
                               error);
         if (!code)
             code = npy_parse(array, error);
+        if (!code)
+            code = array_refuse_opaque(array, error);
+        if (!code && array->fortran && !bytes_view(array->bytes) && !dataset->slabs)
+            code = slabs_new(&dataset->slabs,
+                             request->options->memory ? request->options->memory : DEFAULT_MEMORY,
+                             fetch_array, dataset, error);
     }
     if (!code)
         code = arrays_make(examples, dataset, request, selected, selection.targets, error);

@@ -167,11 +167,13 @@ static bool put_dataset(struct hdf5_catalogue *catalogue, hid_t dataset)
                                                catalogue->chunk_max, &found);
     if (!put_string(catalogue, refused ? refused : "", refused ? strlen(refused) : 0))
         return false;
-    if (refused)
-        return true;
-    return put_u32(catalogue, found.dtype) && put_u32(catalogue, (uint32_t)found.rank) &&
-           put(catalogue, found.shape, (size_t)found.rank * sizeof found.shape[0]) &&
-           put_i64(catalogue, found.offset);
+    const char *stored_as = found.stored_as ? found.stored_as : "";
+    bool known = found.rank >= 0 && found.rank <= IVON_RANK_MAX;
+    uint32_t rank = known ? (uint32_t)found.rank : IVON_RANK_MAX + 1;
+    bool fine = refused ? put_string(catalogue, stored_as, strlen(stored_as))
+                        : put_u32(catalogue, found.dtype) && put_i64(catalogue, found.offset);
+    return fine && put_u32(catalogue, rank) &&
+           put(catalogue, found.shape, known ? rank * sizeof found.shape[0] : 0);
 }
 
 struct group_walk {

@@ -5,8 +5,9 @@
  * The child begins with one catalogue: u64 size, then that many bytes: u8 status; when it is 0,
  * the objects until the end, else text. A string is a u32 length and its bytes. An object is
  *   string path; u8 is_dataset; the attributes and an empty string;
- *   of a data set: string refused (empty when it can be read), and unless refused
- *   u32 dtype, u32 rank, i64 shape[rank], i64 offset
+ *   of a data set: string refused (empty when it can be read), and then
+ *   if refused, string stored_as (empty when it is damaged), else u32 dtype and i64 offset;
+ *   u32 rank (one more than IVON_RANK_MAX: not known), i64 shape[rank]
  * An attribute is string name, never empty; u8 kind ('t', 'i', 'f'); string | i64 | f64.
  *
  * Then it answers requests, until the socket closes: each reply is u32 size of a message, empty

@@ -3,6 +3,13 @@
 #include "formats/bytes.h"
 #include "formats/hdf5_types.h"
 
+/* A data set that cannot be read, but is as it should be otherwise. */
+static const char *odd(struct hdf5_dataset *result, const char *stored_as, const char *refused)
+{
+    result->stored_as = stored_as;
+    return refused;
+}
+
 static const char *examine_shape(hid_t dataset, struct hdf5_dataset *result)
 {
     hsize_t extents[H5S_MAX_RANK];
@@ -11,9 +18,11 @@ static const char *examine_shape(hid_t dataset, struct hdf5_dataset *result)
     H5S_class_t class = H5Sget_simple_extent_type(space);
     result->rank = H5Sget_simple_extent_ndims(space);
     if (class != H5S_SCALAR && class != H5S_SIMPLE)
-        refused = "has no elements to speak of, expected a shape";
-    else if (result->rank < 0 || result->rank > IVON_RANK_MAX)
-        refused = "has more than 8 dimensions";
+        refused = odd(result, "nothing", "has no elements to speak of, expected a shape");
+    else if (result->rank > IVON_RANK_MAX)
+        refused = odd(result, "more than 8 dimensions", "has more than 8 dimensions");
+    else if (result->rank < 0)
+        refused = "has a damaged shape";
     else if (result->rank > 0 && H5Sget_simple_extent_dims(space, extents, NULL) < 0)
         refused = "has a damaged shape";
     else
@@ -23,19 +32,23 @@ static const char *examine_shape(hid_t dataset, struct hdf5_dataset *result)
             result->shape[i] = (int64_t)extents[i];
         }
     H5Sclose(space);
+    if (refused)
+        result->rank = -1;
     return refused;
 }
 
 /* Checks where the data are; *expansion is how many bytes one byte of the file may stand for. */
-static const char *examine_storage(hid_t properties, unsigned *expansion)
+static const char *examine_storage(hid_t properties, unsigned *expansion,
+                                   struct hdf5_dataset *result)
 {
     H5D_layout_t layout = H5Pget_layout(properties);
     int filters = H5Pget_nfilters(properties);
     *expansion = 1;
     if (layout == H5D_VIRTUAL)
-        return "is a virtual data set, which reads other files";
+        return odd(result, "a view of other files",
+                   "is a virtual data set, which reads other files");
     if (H5Pget_external_count(properties) != 0)
-        return "is stored in other files";
+        return odd(result, "data in other files", "is stored in other files");
     if (layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED && layout != H5D_COMPACT)
         return "has an unknown layout";
     if (filters < 0)
@@ -47,7 +60,8 @@ static const char *examine_storage(hid_t properties, unsigned *expansion)
             H5Pget_filter2(properties, (unsigned)i, &flags, &values, NULL, 0, NULL, &config);
         if (filter != H5Z_FILTER_DEFLATE && filter != H5Z_FILTER_SHUFFLE &&
             filter != H5Z_FILTER_FLETCHER32)
-            return "uses a filter other than deflate, shuffle and fletcher32";
+            return odd(result, "filtered data",
+                       "uses a filter other than deflate, shuffle and fletcher32");
         if (filter == H5Z_FILTER_DEFLATE)
             *expansion = DEFLATE_EXPANSION;
     }
@@ -68,6 +82,35 @@ static size_t chunk_bytes(hid_t properties, size_t element_size)
     return bytes;
 }
 
+/* How messages call a type that is not read. */
+static const char *type_name(hid_t type)
+{
+    switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+        return "integers of an unusual size";
+    case H5T_FLOAT:
+        return "floating-point numbers of an unusual format";
+    case H5T_STRING:
+        return "strings";
+    case H5T_BITFIELD:
+        return "bit fields";
+    case H5T_OPAQUE:
+        return "opaque bytes";
+    case H5T_COMPOUND:
+        return "compounds";
+    case H5T_REFERENCE:
+        return "references";
+    case H5T_ENUM:
+        return "enumerations";
+    case H5T_VLEN:
+        return "lists of varying length";
+    case H5T_ARRAY:
+        return "arrays";
+    default:
+        return "an unknown type";
+    }
+}
+
 const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_max,
                                  struct hdf5_dataset *result)
 {
@@ -75,11 +118,12 @@ const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_m
     bool as_stored;
     hid_t properties = H5Dget_create_plist(dataset);
     hid_t type = H5Dget_type(dataset);
-    const char *refused = examine_storage(properties, &expansion);
+    const char *refused = examine_shape(dataset, result);
     if (!refused)
-        refused = examine_shape(dataset, result);
+        refused = examine_storage(properties, &expansion, result);
     if (!refused && !hdf5_type_recognise(type, &result->dtype, &as_stored))
-        refused = "has elements that are neither numbers nor booleans";
+        refused =
+            odd(result, type_name(type), "has elements that are neither numbers nor booleans");
     if (!refused) {
         double bytes = (double)ivon_dtype_size(result->dtype);
         for (int i = 0; i < result->rank; i++)

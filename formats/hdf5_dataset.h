@@ -9,9 +9,11 @@
 
 struct hdf5_dataset {
     enum ivon_dtype dtype;
-    int rank;
+    int rank; /* -1: of one that is opaque, not known */
     int64_t shape[IVON_RANK_MAX];
     int64_t offset; /* of the elements, in the file; negative: they are not there as they are */
+    /* Of one that is refused, but not damaged: how it is stored, "compound". Else null. */
+    const char *stored_as;
 };
 
 /* Tells what a data set of a file of `file_size` bytes holds; returns why it cannot be read, or

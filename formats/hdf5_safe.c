@@ -142,25 +142,38 @@ static void take_attributes(struct catalogue *catalogue, struct hdf5_object *obj
     }
 }
 
+/* A string; null for an empty one. */
+static char *take_text(struct catalogue *catalogue)
+{
+    char *text = take_string(catalogue);
+    if (text && *text)
+        return text;
+    free(text);
+    return NULL;
+}
+
 static void take_dataset(struct catalogue *catalogue, struct hdf5_object *object,
                          uint64_t file_size)
 {
-    char *refused = take_string(catalogue);
-    if (refused && *refused) {
-        object->refused = refused;
-        return;
+    uint32_t dtype = IVON_U8, rank;
+    object->refused = take_text(catalogue);
+    if (object->refused) {
+        object->stored_as = take_text(catalogue);
+    } else {
+        dtype = take_u32(catalogue);
+        object->offset = take_i64(catalogue);
     }
-    free(refused);
-    uint32_t dtype = take_u32(catalogue);
-    uint32_t rank = take_u32(catalogue);
-    if (dtype >= IVON_DTYPE_COUNT || rank > IVON_RANK_MAX) {
+    rank = take_u32(catalogue);
+    bool known = rank <= IVON_RANK_MAX;
+    if (dtype >= IVON_DTYPE_COUNT || (!known && !object->refused)) {
         catalogue->failed = true;
         return;
     }
     object->dtype = dtype;
-    object->rank = (int)rank;
-    take(catalogue, object->shape, rank * sizeof object->shape[0]);
-    object->offset = take_i64(catalogue);
+    object->rank = known ? (int)rank : -1;
+    take(catalogue, object->shape, known ? rank * sizeof object->shape[0] : 0);
+    if (object->refused)
+        return;
     size_t size = ivon_dtype_size(object->dtype);
     if (!tensor_shape_count(object->rank, object->shape, size, &object->count) ||
         (object->offset >= 0 && ((uint64_t)object->offset > file_size ||
@@ -270,6 +283,7 @@ void hdf5_close(struct hdf5_file *file)
         free(object->attributes);
         free(object->path);
         free(object->refused);
+        free(object->stored_as);
     }
     free(file->objects);
     free(file->dead);

@@ -25,9 +25,10 @@ struct hdf5_attribute {
 struct hdf5_object {
     char *path;    /* "" for the root, "mean/fc.weight" for a data set */
     char *refused; /* why this data set cannot be read; null when it can */
+    char *stored_as; /* of one that is refused, but not damaged: how it is stored; else null */
     bool is_dataset;
     enum ivon_dtype dtype;
-    int rank;
+    int rank; /* of one that is refused: -1 where it is not known */
     int64_t shape[IVON_RANK_MAX];
     size_t count;
     int64_t offset; /* of its first byte in the file when it lies there as it is, else -1 */

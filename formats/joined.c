@@ -116,6 +116,14 @@ static int check_names(const struct joined *joined, enum ivon_part part, struct 
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: has %zu tensors that are no means of '%s': %s", hessian,
                               names.count, model, names.text);
+    for (size_t i = 0; i < joined->model_count; i++) {
+        const struct ivon_tensor *mean = ivon_source_tensor(joined->model, i);
+        int code = mean->part == IVON_MEAN
+                       ? ivon_source_refuse_opaque(joined->hessian, part, mean->name, error)
+                       : 0;
+        if (code)
+            return code;
+    }
     names = missing(joined->model, IVON_MEAN, joined->hessian, part);
     if (names.count)
         return ivon_error_set(error, IVON_ERROR_DATA,

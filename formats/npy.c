@@ -26,7 +26,8 @@ struct header {
     const char *at;
     char type[TYPE_MAX]; /* empty until read */
     bool fortran, order_read;
-    bool shape_read, too_many;
+    bool shape_read;
+    size_t dimensions;
 };
 
 static bool take(struct header *header, const char *token)
@@ -72,15 +73,33 @@ static bool take_shape(struct header *header, struct array *array)
     int64_t extent;
     if (!take(header, "("))
         return false;
-    for (array->rank = 0; !take(header, ")"); array->rank++) {
+    for (; !take(header, ")"); header->dimensions++) {
         if (!take_extent(header, &extent))
             return false;
-        header->too_many = array->rank == IVON_RANK_MAX;
-        if (header->too_many)
-            return false;
-        array->shape[array->rank] = extent;
+        if (header->dimensions < IVON_RANK_MAX)
+            array->shape[header->dimensions] = extent;
         if (!take(header, ",") && *header->at != ')')
             return false;
+    }
+    array->rank = header->dimensions <= IVON_RANK_MAX ? (int)header->dimensions : -1;
+    return true;
+}
+
+/* The rest of a list of fields, whose bracket is taken, with the lists and strings in it. */
+static bool take_record(struct header *header)
+{
+    for (int depth = 1; depth; header->at++) {
+        header->at += strcspn(header->at, "[]'\"");
+        if (*header->at == '\'' || *header->at == '"') {
+            const char *end = strchr(header->at + 1, *header->at);
+            if (!end)
+                return false;
+            header->at = end;
+        } else if (*header->at) {
+            depth += *header->at == '[' ? 1 : -1;
+        } else {
+            return false;
+        }
     }
     return true;
 }
@@ -91,9 +110,11 @@ static bool take_pair(struct header *header, struct array *array)
     if (!take_string(header, key, sizeof key) || !take(header, ":"))
         return false;
     if (strcmp(key, "descr") == 0 && !header->type[0]) {
-        if (take(header, "["))
-            strcpy(header->type, "a record"); /* and nothing after it is of interest */
-        return header->type[0] ? false : take_string(header, header->type, TYPE_MAX);
+        if (take(header, "[")) {
+            strcpy(header->type, "a record");
+            return take_record(header);
+        }
+        return take_string(header, header->type, TYPE_MAX);
     }
     if (strcmp(key, "fortran_order") == 0 && !header->order_read) {
         header->order_read = true;
@@ -174,19 +195,22 @@ static int check_header(struct array *array, const struct header *header, bool p
 {
     size_t count;
     const char *name = bytes_name(array->bytes);
-    if (header->type[0] && !element_type(array, header->type))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: its elements are of type '%s', expected numbers or booleans",
-                              name, header->type);
-    if (header->too_many)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has more than %d dimensions", name,
-                              IVON_RANK_MAX);
     if (!parsed)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged npy header", name);
-    if (header->fortran)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: is stored in Fortran order, expected C order (save "
-                              "numpy.ascontiguousarray of it)", name);
+    bool known = element_type(array, header->type);
+    if (!known || array->rank < 0) {
+        if (known)
+            snprintf(array->opaque, sizeof array->opaque, "%s of %zu dimensions", header->type,
+                     header->dimensions);
+        else
+            snprintf(array->opaque, sizeof array->opaque, "%s", header->type);
+        array->dtype = IVON_U8;
+        return 0;
+    }
+    int axes = 0;
+    for (int i = 0; i < array->rank; i++)
+        axes += array->shape[i] != 1;
+    array->fortran = header->fortran && axes > 1;
     size_t size = ivon_dtype_size(array->dtype);
     uint64_t left = bytes_size(array->bytes) - array->offset;
     if (!tensor_shape_count(array->rank, array->shape, size, &count) || count * size > left)

@@ -1,14 +1,17 @@
 /* NumPy's npz as a source: the archive's members whose names end in ".npy", without that. */
 #include "formats/npz.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/array.h"
 #include "formats/inflated.h"
 #include "formats/parts.h"
+#include "formats/strided.h"
 #include "formats/zip.h"
 
 enum { DEFAULT_MEMORY = 64 << 20, TEXT_MAX = 1 << 20 /* bytes of a header's string */ };
@@ -20,16 +23,18 @@ struct member {
     char *name;
     const unsigned char *data; /* of the elements; null when they are deflated */
     uint64_t offset;           /* of the elements in the entry */
-    bool swapped;
+    bool swapped, fortran;
     enum ivon_dtype dtype;
     int rank;
     int64_t shape[IVON_RANK_MAX];
+    char opaque[ARRAY_OPAQUE_SIZE]; /* as in struct array */
 };
 
 struct npz {
     struct mapped_file mapped;
     struct zip_archive *archive;
     struct inflated *inflated;
+    struct slabs *slabs; /* of what is both inflated and in Fortran order */
     struct member *members; /* as the archive's entries */
     size_t count;
     const struct member **by_name; /* the arrays among them, sorted */
@@ -44,11 +49,20 @@ static int read_member(struct npz *npz, size_t index, size_t first, size_t count
     const struct member *member = &npz->members[index];
     size_t size = ivon_dtype_size(member->dtype);
     int code = 0;
-    if (member->data)
+    if (member->data && member->fortran) {
+        int64_t strides[IVON_RANK_MAX];
+        strided_fortran(strides, member->rank, member->shape);
+        strided_copy(buffer, member->data, size, member->rank, member->shape, strides, first,
+                     count);
+    } else if (member->fortran) {
+        code = slabs_read(npz->slabs, index, size, member->rank, member->shape, first, count,
+                          buffer, error);
+    } else if (member->data) {
         memcpy(buffer, member->data + first * size, count * size);
-    else
+    } else {
         code = inflated_read(npz->inflated, index, member->offset + first * size, count * size,
                              buffer, error);
+    }
     if (!code && member->swapped)
         array_swap(buffer, size, count);
     return code;
@@ -65,7 +79,16 @@ static const void *npz_view(void *self, size_t tensor)
 {
     struct npz *npz = self;
     const struct member *member = &npz->members[npz->tensors[tensor]];
-    return member->swapped && ivon_dtype_size(member->dtype) > 1 ? NULL : member->data;
+    bool swapped = member->swapped && ivon_dtype_size(member->dtype) > 1;
+    return swapped || member->fortran ? NULL : member->data;
+}
+
+static size_t element_count(const struct member *member)
+{
+    size_t count = 1;
+    for (int i = 0; i < member->rank; i++)
+        count *= (size_t)member->shape[i];
+    return count;
 }
 
 static void npz_advise(void *self, size_t tensor, size_t first, size_t count, int advice)
@@ -73,9 +96,13 @@ static void npz_advise(void *self, size_t tensor, size_t first, size_t count, in
     struct npz *npz = self;
     const struct member *member = &npz->members[npz->tensors[tensor]];
     size_t size = ivon_dtype_size(member->dtype);
-    if (member->data)
-        mapped_advise(&npz->mapped, (uint64_t)(member->data - npz->mapped.data) + first * size,
-                      count * size, advice);
+    bool scattered = member->fortran; /* what a range uses lies all over the array */
+    if (!member->data || (scattered && advice == MADV_WILLNEED))
+        return;
+    first = scattered ? 0 : first;
+    count = scattered ? element_count(member) : count;
+    mapped_advise(&npz->mapped, (uint64_t)(member->data - npz->mapped.data) + first * size,
+                  count * size, advice);
 }
 
 static void npz_close(void *self)
@@ -86,6 +113,7 @@ static void npz_close(void *self)
     free(npz->members);
     free(npz->by_name);
     free(npz->tensors);
+    slabs_free(npz->slabs);
     inflated_free(npz->inflated);
     zip_close(npz->archive);
     mapped_close(&npz->mapped);
@@ -97,6 +125,13 @@ static int open_member(struct npz *npz, size_t index, const char *name, size_t l
 {
     struct member *member = &npz->members[index];
     struct array array = {0};
+    size_t count;
+    const struct zip_entry *entry = &zip_entries(npz->archive, &count)[index];
+    if (entry->refused) {
+        *member = (struct member){.name = strndup(name, length), .dtype = IVON_U8, .rank = -1};
+        snprintf(member->opaque, sizeof member->opaque, "a zip entry that %s", entry->refused);
+        return member->name ? 0 : ivon_error_memory(error);
+    }
     int code = zip_entry_open(&array.bytes, npz->archive, index, error);
     if (!code)
         code = npy_parse(&array, error);
@@ -106,9 +141,11 @@ static int open_member(struct npz *npz, size_t index, const char *name, size_t l
                                   .data = view ? view + array.offset : NULL,
                                   .offset = array.offset,
                                   .swapped = array.swapped,
+                                  .fortran = array.fortran,
                                   .dtype = array.dtype,
                                   .rank = array.rank};
         memcpy(member->shape, array.shape, sizeof member->shape);
+        memcpy(member->opaque, array.opaque, sizeof member->opaque);
         code = member->name ? 0 : ivon_error_memory(error);
     }
     array_close(&array);
@@ -221,7 +258,7 @@ static int find_number(void *context, const char *key, struct parts_number *numb
     int64_t integer = 0;
     uint64_t value = 0; /* room for an element */
     const struct member *member = npz->posterior ? find_member(npz, NULL, key) : NULL;
-    if (!member || member->rank)
+    if (!member || member->rank || *member->opaque)
         return 0;
     int code = read_member(npz, (size_t)(member - npz->members), 0, 1, &value, error);
     if (code)
@@ -239,7 +276,8 @@ static int find_number(void *context, const char *key, struct parts_number *numb
 
 static bool is_text(const struct member *member)
 {
-    return member->dtype == IVON_U8 && member->rank == 1 && member->shape[0] <= TEXT_MAX &&
+    return !*member->opaque && member->dtype == IVON_U8 && member->rank == 1 &&
+           member->shape[0] <= TEXT_MAX &&
            (strcmp(member->name, "creator") == 0 || strcmp(member->name, "provenance") == 0);
 }
 
@@ -266,7 +304,8 @@ static bool is_header(const struct npz *npz, const struct member *member)
         return false;
     if (is_text(member))
         return true;
-    return !member->rank && (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
+    return !member->rank && !*member->opaque &&
+           (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
 }
 
 static bool is_posterior(const struct npz *npz)
@@ -289,7 +328,9 @@ static int list_tensors(struct npz *npz, const struct parts_file *parts,
         const struct member *member = &npz->members[i];
         if (!member->name || is_header(npz, member))
             continue;
-        struct ivon_tensor described = {.dtype = member->dtype, .rank = member->rank};
+        struct ivon_tensor described = {.dtype = member->dtype,
+                                        .rank = member->rank,
+                                        .stored_as = *member->opaque ? member->opaque : NULL};
         memcpy(described.shape, member->shape, sizeof described.shape);
         npz->tensors[tensors->count] = i;
         code = parts_append(parts, tensors, member->name, &described, error);
@@ -330,6 +371,15 @@ static int make_source(struct ivon_source **source, struct npz *npz,
     return code;
 }
 
+/* Bytes of a deflated member's elements, as they are stored. */
+static int fetch_member(void *context, size_t index, uint64_t offset, size_t size, void *out,
+                        struct ivon_error *error)
+{
+    struct npz *npz = context;
+    return inflated_read(npz->inflated, index, npz->members[index].offset + offset, size, out,
+                         error);
+}
+
 int npz_open(struct ivon_source **source, struct mapped_file *mapped,
              const struct ivon_open_options *options, struct ivon_error *error)
 {
@@ -348,6 +398,9 @@ int npz_open(struct ivon_source **source, struct mapped_file *mapped,
     if (!code)
         code = inflated_new(&npz->inflated, npz->archive,
                             options->memory ? options->memory : DEFAULT_MEMORY, error);
+    if (!code)
+        code = slabs_new(&npz->slabs, options->memory ? options->memory : DEFAULT_MEMORY,
+                         fetch_member, npz, error);
     if (!code)
         code = make_source(source, npz, options, error);
     if (code)

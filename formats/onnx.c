@@ -85,6 +85,19 @@ static int add_input(struct ivon_network *network, const Onnx__ValueInfoProto *i
     return graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
 }
 
+/* Whether a node, or the graph as its output, takes a value. */
+static bool is_taken(const Onnx__GraphProto *graph, const char *name)
+{
+    for (size_t i = 0; i < graph->n_node; i++)
+        for (size_t k = 0; k < graph->node[i]->n_input; k++)
+            if (strcmp(text(graph->node[i]->input[k]), name) == 0)
+                return true;
+    for (size_t i = 0; i < graph->n_output; i++)
+        if (strcmp(text(graph->output[i]->name), name) == 0)
+            return true;
+    return false;
+}
+
 static int add_initializers(struct ivon_network *network, struct onnx_reader *reader,
                             const Onnx__GraphProto *graph, struct ivon_error *error)
 {
@@ -98,6 +111,10 @@ static int add_initializers(struct ivon_network *network, struct onnx_reader *re
     for (size_t i = 0; i < graph->n_initializer && !code; i++) {
         const char *name = text(graph->initializer[i]->name);
         struct net_tensor tensor;
+        enum net_type type;
+        /* What is of another type is an error only where it is asked for. */
+        if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_taken(graph, name))
+            continue;
         code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);
         if (!code)
             code = graph_add_constant(network, name, &tensor, error);
@@ -298,6 +315,9 @@ int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivon_source 
     size_t index = 0, count = ivon_source_tensor_count(source);
     while (index < count && ivon_source_tensor(source, index)->part != IVON_GRAPH)
         index++;
+    int unread = ivon_source_refuse_opaque(source, IVON_GRAPH, part, error);
+    if (index == count && unread)
+        return unread;
     if (index == count)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no graph ('%s')", path, part);
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);

@@ -44,6 +44,10 @@ static bool is_graph(const char *stored, const struct ivon_tensor *described)
 static void locate(const struct parts_file *file, const char *stored, struct ivon_tensor *tensor)
 {
     const struct ivon_open_options *options = file->options;
+    tensor->name = stored;
+    tensor->part = IVON_OPAQUE;
+    if (tensor->stored_as)
+        return;
     enum ivon_part part = file->posterior ? prefixed(stored) : IVON_PART_COUNT;
     tensor->name = part < IVON_PART_COUNT ? behind(stored, ivon_part_name(part)) : stored;
     tensor->part = part;
@@ -63,8 +67,7 @@ int parts_append(const struct parts_file *file, struct tensor_list *tensors, con
     if (!tensor_name_valid(tensor.name))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is not a usable name for a tensor",
                               file->path, stored);
-    if (tensor.part != IVON_BUFFER && tensor.part != IVON_GRAPH &&
-        !ivon_dtype_is_float(tensor.dtype))
+    if (tensor.part < IVON_BUFFER && !ivon_dtype_is_float(tensor.dtype))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: '%s' has elements of type %s, expected floating point",
                               file->path, stored, ivon_dtype_name(tensor.dtype));
@@ -160,6 +163,8 @@ static char *stored_name(const struct ivon_tensor *tensor, bool posterior)
     const char *graph = ivon_part_name(IVON_GRAPH);
     if (tensor->part == IVON_GRAPH)
         return strdup(graph);
+    if (tensor->part == IVON_OPAQUE)
+        return strdup(tensor->name);
     bool plain = !posterior ||
                  (tensor->part == IVON_MEAN && prefixed(tensor->name) == IVON_PART_COUNT &&
                   !parts_own_key(tensor->name) && strcmp(tensor->name, graph) != 0);
@@ -187,8 +192,18 @@ static const char *repeated(const char *const *names, size_t count, int *code)
     return found;
 }
 
+int parts_refuse_opaque(const char *path, const struct ivon_tensor *tensor,
+                        struct ivon_error *error)
+{
+    return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                          "%s: tensor '%s' is stored as %s, which this file cannot hold: leave it "
+                          "out",
+                          path, tensor->name, tensor->stored_as);
+}
+
 int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *tensors,
-                       size_t count, bool posterior, struct ivon_error *error)
+                       size_t count, bool posterior, bool carries_opaque,
+                       struct ivon_error *error)
 {
     char **names = calloc(count + 1, sizeof *names);
     int code = names ? 0 : ivon_error_memory(error);
@@ -197,8 +212,9 @@ int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: '%s' is not a usable name for a tensor", path,
                                   tensors[i].name);
-        else if (tensors[i].part != IVON_BUFFER && tensors[i].part != IVON_GRAPH &&
-                 !ivon_dtype_is_float(tensors[i].dtype))
+        else if (tensors[i].part == IVON_OPAQUE && !carries_opaque)
+            code = parts_refuse_opaque(path, &tensors[i], error);
+        else if (tensors[i].part < IVON_BUFFER && !ivon_dtype_is_float(tensors[i].dtype))
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: '%s' has elements of type %s, expected floating point",
                                   path, tensors[i].name, ivon_dtype_name(tensors[i].dtype));
@@ -247,7 +263,7 @@ bool parts_need_posterior(const struct ivon_header *header, const struct ivon_te
         return true;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = &tensors[i];
-        bool told = tensor->part == IVON_MEAN || tensor->part == IVON_GRAPH;
+        bool told = tensor->part == IVON_MEAN || tensor->part >= IVON_GRAPH;
         if (tensor->part == IVON_BUFFER && !is_graph(tensor->name, tensor))
             told = !ivon_dtype_is_float(tensor->dtype) || (plain && plain(context, tensor));
         if (!told || parts_posterior_name(tensor->name))

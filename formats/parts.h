@@ -35,7 +35,8 @@ struct parts_file {
 /* Whether a tensor's name makes its file a posterior. */
 bool parts_posterior_name(const char *stored);
 
-/* Appends a tensor of a file, whose dtype, rank and shape are given, under its name and part. */
+/* Appends a tensor of a file, whose dtype, rank and shape are given, under its name and part; one
+   that is opaque, stored_as and count being given too, as such. */
 int parts_append(const struct parts_file *file, struct tensor_list *tensors, const char *stored,
                  const struct ivon_tensor *described, struct ivon_error *error);
 
@@ -48,9 +49,14 @@ int parts_finish(const struct parts_file *file, struct tensor_list *tensors,
                  const struct ivon_header *header, struct ivon_error *error);
 
 /* The names under which a file that is written holds its tensors, in a posterior or in any other
-   file. Refuses those that cannot be used, and tensors that are the same. */
+   file. Refuses those that cannot be used, tensors that are the same, and opaque ones unless the
+   file carries them. */
 int parts_stored_names(char ***names, const char *path, const struct ivon_tensor *tensors,
-                       size_t count, bool posterior, struct ivon_error *error);
+                       size_t count, bool posterior, bool carries_opaque,
+                       struct ivon_error *error);
+/* The error of an opaque tensor in a format that cannot hold it. */
+int parts_refuse_opaque(const char *path, const struct ivon_tensor *tensor,
+                        struct ivon_error *error);
 void parts_free_names(char **names, size_t count);
 
 /* Whether tensors have to be a posterior for reading to give back the same. `plain`, which may be

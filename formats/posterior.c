@@ -116,12 +116,20 @@ static int add_tensor(struct tensor_list *tensors, const struct hdf5_object *obj
                                  .count = object->count,
                                  .ess = NAN,
                                  .weight_decay = NAN};
-    if (object->refused)
+    if (object->refused && !object->stored_as)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' %s", path, object->path,
                               object->refused);
     if (!tensor_name_valid(name))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is not a usable name for a tensor",
                               path, object->path);
+    memcpy(tensor.shape, object->shape, sizeof tensor.shape);
+    if (object->stored_as) {
+        tensor.part = IVON_OPAQUE;
+        tensor.name = object->path;
+        tensor.stored_as = object->stored_as;
+        tensor.count = 0;
+        return tensor_list_append(tensors, &tensor, error);
+    }
     bool is_float = ivon_dtype_is_float(object->dtype);
     if (part != IVON_BUFFER && part != IVON_GRAPH && !is_float)
         return ivon_error_set(error, IVON_ERROR_DATA,
@@ -130,7 +138,6 @@ static int add_tensor(struct tensor_list *tensors, const struct hdf5_object *obj
     if (part == IVON_GRAPH && (object->dtype != IVON_U8 || object->rank != 1))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is no list of bytes", path,
                               object->path);
-    memcpy(tensor.shape, object->shape, sizeof tensor.shape);
     if (part == IVON_HESSIAN) {
         tensor.ess = number(object, "ess", header->ess);
         tensor.weight_decay = number(object, "weight_decay", header->weight_decay);

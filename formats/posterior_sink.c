@@ -6,6 +6,7 @@
 #include "core/stream.h"
 #include "formats/atomic.h"
 #include "formats/hdf5_layout.h"
+#include "formats/parts.h"
 #include "formats/placed.h"
 #include "formats/posterior.h"
 
@@ -71,6 +72,8 @@ static int put_tensor(struct hdf5_layout *layout, const struct ivon_tensor *tens
     if (!tensor_name_valid(tensor->name))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: '%s' is not a usable name for a tensor", output, tensor->name);
+    if (tensor->part == IVON_OPAQUE)
+        return parts_refuse_opaque(output, tensor, error);
     const char *part = ivon_part_name(tensor->part);
     bool bare = tensor->part == IVON_GRAPH;
     char *path = malloc(strlen(part) + strlen(tensor->name) + 2);

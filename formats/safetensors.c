@@ -111,7 +111,10 @@ static int list_tensors(struct safetensors *safetensors, const struct parts_file
     for (size_t i = 0; i < safetensors->file_count; i++)
         for (size_t k = 0; k < safetensors->files[i].count && !code; k++) {
             const struct safetensors_tensor *tensor = &safetensors->files[i].tensors[k];
-            struct ivon_tensor described = {.dtype = tensor->dtype, .rank = tensor->rank};
+            struct ivon_tensor described = {.dtype = tensor->dtype,
+                                            .rank = tensor->rank,
+                                            .count = (size_t)tensor->size,
+                                            .stored_as = tensor->stored_as};
             memcpy(described.shape, tensor->shape, sizeof described.shape);
             safetensors->places[tensors->count].file = i;
             safetensors->places[tensors->count].tensor = tensor;

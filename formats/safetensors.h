@@ -25,7 +25,8 @@ enum {
 struct safetensors_tensor {
     char *name;
     enum ivon_dtype dtype;
-    int rank;
+    char *stored_as; /* of a tensor that is opaque, whose elements are its bytes; else null */
+    int rank;        /* -1: more dimensions than are read */
     int64_t shape[IVON_RANK_MAX];
     uint64_t offset; /* in the file */
     uint64_t size;

@@ -1,4 +1,5 @@
 /* One safetensors file: its header, checked against its data. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,16 @@
 enum {
     TENSOR_MAX = 4096,      /* bytes of a tensor's description */
     METADATA_MAX = 1 << 24, /* bytes of all metadata */
+    TYPE_MAX = 32,          /* bytes of a type's name */
 };
+
+/* The format's other types, which are not read. */
+static const struct {
+    const char *name;
+    unsigned bits; /* of an element */
+} others[] = {{"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6},
+              {"F8_E4M3", 8},     {"F8_E5M2", 8},     {"F8_E8M0", 8},
+              {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"C64", 64}};
 
 /* The header's length; 0 where there can be none. */
 static uint64_t header_length(const struct mapped_file *file)
@@ -52,10 +62,24 @@ static int read_dtype(const struct safetensors_file *file, struct safetensors_te
             tensor->dtype = i;
             return 0;
         }
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: tensor '%s': its elements are of type %s, expected floating-point "
-                          "numbers or integers of 8 to 64 bits",
-                          file->mapped.path, tensor->name, found);
+    if (!*found || strlen(found) > TYPE_MAX)
+        return damaged(file, tensor->name, "its dtype is no name of a type", error);
+    tensor->dtype = IVON_U8;
+    tensor->stored_as = strdup(found);
+    return tensor->stored_as ? 0 : ivon_error_memory(error);
+}
+
+/* A tensor of a readable type whose shape is not read: "F32 of 9 dimensions". */
+static int make_opaque(struct safetensors_tensor *tensor, size_t rank, struct ivon_error *error)
+{
+    char text[TYPE_MAX + 40];
+    snprintf(text, sizeof text, "%s of %zu dimensions",
+             tensor->stored_as ? tensor->stored_as : safetensors_dtype(tensor->dtype), rank);
+    free(tensor->stored_as);
+    tensor->stored_as = strdup(text);
+    tensor->dtype = IVON_U8;
+    tensor->rank = -1;
+    return tensor->stored_as ? 0 : ivon_error_memory(error);
 }
 
 static int read_shape(const struct safetensors_file *file, struct safetensors_tensor *tensor,
@@ -65,9 +89,7 @@ static int read_shape(const struct safetensors_file *file, struct safetensors_te
     if (!json_is_array(shape))
         return damaged(file, tensor->name, "its shape is missing", error);
     if (rank > IVON_RANK_MAX)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s': has %zu dimensions, expected at most %d",
-                              file->mapped.path, tensor->name, rank, IVON_RANK_MAX);
+        return make_opaque(tensor, rank, error);
     tensor->rank = (int)rank;
     for (size_t i = 0; i < rank; i++) {
         const json_t *extent = json_array_get(shape, i);
@@ -76,6 +98,21 @@ static int read_shape(const struct safetensors_file *file, struct safetensors_te
             return damaged(file, tensor->name, "its shape is no list of whole numbers", error);
     }
     return 0;
+}
+
+/* Whether the shape and type of a tensor agree with the bytes of its data, as far as the size of an
+   element is known. */
+static bool size_agrees(const struct safetensors_tensor *tensor)
+{
+    size_t count;
+    unsigned bits = tensor->stored_as ? 0 : 8 * (unsigned)ivon_dtype_size(tensor->dtype);
+    for (size_t i = 0; i < sizeof others / sizeof *others && tensor->stored_as; i++)
+        if (strcmp(others[i].name, tensor->stored_as) == 0)
+            bits = others[i].bits;
+    if (tensor->rank < 0)
+        return true;
+    return tensor_shape_count(tensor->rank, tensor->shape, bits ? bits : 1, &count) &&
+           (!bits || (count * bits % 8 == 0 && count * bits / 8 == tensor->size));
 }
 
 static int read_place(const struct safetensors_file *file, struct safetensors_tensor *tensor,
@@ -92,11 +129,9 @@ static int read_place(const struct safetensors_file *file, struct safetensors_te
                               "%llu",
                               file->mapped.path, tensor->name, (long long)first, (long long)last,
                               (unsigned long long)size);
-    size_t count, element = ivon_dtype_size(tensor->dtype);
     tensor->offset = file->data + (uint64_t)first;
     tensor->size = (uint64_t)(last - first);
-    if (!tensor_shape_count(tensor->rank, tensor->shape, element, &count) ||
-        count * element != tensor->size)
+    if (!size_agrees(tensor))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': has %llu bytes of data, its shape and dtype ask "
                               "for another number",
@@ -255,8 +290,10 @@ int safetensors_parse(struct safetensors_file *file, struct ivon_error *error)
 
 void safetensors_release(struct safetensors_file *file)
 {
-    for (size_t i = 0; i < file->count; i++)
+    for (size_t i = 0; i < file->count; i++) {
         free(file->tensors[i].name);
+        free(file->tensors[i].stored_as);
+    }
     free(file->tensors);
     json_decref(file->metadata);
     mapped_close(&file->mapped);

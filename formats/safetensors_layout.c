@@ -108,6 +108,10 @@ static int tensor_bytes(const struct ivon_tensor *tensor, const char *path, uint
                         struct ivon_error *error)
 {
     size_t count, size = ivon_dtype_size(tensor->dtype);
+    if (tensor->part == IVON_OPAQUE) { /* of a safetensors file, as this is to be */
+        *bytes = tensor->count;
+        return tensor->rank < 0 ? parts_refuse_opaque(path, tensor, error) : 0;
+    }
     if (!tensor_shape_count(tensor->rank, tensor->shape, size, &count) || count != tensor->count)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: tensor '%s': its shape does not have its number of elements",
@@ -283,7 +287,8 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
     request.like_shards = request.indexed && request.like && request.like->index_path &&
                           request.like->file_count && !request.shard_size;
     *layout = (struct safetensors_layout){.tensors = tensors, .count = count};
-    int code = parts_stored_names(&layout->names, path, tensors, count, request.posterior, error);
+    int code = parts_stored_names(&layout->names, path, tensors, count, request.posterior,
+                                  request.like != NULL, error);
     for (size_t i = 0; i < count && !code; i++)
         if (strcmp(layout->names[i], SAFETENSORS_METADATA) == 0)
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,

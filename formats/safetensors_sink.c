@@ -93,8 +93,10 @@ static json_t *describe(const struct ivon_tensor *tensor, uint64_t begin)
     for (int i = 0; i < tensor->rank; i++)
         json_array_append_new(shape, json_integer(tensor->shape[i]));
     uint64_t end = begin + (uint64_t)tensor->count * ivon_dtype_size(tensor->dtype);
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", safetensors_dtype(tensor->dtype), "shape",
-                     shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
+    const char *dtype =
+        tensor->stored_as ? tensor->stored_as : safetensors_dtype(tensor->dtype);
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype, "shape", shape, "data_offsets",
+                     (json_int_t)begin, (json_int_t)end);
 }
 
 /* A shard's header as text, which is to be freed. */

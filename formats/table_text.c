@@ -69,7 +69,7 @@ static void put_integer(struct writer *writer, int64_t value)
 }
 
 static const char *const csv_nonfinite[] = {"nan", "inf", "-inf"};
-static const char *const json_nonfinite[] = {"null", "null", "null"};
+static const char *const json_nonfinite[] = {"null", "\"Infinity\"", "\"-Infinity\""};
 
 /* The number at `at`; `nonfinite` are the texts of what has no digits. */
 static void put_number(struct writer *writer, enum ivon_dtype dtype, const void *at,

@@ -131,8 +131,9 @@ static int add_tensor(struct reading *reading, enum ivon_part part, const struct
 {
     struct ivon_tensor listed = {.name = entry->name,
                                  .part = part,
-                                 .dtype = torch_tensor_dtype(tensor),
-                                 .rank = tensor->rank,
+                                 .dtype = entry->stored_as ? IVON_U8 : torch_tensor_dtype(tensor),
+                                 .rank = entry->stored_as ? -1 : tensor->rank,
+                                 .stored_as = entry->stored_as,
                                  .ess = NAN,
                                  .weight_decay = NAN};
     if (!tensor_name_valid(entry->name))
@@ -173,7 +174,10 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
     for (size_t i = 0; i < state->count && !code; i++) {
         const struct torch_entry *entry = &state->entries[i];
         if (entry->role != TORCH_TIED)
-            code = add_tensor(reading, entry->role == TORCH_BUFFER ? IVON_BUFFER : IVON_MEAN,
+            code = add_tensor(reading,
+                              entry->role == TORCH_OPAQUE   ? IVON_OPAQUE
+                              : entry->role == TORCH_BUFFER ? IVON_BUFFER
+                                                            : IVON_MEAN,
                               entry, &entry->tensor, error);
     }
     for (enum ivon_part part = IVON_HESSIAN; part <= IVON_MOMENTUM; part++) {

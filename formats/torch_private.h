@@ -50,6 +50,13 @@ struct torch_tensor {
 /* Whether a node, which may be null, is what rebuilds a tensor or a parameter. */
 bool torch_is_tensor(const struct pickle_node *node);
 
+/*
+ * How a value of a state dict that cannot be read is stored, "an object of
+ * 'torch._utils._rebuild_qtensor'" or "'torch.QInt8Storage'", in `text` or elsewhere; null for what
+ * torch_tensor_read reads, or refuses as damaged or strange.
+ */
+const char *torch_opaque(const struct pickle_node *node, char text[PICKLE_DESCRIPTION]);
+
 /* Reads and checks a tensor; `what` names it in messages. */
 int torch_tensor_read(struct torch_archive *archive, const struct pickle_node *node,
                       const char *what, struct torch_tensor *tensor, struct ivon_error *error);
@@ -82,11 +89,13 @@ enum torch_role {
     TORCH_UNKNOWN, /* floating point, and nothing said what it is */
     TORCH_MEAN,
     TORCH_BUFFER,
-    TORCH_TIED /* the same numbers as an earlier entry, under another name */
+    TORCH_TIED, /* the same numbers as an earlier entry, under another name */
+    TORCH_OPAQUE
 };
 
 struct torch_entry {
     char *name;
+    char *stored_as; /* of one that is opaque, whose tensor is empty; else null */
     struct torch_tensor tensor;
     enum torch_role role;
     size_t tied_to;  /* the first entry with the same numbers; its own index when it is that */

@@ -99,7 +99,11 @@ static int read_entry(struct torch_state *state, struct torch_archive *archive,
         state->count--;
         return 0;
     }
-    return torch_tensor_read(archive, value, entry->name, &entry->tensor, error);
+    const char *stored_as = torch_opaque(value, text);
+    if (!stored_as)
+        return torch_tensor_read(archive, value, entry->name, &entry->tensor, error);
+    entry->stored_as = strdup(stored_as);
+    return entry->stored_as ? 0 : ivon_error_memory(error);
 }
 
 /* Two entries are tied when they are the same numbers in the same shape. */
@@ -150,6 +154,8 @@ static enum torch_role first_role(const struct torch_state *state, size_t i,
                                   const struct ivon_open_options *options)
 {
     const struct torch_entry *entry = &state->entries[i];
+    if (entry->stored_as)
+        return TORCH_OPAQUE;
     if (!ivon_dtype_is_float(entry->tensor.stored) || is_batch_statistic(entry->name))
         return TORCH_BUFFER;
     if (options->is_buffer && options->is_buffer(options->is_buffer_context, entry->name))
@@ -187,8 +193,10 @@ int torch_state_read(struct torch_state *state, struct torch_archive *archive,
 
 void torch_state_release(struct torch_state *state)
 {
-    for (size_t i = 0; state->entries && i < state->count; i++)
+    for (size_t i = 0; state->entries && i < state->count; i++) {
         free(state->entries[i].name);
+        free(state->entries[i].stored_as);
+    }
     free(state->entries);
     *state = (struct torch_state){0};
 }

@@ -67,6 +67,30 @@ static bool read_reference(const struct pickle_node *node, struct reference *ref
     return true;
 }
 
+const char *torch_opaque(const struct pickle_node *node, char text[PICKLE_DESCRIPTION])
+{
+    size_t count;
+    bool typed;
+    struct reference reference;
+    struct pickle_node **arguments = rebuild(node, &count, &typed);
+    if (!arguments) {
+        /* Of objects, only those that PyTorch itself makes. */
+        bool own = node->kind != PICKLE_OBJECT ||
+                   (node->callable && node->callable->kind == PICKLE_GLOBAL &&
+                    node->callable->module_length >= 5 &&
+                    memcmp(node->callable->module, "torch", 5) == 0);
+        return own ? pickle_describe(node, text) : NULL;
+    }
+    if (!read_reference(arguments[0], &reference))
+        return NULL;
+    const struct pickle_node *type = typed ? arguments[6] : reference.class;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (pickle_is_global(type, "torch", types[i].name) ||
+            (types[i].storage && pickle_is_global(type, "torch", types[i].storage)))
+            return NULL;
+    return pickle_describe(type, text);
+}
+
 /* The type that a storage's class, or a type of torch, stands for. */
 static int read_dtype(const struct pickle_node *type, const char *path, const char *what,
                       enum ivon_dtype *dtype, struct ivon_error *error)

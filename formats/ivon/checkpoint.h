@@ -79,6 +79,11 @@ IVON_API int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                                     const struct ivon_create_options *options,
                                     struct ivon_error *error);
 
+/* Whether a file created so can hold a tensor of options->like that is opaque; one that is not it
+   always can. */
+IVON_API bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
+                                      const struct ivon_tensor *tensor);
+
 /* The SHA-256 of a file's bytes as 64 hexadecimal digits and a null byte. */
 IVON_API int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error);
 

@@ -62,7 +62,8 @@ IVON_API bool ivon_columns_has(const struct ivon_columns *columns, const char *n
 IVON_API int ivon_columns_find(const struct ivon_columns *columns, const char *name,
                                size_t *column, struct ivon_error *error);
 
-/* Reads a column of numbers into ivon_columns_rows doubles; what is missing, empty or null is NaN.
+/* Reads a column of numbers into ivon_columns_rows doubles; what is missing, empty or null is NaN;
+   JSON's texts "Infinity" and "-Infinity" are numbers.
    IVON_ERROR_DATA names the row, counted from 0, of what is not a number. */
 IVON_API int ivon_columns_read(struct ivon_columns *columns, size_t column, double *numbers,
                                struct ivon_error *error);

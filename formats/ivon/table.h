@@ -5,8 +5,9 @@
  * CSV and JSON Lines begin each row with `index`, the number of the row from 0, so that rows can be
  * joined again after sorting, unless the columns number the rows themselves; npy and HDF5 have their
  * own order. Numbers of text read back to the same bits: of 6 to 9 significant digits (float) or 15
- * to 17 (double) as few as that takes, with a decimal point in any locale. What is not a number, or not finite, is nan, inf or -inf in CSV, and
- * null in JSON. Lines end with a line feed.
+ * to 17 (double) as few as that takes, with a decimal point in any locale. What is no number is nan
+ * in CSV, never with a sign, and null in JSON; infinite ones are inf and -inf in CSV, and the texts
+ * "Infinity" and "-Infinity" in JSON. Lines end with a line feed.
  */
 #ifndef IVON_TABLE_H
 #define IVON_TABLE_H

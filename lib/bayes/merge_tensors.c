@@ -28,7 +28,8 @@ static int add_fate(struct ivon_merge *merge, const struct ivon_tensor *mean,
         merge->tensor_capacity = capacity;
     }
     merge->tensors[merge->tensor_count++] =
-        (struct ivon_merge_tensor){mean->name, fate, reason, mean->count};
+        (struct ivon_merge_tensor){
+        mean->name, fate, reason, mean->part == IVON_OPAQUE ? 0 : mean->count};
     return 0;
 }
 
@@ -260,6 +261,43 @@ static int plan_all_means(struct ivon_merge *merge, struct ivon_error *error)
     return code;
 }
 
+/* Codes that are not read cannot be merged: they have to be left to the base, by name. */
+static int refuse_opaque(const struct ivon_merge *merge, const struct ivon_source *source,
+                         struct ivon_error *error)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (tensor->part == IVON_OPAQUE &&
+            (!options->selected ||
+             options->selected(options->selected_context, ivon_tensor_bare_name(tensor))))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: tensor '%s' is stored as %s, which cannot be merged: leave "
+                                  "it out (see --exclude)",
+                                  ivon_source_path(source), tensor->name, tensor->stored_as);
+    }
+    return 0;
+}
+
+static int refuse_all_opaque(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    int code = merge->base ? refuse_opaque(merge, merge->base, error) : 0;
+    for (size_t t = 0; t < merge->model_count && !code; t++)
+        code = refuse_opaque(merge, merge->models[t].source, error);
+    return code;
+}
+
+/* What is opaque is kept, where the result can hold it, or left out. */
+static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_t index,
+                       struct ivon_error *error)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    const struct ivon_tensor *tensor = ivon_source_tensor(from, index);
+    bool carried = options->carries && options->carries(options->carries_context, tensor);
+    int code = add_fate(merge, tensor, carried ? IVON_KEPT : IVON_SKIPPED, "not selected", error);
+    return code || !carried ? code : copy_tensor(merge, from, index, error);
+}
+
 /* Buffers and graph of the base, or of the first model. */
 static int plan_companions(struct ivon_merge *merge, struct ivon_error *error)
 {
@@ -269,12 +307,16 @@ static int plan_companions(struct ivon_merge *merge, struct ivon_error *error)
         enum ivon_part part = ivon_source_tensor(from, i)->part;
         if (part == IVON_BUFFER || part == IVON_GRAPH)
             code = copy_tensor(merge, from, i, error);
+        else if (part == IVON_OPAQUE)
+            code = plan_opaque(merge, from, i, error);
     }
     return code;
 }
 
 int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error)
 {
-    int code = plan_all_means(merge, error);
+    int code = refuse_all_opaque(merge, error);
+    if (!code)
+        code = plan_all_means(merge, error);
     return code ? code : plan_companions(merge, error);
 }

@@ -24,7 +24,7 @@ struct ivon_metrics {
     /* The confidence of every prediction, in the order of the calls; negative where it is wrong. */
     float *confidences;
     size_t confidence_count, confidence_capacity;
-    /* Where bins start, and Σ (correct − conf) in each; working memory. */
+    /* Where bins of equal count start, and Σ (correct − conf) in each; working memory. */
     double *starts, *gaps;
     /* Σ ([c = y] − p_c), GROUPS × bins × K, of categorical predictions. Most p_c are in the first
        bin: the class is the last axis so that the others' pages stay untouched. */
@@ -119,6 +119,12 @@ static size_t group_of(uint64_t example)
     return example < GROUPS ? (size_t)example : (size_t)((bits ^ bits >> 31) % GROUPS);
 }
 
+size_t ivon_confidence_bin(float confidence, size_t bins)
+{
+    float product = (float)bins * confidence;
+    return product < (float)bins ? (size_t)product : bins - 1;
+}
+
 static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t class)
 {
     size_t outputs = metrics->outputs, bins = metrics->bins;
@@ -127,8 +133,7 @@ static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t c
     metrics->group_sizes[group]++;
     for (size_t c = 0; c < outputs; c++) {
         double probability = probability_exact(p[c]);
-        size_t bin = (size_t)((double)bins * probability);
-        gaps[(bin < bins ? bin : bins - 1) * outputs + c] += (c == class) - probability;
+        gaps[ivon_confidence_bin(p[c], bins) * outputs + c] += (c == class) - probability;
     }
 }
 
@@ -249,10 +254,12 @@ static size_t start_adaptive(struct ivon_metrics *metrics, float *sorted)
     return used;
 }
 
-/* The last bin that starts at or below a confidence. */
-static size_t find_bin(const double *starts, size_t bins, double confidence)
+/* The last bin that starts at or below a confidence; without starts, that of equal width. */
+static size_t find_bin(const double *starts, size_t bins, float confidence)
 {
     size_t low = 0, high = bins;
+    if (!starts)
+        return ivon_confidence_bin(confidence, bins);
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
         if (starts[middle] <= confidence)
@@ -263,9 +270,9 @@ static size_t find_bin(const double *starts, size_t bins, double confidence)
     return low;
 }
 
-/* The calibration error over bins that start there, as the mean over examples that it is (see the
-   header). */
-static struct moments calibration(struct ivon_metrics *metrics, size_t bins)
+/* The calibration error over bins that start there, or of equal width, as the mean over examples
+   that it is (see the header). */
+static struct moments calibration(struct ivon_metrics *metrics, const double *starts, size_t bins)
 {
     size_t count = metrics->confidence_count;
     size_t width = metrics->likelihood == IVON_CATEGORICAL ? 1 : metrics->outputs;
@@ -273,13 +280,13 @@ static struct moments calibration(struct ivon_metrics *metrics, size_t bins)
     memset(metrics->gaps, 0, bins * sizeof *metrics->gaps);
     for (size_t i = 0; i < count; i++) {
         float kept = metrics->confidences[i];
-        metrics->gaps[find_bin(metrics->starts, bins, fabsf(kept))] += gap_of(kept);
+        metrics->gaps[find_bin(starts, bins, fabsf(kept))] += gap_of(kept);
     }
     for (size_t i = 0; i < count; i += width) {
         double sum = 0;
         for (size_t k = i; k < i + width; k++) {
             float kept = metrics->confidences[k];
-            double gap = metrics->gaps[find_bin(metrics->starts, bins, fabsf(kept))];
+            double gap = metrics->gaps[find_bin(starts, bins, fabsf(kept))];
             sum += gap < 0 ? -gap_of(kept) : gap > 0 ? gap_of(kept) : 0;
         }
         moments_add(&error, sum / (double)width, 1);
@@ -318,14 +325,13 @@ static struct ivon_metric metric_of(const char *name, const struct moments *mome
 static bool fill_calibration(struct ivon_metrics *metrics, struct ivon_metric *values)
 {
     size_t count = metrics->confidence_count;
-    for (size_t b = 0; b < metrics->bins; b++)
-        metrics->starts[b] = (double)b / (double)metrics->bins;
-    struct moments error = calibration(metrics, metrics->bins);
+    struct moments error = calibration(metrics, NULL, metrics->bins);
     values[0] = metric_of("ece", &error);
     float *sorted = malloc((count ? count : 1) * sizeof *sorted);
     if (!sorted)
         return false;
-    error = calibration(metrics, start_adaptive(metrics, sorted));
+    size_t bins = start_adaptive(metrics, sorted);
+    error = calibration(metrics, metrics->starts, bins);
     values[1] = metric_of("ece_adaptive", &error);
     free(sorted);
     return true;

@@ -250,6 +250,11 @@ static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *err
     return code;
 }
 
+bool ivon_predict_varies(const struct ivon_predict_options *options, size_t members)
+{
+    return members > 1 || (options->samples > 1 && options->sample.temperature > 0);
+}
+
 int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *members,
                        size_t member_count, struct ivon_examples *examples, const char *targets,
                        const struct ivon_predict_options *options, struct ivon_error *error)
@@ -292,6 +297,7 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         ivon_predictor_free(predictor);
         return code;
     }
+    predictor->sums.same = !ivon_predict_varies(options, member_count);
     *out = predictor;
     return 0;
 }

@@ -321,7 +321,8 @@ static void finish_row(const struct row_sums *sums, size_t row, size_t at, const
     double entropy = probabilities_describe(sums->likelihood, p, sums->outputs,
                                             results->prediction + (events ? at * sums->outputs : at),
                                             &results->max_probability[at]);
-    double expected = sums->expected[row] / weight_without(sums, ROWS_GROUPS_MAX);
+    double expected =
+        sums->same ? entropy : sums->expected[row] / weight_without(sums, ROWS_GROUPS_MAX);
     results->entropy[at] = (float)entropy;
     results->expected_entropy[at] = (float)expected;
     /* Never negative (Jensen), but for rounding. */
@@ -339,7 +340,7 @@ static void finish_regression(const struct row_sums *sums, size_t row, size_t co
             first += sums->first[(g * sums->capacity + row) * k + i] / total;
             second += sums->second[(g * sums->capacity + row) * k + i] / total;
         }
-        double variance = second - first * first;
+        double variance = sums->same ? 0 : second - first * first;
         results->mean[i] = (float)first;
         results->epistemic_std[i] = (float)sqrt(variance > 0 ? variance : 0);
     }

@@ -8,6 +8,8 @@
 #ifndef BAYES_PREDICT_ROWS_H
 #define BAYES_PREDICT_ROWS_H
 
+#include <stdbool.h>
+
 #include "bayes/targets.h"
 
 enum { ROWS_GROUPS_MAX = 16 };
@@ -18,6 +20,7 @@ struct row_sums {
     size_t groups;
     size_t capacity;  /* rows */
     double noise_std; /* Gaussian; NaN: unknown */
+    bool same;        /* all samples are of the same weights */
     double group_weight[ROWS_GROUPS_MAX]; /* Σ ω of each group */
     float *probabilities; /* groups × capacity × K: Σ ω p */
     double *expected;     /* capacity: Σ ω H[p] */

@@ -52,7 +52,7 @@ int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *sou
         return 0;
     ptrdiff_t found = ivon_source_find(source, IVON_HESSIAN, mean->name);
     if (found < 0)
-        return 0;
+        return ivon_source_refuse_opaque(source, IVON_HESSIAN, mean->name, error);
     tensor->hessian_index = found;
     tensor->hessian = ivon_source_tensor(source, (size_t)found);
     tensor->variance = options->temperature / tensor->hessian->ess;

@@ -49,7 +49,7 @@ struct run {
 
 static bool is_written(enum ivon_part part)
 {
-    return part != IVON_HESSIAN && part != IVON_MOMENTUM;
+    return part != IVON_HESSIAN && part != IVON_MOMENTUM && part != IVON_OPAQUE;
 }
 
 size_t ivon_sample_outputs(const struct ivon_source *source, int dtype,

@@ -5,8 +5,8 @@
 #include "ivon/error.h"
 
 /*
- * Writes a message after the manner of printf and returns `code`. Bytes that a terminal would
- * interpret are replaced by '?', since names in a message may come from a stranger's file.
+ * Writes a message after the manner of printf and returns `code`. It is made clean by
+ * ivon_text_clean, since names in a message may come from a stranger's file.
  */
 int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

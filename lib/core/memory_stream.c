@@ -74,7 +74,10 @@ int ivon_source_from_memory(struct ivon_source **source, const char *name,
     int code = 0;
     for (size_t i = 0; i < tensor_count && !code; i++) {
         bool any_type = tensors[i].part == IVON_BUFFER || tensors[i].part == IVON_GRAPH;
-        if (!any_type && !ivon_dtype_is_float(tensors[i].dtype))
+        if (tensors[i].part == IVON_OPAQUE)
+            code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: '%s' is opaque", name,
+                                  tensors[i].name);
+        else if (!any_type && !ivon_dtype_is_float(tensors[i].dtype))
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: '%s' has elements of type %s, expected floating point", name,
                                   tensors[i].name, ivon_dtype_name(tensors[i].dtype));

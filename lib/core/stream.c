@@ -27,6 +27,7 @@ const char *ivon_part_name(enum ivon_part part)
     static const char *const names[IVON_PART_COUNT] = {
         [IVON_MEAN] = "mean",        [IVON_HESSIAN] = "hessian",  [IVON_MOMENTUM] = "momentum",
         [IVON_BUFFER] = "buffers",   [IVON_GRAPH] = "model.onnx",
+        [IVON_OPAQUE] = "opaque",
     };
     return names[part];
 }
@@ -66,25 +67,32 @@ int tensor_list_append(struct tensor_list *list, const struct ivon_tensor *tenso
         list->capacity = capacity;
     }
     struct ivon_tensor *copy = &list->items[list->count];
+    bool opaque = tensor->part == IVON_OPAQUE;
     *copy = *tensor;
-    if (tensor->rank < 0 || tensor->rank > IVON_RANK_MAX ||
-        !tensor_shape_count(tensor->rank, tensor->shape, ivon_dtype_size(tensor->dtype),
-                            &copy->count))
+    if (!opaque && (tensor->rank < 0 || tensor->rank > IVON_RANK_MAX ||
+                    !tensor_shape_count(tensor->rank, tensor->shape,
+                                        ivon_dtype_size(tensor->dtype), &copy->count)))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "tensor '%s': its shape is not one of at most %d dimensions that "
                               "memory can hold",
                               tensor->name, IVON_RANK_MAX);
     copy->name = strdup(tensor->name);
-    if (!copy->name)
+    copy->stored_as = opaque ? strdup(tensor->stored_as) : NULL;
+    if (!copy->name || (opaque && !copy->stored_as)) {
+        free((char *)copy->name);
+        free((char *)copy->stored_as);
         return ivon_error_memory(error);
+    }
     list->count++;
     return 0;
 }
 
 void tensor_list_release(struct tensor_list *list)
 {
-    for (size_t i = 0; i < list->count; i++)
+    for (size_t i = 0; i < list->count; i++) {
         free((char *)list->items[i].name);
+        free((char *)list->items[i].stored_as);
+    }
     free(list->items);
     *list = (struct tensor_list){0};
 }
@@ -232,6 +240,52 @@ ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part
             high = middle;
     }
     return -1;
+}
+
+const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor)
+{
+    if (tensor->part != IVON_OPAQUE)
+        return tensor->name;
+    for (enum ivon_part part = IVON_MEAN; part < IVON_GRAPH; part++) {
+        size_t length = strlen(ivon_part_name(part));
+        if (strncmp(tensor->name, ivon_part_name(part), length) == 0 &&
+            tensor->name[length] == '/')
+            return tensor->name + length + 1;
+    }
+    return tensor->name;
+}
+
+/* The opaque tensor of that name behind the part's prefix, or, of means and buffers, alone. */
+static ptrdiff_t find_opaque(const struct ivon_source *source, enum ivon_part part,
+                             const char *name)
+{
+    const char *prefix = ivon_part_name(part);
+    for (size_t i = 0; i < source->tensors.count; i++) {
+        const struct ivon_tensor *tensor = &source->tensors.items[i];
+        if (tensor->part != IVON_OPAQUE)
+            continue;
+        const char *bare = ivon_tensor_bare_name(tensor);
+        bool plain = bare == tensor->name && part != IVON_HESSIAN && part != IVON_MOMENTUM;
+        bool prefixed = bare != tensor->name &&
+                        strncmp(tensor->name, prefix, strlen(prefix)) == 0 &&
+                        tensor->name[strlen(prefix)] == '/';
+        if ((plain || prefixed) && strcmp(bare, name) == 0)
+            return (ptrdiff_t)i;
+    }
+    return -1;
+}
+
+int ivon_source_refuse_opaque(const struct ivon_source *source, enum ivon_part part,
+                              const char *name, struct ivon_error *error)
+{
+    ptrdiff_t found = find_opaque(source, part, name);
+    if (found < 0)
+        return 0;
+    const struct ivon_tensor *tensor = &source->tensors.items[found];
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: tensor '%s' is stored as %s, which is not read here, expected "
+                          "numbers of f64, f32, f16 or bf16, or integers: convert it first",
+                          source->path, tensor->name, tensor->stored_as);
 }
 
 static bool in_range(const struct ivon_source *source, size_t tensor, size_t first, size_t count)

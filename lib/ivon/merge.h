@@ -67,6 +67,10 @@ struct ivon_merge_options {
        the first model, has them. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
+    /* Which of the base's opaque tensors, none of which may be selected, the results can hold; null:
+       none. The others are left out. */
+    bool (*carries)(void *context, const struct ivon_tensor *tensor);
+    void *carries_context;
     const double *scales; /* one result for each; null: the single scale 1 */
     size_t scale_count;
     bool movement;  /* compute ivon_merge_movement: about doubles the arithmetic */
@@ -114,7 +118,7 @@ IVON_API const struct ivon_tensor *ivon_merge_outputs(const struct ivon_merge *m
 /* The header of the result for one scale: ess and weight decay, the rest absent. */
 IVON_API struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scale);
 
-/* What happens to each mean of any input; borrowed. */
+/* What happens to each mean of any input, and to opaque tensors; borrowed. */
 IVON_API const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge,
                                                             size_t *count);
 

@@ -91,7 +91,8 @@ IVON_API int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t co
  *   categorical: accuracy, the most probable class (the lowest of equal ones) being y; nll,
  *     −log p_y (infinite where p_y = 0); perplexity, exp(nll); brier, Σ_c (p_c − [c = y])²
  *     (Brier 1950); ece, over B equal-width bins of conf, the maximum probability,
- *     bin = min(B − 1, ⌊B conf⌋), Σ_b n_b/n |acc_b − conf_b| (Naeini et al., AAAI 2015);
+ *     bin = min(B − 1, ⌊B conf⌋) by ivon_confidence_bin, Σ_b n_b/n |acc_b − conf_b| (Naeini et al.,
+ *     AAAI 2015);
  *     ece_adaptive, the same over B bins of equal count, ⌊B r/n⌋ of the rank r = 0 … n − 1 of conf,
  *     equal ones staying together in the bin of their mean rank; ece_classwise, the mean over
  *     classes of the equal-width error of p_c against [c = y] (Nixon et al., CVPR workshops 2019)
@@ -110,6 +111,10 @@ IVON_API int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t co
  */
 IVON_API const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics,
                                                        size_t *count);
+
+/* The bin of equal width, of `bins` from 0 to 1, that a confidence is in: B conf is rounded to
+   binary32, as numpy and PyTorch have it: .7 of ten bins is in the eighth, which begins there. */
+IVON_API size_t ivon_confidence_bin(float confidence, size_t bins);
 
 /*
  * How well a score tells data of the training's kind (in, m scores) from other data (out, n

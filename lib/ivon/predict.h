@@ -55,6 +55,10 @@ struct ivon_predict_options {
 /* 64 samples, categorical, everything else off. */
 IVON_API struct ivon_predict_options ivon_predict_defaults(void);
 
+/* Whether more than one set of weights predicts: with one, as at the mean, the mutual information
+   and the epistemic standard deviation are exactly zero, and the expected entropy is the entropy. */
+IVON_API bool ivon_predict_varies(const struct ivon_predict_options *options, size_t members);
+
 /*
  * Predictions for the examples [first, first + count). R = count × max(tokens, 1) rows of K outputs.
  * What a likelihood or an option does not have is null. Borrowed until the callback returns.

@@ -29,10 +29,11 @@ enum ivon_part {
     IVON_MOMENTUM, /* g, for resuming the training */
     IVON_BUFFER,   /* carried along, not random: batch-norm statistics, masks */
     IVON_GRAPH,    /* the network itself, as the bytes of an ONNX file */
+    IVON_OPAQUE,   /* stored in a way that is not read here: known by name, carried as bytes */
     IVON_PART_COUNT
 };
 
-/* "mean", "hessian", "momentum", "buffers", "model.onnx". */
+/* "mean", "hessian", "momentum", "buffers", "model.onnx", "opaque". */
 IVON_API const char *ivon_part_name(enum ivon_part part);
 
 struct ivon_tensor {
@@ -42,6 +43,11 @@ struct ivon_tensor {
     int rank;
     int64_t shape[IVON_RANK_MAX];
     size_t count; /* product of the shape */
+    /* Of an opaque tensor: how its file says that it is stored ("F8_E4M3", "compounds"). Its dtype
+       is IVON_U8 and its count how many bytes of it there are, none where the format does not give
+       them; its rank is -1 where the shape is not known. Its name is the file's, prefixes and all.
+       Of any other tensor: null. */
+    const char *stored_as;
     /* Of a Hessian: the values that hold for this tensor, its own or else the checkpoint's; NaN
        when the checkpoint names none. Of anything else: NaN. */
     double ess;
@@ -79,6 +85,17 @@ IVON_API const struct ivon_tensor *ivon_source_tensor(const struct ivon_source *
 /* The index of a tensor, or -1 when the source does not have it. */
 IVON_API ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part,
                                     const char *name);
+
+/*
+ * Looks among the opaque tensors for one that was to be this: 0 when there is none, else
+ * IVON_ERROR_DATA, which names file, tensor, and how it is stored.
+ */
+IVON_API int ivon_source_refuse_opaque(const struct ivon_source *source, enum ivon_part part,
+                                       const char *name, struct ivon_error *error);
+
+/* An opaque tensor's name without the prefix that says what it is to the posterior; any other
+   tensor's name. */
+IVON_API const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor);
 
 /*
  * Fills `buffer` with the elements [first, first + count) of a tensor, in its own dtype. Several

@@ -135,6 +135,31 @@ static int check_unbound(const struct ivon_network *network, const struct ivon_s
         network->path, mean->name, ivon_source_path(source), folded);
 }
 
+/* Whether the graph has a place for a tensor of that name; see find_place. */
+static bool has_place(const struct ivon_network *network, const char *name)
+{
+    size_t index = graph_find(network, name);
+    const struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
+    return value && (value->role != NET_COMPUTED ||
+                     strcmp(network->nodes[value->producer].operator->name, "Identity") == 0);
+}
+
+int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,
+                        struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(source) && !code; i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        const char *name = ivon_tensor_bare_name(tensor);
+        if (tensor->part != IVON_OPAQUE || !has_place(network, name))
+            continue;
+        code = ivon_source_refuse_opaque(source, IVON_MEAN, name, error);
+        if (!code)
+            code = ivon_source_refuse_opaque(source, IVON_BUFFER, name, error);
+    }
+    return code;
+}
+
 static bool takes_part(const struct ivon_tensor *tensor)
 {
     return tensor->part == IVON_MEAN || tensor->part == IVON_BUFFER;
@@ -150,6 +175,8 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     network->parameters = calloc(count + 1, sizeof *network->parameters);
     if (!placed || !network->parameters)
         code = ivon_error_memory(error);
+    if (!code)
+        code = graph_refuse_opaque(network, source, error);
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
         struct net_value *value =

@@ -127,6 +127,10 @@ int graph_add_input(struct ivon_network *network, const char *name, enum net_typ
 /* Says that a value is no longer an input. */
 void graph_forget_input(struct ivon_network *network, size_t value);
 
+/* Fails where the graph has a place for a tensor that is opaque in the source. */
+int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,
+                        struct ivon_error *error);
+
 /* Whether an Identity node alone gives the value its elements: the node is then cut off. */
 bool graph_cut_identity(struct ivon_network *network, struct net_value *value);
 

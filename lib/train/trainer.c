@@ -213,8 +213,10 @@ static int take_tensor_prior(struct ivon_trainer *trainer, struct ivon_source *p
     ptrdiff_t mean = ivon_source_find(prior, IVON_MEAN, own->name);
     ptrdiff_t hessian = ivon_source_find(prior, IVON_HESSIAN, own->name);
     float *m = trainer->prior_mean.arrays[i], *decay = trainer->prior_decay.arrays[i];
-    if (mean < 0)
-        return 0;
+    int unread = mean < 0 ? ivon_source_refuse_opaque(prior, IVON_MEAN, own->name, error)
+                          : ivon_source_refuse_opaque(prior, IVON_HESSIAN, own->name, error);
+    if (mean < 0 || unread)
+        return unread;
     if (hessian < 0 || !posterior_same_shape(own, ivon_source_tensor(prior, (size_t)mean)))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s' has %s, expected a posterior of what is trained",

@@ -175,6 +175,11 @@ static int read_state(const struct ivon_trainer *trainer, struct ivon_source *so
     const struct ivon_tensor *own = trainer_parameter(trainer, i);
     ptrdiff_t found = name ? ivon_source_find(source, part, name) : -1;
     struct net_tensor read = {0};
+    if (found < 0 && name) {
+        int unread = ivon_source_refuse_opaque(source, part, name, error);
+        if (unread)
+            return unread;
+    }
     if (found < 0 || !posterior_same_shape(own, ivon_source_tensor(source, (size_t)found)))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: has no %s '%s' of its mean's shape, with which a training could "

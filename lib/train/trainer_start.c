@@ -170,8 +170,11 @@ static int list_architecture(struct start_tensors *start, const struct architect
     for (size_t i = 0; i < architecture->tensor_count && !code; i++) {
         const struct architecture_tensor *tensor = &architecture->tensors[i];
         ptrdiff_t found = weights ? find_stored(weights, tensor->name) : -1;
-        code = found >= 0 ? add_stored(start, weights, (size_t)found, options, error)
-                          : add_new(start, tensor, scheme, options, error);
+        if (found < 0 && weights)
+            code = ivon_source_refuse_opaque(weights, tensor->part, tensor->name, error);
+        if (!code)
+            code = found >= 0 ? add_stored(start, weights, (size_t)found, options, error)
+                              : add_new(start, tensor, scheme, options, error);
         if (found >= 0)
             stored += ivon_source_tensor(weights, (size_t)found)->part == IVON_MEAN;
         else if (weights && !code && !start->unbound.initializers++)
@@ -233,9 +236,14 @@ int start_list(struct start_tensors *start, const struct ivon_train_start *from,
                struct ivon_error *error)
 {
     size_t means = 0;
-    int code = architecture ? list_architecture(start, architecture, from->weights, options, error)
-               : from->weights ? list_stored(start, from->weights, options, error)
-                               : list_initializers(start, from->network, options, error);
+    int code = !architecture && from->weights
+                   ? graph_refuse_opaque(from->network, from->weights, error)
+                   : 0;
+    if (code)
+        return code;
+    code = architecture    ? list_architecture(start, architecture, from->weights, options, error)
+           : from->weights ? list_stored(start, from->weights, options, error)
+                           : list_initializers(start, from->network, options, error);
     for (size_t i = 0; i < start->count; i++)
         means += start->items[i].tensor.part == IVON_MEAN;
     return !code && !means && options->selected

@@ -6,8 +6,22 @@ setup_file() {
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../fuzz/seeds_torch.py" "$SEEDS"
 }
 
+# Of these only the one odd member is refused, to whom asks for it.
+odd=" array.h5 complex.pt compound.h5 external-storage.h5 filter-foreign.h5 filter-nbit.h5
+filter-szip.h5 float.h5 lzf.h5 nothing.h5 opaque.h5 rank.h5 references.h5 scaleoffset.h5 strings.h5
+virtual.h5 vlen.h5 "
+
 @test "every hostile file is refused with one line and 65" {
   for file in "$SEEDS"/hostile-*.{h5,pt}; do
+    name=${file##*/hostile-}
+    if [[ $odd == *[[:space:]]$name[[:space:]]* ]]; then
+      echo "$name"
+      ivon-info "$file" | grep -qE "not read        '(mean/)?a'"
+      run ivon-convert "$file" -o copy.h5
+      [ $status -eq 65 ] && [ "${#lines[@]}" -eq 1 ]
+      [[ "${lines[0]}" == *"a' is stored as "* ]]
+      continue
+    fi
     set +e
     timeout 30 ivon-info "$file" > out 2> err
     status=$?

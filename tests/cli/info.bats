@@ -52,8 +52,31 @@ assert j['parameters'] == 30 * 40 + 30 + 90 and j['ess'] == 1000"
 @test "control characters of a file reach no terminal" {
   posterior a.h5 1 'f.attrs["creator"] = "a\x1b[31m\u009b31m b\u00e9"'
   ivon-info --header a.h5 > out
-  grep -q 'creator *a?\[31m?31m bé' out
+  grep -q 'creator *a?\[31m??31m bé' out
   run ivon-info $'no\xc2\x9b31m.h5' # as bytes: the locale may not have the character
   echo "$output"
   [[ $output == *'no??31m.h5'* ]]
+}
+
+@test "what is no number has no sign, and JSON tells it from infinity" {
+  posterior a.h5 1 '
+f["mean/fc1.bias"][:3] = np.array([-np.nan, np.inf, -np.inf], "f4")
+f["mean/fc1.weight"][...] = np.copysign(np.nan, -1)
+f.attrs.update(ess=np.inf, weight_decay=-np.inf)'
+  for options in "" --tensors --check; do
+    ivon-info $options a.h5 > out 2>&1 || [ $? -eq 1 ]
+    if grep -e -nan out; then return 1; fi
+  done
+  ivon-info --json --tensors a.h5 | $python -c '
+import json, sys
+def refuse(text): raise ValueError(text)
+found = json.load(sys.stdin, parse_constant=refuse)
+tensors = {t["name"]: t for t in found["tensors"]}
+assert found["ess"] == "Infinity" and found["weight_decay"] == "-Infinity", found
+assert tensors["fc1.weight"]["signal_to_noise_quantiles"]["0.5"] is None, tensors["fc1.weight"]'
+  posterior b.h5 2
+  posterior n.h5 1 'f["mean/fc1.weight"][...] = np.copysign(np.nan, -1)'
+  run ivon-merge --base b.h5 n.h5 -o c.h5
+  [ $status -eq 65 ]
+  [[ $output == *" is nan at element 0, expected a finite number"* ]]
 }

@@ -160,6 +160,16 @@ expect() { # STATUS TEXT COMMAND...
   ivon-predict -q p.h5 --data=data.csv --target-column=7 --mean -o number.h5
   ivon-predict -q --model=mlp.onnx p.h5 --data=data.h5:/some --mean --inputs=x -o some.h5
   ivon predict -q p.h5 --data=data.h5 --mean --inputs=x=x -o named.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 1 -o one.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --temperature=0 -o cold.h5
+  for still in --mean "-n 1" "-n 3 --temperature=0"; do
+    ivon-predict -q p.h5 --data=data.h5 $still --metrics --ood=data.h5:/some > still
+    [ "$(grep -c auroc still)" -eq 2 ]
+    if grep mutual_information still; then return 1; fi
+  done
+  for moving in "p.h5 -n 2" "p.h5 q.h5 --mean"; do
+    ivon-predict -q $moving --data=data.h5 --metrics --ood=data.h5:/some | grep -q mutual_information.auroc
+  done
   check '
 x = read("data.h5", "x")
 f = network(weights("p.h5"), x)
@@ -172,8 +182,9 @@ near(read("some.h5", "probabilities"), p[:9])
 assert np.array_equal(read("a.h5", "prediction"), p.argmax(1))
 near(read("a.h5", "max_probability"), p.max(1))
 near(read("a.h5", "entropy"), entropy(p), 3e-6)
-near(read("a.h5", "expected_entropy"), entropy(p), 3e-6)
-near(read("a.h5", "mutual_information"), 0 * entropy(p))
+for name in ("a", "one", "cold"):
+    assert np.array_equal(read(name + ".h5", "expected_entropy"), read(name + ".h5", "entropy"))
+    assert not read(name + ".h5", "mutual_information").any()
 with h5py.File("a.h5", "r") as a:
     assert sorted(a) == sorted(("prediction", "max_probability", "entropy", "expected_entropy",
                                 "mutual_information", "probabilities", "logits")), sorted(a)
@@ -266,7 +277,7 @@ near(a["accuracy"]["value"], b["accuracy"]["value"], 1e-12)'
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 \
     --metrics --json > a.json
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 > a.csv
-  head -1 a.csv
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 1 -o one.h5
   [ "$(head -1 a.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,aleatoric_std_0,aleatoric_std_1" ]
   [ "$(wc -l < a.csv)" -eq 21 ]
   check '
@@ -275,6 +286,7 @@ f = np.stack([network(weights("r.h5", s), x) for s in range(6)])
 size = np.max(np.abs(f))
 near(read("a.h5", "mean"), f.mean(0), 1e-6 * size)
 near(read("a.h5", "epistemic_std"), f.std(0), 2e-6 * size)
+assert not read("one.h5", "epistemic_std").any()
 assert np.all(read("a.h5", "aleatoric_std") == np.float32(.5))
 a = json.load(open("a.json"))["metrics"]
 near(a["rmse"]["value"], np.sqrt(np.mean((f.mean(0) - y) ** 2)), 1e-6 * size)

@@ -98,7 +98,6 @@ refused() {
   for name in bf16 f16 f64 integers strides complex-beside; do
     same $name
   done
-  refused "tensor 'w': the type of its elements is 'torch.ComplexFloatStorage'" complex
 }
 
 @test "Adam's second moments become a Hessian when asked for" {

@@ -27,7 +27,13 @@ static inline void read_tensor(struct ivon_source *source, size_t index)
     double buffer[PIECE];
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);
     size_t size = ivon_dtype_size(tensor->dtype), count;
-    assert(tensor_shape_count(tensor->rank, tensor->shape, size, &count) && count == tensor->count);
+    bool opaque = tensor->part == IVON_OPAQUE;
+    assert(opaque == (tensor->stored_as != NULL) && (!opaque || tensor->dtype == IVON_U8));
+    if (opaque)
+        count = tensor->count;
+    else
+        assert(tensor_shape_count(tensor->rank, tensor->shape, size, &count) &&
+               count == tensor->count);
     assert(tensor_name_valid(tensor->name));
     assert(ivon_source_find(source, tensor->part, tensor->name) == (ptrdiff_t)index);
     for (size_t first = 0; first < count; first += PIECE) {

@@ -57,4 +57,11 @@ array("double", "fixture_detection", [
     roc_auc_score(label, score), average_precision_score(label, score),
     average_precision_score(1 - label, -score), fpr[tpr >= 0.95].min(),
     (0.5 * (1 - tpr + fpr)).min(), delong(inside, outside)])
+print("/* The bins of 0, .01 … 1 and of k/B, of B = 10, 15 and 20, as numpy has them in float32. */\n"
+      "enum { FIXTURE_HUNDREDTHS = 101 };\n")
+for bins in (10, 15, 20):
+    for kind, values in (("hundredths", np.arange(101) / 100), ("edges", np.arange(bins + 1) / bins)):
+        confidence = values.astype(np.float32)
+        array("unsigned char", f"fixture_{kind}_{bins}",
+              np.minimum((np.float32(bins) * confidence).astype(int), bins - 1))
 print("#endif")

@@ -65,7 +65,7 @@ static void write_table(const char *path, enum ivon_table_format format)
         {.name = "loss", .dtype = IVON_F64},
         {.name = "p", .dtype = IVON_F32, .rank = 1, .shape = {2}}};
     static const int64_t step[] = {3, 20, 9007199254740992};
-    static const double loss[] = {0.1, NAN, -1e300};
+    static const double loss[] = {INFINITY, NAN, -INFINITY};
     static const float p[] = {0.5F, 1, 2, 3, 4, 5};
     const struct ivon_table_options options = {.format = format, .rows = 3, .own_index = true};
     const void *const data[] = {step, loss, p};
@@ -88,7 +88,7 @@ static void reads_what_is_written(void **state)
         assert_int_equal(ivon_columns_rows(columns), 3);
         assert_int_equal(ivon_columns_count(columns), formats[i] == IVON_CSV ? 4 : 2);
         check_numbers(columns, "step", (const double[]){3, 20, 0x1p53});
-        check_numbers(columns, "loss", (const double[]){0.1, NAN, -1e300});
+        check_numbers(columns, "loss", (const double[]){INFINITY, NAN, -INFINITY});
         check_texts(columns, "step", "3|20|9007199254740992|");
         assert_false(ivon_columns_has(columns, "p"));
         ivon_columns_close(columns);
@@ -129,6 +129,11 @@ static void reads_json_lines(void **state)
     check_texts(columns, "a", "1||2.5|");
     check_texts(columns, "b", "x||true|");
     ivon_columns_close(columns);
+    write_text("b.jsonl", "{\"a\": \"Infinity\"}\n{\"a\": \"-Infinity\"}\n{\"a\": null}\n");
+    columns = open_table("b.jsonl");
+    check_numbers(columns, "a", (const double[]){INFINITY, -INFINITY, NAN});
+    check_texts(columns, "a", "Infinity|-Infinity||");
+    ivon_columns_close(columns);
 }
 
 /* Opening it, or else reading its column 'b' as numbers, fails. */
@@ -154,6 +159,8 @@ static void refused(const char *text, size_t size, const char *message)
 static void refuses(void **state)
 {
     (void)state;
+    REFUSED("{\"b\": \"infinity\"}\n",
+            "c: row 0 (line 1), column 'b': found 'infinity', expected a number");
     REFUSED("", "c: is empty, expected a table: CSV, JSON Lines or HDF5");
     REFUSED("a\0b", "c: is no text, expected a table: CSV, JSON Lines or HDF5");
     REFUSED("\n\r\n", "c: has nothing but empty lines");

@@ -105,7 +105,8 @@ static void equal_width(size_t *bin, const float *confidence, size_t count, size
 {
     for (size_t e = 0; e < count; e++)
         for (bin[e] = 0; bin[e] + 1 < bins &&
-                         (long double)confidence[e] * (long double)bins >= (long double)bin[e] + 1;)
+                         (float)((long double)confidence[e] * (long double)bins) >=
+                             (float)(bin[e] + 1);)
             bin[e]++;
 }
 
@@ -524,6 +525,45 @@ static void grouped_errors_are_unbiased(void **unused)
     assert_true(fabs(ratio - 1) < 0.072);
 }
 
+/* On edges that are no binary fractions, numpy decides. */
+static void edges_are_where_numpy_has_them(void **unused)
+{
+    (void)unused;
+    static const struct {
+        size_t bins;
+        const unsigned char *hundredths, *edges;
+    } cases[] = {{10, fixture_hundredths_10, fixture_edges_10},
+                 {15, fixture_hundredths_15, fixture_edges_15},
+                 {20, fixture_hundredths_20, fixture_edges_20}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t bins = cases[i].bins;
+        for (size_t k = 0; k < FIXTURE_HUNDREDTHS; k++)
+            assert_int_equal(ivon_confidence_bin((float)((double)k / 100), bins),
+                             cases[i].hundredths[k]);
+        for (size_t k = 0; k <= bins; k++)
+            assert_int_equal(ivon_confidence_bin((float)((double)k / (double)bins), bins),
+                             cases[i].edges[k]);
+        assert_int_equal(ivon_confidence_bin(1.00001f, bins), bins - 1);
+    }
+}
+
+/* Bins of two predictions that differ by the edge alone: .7 belongs to the eighth of ten. */
+static void an_edge_is_one_bin_for_all(void **unused)
+{
+    (void)unused;
+    static const float probabilities[] = {.7f, .3f, .75f, .25f};
+    static const int64_t labels[] = {1, 0};
+    struct ivon_metrics *metrics = NULL;
+    struct ivon_error error;
+    const struct ivon_metrics_options options = {
+        .likelihood = IVON_CATEGORICAL, .outputs = 2, .bins = 10};
+    assert_int_equal(ivon_metrics_new(&metrics, &options, &error), 0);
+    assert_int_equal(ivon_metrics_add(metrics, 0, 2, probabilities, labels, INT64_MIN, &error), 0);
+    /* In one bin, the gaps −.7 and .25 add up before their size counts. */
+    check("ece", metric(metrics, "ece").value, (.7f - .25) / 2, 1e-12);
+    ivon_metrics_free(metrics);
+}
+
 /* Examples may be sorted, here the right half first: groups that take turns would all have the same
    share of them, and a fifth of the variance. One set is known to .254; three of these are
    .762. */
@@ -555,6 +595,8 @@ int main(void)
         cmocka_unit_test(refuses_impossible_options),
         cmocka_unit_test(grouped_errors_are_unbiased),
         cmocka_unit_test(groups_do_not_take_turns),
+        cmocka_unit_test(edges_are_where_numpy_has_them),
+        cmocka_unit_test(an_edge_is_one_bin_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,12 @@ static void messages_hold_no_control(void **state)
     assert_int_equal(error.code, IVON_ERROR_DATA);
     ivon_error_set(&error, IVON_ERROR_IO, "'%s'", "\xc3\xa9\xe2\x82\xac");
     assert_string_equal(error.message, "'\xc3\xa9\xe2\x82\xac'");
+    ivon_error_set(&error, IVON_ERROR_IO, "%s",
+                   "a\xe2\x80\xae\xff\xd8\x9c\xe2\x80\xa8" "b\xe2\x82");
+    assert_string_equal(error.message, "a????" "??" "???b??");
+    ivon_error_set(&error, IVON_ERROR_DATA, "'%s' is %g, then %g: '-nan'", "x -nanny", -NAN,
+                   -INFINITY);
+    assert_string_equal(error.message, "'x -nanny' is nan, then -inf: '-nan'");
     assert_int_equal(ivon_error_set(NULL, IVON_ERROR_IO, "%s", "nobody listens"), IVON_ERROR_IO);
 }
 
@@ -269,7 +275,7 @@ static void names_parts(void **state)
 {
     (void)state;
     static const char *const names[IVON_PART_COUNT] = {"mean", "hessian", "momentum", "buffers",
-                                                       "model.onnx"};
+                                                       "model.onnx", "opaque"};
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
         assert_string_equal(ivon_part_name(part), names[part]);
     struct ivon_header header = ivon_header_empty();
