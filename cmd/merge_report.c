@@ -82,7 +82,8 @@ void merge_print_json(const struct merge_command *command)
 
 void merge_print_warnings(const struct merge_command *command)
 {
-    const char *buffer = ivon_merge_buffer_conflict(command->merge);
+    size_t buffers;
+    const char *buffer = ivon_merge_buffer_conflict(command->merge, &buffers);
     struct tally tally = count_fates(command->merge);
     name_filter_warn_unused(&command->filter);
     open_warn_unused(&command->open);
@@ -93,9 +94,11 @@ void merge_print_warnings(const struct merge_command *command)
         report_warning("%zu tensors kept as they were, %zu left out; --json lists them",
                        tally.tensors[IVON_KEPT], tally.tensors[IVON_SKIPPED]);
     if (buffer)
-        report_warning("buffer '%s' differs between the inputs; %s's was taken: running "
-                       "statistics should be computed again",
-                       buffer, command->base_path ? "the base" : "the first model");
+        report_warning("%zu buffer%s differ%s between the inputs, '%s' the first; %s's %s kept: "
+                       "running statistics should be computed again",
+                       buffers, buffers == 1 ? "" : "s", buffers == 1 ? "s" : "", buffer,
+                       command->base_path ? "the base" : "the first model",
+                       buffers == 1 ? "was" : "were");
     for (size_t s = 0; s < command->scale_count && !command->dry_run; s++) {
         uint64_t count = ivon_merge_nonpositive_count(command->merge, s);
         if (count)

@@ -281,9 +281,12 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
                               .indexed = safetensors_index_name(path)};
     request.like_shards = request.indexed && request.like && request.like->index_path &&
                           request.like->file_count && !request.shard_size;
-    request.posterior = parts_need_posterior(header, tensors, count, plain_buffer, &request);
     *layout = (struct safetensors_layout){.tensors = tensors, .count = count};
-    int code = parts_stored_names(&layout->names, path, tensors, count, request.posterior, error);
+    int code = parts_need_posterior(header, tensors, count, plain_buffer, &request,
+                                    &request.posterior, error);
+    if (!code)
+        code = parts_stored_names(&layout->names, path, tensors, count, request.posterior, false,
+                                  error);
     for (size_t i = 0; i < count && !code; i++)
         if (strcmp(layout->names[i], SAFETENSORS_METADATA) == 0)
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,

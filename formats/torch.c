@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "formats/buffers.h"
 #include "formats/torch_private.h"
 
 enum { DEFAULT_MEMORY = 64 << 20, LINE = 640 };
@@ -183,7 +184,7 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
                 code = add_tensor(reading, part, &state->entries[i], &tensor, error);
         }
     }
-    return code;
+    return code ? code : buffers_settle(&reading->tensors, error);
 }
 
 static bool same(double a, double b)

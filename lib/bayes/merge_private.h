@@ -34,6 +34,7 @@ struct merge_entry {
     struct ivon_source *from;
     size_t from_tensor;
     bool compare; /* with the same tensor of the other inputs */
+    bool differs; /* from one of them, as a run found */
 };
 
 /* A range of an entry: what one thread does at a time. */
@@ -66,7 +67,6 @@ struct ivon_merge {
     /* Results of a run. */
     uint64_t *nonpositive;        /* per scale */
     double *movement;             /* per scale: the norm of each model, then the total */
-    const char *buffer_conflict;
 };
 
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */

@@ -63,7 +63,7 @@ static int copy_tensor(struct ivon_merge *merge, struct ivon_source *from, size_
     entry->output = merge->outputs.count;
     entry->from = from;
     entry->from_tensor = index;
-    entry->compare = tensor.part == IVON_BUFFER && ivon_dtype_is_float(tensor.dtype);
+    entry->compare = tensor.part == IVON_BUFFER;
     return tensor_list_append(&merge->outputs, &tensor, error);
 }
 

@@ -131,9 +131,10 @@ IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *s
 /* After a run: how many elements kept the base's value, as their precision was not positive. */
 IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale);
 
-/* After a run: whether buffers that differ between the inputs were taken from one of them, and
-   the name of the first such buffer, else null; borrowed. */
-IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge);
+/* After a run: how many buffers differ between the inputs, so that the base's, or without a base the
+   first model's, says less than it should; and the name of the first of them, else null;
+   borrowed. */
+IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, size_t *count);
 
 /*
  * After a run with `movement`: the Euclidean norm, over all merged elements, of how far model
