@@ -52,7 +52,7 @@ static const struct argp_option option_table[] = {
      "Write one output for each factor of all weights; OUT holds one %g for it", 4},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory to use (default 256M)", 4},
     {"json", KEY_JSON, NULL, 0, "Print a summary in JSON", 5},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and read and write no tensor", 5},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and write nothing", 5},
     {"hash", KEY_HASH, NULL, 0, "Record the inputs' SHA-256 in the provenance", 5},
     {0},
 };

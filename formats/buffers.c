@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/names.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -14,23 +15,10 @@ static size_t name_length(const char *name)
     return length > 2 && strcmp(name + length - 2, ":0") == 0 ? length - 2 : length;
 }
 
-/* Where a name's last component begins; components end in dots or slashes. */
-static size_t last_component(const char *name, size_t length)
-{
-    while (length && name[length - 1] != '.' && name[length - 1] != '/')
-        length--;
-    return length;
-}
-
-static bool is_word(const char *text, size_t length, const char *word)
-{
-    return strlen(word) == length && memcmp(text, word, length) == 0;
-}
-
 static bool is_one_of(const char *text, size_t length, const char *const *words, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (is_word(text, length, words[i]))
+        if (name_is_word(text, length, words[i]))
             return true;
     return false;
 }
@@ -41,19 +29,13 @@ static bool ends_in_word(const char *text, size_t length, const char *word)
     size_t wanted = strlen(word);
     return length > wanted ? text[length - wanted - 1] == '_' &&
                                  memcmp(text + length - wanted, word, wanted) == 0
-                           : is_word(text, length, word);
+                           : name_is_word(text, length, word);
 }
 
-static bool has_component(const char *name, const char *word)
+/* Flax's collection of running statistics. */
+static bool is_collection(const char *component, size_t length)
 {
-    for (const char *at = name;; at++) {
-        size_t length = strcspn(at, "./");
-        if (is_word(at, length, word))
-            return true;
-        at += length;
-        if (!*at)
-            return false;
-    }
+    return name_is_word(component, length, "batch_stats");
 }
 
 bool buffers_statistic(const char *name)
@@ -61,11 +43,11 @@ bool buffers_statistic(const char *name)
     static const char *const words[] = {"running_mean", "running_var", "running_std",
                                         "num_batches_tracked", "moving_mean", "moving_var",
                                         "moving_variance"};
-    size_t length = name_length(name), start = last_component(name, length);
+    size_t length = name_length(name), start = name_last(name, length);
     for (size_t i = 0; i < COUNT(words); i++)
         if (ends_in_word(name + start, length - start, words[i]))
             return true;
-    return has_component(name, "batch_stats"); /* Flax's collection of them */
+    return name_any_component(name, is_collection);
 }
 
 /* The names of some tensors in sorted order. */
@@ -107,7 +89,7 @@ static bool is_causal_mask(const struct name_table *table, const struct ivon_ten
         tensor->shape[2] != tensor->shape[3] || !start)
         return false;
     const char *name = tensor->name;
-    size_t module = last_component(name, start - 1);
+    size_t module = name_last(name, start - 1);
     return is_one_of(name + module, start - 1 - module, modules, COUNT(modules)) &&
            (has_neighbour(table, name, start, "masked_bias") ||
             has_neighbour(table, name, start, "c_attn.weight") ||
@@ -124,7 +106,7 @@ static bool is_spectral_vector(const struct name_table *table, const char *name,
         return false;
     if (length - start > 2)
         return has_neighbour(table, name, length - 1, "orig");
-    return start && has_neighbour(table, name, last_component(name, start - 1), "original");
+    return start && has_neighbour(table, name, name_last(name, start - 1), "original");
 }
 
 static bool is_buffer(const struct name_table *table, const struct ivon_tensor *tensor)
@@ -133,11 +115,11 @@ static bool is_buffer(const struct name_table *table, const struct ivon_tensor *
                                            "cos_cached", "sin_cached",        "masked_bias",
                                            "attn_mask"};
     const char *name = tensor->name;
-    size_t length = name_length(name), start = last_component(name, length);
+    size_t length = name_length(name), start = name_last(name, length);
     if (buffers_statistic(name) ||
         is_one_of(name + start, length - start, computed, COUNT(computed)))
         return true;
-    if (is_word(name + start, length - start, "bias"))
+    if (name_is_word(name + start, length - start, "bias"))
         return is_causal_mask(table, tensor, start);
     return is_spectral_vector(table, name, length, start);
 }

@@ -173,7 +173,10 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < state->count && !code; i++) {
         const struct torch_entry *entry = &state->entries[i];
-        if (entry->role != TORCH_TIED)
+        if (entry->role == TORCH_TIED)
+            code = tensor_list_alias(&reading->tensors, entry->name,
+                                     state->entries[entry->tied_to].name, error);
+        else
             code = add_tensor(reading, entry->role == TORCH_BUFFER ? IVON_BUFFER : IVON_MEAN,
                               entry, &entry->tensor, error);
     }

@@ -80,6 +80,10 @@ IVON_API const struct ivon_tensor *ivon_source_tensor(const struct ivon_source *
 IVON_API ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part,
                                     const char *name);
 
+/* The name of the mean that a file also stores under `name`, such as tied weights; null when it
+   does not. Borrowed. */
+IVON_API const char *ivon_source_alias(const struct ivon_source *source, const char *name);
+
 /*
  * Fills `buffer` with the elements [first, first + count) of a tensor, in its own dtype. Several
  * threads may read at once. The range must lie within the tensor.
