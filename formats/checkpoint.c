@@ -114,8 +114,6 @@ static int open_one(struct ivon_source **source, const char *path,
         if (!formats[i].recognise(&file))
             continue;
         code = check_options(&formats[i], path, options, error);
-        if (formats[i].names_parts && options->for_several)
-            options->hessian = NULL;
         if (!code)
             return formats[i].open(source, &file, options, error);
         mapped_close(&file);

@@ -213,3 +213,60 @@ assert sorted(n for n in back if n in b) == ['embed', 'l']
 for n in ('embed', 'l'):
     assert np.allclose(back[n], b[n].numpy(), rtol=2.0 ** -24, atol=0)"
 }
+
+@test "each model has a Hessian of its own, and none is another's" {
+  write '
+for k in range(3):
+    put(f"m{k}", a=f(3), b=f(2))
+    h = {"hessian/a": r.random(3).astype("f4"), "hessian/b": r.random(2).astype("f4")}
+    st.write(f"f{k}.safetensors", h, {"ivon-posterior": "1", "ess": str(100 * (k + 1)), "weight_decay": "1e-3"})'
+  cat > check.py <<'PYTHON'
+import sys, numpy as np, h5py, safetensors_file as st
+weights = [float(w) for w in sys.argv[2:]]
+with h5py.File(sys.argv[1]) as out:
+    for name in "ab":
+        means = [np.float64(np.load(f"m{k}.npz")[name]) for k in (0, 1)]
+        precisions = [w * 100 * (k + 1) * (np.float64(st.read(f"f{k}.safetensors", False)[0]["hessian/" + name]) + 1e-3)
+                      for k, w in enumerate(weights)]
+        expected = sum(p * m for p, m in zip(precisions, means)) / sum(precisions)
+        assert np.allclose(out["mean/" + name], expected, rtol=2.0 ** -23, atol=0), name
+        found = out.attrs["ess"] * (np.float64(out["hessian/" + name]) + out.attrs["weight_decay"])
+        assert np.allclose(found, sum(precisions), rtol=2.0 ** -22, atol=0), name
+PYTHON
+  check() { PYTHONPATH=$BATS_TEST_DIRNAME/../oracle $python -B check.py "$@"; }
+  for kind in npz safetensors; do
+    ivon-merge -f m0.$kind,hessian=f0.safetensors m1.$kind,hessian=f1.safetensors -o out.h5
+    check out.h5 1 1
+    ivon-merge -f m1.$kind:.5,hessian=f1.safetensors m0.$kind,hessian=f0.safetensors:2 --hash -o out.h5
+    check out.h5 2 .5
+    $python -c "
+import h5py, json
+inputs = [(i['path'], i.get('weight')) for i in json.loads(h5py.File('out.h5').attrs['provenance'])['inputs']]
+assert inputs == [('m1.$kind', .5), ('f1.safetensors', None), ('m0.$kind', 2), ('f0.safetensors', None)], inputs"
+  done
+  # What a model and its file make is what ivon-convert puts together.
+  for k in 0 1 2; do ivon-convert m$k.npz --hessian=f$k.safetensors -o p$k.h5; done
+  ivon-merge --no-provenance -b p2.h5 p0.h5 p1.h5 -o one.h5
+  ivon-merge --no-provenance --base=m2.npz,hessian=f2.safetensors p0.h5 m1.npz,hessian=p1.h5 -o two.h5
+  cmp one.h5 two.h5
+  ivon-merge --no-provenance -m hessian m0.npz --hessian=f0.safetensors -o one.npz
+  ivon-merge --no-provenance -m hessian m0.npz,hessian=f0.safetensors -o two.npz
+  cmp one.npz two.npz
+  refused 64 "--hessian=f0.safetensors: is for one model, and there are 2: give each its own as MODEL,hessian=FILE" \
+    ivon-merge m0.npz m1.npz --hessian=f0.safetensors -o x.h5
+  refused 64 "is for one model" ivon-merge -b p2.h5 m0.npz m1.npz --hessian=f0.safetensors -o x.h5
+  refused 64 "'m0.npz' already has 'f1.safetensors'" ivon-merge m0.npz,hessian=f1.safetensors --hessian=f0.safetensors -o x.h5
+  refused 64 "expected MODEL,hessian=FILE" ivon-merge m0.npz,hessian= m1.npz -o x.h5
+  refused 64 "expected a finite number" ivon-merge m0.npz:inf,hessian=f0.safetensors m1.npz -o x.h5
+  refused 65 "m1.npz: tensor 'a' has no Hessian" ivon-merge m0.npz,hessian=f0.safetensors m1.npz -o x.h5
+  refused 65 "p0.h5: has Hessians of its own, and 'f0.safetensors' is to have them" \
+    ivon-merge p0.h5,hessian=f0.safetensors p1.h5 -o x.h5
+  refused 66 "nowhere: cannot open it" ivon-merge m0.npz,hessian=nowhere p1.h5 -o x.h5
+  # A base does not take the model's.
+  refused 65 "m2.npz: tensor 'a' has no Hessian" ivon-merge -b m2.npz m0.npz --hessian=f0.safetensors -o x.h5
+  # Nor do other commands give one to several.
+  refused 64 "--hessian=f0.safetensors: is for one checkpoint, and there are several" ivon-info m0.npz m1.npz --hessian=f0.safetensors
+  refused 64 "is for one checkpoint" ivon-predict m0.npz m1.npz --hessian=f0.safetensors --data=m0.npz
+  refused 64 "is for one checkpoint" ivon-predict-gen m0.npz m1.npz --hessian=f0.safetensors --data=m0.npz
+  refused 64 "is for one checkpoint" ivon-predict-gen --follow=. --hessian=f0.safetensors --data=m0.npz
+}
