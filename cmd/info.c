@@ -49,6 +49,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         argp_failure(state, EX_USAGE, 0, "no file given; see --help");
         return 0;
     case ARGP_KEY_END:
+        open_check_hessian(&command->open, command->file_count > 1, state);
         if (command->header && (command->tensors || command->check))
             argp_failure(state, EX_USAGE, 0, "--header reads no tensors to list or check");
         return 0;

@@ -23,6 +23,15 @@ static void explain_colon(const struct merge_model *model, struct ivon_error *er
                  "; '%s' is no number, and not taken for a weight", colon + 1);
 }
 
+/* Opens an input with its own Hessian. */
+static int open_input(struct ivon_source **source, const struct merge_command *command,
+                      const struct merge_model *model, size_t memory, struct ivon_error *error)
+{
+    struct open_options open = command->open;
+    open.open.hessian = model->hessian;
+    return open_checkpoint(source, model->path, &open, memory, &command->common, error);
+}
+
 static int open_inputs(struct merge_command *command, struct ivon_error *error)
 {
     size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
@@ -34,12 +43,12 @@ static int open_inputs(struct merge_command *command, struct ivon_error *error)
         exit(EX_OSERR);
     int code = 0;
     if (command->base_path)
-        code = open_checkpoint(&command->base, command->base_path, &command->open,
-                               memory / 2 / inputs, &command->common, error);
+        code = open_input(&command->base, command, &command->base_model, memory / 2 / inputs,
+                          error);
     for (size_t t = 0; t < command->model_count && !code; t++) {
         command->sources[t].weight = command->models[t].weight;
-        code = open_checkpoint(&command->sources[t].source, command->models[t].path, &command->open,
-                               memory / 2 / inputs, &command->common, error);
+        code = open_input(&command->sources[t].source, command, &command->models[t],
+                          memory / 2 / inputs, error);
         if (code)
             explain_colon(&command->models[t], error);
     }
@@ -86,15 +95,24 @@ static int name_outputs(struct merge_command *command, struct ivon_error *error)
     return 0;
 }
 
+static int add_input(const struct merge_command *command, const struct merge_model *model,
+                     double weight, json_t *provenance, struct ivon_error *error)
+{
+    int code = provenance_add_input(provenance, model->path, weight, command->hash, error);
+    if (!code && model->hessian)
+        code = provenance_add_input(provenance, model->hessian, NAN, command->hash, error);
+    return code;
+}
+
 static int add_inputs(const struct merge_command *command, json_t *provenance,
                       struct ivon_error *error)
 {
     int code = 0;
     if (command->base_path)
-        code = provenance_add_input(provenance, command->base_path, NAN, command->hash, error);
+        code = add_input(command, &command->base_model, NAN, provenance, error);
     for (size_t t = 0; t < command->model_count && !code; t++)
-        code = provenance_add_input(provenance, command->models[t].path,
-                                    command->models[t].weight, command->hash, error);
+        code = add_input(command, &command->models[t], command->models[t].weight, provenance,
+                         error);
     return code;
 }
 
@@ -185,6 +203,7 @@ static void release(struct merge_command *command)
         free(command->models[t].path);
     }
     ivon_source_close(command->base);
+    free(command->base_model.path);
     name_filter_release(&command->filter);
     open_options_release(&command->open);
     free(command->sinks);

@@ -6,8 +6,10 @@
 #include "cmd/options.h"
 #include "ivon/ivon.h"
 
+/* An argument; the base is one without a weight. */
 struct merge_model {
     char *path;
+    const char *hessian; /* a file for this model alone, behind the path; null: none */
     double weight;
 };
 
@@ -18,7 +20,8 @@ struct merge_command {
     struct ivon_merge_options options;
     bool method_given;
     const char *base_option; /* one that means nothing without a base; null: none is given */
-    const char *base_path;
+    struct merge_model base_model;
+    const char *base_path; /* of base_model; null: there is none */
     struct merge_model *models;
     size_t model_count;
     struct name_filter filter;

@@ -52,33 +52,84 @@ static const struct argp_option option_table[] = {
      "Write one output for each factor of all weights; OUT holds one %g for it", 4},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory to use (default 256M)", 4},
     {"json", KEY_JSON, NULL, 0, "Print a summary in JSON", 5},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and read and write no tensor", 5},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and write nothing", 5},
     {"hash", KEY_HASH, NULL, 0, "Record the inputs' SHA-256 in the provenance", 5},
     {0},
 };
 
-/* MODEL[:WEIGHT]: what follows the last colon is a weight if it is a number. */
+/* Cuts a weight off a text: what follows its last colon, if that is a number. */
+static bool cut_weight(char *text, double *weight, const char *argument,
+                       struct argp_state *state)
+{
+    char *colon = strrchr(text, ':'), *end;
+    if (!colon || !colon[1])
+        return false;
+    double number = strtod(colon + 1, &end);
+    if (*end)
+        return false;
+    if (!isfinite(number))
+        argp_failure(state, EX_USAGE, 0, "'%s': weight '%s', expected a finite number", argument,
+                     colon + 1);
+    *weight = number;
+    *colon = '\0';
+    return true;
+}
+
+/* Cuts ",hessian=FILE" off a text: what follows the last such mark, or null. */
+static const char *cut_hessian(char *text, const char *argument, struct argp_state *state)
+{
+    static const char mark[] = ",hessian=";
+    char *found = NULL;
+    for (char *at = strstr(text, mark); at; at = strstr(at + 1, mark))
+        found = at;
+    if (!found)
+        return NULL;
+    *found = '\0';
+    if (!found[sizeof mark - 1] || !*text)
+        argp_failure(state, EX_USAGE, 0, "'%s': expected MODEL,hessian=FILE", argument);
+    return found + sizeof mark - 1;
+}
+
+/* MODEL[,hessian=FILE], to which a weight may be appended, or to MODEL. */
+static struct merge_model parse_model(const char *argument, bool weighted,
+                                      struct argp_state *state)
+{
+    struct merge_model model = {.path = strdup(argument), .weight = 1};
+    if (!model.path)
+        exit(EX_OSERR);
+    bool given = weighted && cut_weight(model.path, &model.weight, argument, state);
+    model.hessian = cut_hessian(model.path, argument, state);
+    if (weighted && !given && model.hessian)
+        cut_weight(model.path, &model.weight, argument, state);
+    return model;
+}
+
 static void add_model(struct merge_command *command, struct argp_state *state,
                       const char *argument)
 {
     command->models =
         realloc(command->models, (command->model_count + 1) * sizeof *command->models);
-    char *path = strdup(argument);
-    if (!command->models || !path)
+    if (!command->models)
         exit(EX_OSERR);
-    double weight = 1;
-    char *colon = strrchr(path, ':'), *end;
-    if (colon && colon[1]) {
-        double number = strtod(colon + 1, &end);
-        if (!*end && !isfinite(number))
-            argp_failure(state, EX_USAGE, 0, "'%s': weight '%s', expected a finite number",
-                         argument, colon + 1);
-        if (!*end) {
-            weight = number;
-            *colon = '\0';
-        }
-    }
-    command->models[command->model_count++] = (struct merge_model){path, weight};
+    command->models[command->model_count++] = parse_model(argument, true, state);
+}
+
+/* --hessian=FILE is the only model's. */
+static void settle_hessian(struct merge_command *command, struct argp_state *state)
+{
+    const char *file = command->open.open.hessian;
+    if (!file)
+        return;
+    if (command->model_count > 1)
+        argp_failure(state, EX_USAGE, 0,
+                     "--hessian=%s: is for one model, and there are %zu: give each its own as "
+                     "MODEL,hessian=FILE",
+                     file, command->model_count);
+    if (command->models[0].hessian)
+        argp_failure(state, EX_USAGE, 0, "--hessian=%s: '%s' already has '%s'", file,
+                     command->models[0].path, command->models[0].hessian);
+    command->models[0].hessian = file;
+    command->open.open.hessian = NULL;
 }
 
 static void parse_sweep(struct merge_command *command, struct argp_state *state, const char *text)
@@ -153,10 +204,11 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
     }
 }
 
-static void check_arguments(const struct merge_command *command, struct argp_state *state)
+static void check_arguments(struct merge_command *command, struct argp_state *state)
 {
     if (!command->model_count)
         argp_failure(state, EX_USAGE, 0, "no model given; see --help");
+    settle_hessian(command, state);
     if (!command->output && !command->dry_run)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
     if (command->base_option && !command->base_path)
@@ -183,7 +235,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         check_arguments(command, state);
         return 0;
     case 'b':
-        command->base_path = argument;
+        free(command->base_model.path);
+        command->base_model = parse_model(argument, false, state);
+        command->base_path = command->base_model.path;
         return 0;
     case 'o':
         command->output = argument;
@@ -212,9 +266,10 @@ static const struct argp_child children[] = {
 const struct argp merge_argp = {
     .options = option_table,
     .parser = parse,
-    .args_doc = "MODEL[:WEIGHT]...",
+    .args_doc = "MODEL[,hessian=FILE][:WEIGHT]...",
     .doc = "Merge the posteriors of finetuned models into one.\v"
-           "Weights multiply what a model learnt (default 1); negative ones remove it. "
+           "Weights multiply what a model learnt (default 1); negative ones remove it. A FILE "
+           "has the Hessian of its model alone. "
            "See ivon-merge(1).",
     .children = children,
 };

@@ -80,22 +80,35 @@ void merge_print_json(const struct merge_command *command)
     report_json_line(summary);
 }
 
+static void warn_of_ties(const struct ivon_merge *merge)
+{
+    size_t count;
+    const struct ivon_merge_tie *ties = ivon_merge_ties(merge, &count);
+    if (count)
+        report_warning("%zu name%s that an input lacks %s taken for a second name: '%s' is '%s' bit "
+                       "by bit in %s",
+                       count, count == 1 ? "" : "s", count == 1 ? "was" : "were", ties[0].name,
+                       ties[0].other, ties[0].path);
+}
+
 void merge_print_warnings(const struct merge_command *command)
 {
-    const char *buffer = ivon_merge_buffer_conflict(command->merge);
+    size_t buffers;
+    const char *buffer = ivon_merge_buffer_conflict(command->merge, &buffers);
     struct tally tally = count_fates(command->merge);
     name_filter_warn_unused(&command->filter);
     open_warn_unused(&command->open);
-    if (!tally.tensors[IVON_MERGED])
-        report_warning("no tensor was merged");
+    warn_of_ties(command->merge);
     if (command->options.on_mismatch != IVON_MISMATCH_ERROR &&
         tally.tensors[IVON_KEPT] + tally.tensors[IVON_SKIPPED])
         report_warning("%zu tensors kept as they were, %zu left out; --json lists them",
                        tally.tensors[IVON_KEPT], tally.tensors[IVON_SKIPPED]);
     if (buffer)
-        report_warning("buffer '%s' differs between the inputs; %s's was taken: running "
-                       "statistics should be computed again",
-                       buffer, command->base_path ? "the base" : "the first model");
+        report_warning("%zu buffer%s differ%s between the inputs, '%s' the first; %s's %s kept: "
+                       "what are running statistics should be computed again",
+                       buffers, buffers == 1 ? "" : "s", buffers == 1 ? "s" : "", buffer,
+                       command->base_path ? "the base" : "the first model",
+                       buffers == 1 ? "was" : "were");
     for (size_t s = 0; s < command->scale_count && !command->dry_run; s++) {
         uint64_t count = ivon_merge_nonpositive_count(command->merge, s);
         if (count)

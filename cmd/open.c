@@ -74,6 +74,16 @@ void open_options_release(struct open_options *options)
     name_filter_release(&options->buffers);
 }
 
+void open_check_hessian(const struct open_options *options, bool several,
+                        struct argp_state *state)
+{
+    if (options->open.hessian && several)
+        argp_failure(state, EX_USAGE, 0,
+                     "--hessian=%s: is for one checkpoint, and there are several: ivon-convert "
+                     "--hessian gives each its own",
+                     options->open.hessian);
+}
+
 int open_checkpoint(struct ivon_source **source, const char *path,
                     const struct open_options *options, size_t memory,
                     const struct common_options *common, struct ivon_error *error)

@@ -151,6 +151,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
         argp_failure(state, EX_USAGE, 0,
                      "--average draws nothing: --samples, --seed, --temperature, --include and "
                      "--exclude do not go with it");
+    open_check_hessian(&command->open, command->argument_count > 1, state);
     if (command->mean && command->draw.given)
         argp_failure(state, EX_USAGE, 0,
                      "--mean draws nothing: --seed, --temperature, --include and --exclude do not "

@@ -61,6 +61,7 @@ static void check_arguments(struct predict_gen_command *command, struct argp_sta
         argp_failure(state, EX_USAGE, 0,
                      command->follow ? "--follow takes its posteriors from the directory"
                                      : "no posterior given; see --help");
+    open_check_hessian(&command->open, command->follow || command->posterior_count > 1, state);
     if (command->by_class && evaluation->likelihood != IVON_CATEGORICAL)
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
     if (command->by_class && (command->test || command->samples ||

@@ -83,10 +83,12 @@ static const char *other_kind(const struct mapped_file *file)
     return "is in no format that is known here";
 }
 
-/* A directory as a model hub has it is named by its index, or by its only file. */
+/* A directory as a model hub has it is named by its index, or by the file of its weights. */
 static int refuse_directory(const char *path, int code, struct ivon_error *error)
 {
-    static const char *const names[] = {"model" SAFETENSORS_INDEX, "model.safetensors"};
+    static const char *const names[] = {"model" SAFETENSORS_INDEX,      "model.safetensors",
+                                        "pytorch_model.bin.index.json", "pytorch_model.bin",
+                                        "adapter_model.safetensors",    "adapter_model.bin"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *inside;
         if (asprintf(&inside, "%s/%s", path, names[i]) < 0)
@@ -112,8 +114,6 @@ static int open_one(struct ivon_source **source, const char *path,
         if (!formats[i].recognise(&file))
             continue;
         code = check_options(&formats[i], path, options, error);
-        if (formats[i].names_parts && options->for_several)
-            options->hessian = NULL;
         if (!code)
             return formats[i].open(source, &file, options, error);
         mapped_close(&file);

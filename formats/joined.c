@@ -138,7 +138,7 @@ static int add_model(const struct joined *joined, struct tensor_list *tensors,
     int code = 0;
     for (size_t i = 0; i < joined->model_count && !code; i++)
         code = tensor_list_append(tensors, ivon_source_tensor(joined->model, i), error);
-    return code;
+    return code ? code : tensor_list_aliases_of(tensors, joined->model, error);
 }
 
 /* Adds each mean's Hessian, in the order of the means. */

@@ -96,7 +96,11 @@ static int add_all(struct sink *sink, const struct ivon_header *header,
 {
     char **names = NULL;
     const char *path = sink->file.path;
-    int code = parts_stored_names(&names, path, tensors, sink->count, true, false, error);
+    bool prefixes;
+    int code = parts_need_posterior(header, tensors, sink->count, NULL, NULL, &prefixes, error);
+    if (!code)
+        code = parts_stored_names(&names, path, tensors, sink->count, true, !prefixes, false,
+                                  error);
     if (code)
         return code;
     code = parts_put(path, header, tensors, sink->count, put_number, sink, error);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/buffers.h"
 
 enum { VERSION = 1 };
 
@@ -143,7 +144,7 @@ int parts_finish(const struct parts_file *file, struct tensor_list *tensors,
         if (code)
             return code;
     }
-    return 0;
+    return buffers_settle(tensors, error);
 }
 
 bool parts_own_key(const char *key)
@@ -158,15 +159,16 @@ bool parts_own_key(const char *key)
     return false;
 }
 
-static char *stored_name(const struct ivon_tensor *tensor, bool posterior)
+static char *stored_name(const struct ivon_tensor *tensor, bool posterior, bool bare_buffers)
 {
     const char *graph = ivon_part_name(IVON_GRAPH);
     if (tensor->part == IVON_GRAPH)
         return strdup(graph);
     if (tensor->part == IVON_OPAQUE)
         return strdup(tensor->name);
+    bool bare = tensor->part == IVON_MEAN || (tensor->part == IVON_BUFFER && bare_buffers);
     bool plain = !posterior ||
-                 (tensor->part == IVON_MEAN && prefixed(tensor->name) == IVON_PART_COUNT &&
+                 (bare && prefixed(tensor->name) == IVON_PART_COUNT &&
                   !parts_own_key(tensor->name) && strcmp(tensor->name, graph) != 0);
     return plain ? strdup(tensor->name) : own_key(ivon_part_name(tensor->part), tensor->name);
 }
@@ -202,7 +204,7 @@ int parts_refuse_opaque(const char *path, const struct ivon_tensor *tensor,
 }
 
 int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *tensors,
-                       size_t count, bool posterior, bool carries_opaque,
+                       size_t count, bool posterior, bool bare_buffers, bool carries_opaque,
                        struct ivon_error *error)
 {
     char **names = calloc(count + 1, sizeof *names);
@@ -218,7 +220,7 @@ int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: '%s' has elements of type %s, expected floating point",
                                   path, tensors[i].name, ivon_dtype_name(tensors[i].dtype));
-        else if (!(names[i] = stored_name(&tensors[i], posterior)))
+        else if (!(names[i] = stored_name(&tensors[i], posterior, bare_buffers)))
             code = ivon_error_memory(error);
     }
     const char *twice = code ? NULL : repeated((const char *const *)names, count, &code);
@@ -254,22 +256,24 @@ static bool share_names(const struct ivon_tensor *tensors, size_t count)
     return shared;
 }
 
-bool parts_need_posterior(const struct ivon_header *header, const struct ivon_tensor *tensors,
-                          size_t count, bool (*plain)(void *context, const struct ivon_tensor *),
-                          void *context)
+int parts_need_posterior(const struct ivon_header *header, const struct ivon_tensor *tensors,
+                         size_t count, bool (*plain)(void *context, const struct ivon_tensor *),
+                         void *context, bool *needed, struct ivon_error *error)
 {
-    if (!isnan(header->ess) || !isnan(header->weight_decay) || header->step >= 0 ||
-        header->n_train >= 0)
-        return true;
+    *needed = !isnan(header->ess) || !isnan(header->weight_decay) || header->step >= 0 ||
+              header->n_train >= 0;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = &tensors[i];
-        bool told = tensor->part == IVON_MEAN || tensor->part >= IVON_GRAPH;
-        if (tensor->part == IVON_BUFFER && !is_graph(tensor->name, tensor))
-            told = !ivon_dtype_is_float(tensor->dtype) || (plain && plain(context, tensor));
-        if (!told || parts_posterior_name(tensor->name))
-            return true;
+        bool model = tensor->part == IVON_MEAN || tensor->part >= IVON_GRAPH ||
+                     (tensor->part == IVON_BUFFER && !is_graph(tensor->name, tensor));
+        *needed = *needed || !model || parts_posterior_name(tensor->name);
     }
-    return share_names(tensors, count);
+    if (*needed)
+        return 0;
+    bool told;
+    int code = buffers_told(tensors, count, plain, context, &told, error);
+    *needed = !told || share_names(tensors, count);
+    return code;
 }
 
 static int put_number(const char *path, const char *key, double value,

@@ -5,7 +5,8 @@
  * There, "hessian/", "momentum/" and "buffers/" before a name say what the tensor is, "mean/" may,
  * and the header's numbers are found by their names, those that hold for one Hessian as "ess/NAME".
  * In any other file names are names. In both, what has no such prefix is a mean when its elements
- * are floating-point numbers, else a buffer; a list of bytes "model.onnx" is the graph.
+ * are floating-point numbers, but for the buffers of formats/buffers.h, else a buffer; a list of
+ * bytes "model.onnx" is the graph.
  */
 #ifndef FORMATS_PARTS_H
 #define FORMATS_PARTS_H
@@ -44,26 +45,26 @@ int parts_append(const struct parts_file *file, struct tensor_list *tensors, con
 int parts_header(const struct parts_file *file, struct ivon_header *header,
                  struct ivon_error *error);
 
-/* Gives the Hessians their ess and weight decay, once all are listed. */
+/* Gives the Hessians their ess and weight decay, and buffers their part, once all are listed. */
 int parts_finish(const struct parts_file *file, struct tensor_list *tensors,
                  const struct ivon_header *header, struct ivon_error *error);
 
-/* The names under which a file that is written holds its tensors, in a posterior or in any other
-   file. Refuses those that cannot be used, tensors that are the same, and opaque ones unless the
-   file carries them. */
+/* The names under which a file that is written holds its tensors, in a posterior, where buffers may
+   be bare, or in any other file. Refuses those that cannot be used, tensors that are the same, and
+   opaque ones unless the file carries them. */
 int parts_stored_names(char ***names, const char *path, const struct ivon_tensor *tensors,
-                       size_t count, bool posterior, bool carries_opaque,
+                       size_t count, bool posterior, bool bare_buffers, bool carries_opaque,
                        struct ivon_error *error);
 /* The error of an opaque tensor in a format that cannot hold it. */
 int parts_refuse_opaque(const char *path, const struct ivon_tensor *tensor,
                         struct ivon_error *error);
 void parts_free_names(char **names, size_t count);
 
-/* Whether tensors have to be a posterior for reading to give back the same. `plain`, which may be
-   null, says that a buffer of floating-point numbers need not be told from the means. */
-bool parts_need_posterior(const struct ivon_header *header, const struct ivon_tensor *tensors,
-                          size_t count, bool (*plain)(void *context, const struct ivon_tensor *),
-                          void *context);
+/* Sets *needed: whether tensors have to be a posterior for reading to give back the same. `plain`,
+   which may be null, says that a buffer of floating-point numbers need not be told from means. */
+int parts_need_posterior(const struct ivon_header *header, const struct ivon_tensor *tensors,
+                         size_t count, bool (*plain)(void *context, const struct ivon_tensor *),
+                         void *context, bool *needed, struct ivon_error *error);
 
 /* Hands out the mark and all numbers of a posterior that is written, the header's first. */
 int parts_put(const char *path, const struct ivon_header *header,

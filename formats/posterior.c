@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "formats/buffers.h"
 #include "formats/hdf5_safe.h"
 
 enum { FORMAT_VERSION = 1, DEFAULT_MEMORY = 64 << 20 };
@@ -164,7 +165,7 @@ static int list_tensors(struct posterior *posterior, struct tensor_list *tensors
             return code;
         posterior->objects[tensors->count - 1] = i;
     }
-    return 0;
+    return buffers_settle(tensors, error);
 }
 
 int posterior_open(struct ivon_source **source, struct mapped_file *mapped,

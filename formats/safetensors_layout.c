@@ -283,11 +283,13 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
                               .like_source = options->like ? joined_first(options->like) : NULL,
                               .like = safetensors_of(options->like),
                               .indexed = safetensors_index_name(path)};
-    request.posterior = parts_need_posterior(header, tensors, count, plain_buffer, &request);
     request.like_shards = request.indexed && request.like && request.like->index_path &&
                           request.like->file_count && !request.shard_size;
     *layout = (struct safetensors_layout){.tensors = tensors, .count = count};
-    int code = parts_stored_names(&layout->names, path, tensors, count, request.posterior,
+    int code = parts_need_posterior(header, tensors, count, plain_buffer, &request,
+                                    &request.posterior, error);
+    if (!code)
+        code = parts_stored_names(&layout->names, path, tensors, count, request.posterior, false,
                                   request.like != NULL, error);
     for (size_t i = 0; i < count && !code; i++)
         if (strcmp(layout->names[i], SAFETENSORS_METADATA) == 0)

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "formats/buffers.h"
 #include "formats/torch_private.h"
 
 enum { DEFAULT_MEMORY = 64 << 20, LINE = 640 };
@@ -173,7 +174,10 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < state->count && !code; i++) {
         const struct torch_entry *entry = &state->entries[i];
-        if (entry->role != TORCH_TIED)
+        if (entry->role == TORCH_TIED)
+            code = tensor_list_alias(&reading->tensors, entry->name,
+                                      state->entries[entry->tied_to].name, error);
+        else
             code = add_tensor(reading,
                               entry->role == TORCH_OPAQUE   ? IVON_OPAQUE
                               : entry->role == TORCH_BUFFER ? IVON_BUFFER
@@ -187,7 +191,7 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
                 code = add_tensor(reading, part, &state->entries[i], &tensor, error);
         }
     }
-    return code;
+    return code ? code : buffers_settle(&reading->tensors, error);
 }
 
 static bool same(double a, double b)

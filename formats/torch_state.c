@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/buffers.h"
 #include "formats/torch_private.h"
 
 enum { WRAPPINGS_MAX = 16 };
@@ -65,13 +66,6 @@ static bool ends_with(const char *text, const char *suffix)
 {
     size_t length = strlen(text), wanted = strlen(suffix);
     return length >= wanted && strcmp(text + length - wanted, suffix) == 0;
-}
-
-static bool is_batch_statistic(const char *name)
-{
-    const char *part = last_part(name);
-    return strcmp(part, "running_mean") == 0 || strcmp(part, "running_var") == 0 ||
-           strcmp(part, "num_batches_tracked") == 0;
 }
 
 static int read_entry(struct torch_state *state, struct torch_archive *archive,
@@ -156,7 +150,7 @@ static enum torch_role first_role(const struct torch_state *state, size_t i,
     const struct torch_entry *entry = &state->entries[i];
     if (entry->stored_as)
         return TORCH_OPAQUE;
-    if (!ivon_dtype_is_float(entry->tensor.stored) || is_batch_statistic(entry->name))
+    if (!ivon_dtype_is_float(entry->tensor.stored) || buffers_statistic(entry->name))
         return TORCH_BUFFER;
     if (options->is_buffer && options->is_buffer(options->is_buffer_context, entry->name))
         return TORCH_BUFFER;

@@ -24,7 +24,8 @@ struct ivon_open_options {
     size_t memory;   /* bytes for decompressing; 0: 64 MiB */
     /* For formats other than ivon-posterior(5); one that says nothing about the file's format is
        IVON_ERROR_ARGUMENT, */
-    bool for_several;    /* unless they are meant for several files: then it is passed over */
+    bool for_several;    /* unless they are meant for several files: then it is passed over, but for
+                            a Hessian, which is one file's */
     const char *key;     /* path of the state dict within a nested file, "ema.model"; null: guessed
                             where only one fits */
     const char *hessian; /* a second file, whose tensors are the Hessian, by name; null: none */

@@ -11,27 +11,25 @@ static int compare_block(struct merge_run *run, struct merge_scratch *scratch, s
                          struct ivon_error *error)
 {
     struct ivon_merge *merge = run->merge;
-    const struct merge_entry *entry = &merge->entries[index];
+    struct merge_entry *entry = &merge->entries[index];
     const struct ivon_tensor *own = ivon_source_tensor(entry->from, entry->from_tensor);
     for (size_t t = 0; t < merge->model_count; t++) {
         struct ivon_source *source = merge->models[t].source;
         ptrdiff_t other = ivon_source_find(source, own->part, own->name);
         const unsigned char *there;
-        if (source == entry->from || other < 0 ||
-            ivon_source_tensor(source, (size_t)other)->dtype != own->dtype ||
-            !posterior_same_shape(ivon_source_tensor(source, (size_t)other), own))
+        if (source == entry->from || other < 0)
             continue;
-        int code = transfer_fetch(source, (size_t)other, first, count, run->block,
-                                  &scratch->hessian_blocks[t + 1], &there, error);
-        if (code)
-            return code;
-        if (memcmp(there, block, count * ivon_dtype_size(own->dtype)) == 0)
-            continue;
-        pthread_mutex_lock(&run->lock);
-        if (index < run->buffer_conflict_entry) {
-            run->buffer_conflict_entry = index;
-            run->buffer_conflict = merge->outputs.items[entry->output].name;
+        if (ivon_source_tensor(source, (size_t)other)->dtype == own->dtype &&
+            posterior_same_shape(ivon_source_tensor(source, (size_t)other), own)) {
+            int code = transfer_fetch(source, (size_t)other, first, count, run->block,
+                                      &scratch->hessian_blocks[t + 1], &there, error);
+            if (code)
+                return code;
+            if (memcmp(there, block, count * ivon_dtype_size(own->dtype)) == 0)
+                continue;
         }
+        pthread_mutex_lock(&run->lock);
+        entry->differs = true;
         pthread_mutex_unlock(&run->lock);
     }
     return 0;

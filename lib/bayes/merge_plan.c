@@ -89,8 +89,19 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
     int code = check_options(merge, error);
     if (code)
         return code;
+    code = merge_refuse_codes(merge, error);
+    if (!code)
+        code = merge_refuse_adapters(merge, error);
+    if (!code)
+        code = merge_find_ties(merge, error);
+    if (!code)
+        code = merge_refuse_strangers(merge, error);
+    if (code)
+        return code;
     merge->with_hessian = merge_has_precision(merge);
     code = merge_plan_tensors(merge, error);
+    if (!code)
+        code = merge_refuse_nothing(merge, error);
     if (!code)
         code = merge_make_jobs(merge, error);
     return code ? code : merge_check_precision(merge, error);
@@ -125,6 +136,7 @@ void ivon_merge_free(struct ivon_merge *merge)
         free(merge->entries[e].models);
     tensor_list_release(&merge->outputs);
     free(merge->tensors);
+    free(merge->ties);
     free(merge->entries);
     free(merge->jobs);
     free(merge->scales);

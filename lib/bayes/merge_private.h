@@ -34,6 +34,7 @@ struct merge_entry {
     struct ivon_source *from;
     size_t from_tensor;
     bool compare; /* with the same tensor of the other inputs */
+    bool differs; /* from one of them, as a run found */
 };
 
 /* A range of an entry: what one thread does at a time. */
@@ -62,15 +63,33 @@ struct ivon_merge {
     struct merge_job *jobs;
     size_t job_count;
     uint64_t input_bytes;
+    struct ivon_merge_tie *ties;
+    size_t tie_count;
 
     /* Results of a run. */
     uint64_t *nonpositive;        /* per scale */
     double *movement;             /* per scale: the norm of each model, then the total */
-    const char *buffer_conflict;
 };
 
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
 enum { MERGE_JOB = 1 << 20 };
+
+/* Where tensors that are not merged come from: the base, or the first model that was given. */
+struct ivon_source *merge_keeper(const struct ivon_merge *merge);
+
+/* Inputs of which no merge can be made: with quantized weights, of adapters, without a tensor that
+   the keeper has; and, once all is planned, a merge of nothing. */
+int merge_refuse_codes(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_adapters(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *error);
+
+/* Lists the ties, for which it reads what has no counterpart. */
+int merge_find_ties(struct ivon_merge *merge, struct ivon_error *error);
+
+/* An input's mean by its name, or by another name of the same tensor; -1 for none. */
+ptrdiff_t merge_find_mean(const struct ivon_merge *merge, const struct ivon_source *source,
+                          const char *name);
 
 /* Lists what becomes of every tensor: ->tensors, ->entries and ->outputs. */
 int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);

@@ -183,7 +183,6 @@ static void gather(struct merge_run *run)
     for (int t = 0; t < run->threads; t++)
         for (size_t s = 0; s < merge->scale_count; s++)
             merge->nonpositive[s] += run->scratch[t].nonpositive[s];
-    merge->buffer_conflict = run->buffer_conflict;
     if (run->movement)
         merge_gather_movement(run);
 }
@@ -195,8 +194,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             .sinks = sinks,
                             .threads = ivon_parallel_threads(merge->options.threads),
                             .shortfall = {.entry = SIZE_MAX},
-                            .failed_entry = SIZE_MAX,
-                            .buffer_conflict_entry = SIZE_MAX};
+                            .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
     meter_init(&run.meter, &merge->options.progress, merge->input_bytes);
     int code = choose_block(&run, error);
@@ -225,7 +223,14 @@ uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t sca
     return merge->nonpositive[scale];
 }
 
-const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge)
+const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, size_t *count)
 {
-    return merge->buffer_conflict;
+    const char *first = NULL;
+    *count = 0;
+    for (size_t i = 0; i < merge->entry_count; i++) {
+        const struct merge_entry *entry = &merge->entries[i];
+        if (entry->differs && !(*count)++)
+            first = merge->outputs.items[entry->output].name;
+    }
+    return first;
 }

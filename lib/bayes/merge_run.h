@@ -48,8 +48,6 @@ struct merge_run {
     pthread_mutex_t lock; /* of what follows */
     struct merge_shortfall shortfall;
     size_t failed_entry; /* the first whose job failed; SIZE_MAX: none */
-    const char *buffer_conflict;
-    size_t buffer_conflict_entry;
 };
 
 /* Merges elements [offset, offset + count) of the block that begins with the job's element

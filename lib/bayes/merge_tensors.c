@@ -5,8 +5,7 @@
 #include "bayes/merge_private.h"
 #include "core/error.h"
 
-/* Where tensors that are not merged come from. */
-static struct ivon_source *keeper(const struct ivon_merge *merge)
+struct ivon_source *merge_keeper(const struct ivon_merge *merge)
 {
     if (merge->base)
         return merge->base;
@@ -64,7 +63,7 @@ static int copy_tensor(struct ivon_merge *merge, struct ivon_source *from, size_
     entry->output = merge->outputs.count;
     entry->from = from;
     entry->from_tensor = index;
-    entry->compare = tensor.part == IVON_BUFFER && ivon_dtype_is_float(tensor.dtype);
+    entry->compare = tensor.part == IVON_BUFFER;
     return tensor_list_append(&merge->outputs, &tensor, error);
 }
 
@@ -72,7 +71,7 @@ static int copy_tensor(struct ivon_merge *merge, struct ivon_source *from, size_
 static int keep(struct ivon_merge *merge, const struct ivon_tensor *mean, const char *reason,
                 struct ivon_error *error)
 {
-    struct ivon_source *from = keeper(merge);
+    struct ivon_source *from = merge_keeper(merge);
     ptrdiff_t index = ivon_source_find(from, IVON_MEAN, mean->name);
     ptrdiff_t hessian = ivon_source_find(from, IVON_HESSIAN, mean->name);
     if (index < 0)
@@ -91,13 +90,15 @@ static int keep(struct ivon_merge *merge, const struct ivon_tensor *mean, const 
 
 /* Finds a tensor in one input and compares it with the reference, which is null for the first;
    the reason why it does not take part, or null. A code is set when the input is damaged. */
-static const char *match(const struct ivon_source *source, const char *name, bool needs_hessian,
+static const char *match(const struct ivon_merge *merge, const struct ivon_source *source,
+                         const char *name, bool needs_hessian,
                          const struct ivon_tensor *reference, struct merge_input *input)
 {
-    input->mean = ivon_source_find(source, IVON_MEAN, name);
-    input->hessian = ivon_source_find(source, IVON_HESSIAN, name);
+    input->mean = merge_find_mean(merge, source, name);
     if (input->mean < 0)
         return "missing";
+    input->hessian = ivon_source_find(source, IVON_HESSIAN,
+                                      ivon_source_tensor(source, (size_t)input->mean)->name);
     if (reference && !posterior_same_shape(ivon_source_tensor(source, (size_t)input->mean),
                                            reference))
         return "other shape";
@@ -168,12 +169,15 @@ static enum ivon_dtype output_dtype(const struct ivon_merge *merge,
     return widest;
 }
 
+/* The reference says what the first input has it as, perhaps under another name. */
 static int add_outputs(struct ivon_merge *merge, struct merge_entry *entry,
-                       const struct ivon_tensor *mean, struct ivon_error *error)
+                       const struct ivon_tensor *mean, const struct ivon_tensor *reference,
+                       struct ivon_error *error)
 {
-    struct ivon_tensor output = *mean;
+    struct ivon_tensor output = *reference;
+    output.name = mean->name;
     output.dtype = output_dtype(merge, entry);
-    entry->count = mean->count;
+    entry->count = reference->count;
     entry->output = merge->outputs.count;
     int code = tensor_list_append(&merge->outputs, &output, error);
     if (code || !merge->with_hessian)
@@ -184,6 +188,20 @@ static int add_outputs(struct ivon_merge *merge, struct merge_entry *entry,
     return tensor_list_append(&merge->outputs, &output, error);
 }
 
+static bool is_tied(const struct ivon_merge *merge, const char *name)
+{
+    for (size_t i = 0; i < merge->tie_count; i++)
+        if (strcmp(merge->ties[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a file has a tensor under this very name, or as a second name. */
+static bool has_name(const struct ivon_source *source, const char *name)
+{
+    return ivon_source_find(source, IVON_MEAN, name) >= 0 || ivon_source_alias(source, name);
+}
+
 /* Plans one tensor that all inputs should have. */
 static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
                        struct ivon_error *error)
@@ -191,6 +209,8 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
     const struct ivon_merge_options *options = &merge->options;
     if (options->selected && !options->selected(options->selected_context, mean->name))
         return keep(merge, mean, "not selected", error);
+    if (merge->base && is_tied(merge, mean->name) && !has_name(merge->base, mean->name))
+        return add_fate(merge, mean, IVON_SKIPPED, "another name of a tensor", error);
     struct merge_entry *entry = add_entry(merge, error);
     if (!entry)
         return IVON_ERROR_MEMORY;
@@ -208,8 +228,8 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         source = is_base ? merge->base : merge->models[i - 1].source;
         struct merge_input *slot = is_base ? &entry->base : &entry->models[i - 1];
         input = slot;
-        reason = match(source, mean->name, is_base ? base_hessian : merge->with_hessian, reference,
-                       slot);
+        reason = match(merge, source, mean->name, is_base ? base_hessian : merge->with_hessian,
+                       reference, slot);
         if (!reason && !reference) {
             reference = ivon_source_tensor(source, (size_t)slot->mean);
             reference_path = ivon_source_path(source);
@@ -219,7 +239,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         int code = check_hessians(merge, entry, error);
         if (!code)
             code = add_fate(merge, mean, IVON_MERGED, NULL, error);
-        return code ? code : add_outputs(merge, entry, mean, error);
+        return code ? code : add_outputs(merge, entry, mean, reference, error);
     }
     int code = 0;
     if (options->on_mismatch == IVON_MISMATCH_ERROR)
@@ -301,7 +321,7 @@ static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_
 /* Buffers and graph of the base, or of the first model. */
 static int plan_companions(struct ivon_merge *merge, struct ivon_error *error)
 {
-    struct ivon_source *from = keeper(merge);
+    struct ivon_source *from = merge_keeper(merge);
     int code = 0;
     for (size_t i = 0; i < ivon_source_tensor_count(from) && !code; i++) {
         enum ivon_part part = ivon_source_tensor(from, i)->part;

@@ -93,8 +93,39 @@ void tensor_list_release(struct tensor_list *list)
         free((char *)list->items[i].name);
         free((char *)list->items[i].stored_as);
     }
+    for (size_t i = 0; i < list->alias_count; i++) {
+        free(list->aliases[i].name);
+        free(list->aliases[i].of);
+    }
+    free(list->aliases);
     free(list->items);
     *list = (struct tensor_list){0};
+}
+
+int tensor_list_alias(struct tensor_list *list, const char *name, const char *of,
+                      struct ivon_error *error)
+{
+    if (list->alias_count == list->alias_capacity) {
+        size_t capacity = list->alias_capacity ? 2 * list->alias_capacity : 8;
+        struct tensor_alias *aliases = realloc(list->aliases, capacity * sizeof *aliases);
+        if (!aliases)
+            return ivon_error_memory(error);
+        list->aliases = aliases;
+        list->alias_capacity = capacity;
+    }
+    struct tensor_alias *alias = &list->aliases[list->alias_count++];
+    *alias = (struct tensor_alias){strdup(name), strdup(of)};
+    return alias->name && alias->of ? 0 : ivon_error_memory(error);
+}
+
+int tensor_list_aliases_of(struct tensor_list *list, const struct ivon_source *source,
+                           struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < source->tensors.alias_count && !code; i++)
+        code = tensor_list_alias(list, source->tensors.aliases[i].name,
+                                 source->tensors.aliases[i].of, error);
+    return code;
 }
 
 bool tensor_name_valid(const char *name)
@@ -128,6 +159,12 @@ static int compare_tensors(const void *a, const void *b)
 {
     const struct ivon_tensor *const *left = a, *const *right = b;
     return compare(*left, (*right)->part, (*right)->name);
+}
+
+static int compare_aliases(const void *a, const void *b)
+{
+    const struct tensor_alias *left = a, *right = b;
+    return strcmp(left->name, right->name);
 }
 
 /* Replaces what the header borrows by copies. */
@@ -168,6 +205,9 @@ int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *cl
     for (size_t i = 0; i < count; i++)
         source->by_name[i] = &source->tensors.items[i];
     qsort(source->by_name, count, sizeof *source->by_name, compare_tensors);
+    if (source->tensors.alias_count)
+        qsort(source->tensors.aliases, source->tensors.alias_count,
+              sizeof *source->tensors.aliases, compare_aliases);
     for (size_t i = 1; i < count && !code; i++) {
         const struct ivon_tensor *tensor = source->by_name[i];
         if (compare(source->by_name[i - 1], tensor->part, tensor->name) == 0)
@@ -286,6 +326,17 @@ int ivon_source_refuse_opaque(const struct ivon_source *source, enum ivon_part p
                           "%s: tensor '%s' is stored as %s, which is not read here, expected "
                           "numbers of f64, f32, f16 or bf16, or integers: convert it first",
                           source->path, tensor->name, tensor->stored_as);
+}
+
+const char *ivon_source_alias(const struct ivon_source *source, const char *name)
+{
+    const struct tensor_alias wanted = {(char *)name, NULL};
+    const struct tensor_alias *found =
+        source->tensors.alias_count
+            ? bsearch(&wanted, source->tensors.aliases, source->tensors.alias_count, sizeof wanted,
+                      compare_aliases)
+            : NULL;
+    return found ? found->of : NULL;
 }
 
 static bool in_range(const struct ivon_source *source, size_t tensor, size_t first, size_t count)

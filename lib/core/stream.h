@@ -22,17 +22,32 @@ struct ivon_sink_class {
 
 /* `advice` is one of madvise's: MADV_WILLNEED or MADV_DONTNEED. */
 
+/* A second name of a mean. */
+struct tensor_alias {
+    char *name;
+    char *of;
+};
+
 /* A growing list of tensors that owns their names. Zero-initialised, it is empty. */
 struct tensor_list {
     struct ivon_tensor *items;
     size_t count;
     size_t capacity;
+    struct tensor_alias *aliases;
+    size_t alias_count;
+    size_t alias_capacity;
 };
 
 /* Appends a copy; the element count is computed from the shape, which must not overflow. */
 int tensor_list_append(struct tensor_list *list, const struct ivon_tensor *tensor,
                        struct ivon_error *error);
 void tensor_list_release(struct tensor_list *list);
+
+/* Appends a second name of the mean `of`; copies of all that a source has. */
+int tensor_list_alias(struct tensor_list *list, const char *name, const char *of,
+                      struct ivon_error *error);
+int tensor_list_aliases_of(struct tensor_list *list, const struct ivon_source *source,
+                           struct ivon_error *error);
 
 /* Multiplies the shape's extents into *count; false when one is negative or the product of the
    extents and `element_size` exceeds PTRDIFF_MAX. */

@@ -100,11 +100,21 @@ struct ivon_merge_tensor {
     size_t count;
 };
 
+/* Two names of one tensor: in the input at `path` they hold the same bits, and inputs that lack
+   `name` have `other`. */
+struct ivon_merge_tie {
+    const char *name, *other, *path;
+};
+
 struct ivon_merge;
 
 /*
  * Plans a merge of `model_count` models, with or without a base. The sources stay the caller's
- * and must outlive the plan. Nothing but names and shapes is read.
+ * and must outlive the plan. Nothing but names and shapes is read, unless an input lacks a tensor
+ * that may be another of its own under a second name.
+ *
+ * Refuses quantized weights and adapters, of which no merge can be made, and models that share no
+ * tensor with the base, or without one with the first of them.
  */
 IVON_API int ivon_merge_plan(struct ivon_merge **merge, struct ivon_source *base,
                              const struct ivon_merge_model *models, size_t model_count,
@@ -122,6 +132,10 @@ IVON_API struct ivon_header ivon_merge_header(const struct ivon_merge *merge, si
 IVON_API const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge,
                                                             size_t *count);
 
+/* Second names that some inputs lack; borrowed. */
+IVON_API const struct ivon_merge_tie *ivon_merge_ties(const struct ivon_merge *merge,
+                                                      size_t *count);
+
 /* Bytes to be read from all inputs. */
 IVON_API uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge);
 
@@ -135,9 +149,10 @@ IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *s
 /* After a run: how many elements kept the base's value, as their precision was not positive. */
 IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale);
 
-/* After a run: whether buffers that differ between the inputs were taken from one of them, and
-   the name of the first such buffer, else null; borrowed. */
-IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge);
+/* After a run: how many buffers differ between the inputs, so that the base's, or without a base the
+   first model's, says less than it should; and the name of the first of them, else null;
+   borrowed. */
+IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, size_t *count);
 
 /*
  * After a run with `movement`: the Euclidean norm, over all merged elements, of how far model

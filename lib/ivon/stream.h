@@ -86,6 +86,10 @@ IVON_API const struct ivon_tensor *ivon_source_tensor(const struct ivon_source *
 IVON_API ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part,
                                     const char *name);
 
+/* The name of the mean that a file also stores under `name`, such as tied weights; null when it
+   does not. Borrowed. */
+IVON_API const char *ivon_source_alias(const struct ivon_source *source, const char *name);
+
 /*
  * Looks among the opaque tensors for one that was to be this: 0 when there is none, else
  * IVON_ERROR_DATA, which names file, tensor, and how it is stored.

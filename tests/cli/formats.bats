@@ -60,7 +60,7 @@ f["mean/params/Dense_0/kernel"] = np.zeros((0, 3), "f2")
 f["hessian/params/Dense_0/kernel"] = np.zeros((0, 3), "f4")
 f["model.onnx"] = np.arange(9, dtype="u1")
 f["hessian/fc1.bias"].attrs["ess"] = 5.0'
-  copy() { ivon-merge -q --no-provenance --method=hessian --include=nothing "$1" -o "$2"; }
+  copy() { ivon-convert -q --no-provenance "$1" -o "$2"; }
   copy p.h5 direct.h5
   for out in a.safetensors a.npz a.safetensors.index.json; do
     copy p.h5 $out

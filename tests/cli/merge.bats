@@ -153,3 +153,61 @@ assert 'head.weight' not in c['mean'] and 'head.weight' not in c['hessian']"
   cmp out.h5 new.h5
   [ -z "$(ls -A | grep ivon-tmp)" ]
 }
+
+# model NAME SEED: tensors of one layer and a batch norm in several formats.
+model() {
+  PYTHONPATH=$BATS_TEST_DIRNAME/../oracle $python -B - "$@" <<'PYTHON'
+import json, sys, numpy as np, safetensors_file as st
+name, r = sys.argv[1], np.random.default_rng(int(sys.argv[2]))
+arrays = {"conv.weight": r.standard_normal((2, 2)), "bn.weight": r.standard_normal(3),
+          "bn.bias": r.standard_normal(3), "bn.running_mean": r.standard_normal(3),
+          "bn.running_var": r.random(3), "bn.num_batches_tracked": np.int64(r.integers(99))}
+arrays = {n: a.astype("f4") if a.dtype == "f8" else np.asarray(a) for n, a in arrays.items()}
+st.write(name + ".safetensors", arrays)
+np.savez(name + ".npz", **arrays)
+np.savez(name + "-slashes.npz", **{n.replace(".", "/"): a for n, a in arrays.items()})
+half = {}
+for i, names in enumerate((["conv.weight", "bn.weight", "bn.bias"], ["bn.running_mean",
+                          "bn.running_var", "bn.num_batches_tracked"])):
+    st.write(f"{name}-{i}.safetensors", {n: arrays[n] for n in names})
+    half.update({n: f"{name}-{i}.safetensors" for n in names})
+json.dump({"metadata": {"total_size": 0}, "weight_map": half},
+          open(name + ".safetensors.index.json", "w"))
+try:
+    import torch
+    torch.save({n: torch.from_numpy(np.array(a)) for n, a in arrays.items()}, name + ".pt")
+except ImportError:
+    pass
+PYTHON
+}
+
+@test "running statistics are the base's in every format, and that is said" {
+  for i in 0 1 2; do model $i $i; done
+  for kind in .safetensors .safetensors.index.json .npz -slashes.npz .pt; do
+    [ -e 0$kind ] || continue
+    ivon-merge -m task-arithmetic --base=0$kind 1$kind 2$kind -o out$kind.npz 2> err
+    grep -q "warning: 3 buffers differ between the inputs, 'bn.running_mean' the first; the base's were kept" err ||
+      grep -q "'bn/running_mean' the first" err
+    [ "$(wc -l < err)" -eq 1 ]
+    ivon-merge -m average 1$kind 2$kind -o mean$kind.npz 2> err
+    grep -q "the first model's were kept" err
+    $python - 0.npz 1.npz 2.npz out$kind.npz mean$kind.npz <<'PYTHON'
+import sys, numpy as np
+base, one, two, out, mean = (dict(np.load(p)) for p in sys.argv[1:])
+out, mean = ({n.replace("/", "."): a for n, a in d.items()} for d in (out, mean))
+for name in base:
+    b, x, y = (np.float64(m[name]) for m in (base, one, two))
+    if "running" in name or "num_batches" in name:
+        assert np.array_equal(out[name], base[name]) and np.array_equal(mean[name], one[name]), name
+    else: # rounded once to f32: half a unit in the last place, 2^-24
+        assert np.allclose(out[name], b + (x - b) + (y - b), rtol=2.0 ** -24, atol=0), name
+        assert np.allclose(mean[name], (x + y) / 2, rtol=2.0 ** -24, atol=0), name
+PYTHON
+  done
+}
+
+@test "a buffer of another shape counts as one that differs" {
+  for i in 0 1; do posterior $i.h5 $i "f['buffers/mask'] = np.zeros($i + 2)"; done
+  ivon-merge -b 0.h5 1.h5 -o out.h5 2> err
+  grep -q "warning: 1 buffer differs between the inputs, 'mask' the first; the base's was kept" err
+}

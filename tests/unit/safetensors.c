@@ -310,8 +310,12 @@ static void refuses_options_of_other_formats(void **state)
                                               .hessian_from = IVON_HESSIAN_FROM_ADAM,
                                               .batch = 3,
                                               .is_buffer = names_running};
-    assert_int_equal(ivon_checkpoint_open(&source, "a.h5", &several, &error), 0);
+    struct ivon_open_options plain = several;
+    plain.hessian = NULL;
+    assert_int_equal(ivon_checkpoint_open(&source, "a.h5", &plain, &error), 0);
     ivon_source_close(source);
+    refused("a.h5", &several, IVON_ERROR_INPUT,
+            "nowhere: cannot open it: No such file or directory");
     refused("x", &several, IVON_ERROR_INPUT, "nowhere: cannot open it: No such file or directory");
     assert_int_equal(ivon_checkpoint_create(&sink, "b.safetensors", &checkpoint.header, NULL, 0,
                                             &(struct ivon_create_options){.shard_size = 1},

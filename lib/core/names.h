@@ -1,0 +1,17 @@
+/* Names of tensors: components that end in dots or slashes, "layers.0.attn.weight". */
+#ifndef CORE_NAMES_H
+#define CORE_NAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Where the last component of a name's first `length` bytes begins. */
+size_t name_last(const char *name, size_t length);
+
+/* Whether `fits` says true of some component, which it gets with its length. */
+bool name_any_component(const char *name, bool (*fits)(const char *component, size_t length));
+
+/* Whether `length` bytes of text are this word. */
+bool name_is_word(const char *text, size_t length, const char *word);
+
+#endif
