@@ -1,3 +1,4 @@
+#include "cmd/memory.h"
 #include "cmd/merge.h"
 
 #include <math.h>
@@ -65,7 +66,7 @@ static void add_model(struct merge_command *command, struct argp_state *state,
         realloc(command->models, (command->model_count + 1) * sizeof *command->models);
     char *path = strdup(argument);
     if (!command->models || !path)
-        exit(EX_OSERR);
+        memory_exhausted();
     double weight = 1;
     char *colon = strrchr(path, ':'), *end;
     if (colon && colon[1]) {

@@ -18,6 +18,11 @@ int error_fill(struct ivon_error *error, int code, const char *format, ...)
     return code;
 }
 
+int error_memory(struct ivon_error *error)
+{
+    return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
+}
+
 int report_error(const struct ivon_error *error)
 {
     fprintf(stderr, "%s: %s\n", program_invocation_short_name, error->message);

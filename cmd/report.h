@@ -13,6 +13,9 @@
 int error_fill(struct ivon_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Says that memory is exhausted. */
+int error_memory(struct ivon_error *error);
+
 /* Prints "ivon-merge: MESSAGE" and returns the exit status that belongs to the error. */
 int report_error(const struct ivon_error *error);
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
 #include "cmd/train.h"
@@ -47,7 +47,7 @@ static int copy_graph(struct train_command *command, struct ivon_source *source,
     command->graph_size = ivon_source_tensor(source, (size_t)at)->count;
     command->graph = malloc(command->graph_size + 1);
     if (!command->graph)
-        exit(EX_OSERR);
+        memory_exhausted();
     return ivon_source_read(source, (size_t)at, 0, command->graph_size, command->graph, error);
 }
 
