@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sysexits.h>
 #include <unistd.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 #include "cmd/train.h"
 
@@ -25,7 +25,7 @@ static char *path_of(const struct train_directory *directory, const char *name)
 {
     char *path;
     if (asprintf(&path, "%s/%s", directory->path, name) < 0)
-        exit(EX_OSERR);
+        memory_exhausted();
     return path;
 }
 
@@ -48,7 +48,22 @@ static bool checkpoint_step(const char *name, uint64_t *step)
     return true;
 }
 
-/* Removes what an earlier training wrote: all, or that it ended. */
+/* Whether a name is that of a file of ours while it is written: what a killed training left. */
+static bool unfinished(const char *name)
+{
+    static const char suffix[] = ".ivon-tmp";
+    size_t length = strlen(name), end = sizeof suffix - 1;
+    char whole[64];
+    uint64_t step;
+    if (name[0] != '.' || length <= end || length - end > sizeof whole ||
+        strcmp(name + length - end, suffix) != 0)
+        return false;
+    snprintf(whole, sizeof whole, "%.*s", (int)(length - end - 1), name + 1);
+    return checkpoint_step(whole, &step) || strcmp(whole, "log.csv") == 0 ||
+           strcmp(whole, "done") == 0;
+}
+
+/* Removes what an earlier training wrote: all, or that it ended; and what it did not end to write. */
 static int clear(const struct train_directory *directory, bool all, struct ivon_error *error)
 {
     DIR *list = opendir(directory->path);
@@ -56,7 +71,7 @@ static int clear(const struct train_directory *directory, bool all, struct ivon_
     for (struct dirent *entry; !code && (entry = readdir(list));) {
         uint64_t step;
         bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0;
-        own = (own && all) || strcmp(entry->d_name, "done") == 0;
+        own = (own && all) || strcmp(entry->d_name, "done") == 0 || unfinished(entry->d_name);
         char *path = path_of(directory, entry->d_name);
         if (own && unlink(path))
             code = fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
@@ -97,7 +112,7 @@ int train_directory_open(struct train_directory **out, const char *path, bool re
 {
     struct train_directory *directory = calloc(1, sizeof *directory);
     if (!directory || !(directory->path = strdup(path)))
-        exit(EX_OSERR);
+        memory_exhausted();
     for (size_t end = strlen(path); end > 1 && directory->path[end - 1] == '/';)
         directory->path[--end] = '\0';
     *out = directory;
@@ -122,57 +137,66 @@ void train_directory_close(struct train_directory *directory)
     free(directory);
 }
 
-/* Where the rows up to a step end: -1 when the file does not begin as a log does. */
-static off_t find_end(FILE *log, uint64_t step)
+/* Where the rows up to a step end: 0 when the file does not begin as a log does. */
+static size_t find_end(FILE *log, uint64_t step)
 {
     char *line = NULL;
-    size_t room = 0;
-    off_t end = -1;
+    size_t room = 0, end = 0;
     ssize_t length = getline(&line, &room, log);
     if (length > 0 && strcmp(line, log_header) == 0)
-        end = (off_t)length;
-    while (end >= 0 && (length = getline(&line, &room, log)) > 0) {
+        end = (size_t)length;
+    while (end && (length = getline(&line, &room, log)) > 0) {
         char *after;
         uint64_t of = strtoull(line, &after, 10);
         if (*after != ',' || line[length - 1] != '\n' || of > step)
             break;
-        end += (off_t)length;
+        end += (size_t)length;
     }
     free(line);
     return end;
 }
 
-/* Opens the log behind the rows up to a step; *end receives where they end, -1: nowhere. */
-static FILE *open_log(const char *path, uint64_t step, off_t *end)
+/* What a log begins with: the header, and the rows of an earlier run up to a step. To be freed. */
+static char *log_begin(const char *path, uint64_t step, size_t *size)
 {
-    FILE *log = fopen(path, "r+e");
-    *end = log ? find_end(log, step) : -1;
-    if (*end >= 0)
-        return log;
+    FILE *log = step ? fopen(path, "re") : NULL;
+    size_t end = log ? find_end(log, step) : 0;
+    char *text = memory_of(malloc(end + sizeof log_header));
+    if (end) {
+        rewind(log);
+        end = fread(text, 1, end, log);
+    }
+    if (!end)
+        end = strlen(strcpy(text, log_header));
     if (log)
         fclose(log);
-    return fopen(path, "we");
+    *size = end;
+    return text;
+}
+
+/* The log is written anew, not cut: where its name is a link, or one of several, the others that lead
+   to the old one keep it. */
+static int start_log(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+{
+    size_t size;
+    char *path = path_of(directory, "log.csv"), *text = log_begin(path, step, &size);
+    int code = ivon_output_write(path, text, size, true, error);
+    if (!code) {
+        directory->log = fopen(path, "ae");
+        if (!directory->log)
+            code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
+    }
+    free(text);
+    free(path);
+    return code;
 }
 
 int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
 {
-    off_t end;
     if (mkdir(directory->path, 0777) && errno != EEXIST)
         return fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
     int code = clear(directory, step == 0, error);
-    if (code)
-        return code;
-    char *path = path_of(directory, "log.csv");
-    directory->log = open_log(path, step, &end);
-    bool fine = directory->log;
-    if (fine && end < 0)
-        fine = fputs(log_header, directory->log) >= 0 && !fflush(directory->log);
-    else if (fine)
-        fine = !fseeko(directory->log, end, SEEK_SET) && !ftruncate(fileno(directory->log), end);
-    if (!fine)
-        code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
-    free(path);
-    return code;
+    return code ? code : start_log(directory, step, error);
 }
 
 int train_log_add(struct train_directory *directory, const struct train_row *row,
@@ -209,7 +233,7 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
     size_t count = ivon_source_tensor_count(source);
     struct ivon_tensor *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors)
-        exit(EX_OSERR);
+        return error_memory(error);
     for (size_t i = 0; i < count; i++)
         tensors[i] = *ivon_source_tensor(source, i);
     snprintf(name, sizeof name, "posterior-%08" PRId64 ".h5", header.step);
@@ -231,8 +255,7 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
 int train_done(struct train_directory *directory, struct ivon_error *error)
 {
     char *path = path_of(directory, "done");
-    FILE *file = fopen(path, "we");
-    int code = !file || fclose(file) ? fail(error, IVON_ERROR_CREATE, path, "cannot write it") : 0;
+    int code = ivon_output_write(path, "", 0, true, error);
     free(path);
     return code;
 }

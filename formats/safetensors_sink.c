@@ -45,11 +45,11 @@ static int prepare(struct sink *sink, struct ivon_error *error)
     int code = atomic_write(&sink->index, 0, sink->index_text, strlen(sink->index_text), error);
     for (size_t i = 0; i < sink->file_count && !code; i++) {
         code = atomic_sync(&sink->files[i], error);
-        replaces |= sink->files[i].mode != 0;
+        replaces |= sink->files[i].replaces;
     }
     if (!code)
         code = atomic_sync(&sink->index, error);
-    if (!code && replaces && unlink(sink->index.target) && errno != ENOENT)
+    if (!code && replaces && unlink(sink->index.path) && errno != ENOENT)
         code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: cannot replace it: %s",
                               sink->index.path, strerror(errno));
     return code;
@@ -69,8 +69,8 @@ static int sink_commit(void *self, struct ivon_error *error)
     if (!code)
         code = atomic_commit(&sink->index, error);
     for (size_t i = 0; i < done && code; i++)
-        if (!sink->files[i].mode) /* it replaced nothing */
-            unlink(sink->files[i].target);
+        if (!sink->files[i].replaces)
+            unlink(sink->files[i].path);
     return code;
 }
 
