@@ -330,6 +330,7 @@ static int create_output(struct convert_command *command, json_t *provenance,
     header.provenance = text;
     command->create.replace = command->files.force;
     command->create.like = command->source;
+    command->create.progress = command->options.progress;
     code = ivon_checkpoint_create(&command->sink, command->output, &header, command->outputs,
                                   command->output_count, &command->create, error);
     free(text);

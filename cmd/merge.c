@@ -103,6 +103,7 @@ static int create_outputs(struct merge_command *command, const char *provenance,
 {
     struct ivon_create_options options = {
         .replace = command->files.force,
+        .progress = command->options.progress,
         .like = command->base ? command->base : command->sources[0].source};
     char creator[64];
     size_t count;

@@ -125,6 +125,7 @@ static int create_output(struct sample_command *command, size_t i,
 {
     char number[32], creator[64];
     struct ivon_create_options options = {.replace = command->files.force,
+                                          .progress = command->draw.sample.progress,
                                           .like = command->source};
     struct ivon_header header = *ivon_source_header(command->source);
     char *text = NULL;

@@ -18,6 +18,7 @@ static const char log_header[] = "step,epoch,loss,learning_rate,test_loss,test_e
 struct train_directory {
     char *path;
     FILE *log;
+    bool lacks_test; /* its last row, when it was opened */
 };
 
 /* DIRECTORY/NAME, to be freed. */
@@ -161,7 +162,7 @@ static char *log_begin(const char *path, uint64_t step, size_t *size)
 {
     FILE *log = step ? fopen(path, "re") : NULL;
     size_t end = log ? find_end(log, step) : 0;
-    char *text = memory_of(malloc(end + sizeof log_header));
+    char *text = memory_of(calloc(end + sizeof log_header, 1));
     if (end) {
         rewind(log);
         end = fread(text, 1, end, log);
@@ -182,8 +183,9 @@ static int start_log(struct train_directory *directory, uint64_t step, struct iv
     char *path = path_of(directory, "log.csv"), *text = log_begin(path, step, &size);
     int code = ivon_output_write(path, text, size, true, error);
     if (!code) {
-        directory->log = fopen(path, "ae");
-        if (!directory->log)
+        directory->lacks_test = size > sizeof log_header && strcmp(text + size - 3, ",,\n") == 0;
+        directory->log = fopen(path, "r+e");
+        if (!directory->log || fseeko(directory->log, 0, SEEK_END))
             code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
     }
     free(text);
@@ -199,20 +201,44 @@ int train_begin(struct train_directory *directory, uint64_t step, struct ivon_er
     return code ? code : start_log(directory, step, error);
 }
 
+static void put_test(FILE *log, double loss, double error_rate)
+{
+    if (!isnan(loss))
+        fprintf(log, "%.9g", loss);
+    fputc(',', log);
+    if (!isnan(error_rate))
+        fprintf(log, "%.9g", error_rate);
+    fputc('\n', log);
+}
+
+static int flush_log(struct train_directory *directory, struct ivon_error *error)
+{
+    return !fflush(directory->log) && !ferror(directory->log)
+               ? 0
+               : fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+}
+
 int train_log_add(struct train_directory *directory, const struct train_row *row,
                   struct ivon_error *error)
 {
     FILE *log = directory->log;
     fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch, row->loss, row->rate);
-    if (!isnan(row->test_loss))
-        fprintf(log, "%.9g", row->test_loss);
-    fputc(',', log);
-    if (!isnan(row->test_error))
-        fprintf(log, "%.9g", row->test_error);
-    fputc('\n', log);
-    if (!fflush(log) && !ferror(log))
-        return 0;
-    return fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+    put_test(log, row->test_loss, row->test_error);
+    return flush_log(directory, error);
+}
+
+bool train_log_lacks_test(const struct train_directory *directory)
+{
+    return directory->lacks_test;
+}
+
+int train_log_add_test(struct train_directory *directory, double loss, double error_rate,
+                       struct ivon_error *error)
+{
+    if (fseeko(directory->log, -2, SEEK_END)) /* before ",\n" */
+        return fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+    put_test(directory->log, loss, error_rate);
+    return flush_log(directory, error);
 }
 
 static int copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,

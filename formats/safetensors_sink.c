@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/stream.h"
 #include "formats/placed.h"
 #include "formats/safetensors_layout.h"
@@ -193,7 +194,8 @@ static char *index_text(const struct safetensors_layout *layout)
 }
 
 static int create_all(struct sink *sink, const struct safetensors_layout *layout,
-                      const char *path, bool replace, struct ivon_error *error)
+                      const char *path, bool replace, const struct ivon_progress *progress,
+                      struct ivon_error *error)
 {
     sink->files = calloc(layout->shard_count + 1, sizeof *sink->files);
     if (!sink->files)
@@ -214,7 +216,9 @@ static int create_all(struct sink *sink, const struct safetensors_layout *layout
             return ivon_error_memory(error);
         memcpy(shard, path, directory);
         strcpy(shard + directory, layout->shards[i].name);
-        code = create_shard(sink, layout, i, shard, replace, error);
+        code = progress_ask(progress, error);
+        if (!code)
+            code = create_shard(sink, layout, i, shard, replace, error);
         free(shard);
     }
     return code;
@@ -233,7 +237,7 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
     sink->count = tensor_count;
     int code = safetensors_lay_out(&layout, path, header, tensors, tensor_count, options, error);
     if (!code) {
-        code = create_all(sink, &layout, path, options->replace, error);
+        code = create_all(sink, &layout, path, options->replace, &options->progress, error);
         safetensors_layout_release(&layout);
     }
     if (!code)

@@ -63,6 +63,7 @@ struct ivon_create_options {
     /* safetensors: metadata and, with an index as output, the shards are as this source has them,
        if it is safetensors too; null: none. Borrowed until the call returns. */
     struct ivon_source *like;
+    struct ivon_progress progress; /* asked whether to stop while the file is laid out */
 };
 
 /*
