@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/memory.h"
 #include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
@@ -187,7 +188,7 @@ static int check_names(const struct convert_command *command, struct ivon_error 
     int code = 0;
     struct renamed *names = calloc(command->choice_count + 1, sizeof *names);
     if (!names)
-        exit(EX_OSERR);
+        memory_exhausted();
     for (size_t i = 0; i < command->choice_count; i++) {
         const struct ivon_tensor *tensor =
             ivon_source_tensor(command->source, command->choices[i].tensor);
@@ -224,7 +225,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
     size_t count = ivon_source_tensor_count(command->source), tensors = 0;
     command->choices = calloc(count + 1, sizeof *command->choices);
     if (!command->choices)
-        exit(EX_OSERR);
+        memory_exhausted();
     command->create.like = command->source;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
@@ -239,7 +240,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
                               command->input, tensor->name, tensor->stored_as, command->output);
         char *name = graph ? strdup(tensor->name) : rename_apply(&command->rules, tensor->name);
         if (!name)
-            exit(EX_OSERR);
+            memory_exhausted();
         command->choices[command->choice_count++] = (struct ivon_choice){i, name};
         tensors += !graph;
     }
@@ -275,7 +276,7 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
         command->graph_size = (size_t)status.st_size;
         command->graph = malloc(command->graph_size + 1);
         if (!command->graph)
-            exit(EX_OSERR);
+            memory_exhausted();
         fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
     }
     int code = fine ? 0
@@ -306,7 +307,7 @@ static void list_outputs(struct convert_command *command)
     size_t count = ivon_source_tensor_count(command->chosen);
     command->outputs = calloc(count + 1, sizeof *command->outputs);
     if (!command->outputs)
-        exit(EX_OSERR);
+        memory_exhausted();
     ivon_convert_outputs(command->chosen, command->options.dtype, command->outputs);
     command->output_count = count;
     if (command->model)
@@ -339,6 +340,7 @@ static int create_output(struct convert_command *command, json_t *provenance,
     header.creator = creator;
     header.provenance = text;
     command->create.replace = command->files.force;
+    command->create.progress = command->options.progress;
     code = ivon_checkpoint_create(&command->sink, command->output, &header, command->outputs,
                                   command->output_count, &command->create, error);
     free(text);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 
 enum {
@@ -57,7 +58,7 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
     options->channel_mean = calloc(room, sizeof(double));
     options->channel_std = calloc(room, sizeof(double));
     if (!options->channel_mean || !options->channel_std)
-        exit(EX_OSERR);
+        memory_exhausted();
     dataset->no_scaling = strcmp(text, "none") == 0;
     for (const char *at = text; *at && !dataset->no_scaling;) {
         double pair[2];
@@ -92,7 +93,7 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
     options->names = calloc(room, sizeof *options->names);
     options->fields = calloc(room, sizeof *options->fields);
     if (!options->inputs || !options->names || !options->fields)
-        exit(EX_OSERR);
+        memory_exhausted();
     for (char *at = options->inputs; at && *at;) {
         char *comma = strchr(at, ','), *equals;
         if (comma)

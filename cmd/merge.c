@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
 #include "cmd/report.h"
@@ -40,7 +40,7 @@ static int open_inputs(struct merge_command *command, struct ivon_error *error)
     command->open.open.for_several = command->model_count > 1 || command->base_path;
     command->sources = calloc(command->model_count, sizeof *command->sources);
     if (!command->sources)
-        exit(EX_OSERR);
+        memory_exhausted();
     int code = 0;
     if (command->base_path)
         code = open_input(&command->base, command, &command->base_model, memory / 2 / inputs,
@@ -66,7 +66,7 @@ static void list_scales(struct merge_command *command)
     command->outputs = calloc(command->scale_count, sizeof *command->outputs);
     command->sinks = calloc(command->scale_count, sizeof *command->sinks);
     if (!command->scales || !command->outputs || !command->sinks)
-        exit(EX_OSERR);
+        memory_exhausted();
     for (size_t s = 0; s < command->scale_count; s++) {
         char text[40];
         double scale = command->sweep ? command->from + (double)s * command->step : 1;
@@ -86,7 +86,7 @@ static int name_outputs(struct merge_command *command, struct ivon_error *error)
         command->outputs[s] = command->sweep ? output_name(command->output, "%g", factor)
                                              : strdup(command->output);
         if (!command->outputs[s])
-            exit(EX_OSERR);
+            memory_exhausted();
         if (s && strcmp(command->outputs[s], command->outputs[s - 1]) == 0)
             return error_fill(error, IVON_ERROR_ARGUMENT,
                               "--sweep: factors %.12g and %.12g would both be written to '%s'",
@@ -121,6 +121,7 @@ static int create_outputs(struct merge_command *command, const char *provenance,
 {
     struct ivon_create_options options = {
         .replace = command->files.force,
+        .progress = command->options.progress,
         .like = command->base ? command->base : command->sources[0].source};
     char creator[64];
     size_t count;

@@ -1,3 +1,4 @@
+#include "cmd/memory.h"
 #include "cmd/merge.h"
 
 #include <math.h>
@@ -96,7 +97,7 @@ static struct merge_model parse_model(const char *argument, bool weighted,
 {
     struct merge_model model = {.path = strdup(argument), .weight = 1};
     if (!model.path)
-        exit(EX_OSERR);
+        memory_exhausted();
     bool given = weighted && cut_weight(model.path, &model.weight, argument, state);
     model.hessian = cut_hessian(model.path, argument, state);
     if (weighted && !given && model.hessian)
@@ -110,7 +111,7 @@ static void add_model(struct merge_command *command, struct argp_state *state,
     command->models =
         realloc(command->models, (command->model_count + 1) * sizeof *command->models);
     if (!command->models)
-        exit(EX_OSERR);
+        memory_exhausted();
     command->models[command->model_count++] = parse_model(argument, true, state);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/option_walk.h"
 #include "cmd/report.h"
 
@@ -155,7 +156,7 @@ int mistaken_option(const struct command *command, int argc, char **argv)
     struct getopt_table table = {0};
     char **arguments = calloc((size_t)argc + 1, sizeof *arguments);
     if (!arguments)
-        exit(EX_OSERR);
+        memory_exhausted();
     memcpy(arguments, argv, (size_t)argc * sizeof *arguments); /* getopt sorts them */
     fill_table(&table, command);
     int key, status = 0;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 #include "ivon/dtype.h"
 
@@ -218,7 +219,7 @@ char *output_name(const char *name, const char *mark, const char *replacement)
                                at + strlen(mark))
                     : asprintf(&result, "%s", name);
     if (length < 0)
-        exit(EX_OSERR);
+        memory_exhausted();
     return result;
 }
 
@@ -229,7 +230,7 @@ void name_filter_add(struct name_filter *filter, const char *pattern, bool exclu
     filter->excludes = realloc(filter->excludes, count * sizeof *filter->excludes);
     filter->matched = realloc(filter->matched, count * sizeof *filter->matched);
     if (!filter->patterns || !filter->excludes || !filter->matched)
-        exit(EX_OSERR);
+        memory_exhausted();
     filter->patterns[filter->count] = pattern;
     filter->excludes[filter->count] = exclude;
     filter->matched[filter->count] = false;

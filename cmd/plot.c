@@ -8,6 +8,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/memory.h"
 #include "cmd/options.h"
 #include "cmd/report.h"
 
@@ -206,7 +207,7 @@ int plot_read(struct ivon_columns *table, const char *name, double **numbers,
         return code;
     *numbers = calloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
     if (!*numbers)
-        exit(EX_OSERR);
+        memory_exhausted();
     code = ivon_columns_read(table, column, *numbers, error);
     for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++) {
         double size = fabs((*numbers)[i]);
@@ -264,7 +265,7 @@ static int run(struct plot_command *command)
     if (!code)
         code = command->kind->draw(command, &error);
     if (script->stream && fclose(script->stream) && !code)
-        exit(EX_OSERR);
+        memory_exhausted();
     if (code)
         return report_error(&error);
     int status = gnuplot_run(script, &picture, &size);
@@ -280,7 +281,7 @@ int plot_run(int argc, char **argv)
     command.files = calloc((size_t)argc, sizeof *command.files);
     command.tables = calloc((size_t)argc, sizeof *command.tables);
     if (!command.files || !command.tables)
-        exit(EX_OSERR);
+        memory_exhausted();
     argp_parse(&plot_argp, argc, argv, 0, NULL, &command);
     if (command.input) {
         command.dataset.inputs = &command.input;

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "cmd/memory.h"
 #include "cmd/plot.h"
 #include "cmd/report.h"
 
@@ -83,7 +84,7 @@ static void take(int *descriptor, struct bytes *bytes)
         bytes->room = 2 * bytes->room + PIECE;
         bytes->data = realloc(bytes->data, bytes->room);
         if (!bytes->data)
-            exit(EX_OSERR);
+            memory_exhausted();
     }
     /* One byte is kept for a null byte behind the complaints. */
     ssize_t got = read(*descriptor, bytes->data + bytes->size, bytes->room - bytes->size - 1);

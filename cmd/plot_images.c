@@ -3,8 +3,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/plot.h"
 #include "cmd/report.h"
 
@@ -75,7 +75,7 @@ static int read_entries(struct sheet *sheet, struct ivon_error *error)
     size_t rows = (size_t)ivon_columns_rows(table), top = command->top ? command->top : TOP;
     sheet->entries = calloc(rows + 1, sizeof *sheet->entries);
     if (!sheet->entries)
-        exit(EX_OSERR);
+        memory_exhausted();
     int code = fill(sheet, table, "index", true, offsetof(struct entry, index), error);
     if (!code)
         code = fill(sheet, table, plot_score(command, table), true,
@@ -137,7 +137,7 @@ static int open_data(struct sheet *sheet, struct ivon_error *error)
                                command->data, field->name, field->rank, field->count);
     sheet->pixels = calloc(field->count, sizeof *sheet->pixels);
     if (!sheet->pixels)
-        exit(EX_OSERR);
+        memory_exhausted();
     return 0;
 }
 

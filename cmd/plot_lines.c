@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/plot.h"
 #include "cmd/report.h"
 
@@ -83,7 +83,7 @@ static int take_group(void *context, uint64_t row, const char *text, struct ivon
         return too_many(groups->path, error);
     groups->names[groups->count] = strdup(text);
     if (!groups->names[groups->count++])
-        exit(EX_OSERR);
+        memory_exhausted();
     return 0;
 }
 
@@ -96,7 +96,7 @@ static int read_groups(struct groups *groups, struct ivon_columns *table,
         return 0;
     groups->of_row = calloc((size_t)ivon_columns_rows(table) + 1, sizeof *groups->of_row);
     if (!groups->of_row)
-        exit(EX_OSERR);
+        memory_exhausted();
     int code = ivon_columns_find(table, "method", &column, error);
     return code ? code : ivon_columns_read_text(table, column, take_group, groups, error);
 }
@@ -122,7 +122,7 @@ static char *title_of(const struct lines *lines, const char *path, const char *g
         column = "";
     if (asprintf(&title, "%s%s%s%s%s", file, *file && (*group || *column) ? ": " : "", group,
                  *group && *column ? ", " : "", column) < 0)
-        exit(EX_OSERR);
+        memory_exhausted();
     return title;
 }
 
@@ -140,7 +140,7 @@ static int add_curve(struct lines *lines, size_t panel, const struct groups *gro
     struct curve curve = {.title = title, .panel = panel};
     curve.points = calloc((size_t)rows + 1, sizeof *curve.points);
     if (!curve.points)
-        exit(EX_OSERR);
+        memory_exhausted();
     for (uint64_t i = 0; i < rows; i++) {
         double at = lines->by_row ? (double)(i + 1) : x[i];
         bool own = !groups->of_row || groups->of_row[i] == g;
@@ -356,7 +356,7 @@ static int draw(struct plot_command *command, const struct line_kind *kind,
     struct lines *lines = calloc(1, sizeof *lines);
     int code = 0;
     if (!lines)
-        exit(EX_OSERR);
+        memory_exhausted();
     lines->command = command;
     lines->kind = kind;
     if (strcmp(kind->x, "step") == 0)

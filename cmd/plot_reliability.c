@@ -2,9 +2,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 #include "cmd/evaluation.h"
+#include "cmd/memory.h"
 #include "cmd/plot.h"
 #include "cmd/report.h"
 
@@ -41,10 +41,10 @@ static int read_data(struct labels *labels, const struct plot_command *command,
         labels->each = ivon_examples_field(examples, (size_t)field)->count;
         size_t count;
         if (__builtin_mul_overflow(labels->examples, labels->each, &count))
-            exit(EX_OSERR);
+            memory_exhausted();
         labels->values = calloc(count + 1, sizeof *labels->values);
         if (!labels->values)
-            exit(EX_OSERR);
+            memory_exhausted();
         code = ivon_examples_read_i64(examples, (size_t)field, 0, (size_t)labels->examples,
                                       labels->values, error);
     }
@@ -80,7 +80,7 @@ static int match_labels(struct labels *labels, struct ivon_columns *table, doubl
     int code = 0;
     *out = calloc((size_t)rows + 1, sizeof **out);
     if (!*out)
-        exit(EX_OSERR);
+        memory_exhausted();
     if (ivon_columns_has(table, "index"))
         code = plot_read(table, "index", &index, error);
     else if (rows != labels->examples * labels->each)
@@ -242,7 +242,7 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
     double *errors = calloc(command->file_count, sizeof *errors);
     int code = 0;
     if (!bins || !errors)
-        exit(EX_OSERR);
+        memory_exhausted();
     int lines = (int)command->file_count + 1; /* of the key */
     if (!command->height)
         command->height = HEIGHT + LINE * lines;

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/plot.h"
 
 /* Okabe and Ito's, which colour-blind readers can tell apart, without the yellow, which white
@@ -41,7 +41,7 @@ void script_begin(struct plot_command *command)
     struct script *script = &command->script;
     script->stream = open_memstream(&script->text, &script->size);
     if (!script->stream)
-        exit(EX_OSERR);
+        memory_exhausted();
     /* Standalone: images are inside the SVG, not in files beside it. */
     if (command->format == PICTURE_SVG)
         script_add(script, "set terminal svg size %d,%d font 'sans-serif,12' noenhanced standalone "

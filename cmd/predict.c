@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
 #include "cmd/table_output.h"
@@ -54,7 +55,7 @@ static void parse_weights(struct predict_command *command, struct argp_state *st
     free(command->weights);
     command->weights = calloc(strlen(text) + 1, sizeof *command->weights);
     if (!command->weights)
-        exit(EX_OSERR);
+        memory_exhausted();
     command->weight_count = 0;
     for (const char *at = text;; at = end + 1) {
         double weight = strtod(at, &end);
@@ -285,7 +286,7 @@ static int predict(struct predict_command *command, const char *provenance,
     size_t count = 0;
     command->members = calloc(command->argument_count, sizeof *command->members);
     if (!command->members)
-        exit(EX_OSERR);
+        memory_exhausted();
     command->options.threads = command->common.threads;
     command->open.open.for_several = command->argument_count > 1;
     int code = open_data(command, error);
@@ -373,7 +374,7 @@ int predict_run(int argc, char **argv)
     struct progress progress;
     command.arguments = calloc((size_t)argc + 1, sizeof *command.arguments);
     if (!command.arguments)
-        return EX_OSERR;
+        memory_exhausted();
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&predict_argp, argc, argv, 0, NULL, &command);
     command.options.progress = progress_start(&progress, "predicting", command.common.quiet);

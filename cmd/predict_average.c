@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/predict.h"
 #include "cmd/report.h"
 
@@ -107,7 +107,7 @@ static void allocate(struct averaging *averaging)
     averaging->entropy = calloc(all, sizeof(float));
     if (!averaging->sum || !averaging->own || !averaging->prediction || !averaging->labels ||
         !averaging->max_probability || !averaging->entropy)
-        exit(EX_OSERR);
+        memory_exhausted();
 }
 
 /* Averages the examples [first, first + count). */
@@ -177,7 +177,7 @@ static int finish(struct averaging *averaging, struct predict_output *output,
         averaging->metrics ? ivon_metrics_values(averaging->metrics, &count) : NULL;
     struct ivon_predict_metric *metrics = calloc(count + 1, sizeof *metrics);
     if (!metrics)
-        exit(EX_OSERR);
+        return error_memory(error);
     for (size_t i = 0; values && i < count; i++)
         metrics[i] = (struct ivon_predict_metric){values[i], NAN};
     int code = predict_output_finish(output, metrics, values ? count : 0, error);
@@ -192,7 +192,7 @@ int predict_average(struct predict_command *command, const char *provenance,
     struct predict_output output = {0};
     averaging.files = calloc(command->argument_count, sizeof *averaging.files);
     if (!averaging.files)
-        exit(EX_OSERR);
+        memory_exhausted();
     command->options.samples = 0;
     int code = open_files(&averaging, error);
     if (!code)

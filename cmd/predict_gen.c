@@ -10,6 +10,7 @@
 
 #include "cmd/command.h"
 #include "cmd/follow.h"
+#include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
 #include "cmd/removal.h"
@@ -315,16 +316,19 @@ struct unread {
     size_t count;
 };
 
-static void unread_add(struct unread *unread, const char *path)
+static int unread_add(struct unread *unread, const char *path, struct ivon_error *error)
 {
     for (size_t i = 0; i < unread->count; i++)
         if (strcmp(unread->paths[i], path) == 0)
-            return;
-    unread->paths = realloc(unread->paths, (unread->count + 1) * sizeof *unread->paths);
-    char *copy = strdup(path);
-    if (!unread->paths || !copy)
-        exit(EX_OSERR);
+            return 0;
+    char **grown = realloc(unread->paths, (unread->count + 1) * sizeof *unread->paths);
+    if (grown)
+        unread->paths = grown;
+    char *copy = grown ? strdup(path) : NULL;
+    if (!copy)
+        return error_memory(error);
     unread->paths[unread->count++] = copy;
+    return 0;
 }
 
 static void unread_remove(struct unread *unread, const char *path)
@@ -354,7 +358,9 @@ static int follow_files(struct predict_gen_command *command, struct follow *foll
                 return 0;
         } else if (of_file(code)) {
             report_error(&of_this);
-            unread_add(unread, path);
+            code = unread_add(unread, path, error);
+            if (code)
+                return code;
             follow_again(follow);
         } else {
             *error = of_this;
@@ -460,7 +466,7 @@ int predict_gen_run(int argc, char **argv)
     struct progress progress;
     command.posteriors = calloc((size_t)argc + 1, sizeof *command.posteriors);
     if (!command.posteriors)
-        return EX_OSERR;
+        memory_exhausted();
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&predict_gen_argp, argc, argv, 0, NULL, &command);
     command.options.progress = progress_start(&progress, "removing", command.common.quiet);

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 #include "cmd/predict_gen.h"
 #include "cmd/report.h"
@@ -101,7 +100,7 @@ static int add_criteria(void *context, const struct ivon_predictions *prediction
                                          .first = predictions->first,
                                          .examples = count};
     if (!values)
-        exit(EX_OSERR);
+        return error_memory(error);
     double *loo = values + count, *k = values + 2 * count;
     int code = ivon_waic(&block, criteria->exponent, values, NULL, error);
     if (!code)
@@ -169,7 +168,7 @@ static int evaluate_classes(const struct predict_gen_command *command,
         ivon_examples_find(command->examples, evaluation_targets(&command->evaluation));
     int64_t *labels = calloc(shape->examples + 1, sizeof *labels);
     if (!labels)
-        exit(EX_OSERR);
+        return error_memory(error);
     int code = shape->tokens ? error_fill(error, IVON_ERROR_ARGUMENT,
                                                "--by-class: each token has a class of its own")
                              : ivon_examples_read_i64(command->examples, (size_t)field, 0,

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 #include "cmd/predict.h"
 #include "cmd/report.h"
@@ -105,13 +104,14 @@ static int open_arviz(struct predict_output *output, struct ivon_error *error)
     return ivon_arviz_create(&output->arviz, command->log_likelihoods, &options, error);
 }
 
-static void allocate_scores(float **scores, size_t rows)
+static int allocate_scores(float **scores, size_t rows, struct ivon_error *error)
 {
     for (int i = 0; i < 3; i++) {
         scores[i] = calloc(rows + 1, sizeof **scores);
         if (!scores[i])
-            exit(EX_OSERR);
+            return error_memory(error);
     }
+    return 0;
 }
 
 static int open_comparison(struct predict_output *output, struct ivon_error *error)
@@ -152,11 +152,12 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
         code = open_arviz(output, error);
     if (!code && command->compare)
         code = open_comparison(output, error);
-    if (!code && command->ood) {
-        allocate_scores(output->scores, rows * rows_per_example(output));
-        allocate_scores(output->foreign_scores,
-                        ivon_examples_count(command->foreign) * rows_per_example(output));
-    }
+    if (!code && command->ood)
+        code = allocate_scores(output->scores, rows * rows_per_example(output), error);
+    if (!code && command->ood)
+        code = allocate_scores(output->foreign_scores,
+                               ivon_examples_count(command->foreign) * rows_per_example(output),
+                               error);
     /* Last, since text begins with its header. */
     if (!code && (command->output || !command->metrics))
         code = open_table(output, &like, provenance, error);
@@ -197,7 +198,7 @@ static int write_table(struct predict_output *output, const struct ivon_predicti
     if (output->command->options.noise_std > 0) {
         aleatoric = calloc(all, sizeof *aleatoric);
         if (!aleatoric)
-            return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
+            return error_memory(error);
         for (size_t i = 0; i < all; i++)
             aleatoric[i] = (float)output->command->options.noise_std;
     }
@@ -243,11 +244,12 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
     struct observations kept = {.numbers = calloc(p->count, sizeof *kept.numbers),
                                 .log_likelihoods = calloc(p->count, sizeof *kept.log_likelihoods),
                                 .targets = malloc(p->count * width)};
-    if (!kept.numbers || !kept.log_likelihoods || !kept.targets)
-        exit(EX_OSERR);
-    keep_observations(&kept, p, NULL, gaussian ? (const void *)p->targets : p->labels, width);
-    int code = ivon_arviz_observe(output->arviz, output->written, kept.count, kept.numbers,
+    int code = kept.numbers && kept.log_likelihoods && kept.targets ? 0 : error_memory(error);
+    if (!code) {
+        keep_observations(&kept, p, NULL, gaussian ? (const void *)p->targets : p->labels, width);
+        code = ivon_arviz_observe(output->arviz, output->written, kept.count, kept.numbers,
                                   kept.targets, error);
+    }
     for (size_t s = 0; s < samples && !code; s++) {
         const char *replicates = gaussian ? (const char *)p->number_replicates
                                           : (const char *)p->label_replicates;
@@ -269,7 +271,7 @@ static int compare(struct predict_output *output, const struct ivon_predictions 
     size_t rows = p->count * rows_per_example(output), all = rows * output->shape.outputs;
     float *grown = realloc(output->room, all * sizeof *grown);
     if (!grown)
-        exit(EX_OSERR);
+        return error_memory(error);
     output->room = grown;
     int code = ivon_examples_read_f32(output->command->other, 0, p->first, p->count, output->room,
                                       error);
@@ -309,9 +311,9 @@ static int mark_foreign(const struct predict_output *output, const struct ivon_p
         return 0;
     int64_t *labels = calloc(rows, width * sizeof *labels);
     *counts = calloc(rows, sizeof **counts);
-    if (!labels || !*counts)
-        exit(EX_OSERR);
-    int code = ivon_examples_read_i64(foreign, (size_t)found, p->first, p->count, labels, error);
+    int code = labels && *counts ? ivon_examples_read_i64(foreign, (size_t)found, p->first,
+                                                          p->count, labels, error)
+                                 : error_memory(error);
     for (size_t i = 0; i < rows && !code; i++)
         (*counts)[i] = ivon_target_counts(likelihood, k, labels + i * width,
                                           command->options.ignored);

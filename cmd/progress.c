@@ -1,17 +1,40 @@
+#define _GNU_SOURCE
 #include "cmd/progress.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cmd/report.h"
 
-static volatile sig_atomic_t received; /* a handler has nowhere else to put it */
+static const long PATIENCE = 600000; /* microseconds from a signal to the end of the program */
+
+/* Handlers have nowhere else to put them. */
+static volatile sig_atomic_t received;
+static volatile sig_atomic_t waits;
 
 static void on_signal(int signal)
 {
+    const struct itimerval end = {.it_value.tv_usec = PATIENCE};
     received = signal;
+    setitimer(ITIMER_REAL, &end, NULL); /* a mere system call */
+}
+
+static void on_alarm(int signal)
+{
+    static const char text[] = ": interrupted\n";
+    (void)signal;
+    if (waits || !received)
+        return;
+    ssize_t written = write(STDERR_FILENO, program_invocation_short_name,
+                            strlen(program_invocation_short_name));
+    written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(128 + (int)received);
 }
 
 static double now(void)
@@ -32,7 +55,7 @@ static int report(void *context, uint64_t done, uint64_t total)
     double time = now();
     if (received)
         return 1;
-    if (!progress->visible || time - progress->last < 0.1)
+    if (!total || !progress->visible || time - progress->last < 0.1)
         return 0;
     progress->last = time;
     char done_text[32], total_text[32], rate_text[32];
@@ -51,14 +74,21 @@ struct ivon_progress progress_start(struct progress *progress, const char *label
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction end = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     *progress = (struct progress){.label = label, .visible = !quiet && isatty(STDERR_FILENO)};
     progress->start = progress->last = now();
+    sigaction(SIGALRM, &end, NULL);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         struct sigaction old;
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             sigaction(signals[i], &action, NULL);
     }
     return (struct ivon_progress){.report = report, .context = progress};
+}
+
+void progress_wait(void)
+{
+    waits = 1;
 }
 
 void progress_end(struct progress *progress)
@@ -79,6 +109,11 @@ int progress_interrupted(void)
 
 int progress_status(int code, const struct ivon_error *error)
 {
-    int status = code ? report_error(error) : 0;
-    return code == IVON_ERROR_CANCELLED && received ? progress_interrupted() : status;
+    if (!code || !received)
+        return code ? report_error(error) : 0;
+    if (code == IVON_ERROR_CANCELLED)
+        report_error(error);
+    else
+        report_note("interrupted");
+    return progress_interrupted();
 }

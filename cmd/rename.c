@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/memory.h"
+
 enum { GROUPS = 10 /* the match, and \1 to \9 */ };
 
 /* Whether each back-reference has a group. */
@@ -29,7 +31,7 @@ void rename_add(struct rename_rules *rules, struct argp_state *state, const char
     char *expression = strndup(text, (size_t)(colon - text));
     rules->rules = realloc(rules->rules, (rules->count + 1) * sizeof *rules->rules);
     if (!expression || !rules->rules)
-        exit(EX_OSERR);
+        memory_exhausted();
     struct rename_rule *rule = &rules->rules[rules->count++];
     *rule = (struct rename_rule){.text = text, .replacement = colon + 1};
     int failed = regcomp(&rule->expression, expression, REG_EXTENDED);
@@ -69,7 +71,7 @@ static char *replace_matches(struct rename_rule *rule, const char *name)
     rule->matched = true;
     FILE *out = open_memstream(&result, &size);
     if (!out)
-        exit(EX_OSERR);
+        memory_exhausted();
     const char *at = name;
     do {
         fwrite(at, 1, (size_t)groups[0].rm_so, out);
@@ -83,7 +85,7 @@ static char *replace_matches(struct rename_rule *rule, const char *name)
     } while (*at && !regexec(&rule->expression, at, GROUPS, groups, REG_NOTBOL));
     fputs(at, out);
     if (fclose(out))
-        exit(EX_OSERR);
+        memory_exhausted();
     return result;
 }
 
@@ -91,7 +93,7 @@ char *rename_apply(struct rename_rules *rules, const char *name)
 {
     char *current = strdup(name);
     if (!current)
-        exit(EX_OSERR);
+        memory_exhausted();
     for (size_t i = 0; i < rules->count; i++) {
         char *next = replace_matches(&rules->rules[i], current);
         if (!next)

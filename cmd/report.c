@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/memory.h"
+
 /* Parenthesised: for analysis the name is a macro, too. */
 int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
 {
@@ -19,6 +21,11 @@ int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
     va_end(arguments);
     ivon_text_clean(error->message);
     return code;
+}
+
+int error_memory(struct ivon_error *error)
+{
+    return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
 }
 
 int report_error(const struct ivon_error *error)
@@ -48,7 +55,7 @@ static void print(const char *kind, const char *format, va_list arguments)
 {
     char *text;
     if (vasprintf(&text, format, arguments) < 0)
-        exit(EX_OSERR);
+        memory_exhausted();
     ivon_text_clean(text);
     fprintf(stderr, "%s: %s%s\n", program_invocation_short_name, kind, text);
     free(text);
@@ -74,7 +81,7 @@ void report_text(FILE *stream, const char *text)
 {
     char *clean = strdup(text);
     if (!clean)
-        exit(EX_OSERR);
+        memory_exhausted();
     ivon_text_clean(clean);
     fputs(clean, stream);
     free(clean);
@@ -167,7 +174,7 @@ void report_json_line(json_t *object)
 {
     char *text = json_dumps(object, JSON_COMPACT);
     if (!text)
-        exit(EX_OSERR);
+        memory_exhausted();
     print_json(text);
     putchar('\n');
     free(text);

@@ -17,6 +17,9 @@ int error_fill(struct ivon_error *error, int code, const char *format, ...)
 #define error_fill(error, code, ...) ((void)error_fill(error, code, __VA_ARGS__), (code))
 #endif
 
+/* Says that memory is exhausted. */
+int error_memory(struct ivon_error *error);
+
 /* Prints "ivon-merge: MESSAGE" and returns the exit status that belongs to the error. */
 int report_error(const struct ivon_error *error);
 

@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/memory.h"
 #include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
@@ -125,6 +126,7 @@ static int create_output(struct sample_command *command, size_t i,
     uint64_t sample = command->first + i;
     char number[32], creator[64];
     struct ivon_create_options options = {.replace = command->files.force,
+                                          .progress = command->draw.sample.progress,
                                           .like = command->source};
     struct ivon_header header = *ivon_source_header(command->source);
     char *text = NULL;
@@ -152,7 +154,7 @@ static int create_outputs(struct sample_command *command, json_t *provenance,
     struct ivon_tensor *tensors =
         calloc(ivon_source_tensor_count(command->source) + 1, sizeof *tensors);
     if (!command->outputs || !command->sinks || !tensors)
-        exit(EX_OSERR);
+        memory_exhausted();
     size_t tensor_count = ivon_sample_outputs(command->source, command->draw.sample.dtype, tensors);
     int code = provenance_add_input(provenance, command->input, NAN, false, error);
     for (size_t i = 0; i < command->count && !code; i++)

@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
 #include "cmd/removal.h"
@@ -257,7 +258,7 @@ static int read_groups(struct sensitivity_command *command, uint64_t count, int6
     char *path;
     if (slash && asprintf(&path, "%.*s:%.*s/", colon ? (int)(colon - data) : (int)strlen(data),
                           data, (int)(slash - command->groups), command->groups) < 0)
-        exit(EX_OSERR);
+        memory_exhausted();
     if (!slash)
         path = strdup(data);
     if (slash && slash != command->groups)
@@ -278,7 +279,7 @@ static int read_groups(struct sensitivity_command *command, uint64_t count, int6
                                field->count, (unsigned long long)count);
     *groups = calloc(count, sizeof **groups);
     if (!*groups)
-        exit(EX_OSERR);
+        memory_exhausted();
     return ivon_examples_read_i64(command->group_examples, 0, 0, count, *groups, error);
 }
 

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 #include "cmd/sorted_rows.h"
 #include "cmd/table_output.h"
@@ -217,8 +217,10 @@ static int start_records(struct sensitivity_output *output, uint64_t *first,
     const struct sensitivity_command *command = output->command;
     output->run = sensitivity_describe_run(command, &output->shape);
     output->record = malloc(output->rows * output->row_size);
-    if (asprintf(&output->part, "%s.part", command->output) < 0 || !output->record)
-        exit(EX_OSERR);
+    if (asprintf(&output->part, "%s.part", command->output) < 0)
+        output->part = NULL; /* it is undefined */
+    if (!output->part || !output->record)
+        return error_memory(error);
     int code = open_records(output, command->resume, pass_over, error);
     if (!code)
         output->recorded = ivon_records_count(output->records);
@@ -236,7 +238,7 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
     static const struct ivon_sensitivities nothing;
     struct sensitivity_output *output = calloc(1, sizeof *output);
     if (!output)
-        exit(EX_OSERR);
+        memory_exhausted();
     *out = output;
     *first = 0;
     output->command = command;
@@ -301,27 +303,32 @@ static int write_row(struct sensitivity_output *output, const unsigned char *row
 
 /* Rows of a block. */
 
-static void reserve_rows(struct sensitivity_output *output, size_t count)
+static int reserve_rows(struct sensitivity_output *output, size_t count, struct ivon_error *error)
 {
     if (count <= output->index_room)
-        return;
+        return 0;
     free(output->indices);
     free(output->tokens);
     free(output->self_influence);
     free(output->influence);
+    output->index_room = 0;
     output->indices = calloc(count, sizeof *output->indices);
     output->tokens = calloc(count, sizeof *output->tokens);
     output->self_influence = calloc(count, sizeof *output->self_influence);
     output->influence = calloc(count, sizeof *output->influence);
     if (!output->indices || !output->tokens || !output->self_influence || !output->influence)
-        exit(EX_OSERR);
+        return error_memory(error);
     output->index_room = count;
+    return 0;
 }
 
-static void number_rows(struct sensitivity_output *output, const struct ivon_sensitivities *block)
+static int number_rows(struct sensitivity_output *output, const struct ivon_sensitivities *block,
+                       struct ivon_error *error)
 {
     size_t count = block->count * output->rows;
-    reserve_rows(output, count);
+    int code = reserve_rows(output, count, error);
+    if (code)
+        return code;
     for (size_t i = 0; i < count; i++) {
         size_t example = i / output->rows;
         output->indices[i] = (int64_t)(block->first + example);
@@ -329,6 +336,7 @@ static void number_rows(struct sensitivity_output *output, const struct ivon_sen
         output->self_influence[i] = block->self_influence ? block->self_influence[example] : 0;
         output->influence[i] = block->influence ? block->influence[example] : 0;
     }
+    return 0;
 }
 
 int sensitivity_output_take(void *context, const struct ivon_sensitivities *block,
@@ -336,22 +344,23 @@ int sensitivity_output_take(void *context, const struct ivon_sensitivities *bloc
 {
     struct sensitivity_output *output = context;
     size_t rows = output->rows, size = output->row_size;
-    int code = 0;
-    number_rows(output, block);
+    int code = number_rows(output, block, error);
+    if (code)
+        return code;
     output->columns = list_columns(output, block);
     if (!output->records && !output->command->sorted)
         return ivon_table_append(output->table, block->count * rows, output->columns.data, error);
     unsigned char *record = output->record ? output->record : malloc(rows * size);
     if (!record)
-        exit(EX_OSERR);
+        return error_memory(error);
     output->record = record;
     for (size_t e = 0; e < block->count && !code; e++) {
         if (block->first + e < output->recorded)
             continue;
         for (size_t r = 0; r < rows; r++)
             gather(output, e * rows + r, record + r * size);
-        for (size_t r = 0; r < rows && !output->records; r++)
-            sorted_rows_add(&output->kept, record + r * size);
+        for (size_t r = 0; r < rows && !output->records && !code; r++)
+            code = sorted_rows_add(&output->kept, record + r * size, error);
         if (output->records)
             code = ivon_records_append(output->records, record, error);
     }
@@ -366,7 +375,7 @@ static int replay(void *context, const void *record, struct ivon_error *error)
     for (size_t r = 0; r < output->rows && !code; r++) {
         const unsigned char *row = (const unsigned char *)record + r * output->row_size;
         if (output->command->sorted)
-            sorted_rows_add(&output->kept, row);
+            code = sorted_rows_add(&output->kept, row, error);
         else
             code = write_row(output, row, error);
     }
@@ -392,7 +401,7 @@ int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_err
 {
     int code = output->records ? replay_records(output, error) : 0;
     if (!code && output->command->sorted)
-        sorted_rows_finish(&output->kept);
+        code = sorted_rows_finish(&output->kept, error);
     for (size_t i = 0; i < output->kept.count && !code; i++)
         code = write_row(output, output->kept.rows + i * output->row_size, error);
     if (!code)

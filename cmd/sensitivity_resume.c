@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 #include "cmd/sensitivity.h"
 
@@ -69,6 +69,6 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
     char *text = json_dumps(run, JSON_SORT_KEYS | JSON_COMPACT);
     json_decref(run);
     if (!text)
-        exit(EX_OSERR);
+        memory_exhausted();
     return text;
 }

@@ -3,7 +3,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
+
+#include "cmd/report.h"
 
 enum { MORE = 1 << 16 /* rows beyond the wanted ones before they are sorted */ };
 
@@ -30,12 +31,12 @@ static double key_of(const struct sorted_rows *rows, const unsigned char *row)
     return key;
 }
 
-void sorted_rows_finish(struct sorted_rows *rows)
+int sorted_rows_finish(struct sorted_rows *rows, struct ivon_error *error)
 {
     size_t kept = rows->top && rows->top < rows->count ? rows->top : rows->count;
     unsigned char *sorted = malloc(kept * rows->size + 1);
     if (!sorted)
-        exit(EX_OSERR);
+        return error_memory(error);
     if (rows->count)
         qsort(rows->order, rows->count, sizeof *rows->order, descending);
     for (size_t i = 0; i < kept; i++) {
@@ -45,23 +46,37 @@ void sorted_rows_finish(struct sorted_rows *rows)
     free(rows->rows);
     rows->rows = sorted;
     rows->count = rows->room = kept;
+    return 0;
 }
 
-void sorted_rows_add(struct sorted_rows *rows, const void *row)
+static int make_room(struct sorted_rows *rows, struct ivon_error *error)
 {
+    size_t room = rows->room ? 2 * rows->room : 1024;
+    unsigned char *grown = realloc(rows->rows, room * rows->size);
+    if (grown)
+        rows->rows = grown;
+    struct sorted_order *order = grown ? realloc(rows->order, room * sizeof *order) : NULL;
+    if (!order)
+        return error_memory(error);
+    rows->order = order;
+    rows->room = room;
+    return 0;
+}
+
+int sorted_rows_add(struct sorted_rows *rows, const void *row, struct ivon_error *error)
+{
+    int code = 0;
     if (rows->top && rows->count >= rows->top + MORE)
-        sorted_rows_finish(rows);
-    if (rows->count == rows->room) {
-        rows->room = rows->room ? 2 * rows->room : 1024;
-        rows->rows = realloc(rows->rows, rows->room * rows->size);
-        rows->order = realloc(rows->order, rows->room * sizeof *rows->order);
-        if (!rows->rows || !rows->order)
-            exit(EX_OSERR);
-    }
+        code = sorted_rows_finish(rows, error);
+    if (!code && rows->count == rows->room)
+        code = make_room(rows, error);
+    if (code)
+        return code;
     memcpy(rows->rows + rows->count * rows->size, row, rows->size);
     rows->order[rows->count] =
         (struct sorted_order){key_of(rows, row), rows->came++, rows->count};
     rows->count++;
+    return 0;
 }
 
 void sorted_rows_release(struct sorted_rows *rows)

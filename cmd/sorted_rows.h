@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "ivon/dtype.h"
+#include "ivon/error.h"
 
 struct sorted_rows {
     size_t size;   /* bytes of a row */
@@ -19,12 +20,12 @@ struct sorted_rows {
     size_t came;
 };
 
-/* Appends a row; ends the program where there is no memory. */
-void sorted_rows_add(struct sorted_rows *rows, const void *row);
+/* Appends a row. */
+int sorted_rows_add(struct sorted_rows *rows, const void *row, struct ivon_error *error);
 
 /* Sorts the rows, the greatest first, what is not a number last, equal ones as they came, and
    forgets what is not wanted. */
-void sorted_rows_finish(struct sorted_rows *rows);
+int sorted_rows_finish(struct sorted_rows *rows, struct ivon_error *error);
 
 void sorted_rows_release(struct sorted_rows *rows);
 

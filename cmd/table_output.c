@@ -16,7 +16,9 @@ enum ivon_table_format table_output_format(struct argp_state *state, const char 
 {
     int format = given < 0 && file ? ivon_table_format_of(file) : given;
     if (format < 0 && file)
-        argp_failure(state, EX_USAGE, 0, "-o: '%s' has no known suffix: name its --format", file);
+        argp_failure(state, EX_USAGE, 0,
+                     "-o: '%s' ends in none of .csv, .jsonl, .npy and .h5: name its --format",
+                     file);
     return format < 0 ? IVON_CSV : (enum ivon_table_format)format;
 }
 

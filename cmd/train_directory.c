@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sysexits.h>
 #include <unistd.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 #include "cmd/train.h"
 
@@ -18,6 +18,7 @@ static const char log_header[] = "step,epoch,loss,learning_rate,test_loss,test_e
 struct train_directory {
     char *path;
     FILE *log;
+    bool lacks_test; /* its last row, when it was opened */
 };
 
 /* DIRECTORY/NAME, to be freed. */
@@ -25,7 +26,7 @@ static char *path_of(const struct train_directory *directory, const char *name)
 {
     char *path;
     if (asprintf(&path, "%s/%s", directory->path, name) < 0)
-        exit(EX_OSERR);
+        memory_exhausted();
     return path;
 }
 
@@ -48,7 +49,22 @@ static bool checkpoint_step(const char *name, uint64_t *step)
     return true;
 }
 
-/* Removes what an earlier training wrote: all, or that it ended. */
+/* Whether a name is that of a file of ours while it is written: what a killed training left. */
+static bool unfinished(const char *name)
+{
+    static const char suffix[] = ".ivon-tmp";
+    size_t length = strlen(name), end = sizeof suffix - 1;
+    char whole[64];
+    uint64_t step;
+    if (name[0] != '.' || length <= end || length - end > sizeof whole ||
+        strcmp(name + length - end, suffix) != 0)
+        return false;
+    snprintf(whole, sizeof whole, "%.*s", (int)(length - end - 1), name + 1);
+    return checkpoint_step(whole, &step) || strcmp(whole, "log.csv") == 0 ||
+           strcmp(whole, "done") == 0;
+}
+
+/* Removes what an earlier training wrote: all, or that it ended; and what it did not end to write. */
 static int clear(const struct train_directory *directory, bool all, struct ivon_error *error)
 {
     DIR *list = opendir(directory->path);
@@ -56,7 +72,7 @@ static int clear(const struct train_directory *directory, bool all, struct ivon_
     for (struct dirent *entry; !code && (entry = readdir(list));) {
         uint64_t step;
         bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0;
-        own = (own && all) || strcmp(entry->d_name, "done") == 0;
+        own = (own && all) || strcmp(entry->d_name, "done") == 0 || unfinished(entry->d_name);
         char *path = path_of(directory, entry->d_name);
         if (own && unlink(path))
             code = fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
@@ -97,7 +113,7 @@ int train_directory_open(struct train_directory **out, const char *path, bool re
 {
     struct train_directory *directory = calloc(1, sizeof *directory);
     if (!directory || !(directory->path = strdup(path)))
-        exit(EX_OSERR);
+        memory_exhausted();
     for (size_t end = strlen(path); end > 1 && directory->path[end - 1] == '/';)
         directory->path[--end] = '\0';
     *out = directory;
@@ -122,57 +138,84 @@ void train_directory_close(struct train_directory *directory)
     free(directory);
 }
 
-/* Where the rows up to a step end: -1 when the file does not begin as a log does. */
-static off_t find_end(FILE *log, uint64_t step)
+/* Where the rows up to a step end: 0 when the file does not begin as a log does. */
+static size_t find_end(FILE *log, uint64_t step)
 {
     char *line = NULL;
-    size_t room = 0;
-    off_t end = -1;
+    size_t room = 0, end = 0;
     ssize_t length = getline(&line, &room, log);
     if (length > 0 && strcmp(line, log_header) == 0)
-        end = (off_t)length;
-    while (end >= 0 && (length = getline(&line, &room, log)) > 0) {
+        end = (size_t)length;
+    while (end && (length = getline(&line, &room, log)) > 0) {
         char *after;
         uint64_t of = strtoull(line, &after, 10);
         if (*after != ',' || line[length - 1] != '\n' || of > step)
             break;
-        end += (off_t)length;
+        end += (size_t)length;
     }
     free(line);
     return end;
 }
 
-/* Opens the log behind the rows up to a step; *end receives where they end, -1: nowhere. */
-static FILE *open_log(const char *path, uint64_t step, off_t *end)
+/* What a log begins with: the header, and the rows of an earlier run up to a step. To be freed. */
+static char *log_begin(const char *path, uint64_t step, size_t *size)
 {
-    FILE *log = fopen(path, "r+e");
-    *end = log ? find_end(log, step) : -1;
-    if (*end >= 0)
-        return log;
+    FILE *log = step ? fopen(path, "re") : NULL;
+    size_t end = log ? find_end(log, step) : 0;
+    char *text = memory_of(calloc(end + sizeof log_header, 1));
+    if (end) {
+        rewind(log);
+        end = fread(text, 1, end, log);
+    }
+    if (!end)
+        end = strlen(strcpy(text, log_header));
     if (log)
         fclose(log);
-    return fopen(path, "we");
+    *size = end;
+    return text;
+}
+
+/* The log is written anew, not cut: where its name is a link, or one of several, the others that lead
+   to the old one keep it. */
+static int start_log(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+{
+    size_t size;
+    char *path = path_of(directory, "log.csv"), *text = log_begin(path, step, &size);
+    int code = ivon_output_write(path, text, size, true, error);
+    if (!code) {
+        directory->lacks_test = size > sizeof log_header && strcmp(text + size - 3, ",,\n") == 0;
+        directory->log = fopen(path, "r+e");
+        if (!directory->log || fseeko(directory->log, 0, SEEK_END))
+            code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
+    }
+    free(text);
+    free(path);
+    return code;
 }
 
 int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
 {
-    off_t end;
     if (mkdir(directory->path, 0777) && errno != EEXIST)
         return fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
     int code = clear(directory, step == 0, error);
-    if (code)
-        return code;
-    char *path = path_of(directory, "log.csv");
-    directory->log = open_log(path, step, &end);
-    bool fine = directory->log;
-    if (fine && end < 0)
-        fine = fputs(log_header, directory->log) >= 0 && !fflush(directory->log);
-    else if (fine)
-        fine = !fseeko(directory->log, end, SEEK_SET) && !ftruncate(fileno(directory->log), end);
-    if (!fine)
-        code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
-    free(path);
-    return code;
+    return code ? code : start_log(directory, step, error);
+}
+
+static void put_test(FILE *log, double loss, double error_rate)
+{
+    if (!isnan(loss))
+        fprintf(log, "%.9g", loss);
+    fputc(',', log);
+    if (!isnan(error_rate))
+        fprintf(log, "%.9g", error_rate);
+    fputc('\n', log);
+}
+
+static int flush_log(struct train_directory *directory, struct ivon_error *error)
+{
+    return !fflush(directory->log) && !ferror(directory->log)
+               ? 0
+               : fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
 }
 
 int train_log_add(struct train_directory *directory, const struct train_row *row,
@@ -181,15 +224,22 @@ int train_log_add(struct train_directory *directory, const struct train_row *row
     FILE *log = directory->log;
     fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch,
             report_number(row->loss), row->rate);
-    if (!isnan(row->test_loss))
-        fprintf(log, "%.9g", row->test_loss);
-    fputc(',', log);
-    if (!isnan(row->test_error))
-        fprintf(log, "%.9g", row->test_error);
-    fputc('\n', log);
-    if (!fflush(log) && !ferror(log))
-        return 0;
-    return fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+    put_test(log, row->test_loss, row->test_error);
+    return flush_log(directory, error);
+}
+
+bool train_log_lacks_test(const struct train_directory *directory)
+{
+    return directory->lacks_test;
+}
+
+int train_log_add_test(struct train_directory *directory, double loss, double error_rate,
+                       struct ivon_error *error)
+{
+    if (fseeko(directory->log, -2, SEEK_END)) /* before ",\n" */
+        return fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+    put_test(directory->log, loss, error_rate);
+    return flush_log(directory, error);
 }
 
 static int copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,
@@ -210,7 +260,7 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
     size_t count = ivon_source_tensor_count(source);
     struct ivon_tensor *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors)
-        exit(EX_OSERR);
+        return error_memory(error);
     for (size_t i = 0; i < count; i++)
         tensors[i] = *ivon_source_tensor(source, i);
     snprintf(name, sizeof name, "posterior-%08" PRId64 ".h5", header.step);
@@ -232,8 +282,7 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
 int train_done(struct train_directory *directory, struct ivon_error *error)
 {
     char *path = path_of(directory, "done");
-    FILE *file = fopen(path, "we");
-    int code = !file || fclose(file) ? fail(error, IVON_ERROR_CREATE, path, "cannot write it") : 0;
+    int code = ivon_output_write(path, "", 0, true, error);
     free(path);
     return code;
 }

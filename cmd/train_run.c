@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
 #include "cmd/train.h"
@@ -50,7 +50,7 @@ static int copy_graph(struct train_command *command, struct ivon_source *source,
     command->graph_size = ivon_source_tensor(source, (size_t)at)->count;
     command->graph = malloc(command->graph_size + 1);
     if (!command->graph)
-        exit(EX_OSERR);
+        memory_exhausted();
     return ivon_source_read(source, (size_t)at, 0, command->graph_size, command->graph, error);
 }
 
@@ -176,28 +176,36 @@ static bool due(uint64_t every, const struct ivon_train_state *state)
     return state->step == state->steps || (steps && state->step % steps == 0);
 }
 
-/* What follows a step: a test, a row, a checkpoint. */
+static int save(struct train_command *command, struct ivon_error *error)
+{
+    struct ivon_source *source = NULL;
+    int code = ivon_trainer_source(&source, command->trainer, command->graph, command->graph_size,
+                                   error);
+    if (!code)
+        code = train_save(command->written, source, command->provenance, error);
+    ivon_source_close(source);
+    return code;
+}
+
+/* What follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns empty, and
+   is made up for when the training goes on. */
 static int record(struct train_command *command, const struct ivon_train_state *state,
                   bool stopping, struct ivon_error *error)
 {
     struct train_row row = {state->step, state->epoch, state->loss, state->rate, NAN, NAN};
-    struct ivon_source *source = NULL;
     bool tested = command->test_examples && due(command->eval_every, state);
-    bool saved = stopping || due(command->save_every, state);
     int code = 0;
-    if (saved)
-        code = ivon_trainer_source(&source, command->trainer, command->graph,
-                                   command->graph_size, error);
-    if (!code && tested)
+    if (tested)
         code = ivon_trainer_test(command->trainer, command->test_examples,
                                  evaluation_targets(&command->evaluation), &row.test_loss,
                                  &row.test_error, error);
+    if (code == IVON_ERROR_CANCELLED) {
+        row.test_loss = row.test_error = NAN;
+        code = 0;
+    }
     if (!code)
         code = train_log_add(command->written, &row, error);
-    if (!code && saved)
-        code = train_save(command->written, source, command->provenance, error);
-    ivon_source_close(source);
-    return code;
+    return code || !(stopping || due(command->save_every, state)) ? code : save(command, error);
 }
 
 /* How the losses end beside how they began, of as many steps each: a quarter of the training, or
@@ -236,25 +244,54 @@ static void trend_warn(const struct trend *trend, enum ivon_method method)
                                                   : " or a --clip-norm");
 }
 
+/* The test that an interruption of the training kept from its last step. */
+static int make_up_test(struct train_command *command, const struct ivon_train_state *state,
+                        struct ivon_error *error)
+{
+    double loss, error_rate;
+    if (!command->test_examples || !due(command->eval_every, state) ||
+        !train_log_lacks_test(command->written))
+        return 0;
+    int code = ivon_trainer_test(command->trainer, command->test_examples,
+                                 evaluation_targets(&command->evaluation), &loss, &error_rate,
+                                 error);
+    return code ? code : train_log_add_test(command->written, loss, error_rate, error);
+}
+
+/* One step. Where it was stopped the checkpoint is that of the step before. */
+static int run_step(struct train_command *command, struct ivon_train_state *state, bool *stopping,
+                    struct ivon_progress *reports, uint64_t first, struct ivon_error *error)
+{
+    int code = ivon_trainer_step(command->trainer, error);
+    if (code == IVON_ERROR_CANCELLED) {
+        *stopping = true;
+        return state->step > first && !due(command->save_every, state) ? save(command, error) : 0;
+    }
+    if (code)
+        return code;
+    *state = ivon_trainer_state(command->trainer);
+    *stopping = reports->report(reports->context, state->step - first, state->steps - first) != 0;
+    return record(command, state, *stopping, error);
+}
+
 static int run_steps(struct train_command *command, struct progress *progress,
                      struct ivon_progress *reports, struct ivon_error *error)
 {
     struct ivon_train_state state = ivon_trainer_state(command->trainer);
+    progress_wait(); /* steps and tests can be stopped, and what was learnt is saved */
     uint64_t first = state.step;
     struct trend trend = trend_begin(&state);
     char label[64] = "training";
     bool stopping = false;
     int code = 0;
     progress->label = label;
+    if (state.step)
+        code = make_up_test(command, &state, error);
     while (!code && !stopping && state.step < state.steps) {
-        code = ivon_trainer_step(command->trainer, error);
-        if (code)
-            break;
-        state = ivon_trainer_state(command->trainer);
-        trend_add(&trend, &state);
+        code = run_step(command, &state, &stopping, reports, first, error);
+        if (!code && !stopping)
+            trend_add(&trend, &state);
         snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
-        stopping = reports->report(reports->context, state.step - first, state.steps - first) != 0;
-        code = record(command, &state, stopping, error);
     }
     progress->label = "training";
     if (!code && state.step < state.steps)
@@ -271,6 +308,7 @@ int train(struct train_command *command, struct ivon_error *error)
     struct ivon_progress reports =
         progress_start(&progress, "training", command->common.quiet);
     progress.unit = "steps";
+    command->options.progress = reports;
     int code = begin(command, error);
     if (!code)
         code = run_steps(command, &progress, &reports, error);

@@ -10,11 +10,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/atomic.h"
 #include "formats/hdf5_layout.h"
+#include "formats/suffix.h"
 #include "ivon/ivon.h"
 
 enum { CHAIN, DRAW, EXAMPLE, OUTPUT, AXIS_COUNT };
@@ -138,10 +140,27 @@ static int check_options(const char *path, const struct ivon_arviz_options *opti
     return 0;
 }
 
+/* A name says netCDF-4, which is HDF5, or nothing. */
+static int check_suffix(const char *path, struct ivon_error *error)
+{
+    static const char *const known[] = {".nc", ".h5", ".hdf5"};
+    const char *suffix = suffix_of(path);
+    for (size_t i = 0; suffix && i < sizeof known / sizeof *known; i++)
+        if (strcmp(suffix, known[i]) == 0)
+            return 0;
+    return suffix ? ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                   "%s: no log-likelihoods are written as %s, expected a name in "
+                                   ".nc, .h5 or .hdf5",
+                                   path, suffix)
+                  : 0;
+}
+
 int ivon_arviz_create(struct ivon_arviz **out, const char *path,
                       const struct ivon_arviz_options *options, struct ivon_error *error)
 {
-    int code = check_options(path, options, error);
+    int code = check_suffix(path, error);
+    if (!code)
+        code = check_options(path, options, error);
     if (code)
         return code;
     struct ivon_arviz *arviz = calloc(1, sizeof *arviz);

@@ -55,10 +55,50 @@ static int open_temporary(struct atomic_file *file, struct ivon_error *error)
     }
 }
 
+/* Links in /dev and /proc lead to the descriptors of a process: they are devices themselves. */
+static bool is_device_link(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *real = directory ? realpath(directory, NULL) : NULL;
+    bool device = real && (strcmp(real, "/dev") == 0 || strncmp(real, "/proc/", 6) == 0);
+    free(directory);
+    free(real);
+    return device;
+}
+
+/* Looks at the target that is there already, if one is. A symbolic link is not what it leads to: it
+   is replaced itself, by a file with the permissions of the one that it leads to. */
+static int check_target(struct atomic_file *file, bool replace, struct ivon_error *error)
+{
+    struct stat named, old;
+    const char *path = file->path;
+    if (lstat(path, &named))
+        return 0;
+    bool link = S_ISLNK(named.st_mode);
+    bool followed = !link || stat(path, &old) == 0;
+    if (!link)
+        old = named;
+    if (followed && S_ISDIR(old.st_mode))
+        return ivon_error_set(error, IVON_ERROR_CREATE,
+                              "%s: is a directory, expected a file to write", path);
+    if ((followed && !S_ISREG(old.st_mode)) || (link && is_device_link(path)))
+        return ivon_error_set(error, IVON_ERROR_CREATE,
+                              "%s: is a device or a pipe, expected a file to write", path);
+    if (!replace)
+        return ivon_error_set(error, IVON_ERROR_CREATE,
+                              link ? "%s: a symbolic link exists; --force replaces it, not what it "
+                                     "leads to"
+                                   : "%s: file exists; --force replaces it",
+                              path);
+    file->replaces = true;
+    file->mode = followed ? old.st_mode & 07777 : 0;
+    return 0;
+}
+
 int atomic_open(struct atomic_file *file, const char *path, bool replace, struct ivon_error *error)
 {
     *file = (struct atomic_file){.descriptor = -1, .path = strdup(path)};
-    struct stat old;
     int code = 0;
     if (!file->path) {
         code = ivon_error_memory(error);
@@ -74,21 +114,10 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
                               "file");
         goto done;
     }
-    bool exists = stat(path, &old) == 0;
-    if (exists && !S_ISREG(old.st_mode)) {
-        code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: %s, expected a file to write", path,
-                              S_ISDIR(old.st_mode) ? "is a directory" : "is a device or a pipe");
+    code = check_target(file, replace, error);
+    if (code)
         goto done;
-    }
-    if (exists && !replace) {
-        code = ivon_error_set(error, IVON_ERROR_CREATE,
-                              "%s: file exists; --force replaces it", path);
-        goto done;
-    }
-    if (exists)
-        file->mode = old.st_mode & 07777;
-    file->target = exists ? realpath(path, NULL) : strdup(path);
-    file->temporary = file->target ? temporary_name(file->target) : NULL;
+    file->temporary = temporary_name(path);
     if (!file->temporary) {
         code = ivon_error_memory(error);
         goto done;
@@ -103,7 +132,7 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
     if (ftruncate(file->descriptor, 0))
         code = fail(file, IVON_ERROR_IO, "empty it", error);
     /* What replaces a private file is private from its first byte on. */
-    else if (exists && fchmod(file->descriptor, (file->mode & 0777) | S_IRUSR | S_IWUSR))
+    else if (file->mode && fchmod(file->descriptor, (file->mode & 0777) | S_IRUSR | S_IWUSR))
         code = fail(file, IVON_ERROR_IO, "set its permissions", error);
 done:
     if (code)
@@ -192,11 +221,11 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
     int code = atomic_sync(file, error);
     if (code)
         return code;
-    if (rename(file->temporary, file->target))
+    if (rename(file->temporary, file->path))
         return fail(file, IVON_ERROR_CREATE, "give it its name", error);
     close(file->descriptor);
     file->descriptor = -1;
-    sync_directory(file->target);
+    sync_directory(file->path);
     return 0;
 }
 
@@ -207,7 +236,6 @@ void atomic_close(struct atomic_file *file)
         close(file->descriptor);
     }
     free(file->path);
-    free(file->target);
     free(file->temporary);
     *file = (struct atomic_file){.descriptor = -1};
 }

@@ -5,6 +5,10 @@
  * The hidden file's name is a function of the target's, and its writer holds a lock on it. So the
  * next run with the same target takes over what a killed one left, and two runs at once cannot
  * disturb each other.
+ *
+ * A target that is a symbolic link is replaced itself, and one of several hard links leaves the others:
+ * what else leads to the old file keeps its bytes. So a copy of a model hub's cache, which consists of
+ * links into a store, can be written to without changing the store.
  */
 #ifndef FORMATS_ATOMIC_H
 #define FORMATS_ATOMIC_H
@@ -16,11 +20,11 @@
 #include "ivon/error.h"
 
 struct atomic_file {
-    char *path;      /* as the user wrote it */
-    char *target;    /* where it leads, through symbolic links */
+    char *path;      /* the target, as the user wrote it */
     char *temporary; /* beside the target */
     int descriptor;  /* of the temporary file; -1 when there is none */
     mode_t mode;     /* the old file's permissions, or 0 */
+    bool replaces;   /* a file or a link of the target's name */
 };
 
 /* Opens an empty temporary file. An existing target is refused unless `replace`; so is "-", by which

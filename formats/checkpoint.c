@@ -15,6 +15,7 @@
 #include "formats/npz.h"
 #include "formats/posterior.h"
 #include "formats/safetensors.h"
+#include "formats/suffix.h"
 #include "formats/torch.h"
 #include "formats/zip.h"
 
@@ -146,34 +147,31 @@ int ivon_checkpoint_open(struct ivon_source **source, const char *path,
     return joined_open(source, model, hessian, error);
 }
 
-static bool ends_with(const char *text, const char *suffix)
+/* The format that a name's suffix says, HDF5 where it has none; negative for an unknown suffix. */
+static int format_by_name(const char *path)
 {
-    size_t length = strlen(text), end = strlen(suffix);
-    return length >= end && strcmp(text + length - end, suffix) == 0;
-}
-
-/* A suffix of what is read, but never written: the name of such a file would mislead. */
-static const char *misleading_suffix(const char *path)
-{
-    static const char *const suffixes[] = {".pt", ".pth", ".onnx", ".npy", ".csv"};
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
-        if (ends_with(path, suffixes[i]))
-            return suffixes[i];
-    return NULL;
-}
-
-static enum ivon_format format_by_name(const char *path)
-{
-    if (ends_with(path, ".safetensors") || safetensors_index_name(path))
+    static const struct {
+        const char *suffix;
+        enum ivon_format format;
+    } known[] = {{".h5", IVON_FORMAT_POSTERIOR},
+                 {".hdf5", IVON_FORMAT_POSTERIOR},
+                 {".safetensors", IVON_FORMAT_SAFETENSORS},
+                 {".npz", IVON_FORMAT_NPZ}};
+    const char *suffix = suffix_of(path);
+    for (size_t i = 0; suffix && i < sizeof known / sizeof *known; i++)
+        if (strcmp(suffix, known[i].suffix) == 0)
+            return (int)known[i].format;
+    if (safetensors_index_name(path))
         return IVON_FORMAT_SAFETENSORS;
-    return ends_with(path, ".npz") ? IVON_FORMAT_NPZ : IVON_FORMAT_POSTERIOR;
+    return suffix ? -1 : (int)IVON_FORMAT_POSTERIOR;
 }
 
 bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
                              const struct ivon_tensor *tensor)
 {
-    enum ivon_format format =
-        options->format == IVON_FORMAT_BY_NAME ? format_by_name(path) : options->format;
+    int format = (int)options->format;
+    if (format == IVON_FORMAT_BY_NAME)
+        format = format_by_name(path);
     return tensor->part != IVON_OPAQUE || (format == IVON_FORMAT_SAFETENSORS && tensor->rank >= 0 &&
                                            safetensors_of(options->like));
 }
@@ -186,16 +184,13 @@ int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
     static const struct ivon_create_options defaults = {0};
     if (!options)
         options = &defaults;
-    enum ivon_format format = options->format;
-    if (format == IVON_FORMAT_BY_NAME) {
-        const char *misleading = misleading_suffix(path);
-        if (misleading)
-            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                  "%s: no checkpoint is written as %s, expected a name in .h5, "
-                                  ".safetensors or .npz",
-                                  path, misleading);
-        format = format_by_name(path);
-    }
+    int format = options->format == IVON_FORMAT_BY_NAME ? format_by_name(path)
+                                                        : (int)options->format;
+    if (format < 0)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: no checkpoint is written as %s, expected a name in .h5, .hdf5, "
+                              ".safetensors, " SAFETENSORS_INDEX " or .npz",
+                              path, suffix_of(path));
     bool sharded = format == IVON_FORMAT_SAFETENSORS && safetensors_index_name(path);
     if (options->shard_size && !sharded)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,

@@ -11,6 +11,8 @@
 
 #include "formats/atomic.h"
 
+enum { HDF5_DRIVER_ALIGNMENT = 64 /* bytes, of each data set: they can be mapped and read in place */ };
+
 struct hdf5_driver {
     struct atomic_file *file;
     struct ivon_error *error;

@@ -11,8 +11,6 @@
 #include "formats/hdf5_types.h"
 #include "ivon/stream.h"
 
-enum { ALIGNMENT = 64 /* bytes, of every object: tensors can be mapped and read in place */ };
-
 /* Open only while the file is laid out. Negative identifiers are not open. */
 struct hdf5_layout {
     hid_t file;
@@ -67,7 +65,6 @@ static bool open_layout(struct hdf5_layout *layout, struct hdf5_driver *driver)
     layout->dataset_creation = H5Pcreate(H5P_DATASET_CREATE);
     unsigned order = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
     if (H5Pset_libver_bounds(layout->file_access, H5F_LIBVER_V18, H5F_LIBVER_LATEST) < 0 ||
-        H5Pset_alignment(layout->file_access, 0, ALIGNMENT) < 0 ||
         hdf5_driver_set(layout->file_access, driver) < 0 ||
         H5Pset_obj_track_times(layout->file_creation, 0) < 0 ||
         H5Pset_link_creation_order(layout->file_creation, order) < 0 ||

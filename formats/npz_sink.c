@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/stream.h"
 #include "formats/array.h"
 #include "formats/atomic.h"
@@ -92,7 +93,8 @@ static int put_text(struct sink *sink, const char *key, const char *text,
 }
 
 static int add_all(struct sink *sink, const struct ivon_header *header,
-                   const struct ivon_tensor *tensors, struct ivon_error *error)
+                   const struct ivon_tensor *tensors, const struct ivon_progress *progress,
+                   struct ivon_error *error)
 {
     char **names = NULL;
     const char *path = sink->file.path;
@@ -112,8 +114,10 @@ static int add_all(struct sink *sink, const struct ivon_header *header,
         const struct ivon_tensor *tensor = &tensors[i];
         sink->tensors[i].size = ivon_dtype_size(tensor->dtype);
         sink->tensors[i].count = tensor->count;
-        code = add_array(sink, names[i], tensor->dtype, tensor->rank, tensor->shape,
-                         &sink->tensors[i].offset, error);
+        code = progress_ask(progress, error);
+        if (!code)
+            code = add_array(sink, names[i], tensor->dtype, tensor->rank, tensor->shape,
+                             &sink->tensors[i].offset, error);
     }
     parts_free_names(names, sink->count);
     return code ? code : atomic_reserve(&sink->file, zip_writer_size(&sink->zip), error);
@@ -134,7 +138,7 @@ int npz_create(struct ivon_sink **out, const char *path, const struct ivon_heade
         free(sink);
         return code;
     }
-    code = add_all(sink, header, tensors, error);
+    code = add_all(sink, header, tensors, &options->progress, error);
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);
     if (code)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/stream.h"
 #include "formats/atomic.h"
 #include "formats/hdf5_layout.h"
@@ -95,6 +96,7 @@ struct description {
     struct sink *sink;
     const struct ivon_header *header;
     const struct ivon_tensor *tensors;
+    const struct ivon_progress *progress;
 };
 
 static int describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
@@ -105,7 +107,9 @@ static int describe(void *context, struct hdf5_layout *layout, struct ivon_error
         return ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it", sink->file.path);
     for (size_t i = 0; i < sink->count; i++) {
         const struct ivon_tensor *tensor = &description->tensors[i];
-        int code = put_tensor(layout, tensor, description->header, sink->file.path,
+        int code = progress_ask(description->progress, error);
+        if (!code)
+            code = put_tensor(layout, tensor, description->header, sink->file.path,
                               &sink->tensors[i].offset, error);
         if (code)
             return code;
@@ -130,7 +134,8 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
         free(sink);
         return code;
     }
-    struct description description = {.sink = sink, .header = header, .tensors = tensors};
+    struct description description = {.sink = sink, .header = header, .tensors = tensors,
+                                      .progress = &options->progress};
     code = hdf5_lay_out(&sink->file, describe, &description, error);
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);

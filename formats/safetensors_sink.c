@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/stream.h"
 #include "formats/placed.h"
 #include "formats/safetensors_layout.h"
@@ -45,11 +46,11 @@ static int prepare(struct sink *sink, struct ivon_error *error)
     int code = atomic_write(&sink->index, 0, sink->index_text, strlen(sink->index_text), error);
     for (size_t i = 0; i < sink->file_count && !code; i++) {
         code = atomic_sync(&sink->files[i], error);
-        replaces |= sink->files[i].mode != 0;
+        replaces |= sink->files[i].replaces;
     }
     if (!code)
         code = atomic_sync(&sink->index, error);
-    if (!code && replaces && unlink(sink->index.target) && errno != ENOENT)
+    if (!code && replaces && unlink(sink->index.path) && errno != ENOENT)
         code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: cannot replace it: %s",
                               sink->index.path, strerror(errno));
     return code;
@@ -69,8 +70,8 @@ static int sink_commit(void *self, struct ivon_error *error)
     if (!code)
         code = atomic_commit(&sink->index, error);
     for (size_t i = 0; i < done && code; i++)
-        if (!sink->files[i].mode) /* it replaced nothing */
-            unlink(sink->files[i].target);
+        if (!sink->files[i].replaces)
+            unlink(sink->files[i].path);
     return code;
 }
 
@@ -195,7 +196,8 @@ static char *index_text(const struct safetensors_layout *layout)
 }
 
 static int create_all(struct sink *sink, const struct safetensors_layout *layout,
-                      const char *path, bool replace, struct ivon_error *error)
+                      const char *path, bool replace, const struct ivon_progress *progress,
+                      struct ivon_error *error)
 {
     sink->files = calloc(layout->shard_count + 1, sizeof *sink->files);
     if (!sink->files)
@@ -216,7 +218,9 @@ static int create_all(struct sink *sink, const struct safetensors_layout *layout
             return ivon_error_memory(error);
         memcpy(shard, path, directory);
         strcpy(shard + directory, layout->shards[i].name);
-        code = create_shard(sink, layout, i, shard, replace, error);
+        code = progress_ask(progress, error);
+        if (!code)
+            code = create_shard(sink, layout, i, shard, replace, error);
         free(shard);
     }
     return code;
@@ -235,7 +239,7 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
     sink->count = tensor_count;
     int code = safetensors_lay_out(&layout, path, header, tensors, tensor_count, options, error);
     if (!code) {
-        code = create_all(sink, &layout, path, options->replace, error);
+        code = create_all(sink, &layout, path, options->replace, &options->progress, error);
         safetensors_layout_release(&layout);
     }
     if (!code)

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "formats/suffix.h"
 
 int ivon_table_format_of(const char *path)
 {
@@ -15,9 +16,9 @@ int ivon_table_format_of(const char *path)
     } suffixes[] = {{".csv", IVON_CSV},      {".jsonl", IVON_JSONL}, {".json", IVON_JSONL},
                     {".ndjson", IVON_JSONL}, {".npy", IVON_NPY},     {".h5", IVON_HDF5},
                     {".hdf5", IVON_HDF5}};
-    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
-    for (size_t i = 0; dot && i < sizeof suffixes / sizeof suffixes[0]; i++)
-        if (strcmp(dot, suffixes[i].suffix) == 0)
+    const char *suffix = suffix_of(path);
+    for (size_t i = 0; suffix && i < sizeof suffixes / sizeof suffixes[0]; i++)
+        if (strcmp(suffix, suffixes[i].suffix) == 0)
             return (int)suffixes[i].format;
     return -1;
 }

@@ -48,9 +48,9 @@ IVON_API int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                                   struct ivon_error *error);
 
 enum ivon_format {
-    IVON_FORMAT_BY_NAME, /* by the path's suffix: .safetensors, .safetensors.index.json, .npz; .pt,
-                            .pth, .onnx, .npy and .csv are refused (IVON_ERROR_ARGUMENT), any other
-                            is IVON_FORMAT_POSTERIOR */
+    /* By the path's suffix: .h5 and .hdf5, .safetensors and .safetensors.index.json, .npz; without a
+       suffix IVON_FORMAT_POSTERIOR. Any other is IVON_ERROR_ARGUMENT. */
+    IVON_FORMAT_BY_NAME,
     IVON_FORMAT_POSTERIOR,
     IVON_FORMAT_SAFETENSORS,
     IVON_FORMAT_NPZ
@@ -64,6 +64,7 @@ struct ivon_create_options {
     /* safetensors: metadata and, with an index as output, the shards are as this source has them,
        if it is safetensors too; null: none. Borrowed until the call returns. */
     struct ivon_source *like;
+    struct ivon_progress progress; /* asked whether to stop while the file is laid out */
 };
 
 /*

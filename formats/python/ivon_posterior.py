@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import copy
 import errno
+import fcntl
 import inspect
 import io
 import os
-import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 import h5py
 import numpy
@@ -28,6 +28,7 @@ __all__ = ["Posterior", "PosteriorError", "load", "save"]
 
 FORMAT, FORMAT_VERSION, CREATOR = "ivon-posterior", 1, "ivon_posterior.py"
 ALIGNMENT = 64  # bytes: readers map the tensors and use them in place
+ALIGNED = 4096  # bytes, of the least tensor that is aligned: HDF5 is slow in aligning very many
 OPSET = 13
 
 Tensors = Dict[str, torch.Tensor]
@@ -64,17 +65,19 @@ def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
          step: Optional[int] = None) -> None:
     """Write the posterior of `model`, whose parameters `optimizer` (IVON) trains, to `path`.
 
-    An existing file is replaced when the new one is complete and on disk. Parameters that the
-    optimizer does not have are frozen: they get a mean without a Hessian. Tied parameters are kept
+    The file is HDF5, and its name ends in .h5 or .hdf5 or has no suffix; ivon-convert makes the
+    other formats of it. An existing file is replaced when the new one is complete and on disk; a
+    symbolic link is replaced itself, not what it leads to. Parameters that the optimizer does not have are frozen: they get a mean without a Hessian. Tied parameters are kept
     once, under their first name. `example_input`, a tensor or a tuple of what forward() takes,
     makes the file hold the graph, with a free first axis. `step` is by default the optimizer's
     count.
 
-    Raises PosteriorError for an optimizer without IVON's state, inside sampled_params() (when the
+    Raises PosteriorError for another suffix, an optimizer without IVON's state, inside sampled_params() (when the
     optimizer made a step before; a group of one parameter cannot be told), and for a graph that
     lost a parameter's name.
     """
     _check_kinds(model, optimizer)
+    _check_suffix(os.fspath(path))
     model = _unwrapped(model)
     names = _parameter_names(model)
     groups = _groups(optimizer, names)
@@ -87,8 +90,8 @@ def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
         _check_graph(graph, names.values())
     if step is None:
         step = getattr(optimizer, "current_step", None)
-    with _replacing(os.path.realpath(os.fspath(path))) as temporary:
-        with h5py.File(temporary, "w", track_order=True, alignment_threshold=1,
+    with _replacing(os.fspath(path)) as output:
+        with h5py.File(output, "w", track_order=True, alignment_threshold=ALIGNED,
                        alignment_interval=ALIGNMENT) as file:
             _write_header(file, groups, step, n_train)
             for parameter, name in names.items():
@@ -137,6 +140,14 @@ def _check_kinds(model: Any, optimizer: Any) -> None:
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"the {what} is of type {type(value).__name__}, expected a "
                             f"torch.{kind.__module__.split('.')[1]}.{kind.__name__}")
+
+
+def _check_suffix(path: str) -> None:
+    """A dot that begins the name, or stands before a digit, begins no suffix."""
+    suffix = os.path.splitext(path)[1]
+    if suffix not in ("", ".h5", ".hdf5") and not suffix[1:2].isdigit():
+        raise PosteriorError(f"{path}: no posterior is written as {suffix} here, expected a name in "
+                             ".h5 or .hdf5; ivon-convert makes .safetensors and .npz of one")
 
 
 # Names.
@@ -247,24 +258,49 @@ def _refuse_sample(optimizer: torch.optim.Optimizer, groups: List[_Group]) -> No
 # Writing.
 
 @contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """A temporary file beside `path` that takes its name if all goes well, else is gone."""
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    """A temporary file beside `path` that takes its name if all goes well, else is gone.
+
+    Its name is that which the commands use, and it is locked: the next writer of `path` takes over
+    what a killed one left, and two at once do not disturb each other.
+    """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
+    temporary = os.path.join(folder, f".{name}.ivon-tmp")
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        file = _locked(temporary)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, path) from None
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync(folder)
+    with file:
+        try:
+            file.truncate(0)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    _sync(folder or ".")
+
+
+def _locked(path: str) -> BinaryIO:
+    """The file of that name, made if need be, once no other process has it."""
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            opened, named = os.fstat(descriptor), os.lstat(path)
+            if (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino):
+                return file
+        except FileNotFoundError:
+            pass  # renamed in between, like one that is another file by now
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _sync(path: str) -> None:

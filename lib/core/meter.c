@@ -26,3 +26,10 @@ int meter_add(struct meter *meter, uint64_t bytes, struct ivon_error *error)
     pthread_mutex_unlock(&meter->lock);
     return cancelled ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted") : 0;
 }
+
+int progress_ask(const struct ivon_progress *progress, struct ivon_error *error)
+{
+    return progress->report && progress->report(progress->context, 0, 0)
+               ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted")
+               : 0;
+}

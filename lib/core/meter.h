@@ -21,4 +21,7 @@ void meter_release(struct meter *meter);
 /* Tells the caller of so many bytes more; IVON_ERROR_CANCELLED once it asked to stop. */
 int meter_add(struct meter *meter, uint64_t bytes, struct ivon_error *error);
 
+/* Asks the caller whether to stop, without telling it anything: IVON_ERROR_CANCELLED. */
+int progress_ask(const struct ivon_progress *progress, struct ivon_error *error);
+
 #endif

@@ -148,7 +148,8 @@ IVON_API int ivon_sink_to_memory(struct ivon_sink **sink, const struct ivon_tens
 /*
  * Told of a long computation's progress, at most every tenth of a second or so and from any of its
  * threads, one at a time. A value other than 0 stops the computation with
- * IVON_ERROR_CANCELLED.
+ * IVON_ERROR_CANCELLED. With a total of 0 there is nothing to tell: it is only asked whether to stop,
+ * and possibly by several threads at once.
  */
 struct ivon_progress {
     int (*report)(void *context, uint64_t bytes_done, uint64_t bytes_total);

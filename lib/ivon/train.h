@@ -71,6 +71,7 @@ struct ivon_train_options {
     size_t memory; /* bytes for data and values, beside weights and their state; 0: any */
     const struct ivon_feed_name *names;
     size_t name_count;
+    struct ivon_progress progress; /* asked whether to stop, in steps and tests */
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -110,7 +111,8 @@ IVON_API void ivon_trainer_free(struct ivon_trainer *trainer);
  * One step: the gradient of `accumulate` batches at each of the samples, and the update. The
  * examples of epoch e, from 0, come in a permutation that seed and e give; what is left of them
  * when no whole batch is, is left out. Fails with IVON_ERROR_DATA when the loss, a gradient or a
- * new value is not finite, saying what may help; the trainer can then only be freed.
+ * new value is not finite, saying what may help; the trainer can then only be freed. A step that was stopped has not been made,
+ * unless it had gone on to its second sample: then it is made whole.
  */
 IVON_API int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error);
 

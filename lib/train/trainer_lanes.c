@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/team.h"
 #include "train/trainer_private.h"
 
@@ -180,6 +181,10 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
     int code = net_derivative_set_parameters(lane->derivative, trainer->parameters, error);
     for (size_t at = i * trainer->lane_size; at < end && !code; at += trainer->tile) {
         size_t count = end - at < trainer->tile ? end - at : trainer->tile;
+        if (!trainer->begun)
+            code = progress_ask(&trainer->options.progress, error);
+        if (code)
+            break;
         data_gather(trainer, lane, at, count);
         code = net_derivative_run(lane->derivative, lane->inputs, error);
         if (code)

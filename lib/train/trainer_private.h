@@ -94,6 +94,7 @@ struct ivon_trainer {
     struct lane lanes[LANES_MAX];
     size_t lane_count, lane_size, tile; /* examples of a lane, at a time */
     double scale;                       /* of adjoints: 1/(losses of the step) */
+    bool begun; /* a sample of the step was taken up: it cannot be stopped any more */
     double loss, rate;
 };
 

@@ -48,6 +48,7 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
     trainer->scale = losses ? 1 / (double)losses : 0;
     for (unsigned sample = 0; sample < options->samples; sample++) {
         double loss;
+        trainer->begun = sample > 0;
         bool draw = sample + 1 < options->samples || step + 1 < options->steps;
         int code = lanes_gradient(trainer, &loss, error);
         if (code)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/error.h"
+#include "core/meter.h"
 #include "core/parallel.h"
 #include "net/plan.h"
 #include "train/trainer_private.h"
@@ -103,8 +104,11 @@ static int test_tile(void *context, size_t i, int thread, struct ivon_error *err
     size_t tokens = trainer->outputs.tokens, k = likelihood->k;
     size_t rows = (left < testing->tile ? left : testing->tile) * tokens, row = at * tokens;
     size_t each = likelihood->kind == IVON_CATEGORICAL ? 1 : k;
+    int code = progress_ask(&trainer->options.progress, error);
+    if (code)
+        return code;
     feed_tile(&testing->feed, at, testing->tile, tester->inputs, tester->room);
-    int code = net_plan_run(tester->plan, tester->inputs, error);
+    code = net_plan_run(tester->plan, tester->inputs, error);
     if (code)
         return code;
     const float *f = net_plan_output(tester->plan, 0)->data;

@@ -171,13 +171,32 @@ PAIRS
   expect 73 "ivon-merge: folder: is a directory, expected a file to write" ivon-merge a.h5 b.h5 -o folder
   expect 73 "ivon-predict: folder: is a directory, expected a file to write" \
     ivon-predict a.h5 --data=test.h5 --format=csv -o folder
-  for suffix in .pt .pth .onnx .npy .csv; do
+  for suffix in .pt .pth .onnx .npy .csv .bin .ckpt .gguf .json .H5 .nc .; do
     for command in merge sample convert; do
-      expect 64 "ivon-$command: x$suffix: no checkpoint is written as $suffix, expected a name in .h5, .safetensors or .npz" \
+      expect 64 "ivon-$command: x$suffix: no checkpoint is written as $suffix, expected a name in .h5, .hdf5, .safetensors, .safetensors.index.json or .npz" \
         ivon-$command a.h5 -o x$suffix
       [ ! -e x$suffix ]
     done
+    case $suffix in
+      .npy | .csv | .json) continue ;;
+    esac
+    for command in predict sensitivity predict-gen; do
+      expect 64 "ivon-$command: -o: 'x$suffix' ends in none of .csv, .jsonl, .npy and .h5: name its --format" \
+        ivon-$command a.h5 --data=test.h5 -o x$suffix
+      [ ! -e x$suffix ]
+    done
+    expect 64 "ivon-plot: -o: 'x$suffix' ends in neither .svg nor .png: name its --format" \
+      ivon-plot samples a.csv -o x$suffix
   done
+  for name in bare .hidden scale-0.5 down.bin/x; do
+    mkdir -p down.bin
+    ivon-sample -q a.h5 -o $name
+    [ "$(ivon-info $name | head -n 1)" = $name ]
+    [ "$(head -c 4 $name | tail -c 3)" = HDF ]
+    rm $name
+  done
+  expect 64 "ivon-predict: x.csv: no log-likelihoods are written as .csv, expected a name in .nc, .h5 or .hdf5" \
+    ivon-predict a.h5 --data=test.h5 --metrics --log-likelihoods=x.csv
   for command in merge sample convert; do
     expect 64 "ivon-$command: standard output cannot take what is not written in order: name a file" \
       ivon-$command a.h5 -o -

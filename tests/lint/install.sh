@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The installed library serves a program that is built against it: by pkg-config and by CMake. The
-# program is the example of libivon(3).
+# program is the example of libivon(3). The installed commands run in an empty environment, also when the
+# prefix was moved, and for directories as distributions and users choose them.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -25,6 +26,48 @@ for example in "$work/example" "$work/build/example"; do
   LD_LIBRARY_PATH=$libdir "$example" "$work/data/part-1.h5" "$work/data/part-2.h5" "$work/merged.h5"
   LD_LIBRARY_PATH=$libdir "$work/usr/bin/ivon-info" --check "$work/merged.h5"
 done
+
+# runs BIN: every command, by its name and through ivon, with nothing in its environment.
+runs() {
+  local command count=0
+  for command in "$1"/ivon-*; do
+    command=$(basename "$command")
+    [[ $(env -i "$1/$command" --help) == "Usage: $command "* ]]
+    [[ $(env -i "$1/ivon" "${command#ivon-}" --help) == "Usage: $command "* ]]
+    count=$((count + 1))
+  done
+  [ $count = 9 ]
+  rm -f "$work/merged.h5"
+  env -i "$1/ivon-merge" -q "$work/data/part-1.h5" "$work/data/part-2.h5" -o "$work/merged.h5"
+  env -i "$1/ivon-info" --check "$work/merged.h5"
+  ln -sf "$1/ivon" "$work/ivon-info" # as in a directory of links
+  env -i "$work/ivon-info" --check "$work/merged.h5"
+}
+
+runs "$work/usr/bin"
+if readelf -d "$work/usr/bin/ivon" | grep -F "$IVON_BUILD"; then exit 1; fi
+mv "$work/usr" "$work/moved"
+runs "$work/moved/bin"
+mv "$work/moved" "$work/usr"
+
+# The same for other directories, of which only the program's run path depends.
+cmake -S . -B "$work/configured" -DBUILD_TESTING=OFF > /dev/null
+run_path() {
+  cmake -DCMAKE_INSTALL_PREFIX=/opt/ivon "$@" "$work/configured" > /dev/null
+  sed -n 's/.*RPATH "\(.*\)")*$/\1/p' "$work/configured/cmake_install.cmake" | head -n 1 | tr -d '\\'
+}
+while read -r bin lib expected; do
+  found=$(run_path -DCMAKE_INSTALL_BINDIR="$bin" -DCMAKE_INSTALL_LIBDIR="$lib")
+  [ "$found" = "$expected" ] || { echo "$bin and $lib: '$found', expected '$expected'"; exit 1; }
+done << 'DIRECTORIES'
+bin lib $ORIGIN/../lib
+bin lib64 $ORIGIN/../lib64
+bin lib/x86_64-linux-gnu $ORIGIN/../lib/x86_64-linux-gnu
+libexec/ivon lib $ORIGIN/../../lib
+/usr/bin /usr/lib64 $ORIGIN/../lib64
+bin /srv/lib /srv/lib
+DIRECTORIES
+
 for page in man/*.[135]; do
   find "$work/usr/share/man" -name "$(basename "$page").gz" | grep -q .
 done

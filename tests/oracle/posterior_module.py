@@ -1,6 +1,7 @@
 """posterior_module.py DIRECTORY: saves posteriors by formats/python/ivon_posterior.py and checks
 what h5py finds in them, what load() gives back, and what ivon-info and ivon-predict (on PATH) make
 of them. Exit code 77 where torch is missing."""
+import fcntl
 import json
 import os
 import subprocess
@@ -166,12 +167,42 @@ def check_conversion(path, model, optimizer):
 
 
 def check_layout(path):
-    """Contiguous and 64-byte aligned, which a reader can map."""
-    offsets = []
+    """Contiguous, which a reader can map, and 64-byte aligned where it is worth it."""
+    places = []
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: offsets.append(item.id.get_offset())
+        file.visititems(lambda name, item: places.append((item.id.get_offset(), item.nbytes))
                         if isinstance(item, h5py.Dataset) and item.size else None)
-    assert len(offsets) > 5 and all(o is not None and o % 64 == 0 for o in offsets), offsets
+    assert len(places) > 5, places
+    assert all(o is not None and (o % 64 == 0 or size < 4096) for o, size in places), places
+
+
+def check_replacing():
+    """What a killed writer left is taken over; a link is replaced, and not what it leads to."""
+    model = nn.Linear(40, 40)
+    optimizer = Ivon(model.parameters())
+    save = lambda path: ivon_posterior.save(path, model, optimizer)  # noqa: E731
+    os.mkdir("links")
+    with open("links/blob", "w") as blob, open("links/.link.h5.ivon-tmp", "w") as left:
+        blob.write("old")
+        left.write("half of it")
+    os.symlink("blob", "links/link.h5")
+    os.chdir("links")
+    save("link.h5")
+    assert not os.path.islink("link.h5") and open("blob").read() == "old"
+    check_layout("link.h5")
+    before = open("link.h5", "rb").read()
+    with open(".link.h5.ivon-tmp", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused("link.h5", lambda: save("link.h5"), BlockingIOError)
+    assert open("link.h5", "rb").read() == before
+    save("link.h5")
+    for name in "bare", ".hidden", "run-0.5", "x.hdf5":
+        save(name)
+    for name in "x.safetensors", "x.npz", "x.pt", "x.H5", "x.":
+        refused(f"{name}: no posterior is written as {name[1:]} here, expected a name in .h5",
+                lambda: save(name))
+    assert sorted(os.listdir(".")) == [".hidden", "bare", "blob", "link.h5", "run-0.5", "x.hdf5"]
+    os.chdir("..")
 
 
 def same(a, b):
@@ -336,6 +367,7 @@ def main(directory):
     check_tied(torch.bfloat16, "bf16.h5")
     check_tied(torch.float16, "f16.h5")
     check_refusals()
+    check_replacing()
     print("saved, loaded and predicted")
 
 

@@ -170,25 +170,71 @@ static void preserves_permissions(void **state)
     }
 }
 
-static void follows_links(void **state)
+static void assert_is_file(const char *path)
+{
+    struct stat status;
+    assert_int_equal(lstat(path, &status), 0);
+    assert_true(S_ISREG(status.st_mode));
+}
+
+static void replace(const char *path)
+{
+    struct atomic_file file;
+    struct ivon_error error;
+    assert_int_equal(atomic_open(&file, path, true, &error), 0);
+    write_all(&file, "new");
+    assert_int_equal(atomic_commit(&file, &error), 0);
+    atomic_close(&file);
+    assert_is_file(path);
+    assert_holds(path, "new");
+}
+
+static void replaces_a_link_and_not_what_it_leads_to(void **state)
 {
     (void)state;
     struct atomic_file file;
     struct ivon_error error;
-    struct stat status;
     assert_int_equal(mkdir("sub", 0755), 0);
-    put("sub/real", "old", 0644);
+    put("sub/real", "old", 0640);
     assert_int_equal(symlink("sub/real", "middle"), 0);
     assert_int_equal(symlink("middle", "link"), 0);
-    assert_int_equal(atomic_open(&file, "link", false, &error), IVON_ERROR_CREATE);
-    assert_int_equal(atomic_open(&file, "link", true, &error), 0);
-    assert_int_equal(access("sub/.real.ivon-tmp", F_OK), 0);
-    write_all(&file, "new");
-    assert_int_equal(atomic_commit(&file, &error), 0);
-    atomic_close(&file);
-    assert_holds("sub/real", "new");
-    assert_int_equal(lstat("link", &status), 0);
+    assert_int_equal(symlink("nowhere", "dangling"), 0);
+    static const char *const links[] = {"link", "dangling"};
+    for (size_t i = 0; i < 2; i++) {
+        char message[100];
+        snprintf(message, sizeof message,
+                 "%s: a symbolic link exists; --force replaces it, not what it leads to", links[i]);
+        assert_int_equal(atomic_open(&file, links[i], false, &error), IVON_ERROR_CREATE);
+        assert_string_equal(error.message, message);
+        replace(links[i]);
+    }
+    assert_int_equal(mode_of("link"), 0640); /* as private as what was read through it */
+    assert_holds("sub/real", "old");
+    assert_holds("middle", "old");
+    assert_int_equal(access("nowhere", F_OK), -1);
+    assert_int_equal(count_entries(), 4);
+}
+
+static void replaces_one_of_several_hard_links(void **state)
+{
+    (void)state;
+    put("store", "old", 0644);
+    assert_int_equal(link("store", "out"), 0);
+    replace("out");
+    assert_holds("store", "old");
+}
+
+/* A directory may be reached through a link. */
+static void writes_below_a_linked_directory(void **state)
+{
+    (void)state;
+    struct stat status;
+    assert_int_equal(mkdir("real", 0755), 0);
+    assert_int_equal(symlink("real", "linked"), 0);
+    replace("linked/out");
+    assert_int_equal(lstat("linked", &status), 0);
     assert_true(S_ISLNK(status.st_mode));
+    assert_holds("real/out", "new");
 }
 
 static void refuses_what_is_no_file(void **state)
@@ -203,7 +249,46 @@ static void refuses_what_is_no_file(void **state)
     assert_int_equal(atomic_open(&file, "pipe", true, &error), IVON_ERROR_CREATE);
     assert_int_equal(atomic_open(&file, "no/where", true, &error), IVON_ERROR_CREATE);
     assert_non_null(strstr(error.message, "no/where: cannot create it"));
-    assert_int_equal(count_entries(), 2);
+    static const char *const links[][2] = {
+        {"sub", "to-sub"}, {"pipe", "to-pipe"}, {"/dev/null", "to-null"}};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(symlink(links[i][0], links[i][1]), 0);
+        assert_int_equal(atomic_open(&file, links[i][1], true, &error), IVON_ERROR_CREATE);
+        assert_non_null(strstr(error.message, i ? "is a device or a pipe" : "is a directory"));
+    }
+    assert_int_equal(count_entries(), 5);
+}
+
+/* A link to a descriptor is a device, also when the descriptor is of a file. */
+static void leaves_links_to_descriptors_alone(void **state)
+{
+    (void)state;
+    struct atomic_file file;
+    struct ivon_error error;
+    struct stat status;
+    char own[64];
+    put("out", "old", 0644);
+    int descriptor = open("out", O_RDWR);
+    assert_true(descriptor >= 0);
+    snprintf(own, sizeof own, "/proc/self/fd/%d", descriptor);
+    assert_int_equal(atomic_open(&file, own, true, &error), IVON_ERROR_CREATE);
+    assert_non_null(strstr(error.message, "is a device or a pipe"));
+    assert_int_equal(dup2(descriptor, 99), 99);
+    assert_int_equal(atomic_open(&file, "/dev/fd/99", true, &error), IVON_ERROR_CREATE);
+    assert_non_null(strstr(error.message, "is a device or a pipe"));
+    if (lstat("/dev/stdin", &status) == 0) {
+        int saved = dup(0);
+        assert_int_equal(dup2(descriptor, 0), 0);
+        assert_int_equal(atomic_open(&file, "/dev/stdin", true, &error), IVON_ERROR_CREATE);
+        assert_non_null(strstr(error.message, "is a device or a pipe"));
+        dup2(saved, 0);
+        close(saved);
+        assert_int_equal(lstat("/dev/stdin", &status), 0);
+        assert_true(S_ISLNK(status.st_mode));
+    }
+    close(99);
+    close(descriptor);
+    assert_holds("out", "old");
 }
 
 /* A file of that name that is not a writer's leftover is neither written to nor removed. */
@@ -316,8 +401,11 @@ int main(void)
         TEST(leaves_nothing_when_closed),
         TEST(replaces_only_when_told),
         TEST(preserves_permissions),
-        TEST(follows_links),
+        TEST(replaces_a_link_and_not_what_it_leads_to),
+        TEST(replaces_one_of_several_hard_links),
+        TEST(writes_below_a_linked_directory),
         TEST(refuses_what_is_no_file),
+        TEST(leaves_links_to_descriptors_alone),
         TEST(stays_off_what_is_in_the_way),
         TEST(takes_over_what_a_killed_writer_left),
         TEST(refuses_a_second_writer),

@@ -1,0 +1,20 @@
+#define _GNU_SOURCE
+#include "cmd/memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+void memory_exhausted(void)
+{
+    fprintf(stderr, "%s: out of memory\n", program_invocation_short_name); /* takes no memory */
+    exit(EX_OSERR);
+}
+
+void *memory_of(void *allocated)
+{
+    if (!allocated)
+        memory_exhausted();
+    return allocated;
+}

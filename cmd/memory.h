@@ -1,0 +1,14 @@
+/* Memory for what a command itself needs, which is little: where even that is missing, it ends. */
+#ifndef CMD_MEMORY_H
+#define CMD_MEMORY_H
+
+#include <stddef.h>
+
+/* Ends the program with a message. For use before an output is open: what is written then is removed
+   only by a return with an error. */
+_Noreturn void memory_exhausted(void);
+
+/* The pointer, which an allocation returned; ends the program where it is null. */
+void *memory_of(void *allocated);
+
+#endif
