@@ -281,7 +281,8 @@ static void warn_of_row(const struct predict_gen_row *row, const char *path)
         report_warning("%s: a predicted loss is not finite: the posterior is far too wide for "
                        "it to mean anything",
                        path);
-    else if (row->train_loss.value < row->guessing_loss && row->loo_loss.value > row->guessing_loss)
+    else if (row->train_loss.value < row->guessing_loss &&
+             row->loo_loss.value - 3 * row->loo_loss.standard_error > row->guessing_loss)
         report_warning("%s: loo_loss is %.4g, beyond the %.4g of equal probabilities: the "
                        "posterior is far too wide for it to mean anything",
                        path, row->loo_loss.value, row->guessing_loss);

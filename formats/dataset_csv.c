@@ -259,6 +259,10 @@ static int choose_columns(struct dataset_csv *csv, const struct ivon_dataset_opt
         csv->slots[i] = NO_COLUMN;
     if (options->target_column)
         code = find_target(csv, options->target_column, error);
+    if (code && options->targets_optional && csv->target == NO_COLUMN) {
+        csv->wants_target = false;
+        code = 0;
+    }
     if (!code && options->column_prefix && csv->has_header)
         code = choose_numbered(csv, options->column_prefix, error);
     bool numbered = csv->inputs > 0;
