@@ -476,11 +476,18 @@ static void normalizes(void **state)
 }
 
 /* 256 MB of zeros, as they are and gzipped, pass through far less memory than either. The
-   largest amount so far is what the system tells: this test comes first. */
+   largest amount so far is what the system tells: this test comes first. The address sanitizer's
+   shadow of a mapped file is an eighth of it, which some kernels count. */
+#ifdef __SANITIZE_ADDRESS__
+enum { SHADOW_KB = 256 << 10 >> 3 };
+#else
+enum { SHADOW_KB = 0 };
+#endif
+
 static void holds_little_memory(void **state)
 {
     (void)state;
-    enum { MOST_KB = 32 << 10, SIDE = 16384, PIECE = 64 };
+    enum { MOST_KB = (32 << 10) + SHADOW_KB, SIDE = 16384, PIECE = 64 };
     static float piece[PIECE * SIDE];
     struct rusage before, after;
     struct ivon_error error = {.message = "none"};
