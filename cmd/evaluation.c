@@ -76,14 +76,6 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
     dataset->channel_count = count;
 }
 
-/* A class, of either sign. */
-static int64_t option_label(struct argp_state *state, const char *text)
-{
-    bool negative = *text == '-';
-    int64_t size = (int64_t)option_whole(state, "--ignore-label", text + negative, 0, INT64_MAX);
-    return negative ? -size : size;
-}
-
 /* INPUT=ARRAY,...: splits the text in place. */
 static void parse_inputs(struct evaluation_options *options, struct argp_state *state,
                          const char *text)
@@ -137,7 +129,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         options->noise_std = option_positive(state, "--noise-std", argument);
         return 0;
     case KEY_IGNORE_LABEL:
-        options->ignored = option_label(state, argument);
+        options->ignored = option_label(state, "--ignore-label", argument);
         options->ignored_given = true;
         return 0;
     case KEY_MEMORY:

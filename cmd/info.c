@@ -401,6 +401,21 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
     }
 }
 
+/* Trained posteriors have a median |mean|/sigma of .4 to 16; where noise is ten times the weights,
+   averaging over it is at chance. */
+static void check_width(const struct ivon_summary *total, json_t *findings)
+{
+    char found[160];
+    double median = total->signal_to_noise[2];
+    if (!(median < 0.1))
+        return;
+    snprintf(found, sizeof found, "the posterior is far too wide: the median of |mean|/sigma is %.3g",
+             median);
+    add_finding(findings, NULL, found,
+                "samples are noise, and leave-one-out losses mean nothing: raise the ess or the "
+                "weight decay, or train longer");
+}
+
 static json_t *check(const struct ivon_source *source, const struct ivon_summaries *summaries)
 {
     size_t count;
@@ -419,6 +434,7 @@ static json_t *check(const struct ivon_source *source, const struct ivon_summari
                                                            "averaging can use it");
     for (size_t i = 0; i < count; i++)
         check_tensor(source, &each[i], any_hessian, findings);
+    check_width(ivon_summary_total(summaries), findings);
     return findings;
 }
 

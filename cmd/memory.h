@@ -6,7 +6,7 @@
 
 /* Ends the program with a message. For use before an output is open: what is written then is removed
    only by a return with an error. */
-_Noreturn void memory_exhausted(void);
+void memory_exhausted(void) __attribute__((noreturn));
 
 /* The pointer, which an allocation returned; ends the program where it is null. */
 void *memory_of(void *allocated);

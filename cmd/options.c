@@ -147,6 +147,13 @@ uint64_t option_whole(struct argp_state *state, const char *what, const char *te
     return value;
 }
 
+int64_t option_label(struct argp_state *state, const char *what, const char *text)
+{
+    bool negative = *text == '-';
+    int64_t size = (int64_t)option_whole(state, what, text + negative, 0, INT64_MAX);
+    return negative ? -size : size;
+}
+
 size_t option_size(struct argp_state *state, const char *what, const char *text)
 {
     static const char units[] = "KMGT";

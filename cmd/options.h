@@ -36,6 +36,7 @@ double option_positive(struct argp_state *state, const char *what, const char *t
 uint64_t option_whole(struct argp_state *state, const char *what, const char *text, uint64_t min,
                       uint64_t max);
 size_t option_size(struct argp_state *state, const char *what, const char *text); /* 512M, 2GiB */
+int64_t option_label(struct argp_state *state, const char *what, const char *text); /* -100 */
 /* Reads `count` finite numbers with a separator between them, and moves *text behind them; false
    where they are not there. */
 bool option_numbers(const char **text, char separator, double *numbers, size_t count);

@@ -23,6 +23,7 @@ enum {
     KEY_INPUTS,
     KEY_TARGETS,
     KEY_TARGET_COLUMN,
+    KEY_IGNORE_LABEL,
     KEY_NO_SANDBOX,
 };
 
@@ -31,6 +32,8 @@ static const struct argp_option option_table[] = {
     {"inputs", KEY_INPUTS, "ARRAY", 0, "Array of images (default: x)", 1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of labels (default: y)", 1},
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of labels", 1},
+    {"ignore-label", KEY_IGNORE_LABEL, "N", 0,
+     "reliability, sensitivity: label of what does not count (default -100)", 1},
     {"column", KEY_COLUMN, "COLUMN", 0,
      "sensitivity, images: the score (default: the first in FILE)", 2},
     {"bins", KEY_BINS, "N", 0, "reliability, sensitivity: bins (default 15, or 40)", 2},
@@ -96,6 +99,8 @@ static void check_arguments(struct plot_command *command, struct argp_state *sta
     check_option(command, state, dataset->targets, "--targets", "reliability", NULL);
     check_option(command, state, dataset->target_column, "--target-column", "reliability",
                  "images");
+    check_option(command, state, command->ignored_given, "--ignore-label", "reliability",
+                 "sensitivity");
     check_option(command, state, command->column, "--column", "sensitivity", "images");
     check_option(command, state, command->bins, "--bins", "reliability", "sensitivity");
     check_option(command, state, command->top, "--top", "images", NULL);
@@ -136,6 +141,10 @@ static error_t parse_data(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_TARGET_COLUMN:
         command->dataset.target_column = argument;
+        return 0;
+    case KEY_IGNORE_LABEL:
+        command->ignored = option_label(state, "--ignore-label", argument);
+        command->ignored_given = true;
         return 0;
     case KEY_NO_SANDBOX:
         command->dataset.no_sandbox = true;
@@ -277,7 +286,7 @@ static int run(struct plot_command *command)
 
 int plot_run(int argc, char **argv)
 {
-    struct plot_command command = {.format = -1};
+    struct plot_command command = {.format = -1, .ignored = -100};
     command.files = calloc((size_t)argc, sizeof *command.files);
     command.tables = calloc((size_t)argc, sizeof *command.tables);
     if (!command.files || !command.tables)

@@ -28,7 +28,8 @@ struct plot_command {
     int format;        /* -1: by the output's suffix */
     int width, height; /* pixels; 0: the kind's */
     size_t bins, top;  /* 0: the kind's */
-    bool force;
+    bool force, ignored_given;
+    int64_t ignored; /* label of what does not count */
     struct ivon_dataset_options dataset;
     const char *input; /* --inputs */
 

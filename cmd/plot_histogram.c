@@ -22,6 +22,26 @@ static int rising(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+/* Leaves out the examples that do not count: their label is the ignored one, their score 0. */
+static int leave_uncounted(struct histogram *histogram, const struct plot_command *command,
+                           struct ivon_columns *table, uint64_t *rows, struct ivon_error *error)
+{
+    double *labels = NULL;
+    uint64_t kept = 0;
+    if (!ivon_columns_has(table, "label"))
+        return 0;
+    int code = plot_read(table, "label", &labels, error);
+    for (uint64_t i = 0; i < *rows && !code; i++) {
+        int64_t label = (int64_t)labels[i];
+        if (histogram->values[i] != 0 ||
+            ivon_target_counts(IVON_CATEGORICAL, 1, &label, command->ignored))
+            histogram->values[kept++] = histogram->values[i];
+    }
+    free(labels);
+    *rows = kept;
+    return code;
+}
+
 /* Keeps what is finite, in order. */
 static void sort(struct histogram *histogram, uint64_t rows)
 {
@@ -137,9 +157,12 @@ int plot_histogram(struct plot_command *command, struct ivon_error *error)
     struct ivon_columns *table = command->tables[0];
     const char *name = plot_score(command, table);
     struct histogram histogram = {0};
+    uint64_t rows = ivon_columns_rows(table);
     int code = plot_read(table, name, &histogram.values, error);
     if (!code)
-        sort(&histogram, ivon_columns_rows(table));
+        code = leave_uncounted(&histogram, command, table, &rows, error);
+    if (!code)
+        sort(&histogram, rows);
     if (!code && !histogram.count)
         code = error_fill(error, IVON_ERROR_DATA, "%s: has no row with finite numbers",
                                ivon_columns_path(table));

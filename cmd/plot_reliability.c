@@ -114,19 +114,26 @@ static int read_labels(const struct plot_command *command, struct ivon_columns *
 }
 
 static int count_bins(struct bin *bins, size_t count, const struct ivon_columns *table,
-                      const double *confidence, const double *prediction, const double *label,
-                      struct ivon_error *error)
+                      int64_t ignored, const double *confidence, const double *prediction,
+                      const double *label, struct ivon_error *error)
 {
     uint64_t counted = 0;
     for (uint64_t i = 0; i < ivon_columns_rows(table); i++) {
+        int64_t class = (int64_t)label[i];
+        if (!ivon_target_counts(IVON_CATEGORICAL, 1, &class, ignored))
+            continue;
+        if (class < 0)
+            return error_fill(error, IVON_ERROR_DATA,
+                              "%s: row %llu: label %lld, expected a class, or the ignored label "
+                              "%lld",
+                              ivon_columns_path(table), (unsigned long long)i, (long long)class,
+                              (long long)ignored);
         if (!(confidence[i] >= 0 && confidence[i] <= 1 + 1e-6)) /* rounded, a sum may exceed 1 */
             return error_fill(error, IVON_ERROR_DATA,
                                    "%s: row %llu, column 'max_probability': found %g, expected a "
                                    "probability",
                                    ivon_columns_path(table), (unsigned long long)i,
                                    report_number(confidence[i]));
-        if (label[i] < 0)
-            continue; /* padding */
         struct bin *bin = &bins[ivon_confidence_bin((float)confidence[i], count)];
         bin->confidence += confidence[i];
         bin->correct += prediction[i] == label[i];
@@ -149,7 +156,8 @@ static int fill_bins(const struct plot_command *command, struct ivon_columns *ta
     if (!code)
         code = read_labels(command, table, &label, error);
     if (!code)
-        code = count_bins(bins, count, table, confidence, prediction, label, error);
+        code = count_bins(bins, count, table, command->ignored, confidence, prediction, label,
+                          error);
     free(confidence);
     free(prediction);
     free(label);

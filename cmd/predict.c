@@ -159,6 +159,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
                      "go with it");
     if (command->mean)
         command->options.samples = 0;
+    command->options.nll_at_mean = command->metrics && !command->mean;
     command->options.sample = command->draw.sample;
     command->options.likelihood = command->evaluation.likelihood;
     command->options.noise_std = command->evaluation.noise_std;
@@ -271,7 +272,7 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
         return evaluation_no_targets(command->evaluation.data, targets, error);
     int code = ivon_predictor_new(&command->predictor, command->members, command->argument_count,
                                   command->examples, targets, &command->options, error);
-    foreign.logits = foreign.log_likelihoods = false;
+    foreign.logits = foreign.log_likelihoods = foreign.nll_at_mean = false;
     if (!code && command->foreign)
         code = ivon_predictor_new(&command->foreign_predictor, command->members,
                                   command->argument_count, command->foreign, NULL, &foreign,
@@ -322,6 +323,34 @@ static int predict(struct predict_command *command, const char *provenance,
     return code;
 }
 
+static const struct ivon_metric *find_nll(const struct ivon_predict_metric *metrics, size_t count)
+{
+    for (size_t i = 0; metrics && i < count; i++)
+        if (strcmp(metrics[i].metric.name, "nll") == 0)
+            return &metrics[i].metric;
+    return NULL;
+}
+
+/* Averaging that makes the NLL half as large again as it is at the mean, and by more than chance. */
+static void warn_of_width(const struct predict_command *command)
+{
+    size_t count = 0;
+    if (!command->predictor || !command->options.nll_at_mean)
+        return;
+    const struct ivon_predict_metric *metrics =
+        ivon_predictor_metrics(command->predictor, &count);
+    const struct ivon_metric *nll = find_nll(metrics, count);
+    struct ivon_metric mean = ivon_predictor_nll_at_mean(command->predictor);
+    if (!nll)
+        return;
+    double chance = 3 * hypot(nll->standard_error, mean.standard_error);
+    double excess = nll->value - mean.value;
+    if (excess > chance && excess > 0.5 * fabs(mean.value))
+        report_warning("averaging makes predictions far worse: NLL %.4g, at the mean %.4g: the "
+                       "posterior is too wide",
+                       nll->value, mean.value);
+}
+
 /* What the user should know although the predictions were made. */
 static void print_warnings(const struct predict_command *command)
 {
@@ -331,6 +360,7 @@ static void print_warnings(const struct predict_command *command)
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
+    warn_of_width(command);
 }
 
 static void describe(const struct predict_command *command)

@@ -30,9 +30,10 @@ static void on_alarm(int signal)
     (void)signal;
     if (waits || !received)
         return;
-    ssize_t written = write(STDERR_FILENO, program_invocation_short_name,
-                            strlen(program_invocation_short_name));
-    written = write(STDERR_FILENO, text, sizeof text - 1);
+    ssize_t named = write(STDERR_FILENO, program_invocation_short_name,
+                          strlen(program_invocation_short_name));
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)named;
     (void)written;
     _exit(128 + (int)received);
 }

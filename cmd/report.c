@@ -23,7 +23,7 @@ int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
     return code;
 }
 
-int error_memory(struct ivon_error *error)
+int (error_memory)(struct ivon_error *error)
 {
     return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
 }

@@ -19,6 +19,9 @@ int error_fill(struct ivon_error *error, int code, const char *format, ...)
 
 /* Says that memory is exhausted. */
 int error_memory(struct ivon_error *error);
+#ifdef IVON_ANALYSIS
+#define error_memory(error) ((void)error_memory(error), IVON_ERROR_MEMORY)
+#endif
 
 /* Prints "ivon-merge: MESSAGE" and returns the exit status that belongs to the error. */
 int report_error(const struct ivon_error *error);

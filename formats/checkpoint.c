@@ -87,7 +87,7 @@ static const char *other_kind(const struct mapped_file *file)
 /* A directory as a model hub has it is named by its index, or by the file of its weights. */
 static int refuse_directory(const char *path, int code, struct ivon_error *error)
 {
-    static const char *const names[] = {"model" SAFETENSORS_INDEX,      "model.safetensors",
+    static const char *const names[] = {"model.safetensors.index.json", "model.safetensors",
                                         "pytorch_model.bin.index.json", "pytorch_model.bin",
                                         "adapter_model.safetensors",    "adapter_model.bin"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

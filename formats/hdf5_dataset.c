@@ -21,9 +21,8 @@ static const char *examine_shape(hid_t dataset, struct hdf5_dataset *result)
         refused = odd(result, "nothing", "has no elements to speak of, expected a shape");
     else if (result->rank > IVON_RANK_MAX)
         refused = odd(result, "more than 8 dimensions", "has more than 8 dimensions");
-    else if (result->rank < 0)
-        refused = "has a damaged shape";
-    else if (result->rank > 0 && H5Sget_simple_extent_dims(space, extents, NULL) < 0)
+    else if (result->rank < 0 ||
+             (result->rank > 0 && H5Sget_simple_extent_dims(space, extents, NULL) < 0))
         refused = "has a damaged shape";
     else
         for (int i = 0; i < result->rank; i++) {

@@ -89,7 +89,7 @@ static int sort_tensors(struct safetensors_layout *layout, struct request *reque
                                  .alignment = ivon_dtype_size(tensor->dtype),
                                  .name = layout->names[i],
                                  .tensor = i};
-        if (request->like_shards)
+        if (request->like && request->like_shards)
             items[i].shard = like_shard(request, tensor);
         if (at < 0 || ivon_source_tensor(request->like_source, (size_t)at)->dtype != tensor->dtype)
             request->like_order = false;
@@ -165,7 +165,7 @@ static char *shard_name(const struct safetensors_layout *layout, const struct re
     int length, like_length = 0;
     const char *start = stem(request->path, &length), *rest = NULL;
     size_t size = strlen(request->path) + 64;
-    if (request->like_shards && layout->count) {
+    if (request->like && request->like_shards && layout->count) {
         rest = request->like->files[like_shards[layout->shards[shard].first]].name;
         const char *like_start = stem(request->like->index_path, &like_length);
         if (strncmp(rest, like_start, (size_t)like_length) == 0)

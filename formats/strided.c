@@ -107,7 +107,7 @@ struct layout {
 static int fill(const struct slabs *slabs, struct slab *slab, const struct layout *layout,
                 struct ivon_error *error)
 {
-    size_t size = layout->size, index[IVON_RANK_MAX] = {0}, to = 0, strides[IVON_RANK_MAX];
+    size_t size = layout->size, index[IVON_RANK_MAX] = {0}, to = 0, strides[IVON_RANK_MAX] = {0};
     unsigned char *run = malloc(slab->rows * size);
     int code = run ? 0 : ivon_error_memory(error);
     size_t stride = 1;

@@ -144,7 +144,9 @@ int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *erro
         if (!example || strcmp(example->reason, "not selected") == 0)
             example = &merge->tensors[i];
     }
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "nothing to merge: of no tensor have all inputs what it takes ('%s': %s)",
-                          example->name, example->reason);
+    return example ? ivon_error_set(error, IVON_ERROR_DATA,
+                                    "nothing to merge: of no tensor have all inputs what it takes "
+                                    "('%s': %s)",
+                                    example->name, example->reason)
+                   : ivon_error_set(error, IVON_ERROR_DATA, "nothing to merge: there is no tensor");
 }

@@ -239,7 +239,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         int code = check_hessians(merge, entry, error);
         if (!code)
             code = add_fate(merge, mean, IVON_MERGED, NULL, error);
-        return code ? code : add_outputs(merge, entry, mean, reference, error);
+        return code || !reference ? code : add_outputs(merge, entry, mean, reference, error);
     }
     int code = 0;
     if (options->on_mismatch == IVON_MISMATCH_ERROR)

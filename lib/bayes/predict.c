@@ -213,9 +213,9 @@ static bool allocate_results(struct ivon_predictor *predictor)
     if (predictor->target_field >= 0)
         fine = fine && (predictor->counts = calloc(rows, sizeof *predictor->counts)) &&
                (predictor->positions = calloc(predictor->block, sizeof *predictor->positions));
-    if (options->logits)
-        predictor->logits = calloc(all, sizeof(float));
-    return fine && (!options->logits || predictor->logits) &&
+    if (options->logits || options->nll_at_mean)
+        fine = fine && (predictor->logits = calloc(all, sizeof(float)));
+    return fine &&
            (!options->log_likelihoods || allocate_matrix(predictor));
 }
 
@@ -266,6 +266,7 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         return ivon_error_memory(error);
     predictor->options = *options;
     predictor->outputs.likelihood = options->likelihood;
+    predictor->options.nll_at_mean &= targets && options->samples;
     predictor->examples = examples;
     predictor->count = ivon_examples_count(examples);
     predictor->target_field = targets ? ivon_examples_find(examples, targets) : -1;
@@ -353,6 +354,12 @@ int ivon_predictor_run(struct ivon_predictor *predictor,
                        void *context, struct ivon_error *error)
 {
     return predict_run(predictor, take, context, error);
+}
+
+struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor)
+{
+    const struct moments *nll = &predictor->nll_at_mean;
+    return (struct ivon_metric){"nll", moments_mean(nll), sqrt(moments_variance(nll))};
 }
 
 const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *predictor,

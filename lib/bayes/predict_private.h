@@ -4,6 +4,7 @@
 #ifndef BAYES_PREDICT_PRIVATE_H
 #define BAYES_PREDICT_PRIVATE_H
 
+#include "bayes/moments.h"
 #include "bayes/outputs.h"
 #include "bayes/predict_rows.h"
 #include "bayes/weights.h"
@@ -48,6 +49,7 @@ struct ivon_predictor {
 
     struct ivon_metrics *metrics[ROWS_GROUPS_MAX + 1]; /* without each group; last: with all */
     struct ivon_predict_metric *values;
+    struct moments nll_at_mean; /* over rows */
     struct meter meter;
 };
 

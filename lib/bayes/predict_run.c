@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/likelihood.h"
 #include "bayes/predict_private.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -349,7 +350,7 @@ static struct ivon_predictions describe(const struct run *run)
         .mutual_information = results->mutual_information,
         .mean = results->mean,
         .epistemic_std = results->epistemic_std,
-        .logits = predictor->logits,
+        .logits = predictor->options.logits ? predictor->logits : NULL,
         .labels = any ? predictor->labels : NULL,
         .targets = any ? predictor->numbers : NULL,
         .counts = predictor->counts,
@@ -358,6 +359,27 @@ static struct ivon_predictions describe(const struct run *run)
         .label_replicates = predictor->label_replicates,
         .number_replicates = predictor->number_replicates,
     };
+}
+
+/* Adds the losses of the block's rows at the mean, as the metrics have the NLL. */
+static void measure_at_mean(const struct run *run)
+{
+    struct ivon_predictor *predictor = run->predictor;
+    const struct ivon_predict_options *options = &predictor->options;
+    const struct likelihood likelihood = {options->likelihood, predictor->outputs.k,
+                                          options->noise_std};
+    double k = (double)likelihood.k, loss, scale = likelihood.kind == IVON_BERNOULLI ? 1 / k : 1;
+    double constant = likelihood.kind == IVON_GAUSSIAN ? k * log(options->noise_std *
+                                                                 sqrt(2 * 3.14159265358979323846))
+                                                       : 0;
+    for (size_t i = 0; i < run->count * predictor->outputs.tokens; i++) {
+        const struct row_targets targets = targets_at(predictor, i);
+        if (!predictor->counts[i])
+            continue;
+        likelihood_evaluate(&likelihood, 1, predictor->logits + i * likelihood.k, &targets, NULL,
+                            &loss);
+        moments_add(&predictor->nll_at_mean, scale * loss + constant, 1);
+    }
 }
 
 static int run_block(struct run *run,
@@ -392,6 +414,8 @@ static int run_block(struct run *run,
         code = ivon_parallel_run(run->threads,
                                  predictor->groups > 1 ? predictor->groups + 1 : 1,
                                  measure_without, run, error);
+    if (!code && predictor->options.nll_at_mean)
+        measure_at_mean(run);
     struct ivon_predictions predictions = describe(run);
     return code || !take ? code : take(context, &predictions, error);
 }

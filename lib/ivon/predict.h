@@ -40,6 +40,7 @@ struct ivon_predict_options {
     int bins;         /* of calibration errors; 0: 15 */
     int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
     bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
+    bool nll_at_mean; /* also the NLL at the mean, to compare with: see ivon_predictor_nll_at_mean */
     bool log_likelihoods; /* also of every sample, and targets drawn from what it says */
     size_t batch;     /* examples at a time in one thread; 0: as many as suit the caches */
     int threads;      /* 0: one for each processor */
@@ -139,6 +140,11 @@ IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
                                             const struct ivon_predictions *predictions,
                                             struct ivon_error *error),
                                 void *context, struct ivon_error *error);
+
+/* After a run with `nll_at_mean` on data with targets: the NLL of predictions at the mean, of an
+   ensemble at the weighted mean of its outputs there; else NaN. Averaging that makes the NLL far
+   worse says that the posterior is too wide. */
+IVON_API struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor);
 
 /* After a run on data with targets: the metrics; borrowed. */
 IVON_API const struct ivon_predict_metric *
