@@ -290,6 +290,10 @@ static void print_total(const struct ivon_summary *total)
     printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian",
            report_number(total->hessian_min), report_number(hessian[2]),
            report_number(total->hessian_max));
+    if (isnan(ratio[2])) {
+        printf("  %-16sunknown, as ess or weight decay are\n", "|mean|/sigma");
+        return;
+    }
     printf("  %-16s5 %% %.4g, 25 %% %.4g, median %.4g, 75 %% %.4g, 95 %% %.4g\n", "|mean|/sigma",
            report_number(ratio[0]), report_number(ratio[1]), report_number(ratio[2]),
            report_number(ratio[3]), report_number(ratio[4]));
@@ -402,12 +406,13 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
 }
 
 /* Trained posteriors have a median |mean|/sigma of .4 to 16; where noise is ten times the weights,
-   averaging over it is at chance. */
+   averaging over it is at chance. A median of zero is that of means that are zero, as those of a
+   prior or of new adapters are, and says nothing of the width. */
 static void check_width(const struct ivon_summary *total, json_t *findings)
 {
     char found[160];
     double median = total->signal_to_noise[2];
-    if (!(median < 0.1))
+    if (!(median > 0 && median < 0.1))
         return;
     snprintf(found, sizeof found, "the posterior is far too wide: the median of |mean|/sigma is %.3g",
              median);

@@ -125,6 +125,7 @@ static void on_bus_error(int signal)
     (void)signal;
     ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
     (void)written;
+    ivon_outputs_abandon();
     _exit(EX_IOERR);
 }
 

@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
+#include "ivon/output.h"
+
 void memory_exhausted(void)
 {
     fprintf(stderr, "%s: out of memory\n", program_invocation_short_name); /* takes no memory */
+    ivon_outputs_abandon();
     exit(EX_OSERR);
 }
 

@@ -4,8 +4,7 @@
 
 #include <stddef.h>
 
-/* Ends the program with a message. For use before an output is open: what is written then is removed
-   only by a return with an error. */
+/* Ends the program with a message; what it was writing is removed. */
 void memory_exhausted(void) __attribute__((noreturn));
 
 /* The pointer, which an allocation returned; ends the program where it is null. */

@@ -1,17 +1,34 @@
+#define _GNU_SOURCE
 #include "cmd/open.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 
+#include "cmd/memory.h"
 #include "cmd/report.h"
 
-enum { KEY_KEY = 256, KEY_HESSIAN, KEY_HESSIAN_FROM, KEY_BATCH_SIZE, KEY_BUFFERS, KEY_NO_SANDBOX };
+enum {
+    KEY_KEY = 256,
+    KEY_HESSIAN,
+    KEY_HESSIAN_FROM,
+    KEY_BATCH_SIZE,
+    KEY_PARAMETERS,
+    KEY_BUFFERS,
+    KEY_NO_SANDBOX
+};
 
 static const struct argp_option option_table[] = {
     {"key", KEY_KEY, "PATH", 0, "Where the state dict is in a nested file, such as ema.model", 8},
-    {"hessian", KEY_HESSIAN, "FILE", 0, "Take the Hessian from FILE, by name", 8},
+    {"hessian", KEY_HESSIAN, "FILE", 0, "Take the Hessian from FILE, by name; or an optimizer's "
+     "state", 8},
     {"hessian-from", KEY_HESSIAN_FROM, "ivon|adam", 0,
      "What the optimizer's state is (default ivon)", 8},
     {"batch-size", KEY_BATCH_SIZE, "N", 0, "Adam: examples of each gradient", 8},
+    {"parameters", KEY_PARAMETERS, "FILE", 0,
+     "Names of the optimizer's parameters, in its order, one on a line", 8},
     {"buffers", KEY_BUFFERS, "GLOB", 0,
      "Tensors whose name matches are buffers, not parameters; may be repeated", 8},
     {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 8},
@@ -26,8 +43,52 @@ static void check_arguments(const struct open_options *options, struct argp_stat
                      "--hessian-from=adam needs the gradients' --batch-size=N");
     if (!adam && options->open.batch)
         argp_failure(state, EX_USAGE, 0, "--batch-size is for --hessian-from=adam");
-    if (adam && options->open.hessian)
-        argp_failure(state, EX_USAGE, 0, "--hessian and --hessian-from=adam exclude each other");
+}
+
+static void add_parameter(struct open_options *options, const char *line)
+{
+    char **grown = realloc(options->parameters, (options->open.parameter_count + 1) * sizeof *grown);
+    char *name = strdup(line);
+    if (!grown || !name)
+        memory_exhausted();
+    grown[options->open.parameter_count++] = name;
+    options->parameters = grown;
+    options->open.parameters = (const char *const *)grown;
+}
+
+/* The lines of a file, without what ends them. */
+static void read_parameters(struct open_options *options, const char *path,
+                            struct argp_state *state)
+{
+    enum { PARAMETERS_MAX = 1 << 18 };
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t length;
+    if (options->open.parameters)
+        argp_failure(state, EX_USAGE, 0, "--parameters is given twice");
+    if (!file)
+        argp_failure(state, EX_NOINPUT, errno, "--parameters=%s", path);
+    while ((length = getline(&line, &capacity, file)) >= 0) {
+        while (length && (line[length - 1] == '\n' || line[length - 1] == '\r'))
+            line[--length] = '\0';
+        if (!length || strlen(line) != (size_t)length ||
+            options->open.parameter_count == PARAMETERS_MAX)
+            argp_failure(state, EX_DATAERR, 0, "--parameters=%s: line %zu is %s", path,
+                         options->open.parameter_count + 1,
+                         !length ? "empty, expected the name of a parameter"
+                         : strlen(line) != (size_t)length
+                             ? "no text"
+                             : "one too many for the parameters of an optimizer");
+        add_parameter(options, line);
+    }
+    if (ferror(file))
+        argp_failure(state, EX_IOERR, errno, "--parameters=%s", path);
+    if (!options->open.parameters)
+        argp_failure(state, EX_DATAERR, 0, "--parameters=%s: is empty", path);
+    free(line);
+    if (file != stdin)
+        fclose(file);
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -55,6 +116,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         options->open.batch =
             (double)option_whole(state, "--batch-size", argument, 1, (uint64_t)1 << 53);
         break;
+    case KEY_PARAMETERS:
+        read_parameters(options, argument, state);
+        break;
     case KEY_BUFFERS:
         name_filter_add(&options->buffers, argument, false);
         options->open.is_buffer = name_filter_selects;
@@ -72,6 +136,9 @@ const struct argp open_argp = {.options = option_table, .parser = parse};
 void open_options_release(struct open_options *options)
 {
     name_filter_release(&options->buffers);
+    for (size_t i = 0; i < options->open.parameter_count; i++)
+        free(options->parameters[i]);
+    free(options->parameters);
 }
 
 void open_check_hessian(const struct open_options *options, bool several,

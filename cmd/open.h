@@ -6,11 +6,12 @@
 #include "ivon/checkpoint.h"
 #include "ivon/network.h"
 
-/* --key, --hessian, --hessian-from, --batch-size, --buffers, --no-sandbox: a child of every command
-   that opens checkpoints; its input is a struct open_options. They hold for every input. */
+/* --key, --hessian, --hessian-from, --batch-size, --parameters, --buffers, --no-sandbox: a child of
+   every command that opens checkpoints; its input is a struct open_options. They hold for every input. */
 struct open_options {
     struct ivon_open_options open; /* but for its memory; for_several is the command's to set */
     struct name_filter buffers;
+    char **parameters; /* what open.parameters points to */
     bool given; /* any of these options but --no-sandbox */
 };
 extern const struct argp open_argp;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cmd/report.h"
+#include "ivon/output.h"
 
 static const long PATIENCE = 600000; /* microseconds from a signal to the end of the program */
 
@@ -35,6 +36,7 @@ static void on_alarm(int signal)
     ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
     (void)named;
     (void)written;
+    ivon_outputs_abandon();
     _exit(128 + (int)received);
 }
 

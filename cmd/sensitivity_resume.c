@@ -55,6 +55,8 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
     json_array_append_new(patterns, file_identity(command->open.open.hessian));
     json_array_append_new(patterns, json_integer((json_int_t)command->open.open.hessian_from));
     json_array_append_new(patterns, report_json_number(command->open.open.batch));
+    for (size_t i = 0; i < command->open.open.parameter_count; i++)
+        json_array_append_new(patterns, report_json_text(command->open.parameters[i]));
     json_array_append_new(patterns, report_json_text(evaluation->dataset.targets));
     json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
     json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));

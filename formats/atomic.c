@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "ivon/output.h"
 
 static int fail(struct atomic_file *file, int code, const char *what, struct ivon_error *error)
 {
@@ -26,6 +29,58 @@ static char *temporary_name(const char *target)
     char *name;
     return asprintf(&name, "%.*s.%s.ivon-tmp", directory, target, target + directory) < 0 ? NULL
                                                                                           : name;
+}
+
+/*
+ * The temporary files that are there, for who ends the process at once: a list to which a signal
+ * handler looks at any moment. Its nodes are used again, and never freed.
+ */
+struct open_file {
+    _Atomic(char *) temporary; /* null: free for another */
+    struct open_file *next;
+};
+static _Atomic(struct open_file *) open_files;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Takes note of a name, of which it makes a copy. Without memory nothing is noted: the next run
+   takes over what is left. */
+static struct open_file *note_temporary(const char *temporary)
+{
+    char *copy = strdup(temporary);
+    pthread_mutex_lock(&open_lock);
+    struct open_file *node = open_files;
+    while (node && node->temporary)
+        node = node->next;
+    if (!node && copy && (node = calloc(1, sizeof *node))) {
+        node->next = open_files;
+        open_files = node;
+    }
+    if (node)
+        node->temporary = copy;
+    else
+        free(copy);
+    pthread_mutex_unlock(&open_lock);
+    return node;
+}
+
+static void forget_temporary(struct atomic_file *file)
+{
+    struct open_file *node = file->noted;
+    file->noted = NULL;
+    if (!node)
+        return;
+    pthread_mutex_lock(&open_lock);
+    free(atomic_exchange(&node->temporary, NULL));
+    pthread_mutex_unlock(&open_lock);
+}
+
+void ivon_outputs_abandon(void)
+{
+    for (struct open_file *node = open_files; node; node = node->next) {
+        const char *temporary = node->temporary;
+        if (temporary)
+            unlink(temporary);
+    }
 }
 
 /* Opens and locks the temporary file, until the one that is locked is the one that has the name:
@@ -123,6 +178,8 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
         goto done;
     }
     code = open_temporary(file, error);
+    if (!code)
+        file->noted = note_temporary(file->temporary);
     if (code) {
         if (file->descriptor >= 0)
             close(file->descriptor);
@@ -223,6 +280,7 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
         return code;
     if (rename(file->temporary, file->path))
         return fail(file, IVON_ERROR_CREATE, "give it its name", error);
+    forget_temporary(file);
     close(file->descriptor);
     file->descriptor = -1;
     sync_directory(file->path);
@@ -233,6 +291,7 @@ void atomic_close(struct atomic_file *file)
 {
     if (file->descriptor >= 0 && file->temporary) {
         unlink(file->temporary);
+        forget_temporary(file);
         close(file->descriptor);
     }
     free(file->path);

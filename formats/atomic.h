@@ -25,6 +25,7 @@ struct atomic_file {
     int descriptor;  /* of the temporary file; -1 when there is none */
     mode_t mode;     /* the old file's permissions, or 0 */
     bool replaces;   /* a file or a link of the target's name */
+    struct open_file *noted; /* for ivon_outputs_abandon; private */
 };
 
 /* Opens an empty temporary file. An existing target is refused unless `replace`; so is "-", by which

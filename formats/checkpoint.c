@@ -28,6 +28,25 @@ struct format {
     bool nested;      /* holds more than tensors by name: key, hessian_from and batch apply */
 };
 
+/* An index does not say of what format its shards are; the first of them does. */
+static int open_index(struct ivon_source **source, struct mapped_file *mapped,
+                      const struct ivon_open_options *options, struct ivon_error *error)
+{
+    struct shard_index index;
+    struct mapped_file first = {0};
+    int code = shard_index_read(&index, mapped, error);
+    mapped_close(mapped);
+    if (!code && index.shard_count)
+        code = shard_index_open(&index, 0, &first, error);
+    bool torch = !code && first.size && torch_recognise(&first);
+    mapped_close(&first);
+    if (!code)
+        code = torch ? torch_open_shards(source, &index, options, error)
+                     : safetensors_open_shards(source, &index, options, error);
+    shard_index_release(&index);
+    return code;
+}
+
 static const struct format formats[] = {
     {.name = "HDF5",
      .recognise = hdf5_recognise,
@@ -36,10 +55,17 @@ static const struct format formats[] = {
     {.name = "PyTorch's", .recognise = torch_recognise, .open = torch_open, .nested = true},
     {.name = "npz", .recognise = zip_recognise, .open = npz_open},
     {.name = "safetensors", .recognise = safetensors_recognise, .open = safetensors_open},
-    {.name = "safetensors",
-     .recognise = safetensors_index_recognise,
-     .open = safetensors_open_index},
+    {.name = "sharded", .recognise = shard_index_recognise, .open = open_index},
 };
+
+/* Leaves out what is said of an optimizer's state. */
+static void leave_optimizer(struct ivon_open_options *options)
+{
+    options->batch = 0;
+    options->hessian_from = IVON_HESSIAN_FROM_IVON;
+    options->parameters = NULL;
+    options->parameter_count = 0;
+}
 
 /* Leaves out the options that say nothing about the format, or refuses them. */
 static int check_options(const struct format *format, const char *path,
@@ -52,12 +78,13 @@ static int check_options(const struct format *format, const char *path,
         wrong = "batch-size";
     if (options->hessian_from != IVON_HESSIAN_FROM_IVON && !format->nested)
         wrong = "hessian-from";
+    if (options->parameters && !format->nested)
+        wrong = "parameters";
     if (options->key && !format->nested)
         wrong = "key";
     if (wrong && options->for_several) {
         options->is_buffer = format->names_parts ? NULL : options->is_buffer;
-        options->batch = 0;
-        options->hessian_from = IVON_HESSIAN_FROM_IVON;
+        leave_optimizer(options);
         options->key = NULL;
         return 0;
     }
@@ -104,8 +131,10 @@ static int refuse_directory(const char *path, int code, struct ivon_error *error
     return code;
 }
 
+/* With a model, it is that model's Hessian which is opened. */
 static int open_one(struct ivon_source **source, const char *path,
-                    struct ivon_open_options *options, struct ivon_error *error)
+                    struct ivon_open_options *options, const struct ivon_source *model,
+                    struct ivon_error *error)
 {
     struct mapped_file file;
     int code = mapped_open(&file, path, error);
@@ -115,6 +144,8 @@ static int open_one(struct ivon_source **source, const char *path,
         if (!formats[i].recognise(&file))
             continue;
         code = check_options(&formats[i], path, options, error);
+        if (!code && model && formats[i].nested)
+            return torch_open_optimizer(source, &file, options, model, error);
         if (!code)
             return formats[i].open(source, &file, options, error);
         mapped_close(&file);
@@ -131,15 +162,20 @@ int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                          const struct ivon_open_options *given, struct ivon_error *error)
 {
     struct ivon_open_options options = given ? *given : (struct ivon_open_options){0};
-    struct ivon_open_options plain = {.no_sandbox = options.no_sandbox, .memory = options.memory};
+    struct ivon_open_options other = options;
     struct ivon_source *model = NULL, *hessian = NULL;
-    int code = open_one(&model, path, &options, error);
+    if (options.hessian)
+        leave_optimizer(&options);
+    other.is_buffer = NULL;
+    other.key = NULL;
+    other.for_several = false;
+    int code = open_one(&model, path, &options, NULL, error);
     if (code || !options.hessian) {
         if (!code)
             *source = model;
         return code;
     }
-    code = open_one(&hessian, options.hessian, &plain, error);
+    code = open_one(&hessian, options.hessian, &other, model, error);
     if (code) {
         ivon_source_close(model);
         return code;

@@ -11,8 +11,9 @@
 
 struct joined {
     struct ivon_source *model, *hessian;
-    size_t model_count; /* the joined tensors are the model's, then the Hessians */
-    size_t *hessians;   /* which tensors of `hessian` those are */
+    size_t model_count; /* the joined tensors are the model's, then Hessians and momenta */
+    size_t *others;     /* which tensors of `hessian` those are */
+    bool optimizer;     /* `hessian` is an optimizer's state, which has nothing of frozen means */
 };
 
 /* Which tensor of which source a joined tensor is. */
@@ -20,7 +21,7 @@ static struct ivon_source *resolve(const struct joined *joined, size_t *tensor)
 {
     if (*tensor < joined->model_count)
         return joined->model;
-    *tensor = joined->hessians[*tensor - joined->model_count];
+    *tensor = joined->others[*tensor - joined->model_count];
     return joined->hessian;
 }
 
@@ -51,7 +52,7 @@ static void joined_close(void *self)
     struct joined *joined = self;
     ivon_source_close(joined->model);
     ivon_source_close(joined->hessian);
-    free(joined->hessians);
+    free(joined->others);
     free(joined);
 }
 
@@ -125,7 +126,7 @@ static int check_names(const struct joined *joined, enum ivon_part part, struct 
             return code;
     }
     names = missing(joined->model, IVON_MEAN, joined->hessian, part);
-    if (names.count)
+    if (names.count && !joined->optimizer)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: lacks %zu means of '%s' (are they buffers?): %s", hessian,
                               names.count, model, names.text);
@@ -141,36 +142,46 @@ static int add_model(const struct joined *joined, struct tensor_list *tensors,
     return code ? code : tensor_list_aliases_of(tensors, joined->model, error);
 }
 
-/* Adds each mean's Hessian, in the order of the means. */
-static int add_hessians(struct joined *joined, enum ivon_part part, struct tensor_list *tensors,
-                        const struct ivon_header *header, struct ivon_error *error)
+/* Adds what the other file has of each mean, in the order of the means, as the part `as`. */
+static int add_others(struct joined *joined, enum ivon_part part, enum ivon_part as,
+                      struct tensor_list *tensors, const struct ivon_header *header,
+                      struct ivon_error *error)
 {
-    joined->hessians = calloc(joined->model_count + 1, sizeof *joined->hessians);
-    if (!joined->hessians)
-        return ivon_error_memory(error);
-    for (size_t i = 0; i < joined->model_count; i++) {
+    int code = 0;
+    for (size_t i = 0; i < joined->model_count && !code; i++) {
         const struct ivon_tensor *mean = ivon_source_tensor(joined->model, i);
-        if (mean->part != IVON_MEAN)
+        ptrdiff_t at =
+            mean->part == IVON_MEAN ? ivon_source_find(joined->hessian, part, mean->name) : -1;
+        if (at < 0)
             continue;
-        size_t at = (size_t)ivon_source_find(joined->hessian, part, mean->name);
-        struct ivon_tensor hessian = *ivon_source_tensor(joined->hessian, at);
-        if (hessian.rank != mean->rank ||
-            memcmp(hessian.shape, mean->shape, (size_t)mean->rank * sizeof mean->shape[0]) != 0)
+        struct ivon_tensor other = *ivon_source_tensor(joined->hessian, (size_t)at);
+        if (other.rank != mean->rank ||
+            memcmp(other.shape, mean->shape, (size_t)mean->rank * sizeof mean->shape[0]) != 0)
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: tensor '%s': has another shape than in '%s'",
                                   ivon_source_path(joined->hessian), mean->name,
                                   ivon_source_path(joined->model));
-        hessian.part = IVON_HESSIAN;
-        if (isnan(hessian.ess))
-            hessian.ess = header->ess;
-        if (isnan(hessian.weight_decay))
-            hessian.weight_decay = header->weight_decay;
-        joined->hessians[tensors->count - joined->model_count] = at;
-        int code = tensor_list_append(tensors, &hessian, error);
-        if (code)
-            return code;
+        other.part = as;
+        if (as == IVON_HESSIAN && isnan(other.ess))
+            other.ess = header->ess;
+        if (as == IVON_HESSIAN && isnan(other.weight_decay))
+            other.weight_decay = header->weight_decay;
+        joined->others[tensors->count - joined->model_count] = (size_t)at;
+        code = tensor_list_append(tensors, &other, error);
     }
-    return 0;
+    return code;
+}
+
+static int list_tensors(struct joined *joined, enum ivon_part part, struct tensor_list *tensors,
+                        const struct ivon_header *header, struct ivon_error *error)
+{
+    joined->others = calloc(2 * joined->model_count + 1, sizeof *joined->others);
+    int code = joined->others ? add_model(joined, tensors, error) : ivon_error_memory(error);
+    if (!code)
+        code = add_others(joined, part, IVON_HESSIAN, tensors, header, error);
+    if (!code && joined->optimizer)
+        code = add_others(joined, IVON_MOMENTUM, IVON_MOMENTUM, tensors, header, error);
+    return code;
 }
 
 int joined_open(struct ivon_source **source, struct ivon_source *model,
@@ -187,21 +198,23 @@ int joined_open(struct ivon_source **source, struct ivon_source *model,
         .model = model, .hessian = hessian, .model_count = ivon_source_tensor_count(model)};
     struct ivon_header header = *ivon_source_header(model);
     const struct ivon_header *other = ivon_source_header(hessian);
+    joined->optimizer = other->mapping && !has(hessian, IVON_MEAN);
     if (!isnan(other->ess))
         header.ess = other->ess;
     if (!isnan(other->weight_decay))
         header.weight_decay = other->weight_decay;
     if (!header.doubt)
         header.doubt = other->doubt;
-    char mapping[512];
-    snprintf(mapping, sizeof mapping, "Hessian from '%.400s', by name", ivon_source_path(hessian));
+    if (header.step < 0)
+        header.step = other->step;
+    char mapping[1024];
+    snprintf(mapping, sizeof mapping, "Hessian from '%.400s'%s%s", ivon_source_path(hessian),
+             joined->optimizer ? ": " : ", by name", joined->optimizer ? other->mapping : "");
     header.mapping = mapping;
     enum ivon_part part = has(hessian, IVON_HESSIAN) ? IVON_HESSIAN : IVON_MEAN;
     int code = check_names(joined, part, error);
     if (!code)
-        code = add_model(joined, &tensors, error);
-    if (!code)
-        code = add_hessians(joined, part, &tensors, &header, error);
+        code = list_tensors(joined, part, &tensors, &header, error);
     if (!code)
         code = ivon_source_new(source, &class, joined, ivon_source_path(model), &header, &tensors,
                                error);

@@ -176,21 +176,36 @@ int safetensors_open(struct ivon_source **source, struct mapped_file *mapped,
     return make_source(source, safetensors, file->mapped.path, options, error);
 }
 
-int safetensors_open_index(struct ivon_source **source, struct mapped_file *mapped,
-                           const struct ivon_open_options *options, struct ivon_error *error)
+static int open_shard(struct safetensors *safetensors, struct shard_index *index, size_t shard,
+                      struct ivon_error *error)
+{
+    struct safetensors_file *file = &safetensors->files[safetensors->file_count++];
+    file->name = strdup(index->shards[shard]);
+    int code = file->name ? shard_index_open(index, shard, &file->mapped, error)
+                          : ivon_error_memory(error);
+    if (!code)
+        code = safetensors_parse(file, error);
+    for (size_t i = 0; i < file->count && !code; i++)
+        code = shard_index_check(index, shard, file->tensors[i].name, error);
+    return code;
+}
+
+int safetensors_open_shards(struct ivon_source **source, struct shard_index *index,
+                            const struct ivon_open_options *options, struct ivon_error *error)
 {
     struct safetensors *safetensors = calloc(1, sizeof *safetensors);
-    int code = safetensors ? 0 : ivon_error_memory(error);
+    if (!safetensors)
+        return ivon_error_memory(error);
+    safetensors->files = calloc(index->shard_count + 1, sizeof *safetensors->files);
+    safetensors->index_path = strdup(index->path);
+    safetensors->metadata = json_incref(index->metadata);
+    int code = safetensors->files && safetensors->index_path ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < index->shard_count && !code; i++)
+        code = open_shard(safetensors, index, i, error);
     if (!code)
-        code = safetensors_open_shards(safetensors, mapped, error);
-    if (!code) {
-        safetensors->index_path = mapped->path;
-        mapped->path = NULL;
-    }
-    mapped_close(mapped);
+        code = shard_index_complete(index, error);
     if (code) {
-        if (safetensors)
-            safetensors_close(safetensors);
+        safetensors_close(safetensors);
         return code;
     }
     return make_source(source, safetensors, safetensors->index_path, options, error);

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "formats/mapped.h"
+#include "formats/shard_index.h"
 #include "ivon/checkpoint.h"
 
 #define SAFETENSORS_METADATA "__metadata__"
@@ -55,9 +56,8 @@ struct safetensors {
     } *places; /* per tensor of the source, which are those of the files in order */
 };
 
-/* Whether the bytes begin as a safetensors file does; as JSON, which may be an index, does. */
+/* Whether the bytes begin as a safetensors file does. */
 bool safetensors_recognise(const struct mapped_file *file);
-bool safetensors_index_recognise(const struct mapped_file *file);
 
 /* "F32", "BOOL" … */
 const char *safetensors_dtype(enum ivon_dtype dtype);
@@ -69,16 +69,13 @@ bool safetensors_index_name(const char *path);
 int safetensors_parse(struct safetensors_file *file, struct ivon_error *error);
 void safetensors_release(struct safetensors_file *file);
 
-/* Reads an index, whose path `safetensors` has, and opens the shards that it names. */
-int safetensors_open_shards(struct safetensors *safetensors, const struct mapped_file *index,
-                            struct ivon_error *error);
-
-
-/* Open a mapped file, which the source takes over, whether or not this succeeds. */
+/* Opens a mapped file, which the source takes over, whether or not this succeeds. */
 int safetensors_open(struct ivon_source **source, struct mapped_file *mapped,
                      const struct ivon_open_options *options, struct ivon_error *error);
-int safetensors_open_index(struct ivon_source **source, struct mapped_file *mapped,
-                           const struct ivon_open_options *options, struct ivon_error *error);
+
+/* Opens the shards of an index, which the caller keeps. */
+int safetensors_open_shards(struct ivon_source **source, struct shard_index *index,
+                            const struct ivon_open_options *options, struct ivon_error *error);
 
 /* What a source is, or the first of those that it joins; null when it is of another format. */
 const struct safetensors *safetensors_of(const struct ivon_source *source);

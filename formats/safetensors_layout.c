@@ -149,6 +149,12 @@ static int cut(struct safetensors_layout *layout, const struct request *request,
     return 0;
 }
 
+bool safetensors_index_name(const char *path)
+{
+    size_t length = strlen(path), end = strlen(SAFETENSORS_INDEX);
+    return length >= end && strcmp(path + length - end, SAFETENSORS_INDEX) == 0;
+}
+
 /* What stands before SAFETENSORS_INDEX in the last component of a path. */
 static const char *stem(const char *path, int *length)
 {

@@ -49,6 +49,8 @@ static void source_close(void *self)
 struct reading {
     struct torch_source *source;
     const struct ivon_open_options *options;
+    const struct ivon_source *model; /* null, or what an optimizer alone is of */
+    bool keep_names;
     struct torch_state state;
     struct torch_optimizer optimizer;
     bool has_optimizer;
@@ -63,8 +65,8 @@ static int map(struct reading *reading, struct ivon_error *error)
     struct torch_state *state = &reading->state;
     const struct torch_optimizer *optimizer = &reading->optimizer;
     bool adam = reading->options->hessian_from == IVON_HESSIAN_FROM_ADAM;
-    int code = torch_map_names(state, optimizer, &reading->rule, error);
-    if (!code && reading->rule == TORCH_NO_RULE && !adam)
+    int code = torch_map_names(state, optimizer, reading->options, &reading->rule, error);
+    if (!code && reading->rule == TORCH_NO_RULE && !adam && !state->elsewhere)
         code = torch_map_offsets(state, optimizer, &reading->rule, error);
     if (!code && reading->rule == TORCH_NO_RULE) {
         reading->rule = TORCH_BY_ORDER;
@@ -74,24 +76,54 @@ static int map(struct reading *reading, struct ivon_error *error)
     return code;
 }
 
-static int read_optimizer(struct reading *reading, struct pickle_node *root,
+/* Where the optimizer's state is; found->node is null when there is none and none is needed. */
+static int find_optimizer(const struct reading *reading, struct pickle_node *root,
+                          struct torch_found *found, struct ivon_error *error)
+{
+    const char *path = reading->source->archive.file.path;
+    bool adam = reading->options->hessian_from == IVON_HESSIAN_FROM_ADAM;
+    int code = torch_find_optimizer(root, adam, path, found, error);
+    if (code || found->node)
+        return code;
+    if (adam)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: holds no state of Adam, that is, a dict with param_groups and a "
+                              "state with exp_avg_sq", path);
+    return reading->options->parameters && !reading->options->for_several
+               ? ivon_error_set(error, IVON_ERROR_DATA,
+                                "%s: holds no state of the optimizer IVON, whose parameters are "
+                                "listed", path)
+               : 0;
+}
+
+/* The tensors: the file's own; or, where it has an optimizer's state alone, the model's. */
+static int read_state(struct reading *reading, struct pickle_node *root,
+                      const struct torch_found *optimizer, struct ivon_error *error)
+{
+    struct torch_archive *archive = &reading->source->archive;
+    struct torch_found found = {0};
+    if (reading->model && optimizer->node && !torch_has_state(root))
+        return torch_state_of(&reading->state, reading->model, error);
+    int code = torch_find_state(root, reading->model ? NULL : reading->options->key,
+                                archive->file.path, &found, error);
+    if (!code)
+        code = torch_state_read(&reading->state, archive, &found, reading->options,
+                                reading->keep_names, error);
+    free(found.path);
+    return code;
+}
+
+static int read_optimizer(struct reading *reading, const struct torch_found *found,
                           struct ivon_error *error)
 {
     struct torch_archive *archive = &reading->source->archive;
     bool adam = reading->options->hessian_from == IVON_HESSIAN_FROM_ADAM;
-    struct torch_found found;
-    int code = torch_find_optimizer(root, adam, archive->file.path, &found, error);
-    if (!code && !found.node && adam)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: holds no state of Adam, that is, a dict with param_groups and a "
-                              "state with exp_avg_sq", archive->file.path);
-    if (code || !found.node)
-        return code;
+    if (!found->node)
+        return 0;
     reading->has_optimizer = true;
-    code = adam ? torch_adam_read(&reading->optimizer, archive, &found, reading->options->batch,
-                                  error)
-                : torch_ivon_read(&reading->optimizer, archive, &found, error);
-    free(found.path);
+    int code = adam ? torch_adam_read(&reading->optimizer, archive, found, reading->options->batch,
+                                      error)
+                    : torch_ivon_read(&reading->optimizer, archive, found, error);
     return code ? code : map(reading, error);
 }
 
@@ -104,7 +136,7 @@ static int read_pickle(struct reading *reading, struct ivon_error *error)
     const unsigned char *data;
     char *name = NULL;
     struct pickle *pickle = NULL;
-    struct torch_found found = {0};
+    struct torch_found optimizer = {0};
     int code = torch_archive_pickle(archive, memory, &data, &size, &copy, error);
     if (!code) {
         name = malloc(strlen(path) + strlen(archive->prefix) + sizeof ": 'data.pkl'");
@@ -115,12 +147,12 @@ static int read_pickle(struct reading *reading, struct ivon_error *error)
         code = pickle_parse(&pickle, name, data, size, error);
     }
     if (!code)
-        code = torch_find_state(pickle_root(pickle), reading->options->key, path, &found, error);
+        code = find_optimizer(reading, pickle_root(pickle), &optimizer, error);
     if (!code)
-        code = torch_state_read(&reading->state, archive, &found, reading->options, error);
+        code = read_state(reading, pickle_root(pickle), &optimizer, error);
     if (!code)
-        code = read_optimizer(reading, pickle_root(pickle), error);
-    free(found.path);
+        code = read_optimizer(reading, &optimizer, error);
+    free(optimizer.path);
     pickle_free(pickle);
     free(name);
     free(copy);
@@ -172,7 +204,7 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
     reading->source->tensors = calloc(3 * state->count + 1, sizeof *reading->source->tensors);
     if (!reading->source->tensors)
         return ivon_error_memory(error);
-    for (size_t i = 0; i < state->count && !code; i++) {
+    for (size_t i = 0; i < state->count && !code && !state->elsewhere; i++) {
         const struct torch_entry *entry = &state->entries[i];
         if (entry->role == TORCH_TIED)
             code = tensor_list_alias(&reading->tensors, entry->name,
@@ -221,7 +253,8 @@ static void fill_header(struct reading *reading)
 /* By which rule, for the header. */
 static void tell_mapping(struct reading *reading)
 {
-    static const char *const rules[] = {[TORCH_BY_PARAMS] = "the names in params",
+    static const char *const rules[] = {[TORCH_BY_LIST] = "the list of parameters",
+                                        [TORCH_BY_PARAMS] = "the names in params",
                                         [TORCH_BY_PARAM_NAMES] = "param_names",
                                         [TORCH_BY_OFFSETS] = "storage offsets",
                                         [TORCH_BY_ORDER] = "the order of the state dict"};
@@ -257,16 +290,12 @@ static void tell_doubt(struct reading *reading)
     if (reading->optimizer.moments)
         doubt = "the Hessian is estimated from Adam's second moments, which contain the square of "
                 "the mean gradient too";
-    else if (!torch_is_flat(&reading->state, &reading->optimizer))
+    else if (!reading->state.elsewhere && !torch_is_flat(&reading->state, &reading->optimizer))
         doubt = "the weights do not share a storage as they do after a step: if they were saved "
                 "inside sampled_params(), they are a sample and not the mean";
-    const char *order = reading->rule == TORCH_BY_ORDER && reading->optimizer.group_count > 1
-                            ? "the groups are taken to follow the order of the state dict"
-                            : NULL;
-    if (!doubt && !order)
+    if (!doubt)
         return;
-    snprintf(reading->doubt, LINE, "%s%s%s", doubt ? doubt : "", doubt && order ? "; " : "",
-             order ? order : "");
+    snprintf(reading->doubt, LINE, "%s", doubt);
     reading->header.doubt = reading->doubt;
 }
 
@@ -280,17 +309,18 @@ static int finish(struct reading *reading, struct ivon_source **source, struct i
     int code = list_tensors(reading, error);
     if (code)
         return code;
+    const char *path = reading->source->archive.file.path;
     fill_header(reading);
     tell_mapping(reading);
     tell_doubt(reading);
-    return ivon_source_new(source, &class, reading->source, reading->state.path, &reading->header,
+    return ivon_source_new(source, &class, reading->source, path, &reading->header,
                            &reading->tensors, error);
 }
 
-int torch_open(struct ivon_source **source, struct mapped_file *mapped,
-               const struct ivon_open_options *options, struct ivon_error *error)
+static int open_file(struct ivon_source **source, struct mapped_file *mapped,
+                     const struct reading *how, struct ivon_error *error)
 {
-    struct reading *reading = calloc(1, sizeof *reading);
+    struct reading *reading = malloc(sizeof *reading);
     struct torch_source *self = calloc(1, sizeof *self);
     if (!reading || !self) {
         free(reading);
@@ -298,8 +328,8 @@ int torch_open(struct ivon_source **source, struct mapped_file *mapped,
         mapped_close(mapped);
         return ivon_error_memory(error);
     }
+    *reading = *how;
     reading->source = self;
-    reading->options = options;
     int code = torch_archive_open(&self->archive, mapped, error);
     bool open = !code;
     if (!code)
@@ -315,4 +345,24 @@ int torch_open(struct ivon_source **source, struct mapped_file *mapped,
     else if (code)
         free(self);
     return code;
+}
+
+int torch_open(struct ivon_source **source, struct mapped_file *mapped,
+               const struct ivon_open_options *options, struct ivon_error *error)
+{
+    return open_file(source, mapped, &(struct reading){.options = options}, error);
+}
+
+int torch_open_optimizer(struct ivon_source **source, struct mapped_file *mapped,
+                         const struct ivon_open_options *options, const struct ivon_source *model,
+                         struct ivon_error *error)
+{
+    return open_file(source, mapped, &(struct reading){.options = options, .model = model}, error);
+}
+
+int torch_open_shard(struct ivon_source **source, struct mapped_file *mapped,
+                     const struct ivon_open_options *options, struct ivon_error *error)
+{
+    return open_file(source, mapped, &(struct reading){.options = options, .keep_names = true},
+                     error);
 }

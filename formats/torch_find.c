@@ -396,6 +396,16 @@ static int follow_key(struct pickle_node *root, const char *key, const char *pat
     return found->path ? 0 : ivon_error_memory(error);
 }
 
+bool torch_has_state(struct pickle_node *root)
+{
+    struct search search = {.fits = is_state};
+    const struct visit *visit = NULL;
+    char list[LIST_TEXT];
+    bool found = !search_all(&search, root, NULL) && count_fits(&search, &visit, list) > 0;
+    search_release(&search);
+    return found;
+}
+
 int torch_find_state(struct pickle_node *root, const char *key, const char *path,
                      struct torch_found *found, struct ivon_error *error)
 {

@@ -6,33 +6,71 @@
 #include "core/error.h"
 #include "formats/torch_private.h"
 
+/* Of all groups' parameters, in order. */
 struct names {
-    const struct pickle_node **nodes; /* of all groups' parameters, in order */
+    struct torch_text *names;
+    char *copies; /* without what wrappers put into them */
     size_t count, prefix;
 };
 
-static const char *node_name(const void *context, size_t i, size_t *length)
+/* The name of each parameter in one of the ways in which groups have them; null when one has none. */
+static const struct pickle_node *name_node(const struct torch_group *group, size_t i,
+                                           bool as_parameters)
 {
-    const struct names *names = context;
-    *length = names->nodes[i]->length;
-    return names->nodes[i]->text;
+    struct pickle_node **nodes = as_parameters ? group->parameters : group->names;
+    return nodes && nodes[i]->kind == PICKLE_STRING ? nodes[i] : NULL;
 }
 
-/* Whether every group names each of its parameters, in one of the two ways. */
 static bool gather_names(const struct torch_optimizer *optimizer, bool as_parameters,
                          struct names *names)
 {
     names->count = 0;
     for (size_t g = 0; g < optimizer->group_count; g++) {
         const struct torch_group *group = &optimizer->groups[g];
-        struct pickle_node **nodes = as_parameters ? group->parameters : group->names;
         for (size_t i = 0; i < group->parameter_count; i++) {
-            if (!nodes || nodes[i]->kind != PICKLE_STRING)
+            const struct pickle_node *node = name_node(group, i, as_parameters);
+            if (!node)
                 return false;
-            names->nodes[names->count++] = nodes[i];
+            names->names[names->count++] = (struct torch_text){node->text, node->length};
         }
     }
     return true;
+}
+
+static int gather_list(const struct torch_optimizer *optimizer,
+                       const struct ivon_open_options *options, struct names *names,
+                       struct ivon_error *error)
+{
+    if (options->parameter_count != optimizer->parameter_count)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: the optimizer has %zu parameters, and %zu are listed",
+                              optimizer->path, optimizer->parameter_count,
+                              options->parameter_count);
+    for (size_t i = 0; i < options->parameter_count; i++)
+        names->names[i] =
+            (struct torch_text){options->parameters[i], strlen(options->parameters[i])};
+    names->count = options->parameter_count;
+    return 0;
+}
+
+/* The same changes as are made to the state dict's. */
+static int strip_wrappers(struct names *names, struct ivon_error *error)
+{
+    size_t size = 0, at = 0;
+    for (size_t i = 0; i < names->count; i++)
+        size += names->names[i].length;
+    names->copies = malloc(size + 1);
+    if (!names->copies)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < names->count; i++) {
+        struct torch_text *name = &names->names[i];
+        char *copy = names->copies + at;
+        memcpy(copy, name->start, name->length);
+        at += name->length;
+        *name = (struct torch_text){copy, torch_unwrap(copy, name->length)};
+    }
+    names->prefix = torch_prefix(names->names, names->count);
+    return 0;
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -64,8 +102,8 @@ static int take_named(struct torch_state *state, struct torch_entry **sorted,
                       const struct names *names, size_t i, size_t group, size_t place,
                       struct torch_entry **taken, struct ivon_error *error)
 {
-    size_t length, prefix = names->prefix;
-    const char *name = node_name(names, i, &length);
+    size_t length = names->names[i].length, prefix = names->prefix;
+    const char *name = names->names[i].start;
     struct torch_entry *entry = find_entry(state, sorted, name + prefix, length - prefix);
     int shown = length - prefix < 256 ? (int)(length - prefix) : 256;
     if (!entry)
@@ -107,26 +145,41 @@ static int take_group(struct torch_state *state, const struct torch_optimizer *o
     return 0;
 }
 
-int torch_map_names(struct torch_state *state, const struct torch_optimizer *optimizer,
-                    enum torch_rule *rule, struct ivon_error *error)
+static int take_groups(struct torch_state *state, const struct torch_optimizer *optimizer,
+                       const struct names *names, struct ivon_error *error)
 {
-    struct names names = {.nodes = calloc(optimizer->parameter_count + 1, sizeof *names.nodes)};
     struct torch_entry **sorted = calloc(state->count + 1, sizeof *sorted);
-    int code = names.nodes && sorted ? 0 : ivon_error_memory(error);
-    *rule = TORCH_NO_RULE;
-    if (!code && gather_names(optimizer, true, &names))
-        *rule = TORCH_BY_PARAMS;
-    else if (!code && gather_names(optimizer, false, &names))
-        *rule = TORCH_BY_PARAM_NAMES;
-    if (*rule != TORCH_NO_RULE) {
-        names.prefix = torch_prefix(names.count, node_name, &names);
-        for (size_t i = 0; i < state->count; i++)
-            sorted[i] = &state->entries[i];
+    int code = sorted ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < state->count && !code; i++)
+        sorted[i] = &state->entries[i];
+    if (!code)
         qsort(sorted, state->count, sizeof *sorted, compare_entries);
-        for (size_t g = 0; g < optimizer->group_count && !code; g++)
-            code = take_group(state, optimizer, sorted, &names, g, error);
-    }
+    for (size_t g = 0; g < optimizer->group_count && !code; g++)
+        code = take_group(state, optimizer, sorted, names, g, error);
     free(sorted);
-    free(names.nodes);
+    return code;
+}
+
+int torch_map_names(struct torch_state *state, const struct torch_optimizer *optimizer,
+                    const struct ivon_open_options *options, enum torch_rule *rule,
+                    struct ivon_error *error)
+{
+    struct names names = {.names = calloc(optimizer->parameter_count + 1, sizeof *names.names)};
+    int code = names.names ? 0 : ivon_error_memory(error);
+    *rule = TORCH_NO_RULE;
+    if (!code && options->parameters) {
+        *rule = TORCH_BY_LIST;
+        code = gather_list(optimizer, options, &names, error);
+    } else if (!code && gather_names(optimizer, true, &names)) {
+        *rule = TORCH_BY_PARAMS;
+    } else if (!code && gather_names(optimizer, false, &names)) {
+        *rule = TORCH_BY_PARAM_NAMES;
+    }
+    if (!code && *rule != TORCH_NO_RULE)
+        code = strip_wrappers(&names, error);
+    if (!code && *rule != TORCH_NO_RULE)
+        code = take_groups(state, optimizer, &names, error);
+    free(names.copies);
+    free(names.names);
     return code;
 }

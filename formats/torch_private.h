@@ -44,6 +44,7 @@ struct torch_tensor {
     size_t storage;  /* index of the entry that holds it */
     uint64_t offset; /* in elements */
     bool contiguous; /* row-major, without holes */
+    bool negated;    /* a view whose numbers are those of the storage with the other sign */
     double scale;    /* 0: as stored; else numbers are multiplied by it when they are read */
 };
 
@@ -104,10 +105,12 @@ struct torch_entry {
 };
 
 struct torch_state {
-    const char *path; /* of the file; borrowed */
+    const char *path; /* of the file that has the tensors; borrowed */
     struct torch_entry *entries;
     size_t count;
     bool told_buffers; /* by the caller */
+    bool elsewhere;    /* the tensors are another file's: names, types and shapes alone are known */
+    bool sorted;       /* and that file has them by name, so that their order says nothing */
     size_t unknown;    /* entries that are TORCH_UNKNOWN */
 };
 
@@ -116,6 +119,9 @@ struct torch_found {
     struct pickle_node *node;
     char *path; /* "ema.model"; "" for the root */
 };
+
+/* Whether there is anything with the look of a state dict. */
+bool torch_has_state(struct pickle_node *root);
 
 int torch_find_state(struct pickle_node *root, const char *key, const char *path,
                      struct torch_found *found, struct ivon_error *error);
@@ -129,7 +135,11 @@ int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
    the others as far as names and types say. */
 int torch_state_read(struct torch_state *state, struct torch_archive *archive,
                      const struct torch_found *found, const struct ivon_open_options *options,
-                     struct ivon_error *error);
+                     bool keep_names, struct ivon_error *error);
+
+/* The state dict of an optimizer whose file has none: the tensors of a model in another. */
+int torch_state_of(struct torch_state *state, const struct ivon_source *model,
+                   struct ivon_error *error);
 void torch_state_release(struct torch_state *state);
 
 /* When the optimizer's parameters have been found: the other unknown entries are frozen parameters
@@ -137,9 +147,18 @@ void torch_state_release(struct torch_state *state);
    parameters. */
 void torch_state_settle(struct torch_state *state, bool has_optimizer);
 
-/* "module." and "_orig_mod.", as often as all names begin with it: how many bytes to leave out. */
-size_t torch_prefix(size_t count, const char *(*name)(const void *names, size_t i, size_t *length),
-                    const void *names);
+/* A text that is not ended by a zero byte. */
+struct torch_text {
+    const char *start;
+    size_t length;
+};
+
+/* "module.", as often as all names begin with it: how many bytes to leave out. */
+size_t torch_prefix(const struct torch_text *names, size_t count);
+
+/* Leaves out of a name what wrappers of modules put into it, "_orig_mod." and FSDP's, wherever it
+   stands; returns the new length. */
+size_t torch_unwrap(char *name, size_t length);
 
 /* The optimizer's state. */
 
@@ -181,19 +200,21 @@ void torch_optimizer_release(struct torch_optimizer *optimizer);
 
 /* Makes entries parameters of groups: sets role, group and place. */
 
-enum torch_rule { TORCH_NO_RULE, TORCH_BY_PARAMS, TORCH_BY_PARAM_NAMES, TORCH_BY_OFFSETS,
-                  TORCH_BY_ORDER };
+enum torch_rule { TORCH_NO_RULE, TORCH_BY_LIST, TORCH_BY_PARAMS, TORCH_BY_PARAM_NAMES,
+                  TORCH_BY_OFFSETS, TORCH_BY_ORDER };
 
-/* By names that the optimizer has, if it has any; *rule tells. */
+/* By the caller's names, or those that the optimizer has, if there are any; *rule tells. */
 int torch_map_names(struct torch_state *state, const struct torch_optimizer *optimizer,
-                    enum torch_rule *rule, struct ivon_error *error);
+                    const struct ivon_open_options *options, enum torch_rule *rule,
+                    struct ivon_error *error);
 
 /* By where parameters lie in storages that whole groups share, if they do. */
 int torch_map_offsets(struct torch_state *state, const struct torch_optimizer *optimizer,
                       enum torch_rule *rule, struct ivon_error *error);
 
-/* By the order of the state dict, if exactly one choice of its tensors fits: by sizes for IVON, by
-   shapes for Adam. */
+/* By the order of the state dict, which each group is taken to follow, if exactly one choice of its
+   tensors fits: by sizes for IVON, by shapes for Adam. */
+#define TORCH_GIVE_NAMES "give the optimizer names (named_parameters), or list them (--parameters)"
 int torch_map_order(struct torch_state *state, const struct torch_optimizer *optimizer,
                     struct ivon_error *error);
 int torch_map_shapes(struct torch_state *state, const struct torch_optimizer *optimizer,

@@ -7,52 +7,55 @@
 #include "formats/buffers.h"
 #include "formats/torch_private.h"
 
-enum { WRAPPINGS_MAX = 16 };
-
-/* What wrappers of modules put in front of every name. */
-static const char *const prefixes[] = {"module.", "_orig_mod."};
-
-static bool all_begin(size_t count,
-                      const char *(*name)(const void *names, size_t i, size_t *length),
-                      const void *names, size_t skip, const char *prefix)
+size_t torch_prefix(const struct torch_text *names, size_t count)
 {
-    size_t wanted = strlen(prefix), length;
-    for (size_t i = 0; i < count; i++) {
-        const char *text = name(names, i, &length);
-        if (length <= skip + wanted || memcmp(text + skip, prefix, wanted) != 0)
-            return false;
-    }
-    return count > 0;
-}
-
-size_t torch_prefix(size_t count, const char *(*name)(const void *names, size_t i, size_t *length),
-                    const void *names)
-{
-    size_t skip = 0, wrappings = 0;
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0] && wrappings < WRAPPINGS_MAX;) {
-        bool all = all_begin(count, name, names, skip, prefixes[i]);
-        skip += all ? strlen(prefixes[i]) : 0;
-        i = all ? 0 : i + 1;
-        wrappings += all;
-    }
+    static const char wrapper[] = "module.";
+    enum { LENGTH = sizeof wrapper - 1, WRAPPINGS_MAX = 16 };
+    size_t skip = 0;
+    for (; count && skip < WRAPPINGS_MAX * LENGTH; skip += LENGTH)
+        for (size_t i = 0; i < count; i++)
+            if (names[i].length <= skip + LENGTH ||
+                memcmp(names[i].start + skip, wrapper, LENGTH) != 0)
+                return skip;
     return skip;
 }
 
-static const char *entry_name(const void *names, size_t i, size_t *length)
+size_t torch_unwrap(char *name, size_t length)
 {
-    const struct torch_state *state = names;
-    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it misses that no entry is unread */
-    *length = strlen(state->entries[i].name);
-    return state->entries[i].name;
+    static const char *const wrappers[] = {"_orig_mod.", "_fsdp_wrapped_module.",
+                                           "_checkpoint_wrapped_module."};
+    size_t kept = 0;
+    for (size_t at = 0; at < length;) {
+        bool begins = !kept || name[kept - 1] == '.';
+        size_t wrapper = 0;
+        for (size_t i = 0; begins && i < sizeof wrappers / sizeof wrappers[0]; i++) {
+            size_t size = strlen(wrappers[i]);
+            if (length - at > size && memcmp(name + at, wrappers[i], size) == 0)
+                wrapper = size;
+        }
+        at += wrapper;
+        if (!wrapper)
+            name[kept++] = name[at++];
+    }
+    return kept;
 }
 
-static void strip_prefix(struct torch_state *state)
+static int strip_wrappers(struct torch_state *state, struct ivon_error *error)
 {
-    size_t skip = torch_prefix(state->count, entry_name, state);
-    for (size_t i = 0; i < state->count && skip; i++) {
+    struct torch_text *names = calloc(state->count + 1, sizeof *names);
+    if (!names)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < state->count; i++) {
         char *name = state->entries[i].name;
-        memmove(name, name + skip, strlen(name + skip) + 1);
+        size_t length = torch_unwrap(name, strlen(name));
+        name[length] = '\0';
+        names[i] = (struct torch_text){name, length};
     }
+    size_t skip = torch_prefix(names, state->count);
+    for (size_t i = 0; i < state->count && skip; i++)
+        memmove(state->entries[i].name, names[i].start + skip, names[i].length - skip + 1);
+    free(names);
+    return 0;
 }
 
 /* The part of a name after its last dot. */
@@ -112,6 +115,8 @@ static int compare_tensors(const struct torch_tensor *a, const struct torch_tens
         return a->storage < b->storage ? -1 : 1;
     if (a->offset != b->offset)
         return a->offset < b->offset ? -1 : 1;
+    if (a->negated != b->negated)
+        return (int)a->negated - (int)b->negated;
     if (a->rank != b->rank || a->stored != b->stored)
         return a->rank != b->rank ? a->rank - b->rank : (int)a->stored - (int)b->stored;
     int order = memcmp(a->shape, b->shape, sizeof a->shape);
@@ -159,7 +164,7 @@ static enum torch_role first_role(const struct torch_state *state, size_t i,
 
 int torch_state_read(struct torch_state *state, struct torch_archive *archive,
                      const struct torch_found *found, const struct ivon_open_options *options,
-                     struct ivon_error *error)
+                     bool keep_names, struct ivon_error *error)
 {
     const struct pickle_node *node = found->node;
     *state = (struct torch_state){.path = archive->file.path,
@@ -168,10 +173,10 @@ int torch_state_read(struct torch_state *state, struct torch_archive *archive,
     int code = state->entries ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < node->count && !code; i += 2)
         code = read_entry(state, archive, node->items[i], node->items[i + 1], error);
-    if (code)
-        return code;
-    strip_prefix(state);
-    code = find_ties(state, error);
+    if (!code && !keep_names)
+        code = strip_wrappers(state, error);
+    if (!code)
+        code = find_ties(state, error);
     for (size_t i = 0; i < state->count && !code; i++)
         state->entries[i].role = first_role(state, i, options);
     for (size_t i = 0; i < state->count && !code; i++) {
@@ -183,6 +188,40 @@ int torch_state_read(struct torch_state *state, struct torch_archive *archive,
         state->unknown += entry->role == TORCH_UNKNOWN;
     }
     return code;
+}
+
+int torch_state_of(struct torch_state *state, const struct ivon_source *model,
+                   struct ivon_error *error)
+{
+    size_t count = ivon_source_tensor_count(model);
+    const char *before = NULL;
+    *state = (struct torch_state){
+        .path = ivon_source_path(model), .elsewhere = true, .sorted = true};
+    state->entries = calloc(count + 1, sizeof *state->entries);
+    if (!state->entries)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < count; i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(model, i);
+        struct torch_entry *entry = &state->entries[state->count];
+        if (tensor->part != IVON_MEAN && tensor->part != IVON_BUFFER)
+            continue;
+        *entry = (struct torch_entry){
+            .name = strdup(tensor->name),
+            .tensor = {.stored = tensor->dtype, .rank = tensor->rank, .count = tensor->count},
+            .role = tensor->part == IVON_MEAN ? TORCH_UNKNOWN : TORCH_BUFFER,
+            .tied_to = state->count,
+            .group = -1};
+        if (!entry->name)
+            return ivon_error_memory(error);
+        memcpy(entry->tensor.shape, tensor->shape, sizeof entry->tensor.shape);
+        state->count++;
+        if (entry->role != TORCH_UNKNOWN)
+            continue;
+        state->sorted &= !before || strcmp(before, entry->name) <= 0;
+        before = entry->name;
+        state->unknown++;
+    }
+    return 0;
 }
 
 void torch_state_release(struct torch_state *state)

@@ -42,6 +42,33 @@ static struct pickle_node **rebuild(const struct pickle_node *node, size_t *coun
     return NULL;
 }
 
+/* Flags that PyTorch 2 keeps of a tensor, True where they hold; null when there are none. */
+static const struct pickle_node *flags_of(struct pickle_node **arguments, size_t count, bool typed)
+{
+    size_t place = typed ? 7 : 6;
+    const struct pickle_node *flags = count > place ? arguments[place] : NULL;
+    return flags && flags->kind == PICKLE_DICT && flags->count ? flags : NULL;
+}
+
+/* Whether a tensor of real numbers has a flag that changes what its elements are, and is not
+   "neg". */
+static bool has_strange_flag(const struct pickle_node *flags)
+{
+    for (size_t i = 0; flags && i < flags->count; i += 2) {
+        const struct pickle_node *value = flags->items[i + 1];
+        bool off = value->kind == PICKLE_NONE || (value->kind == PICKLE_BOOL && !value->integer);
+        if (!off && !pickle_is_string(flags->items[i], "neg"))
+            return true;
+    }
+    return false;
+}
+
+static bool is_negated(const struct pickle_node *flags)
+{
+    const struct pickle_node *value = flags ? pickle_get(flags, "neg") : NULL;
+    return value && value->kind == PICKLE_BOOL && value->integer;
+}
+
 bool torch_is_tensor(const struct pickle_node *node)
 {
     size_t count;
@@ -67,6 +94,15 @@ static bool read_reference(const struct pickle_node *node, struct reference *ref
     return true;
 }
 
+static const enum ivon_dtype *find_dtype(const struct pickle_node *type)
+{
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (pickle_is_global(type, "torch", types[i].name) ||
+            (types[i].storage && pickle_is_global(type, "torch", types[i].storage)))
+            return &types[i].dtype;
+    return NULL;
+}
+
 const char *torch_opaque(const struct pickle_node *node, char text[PICKLE_DESCRIPTION])
 {
     size_t count;
@@ -84,11 +120,13 @@ const char *torch_opaque(const struct pickle_node *node, char text[PICKLE_DESCRI
     if (!read_reference(arguments[0], &reference))
         return NULL;
     const struct pickle_node *type = typed ? arguments[6] : reference.class;
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (pickle_is_global(type, "torch", types[i].name) ||
-            (types[i].storage && pickle_is_global(type, "torch", types[i].storage)))
-            return NULL;
-    return pickle_describe(type, text);
+    const struct pickle_node *flags = flags_of(arguments, count, typed);
+    const enum ivon_dtype *dtype = find_dtype(type);
+    if (!dtype)
+        return pickle_describe(type, text);
+    return has_strange_flag(flags) || (is_negated(flags) && !ivon_dtype_is_float(*dtype))
+               ? "a view with flags"
+               : NULL;
 }
 
 /* The type that a storage's class, or a type of torch, stands for. */
@@ -96,11 +134,9 @@ static int read_dtype(const struct pickle_node *type, const char *path, const ch
                       enum ivon_dtype *dtype, struct ivon_error *error)
 {
     char text[PICKLE_DESCRIPTION];
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (!pickle_is_global(type, "torch", types[i].name) &&
-            !(types[i].storage && pickle_is_global(type, "torch", types[i].storage)))
-            continue;
-        *dtype = types[i].dtype;
+    const enum ivon_dtype *found = find_dtype(type);
+    if (found) {
+        *dtype = *found;
         return 0;
     }
     return ivon_error_set(error, IVON_ERROR_DATA,
@@ -223,6 +259,11 @@ int torch_tensor_read(struct torch_archive *archive, const struct pickle_node *n
         arguments[1]->integer < 0)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': its storage or offset is impossible", path, what);
+    const struct pickle_node *flags = flags_of(arguments, count, typed);
+    if (has_strange_flag(flags))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: tensor '%s': is a view with flags that are not read here", path,
+                              what);
     int code = read_dtype(typed ? arguments[6] : reference.class, path, what, &tensor->stored,
                           error);
     if (!code)
@@ -231,6 +272,7 @@ int torch_tensor_read(struct torch_archive *archive, const struct pickle_node *n
         code = open_storage(archive, reference.key, what, &tensor->storage, error);
     if (code)
         return code;
+    tensor->negated = is_negated(flags);
     tensor->offset = tensor->count ? (uint64_t)arguments[1]->integer : 0;
     tensor->contiguous = is_contiguous(tensor);
     size_t unit = typed ? 1 : ivon_dtype_size(tensor->stored);
@@ -293,21 +335,32 @@ static void gather(const struct torch_tensor *tensor, const unsigned char *data,
     }
 }
 
+/* Floating-point numbers carry their sign in the last byte's highest bit. */
+static void negate(unsigned char *elements, enum ivon_dtype dtype, size_t count)
+{
+    size_t size = ivon_dtype_size(dtype);
+    for (size_t i = 0; i < count; i++)
+        elements[(i + 1) * size - 1] ^= 0x80;
+}
+
 static int read_stored(struct torch_archive *archive, const struct torch_tensor *tensor,
                        size_t first, size_t count, void *buffer, struct ivon_error *error)
 {
     struct bytes *bytes = archive->storages[tensor->storage];
     size_t size = ivon_dtype_size(tensor->stored);
+    bool inflates = !bytes_view(bytes);
+    int code = 0;
     if (!tensor->contiguous) {
         gather(tensor, bytes_view(bytes), first, count, buffer);
-        return 0;
+    } else {
+        if (inflates)
+            pthread_mutex_lock(&archive->lock);
+        code = bytes_read(bytes, (tensor->offset + first) * size, count * size, buffer, error);
+        if (inflates)
+            pthread_mutex_unlock(&archive->lock);
     }
-    bool inflates = !bytes_view(bytes);
-    if (inflates)
-        pthread_mutex_lock(&archive->lock);
-    int code = bytes_read(bytes, (tensor->offset + first) * size, count * size, buffer, error);
-    if (inflates)
-        pthread_mutex_unlock(&archive->lock);
+    if (!code && tensor->negated)
+        negate(buffer, tensor->stored, count);
     return code;
 }
 
@@ -343,7 +396,7 @@ const void *torch_elements_view(const struct torch_archive *archive,
                                 const struct torch_tensor *tensor)
 {
     const unsigned char *data = bytes_view(archive->storages[tensor->storage]);
-    return data && tensor->contiguous && tensor->scale == 0
+    return data && tensor->contiguous && !tensor->negated && tensor->scale == 0
                ? data + tensor->offset * ivon_dtype_size(tensor->stored)
                : NULL;
 }

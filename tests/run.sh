@@ -10,6 +10,6 @@ failed=0
 for preset in asan tsan release; do
   cmake --preset "$preset" >/dev/null
   cmake --build --preset "$preset" -j "$(nproc)"
-  ctest --preset "$preset" || failed=1
+  ctest --preset "$preset" -j "$(nproc)" || failed=1
 done
 exit $failed

@@ -28,9 +28,13 @@ struct ivon_open_options {
                             a Hessian, which is one file's */
     const char *key;     /* path of the state dict within a nested file, "ema.model"; null: guessed
                             where only one fits */
-    const char *hessian; /* a second file, whose tensors are the Hessian, by name; null: none */
+    const char *hessian; /* a second file, null: none. Its tensors are the Hessian, by name; or it is
+                            an optimizer's state, and what follows says of what kind */
     enum ivon_hessian_from hessian_from;
     double batch; /* of Adam's gradients; needed for IVON_HESSIAN_FROM_ADAM */
+    const char *const *parameters; /* the names of the optimizer's, in its order; null: its own, or
+                                      as the file lets one tell */
+    size_t parameter_count;
     /* Which tensors of a state dict are buffers, by name; null: as the file lets one tell. */
     bool (*is_buffer)(void *context, const char *name);
     void *is_buffer_context;

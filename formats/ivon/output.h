@@ -20,6 +20,10 @@ extern "C" {
 IVON_API int ivon_output_write(const char *path, const void *data, size_t size, bool replace,
                                struct ivon_error *error);
 
+/* Removes what is beside the paths of all outputs that are not complete, of any kind. Safe in a
+   signal handler; for one that ends the process. */
+IVON_API void ivon_outputs_abandon(void);
+
 #ifdef __cplusplus
 }
 #endif

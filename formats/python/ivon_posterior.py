@@ -67,14 +67,14 @@ def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
 
     The file is HDF5, and its name ends in .h5 or .hdf5 or has no suffix; ivon-convert makes the
     other formats of it. An existing file is replaced when the new one is complete and on disk; a
-    symbolic link is replaced itself, not what it leads to. Parameters that the optimizer does not have are frozen: they get a mean without a Hessian. Tied parameters are kept
-    once, under their first name. `example_input`, a tensor or a tuple of what forward() takes,
-    makes the file hold the graph, with a free first axis. `step` is by default the optimizer's
-    count.
+    symbolic link is replaced itself, not what it leads to. Parameters that the optimizer does not
+    have are frozen: they get a mean without a Hessian. Tied parameters are kept once, under their
+    first name. `example_input`, a tensor or a tuple of what forward() takes, makes the file hold
+    the graph, with a free first axis. `step` is by default the optimizer's count.
 
-    Raises PosteriorError for another suffix, an optimizer without IVON's state, inside sampled_params() (when the
-    optimizer made a step before; a group of one parameter cannot be told), and for a graph that
-    lost a parameter's name.
+    Raises PosteriorError for another suffix, an optimizer without IVON's state, inside
+    sampled_params() (when the optimizer made a step before; a group of one parameter cannot be
+    told), and for a graph that lost a parameter's name.
     """
     _check_kinds(model, optimizer)
     _check_suffix(os.fspath(path))

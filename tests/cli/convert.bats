@@ -159,7 +159,7 @@ sys.stdout.buffer.write(h5py.File('with.h5')['model.onnx'][()].tobytes())") mode
   expect 64 "--weight-decay: '-1', expected zero or more" ivon-convert p.h5 --weight-decay=-1 -o x.h5
   expect 64 "--hessian-from=adam needs" ivon-convert p.h5 --hessian-from=adam -o x.h5
   expect 64 "--batch-size is for" ivon-convert p.h5 --batch-size=8 -o x.h5
-  expect 64 "exclude each other" \
+  expect 64 "p.h5: option 'hessian-from' does not apply to a file in HDF5 format" \
     ivon-convert p.h5 --hessian-from=adam --batch-size=8 --hessian=p.h5 -o x.h5
   expect 65 "p.h5: no tensor is selected" ivon-convert p.h5 --include='nothing*' -o x.h5
   expect 65 "p.h5: 'fc1.bias' would be 100000 at element 7, which does not fit into f16" \

@@ -68,8 +68,9 @@ refused() {
   [[ "$output" == *"by param_names, 6 tensors in 2 groups"*"doubt: "*"step: 7" ]]
   same keyed
   [[ "$output" == *"by the names in params"* ]]
-  same ordered
-  [[ "$output" == *"the groups are taken to follow the order of the state dict"* ]]
+  refused "which of '0.weight', '0.bias', '1.weight', '1.bias' are in which of the optimizer's 2 groups?" ordered
+  same apart
+  [[ "$output" == *"by the order of the state dict, 4 tensors in 2 groups"* ]]
   refused "group 0 of the optimizer may be any of those that begin with '0.weight', '1.weight'" twins
 }
 
@@ -113,6 +114,88 @@ refused() {
   refused "takes the batch size" adam --adam=nan
   refused "takes the batch size" adam --adam=inf
   refused "holds no state of Adam" flat --adam=8
+}
+
+# converted NAME MODEL [OPTION...]: what ivon-convert makes of a model is NAME.h5.
+converted() {
+  run bash -c 'exec ivon-convert "$@" 2>&1 > /dev/null' ivon-convert -fv "${@:2}" -o "$BATS_TEST_TMPDIR/out.h5"
+  echo "$output"
+  [ $status -eq 0 ]
+  mapping=$output
+  unit-torch_compare "$BATS_TEST_TMPDIR/out.h5" "$1.h5"
+}
+
+@test "second moments are named only where shapes leave one way" {
+  torch_setup
+  adam="--hessian-from=adam --batch-size=8"
+  refused "groups 0 and 1 of the optimizer have parameters of the same shape: which of '0.bias', '1.bias', '2.bias' is whose? give the optimizer names (named_parameters), or list them" adam-layers --adam=8
+  refused "the shapes of the optimizer's 6 parameters do not follow the 6 tensors" adam-reversed --adam=8
+  same adam-shapes --adam=8
+  for name in adam-layers adam-reversed; do
+    converted $name $name.pt $adam --parameters=$name.txt
+    [[ "$mapping" == *"mapped to names by the list of parameters"* ]]
+    converted $name $name.pt $adam --parameters=- < $name.txt
+  done
+  head -5 adam-layers.txt > "$BATS_TEST_TMPDIR/short"
+  says 65 "adam-layers.pt: the optimizer has 6 parameters, and 5 are listed" adam-layers.pt $adam --parameters="$BATS_TEST_TMPDIR/short"
+  sed 2d adam-layers.txt | sed 's/2.*weight/x.weight/; $a y' > "$BATS_TEST_TMPDIR/other"
+  says 65 "adam-layers.pt: the optimizer's parameter 'module.x.weight' is not in the state dict" adam-layers.pt $adam --parameters="$BATS_TEST_TMPDIR/other"
+  sed '3s/.*//' adam-layers.txt > "$BATS_TEST_TMPDIR/blank"
+  says 65 "line 3 is empty, expected the name of a parameter" adam-layers.pt $adam --parameters="$BATS_TEST_TMPDIR/blank"
+  says 66 "none: No such file" adam-layers.pt $adam --parameters=none
+  says 65 "adam-layers.pt: holds no state of the optimizer IVON, whose parameters are listed" adam-layers.pt --parameters=adam-layers.txt
+}
+
+# says STATUS TEXT MODEL [OPTION...]: ivon-convert refuses it in one line, and writes nothing.
+says() {
+  run bash -c 'exec ivon-convert "$@" 2>&1 > /dev/null' ivon-convert "${@:3}" -o "$BATS_TEST_TMPDIR/none.h5"
+  echo "$output"
+  [ $status -eq "$1" ]
+  [[ "$output" == *"$2"* && "$output" != *$'\n'* ]]
+  [ ! -e "$BATS_TEST_TMPDIR/none.h5" ]
+}
+
+@test "weights and the optimizer's state may be two files" {
+  torch_setup
+  adam="--hessian-from=adam --batch-size=8"
+  ivon-convert -qf trainer-model.pt -o "$BATS_TEST_TMPDIR/m.safetensors"
+  ivon-convert -qf trainer-model.pt -o "$BATS_TEST_TMPDIR/m.npz"
+  for model in trainer-model.pt trainer-model.npz "$BATS_TEST_TMPDIR"/m.npz; do
+    converted trainer "$model" --hessian=trainer-optimizer.pt $adam
+    [[ "$mapping" == *"Hessian from 'trainer-optimizer.pt': Hessian mapped to names by the order of the state dict, 6 tensors in 2 groups"* ]]
+  done
+  converted frozen frozen-model.pt --hessian=frozen-optimizer.pt $adam
+  converted apart apart-model.pt --hessian=apart-optimizer.pt
+  # By name: no order, and some shapes are of several tensors.
+  says 65 "m.safetensors: has its tensors by name, which is not the order of the optimizer's 6 parameters, and several have one shape" "$BATS_TEST_TMPDIR/m.safetensors" --hessian=trainer-optimizer.pt $adam
+  converted trainer "$BATS_TEST_TMPDIR/m.safetensors" --hessian=trainer-optimizer.pt $adam --parameters=trainer.txt
+  for suffix in h5 safetensors; do
+    ivon-convert -qf apart-model.pt -o "$BATS_TEST_TMPDIR/apart.$suffix"
+  done
+  converted apart "$BATS_TEST_TMPDIR/apart.h5" --hessian=apart-optimizer.pt
+  says 65 "which is not the order of the optimizer's 4 parameters" "$BATS_TEST_TMPDIR/apart.safetensors" --hessian=apart-optimizer.pt
+  says 65 "holds no state dict" trainer-optimizer.pt $adam
+  says 64 "option 'hessian-from' does not apply to a file in npz format" trainer-model.pt --hessian=trainer-model.npz $adam
+}
+
+@test "names lose what wrappers put into them, tensors keep their flags" {
+  torch_setup
+  same wrapped
+  same own-module
+  same flags
+  run ivon-convert flags-strange.pt -o "$BATS_TEST_TMPDIR/none.h5"
+  echo "$output"
+  [[ "$output" == *"'w'"*"a view with flags"* ]]
+}
+
+@test "a state dict in several files is read by its index" {
+  torch_setup
+  for command in "ivon-convert -q" "ivon-merge -q -m average weights.bin.index.json"; do
+    $command weights.bin.index.json -o "$BATS_TEST_TMPDIR/${command:5:5}.h5"
+    unit-torch_compare "$BATS_TEST_TMPDIR/${command:5:5}.h5" weights.h5
+  done
+  says 65 "short.bin.index.json: tensor 'z': is in 'weights-2.bin', expected nowhere" short.bin.index.json
+  says 65 "long.bin.index.json: tensor 'gone': is not in 'weights-1.bin'" long.bin.index.json
 }
 
 @test "what is no state dict is refused with the way out" {

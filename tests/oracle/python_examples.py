@@ -4,6 +4,8 @@ take for granted, and checks by the commands what it writes. Exit code 77 where 
 Flax and safetensors are not asked for: where they are missing, what is shown of them meets
 stand-ins with the same calls.
 """
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -119,20 +121,26 @@ def main(paths):
             print(f"{os.path.basename(path)}:\n{block}", flush=True)
             subprocess.run(["ivon-convert", "-qf", "given.h5", "-o", "posterior.npz"], check=True)
             before = set(os.listdir("."))
-            exec(compile(block, path, "exec"), found)
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                exec(compile(block, path, "exec"), found)
             written = sorted(set(os.listdir(".")) - before)
             for name in written:
                 check(found, name)
                 assert "ivon_posterior.save" not in block or info(name)["model.onnx"]["bytes"] > 0
                 checked.append(name)
-            if not written:
+            if not written and "print" in block:
+                order = [p for group in found["optimizer"].param_groups for p in group["params"]]
+                names = {p: name for name, p in found["model"].named_parameters()}
+                assert said.getvalue().split() == [names[p] for p in order], said.getvalue()
+                checked.append("names")
+            elif not written:
                 weight = found["hess"]["fc.weight"].numpy()
                 # One rounding of each operation.
                 assert np.allclose(found["precision"], 100 * (weight + 1e-3), rtol=1e-6)
                 checked.append("precision")
             for name in set(os.listdir(".")) - {"given.h5"}:
                 os.unlink(name)
-    assert sorted(checked) == ["model.onnx", "params.npz", *["posterior.h5"] * 3,
+    assert sorted(checked) == ["model.onnx", "names", "params.npz", *["posterior.h5"] * 3,
                                "posterior.safetensors", "precision"], checked
     print(f"{len(checked)} results are what the commands read")
 

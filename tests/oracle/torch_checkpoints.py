@@ -6,6 +6,7 @@ Exits with 77 where a package is missing. The optimizer here learns nothing: it 
 IVON documents, and leaves parameters where IVON leaves them.
 """
 import argparse
+import json
 import os
 import sys
 from collections import OrderedDict
@@ -223,7 +224,14 @@ def two_groups():
     save("twins", twins, optimizer)
     optimizer = FlatOptimizer([{"params": list(m.parameters())} for m in twins])
     torch.save({"model": copied(twins), "optimizer": optimizer.state_dict()}, "ordered.pt")
-    expect_net("ordered", twins, optimizer)
+    # Groups whose sizes leave one way, whichever comes first.
+    apart = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    optimizer = FlatOptimizer([{"params": list(m.parameters())} for m in reversed(apart)])
+    torch.save({"model": copied(apart), "optimizer": optimizer.state_dict()}, "apart.pt")
+    expect_net("apart", apart, optimizer)
+    # The same, in two files.
+    torch.save(copied(apart), "apart-model.pt")
+    torch.save(optimizer.state_dict(), "apart-optimizer.pt")
 
 
 class Tied(nn.Module):
@@ -335,6 +343,119 @@ def adam():
            adam_moments(optimizer, names_of(model), 8))
 
 
+def adam_layers():
+    """Groups whose tensors' shapes leave more than one way, and orders that are not the model's."""
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(3)))
+    names = names_of(model)
+    for name, groups in (
+            ("adam-layers", [{"params": list(m.parameters()), "lr": 0.1}
+                             for m in reversed(model)]),
+            ("adam-reversed", list(model.parameters())[::-1])):
+        optimizer = torch.optim.AdamW(groups)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(8, 3)).square().sum().backward()
+            optimizer.step()
+        save(name, model, optimizer)
+        expect(name, dict(model.named_parameters()), {}, adam_moments(optimizer, names, 8))
+        with open(name + ".txt", "w", encoding="utf-8") as file:
+            file.writelines("module." + names[p].replace(".", "._orig_mod.") + "\n"
+                            for group in optimizer.param_groups for p in group["params"])
+    # Shapes of one parameter each settle any order.
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer = torch.optim.Adam(list(model.parameters())[::-1])
+    train(model, optimizer)
+    save("adam-shapes", model, optimizer)
+    expect("adam-shapes", dict(model.named_parameters()), {},
+           adam_moments(optimizer, names_of(model), 8))
+
+
+def trainer():
+    """Weights and the optimizer's state in two files, as trainers leave them."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+    model[1].register_buffer("count", torch.arange(3))
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
+    train(model, optimizer)
+    means = dict(model.named_parameters())
+    torch.save(model.state_dict(), "trainer-model.pt")
+    np.savez("trainer-model.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
+    torch.save(optimizer.state_dict(), "trainer-optimizer.pt")
+    expect("trainer", means, {"1.count": model[1].count},
+           adam_moments(optimizer, names_of(model), 8))
+    with open("trainer.txt", "w", encoding="utf-8") as file:
+        file.writelines(names_of(model)[p] + "\n" for p in matrices + vectors)
+    # A frozen parameter, which the optimizer has nothing of.
+    model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    train(model, optimizer)
+    torch.save(model.state_dict(), "frozen-model.pt")
+    torch.save(optimizer.state_dict(), "frozen-optimizer.pt")
+    expect("frozen", means, {"1.count": model[1].count},
+           adam_moments(optimizer, names_of(model), 8))
+
+
+def wrapped():
+    """Names with what torch.compile, FSDP and activation checkpointing put into them."""
+    model = net()
+    optimizer = FlatOptimizer(model.parameters())
+    optimizer.step()
+    weights = OrderedDict()
+    for key, value in model.state_dict().items():
+        head, dot, tail = key.rpartition(".")
+        inner = head + dot + "_checkpoint_wrapped_module._orig_mod." + tail
+        weights["module._fsdp_wrapped_module." + inner] = value
+    torch.save({"model": weights, "optimizer": optimizer.state_dict()}, "wrapped.pt")
+    expect_net("wrapped", model, optimizer)
+    # "module" within a name is a module of the model's own.
+    torch.save({"a.module.w": torch.ones(2), "module.b": torch.zeros(3)}, "own-module.pt")
+    expect("own-module", {"a.module.w": torch.ones(2), "module.b": torch.zeros(3)})
+
+
+class Flagged:
+    """A tensor with the flags that PyTorch 2 saves."""
+    def __init__(self, tensor, **flags):
+        self.tensor, self.flags = tensor, flags
+
+    def __reduce__(self):
+        tensor = self.tensor
+        return (torch._utils._rebuild_tensor_v2,
+                (tensor.storage(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), False,
+                 OrderedDict(), self.flags))
+
+
+def flags():
+    values = torch.tensor([[1.5, -0.0, 3.0], [float("inf"), -2.0, 7.0]])
+    tensors, found = {}, {}
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        for name, view in (("rows", values.to(dtype)), ("columns", values.to(dtype).t())):
+            tensors[f"{dtype}.{name}"] = view
+            found[f"{dtype}.{name}"] = Flagged(view, neg=True)
+    expect("flags", {**{k: -v for k, v in tensors.items()}, "plain": values})
+    torch.save({**found, "plain": Flagged(values, neg=False)}, "flags.pt")
+    torch.save({"w": Flagged(values, zero=True), "v": values}, "flags-strange.pt")
+
+
+def sharded():
+    """A state dict in two files with an index, tied names within one."""
+    shards = {"weights-1.bin": {"module.a": torch.randn(3), "module.b": torch.randn(2, 2)},
+              "weights-2.bin": {"c.running_mean": torch.randn(4), "c.weight": torch.ones(4)}}
+    shards["weights-2.bin"]["z"] = shards["weights-2.bin"]["c.weight"]
+    names = {}
+    for path, tensors in shards.items():
+        torch.save(tensors, path)
+        names.update({name: path for name in tensors})
+    with open("weights.bin.index.json", "w", encoding="utf-8") as file:
+        json.dump({"metadata": {"total_size": 64}, "weight_map": names}, file)
+    with open("short.bin.index.json", "w", encoding="utf-8") as file:
+        json.dump({"weight_map": {n: p for n, p in names.items() if n != "z"}}, file)
+    with open("long.bin.index.json", "w", encoding="utf-8") as file:
+        json.dump({"weight_map": {**names, "gone": "weights-1.bin"}}, file)
+    merged = {**shards["weights-1.bin"], "c.weight": torch.ones(4)}
+    expect("weights", merged, {"c.running_mean": shards["weights-2.bin"]["c.running_mean"]})
+
+
 class Call:
     def __init__(self, function, argument):
         self.call = function, (argument,)
@@ -362,5 +483,6 @@ def refused():
 
 os.chdir(sys.argv[1])
 torch.manual_seed(0)
-for write in (plain, copies, two_groups, tied_and_frozen, types, strides, adam, refused):
+for write in (plain, copies, two_groups, tied_and_frozen, types, strides, adam, adam_layers,
+              trainer, wrapped, flags, sharded, refused):
     write()

@@ -34,7 +34,7 @@ static void refuses_indices_that_mislead(void **state)
     static const struct {
         const char *index, *message;
     } cases[] = {
-        {"{}", "d/i: is JSON, but no index of safetensors: 'weight_map' is missing"},
+        {"{}", "d/i: is JSON, but no index of shards: 'weight_map' is missing"},
         {" {\"weight_map\":[]}", "d/i: damaged JSON at byte 15: expected '{'"},
         {"{\"weight_map\":{\"a\":1}}",
          "d/i: tensor 'a': its shard is 'no string', expected the name of a file in the same "

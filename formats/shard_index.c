@@ -1,11 +1,11 @@
-/* The index of safetensors in several files, and the files that it names. */
+#include "formats/shard_index.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/json_members.h"
-#include "formats/safetensors.h"
 
 enum {
     INDEX_MAX = 100000000,  /* bytes, as of a header */
@@ -13,24 +13,7 @@ enum {
     VALUE_MAX = 1 << 24,    /* of anything else in an index */
 };
 
-/* Which shard has a tensor; both strings are owned. */
-struct location {
-    char *tensor;
-    char *shard;
-    bool seen;
-};
-
-struct index {
-    const char *path;
-    struct location *locations; /* by tensor */
-    size_t count, capacity;
-    const char **shards; /* each once, by name */
-    size_t shard_count;
-    bool has_map;
-    json_t *metadata;
-};
-
-bool safetensors_index_recognise(const struct mapped_file *file)
+bool shard_index_recognise(const struct mapped_file *file)
 {
     uint64_t at = 0;
     while (at < file->size && file->data[at] && strchr(" \t\r\n", file->data[at]))
@@ -38,19 +21,13 @@ bool safetensors_index_recognise(const struct mapped_file *file)
     return at < file->size && file->data[at] == '{';
 }
 
-bool safetensors_index_name(const char *path)
-{
-    size_t length = strlen(path), end = strlen(SAFETENSORS_INDEX);
-    return length >= end && strcmp(path + length - end, SAFETENSORS_INDEX) == 0;
-}
-
 /* Takes over the tensor's name. */
-static int add_location(struct index *index, char *tensor, struct json_members *members,
+static int add_location(struct shard_index *index, char *tensor, struct json_members *members,
                         struct ivon_error *error)
 {
     if (index->count == index->capacity) {
         size_t capacity = index->capacity ? 2 * index->capacity : 64;
-        struct location *grown = realloc(index->locations, capacity * sizeof *grown);
+        struct shard_location *grown = realloc(index->locations, capacity * sizeof *grown);
         if (!grown) {
             free(tensor);
             return ivon_error_memory(error);
@@ -58,8 +35,8 @@ static int add_location(struct index *index, char *tensor, struct json_members *
         index->locations = grown;
         index->capacity = capacity;
     }
-    struct location *location = &index->locations[index->count++];
-    *location = (struct location){.tensor = tensor};
+    struct shard_location *location = &index->locations[index->count++];
+    *location = (struct shard_location){.tensor = tensor};
     json_t *value;
     int code = json_members_value(members, NAME_MAX_SIZE, &value, error);
     if (code)
@@ -77,7 +54,7 @@ static int add_location(struct index *index, char *tensor, struct json_members *
     return code;
 }
 
-static int read_map(struct index *index, struct json_members *members, struct ivon_error *error)
+static int read_map(struct shard_index *index, struct json_members *members, struct ivon_error *error)
 {
     struct json_members map;
     if (index->has_map)
@@ -96,7 +73,7 @@ static int read_map(struct index *index, struct json_members *members, struct iv
     return code;
 }
 
-static int read_member(struct index *index, const char *name, struct json_members *members,
+static int read_member(struct shard_index *index, const char *name, struct json_members *members,
                        struct ivon_error *error)
 {
     json_t *value;
@@ -115,7 +92,7 @@ static int read_member(struct index *index, const char *name, struct json_member
     return code;
 }
 
-static int read_index(struct index *index, const struct mapped_file *file,
+static int read_members(struct shard_index *index, const struct mapped_file *file,
                       struct ivon_error *error)
 {
     struct json_members members;
@@ -137,14 +114,14 @@ static int read_index(struct index *index, const struct mapped_file *file,
         code = json_members_end(&members, error);
     if (!code && !index->has_map)
         code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: is JSON, but no index of safetensors: 'weight_map' is missing",
+                              "%s: is JSON, but no index of shards: 'weight_map' is missing",
                               index->path);
     return code;
 }
 
 static int compare_locations(const void *a, const void *b)
 {
-    const struct location *left = a, *right = b;
+    const struct shard_location *left = a, *right = b;
     return strcmp(left->tensor, right->tensor);
 }
 
@@ -154,7 +131,7 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* Sorts the map, and lists each shard once. */
-static int sort_index(struct index *index, struct ivon_error *error)
+static int sort_index(struct shard_index *index, struct ivon_error *error)
 {
     if (index->count)
         qsort(index->locations, index->count, sizeof *index->locations, compare_locations);
@@ -175,78 +152,63 @@ static int sort_index(struct index *index, struct ivon_error *error)
     return 0;
 }
 
-/* Every tensor of a shard must be there by the map. */
-static int check_shard(struct index *index, const struct safetensors_file *file,
-                       struct ivon_error *error)
+int shard_index_read(struct shard_index *index, const struct mapped_file *file,
+                     struct ivon_error *error)
 {
-    for (size_t i = 0; i < file->count; i++) {
-        const struct location key = {.tensor = file->tensors[i].name};
-        struct location *location = bsearch(&key, index->locations, index->count,
-                                            sizeof *index->locations, compare_locations);
-        if (!location || strcmp(location->shard, file->name) != 0)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: tensor '%s': is in '%s', expected %s%s%s", index->path,
-                                  key.tensor, file->name, location ? "in '" : "nowhere",
-                                  location ? location->shard : "", location ? "'" : "");
-        location->seen = true;
+    *index = (struct shard_index){.path = strdup(file->path)};
+    int code = index->path ? read_members(index, file, error) : ivon_error_memory(error);
+    return code ? code : sort_index(index, error);
+}
+
+void shard_index_release(struct shard_index *index)
+{
+    for (size_t i = 0; i < index->count; i++) {
+        free(index->locations[i].tensor);
+        free(index->locations[i].shard);
     }
+    free(index->locations);
+    free(index->shards);
+    free(index->path);
+    json_decref(index->metadata);
+    *index = (struct shard_index){0};
+}
+
+int shard_index_open(const struct shard_index *index, size_t shard, struct mapped_file *file,
+                     struct ivon_error *error)
+{
+    const char *slash = strrchr(index->path, '/'), *name = index->shards[shard];
+    size_t directory = slash ? (size_t)(slash - index->path) + 1 : 0;
+    char *path = malloc(directory + strlen(name) + 1);
+    if (!path)
+        return ivon_error_memory(error);
+    memcpy(path, index->path, directory);
+    strcpy(path + directory, name);
+    int code = mapped_open(file, path, error);
+    free(path);
+    return code;
+}
+
+int shard_index_check(struct shard_index *index, size_t shard, const char *tensor,
+                      struct ivon_error *error)
+{
+    const struct shard_location key = {.tensor = (char *)tensor};
+    struct shard_location *location = bsearch(&key, index->locations, index->count,
+                                              sizeof *index->locations, compare_locations);
+    if (!location || strcmp(location->shard, index->shards[shard]) != 0)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: tensor '%s': is in '%s', expected %s%s%s", index->path, tensor,
+                              index->shards[shard], location ? "in '" : "nowhere",
+                              location ? location->shard : "", location ? "'" : "");
+    location->seen = true;
     return 0;
 }
 
-static int open_shard(struct index *index, struct safetensors_file *file, const char *name,
-                      struct ivon_error *error)
+int shard_index_complete(const struct shard_index *index, struct ivon_error *error)
 {
-    const char *slash = strrchr(index->path, '/');
-    size_t directory = slash ? (size_t)(slash - index->path) + 1 : 0;
-    char *path = malloc(directory + strlen(name) + 1);
-    file->name = strdup(name);
-    int code = path && file->name ? 0 : ivon_error_memory(error);
-    if (!code) {
-        memcpy(path, index->path, directory);
-        strcpy(path + directory, name);
-        code = mapped_open(&file->mapped, path, error);
-    }
-    free(path);
-    if (!code)
-        code = safetensors_parse(file, error);
-    return code ? code : check_shard(index, file, error);
-}
-
-static int open_all(struct index *index, struct safetensors *safetensors,
-                    struct ivon_error *error)
-{
-    safetensors->files = calloc(index->shard_count + 1, sizeof *safetensors->files);
-    if (!safetensors->files)
-        return ivon_error_memory(error);
-    int code = 0;
-    for (size_t i = 0; i < index->shard_count && !code; i++)
-        code = open_shard(index, &safetensors->files[safetensors->file_count++], index->shards[i],
-                          error);
-    for (size_t i = 0; i < index->count && !code; i++)
+    for (size_t i = 0; i < index->count; i++)
         if (!index->locations[i].seen)
-            code = ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': is not in '%s'",
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': is not in '%s'",
                                   index->path, index->locations[i].tensor,
                                   index->locations[i].shard);
-    return code;
-}
-
-int safetensors_open_shards(struct safetensors *safetensors, const struct mapped_file *file,
-                            struct ivon_error *error)
-{
-    struct index index = {.path = file->path};
-    int code = read_index(&index, file, error);
-    if (!code)
-        code = sort_index(&index, error);
-    if (!code)
-        code = open_all(&index, safetensors, error);
-    if (!code)
-        safetensors->metadata = json_incref(index.metadata);
-    for (size_t i = 0; i < index.count; i++) {
-        free(index.locations[i].tensor);
-        free(index.locations[i].shard);
-    }
-    free(index.locations);
-    free(index.shards);
-    json_decref(index.metadata);
-    return code;
+    return 0;
 }
