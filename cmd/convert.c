@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/memory.h"
 #include "cmd/open.h"
 #include "cmd/options.h"
@@ -462,6 +463,10 @@ int convert_run(int argc, char **argv)
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&convert_argp, argc, argv, 0, NULL, &command);
+    confine(&(struct confinement){.off = command.open.open.no_sandbox,
+                                  .outputs = &command.output,
+                                  .output_count = 1},
+            argc, argv);
     int code = convert(&command, provenance, &error);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {

@@ -4,6 +4,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/open.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
@@ -515,6 +516,7 @@ int info_run(int argc, char **argv)
     struct info_command command = {0};
     int status = 0;
     argp_parse(&info_argp, argc, argv, 0, NULL, &command);
+    confine(&(struct confinement){.off = command.open.open.no_sandbox}, argc, argv);
     command.open.open.for_several = command.file_count > 1;
     for (int i = 0; i < command.file_count && !progress_interrupted(); i++) {
         if (i && !command.json && !command.check)

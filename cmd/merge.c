@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
@@ -220,6 +221,10 @@ int merge_run(int argc, char **argv)
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&merge_argp, argc, argv, 0, NULL, &command);
+    confine(&(struct confinement){.off = command.open.open.no_sandbox,
+                                  .outputs = &command.output,
+                                  .output_count = 1},
+            argc, argv);
     int code = merge(&command, provenance, &error);
     int status = progress_status(code, &error);
     if (!code && command.json)

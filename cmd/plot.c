@@ -8,6 +8,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/memory.h"
 #include "cmd/options.h"
 #include "cmd/report.h"
@@ -292,6 +293,11 @@ int plot_run(int argc, char **argv)
     if (!command.files || !command.tables)
         memory_exhausted();
     argp_parse(&plot_argp, argc, argv, 0, NULL, &command);
+    confine(&(struct confinement){.off = command.dataset.no_sandbox,
+                                  .programs = true,
+                                  .outputs = &command.output,
+                                  .output_count = 1},
+            argc, argv);
     if (command.input) {
         command.dataset.inputs = &command.input;
         command.dataset.input_count = 1;

@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
@@ -407,6 +408,11 @@ int predict_run(int argc, char **argv)
         memory_exhausted();
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&predict_argp, argc, argv, 0, NULL, &command);
+    const char *outputs[] = {command.output, command.log_likelihoods};
+    confine(&(struct confinement){.off = command.open.open.no_sandbox,
+                                  .outputs = outputs,
+                                  .output_count = 2},
+            argc, argv);
     command.options.progress = progress_start(&progress, "predicting", command.common.quiet);
     progress.unit = "examples x samples";
     const char *text = command.files.no_provenance ? NULL : provenance;

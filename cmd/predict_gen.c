@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/follow.h"
 #include "cmd/memory.h"
 #include "cmd/progress.h"
@@ -470,6 +471,10 @@ int predict_gen_run(int argc, char **argv)
         memory_exhausted();
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&predict_gen_argp, argc, argv, 0, NULL, &command);
+    confine(&(struct confinement){.off = command.open.open.no_sandbox,
+                                  .outputs = &command.output,
+                                  .output_count = 1},
+            argc, argv);
     command.options.progress = progress_start(&progress, "removing", command.common.quiet);
     progress.unit = "examples";
     int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);

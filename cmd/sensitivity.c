@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/memory.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
@@ -411,6 +412,10 @@ int sensitivity_run(int argc, char **argv)
     struct progress progress;
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&sensitivity_argp, argc, argv, 0, NULL, &command);
+    confine(&(struct confinement){.off = command.open.open.no_sandbox,
+                                  .outputs = &command.output,
+                                  .output_count = 1},
+            argc, argv);
     command.options.progress = progress_start(&progress, "removing", command.common.quiet);
     progress.unit = "examples";
     int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);

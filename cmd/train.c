@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/command.h"
+#include "cmd/confine.h"
 #include "cmd/progress.h"
 #include "cmd/provenance.h"
 #include "cmd/train.h"
@@ -382,6 +383,10 @@ int train_run(int argc, char **argv)
     json_t *provenance = provenance_new(argc, argv);
     command.options.epochs = 0;
     argp_parse(&train_argp, argc, argv, 0, NULL, &given);
+    confine(&(struct confinement){.off = command.no_sandbox,
+                                  .outputs = &command.directory,
+                                  .output_count = 1},
+            argc, argv);
     int code = 0;
     if (command.from)
         code = provenance_add_input(provenance, command.from, NAN, false, &error);
