@@ -68,7 +68,7 @@ static inline int try_options(const char *path, const struct ivon_dataset_option
     return code;
 }
 
-/* By each way to read one; text has columns that can be chosen. */
+/* By each way to read examples; text has columns that can be chosen. */
 static inline int try_ways(const char *path, bool is_text)
 {
     static const double half = 0.5;
@@ -80,14 +80,19 @@ static inline int try_ways(const char *path, bool is_text)
                                                         .channel_count = 1,
                                                         .limit = 1000},
                                              windows = {.context = 3, .stride = 2,
-                                                        .memory = 4 << 20},
-                                             text = {.characters = true, .context = 2};
+                                                        .memory = 4 << 20};
     int code = try_options(path, &plain);
     if (is_text)
         code &= try_options(path, &columns);
     code &= try_options(path, &windows);
-    code &= try_options(path, &text);
     return code ? -1 : 0;
+}
+
+/* As characters. */
+static inline int try_text(const char *path)
+{
+    static const struct ivon_dataset_options text = {.characters = true, .context = 2};
+    return try_options(path, &text) ? -1 : 0;
 }
 
 #endif

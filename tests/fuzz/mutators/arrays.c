@@ -48,15 +48,16 @@ static bool run_gzip(struct buffer *out, const struct buffer *in, bool deflates)
 
 bool mutate_structure(struct buffer *out, const uint8_t *data, size_t size)
 {
-    enum { CONTENT_MAX = 1 << 18 };
+    enum { CONTENT_MAX = 1 << 16 };
     if (size < 4)
         return false;
     if (data[0] != 0x1f || data[1] != 0x8b) {
         put_array(out, data, size);
         return true;
     }
-    struct buffer packed = new_buffer(size), content = new_buffer(CONTENT_MAX);
-    struct buffer changed = new_buffer(2 * CONTENT_MAX);
+    static uint8_t inflated[CONTENT_MAX], room[2 * CONTENT_MAX];
+    struct buffer content = {.data = inflated, .room = sizeof inflated};
+    struct buffer changed = {.data = room, .room = sizeof room}, packed = new_buffer(size);
     put(&packed, data, size);
     bool fine = run_gzip(&content, &packed, false) && content.size;
     if (fine) {
@@ -64,7 +65,5 @@ bool mutate_structure(struct buffer *out, const uint8_t *data, size_t size)
         out->overflows |= !run_gzip(out, &changed, true);
     }
     free(packed.data);
-    free(content.data);
-    free(changed.data);
     return fine;
 }

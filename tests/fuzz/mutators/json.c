@@ -1,5 +1,4 @@
 /* JSON, token by token; and safetensors, whose length of the header follows it. */
-#include <assert.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,9 +78,8 @@ static void put_new(struct buffer *out)
 
 bool mutate_json(struct buffer *out, const uint8_t *data, size_t size)
 {
-    struct token *tokens = malloc(TOKENS_MAX * sizeof *tokens);
+    static struct token tokens[TOKENS_MAX];
     size_t count = 0, at, end, other;
-    assert(tokens);
     while (size && count < TOKENS_MAX) {
         size_t length = count == TOKENS_MAX - 1 ? size : token_size(data, size);
         tokens[count++] = (struct token){data, length};
@@ -115,6 +113,5 @@ bool mutate_json(struct buffer *out, const uint8_t *data, size_t size)
     }
     if (count)
         put_tokens(out, tokens + end, count - end);
-    free(tokens);
     return true;
 }

@@ -1,5 +1,4 @@
 /* Pickles: opcodes are swapped, doubled, left out, moved and made anew, and their arguments changed. */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,14 +155,11 @@ static void put_ops(struct buffer *out, const struct op *ops, size_t count)
 
 bool mutate_pickle(struct buffer *out, const uint8_t *data, size_t size)
 {
-    struct op *ops = malloc(OPS_MAX * sizeof *ops);
-    assert(ops);
+    static struct op ops[OPS_MAX];
     size_t count = split(ops, data, size);
     size_t at = pick(count), other = pick(count), more = 1 + pick(once_in(4) ? 40 : 4);
-    if (!count) {
-        free(ops);
+    if (!count)
         return false;
-    }
     size_t end = more < count - at ? at + more : count;
     put_ops(out, ops, at);
     switch (pick(8)) {
@@ -193,6 +189,5 @@ bool mutate_pickle(struct buffer *out, const uint8_t *data, size_t size)
         end = at + 1;
     }
     put_ops(out, ops + end, count - end);
-    free(ops);
     return true;
 }
