@@ -13,5 +13,7 @@ int fuzz_one(const uint8_t *data, size_t size);
    for the library met a sanitizer in the library's own code. */
 void watch_begin(void);
 void watch_check(void);
+/* In such a process: a signal that our code raises counts as well. */
+void watch_signals(void);
 
 #endif
