@@ -30,6 +30,9 @@ static struct watch *watch;
 /* There with AddressSanitizer alone. */
 void __asan_set_error_report_callback(void (*callback)(const char *)) __attribute__((weak));
 
+/* With any sanitizer: by it, libFuzzer saves the input, for the process that asked, too. */
+void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
 /* There with libFuzzer alone: what is instrumented, and so ours, by pairs of an address and flags. */
 extern const uintptr_t __start___sancov_pcs[] __attribute__((weak, visibility("hidden")));
 extern const uintptr_t __stop___sancov_pcs[] __attribute__((weak, visibility("hidden")));
@@ -117,6 +120,8 @@ void watch_signals(void)
     struct sigaction action = {.sa_sigaction = take_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
         sigaction(fatal[i], &action, NULL);
+    if (__sanitizer_set_death_callback)
+        __sanitizer_set_death_callback(NULL);
     signal(SIGABRT, SIG_DFL);
     signal(SIGPROF, SIG_DFL);
     int nowhere = open("/dev/null", O_WRONLY); /* what others are at fault for is no report */
