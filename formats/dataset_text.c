@@ -9,11 +9,10 @@
 #include "core/utf8.h"
 #include "formats/dataset.h"
 
-enum { CHARACTERS = 0x110000 };
-
 struct dataset_text {
     int32_t *tokens;
     size_t count, first; /* `first`: of the part */
+    size_t characters;   /* one more than the highest that occurs */
 };
 
 static int text_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
@@ -45,6 +44,8 @@ static int decode(struct dataset_text *text, const struct mapped_file *file,
                                   "%s: byte %llu is not of a text in UTF-8", file->path,
                                   (unsigned long long)at);
         text->tokens[text->count++] = (int32_t)character;
+        if (character >= text->characters)
+            text->characters = (size_t)character + 1;
     }
     return 0;
 }
@@ -52,12 +53,12 @@ static int decode(struct dataset_text *text, const struct mapped_file *file,
 /* Numbers characters by their rank among those that occur. */
 static int number(struct dataset_text *text, struct ivon_error *error)
 {
-    int32_t *ranks = calloc(CHARACTERS, sizeof *ranks), rank = 0;
+    int32_t *ranks = calloc(text->characters + 1, sizeof *ranks), rank = 0;
     if (!ranks)
         return ivon_error_memory(error);
     for (size_t i = 0; i < text->count; i++)
         ranks[text->tokens[i]] = 1;
-    for (size_t i = 0; i < CHARACTERS; i++)
+    for (size_t i = 0; i < text->characters; i++)
         if (ranks[i])
             ranks[i] = rank++;
     for (size_t i = 0; i < text->count; i++)

@@ -10,6 +10,30 @@
 
 #include "core/error.h"
 
+#ifndef __has_feature /* clang's */
+#define __has_feature(name) 0
+#endif
+
+/* The rest of a file's last page reads as zeros; AddressSanitizer is to see who reads it. */
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+
+static void guard(const struct mapped_file *file)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), rest = (page - file->size % page) % page;
+    __asan_poison_memory_region(file->data + file->size, rest);
+}
+
+static void unguard(const struct mapped_file *file)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), rest = (page - file->size % page) % page;
+    __asan_unpoison_memory_region(file->data + file->size, rest);
+}
+#else
+#define guard(file) ((void)(file))
+#define unguard(file) ((void)(file))
+#endif
+
 /* What cannot be opened: most often it is not there. */
 static int refuse_name(const char *path, int number, struct ivon_error *error)
 {
@@ -47,8 +71,10 @@ int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *e
     if (data == MAP_FAILED)
         code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot map it: %s", path,
                               strerror(errno));
-    else
+    else {
         file->data = data;
+        guard(file);
+    }
 done:
     if (descriptor >= 0)
         close(descriptor);
@@ -59,8 +85,10 @@ done:
 
 void mapped_close(struct mapped_file *file)
 {
-    if (file->data)
+    if (file->data) {
+        unguard(file);
         munmap((void *)file->data, file->size);
+    }
     free(file->path);
     *file = (struct mapped_file){0};
 }

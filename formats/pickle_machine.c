@@ -130,6 +130,8 @@ int machine_deepen(struct machine *machine, struct pickle_node *node,
 
 int machine_append_items(struct machine *machine, struct pickle_node *node, size_t count)
 {
+    if (!count) /* of a stack that may not be there */
+        return 0;
     struct pickle_node **from = machine->stack + machine->stack_count - count;
     int code = machine_grow(machine, &node->items, &node->capacity, node->count + count);
     for (size_t i = 0; i < count && !code; i++) {

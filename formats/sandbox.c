@@ -18,7 +18,12 @@
 
 #include "core/error.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature /* clang's */
+#define __has_feature(name) 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                              \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 enum { LIMIT_MEMORY = 0 }; /* the shadow alone exceeds any limit */
 #else
 enum { LIMIT_MEMORY = 1 };

@@ -357,7 +357,7 @@ static void try(struct ivon_network *network, const struct checkpoint *checkpoin
     trial_end(&trial);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int fuzz_one(const uint8_t *data, size_t size)
 {
     struct ivon_network *network = NULL;
     struct checkpoint checkpoint = {0};

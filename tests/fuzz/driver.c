@@ -123,6 +123,32 @@ static void mutate(struct bytes *bytes, const struct bytes *other)
     }
 }
 
+/* Mutations that know the format, of a target that has some, ask for others by libFuzzer's name. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned seed)
+    __attribute__((weak));
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room);
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room)
+{
+    static struct bytes bytes;
+    bytes.size = size < SIZE_LIMIT ? size : SIZE_LIMIT;
+    memcpy(bytes.data, data, bytes.size);
+    mutate(&bytes, &bytes);
+    bytes.size = bytes.size < room ? bytes.size : room;
+    memcpy(data, bytes.data, bytes.size);
+    return bytes.size;
+}
+
+/* The bytes as they are, or what they mean to the format. */
+static void change(struct bytes *bytes, const struct bytes *other)
+{
+    if (!LLVMFuzzerCustomMutator || below(2))
+        mutate(bytes, other);
+    else
+        bytes->size = LLVMFuzzerCustomMutator(bytes->data, bytes->size, SIZE_LIMIT,
+                                              (unsigned)below(UINT32_MAX));
+}
+
 static void save(const struct bytes *bytes, const char *path)
 {
     FILE *file = fopen(path, "wb");
@@ -157,7 +183,8 @@ static int try_input(const struct bytes *input, double *longest)
 {
     double start = usage_now().seconds;
     alarm(WALL_SECONDS);
-    int result = LLVMFuzzerTestOneInput(input->data, input->size);
+    int result = fuzz_one(input->data, input->size);
+    watch_check();
     alarm(0);
     struct usage usage = usage_now();
     double spent = usage.seconds - start;
@@ -181,6 +208,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s RUNS SEED FILE...\n", argv[0]);
         return 64;
     }
+    watch_begin();
     state = strtoull(argv[2], NULL, 10) * 2654435761 + 1;
     snprintf(path, sizeof path, "%s/ivon-fuzz-failed-%d", directory ? directory : "/dev/shm",
              (int)getpid());
@@ -188,7 +216,7 @@ int main(int argc, char **argv)
         load(&input, argv[3 + below((size_t)argc - 3)]);
         load(&other, argv[3 + below((size_t)argc - 3)]);
         if (i >= argc - 3) /* the seeds themselves come first, unchanged */
-            mutate(&input, &other);
+            change(&input, &other);
         else
             load(&input, argv[3 + i]);
         save(&input, path);

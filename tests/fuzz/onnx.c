@@ -98,27 +98,38 @@ static void write_file(const char *path, const void *data, size_t size)
     close(file);
 }
 
-/* As a file in a directory of its own, beside weights.bin. */
-static int open_file(struct ivon_network **network, const uint8_t *data, size_t size,
-                     struct ivon_error *error)
+static char directory[4000], path[4096], external[4096];
+
+static void remove_files(void)
+{
+    unlink(path);
+    unlink(external);
+    rmdir(directory);
+}
+
+/* A directory of its own, with weights.bin, for all inputs. */
+static void make_directory(void)
 {
     static const char weights[WEIGHTS];
-    char directory[4000], path[4096], external[4096];
     const char *scratch = getenv("TMPDIR");
     snprintf(directory, sizeof directory, "%s/ivon-fuzz-XXXXXX", scratch ? scratch : "/dev/shm");
     assert(mkdtemp(directory));
     snprintf(path, sizeof path, "%s/model.onnx", directory);
     snprintf(external, sizeof external, "%s/weights.bin", directory);
-    write_file(path, data, size);
     write_file(external, weights, sizeof weights);
-    int code = ivon_onnx_open(network, path, error);
-    unlink(path);
-    unlink(external);
-    rmdir(directory);
-    return code;
+    atexit(remove_files);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static int open_file(struct ivon_network **network, const uint8_t *data, size_t size,
+                     struct ivon_error *error)
+{
+    if (!*directory)
+        make_directory();
+    write_file(path, data, size);
+    return ivon_onnx_open(network, path, error);
+}
+
+int fuzz_one(const uint8_t *data, size_t size)
 {
     struct ivon_network *network = NULL, *again = NULL;
     struct ivon_error error = {0}, other = {0};

@@ -5,13 +5,10 @@
 
 #include "tests/fuzz/source.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int fuzz_one(const uint8_t *data, size_t size)
 {
-    char path[4096];
-    write_input(path, data, size);
-    int code = read_checkpoint(path, &(struct ivon_open_options){.memory = 4 << 20});
-    unlink(path);
-    return code ? -1 : 0;
+    const struct ivon_open_options options = {.memory = 4 << 20};
+    return read_checkpoint(input_file(0, data, size), &options) ? -1 : 0;
 }
 
 #endif

@@ -12,6 +12,7 @@
 
 enum { CONTENT = 16, WHOLE = CONTENT + 4, HEADER = 62 };
 
+static char scratch[4096];
 static volatile unsigned char kept; /* so that no read is optimised away */
 
 static int take(void *context, const void *record, struct ivon_error *error)
@@ -30,16 +31,31 @@ static uint64_t size_of(const char *path)
     return (uint64_t)status.st_size;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void remove_scratch(void)
 {
-    char path[4096];
+    unlink(scratch);
+}
+
+/* The name of a file that is written in place, which one in memory alone would not have. */
+static const char *scratch_file(void)
+{
     const char *directory = getenv("TMPDIR");
+    if (!*scratch) {
+        snprintf(scratch, sizeof scratch, "%s/ivon-fuzz-%d", directory ? directory : "/dev/shm",
+                 (int)getpid());
+        atexit(remove_scratch);
+    }
+    return scratch;
+}
+
+int fuzz_one(const uint8_t *data, size_t size)
+{
+    const char *path = scratch_file();
     const struct ivon_records_options options = {"run", 3, CONTENT, true, -1};
     struct ivon_records *records = NULL;
     struct ivon_error error = {0};
     uint64_t count = 0, again = 0;
-    snprintf(path, sizeof path, "%s/ivon-fuzz-XXXXXX", directory ? directory : "/dev/shm");
-    int file = mkstemp(path);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     assert(file >= 0 && write(file, data, size) == (ssize_t)size);
     close(file);
     int code = ivon_records_open(&records, path, &options, take, &count, &error);
@@ -56,6 +72,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(again == count + 1);
         assert(ivon_records_close(records, true, &error) == 0);
     }
-    unlink(path);
     return code ? -1 : 0;
 }

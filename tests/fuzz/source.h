@@ -3,14 +3,11 @@
 #define TESTS_FUZZ_SOURCE_H
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/stream.h"
 #include "ivon/ivon.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/input.h"
 
 static volatile unsigned char kept; /* so that no read is optimised away */
 
@@ -48,16 +45,6 @@ static inline void read_tensor(struct ivon_source *source, size_t index)
         for (size_t i = 0; i < piece * size; i++)
             kept = data ? data[i] : ((unsigned char *)buffer)[i];
     }
-}
-
-/* Writes the input to a file of a new name, which `path` of 4096 bytes receives. */
-static inline void write_input(char *path, const uint8_t *data, size_t size)
-{
-    const char *directory = getenv("TMPDIR");
-    snprintf(path, 4096, "%s/ivon-fuzz-XXXXXX", directory ? directory : "/dev/shm");
-    int file = mkstemp(path);
-    assert(file >= 0 && write(file, data, size) == (ssize_t)size);
-    close(file);
 }
 
 /* Returns 0 when the file was accepted, and all of it was read. */

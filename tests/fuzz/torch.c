@@ -7,7 +7,7 @@ static bool is_buffer(void *context, const char *name)
     return strstr(name, "b") != NULL;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int fuzz_one(const uint8_t *data, size_t size)
 {
     static const struct ivon_open_options options[] = {
         {.memory = 4 << 20},
@@ -16,11 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
          .for_several = true, /* a mutant may be of another format */
          .hessian_from = IVON_HESSIAN_FROM_ADAM,
          .batch = 8}};
-    char path[4096];
+    const char *path = input_file(0, data, size);
     int accepted = 0;
-    write_input(path, data, size);
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         accepted += read_checkpoint(path, &options[i]) == 0;
-    unlink(path);
     return accepted ? 0 : -1;
 }

@@ -226,9 +226,11 @@ static void arrange_piece(void *context, size_t filter, size_t rows, struct piec
     size_t columns = round_up(piece.count, PANEL_STEP);
     for (size_t down = 0; down < (size_t)c->window.kernel[0]; down++)
         for (size_t row = 0; row < rows; row++, arranging->count += columns) {
+            if (!arranging->arranged)
+                continue;
             const float *from =
                 arranging->variance + (filter + row) * c->terms + down * width;
-            for (size_t j = 0; arranging->arranged && j < columns; j++) {
+            for (size_t j = 0; j < columns; j++) {
                 size_t at = piece.first + j;
                 arranging->arranged[arranging->count + j] =
                     j < piece.count ? from[at % c->channels * taps + at / c->channels] : 0;

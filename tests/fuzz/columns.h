@@ -1,0 +1,62 @@
+/* What the targets that open tables have in common: all columns read, as numbers and as text. */
+#ifndef TESTS_FUZZ_COLUMNS_H
+#define TESTS_FUZZ_COLUMNS_H
+
+#include <string.h>
+
+#include "ivon/columns.h"
+#include "tests/fuzz/input.h"
+
+enum { ROWS_MOST = 1 << 20, READ_MOST = 64 /* columns, where a small file claims very many */ };
+
+static inline void check_error(int code, const struct ivon_error *error)
+{
+    assert(code == IVON_ERROR_DATA || code == IVON_ERROR_INPUT);
+    assert(error->code == code && error->message[0] && !strchr(error->message, '\n'));
+}
+
+static inline int take(void *context, uint64_t row, const char *text, struct ivon_error *error)
+{
+    uint64_t *expected = context;
+    (void)error;
+    assert(row == (*expected)++ && strlen(text) < SIZE_MAX);
+    return 0;
+}
+
+static inline void read_column(struct ivon_columns *columns, size_t column)
+{
+    struct ivon_error error = {0};
+    uint64_t rows = ivon_columns_rows(columns), taken = 0;
+    double *numbers = calloc(rows + 1, sizeof *numbers);
+    size_t found;
+    assert(numbers);
+    assert(ivon_columns_has(columns, ivon_columns_name(columns, column)));
+    int code = ivon_columns_find(columns, ivon_columns_name(columns, column), &found, &error);
+    assert(code ? code == IVON_ERROR_DATA : found == column);
+    code = ivon_columns_read(columns, column, numbers, &error);
+    if (code)
+        check_error(code, &error);
+    code = ivon_columns_read_text(columns, column, take, &taken, &error);
+    if (code)
+        check_error(code, &error);
+    else
+        assert(taken == rows);
+    free(numbers);
+}
+
+static inline int read_table(const uint8_t *data, size_t size)
+{
+    static const struct ivon_columns_options options = {.memory = 4 << 20};
+    struct ivon_columns *columns = NULL;
+    struct ivon_error error = {0};
+    int code = ivon_columns_open(&columns, input_file(0, data, size), &options, &error);
+    if (code)
+        check_error(code, &error);
+    for (size_t i = 0; !code && i < ivon_columns_count(columns) && i < READ_MOST; i++)
+        if (ivon_columns_rows(columns) <= ROWS_MOST)
+            read_column(columns, i);
+    ivon_columns_close(columns);
+    return code ? -1 : 0;
+}
+
+#endif
