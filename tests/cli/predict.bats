@@ -295,6 +295,16 @@ nll = -np.mean(np.log(np.mean(np.exp(log - log.max(0)), 0)) + log.max(0))
 assert abs(a["nll"]["value"] / nll - 1) < 1e-5, (a["nll"], nll)'
 }
 
+@test "regression without its noise gives means, whether or not the data have targets" {
+  toys
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 > bare.csv
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 --targets= > without.csv
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 3 > noise.csv
+  cmp bare.csv without.csv
+  [ "$(head -1 bare.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1" ]
+  cmp bare.csv <(cut -d, -f1-5 noise.csv)
+}
+
 @test "events of their own get one probability each" {
   toys
   ivon-predict -q p.h5 --data=data.h5:/events --likelihood=bernoulli -n 3 -o a.h5
