@@ -9,6 +9,8 @@ import re
 import h5py
 import numpy as np
 
+import world
+
 MANUALS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "man")
 SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 # What is said on the way, not to be taken for the line that says why a call failed.
@@ -187,8 +189,8 @@ def check_sums(call, table):
     """Probabilities of classes add up to 1."""
     p = table.get("probabilities")
     if p is not None and call.likelihood == "categorical" and np.isfinite(p).all():
-        last = p.reshape(len(p), -1) if p.ndim < 3 else p.reshape(-1, p.shape[-1])
-        demand(np.allclose(last.sum(-1), 1, atol=1e-4), "probabilities do not add up to 1")
+        classes = world.VOCABULARY if call.kind == "text" else world.CLASSES
+        demand(np.allclose(p.reshape(-1, classes).sum(1), 1, atol=1e-4), "probabilities do not add up to 1")
 
 
 def check_table(call, table, stderr, empty_allowed=()):

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""walk.py [--count=N] [--seed=N] [--only=COMMAND] [--at=INDEX] [--keep=DIR]: a random walk over the commands' options.
+"""walk.py [--count=N] [--first=N] [--seed=N] [--only=COMMAND] [--at=INDEX] [--keep=DIR] [--messages]: a random walk over the commands' options.
 
 Draws N calls (2,000 if nothing else is said) of the commands in $IVON_BIN: options as the commands' --help
 lists them, with values that are right mostly, on small inputs of all kinds (world.py, rules.py). For each it is
@@ -163,8 +163,10 @@ class Walk:
         given = {a.split("=")[0][2:] for a in call.arguments if a.startswith("--")}
         if given & {"help", "usage", "version"}:
             return
+        asked = ["out"] * bool(call.output) + ["ll"] * ("log-likelihoods" in given) + ["run"] * (call.command == "train")
         for name in os.listdir(directory):
-            checks.demand(not name.endswith((".ivon-tmp", ".part")), f"{name} is left")
+            checks.demand(any(map(name.startswith, asked)) and not name.endswith((".ivon-tmp", ".part")),
+                          f"{name} is left")
         if given & {"quiet"} or any(a == "-q" for a in call.arguments):
             result = result._replace(stderr=None)
         getattr(self, "success_" + call.command.replace("-", "_"))(call, result, directory, given)
@@ -295,6 +297,7 @@ class Walk:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="begin the walk at this call")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only")
     parser.add_argument("--at", type=int)
@@ -306,7 +309,7 @@ def main():
     scratch = given.keep or tempfile.mkdtemp(prefix="ivon-walk-")
     walk, start = Walk(binaries, scratch, given.seed), time.time()
     walk.messages = given.messages
-    indices = range(given.count) if given.at is None else [given.at]
+    indices = range(given.first, given.count) if given.at is None else [given.at]
     for index in indices:
         walk.step(index, given.only, index % 10 == 0 or given.at is not None)
         if (index + 1) % 100 == 0:
