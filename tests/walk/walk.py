@@ -202,8 +202,11 @@ class Walk:
 
     def success_sensitivity(self, call, result, directory, given):
         table = self.table(call, result, directory)
-        # A class that a group has none of, or all of, leaves the others without a loss.
         checks.check_table(call, table, result.stderr)
+        wanted = {"--groups=group": {0, 1, 2}, "--groups=lonely": {0, 1}, "--groups=nothing": set()}
+        for argument in set(call.arguments) & set(wanted):
+            if "group" in table:
+                checks.demand(set(table["group"].ravel()) <= wanted[argument], f"{argument} has found other groups")
 
     def success_predict_gen(self, call, result, directory, given):
         checks.check_table(call, self.table(call, result, directory), result.stderr)
