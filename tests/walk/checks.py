@@ -14,18 +14,19 @@ import world
 MANUALS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "man")
 SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 # What is said on the way, not to be taken for the line that says why a call failed.
-NOTE = re.compile(r"removing (one|groups?|each)\b.* N = |Hessian (mapped|from)|: (wrote|keeping|merged|read|kept) |^ ")
+NOTE = re.compile(r"removing (one|groups?|each)\b.* N = |Hessian (mapped|from)|"
+                  r": (wrote|keeping|merged|read|kept) |^ ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|too wide|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$")  # ivon(1): nan where it is not known
 COLUMNS = {
-    "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|probabilities|"
-               r"logits|mean|(epistemic|aleatoric)_std",
+    "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|"
+               r"probabilities|logits|mean|(epistemic|aleatoric)_std",
     "sensitivity": r"index|token|label|prediction|loss|residual|deviation|mpe|self_influence|loo_loss|"
                    r"influence|logits|residual_vector|deviation_vector|variance|covariance|group|count|"
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",
-    "predict-gen": r"step|(train|loo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|hessian_at_start|"
-                   r"class|count|(rest_)?(loss|error)(_without)?",
+    "predict-gen": r"step|(train|loo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|"
+                   r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?",
     "train": r"step|epoch|loss|learning_rate|test_loss|test_error",
 }
 
@@ -43,7 +44,8 @@ def documented_statuses(command):
     """The numbers of the manual page's section EXIT STATUS."""
     with open(os.path.join(MANUALS, f"ivon-{command}.1")) as file:
         section = file.read().split(".Sh EXIT STATUS")[1].split(".Sh ")[0]
-    return {int(number) for number in re.findall(r"(?<![\w.-])(\d+)(?![\w.-])", section) if int(number) < 128}
+    return {int(number) for number in re.findall(r"(?<![\w.-])(\d+)(?![\w.-])", section)
+            if int(number) < 128}
 
 
 def error_lines(stderr):
@@ -78,13 +80,15 @@ def check_failure(call, result, before, after):
     lines = error_lines(result.stderr)
     demand(lines, "a failure without a word")
     demand(several or len(lines) == 1, f"{len(lines)} lines of a failure: {lines}")
-    demand(all(line.startswith(f"ivon-{call.command}: ") for line in lines), f"the error is not the last: {lines}")
+    demand(all(line.startswith(f"ivon-{call.command}: ") for line in lines),
+           f"the error is not the last: {lines}")
     if result.status in (65, 66, 73):
         demand(says_where(call, lines[-1]), f"a message that names neither file nor option: {lines[-1]}")
     streams = several or call.command == "predict-gen" and len(call.inputs()) > 1
     demand(streams or not result.stdout, "a failure after something was printed")
     if call.command == "train" and any(key.startswith("run/posterior") for key in after):
-        after = {key: value for key, value in after.items() if not key.startswith("run/")}  # it diverged later
+        after = {key: value for key, value in after.items()
+                 if not key.startswith("run/")}  # it diverged later
     demand(after == before, f"a failure has left {sorted(set(after) ^ set(before)) or 'another file'}")
 
 
@@ -107,7 +111,8 @@ def gather(names, rows):
     """Rows of text to arrays by column, one row each."""
     table = {}
     for i, name in enumerate(names):
-        table.setdefault(column_of(name), []).append([float(row[i]) if row[i] else math.nan for row in rows])
+        table.setdefault(column_of(name),
+                         []).append([float(row[i]) if row[i] else math.nan for row in rows])
     return {name: np.array(columns).T.reshape(len(rows), -1) for name, columns in table.items()}
 
 
@@ -171,10 +176,11 @@ def check_numbers(name, array, stderr):
     demand(excused or not np.isinf(array).any(), f"{name} is infinite, without a word")
 
 
-SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?|error(_without)?|(compare\.)?agreement|"
-                    r"(compare\.)?total_variation|ece.*|.*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
-SIGNED = re.compile(r"index|token|label|prediction|step|class|group|logits|mean|.*_vector|influence|covariance|.*_change|"
-                    r"nll|waic|psis_loo")
+SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?|error(_without)?|"
+                    r"(compare\.)?agreement|(compare\.)?total_variation|ece.*|"
+                    r".*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
+SIGNED = re.compile(r"index|token|label|prediction|step|class|group|logits|mean|.*_vector|influence|"
+                    r"covariance|.*_change|nll|waic|psis_loo")
 
 
 def check_range(name, array):
@@ -182,7 +188,8 @@ def check_range(name, array):
     array = np.asarray(array, float)
     array = array[np.isfinite(array)]
     demand(SIGNED.fullmatch(name) or (array >= 0).all(), f"{name} is negative")
-    demand(not SHARES.fullmatch(name) or UNKNOWN.search(name) or (array <= 1 + 1e-6).all(), f"{name} is above 1")
+    demand(not SHARES.fullmatch(name) or UNKNOWN.search(name) or (array <= 1 + 1e-6).all(),
+           f"{name} is above 1")
 
 
 def check_sums(call, table):
@@ -209,7 +216,8 @@ def check_metrics_text(text, stderr):
     for name, value, *errors in lines[1:]:
         check_numbers(name, float(value), stderr)
         check_range(name, float(value))
-        demand(len(errors) == 2 and all(not float(e) < 0 for e in errors), f"{name} has the errors {errors}")
+        demand(len(errors) == 2 and all(not float(e) < 0 for e in errors),
+               f"{name} has the errors {errors}")
 
 
 def walk_json(value, name=""):
@@ -244,7 +252,8 @@ def check_tensors(path, stderr):
         tensors = read_hdf5(path)
     for name, array in tensors.items():
         if array.dtype.kind == "f":
-            demand(stderr is None or WORDS.search(stderr) or np.isfinite(array).all(), f"{path}: {name} is not finite, without a word")
+            demand(stderr is None or WORDS.search(stderr) or np.isfinite(array).all(),
+                   f"{path}: {name} is not finite, without a word")
 
 
 def equal(a, b):
@@ -253,7 +262,8 @@ def equal(a, b):
     if a.dtype.kind != "f" or (b.dtype.kind == "f" and b.dtype.itemsize < a.dtype.itemsize):
         a, b = b, a
     with np.errstate(over="ignore", invalid="ignore"):
-        return a.size == b.size and np.array_equal(a.ravel(), b.ravel().astype(a.dtype), equal_nan=a.dtype.kind == "f")
+        return a.size == b.size and np.array_equal(a.ravel(), b.ravel().astype(a.dtype),
+                                                   equal_nan=a.dtype.kind == "f")
 
 
 def check_agreement(tables):
@@ -261,6 +271,7 @@ def check_agreement(tables):
     first = tables[0]
     for other in tables[1:]:
         counts = {"index", "token"}
-        demand(set(first) - counts == set(other) - counts, f"formats have columns {sorted(first)} and {sorted(other)}")
+        demand(set(first) - counts == set(other) - counts,
+               f"formats have columns {sorted(first)} and {sorted(other)}")
         for name in set(first) & set(other) - counts:
             demand(equal(first[name], other[name]), f"formats differ in {name}")

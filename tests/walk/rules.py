@@ -40,8 +40,8 @@ class Call:
 
     def of_quality(self, good, odd, bad):
         lot = self.random.random()
-        self.bad |= lot >= 0.96
-        return self.some(*(good if lot < 0.8 else odd if lot < 0.96 else bad))
+        self.bad |= lot >= 0.97
+        return self.some(*(good if lot < 0.75 else odd if lot < 0.97 else bad))
 
     def posterior(self):
         """A posterior, and what has to be said with it."""
@@ -129,12 +129,19 @@ def when(condition, rule):
 
 def pattern(call):
     known = ("weight", "bias", "w*", "*ias", "[bw]*")
-    return [f"--{call.option}=" + (call.some(*known) if call.chance(0.9) else call.some("*", "nothing", "[", "norm.*"))]
+    return [f"--{call.option}=" + (call.some(*known) if call.chance(0.9)
+                                   else call.some("*", "nothing", "[", "norm.*"))]
+
+
+def buffers(call):
+    """Those that are no parameters are named; others lose their Hessian a mean."""
+    return ["--buffers=" + (call.some("norm.running*", "nothing") if call.chance(0.85) else "bias")]
 
 
 def other_file(call):
     """A tensor file, or one that is no such thing."""
-    return [f"--{call.option}=" + call.file(call.some("fisher.safetensors", "fisher.safetensors", "graph.h5",
+    return [f"--{call.option}=" + call.file(call.some("fisher.safetensors", "fisher.safetensors",
+                                                      "graph.h5",
                                                        "words.h5"))]
 
 
@@ -214,6 +221,11 @@ def classes(rule):
     return when(lambda call: call.likelihood != "gaussian", rule)
 
 
+def plain(rule):
+    """Beside predictions of as many classes and examples as the tables of the world have."""
+    return when(lambda call: call.kind in ("plain", "norm"), rule)
+
+
 def with_base(rule):
     return when(lambda call: call.has("base"), rule)
 
@@ -227,9 +239,10 @@ THREADS = values(1, 2, 3, 7)
 INPUT = {
     "key": when(lambda call: call.has_input(".pt"), values("model", wrong=("optimizer", "nowhere"))),
     "hessian": rarely(other_file),
-    "hessian-from": when(lambda call: call.has_input("checkpoint.pt"), values("ivon", wrong=("adam", "sgd"))),
+    "hessian-from": when(lambda call: call.has_input("checkpoint.pt"),
+                         values("ivon", wrong=("adam", "sgd"))),
     "batch-size": rarely(values(1, 32)),
-    "buffers": rarely(pattern, 0.2),
+    "buffers": when(lambda call: call.has_input((".pt", ".npz", ".safetensors")), buffers),
     "no-sandbox": flag,
 }
 COMMON = {"quiet": flag, "verbose": flag, "threads": THREADS}
@@ -237,10 +250,10 @@ STANDARD = {"help": rarely(flag, 0.02), "usage": rarely(flag, 0.02), "version": 
 FILES = {"force": flag, "no-provenance": flag}
 DATA = {
     "data": rarely(more_data, 0.02),
-    "inputs": rarely(values("x=x", "x", wrong=("x=y", "z=x", "x=x,x=x")), 0.6),
-    "targets": rarely(values("y", wrong=("group", "x", "nothing", ""), edge=0), 0.4),
+    "inputs": values("x=x", "x", wrong=("x=y", "z=x", "x=x,x=x")),
+    "targets": values("y", wrong=("group", "x", "nothing", ""), edge=0),
     "target-column": rarely(values("label", "4", "5", "a", edge=0.1)),
-    "normalize": rarely(values("none", "0,1", "0.5,2", wrong=("0,1;0,1;0,1", "1,0", "0,1;", "1e30,1e-30")), 0.5),
+    "normalize": values("none", "0,1", "0.5,2", wrong=("0,1;0,1;0,1", "1,0", "0,1;", "1e30,1e-30")),
     "limit": values(1, 2, 5, 12, 1000),
     "tokens": rarely(values("char", "word", edge=0)),
     "context": rarely(values(1, 3, 500)),
@@ -273,8 +286,8 @@ def groups(call):
     """Rows of their own, with which few other options go."""
     if call.has("score") or call.has("sort") or call.has("on"):
         return None
-    call.chosen |= {"on", "score", "covariance", "expectation", "vectors", "per-token", "sort", "top", "resume",
-                    "samples", "seed", "temperature"} if call.chance(0.9) else set()
+    call.chosen |= {"on", "score", "covariance", "expectation", "vectors", "per-token", "sort", "top",
+                    "resume", "samples", "seed", "temperature"} if call.chance(0.9) else set()
     return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
 
 
@@ -292,15 +305,18 @@ def follow(call):
         return None
     call.arguments = [a for a in call.arguments if a.startswith("-")]
     call.chosen |= {"until"}
-    return ["--follow=../world/run-" + call.kind] + ([f"--until={call.some(3, 7)}"] if call.chance(0.3) else [])
+    return ["--follow=../world/run-" + call.kind] + ([f"--until={call.some(3, 7)}"] if call.chance(0.3)
+                                                     else [])
 
 
 def average(call):
     """Files of predictions in place of posteriors."""
-    if call.likelihood != "categorical" or call.tokens or not call.chance(0.5):
+    if call.likelihood != "categorical" or call.tokens:
         return None
-    call.arguments = [a for a in call.arguments if a.startswith("--data")]
-    call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "logits", "log-likelihoods", "ood", "recalibrate",
+    kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit")
+    call.arguments = [a for a in call.arguments if a.startswith(kept)]
+    call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "logits", "log-likelihoods", "ood",
+                                              "recalibrate",
                                               "model", "batch", "weights"}
     return ["--average", "../world/first.npy", "../world/second.npy"]
 
@@ -329,7 +345,8 @@ def sweep(call):
                       if a.startswith("--output") else a for a in call.arguments]
     call.output = "out-%g.h5"
     wrong = ("1:0:0.5", "0:1:0", "0:1e9:1e-9", "x")
-    return ["--sweep=" + (call.some(*wrong) if call.chance(0.1) else call.some("0:1:0.5", "0.25:0.75:0.25"))]
+    return ["--sweep=" + (call.some(*wrong) if call.chance(0.1)
+                          else call.some("0:1:0.5", "0.25:0.75:0.25"))]
 
 
 def samples_of_sample(call):
@@ -340,6 +357,15 @@ def samples_of_sample(call):
     return [f"--samples={count}"]
 
 
+def labelled(rule):
+    return when(lambda call: call.has("data"), rule)
+
+
+def pictured(*kinds, rule):
+    """For these kinds of pictures."""
+    return when(lambda call: call.arguments[0] in kinds, rule)
+
+
 def hessian_estimate(call):
     return ["--hessian=" + call.some("price", "gradsq")]
 
@@ -348,12 +374,13 @@ RULES = {
     "predict": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES,
         "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
-        "samples": sampling, "mean": only_mean, **{name: drawn(rule) for name, rule in DRAWS.items()}, "weights": weights, "recalibrate": when(lambda call: call.kind == "norm", more_data),
+        "samples": sampling, "mean": only_mean, **{name: drawn(rule) for name, rule in DRAWS.items()},
+        "weights": weights, "recalibrate": when(lambda call: call.kind == "norm", more_data),
         "average": average, "format": form, "logits": flag,
         "log-likelihoods": values("ll.nc", "ll.h5", "ll", edge=0), "metrics": flag,
         "json": lambda call: ["--metrics", "--json"], "bins": values(1, 2, 15, 1000),
         "ood": classes(lambda call: ["--metrics"] + more_data(call)),
-        "compare": classes(rarely(lambda call: ["--metrics"] + compare(call), 0.4)),
+        "compare": plain(lambda call: ["--metrics"] + compare(call)),
     },
     "sensitivity": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES, **SENSITIVITIES,
@@ -375,7 +402,8 @@ RULES = {
         "method": method,
         "delta0": with_base(rarely(values(1, 100, 0), 0.3)), "base-scale": with_base(values(0, 0.5, 2)),
         "hessian-scale": values(0, 0.5, 1, 3), "ess": values(1, 50, 1e300),
-        "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02), "include": pattern, "exclude": pattern,
+        "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02), "include": pattern,
+        "exclude": pattern,
         "on-mismatch": merge_policy("error", "skip"),
         "on-nonpositive": merge_policy("error"), "output": None, "sweep": sweep, "memory": MEMORY,
         "json": flag, "dry-run": flag, "hash": flag,
@@ -390,7 +418,8 @@ RULES = {
         "to": rarely(values("h5", "safetensors", "npz", "pt", edge=0), 0.4),
         "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02),
         "shard-size": rarely(values("100", "1M"), 0.3),
-        "rename": values("^:head.", "(w)eight:\\1", "bias:weight", "(:x", "weight:a/../b", ".*:", "a:b", edge=0.02),
+        "rename": values("^:head.", "(w)eight:\\1", "bias:weight", "(:x", "weight:a/../b", ".*:", "a:b",
+                         edge=0.02),
         "include": pattern, "exclude": pattern,
         "model": rarely(lambda call: ["--model=" + call.file(call.some("model.onnx", "words.h5"))], 0.5),
         "ess": values(1, 50, 1e300), "weight-decay": values(0, 1e-4, 10), "n-train": values(1, 100),
@@ -403,18 +432,23 @@ RULES = {
     },
     "plot": {
         **STANDARD, "force": flag, "no-sandbox": flag, "data": rarely(more_data, 0.1),
-        "inputs": rarely(values("x", "y")), "targets": rarely(values("y", "group")),
+        "inputs": labelled(values("x", wrong=("y",))), "targets": labelled(values("y", wrong=("group",))),
         "target-column": rarely(values("label")), "ignore-label": values(-100, 0, 77),
-        "column": rarely(values("deviation", "loss", "nothing"), 0.4), "bins": values(1, 3, 40),
-        "top": rarely(values(1, 5, 400), 0.4), "title": values("a title", "it's `date` \\n", "", edge=0),
+        "column": pictured("sensitivity", "images", rule=values("deviation", "loss", wrong=("nothing",))),
+        "bins": pictured("sensitivity", "reliability", rule=values(1, 3, 40)),
+        "top": pictured("images", rule=values(1, 5, 400)), "title": values("a title", "it's `date` \\n",
+                                                                           "", edge=0),
         "width": values(300, 800), "height": values(300, 600), "output": None,
         "format": rarely(values("svg", "png", "pdf", edge=0), 0.4),
     },
     "train": {
-        **COMMON, **STANDARD, **FILES, **DATA, "no-sandbox": flag, "memory": rarely(MEMORY, 0.5), "arch": None,
+        **COMMON, **STANDARD, **FILES, **DATA, "no-sandbox": flag, "memory": rarely(MEMORY, 0.5),
+        "arch": None,
         "model": None, "from": None, "init": rarely(values("keep", "kaiming", "xavier", "normal"), 0.5),
-        "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"], "optimizer": values("ivon", "adamw", "sgd", edge=0.02),
-        "lr": None, "ess": values(1, 14, 1e6), "h0": values(0.01, 0.1, 1, 10), "beta1": values(0, 0.5, 0.9, 1),
+        "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"],
+        "optimizer": values("ivon", "adamw", "sgd", edge=0.02),
+        "lr": None, "ess": values(1, 14, 1e6), "h0": values(0.01, 0.1, 1, 10),
+        "beta1": values(0, 0.5, 0.9, 1),
         "beta2": values(0.5, 0.99, 0.99999, 1), "weight-decay": values(0, 1e-4, 0.1, 1),
         "prior": values("zero", "posterior", edge=0.02), "mc-samples": values(1, 2, 3),
         "clip-radius": values(1e-3, 1, 100), "hessian": hessian_estimate, "rescale-lr": flag,
@@ -422,11 +456,13 @@ RULES = {
         "epochs": None, "steps": None, "batch": values(1, 3, 7, 50), "accumulate": values(1, 2, 3),
         "schedule": values("constant", "cosine", "linear", edge=0.02), "warmup": values(0, 1, 3, 100),
         "augment": rarely(values("crop1", "flip", "crop4,flip", "x", edge=0)), "output": None,
-        "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"), values(1, 2)), "resume": unless("force", flag),
+        "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"),
+                                                                             values(1, 2)),
+        "resume": unless("force", flag),
     },
 }
-WEIGHTS = {"predict": 26, "sensitivity": 26, "predict-gen": 18, "merge": 10, "train": 7, "convert": 5, "info": 3,
-           "sample": 3, "plot": 2}
+WEIGHTS = {"predict": 24, "sensitivity": 22, "predict-gen": 16, "merge": 10, "train": 10, "convert": 7,
+           "info": 4, "sample": 4, "plot": 3}
 
 
 def begin_network(call):
@@ -465,10 +501,12 @@ def begin_checkpoint(call):
 def begin_plot(call):
     call.kind, call.tokens = "plain", False
     what = call.some("generalization", "reliability", "sensitivity", "sweep", "samples", "images")
-    tables = {"reliability": "predictions.csv", "sensitivity": "sensitivity.csv", "images": "sensitivity.csv"}
+    tables = {"reliability": "predictions.csv", "sensitivity": "sensitivity.csv",
+              "images": "sensitivity.csv"}
     data = {"reliability": [f"--data={call.file('data.h5')}"], "images": [f"--data={call.file('data.h5')}"]}
     call.output = call.some("out.svg", "out.png")
-    call.arguments = [what, "../world/" + tables.get(what, "table.csv"), f"--output={call.output}", *data.get(what, [])]
+    call.arguments = [what, "../world/" + tables.get(what, "table.csv"), f"--output={call.output}",
+                      *data.get(what, [])]
     call.chosen.add("data")
 
 
@@ -478,7 +516,8 @@ def begin_train(call):
     data, said = call.data()
     context = [a.split("=")[1] for a in said if a.startswith("--context")] or [world.LENGTH]
     context = context[0]
-    classes = {"plain": "mlp:3,4,3", "norm": "linear:3,3", "events": "mlp:3,4,3,tanh", "numbers": "mlp:3,4,3,gelu",
+    classes = {"plain": "mlp:3,4,3", "norm": "linear:3,3", "events": "mlp:3,4,3,tanh",
+               "numbers": "mlp:3,4,3,gelu",
                "text": f"gpt:{world.VOCABULARY},{context},4,1,2"}
     lot = call.random.random()
     if lot < 0.6 and call.kind in classes:
@@ -489,13 +528,29 @@ def begin_train(call):
         start = ["--model=" + call.file("model.onnx"), "--from=" + call.file("posterior.npz")]
     call.output = "run"
     length = [call.some("--epochs=1", "--epochs=2", "--steps=3", "--steps=5")]
-    call.arguments = [*start, "--data=" + data, *said, *call.loss(), f"--lr={call.some(0.01, 0.1, 0.3)}", *length,
+    call.arguments = [*start, "--data=" + data, *said, *call.loss(), f"--lr={call.some(0.01, 0.1, 0.3)}",
+                      *length,
                       "--output=run"]
 
 
 BEGIN = {"predict": begin_network, "sensitivity": begin_network, "predict-gen": begin_network,
-         "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint, "info": begin_checkpoint,
+         "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint,
+         "info": begin_checkpoint,
          "plot": begin_plot, "train": begin_train}
+
+
+FAVOURED = {
+    "stride": lambda call: call.has("context"),
+    "recalibrate": lambda call: call.kind == "norm" and call.command == "predict",
+    "average": lambda call: call.kind == "plain",
+    "compare": lambda call: call.kind == "plain",
+    "key": lambda call: call.has_input(".pt"),
+    "hessian-from": lambda call: call.has_input("checkpoint.pt"),
+    "buffers": lambda call: call.has_input((".pt", ".npz", ".safetensors")),
+    "dtype": lambda call: True, "rename": lambda call: True, "to": lambda call: True,
+    "first": lambda call: True,
+    "on-nonpositive": lambda call: any(":-" in a for a in call.arguments),
+}
 
 
 def make(random, options):
@@ -505,10 +560,14 @@ def make(random, options):
     BEGIN[command](call)
     rules = RULES[command]
     count = call.some(0, 1, 2, 3, 4, 6, 9)
+    names = random.sample(sorted(options[command]), count)
+    for name, makes_sense in FAVOURED.items():  # few calls have room for these
+        if name in options[command] and makes_sense(call) and call.chance(0.3):
+            names.insert(0, name)
     if command == "merge" and call.chance(0.6):
         call.arguments += rules["base"](call)
         call.chosen.add("base")
-    for name in random.sample(sorted(options[command]), count):
+    for name in dict.fromkeys(names):
         if rules[name] is None or name in call.chosen:
             continue
         call.option = name

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""walk.py [--count=N] [--first=N] [--seed=N] [--only=COMMAND] [--at=INDEX] [--keep=DIR] [--messages]: a random walk over the commands' options.
+"""walk.py [OPTION...]: a random walk over the commands' options; --help lists the walk's own.
 
 Draws N calls (2,000 if nothing else is said) of the commands in $IVON_BIN: options as the commands' --help
-lists them, with values that are right mostly, on small inputs of all kinds (world.py, rules.py). For each it is
-checked (checks.py) that it ends with a status that its manual page names, that no sanitizer reports, that a failure
-says why in one line and leaves nothing, that results parse, have the columns that are documented, and hold
-no nan without a word; for every tenth also that threads change no byte and that formats agree.
+lists them, with values that are right mostly, on small inputs of all kinds (world.py, rules.py). For each it
+is checked (checks.py) that it ends with a status that its manual page names, that no sanitizer reports, that
+a failure says why in one line and leaves nothing, that results parse, have the columns that are documented,
+and hold no nan without a word; for every tenth also that threads change no byte and that formats agree.
 
 What is found is printed as a command that can be called again, in a directory that is kept; then the exit
 status is 1. --at runs one call of a walk again.
@@ -44,7 +44,8 @@ def run(arguments, directory, timeout=TIMEOUT):
                               capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise checks.Finding(f"still running after {timeout} s") from None
-    return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+    return Result(done.returncode, done.stdout.decode("utf-8", "replace"),
+                  done.stderr.decode("utf-8", "replace"))
 
 
 def read_options(binaries):
@@ -58,10 +59,12 @@ def read_options(binaries):
         options[command] = names
         for name in names:
             if name not in rules.RULES[command]:
-                sys.exit(f"walk: option --{name} of ivon-{command} is unknown to the walk: give it a rule in rules.py")
+                sys.exit(f"walk: option --{name} of ivon-{command} is unknown to the walk: "
+                         "give it a rule in rules.py")
         for name in rules.RULES[command]:
             if name not in names:
-                sys.exit(f"walk: ivon-{command} has no option --{name} any more: take its rule out of rules.py")
+                sys.exit(f"walk: ivon-{command} has no option --{name} any more: "
+                         "take its rule out of rules.py")
     return options
 
 
@@ -95,6 +98,7 @@ class Walk:
         self.state = contents(self.world)
         self.summary = collections.Counter()
         self.compared = collections.Counter()
+        self.succeeded = collections.defaultdict(set)  # options, by command
         self.findings, self.messages = 0, False
 
     def directory(self, name):
@@ -115,7 +119,8 @@ class Walk:
             with open(os.path.join(path, "done"), "w"):
                 pass
         for command, output in (("predict", "predictions.csv"), ("sensitivity", "sensitivity.csv")):
-            made = run(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output), self.world)
+            made = run(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output),
+                       self.world)
             if made.status:
                 sys.exit("walk: " + made.stderr)
 
@@ -129,7 +134,8 @@ class Walk:
     def step(self, index, only, deeper):
         source, call = self.draw(index, only)
         directory = self.directory(f"call-{index}")
-        stale = call.output and "%" not in call.output and call.output not in ("-", "run") and source.random() < 0.1
+        named = call.output and "%" not in call.output and call.output not in ("-", "run")
+        stale = named and source.random() < 0.1
         if stale:
             with open(os.path.join(directory, call.output), "w") as file:
                 file.write("what was here before\n")
@@ -144,6 +150,7 @@ class Walk:
                     print(f"{index} {call.kind} {result.status}{' bad' * call.bad} {result.stderr.strip()}")
                 checks.check_failure(call, result, before, contents(directory))
             else:
+                self.succeeded[call.command] |= {a.split("=")[0][2:] for a in call.arguments}
                 self.check_success(call, result, directory)
                 if deeper and not stale:
                     self.check_deeper(source, call, result, directory)
@@ -163,7 +170,8 @@ class Walk:
         given = {a.split("=")[0][2:] for a in call.arguments if a.startswith("--")}
         if given & {"help", "usage", "version"}:
             return
-        asked = ["out"] * bool(call.output) + ["ll"] * ("log-likelihoods" in given) + ["run"] * (call.command == "train")
+        asked = ["out"] * bool(call.output) + ["ll"] * ("log-likelihoods" in given)
+        asked += ["run"] * (call.command == "train")
         for name in os.listdir(directory):
             checks.demand(any(map(name.startswith, asked)) and not name.endswith((".ivon-tmp", ".part")),
                           f"{name} is left")
@@ -174,7 +182,8 @@ class Walk:
     def table(self, call, result, directory):
         """Of a command that prints rows: those that it wrote, wherever."""
         if call.output and call.output != "-":
-            checks.demand(not result.stdout or "metrics" in " ".join(call.arguments), "rows are printed, too")
+            checks.demand(not result.stdout or "metrics" in " ".join(call.arguments),
+                          "rows are printed, too")
             return checks.read_table(os.path.join(directory, call.output))
         if any(name in call.arguments for name in ("--format=hdf5", "--format=npy")):
             return {}
@@ -206,7 +215,8 @@ class Walk:
         wanted = {"--groups=group": {0, 1, 2}, "--groups=lonely": {0, 1}, "--groups=nothing": set()}
         for argument in set(call.arguments) & set(wanted):
             if "group" in table:
-                checks.demand(set(table["group"].ravel()) <= wanted[argument], f"{argument} has found other groups")
+                checks.demand(set(table["group"].ravel()) <= wanted[argument],
+                              f"{argument} has found other groups")
 
     def success_predict_gen(self, call, result, directory, given):
         checks.check_table(call, self.table(call, result, directory), result.stderr)
@@ -247,7 +257,8 @@ class Walk:
         directory = self.directory(name)
         kept = [a for a in call.arguments if a.split("=")[0][2:] not in drop]
         result = run(self.ivon(call.command, *kept, *options), directory)
-        checks.demand(result.status == 0, f"with {' '.join(options)}: exit status {result.status}: {result.stderr}")
+        checks.demand(result.status == 0,
+                      f"with {' '.join(options)}: exit status {result.status}: {result.stderr}")
         return result, directory
 
     def check_deeper(self, source, call, result, directory):
@@ -270,7 +281,8 @@ class Walk:
             shutil.rmtree(path)
 
     def check_formats(self, call, directory):
-        if any(word in " ".join(call.arguments) for word in ("--metrics", "npy")) and call.command == "predict":
+        if any(word in " ".join(call.arguments)
+               for word in ("--metrics", "npy")) and call.command == "predict":
             return []
         if any(a.startswith("--follow") for a in call.arguments):
             return []
@@ -293,6 +305,10 @@ class Walk:
             good = sum(n for n, status in zip(row, statuses) if status == 0)
             share = f"{100 * good / sum(row):.0f} %" if sum(row) else ""
             print(f"{command:12} {sum(row):5}  {share:>7} " + "".join(f"{n:6}" for n in row))
+        for command, names in self.options.items():
+            never = sorted(set(names) - self.succeeded[command])
+            if never and count >= 1000:
+                print(f"{command}: no call succeeded with --{', --'.join(never)}")
         print(f"{count} calls in {seconds:.0f} s; threads compared {self.compared['threads']} times, formats "
               f"{self.compared['formats']} times; {self.findings} findings")
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 
 import h5py
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
 sys.dont_write_bytecode = True
@@ -87,7 +86,8 @@ def write_torch(path, mean, hessian, buffers, adam=False):
                      "exp_avg_sq": tensor(0.01 * array.ravel(), 0, array.shape)}
                  for i, array in enumerate(hessian.values())}
     else:
-        group.update(ess=40.0, hess_init=0.1, numel=storage.size, hess=tensor(flat(hessian), 0, storage.shape),
+        group.update(ess=40.0, hess_init=0.1, numel=storage.size,
+                     hess=tensor(flat(hessian), 0, storage.shape),
                      momentum=tensor(np.zeros(storage.size), 0, storage.shape))
     example_checkpoints.save(path, {"model": model, "optimizer": {"state": state, "param_groups": [group]}})
 
