@@ -16,7 +16,7 @@ SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 # What is said on the way, not to be taken for the line that says why a call failed.
 NOTE = re.compile(r"removing (one|groups?|each)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ ")
-WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|too wide|undefined)")
+WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$")  # ivon(1): nan where it is not known
 COLUMNS = {

@@ -573,4 +573,6 @@ def make(random, options):
         call.option = name
         added = rules[name](call)
         call.arguments += added or []
+        if added and call.chance(0.05):  # the last one counts, or it is one more of several
+            call.arguments += rules[name](call) or []
     return call
