@@ -280,10 +280,12 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
             memory_exhausted();
         fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
     }
-    int code = fine ? 0
-                    : error_fill(error, file ? IVON_ERROR_IO : IVON_ERROR_INPUT,
-                                 "%s: cannot %s it: %s", command->model, file ? "read" : "open",
-                                 strerror(errno));
+    int code = 0;
+    if (!file)
+        code = error_input(error, command->model, "open", strerror(errno));
+    else if (!fine)
+        code = error_fill(error, IVON_ERROR_IO, "%s: cannot read it: %s", command->model,
+                          strerror(errno));
     if (file)
         fclose(file);
     return code;

@@ -55,12 +55,14 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
 {
     struct ivon_dataset_options *dataset = &options->dataset;
     size_t room = strlen(text) + 1, count = 0;
+    free(options->channel_mean); /* of an option before: the last one counts */
+    free(options->channel_std);
     options->channel_mean = calloc(room, sizeof(double));
     options->channel_std = calloc(room, sizeof(double));
     if (!options->channel_mean || !options->channel_std)
         memory_exhausted();
     dataset->no_scaling = strcmp(text, "none") == 0;
-    for (const char *at = text; *at && !dataset->no_scaling;) {
+    for (const char *at = text; !dataset->no_scaling;) {
         double pair[2];
         if (!option_numbers(&at, ',', pair, 2) || !(pair[1] > 0) || (*at && *at != ';'))
             argp_failure(state, EX_USAGE, 0,
@@ -69,7 +71,8 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
                          text);
         options->channel_mean[count] = pair[0];
         options->channel_std[count++] = pair[1];
-        at += *at == ';';
+        if (!*at++)
+            break;
     }
     dataset->mean = options->channel_mean;
     dataset->std = options->channel_std;
@@ -81,12 +84,17 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
                          const char *text)
 {
     size_t room = strlen(text) + 1, count = 0, named = 0;
+    if (!*text)
+        argp_failure(state, EX_USAGE, 0, "--inputs: '', expected INPUT=ARRAY,...");
+    free(options->inputs); /* of an option before: the last one counts */
+    free(options->names);
+    free(options->fields);
     options->inputs = strdup(text);
     options->names = calloc(room, sizeof *options->names);
     options->fields = calloc(room, sizeof *options->fields);
     if (!options->inputs || !options->names || !options->fields)
         memory_exhausted();
-    for (char *at = options->inputs; at && *at;) {
+    for (char *at = options->inputs; at;) {
         char *comma = strchr(at, ','), *equals;
         if (comma)
             *comma = '\0';

@@ -288,10 +288,10 @@ int follow_open(struct follow **out, const char *directory, const volatile sig_a
         code = fail_memory(error);
     else if (follow->inotify < 0 || inotify_add_watch(follow->inotify, directory, mask) < 0 ||
              stat(directory, &follow->status))
-        code = error_fill(error, IVON_ERROR_INPUT, "%s: cannot follow it: %s", directory,
-                          errno == ENOSPC
-                              ? "too many files are watched (fs.inotify.max_user_watches)"
-                              : strerror(errno));
+        code = error_input(error, directory, "follow",
+                           errno == ENOSPC
+                               ? "too many files are watched (fs.inotify.max_user_watches)"
+                               : strerror(errno));
     if (!code)
         code = scan(follow, error); /* after the watch began, so that nothing falls between */
     if (code)

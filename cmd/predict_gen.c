@@ -409,9 +409,7 @@ static int open_data(struct predict_gen_command *command, struct ivon_error *err
 
 static int check_readable(const char *path, struct ivon_error *error)
 {
-    return access(path, R_OK) ? error_fill(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
-                                           strerror(errno))
-                              : 0;
+    return access(path, R_OK) ? error_input(error, path, "open", strerror(errno)) : 0;
 }
 
 /* Before the first of them takes its time, or --follow takes the graph for a file yet to come. */

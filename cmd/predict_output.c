@@ -158,7 +158,6 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
         code = allocate_scores(output->foreign_scores,
                                ivon_examples_count(command->foreign) * rows_per_example(output),
                                error);
-    /* Last, since text begins with its header. */
     if (!code && (command->output || !command->metrics))
         code = open_table(output, &like, provenance, error);
     return code;
@@ -435,12 +434,27 @@ static int print_metrics(const struct predict_output *output,
     return code;
 }
 
+/* An infinite metric is right, and seldom expected. */
+static void warn_of_infinity(const struct ivon_predict_metric *metrics, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct ivon_metric *metric = &metrics[i].metric;
+        if (!isinf(metric->value))
+            continue;
+        report_warning("%s is infinite: predictions leave some target next to no probability",
+                       metric->name);
+        return; /* what follows from it is, too */
+    }
+}
+
 int predict_output_finish(struct predict_output *output, const struct ivon_predict_metric *metrics,
                           size_t metric_count, struct ivon_error *error)
 {
     int code = output->table ? ivon_table_commit(output->table, error) : 0;
     if (!code && output->arviz)
         code = ivon_arviz_commit(output->arviz, error);
+    if (!code && output->command->metrics && !output->command->common.quiet)
+        warn_of_infinity(metrics, metric_count);
     if (!code && output->command->metrics)
         code = print_metrics(output, metrics, metric_count, error);
     return code;

@@ -28,6 +28,13 @@ int (error_memory)(struct ivon_error *error)
     return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
 }
 
+int (error_input)(struct ivon_error *error, const char *path, const char *verb, const char *reason)
+{
+    if (!*path)
+        return error_fill(error, IVON_ERROR_INPUT, "the name of an input is empty");
+    return error_fill(error, IVON_ERROR_INPUT, "%s: cannot %s it: %s", path, verb, reason);
+}
+
 int report_error(const struct ivon_error *error)
 {
     fprintf(stderr, "%s: %s\n", program_invocation_short_name, error->message);

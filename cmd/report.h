@@ -23,6 +23,12 @@ int error_memory(struct ivon_error *error);
 #define error_memory(error) ((void)error_memory(error), IVON_ERROR_MEMORY)
 #endif
 
+/* Says that an input cannot be opened, or what else the verb says, and returns IVON_ERROR_INPUT. */
+int error_input(struct ivon_error *error, const char *path, const char *verb, const char *reason);
+#ifdef IVON_ANALYSIS
+#define error_input(error, ...) ((void)error_input(error, __VA_ARGS__), IVON_ERROR_INPUT)
+#endif
+
 /* Prints "ivon-merge: MESSAGE" and returns the exit status that belongs to the error. */
 int report_error(const struct ivon_error *error);
 

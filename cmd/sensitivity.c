@@ -249,39 +249,58 @@ static int open_inputs(struct sensitivity_command *command, struct ivon_error *e
     return code;
 }
 
-/* Reads the groups: an array beside the data, or by its path in the data's file. */
-static int read_groups(struct sensitivity_command *command, uint64_t count, int64_t **groups,
-                       struct ivon_error *error)
+/* Opens an array beside the data, or by its path in the data's file; of CSV a column. */
+static int open_groups(struct sensitivity_command *command, struct ivon_error *error)
 {
-    const char *data = command->evaluation.data, *slash = strrchr(command->groups, '/');
-    const char *array = slash ? slash + 1 : command->groups, *colon = strrchr(data, ':');
+    const char *data = command->evaluation.data, *colon = strrchr(data, ':');
     struct ivon_dataset_options options = command->evaluation.dataset;
+    bool columns = options.target_column; /* which CSV alone has */
+    const char *slash = columns ? NULL : strrchr(command->groups, '/');
+    const char *array = slash ? slash + 1 : command->groups;
     char *path;
     if (slash && asprintf(&path, "%.*s:%.*s/", colon ? (int)(colon - data) : (int)strlen(data),
                           data, (int)(slash - command->groups), command->groups) < 0)
         memory_exhausted();
-    if (!slash)
-        path = strdup(data);
+    if (!slash && !(path = strdup(data)))
+        memory_exhausted();
     if (slash && slash != command->groups)
         path[strlen(path) - 1] = '\0';
-    options.inputs = &array;
-    options.input_count = 1;
-    options.targets = "";
+    options.context = options.stride = 0; /* there is one group for each example, however cut */
+    options.channel_count = 0;
+    options.no_scaling = true;
+    options.named = !columns;
+    options.inputs = columns ? NULL : &array;
+    options.input_count = !columns;
+    options.targets = columns ? NULL : "";
+    options.target_column = columns ? array : NULL;
     int code = ivon_dataset_open(&command->group_examples, path, &options, error);
     free(path);
+    return code;
+}
+
+/* Reads the groups, which the data may have as targets already. */
+static int read_groups(struct sensitivity_command *command, uint64_t count, int64_t **groups,
+                       struct ivon_error *error)
+{
+    struct ivon_examples *examples = command->examples;
+    ptrdiff_t found = ivon_examples_find(examples, command->groups);
+    int code = found < 0 ? open_groups(command, error) : 0;
     if (code)
         return code;
-    const struct ivon_field *field = ivon_examples_field(command->group_examples, 0);
-    if (ivon_examples_count(command->group_examples) != count || field->count != 1)
+    if (found < 0) {
+        examples = command->group_examples;
+        found = (ptrdiff_t)ivon_examples_field_count(examples) - 1;
+    }
+    const struct ivon_field *field = ivon_examples_field(examples, (size_t)found);
+    if (ivon_examples_count(examples) != count || field->count != 1)
         return error_fill(error, IVON_ERROR_DATA,
                                "--groups: '%s' has %llu rows of %zu numbers, expected %llu of one",
-                               command->groups,
-                               (unsigned long long)ivon_examples_count(command->group_examples),
+                               command->groups, (unsigned long long)ivon_examples_count(examples),
                                field->count, (unsigned long long)count);
     *groups = calloc(count, sizeof **groups);
     if (!*groups)
         memory_exhausted();
-    return ivon_examples_read_i64(command->group_examples, 0, 0, count, *groups, error);
+    return ivon_examples_read_i64(examples, (size_t)found, 0, count, *groups, error);
 }
 
 static int remove_groups(struct sensitivity_command *command, uint64_t examples,

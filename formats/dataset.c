@@ -16,7 +16,7 @@ struct dataset_format {
     bool (*recognise)(const struct mapped_file *file);
     int (*open)(struct ivon_examples **examples, struct dataset_request *request,
                 struct mapped_file *file, struct ivon_error *error);
-    bool groups, columns, pairs; /* what may be chosen in such files */
+    bool groups, columns, pairs, names; /* what may be chosen in such files */
 };
 
 /* What is text is CSV: the only format that has no mark of its own. */
@@ -27,8 +27,9 @@ static bool csv_recognise(const struct mapped_file *file)
 }
 
 static const struct dataset_format formats[] = {
-    {.name = "an HDF5", .recognise = hdf5_recognise, .open = dataset_hdf5_open, .groups = true},
-    {.name = "an npz", .recognise = zip_recognise, .open = dataset_npz_open},
+    {.name = "an HDF5", .recognise = hdf5_recognise, .open = dataset_hdf5_open, .groups = true,
+     .names = true},
+    {.name = "an npz", .recognise = zip_recognise, .open = dataset_npz_open, .names = true},
     {.name = "an npy", .recognise = npy_recognise, .open = dataset_array_open, .pairs = true},
     {.name = "an IDX", .recognise = idx_recognise, .open = dataset_array_open, .pairs = true},
     {.name = "a gzip", .recognise = gzip_recognise, .open = dataset_array_open, .pairs = true},
@@ -119,6 +120,12 @@ static int check_format(const struct dataset_format *format, const struct datase
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: two files are named, but '%s' is %s file, expected npy or IDX",
                               request->path, file->path, format->name);
+    if (request->options->named && !format->names)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: has no array '%s': '%s' is %s file, whose arrays have no names",
+                              request->path,
+                              request->options->input_count ? request->options->inputs[0] : "x",
+                              file->path, format->name);
     if (request->options->target_column && !format->columns)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a target column can be named in CSV files only, and this is %s "

@@ -151,10 +151,8 @@ int ivon_table_to_stream(struct ivon_table **out, FILE *stream, const char *name
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a stream takes CSV and JSON Lines only", name);
     int code = table_new(&table, name, columns, column_count, options, error);
-    if (!code) {
+    if (!code)
         table->stream = stream;
-        code = table->class->begin(table, error);
-    }
     if (code)
         ivon_table_close(table);
     else
@@ -175,13 +173,24 @@ int table_append_arrays(struct ivon_table *table, size_t count, const void *cons
     return 0;
 }
 
+/* A stream gets its header with the first row, or at the end: a run that fails before prints nothing. */
+static int begin_stream(struct ivon_table *table, struct ivon_error *error)
+{
+    if (!table->stream || table->begun)
+        return 0;
+    table->begun = true;
+    return table->class->begin(table, error);
+}
+
 int ivon_table_append(struct ivon_table *table, size_t count, const void *const *columns,
                       struct ivon_error *error)
 {
     if (count > table->options.rows - table->appended)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: more than the announced %llu rows",
                               table->name, (unsigned long long)table->options.rows);
-    int code = table->class->append(table, count, columns, error);
+    int code = begin_stream(table, error);
+    if (!code)
+        code = table->class->append(table, count, columns, error);
     if (code)
         table->failed = true;
     else
@@ -199,6 +208,9 @@ int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
                               (unsigned long long)table->options.rows);
     if (!table->stream)
         return atomic_commit(&table->file, error);
+    int code = begin_stream(table, error);
+    if (code)
+        return code;
     if (fflush(table->stream))
         return ivon_error_set(error, IVON_ERROR_IO, "%s: cannot write it: %s", table->name,
                               strerror(errno));

@@ -30,6 +30,7 @@ struct ivon_table {
     uint64_t appended; /* rows */
     bool failed;       /* to append some: what they left behind is no table */
     FILE *stream;      /* the caller's; null: `file` is written */
+    bool begun;        /* a stream: its header is written */
     struct atomic_file file;
     /* Text only: what is not yet written, and where in the file it goes. */
     char *text;

@@ -22,6 +22,7 @@ struct ivon_dataset_options {
     /* CSV: the column that holds the target, by its header or its number from 1; null: none. The
        other columns, in order, are the one input. */
     const char *target_column;
+    bool named; /* refuse files whose arrays have no names: npy, IDX, CSV, texts */
     bool targets_optional; /* the array or column that these two name may be missing */
     /* CSV: take only the columns whose header is this and a number ("p" for p0, p1, …), in the order
        of their numbers, where there are such; null: all but the target. */

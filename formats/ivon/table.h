@@ -68,7 +68,7 @@ IVON_API int ivon_table_create(struct ivon_table **table, const char *path,
                                struct ivon_error *error);
 
 /* A table to an open stream, named `name` in messages, which stays the caller's: CSV and JSON
-   Lines. */
+   Lines. The header is written with the first row, or at commit where there is none. */
 IVON_API int ivon_table_to_stream(struct ivon_table **table, FILE *stream, const char *name,
                                   const struct ivon_column *columns, size_t column_count,
                                   const struct ivon_table_options *options,

@@ -169,10 +169,10 @@ static int choose_block(struct merge_run *run, struct ivon_error *error)
     for (run->block = BLOCK; run->block * per_element > memory; run->block /= 2)
         if (run->block == BLOCK_MIN)
             return ivon_error_set(error, IVON_ERROR_MEMORY,
-                                  "this merge needs %.0f MB of memory with %d threads, %.0f MB are "
-                                  "allowed: raise --memory, or lower --threads",
-                                  ceil((double)(BLOCK_MIN * per_element) / 1e6), run->threads,
-                                  floor((double)memory / 1e6));
+                                  "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
+                                  "MB: raise --memory, or lower --threads",
+                                  (double)(BLOCK_MIN * per_element) / 1e6, run->threads,
+                                  (double)memory / 1e6);
     return 0;
 }
 

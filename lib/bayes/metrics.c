@@ -207,6 +207,23 @@ static double mean_square(const double *means, const float *targets, size_t outp
     return square / (double)outputs;
 }
 
+/* Refuses what would make a metric no number; an error that overflows is infinite, and stays. */
+static int check_regression(const double *means, const float *targets, size_t outputs,
+                            double log_density, uint64_t row, struct ivon_error *error)
+{
+    for (size_t k = 0; k < outputs; k++)
+        if (!isfinite(means[k]) || !isfinite(targets[k]))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "row %llu: output %zu has the mean %g and the target %g, "
+                                  "expected finite numbers",
+                                  (unsigned long long)row, k, means[k], (double)targets[k]);
+    if (isnan(log_density))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "row %llu: the logarithm of its density is nan, expected a number",
+                              (unsigned long long)row);
+    return 0;
+}
+
 int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t count, const double *means,
                                 const float *targets, const double *log_densities,
                                 struct ivon_error *error)
@@ -215,12 +232,12 @@ int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t count, cons
     if (metrics->likelihood != IVON_GAUSSIAN)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "these metrics are of probabilities, expected no regression");
-    for (size_t i = 0; i < count; i++)
-        if (isnan(mean_square(means + i * outputs, targets + i * outputs, outputs)) ||
-            isnan(log_densities[i]))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "row %zu: a mean, a target or the density is not a number",
-                                  metrics->nll.count + i);
+    int code = 0;
+    for (size_t i = 0; i < count && !code; i++)
+        code = check_regression(means + i * outputs, targets + i * outputs, outputs,
+                                log_densities[i], metrics->nll.count + i, error);
+    if (code)
+        return code;
     for (size_t i = 0; i < count; i++) {
         moments_add(&metrics->square,
                     mean_square(means + i * outputs, targets + i * outputs, outputs), 1);

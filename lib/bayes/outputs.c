@@ -94,7 +94,8 @@ int outputs_check_finite(const struct outputs *outputs, const char *path, uint64
         if (!isfinite(values[i]))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: row %" PRIu64 ": the network's output is not a finite "
-                                  "number: is the input?",
+                                  "number, though the data are: weights, or normalized inputs, "
+                                  "are too large",
                                   path, (first_row + i / outputs->k) / outputs->tokens);
     return 0;
 }

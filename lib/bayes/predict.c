@@ -25,6 +25,12 @@ struct ivon_predict_options ivon_predict_defaults(void)
                                          .ignored = INT64_MIN};
 }
 
+/* Whether what is predicted gives targets a likelihood: numbers have none whose noise is unknown. */
+static bool has_density(const struct ivon_predict_options *options)
+{
+    return options->likelihood != IVON_GAUSSIAN || options->noise_std > 0;
+}
+
 /* Members. */
 
 static int take_member(struct ivon_predictor *predictor, size_t index,
@@ -241,7 +247,7 @@ static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *err
                                            .bins = predictor->options.bins};
     size_t without = predictor->groups > 1 ? predictor->groups : 0;
     int code = 0;
-    if (predictor->target_field < 0)
+    if (predictor->target_field < 0 || !has_density(&predictor->options))
         return 0;
     for (size_t i = 0; i < without && !code; i++)
         code = ivon_metrics_new(&predictor->metrics[i], &options, error);
@@ -261,12 +267,16 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
 {
     if (!member_count)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no posterior to predict with");
+    if (options->log_likelihoods && !has_density(options))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the likelihood of a regression's targets needs the standard deviation "
+                              "of the noise");
     struct ivon_predictor *predictor = calloc(1, sizeof *predictor);
     if (!predictor)
         return ivon_error_memory(error);
     predictor->options = *options;
     predictor->outputs.likelihood = options->likelihood;
-    predictor->options.nll_at_mean &= targets && options->samples;
+    predictor->options.nll_at_mean &= targets && options->samples && has_density(options);
     predictor->examples = examples;
     predictor->count = ivon_examples_count(examples);
     predictor->target_field = targets ? ivon_examples_find(examples, targets) : -1;
@@ -367,7 +377,7 @@ const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *
 {
     double without[ROWS_GROUPS_MAX];
     *count = 0;
-    if (predictor->target_field < 0)
+    if (!predictor->metrics[ROWS_GROUPS_MAX])
         return NULL;
     const struct ivon_metric *all =
         ivon_metrics_values(predictor->metrics[ROWS_GROUPS_MAX], count);

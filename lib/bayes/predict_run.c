@@ -279,6 +279,7 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     size_t rows = run->count * predictor->outputs.tokens, all = rows * predictor->outputs.k;
     struct ivon_metrics *metrics = predictor->metrics[without];
     uint64_t first = run->first * predictor->outputs.tokens;
+    struct ivon_error inner = {0};
     int code;
     if (regression) {
         double *means = calloc(all, sizeof *means), *densities = calloc(rows, sizeof *densities);
@@ -286,8 +287,11 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
         if (!code) {
             rows_densities(&predictor->sums, without, 0, rows, means, densities);
             code = ivon_metrics_add_regression(metrics, rows, means, predictor->numbers, densities,
-                                               error);
+                                               &inner);
         }
+        if (inner.code)
+            ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->examples),
+                           inner.message);
         free(means);
         free(densities);
         return code;
@@ -296,7 +300,6 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     if (!probabilities)
         return ivon_error_memory(error);
     rows_probabilities(&predictor->sums, without, 0, rows, probabilities);
-    struct ivon_error inner = {0};
     code = ivon_metrics_add(metrics, first, rows, probabilities, predictor->labels,
                             predictor->options.ignored, &inner);
     if (code)
@@ -410,7 +413,7 @@ static int run_block(struct run *run,
         code = run_members(run, error);
     if (!code)
         code = ivon_parallel_run(run->threads, tiles_of(run), finish_tile, run, error);
-    if (!code && predictor->target_field >= 0)
+    if (!code && predictor->metrics[ROWS_GROUPS_MAX])
         code = ivon_parallel_run(run->threads,
                                  predictor->groups > 1 ? predictor->groups + 1 : 1,
                                  measure_without, run, error);

@@ -36,7 +36,8 @@ struct ivon_predict_options {
     enum ivon_likelihood likelihood;
     size_t samples; /* S; 0: the posterior mean alone */
     struct ivon_sample_options sample;
-    double noise_std; /* Gaussian: of the targets; NaN: unknown, and then no density of them */
+    double noise_std; /* Gaussian: of the targets; NaN: unknown, and then no density of them,
+                         nor metrics */
     int bins;         /* of calibration errors; 0: 15 */
     int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
     bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
@@ -146,7 +147,8 @@ IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
    worse says that the posterior is too wide. */
 IVON_API struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor);
 
-/* After a run on data with targets: the metrics; borrowed. */
+/* After a run on data with targets: the metrics; borrowed. Of regression null where the noise is
+   unknown. */
 IVON_API const struct ivon_predict_metric *
 ivon_predictor_metrics(struct ivon_predictor *predictor, size_t *count);
 

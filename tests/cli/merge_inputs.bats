@@ -262,6 +262,7 @@ assert inputs == [('m1.$kind', .5), ('f1.safetensors', None), ('m0.$kind', 2), (
   refused 65 "p0.h5: has Hessians of its own, and 'f0.safetensors' is to have them" \
     ivon-merge p0.h5,hessian=f0.safetensors p1.h5 -o x.h5
   refused 66 "nowhere: cannot open it" ivon-merge m0.npz,hessian=nowhere p1.h5 -o x.h5
+  refused 71 "needs 0.24576 MB for its sums with 1 threads, and has 0.000256 MB" ivon-merge --memory=512 -j1 p0.h5 p1.h5 -o x.h5
   # A base does not take the model's.
   refused 65 "m2.npz: tensor 'a' has no Hessian" ivon-merge -b m2.npz m0.npz --hessian=f0.safetensors -o x.h5
   # Nor do other commands give one to several.

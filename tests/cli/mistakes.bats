@@ -247,6 +247,25 @@ PAIRS
   [ ! -e x.h5 ]
 }
 
+@test "what is empty is refused, and of an option that is given twice the last one counts" {
+  here
+  expect 64 "ivon-predict: --inputs: '', expected INPUT=ARRAY,..." ivon-predict a.h5 --data=test.h5 --inputs=
+  for text in '' '0,1;' ';0,1' '0'; do
+    expect 64 "ivon-predict: --normalize: '$text', expected none or MEAN,STD, for each channel separated by ';'" \
+      ivon-predict a.h5 --data=test.h5 --normalize="$text"
+  done
+  for command in "ivon-convert a.h5 -o x.h5 --model=" "ivon-predict-gen --data=test.h5 --follow=" \
+    "ivon-predict a.h5 --data=" "ivon-predict-gen a.h5 --data=test.h5 --model="; do
+    expect 66 "${command%% *}: the name of an input is empty" $command
+  done
+  expect 66 "ivon-convert: nowhere: cannot open it: No such file or directory" \
+    ivon-convert a.h5 -o x.h5 --model=nowhere
+  ivon-predict -q a.h5 --data=test.h5 --normalize=0.5,2 -n 2 > "$BATS_TEST_TMPDIR/once"
+  ivon-predict -q a.h5 --data=test.h5 --normalize=7,3 --inputs=z=z --inputs=x=x --normalize=0.5,2 -n 2 \
+    > "$BATS_TEST_TMPDIR/twice"
+  cmp "$BATS_TEST_TMPDIR/once" "$BATS_TEST_TMPDIR/twice"
+}
+
 @test "sensitivities that overflow are told of" {
   here
   printf 'a,b,c,d,y\n1,2,3,4,1\n1e30,-1e30,1e30,1e30,0\n' > huge.csv

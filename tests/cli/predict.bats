@@ -1,3 +1,4 @@
+bats_require_minimum_version 1.5.0
 load common
 
 # Networks, posteriors and data of a few kB, and toy.py, which computes them in float64 numpy. The
@@ -295,6 +296,16 @@ nll = -np.mean(np.log(np.mean(np.exp(log - log.max(0)), 0)) + log.max(0))
 assert abs(a["nll"]["value"] / nll - 1) < 1e-5, (a["nll"], nll)'
 }
 
+@test "regression without its noise gives means, whether or not the data have targets" {
+  toys
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 > bare.csv
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 --targets= > without.csv
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 3 > noise.csv
+  cmp bare.csv without.csv
+  [ "$(head -1 bare.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1" ]
+  cmp bare.csv <(cut -d, -f1-5 noise.csv)
+}
+
 @test "events of their own get one probability each" {
   toys
   ivon-predict -q p.h5 --data=data.h5:/events --likelihood=bernoulli -n 3 -o a.h5
@@ -417,6 +428,28 @@ with h5py.File('p.h5') as f, h5py.File('less.h5', 'w') as g:
   echo "$output"
   [ $status -eq 0 ]
   [ "$output" = "ivon-predict: warning: less.h5: lacks 1 tensors that keep the graph's own values, 'fc1.bias' the first" ]
+}
+
+@test "what is infinite is told of, and what overflows is an error that says of what" {
+  toys
+  scaled() { # FILE FACTOR
+    cp p.h5 "$1"
+    $python -c "
+import sys, h5py
+with h5py.File('$1', 'r+') as f:
+    f['mean/fc2.weight'][...] *= $2"
+  }
+  scaled certain.h5 1e30
+  run --separate-stderr -0 ivon-predict certain.h5 --data=data.h5 --metrics --mean
+  [[ "$output" =~ nll\ +inf ]]
+  [ "$stderr" = "ivon-predict: warning: nll is infinite: predictions leave some target next to no probability" ]
+  run --separate-stderr -0 ivon-predict -q certain.h5 --data=data.h5 --metrics --mean --json
+  [ -z "$stderr" ] && [ "$(jq .metrics.nll.value <<< "$output")" = '"Infinity"' ]
+  run --separate-stderr -0 ivon-predict p.h5 --data=data.h5 --metrics --mean
+  [ -z "$stderr" ]
+  scaled beyond.h5 1e38
+  expect 65 "data.h5: row 0: the network's output is not a finite number, though the data are" \
+    ivon-predict -q beyond.h5 --data=data.h5 --mean
 }
 
 @test "mistakes get one line and the right exit code" {

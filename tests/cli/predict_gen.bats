@@ -160,3 +160,19 @@ for i, group in enumerate(np.unique(p.y)):
     ivon-predict-gen --follow=nowhere --data="$t"
   expect 64 "$t: has 150 examples, not 151" ivon-predict-gen "$p" --data="$t" --subsample=151
 }
+
+@test "nothing is printed by what fails before its first row, and what has no row has its header" {
+  cp "$BATS_FILE_TMPDIR/posterior.h5" good.h5
+  echo "not a checkpoint" > bad.h5
+  run --separate-stderr -65 G bad.h5
+  [ -z "$output" ] && [[ "${#stderr_lines[@]}" = 1 && "$stderr" = *bad.h5* ]]
+  run --separate-stderr -65 G bad.h5 --json
+  [ -z "$output" ]
+  run --separate-stderr -65 ivon-predict bad.h5 --data="$BATS_FILE_TMPDIR/train.h5"
+  [ -z "$output" ]
+  run --separate-stderr -65 G -q good.h5 bad.h5 # the first is printed when it is known
+  [ "${#lines[@]}" = 2 ]
+  mkdir run && touch run/done
+  run --separate-stderr -0 G --follow=run
+  [ "${#lines[@]}" = 1 ] && [[ "$output" = step,train_loss,* ]]
+}

@@ -118,7 +118,7 @@ assert all(np.array_equal(p[n], a[n]) for n in p)"
   posterior point.h5 0 'del f["hessian"]'
   expect 65 "no mean has a Hessian" ivon-sample point.h5 -o x.h5
   posterior ess.h5 0 'del f.attrs["ess"]'
-  expect 65 "expected a positive number; ivon-convert --ess gives one" ivon-sample ess.h5 -o x.h5
+  expect 65 "has no ess, expected a positive number; ivon-convert --ess gives one" ivon-sample ess.h5 -o x.h5
   touch x-1.h5
   expect 73 "x-1.h5: file exists" ivon-sample p.h5 -n 2 -o 'x-%d.h5'
   [ "$(ls -A | grep -E '^x|tmp')" = x-1.h5 ]

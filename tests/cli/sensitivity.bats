@@ -101,6 +101,62 @@ check("y.csv", problem.y)
 check("half.csv", np.arange(EXAMPLES) % 2)'
 }
 
+@test "groups are what they are called, whatever the data's format" {
+  $python - "$BATS_FILE_TMPDIR/train.h5" <<'PYTHON'
+import sys, h5py, numpy as np
+with h5py.File(sys.argv[1]) as f:
+    x, y, half = f["x"][()], f["y"][()], f["half"][()]
+np.save("x.npy", x), np.save("y.npy", y)
+np.savez("data.npz", x=x, y=y, half=half)
+# Of columns that are all inputs but the target, one holds the groups.
+whole = x.copy()
+whole[:, 2] = half
+np.save("whole.npy", whole)
+with open("data.csv", "w") as f:
+    f.write("a,b,half,d,e,label\n")
+    f.writelines(",".join(map(repr, map(float, row))) + f",{k}\n" for row, k in zip(whole, y))
+np.savez("whole.npz", x=whole, y=y, half=half)
+PYTHON
+  s() { ivon-sensitivity -q "$BATS_FILE_TMPDIR/posterior.h5" "$@"; }
+  S --groups=y > y.csv
+  S --groups=half > half.csv
+  s --data=data.npz --groups=y | cmp - y.csv
+  s --data=data.npz --groups=half | cmp - half.csv
+  s --data=x.npy,y.npy --groups=y | cmp - y.csv
+  s --data=whole.npz --groups=half > half.csv
+  s --data=whole.npz --groups=y > y.csv
+  s --data=data.csv --target-column=label --groups=half | cmp - half.csv
+  s --data=data.csv --target-column=label --groups=3 | cmp - half.csv
+  s --data=data.csv --target-column=label --groups=label | cmp - y.csv
+  s --data=data.csv --target-column=label --groups=y | cmp - y.csv
+  run -65 s --data=x.npy,y.npy --groups=half
+  [ "$output" = "ivon-sensitivity: x.npy,y.npy: has no array 'half': 'x.npy' is an npy file, whose arrays have no names" ]
+  run -65 s --data=data.csv --target-column=label --groups=g
+  [[ "$output" == "ivon-sensitivity: data.csv: has no column 'g', but "* ]]
+}
+
+@test "groups may be inputs of one number, and normalizing does not change them" {
+  $python - <<'PYTHON'
+import h5py, numpy as np, onnx
+from onnx import TensorProto, helper
+info = helper.make_tensor_value_info
+made = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["f"])], "one",
+                         [info("x", TensorProto.FLOAT, ["n", 1]), info("w", TensorProto.FLOAT, [1, 3])],
+                         [info("f", TensorProto.FLOAT, ["n", 3])])
+graph = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
+with h5py.File("p.h5", "w") as f:
+    f.attrs.update(format="ivon-posterior", format_version=1, ess=40.0, weight_decay=0.01)
+    f["mean/w"], f["hessian/w"] = np.array([[1, 0.2, -1]], "f4"), np.full((1, 3), 0.2, "f4")
+    f["model.onnx"] = np.frombuffer(graph, "u1")
+np.save("x.npy", np.array([[7], [7], [8], [8], [9], [9]]))
+np.save("y.npy", np.array([0, 1, 2, 0, 1, 2]))
+PYTHON
+  groups() { ivon-sensitivity -q p.h5 --data=x.npy,y.npy --groups="$1" --inputs=x | cut -d, -f1 | paste -sd' '; }
+  [ "$(groups y)" = "group 0 1 2" ]
+  [ "$(groups x)" = "group 7 8 9" ]
+  run -65 ivon-sensitivity -q p.h5 --data=x.npy,y.npy --groups=z
+}
+
 @test "influence is on the test examples" {
   S --on="$BATS_FILE_TMPDIR/test.h5" -o on.csv
   oracle '

@@ -117,16 +117,22 @@ def flax_files(random):
                               for name, shape in params.items()})
 
 
+def stand_in_for_torch():
+    """What a pickle names of torch, which need not be installed to write it."""
+    _stand_in("torch", FloatStorage=FloatStorage)
+    _stand_in("torch._utils", _rebuild_tensor_v2=_rebuild_tensor_v2)
+
+
 def main(directory):
     os.chdir(directory)
     random = np.random.default_rng(0)
     numbers = {"weight": random.standard_normal((CLASSES, FEATURES)),
                "bias": random.standard_normal(CLASSES)}  # as in example_files.py
-    _stand_in("torch", FloatStorage=FloatStorage)
-    _stand_in("torch._utils", _rebuild_tensor_v2=_rebuild_tensor_v2)
+    stand_in_for_torch()
     torch_files(random, numbers)
     hub_files(random)
     flax_files(random)
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

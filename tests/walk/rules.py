@@ -1,0 +1,578 @@
+"""What the walk knows of each command: how a call begins, and for each option what may stand behind it.
+
+A rule is a function of a Call; it returns the arguments that it adds, or None where the option has no sense
+there. The options themselves are read from the programs: one without a rule here ends the walk."""
+import world
+
+EDGES = ("0", "-1", "1e308", "", "x", "nan", "inf", "18446744073709551616", "1.5", "1e-320")
+
+
+class Call:
+    """One command line in the making."""
+
+    def __init__(self, random, command):
+        self.random, self.command, self.arguments = random, command, []
+        self.kind = random.choice(world.KINDS)
+        self.likelihood = world.LIKELIHOODS[self.kind]
+        self.tokens = self.kind in world.HAS_TOKENS
+        self.output = None  # how the output is named, where it has a name
+        self.chosen = set()
+        self.bad = False  # something is wrong on purpose
+
+    def has_input(self, suffix):
+        return any(a.split(",")[0].endswith(suffix) for a in self.inputs())
+
+    def inputs(self):
+        return [a for a in self.arguments if not a.startswith("-")]
+
+    def has(self, option):
+        return any(a.split("=")[0] == "--" + option for a in self.arguments)
+
+    def some(self, *choices):
+        return self.random.choice(choices)
+
+    def chance(self, probability):
+        return self.random.random() < probability
+
+    def file(self, name):
+        """An input of this kind of network."""
+        return f"../world/{self.kind}-{name}"
+
+    def of_quality(self, good, odd, bad):
+        lot = self.random.random()
+        self.bad |= lot >= 0.97
+        return self.some(*(good if lot < 0.75 else odd if lot < 0.97 else bad))
+
+    def posterior(self):
+        """A posterior, and what has to be said with it."""
+        name = self.of_quality(world.GOOD_POSTERIORS, world.ODD_POSTERIORS, world.BAD_POSTERIORS)
+        if self.kind == "norm" and name == "huge.h5" and self.chance(0.5):
+            name = "graph.h5"
+        more = []
+        if name == "means.h5" and self.chance(0.6):
+            more = ["--hessian=" + self.file("fisher.safetensors")]
+            self.chosen.add("hessian")
+        if name == "adam.pt":
+            more = ["--hessian-from=adam", f"--batch-size={self.some(1, 32)}"]
+            self.chosen |= {"hessian-from", "batch-size"}
+        return self.file(name), more
+
+    def graph_for(self, path):
+        inside = path.endswith(".h5") and not path.endswith("bare.h5")
+        self.chosen.add("model")
+        return [] if inside and self.chance(0.9) else ["--model=" + self.file("model.onnx")]
+
+    def group(self):
+        """Data in HDF5; the group is good mostly."""
+        group = self.of_quality(world.GOOD_GROUPS, world.ODD_GROUPS, world.BAD_GROUPS)
+        return self.file(f"data.h5:/{group}")
+
+    def data(self):
+        """(the data, what has to be said with them)."""
+        if self.chance(0.6):
+            return self.group(), []
+        forms = ["data.h5", "data.npz", "deflated.npz", "pair"]
+        if self.kind in ("plain", "norm"):
+            forms += ["data.csv", "idx"]
+        if self.kind == "text":
+            forms += ["data.txt", "data.txt:train", "tokens.npy"]
+        form = self.some(*forms)
+        if form == "pair":
+            return self.file("x.npy") + "," + self.file("y.npy"), []
+        if form == "idx":
+            return self.file("x.idx") + "," + self.file("y.idx"), []
+        if form == "data.csv":
+            self.chosen.add("target-column")
+            return self.file(form), ["--target-column=" + self.some("label", "4")]
+        if form.startswith("data.txt") or form == "tokens.npy":
+            self.chosen |= {"tokens", "context"}
+            more = [f"--context={self.some(1, 3, 8)}"]
+            return self.file(form), more + (["--tokens=char"] if "txt" in form else [])
+        return self.file(form), []
+
+    def loss(self):
+        """The likelihood: the right one mostly, and with numbers their noise."""
+        self.chosen |= {"likelihood", "noise-std"}
+        name = self.likelihood
+        if self.chance(0.02):
+            name, self.bad = self.some("categorical", "bernoulli", "gaussian", "poisson"), True
+        arguments = [f"--likelihood={name}"] if name != "categorical" or self.chance(0.1) else []
+        if name == "gaussian" and not self.chance(0.06):
+            arguments.append(f"--noise-std={self.some('0.5', '1', '1e-3', '1e6')}")
+        return arguments
+
+
+def flag(call):
+    return ["--" + call.option]
+
+
+def values(*choices, wrong=(), edge=0.03):
+    """Right values mostly; rarely one that is wrong here, or would be wrong anywhere."""
+    def rule(call):
+        value = call.some(*choices)
+        if wrong and call.chance(0.07):
+            value, call.bad = call.some(*wrong), True
+        if call.chance(edge):
+            value, call.bad = call.some(*EDGES), True
+        return [f"--{call.option}={value}"]
+    return rule
+
+
+def rarely(rule, probability=0.04):
+    """For what makes no sense in most calls, and is to be refused there."""
+    return lambda call: rule(call) if call.chance(probability) else None
+
+
+def when(condition, rule):
+    return lambda call: rule(call) if condition(call) else rarely(rule, 0.03)(call)
+
+
+def pattern(call):
+    known = ("weight", "bias", "w*", "*ias", "[bw]*")
+    return [f"--{call.option}=" + (call.some(*known) if call.chance(0.9)
+                                   else call.some("*", "nothing", "[", "norm.*"))]
+
+
+def buffers(call):
+    """Those that are no parameters are named; others lose their Hessian a mean."""
+    return ["--buffers=" + (call.some("norm.running*", "nothing") if call.chance(0.85) else "bias")]
+
+
+def other_file(call):
+    """A tensor file, or one that is no such thing."""
+    return [f"--{call.option}=" + call.file(call.some("fisher.safetensors", "fisher.safetensors",
+                                                      "graph.h5",
+                                                       "words.h5"))]
+
+
+def more_data(call):
+    return [f"--{call.option}={call.group()}"]
+
+
+def file_output(*names):
+    """An output once; the call then makes it."""
+    def rule(call):
+        call.output = call.some(*names) if call.chance(0.97) else "out"
+        if call.output.endswith(".h5") and call.has("json"):
+            call.output = "out.jsonl"
+        return [f"--output={call.output}"]
+    return rule
+
+
+def sampling(call):
+    if call.has("mean") and not call.chance(0.05):
+        return None
+    return [f"--samples={call.some(2, 3, 5, 20)}" if call.chance(0.95) else "--samples=1"]
+
+
+def drawn(rule):
+    """Not with --mean, which draws nothing."""
+    return when(lambda call: not call.has("mean"), rule)
+
+
+def only_mean(call):
+    return None if any(map(call.has, DRAWS)) or call.has("samples") else ["--mean"]
+
+
+def with_expectation(call):
+    call.chosen.add("expectation")
+    return ([] if call.has("expectation") else ["--expectation=samples"]) + sampling(call)
+
+
+def resumed(call):
+    if call.output is None:
+        call.output = "out.csv"
+        return ["--resume", "--output=out.csv"]
+    return ["--resume"] if call.output != "-" else None
+
+
+def unless(option, rule):
+    return when(lambda call: not call.has(option), rule)
+
+
+def compare(call):
+    return [f"--compare=../world/{call.some('first.npy', 'second.npy')}"]
+
+
+def form(call):
+    """A stream takes text only; an npy file takes what predictions hold, the others rows."""
+    binary = call.output not in (None, "-") or call.chance(0.1)
+    names = ["csv", "jsonl"] + binary * ["hdf5"] + (binary and call.command == "predict") * ["npy"]
+    return None if call.has("json") else ["--format=" + (call.some(*names) if call.chance(0.97) else "xml")]
+
+
+def json_lines(call):
+    wrong = call.has("format") or (call.output or "").endswith(".h5")
+    return None if wrong and not call.chance(0.1) else ["--json"]
+
+
+def with_samples(rule):
+    """For what is drawn: beside an option that draws, which is added where there is none."""
+    def added(call):
+        draws = call.has("samples") or call.chance(0.05)
+        more = ["--expectation=samples"] if call.command == "sensitivity" else sampling(call)
+        if not draws:
+            call.chosen |= {"samples", "expectation"}
+        return rule(call) + ([] if draws else more)
+    return added
+
+
+def classes(rule):
+    return when(lambda call: call.likelihood != "gaussian", rule)
+
+
+def plain(rule):
+    """Beside predictions of as many classes and examples as the tables of the world have."""
+    return when(lambda call: call.kind in ("plain", "norm"), rule)
+
+
+def with_base(rule):
+    return when(lambda call: call.has("base"), rule)
+
+
+def regression(rule):
+    return when(lambda call: call.likelihood == "gaussian", rule)
+
+
+MEMORY = values("1M", "16M", "512K", "1G", "65536", wrong=("0.5", "1000000T"))
+THREADS = values(1, 2, 3, 7)
+INPUT = {
+    "key": when(lambda call: call.has_input(".pt"), values("model", wrong=("optimizer", "nowhere"))),
+    "hessian": rarely(other_file),
+    "hessian-from": when(lambda call: call.has_input("checkpoint.pt"),
+                         values("ivon", wrong=("adam", "sgd"))),
+    "batch-size": rarely(values(1, 32)),
+    "buffers": when(lambda call: call.has_input((".pt", ".npz", ".safetensors")), buffers),
+    "no-sandbox": flag,
+}
+COMMON = {"quiet": flag, "verbose": flag, "threads": THREADS}
+STANDARD = {"help": rarely(flag, 0.02), "usage": rarely(flag, 0.02), "version": rarely(flag, 0.02)}
+FILES = {"force": flag, "no-provenance": flag}
+DATA = {
+    "data": rarely(more_data, 0.02),
+    "inputs": values("x=x", "x", wrong=("x=y", "z=x", "x=x,x=x")),
+    "targets": values("y", wrong=("group", "x", "nothing", ""), edge=0),
+    "target-column": rarely(values("label", "4", "5", "a", edge=0.1)),
+    "normalize": values("none", "0,1", "0.5,2", wrong=("0,1;0,1;0,1", "1,0", "0,1;", "1e30,1e-30")),
+    "limit": values(1, 2, 5, 12, 1000),
+    "tokens": rarely(values("char", "word", edge=0)),
+    "context": rarely(values(1, 3, 500)),
+    "stride": when(lambda call: call.has("context"), values(1, 2, 50)),
+    "ignore-label": when(lambda call: call.likelihood != "gaussian", values(-100, -1, 0, 1, 77)),
+    "likelihood": rarely(values("categorical", "bernoulli", "gaussian", edge=0)),
+    "noise-std": regression(values(0.5, 2)),
+}
+DRAWS = {"seed": values(0, 1, 2**62), "temperature": values(0.5, 1, 1e-20, 1e20, wrong=(0, -1)),
+         "include": pattern, "exclude": pattern}
+TABLES = {"output": file_output("out.csv", "out.jsonl", "out.h5", "-")}
+DRAWS_OF_SAMPLES = {"seed": with_samples(DRAWS["seed"]), "temperature": with_samples(DRAWS["temperature"])}
+SENSITIVITIES = {
+    "model": rarely(lambda call: ["--model=" + call.file("model.onnx")]),
+    "covariance": values("full", "diag", edge=0.02),
+    "rho": values(1, 0.1, 5, 1e6), "n-train": values(1, 14, 56, 10**9),
+    "batch": values(1, 2, 5, 64), "memory": MEMORY,
+    "format": form, "json": json_lines,
+}
+
+
+def scores(call):
+    known = ["deviation", "mpe", "self-influence", "loo-loss"]
+    if call.chance(0.05):
+        known = ["residual", "nonsense", ""]
+    return ["--score=" + ",".join(call.random.sample(known, call.some(1, 2, 3)))]
+
+
+def groups(call):
+    """Rows of their own, with which few other options go."""
+    if call.has("score") or call.has("sort") or call.has("on"):
+        return None
+    call.chosen |= {"on", "score", "covariance", "expectation", "vectors", "per-token", "sort", "top",
+                    "resume", "samples", "seed", "temperature"} if call.chance(0.9) else set()
+    return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
+
+
+def vectors(call):
+    return [call.some("--vectors", "--vectors=covariance") if call.chance(0.96) else "--vectors=x"]
+
+
+def sort(call):
+    return ["--sort=nothing" if call.chance(0.05) else call.some("--sort", "--sort=loss", "--sort=index")]
+
+
+def follow(call):
+    """In place of the checkpoints that were named."""
+    if not call.chance(0.4):
+        return None
+    call.arguments = [a for a in call.arguments if a.startswith("-")]
+    call.chosen |= {"until"}
+    return ["--follow=../world/run-" + call.kind] + ([f"--until={call.some(3, 7)}"] if call.chance(0.3)
+                                                     else [])
+
+
+def average(call):
+    """Files of predictions in place of posteriors."""
+    if call.likelihood != "categorical" or call.tokens:
+        return None
+    kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit")
+    call.arguments = [a for a in call.arguments if a.startswith(kept)]
+    call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "logits", "log-likelihoods", "ood",
+                                              "recalibrate",
+                                              "model", "batch", "weights"}
+    return ["--average", "../world/first.npy", "../world/second.npy"]
+
+
+def weights(call):
+    count = sum(not a.startswith("-") for a in call.arguments)
+    if call.chance(0.05):
+        return ["--weights=" + call.some("1", "0,1", "-1,1", "1,,2", "nan,1", "1,2,3,4")]
+    return ["--weights=" + ",".join(call.some("1", "2.5", "0.1") for _ in range(count))]
+
+
+def merge_policy(*names):
+    """What takes from the base needs one."""
+    return lambda call: values(*names, *["base"] * call.has("base"), wrong=("base",))(call)
+
+
+def method(call):
+    names = ["gradient-matching", "task-arithmetic"] * call.has("base") + ["hessian", "average"]
+    return values(*names, wrong=("gradient-matching", "task-arithmetic"))(call)
+
+
+def sweep(call):
+    if not call.has("base") and not call.chance(0.1):
+        return None
+    call.arguments = ["--output=" + ("out-%g.h5" if not call.chance(0.1) else "out.h5")
+                      if a.startswith("--output") else a for a in call.arguments]
+    call.output = "out-%g.h5"
+    wrong = ("1:0:0.5", "0:1:0", "0:1e9:1e-9", "x")
+    return ["--sweep=" + (call.some(*wrong) if call.chance(0.1)
+                          else call.some("0:1:0.5", "0.25:0.75:0.25"))]
+
+
+def samples_of_sample(call):
+    count = call.some(1, 2, 3)
+    if not call.chance(0.1):
+        call.arguments = [a.replace("=out.", "=out-%d.") for a in call.arguments]
+        call.output = call.output.replace("out.", "out-%d.")
+    return [f"--samples={count}"]
+
+
+def labelled(rule):
+    return when(lambda call: call.has("data"), rule)
+
+
+def pictured(*kinds, rule):
+    """For these kinds of pictures."""
+    return when(lambda call: call.arguments[0] in kinds, rule)
+
+
+def hessian_estimate(call):
+    return ["--hessian=" + call.some("price", "gradsq")]
+
+
+RULES = {
+    "predict": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES,
+        "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
+        "samples": sampling, "mean": only_mean, **{name: drawn(rule) for name, rule in DRAWS.items()},
+        "weights": weights, "recalibrate": when(lambda call: call.kind == "norm", more_data),
+        "average": average, "format": form, "logits": flag,
+        "log-likelihoods": values("ll.nc", "ll.h5", "ll", edge=0), "metrics": flag,
+        "json": lambda call: ["--metrics", "--json"], "bins": values(1, 2, 15, 1000),
+        "ood": classes(lambda call: ["--metrics"] + more_data(call)),
+        "compare": plain(lambda call: ["--metrics"] + compare(call)),
+    },
+    "sensitivity": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES, **SENSITIVITIES,
+        **DRAWS_OF_SAMPLES, "score": scores, "expectation": values("mean", "samples", edge=0.02),
+        "samples": with_expectation,
+        "on": more_data, "groups": groups,
+        "vectors": vectors, "per-token": when(lambda call: call.tokens, flag), "sort": sort,
+        "top": values(1, 3, 100), "resume": resumed,
+    },
+    "predict-gen": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES, **SENSITIVITIES,
+        **DRAWS_OF_SAMPLES, "samples": sampling, "test": more_data, "subsample": values(1, 2, 5, 13, 1000),
+        "by-class": when(lambda call: call.likelihood == "categorical", flag), "follow": follow,
+        "until": rarely(values(1, 7)),
+    },
+    "merge": {
+        **COMMON, **STANDARD, **FILES, **INPUT,
+        "base": lambda call: ["--base=" + call.posterior()[0]],
+        "method": method,
+        "delta0": with_base(rarely(values(1, 100, 0), 0.3)), "base-scale": with_base(values(0, 0.5, 2)),
+        "hessian-scale": values(0, 0.5, 1, 3), "ess": values(1, 50, 1e300),
+        "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02), "include": pattern,
+        "exclude": pattern,
+        "on-mismatch": merge_policy("error", "skip"),
+        "on-nonpositive": merge_policy("error"), "output": None, "sweep": sweep, "memory": MEMORY,
+        "json": flag, "dry-run": flag, "hash": flag,
+    },
+    "sample": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DRAWS, "samples": samples_of_sample,
+        "first": values(0, 3, 10**6), "output": None,
+        "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02),
+    },
+    "convert": {
+        **COMMON, **STANDARD, **FILES, **INPUT, "output": None,
+        "to": rarely(values("h5", "safetensors", "npz", "pt", edge=0), 0.4),
+        "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02),
+        "shard-size": rarely(values("100", "1M"), 0.3),
+        "rename": values("^:head.", "(w)eight:\\1", "bias:weight", "(:x", "weight:a/../b", ".*:", "a:b",
+                         edge=0.02),
+        "include": pattern, "exclude": pattern,
+        "model": rarely(lambda call: ["--model=" + call.file(call.some("model.onnx", "words.h5"))], 0.5),
+        "ess": values(1, 50, 1e300), "weight-decay": values(0, 1e-4, 10), "n-train": values(1, 100),
+        "step": values(0, 1, 10**15),
+    },
+    "info": {
+        **COMMON, **STANDARD, **INPUT, "tensors": unless("header", flag),
+        "header": rarely(flag, 0.3), "check": unless("header", flag), "json": flag,
+        "memory": MEMORY,
+    },
+    "plot": {
+        **STANDARD, "force": flag, "no-sandbox": flag, "data": rarely(more_data, 0.1),
+        "inputs": labelled(values("x", wrong=("y",))), "targets": labelled(values("y", wrong=("group",))),
+        "target-column": rarely(values("label")), "ignore-label": values(-100, 0, 77),
+        "column": pictured("sensitivity", "images", rule=values("deviation", "loss", wrong=("nothing",))),
+        "bins": pictured("sensitivity", "reliability", rule=values(1, 3, 40)),
+        "top": pictured("images", rule=values(1, 5, 400)), "title": values("a title", "it's `date` \\n",
+                                                                           "", edge=0),
+        "width": values(300, 800), "height": values(300, 600), "output": None,
+        "format": rarely(values("svg", "png", "pdf", edge=0), 0.4),
+    },
+    "train": {
+        **COMMON, **STANDARD, **FILES, **DATA, "no-sandbox": flag, "memory": rarely(MEMORY, 0.5),
+        "arch": None,
+        "model": None, "from": None, "init": rarely(values("keep", "kaiming", "xavier", "normal"), 0.5),
+        "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"],
+        "optimizer": values("ivon", "adamw", "sgd", edge=0.02),
+        "lr": None, "ess": values(1, 14, 1e6), "h0": values(0.01, 0.1, 1, 10),
+        "beta1": values(0, 0.5, 0.9, 1),
+        "beta2": values(0.5, 0.99, 0.99999, 1), "weight-decay": values(0, 1e-4, 0.1, 1),
+        "prior": values("zero", "posterior", edge=0.02), "mc-samples": values(1, 2, 3),
+        "clip-radius": values(1e-3, 1, 100), "hessian": hessian_estimate, "rescale-lr": flag,
+        "no-rescale-lr": flag, "debias": flag, "no-debias": flag, "clip-norm": values(1e-3, 1, 100),
+        "epochs": None, "steps": None, "batch": values(1, 3, 7, 50), "accumulate": values(1, 2, 3),
+        "schedule": values("constant", "cosine", "linear", edge=0.02), "warmup": values(0, 1, 3, 100),
+        "augment": rarely(values("crop1", "flip", "crop4,flip", "x", edge=0)), "output": None,
+        "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"),
+                                                                             values(1, 2)),
+        "resume": unless("force", flag),
+    },
+}
+WEIGHTS = {"predict": 24, "sensitivity": 22, "predict-gen": 16, "merge": 10, "train": 10, "convert": 7,
+           "info": 4, "sample": 4, "plot": 3}
+
+
+def begin_network(call):
+    path, more = call.posterior()
+    data, said = call.data()
+    call.arguments = [path, *more, "--data=" + data, *said, *call.graph_for(path), *call.loss()]
+    if call.command != "sensitivity" and "hessian" not in call.chosen and call.chance(0.15):
+        call.arguments.insert(1, call.file("other.h5"))
+
+
+def begin_merge(call):
+    count = call.some(1, 2, 2, 3)
+    for _ in range(count):
+        path, more = call.posterior()
+        if "hessian" in call.chosen:
+            path += ",hessian=" + call.file("fisher.safetensors")
+        elif more:
+            path = call.file("graph.h5")
+        call.arguments.append(path + call.some("", "", "", ":0.5", ":2", ":-0.5", ":0"))
+    call.chosen -= {"hessian-from", "batch-size", "hessian"}
+    call.output = call.some("out.h5", "out.safetensors", "out.npz")
+    call.arguments.append("--output=" + call.output)
+
+
+def begin_checkpoint(call):
+    path, more = call.posterior()
+    call.arguments = [path, *more]
+    if call.command == "info":
+        if call.chance(0.3):
+            call.arguments.append(call.posterior()[0])
+        return
+    call.output = call.some("out.h5", "out.safetensors", "out.npz")
+    call.arguments.append("--output=" + call.output)
+
+
+def begin_plot(call):
+    call.kind, call.tokens = "plain", False
+    what = call.some("generalization", "reliability", "sensitivity", "sweep", "samples", "images")
+    tables = {"reliability": "predictions.csv", "sensitivity": "sensitivity.csv",
+              "images": "sensitivity.csv"}
+    data = {"reliability": [f"--data={call.file('data.h5')}"], "images": [f"--data={call.file('data.h5')}"]}
+    call.output = call.some("out.svg", "out.png")
+    call.arguments = [what, "../world/" + tables.get(what, "table.csv"), f"--output={call.output}",
+                      *data.get(what, [])]
+    call.chosen.add("data")
+
+
+def begin_train(call):
+    call.kind = call.some("plain", "token", "text", "events", "numbers", "token_numbers", "norm")
+    call.likelihood, call.tokens = world.LIKELIHOODS[call.kind], call.kind in world.HAS_TOKENS
+    data, said = call.data()
+    context = [a.split("=")[1] for a in said if a.startswith("--context")] or [world.LENGTH]
+    context = context[0]
+    classes = {"plain": "mlp:3,4,3", "norm": "linear:3,3", "events": "mlp:3,4,3,tanh",
+               "numbers": "mlp:3,4,3,gelu",
+               "text": f"gpt:{world.VOCABULARY},{context},4,1,2"}
+    lot = call.random.random()
+    if lot < 0.6 and call.kind in classes:
+        start = ["--arch=" + classes[call.kind]]
+    elif lot < 0.8:
+        start = ["--from=" + call.file(call.some("graph.h5", "other.h5", "half.h5"))]
+    else:
+        start = ["--model=" + call.file("model.onnx"), "--from=" + call.file("posterior.npz")]
+    call.output = "run"
+    length = [call.some("--epochs=1", "--epochs=2", "--steps=3", "--steps=5")]
+    call.arguments = [*start, "--data=" + data, *said, *call.loss(), f"--lr={call.some(0.01, 0.1, 0.3)}",
+                      *length,
+                      "--output=run"]
+
+
+BEGIN = {"predict": begin_network, "sensitivity": begin_network, "predict-gen": begin_network,
+         "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint,
+         "info": begin_checkpoint,
+         "plot": begin_plot, "train": begin_train}
+
+
+FAVOURED = {
+    "stride": lambda call: call.has("context"),
+    "recalibrate": lambda call: call.kind == "norm" and call.command == "predict",
+    "average": lambda call: call.kind == "plain",
+    "compare": lambda call: call.kind == "plain",
+    "key": lambda call: call.has_input(".pt"),
+    "hessian-from": lambda call: call.has_input("checkpoint.pt"),
+    "buffers": lambda call: call.has_input((".pt", ".npz", ".safetensors")),
+    "dtype": lambda call: True, "rename": lambda call: True, "to": lambda call: True,
+    "first": lambda call: True,
+    "on-nonpositive": lambda call: any(":-" in a for a in call.arguments),
+}
+
+
+def make(random, options):
+    """A call: its beginning, then some of the `options` that its command says it has."""
+    command = random.choices(list(WEIGHTS), WEIGHTS.values())[0]
+    call = Call(random, command)
+    BEGIN[command](call)
+    rules = RULES[command]
+    count = call.some(0, 1, 2, 3, 4, 6, 9)
+    names = random.sample(sorted(options[command]), count)
+    for name, makes_sense in FAVOURED.items():  # few calls have room for these
+        if name in options[command] and makes_sense(call) and call.chance(0.3):
+            names.insert(0, name)
+    if command == "merge" and call.chance(0.6):
+        call.arguments += rules["base"](call)
+        call.chosen.add("base")
+    for name in dict.fromkeys(names):
+        if rules[name] is None or name in call.chosen:
+            continue
+        call.option = name
+        added = rules[name](call)
+        call.arguments += added or []
+        if added and call.chance(0.05):  # the last one counts, or it is one more of several
+            call.arguments += rules[name](call) or []
+    return call
