@@ -1,0 +1,6 @@
+# What a process that ends at a random moment leaves: tests/property/kills.py, which takes hundreds.
+load common
+
+@test "commands that are killed leave the old outputs, the new ones or none" {
+  $python "$BATS_TEST_DIRNAME/../property/kills.py" 14
+}
