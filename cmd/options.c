@@ -149,9 +149,12 @@ uint64_t option_whole(struct argp_state *state, const char *what, const char *te
 
 int64_t option_label(struct argp_state *state, const char *what, const char *text)
 {
-    bool negative = *text == '-';
-    int64_t size = (int64_t)option_whole(state, what, text + negative, 0, INT64_MAX);
-    return negative ? -size : size;
+    const char *digits = text + (*text == '-');
+    errno = 0;
+    long long value = strtoll(text, NULL, 10);
+    if (!*digits || strspn(digits, "0123456789") != strlen(digits) || errno)
+        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a whole number", what, text);
+    return value;
 }
 
 size_t option_size(struct argp_state *state, const char *what, const char *text)

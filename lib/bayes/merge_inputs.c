@@ -144,9 +144,11 @@ int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *erro
         if (!example || strcmp(example->reason, "not selected") == 0)
             example = &merge->tensors[i];
     }
+    bool known = example && merge->lacked && strcmp(merge->lacked, example->name) == 0;
     return example ? ivon_error_set(error, IVON_ERROR_DATA,
                                     "nothing to merge: of no tensor have all inputs what it takes "
-                                    "('%s': %s)",
-                                    example->name, example->reason)
+                                    "('%s': %s%s%s)",
+                                    example->name, example->reason, known ? " in " : "",
+                                    known ? merge->lacked_by : "")
                    : ivon_error_set(error, IVON_ERROR_DATA, "nothing to merge: there is no tensor");
 }

@@ -65,6 +65,7 @@ struct ivon_merge {
     uint64_t input_bytes;
     struct ivon_merge_tie *ties;
     size_t tie_count;
+    const char *lacked, *lacked_by; /* the first tensor that an input does not have as it should */
 
     /* Results of a run. */
     uint64_t *nonpositive;        /* per scale */

@@ -242,6 +242,10 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         return code || !reference ? code : add_outputs(merge, entry, mean, reference, error);
     }
     int code = 0;
+    if (!merge->lacked) {
+        merge->lacked = mean->name;
+        merge->lacked_by = ivon_source_path(source);
+    }
     if (options->on_mismatch == IVON_MISMATCH_ERROR)
         code = mismatch_error(merge, source, mean, input, reason, reference,
                               reference_path ? reference_path : "another input", error);

@@ -112,7 +112,7 @@ put("integers", k=i("i8", 3))'
   for choice in error skip; do
     refused 65 "t.npz: none of its tensors is in u.npz" ivon-merge -m average u.npz t.npz --on-mismatch=$choice -o x.h5
   done
-  refused 65 "nothing to merge: of no tensor have all inputs what it takes ('l.w': other shape)" \
+  refused 65 "nothing to merge: of no tensor have all inputs what it takes ('l.w': other shape in reshaped.npz)" \
     ivon-merge -m task-arithmetic -b base.npz reshaped.npz --on-mismatch=base -o x.h5
   refused 65 "nothing to merge" ivon-merge -m task-arithmetic -b base.npz half.npz other.npz --on-mismatch=skip -o x.h5
   refused 65 "nothing to merge: no tensor of the models is selected (see --include and --exclude)" \

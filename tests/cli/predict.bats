@@ -459,7 +459,10 @@ with h5py.File('$1', 'r+') as f:
   expect 64 "draws nothing" ivon-predict p.h5 --data=data.h5 --mean --seed=1
   expect 64 "draws nothing" ivon-predict --average p.h5 --include='fc1.*'
   expect 64 "takes no --samples" ivon-predict p.h5 --data=data.h5 --mean -n 5
-  expect 64 "ignore-label: '1e30'" ivon-predict p.h5 --data=data.h5 --ignore-label=1e30
+  for label in 1e30 -1e-30 - '' ' 1' 9223372036854775808; do
+    expect 64 "ignore-label: '$label', expected a whole number" \
+      ivon-predict p.h5 --data=data.h5 --ignore-label="$label"
+  done
   expect 64 "no data given" ivon-predict p.h5
   expect 64 "expected a number from 1" ivon-predict p.h5 --data=data.h5 --limit=0
   expect 64 "temperature is -1" ivon-predict p.h5 --data=data.h5 --temperature=-1
