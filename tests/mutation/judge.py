@@ -43,7 +43,8 @@ GROUPS = [
     ("ops: shapes", r"lib/net/ops/"),
 ]
 LEAST = 15            # mutants of each group, where it has so many
-STRICT = ["-w", "-Werror=int-conversion", "-Werror=incompatible-pointer-types"]
+# Of a mutant; with one clone of a kernel instead of three, which all compute the same (core/dispatch.h).
+STRICT = ["-w", "-D__SANITIZE_THREAD__", "-Werror=int-conversion", "-Werror=incompatible-pointer-types"]
 # What only some processors run: mutants of the others' variants cannot be noticed here.
 VARIANTS = {("lib/net/ops/panel.c", "run_avx512"): "avx512f", ("lib/net/ops/panel.c", "run_avx2"): "avx2",
             ("lib/net/ops/panel.c", "run_plain"): ""}
@@ -126,6 +127,9 @@ class Tree:
             program = os.path.join(self.build, "bin/ivon" if owner == "ivon-program" else owner)
             self.programs[owner] = program
             os.makedirs(os.path.dirname(program), exist_ok=True)
+            if os.path.exists(program) and all(os.path.getmtime(made) < os.path.getmtime(program)
+                                               for _, _, made in entries):
+                continue
             must(["cc", "-o", program, *(made for _, _, made in entries),
                   os.path.join(self.scratch, "plain/libivon-mutant.so"), *self.libraries, "-lcmocka", "-lm"])
         for name in re.search(r"set\(IVON_COMMANDS ([^)]*)\)", read(self.source + "/CMakeLists.txt", "r")) \
@@ -156,6 +160,8 @@ class Tree:
         with open(listed, "w", encoding="utf-8") as file:
             file.write("\n".join(objects))
         return run(["cc", "-shared", "-o", os.path.join(folder, "libivon-mutant.so"), "-Wl,-soname,libivon-mutant.so",
+                    "-Wl,-Bsymbolic-functions",  # the program may have functions of the same names
+                    *(["-fuse-ld=gold"] if shutil.which("ld.gold") else []),
                     "@" + listed, *self.libraries]).returncode == 0
 
 
@@ -174,7 +180,7 @@ class Test:
         self.seconds, self.processor = 0.0, 0.0
 
 
-def tests_of(tree):
+def tests_of(tree, scripts):
     """Every test that runs numeric code, by kind: unit, conformance, property, fuzz, then the commands'."""
     tests, cases, seeds = [], os.path.join(tree.scratch, "cases"), os.path.join(tree.scratch, "seeds")
     for name in sorted(tree.programs):
@@ -192,7 +198,7 @@ def tests_of(tree):
     tests.append(Test("fuzz-derivative", [tree.programs["fuzz-derivative"], "250", "1", *inputs], 2))
     folder = os.path.join(tree.source, "tests/cli")
     for script in sorted(os.listdir(folder)):
-        if script.endswith(".bats"):
+        if script.endswith(".bats") and re.match(scripts, script):
             path = os.path.join(folder, script)
             for title in re.findall(r'^@test "(.*)" \{$', read(path, "r"), re.MULTILINE):
                 title = title.replace('\\"', '"')
@@ -251,32 +257,84 @@ def end_group(pid):
         pass
 
 
-def digest(tree):
-    """Of all that the cached measurements depend on."""
+def digest(tree, *parts):
+    """Of all sources below these files and folders."""
     total = hashlib.sha256()
-    for folder, folders, files in os.walk(tree.source):
-        folders.sort()
-        if os.path.basename(folder) in ("mutation", "lint", "man"):
-            continue
-        for name in sorted(files):
-            if name.endswith((".c", ".h", ".bats", ".py", ".bash", ".txt")):
-                path = os.path.join(folder, name)
-                total.update(os.path.relpath(path, tree.source).encode() + read(path, "rb"))
+    for part in parts:
+        path = os.path.join(tree.source, part)
+        files = [path] if os.path.isfile(path) else sorted(
+            os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+        for file in files:
+            total.update(os.path.relpath(file, tree.source).encode() + read(file, "rb"))
     return total.hexdigest()
 
 
+def key_of(tree, test, common):
+    """Of all that a test's measurements depend on, but for this machine."""
+    if test.rank == 3:
+        return common + digest(tree, os.path.relpath(test.command[-1], tree.source), "tests/cli/common.bash")
+    kind, _, name = test.name.partition("-")
+    return common + digest(tree, *(path for path in (f"tests/{kind}/{name}.c", "tests/conformance", "tests/fuzz")
+                                   if os.path.exists(os.path.join(tree.source, path))))
+
+
 def measure(tree, tests, files, jobs, log):
-    """{"tests": {name: [passed, seconds, processor]}, "lines": {file: {line: [name]}}}, kept in the scratch
-    folder. Only the numeric files are compiled to count lines."""
-    kept, key = os.path.join(tree.scratch, "covering.json"), digest(tree)
-    if os.path.exists(kept):
-        covering = json.loads(read(kept, "r"))
-        if covering["key"] == key and all(file in covering["lines"] for file in files):
-            return covering
-    log("measuring which tests run which lines")
+    """{"tests": {name: [passed, seconds, processor]}, "lines": {file: {line: [name]}}}. What each test gave is kept
+    in the scratch folder. Only the numeric files are compiled to count lines."""
+    kept = os.path.join(tree.scratch, "covered")
+    os.makedirs(kept, exist_ok=True)
+    common, results, lines, missing = digest(tree, "lib", "formats", "cmd"), {}, {}, []
+
+    def take(test, known):
+        results[test.name] = known["result"]
+        for file, numbers in known["lines"].items():
+            for line, runs in numbers.items():
+                names = lines.setdefault(file, {}).setdefault(line, [])
+                if runs:
+                    names.append(test.name)
+
+    for test in tests:
+        path = os.path.join(kept, hashlib.sha256(test.name.encode()).hexdigest()[:24])
+        known = json.loads(read(path, "r")) if os.path.exists(path) else {}
+        if known.get("key") == key_of(tree, test, common):
+            take(test, known)
+        else:
+            missing.append((test, path))
+    if missing:
+        log(f"measuring which lines {len(missing)} tests run")
+        folder, lock, cache = count_lines(tree, files, jobs), threading.Lock(), {}
+
+    def one(test_path):
+        test, path = test_path
+        name = os.path.basename(path)
+        data, scratch = os.path.join(folder, "data-" + name), os.path.join(tree.scratch, "tmp-" + name)
+        shutil.rmtree(data, ignore_errors=True)
+        os.makedirs(data)
+        passed, seconds, processor = run_test(tree, test, folder, scratch, {"GCOV_PREFIX": data})
+        known = {"key": key_of(tree, test, common), "lines": {}}
+        if passed:
+            known["lines"] = lines_run(data, folder, cache, lock)
+        shutil.rmtree(data, ignore_errors=True)
+        if test.rank < 3:  # counting slows computations down, those of the commands' tests less than the rest
+            passed, seconds, processor = run_test(tree, test, os.path.join(tree.scratch, "plain"), scratch)
+        known["result"] = [passed, seconds, processor]
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(known, file)
+        os.rename(path + ".new", path)
+        with lock:
+            take(test, known)
+        log(f"  {test.name}: {'passed' if passed else 'FAILS unmutated, left out'}, {processor:.1f} s")
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, missing))
+    return {"tests": results, "lines": lines}
+
+
+def count_lines(tree, files, jobs):
+    """A library, in a folder that is returned, that counts how often lines of these files run."""
     counted, folder = {}, os.path.join(tree.scratch, "counting")
     shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder + "/objects")
+    os.makedirs(folder + "/objects", exist_ok=True)
 
     def count(path):
         command, directory, made = tree.objects[path]
@@ -292,33 +350,7 @@ def measure(tree, tests, files, jobs, log):
     if not tree.link_library(folder, counted):
         sys.exit("judge.py: the library does not link with --coverage")
     tree.libraries.pop()
-    results, lines, cache, lock = {}, {file: {} for file in files}, {}, threading.Lock()
-
-    def one(number_test):
-        number, test = number_test
-        data = os.path.join(folder, f"data{number}")
-        scratch = os.path.join(tree.scratch, f"tmp{number}")
-        os.makedirs(data)
-        # Also how long it takes, for the order: counting slows all of them down alike.
-        passed, seconds, processor = run_test(tree, test, folder, scratch, {"GCOV_PREFIX": data})
-        covered = lines_run(data, folder, cache, lock) if passed else {}
-        shutil.rmtree(data, ignore_errors=True)
-        with lock:
-            results[test.name] = [passed, seconds, processor]
-            for file, numbers in covered.items():
-                for line, runs in numbers.items():
-                    names = lines.setdefault(file, {}).setdefault(line, [])
-                    if runs:
-                        names.append(test.name)
-            log(f"  {test.name}: {'passed' if passed else 'FAILS unmutated, left out'}, {seconds:.1f} s")
-
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, enumerate(tests)))
-    covering = {"key": key, "tests": results, "lines": lines}
-    with open(kept + ".new", "w", encoding="utf-8") as file:
-        json.dump(covering, file)
-    os.rename(kept + ".new", kept)
-    return covering
+    return folder
 
 
 def lines_run(data, folder, cache, lock):
@@ -410,7 +442,7 @@ class Judge:
 
     def compiled(self, mutation, source, folder):
         """The mutant's object, or None: it does not compile, or is the original's. Also says which."""
-        command, directory, made = self.tree.objects[mutation.path]
+        command, directory, _ = self.tree.objects[mutation.path]
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, "source", mutation.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -433,7 +465,7 @@ class Judge:
         if read(plain, "rb") == read(out, "rb"):
             os.unlink(out)
             return None, "same object"
-        return out, made
+        return out, ""
 
     def order(self, mutation):
         """Fast tests first, those that noticed others of the file before; the commands' at the end, not longer
@@ -452,9 +484,9 @@ class Judge:
                 out += 1
         return fast + slow, out
 
-    def judge(self, trial, worker):
+    def judge(self, trial, library):
+        """By the tests, on a library made in a folder."""
         original = self.tree.objects[trial.mutation.path][2]
-        library = os.path.join(self.tree.scratch, f"worker{worker}")
         if not self.tree.link_library(library, {original: trial.made}):
             trial.verdict, trial.by = "killed", "the linker"
             return
@@ -508,6 +540,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="at a time (%(default)s)")
     parser.add_argument("--seconds", type=float, default=15, metavar="S",
                         help="processor time of the commands' tests for each mutant (%(default)s)")
+    parser.add_argument("--commands", metavar="PATTERN", default="",
+                        help="of tests/cli, take the scripts whose names match (all)")
     parser.add_argument("--scratch", default=None, help="folder to build in (build/mutation)")
     parser.add_argument("files", nargs="*", metavar="FILE", help="lib/bayes/*.c lib/train/*.c lib/net/ops/*.c")
     options = parser.parse_args()
@@ -527,7 +561,7 @@ def main():
     tree = Tree(root, scratch)
     log("building")
     tree.prepare(options.jobs)
-    tests = tests_of(tree)
+    tests = tests_of(tree, options.commands)
     covering = measure(tree, tests, sorted(set(numeric) | set(files)), options.jobs, log)
     judge = Judge(tree, tests, covering, options, log)
     count = 1 << 30 if options.all else options.count
@@ -541,74 +575,54 @@ def main():
     stale = [key for key in known if key not in existing]
     table = {name: {"tried": 0, "killed": 0, "survived": [], "equivalent": 0, "does not compile": 0, "same object": 0}
              for name in groups}
-    drawn = draw(judge, groups, quotas, known, table, options.jobs, log)
-    random.Random(options.seed).shuffle(drawn)
-    log(f"trying {len(drawn)} mutants")
-    try_all(judge, drawn, table, options.jobs, log)
-    report(table, known, stale, time.monotonic() - started, drawn)
+    log(f"trying {sum(quotas.values())} mutants")
+    try_groups(judge, groups, quotas, known, table, options, log)
+    report(table, stale, time.monotonic() - started)
 
 
-def draw(judge, groups, quotas, known, table, jobs, log):
-    """Compiles mutants of each group, in its order, until there are as many as wanted."""
-    log("compiling mutants")
-    workers = list(range(jobs))
-    lock = threading.Lock()
-    drawn = []
-    for worker in workers:
-        shutil.rmtree(os.path.join(judge.tree.scratch, f"mutants{worker}"), ignore_errors=True)
+def try_groups(judge, groups, quotas, known, table, options, log):
+    """Draws mutants of each group, in its order, until as many as wanted compile to something else."""
+    workers, lock, total = list(range(options.jobs)), threading.Lock(), sum(quotas.values())
+    tried = [0]
 
     def of_group(name):
         with lock:
             worker = workers.pop()
-        row = table[name]
+        folder, row = os.path.join(judge.tree.scratch, f"worker{worker}"), table[name]
         for mutation in groups[name]:
             if row["tried"] == quotas[name]:
                 break
             source = read(os.path.join(judge.tree.source, mutation.path), "r")
-            made, why = judge.compiled(mutation, source, os.path.join(judge.tree.scratch, f"mutants{worker}"))
+            made, why = judge.compiled(mutation, source, folder)
             if not made:
                 row[why] += 1
                 continue
             row["tried"] += 1
+            trial = Trial(mutation, made)
             if mutation.key() in known:
-                row["equivalent"] += 1
-                os.unlink(made)
+                trial.verdict, trial.by = "equivalent", known[mutation.key()]
             else:
-                drawn.append(Trial(mutation, made))
-        with lock:
-            workers.append(worker)
-
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(of_group, sorted(groups, key=lambda name: -quotas[name])))
-    drawn.sort(key=lambda trial: (trial.mutation.path, trial.mutation.start, trial.mutation.end, trial.mutation.new))
-    return drawn
-
-
-def try_all(judge, drawn, table, jobs, log):
-    workers, lock, done = list(range(jobs)), threading.Lock(), [0]
-
-    def one(trial):
-        with lock:
-            worker = workers.pop()
-        judge.judge(trial, worker)
-        os.unlink(trial.made)
-        mutation = trial.mutation
-        with lock:
-            workers.append(worker)
-            done[0] += 1
-            row = table[group_of(mutation.path)]
-            if trial.verdict == "killed":
-                row["killed"] += 1
+                judge.judge(trial, folder)
+            os.unlink(made)
+            with lock:
+                tried[0] += 1
+                number = tried[0]
+            if trial.verdict in ("killed", "equivalent"):
+                row[trial.verdict] += 1
             else:
                 row["survived"].append(trial)
-        log(f"{done[0]}/{len(drawn)} {trial.verdict} {mutation.path}:{mutation.line} {mutation.kind}: "
-            f"{mutation.before}  ->  {mutation.after}  [{trial.by or trial.tried}]")
+            log(f"{number}/{total} {trial.verdict} {mutation.path}:{mutation.line} {mutation.kind}: "
+                f"{mutation.before}  ->  {mutation.after}  [{trial.by or trial.tried}]")
+        with lock:
+            workers.append(worker)
 
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, drawn))
+    for worker in workers:
+        shutil.rmtree(os.path.join(judge.tree.scratch, f"worker{worker}"), ignore_errors=True)
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(of_group, sorted(groups, key=lambda name: -quotas[name])))
 
 
-def report(table, known, stale, seconds, drawn):
+def report(table, stale, seconds):
     heads = ["tried", "killed", "survived", "equivalent", "does not compile", "same object"]
     print(f"{'group':24}" + "".join(f"{head:>18}" for head in heads) + f"{'rate':>8}")
     sums = dict.fromkeys(heads, 0)
