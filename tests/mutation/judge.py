@@ -406,7 +406,7 @@ def equivalents(path):
     known = {}
     if os.path.exists(path):
         text = re.sub(r"^#.*\n", "", read(path, "r"), flags=re.MULTILINE)
-        for paragraph in re.split(r"\n\s*\n", text.strip()):
+        for paragraph in filter(None, re.split(r"\n\s*\n", text.strip())):
             lines = paragraph.strip().split("\n")
             if len(lines) < 4:
                 sys.exit(f"{path}: expected a file and function, two lines and a reason, found: {paragraph!r}")
@@ -426,6 +426,7 @@ def squeezed(line, prefix):
 class Trial:
     def __init__(self, mutation, made):
         self.mutation, self.made = mutation, made
+        self.name = " ".join(map(str, (mutation.path, mutation.start, mutation.end, mutation.new)))
         self.verdict, self.by, self.tried, self.left_out, self.processor = "", "", 0, 0, 0.0
 
 
@@ -439,6 +440,32 @@ class Judge:
                 if not passed:
                     del self.tests[name]
         self.covering, self.killers, self.lock = covering, {}, threading.Lock()
+        # What a test noticed it notices again while the library and the test stay as they are.
+        self.kept = os.path.join(tree.scratch, "killed.json")
+        self.known = json.loads(read(self.kept, "r")) if os.path.exists(self.kept) and not options.fresh else {}
+        self.common = digest(tree, "lib", "formats", "cmd")
+        self.keys = {}
+
+    def key(self, name):
+        with self.lock:
+            if name not in self.keys:
+                self.keys[name] = key_of(self.tree, self.tests[name], self.common)
+            return self.keys[name]
+
+    def remembered(self, trial):
+        with self.lock:
+            name, key = self.known.get(trial.name, ("", ""))
+        if name in self.tests and key == self.key(name):
+            trial.verdict, trial.by = "killed", name
+        return trial.verdict == "killed"
+
+    def remember(self, trial):
+        key = self.key(trial.by)
+        with self.lock:
+            self.known[trial.name] = (trial.by, key)
+            with open(self.kept + ".new", "w", encoding="utf-8") as file:
+                json.dump(self.known, file)
+            os.rename(self.kept + ".new", self.kept)
 
     def compiled(self, mutation, source, folder):
         """The mutant's object, or None: it does not compile, or is the original's. Also says which."""
@@ -486,6 +513,8 @@ class Judge:
 
     def judge(self, trial, library):
         """By the tests, on a library made in a folder."""
+        if self.remembered(trial):
+            return
         original = self.tree.objects[trial.mutation.path][2]
         if not self.tree.link_library(library, {original: trial.made}):
             trial.verdict, trial.by = "killed", "the linker"
@@ -502,6 +531,7 @@ class Judge:
                 with self.lock:
                     killers = self.killers.setdefault(trial.mutation.path, {})
                     killers[test.name] = killers.get(test.name, 0) + 1
+                self.remember(trial)
                 return
 
 
@@ -540,6 +570,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="at a time (%(default)s)")
     parser.add_argument("--seconds", type=float, default=15, metavar="S",
                         help="processor time of the commands' tests for each mutant (%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="try again what was noticed before")
     parser.add_argument("--commands", metavar="PATTERN", default="",
                         help="of tests/cli, take the scripts whose names match (all)")
     parser.add_argument("--scratch", default=None, help="folder to build in (build/mutation)")
