@@ -45,6 +45,7 @@ GROUPS = [
 LEAST = 15            # mutants of each group, where it has so many
 # Of a mutant; with one clone of a kernel instead of three, which all compute the same (core/dispatch.h).
 STRICT = ["-w", "-D__SANITIZE_THREAD__", "-Werror=int-conversion", "-Werror=incompatible-pointer-types"]
+SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What only some processors run: mutants of the others' variants cannot be noticed here.
 VARIANTS = {("lib/net/ops/panel.c", "run_avx512"): "avx512f", ("lib/net/ops/panel.c", "run_avx2"): "avx2",
             ("lib/net/ops/panel.c", "run_plain"): ""}
@@ -207,7 +208,7 @@ def tests_of(tree, scripts):
     return tests
 
 
-def run_test(tree, test, library, scratch, more=None, limit=None):
+def run_test(tree, test, library, scratch, more=None, limit=None, shadow=False):
     """(passed, seconds, processor seconds). The limit is of each process's processor time; of waiting, eight
     times that, as the machine may be busy."""
     shutil.rmtree(scratch, ignore_errors=True)
@@ -218,7 +219,8 @@ def run_test(tree, test, library, scratch, more=None, limit=None):
 
     def limits():
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        if not shadow:  # a sanitizer's takes all addresses
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 30, 4 << 30))
         if limit:
             resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 2))
@@ -445,6 +447,8 @@ class Judge:
         self.known = json.loads(read(self.kept, "r")) if os.path.exists(self.kept) and not options.fresh else {}
         self.common = digest(tree, "lib", "formats", "cmd")
         self.keys = {}
+        self.preload = " ".join(run(["cc", "-print-file-name=" + name]).stdout.strip()
+                                for name in ("libasan.so", "libubsan.so"))
 
     def key(self, name):
         with self.lock:
@@ -467,32 +471,53 @@ class Judge:
                 json.dump(self.known, file)
             os.rename(self.kept + ".new", self.kept)
 
+    def sanitized(self, trial, tests, folder):
+        """Whether a test notices under AddressSanitizer and UBSan, as all tests are run by tests/run.sh too. Only
+        the mutated file is compiled for them: what it writes and reads is checked, on the heap, too."""
+        source = read(os.path.join(self.tree.source, trial.mutation.path), "r")
+        made = self.compile(trial.mutation, trial.mutation.apply(source), folder, "checked.o", SANITIZED)
+        if not made or not self.link(trial.mutation, made, folder):
+            return False
+        plain = os.path.join(folder, "checked-" + trial.mutation.path.replace("/", "+"))
+        environment = {"LD_PRELOAD": self.preload, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
+        for test in tests:
+            limit = max(10, 40 * test.processor)
+            if run_test(self.tree, test, folder, os.path.join(folder, "tmp"), environment, limit, True)[0]:
+                continue
+            if not os.path.isdir(plain):  # the same, unmutated
+                os.makedirs(plain)
+                original = self.compile(trial.mutation, source, plain, "checked.o", SANITIZED)
+                self.link(trial.mutation, original, plain)
+            if run_test(self.tree, test, plain, os.path.join(folder, "tmp"), environment, limit, True)[0]:
+                trial.verdict, trial.by = "killed", test.name
+                self.remember(trial)
+                return True
+        return False
+
     def compiled(self, mutation, source, folder):
         """The mutant's object, or None: it does not compile, or is the original's. Also says which."""
-        command, directory, _ = self.tree.objects[mutation.path]
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, "source", mutation.path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        command = list(command) + STRICT
-        command[command.index("-c") + 1] = path
-
-        def make(text, out):
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            command[command.index("-o") + 1] = out
-            return run(command, cwd=directory).returncode == 0
-
-        plain = os.path.join(folder, "plain-" + mutation.path.replace("/", "+") + ".o")
-        if not os.path.exists(plain) and not make(source, plain):
+        name = mutation.path.replace("/", "+") + ".o"
+        plain = os.path.join(folder, "plain-" + name)
+        if not os.path.exists(plain) and not self.compile(mutation, source, folder, "plain-" + name, []):
             sys.exit(f"judge.py: {mutation.path} does not compile unmutated")
-        out = os.path.join(folder, "mutant-" + hashlib.sha256(repr(
-            (mutation.path, mutation.start, mutation.end, mutation.new)).encode()).hexdigest()[:24] + ".o")
-        if not make(mutation.apply(source), out):
+        out = self.compile(mutation, mutation.apply(source), folder, "mutant.o", [])
+        if not out:
             return None, "does not compile"
-        if read(plain, "rb") == read(out, "rb"):
-            os.unlink(out)
-            return None, "same object"
-        return out, ""
+        return (None, "same object") if read(plain, "rb") == read(out, "rb") else (out, "")
+
+    def compile(self, mutation, text, folder, name, options):
+        """FOLDER/NAME, or None: compiled from the text, always as the same file, as objects tell of it."""
+        command, directory, _ = self.tree.objects[mutation.path]
+        path, out = os.path.join(folder, "source", mutation.path), os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        command = list(command) + STRICT + options
+        command[command.index("-c") + 1], command[command.index("-o") + 1] = path, out
+        return out if run(command, cwd=directory).returncode == 0 else None
+
+    def link(self, mutation, made, folder):
+        return self.tree.link_library(folder, {self.tree.objects[mutation.path][2]: made})
 
     def order(self, mutation):
         """Fast tests first, those that noticed others of the file before; the commands' at the end, not longer
@@ -515,8 +540,7 @@ class Judge:
         """By the tests, on a library made in a folder."""
         if self.remembered(trial):
             return
-        original = self.tree.objects[trial.mutation.path][2]
-        if not self.tree.link_library(library, {original: trial.made}):
+        if not self.link(trial.mutation, trial.made, library):
             trial.verdict, trial.by = "killed", "the linker"
             return
         tests, trial.left_out = self.order(trial.mutation)
@@ -533,6 +557,8 @@ class Judge:
                     killers[test.name] = killers.get(test.name, 0) + 1
                 self.remember(trial)
                 return
+        if tests and self.preload:
+            self.sanitized(trial, [test for test in tests if test.rank < 3], library)
 
 
 def choose(files, seed, count, root, wanted):
