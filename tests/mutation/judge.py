@@ -140,12 +140,16 @@ class Tree:
                 os.symlink("ivon", link)
 
     def compile_all(self, entries, jobs):
-        newest = max(os.path.getmtime(os.path.join(folder, name))
-                     for folder, _, files in os.walk(self.source) for name in files if name.endswith(".h"))
+        newest = {part: max(os.path.getmtime(os.path.join(folder, name)) for folder, _, files in
+                            os.walk(os.path.join(self.source, part)) for name in files if name.endswith(".h"))
+                  for part in ("lib", "formats", "cmd")}
 
         def one(entry):
             command, directory, made = entry
-            if os.path.exists(made) and os.path.getmtime(made) > max(newest, source_time(command)):
+            path = command[command.index("-c") + 1]
+            sources = included(self.source, os.path.relpath(path, self.source)) if "/tests/" in path else [path]
+            times = [os.path.getmtime(os.path.join(self.source, source)) for source in sources]
+            if os.path.exists(made) and os.path.getmtime(made) > max(*newest.values(), *times):
                 return
             os.makedirs(os.path.dirname(made), exist_ok=True)
             must(command, cwd=directory)
@@ -166,8 +170,16 @@ class Tree:
                     "@" + listed, *self.libraries]).returncode == 0
 
 
-def source_time(command):
-    return os.path.getmtime(command[command.index("-c") + 1])
+def included(source, path):
+    """A file of the tests, and the headers beside it and in tests/ that it includes."""
+    found, left = set(), [path]
+    while left:
+        path = left.pop()
+        if path not in found and os.path.isfile(os.path.join(source, path)):
+            found.add(path)
+            for name in re.findall(r'^#include "(.*)"', read(os.path.join(source, path), "r"), re.MULTILINE):
+                left += [os.path.join(os.path.dirname(path), name), *([name] if name.startswith("tests/") else [])]
+    return sorted(found)
 
 
 def read(path, mode):
@@ -276,8 +288,8 @@ def key_of(tree, test, common):
     if test.rank == 3:
         return common + digest(tree, os.path.relpath(test.command[-1], tree.source), "tests/cli/common.bash")
     kind, _, name = test.name.partition("-")
-    return common + digest(tree, *(path for path in (f"tests/{kind}/{name}.c", "tests/conformance", "tests/fuzz")
-                                   if os.path.exists(os.path.join(tree.source, path))))
+    path = "tests/conformance/run.c" if kind == "conformance" else f"tests/{kind}/{name}.c"
+    return common + digest(tree, *included(tree.source, path))
 
 
 def measure(tree, tests, files, jobs, log):
