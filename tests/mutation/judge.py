@@ -538,9 +538,14 @@ class Judge:
         with self.lock:
             killers = dict(self.killers.get(mutation.path, {}))
         fast = sorted((t for t in tests if t.rank < 3), key=lambda t: (t.rank, t.processor / (1 + killers.get(t.name, 0))))
+        # A test that runs more lines of the file looks deeper: so much more of it for the time.
+        depth = {}
+        for names in self.covering["lines"].get(mutation.path, {}).values():
+            for name in names:
+                depth[name] = depth.get(name, 0) + 1
         slow, room, out = [], self.options.seconds, 0
         for test in sorted((t for t in tests if t.rank == 3),
-                           key=lambda t: t.processor / (1 + 4 * killers.get(t.name, 0))):
+                           key=lambda t: t.processor / (1 + 4 * killers.get(t.name, 0)) / depth[t.name] ** 2):
             if test.processor <= room:
                 slow.append(test)
                 room -= test.processor
