@@ -543,12 +543,13 @@ class Judge:
         for names in self.covering["lines"].get(mutation.path, {}).values():
             for name in names:
                 depth[name] = depth.get(name, 0) + 1
+        deepest = max((depth[t.name] for t in tests if t.rank == 3), default=0)
         slow, room, out = [], self.options.seconds, 0
         for test in sorted((t for t in tests if t.rank == 3),
                            key=lambda t: t.processor / (1 + 4 * killers.get(t.name, 0)) / depth[t.name] ** 2):
-            if test.processor <= room:
+            if test.processor <= room or depth[test.name] == deepest:  # that one in any case
                 slow.append(test)
-                room -= test.processor
+                room = max(0, room - test.processor)
             else:
                 out += 1
         return fast + slow, out
