@@ -304,9 +304,21 @@ static void regression(void **unused)
     rows_release(&sums);
 }
 
+/* What rows_init takes for each row. */
+static void sizes(void **unused)
+{
+    (void)unused;
+    /* of each of 3 groups, Σ ω f and Σ ω f² of 4 outputs, and two numbers of the density */
+    assert_int_equal(rows_size(IVON_GAUSSIAN, 4, 3), 3 * (4 + 4 + 2) * sizeof(double));
+    /* of each group, 4 probabilities; an entropy */
+    assert_int_equal(rows_size(IVON_CATEGORICAL, 4, 3), 3 * 4 * sizeof(float) + sizeof(double));
+    assert_int_equal(rows_size(IVON_BERNOULLI, 4, 1), 4 * sizeof(float) + sizeof(double));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(classes), cmocka_unit_test(events),
-                                       cmocka_unit_test(untold), cmocka_unit_test(regression)};
+                                       cmocka_unit_test(untold), cmocka_unit_test(regression),
+                                       cmocka_unit_test(sizes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
