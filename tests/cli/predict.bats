@@ -468,6 +468,8 @@ with h5py.File('p.h5') as f, h5py.File('bare.h5', 'w') as g:
 import glob, subprocess
 import h5py, numpy as np
 
+from normals import normals
+
 COUNT = 700
 CASES = {"mlp:5,9,3,tanh": "categorical", "mlp:5,9,2,tanh": "bernoulli", "mlp:5,9,4,tanh": "gaussian",
          "gpt:11,6,8,1,2": "categorical"}
@@ -482,7 +484,7 @@ def predict(data, out, *options):
         f.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     with h5py.File("log-" + out) as f:
         f.visititems(lambda name, item: found.update({"log-" + name: item[()]})
-                     if isinstance(item, h5py.Dataset) and "log_lik" in name else None)
+                     if isinstance(item, h5py.Dataset) and name.split("/")[0] != "observed_data" else None)
     return found
 
 
@@ -499,11 +501,23 @@ for number, (arch, kind) in enumerate(CASES.items()):
                     "--lr=.1", "--batch=100", "--seed=1", "-o", run, *noise], check=True)
     posterior = sorted(glob.glob(run + "/posterior-*.h5"))[-1:]
     whole = [predict("all.npz", f"whole{i}.h5", *options)
-             for i, options in enumerate(([], ["--batch=7", "-j2"], ["--batch=64", "-j1"]))]
+             for i, options in enumerate(([], ["--batch=7", "-j2"], ["--batch=64", "-j1"], ["--memory=20k"]))]
+    # What is drawn for a row depends on its number alone, but for roundings next to a bound.
+    drawn = [found["log-posterior_predictive/y"] for found in whole]
+    for other in drawn[1:]:
+        assert np.mean(np.abs(other - drawn[0]) > 1e-4) < 0.002, arch
+    if kind == "gaussian":
+        found = predict("all.npz", "same.h5", "--temperature=0", "--memory=20k")
+        for sample in range(5):
+            noise_of = normals(0, sample, "replicate", COUNT * width).reshape(COUNT, width)
+            assert np.allclose(found["log-posterior_predictive/y"][0, sample], found["mean"] + 0.5 * noise_of,
+                               rtol=1e-5, atol=1e-5)
     compared = set()
     for first in (1, 63, 690):
         np.savez("few.npz", x=x[first:first + 10], y=y[first:first + 10])
         for name, few in predict("few.npz", "few.h5").items():
+            if "posterior_predictive" in name: # these go by the number of a row
+                continue
             for found in whole:
                 axis = found[name].shape.index(next(n for n in found[name].shape if n in (COUNT, 6 * COUNT))) \
                     if set(found[name].shape) & {COUNT, 6 * COUNT} else None
