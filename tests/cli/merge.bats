@@ -211,3 +211,16 @@ PYTHON
   ivon-merge -b 0.h5 1.h5 -o out.h5 2> err
   grep -q "warning: 1 buffer differs between the inputs, 'mask' the first; the base's was kept" err
 }
+
+@test "too little memory is told of, whatever is to be measured" {
+  posterior 0.h5 0
+  posterior 1.h5 1
+  for more in "" --json; do
+    run ivon-merge -q -b 0.h5 1.h5 --memory=1k -j1 -o x.h5 $more
+    echo "$status $output"
+    [ $status -eq 71 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ $output == *"allowed: raise --memory, or lower --threads" ]]
+    [ ! -e x.h5 ]
+  done
+}

@@ -73,6 +73,11 @@ print(*(f.attrs.get(k, '-') for k in ('ess', 'weight_decay')), f['mean/w'].dtype
   shows x.h5 "- - float64 [3.0, 5.0] -"
   ivon-merge -m task-arithmetic -b flat.h5 full.h5 -o x.h5 -f
   shows x.h5 "- - float64 [3.0, 5.0] -"
+  # Priors that add up to less than nothing are none: 2 * 2 * 0.5 - 1 * 2 * 5 = -8 of 30, which is 6 * 5.
+  put less.h5 2 5 3,5 1,1
+  put more.h5 2 0.5 4,6 10,10
+  ivon-merge -m average more.h5:2 less.h5:-1 -o x.h5 -f
+  shows x.h5 "6.0 0.0 float64 [5.0, 7.0] [5.0, 5.0]"
   ivon-merge -m task-arithmetic -b flat.h5 full.h5 --delta0=1 -o x.h5 -f # 1 + 2 h, of which 1 is prior
   shows x.h5 "2.0 0.5 float64 [3.0, 5.0] [1.0, 2.0]"
 }

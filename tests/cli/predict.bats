@@ -498,3 +498,74 @@ with h5py.File('p.h5') as f, h5py.File('bare.h5', 'w') as g:
   [ -s old.h5 ]
   [ -z "$(ls -A | grep ivon-tmp)" ]
 }
+
+@test "a row is predicted as it is among few others, however many there are" {
+  cat > rows.py <<'PYTHON'
+import glob, subprocess
+import h5py, numpy as np
+
+from normals import normals
+
+COUNT = 700
+CASES = {"mlp:5,9,3,tanh": "categorical", "mlp:5,9,2,tanh": "bernoulli", "mlp:5,9,4,tanh": "gaussian",
+         "gpt:11,6,8,1,2": "categorical"}
+r = np.random.default_rng(0)
+
+
+def predict(data, out, *options):
+    subprocess.run(["ivon-predict", "-q", "-f", *posterior, "--data=" + data, "-n", "5", "--likelihood=" + kind,
+                    "--logits", "-o", out, "--log-likelihoods=log-" + out, *options, *noise], check=True)
+    found = {}
+    with h5py.File(out) as f:
+        f.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    with h5py.File("log-" + out) as f:
+        f.visititems(lambda name, item: found.update({"log-" + name: item[()]})
+                     if isinstance(item, h5py.Dataset) and name.split("/")[0] != "observed_data" else None)
+    return found
+
+
+for number, (arch, kind) in enumerate(CASES.items()):
+    noise = ["--noise-std=0.5"] if kind == "gaussian" else []
+    tokens, width = "gpt" in arch, int(arch.replace(":", ",").split(",")[3])
+    x = r.integers(0, 11, (COUNT, 6)) if tokens else r.standard_normal((COUNT, 5)).astype("f4")
+    y = {"categorical": lambda: r.integers(0, 11 if tokens else width, (COUNT, 6) if tokens else COUNT),
+         "bernoulli": lambda: r.integers(0, 2, (COUNT, width)),
+         "gaussian": lambda: r.standard_normal((COUNT, width)).astype("f4")}[kind]()
+    np.savez("all.npz", x=x, y=y)
+    run = f"run{number}"
+    subprocess.run(["ivon-train", "-q", "--arch=" + arch, "--data=all.npz", "--likelihood=" + kind, "--epochs=1",
+                    "--lr=.1", "--batch=100", "--seed=1", "-o", run, *noise], check=True)
+    posterior = sorted(glob.glob(run + "/posterior-*.h5"))[-1:]
+    whole = [predict("all.npz", f"whole{i}.h5", *options)
+             for i, options in enumerate(([], ["--batch=7", "-j2"], ["--batch=64", "-j1"], ["--memory=20k"]))]
+    # What is drawn for a row depends on its number alone, but for roundings next to a bound.
+    drawn = [found["log-posterior_predictive/y"] for found in whole]
+    for other in drawn[1:]:
+        assert np.mean(np.abs(other - drawn[0]) > 1e-4) < 0.002, arch
+    if kind == "gaussian":
+        found = predict("all.npz", "same.h5", "--temperature=0", "--memory=20k")
+        for sample in range(5):
+            noise_of = normals(0, sample, "replicate", COUNT * width).reshape(COUNT, width)
+            assert np.allclose(found["log-posterior_predictive/y"][0, sample], found["mean"] + 0.5 * noise_of,
+                               rtol=1e-5, atol=1e-5)
+    compared = set()
+    for first in (1, 63, 690):
+        np.savez("few.npz", x=x[first:first + 10], y=y[first:first + 10])
+        for name, few in predict("few.npz", "few.h5").items():
+            if "posterior_predictive" in name: # these go by the number of a row
+                continue
+            for found in whole:
+                axis = found[name].shape.index(next(n for n in found[name].shape if n in (COUNT, 6 * COUNT))) \
+                    if set(found[name].shape) & {COUNT, 6 * COUNT} else None
+                if axis is None or few.dtype.kind not in "iuf" or "_dim_" in name or name in ("index", "token"):
+                    continue
+                each = found[name].shape[axis] // COUNT
+                part = np.take(found[name], np.arange(first * each, (first + 10) * each), axis)
+                # Exponentials and sums of some ten terms in float, in other vectors.
+                assert part.shape == few.shape, (arch, name, part.shape, few.shape)
+                assert np.allclose(part, few, rtol=1e-4, atol=2e-5), (arch, name, first, part, few)
+                compared.add(name)
+    assert len(compared) >= (4 if kind == "gaussian" else 6), compared
+PYTHON
+  $python rows.py
+}

@@ -167,6 +167,20 @@ static void real_shapes(void **state)
     };
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         check(&layers[i]);
+    /* One output each, of a kernel as large as the image: all of the image, or not quite. */
+    static const struct shape single[] = {
+        {2, 3, 1, 2, 4, {3, 4}, {3, 4}, {1, 1}, {1, 1}, {0, 0, 0, 0}, true},
+        {2, 3, 1, 2, 4, {3, 3}, {3, 3}, {2, 2}, {1, 1}, {1, 1, 0, 0}, true},
+        {2, 3, 1, 2, 4, {3, 3}, {3, 3}, {2, 1}, {1, 1}, {1, 0, 0, 0}, true},
+        {2, 3, 1, 2, 4, {3, 3}, {3, 3}, {1, 2}, {1, 1}, {0, 1, 0, 0}, true},
+        {2, 3, 1, 2, 4, {2, 2}, {2, 2}, {1, 1}, {2, 2}, {0, 0, 1, 1}, true},
+        {2, 3, 1, 2, 4, {2, 3}, {2, 3}, {1, 1}, {2, 1}, {0, 0, 1, 0}, false},
+        {2, 3, 1, 2, 4, {3, 2}, {3, 2}, {1, 1}, {1, 2}, {0, 0, 0, 1}, false},
+        {2, 3, 1, 2, 4, {1, 1}, {1, 1}, {1, 1}, {2, 2}, {0, 0, 0, 0}, false},
+        {2, 3, 2, 2, 4, {2, 2}, {2, 2}, {1, 1}, {1, 1}, {0, 0, 0, 0}, true},
+    };
+    for (size_t i = 0; i < sizeof single / sizeof single[0]; i++)
+        check(&single[i]);
 }
 
 /* auto_pad against the pads that it stands for. */

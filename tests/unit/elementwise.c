@@ -1,4 +1,6 @@
 /* Element-wise operators against definitions applied to one element at a time. */
+#include <stdio.h>
+
 #include "elementwise.h"
 
 #include "core/error.h"
@@ -275,15 +277,21 @@ static void maps_integers(void **state)
 static void refuses_integer_division_by_zero(void **state)
 {
     (void)state;
-    struct ivon_error error;
-    struct trial trial;
-    trial_begin(&trial, "Div", 1);
-    trial_integers(&trial, 1, (const int64_t[]){2}, (const int64_t[]){1, 2});
-    trial_integers(&trial, 1, (const int64_t[]){2}, (const int64_t[]){1, 0});
-    assert_int_equal(trial_run(&trial, &error), IVON_ERROR_DATA);
-    assert_string_equal(error.message,
-                        "node 'trial' (Div): element 1 of its integer divisor is 0");
-    trial_end(&trial);
+    for (int64_t zero = 0; zero < 3; zero++) {
+        struct ivon_error error;
+        struct trial trial;
+        char expected[64];
+        int64_t divisor[] = {1, 2, 3};
+        divisor[zero] = 0;
+        trial_begin(&trial, "Div", 1);
+        trial_integers(&trial, 1, (const int64_t[]){3}, (const int64_t[]){1, 2, 3});
+        trial_integers(&trial, 1, (const int64_t[]){3}, divisor);
+        assert_int_equal(trial_run(&trial, &error), IVON_ERROR_DATA);
+        snprintf(expected, sizeof expected, "node 'trial' (Div): element %d of its integer divisor is 0",
+                 (int)zero);
+        assert_string_equal(error.message, expected);
+        trial_end(&trial);
+    }
 }
 
 static void mixes_types_in_powers(void **state)

@@ -192,6 +192,27 @@ static void pads_like_numpy(void **state)
             }
 }
 
+/* Where no constant is given. */
+static void pads_with_zeros(void **state)
+{
+    (void)state;
+    for (enum net_type type = NET_FLOAT; type <= NET_BOOLEAN; type++) {
+        struct trial trial;
+        trial_begin(&trial, "Pad", 1);
+        const struct net_tensor *in = add_numbered(&trial, type, 1, (const int64_t[]){2});
+        add_list(&trial, 2, (const int64_t[]){1, 2});
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        assert_int_equal(trial.outputs->count, 5);
+        size_t size = net_type_size(type);
+        static const unsigned char zeros[16];
+        const char *data = trial.outputs->data;
+        assert_memory_equal(data, zeros, size);
+        assert_memory_equal(data + size, in->data, 2 * size);
+        assert_memory_equal(data + 3 * size, zeros, 2 * size);
+        trial_end(&trial);
+    }
+}
+
 static void pads_several_axes(void **state)
 {
     (void)state;
@@ -266,6 +287,7 @@ int main(void)
         cmocka_unit_test(refuses_indices),
         cmocka_unit_test(gathers_elements),
         cmocka_unit_test(pads_like_numpy),
+        cmocka_unit_test(pads_with_zeros),
         cmocka_unit_test(pads_several_axes),
         cmocka_unit_test(refuses_to_pad),
     };

@@ -120,14 +120,42 @@ static inline void trial_spoil_workspace(struct trial *trial)
         memset(trial->call.workspace, 0xff, trial->call.workspace_size); /* NaN */
 }
 
+/* Tensors have room behind their elements, 4 bytes or more, and trials' workspaces; what is written
+   there would be another's. */
+enum { GUARD = 0x5a };
+
+static inline void trial_guard(unsigned char *data, size_t size, const char *what, bool check)
+{
+    for (size_t i = size; data && i < (size / 64 + 1) * 64; i++) {
+        if (check && data[i] != GUARD)
+            fail_msg("byte %zu behind the %zu of %s was written", i - size, size, what);
+        data[i] = GUARD;
+    }
+}
+
+static inline void trial_guards(struct trial *trial, bool check)
+{
+    for (size_t i = 0; i < trial->node.output_count; i++) {
+        const struct net_tensor *output = &trial->outputs[i];
+        size_t size = output->count * net_type_size(output->type);
+        trial_guard(output->data, size, "an output", check);
+    }
+    size_t size = trial->call.workspace_size;
+    trial_guard(trial->call.workspace, size, "the workspace", check);
+}
+
 /* Runs an inferred call; a row without forward copies. */
 static inline int trial_forward(struct trial *trial, struct ivon_error *error)
 {
     const struct net_operator *operator = trial->node.operator;
     const struct net_tensor *output = &trial->outputs[0];
     trial_spoil_workspace(trial);
-    if (operator->forward)
-        return operator->forward(&trial->call, error);
+    if (operator->forward) {
+        trial_guards(trial, false);
+        int code = operator->forward(&trial->call, error);
+        trial_guards(trial, true);
+        return code;
+    }
     memcpy(output->data, trial->inputs[0].data, output->count * net_type_size(output->type));
     return 0;
 }
@@ -140,7 +168,7 @@ static inline int trial_run(struct trial *trial, struct ivon_error *error)
     for (size_t i = 0; i < trial->node.output_count && !code; i++)
         code = net_tensor_allocate(&trial->outputs[i], error);
     if (!code && trial->call.workspace_size)
-        trial->call.workspace = aligned_alloc(64, (trial->call.workspace_size + 63) / 64 * 64);
+        trial->call.workspace = aligned_alloc(64, (trial->call.workspace_size / 64 + 1) * 64);
     return code ? code : trial_forward(trial, error);
 }
 
@@ -175,12 +203,14 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
         weight[i] = trial_random(trial, -1, 1);
         tangent[i] = NAN;
     }
+    tangent[count] = 0.75F; /* another's */
     for (size_t i = 0; i < trial->node.input_count; i++) {
         struct net_tensor *input = trial->input_list[i];
         if (!input || input->type != NET_FLOAT || !(wanted & 1U << i))
             continue;
         direction[i] = calloc(input->count + 1, sizeof(float));
         adjoint[i] = calloc(input->count + 1, sizeof(float));
+        adjoint[i][input->count] = 0.75F;
         kept[i] = calloc(input->count + 1, sizeof(float));
         memcpy(kept[i], input->data, input->count * sizeof(float));
         for (size_t j = 0; j < input->count; j++) {
@@ -192,10 +222,15 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
     float *output_tangents[TRIAL_MAX] = {NULL};
     output_adjoints[output] = weight;
     output_tangents[output] = tangent;
+    trial_guards(trial, false);
     trial_spoil_workspace(trial);
     operator->tangent(&trial->call, (const float *const *)direction, output_tangents);
     trial_spoil_workspace(trial);
     operator->backward(&trial->call, output_adjoints, adjoint);
+    trial_guards(trial, true);
+    assert_true(tangent[count] == 0.75F);
+    for (size_t i = 0; i < TRIAL_MAX; i++)
+        assert_true(!adjoint[i] || adjoint[i][trial->inputs[i].count] == 0.75F);
 
     double left = 0, right = 0, scale = 0;
     for (size_t i = 0; i < count; i++) {

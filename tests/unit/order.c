@@ -129,6 +129,35 @@ static void images_are_cut_and_flipped(void **state)
     assert_in_range(flips[1], 375, 525);
 }
 
+/* By the definition in order.h: padded, cut out, flipped. */
+static void augmentation_is_as_defined(void **state)
+{
+    (void)state;
+    enum { PAD = 3, TALL = HEIGHT + 2 * PAD, WIDE = WIDTH + 2 * PAD };
+    struct augmentation both = {.crop = PAD, .flip = true};
+    float image[SIZE], out[SIZE];
+    for (int i = 0; i < SIZE; i++)
+        image[i] = (float)(i + 1);
+    for (uint64_t example = 0; example < 200; example++) {
+        struct random_stream stream = random_stream_of(5, 7, "/augmentation");
+        uint64_t words[8];
+        random_words(&stream, example, 1, words);
+        int top = (int)((double)words[0] * 0x1p-64 * (2 * PAD + 1));
+        int left = (int)((double)words[1] * 0x1p-64 * (2 * PAD + 1));
+        augmentation_apply(&both, 5, 7, example, CHANNELS, HEIGHT, WIDTH, image, out);
+        for (int c = 0; c < CHANNELS; c++) {
+            float padded[TALL][WIDE] = {{0}};
+            for (int i = 0; i < HEIGHT * WIDTH; i++)
+                padded[PAD + i / WIDTH][PAD + i % WIDTH] = image[c * HEIGHT * WIDTH + i];
+            for (int y = 0; y < HEIGHT; y++)
+                for (int x = 0; x < WIDTH; x++) {
+                    int column = words[2] >> 63 ? WIDTH - 1 - x : x;
+                    assert_true(out[(c * HEIGHT + y) * WIDTH + x] == padded[top + y][left + column]);
+                }
+        }
+    }
+}
+
 static void augmentation_depends_on_its_address(void **state)
 {
     (void)state;
@@ -178,6 +207,7 @@ int main(void)
         cmocka_unit_test(orders_are_the_documented_shuffle),
         cmocka_unit_test(every_order_is_as_likely),
         cmocka_unit_test(images_are_cut_and_flipped),
+        cmocka_unit_test(augmentation_is_as_defined),
         cmocka_unit_test(augmentation_depends_on_its_address),
         cmocka_unit_test(augmentations_are_parsed),
     };
