@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/error.h"
 #include "core/stream.h"
@@ -12,6 +13,19 @@ enum {
     WINDOW_SIZE = 1 << 20,
     CATALOGUE_MEMORY = 256 << 20, /* bytes that the child may need to list a file's contents */
 };
+
+/* What is said of a file that the child could not read; but where hardly any memory is left, that is
+   the cause as far as one can tell. */
+static int damaged(int code, struct ivon_error *error)
+{
+    static const size_t NEEDED = 32 << 20; /* what HDF5 takes to open a file, and some */
+    void *room = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return ivon_error_memory(error);
+    munmap(room, NEEDED);
+    return code;
+}
 
 /*
  * Seconds of processor time that parsing, or one request, may take. HDF5 can be sent round in
@@ -186,8 +200,9 @@ static int parse(struct hdf5_file *file, const char *data, size_t size, struct i
 {
     struct catalogue catalogue = {data, size, false};
     if (take_u8(&catalogue))
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: %.*s", file->mapped.path,
-                              (int)(catalogue.left < 600 ? catalogue.left : 600), catalogue.at);
+        return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: %.*s", file->mapped.path,
+                                      (int)(catalogue.left < 600 ? catalogue.left : 600),
+                                      catalogue.at), error);
     while (catalogue.left && !catalogue.failed && file->object_count < HDF5_OBJECTS_MAX) {
         struct hdf5_object *grown = grow(file->objects, file->object_count, sizeof *grown);
         if (!grown)
@@ -202,8 +217,9 @@ static int parse(struct hdf5_file *file, const char *data, size_t size, struct i
             take_dataset(&catalogue, object, file->mapped.size);
     }
     if (catalogue.failed || catalogue.left || !file->object_count)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged HDF5 file: its contents cannot "
-                              "be listed", file->mapped.path);
+        return damaged(ivon_error_set(error, IVON_ERROR_DATA,
+                                      "%s: damaged HDF5 file: its contents cannot be listed",
+                                      file->mapped.path), error);
     return 0;
 }
 
@@ -212,8 +228,9 @@ static int unanswered(struct hdf5_file *file, struct ivon_error *error)
     char buffer[128];
     if (!file->dead)
         file->dead = strdup(sandbox_post_mortem(&file->sandbox, buffer, sizeof buffer));
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged HDF5 file: %s", file->mapped.path,
-                          file->dead ? file->dead : "reading it crashed");
+    return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged HDF5 file: %s",
+                                  file->mapped.path,
+                                  file->dead ? file->dead : "reading it crashed"), error);
 }
 
 static int receive_catalogue(struct hdf5_file *file, struct ivon_error *error)
@@ -319,8 +336,9 @@ static int ask(struct hdf5_file *file, size_t object, size_t first, size_t count
         return unanswered(file, error);
     message[length] = '\0';
     if (length)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' cannot be read: %s",
-                              file->mapped.path, file->objects[object].path, message);
+        return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' cannot be read: %s",
+                                      file->mapped.path, file->objects[object].path, message),
+                       error);
     return 0;
 }
 

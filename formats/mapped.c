@@ -68,7 +68,9 @@ int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *e
     if (!file->size)
         goto done;
     void *data = mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0);
-    if (data == MAP_FAILED)
+    if (data == MAP_FAILED && errno == ENOMEM)
+        code = ivon_error_memory(error);
+    else if (data == MAP_FAILED)
         code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot map it: %s", path,
                               strerror(errno));
     else {

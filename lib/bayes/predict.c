@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bayes/predict_private.h"
+#include "core/blas.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "net/training.h"
@@ -144,7 +145,9 @@ static int measure(struct ivon_predictor *predictor, size_t member, size_t tile,
 static int choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
     size_t one, two, least = predictor->feed.fixed > 0 ? (size_t)predictor->feed.fixed : 1;
-    int code = measure(predictor, 0, least, &one, error);
+    int code = blas_reserve(ivon_parallel_threads(predictor->options.threads), error);
+    if (!code)
+        code = measure(predictor, 0, least, &one, error);
     predictor->tile = least;
     if (code || predictor->feed.fixed > 0)
         return code;

@@ -7,6 +7,7 @@
 #include "bayes/posterior.h"
 #include "bayes/sample_private.h"
 #include "bayes/sensitivity_private.h"
+#include "core/blas.h"
 #include "core/error.h"
 #include "core/parallel.h"
 
@@ -211,7 +212,9 @@ static int choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *
                               "apart: export it with a free batch axis, or for one example",
                               sensitivity->member.network->path,
                               (long long)sensitivity->data.feed.fixed);
-    int code = measure(sensitivity, &tile, &worker, error);
+    int code = blas_reserve(ivon_parallel_threads(options->threads), error);
+    if (!code)
+        code = measure(sensitivity, &tile, &worker, error);
     if (!code && sensitivity->data.feed.fixed < 0)
         code = choose_free_tile(sensitivity, worker, &tile, &worker, error);
     if (code)

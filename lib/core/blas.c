@@ -1,6 +1,12 @@
+#define _GNU_SOURCE
 #include "core/blas.h"
 
 #include <cblas.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/mman.h>
+
+#include "core/error.h"
 
 void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                   const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
@@ -12,6 +18,23 @@ void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
     cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
                 transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
                 a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
+int blas_reserve(int threads, struct ivon_error *error)
+{
+    static const size_t EACH = (size_t)130 << 20; /* with what the allocator adds */
+    static atomic_int reserved;
+    int before = reserved;
+    if (threads <= before)
+        return 0;
+    size_t size = (size_t)(threads - before) * EACH;
+    void *room = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return ivon_error_memory(error);
+    munmap(room, size);
+    reserved = threads;
+    return 0;
 }
 
 const char *blas_core_name(void)

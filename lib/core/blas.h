@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ivon/error.h"
+
 /*
  * C = alpha op(A) op(B) + beta C, row-major: op(A) is m × k, op(B) is k × n, C is m × n; lda, ldb
  * and ldc are the distances of rows as stored. Zero extents are allowed; beta = 0 overwrites C even
@@ -13,6 +15,12 @@
 void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                   const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                   int64_t ldc);
+
+/*
+ * Whether as many threads have the memory that the library takes for each when it is first called
+ * there, 128 MiB of addresses: else IVON_ERROR_MEMORY. The library itself would try for ever.
+ */
+int blas_reserve(int threads, struct ivon_error *error);
 
 /* The kernel family in use, "SkylakeX", for benchmarks. */
 const char *blas_core_name(void);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bayes/posterior.h"
+#include "core/blas.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/team.h"
@@ -285,7 +286,9 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
         return ivon_error_memory(error);
     trainer->options = *options;
     trainer->loss = trainer->rate = NAN;
-    code = bind(trainer, start, error);
+    code = blas_reserve(ivon_parallel_threads(options->threads), error);
+    if (!code)
+        code = bind(trainer, start, error);
     if (!code)
         code = set_up(trainer, examples, targets, error);
     if (!code)

@@ -8,7 +8,8 @@
 /* What the command prints, to be freed. */
 static char *run(const char *path, const char *option, int *status)
 {
-    char name[] = "ivon-info", json[] = "--json", quiet[] = "--quiet", other[32], file[INPUT_PATH], *text = NULL;
+    char name[] = "ivon-info", json[] = "--json", quiet[] = "--quiet", other[32], file[INPUT_PATH];
+    char *text = NULL;
     char *arguments[] = {name, json, quiet, other, file, NULL};
     size_t size;
     FILE *screen = stdout;
