@@ -31,7 +31,7 @@ static const struct argp_option option_table[] = {
      "Names of the optimizer's parameters, in its order, one on a line", 8},
     {"buffers", KEY_BUFFERS, "GLOB", 0,
      "Tensors whose name matches are buffers, not parameters; may be repeated", 8},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 8},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Read the inputs without giving up other rights", 8},
     {0},
 };
 

@@ -45,7 +45,7 @@ static const struct argp_option option_table[] = {
     {"output", 'o', "FILE", 0, "Write to FILE; - is standard output", 4},
     {"format", KEY_FORMAT, "svg|png", 0, "Format (default: by FILE's suffix)", 4},
     {"force", 'f', NULL, 0, "Replace an existing output", 4},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 4},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Read the inputs without giving up other rights", 4},
     {0},
 };
 

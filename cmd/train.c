@@ -84,7 +84,7 @@ static const struct argp_option option_table[] = {
     {"test", KEY_TEST, "DATA", 0, "Also log loss and error on test examples", 4},
     {"eval-every", KEY_EVAL_EVERY, "N", 0, "--test: steps between tests (default: an epoch)", 4},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the last checkpoint in DIR, if there is one", 4},
-    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Parse the inputs without a system call filter", 8},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Read the inputs without giving up other rights", 8},
     {0},
 };
 
