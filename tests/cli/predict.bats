@@ -514,6 +514,11 @@ for number, (arch, kind) in enumerate(CASES.items()):
     drawn = [found["log-posterior_predictive/y"] for found in whole]
     for other in drawn[1:]:
         assert np.mean(np.abs(other - drawn[0]) > 1e-4) < 0.002, arch
+    if kind == "bernoulli": # 7000 draws: sums of what has mean 0 and a variance of at most 1/4
+        p, y_drawn = whole[0]["probabilities"], np.float64(drawn[0][0])
+        for weight in (np.ones_like(p), np.sign(p - 0.5)):
+            assert abs(np.sum((y_drawn - p) * weight)) < 5 * 0.5 * y_drawn.size**0.5, arch
+        assert np.mean((y_drawn > 0.5) == (p > 0.5)) > 0.5
     if kind == "gaussian":
         found = predict("all.npz", "same.h5", "--temperature=0", "--memory=20k")
         for sample in range(5):
