@@ -137,3 +137,22 @@ assert f['buffers/steps'][()] == t and np.all(f['model.onnx'][()] == t)"
   ivon-merge -q -f -b f16.h5 f64.h5 f32.h5 --include=a -o x.h5
   keeps x.h5 0 f2
 }
+
+@test "the element that is not positive is told by its place in the whole tensor" {
+  $python - <<'PYTHON'
+import h5py, numpy as np
+for name, hessian in (("base", 3.0), ("m", 1.0)):
+    with h5py.File(name + ".h5", "w") as f:
+        f.attrs.update(format="ivon-posterior", format_version=1, ess=1.0, weight_decay=0.0)
+        f["mean/w"] = np.zeros(2500000, "f4")
+        h = np.full(2500000, hessian, "f4")
+        h[2400001] = 3.5 if name == "m" else 3
+        f["hessian/w"] = h
+PYTHON
+  for more in "" -j1; do
+    run ivon-merge -b base.h5 m.h5:-1 -o x.h5 $more
+    echo "$output"
+    [ $status -eq 65 ]
+    [[ $output == *"is not positive for 1 of 2500000 elements, the worst -0.5 at element 2400001"* ]]
+  done
+}

@@ -267,6 +267,10 @@ near(read("even.h5", "probabilities"), (p + q) / 2, 2e-7)
 near(read("even-files.h5", "probabilities"), (p + q) / 2, 2e-7)
 near(read("both.h5", "probabilities"), (p + 3 * q) / 4, 2e-7)
 near(read("files.h5", "probabilities"), (p + 3 * q) / 4, 2e-7)
+p = np.float64(read("files.h5", "probabilities"))
+assert np.all(read("files.h5", "prediction") == p.argmax(1))
+near(read("files.h5", "max_probability"), p.max(1), 1e-6)
+near(read("files.h5", "entropy"), -np.sum(p * np.log(p), 1), 1e-5)
 a, b = (json.load(open(n + ".json"))["metrics"] for n in ("even", "files"))
 assert abs(a["nll"]["value"] - b["nll"]["value"]) < 1e-5, (a, b)
 near(a["accuracy"]["value"], b["accuracy"]["value"], 1e-12)'
@@ -347,7 +351,7 @@ near(a["accuracy"]["value"], np.mean(p.argmax(2)[used] == y[used]), 1e-12)'
 @test "metrics are those of the predictions, with both errors" {
   toys
   ivon-predict -q p.h5 --data=data.h5 -n 8 --metrics --json -o a.h5 > a.json
-  ivon-predict -q p.h5 --data=data.h5 --mean --metrics --json > mean.json
+  ivon-predict -q p.h5 --data=data.h5 --mean --metrics --json -o mean.h5 > mean.json
   ivon-predict -q p.h5 --data=data.h5 -n 8 --metrics > a.txt
   cat a.txt
   [[ "$(head -1 a.txt)" =~ ^metric[[:space:]]+value[[:space:]]+standard_error[[:space:]]+monte_carlo_error$ ]]
@@ -370,7 +374,11 @@ near(a["nll"]["standard_error"], losses.std(ddof=1) / EXAMPLES**.5, 1e-5)
 assert 0 < a["nll"]["monte_carlo_error"] < 1
 near(a["accuracy"]["value"], np.mean(p.argmax(1) == y), 1e-12)
 near(a["brier"]["value"], np.mean(np.sum((p - np.eye(CLASSES)[y]) ** 2, 1)), 1e-6)
-assert "monte_carlo_error" not in json.load(open("mean.json"))["metrics"]["nll"]
+mean = json.load(open("mean.json"))["metrics"]["nll"]
+assert "monte_carlo_error" not in mean
+losses = -np.log(np.float64(read("mean.h5", "probabilities"))[np.arange(EXAMPLES), y])
+near(mean["value"], losses.mean(), 1e-6)
+near(mean["standard_error"], losses.std(ddof=1) / EXAMPLES**.5, 1e-5)
 more = json.load(open("more.json"))
 assert sorted(more["detection"]) == ["entropy", "max_probability", "mutual_information"]
 auroc = lambda a, b: np.mean((a[:, None] > b) + .5 * (a[:, None] == b))
@@ -542,6 +550,11 @@ for number, (arch, kind) in enumerate(CASES.items()):
     drawn = [found["log-posterior_predictive/y"] for found in whole]
     for other in drawn[1:]:
         assert np.mean(np.abs(other - drawn[0]) > 1e-4) < 0.002, arch
+    if kind == "bernoulli": # 7000 draws: sums of what has mean 0 and a variance of at most 1/4
+        p, y_drawn = whole[0]["probabilities"], np.float64(drawn[0][0])
+        for weight in (np.ones_like(p), np.sign(p - 0.5)):
+            assert abs(np.sum((y_drawn - p) * weight)) < 5 * 0.5 * y_drawn.size**0.5, arch
+        assert np.mean((y_drawn > 0.5) == (p > 0.5)) > 0.5
     if kind == "gaussian":
         found = predict("all.npz", "same.h5", "--temperature=0", "--memory=20k")
         for sample in range(5):

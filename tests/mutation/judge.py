@@ -491,7 +491,7 @@ class Judge:
         if not made or not self.link(trial.mutation, made, folder):
             return False
         plain = os.path.join(folder, "checked-" + trial.mutation.path.replace("/", "+"))
-        environment = {"LD_PRELOAD": self.preload, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
+        environment = {"LD_PRELOAD": self.preload, "ASAN_OPTIONS": "allocator_may_return_null=1"}
         for test in tests:
             limit = max(10, 40 * test.processor)
             if run_test(self.tree, test, folder, os.path.join(folder, "tmp"), environment, limit, True)[0]:

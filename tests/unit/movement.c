@@ -195,6 +195,11 @@ static void refuses_slices(void **state)
     add_list(&trial, LIST(1, -1));
     refuse(&trial, "axis -1 is named twice");
     begin_slice(&trial);
+    add_list(&trial, LIST(0, 0));
+    add_list(&trial, LIST(1, 1));
+    add_list(&trial, LIST(0, 0));
+    refuse(&trial, "axis 0 is named twice");
+    begin_slice(&trial);
     add_list(&trial, LIST(0));
     add_list(&trial, LIST(1));
     trial_skip(&trial);
