@@ -220,7 +220,7 @@ PYTHON
     echo "$status $output"
     [ $status -eq 71 ]
     [ "${#lines[@]}" -eq 1 ]
-    [[ $output == *"allowed: raise --memory, or lower --threads" ]]
+    [[ $output == *" MB: raise --memory, or lower --threads" ]]
     [ ! -e x.h5 ]
   done
 }
