@@ -133,6 +133,13 @@ def pattern(call):
                                    else call.some("*", "nothing", "[", "norm.*"))]
 
 
+def parameters(call):
+    name = "names.txt"
+    if call.chance(0.1):
+        name, call.bad = call.some("fewer.txt", "blank.txt", "nowhere.txt"), True
+    return ["--parameters=" + call.file(name)]
+
+
 def buffers(call):
     """Those that are no parameters are named; others lose their Hessian a mean."""
     return ["--buffers=" + (call.some("norm.running*", "nothing") if call.chance(0.85) else "bias")]
@@ -242,6 +249,7 @@ INPUT = {
     "hessian-from": when(lambda call: call.has_input("checkpoint.pt"),
                          values("ivon", wrong=("adam", "sgd"))),
     "batch-size": rarely(values(1, 32)),
+    "parameters": when(lambda call: call.has_input(".pt"), parameters),
     "buffers": when(lambda call: call.has_input((".pt", ".npz", ".safetensors")), buffers),
     "no-sandbox": flag,
 }

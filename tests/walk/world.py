@@ -132,6 +132,9 @@ def posteriors(directory, kind, random):
     np.savez(name("posterior.npz"), **marked, **{"ivon-posterior": np.int64(1), "ess": np.float64(40),
                                                  "weight_decay": np.float64(0.01)})
     safetensors_file.write(name("fisher.safetensors"), hessian, {"ess": "30", "weight_decay": "0.02"})
+    for file, names in ("names.txt", list(mean)), ("fewer.txt", list(mean)[1:]), ("blank.txt", [""]):
+        with open(name(file), "w") as lines:
+            lines.writelines(n + "\n" for n in names)
     write_torch(name("checkpoint.pt"), mean, hessian, buffers)
     write_torch(name("adam.pt"), mean, hessian, buffers, adam=True)
 
