@@ -57,18 +57,13 @@ static void add_parameter(struct open_options *options, const char *line)
 }
 
 /* The lines of a file, without what ends them. */
-static void read_parameters(struct open_options *options, const char *path,
-                            struct argp_state *state)
+static void read_lines(struct open_options *options, FILE *file, const char *path,
+                       struct argp_state *state)
 {
     enum { PARAMETERS_MAX = 1 << 18 };
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
     char *line = NULL;
     size_t capacity = 0;
     ssize_t length;
-    if (options->open.parameters)
-        argp_failure(state, EX_USAGE, 0, "--parameters is given twice");
-    if (!file)
-        argp_failure(state, EX_NOINPUT, errno, "--parameters=%s", path);
     while ((length = getline(&line, &capacity, file)) >= 0) {
         while (length && (line[length - 1] == '\n' || line[length - 1] == '\r'))
             line[--length] = '\0';
@@ -82,13 +77,29 @@ static void read_parameters(struct open_options *options, const char *path,
                              : "one too many for the parameters of an optimizer");
         add_parameter(options, line);
     }
+    free(line);
     if (ferror(file))
         argp_failure(state, EX_IOERR, errno, "--parameters=%s", path);
     if (!options->open.parameters)
         argp_failure(state, EX_DATAERR, 0, "--parameters=%s: is empty", path);
-    free(line);
-    if (file != stdin)
+}
+
+static void read_parameters(struct open_options *options, const char *path,
+                            struct argp_state *state)
+{
+    if (options->open.parameters)
+        argp_failure(state, EX_USAGE, 0, "--parameters is given twice");
+    if (strcmp(path, "-") == 0) {
+        read_lines(options, stdin, path, state);
+        return;
+    }
+    FILE *file = fopen(path, "r");
+    if (file) {
+        read_lines(options, file, path, state);
         fclose(file);
+    } else {
+        argp_failure(state, EX_NOINPUT, errno, "--parameters=%s", path);
+    }
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
