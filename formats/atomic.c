@@ -37,6 +37,7 @@ static char *temporary_name(const char *target)
  */
 struct open_file {
     _Atomic(char *) temporary; /* null: free for another */
+    char *before;              /* which a handler may still be looking at */
     struct open_file *next;
 };
 static _Atomic(struct open_file *) open_files;
@@ -70,7 +71,8 @@ static void forget_temporary(struct atomic_file *file)
     if (!node)
         return;
     pthread_mutex_lock(&open_lock);
-    free(atomic_exchange(&node->temporary, NULL));
+    free(node->before);
+    node->before = atomic_exchange(&node->temporary, NULL);
     pthread_mutex_unlock(&open_lock);
 }
 
