@@ -212,6 +212,21 @@ PYTHON
   grep -q "warning: 1 buffer differs between the inputs, 'mask' the first; the base's was kept" err
 }
 
+@test "a buffer is compared with that of every input that has it" {
+  posterior 0.h5 0 "f['buffers/mask'] = np.arange(100000.); f['buffers/own'] = np.arange(3)"
+  cp 0.h5 2.h5
+  posterior 1.h5 1 "f['buffers/mask'] = np.arange(100000.)"
+  ivon-merge -b 0.h5 1.h5 2.h5 -o out.h5 2> err
+  [ ! -s err ]
+  posterior 2.h5 2 "a = np.arange(100000.); a[99999] = 0; f['buffers/mask'] = a"
+  for models in "1.h5 2.h5" "2.h5 1.h5"; do
+    for base in "-b 0.h5" ""; do
+      ivon-merge -f $base $models -m average -o out.h5 2> err
+      grep -q "warning: 1 buffer differs between the inputs, 'mask' the first" err
+    done
+  done
+}
+
 @test "too little memory is told of, whatever is to be measured" {
   posterior 0.h5 0
   posterior 1.h5 1

@@ -183,6 +183,52 @@ for n, m in [('embed.weight',) * 2, ('lm_head.weight', 'embed.weight'), ('l.weig
   done
 }
 
+@test "tied names are compared to their last element, and by what varies between any two" {
+  # 76,800 elements: more than are compared at once, which are of one value in "steps".
+  write '
+def pair(name, e, head):
+    put(name + "-one", embed__weight=e, l__weight=f(2))
+    put(name + "-two", embed__weight=e, lm_head__weight=head, l__weight=f(2))
+e = f(300, 256)
+pair("equal", e, e)
+late = e.copy()
+late[299, 255] += 1
+pair("late", e, late)
+steps = np.zeros((300, 256), "f4")
+steps[256:] = 1
+pair("steps", steps, steps)
+flat = np.ones((300, 256), "f4")
+pair("flat", flat, flat)
+pair("single", f(1, 1), f(1, 1))
+one = np.ones((1, 1), "f4")
+pair("same-single", one, one)'
+  for tied in equal steps; do
+    ivon-merge -q -m average $tied-one.npz $tied-two.npz -o $tied.npz
+    $python -c "
+import numpy as np
+out, model = np.load('$tied.npz'), np.load('$tied-one.npz')
+assert np.array_equal(out['lm_head.weight'], model['embed.weight'])"
+  done
+  for untied in late flat single same-single; do
+    refused 65 "tensor 'lm_head.weight' is missing" ivon-merge -m average $untied-one.npz $untied-two.npz -o x.h5
+  done
+}
+
+@test "the nearest names have the most in common, at either end, for their length" {
+  nearest() { # MODEL'S EXPECTED OTHERS: of the reference's names
+    write "
+put('m', **{'$1': f(2)})
+put('base', **{n: f(2) for n in '${*:2}'.split()})"
+    refused 65 "the nearest names are '$1' and '$2' there" ivon-merge -m task-arithmetic -b base.npz m.npz -o x.h5
+  }
+  # a.proj.weight has 13 characters: 12 in common are more than 10 or 7, 8 at the front more than 7 at the end, and
+  # 7 of 13 more than 8 of 25; what both ends have in common is counted once.
+  nearest a.proj.weight b.proj.weight a.p.weight a.proj.bias
+  nearest a.proj.weight a.proj.wide z.qqqq.weight
+  nearest a.proj.weight z.qqqq.weight a.proj.w_of_another_layer
+  nearest aaaa aaaab aa
+}
+
 @test "names of one storage are one tensor" {
   $python - <<'PYTHON' || skip "no torch"
 import torch

@@ -70,7 +70,7 @@ def graph(path, nodes, shapes, x, f):
     onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 13)]), path)
 
 
-def mlp(outputs, path, weight="fc1.weight", last=None):
+def mlp(outputs, path, weight="fc1.weight", last=None, axes=None):
     node = helper.make_node
     first = [node("Gemm", ["x", weight, "fc1.bias"], ["a"], name="first", transB=1)]
     if weight != "fc1.weight":
@@ -79,6 +79,10 @@ def mlp(outputs, path, weight="fc1.weight", last=None):
                      node("Gemm", ["t", "fc2.weight", "fc2.bias"], ["f"], name="second", transB=1)]
     if last:
         nodes += [node(last, ["f"], ["g"], name="strange")]
+    if axes:
+        last = [node("Constant", [], ["axes"], value=numpy_helper.from_array(np.int64(axes), "axes")),
+                node("Unsqueeze", ["f", "axes"], ["g"])]
+        nodes += last
     shapes = {weight: (8, FEATURES) if weight == "fc1.weight" else (FEATURES, 8), "fc1.bias": (8,),
               "fc2.weight": (outputs, 8), "fc2.bias": (outputs,)}
     info = helper.make_tensor_value_info
@@ -99,6 +103,7 @@ mlp(CLASSES, "mlp.onnx")
 mlp(2, "regression.onnx")
 mlp(CLASSES, "folded.onnx", "onnx::MatMul_12")
 mlp(CLASSES, "strange.onnx", last="Det")
+mlp(CLASSES, "wide.onnx", axes=[2, 3])
 tokens = [helper.make_node("Gather", ["emb.weight", "x"], ["e"]),
           helper.make_node("MatMul", ["e", "out.weight"], ["m"]),
           helper.make_node("Add", ["m", "out.bias"], ["f"])]
@@ -482,6 +487,8 @@ with h5py.File('$1', 'r+') as f:
     ivon-predict --model=strange.onnx p.h5 --data=data.h5
   expect 65 "no tensor 'fc1.weight' .* 'onnx::MatMul_12' .*do_constant_folding=False" \
     ivon-predict --model=folded.onnx p.h5 --data=data.h5
+  expect 65 "wide.onnx: output is float .*x3x1x1 for [0-9]* examples, expected float, examples x outputs or examples x tokens x outputs" \
+    ivon-predict --model=wide.onnx p.h5 --data=data.h5
   expect 65 "'fc2.weight': shape 2x8, mlp.onnx has 3x8" ivon-predict --model=mlp.onnx r.h5 --data=data.h5
   expect 64 "'y' has elements of type f32, expected integers, the numbers of classes (--likelihood=gaussian takes any numbers)" \
     ivon-predict p.h5 --data=data.h5:/real

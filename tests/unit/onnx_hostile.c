@@ -85,7 +85,8 @@ static void refuses_amplification(void **state)
     refuse_soon(&model, "would take far more memory than its size suggests", 10);
 }
 
-/* Wherever it is cut, it is refused, and so is any other value of any byte, unless it is read. */
+/* Wherever it is cut, it is refused, and so is any byte with one bit or all changed, unless it is
+   read. (Other values are the fuzzer's.) */
 static void survives_damage(void **state)
 {
     (void)state;
@@ -99,13 +100,14 @@ static void survives_damage(void **state)
         assert_int_equal(ivon_onnx_from_memory(&network, "cut", cut, size, NULL), IVON_ERROR_DATA);
         free(cut);
     }
+    static const unsigned char flips[] = {1, 2, 4, 8, 16, 32, 64, 128, 255};
     for (size_t at = 0; at < whole.size; at++)
-        for (int flip = 1; flip < 256; flip++) {
+        for (size_t i = 0; i < sizeof flips; i++) {
             struct ivon_network *network = NULL;
             struct ivon_error error = {0};
-            whole.data[at] ^= (unsigned char)flip;
+            whole.data[at] ^= flips[i];
             int code = ivon_onnx_from_memory(&network, "flip", whole.data, whole.size, &error);
-            whole.data[at] ^= (unsigned char)flip;
+            whole.data[at] ^= flips[i];
             assert_true(code == 0 || (code == IVON_ERROR_DATA && error.message[0]));
             read += !code;
             ivon_network_free(network);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/examples.h"
+#include "graph_builder.h"
 #include "train/trainer_private.h"
 
 enum { EXAMPLES = 37, IGNORED = 5 /* examples without a loss, of categorical targets */ };
@@ -18,17 +19,17 @@ enum { EXAMPLES = 37, IGNORED = 5 /* examples without a loss, of categorical tar
 struct sample_data {
     const char *architecture;
     enum ivon_likelihood likelihood;
-    int64_t input[2], targets[2]; /* shapes of one example; 0: fewer axes */
+    int64_t input[4], targets[2]; /* shapes of one example; 0: no more axes */
     int64_t tokens;               /* the vocabulary; 0: x is of floats */
     int64_t classes;
 };
 
 static const struct sample_data cases[] = {
-    {"mlp:5,7,3,tanh", IVON_CATEGORICAL, {5, 0}, {0, 0}, 0, 3},
-    {"mlp:5,7,3,gelu", IVON_BERNOULLI, {5, 0}, {3, 0}, 0, 2},
-    {"mlp:5,6,2,tanh", IVON_GAUSSIAN, {5, 0}, {2, 0}, 0, 0},
-    {"transformer:11,6,8,1,2,3", IVON_CATEGORICAL, {6, 0}, {0, 0}, 11, 3},
-    {"gpt:11,6,8,1,2", IVON_CATEGORICAL, {6, 0}, {6, 0}, 11, 11},
+    {"mlp:5,7,3,tanh", IVON_CATEGORICAL, {5}, {0}, 0, 3},
+    {"mlp:5,7,3,gelu", IVON_BERNOULLI, {5}, {3}, 0, 2},
+    {"mlp:5,6,2,tanh", IVON_GAUSSIAN, {5}, {2}, 0, 0},
+    {"transformer:11,6,8,1,2,3", IVON_CATEGORICAL, {6}, {0}, 11, 3},
+    {"gpt:11,6,8,1,2", IVON_CATEGORICAL, {6}, {6}, 11, 11},
 };
 
 enum { CASES = sizeof cases / sizeof *cases };
@@ -47,7 +48,9 @@ static int read_sample(void *self, size_t field, uint64_t first, size_t count, v
     (void)error;
     const struct sample_data *data = self;
     const int64_t *shape = field ? data->targets : data->input;
-    size_t each = (size_t)(shape[0] ? shape[0] : 1);
+    size_t each = 1;
+    for (int i = 0; shape[i]; i++)
+        each *= (size_t)shape[i];
     int64_t bound = field ? data->classes : data->tokens;
     for (size_t i = 0; i < count * each; i++) {
         uint64_t at = first * each + i;
@@ -71,13 +74,14 @@ static struct ivon_examples *open_sample(const struct sample_data *data)
 {
     static const struct ivon_examples_class class = {.read = read_sample, .close = close_sample};
     struct ivon_field fields[2] = {
-        {.name = "x", .dtype = data->tokens ? IVON_I64 : IVON_F32, .rank = 1},
+        {.name = "x", .dtype = data->tokens ? IVON_I64 : IVON_F32},
         {.name = "y", .dtype = data->classes ? IVON_I64 : IVON_F32, .rank = data->targets[0] > 0}};
     const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},
                                                  {.divisor = 1, .channels = 1}};
     struct ivon_examples *examples = NULL;
     struct ivon_error error = {0};
-    fields[0].shape[0] = data->input[0];
+    for (fields[0].rank = 0; data->input[fields[0].rank]; fields[0].rank++)
+        fields[0].shape[fields[0].rank] = data->input[fields[0].rank];
     fields[1].shape[0] = data->targets[0];
     if (ivon_examples_new(&examples, &class, (void *)data, "sample", EXAMPLES, fields, scalings, 2,
                           &error))
@@ -97,7 +101,7 @@ static struct ivon_train_options options_of(const struct sample_data *data)
     return options;
 }
 
-static struct ivon_trainer *begin(const struct sample_data *data, struct ivon_examples *examples,
+static struct ivon_trainer *begin_training(const struct sample_data *data, struct ivon_examples *examples,
                                   const struct ivon_train_options *options)
 {
     struct ivon_train_start start = {.architecture = data->architecture};
@@ -163,13 +167,13 @@ static double difference(struct ivon_trainer *trainer, struct ivon_examples *exa
  */
 static const double step = 0x1p-9, tolerance = 1.5 * 0x1p-12;
 
-static void gradient_is_that_of_the_mean_loss(void **state)
+static void gradient_is_that_of_the_mean_loss(void **unused)
 {
-    (void)state;
+    (void)unused;
     for (size_t c = 0; c < CASES; c++) {
         struct ivon_examples *examples = open_sample(&cases[c]);
         struct ivon_train_options options = options_of(&cases[c]);
-        struct ivon_trainer *trainer = begin(&cases[c], examples, &options);
+        struct ivon_trainer *trainer = begin_training(&cases[c], examples, &options);
         enlarge(trainer);
         double loss = compute(trainer), largest = 0;
         assert_int_equal(trainer->lane_count, 2);
@@ -200,17 +204,17 @@ static float *copy_gradient(const struct ivon_trainer *trainer)
 
 /* Batches that are accumulated are one batch, to the last bit; in smaller tiles, up to rounding of
    sums of 37 products below 1: 37 · 2^-24. */
-static void batches_and_tiles(void **state)
+static void batches_and_tiles(void **unused)
 {
-    (void)state;
+    (void)unused;
     const struct sample_data *data = &cases[0];
     struct ivon_examples *examples = open_sample(data);
     struct ivon_train_options options = options_of(data);
     options.batch = 36;
-    struct ivon_trainer *whole = begin(data, examples, &options);
+    struct ivon_trainer *whole = begin_training(data, examples, &options);
     options.batch = 12;
     options.accumulate = 3;
-    struct ivon_trainer *parts = begin(data, examples, &options);
+    struct ivon_trainer *parts = begin_training(data, examples, &options);
     compute(whole);
     compute(parts);
     float *expected = copy_gradient(whole), *found = copy_gradient(parts);
@@ -219,7 +223,7 @@ static void batches_and_tiles(void **state)
     assert_memory_equal(expected, found, size);
     size_t least = net_derivative_memory(whole->lanes[0].derivative);
     options.memory = least + whole->data.size; /* of two lanes */
-    struct ivon_trainer *small = begin(data, examples, &options);
+    struct ivon_trainer *small = begin_training(data, examples, &options);
     assert_true(small->tile < whole->tile);
     compute(small);
     for (size_t i = 0; i < size / sizeof(float); i++)
@@ -234,14 +238,14 @@ static void batches_and_tiles(void **state)
 }
 
 /* Every epoch has every example once, but for those that fill no batch. */
-static void epochs(void **state)
+static void epochs(void **unused)
 {
-    (void)state;
+    (void)unused;
     struct ivon_examples *examples = open_sample(&cases[0]);
     struct ivon_train_options options = options_of(&cases[0]);
     options.batch = 6;
     options.epochs = 2;
-    struct ivon_trainer *trainer = begin(&cases[0], examples, &options);
+    struct ivon_trainer *trainer = begin_training(&cases[0], examples, &options);
     struct ivon_train_state told = ivon_trainer_state(trainer);
     assert_int_equal(told.steps, 12);
     assert_int_equal(told.epoch_steps, 6);
@@ -265,10 +269,56 @@ static void epochs(void **state)
     ivon_examples_close(examples);
 }
 
+/* Every image of a step is augmented by its own address, whatever the lengths of its axes. */
+static void images(void **unused)
+{
+    (void)unused;
+    enum { CHANNELS = 2, HEIGHT = 3, WIDTH = 5, SIZE = CHANNELS * HEIGHT * WIDTH };
+    const struct sample_data data = {
+        NULL, IVON_CATEGORICAL, {CHANNELS, HEIGHT, WIDTH}, {0}, 0, 3};
+    state = 1;
+    struct ivon_network *network = begin(4, (int64_t[]){-1, CHANNELS, HEIGHT, WIDTH});
+    give(network, "w", false, 0, 2, (int64_t[]){SIZE, 3});
+    node(network, "Flatten", "x f", NULL);
+    node(network, "MatMul", "f w y", NULL);
+    finish(network);
+    struct ivon_examples *examples = open_sample(&data);
+    struct ivon_train_options options = options_of(&data);
+    options.batch = 8;
+    options.epochs = 3;
+    options.threads = 1;
+    options.seed = 9;
+    options.augmentation = "crop2,flip";
+    struct ivon_train_start start = {.network = network};
+    struct ivon_trainer *trainer = NULL;
+    struct ivon_error error = {0};
+    if (ivon_trainer_new(&trainer, &start, examples, "y", &options, &error))
+        fail_msg("%s", error.message);
+    const struct augmentation both = {.crop = 2, .flip = true};
+    float image[SIZE], expected[SIZE];
+    for (int at = 0; at < 8; at++) {
+        assert_int_equal(ivon_trainer_step(trainer, &error), 0);
+        size_t count = trainer->tile < 8 ? trainer->tile : 8;
+        data_gather(trainer, &trainer->lanes[0], 0, count);
+        for (size_t i = 0; i < count; i++) {
+            struct chosen chosen = trainer->chosen[i];
+            assert_int_equal(chosen.epoch, at / 4);
+            read_sample((void *)&data, 0, chosen.example, 1, image, &error);
+            augmentation_apply(&both, 9, chosen.epoch, chosen.example, CHANNELS, HEIGHT, WIDTH, image,
+                               expected);
+            assert_memory_equal((const float *)trainer->lanes[0].inputs[0] + i * SIZE, expected,
+                                sizeof expected);
+        }
+    }
+    ivon_trainer_free(trainer);
+    ivon_examples_close(examples);
+    ivon_network_free(network);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradient_is_that_of_the_mean_loss),
                                        cmocka_unit_test(batches_and_tiles),
-                                       cmocka_unit_test(epochs)};
+                                       cmocka_unit_test(epochs), cmocka_unit_test(images)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
