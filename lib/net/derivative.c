@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "net/normalize.h"
+
 size_t derivative_root(const struct net_derivative *derivative, size_t value)
 {
     return derivative->plan->values[value].root;
@@ -37,6 +39,25 @@ int net_derivative_run(struct net_derivative *derivative, const void *const *inp
 const struct net_tensor *net_derivative_output(const struct net_derivative *derivative)
 {
     return net_plan_output(derivative->plan, 0);
+}
+
+void net_derivative_statistics(const struct net_derivative *derivative, double *statistics)
+{
+    const struct net_training *training = derivative->plan->training;
+    const struct net_value *values = derivative->network->values;
+    for (size_t i = 0; i < net_training_count(training); i++) {
+        const struct net_running *running = net_training_node(training, i);
+        const float *mean = values[running->mean].tensor.data;
+        const float *variance = values[running->variance].tensor.data;
+        struct net_batch batch = net_batch_of(&derivative->plan->steps[running->node].call);
+        double *means = statistics, *variances = statistics + running->channels;
+        for (size_t c = 0; c < running->channels; c++) {
+            means[c] = batch.count ? batch.mean[c] : (double)mean[c];
+            variances[c] = batch.count ? net_unbiased(batch.variance[c], batch.count)
+                                       : (double)variance[c];
+        }
+        statistics += 2 * running->channels;
+    }
 }
 
 /* Where the sum over examples of the adjoint of a shared root goes: a parameter's to the caller's

@@ -51,6 +51,10 @@ int net_derivative_run(struct net_derivative *derivative, const void *const *inp
                        struct ivon_error *error);
 const struct net_tensor *net_derivative_output(const struct net_derivative *derivative);
 
+/* Sets `statistics` to those of the last run, of a derivative that is in training, with unbiased
+   variances: net_training_size doubles. Of nodes that no run needs, to the running ones. */
+void net_derivative_statistics(const struct net_derivative *derivative, double *statistics);
+
 /*
  * Propagates the adjoints e of output 0 (tile × K) back to every value, after a run. Where
  * `gradients` is not null, also ADDS Σ_i g_i to gradients[p], of parameter p's shape, for every

@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "net/derivative_private.h"
-#include "net/normalize.h"
+#include "net/operator.h"
 
 enum { SCALE = 1, MEAN = 3, VARIANCE };
 
@@ -162,25 +161,6 @@ bool net_training_has(const struct net_training *training, size_t node)
 size_t net_training_size(const struct net_training *training)
 {
     return training->size;
-}
-
-void net_training_statistics(const struct net_training *training,
-                             const struct net_derivative *derivative, double *statistics)
-{
-    const struct net_value *values = training->network->values;
-    for (size_t i = 0; i < training->count; i++) {
-        const struct net_running *running = &training->nodes[i];
-        const float *mean = values[running->mean].tensor.data;
-        const float *variance = values[running->variance].tensor.data;
-        struct net_batch batch = net_batch_of(&derivative->plan->steps[running->node].call);
-        double *means = statistics, *variances = statistics + running->channels;
-        for (size_t c = 0; c < running->channels; c++) {
-            means[c] = batch.count ? batch.mean[c] : (double)mean[c];
-            variances[c] = batch.count ? net_unbiased(batch.variance[c], batch.count)
-                                       : (double)variance[c];
-        }
-        statistics += 2 * running->channels;
-    }
 }
 
 static const double *move(struct net_tensor *running, const double *statistics, double momentum)

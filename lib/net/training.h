@@ -17,7 +17,6 @@
 
 #include "net/graph.h"
 
-struct net_derivative;
 struct net_training;
 
 /* One BatchNormalization. */
@@ -48,12 +47,6 @@ bool net_training_has(const struct net_training *training, size_t node);
 /* How many numbers the statistics of all nodes are: for each node, the mean of each channel, then
    its variance. */
 size_t net_training_size(const struct net_training *training);
-
-/* Sets `statistics` to those of the last run of a derivative that was made by `training`, with
-   unbiased variances: net_training_size doubles. Of nodes that no run needs, to the running
-   ones. */
-void net_training_statistics(const struct net_training *training,
-                             const struct net_derivative *derivative, double *statistics);
 
 /* Moves the network's running statistics by `momentum` towards `statistics`; no plan of the network
    may run meanwhile. Nodes that take them go by them from their next run on. */

@@ -189,7 +189,7 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         code = net_derivative_run(lane->derivative, lane->inputs, error);
         if (code)
             break;
-        net_training_statistics(trainer->training, lane->derivative, lane->statistics);
+        net_derivative_statistics(lane->derivative, lane->statistics);
         evaluate(trainer, lane, count);
         net_derivative_backward(lane->derivative, lane->adjoint, lane->gradients.arrays);
     }

@@ -299,7 +299,7 @@ static void by_sum(struct trial *trial, float **gradients, double *most)
     if (trial->training) {
         double *statistics = calloc(net_training_size(trial->training) + 1, sizeof *statistics);
         assert(statistics);
-        net_training_statistics(trial->training, derivative, statistics);
+        net_derivative_statistics(derivative, statistics);
         net_training_update(trial->training, statistics, 0.5);
         free(statistics);
     }

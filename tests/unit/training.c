@@ -272,7 +272,7 @@ static void running(void **unused)
     double statistics[2][2 * CHANNELS], expected[2 * CHANNELS] = {0}, c[N / 2 * FLAT];
     for (size_t lane = 0; lane < 2; lane++) {
         struct net_derivative *derivative = run_on(&trial, true, lane * N / 2, N / 2);
-        net_training_statistics(trial.training, derivative, statistics[lane]);
+        net_derivative_statistics(derivative, statistics[lane]);
         net_derivative_free(derivative);
         convolve(trial.exact_x + lane * N / 2 * IN * PLANE, N / 2, trial.exact[KERNEL], c);
         for (size_t channel = 0; channel < CHANNELS; channel++) {

@@ -99,7 +99,7 @@ static void unchanged(void **unused)
     assert_int_equal(net_derivative_set_parameters(
         derivative, (const float *const *)parameters.arrays, NULL), 0);
     assert_int_equal(net_derivative_run(derivative, inputs, NULL), 0);
-    net_training_statistics(training, derivative, statistics);
+    net_derivative_statistics(derivative, statistics);
     const struct net_running *bn = net_training_node(training, 0);
     for (size_t i = 0; i < 3; i++) {
         assert_true(statistics[i] == (double)((float *)network->values[bn->mean].tensor.data)[i]);
