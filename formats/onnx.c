@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "formats/mapped.h"
 #include "formats/onnx_private.h"
-#include "net/operator.h"
+#include "net/graph/operator.h"
 
 static const char *text(const char *string)
 {

@@ -4,7 +4,7 @@
 
 #include <onnx/onnx.pb-c.h>
 
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 /*
  * Unpacks a model, freed by onnx__model_proto__free_unpacked(model, NULL). Refuses messages nested

@@ -7,8 +7,8 @@
 #include "core/error.h"
 #include "formats/onnx_private.h"
 #include "ivon/onnx.h"
-#include "net/operator.h"
-#include "net/plan.h"
+#include "net/graph/operator.h"
+#include "net/plan/plan.h"
 
 /* What is being written. The messages and lists lie in blocks of their own until all is packed. */
 struct writer {

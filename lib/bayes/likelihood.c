@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "bayes/probabilities.h"
+#include "metrics/probabilities.h"
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/vector_math.h"

@@ -8,7 +8,7 @@
 #ifndef BAYES_LIKELIHOOD_H
 #define BAYES_LIKELIHOOD_H
 
-#include "bayes/predict_rows.h"
+#include "metrics/targets.h"
 
 struct likelihood {
     enum ivon_likelihood kind;

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "bayes/targets.h"
+#include "metrics/targets.h"
 #include "core/error.h"
 
 int outputs_check(struct outputs *outputs, const char *network, const struct net_tensor *output,

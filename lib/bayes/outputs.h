@@ -5,7 +5,7 @@
 
 #include "ivon/examples.h"
 #include "ivon/metrics.h"
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 struct outputs {
     enum ivon_likelihood likelihood;

@@ -3,7 +3,7 @@
 #define BAYES_WEIGHTS_H
 
 #include "ivon/sample.h"
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 /* One block of memory, each array at a multiple of 64 bytes. */
 struct weights {

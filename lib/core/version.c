@@ -1,4 +1,4 @@
-#include "ivon/ivon.h"
+#include "ivon/api.h"
 
 const char *ivon_version(void)
 {

@@ -1,4 +1,4 @@
-/* What every public header needs: the mark of an exported function. */
+/* What every public header needs, the mark of an exported function; and the library's version. */
 #ifndef IVON_API_H
 #define IVON_API_H
 
@@ -6,6 +6,17 @@
 #define IVON_API __attribute__((visibility("default")))
 #else
 #define IVON_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library's version, "0.1.0". */
+IVON_API const char *ivon_version(void);
+
+#ifdef __cplusplus
+}
 #endif
 
 #endif

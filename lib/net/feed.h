@@ -6,7 +6,7 @@
 #define NET_FEED_H
 
 #include "ivon/examples.h"
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 /* One input of the network, or the targets, in memory. */
 struct feed_field {

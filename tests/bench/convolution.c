@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "net/operator.h"
+#include "net/graph/operator.h"
 
 enum { FORWARD, INPUT, WEIGHTS, EXAMPLES, WORKS };
 

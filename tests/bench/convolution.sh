@@ -32,8 +32,8 @@ mobilenet-96 16 96 96 96 56 3 1 1
 mobilenet-96/2 16 96 96 96 56 3 2 1
 LAYERS
 cc -O3 -std=c11 -fno-math-errno -fno-trapping-math -ffp-contract=off -D_GNU_SOURCE -I"$root" \
-  -I"$root/lib" convolution.c "$root"/lib/net/{operator,graph,tensor,route,rules}.c \
-  "$root"/lib/net/ops/*.c "$root"/lib/core/{blas,dtype,error,stream}.c \
+  -I"$root/lib" convolution.c "$root"/lib/net/graph/{operator,graph,tensor,rules}.c \
+  "$root"/lib/net/ops/{,convolution/}*.c "$root"/lib/core/{blas,dtype,error,stream}.c \
   -o "$work/convolution" -lopenblas -lm
 grep -m 1 'model name' /proc/cpuinfo
 for run in 1 2; do

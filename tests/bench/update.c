@@ -19,7 +19,7 @@
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "core/team.h"
-#include "train/optimizer.h"
+#include "train/optimizer/optimizer.h"
 
 enum { COUNT = 100000000, RUNS = 5, BLOCK = 1 << 16 };
 

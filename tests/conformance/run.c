@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "formats/mapped.h"
 #include "ivon/onnx.h"
-#include "net/plan.h"
+#include "net/plan/plan.h"
 
 enum { TENSORS_MAX = 16, PATH_SIZE = 4096 };
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "ivon/onnx.h"
-#include "net/derivative_private.h"
+#include "net/derivative/private.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/trial.h"
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "ivon/stream.h"
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 static inline void check_error(int code, const struct ivon_error *error)
 {

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "ivon/onnx.h"
-#include "net/plan.h"
+#include "net/plan/plan.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/network.h"
 

@@ -2,7 +2,7 @@
 #ifndef TESTS_FUZZ_TRIAL_H
 #define TESTS_FUZZ_TRIAL_H
 
-#include "net/training.h"
+#include "net/graph/training.h"
 #include "tests/fuzz/network.h"
 
 enum {

@@ -25,14 +25,14 @@ sys.dont_write_bytecode = True  # beside the script
 import mutate  # noqa: E402
 
 GROUPS = [
-    ("bayes: merging", r"lib/bayes/merge_"),
-    ("bayes: prediction", r"lib/bayes/(predict|probabilities|likelihood|targets|outputs|log_likelihoods)"),
-    ("bayes: measures", r"lib/bayes/(metrics|comparison|detection|recalibrate|ratio|transfer)"),
-    ("bayes: information", r"lib/bayes/(information|waic|psis|pareto|jackknife)"),
-    ("bayes: sensitivity", r"lib/bayes/sensitivity"),
+    ("bayes: merging", r"lib/bayes/merge/"),
+    ("bayes: prediction", r"lib/bayes/(predict/(?!recalibrate)|likelihood|outputs)|lib/metrics/(probabilities|targets|log_likelihoods)"),
+    ("metrics: measures", r"lib/metrics/(metrics|comparison|detection|ratio)|lib/bayes/(predict/recalibrate|transfer)"),
+    ("metrics: information", r"lib/metrics/"),
+    ("bayes: sensitivity", r"lib/bayes/sensitivity/"),
     ("bayes: posteriors", r"lib/bayes/"),
-    ("train: optimizers", r"lib/train/(optimizer|update|schedule)"),
-    ("train: trainer", r"lib/train/(trainer|order)"),
+    ("train: optimizers", r"lib/train/(optimizer/|schedule)"),
+    ("train: trainer", r"lib/train/(trainer/|order)"),
     ("train: architectures", r"lib/train/"),
     ("ops: elementwise", r"lib/net/ops/(arithmetic|elementwise|power|logic|broadcast|chain|sum|blockwise)"),
     ("ops: normalization", r"lib/net/ops/(batch_normalization|normalize|softmax)"),
@@ -42,6 +42,7 @@ GROUPS = [
     ("ops: reductions", r"lib/net/ops/reduce"),
     ("ops: shapes", r"lib/net/ops/"),
 ]
+NUMERIC = ["lib/metrics", "lib/bayes", "lib/train", "lib/net/ops"]
 LEAST = 15            # mutants of each group, where it has so many
 # Of a mutant; with one clone of a kernel instead of three, which all compute the same (core/dispatch.h).
 STRICT = ["-w", "-D__SANITIZE_THREAD__", "-Werror=int-conversion", "-Werror=incompatible-pointer-types"]
@@ -618,7 +619,7 @@ def main():
     parser.add_argument("--commands", metavar="PATTERN", default="",
                         help="of tests/cli, take the scripts whose names match (all)")
     parser.add_argument("--scratch", default=None, help="folder to build in (build/mutation)")
-    parser.add_argument("files", nargs="*", metavar="FILE", help="lib/bayes/*.c lib/train/*.c lib/net/ops/*.c")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="sources of lib/metrics, lib/bayes, lib/train, lib/net/ops")
     options = parser.parse_args()
     here = os.path.dirname(os.path.abspath(__file__))
     root = os.path.dirname(os.path.dirname(here))
@@ -630,8 +631,8 @@ def main():
         with lock:
             print(f"[{time.monotonic() - started:6.0f} s] {text}", file=sys.stderr, flush=True)
 
-    numeric = sorted(os.path.join(folder, name) for folder in ("lib/bayes", "lib/train", "lib/net/ops")
-                     for name in os.listdir(os.path.join(root, folder)) if name.endswith(".c"))
+    numeric = sorted(os.path.relpath(os.path.join(folder, name), root) for top in NUMERIC
+                     for folder, _, names in os.walk(os.path.join(root, top)) for name in names if name.endswith(".c"))
     files = [os.path.relpath(os.path.abspath(file), root) for file in options.files] or numeric
     tree = Tree(root, scratch)
     log("building")

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "train/update.h"
+#include "train/optimizer/update.h"
 
 enum { COUNT = 1500 /* more than a tile */, ROUNDS = 2000 };
 

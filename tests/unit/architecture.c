@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "net/plan.h"
-#include "train/architecture.h"
+#include "net/plan/plan.h"
+#include "train/architecture/architecture.h"
 
 static struct architecture *make(const char *specification)
 {

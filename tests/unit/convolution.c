@@ -2,7 +2,7 @@
    images add to them, hostile attributes. */
 #include "operator.h"
 
-#include "net/panel.h"
+#include "net/ops/panel.h"
 
 /* What a case asks for; two spatial axes, of which the first is not there in one dimension. */
 struct shape {

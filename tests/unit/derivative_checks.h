@@ -10,7 +10,7 @@
 #define TESTS_UNIT_DERIVATIVE_CHECKS_H
 
 #include "model.h"
-#include "net/derivative.h"
+#include "net/derivative/derivative.h"
 
 enum { TILE = 5, PRESENT = 3, INPUTS = 2, VOCABULARY = 7 };
 

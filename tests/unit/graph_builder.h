@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 /* Of the random numbers; every test begins with a value of its own. */
 static uint64_t state;

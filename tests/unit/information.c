@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "bayes/pareto.h"
+#include "metrics/pareto.h"
 #include "core/random.h"
 #include "ivon/information.h"
 #include "psis_fixture.h"

@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "core/examples.h"
-#include "train/trainer_private.h"
+#include "train/trainer/private.h"
 
 enum { EXAMPLES = 150, IN = 4, HIDDEN = 3, OUT = 2 };
 enum { SCALE1, BIAS1, MATRIX1, SCALE2, BIAS2, MATRIX2, SHIFT2, COUNT };

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "ivon/stream.h"
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 enum { MODEL_TENSORS = 32, MODEL_ATTRIBUTES = 8, MODEL_ALIGNMENT = 64 };
 

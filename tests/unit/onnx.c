@@ -1,5 +1,5 @@
 /* ONNX files: what is read, and what is refused for what it is. */
-#include "net/operator.h"
+#include "net/graph/operator.h"
 #include "tests/unit/onnx_builder.h"
 
 /* A graph whose output is `node`'s, "y". */

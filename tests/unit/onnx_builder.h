@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "ivon/onnx.h"
-#include "net/graph.h"
+#include "net/graph/graph.h"
 
 /* Protocol buffers. */
 

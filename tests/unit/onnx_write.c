@@ -3,8 +3,8 @@
 
 #include "tests/unit/files.h"
 #include "tests/unit/onnx_builder.h"
-#include "net/operator.h"
-#include "train/architecture.h"
+#include "net/graph/operator.h"
+#include "train/architecture/architecture.h"
 
 static const char *const specifications[] = {
     "linear:7,3", "mlp:8,16,4", "mlp:8,16,8,4,gelu", "lenet:1,10,28", "resnet20", "resnet20-bn:7",

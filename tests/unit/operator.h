@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "net/operator.h"
+#include "net/graph/operator.h"
 
 enum { TRIAL_MAX = 8 };
 

@@ -21,7 +21,7 @@
 
 #include "core/team.h"
 #include "ivon/sample.h"
-#include "train/optimizer.h"
+#include "train/optimizer/optimizer.h"
 
 enum { COUNT = 21, STEPS = 1000, SEED = 5 };
 

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "net/plan.h"
+#include "net/plan/plan.h"
 
 enum { ROWS = 6, COLUMNS = 6, NODES = 24 };
 

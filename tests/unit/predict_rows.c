@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "bayes/predict_rows.h"
+#include "bayes/predict/rows.h"
 
 enum { ROWS = 7, SAMPLES = 5, GROUPS = 3, CAPACITY = 12, AT = 3, IGNORED = -7 };
 

@@ -1,7 +1,7 @@
 /* Gemm and MatMul against sums in double over random shapes, their derivatives, hostile shapes. */
 #include "operator.h"
 
-#include "net/product.h"
+#include "net/ops/product.h"
 
 /*
  * A sum of k products in float, whatever the order, is within (k + 1) 2^-24 of the sum of the

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "net/derivative.h"
+#include "net/derivative/derivative.h"
 
 /* Where examples are independent: the sums are those of net_derivative_new, by the same calls. */
 static void independent(void **unused)

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "bayes/targets.h"
+#include "metrics/targets.h"
 #include "core/examples.h"
 
 enum { IGNORED = -100 };

@@ -11,7 +11,7 @@
 
 #include "core/examples.h"
 #include "graph_builder.h"
-#include "train/trainer_private.h"
+#include "train/trainer/private.h"
 
 enum { EXAMPLES = 37, IGNORED = 5 /* examples without a loss, of categorical targets */ };
 

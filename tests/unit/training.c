@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "ivon/onnx.h"
-#include "net/derivative.h"
+#include "net/derivative/derivative.h"
 
 /* Convolution, BatchNormalization, ReLU, linear; and the same in double. */
 

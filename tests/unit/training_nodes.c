@@ -1,7 +1,7 @@
 /* Which nodes are in training, whose running statistics are whose, and what is refused. */
 #include "graph_builder.h"
 
-#include "net/derivative.h"
+#include "net/derivative/derivative.h"
 
 /* Two normalizations of x, N × 3, one after the other. */
 static struct ivon_network *pair(const char *first, const char *second,

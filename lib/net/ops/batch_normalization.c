@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/normalize.h"
-#include "net/sum.h"
+#include "net/ops/normalize.h"
+#include "net/ops/sum.h"
 
 enum { SCALE = 1, BIAS, MEAN, VARIANCE };
 

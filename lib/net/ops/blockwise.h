@@ -5,7 +5,7 @@
 #ifndef NET_OPS_BLOCKWISE_H
 #define NET_OPS_BLOCKWISE_H
 
-#include "net/elementwise.h"
+#include "net/ops/elementwise.h"
 
 /* Of one operand. */
 enum { BLOCK_BYTES = 4096, BLOCK_FLOATS = BLOCK_BYTES / sizeof(float) };

@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "net/ops/blockwise.h"
-#include "net/sum.h"
+#include "net/ops/sum.h"
 
 static size_t extent_from_end(const struct net_tensor *tensor, int i)
 {

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "net/elementwise.h"
+#include "net/ops/elementwise.h"
 #include "net/ops/blockwise.h"
 
 /* The last link writes to the output, whose memory may be an operand's: no other link may. */

@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "net/route.h"
-#include "net/rules.h"
+#include "net/ops/route.h"
+#include "net/graph/rules.h"
 
 /* The product of the extents of the axes [first, end). */
 static int64_t extent(const struct net_tensor *tensor, int first, int end)

@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "net/rules.h"
+#include "net/graph/rules.h"
 
 /* Gather: out[o, i, c] = in[o, indices[i], c], in which o and c run over the axes before and after
    `axis`. Negative indices count from the end. */

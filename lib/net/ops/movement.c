@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "net/route.h"
-#include "net/rules.h"
+#include "net/ops/route.h"
+#include "net/graph/rules.h"
 
 /* strides[i]: how far neighbours along axis i are apart. */
 static void strides_of(const struct net_tensor *tensor, int64_t strides[IVON_RANK_MAX])

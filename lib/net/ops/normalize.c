@@ -1,13 +1,13 @@
 /* Normalization by what is computed of each example: LayerNormalization, InstanceNormalization; and
    what all normalizations share. */
-#include "net/normalize.h"
+#include "net/ops/normalize.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/sum.h"
+#include "net/ops/sum.h"
 
 int net_expect_channels(const struct net_call *call, size_t input, struct ivon_error *error)
 {

@@ -1,4 +1,4 @@
-#include "net/panel.h"
+#include "net/ops/panel.h"
 
 /* As many output rows at once as keep their sums, the columns and a product in registers. */
 enum { ROWS_MAX = 6 };

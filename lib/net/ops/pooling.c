@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/sum.h"
-#include "net/window.h"
+#include "net/ops/sum.h"
+#include "net/ops/window.h"
 
 struct pool {
     struct net_window window;

@@ -1,11 +1,11 @@
 /* Matrix products: Gemm, MatMul. */
-#include "net/product.h"
+#include "net/ops/product.h"
 
 #include <string.h>
 
 #include "core/blas.h"
 #include "core/dispatch.h"
-#include "net/sum.h"
+#include "net/ops/sum.h"
 
 /* The BLAS library counts with 32 bits. */
 static bool fits(int64_t extent)

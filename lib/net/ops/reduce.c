@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/operator.h"
-#include "net/sum.h"
+#include "net/graph/operator.h"
+#include "net/ops/sum.h"
 
 enum kind { SUM, PRODUCT, MAXIMUM, MINIMUM };
 

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "net/rules.h"
+#include "net/graph/rules.h"
 
 /* Aliases: the output's elements are the input's, in the same order. */
 

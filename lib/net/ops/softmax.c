@@ -8,8 +8,8 @@
 
 #include "core/dispatch.h"
 #include "core/vector_math.h"
-#include "net/operator.h"
-#include "net/sum.h"
+#include "net/graph/operator.h"
+#include "net/ops/sum.h"
 
 /* Axes before and after the one that is normalized, as one each. */
 struct softmax {

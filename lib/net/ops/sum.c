@@ -1,4 +1,4 @@
-#include "net/sum.h"
+#include "net/ops/sum.h"
 
 #include "core/dispatch.h"
 

@@ -1,4 +1,4 @@
-#include "net/window.h"
+#include "net/ops/window.h"
 
 #include <inttypes.h>
 #include <string.h>

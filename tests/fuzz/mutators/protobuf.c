@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/operator.h"
+#include "net/graph/operator.h"
 #include "tests/fuzz/mutators/mutators.h"
 
 enum { FIELDS_MAX = 1 << 14, DEPTH_MAX = 24, VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };

@@ -1,0 +1,33 @@
+/*
+ * libivon: what a variational posterior makes possible after training. This header includes all
+ * others; see libivon(3).
+ */
+#ifndef IVON_IVON_H
+#define IVON_IVON_H
+
+#include "ivon/api.h"
+#include "ivon/arviz.h"
+#include "ivon/checkpoint.h"
+#include "ivon/columns.h"
+#include "ivon/convert.h"
+#include "ivon/dataset.h"
+#include "ivon/dtype.h"
+#include "ivon/error.h"
+#include "ivon/examples.h"
+#include "ivon/information.h"
+#include "ivon/merge.h"
+#include "ivon/metrics.h"
+#include "ivon/network.h"
+#include "ivon/onnx.h"
+#include "ivon/output.h"
+#include "ivon/predict.h"
+#include "ivon/records.h"
+#include "ivon/sample.h"
+#include "ivon/sensitivity.h"
+#include "ivon/stream.h"
+#include "ivon/summary.h"
+#include "ivon/table.h"
+#include "ivon/targets.h"
+#include "ivon/train.h"
+
+#endif

@@ -1,0 +1,154 @@
+/* Inputs of which no merge can be made: adapters, and models that share no tensor. */
+#include <string.h>
+
+#include "bayes/merge/private.h"
+#include "core/error.h"
+#include "core/names.h"
+
+static bool selected_mean(const struct ivon_merge *merge, const struct ivon_tensor *tensor)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    return tensor->part == IVON_MEAN &&
+           (!options->selected || options->selected(options->selected_context, tensor->name));
+}
+
+static bool begins(const char *text, size_t length, const char *word)
+{
+    size_t wanted = strlen(word);
+    return length >= wanted && memcmp(text, word, wanted) == 0;
+}
+
+/* A component that is a factor's: of PEFT's LoRA, DoRA and AdaLoRA ("lora_A", "lora_embedding_B",
+   "lora_magnitude_vector", "lora_E"), kohya's ("lora_down", "lora_unet_…"), Diffusers' ("to_q_lora"),
+   LyCORIS's ("hada_w1_a", "lokr_w2"), VeRA's ("vera_lambda_b"). */
+static bool is_factor(const char *component, size_t length)
+{
+    return begins(component, length, "lora_") || begins(component, length, "hada_w") ||
+           begins(component, length, "lokr_w") || begins(component, length, "vera_lambda_") ||
+           (length > 5 && memcmp(component + length - 5, "_lora", 5) == 0);
+}
+
+static int refuse_factors(const struct ivon_merge *merge, const struct ivon_source *source,
+                          struct ivon_error *error)
+{
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (selected_mean(merge, tensor) && name_any_component(tensor->name, is_factor))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: '%s' is a factor of a low-rank adapter (LoRA): factors merged "
+                                  "apart are not those of the merged product; add each adapter to "
+                                  "its base first, and merge the models that result",
+                                  ivon_source_path(source), tensor->name);
+    }
+    return 0;
+}
+
+int merge_refuse_adapters(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    int code = merge->base ? refuse_factors(merge, merge->base, error) : 0;
+    for (size_t t = 0; t < merge->model_count && !code; t++)
+        code = refuse_factors(merge, merge->models[t].source, error);
+    return code;
+}
+
+/* How much two names have in common: what they begin and end with, as a share of the longer. */
+static double likeness(const char *a, const char *b)
+{
+    size_t la = strlen(a), lb = strlen(b), shorter = la < lb ? la : lb, front = 0, back = 0;
+    while (front < shorter && a[front] == b[front])
+        front++;
+    while (front + back < shorter && a[la - 1 - back] == b[lb - 1 - back])
+        back++;
+    return (double)(front + back) / (double)(la > lb ? la : lb);
+}
+
+/* Says that a model has none of the reference's tensors, with the two names that are nearest. */
+static int refuse_stranger(const struct ivon_merge *merge, const struct ivon_source *model,
+                           const struct ivon_source *reference, struct ivon_error *error)
+{
+    enum { COMPARED = 64 /* tensors of the model with all of the reference */ };
+    const char *here = NULL, *there = NULL;
+    double nearest = -1;
+    size_t compared = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(model) && compared < COMPARED; i++) {
+        const struct ivon_tensor *mean = ivon_source_tensor(model, i);
+        if (!selected_mean(merge, mean))
+            continue;
+        compared++;
+        for (size_t k = 0; k < ivon_source_tensor_count(reference); k++) {
+            const struct ivon_tensor *other = ivon_source_tensor(reference, k);
+            double found = selected_mean(merge, other) ? likeness(mean->name, other->name) : -1;
+            if (found > nearest) {
+                nearest = found;
+                here = mean->name;
+                there = other->name;
+            }
+        }
+    }
+    const char *path = ivon_source_path(model), *other = ivon_source_path(reference);
+    if (!here)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no tensor to merge with those of %s",
+                              path, other);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: none of its tensors is in %s: the nearest names are '%s' and '%s' "
+                          "there; rename the tensors of one file",
+                          path, other, here, there);
+}
+
+/* Whether a model has a mean that may be merged, and one under a name that the reference knows. */
+static bool is_related(const struct ivon_merge *merge, const struct ivon_source *model,
+                       const struct ivon_source *reference)
+{
+    for (size_t i = 0; i < ivon_source_tensor_count(model); i++) {
+        const struct ivon_tensor *mean = ivon_source_tensor(model, i);
+        if (selected_mean(merge, mean) && merge_find_mean(merge, reference, mean->name) >= 0)
+            return true;
+    }
+    return false;
+}
+
+static bool any_selected(const struct ivon_merge *merge)
+{
+    for (size_t t = 0; t < merge->model_count; t++) {
+        const struct ivon_source *source = merge->models[t].source;
+        for (size_t i = 0; i < ivon_source_tensor_count(source); i++)
+            if (selected_mean(merge, ivon_source_tensor(source, i)))
+                return true;
+    }
+    return false;
+}
+
+int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    const struct ivon_source *first = merge_keeper(merge);
+    if (!any_selected(merge))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              merge->options.selected
+                                  ? "nothing to merge: no tensor of the models is selected (see "
+                                    "--include and --exclude)"
+                                  : "nothing to merge: the models have no means");
+    for (size_t t = 0; t < merge->model_count; t++) {
+        const struct ivon_source *source = merge->models[t].source;
+        if (source != first && !is_related(merge, source, first))
+            return refuse_stranger(merge, source, first, error);
+    }
+    return 0;
+}
+
+int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    const struct ivon_merge_tensor *example = NULL;
+    for (size_t i = 0; i < merge->tensor_count; i++) {
+        if (merge->tensors[i].fate == IVON_MERGED)
+            return 0;
+        if (!example || strcmp(example->reason, "not selected") == 0)
+            example = &merge->tensors[i];
+    }
+    bool known = example && merge->lacked && strcmp(merge->lacked, example->name) == 0;
+    return example ? ivon_error_set(error, IVON_ERROR_DATA,
+                                    "nothing to merge: of no tensor have all inputs what it takes "
+                                    "('%s': %s%s%s)",
+                                    example->name, example->reason, known ? " in " : "",
+                                    known ? merge->lacked_by : "")
+                   : ivon_error_set(error, IVON_ERROR_DATA, "nothing to merge: there is no tensor");
+}

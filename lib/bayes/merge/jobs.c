@@ -1,0 +1,50 @@
+/* The jobs of a merge, and what each reads. */
+#include <stdlib.h>
+
+#include "bayes/merge/private.h"
+#include "core/error.h"
+
+/* The bytes of a job's range of a tensor, of which its source is told. */
+static uint64_t input(const struct merge_job *job, struct ivon_source *source, size_t tensor,
+                      merge_tell *tell)
+{
+    if (tell)
+        tell(source, tensor, job->first, job->count);
+    return job->count * ivon_dtype_size(ivon_source_tensor(source, tensor)->dtype);
+}
+
+uint64_t merge_job_input(const struct ivon_merge *merge, size_t job_index, merge_tell *tell)
+{
+    const struct merge_job *job = &merge->jobs[job_index];
+    const struct merge_entry *entry = &merge->entries[job->entry];
+    uint64_t bytes = 0;
+    if (!entry->models)
+        return input(job, entry->from, entry->from_tensor, tell);
+    for (size_t i = merge->base ? 0 : 1; i <= merge->model_count; i++) {
+        struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
+        const struct merge_input *parts = i ? &entry->models[i - 1] : &entry->base;
+        ptrdiff_t tensors[2] = {parts->mean, merge->with_hessian ? parts->hessian : -1};
+        for (int part = 0; part < 2; part++)
+            if (tensors[part] >= 0)
+                bytes += input(job, source, (size_t)tensors[part], tell);
+    }
+    return bytes;
+}
+
+int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error)
+{
+    size_t count = 0;
+    for (size_t e = 0; e < merge->entry_count; e++)
+        count += (merge->entries[e].count + MERGE_JOB - 1) / MERGE_JOB;
+    merge->jobs = calloc(count ? count : 1, sizeof *merge->jobs);
+    if (!merge->jobs)
+        return ivon_error_memory(error);
+    for (size_t e = 0; e < merge->entry_count; e++)
+        for (size_t first = 0; first < merge->entries[e].count; first += MERGE_JOB) {
+            size_t left = merge->entries[e].count - first;
+            merge->jobs[merge->job_count] =
+                (struct merge_job){e, first, left < MERGE_JOB ? left : MERGE_JOB};
+            merge->input_bytes += merge_job_input(merge, merge->job_count++, NULL);
+        }
+    return 0;
+}

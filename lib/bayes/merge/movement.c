@@ -1,0 +1,75 @@
+/* How far the models moved what was merged. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "bayes/merge/run.h"
+#include "core/error.h"
+
+/* The squares of a job at a scale: of each model, then of the total. */
+static double *squares_of(const struct merge_run *run, size_t job, size_t scale)
+{
+    const struct ivon_merge *merge = run->merge;
+    return run->movement + (job * merge->scale_count + scale) * (merge->model_count + 1);
+}
+
+int merge_allocate_movement(struct merge_run *run, struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    run->movement = calloc(merge->job_count * merge->scale_count + 1,
+                           (merge->model_count + 1) * sizeof *run->movement);
+    return run->movement ? 0 : ivon_error_memory(error);
+}
+
+void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, size_t job,
+                        size_t scale_index, size_t offset, size_t count)
+{
+    const struct ivon_merge *merge = run->merge;
+    const struct merge_entry *entry = &merge->entries[merge->jobs[job].entry];
+    double *squares = squares_of(run, job, scale_index), scale = merge->scales[scale_index];
+    enum ivon_merge_method method = merge->options.method;
+    for (size_t t = 0; t < merge->model_count; t++) {
+        double slope, intercept, alpha = merge->models[t].weight;
+        merge_load_model(merge, scratch, entry, t, offset, count, &slope, &intercept);
+        for (size_t i = 0; i < count; i++) {
+            if (scratch->dropped[i])
+                continue;
+            double own = slope * scratch->hessian[i] + intercept;
+            double base = merge->options.base_scale * scratch->base_precision[i];
+            double share = method == IVON_MERGE_GRADIENT_MATCHING
+                               ? scale * alpha * (base + own) / scratch->precision[i]
+                           : method == IVON_MERGE_HESSIAN ? alpha * own / scratch->precision[i]
+                           : method == IVON_MERGE_AVERAGE ? alpha / merge->weight_sum
+                                                          : scale * alpha;
+            double origin = merge->base_in_formula ? scratch->base_mean[i] : scratch->mean[i];
+            double moved = share * (scratch->model_mean[i] - origin);
+            squares[merge->models[t].given] += moved * moved;
+        }
+    }
+    if (merge->base_in_formula)
+        for (size_t i = 0; i < count; i++) {
+            double moved = scratch->mean[i] - scratch->base_mean[i];
+            squares[merge->model_count] += moved * moved;
+        }
+}
+
+void merge_gather_movement(const struct merge_run *run)
+{
+    struct ivon_merge *merge = run->merge;
+    size_t width = merge->model_count + 1;
+    for (size_t s = 0; s < merge->scale_count; s++)
+        for (size_t m = 0; m < width; m++) {
+            double square = 0;
+            for (size_t j = 0; j < merge->job_count; j++)
+                square += squares_of(run, j, s)[m];
+            merge->movement[s * width + m] = sqrt(square);
+        }
+}
+
+double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t scale,
+                           double *total)
+{
+    const double *norms = merge->movement + scale * (merge->model_count + 1);
+    if (total)
+        *total = norms[merge->model_count];
+    return norms[model];
+}

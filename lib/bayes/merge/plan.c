@@ -1,0 +1,164 @@
+/* The plan of a merge, made before any element is read. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/merge/private.h"
+#include "core/error.h"
+
+struct ivon_merge_options ivon_merge_defaults(void)
+{
+    return (struct ivon_merge_options){.method = IVON_MERGE_GRADIENT_MATCHING,
+                                       .delta0 = NAN,
+                                       .base_scale = 1,
+                                       .hessian_scale = 1,
+                                       .ess = NAN,
+                                       .dtype = IVON_DTYPE_KEEP};
+}
+
+static int check_options(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    const char *problem = NULL;
+    bool scaled = merge->scale_count != 1 || merge->scales[0] != 1;
+    if (!merge->model_count)
+        problem = "there is no model to merge";
+    else if (merge->base_in_formula && !merge->base)
+        problem = "gradient matching and task arithmetic need a base (see --base)";
+    else if (!merge->base_in_formula && scaled)
+        problem = "scaling the weights does not change an average";
+    else if (!merge->base && (options->on_mismatch == IVON_MISMATCH_BASE ||
+                              options->on_nonpositive == IVON_NONPOSITIVE_BASE))
+        problem = "without a base nothing can be taken from it";
+    else if (!(options->base_scale >= 0) || isinf(options->base_scale))
+        problem = "the base's scale must be zero or more";
+    else if (!(options->hessian_scale >= 0) || isinf(options->hessian_scale))
+        problem = "the Hessians' scale must be zero or more";
+    else if (!isnan(options->delta0) && !(options->delta0 >= 0 && isfinite(options->delta0)))
+        problem = "the base's precision delta0 must be zero or more";
+    else if (!isnan(options->ess) && !(options->ess > 0 && isfinite(options->ess)))
+        problem = "the effective sample size must be positive";
+    else if (options->dtype != IVON_DTYPE_KEEP &&
+             (options->dtype < 0 || !ivon_dtype_is_float((enum ivon_dtype)options->dtype)))
+        problem = "means are floating-point numbers";
+    else if (!merge->base_in_formula && merge->weight_sum == 0)
+        problem = "the weights add up to zero, which leaves no average";
+    for (size_t i = 0; i < merge->model_count && !problem; i++)
+        if (!isfinite(merge->models[i].weight))
+            problem = "weights must be finite numbers";
+    for (size_t i = 0; i < merge->scale_count && !problem; i++)
+        if (!isfinite(merge->scales[i]))
+            problem = "scales must be finite numbers";
+    return problem ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", problem) : 0;
+}
+
+/* An order that does not depend on the caller's. */
+static int compare_models(const void *a, const void *b)
+{
+    const struct merge_model *left = a, *right = b;
+    int order = strcmp(ivon_source_path(left->source), ivon_source_path(right->source));
+    return order ? order : (left->weight > right->weight) - (left->weight < right->weight);
+}
+
+static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_model *models,
+                          size_t model_count, struct ivon_error *error)
+{
+    static const double unscaled = 1;
+    const struct ivon_merge_options *options = &merge->options;
+    const double *scales = options->scales ? options->scales : &unscaled;
+    merge->scale_count = options->scales ? options->scale_count : 1;
+    merge->scales = calloc(merge->scale_count + 1, sizeof *merge->scales);
+    merge->models = calloc(model_count + 1, sizeof *merge->models);
+    merge->nonpositive = calloc(merge->scale_count + 1, sizeof *merge->nonpositive);
+    merge->movement = calloc((merge->scale_count + 1) * (model_count + 1),
+                             sizeof *merge->movement);
+    if (!merge->scales || !merge->models || !merge->nonpositive || !merge->movement)
+        return ivon_error_memory(error);
+    memcpy(merge->scales, scales, merge->scale_count * sizeof *scales);
+    merge->model_count = model_count;
+    for (size_t t = 0; t < model_count; t++)
+        merge->models[t] = (struct merge_model){models[t].source, models[t].weight, t};
+    qsort(merge->models, model_count, sizeof *merge->models, compare_models);
+    for (size_t t = 0; t < model_count; t++)
+        merge->weight_sum += merge->models[t].weight;
+    return 0;
+}
+
+static int plan(struct ivon_merge *merge, struct ivon_error *error)
+{
+    int code = check_options(merge, error);
+    if (code)
+        return code;
+    code = merge_refuse_codes(merge, error);
+    if (!code)
+        code = merge_refuse_adapters(merge, error);
+    if (!code)
+        code = merge_find_ties(merge, error);
+    if (!code)
+        code = merge_refuse_strangers(merge, error);
+    if (code)
+        return code;
+    merge->with_hessian = merge_has_precision(merge);
+    code = merge_plan_tensors(merge, error);
+    if (!code)
+        code = merge_refuse_nothing(merge, error);
+    if (!code)
+        code = merge_make_jobs(merge, error);
+    return code ? code : merge_check_precision(merge, error);
+}
+
+int ivon_merge_plan(struct ivon_merge **out, struct ivon_source *base,
+                    const struct ivon_merge_model *models, size_t model_count,
+                    const struct ivon_merge_options *options, struct ivon_error *error)
+{
+    struct ivon_merge *merge = calloc(1, sizeof *merge);
+    if (!merge)
+        return ivon_error_memory(error);
+    merge->options = *options;
+    merge->base = base;
+    merge->base_in_formula = options->method == IVON_MERGE_GRADIENT_MATCHING ||
+                             options->method == IVON_MERGE_TASK_ARITHMETIC;
+    int code = copy_arguments(merge, models, model_count, error);
+    if (!code)
+        code = plan(merge, error);
+    if (code)
+        ivon_merge_free(merge);
+    else
+        *out = merge;
+    return code;
+}
+
+void ivon_merge_free(struct ivon_merge *merge)
+{
+    if (!merge)
+        return;
+    for (size_t e = 0; e < merge->entry_count; e++)
+        free(merge->entries[e].models);
+    tensor_list_release(&merge->outputs);
+    free(merge->tensors);
+    free(merge->ties);
+    free(merge->entries);
+    free(merge->jobs);
+    free(merge->scales);
+    free(merge->models);
+    free(merge->nonpositive);
+    free(merge->movement);
+    free(merge);
+}
+
+const struct ivon_tensor *ivon_merge_outputs(const struct ivon_merge *merge, size_t *count)
+{
+    *count = merge->outputs.count;
+    return merge->outputs.items;
+}
+
+const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge, size_t *count)
+{
+    *count = merge->tensor_count;
+    return merge->tensors;
+}
+
+uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge)
+{
+    return merge->input_bytes;
+}

@@ -1,0 +1,111 @@
+/* What precision a merge's result has: its Hessians, ess and weight decay. */
+#include <float.h>
+#include <math.h>
+
+#include "bayes/merge/private.h"
+#include "core/error.h"
+
+bool merge_base_precision_known(const struct ivon_merge *merge)
+{
+    return !isnan(merge->options.delta0) ||
+           (merge->options.base_scale == 0 &&
+            merge->options.on_nonpositive == IVON_NONPOSITIVE_ERROR);
+}
+
+static bool has_hessians(const struct ivon_source *source)
+{
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++)
+        if (ivon_source_tensor(source, i)->part == IVON_HESSIAN)
+            return true;
+    return false;
+}
+
+/* Whether all selected means of a source have a Hessian whose numbers are given. */
+static bool gives_precision(const struct ivon_merge *merge, const struct ivon_source *source,
+                            bool with_weight_decay)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *mean = ivon_source_tensor(source, i);
+        if (mean->part != IVON_MEAN ||
+            (options->selected && !options->selected(options->selected_context, mean->name)))
+            continue;
+        ptrdiff_t at = ivon_source_find(source, IVON_HESSIAN, mean->name);
+        const struct ivon_tensor *hessian = at < 0 ? NULL : ivon_source_tensor(source, (size_t)at);
+        if (!hessian || isnan(hessian->ess) || (with_weight_decay && isnan(hessian->weight_decay)))
+            return false;
+    }
+    return has_hessians(source);
+}
+
+/* Average and task arithmetic write Hessians when every input that gives precision has them. */
+static bool can_write_hessians(const struct ivon_merge *merge)
+{
+    bool can = !merge->base_in_formula || merge_base_precision_known(merge) ||
+               gives_precision(merge, merge->base, true);
+    for (size_t t = 0; t < merge->model_count && can; t++)
+        can = gives_precision(merge, merge->models[t].source, !merge->base_in_formula);
+    return can;
+}
+
+bool merge_has_precision(const struct ivon_merge *merge)
+{
+    return merge->options.method == IVON_MERGE_GRADIENT_MATCHING ||
+           merge->options.method == IVON_MERGE_HESSIAN || can_write_hessians(merge);
+}
+
+/* λδ of the result: the prior that is left. */
+static double prior_precision(const struct ivon_merge *merge)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    if (!merge->base_in_formula) {
+        double sum = 0;
+        for (size_t t = 0; t < merge->model_count; t++)
+            sum += merge->models[t].weight * posterior_ess(merge->models[t].source) *
+                   posterior_weight_decay(merge->models[t].source);
+        return sum > 0 ? sum : 0;
+    }
+    if (options->base_scale == 0)
+        return 0;
+    if (has_hessians(merge->base))
+        return options->base_scale * posterior_ess(merge->base) *
+               posterior_weight_decay(merge->base);
+    return options->base_scale * options->delta0;
+}
+
+struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scale)
+{
+    struct ivon_header header = ivon_header_empty();
+    if (!merge->with_hessian)
+        return header;
+    double base_ess = merge->base && has_hessians(merge->base) ? posterior_ess(merge->base) : NAN;
+    header.ess = !isnan(merge->options.ess) ? merge->options.ess : base_ess;
+    if (isnan(header.ess)) {
+        header.ess = 0;
+        for (size_t t = 0; t < merge->model_count; t++)
+            header.ess += fabs(merge->scales[scale] * merge->models[t].weight) *
+                          posterior_ess(merge->models[t].source);
+    }
+    header.weight_decay = prior_precision(merge) / header.ess;
+    return header;
+}
+
+int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    for (size_t s = 0; s < merge->scale_count; s++) {
+        struct ivon_header header = ivon_merge_header(merge, s);
+        if (merge->with_hessian && (!(header.ess > 0) || isinf(header.ess)))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "the result's ess would be %g, expected a positive number: "
+                                  "give it by --ess",
+                                  header.ess);
+        if (merge->with_hessian && !(header.weight_decay >= 0 && header.weight_decay <= FLT_MAX))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "the result's weight_decay would be %g, expected zero or more%s",
+                                  header.weight_decay,
+                                  isnan(header.weight_decay)
+                                      ? " (an input has no attribute 'weight_decay')"
+                                      : "");
+    }
+    return 0;
+}

@@ -1,0 +1,115 @@
+/*
+ * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c for what becomes of
+ * each tensor, merge/precision.c for the result's precision, merge/jobs.c for the pieces of work)
+ * and its execution (merge/run.h).
+ */
+#ifndef BAYES_MERGE_PRIVATE_H
+#define BAYES_MERGE_PRIVATE_H
+
+#include "bayes/posterior.h"
+#include "core/stream.h"
+#include "ivon/merge.h"
+
+/* A tensor of one input: its mean and Hessian, or -1. */
+struct merge_input {
+    ptrdiff_t mean;
+    ptrdiff_t hessian;
+};
+
+struct merge_model {
+    struct ivon_source *source;
+    double weight;
+    size_t given; /* position in the caller's list */
+};
+
+/* One piece of work: a tensor to merge, or one to copy. */
+struct merge_entry {
+    size_t count;
+    size_t output;         /* of the mean, or of the copy */
+    ptrdiff_t output_hessian; /* -1: none is written */
+    /* Of a merged tensor: */
+    struct merge_input base;
+    struct merge_input *models; /* in the plan's order; null for a copy */
+    /* Of a copy: */
+    struct ivon_source *from;
+    size_t from_tensor;
+    bool compare; /* with the same tensor of the other inputs */
+    bool differs; /* from one of them, as a run found */
+};
+
+/* A range of an entry: what one thread does at a time. */
+struct merge_job {
+    size_t entry;
+    size_t first;
+    size_t count;
+};
+
+struct ivon_merge {
+    struct ivon_merge_options options;
+    double *scales;
+    size_t scale_count;
+    bool base_in_formula;
+    bool with_hessian; /* whether Hessians are written */
+    struct ivon_source *base;
+    struct merge_model *models; /* sorted by path and weight */
+    size_t model_count;
+    double weight_sum;
+
+    struct tensor_list outputs;
+    struct ivon_merge_tensor *tensors; /* names borrowed from the sources */
+    size_t tensor_count, tensor_capacity;
+    struct merge_entry *entries;
+    size_t entry_count, entry_capacity;
+    struct merge_job *jobs;
+    size_t job_count;
+    uint64_t input_bytes;
+    struct ivon_merge_tie *ties;
+    size_t tie_count;
+    const char *lacked, *lacked_by; /* the first tensor that an input does not have as it should */
+
+    /* Results of a run. */
+    uint64_t *nonpositive;        /* per scale */
+    double *movement;             /* per scale: the norm of each model, then the total */
+};
+
+/* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
+enum { MERGE_JOB = 1 << 20 };
+
+/* Where tensors that are not merged come from: the base, or the first model that was given. */
+struct ivon_source *merge_keeper(const struct ivon_merge *merge);
+
+/* Inputs of which no merge can be made: with quantized weights, of adapters, without a tensor that
+   the keeper has; and, once all is planned, a merge of nothing. */
+int merge_refuse_codes(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_adapters(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *error);
+
+/* Lists the ties, for which it reads what has no counterpart. */
+int merge_find_ties(struct ivon_merge *merge, struct ivon_error *error);
+
+/* An input's mean by its name, or by another name of the same tensor; -1 for none. */
+ptrdiff_t merge_find_mean(const struct ivon_merge *merge, const struct ivon_source *source,
+                          const char *name);
+
+/* Lists what becomes of every tensor: ->tensors, ->entries and ->outputs. */
+int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);
+
+/* Splits the entries into jobs and adds up what they read. */
+int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);
+
+/* The bytes that a job reads; their sources are told by ivon_source_will_need or
+   ivon_source_done_with, unless it is null. */
+typedef void merge_tell(struct ivon_source *source, size_t tensor, size_t first, size_t count);
+uint64_t merge_job_input(const struct ivon_merge *merge, size_t job, merge_tell *tell);
+
+/* Whether the method, or what the inputs give, makes a result with Hessians. */
+bool merge_has_precision(const struct ivon_merge *merge);
+
+/* Whether the base's part of the precision can be had without its Hessian. */
+bool merge_base_precision_known(const struct ivon_merge *merge);
+
+/* Fails unless the result's ess and weight decay, if there are any, can be written. */
+int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error);
+
+#endif

@@ -1,0 +1,236 @@
+/* The execution of a merge: jobs on threads, each reading, computing and writing its own range. */
+#include "bayes/merge/run.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "bayes/transfer.h"
+#include "core/error.h"
+#include "core/parallel.h"
+
+enum {
+    BLOCK = 1 << 16,       /* elements read and written at once */
+    BLOCK_MIN = 1 << 12,   /* when memory is short */
+    DEFAULT_MEMORY = 256 << 20,
+    LOOK_AHEAD = 3, /* jobs per thread for which pages are asked for in advance */
+};
+
+/* transfer_fetch for a tensor that may be absent. */
+static int fetch(struct merge_run *run, struct ivon_source *source, ptrdiff_t tensor, size_t first,
+                 size_t count, unsigned char **block, const unsigned char **at,
+                 struct ivon_error *error)
+{
+    *at = NULL;
+    if (tensor < 0)
+        return 0;
+    return transfer_fetch(source, (size_t)tensor, first, count, run->block, block, at, error);
+}
+
+static int fetch_block(struct merge_run *run, struct merge_scratch *scratch,
+                       const struct merge_entry *entry, size_t first, size_t count,
+                       struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    for (size_t i = 0; i <= merge->model_count; i++) {
+        struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
+        const struct merge_input *input = i ? &entry->models[i - 1] : &entry->base;
+        if (!source) {
+            scratch->means[0] = scratch->hessians[0] = NULL;
+            continue;
+        }
+        ptrdiff_t hessian = merge->with_hessian ? input->hessian : -1;
+        int code = fetch(run, source, input->mean, first, count, &scratch->mean_blocks[i],
+                         &scratch->means[i], error);
+        if (!code)
+            code = fetch(run, source, hessian, first, count, &scratch->hessian_blocks[i],
+                         &scratch->hessians[i], error);
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+static int write_block(struct merge_run *run, struct merge_scratch *scratch,
+                       const struct merge_entry *entry, size_t first, size_t count,
+                       struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    size_t size = ivon_dtype_size(merge->outputs.items[entry->output].dtype);
+    int code = 0;
+    for (size_t s = 0; s < merge->scale_count && !code; s++) {
+        code = ivon_sink_write(run->sinks[s], entry->output, first, count,
+                               scratch->mean_out + s * run->block * size, error);
+        if (!code && entry->output_hessian >= 0)
+            code = ivon_sink_write(run->sinks[s], (size_t)entry->output_hessian, first, count,
+                                   scratch->hessian_out + s * run->block, error);
+    }
+    return code;
+}
+
+static int merge_range(struct merge_run *run, struct merge_scratch *scratch, size_t job_index,
+                       struct ivon_error *error)
+{
+    const struct merge_job *job = &run->merge->jobs[job_index];
+    const struct merge_entry *entry = &run->merge->entries[job->entry];
+    int code = 0;
+    for (size_t done = 0; done < job->count && !code; done += run->block) {
+        size_t first = job->first + done;
+        size_t count = job->count - done < run->block ? job->count - done : run->block;
+        code = fetch_block(run, scratch, entry, first, count, error);
+        for (size_t offset = 0; offset < count && !code; offset += MERGE_TILE) {
+            size_t tile = count - offset < MERGE_TILE ? count - offset : MERGE_TILE;
+            code = merge_tile(run, scratch, job_index, first, offset, tile, error);
+        }
+        if (!code)
+            code = write_block(run, scratch, entry, first, count, error);
+    }
+    return code;
+}
+
+static int run_job(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    struct merge_run *run = context;
+    struct ivon_merge *merge = run->merge;
+    struct merge_scratch *scratch = &run->scratch[thread];
+    const struct merge_job *job = &merge->jobs[i];
+    size_t distance = (size_t)run->threads * LOOK_AHEAD;
+    if (merge_overtaken(run, job->entry))
+        return 0;
+    for (size_t ahead = i ? i + distance : 0; ahead <= i + distance; ahead++)
+        if (ahead < merge->job_count)
+            merge_job_input(merge, ahead, ivon_source_will_need);
+    int code = merge->entries[job->entry].models ? merge_range(run, scratch, i, error)
+                                                 : merge_copy_range(run, scratch, job, error);
+    uint64_t bytes = merge_job_input(merge, i, ivon_source_done_with);
+    if (!code)
+        return meter_add(&run->meter, bytes, error);
+    pthread_mutex_lock(&run->lock);
+    if (job->entry < run->failed_entry)
+        run->failed_entry = job->entry;
+    pthread_mutex_unlock(&run->lock);
+    return code;
+}
+
+static void release_scratch(struct merge_run *run)
+{
+    for (int t = 0; run->scratch && t < run->threads; t++) {
+        struct merge_scratch *scratch = &run->scratch[t];
+        for (size_t i = 0; i <= run->merge->model_count; i++) {
+            if (scratch->mean_blocks)
+                free(scratch->mean_blocks[i]);
+            if (scratch->hessian_blocks)
+                free(scratch->hessian_blocks[i]);
+        }
+        free(scratch->mean_blocks);
+        free(scratch->hessian_blocks);
+        free(scratch->means);
+        free(scratch->hessians);
+        free(scratch->mean_out);
+        free(scratch->hessian_out);
+        free(scratch->nonpositive);
+    }
+    free(run->scratch);
+}
+
+static int make_scratch(struct merge_run *run, struct ivon_error *error)
+{
+    size_t inputs = run->merge->model_count + 1, scales = run->merge->scale_count;
+    run->scratch = calloc((size_t)run->threads, sizeof *run->scratch);
+    run->headers = calloc(scales + 1, sizeof *run->headers);
+    if (!run->scratch || !run->headers)
+        return ivon_error_memory(error);
+    for (size_t s = 0; s < scales; s++)
+        run->headers[s] = ivon_merge_header(run->merge, s);
+    for (int t = 0; t < run->threads; t++) {
+        struct merge_scratch *scratch = &run->scratch[t];
+        scratch->mean_blocks = calloc(inputs, sizeof *scratch->mean_blocks);
+        scratch->hessian_blocks = calloc(inputs, sizeof *scratch->hessian_blocks);
+        scratch->means = calloc(inputs, sizeof *scratch->means);
+        scratch->hessians = calloc(inputs, sizeof *scratch->hessians);
+        scratch->mean_out = malloc(scales * run->block * ivon_dtype_size(IVON_F64));
+        scratch->hessian_out = malloc(scales * run->block * sizeof(float));
+        scratch->nonpositive = calloc(scales, sizeof *scratch->nonpositive);
+        if (!scratch->mean_blocks || !scratch->hessian_blocks || !scratch->means ||
+            !scratch->hessians || !scratch->mean_out || !scratch->hessian_out ||
+            !scratch->nonpositive)
+            return ivon_error_memory(error);
+    }
+    return 0;
+}
+
+/* The largest block for which all threads stay within the memory; results do not depend on it. */
+static int choose_block(struct merge_run *run, struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    size_t memory = merge->options.memory ? merge->options.memory : DEFAULT_MEMORY;
+    size_t per_element = (size_t)run->threads * (2 * (merge->model_count + 1) * sizeof(double) +
+                                                 merge->scale_count *
+                                                     (sizeof(double) + sizeof(float)));
+    for (run->block = BLOCK; run->block * per_element > memory; run->block /= 2)
+        if (run->block == BLOCK_MIN)
+            return ivon_error_set(error, IVON_ERROR_MEMORY,
+                                  "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
+                                  "MB: raise --memory, or lower --threads",
+                                  (double)(BLOCK_MIN * per_element) / 1e6, run->threads,
+                                  (double)memory / 1e6);
+    return 0;
+}
+
+/* Adds up what threads and jobs found, in an order that does not depend on the threads. */
+static void gather(struct merge_run *run)
+{
+    struct ivon_merge *merge = run->merge;
+    for (int t = 0; t < run->threads; t++)
+        for (size_t s = 0; s < merge->scale_count; s++)
+            merge->nonpositive[s] += run->scratch[t].nonpositive[s];
+    if (run->movement)
+        merge_gather_movement(run);
+}
+
+int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
+                   struct ivon_error *error)
+{
+    struct merge_run run = {.merge = merge,
+                            .sinks = sinks,
+                            .threads = ivon_parallel_threads(merge->options.threads),
+                            .shortfall = {.entry = SIZE_MAX},
+                            .failed_entry = SIZE_MAX};
+    pthread_mutex_init(&run.lock, NULL);
+    meter_init(&run.meter, &merge->options.progress, merge->input_bytes);
+    int code = choose_block(&run, error);
+    if (!code)
+        code = make_scratch(&run, error);
+    if (!code && merge->options.movement)
+        code = merge_allocate_movement(&run, error);
+    if (!code)
+        code = ivon_parallel_run(run.threads, merge->job_count, run_job, &run, error);
+    /* A later tensor's failure must not hide an earlier one's shortfall. Its count is complete:
+       every job before the one that failed had been started. */
+    if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
+        code = merge_report_shortfall(&run, error);
+    if (!code)
+        gather(&run);
+    release_scratch(&run);
+    free(run.headers);
+    free(run.movement);
+    meter_release(&run.meter);
+    pthread_mutex_destroy(&run.lock);
+    return code;
+}
+
+uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale)
+{
+    return merge->nonpositive[scale];
+}
+
+const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, size_t *count)
+{
+    const char *first = NULL;
+    *count = 0;
+    for (size_t i = 0; i < merge->entry_count; i++) {
+        const struct merge_entry *entry = &merge->entries[i];
+        if (entry->differs && !(*count)++)
+            first = merge->outputs.items[entry->output].name;
+    }
+    return first;
+}

@@ -1,0 +1,86 @@
+/*
+ * A merge while it runs: merge/run.c has the jobs; merge/tile.c merges elements, where
+ * merge/shortfall.c sees to those without a precision and merge/movement.c to how far they went;
+ * merge/copy.c has the tensors that are not merged.
+ */
+#ifndef BAYES_MERGE_RUN_H
+#define BAYES_MERGE_RUN_H
+
+#include <pthread.h>
+
+#include "bayes/merge/kernel.h"
+#include "bayes/merge/private.h"
+#include "core/meter.h"
+
+/* What precision the result lacked, in the first tensor where it did. */
+struct merge_shortfall {
+    size_t entry; /* SIZE_MAX: none */
+    size_t scale;
+    uint64_t count;
+    double worst;
+    size_t worst_at;
+};
+
+/* A thread's memory. */
+struct merge_scratch {
+    /* Blocks that are read, for inputs that cannot be mapped: base, then models. */
+    unsigned char **mean_blocks, **hessian_blocks;
+    const unsigned char **means, **hessians; /* of this block, wherever they lie; null: none */
+    unsigned char *mean_out;                 /* scale_count blocks */
+    float *hessian_out;
+    double base_mean[MERGE_TILE], base_precision[MERGE_TILE], base_hessian[MERGE_TILE];
+    double mean[MERGE_TILE], hessian[MERGE_TILE], precision[MERGE_TILE];
+    double model_mean[MERGE_TILE];
+    bool dropped[MERGE_TILE]; /* elements that keep the base's value */
+    struct merge_sums sums;
+    uint64_t *nonpositive; /* per scale */
+};
+
+struct merge_run {
+    struct ivon_merge *merge;
+    struct ivon_sink *const *sinks;
+    struct merge_scratch *scratch; /* per thread */
+    struct ivon_header *headers; /* per scale */
+    int threads;
+    size_t block;
+    double *movement; /* per job, per scale: squared norms of the models, then of the total */
+    struct meter meter;
+    pthread_mutex_t lock; /* of what follows */
+    struct merge_shortfall shortfall;
+    size_t failed_entry; /* the first whose job failed; SIZE_MAX: none */
+};
+
+/* Merges elements [offset, offset + count) of the block that begins with the job's element
+   `first`, whose inputs are fetched, at every scale. */
+int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job, size_t first,
+               size_t offset, size_t count, struct ivon_error *error);
+
+/* Reads model t of a tile into scratch->model_mean and ->hessian; its weight is α (slope h +
+   intercept), see merge_accumulate. */
+void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                      const struct merge_entry *entry, size_t t, size_t offset, size_t count,
+                      double *slope, double *intercept);
+
+/* Elements of a tile whose precision is not positive: given the base's, or remembered for the
+   error. `at` is the tile's first in its tensor. */
+void merge_settle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
+                              size_t entry_index, size_t scale, size_t at, size_t count);
+
+/* Whether a tensor before this one already failed, so that only its own count still matters. */
+bool merge_overtaken(struct merge_run *run, size_t entry);
+
+/* The error for what precision the result lacked, or 0. */
+int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error);
+
+/* Copies a job of a tensor that is not merged. */
+int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,
+                     const struct merge_job *job, struct ivon_error *error);
+
+/* Squared norms of what each model, and all together, moved: room for them, those of a tile added
+   to a job's, and the norms of all jobs. See ivon/merge.h. */
+int merge_allocate_movement(struct merge_run *run, struct ivon_error *error);
+void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, size_t job,
+                        size_t scale, size_t offset, size_t count);
+void merge_gather_movement(const struct merge_run *run);
+
+#endif

@@ -1,0 +1,72 @@
+/* Elements whose merged precision is not positive. */
+#include <math.h>
+#include <stdio.h>
+
+#include "bayes/merge/run.h"
+#include "core/error.h"
+
+static void note(struct merge_run *run, size_t entry, size_t scale, size_t at, double value)
+{
+    struct merge_shortfall *known = &run->shortfall;
+    pthread_mutex_lock(&run->lock);
+    if (entry < known->entry || (entry == known->entry && scale < known->scale))
+        *known = (struct merge_shortfall){.entry = entry, .scale = scale, .worst = INFINITY};
+    if (entry == known->entry && scale == known->scale) {
+        known->count++;
+        if (value < known->worst || (value == known->worst && at < known->worst_at)) {
+            known->worst = value;
+            known->worst_at = at;
+        }
+    }
+    pthread_mutex_unlock(&run->lock);
+}
+
+void merge_settle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
+                              size_t entry_index, size_t scale, size_t at, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        scratch->dropped[i] = scratch->precision[i] <= 0 && isfinite(scratch->precision[i]);
+        if (!scratch->dropped[i])
+            continue;
+        if (run->merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE &&
+            scratch->base_precision[i] > 0) {
+            scratch->mean[i] = scratch->base_mean[i];
+            scratch->precision[i] = scratch->base_precision[i];
+            scratch->nonpositive[scale]++;
+        } else {
+            note(run, entry_index, scale, at + i, scratch->precision[i]);
+            scratch->mean[i] = 0;
+            scratch->precision[i] = 1;
+        }
+    }
+}
+
+bool merge_overtaken(struct merge_run *run, size_t entry)
+{
+    pthread_mutex_lock(&run->lock);
+    bool later = entry > run->shortfall.entry;
+    pthread_mutex_unlock(&run->lock);
+    return later;
+}
+
+int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    const struct merge_shortfall *found = &run->shortfall;
+    if (found->entry == SIZE_MAX)
+        return 0;
+    const struct merge_entry *entry = &merge->entries[found->entry];
+    char scale[40] = "";
+    if (merge->scale_count > 1)
+        snprintf(scale, sizeof scale, " at scale %g", merge->scales[found->scale]);
+    return ivon_error_set(
+        error, IVON_ERROR_DATA,
+        "tensor '%s': the merged precision%s is not positive for %llu of %zu elements, the worst "
+        "%g at element %zu; %s",
+        merge->outputs.items[entry->output].name, scale, (unsigned long long)found->count,
+        entry->count, found->worst, found->worst_at,
+        merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE
+            ? "nor is the base's"
+        : merge->base ? "--on-nonpositive=base keeps the base's values there"
+                      : "with a --base, --on-nonpositive=base keeps the base's values there");
+}

@@ -1,0 +1,171 @@
+/* The arithmetic of a merge on one tile. */
+#include <math.h>
+#include <string.h>
+
+#include "bayes/merge/run.h"
+#include "bayes/transfer.h"
+#include "core/error.h"
+
+static size_t element_size(struct ivon_source *source, ptrdiff_t tensor)
+{
+    return ivon_dtype_size(ivon_source_tensor(source, (size_t)tensor)->dtype);
+}
+
+static enum ivon_dtype dtype_of(struct ivon_source *source, ptrdiff_t tensor)
+{
+    return ivon_source_tensor(source, (size_t)tensor)->dtype;
+}
+
+/* The base of a tile: m_0 and its own precision, zero where the formula has no base. */
+static void load_base(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                      const struct merge_entry *entry, size_t offset, size_t count)
+{
+    if (!merge->base) {
+        for (size_t i = 0; i < count; i++)
+            scratch->base_mean[i] = scratch->base_precision[i] = 0;
+        return;
+    }
+    ivon_dtype_to_f64(scratch->base_mean,
+                      scratch->means[0] + offset * element_size(merge->base, entry->base.mean),
+                      dtype_of(merge->base, entry->base.mean), count);
+    if (scratch->hessians[0]) {
+        const struct ivon_tensor *hessian =
+            ivon_source_tensor(merge->base, (size_t)entry->base.hessian);
+        ivon_dtype_to_f64(scratch->base_hessian,
+                          scratch->hessians[0] + offset * ivon_dtype_size(hessian->dtype),
+                          hessian->dtype, count);
+        merge_precision_of(scratch->base_precision, scratch->base_hessian, hessian->ess,
+                           hessian->weight_decay, count);
+    } else {
+        double precision = isnan(merge->options.delta0) ? 0 : merge->options.delta0;
+        for (size_t i = 0; i < count; i++)
+            scratch->base_precision[i] = precision;
+    }
+}
+
+void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                      const struct merge_entry *entry, size_t t, size_t offset, size_t count,
+                      double *slope, double *intercept)
+{
+    struct ivon_source *source = merge->models[t].source;
+    ptrdiff_t mean = entry->models[t].mean;
+    ivon_dtype_to_f64(scratch->model_mean,
+                      scratch->means[t + 1] + offset * element_size(source, mean),
+                      dtype_of(source, mean), count);
+    *slope = *intercept = 0;
+    if (!scratch->hessians[t + 1])
+        return;
+    const struct ivon_tensor *hessian =
+        ivon_source_tensor(source, (size_t)entry->models[t].hessian);
+    ivon_dtype_to_f64(scratch->hessian,
+                      scratch->hessians[t + 1] + offset * ivon_dtype_size(hessian->dtype),
+                      hessian->dtype, count);
+    *slope = merge->options.hessian_scale * hessian->ess;
+    *intercept = merge->base_in_formula ? 0 : hessian->ess * hessian->weight_decay;
+}
+
+static void sum_models(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                       const struct merge_entry *entry, size_t offset, size_t count)
+{
+    static const double zero[MERGE_TILE];
+    const double *origin = merge->base_in_formula ? scratch->base_mean : zero;
+    memset(&scratch->sums, 0, sizeof scratch->sums);
+    for (size_t t = 0; t < merge->model_count; t++) {
+        double slope, intercept;
+        merge_load_model(merge, scratch, entry, t, offset, count, &slope, &intercept);
+        merge_accumulate(&scratch->sums, origin, scratch->model_mean,
+                         scratch->hessians[t + 1] ? scratch->hessian : NULL,
+                         merge->models[t].weight, slope, intercept, count);
+    }
+}
+
+/* Mean and precision of a tile at one scale. */
+static void combine(const struct ivon_merge *merge, struct merge_scratch *scratch, double scale,
+                    size_t count)
+{
+    static const double zero[MERGE_TILE];
+    const double *origin = merge->base_in_formula ? scratch->base_mean : zero;
+    const double *prior = merge->base_in_formula ? scratch->base_precision : zero;
+    enum ivon_merge_method method = merge->options.method;
+    if (method == IVON_MERGE_GRADIENT_MATCHING || method == IVON_MERGE_HESSIAN)
+        merge_by_precision(scratch->mean, scratch->precision, origin, prior,
+                           merge->options.base_scale, &scratch->sums, scale, count);
+    else
+        merge_linearly(scratch->mean, scratch->precision, origin, prior,
+                       merge->options.base_scale, &scratch->sums, scale,
+                       method == IVON_MERGE_AVERAGE ? 1 / merge->weight_sum : scale, count);
+    bool alone = merge->model_count == 1 &&
+                 (!merge->base_in_formula || scale * merge->models[0].weight == 1);
+    if (alone) /* it is given back as it came, without rounding */
+        memcpy(scratch->mean, scratch->model_mean, count * sizeof scratch->mean[0]);
+}
+
+/* Names the input whose element makes the result non-finite, or the type that cannot hold it. */
+static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                            const struct merge_entry *entry, size_t first, size_t offset,
+                            size_t i, struct ivon_error *error)
+{
+    const struct ivon_tensor *output = &merge->outputs.items[entry->output];
+    for (size_t s = merge->base ? 0 : 1; s <= merge->model_count; s++) {
+        const struct merge_input *input = s ? &entry->models[s - 1] : &entry->base;
+        struct ivon_source *source = s ? merge->models[s - 1].source : merge->base;
+        const unsigned char *blocks[2] = {scratch->means[s], scratch->hessians[s]};
+        ptrdiff_t tensors[2] = {input->mean, input->hessian};
+        for (int part = 0; part < 2; part++) {
+            double value;
+            if (!blocks[part])
+                continue;
+            ivon_dtype_to_f64(&value,
+                              blocks[part] + (offset + i) * element_size(source, tensors[part]),
+                              dtype_of(source, tensors[part]), 1);
+            if (!isfinite(value))
+                return ivon_error_set(error, IVON_ERROR_DATA,
+                                      "%s: %s of '%s' is %g at element %zu, expected a finite "
+                                      "number",
+                                      ivon_source_path(source), part ? "Hessian" : "mean",
+                                      output->name, value, first + offset + i);
+        }
+    }
+    bool mean_fits = fabs(scratch->mean[i]) < transfer_overflow_bound(output->dtype);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "tensor '%s': the merged value at element %zu, mean %g, precision %g, "
+                          "does not fit into %s",
+                          output->name, first + offset + i, scratch->mean[i],
+                          scratch->precision[i],
+                          ivon_dtype_name(mean_fits ? IVON_F32 : output->dtype));
+}
+
+int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job, size_t first,
+               size_t offset, size_t count, struct ivon_error *error)
+{
+    struct ivon_merge *merge = run->merge;
+    size_t index = merge->jobs[job].entry;
+    const struct merge_entry *entry = &merge->entries[index];
+    enum ivon_dtype dtype = merge->outputs.items[entry->output].dtype;
+    size_t size = ivon_dtype_size(dtype);
+    load_base(merge, scratch, entry, offset, count);
+    sum_models(merge, scratch, entry, offset, count);
+    for (size_t s = 0; s < merge->scale_count; s++) {
+        double ess = run->headers[s].ess;
+        double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
+        combine(merge, scratch, merge->scales[s], count);
+        memset(scratch->dropped, 0, sizeof scratch->dropped);
+        if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
+            merge_settle_nonpositive(run, scratch, index, s, first + offset, count);
+        bool mean_bad = merge_any_not_below(scratch->mean, transfer_overflow_bound(dtype), count);
+        bool precision_bad = merge->with_hessian &&
+                             merge_any_not_below(scratch->precision, bound, count);
+        for (size_t i = 0; (mean_bad || precision_bad) && i < count; i++)
+            if (!(fabs(scratch->mean[i]) < transfer_overflow_bound(dtype)) ||
+                (merge->with_hessian && !(fabs(scratch->precision[i]) < bound)))
+                return report_nonfinite(merge, scratch, entry, first, offset, i, error);
+        ivon_dtype_from_f64(scratch->mean_out + (s * run->block + offset) * size, dtype,
+                            scratch->mean, count);
+        if (merge->with_hessian)
+            merge_store_hessian(scratch->hessian_out + s * run->block + offset,
+                                scratch->precision, ess, run->headers[s].weight_decay, count);
+        if (run->movement)
+            merge_add_movement(run, scratch, job, s, offset, count);
+    }
+    return 0;
+}

@@ -1,0 +1,70 @@
+/*
+ * Rows of a network's outputs, and what is summed over weight samples for each: one row for each
+ * example, or for each of its tokens.
+ *
+ * Samples fall into groups, which are summed apart, so that every metric can be computed without
+ * one group (the jackknife). Weights ω of all samples add up to 1.
+ */
+#ifndef BAYES_PREDICT_ROWS_H
+#define BAYES_PREDICT_ROWS_H
+
+#include <stdbool.h>
+
+#include "metrics/targets.h"
+
+enum { ROWS_GROUPS_MAX = 16 };
+
+struct row_sums {
+    enum ivon_likelihood likelihood;
+    size_t outputs;   /* K */
+    size_t groups;
+    size_t capacity;  /* rows */
+    double noise_std; /* Gaussian; NaN: unknown */
+    bool same;        /* all samples are of the same weights */
+    double group_weight[ROWS_GROUPS_MAX]; /* Σ ω of each group */
+    float *probabilities; /* groups × capacity × K: Σ ω p */
+    double *expected;     /* capacity: Σ ω H[p] */
+    /* Gaussian: */
+    double *first, *second; /* groups × capacity × K: Σ ω f, Σ ω f² */
+    double *density_log;    /* groups × capacity: log of the largest ω p(y) so far */
+    double *density_sum;    /* groups × capacity: Σ ω p(y) over that */
+};
+
+int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs,
+              size_t groups, size_t capacity, double noise_std, struct ivon_error *error);
+void rows_release(struct row_sums *sums);
+
+/* Bytes that one row takes. */
+size_t rows_size(enum ivon_likelihood likelihood, size_t outputs, size_t groups);
+
+/* Forgets everything summed so far. */
+void rows_clear(struct row_sums *sums);
+
+/*
+ * Adds what one sample, of weight ω and in group `group`, says of the rows [row, row + count):
+ * their outputs f, count × K. The group's weight is the caller's to count. `log_likelihoods`,
+ * unless null, receives log p(y|f) of each row (0 where it does not count). Different rows may
+ * be added by several threads.
+ */
+void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
+              const float *outputs, const struct row_targets *targets, double *log_likelihoods);
+
+/* What all samples say of the rows [row, row + count); arrays may be null. See
+   ivon/predict.h. */
+struct row_results {
+    int64_t *prediction;
+    float *probabilities, *max_probability, *entropy, *expected_entropy, *mutual_information;
+    float *mean, *epistemic_std;
+};
+void rows_finish(const struct row_sums *sums, size_t row, size_t count,
+                 const struct row_results *results);
+
+/* The averaged probabilities of the rows, without group `without` (ROWS_GROUPS_MAX: with all). */
+void rows_probabilities(const struct row_sums *sums, size_t without, size_t row, size_t count,
+                        float *out);
+
+/* The same for regression: predictive means (count × K) and log densities (count). */
+void rows_densities(const struct row_sums *sums, size_t without, size_t row, size_t count,
+                    double *means, double *log_densities);
+
+#endif

@@ -1,0 +1,462 @@
+/*
+ * What is summed over many examples: ρ Σ Σ_{j∈M} g_j, and what it moves.
+ *
+ * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group,
+ * and then all are added to the sums in the order of the tiles, so that no bit depends on the
+ * threads.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/sensitivity/private.h"
+#include "core/dispatch.h"
+#include "core/error.h"
+#include "core/parallel.h"
+
+enum { PIECE = 1 << 16 /* elements that one thread adds at a time */ };
+
+/* A group's gradients in one tile. */
+struct task {
+    size_t tile, group;
+};
+
+struct summing {
+    struct ivon_sensitivity *sensitivity;
+    struct sensitivity_data *data;
+    const size_t *member_of; /* per example that is run over: the group, counted from 0, if any */
+    size_t first, count;     /* of the groups whose gradients are summed now */
+    double **sums;           /* per group, all parameters */
+    struct weights *gradients; /* per thread */
+    struct task *tasks;
+    size_t task_count, wave_first, wave;
+};
+
+static size_t group_of(const struct summing *summing, size_t at)
+{
+    return summing->member_of ? summing->member_of[summing->data->block_first + at] : 0;
+}
+
+/* The gradient of the tile's examples that are in the group. */
+static int sum_tile(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread; /* task i of the wave belongs to worker i */
+    const struct summing *summing = context;
+    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
+    const struct task *task = &summing->tasks[summing->wave_first + i];
+    struct sensitivity_worker *worker = &sensitivity->workers[i];
+    const struct weights *gradient = &summing->gradients[i];
+    size_t at = task->tile * sensitivity->tile, count, tokens = sensitivity->outputs.tokens;
+    size_t wide = tokens * sensitivity->outputs.k;
+    const float *f;
+    int code = sensitivity_tile(sensitivity, summing->data, worker, task->tile, &f, &count, error);
+    if (code)
+        return code;
+    struct row_targets targets = sensitivity_targets(sensitivity, summing->data, at);
+    likelihood_evaluate(&sensitivity->likelihood, count * tokens, f, &targets, worker->outputs,
+                        NULL);
+    memset(worker->adjoint, 0, sensitivity->tile * wide * sizeof *worker->adjoint);
+    likelihood_residual(&sensitivity->likelihood, count * tokens, worker->outputs, &targets,
+                        worker->adjoint);
+    for (size_t e = 0; e < count; e++)
+        if (group_of(summing, at + e) != task->group)
+            memset(worker->adjoint + e * wide, 0, wide * sizeof *worker->adjoint);
+    memset(gradient->data, 0, gradient->size);
+    net_derivative_backward(worker->derivative, worker->adjoint, gradient->arrays);
+    return meter_add(&summing->sensitivity->meter, count, error);
+}
+
+IVON_DISPATCH static void add(double *restrict sum, const float *restrict a, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sum[i] += (double)a[i];
+}
+
+/* Adds one range of all gradients of the wave, in their order. */
+static int add_piece(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    (void)error;
+    const struct summing *summing = context;
+    size_t total = summing->gradients[0].size / sizeof(float), at = i * PIECE;
+    size_t count = total - at < PIECE ? total - at : PIECE;
+    for (size_t t = 0; t < summing->wave; t++) {
+        size_t group = summing->tasks[summing->wave_first + t].group - summing->first;
+        add(summing->sums[group] + at, summing->gradients[t].data + at, count);
+    }
+    return 0;
+}
+
+/* The groups that a block's tiles hold. */
+static void list_tasks(struct summing *summing)
+{
+    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
+    size_t tile = sensitivity->tile;
+    summing->task_count = 0;
+    for (size_t i = 0; i < sensitivity_tiles(sensitivity, summing->data); i++)
+        for (size_t g = summing->first; g < summing->first + summing->count; g++) {
+            bool any = false;
+            for (size_t at = i * tile; at < (i + 1) * tile && at < summing->data->block_count; at++)
+                any |= group_of(summing, at) == g;
+            if (any)
+                summing->tasks[summing->task_count++] = (struct task){i, g};
+        }
+}
+
+static int sum_block(struct summing *summing, struct ivon_error *error)
+{
+    int code = 0, threads = summing->sensitivity->threads;
+    size_t total = summing->gradients[0].size / sizeof(float);
+    list_tasks(summing);
+    for (summing->wave_first = 0; summing->wave_first < summing->task_count && !code;
+         summing->wave_first += summing->wave) {
+        size_t left = summing->task_count - summing->wave_first;
+        summing->wave = left < (size_t)threads ? left : (size_t)threads;
+        code = ivon_parallel_run(threads, summing->wave, sum_tile, summing, error);
+        if (!code)
+            code = ivon_parallel_run(threads, (total + PIECE - 1) / PIECE, add_piece, summing,
+                                     error);
+    }
+    return code;
+}
+
+static void release_summing(struct summing *summing)
+{
+    for (size_t g = 0; g < summing->count && summing->sums; g++)
+        free(summing->sums[g]);
+    for (int i = 0; i < summing->sensitivity->threads && summing->gradients; i++)
+        weights_release(&summing->gradients[i]);
+    free(summing->sums);
+    free(summing->gradients);
+    free(summing->tasks);
+}
+
+static int prepare_summing(struct summing *summing, struct ivon_error *error)
+{
+    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
+    size_t tiles = sensitivity->block / sensitivity->tile;
+    int code = 0;
+    summing->sums = calloc(summing->count, sizeof *summing->sums);
+    summing->gradients = calloc((size_t)sensitivity->threads, sizeof *summing->gradients);
+    summing->tasks = calloc(tiles * summing->count, sizeof *summing->tasks);
+    if (!summing->sums || !summing->gradients || !summing->tasks)
+        return ivon_error_memory(error);
+    for (int i = 0; i < sensitivity->threads && !code; i++)
+        code = weights_init(&summing->gradients[i], sensitivity->member.network, error);
+    for (size_t g = 0; g < summing->count && !code; g++) {
+        summing->sums[g] = calloc(summing->gradients[0].size / sizeof(float), sizeof(double));
+        code = summing->sums[g] ? 0 : ivon_error_memory(error);
+    }
+    return code;
+}
+
+/* u = ρ Σ Σ g of each group, for `count` groups from `first` on. */
+static int sum_gradients(struct ivon_sensitivity *sensitivity, struct sensitivity_data *data,
+                         const size_t *member_of, size_t first, size_t count,
+                         struct weights *directions, struct ivon_error *error)
+{
+    struct summing summing = {.sensitivity = sensitivity,
+                              .data = data,
+                              .member_of = member_of,
+                              .first = first,
+                              .count = count};
+    int code = prepare_summing(&summing, error);
+    for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
+        code = sensitivity_load(sensitivity, data, at, error);
+        if (!code)
+            code = sum_block(&summing, error);
+    }
+    for (size_t g = 0; g < count && !code; g++) {
+        code = weights_init(&directions[g], sensitivity->member.network, error);
+        size_t total = code ? 0 : directions[g].size / sizeof(float);
+        for (size_t i = 0; i < total; i++)
+            directions[g].data[i] =
+                (float)(summing.sums[g][i] * (double)sensitivity->variance.data[i]);
+    }
+    release_summing(&summing);
+    return code;
+}
+
+/* Test examples are run by the others' plans: where extents are free, they must be the same. */
+static int check_shapes(const struct ivon_sensitivity *sensitivity,
+                        const struct sensitivity_data *data, struct ivon_error *error)
+{
+    const struct ivon_network *network = sensitivity->member.network;
+    size_t count = network->input_count;
+    char found[256], expected[256];
+    struct net_tensor *planned = calloc(2 * count + 1, sizeof *planned);
+    if (!planned)
+        return ivon_error_memory(error);
+    struct net_tensor *own = planned + count;
+    int code = feed_shapes(&sensitivity->data.feed, 1, planned, error);
+    if (!code)
+        code = feed_shapes(&data->feed, 1, own, error);
+    for (size_t i = 0; i < count && !code; i++)
+        if (memcmp(own[i].shape, planned[i].shape, (size_t)own[i].rank * sizeof *own[i].shape) != 0)
+            code = ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: an example for input '%s' has shape %s, %s has %s",
+                                  ivon_examples_path(data->examples),
+                                  network->values[network->inputs[i]].name,
+                                  net_shape_text(&own[i], found),
+                                  ivon_examples_path(sensitivity->data.examples),
+                                  net_shape_text(&planned[i], expected));
+    free(planned);
+    return code;
+}
+
+int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examples *examples,
+                         const char *targets, struct ivon_error *error)
+{
+    struct sensitivity_data data;
+    weights_release(&sensitivity->aim);
+    int code = sensitivity_data_open(sensitivity, &data, examples, targets, error);
+    if (!code)
+        code = check_shapes(sensitivity, &data, error);
+    if (!code)
+        code = outputs_check_targets(&sensitivity->outputs, examples, data.field, error);
+    if (!code)
+        code = sensitivity_allocate_targets(sensitivity, &data, error);
+    meter_init(&sensitivity->meter, &sensitivity->options.progress, data.count);
+    if (!code)
+        code = sum_gradients(sensitivity, &data, NULL, 0, 1, &sensitivity->aim, error);
+    meter_release(&sensitivity->meter);
+    sensitivity_data_close(&data);
+    return code;
+}
+
+/* What removing groups does to losses. */
+
+/* Sums over the rows of a set of examples. */
+struct tally {
+    double loss, moved_loss, error, moved_error;
+    uint64_t rows;
+};
+
+struct removing {
+    struct ivon_sensitivity *sensitivity;
+    const size_t *member_of;
+    size_t first, count; /* of the groups that are removed now */
+    struct weights *directions;
+    struct tally *tallies; /* per tile of the block and group: of its own, of the rest */
+};
+
+static void add_row(struct tally *tally, double loss, double moved_loss, float error,
+                    float moved_error)
+{
+    tally->loss += loss;
+    tally->moved_loss += moved_loss;
+    tally->error += (double)error;
+    tally->moved_error += (double)moved_error;
+    tally->rows++;
+}
+
+/* Adds up a tile's rows as they are and with a group removed. */
+static void tally_tile(const struct removing *removing, struct sensitivity_worker *worker,
+                       size_t at, size_t count, size_t group, const float *f, struct tally *own,
+                       struct tally *rest)
+{
+    const struct ivon_sensitivity *sensitivity = removing->sensitivity;
+    const struct likelihood *likelihood = &sensitivity->likelihood;
+    size_t k = likelihood->k, tokens = sensitivity->outputs.tokens, rows = count * tokens;
+    struct row_targets targets = sensitivity_targets(sensitivity, &sensitivity->data, at);
+    const float *tangent = net_derivative_tangent(
+        worker->derivative,
+        (const float *const *)removing->directions[group - removing->first].arrays);
+    for (size_t i = 0; i < rows * k; i++)
+        worker->moved[i] = f[i] + (tangent ? tangent[i] : 0);
+    for (size_t i = 0; i < rows; i++) {
+        const struct row_targets target = targets_from(&targets, likelihood->kind, k, i);
+        if (!targets_count(&target, likelihood->kind, k, 0))
+            continue;
+        float error = 0, moved_error = 0;
+        double moved_loss;
+        likelihood_evaluate(likelihood, 1, worker->moved + i * k, &target, NULL, &moved_loss);
+        if (likelihood->kind != IVON_GAUSSIAN) {
+            error = likelihood_error(likelihood, f + i * k, &target, NULL);
+            moved_error = likelihood_error(likelihood, worker->moved + i * k, &target, NULL);
+        }
+        size_t example = sensitivity->data.block_first + at + i / tokens;
+        add_row(removing->member_of[example] == group ? own : rest, worker->row_loss[i],
+                moved_loss, error, moved_error);
+    }
+}
+
+static int remove_in_tile(void *context, size_t tile, int thread, struct ivon_error *error)
+{
+    const struct removing *removing = context;
+    const struct ivon_sensitivity *sensitivity = removing->sensitivity;
+    struct sensitivity_worker *worker = &sensitivity->workers[thread];
+    size_t at = tile * sensitivity->tile, count;
+    const float *f;
+    int code = sensitivity_tile(sensitivity, &sensitivity->data, worker, tile, &f, &count, error);
+    if (code)
+        return code;
+    struct row_targets targets = sensitivity_targets(sensitivity, &sensitivity->data, at);
+    likelihood_evaluate(&sensitivity->likelihood, count * sensitivity->outputs.tokens, f, &targets,
+                        NULL, worker->row_loss);
+    for (size_t g = 0; g < removing->count; g++) {
+        struct tally *tally = &removing->tallies[(tile * removing->count + g) * 2];
+        memset(tally, 0, 2 * sizeof *tally);
+        tally_tile(removing, worker, at, count, removing->first + g, f, &tally[0], &tally[1]);
+    }
+    return 0;
+}
+
+static void add_tally(struct tally *sum, const struct tally *tally)
+{
+    sum->loss += tally->loss;
+    sum->moved_loss += tally->moved_loss;
+    sum->error += tally->error;
+    sum->moved_error += tally->moved_error;
+    sum->rows += tally->rows;
+}
+
+/* Removes the groups of one batch; `sums` receives the tallies of each: own, rest. */
+static int remove_batch(struct removing *removing, struct tally *sums, struct ivon_error *error)
+{
+    struct ivon_sensitivity *sensitivity = removing->sensitivity;
+    struct sensitivity_data *data = &sensitivity->data;
+    int code = sum_gradients(sensitivity, data, removing->member_of, removing->first,
+                             removing->count, removing->directions, error);
+    for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
+        code = sensitivity_load(sensitivity, data, at, error);
+        size_t tiles = sensitivity_tiles(sensitivity, data);
+        if (!code)
+            code = ivon_parallel_run(sensitivity->threads, tiles, remove_in_tile, removing, error);
+        for (size_t i = 0; i < tiles * removing->count * 2 && !code; i++)
+            add_tally(&sums[i % (removing->count * 2)], &removing->tallies[i]);
+        if (!code)
+            code = meter_add(&sensitivity->meter, data->block_count * removing->count, error);
+    }
+    for (size_t g = 0; g < removing->count; g++)
+        weights_release(&removing->directions[g]);
+    return code;
+}
+
+static double mean_of(double sum, uint64_t rows)
+{
+    return rows ? sum / (double)rows : NAN;
+}
+
+static void describe(const struct ivon_sensitivity *sensitivity, const struct tally *tallies,
+                     struct ivon_group_removal *removal)
+{
+    const struct tally *own = &tallies[0], *rest = &tallies[1];
+    bool classes = sensitivity->options.likelihood != IVON_GAUSSIAN;
+    removal->own_loss = mean_of(own->loss, own->rows);
+    removal->own_loss_without = mean_of(own->moved_loss, own->rows);
+    removal->rest_loss = mean_of(rest->loss, rest->rows);
+    removal->rest_loss_without = mean_of(rest->moved_loss, rest->rows);
+    removal->own_error = classes ? mean_of(own->error, own->rows) : NAN;
+    removal->own_error_without = classes ? mean_of(own->moved_error, own->rows) : NAN;
+    removal->rest_error = classes ? mean_of(rest->error, rest->rows) : NAN;
+    removal->rest_error_without = classes ? mean_of(rest->moved_error, rest->rows) : NAN;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct ivon_group_removal *x = a, *y = b;
+    return (x->group > y->group) - (x->group < y->group);
+}
+
+/* Finds which examples have a position that counts: the others are in no group, which `member_of`
+   tells by SIZE_MAX. */
+static int find_members(struct ivon_sensitivity *sensitivity, size_t *member_of,
+                        struct ivon_error *error)
+{
+    struct sensitivity_data *data = &sensitivity->data;
+    const struct outputs *outputs = &sensitivity->outputs;
+    int code = 0;
+    for (uint64_t first = 0; first < data->count && !code; first += sensitivity->block) {
+        uint64_t left = data->count - first;
+        size_t count = left < sensitivity->block ? (size_t)left : sensitivity->block;
+        const struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
+        code = outputs_read_targets(outputs, data->examples, data->field, first, count,
+                                    targets.ignored, data->labels, data->numbers, error);
+        if (!code)
+            targets_mark(&targets, outputs->likelihood, outputs->k, outputs->tokens, count,
+                         data->counts, data->positions);
+        for (size_t i = 0; i < count && !code; i++)
+            member_of[first + i] = data->positions[i] ? 0 : SIZE_MAX;
+    }
+    return code;
+}
+
+/* Counts the groups of the examples that are in one, and numbers them from 0 by rising number. */
+static int number_groups(const int64_t *groups, size_t examples, size_t *member_of,
+                         struct ivon_group_removal **removals, size_t *count,
+                         struct ivon_error *error)
+{
+    struct ivon_group_removal *list = calloc(examples, sizeof *list);
+    size_t members = 0, kept = 0;
+    if (!list)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < examples; i++)
+        if (member_of[i] != SIZE_MAX)
+            list[members++] = (struct ivon_group_removal){.group = groups[i], .count = 1};
+    qsort(list, members, sizeof *list, by_number);
+    for (size_t i = 0; i < members; i++) {
+        if (kept && list[kept - 1].group == list[i].group)
+            list[kept - 1].count++;
+        else
+            list[kept++] = list[i];
+    }
+    for (size_t i = 0; i < examples; i++) {
+        struct ivon_group_removal key = {.group = groups[i]};
+        const struct ivon_group_removal *found =
+            bsearch(&key, list, kept, sizeof *list, by_number);
+        if (member_of[i] != SIZE_MAX)
+            member_of[i] = (size_t)(found - list);
+    }
+    *removals = list;
+    *count = kept;
+    return 0;
+}
+
+int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t *groups,
+                            struct ivon_group_removal **out, size_t *out_count,
+                            struct ivon_error *error)
+{
+    size_t examples = sensitivity->data.count, count = 0, *member_of, batch, tiles;
+    struct ivon_group_removal *removals = NULL;
+    member_of = calloc(examples, sizeof *member_of);
+    if (!member_of)
+        return ivon_error_memory(error);
+    struct removing removing = {.sensitivity = sensitivity, .member_of = member_of};
+    int code = find_members(sensitivity, member_of, error);
+    if (!code)
+        code = number_groups(groups, examples, member_of, &removals, &count, error);
+    /* A group takes its sum in double, its direction, and what is listed of it for every tile. */
+    tiles = sensitivity->block / sensitivity->tile;
+    batch = sensitivity->memory / 2 /
+            (3 * sensitivity->variance.size +
+             tiles * (2 * sizeof *removing.tallies + sizeof(struct task)));
+    batch = batch < 1 ? 1 : batch > count ? count : batch;
+    struct tally *sums = calloc(2 * batch + 1, sizeof *sums);
+    removing.directions = calloc(batch + 1, sizeof *removing.directions);
+    removing.tallies = calloc(tiles * batch * 2 + 1, sizeof *removing.tallies);
+    if (!code && (!sums || !removing.directions || !removing.tallies))
+        code = ivon_error_memory(error);
+    meter_init(&sensitivity->meter, &sensitivity->options.progress,
+               2 * sensitivity->data.count * count); /* a gradient is of no more */
+    for (; removing.first < count && !code; removing.first += removing.count) {
+        size_t left = count - removing.first;
+        removing.count = left < batch ? left : batch;
+        memset(sums, 0, 2 * batch * sizeof *sums);
+        code = remove_batch(&removing, sums, error);
+        for (size_t g = 0; g < removing.count && !code; g++)
+            describe(sensitivity, sums + 2 * g, &removals[removing.first + g]);
+    }
+    meter_release(&sensitivity->meter);
+    free(sums);
+    free(removing.directions);
+    free(removing.tallies);
+    free(member_of);
+    if (code) {
+        free(removals);
+        return code;
+    }
+    *out = removals;
+    *out_count = count;
+    return 0;
+}

@@ -1,0 +1,388 @@
+/* What is computed of each example by itself, a tile at a time. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/sensitivity/private.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "ivon/predict.h"
+
+/* One tile of a block on its way. */
+struct pass {
+    const struct ivon_sensitivity *sensitivity;
+    struct sensitivity_worker *worker;
+    size_t at, count; /* examples of the block */
+    size_t row, rows; /* their rows */
+    const float *f;   /* rows × K */
+    struct row_targets targets;
+};
+
+static size_t width(const struct ivon_sensitivity *sensitivity)
+{
+    return sensitivity->outputs.tokens * sensitivity->outputs.k;
+}
+
+static const float *const *variance(const struct ivon_sensitivity *sensitivity)
+{
+    return (const float *const *)sensitivity->variance.arrays;
+}
+
+static double sum_absolute(const float *a, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += fabs((double)a[i]);
+    return sum;
+}
+
+/* p, L, e and what is predicted, at the mean or averaged over samples. */
+static void evaluate(const struct pass *pass)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    const struct likelihood *likelihood = &sensitivity->likelihood;
+    const struct sensitivity_results *results = &sensitivity->results;
+    struct sensitivity_worker *worker = pass->worker;
+    size_t k = likelihood->k;
+    likelihood_evaluate(likelihood, pass->rows, pass->f, &pass->targets, worker->outputs,
+                        results->row_loss + pass->row);
+    const float *p = worker->outputs;
+    if (sensitivity->expected)
+        p = sensitivity->expected +
+            (sensitivity->data.block_first + pass->at) * width(sensitivity);
+    likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
+    memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
+    memcpy(results->residual_vector + pass->row * k, worker->residual,
+           pass->rows * k * sizeof(float));
+    size_t width_of_targets = targets_width(likelihood->kind, k);
+    for (size_t i = 0; i < pass->rows; i++) {
+        const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
+        results->row_residual[pass->row + i] = sum_absolute(worker->residual + i * k, k);
+        if (likelihood->kind != IVON_GAUSSIAN)
+            results->row_error[pass->row + i] =
+                likelihood_error(likelihood, pass->f + i * k, &target,
+                                 results->prediction + (pass->row + i) * width_of_targets);
+    }
+}
+
+/* ρ diag(J Σ Jᵀ) by one backward pass for each output. */
+static void find_variances(const struct pass *pass, float *v)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    struct sensitivity_worker *worker = pass->worker;
+    size_t wide = width(sensitivity), tile = sensitivity->tile;
+    for (size_t k = 0; k < wide; k++) {
+        memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
+        for (size_t e = 0; e < tile; e++)
+            worker->adjoint[e * wide + k] = 1;
+        net_derivative_backward(worker->derivative, worker->adjoint, NULL);
+        net_derivative_quadratic(worker->derivative, variance(sensitivity), pass->count,
+                                 worker->quadratic);
+        for (size_t e = 0; e < pass->count; e++)
+            v[e * wide + k] = (float)worker->quadratic[e];
+    }
+}
+
+/* ρ J Σ Jᵀ, a column at a time, and its diagonal. */
+static void find_covariances(const struct pass *pass, float *v)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    struct sensitivity_worker *worker = pass->worker;
+    size_t wide = width(sensitivity), tile = sensitivity->tile;
+    float *covariance = sensitivity->results.covariance + pass->at * wide * wide;
+    for (size_t k = 0; k < wide; k++) {
+        memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
+        for (size_t e = 0; e < tile; e++)
+            worker->adjoint[e * wide + k] = 1;
+        net_derivative_backward(worker->derivative, worker->adjoint, NULL);
+        const float *column =
+            net_derivative_own_tangent(worker->derivative, variance(sensitivity), pass->count);
+        for (size_t e = 0; e < pass->count && column; e++) {
+            for (size_t j = 0; j < wide; j++)
+                covariance[(e * wide + j) * wide + k] =
+                    (float)((double)column[e * wide + j] / sensitivity->rho);
+            v[e * wide + k] = column[e * wide + k];
+        }
+    }
+}
+
+/* Λ_cc */
+static double curvature(const struct likelihood *likelihood, double p)
+{
+    return likelihood->kind == IVON_GAUSSIAN
+               ? 1 / (likelihood->noise_std * likelihood->noise_std)
+               : p - p * p;
+}
+
+static void score_variances(const struct pass *pass, float *v)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    const struct sensitivity_worker *worker = pass->worker;
+    const struct sensitivity_results *results = &sensitivity->results;
+    size_t k = sensitivity->outputs.k;
+    for (size_t i = 0; i < pass->rows; i++) {
+        double mpe = 0;
+        for (size_t c = i * k; c < (i + 1) * k; c++)
+            mpe += fabs(curvature(&sensitivity->likelihood, (double)worker->outputs[c]) *
+                        (double)v[c] * (double)worker->residual[c]);
+        results->row_mpe[pass->row + i] = mpe;
+    }
+}
+
+/* Δf = ρ J Σ Jᵀ e, or ρ v ⊙ e. */
+static void find_deviations(const struct pass *pass, float *deviation, const float *v)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    struct sensitivity_worker *worker = pass->worker;
+    const struct sensitivity_results *results = &sensitivity->results;
+    size_t wide = width(sensitivity), all = pass->count * wide;
+    bool full = sensitivity->options.covariance == IVON_COVARIANCE_FULL;
+    net_derivative_backward(worker->derivative, worker->residual, NULL);
+    if (!full) {
+        net_derivative_quadratic(worker->derivative, variance(sensitivity), pass->count,
+                                 worker->quadratic);
+        memcpy(results->self_influence + pass->at, worker->quadratic,
+               pass->count * sizeof *worker->quadratic);
+        for (size_t i = 0; i < all; i++)
+            deviation[i] = v[i] * worker->residual[i];
+        return;
+    }
+    const float *moved =
+        net_derivative_own_tangent(worker->derivative, variance(sensitivity), pass->count);
+    if (moved)
+        memcpy(deviation, moved, all * sizeof *deviation);
+    for (size_t e = 0; e < pass->count; e++) {
+        double sum = 0; /* gᵀ Σ g = eᵀ J Σ Jᵀ e */
+        for (size_t i = e * wide; i < (e + 1) * wide; i++)
+            sum += (double)worker->residual[i] * (double)deviation[i];
+        results->self_influence[pass->at + e] = sum;
+    }
+}
+
+/* What the outputs say once they moved. */
+static void score_deviations(const struct pass *pass, const float *deviation)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    const struct likelihood *likelihood = &sensitivity->likelihood;
+    const struct sensitivity_results *results = &sensitivity->results;
+    struct sensitivity_worker *worker = pass->worker;
+    size_t k = likelihood->k;
+    float *moved = worker->adjoint;
+    for (size_t i = 0; i < pass->rows * k; i++)
+        moved[i] = pass->f[i] + deviation[i];
+    for (size_t i = 0; i < pass->rows && likelihood->kind != IVON_GAUSSIAN; i++) {
+        const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
+        results->row_loo_error[pass->row + i] =
+            likelihood_error(likelihood, moved + i * k, &target, NULL);
+    }
+    likelihood_evaluate(likelihood, pass->rows, moved, &pass->targets, worker->moved,
+                        results->row_loo_loss + pass->row);
+    for (size_t i = 0; i < pass->rows; i++) {
+        double sum = 0;
+        bool counts = targets_count(&pass->targets, likelihood->kind, k, i);
+        for (size_t c = i * k; c < (i + 1) * k && counts; c++)
+            sum += fabs((double)worker->moved[c] - (double)worker->outputs[c]);
+        results->row_deviation[pass->row + i] = sum;
+    }
+}
+
+/* g_iᵀ u = e_iᵀ J_i u */
+static void score_influence(const struct pass *pass)
+{
+    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
+    size_t wide = width(sensitivity);
+    const float *moved = net_derivative_tangent(pass->worker->derivative,
+                                                (const float *const *)sensitivity->aim.arrays);
+    for (size_t e = 0; e < pass->count; e++) {
+        double sum = 0;
+        for (size_t i = e * wide; i < (e + 1) * wide && moved; i++)
+            sum += (double)pass->worker->residual[i] * (double)moved[i];
+        sensitivity->results.influence[pass->at + e] = sum;
+    }
+}
+
+/* Sums over the tokens of each example. */
+static void sum_rows(const struct pass *pass, const double *rows, double *sums)
+{
+    size_t tokens = pass->sensitivity->outputs.tokens;
+    for (size_t e = 0; e < pass->count; e++) {
+        double sum = 0;
+        for (size_t t = 0; t < tokens; t++)
+            sum += rows[pass->row + e * tokens + t];
+        sums[pass->at + e] = sum;
+    }
+}
+
+static void sum_tokens(const struct pass *pass)
+{
+    const struct sensitivity_results *results = &pass->sensitivity->results;
+    sum_rows(pass, results->row_loss, results->loss);
+    sum_rows(pass, results->row_residual, results->residual);
+    sum_rows(pass, results->row_deviation, results->deviation);
+    sum_rows(pass, results->row_mpe, results->mpe);
+    sum_rows(pass, results->row_loo_loss, results->loo_loss);
+}
+
+static int run_tile(void *context, size_t tile, int thread, struct ivon_error *error)
+{
+    struct ivon_sensitivity *sensitivity = context;
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    size_t tokens = sensitivity->outputs.tokens, wide = width(sensitivity);
+    struct pass pass = {.sensitivity = sensitivity,
+                        .worker = &sensitivity->workers[thread],
+                        .at = tile * sensitivity->tile};
+    int code = sensitivity_tile(sensitivity, &sensitivity->data, pass.worker, tile, &pass.f,
+                                &pass.count, error);
+    if (code)
+        return code;
+    pass.row = pass.at * tokens;
+    pass.rows = pass.count * tokens;
+    pass.targets = sensitivity_targets(sensitivity, &sensitivity->data, pass.at);
+    evaluate(&pass);
+    float *v = sensitivity->results.variance + pass.at * wide;
+    float *deviation = sensitivity->results.deviation_vector + pass.at * wide;
+    bool diagonal = options->covariance == IVON_COVARIANCE_DIAGONAL;
+    if (options->covariances)
+        find_covariances(&pass, v);
+    else if (diagonal || options->variances || options->scores & IVON_SCORE_MPE)
+        find_variances(&pass, v);
+    score_variances(&pass, v);
+    if (options->vectors || options->scores & (IVON_SCORE_DEVIATION | IVON_SCORE_SELF_INFLUENCE |
+                                               IVON_SCORE_LOO_LOSS)) {
+        find_deviations(&pass, deviation, v);
+        score_deviations(&pass, deviation);
+    }
+    if (sensitivity->aim.data)
+        score_influence(&pass);
+    sum_tokens(&pass);
+    return meter_add(&sensitivity->meter, pass.count, error);
+}
+
+/* Residuals averaged over samples. */
+
+struct averaging {
+    const struct ivon_sensitivity *sensitivity;
+    float *expected;
+};
+
+static int take_average(void *context, const struct ivon_predictions *predictions,
+                        struct ivon_error *error)
+{
+    (void)error;
+    const struct averaging *averaging = context;
+    size_t wide = width(averaging->sensitivity);
+    const float *p = predictions->mean ? predictions->mean : predictions->probabilities;
+    memcpy(averaging->expected + predictions->first * wide, p,
+           predictions->count * wide * sizeof *p);
+    return 0;
+}
+
+static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
+{
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    struct ivon_predict_options predict = ivon_predict_defaults();
+    struct ivon_member member = {sensitivity->member.network, sensitivity->member.source, 1};
+    struct ivon_predictor *predictor = NULL;
+    predict.likelihood = options->likelihood;
+    predict.samples = options->samples;
+    predict.sample = options->sample;
+    predict.threads = options->threads;
+    predict.progress = options->progress;
+    predict.memory = sensitivity->memory / 4;
+    predict.names = options->names;
+    predict.name_count = options->name_count;
+    size_t count = sensitivity->data.count;
+    sensitivity->expected = calloc(count, width(sensitivity) * sizeof(float));
+    struct averaging averaging = {sensitivity, sensitivity->expected};
+    int code = sensitivity->expected ? 0 : ivon_error_memory(error);
+    if (!code)
+        code = ivon_predictor_new(&predictor, &member, 1, sensitivity->data.examples, NULL,
+                                  &predict, error);
+    if (!code)
+        code = ivon_predictor_run(predictor, take_average, &averaging, error);
+    ivon_predictor_free(predictor);
+    if (code) {
+        free(sensitivity->expected);
+        sensitivity->expected = NULL;
+    }
+    return code;
+}
+
+/* Blocks. */
+
+static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensitivity)
+{
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    const struct sensitivity_results *results = &sensitivity->results;
+    const struct sensitivity_data *data = &sensitivity->data;
+    bool mpe = options->scores & IVON_SCORE_MPE;
+    bool deviation = options->scores & IVON_SCORE_DEVIATION;
+    bool loo = options->scores & IVON_SCORE_LOO_LOSS;
+    bool variances = options->variances || options->covariances;
+    return (struct ivon_sensitivities){
+        .first = data->block_first,
+        .count = data->block_count,
+        .labels = data->labels,
+        .targets = data->numbers,
+        .counts = data->counts,
+        .positions = data->positions,
+        .prediction = results->prediction,
+        .outputs = results->outputs,
+        .loss = results->loss,
+        .residual = results->residual,
+        .deviation = deviation ? results->deviation : NULL,
+        .mpe = mpe ? results->mpe : NULL,
+        .self_influence =
+            options->scores & IVON_SCORE_SELF_INFLUENCE ? results->self_influence : NULL,
+        .loo_loss = loo ? results->loo_loss : NULL,
+        .influence = options->scores & IVON_SCORE_INFLUENCE ? results->influence : NULL,
+        .row_loss = results->row_loss,
+        .row_residual = results->row_residual,
+        .row_deviation = deviation ? results->row_deviation : NULL,
+        .row_mpe = mpe ? results->row_mpe : NULL,
+        .row_loo_loss = loo ? results->row_loo_loss : NULL,
+        .row_error = results->row_error,
+        .row_loo_error = loo ? results->row_loo_error : NULL,
+        .residual_vector = results->residual_vector,
+        .deviation_vector = options->vectors ? results->deviation_vector : NULL,
+        .variance = variances ? results->variance : NULL,
+        .covariance = results->covariance};
+}
+
+/* Variances are computed with ρ, and reported without it. */
+static void remove_rho(const struct ivon_sensitivity *sensitivity)
+{
+    size_t all = sensitivity->data.block_count * width(sensitivity);
+    float *v = sensitivity->results.variance;
+    for (size_t i = 0; i < all; i++)
+        v[i] = (float)((double)v[i] / sensitivity->rho);
+}
+
+int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
+                         int (*take)(void *context, const struct ivon_sensitivities *block,
+                                     struct ivon_error *error),
+                         void *context, struct ivon_error *error)
+{
+    struct sensitivity_data *data = &sensitivity->data;
+    int code = 0;
+    if (sensitivity->options.scores & IVON_SCORE_INFLUENCE && !sensitivity->aim.data)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the influence is on test examples, which were not given");
+    if (sensitivity->options.samples && !sensitivity->expected)
+        code = average(sensitivity, error);
+    meter_init(&sensitivity->meter, &sensitivity->options.progress,
+               first < data->count ? data->count - first : 0);
+    for (; first < data->count && !code; first += sensitivity->block) {
+        code = sensitivity_load(sensitivity, data, first, error);
+        if (!code)
+            code = ivon_parallel_run(sensitivity->threads, sensitivity_tiles(sensitivity, data),
+                                     run_tile, sensitivity, error);
+        if (code)
+            break;
+        remove_rho(sensitivity);
+        struct ivon_sensitivities block = describe(sensitivity);
+        code = take(context, &block, error);
+    }
+    meter_release(&sensitivity->meter);
+    return code;
+}

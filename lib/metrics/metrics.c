@@ -1,0 +1,380 @@
+#include "ivon/metrics.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "metrics/moments.h"
+#include "metrics/probabilities.h"
+#include "metrics/targets.h"
+#include "core/error.h"
+
+enum {
+    BINS = 15,
+    BINS_MAX = 1 << 16,
+    GROUPS = 32, /* of examples, for the standard error of ece_classwise */
+    VALUES_MAX = 7,
+};
+
+struct ivon_metrics {
+    enum ivon_likelihood likelihood;
+    size_t outputs, bins;
+    struct moments accuracy, nll, square; /* over examples */
+    /* The confidence of every prediction, in the order of the calls; negative where it is wrong. */
+    float *confidences;
+    size_t confidence_count, confidence_capacity;
+    /* Where bins of equal count start, and Σ (correct − conf) in each; working memory. */
+    double *starts, *gaps;
+    /* Σ ([c = y] − p_c), GROUPS × bins × K, of categorical predictions. Most p_c are in the first
+       bin: the class is the last axis so that the others' pages stay untouched. */
+    double *classwise;
+    size_t group_sizes[GROUPS];
+    struct ivon_metric values[VALUES_MAX];
+};
+
+int ivon_metrics_new(struct ivon_metrics **out, const struct ivon_metrics_options *options,
+                     struct ivon_error *error)
+{
+    size_t outputs = options->outputs, cells;
+    int bins = options->bins ? options->bins : BINS;
+    if (options->likelihood != IVON_CATEGORICAL && options->likelihood != IVON_BERNOULLI &&
+        options->likelihood != IVON_GAUSSIAN)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such likelihood: %d",
+                              (int)options->likelihood);
+    if (!outputs)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "0 outputs, expected 1 or more");
+    if (bins < 1 || bins > BINS_MAX)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%d bins, expected 1 to %d", bins,
+                              BINS_MAX);
+    if (__builtin_mul_overflow(outputs, (size_t)bins * GROUPS, &cells) ||
+        cells > PTRDIFF_MAX / sizeof(double))
+        return ivon_error_memory(error);
+    struct ivon_metrics *metrics = calloc(1, sizeof *metrics);
+    if (!metrics)
+        return ivon_error_memory(error);
+    metrics->likelihood = options->likelihood;
+    metrics->outputs = outputs;
+    metrics->bins = (size_t)bins;
+    metrics->starts = calloc((size_t)bins, sizeof *metrics->starts);
+    metrics->gaps = calloc((size_t)bins, sizeof *metrics->gaps);
+    if (options->likelihood == IVON_CATEGORICAL)
+        metrics->classwise = calloc(cells, sizeof *metrics->classwise);
+    if (!metrics->starts || !metrics->gaps ||
+        (options->likelihood == IVON_CATEGORICAL && !metrics->classwise)) {
+        ivon_metrics_free(metrics);
+        return ivon_error_memory(error);
+    }
+    *out = metrics;
+    return 0;
+}
+
+void ivon_metrics_free(struct ivon_metrics *metrics)
+{
+    if (!metrics)
+        return;
+    free(metrics->confidences);
+    free(metrics->starts);
+    free(metrics->gaps);
+    free(metrics->classwise);
+    free(metrics);
+}
+
+/* Makes room for that many more confidences. */
+static int reserve(struct ivon_metrics *metrics, size_t more, struct ivon_error *error)
+{
+    size_t needed, capacity = metrics->confidence_capacity;
+    if (__builtin_add_overflow(metrics->confidence_count, more, &needed) ||
+        needed > PTRDIFF_MAX / sizeof(float) / 2)
+        return ivon_error_memory(error);
+    if (needed <= capacity)
+        return 0;
+    capacity = needed < 2 * capacity ? 2 * capacity : needed;
+    float *confidences = realloc(metrics->confidences, capacity * sizeof *confidences);
+    if (!confidences)
+        return ivon_error_memory(error);
+    metrics->confidences = confidences;
+    metrics->confidence_capacity = capacity;
+    return 0;
+}
+
+static void keep_confidence(struct ivon_metrics *metrics, double confidence, bool correct)
+{
+    metrics->confidences[metrics->confidence_count++] =
+        copysignf((float)confidence, correct ? 1.0f : -1.0f);
+}
+
+static double gap_of(float kept)
+{
+    return (signbit(kept) ? 0.0 : 1.0) - fabsf(kept);
+}
+
+/* The group of an example: its own for the first ones, then by chance (the finalizer of SplitMix64;
+   Steele et al., OOPSLA 2014), since examples are often sorted or take turns. */
+static size_t group_of(uint64_t example)
+{
+    uint64_t bits = (example + 1) * 0x9e3779b97f4a7c15u;
+    bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9u;
+    bits = (bits ^ bits >> 27) * 0x94d049bb133111ebu;
+    return example < GROUPS ? (size_t)example : (size_t)((bits ^ bits >> 31) % GROUPS);
+}
+
+size_t ivon_confidence_bin(float confidence, size_t bins)
+{
+    float product = (float)bins * confidence;
+    return product < (float)bins ? (size_t)product : bins - 1;
+}
+
+static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t class)
+{
+    size_t outputs = metrics->outputs, bins = metrics->bins;
+    size_t group = group_of(metrics->accuracy.count);
+    double *gaps = metrics->classwise + group * bins * outputs;
+    metrics->group_sizes[group]++;
+    for (size_t c = 0; c < outputs; c++) {
+        double probability = probability_exact(p[c]);
+        gaps[ivon_confidence_bin(p[c], bins) * outputs + c] += (c == class) - probability;
+    }
+}
+
+static void add_categorical(struct ivon_metrics *metrics, const float *p, size_t class)
+{
+    size_t best = probabilities_best(p, metrics->outputs);
+    double square = 0;
+    for (size_t c = 0; c < metrics->outputs; c++) {
+        double residual = probability_exact(p[c]) - (c == class);
+        square += residual * residual;
+    }
+    add_classwise(metrics, p, class);
+    moments_add(&metrics->accuracy, best == class, 1);
+    moments_add(&metrics->nll, -log(probability_exact(p[class])), 1);
+    moments_add(&metrics->square, square, 1);
+    keep_confidence(metrics, probability_exact(p[best]), best == class);
+}
+
+static void add_bernoulli(struct ivon_metrics *metrics, const float *p, const int64_t *targets)
+{
+    double correct = 0, nll = 0, square = 0, outputs = (double)metrics->outputs;
+    for (size_t k = 0; k < metrics->outputs; k++) {
+        double probability = probability_exact(p[k]), residual = probability - (double)targets[k];
+        bool best = probability_best(p[k]), right = best == (targets[k] == 1);
+        correct += right;
+        nll -= targets[k] ? log(probability) : log1p(-probability);
+        square += residual * residual;
+        keep_confidence(metrics, best ? probability : 1 - probability, right);
+    }
+    moments_add(&metrics->accuracy, correct / outputs, 1);
+    moments_add(&metrics->nll, nll / outputs, 1);
+    moments_add(&metrics->square, square / outputs, 1);
+}
+
+int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
+                     const float *probabilities, const int64_t *labels, int64_t ignored,
+                     struct ivon_error *error)
+{
+    enum ivon_likelihood likelihood = metrics->likelihood;
+    const struct row_targets targets = {.labels = labels, .ignored = ignored};
+    size_t outputs = metrics->outputs, width = targets_width(likelihood, outputs), more;
+    if (likelihood == IVON_GAUSSIAN)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "these metrics are of regression, expected no probabilities");
+    int code = targets_check(&targets, likelihood, outputs, 1, NULL, first, count, error);
+    for (size_t i = 0; i < count && !code; i++)
+        if (targets_count(&targets, likelihood, outputs, i))
+            code = probabilities_check(probabilities + i * outputs, outputs, first + i, error);
+    if (code)
+        return code;
+    if (__builtin_mul_overflow(count, width, &more))
+        return ivon_error_memory(error);
+    code = reserve(metrics, more, error);
+    for (size_t i = 0; i < count && !code; i++) {
+        const float *p = probabilities + i * outputs;
+        if (!targets_count(&targets, likelihood, outputs, i))
+            continue;
+        if (likelihood == IVON_CATEGORICAL)
+            add_categorical(metrics, p, (size_t)labels[i]);
+        else
+            add_bernoulli(metrics, p, labels + i * width);
+    }
+    return code;
+}
+
+static double mean_square(const double *means, const float *targets, size_t outputs)
+{
+    double square = 0;
+    for (size_t k = 0; k < outputs; k++)
+        square += (means[k] - targets[k]) * (means[k] - targets[k]);
+    return square / (double)outputs;
+}
+
+/* Refuses what would make a metric no number; an error that overflows is infinite, and stays. */
+static int check_regression(const double *means, const float *targets, size_t outputs,
+                            double log_density, uint64_t row, struct ivon_error *error)
+{
+    for (size_t k = 0; k < outputs; k++)
+        if (!isfinite(means[k]) || !isfinite(targets[k]))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "row %llu: output %zu has the mean %g and the target %g, "
+                                  "expected finite numbers",
+                                  (unsigned long long)row, k, means[k], (double)targets[k]);
+    if (isnan(log_density))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "row %llu: the logarithm of its density is nan, expected a number",
+                              (unsigned long long)row);
+    return 0;
+}
+
+int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t count, const double *means,
+                                const float *targets, const double *log_densities,
+                                struct ivon_error *error)
+{
+    size_t outputs = metrics->outputs;
+    if (metrics->likelihood != IVON_GAUSSIAN)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "these metrics are of probabilities, expected no regression");
+    int code = 0;
+    for (size_t i = 0; i < count && !code; i++)
+        code = check_regression(means + i * outputs, targets + i * outputs, outputs,
+                                log_densities[i], metrics->nll.count + i, error);
+    if (code)
+        return code;
+    for (size_t i = 0; i < count; i++) {
+        moments_add(&metrics->square,
+                    mean_square(means + i * outputs, targets + i * outputs, outputs), 1);
+        moments_add(&metrics->nll, -log_densities[i], 1);
+    }
+    return 0;
+}
+
+static int compare_floats(const void *a, const void *b)
+{
+    float left = *(const float *)a, right = *(const float *)b;
+    return (left > right) - (left < right);
+}
+
+/* Where bins of equal count start; their number, which equal confidences may lower. */
+static size_t start_adaptive(struct ivon_metrics *metrics, float *sorted)
+{
+    size_t count = metrics->confidence_count, used = 0, end;
+    uint64_t bins = metrics->bins, last = 0;
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = fabsf(metrics->confidences[i]);
+    qsort(sorted, count, sizeof *sorted, compare_floats);
+    for (size_t i = 0; i < count; i = end) {
+        for (end = i + 1; end < count && sorted[end] == sorted[i];)
+            end++;
+        uint64_t bin = (i + end - 1) * bins / 2 / count; /* mean rank (i + end − 1)/2 */
+        if (!used || bin != last)
+            metrics->starts[used++] = sorted[i];
+        last = bin;
+    }
+    return used;
+}
+
+/* The last bin that starts at or below a confidence; without starts, that of equal width. */
+static size_t find_bin(const double *starts, size_t bins, float confidence)
+{
+    size_t low = 0, high = bins;
+    if (!starts)
+        return ivon_confidence_bin(confidence, bins);
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (starts[middle] <= confidence)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The calibration error over bins that start there, or of equal width, as the mean over examples
+   that it is (see the header). */
+static struct moments calibration(struct ivon_metrics *metrics, const double *starts, size_t bins)
+{
+    size_t count = metrics->confidence_count;
+    size_t width = metrics->likelihood == IVON_CATEGORICAL ? 1 : metrics->outputs;
+    struct moments error = {0};
+    memset(metrics->gaps, 0, bins * sizeof *metrics->gaps);
+    for (size_t i = 0; i < count; i++) {
+        float kept = metrics->confidences[i];
+        metrics->gaps[find_bin(starts, bins, fabsf(kept))] += gap_of(kept);
+    }
+    for (size_t i = 0; i < count; i += width) {
+        double sum = 0;
+        for (size_t k = i; k < i + width; k++) {
+            float kept = metrics->confidences[k];
+            double gap = metrics->gaps[find_bin(starts, bins, fabsf(kept))];
+            sum += gap < 0 ? -gap_of(kept) : gap > 0 ? gap_of(kept) : 0;
+        }
+        moments_add(&error, sum / (double)width, 1);
+    }
+    return error;
+}
+
+static struct ivon_metric calibration_classwise(const struct ivon_metrics *metrics)
+{
+    size_t cells = metrics->bins * metrics->outputs, examples = metrics->accuracy.count, used = 0;
+    double groups[GROUPS] = {0}, count = (double)examples, scale = (double)metrics->outputs;
+    double sum = 0, square = 0;
+    for (size_t i = 0; i < cells; i++) {
+        double gap = 0;
+        for (size_t g = 0; g < GROUPS; g++)
+            gap += metrics->classwise[g * cells + i];
+        for (size_t g = 0; g < GROUPS && gap != 0; g++)
+            groups[g] += (gap < 0 ? -1 : 1) * metrics->classwise[g * cells + i] / scale;
+        sum += fabs(gap) / scale;
+    }
+    for (size_t g = 0; g < GROUPS; g++) {
+        double excess = groups[g] - (double)metrics->group_sizes[g] * (sum / count);
+        square += excess * excess;
+        used += metrics->group_sizes[g] > 0;
+    }
+    /* With groups by chance, G/(G − 1) Σ excess² has the expectation Σ_i (z_i − z̄)². */
+    double variance = used > 1 ? (double)used / (double)(used - 1) * square / count / count : NAN;
+    return (struct ivon_metric){"ece_classwise", examples ? sum / count : NAN, sqrt(variance)};
+}
+
+static struct ivon_metric metric_of(const char *name, const struct moments *moments)
+{
+    return (struct ivon_metric){name, moments_mean(moments), sqrt(moments_variance(moments))};
+}
+
+static bool fill_calibration(struct ivon_metrics *metrics, struct ivon_metric *values)
+{
+    size_t count = metrics->confidence_count;
+    struct moments error = calibration(metrics, NULL, metrics->bins);
+    values[0] = metric_of("ece", &error);
+    float *sorted = malloc((count ? count : 1) * sizeof *sorted);
+    if (!sorted)
+        return false;
+    size_t bins = start_adaptive(metrics, sorted);
+    error = calibration(metrics, metrics->starts, bins);
+    values[1] = metric_of("ece_adaptive", &error);
+    free(sorted);
+    return true;
+}
+
+const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics, size_t *count)
+{
+    struct ivon_metric *values = metrics->values;
+    struct ivon_metric nll = metric_of("nll", &metrics->nll);
+    struct ivon_metric square = metric_of("brier", &metrics->square);
+    if (metrics->likelihood == IVON_GAUSSIAN) {
+        double root = sqrt(square.value);
+        values[0] = (struct ivon_metric){"rmse", root, square.standard_error / (2 * root)};
+        values[1] = nll;
+        *count = 2;
+        return values;
+    }
+    double perplexity = exp(nll.value);
+    values[0] = metric_of("accuracy", &metrics->accuracy);
+    values[1] = nll;
+    values[2] = (struct ivon_metric){"perplexity", perplexity, perplexity * nll.standard_error};
+    values[3] = square;
+    if (!fill_calibration(metrics, values + 4))
+        return NULL;
+    *count = 6;
+    if (metrics->likelihood == IVON_CATEGORICAL)
+        values[(*count)++] = calibration_classwise(metrics);
+    return values;
+}

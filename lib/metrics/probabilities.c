@@ -1,0 +1,77 @@
+#include "metrics/probabilities.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "core/error.h"
+#include "ivon/predict.h"
+
+/* What a mean of probabilities in binary32 may lie above 1. */
+static const float excess = 1e-5f;
+
+int probabilities_check(const float *probabilities, size_t count, uint64_t row,
+                        struct ivon_error *error)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!(probabilities[i] >= 0 && probabilities[i] <= 1 + excess))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "row %" PRIu64 ": probability %zu is %g, expected 0 to 1", row, i,
+                                  (double)probabilities[i]);
+    return 0;
+}
+
+size_t probabilities_best(const float *probabilities, size_t count)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < count; i++)
+        if (probabilities[i] > probabilities[best])
+            best = i;
+    return best;
+}
+
+static double surprise(double p)
+{
+    return p > 0 ? -p * log(p) : 0;
+}
+
+double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
+                              size_t count, int64_t *prediction, float *max_probability)
+{
+    double entropy = 0, most = 0;
+    bool events = likelihood == IVON_BERNOULLI;
+    for (size_t i = 0; i < count; i++) {
+        float p = probabilities[i];
+        entropy += surprise((double)p) + (events ? surprise(1 - (double)p) : 0);
+        if (events) {
+            prediction[i] = probability_best(p);
+            most += prediction[i] ? (double)p : 1 - (double)p;
+        }
+    }
+    if (!events)
+        *prediction = (int64_t)probabilities_best(probabilities, count);
+    *max_probability = events ? (float)(most / (double)count) : probabilities[*prediction];
+    return entropy;
+}
+
+void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows, size_t outputs,
+                                 const float *probabilities, int64_t *prediction,
+                                 float *max_probability, float *entropy)
+{
+    size_t step = likelihood == IVON_BERNOULLI ? outputs : 1;
+    for (size_t i = 0; i < rows; i++)
+        entropy[i] = (float)probabilities_describe(likelihood, probabilities + i * outputs, outputs,
+                                                   prediction + i * step, &max_probability[i]);
+}
+
+int ivon_probabilities_add(float *sum, const float *probabilities, double weight, size_t rows,
+                           size_t outputs, uint64_t first, struct ivon_error *error)
+{
+    for (size_t i = 0; i < rows; i++) {
+        int code = probabilities_check(probabilities + i * outputs, outputs, first + i, error);
+        if (code)
+            return code;
+    }
+    for (size_t i = 0; i < rows * outputs; i++)
+        sum[i] += (float)(weight * (double)probabilities[i]);
+    return 0;
+}

@@ -1,0 +1,36 @@
+/* Rows of predicted probabilities, as metrics take them. */
+#ifndef METRICS_PROBABILITIES_H
+#define METRICS_PROBABILITIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/error.h"
+#include "ivon/metrics.h"
+
+/* Fails unless `count` probabilities of a row are from 0 to 1, up to rounding. */
+int probabilities_check(const float *probabilities, size_t count, uint64_t row,
+                        struct ivon_error *error);
+
+/* The most probable class, the lowest of equal ones. */
+size_t probabilities_best(const float *probabilities, size_t count);
+
+/* The same for a Bernoulli output, whose classes 0 and 1 have 1 − p and p. */
+static inline bool probability_best(float p)
+{
+    return p > 0.5f;
+}
+
+/* What K probabilities say: the class, or 0 and 1 for each of K events; the greatest probability, or
+   the mean of those of the events' likelier outcomes. Returns the entropy, in nats. */
+double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
+                              size_t count, int64_t *prediction, float *max_probability);
+
+/* A probability that passed the check, without its excess. */
+static inline double probability_exact(float p)
+{
+    return p > 1 ? 1 : p;
+}
+
+#endif

@@ -1,0 +1,146 @@
+#include "metrics/targets.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/error.h"
+
+bool ivon_target_counts(enum ivon_likelihood likelihood, size_t outputs, const int64_t *labels,
+                        int64_t ignored)
+{
+    if (likelihood == IVON_GAUSSIAN || ignored == INT64_MIN)
+        return true;
+    if (likelihood == IVON_CATEGORICAL)
+        return *labels != ignored;
+    for (size_t k = 0; k < outputs; k++)
+        if (labels[k] != ignored)
+            return true;
+    return false;
+}
+
+size_t targets_width(enum ivon_likelihood likelihood, size_t k)
+{
+    return likelihood == IVON_CATEGORICAL ? 1 : k;
+}
+
+struct row_targets targets_from(const struct row_targets *targets, enum ivon_likelihood likelihood,
+                                size_t k, size_t row)
+{
+    size_t offset = row * targets_width(likelihood, k);
+    return (struct row_targets){.labels = targets->labels ? targets->labels + offset : NULL,
+                                .numbers = targets->numbers ? targets->numbers + offset : NULL,
+                                .ignored = targets->ignored};
+}
+
+bool targets_count(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
+                   size_t row)
+{
+    return !targets->labels ||
+           ivon_target_counts(likelihood, k,
+                              targets->labels + row * targets_width(likelihood, k),
+                              targets->ignored);
+}
+
+void targets_mark(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
+                  size_t tokens, size_t examples, bool *counts, size_t *positions)
+{
+    for (size_t i = 0; i < examples; i++) {
+        positions[i] = 0;
+        for (size_t row = i * tokens; row < (i + 1) * tokens; row++) {
+            counts[row] = targets_count(targets, likelihood, k, row);
+            positions[i] += counts[row];
+        }
+    }
+}
+
+/* "row 3", or of a token "row 3, token 5". */
+static const char *row_text(char text[64], size_t tokens, uint64_t first, size_t row)
+{
+    int length = snprintf(text, 64, "row %" PRIu64, first + row / tokens);
+    if (tokens > 1)
+        snprintf(text + length, 64 - (size_t)length, ", token %zu", row % tokens);
+    return text;
+}
+
+int targets_check(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
+                  size_t tokens, const char *path, uint64_t first, size_t rows,
+                  struct ivon_error *error)
+{
+    size_t width = targets_width(likelihood, k);
+    size_t classes = likelihood == IVON_CATEGORICAL ? k : 2;
+    char text[64];
+    for (size_t row = 0; row < rows && targets->labels; row++) {
+        if (!targets_count(targets, likelihood, k, row))
+            continue;
+        for (size_t i = row * width; i < (row + 1) * width; i++) {
+            int64_t label = targets->labels[i];
+            if (label >= 0 && (uint64_t)label < classes)
+                continue;
+            if (label == targets->ignored)
+                return ivon_error_set(error, IVON_ERROR_DATA,
+                                      "%s%s%s: some of its %zu targets are the ignored label "
+                                      "%" PRId64 ", expected all or none",
+                                      path ? path : "", path ? ": " : "",
+                                      row_text(text, tokens, first, row), width, label);
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s%s%s: target %" PRId64 ", expected a class from 0 to %zu",
+                                  path ? path : "", path ? ": " : "",
+                                  row_text(text, tokens, first, row), label, classes - 1);
+        }
+    }
+    return 0;
+}
+
+static int read_positions(struct ivon_positions *positions, struct ivon_examples *examples,
+                          size_t index, enum ivon_likelihood likelihood, size_t outputs,
+                          int64_t ignored, struct ivon_error *error)
+{
+    enum { BLOCK = 1 << 16 /* labels read at a time, or those of one example */ };
+    uint64_t count = ivon_examples_count(examples);
+    size_t width = ivon_examples_field(examples, index)->count, block = BLOCK / width;
+    size_t tokens = width / targets_width(likelihood, outputs);
+    int code = 0;
+    block = block ? block : 1;
+    int64_t *labels = calloc(block, width * sizeof *labels);
+    if (!labels)
+        return ivon_error_memory(error);
+    const struct row_targets targets = {.labels = labels, .ignored = ignored};
+    for (uint64_t first = 0; first < count && !code; first += block) {
+        size_t piece = count - first < block ? (size_t)(count - first) : block;
+        code = ivon_examples_read_i64(examples, index, first, piece, labels, error);
+        for (size_t i = 0; i < piece && !code; i++) {
+            uint64_t before = positions->counted;
+            for (size_t t = 0; t < tokens; t++)
+                positions->counted += targets_count(&targets, likelihood, outputs, i * tokens + t);
+            positions->all += tokens;
+            positions->examples += positions->counted > before;
+        }
+    }
+    free(labels);
+    return code;
+}
+
+int ivon_positions_count(struct ivon_positions *positions, struct ivon_examples *examples,
+                         const char *name, enum ivon_likelihood likelihood, size_t outputs,
+                         int64_t ignored, struct ivon_error *error)
+{
+    size_t width = targets_width(likelihood, outputs);
+    ptrdiff_t found = ivon_examples_find(examples, name);
+    *positions = (struct ivon_positions){0};
+    if (found < 0)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no targets '%s'",
+                              ivon_examples_path(examples), name);
+    size_t size = ivon_examples_field(examples, (size_t)found)->count;
+    if (size % width)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: '%s' has %zu numbers for each example, expected a multiple of "
+                              "the %zu outputs",
+                              ivon_examples_path(examples), name, size, width);
+    if (likelihood != IVON_GAUSSIAN && ignored != INT64_MIN)
+        return read_positions(positions, examples, (size_t)found, likelihood, outputs, ignored,
+                              error);
+    positions->examples = ivon_examples_count(examples);
+    positions->all = positions->counted = positions->examples * (size / width);
+    return 0;
+}

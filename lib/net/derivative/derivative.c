@@ -1,0 +1,151 @@
+#include "net/derivative/private.h"
+
+#include <string.h>
+
+#include "net/ops/normalize.h"
+
+size_t derivative_root(const struct net_derivative *derivative, size_t value)
+{
+    return derivative->plan->values[value].root;
+}
+
+size_t derivative_parameter(const struct net_derivative *derivative, size_t root)
+{
+    const struct net_value *value = &derivative->network->values[root];
+    return value->role == NET_PARAMETER ? value->parameter : NET_NONE;
+}
+
+bool derivative_shared_input(const struct net_derivative *derivative, const struct plan_step *step,
+                             size_t input)
+{
+    size_t value = step->inputs[input];
+    return value != NET_NONE && derivative->values[value].moves &&
+           !derivative->values[value].each;
+}
+
+int net_derivative_set_parameters(struct net_derivative *derivative,
+                                  const float *const *parameters, struct ivon_error *error)
+{
+    return net_plan_set_parameters(derivative->plan, parameters, error);
+}
+
+int net_derivative_run(struct net_derivative *derivative, const void *const *inputs,
+                       struct ivon_error *error)
+{
+    derivative->summed = false;
+    return net_plan_run(derivative->plan, inputs, error);
+}
+
+const struct net_tensor *net_derivative_output(const struct net_derivative *derivative)
+{
+    return net_plan_output(derivative->plan, 0);
+}
+
+void net_derivative_statistics(const struct net_derivative *derivative, double *statistics)
+{
+    const struct net_training *training = derivative->plan->training;
+    const struct net_value *values = derivative->network->values;
+    for (size_t i = 0; i < net_training_count(training); i++) {
+        const struct net_running *running = net_training_node(training, i);
+        const float *mean = values[running->mean].tensor.data;
+        const float *variance = values[running->variance].tensor.data;
+        struct net_batch batch = net_batch_of(&derivative->plan->steps[running->node].call);
+        double *means = statistics, *variances = statistics + running->channels;
+        for (size_t c = 0; c < running->channels; c++) {
+            means[c] = batch.count ? batch.mean[c] : (double)mean[c];
+            variances[c] = batch.count ? net_unbiased(batch.variance[c], batch.count)
+                                       : (double)variance[c];
+        }
+        statistics += 2 * running->channels;
+    }
+}
+
+/* Where the sum over examples of the adjoint of a shared root goes: a parameter's to the caller's
+   array. */
+static float *summed_adjoint(const struct net_derivative *derivative, size_t root,
+                             float *const *gradients)
+{
+    size_t parameter = derivative_parameter(derivative, root);
+    return parameter == NET_NONE ? derivative->values[root].shared : gradients[parameter];
+}
+
+static float *adjoint_of(const struct net_derivative *derivative, size_t value,
+                         float *const *gradients)
+{
+    if (value == NET_NONE || !derivative->values[value].moves)
+        return NULL;
+    size_t root = derivative_root(derivative, value);
+    if (derivative->values[root].each)
+        return derivative->values[root].adjoint;
+    return gradients ? summed_adjoint(derivative, root, gradients) : NULL;
+}
+
+static void step_backward(struct net_derivative *derivative, size_t i, float *const *gradients)
+{
+    const struct plan_step *step = &derivative->plan->steps[i];
+    bool wanted = false;
+    for (size_t j = 0; j < step->output_count; j++)
+        derivative->output_arrays[j] = adjoint_of(derivative, step->outputs[j], gradients);
+    for (size_t j = 0; j < step->input_count; j++) {
+        derivative->input_arrays[j] = adjoint_of(derivative, step->inputs[j], gradients);
+        wanted |= derivative->input_arrays[j] != NULL;
+    }
+    if (wanted)
+        step->call.node->operator->backward(&step->call,
+                                            (const float *const *)derivative->output_arrays,
+                                            derivative->input_arrays);
+}
+
+void net_derivative_backward(struct net_derivative *derivative, const float *adjoints,
+                             float *const *gradients)
+{
+    size_t root = derivative_root(derivative, derivative->network->outputs[0]);
+    if (!derivative->values[root].moves)
+        return;
+    memset(derivative->adjoints, 0, derivative->adjoint_count * sizeof(float));
+    if (gradients)
+        memset(derivative->memory + derivative->shared_first, 0,
+               derivative->shared_count * sizeof(float));
+    memcpy(derivative->values[root].adjoint, adjoints,
+           derivative->tile * derivative->values[root].size * sizeof(float));
+    for (size_t i = derivative->network->node_count; i-- > 0;) {
+        enum derivative_kind kind = derivative->steps[i].kind;
+        if (kind != DERIVATIVE_NONE && (kind != DERIVATIVE_SHARED || gradients))
+            step_backward(derivative, i, gradients);
+    }
+}
+
+static const float *tangent_of(const struct net_derivative *derivative, size_t value,
+                               const float *const *direction)
+{
+    if (value == NET_NONE || !derivative->values[value].moves)
+        return NULL;
+    size_t root = derivative_root(derivative, value);
+    size_t parameter = derivative_parameter(derivative, root);
+    if (parameter != NET_NONE)
+        return direction[parameter];
+    return derivative->values[root].each ? derivative->values[root].tangent
+                                         : derivative->values[root].shared;
+}
+
+const float *net_derivative_tangent(struct net_derivative *derivative,
+                                    const float *const *direction)
+{
+    if (derivative->whole && derivative->adjoint_count)
+        memset(derivative->adjoints, 0, derivative->adjoint_count * sizeof(float));
+    for (size_t i = 0; i < derivative->network->node_count; i++) {
+        const struct plan_step *step = &derivative->plan->steps[i];
+        if (derivative->steps[i].kind == DERIVATIVE_NONE)
+            continue;
+        for (size_t j = 0; j < step->input_count; j++)
+            derivative->input_arrays[j] =
+                (float *)tangent_of(derivative, step->inputs[j], direction);
+        for (size_t j = 0; j < step->output_count; j++)
+            derivative->output_arrays[j] =
+                (float *)tangent_of(derivative, step->outputs[j], direction);
+        step->call.node->operator->tangent(&step->call,
+                                           (const float *const *)derivative->input_arrays,
+                                           derivative->output_arrays);
+    }
+    return tangent_of(derivative, derivative->network->outputs[0], direction);
+}

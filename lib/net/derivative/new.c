@@ -1,0 +1,441 @@
+/* What there is to differentiate in a network, and the memory that it takes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "net/derivative/private.h"
+
+static bool is_needed(const struct net_derivative *derivative, const struct plan_step *step)
+{
+    bool needed = false;
+    for (size_t i = 0; i < step->output_count && step->kind != PLAN_DROPPED; i++)
+        needed |= step->outputs[i] != NET_NONE && derivative->values[step->outputs[i]].needed;
+    return needed;
+}
+
+/* Marks what output 0 depends on: other outputs need no derivatives. */
+static void find_needed(struct net_derivative *derivative)
+{
+    const struct ivon_network *network = derivative->network;
+    derivative->values[network->outputs[0]].needed = true;
+    for (size_t i = network->node_count; i-- > 0;) {
+        const struct plan_step *step = &derivative->plan->steps[i];
+        bool needed = is_needed(derivative, step);
+        for (size_t j = 0; j < step->input_count && needed; j++)
+            if (step->inputs[j] != NET_NONE)
+                derivative->values[step->inputs[j]].needed = true;
+    }
+}
+
+/*
+ * Whether the tile's elements are its examples' one after the other: the first axis that is not 1
+ * is longer, by the number of examples, and nothing else.
+ */
+static bool one_after_the_other(const struct net_tensor *tile, const struct net_tensor *unit,
+                                size_t examples)
+{
+    if (tile->rank != unit->rank || tile->type != unit->type)
+        return false;
+    int axis = 0;
+    while (axis < tile->rank && tile->shape[axis] == unit->shape[axis]) {
+        if (tile->shape[axis] != 1)
+            return false;
+        axis++;
+    }
+    if (axis == tile->rank || tile->shape[axis] != (int64_t)examples * unit->shape[axis])
+        return false;
+    for (axis++; axis < tile->rank; axis++)
+        if (tile->shape[axis] != unit->shape[axis])
+            return false;
+    return true;
+}
+
+static bool same_shape(const struct net_tensor *a, const struct net_tensor *b)
+{
+    return a->rank == b->rank &&
+           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
+}
+
+/* Whether a step makes one value for all examples of what each has of its own. */
+static bool joins(const struct net_derivative *derivative, const struct plan_step *step)
+{
+    bool each = false, shared = false;
+    for (size_t i = 0; i < step->input_count; i++)
+        each |= step->inputs[i] != NET_NONE && derivative->values[step->inputs[i]].each;
+    for (size_t i = 0; i < step->output_count; i++)
+        shared |= step->outputs[i] != NET_NONE && !derivative->values[step->outputs[i]].each;
+    return is_needed(derivative, step) && each && shared;
+}
+
+/* Tells which values each example has of its own; false where they do not lie apart. */
+static bool tell_apart(struct net_derivative *derivative)
+{
+    const struct ivon_network *network = derivative->network;
+    bool fine = true;
+    for (size_t i = 0; i < network->value_count; i++) {
+        const struct plan_value *value = &derivative->plan->values[i];
+        const struct net_tensor *unit = &derivative->unit->values[i].tensor;
+        struct derivative_value *own = &derivative->values[i];
+        if (value->stage == PLAN_KNOWN)
+            continue;
+        own->each = value->stage == PLAN_RUN || !same_shape(&value->tensor, unit);
+        own->size = own->each ? unit->count : value->tensor.count;
+        bool used = own->needed || network->values[i].role == NET_INPUT;
+        if (own->each && used && derivative->tile > 1)
+            fine &= one_after_the_other(&value->tensor, unit, derivative->tile);
+    }
+    for (size_t i = 0; i < network->node_count; i++)
+        fine &= !joins(derivative, &derivative->plan->steps[i]);
+    return fine;
+}
+
+/* Where the tile is taken as a whole, what depends on inputs is its own. */
+static void tell_whole(struct net_derivative *derivative)
+{
+    for (size_t i = 0; i < derivative->network->value_count; i++) {
+        const struct plan_value *value = &derivative->plan->values[i];
+        if (value->stage == PLAN_KNOWN)
+            continue;
+        derivative->values[i].each = value->stage == PLAN_RUN;
+        derivative->values[i].size = value->tensor.count;
+    }
+}
+
+static bool any_moves(const struct net_derivative *derivative, const struct plan_step *step)
+{
+    for (size_t i = 0; i < step->input_count; i++)
+        if (step->inputs[i] != NET_NONE && derivative->values[step->inputs[i]].moves)
+            return true;
+    return false;
+}
+
+/* Follows the parameters through the network. */
+static int find_moving(struct net_derivative *derivative, struct ivon_error *error)
+{
+    const struct ivon_network *network = derivative->network;
+    for (size_t i = 0; i < network->value_count; i++)
+        if (network->values[i].role == NET_PARAMETER)
+            derivative->values[i].moves = derivative->values[i].needed &&
+                                          derivative->wanted[network->values[i].parameter];
+    for (size_t i = 0; i < network->node_count; i++) {
+        const struct plan_step *step = &derivative->plan->steps[i];
+        const struct net_operator *operator = step->call.node->operator;
+        bool moved = false;
+        if (!is_needed(derivative, step) || !any_moves(derivative, step))
+            continue;
+        for (size_t j = 0; j < step->output_count; j++) {
+            size_t output = step->outputs[j];
+            if (output == NET_NONE || derivative->plan->values[output].tensor.type != NET_FLOAT)
+                continue;
+            derivative->values[output].moves = moved = true;
+        }
+        if (moved && step->kind != PLAN_ALIAS && (!operator->backward || !operator->tangent))
+            return net_fail(&step->call, error, "this operator has no derivative");
+    }
+    return 0;
+}
+
+/* Finds the parameters that one node uses as they are. */
+static int find_simple(struct net_derivative *derivative, struct ivon_error *error)
+{
+    const struct ivon_network *network = derivative->network;
+    size_t *uses = calloc(network->value_count + 1, sizeof *uses);
+    if (!uses)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < network->node_count; i++) {
+        const struct plan_step *step = &derivative->plan->steps[i];
+        if (step->kind != PLAN_CALL || !is_needed(derivative, step))
+            continue;
+        bool shared = true;
+        for (size_t j = 0; j < step->output_count; j++)
+            shared &= step->outputs[j] == NET_NONE || !derivative->values[step->outputs[j]].each;
+        for (size_t j = 0; j < step->input_count; j++)
+            if (step->inputs[j] != NET_NONE)
+                uses[derivative_root(derivative, step->inputs[j])] += shared ? 2 : 1;
+    }
+    for (size_t i = 0; i < network->value_count; i++) {
+        size_t root = derivative_root(derivative, i);
+        derivative->values[i].simple =
+            derivative_parameter(derivative, root) != NET_NONE && uses[root] == 1;
+    }
+    free(uses);
+    return 0;
+}
+
+static enum derivative_kind kind_of(const struct net_derivative *derivative,
+                                    const struct plan_step *step, bool *complex)
+{
+    bool moves = false, each = false, shared = false;
+    if (step->kind != PLAN_CALL)
+        return DERIVATIVE_NONE;
+    for (size_t i = 0; i < step->output_count; i++) {
+        if (step->outputs[i] == NET_NONE)
+            continue;
+        moves |= derivative->values[step->outputs[i]].moves;
+        each |= derivative->values[step->outputs[i]].each;
+    }
+    for (size_t i = 0; i < step->input_count; i++)
+        if (derivative_shared_input(derivative, step, i)) {
+            shared = true;
+            *complex |= !derivative->values[step->inputs[i]].simple;
+        }
+    if (!moves)
+        return DERIVATIVE_NONE;
+    if (!each)
+        return DERIVATIVE_SHARED;
+    if (!shared || derivative->whole)
+        return DERIVATIVE_PLAIN;
+    return derivative_has_rows(derivative, step) ? DERIVATIVE_ROWS : DERIVATIVE_UNIT;
+}
+
+/* Memory. */
+
+/* Adds up arrays, in a first pass without memory to put them in; false on overflow. */
+static bool claim(struct net_derivative *derivative, size_t rows, size_t size, float **array)
+{
+    size_t count, rounded;
+    if (__builtin_mul_overflow(rows, size, &count) ||
+        __builtin_add_overflow(count, 2 * DERIVATIVE_ALIGNMENT, &rounded))
+        return false;
+    rounded = rounded / DERIVATIVE_ALIGNMENT * DERIVATIVE_ALIGNMENT;
+    *array = derivative->memory ? derivative->memory + derivative->memory_count : NULL;
+    return !__builtin_add_overflow(derivative->memory_count, rounded, &derivative->memory_count);
+}
+
+static bool lay_out_values(struct net_derivative *derivative)
+{
+    size_t count = derivative->network->value_count, tile = derivative->tile;
+    bool fine = true, whole = derivative->whole;
+    for (size_t i = 0; i < count; i++) {
+        struct derivative_value *value = &derivative->values[i];
+        if (value->moves && value->each && derivative_root(derivative, i) == i)
+            fine &= claim(derivative, tile, value->size, &value->adjoint);
+    }
+    derivative->adjoint_count = derivative->memory_count;
+    for (size_t i = 0; i < count; i++) {
+        struct derivative_value *value = &derivative->values[i];
+        if (value->moves && value->each && derivative_root(derivative, i) == i && !whole)
+            fine &= claim(derivative, tile, value->size, &value->tangent);
+        if (whole)
+            value->tangent = value->adjoint;
+    }
+    derivative->shared_first = derivative->memory_count;
+    for (size_t i = 0; i < count; i++) {
+        struct derivative_value *value = &derivative->values[i];
+        bool parameter = derivative_parameter(derivative, i) != NET_NONE;
+        if (value->moves && !value->each && !value->simple && !(whole && parameter) &&
+            derivative_root(derivative, i) == i)
+            fine &= claim(derivative, tile, value->size, &value->shared);
+    }
+    derivative->shared_count = derivative->memory_count - derivative->shared_first;
+    return fine;
+}
+
+/* Floats that the variance of a step's simple input 1 takes where it is arranged. */
+static size_t arranged_count(const struct net_derivative *derivative, size_t i)
+{
+    const struct plan_step *step = &derivative->plan->steps[i];
+    const struct net_operator *operator = step->call.node->operator;
+    bool simple = operator->quadratic && derivative_shared_input(derivative, step, 1) &&
+                  derivative->values[step->inputs[1]].simple;
+    return simple ? operator->arranged(&derivative->unit->steps[i].call) : 0;
+}
+
+static bool lay_out(struct net_derivative *derivative)
+{
+    size_t piece = 0, squares = 0;
+    derivative->memory_count = 0;
+    bool fine = lay_out_values(derivative);
+    for (size_t i = 0; i < derivative->network->node_count; i++) {
+        const struct plan_step *step = &derivative->plan->steps[i];
+        struct derivative_step *own = &derivative->steps[i];
+        if (own->kind == DERIVATIVE_UNIT) {
+            size_t all = 0;
+            for (size_t j = 0; j < step->input_count; j++)
+                if (derivative_shared_input(derivative, step, j))
+                    all += derivative->values[step->inputs[j]].size + DERIVATIVE_ALIGNMENT;
+            piece = all > piece ? all : piece;
+            own->arranged_count = arranged_count(derivative, i);
+            if (own->arranged_count)
+                fine &= claim(derivative, 1, own->arranged_count, &own->arranged);
+        } else if (own->kind == DERIVATIVE_ROWS) {
+            const struct net_tensor *a = step->call.inputs[0];
+            squares = a->count > squares ? a->count : squares;
+            fine &= claim(derivative, 1, step->call.outputs[0]->count, &own->row_sums);
+        }
+    }
+    fine &= claim(derivative, 1, piece, &derivative->piece);
+    fine &= claim(derivative, 1, squares, &derivative->squares);
+    derivative->adjoints = derivative->memory;
+    return fine;
+}
+
+size_t net_derivative_memory(const struct net_derivative *derivative)
+{
+    size_t plans = net_plan_memory(derivative->plan);
+    if (derivative->unit && derivative->unit != derivative->plan)
+        plans += net_plan_memory(derivative->unit);
+    return plans + derivative->memory_count * sizeof(float);
+}
+
+static int allocate(struct net_derivative *derivative, size_t memory, struct ivon_error *error)
+{
+    bool fine = lay_out(derivative) && derivative->memory_count < PTRDIFF_MAX / 64;
+    double total = fine ? (double)net_derivative_memory(derivative) : 1e18;
+    if (!fine || (memory && total > (double)memory)) {
+        char examples[64] = "a batch";
+        if (!derivative->whole)
+            snprintf(examples, sizeof examples, "%zu example%s", derivative->tile,
+                     derivative->tile == 1 ? "" : "s");
+        return ivon_error_set(error, IVON_ERROR_MEMORY,
+                              "%s: the derivatives of %s take %.6g MB of memory, %.6g MB are "
+                              "allowed: raise --memory",
+                              derivative->network->path, examples, total / 1e6,
+                              memory ? (double)memory / 1e6 : 1e12);
+    }
+    const size_t line = DERIVATIVE_ALIGNMENT * sizeof(float);
+    size_t size = (derivative->memory_count / DERIVATIVE_ALIGNMENT + 1) * line;
+    derivative->memory = aligned_alloc(line, size);
+    if (!derivative->memory)
+        return ivon_error_memory(error);
+    memset(derivative->memory, 0, size);
+    lay_out(derivative);
+    return 0;
+}
+
+static int allocate_lists(struct net_derivative *derivative, const bool *wanted,
+                          struct ivon_error *error)
+{
+    const struct ivon_network *network = derivative->network;
+    size_t arguments = 1;
+    for (size_t i = 0; i < network->node_count; i++) {
+        const struct net_node *node = &network->nodes[i];
+        arguments = node->input_count > arguments ? node->input_count : arguments;
+        arguments = node->output_count > arguments ? node->output_count : arguments;
+    }
+    derivative->values = calloc(network->value_count + 1, sizeof *derivative->values);
+    derivative->steps = calloc(network->node_count + 1, sizeof *derivative->steps);
+    derivative->wanted = calloc(network->parameter_count + 1, sizeof *derivative->wanted);
+    derivative->input_arrays = calloc(arguments, sizeof *derivative->input_arrays);
+    derivative->output_arrays = calloc(arguments, sizeof *derivative->output_arrays);
+    if (!derivative->values || !derivative->steps || !derivative->wanted ||
+        !derivative->input_arrays || !derivative->output_arrays)
+        return ivon_error_memory(error);
+    if (network->parameter_count)
+        memcpy(derivative->wanted, wanted, network->parameter_count * sizeof *wanted);
+    return 0;
+}
+
+static int analyse(struct net_derivative *derivative, struct ivon_error *error)
+{
+    int code = find_moving(derivative, error);
+    if (!code && !derivative->whole)
+        code = find_simple(derivative, error);
+    for (size_t i = 0; i < derivative->network->node_count && !code; i++)
+        derivative->steps[i].kind = kind_of(derivative, &derivative->plan->steps[i],
+                                            &derivative->steps[i].complex);
+    size_t output = derivative->network->outputs[0];
+    if (!code && !derivative->values[output].each)
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: output '%s' does not depend on the examples",
+                              derivative->network->path, derivative->network->values[output].name);
+    return code;
+}
+
+/* Plans for a tile; *apart receives whether its examples lie one after the other. */
+static int start(struct net_derivative *derivative, const struct net_tensor *inputs,
+                 const struct net_tensor *unit_inputs, const bool *wanted, size_t memory,
+                 bool *apart, struct ivon_error *error)
+{
+    int code = net_expect_evaluation(derivative->network, error);
+    if (!code)
+        code = allocate_lists(derivative, wanted, error);
+    if (!code)
+        code = plan_new(&derivative->plan, derivative->network, NULL, inputs, PLAN_KEEP_ALL, memory,
+                        error);
+    if (!code && derivative->tile > 1)
+        code = plan_new(&derivative->unit, derivative->network, NULL, unit_inputs, PLAN_KEEP_NONE,
+                        memory, error);
+    else
+        derivative->unit = derivative->plan;
+    if (code)
+        return code;
+    find_needed(derivative);
+    *apart = tell_apart(derivative);
+    return 0;
+}
+
+int net_derivative_new(struct net_derivative **out, const struct ivon_network *network,
+                       const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
+                       size_t *tile, const bool *wanted, size_t memory, struct ivon_error *error)
+{
+    bool apart = false;
+    struct net_derivative *derivative = calloc(1, sizeof *derivative);
+    if (!derivative)
+        return ivon_error_memory(error);
+    derivative->network = network;
+    derivative->tile = *tile;
+    int code = start(derivative, inputs, unit_inputs, wanted, memory, &apart, error);
+    if (!code && !apart) {
+        net_derivative_free(derivative);
+        *tile = 1;
+        return net_derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, memory,
+                                  error);
+    }
+    if (!code)
+        code = analyse(derivative, error);
+    if (!code)
+        code = allocate(derivative, memory, error);
+    if (code) {
+        net_derivative_free(derivative);
+        return code;
+    }
+    *out = derivative;
+    return 0;
+}
+
+int net_derivative_new_summed(struct net_derivative **out, const struct ivon_network *network,
+                              const struct net_training *training,
+                              const struct net_tensor *inputs, const bool *wanted, size_t memory,
+                              struct ivon_error *error)
+{
+    struct net_derivative *derivative = calloc(1, sizeof *derivative);
+    if (!derivative)
+        return ivon_error_memory(error);
+    derivative->network = network;
+    derivative->tile = 1;
+    derivative->whole = true;
+    int code = allocate_lists(derivative, wanted, error);
+    if (!code)
+        code = plan_new(&derivative->plan, network, training, inputs, PLAN_KEEP_ALL, memory, error);
+    if (!code) {
+        find_needed(derivative);
+        tell_whole(derivative);
+        code = analyse(derivative, error);
+    }
+    if (!code)
+        code = allocate(derivative, memory, error);
+    if (code) {
+        net_derivative_free(derivative);
+        return code;
+    }
+    *out = derivative;
+    return 0;
+}
+
+void net_derivative_free(struct net_derivative *derivative)
+{
+    if (!derivative)
+        return;
+    if (derivative->unit != derivative->plan)
+        net_plan_free(derivative->unit);
+    net_plan_free(derivative->plan);
+    free(derivative->wanted);
+    free(derivative->values);
+    free(derivative->steps);
+    free(derivative->memory);
+    free(derivative->input_arrays);
+    free(derivative->output_arrays);
+    free(derivative);
+}

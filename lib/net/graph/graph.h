@@ -1,0 +1,170 @@
+/*
+ * A network as a graph: values, and nodes that compute values from values. A format's reader builds
+ * one (graph_new, graph_add_…, graph_finish); a plan (net/plan/plan.h) runs it.
+ *
+ * Elements are float, int64_t or bytes that are 0 or 1; a reader converts what a file holds to one
+ * of these. Row-major order, no strides.
+ */
+#ifndef NET_GRAPH_GRAPH_H
+#define NET_GRAPH_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/error.h"
+#include "ivon/network.h"
+#include "ivon/stream.h"
+
+enum net_type { NET_FLOAT, NET_INTEGER, NET_BOOLEAN };
+
+/* Bytes of one element. */
+size_t net_type_size(enum net_type type);
+
+/* "float", "integer", "boolean". */
+const char *net_type_name(enum net_type type);
+
+struct net_tensor {
+    enum net_type type;
+    int rank;
+    int64_t shape[IVON_RANK_MAX];
+    size_t count; /* product of the shape */
+    void *data;   /* null while the elements are not known */
+};
+
+/* Sets rank, shape and count; fails where the product, in bytes, overflows. */
+int net_tensor_set(struct net_tensor *tensor, enum net_type type, int rank, const int64_t *shape,
+                   struct ivon_error *error);
+
+/* "2x3x224x224"; "scalar" without dimensions; "?" for a free one. */
+const char *net_shape_text(const struct net_tensor *tensor, char text[256]);
+
+enum net_attribute_kind { NET_INT, NET_FLT, NET_TEXT, NET_INTS, NET_FLTS, NET_TENSOR };
+
+struct net_attribute {
+    char *name;
+    enum net_attribute_kind kind;
+    int64_t integer;
+    double number;
+    char *text;
+    int64_t *integers;
+    double *numbers;
+    size_t count; /* of integers or numbers */
+    struct net_tensor tensor; /* owns its data */
+};
+
+#define NET_NONE SIZE_MAX /* an input that is left out, an output that is not wanted */
+
+struct net_node {
+    const struct net_operator *operator;
+    char *name; /* for messages; may be empty */
+    size_t *inputs;  /* values, or NET_NONE */
+    size_t *outputs; /* values, or NET_NONE */
+    size_t input_count, output_count;
+    struct net_attribute *attributes;
+    size_t attribute_count;
+};
+
+enum net_role {
+    NET_COMPUTED,  /* by a node */
+    NET_INPUT,     /* given by the caller; extents may be free (-1) */
+    NET_CONSTANT,  /* its data are in the graph */
+    NET_PARAMETER, /* bound to a tensor of a checkpoint */
+};
+
+struct net_value {
+    char *name;
+    enum net_role role;
+    bool bound;               /* a checkpoint gave it its elements */
+    bool typed;               /* whether `tensor` has a type and a shape: not for NET_COMPUTED */
+    struct net_tensor tensor; /* a constant owns its data */
+    size_t producer;          /* node, or NET_NONE */
+    size_t parameter;         /* of a NET_PARAMETER: its number, in order of binding */
+};
+
+struct ivon_network {
+    char *path; /* for messages */
+    struct net_value *values;
+    size_t value_count, value_capacity;
+    struct net_node *nodes; /* after graph_finish: every node after those it takes from */
+    size_t node_count, node_capacity;
+    size_t *inputs; /* values, in the file's order, constants and parameters left out */
+    size_t input_count;
+    size_t *outputs;
+    size_t output_count;
+    size_t *parameters; /* tensors of the source that was bound, in order of binding */
+    size_t parameter_count;
+    size_t *by_name; /* open-addressing table of value numbers */
+    size_t by_name_size;
+};
+
+/* The attributes of a node; `otherwise` where it has none. Their kinds were checked when the node
+   was added. `…_integers` returns null where there is none. */
+int64_t net_attribute_integer(const struct net_node *node, const char *name, int64_t otherwise);
+double net_attribute_number(const struct net_node *node, const char *name, double otherwise);
+const char *net_attribute_text(const struct net_node *node, const char *name,
+                               const char *otherwise);
+const int64_t *net_attribute_integers(const struct net_node *node, const char *name,
+                                      size_t *count);
+const struct net_attribute *net_attribute(const struct net_node *node, const char *name);
+
+/* Building. */
+
+int graph_new(struct ivon_network **network, const char *path, struct ivon_error *error);
+
+/* The value of that name, or NET_NONE. */
+size_t graph_find(const struct ivon_network *network, const char *name);
+
+/* The value of that name, made if there is none yet. */
+int graph_value(struct ivon_network *network, const char *name, size_t *value,
+                struct ivon_error *error);
+
+/* Declares a graph input; free extents are -1. Does nothing where the value is already constant:
+   older files list initializers among the inputs. */
+int graph_add_input(struct ivon_network *network, const char *name, enum net_type type, int rank,
+                    const int64_t *shape, struct ivon_error *error);
+
+/* Says that a value is no longer an input. */
+void graph_forget_input(struct ivon_network *network, size_t value);
+
+/* Fails where the graph has a place for a tensor that is opaque in the source. */
+int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,
+                        struct ivon_error *error);
+
+/* Whether an Identity node alone gives the value its elements: the node is then cut off. */
+bool graph_cut_identity(struct ivon_network *network, struct net_value *value);
+
+/* Gives a value its elements; takes over tensor->data (malloc'd, by net_tensor_allocate) in any
+   case. A graph input of that name is an input no more. */
+int graph_add_constant(struct ivon_network *network, const char *name, struct net_tensor *tensor,
+                       struct ivon_error *error);
+
+int graph_add_output(struct ivon_network *network, const char *name, struct ivon_error *error);
+
+/*
+ * Adds a node. Takes over the attributes in any case (the array and what it points to, all
+ * malloc'd). An empty input or output name is one left out. Fails, with a message that names the
+ * node, when the operator is not known (and lists what is), has another number of inputs or outputs,
+ * does not have such an attribute or has it in another kind, or when an output already has a
+ * producer.
+ */
+int graph_add_node(struct ivon_network *network, const char *operator, const char *name,
+                   const char *const *inputs, size_t input_count, const char *const *outputs,
+                   size_t output_count, struct net_attribute *attributes, size_t attribute_count,
+                   struct ivon_error *error);
+
+/* Sorts the nodes, and checks that every value is defined, and that there is an output. Removes the
+   nodes that no output needs. */
+int graph_finish(struct ivon_network *network, struct ivon_error *error);
+
+/* Allocates data for tensor->count elements, 64-byte aligned, zeroed. */
+int net_tensor_allocate(struct net_tensor *tensor, struct ivon_error *error);
+
+/* Reads a tensor of a checkpoint whole, as the type that a graph computes in. On failure too, the
+   data are the caller's to free. */
+int net_tensor_read(struct net_tensor *tensor, struct ivon_source *source, size_t index,
+                    struct ivon_error *error);
+
+void net_attributes_free(struct net_attribute *attributes, size_t count);
+
+#endif

@@ -1,0 +1,139 @@
+#include "net/graph/operator.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+
+static const struct net_operator *const families[] = {
+    net_elementwise_operators, net_arithmetic_operators, net_power_operators,
+    net_logic_operators,       net_product_operators,    net_convolution_operators,
+    net_pooling_operators,     net_normalize_operators,  net_batch_operators,
+    net_softmax_operators,     net_reduce_operators,     net_movement_operators,
+    net_concat_operators,      net_index_operators,      net_shape_operators,
+};
+
+enum { FAMILY_COUNT = sizeof families / sizeof families[0] };
+
+const struct net_operator *net_operator_find(const char *name)
+{
+    for (size_t i = 0; i < FAMILY_COUNT; i++)
+        for (const struct net_operator *row = families[i]; row->name; row++)
+            if (strcmp(row->name, name) == 0)
+                return row;
+    return NULL;
+}
+
+/* The first name in alphabetical order after `previous`, or null. */
+static const char *next_name(const char *previous)
+{
+    const char *next = NULL;
+    for (size_t i = 0; i < FAMILY_COUNT; i++)
+        for (const struct net_operator *row = families[i]; row->name; row++)
+            if (strcmp(row->name, previous) > 0 && (!next || strcmp(row->name, next) < 0))
+                next = row->name;
+    return next;
+}
+
+void net_operator_list(char *text, size_t size)
+{
+    size_t length = 0;
+    *text = '\0';
+    for (const char *name = next_name(""); name; name = next_name(name)) {
+        size_t needed = strlen(name) + (length > 0);
+        if (needed >= size - length)
+            return;
+        length += (size_t)snprintf(text + length, size - length, "%s%s", length ? " " : "", name);
+    }
+}
+
+/* Parenthesised: for analysis the name is a macro, too. */
+int (net_fail)(const struct net_call *call, struct ivon_error *error, const char *format, ...)
+{
+    char text[700];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return ivon_error_set(error, IVON_ERROR_DATA, "node '%s' (%s): %s", call->node->name,
+                          call->node->operator->name, text);
+}
+
+/* What an alias does where memory is not shared. */
+static void copy(const struct net_call *call)
+{
+    struct net_tensor *output = call->outputs[0];
+    if (output && output->count)
+        memcpy(output->data, call->inputs[0]->data, output->count * net_type_size(output->type));
+}
+
+int net_call_evaluate(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_operator *operator = call->node->operator;
+    call->workspace = call->prepared = NULL;
+    call->workspace_size = 0;
+    int code = operator->infer(call, error);
+    for (size_t i = 0; i < call->node->output_count && !code; i++)
+        if (call->outputs[i])
+            code = net_tensor_allocate(call->outputs[i], error);
+    if (!code && call->workspace_size) {
+        call->workspace = aligned_alloc(64, (call->workspace_size + 63) / 64 * 64);
+        if (!call->workspace)
+            code = ivon_error_memory(error);
+    }
+    if (!code && operator->forward)
+        code = operator->forward(call, error);
+    else if (!code)
+        copy(call);
+    free(call->workspace);
+    free(call->prepared);
+    call->workspace = call->prepared = NULL;
+    return code;
+}
+
+void *net_prepare(struct net_call *call, size_t size, struct ivon_error *error)
+{
+    free(call->prepared);
+    call->prepared = calloc(1, size);
+    if (!call->prepared)
+        ivon_error_memory(error);
+    return call->prepared;
+}
+
+int net_expect_float(const struct net_call *call, size_t input, struct ivon_error *error)
+{
+    const struct net_tensor *tensor =
+        input < call->node->input_count ? call->inputs[input] : NULL;
+    if (!tensor)
+        return net_fail(call, error, "input %zu is left out", input);
+    if (tensor->type != NET_FLOAT)
+        return net_fail(call, error, "input %zu is of type %s, expected float", input,
+                        net_type_name(tensor->type));
+    return 0;
+}
+
+int net_axis(int64_t axis, int rank)
+{
+    if (axis < 0)
+        axis += rank;
+    return axis >= 0 && axis < rank ? (int)axis : -1;
+}
+
+bool net_broadcast(const struct net_tensor *a, const struct net_tensor *b, int *rank,
+                   int64_t *shape)
+{
+    int64_t result[IVON_RANK_MAX] = {0};
+    int most = a->rank > b->rank ? a->rank : b->rank;
+    for (int i = 1; i <= most; i++) {
+        int64_t left = i <= a->rank ? a->shape[a->rank - i] : 1;
+        int64_t right = i <= b->rank ? b->shape[b->rank - i] : 1;
+        if (left != right && left != 1 && right != 1)
+            return false;
+        result[most - i] = left == 1 ? right : left;
+    }
+    *rank = most;
+    memcpy(shape, result, (size_t)most * sizeof *shape);
+    return true;
+}

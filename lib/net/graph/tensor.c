@@ -1,0 +1,102 @@
+/* Tensors of a network, and the attributes of its nodes. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/stream.h"
+#include "net/graph/graph.h"
+
+size_t net_type_size(enum net_type type)
+{
+    static const size_t sizes[] = {
+        [NET_FLOAT] = sizeof(float), [NET_INTEGER] = sizeof(int64_t), [NET_BOOLEAN] = 1};
+    return sizes[type];
+}
+
+const char *net_type_name(enum net_type type)
+{
+    static const char *const names[] = {
+        [NET_FLOAT] = "float", [NET_INTEGER] = "integer", [NET_BOOLEAN] = "boolean"};
+    return names[type];
+}
+
+int net_tensor_set(struct net_tensor *tensor, enum net_type type, int rank, const int64_t *shape,
+                   struct ivon_error *error)
+{
+    if (rank < 0 || rank > IVON_RANK_MAX)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "a tensor of %d dimensions, at most %d are supported", rank,
+                              IVON_RANK_MAX);
+    tensor->type = type;
+    tensor->rank = rank;
+    if (rank)
+        memmove(tensor->shape, shape, (size_t)rank * sizeof *shape);
+    if (tensor_shape_count(rank, tensor->shape, net_type_size(type), &tensor->count))
+        return 0;
+    char text[256];
+    return ivon_error_set(error, IVON_ERROR_DATA, "a tensor of shape %s is too large",
+                          net_shape_text(tensor, text));
+}
+
+int net_tensor_allocate(struct net_tensor *tensor, struct ivon_error *error)
+{
+    enum { ALIGNMENT = 64 };
+    size_t size = tensor->count * net_type_size(tensor->type);
+    size_t rounded = (size / ALIGNMENT + 1) * ALIGNMENT;
+    tensor->data = aligned_alloc(ALIGNMENT, rounded);
+    if (!tensor->data)
+        return ivon_error_memory(error);
+    memset(tensor->data, 0, rounded);
+    return 0;
+}
+
+const char *net_shape_text(const struct net_tensor *tensor, char text[256])
+{
+    size_t length = 0;
+    strcpy(text, "scalar");
+    for (int i = 0; i < tensor->rank; i++) {
+        length += (size_t)snprintf(text + length, 256 - length, "%s", i ? "x" : "");
+        length += (size_t)(tensor->shape[i] < 0
+                               ? snprintf(text + length, 256 - length, "?")
+                               : snprintf(text + length, 256 - length, "%" PRId64,
+                                          tensor->shape[i]));
+    }
+    return text;
+}
+
+const struct net_attribute *net_attribute(const struct net_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->attribute_count; i++)
+        if (strcmp(node->attributes[i].name, name) == 0)
+            return &node->attributes[i];
+    return NULL;
+}
+
+int64_t net_attribute_integer(const struct net_node *node, const char *name, int64_t otherwise)
+{
+    const struct net_attribute *attribute = net_attribute(node, name);
+    return attribute ? attribute->integer : otherwise;
+}
+
+double net_attribute_number(const struct net_node *node, const char *name, double otherwise)
+{
+    const struct net_attribute *attribute = net_attribute(node, name);
+    return attribute ? attribute->number : otherwise;
+}
+
+const char *net_attribute_text(const struct net_node *node, const char *name,
+                               const char *otherwise)
+{
+    const struct net_attribute *attribute = net_attribute(node, name);
+    return attribute && attribute->text ? attribute->text : otherwise;
+}
+
+const int64_t *net_attribute_integers(const struct net_node *node, const char *name,
+                                      size_t *count)
+{
+    const struct net_attribute *attribute = net_attribute(node, name);
+    *count = attribute ? attribute->count : 0;
+    return attribute ? attribute->integers : NULL;
+}

@@ -1,0 +1,60 @@
+/*
+ * A network in training. Its graph stays the one for evaluation, which is also what is written; a
+ * plan or a derivative is for training where it is made so (net_derivative_new_summed). Then each
+ * BatchNormalization whose running mean and variance are constants, as a checkpoint's buffers are,
+ * normalizes by the mean and the biased variance of the examples of that plan's run. Where the
+ * examples of one step are spread over several plans, each normalizes by its own ("ghost batches",
+ * Hoffer et al., NeurIPS 2017, arXiv:1705.08741). BatchNormalization by parameters or computed
+ * values stays as it is, and so does Dropout, which passes its input on.
+ *
+ * What runs are normalized by is the caller's to average and to give back, as PyTorch's
+ * BatchNorm does:
+ *     running = running (1 − momentum) + statistics momentum,
+ * with the unbiased variance, and usually a momentum of 0.1.
+ */
+#ifndef NET_GRAPH_TRAINING_H
+#define NET_GRAPH_TRAINING_H
+
+#include "net/graph/graph.h"
+
+struct net_training;
+
+/* One BatchNormalization. */
+struct net_running {
+    size_t node;           /* of the network */
+    size_t mean, variance; /* the values that its running statistics are: constants */
+    size_t channels;
+};
+
+/*
+ * Finds the nodes that change. The network, to which no checkpoint may be bound any more, must
+ * outlive the result, and its running statistics are constants of their own from now on: where one
+ * node takes them from another by an Identity, as exporters have it where values are equal, they
+ * are copied. Fails where two nodes of different scales share running statistics all the same, and
+ * where a node is in training by its own attribute.
+ */
+int net_training_new(struct net_training **training, struct ivon_network *network,
+                     struct ivon_error *error);
+void net_training_free(struct net_training *training);
+
+/* How many nodes change; which, in the order in which they run. */
+size_t net_training_count(const struct net_training *training);
+const struct net_running *net_training_node(const struct net_training *training, size_t i);
+
+/* Whether node `node` of the network changes. */
+bool net_training_has(const struct net_training *training, size_t node);
+
+/* How many numbers the statistics of all nodes are: for each node, the mean of each channel, then
+   its variance. */
+size_t net_training_size(const struct net_training *training);
+
+/* Moves the network's running statistics by `momentum` towards `statistics`; no plan of the network
+   may run meanwhile. Nodes that take them go by them from their next run on. */
+void net_training_update(struct net_training *training, const double *statistics,
+                         double momentum);
+
+/* Fails where a node is in training by its own attribute: what such a network makes of an example
+   depends on the others. */
+int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error);
+
+#endif

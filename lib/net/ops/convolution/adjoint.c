@@ -1,0 +1,106 @@
+/* Conv: the adjoint of the input. */
+#include "core/blas.h"
+#include "net/ops/convolution/convolution.h"
+
+/* The kernels of a phase, from those of a group: channels and filters exchanged, taps reversed. */
+static void reverse(const struct convolution *c, const struct convolution_phase *phase,
+                    const float *w, float *reversed)
+{
+    const int64_t *kernel = phase->pass.window.kernel, width = c->window.kernel[1];
+    size_t taps = (size_t)(c->window.kernel[0] * width);
+    for (size_t channel = 0; channel < c->channels; channel++)
+        for (size_t filter = 0; filter < c->filters; filter++) {
+            const float *from = w + filter * c->terms + channel * taps;
+            for (int64_t y = 0; y < kernel[0]; y++)
+                for (int64_t x = 0; x < kernel[1]; x++)
+                    *reversed++ = from[(phase->last[0] - y * phase->between[0]) * width +
+                                       phase->last[1] - x * phase->between[1]];
+        }
+}
+
+/* Images whose inputs' adjoints stay in the second-level cache from phase to phase. */
+static size_t images_at_once(const struct convolution_plan *plan)
+{
+    const struct convolution *c = &plan->forward;
+    size_t image = c->channels * c->input_plane;
+    if (plan->phase_count == 1 || image * c->images <= CONVOLUTION_PACKED_MAX)
+        return c->images;
+    return image < CONVOLUTION_PACKED_MAX ? CONVOLUTION_PACKED_MAX / image : 1;
+}
+
+/*
+ * dx += the transposed convolution of dy. By the stride the inputs fall into phases, and what
+ * reaches those of one phase is a convolution of dy, with stride 1, by a part of the kernel. Of one
+ * group; dy and dx are those of image 0.
+ */
+static void add_by_phases(const struct net_call *call, const float *w, const float *dy, float *dx)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    float *reversed = convolution_packed(call->workspace) + plan->packed;
+    size_t most = images_at_once(plan), input = c->groups * c->channels * c->input_plane;
+    size_t output = c->groups * c->filters * c->output_plane;
+    for (size_t i = 0, at = 0; i < plan->phase_count; i++) {
+        reverse(c, &plan->phases[i], w, reversed + at);
+        at += c->channels * plan->phases[i].pass.terms;
+    }
+    for (size_t image = 0; image < c->images; image += most) {
+        const float *kernels = reversed;
+        for (size_t i = 0; i < plan->phase_count; i++) {
+            const struct convolution *pass = &plan->phases[i].pass;
+            convolution_clear(pass, call->workspace);
+            convolution_run(pass, kernels, NULL, smaller(most, c->images - image),
+                            dy + image * output, true, dx + image * input, call->workspace);
+            kernels += c->channels * pass->terms;
+        }
+    }
+}
+
+/* The same, for any stride: the columns of dx are wᵀ dy. Of one image's group. */
+static void add_by_columns(const struct net_call *call, size_t image, size_t group,
+                           const float *dy, float *dx)
+{
+    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
+    float *packed = convolution_packed(call->workspace);
+    const float *w = call->inputs[1]->data;
+    int64_t terms = (int64_t)c->terms;
+    w += group * c->filters * c->terms;
+    dx += (image * c->groups + group) * c->channels * c->input_plane;
+    dy += (image * c->groups + group) * c->filters * c->output_plane;
+    for (size_t start = 0; start < c->output_plane; start += c->columns) {
+        struct convolution_segment segments[CONVOLUTION_COLUMNS_MAX];
+        size_t count = smaller(c->output_plane - start, c->columns);
+        size_t found = convolution_cut(c, start, count, segments);
+        blas_product(true, false, terms, (int64_t)count, (int64_t)c->filters, 1, w, terms,
+                     dy + start, (int64_t)c->output_plane, 0, packed, (int64_t)c->columns);
+        convolution_add_columns(c, dx, segments, found, c->columns, packed);
+    }
+}
+
+void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const struct convolution *c = &plan->forward;
+    const float *dy = output_adjoints[0];
+    float *dx = input_adjoints[0];
+    if (!dy)
+        return;
+    const float *w = call->inputs[1]->data;
+    if (convolution_bias(call) && input_adjoints[2])
+        convolution_bias_gradient(call, dy, input_adjoints[2]);
+    if (plan->dense) {
+        net_matmul_adjoints(&plan->product, 1, call->inputs[0]->data, w, dy, dx,
+                            input_adjoints[1]);
+        return;
+    }
+    for (size_t group = 0; dx && plan->phase_count && group < c->groups; group++)
+        add_by_phases(call, w + group * c->filters * c->terms,
+                      dy + group * c->filters * c->output_plane,
+                      dx + group * c->channels * c->input_plane);
+    for (size_t image = 0; dx && !plan->phase_count && image < c->images; image++)
+        for (size_t group = 0; group < c->groups; group++)
+            add_by_columns(call, image, group, dy, dx);
+    if (input_adjoints[1])
+        convolution_weight_gradient(call, dy, input_adjoints[1]);
+}

@@ -1,0 +1,224 @@
+/*
+ * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], one or two
+ * spatial axes, channels in groups.
+ */
+#ifndef NET_OPS_CONVOLUTION_CONVOLUTION_H
+#define NET_OPS_CONVOLUTION_CONVOLUTION_H
+
+#include <string.h>
+
+#include "net/ops/panel.h"
+#include "net/ops/product.h"
+#include "net/ops/window.h"
+
+enum {
+    CONVOLUTION_STRIDE_MAX = 4,         /* down, of what is packed as planes */
+    CONVOLUTION_PACKED_MAX = 128 << 10, /* floats packed at once: within the second-level cache */
+    CONVOLUTION_COLUMNS_MAX = 512,      /* and never more columns than this */
+    CONVOLUTION_FILTERS = 48,           /* results kept at once before they are stored */
+    CONVOLUTION_RESULTS = CONVOLUTION_FILTERS * PANEL_WIDTH,
+    CONVOLUTION_PHASES_MAX = 4,
+    CONVOLUTION_LANES = 32, /* sums side by side, where rows are multiplied by rows */
+};
+
+/*
+ * A kernel that moves over images: forward, or a part of its transpose.
+ *
+ * The images are packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
+ * from the first.
+ * Planes: what each column of the kernel meets of an image, row after row: one plane of rows as
+ * wide as the output for each column, and for each remainder of rows by the stride. The rows of the
+ * kernel share them.
+ * Columns: each output's terms, for output after output, of several images where these are small.
+ */
+struct convolution {
+    struct net_window window; /* `before` may be negative */
+    size_t images, groups;
+    size_t channels, filters; /* of a group */
+    size_t terms;             /* channels × kernel */
+    size_t input_plane, output_plane;
+    bool planes;
+    unsigned used;   /* remainders of rows that the kernel meets: bits */
+    size_t rows;     /* of a packed plane */
+    size_t band;     /* rows of output that a packed plane serves */
+    size_t columns;  /* packed at once */
+    size_t packed;   /* floats */
+    size_t *offsets; /* of terms, in what is packed */
+    /* Where an output lies: in a plane of so many elements, the first one, from row to row, from
+       one to the next of a row. */
+    size_t target_plane, target_first, target_pitch, target_step;
+};
+
+/*
+ * What reaches the inputs whose position has a certain remainder by the stride, down and right:
+ * the outputs' adjoints under the kernel's taps last[i], last[i] − between[i], …
+ */
+struct convolution_phase {
+    struct convolution pass;
+    int64_t last[2], between[2];
+};
+
+/*
+ * The gradient of the weights takes images packed with their channels last and their padding, so
+ * many whole images at a time, or so many rows of outputs of one; term p, a position of the output,
+ * lies at offsets[p] from the first.
+ */
+struct convolution_gradient {
+    size_t images, rows;
+    size_t height, width; /* of a packed image */
+    size_t image;         /* floats: height × width × channels */
+    size_t packed;        /* floats of all */
+    size_t adjoints;      /* floats of output adjoints that are packed, where they are */
+    size_t *offsets;
+};
+
+/* What infer prepares. */
+struct convolution_plan {
+    struct convolution forward;
+    struct convolution_phase phases[CONVOLUTION_PHASES_MAX];
+    size_t phase_count; /* 0: the inputs' adjoints go through columns of forward */
+    size_t packed;      /* floats, the most that forward or a phase packs */
+    struct convolution_gradient gradient;
+    bool dense; /* the kernel meets the whole input at once: rows of images by rows of weights */
+    struct net_matmul product;
+    size_t workspace; /* floats */
+    size_t offset_count;
+};
+
+static inline size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t round_up(size_t count, size_t multiple)
+{
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Rows are short: a call takes as long as the copy, and pieces that overlap spare a tail. */
+static inline __attribute__((always_inline)) void copy_row(float *restrict to,
+                                                           const float *restrict from,
+                                                           size_t count)
+{
+    enum { PIECE = 16, HALF = 8, QUARTER = 4 };
+    if (count >= PIECE) {
+        for (size_t i = 0; i + PIECE <= count; i += PIECE)
+            memcpy(to + i, from + i, PIECE * sizeof *to);
+        memcpy(to + count - PIECE, from + count - PIECE, PIECE * sizeof *to);
+    } else if (count >= HALF) {
+        memcpy(to, from, HALF * sizeof *to);
+        memcpy(to + count - HALF, from + count - HALF, HALF * sizeof *to);
+    } else if (count >= QUARTER) {
+        memcpy(to, from, QUARTER * sizeof *to);
+        memcpy(to + count - QUARTER, from + count - QUARTER, QUARTER * sizeof *to);
+    } else {
+        for (size_t i = 0; i < QUARTER; i++)
+            if (i < count)
+                to[i] = from[i];
+    }
+}
+
+/* Results that wait to be stored come first in the workspace, then what is packed. */
+static inline float *convolution_packed(float *workspace)
+{
+    return workspace + CONVOLUTION_RESULTS;
+}
+
+/* Planes in one group's packed image. */
+static inline size_t convolution_plane_count(const struct convolution *c)
+{
+    return c->channels * (size_t)__builtin_popcount(c->used) * (size_t)c->window.kernel[1];
+}
+
+/* Floats of packed planes, with those after the end that a tile may read. */
+static inline size_t convolution_planes_size(const struct convolution *c)
+{
+    return convolution_plane_count(c) * c->rows * (size_t)c->window.output[1] + PANEL_WIDTH;
+}
+
+/* Whether the gradient of the weights multiplies rows of a single channel. */
+static inline bool convolution_has_channel(const struct convolution *c)
+{
+    return c->channels == 1 && c->window.stride[1] == 1;
+}
+
+/* Zeroes the margins of planes, which packing leaves as they are. */
+static inline void convolution_clear(const struct convolution *c, float *workspace)
+{
+    if (c->planes)
+        memset(convolution_packed(workspace), 0, convolution_planes_size(c) * sizeof *workspace);
+}
+
+/* The bias, or null. */
+static inline const float *convolution_bias(const struct net_call *call)
+{
+    return call->node->input_count > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
+}
+
+/* The layout. */
+
+/* Everything of *plan but offsets, for a call whose window, images, groups, channels, filters and
+   terms stand in plan->forward; false where sizes overflow. */
+bool convolution_lay_out(struct convolution_plan *plan);
+
+/* Fills all offsets: plan->offset_count of them. */
+void convolution_set_offsets(struct convolution_plan *plan, size_t *offsets);
+
+/* Packing. */
+
+/* A run of outputs within a row: where tap (0, 0) of the first one lies. */
+struct convolution_segment {
+    size_t image;
+    int64_t y, x;
+    size_t count;
+};
+
+/* Cuts `count` outputs from `position` on, counted through the images, into rows; returns how
+   many. */
+size_t convolution_cut(const struct convolution *c, size_t position, size_t count,
+                       struct convolution_segment *segments);
+
+/* Element q * stride + j: term q of the j-th output; x is the group's first channel of image 0. */
+void convolution_pack_columns(const struct convolution *c, const float *x,
+                              const struct convolution_segment *segments, size_t segment_count,
+                              size_t stride, float *packed);
+
+/* x += what was packed, the transpose of convolution_pack_columns */
+void convolution_add_columns(const struct convolution *c, float *x,
+                             const struct convolution_segment *segments, size_t segment_count,
+                             size_t stride, const float *packed);
+
+/* The rows that outputs from row `y` on take, of an image's group. The margins at the left and
+   right are zero already. */
+void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
+
+/* x is an image's group; so many rows of a packed image, of which the first serves output row
+   `y`. */
+void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
+                           size_t height, float *packed);
+
+/* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, or
+   y += conv(x, w). The workspace was cleared, and used since by passes of this layout alone. */
+void convolution_run(const struct convolution *c, const float *weights, const float *bias,
+                     size_t images, const float *x, bool add, float *y, float *workspace);
+
+/* dw += the gradient of the weights */
+void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw);
+
+/* For net_operator's `arranged`, `arrange` and `quadratic`. */
+size_t convolution_arranged(const struct net_call *call);
+void convolution_arrange(const struct net_call *call, const float *variance, float *arranged);
+double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged);
+
+/* db += the same of the bias */
+void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db);
+
+/* The row's functions. */
+
+int convolution_forward(const struct net_call *call, struct ivon_error *error);
+void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents);
+void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints);
+
+#endif

@@ -1,0 +1,204 @@
+/* Conv: the input packed as planes or as columns. */
+#include <string.h>
+
+#include "core/dispatch.h"
+#include "net/ops/convolution/convolution.h"
+
+size_t convolution_cut(const struct convolution *c, size_t position, size_t count,
+                       struct convolution_segment *segments)
+{
+    const struct net_window *window = &c->window;
+    size_t width = (size_t)window->output[1], found = 0;
+    size_t image = position / c->output_plane;
+    int64_t y = (int64_t)(position % c->output_plane / width);
+    for (size_t x = position % width; count; x = 0) {
+        size_t taken = smaller(width - x, count);
+        segments[found++] = (struct convolution_segment){
+            image, y * window->stride[0] - window->before[0],
+            (int64_t)x * window->stride[1] - window->before[1], taken};
+        count -= taken;
+        if (++y == window->output[0]) {
+            y = 0;
+            image++;
+        }
+    }
+    return found;
+}
+
+/* The part [*first, *last) of `count` outputs whose input lies within a row, from that of the first
+   output, which is at x, on; false where none does. */
+static bool clip(const struct net_window *window, int64_t x, int64_t count, size_t *first,
+                 size_t *last)
+{
+    int64_t width = window->input[1], stride = window->stride[1];
+    int64_t end = x + (count - 1) * stride < width ? count : (width - x + stride - 1) / stride;
+    int64_t start = x < 0 ? (-x + stride - 1) / stride : 0;
+    *first = *last = 0;
+    if (x >= width || start >= end)
+        return false;
+    *first = (size_t)start;
+    *last = (size_t)end;
+    return true;
+}
+
+/* Where the tap that is `down` and `right` of the first one lies for a segment: in the input, from
+   element `at` of its channel on, for outputs from *first to before *last. */
+static int64_t place(const struct convolution *c, const struct convolution_segment *segment,
+                     int64_t down, int64_t right, size_t *first, size_t *last)
+{
+    const struct net_window *window = &c->window;
+    int64_t y = segment->y + down, x = segment->x + right;
+    *first = *last = 0;
+    if (y < 0 || y >= window->input[0] ||
+        !clip(window, x, (int64_t)segment->count, first, last))
+        return 0;
+    return y * window->input[1] + x + (int64_t)*first * window->stride[1];
+}
+
+static inline __attribute__((always_inline)) void copy(float *restrict to,
+                                                       const float *restrict from, size_t stride,
+                                                       size_t count)
+{
+    if (stride == 1)
+        copy_row(to, from, count);
+    else if (stride == 2)
+        for (size_t i = 0; i < count; i++)
+            to[i] = from[2 * i];
+    else
+        for (size_t i = 0; i < count; i++)
+            to[i] = from[i * stride];
+}
+
+void convolution_pack_columns(const struct convolution *c, const float *x,
+                              const struct convolution_segment *segments, size_t segment_count,
+                              size_t stride, float *packed)
+{
+    const struct net_window *window = &c->window;
+    size_t image = c->groups * c->channels * c->input_plane;
+    for (size_t channel = 0; channel < c->channels; channel++, x += c->input_plane)
+        for (int64_t down = 0; down < window->kernel[0]; down++)
+            for (int64_t right = 0; right < window->kernel[1]; right++, packed += stride) {
+                float *to = packed;
+                for (size_t i = 0; i < segment_count; i++) {
+                    size_t first, last, count = segments[i].count;
+                    int64_t at = place(c, &segments[i], down * window->dilation[0],
+                                       right * window->dilation[1], &first, &last);
+                    for (size_t j = 0; j < first; j++)
+                        to[j] = 0;
+                    copy(to + first, x + segments[i].image * image + at,
+                         (size_t)window->stride[1], last - first);
+                    for (size_t j = last; j < count; j++)
+                        to[j] = 0;
+                    to += count;
+                }
+            }
+}
+
+void convolution_add_columns(const struct convolution *c, float *x,
+                             const struct convolution_segment *segments, size_t segment_count,
+                             size_t stride, const float *packed)
+{
+    const struct net_window *window = &c->window;
+    size_t image = c->groups * c->channels * c->input_plane;
+    for (size_t channel = 0; channel < c->channels; channel++, x += c->input_plane)
+        for (int64_t down = 0; down < window->kernel[0]; down++)
+            for (int64_t right = 0; right < window->kernel[1]; right++, packed += stride) {
+                const float *from = packed;
+                for (size_t i = 0; i < segment_count; i++) {
+                    size_t first, last;
+                    int64_t at = place(c, &segments[i], down * window->dilation[0],
+                                       right * window->dilation[1], &first, &last);
+                    float *to = x + segments[i].image * image + at;
+                    for (size_t j = first; j < last; j++)
+                        to[(j - first) * (size_t)window->stride[1]] += from[j];
+                    from += segments[i].count;
+                }
+            }
+}
+
+IVON_DISPATCH void convolution_pack_planes(const struct convolution *c, const float *x, size_t y,
+                                           float *packed)
+{
+    const struct net_window *window = &c->window;
+    size_t width = (size_t)window->output[1], stride = (size_t)window->stride[1], first, last;
+    for (size_t channel = 0; channel < c->channels; channel++, x += c->input_plane)
+        for (int64_t down = 0; down < window->stride[0]; down++)
+            for (int64_t right = 0; c->used >> down & 1 && right < window->kernel[1]; right++) {
+                int64_t left = right * window->dilation[1] - window->before[1];
+                bool any = clip(window, left, window->output[1], &first, &last);
+                left += (int64_t)(first * stride);
+                for (size_t i = 0; i < c->rows; i++, packed += width) {
+                    int64_t row = (int64_t)(y + i) * window->stride[0] + down - window->before[0];
+                    if (any && row >= 0 && row < window->input[0])
+                        copy(packed + first, x + row * window->input[1] + left, stride,
+                             last - first);
+                    else
+                        memset(packed, 0, width * sizeof *packed);
+                }
+            }
+}
+
+typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+enum { SQUARE = 4, LINE = 16 }; /* a line of the cache is written at once */
+
+/* to[j channels + c] = from[c plane + j] for SQUARE channels and positions */
+static inline __attribute__((always_inline)) void transpose(float *to, size_t channels,
+                                                            const float *from, size_t plane)
+{
+    vector4 a = *(const vector4 *)from, b = *(const vector4 *)(from + plane);
+    vector4 c = *(const vector4 *)(from + 2 * plane), d = *(const vector4 *)(from + 3 * plane);
+    vector4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    vector4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    *(vector4 *)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(vector4 *)(to + channels) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(vector4 *)(to + 2 * channels) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(vector4 *)(to + 3 * channels) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+/* to[j channels + c] = from[c plane + j] for `count` positions j */
+static void pack_row(float *to, const float *from, size_t channels, size_t plane, size_t count)
+{
+    if (channels == 1) {
+        copy_row(to, from, count);
+        return;
+    }
+    size_t squares = channels / SQUARE * SQUARE, whole = count / SQUARE * SQUARE;
+    for (size_t first = 0; first < squares; first += LINE) {
+        size_t last = smaller(first + LINE, squares);
+        for (size_t j = 0; j < whole; j += SQUARE)
+            for (size_t c = first; c < last; c += SQUARE)
+                transpose(to + j * channels + c, channels, from + c * plane + j, plane);
+    }
+    for (size_t j = 0; j < count; j++)
+        for (size_t c = j < whole ? squares : 0; c < channels; c++)
+            to[j * channels + c] = from[c * plane + j];
+}
+
+void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
+                           size_t height, float *packed)
+{
+    const struct convolution *c = &plan->forward;
+    const struct net_window *window = &c->window;
+    size_t channels = c->channels, width = plan->gradient.width;
+    size_t left = smaller((size_t)window->before[1], width);
+    size_t inside = smaller((size_t)window->input[1], width - left);
+    int64_t from = (int64_t)y * window->stride[0] - window->before[0];
+    if (inside == width && width == (size_t)window->input[1] && from >= 0 &&
+        from + (int64_t)height <= window->input[0]) { /* nothing between rows */
+        pack_row(packed, x + from * window->input[1], channels, c->input_plane, height * width);
+        return;
+    }
+    for (size_t i = 0; i < height; i++, packed += width * channels) {
+        int64_t row = from + (int64_t)i;
+        bool any = row >= 0 && row < window->input[0];
+        float *to = packed + left * channels, *end = to + inside * channels;
+        memset(packed, 0, (any ? left : width) * channels * sizeof *packed);
+        if (!any)
+            continue;
+        pack_row(to, x + row * window->input[1], channels, c->input_plane, inside);
+        memset(end, 0, (width - left - inside) * channels * sizeof *end);
+    }
+}

@@ -1,0 +1,41 @@
+/*
+ * Chains of element-wise operators on floats, run block by block so that what passes between them
+ * stays in the first-level cache: y = f_n(… f_2(f_1(x, b_1), b_2) …, b_n).
+ */
+#ifndef NET_OPS_ELEMENTWISE_H
+#define NET_OPS_ELEMENTWISE_H
+
+#include "net/graph/operator.h"
+
+enum { NET_CHAIN_LINKS_MAX = 32 };
+
+struct net_chain_link {
+    net_unary *unary;   /* or */
+    net_binary *binary;
+    const struct net_tensor *operand; /* of a binary: what is not the running value */
+    bool operand_first;               /* f(operand, running value) */
+};
+
+/*
+ * 1 to NET_CHAIN_LINKS_MAX links. Every operand, and the input, is broadcast to the output's shape.
+ * output->data may be the data of the input, or of any operand that has the output's shape.
+ */
+struct net_chain {
+    const struct net_tensor *input;
+    struct net_tensor *output;
+    const struct net_chain_link *links;
+    size_t link_count;
+};
+
+void net_chain_run(const struct net_chain *chain);
+
+/*
+ * The links, 1 or 2, that do what an inferred call does, with input `running_input` as the running
+ * value; the same bits as its forward. 0 where there are none: for another operator or type, where
+ * that input has not the output's shape, or is the other operand as well. Operands are inputs of
+ * the call, or lie in call->prepared.
+ */
+int net_chain_links(const struct net_call *call, size_t running_input,
+                    struct net_chain_link links[2]);
+
+#endif

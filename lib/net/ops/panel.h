@@ -1,0 +1,33 @@
+/*
+ * Sums of products for convolutions: like a matrix product whose second operand is not stored as a
+ * matrix, but whose rows may lie anywhere, overlapping. Each output is summed in the order of its
+ * terms by separate multiplications and additions: the bits depend neither on the machine nor on
+ * how many outputs are computed together.
+ */
+#ifndef NET_OPS_PANEL_H
+#define NET_OPS_PANEL_H
+
+#include <stddef.h>
+
+enum {
+    PANEL_STEP = 16,  /* outputs of a row come in multiples of this */
+    PANEL_WIDTH = 64, /* and are computed fastest this many at a time */
+};
+
+/* What is the same for all columns. */
+struct net_panel {
+    const float *weights;
+    size_t stride; /* of the weights, from one output row to the next */
+    const float *bias;     /* of each output row; or null */
+    size_t terms;
+    const size_t *offsets; /* of each term, into columns */
+};
+
+/*
+ * out[i * out_stride + j] = bias[i] + Σ_q weights[i * stride + q] columns[offsets[q] + j]
+ * for i < rows, j < width; width is a multiple of PANEL_STEP, at most PANEL_WIDTH.
+ */
+void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
+                   float *out, size_t out_stride);
+
+#endif

@@ -1,0 +1,40 @@
+/* The window that Conv and the pools move over the last axes of their input. */
+#ifndef NET_OPS_WINDOW_H
+#define NET_OPS_WINDOW_H
+
+#include "net/graph/operator.h"
+
+/* Height, then width; of one spatial axis, the height is 1. Extents fit 32 bits. */
+struct net_window {
+    int64_t input[2], kernel[2], stride[2], dilation[2];
+    int64_t before[2]; /* elements of padding */
+    int64_t output[2];
+    int64_t padded[2]; /* input and padding on both sides */
+};
+
+/*
+ * From the shape of input 0 (N × C × spatial axes), `kernel` (null: the attribute kernel_shape) and
+ * the attributes strides, dilations, pads, auto_pad, ceil_mode. With ceil_mode no window starts in
+ * the padding at the end.
+ */
+int net_window_infer(const struct net_call *call, const int64_t *kernel, struct net_window *window,
+                     struct ivon_error *error);
+
+/* The part [*first, *last) of the kernel's taps along `axis` that lies inside the input for output
+   position `at`; *from is the input position of tap 0, which may be negative. */
+static inline void net_window_taps(const struct net_window *window, int axis, int64_t at,
+                                   int64_t *first, int64_t *last, int64_t *from)
+{
+    int64_t start = at * window->stride[axis] - window->before[axis];
+    int64_t dilation = window->dilation[axis], extent = window->input[axis];
+    int64_t low = start < 0 ? -start : 0, high = start < extent ? extent - start : 0;
+    if (dilation != 1) { /* a division takes longer than all the rest */
+        low = (low + dilation - 1) / dilation;
+        high = (high + dilation - 1) / dilation;
+    }
+    *last = high < window->kernel[axis] ? high : window->kernel[axis];
+    *first = low < *last ? low : *last;
+    *from = start;
+}
+
+#endif

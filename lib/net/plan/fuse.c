@@ -1,0 +1,180 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "net/ops/product.h"
+#include "net/plan/private.h"
+
+/* The step that computes a value, or null. */
+static struct plan_step *producer(struct net_plan *plan, size_t value)
+{
+    size_t node = value == NET_NONE ? NET_NONE : plan->network->values[value].producer;
+    return node == NET_NONE ? NULL : &plan->steps[node];
+}
+
+/* Transposes. */
+
+static bool swaps_last_two(const struct plan_step *step)
+{
+    size_t count;
+    if (strcmp(step->call.node->operator->name, "Transpose") != 0)
+        return false;
+    int rank = step->call.inputs[0]->rank;
+    const int64_t *order = net_attribute_integers(step->call.node, "perm", &count);
+    if (!order)
+        return rank == 2;
+    for (int i = 0; i < rank - 2; i++)
+        if (order[i] != i)
+            return false;
+    return rank >= 2 && order[rank - 2] == rank - 1;
+}
+
+static int fuse_operands(struct net_plan *plan, struct plan_step *step, struct ivon_error *error)
+{
+    bool transposed[2] = {false, false};
+    for (int i = 0; i < 2; i++) {
+        const struct plan_step *from = producer(plan, step->inputs[i]);
+        if (!from || from->kind != PLAN_CALL || !swaps_last_two(from))
+            continue;
+        transposed[i] = true;
+        step->inputs[i] = from->inputs[0];
+        step->call.inputs[i] = from->call.inputs[0];
+    }
+    if (!transposed[0] && !transposed[1])
+        return 0;
+    free(step->call.prepared);
+    step->call.prepared = NULL;
+    return net_matmul_infer_transposed(&step->call, transposed[0], transposed[1], error);
+}
+
+int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < plan->network->node_count && !code; i++) {
+        struct plan_step *step = &plan->steps[i];
+        if (step->kind == PLAN_CALL && strcmp(step->call.node->operator->name, "MatMul") == 0)
+            code = fuse_operands(plan, step, error);
+    }
+    return code;
+}
+
+/* Chains. */
+
+static bool same_shape(const struct net_tensor *a, const struct net_tensor *b)
+{
+    return a->rank == b->rank &&
+           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
+}
+
+/* Adds the links of one more node, whose input `running` is what the chain computed so far. */
+static int extend(struct plan_step *chain, const struct plan_step *step, size_t running,
+                  const struct net_chain_link *links, int count, struct ivon_error *error)
+{
+    size_t link_count = chain->chain.link_count + (size_t)count;
+    struct net_chain_link *all = realloc(chain->links, link_count * sizeof *all);
+    if (!all)
+        return ivon_error_memory(error);
+    chain->links = all;
+    memcpy(all + chain->chain.link_count, links, (size_t)count * sizeof *all);
+    chain->chain.links = all;
+    chain->chain.link_count = link_count;
+    size_t *inputs =
+        realloc(chain->inputs, (chain->input_count + step->input_count) * sizeof *inputs);
+    if (!inputs)
+        return ivon_error_memory(error);
+    chain->inputs = inputs;
+    for (size_t i = 0; i < step->input_count; i++)
+        if (i != running)
+            inputs[chain->input_count++] = step->inputs[i];
+    return 0;
+}
+
+/* Makes a chain of one node, of the first of its inputs that can be the running value. */
+static int begin(struct net_plan *plan, struct plan_step *step, bool *fine,
+                 struct ivon_error *error)
+{
+    struct net_chain_link links[2];
+    int count = 0;
+    size_t running = 0;
+    while (running < step->input_count &&
+           (count = net_chain_links(&step->call, running, links)) == 0)
+        running++;
+    *fine = count > 0;
+    if (!*fine)
+        return 0;
+    size_t *inputs = calloc(1, sizeof *inputs);
+    if (!inputs)
+        return ivon_error_memory(error);
+    size_t *old = step->inputs, input_count = step->input_count;
+    *inputs = old[running];
+    struct plan_step whole = *step;
+    step->kind = PLAN_CHAIN;
+    step->inputs = inputs;
+    step->input_count = 1;
+    step->chain.input = &plan->values[old[running]].tensor;
+    step->chain.output = &plan->values[step->outputs[0]].tensor;
+    whole.inputs = old;
+    whole.input_count = input_count;
+    int code = extend(step, &whole, running, links, count, error);
+    free(old);
+    return code;
+}
+
+/* Whether a value passes from one element-wise step to just one other, at the same stage. */
+static bool passes(struct net_plan *plan, size_t value, const struct plan_step *to)
+{
+    const struct plan_step *from = producer(plan, value);
+    const struct plan_value *passed = value == NET_NONE ? NULL : &plan->values[value];
+    return from && passed->uses == 1 && passed->root == value && from->stage == to->stage &&
+           (from->kind == PLAN_CHAIN || from->kind == PLAN_CALL) && from->output_count == 1 &&
+           same_shape(&passed->tensor, to->call.outputs[0]);
+}
+
+/* Moves the links of the step that computes input `running` of `step` to the front of it. */
+static int join(struct net_plan *plan, struct plan_step *step, size_t running, bool *joined,
+                struct ivon_error *error)
+{
+    struct net_chain_link links[2];
+    struct plan_step *from = producer(plan, step->inputs[running]);
+    int code = 0, count = net_chain_links(&step->call, running, links);
+    bool fine = count > 0 && from->chain.link_count + (size_t)count <= NET_CHAIN_LINKS_MAX;
+    if (fine && from->kind == PLAN_CALL)
+        code = begin(plan, from, &fine, error);
+    if (code || !fine)
+        return code;
+    code = extend(from, step, running, links, count, error);
+    if (code)
+        return code;
+    free(step->inputs);
+    step->kind = PLAN_CHAIN;
+    step->inputs = from->inputs;
+    step->input_count = from->input_count;
+    step->links = from->links;
+    step->chain = from->chain;
+    step->chain.output = &plan->values[step->outputs[0]].tensor;
+    from->kind = PLAN_DROPPED;
+    from->inputs = NULL;
+    from->input_count = 0;
+    from->links = NULL;
+    *joined = true;
+    return 0;
+}
+
+int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error)
+{
+    plan_count_uses(plan);
+    for (size_t i = 0; i < plan->network->node_count; i++) {
+        struct plan_step *step = &plan->steps[i];
+        bool joined = false;
+        if (step->kind != PLAN_CALL || step->output_count != 1)
+            continue;
+        for (size_t j = 0; j < step->input_count && !joined; j++) {
+            if (!passes(plan, step->inputs[j], step))
+                continue;
+            int code = join(plan, step, j, &joined, error);
+            if (code)
+                return code;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,81 @@
+/* The inside of a plan: built by plan.c, fused by plan/fuse.c, laid out by plan/memory.c. */
+#ifndef NET_PLAN_PRIVATE_H
+#define NET_PLAN_PRIVATE_H
+
+#include "net/ops/elementwise.h"
+#include "net/plan/plan.h"
+#include "net/graph/training.h"
+
+/* When the elements of a value are known. */
+enum plan_stage {
+    PLAN_KNOWN,     /* when the plan is made */
+    PLAN_PARAMETER, /* when the parameters are set */
+    PLAN_RUN
+};
+
+enum plan_step_kind {
+    PLAN_CALL,
+    PLAN_ALIAS, /* output 0 is input 0, in the same memory */
+    PLAN_CHAIN,
+    PLAN_DROPPED /* not needed, or part of a chain that runs later */
+};
+
+struct plan_step {
+    enum plan_step_kind kind;
+    enum plan_stage stage;
+    struct net_call call;
+    size_t *inputs;  /* values read, one for each input of the call (NET_NONE: none) */
+    size_t *outputs; /* values written */
+    size_t input_count, output_count;
+    /* Of a chain: links that take their operands from `inputs`, whose first is the input. */
+    struct net_chain chain;
+    struct net_chain_link *links;
+};
+
+struct plan_value {
+    struct net_tensor tensor;
+    enum plan_stage stage;
+    bool owned;     /* tensor.data was allocated for a known value */
+    size_t root;    /* the value whose memory this one shares; itself where none */
+    size_t uses;    /* by steps that are not dropped, and as output of the network */
+    size_t offset;  /* in the arena, of a root that lies there; NET_NONE elsewhere */
+};
+
+/* What becomes of values that are computed. */
+enum plan_keep {
+    PLAN_KEEP_OUTPUTS, /* their memory is used again; steps are joined so that few have any */
+    PLAN_KEEP_ALL,     /* each keeps its elements until the next run, for derivatives */
+    PLAN_KEEP_NONE     /* only shapes are planned: the caller gives addresses to every value */
+};
+
+struct net_plan {
+    const struct ivon_network *network;
+    const struct net_training *training; /* null: in evaluation */
+    enum plan_keep keep;
+    struct plan_value *values; /* as the network's */
+    struct plan_step *steps;   /* as the network's nodes */
+    unsigned char *arena, *workspace;
+    size_t arena_size, workspace_size, known_size;
+    void (*observe)(void *context, const struct net_call *call);
+    void *observe_context;
+};
+
+/* net_plan_new, which keeps outputs and is for evaluation, for any `keep`; for training unless
+   `training` is null. */
+int plan_new(struct net_plan **plan, const struct ivon_network *network,
+             const struct net_training *training, const struct net_tensor *inputs,
+             enum plan_keep keep, size_t memory, struct ivon_error *error);
+
+/* Gives MatMul its untransposed operands, and drops what no output needs any more. */
+int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
+
+/* Joins element-wise steps that follow each other into chains. */
+int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
+
+/* Counts the uses of every value, and drops the steps whose outputs have none. */
+void plan_count_uses(struct net_plan *plan);
+
+/* Finds a place in the arena for every value that is computed, and sizes the workspace. */
+int plan_lay_out(struct net_plan *plan, struct ivon_error *error);
+
+#endif

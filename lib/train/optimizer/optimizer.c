@@ -1,0 +1,210 @@
+#include "train/optimizer/optimizer.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "train/optimizer/private.h"
+
+enum {
+    BLOCK = 1 << 16,         /* elements of a job */
+    WORTH_A_THREAD = 1 << 15 /* elements: what it costs to wake a thread */
+};
+
+void optimizer_free(struct optimizer *optimizer)
+{
+    if (!optimizer)
+        return;
+    for (size_t i = 0; optimizer->tensors && i < optimizer->tensor_count; i++)
+        free(optimizer->tensors[i].name);
+    free(optimizer->tensors);
+    free(optimizer->groups);
+    free(optimizer->blocks);
+    free(optimizer->memory);
+    free(optimizer);
+}
+
+/* Memory. */
+
+enum { ALIGNMENT = 64, ALIGNED = ALIGNMENT / sizeof(float), ARRAYS_MAX = 6 };
+
+static size_t arrays_of(const struct optimizer_options *options)
+{
+    if (options->method == OPTIMIZER_IVON)
+        return options->samples > 1 ? 6 : 4;
+    return options->method == OPTIMIZER_ADAMW ? 3 : 2;
+}
+
+/* Lays the arrays out, each over all tensors. Pages that are never touched cost nothing. */
+static int allocate(struct optimizer *optimizer, struct ivon_error *error)
+{
+    size_t arrays = arrays_of(&optimizer->options), total = 0, size;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        size_t count = optimizer->tensors[i].count;
+        if (count > PTRDIFF_MAX / sizeof(float) / ARRAYS_MAX - ALIGNMENT ||
+            __builtin_add_overflow(total, (count / ALIGNED + 1) * ALIGNED, &total))
+            return ivon_error_memory(error);
+    }
+    if (__builtin_mul_overflow(total, arrays * sizeof(float), &size) ||
+        size > PTRDIFF_MAX - ALIGNMENT)
+        return ivon_error_memory(error);
+    optimizer->memory = calloc(1, size + ALIGNMENT);
+    if (!optimizer->memory)
+        return ivon_error_memory(error);
+    float *next = (float *)(((uintptr_t)optimizer->memory + ALIGNMENT - 1) /
+                            ALIGNMENT * ALIGNMENT);
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct optimizer_array *tensor = &optimizer->tensors[i];
+        float **places[ARRAYS_MAX] = {&tensor->mean, &tensor->momentum, &tensor->hessian,
+                                      &tensor->sample, &tensor->gradient_sum,
+                                      &tensor->product_sum};
+        for (size_t array = 0; array < arrays; array++)
+            *places[array] = next + array * total;
+        next += (tensor->count / ALIGNED + 1) * ALIGNED;
+    }
+    return 0;
+}
+
+static int divide(struct optimizer *optimizer, struct ivon_error *error)
+{
+    size_t count = 0, elements = 0;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        count += optimizer->tensors[i].count / BLOCK + 1;
+        elements += optimizer->tensors[i].count;
+    }
+    optimizer->blocks = calloc(count + 1, sizeof *optimizer->blocks);
+    if (!optimizer->blocks)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        for (size_t first = 0; first < optimizer->tensors[i].count; first += BLOCK) {
+            size_t left = optimizer->tensors[i].count - first;
+            optimizer->blocks[optimizer->block_count++] = (struct optimizer_block){
+                .tensor = i, .first = first, .count = left < BLOCK ? left : BLOCK};
+        }
+    size_t worth = elements / WORTH_A_THREAD + 1;
+    optimizer->threads = worth < INT_MAX ? (int)worth : INT_MAX;
+    return 0;
+}
+
+static int copy_tensors(struct optimizer *optimizer, const struct optimizer_tensor *tensors,
+                        size_t group_count, struct ivon_error *error)
+{
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct optimizer_array *tensor = &optimizer->tensors[i];
+        if (tensors[i].group >= group_count)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "tensor '%s' is in group %zu, expected one below %zu",
+                                  tensors[i].name, tensors[i].group, group_count);
+        int code = optimizer_check_group(&optimizer->groups[tensors[i].group],
+                                         optimizer->options.method, tensors[i].name, error);
+        if (code)
+            return code;
+        tensor->count = tensors[i].count;
+        tensor->group = &optimizer->groups[tensors[i].group];
+        tensor->name = strdup(tensors[i].name);
+        if (!tensor->name)
+            return ivon_error_memory(error);
+    }
+    return 0;
+}
+
+int optimizer_new(struct optimizer **out, const struct optimizer_options *options,
+                  const struct optimizer_group *groups, size_t group_count,
+                  const struct optimizer_tensor *tensors, size_t tensor_count,
+                  struct ivon_error *error)
+{
+    int code = optimizer_check_options(options, error);
+    if (code)
+        return code;
+    struct optimizer *optimizer = calloc(1, sizeof *optimizer);
+    if (!optimizer)
+        return ivon_error_memory(error);
+    optimizer->options = *options;
+    optimizer->tensor_count = tensor_count;
+    optimizer->groups = calloc(group_count + 1, sizeof *optimizer->groups);
+    optimizer->tensors = calloc(tensor_count + 1, sizeof *optimizer->tensors);
+    if (!optimizer->groups || !optimizer->tensors)
+        code = ivon_error_memory(error);
+    if (!code && group_count)
+        memcpy(optimizer->groups, groups, group_count * sizeof *groups);
+    if (!code)
+        code = copy_tensors(optimizer, tensors, group_count, error);
+    if (!code)
+        code = allocate(optimizer, error);
+    if (!code)
+        code = divide(optimizer, error);
+    if (code) {
+        optimizer_free(optimizer);
+        return code;
+    }
+    for (size_t i = 0; i < tensor_count && options->method == OPTIMIZER_IVON; i++)
+        for (size_t j = 0; j < tensors[i].count; j++)
+            optimizer->tensors[i].hessian[j] = (float)optimizer->tensors[i].group->hessian_init;
+    *out = optimizer;
+    return 0;
+}
+
+float *optimizer_mean(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].mean;
+}
+
+float *optimizer_hessian(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].hessian;
+}
+
+float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].momentum;
+}
+
+const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor)
+{
+    const struct optimizer_array *of = &optimizer->tensors[tensor];
+    return of->sample ? of->sample : of->mean;
+}
+
+void optimizer_prior_decay(float *prior_decay, const float *hessian, double ess,
+                           double weight_decay, double own_ess, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        prior_decay[i] = (float)(ess * ((double)hessian[i] + weight_decay) / own_ess);
+}
+
+int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *prior_mean,
+                        const float *prior_decay, struct ivon_error *error)
+{
+    struct optimizer_array *tensor = &optimizer->tensors[index];
+    const struct optimizer_group *group = tensor->group;
+    if (optimizer->options.method != OPTIMIZER_IVON)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "only IVON takes a posterior as a prior");
+    for (size_t i = 0; i < tensor->count; i++) {
+        double decayed = group->hessian_init + (double)prior_decay[i];
+        float stored = (float)(decayed - group->weight_decay);
+        if (decayed > 0 && !((double)stored + group->weight_decay > 0))
+            stored = nextafterf(stored, INFINITY);
+        tensor->hessian[i] = stored;
+        if (!isfinite(stored) || !(decayed > 0))
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "prior of '%s' has precision/ess %g at element %zu, with a "
+                                  "Hessian of %g expected a positive sum", tensor->name,
+                                  (double)prior_decay[i], i, group->hessian_init);
+    }
+    tensor->prior_mean = prior_mean;
+    tensor->prior_decay = prior_decay;
+    return 0;
+}
+
+uint64_t optimizer_steps(const struct optimizer *optimizer)
+{
+    return optimizer->steps;
+}
+
+void optimizer_resume(struct optimizer *optimizer, uint64_t steps)
+{
+    optimizer->steps = steps;
+    optimizer->sample = 0;
+}

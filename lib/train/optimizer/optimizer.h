@@ -1,0 +1,136 @@
+/*
+ * IVON, AdamW and SGD on a network's parameters: the state, and the loop over it.
+ *
+ * One step, for a network whose weights are optimizer_parameter(…):
+ *   optimizer_draw                            once, before the first step
+ *   compute the gradient of the mini-batch mean loss; optimizer_step     `samples` times
+ * Every optimizer_step leaves in the parameters where the next gradient is wanted.
+ *
+ * State of a tensor with P elements, all float32:
+ *   mean      m
+ *   hessian   IVON: h as it is saved, so that h + δ is the precision divided by the ess. Where the
+ *             prior is a posterior, that is h_data + δ_p − δ. AdamW: the second moment v
+ *   momentum  g, not debiased
+ *   sample    IVON: θ, which the network takes; AdamW and SGD: the mean itself
+ * and, for more than one sample in a step, two sums. A step of one sample reads m, h, g, ĝ, θ and
+ * writes m, h, g, and θ where it draws the next: 32 bytes an element, or 36. θ − m is read from θ
+ * and not recomputed from ε: writing the next θ there needs that memory anyway, and a gradient
+ * belongs to the θ that was rounded.
+ *
+ * Invariant: h + δ > 0, and every number is finite, always (train/optimizer/update.h). The state that is
+ * saved is the state that is: training can be resumed to the same bits.
+ *
+ * Noise of sample s of step t, both from 0, element i of tensor NAME is normal number i of the
+ * stream (seed, t·samples + s, NAME) of core/random.h.
+ */
+#ifndef TRAIN_OPTIMIZER_OPTIMIZER_H
+#define TRAIN_OPTIMIZER_OPTIMIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ivon/error.h"
+
+enum optimizer_method { OPTIMIZER_IVON, OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+
+/* ĥ: Price's theorem, ĝ (θ − m)/σ²; or λ ĝ², whose factor λ is disputed. */
+enum optimizer_estimator { OPTIMIZER_PRICE, OPTIMIZER_SQUARED };
+
+struct optimizer_options {
+    enum optimizer_method method;
+    enum optimizer_estimator estimator;
+    unsigned samples; /* Monte-Carlo samples of a step, whose ĝ and ĥ are averaged: 1 unless IVON */
+    uint64_t seed;    /* of the noise */
+    double norm_clip; /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
+    struct team *team; /* that runs the passes, borrowed; null: the calling thread */
+};
+
+/* What a set of tensors is updated with. Fields of another method are not looked at. */
+struct optimizer_group {
+    double rate;         /* times what a schedule gives */
+    double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
+    double beta1;        /* of SGD: the momentum */
+    double beta2;        /* not of SGD */
+    bool debias;         /* divide by 1 − βᵗ: of IVON g alone, of AdamW both moments */
+    double ess;          /* IVON: λ */
+    double hessian_init; /* IVON: h₀ */
+    bool rescale;        /* IVON: α = rate (h₀ + δ) */
+    double clip;         /* IVON: ξ, of each element's step before α; INFINITY: none */
+    double epsilon;      /* AdamW */
+};
+
+/* The defaults of math.md, and PyTorch's for the others; rate and IVON's ess are NaN: required. */
+struct optimizer_group optimizer_group_defaults(enum optimizer_method method);
+
+struct optimizer_tensor {
+    const char *name;
+    size_t count;
+    size_t group;
+};
+
+struct optimizer;
+
+/*
+ * The means, momenta and second moments are zero, Hessians h₀. Copies everything. Fails
+ * (IVON_ERROR_ARGUMENT) where a setting is out of its range, naming the tensor whose group it is.
+ */
+int optimizer_new(struct optimizer **optimizer, const struct optimizer_options *options,
+                  const struct optimizer_group *groups, size_t group_count,
+                  const struct optimizer_tensor *tensors, size_t tensor_count,
+                  struct ivon_error *error);
+void optimizer_free(struct optimizer *optimizer);
+
+/* The arrays of a tensor, 64-byte aligned, for reading and, between steps, for setting: the start
+   of a training, or its resumption. A Hessian that is set must keep h + δ above 0. Null: there is
+   none. Borrowed. */
+float *optimizer_mean(const struct optimizer *optimizer, size_t tensor);
+float *optimizer_hessian(const struct optimizer *optimizer, size_t tensor);
+float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor);
+
+/* Where the network takes the tensor from. Borrowed. */
+const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
+
+/*
+ * IVON: takes a posterior as a tensor's prior, in place of weight decay to zero: δ_p = S_p/λ for
+ * each element, and the pull δ_p (m − m_p). Both arrays are borrowed. Sets the stored Hessian to
+ * h₀ + δ_p − δ. Fails where some δ_p is not finite or some h₀ + δ_p not positive.
+ */
+int optimizer_set_prior(struct optimizer *optimizer, size_t tensor, const float *prior_mean,
+                        const float *prior_decay, struct ivon_error *error);
+
+/* δ_p = S_p/λ for the posterior with that Hessian, ess and weight decay, as the prior of a training
+   with an ess of its own. */
+void optimizer_prior_decay(float *prior_decay, const float *hessian, double ess,
+                           double weight_decay, double own_ess, size_t count);
+
+/* Completed steps, for the debiasing and the noise. */
+uint64_t optimizer_steps(const struct optimizer *optimizer);
+
+/* Goes on after so many steps, with arrays that the caller has set. */
+void optimizer_resume(struct optimizer *optimizer, uint64_t steps);
+
+/* Sets the parameters to the next step's first sample. Does nothing unless IVON. */
+int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error);
+
+struct optimizer_report {
+    bool updated;            /* the step is complete: the means moved */
+    size_t bad_gradients;    /* of a complete step: elements whose gradient is not finite */
+    size_t overflows;        /* elements whose new state would not be */
+    size_t tensor;           /* the first with one of these; SIZE_MAX: none */
+    double norm;             /* of the gradient; NaN unless norms are clipped */
+};
+
+/*
+ * Takes the gradient at the parameters, one array for each tensor, and after the last sample of a
+ * step moves the means. `factor` is the schedule's, times each group's rate. `draw` says whether
+ * another gradient will follow: the parameters are then its sample, and without it they keep the
+ * old one.
+ *
+ * Elements that report->bad_gradients and report->overflows count keep their state. Where norms are
+ * clipped and a gradient is not finite, there is no norm: every element of the step is then bad.
+ */
+int optimizer_step(struct optimizer *optimizer, const float *const *gradients, double factor,
+                   bool draw, struct optimizer_report *report, struct ivon_error *error);
+
+#endif

@@ -1,0 +1,246 @@
+/* Passes over the blocks of an optimizer. */
+#include <math.h>
+
+#include "core/random.h"
+#include "core/team.h"
+#include "train/optimizer/private.h"
+
+enum { PIECE = UPDATE_TILE /* elements updated and then perturbed while they are in the cache */ };
+
+/* What a pass over the blocks works with. */
+struct pass {
+    struct optimizer *optimizer;
+    const float *const *gradients;
+    double factor;
+    float gradient_factor; /* of norm clipping */
+    bool draw;
+    uint64_t next_sample; /* the address of the noise to draw */
+};
+
+static void draw_piece(const struct pass *pass, const struct optimizer_array *tensor, size_t first,
+                       size_t count)
+{
+    struct random_stream stream =
+        random_stream_of(pass->optimizer->options.seed, pass->next_sample, tensor->name);
+    random_normal(&stream, first, count, tensor->sample + first);
+    update_ivon_perturb(tensor->sample + first, tensor->mean + first, tensor->hessian + first,
+                        tensor->group->weight_decay, (float)tensor->group->ess, count);
+}
+
+static double debias_of(const struct optimizer_group *group, double beta, uint64_t steps)
+{
+    return group->debias ? 1 / -expm1((double)steps * log(beta)) : 1;
+}
+
+static struct update_ivon_factors ivon_factors(const struct pass *pass,
+                                               const struct optimizer_group *group)
+{
+    const struct optimizer *optimizer = pass->optimizer;
+    double scale = group->rescale ? group->hessian_init + group->weight_decay : 1;
+    return (struct update_ivon_factors){
+        .weight_decay = group->weight_decay,
+        .gradient = pass->gradient_factor,
+        .average = (float)(1.0 / optimizer->options.samples),
+        .ess = (float)group->ess,
+        .gain1 = (float)(1 - group->beta1),
+        .gain2 = (float)(1 - group->beta2),
+        .debias = (float)debias_of(group, group->beta1, optimizer->steps + 1),
+        .rate = (float)(pass->factor * group->rate * scale),
+        .clip = (float)group->clip,
+        .squared = optimizer->options.estimator == OPTIMIZER_SQUARED};
+}
+
+/* The last gradient of a step, piece by piece: updated, and perturbed for the next step. */
+static void step_ivon(const struct pass *pass, const struct optimizer_array *tensor,
+                      struct optimizer_block *block)
+{
+    struct update_ivon_factors factors = ivon_factors(pass, tensor->group);
+    bool sums = pass->optimizer->options.samples > 1, prior = tensor->prior_mean != NULL;
+    const float *gradient = pass->gradients[block->tensor];
+    for (size_t done = 0; done < block->count; done += PIECE) {
+        size_t at = block->first + done;
+        size_t count = block->count - done < PIECE ? block->count - done : PIECE;
+        struct update_ivon arrays = {.mean = tensor->mean + at,
+                                     .hessian = tensor->hessian + at,
+                                     .momentum = tensor->momentum + at,
+                                     .gradient = gradient + at,
+                                     .sample = tensor->sample + at,
+                                     .gradient_sum = sums ? tensor->gradient_sum + at : NULL,
+                                     .product_sum = sums ? tensor->product_sum + at : NULL,
+                                     .prior_mean = prior ? tensor->prior_mean + at : NULL,
+                                     .prior_decay = prior ? tensor->prior_decay + at : NULL};
+        update_ivon(&arrays, &factors, count, &block->counts);
+        if (pass->draw)
+            draw_piece(pass, tensor, at, count);
+    }
+}
+
+/* A gradient of a step that others follow. */
+static void accumulate_ivon(const struct pass *pass, const struct optimizer_array *tensor,
+                            const struct optimizer_block *block)
+{
+    const struct optimizer *optimizer = pass->optimizer;
+    for (size_t done = 0; done < block->count; done += PIECE) {
+        size_t at = block->first + done;
+        size_t count = block->count - done < PIECE ? block->count - done : PIECE;
+        update_ivon_accumulate(tensor->gradient_sum + at, tensor->product_sum + at,
+                               pass->gradients[block->tensor] + at, tensor->sample + at,
+                               tensor->mean + at, pass->gradient_factor,
+                               optimizer->options.estimator == OPTIMIZER_SQUARED,
+                               optimizer->sample == 0, count);
+        draw_piece(pass, tensor, at, count);
+    }
+}
+
+static void step_adamw(const struct pass *pass, const struct optimizer_array *tensor,
+                       struct optimizer_block *block)
+{
+    const struct optimizer_group *group = tensor->group;
+    uint64_t steps = pass->optimizer->steps + 1;
+    double rate = pass->factor * group->rate;
+    struct update_adamw_factors factors = {
+        .gradient = pass->gradient_factor,
+        .gain1 = (float)(1 - group->beta1),
+        .gain2 = (float)(1 - group->beta2),
+        .debias1 = (float)debias_of(group, group->beta1, steps),
+        .debias2 = (float)debias_of(group, group->beta2, steps),
+        .rate = (float)rate,
+        .epsilon = (float)group->epsilon,
+        .decay = (float)(rate * group->weight_decay)};
+    size_t at = block->first;
+    update_adamw(tensor->mean + at, tensor->hessian + at, tensor->momentum + at,
+                 pass->gradients[block->tensor] + at, &factors, block->count, &block->counts);
+}
+
+static void step_sgd(const struct pass *pass, const struct optimizer_array *tensor,
+                     struct optimizer_block *block)
+{
+    const struct optimizer_group *group = tensor->group;
+    struct update_sgd_factors factors = {.gradient = pass->gradient_factor,
+                                         .beta = (float)group->beta1,
+                                         .rate = (float)(pass->factor * group->rate),
+                                         .weight_decay = (float)group->weight_decay};
+    size_t at = block->first;
+    update_sgd(tensor->mean + at, tensor->momentum + at, pass->gradients[block->tensor] + at,
+               &factors, block->count, &block->counts);
+}
+
+static int step_block(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    const struct pass *pass = context;
+    struct optimizer *optimizer = pass->optimizer;
+    struct optimizer_block *block = &optimizer->blocks[i];
+    const struct optimizer_array *tensor = &optimizer->tensors[block->tensor];
+    (void)thread;
+    (void)error;
+    block->counts = (struct update_counts){0};
+    if (optimizer->options.method == OPTIMIZER_ADAMW)
+        step_adamw(pass, tensor, block);
+    else if (optimizer->options.method == OPTIMIZER_SGD)
+        step_sgd(pass, tensor, block);
+    else if (optimizer->sample + 1 < optimizer->options.samples)
+        accumulate_ivon(pass, tensor, block);
+    else
+        step_ivon(pass, tensor, block);
+    return 0;
+}
+
+static int draw_block(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    const struct pass *pass = context;
+    const struct optimizer_block *block = &pass->optimizer->blocks[i];
+    (void)thread;
+    (void)error;
+    for (size_t done = 0; done < block->count; done += PIECE)
+        draw_piece(pass, &pass->optimizer->tensors[block->tensor], block->first + done,
+                   block->count - done < PIECE ? block->count - done : PIECE);
+    return 0;
+}
+
+static int measure_block(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    const struct pass *pass = context;
+    struct optimizer_block *block = &pass->optimizer->blocks[i];
+    (void)thread;
+    (void)error;
+    block->counts = (struct update_counts){0};
+    block->squares = update_sum_squares(pass->gradients[block->tensor] + block->first,
+                                        block->count, &block->counts.gradients);
+    return 0;
+}
+
+static int run_blocks(const struct optimizer *optimizer,
+                      int (*job)(void *, size_t, int, struct ivon_error *), struct pass *pass,
+                      struct ivon_error *error)
+{
+    int code = 0;
+    if (optimizer->options.team)
+        return team_run(optimizer->options.team, optimizer->threads, optimizer->block_count, job,
+                        pass, error);
+    for (size_t i = 0; i < optimizer->block_count && !code; i++)
+        code = job(pass, i, 0, error);
+    return code;
+}
+
+int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
+{
+    struct pass pass = {.optimizer = optimizer,
+                        .next_sample = optimizer->steps * optimizer->options.samples};
+    optimizer->sample = 0;
+    if (optimizer->options.method != OPTIMIZER_IVON)
+        return 0;
+    return run_blocks(optimizer, draw_block, &pass, error);
+}
+
+/* The norm of the gradient, and the factor that brings it below its bound. */
+static int clip_norm(struct pass *pass, struct optimizer_report *report, struct ivon_error *error)
+{
+    const struct optimizer *optimizer = pass->optimizer;
+    double squares = 0;
+    int code = run_blocks(optimizer, measure_block, pass, error);
+    for (size_t i = 0; i < optimizer->block_count && !code; i++)
+        squares += optimizer->blocks[i].squares;
+    report->norm = sqrt(squares);
+    if (!isfinite(report->norm))
+        pass->gradient_factor = NAN;
+    else if (report->norm > optimizer->options.norm_clip)
+        pass->gradient_factor = (float)(optimizer->options.norm_clip / report->norm);
+    return code;
+}
+
+static void add_up(const struct optimizer *optimizer, struct optimizer_report *report)
+{
+    for (size_t i = 0; i < optimizer->block_count; i++) {
+        const struct optimizer_block *block = &optimizer->blocks[i];
+        report->bad_gradients += block->counts.gradients;
+        report->overflows += block->counts.overflows;
+        if (report->tensor == SIZE_MAX && (block->counts.gradients || block->counts.overflows))
+            report->tensor = block->tensor;
+    }
+}
+
+int optimizer_step(struct optimizer *optimizer, const float *const *gradients, double factor,
+                   bool draw, struct optimizer_report *report, struct ivon_error *error)
+{
+    bool last = optimizer->sample + 1 >= optimizer->options.samples;
+    uint64_t at = optimizer->steps * optimizer->options.samples + optimizer->sample;
+    struct pass pass = {.optimizer = optimizer,
+                        .gradients = gradients,
+                        .factor = factor,
+                        .gradient_factor = 1,
+                        .draw = draw,
+                        .next_sample = at + 1};
+    int code = 0;
+    *report = (struct optimizer_report){.tensor = SIZE_MAX, .norm = NAN};
+    if (isfinite(optimizer->options.norm_clip))
+        code = clip_norm(&pass, report, error);
+    if (!code)
+        code = run_blocks(optimizer, step_block, &pass, error);
+    if (code)
+        return code;
+    add_up(optimizer, report);
+    report->updated = last;
+    optimizer->sample = last ? 0 : optimizer->sample + 1;
+    optimizer->steps += last;
+    return 0;
+}

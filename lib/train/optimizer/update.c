@@ -1,0 +1,362 @@
+#include "train/optimizer/update.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+
+#include "core/dispatch.h"
+#include "core/vector_math.h"
+
+enum { TILE = UPDATE_TILE };
+
+static inline int is_finite(float x)
+{
+    return vector_abs(x) <= FLT_MAX;
+}
+
+/* h + δ as floats: δ in two parts, so that the sum has a relative error of 2^-22 and the sign of
+   the exact sum even where h and δ cancel. */
+struct decay {
+    float high, low;
+};
+
+static struct decay decay_of(double weight_decay)
+{
+    float high = (float)weight_decay;
+    return (struct decay){high, (float)(weight_decay - (double)high)};
+}
+
+static inline float decayed(float hessian, struct decay decay)
+{
+    return (hessian + decay.high) + decay.low;
+}
+
+/* u + u²/2 from (1−β₂)(ĥ − h) and h + δ; not below −1/2, where rounding alone can lead. */
+static inline float growth_of(float change, float precision)
+{
+    float u = change / precision;
+    float growth = u * (1 + 0.5F * u);
+    return growth < -0.5F ? -0.5F : growth;
+}
+
+/* Whether (new h + δ) >= (old h + δ)/2 is certain, whatever was rounded. */
+static inline int certain(float to, float from)
+{
+    return to > 0.51F * from;
+}
+
+/* Row 2. Returns how many of the new Hessians are not certain to have kept half of h + δ. */
+IVON_DISPATCH static unsigned grow(float *restrict to, const float *restrict hessian,
+                                   const float *restrict estimate,
+                                   const float *restrict of_data, struct decay decay, float gain,
+                                   size_t count)
+{
+    unsigned uncertain = 0;
+    for (size_t i = 0; i < count; i++) {
+        float precision = decayed(hessian[i], decay);
+        float growth = growth_of(gain * (estimate[i] - of_data[i]), precision);
+        to[i] = hessian[i] + precision * growth;
+        uncertain += (unsigned)!certain(decayed(to[i], decay), precision);
+    }
+    return uncertain;
+}
+
+/* The same for Price's estimate of one sample, h being that of the data. */
+IVON_DISPATCH static unsigned grow_price(float *restrict to, const float *restrict hessian,
+                                         const float *restrict gradient,
+                                         const float *restrict sample,
+                                         const float *restrict mean, float factor,
+                                         struct decay decay, float gain, size_t count)
+{
+    unsigned uncertain = 0;
+    for (size_t i = 0; i < count; i++) {
+        float precision = decayed(hessian[i], decay);
+        float estimate = factor * gradient[i] * (sample[i] - mean[i]) * precision;
+        float growth = growth_of(gain * (estimate - hessian[i]), precision);
+        to[i] = hessian[i] + precision * growth;
+        uncertain += (unsigned)!certain(decayed(to[i], decay), precision);
+    }
+    return uncertain;
+}
+
+/* The next float above a finite one. */
+static inline float next_above(float x)
+{
+    uint32_t bits = vector_bits(x + 0.0F); /* −0 becomes 0 */
+    return vector_float(bits + ((int32_t)bits < 0 ? UINT32_MAX : 1));
+}
+
+/* Where it is not certain: at least half of h + δ, in double, and rounded up if need be. */
+IVON_DISPATCH static void keep_half(float *restrict to, const float *restrict hessian,
+                                    double weight_decay, struct decay decay, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it misses that `grow` wrote `to` */
+        int fine = certain(decayed(to[i], decay), decayed(hessian[i], decay));
+        double half = 0.5 * ((double)hessian[i] + weight_decay);
+        float least = (float)(half - weight_decay);
+        float above = next_above(least);
+        least = (double)least + weight_decay < half ? above : least;
+        float larger = to[i] < least ? least : to[i];
+        to[i] = fine ? to[i] : larger;
+    }
+}
+
+/* Rows 1, 3 and 4 for one element. */
+struct moved {
+    float mean, momentum;
+};
+
+static inline struct moved move(float mean, float momentum, float gradient, float precision,
+                                float pull, const struct update_ivon_factors *factors)
+{
+    struct moved to;
+    to.momentum = momentum + factors->gain1 * (gradient - momentum);
+    float step = (to.momentum * factors->debias + pull) / precision;
+    to.mean = mean - factors->rate * vector_clamp(step, -factors->clip, factors->clip);
+    return to;
+}
+
+/* Takes the new Hessians over, and moves the means, where all is finite. Returns how many elements
+   keep their state. `gradient` is multiplied by `factor`; `pull` null: to zero. */
+IVON_DISPATCH static unsigned move_all(float *restrict mean, float *restrict hessian,
+                                       float *restrict momentum, const float *restrict grown,
+                                       const float *restrict gradient, float factor,
+                                       const float *restrict pull, struct decay decay,
+                                       const struct update_ivon_factors *restrict given,
+                                       size_t count)
+{
+    const struct update_ivon_factors factors = *given;
+    unsigned kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        float toward = pull ? pull[i] : decay.high * mean[i];
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): and that it wrote `grown` */
+        float precision = decayed(grown[i], decay);
+        struct moved to = move(mean[i], momentum[i], factor * gradient[i], precision, toward,
+                               &factors);
+        int fine = is_finite(to.mean) & is_finite(to.momentum) & is_finite(grown[i]);
+        kept += (unsigned)!fine;
+        mean[i] = fine ? to.mean : mean[i];
+        hessian[i] = fine ? grown[i] : hessian[i];
+        momentum[i] = fine ? to.momentum : momentum[i];
+    }
+    return kept;
+}
+
+/* What a tile needs beyond its arrays where more than the common case is asked for. */
+struct tile {
+    float grown[TILE];
+    float gradient[TILE]; /* ĝ, averaged over the step's samples */
+    float estimate[TILE]; /* ĥ */
+    float of_data[TILE];  /* h without the prior's part */
+    float pull[TILE];     /* δ_p (m − m_p) */
+};
+
+/* Averages ĝ and ĥ over the step's samples. */
+IVON_DISPATCH static void estimate(struct tile *restrict tile,
+                                   const struct update_ivon *restrict arrays,
+                                   const struct update_ivon_factors *restrict factors,
+                                   struct decay decay, size_t count)
+{
+    const float *restrict gradient = arrays->gradient, *restrict mean = arrays->mean;
+    const float *restrict sample = arrays->sample, *restrict hessian = arrays->hessian;
+    float factor = factors->gradient, share = factors->average, scale = factors->ess * share;
+    for (size_t i = 0; i < count; i++)
+        tile->gradient[i] = factor * gradient[i];
+    for (size_t i = 0; factors->squared && i < count; i++)
+        tile->estimate[i] = tile->gradient[i] * tile->gradient[i];
+    for (size_t i = 0; !factors->squared && i < count; i++)
+        tile->estimate[i] = tile->gradient[i] * (sample[i] - mean[i]);
+    for (size_t i = 0; arrays->gradient_sum && i < count; i++) {
+        tile->gradient[i] = (tile->gradient[i] + arrays->gradient_sum[i]) * share;
+        tile->estimate[i] += arrays->product_sum[i];
+    }
+    for (size_t i = 0; i < count; i++)
+        tile->estimate[i] *= scale * (factors->squared ? 1 : decayed(hessian[i], decay));
+}
+
+/* What a prior takes from h, and where it pulls. */
+IVON_DISPATCH static void consult_prior(struct tile *restrict tile,
+                                        const struct update_ivon *restrict arrays,
+                                        double weight_decay, size_t count)
+{
+    const float *restrict mean = arrays->mean, *restrict hessian = arrays->hessian;
+    const float *restrict toward = arrays->prior_mean, *restrict decay = arrays->prior_decay;
+    for (size_t i = 0; i < count; i++) {
+        tile->of_data[i] = (float)((double)hessian[i] + weight_decay - (double)decay[i]);
+        tile->pull[i] = decay[i] * (mean[i] - toward[i]);
+    }
+}
+
+/* Tells elements that kept their state for their gradient from those that would have overflown. */
+static void count_kept(struct update_counts *counts, unsigned kept, const float *gradient,
+                       float factor, size_t count)
+{
+    size_t bad = 0;
+    for (size_t i = 0; kept && i < count; i++)
+        bad += (size_t)!is_finite(factor * gradient[i]);
+    counts->gradients += bad;
+    counts->overflows += kept - bad;
+}
+
+static void update_tile(const struct update_ivon *arrays,
+                        const struct update_ivon_factors *factors, size_t count,
+                        struct update_counts *counts)
+{
+    struct tile tile;
+    struct decay decay = decay_of(factors->weight_decay);
+    bool prior = arrays->prior_mean != NULL;
+    bool common = !prior && !factors->squared && !arrays->gradient_sum;
+    const float *gradient = common ? arrays->gradient : tile.gradient;
+    float factor = common ? factors->gradient : 1;
+    unsigned uncertain, kept;
+    if (!common)
+        estimate(&tile, arrays, factors, decay, count);
+    if (prior)
+        consult_prior(&tile, arrays, factors->weight_decay, count);
+    if (common)
+        uncertain = grow_price(tile.grown, arrays->hessian, gradient, arrays->sample, arrays->mean,
+                               factor * factors->ess, decay, factors->gain2, count);
+    else
+        uncertain = grow(tile.grown, arrays->hessian, tile.estimate,
+                         prior ? tile.of_data : arrays->hessian, decay, factors->gain2, count);
+    if (uncertain)
+        keep_half(tile.grown, arrays->hessian, factors->weight_decay, decay, count);
+    kept = move_all(arrays->mean, arrays->hessian, arrays->momentum, tile.grown, gradient, factor,
+                    prior ? tile.pull : NULL, decay, factors, count);
+    count_kept(counts, kept, gradient, factor, count);
+}
+
+void update_ivon(const struct update_ivon *arrays, const struct update_ivon_factors *factors,
+                 size_t count, struct update_counts *counts)
+{
+    for (size_t at = 0; at < count; at += TILE) {
+        bool sums = arrays->gradient_sum != NULL, prior = arrays->prior_mean != NULL;
+        struct update_ivon tile = {.mean = arrays->mean + at,
+                                   .hessian = arrays->hessian + at,
+                                   .momentum = arrays->momentum + at,
+                                   .gradient = arrays->gradient + at,
+                                   .sample = arrays->sample + at,
+                                   .gradient_sum = sums ? arrays->gradient_sum + at : NULL,
+                                   .product_sum = sums ? arrays->product_sum + at : NULL,
+                                   .prior_mean = prior ? arrays->prior_mean + at : NULL,
+                                   .prior_decay = prior ? arrays->prior_decay + at : NULL};
+        update_tile(&tile, factors, count - at < TILE ? count - at : TILE, counts);
+    }
+}
+
+IVON_DISPATCH void update_ivon_accumulate(float *restrict gradient_sum,
+                                          float *restrict product_sum,
+                                          const float *restrict gradient,
+                                          const float *restrict sample,
+                                          const float *restrict mean, float factor, bool squared,
+                                          bool first, size_t count)
+{
+    for (size_t i = 0; first && i < count; i++)
+        gradient_sum[i] = product_sum[i] = 0; /* what is there may not be finite */
+    for (size_t i = 0; i < count; i++) {
+        float g = gradient[i] * factor;
+        float with = squared ? g : sample[i] - mean[i];
+        gradient_sum[i] += g;
+        product_sum[i] += g * with;
+    }
+}
+
+IVON_DISPATCH void update_ivon_perturb(float *restrict sample, const float *restrict mean,
+                                       const float *restrict hessian, double weight_decay,
+                                       float ess, size_t count)
+{
+    struct decay decay = decay_of(weight_decay);
+    for (size_t i = 0; i < count; i++)
+        sample[i] = mean[i] + sample[i] / __builtin_sqrtf(ess * decayed(hessian[i], decay));
+}
+
+IVON_DISPATCH static unsigned adamw_tile(float *restrict mean, float *restrict second,
+                                         float *restrict momentum,
+                                         const float *restrict gradient,
+                                         const struct update_adamw_factors *restrict given,
+                                         size_t count)
+{
+    const struct update_adamw_factors factors = *given;
+    unsigned kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        float g = gradient[i] * factors.gradient, m = mean[i], v = second[i];
+        float next_momentum = momentum[i] + factors.gain1 * (g - momentum[i]);
+        float next_second = v + factors.gain2 * (g * g - v);
+        float size = __builtin_sqrtf(next_second * factors.debias2) + factors.epsilon;
+        float next_mean = m - factors.decay * m -
+                          factors.rate * (next_momentum * factors.debias1 / size);
+        int fine = is_finite(next_mean) & is_finite(next_second) & is_finite(next_momentum);
+        kept += (unsigned)!fine;
+        mean[i] = fine ? next_mean : m;
+        second[i] = fine ? next_second : v;
+        momentum[i] = fine ? next_momentum : momentum[i];
+    }
+    return kept;
+}
+
+void update_adamw(float *mean, float *second, float *momentum, const float *gradient,
+                  const struct update_adamw_factors *factors, size_t count,
+                  struct update_counts *counts)
+{
+    for (size_t at = 0; at < count; at += TILE) {
+        size_t tile = count - at < TILE ? count - at : TILE;
+        unsigned kept = adamw_tile(mean + at, second + at, momentum + at, gradient + at, factors,
+                                   tile);
+        count_kept(counts, kept, gradient + at, factors->gradient, tile);
+    }
+}
+
+IVON_DISPATCH static unsigned sgd_tile(float *restrict mean, float *restrict momentum,
+                                       const float *restrict gradient,
+                                       const struct update_sgd_factors *restrict given,
+                                       size_t count)
+{
+    const struct update_sgd_factors factors = *given;
+    unsigned kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        float g = gradient[i] * factors.gradient, m = mean[i];
+        float next_momentum = factors.beta * momentum[i] + (g + factors.weight_decay * m);
+        float next_mean = m - factors.rate * next_momentum;
+        int fine = is_finite(next_mean) & is_finite(next_momentum);
+        kept += (unsigned)!fine;
+        mean[i] = fine ? next_mean : m;
+        momentum[i] = fine ? next_momentum : momentum[i];
+    }
+    return kept;
+}
+
+void update_sgd(float *mean, float *momentum, const float *gradient,
+                const struct update_sgd_factors *factors, size_t count,
+                struct update_counts *counts)
+{
+    for (size_t at = 0; at < count; at += TILE) {
+        size_t tile = count - at < TILE ? count - at : TILE;
+        unsigned kept = sgd_tile(mean + at, momentum + at, gradient + at, factors, tile);
+        count_kept(counts, kept, gradient + at, factors->gradient, tile);
+    }
+}
+
+/* Eight sums, of every eighth element each, added up at the end: the order is fixed, and the
+   compiler may keep them in one register. */
+IVON_DISPATCH double update_sum_squares(const float *restrict gradient, size_t count,
+                                        size_t *restrict bad)
+{
+    enum { LANES = 8 };
+    double sums[LANES] = {0}, total = 0;
+    size_t whole = count - count % LANES, not_finite = 0;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            double g = (double)gradient[i + lane];
+            sums[lane] += g * g;
+        }
+    for (size_t i = whole; i < count; i++)
+        sums[i - whole] += (double)gradient[i] * (double)gradient[i];
+    for (size_t lane = 0; lane < LANES; lane++)
+        total += sums[lane];
+    if (!isfinite(total)) /* the squares of floats cannot overflow */
+        for (size_t i = 0; i < count; i++)
+            not_finite += (size_t)!is_finite(gradient[i]);
+    *bad = not_finite;
+    return total;
+}

@@ -1,0 +1,242 @@
+/* Gradients: every step's examples in a fixed number of lanes, whose sums are added in order. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/meter.h"
+#include "core/team.h"
+#include "train/trainer/private.h"
+
+enum {
+    TILE_MEMORY = 8 << 20, /* bytes of values and adjoints that caches hold */
+    LANE_EXAMPLES = 16,    /* at least so many in each of several lanes: it has sums of its own */
+    RANGE = 1 << 15        /* elements that are added at a time */
+};
+
+static const double STATISTICS_MOMENTUM = 0.1; /* as in PyTorch */
+
+/* Bytes that the values of one lane may take; 0: any number. */
+static size_t lane_memory(const struct ivon_trainer *trainer)
+{
+    size_t all = trainer->options.memory, data = trainer->data.size;
+    size_t lanes = trainer->lane_count ? trainer->lane_count : 1;
+    size_t left = all > data ? (all - data) / lanes : 0;
+    return all && !left ? 1 : left;
+}
+
+static int make_derivative(const struct ivon_trainer *trainer, size_t tile,
+                           struct net_derivative **derivative, struct ivon_error *error)
+{
+    const struct ivon_network *network = trainer->network;
+    struct net_tensor *inputs = calloc(network->input_count + 1, sizeof *inputs);
+    bool *wanted = calloc(network->parameter_count + 1, sizeof *wanted);
+    int code = inputs && wanted ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < network->parameter_count && !code; i++)
+        wanted[i] = true;
+    if (!code)
+        code = feed_shapes(&trainer->data.feed, (int64_t)tile, inputs, error);
+    if (!code)
+        code = net_derivative_new_summed(derivative, network, trainer->training, inputs, wanted,
+                                         trainer->options.memory, error);
+    free(inputs);
+    free(wanted);
+    return code;
+}
+
+static int measure(struct ivon_trainer *trainer, size_t tile, size_t *memory,
+                   struct ivon_error *error)
+{
+    struct net_derivative *derivative = NULL;
+    int code = make_derivative(trainer, tile, &derivative, error);
+    if (!code)
+        *memory = net_derivative_memory(derivative);
+    if (!code)
+        code = outputs_check(&trainer->outputs, trainer->network->path,
+                             net_derivative_output(derivative), tile, error);
+    net_derivative_free(derivative);
+    return code;
+}
+
+/* Whether examples are normalized by each other's statistics: a lane's are then one tile, which
+   nothing fills up. */
+static bool normalizes(const struct ivon_trainer *trainer)
+{
+    return net_training_count(trainer->training) > 0;
+}
+
+/* A power of two, so that lanes are as even as batches are. */
+static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
+{
+    size_t lanes = 1;
+    while (2 * lanes <= LANES_MAX && 2 * lanes * LANE_EXAMPLES <= examples &&
+           (!normalizes(trainer) || examples % (2 * lanes) == 0))
+        lanes *= 2;
+    return lanes;
+}
+
+/* As many examples at a time as caches and the allowed memory hold, in tiles of one size. */
+static void choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
+{
+    double room = TILE_MEMORY, most = (double)lane_memory(trainer);
+    if (trainer->options.memory && room > most)
+        room = most;
+    double fits = 1 + (room - (double)one) / (double)each;
+    size_t tile = fits < 1 ? 1 : fits < (double)trainer->lane_size ? (size_t)fits
+                                                                  : trainer->lane_size;
+    size_t tiles = (trainer->lane_size + tile - 1) / tile;
+    trainer->tile = (trainer->lane_size + tiles - 1) / tiles;
+}
+
+int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    size_t examples = trainer->batch * trainer->options.accumulate, one, two = 0;
+    trainer->lane_count = count_lanes(trainer, examples);
+    trainer->lane_size = (examples + trainer->lane_count - 1) / trainer->lane_count;
+    trainer->tile = normalizes(trainer) ? trainer->lane_size : 1;
+    int code = measure(trainer, trainer->tile, &one, error);
+    if (code || normalizes(trainer) || trainer->data.feed.fixed > 0)
+        return code;
+    code = measure(trainer, 2, &two, error);
+    if (!code)
+        choose_tile(trainer, one, two > one ? two - one : 1);
+    return code;
+}
+
+static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivon_error *error)
+{
+    const struct ivon_network *network = trainer->network;
+    size_t tile = trainer->tile, rows = tile * trainer->outputs.tokens;
+    size_t targets = tile * outputs_targets(&trainer->outputs);
+    size_t room = tile * feed_example_size(&trainer->data.feed) + 64 * (network->input_count + 1);
+    int code = weights_init(&lane->gradients, network, error);
+    if (code)
+        return code;
+    lane->inputs = calloc(network->input_count, sizeof *lane->inputs);
+    lane->room = aligned_alloc(64, (room / 64 + 1) * 64);
+    lane->labels = calloc(targets, sizeof *lane->labels);
+    lane->numbers = calloc(targets, sizeof *lane->numbers);
+    lane->adjoint = calloc(rows * trainer->outputs.k, sizeof *lane->adjoint);
+    lane->row_loss = calloc(rows, sizeof *lane->row_loss);
+    lane->statistics =
+        calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
+    if (!lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
+        !lane->row_loss || !lane->statistics)
+        return ivon_error_memory(error);
+    return make_derivative(trainer, tile, &lane->derivative, error);
+}
+
+int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < trainer->lane_count && !code; i++)
+        code = make_lane(trainer, &trainer->lanes[i], error);
+    return code;
+}
+
+void lanes_release(struct ivon_trainer *trainer)
+{
+    for (size_t i = 0; i < LANES_MAX; i++) {
+        struct lane *lane = &trainer->lanes[i];
+        net_derivative_free(lane->derivative);
+        weights_release(&lane->gradients);
+        free(lane->inputs);
+        free(lane->room);
+        free(lane->labels);
+        free(lane->numbers);
+        free(lane->adjoint);
+        free(lane->row_loss);
+        free(lane->statistics);
+    }
+}
+
+/* Loss and adjoints of a tile: e over the losses of the step; 0 for what fills the tile up. */
+static void evaluate(const struct ivon_trainer *trainer, struct lane *lane, size_t count)
+{
+    const struct likelihood *likelihood = &trainer->likelihood;
+    size_t rows = count * trainer->outputs.tokens, k = likelihood->k;
+    size_t all = trainer->tile * trainer->outputs.tokens * k;
+    const float *f = net_derivative_output(lane->derivative)->data;
+    const struct row_targets targets = {trainer->data.labels ? lane->labels : NULL,
+                                        trainer->data.numbers ? lane->numbers : NULL,
+                                        trainer->options.ignored};
+    float scale = (float)trainer->scale;
+    likelihood_evaluate(likelihood, rows, f, &targets, lane->adjoint, lane->row_loss);
+    likelihood_residual(likelihood, rows, lane->adjoint, &targets, lane->adjoint);
+    for (size_t i = 0; i < rows; i++)
+        lane->loss += lane->row_loss[i];
+    for (size_t i = 0; i < rows * k; i++)
+        lane->adjoint[i] *= scale;
+    memset(lane->adjoint + rows * k, 0, (all - rows * k) * sizeof *lane->adjoint);
+}
+
+static int run_lane(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    struct ivon_trainer *trainer = context;
+    struct lane *lane = &trainer->lanes[i];
+    size_t all = trainer->batch * trainer->options.accumulate, end = (i + 1) * trainer->lane_size;
+    end = end < all ? end : all;
+    memset(lane->gradients.data, 0, lane->gradients.size);
+    lane->loss = 0;
+    int code = net_derivative_set_parameters(lane->derivative, trainer->parameters, error);
+    for (size_t at = i * trainer->lane_size; at < end && !code; at += trainer->tile) {
+        size_t count = end - at < trainer->tile ? end - at : trainer->tile;
+        if (!trainer->begun)
+            code = progress_ask(&trainer->options.progress, error);
+        if (code)
+            break;
+        data_gather(trainer, lane, at, count);
+        code = net_derivative_run(lane->derivative, lane->inputs, error);
+        if (code)
+            break;
+        net_derivative_statistics(lane->derivative, lane->statistics);
+        evaluate(trainer, lane, count);
+        net_derivative_backward(lane->derivative, lane->adjoint, lane->gradients.arrays);
+    }
+    return code;
+}
+
+static int add_range(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    (void)error;
+    struct ivon_trainer *trainer = context;
+    size_t first = i * RANGE, count = trainer->lanes[0].gradients.size / sizeof(float);
+    size_t end = first + RANGE < count ? first + RANGE : count;
+    float *sum = trainer->lanes[0].gradients.data;
+    for (size_t l = 1; l < trainer->lane_count; l++) {
+        const float *other = trainer->lanes[l].gradients.data;
+        for (size_t j = first; j < end; j++)
+            sum[j] += other[j];
+    }
+    return 0;
+}
+
+/* Moves running statistics towards the mean of those of the lanes. */
+static void move_statistics(struct ivon_trainer *trainer)
+{
+    double *sum = trainer->lanes[0].statistics, lanes = (double)trainer->lane_count;
+    for (size_t j = 0; j < net_training_size(trainer->training); j++) {
+        for (size_t l = 1; l < trainer->lane_count; l++)
+            sum[j] += trainer->lanes[l].statistics[j];
+        sum[j] /= lanes;
+    }
+    net_training_update(trainer->training, sum, STATISTICS_MOMENTUM);
+}
+
+int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error)
+{
+    size_t count = trainer->lanes[0].gradients.size / sizeof(float);
+    int code =
+        team_run(trainer->team, LANES_MAX, trainer->lane_count, run_lane, trainer, error);
+    if (!code && trainer->lane_count > 1)
+        code = team_run(trainer->team, LANES_MAX, (count + RANGE - 1) / RANGE, add_range, trainer,
+                        error);
+    if (!code && normalizes(trainer))
+        move_statistics(trainer);
+    *loss = 0;
+    for (size_t i = 0; i < trainer->lane_count; i++)
+        *loss += trainer->lanes[i].loss;
+    *loss *= trainer->scale;
+    return code;
+}

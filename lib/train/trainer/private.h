@@ -1,0 +1,144 @@
+/*
+ * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c and
+ * the data from trainer/data.c; gradients by trainer/lanes.c, steps by trainer/step.c,
+ * the state as a checkpoint by trainer/source.c, losses on other data by trainer/test.c.
+ */
+#ifndef TRAIN_TRAINER_PRIVATE_H
+#define TRAIN_TRAINER_PRIVATE_H
+
+#include "bayes/likelihood.h"
+#include "bayes/outputs.h"
+#include "bayes/weights.h"
+#include "ivon/train.h"
+#include "net/derivative/derivative.h"
+#include "net/feed.h"
+#include "net/graph/training.h"
+#include "train/architecture/architecture.h"
+#include "train/optimizer/optimizer.h"
+#include "train/order.h"
+#include "train/schedule.h"
+
+/* A tensor of the checkpoint to be, with what it begins with. */
+struct start_tensor {
+    struct ivon_tensor tensor; /* owns its name; a mean's type is f32 */
+    void *data;                /* 64-byte aligned */
+};
+
+struct start_tensors {
+    struct start_tensor *items;
+    size_t count, capacity;
+    struct ivon_unbound unbound;
+};
+
+/* The training data: inputs in the feed, targets in one of the two arrays. */
+struct training_data {
+    struct feed feed;
+    uint64_t count, losses;
+    size_t size; /* of the inputs, in bytes */
+    int64_t *labels;
+    float *numbers;
+    struct augmentation augmentation;
+    bool augmented;
+    int64_t image[3]; /* channels, height, width */
+};
+
+/* An example of a step. */
+struct chosen {
+    uint32_t example;
+    uint64_t epoch;
+};
+
+/*
+ * A share of every step's examples, worked on by one thread, tile by tile. How many lanes there
+ * are, and which examples a lane has, does not depend on the threads.
+ */
+struct lane {
+    struct net_derivative *derivative;
+    struct weights gradients;
+    const void **inputs; /* of a tile */
+    void *room;
+    int64_t *labels;
+    float *numbers;
+    float *adjoint;   /* tile × T × K: p, and then e */
+    double *row_loss; /* tile × T */
+    double *statistics; /* of batch norms; see net/graph/training.h */
+    double loss;        /* the sum over the lane's examples */
+};
+
+enum { LANES_MAX = 8 };
+
+struct ivon_trainer {
+    struct ivon_train_options options;
+    struct architecture *architecture; /* owned; null: a network was given */
+    struct ivon_network *network;
+    struct net_training *training; /* of its batch norms */
+    struct start_tensors start;
+    struct ivon_source *bound; /* over the above */
+    struct training_data data;
+    struct outputs outputs;
+    struct likelihood likelihood;
+    struct schedule schedule;
+    struct team *team; /* of lanes and optimizer */
+    struct optimizer *optimizer;
+    const float **parameters; /* where the network takes them from */
+    struct weights prior_mean, prior_decay;
+    double ess;
+    uint64_t parameter_elements;
+
+    size_t batch;                   /* examples of one batch, and batches of an epoch */
+    uint64_t epoch_batches, epoch_steps;
+    uint32_t *order;                /* of epoch `order_epoch` */
+    uint64_t order_epoch;           /* UINT64_MAX: none yet */
+    struct chosen *chosen;          /* of a step: batch × accumulate */
+
+    struct lane lanes[LANES_MAX];
+    size_t lane_count, lane_size, tile; /* examples of a lane, at a time */
+    double scale;                       /* of adjoints: 1/(losses of the step) */
+    bool begun; /* a sample of the step was taken up: it cannot be stopped any more */
+    double loss, rate;
+};
+
+/* Lists what the training begins with. */
+int start_list(struct start_tensors *start, const struct ivon_train_start *from,
+               const struct architecture *architecture, const struct ivon_train_options *options,
+               struct ivon_error *error);
+void start_release(struct start_tensors *start);
+
+/* A source over it, for binding. */
+int start_source(struct ivon_source **source, const struct start_tensors *start, const char *name,
+                 struct ivon_error *error);
+
+/* Adds a tensor of the given shape whose name is copied; its data are zeroed. */
+int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
+              struct start_tensor **added, struct ivon_error *error);
+
+/* What `trainer->network->parameters[i]` is. */
+const struct ivon_tensor *trainer_parameter(const struct ivon_trainer *trainer, size_t i);
+
+/* Sets Hessian, momentum, second moment and step from a checkpoint of this training. */
+int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
+                   struct ivon_error *error);
+
+/* Reads the examples; the targets, once it is known what the outputs are. */
+int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
+              struct ivon_error *error);
+int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *examples, size_t field,
+                      struct ivon_error *error);
+void data_close(struct training_data *data);
+
+/* Chooses the step's examples; *losses receives how many losses they have. */
+void data_choose(struct ivon_trainer *trainer, uint64_t *losses);
+
+/* Copies chosen examples [at, at + count) to the lane, and fills its tile up. */
+void data_gather(const struct ivon_trainer *trainer, struct lane *lane, size_t at, size_t count);
+
+/* Looks at what the network's outputs are, and chooses lanes and tiles; makes them. */
+int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error);
+int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error);
+void lanes_release(struct ivon_trainer *trainer);
+
+/* The gradient of the chosen examples' mean loss at the parameters, in the first lane's arrays, and
+   that loss. */
+int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error);
+
+#endif

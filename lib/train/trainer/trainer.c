@@ -1,0 +1,335 @@
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/posterior.h"
+#include "core/blas.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/team.h"
+#include "net/graph/operator.h"
+#include "train/trainer/private.h"
+
+enum { DEFAULT_BATCH = 50 };
+
+struct ivon_train_options ivon_train_defaults(enum ivon_method method)
+{
+    struct optimizer_group group = optimizer_group_defaults((enum optimizer_method)method);
+    return (struct ivon_train_options){.method = method,
+                                       .likelihood = IVON_CATEGORICAL,
+                                       .noise_std = NAN,
+                                       .ignored = INT64_MIN,
+                                       .rate = group.rate,
+                                       .weight_decay = group.weight_decay,
+                                       .beta1 = group.beta1,
+                                       .beta2 = group.beta2,
+                                       .debias = group.debias,
+                                       .norm_clip = INFINITY,
+                                       .ess = group.ess,
+                                       .hessian_init = group.hessian_init,
+                                       .rescale = group.rescale,
+                                       .clip_radius = group.clip,
+                                       .estimator = IVON_ESTIMATOR_PRICE,
+                                       .samples = 1,
+                                       .schedule = "constant",
+                                       .epochs = 1,
+                                       .batch = DEFAULT_BATCH,
+                                       .accumulate = 1,
+                                       .initial = "keep"};
+}
+
+void ivon_trainer_free(struct ivon_trainer *trainer)
+{
+    if (!trainer)
+        return;
+    lanes_release(trainer);
+    net_training_free(trainer->training);
+    optimizer_free(trainer->optimizer);
+    team_free(trainer->team);
+    data_close(&trainer->data);
+    weights_release(&trainer->prior_mean);
+    weights_release(&trainer->prior_decay);
+    free(trainer->parameters);
+    free(trainer->order);
+    free(trainer->chosen);
+    architecture_free(trainer->architecture);
+    ivon_source_close(trainer->bound);
+    start_release(&trainer->start);
+    free(trainer);
+}
+
+const struct ivon_tensor *trainer_parameter(const struct ivon_trainer *trainer, size_t i)
+{
+    return &trainer->start.items[trainer->network->parameters[i]].tensor;
+}
+
+static int check_options(const struct ivon_train_options *options, struct ivon_error *error)
+{
+    if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the Gaussian likelihood needs the standard deviation of the noise");
+    if (!options->batch || !options->accumulate || (!options->steps && !options->epochs))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%zu batches of %zu examples in a step, %" PRIu64 " epochs, expected "
+                              "at least one of each",
+                              options->accumulate, options->batch, options->epochs);
+    return 0;
+}
+
+/* Counts tensors of the weights that found no place in the network. */
+static void find_unplaced(struct ivon_trainer *trainer, struct ivon_source *weights)
+{
+    struct ivon_unbound *unbound = &trainer->start.unbound;
+    for (size_t i = 0; weights && i < trainer->start.count; i++) {
+        bool placed = trainer->start.items[i].tensor.part != IVON_MEAN;
+        for (size_t j = 0; j < trainer->network->parameter_count && !placed; j++)
+            placed = trainer->network->parameters[j] == i;
+        if (!placed && !unbound->means++)
+            unbound->mean = trainer->start.items[i].tensor.name;
+    }
+}
+
+static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *from,
+                struct ivon_error *error)
+{
+    struct ivon_unbound unbound;
+    int code = 0;
+    if (from->architecture)
+        code = architecture_new(&trainer->architecture, from->architecture, error);
+    if (code)
+        return code;
+    trainer->network =
+        trainer->architecture ? trainer->architecture->network : from->network;
+    code = start_list(&trainer->start, from, trainer->architecture, &trainer->options, error);
+    const char *name = from->weights ? ivon_source_path(from->weights) : trainer->network->path;
+    if (!code)
+        code = start_source(&trainer->bound, &trainer->start, name, error);
+    if (!code)
+        code = ivon_network_bind(trainer->network, trainer->bound, &unbound, error);
+    if (!code)
+        code = net_training_new(&trainer->training, trainer->network, error);
+    if (!code)
+        find_unplaced(trainer, from->weights);
+    return code;
+}
+
+/* Steps. */
+
+static int plan_steps(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    struct ivon_train_options *options = &trainer->options;
+    uint64_t count = trainer->data.count;
+    trainer->batch = options->batch < count ? options->batch : (size_t)count;
+    trainer->epoch_batches = count / trainer->batch;
+    trainer->epoch_steps = trainer->epoch_batches / options->accumulate;
+    if (!trainer->epoch_steps)
+        trainer->epoch_steps = 1;
+    if (!options->steps) {
+        options->steps = options->epochs * trainer->epoch_batches / options->accumulate;
+        options->steps = options->steps ? options->steps : 1;
+    }
+    size_t examples;
+    if (__builtin_mul_overflow(trainer->batch, options->accumulate, &examples))
+        return ivon_error_memory(error);
+    trainer->order = calloc(count, sizeof *trainer->order);
+    trainer->order_epoch = UINT64_MAX;
+    trainer->chosen = calloc(examples, sizeof *trainer->chosen);
+    if (!trainer->order || !trainer->chosen)
+        return ivon_error_memory(error);
+    trainer->schedule.warmup = options->warmup;
+    trainer->schedule.steps = options->steps;
+    int code = schedule_shape_of(&trainer->schedule.shape, options->schedule, error);
+    return code ? code : schedule_check(&trainer->schedule, error);
+}
+
+/* The optimizer. */
+
+static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    const struct ivon_train_options *options = &trainer->options;
+    size_t count = trainer->network->parameter_count;
+    struct optimizer_options general = {
+        .method = (enum optimizer_method)options->method,
+        .estimator = (enum optimizer_estimator)options->estimator,
+        .samples = options->samples,
+        .seed = options->seed,
+        .norm_clip = options->norm_clip,
+        .team = trainer->team};
+    struct optimizer_group group = optimizer_group_defaults(general.method);
+    struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
+    if (!tensors)
+        return ivon_error_memory(error);
+    group.rate = options->rate;
+    group.weight_decay = options->weight_decay;
+    group.beta1 = options->beta1;
+    group.beta2 = options->beta2;
+    group.debias = options->debias;
+    group.ess = trainer->ess;
+    group.hessian_init = options->hessian_init;
+    group.rescale = options->rescale;
+    group.clip = options->clip_radius;
+    for (size_t i = 0; i < count; i++) {
+        const struct ivon_tensor *tensor = trainer_parameter(trainer, i);
+        tensors[i] = (struct optimizer_tensor){.name = tensor->name, .count = tensor->count};
+        trainer->parameter_elements += tensor->count;
+    }
+    int code = optimizer_new(&trainer->optimizer, &general, &group, 1, tensors, count, error);
+    free(tensors);
+    return code;
+}
+
+/* Moves the initial means to the optimizer. */
+static int place_parameters(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    size_t count = trainer->network->parameter_count;
+    trainer->parameters = calloc(count + 1, sizeof *trainer->parameters);
+    if (!trainer->parameters)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < count; i++) {
+        struct start_tensor *item = &trainer->start.items[trainer->network->parameters[i]];
+        memcpy(optimizer_mean(trainer->optimizer, i), item->data,
+               item->tensor.count * sizeof(float));
+        trainer->parameters[i] = optimizer_parameter(trainer->optimizer, i);
+    }
+    return 0;
+}
+
+static int read_floats(float *out, struct ivon_source *source, size_t index,
+                       struct ivon_error *error)
+{
+    struct net_tensor read = {0};
+    int code = net_tensor_read(&read, source, index, error);
+    if (!code)
+        memcpy(out, read.data, read.count * sizeof *out);
+    free(read.data);
+    return code;
+}
+
+/* One parameter's prior; what an architecture has anew keeps its weight decay to zero. */
+static int take_tensor_prior(struct ivon_trainer *trainer, struct ivon_source *prior, size_t i,
+                             struct ivon_error *error)
+{
+    const struct ivon_tensor *own = trainer_parameter(trainer, i);
+    ptrdiff_t mean = ivon_source_find(prior, IVON_MEAN, own->name);
+    ptrdiff_t hessian = ivon_source_find(prior, IVON_HESSIAN, own->name);
+    float *m = trainer->prior_mean.arrays[i], *decay = trainer->prior_decay.arrays[i];
+    int unread = mean < 0 ? ivon_source_refuse_opaque(prior, IVON_MEAN, own->name, error)
+                          : ivon_source_refuse_opaque(prior, IVON_HESSIAN, own->name, error);
+    if (mean < 0 || unread)
+        return unread;
+    if (hessian < 0 || !posterior_same_shape(own, ivon_source_tensor(prior, (size_t)mean)))
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: tensor '%s' has %s, expected a posterior of what is trained",
+                              ivon_source_path(prior), own->name,
+                              hessian < 0 ? "no Hessian" : "another shape");
+    const struct ivon_tensor *stored = ivon_source_tensor(prior, (size_t)hessian);
+    int code = posterior_check_hessian(prior, ivon_source_tensor(prior, (size_t)mean), stored,
+                                       true, error);
+    if (!code)
+        code = read_floats(m, prior, (size_t)mean, error);
+    if (!code)
+        code = read_floats(decay, prior, (size_t)hessian, error);
+    if (code)
+        return code;
+    optimizer_prior_decay(decay, decay, stored->ess, stored->weight_decay, trainer->ess,
+                          own->count);
+    return optimizer_set_prior(trainer->optimizer, i, m, decay, error);
+}
+
+static int take_prior(struct ivon_trainer *trainer, struct ivon_source *prior,
+                      struct ivon_error *error)
+{
+    int code = weights_init(&trainer->prior_mean, trainer->network, error);
+    if (!code)
+        code = weights_init(&trainer->prior_decay, trainer->network, error);
+    for (size_t i = 0; i < trainer->network->parameter_count && !code; i++)
+        code = take_tensor_prior(trainer, prior, i, error);
+    return code;
+}
+
+/* Everything that the data and the network decide. */
+static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                  const char *targets, struct ivon_error *error)
+{
+    const struct ivon_train_options *options = &trainer->options;
+    size_t field = 0;
+    int code = outputs_find_targets(examples, targets, &field, error);
+    if (!code)
+        code = data_open(trainer, examples, error);
+    if (!code)
+        code = plan_steps(trainer, error);
+    trainer->outputs.likelihood = options->likelihood;
+    if (!code)
+        code = lanes_choose(trainer, error);
+    trainer->likelihood =
+        (struct likelihood){options->likelihood, trainer->outputs.k, options->noise_std};
+    if (!code)
+        code = data_read_targets(trainer, examples, field, error);
+    if (!code)
+        code = lanes_make(trainer, error);
+    trainer->ess = options->method != IVON_METHOD_IVON ? NAN
+                   : isnan(options->ess)               ? (double)trainer->data.losses
+                                                       : options->ess;
+    return code;
+}
+
+int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *start,
+                     struct ivon_examples *examples, const char *targets,
+                     const struct ivon_train_options *options, struct ivon_error *error)
+{
+    int code = check_options(options, error);
+    if (code)
+        return code;
+    struct ivon_trainer *trainer = calloc(1, sizeof *trainer);
+    if (!trainer)
+        return ivon_error_memory(error);
+    trainer->options = *options;
+    trainer->loss = trainer->rate = NAN;
+    code = blas_reserve(ivon_parallel_threads(options->threads), error);
+    if (!code)
+        code = bind(trainer, start, error);
+    if (!code)
+        code = set_up(trainer, examples, targets, error);
+    if (!code)
+        code = team_new(&trainer->team, ivon_parallel_threads(options->threads), error);
+    if (!code)
+        code = make_optimizer(trainer, error);
+    if (!code)
+        code = place_parameters(trainer, error);
+    if (!code && start->prior)
+        code = take_prior(trainer, start->prior, error);
+    if (!code && start->resume)
+        code = trainer_resume(trainer, start->weights, error);
+    if (!code)
+        code = optimizer_draw(trainer->optimizer, error);
+    if (code) {
+        ivon_trainer_free(trainer);
+        return code;
+    }
+    *out = trainer;
+    return 0;
+}
+
+struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer)
+{
+    uint64_t step = optimizer_steps(trainer->optimizer);
+    return (struct ivon_train_state){
+        .step = step,
+        .steps = trainer->options.steps,
+        .epoch_steps = trainer->epoch_steps,
+        .epoch = (double)step * (double)trainer->options.accumulate /
+                 (double)trainer->epoch_batches,
+        .loss = trainer->loss,
+        .rate = trainer->rate,
+        .ess = trainer->ess,
+        .examples = trainer->data.count,
+        .losses = trainer->data.losses,
+        .parameters = trainer->parameter_elements,
+        .unbound = trainer->start.unbound};
+}
+
+const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer)
+{
+    return trainer->network;
+}
