@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/option_walk.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/option_walk.h"
 
 typedef void option_printer(const struct command *command, const struct argp_option *option);
 

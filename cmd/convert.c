@@ -6,15 +6,15 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/memory.h"
-#include "cmd/open.h"
-#include "cmd/options.h"
-#include "cmd/progress.h"
-#include "cmd/provenance.h"
-#include "cmd/rename.h"
-#include "cmd/report.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/shared/rename.h"
+#include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
 enum {

@@ -3,12 +3,12 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/open.h"
-#include "cmd/options.h"
-#include "cmd/progress.h"
-#include "cmd/report.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
 enum { EXIT_FINDINGS = 1 /* of --check */ };

@@ -8,9 +8,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "cmd/command.h"
-#include "cmd/mistake.h"
-#include "cmd/report.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/mistake.h"
+#include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
 const struct command commands[] = {

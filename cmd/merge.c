@@ -1,16 +1,16 @@
-#include "cmd/merge.h"
+#include "cmd/merge/merge.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/memory.h"
-#include "cmd/progress.h"
-#include "cmd/provenance.h"
-#include "cmd/report.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/shared/report.h"
 
 enum { DEFAULT_MEMORY = 256 << 20 };
 

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "cmd/plot.h"
+#include "cmd/plot/plot.h"
 
 #include <errno.h>
 #include <math.h>
@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/memory.h"
-#include "cmd/options.h"
-#include "cmd/report.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/options.h"
+#include "cmd/shared/report.h"
 
 enum {
     KEY_FORMAT = 256,

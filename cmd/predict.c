@@ -1,17 +1,17 @@
 #define _GNU_SOURCE
-#include "cmd/predict.h"
+#include "cmd/predict/predict.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/memory.h"
-#include "cmd/progress.h"
-#include "cmd/report.h"
-#include "cmd/table_output.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/report.h"
+#include "cmd/shared/table_output.h"
 
 enum {
     KEY_MEAN = 256,

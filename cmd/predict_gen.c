@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "cmd/predict_gen.h"
+#include "cmd/predict_gen/predict_gen.h"
 
 #include <errno.h>
 #include <math.h>
@@ -8,15 +8,15 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/follow.h"
-#include "cmd/memory.h"
-#include "cmd/progress.h"
-#include "cmd/provenance.h"
-#include "cmd/removal.h"
-#include "cmd/report.h"
-#include "cmd/table_output.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/follow.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/shared/removal.h"
+#include "cmd/shared/report.h"
+#include "cmd/shared/table_output.h"
 
 enum {
     KEY_TEST = 256,

@@ -4,14 +4,14 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/memory.h"
-#include "cmd/open.h"
-#include "cmd/options.h"
-#include "cmd/progress.h"
-#include "cmd/provenance.h"
-#include "cmd/report.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
 enum { SAMPLES_MAX = 1000 /* files open at once */ };

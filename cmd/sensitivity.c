@@ -1,19 +1,19 @@
 #define _GNU_SOURCE
-#include "cmd/sensitivity.h"
+#include "cmd/sensitivity/sensitivity.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/memory.h"
-#include "cmd/progress.h"
-#include "cmd/provenance.h"
-#include "cmd/removal.h"
-#include "cmd/report.h"
-#include "cmd/table_output.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/shared/removal.h"
+#include "cmd/shared/report.h"
+#include "cmd/shared/table_output.h"
 
 enum {
     KEY_SCORE = 256,

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/command.h"
-#include "cmd/confine.h"
-#include "cmd/progress.h"
-#include "cmd/provenance.h"
-#include "cmd/train.h"
+#include "cmd/shared/command.h"
+#include "cmd/shared/confine.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/train/train.h"
 
 enum {
     KEY_ARCH = 256,

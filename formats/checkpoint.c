@@ -9,15 +9,15 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "formats/hdf5_safe.h"
-#include "formats/joined.h"
-#include "formats/mapped.h"
-#include "formats/npz.h"
-#include "formats/posterior.h"
-#include "formats/safetensors.h"
-#include "formats/suffix.h"
-#include "formats/torch.h"
-#include "formats/zip.h"
+#include "formats/hdf5/safe.h"
+#include "formats/posterior/joined.h"
+#include "formats/io/mapped.h"
+#include "formats/numpy/npz.h"
+#include "formats/posterior/posterior.h"
+#include "formats/safetensors/safetensors.h"
+#include "formats/io/suffix.h"
+#include "formats/torch/torch.h"
+#include "formats/io/zip.h"
 
 struct format {
     const char *name;

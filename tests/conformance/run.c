@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "formats/mapped.h"
+#include "formats/io/mapped.h"
 #include "ivon/onnx.h"
 #include "net/plan/plan.h"
 

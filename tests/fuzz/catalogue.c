@@ -10,7 +10,7 @@
 #define hdf5_read other_hdf5_read
 #define hdf5_view other_hdf5_view
 #define hdf5_advise other_hdf5_advise
-#include "formats/hdf5_safe.c"
+#include "formats/hdf5/safe.c"
 
 #include <assert.h>
 #include <stdio.h>

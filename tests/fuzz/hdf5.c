@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "core/stream.h"
-#include "formats/hdf5_catalogue.h"
-#include "formats/hdf5_dataset.h"
-#include "formats/hdf5_safe.h"
+#include "formats/hdf5/catalogue.h"
+#include "formats/hdf5/dataset.h"
+#include "formats/hdf5/safe.h"
 #include "tests/fuzz/fuzz.h"
 
 enum {

@@ -2,7 +2,7 @@
    is JSON in turn. */
 #include <jansson.h>
 
-#include "cmd/command.h"
+#include "cmd/shared/command.h"
 #include "tests/fuzz/input.h"
 
 /* What the command prints, to be freed. */

@@ -1,4 +1,4 @@
-"""Writes catalogues to mutate, as formats/hdf5_child.h has them, into a directory."""
+"""Writes catalogues to mutate, as formats/hdf5/child.h has them, into a directory."""
 import os
 import struct
 import sys

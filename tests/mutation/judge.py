@@ -325,7 +325,8 @@ def measure(tree, tests, files, jobs, log):
         data, scratch = os.path.join(folder, "data-" + name), os.path.join(tree.scratch, "tmp-" + name)
         shutil.rmtree(data, ignore_errors=True)
         os.makedirs(data)
-        passed, seconds, processor = run_test(tree, test, folder, scratch, {"GCOV_PREFIX": data})
+        passed, seconds, processor = run_test(tree, test, folder, scratch, {
+            "GCOV_PREFIX": data, "LD_PRELOAD": os.path.join(folder, "unconfined.so")})
         known = {"key": key_of(tree, test, common), "lines": {}}
         if passed:
             known["lines"] = lines_run(data, folder, cache, lock)
@@ -365,6 +366,10 @@ def count_lines(tree, files, jobs):
     if not tree.link_library(folder, counted):
         sys.exit("judge.py: the library does not link with --coverage")
     tree.libraries.pop()
+    # A command does not confine itself where it sees this function: counts are written elsewhere.
+    with open(folder + "/unconfined.c", "w", encoding="utf-8") as file:
+        file.write("void __gcov_dump(void);\nvoid __gcov_dump(void)\n{\n}\n")
+    must(["gcc", "-shared", "-fPIC", "-o", "unconfined.so", "unconfined.c"], cwd=folder)
     return folder
 
 

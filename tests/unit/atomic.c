@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "formats/atomic.h"
+#include "formats/io/atomic.h"
 
 /* A directory that every test starts with empty, and is in. */
 static char directory[] = "/tmp/ivon-atomic-XXXXXX";

@@ -4,7 +4,7 @@
 #include <locale.h>
 #include <math.h>
 
-#include "formats/csv.h"
+#include "formats/io/csv.h"
 
 static struct csv_field field_of(const char *text)
 {

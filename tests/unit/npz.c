@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <zlib.h>
 
-#include "formats/array.h"
+#include "formats/numpy/array.h"
 
 static void reads_what_was_written(void **state)
 {

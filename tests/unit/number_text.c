@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "formats/number_text.h"
+#include "formats/io/number_text.h"
 
 static uint64_t random_bits(uint64_t *state)
 {

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "formats/pickle.h"
+#include "formats/torch/pickle.h"
 
 #define BYTES(literal) (const unsigned char *)(literal), sizeof(literal) - 1
 

@@ -6,7 +6,7 @@
 #include <zlib.h>
 
 #include "core/error.h"
-#include "formats/zip.h"
+#include "formats/io/zip.h"
 
 /* An entry, and the lies about it that a test may tell. */
 struct entry {

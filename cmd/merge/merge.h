@@ -1,0 +1,51 @@
+/* ivon-merge: run by merge.c, parsed by merge/options.c; merge/report.c tells of the result. */
+#ifndef CMD_MERGE_MERGE_H
+#define CMD_MERGE_MERGE_H
+
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "ivon/ivon.h"
+
+/* An argument; the base is one without a weight. */
+struct merge_model {
+    char *path;
+    const char *hessian; /* a file for this model alone, behind the path; null: none */
+    double weight;
+};
+
+struct merge_command {
+    struct common_options common;
+    struct file_options files;
+    struct open_options open;
+    struct ivon_merge_options options;
+    bool method_given;
+    const char *base_option; /* one that means nothing without a base; null: none is given */
+    struct merge_model base_model;
+    const char *base_path; /* of base_model; null: there is none */
+    struct merge_model *models;
+    size_t model_count;
+    struct name_filter filter;
+    const char *output;
+    double from, to, step;
+    bool sweep, json, dry_run, hash;
+
+    /* While it runs: */
+    struct ivon_source *base;
+    struct ivon_merge_model *sources; /* as the models */
+    struct ivon_merge *merge;
+    double *scales;
+    char **outputs; /* per scale */
+    struct ivon_sink **sinks;
+    size_t scale_count;
+};
+
+/* The summary of --json, on stdout. */
+void merge_print_json(const struct merge_command *command);
+
+/* What the user should know although the merge succeeded. */
+void merge_print_warnings(const struct merge_command *command);
+
+/* One line on what was merged, or would be. */
+void merge_describe(const struct merge_command *command);
+
+#endif

@@ -1,0 +1,276 @@
+#include "cmd/shared/memory.h"
+#include "cmd/merge/merge.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/shared/command.h"
+
+enum { SWEEP_MAX = 1000 /* outputs */ };
+
+enum {
+    KEY_DELTA0 = 256,
+    KEY_BASE_SCALE,
+    KEY_HESSIAN_SCALE,
+    KEY_ESS,
+    KEY_DTYPE,
+    KEY_INCLUDE,
+    KEY_EXCLUDE,
+    KEY_MISMATCH,
+    KEY_NONPOSITIVE,
+    KEY_SWEEP,
+    KEY_MEMORY,
+    KEY_JSON,
+    KEY_DRY_RUN,
+    KEY_HASH,
+};
+
+static const struct argp_option option_table[] = {
+    {"base", 'b', "FILE", 0, "The posterior that the models were finetuned from", 1},
+    {"method", 'm', "gradient-matching|hessian|task-arithmetic|average", 0,
+     "How to merge (default: gradient-matching with a base, hessian without)", 1},
+    {"delta0", KEY_DELTA0, "X", 0, "Precision of a base that has no Hessian", 2},
+    {"base-scale", KEY_BASE_SCALE, "X", 0,
+     "Multiply the base's precision by X (default 1; 0 leaves it out)", 2},
+    {"hessian-scale", KEY_HESSIAN_SCALE, "X", 0, "Multiply the models' Hessians by X (default 1)",
+     2},
+    {"ess", KEY_ESS, "X", 0,
+     "Effective sample size of the result (default: the base's, else the sum of the models')", 2},
+    {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
+     "Type of the merged means (default keep: the base's, else the widest)", 2},
+    {"include", KEY_INCLUDE, "GLOB", 0, "Merge only tensors whose name matches; may be repeated",
+     3},
+    {"exclude", KEY_EXCLUDE, "GLOB", 0, "Keep tensors whose name matches as they were", 3},
+    {"on-mismatch", KEY_MISMATCH, "error|base|skip", 0,
+     "What to do with tensors that an input lacks or has in another shape", 3},
+    {"on-nonpositive", KEY_NONPOSITIVE, "error|base", 0,
+     "What to do with elements whose merged precision is not positive", 3},
+    {"output", 'o', "OUT", 0, "The file to write", 4},
+    {"sweep", KEY_SWEEP, "FROM:TO:STEP", 0,
+     "Write one output for each factor of all weights; OUT holds one %g for it", 4},
+    {"memory", KEY_MEMORY, "SIZE", 0, "Memory to use (default 256M)", 4},
+    {"json", KEY_JSON, NULL, 0, "Print a summary in JSON", 5},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and write nothing", 5},
+    {"hash", KEY_HASH, NULL, 0, "Record the inputs' SHA-256 in the provenance", 5},
+    {0},
+};
+
+/* Cuts a weight off a text: what follows its last colon, if that is a number. */
+static bool cut_weight(char *text, double *weight, const char *argument,
+                       struct argp_state *state)
+{
+    char *colon = strrchr(text, ':'), *end;
+    if (!colon || !colon[1])
+        return false;
+    double number = strtod(colon + 1, &end);
+    if (*end)
+        return false;
+    if (!isfinite(number))
+        argp_failure(state, EX_USAGE, 0, "'%s': weight '%s', expected a finite number", argument,
+                     colon + 1);
+    *weight = number;
+    *colon = '\0';
+    return true;
+}
+
+/* Cuts ",hessian=FILE" off a text: what follows the last such mark, or null. */
+static const char *cut_hessian(char *text, const char *argument, struct argp_state *state)
+{
+    static const char mark[] = ",hessian=";
+    char *found = NULL;
+    for (char *at = strstr(text, mark); at; at = strstr(at + 1, mark))
+        found = at;
+    if (!found)
+        return NULL;
+    *found = '\0';
+    if (!found[sizeof mark - 1] || !*text)
+        argp_failure(state, EX_USAGE, 0, "'%s': expected MODEL,hessian=FILE", argument);
+    return found + sizeof mark - 1;
+}
+
+/* MODEL[,hessian=FILE], to which a weight may be appended, or to MODEL. */
+static struct merge_model parse_model(const char *argument, bool weighted,
+                                      struct argp_state *state)
+{
+    struct merge_model model = {.path = strdup(argument), .weight = 1};
+    if (!model.path)
+        memory_exhausted();
+    bool given = weighted && cut_weight(model.path, &model.weight, argument, state);
+    model.hessian = cut_hessian(model.path, argument, state);
+    if (weighted && !given && model.hessian)
+        cut_weight(model.path, &model.weight, argument, state);
+    return model;
+}
+
+static void add_model(struct merge_command *command, struct argp_state *state,
+                      const char *argument)
+{
+    command->models =
+        realloc(command->models, (command->model_count + 1) * sizeof *command->models);
+    if (!command->models)
+        memory_exhausted();
+    command->models[command->model_count++] = parse_model(argument, true, state);
+}
+
+/* --hessian=FILE is the only model's. */
+static void settle_hessian(struct merge_command *command, struct argp_state *state)
+{
+    const char *file = command->open.open.hessian;
+    if (!file)
+        return;
+    if (command->model_count > 1)
+        argp_failure(state, EX_USAGE, 0,
+                     "--hessian=%s: is for one model, and there are %zu: give each its own as "
+                     "MODEL,hessian=FILE",
+                     file, command->model_count);
+    if (command->models[0].hessian)
+        argp_failure(state, EX_USAGE, 0, "--hessian=%s: '%s' already has '%s'", file,
+                     command->models[0].path, command->models[0].hessian);
+    command->models[0].hessian = file;
+    command->open.open.hessian = NULL;
+}
+
+static void parse_sweep(struct merge_command *command, struct argp_state *state, const char *text)
+{
+    double sweep[3];
+    const char *end = text;
+    if (!option_numbers(&end, ':', sweep, 3) || *end || !(sweep[2] > 0) || !(sweep[1] >= sweep[0]))
+        argp_failure(state, EX_USAGE, 0,
+                     "--sweep: '%s', expected FROM:TO:STEP, such as 0.2:1:0.1", text);
+    command->from = sweep[0];
+    command->to = sweep[1];
+    command->step = sweep[2];
+    if ((command->to - command->from) / command->step > SWEEP_MAX - 1)
+        argp_failure(state, EX_USAGE, 0, "--sweep: '%s' has more than %d values", text, SWEEP_MAX);
+    command->sweep = true;
+}
+
+static error_t parse_number_option(int key, char *argument, struct argp_state *state)
+{
+    struct merge_command *command = state->input;
+    switch (key) {
+    case KEY_DELTA0:
+        command->options.delta0 = option_number(state, "--delta0", argument);
+        command->base_option = "--delta0";
+        return 0;
+    case KEY_BASE_SCALE:
+        command->options.base_scale = option_number(state, "--base-scale", argument);
+        command->base_option = "--base-scale";
+        return 0;
+    case KEY_HESSIAN_SCALE:
+        command->options.hessian_scale = option_number(state, "--hessian-scale", argument);
+        return 0;
+    case KEY_ESS:
+        command->options.ess = option_positive(state, "--ess", argument);
+        return 0;
+    case KEY_MEMORY:
+        command->options.memory = option_size(state, "--memory", argument);
+        return 0;
+    case KEY_SWEEP:
+        parse_sweep(command, state, argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_choice_option(int key, char *argument, struct argp_state *state)
+{
+    static const char *const methods[] = {"gradient-matching", "hessian", "task-arithmetic",
+                                          "average"};
+    static const char *const mismatches[] = {"error", "base", "skip"};
+    struct merge_command *command = state->input;
+    switch (key) {
+    case 'm':
+        command->options.method =
+            (enum ivon_merge_method)option_choice(state, "--method", argument, methods, 4);
+        command->method_given = true;
+        return 0;
+    case KEY_DTYPE:
+        command->options.dtype = option_dtype(state, "--dtype", argument);
+        return 0;
+    case KEY_MISMATCH:
+        command->options.on_mismatch = (enum ivon_merge_mismatch)option_choice(
+            state, "--on-mismatch", argument, mismatches, 3);
+        return 0;
+    case KEY_NONPOSITIVE:
+        command->options.on_nonpositive = (enum ivon_merge_nonpositive)option_choice(
+            state, "--on-nonpositive", argument, mismatches, 2);
+        return 0;
+    default:
+        return parse_number_option(key, argument, state);
+    }
+}
+
+static void check_arguments(struct merge_command *command, struct argp_state *state)
+{
+    if (!command->model_count)
+        argp_failure(state, EX_USAGE, 0, "no model given; see --help");
+    settle_hessian(command, state);
+    if (!command->output && !command->dry_run)
+        argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
+    if (command->base_option && !command->base_path)
+        argp_failure(state, EX_USAGE, 0, "%s is for a base: name it by --base=FILE",
+                     command->base_option);
+    if (command->sweep && command->output && output_marks(command->output, "%g") != 1)
+        argp_failure(state, EX_USAGE, 0,
+                     "--sweep: output '%s' needs exactly one %%g for the factor", command->output);
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    struct merge_command *command = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &command->common;
+        state->child_inputs[1] = &command->files;
+        state->child_inputs[2] = &command->open;
+        return 0;
+    case ARGP_KEY_ARG:
+        add_model(command, state, argument);
+        return 0;
+    case ARGP_KEY_END:
+        check_arguments(command, state);
+        return 0;
+    case 'b':
+        free(command->base_model.path);
+        command->base_model = parse_model(argument, false, state);
+        command->base_path = command->base_model.path;
+        return 0;
+    case 'o':
+        command->output = argument;
+        return 0;
+    case KEY_INCLUDE:
+    case KEY_EXCLUDE:
+        name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
+        return 0;
+    case KEY_JSON:
+        command->json = true;
+        return 0;
+    case KEY_DRY_RUN:
+        command->dry_run = true;
+        return 0;
+    case KEY_HASH:
+        command->hash = true;
+        return 0;
+    default:
+        return parse_choice_option(key, argument, state);
+    }
+}
+
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0}, {0}};
+
+const struct argp merge_argp = {
+    .options = option_table,
+    .parser = parse,
+    .args_doc = "MODEL[,hessian=FILE][:WEIGHT]...",
+    .doc = "Merge the posteriors of finetuned models into one.\v"
+           "Weights multiply what a model learnt (default 1); negative ones remove it. A FILE "
+           "has the Hessian of its model alone. "
+           "See ivon-merge(1).",
+    .children = children,
+};

@@ -1,0 +1,221 @@
+/* Predictions that other programs made, averaged: the last step of a pipeline whose network cannot
+   be run here. */
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+
+#include "cmd/shared/memory.h"
+#include "cmd/predict/predict.h"
+#include "cmd/shared/report.h"
+
+enum { PIECE_ELEMENTS = 1 << 20 };
+
+struct averaging {
+    struct predict_command *command;
+    struct ivon_examples **files;
+    struct ivon_metrics *metrics;
+    ptrdiff_t targets;
+    struct ivon_predict_shape shape;
+    uint64_t count;
+    float *sum, *own, *max_probability, *entropy;
+    int64_t *prediction, *labels;
+    size_t piece; /* examples at a time */
+};
+
+static int open_files(struct averaging *averaging, struct ivon_error *error)
+{
+    static const char *const inputs[] = {"probabilities"};
+    struct predict_command *command = averaging->command;
+    struct ivon_dataset_options options = {.inputs = inputs,
+                                           .input_count = 1,
+                                           .targets = "",
+                                           .column_prefix = "p",
+                                           .limit = command->evaluation.dataset.limit,
+                                           .no_sandbox = command->evaluation.dataset.no_sandbox};
+    for (size_t i = 0; i < command->argument_count; i++) {
+        int code = ivon_dataset_open(&averaging->files[i], command->arguments[i], &options, error);
+        if (code)
+            return code;
+        const struct ivon_field *field = ivon_examples_field(averaging->files[i], 0);
+        const struct ivon_field *first = ivon_examples_field(averaging->files[0], 0);
+        if (field->rank < 1 || field->rank > 2)
+            return error_fill(error, IVON_ERROR_DATA,
+                              "%s: '%s' has %d axes, expected examples x outputs or examples x "
+                              "tokens x outputs",
+                              command->arguments[i], field->name, field->rank + 1);
+        if (ivon_examples_count(averaging->files[i]) != ivon_examples_count(averaging->files[0]) ||
+            field->count != first->count || field->rank != first->rank)
+            return error_fill(
+                error, IVON_ERROR_DATA, "%s: %llu predictions of %zu numbers, %s has %llu of %zu",
+                command->arguments[i], (unsigned long long)ivon_examples_count(averaging->files[i]),
+                field->count, command->arguments[0],
+                (unsigned long long)ivon_examples_count(averaging->files[0]), first->count);
+    }
+    const struct ivon_field *first = ivon_examples_field(averaging->files[0], 0);
+    averaging->count = ivon_examples_count(averaging->files[0]);
+    averaging->shape = (struct ivon_predict_shape){
+        .tokens = first->rank == 2 ? first->shape[0] : 0,
+        .outputs = (size_t)first->shape[first->rank - 1]};
+    return 0;
+}
+
+static int open_targets(struct averaging *averaging, struct ivon_error *error)
+{
+    struct predict_command *command = averaging->command;
+    const struct evaluation_options *evaluation = &command->evaluation;
+    const char *name = evaluation_targets(evaluation);
+    struct ivon_metrics_options options = {.likelihood = command->options.likelihood,
+                                           .outputs = averaging->shape.outputs,
+                                           .bins = command->options.bins};
+    averaging->targets = -1;
+    if (!command->metrics)
+        return 0;
+    if (!command->evaluation.data)
+        return error_fill(error, IVON_ERROR_ARGUMENT,
+                          "--metrics needs targets: name them by --data=FILE");
+    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset,
+                                 error);
+    if (code)
+        return code;
+    averaging->targets = ivon_examples_find(command->examples, name);
+    if (averaging->targets < 0)
+        return evaluation_no_targets(evaluation->data, name, error);
+    size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);
+    size_t found = ivon_examples_field(command->examples, (size_t)averaging->targets)->count;
+    if (ivon_examples_count(command->examples) != averaging->count || found != expected)
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: %llu targets of %zu numbers for %llu predictions that take %zu",
+                          command->evaluation.data,
+                          (unsigned long long)ivon_examples_count(command->examples), found,
+                          (unsigned long long)averaging->count, expected);
+    averaging->shape.targets = true;
+    return ivon_metrics_new(&averaging->metrics, &options, error);
+}
+
+static void allocate(struct averaging *averaging)
+{
+    size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    size_t each = rows * averaging->shape.outputs;
+    averaging->piece = PIECE_ELEMENTS / each ? PIECE_ELEMENTS / each : 1;
+    size_t all = averaging->piece * each;
+    averaging->sum = calloc(all, sizeof(float));
+    averaging->own = calloc(all, sizeof(float));
+    averaging->prediction = calloc(all, sizeof(int64_t));
+    averaging->labels = calloc(all, sizeof(int64_t));
+    averaging->max_probability = calloc(all, sizeof(float));
+    averaging->entropy = calloc(all, sizeof(float));
+    if (!averaging->sum || !averaging->own || !averaging->prediction || !averaging->labels ||
+        !averaging->max_probability || !averaging->entropy)
+        memory_exhausted();
+}
+
+/* Averages the examples [first, first + count). */
+static int average(struct averaging *averaging, uint64_t first, size_t count,
+                   struct ivon_error *error)
+{
+    const struct predict_command *command = averaging->command;
+    size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    size_t rows = count * tokens, all = rows * averaging->shape.outputs;
+    double total = 0;
+    for (size_t i = 0; i < all; i++)
+        averaging->sum[i] = 0;
+    for (size_t f = 0; f < command->argument_count; f++)
+        total += command->weights ? command->weights[f] : 1;
+    for (size_t f = 0; f < command->argument_count; f++) {
+        double weight = (command->weights ? command->weights[f] : 1) / total;
+        int code =
+            ivon_examples_read_f32(averaging->files[f], 0, first, count, averaging->own, error);
+        if (code)
+            return code;
+        struct ivon_error inner = {0};
+        code = ivon_probabilities_add(averaging->sum, averaging->own, weight, rows,
+                                      averaging->shape.outputs, first * tokens, &inner);
+        if (code)
+            return error_fill(error, code, "%s: %s", command->arguments[f], inner.message);
+    }
+    ivon_probabilities_describe(command->options.likelihood, rows, averaging->shape.outputs,
+                                averaging->sum, averaging->prediction, averaging->max_probability,
+                                averaging->entropy);
+    return 0;
+}
+
+static int run(struct averaging *averaging, struct predict_output *output,
+               struct ivon_error *error)
+{
+    struct predict_command *command = averaging->command;
+    size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    int code = 0;
+    for (uint64_t first = 0; first < averaging->count && !code; first += averaging->piece) {
+        uint64_t left = averaging->count - first;
+        size_t count = left < averaging->piece ? (size_t)left : averaging->piece;
+        code = average(averaging, first, count, error);
+        if (!code && averaging->targets >= 0)
+            code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, first,
+                                          count, averaging->labels, error);
+        if (!code && averaging->targets >= 0)
+            code = ivon_metrics_add(averaging->metrics, first * tokens, count * tokens,
+                                    averaging->sum, averaging->labels, command->options.ignored,
+                                    error);
+        struct ivon_predictions predictions = {.first = first,
+                                               .count = count,
+                                               .prediction = averaging->prediction,
+                                               .probabilities = averaging->sum,
+                                               .max_probability = averaging->max_probability,
+                                               .entropy = averaging->entropy};
+        if (!code)
+            code = predict_output_take(output, &predictions, error);
+    }
+    return code;
+}
+
+static int finish(struct averaging *averaging, struct predict_output *output,
+                  struct ivon_error *error)
+{
+    size_t count = 0;
+    const struct ivon_metric *values =
+        averaging->metrics ? ivon_metrics_values(averaging->metrics, &count) : NULL;
+    struct ivon_predict_metric *metrics = calloc(count + 1, sizeof *metrics);
+    if (!metrics)
+        return error_memory(error);
+    for (size_t i = 0; values && i < count; i++)
+        metrics[i] = (struct ivon_predict_metric){values[i], NAN};
+    int code = predict_output_finish(output, metrics, values ? count : 0, error);
+    free(metrics);
+    return code;
+}
+
+int predict_average(struct predict_command *command, const char *provenance,
+                    struct ivon_error *error)
+{
+    struct averaging averaging = {.command = command};
+    struct predict_output output = {0};
+    averaging.files = calloc(command->argument_count, sizeof *averaging.files);
+    if (!averaging.files)
+        memory_exhausted();
+    command->options.samples = 0;
+    int code = open_files(&averaging, error);
+    if (!code)
+        code = open_targets(&averaging, error);
+    if (!code) {
+        allocate(&averaging);
+        code = predict_output_open(&output, command, &averaging.shape, averaging.count, provenance,
+                                   error);
+    }
+    if (!code)
+        code = run(&averaging, &output, error);
+    if (!code)
+        code = finish(&averaging, &output, error);
+    predict_output_close(&output);
+    for (size_t i = 0; i < command->argument_count; i++)
+        ivon_examples_close(averaging.files[i]);
+    ivon_metrics_free(averaging.metrics);
+    free(averaging.files);
+    free(averaging.sum);
+    free(averaging.own);
+    free(averaging.prediction);
+    free(averaging.labels);
+    free(averaging.max_probability);
+    free(averaging.entropy);
+    return code;
+}

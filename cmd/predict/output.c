@@ -1,0 +1,461 @@
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/predict/predict.h"
+#include "cmd/shared/report.h"
+#include "cmd/shared/table_output.h"
+
+enum { COLUMNS_MAX = 8 };
+
+/* The columns of a table, and where a block of predictions has them. */
+struct columns {
+    struct ivon_column column[COLUMNS_MAX];
+    const void *data[COLUMNS_MAX];
+    size_t count;
+};
+
+/* Adds a column with one number for each row of the network's outputs, or with K. */
+static void add(struct columns *columns, const struct ivon_predict_shape *shape, const char *name,
+                const char *prefix, enum ivon_dtype dtype, bool each_output, const void *data)
+{
+    struct ivon_column *column = &columns->column[columns->count];
+    *column = (struct ivon_column){.name = name, .prefix = prefix, .dtype = dtype};
+    if (shape->tokens)
+        column->shape[column->rank++] = shape->tokens;
+    if (each_output)
+        column->shape[column->rank++] = (int64_t)shape->outputs;
+    columns->data[columns->count++] = data;
+}
+
+static struct columns list_columns(const struct predict_output *output,
+                                   const struct ivon_predictions *p, const float *aleatoric)
+{
+    const struct predict_command *command = output->command;
+    const struct ivon_predict_shape *shape = &output->shape;
+    enum ivon_likelihood likelihood = command->options.likelihood;
+    struct columns columns = {.count = 0};
+    bool npy = command->format == IVON_NPY;
+    if (likelihood == IVON_GAUSSIAN) {
+        add(&columns, shape, "mean", NULL, IVON_F32, true, p->mean);
+        if (!npy)
+            add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
+                p->epistemic_std);
+        if (!npy && command->options.noise_std > 0)
+            add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true, aleatoric);
+    } else {
+        if (!npy) {
+            add(&columns, shape, "prediction", NULL, IVON_I64, likelihood == IVON_BERNOULLI,
+                p->prediction);
+            add(&columns, shape, "max_probability", NULL, IVON_F32, false, p->max_probability);
+            add(&columns, shape, "entropy", NULL, IVON_F32, false, p->entropy);
+        }
+        if (!npy && p->expected_entropy) {
+            add(&columns, shape, "expected_entropy", NULL, IVON_F32, false, p->expected_entropy);
+            add(&columns, shape, "mutual_information", NULL, IVON_F32, false,
+                p->mutual_information);
+        }
+        add(&columns, shape, "probabilities", "p", IVON_F32, true, p->probabilities);
+    }
+    if (!npy && command->options.logits)
+        add(&columns, shape, "logits", "logit", IVON_F32, true, p->logits);
+    return columns;
+}
+
+static size_t rows_per_example(const struct predict_output *output)
+{
+    return output->shape.tokens ? (size_t)output->shape.tokens : 1;
+}
+
+static int open_table(struct predict_output *output, const struct ivon_predictions *like,
+                      const char *provenance, struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    char creator[64];
+    snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
+    struct columns columns = list_columns(output, like, NULL);
+    struct ivon_table_options options = {
+        .format = (enum ivon_table_format)command->format,
+        .rows = output->rows,
+        .tokens = output->shape.tokens,
+        .replace = command->files.force,
+        .creator = creator,
+        .provenance = provenance};
+    return table_output_open(&output->table, command->output, columns.column, columns.count,
+                             &options, error);
+}
+
+static int open_arviz(struct predict_output *output, struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    enum ivon_likelihood likelihood = command->options.likelihood;
+    size_t samples = command->options.samples ? command->options.samples : 1;
+    char creator[64];
+    snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
+    struct ivon_arviz_options options = {
+        .samples = samples * command->argument_count,
+        .examples = command->positions.examples,
+        .outputs = rows_per_example(output) *
+                   (likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs),
+        .target_dtype = likelihood == IVON_GAUSSIAN ? IVON_F32 : IVON_I64,
+        .replace = command->files.force,
+        .creator = creator};
+    return ivon_arviz_create(&output->arviz, command->log_likelihoods, &options, error);
+}
+
+static int allocate_scores(float **scores, size_t rows, struct ivon_error *error)
+{
+    for (int i = 0; i < 3; i++) {
+        scores[i] = calloc(rows + 1, sizeof **scores);
+        if (!scores[i])
+            return error_memory(error);
+    }
+    return 0;
+}
+
+static int open_comparison(struct predict_output *output, struct ivon_error *error)
+{
+    struct predict_command *command = output->command;
+    static const char *const inputs[] = {"probabilities"};
+    struct ivon_dataset_options options = {.inputs = inputs,
+                                           .input_count = 1,
+                                           .targets = "",
+                                           .column_prefix = "p",
+                                           .no_sandbox = command->evaluation.dataset.no_sandbox};
+    size_t each = rows_per_example(output) * output->shape.outputs;
+    int code = ivon_dataset_open(&command->other, command->compare, &options, error);
+    if (!code && (ivon_examples_count(command->other) != output->rows ||
+                  ivon_examples_field(command->other, 0)->count != each))
+        code = error_fill(error, IVON_ERROR_DATA,
+                          "%s: %llu predictions of %zu probabilities, expected %llu of %zu",
+                          command->compare,
+                          (unsigned long long)ivon_examples_count(command->other),
+                          ivon_examples_field(command->other, 0)->count,
+                          (unsigned long long)output->rows, each);
+    if (!code)
+        code = ivon_comparison_new(&output->comparison, command->options.likelihood,
+                                   output->shape.outputs, error);
+    return code;
+}
+
+int predict_output_open(struct predict_output *output, struct predict_command *command,
+                        const struct ivon_predict_shape *shape, uint64_t rows,
+                        const char *provenance, struct ivon_error *error)
+{
+    /* Only which columns there are matters here, not what is in them. */
+    static const float none;
+    struct ivon_predictions like = {.expected_entropy = command->average ? NULL : &none};
+    *output = (struct predict_output){.command = command, .shape = *shape, .rows = rows};
+    int code = 0;
+    if (command->log_likelihoods)
+        code = open_arviz(output, error);
+    if (!code && command->compare)
+        code = open_comparison(output, error);
+    if (!code && command->ood)
+        code = allocate_scores(output->scores, rows * rows_per_example(output), error);
+    if (!code && command->ood)
+        code = allocate_scores(output->foreign_scores,
+                               ivon_examples_count(command->foreign) * rows_per_example(output),
+                               error);
+    if (!code && (command->output || !command->metrics))
+        code = open_table(output, &like, provenance, error);
+    return code;
+}
+
+void predict_output_close(struct predict_output *output)
+{
+    ivon_table_close(output->table);
+    ivon_arviz_close(output->arviz);
+    ivon_comparison_free(output->comparison);
+    for (int i = 0; i < 3; i++) {
+        free(output->scores[i]);
+        free(output->foreign_scores[i]);
+    }
+    free(output->room);
+}
+
+/* Keeps the scores of what counts; higher ones mean data of the training's kind. */
+static void keep_scores(float **scores, size_t *at, const struct ivon_predictions *p,
+                        const bool *counts, size_t rows)
+{
+    for (size_t i = 0; i < rows; i++) {
+        if (counts && !counts[i])
+            continue;
+        scores[0][*at] = p->max_probability[i];
+        scores[1][*at] = -p->entropy[i];
+        scores[2][*at] = -p->mutual_information[i];
+        ++*at;
+    }
+}
+
+static int write_table(struct predict_output *output, const struct ivon_predictions *p,
+                       struct ivon_error *error)
+{
+    size_t all = p->count * rows_per_example(output) * output->shape.outputs;
+    float *aleatoric = NULL;
+    if (output->command->options.noise_std > 0) {
+        aleatoric = calloc(all, sizeof *aleatoric);
+        if (!aleatoric)
+            return error_memory(error);
+        for (size_t i = 0; i < all; i++)
+            aleatoric[i] = (float)output->command->options.noise_std;
+    }
+    struct columns columns = list_columns(output, p, aleatoric);
+    int code = ivon_table_append(output->table, p->count, columns.data, error);
+    free(aleatoric);
+    return code;
+}
+
+/* The examples of a block that have a position that counts, one after the other. */
+struct observations {
+    size_t count;
+    int64_t *numbers;
+    double *log_likelihoods;
+    char *targets; /* or their replicates */
+};
+
+static void keep_observations(struct observations *kept, const struct ivon_predictions *p,
+                              const double *log_likelihoods, const void *targets, size_t width)
+{
+    kept->count = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        if (!p->positions[i])
+            continue;
+        kept->numbers[kept->count] = (int64_t)(p->first + i);
+        if (log_likelihoods)
+            kept->log_likelihoods[kept->count] = log_likelihoods[i];
+        memcpy(kept->targets + kept->count * width, (const char *)targets + i * width, width);
+        kept->count++;
+    }
+}
+
+static int write_arviz(struct predict_output *output, const struct ivon_predictions *p,
+                       struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    size_t samples = (command->options.samples ? command->options.samples : 1) *
+                     command->argument_count;
+    bool gaussian = command->options.likelihood == IVON_GAUSSIAN;
+    size_t width = rows_per_example(output) *
+                   (command->options.likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs) *
+                   (gaussian ? sizeof *p->targets : sizeof *p->labels);
+    struct observations kept = {.numbers = calloc(p->count, sizeof *kept.numbers),
+                                .log_likelihoods = calloc(p->count, sizeof *kept.log_likelihoods),
+                                .targets = malloc(p->count * width)};
+    int code = kept.numbers && kept.log_likelihoods && kept.targets ? 0 : error_memory(error);
+    if (!code) {
+        keep_observations(&kept, p, NULL, gaussian ? (const void *)p->targets : p->labels, width);
+        code = ivon_arviz_observe(output->arviz, output->written, kept.count, kept.numbers,
+                                  kept.targets, error);
+    }
+    for (size_t s = 0; s < samples && !code; s++) {
+        const char *replicates = gaussian ? (const char *)p->number_replicates
+                                          : (const char *)p->label_replicates;
+        keep_observations(&kept, p, p->log_likelihoods + s * p->count,
+                          replicates + s * p->count * width, width);
+        code = ivon_arviz_write(output->arviz, s, output->written, kept.count,
+                                kept.log_likelihoods, kept.targets, error);
+    }
+    output->written += kept.count;
+    free(kept.numbers);
+    free(kept.log_likelihoods);
+    free(kept.targets);
+    return code;
+}
+
+static int compare(struct predict_output *output, const struct ivon_predictions *p,
+                   struct ivon_error *error)
+{
+    size_t rows = p->count * rows_per_example(output), all = rows * output->shape.outputs;
+    float *grown = realloc(output->room, all * sizeof *grown);
+    if (!grown)
+        return error_memory(error);
+    output->room = grown;
+    int code = ivon_examples_read_f32(output->command->other, 0, p->first, p->count, output->room,
+                                      error);
+    return code ? code
+                : ivon_comparison_add(output->comparison, p->first * rows_per_example(output),
+                                      rows, p->probabilities, output->room, p->counts, error);
+}
+
+int predict_output_take(void *context, const struct ivon_predictions *p, struct ivon_error *error)
+{
+    struct predict_output *output = context;
+    size_t rows = p->count * rows_per_example(output);
+    int code = output->table ? write_table(output, p, error) : 0;
+    if (!code && output->arviz)
+        code = write_arviz(output, p, error);
+    if (!code && output->comparison)
+        code = compare(output, p, error);
+    if (!code && output->scores[0])
+        keep_scores(output->scores, &output->score_count, p, p->counts, rows);
+    return code;
+}
+
+/* Marks what counts in data of another kind: all, unless they have labels, of which some may be the
+   one that is ignored; which classes the others are does not matter. */
+static int mark_foreign(const struct predict_output *output, const struct ivon_predictions *p,
+                        bool **counts, struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    enum ivon_likelihood likelihood = command->options.likelihood;
+    struct ivon_examples *foreign = command->foreign;
+    size_t rows = p->count * rows_per_example(output), k = output->shape.outputs;
+    size_t width = likelihood == IVON_CATEGORICAL ? 1 : k;
+    ptrdiff_t found = ivon_examples_find(foreign, evaluation_targets(&command->evaluation));
+    const struct ivon_field *field = found < 0 ? NULL : ivon_examples_field(foreign, (size_t)found);
+    if (!field || ivon_dtype_is_float(field->dtype) ||
+        field->count != rows_per_example(output) * width)
+        return 0;
+    int64_t *labels = calloc(rows, width * sizeof *labels);
+    *counts = calloc(rows, sizeof **counts);
+    int code = labels && *counts ? ivon_examples_read_i64(foreign, (size_t)found, p->first,
+                                                          p->count, labels, error)
+                                 : error_memory(error);
+    for (size_t i = 0; i < rows && !code; i++)
+        (*counts)[i] = ivon_target_counts(likelihood, k, labels + i * width,
+                                          command->options.ignored);
+    free(labels);
+    return code;
+}
+
+int predict_output_foreign(void *context, const struct ivon_predictions *p,
+                           struct ivon_error *error)
+{
+    struct predict_output *output = context;
+    size_t rows = p->count * rows_per_example(output);
+    bool *counts = NULL;
+    int code = mark_foreign(output, p, &counts, error);
+    if (!code)
+        keep_scores(output->foreign_scores, &output->foreign_count, p, counts, rows);
+    free(counts);
+    return code;
+}
+
+/* Metrics. */
+
+static json_t *metric_json(const struct ivon_metric *metric, double monte_carlo_error)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "value", report_json_number(metric->value));
+    json_object_set_new(object, "standard_error", report_json_number(metric->standard_error));
+    if (!isnan(monte_carlo_error))
+        json_object_set_new(object, "monte_carlo_error", report_json_number(monte_carlo_error));
+    return object;
+}
+
+static json_t *list_json(const struct ivon_metric *metrics, size_t count)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(object, metrics[i].name, metric_json(&metrics[i], NAN));
+    return object;
+}
+
+static void print_metric(const char *prefix, const struct ivon_metric *metric,
+                         double monte_carlo_error)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", prefix, metric->name);
+    printf("%-36s %12.6g %16.3g %18.3g\n", name, report_number(metric->value),
+           report_number(metric->standard_error), report_number(monte_carlo_error));
+}
+
+static const char *const score_names[3] = {"max_probability", "entropy", "mutual_information"};
+
+static int detect(const struct predict_output *output, json_t *json, struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    json_t *all = json_object();
+    int code = 0;
+    /* Where nothing varies the last score, mutual information, is nought for all. */
+    int kinds = ivon_predict_varies(&command->options, command->argument_count) ? 3 : 2;
+    for (int i = 0; i < kinds && !code; i++) {
+        struct ivon_metric metrics[IVON_DETECTION_COUNT];
+        char prefix[40];
+        code = ivon_detection(metrics, output->scores[i], output->score_count,
+                              output->foreign_scores[i], output->foreign_count, error);
+        if (code)
+            break;
+        snprintf(prefix, sizeof prefix, "%s.", score_names[i]);
+        for (int j = 0; j < IVON_DETECTION_COUNT && !json; j++)
+            print_metric(prefix, &metrics[j], NAN);
+        json_object_set_new(all, score_names[i], list_json(metrics, IVON_DETECTION_COUNT));
+    }
+    if (json)
+        json_object_set(json, "detection", all);
+    json_decref(all);
+    return code;
+}
+
+static void print_comparison(const struct predict_output *output, json_t *json)
+{
+    size_t count;
+    const struct ivon_metric *values = ivon_comparison_values(output->comparison, &count);
+    if (json)
+        json_object_set_new(json, "compare", list_json(values, count));
+    for (size_t i = 0; i < count && !json; i++)
+        print_metric("compare.", &values[i], NAN);
+}
+
+static int print_metrics(const struct predict_output *output,
+                         const struct ivon_predict_metric *metrics, size_t count,
+                         struct ivon_error *error)
+{
+    const struct predict_command *command = output->command;
+    json_t *json = command->json ? json_object() : NULL, *list = json_object();
+    int code = 0;
+    if (json) {
+        json_object_set_new(json, "examples", json_integer((json_int_t)output->rows));
+        json_object_set_new(json, "samples", json_integer((json_int_t)command->options.samples));
+    } else {
+        printf("%-36s %12s %16s %18s\n", "metric", "value", "standard_error",
+               "monte_carlo_error");
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (json)
+            json_object_set_new(list, metrics[i].metric.name,
+                                metric_json(&metrics[i].metric, metrics[i].monte_carlo_error));
+        else
+            print_metric("", &metrics[i].metric, metrics[i].monte_carlo_error);
+    }
+    if (json)
+        json_object_set(json, "metrics", list);
+    json_decref(list);
+    if (output->scores[0])
+        code = detect(output, json, error);
+    if (!code && output->comparison)
+        print_comparison(output, json);
+    if (json && !code)
+        report_json_line(json);
+    else
+        json_decref(json);
+    return code;
+}
+
+/* An infinite metric is right, and seldom expected. */
+static void warn_of_infinity(const struct ivon_predict_metric *metrics, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct ivon_metric *metric = &metrics[i].metric;
+        if (!isinf(metric->value))
+            continue;
+        report_warning("%s is infinite: predictions leave some target next to no probability",
+                       metric->name);
+        return; /* what follows from it is, too */
+    }
+}
+
+int predict_output_finish(struct predict_output *output, const struct ivon_predict_metric *metrics,
+                          size_t metric_count, struct ivon_error *error)
+{
+    int code = output->table ? ivon_table_commit(output->table, error) : 0;
+    if (!code && output->arviz)
+        code = ivon_arviz_commit(output->arviz, error);
+    if (!code && output->command->metrics && !output->command->common.quiet)
+        warn_of_infinity(metrics, metric_count);
+    if (!code && output->command->metrics)
+        code = print_metrics(output, metrics, metric_count, error);
+    return code;
+}

@@ -1,0 +1,71 @@
+/* ivon-predict: parsed by predict.c, printed by predict/output.c; --average is
+   predict/average.c. */
+#ifndef CMD_PREDICT_PREDICT_H
+#define CMD_PREDICT_PREDICT_H
+
+#include "cmd/shared/evaluation.h"
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "cmd/shared/provenance.h"
+#include "ivon/ivon.h"
+
+struct predict_command {
+    struct common_options common;
+    struct ivon_predict_options options;
+    struct evaluation_options evaluation;
+    struct draw_options draw;
+    struct file_options files;
+    struct open_options open;
+    char **arguments; /* posteriors, or predictions */
+    size_t argument_count;
+    const char *recalibrate, *ood, *compare;
+    double *weights;
+    size_t weight_count;
+    const char *output, *log_likelihoods;
+    int format; /* -1: by the output's suffix */
+    bool mean, samples_given, average, metrics, json;
+
+    /* While it runs: */
+    struct ivon_member *members;
+    struct ivon_examples *examples, *recalibration, *foreign, *other;
+    struct ivon_predictor *predictor, *foreign_predictor;
+    struct ivon_positions positions; /* of the data, where they have targets */
+};
+
+/* Where predictions go: a table, log-likelihoods, scores for detection, a comparison. */
+struct predict_output {
+    struct predict_command *command;
+    struct ivon_predict_shape shape;
+    uint64_t rows;
+    struct ivon_table *table;
+    struct ivon_arviz *arviz;
+    struct ivon_comparison *comparison;
+    float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
+    float *foreign_scores[3];
+    size_t score_count, foreign_count;
+    float *room;      /* of the predictions to compare with */
+    uint64_t written; /* examples whose log-likelihoods were */
+};
+
+/* Opens what the options ask for; `shape` and `rows` describe the predictions. */
+int predict_output_open(struct predict_output *output, struct predict_command *command,
+                        const struct ivon_predict_shape *shape, uint64_t rows,
+                        const char *provenance, struct ivon_error *error);
+void predict_output_close(struct predict_output *output);
+
+/* Takes a block of predictions; for ivon_predictor_run. */
+int predict_output_take(void *context, const struct ivon_predictions *predictions,
+                        struct ivon_error *error);
+/* The same for data of another kind: their scores alone. */
+int predict_output_foreign(void *context, const struct ivon_predictions *predictions,
+                           struct ivon_error *error);
+
+/* Completes the files, and prints the metrics. */
+int predict_output_finish(struct predict_output *output, const struct ivon_predict_metric *metrics,
+                          size_t metric_count, struct ivon_error *error);
+
+/* Averages files of predictions, with the data's targets where they are given. */
+int predict_average(struct predict_command *command, const char *provenance,
+                    struct ivon_error *error);
+
+#endif

@@ -1,0 +1,228 @@
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/predict_gen/predict_gen.h"
+#include "cmd/shared/report.h"
+
+static const double LOG_2_PI = 1.8378770664093454836;
+
+struct sums {
+    size_t tokens;
+    bool classes;
+    struct ivon_ratio loss, error, loo_loss, loo_error;
+};
+
+static int add_block(void *context, const struct ivon_sensitivities *block,
+                     struct ivon_error *error)
+{
+    (void)error;
+    struct sums *sums = context;
+    for (size_t i = 0; i < block->count; i++) {
+        double counted = (double)block->positions[i], missed = 0, loo_missed = 0;
+        for (size_t t = i * sums->tokens; t < (i + 1) * sums->tokens && sums->classes; t++) {
+            missed += (double)block->row_error[t];
+            loo_missed += block->row_loo_error ? (double)block->row_loo_error[t] : 0;
+        }
+        ivon_ratio_add(&sums->loss, block->loss[i], counted);
+        ivon_ratio_add(&sums->error, missed, counted);
+        if (block->loo_loss)
+            ivon_ratio_add(&sums->loo_loss, block->loo_loss[i], counted);
+        ivon_ratio_add(&sums->loo_error, loo_missed, counted);
+    }
+    return 0;
+}
+
+/* Sums losses over data, and what they would be without each example, if that is asked for. */
+static int sum_losses(struct ivon_network *network, struct ivon_source *source,
+                      struct ivon_examples *examples, const char *targets,
+                      const struct ivon_sensitivity_options *options, struct sums *sums,
+                      struct ivon_sensitivity **kept, struct ivon_sensitivity_shape *shape,
+                      struct ivon_error *error)
+{
+    int code = ivon_sensitivity_new(kept, network, source, examples, targets, options, error);
+    if (code)
+        return code;
+    *shape = ivon_sensitivity_shape(*kept);
+    *sums = (struct sums){.tokens = shape->tokens ? (size_t)shape->tokens : 1,
+                          .classes = options->likelihood != IVON_GAUSSIAN};
+    return ivon_sensitivity_run(*kept, 0, add_block, sums, error);
+}
+
+static int evaluate_losses(const struct predict_gen_command *command,
+                           struct ivon_network *network, struct ivon_source *source,
+                           struct predict_gen_row *row, struct ivon_sensitivity **sensitivity,
+                           struct ivon_sensitivity_shape *shape, struct ivon_error *error)
+{
+    const char *targets = evaluation_targets(&command->evaluation);
+    struct ivon_sensitivity_options plain = command->options;
+    struct ivon_sensitivity *test = NULL;
+    struct ivon_sensitivity_shape unused;
+    struct sums sums;
+    int code = sum_losses(network, source, command->examples, targets, &command->options, &sums,
+                          sensitivity, shape, error);
+    if (code)
+        return code;
+    row->train_loss = ivon_ratio_metric("train_loss", &sums.loss);
+    row->train_error = ivon_ratio_metric("train_error", &sums.error);
+    row->loo_loss = ivon_ratio_metric("loo_loss", &sums.loo_loss);
+    row->loo_error = ivon_ratio_metric("loo_error", &sums.loo_error);
+    if (!command->test_examples)
+        return 0;
+    plain.scores = 0;
+    plain.whole = NULL;
+    code = sum_losses(network, source, command->test_examples, targets, &plain, &sums, &test,
+                      &unused, error);
+    row->test_loss = ivon_ratio_metric("test_loss", &sums.loss);
+    row->test_error = ivon_ratio_metric("test_error", &sums.error);
+    ivon_sensitivity_free(test);
+    return code;
+}
+
+/* Criteria from weight samples. */
+
+struct criteria {
+    struct ivon_information *information;
+    size_t samples;
+    double exponent;
+    double constant; /* what log-likelihoods have and losses have not, of one example */
+};
+
+static int add_criteria(void *context, const struct ivon_predictions *predictions,
+                        struct ivon_error *error)
+{
+    struct criteria *criteria = context;
+    size_t count = predictions->count;
+    double *values = calloc(3 * count + 1, sizeof *values);
+    struct ivon_log_likelihoods block = {.values = predictions->log_likelihoods,
+                                         .samples = criteria->samples,
+                                         .first = predictions->first,
+                                         .examples = count};
+    if (!values)
+        return error_memory(error);
+    double *loo = values + count, *k = values + 2 * count;
+    int code = ivon_waic(&block, criteria->exponent, values, NULL, error);
+    if (!code)
+        code = ivon_psis_loo(&block, criteria->exponent, loo, k, error);
+    for (size_t i = 0; i < 2 * count; i++)
+        values[i] -= criteria->constant;
+    if (!code)
+        ivon_information_add(criteria->information, count, values, loo, k,
+                             predictions->positions);
+    free(values);
+    return code;
+}
+
+static int evaluate_samples(const struct predict_gen_command *command,
+                            struct ivon_network *network, struct ivon_source *source,
+                            const struct ivon_sensitivity_shape *shape,
+                            struct predict_gen_row *row, struct ivon_error *error)
+{
+    struct ivon_predict_options options = ivon_predict_defaults();
+    const struct evaluation_options *evaluation = &command->evaluation;
+    struct ivon_member member = {network, source, 1};
+    struct ivon_predictor *predictor = NULL;
+    double s = evaluation->noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
+    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
+    struct criteria criteria = {
+        .samples = command->samples,
+        .exponent = shape->rho / command->draw.sample.temperature,
+        .constant = gaussian ? tokens * (double)shape->outputs * (log(s) + LOG_2_PI / 2) : 0};
+    options.likelihood = evaluation->likelihood;
+    options.samples = command->samples;
+    options.sample = command->draw.sample;
+    options.noise_std = s;
+    options.ignored = evaluation->ignored;
+    options.log_likelihoods = true;
+    options.threads = command->common.threads;
+    options.memory = evaluation->memory;
+    options.names = evaluation->names;
+    options.name_count = evaluation->name_count;
+    options.progress = command->options.progress;
+    int code = ivon_information_new(&criteria.information, command->samples, error);
+    if (!code)
+        code = ivon_predictor_new(&predictor, &member, 1, command->examples,
+                                  evaluation_targets(evaluation), &options, error);
+    if (!code)
+        code = ivon_predictor_run(predictor, add_criteria, &criteria, error);
+    if (!code) {
+        struct ivon_information_summary summary =
+            ivon_information_summarize(criteria.information);
+        row->waic = summary.waic;
+        row->psis_loo = summary.psis_loo;
+        row->pareto_k_bad = (int64_t)summary.pareto_k_high;
+    }
+    ivon_predictor_free(predictor);
+    ivon_information_free(criteria.information);
+    return code;
+}
+
+/* Leaves out one class after the other. */
+static int evaluate_classes(const struct predict_gen_command *command,
+                            struct ivon_sensitivity *sensitivity,
+                            const struct ivon_sensitivity_shape *shape,
+                            struct predict_gen_row *row, struct ivon_error *error)
+{
+    ptrdiff_t field =
+        ivon_examples_find(command->examples, evaluation_targets(&command->evaluation));
+    int64_t *labels = calloc(shape->examples + 1, sizeof *labels);
+    if (!labels)
+        return error_memory(error);
+    int code = shape->tokens ? error_fill(error, IVON_ERROR_ARGUMENT,
+                                               "--by-class: each token has a class of its own")
+                             : ivon_examples_read_i64(command->examples, (size_t)field, 0,
+                                                      shape->examples, labels, error);
+    if (!code)
+        code = ivon_sensitivity_groups(sensitivity, labels, &row->classes, &row->class_count,
+                                       error);
+    free(labels);
+    return code;
+}
+
+static int look_at_hessian(const struct predict_gen_command *command, struct ivon_source *source,
+                           struct predict_gen_row *row, struct ivon_error *error)
+{
+    struct ivon_summaries *summaries = NULL;
+    struct ivon_summary_options options = {.threads = command->common.threads};
+    int code = ivon_summary_new(&summaries, source, &options, error);
+    if (!code)
+        row->hessian_at_start = ivon_summary_total(summaries)->hessian_at_start;
+    ivon_summary_free(summaries);
+    return code;
+}
+
+/* The loss of equal probabilities. */
+static double guessing_loss(enum ivon_likelihood likelihood, size_t outputs)
+{
+    double k = (double)outputs;
+    return likelihood == IVON_CATEGORICAL ? log(k) : likelihood == IVON_BERNOULLI ? k * log(2) : NAN;
+}
+
+int predict_gen_evaluate(const struct predict_gen_command *command, const char *path,
+                         struct predict_gen_row *row, struct ivon_error *error)
+{
+    struct ivon_source *source = NULL;
+    struct ivon_network *network = NULL;
+    struct ivon_sensitivity *sensitivity = NULL;
+    struct ivon_sensitivity_shape shape;
+    *row = (struct predict_gen_row){.step = -1};
+    int code = evaluation_open_posterior(&command->evaluation, path, &command->open,
+                                         &command->common, &source, &network, error);
+    if (!code)
+        row->step = ivon_source_header(source)->step;
+    if (!code)
+        code = evaluate_losses(command, network, source, row, &sensitivity, &shape, error);
+    if (!code && command->samples)
+        code = evaluate_samples(command, network, source, &shape, row, error);
+    if (!code && command->by_class)
+        code = evaluate_classes(command, sensitivity, &shape, row, error);
+    if (!code)
+        row->guessing_loss = guessing_loss(command->evaluation.likelihood, shape.outputs);
+    if (!code)
+        code = look_at_hessian(command, source, row, error);
+    ivon_sensitivity_free(sensitivity);
+    ivon_network_free(network);
+    ivon_source_close(source);
+    return code;
+}

@@ -1,0 +1,65 @@
+/* ivon-sensitivity: parsed and run by sensitivity.c, printed by sensitivity/output.c;
+   sensitivity/resume.c tells runs apart. */
+#ifndef CMD_SENSITIVITY_SENSITIVITY_H
+#define CMD_SENSITIVITY_SENSITIVITY_H
+
+#include "cmd/shared/evaluation.h"
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+
+enum { SCORES = 5 };
+
+struct sensitivity_command {
+    struct common_options common;
+    struct draw_options draw;
+    struct file_options files;
+    struct open_options open;
+    struct evaluation_options evaluation;
+    struct ivon_sensitivity_options options;
+    const char *posterior;
+    enum ivon_score scores[SCORES]; /* in the order of their columns */
+    size_t score_count;
+    const char *groups, *on, *output, *sort;
+    int format; /* -1: by the output's suffix */
+    size_t top; /* 0: all */
+    size_t samples; /* of --expectation=samples */
+    bool vectors, sorted, per_token, resume, score_given, by_samples, samples_given;
+
+    /* While it runs: */
+    struct ivon_source *source;
+    struct ivon_network *network;
+    struct ivon_examples *examples, *whole, *test, *group_examples;
+    struct ivon_sensitivity *sensitivity;
+};
+
+/* The column of a score. */
+const char *sensitivity_score_name(enum ivon_score score);
+
+/* All that the rows of a run depend on, as text, to be freed: --resume goes on with equal ones. */
+char *sensitivity_describe_run(const struct sensitivity_command *command,
+                               const struct ivon_sensitivity_shape *shape);
+
+/* Where rows go. */
+struct sensitivity_output;
+
+/* Opens it for `shape`, before any work, since an output may not be replaced. *first receives with
+   which example to begin: those before are there from an interrupted run. */
+int sensitivity_output_open(struct sensitivity_output **output,
+                            struct sensitivity_command *command,
+                            const struct ivon_sensitivity_shape *shape, const char *provenance,
+                            uint64_t *first, struct ivon_error *error);
+void sensitivity_output_close(struct sensitivity_output *output);
+
+/* Takes a block; for ivon_sensitivity_run. */
+int sensitivity_output_take(void *context, const struct ivon_sensitivities *block,
+                            struct ivon_error *error);
+
+/* Writes what was kept back, and completes the output. */
+int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_error *error);
+
+/* One row for each group that was removed. */
+int sensitivity_output_groups(const struct sensitivity_command *command,
+                              const struct ivon_group_removal *removals, size_t count,
+                              const char *provenance, struct ivon_error *error);
+
+#endif

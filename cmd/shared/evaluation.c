@@ -1,0 +1,279 @@
+#define _GNU_SOURCE
+#include "cmd/shared/evaluation.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/shared/memory.h"
+#include "cmd/shared/report.h"
+
+enum {
+    KEY_MODEL = 256,
+    KEY_INPUTS,
+    KEY_TARGETS,
+    KEY_TARGET_COLUMN,
+    KEY_NORMALIZE,
+    KEY_LIMIT,
+    KEY_TOKENS,
+    KEY_CONTEXT,
+    KEY_STRIDE,
+    KEY_BATCH,
+    KEY_LIKELIHOOD,
+    KEY_NOISE_STD,
+    KEY_IGNORE_LABEL,
+    KEY_MEMORY,
+};
+
+static const struct argp_option option_table[] = {
+    {"model", KEY_MODEL, "GRAPH", 0, "ONNX graph (default: the one inside the checkpoint)", 1},
+    {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX or CSV", 1},
+    {"inputs", KEY_INPUTS, "INPUT=ARRAY,...", 0,
+     "Arrays that feed the graph's inputs (default: x)", 1},
+    {"targets", KEY_TARGETS, "ARRAY", 0, "Array of targets (default: y, where there is one)", 1},
+    {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of targets", 1},
+    {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
+     "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
+    {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
+    {"tokens", KEY_TOKENS, "char", 0, "The data are a text, its tokens characters", 1},
+    {"context", KEY_CONTEXT, "T", 0,
+     "Cut an array of tokens into examples of T, to predict the next", 1},
+    {"stride", KEY_STRIDE, "N", 0, "--context: tokens from one example to the next (default T)", 1},
+    {"batch", KEY_BATCH, "N", 0, "Examples at a time", 1},
+    {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian", 0,
+     "What the outputs are to the targets (default categorical)", 2},
+    {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
+    {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Label of what does not count (default -100)", 2},
+    {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
+    {0},
+};
+
+/* none, or MEAN,STD for all or for each channel, separated by semicolons. */
+static void parse_normalize(struct evaluation_options *options, struct argp_state *state,
+                            const char *text)
+{
+    struct ivon_dataset_options *dataset = &options->dataset;
+    size_t room = strlen(text) + 1, count = 0;
+    free(options->channel_mean); /* of an option before: the last one counts */
+    free(options->channel_std);
+    options->channel_mean = calloc(room, sizeof(double));
+    options->channel_std = calloc(room, sizeof(double));
+    if (!options->channel_mean || !options->channel_std)
+        memory_exhausted();
+    dataset->no_scaling = strcmp(text, "none") == 0;
+    for (const char *at = text; !dataset->no_scaling;) {
+        double pair[2];
+        if (!option_numbers(&at, ',', pair, 2) || !(pair[1] > 0) || (*at && *at != ';'))
+            argp_failure(state, EX_USAGE, 0,
+                         "--normalize: '%s', expected none or MEAN,STD, for each channel separated "
+                         "by ';'",
+                         text);
+        options->channel_mean[count] = pair[0];
+        options->channel_std[count++] = pair[1];
+        if (!*at++)
+            break;
+    }
+    dataset->mean = options->channel_mean;
+    dataset->std = options->channel_std;
+    dataset->channel_count = count;
+}
+
+/* INPUT=ARRAY,...: splits the text in place. */
+static void parse_inputs(struct evaluation_options *options, struct argp_state *state,
+                         const char *text)
+{
+    size_t room = strlen(text) + 1, count = 0, named = 0;
+    if (!*text)
+        argp_failure(state, EX_USAGE, 0, "--inputs: '', expected INPUT=ARRAY,...");
+    free(options->inputs); /* of an option before: the last one counts */
+    free(options->names);
+    free(options->fields);
+    options->inputs = strdup(text);
+    options->names = calloc(room, sizeof *options->names);
+    options->fields = calloc(room, sizeof *options->fields);
+    if (!options->inputs || !options->names || !options->fields)
+        memory_exhausted();
+    for (char *at = options->inputs; at;) {
+        char *comma = strchr(at, ','), *equals;
+        if (comma)
+            *comma = '\0';
+        equals = strchr(at, '=');
+        if (equals) {
+            *equals = '\0';
+            options->names[named++] = (struct ivon_feed_name){at, equals + 1};
+        }
+        for (size_t i = 0; equals && i + 1 < named; i++)
+            if (strcmp(options->names[i].input, at) == 0)
+                argp_failure(state, EX_USAGE, 0, "--inputs: '%s' is given twice", at);
+        options->fields[count++] = equals ? equals + 1 : at;
+        at = comma ? comma + 1 : NULL;
+    }
+    if (named && named != count)
+        argp_failure(state, EX_USAGE, 0,
+                     "--inputs: name the graph's input for each array: INPUT=ARRAY");
+    options->dataset.inputs = count ? options->fields : NULL;
+    options->dataset.input_count = count;
+    options->name_count = named;
+}
+
+static error_t parse_number(int key, char *argument, struct argp_state *state)
+{
+    struct evaluation_options *options = state->input;
+    switch (key) {
+    case KEY_LIMIT:
+        options->dataset.limit = option_whole(state, "--limit", argument, 1, INT64_MAX);
+        return 0;
+    case KEY_CONTEXT:
+        options->dataset.context = (size_t)option_whole(state, "--context", argument, 1, 1 << 20);
+        return 0;
+    case KEY_STRIDE:
+        options->dataset.stride = (size_t)option_whole(state, "--stride", argument, 1, 1 << 20);
+        return 0;
+    case KEY_BATCH:
+        options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
+        return 0;
+    case KEY_NOISE_STD:
+        options->noise_std = option_positive(state, "--noise-std", argument);
+        return 0;
+    case KEY_IGNORE_LABEL:
+        options->ignored = option_label(state, "--ignore-label", argument);
+        options->ignored_given = true;
+        return 0;
+    case KEY_MEMORY:
+        options->memory = option_size(state, "--memory", argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const likelihoods[] = {"categorical", "bernoulli", "gaussian"};
+    static const char *const tokens[] = {"char"};
+    struct evaluation_options *options = state->input;
+    switch (key) {
+    case KEY_TOKENS:
+        option_choice(state, "--tokens", argument, tokens, 1);
+        options->dataset.characters = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
+            argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
+                         options->dataset.stride ? "--stride" : "--tokens");
+        if (options->ignored_given && options->likelihood == IVON_GAUSSIAN)
+            argp_failure(state, EX_USAGE, 0,
+                         "--ignore-label is for labels, not for --likelihood=gaussian");
+        return 0;
+    case KEY_MODEL:
+        options->model = argument;
+        return 0;
+    case 'd':
+        options->data = argument;
+        return 0;
+    case KEY_INPUTS:
+        parse_inputs(options, state, argument);
+        return 0;
+    case KEY_TARGETS:
+        options->dataset.targets = argument;
+        return 0;
+    case KEY_TARGET_COLUMN:
+        options->dataset.target_column = argument;
+        return 0;
+    case KEY_NORMALIZE:
+        parse_normalize(options, state, argument);
+        return 0;
+    case KEY_LIKELIHOOD:
+        options->likelihood =
+            (enum ivon_likelihood)option_choice(state, "--likelihood", argument, likelihoods, 3);
+        return 0;
+    default:
+        return parse_number(key, argument, state);
+    }
+}
+
+const struct argp evaluation_argp = {.options = option_table, .parser = parse};
+
+struct evaluation_options evaluation_defaults(void)
+{
+    return (struct evaluation_options){
+        .likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = -100};
+}
+
+void evaluation_release(struct evaluation_options *options)
+{
+    free(options->inputs);
+    free(options->names);
+    free(options->fields);
+    free(options->channel_mean);
+    free(options->channel_std);
+}
+
+void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
+{
+    bool gaussian = options->likelihood == IVON_GAUSSIAN;
+    if (gaussian != (options->noise_std > 0))
+        argp_failure(state, EX_USAGE, 0,
+                     gaussian ? "--likelihood=gaussian needs --noise-std"
+                              : "--noise-std is for --likelihood=gaussian");
+}
+
+const char *evaluation_targets(const struct evaluation_options *options)
+{
+    return options->dataset.targets ? options->dataset.targets : "y";
+}
+
+int evaluation_open_whole(const struct evaluation_options *options, const char *path,
+                          struct ivon_examples **examples, struct ivon_error *error)
+{
+    struct ivon_dataset_options whole = options->dataset;
+    whole.limit = 0;
+    return ivon_dataset_open(examples, path, &whole, error);
+}
+
+int evaluation_no_targets(const char *path, const char *name, struct ivon_error *error)
+{
+    return error_fill(error, IVON_ERROR_DATA,
+                      "%s: has no array '%s' of targets: --targets names another, or "
+                      "--target-column a column of CSV",
+                      path, name);
+}
+
+int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error)
+{
+    return error_fill(error, IVON_ERROR_DATA,
+                      "%s: all targets are the ignored label %lld, expected some that count",
+                      options->data, (long long)options->ignored);
+}
+
+int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+                         struct ivon_examples **whole, struct ivon_error *error)
+{
+    int code = ivon_dataset_open(examples, options->data, &options->dataset, error);
+    *whole = *examples;
+    return code || !options->dataset.limit
+               ? code
+               : evaluation_open_whole(options, options->data, whole, error);
+}
+
+int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
+                              const struct open_options *open, const struct common_options *common,
+                              struct ivon_source **out, struct ivon_network **network,
+                              struct ivon_error *error)
+{
+    int code = open_checkpoint(out, path, open, 0, common, error);
+    if (code)
+        return code;
+    struct ivon_source *source = *out;
+    if (!options->model)
+        code = ivon_source_refuse_opaque(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH), error);
+    if (code)
+        return code;
+    if (!options->model && ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH)) < 0)
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: holds no graph: name one by --model=GRAPH.onnx", path);
+    code = options->model ? ivon_onnx_open(network, options->model, error)
+                          : ivon_onnx_from_checkpoint(network, source, error);
+    return code ? code : bind_checkpoint(*network, source, path, common, error);
+}

@@ -1,0 +1,63 @@
+/* What commands that run a network on data have in common: its graph, the data, what its outputs
+   are to the targets. */
+#ifndef CMD_SHARED_EVALUATION_H
+#define CMD_SHARED_EVALUATION_H
+
+#include <argp.h>
+
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "ivon/ivon.h"
+
+/* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --tokens,
+   --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, --memory: a child of
+   every such command's argp; its input is a struct evaluation_options. */
+struct evaluation_options {
+    const char *model, *data;
+    struct ivon_dataset_options dataset;
+    enum ivon_likelihood likelihood;
+    double noise_std; /* NaN: not given */
+    int64_t ignored;
+    bool ignored_given;
+    size_t batch, memory; /* 0: not given */
+    struct ivon_feed_name *names;
+    size_t name_count;
+    /* Owned: */
+    char *inputs;
+    const char **fields;
+    double *channel_mean, *channel_std;
+};
+extern const struct argp evaluation_argp;
+
+struct evaluation_options evaluation_defaults(void);
+void evaluation_release(struct evaluation_options *options);
+
+/* Ends the program unless --noise-std is given where the likelihood needs it, and only there. */
+void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state);
+
+/* The name of the array of targets. */
+const char *evaluation_targets(const struct evaluation_options *options);
+
+/* Fails: the data at a path have no array of that name. */
+int evaluation_no_targets(const char *path, const char *name, struct ivon_error *error);
+
+/* Fails: all targets of --data are the label that is ignored. */
+int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error);
+
+/* Opens --data; *whole receives all of them, whatever --limit says: the same where it says nothing,
+   else to be closed apart. */
+int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+                         struct ivon_examples **whole, struct ivon_error *error);
+
+/* Opens other data as those are, all of them whatever --limit says. */
+int evaluation_open_whole(const struct evaluation_options *options, const char *path,
+                          struct ivon_examples **examples, struct ivon_error *error);
+
+/* Opens a posterior; with it the graph that the options name, or else the posterior's own, bound to
+   it. What has no place is warned of. */
+int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
+                              const struct open_options *open, const struct common_options *common,
+                              struct ivon_source **source, struct ivon_network **network,
+                              struct ivon_error *error);
+
+#endif

@@ -1,0 +1,66 @@
+#include "cmd/shared/removal.h"
+
+#include <inttypes.h>
+#include <sysexits.h>
+
+#include "cmd/shared/report.h"
+
+enum { KEY_COVARIANCE = 256, KEY_RHO, KEY_N_TRAIN };
+
+static const struct argp_option option_table[] = {
+    {"covariance", KEY_COVARIANCE, "full|diag", 0,
+     "Of an example's outputs: exact, or the published diagonal (default full)", 3},
+    {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
+    {"n-train", KEY_N_TRAIN, "N", 0,
+     "Number of training examples (default: the checkpoint's, else those of the data)", 3},
+    {0},
+};
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const covariances[] = {"full", "diag"};
+    struct ivon_sensitivity_options *options = state->input;
+    switch (key) {
+    case KEY_COVARIANCE:
+        options->covariance =
+            (enum ivon_covariance)option_choice(state, "--covariance", argument, covariances, 2);
+        return 0;
+    case KEY_RHO:
+        options->rho = option_positive(state, "--rho", argument);
+        return 0;
+    case KEY_N_TRAIN:
+        options->n_train = (int64_t)option_whole(state, "--n-train", argument, 1, INT64_MAX);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp removal_argp = {.options = option_table, .parser = parse};
+
+void removal_take(struct ivon_sensitivity_options *options,
+                  const struct evaluation_options *evaluation,
+                  const struct common_options *common, const struct draw_options *draw,
+                  struct argp_state *state)
+{
+    if (!evaluation->data)
+        argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
+    evaluation_check_noise(evaluation, state);
+    options->likelihood = evaluation->likelihood;
+    options->noise_std = evaluation->noise_std;
+    options->ignored = evaluation->ignored;
+    options->batch = evaluation->batch;
+    options->memory = evaluation->memory;
+    options->names = evaluation->names;
+    options->name_count = evaluation->name_count;
+    options->sample = draw->sample;
+    options->threads = common->threads;
+}
+
+void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples)
+{
+    if (shape->tokens > 1 && shape->n_train == (double)examples)
+        report_warning("N = %" PRIu64 " is the number of sequences: where the loss was averaged "
+                       "over tokens, N counts those",
+                       examples);
+}

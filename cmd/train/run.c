@@ -1,0 +1,317 @@
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/shared/memory.h"
+#include "cmd/shared/progress.h"
+#include "cmd/shared/report.h"
+#include "cmd/train/train.h"
+
+/* What the training begins with. */
+
+static int open_data(struct train_command *command, struct ivon_error *error)
+{
+    const struct evaluation_options *evaluation = &command->evaluation;
+    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
+    if (!code && command->test)
+        code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
+                                     error);
+    return code;
+}
+
+/* The graph that is named, or else the one inside the checkpoint. */
+static int open_network(struct train_command *command, struct ivon_source *source,
+                        struct ivon_error *error)
+{
+    const char *graph = ivon_part_name(IVON_GRAPH);
+    if (command->evaluation.model)
+        return ivon_onnx_open(&command->network, command->evaluation.model, error);
+    int unread = ivon_source_refuse_opaque(source, IVON_GRAPH, graph, error);
+    if (unread)
+        return unread;
+    if (ivon_source_find(source, IVON_GRAPH, graph) < 0)
+        return error_fill(error, IVON_ERROR_DATA,
+                               "%s: holds no graph: name one by --model=GRAPH.onnx or --arch=SPEC",
+                               ivon_source_path(source));
+    return ivon_onnx_from_checkpoint(&command->network, source, error);
+}
+
+/* The graph's bytes, as the checkpoint that is resumed has them. */
+static int copy_graph(struct train_command *command, struct ivon_source *source,
+                      struct ivon_error *error)
+{
+    ptrdiff_t at = ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH));
+    if (at < 0)
+        return error_fill(error, IVON_ERROR_DATA, "%s: holds no graph",
+                               ivon_source_path(source));
+    command->graph_size = ivon_source_tensor(source, (size_t)at)->count;
+    command->graph = malloc(command->graph_size + 1);
+    if (!command->graph)
+        memory_exhausted();
+    return ivon_source_read(source, (size_t)at, 0, command->graph_size, command->graph, error);
+}
+
+static int make_trainer(struct train_command *command, struct ivon_source *resumed,
+                        struct ivon_error *error)
+{
+    struct ivon_train_start start = {.weights = resumed ? resumed : command->weights,
+                                     .prior = command->posterior_prior ? command->weights : NULL,
+                                     .resume = resumed != NULL};
+    bool named = command->architecture || command->evaluation.model;
+    int code = 0;
+    if (resumed && !named)
+        code = ivon_onnx_from_checkpoint(&command->network, resumed, error);
+    else if (command->architecture)
+        start.architecture = command->architecture;
+    else
+        code = open_network(command, command->weights, error);
+    start.network = command->network;
+    if (!code)
+        code = ivon_trainer_new(&command->trainer, &start, command->examples,
+                                evaluation_targets(&command->evaluation), &command->options,
+                                error);
+    if (!code && resumed)
+        return copy_graph(command, resumed, error);
+    return code ? code
+                : ivon_onnx_write(&command->graph, &command->graph_size,
+                                  ivon_trainer_network(command->trainer), NULL, error);
+}
+
+static void print_notes(const struct train_command *command, const char *resumed)
+{
+    const struct ivon_train_options *options = &command->options;
+    struct ivon_train_state state = ivon_trainer_state(command->trainer);
+    const struct ivon_unbound *unbound = &state.unbound;
+    double kept = pow(options->beta2, (double)state.steps * options->samples);
+    char count[32];
+    if (command->common.quiet)
+        return;
+    if (unbound->means && !resumed)
+        report_warning("%s: %zu means have no place in the network, '%s' the first",
+                       command->from, unbound->means, unbound->mean);
+    if (unbound->initializers && !resumed)
+        report_warning("%s: lacks %zu tensors, which begin anew, '%s' the first", command->from,
+                       unbound->initializers, unbound->initializer);
+    if (state.step > state.steps)
+        report_warning("%s: is of step %" PRIu64 ", beyond the %" PRIu64 " steps that are asked "
+                       "for: nothing is left to do", resumed, state.step, state.steps);
+    if (options->warmup > state.steps)
+        report_warning("--warmup=%" PRIu64 ": the training has %" PRIu64 " steps, in which the "
+                       "rate never reaches --lr", options->warmup, state.steps);
+    if (options->method == IVON_METHOD_IVON && kept > 0.5 && state.step < state.steps)
+        report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
+                       "start", options->beta2, state.steps, 100 * kept);
+    if (command->common.verbose && resumed)
+        report_note("going on from %s", resumed);
+    if (command->common.verbose)
+        report_note("%s parameters, %" PRIu64 " examples, %" PRIu64 " losses, %" PRIu64
+                    " steps, %" PRIu64 " in an epoch",
+                    report_count(state.parameters, count), state.examples, state.losses,
+                    state.steps, state.epoch_steps);
+}
+
+static int open_newest(struct ivon_source **resumed, const char *path,
+                       const struct ivon_open_options *options, struct ivon_error *error)
+{
+    struct ivon_error found = {0};
+    int code = ivon_checkpoint_open(resumed, path, options, &found);
+    if (code)
+        error_fill(error, code, "%s%s", found.message,
+                   code == IVON_ERROR_DATA ? "; remove it to go on from the one before it" : "");
+    return code;
+}
+
+/* Whether the test examples fit, by the first of them: not at the end of an epoch only. */
+static int check_test(const struct train_command *command, struct ivon_error *error)
+{
+    struct ivon_dataset_options first = command->evaluation.dataset;
+    struct ivon_examples *examples = NULL;
+    double loss, error_rate;
+    first.limit = 1;
+    int code = ivon_dataset_open(&examples, command->test, &first, error);
+    if (!code)
+        code = ivon_trainer_test(command->trainer, examples,
+                                 evaluation_targets(&command->evaluation), &loss, &error_rate,
+                                 error);
+    ivon_examples_close(examples);
+    return code;
+}
+
+static int begin(struct train_command *command, struct ivon_error *error)
+{
+    struct ivon_open_options open = {.no_sandbox = command->no_sandbox};
+    struct ivon_source *resumed = NULL;
+    char *newest = NULL;
+    int code = open_data(command, error);
+    if (!code && command->from)
+        code = ivon_checkpoint_open(&command->weights, command->from, &open, error);
+    if (!code)
+        code = train_directory_open(&command->written, command->directory, command->files.force,
+                                    command->resume, &newest, error);
+    if (!code && newest)
+        code = open_newest(&resumed, newest, &open, error);
+    if (!code)
+        code = make_trainer(command, resumed, error);
+    if (!code && command->test)
+        code = check_test(command, error);
+    if (!code && resumed && !command->common.quiet)
+        train_settings_compare(&command->options, resumed);
+    if (!code)
+        print_notes(command, newest);
+    if (!code)
+        code = train_begin(command->written, ivon_trainer_state(command->trainer).step, error);
+    ivon_source_close(resumed);
+    free(newest);
+    return code;
+}
+
+/* The steps. */
+
+static bool due(uint64_t every, const struct ivon_train_state *state)
+{
+    uint64_t steps = every == UINT64_MAX ? state->epoch_steps : every;
+    return state->step == state->steps || (steps && state->step % steps == 0);
+}
+
+static int save(struct train_command *command, struct ivon_error *error)
+{
+    struct ivon_source *source = NULL;
+    int code = ivon_trainer_source(&source, command->trainer, command->graph, command->graph_size,
+                                   error);
+    if (!code)
+        code = train_save(command->written, source, command->provenance, error);
+    ivon_source_close(source);
+    return code;
+}
+
+/* What follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns empty, and
+   is made up for when the training goes on. */
+static int record(struct train_command *command, const struct ivon_train_state *state,
+                  bool stopping, struct ivon_error *error)
+{
+    struct train_row row = {state->step, state->epoch, state->loss, state->rate, NAN, NAN};
+    bool tested = command->test_examples && due(command->eval_every, state);
+    int code = 0;
+    if (tested)
+        code = ivon_trainer_test(command->trainer, command->test_examples,
+                                 evaluation_targets(&command->evaluation), &row.test_loss,
+                                 &row.test_error, error);
+    if (code == IVON_ERROR_CANCELLED) {
+        row.test_loss = row.test_error = NAN;
+        code = 0;
+    }
+    if (!code)
+        code = train_log_add(command->written, &row, error);
+    return code || !(stopping || due(command->save_every, state)) ? code : save(command, error);
+}
+
+/* How the losses end beside how they began, of as many steps each: a quarter of the training, or
+   less where an epoch is less. */
+struct trend {
+    uint64_t first, last, window; /* after which step it begins and ends, steps of a part */
+    double highest, sum;          /* the highest loss of the first part, the sum of the last */
+};
+
+static struct trend trend_begin(const struct ivon_train_state *state)
+{
+    uint64_t steps = state->step < state->steps ? state->steps - state->step : 0;
+    uint64_t quarter = steps / 4, epoch = state->epoch_steps;
+    uint64_t window = quarter < epoch ? quarter : epoch;
+    return (struct trend){state->step, state->steps, window ? window : 1, 0, 0};
+}
+
+static void trend_add(struct trend *trend, const struct ivon_train_state *state)
+{
+    if (state->step - trend->first <= trend->window)
+        trend->highest = fmax(trend->highest, state->loss);
+    if (trend->last - state->step < trend->window)
+        trend->sum += state->loss;
+}
+
+/* Twice the highest loss of the beginning is more than batches and draws differ by, and worse than
+   no training. */
+static void trend_warn(const struct trend *trend, enum ivon_method method)
+{
+    double end = trend->sum / (double)trend->window;
+    if (end > 2 * trend->highest)
+        report_warning("the loss rose: it is %.4g on average at the end, and was at most %.4g at "
+                       "the beginning; did the training diverge? A lower --lr%s may help",
+                       end, trend->highest,
+                       method == IVON_METHOD_IVON ? ", a larger --h0 or a --clip-radius"
+                                                  : " or a --clip-norm");
+}
+
+/* The test that an interruption of the training kept from its last step. */
+static int make_up_test(struct train_command *command, const struct ivon_train_state *state,
+                        struct ivon_error *error)
+{
+    double loss, error_rate;
+    if (!command->test_examples || !due(command->eval_every, state) ||
+        !train_log_lacks_test(command->written))
+        return 0;
+    int code = ivon_trainer_test(command->trainer, command->test_examples,
+                                 evaluation_targets(&command->evaluation), &loss, &error_rate,
+                                 error);
+    return code ? code : train_log_add_test(command->written, loss, error_rate, error);
+}
+
+/* One step. Where it was stopped the checkpoint is that of the step before. */
+static int run_step(struct train_command *command, struct ivon_train_state *state, bool *stopping,
+                    struct ivon_progress *reports, uint64_t first, struct ivon_error *error)
+{
+    int code = ivon_trainer_step(command->trainer, error);
+    if (code == IVON_ERROR_CANCELLED) {
+        *stopping = true;
+        return state->step > first && !due(command->save_every, state) ? save(command, error) : 0;
+    }
+    if (code)
+        return code;
+    *state = ivon_trainer_state(command->trainer);
+    *stopping = reports->report(reports->context, state->step - first, state->steps - first) != 0;
+    return record(command, state, *stopping, error);
+}
+
+static int run_steps(struct train_command *command, struct progress *progress,
+                     struct ivon_progress *reports, struct ivon_error *error)
+{
+    struct ivon_train_state state = ivon_trainer_state(command->trainer);
+    progress_wait(); /* steps and tests can be stopped, and what was learnt is saved */
+    uint64_t first = state.step;
+    struct trend trend = trend_begin(&state);
+    char label[64] = "training";
+    bool stopping = false;
+    int code = 0;
+    progress->label = label;
+    if (state.step)
+        code = make_up_test(command, &state, error);
+    while (!code && !stopping && state.step < state.steps) {
+        code = run_step(command, &state, &stopping, reports, first, error);
+        if (!code && !stopping)
+            trend_add(&trend, &state);
+        snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
+    }
+    progress->label = "training";
+    if (!code && state.step < state.steps)
+        return error_fill(error, IVON_ERROR_CANCELLED, "interrupted after step %" PRIu64,
+                               state.step);
+    if (!code && !command->common.quiet)
+        trend_warn(&trend, command->options.method);
+    return code ? code : train_done(command->written, error);
+}
+
+int train(struct train_command *command, struct ivon_error *error)
+{
+    struct progress progress;
+    struct ivon_progress reports =
+        progress_start(&progress, "training", command->common.quiet);
+    progress.unit = "steps";
+    command->options.progress = reports;
+    int code = begin(command, error);
+    if (!code)
+        code = run_steps(command, &progress, &reports, error);
+    progress_end(&progress);
+    return code;
+}

@@ -1,0 +1,84 @@
+/* What a checkpoint says of the options that it was trained with, beside those of a training that
+   goes on from it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/shared/report.h"
+#include "cmd/train/train.h"
+
+static const char *flag(bool value)
+{
+    return value ? "yes" : "no";
+}
+
+/* A clip, of which an infinite one is none: null. */
+static json_t *clip_json(double clip)
+{
+    return isinf(clip) ? json_null() : report_json_number(clip);
+}
+
+json_t *train_settings(const struct ivon_train_options *options)
+{
+    bool ivon = options->method == IVON_METHOD_IVON;
+    bool price = options->estimator == IVON_ESTIMATOR_PRICE;
+    json_t *settings = json_pack(
+        "{s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "lr",
+        report_json_number(options->rate), "beta1", report_json_number(options->beta1), "clip-norm",
+        clip_json(options->norm_clip), "schedule", options->schedule, "warmup",
+        (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
+        flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
+        (json_int_t)options->accumulate, "augment", report_json_text(options->augmentation));
+    if (options->method != IVON_METHOD_SGD)
+        json_object_set_new(settings, "beta2", report_json_number(options->beta2));
+    if (!ivon) /* IVON's is in the checkpoint, and checked */
+        json_object_set_new(settings, "weight-decay", report_json_number(options->weight_decay));
+    if (!ivon)
+        return settings;
+    json_object_set_new(settings, "h0", report_json_number(options->hessian_init));
+    json_object_set_new(settings, "clip-radius", clip_json(options->clip_radius));
+    json_object_set_new(settings, "hessian", json_string(price ? "price" : "gradsq"));
+    json_object_set_new(settings, "rescale-lr", json_string(flag(options->rescale)));
+    json_object_set_new(settings, "mc-samples", json_integer((json_int_t)options->samples));
+    return settings;
+}
+
+/* A value as an option has it; null is none. To be freed. */
+static char *value_text(const json_t *value)
+{
+    if (json_is_null(value))
+        return strdup("none");
+    return json_is_string(value) ? strdup(json_string_value(value))
+                                 : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+}
+
+static void add_difference(char *list, size_t size, const char *key, const json_t *before,
+                           const json_t *now)
+{
+    char *was = value_text(before), *is = value_text(now);
+    size_t used = strlen(list);
+    if (was && is)
+        snprintf(list + used, size - used, "%s--%s was %s and is %s", used ? ", " : "", key, was,
+                 is);
+    free(was);
+    free(is);
+}
+
+void train_settings_compare(const struct ivon_train_options *options, struct ivon_source *resumed)
+{
+    char list[512] = "";
+    const char *key, *text = ivon_source_header(resumed)->provenance;
+    json_t *provenance = text ? json_loads(text, 0, NULL) : NULL, *value;
+    json_t *settings = train_settings(options), *before = json_object_get(provenance, "training");
+    json_object_foreach(settings, key, value)
+    {
+        const json_t *old = json_object_get(before, key);
+        if (old && !json_equal(old, value))
+            add_difference(list, sizeof list, key, old, value);
+    }
+    if (*list)
+        report_warning("%s: %s: this goes on, but not as one training would have",
+                       ivon_source_path(resumed), list);
+    json_decref(settings);
+    json_decref(provenance);
+}

@@ -1,0 +1,430 @@
+/*
+ * CSV as examples: one target column, if any, and the others, or those that are numbered, as the
+ * one input. Opening reads the file once, checks its records and the targets, and keeps the places
+ * of some of the rows, at equal distances.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/error.h"
+#include "formats/io/csv.h"
+#include "formats/dataset/dataset.h"
+
+enum {
+    COLUMNS_MAX = 1 << 20,
+    INDEX_MAX = 1 << 16, /* places that are kept; when they are full, every other one is */
+    STRIDE = 256,        /* rows between two of them, at first */
+    CELL_SIZE = 64,      /* of a cell or a header, in messages */
+    PIECE = 1 << 22,     /* bytes that stay in memory while the index is made */
+};
+
+static const size_t NO_COLUMN = SIZE_MAX;
+
+struct place {
+    uint64_t row, offset;
+};
+
+struct dataset_csv {
+    struct mapped_file file;
+    locale_t locale;
+    uint64_t header, start; /* offsets of the first line and of the first row */
+    bool has_header;
+    size_t columns;
+    size_t *slots; /* where each column goes in the input, or NO_COLUMN */
+    size_t inputs;
+    size_t target; /* or NO_COLUMN */
+    bool wants_target;
+    bool whole; /* all targets are whole numbers */
+    uint64_t rows;
+    uint64_t *index; /* offsets of rows 0, stride, 2 stride, … */
+    size_t index_count;
+    uint64_t stride;
+    struct place next[2]; /* where reading the input, and the target, would go on */
+};
+
+/* What was read of a target. */
+struct target {
+    bool whole;
+    int64_t integer;
+    float number;
+};
+
+static struct csv_text text_from(const struct dataset_csv *csv, uint64_t offset)
+{
+    const char *data = (const char *)csv->file.data;
+    return (struct csv_text){data + offset, data + csv->file.size};
+}
+
+static uint64_t offset_of(const struct dataset_csv *csv, const struct csv_text *text)
+{
+    return (uint64_t)(text->at - (const char *)csv->file.data);
+}
+
+/* Bytes [from, to) were read, and leave memory. */
+static void let_go(const struct dataset_csv *csv, uint64_t from, uint64_t to)
+{
+    mapped_advise(&csv->file, from, to - from, MADV_DONTNEED);
+}
+
+/* Complaints. */
+
+static unsigned long long line_at(const struct dataset_csv *csv, uint64_t offset)
+{
+    unsigned long long line = 1;
+    const unsigned char *at = csv->file.data, *end = at + offset;
+    while ((at = memchr(at, '\n', (size_t)(end - at)))) {
+        at++;
+        line++;
+    }
+    return line;
+}
+
+/* "'name'" of a column, by the header, or else its number from 1. */
+static void name_column(const struct dataset_csv *csv, size_t column, char out[CELL_SIZE + 2])
+{
+    struct csv_field field = {0};
+    struct csv_text text = text_from(csv, csv->header);
+    char name[CELL_SIZE];
+    snprintf(out, CELL_SIZE + 2, "%zu", column + 1);
+    for (size_t i = 0; csv->has_header && i <= column; i++)
+        if (csv_take(&text, &field) || (field.last && i < column))
+            return;
+    if (!csv->has_header)
+        return;
+    csv_excerpt(&field, name, sizeof name);
+    snprintf(out, CELL_SIZE + 2, "'%s'", name);
+}
+
+static int bad_row(const struct dataset_csv *csv, uint64_t row, uint64_t offset, const char *what,
+                   struct ivon_error *error)
+{
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: row %llu (line %llu): %s", csv->file.path,
+                          (unsigned long long)row, line_at(csv, offset), what);
+}
+
+static int bad_cell(const struct dataset_csv *csv, uint64_t row, uint64_t offset, size_t column,
+                    const struct csv_field *field, struct ivon_error *error)
+{
+    char name[CELL_SIZE + 2], cell[CELL_SIZE];
+    name_column(csv, column, name);
+    csv_excerpt(field, cell, sizeof cell);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: row %llu (line %llu), column %s: found '%s', expected a number",
+                          csv->file.path, (unsigned long long)row, line_at(csv, offset), name,
+                          cell);
+}
+
+/* Rows. */
+
+static bool read_target(const struct dataset_csv *csv, const struct csv_field *field,
+                        struct target *target)
+{
+    target->whole = csv_whole(field, csv->locale, &target->integer);
+    return csv_float(field, csv->locale, &target->number);
+}
+
+/* Reads the row that `text` is at, whose number is for messages: its inputs and its target, or
+   neither where null. */
+static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64_t row,
+                    float *inputs, struct target *target, struct ivon_error *error)
+{
+    struct csv_field field;
+    uint64_t offset = offset_of(csv, text);
+    size_t column = 0;
+    do {
+        bool fine = true;
+        const char *broken = csv_take(text, &field);
+        if (broken)
+            return bad_row(csv, row, offset, broken, error);
+        if (inputs && column < csv->columns && csv->slots[column] != NO_COLUMN)
+            fine = csv_float(&field, csv->locale, &inputs[csv->slots[column]]);
+        if (target && column == csv->target)
+            fine = read_target(csv, &field, target);
+        if (!fine)
+            return bad_cell(csv, row, offset, column, &field, error);
+        column++;
+    } while (!field.last);
+    if (column == csv->columns)
+        return 0;
+    char what[80];
+    snprintf(what, sizeof what, "has %zu columns, expected %zu as in the first line", column,
+             csv->columns);
+    return bad_row(csv, row, offset, what, error);
+}
+
+/* The first line. */
+
+static int read_first_line(struct dataset_csv *csv, struct ivon_error *error)
+{
+    static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some programs write it */
+    struct csv_text text = text_from(csv, 0);
+    struct csv_field field;
+    float number;
+    if (csv->file.size >= 3 && memcmp(text.at, mark, 3) == 0)
+        text.at += 3;
+    if (!csv_next_record(&text))
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has nothing but empty lines",
+                              csv->file.path);
+    csv->header = offset_of(csv, &text);
+    do {
+        const char *broken = csv_take(&text, &field);
+        if (broken)
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: line %llu: %s", csv->file.path,
+                                  line_at(csv, csv->header), broken);
+        if (csv->columns++ == COLUMNS_MAX)
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: has more than %d columns",
+                                  csv->file.path, COLUMNS_MAX);
+        csv->has_header = csv->has_header || !csv_float(&field, csv->locale, &number);
+    } while (!field.last);
+    csv->start = csv->has_header ? offset_of(csv, &text) : csv->header;
+    csv->next[0].offset = csv->next[1].offset = csv->start;
+    return 0;
+}
+
+/* Finds a column by its header, or else by its number from 1. */
+static int find_target(struct dataset_csv *csv, const char *name, struct ivon_error *error)
+{
+    struct csv_text text = text_from(csv, csv->header);
+    struct csv_field field;
+    char *end;
+    for (size_t i = 0; csv->has_header && i < csv->columns; i++) {
+        if (csv_take(&text, &field) || !csv_equal(&field, name))
+            continue;
+        if (csv->target != NO_COLUMN)
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: column '%s' occurs twice",
+                                  csv->file.path, name);
+        csv->target = i;
+    }
+    unsigned long long number = *name >= '1' && *name <= '9' ? strtoull(name, &end, 10) : 0;
+    if (csv->target == NO_COLUMN && number && !*end && number <= csv->columns)
+        csv->target = (size_t)number - 1;
+    if (csv->target != NO_COLUMN)
+        return 0;
+    char first[CELL_SIZE + 2], last[CELL_SIZE + 2];
+    name_column(csv, 0, first);
+    if (csv->columns == 1)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but one column, %s: "
+                              "expected commas between columns", csv->file.path, name, first);
+    name_column(csv, csv->columns - 1, last);
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but %zu columns from %s "
+                          "to %s", csv->file.path, name, csv->columns, first, last);
+}
+
+struct numbered {
+    int64_t number;
+    size_t column;
+};
+
+static int compare(const void *a, const void *b)
+{
+    const struct numbered *left = a, *right = b;
+    return left->number < right->number ? -1 : left->number > right->number;
+}
+
+/* Takes the columns that are `prefix` and a number, in the order of their numbers; none is none. */
+static int choose_numbered(struct dataset_csv *csv, const char *prefix, struct ivon_error *error)
+{
+    struct csv_text text = text_from(csv, csv->header);
+    struct csv_field field;
+    int code = 0;
+    struct numbered *found = calloc(csv->columns, sizeof *found);
+    if (!found)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < csv->columns && !csv_take(&text, &field); i++) {
+        int64_t number = csv_numbered(&field, prefix);
+        if (number >= 0 && i != csv->target)
+            found[csv->inputs++] = (struct numbered){number, i};
+    }
+    qsort(found, csv->inputs, sizeof *found, compare);
+    for (size_t i = 0; i < csv->inputs; i++) {
+        csv->slots[found[i].column] = i;
+        if (i && found[i - 1].number == found[i].number)
+            code = ivon_error_set(error, IVON_ERROR_DATA, "%s: column '%s%lld' occurs twice",
+                                  csv->file.path, prefix, (long long)found[i].number);
+    }
+    free(found);
+    return code;
+}
+
+static int choose_columns(struct dataset_csv *csv, const struct ivon_dataset_options *options,
+                          struct ivon_error *error)
+{
+    int code = 0;
+    csv->slots = calloc(csv->columns, sizeof *csv->slots);
+    if (!csv->slots)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < csv->columns; i++)
+        csv->slots[i] = NO_COLUMN;
+    if (options->target_column)
+        code = find_target(csv, options->target_column, error);
+    if (code && options->targets_optional && csv->target == NO_COLUMN) {
+        csv->wants_target = false;
+        code = 0;
+    }
+    if (!code && options->column_prefix && csv->has_header)
+        code = choose_numbered(csv, options->column_prefix, error);
+    bool numbered = csv->inputs > 0;
+    for (size_t i = 0; i < csv->columns && !code && !numbered; i++)
+        if (i != csv->target)
+            csv->slots[i] = csv->inputs++;
+    if (!code && !csv->inputs)
+        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column but that of the targets",
+                              csv->file.path);
+    return code;
+}
+
+/* The index. */
+
+static bool remember(struct dataset_csv *csv, uint64_t row, uint64_t offset)
+{
+    if (row % csv->stride)
+        return true;
+    if (csv->index_count == INDEX_MAX) { /* row is a multiple of twice the stride, too */
+        for (size_t i = 0; i < INDEX_MAX / 2; i++)
+            csv->index[i] = csv->index[2 * i];
+        csv->index_count = INDEX_MAX / 2;
+        csv->stride *= 2;
+    }
+    if ((csv->index_count & (csv->index_count - 1)) == 0) {
+        size_t capacity = csv->index_count ? 2 * csv->index_count : 1;
+        uint64_t *grown = realloc(csv->index, capacity * sizeof *grown);
+        if (!grown)
+            return false;
+        csv->index = grown;
+    }
+    csv->index[csv->index_count++] = offset;
+    return true;
+}
+
+static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error *error)
+{
+    struct csv_text text = text_from(csv, csv->start);
+    struct target target = {0};
+    struct target *wanted = csv->wants_target ? &target : NULL;
+    uint64_t held = 0;
+    csv->whole = true;
+    for (; (!limit || csv->rows < limit) && csv_next_record(&text); csv->rows++) {
+        uint64_t offset = offset_of(csv, &text);
+        if (!remember(csv, csv->rows, offset))
+            return ivon_error_memory(error);
+        if (offset - held > PIECE) {
+            let_go(csv, held, offset);
+            held = offset;
+        }
+        int code = read_row(csv, &text, csv->rows, NULL, wanted, error);
+        if (code)
+            return code;
+        csv->whole = csv->whole && (!wanted || target.whole);
+    }
+    if (!csv->rows)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: no row of numbers follows its first "
+                              "line", csv->file.path);
+    return 0;
+}
+
+/* Where a row begins: from the nearest known place before it. */
+static int seek(struct dataset_csv *csv, size_t field, uint64_t row, struct csv_text *text,
+                struct ivon_error *error)
+{
+    uint64_t known = row / csv->stride;
+    struct place place = {known * csv->stride, csv->index[known]};
+    if (csv->next[field].row <= row && csv->next[field].row >= place.row)
+        place = csv->next[field];
+    *text = text_from(csv, place.offset);
+    for (; place.row < row; place.row++) {
+        csv_next_record(text);
+        int code = read_row(csv, text, place.row, NULL, NULL, error);
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+/* The class. */
+
+static int csv_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
+                    struct ivon_error *error)
+{
+    struct dataset_csv *csv = self;
+    struct csv_text text;
+    struct target target = {0};
+    int code = seek(csv, field, first, &text, error);
+    uint64_t start = offset_of(csv, &text);
+    for (size_t i = 0; i < count && !code; i++) {
+        csv_next_record(&text);
+        float *inputs = field ? NULL : (float *)buffer + i * csv->inputs;
+        code = read_row(csv, &text, first + i, inputs, field ? &target : NULL, error);
+        if (!code && field && csv->whole)
+            ((int64_t *)buffer)[i] = target.integer;
+        else if (!code && field)
+            ((float *)buffer)[i] = target.number;
+    }
+    if (!code)
+        csv->next[field] = (struct place){first + count, offset_of(csv, &text)};
+    let_go(csv, start, offset_of(csv, &text));
+    return code;
+}
+
+static void csv_close(void *self)
+{
+    struct dataset_csv *csv = self;
+    if (csv->locale)
+        freelocale(csv->locale);
+    mapped_close(&csv->file);
+    free(csv->slots);
+    free(csv->index);
+    free(csv);
+}
+
+static int make(struct ivon_examples **examples, struct dataset_csv *csv,
+                const struct dataset_request *request, const char *input,
+                struct ivon_error *error)
+{
+    static const struct ivon_examples_class class = {.read = csv_read, .close = csv_close};
+    const struct dataset_array arrays[] = {
+        {.name = input,
+         .dtype = IVON_F32,
+         .rank = 2,
+         .shape = {(int64_t)csv->rows, (int64_t)csv->inputs}},
+        {.name = dataset_targets_name(request),
+         .dtype = csv->whole ? IVON_I64 : IVON_F32,
+         .rank = 1,
+         .shape = {(int64_t)csv->rows}},
+    };
+    return dataset_make(examples, &class, csv, request, arrays, csv->wants_target ? 2 : 1,
+                        csv->wants_target, error);
+}
+
+int dataset_csv_open(struct ivon_examples **examples, struct dataset_request *request,
+                     struct mapped_file *file, struct ivon_error *error)
+{
+    const struct ivon_dataset_options *options = request->options;
+    const char *input = dataset_input_name(request, error);
+    if (!input)
+        return IVON_ERROR_ARGUMENT;
+    if (dataset_targets_required(request) && !options->target_column)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: targets '%s' are asked for, but not which column they are",
+                              request->path, options->targets);
+    struct dataset_csv *csv = calloc(1, sizeof *csv);
+    if (!csv)
+        return ivon_error_memory(error);
+    csv->file = *file;
+    *file = (struct mapped_file){0};
+    csv->target = NO_COLUMN;
+    csv->stride = STRIDE;
+    csv->wants_target = options->target_column && !dataset_targets_refused(request);
+    csv->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    int code = csv->locale ? read_first_line(csv, error) : ivon_error_memory(error);
+    if (!code)
+        code = choose_columns(csv, options, error);
+    if (!code)
+        code = read_index(csv, options->limit, error);
+    if (!code)
+        code = make(examples, csv, request, input, error);
+    if (code)
+        csv_close(csv);
+    return code;
+}

@@ -1,0 +1,340 @@
+#include "formats/dataset/dataset.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/error.h"
+#include "formats/numpy/array.h"
+#include "formats/hdf5/safe.h"
+#include "formats/io/zip.h"
+
+struct dataset_format {
+    const char *name;
+    bool (*recognise)(const struct mapped_file *file);
+    int (*open)(struct ivon_examples **examples, struct dataset_request *request,
+                struct mapped_file *file, struct ivon_error *error);
+    bool groups, columns, pairs, names; /* what may be chosen in such files */
+};
+
+/* What is text is CSV: the only format that has no mark of its own. */
+static bool csv_recognise(const struct mapped_file *file)
+{
+    enum { SAMPLE = 4096 };
+    return !memchr(file->data, '\0', file->size < SAMPLE ? (size_t)file->size : SAMPLE);
+}
+
+static const struct dataset_format formats[] = {
+    {.name = "an HDF5", .recognise = hdf5_recognise, .open = dataset_hdf5_open, .groups = true,
+     .names = true},
+    {.name = "an npz", .recognise = zip_recognise, .open = dataset_npz_open, .names = true},
+    {.name = "an npy", .recognise = npy_recognise, .open = dataset_array_open, .pairs = true},
+    {.name = "an IDX", .recognise = idx_recognise, .open = dataset_array_open, .pairs = true},
+    {.name = "a gzip", .recognise = gzip_recognise, .open = dataset_array_open, .pairs = true},
+    {.name = "a CSV", .recognise = csv_recognise, .open = dataset_csv_open, .columns = true},
+};
+
+/* What is read as a text, because the options say so, whatever it looks like. */
+static const struct dataset_format text = {
+    .name = "a text", .open = dataset_text_open, .groups = true};
+
+/* The names that `path` consists of, which point into `text`. */
+struct dataset_path {
+    char *text;
+    const char *group;   /* or null */
+    const char *targets; /* or null */
+};
+
+static bool is_file(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
+}
+
+/*
+ * FILE, FILE:GROUP or INPUTS,TARGETS. A file of the whole name comes first; a group begins with a
+ * slash or follows the name of a file; targets follow the name of a file.
+ */
+static bool split_path(struct dataset_path *parts, const char *path)
+{
+    *parts = (struct dataset_path){.text = strdup(path)};
+    if (!parts->text)
+        return false;
+    if (is_file(path))
+        return true;
+    char *colon = strrchr(parts->text, ':');
+    if (colon) {
+        *colon = '\0';
+        if (colon[1] == '/' || is_file(parts->text)) {
+            parts->group = colon + 1;
+            return true;
+        }
+        *colon = ':';
+    }
+    for (char *comma = strchr(parts->text, ','); comma; comma = strchr(comma + 1, ',')) {
+        *comma = '\0';
+        if (is_file(parts->text)) {
+            parts->targets = comma + 1;
+            return true;
+        }
+        *comma = ',';
+    }
+    return true;
+}
+
+static int check_options(const struct ivon_dataset_options *options, struct ivon_error *error)
+{
+    for (size_t c = 0; c < options->channel_count; c++) {
+        double mean = options->mean ? options->mean[c] : 0;
+        double std = options->std ? options->std[c] : 1;
+        if (!isfinite(mean) || !isfinite(std) || std <= 0)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "channel %zu is normalized by mean %g and standard deviation %g, "
+                                  "expected finite numbers, the latter above 0", c, mean, std);
+    }
+    return 0;
+}
+
+static const struct dataset_format *recognise(const struct mapped_file *file)
+{
+    for (size_t i = 0; file->size && i < sizeof formats / sizeof formats[0]; i++)
+        if (formats[i].recognise(file))
+            return &formats[i];
+    return NULL;
+}
+
+static int check_format(const struct dataset_format *format, const struct dataset_request *request,
+                        const struct mapped_file *file, struct ivon_error *error)
+{
+    if (!format)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: %s, expected HDF5, npz, npy, IDX or CSV", file->path,
+                              file->size ? "is in no format that is known here" : "is empty");
+    if (request->group && !format->groups)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: '%s' would be a group, but '%s' is %s file, which has none",
+                              request->path, request->group, file->path, format->name);
+    if (request->targets.path && !format->pairs)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: two files are named, but '%s' is %s file, expected npy or IDX",
+                              request->path, file->path, format->name);
+    if (request->options->named && !format->names)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: has no array '%s': '%s' is %s file, whose arrays have no names",
+                              request->path,
+                              request->options->input_count ? request->options->inputs[0] : "x",
+                              file->path, format->name);
+    if (request->options->target_column && !format->columns)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: a target column can be named in CSV files only, and this is %s "
+                              "file", request->path, format->name);
+    return 0;
+}
+
+static int open_file(struct ivon_examples **examples, const char *path,
+                     const struct ivon_dataset_options *options, struct ivon_error *error)
+{
+    struct dataset_path parts;
+    struct mapped_file file = {0};
+    struct dataset_request request = {.path = path, .options = options};
+    int code = check_options(request.options, error);
+    if (code)
+        return code;
+    if (!split_path(&parts, path))
+        return ivon_error_memory(error);
+    request.group = parts.group;
+    code = mapped_open(&file, parts.text, error);
+    if (!code && parts.targets)
+        code = mapped_open(&request.targets, parts.targets, error);
+    if (!code) {
+        const struct dataset_format *format = options->characters ? &text : recognise(&file);
+        code = check_format(format, &request, &file, error);
+        if (!code)
+            code = format->open(examples, &request, &file, error);
+    }
+    mapped_close(&file);
+    mapped_close(&request.targets);
+    free(parts.text);
+    return code;
+}
+
+int ivon_dataset_open(struct ivon_examples **examples, const char *path,
+                      const struct ivon_dataset_options *options, struct ivon_error *error)
+{
+    static const struct ivon_dataset_options defaults = {0};
+    struct ivon_dataset_options all = options ? *options : defaults;
+    struct ivon_examples *tokens = NULL;
+    if (!all.context)
+        return open_file(examples, path, &all, error);
+    all.limit = 0;
+    all.targets = "";
+    int code = open_file(&tokens, path, &all, error);
+    return code ? code : dataset_windows(examples, tokens, options, error);
+}
+
+/* Names. */
+
+void dataset_list(char *out, size_t size, const char *const *names, size_t count)
+{
+    size_t used = 0, shown = 0;
+    snprintf(out, size, "nothing");
+    for (; shown < count; shown++) {
+        size_t left = size - used;
+        int length = snprintf(out + used, left, "%s'%s'", shown ? ", " : "", names[shown]);
+        if (length < 0 || (size_t)length + sizeof " and 123456789 more" > left)
+            break;
+        used += (size_t)length;
+    }
+    if (shown < count)
+        snprintf(out + used, size - used, "%s%zu more", shown ? " and " : "", count - shown);
+}
+
+const char *dataset_input_name(const struct dataset_request *request, struct ivon_error *error)
+{
+    const struct ivon_dataset_options *options = request->options;
+    if (!options->inputs || !options->input_count)
+        return "x";
+    if (options->input_count == 1)
+        return options->inputs[0];
+    ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                   "%s: %zu inputs are asked for, but such a file holds one array", request->path,
+                   options->input_count);
+    return NULL;
+}
+
+const char *dataset_targets_name(const struct dataset_request *request)
+{
+    return request->options->targets ? request->options->targets : "y";
+}
+
+bool dataset_targets_required(const struct dataset_request *request)
+{
+    const struct ivon_dataset_options *options = request->options;
+    return options->targets && *options->targets && !options->targets_optional;
+}
+
+bool dataset_targets_refused(const struct dataset_request *request)
+{
+    return request->options->targets && !*request->options->targets;
+}
+
+static bool find_name(const char *const *names, size_t count, const char *name, size_t *index)
+{
+    for (*index = 0; *index < count; ++*index)
+        if (strcmp(names[*index], name) == 0)
+            return true;
+    return false;
+}
+
+static int lacks(const struct dataset_request *request, const char *const *names, size_t count,
+                 const char *name, struct ivon_error *error)
+{
+    char list[DATASET_LIST_SIZE];
+    bool posterior = false;
+    for (size_t i = 0; i < count; i++)
+        posterior |= strncmp(names[i], "mean/", 5) == 0;
+    dataset_list(list, sizeof list, names, count);
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no array '%s', %s%s%s", request->path,
+                          name, count ? "but " : "nor any other", count ? list : "", posterior ? ": it looks like a posterior, not data" : "");
+}
+
+int dataset_select(struct dataset_selection *selection, const struct dataset_request *request,
+                   const char *const *names, size_t count, struct ivon_error *error)
+{
+    static const char *const default_inputs[] = {"x"};
+    bool given = request->options->inputs && request->options->input_count;
+    const char *const *inputs = given ? request->options->inputs : default_inputs;
+    size_t input_count = given ? request->options->input_count : 1;
+    const char *targets = dataset_targets_name(request);
+    *selection = (struct dataset_selection){
+        .arrays = calloc(input_count + 1, sizeof *selection->arrays), .count = input_count};
+    if (!selection->arrays)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < input_count; i++)
+        if (!find_name(names, count, inputs[i], &selection->arrays[i]))
+            return lacks(request, names, count, inputs[i], error);
+    if (dataset_targets_refused(request))
+        return 0;
+    selection->targets = find_name(names, count, targets, &selection->arrays[input_count]);
+    selection->count += selection->targets;
+    if (!selection->targets && dataset_targets_required(request))
+        return lacks(request, names, count, targets, error);
+    return 0;
+}
+
+/* Examples of arrays. */
+
+static int check_rows(const struct dataset_request *request, const struct dataset_array *arrays,
+                      size_t count, struct ivon_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (arrays[i].rank < 1)
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: '%s' is a single number, expected a row for each example",
+                                  request->path, arrays[i].name);
+        if (arrays[i].shape[0] != arrays[0].shape[0])
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' has %lld rows, but '%s' %lld",
+                                  request->path, arrays[0].name, (long long)arrays[0].shape[0],
+                                  arrays[i].name, (long long)arrays[i].shape[0]);
+    }
+    return 0;
+}
+
+static int scaling_of(struct examples_scaling *scaling, const struct dataset_request *request,
+                      const struct dataset_array *array, bool is_target, struct ivon_error *error)
+{
+    const struct ivon_dataset_options *options = request->options;
+    bool bytes = array->dtype == IVON_U8;
+    *scaling = (struct examples_scaling){.divisor = 1, .channels = 1};
+    if (is_target)
+        return 0;
+    if (bytes && !options->no_scaling)
+        scaling->divisor = 255;
+    if (!options->channel_count || (!bytes && !ivon_dtype_is_float(array->dtype)))
+        return 0;
+    int64_t channels = array->rank > 1 ? array->shape[1] : 1;
+    if (options->channel_count != 1 && (uint64_t)channels != options->channel_count)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: '%s' has %lld channels, but the normalization %zu",
+                              request->path, array->name, (long long)channels,
+                              options->channel_count);
+    scaling->channels = options->channel_count;
+    scaling->mean = options->mean;
+    scaling->std = options->std;
+    return 0;
+}
+
+static void describe(struct ivon_field *field, const struct dataset_array *array)
+{
+    *field = (struct ivon_field){
+        .name = array->name, .dtype = array->dtype, .rank = array->rank - 1};
+    for (int i = 0; i < field->rank; i++)
+        field->shape[i] = array->shape[i + 1];
+}
+
+int dataset_make(struct ivon_examples **examples, const struct ivon_examples_class *class,
+                 void *self, const struct dataset_request *request,
+                 const struct dataset_array *arrays, size_t count, bool targets,
+                 struct ivon_error *error)
+{
+    int code = check_rows(request, arrays, count, error);
+    struct ivon_field *fields = calloc(count, sizeof *fields);
+    struct examples_scaling *scalings = calloc(count, sizeof *scalings);
+    if (!code && (!fields || !scalings))
+        code = ivon_error_memory(error);
+    for (size_t i = 0; i < count && !code; i++) {
+        describe(&fields[i], &arrays[i]);
+        code = scaling_of(&scalings[i], request, &arrays[i], targets && i == count - 1, error);
+    }
+    if (!code) {
+        uint64_t rows = (uint64_t)arrays[0].shape[0], limit = request->options->limit;
+        code = ivon_examples_new(examples, class, self, request->path,
+                                 limit && limit < rows ? limit : rows, fields, scalings, count,
+                                 error);
+    }
+    free(fields);
+    free(scalings);
+    return code;
+}

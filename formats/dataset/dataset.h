@@ -1,0 +1,81 @@
+/* What the formats of data sets share; formats/dataset/dataset.c tells which of them a file is in. */
+#ifndef FORMATS_DATASET_DATASET_H
+#define FORMATS_DATASET_DATASET_H
+
+#include "core/examples.h"
+#include "formats/io/mapped.h"
+#include "ivon/dataset.h"
+
+/* What the caller asked for. */
+struct dataset_request {
+    const char *path;           /* as given, for messages */
+    const char *group;          /* within an HDF5 file; null when none is named */
+    struct mapped_file targets; /* the second of two files; its path is null when there is none */
+    const struct ivon_dataset_options *options;
+};
+
+/* A format opens the mapped file and, if it uses it, request->targets: it takes over what it uses
+   (leaving zeros) whether or not it succeeds. */
+int dataset_hdf5_open(struct ivon_examples **examples, struct dataset_request *request,
+                      struct mapped_file *file, struct ivon_error *error);
+int dataset_npz_open(struct ivon_examples **examples, struct dataset_request *request,
+                     struct mapped_file *file, struct ivon_error *error);
+/* npy or IDX, one file or two. */
+int dataset_array_open(struct ivon_examples **examples, struct dataset_request *request,
+                       struct mapped_file *file, struct ivon_error *error);
+int dataset_csv_open(struct ivon_examples **examples, struct dataset_request *request,
+                     struct mapped_file *file, struct ivon_error *error);
+
+/* A text, whose tokens are its characters. */
+int dataset_text_open(struct ivon_examples **examples, struct dataset_request *request,
+                      struct mapped_file *file, struct ivon_error *error);
+
+/* Cuts the one field of `tokens`, which are taken over, as options->context and the next say. */
+int dataset_windows(struct ivon_examples **examples, struct ivon_examples *tokens,
+                    const struct ivon_dataset_options *options, struct ivon_error *error);
+
+/* Which of a file's arrays are read: indices into its names; the targets, if any, are the last. */
+struct dataset_selection {
+    size_t *arrays; /* to be freed */
+    size_t count;
+    bool targets;
+};
+
+/* Finds the inputs and targets that the options ask for among a file's arrays. */
+int dataset_select(struct dataset_selection *selection, const struct dataset_request *request,
+                   const char *const *names, size_t count, struct ivon_error *error);
+
+enum { DATASET_LIST_SIZE = 400 }; /* bytes that make a readable message */
+
+/* Formats the first of `count` names, quoted, and how many more there are when not all fit. */
+void dataset_list(char *out, size_t size, const char *const *names, size_t count);
+
+/* The name of the only input, for files whose arrays have none; null, and an error, when several
+   are asked for. */
+const char *dataset_input_name(const struct dataset_request *request, struct ivon_error *error);
+
+/* The targets' name. */
+const char *dataset_targets_name(const struct dataset_request *request);
+
+/* Whether the options ask for targets that must be there, or for none. */
+bool dataset_targets_required(const struct dataset_request *request);
+bool dataset_targets_refused(const struct dataset_request *request);
+
+/* One array of a data set, its first axis counting the examples. */
+struct dataset_array {
+    const char *name;
+    enum ivon_dtype dtype;
+    int rank;
+    int64_t shape[IVON_RANK_MAX];
+};
+
+/*
+ * Makes examples of checked arrays: that they have rows, equally many, and as many channels as the
+ * normalization. With `targets`, the last is the targets. Takes over `self` on success.
+ */
+int dataset_make(struct ivon_examples **examples, const struct ivon_examples_class *class,
+                 void *self, const struct dataset_request *request,
+                 const struct dataset_array *arrays, size_t count, bool targets,
+                 struct ivon_error *error);
+
+#endif

@@ -1,0 +1,192 @@
+#include "formats/hdf5/dataset.h"
+
+#include "formats/io/bytes.h"
+#include "formats/hdf5/types.h"
+
+/* A data set that cannot be read, but is as it should be otherwise. */
+static const char *odd(struct hdf5_dataset *result, const char *stored_as, const char *refused)
+{
+    result->stored_as = stored_as;
+    return refused;
+}
+
+static const char *examine_shape(hid_t dataset, struct hdf5_dataset *result)
+{
+    hsize_t extents[H5S_MAX_RANK];
+    const char *refused = NULL;
+    hid_t space = H5Dget_space(dataset);
+    H5S_class_t class = H5Sget_simple_extent_type(space);
+    result->rank = H5Sget_simple_extent_ndims(space);
+    if (class != H5S_SCALAR && class != H5S_SIMPLE)
+        refused = odd(result, "nothing", "has no elements to speak of, expected a shape");
+    else if (result->rank > IVON_RANK_MAX)
+        refused = odd(result, "more than 8 dimensions", "has more than 8 dimensions");
+    else if (result->rank < 0 ||
+             (result->rank > 0 && H5Sget_simple_extent_dims(space, extents, NULL) < 0))
+        refused = "has a damaged shape";
+    else
+        for (int i = 0; i < result->rank; i++) {
+            if (extents[i] > INT64_MAX)
+                refused = "has an absurd shape";
+            result->shape[i] = (int64_t)extents[i];
+        }
+    H5Sclose(space);
+    if (refused)
+        result->rank = -1;
+    return refused;
+}
+
+/* Checks where the data are; *expansion is how many bytes one byte of the file may stand for. */
+static const char *examine_storage(hid_t properties, unsigned *expansion,
+                                   struct hdf5_dataset *result)
+{
+    H5D_layout_t layout = H5Pget_layout(properties);
+    int filters = H5Pget_nfilters(properties);
+    *expansion = 1;
+    if (layout == H5D_VIRTUAL)
+        return odd(result, "a view of other files",
+                   "is a virtual data set, which reads other files");
+    if (H5Pget_external_count(properties) != 0)
+        return odd(result, "data in other files", "is stored in other files");
+    if (layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED && layout != H5D_COMPACT)
+        return "has an unknown layout";
+    if (filters < 0)
+        return "has a damaged list of filters";
+    for (int i = 0; i < filters; i++) {
+        unsigned flags, config;
+        size_t values = 0;
+        H5Z_filter_t filter =
+            H5Pget_filter2(properties, (unsigned)i, &flags, &values, NULL, 0, NULL, &config);
+        if (filter != H5Z_FILTER_DEFLATE && filter != H5Z_FILTER_SHUFFLE &&
+            filter != H5Z_FILTER_FLETCHER32)
+            return odd(result, "filtered data",
+                       "uses a filter other than deflate, shuffle and fletcher32");
+        if (filter == H5Z_FILTER_DEFLATE)
+            *expansion = DEFLATE_EXPANSION;
+    }
+    return NULL;
+}
+
+/* The bytes of one chunk; 0 when the data set is not chunked, SIZE_MAX when they are too many. */
+static size_t chunk_bytes(hid_t properties, size_t element_size)
+{
+    hsize_t extents[H5S_MAX_RANK];
+    if (H5Pget_layout(properties) != H5D_CHUNKED)
+        return 0;
+    int rank = H5Pget_chunk(properties, H5S_MAX_RANK, extents);
+    size_t bytes = element_size;
+    for (int i = 0; i < rank; i++)
+        if (__builtin_mul_overflow(bytes, (size_t)extents[i], &bytes))
+            return SIZE_MAX;
+    return bytes;
+}
+
+/* How messages call a type that is not read. */
+static const char *type_name(hid_t type)
+{
+    switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+        return "integers of an unusual size";
+    case H5T_FLOAT:
+        return "floating-point numbers of an unusual format";
+    case H5T_STRING:
+        return "strings";
+    case H5T_BITFIELD:
+        return "bit fields";
+    case H5T_OPAQUE:
+        return "opaque bytes";
+    case H5T_COMPOUND:
+        return "compounds";
+    case H5T_REFERENCE:
+        return "references";
+    case H5T_ENUM:
+        return "enumerations";
+    case H5T_VLEN:
+        return "lists of varying length";
+    case H5T_ARRAY:
+        return "arrays";
+    default:
+        return "an unknown type";
+    }
+}
+
+const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_max,
+                                 struct hdf5_dataset *result)
+{
+    unsigned expansion;
+    bool as_stored;
+    hid_t properties = H5Dget_create_plist(dataset);
+    hid_t type = H5Dget_type(dataset);
+    const char *refused = examine_shape(dataset, result);
+    if (!refused)
+        refused = examine_storage(properties, &expansion, result);
+    if (!refused && !hdf5_type_recognise(type, &result->dtype, &as_stored))
+        refused =
+            odd(result, type_name(type), "has elements that are neither numbers nor booleans");
+    if (!refused) {
+        double bytes = (double)ivon_dtype_size(result->dtype);
+        for (int i = 0; i < result->rank; i++)
+            bytes *= (double)result->shape[i];
+        size_t chunk = chunk_bytes(properties, ivon_dtype_size(result->dtype));
+        if (bytes > (double)file_size * expansion)
+            refused = "has more elements than the file can hold";
+        else if (chunk > chunk_max)
+            refused = "has chunks that exceed the memory (a larger --memory, or h5repack, helps)";
+        haddr_t offset = H5Dget_offset(dataset);
+        bool mapped = H5Pget_layout(properties) == H5D_CONTIGUOUS && as_stored;
+        result->offset = mapped && offset != HADDR_UNDEF ? (int64_t)offset : -1;
+    }
+    H5Tclose(type);
+    H5Pclose(properties);
+    return refused;
+}
+
+/*
+ * A range of row-major elements is a sequence of boxes: at each position the largest that starts
+ * there and ends within the range, whole in all dimensions after the one that it extends along.
+ */
+static bool read_boxes(hid_t dataset, hid_t memory_type, const struct hdf5_dataset *shape,
+                       uint64_t first, uint64_t count, size_t element_size, char *out)
+{
+    hid_t space = H5Dget_space(dataset);
+    bool fine = space >= 0;
+    while (fine && count) {
+        hsize_t start[IVON_RANK_MAX] = {0}, extent[IVON_RANK_MAX];
+        uint64_t stride = 1, rest = first, box;
+        int along = shape->rank - 1;
+        for (int i = shape->rank - 1; i >= 0; i--) {
+            start[i] = rest % (uint64_t)shape->shape[i];
+            rest /= (uint64_t)shape->shape[i];
+            extent[i] = 1;
+        }
+        while (along > 0 && start[along] == 0 && stride * (uint64_t)shape->shape[along] <= count) {
+            extent[along] = (hsize_t)shape->shape[along];
+            stride *= (uint64_t)shape->shape[along--];
+        }
+        extent[along] = (hsize_t)shape->shape[along] - start[along];
+        if (extent[along] > count / stride)
+            extent[along] = count / stride;
+        box = extent[along] * stride;
+        /* Of the box's own shape: HDF5 would map another shape element by element. */
+        hid_t memory = H5Screate_simple(shape->rank, extent, NULL);
+        fine = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, extent, NULL) >= 0 &&
+               H5Dread(dataset, memory_type, memory, space, H5P_DEFAULT, out) >= 0;
+        H5Sclose(memory);
+        first += box;
+        count -= box;
+        out += box * element_size;
+    }
+    H5Sclose(space);
+    return fine;
+}
+
+bool hdf5_dataset_read(hid_t dataset, const struct hdf5_dataset *examined, uint64_t first,
+                       uint64_t count, char *out)
+{
+    hid_t type = hdf5_type_new(examined->dtype);
+    bool fine = examined->rank ? read_boxes(dataset, type, examined, first, count,
+                                            ivon_dtype_size(examined->dtype), out)
+                               : H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0;
+    H5Tclose(type);
+    return fine;
+}

@@ -1,0 +1,302 @@
+#define _GNU_SOURCE
+#include "formats/io/atomic.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "ivon/output.h"
+
+static int fail(struct atomic_file *file, int code, const char *what, struct ivon_error *error)
+{
+    return ivon_error_set(error, code, "%s: cannot %s: %s", file->path, what, strerror(errno));
+}
+
+/* ".NAME.ivon-tmp" in the directory of `target`. */
+static char *temporary_name(const char *target)
+{
+    const char *slash = strrchr(target, '/');
+    int directory = slash ? (int)(slash - target + 1) : 0;
+    char *name;
+    return asprintf(&name, "%.*s.%s.ivon-tmp", directory, target, target + directory) < 0 ? NULL
+                                                                                          : name;
+}
+
+/*
+ * The temporary files that are there, for who ends the process at once: a list to which a signal
+ * handler looks at any moment. Its nodes are used again, and never freed.
+ */
+struct open_file {
+    _Atomic(char *) temporary; /* null: free for another */
+    char *before;              /* which a handler may still be looking at */
+    struct open_file *next;
+};
+static _Atomic(struct open_file *) open_files;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Takes note of a name, of which it makes a copy. Without memory nothing is noted: the next run
+   takes over what is left. */
+static struct open_file *note_temporary(const char *temporary)
+{
+    char *copy = strdup(temporary);
+    pthread_mutex_lock(&open_lock);
+    struct open_file *node = open_files;
+    while (node && node->temporary)
+        node = node->next;
+    if (!node && copy && (node = calloc(1, sizeof *node))) {
+        node->next = open_files;
+        open_files = node;
+    }
+    if (node)
+        node->temporary = copy;
+    else
+        free(copy);
+    pthread_mutex_unlock(&open_lock);
+    return node;
+}
+
+static void forget_temporary(struct atomic_file *file)
+{
+    struct open_file *node = file->noted;
+    file->noted = NULL;
+    if (!node)
+        return;
+    pthread_mutex_lock(&open_lock);
+    free(node->before);
+    node->before = atomic_exchange(&node->temporary, NULL);
+    pthread_mutex_unlock(&open_lock);
+}
+
+void ivon_outputs_abandon(void)
+{
+    for (struct open_file *node = open_files; node; node = node->next) {
+        const char *temporary = node->temporary;
+        if (temporary)
+            unlink(temporary);
+    }
+}
+
+/* Opens and locks the temporary file, until the one that is locked is the one that has the name:
+   another run may have renamed it in between. */
+static int open_temporary(struct atomic_file *file, struct ivon_error *error)
+{
+    for (;;) {
+        struct stat opened, named;
+        file->descriptor =
+            open(file->temporary, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
+        if (file->descriptor < 0)
+            return fail(file, IVON_ERROR_CREATE, "create it", error);
+        if (flock(file->descriptor, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+            return ivon_error_set(error, IVON_ERROR_CREATE, "%s: another process is writing it",
+                                  file->path);
+        if (fstat(file->descriptor, &opened))
+            return fail(file, IVON_ERROR_CREATE, "create it", error);
+        if (lstat(file->temporary, &named) == 0 && named.st_ino == opened.st_ino &&
+            named.st_dev == opened.st_dev) {
+            if (S_ISREG(opened.st_mode) && opened.st_uid == geteuid() && opened.st_nlink == 1)
+                return 0;
+            return ivon_error_set(error, IVON_ERROR_CREATE,
+                                  "%s: cannot create it: '%s' is in the way", file->path,
+                                  file->temporary);
+        }
+        close(file->descriptor);
+    }
+}
+
+/* Links in /dev and /proc lead to the descriptors of a process: they are devices themselves. */
+static bool is_device_link(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *real = directory ? realpath(directory, NULL) : NULL;
+    bool device = real && (strcmp(real, "/dev") == 0 || strncmp(real, "/proc/", 6) == 0);
+    free(directory);
+    free(real);
+    return device;
+}
+
+/* Looks at the target that is there already, if one is. A symbolic link is not what it leads to: it
+   is replaced itself, by a file with the permissions of the one that it leads to. */
+static int check_target(struct atomic_file *file, bool replace, struct ivon_error *error)
+{
+    struct stat named, old;
+    const char *path = file->path;
+    if (lstat(path, &named))
+        return 0;
+    bool link = S_ISLNK(named.st_mode);
+    bool followed = !link || stat(path, &old) == 0;
+    if (!link)
+        old = named;
+    if (followed && S_ISDIR(old.st_mode))
+        return ivon_error_set(error, IVON_ERROR_CREATE,
+                              "%s: is a directory, expected a file to write", path);
+    if ((followed && !S_ISREG(old.st_mode)) || (link && is_device_link(path)))
+        return ivon_error_set(error, IVON_ERROR_CREATE,
+                              "%s: is a device or a pipe, expected a file to write", path);
+    if (!replace)
+        return ivon_error_set(error, IVON_ERROR_CREATE,
+                              link ? "%s: a symbolic link exists; --force replaces it, not what it "
+                                     "leads to"
+                                   : "%s: file exists; --force replaces it",
+                              path);
+    file->replaces = true;
+    file->mode = followed ? old.st_mode & 07777 : 0;
+    return 0;
+}
+
+int atomic_open(struct atomic_file *file, const char *path, bool replace, struct ivon_error *error)
+{
+    *file = (struct atomic_file){.descriptor = -1, .path = strdup(path)};
+    int code = 0;
+    if (!file->path) {
+        code = ivon_error_memory(error);
+        goto done;
+    }
+    if (!*path) {
+        code = ivon_error_set(error, IVON_ERROR_CREATE, "the name of an output is empty");
+        goto done;
+    }
+    if (strcmp(path, "-") == 0) {
+        code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "standard output cannot take what is not written in order: name a "
+                              "file");
+        goto done;
+    }
+    code = check_target(file, replace, error);
+    if (code)
+        goto done;
+    file->temporary = temporary_name(path);
+    if (!file->temporary) {
+        code = ivon_error_memory(error);
+        goto done;
+    }
+    code = open_temporary(file, error);
+    if (!code)
+        file->noted = note_temporary(file->temporary);
+    if (code) {
+        if (file->descriptor >= 0)
+            close(file->descriptor);
+        file->descriptor = -1; /* what has the name is not ours to remove */
+        goto done;
+    }
+    if (ftruncate(file->descriptor, 0))
+        code = fail(file, IVON_ERROR_IO, "empty it", error);
+    /* What replaces a private file is private from its first byte on. */
+    else if (file->mode && fchmod(file->descriptor, (file->mode & 0777) | S_IRUSR | S_IWUSR))
+        code = fail(file, IVON_ERROR_IO, "set its permissions", error);
+done:
+    if (code)
+        atomic_close(file);
+    return code;
+}
+
+int atomic_reserve(struct atomic_file *file, uint64_t size, struct ivon_error *error)
+{
+    if (size > INT64_MAX)
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: too large for a file", file->path);
+    int result;
+    do
+        result = fallocate(file->descriptor, 0, 0, (off_t)size);
+    while (result && errno == EINTR);
+    if (result && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: cannot write its %.1f MB: %s", file->path,
+                              (double)size / 1e6, strerror(errno));
+    return 0; /* a file system that cannot reserve reports a full disk when it comes to it */
+}
+
+int atomic_write(struct atomic_file *file, uint64_t offset, const void *data, size_t size,
+                 struct ivon_error *error)
+{
+    const char *from = data;
+    while (size) {
+        ssize_t written = pwrite(file->descriptor, from, size, (off_t)offset);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return fail(file, IVON_ERROR_IO, "write it", error);
+        from += written;
+        offset += (uint64_t)written;
+        size -= (size_t)written;
+    }
+    return 0;
+}
+
+int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t size,
+                struct ivon_error *error)
+{
+    char *to = data;
+    while (size) {
+        ssize_t done = pread(file->descriptor, to, size, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (!done)
+            errno = EIO; /* somebody cut it off */
+        if (done <= 0)
+            return fail(file, IVON_ERROR_IO, "read it back", error);
+        to += done;
+        offset += (uint64_t)done;
+        size -= (size_t)done;
+    }
+    return 0;
+}
+
+/* Makes the rename itself durable; file systems that cannot are left to their own ways. */
+static void sync_directory(const char *target)
+{
+    char *copy = strdup(target);
+    if (!copy)
+        return;
+    char *slash = strrchr(copy, '/');
+    if (slash)
+        slash[slash == copy] = '\0';
+    int directory = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory >= 0) {
+        (void)fsync(directory); /* not every file system can */
+        close(directory);
+    }
+    free(copy);
+}
+
+int atomic_sync(struct atomic_file *file, struct ivon_error *error)
+{
+    if (file->mode && fchmod(file->descriptor, file->mode))
+        return fail(file, IVON_ERROR_IO, "set its permissions", error);
+    if (fsync(file->descriptor))
+        return fail(file, IVON_ERROR_IO, "write it", error);
+    return 0;
+}
+
+int atomic_commit(struct atomic_file *file, struct ivon_error *error)
+{
+    int code = atomic_sync(file, error);
+    if (code)
+        return code;
+    if (rename(file->temporary, file->path))
+        return fail(file, IVON_ERROR_CREATE, "give it its name", error);
+    forget_temporary(file);
+    close(file->descriptor);
+    file->descriptor = -1;
+    sync_directory(file->path);
+    return 0;
+}
+
+void atomic_close(struct atomic_file *file)
+{
+    if (file->descriptor >= 0 && file->temporary) {
+        unlink(file->temporary);
+        forget_temporary(file);
+        close(file->descriptor);
+    }
+    free(file->path);
+    free(file->temporary);
+    *file = (struct atomic_file){.descriptor = -1};
+}

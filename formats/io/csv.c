@@ -1,0 +1,183 @@
+#define _GNU_SOURCE
+#include "formats/io/csv.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NUMBER_MAX = 128 }; /* characters; longer ones are not written by anybody */
+
+/* A quoted field; returns the end of it, behind the quote. */
+static const char *take_quoted(const char *at, const char *end, struct csv_field *field)
+{
+    field->text = at;
+    while ((at = memchr(at, '"', (size_t)(end - at))) && at + 1 < end && at[1] == '"')
+        at += 2;
+    if (!at)
+        return NULL;
+    field->size = (size_t)(at - field->text);
+    at++;
+    while (at < end && (*at == ' ' || *at == '\t'))
+        at++;
+    return at + (at + 1 < end && at[0] == '\r' && at[1] == '\n');
+}
+
+static const char *take_plain(const char *at, const char *end, struct csv_field *field)
+{
+    while (at < end && (*at == ' ' || *at == '\t'))
+        at++;
+    field->text = at;
+    while (at < end && *at != ',' && *at != '\n')
+        at++;
+    const char *stop = at - (at > field->text && at[-1] == '\r' && (at == end || *at == '\n'));
+    while (stop > field->text && (stop[-1] == ' ' || stop[-1] == '\t'))
+        stop--;
+    field->size = (size_t)(stop - field->text);
+    return at;
+}
+
+const char *csv_take(struct csv_text *text, struct csv_field *field)
+{
+    bool quoted = text->at < text->end && *text->at == '"';
+    const char *at = quoted ? take_quoted(text->at + 1, text->end, field)
+                            : take_plain(text->at, text->end, field);
+    if (!at)
+        return "a quote is never closed";
+    field->last = at == text->end || *at == '\n';
+    if (!field->last && *at != ',')
+        return "something follows a closing quote";
+    text->at = at + (at < text->end);
+    return NULL;
+}
+
+bool csv_next_record(struct csv_text *text)
+{
+    for (; text->at < text->end; text->at++) {
+        bool return_first = *text->at == '\r' && text->at + 1 < text->end && text->at[1] == '\n';
+        if (*text->at != '\n' && !return_first)
+            return true;
+    }
+    return false;
+}
+
+bool csv_equal(const struct csv_field *field, const char *text)
+{
+    const char *at = field->text, *end = field->text + field->size;
+    for (; at < end && *text && *at == *text; at++, text++)
+        if (*at == '"' && at + 1 < end && at[1] == '"')
+            at++;
+    return at == end && !*text;
+}
+
+int64_t csv_numbered(const struct csv_field *field, const char *prefix)
+{
+    enum { DIGITS = 18 };
+    size_t length = strlen(prefix);
+    if (field->size <= length || field->size - length > DIGITS ||
+        memcmp(field->text, prefix, length) != 0)
+        return -1;
+    int64_t number = 0;
+    for (size_t i = length; i < field->size; i++) {
+        if (field->text[i] < '0' || field->text[i] > '9')
+            return -1;
+        number = 10 * number + (field->text[i] - '0');
+    }
+    return number;
+}
+
+void csv_excerpt(const struct csv_field *field, char *out, size_t size)
+{
+    size_t length = field->size;
+    bool whole = length < size;
+    if (!whole) {
+        length = size - sizeof "...";
+        while (length && ((unsigned char)field->text[length] & 0xc0) == 0x80)
+            length--; /* not in the middle of a character */
+    }
+    for (size_t i = 0; i < length; i++)
+        out[i] = field->text[i] ? field->text[i] : '?';
+    strcpy(out + length, whole ? "" : "...");
+}
+
+/*
+ * Up to seven digits and ten decimals: both the digits and the power of ten are floats, so that one
+ * division rounds once (Clinger, PLDI 1990). False for all else, numbers or not.
+ */
+static bool short_float(const struct csv_field *field, float *value)
+{
+    static const float powers[] = {1e0F, 1e1F, 1e2F, 1e3F, 1e4F, 1e5F,
+                                   1e6F, 1e7F, 1e8F, 1e9F, 1e10F};
+    const char *at = field->text, *end = field->text + field->size, *point = NULL;
+    bool negative = at < end && *at == '-';
+    int32_t digits = 0;
+    at += negative;
+    if (at == end || end - at > 11)
+        return false;
+    const char *start = at;
+    for (; at < end; at++) {
+        if (*at == '.' && !point)
+            point = at;
+        else if (*at < '0' || *at > '9' || digits > 999999)
+            return false;
+        else
+            digits = 10 * digits + (*at - '0');
+    }
+    if (point && end - start == 1)
+        return false; /* a point alone */
+    float size = (float)digits / powers[point ? end - point - 1 : 0];
+    *value = negative ? -size : size;
+    return true;
+}
+
+/* A copy that the C library can read; false when it would take it for what is no number here. */
+static bool copy_number(const struct csv_field *field, char out[NUMBER_MAX])
+{
+    if (!field->size || field->size >= NUMBER_MAX || memchr(field->text, '\0', field->size))
+        return false;
+    memcpy(out, field->text, field->size);
+    out[field->size] = '\0';
+    return !strpbrk(out, "xX("); /* hexadecimal, or a NaN with contents */
+}
+
+/* Whether a copied number that became infinite is infinite by name. */
+static bool named_infinite(const char *text)
+{
+    return strpbrk(text, "iI") != NULL;
+}
+
+bool csv_float(const struct csv_field *field, locale_t locale, float *value)
+{
+    char text[NUMBER_MAX], *end;
+    if (short_float(field, value))
+        return true;
+    if (!copy_number(field, text))
+        return false;
+    *value = strtof_l(text, &end, locale);
+    return end != text && !*end && (!isinf(*value) || named_infinite(text));
+}
+
+bool csv_double(const struct csv_field *field, locale_t locale, double *value)
+{
+    char text[NUMBER_MAX], *end;
+    if (!copy_number(field, text))
+        return false;
+    *value = strtod_l(text, &end, locale);
+    return end != text && !*end && (!isinf(*value) || named_infinite(text));
+}
+
+bool csv_whole(const struct csv_field *field, locale_t locale, int64_t *value)
+{
+    char text[NUMBER_MAX], *end;
+    if (!copy_number(field, text))
+        return false;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    if (end != text && !*end)
+        return errno == 0;
+    double number = strtod_l(text, &end, locale);
+    if (end == text || *end || !(number >= -0x1p53 && number <= 0x1p53))
+        return false;
+    *value = (int64_t)number;
+    return (double)*value == number;
+}

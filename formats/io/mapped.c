@@ -1,0 +1,104 @@
+#include "formats/io/mapped.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+
+#ifndef __has_feature /* clang's */
+#define __has_feature(name) 0
+#endif
+
+/* The rest of a file's last page reads as zeros; AddressSanitizer is to see who reads it. */
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+
+static void guard(const struct mapped_file *file)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), rest = (page - file->size % page) % page;
+    __asan_poison_memory_region(file->data + file->size, rest);
+}
+
+static void unguard(const struct mapped_file *file)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), rest = (page - file->size % page) % page;
+    __asan_unpoison_memory_region(file->data + file->size, rest);
+}
+#else
+#define guard(file) ((void)(file))
+#define unguard(file) ((void)(file))
+#endif
+
+/* What cannot be opened: most often it is not there. */
+static int refuse_name(const char *path, int number, struct ivon_error *error)
+{
+    if (!*path)
+        return ivon_error_set(error, IVON_ERROR_INPUT, "the name of an input is empty");
+    if (strcmp(path, "-") == 0)
+        return ivon_error_set(error, IVON_ERROR_INPUT,
+                              "-: standard input is not read, expected the name of a file");
+    return ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
+                          strerror(number));
+}
+
+int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error)
+{
+    *file = (struct mapped_file){.path = strdup(path)};
+    if (!file->path)
+        return ivon_error_memory(error);
+    int code = 0;
+    struct stat status;
+    /* Without waiting, should it be a pipe that nobody writes to. */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0 || fstat(descriptor, &status)) {
+        code = refuse_name(path, errno, error);
+        goto done;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: %s, expected a regular file", path,
+                              S_ISDIR(status.st_mode) ? "is a directory" : "is a device or a pipe");
+        goto done;
+    }
+    file->size = (uint64_t)status.st_size;
+    if (!file->size)
+        goto done;
+    void *data = mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (data == MAP_FAILED && errno == ENOMEM)
+        code = ivon_error_memory(error);
+    else if (data == MAP_FAILED)
+        code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot map it: %s", path,
+                              strerror(errno));
+    else {
+        file->data = data;
+        guard(file);
+    }
+done:
+    if (descriptor >= 0)
+        close(descriptor);
+    if (code)
+        mapped_close(file);
+    return code;
+}
+
+void mapped_close(struct mapped_file *file)
+{
+    if (file->data) {
+        unguard(file);
+        munmap((void *)file->data, file->size);
+    }
+    free(file->path);
+    *file = (struct mapped_file){0};
+}
+
+void mapped_advise(const struct mapped_file *file, uint64_t offset, uint64_t size, int advice)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t start = offset / page * page;
+    if (offset < file->size && size <= file->size - offset)
+        madvise((void *)(file->data + start), offset - start + size, advice);
+}

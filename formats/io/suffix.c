@@ -1,0 +1,11 @@
+#include "formats/io/suffix.h"
+
+#include <stddef.h>
+#include <string.h>
+
+const char *suffix_of(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    return dot && dot != name && !(dot[1] >= '0' && dot[1] <= '9') ? dot : NULL;
+}

@@ -1,0 +1,12 @@
+/* What the end of a file's name says. */
+#ifndef FORMATS_IO_SUFFIX_H
+#define FORMATS_IO_SUFFIX_H
+
+/*
+ * The suffix of a path's last component, from its dot on; null when it has none. A dot that begins
+ * the name hides the file, and one before a digit belongs to a number, as in "sweep-0.2": neither
+ * begins a suffix.
+ */
+const char *suffix_of(const char *path);
+
+#endif

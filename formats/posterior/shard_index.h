@@ -1,0 +1,49 @@
+/*
+ * The index of a state dict in several files, the shards: JSON whose "weight_map" has the shard of
+ * each tensor, and "metadata". A model hub's models have it for safetensors and for PyTorch's files.
+ */
+#ifndef FORMATS_POSTERIOR_SHARD_INDEX_H
+#define FORMATS_POSTERIOR_SHARD_INDEX_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "formats/io/mapped.h"
+
+/* Which shard has a tensor; both strings are owned. */
+struct shard_location {
+    char *tensor;
+    char *shard;
+    bool seen;
+};
+
+struct shard_index {
+    char *path;
+    struct shard_location *locations; /* by tensor */
+    size_t count, capacity;
+    const char **shards; /* each once, by name: files beside the index */
+    size_t shard_count;
+    bool has_map;
+    json_t *metadata; /* or null */
+};
+
+/* Whether the bytes begin as JSON does. */
+bool shard_index_recognise(const struct mapped_file *file);
+
+/* The index is to be released whether or not this succeeds. */
+int shard_index_read(struct shard_index *index, const struct mapped_file *file,
+                     struct ivon_error *error);
+void shard_index_release(struct shard_index *index);
+
+/* Opens a shard by its place among index->shards. */
+int shard_index_open(const struct shard_index *index, size_t shard, struct mapped_file *file,
+                     struct ivon_error *error);
+
+/* Refuses a tensor that the map does not have in that shard; and, when all have been checked, a
+   tensor of the map that no shard has. */
+int shard_index_check(struct shard_index *index, size_t shard, const char *tensor,
+                      struct ivon_error *error);
+int shard_index_complete(const struct shard_index *index, struct ivon_error *error);
+
+#endif

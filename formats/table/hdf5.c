@@ -1,0 +1,41 @@
+/* A table as an HDF5 file: a data set for each column. */
+#include <string.h>
+
+#include "core/error.h"
+#include "formats/hdf5/layout.h"
+#include "formats/table/table.h"
+
+enum { FORMAT_VERSION = 1 };
+
+static bool put_column(struct hdf5_layout *layout, struct table_column *column, uint64_t rows)
+{
+    int64_t shape[IVON_RANK_MAX] = {(int64_t)rows};
+    memcpy(shape + 1, column->is.shape, (size_t)column->is.rank * sizeof shape[0]);
+    hid_t dataset = hdf5_put_dataset(layout, column->is.name, column->is.dtype,
+                                     column->is.rank + 1, shape, &column->offset);
+    return dataset >= 0 && H5Dclose(dataset) >= 0;
+}
+
+static int describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
+{
+    struct ivon_table *table = context;
+    hid_t root = hdf5_layout_root(layout);
+    if (!hdf5_put_text(root, "format", "ivon-table") ||
+        !hdf5_put_integer(root, "format_version", FORMAT_VERSION) ||
+        !hdf5_put_text(root, "creator", table->options.creator) ||
+        !hdf5_put_text(root, "provenance", table->options.provenance))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it", table->name);
+    for (size_t c = 0; c < table->column_count; c++)
+        if (!put_column(layout, &table->columns[c], table->options.rows))
+            return ivon_error_set(error, IVON_ERROR_CREATE,
+                                  "%s: HDF5 cannot hold column '%s' beside the others",
+                                  table->name, table->columns[c].is.name);
+    return 0;
+}
+
+static int begin(struct ivon_table *table, struct ivon_error *error)
+{
+    return hdf5_lay_out(&table->file, describe, table, error);
+}
+
+const struct table_class table_hdf5 = {.begin = begin, .append = table_append_arrays};

@@ -1,0 +1,236 @@
+#include "formats/table/table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/stream.h"
+#include "formats/io/suffix.h"
+
+int ivon_table_format_of(const char *path)
+{
+    static const struct {
+        const char *suffix;
+        enum ivon_table_format format;
+    } suffixes[] = {{".csv", IVON_CSV},      {".jsonl", IVON_JSONL}, {".json", IVON_JSONL},
+                    {".ndjson", IVON_JSONL}, {".npy", IVON_NPY},     {".h5", IVON_HDF5},
+                    {".hdf5", IVON_HDF5}};
+    const char *suffix = suffix_of(path);
+    for (size_t i = 0; suffix && i < sizeof suffixes / sizeof suffixes[0]; i++)
+        if (strcmp(suffix, suffixes[i].suffix) == 0)
+            return (int)suffixes[i].format;
+    return -1;
+}
+
+static bool is_text(enum ivon_table_format format)
+{
+    return format == IVON_CSV || format == IVON_JSONL;
+}
+
+static int check_name(const struct ivon_table *table, size_t c, struct ivon_error *error)
+{
+    const char *name = table->columns[c].is.name;
+    if (!tensor_name_valid(name) || !tensor_name_valid(table->columns[c].is.prefix))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: '%s' is not a usable name for a column", table->name, name);
+    bool twice = is_text(table->options.format) && !table->options.own_index &&
+                 (strcmp(name, "index") == 0 ||
+                  (strcmp(name, "token") == 0 && table->options.tokens));
+    for (size_t i = 0; i < c && !twice; i++)
+        twice = strcmp(name, table->columns[i].is.name) == 0;
+    return twice ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: column '%s' occurs twice",
+                                  table->name, name)
+                 : 0;
+}
+
+static int check_column(const struct ivon_table *table, struct table_column *column,
+                        struct ivon_error *error)
+{
+    const struct ivon_column *is = &column->is;
+    if (is->dtype != IVON_F32 && is->dtype != IVON_F64 && is->dtype != IVON_I64)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: column '%s' has elements of type %s, expected f32, f64 or i64",
+                              table->name, is->name, ivon_dtype_name(is->dtype));
+    size_t size = ivon_dtype_size(is->dtype), total;
+    if (is->rank < 0 || is->rank >= IVON_RANK_MAX ||
+        !tensor_shape_count(is->rank, is->shape, size, &column->count) ||
+        (table->options.rows != IVON_ROWS_OPEN &&
+         (__builtin_mul_overflow(table->options.rows, column->count * size, &total) ||
+          total > PTRDIFF_MAX)))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: column '%s': its shape is not one of less than %d dimensions "
+                              "that a file can hold",
+                              table->name, is->name, IVON_RANK_MAX);
+    column->size = column->count * size;
+    if (table->options.tokens && (is->rank == 0 || is->shape[0] != table->options.tokens))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: column '%s' does not have %lld tokens", table->name, is->name,
+                              (long long)table->options.tokens);
+    return 0;
+}
+
+/* Copies a description; the prefix of the columns that it becomes is made up where it has none. */
+static int copy_column(struct table_column *column, const struct ivon_column *from,
+                       struct ivon_error *error)
+{
+    char *name = strdup(from->name);
+    char *prefix = from->prefix ? strdup(from->prefix) : malloc(strlen(from->name) + 2);
+    if (prefix && !from->prefix)
+        strcat(strcpy(prefix, from->name), "_");
+    column->is = *from;
+    column->is.name = name;
+    column->is.prefix = prefix;
+    return name && prefix ? 0 : ivon_error_memory(error);
+}
+
+static int table_new(struct ivon_table **out, const char *name, const struct ivon_column *columns,
+                     size_t column_count, const struct ivon_table_options *options,
+                     struct ivon_error *error)
+{
+    static const struct table_class *const classes[] = {[IVON_CSV] = &table_csv,
+                                                        [IVON_JSONL] = &table_jsonl,
+                                                        [IVON_NPY] = &table_npy,
+                                                        [IVON_HDF5] = &table_hdf5};
+    struct ivon_table *table = calloc(1, sizeof *table);
+    if (!table)
+        return ivon_error_memory(error);
+    *table = (struct ivon_table){.class = classes[options->format], .options = *options,
+                                 .file = {.descriptor = -1}};
+    *out = table;
+    if (options->rows == IVON_ROWS_OPEN && !is_text(options->format))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: CSV and JSON Lines only take rows that are not counted", name);
+    if (options->own_index && options->tokens)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: tokens are numbered by the table itself", name);
+    if (column_count == 0)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: a table without columns", name);
+    if (options->format == IVON_NPY && column_count != 1)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: an npy file holds one column, not %zu", name, column_count);
+    table->name = strdup(name);
+    table->columns = calloc(column_count, sizeof *table->columns);
+    if (!table->name || !table->columns)
+        return ivon_error_memory(error);
+    int code = 0;
+    for (size_t c = 0; c < column_count && !code; c++) {
+        table->column_count++;
+        code = copy_column(&table->columns[c], &columns[c], error);
+        if (!code)
+            code = check_name(table, c, error);
+        if (!code)
+            code = check_column(table, &table->columns[c], error);
+    }
+    return code;
+}
+
+int ivon_table_create(struct ivon_table **out, const char *path, const struct ivon_column *columns,
+                      size_t column_count, const struct ivon_table_options *options,
+                      struct ivon_error *error)
+{
+    struct ivon_table *table = NULL;
+    int code = table_new(&table, path, columns, column_count, options, error);
+    if (!code)
+        code = atomic_open(&table->file, path, options->replace, error);
+    if (!code)
+        code = table->class->begin(table, error);
+    if (code)
+        ivon_table_close(table);
+    else
+        *out = table;
+    return code;
+}
+
+int ivon_table_to_stream(struct ivon_table **out, FILE *stream, const char *name,
+                         const struct ivon_column *columns, size_t column_count,
+                         const struct ivon_table_options *options, struct ivon_error *error)
+{
+    struct ivon_table *table = NULL;
+    if (!is_text(options->format))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: a stream takes CSV and JSON Lines only", name);
+    int code = table_new(&table, name, columns, column_count, options, error);
+    if (!code)
+        table->stream = stream;
+    if (code)
+        ivon_table_close(table);
+    else
+        *out = table;
+    return code;
+}
+
+int table_append_arrays(struct ivon_table *table, size_t count, const void *const *columns,
+                        struct ivon_error *error)
+{
+    for (size_t c = 0; c < table->column_count; c++) {
+        const struct table_column *column = &table->columns[c];
+        int code = atomic_write(&table->file, column->offset + table->appended * column->size,
+                                columns[c], count * column->size, error);
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+/* A stream gets its header with the first row, or at the end: a run that fails before prints nothing. */
+static int begin_stream(struct ivon_table *table, struct ivon_error *error)
+{
+    if (!table->stream || table->begun)
+        return 0;
+    table->begun = true;
+    return table->class->begin(table, error);
+}
+
+int ivon_table_append(struct ivon_table *table, size_t count, const void *const *columns,
+                      struct ivon_error *error)
+{
+    if (count > table->options.rows - table->appended)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: more than the announced %llu rows",
+                              table->name, (unsigned long long)table->options.rows);
+    int code = begin_stream(table, error);
+    if (!code)
+        code = table->class->append(table, count, columns, error);
+    if (code)
+        table->failed = true;
+    else
+        table->appended += count;
+    return code;
+}
+
+int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
+{
+    bool complete = table->options.rows == IVON_ROWS_OPEN ||
+                    table->appended == table->options.rows;
+    if (table->failed || !complete)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: %llu rows, expected %llu",
+                              table->name, (unsigned long long)table->appended,
+                              (unsigned long long)table->options.rows);
+    if (!table->stream)
+        return atomic_commit(&table->file, error);
+    int code = begin_stream(table, error);
+    if (code)
+        return code;
+    if (fflush(table->stream))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: cannot write it: %s", table->name,
+                              strerror(errno));
+    if (ferror(table->stream))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: some of it could not be written",
+                              table->name);
+    return 0;
+}
+
+void ivon_table_close(struct ivon_table *table)
+{
+    if (!table)
+        return;
+    atomic_close(&table->file);
+    for (size_t c = 0; c < table->column_count; c++) {
+        free((char *)table->columns[c].is.name);
+        free((char *)table->columns[c].is.prefix);
+    }
+    free(table->columns);
+    free(table->text);
+    free(table->name);
+    free(table);
+}
