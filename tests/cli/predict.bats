@@ -80,9 +80,9 @@ def mlp(outputs, path, weight="fc1.weight", last=None, axes=None):
     if last:
         nodes += [node(last, ["f"], ["g"], name="strange")]
     if axes:
-        last = [node("Constant", [], ["axes"], value=numpy_helper.from_array(np.int64(axes), "axes")),
-                node("Unsqueeze", ["f", "axes"], ["g"])]
-        nodes += last
+        nodes += [node("Constant", [], ["axes"], value=numpy_helper.from_array(np.int64(axes), "axes")),
+                  node("Unsqueeze", ["f", "axes"], ["g"])]
+        last = "Unsqueeze"
     shapes = {weight: (8, FEATURES) if weight == "fc1.weight" else (FEATURES, 8), "fc1.bias": (8,),
               "fc2.weight": (outputs, 8), "fc2.bias": (outputs,)}
     info = helper.make_tensor_value_info
@@ -103,7 +103,6 @@ mlp(CLASSES, "mlp.onnx")
 mlp(2, "regression.onnx")
 mlp(CLASSES, "folded.onnx", "onnx::MatMul_12")
 mlp(CLASSES, "strange.onnx", last="Det")
-mlp(CLASSES, "wide.onnx", axes=[2, 3])
 tokens = [helper.make_node("Gather", ["emb.weight", "x"], ["e"]),
           helper.make_node("MatMul", ["e", "out.weight"], ["m"]),
           helper.make_node("Add", ["m", "out.bias"], ["f"])]
@@ -134,6 +133,7 @@ with open("data.csv", "w") as f:
     f.write(",".join([f"feature {i}" for i in range(FEATURES)] + ["label"]) + "\n")
     for row, label in zip(x, y):
         f.write(",".join([repr(float(v)) for v in row] + [str(label)]) + "\n")
+mlp(CLASSES, "wide.onnx", axes=[2, 3])
 PYTHON
   $python make.py
 }
