@@ -1,7 +1,7 @@
 /*
- * A merge while it runs: merge/run.c has the jobs; merge/tile.c merges elements, where
- * merge/shortfall.c sees to those without a precision and merge/movement.c to how far they went;
- * merge/copy.c has the tensors that are not merged.
+ * A merge while it runs: merge/run.c has the jobs; merge/tile.c merges elements that merge/load.c
+ * reads, where merge/shortfall.c sees to those without a precision and merge/movement.c to how far
+ * they went; merge/copy.c has the tensors that are not merged.
  */
 #ifndef BAYES_MERGE_RUN_H
 #define BAYES_MERGE_RUN_H
@@ -54,6 +54,10 @@ struct merge_run {
    `first`, whose inputs are fetched, at every scale. */
 int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job, size_t first,
                size_t offset, size_t count, struct ivon_error *error);
+
+/* Reads the base of a tile: m_0 and its own precision, zero where the formula has no base. */
+void merge_load_base(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                     const struct merge_entry *entry, size_t offset, size_t count);
 
 /* Reads model t of a tile into scratch->model_mean and ->hessian; its weight is α (slope h +
    intercept), see merge_accumulate. */

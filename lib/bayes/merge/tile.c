@@ -6,64 +6,6 @@
 #include "bayes/transfer.h"
 #include "core/error.h"
 
-static size_t element_size(struct ivon_source *source, ptrdiff_t tensor)
-{
-    return ivon_dtype_size(ivon_source_tensor(source, (size_t)tensor)->dtype);
-}
-
-static enum ivon_dtype dtype_of(struct ivon_source *source, ptrdiff_t tensor)
-{
-    return ivon_source_tensor(source, (size_t)tensor)->dtype;
-}
-
-/* The base of a tile: m_0 and its own precision, zero where the formula has no base. */
-static void load_base(const struct ivon_merge *merge, struct merge_scratch *scratch,
-                      const struct merge_entry *entry, size_t offset, size_t count)
-{
-    if (!merge->base) {
-        for (size_t i = 0; i < count; i++)
-            scratch->base_mean[i] = scratch->base_precision[i] = 0;
-        return;
-    }
-    ivon_dtype_to_f64(scratch->base_mean,
-                      scratch->means[0] + offset * element_size(merge->base, entry->base.mean),
-                      dtype_of(merge->base, entry->base.mean), count);
-    if (scratch->hessians[0]) {
-        const struct ivon_tensor *hessian =
-            ivon_source_tensor(merge->base, (size_t)entry->base.hessian);
-        ivon_dtype_to_f64(scratch->base_hessian,
-                          scratch->hessians[0] + offset * ivon_dtype_size(hessian->dtype),
-                          hessian->dtype, count);
-        merge_precision_of(scratch->base_precision, scratch->base_hessian, hessian->ess,
-                           hessian->weight_decay, count);
-    } else {
-        double precision = isnan(merge->options.delta0) ? 0 : merge->options.delta0;
-        for (size_t i = 0; i < count; i++)
-            scratch->base_precision[i] = precision;
-    }
-}
-
-void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scratch,
-                      const struct merge_entry *entry, size_t t, size_t offset, size_t count,
-                      double *slope, double *intercept)
-{
-    struct ivon_source *source = merge->models[t].source;
-    ptrdiff_t mean = entry->models[t].mean;
-    ivon_dtype_to_f64(scratch->model_mean,
-                      scratch->means[t + 1] + offset * element_size(source, mean),
-                      dtype_of(source, mean), count);
-    *slope = *intercept = 0;
-    if (!scratch->hessians[t + 1])
-        return;
-    const struct ivon_tensor *hessian =
-        ivon_source_tensor(source, (size_t)entry->models[t].hessian);
-    ivon_dtype_to_f64(scratch->hessian,
-                      scratch->hessians[t + 1] + offset * ivon_dtype_size(hessian->dtype),
-                      hessian->dtype, count);
-    *slope = merge->options.hessian_scale * hessian->ess;
-    *intercept = merge->base_in_formula ? 0 : hessian->ess * hessian->weight_decay;
-}
-
 static void sum_models(const struct ivon_merge *merge, struct merge_scratch *scratch,
                        const struct merge_entry *entry, size_t offset, size_t count)
 {
@@ -115,9 +57,8 @@ static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch
             double value;
             if (!blocks[part])
                 continue;
-            ivon_dtype_to_f64(&value,
-                              blocks[part] + (offset + i) * element_size(source, tensors[part]),
-                              dtype_of(source, tensors[part]), 1);
+            enum ivon_dtype dtype = ivon_source_tensor(source, (size_t)tensors[part])->dtype;
+            ivon_dtype_to_f64(&value, blocks[part] + (offset + i) * ivon_dtype_size(dtype), dtype, 1);
             if (!isfinite(value))
                 return ivon_error_set(error, IVON_ERROR_DATA,
                                       "%s: %s of '%s' is %g at element %zu, expected a finite "
@@ -143,7 +84,7 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
     const struct merge_entry *entry = &merge->entries[index];
     enum ivon_dtype dtype = merge->outputs.items[entry->output].dtype;
     size_t size = ivon_dtype_size(dtype);
-    load_base(merge, scratch, entry, offset, count);
+    merge_load_base(merge, scratch, entry, offset, count);
     sum_models(merge, scratch, entry, offset, count);
     for (size_t s = 0; s < merge->scale_count; s++) {
         double ess = run->headers[s].ess;

@@ -56,7 +56,7 @@ struct rows {
 static struct rows rows_of(const struct net_derivative *derivative, const struct plan_step *step)
 {
     struct rows rows = {.alpha = 1, .beta = 1, .bias = NET_NONE};
-    if (strcmp(step->call.node->operator->name, "Add") == 0) {
+    if (step->call.node->operator->flags & NET_SUM) {
         rows.bias = derivative_shared_input(derivative, step, 0) ? 0 : 1;
         return rows;
     }
@@ -81,7 +81,7 @@ bool derivative_has_rows(const struct net_derivative *derivative, const struct p
     const struct net_operator *operator = step->call.node->operator;
     bool first = derivative_shared_input(derivative, step, 0);
     bool second = derivative_shared_input(derivative, step, 1);
-    if (strcmp(operator->name, "Add") == 0)
+    if (operator->flags & NET_SUM)
         return first != second && is_bias(derivative, step, first ? 0 : 1);
     const struct net_matmul *product = operator->product ? operator->product(&step->call) : NULL;
     if (!product || first)

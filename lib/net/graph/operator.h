@@ -8,7 +8,8 @@
 
 #include "net/graph/graph.h"
 
-struct net_matmul; /* net/ops/product.h */
+struct net_matmul;     /* net/ops/product.h */
+struct net_chain_link; /* net/ops/elementwise.h */
 
 /* One node at one set of shapes, in one thread. */
 struct net_call {
@@ -35,6 +36,14 @@ enum {
     NET_IN_PLACE = 2,
     /* Needs its inputs' shapes only, not their elements. */
     NET_SHAPE_ONLY = 4,
+    /* Output 0 is input 0, and nothing else: a second name of it. */
+    NET_IDENTITY = 8,
+    /* Output 0 is the sum of inputs 0 and 1, broadcast. */
+    NET_SUM = 16,
+    /* Output 0 is input 0 with its axes in the order of the attribute perm, else reversed. */
+    NET_TRANSPOSE = 32,
+    /* Normalizes by running statistics, inputs 3 and 4; in training by the batch (training.h). */
+    NET_BATCH_NORM = 64,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);
@@ -60,6 +69,11 @@ struct net_operator {
      * shapes.
      */
     int (*infer)(struct net_call *call, struct ivon_error *error);
+
+    /* As infer, where input 0, 1 or both are to be taken with their last two axes swapped. Null: the
+       operator cannot. */
+    int (*infer_transposed)(struct net_call *call, bool transpose_a, bool transpose_b,
+                            struct ivon_error *error);
 
     /* outputs = f(inputs). Fails only on elements that no shape can rule out, as an index that is
        out of range. Null for NET_ALIAS with one output. */
@@ -96,6 +110,10 @@ struct net_operator {
        be a or b. */
     net_unary *unary;
     net_binary *binary;
+
+    /* The links, up to two, of a chain that do what a call does with input 0 as the running value;
+       their number. Null: one link, of the function above. */
+    int (*links)(const struct net_call *call, struct net_chain_link *links);
 };
 
 /* Null-terminated by a row without a name; each family in its file. */

@@ -16,7 +16,7 @@ struct net_training {
 
 static bool is_batch_norm(const struct net_node *node)
 {
-    return strcmp(node->operator->name, "BatchNormalization") == 0;
+    return node->operator->flags & NET_BATCH_NORM;
 }
 
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error)
@@ -37,7 +37,7 @@ static size_t constant_of(const struct ivon_network *network, size_t value)
 {
     while (value != NET_NONE && network->values[value].producer != NET_NONE) {
         const struct net_node *node = &network->nodes[network->values[value].producer];
-        value = strcmp(node->operator->name, "Identity") == 0 ? node->inputs[0] : NET_NONE;
+        value = node->operator->flags & NET_IDENTITY ? node->inputs[0] : NET_NONE;
     }
     return value != NET_NONE && network->values[value].role == NET_CONSTANT ? value : NET_NONE;
 }

@@ -203,7 +203,8 @@ static int clip_infer(struct net_call *call, struct ivon_error *error)
     return code ? code : block_infer(call, input->type, 1, error);
 }
 
-int block_clip_links(const struct net_call *call, struct net_chain_link links[2])
+/* On floats: a link for each bound that is there. */
+static int clip_links(const struct net_call *call, struct net_chain_link links[2])
 {
     int count = 0;
     if (bound(call, 1))
@@ -233,7 +234,7 @@ static int clip_forward(const struct net_call *call, struct ivon_error *error)
     struct net_chain_link links[2];
     struct net_tensor *output = call->outputs[0];
     struct net_chain chain = {.input = call->inputs[0], .output = output, .links = links};
-    chain.link_count = (size_t)block_clip_links(call, links);
+    chain.link_count = (size_t)clip_links(call, links);
     if (output->type == NET_INTEGER)
         block_forward(call, clip_integers);
     else if (chain.link_count)
@@ -262,7 +263,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,
-     .flags = NET_IN_PLACE,
+     .flags = NET_IN_PLACE | NET_SUM,
      .infer = number_infer,
      .forward = add_forward,
      .backward = add_backward,
@@ -342,6 +343,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .forward = clip_forward,
      .backward = clip_backward,
      .tangent = clip_tangent,
-     .binary = maximum_floats}, /* and more: block_clip_links */
+     .binary = maximum_floats,
+     .links = clip_links},
     {0},
 };

@@ -72,9 +72,6 @@ void block_tangent(const struct net_call *call, block_slope *slope,
 /* forward on floats of a row that has `unary`, or `binary` and two operands. */
 void block_chain(const struct net_call *call);
 
-/* Clip on floats: a link for each bound that is there. */
-int block_clip_links(const struct net_call *call, struct net_chain_link links[2]);
-
 /* Towards 0; 0 of NaN, the nearest where there is none. */
 static inline int64_t block_truncate(float x)
 {

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "net/ops/elementwise.h"
 #include "net/ops/blockwise.h"
 
@@ -46,8 +44,8 @@ int net_chain_links(const struct net_call *call, size_t running_input,
     if ((!operator->unary && !operator->binary) || !running || running->type != NET_FLOAT ||
         output->type != NET_FLOAT || running->count != output->count)
         return 0;
-    if (strcmp(operator->name, "Clip") == 0)
-        return running_input == 0 ? block_clip_links(call, links) : 0;
+    if (operator->links)
+        return running_input == 0 ? operator->links(call, links) : 0;
     links[0] = (struct net_chain_link){.unary = operator->unary, .binary = operator->binary};
     if (operator->unary)
         return 1;

@@ -267,6 +267,7 @@ const struct net_operator net_movement_operators[] = {
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
+     .flags = NET_TRANSPOSE,
      .attributes = {{"perm", NET_INTS}},
      .infer = transpose_infer,
      .forward = transpose_forward,

@@ -176,8 +176,8 @@ static int mismatch(const struct net_call *call, const char *what, struct ivon_e
                     net_shape_text(call->inputs[1], right));
 }
 
-int net_matmul_infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
-                                struct ivon_error *error)
+static int infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
+                            struct ivon_error *error)
 {
     int code = net_expect_float(call, 0, error);
     if (!code)
@@ -231,7 +231,7 @@ int net_matmul_infer_transposed(struct net_call *call, bool transpose_a, bool tr
 
 static int infer_matmul(struct net_call *call, struct ivon_error *error)
 {
-    return net_matmul_infer_transposed(call, false, false, error);
+    return infer_transposed(call, false, false, error);
 }
 
 static int forward_matmul(const struct net_call *call, struct ivon_error *error)
@@ -301,7 +301,7 @@ static int infer_gemm(struct net_call *call, struct ivon_error *error)
             return net_fail(call, error, "input %zu has %d dimensions, expected 2", i,
                             call->inputs[i]->rank);
     }
-    int code = net_matmul_infer_transposed(
+    int code = infer_transposed(
         call, net_attribute_integer(call->node, "transA", 0) != 0,
         net_attribute_integer(call->node, "transB", 0) != 0, error);
     if (!code && call->node->input_count > 2 && call->inputs[2])
@@ -400,6 +400,7 @@ const struct net_operator net_product_operators[] = {
      .inputs_max = 2,
      .outputs_max = 1,
      .infer = infer_matmul,
+     .infer_transposed = infer_transposed,
      .forward = forward_matmul,
      .backward = backward_matmul,
      .tangent = tangent_matmul,

@@ -4,8 +4,8 @@
 
 #include "net/graph/operator.h"
 
-/* What MatMul and Gemm prepare, and others that are one at their shapes: a product of m × k by k × n matrices for each index of the batch
-   axes. */
+/* What MatMul and Gemm prepare, and others that are one at their shapes: a product of m × k by
+   k × n matrices for each index of the batch axes. */
 struct net_matmul {
     bool transpose_a, transpose_b; /* an operand is stored with its last two axes exchanged */
     int64_t m, n, k;
@@ -15,12 +15,8 @@ struct net_matmul {
     size_t step_a[IVON_RANK_MAX], step_b[IVON_RANK_MAX]; /* elements; 0 where broadcast */
 };
 
-/* MatMul's shape rule with operands whose last two axes are exchanged before they are multiplied;
-   call->inputs have the shapes that are stored. Forward and the derivatives follow it. */
-int net_matmul_infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
-                                struct ivon_error *error);
-
-/* da += alpha dy op(b)ᵀ and db += alpha op(a)ᵀ dy, each stored as its operand is, where they are wanted. */
+/* da += alpha dy op(b)ᵀ and db += alpha op(a)ᵀ dy, each stored as its operand is, where they are
+   wanted. */
 void net_matmul_adjoints(const struct net_matmul *product, float alpha, const float *a,
                          const float *b, const float *dy, float *da, float *db);
 

@@ -132,6 +132,26 @@ static void lay_out_stage(struct layout *layout, enum plan_stage stage)
     }
 }
 
+void plan_count_uses(struct net_plan *plan)
+{
+    const struct ivon_network *network = plan->network;
+    for (size_t i = 0; i < network->value_count; i++)
+        plan->values[i].uses = 0;
+    for (size_t i = 0; i < network->output_count; i++)
+        plan->values[network->outputs[i]].uses++;
+    for (size_t i = network->node_count; i-- > 0;) {
+        struct plan_step *step = &plan->steps[i];
+        bool needed = false;
+        for (size_t j = 0; j < step->output_count; j++)
+            needed |= step->outputs[j] != NET_NONE && plan->values[step->outputs[j]].uses;
+        if (!needed)
+            step->kind = PLAN_DROPPED;
+        for (size_t j = 0; j < step->input_count && step->kind != PLAN_DROPPED; j++)
+            if (step->inputs[j] != NET_NONE)
+                plan->values[step->inputs[j]].uses++;
+    }
+}
+
 int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
 {
     plan_count_uses(plan);

@@ -150,26 +150,6 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
     return code;
 }
 
-void plan_count_uses(struct net_plan *plan)
-{
-    const struct ivon_network *network = plan->network;
-    for (size_t i = 0; i < network->value_count; i++)
-        plan->values[i].uses = 0;
-    for (size_t i = 0; i < network->output_count; i++)
-        plan->values[network->outputs[i]].uses++;
-    for (size_t i = network->node_count; i-- > 0;) {
-        struct plan_step *step = &plan->steps[i];
-        bool needed = false;
-        for (size_t j = 0; j < step->output_count; j++)
-            needed |= step->outputs[j] != NET_NONE && plan->values[step->outputs[j]].uses;
-        if (!needed)
-            step->kind = PLAN_DROPPED;
-        for (size_t j = 0; j < step->input_count && step->kind != PLAN_DROPPED; j++)
-            if (step->inputs[j] != NET_NONE)
-                plan->values[step->inputs[j]].uses++;
-    }
-}
-
 /* Gives every value that lies in the arena, or shares what is known, its address. */
 static void place(struct net_plan *plan)
 {
@@ -279,7 +259,7 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             continue;
         }
         const struct net_operator *operator = step->call.node->operator;
-        if (plan->observe && strcmp(operator->name, "BatchNormalization") == 0)
+        if (plan->observe && operator->flags & NET_BATCH_NORM)
             plan->observe(plan->observe_context, &step->call);
         struct ivon_error inner = {0};
         int code = operator->forward(&step->call, &inner);

@@ -192,7 +192,7 @@ static bool is_statistic(const struct ivon_network *network, size_t value)
 {
     for (size_t i = 0; i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
-        if (strcmp(node->operator->name, "BatchNormalization") == 0 &&
+        if (node->operator->flags & NET_BATCH_NORM &&
             ((node->input_count > 3 && node->inputs[3] == value) ||
              (node->input_count > 4 && node->inputs[4] == value)))
             return true;
@@ -249,6 +249,11 @@ int start_list(struct start_tensors *start, const struct ivon_train_start *from,
     return !code && !means && options->selected
                ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "--freeze leaves nothing to train")
                : code;
+}
+
+const struct ivon_tensor *trainer_parameter(const struct ivon_trainer *trainer, size_t i)
+{
+    return &trainer->start.items[trainer->network->parameters[i]].tensor;
 }
 
 int start_source(struct ivon_source **source, const struct start_tensors *start, const char *name,

@@ -59,11 +59,6 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     free(trainer);
 }
 
-const struct ivon_tensor *trainer_parameter(const struct ivon_trainer *trainer, size_t i)
-{
-    return &trainer->start.items[trainer->network->parameters[i]].tensor;
-}
-
 static int check_options(const struct ivon_train_options *options, struct ivon_error *error)
 {
     if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
