@@ -69,7 +69,10 @@ static void print_bash(void)
     for (const struct command *command = commands; command->name; command++)
         each_option(command, bash_choice);
     puts("  esac\n"
-         "  if [[ -n $words ]]; then COMPREPLY=($(compgen -W \"$words\" -- \"$current\")); return; fi\n"
+         "  if [[ -n $words ]]; then\n"
+         "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+         "    return\n"
+         "  fi\n"
          "  if [[ $current != -* ]]; then COMPREPLY=($(compgen -f -- \"$current\")); return; fi\n"
          "  case $command in");
     for (const struct command *command = commands; command->name; command++) {

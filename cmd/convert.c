@@ -39,8 +39,7 @@ static const struct argp_option option_table[] = {
     {"shard-size", KEY_SHARD_SIZE, "SIZE", 0, "safetensors: at most SIZE of data in one file", 1},
     {"rename", KEY_RENAME, "REGEX:REPL", 0,
      "Rename tensors: replace each match, \\1 being a group; may be repeated", 2},
-    {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated",
-     2},
+    {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated", 2},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave out tensors whose name matches", 2},
     {"model", KEY_MODEL, "GRAPH", 0, "Put an ONNX graph into the output", 3},
     {"ess", KEY_ESS, "X", 0, "Effective sample size, in place of the input's", 3},
@@ -129,9 +128,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->output = argument;
         return 0;
     case KEY_TO:
-        command->create.format =
-            IVON_FORMAT_POSTERIOR + (enum ivon_format)option_choice(state, "--to", argument,
-                                                                    formats, 3);
+        command->create.format = IVON_FORMAT_POSTERIOR + (enum ivon_format)option_choice(
+                                                             state, "--to", argument, formats, 3);
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);
@@ -191,8 +189,8 @@ static int check_names(const struct convert_command *command, struct ivon_error 
     if (!names)
         memory_exhausted();
     for (size_t i = 0; i < command->choice_count; i++) {
-        const struct ivon_tensor *tensor =
-            ivon_source_tensor(command->source, command->choices[i].tensor);
+        const struct ivon_tensor *tensor = ivon_source_tensor(command->source,
+                                                              command->choices[i].tensor);
         names[i] = (struct renamed){tensor->part, command->choices[i].name, tensor->name};
     }
     qsort(names, command->choice_count, sizeof *names, compare_renamed);
@@ -295,8 +293,8 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
 static int check_graph(const struct convert_command *command, struct ivon_error *error)
 {
     struct ivon_network *network = NULL;
-    int code = ivon_onnx_from_memory(&network, command->model, command->graph,
-                                     command->graph_size, error);
+    int code = ivon_onnx_from_memory(&network, command->model, command->graph, command->graph_size,
+                                     error);
     if (!code)
         code = bind_checkpoint(network, command->chosen, command->input, &command->common, error);
     ivon_network_free(network);
@@ -314,15 +312,15 @@ static void list_outputs(struct convert_command *command)
     ivon_convert_outputs(command->chosen, command->options.dtype, command->outputs);
     command->output_count = count;
     if (command->model)
-        command->outputs[command->output_count++] =
-            (struct ivon_tensor){.name = ivon_part_name(IVON_GRAPH),
-                                 .part = IVON_GRAPH,
-                                 .dtype = IVON_U8,
-                                 .rank = 1,
-                                 .shape = {(int64_t)command->graph_size},
-                                 .count = command->graph_size,
-                                 .ess = NAN,
-                                 .weight_decay = NAN};
+        command->outputs[command->output_count++] = (struct ivon_tensor){
+            .name = ivon_part_name(IVON_GRAPH),
+            .part = IVON_GRAPH,
+            .dtype = IVON_U8,
+            .rank = 1,
+            .shape = {(int64_t)command->graph_size},
+            .count = command->graph_size,
+            .ess = NAN,
+            .weight_decay = NAN};
 }
 
 static int create_output(struct convert_command *command, json_t *provenance,
@@ -393,8 +391,8 @@ static void describe_tensor(const struct convert_command *command, size_t i)
         report_note("%s: %s bytes", output->name, shape);
         return;
     }
-    const struct ivon_tensor *input =
-        ivon_source_tensor(command->source, command->choices[i].tensor);
+    const struct ivon_tensor *input = ivon_source_tensor(command->source,
+                                                         command->choices[i].tensor);
     bool renamed = strcmp(input->name, output->name) != 0;
     report_note("%s '%s': %s %s%s%s%s%s%s", ivon_part_name(output->part), output->name,
                 output->stored_as ? output->stored_as : ivon_dtype_name(output->dtype), shape,
@@ -417,8 +415,8 @@ static void describe(const struct convert_command *command)
     }
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
         if (tensors[part] && part != IVON_GRAPH)
-            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %zu",
-                     *text ? ", " : "", ivon_part_name(part), tensors[part]);
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %zu", *text ? ", " : "",
+                     ivon_part_name(part), tensors[part]);
     report_note("%s: wrote %zu tensors: %s%s", command->output,
                 command->output_count - tensors[IVON_GRAPH], text,
                 tensors[IVON_GRAPH] ? "; and the graph" : "");
@@ -434,8 +432,8 @@ static void print_warnings(const struct convert_command *command)
     open_warn_unused(&command->open);
     for (size_t i = 0; i < command->output_count; i++) {
         ess &= command->outputs[i].part != IVON_HESSIAN || !isnan(command->outputs[i].ess);
-        weight_decay &=
-            command->outputs[i].part != IVON_HESSIAN || !isnan(command->outputs[i].weight_decay);
+        weight_decay &= command->outputs[i].part != IVON_HESSIAN ||
+                        !isnan(command->outputs[i].weight_decay);
     }
     if (!ess)
         report_warning("no ess is known for the Hessian: give it by --ess");

@@ -180,8 +180,7 @@ static json_t *opaque_json(const struct ivon_source *source)
         json_t *object = json_object();
         json_object_set_new(object, "name", report_json_text(tensor->name));
         json_object_set_new(object, "stored_as", report_json_text(tensor->stored_as));
-        json_object_set_new(object, "shape",
-                            tensor->rank < 0 ? json_null() : shape_json(tensor));
+        json_object_set_new(object, "shape", tensor->rank < 0 ? json_null() : shape_json(tensor));
         json_array_append_new(list, object);
     }
     return list;
@@ -207,7 +206,8 @@ static json_t *header_json(const struct ivon_source *source)
     }
     json_object_set_new(object, "ess", report_json_number(header->ess));
     json_object_set_new(object, "weight_decay", report_json_number(header->weight_decay));
-    json_object_set_new(object, "step", header->step < 0 ? json_null() : json_integer(header->step));
+    json_object_set_new(object, "step",
+                        header->step < 0 ? json_null() : json_integer(header->step));
     if (header->mapping)
         json_object_set_new(object, "mapping", report_json_text(header->mapping));
     json_object_set_new(object, "n_train",
@@ -288,9 +288,8 @@ static void print_total(const struct ivon_summary *total)
     printf("  %-16s%.6g\n", "mean norm", report_number(total->mean_norm));
     if (!total->hessian_count)
         return;
-    printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian",
-           report_number(total->hessian_min), report_number(hessian[2]),
-           report_number(total->hessian_max));
+    printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian", report_number(total->hessian_min),
+           report_number(hessian[2]), report_number(total->hessian_max));
     if (isnan(ratio[2])) {
         printf("  %-16sunknown, as ess or weight decay are\n", "|mean|/sigma");
         return;
@@ -300,8 +299,7 @@ static void print_total(const struct ivon_summary *total)
            report_number(ratio[3]), report_number(ratio[4]));
 }
 
-static void print_tensors(const struct ivon_source *source,
-                          const struct ivon_summaries *summaries)
+static void print_tensors(const struct ivon_source *source, const struct ivon_summaries *summaries)
 {
     size_t count;
     const struct ivon_summary *each = ivon_summary_tensors(summaries, &count);
@@ -318,10 +316,10 @@ static void print_tensors(const struct ivon_source *source,
         report_text(stdout, tensor->name);
         printf("%*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n",
                width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype),
-               report_shape(tensor, shape),
-               report_number(each[i].mean_norm), report_number(each[i].hessian_min),
-               report_number(each[i].hessian_quantiles[2]), report_number(each[i].hessian_max),
-               report_number(each[i].signal_to_noise[0]), report_number(each[i].signal_to_noise[2]),
+               report_shape(tensor, shape), report_number(each[i].mean_norm),
+               report_number(each[i].hessian_min), report_number(each[i].hessian_quantiles[2]),
+               report_number(each[i].hessian_max), report_number(each[i].signal_to_noise[0]),
+               report_number(each[i].signal_to_noise[2]),
                report_number(each[i].signal_to_noise[4]));
     }
 }
@@ -344,8 +342,7 @@ static void print_opaque(const struct ivon_source *source)
 
 /* The check: each finding is a tensor (or null), what was found, and what to do. */
 
-static void add_finding(json_t *findings, const char *tensor, const char *found,
-                        const char *advice)
+static void add_finding(json_t *findings, const char *tensor, const char *found, const char *advice)
 {
     json_t *finding = json_object();
     json_object_set_new(finding, "tensor", report_json_text(tensor));
@@ -370,8 +367,9 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
     if (summary->hessian_nonfinite) {
         snprintf(found, sizeof found, "%llu values of the Hessian are not finite",
                  (unsigned long long)summary->hessian_nonfinite);
-        add_finding(findings, name, found, "take an earlier checkpoint, or train with gradient "
-                                           "clipping");
+        add_finding(findings, name, found,
+                    "take an earlier checkpoint, or train with gradient "
+                    "clipping");
     }
     if (summary->nonpositive) {
         snprintf(found, sizeof found, "h + weight_decay <= 0 for %llu values",
@@ -392,8 +390,9 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
     if (summary->hessian != SIZE_MAX && summary->hessian_at_start) {
         snprintf(found, sizeof found, "the Hessian never left its start, %.4g",
                  report_number(summary->hessian_quantiles[2]));
-        add_finding(findings, name, found, "train longer, or lower beta2: the posterior's width "
-                                           "is a guess");
+        add_finding(findings, name, found,
+                    "train longer, or lower beta2: the posterior's width "
+                    "is a guess");
     }
     if (summary->hessian != SIZE_MAX) {
         const struct ivon_tensor *hessian = ivon_source_tensor(source, summary->hessian);
@@ -415,8 +414,8 @@ static void check_width(const struct ivon_summary *total, json_t *findings)
     double median = total->signal_to_noise[2];
     if (!(median > 0 && median < 0.1))
         return;
-    snprintf(found, sizeof found, "the posterior is far too wide: the median of |mean|/sigma is %.3g",
-             median);
+    snprintf(found, sizeof found,
+             "the posterior is far too wide: the median of |mean|/sigma is %.3g", median);
     add_finding(findings, NULL, found,
                 "samples are noise, and leave-one-out losses mean nothing: raise the ess or the "
                 "weight decay, or train longer");
@@ -436,8 +435,9 @@ static json_t *check(const struct ivon_source *source, const struct ivon_summari
     if (!count_contents(source).tensors[IVON_MEAN])
         add_finding(findings, NULL, "there is no mean", "is it a posterior?");
     else if (!any_hessian)
-        add_finding(findings, NULL, "there is no Hessian", "it is a point, not a posterior: only "
-                                                           "averaging can use it");
+        add_finding(findings, NULL, "there is no Hessian",
+                    "it is a point, not a posterior: only "
+                    "averaging can use it");
     for (size_t i = 0; i < count; i++)
         check_tensor(source, &each[i], any_hessian, findings);
     check_width(ivon_summary_total(summaries), findings);

@@ -76,8 +76,8 @@ static int unknown_command(const char *name)
     nearest_offer(&near, option ? "--version" : "completion");
     report_note("%s'%s'%s; %s%s%s", option ? "unknown option " : "", name,
                 option ? "" : " is no command",
-                near.name ? "did you mean '" : "'ivon help' lists all",
-                near.name ? near.name : "", near.name ? "'?" : "");
+                near.name ? "did you mean '" : "'ivon help' lists all", near.name ? near.name : "",
+                near.name ? "'?" : "");
     return EX_USAGE;
 }
 
@@ -97,8 +97,7 @@ static int dispatch(int argc, char **argv)
 {
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
-    const struct command *command =
-        strncmp(name, "ivon-", 5) == 0 ? find_command(name + 5) : NULL;
+    const struct command *command = strncmp(name, "ivon-", 5) == 0 ? find_command(name + 5) : NULL;
     if (command)
         return run_command(command, argc, argv);
     if (argc < 2) {

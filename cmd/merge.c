@@ -120,10 +120,10 @@ static int add_inputs(const struct merge_command *command, json_t *provenance,
 static int create_outputs(struct merge_command *command, const char *provenance,
                           struct ivon_error *error)
 {
-    struct ivon_create_options options = {
-        .replace = command->files.force,
-        .progress = command->options.progress,
-        .like = command->base ? command->base : command->sources[0].source};
+    struct ivon_create_options options = {.replace = command->files.force,
+                                          .progress = command->options.progress,
+                                          .like = command->base ? command->base
+                                                                : command->sources[0].source};
     char creator[64];
     size_t count;
     const struct ivon_tensor *tensors = ivon_merge_outputs(command->merge, &count);
@@ -151,8 +151,8 @@ static int write_outputs(struct merge_command *command, struct ivon_error *error
 static bool carries(void *context, const struct ivon_tensor *tensor)
 {
     const struct merge_command *command = context;
-    const struct ivon_create_options options = {
-        .like = command->base ? command->base : command->sources[0].source};
+    const struct ivon_create_options options = {.like = command->base ? command->base
+                                                                      : command->sources[0].source};
     return command->output && ivon_checkpoint_carries(command->output, &options, tensor);
 }
 
@@ -161,8 +161,8 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     struct progress progress;
     char *text = NULL;
     if (!command->method_given)
-        command->options.method =
-            command->base_path ? IVON_MERGE_GRADIENT_MATCHING : IVON_MERGE_HESSIAN;
+        command->options.method = command->base_path ? IVON_MERGE_GRADIENT_MATCHING
+                                                     : IVON_MERGE_HESSIAN;
     if (command->filter.count) {
         command->options.selected = name_filter_selects;
         command->options.selected_context = &command->filter;

@@ -61,8 +61,8 @@ static const struct plot_kind kinds[] = {
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* Options that are not for all kinds. */
-static void check_option(const struct plot_command *command, struct argp_state *state,
-                         bool given, const char *option, const char *first, const char *second)
+static void check_option(const struct plot_command *command, struct argp_state *state, bool given,
+                         const char *option, const char *first, const char *second)
 {
     const char *kind = command->kind->name;
     if (given && strcmp(kind, first) != 0 && (!second || strcmp(kind, second) != 0))

@@ -61,8 +61,10 @@ static void parse_weights(struct predict_command *command, struct argp_state *st
     for (const char *at = text;; at = end + 1) {
         double weight = strtod(at, &end);
         if (end == at || (*end && *end != ',') || !(weight > 0) || !isfinite(weight))
-            argp_failure(state, EX_USAGE, 0, "--weights: '%s', expected positive numbers, such as "
-                         "1,2,1", text);
+            argp_failure(state, EX_USAGE, 0,
+                         "--weights: '%s', expected positive numbers, such as "
+                         "1,2,1",
+                         text);
         command->weights[command->weight_count++] = weight;
         if (!*end)
             return;
@@ -125,9 +127,9 @@ static void check_arguments(struct predict_command *command, struct argp_state *
         argp_failure(state, EX_USAGE, 0, "--ood and --compare are for classes, not regression");
     if (gaussian && command->average)
         argp_failure(state, EX_USAGE, 0, "--average takes probabilities, not regression");
-    if (command->average && (command->ood || command->recalibrate || command->options.logits ||
-                             command->log_likelihoods || command->mean ||
-                             command->evaluation.model))
+    if (command->average &&
+        (command->ood || command->recalibrate || command->options.logits ||
+         command->log_likelihoods || command->mean || command->evaluation.model))
         argp_failure(state, EX_USAGE, 0,
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
                      "--recalibrate and --ood do not go with it");
@@ -217,12 +219,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0},
-    {&draw_argp, 0, NULL, 0},
-    {&file_argp, 0, NULL, 0},
-    {&open_argp, 0, NULL, 0},
-    {&evaluation_argp, 0, NULL, 0},
-    {0}};
+    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0},       {&file_argp, 0, NULL, 0},
+    {&open_argp, 0, NULL, 0},   {&evaluation_argp, 0, NULL, 0}, {0}};
 
 const struct argp predict_argp = {
     .options = option_table,
@@ -276,8 +274,7 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
     foreign.logits = foreign.log_likelihoods = foreign.nll_at_mean = false;
     if (!code && command->foreign)
         code = ivon_predictor_new(&command->foreign_predictor, command->members,
-                                  command->argument_count, command->foreign, NULL, &foreign,
-                                  error);
+                                  command->argument_count, command->foreign, NULL, &foreign, error);
     return code;
 }
 
@@ -300,15 +297,14 @@ static int predict(struct predict_command *command, const char *provenance,
     if (!code)
         shape = ivon_predictor_shape(command->predictor);
     if (!code && shape.targets)
-        code = ivon_positions_count(&command->positions, command->examples,
-                                    evaluation_targets(&command->evaluation),
-                                    command->options.likelihood, shape.outputs,
-                                    command->options.ignored, error);
+        code = ivon_positions_count(
+            &command->positions, command->examples, evaluation_targets(&command->evaluation),
+            command->options.likelihood, shape.outputs, command->options.ignored, error);
     if (!code && (command->metrics || command->log_likelihoods) && !command->positions.counted)
         code = evaluation_nothing_counts(&command->evaluation, error);
     if (!code) {
-        code = predict_output_open(&output, command, &shape,
-                                   ivon_examples_count(command->examples), provenance, error);
+        code = predict_output_open(&output, command, &shape, ivon_examples_count(command->examples),
+                                   provenance, error);
     }
     if (!code)
         code = ivon_predictor_run(command->predictor, predict_output_take, &output, error);
@@ -316,8 +312,8 @@ static int predict(struct predict_command *command, const char *provenance,
         code = ivon_predictor_run(command->foreign_predictor, predict_output_foreign, &output,
                                   error);
     if (!code) {
-        const struct ivon_predict_metric *metrics =
-            ivon_predictor_metrics(command->predictor, &count);
+        const struct ivon_predict_metric *metrics = ivon_predictor_metrics(command->predictor,
+                                                                           &count);
         code = predict_output_finish(&output, metrics, count, error);
     }
     predict_output_close(&output);
@@ -332,14 +328,14 @@ static const struct ivon_metric *find_nll(const struct ivon_predict_metric *metr
     return NULL;
 }
 
-/* Averaging that makes the NLL half as large again as it is at the mean, and by more than chance. */
+/* Averaging that makes the NLL half as large again as it is at the mean, and by more than
+   chance. */
 static void warn_of_width(const struct predict_command *command)
 {
     size_t count = 0;
     if (!command->predictor || !command->options.nll_at_mean)
         return;
-    const struct ivon_predict_metric *metrics =
-        ivon_predictor_metrics(command->predictor, &count);
+    const struct ivon_predict_metric *metrics = ivon_predictor_metrics(command->predictor, &count);
     const struct ivon_metric *nll = find_nll(metrics, count);
     struct ivon_metric mean = ivon_predictor_nll_at_mean(command->predictor);
     if (!nll)
@@ -398,9 +394,10 @@ static void release(struct predict_command *command)
 
 int predict_run(int argc, char **argv)
 {
-    struct predict_command command = {
-        .options = ivon_predict_defaults(), .draw = draw_defaults(),
-        .evaluation = evaluation_defaults(), .format = -1};
+    struct predict_command command = {.options = ivon_predict_defaults(),
+                                      .draw = draw_defaults(),
+                                      .evaluation = evaluation_defaults(),
+                                      .format = -1};
     struct ivon_error error = {0};
     struct progress progress;
     command.arguments = calloc((size_t)argc + 1, sizeof *command.arguments);

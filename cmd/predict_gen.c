@@ -66,8 +66,8 @@ static void check_arguments(struct predict_gen_command *command, struct argp_sta
     open_check_hessian(&command->open, command->follow || command->posterior_count > 1, state);
     if (command->by_class && evaluation->likelihood != IVON_CATEGORICAL)
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
-    if (command->by_class && (command->test || command->samples ||
-                              options->covariance == IVON_COVARIANCE_DIAGONAL))
+    if (command->by_class &&
+        (command->test || command->samples || options->covariance == IVON_COVARIANCE_DIAGONAL))
         argp_failure(state, EX_USAGE, 0,
                      "--by-class has columns of its own: --test, --samples and --covariance do not "
                      "go with it");
@@ -265,7 +265,7 @@ static int write_row(struct predict_gen_command *command, const struct predict_g
     }
     if (!code && fflush(stdout))
         code = error_fill(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
-                               strerror(errno));
+                          strerror(errno));
     return code;
 }
 
@@ -383,8 +383,8 @@ static int follow(struct predict_gen_command *command, struct ivon_error *error)
         code = error_fill(error, IVON_ERROR_CANCELLED, "interrupted");
     if (!code && unread.count)
         code = error_fill(error, IVON_ERROR_DATA,
-                               "%zu file%s could not be read, the last of them %s", unread.count,
-                               unread.count == 1 ? "" : "s", unread.paths[unread.count - 1]);
+                          "%zu file%s could not be read, the last of them %s", unread.count,
+                          unread.count == 1 ? "" : "s", unread.paths[unread.count - 1]);
     for (size_t i = 0; i < unread.count; i++)
         free(unread.paths[i]);
     free(unread.paths);

@@ -41,7 +41,7 @@ struct sample_command {
 
     /* While it runs: */
     struct ivon_source *source;
-    size_t fixed; /* means without a Hessian */
+    size_t fixed;   /* means without a Hessian */
     char **outputs; /* per sample */
     struct ivon_sink **sinks;
 };
@@ -73,8 +73,7 @@ static void check_arguments(const struct sample_command *command, struct argp_st
     int marks = output_marks(command->output, "%d");
     if (marks > 1 || (!marks && command->count > 1))
         argp_failure(state, EX_USAGE, 0,
-                     "output '%s' needs exactly one %%d for the sample's number",
-                     command->output);
+                     "output '%s' needs exactly one %%d for the sample's number", command->output);
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)
@@ -103,12 +102,11 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0},
-    {&draw_argp, 0, NULL, 0},
-    {&file_argp, 0, NULL, 0},
-    {&open_argp, 0, NULL, 0},
-    {0}};
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
+                                             {&draw_argp, 0, NULL, 0},
+                                             {&file_argp, 0, NULL, 0},
+                                             {&open_argp, 0, NULL, 0},
+                                             {0}};
 
 const struct argp sample_argp = {
     .options = option_table,
@@ -121,8 +119,8 @@ const struct argp sample_argp = {
 
 /* Names the sample's file and creates it. */
 static int create_output(struct sample_command *command, size_t i,
-                         const struct ivon_tensor *tensors, size_t tensor_count,
-                         json_t *provenance, struct ivon_error *error)
+                         const struct ivon_tensor *tensors, size_t tensor_count, json_t *provenance,
+                         struct ivon_error *error)
 {
     uint64_t sample = command->first + i;
     char number[32], creator[64];
@@ -152,8 +150,8 @@ static int create_outputs(struct sample_command *command, json_t *provenance,
 {
     command->outputs = calloc(command->count, sizeof *command->outputs);
     command->sinks = calloc(command->count, sizeof *command->sinks);
-    struct ivon_tensor *tensors =
-        calloc(ivon_source_tensor_count(command->source) + 1, sizeof *tensors);
+    struct ivon_tensor *tensors = calloc(ivon_source_tensor_count(command->source) + 1,
+                                         sizeof *tensors);
     if (!command->outputs || !command->sinks || !tensors)
         memory_exhausted();
     size_t tensor_count = ivon_sample_outputs(command->source, command->draw.sample.dtype, tensors);
@@ -199,7 +197,8 @@ static void print_warnings(const struct sample_command *command)
     }
     if (first)
         report_warning("%zu tensor%s stored in ways that are not read here left out, '%s' (%s) the "
-                       "first", opaque, opaque == 1 ? "" : "s", first->name, first->stored_as);
+                       "first",
+                       opaque, opaque == 1 ? "" : "s", first->name, first->stored_as);
     if (command->fixed && command->draw.sample.temperature > 0)
         report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
 }

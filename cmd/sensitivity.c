@@ -35,8 +35,8 @@ static const struct argp_option option_table[] = {
     {"expectation", KEY_EXPECTATION, "mean|samples", 0,
      "Residuals at the mean, or averaged over weight samples (default mean)", 3},
     {"samples", 'n', "N", 0, "Samples of --expectation=samples (default 64)", 3},
-    {"on", KEY_ON, "DATA", 0,
-     "Influence of each example on the loss of the test examples in DATA", 3},
+    {"on", KEY_ON, "DATA", 0, "Influence of each example on the loss of the test examples in DATA",
+     3},
     {"groups", KEY_GROUPS, "ARRAY", 0,
      "Remove whole groups of examples, numbered by an array of integers", 3},
     {"vectors", KEY_VECTORS, "covariance", OPTION_ARG_OPTIONAL,
@@ -119,8 +119,9 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
     if (command->vectors && options->covariance == IVON_COVARIANCE_DIAGONAL)
         options->variances = true;
     if (command->per_token && options->covariances)
-        argp_failure(state, EX_USAGE, 0,
-                     "--vectors=covariance is of a whole sequence: --per-token does not go with it");
+        argp_failure(
+            state, EX_USAGE, 0,
+            "--vectors=covariance is of a whole sequence: --per-token does not go with it");
     removal_take(options, evaluation, &command->common, &command->draw, state);
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
@@ -237,8 +238,8 @@ const struct argp sensitivity_argp = {
 
 static int open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
-    int code =
-        evaluation_open_data(&command->evaluation, &command->examples, &command->whole, error);
+    int code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
+                                    error);
     command->options.whole = command->whole;
     if (!code && command->on)
         code = evaluation_open_whole(&command->evaluation, command->on, &command->test, error);
@@ -294,9 +295,9 @@ static int read_groups(struct sensitivity_command *command, uint64_t count, int6
     const struct ivon_field *field = ivon_examples_field(examples, (size_t)found);
     if (ivon_examples_count(examples) != count || field->count != 1)
         return error_fill(error, IVON_ERROR_DATA,
-                               "--groups: '%s' has %llu rows of %zu numbers, expected %llu of one",
-                               command->groups, (unsigned long long)ivon_examples_count(examples),
-                               field->count, (unsigned long long)count);
+                          "--groups: '%s' has %llu rows of %zu numbers, expected %llu of one",
+                          command->groups, (unsigned long long)ivon_examples_count(examples),
+                          field->count, (unsigned long long)count);
     *groups = calloc(count, sizeof **groups);
     if (!*groups)
         memory_exhausted();
@@ -330,8 +331,8 @@ struct taking {
 
 static bool is_finite(const struct ivon_sensitivities *block, size_t i)
 {
-    const double *scores[] = {block->deviation, block->mpe, block->self_influence,
-                              block->loo_loss, block->influence};
+    const double *scores[] = {block->deviation, block->mpe, block->self_influence, block->loo_loss,
+                              block->influence};
     for (size_t s = 0; s < sizeof scores / sizeof *scores; s++)
         if (scores[s] && !isfinite(scores[s][i]))
             return false;
@@ -388,9 +389,8 @@ static int run(struct sensitivity_command *command, const char *provenance,
         return code;
     struct ivon_sensitivity_shape shape = ivon_sensitivity_shape(command->sensitivity);
     if (!command->common.quiet)
-        report_note(shape.tokens
-                        ? "removing one sequence, of N = %.15g tokens in all, rho = %.6g"
-                        : "removing one of N = %.15g examples, rho = %.6g",
+        report_note(shape.tokens ? "removing one sequence, of N = %.15g tokens in all, rho = %.6g"
+                                 : "removing one of N = %.15g examples, rho = %.6g",
                     shape.n_train, shape.rho);
     if (!command->common.quiet)
         removal_warn(&shape, ivon_examples_count(command->whole));
@@ -398,7 +398,7 @@ static int run(struct sensitivity_command *command, const char *provenance,
         report_warning("%zu tensors have no Hessian and do not move", shape.fixed);
     if (command->per_token && !shape.tokens)
         return error_fill(error, IVON_ERROR_ARGUMENT,
-                               "--per-token: the network's output has no axis of tokens");
+                          "--per-token: the network's output has no axis of tokens");
     return command->groups ? remove_groups(command, shape.examples, provenance, error)
                            : run_examples(command, &shape, provenance, error);
 }

@@ -93,20 +93,32 @@ static const struct number {
     int key;
     const char *name;
     size_t offset;
-    bool positive; /* not zero */
+    bool positive;   /* not zero */
     bool methods[3]; /* ivon, adamw, sgd */
 } numbers[] = {
     {KEY_LR, "--lr", offsetof(struct ivon_train_options, rate), true, {true, true, true}},
     {KEY_ESS, "--ess", offsetof(struct ivon_train_options, ess), true, {true, false, false}},
-    {KEY_H0, "--h0", offsetof(struct ivon_train_options, hessian_init), false,
+    {KEY_H0,
+     "--h0",
+     offsetof(struct ivon_train_options, hessian_init),
+     false,
      {true, false, false}},
     {KEY_BETA1, "--beta1", offsetof(struct ivon_train_options, beta1), false, {true, true, true}},
     {KEY_BETA2, "--beta2", offsetof(struct ivon_train_options, beta2), false, {true, true, false}},
-    {KEY_WEIGHT_DECAY, "--weight-decay", offsetof(struct ivon_train_options, weight_decay), false,
+    {KEY_WEIGHT_DECAY,
+     "--weight-decay",
+     offsetof(struct ivon_train_options, weight_decay),
+     false,
      {true, true, true}},
-    {KEY_CLIP_RADIUS, "--clip-radius", offsetof(struct ivon_train_options, clip_radius), true,
+    {KEY_CLIP_RADIUS,
+     "--clip-radius",
+     offsetof(struct ivon_train_options, clip_radius),
+     true,
      {true, false, false}},
-    {KEY_CLIP_NORM, "--clip-norm", offsetof(struct ivon_train_options, norm_clip), true,
+    {KEY_CLIP_NORM,
+     "--clip-norm",
+     offsetof(struct ivon_train_options, norm_clip),
+     true,
      {true, true, true}},
 };
 
@@ -134,12 +146,12 @@ static void settle_options(struct given *given, struct argp_state *state)
     struct ivon_train_options *options = &given->command->options;
     struct ivon_train_options defaults = ivon_train_defaults(options->method);
     bool ivon = options->method == IVON_METHOD_IVON;
-    const char *foreign = given->hessian && !ivon                             ? "--hessian"
-                          : given->samples && !ivon                           ? "--mc-samples"
-                          : given->rescale && !ivon                           ? "--rescale-lr"
-                          : given->command->posterior_prior && !ivon          ? "--prior"
+    const char *foreign = given->hessian && !ivon                               ? "--hessian"
+                          : given->samples && !ivon                             ? "--mc-samples"
+                          : given->rescale && !ivon                             ? "--rescale-lr"
+                          : given->command->posterior_prior && !ivon            ? "--prior"
                           : given->debias && options->method == IVON_METHOD_SGD ? "--debias"
-                                                                              : NULL;
+                                                                                : NULL;
     for (size_t i = 0; i < NUMBERS; i++) {
         *number_of(options, i) = given->number[i] ? given->numbers[i] : *number_of(&defaults, i);
         if (given->number[i] && !numbers[i].methods[options->method])
@@ -243,12 +255,10 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         options->accumulate = (size_t)option_whole(state, "--accumulate", argument, 1, 1 << 20);
         return 0;
     case KEY_SAVE_EVERY:
-        given->command->save_every =
-            option_whole(state, "--save-every", argument, 0, INT64_MAX);
+        given->command->save_every = option_whole(state, "--save-every", argument, 0, INT64_MAX);
         return 0;
     case KEY_EVAL_EVERY:
-        given->command->eval_every =
-            option_whole(state, "--eval-every", argument, 1, INT64_MAX);
+        given->command->eval_every = option_whole(state, "--eval-every", argument, 1, INT64_MAX);
         given->command->eval_given = true;
         return 0;
     default:
@@ -270,16 +280,15 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         given->init = true;
         return 0;
     case KEY_PRIOR:
-        given->command->posterior_prior =
-            option_choice(state, "--prior", argument, priors, 2) == 1;
+        given->command->posterior_prior = option_choice(state, "--prior", argument, priors, 2) == 1;
         return 0;
     case KEY_OPTIMIZER:
-        options->method =
-            (enum ivon_method)option_choice(state, "--optimizer", argument, methods, 3);
+        options->method = (enum ivon_method)option_choice(state, "--optimizer", argument, methods,
+                                                          3);
         return 0;
     case KEY_HESSIAN:
-        options->estimator =
-            (enum ivon_estimator)option_choice(state, "--hessian", argument, estimators, 2);
+        options->estimator = (enum ivon_estimator)option_choice(state, "--hessian", argument,
+                                                                estimators, 2);
         given->hessian = true;
         return 0;
     case KEY_SCHEDULE:

@@ -48,10 +48,7 @@ static int open_index(struct ivon_source **source, struct mapped_file *mapped,
 }
 
 static const struct format formats[] = {
-    {.name = "HDF5",
-     .recognise = hdf5_recognise,
-     .open = posterior_open,
-     .names_parts = true},
+    {.name = "HDF5", .recognise = hdf5_recognise, .open = posterior_open, .names_parts = true},
     {.name = "PyTorch's", .recognise = torch_recognise, .open = torch_open, .nested = true},
     {.name = "npz", .recognise = zip_recognise, .open = npz_open},
     {.name = "safetensors", .recognise = safetensors_recognise, .open = safetensors_open},
@@ -105,8 +102,8 @@ static const char *other_kind(const struct mapped_file *file)
     if (file->size > 2 && file->data[0] == 0x1f && file->data[1] == 0x8b)
         return "is compressed by gzip";
     /* ONNX begins with its version, field 1, a varint; field 2 to 8 follows */
-    if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 &&
-        file->data[2] > 0x10 && file->data[2] < 0x48)
+    if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 && file->data[2] > 0x10 &&
+        file->data[2] < 0x48)
         return "looks like an ONNX graph";
     return "is in no format that is known here";
 }
@@ -153,7 +150,8 @@ static int open_one(struct ivon_source **source, const char *path,
     }
     code = ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: %s, expected a checkpoint in HDF5, safetensors, npz or PyTorch's "
-                          "format", path, other_kind(&file));
+                          "format",
+                          path, other_kind(&file));
     mapped_close(&file);
     return code;
 }

@@ -59,8 +59,7 @@ static const struct argp_option option_table[] = {
 };
 
 /* Cuts a weight off a text: what follows its last colon, if that is a number. */
-static bool cut_weight(char *text, double *weight, const char *argument,
-                       struct argp_state *state)
+static bool cut_weight(char *text, double *weight, const char *argument, struct argp_state *state)
 {
     char *colon = strrchr(text, ':'), *end;
     if (!colon || !colon[1])
@@ -92,8 +91,7 @@ static const char *cut_hessian(char *text, const char *argument, struct argp_sta
 }
 
 /* MODEL[,hessian=FILE], to which a weight may be appended, or to MODEL. */
-static struct merge_model parse_model(const char *argument, bool weighted,
-                                      struct argp_state *state)
+static struct merge_model parse_model(const char *argument, bool weighted, struct argp_state *state)
 {
     struct merge_model model = {.path = strdup(argument), .weight = 1};
     if (!model.path)
@@ -105,11 +103,10 @@ static struct merge_model parse_model(const char *argument, bool weighted,
     return model;
 }
 
-static void add_model(struct merge_command *command, struct argp_state *state,
-                      const char *argument)
+static void add_model(struct merge_command *command, struct argp_state *state, const char *argument)
 {
-    command->models =
-        realloc(command->models, (command->model_count + 1) * sizeof *command->models);
+    command->models = realloc(command->models,
+                              (command->model_count + 1) * sizeof *command->models);
     if (!command->models)
         memory_exhausted();
     command->models[command->model_count++] = parse_model(argument, true, state);
@@ -138,8 +135,8 @@ static void parse_sweep(struct merge_command *command, struct argp_state *state,
     double sweep[3];
     const char *end = text;
     if (!option_numbers(&end, ':', sweep, 3) || *end || !(sweep[2] > 0) || !(sweep[1] >= sweep[0]))
-        argp_failure(state, EX_USAGE, 0,
-                     "--sweep: '%s', expected FROM:TO:STEP, such as 0.2:1:0.1", text);
+        argp_failure(state, EX_USAGE, 0, "--sweep: '%s', expected FROM:TO:STEP, such as 0.2:1:0.1",
+                     text);
     command->from = sweep[0];
     command->to = sweep[1];
     command->step = sweep[2];
@@ -185,8 +182,8 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
     struct merge_command *command = state->input;
     switch (key) {
     case 'm':
-        command->options.method =
-            (enum ivon_merge_method)option_choice(state, "--method", argument, methods, 4);
+        command->options.method = (enum ivon_merge_method)option_choice(state, "--method", argument,
+                                                                        methods, 4);
         command->method_given = true;
         return 0;
     case KEY_DTYPE:

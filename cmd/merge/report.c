@@ -58,8 +58,7 @@ void merge_print_json(const struct merge_command *command)
     for (int fate = 0; fate < 3; fate++) {
         json_t *counts = json_object();
         json_object_set_new(counts, "tensors", json_integer((json_int_t)tally.tensors[fate]));
-        json_object_set_new(counts, "parameters",
-                            json_integer((json_int_t)tally.parameters[fate]));
+        json_object_set_new(counts, "parameters", json_integer((json_int_t)tally.parameters[fate]));
         json_object_set_new(summary, fates[fate], counts);
     }
     size_t count;
@@ -85,10 +84,11 @@ static void warn_of_ties(const struct ivon_merge *merge)
     size_t count;
     const struct ivon_merge_tie *ties = ivon_merge_ties(merge, &count);
     if (count)
-        report_warning("%zu name%s that an input lacks %s taken for a second name: '%s' is '%s' bit "
-                       "by bit in %s",
-                       count, count == 1 ? "" : "s", count == 1 ? "was" : "were", ties[0].name,
-                       ties[0].other, ties[0].path);
+        report_warning(
+            "%zu name%s that an input lacks %s taken for a second name: '%s' is '%s' bit "
+            "by bit in %s",
+            count, count == 1 ? "" : "s", count == 1 ? "was" : "were", ties[0].name, ties[0].other,
+            ties[0].path);
 }
 
 void merge_print_warnings(const struct merge_command *command)

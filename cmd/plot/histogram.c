@@ -9,10 +9,10 @@
 enum { BINS = 40 };
 
 struct histogram {
-    double *values; /* the finite ones, in rising order */
+    double *values;               /* the finite ones, in rising order */
     size_t count, left_out, most; /* in a bin */
-    bool logarithmic;      /* the values' axis */
-    bool counts_by_powers; /* the counts' */
+    bool logarithmic;             /* the values' axis */
+    bool counts_by_powers;        /* the counts' */
     struct range range;
 };
 
@@ -97,8 +97,8 @@ static void put_bins(struct script *script, struct histogram *histogram, size_t 
     }
     script_close_block(script);
     /* Nine tenths in one bin: the others would not be seen. */
-    histogram->counts_by_powers =
-        histogram->most > 20 && (double)histogram->most > 0.9 * (double)count;
+    histogram->counts_by_powers = histogram->most > 20 &&
+                                  (double)histogram->most > 0.9 * (double)count;
 }
 
 /* What a column of ivon-sensitivity's is measured in, or nothing. */
@@ -119,8 +119,8 @@ static void put_axes(struct script *script, const struct histogram *histogram, c
                  histogram->left_out);
     script_add(script, "set xlabel ");
     script_text(script, name, KEY_MAX);
-    script_add(script, ".'%s%s'\nset ylabel 'number of examples (%zu in all)'\n",
-               unit_of(name), note, histogram->count);
+    script_add(script, ".'%s%s'\nset ylabel 'number of examples (%zu in all)'\n", unit_of(name),
+               note, histogram->count);
     if (histogram->logarithmic)
         script_add(script, "set logscale x\nset format x '%%g'\n");
     script_range(script, 'x', histogram->range, histogram->logarithmic);
@@ -131,8 +131,7 @@ static void put_axes(struct script *script, const struct histogram *histogram, c
         script_counts(script, (double)histogram->most);
 }
 
-static void put_script(struct plot_command *command, struct histogram *histogram,
-                       const char *name)
+static void put_script(struct plot_command *command, struct histogram *histogram, const char *name)
 {
     struct script *script = &command->script;
     histogram->range = (struct range){histogram->values[0],
@@ -147,8 +146,9 @@ static void put_script(struct plot_command *command, struct histogram *histogram
     put_axes(script, histogram, name);
     script_add(script, "set title ");
     script_title(command);
-    script_add(script, "\nunset key\nplot $b0 using 1:2:3 with boxes lc rgb '%s' fs solid 0.6 "
-                       "border lc rgb '#404040'\n",
+    script_add(script,
+               "\nunset key\nplot $b0 using 1:2:3 with boxes lc rgb '%s' fs solid 0.6 "
+               "border lc rgb '#404040'\n",
                script_colour(0));
 }
 
@@ -165,7 +165,7 @@ int plot_histogram(struct plot_command *command, struct ivon_error *error)
         sort(&histogram, rows);
     if (!code && !histogram.count)
         code = error_fill(error, IVON_ERROR_DATA, "%s: has no row with finite numbers",
-                               ivon_columns_path(table));
+                          ivon_columns_path(table));
     if (!code) {
         choose_scale(&histogram);
         put_script(command, &histogram, name);

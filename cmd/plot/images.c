@@ -78,16 +78,14 @@ static int read_entries(struct sheet *sheet, struct ivon_error *error)
         memory_exhausted();
     int code = fill(sheet, table, "index", true, offsetof(struct entry, index), error);
     if (!code)
-        code = fill(sheet, table, plot_score(command, table), true,
-                    offsetof(struct entry, score), error);
+        code = fill(sheet, table, plot_score(command, table), true, offsetof(struct entry, score),
+                    error);
     if (!code)
         code = fill(sheet, table, "label", false, offsetof(struct entry, label), error);
     if (!code)
-        code = fill(sheet, table, "prediction", false, offsetof(struct entry, prediction),
-                    error);
+        code = fill(sheet, table, "prediction", false, offsetof(struct entry, prediction), error);
     if (!code && !rows)
-        code = error_fill(error, IVON_ERROR_DATA, "%s: has no row",
-                               ivon_columns_path(table));
+        code = error_fill(error, IVON_ERROR_DATA, "%s: has no row", ivon_columns_path(table));
     qsort(sheet->entries, rows, sizeof *sheet->entries, falling);
     sheet->count = rows < top ? rows : top;
     return code;
@@ -132,9 +130,9 @@ static int open_data(struct sheet *sheet, struct ivon_error *error)
     sheet->scaled = field->dtype == IVON_U8;
     if (!find_layout(field, &sheet->layout))
         return error_fill(error, IVON_ERROR_DATA,
-                               "%s: '%s' has %d axes and %zu numbers for each example, expected "
-                               "images: height x width, 1 or 3 x height x width, or a square",
-                               command->data, field->name, field->rank, field->count);
+                          "%s: '%s' has %d axes and %zu numbers for each example, expected "
+                          "images: height x width, 1 or 3 x height x width, or a square",
+                          command->data, field->name, field->rank, field->count);
     sheet->pixels = calloc(field->count, sizeof *sheet->pixels);
     if (!sheet->pixels)
         memory_exhausted();
@@ -148,11 +146,10 @@ static int read_image(struct sheet *sheet, const struct entry *entry, struct ivo
     size_t count = ivon_examples_field(sheet->examples, sheet->field)->count;
     if (!(entry->index >= 0 && entry->index < (double)examples) ||
         entry->index != floor(entry->index))
-        return error_fill(error, IVON_ERROR_DATA,
-                               "%s: row %llu has index %g, but there are %llu examples in %s",
-                               sheet->command->files[0], (unsigned long long)entry->row,
-                               report_number(entry->index), (unsigned long long)examples,
-                               sheet->command->data);
+        return error_fill(
+            error, IVON_ERROR_DATA, "%s: row %llu has index %g, but there are %llu examples in %s",
+            sheet->command->files[0], (unsigned long long)entry->row, report_number(entry->index),
+            (unsigned long long)examples, sheet->command->data);
     int code = ivon_examples_read_f32(sheet->examples, sheet->field, (uint64_t)entry->index, 1,
                                       sheet->pixels, error);
     struct range range = range_empty();
@@ -175,8 +172,8 @@ static double mean_of(const struct sheet *sheet, int64_t channel, int64_t x, int
                       int64_t step)
 {
     const struct layout *layout = &sheet->layout;
-    const float *pixels = sheet->pixels + (channel % layout->channels) * layout->height *
-                                              layout->width;
+    const float *pixels = sheet->pixels +
+                          (channel % layout->channels) * layout->height * layout->width;
     double sum = 0;
     int64_t count = 0;
     for (int64_t j = y * step; j < (y + 1) * step && j < layout->height; j++)
@@ -228,8 +225,9 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
     int64_t height = (sheet->layout.height + step - 1) / step;
     double cell_width = (double)command->width / (double)sheet->columns;
     double cell_height = ((double)command->height - HEADING) / (double)sheet->rows;
-    double scale = fmax(fmin((cell_width - 12) / (double)width,
-                             (cell_height - CAPTIONS - 8) / (double)height), 0.01);
+    double scale = fmax(
+        fmin((cell_width - 12) / (double)width, (cell_height - CAPTIONS - 8) / (double)height),
+        0.01);
     for (size_t i = 0; i < sheet->count; i++) {
         double x = cell_width * ((double)(i % sheet->columns) + 0.5);
         size_t line = i / sheet->columns;
@@ -239,8 +237,9 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
             return code;
         put_pixels(sheet, width, height, step);
         put_captions(sheet, &sheet->entries[i], x, y + scale * (double)height);
-        script_add(script, "set object rectangle center %.9g,%.9g size %.9g,%.9g front fs empty "
-                           "border lc rgb '#a0a0a0'\n",
+        script_add(script,
+                   "set object rectangle center %.9g,%.9g size %.9g,%.9g front fs empty "
+                   "border lc rgb '#a0a0a0'\n",
                    x, y + scale * (double)height / 2, scale * (double)width,
                    scale * (double)height);
     }
@@ -249,8 +248,9 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
         double x = cell_width * ((double)(i % sheet->columns) + 0.5);
         size_t line = i / sheet->columns;
         double y = HEADING + cell_height * (double)line;
-        script_add(script, "%s$b%zu using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3:4:5 with rgbimage "
-                           "notitle",
+        script_add(script,
+                   "%s$b%zu using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3:4:5 with rgbimage "
+                   "notitle",
                    i ? ", \\\n  " : "", i, x - scale * ((double)width - 1) / 2, scale,
                    y + scale / 2, scale);
     }
@@ -270,9 +270,10 @@ static int put_sheet(struct sheet *sheet, struct ivon_error *error)
     if (!command->height)
         command->height = HEADING + (int)sheet->rows * (CELL + CAPTIONS - 4);
     script_begin(command);
-    script_add(script, "unset border\nunset tics\nunset grid\nunset key\n"
-                       "set lmargin 0\nset rmargin 0\nset tmargin 0\nset bmargin 0\n"
-                       "set xrange [0:%d]\nset yrange [%d:0]\nset label ",
+    script_add(script,
+               "unset border\nunset tics\nunset grid\nunset key\n"
+               "set lmargin 0\nset rmargin 0\nset tmargin 0\nset bmargin 0\n"
+               "set xrange [0:%d]\nset yrange [%d:0]\nset label ",
                command->width, command->height);
     if (command->title) {
         script_title(command);

@@ -67,7 +67,7 @@ struct groups {
 static int too_many(const char *path, struct ivon_error *error)
 {
     return error_fill(error, IVON_ERROR_DATA, "%s: more than %d curves in one picture", path,
-                           CURVES_MAX);
+                      CURVES_MAX);
 }
 
 static int take_group(void *context, uint64_t row, const char *text, struct ivon_error *error)
@@ -87,8 +87,7 @@ static int take_group(void *context, uint64_t row, const char *text, struct ivon
     return 0;
 }
 
-static int read_groups(struct groups *groups, struct ivon_columns *table,
-                       struct ivon_error *error)
+static int read_groups(struct groups *groups, struct ivon_columns *table, struct ivon_error *error)
 {
     size_t column;
     *groups = (struct groups){.path = ivon_columns_path(table)};
@@ -134,8 +133,8 @@ static int by_x(const void *a, const void *b)
 
 /* A curve of the rows of group `g`; none where no row has finite numbers. */
 static int add_curve(struct lines *lines, size_t panel, const struct groups *groups, size_t g,
-                     const double *x, const double *y, const double *se, uint64_t rows,
-                     char *title, const char *path, struct ivon_error *error)
+                     const double *x, const double *y, const double *se, uint64_t rows, char *title,
+                     const char *path, struct ivon_error *error)
 {
     struct curve curve = {.title = title, .panel = panel};
     curve.points = calloc((size_t)rows + 1, sizeof *curve.points);
@@ -158,9 +157,9 @@ static int add_curve(struct lines *lines, size_t panel, const struct groups *gro
     return many ? too_many(path, error) : 0;
 }
 
-static int add_column(struct lines *lines, struct ivon_columns *table,
-                      const struct groups *groups, size_t panel, const struct line_column *column,
-                      const double *x, struct ivon_error *error)
+static int add_column(struct lines *lines, struct ivon_columns *table, const struct groups *groups,
+                      size_t panel, const struct line_column *column, const double *x,
+                      struct ivon_error *error)
 {
     const char *path = ivon_columns_path(table);
     uint64_t rows = ivon_columns_rows(table);
@@ -171,10 +170,10 @@ static int add_column(struct lines *lines, struct ivon_columns *table,
     if (!code && ivon_columns_has(table, se_name))
         code = plot_read(table, se_name, &se, error);
     for (size_t g = 0; g < (groups->of_row ? groups->count : 1) && !code; g++)
-        code = add_curve(lines, panel, groups, g, x, y, se, rows,
-                         title_of(lines, path, groups->of_row ? groups->names[g] : NULL,
-                                  column->title),
-                         path, error);
+        code = add_curve(
+            lines, panel, groups, g, x, y, se, rows,
+            title_of(lines, path, groups->of_row ? groups->names[g] : NULL, column->title), path,
+            error);
     free(y);
     free(se);
     return code;
@@ -250,8 +249,8 @@ static bool is_logarithmic(const struct lines *lines, struct range x)
 static int fit_key(struct lines *lines, int panels, struct ivon_error *error)
 {
     struct plot_command *command = lines->command;
-    size_t longest = 1, most = lines->in_panel[0] > lines->in_panel[1] ? lines->in_panel[0]
-                                                                       : lines->in_panel[1];
+    size_t longest = 1,
+           most = lines->in_panel[0] > lines->in_panel[1] ? lines->in_panel[0] : lines->in_panel[1];
     for (size_t c = 0; c < lines->curve_count; c++)
         if (strlen(lines->curves[c].title) > longest)
             longest = strlen(lines->curves[c].title);
@@ -266,8 +265,8 @@ static int fit_key(struct lines *lines, int panels, struct ivon_error *error)
         command->height = PANEL_HEIGHT + LINE * rows;
     if (command->height < PANEL_HEIGHT / 2 + LINE * rows)
         return error_fill(error, IVON_ERROR_ARGUMENT,
-                               "%d pixels are not high enough for %zu curves and their names",
-                               command->height, most);
+                          "%d pixels are not high enough for %zu curves and their names",
+                          command->height, most);
     return 0;
 }
 
@@ -311,12 +310,14 @@ static void put_panel(const struct lines *lines, size_t panel)
         size_t block = first + shown;
         script_add(script, "%s", shown ? ", \\\n  " : "");
         if (has_band(curve) && curve->count > 1)
-            script_add(script, "$b%zu using 1:3:4 with filledcurves lc rgb '%s' fs transparent "
-                               "solid 0.2 noborder notitle, \\\n  ",
+            script_add(script,
+                       "$b%zu using 1:3:4 with filledcurves lc rgb '%s' fs transparent "
+                       "solid 0.2 noborder notitle, \\\n  ",
                        block, script_colour(shown));
         else if (has_band(curve))
-            script_add(script, "$b%zu using 1:3:(0):($4-$3) with vectors nohead lc rgb '%s' "
-                               "dt 1 notitle, \\\n  ",
+            script_add(script,
+                       "$b%zu using 1:3:(0):($4-$3) with vectors nohead lc rgb '%s' "
+                       "dt 1 notitle, \\\n  ",
                        block, script_colour(shown));
         script_add(script, "$b%zu using 1:2 with linespoints ", block);
         script_style(script, shown++);
@@ -333,15 +334,16 @@ static int put_script(struct lines *lines, struct ivon_error *error)
     int panels = (lines->in_panel[0] > 0) + (lines->in_panel[1] > 0);
     if (!panels)
         return error_fill(error, IVON_ERROR_DATA, "%s: has no row with finite numbers",
-                               command->files[0]);
+                          command->files[0]);
     int code = fit_key(lines, panels, error);
     if (code)
         return code;
     script_begin(command);
     script_add(script, "set multiplot layout 1,%d title ", panels);
     script_title(command);
-    script_add(script, ".\"\\n \"\nset key tmargin center horizontal Left reverse samplen 3 "
-                       "maxcols %d\n",
+    script_add(script,
+               ".\"\\n \"\nset key tmargin center horizontal Left reverse samplen 3 "
+               "maxcols %d\n",
                lines->key_columns);
     for (size_t p = 0; p < PANELS; p++)
         if (lines->in_panel[p])
@@ -376,25 +378,26 @@ static int draw(struct plot_command *command, const struct line_kind *kind,
 
 int plot_generalization(struct plot_command *command, struct ivon_error *error)
 {
-    static const struct line_kind kind = {
-        "step", "training step",
-        {{"mean loss (nats)",
-          {{"train_loss", "training data"},
-           {"loo_loss", "leave-one-out"},
-           {"test_loss", "test data"},
-           {"waic", "WAIC"},
-           {"psis_loo", "PSIS-LOO"}}},
-         {"error (share of wrong predictions)",
-          {{"train_error", "training data"},
-           {"loo_error", "leave-one-out"},
-           {"test_error", "test data"}}}}};
+    static const struct line_kind kind = {"step",
+                                          "training step",
+                                          {{"mean loss (nats)",
+                                            {{"train_loss", "training data"},
+                                             {"loo_loss", "leave-one-out"},
+                                             {"test_loss", "test data"},
+                                             {"waic", "WAIC"},
+                                             {"psis_loo", "PSIS-LOO"}}},
+                                           {"error (share of wrong predictions)",
+                                            {{"train_error", "training data"},
+                                             {"loo_error", "leave-one-out"},
+                                             {"test_error", "test data"}}}}};
     return draw(command, &kind, error);
 }
 
 int plot_sweep(struct plot_command *command, struct ivon_error *error)
 {
     static const struct line_kind kind = {
-        "scale", "scaling of the task vectors",
+        "scale",
+        "scaling of the task vectors",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
     return draw(command, &kind, error);
@@ -403,7 +406,8 @@ int plot_sweep(struct plot_command *command, struct ivon_error *error)
 int plot_samples(struct plot_command *command, struct ivon_error *error)
 {
     static const struct line_kind kind = {
-        "samples", "weight samples",
+        "samples",
+        "weight samples",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
     return draw(command, &kind, error);

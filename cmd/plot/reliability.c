@@ -10,7 +10,7 @@
 
 enum {
     BINS = 15,
-    HEADING = 36,  /* pixels of the title */
+    HEADING = 36, /* pixels of the title */
     HEIGHT = 600, /* pixels of all but the key, by default */
 };
 
@@ -60,14 +60,12 @@ static int find_label(const struct labels *labels, const struct ivon_columns *ta
     double each = (double)labels->each, example = index ? index[row] : floor((double)row / each);
     double at = !index ? (double)row - example * each : token ? token[row] : 0;
     bool whole = example == floor(example) && at == floor(at);
-    if (!whole || !(example >= 0 && example < (double)labels->examples) ||
-        !(at >= 0 && at < each))
+    if (!whole || !(example >= 0 && example < (double)labels->examples) || !(at >= 0 && at < each))
         return error_fill(error, IVON_ERROR_DATA,
-                               "%s: row %llu is of example %g, label %g, the data have %llu "
-                               "examples of %zu",
-                               ivon_columns_path(table), (unsigned long long)row,
-                               report_number(example), report_number(at),
-                               (unsigned long long)labels->examples, labels->each);
+                          "%s: row %llu is of example %g, label %g, the data have %llu "
+                          "examples of %zu",
+                          ivon_columns_path(table), (unsigned long long)row, report_number(example),
+                          report_number(at), (unsigned long long)labels->examples, labels->each);
     *label = (double)labels->values[(size_t)example * labels->each + (size_t)at];
     return 0;
 }
@@ -85,8 +83,8 @@ static int match_labels(struct labels *labels, struct ivon_columns *table, doubl
         code = plot_read(table, "index", &index, error);
     else if (rows != labels->examples * labels->each)
         code = error_fill(error, IVON_ERROR_DATA, "%s: %llu predictions, but %llu labels",
-                               ivon_columns_path(table), (unsigned long long)rows,
-                               (unsigned long long)(labels->examples * labels->each));
+                          ivon_columns_path(table), (unsigned long long)rows,
+                          (unsigned long long)(labels->examples * labels->each));
     if (!code && index && labels->each > 1)
         code = plot_read(table, "token", &token, error);
     for (uint64_t i = 0; i < rows && !code; i++)
@@ -96,15 +94,15 @@ static int match_labels(struct labels *labels, struct ivon_columns *table, doubl
     return code;
 }
 
-static int read_labels(const struct plot_command *command, struct ivon_columns *table,
-                       double **out, struct ivon_error *error)
+static int read_labels(const struct plot_command *command, struct ivon_columns *table, double **out,
+                       struct ivon_error *error)
 {
     struct labels labels = {0};
     struct ivon_error inner;
     if (!command->data)
         return plot_read(table, "label", out, &inner)
                    ? error_fill(error, inner.code, "%s; labels may come from --data=DATA",
-                                     inner.message)
+                                inner.message)
                    : 0;
     int code = read_data(&labels, command, error);
     if (!code)
@@ -130,10 +128,10 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
                               (long long)ignored);
         if (!(confidence[i] >= 0 && confidence[i] <= 1 + 1e-6)) /* rounded, a sum may exceed 1 */
             return error_fill(error, IVON_ERROR_DATA,
-                                   "%s: row %llu, column 'max_probability': found %g, expected a "
-                                   "probability",
-                                   ivon_columns_path(table), (unsigned long long)i,
-                                   report_number(confidence[i]));
+                              "%s: row %llu, column 'max_probability': found %g, expected a "
+                              "probability",
+                              ivon_columns_path(table), (unsigned long long)i,
+                              report_number(confidence[i]));
         struct bin *bin = &bins[ivon_confidence_bin((float)confidence[i], count)];
         bin->confidence += confidence[i];
         bin->correct += prediction[i] == label[i];
@@ -142,7 +140,7 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
     }
     if (!counted)
         return error_fill(error, IVON_ERROR_DATA, "%s: has no prediction with a label",
-                               ivon_columns_path(table));
+                          ivon_columns_path(table));
     return 0;
 }
 
@@ -176,10 +174,12 @@ static double put_bins(struct script *script, const struct bin *bins, size_t cou
     for (size_t b = 0; b < count; b++) {
         double n = (double)bins[b].count, accuracy = bins[b].correct / n;
         double se = sqrt(accuracy * (1 - accuracy) / n), middle = (double)b + 0.5;
-        const double numbers[NUMBERS] = {bins[b].confidence / n, accuracy,
+        const double numbers[NUMBERS] = {bins[b].confidence / n,
+                                         accuracy,
                                          n > 0 ? fmax(accuracy - se, 0) : NAN,
                                          n > 0 ? fmin(accuracy + se, 1) : NAN,
-                                         middle / (double)count, n};
+                                         middle / (double)count,
+                                         n};
         gaps += fabs(bins[b].correct - bins[b].confidence);
         total += n;
         for (int i = 0; i < NUMBERS; i++) {
@@ -205,8 +205,9 @@ static void put_curves(const struct plot_command *command, struct script *script
                1 - (HEADING + 8 + LINE * lines) / height, 1 - HEADING / height);
     for (size_t i = 0; i < command->file_count; i++) {
         char error[80];
-        script_add(script, ", \\\n  $b%zu using 1:3:(0):($4-$3) with vectors nohead lc rgb "
-                           "'%s' dt 1 notitle, \\\n  $b%zu using 1:2 with linespoints ",
+        script_add(script,
+                   ", \\\n  $b%zu using 1:3:(0):($4-$3) with vectors nohead lc rgb "
+                   "'%s' dt 1 notitle, \\\n  $b%zu using 1:2 with linespoints ",
                    i, script_colour(i), i);
         script_style(script, i);
         snprintf(error, sizeof error, "%scalibration error %.3f",
@@ -235,8 +236,9 @@ static void put_counts(const struct plot_command *command, struct script *script
     script_counts(script, most);
     script_add(script, "plot ");
     for (size_t i = 0; i < command->file_count; i++)
-        script_add(script, "%s$b%zu using ($5+%.9g):6 with boxes lc rgb '%s' fs solid %s border lc "
-                           "rgb '#404040'",
+        script_add(script,
+                   "%s$b%zu using ($5+%.9g):6 with boxes lc rgb '%s' fs solid %s border lc "
+                   "rgb '#404040'",
                    i ? ", \\\n  " : "", i, (((double)i + 0.5) / files - 0.5) / (double)count,
                    script_colour(i), i % 2 ? "0.35" : "0.8");
     script_add(script, "\nunset multiplot\n");
@@ -256,11 +258,11 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
         command->height = HEIGHT + LINE * lines;
     if (command->height < HEIGHT / 2 + 2 * LINE * lines)
         code = error_fill(error, IVON_ERROR_ARGUMENT,
-                               "%d pixels are not high enough for %zu curves and their names",
-                               command->height, command->file_count);
+                          "%d pixels are not high enough for %zu curves and their names",
+                          command->height, command->file_count);
     if (!code && command->file_count > CURVES_MAX)
         code = error_fill(error, IVON_ERROR_ARGUMENT, "%zu files, expected at most %d",
-                               command->file_count, CURVES_MAX);
+                          command->file_count, CURVES_MAX);
     for (size_t i = 0; i < command->file_count && !code; i++)
         code = fill_bins(command, command->tables[i], bins + i * count, count, error);
     if (!code) {

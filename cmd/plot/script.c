@@ -44,12 +44,14 @@ void script_begin(struct plot_command *command)
         memory_exhausted();
     /* Standalone: images are inside the SVG, not in files beside it. */
     if (command->format == PICTURE_SVG)
-        script_add(script, "set terminal svg size %d,%d font 'sans-serif,12' noenhanced standalone "
-                           "background rgb 'white'\n",
+        script_add(script,
+                   "set terminal svg size %d,%d font 'sans-serif,12' noenhanced standalone "
+                   "background rgb 'white'\n",
                    command->width, command->height);
     else
-        script_add(script, "set terminal pngcairo size %d,%d font 'Sans,10' noenhanced "
-                           "background rgb 'white'\n",
+        script_add(script,
+                   "set terminal pngcairo size %d,%d font 'Sans,10' noenhanced "
+                   "background rgb 'white'\n",
                    command->width, command->height);
     script_add(script, "set encoding utf8\nset datafile missing 'NaN'\n"
                        "set border 3 lc rgb '#404040'\nset tics nomirror out\n"

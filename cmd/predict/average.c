@@ -73,8 +73,7 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
     if (!command->evaluation.data)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--metrics needs targets: name them by --data=FILE");
-    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset,
-                                 error);
+    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
     if (code)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
@@ -124,8 +123,8 @@ static int average(struct averaging *averaging, uint64_t first, size_t count,
         total += command->weights ? command->weights[f] : 1;
     for (size_t f = 0; f < command->argument_count; f++) {
         double weight = (command->weights ? command->weights[f] : 1) / total;
-        int code =
-            ivon_examples_read_f32(averaging->files[f], 0, first, count, averaging->own, error);
+        int code = ivon_examples_read_f32(averaging->files[f], 0, first, count, averaging->own,
+                                          error);
         if (code)
             return code;
         struct ivon_error inner = {0};
@@ -140,8 +139,7 @@ static int average(struct averaging *averaging, uint64_t first, size_t count,
     return 0;
 }
 
-static int run(struct averaging *averaging, struct predict_output *output,
-               struct ivon_error *error)
+static int run(struct averaging *averaging, struct predict_output *output, struct ivon_error *error)
 {
     struct predict_command *command = averaging->command;
     size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
@@ -173,8 +171,9 @@ static int finish(struct averaging *averaging, struct predict_output *output,
                   struct ivon_error *error)
 {
     size_t count = 0;
-    const struct ivon_metric *values =
-        averaging->metrics ? ivon_metrics_values(averaging->metrics, &count) : NULL;
+    const struct ivon_metric *values = averaging->metrics
+                                           ? ivon_metrics_values(averaging->metrics, &count)
+                                           : NULL;
     struct ivon_predict_metric *metrics = calloc(count + 1, sizeof *metrics);
     if (!metrics)
         return error_memory(error);

@@ -40,8 +40,7 @@ static struct columns list_columns(const struct predict_output *output,
     if (likelihood == IVON_GAUSSIAN) {
         add(&columns, shape, "mean", NULL, IVON_F32, true, p->mean);
         if (!npy)
-            add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
-                p->epistemic_std);
+            add(&columns, shape, "epistemic_std", NULL, IVON_F32, true, p->epistemic_std);
         if (!npy && command->options.noise_std > 0)
             add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true, aleatoric);
     } else {
@@ -75,13 +74,12 @@ static int open_table(struct predict_output *output, const struct ivon_predictio
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
     struct columns columns = list_columns(output, like, NULL);
-    struct ivon_table_options options = {
-        .format = (enum ivon_table_format)command->format,
-        .rows = output->rows,
-        .tokens = output->shape.tokens,
-        .replace = command->files.force,
-        .creator = creator,
-        .provenance = provenance};
+    struct ivon_table_options options = {.format = (enum ivon_table_format)command->format,
+                                         .rows = output->rows,
+                                         .tokens = output->shape.tokens,
+                                         .replace = command->files.force,
+                                         .creator = creator,
+                                         .provenance = provenance};
     return table_output_open(&output->table, command->output, columns.column, columns.count,
                              &options, error);
 }
@@ -129,8 +127,7 @@ static int open_comparison(struct predict_output *output, struct ivon_error *err
                   ivon_examples_field(command->other, 0)->count != each))
         code = error_fill(error, IVON_ERROR_DATA,
                           "%s: %llu predictions of %zu probabilities, expected %llu of %zu",
-                          command->compare,
-                          (unsigned long long)ivon_examples_count(command->other),
+                          command->compare, (unsigned long long)ivon_examples_count(command->other),
                           ivon_examples_field(command->other, 0)->count,
                           (unsigned long long)output->rows, each);
     if (!code)
@@ -254,8 +251,8 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
                                           : (const char *)p->label_replicates;
         keep_observations(&kept, p, p->log_likelihoods + s * p->count,
                           replicates + s * p->count * width, width);
-        code = ivon_arviz_write(output->arviz, s, output->written, kept.count,
-                                kept.log_likelihoods, kept.targets, error);
+        code = ivon_arviz_write(output->arviz, s, output->written, kept.count, kept.log_likelihoods,
+                                kept.targets, error);
     }
     output->written += kept.count;
     free(kept.numbers);
@@ -275,8 +272,8 @@ static int compare(struct predict_output *output, const struct ivon_predictions 
     int code = ivon_examples_read_f32(output->command->other, 0, p->first, p->count, output->room,
                                       error);
     return code ? code
-                : ivon_comparison_add(output->comparison, p->first * rows_per_example(output),
-                                      rows, p->probabilities, output->room, p->counts, error);
+                : ivon_comparison_add(output->comparison, p->first * rows_per_example(output), rows,
+                                      p->probabilities, output->room, p->counts, error);
 }
 
 int predict_output_take(void *context, const struct ivon_predictions *p, struct ivon_error *error)
@@ -410,8 +407,7 @@ static int print_metrics(const struct predict_output *output,
         json_object_set_new(json, "examples", json_integer((json_int_t)output->rows));
         json_object_set_new(json, "samples", json_integer((json_int_t)command->options.samples));
     } else {
-        printf("%-36s %12s %16s %18s\n", "metric", "value", "standard_error",
-               "monte_carlo_error");
+        printf("%-36s %12s %16s %18s\n", "metric", "value", "standard_error", "monte_carlo_error");
     }
     for (size_t i = 0; i < count; i++) {
         if (json)

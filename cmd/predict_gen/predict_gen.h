@@ -24,9 +24,9 @@ struct predict_gen_command {
     bool by_class;
 
     /* While it runs: */
-    struct ivon_examples *whole;         /* all of the data */
-    struct ivon_examples *all;           /* what --limit leaves of them, or the same */
-    struct ivon_examples *examples;      /* what --subsample leaves of those, or the same */
+    struct ivon_examples *whole;    /* all of the data */
+    struct ivon_examples *all;      /* what --limit leaves of them, or the same */
+    struct ivon_examples *examples; /* what --subsample leaves of those, or the same */
     struct ivon_examples *test_examples;
     struct ivon_table *table;
 };

@@ -50,9 +50,9 @@ static int sum_losses(struct ivon_network *network, struct ivon_source *source,
     return ivon_sensitivity_run(*kept, 0, add_block, sums, error);
 }
 
-static int evaluate_losses(const struct predict_gen_command *command,
-                           struct ivon_network *network, struct ivon_source *source,
-                           struct predict_gen_row *row, struct ivon_sensitivity **sensitivity,
+static int evaluate_losses(const struct predict_gen_command *command, struct ivon_network *network,
+                           struct ivon_source *source, struct predict_gen_row *row,
+                           struct ivon_sensitivity **sensitivity,
                            struct ivon_sensitivity_shape *shape, struct ivon_error *error)
 {
     const char *targets = evaluation_targets(&command->evaluation);
@@ -108,15 +108,13 @@ static int add_criteria(void *context, const struct ivon_predictions *prediction
     for (size_t i = 0; i < 2 * count; i++)
         values[i] -= criteria->constant;
     if (!code)
-        ivon_information_add(criteria->information, count, values, loo, k,
-                             predictions->positions);
+        ivon_information_add(criteria->information, count, values, loo, k, predictions->positions);
     free(values);
     return code;
 }
 
-static int evaluate_samples(const struct predict_gen_command *command,
-                            struct ivon_network *network, struct ivon_source *source,
-                            const struct ivon_sensitivity_shape *shape,
+static int evaluate_samples(const struct predict_gen_command *command, struct ivon_network *network,
+                            struct ivon_source *source, const struct ivon_sensitivity_shape *shape,
                             struct predict_gen_row *row, struct ivon_error *error)
 {
     struct ivon_predict_options options = ivon_predict_defaults();
@@ -147,8 +145,7 @@ static int evaluate_samples(const struct predict_gen_command *command,
     if (!code)
         code = ivon_predictor_run(predictor, add_criteria, &criteria, error);
     if (!code) {
-        struct ivon_information_summary summary =
-            ivon_information_summarize(criteria.information);
+        struct ivon_information_summary summary = ivon_information_summarize(criteria.information);
         row->waic = summary.waic;
         row->psis_loo = summary.psis_loo;
         row->pareto_k_bad = (int64_t)summary.pareto_k_high;
@@ -161,16 +158,16 @@ static int evaluate_samples(const struct predict_gen_command *command,
 /* Leaves out one class after the other. */
 static int evaluate_classes(const struct predict_gen_command *command,
                             struct ivon_sensitivity *sensitivity,
-                            const struct ivon_sensitivity_shape *shape,
-                            struct predict_gen_row *row, struct ivon_error *error)
+                            const struct ivon_sensitivity_shape *shape, struct predict_gen_row *row,
+                            struct ivon_error *error)
 {
-    ptrdiff_t field =
-        ivon_examples_find(command->examples, evaluation_targets(&command->evaluation));
+    ptrdiff_t field = ivon_examples_find(command->examples,
+                                         evaluation_targets(&command->evaluation));
     int64_t *labels = calloc(shape->examples + 1, sizeof *labels);
     if (!labels)
         return error_memory(error);
     int code = shape->tokens ? error_fill(error, IVON_ERROR_ARGUMENT,
-                                               "--by-class: each token has a class of its own")
+                                          "--by-class: each token has a class of its own")
                              : ivon_examples_read_i64(command->examples, (size_t)field, 0,
                                                       shape->examples, labels, error);
     if (!code)
@@ -196,7 +193,9 @@ static int look_at_hessian(const struct predict_gen_command *command, struct ivo
 static double guessing_loss(enum ivon_likelihood likelihood, size_t outputs)
 {
     double k = (double)outputs;
-    return likelihood == IVON_CATEGORICAL ? log(k) : likelihood == IVON_BERNOULLI ? k * log(2) : NAN;
+    return likelihood == IVON_CATEGORICAL ? log(k)
+           : likelihood == IVON_BERNOULLI ? k * log(2)
+                                          : NAN;
 }
 
 int predict_gen_evaluate(const struct predict_gen_command *command, const char *path,

@@ -25,7 +25,7 @@ struct sensitivity_output {
     size_t rows;            /* of one example: 1, or its tokens */
     size_t row_size;        /* bytes of all columns */
     struct ivon_table *table;
-    int64_t *indices, *tokens; /* columns that the block does not have */
+    int64_t *indices, *tokens;          /* columns that the block does not have */
     double *self_influence, *influence; /* of a token's sequence */
     size_t index_room;
     struct sorted_rows kept; /* each with its columns one after the other */
@@ -68,7 +68,8 @@ static void add(struct columns *columns, const char *name, const char *prefix,
     columns->data[columns->count++] = data;
 }
 
-/* A score of every example, or of every token; what is of a whole sequence, of each of its tokens. */
+/* A score of every example, or of every token; what is of a whole sequence, of each of its
+   tokens. */
 static const double *score_of(const struct sensitivity_output *output,
                               const struct ivon_sensitivities *block, enum ivon_score score)
 {
@@ -165,8 +166,7 @@ static int find_key(struct sensitivity_output *output, struct ivon_error *error)
         strncat(list, *list ? ", " : "", sizeof list - strlen(list) - 1);
         strncat(list, column->name, sizeof list - strlen(list) - 1);
     }
-    return error_fill(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name,
-                           list);
+    return error_fill(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name, list);
 }
 
 static int open_table(struct sensitivity_output *output, uint64_t rows, const char *provenance,
@@ -175,13 +175,12 @@ static int open_table(struct sensitivity_output *output, uint64_t rows, const ch
     const struct sensitivity_command *command = output->command;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
-    struct ivon_table_options options = {
-        .format = (enum ivon_table_format)command->format,
-        .rows = rows,
-        .own_index = true,
-        .replace = command->files.force,
-        .creator = creator,
-        .provenance = provenance};
+    struct ivon_table_options options = {.format = (enum ivon_table_format)command->format,
+                                         .rows = rows,
+                                         .own_index = true,
+                                         .replace = command->files.force,
+                                         .creator = creator,
+                                         .provenance = provenance};
     const struct columns *columns = &output->columns;
     return table_output_open(&output->table, command->output, columns->column, columns->count,
                              &options, error);
@@ -390,10 +389,9 @@ static int replay_records(struct sensitivity_output *output, struct ivon_error *
     if (!code)
         code = open_records(output, true, replay, error);
     if (!code && ivon_records_count(output->records) != output->shape.examples)
-        code = error_fill(error, IVON_ERROR_IO, "%s: %llu examples, expected %llu",
-                               output->part,
-                               (unsigned long long)ivon_records_count(output->records),
-                               (unsigned long long)output->shape.examples);
+        code = error_fill(error, IVON_ERROR_IO, "%s: %llu examples, expected %llu", output->part,
+                          (unsigned long long)ivon_records_count(output->records),
+                          (unsigned long long)output->shape.examples);
     return code;
 }
 
@@ -440,8 +438,7 @@ int sensitivity_output_groups(const struct sensitivity_command *command,
         add(columns, "rest_change", NULL, IVON_F64, 0, NULL, &change[1]);
         if (classes) {
             add(columns, "own_error", NULL, IVON_F64, 0, NULL, &removal->own_error);
-            add(columns, "own_error_without", NULL, IVON_F64, 0, NULL,
-                &removal->own_error_without);
+            add(columns, "own_error_without", NULL, IVON_F64, 0, NULL, &removal->own_error_without);
             add(columns, "rest_error", NULL, IVON_F64, 0, NULL, &removal->rest_error);
             add(columns, "rest_error_without", NULL, IVON_F64, 0, NULL,
                 &removal->rest_error_without);

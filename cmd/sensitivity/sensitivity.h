@@ -20,8 +20,8 @@ struct sensitivity_command {
     enum ivon_score scores[SCORES]; /* in the order of their columns */
     size_t score_count;
     const char *groups, *on, *output, *sort;
-    int format; /* -1: by the output's suffix */
-    size_t top; /* 0: all */
+    int format;     /* -1: by the output's suffix */
+    size_t top;     /* 0: all */
     size_t samples; /* of --expectation=samples */
     bool vectors, sorted, per_token, resume, score_given, by_samples, samples_given;
 
@@ -44,8 +44,7 @@ struct sensitivity_output;
 
 /* Opens it for `shape`, before any work, since an output may not be replaced. *first receives with
    which example to begin: those before are there from an interrupted run. */
-int sensitivity_output_open(struct sensitivity_output **output,
-                            struct sensitivity_command *command,
+int sensitivity_output_open(struct sensitivity_output **output, struct sensitivity_command *command,
                             const struct ivon_sensitivity_shape *shape, const char *provenance,
                             uint64_t *first, struct ivon_error *error);
 void sensitivity_output_close(struct sensitivity_output *output);

@@ -167,8 +167,8 @@ static void allow_argument(struct rules *rules, const char *argument)
             allow_input(rules, value + 1);
 }
 
-/* LeakSanitizer looks into all threads, those too that ran before and are not confined, which who is
-   confined may not. */
+/* LeakSanitizer looks into all threads, those too that ran before and are not confined, which who
+   is confined may not. */
 #ifdef __SANITIZE_ADDRESS__
 enum { CONFINE_FILES = 0 };
 #else
@@ -177,8 +177,8 @@ enum { CONFINE_FILES = 1 };
 
 static void confine_files(const struct confinement *confinement, int argc, char **argv)
 {
-    static const char *const system[] = {"/proc", "/sys",   "/dev",   "/etc", "/usr",
-                                         "/lib",  "/lib64", "/nix",   "/gnu", "/opt"};
+    static const char *const system[] = {"/proc", "/sys",   "/dev", "/etc", "/usr",
+                                         "/lib",  "/lib64", "/nix", "/gnu", "/opt"};
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     struct rules rules = {.handled = ALL_OF_VERSION_1 | (version >= 3 ? TRUNCATE : 0)};
     struct landlock_ruleset_attr all = {.handled_access_fs = rules.handled};

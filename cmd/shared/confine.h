@@ -1,7 +1,7 @@
 /*
  * What a command may still do once its options are known, so that an input that takes over its
- * parser can do little: run no program, reach no network, write only where the outputs go, read only
- * where the inputs are. By seccomp and Landlock; where the kernel lacks one, the other holds.
+ * parser can do little: run no program, reach no network, write only where the outputs go, read
+ * only where the inputs are. By seccomp and Landlock; where the kernel lacks one, the other holds.
  */
 #ifndef CMD_SHARED_CONFINE_H
 #define CMD_SHARED_CONFINE_H

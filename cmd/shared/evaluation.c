@@ -29,8 +29,8 @@ enum {
 static const struct argp_option option_table[] = {
     {"model", KEY_MODEL, "GRAPH", 0, "ONNX graph (default: the one inside the checkpoint)", 1},
     {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX or CSV", 1},
-    {"inputs", KEY_INPUTS, "INPUT=ARRAY,...", 0,
-     "Arrays that feed the graph's inputs (default: x)", 1},
+    {"inputs", KEY_INPUTS, "INPUT=ARRAY,...", 0, "Arrays that feed the graph's inputs (default: x)",
+     1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of targets (default: y, where there is one)", 1},
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of targets", 1},
     {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
@@ -185,8 +185,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         parse_normalize(options, state, argument);
         return 0;
     case KEY_LIKELIHOOD:
-        options->likelihood =
-            (enum ivon_likelihood)option_choice(state, "--likelihood", argument, likelihoods, 3);
+        options->likelihood = (enum ivon_likelihood)option_choice(state, "--likelihood", argument,
+                                                                  likelihoods, 3);
         return 0;
     default:
         return parse_number(key, argument, state);

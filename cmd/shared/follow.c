@@ -19,7 +19,7 @@
 /* A name that was seen. */
 struct file {
     char *name;
-    struct file *next;  /* in the queue */
+    struct file *next; /* in the queue */
     bool queued;
     bool handed, again; /* out; to be handed out at the next event whatever it holds */
     struct stat status; /* when it was handed out */
@@ -126,8 +126,7 @@ static int look(struct follow *follow, const struct file *file, struct stat *sta
     }
     *due = lstat(follow->path, status) == 0 && S_ISREG(status->st_mode) &&
            (!file->handed || status->st_ino != old->st_ino || status->st_dev != old->st_dev ||
-            status->st_size != old->st_size ||
-            status->st_mtim.tv_sec != old->st_mtim.tv_sec ||
+            status->st_size != old->st_size || status->st_mtim.tv_sec != old->st_mtim.tv_sec ||
             status->st_mtim.tv_nsec != old->st_mtim.tv_nsec);
     return 0;
 }

@@ -78,9 +78,9 @@ static void fill_table(struct getopt_table *table, const struct command *command
     struct option_walk walk = option_walk(command);
     while ((option = option_next(&walk)) && count < OPTIONS_MAX - 1) {
         bool ends = !walk.last; /* help, usage, version */
-        table->options[count++] =
-            (struct option){option->name, option->arg ? required_argument : no_argument, NULL,
-                            ends ? ENDS_PARSING : LONG_OPTION};
+        table->options[count++] = (struct option){option->name,
+                                                  option->arg ? required_argument : no_argument,
+                                                  NULL, ends ? ENDS_PARSING : LONG_OPTION};
         if (option->key > ' ' && option->key < 127 && option->key != '?') {
             *letter++ = (char)option->key;
             if (option->arg)

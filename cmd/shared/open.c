@@ -22,8 +22,10 @@ enum {
 
 static const struct argp_option option_table[] = {
     {"key", KEY_KEY, "PATH", 0, "Where the state dict is in a nested file, such as ema.model", 8},
-    {"hessian", KEY_HESSIAN, "FILE", 0, "Take the Hessian from FILE, by name; or an optimizer's "
-     "state", 8},
+    {"hessian", KEY_HESSIAN, "FILE", 0,
+     "Take the Hessian from FILE, by name; or an optimizer's "
+     "state",
+     8},
     {"hessian-from", KEY_HESSIAN_FROM, "ivon|adam", 0,
      "What the optimizer's state is (default ivon)", 8},
     {"batch-size", KEY_BATCH_SIZE, "N", 0, "Adam: examples of each gradient", 8},
@@ -39,15 +41,15 @@ static void check_arguments(const struct open_options *options, struct argp_stat
 {
     bool adam = options->open.hessian_from == IVON_HESSIAN_FROM_ADAM;
     if (adam && !options->open.batch)
-        argp_failure(state, EX_USAGE, 0,
-                     "--hessian-from=adam needs the gradients' --batch-size=N");
+        argp_failure(state, EX_USAGE, 0, "--hessian-from=adam needs the gradients' --batch-size=N");
     if (!adam && options->open.batch)
         argp_failure(state, EX_USAGE, 0, "--batch-size is for --hessian-from=adam");
 }
 
 static void add_parameter(struct open_options *options, const char *line)
 {
-    char **grown = realloc(options->parameters, (options->open.parameter_count + 1) * sizeof *grown);
+    char **grown = realloc(options->parameters,
+                           (options->open.parameter_count + 1) * sizeof *grown);
     char *name = strdup(line);
     if (!grown || !name)
         memory_exhausted();
@@ -120,12 +122,12 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         options->open.hessian = argument;
         break;
     case KEY_HESSIAN_FROM:
-        options->open.hessian_from = (enum ivon_hessian_from)option_choice(
-            state, "--hessian-from", argument, origins, 2);
+        options->open.hessian_from = (enum ivon_hessian_from)option_choice(state, "--hessian-from",
+                                                                           argument, origins, 2);
         break;
     case KEY_BATCH_SIZE:
-        options->open.batch =
-            (double)option_whole(state, "--batch-size", argument, 1, (uint64_t)1 << 53);
+        options->open.batch = (double)option_whole(state, "--batch-size", argument, 1,
+                                                   (uint64_t)1 << 53);
         break;
     case KEY_PARAMETERS:
         read_parameters(options, argument, state);
@@ -152,8 +154,7 @@ void open_options_release(struct open_options *options)
     free(options->parameters);
 }
 
-void open_check_hessian(const struct open_options *options, bool several,
-                        struct argp_state *state)
+void open_check_hessian(const struct open_options *options, bool several, struct argp_state *state)
 {
     if (options->open.hessian && several)
         argp_failure(state, EX_USAGE, 0,

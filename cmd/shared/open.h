@@ -7,20 +7,20 @@
 #include "ivon/network.h"
 
 /* --key, --hessian, --hessian-from, --batch-size, --parameters, --buffers, --no-sandbox: a child of
-   every command that opens checkpoints; its input is a struct open_options. They hold for every input. */
+   every command that opens checkpoints; its input is a struct open_options. They hold for every
+   input. */
 struct open_options {
     struct ivon_open_options open; /* but for its memory; for_several is the command's to set */
     struct name_filter buffers;
     char **parameters; /* what open.parameters points to */
-    bool given; /* any of these options but --no-sandbox */
+    bool given;        /* any of these options but --no-sandbox */
 };
 extern const struct argp open_argp;
 
 void open_options_release(struct open_options *options);
 
 /* Ends the program where one --hessian=FILE would serve several checkpoints. */
-void open_check_hessian(const struct open_options *options, bool several,
-                        struct argp_state *state);
+void open_check_hessian(const struct open_options *options, bool several, struct argp_state *state);
 
 /* Opens a checkpoint, with `memory` bytes for decompressing (0: the default). Says on stderr what
    is doubtful about what the file's tensors are taken for; and when verbose, what that is. */

@@ -5,9 +5,9 @@
 #include "cmd/shared/command.h"
 
 struct option_walk {
-    const struct argp_option *next;  /* in the current table */
-    const struct argp_child *child;  /* the table after it, while there are any */
-    const struct argp_option *last;  /* argp's own table, which comes last, or null after it */
+    const struct argp_option *next; /* in the current table */
+    const struct argp_child *child; /* the table after it, while there are any */
+    const struct argp_option *last; /* argp's own table, which comes last, or null after it */
 };
 
 struct option_walk option_walk(const struct command *command);

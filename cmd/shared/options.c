@@ -141,9 +141,8 @@ uint64_t option_whole(struct argp_state *state, const char *what, const char *te
     unsigned long long value = strtoull(text, &end, 10);
     bool digits = text[0] && strspn(text, "0123456789") == strlen(text);
     if (!digits || errno || value < min || value > max)
-        argp_failure(state, EX_USAGE, 0,
-                     "%s: '%s', expected a number from %" PRIu64 " to %" PRIu64, what, text, min,
-                     max);
+        argp_failure(state, EX_USAGE, 0, "%s: '%s', expected a number from %" PRIu64 " to %" PRIu64,
+                     what, text, min, max);
     return value;
 }
 

@@ -35,7 +35,7 @@ double option_number(struct argp_state *state, const char *what, const char *tex
 double option_positive(struct argp_state *state, const char *what, const char *text);
 uint64_t option_whole(struct argp_state *state, const char *what, const char *text, uint64_t min,
                       uint64_t max);
-size_t option_size(struct argp_state *state, const char *what, const char *text); /* 512M, 2GiB */
+size_t option_size(struct argp_state *state, const char *what, const char *text);   /* 512M, 2GiB */
 int64_t option_label(struct argp_state *state, const char *what, const char *text); /* -100 */
 /* Reads `count` finite numbers with a separator between them, and moves *text behind them; false
    where they are not there. */
@@ -74,7 +74,7 @@ void name_filter_release(struct name_filter *filter);
 struct draw_options {
     struct ivon_sample_options sample; /* what is selected follows the filter */
     struct name_filter filter;
-    bool given; /* any of these options */
+    bool given;            /* any of these options */
     bool seeded, tempered; /* --seed, --temperature */
 };
 extern const struct argp draw_argp;

@@ -16,14 +16,14 @@ struct progress {
 
 /*
  * From here on SIGINT, SIGTERM and SIGHUP make the reports return 1. What does not ask for one ends
- * with the program a little later, as by SIGKILL, which leaves no more than what the next run with the
- * same output takes over; a second signal ends it at once. Reports are visible when stderr is a
+ * with the program a little later, as by SIGKILL, which leaves no more than what the next run with
+ * the same output takes over; a second signal ends it at once. Reports are visible when stderr is a
  * terminal and not `quiet`.
  */
 struct ivon_progress progress_start(struct progress *progress, const char *label, bool quiet);
 
-/* The program is no longer ended by itself after a signal: its work is worth more than the time that
-   it may take to save it. */
+/* The program is no longer ended by itself after a signal: its work is worth more than the time
+   that it may take to save it. */
 void progress_wait(void);
 
 /* Clears the line. */
@@ -35,8 +35,8 @@ const volatile sig_atomic_t *progress_signal(void);
 /* 128 and the number of the signal that came, or 0. */
 int progress_interrupted(void);
 
-/* Prints the error, unless `code` is 0, and returns the exit status: the signal's if one came, since
-   child processes that get it too make all sorts of errors. */
+/* Prints the error, unless `code` is 0, and returns the exit status: the signal's if one came,
+   since child processes that get it too make all sorts of errors. */
 int progress_status(int code, const struct ivon_error *error);
 
 #endif

@@ -22,8 +22,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     struct ivon_sensitivity_options *options = state->input;
     switch (key) {
     case KEY_COVARIANCE:
-        options->covariance =
-            (enum ivon_covariance)option_choice(state, "--covariance", argument, covariances, 2);
+        options->covariance = (enum ivon_covariance)option_choice(state, "--covariance", argument,
+                                                                  covariances, 2);
         return 0;
     case KEY_RHO:
         options->rho = option_positive(state, "--rho", argument);
@@ -39,9 +39,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 const struct argp removal_argp = {.options = option_table, .parser = parse};
 
 void removal_take(struct ivon_sensitivity_options *options,
-                  const struct evaluation_options *evaluation,
-                  const struct common_options *common, const struct draw_options *draw,
-                  struct argp_state *state)
+                  const struct evaluation_options *evaluation, const struct common_options *common,
+                  const struct draw_options *draw, struct argp_state *state)
 {
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");

@@ -11,9 +11,8 @@ extern const struct argp removal_argp;
 
 /* Takes over what the other options say, which it checks. */
 void removal_take(struct ivon_sensitivity_options *options,
-                  const struct evaluation_options *evaluation,
-                  const struct common_options *common, const struct draw_options *draw,
-                  struct argp_state *state);
+                  const struct evaluation_options *evaluation, const struct common_options *common,
+                  const struct draw_options *draw, struct argp_state *state);
 
 /* Warns of an N that counts sequences where losses are averaged over tokens. */
 void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples);

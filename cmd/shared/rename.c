@@ -26,8 +26,10 @@ void rename_add(struct rename_rules *rules, struct argp_state *state, const char
     char message[256];
     const char *colon = strrchr(text, ':');
     if (!colon || colon == text)
-        argp_failure(state, EX_USAGE, 0, "--rename: '%s', expected REGEX:REPL, such as "
-                     "'^model\\.:'", text);
+        argp_failure(state, EX_USAGE, 0,
+                     "--rename: '%s', expected REGEX:REPL, such as "
+                     "'^model\\.:'",
+                     text);
     char *expression = strndup(text, (size_t)(colon - text));
     rules->rules = realloc(rules->rules, (rules->count + 1) * sizeof *rules->rules);
     if (!expression || !rules->rules)
@@ -51,8 +53,7 @@ static void put_replacement(FILE *out, const char *replacement, const char *subj
     for (const char *at = replacement; *at; at++) {
         bool escaped = *at == '\\';
         at += escaped;
-        const regmatch_t *group =
-            escaped && *at >= '0' && *at <= '9' ? &groups[*at - '0'] : NULL;
+        const regmatch_t *group = escaped && *at >= '0' && *at <= '9' ? &groups[*at - '0'] : NULL;
         if (!group)
             fputc(*at, out);
         else if (group->rm_so >= 0)

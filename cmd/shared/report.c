@@ -12,7 +12,7 @@
 #include "cmd/shared/memory.h"
 
 /* Parenthesised: for analysis the name is a macro, too. */
-int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
+int(error_fill)(struct ivon_error *error, int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -23,12 +23,12 @@ int (error_fill)(struct ivon_error *error, int code, const char *format, ...)
     return code;
 }
 
-int (error_memory)(struct ivon_error *error)
+int(error_memory)(struct ivon_error *error)
 {
     return error_fill(error, IVON_ERROR_MEMORY, "out of memory");
 }
 
-int (error_input)(struct ivon_error *error, const char *path, const char *verb, const char *reason)
+int(error_input)(struct ivon_error *error, const char *path, const char *verb, const char *reason)
 {
     if (!*path)
         return error_fill(error, IVON_ERROR_INPUT, "the name of an input is empty");

@@ -73,8 +73,7 @@ int sorted_rows_add(struct sorted_rows *rows, const void *row, struct ivon_error
     if (code)
         return code;
     memcpy(rows->rows + rows->count * rows->size, row, rows->size);
-    rows->order[rows->count] =
-        (struct sorted_order){key_of(rows, row), rows->came++, rows->count};
+    rows->order[rows->count] = (struct sorted_order){key_of(rows, row), rows->came++, rows->count};
     rows->count++;
     return 0;
 }

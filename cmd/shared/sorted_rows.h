@@ -9,10 +9,10 @@
 #include "ivon/error.h"
 
 struct sorted_rows {
-    size_t size;   /* bytes of a row */
-    size_t offset; /* of the number, */
+    size_t size;           /* bytes of a row */
+    size_t offset;         /* of the number, */
     enum ivon_dtype dtype; /* which is f32, f64 or i64 */
-    size_t top;    /* how many are wanted at last; 0: all */
+    size_t top;            /* how many are wanted at last; 0: all */
     /* Set by the functions: */
     unsigned char *rows;
     size_t count, room;

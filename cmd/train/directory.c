@@ -64,7 +64,8 @@ static bool unfinished(const char *name)
            strcmp(whole, "done") == 0;
 }
 
-/* Removes what an earlier training wrote: all, or that it ended; and what it did not end to write. */
+/* Removes what an earlier training wrote: all, or that it ended; and what it did not end to
+   write. */
 static int clear(const struct train_directory *directory, bool all, struct ivon_error *error)
 {
     DIR *list = opendir(directory->path);
@@ -124,8 +125,9 @@ int train_directory_open(struct train_directory **out, const char *path, bool re
     *newest = NULL;
     return replace ? 0
                    : error_fill(error, IVON_ERROR_CREATE,
-                                     "%s: holds a training: go on with it by --resume, or replace "
-                                     "it by --force", path);
+                                "%s: holds a training: go on with it by --resume, or replace "
+                                "it by --force",
+                                path);
 }
 
 void train_directory_close(struct train_directory *directory)
@@ -175,8 +177,8 @@ static char *log_begin(const char *path, uint64_t step, size_t *size)
     return text;
 }
 
-/* The log is written anew, not cut: where its name is a link, or one of several, the others that lead
-   to the old one keep it. */
+/* The log is written anew, not cut: where its name is a link, or one of several, the others that
+   lead to the old one keep it. */
 static int start_log(struct train_directory *directory, uint64_t step, struct ivon_error *error)
 {
     size_t size;
@@ -222,8 +224,8 @@ int train_log_add(struct train_directory *directory, const struct train_row *row
                   struct ivon_error *error)
 {
     FILE *log = directory->log;
-    fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch,
-            report_number(row->loss), row->rate);
+    fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch, report_number(row->loss),
+            row->rate);
     put_test(log, row->test_loss, row->test_error);
     return flush_log(directory, error);
 }

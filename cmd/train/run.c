@@ -34,8 +34,8 @@ static int open_network(struct train_command *command, struct ivon_source *sourc
         return unread;
     if (ivon_source_find(source, IVON_GRAPH, graph) < 0)
         return error_fill(error, IVON_ERROR_DATA,
-                               "%s: holds no graph: name one by --model=GRAPH.onnx or --arch=SPEC",
-                               ivon_source_path(source));
+                          "%s: holds no graph: name one by --model=GRAPH.onnx or --arch=SPEC",
+                          ivon_source_path(source));
     return ivon_onnx_from_checkpoint(&command->network, source, error);
 }
 
@@ -45,8 +45,7 @@ static int copy_graph(struct train_command *command, struct ivon_source *source,
 {
     ptrdiff_t at = ivon_source_find(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH));
     if (at < 0)
-        return error_fill(error, IVON_ERROR_DATA, "%s: holds no graph",
-                               ivon_source_path(source));
+        return error_fill(error, IVON_ERROR_DATA, "%s: holds no graph", ivon_source_path(source));
     command->graph_size = ivon_source_tensor(source, (size_t)at)->count;
     command->graph = malloc(command->graph_size + 1);
     if (!command->graph)
@@ -71,8 +70,7 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
     start.network = command->network;
     if (!code)
         code = ivon_trainer_new(&command->trainer, &start, command->examples,
-                                evaluation_targets(&command->evaluation), &command->options,
-                                error);
+                                evaluation_targets(&command->evaluation), &command->options, error);
     if (!code && resumed)
         return copy_graph(command, resumed, error);
     return code ? code
@@ -90,20 +88,23 @@ static void print_notes(const struct train_command *command, const char *resumed
     if (command->common.quiet)
         return;
     if (unbound->means && !resumed)
-        report_warning("%s: %zu means have no place in the network, '%s' the first",
-                       command->from, unbound->means, unbound->mean);
+        report_warning("%s: %zu means have no place in the network, '%s' the first", command->from,
+                       unbound->means, unbound->mean);
     if (unbound->initializers && !resumed)
         report_warning("%s: lacks %zu tensors, which begin anew, '%s' the first", command->from,
                        unbound->initializers, unbound->initializer);
     if (state.step > state.steps)
         report_warning("%s: is of step %" PRIu64 ", beyond the %" PRIu64 " steps that are asked "
-                       "for: nothing is left to do", resumed, state.step, state.steps);
+                       "for: nothing is left to do",
+                       resumed, state.step, state.steps);
     if (options->warmup > state.steps)
         report_warning("--warmup=%" PRIu64 ": the training has %" PRIu64 " steps, in which the "
-                       "rate never reaches --lr", options->warmup, state.steps);
+                       "rate never reaches --lr",
+                       options->warmup, state.steps);
     if (options->method == IVON_METHOD_IVON && kept > 0.5 && state.step < state.steps)
         report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
-                       "start", options->beta2, state.steps, 100 * kept);
+                       "start",
+                       options->beta2, state.steps, 100 * kept);
     if (command->common.verbose && resumed)
         report_note("going on from %s", resumed);
     if (command->common.verbose)
@@ -187,8 +188,8 @@ static int save(struct train_command *command, struct ivon_error *error)
     return code;
 }
 
-/* What follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns empty, and
-   is made up for when the training goes on. */
+/* What follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns
+   empty, and is made up for when the training goes on. */
 static int record(struct train_command *command, const struct ivon_train_state *state,
                   bool stopping, struct ivon_error *error)
 {
@@ -296,7 +297,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
     progress->label = "training";
     if (!code && state.step < state.steps)
         return error_fill(error, IVON_ERROR_CANCELLED, "interrupted after step %" PRIu64,
-                               state.step);
+                          state.step);
     if (!code && !command->common.quiet)
         trend_warn(&trend, command->options.method);
     return code ? code : train_done(command->written, error);
@@ -305,8 +306,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
 int train(struct train_command *command, struct ivon_error *error)
 {
     struct progress progress;
-    struct ivon_progress reports =
-        progress_start(&progress, "training", command->common.quiet);
+    struct ivon_progress reports = progress_start(&progress, "training", command->common.quiet);
     progress.unit = "steps";
     command->options.progress = reports;
     int code = begin(command, error);

@@ -113,7 +113,8 @@ int dataset_array_open(struct ivon_examples **examples, struct dataset_request *
     if (!pair && dataset_targets_required(request))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: holds one array, and no targets '%s' (a second file's, as "
-                              "INPUTS,TARGETS)", request->path, names[1]);
+                              "INPUTS,TARGETS)",
+                              request->path, names[1]);
     struct dataset_arrays *dataset = arrays_new(file);
     if (!dataset)
         return ivon_error_memory(error);
@@ -173,8 +174,7 @@ static int open_members(struct ivon_examples **examples, struct dataset_arrays *
     for (size_t i = 0; i < selection.count && !code; i++) {
         struct array *array = &dataset->arrays[i];
         selected[i] = names[selection.arrays[i]];
-        code = zip_entry_open(&array->bytes, dataset->archive, entries[selection.arrays[i]],
-                              error);
+        code = zip_entry_open(&array->bytes, dataset->archive, entries[selection.arrays[i]], error);
         if (!code)
             code = npy_parse(array, error);
         if (!code)

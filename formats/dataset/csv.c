@@ -205,11 +205,15 @@ static int find_target(struct dataset_csv *csv, const char *name, struct ivon_er
     char first[CELL_SIZE + 2], last[CELL_SIZE + 2];
     name_column(csv, 0, first);
     if (csv->columns == 1)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but one column, %s: "
-                              "expected commas between columns", csv->file.path, name, first);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: has no column '%s', but one column, %s: "
+                              "expected commas between columns",
+                              csv->file.path, name, first);
     name_column(csv, csv->columns - 1, last);
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but %zu columns from %s "
-                          "to %s", csv->file.path, name, csv->columns, first, last);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: has no column '%s', but %zu columns from %s "
+                          "to %s",
+                          csv->file.path, name, csv->columns, first, last);
 }
 
 struct numbered {
@@ -319,8 +323,10 @@ static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error
         csv->whole = csv->whole && (!wanted || target.whole);
     }
     if (!csv->rows)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: no row of numbers follows its first "
-                              "line", csv->file.path);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: no row of numbers follows its first "
+                              "line",
+                              csv->file.path);
     return 0;
 }
 
@@ -379,8 +385,7 @@ static void csv_close(void *self)
 }
 
 static int make(struct ivon_examples **examples, struct dataset_csv *csv,
-                const struct dataset_request *request, const char *input,
-                struct ivon_error *error)
+                const struct dataset_request *request, const char *input, struct ivon_error *error)
 {
     static const struct ivon_examples_class class = {.read = csv_read, .close = csv_close};
     const struct dataset_array arrays[] = {

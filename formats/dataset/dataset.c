@@ -27,7 +27,10 @@ static bool csv_recognise(const struct mapped_file *file)
 }
 
 static const struct dataset_format formats[] = {
-    {.name = "an HDF5", .recognise = hdf5_recognise, .open = dataset_hdf5_open, .groups = true,
+    {.name = "an HDF5",
+     .recognise = hdf5_recognise,
+     .open = dataset_hdf5_open,
+     .groups = true,
      .names = true},
     {.name = "an npz", .recognise = zip_recognise, .open = dataset_npz_open, .names = true},
     {.name = "an npy", .recognise = npy_recognise, .open = dataset_array_open, .pairs = true},
@@ -92,7 +95,8 @@ static int check_options(const struct ivon_dataset_options *options, struct ivon
         if (!isfinite(mean) || !isfinite(std) || std <= 0)
             return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "channel %zu is normalized by mean %g and standard deviation %g, "
-                                  "expected finite numbers, the latter above 0", c, mean, std);
+                                  "expected finite numbers, the latter above 0",
+                                  c, mean, std);
     }
     return 0;
 }
@@ -109,8 +113,8 @@ static int check_format(const struct dataset_format *format, const struct datase
                         const struct mapped_file *file, struct ivon_error *error)
 {
     if (!format)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: %s, expected HDF5, npz, npy, IDX or CSV", file->path,
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s, expected HDF5, npz, npy, IDX or CSV",
+                              file->path,
                               file->size ? "is in no format that is known here" : "is empty");
     if (request->group && !format->groups)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
@@ -129,7 +133,8 @@ static int check_format(const struct dataset_format *format, const struct datase
     if (request->options->target_column && !format->columns)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a target column can be named in CSV files only, and this is %s "
-                              "file", request->path, format->name);
+                              "file",
+                              request->path, format->name);
     return 0;
 }
 
@@ -237,7 +242,8 @@ static int lacks(const struct dataset_request *request, const char *const *names
         posterior |= strncmp(names[i], "mean/", 5) == 0;
     dataset_list(list, sizeof list, names, count);
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no array '%s', %s%s%s", request->path,
-                          name, count ? "but " : "nor any other", count ? list : "", posterior ? ": it looks like a posterior, not data" : "");
+                          name, count ? "but " : "nor any other", count ? list : "",
+                          posterior ? ": it looks like a posterior, not data" : "");
 }
 
 int dataset_select(struct dataset_selection *selection, const struct dataset_request *request,
@@ -296,10 +302,9 @@ static int scaling_of(struct examples_scaling *scaling, const struct dataset_req
         return 0;
     int64_t channels = array->rank > 1 ? array->shape[1] : 1;
     if (options->channel_count != 1 && (uint64_t)channels != options->channel_count)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: '%s' has %lld channels, but the normalization %zu",
-                              request->path, array->name, (long long)channels,
-                              options->channel_count);
+        return ivon_error_set(
+            error, IVON_ERROR_ARGUMENT, "%s: '%s' has %lld channels, but the normalization %zu",
+            request->path, array->name, (long long)channels, options->channel_count);
     scaling->channels = options->channel_count;
     scaling->mean = options->mean;
     scaling->std = options->std;

@@ -1,4 +1,5 @@
-/* What the formats of data sets share; formats/dataset/dataset.c tells which of them a file is in. */
+/* What the formats of data sets share; formats/dataset/dataset.c tells which of them a file is
+   in. */
 #ifndef FORMATS_DATASET_DATASET_H
 #define FORMATS_DATASET_DATASET_H
 

@@ -17,8 +17,8 @@ struct dataset_hdf5 {
     size_t *fields; /* their objects */
 };
 
-static int hdf5_examples_read(void *self, size_t field, uint64_t first, size_t count,
-                              void *buffer, struct ivon_error *error)
+static int hdf5_examples_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
+                              struct ivon_error *error)
 {
     struct dataset_hdf5 *dataset = self;
     const struct hdf5_object *object = &dataset->objects[dataset->fields[field]];
@@ -112,10 +112,10 @@ static int make(struct ivon_examples **examples, struct dataset_hdf5 *dataset,
         if (object->refused)
             code = ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' %s", request->path,
                                   object->path, object->refused);
-        arrays[i] = (struct dataset_array){
-            .name = object->path + (group_length ? group_length + 1 : 0),
-            .dtype = object->dtype,
-            .rank = object->rank};
+        arrays[i] = (struct dataset_array){.name = object->path +
+                                                   (group_length ? group_length + 1 : 0),
+                                           .dtype = object->dtype,
+                                           .rank = object->rank};
         memcpy(arrays[i].shape, object->shape, sizeof object->shape);
     }
     if (!code)

@@ -41,12 +41,12 @@ int idx_parse(struct array *array, struct ivon_error *error)
     if (code)
         return code;
     if (head[0] || head[1] || !element_type(head[2], &array->dtype))
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: a gzip file, but not of IDX data: gunzip it",
-                              name);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: a gzip file, but not of IDX data: gunzip it", name);
     if (head[3] < 1 || head[3] > IVON_RANK_MAX)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: an IDX file with %u dimensions, expected 1 to %d", name,
-                              head[3], IVON_RANK_MAX);
+                              "%s: an IDX file with %u dimensions, expected 1 to %d", name, head[3],
+                              IVON_RANK_MAX);
     array->rank = head[3];
     code = bytes_read(array->bytes, 4, 4 * (size_t)array->rank, extents, error);
     if (code)

@@ -40,9 +40,8 @@ static int decode(struct dataset_text *text, const struct mapped_file *file,
     for (uint64_t at = 0, length; at < file->size; at += length) {
         length = utf8_decode(file->data + at, (size_t)(file->size - at), &character);
         if (!length)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: byte %llu is not of a text in UTF-8", file->path,
-                                  (unsigned long long)at);
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: byte %llu is not of a text in UTF-8",
+                                  file->path, (unsigned long long)at);
         text->tokens[text->count++] = (int32_t)character;
         if (character >= text->characters)
             text->characters = (size_t)character + 1;
@@ -101,8 +100,8 @@ int dataset_text_open(struct ivon_examples **examples, struct dataset_request *r
     if (!code)
         code = choose_part(text, request, error);
     if (!code) {
-        struct dataset_array array = {.name = name, .dtype = IVON_I32, .rank = 1,
-                                      .shape = {(int64_t)text->count}};
+        struct dataset_array array = {
+            .name = name, .dtype = IVON_I32, .rank = 1, .shape = {(int64_t)text->count}};
         code = dataset_make(examples, &class, text, request, &array, 1, false, error);
     }
     if (code && text)

@@ -36,10 +36,11 @@ static int check(const struct ivon_examples *tokens, size_t context, struct ivon
     const struct ivon_field *field = ivon_examples_field(tokens, 0);
     if (ivon_examples_field_count(tokens) != 1 || field->count != 1 ||
         ivon_dtype_is_float(field->dtype))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: '%s' has %zu elements of type %s in a row, expected one integer, "
-                              "a token", path, field->name, field->count,
-                              ivon_dtype_name(field->dtype));
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: '%s' has %zu elements of type %s in a row, expected one integer, "
+            "a token",
+            path, field->name, field->count, ivon_dtype_name(field->dtype));
     if (ivon_examples_count(tokens) <= context)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: %" PRIu64 " tokens, expected more than the context of %zu", path,
@@ -50,8 +51,7 @@ static int check(const struct ivon_examples *tokens, size_t context, struct ivon
 int dataset_windows(struct ivon_examples **examples, struct ivon_examples *tokens,
                     const struct ivon_dataset_options *options, struct ivon_error *error)
 {
-    static const struct ivon_examples_class class = {.read = windows_read,
-                                                     .close = windows_close};
+    static const struct ivon_examples_class class = {.read = windows_read, .close = windows_close};
     size_t context = options->context, stride = options->stride ? options->stride : context;
     const struct ivon_field *token = ivon_examples_field(tokens, 0);
     const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},
@@ -60,15 +60,14 @@ int dataset_windows(struct ivon_examples **examples, struct ivon_examples *token
     int code = windows ? check(tokens, context, error) : ivon_error_memory(error);
     if (!code) {
         const char *targets = options->targets ? options->targets : "y";
-        struct ivon_field fields[2] = {{.name = token->name, .dtype = token->dtype, .rank = 1,
-                                        .shape = {(int64_t)context}}};
+        struct ivon_field fields[2] = {
+            {.name = token->name, .dtype = token->dtype, .rank = 1, .shape = {(int64_t)context}}};
         fields[1] = fields[0];
         fields[1].name = targets;
         uint64_t count = (ivon_examples_count(tokens) - 1 - context) / stride + 1;
         if (options->limit && options->limit < count)
             count = options->limit;
-        *windows = (struct dataset_windows){tokens, context, stride,
-                                            ivon_dtype_size(token->dtype)};
+        *windows = (struct dataset_windows){tokens, context, stride, ivon_dtype_size(token->dtype)};
         code = ivon_examples_new(examples, &class, windows, ivon_examples_path(tokens), count,
                                  fields, scalings, *targets ? 2 : 1, error);
     }

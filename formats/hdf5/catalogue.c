@@ -163,8 +163,8 @@ static bool put_attributes(struct hdf5_catalogue *catalogue, hid_t object, const
 static bool put_dataset(struct hdf5_catalogue *catalogue, hid_t dataset)
 {
     struct hdf5_dataset found = {0};
-    const char *refused = hdf5_dataset_examine(dataset, catalogue->file_size,
-                                               catalogue->chunk_max, &found);
+    const char *refused = hdf5_dataset_examine(dataset, catalogue->file_size, catalogue->chunk_max,
+                                               &found);
     if (!put_string(catalogue, refused ? refused : "", refused ? strlen(refused) : 0))
         return false;
     const char *stored_as = found.stored_as ? found.stored_as : "";
@@ -297,9 +297,8 @@ static bool list_file(struct hdf5_catalogue *catalogue, const struct mapped_file
 {
     if (!put_u8(catalogue, 0))
         return false;
-    catalogue->file =
-        H5LTopen_file_image((void *)file->data, file->size,
-                            H5LT_FILE_IMAGE_DONT_COPY | H5LT_FILE_IMAGE_DONT_RELEASE);
+    catalogue->file = H5LTopen_file_image((void *)file->data, file->size,
+                                          H5LT_FILE_IMAGE_DONT_COPY | H5LT_FILE_IMAGE_DONT_RELEASE);
     if (catalogue->file < 0) {
         char what[300];
         snprintf(what, sizeof what, "damaged HDF5 file: %s", catalogue->reason);

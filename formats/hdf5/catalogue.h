@@ -22,7 +22,7 @@ struct hdf5_catalogue {
     /* While it is made: */
     size_t file_size;
     char failure[512]; /* why the file as a whole is refused; empty when it is not */
-    haddr_t *groups; /* addresses of the groups seen, since hard links can make circles */
+    haddr_t *groups;   /* addresses of the groups seen, since hard links can make circles */
     size_t group_count;
 };
 

@@ -55,8 +55,8 @@ static const char *examine_storage(hid_t properties, unsigned *expansion,
     for (int i = 0; i < filters; i++) {
         unsigned flags, config;
         size_t values = 0;
-        H5Z_filter_t filter =
-            H5Pget_filter2(properties, (unsigned)i, &flags, &values, NULL, 0, NULL, &config);
+        H5Z_filter_t filter = H5Pget_filter2(properties, (unsigned)i, &flags, &values, NULL, 0,
+                                             NULL, &config);
         if (filter != H5Z_FILTER_DEFLATE && filter != H5Z_FILTER_SHUFFLE &&
             filter != H5Z_FILTER_FLETCHER32)
             return odd(result, "filtered data",
@@ -121,8 +121,8 @@ const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_m
     if (!refused)
         refused = examine_storage(properties, &expansion, result);
     if (!refused && !hdf5_type_recognise(type, &result->dtype, &as_stored))
-        refused =
-            odd(result, type_name(type), "has elements that are neither numbers nor booleans");
+        refused = odd(result, type_name(type),
+                      "has elements that are neither numbers nor booleans");
     if (!refused) {
         double bytes = (double)ivon_dtype_size(result->dtype);
         for (int i = 0; i < result->rank; i++)

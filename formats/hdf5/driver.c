@@ -33,8 +33,8 @@ static herr_t driver_close(H5FD_t *self)
     return 0;
 }
 
-/* As HDF5's own driver of POSIX files, but that elements come to driver_allocate piece by piece, and
-   are not put together where they are few. */
+/* As HDF5's own driver of POSIX files, but that elements come to driver_allocate piece by piece,
+   and are not put together where they are few. */
 static herr_t driver_query(const H5FD_t *self, unsigned long *flags)
 {
     (void)self;
@@ -43,8 +43,8 @@ static herr_t driver_query(const H5FD_t *self, unsigned long *flags)
     return 0;
 }
 
-/* Aligns elements. HDF5 can do so itself, but keeps a list of what it then leaves free, through which
-   it looks for every data set: that takes minutes where there are tens of thousands. */
+/* Aligns elements. HDF5 can do so itself, but keeps a list of what it then leaves free, through
+   which it looks for every data set: that takes minutes where there are tens of thousands. */
 static haddr_t driver_allocate(H5FD_t *self, H5FD_mem_t type, hid_t transfer, hsize_t size)
 {
     struct open_file *file = (struct open_file *)self;

@@ -11,7 +11,9 @@
 
 #include "formats/io/atomic.h"
 
-enum { HDF5_DRIVER_ALIGNMENT = 64 /* bytes, of each data set: they can be mapped and read in place */ };
+enum {
+    HDF5_DRIVER_ALIGNMENT = 64 /* bytes, of each data set: they can be mapped and read in place */
+};
 
 struct hdf5_driver {
     struct atomic_file *file;

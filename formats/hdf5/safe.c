@@ -14,8 +14,8 @@ enum {
     CATALOGUE_MEMORY = 256 << 20, /* bytes that the child may need to list a file's contents */
 };
 
-/* What is said of a file that the child could not read; but where hardly any memory is left, that is
-   the cause as far as one can tell. */
+/* What is said of a file that the child could not read; but where hardly any memory is left, that
+   is the cause as far as one can tell. */
 static int damaged(int code, struct ivon_error *error)
 {
     static const size_t NEEDED = 32 << 20; /* what HDF5 takes to open a file, and some */
@@ -133,8 +133,8 @@ static void take_attributes(struct catalogue *catalogue, struct hdf5_object *obj
             free(name);
             return;
         }
-        struct hdf5_attribute *grown =
-            grow(object->attributes, object->attribute_count, sizeof *grown);
+        struct hdf5_attribute *grown = grow(object->attributes, object->attribute_count,
+                                            sizeof *grown);
         if (!grown) {
             free(name);
             catalogue->failed = true;
@@ -202,7 +202,8 @@ static int parse(struct hdf5_file *file, const char *data, size_t size, struct i
     if (take_u8(&catalogue))
         return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: %.*s", file->mapped.path,
                                       (int)(catalogue.left < 600 ? catalogue.left : 600),
-                                      catalogue.at), error);
+                                      catalogue.at),
+                       error);
     while (catalogue.left && !catalogue.failed && file->object_count < HDF5_OBJECTS_MAX) {
         struct hdf5_object *grown = grow(file->objects, file->object_count, sizeof *grown);
         if (!grown)
@@ -219,7 +220,8 @@ static int parse(struct hdf5_file *file, const char *data, size_t size, struct i
     if (catalogue.failed || catalogue.left || !file->object_count)
         return damaged(ivon_error_set(error, IVON_ERROR_DATA,
                                       "%s: damaged HDF5 file: its contents cannot be listed",
-                                      file->mapped.path), error);
+                                      file->mapped.path),
+                       error);
     return 0;
 }
 
@@ -230,7 +232,8 @@ static int unanswered(struct hdf5_file *file, struct ivon_error *error)
         file->dead = strdup(sandbox_post_mortem(&file->sandbox, buffer, sizeof buffer));
     return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged HDF5 file: %s",
                                   file->mapped.path,
-                                  file->dead ? file->dead : "reading it crashed"), error);
+                                  file->dead ? file->dead : "reading it crashed"),
+                   error);
 }
 
 static int receive_catalogue(struct hdf5_file *file, struct ivon_error *error)
@@ -258,8 +261,8 @@ static bool needs_child(const struct hdf5_file *file)
     return false;
 }
 
-int hdf5_open(struct hdf5_file **out, struct mapped_file *mapped,
-              const struct hdf5_limits *limits, struct ivon_error *error)
+int hdf5_open(struct hdf5_file **out, struct mapped_file *mapped, const struct hdf5_limits *limits,
+              struct ivon_error *error)
 {
     struct hdf5_file *file = calloc(1, sizeof *file);
     if (!file) {
@@ -331,8 +334,7 @@ static int ask(struct hdf5_file *file, size_t object, size_t first, size_t count
     char message[256];
     if (file->dead || !sandbox_send(file->sandbox.socket, &request, sizeof request) ||
         !sandbox_receive(file->sandbox.socket, &length, sizeof length) ||
-        length >= sizeof message ||
-        !sandbox_receive(file->sandbox.socket, message, length))
+        length >= sizeof message || !sandbox_receive(file->sandbox.socket, message, length))
         return unanswered(file, error);
     message[length] = '\0';
     if (length)

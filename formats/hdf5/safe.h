@@ -23,8 +23,8 @@ struct hdf5_attribute {
 };
 
 struct hdf5_object {
-    char *path;    /* "" for the root, "mean/fc.weight" for a data set */
-    char *refused; /* why this data set cannot be read; null when it can */
+    char *path;      /* "" for the root, "mean/fc.weight" for a data set */
+    char *refused;   /* why this data set cannot be read; null when it can */
     char *stored_as; /* of one that is refused, but not damaged: how it is stored; else null */
     bool is_dataset;
     enum ivon_dtype dtype;
@@ -47,8 +47,8 @@ struct hdf5_limits {
 bool hdf5_recognise(const struct mapped_file *file);
 
 /* Opens a mapped file, which the result takes over, whether or not this succeeds. */
-int hdf5_open(struct hdf5_file **file, struct mapped_file *mapped,
-              const struct hdf5_limits *limits, struct ivon_error *error);
+int hdf5_open(struct hdf5_file **file, struct mapped_file *mapped, const struct hdf5_limits *limits,
+              struct ivon_error *error);
 void hdf5_close(struct hdf5_file *file);
 
 /* The groups and data sets in the file's order, groups before what they hold; borrowed. */

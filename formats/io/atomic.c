@@ -91,8 +91,8 @@ static int open_temporary(struct atomic_file *file, struct ivon_error *error)
 {
     for (;;) {
         struct stat opened, named;
-        file->descriptor =
-            open(file->temporary, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
+        file->descriptor = open(file->temporary,
+                                O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
         if (file->descriptor < 0)
             return fail(file, IVON_ERROR_CREATE, "create it", error);
         if (flock(file->descriptor, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)

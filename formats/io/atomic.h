@@ -6,9 +6,9 @@
  * next run with the same target takes over what a killed one left, and two runs at once cannot
  * disturb each other.
  *
- * A target that is a symbolic link is replaced itself, and one of several hard links leaves the others:
- * what else leads to the old file keeps its bytes. So a copy of a model hub's cache, which consists of
- * links into a store, can be written to without changing the store.
+ * A target that is a symbolic link is replaced itself, and one of several hard links leaves the
+ * others: what else leads to the old file keeps its bytes. So a copy of a model hub's cache, which
+ * consists of links into a store, can be written to without changing the store.
  */
 #ifndef FORMATS_IO_ATOMIC_H
 #define FORMATS_IO_ATOMIC_H
@@ -20,18 +20,17 @@
 #include "ivon/error.h"
 
 struct atomic_file {
-    char *path;      /* the target, as the user wrote it */
-    char *temporary; /* beside the target */
-    int descriptor;  /* of the temporary file; -1 when there is none */
-    mode_t mode;     /* the old file's permissions, or 0 */
-    bool replaces;   /* a file or a link of the target's name */
+    char *path;              /* the target, as the user wrote it */
+    char *temporary;         /* beside the target */
+    int descriptor;          /* of the temporary file; -1 when there is none */
+    mode_t mode;             /* the old file's permissions, or 0 */
+    bool replaces;           /* a file or a link of the target's name */
     struct open_file *noted; /* for ivon_outputs_abandon; private */
 };
 
-/* Opens an empty temporary file. An existing target is refused unless `replace`; so is "-", by which
-   commands mean standard output. */
-int atomic_open(struct atomic_file *file, const char *path, bool replace,
-                struct ivon_error *error);
+/* Opens an empty temporary file. An existing target is refused unless `replace`; so is "-", by
+   which commands mean standard output. */
+int atomic_open(struct atomic_file *file, const char *path, bool replace, struct ivon_error *error);
 
 /* Sets aside `size` bytes on disk, so that a full disk is found before the work, not after it. */
 int atomic_reserve(struct atomic_file *file, uint64_t size, struct ivon_error *error);

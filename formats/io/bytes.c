@@ -36,9 +36,9 @@ int bytes_open(struct bytes **out, const struct bytes_origin *origin, struct ivo
     bytes->origin.name = strdup(origin->name);
     bool fine = bytes->origin.name != NULL;
     if (fine && origin->coding != BYTES_STORED)
-        fine = bytes->open =
-            inflateInit2(&bytes->stream, origin->coding == BYTES_GZIPPED ? 16 + MAX_WBITS
-                                                                         : -MAX_WBITS) == Z_OK;
+        fine = bytes->open = inflateInit2(&bytes->stream, origin->coding == BYTES_GZIPPED
+                                                              ? 16 + MAX_WBITS
+                                                              : -MAX_WBITS) == Z_OK;
     if (!fine) {
         bytes_close(bytes);
         return ivon_error_memory(error);
@@ -52,9 +52,10 @@ int bytes_open(struct bytes **out, const struct bytes_origin *origin, struct ivo
                                                      : most;
     if (bytes->size > most) {
         bytes_close(bytes);
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: is said to hold %llu bytes, more than "
-                              "its %llu can expand to", origin->name,
-                              (unsigned long long)origin->size,
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: is said to hold %llu bytes, more than "
+                              "its %llu can expand to",
+                              origin->name, (unsigned long long)origin->size,
                               (unsigned long long)origin->data_size);
     }
     *out = bytes;

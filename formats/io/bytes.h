@@ -20,7 +20,7 @@ enum bytes_coding {
 };
 
 struct bytes_origin {
-    const char *name; /* for messages; copied */
+    const char *name;               /* for messages; copied */
     const struct mapped_file *file; /* that the data lie in; pages that were read leave memory */
     const unsigned char *data;
     uint64_t data_size;

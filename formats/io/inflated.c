@@ -130,8 +130,7 @@ int inflated_read(struct inflated *inflated, size_t entry, uint64_t offset, size
     struct window *window = NULL;
     pthread_mutex_lock(&inflated->mutex);
     int code = find_window(inflated, entry, &window, error);
-    if (!code && (offset > bytes_size(window->bytes) ||
-                  size > bytes_size(window->bytes) - offset))
+    if (!code && (offset > bytes_size(window->bytes) || size > bytes_size(window->bytes) - offset))
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: is too short",
                               bytes_name(window->bytes));
     if (!code) {

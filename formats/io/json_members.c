@@ -7,8 +7,8 @@
 
 static int damaged(const struct json_members *members, const char *why, struct ivon_error *error)
 {
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged JSON at byte %zu: %s",
-                          members->path, (size_t)(members->at - members->start), why);
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged JSON at byte %zu: %s", members->path,
+                          (size_t)(members->at - members->start), why);
 }
 
 /* Passes over white space; false at the end of the text. */
@@ -27,11 +27,10 @@ static bool take(struct json_members *members, char token)
     return true;
 }
 
-int json_members_open(struct json_members *members, const char *path, const char *text,
-                      size_t size, struct ivon_error *error)
+int json_members_open(struct json_members *members, const char *path, const char *text, size_t size,
+                      struct ivon_error *error)
 {
-    *members =
-        (struct json_members){.path = path, .start = text, .at = text, .end = text + size};
+    *members = (struct json_members){.path = path, .start = text, .at = text, .end = text + size};
     return take(members, '{') ? 0 : damaged(members, "expected '{'", error);
 }
 

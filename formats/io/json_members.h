@@ -19,8 +19,8 @@ struct json_members {
 };
 
 /* Enters the object that the text begins with, after any white space. */
-int json_members_open(struct json_members *members, const char *path, const char *text,
-                      size_t size, struct ivon_error *error);
+int json_members_open(struct json_members *members, const char *path, const char *text, size_t size,
+                      struct ivon_error *error);
 
 /* The next member's name, to be freed; null behind the last one. Its value has to be read next. */
 int json_members_next(struct json_members *members, char **name, struct ivon_error *error);

@@ -30,7 +30,7 @@ static void unguard(const struct mapped_file *file)
     __asan_unpoison_memory_region(file->data + file->size, rest);
 }
 #else
-#define guard(file) ((void)(file))
+#define guard(file)   ((void)(file))
 #define unguard(file) ((void)(file))
 #endif
 

@@ -1,6 +1,6 @@
 /*
- * A number x = m·2^q is scaled to D = x·10^k, a whole number of as many digits as it may get, or one
- * more, and a fraction, in twice the precision of double, where powers up to 10^22 are exact. A
+ * A number x = m·2^q is scaled to D = x·10^k, a whole number of as many digits as it may get, or
+ * one more, and a fraction, in twice the precision of double, where powers up to 10^22 are exact. A
  * decimal number reads back to x when it is nearer than half the distance to x's neighbour, which
  * is D/2m in the units of D.
  */
@@ -57,7 +57,7 @@ struct decimal {
  */
 static struct decimal shortest(double value, uint64_t m, int q, bool narrow, int first, int last)
 {
-    int binary = 63 - __builtin_clzll(m) + q; /* 2^binary <= value */
+    int binary = 63 - __builtin_clzll(m) + q;             /* 2^binary <= value */
     int decimal = binary * 78913 / 262144 - (binary < 0); /* 78913/2^18 = log10(2) - 8e-7 */
     int power = last - 1 - decimal;
     struct pair scaled = scale(value, power);
@@ -154,11 +154,11 @@ size_t number_text_f32(char *text, float value)
     if (value == 0)
         return put_zero(text, negative);
     size_t sign = put_sign(text, negative);
-    return sign + put_decimal(text + sign,
-                              shortest(fabs((double)value),
-                                       exponent ? fraction | UINT32_C(1) << 23 : fraction,
-                                       (int)(exponent ? exponent : 1) - 150,
-                                       !fraction && exponent > 1, 6, 9));
+    return sign +
+           put_decimal(text + sign, shortest(fabs((double)value),
+                                             exponent ? fraction | UINT32_C(1) << 23 : fraction,
+                                             (int)(exponent ? exponent : 1) - 150,
+                                             !fraction && exponent > 1, 6, 9));
 }
 
 size_t number_text_f64(char *text, double value)
@@ -170,11 +170,11 @@ size_t number_text_f64(char *text, double value)
     if (value == 0)
         return put_zero(text, negative);
     size_t sign = put_sign(text, negative);
-    return sign + put_decimal(text + sign,
-                              shortest(fabs(value),
-                                       exponent ? fraction | UINT64_C(1) << 52 : fraction,
-                                       (int)(exponent ? exponent : 1) - 1075,
-                                       !fraction && exponent > 1, 15, 17));
+    return sign +
+           put_decimal(text + sign,
+                       shortest(fabs(value), exponent ? fraction | UINT64_C(1) << 52 : fraction,
+                                (int)(exponent ? exponent : 1) - 1075, !fraction && exponent > 1,
+                                15, 17));
 }
 
 size_t number_text_i64(char *text, int64_t value)

@@ -22,7 +22,7 @@
 #define __has_feature(name) 0
 #endif
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                              \
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
     __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 enum { LIMIT_MEMORY = 0 }; /* the shadow alone exceeds any limit */
 #else
@@ -81,13 +81,17 @@ static rlim_t data_in_use(void)
 static void forbid_system_calls(void)
 {
     static const int allowed[] = {
-        SCMP_SYS(brk),           SCMP_SYS(clock_gettime),  SCMP_SYS(exit),
-        SCMP_SYS(exit_group),    SCMP_SYS(futex),          SCMP_SYS(getpid),
-        SCMP_SYS(gettid),        SCMP_SYS(gettimeofday),   SCMP_SYS(madvise),
-        SCMP_SYS(mprotect),      SCMP_SYS(mremap),         SCMP_SYS(munmap),
-        SCMP_SYS(recvfrom),      SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigaction),
-        SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),  SCMP_SYS(sched_yield),
-        SCMP_SYS(setitimer),     SCMP_SYS(sigaltstack),    SCMP_SYS(time),
+        SCMP_SYS(brk),          SCMP_SYS(clock_gettime),
+        SCMP_SYS(exit),         SCMP_SYS(exit_group),
+        SCMP_SYS(futex),        SCMP_SYS(getpid),
+        SCMP_SYS(gettid),       SCMP_SYS(gettimeofday),
+        SCMP_SYS(madvise),      SCMP_SYS(mprotect),
+        SCMP_SYS(mremap),       SCMP_SYS(munmap),
+        SCMP_SYS(recvfrom),     SCMP_SYS(restart_syscall),
+        SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(rt_sigreturn), SCMP_SYS(sched_yield),
+        SCMP_SYS(setitimer),    SCMP_SYS(sigaltstack),
+        SCMP_SYS(time),
     };
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!filter)

@@ -52,7 +52,8 @@ bool sandbox_running(const struct sandbox *sandbox);
 bool sandbox_send(int socket, const void *data, size_t size);
 bool sandbox_receive(int socket, void *data, size_t size);
 
-/* Ends a child that did not answer, and says in a few words why it did not, with `buffer`'s help. */
+/* Ends a child that did not answer, and says in a few words why it did not, with `buffer`'s
+   help. */
 const char *sandbox_post_mortem(struct sandbox *sandbox, char *buffer, size_t size);
 
 /* In the child: the processor time counts anew from here. */

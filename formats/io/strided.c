@@ -24,8 +24,8 @@ static void copy_run(unsigned char *out, const unsigned char *in, size_t count, 
         memcpy(out + i * size, in + i * stride * size, size);
 }
 
-void strided_copy(void *to, const unsigned char *data, size_t size, int rank,
-                  const int64_t *shape, const int64_t *strides, size_t first, size_t count)
+void strided_copy(void *to, const unsigned char *data, size_t size, int rank, const int64_t *shape,
+                  const int64_t *strides, size_t first, size_t count)
 {
     unsigned char *out = to;
     size_t index[IVON_RANK_MAX], rest = first;
@@ -161,8 +161,7 @@ static int find_slab(struct slabs *slabs, size_t array, const struct layout *lay
 }
 
 int slabs_read(struct slabs *slabs, size_t array, size_t element_size, int rank,
-               const int64_t *shape, size_t first, size_t count, void *to,
-               struct ivon_error *error)
+               const int64_t *shape, size_t first, size_t count, void *to, struct ivon_error *error)
 {
     unsigned char *out = to;
     struct layout layout = {.size = element_size,

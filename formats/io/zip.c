@@ -197,8 +197,10 @@ static int read_directory(struct zip_archive *archive, uint64_t count, struct iv
     qsort(archive->by_name, count, sizeof *archive->by_name, compare);
     for (size_t i = 1; i < count; i++)
         if (compare(&archive->by_name[i - 1], &archive->by_name[i]) == 0)
-            return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged zip archive: '%s' occurs "
-                                  "twice", archive->file->path, archive->by_name[i]->name);
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: damaged zip archive: '%s' occurs "
+                                  "twice",
+                                  archive->file->path, archive->by_name[i]->name);
     return 0;
 }
 
@@ -255,8 +257,7 @@ ptrdiff_t zip_find(const struct zip_archive *archive, const char *name)
 
 /* Where an entry's bytes begin: behind its own header, and in front of the directory. Null where
    that cannot be. */
-static const unsigned char *locate(const struct zip_archive *archive,
-                                   const struct zip_entry *entry)
+static const unsigned char *locate(const struct zip_archive *archive, const struct zip_entry *entry)
 {
     uint64_t left = archive->directory;
     if (left < LOCAL_SIZE || entry->header > left - LOCAL_SIZE)
@@ -285,8 +286,10 @@ int zip_entry_open(struct bytes **bytes, const struct zip_archive *archive, size
                                   .size = entry->size,
                                   .crc = entry->crc};
     if (!origin.data)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged zip archive: '%s' is not where "
-                              "its directory says", path, entry->name);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: damaged zip archive: '%s' is not where "
+                              "its directory says",
+                              path, entry->name);
     size_t size = strlen(path) + strlen(entry->name) + sizeof ": ''";
     char *name = malloc(size);
     if (!name)

@@ -13,9 +13,9 @@ enum {
     END_SIZE = 22,
     END64_SIZE = 56,
     LOCATOR64_SIZE = 20,
-    FIELD_SIZE = 4,              /* a field's head */
-    SIZES64 = 2 * 8,             /* of a local Zip64 field */
-    PADDING_ID = 0xd935,         /* alignment, as zipalign has it: u16 the alignment, padding */
+    FIELD_SIZE = 4,      /* a field's head */
+    SIZES64 = 2 * 8,     /* of a local Zip64 field */
+    PADDING_ID = 0xd935, /* alignment, as zipalign has it: u16 the alignment, padding */
     PADDING_MIN = FIELD_SIZE + 2,
     ZIP64_ID = 1,
     NAME_MAX_SIZE = UINT16_MAX,

@@ -5,8 +5,9 @@
  *     posterior_predictive  y (chain, draw, y_dim_0[, y_dim_1])  the targets' type
  *     observed_data         y (y_dim_0[, y_dim_1])               the targets' type
  *
- * Dimensions have coordinates that count from 0, but y_dim_0 those that ivon_arviz_observe is given. The draws are independent, and there is no group of
- * the parameters: `arviz.loo(data, reff=1)`. Equal contents have equal bytes.
+ * Dimensions have coordinates that count from 0, but y_dim_0 those that ivon_arviz_observe is
+ * given. The draws are independent, and there is no group of the parameters: `arviz.loo(data,
+ * reff=1)`. Equal contents have equal bytes.
  */
 #ifndef IVON_ARVIZ_H
 #define IVON_ARVIZ_H
@@ -25,9 +26,9 @@ extern "C" {
 #endif
 
 struct ivon_arviz_options {
-    uint64_t samples;  /* draws, in one chain; at least 1, as are the next two */
-    uint64_t examples; /* observations */
-    size_t outputs;    /* elements of one target; 1: y has no further axis */
+    uint64_t samples;             /* draws, in one chain; at least 1, as are the next two */
+    uint64_t examples;            /* observations */
+    size_t outputs;               /* elements of one target; 1: y has no further axis */
     enum ivon_dtype target_dtype; /* of y: IVON_I64 or IVON_F32 */
     bool replace;                 /* an existing file may be replaced, at commit */
     const char *creator;          /* attribute of the root; null: absent */
@@ -37,13 +38,12 @@ struct ivon_arviz;
 
 /* A file, whole or absent. */
 IVON_API int ivon_arviz_create(struct ivon_arviz **arviz, const char *path,
-                               const struct ivon_arviz_options *options,
-                               struct ivon_error *error);
+                               const struct ivon_arviz_options *options, struct ivon_error *error);
 
 /*
  * What sample `sample` says of the examples [first, first + count): the log-likelihood of each
- * target (count), and a replicate of y drawn from it (count × outputs, of the target's type). In any
- * order, from any thread; each once.
+ * target (count), and a replicate of y drawn from it (count × outputs, of the target's type). In
+ * any order, from any thread; each once.
  */
 IVON_API int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_t first,
                               size_t count, const double *log_likelihoods, const void *replicates,

@@ -24,14 +24,15 @@ struct ivon_open_options {
     size_t memory;   /* bytes for decompressing; 0: 64 MiB */
     /* For formats other than ivon-posterior(5); one that says nothing about the file's format is
        IVON_ERROR_ARGUMENT, */
-    bool for_several;    /* unless they are meant for several files: then it is passed over, but for
+    bool for_several; /* unless they are meant for several files: then it is passed over, but for
                             a Hessian, which is one file's */
-    const char *key;     /* path of the state dict within a nested file, "ema.model"; null: guessed
+    const char *key;  /* path of the state dict within a nested file, "ema.model"; null: guessed
                             where only one fits */
-    const char *hessian; /* a second file, null: none. Its tensors are the Hessian, by name; or it is
+    const char
+        *hessian; /* a second file, null: none. Its tensors are the Hessian, by name; or it is
                             an optimizer's state, and what follows says of what kind */
     enum ivon_hessian_from hessian_from;
-    double batch; /* of Adam's gradients; needed for IVON_HESSIAN_FROM_ADAM */
+    double batch;                  /* of Adam's gradients; needed for IVON_HESSIAN_FROM_ADAM */
     const char *const *parameters; /* the names of the optimizer's, in its order; null: its own, or
                                       as the file lets one tell */
     size_t parameter_count;
@@ -41,8 +42,9 @@ struct ivon_open_options {
 };
 
 /*
- * Opens a checkpoint. The result is trustworthy in form (every tensor lies within the file, Hessians
- * and means may still differ in what they name), not in content: numbers may be non-finite.
+ * Opens a checkpoint. The result is trustworthy in form (every tensor lies within the file,
+ * Hessians and means may still differ in what they name), not in content: numbers may be
+ * non-finite.
  *
  * HDF5 files are parsed in a child process that is forked here. Memory-mapped: a file that another
  * process truncates while it is open makes reading it raise SIGBUS.
@@ -52,8 +54,8 @@ IVON_API int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                                   struct ivon_error *error);
 
 enum ivon_format {
-    /* By the path's suffix: .h5 and .hdf5, .safetensors and .safetensors.index.json, .npz; without a
-       suffix IVON_FORMAT_POSTERIOR. Any other is IVON_ERROR_ARGUMENT. */
+    /* By the path's suffix: .h5 and .hdf5, .safetensors and .safetensors.index.json, .npz; without
+       a suffix IVON_FORMAT_POSTERIOR. Any other is IVON_ERROR_ARGUMENT. */
     IVON_FORMAT_BY_NAME,
     IVON_FORMAT_POSTERIOR,
     IVON_FORMAT_SAFETENSORS,

@@ -59,8 +59,8 @@ IVON_API bool ivon_columns_has(const struct ivon_columns *columns, const char *n
 
 /* *column receives the column of that name. IVON_ERROR_DATA, with a list of the columns, where
    there is none; also where there are two. */
-IVON_API int ivon_columns_find(const struct ivon_columns *columns, const char *name,
-                               size_t *column, struct ivon_error *error);
+IVON_API int ivon_columns_find(const struct ivon_columns *columns, const char *name, size_t *column,
+                               struct ivon_error *error);
 
 /* Reads a column of numbers into ivon_columns_rows doubles; what is missing, empty or null is NaN;
    JSON's texts "Infinity" and "-Infinity" are numbers.

@@ -22,10 +22,10 @@ struct ivon_dataset_options {
     /* CSV: the column that holds the target, by its header or its number from 1; null: none. The
        other columns, in order, are the one input. */
     const char *target_column;
-    bool named; /* refuse files whose arrays have no names: npy, IDX, CSV, texts */
+    bool named;            /* refuse files whose arrays have no names: npy, IDX, CSV, texts */
     bool targets_optional; /* the array or column that these two name may be missing */
-    /* CSV: take only the columns whose header is this and a number ("p" for p0, p1, …), in the order
-       of their numbers, where there are such; null: all but the target. */
+    /* CSV: take only the columns whose header is this and a number ("p" for p0, p1, …), in the
+       order of their numbers, where there are such; null: all but the target. */
     const char *column_prefix;
     /* Bytes become floats as they are, not divided by 255. */
     bool no_scaling;
@@ -39,7 +39,7 @@ struct ivon_dataset_options {
     /* Cut the one input, an array of tokens, into examples of so many, whose targets are the tokens
        that follow each; 0: don't. The tokens that are left over are left out. */
     size_t context;
-    size_t stride; /* from the beginning of one such example to the next; 0: context */
+    size_t stride;  /* from the beginning of one such example to the next; 0: context */
     uint64_t limit; /* take at most that many examples, the first; 0: all */
     bool no_sandbox;
     size_t memory; /* bytes for decompressing; 0: 64 MiB */

@@ -3,11 +3,11 @@
  * Lines, npy or HDF5 in pieces.
  *
  * CSV and JSON Lines begin each row with `index`, the number of the row from 0, so that rows can be
- * joined again after sorting, unless the columns number the rows themselves; npy and HDF5 have their
- * own order. Numbers of text read back to the same bits: of 6 to 9 significant digits (float) or 15
- * to 17 (double) as few as that takes, with a decimal point in any locale. What is no number is nan
- * in CSV, never with a sign, and null in JSON; infinite ones are inf and -inf in CSV, and the texts
- * "Infinity" and "-Infinity" in JSON. Lines end with a line feed.
+ * joined again after sorting, unless the columns number the rows themselves; npy and HDF5 have
+ * their own order. Numbers of text read back to the same bits: of 6 to 9 significant digits (float)
+ * or 15 to 17 (double) as few as that takes, with a decimal point in any locale. What is no number
+ * is nan in CSV, never with a sign, and null in JSON; infinite ones are inf and -inf in CSV, and
+ * the texts "Infinity" and "-Infinity" in JSON. Lines end with a line feed.
  */
 #ifndef IVON_TABLE_H
 #define IVON_TABLE_H
@@ -53,9 +53,9 @@ struct ivon_table_options {
     /* 0, or the first extent of every column: CSV then has one row for each of them, with the
        columns `index` and `token`, from 0, before the others. */
     int64_t tokens;
-    bool own_index; /* text has no column `index` but what the columns say */
-    bool replace;           /* an existing file may be replaced, at commit */
-    const char *creator;    /* HDF5 attributes; null: absent */
+    bool own_index;      /* text has no column `index` but what the columns say */
+    bool replace;        /* an existing file may be replaced, at commit */
+    const char *creator; /* HDF5 attributes; null: absent */
     const char *provenance;
 };
 
@@ -64,8 +64,7 @@ struct ivon_table;
 /* A table in a file, whole or absent. The descriptions are copied. */
 IVON_API int ivon_table_create(struct ivon_table **table, const char *path,
                                const struct ivon_column *columns, size_t column_count,
-                               const struct ivon_table_options *options,
-                               struct ivon_error *error);
+                               const struct ivon_table_options *options, struct ivon_error *error);
 
 /* A table to an open stream, named `name` in messages, which stays the caller's: CSV and JSON
    Lines. The header is written with the first row, or at commit where there is none. */

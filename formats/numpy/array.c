@@ -91,8 +91,8 @@ int array_read(struct array *array, uint64_t first, size_t count, void *out,
     if (array->fortran) {
         int64_t strides[IVON_RANK_MAX];
         strided_fortran(strides, array->rank, array->shape);
-        strided_copy(out, bytes_view(array->bytes) + array->offset, size, array->rank,
-                     array->shape, strides, first, count);
+        strided_copy(out, bytes_view(array->bytes) + array->offset, size, array->rank, array->shape,
+                     strides, first, count);
         if (count * size >= LARGE)
             bytes_let_go(array->bytes);
     } else {

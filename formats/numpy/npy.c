@@ -170,8 +170,8 @@ static int read_header(struct array *array, char **text, struct ivon_error *erro
         return code;
     unsigned version = head[SIGNATURE];
     if (memcmp(head, signature, SIGNATURE) != 0 || version < 1 || version > 3)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: is not in npy format, versions 1 to 3", name);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: is not in npy format, versions 1 to 3",
+                              name);
     size_t wide = version == 1 ? 2 : 4;
     code = bytes_read(array->bytes, SIGNATURE + 2, wide, head, error);
     if (code)
@@ -216,7 +216,8 @@ static int check_header(struct array *array, const struct header *header, bool p
     if (!tensor_shape_count(array->rank, array->shape, size, &count) || count * size > left)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: its shape asks for more elements than the %llu bytes that "
-                              "follow its header", name, (unsigned long long)left);
+                              "follow its header",
+                              name, (unsigned long long)left);
     return 0;
 }
 

@@ -34,7 +34,7 @@ struct npz {
     struct mapped_file mapped;
     struct zip_archive *archive;
     struct inflated *inflated;
-    struct slabs *slabs; /* of what is both inflated and in Fortran order */
+    struct slabs *slabs;    /* of what is both inflated and in Fortran order */
     struct member *members; /* as the archive's entries */
     size_t count;
     const struct member **by_name; /* the arrays among them, sorted */
@@ -233,8 +233,7 @@ static int compare_to(const char *found, const char *prefix, const char *name)
     return order ? order : strcmp(found + length + 1, name);
 }
 
-static const struct member *find_member(const struct npz *npz, const char *prefix,
-                                        const char *name)
+static const struct member *find_member(const struct npz *npz, const char *prefix, const char *name)
 {
     size_t low = 0, high = npz->named;
     while (low < high) {

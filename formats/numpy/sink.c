@@ -81,8 +81,7 @@ static int put_number(void *context, const char *key, const struct parts_number 
     return code ? code : atomic_write(&sink->file, offset, value, 8, error);
 }
 
-static int put_text(struct sink *sink, const char *key, const char *text,
-                    struct ivon_error *error)
+static int put_text(struct sink *sink, const char *key, const char *text, struct ivon_error *error)
 {
     uint64_t offset;
     if (!text)

@@ -30,8 +30,10 @@ static int check_opset(const Onnx__ModelProto *model, const char *path, struct i
         if (own_domain(model->opset_import[i]->domain))
             own = model->opset_import[i];
     if (!own)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: names no opset of ONNX's operators, "
-                              "expected %d to %d", path, LEAST, MOST);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: names no opset of ONNX's operators, "
+                              "expected %d to %d",
+                              path, LEAST, MOST);
     if (own->version < LEAST || own->version > MOST)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: opset %" PRId64 ", expected %d to %d: export it again, as by "
@@ -52,8 +54,7 @@ static int input_shape(const Onnx__TensorShapeProto *shape, const char *path, co
                               name, shape->n_dim, IVON_RANK_MAX);
     for (size_t i = 0; i < shape->n_dim; i++) {
         const Onnx__TensorShapeProto__Dimension *extent = shape->dim[i];
-        bool known =
-            extent->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+        bool known = extent->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
         extents[i] = known ? extent->dim_value : -1;
     }
     return 0;
@@ -103,8 +104,8 @@ static int add_initializers(struct ivon_network *network, struct onnx_reader *re
 {
     int code = 0;
     if (graph->n_sparse_initializer)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: sparse initializers are not supported", network->path);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: sparse initializers are not supported",
+                              network->path);
     if (graph->n_quantization_annotation)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: quantized graphs are not supported",
                               network->path);
@@ -141,7 +142,7 @@ static void *copy_of(const void *items, size_t count, size_t size)
 
 static int refuse_subgraph(const Onnx__NodeProto *node, const char *path, struct ivon_error *error)
 {
-    const char *operator = text(node->op_type);
+    const char *operator= text(node->op_type);
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: node '%s' (%s): subgraphs are not supported%s", path,
                           node_name(node), operator,
@@ -156,8 +157,9 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
 {
     const void *made;
     attribute->name = strdup(text(proto->name));
-    switch (proto->has_type && !proto->ref_attr_name ? proto->type
-                                                     : ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED) {
+    switch (proto->has_type && !proto->ref_attr_name
+                ? proto->type
+                : ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED) {
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT:
         attribute->kind = NET_INT;
         attribute->integer = proto->i;
@@ -196,7 +198,8 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
     default:
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s' (%s): attribute '%s' is of a kind that is not "
-                              "supported", reader->path, node_name(node), text(node->op_type),
+                              "supported",
+                              reader->path, node_name(node), text(node->op_type),
                               text(proto->name));
     }
     return attribute->name && made ? 0 : ivon_error_memory(error);
@@ -205,7 +208,7 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
 static int add_node(struct ivon_network *network, struct onnx_reader *reader,
                     const Onnx__NodeProto *node, struct ivon_error *error)
 {
-    const char *operator = text(node->op_type);
+    const char *operator= text(node->op_type);
     if (!own_domain(node->domain))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s': operator %s of the domain '%s', expected ONNX's own",

@@ -47,7 +47,8 @@ static bool skip(struct scan *scan, const uint8_t *end, uint64_t size)
 /* Goes over one field, or into it when it is a message. Null on success, else what is wrong. */
 static const char *take_field(struct scan *scan)
 {
-    static const char damaged[] = "no ONNX file, or a damaged one: a field is cut off or of no known kind";
+    static const char damaged[] =
+        "no ONNX file, or a damaged one: a field is cut off or of no known kind";
     enum { NUMBER = 0, EIGHT_BYTES = 1, DELIMITED = 2, FOUR_BYTES = 5 };
     const struct level *level = &scan->levels[scan->depth - 1];
     uint64_t tag, number;
@@ -68,8 +69,8 @@ static const char *take_field(struct scan *scan)
     if (!take_number(scan, level->end, LENGTH_BYTES_MAX, &number) ||
         number > (uint64_t)(level->end - scan->at))
         return damaged;
-    const ProtobufCFieldDescriptor *field =
-        protobuf_c_message_descriptor_get_field(level->descriptor, (unsigned)(tag >> 3));
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+        level->descriptor, (unsigned)(tag >> 3));
     if (!field || field->type != PROTOBUF_C_TYPE_MESSAGE) {
         scan->at += number;
         return NULL;
@@ -83,9 +84,8 @@ static const char *take_field(struct scan *scan)
 /* Whether the parser may be let loose on the bytes. */
 static const char *scan_nesting(const uint8_t *bytes, size_t size)
 {
-    struct scan scan = {.levels = {{&onnx__model_proto__descriptor, bytes + size}},
-                        .depth = 1,
-                        .at = bytes};
+    struct scan scan = {
+        .levels = {{&onnx__model_proto__descriptor, bytes + size}}, .depth = 1, .at = bytes};
     const char *wrong = NULL;
     while (scan.depth && !wrong) {
         if (scan.at == scan.levels[scan.depth - 1].end)
@@ -137,7 +137,8 @@ int onnx_unpack(Onnx__ModelProto **model, const char *path, const void *bytes, s
     if (!size)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: is empty, expected an ONNX file", path);
     if (size > INT32_MAX)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: %zu bytes, an ONNX file has at most "
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: %zu bytes, an ONNX file has at most "
                               "2 GiB; keep the parameters in a checkpoint, or as external data",
                               path, size);
     const char *wrong = scan_nesting(bytes, size);

@@ -83,8 +83,7 @@ static bool natural(const char *text, uint64_t *number)
 }
 
 static int find_place(const struct onnx_reader *reader, const char *name,
-                      const Onnx__TensorProto *proto, struct place *place,
-                      struct ivon_error *error)
+                      const Onnx__TensorProto *proto, struct place *place, struct ivon_error *error)
 {
     *place = (struct place){0};
     for (size_t i = 0; i < proto->n_external_data; i++) {
@@ -142,8 +141,8 @@ static int count_use(struct onnx_reader *reader, const char *name, const char *l
     while (i && strcmp(reader->files[i - 1].location, location) != 0)
         i--;
     if (!i && reader->file_count < FILES_MAX) {
-        struct onnx_data_file *grown =
-            realloc(reader->files, (reader->file_count + 1) * sizeof *grown);
+        struct onnx_data_file *grown = realloc(reader->files,
+                                               (reader->file_count + 1) * sizeof *grown);
         if (!grown)
             return ivon_error_memory(error);
         reader->files = grown;
@@ -160,9 +159,10 @@ static int count_use(struct onnx_reader *reader, const char *name, const char *l
     struct onnx_data_file *file = &reader->files[i - 1];
     file->used += size;
     if (file->used / USES_MAX > file_size)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s': external data '%s' are used more than %d times over",
-                              reader->path, name, location, USES_MAX);
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: tensor '%s': external data '%s' are used more than %d times over", reader->path,
+            name, location, USES_MAX);
     return 0;
 }
 
@@ -175,12 +175,14 @@ static int find_external(struct onnx_reader *reader, const char *name,
     if (!reader->directory)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': external data, which only a graph in a file can "
-                              "have", reader->path, name);
+                              "have",
+                              reader->path, name);
     int code = find_place(reader, name, proto, &place, error);
     if (!code && place.has_length && place.length != size)
         code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s': external data of %" PRIu64 " bytes, expected %"
-                              PRIu64, reader->path, name, place.length, size);
+                              "%s: tensor '%s': external data of %" PRIu64
+                              " bytes, expected %" PRIu64,
+                              reader->path, name, place.length, size);
     if (!code)
         code = resolve(reader, name, place.location, &path, error);
     if (!code)
@@ -188,9 +190,10 @@ static int find_external(struct onnx_reader *reader, const char *name,
     uint64_t available = elements->file.size;
     if (!code && (place.offset > available || size > available - place.offset))
         code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s': external data '%s' have %" PRIu64 " bytes, expected "
-                              "%" PRIu64 " from %" PRIu64 " on", reader->path, name, place.location,
-                              available, size, place.offset);
+                              "%s: tensor '%s': external data '%s' have %" PRIu64
+                              " bytes, expected "
+                              "%" PRIu64 " from %" PRIu64 " on",
+                              reader->path, name, place.location, available, size, place.offset);
     if (!code)
         code = count_use(reader, name, place.location, size, available, error);
     if (!code && size)
@@ -311,16 +314,15 @@ static int describe(const struct onnx_reader *reader, const char *name,
     int rank = proto->n_dims <= IVON_RANK_MAX ? (int)proto->n_dims : IVON_RANK_MAX + 1;
     for (size_t i = 0; i < proto->n_dims; i++)
         if (proto->dims[i] < 0)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: tensor '%s': an extent of %" PRId64, reader->path, name,
-                                  proto->dims[i]);
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': an extent of %" PRId64,
+                                  reader->path, name, proto->dims[i]);
     int code = net_tensor_set(tensor, type, rank, proto->dims, &reason);
     if (code)
         return ivon_error_set(error, code, "%s: tensor '%s': %s", reader->path, name,
                               reason.message);
     if (!tensor_shape_count(rank, proto->dims, sizeof(double), &count)) /* as stored, at most */
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': is too large",
-                              reader->path, name);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': is too large", reader->path,
+                              name);
     return 0;
 }
 

@@ -115,12 +115,11 @@ static int read_weight(struct writer *writer, size_t index, const struct net_val
     char found[256], wanted[256];
     int code = net_tensor_read(tensor, writer->weights, index, error);
     if (!code && !same_shape(tensor, &value->tensor))
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s' is %s of shape %s, %s takes %s of shape %s",
-                              ivon_source_path(writer->weights), value->name,
-                              net_type_name(tensor->type), net_shape_text(tensor, found),
-                              writer->network->path, net_type_name(value->tensor.type),
-                              net_shape_text(&value->tensor, wanted));
+        code = ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: tensor '%s' is %s of shape %s, %s takes %s of shape %s",
+            ivon_source_path(writer->weights), value->name, net_type_name(tensor->type),
+            net_shape_text(tensor, found), writer->network->path, net_type_name(value->tensor.type),
+            net_shape_text(&value->tensor, wanted));
     void *kept = code ? NULL : take(writer, 1, 1);
     if (!code && !kept)
         code = ivon_error_memory(error);
@@ -265,8 +264,8 @@ static int add_outputs(struct writer *writer, struct ivon_error *error)
         for (int axis = 0; axis < shapes[i].rank; axis++)
             if (shapes[i].shape[axis] != shapes[count + i].shape[axis])
                 shapes[i].shape[axis] = -1;
-        graph->output[i] =
-            value_info(writer, network->values[network->outputs[i]].name, &shapes[i]);
+        graph->output[i] = value_info(writer, network->values[network->outputs[i]].name,
+                                      &shapes[i]);
         graph->n_output++;
         if (!graph->output[i])
             code = ivon_error_memory(error);
@@ -398,17 +397,19 @@ static bool mark_used(struct writer *writer)
 static int64_t opset_of(const struct ivon_network *network)
 {
     static const struct {
-        const char *operator, *attribute; /* null: the operator itself */
+        const char *operator, * attribute; /* null: the operator itself */
         int64_t since;
-    } later[] = {{"LayerNormalization", NULL, 17}, {"HardSwish", NULL, 14},
-                 {"BatchNormalization", "training_mode", 14}, {"Reshape", "allowzero", 14},
-                 {"Shape", "start", 15}, {"Shape", "end", 15}};
+    } later[] = {{"LayerNormalization", NULL, 17},
+                 {"HardSwish", NULL, 14},
+                 {"BatchNormalization", "training_mode", 14},
+                 {"Reshape", "allowzero", 14},
+                 {"Shape", "start", 15},
+                 {"Shape", "end", 15}};
     int64_t opset = 13;
     for (size_t i = 0; i < network->node_count; i++)
         for (size_t j = 0; j < sizeof later / sizeof *later; j++)
             if (strcmp(network->nodes[i].operator->name, later[j].operator) == 0 &&
-                (!later[j].attribute ||
-                 net_attribute(&network->nodes[i], later[j].attribute)) &&
+                (!later[j].attribute || net_attribute(&network->nodes[i], later[j].attribute)) &&
                 later[j].since > opset)
                 opset = later[j].since;
     return opset;
@@ -444,7 +445,8 @@ static int pack(const struct writer *writer, void **bytes, size_t *size, struct 
     if (needed > INT32_MAX)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: %zu bytes as an ONNX file, which has at most 2 GiB; keep the "
-                              "parameters in a checkpoint", writer->network->path, needed);
+                              "parameters in a checkpoint",
+                              writer->network->path, needed);
     void *packed = malloc(needed);
     if (!packed)
         return ivon_error_memory(error);

@@ -40,7 +40,7 @@ static bool is_collection(const char *component, size_t length)
 
 bool buffers_statistic(const char *name)
 {
-    static const char *const words[] = {"running_mean", "running_var", "running_std",
+    static const char *const words[] = {"running_mean",        "running_var", "running_std",
                                         "num_batches_tracked", "moving_mean", "moving_var",
                                         "moving_variance"};
     size_t length = name_length(name), start = name_last(name, length);
@@ -155,7 +155,8 @@ static int find_buffers(const struct ivon_tensor *tensors, size_t count, bool *f
         code = list_names(&trained, tensors, count, true, error);
     for (size_t i = 0; i < count && !code; i++)
         found[i] = is_model(tensors[i].part) && ivon_dtype_is_float(tensors[i].dtype) &&
-                   is_buffer(&model, &tensors[i]) && !has_neighbour(&trained, "", 0, tensors[i].name);
+                   is_buffer(&model, &tensors[i]) &&
+                   !has_neighbour(&trained, "", 0, tensors[i].name);
     free(model.names);
     free(trained.names);
     return code;

@@ -150,17 +150,16 @@ static int add_others(struct joined *joined, enum ivon_part part, enum ivon_part
     int code = 0;
     for (size_t i = 0; i < joined->model_count && !code; i++) {
         const struct ivon_tensor *mean = ivon_source_tensor(joined->model, i);
-        ptrdiff_t at =
-            mean->part == IVON_MEAN ? ivon_source_find(joined->hessian, part, mean->name) : -1;
+        ptrdiff_t at = mean->part == IVON_MEAN ? ivon_source_find(joined->hessian, part, mean->name)
+                                               : -1;
         if (at < 0)
             continue;
         struct ivon_tensor other = *ivon_source_tensor(joined->hessian, (size_t)at);
         if (other.rank != mean->rank ||
             memcmp(other.shape, mean->shape, (size_t)mean->rank * sizeof mean->shape[0]) != 0)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: tensor '%s': has another shape than in '%s'",
-                                  ivon_source_path(joined->hessian), mean->name,
-                                  ivon_source_path(joined->model));
+            return ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: tensor '%s': has another shape than in '%s'",
+                ivon_source_path(joined->hessian), mean->name, ivon_source_path(joined->model));
         other.part = as;
         if (as == IVON_HESSIAN && isnan(other.ess))
             other.ess = header->ess;
@@ -184,8 +183,8 @@ static int list_tensors(struct joined *joined, enum ivon_part part, struct tenso
     return code;
 }
 
-int joined_open(struct ivon_source **source, struct ivon_source *model,
-                struct ivon_source *hessian, struct ivon_error *error)
+int joined_open(struct ivon_source **source, struct ivon_source *model, struct ivon_source *hessian,
+                struct ivon_error *error)
 {
     struct tensor_list tensors = {0};
     struct joined *joined = calloc(1, sizeof *joined);

@@ -9,8 +9,8 @@
  * Hessians by the same names and in the same shapes; whatever else it holds is left out. Its ess
  * and weight decay hold, else the model's. Takes over both, whether or not this succeeds.
  */
-int joined_open(struct ivon_source **source, struct ivon_source *model,
-                struct ivon_source *hessian, struct ivon_error *error);
+int joined_open(struct ivon_source **source, struct ivon_source *model, struct ivon_source *hessian,
+                struct ivon_error *error);
 
 /* The model of a joined source; any other source itself. */
 const struct ivon_source *joined_first(const struct ivon_source *source);

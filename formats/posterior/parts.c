@@ -167,9 +167,8 @@ static char *stored_name(const struct ivon_tensor *tensor, bool posterior, bool 
     if (tensor->part == IVON_OPAQUE)
         return strdup(tensor->name);
     bool bare = tensor->part == IVON_MEAN || (tensor->part == IVON_BUFFER && bare_buffers);
-    bool plain = !posterior ||
-                 (bare && prefixed(tensor->name) == IVON_PART_COUNT &&
-                  !parts_own_key(tensor->name) && strcmp(tensor->name, graph) != 0);
+    bool plain = !posterior || (bare && prefixed(tensor->name) == IVON_PART_COUNT &&
+                                !parts_own_key(tensor->name) && strcmp(tensor->name, graph) != 0);
     return plain ? strdup(tensor->name) : own_key(ivon_part_name(tensor->part), tensor->name);
 }
 
@@ -218,8 +217,8 @@ int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *
             code = parts_refuse_opaque(path, &tensors[i], error);
         else if (tensors[i].part < IVON_BUFFER && !ivon_dtype_is_float(tensors[i].dtype))
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                  "%s: '%s' has elements of type %s, expected floating point",
-                                  path, tensors[i].name, ivon_dtype_name(tensors[i].dtype));
+                                  "%s: '%s' has elements of type %s, expected floating point", path,
+                                  tensors[i].name, ivon_dtype_name(tensors[i].dtype));
         else if (!(names[i] = stored_name(&tensors[i], posterior, bare_buffers)))
             code = ivon_error_memory(error);
     }
@@ -277,8 +276,8 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
 }
 
 static int put_number(const char *path, const char *key, double value,
-                      int (*put)(void *context, const char *key,
-                                 const struct parts_number *number, struct ivon_error *error),
+                      int (*put)(void *context, const char *key, const struct parts_number *number,
+                                 struct ivon_error *error),
                       void *context, struct ivon_error *error)
 {
     if (isnan(value))
@@ -288,8 +287,8 @@ static int put_number(const char *path, const char *key, double value,
     return put(context, key, &(struct parts_number){.number = value}, error);
 }
 
-int parts_put(const char *path, const struct ivon_header *header,
-              const struct ivon_tensor *tensors, size_t count,
+int parts_put(const char *path, const struct ivon_header *header, const struct ivon_tensor *tensors,
+              size_t count,
               int (*put)(void *context, const char *key, const struct parts_number *number,
                          struct ivon_error *error),
               void *context, struct ivon_error *error)

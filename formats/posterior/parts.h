@@ -5,8 +5,8 @@
  * There, "hessian/", "momentum/" and "buffers/" before a name say what the tensor is, "mean/" may,
  * and the header's numbers are found by their names, those that hold for one Hessian as "ess/NAME".
  * In any other file names are names. In both, what has no such prefix is a mean when its elements
- * are floating-point numbers, but for the buffers of formats/posterior/buffers.h, else a buffer; a list of
- * bytes "model.onnx" is the graph.
+ * are floating-point numbers, but for the buffers of formats/posterior/buffers.h, else a buffer; a
+ * list of bytes "model.onnx" is the graph.
  */
 #ifndef FORMATS_POSTERIOR_PARTS_H
 #define FORMATS_POSTERIOR_PARTS_H
@@ -67,8 +67,8 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
                          void *context, bool *needed, struct ivon_error *error);
 
 /* Hands out the mark and all numbers of a posterior that is written, the header's first. */
-int parts_put(const char *path, const struct ivon_header *header,
-              const struct ivon_tensor *tensors, size_t count,
+int parts_put(const char *path, const struct ivon_header *header, const struct ivon_tensor *tensors,
+              size_t count,
               int (*put)(void *context, const char *key, const struct parts_number *number,
                          struct ivon_error *error),
               void *context, struct ivon_error *error);

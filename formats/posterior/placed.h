@@ -10,8 +10,8 @@ struct placed {
     size_t count;    /* of elements */
 };
 
-/* Writes elements [first, first + count) of tensor `tensor`, which lies at `place`; null: there is no
-   such tensor. A range that is not the tensor's is refused, with the output's name, `path`. */
+/* Writes elements [first, first + count) of tensor `tensor`, which lies at `place`; null: there is
+   no such tensor. A range that is not the tensor's is refused, with the output's name, `path`. */
 int placed_write(struct atomic_file *file, const char *path, const struct placed *place,
                  size_t tensor, size_t first, size_t count, const void *buffer,
                  struct ivon_error *error);

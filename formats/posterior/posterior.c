@@ -61,8 +61,8 @@ static const char *text(const struct hdf5_object *object, const char *name)
     return attribute ? attribute->text : NULL;
 }
 
-static int read_header(const struct hdf5_object *root, const char *path,
-                       struct ivon_header *header, struct ivon_error *error)
+static int read_header(const struct hdf5_object *root, const char *path, struct ivon_header *header,
+                       struct ivon_error *error)
 {
     const char *format = text(root, "format");
     double version = number(root, "format_version", NAN);

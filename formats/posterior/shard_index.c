@@ -8,9 +8,9 @@
 #include "formats/io/json_members.h"
 
 enum {
-    INDEX_MAX = 100000000,  /* bytes, as of a header */
+    INDEX_MAX = 100000000,   /* bytes, as of a header */
     NAME_MAX_SIZE = 1 << 10, /* of a shard, with its quotes */
-    VALUE_MAX = 1 << 24,    /* of anything else in an index */
+    VALUE_MAX = 1 << 24,     /* of anything else in an index */
 };
 
 bool shard_index_recognise(const struct mapped_file *file)
@@ -54,12 +54,12 @@ static int add_location(struct shard_index *index, char *tensor, struct json_mem
     return code;
 }
 
-static int read_map(struct shard_index *index, struct json_members *members, struct ivon_error *error)
+static int read_map(struct shard_index *index, struct json_members *members,
+                    struct ivon_error *error)
 {
     struct json_members map;
     if (index->has_map)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: 'weight_map' occurs twice",
-                              index->path);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: 'weight_map' occurs twice", index->path);
     index->has_map = true;
     int code = json_members_enter(members, &map, error);
     while (!code) {
@@ -93,7 +93,7 @@ static int read_member(struct shard_index *index, const char *name, struct json_
 }
 
 static int read_members(struct shard_index *index, const struct mapped_file *file,
-                      struct ivon_error *error)
+                        struct ivon_error *error)
 {
     struct json_members members;
     if (file->size > INDEX_MAX)

@@ -1,6 +1,7 @@
 /*
  * The index of a state dict in several files, the shards: JSON whose "weight_map" has the shard of
- * each tensor, and "metadata". A model hub's models have it for safetensors and for PyTorch's files.
+ * each tensor, and "metadata". A model hub's models have it for safetensors and for PyTorch's
+ * files.
  */
 #ifndef FORMATS_POSTERIOR_SHARD_INDEX_H
 #define FORMATS_POSTERIOR_SHARD_INDEX_H

@@ -54,8 +54,8 @@ static bool put_dataset(struct hdf5_layout *layout, const char *path,
                         const struct ivon_tensor *tensor, const struct ivon_header *header,
                         uint64_t *offset)
 {
-    hid_t dataset =
-        hdf5_put_dataset(layout, path, tensor->dtype, tensor->rank, tensor->shape, offset);
+    hid_t dataset = hdf5_put_dataset(layout, path, tensor->dtype, tensor->rank, tensor->shape,
+                                     offset);
     bool fine = dataset >= 0;
     if (fine && tensor->ess != header->ess)
         fine = hdf5_put_number(dataset, "ess", tensor->ess);
@@ -134,8 +134,8 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
         free(sink);
         return code;
     }
-    struct description description = {.sink = sink, .header = header, .tensors = tensors,
-                                      .progress = &options->progress};
+    struct description description = {
+        .sink = sink, .header = header, .tensors = tensors, .progress = &options->progress};
     code = hdf5_lay_out(&sink->file, describe, &description, error);
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);

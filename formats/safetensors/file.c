@@ -180,12 +180,11 @@ static int read_metadata(struct safetensors_file *file, struct json_members *mem
     if (code)
         return code;
     bool strings = json_is_object(file->metadata);
-    json_object_foreach(file->metadata, key, value)
-        strings &= json_is_string(value);
-    return strings ? 0
-                   : ivon_error_set(error, IVON_ERROR_DATA,
-                                    "%s: '__metadata__' is no object of strings",
-                                    file->mapped.path);
+    json_object_foreach(file->metadata, key, value) strings &= json_is_string(value);
+    return strings
+               ? 0
+               : ivon_error_set(error, IVON_ERROR_DATA,
+                                "%s: '__metadata__' is no object of strings", file->mapped.path);
 }
 
 static int read_header(struct safetensors_file *file, struct ivon_error *error)
@@ -198,10 +197,9 @@ static int read_header(struct safetensors_file *file, struct ivon_error *error)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: is no safetensors file, or is cut off",
                               file->mapped.path);
     if (length > SAFETENSORS_HEADER_MAX)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: its header has %llu bytes, expected at most %d",
-                              file->mapped.path, (unsigned long long)length,
-                              SAFETENSORS_HEADER_MAX);
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: its header has %llu bytes, expected at most %d",
+            file->mapped.path, (unsigned long long)length, SAFETENSORS_HEADER_MAX);
     int code = json_members_open(&members, file->mapped.path,
                                  (const char *)file->mapped.data + SAFETENSORS_LENGTH_SIZE, length,
                                  error);

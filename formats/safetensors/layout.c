@@ -75,8 +75,8 @@ static bool plain_buffer(void *context, const struct ivon_tensor *tensor)
 }
 
 /* Puts the tensors in order, and in that order each one's shard of `like`, or 0, into `shards`. */
-static int sort_tensors(struct safetensors_layout *layout, struct request *request,
-                        size_t *shards, struct ivon_error *error)
+static int sort_tensors(struct safetensors_layout *layout, struct request *request, size_t *shards,
+                        struct ivon_error *error)
 {
     struct item *items = calloc(layout->count + 1, sizeof *items);
     if (!items)
@@ -194,10 +194,10 @@ static json_t *inherit(const struct request *request, json_t *from)
 {
     json_t *metadata = json_object(), *value;
     const char *key;
-    json_object_foreach(from, key, value)
-        if (!(request->like && request->like->posterior && parts_own_key(key)) && strcmp(key, "creator") != 0 &&
-            strcmp(key, "provenance") != 0)
-            json_object_set(metadata, key, value);
+    json_object_foreach(
+        from, key, value) if (!(request->like && request->like->posterior && parts_own_key(key)) &&
+                              strcmp(key, "creator") != 0 && strcmp(key, "provenance") != 0)
+        json_object_set(metadata, key, value);
     return metadata;
 }
 

@@ -5,10 +5,10 @@
 #include "formats/safetensors/safetensors.h"
 
 struct safetensors_shard {
-    char *name; /* in the index's directory; null when there is no index */
-    json_t *metadata; /* may be empty */
+    char *name;          /* in the index's directory; null when there is no index */
+    json_t *metadata;    /* may be empty */
     size_t first, count; /* its tensors, in the layout's order */
-    uint64_t size; /* bytes of data */
+    uint64_t size;       /* bytes of data */
 };
 
 struct safetensors_layout {

@@ -79,11 +79,10 @@ static int find_number(void *context, const char *key, struct parts_number *numb
                                         .integer = json_integer_value(value)};
     json_decref(parsed);
     if (!found && safetensors->posterior)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: metadata '%s' is '%.40s', expected a number",
-                              safetensors->index_path ? safetensors->index_path
-                                                      : safetensors->files[0].mapped.path,
-                              key, text ? text : "no text");
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: metadata '%s' is '%.40s', expected a number",
+            safetensors->index_path ? safetensors->index_path : safetensors->files[0].mapped.path,
+            key, text ? text : "no text");
     return found;
 }
 

@@ -16,7 +16,7 @@
 #include "ivon/checkpoint.h"
 
 #define SAFETENSORS_METADATA "__metadata__"
-#define SAFETENSORS_INDEX ".safetensors.index.json"
+#define SAFETENSORS_INDEX    ".safetensors.index.json"
 enum {
     SAFETENSORS_LENGTH_SIZE = 8,
     SAFETENSORS_HEADER_MAX = 100000000,
@@ -37,8 +37,8 @@ struct safetensors_tensor {
 struct safetensors_file {
     char *name; /* of a shard: in the index's directory; else null */
     struct mapped_file mapped;
-    uint64_t data; /* where the data begin */
-    json_t *metadata; /* strings by name; null when there are none */
+    uint64_t data;                      /* where the data begin */
+    json_t *metadata;                   /* strings by name; null when there are none */
     struct safetensors_tensor *tensors; /* in the order of their data */
     size_t count;
 };
@@ -53,7 +53,7 @@ struct safetensors {
     struct {
         size_t file;
         const struct safetensors_tensor *tensor;
-    } *places; /* per tensor of the source, which are those of the files in order */
+    } * places; /* per tensor of the source, which are those of the files in order */
 };
 
 /* Whether the bytes begin as a safetensors file does. */

@@ -94,8 +94,7 @@ static json_t *describe(const struct ivon_tensor *tensor, uint64_t begin)
     for (int i = 0; i < tensor->rank; i++)
         json_array_append_new(shape, json_integer(tensor->shape[i]));
     uint64_t end = begin + (uint64_t)tensor->count * ivon_dtype_size(tensor->dtype);
-    const char *dtype =
-        tensor->stored_as ? tensor->stored_as : safetensors_dtype(tensor->dtype);
+    const char *dtype = tensor->stored_as ? tensor->stored_as : safetensors_dtype(tensor->dtype);
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype, "shape", shape, "data_offsets",
                      (json_int_t)begin, (json_int_t)end);
 }
@@ -195,9 +194,8 @@ static char *index_text(const struct safetensors_layout *layout)
     return line;
 }
 
-static int create_all(struct sink *sink, const struct safetensors_layout *layout,
-                      const char *path, bool replace, const struct ivon_progress *progress,
-                      struct ivon_error *error)
+static int create_all(struct sink *sink, const struct safetensors_layout *layout, const char *path,
+                      bool replace, const struct ivon_progress *progress, struct ivon_error *error)
 {
     sink->files = calloc(layout->shard_count + 1, sizeof *sink->files);
     if (!sink->files)

@@ -100,9 +100,9 @@ static int describe(void *context, struct hdf5_layout *layout, struct ivon_error
                 put_group(layout, arviz, "posterior_predictive", CHAIN, last, dtype,
                           &arviz->replicates) &&
                 put_group(layout, arviz, "observed_data", EXAMPLE, last, dtype, &arviz->targets);
-    return fine ? 0
-                : ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it",
-                                 arviz->file.path);
+    return fine
+               ? 0
+               : ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it", arviz->file.path);
 }
 
 static int write_coordinates(struct ivon_arviz *arviz, uint64_t offset, int64_t extent,
@@ -194,9 +194,9 @@ static int check_range(const struct ivon_arviz *arviz, uint64_t sample, uint64_t
         count <= options->examples - first)
         return 0;
     return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                          "%s: there are no examples %llu to %llu of sample %llu",
-                          arviz->file.path, (unsigned long long)first,
-                          (unsigned long long)(first + count), (unsigned long long)sample);
+                          "%s: there are no examples %llu to %llu of sample %llu", arviz->file.path,
+                          (unsigned long long)first, (unsigned long long)(first + count),
+                          (unsigned long long)sample);
 }
 
 int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_t first, size_t count,

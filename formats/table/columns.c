@@ -18,8 +18,8 @@ int columns_add(struct ivon_columns *columns, const char *name, size_t size,
                 struct ivon_error *error)
 {
     if (columns->count == COLUMNS_MAX)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has more than %d columns",
-                              columns->path, COLUMNS_MAX);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has more than %d columns", columns->path,
+                              COLUMNS_MAX);
     if (columns->count == columns->capacity) {
         size_t capacity = columns->capacity ? 2 * columns->capacity : 16;
         char **names = realloc(columns->names, capacity * sizeof *names);
@@ -48,8 +48,10 @@ static int open_mapped(struct ivon_columns *columns, struct mapped_file *file,
             columns->class = classes[i];
     if (columns->class)
         return columns->class->open(columns, file, error);
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s, expected a table: CSV, JSON Lines or "
-                          "HDF5", columns->path, file->size ? "is no text" : "is empty");
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: %s, expected a table: CSV, JSON Lines or "
+                          "HDF5",
+                          columns->path, file->size ? "is no text" : "is empty");
 }
 
 int ivon_columns_open(struct ivon_columns **out, const char *path,
@@ -126,8 +128,8 @@ int ivon_columns_find(const struct ivon_columns *columns, const char *name, size
     if (found == 1)
         return 0;
     if (found)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: column '%s' occurs twice",
-                              columns->path, name);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: column '%s' occurs twice", columns->path,
+                              name);
     char list[DATASET_LIST_SIZE];
     dataset_list(list, sizeof list, (const char *const *)columns->names, columns->count);
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no column '%s', but %s", columns->path,
@@ -169,8 +171,8 @@ struct text_reader {
     size_t room;
 };
 
-static int take_text(void *context, const struct ivon_columns *columns, size_t column,
-                     uint64_t row, const struct columns_cell *cell, struct ivon_error *error)
+static int take_text(void *context, const struct ivon_columns *columns, size_t column, uint64_t row,
+                     const struct columns_cell *cell, struct ivon_error *error)
 {
     struct text_reader *reader = context;
     size_t size = cell->missing ? 0 : cell->size;

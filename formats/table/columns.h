@@ -27,8 +27,8 @@ struct columns_class {
     bool (*recognise)(const struct mapped_file *file);
     /* Takes the mapped file over, whether or not it succeeds; fills in names and rows. */
     int (*open)(struct ivon_columns *columns, struct mapped_file *file, struct ivon_error *error);
-    int (*visit)(struct ivon_columns *columns, size_t column,
-                 const struct columns_visitor *visitor, struct ivon_error *error);
+    int (*visit)(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
+                 struct ivon_error *error);
     void (*close)(struct ivon_columns *columns);
 };
 

@@ -186,8 +186,8 @@ static int open_csv(struct ivon_columns *columns, struct mapped_file *file,
     return code ? code : count_rows(columns, error);
 }
 
-static int visit(struct ivon_columns *columns, size_t column,
-                 const struct columns_visitor *visitor, struct ivon_error *error)
+static int visit(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
+                 struct ivon_error *error)
 {
     struct columns_csv *csv = columns->self;
     struct record record = first_record(csv);

@@ -38,8 +38,10 @@ static int add_sets(struct ivon_columns *columns, size_t object_count, struct iv
         code = columns_add(columns, object->path, strlen(object->path), error);
     }
     if (!code && !columns->count)
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no column: no data set with one "
-                              "axis in its root group", columns->path);
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: holds no column: no data set with one "
+                              "axis in its root group",
+                              columns->path);
     return code;
 }
 
@@ -68,8 +70,8 @@ static size_t put_number(char text[NUMBER_TEXT_MAX], double number)
     return (size_t)snprintf(text, NUMBER_TEXT_MAX, "%s", number > 0 ? "inf" : "-inf");
 }
 
-static int visit(struct ivon_columns *columns, size_t column,
-                 const struct columns_visitor *visitor, struct ivon_error *error)
+static int visit(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
+                 struct ivon_error *error)
 {
     struct table_hdf5 *table = columns->self;
     const struct hdf5_object *object = &table->objects[table->sets[column]];

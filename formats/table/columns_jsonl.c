@@ -26,8 +26,8 @@ static bool recognise(const struct mapped_file *file)
     return false;
 }
 
-static int bad_line(const struct ivon_columns *columns, const struct lines *lines,
-                    const char *what, struct ivon_error *error)
+static int bad_line(const struct ivon_columns *columns, const struct lines *lines, const char *what,
+                    struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: line %llu: %s", columns->path, lines->line,
                           what);
@@ -84,9 +84,9 @@ static int add_members(struct ivon_columns *columns, json_t *object, struct ivon
     const char *name;
     json_t *value;
     int code = 0;
-    json_object_foreach(object, name, value)
-        if (!code && !json_is_array(value) && !json_is_object(value))
-            code = columns_add(columns, name, strlen(name), error);
+    json_object_foreach(object, name,
+                        value) if (!code && !json_is_array(value) && !json_is_object(value))
+        code = columns_add(columns, name, strlen(name), error);
     return code;
 }
 
@@ -143,8 +143,8 @@ static int fill_cell(struct columns_cell *cell, const json_t *value, bool wants_
     return 0;
 }
 
-static int visit(struct ivon_columns *columns, size_t column,
-                 const struct columns_visitor *visitor, struct ivon_error *error)
+static int visit(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
+                 struct ivon_error *error)
 {
     struct lines lines = all_lines(columns);
     json_t *object;

@@ -11,8 +11,8 @@ static bool put_column(struct hdf5_layout *layout, struct table_column *column, 
 {
     int64_t shape[IVON_RANK_MAX] = {(int64_t)rows};
     memcpy(shape + 1, column->is.shape, (size_t)column->is.rank * sizeof shape[0]);
-    hid_t dataset = hdf5_put_dataset(layout, column->is.name, column->is.dtype,
-                                     column->is.rank + 1, shape, &column->offset);
+    hid_t dataset = hdf5_put_dataset(layout, column->is.name, column->is.dtype, column->is.rank + 1,
+                                     shape, &column->offset);
     return dataset >= 0 && H5Dclose(dataset) >= 0;
 }
 
@@ -28,8 +28,8 @@ static int describe(void *context, struct hdf5_layout *layout, struct ivon_error
     for (size_t c = 0; c < table->column_count; c++)
         if (!put_column(layout, &table->columns[c], table->options.rows))
             return ivon_error_set(error, IVON_ERROR_CREATE,
-                                  "%s: HDF5 cannot hold column '%s' beside the others",
-                                  table->name, table->columns[c].is.name);
+                                  "%s: HDF5 cannot hold column '%s' beside the others", table->name,
+                                  table->columns[c].is.name);
     return 0;
 }
 

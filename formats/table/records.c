@@ -62,8 +62,8 @@ static int open_locked(struct ivon_records *records, struct ivon_error *error)
 {
     for (;;) {
         struct stat opened, named;
-        records->descriptor =
-            open(records->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
+        records->descriptor = open(records->path,
+                                   O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
         if (records->descriptor < 0 || fstat(records->descriptor, &opened))
             return fail(records, IVON_ERROR_CREATE, "create it", error);
         if (!S_ISREG(opened.st_mode))

@@ -95,8 +95,8 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
     struct ivon_table *table = calloc(1, sizeof *table);
     if (!table)
         return ivon_error_memory(error);
-    *table = (struct ivon_table){.class = classes[options->format], .options = *options,
-                                 .file = {.descriptor = -1}};
+    *table = (struct ivon_table){
+        .class = classes[options->format], .options = *options, .file = {.descriptor = -1}};
     *out = table;
     if (options->rows == IVON_ROWS_OPEN && !is_text(options->format))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
@@ -173,7 +173,8 @@ int table_append_arrays(struct ivon_table *table, size_t count, const void *cons
     return 0;
 }
 
-/* A stream gets its header with the first row, or at the end: a run that fails before prints nothing. */
+/* A stream gets its header with the first row, or at the end: a run that fails before prints
+   nothing. */
 static int begin_stream(struct ivon_table *table, struct ivon_error *error)
 {
     if (!table->stream || table->begun)
@@ -200,8 +201,7 @@ int ivon_table_append(struct ivon_table *table, size_t count, const void *const 
 
 int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
 {
-    bool complete = table->options.rows == IVON_ROWS_OPEN ||
-                    table->appended == table->options.rows;
+    bool complete = table->options.rows == IVON_ROWS_OPEN || table->appended == table->options.rows;
     if (table->failed || !complete)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: %llu rows, expected %llu",
                               table->name, (unsigned long long)table->appended,

@@ -26,8 +26,8 @@ static void drain(struct writer *writer)
     if (writer->code)
         return;
     if (!table->stream)
-        writer->code =
-            atomic_write(&table->file, table->text_offset, table->text, size, writer->error);
+        writer->code = atomic_write(&table->file, table->text_offset, table->text, size,
+                                    writer->error);
     else if (fwrite(table->text, 1, size, table->stream) != size)
         writer->code = ivon_error_set(writer->error, IVON_ERROR_IO, "%s: cannot write it: %s",
                                       table->name, strerror(errno));

@@ -28,7 +28,8 @@ static int find_states(const struct torch_optimizer *optimizer, const struct pic
             (uint64_t)key->integer >= optimizer->parameter_count)
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: the state of the optimizer has keys that are none of its "
-                                  "%zu parameters", optimizer->path, optimizer->parameter_count);
+                                  "%zu parameters",
+                                  optimizer->path, optimizer->parameter_count);
         found[key->integer] = state->items[i + 1];
     }
     return 0;
@@ -53,8 +54,7 @@ static int read_moment(struct torch_optimizer *optimizer, struct torch_archive *
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': has elements of type %s, expected floating point",
                               optimizer->path, what, ivon_dtype_name(moment->tensor.stored));
-    if (!torch_number(archive, pickle_get(state, "step"), &step) || !(step >= 1) ||
-        step >= 0x1p53)
+    if (!torch_number(archive, pickle_get(state, "step"), &step) || !(step >= 1) || step >= 0x1p53)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: state[%zu].step is no number of 1 or more", optimizer->path,
                               index);
@@ -111,7 +111,8 @@ int torch_adam_read(struct torch_optimizer *optimizer, struct torch_archive *arc
     if (!(batch >= 1) || batch > BATCH_MAX)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a Hessian from Adam's second moments takes the batch size of "
-                              "its gradients, a number from 1 to 1e12, not %g", path, batch);
+                              "its gradients, a number from 1 to 1e12, not %g",
+                              path, batch);
     int code = torch_groups_read(optimizer, found, path, error);
     if (code)
         return code;

@@ -7,8 +7,16 @@
 #include "core/error.h"
 #include "formats/torch/private.h"
 
-enum { DEPTH_MAX = 4, LISTED_MAX = 8, LIST_TEXT = 500, KEY_SHOWN = 60, KEY_MAX = 200,
-       GROUP_ITEMS_MAX = 512, GROUPS_MAX = 4096, STATES_TRIED = 64 };
+enum {
+    DEPTH_MAX = 4,
+    LISTED_MAX = 8,
+    LIST_TEXT = 500,
+    KEY_SHOWN = 60,
+    KEY_MAX = 200,
+    GROUP_ITEMS_MAX = 512,
+    GROUPS_MAX = 4096,
+    STATES_TRIED = 64
+};
 
 /* The text of a key: strings as they are, integers in decimal. */
 static size_t key_text(const struct pickle_node *key, char text[24], const char **start)
@@ -170,8 +178,8 @@ static int enqueue(struct search *search, struct pickle_node *node, char *path, 
         return ivon_error_memory(error);
     }
     node->seen = true;
-    search->visits[search->count++] =
-        (struct visit){.node = node, .path = path, .depth = depth, .fits = search->fits(node)};
+    search->visits[search->count++] = (struct visit){
+        .node = node, .path = path, .depth = depth, .fits = search->fits(node)};
     return 0;
 }
 
@@ -213,7 +221,7 @@ static void search_release(struct search *search)
 }
 
 __attribute__((format(printf, 3, 4))) static void append_text(char *text, size_t size,
-                                                               const char *format, ...)
+                                                              const char *format, ...)
 {
     size_t length = strlen(text);
     va_list arguments;
@@ -262,8 +270,7 @@ static int not_a_state(const struct pickle_node *node, const char *path, const c
 }
 
 /* What the root holds instead of a state dict. */
-static int nothing_found(const struct pickle_node *root, const char *path,
-                         struct ivon_error *error)
+static int nothing_found(const struct pickle_node *root, const char *path, struct ivon_error *error)
 {
     char list[LIST_TEXT] = "", text[PICKLE_DESCRIPTION], number[24];
     struct children children = children_of(root);
@@ -284,8 +291,10 @@ static int nothing_found(const struct pickle_node *root, const char *path,
         append_text(list, LIST_TEXT, i ? ", '%s'" : "'%s'", shown);
         append_text(list, LIST_TEXT, " (%.100s)", pickle_describe(node, text));
     }
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no state dict, that is, tensors by "
-                          "name, but %s%s", path, list, children.count > LISTED_MAX ? ", …" : "");
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: holds no state dict, that is, tensors by "
+                          "name, but %s%s",
+                          path, list, children.count > LISTED_MAX ? ", …" : "");
 }
 
 /* A dictionary that would be a state dict but for something else in it. */
@@ -331,8 +340,7 @@ static int guess_state(struct pickle_node *root, const char *path, struct torch_
 }
 
 /* The value whose key begins the path, as long as can be; *length of it. */
-static struct pickle_node *descend(const struct pickle_node *node, const char *path,
-                                   size_t *length)
+static struct pickle_node *descend(const struct pickle_node *node, const char *path, size_t *length)
 {
     struct children children = children_of(node);
     struct pickle_node *found = NULL;
@@ -380,10 +388,9 @@ static int follow_key(struct pickle_node *root, const char *key, const char *pat
                                   before ? before - 1 : 0, key, pickle_describe(node, text));
         if (!next) {
             list_keys(node, list);
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: key '%s': there is no '%s'%s%.*s%s%s", path, key, rest,
-                                  before ? " in '" : "", before ? before - 1 : 0, key,
-                                  before ? "'" : "", list);
+            return ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: key '%s': there is no '%s'%s%.*s%s%s", path, key, rest,
+                before ? " in '" : "", before ? before - 1 : 0, key, before ? "'" : "", list);
         }
         node = next;
         rest += length;
@@ -436,7 +443,8 @@ int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
     if (fits > 1)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: holds the states of several optimizers: %s: save the wanted one "
-                              "as 'optimizer'", path, list);
+                              "as 'optimizer'",
+                              path, list);
     if (!code && fits) {
         *found = (struct torch_found){visit->node, strdup(visit->path)};
         code = found->path ? 0 : ivon_error_memory(error);

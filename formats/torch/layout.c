@@ -56,8 +56,7 @@ static int compare_runs(const void *a, const void *b)
 static void add_to_run(struct layout *layout, const struct torch_state *state, size_t at)
 {
     const struct torch_tensor *tensor = &state->entries[layout->entries[at]].tensor;
-    const struct torch_tensor *before =
-        at ? &state->entries[layout->entries[at - 1]].tensor : NULL;
+    const struct torch_tensor *before = at ? &state->entries[layout->entries[at - 1]].tensor : NULL;
     bool begins = !before || before->storage != tensor->storage;
     if (begins)
         layout->runs[layout->run_count++] = (struct run){.first = at, .flat = true};
@@ -78,8 +77,8 @@ static int layout_init(struct layout *layout, const struct torch_state *state,
     for (size_t i = 0; i < state->count && !code; i++) {
         const struct torch_entry *entry = &state->entries[i];
         if (entry->role == TORCH_UNKNOWN && entry->tensor.count)
-            places[layout->entry_count++] =
-                (struct place){entry->tensor.storage, i, entry->tensor.offset};
+            places[layout->entry_count++] = (struct place){entry->tensor.storage, i,
+                                                           entry->tensor.offset};
     }
     if (!code)
         qsort(places, layout->entry_count, sizeof *places, compare_places);
@@ -156,8 +155,7 @@ static bool map_one_storage(struct layout *layout, struct torch_state *state,
     if (fits != 1)
         return false;
     for (size_t g = 0; g < optimizer->group_count; g++)
-        if (!covers(layout, state, run->first + optimizer->groups[g].first,
-                    &optimizer->groups[g]))
+        if (!covers(layout, state, run->first + optimizer->groups[g].first, &optimizer->groups[g]))
             return false;
     for (size_t g = 0; g < optimizer->group_count; g++)
         take(layout, state, run->first + optimizer->groups[g].first, optimizer, g);

@@ -13,7 +13,8 @@ struct names {
     size_t count, prefix;
 };
 
-/* The name of each parameter in one of the ways in which groups have them; null when one has none. */
+/* The name of each parameter in one of the ways in which groups have them; null when one has
+   none. */
 static const struct pickle_node *name_node(const struct torch_group *group, size_t i,
                                            bool as_parameters)
 {
@@ -42,13 +43,12 @@ static int gather_list(const struct torch_optimizer *optimizer,
                        struct ivon_error *error)
 {
     if (options->parameter_count != optimizer->parameter_count)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: the optimizer has %zu parameters, and %zu are listed",
-                              optimizer->path, optimizer->parameter_count,
-                              options->parameter_count);
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: the optimizer has %zu parameters, and %zu are listed",
+            optimizer->path, optimizer->parameter_count, options->parameter_count);
     for (size_t i = 0; i < options->parameter_count; i++)
-        names->names[i] =
-            (struct torch_text){options->parameters[i], strlen(options->parameters[i])};
+        names->names[i] = (struct torch_text){options->parameters[i],
+                                              strlen(options->parameters[i])};
     names->count = options->parameter_count;
     return 0;
 }
@@ -87,7 +87,7 @@ static struct torch_entry *find_entry(struct torch_state *state, struct torch_en
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         struct torch_entry *entry = sorted[middle];
-        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it misses that all are gathered */
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): all are gathered */
         int order = strncmp(entry->name, name, length);
         if (order == 0 && !entry->name[length])
             return entry->role == TORCH_TIED ? &state->entries[entry->tied_to] : entry;
@@ -112,9 +112,8 @@ static int take_named(struct torch_state *state, struct torch_entry **sorted,
                               "%s: the optimizer's parameter '%.*s' is not in the state dict",
                               state->path, shown, name + prefix);
     if (entry->role != TORCH_UNKNOWN)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: the optimizer's parameter '%.*s' is %s", state->path, shown,
-                              name + prefix,
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: the optimizer's parameter '%.*s' is %s",
+                              state->path, shown, name + prefix,
                               entry->role == TORCH_MEAN ? "named twice" : "a buffer");
     torch_take(state, (size_t)(entry - state->entries), group, place);
     *taken = entry;

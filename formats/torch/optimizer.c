@@ -42,8 +42,8 @@ static int read_vector(const struct torch_optimizer *optimizer, struct torch_arc
     if (!code && (vector->rank != 1 || !ivon_dtype_is_float(vector->stored)))
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': has %d dimensions of type %s, expected one of "
-                              "floating point", optimizer->path, what, vector->rank,
-                              ivon_dtype_name(vector->stored));
+                              "floating point",
+                              optimizer->path, what, vector->rank, ivon_dtype_name(vector->stored));
     return code;
 }
 
@@ -66,8 +66,7 @@ static int read_vectors(const struct torch_optimizer *optimizer, struct torch_ar
     if (group->has_momentum && group->momentum.count != group->hessian.count)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: group %zu: momentum has %zu elements, hess has %zu",
-                              optimizer->path, index, group->momentum.count,
-                              group->hessian.count);
+                              optimizer->path, index, group->momentum.count, group->hessian.count);
     if (!isnan(numel) && numel != (double)group->hessian.count)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: group %zu: hess has %zu elements, numel is %.17g",
@@ -87,8 +86,8 @@ int torch_groups_read(struct torch_optimizer *optimizer, const struct torch_foun
     for (size_t i = 0; i < count; i++) {
         struct torch_group *group = &optimizer->groups[optimizer->group_count++];
         size_t names;
-        group->parameters =
-            pickle_sequence(pickle_get(nodes[i], "params"), &group->parameter_count);
+        group->parameters = pickle_sequence(pickle_get(nodes[i], "params"),
+                                            &group->parameter_count);
         group->names = pickle_sequence(pickle_get(nodes[i], "param_names"), &names);
         group->names = names == group->parameter_count ? group->names : NULL;
         group->first = optimizer->parameter_count;
@@ -132,8 +131,8 @@ int torch_ivon_read(struct torch_optimizer *optimizer, struct torch_archive *arc
         if (!code)
             code = read_value(optimizer, archive, nodes[i], i, "ess", &group->ess, error);
         if (!code)
-            code = read_value(optimizer, archive, nodes[i], i, "weight_decay",
-                              &group->weight_decay, error);
+            code = read_value(optimizer, archive, nodes[i], i, "weight_decay", &group->weight_decay,
+                              error);
     }
     if (!code)
         optimizer->step = read_step(found->node, archive);

@@ -100,8 +100,8 @@ static int judge(const struct choices *choices, const struct torch_optimizer *op
     if (!choices->found && !gave_up)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: no choice of its %zu floating-point tensors is as large as the "
-                              "optimizer's %zu group%s: is it another model's?", state->path,
-                              state->unknown, optimizer->group_count,
+                              "optimizer's %zu group%s: is it another model's?",
+                              state->path, state->unknown, optimizer->group_count,
                               optimizer->group_count == 1 ? "" : "s");
     bool *chosen = calloc(state->count + 1, sizeof *chosen);
     if (!chosen)
@@ -110,18 +110,18 @@ static int judge(const struct choices *choices, const struct torch_optimizer *op
         chosen[choices->unknown[i]] = gave_up || choices->differs[i];
     const char *names = torch_name_list(state, chosen, list);
     free(chosen);
-    return optimizer->group_count > 1
-               ? ivon_error_set(error, IVON_ERROR_DATA,
-                                "%s: which of %s are in which of the optimizer's %zu groups? "
-                                TORCH_GIVE_NAMES, state->path, names, optimizer->group_count)
-               : ivon_error_set(error, IVON_ERROR_DATA,
-                                "%s: which %zu of %s are buffers, that is, no parameters of the "
-                                "optimizer? --buffers='PATTERN' settles it", state->path,
-                                state->unknown - optimizer->parameter_count, names);
+    if (optimizer->group_count > 1)
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: which of %s are in which of the optimizer's %zu groups? " TORCH_GIVE_NAMES,
+            state->path, names, optimizer->group_count);
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: which %zu of %s are buffers, that is, no parameters of the "
+                          "optimizer? --buffers='PATTERN' settles it",
+                          state->path, state->unknown - optimizer->parameter_count, names);
 }
 
-static void take_chosen(struct torch_state *state, const struct choices *choices,
-                        size_t *starts)
+static void take_chosen(struct torch_state *state, const struct choices *choices, size_t *starts)
 {
     size_t count = state->unknown;
     for (size_t i = 0; i < count; i++) {
@@ -138,7 +138,8 @@ static int settle(struct torch_state *state, const struct torch_optimizer *optim
                   const size_t *unknown, struct ivon_error *error)
 {
     size_t groups = optimizer->group_count, count = state->unknown, small = 0;
-    struct choices choices = {.state = state, .unknown = unknown,
+    struct choices choices = {.state = state,
+                              .unknown = unknown,
                               .shares = calloc(groups + 1, sizeof *choices.shares),
                               .owners = calloc(count + 1, sizeof *choices.owners),
                               .first = calloc(count + 1, sizeof *choices.first),
@@ -147,12 +148,11 @@ static int settle(struct torch_state *state, const struct torch_optimizer *optim
     bool fine = choices.shares && choices.owners && choices.first && choices.differs && starts;
     int code = fine ? 0 : ivon_error_memory(error);
     for (size_t g = 0; g < groups && fine; g++)
-        choices.shares[choices.share_count++] =
-            (struct share){optimizer->groups[g].parameter_count,
-                           optimizer->groups[g].hessian.count, (ptrdiff_t)g};
+        choices.shares[choices.share_count++] = (struct share){
+            optimizer->groups[g].parameter_count, optimizer->groups[g].hessian.count, (ptrdiff_t)g};
     if (fine && count > optimizer->parameter_count)
-        choices.shares[choices.share_count++] =
-            (struct share){count - optimizer->parameter_count, left, -1};
+        choices.shares[choices.share_count++] = (struct share){count - optimizer->parameter_count,
+                                                               left, -1};
     if (fine)
         qsort(choices.shares, choices.share_count, sizeof *choices.shares, compare_shares);
     for (size_t i = 0; i + 1 < choices.share_count; i++)
@@ -195,13 +195,14 @@ int torch_map_order(struct torch_state *state, const struct torch_optimizer *opt
         (optimizer->parameter_count == state->unknown && hessian != elements))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: the optimizer has %zu parameters of %zu elements, the state "
-                              "dict %zu of %zu that are not buffers", state->path,
-                              optimizer->parameter_count, hessian, state->unknown, elements);
+                              "dict %zu of %zu that are not buffers",
+                              state->path, optimizer->parameter_count, hessian, state->unknown,
+                              elements);
     if (!follows_order(state, optimizer))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: has its tensors by name, which is not the order of the "
-                              "optimizer's %zu parameters: " TORCH_GIVE_NAMES, state->path,
-                              optimizer->parameter_count);
+                              "optimizer's %zu parameters: " TORCH_GIVE_NAMES,
+                              state->path, optimizer->parameter_count);
     size_t *unknown = list_unknown(state, error);
     int code = unknown ? settle(state, optimizer, elements - hessian, unknown, error)
                        : IVON_ERROR_MEMORY;

@@ -28,8 +28,12 @@ int pickle_parse(struct pickle **out, const char *name, const unsigned char *dat
     struct pickle *pickle = calloc(1, sizeof *pickle);
     int code = machine && pickle ? 0 : ivon_error_memory(error);
     if (!code) {
-        *machine = (struct machine){.pickle = pickle, .name = name, .start = data, .at = data,
-                                    .end = data + size, .error = error};
+        *machine = (struct machine){.pickle = pickle,
+                                    .name = name,
+                                    .start = data,
+                                    .at = data,
+                                    .end = data + size,
+                                    .error = error};
         while (!code && !pickle->root && machine_left(machine))
             code = step(machine);
         if (!code && !pickle->root)

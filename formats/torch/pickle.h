@@ -17,7 +17,7 @@
 
 /* Limits, each with an error of its own. */
 enum {
-    PICKLE_NESTING_MAX = 1000,   /* as deep as Python's own pickles get */
+    PICKLE_NESTING_MAX = 1000, /* as deep as Python's own pickles get */
     PICKLE_NODES_MAX = 1 << 22,
     PICKLE_NAME_MAX = 1024,      /* bytes of a module's or class's name */
     PICKLE_TEXT_MAX = 256 << 20, /* bytes of a string */

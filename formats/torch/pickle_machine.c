@@ -64,7 +64,7 @@ int machine_new_node(struct machine *machine, enum pickle_kind kind, struct pick
 }
 
 int machine_grow(struct machine *machine, struct pickle_node ***items, size_t *capacity,
-                size_t count)
+                 size_t count)
 {
     if (count <= *capacity)
         return 0;
@@ -119,7 +119,7 @@ int machine_pop_mark(struct machine *machine, size_t *count)
 }
 
 int machine_deepen(struct machine *machine, struct pickle_node *node,
-                  const struct pickle_node *inner)
+                   const struct pickle_node *inner)
 {
     if (inner->depth >= node->depth)
         node->depth = inner->depth + 1;

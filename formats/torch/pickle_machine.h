@@ -36,7 +36,7 @@ struct machine {
 };
 
 struct opcode {
-    const char *name; /* null: there is no such */
+    const char *name;                                  /* null: there is no such */
     int (*run)(struct machine *machine, int argument); /* null: not read here */
     int argument;
 };

@@ -67,12 +67,12 @@ static const struct pickle_node *origin(const struct pickle_node *node)
 const char *pickle_describe(const struct pickle_node *node, char text[PICKLE_DESCRIPTION])
 {
     static const char *const kinds[] = {
-        [PICKLE_NONE] = "None",       [PICKLE_BOOL] = "a bool",
+        [PICKLE_NONE] = "None",          [PICKLE_BOOL] = "a bool",
         [PICKLE_INTEGER] = "an integer", [PICKLE_FLOAT] = "a float",
-        [PICKLE_STRING] = "a string", [PICKLE_BYTES] = "bytes",
-        [PICKLE_LIST] = "a list",     [PICKLE_TUPLE] = "a tuple",
-        [PICKLE_SET] = "a set",       [PICKLE_DICT] = "a dict",
-        [PICKLE_GLOBAL] = "a global", [PICKLE_PERSISTENT] = "a storage",
+        [PICKLE_STRING] = "a string",    [PICKLE_BYTES] = "bytes",
+        [PICKLE_LIST] = "a list",        [PICKLE_TUPLE] = "a tuple",
+        [PICKLE_SET] = "a set",          [PICKLE_DICT] = "a dict",
+        [PICKLE_GLOBAL] = "a global",    [PICKLE_PERSISTENT] = "a storage",
         [PICKLE_OBJECT] = "an object"};
     const struct pickle_node *from = origin(node);
     if (!node)

@@ -18,10 +18,10 @@
 struct torch_archive {
     struct mapped_file file;
     struct zip_archive *zip;
-    char *prefix;             /* of the entries' names, with its slash */
-    struct bytes **storages;  /* by entry; null until one is asked for */
+    char *prefix;            /* of the entries' names, with its slash */
+    struct bytes **storages; /* by entry; null until one is asked for */
     size_t entry_count;
-    pthread_mutex_t lock;     /* held while something is inflated */
+    pthread_mutex_t lock; /* held while something is inflated */
 };
 
 /* Takes over the mapped file, whether or not this succeeds. */
@@ -183,7 +183,7 @@ struct torch_optimizer {
     char *key;        /* where it was found */
     struct torch_group *groups;
     size_t group_count;
-    size_t parameter_count; /* of all groups */
+    size_t parameter_count;       /* of all groups */
     struct torch_moment *moments; /* Adam: as many */
     int64_t step;
 };
@@ -200,8 +200,14 @@ void torch_optimizer_release(struct torch_optimizer *optimizer);
 
 /* Makes entries parameters of groups: sets role, group and place. */
 
-enum torch_rule { TORCH_NO_RULE, TORCH_BY_LIST, TORCH_BY_PARAMS, TORCH_BY_PARAM_NAMES,
-                  TORCH_BY_OFFSETS, TORCH_BY_ORDER };
+enum torch_rule {
+    TORCH_NO_RULE,
+    TORCH_BY_LIST,
+    TORCH_BY_PARAMS,
+    TORCH_BY_PARAM_NAMES,
+    TORCH_BY_OFFSETS,
+    TORCH_BY_ORDER
+};
 
 /* By the caller's names, or those that the optimizer has, if there are any; *rule tells. */
 int torch_map_names(struct torch_state *state, const struct torch_optimizer *optimizer,

@@ -111,8 +111,8 @@ static int list_shapes(struct shapes *shapes, const struct torch_state *state,
     }
     for (size_t i = 0; i < state->count; i++)
         if (state->entries[i].role == TORCH_UNKNOWN)
-            shapes->entries[shapes->entry_count++] =
-                (struct shaped){&state->entries[i].tensor, i, 0};
+            shapes->entries[shapes->entry_count++] = (struct shaped){&state->entries[i].tensor, i,
+                                                                     0};
     qsort(shapes->parameters, shapes->parameter_count, sizeof *shapes->parameters, compare_shaped);
     qsort(shapes->entries, shapes->entry_count, sizeof *shapes->entries, compare_shaped);
     return 0;
@@ -193,16 +193,16 @@ static int refuse_order(const struct torch_state *state, const struct torch_opti
                         struct ivon_error *error)
 {
     return state->sorted && optimizer->parameter_count > 1
-               ? ivon_error_set(error, IVON_ERROR_DATA,
-                                "%s: has its tensors by name, which is not the order of the "
-                                "optimizer's %zu parameters, and several have one shape: "
-                                TORCH_GIVE_NAMES,
-                                state->path, optimizer->parameter_count)
-               : ivon_error_set(error, IVON_ERROR_DATA,
-                                "%s: the shapes of the optimizer's %zu parameters do not follow "
-                                "the %zu tensors of the state dict that are not buffers: "
-                                TORCH_GIVE_NAMES,
-                                state->path, optimizer->parameter_count, state->unknown);
+               ? ivon_error_set(
+                     error, IVON_ERROR_DATA,
+                     "%s: has its tensors by name, which is not the order of the "
+                     "optimizer's %zu parameters, and several have one shape: " TORCH_GIVE_NAMES,
+                     state->path, optimizer->parameter_count)
+               : ivon_error_set(
+                     error, IVON_ERROR_DATA,
+                     "%s: the shapes of the optimizer's %zu parameters do not follow "
+                     "the %zu tensors of the state dict that are not buffers: " TORCH_GIVE_NAMES,
+                     state->path, optimizer->parameter_count, state->unknown);
 }
 
 static int settle(struct torch_state *state, const struct torch_optimizer *optimizer,

@@ -13,7 +13,7 @@ struct torch_shards {
     size_t count;
     struct place {
         size_t shard, tensor;
-    } *places; /* by tensor of the whole */
+    } * places; /* by tensor of the whole */
 };
 
 static int shards_read(void *self, size_t tensor, size_t first, size_t count, void *buffer,
@@ -58,8 +58,8 @@ static int add_shard(struct torch_shards *shards, struct shard_index *index, siz
 {
     const struct ivon_source *source = shards->shards[shard];
     size_t count = ivon_source_tensor_count(source);
-    struct place *places =
-        realloc(shards->places, (tensors->count + count + 1) * sizeof *shards->places);
+    struct place *places = realloc(shards->places,
+                                   (tensors->count + count + 1) * sizeof *shards->places);
     if (!places)
         return ivon_error_memory(error);
     shards->places = places;
@@ -102,10 +102,8 @@ static int open_shards(struct torch_shards *shards, struct shard_index *index,
 int torch_open_shards(struct ivon_source **source, struct shard_index *index,
                       const struct ivon_open_options *options, struct ivon_error *error)
 {
-    static const struct ivon_source_class class = {.read = shards_read,
-                                                   .view = shards_view,
-                                                   .advise = shards_advise,
-                                                   .close = shards_close};
+    static const struct ivon_source_class class = {
+        .read = shards_read, .view = shards_view, .advise = shards_advise, .close = shards_close};
     struct tensor_list tensors = {0};
     struct ivon_header header = ivon_header_empty();
     struct torch_shards *shards = calloc(1, sizeof *shards);

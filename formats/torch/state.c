@@ -47,7 +47,7 @@ static int strip_wrappers(struct torch_state *state, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < state->count; i++) {
         char *name = state->entries[i].name;
-        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it misses that no entry is unread */
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): no entry is unread */
         size_t length = torch_unwrap(name, strlen(name));
         name[length] = '\0';
         names[i] = (struct torch_text){name, length};
@@ -83,8 +83,8 @@ static int read_entry(struct torch_state *state, struct torch_archive *archive,
                               key->kind == PICKLE_STRING ? "a string with a zero byte"
                                                          : pickle_describe(key, text));
     if (key->seen)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%.*s' occurs twice",
-                              state->path, key->length < 256 ? (int)key->length : 256, key->text);
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%.*s' occurs twice", state->path,
+                              key->length < 256 ? (int)key->length : 256, key->text);
     key->seen = true;
     struct torch_entry *entry = &state->entries[state->count];
     entry->name = strndup(key->text, key->length);

@@ -13,12 +13,18 @@ static const struct {
     const char *storage, *name;
     enum ivon_dtype dtype;
 } types[] = {
-    {"DoubleStorage", "float64", IVON_F64}, {"FloatStorage", "float32", IVON_F32},
-    {"HalfStorage", "float16", IVON_F16},   {"BFloat16Storage", "bfloat16", IVON_BF16},
-    {"LongStorage", "int64", IVON_I64},     {"IntStorage", "int32", IVON_I32},
-    {"ShortStorage", "int16", IVON_I16},    {"CharStorage", "int8", IVON_I8},
-    {NULL, "uint64", IVON_U64},             {NULL, "uint32", IVON_U32},
-    {NULL, "uint16", IVON_U16},             {"ByteStorage", "uint8", IVON_U8},
+    {"DoubleStorage", "float64", IVON_F64},
+    {"FloatStorage", "float32", IVON_F32},
+    {"HalfStorage", "float16", IVON_F16},
+    {"BFloat16Storage", "bfloat16", IVON_BF16},
+    {"LongStorage", "int64", IVON_I64},
+    {"IntStorage", "int32", IVON_I32},
+    {"ShortStorage", "int16", IVON_I16},
+    {"CharStorage", "int8", IVON_I8},
+    {NULL, "uint64", IVON_U64},
+    {NULL, "uint32", IVON_U32},
+    {NULL, "uint16", IVON_U16},
+    {"ByteStorage", "uint8", IVON_U8},
     {"BoolStorage", "bool", IVON_BOOL},
 };
 
@@ -84,8 +90,9 @@ struct reference {
 static bool read_reference(const struct pickle_node *node, struct reference *reference)
 {
     size_t count;
-    struct pickle_node **items =
-        node->kind == PICKLE_PERSISTENT ? pickle_sequence(node->arguments, &count) : NULL;
+    struct pickle_node **items = node->kind == PICKLE_PERSISTENT
+                                     ? pickle_sequence(node->arguments, &count)
+                                     : NULL;
     if (!items || count < 5 || !pickle_is_string(items[0], "storage") ||
         items[1]->kind != PICKLE_GLOBAL || items[2]->kind != PICKLE_STRING ||
         items[4]->kind != PICKLE_INTEGER || items[4]->integer < 0)
@@ -151,12 +158,14 @@ static int open_storage(struct torch_archive *archive, const struct pickle_node 
     char name[PATH_MAX];
     int length = snprintf(name, sizeof name, "%sdata/%.*s", archive->prefix,
                           key->length < 256 ? (int)key->length : 256, key->text);
-    ptrdiff_t found =
-        length < 0 || (size_t)length >= sizeof name ? -1 : zip_find(archive->zip, name);
+    ptrdiff_t found = length < 0 || (size_t)length >= sizeof name ? -1
+                                                                  : zip_find(archive->zip, name);
     if (found < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': its storage '%.*s' is "
-                              "missing", archive->file.path, what,
-                              key->length < 256 ? (int)key->length : 256, key->text);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: tensor '%s': its storage '%.*s' is "
+                              "missing",
+                              archive->file.path, what, key->length < 256 ? (int)key->length : 256,
+                              key->text);
     *entry = (size_t)found;
     return archive->storages[found]
                ? 0
@@ -182,12 +191,12 @@ static int read_shape(const struct pickle_node *sizes, const struct pickle_node 
         tensor->strides[i] = steps[i]->integer;
     }
     tensor->rank = (int)rank;
-    fine = fine && tensor_shape_count(tensor->rank, tensor->shape,
-                                      ivon_dtype_size(tensor->stored), &tensor->count);
-    return fine ? 0
-                : ivon_error_set(error, IVON_ERROR_DATA,
-                                 "%s: tensor '%s': its shape or strides are impossible", path,
-                                 what);
+    fine = fine && tensor_shape_count(tensor->rank, tensor->shape, ivon_dtype_size(tensor->stored),
+                                      &tensor->count);
+    return fine
+               ? 0
+               : ivon_error_set(error, IVON_ERROR_DATA,
+                                "%s: tensor '%s': its shape or strides are impossible", path, what);
 }
 
 static bool is_contiguous(const struct torch_tensor *tensor)
@@ -225,8 +234,9 @@ static int check_bounds(const struct torch_archive *archive, const struct torch_
     if (__builtin_mul_overflow(claimed, (uint64_t)unit, &bytes) || bytes > held)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': its storage has %llu bytes, expected %llu elements "
-                              "of %zu", path, what, (unsigned long long)held,
-                              (unsigned long long)claimed, unit);
+                              "of %zu",
+                              path, what, (unsigned long long)held, (unsigned long long)claimed,
+                              unit);
     if (tensor->count && (!last_element(tensor, &last) || last >= bytes / size))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': reaches beyond its storage of %llu elements", path,
@@ -234,11 +244,13 @@ static int check_bounds(const struct torch_archive *archive, const struct torch_
     if (!tensor->contiguous && tensor->count > archive->file.size / size)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': is expanded to more elements than the file can "
-                              "hold", path, what);
+                              "hold",
+                              path, what);
     if (!tensor->contiguous && !bytes_view(archive->storages[tensor->storage]))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': is compressed and its elements are not in their "
-                              "order: save it with .contiguous()", path, what);
+                              "order: save it with .contiguous()",
+                              path, what);
     return 0;
 }
 

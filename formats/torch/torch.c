@@ -88,11 +88,13 @@ static int find_optimizer(const struct reading *reading, struct pickle_node *roo
     if (adam)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: holds no state of Adam, that is, a dict with param_groups and a "
-                              "state with exp_avg_sq", path);
+                              "state with exp_avg_sq",
+                              path);
     return reading->options->parameters && !reading->options->for_several
                ? ivon_error_set(error, IVON_ERROR_DATA,
                                 "%s: holds no state of the optimizer IVON, whose parameters are "
-                                "listed", path)
+                                "listed",
+                                path)
                : 0;
 }
 
@@ -208,7 +210,7 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
         const struct torch_entry *entry = &state->entries[i];
         if (entry->role == TORCH_TIED)
             code = tensor_list_alias(&reading->tensors, entry->name,
-                                      state->entries[entry->tied_to].name, error);
+                                     state->entries[entry->tied_to].name, error);
         else
             code = add_tensor(reading,
                               entry->role == TORCH_OPAQUE   ? IVON_OPAQUE
@@ -241,13 +243,13 @@ static void fill_header(struct reading *reading)
     for (size_t g = 0; g < optimizer->group_count; g++) {
         const struct torch_group *group = &optimizer->groups[g], *first = &optimizer->groups[0];
         header->ess = same(group->ess, first->ess) ? header->ess : INFINITY;
-        header->weight_decay =
-            same(group->weight_decay, first->weight_decay) ? header->weight_decay : INFINITY;
+        header->weight_decay = same(group->weight_decay, first->weight_decay) ? header->weight_decay
+                                                                              : INFINITY;
     }
     bool any = optimizer->group_count > 0;
     header->ess = any && isnan(header->ess) ? optimizer->groups[0].ess : NAN;
-    header->weight_decay =
-        any && isnan(header->weight_decay) ? optimizer->groups[0].weight_decay : NAN;
+    header->weight_decay = any && isnan(header->weight_decay) ? optimizer->groups[0].weight_decay
+                                                              : NAN;
 }
 
 /* By which rule, for the header. */
@@ -267,10 +269,9 @@ static void tell_mapping(struct reading *reading)
     }
     size_t length = 0;
     if (reading->has_optimizer)
-        length = (size_t)snprintf(reading->mapping, LINE,
-                                  "Hessian mapped to names by %s, %zu tensor%s in %zu group%s",
-                                  rules[reading->rule], mapped, mapped == 1 ? "" : "s", groups,
-                                  groups == 1 ? "" : "s");
+        length = (size_t)snprintf(
+            reading->mapping, LINE, "Hessian mapped to names by %s, %zu tensor%s in %zu group%s",
+            rules[reading->rule], mapped, mapped == 1 ? "" : "s", groups, groups == 1 ? "" : "s");
     else
         length = (size_t)snprintf(reading->mapping, LINE,
                                   "no Hessian: the file has no state of the optimizer IVON");
@@ -301,10 +302,8 @@ static void tell_doubt(struct reading *reading)
 
 static int finish(struct reading *reading, struct ivon_source **source, struct ivon_error *error)
 {
-    static const struct ivon_source_class class = {.read = source_read,
-                                                   .view = source_view,
-                                                   .advise = source_advise,
-                                                   .close = source_close};
+    static const struct ivon_source_class class = {
+        .read = source_read, .view = source_view, .advise = source_advise, .close = source_close};
     torch_state_settle(&reading->state, reading->has_optimizer);
     int code = list_tensors(reading, error);
     if (code)

@@ -15,8 +15,7 @@ IVON_DISPATCH static void exponentials(float *restrict out, const float *restric
         out[i] = vector_exp(f[i] - most);
 }
 
-IVON_DISPATCH static void events(float *restrict probability, const float *restrict f,
-                                 size_t count)
+IVON_DISPATCH static void events(float *restrict probability, const float *restrict f, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         probability[i] = vector_sigmoid(f[i]);

@@ -81,10 +81,10 @@ int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *ex
     if (outputs->likelihood == IVON_GAUSSIAN)
         return ivon_examples_read_f32(examples, field, first, count, numbers, error);
     int code = ivon_examples_read_i64(examples, field, first, count, labels, error);
-    return code ? code
-                : targets_check(&targets, outputs->likelihood, outputs->k, outputs->tokens,
-                                ivon_examples_path(examples), first, count * outputs->tokens,
-                                error);
+    return code
+               ? code
+               : targets_check(&targets, outputs->likelihood, outputs->k, outputs->tokens,
+                               ivon_examples_path(examples), first, count * outputs->tokens, error);
 }
 
 int outputs_check_finite(const struct outputs *outputs, const char *path, uint64_t first_row,

@@ -60,10 +60,9 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
     char found[256], expected[256];
     const char *path = ivon_source_path(source);
     if (!posterior_same_shape(mean, hessian))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: Hessian of '%s' has shape %s, its mean has %s", path,
-                              mean->name, posterior_shape_text(hessian, found),
-                              posterior_shape_text(mean, expected));
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: Hessian of '%s' has shape %s, its mean has %s", path,
+            mean->name, posterior_shape_text(hessian, found), posterior_shape_text(mean, expected));
     if (isnan(hessian->ess))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has no ess, expected a positive number; "
@@ -100,8 +99,8 @@ int posterior_refuse_hessian(const struct ivon_source *source, const struct ivon
                           path, hessian->name, h, element, delta, 0 - delta);
 }
 
-IVON_DISPATCH static bool invert(float *restrict out, const double *restrict hessian,
-                                 double scale, double delta, size_t count)
+IVON_DISPATCH static bool invert(float *restrict out, const double *restrict hessian, double scale,
+                                 double delta, size_t count)
 {
     int bad = 0;
     for (size_t i = 0; i < count; i++) {

@@ -9,7 +9,8 @@ const char *posterior_shape_text(const struct ivon_tensor *tensor, char text[256
 
 bool posterior_same_shape(const struct ivon_tensor *a, const struct ivon_tensor *b);
 
-/* The checkpoint's ess and weight decay: the header's, else those of its first Hessian, else NaN. */
+/* The checkpoint's ess and weight decay: the header's, else those of its first Hessian, else
+   NaN. */
 double posterior_ess(const struct ivon_source *source);
 double posterior_weight_decay(const struct ivon_source *source);
 
@@ -24,8 +25,8 @@ int posterior_refuse_hessian(const struct ivon_source *source, const struct ivon
                              double h, size_t element, struct ivon_error *error);
 
 /*
- * scale/(h + δ) of elements [first, first + count) of the Hessian `tensor`. Fails where h + δ is not
- * finite and positive, or the result does not fit into binary32.
+ * scale/(h + δ) of elements [first, first + count) of the Hessian `tensor`. Fails where h + δ is
+ * not finite and positive, or the result does not fit into binary32.
  */
 int posterior_inverse_precision(struct ivon_source *source, size_t tensor, double scale,
                                 size_t first, size_t count, float *out, struct ivon_error *error);

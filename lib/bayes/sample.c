@@ -41,13 +41,9 @@ int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *sou
                               ivon_source_path(source), index);
     if (!(options->temperature >= 0) || isinf(options->temperature))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "the temperature is %g, expected zero or more",
-                              options->temperature);
-    *tensor = (struct sample_tensor){.source = source,
-                                     .index = index,
-                                     .mean = mean,
-                                     .hessian_index = -1,
-                                     .seed = options->seed};
+                              "the temperature is %g, expected zero or more", options->temperature);
+    *tensor = (struct sample_tensor){
+        .source = source, .index = index, .mean = mean, .hessian_index = -1, .seed = options->seed};
     if (options->temperature == 0 || !selected(options, mean->name))
         return 0;
     ptrdiff_t found = ivon_source_find(source, IVON_HESSIAN, mean->name);
@@ -153,8 +149,7 @@ static int report_defect(const struct sample_tensor *tensor, const double *mean,
 }
 
 int sample_block(const struct sample_tensor *tensor, const void *mean, const void *hessian,
-                 uint64_t sample, size_t first, size_t count, float *out,
-                 struct ivon_error *error)
+                 uint64_t sample, size_t first, size_t count, float *out, struct ivon_error *error)
 {
     double means[TILE], hessians[TILE];
     const struct ivon_tensor *of_mean = tensor->mean, *of_hessian = tensor->hessian;
@@ -191,10 +186,9 @@ int ivon_sample_draw(struct ivon_source *source, size_t index,
     if (code)
         return code;
     if (first > tensor.mean->count || count > tensor.mean->count - first)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: '%s' has %zu elements, not %zu from %zu on",
-                              ivon_source_path(source), tensor.mean->name, tensor.mean->count,
-                              count, first);
+        return ivon_error_set(
+            error, IVON_ERROR_ARGUMENT, "%s: '%s' has %zu elements, not %zu from %zu on",
+            ivon_source_path(source), tensor.mean->name, tensor.mean->count, count, first);
     for (size_t done = 0; done < count && !code; done += SAMPLE_BLOCK) {
         size_t piece = count - done < SAMPLE_BLOCK ? count - done : SAMPLE_BLOCK;
         code = transfer_fetch(source, index, first + done, piece, SAMPLE_BLOCK, &blocks[0], &mean,

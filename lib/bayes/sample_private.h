@@ -41,7 +41,6 @@ int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *sou
 /* The elements that begin at `first` and whose means and Hessians lie at `mean` and `hessian`
    (unused where it stays at the mean). */
 int sample_block(const struct sample_tensor *tensor, const void *mean, const void *hessian,
-                 uint64_t sample, size_t first, size_t count, float *out,
-                 struct ivon_error *error);
+                 uint64_t sample, size_t first, size_t count, float *out, struct ivon_error *error);
 
 #endif

@@ -52,8 +52,7 @@ static bool is_written(enum ivon_part part)
     return part != IVON_HESSIAN && part != IVON_MOMENTUM && part != IVON_OPAQUE;
 }
 
-size_t ivon_sample_outputs(const struct ivon_source *source, int dtype,
-                           struct ivon_tensor *tensors)
+size_t ivon_sample_outputs(const struct ivon_source *source, int dtype, struct ivon_tensor *tensors)
 {
     size_t count = 0;
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
@@ -162,8 +161,8 @@ static int draw_block(struct run *run, const struct entry *entry, struct scratch
         code = sample_block(&entry->tensor, mean, hessian, run->first + s, first, count,
                             scratch->sample, error);
         if (!code)
-            code = convert(run, entry, scratch, scratch->sample, IVON_F32, first, count,
-                           &converted, error);
+            code = convert(run, entry, scratch, scratch->sample, IVON_F32, first, count, &converted,
+                           error);
         if (!code)
             code = ivon_sink_write(run->sinks[s], entry->output, first, count, converted, error);
     }

@@ -31,8 +31,8 @@ struct search {
     uint64_t count;       /* of finite values */
     uint64_t rank[RANKS]; /* among the values that share the prefix */
     uint32_t prefix[RANKS];
-    int slot[RANKS];           /* of the prefix among the distinct ones */
-    uint32_t distinct[RANKS];  /* prefixes */
+    int slot[RANKS];          /* of the prefix among the distinct ones */
+    uint32_t distinct[RANKS]; /* prefixes */
     int distinct_count;
 };
 
@@ -61,7 +61,7 @@ struct scan {
     struct search search[QUANTITIES];
     struct counts *counts;   /* per thread */
     struct moments *moments; /* per job */
-    struct meter meter; /* of all scans of one source */
+    struct meter meter;      /* of all scans of one source */
 };
 
 struct ivon_summaries {
@@ -338,15 +338,17 @@ static size_t list_pairs(struct ivon_source *source, struct pair *pairs,
             struct ivon_summary *summary = &summaries[pair_count];
             struct pair *pair = &pairs[pair_count++];
             *pair = (struct pair){.mean = is_mean ? (ptrdiff_t)i : -1,
-                                  .hessian = !is_mean ? (ptrdiff_t)i : alike ? other : -1,
+                                  .hessian = !is_mean ? (ptrdiff_t)i
+                                             : alike  ? other
+                                                      : -1,
                                   .count = tensor->count,
                                   .first_job = job};
             job += (tensor->count + JOB - 1) / JOB;
-            *summary = (struct ivon_summary){
-                .name = tensor->name,
-                .mean = is_mean ? i : SIZE_MAX,
-                .hessian = pair->hessian < 0 ? SIZE_MAX : (size_t)pair->hessian,
-                .shapes_differ = other >= 0 && !alike};
+            *summary = (struct ivon_summary){.name = tensor->name,
+                                             .mean = is_mean ? i : SIZE_MAX,
+                                             .hessian = pair->hessian < 0 ? SIZE_MAX
+                                                                          : (size_t)pair->hessian,
+                                             .shapes_differ = other >= 0 && !alike};
         }
     return pair_count;
 }
@@ -388,8 +390,7 @@ int ivon_summary_new(struct ivon_summaries **out, struct ivon_source *source,
     size_t count = ivon_source_tensor_count(source);
     struct ivon_summaries *summaries = calloc(1, sizeof *summaries);
     struct pair *pairs = calloc(count + 1, sizeof *pairs);
-    struct scan scan = {.source = source,
-                        .options = options ? options : &defaults};
+    struct scan scan = {.source = source, .options = options ? options : &defaults};
     if (summaries)
         summaries->tensors = calloc(count + 1, sizeof *summaries->tensors);
     int code = summaries && summaries->tensors && pairs ? 0 : ivon_error_memory(error);

@@ -145,8 +145,8 @@ static int fill_variance(const struct filling *filling, const struct weights_job
         memset(out, 0, job->count * sizeof *out);
         return 0;
     }
-    ptrdiff_t hessian =
-        ivon_source_find(source, IVON_HESSIAN, ivon_source_tensor(source, mean)->name);
+    ptrdiff_t hessian = ivon_source_find(source, IVON_HESSIAN,
+                                         ivon_source_tensor(source, mean)->name);
     double ess = ivon_source_tensor(source, (size_t)hessian)->ess;
     double scale = isnan(filling->rho) ? 1 / filling->n : filling->rho / ess;
     return posterior_inverse_precision(source, (size_t)hessian, scale, job->first, job->count, out,

@@ -31,8 +31,8 @@ int weights_draw(struct weights *weights, const struct member *member,
                  struct ivon_error *error);
 
 /*
- * The diagonal covariance ρΣ of a member's random parameters, ρσ² = ρ/(λ(h + δ)); others get 0. With
- * `rho` NaN, ρ = λ/n. Fails where h + δ is not above 0, naming tensor and element.
+ * The diagonal covariance ρΣ of a member's random parameters, ρσ² = ρ/(λ(h + δ)); others get 0.
+ * With `rho` NaN, ρ = λ/n. Fails where h + δ is not above 0, naming tensor and element.
  */
 int weights_variance(struct weights *weights, const struct member *member, double rho, double n,
                      int threads, struct ivon_error *error);

@@ -54,8 +54,8 @@ static int list_tensors(struct choice *choice, struct tensor_list *list,
         copy.name = choices[i].name;
         if (copy.part == IVON_HESSIAN) {
             copy.ess = inherited(copy.ess, old->ess, header->ess);
-            copy.weight_decay =
-                inherited(copy.weight_decay, old->weight_decay, header->weight_decay);
+            copy.weight_decay = inherited(copy.weight_decay, old->weight_decay,
+                                          header->weight_decay);
         }
         if (!tensor_name_valid(copy.name))
             return ivon_error_set(error, IVON_ERROR_ARGUMENT,

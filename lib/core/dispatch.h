@@ -7,7 +7,7 @@
 #define CORE_DISPATCH_H
 
 /* Sanitizers instrument the loader's resolver, which runs before their own start. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) &&                  \
     !defined(__SANITIZE_THREAD__) && !defined(__clang__)
 #define IVON_DISPATCH __attribute__((target_clones("default", "avx2", "avx512f")))
 #else

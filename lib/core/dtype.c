@@ -101,11 +101,11 @@ static inline uint16_t half_of_odd(uint32_t bits)
     return (uint16_t)(half | sign);
 }
 
-#define WIDEN(name, type)                                                                         \
-    IVON_DISPATCH static void name(double *restrict out, const type *restrict in, size_t count)   \
-    {                                                                                             \
-        for (size_t i = 0; i < count; i++)                                                        \
-            out[i] = (double)in[i];                                                               \
+#define WIDEN(name, type)                                                                          \
+    IVON_DISPATCH static void name(double *restrict out, const type *restrict in, size_t count)    \
+    {                                                                                              \
+        for (size_t i = 0; i < count; i++)                                                         \
+            out[i] = (double)in[i];                                                                \
     }
 WIDEN(widen_f32, float)
 WIDEN(widen_i64, int64_t)
@@ -118,8 +118,7 @@ WIDEN(widen_u16, uint16_t)
 WIDEN(widen_u8, uint8_t)
 #undef WIDEN
 
-IVON_DISPATCH static void widen_f16(double *restrict out, const uint16_t *restrict in,
-                                    size_t count)
+IVON_DISPATCH static void widen_f16(double *restrict out, const uint16_t *restrict in, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = float_of_half(in[i]);

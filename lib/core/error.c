@@ -48,7 +48,7 @@ static void drop_signs(char *message)
 }
 
 /* Parenthesised: for analysis these names are macros, too. */
-int (ivon_error_set)(struct ivon_error *error, int code, const char *format, ...)
+int(ivon_error_set)(struct ivon_error *error, int code, const char *format, ...)
 {
     if (!error)
         return code;
@@ -62,7 +62,7 @@ int (ivon_error_set)(struct ivon_error *error, int code, const char *format, ...
     return code;
 }
 
-int (ivon_error_memory)(struct ivon_error *error)
+int(ivon_error_memory)(struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_MEMORY, "out of memory");
 }

@@ -17,7 +17,7 @@ int ivon_error_memory(struct ivon_error *error);
 /* Analysis sees one file at a time, and must know which code comes back. */
 #ifdef IVON_ANALYSIS
 #define ivon_error_set(error, code, ...) ((void)ivon_error_set(error, code, __VA_ARGS__), (code))
-#define ivon_error_memory(error) ((void)ivon_error_memory(error), IVON_ERROR_MEMORY)
+#define ivon_error_memory(error)         ((void)ivon_error_memory(error), IVON_ERROR_MEMORY)
 #endif
 
 #endif

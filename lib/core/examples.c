@@ -112,9 +112,9 @@ static int count_elements(struct ivon_field *field, uint64_t rows, const char *p
 }
 
 int ivon_examples_new(struct ivon_examples **out, const struct ivon_examples_class *class,
-                      void *self, const char *path, uint64_t count,
-                      const struct ivon_field *fields, const struct examples_scaling *scalings,
-                      size_t field_count, struct ivon_error *error)
+                      void *self, const char *path, uint64_t count, const struct ivon_field *fields,
+                      const struct examples_scaling *scalings, size_t field_count,
+                      struct ivon_error *error)
 {
     int code = 0;
     struct ivon_examples *examples = calloc(1, sizeof *examples);
@@ -153,8 +153,8 @@ int examples_new_like(struct ivon_examples **out, const struct ivon_examples_cla
         return ivon_error_memory(error);
     for (size_t i = 0; i < like->field_count; i++) {
         const struct field_scaling *from = &like->scalings[i];
-        scalings[i] =
-            (struct examples_scaling){from->divisor, from->channels, from->mean, from->std};
+        scalings[i] = (struct examples_scaling){from->divisor, from->channels, from->mean,
+                                                from->std};
     }
     int code = ivon_examples_new(out, class, self, path, count, like->fields, scalings,
                                  like->field_count, error);
@@ -164,8 +164,8 @@ int examples_new_like(struct ivon_examples **out, const struct ivon_examples_cla
     return code;
 }
 
-int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first,
-                         size_t count, void *buffer, struct ivon_error *error)
+int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,
+                         void *buffer, struct ivon_error *error)
 {
     return examples->class->read(examples->self, field, first, count, buffer, error);
 }
@@ -308,14 +308,12 @@ static int check_finite(const struct ivon_examples *examples, size_t index, uint
         double value = stored ? stored[i] : (double)a[i];
         if (isfinite(a[i]))
             continue;
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: '%s': row %llu holds %.9g, expected %s", examples->path,
-                              field->name,
-                              (unsigned long long)examples_number(
-                                  examples, first + (at + i) / field->count),
-                              isnan(value) ? (double)NAN : value, /* without its sign */
-                              isfinite(value) ? "what single precision holds"
-                                              : "a finite number");
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: '%s': row %llu holds %.9g, expected %s", examples->path,
+            field->name,
+            (unsigned long long)examples_number(examples, first + (at + i) / field->count),
+            isnan(value) ? (double)NAN : value, /* without its sign */
+            isfinite(value) ? "what single precision holds" : "a finite number");
     }
 }
 
@@ -329,8 +327,7 @@ static int convert_f32(const struct ivon_examples *examples, size_t index, uint6
     for (size_t done = 0, size; done < count && !code; done += size) {
         size = count - done < TILE ? count - done : TILE;
         ivon_dtype_to_f64(tile, stored(examples, field, done), field->dtype, size);
-        scale(to + done, tile, done % field->count, size, field->count,
-              &examples->scalings[index]);
+        scale(to + done, tile, done % field->count, size, field->count, &examples->scalings[index]);
         code = check_finite(examples, index, first, done, to + done, tile, size, error);
     }
     return code;
@@ -358,12 +355,11 @@ static int convert_u64(const struct ivon_examples *examples, size_t index, uint6
     const uint64_t *from = examples->buffer;
     for (size_t i = 0; i < count; i++) {
         if (from[i] > INT64_MAX)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: '%s': row %llu is %llu, expected less than 2^63",
-                                  examples->path, field->name,
-                                  (unsigned long long)examples_number(examples,
-                                                                      first + i / field->count),
-                                  (unsigned long long)from[i]);
+            return ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: '%s': row %llu is %llu, expected less than 2^63",
+                examples->path, field->name,
+                (unsigned long long)examples_number(examples, first + i / field->count),
+                (unsigned long long)from[i]);
         out[i] = (int64_t)from[i];
     }
     return 0;
@@ -405,6 +401,5 @@ int ivon_examples_read_i64(struct ivon_examples *examples, size_t field, uint64_
         return code;
     if (examples->fields[field].dtype == IVON_I64)
         return examples->class->read(examples->self, field, first, count, out, error);
-    return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_i64,
-                       error);
+    return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_i64, error);
 }

@@ -27,9 +27,9 @@ struct examples_scaling {
  * or be empty (IVON_ERROR_DATA).
  */
 int ivon_examples_new(struct ivon_examples **examples, const struct ivon_examples_class *class,
-                      void *self, const char *path, uint64_t count,
-                      const struct ivon_field *fields, const struct examples_scaling *scalings,
-                      size_t field_count, struct ivon_error *error);
+                      void *self, const char *path, uint64_t count, const struct ivon_field *fields,
+                      const struct examples_scaling *scalings, size_t field_count,
+                      struct ivon_error *error);
 
 /* `count` examples whose fields, and how they are read, are those of others, which are borrowed. */
 int examples_new_like(struct ivon_examples **examples, const struct ivon_examples_class *class,
@@ -40,7 +40,7 @@ int examples_new_like(struct ivon_examples **examples, const struct ivon_example
 uint64_t examples_number(const struct ivon_examples *examples, uint64_t example);
 
 /* Elements as stored; the range must lie within, and not be empty. */
-int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first,
-                         size_t count, void *buffer, struct ivon_error *error);
+int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,
+                         void *buffer, struct ivon_error *error);
 
 #endif

@@ -25,9 +25,8 @@ struct ivon_sink {
 const char *ivon_part_name(enum ivon_part part)
 {
     static const char *const names[IVON_PART_COUNT] = {
-        [IVON_MEAN] = "mean",        [IVON_HESSIAN] = "hessian",  [IVON_MOMENTUM] = "momentum",
-        [IVON_BUFFER] = "buffers",   [IVON_GRAPH] = "model.onnx",
-        [IVON_OPAQUE] = "opaque",
+        [IVON_MEAN] = "mean",      [IVON_HESSIAN] = "hessian",  [IVON_MOMENTUM] = "momentum",
+        [IVON_BUFFER] = "buffers", [IVON_GRAPH] = "model.onnx", [IVON_OPAQUE] = "opaque",
     };
     return names[part];
 }
@@ -70,8 +69,8 @@ int tensor_list_append(struct tensor_list *list, const struct ivon_tensor *tenso
     bool opaque = tensor->part == IVON_OPAQUE;
     *copy = *tensor;
     if (!opaque && (tensor->rank < 0 || tensor->rank > IVON_RANK_MAX ||
-                    !tensor_shape_count(tensor->rank, tensor->shape,
-                                        ivon_dtype_size(tensor->dtype), &copy->count)))
+                    !tensor_shape_count(tensor->rank, tensor->shape, ivon_dtype_size(tensor->dtype),
+                                        &copy->count)))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "tensor '%s': its shape is not one of at most %d dimensions that "
                               "memory can hold",
@@ -183,8 +182,8 @@ static bool copy_strings(struct ivon_header *header)
 }
 
 int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *class, void *self,
-                    const char *path, const struct ivon_header *header,
-                    struct tensor_list *tensors, struct ivon_error *error)
+                    const char *path, const struct ivon_header *header, struct tensor_list *tensors,
+                    struct ivon_error *error)
 {
     struct ivon_source *source = calloc(1, sizeof *source);
     if (!source) {
@@ -206,8 +205,8 @@ int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *cl
         source->by_name[i] = &source->tensors.items[i];
     qsort(source->by_name, count, sizeof *source->by_name, compare_tensors);
     if (source->tensors.alias_count)
-        qsort(source->tensors.aliases, source->tensors.alias_count,
-              sizeof *source->tensors.aliases, compare_aliases);
+        qsort(source->tensors.aliases, source->tensors.alias_count, sizeof *source->tensors.aliases,
+              compare_aliases);
     for (size_t i = 1; i < count && !code; i++) {
         const struct ivon_tensor *tensor = source->by_name[i];
         if (compare(source->by_name[i - 1], tensor->part, tensor->name) == 0)
@@ -288,8 +287,7 @@ const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor)
         return tensor->name;
     for (enum ivon_part part = IVON_MEAN; part < IVON_GRAPH; part++) {
         size_t length = strlen(ivon_part_name(part));
-        if (strncmp(tensor->name, ivon_part_name(part), length) == 0 &&
-            tensor->name[length] == '/')
+        if (strncmp(tensor->name, ivon_part_name(part), length) == 0 && tensor->name[length] == '/')
             return tensor->name + length + 1;
     }
     return tensor->name;
@@ -331,11 +329,11 @@ int ivon_source_refuse_opaque(const struct ivon_source *source, enum ivon_part p
 const char *ivon_source_alias(const struct ivon_source *source, const char *name)
 {
     const struct tensor_alias wanted = {(char *)name, NULL};
-    const struct tensor_alias *found =
-        source->tensors.alias_count
-            ? bsearch(&wanted, source->tensors.aliases, source->tensors.alias_count, sizeof wanted,
-                      compare_aliases)
-            : NULL;
+    const struct tensor_alias *found = source->tensors.alias_count
+                                           ? bsearch(&wanted, source->tensors.aliases,
+                                                     source->tensors.alias_count, sizeof wanted,
+                                                     compare_aliases)
+                                           : NULL;
     return found ? found->of : NULL;
 }
 

@@ -58,8 +58,8 @@ bool tensor_shape_count(int rank, const int64_t *shape, size_t element_size, siz
  * tensors of one part that share a name.
  */
 int ivon_source_new(struct ivon_source **source, const struct ivon_source_class *class, void *self,
-                    const char *path, const struct ivon_header *header,
-                    struct tensor_list *tensors, struct ivon_error *error);
+                    const char *path, const struct ivon_header *header, struct tensor_list *tensors,
+                    struct ivon_error *error);
 
 /* The `self` of a source of this class; null for one of another. */
 void *source_self(const struct ivon_source *source, const struct ivon_source_class *class);

@@ -65,9 +65,8 @@ static void choose(uint64_t *chosen, uint64_t wanted, uint64_t total, uint64_t s
 int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *all, uint64_t count,
                             uint64_t seed, struct ivon_error *error)
 {
-    static const struct ivon_examples_class class = {.read = subsample_read,
-                                                     .close = subsample_close,
-                                                     .number = subsample_number};
+    static const struct ivon_examples_class class = {
+        .read = subsample_read, .close = subsample_close, .number = subsample_number};
     uint64_t total = ivon_examples_count(all);
     char path[256];
     snprintf(path, sizeof path, "%.200s (subsample)", ivon_examples_path(all));

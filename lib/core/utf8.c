@@ -5,8 +5,12 @@ size_t utf8_decode(const unsigned char *text, size_t size, uint32_t *character)
     static const unsigned char marks[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     unsigned char first = text[0];
-    size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3
-                  : first < 0xf5 ? 4 : 0;
+    size_t length = first < 0x80   ? 1
+                    : first < 0xc2 ? 0
+                    : first < 0xe0 ? 2
+                    : first < 0xf0 ? 3
+                    : first < 0xf5 ? 4
+                                   : 0;
     if (!length || length > size)
         return 0;
     uint32_t found = first & marks[length];

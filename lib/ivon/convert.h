@@ -24,13 +24,12 @@ struct ivon_choice {
  * open. IVON_ERROR_DATA where two tensors of one part get one name.
  */
 IVON_API int ivon_source_choose(struct ivon_source **chosen, struct ivon_source *source,
-                                const struct ivon_header *header,
-                                const struct ivon_choice *choices, size_t count,
-                                struct ivon_error *error);
+                                const struct ivon_header *header, const struct ivon_choice *choices,
+                                size_t count, struct ivon_error *error);
 
 struct ivon_convert_options {
-    int dtype;   /* of the means; IVON_DTYPE_KEEP: each its own */
-    int threads; /* 0: one for each processor */
+    int dtype;                     /* of the means; IVON_DTYPE_KEEP: each its own */
+    int threads;                   /* 0: one for each processor */
     struct ivon_progress progress; /* report may be null */
 };
 

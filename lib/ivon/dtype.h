@@ -47,8 +47,7 @@ IVON_API void ivon_dtype_to_f64(double *out, const void *in, enum ivon_dtype dty
  * Converts `count` doubles to a floating-point type, each rounded once, to nearest, ties to even;
  * what exceeds the type becomes infinite. `dtype` is one of the four floating-point types.
  */
-IVON_API void ivon_dtype_from_f64(void *out, enum ivon_dtype dtype, const double *in,
-                                  size_t count);
+IVON_API void ivon_dtype_from_f64(void *out, enum ivon_dtype dtype, const double *in, size_t count);
 
 #ifdef __cplusplus
 }

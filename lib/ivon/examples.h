@@ -46,9 +46,10 @@ IVON_API ptrdiff_t ivon_examples_find(const struct ivon_examples *examples, cons
 /*
  * Elements of the examples [first, first + count), converted. `…_f32`: floating point as it is,
  * rounded once; integers exactly up to 2^24; u8 divided by 255, and then whatever normalization the
- * field was opened with. What is not finite then is IVON_ERROR_DATA, which names the row. `…_i64`: integers; floating-point values must be whole numbers, else
- * IVON_ERROR_DATA names the row, counted from 0. Not for several threads at once. Reading in rising
- * order is what every format is fast at.
+ * field was opened with. What is not finite then is IVON_ERROR_DATA, which names the row. `…_i64`:
+ * integers; floating-point values must be whole numbers, else IVON_ERROR_DATA names the row,
+ * counted from 0. Not for several threads at once. Reading in rising order is what every format is
+ * fast at.
  */
 IVON_API int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_t first,
                                     size_t count, float *out, struct ivon_error *error);

@@ -90,7 +90,7 @@ IVON_API void ivon_information_add(struct ivon_information *information, size_t 
                                    const size_t *positions);
 
 struct ivon_information_summary {
-    struct ivon_metric waic;     /* as of struct ivon_ratio */
+    struct ivon_metric waic; /* as of struct ivon_ratio */
     struct ivon_metric psis_loo;
     double pareto_k_threshold;
     double pareto_k_max;    /* NaN where no k is a number */
@@ -98,8 +98,8 @@ struct ivon_information_summary {
 };
 
 /* Of everything added so far. */
-IVON_API struct ivon_information_summary
-ivon_information_summarize(const struct ivon_information *information);
+IVON_API struct ivon_information_summary ivon_information_summarize(
+    const struct ivon_information *information);
 
 #ifdef __cplusplus
 }

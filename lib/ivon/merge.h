@@ -67,15 +67,15 @@ struct ivon_merge_options {
        the first model, has them. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
-    /* Which of the base's opaque tensors, none of which may be selected, the results can hold; null:
-       none. The others are left out. */
+    /* Which of the base's opaque tensors, none of which may be selected, the results can hold;
+       null: none. The others are left out. */
     bool (*carries)(void *context, const struct ivon_tensor *tensor);
     void *carries_context;
     const double *scales; /* one result for each; null: the single scale 1 */
     size_t scale_count;
-    bool movement;  /* compute ivon_merge_movement: about doubles the arithmetic */
-    size_t memory;  /* bytes that the merge itself may allocate; 0: 256 MiB */
-    int threads;    /* 0: one for each processor */
+    bool movement;                 /* compute ivon_merge_movement: about doubles the arithmetic */
+    size_t memory;                 /* bytes that the merge itself may allocate; 0: 256 MiB */
+    int threads;                   /* 0: one for each processor */
     struct ivon_progress progress; /* report may be null */
 };
 
@@ -149,16 +149,17 @@ IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *s
 /* After a run: how many elements kept the base's value, as their precision was not positive. */
 IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale);
 
-/* After a run: how many buffers differ between the inputs, so that the base's, or without a base the
-   first model's, says less than it should; and the name of the first of them, else null;
+/* After a run: how many buffers differ between the inputs, so that the base's, or without a base
+   the first model's, says less than it should; and the name of the first of them, else null;
    borrowed. */
 IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, size_t *count);
 
 /*
  * After a run with `movement`: the Euclidean norm, over all merged elements, of how far model
  * `model` (as ordered by the caller) moved the result. With gradient matching and task arithmetic
- * that is its term of m − m_0; otherwise its pull w_t (m_t − m), w_t being its share of the weights.
- * *total receives the norm of m − m_0, or zero where there is no such thing. Units of the mean.
+ * that is its term of m − m_0; otherwise its pull w_t (m_t − m), w_t being its share of the
+ * weights. *total receives the norm of m − m_0, or zero where there is no such thing. Units of the
+ * mean.
  */
 IVON_API double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t scale,
                                     double *total);

@@ -39,17 +39,17 @@ struct ivon_metric {
 };
 
 /*
- * A mean over positions of values whose sums x_i are known for each example, which has t_i positions
- * that count: the ratio r = Σ x / Σ t, with the standard error √(n/(n−1) Σ (x_i − r t_i)²) / Σ t over
- * the n examples of which t_i > 0 (Cochran, Sampling Techniques, 1977, ch. 6). With one position
- * each that is sd/√n. Zero-initialised, it is empty. An infinite x makes r infinite and its error
- * NaN.
+ * A mean over positions of values whose sums x_i are known for each example, which has t_i
+ * positions that count: the ratio r = Σ x / Σ t, with the standard error √(n/(n−1) Σ (x_i − r
+ * t_i)²) / Σ t over the n examples of which t_i > 0 (Cochran, Sampling Techniques, 1977, ch. 6).
+ * With one position each that is sd/√n. Zero-initialised, it is empty. An infinite x makes r
+ * infinite and its error NaN.
  */
 struct ivon_ratio {
-    double x, t;                   /* sums */
+    double x, t; /* sums */
     double mean_x, mean_t;
-    double xx, xt, tt;             /* Σ of products of what exceeds the means */
-    uint64_t examples;             /* n */
+    double xx, xt, tt; /* Σ of products of what exceeds the means */
+    uint64_t examples; /* n */
 };
 
 /* Adds an example; one without a position that counts changes nothing. */
@@ -61,8 +61,7 @@ IVON_API struct ivon_metric ivon_ratio_metric(const char *name, const struct ivo
 struct ivon_metrics;
 
 IVON_API int ivon_metrics_new(struct ivon_metrics **metrics,
-                              const struct ivon_metrics_options *options,
-                              struct ivon_error *error);
+                              const struct ivon_metrics_options *options, struct ivon_error *error);
 IVON_API void ivon_metrics_free(struct ivon_metrics *metrics);
 
 /*
@@ -70,8 +69,8 @@ IVON_API void ivon_metrics_free(struct ivon_metrics *metrics);
  * (categorical), or count × K of 0 and 1 (Bernoulli). Those that do not count (ivon/targets.h) are
  * passed over: `ignored` is a label such as -100; INT64_MIN: none. Any other target that is not a
  * class, and a probability that is NaN, negative, or above 1 by more than rounding (1e-5), fails
- * with its row (first + i); a call that fails adds nothing. Memory: 4 bytes for each prediction (categorical) or
- * output (Bernoulli), and up to 256 × bins × K bytes for ece_classwise.
+ * with its row (first + i); a call that fails adds nothing. Memory: 4 bytes for each prediction
+ * (categorical) or output (Bernoulli), and up to 256 × bins × K bytes for ece_classwise.
  */
 IVON_API int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
                               const float *probabilities, const int64_t *targets, int64_t ignored,
@@ -109,8 +108,7 @@ IVON_API int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t co
  * (Wolter, Introduction to Variance Estimation, 2007, ch. 2): with more than 32 examples it is
  * itself known to √(2 · 31)⁻¹ = 13 %.
  */
-IVON_API const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics,
-                                                       size_t *count);
+IVON_API const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics, size_t *count);
 
 /* The bin of equal width, of `bins` from 0 to 1, that a confidence is in: B conf is rounded to
    binary32, as numpy and PyTorch have it: .7 of ten bins is in the eighth, which begins there. */

@@ -24,8 +24,8 @@ struct ivon_feed_name {
 
 /* What a graph did not take from a checkpoint. */
 struct ivon_unbound {
-    size_t means;     /* how many means it has no place for */
-    const char *mean; /* the first of them; null: none. Borrowed from the source */
+    size_t means;            /* how many means it has no place for */
+    const char *mean;        /* the first of them; null: none. Borrowed from the source */
     size_t initializers;     /* of floats, that keep the graph's own values */
     const char *initializer; /* the first of them; null: none. Borrowed from the network */
 };

@@ -1,7 +1,7 @@
 /*
- * Monte-Carlo prediction averaging: p̄ = Σ_m w_m (1/S) Σ_s p(f(x; θ_ms)), θ_ms drawn from
- * posterior m. Probabilities are averaged, never logits. Several posteriors are an ensemble, a mixture.
- * (Shen et al., ICML 2024, arXiv:2402.17641, section 4.)
+ * Monte-Carlo prediction averaging: p̄ = Σ_m w_m (1/S) Σ_s p(f(x; θ_ms)), θ_ms drawn from posterior
+ * m. Probabilities are averaged, never logits. Several posteriors are an ensemble, a mixture. (Shen
+ * et al., ICML 2024, arXiv:2402.17641, section 4.)
  *
  * With predictive entropy H[p̄] and expected entropy Σ ω H[p_ms], their difference is the mutual
  * information of prediction and weights (Depeweg et al. 2018). Entropies are in nats.
@@ -41,11 +41,12 @@ struct ivon_predict_options {
     int bins;         /* of calibration errors; 0: 15 */
     int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
     bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
-    bool nll_at_mean; /* also the NLL at the mean, to compare with: see ivon_predictor_nll_at_mean */
+    bool
+        nll_at_mean; /* also the NLL at the mean, to compare with: see ivon_predictor_nll_at_mean */
     bool log_likelihoods; /* also of every sample, and targets drawn from what it says */
-    size_t batch;     /* examples at a time in one thread; 0: as many as suit the caches */
-    int threads;      /* 0: one for each processor */
-    size_t memory;    /* bytes for data and sums, beside weights and activations; 0: 256 MiB */
+    size_t batch;         /* examples at a time in one thread; 0: as many as suit the caches */
+    int threads;          /* 0: one for each processor */
+    size_t memory;        /* bytes for data and sums, beside weights and activations; 0: 256 MiB */
     const struct ivon_feed_name *names;
     size_t name_count;
     /* Batch-norm statistics are computed anew from these for every sample; null: they are the
@@ -58,12 +59,14 @@ struct ivon_predict_options {
 IVON_API struct ivon_predict_options ivon_predict_defaults(void);
 
 /* Whether more than one set of weights predicts: with one, as at the mean, the mutual information
-   and the epistemic standard deviation are exactly zero, and the expected entropy is the entropy. */
+   and the epistemic standard deviation are exactly zero, and the expected entropy is the
+   entropy. */
 IVON_API bool ivon_predict_varies(const struct ivon_predict_options *options, size_t members);
 
 /*
- * Predictions for the examples [first, first + count). R = count × max(tokens, 1) rows of K outputs.
- * What a likelihood or an option does not have is null. Borrowed until the callback returns.
+ * Predictions for the examples [first, first + count). R = count × max(tokens, 1) rows of K
+ * outputs. What a likelihood or an option does not have is null. Borrowed until the callback
+ * returns.
  */
 struct ivon_predictions {
     uint64_t first;
@@ -79,8 +82,8 @@ struct ivon_predictions {
     const float *logits;             /* R × K */
     const int64_t *labels;           /* targets: R, or R × K of 0 and 1 */
     const float *targets;            /* targets: R × K, Gaussian */
-    const bool *counts;      /* R: whether the target counts (ivon/targets.h) */
-    const size_t *positions; /* count: how many of the example's targets count */
+    const bool *counts;              /* R: whether the target counts (ivon/targets.h) */
+    const size_t *positions;         /* count: how many of the example's targets count */
     /* Of every sample: members × samples rows of `count`, summed over what counts of an example. */
     const double *log_likelihoods;
     /* Of every sample: targets drawn from what it says, as many as an example has; one of the two,
@@ -149,8 +152,8 @@ IVON_API struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predict
 
 /* After a run on data with targets: the metrics; borrowed. Of regression null where the noise is
    unknown. */
-IVON_API const struct ivon_predict_metric *
-ivon_predictor_metrics(struct ivon_predictor *predictor, size_t *count);
+IVON_API const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *predictor,
+                                                                  size_t *count);
 
 #ifdef __cplusplus
 }

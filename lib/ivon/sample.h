@@ -1,8 +1,8 @@
 /*
  * Weight samples from a posterior: θ = m + σ ε, σ² = τ / (λ (h + δ)), with ε by address
- * (core/random.h): a draw is a function of seed, sample, tensor name and element alone, the same for
- * every thread count, file format, layout and tensor order. (Shen et al., ICML 2024, Algorithm 1;
- * Philox: Salmon et al., SC 2011.)
+ * (core/random.h): a draw is a function of seed, sample, tensor name and element alone, the same
+ * for every thread count, file format, layout and tensor order. (Shen et al., ICML 2024, Algorithm
+ * 1; Philox: Salmon et al., SC 2011.)
  */
 #ifndef IVON_SAMPLE_H
 #define IVON_SAMPLE_H
@@ -22,8 +22,8 @@ struct ivon_sample_options {
     bool (*selected)(void *context, const char *name);
     void *selected_context;
     /* For ivon_sample_write alone: */
-    int dtype;   /* of the samples; IVON_DTYPE_KEEP: each mean's own */
-    int threads; /* 0: one for each processor */
+    int dtype;                     /* of the samples; IVON_DTYPE_KEEP: each mean's own */
+    int threads;                   /* 0: one for each processor */
     struct ivon_progress progress; /* report may be null */
 };
 
@@ -51,9 +51,9 @@ IVON_API int ivon_sample_draw(struct ivon_source *source, size_t tensor,
 
 /*
  * The tensors of a sample as a checkpoint of its own, to make sinks from: the means, of type
- * `dtype` or, by IVON_DTYPE_KEEP, each of its own, the buffers and the graph, in the source's order.
- * `tensors` has room for all of the source's. Returns how many there are. Names are borrowed from
- * the source.
+ * `dtype` or, by IVON_DTYPE_KEEP, each of its own, the buffers and the graph, in the source's
+ * order. `tensors` has room for all of the source's. Returns how many there are. Names are borrowed
+ * from the source.
  */
 IVON_API size_t ivon_sample_outputs(const struct ivon_source *source, int dtype,
                                     struct ivon_tensor *tensors);

@@ -12,8 +12,8 @@
  *
  * By default ρ = λ/N, so that ρΣ = 1/(N(h + δ)) whatever temperature the posterior was trained at.
  *
- * Where the network has a token axis, an example is a sequence: its loss is the sum over its tokens,
- * and it is removed as a whole.
+ * Where the network has a token axis, an example is a sequence: its loss is the sum over its
+ * tokens, and it is removed as a whole.
  *
  * A result depends on data, posterior, options and tile alone: not on threads or memory.
  */
@@ -36,15 +36,15 @@ enum ivon_covariance { IVON_COVARIANCE_FULL, IVON_COVARIANCE_DIAGONAL };
 enum ivon_score {
     /* ‖p(f + Δf) − p(f)‖₁, p being softmax or sigmoid; Gaussian: ‖Δf‖₁. */
     IVON_SCORE_DEVIATION = 1,
-    /* Σ_c |Λ_cc Δf_c| with the diagonal Δf, whatever the covariance, and Λ_cc = p_c − p_c², Gaussian
-       1/noise_std²: the score of the published code. */
+    /* Σ_c |Λ_cc Δf_c| with the diagonal Δf, whatever the covariance, and Λ_cc = p_c − p_c²,
+       Gaussian 1/noise_std²: the score of the published code. */
     IVON_SCORE_MPE = 2,
     /* ρ g_iᵀ Σ g_i, exact whatever the covariance. */
     IVON_SCORE_SELF_INFLUENCE = 4,
     /* L(y_i, f_i + Δf_i): the loss of an example that the network was not trained on. */
     IVON_SCORE_LOO_LOSS = 8,
-    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_aim: by how much, to first
-       order, removing example i raises their summed loss. */
+    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_aim: by how much, to
+       first order, removing example i raises their summed loss. */
     IVON_SCORE_INFLUENCE = 16
 };
 
@@ -58,8 +58,8 @@ struct ivon_sensitivity_options {
     double rho;       /* NaN: λ/N */
     int64_t n_train;  /* N; -1: the checkpoint's, else the positions of `whole` that count */
     struct ivon_examples *whole; /* the whole training data; null: the examples that are given */
-    double noise_std; /* of Gaussian targets */
-    int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
+    double noise_std;            /* of Gaussian targets */
+    int64_t ignored;             /* label that does not count (ivon/targets.h); INT64_MIN: none */
     /* Residuals are averaged over so many weight samples; 0: taken at the mean. */
     size_t samples;
     /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
@@ -80,20 +80,20 @@ struct ivon_sensitivity_options {
 IVON_API struct ivon_sensitivity_options ivon_sensitivity_defaults(void);
 
 /*
- * The examples [first, first + count), in R = count × max(tokens, 1) rows of K outputs. What an option
- * or a likelihood does not ask for is null. Where rows are tokens, an example's numbers are the sums
- * over those of its tokens that count (ivon/targets.h). Where none does, losses and scores are 0.
- * Borrowed until the callback returns.
+ * The examples [first, first + count), in R = count × max(tokens, 1) rows of K outputs. What an
+ * option or a likelihood does not ask for is null. Where rows are tokens, an example's numbers are
+ * the sums over those of its tokens that count (ivon/targets.h). Where none does, losses and scores
+ * are 0. Borrowed until the callback returns.
  */
 struct ivon_sensitivities {
     uint64_t first;
     size_t count;
-    const int64_t *labels;     /* R; Bernoulli R × K */
-    const float *targets;      /* R × K, Gaussian */
-    const int64_t *prediction; /* R; Bernoulli R × K; not Gaussian */
-    const float *outputs;      /* R × K: f */
-    const double *loss, *residual;     /* count: L, ‖e‖₁ */
-    const double *deviation, *mpe, *self_influence, *loo_loss, *influence; /* count */
+    const int64_t *labels;         /* R; Bernoulli R × K */
+    const float *targets;          /* R × K, Gaussian */
+    const int64_t *prediction;     /* R; Bernoulli R × K; not Gaussian */
+    const float *outputs;          /* R × K: f */
+    const double *loss, *residual; /* count: L, ‖e‖₁ */
+    const double *deviation, *mpe, *self_influence, *loo_loss, *influence;          /* count */
     const double *row_loss, *row_residual, *row_deviation, *row_mpe, *row_loo_loss; /* R */
     const bool *counts;      /* R: whether the target counts */
     const size_t *positions; /* count: how many of the example's targets count */
@@ -101,8 +101,8 @@ struct ivon_sensitivities {
        count. Bernoulli: the share of the K events that is missed. Gaussian: null. */
     const float *row_error, *row_loo_error;
     const float *residual_vector, *deviation_vector; /* R × K: e, Δf */
-    const float *variance;   /* R × K, for ρ = 1 */
-    const float *covariance; /* count × (T K) × (T K), for ρ = 1 */
+    const float *variance;                           /* R × K, for ρ = 1 */
+    const float *covariance;                         /* count × (T K) × (T K), for ρ = 1 */
 };
 
 struct ivon_sensitivity;
@@ -125,22 +125,21 @@ struct ivon_sensitivity_shape {
     uint64_t examples;
     double rho;
     double n_train; /* N: of what a training averages its loss over, tokens where there are some */
-    size_t fixed; /* means that were to count and have no Hessian */
-    size_t tile;  /* examples at a time: runs that begin at a multiple of it have the same bits */
+    size_t fixed;   /* means that were to count and have no Hessian */
+    size_t tile;    /* examples at a time: runs that begin at a multiple of it have the same bits */
 };
-IVON_API struct ivon_sensitivity_shape
-ivon_sensitivity_shape(const struct ivon_sensitivity *sensitivity);
+IVON_API struct ivon_sensitivity_shape ivon_sensitivity_shape(
+    const struct ivon_sensitivity *sensitivity);
 
 /* Sums the gradients of test examples, for IVON_SCORE_INFLUENCE. Before the run. */
 IVON_API int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity,
                                   struct ivon_examples *examples, const char *targets,
                                   struct ivon_error *error);
 
-/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `take`, which stops
-   the run by a value other than 0, that is returned. */
+/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `take`, which
+   stops the run by a value other than 0, that is returned. */
 IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
-                                  int (*take)(void *context,
-                                              const struct ivon_sensitivities *block,
+                                  int (*take)(void *context, const struct ivon_sensitivities *block,
                                               struct ivon_error *error),
                                   void *context, struct ivon_error *error);
 
@@ -148,17 +147,17 @@ IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t
    positions that count; NaN where there are none. */
 struct ivon_group_removal {
     int64_t group;
-    uint64_t count; /* of its examples that have a position that counts */
-    double own_loss, own_loss_without;   /* of its examples, as trained and with the group removed */
-    double rest_loss, rest_loss_without; /* of all others */
+    uint64_t count;                    /* of its examples that have a position that counts */
+    double own_loss, own_loss_without; /* of its examples, as trained and with the group removed */
+    double rest_loss, rest_loss_without;                                 /* of all others */
     double own_error, own_error_without, rest_error, rest_error_without; /* NaN: Gaussian */
 };
 
 /*
  * Removes each group of examples in turn: `groups` says of every example (as many as are run over)
- * in which it is. *removals, to be freed with free(), has one entry for each group, by rising number.
- * Takes one backward pass over the data for as many groups as memory holds at a time, and one
- * tangent pass for each group.
+ * in which it is. *removals, to be freed with free(), has one entry for each group, by rising
+ * number. Takes one backward pass over the data for as many groups as memory holds at a time, and
+ * one tangent pass for each group.
  */
 IVON_API int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t *groups,
                                      struct ivon_group_removal **removals, size_t *count,

@@ -105,8 +105,8 @@ IVON_API const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor);
  * Fills `buffer` with the elements [first, first + count) of a tensor, in its own dtype. Several
  * threads may read at once. The range must lie within the tensor.
  */
-IVON_API int ivon_source_read(struct ivon_source *source, size_t tensor, size_t first,
-                              size_t count, void *buffer, struct ivon_error *error);
+IVON_API int ivon_source_read(struct ivon_source *source, size_t tensor, size_t first, size_t count,
+                              void *buffer, struct ivon_error *error);
 
 /*
  * The address of element `first`, when the whole tensor lies in memory as it is, aligned for its
@@ -142,14 +142,13 @@ IVON_API int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error);
 
 /* A sink into the caller's memory: the elements of tensor i are written to `data[i]`. */
 IVON_API int ivon_sink_to_memory(struct ivon_sink **sink, const struct ivon_tensor *tensors,
-                                 void *const *data, size_t tensor_count,
-                                 struct ivon_error *error);
+                                 void *const *data, size_t tensor_count, struct ivon_error *error);
 
 /*
  * Told of a long computation's progress, at most every tenth of a second or so and from any of its
- * threads, one at a time. A value other than 0 stops the computation with
- * IVON_ERROR_CANCELLED. With a total of 0 there is nothing to tell: it is only asked whether to stop,
- * and possibly by several threads at once.
+ * threads, one at a time. A value other than 0 stops the computation with IVON_ERROR_CANCELLED.
+ * With a total of 0 there is nothing to tell: it is only asked whether to stop, and possibly by
+ * several threads at once.
  */
 struct ivon_progress {
     int (*report)(void *context, uint64_t bytes_done, uint64_t bytes_total);

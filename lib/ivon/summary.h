@@ -22,19 +22,19 @@ IVON_API extern const double ivon_quantile_levels[IVON_QUANTILE_COUNT];
  * left out of them, and they are NaN when nothing remains.
  */
 struct ivon_summary {
-    const char *name;           /* borrowed from the source; null for all together */
-    size_t mean, hessian;       /* indices of the tensors in the source; SIZE_MAX: there is none */
-    uint64_t count;             /* of elements of the mean (of the Hessian where it has no mean) */
-    uint64_t hessian_count;     /* of elements that have a Hessian */
+    const char *name;       /* borrowed from the source; null for all together */
+    size_t mean, hessian;   /* indices of the tensors in the source; SIZE_MAX: there is none */
+    uint64_t count;         /* of elements of the mean (of the Hessian where it has no mean) */
+    uint64_t hessian_count; /* of elements that have a Hessian */
     uint64_t mean_nonfinite;
     uint64_t hessian_nonfinite;
-    uint64_t nonpositive;       /* elements where h + weight_decay <= 0 */
-    double mean_norm;           /* Euclidean, of the finite elements */
+    uint64_t nonpositive; /* elements where h + weight_decay <= 0 */
+    double mean_norm;     /* Euclidean, of the finite elements */
     double hessian_min, hessian_max;
     double hessian_quantiles[IVON_QUANTILE_COUNT];
     double signal_to_noise[IVON_QUANTILE_COUNT];
-    bool shapes_differ;         /* of mean and Hessian: no ratios then */
-    bool hessian_at_start;      /* see ivon_summary_new */
+    bool shapes_differ;    /* of mean and Hessian: no ratios then */
+    bool hessian_at_start; /* see ivon_summary_new */
 };
 
 struct ivon_summary_options {
@@ -50,8 +50,7 @@ struct ivon_summaries;
  * are what the training started from.
  */
 IVON_API int ivon_summary_new(struct ivon_summaries **summaries, struct ivon_source *source,
-                              const struct ivon_summary_options *options,
-                              struct ivon_error *error);
+                              const struct ivon_summary_options *options, struct ivon_error *error);
 IVON_API void ivon_summary_free(struct ivon_summaries *summaries);
 
 /* One for each mean, in the source's order, then one for each Hessian without a mean; borrowed. */

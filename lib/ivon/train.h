@@ -57,8 +57,8 @@ struct ivon_train_options {
     uint64_t warmup;      /* steps */
     uint64_t steps;       /* 0: so many as `epochs` take */
     uint64_t epochs;
-    size_t batch;            /* examples; at most all there are */
-    size_t accumulate;       /* batches of a step, at least 1 */
+    size_t batch;             /* examples; at most all there are */
+    size_t accumulate;        /* batches of a step, at least 1 */
     const char *augmentation; /* of images: "crop4", "flip", "crop4,flip"; null: none */
     const char *initial; /* of an architecture: "keep" (each layer's own), "kaiming", "xavier" or
                             "normal" */
@@ -111,21 +111,21 @@ IVON_API void ivon_trainer_free(struct ivon_trainer *trainer);
  * One step: the gradient of `accumulate` batches at each of the samples, and the update. The
  * examples of epoch e, from 0, come in a permutation that seed and e give; what is left of them
  * when no whole batch is, is left out. Fails with IVON_ERROR_DATA when the loss, a gradient or a
- * new value is not finite, saying what may help; the trainer can then only be freed. A step that was stopped has not been made,
- * unless it had gone on to its second sample: then it is made whole.
+ * new value is not finite, saying what may help; the trainer can then only be freed. A step that
+ * was stopped has not been made, unless it had gone on to its second sample: then it is made whole.
  */
 IVON_API int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error);
 
 struct ivon_train_state {
-    uint64_t step, steps;   /* done, of the whole training */
-    uint64_t epoch_steps;   /* of an epoch, at least 1 */
-    double epoch;           /* how many of them are done */
-    double loss;            /* of the last step, at its samples; NaN before the first */
-    double rate;            /* of the last step, with the schedule's factor */
-    double ess;             /* λ; NaN unless IVON */
+    uint64_t step, steps; /* done, of the whole training */
+    uint64_t epoch_steps; /* of an epoch, at least 1 */
+    double epoch;         /* how many of them are done */
+    double loss;          /* of the last step, at its samples; NaN before the first */
+    double rate;          /* of the last step, with the schedule's factor */
+    double ess;           /* λ; NaN unless IVON */
     uint64_t examples;
-    uint64_t losses;        /* in the data: examples, or tokens; less those that are ignored */
-    uint64_t parameters;    /* elements */
+    uint64_t losses;     /* in the data: examples, or tokens; less those that are ignored */
+    uint64_t parameters; /* elements */
     /* Means of `weights` that the network has no place for, and tensors of an architecture that
        `weights` does not have, with the first of each. Borrowed. */
     struct ivon_unbound unbound;

@@ -43,7 +43,7 @@ static int find_levels(struct levels *levels, const float *in, const float *out,
     while (!code && (i < levels->in || j < levels->out)) {
         struct level *level = &levels->items[levels->count++];
         float score = j == levels->out || (i < levels->in && left[i] >= right[j]) ? left[i]
-                                                                                 : right[j];
+                                                                                  : right[j];
         for (; i < levels->in && left[i] == score; i++)
             level->in++;
         for (; j < levels->out && right[j] == score; j++)
@@ -97,7 +97,7 @@ static void turn(struct levels *levels)
 static struct ivon_metric average_precision(const char *name, const struct levels *levels)
 {
     double ratio = (double)levels->out / (double)levels->in, sum = 0;
-    double at_in = 0, at_out = 0; /* H and N */
+    double at_in = 0, at_out = 0;                                           /* H and N */
     double positives = (double)levels->in, negatives = (double)levels->out; /* R and O */
     struct moments in = {0}, out = {0};
     for (size_t l = levels->count; l-- > 0;) {
@@ -156,9 +156,9 @@ static struct ivon_metric detection_error(const struct levels *levels)
             best_fpr = fpr;
         }
     }
-    return (struct ivon_metric){"detection_error", best,
-                                sqrt(share_variance(best_tpr, levels->in) +
-                                     share_variance(best_fpr, levels->out)) / 2};
+    return (struct ivon_metric){
+        "detection_error", best,
+        sqrt(share_variance(best_tpr, levels->in) + share_variance(best_fpr, levels->out)) / 2};
 }
 
 static int check_scores(const float *scores, size_t count, const char *kind,
@@ -174,8 +174,8 @@ static int check_scores(const float *scores, size_t count, const char *kind,
 int ivon_detection(struct ivon_metric metrics[IVON_DETECTION_COUNT], const float *in,
                    size_t in_count, const float *out, size_t out_count, struct ivon_error *error)
 {
-    static const char *const names[IVON_DETECTION_COUNT] = {"auroc", "aupr_in", "aupr_out",
-                                                            "fpr95", "detection_error"};
+    static const char *const names[IVON_DETECTION_COUNT] = {"auroc", "aupr_in", "aupr_out", "fpr95",
+                                                            "detection_error"};
     struct levels levels = {.in = in_count, .out = out_count};
     int code = check_scores(in, in_count, "in-distribution", error);
     if (!code)

@@ -7,7 +7,7 @@
 
 struct ivon_information {
     struct ivon_ratio waic, loo;
-    double threshold, most;   /* of Pareto's k */
+    double threshold, most; /* of Pareto's k */
     uint64_t high;
 };
 
@@ -43,8 +43,8 @@ void ivon_information_add(struct ivon_information *information, size_t count, co
     }
 }
 
-struct ivon_information_summary
-ivon_information_summarize(const struct ivon_information *information)
+struct ivon_information_summary ivon_information_summarize(
+    const struct ivon_information *information)
 {
     return (struct ivon_information_summary){
         .waic = ivon_ratio_metric("waic", &information->waic),

@@ -100,8 +100,8 @@ static int reserve(struct ivon_metrics *metrics, size_t more, struct ivon_error 
 
 static void keep_confidence(struct ivon_metrics *metrics, double confidence, bool correct)
 {
-    metrics->confidences[metrics->confidence_count++] =
-        copysignf((float)confidence, correct ? 1.0f : -1.0f);
+    metrics->confidences[metrics->confidence_count++] = copysignf((float)confidence,
+                                                                  correct ? 1.0f : -1.0f);
 }
 
 static double gap_of(float kept)

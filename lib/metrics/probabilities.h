@@ -22,8 +22,8 @@ static inline bool probability_best(float p)
     return p > 0.5f;
 }
 
-/* What K probabilities say: the class, or 0 and 1 for each of K events; the greatest probability, or
-   the mean of those of the events' likelier outcomes. Returns the entropy, in nats. */
+/* What K probabilities say: the class, or 0 and 1 for each of K events; the greatest probability,
+   or the mean of those of the events' likelier outcomes. Returns the entropy, in nats. */
 double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
                               size_t count, int64_t *prediction, float *max_probability);
 

@@ -37,8 +37,7 @@ bool targets_count(const struct row_targets *targets, enum ivon_likelihood likel
                    size_t row)
 {
     return !targets->labels ||
-           ivon_target_counts(likelihood, k,
-                              targets->labels + row * targets_width(likelihood, k),
+           ivon_target_counts(likelihood, k, targets->labels + row * targets_width(likelihood, k),
                               targets->ignored);
 }
 

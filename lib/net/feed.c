@@ -80,10 +80,11 @@ static int pair(struct feed *feed, size_t index, const struct ivon_feed_name *na
     struct feed_field *input = &feed->inputs[index];
     ptrdiff_t at = find_field(feed, value->name, names, name_count);
     if (at < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: input '%s' of the graph is neither a tensor of the checkpoint nor "
-                              "an array of %s",
-                              feed->network->path, value->name, ivon_examples_path(feed->examples));
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: input '%s' of the graph is neither a tensor of the checkpoint nor "
+            "an array of %s",
+            feed->network->path, value->name, ivon_examples_path(feed->examples));
     const struct ivon_field *field = ivon_examples_field(feed->examples, (size_t)at);
     if (!agrees(&value->tensor, field))
         return ivon_error_set(error, IVON_ERROR_DATA,
@@ -126,8 +127,8 @@ static int check_names(const struct feed *feed, const struct ivon_feed_name *nam
     for (size_t i = 0; i < name_count; i++) {
         bool known = false;
         for (size_t j = 0; j < feed->network->input_count; j++)
-            known |= strcmp(feed->network->values[feed->network->inputs[j]].name,
-                            names[i].input) == 0;
+            known |= strcmp(feed->network->values[feed->network->inputs[j]].name, names[i].input) ==
+                     0;
         if (!known)
             return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: the graph has no input '%s'%s",
                                   feed->network->path, names[i].input,
@@ -136,9 +137,8 @@ static int check_names(const struct feed *feed, const struct ivon_feed_name *nam
     return 0;
 }
 
-int feed_open(struct feed *feed, const struct ivon_network *network,
-              struct ivon_examples *examples, const struct ivon_feed_name *names,
-              size_t name_count, struct ivon_error *error)
+int feed_open(struct feed *feed, const struct ivon_network *network, struct ivon_examples *examples,
+              const struct ivon_feed_name *names, size_t name_count, struct ivon_error *error)
 {
     *feed = (struct feed){.network = network, .examples = examples, .fixed = -1};
     feed->inputs = calloc(network->input_count + 1, sizeof *feed->inputs);
@@ -178,8 +178,7 @@ int feed_shapes(const struct feed *feed, int64_t tile, struct net_tensor *inputs
 {
     for (size_t i = 0; i < feed->network->input_count; i++) {
         const struct net_tensor *declared = &feed->network->values[feed->network->inputs[i]].tensor;
-        const struct ivon_field *field =
-            ivon_examples_field(feed->examples, feed->inputs[i].field);
+        const struct ivon_field *field = ivon_examples_field(feed->examples, feed->inputs[i].field);
         int64_t shape[IVON_RANK_MAX] = {tile};
         for (int j = 1; j < declared->rank; j++)
             shape[j] = declared->shape[j] >= 0 ? declared->shape[j] : field->shape[j - 1];
@@ -214,11 +213,10 @@ int feed_load(struct feed *feed, uint64_t first, size_t count, struct ivon_error
     int code = reserve(feed, count, error);
     for (size_t i = 0; i < feed->network->input_count && !code; i++) {
         struct feed_field *input = &feed->inputs[i];
-        code = input->type == NET_FLOAT
-                   ? ivon_examples_read_f32(feed->examples, input->field, first, count,
-                                            input->data, error)
-                   : ivon_examples_read_i64(feed->examples, input->field, first, count,
-                                            input->data, error);
+        code = input->type == NET_FLOAT ? ivon_examples_read_f32(feed->examples, input->field,
+                                                                 first, count, input->data, error)
+                                        : ivon_examples_read_i64(feed->examples, input->field,
+                                                                 first, count, input->data, error);
     }
     feed->first = first;
     feed->count = count;
@@ -243,4 +241,3 @@ void feed_tile(const struct feed *feed, size_t at, size_t tile, const void **inp
         to += (tile * size / ALIGNMENT + 1) * ALIGNMENT;
     }
 }
-

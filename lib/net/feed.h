@@ -30,9 +30,8 @@ struct feed {
  * without names takes the first field; others take the field of their own name. Shapes must agree,
  * but for extents of 1 and where one of the two is flat; the message shows both.
  */
-int feed_open(struct feed *feed, const struct ivon_network *network,
-              struct ivon_examples *examples, const struct ivon_feed_name *names,
-              size_t name_count, struct ivon_error *error);
+int feed_open(struct feed *feed, const struct ivon_network *network, struct ivon_examples *examples,
+              const struct ivon_feed_name *names, size_t name_count, struct ivon_error *error);
 void feed_close(struct feed *feed);
 
 /* Bytes of one example's inputs. */

@@ -16,8 +16,7 @@ static double fan_in(int rank, const int64_t *shape)
 
 static double fan_out(int rank, const int64_t *shape)
 {
-    return rank > 1 ? fan_in(rank, shape) / (double)shape[1] * (double)shape[0]
-                    : (double)shape[0];
+    return rank > 1 ? fan_in(rank, shape) / (double)shape[1] * (double)shape[0] : (double)shape[0];
 }
 
 struct initial initial_kaiming(int rank, const int64_t *shape)

@@ -35,10 +35,10 @@ struct initial initial_xavier(int rank, const int64_t *shape);
 struct initial initial_linear(int rank, const int64_t *shape);
 
 enum initial_scheme {
-    INITIAL_KEEP,         /* each parameter's own rule */
+    INITIAL_KEEP, /* each parameter's own rule */
     INITIAL_ALL_KAIMING,
     INITIAL_ALL_XAVIER,
-    INITIAL_ALL_NORMAL,   /* standard deviation 0.02 (Radford et al. 2019) */
+    INITIAL_ALL_NORMAL, /* standard deviation 0.02 (Radford et al. 2019) */
 };
 
 /* The scheme of that name: "keep", "kaiming", "xavier", "normal". */

@@ -37,7 +37,8 @@ static int refuse(const char *text, struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                           "augmentation '%s', expected crop and its padding (1 to 64), flip, or "
-                          "both, as in crop4,flip", text);
+                          "both, as in crop4,flip",
+                          text);
 }
 
 int augmentation_of(struct augmentation *augmentation, const char *text, struct ivon_error *error)
@@ -85,8 +86,8 @@ void augmentation_apply(const struct augmentation *augmentation, uint64_t seed, 
     for (int64_t c = 0; c < channels; c++)
         for (int64_t y = 0; y < height; y++, out += width) {
             int64_t from = y + down;
-            const float *row =
-                from >= 0 && from < height ? image + (c * height + from) * width : NULL;
+            const float *row = from >= 0 && from < height ? image + (c * height + from) * width
+                                                          : NULL;
             cut_row(out, row, width, right, flip);
         }
 }

@@ -26,7 +26,8 @@ int schedule_check(const struct schedule *schedule, struct ivon_error *error)
         return 0;
     return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                           "warmup of %" PRIu64 " steps in a training of %" PRIu64
-                          ", expected fewer", schedule->warmup, schedule->steps);
+                          ", expected fewer",
+                          schedule->warmup, schedule->steps);
 }
 
 double schedule_factor(const struct schedule *schedule, uint64_t step)
@@ -38,7 +39,6 @@ double schedule_factor(const struct schedule *schedule, uint64_t step)
         return 1;
     if (step >= schedule->steps)
         return 0;
-    double done = (double)(step - schedule->warmup) /
-                  (double)(schedule->steps - schedule->warmup);
+    double done = (double)(step - schedule->warmup) / (double)(schedule->steps - schedule->warmup);
     return schedule->shape == SCHEDULE_LINEAR ? 1 - done : 0.5 * (1 + cos(pi * done));
 }

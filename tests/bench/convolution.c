@@ -50,11 +50,14 @@ static void begin(struct layer *l, int64_t images, int64_t groups, int64_t chann
         .name = (char *)"strides", .kind = NET_INTS, .integers = l->strides, .count = 2};
     l->attributes[1] = (struct net_attribute){
         .name = (char *)"pads", .kind = NET_INTS, .integers = l->pads, .count = 4};
-    l->attributes[2] =
-        (struct net_attribute){.name = (char *)"group", .kind = NET_INT, .integer = groups};
-    l->node = (struct net_node){.operator = net_operator_find("Conv"), .name = (char *)"layer",
-                                .input_count = 2, .output_count = 1,
-                                .attributes = l->attributes, .attribute_count = 3};
+    l->attributes[2] = (struct net_attribute){
+        .name = (char *)"group", .kind = NET_INT, .integer = groups};
+    l->node = (struct net_node){.operator= net_operator_find("Conv"),
+                                .name = (char *)"layer",
+                                .input_count = 2,
+                                .output_count = 1,
+                                .attributes = l->attributes,
+                                .attribute_count = 3};
     l->inputs[0] = &l->tensors[0];
     l->inputs[1] = &l->tensors[1];
     l->outputs[0] = &l->tensors[2];

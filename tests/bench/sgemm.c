@@ -10,7 +10,8 @@ enum { M = 256, N = 1024, RUNS = 100 };
 
 int main(void)
 {
-    float *a = calloc(M * N, sizeof *a), *b = calloc(N * N, sizeof *b), *c = calloc(M * N, sizeof *c);
+    float *a = calloc(M * N, sizeof *a), *b = calloc(N * N, sizeof *b),
+          *c = calloc(M * N, sizeof *c);
     double best = 1e9;
     if (!a || !b || !c)
         return 1;

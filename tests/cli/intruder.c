@@ -1,7 +1,7 @@
 /*
- * What a file that took over its parser would try, loaded in front of the library (LD_PRELOAD): before
- * a checkpoint is opened it says on stderr what it can do of: run a program, open a socket, read and
- * write the files that INTRUDER_READ and INTRUDER_WRITE name.
+ * What a file that took over its parser would try, loaded in front of the library (LD_PRELOAD):
+ * before a checkpoint is opened it says on stderr what it can do of: run a program, open a socket,
+ * read and write the files that INTRUDER_READ and INTRUDER_WRITE name.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -37,9 +37,9 @@ static int connects(int domain)
     return descriptor >= 0 && close(descriptor) == 0;
 }
 
-__attribute__((visibility("default"))) int
-ivon_checkpoint_open(struct ivon_source **source, const char *path,
-                     const struct ivon_open_options *options, struct ivon_error *error)
+__attribute__((visibility("default"))) int ivon_checkpoint_open(
+    struct ivon_source **source, const char *path, const struct ivon_open_options *options,
+    struct ivon_error *error)
 {
     int (*next)(struct ivon_source **, const char *, const struct ivon_open_options *,
                 struct ivon_error *);

@@ -23,12 +23,11 @@ static const struct {
     const char *code;
     enum ivon_dtype dtype;
     enum net_type type;
-} kinds[] = {{"<f8", IVON_F64, NET_FLOAT},   {"<f4", IVON_F32, NET_FLOAT},
-             {"<f2", IVON_F16, NET_FLOAT},   {"<i8", IVON_I64, NET_INTEGER},
-             {"<i4", IVON_I32, NET_INTEGER}, {"<i2", IVON_I16, NET_INTEGER},
-             {"|i1", IVON_I8, NET_INTEGER},  {"<u4", IVON_U32, NET_INTEGER},
-             {"<u2", IVON_U16, NET_INTEGER}, {"|u1", IVON_U8, NET_INTEGER},
-             {"|b1", IVON_BOOL, NET_BOOLEAN}};
+} kinds[] = {
+    {"<f8", IVON_F64, NET_FLOAT},   {"<f4", IVON_F32, NET_FLOAT},   {"<f2", IVON_F16, NET_FLOAT},
+    {"<i8", IVON_I64, NET_INTEGER}, {"<i4", IVON_I32, NET_INTEGER}, {"<i2", IVON_I16, NET_INTEGER},
+    {"|i1", IVON_I8, NET_INTEGER},  {"<u4", IVON_U32, NET_INTEGER}, {"<u2", IVON_U16, NET_INTEGER},
+    {"|u1", IVON_U8, NET_INTEGER},  {"|b1", IVON_BOOL, NET_BOOLEAN}};
 
 /* The extents in "(2, 3, )"; -1 when it is none. */
 static int parse_shape(const char *text, int64_t shape[IVON_RANK_MAX])
@@ -131,12 +130,14 @@ static int compare(const struct net_tensor *found, const struct net_tensor *expe
     size_t size = net_type_size(expected->type);
     if (found->type != expected->type || found->rank != expected->rank ||
         strcmp(net_shape_text(found, a), net_shape_text(expected, b)) != 0)
-        return ivon_error_set(error, IVON_ERROR_DATA, "output %zu: %s of shape %s, expected %s of %s",
-                              number, net_type_name(found->type), net_shape_text(found, a),
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "output %zu: %s of shape %s, expected %s of %s", number,
+                              net_type_name(found->type), net_shape_text(found, a),
                               net_type_name(expected->type), net_shape_text(expected, b));
     for (size_t i = 0; i < expected->count; i++) {
         if (expected->type != NET_FLOAT) {
-            if (memcmp((char *)found->data + i * size, (char *)expected->data + i * size, size) != 0)
+            if (memcmp((char *)found->data + i * size, (char *)expected->data + i * size, size) !=
+                0)
                 return ivon_error_set(error, IVON_ERROR_DATA, "output %zu: element %zu differs",
                                       number, i);
             continue;

@@ -1,15 +1,15 @@
 /*
- * What the process that parses HDF5 says to the one that asked: a file may have taken it over, and so
- * nothing that it says may do harm.
+ * What the process that parses HDF5 says to the one that asked: a file may have taken it over, and
+ * so nothing that it says may do harm.
  */
 #define hdf5_recognise other_hdf5_recognise /* the library has them already */
-#define hdf5_open other_hdf5_open
-#define hdf5_close other_hdf5_close
-#define hdf5_objects other_hdf5_objects
+#define hdf5_open      other_hdf5_open
+#define hdf5_close     other_hdf5_close
+#define hdf5_objects   other_hdf5_objects
 #define hdf5_attribute other_hdf5_attribute
-#define hdf5_read other_hdf5_read
-#define hdf5_view other_hdf5_view
-#define hdf5_advise other_hdf5_advise
+#define hdf5_read      other_hdf5_read
+#define hdf5_view      other_hdf5_view
+#define hdf5_advise    other_hdf5_advise
 #include "formats/hdf5/safe.c"
 
 #include <assert.h>

@@ -1,4 +1,5 @@
-/* What the targets that open data sets have in common: all of it read, as floats and as integers. */
+/* What the targets that open data sets have in common: all of it read, as floats and as
+   integers. */
 #ifndef TESTS_FUZZ_DATASET_H
 #define TESTS_FUZZ_DATASET_H
 
@@ -9,8 +10,8 @@
 #include "tests/fuzz/input.h"
 
 enum {
-    ELEMENTS = 1 << 16,     /* read at a time */
-    READ_MOST = 1 << 22,    /* of a field, where a small file claims very many */
+    ELEMENTS = 1 << 16,  /* read at a time */
+    READ_MOST = 1 << 22, /* of a field, where a small file claims very many */
 };
 
 static volatile float kept; /* so that no read is optimised away */
@@ -79,8 +80,8 @@ static inline int try_ways(const char *path, bool is_text)
                                                         .std = &half,
                                                         .channel_count = 1,
                                                         .limit = 1000},
-                                             windows = {.context = 3, .stride = 2,
-                                                        .memory = 4 << 20};
+                                             windows = {
+                                                 .context = 3, .stride = 2, .memory = 4 << 20};
     int code = try_options(path, &plain);
     if (is_text)
         code &= try_options(path, &columns);

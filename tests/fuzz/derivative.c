@@ -98,8 +98,8 @@ static double check_identity(struct trial *trial, struct net_derivative *derivat
     net_derivative_backward(derivative, weights, gradients);
     double most = fmax(largest_of(derivative), largest_array(trial, gradients, 1));
     struct sum right = inner_product(trial, gradients, trial->direction);
-    const float *tangent =
-        net_derivative_tangent(derivative, (const float *const *)trial->direction);
+    const float *tangent = net_derivative_tangent(derivative,
+                                                  (const float *const *)trial->direction);
     most = fmax(most, largest_of(derivative));
     if (tangent)
         add_product(&left, weights, tangent, output->count);
@@ -229,8 +229,8 @@ static int run_twice(struct trial *trial, struct net_derivative *derivative,
             break;
         const struct net_tensor *output = net_derivative_output(derivative);
         keep(&outputs, output->data, output->count * net_type_size(output->type));
-        const float *tangent =
-            net_derivative_tangent(derivative, (const float *const *)trial->direction);
+        const float *tangent = net_derivative_tangent(derivative,
+                                                      (const float *const *)trial->direction);
         if (tangent)
             keep(&tangents, tangent, output->count * sizeof *tangent);
     }
@@ -239,8 +239,8 @@ static int run_twice(struct trial *trial, struct net_derivative *derivative,
     return code;
 }
 
-static void run_and_check(struct trial *trial, struct net_derivative *derivative,
-                          float **gradients, double *most, struct ivon_error *error)
+static void run_and_check(struct trial *trial, struct net_derivative *derivative, float **gradients,
+                          double *most, struct ivon_error *error)
 {
     *most = (double)INFINITY;
     int code = run_twice(trial, derivative, error);
@@ -249,8 +249,7 @@ static void run_and_check(struct trial *trial, struct net_derivative *derivative
         return;
     }
     const struct net_tensor *output = net_derivative_output(derivative);
-    if (output->type != NET_FLOAT || !output->count ||
-        output->count % trial->tile)
+    if (output->type != NET_FLOAT || !output->count || output->count % trial->tile)
         return;
     trial->state = 1; /* the same adjoints for each */
     float *weights = new_adjoints(trial, output->count);
@@ -316,8 +315,8 @@ static void differentiate(struct trial *trial)
     most = fmax(most, most_of_sum);
     for (size_t p = 0; p < trial->parameters; p++)
         for (size_t i = 0; i < size_of(trial, p) && trial->wanted[p]; i++)
-            expect_close("a gradient of all examples", (double)gradients[p][i],
-                         (double)sums[p][i], most, fabs((double)sums[p][i]));
+            expect_close("a gradient of all examples", (double)gradients[p][i], (double)sums[p][i],
+                         most, fabs((double)sums[p][i]));
     free_arrays(trial, gradients);
     free_arrays(trial, sums);
 }

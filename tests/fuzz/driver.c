@@ -42,8 +42,17 @@ static void load(struct bytes *bytes, const char *path)
 
 static void put_integer(struct bytes *bytes)
 {
-    static const uint64_t edges[] = {0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff,
-                                     0x7fffffffffffffff, 0xffffffffffffffff, 0x100000000};
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     0x7f,
+                                     0xff,
+                                     0x7fff,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0xffffffff,
+                                     0x7fffffffffffffff,
+                                     0xffffffffffffffff,
+                                     0x100000000};
     uint64_t value = edges[below(sizeof edges / sizeof edges[0])];
     size_t width = (size_t)1 << below(4);
     if (bytes->size >= width)

@@ -1,7 +1,8 @@
 /*
- * What meets an HDF5 file in a process of its own: the list of what is in it, and every data set read.
- * That process is kept from one input to the next, as to start it takes longer than to read; when the
- * HDF5 library crashes or runs in circles, which is what it is for, the next input starts another.
+ * What meets an HDF5 file in a process of its own: the list of what is in it, and every data set
+ * read. That process is kept from one input to the next, as to start it takes longer than to read;
+ * when the HDF5 library crashes or runs in circles, which is what it is for, the next input starts
+ * another.
  */
 #include <assert.h>
 #include <signal.h>
@@ -22,9 +23,9 @@
 enum {
     SIZE_LIMIT = 1 << 20,
     CHUNK_MAX = 1 << 20,
-    READ_MOST = 1 << 16, /* bytes of a data set */
+    READ_MOST = 1 << 16,   /* bytes of a data set */
     MICROSECONDS = 300000, /* of processor time; honest files take a few thousand */
-    INPUTS = 500, /* of one process, against what the HDF5 library does not give back */
+    INPUTS = 500,          /* of one process, against what the HDF5 library does not give back */
 };
 
 struct exchange {
@@ -55,8 +56,7 @@ static void read_dataset(const struct hdf5_catalogue *catalogue, size_t index)
     hid_t dataset = H5Dopen2(catalogue->file, catalogue->paths[index], H5P_DEFAULT);
     if (dataset < 0)
         return;
-    const char *refused =
-        hdf5_dataset_examine(dataset, catalogue->file_size, CHUNK_MAX, &shape);
+    const char *refused = hdf5_dataset_examine(dataset, catalogue->file_size, CHUNK_MAX, &shape);
     size_t whole = 0, size = refused ? 1 : ivon_dtype_size(shape.dtype);
     if (!refused && tensor_shape_count(shape.rank, shape.shape, size, &whole) && whole) {
         uint64_t most = sizeof room / size, count = whole < most ? whole : most;

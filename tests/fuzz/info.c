@@ -1,5 +1,5 @@
-/* Bytes as a checkpoint that `ivon info` tells about, the JSON that they hold included: what it prints
-   is JSON in turn. */
+/* Bytes as a checkpoint that `ivon info` tells about, the JSON that they hold included: what it
+   prints is JSON in turn. */
 #include <jansson.h>
 
 #include "cmd/shared/command.h"

@@ -1,6 +1,6 @@
 /*
- * An input as a file that is in memory alone. One file serves all inputs of a process: to make and to
- * remove one for each takes longer than to read most of them.
+ * An input as a file that is in memory alone. One file serves all inputs of a process: to make and
+ * to remove one for each takes longer than to read most of them.
  */
 #ifndef TESTS_FUZZ_INPUT_H
 #define TESTS_FUZZ_INPUT_H

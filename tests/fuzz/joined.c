@@ -8,8 +8,9 @@ int fuzz_one(const uint8_t *data, size_t size)
     if (is_hdf5(data, size))
         return -1;
     split_parts(parts, PARTS, data, size);
-    const struct ivon_open_options options = {.memory = 4 << 20,
-                                              .for_several = true,
-                                              .hessian = input_file(1, parts[1].data, parts[1].size)};
+    const struct ivon_open_options options = {
+        .memory = 4 << 20,
+        .for_several = true,
+        .hessian = input_file(1, parts[1].data, parts[1].size)};
     return read_checkpoint(input_file(0, parts[0].data, parts[0].size), &options) ? -1 : 0;
 }

@@ -1,5 +1,5 @@
-/* A target as libFuzzer calls it, which is led by what the library covers: in its own process, and in
-   those that it starts. */
+/* A target as libFuzzer calls it, which is led by what the library covers: in its own process, and
+   in those that it starts. */
 #include <assert.h>
 #include <string.h>
 #include <sys/mman.h>

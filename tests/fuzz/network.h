@@ -43,8 +43,11 @@ static inline void add_tensor(struct checkpoint *checkpoint, const char *name,
                               const struct net_tensor *from)
 {
     struct ivon_tensor *tensor = &checkpoint->tensors[checkpoint->count];
-    *tensor = (struct ivon_tensor){.name = name, .dtype = IVON_F32, .rank = from->rank,
-                                   .count = from->count, .ess = (double)NAN,
+    *tensor = (struct ivon_tensor){.name = name,
+                                   .dtype = IVON_F32,
+                                   .rank = from->rank,
+                                   .count = from->count,
+                                   .ess = (double)NAN,
                                    .weight_decay = (double)NAN};
     tensor->part = has_prefix(name, "running") ? IVON_BUFFER : IVON_MEAN;
     memcpy(tensor->shape, from->shape, sizeof tensor->shape);
@@ -58,8 +61,8 @@ static inline void add_tensor(struct checkpoint *checkpoint, const char *name,
 static inline const struct net_tensor *initializer(const struct ivon_network *network, size_t i)
 {
     const struct net_value *value = &network->values[i];
-    const struct net_node *node =
-        value->producer == NET_NONE ? NULL : &network->nodes[value->producer];
+    const struct net_node *node = value->producer == NET_NONE ? NULL
+                                                              : &network->nodes[value->producer];
     if (node && node->input_count == 1 && node->output_count == 1 && has_prefix(value->name, "w"))
         value = &network->values[node->inputs[0]];
     bool usable = value->role == NET_CONSTANT && value->tensor.type == NET_FLOAT;

@@ -1,5 +1,5 @@
-/* Several files in one input: each is its size, of four bytes, and its bytes. A size that is too large
-   takes what is left. */
+/* Several files in one input: each is its size, of four bytes, and its bytes. A size that is too
+   large takes what is left. */
 #ifndef TESTS_FUZZ_PARTS_H
 #define TESTS_FUZZ_PARTS_H
 

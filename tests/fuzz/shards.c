@@ -2,7 +2,8 @@
 #include "tests/fuzz/parts.h"
 #include "tests/fuzz/source.h"
 
-static const char *const names[PARTS] = {"model.safetensors.index.json", "a.safetensors", "b.safetensors"};
+static const char *const names[PARTS] = {"model.safetensors.index.json", "a.safetensors",
+                                         "b.safetensors"};
 static char directory[4000], paths[PARTS][4096];
 
 static void remove_files(void)

@@ -115,7 +115,9 @@ static inline bool make_inputs(struct trial *trial)
 static inline bool trial_begin(struct trial *trial, const struct ivon_network *network,
                                const struct checkpoint *checkpoint, uint64_t seed)
 {
-    *trial = (struct trial){.network = network, .checkpoint = checkpoint, .state = seed,
+    *trial = (struct trial){.network = network,
+                            .checkpoint = checkpoint,
+                            .state = seed,
                             .parameters = network->parameter_count};
     trial->wanted = calloc(trial->parameters + 1, sizeof *trial->wanted);
     trial->values = calloc(trial->parameters + 1, sizeof *trial->values);

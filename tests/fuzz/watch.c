@@ -1,8 +1,8 @@
 /*
- * A parser's own process has nowhere to report to: what a sanitizer finds there only ends it, and the
- * file counts as damaged. That is right for a fault of the HDF5 library's, which is why it runs there,
- * but not for one of ours. So reports are left in memory that is shared, and those whose innermost
- * frame of either library is ours end the process that reads it here.
+ * A parser's own process has nowhere to report to: what a sanitizer finds there only ends it, and
+ * the file counts as damaged. That is right for a fault of the HDF5 library's, which is why it runs
+ * there, but not for one of ours. So reports are left in memory that is shared, and those whose
+ * innermost frame of either library is ours end the process that reads it here.
  */
 #include <assert.h>
 #include <dlfcn.h>
@@ -33,7 +33,8 @@ void __asan_set_error_report_callback(void (*callback)(const char *)) __attribut
 /* With any sanitizer: by it, libFuzzer saves the input, for the process that asked, too. */
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-/* There with libFuzzer alone: what is instrumented, and so ours, by pairs of an address and flags. */
+/* There with libFuzzer alone: what is instrumented, and so ours, by pairs of an address and
+   flags. */
 extern const uintptr_t __start___sancov_pcs[] __attribute__((weak, visibility("hidden")));
 extern const uintptr_t __stop___sancov_pcs[] __attribute__((weak, visibility("hidden")));
 
@@ -93,7 +94,8 @@ void __ubsan_on_report(void)
 
 void watch_begin(void)
 {
-    void *shared = mmap(NULL, sizeof *watch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *shared = mmap(NULL, sizeof *watch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                        0);
     assert(shared != MAP_FAILED);
     watch = shared;
     watch->parent = getpid();

@@ -55,8 +55,11 @@ static void posterior_init(struct posterior *posterior, const char *name, int te
             posterior->mean[i][j] = (float)(2 * uniform() - 1);
             posterior->hessian[i][j] = (float)(hessian_factor * uniform());
         }
-        struct ivon_tensor tensor = {.name = names[i], .dtype = IVON_F32, .rank = 1,
-                                     .shape = {sizes[i]}, .ess = header.ess,
+        struct ivon_tensor tensor = {.name = names[i],
+                                     .dtype = IVON_F32,
+                                     .rank = 1,
+                                     .shape = {sizes[i]},
+                                     .ess = header.ess,
                                      .weight_decay = weight_decay};
         tensors[count] = tensor;
         data[count++] = posterior->mean[i];
@@ -65,8 +68,9 @@ static void posterior_init(struct posterior *posterior, const char *name, int te
         data[count] = posterior->hessian[i];
         count += with_hessian;
     }
-    assert_int_equal(ivon_source_from_memory(&posterior->source, name, &header, tensors, data,
-                                             count, &error), 0);
+    assert_int_equal(
+        ivon_source_from_memory(&posterior->source, name, &header, tensors, data, count, &error),
+        0);
 }
 
 static void posterior_release(struct posterior *posterior, int tensor_count)
@@ -108,7 +112,8 @@ static struct result merge(struct posterior *base, struct posterior *models, con
         result.data[i] = calloc(1, result.bytes[i]);
     }
     assert_int_equal(ivon_sink_to_memory(&sink, outputs, (void *const *)result.data, result.count,
-                                         &result.error), 0);
+                                         &result.error),
+                     0);
     result.header = ivon_merge_header(result.merge, 0);
     result.code = ivon_merge_run(result.merge, &sink, &result.error);
     ivon_sink_close(sink);

@@ -124,17 +124,16 @@ static void half_of_the_precision_is_kept(void **unused)
         unsigned kind = round % KINDS;
         bool sums = kind == ANY && word() % 2, prior = kind != SHRINKING && word() % 4 == 0;
         fill(&world, kind);
-        struct update_ivon_factors factors = {
-            .weight_decay = world.weight_decay,
-            .gradient = 1,
-            .average = sums ? 0.5F : 1,
-            .ess = (float)pow(10, uniform(0, 10)),
-            .gain1 = (float)uniform(0, 1),
-            .gain2 = (float)pow(10, uniform(-6, 0)),
-            .debias = 1,
-            .rate = (float)pow(10, uniform(-5, 2)),
-            .clip = word() % 2 ? 1e-3F : INFINITY,
-            .squared = kind != SHRINKING && word() % 2};
+        struct update_ivon_factors factors = {.weight_decay = world.weight_decay,
+                                              .gradient = 1,
+                                              .average = sums ? 0.5F : 1,
+                                              .ess = (float)pow(10, uniform(0, 10)),
+                                              .gain1 = (float)uniform(0, 1),
+                                              .gain2 = (float)pow(10, uniform(-6, 0)),
+                                              .debias = 1,
+                                              .rate = (float)pow(10, uniform(-5, 2)),
+                                              .clip = word() % 2 ? 1e-3F : INFINITY,
+                                              .squared = kind != SHRINKING && word() % 2};
         struct update_ivon arrays = {.mean = world.mean,
                                      .hessian = world.hessian,
                                      .momentum = world.momentum,

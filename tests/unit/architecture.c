@@ -49,10 +49,9 @@ static struct begun begin(const char *specification, enum initial_scheme scheme)
     begun.data = calloc(count, sizeof *begun.data);
     for (size_t i = 0; i < count; i++) {
         const struct architecture_tensor *tensor = &begun.architecture->tensors[i];
-        struct initial rule =
-            initial_under(scheme, tensor->initial, tensor->rank, tensor->shape);
-        tensors[i] = (struct ivon_tensor){.name = tensor->name, .part = tensor->part,
-                                          .dtype = IVON_F32, .rank = tensor->rank};
+        struct initial rule = initial_under(scheme, tensor->initial, tensor->rank, tensor->shape);
+        tensors[i] = (struct ivon_tensor){
+            .name = tensor->name, .part = tensor->part, .dtype = IVON_F32, .rank = tensor->rank};
         memcpy(tensors[i].shape, tensor->shape, sizeof tensor->shape);
         begun.data[i] = aligned_alloc(64, (tensor->count / 16 + 1) * 64);
         initial_fill(&rule, 1, tensor->name, 0, tensor->count, begun.data[i]);
@@ -147,8 +146,8 @@ static void networks_have_their_parameters_and_run(void **state)
         {"textcnn:50,16,8,3,12", 50 * 16 + (3 + 4 + 5) * 16 * 8 + 3 * 8 + 25 * 3, 3, 0},
         {"transformer:50,8,12,2,3,4",
          50 * 12 + 8 * 12 + 2 * transformer_layer(12) + 2 * 12 + 13 * 4, 4, 0},
-        {"gpt:50,8,12,3,2", 50 * 12 + 8 * 12 + 3 * transformer_layer(12) + 2 * 12 + 12 * 50,
-         8 * 50, 0},
+        {"gpt:50,8,12,3,2", 50 * 12 + 8 * 12 + 3 * transformer_layer(12) + 2 * 12 + 12 * 50, 8 * 50,
+         0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int scheme = INITIAL_KEEP; scheme <= INITIAL_ALL_NORMAL; scheme++) {
@@ -171,15 +170,27 @@ static void networks_have_their_parameters_and_run(void **state)
 static void names_are_those_of_pytorch(void **state)
 {
     (void)state;
-    static const char *const gpt[] = {
-        "wte.weight", "wpe.weight", "layers.0.ln1.weight", "layers.0.ln1.bias",
-        "layers.0.att.qkv.weight", "layers.0.att.qkv.bias", "layers.0.att.proj.weight",
-        "layers.0.att.proj.bias", "layers.0.ln2.weight", "layers.0.ln2.bias", "layers.0.up.weight",
-        "layers.0.up.bias", "layers.0.down.weight", "layers.0.down.bias", "ln.weight", "ln.bias",
-        "head.weight"};
-    static const char *const batch[] = {
-        "conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var",
-        "layer1.0.conv1.weight", "layer1.0.bn1.weight"};
+    static const char *const gpt[] = {"wte.weight",
+                                      "wpe.weight",
+                                      "layers.0.ln1.weight",
+                                      "layers.0.ln1.bias",
+                                      "layers.0.att.qkv.weight",
+                                      "layers.0.att.qkv.bias",
+                                      "layers.0.att.proj.weight",
+                                      "layers.0.att.proj.bias",
+                                      "layers.0.ln2.weight",
+                                      "layers.0.ln2.bias",
+                                      "layers.0.up.weight",
+                                      "layers.0.up.bias",
+                                      "layers.0.down.weight",
+                                      "layers.0.down.bias",
+                                      "ln.weight",
+                                      "ln.bias",
+                                      "head.weight"};
+    static const char *const batch[] = {"conv1.weight",       "bn1.weight",
+                                        "bn1.bias",           "bn1.running_mean",
+                                        "bn1.running_var",    "layer1.0.conv1.weight",
+                                        "layer1.0.bn1.weight"};
     struct architecture *architecture = make("gpt:9,4,6,1,2");
     assert_int_equal(architecture->tensor_count, sizeof gpt / sizeof *gpt);
     for (size_t i = 0; i < architecture->tensor_count; i++)
@@ -272,8 +283,8 @@ static void rules_have_their_moments(void **state)
     float *values = malloc(COUNT * sizeof *values), piece[50];
     for (int i = 0; i < 3; i++) {
         struct initial own = {.kind = INITIAL_UNIFORM, .scale = 9};
-        struct initial rule =
-            initial_under((enum initial_scheme)(INITIAL_ALL_KAIMING + i), own, 4, shape);
+        struct initial rule = initial_under((enum initial_scheme)(INITIAL_ALL_KAIMING + i), own, 4,
+                                            shape);
         double mean, deviation;
         initial_fill(&rule, 1, "w", 0, COUNT, values);
         moments(values, COUNT, &mean, &deviation);
@@ -349,8 +360,7 @@ static void malformed_specifications_are_refused(void **state)
         struct ivon_error error = {0};
         int code = architecture_new(&architecture, wrong[i][0], &error);
         if (code != IVON_ERROR_ARGUMENT || !strstr(error.message, wrong[i][1]))
-            fail_msg("'%s': %d '%s', expected '%s'", wrong[i][0], code, error.message,
-                     wrong[i][1]);
+            fail_msg("'%s': %d '%s', expected '%s'", wrong[i][0], code, error.message, wrong[i][1]);
         assert_null(architecture);
     }
 }

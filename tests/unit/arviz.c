@@ -35,8 +35,7 @@ static const void *fill(struct piece *piece, const struct ivon_arviz_options *op
         piece->log_likelihoods[i] = log_likelihood(sample, first + i);
         piece->integers[i] = (int64_t)(base + first + i);
         for (size_t k = 0; k < options->outputs; k++)
-            piece->singles[i * options->outputs + k] =
-                (float)(base + first + i) + (float)k / 4;
+            piece->singles[i * options->outputs + k] = (float)(base + first + i) + (float)k / 4;
     }
     return options->target_dtype == IVON_I64 ? (const void *)piece->integers : piece->singles;
 }
@@ -73,15 +72,18 @@ static void write_draws(const char *path, const struct ivon_arviz_options *optio
 
 static struct ivon_arviz_options one_label(void)
 {
-    return (struct ivon_arviz_options){.samples = SAMPLES, .examples = EXAMPLES, .outputs = 1,
-                                       .target_dtype = IVON_I64, .creator = "test \xc3\xa9"};
+    return (struct ivon_arviz_options){.samples = SAMPLES,
+                                       .examples = EXAMPLES,
+                                       .outputs = 1,
+                                       .target_dtype = IVON_I64,
+                                       .creator = "test \xc3\xa9"};
 }
 
 /* As many of everything, so that nothing can be told apart by its length. */
 static struct ivon_arviz_options cube(void)
 {
-    return (struct ivon_arviz_options){.samples = 3, .examples = 3, .outputs = 3,
-                                       .target_dtype = IVON_F32};
+    return (struct ivon_arviz_options){
+        .samples = 3, .examples = 3, .outputs = 3, .target_dtype = IVON_F32};
 }
 
 /* Runs Python on reader.py, with what a.nc must hold as `expected`: {group: (dimensions, y)}. */
@@ -280,9 +282,9 @@ static void refuses_what_is_incomplete(void **state)
                      IVON_ERROR_ARGUMENT);
     assert_int_equal(ivon_arviz_observe(arviz, 1, 2, numbers, targets, &error), 0);
     assert_int_equal(ivon_arviz_commit(arviz, &error), IVON_ERROR_ARGUMENT);
-    assert_string_equal(error.message,
-                        "a.nc: 9 log-likelihoods and 2 targets, expected 9 and 3");
-    assert_int_equal(ivon_arviz_observe(arviz, 4, 0, numbers, targets, &error), IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "a.nc: 9 log-likelihoods and 2 targets, expected 9 and 3");
+    assert_int_equal(ivon_arviz_observe(arviz, 4, 0, numbers, targets, &error),
+                     IVON_ERROR_ARGUMENT);
     ivon_arviz_close(arviz);
     assert_int_equal(access("a.nc", F_OK), -1);
     assert_int_equal(access(".a.nc.ivon-tmp", F_OK), -1);
@@ -293,11 +295,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
     const struct CMUnitTest tests[] = {
-        TEST(has_the_structure),
-        TEST(is_read_by_other_libraries),
-        TEST(has_the_same_bytes_again),
-        TEST(refuses_options),
-        TEST(refuses_what_is_incomplete),
+        TEST(has_the_structure), TEST(is_read_by_other_libraries), TEST(has_the_same_bytes_again),
+        TEST(refuses_options),   TEST(refuses_what_is_incomplete),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_empty_directory);
 }

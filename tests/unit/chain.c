@@ -137,8 +137,8 @@ static struct net_tensor random_operand(const struct net_tensor *output, uint64_
     while (skipped < output->rank && shape[skipped] == 1 && random_float(state) < 0)
         skipped++;
     struct net_tensor tensor = {0};
-    assert_int_equal(net_tensor_set(&tensor, NET_FLOAT, output->rank - skipped, shape + skipped,
-                                    NULL), 0);
+    assert_int_equal(
+        net_tensor_set(&tensor, NET_FLOAT, output->rank - skipped, shape + skipped, NULL), 0);
     assert_int_equal(net_tensor_allocate(&tensor, NULL), 0);
     for (size_t i = 0; i < tensor.count; i++)
         ((float *)tensor.data)[i] = random_float(state);

@@ -144,7 +144,8 @@ static void an_unfinished_file_leaves_no_trace(void **state)
     struct ivon_error error;
     add_tensor(&checkpoint, IVON_MEAN, "w", IVON_F32, 1, (const int64_t[]){3});
     assert_int_equal(ivon_checkpoint_create(&sink, "a.h5", &checkpoint.header, checkpoint.tensors,
-                                            1, NULL, &error), 0);
+                                            1, NULL, &error),
+                     0);
     assert_int_equal(ivon_sink_write(sink, 0, 1, 3, checkpoint.data[0], &error),
                      IVON_ERROR_ARGUMENT);
     assert_int_equal(ivon_sink_write(sink, 1, 0, 1, checkpoint.data[0], &error),
@@ -155,10 +156,12 @@ static void an_unfinished_file_leaves_no_trace(void **state)
     write_checkpoint(&checkpoint, "a.h5", 10);
     sink = NULL;
     assert_int_equal(ivon_checkpoint_create(&sink, "a.h5", &checkpoint.header, checkpoint.tensors,
-                                            1, NULL, &error), IVON_ERROR_CREATE);
+                                            1, NULL, &error),
+                     IVON_ERROR_CREATE);
     assert_null(sink);
     assert_int_equal(ivon_checkpoint_create(&sink, "a.h5", &checkpoint.header, checkpoint.tensors,
-                                            1, &replace, &error), 0);
+                                            1, &replace, &error),
+                     0);
     check_checkpoint(&checkpoint, "a.h5"); /* the old file, while the new one grows */
     ivon_sink_close(sink);
     check_checkpoint(&checkpoint, "a.h5");
@@ -168,9 +171,9 @@ static void an_unfinished_file_leaves_no_trace(void **state)
 static void refuses_what_hdf5_cannot_name(void **state)
 {
     (void)state;
-    static const char *const names[][2] = {
-        {"a", "a/b"}, {"a/b", "a"}, {"", "b"}, {"a/../b", "c"}, {"a//b", "c"}, {"a\nb", "c"},
-        {"same", "same"}};
+    static const char *const names[][2] = {{"a", "a/b"},    {"a/b", "a"},  {"", "b"},
+                                           {"a/../b", "c"}, {"a//b", "c"}, {"a\nb", "c"},
+                                           {"same", "same"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct checkpoint checkpoint = {
             .header = full_header(), .alignment = ALIGNMENT, .seed = 10};

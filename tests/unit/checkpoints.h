@@ -39,13 +39,18 @@ struct checkpoint {
 };
 
 static inline struct ivon_tensor *add_tensor(struct checkpoint *checkpoint, enum ivon_part part,
-                               const char *name, enum ivon_dtype dtype, int rank,
-                               const int64_t *shape)
+                                             const char *name, enum ivon_dtype dtype, int rank,
+                                             const int64_t *shape)
 {
     assert_true(checkpoint->count < TENSORS_MAX);
     struct ivon_tensor *tensor = &checkpoint->tensors[checkpoint->count];
-    *tensor = (struct ivon_tensor){.name = name, .part = part, .dtype = dtype, .rank = rank,
-                                   .count = 1, .ess = NAN, .weight_decay = NAN};
+    *tensor = (struct ivon_tensor){.name = name,
+                                   .part = part,
+                                   .dtype = dtype,
+                                   .rank = rank,
+                                   .count = 1,
+                                   .ess = NAN,
+                                   .weight_decay = NAN};
     for (int i = 0; i < rank; i++) {
         tensor->shape[i] = shape[i];
         tensor->count *= (size_t)shape[i];
@@ -84,8 +89,7 @@ static inline void write_checkpoint(const struct checkpoint *checkpoint, const c
         size_t size = ivon_dtype_size(checkpoint->tensors[i].dtype);
         for (size_t pieces = (count + piece - 1) / piece; pieces-- > 0;) {
             size_t first = pieces * piece, length = count - first < piece ? count - first : piece;
-            if (ivon_sink_write(sink, i, first, length, checkpoint->data[i] + first * size,
-                                &error))
+            if (ivon_sink_write(sink, i, first, length, checkpoint->data[i] + first * size, &error))
                 fail_msg("%s", error.message);
         }
     }

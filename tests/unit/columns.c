@@ -223,9 +223,11 @@ static void writes_whole_outputs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_what_is_written), cmocka_unit_test(reads_csv),
-        cmocka_unit_test(reads_json_lines),      cmocka_unit_test(refuses),
-        cmocka_unit_test(stops),                 cmocka_unit_test(writes_whole_outputs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reads_what_is_written),
+                                       cmocka_unit_test(reads_csv),
+                                       cmocka_unit_test(reads_json_lines),
+                                       cmocka_unit_test(refuses),
+                                       cmocka_unit_test(stops),
+                                       cmocka_unit_test(writes_whole_outputs)};
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

@@ -128,8 +128,9 @@ static void compares_only_probabilities(void **unused)
     assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 2, &error), 0);
     const float good[] = {0.5f, 0.5f, 0.25f, 0.75f}, bad[] = {0.5f, 0.5f, NAN, 0.75f};
     for (int side = 0; side < 2; side++) {
-        assert_int_equal(ivon_comparison_add(comparison, 5, 2, side ? good : bad,
-                                             side ? bad : good, NULL, &error), IVON_ERROR_DATA);
+        assert_int_equal(ivon_comparison_add(comparison, 5, 2, side ? good : bad, side ? bad : good,
+                                             NULL, &error),
+                         IVON_ERROR_DATA);
         assert_string_equal(error.message, "row 6: probability 0 is nan, expected 0 to 1");
     }
     size_t count;

@@ -135,9 +135,9 @@ static void refuses_to_split(void **state)
         size_t count;
         int64_t sizes[3];
         const char *why;
-    } cases[] = {{2, {2, 3}, "do not add up"},     {2, {6, 1}, "do not add up"},
-                 {2, {7, -1}, "do not add up"},    {2, {-1, 7}, "do not add up"},
-                 {3, {2, 2, 2}, "3 sizes for 2"},  {2, {INT64_MAX, INT64_MAX}, "do not add up"}};
+    } cases[] = {{2, {2, 3}, "do not add up"},    {2, {6, 1}, "do not add up"},
+                 {2, {7, -1}, "do not add up"},   {2, {-1, 7}, "do not add up"},
+                 {3, {2, 2, 2}, "3 sizes for 2"}, {2, {INT64_MAX, INT64_MAX}, "do not add up"}};
     struct trial trial;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         trial_begin(&trial, "Split", 2);
@@ -153,10 +153,8 @@ static void refuses_to_split(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(concatenates),
-        cmocka_unit_test(refuses_to_concatenate),
-        cmocka_unit_test(splits),
-        cmocka_unit_test(splits_off_what_is_wanted),
+        cmocka_unit_test(concatenates),     cmocka_unit_test(refuses_to_concatenate),
+        cmocka_unit_test(splits),           cmocka_unit_test(splits_off_what_is_wanted),
         cmocka_unit_test(refuses_to_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,9 +24,14 @@ struct posterior {
 static struct ivon_tensor describe(const char *name, enum ivon_part part, enum ivon_dtype dtype,
                                    size_t count)
 {
-    return (struct ivon_tensor){.name = name, .part = part, .dtype = dtype, .rank = 1,
-                                .shape = {(int64_t)count}, .count = count,
-                                .ess = NAN, .weight_decay = NAN};
+    return (struct ivon_tensor){.name = name,
+                                .part = part,
+                                .dtype = dtype,
+                                .rank = 1,
+                                .shape = {(int64_t)count},
+                                .count = count,
+                                .ess = NAN,
+                                .weight_decay = NAN};
 }
 
 static int read_piece(void *self, size_t tensor, size_t first, size_t count, void *buffer,
@@ -152,8 +157,8 @@ static void chooses_and_renames(void **state)
     assert_int_equal(ivon_source_find(chosen, IVON_HESSIAN, "w"), -1);
     const struct ivon_tensor *hessian = ivon_source_tensor(chosen, 1);
     assert_int_equal(hessian->count, COUNT);
-    assert_true(hessian->ess == 100);            /* was the header's */
-    assert_true(hessian->weight_decay == 0.25);  /* is its own */
+    assert_true(hessian->ess == 100);           /* was the header's */
+    assert_true(hessian->weight_decay == 0.25); /* is its own */
     assert_true(isnan(ivon_source_tensor(chosen, 0)->ess));
     assert_ptr_equal(ivon_source_view(chosen, 1, 5), (const float *)p.data[1] + 5);
     float piece[3];
@@ -198,8 +203,7 @@ static void refuses_choices(void **state)
     assert_string_equal(error.message, "in.h5: there is no tensor 3");
     assert_int_equal(ivon_source_choose(&chosen, source, header, wrong, 1, &error),
                      IVON_ERROR_ARGUMENT);
-    assert_string_equal(error.message,
-                        "in.h5: 'a//b', for 'w', is not a usable name for a tensor");
+    assert_string_equal(error.message, "in.h5: 'a//b', for 'w', is not a usable name for a tensor");
     assert_null(chosen);
     assert_int_equal(ivon_source_choose(&chosen, source, header, apart, 2, &error), 0);
     ivon_source_close(chosen);
@@ -278,8 +282,7 @@ static void names_what_does_not_fit(void **state)
     struct target target = make_target(source, options.dtype);
     assert_int_equal(ivon_convert_write(source, &options, target.sink, &error), IVON_ERROR_DATA);
     assert_string_equal(
-        error.message,
-        "in.h5: 'w' would be 65520 at element 2097155, which does not fit into f16");
+        error.message, "in.h5: 'w' would be 65520 at element 2097155, which does not fit into f16");
     mean[COUNT - 2] = 65519;
     mean[COUNT - 1] = 0;
     ((double *)p.data[1])[8] = -1e39;
@@ -313,8 +316,7 @@ static void stops_when_told(void **state)
     struct reports reports = {0};
     options.progress = (struct ivon_progress){.report = stop, .context = &reports};
     options.threads = 1;
-    assert_int_equal(ivon_convert_write(source, &options, target.sink, NULL),
-                     IVON_ERROR_CANCELLED);
+    assert_int_equal(ivon_convert_write(source, &options, target.sink, NULL), IVON_ERROR_CANCELLED);
     assert_int_equal(reports.total, 2 * COUNT * sizeof(float) + 3 * sizeof(int64_t));
     assert_true(reports.done > 0 && reports.done < reports.total);
     release_target(&target);

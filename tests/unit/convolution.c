@@ -7,7 +7,7 @@
 /* What a case asks for; two spatial axes, of which the first is not there in one dimension. */
 struct shape {
     int axes;
-    int64_t images, groups, channels, filters; /* of a group */
+    int64_t images, groups, channels, filters;                    /* of a group */
     int64_t input[2], kernel[2], stride[2], dilation[2], pads[4]; /* before, before, after, after */
     bool bias;
 };
@@ -32,8 +32,8 @@ static void begin(struct trial *trial, const struct shape *s)
     trial_ints(trial, "kernel_shape", s->kernel + skip, (size_t)s->axes);
     trial_ints(trial, "strides", s->stride + skip, (size_t)s->axes);
     trial_ints(trial, "dilations", s->dilation + skip, (size_t)s->axes);
-    trial_ints(trial, "pads", s->axes == 1 ? memcpy(trial->attributes[9].tensor.shape, pads, 16)
-                                           : s->pads,
+    trial_ints(trial, "pads",
+               s->axes == 1 ? memcpy(trial->attributes[9].tensor.shape, pads, 16) : s->pads,
                2 * (size_t)s->axes);
     trial_int(trial, "group", s->groups);
 }
@@ -41,7 +41,9 @@ static void begin(struct trial *trial, const struct shape *s)
 static int64_t output_extent(const struct shape *s, int axis)
 {
     return (s->input[axis] + s->pads[axis] + s->pads[2 + axis] -
-            (s->kernel[axis] - 1) * s->dilation[axis] - 1) / s->stride[axis] + 1;
+            (s->kernel[axis] - 1) * s->dilation[axis] - 1) /
+               s->stride[axis] +
+           1;
 }
 
 /* One output, and the sum of the sizes of its terms. */
@@ -62,8 +64,8 @@ static double reference(const struct trial *trial, const struct shape *s, int64_
                 int64_t channel = (image * s->groups + group) * s->channels + c;
                 double term =
                     (double)input[(channel * s->input[0] + down) * s->input[1] + right] *
-                    (double)weights[((filter * s->channels + c) * s->kernel[0] + i) *
-                                        s->kernel[1] + j];
+                    (double)
+                        weights[((filter * s->channels + c) * s->kernel[0] + i) * s->kernel[1] + j];
                 sum += term;
                 *size += fabs(term);
             }
@@ -89,8 +91,8 @@ static void check_forward(const struct trial *trial, const struct shape *s)
                 for (int64_t j = 0; j < width; j++) {
                     double size, expected = reference(trial, s, n, m, i, j, &size);
                     if (!(fabs((double)*found++ - expected) <= bound * size))
-                        fail_msg("image %d, filter %d, %d, %d: %.9g, expected %.9g", (int)n,
-                                 (int)m, (int)i, (int)j, (double)found[-1], expected);
+                        fail_msg("image %d, filter %d, %d, %d: %.9g, expected %.9g", (int)n, (int)m,
+                                 (int)i, (int)j, (double)found[-1], expected);
                 }
 }
 
@@ -102,7 +104,10 @@ static void random_shape(struct trial *trial, uint64_t seed, struct shape *s)
                         .groups = pick(trial, 0, 2) ? 1 : pick(trial, 2, 3),
                         .channels = pick(trial, 1, 5),
                         .filters = pick(trial, 1, seed % 5 ? 7 : 60),
-                        .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .input = {1, 1},
+                        .kernel = {1, 1},
+                        .stride = {1, 1},
+                        .dilation = {1, 1},
+                        .input = {1, 1},
                         .bias = seed % 3};
     for (int i = s->axes == 1; i < 2; i++) {
         s->kernel[i] = pick(trial, 1, 4);
@@ -150,11 +155,16 @@ static void random_shapes(void **state)
 static void real_shapes(void **state)
 {
     (void)state;
-#define SQUARE(x) {x, x}
-#define LAYER(n, g, c, m, i, k, s, p)                                                             \
-    {.axes = 2, .images = n, .groups = g, .channels = c, .filters = m, .input = SQUARE(i),        \
-     .kernel = SQUARE(k), .stride = SQUARE(s), .dilation = SQUARE(1), .pads = {p, p, p, p},       \
-     .bias = true}
+#define SQUARE(x)                                                                                  \
+    {                                                                                              \
+        x, x                                                                                       \
+    }
+#define LAYER(n, g, c, m, i, k, s, p)                                                              \
+    {                                                                                              \
+        .axes = 2, .images = n, .groups = g, .channels = c, .filters = m, .input = SQUARE(i),      \
+        .kernel = SQUARE(k), .stride = SQUARE(s), .dilation = SQUARE(1), .pads = {p, p, p, p},     \
+        .bias = true                                                                               \
+    }
     static const struct shape layers[] = {
         LAYER(2, 1, 3, 6, 32, 5, 1, 2),   LAYER(2, 1, 6, 16, 16, 5, 1, 0),
         LAYER(5, 1, 16, 120, 6, 5, 1, 0), LAYER(3, 1, 16, 120, 5, 5, 1, 0),
@@ -235,8 +245,8 @@ static void batches(void **state)
     (void)state;
     static const struct shape layers[] = {
         LAYER(7, 1, 16, 120, 6, 5, 1, 0), LAYER(7, 1, 3, 6, 32, 5, 1, 2),
-        LAYER(7, 1, 64, 64, 8, 3, 1, 1), LAYER(7, 1, 5, 9, 5, 3, 1, 0),
-        LAYER(7, 1, 16, 32, 9, 3, 2, 1), LAYER(7, 3, 1, 1, 14, 3, 1, 1),
+        LAYER(7, 1, 64, 64, 8, 3, 1, 1),  LAYER(7, 1, 5, 9, 5, 3, 1, 0),
+        LAYER(7, 1, 16, 32, 9, 3, 2, 1),  LAYER(7, 3, 1, 1, 14, 3, 1, 1),
         LAYER(7, 1, 4, 5, 11, 3, 3, 0)};
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
         struct trial all, one;

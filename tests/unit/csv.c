@@ -16,8 +16,10 @@ static void takes_fields(void **state)
     (void)state;
     static const char csv[] = "a,\"b,c\" ,\"say \"\"x\"\"\",  d e\t,\r\n\n\r\n"
                               "\"two\nlines\"\n,\"\"\r\nx\ry";
-    static const char *const fields[] = {"a", "b,c", "say \"\"x\"\"", "d e", "", /* five */
-                                         "two\nlines", "", "", "x\ry"};
+    static const char *const fields[] = {"a",          "b,c", "say \"\"x\"\"",
+                                         "d e",        "", /* five */
+                                         "two\nlines", "",    "",
+                                         "x\ry"};
     static const int last[] = {0, 0, 0, 0, 1, 1, 0, 1, 1};
     struct csv_text text = {csv, csv + sizeof csv - 1};
     struct csv_field field = {.last = true};
@@ -46,8 +48,15 @@ static void compares_and_numbers(void **state)
     static const struct {
         const char *field;
         int64_t number;
-    } cases[] = {{"p0", 0}, {"p12", 12}, {"p012", 12}, {"p", -1}, {"p1x", -1}, {"q1", -1},
-                 {"p-1", -1}, {"", -1}, {"p999999999999999999", 999999999999999999},
+    } cases[] = {{"p0", 0},
+                 {"p12", 12},
+                 {"p012", 12},
+                 {"p", -1},
+                 {"p1x", -1},
+                 {"q1", -1},
+                 {"p-1", -1},
+                 {"", -1},
+                 {"p999999999999999999", 999999999999999999},
                  {"p1000000000000000000", -1}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         field = field_of(cases[i].field);
@@ -65,7 +74,8 @@ static void shortens_excerpts(void **state)
     field = field_of("12345678");
     csv_excerpt(&field, out, sizeof out);
     assert_string_equal(out, "1234...");
-    field = field_of("123\xe2\x82\xac" "45"); /* not in the middle of the euro sign */
+    field = field_of("123\xe2\x82\xac"
+                     "45"); /* not in the middle of the euro sign */
     csv_excerpt(&field, out, sizeof out);
     assert_string_equal(out, "123...");
     field = (struct csv_field){.text = "a\0b", .size = 3};
@@ -107,19 +117,38 @@ static void tells_numbers(void **state)
         const char *text;
         bool number, whole;
         float value;
-    } cases[] = {
-        {"0", true, true, 0}, {"-0", true, true, 0}, {"+5", true, true, 5}, {"007", true, true, 7},
-        {"5.", true, true, 5}, {".5", true, false, 0.5F}, {"3.0", true, true, 3},
-        {"3e2", true, true, 300}, {"1e-3", true, false, 1e-3F}, {"16777217", true, true, 16777216},
-        {"0.1", true, false, 0.1F}, {"0.0000000001", true, false, 1e-10F},
-        {"9223372036854775807", true, true, 0x1p63F}, {"9223372036854775808", true, false, 0x1p63F},
-        {"1e16", true, false, 1e16F}, {"1e-60", true, false, 0}, {"inf", true, false, INFINITY},
-        {"-Infinity", true, false, -INFINITY},
-        {"", false, false, 0}, {"-", false, false, 0}, {".", false, false, 0},
-        {"-.", false, false, 0}, {"1e50", false, false, 0}, {"0x10", false, false, 0},
-        {"1,5", false, false, 0}, {"1 2", false, false, 0}, {"1.2.3", false, false, 0},
-        {"nan(1)", false, false, 0}, {"abc", false, false, 0}, {"--1", false, false, 0},
-        {"1-", false, false, 0}, {"1e", false, false, 0}};
+    } cases[] = {{"0", true, true, 0},
+                 {"-0", true, true, 0},
+                 {"+5", true, true, 5},
+                 {"007", true, true, 7},
+                 {"5.", true, true, 5},
+                 {".5", true, false, 0.5F},
+                 {"3.0", true, true, 3},
+                 {"3e2", true, true, 300},
+                 {"1e-3", true, false, 1e-3F},
+                 {"16777217", true, true, 16777216},
+                 {"0.1", true, false, 0.1F},
+                 {"0.0000000001", true, false, 1e-10F},
+                 {"9223372036854775807", true, true, 0x1p63F},
+                 {"9223372036854775808", true, false, 0x1p63F},
+                 {"1e16", true, false, 1e16F},
+                 {"1e-60", true, false, 0},
+                 {"inf", true, false, INFINITY},
+                 {"-Infinity", true, false, -INFINITY},
+                 {"", false, false, 0},
+                 {"-", false, false, 0},
+                 {".", false, false, 0},
+                 {"-.", false, false, 0},
+                 {"1e50", false, false, 0},
+                 {"0x10", false, false, 0},
+                 {"1,5", false, false, 0},
+                 {"1 2", false, false, 0},
+                 {"1.2.3", false, false, 0},
+                 {"nan(1)", false, false, 0},
+                 {"abc", false, false, 0},
+                 {"--1", false, false, 0},
+                 {"1-", false, false, 0},
+                 {"1e", false, false, 0}};
     locale_t locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct csv_field field = field_of(cases[i].text);
@@ -152,8 +181,11 @@ static void reads_doubles(void **state)
     static const struct {
         const char *text;
         double value;
-    } cases[] = {{"0.1", 0.1}, {"9007199254740993.5", 0x1p53 + 2}, {"-1e300", -1e300},
-                 {"5e-324", 0x1p-1074}, {"+inf", INFINITY}};
+    } cases[] = {{"0.1", 0.1},
+                 {"9007199254740993.5", 0x1p53 + 2},
+                 {"-1e300", -1e300},
+                 {"5e-324", 0x1p-1074},
+                 {"+inf", INFINITY}};
     static const char *const none[] = {"", "1e999", "0x1p3", "1 2", "nan(1)", "e"};
     locale_t locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     double value;
@@ -218,11 +250,14 @@ static void reads_files(void **state)
 {
     (void)state;
     const float six[] = {1, 2, 3, 4, 5, 6};
-    static const char *const same[] = {
-        "1,2,3\n4,5,6\n", "1,2,3\r\n4,5,6", "a,b,c\n1,2,3\n4,5,6\n",
-        "\xef\xbb\xbf" "1,2,3\n4,5,6\n",
-        "\n\n1, 2 ,\t3\n\n\n4,5,6\n\n", "\"a\nb\",\"c,d\",\"\"\"\"\n\"1\",2,\"3\"\r\n4,5,6",
-        ",b,c\n1,2,3\n4,5,6\n"};
+    static const char *const same[] = {"1,2,3\n4,5,6\n",
+                                       "1,2,3\r\n4,5,6",
+                                       "a,b,c\n1,2,3\n4,5,6\n",
+                                       "\xef\xbb\xbf"
+                                       "1,2,3\n4,5,6\n",
+                                       "\n\n1, 2 ,\t3\n\n\n4,5,6\n\n",
+                                       "\"a\nb\",\"c,d\",\"\"\"\"\n\"1\",2,\"3\"\r\n4,5,6",
+                                       ",b,c\n1,2,3\n4,5,6\n"};
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
         check_file(same[i], NULL, 2, 3, six, NULL);
     const char *name = "features";
@@ -266,8 +301,7 @@ static void chooses_numbered_columns(void **state)
     (void)state;
     const struct ivon_dataset_options options = {.target_column = "label", .column_prefix = "p"};
     const float in_order[] = {0, 2, 10}, all[] = {10, 2, 7, 0};
-    check_file("p10,p2,other,label,p0\n10,2,7,3,0\n", &options, 1, 3, in_order,
-               (const float[]){3});
+    check_file("p10,p2,other,label,p0\n10,2,7,3,0\n", &options, 1, 3, in_order, (const float[]){3});
     check_file("q10,q2,other,label,q0\n10,2,7,3,0\n", &options, 1, 4, all, (const float[]){3});
     REFUSED("p1,p01,label\n1,2,3\n", &options, "a.csv: column 'p1' occurs twice");
     const struct ivon_dataset_options target = {.target_column = "p1", .column_prefix = "p"};
@@ -346,8 +380,8 @@ static void finds_rows_of_long_files(void **state)
     write_file("long.csv", text, 2 * ROWS);
     assert_int_equal(ivon_dataset_open(&examples, "long.csv", NULL, &error), 0);
     assert_int_equal(ivon_examples_count(examples), ROWS);
-    const uint64_t firsts[] = {0, ROWS - 300, 1 << 24, (1 << 24) - 300, 511, 512, 8000001, 8000301,
-                               8000300, 255};
+    const uint64_t firsts[] = {0,   ROWS - 300, 1 << 24, (1 << 24) - 300, 511,
+                               512, 8000001,    8000301, 8000300,         255};
     for (size_t r = 0; r < sizeof firsts / sizeof firsts[0]; r++) {
         assert_int_equal(ivon_examples_read_f32(examples, 0, firsts[r], 300, found, &error), 0);
         for (size_t i = 0; i < 300; i++)

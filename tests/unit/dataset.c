@@ -31,8 +31,8 @@ static void check_values(struct ivon_examples *examples, uint64_t rows, bool tar
     assert_int_equal(ivon_examples_field_count(examples), targets ? 2 : 1);
     const struct ivon_field *field = ivon_examples_field(examples, 0);
     assert_true(field->rank == 1 && field->shape[0] == WIDTH && field->count == WIDTH);
-    const uint64_t ranges[][2] = {{0, rows}, {1, rows - 1}, {rows - 1, 1}, {rows / 3, rows / 2},
-                                  {0, 1}};
+    const uint64_t ranges[][2] = {
+        {0, rows}, {1, rows - 1}, {rows - 1, 1}, {rows / 3, rows / 2}, {0, 1}};
     for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
         uint64_t first = ranges[r][0], count = ranges[r][1];
         if (ivon_examples_read_f32(examples, 0, first, count, x, &error) ||
@@ -112,8 +112,8 @@ static void reads_hdf5(void **state)
         ivon_examples_close(examples);
     }
     const char *const inputs[] = {"train/x", "chunked/y"};
-    const struct ivon_dataset_options options = {.inputs = inputs, .input_count = 2,
-                                                 .targets = "train/y", .limit = ROWS / 3};
+    const struct ivon_dataset_options options = {
+        .inputs = inputs, .input_count = 2, .targets = "train/y", .limit = ROWS / 3};
     const char *const roots[] = {"a.h5", "a.h5:/", "a.h5:"};
     for (size_t i = 0; i < sizeof roots / sizeof roots[0]; i++) {
         int64_t labels[2];
@@ -202,8 +202,8 @@ static void reads_npy(void **state)
     check_values(examples, ROWS, true);
     ivon_examples_close(examples);
     const char *name = "image";
-    const struct ivon_dataset_options options = {.inputs = &name, .input_count = 1,
-                                                 .targets = "label", .limit = 12};
+    const struct ivon_dataset_options options = {
+        .inputs = &name, .input_count = 1, .targets = "label", .limit = 12};
     examples = open_fine("x.npy,y.npy", &options);
     check_values(examples, 12, true);
     assert_int_equal(ivon_examples_find(examples, "image"), 0);
@@ -519,14 +519,10 @@ static void holds_little_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(holds_little_memory),
-        cmocka_unit_test(reads_hdf5),
-        cmocka_unit_test(refuses_hdf5),
-        cmocka_unit_test(reads_npy),
-        cmocka_unit_test(reads_npy_types),
-        cmocka_unit_test(refuses_npy),
-        cmocka_unit_test(reads_npz),
-        cmocka_unit_test(splits_paths),
+        cmocka_unit_test(holds_little_memory), cmocka_unit_test(reads_hdf5),
+        cmocka_unit_test(refuses_hdf5),        cmocka_unit_test(reads_npy),
+        cmocka_unit_test(reads_npy_types),     cmocka_unit_test(refuses_npy),
+        cmocka_unit_test(reads_npz),           cmocka_unit_test(splits_paths),
         cmocka_unit_test(normalizes),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);

@@ -24,10 +24,10 @@ struct trial {
     size_t sizes[MODEL_TENSORS];
     float **values, **direction, **variance;
     struct net_tensor shapes[INPUTS], unit_shapes[INPUTS];
-    char *inputs[INPUTS]; /* of TILE examples */
+    char *inputs[INPUTS];       /* of TILE examples */
     size_t input_sizes[INPUTS]; /* bytes of one example */
-    size_t wide; /* outputs of one example */
-    double step; /* of differences */
+    size_t wide;                /* outputs of one example */
+    double step;                /* of differences */
 };
 
 static inline float **new_arrays(struct trial *trial, double low, double high)
@@ -56,8 +56,8 @@ static inline void fill_inputs(struct trial *trial)
             if (trial->shapes[i].type == NET_FLOAT)
                 ((float *)trial->inputs[i])[j] = model_random(trial->model, -1, 1);
             else
-                ((int64_t *)trial->inputs[i])[j] =
-                    (int64_t)model_random(trial->model, 0, VOCABULARY);
+                ((int64_t *)trial->inputs[i])[j] = (int64_t)model_random(trial->model, 0,
+                                                                         VOCABULARY);
 }
 
 static inline void trial_begin(struct trial *trial, struct model *model)
@@ -235,11 +235,10 @@ static inline void check_tangents(struct trial *trial, struct net_derivative *de
         if (!all && !trial->wanted[alone])
             continue;
         for (size_t p = 0; p < trial->parameters; p++)
-            direction[p] = !trial->wanted[p]    ? NULL
+            direction[p] = !trial->wanted[p]   ? NULL
                            : all || p == alone ? trial->direction[p]
                                                : zero[p];
-        const float *tangent =
-            net_derivative_tangent(derivative, (const float *const *)direction);
+        const float *tangent = net_derivative_tangent(derivative, (const float *const *)direction);
         assert_non_null(tangent);
         size_t tensor = all ? 0 : trial->model->network->parameters[alone];
         check_differences(trial, all ? "everything" : trial->model->tensors[tensor].name, direction,
@@ -261,8 +260,8 @@ static inline void check_identity(struct trial *trial, struct net_derivative *de
     for (size_t i = 0; i < tile * trial->wide; i++)
         weights[i] = model_random(trial->model, -1, 1);
     net_derivative_backward(derivative, weights, gradients);
-    const float *tangent =
-        net_derivative_tangent(derivative, (const float *const *)trial->direction);
+    const float *tangent = net_derivative_tangent(derivative,
+                                                  (const float *const *)trial->direction);
     for (size_t i = 0; i < tile * trial->wide; i++) {
         left += (double)weights[i] * (double)tangent[i];
         scale += fabs((double)weights[i] * (double)tangent[i]);

@@ -281,12 +281,12 @@ static void memory_is_bounded(void **state)
         assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes,
                                             &tile, trial.wanted, memory, &error),
                          IVON_ERROR_MEMORY);
-    assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes,
-                                        &tile, trial.wanted, needed - 1, &error),
+    assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes, &tile,
+                                        trial.wanted, needed - 1, &error),
                      IVON_ERROR_MEMORY);
     assert_non_null(strstr(error.message, "the derivatives of 5 examples take"));
-    assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes,
-                                        &tile, trial.wanted, needed, &error),
+    assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes, &tile,
+                                        trial.wanted, needed, &error),
                      0);
     assert_int_equal(net_derivative_memory(bounded), needed);
     net_derivative_free(bounded);

@@ -4,10 +4,11 @@
 #include "operator.h"
 
 /* Their outputs are no floats, or depend on shapes alone; Range's are known with the plan. */
-static const char *const constants[] = {
-    "And",  "Constant",    "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "IsNaN",
-    "Less", "LessOrEqual", "Not",             "Or",    "Range",   "Shape",          "Size",
-    "Xor"};
+static const char *const constants[] = {"And",   "Constant", "ConstantOfShape",
+                                        "Equal", "Greater",  "GreaterOrEqual",
+                                        "IsNaN", "Less",     "LessOrEqual",
+                                        "Not",   "Or",       "Range",
+                                        "Shape", "Size",     "Xor"};
 
 enum { CONSTANT_COUNT = sizeof constants / sizeof constants[0] };
 
@@ -40,8 +41,8 @@ static void renamed_axes(void **state)
         const char *name;
         int64_t list[4];
         int64_t count; /* of the second input; -1: there is none */
-    } cases[] = {{"Identity", {0}, -1},          {"Dropout", {0}, -1},  {"Flatten", {0}, -1},
-                 {"Reshape", {6, -1, 2, 1}, 4},  {"Squeeze", {1}, 1},   {"Squeeze", {-1, 1}, 2},
+    } cases[] = {{"Identity", {0}, -1},          {"Dropout", {0}, -1}, {"Flatten", {0}, -1},
+                 {"Reshape", {6, -1, 2, 1}, 4},  {"Squeeze", {1}, 1},  {"Squeeze", {-1, 1}, 2},
                  {"Unsqueeze", {0, 2, -1, 4}, 4}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct trial trial;
@@ -60,11 +61,19 @@ static const struct {
     int rank_x, rank;
     int64_t x[4], shape[4];
 } operands[] = {
-    {2, 1, {6, 5}, {5}},           {2, 2, {6, 5}, {1, 5}},       {2, 0, {6, 5}, {0}},
-    {4, 3, {6, 3, 4, 5}, {3, 1, 1}}, {4, 4, {6, 3, 4, 5}, {1, 3, 1, 1}},
-    {3, 2, {6, 7, 5}, {7, 5}},     {3, 3, {6, 7, 5}, {1, 7, 1}}, {3, 1, {6, 7, 700}, {700}},
-    {3, 2, {6, 7, 1}, {7, 9}},     {1, 0, {6}, {0}},             {2, 2, {6, 1}, {1, 4}},
-    {3, 3, {6, 2, 3}, {1, 1, 1}},  {2, 2, {12, 6}, {1, 6}},
+    {2, 1, {6, 5}, {5}},
+    {2, 2, {6, 5}, {1, 5}},
+    {2, 0, {6, 5}, {0}},
+    {4, 3, {6, 3, 4, 5}, {3, 1, 1}},
+    {4, 4, {6, 3, 4, 5}, {1, 3, 1, 1}},
+    {3, 2, {6, 7, 5}, {7, 5}},
+    {3, 3, {6, 7, 5}, {1, 7, 1}},
+    {3, 1, {6, 7, 700}, {700}},
+    {3, 2, {6, 7, 1}, {7, 9}},
+    {1, 0, {6}, {0}},
+    {2, 2, {6, 1}, {1, 4}},
+    {3, 3, {6, 2, 3}, {1, 1, 1}},
+    {2, 2, {12, 6}, {1, 6}},
 };
 
 enum { OPERAND_COUNT = sizeof operands / sizeof operands[0] };
@@ -109,8 +118,8 @@ static void several_shared(void **state)
             trial_begin(&trial, "Where", 1);
             struct net_tensor *mask = &trial.inputs[0];
             trial.input_list[trial.node.input_count++] = mask;
-            assert_int_equal(net_tensor_set(mask, NET_BOOLEAN, operands[i].rank,
-                                            operands[i].shape, NULL), 0);
+            assert_int_equal(
+                net_tensor_set(mask, NET_BOOLEAN, operands[i].rank, operands[i].shape, NULL), 0);
             assert_int_equal(net_tensor_allocate(mask, NULL), 0);
             for (size_t j = 0; j < mask->count; j++)
                 ((unsigned char *)mask->data)[j] = j % 3 != 0;
@@ -153,8 +162,10 @@ static void several_shared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_row),      cmocka_unit_test(renamed_axes),
-        cmocka_unit_test(broadcast_operands), cmocka_unit_test(several_shared),
+        cmocka_unit_test(every_row),
+        cmocka_unit_test(renamed_axes),
+        cmocka_unit_test(broadcast_operands),
+        cmocka_unit_test(several_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,9 +63,9 @@ static struct ivon_metric naive_auroc(const float *in, size_t m, const float *ou
             of_in[i] += right / (double)n;
             of_out[j] += right / (double)m;
         }
-    return (struct ivon_metric){"auroc", area / (double)(m * n),
-                                sqrt(variance(of_in, m) / (double)m +
-                                     variance(of_out, n) / (double)n)};
+    return (struct ivon_metric){
+        "auroc", area / (double)(m * n),
+        sqrt(variance(of_in, m) / (double)m + variance(of_out, n) / (double)n)};
 }
 
 /* Σ (TPR_t − TPR_{t−1}) precision_t is the mean of the precision at every positive's score. Weights
@@ -144,9 +144,8 @@ static struct ivon_metric naive_fpr95(const float *in, size_t m, const float *ou
     double value = naive_fpr(in, m, out, n, 0.95), noise = sqrt(0.95 * 0.05 / (double)m);
     double moved = 0.5 * (naive_fpr(in, m, out, n, 0.95 + noise) -
                           naive_fpr(in, m, out, n, 0.95 - noise));
-    return (struct ivon_metric){"fpr95", value,
-                                m < 19 ? NAN
-                                       : hypot(sqrt(value * (1 - value) / (double)(n - 1)), moved)};
+    return (struct ivon_metric){
+        "fpr95", value, m < 19 ? NAN : hypot(sqrt(value * (1 - value) / (double)(n - 1)), moved)};
 }
 
 static struct ivon_metric naive_detection_error(const float *in, size_t m, const float *out,

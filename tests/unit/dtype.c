@@ -51,8 +51,7 @@ static double decode(const struct format *format, uint32_t bits)
     else if (exponent == 0)
         magnitude = ldexp(mantissa, 1 - format->bias - fraction);
     else
-        magnitude = ldexp((double)(1u << fraction) + mantissa,
-                          exponent - format->bias - fraction);
+        magnitude = ldexp((double)(1u << fraction) + mantissa, exponent - format->bias - fraction);
     return bits >> (fraction + format->exponent) & 1 ? -magnitude : magnitude;
 }
 
@@ -144,8 +143,9 @@ static void the_reference_agrees_with_the_compiler(void **state)
 static size_t add_boundary(double *values, double low, double high)
 {
     double middle = low / 2 + high / 2; /* exact: two digits more than the format has */
-    const double around[] = {middle, nextafter(middle, INFINITY), nextafter(middle, -INFINITY),
-                             -middle, low, nextafter(low, INFINITY), nextafter(low, -INFINITY)};
+    const double around[] = {
+        middle, nextafter(middle, INFINITY), nextafter(middle, -INFINITY), -middle,
+        low,    nextafter(low, INFINITY),    nextafter(low, -INFINITY)};
     memcpy(values, around, sizeof around);
     return sizeof around / sizeof around[0];
 }
@@ -215,13 +215,42 @@ static void rounds_random_doubles(void **state)
 static void rounds_what_is_special(void **state)
 {
     (void)state;
-    const double values[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, -NAN, DBL_MAX, -DBL_MAX,
-                             DBL_MIN, DBL_TRUE_MIN, -DBL_TRUE_MIN, FLT_MAX, FLT_MIN, 65504, 65519,
-                             nextafter(65520, 0), 65520, 65536, -65520, 0x1p-24, 0x1p-25,
-                             nextafter(0x1p-25, 1), 0x1.8p-24, 0x1p-14, nextafter(0x1p-14, 0),
-                             0x1.fep127, 0x1.fefffffffffffp127, 0x1.ffp127, 0x1.fffffefffffffp127,
-                             0x1.ffffffp127, 0x1p-133, 0x1p-134, nextafter(0x1p-134, 1),
-                             0x1p-149, 0x1p-150, nextafter(0x1p-150, 1)};
+    const double values[] = {0.0,
+                             -0.0,
+                             INFINITY,
+                             -INFINITY,
+                             NAN,
+                             -NAN,
+                             DBL_MAX,
+                             -DBL_MAX,
+                             DBL_MIN,
+                             DBL_TRUE_MIN,
+                             -DBL_TRUE_MIN,
+                             FLT_MAX,
+                             FLT_MIN,
+                             65504,
+                             65519,
+                             nextafter(65520, 0),
+                             65520,
+                             65536,
+                             -65520,
+                             0x1p-24,
+                             0x1p-25,
+                             nextafter(0x1p-25, 1),
+                             0x1.8p-24,
+                             0x1p-14,
+                             nextafter(0x1p-14, 0),
+                             0x1.fep127,
+                             0x1.fefffffffffffp127,
+                             0x1.ffp127,
+                             0x1.fffffefffffffp127,
+                             0x1.ffffffp127,
+                             0x1p-133,
+                             0x1p-134,
+                             nextafter(0x1p-134, 1),
+                             0x1p-149,
+                             0x1p-150,
+                             nextafter(0x1p-150, 1)};
     size_t count = sizeof values / sizeof values[0];
     for (size_t f = 0; f < 3; f++)
         for (size_t i = 0; i < count; i++)
@@ -233,15 +262,15 @@ static void rounds_what_is_special(void **state)
     assert_memory_equal(copy, values, sizeof values);
 }
 
-#define CHECK_WIDENING(dtype, type, ...)                                                          \
-    do {                                                                                          \
-        const type values[] = {__VA_ARGS__};                                                      \
-        enum { COUNT = sizeof values / sizeof values[0] };                                        \
-        double wide[COUNT];                                                                       \
-        ivon_dtype_to_f64(wide, values, dtype, COUNT);                                            \
-        for (size_t i = 0; i < COUNT; i++)                                                        \
-            assert_true(wide[i] == (double)values[i]);                                            \
-        assert_int_equal(ivon_dtype_size(dtype), sizeof(type));                                   \
+#define CHECK_WIDENING(dtype, type, ...)                                                           \
+    do {                                                                                           \
+        const type values[] = {__VA_ARGS__};                                                       \
+        enum { COUNT = sizeof values / sizeof values[0] };                                         \
+        double wide[COUNT];                                                                        \
+        ivon_dtype_to_f64(wide, values, dtype, COUNT);                                             \
+        for (size_t i = 0; i < COUNT; i++)                                                         \
+            assert_true(wide[i] == (double)values[i]);                                             \
+        assert_int_equal(ivon_dtype_size(dtype), sizeof(type));                                    \
     } while (0)
 
 static void widens_integers_and_singles(void **state)
@@ -265,9 +294,8 @@ static void widens_integers_and_singles(void **state)
 static void names_and_kinds(void **state)
 {
     (void)state;
-    static const char *const names[IVON_DTYPE_COUNT] = {"f64", "f32", "f16", "bf16", "i64",
-                                                        "i32", "i16", "i8",  "u64",  "u32",
-                                                        "u16", "u8",  "bool"};
+    static const char *const names[IVON_DTYPE_COUNT] = {
+        "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "bool"};
     for (enum ivon_dtype dtype = 0; dtype < IVON_DTYPE_COUNT; dtype++) {
         assert_string_equal(ivon_dtype_name(dtype), names[dtype]);
         bool is_float = names[dtype][0] == 'f' || strncmp(names[dtype], "bf", 2) == 0;

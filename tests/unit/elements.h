@@ -22,7 +22,7 @@ static inline void check_derivatives(struct trial *trial)
 
 /* Input 0 of that type, every element another (every bit as good as random for booleans). */
 static inline struct net_tensor *add_numbered(struct trial *trial, enum net_type type, int rank,
-                                       const int64_t *shape)
+                                              const int64_t *shape)
 {
     struct net_tensor *tensor = &trial->inputs[trial->node.input_count];
     trial->input_list[trial->node.input_count++] = tensor;
@@ -44,11 +44,14 @@ static inline void add_list(struct trial *trial, size_t count, const int64_t *va
     trial_integers(trial, 1, (const int64_t[]){(int64_t)count}, values);
 }
 
-#define LIST(...)                                                                                 \
-    sizeof(const int64_t[]){__VA_ARGS__} / sizeof(int64_t), (const int64_t[]) { __VA_ARGS__ }
+#define LIST(...)                                                                                  \
+    sizeof(const int64_t[]){__VA_ARGS__} / sizeof(int64_t), (const int64_t[])                      \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 
-static inline void same_element(const struct net_tensor *a, size_t i, const struct net_tensor *b, size_t j,
-                         const char *what)
+static inline void same_element(const struct net_tensor *a, size_t i, const struct net_tensor *b,
+                                size_t j, const char *what)
 {
     size_t size = net_type_size(a->type);
     assert_int_equal(a->type, b->type);

@@ -12,16 +12,16 @@ static double relu(double x, double y)
     (void)y;
     return x < 0 ? 0 : x;
 }
-#define UNARY(name, value)                                                                        \
-    static double name(double x, double y)                                                        \
-    {                                                                                             \
-        (void)y;                                                                                  \
-        return value;                                                                             \
+#define UNARY(name, value)                                                                         \
+    static double name(double x, double y)                                                         \
+    {                                                                                              \
+        (void)y;                                                                                   \
+        return value;                                                                              \
     }
-#define BINARY(name, value)                                                                       \
-    static double name(double x, double y)                                                        \
-    {                                                                                             \
-        return value;                                                                             \
+#define BINARY(name, value)                                                                        \
+    static double name(double x, double y)                                                         \
+    {                                                                                              \
+        return value;                                                                              \
     }
 UNARY(negative, -x)
 UNARY(absolute, fabs(x))
@@ -40,10 +40,13 @@ UNARY(softplus, x > 30 ? x : log1p(exp(x)))
 UNARY(leaky_relu, x < 0 ? (double)0.3F * x : x)
 UNARY(elu, x < 0 ? 0.75 * expm1(x) : x)
 UNARY(hard_sigmoid, isnan(x) ? x : fmin(1, fmax(0, 0.25 * x + 0.625)))
+/* Products in arguments of macros would be taken for declarations. */
+/* clang-format off */
 UNARY(hard_swish, isnan(x) ? x : x * fmin(1, fmax(0, x / 6 + 0.5)))
 BINARY(sum, x + y)
 BINARY(difference, x - y)
 BINARY(product, x * y)
+/* clang-format on */
 BINARY(quotient, x / y)
 BINARY(power, pow(x, y))
 BINARY(larger, isnan(x) || isnan(y) ? NAN : x > y ? x : y)
@@ -139,10 +142,10 @@ static void maps_floats(void **state)
         }
 }
 
-static const float edges[] = {0,     -0.0F,     1,         -1,       0.5F,      -0.5F,    2,
-                              -2,    2.5F,      -2.5F,     3,        -3,        1e-45F,   -1e-45F,
-                              1e38F, -1e38F,    3.4e38F,   -3.4e38F, 8388609,   INFINITY, -INFINITY,
-                              NAN,   1.1e-38F,  -1.1e-38F, 88.9F,    -103.9F,   16777216, 1e-20F};
+static const float edges[] = {0,     -0.0F,    1,         -1,       0.5F,    -0.5F,    2,
+                              -2,    2.5F,     -2.5F,     3,        -3,      1e-45F,   -1e-45F,
+                              1e38F, -1e38F,   3.4e38F,   -3.4e38F, 8388609, INFINITY, -INFINITY,
+                              NAN,   1.1e-38F, -1.1e-38F, 88.9F,    -103.9F, 16777216, 1e-20F};
 
 enum { EDGE_COUNT = sizeof edges / sizeof edges[0] };
 
@@ -165,8 +168,8 @@ static void maps_edges(void **state)
 static void keeps_the_sign_of_zero(void **state)
 {
     (void)state;
-    static const char *const odd[] = {"Abs", "Neg", "Sqrt", "Erf", "Tanh", "Floor", "Ceil", "Round",
-                                      "Relu"};
+    static const char *const odd[] = {"Abs",   "Neg",  "Sqrt",  "Erf", "Tanh",
+                                      "Floor", "Ceil", "Round", "Relu"};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         struct trial trial;
         trial_begin(&trial, odd[i], 1);
@@ -196,8 +199,10 @@ static void takes_any_number(void **state)
                 for (size_t j = 0; j < n; j++) {
                     const struct net_tensor *input = &trial.inputs[j];
                     float x = ((const float *)input->data)[element(input, &trial.outputs[0], i)];
-                    expected = j == 0 ? x : k == 0 ? fmaxf(expected, x)
-                               : k == 1 ? fminf(expected, x) : expected + x;
+                    expected = j == 0   ? x
+                               : k == 0 ? fmaxf(expected, x)
+                               : k == 1 ? fminf(expected, x)
+                                        : expected + x;
                 }
                 expected = k == 3 ? expected / (float)n : expected;
                 assert_true(((const float *)trial.outputs[0].data)[i] == expected);
@@ -208,8 +213,24 @@ static void takes_any_number(void **state)
 
 /* Of integers. */
 
-static const int64_t whole[] = {0, 1, -1, 2, -2, 3, 7, -7, 63, 64, 1000, -1000, INT64_MAX,
-                                INT64_MIN, INT64_MAX - 1, INT64_MIN + 1, 3037000500, 1 << 30};
+static const int64_t whole[] = {0,
+                                1,
+                                -1,
+                                2,
+                                -2,
+                                3,
+                                7,
+                                -7,
+                                63,
+                                64,
+                                1000,
+                                -1000,
+                                INT64_MAX,
+                                INT64_MIN,
+                                INT64_MAX - 1,
+                                INT64_MIN + 1,
+                                3037000500,
+                                1 << 30};
 
 enum { WHOLE_COUNT = sizeof whole / sizeof whole[0] };
 
@@ -287,8 +308,8 @@ static void refuses_integer_division_by_zero(void **state)
         trial_integers(&trial, 1, (const int64_t[]){3}, (const int64_t[]){1, 2, 3});
         trial_integers(&trial, 1, (const int64_t[]){3}, divisor);
         assert_int_equal(trial_run(&trial, &error), IVON_ERROR_DATA);
-        snprintf(expected, sizeof expected, "node 'trial' (Div): element %d of its integer divisor is 0",
-                 (int)zero);
+        snprintf(expected, sizeof expected,
+                 "node 'trial' (Div): element %d of its integer divisor is 0", (int)zero);
         assert_string_equal(error.message, expected);
         trial_end(&trial);
     }
@@ -336,8 +357,7 @@ static void gives_one_power_the_same_bits(void **state)
         struct trial trial;
         trial_begin(&trial, "Pow", 1);
         trial_floats(&trial, 1, (const int64_t[]){2000}, NULL, -3, 3);
-        struct net_tensor *power =
-            trial_floats(&trial, 1, (const int64_t[]){2000}, NULL, 0.5, 0.6);
+        struct net_tensor *power = trial_floats(&trial, 1, (const int64_t[]){2000}, NULL, 0.5, 0.6);
         for (size_t i = 1; i < 2000; i++)
             if (i != 1024)
                 ((float *)power->data)[i] = powers[k];
@@ -398,7 +418,7 @@ static void clips(void **state)
         }
 }
 
-static void refuses(const char *operator, const char *message, void (*build)(struct trial *))
+static void refuses(const char *operator, const char * message, void (*build)(struct trial *))
 {
     struct ivon_error error;
     struct trial trial;

@@ -53,7 +53,7 @@ static const struct derivative_case {
     {"Sum", 2, {-2, -2}, {2, 2}, 0, 0},
     {"Mean", 2, {-2, -2}, {2, 2}, 0, 0},
     {"Cast", 1, {-2}, {2}, 0, 0},
-    {"Clip", 1, {-2}, {2}, 0, 0},    /* in tests of their own */
+    {"Clip", 1, {-2}, {2}, 0, 0}, /* in tests of their own */
     {"Where", 1, {-2}, {2}, 0, 0},
     {"Identity", 1, {-2}, {2}, 0, 0},
     {"Dropout", 1, {-2}, {2}, 0, 0},
@@ -92,9 +92,8 @@ static void differentiates(void **state)
             if (strcmp(test->name, "Cast") == 0)
                 trial_int(&trial, "to", 1);
             for (size_t k = 0; k < test->inputs; k++) {
-                struct net_tensor *input = trial_floats(&trial, pairs[j].rank[k],
-                                                        pairs[j].shape[k], NULL, test->low[k],
-                                                        test->high[k]);
+                struct net_tensor *input = trial_floats(&trial, pairs[j].rank[k], pairs[j].shape[k],
+                                                        NULL, test->low[k], test->high[k]);
                 if (strcmp(test->name, "Max") == 0 || strcmp(test->name, "Min") == 0)
                     space(input, k ? 0.125F : 0);
             }
@@ -112,11 +111,12 @@ static void differentiates(void **state)
 static void leaves_none_out(void **state)
 {
     (void)state;
-    static const struct net_operator *const families[] = {
-        net_elementwise_operators, net_arithmetic_operators, net_power_operators,
-        net_logic_operators};
-    static const char *const without[] = {"Equal", "Less", "LessOrEqual", "Greater",
-                                          "GreaterOrEqual", "And", "Or", "Xor", "Not", "IsNaN"};
+    static const struct net_operator *const families[] = {net_elementwise_operators,
+                                                          net_arithmetic_operators,
+                                                          net_power_operators, net_logic_operators};
+    static const char *const without[] = {
+        "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual",
+        "And",   "Or",   "Xor",         "Not",     "IsNaN"};
     for (size_t f = 0; f < 4; f++)
         for (const struct net_operator *row = families[f]; row->name; row++) {
             bool found = false, boolean = false;
@@ -154,8 +154,8 @@ static void shares_between_equals(void **state)
     struct trial trial;
     trial_begin(&trial, "Max", 1);
     for (int i = 0; i < 3; i++)
-        trial_floats(&trial, 1, (const int64_t[]){2}, i ? (const float[]){5, 5} :
-                     (const float[]){5, 4}, 0, 0);
+        trial_floats(&trial, 1, (const int64_t[]){2},
+                     i ? (const float[]){5, 5} : (const float[]){5, 4}, 0, 0);
     assert_int_equal(trial_run(&trial, NULL), 0);
     float adjoints[3][2] = {{0}}, one[2] = {3, 4};
     trial.node.operator->backward(&trial.call, (const float *const[]){one},
@@ -202,8 +202,7 @@ static void has_no_slope_at_zero(void **state)
     trial_floats(&trial, 1, (const int64_t[]){3}, (const float[]){0, 2, 0}, 0, 0);
     assert_int_equal(trial_run(&trial, NULL), 0);
     float base[3] = {0}, exponent[3] = {0};
-    trial.node.operator->backward(&trial.call,
-                                  (const float *const[]){(const float[]){1, 1, 1}},
+    trial.node.operator->backward(&trial.call, (const float *const[]){(const float[]){1, 1, 1}},
                                   (float *const[]){base, exponent});
     assert_true(base[0] == 0 && base[1] == 0 && base[2] == 0);
     assert_true(exponent[0] == 0 && exponent[1] == 0);

@@ -51,14 +51,15 @@ static struct ivon_examples *examples_of(struct memory *memory, const void *data
     struct ivon_examples *examples = NULL;
     struct ivon_error error;
     struct ivon_field field = {.name = "x", .dtype = dtype, .rank = rank};
-    *memory = (struct memory){.data = data, .example = ivon_dtype_size(dtype), .rows = rows,
-                              .fail_from = UINT64_MAX};
+    *memory = (struct memory){
+        .data = data, .example = ivon_dtype_size(dtype), .rows = rows, .fail_from = UINT64_MAX};
     for (int i = 0; i < rank; i++) {
         field.shape[i] = shape[i];
         memory->example *= (size_t)shape[i];
     }
-    assert_int_equal(ivon_examples_new(&examples, &class, memory, "memory", rows, &field, scaling,
-                                       1, &error), 0);
+    assert_int_equal(
+        ivon_examples_new(&examples, &class, memory, "memory", rows, &field, scaling, 1, &error),
+        0);
     return examples;
 }
 
@@ -66,8 +67,8 @@ static void describes(void **state)
 {
     (void)state;
     struct memory memory;
-    struct ivon_examples *examples =
-        examples_of(&memory, NULL, 7, IVON_U8, 3, (const int64_t[]){3, 4, 5}, &none);
+    struct ivon_examples *examples = examples_of(&memory, NULL, 7, IVON_U8, 3,
+                                                 (const int64_t[]){3, 4, 5}, &none);
     assert_string_equal(ivon_examples_path(examples), "memory");
     assert_int_equal(ivon_examples_count(examples), 7);
     assert_int_equal(ivon_examples_field_count(examples), 1);
@@ -90,8 +91,8 @@ static void refuses_ranges(void **state)
     struct ivon_error error;
     float out[6];
     int64_t whole[6];
-    struct ivon_examples *examples =
-        examples_of(&memory, data, 3, IVON_F32, 1, (const int64_t[]){2}, &none);
+    struct ivon_examples *examples = examples_of(&memory, data, 3, IVON_F32, 1,
+                                                 (const int64_t[]){2}, &none);
     const struct {
         size_t field;
         uint64_t first;
@@ -122,13 +123,18 @@ static void refuses_shapes(void **state)
         uint64_t rows;
         int64_t shape[2];
         int rank;
-    } shapes[] = {{3, {0}, 1}, {3, {4, 0}, 2}, {0, {INT64_MAX, 2}, 2}, {1, {-1}, 1},
-                  {UINT64_C(1) << 62, {2}, 1}, {UINT64_MAX, {4}, 1}};
+    } shapes[] = {{3, {0}, 1},
+                  {3, {4, 0}, 2},
+                  {0, {INT64_MAX, 2}, 2},
+                  {1, {-1}, 1},
+                  {UINT64_C(1) << 62, {2}, 1},
+                  {UINT64_MAX, {4}, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         struct ivon_field field = {.name = "x", .dtype = IVON_F32, .rank = shapes[i].rank};
         memcpy(field.shape, shapes[i].shape, sizeof shapes[i].shape);
         assert_int_equal(ivon_examples_new(&examples, &class, NULL, "memory", shapes[i].rows,
-                                           &field, &none, 1, &error), IVON_ERROR_DATA);
+                                           &field, &none, 1, &error),
+                         IVON_ERROR_DATA);
         assert_non_null(strstr(error.message, "memory: "));
         assert_non_null(strstr(error.message, "'x'"));
     }
@@ -149,10 +155,10 @@ static void reads_any_range(void **state)
     assert_true(data && out && whole);
     for (size_t i = 0; i < COUNT; i++)
         data[i] = (double)((i * 7919) % 16777216) - 1e6; /* whole, and exact as f32 */
-    struct ivon_examples *examples =
-        examples_of(&memory, data, ROWS, IVON_F64, 1, (const int64_t[]){COLUMNS}, &none);
-    const size_t ranges[][2] = {{0, ROWS}, {1, ROWS - 1}, {ROWS - 1, 1}, {10921, 3},
-                                {10000, 40000}, {341, 342}, {340, 2}};
+    struct ivon_examples *examples = examples_of(&memory, data, ROWS, IVON_F64, 1,
+                                                 (const int64_t[]){COLUMNS}, &none);
+    const size_t ranges[][2] = {{0, ROWS},      {1, ROWS - 1}, {ROWS - 1, 1}, {10921, 3},
+                                {10000, 40000}, {341, 342},    {340, 2}};
     for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
         size_t first = ranges[r][0], count = ranges[r][1];
         memset(out, 0xff, COUNT * sizeof *out);
@@ -185,8 +191,8 @@ static void reads_large_examples(void **state)
     assert_true(data && out);
     for (size_t i = 0; i < (size_t)ROWS * COUNT; i++)
         data[i] = (uint16_t)(i * 31);
-    struct ivon_examples *examples =
-        examples_of(&memory, data, ROWS, IVON_U16, 1, (const int64_t[]){COUNT}, &none);
+    struct ivon_examples *examples = examples_of(&memory, data, ROWS, IVON_U16, 1,
+                                                 (const int64_t[]){COUNT}, &none);
     assert_int_equal(ivon_examples_read_f32(examples, 0, 1, 2, out, &error), 0);
     for (size_t i = 0; i < 2 * (size_t)COUNT; i++)
         if (out[i] != (float)data[COUNT + i])
@@ -203,15 +209,15 @@ static void converts_every_type(void **state)
     struct ivon_error error;
     float out[3];
     int64_t whole[3];
-#define CHECK(dtype, type, a, b, c)                                                               \
-    do {                                                                                          \
-        const type data[] = {(type)(a), (type)(b), (type)(c)};                                    \
-        struct ivon_examples *examples = examples_of(&memory, data, 3, dtype, 0, NULL, &none);    \
-        assert_int_equal(ivon_examples_read_f32(examples, 0, 0, 3, out, &error), 0);              \
-        assert_int_equal(ivon_examples_read_i64(examples, 0, 0, 3, whole, &error), 0);            \
-        for (int i = 0; i < 3; i++)                                                               \
-            assert_true(out[i] == (float)data[i] && whole[i] == (int64_t)data[i]);                \
-        ivon_examples_close(examples);                                                            \
+#define CHECK(dtype, type, a, b, c)                                                                \
+    do {                                                                                           \
+        const type data[] = {(type)(a), (type)(b), (type)(c)};                                     \
+        struct ivon_examples *examples = examples_of(&memory, data, 3, dtype, 0, NULL, &none);     \
+        assert_int_equal(ivon_examples_read_f32(examples, 0, 0, 3, out, &error), 0);               \
+        assert_int_equal(ivon_examples_read_i64(examples, 0, 0, 3, whole, &error), 0);             \
+        for (int i = 0; i < 3; i++)                                                                \
+            assert_true(out[i] == (float)data[i] && whole[i] == (int64_t)data[i]);                 \
+        ivon_examples_close(examples);                                                             \
     } while (0)
     CHECK(IVON_F64, double, -3, 0, 1e15);
     CHECK(IVON_F32, float, -3, 0, 16777216);
@@ -308,8 +314,8 @@ static void check_channels(int rank, const int64_t *shape, size_t channels)
     for (size_t i = 0; i < ROWS * example; i++)
         data[i] = (uint8_t)(i * 2654435761U >> 16);
     const struct examples_scaling scaling = {255, channels, means, stds};
-    struct ivon_examples *examples =
-        examples_of(&memory, data, ROWS, IVON_U8, rank, shape, &scaling);
+    struct ivon_examples *examples = examples_of(&memory, data, ROWS, IVON_U8, rank, shape,
+                                                 &scaling);
     for (uint64_t first = 0; first < 3; first++) {
         assert_int_equal(ivon_examples_read_f32(examples, 0, first, ROWS - 3, out, &error), 0);
         for (size_t i = 0; i < (ROWS - 3) * example; i++) {
@@ -346,12 +352,12 @@ static void scales_by_parts(void **state)
     struct memory memory;
     struct ivon_error error;
     float out[3];
-    const struct examples_scaling scalings[] = {{1, 1, two, NULL}, {1, 1, NULL, two},
-                                                {4, 1, NULL, NULL}};
+    const struct examples_scaling scalings[] = {
+        {1, 1, two, NULL}, {1, 1, NULL, two}, {4, 1, NULL, NULL}};
     const float expected[][3] = {{-1, 0, 1}, {0.5F, 1, 1.5F}, {0.25F, 0.5F, 0.75F}};
     for (int s = 0; s < 3; s++) {
-        struct ivon_examples *examples =
-            examples_of(&memory, data, 3, IVON_F32, 0, NULL, &scalings[s]);
+        struct ivon_examples *examples = examples_of(&memory, data, 3, IVON_F32, 0, NULL,
+                                                     &scalings[s]);
         assert_int_equal(ivon_examples_read_f32(examples, 0, 0, 3, out, &error), 0);
         assert_memory_equal(out, expected[s], sizeof out);
         ivon_examples_close(examples);
@@ -367,8 +373,8 @@ static void names_the_row_of_a_bad_label(void **state)
     struct memory memory;
     struct ivon_error error;
     assert_true(data && out);
-    struct ivon_examples *examples =
-        examples_of(&memory, data, ROWS, IVON_F32, 1, (const int64_t[]){WIDTH}, &none);
+    struct ivon_examples *examples = examples_of(&memory, data, ROWS, IVON_F32, 1,
+                                                 (const int64_t[]){WIDTH}, &none);
     const float bad[] = {2.5F, NAN, INFINITY, 0x1p63F, -0x1.8p63F, -0.001F};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         data[WIDTH * 77777 + 1] = bad[i];

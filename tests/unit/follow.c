@@ -66,9 +66,9 @@ static void starts_with_what_is_there(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "d/step-10.h5", "d/step-9.h5", "d/a",       "d/.hidden",     "d/.step-1.h5.ivon-tmp",
-        "d/x.part",     "d/x.tmp",     "d/x.h5~",   "d/out.csv",     "d/config.json",
-        "d/log.jsonl",  "d/p.ndjson",  "d/run.log", "d/readme.txt",  "d/c.yaml",
+        "d/step-10.h5", "d/step-9.h5", "d/a",       "d/.hidden",    "d/.step-1.h5.ivon-tmp",
+        "d/x.part",     "d/x.tmp",     "d/x.h5~",   "d/out.csv",    "d/config.json",
+        "d/log.jsonl",  "d/p.ndjson",  "d/run.log", "d/readme.txt", "d/c.yaml",
         "d/c.yml",      "d/csv",       "d/done.h5", "d/out.csv.pt"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         write_text(names[i], "x");

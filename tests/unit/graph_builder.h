@@ -57,7 +57,7 @@ static inline struct net_attribute *integer(const char *name, int64_t value)
 }
 
 /* Inputs and output, by blanks. */
-static inline void node(struct ivon_network *network, const char *operator, const char *values,
+static inline void node(struct ivon_network *network, const char *operator, const char * values,
                         struct net_attribute *attributes)
 {
     char text[256], *list[8], *rest;

@@ -105,8 +105,9 @@ static void refuses_idx(void **state)
         put_idx(&out, 8, rank, huge);
         write_file("bad.idx", out.data, out.size);
         open_refused("bad.idx", NULL, IVON_ERROR_DATA,
-                     rank == 0 || rank == 9 ? "dimensions" : rank < 2 ? "by its own account"
-                                                                      : "memory can hold");
+                     rank == 0 || rank == 9 ? "dimensions"
+                     : rank < 2             ? "by its own account"
+                                            : "memory can hold");
         write_gzip("bad.gz", &out);
         open_refused("bad.gz", NULL, IVON_ERROR_DATA, "bad.gz: ");
     }

@@ -1,5 +1,5 @@
-/* Operators that find elements by an index: against references and worked examples for every element
-   type, and their derivatives. */
+/* Operators that find elements by an index: against references and worked examples for every
+   element type, and their derivatives. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -82,8 +82,10 @@ static void refuses_indices(void **state)
         trial_begin(&trial, names[i / 4], 1);
         trial_floats(&trial, 2, (const int64_t[]){3, 2}, NULL, -1, 1);
         trial_integers(&trial, 2, (const int64_t[]){1, 2}, indices);
-        snprintf(why, sizeof why, "index %" PRId64 " at position 1 is out of range for an axis of "
-                 "extent 3", bad[i % 4]);
+        snprintf(why, sizeof why,
+                 "index %" PRId64 " at position 1 is out of range for an axis of "
+                 "extent 3",
+                 bad[i % 4]);
         refuse(&trial, why);
     }
     trial_begin(&trial, "Gather", 1); /* nothing to take from */
@@ -113,8 +115,8 @@ static void gathers_elements(void **state)
             struct trial trial;
             trial_begin(&trial, "GatherElements", 1);
             trial_int(&trial, "axis", axis);
-            struct net_tensor *in = add_numbered(&trial, type, 2, (const int64_t[]){axis ? 4 : 3,
-                                                                                   axis ? 3 : 4});
+            struct net_tensor *in = add_numbered(&trial, type, 2,
+                                                 (const int64_t[]){axis ? 4 : 3, axis ? 3 : 4});
             trial_integers(&trial, 2, (const int64_t[]){4 - 2 * !axis, 2 + 2 * !axis}, indices);
             assert_int_equal(trial_run(&trial, NULL), 0);
             for (size_t n = 0; n < 8; n++) {
@@ -221,7 +223,8 @@ static void pads_several_axes(void **state)
     trial_begin(&trial, "Pad", 1);
     trial_text(&trial, "mode", "reflect");
     trial_floats(&trial, 3, (const int64_t[]){2, 1, 2}, in, 0, 0);
-    add_list(&trial, LIST(1, 2, 0, 1, 0, 0)); /* an axis of extent 1 has itself for a mirror image */
+    add_list(&trial,
+             LIST(1, 2, 0, 1, 0, 0)); /* an axis of extent 1 has itself for a mirror image */
     assert_int_equal(trial_run(&trial, NULL), 0);
     check_shape(trial.outputs, LIST(4, 3, 2));
     for (size_t i = 0; i < 24; i++) {

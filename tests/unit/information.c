@@ -282,12 +282,10 @@ static void refuses_what_is_no_log_likelihood(void **unused)
            "row 1001: log-likelihood nan in sample 4, expected a finite one or -inf");
     refuse(INFINITY, 1, 30, IVON_ERROR_DATA,
            "row 1001: log-likelihood inf in sample 4, expected a finite one or -inf");
-    refuse(0, -1, 30, IVON_ERROR_ARGUMENT,
-           "exponent -1 of the likelihoods, expected 0 or more");
+    refuse(0, -1, 30, IVON_ERROR_ARGUMENT, "exponent -1 of the likelihoods, expected 0 or more");
     refuse(0, INFINITY, 30, IVON_ERROR_ARGUMENT,
            "exponent inf of the likelihoods, expected 0 or more");
-    refuse(0, NAN, 30, IVON_ERROR_ARGUMENT,
-           "exponent nan of the likelihoods, expected 0 or more");
+    refuse(0, NAN, 30, IVON_ERROR_ARGUMENT, "exponent nan of the likelihoods, expected 0 or more");
     refuse(0, 1, 0, IVON_ERROR_ARGUMENT, "0 samples, expected 1 or more");
 }
 

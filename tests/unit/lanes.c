@@ -1,6 +1,6 @@
 /*
- * Batch norms over several lanes, against double: two of them in a network, one behind the other, of
- * which each lane is normalized by its own examples. The losses, their gradient, and the running
+ * Batch norms over several lanes, against double: two of them in a network, one behind the other,
+ * of which each lane is normalized by its own examples. The losses, their gradient, and the running
  * statistics, which move towards the mean over the lanes.
  */
 #include "graph_builder.h"
@@ -14,7 +14,7 @@ enum { EXAMPLES = 150, IN = 4, HIDDEN = 3, OUT = 2 };
 enum { SCALE1, BIAS1, MATRIX1, SCALE2, BIAS2, MATRIX2, SHIFT2, COUNT };
 
 static const char *const names[COUNT] = {"s1", "b1", "w1", "s2", "b2", "w2", "c2"};
-static const size_t sizes[COUNT] = {IN, IN, HIDDEN * IN, HIDDEN, HIDDEN, OUT * HIDDEN, OUT};
+static const size_t sizes[COUNT] = {IN, IN, HIDDEN *IN, HIDDEN, HIDDEN, OUT *HIDDEN, OUT};
 static const double noise = 0.5, epsilon = 1e-5;
 
 /* s1, w1, … are constants here: without weights, a trainer begins with what a network has. */
@@ -75,9 +75,9 @@ static struct ivon_examples *open_sample(void)
     const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},
                                                  {.divisor = 1, .channels = 1}};
     struct ivon_examples *examples = NULL;
-    assert_int_equal(ivon_examples_new(&examples, &class, NULL, "sample", EXAMPLES, fields, scalings, 2,
-                                       NULL),
-                     0);
+    assert_int_equal(
+        ivon_examples_new(&examples, &class, NULL, "sample", EXAMPLES, fields, scalings, 2, NULL),
+        0);
     return examples;
 }
 
@@ -124,7 +124,8 @@ static void normalize(double *x, size_t rows, size_t width, const struct moments
                bias[i % width];
 }
 
-static void multiply(const double *x, size_t rows, size_t in, const double *w, size_t out, double *y)
+static void multiply(const double *x, size_t rows, size_t in, const double *w, size_t out,
+                     double *y)
 {
     for (size_t i = 0; i < rows * out; i++) {
         y[i] = 0;
@@ -190,8 +191,8 @@ static double compute(struct ivon_trainer *trainer)
     return loss;
 }
 
-/* Means of unbiased variances, and of means: of size 1, of sums of up to 75 terms in float where they
-   are of a product. 20 roundings: 20 * 2^-24 of up to 4. */
+/* Means of unbiased variances, and of means: of size 1, of sums of up to 75 terms in float where
+   they are of a product. 20 roundings: 20 * 2^-24 of up to 4. */
 static void check_running(const struct ivon_trainer *trainer, size_t lanes, size_t each,
                           double *const *parameters, const float *before, double kept)
 {
@@ -217,10 +218,12 @@ static void check_running(const struct ivon_trainer *trainer, size_t lanes, size
 }
 
 /*
- * Differences in double of a mean loss of size 10 over steps of 1e-5: right to 1e-9. The gradient is of
- * sums in float of up to 150 terms, of size up to 20: to 100 roundings of them, 100 * 2^-24 * 20 = 1e-4.
+ * Differences in double of a mean loss of size 10 over steps of 1e-5: right to 1e-9. The gradient
+ * is of sums in float of up to 150 terms, of size up to 20: to 100 roundings of them, 100 * 2^-24 *
+ * 20 = 1e-4.
  */
-static void check_gradient(struct ivon_trainer *trainer, size_t lanes, size_t each, double **parameters)
+static void check_gradient(struct ivon_trainer *trainer, size_t lanes, size_t each,
+                           double **parameters)
 {
     for (size_t p = 0; p < COUNT; p++)
         for (size_t i = 0; i < sizes[p]; i++) {
@@ -233,7 +236,8 @@ static void check_gradient(struct ivon_trainer *trainer, size_t lanes, size_t ea
             double expected = (above - below) / 2e-5;
             double found = (double)trainer->lanes[0].gradients.arrays[parameter_at(trainer, p)][i];
             if (!(fabs(found - expected) <= 1e-4))
-                fail_msg("%zu lanes, %s[%zu]: %.9g, expected %.9g", lanes, names[p], i, found, expected);
+                fail_msg("%zu lanes, %s[%zu]: %.9g, expected %.9g", lanes, names[p], i, found,
+                         expected);
         }
 }
 
@@ -273,7 +277,8 @@ static void lanes_of(size_t batch, size_t accumulate, int threads, size_t lanes)
     ivon_examples_close(examples);
 }
 
-/* The number of lanes is a power of two that examples are a multiple of, with 16 or more in each. */
+/* The number of lanes is a power of two that examples are a multiple of, with 16 or more in
+   each. */
 static void lanes(void **unused)
 {
     (void)unused;

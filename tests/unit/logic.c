@@ -66,8 +66,8 @@ static bool expected(const char *name, int order, const unsigned char *a, const 
 static void compares(void **state)
 {
     (void)state;
-    static const char *const names[] = {"Equal", "Less", "LessOrEqual", "Greater",
-                                        "GreaterOrEqual", "And", "Or", "Xor"};
+    static const char *const names[] = {"Equal",          "Less", "LessOrEqual", "Greater",
+                                        "GreaterOrEqual", "And",  "Or",          "Xor"};
     for (size_t k = 0; k < 8; k++)
         for (enum net_type type = NET_FLOAT; type <= NET_BOOLEAN; type++)
             for (size_t j = 0; j < PAIR_COUNT; j++) {
@@ -83,9 +83,9 @@ static void compares(void **state)
                 assert_int_equal(y->type, NET_BOOLEAN);
                 for (size_t i = 0; i < y->count; i++) {
                     size_t left = element(a, y, i), right = element(b, y, i);
-                    assert_int_equal(*(const unsigned char *)at(y, i),
-                                     expected(names[k], order(a, left, b, right), at(a, left),
-                                              at(b, right)));
+                    assert_int_equal(
+                        *(const unsigned char *)at(y, i),
+                        expected(names[k], order(a, left, b, right), at(a, left), at(b, right)));
                 }
                 trial_end(&trial);
             }
@@ -148,19 +148,18 @@ static void cast(struct trial *trial, int64_t to, enum net_type type)
 static void converts_floats(void **state)
 {
     (void)state;
-    static const float values[] = {0,     -0.0F, 0.9F, -0.9F,  1.5F,   -1.5F,    200,
-                                   -200,  3e9F,  1e19F, -1e19F, NAN,   INFINITY, -INFINITY,
-                                   0x1p-149F};
+    static const float values[] = {0,    -0.0F, 0.9F,   -0.9F, 1.5F,     -1.5F,     200,      -200,
+                                   3e9F, 1e19F, -1e19F, NAN,   INFINITY, -INFINITY, 0x1p-149F};
     static const int64_t truncated[] = {
         0, 0, 0, 0, 1, -1, 200, -200, 3000000000, INT64_MAX, INT64_MIN, 0, INT64_MAX, INT64_MIN, 0};
-    static const int64_t bytes[] = {0, 0, 0, 0, 1, -1, -56, 56, (int8_t)(3000000000 & 0xff), -1, 0,
-                                    0, -1, 0, 0};
+    static const int64_t bytes[] = {0,  0, 0, 0,  1, -1, -56, 56, (int8_t)(3000000000 & 0xff),
+                                    -1, 0, 0, -1, 0, 0};
     enum { COUNT = sizeof values / sizeof values[0] };
     static const int64_t count = COUNT;
     static const struct {
         int64_t to;
         enum net_type type;
-    } targets[] = {{1, NET_FLOAT}, {10, NET_FLOAT}, {11, NET_FLOAT},  {16, NET_FLOAT},
+    } targets[] = {{1, NET_FLOAT},   {10, NET_FLOAT},  {11, NET_FLOAT}, {16, NET_FLOAT},
                    {7, NET_INTEGER}, {3, NET_INTEGER}, {9, NET_BOOLEAN}};
     for (size_t k = 0; k < 7; k++) {
         struct trial trial;
@@ -183,19 +182,36 @@ static void converts_floats(void **state)
 static void converts_integers(void **state)
 {
     (void)state;
-    static const int64_t values[] = {0, 1, -1, 127, 128, 255, 256, 32768, 65537, -32769,
-                                     INT64_C(1) << 31, INT64_C(1) << 32, INT64_MIN, INT64_MAX};
+    static const int64_t values[] = {0,
+                                     1,
+                                     -1,
+                                     127,
+                                     128,
+                                     255,
+                                     256,
+                                     32768,
+                                     65537,
+                                     -32769,
+                                     INT64_C(1) << 31,
+                                     INT64_C(1) << 32,
+                                     INT64_MIN,
+                                     INT64_MAX};
     enum { COUNT = sizeof values / sizeof values[0] };
     static const int64_t count = COUNT, kinds[] = {2, 3, 4, 5, 6, 7, 12};
     for (size_t k = 0; k < 9; k++) {
         struct trial trial;
         trial_begin(&trial, "Cast", 1);
         trial_integers(&trial, 1, &count, values);
-        cast(&trial, k < 7 ? kinds[k] : k == 7 ? 1 : 9,
-             k < 7 ? NET_INTEGER : k == 7 ? NET_FLOAT : NET_BOOLEAN);
+        cast(&trial,
+             k < 7    ? kinds[k]
+             : k == 7 ? 1
+                      : 9,
+             k < 7    ? NET_INTEGER
+             : k == 7 ? NET_FLOAT
+                      : NET_BOOLEAN);
         for (size_t i = 0; i < COUNT; i++) {
             const void *y = at(&trial.outputs[0], i);
-            const int64_t wrapped[] = {(uint8_t)values[i], (int8_t)values[i], (uint16_t)values[i],
+            const int64_t wrapped[] = {(uint8_t)values[i], (int8_t)values[i],  (uint16_t)values[i],
                                        (int16_t)values[i], (int32_t)values[i], values[i],
                                        (uint32_t)values[i]};
             if (k < 7)
@@ -216,8 +232,13 @@ static void converts_booleans(void **state)
         struct trial trial;
         trial_begin(&trial, "Cast", 1);
         add_booleans(&trial, 1, (const int64_t[]){3000});
-        cast(&trial, k == 0 ? 1 : k == 1 ? 6 : 9,
-             k == 0 ? NET_FLOAT : k == 1 ? NET_INTEGER : NET_BOOLEAN);
+        cast(&trial,
+             k == 0   ? 1
+             : k == 1 ? 6
+                      : 9,
+             k == 0   ? NET_FLOAT
+             : k == 1 ? NET_INTEGER
+                      : NET_BOOLEAN);
         for (size_t i = 0; i < 3000; i++) {
             unsigned char x = ((const unsigned char *)trial.inputs[0].data)[i];
             const void *y = at(&trial.outputs[0], i);
@@ -232,7 +253,7 @@ static void converts_booleans(void **state)
     }
 }
 
-static void refuses(const char *operator, const char *message, int64_t to,
+static void refuses(const char *operator, const char * message, int64_t to,
                     const enum net_type *types, size_t count)
 {
     struct ivon_error error;

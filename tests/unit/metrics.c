@@ -104,9 +104,8 @@ static void naive_calibration(long double *z, const float *confidence, const boo
 static void equal_width(size_t *bin, const float *confidence, size_t count, size_t bins)
 {
     for (size_t e = 0; e < count; e++)
-        for (bin[e] = 0; bin[e] + 1 < bins &&
-                         (float)((long double)confidence[e] * (long double)bins) >=
-                             (float)(bin[e] + 1);)
+        for (bin[e] = 0; bin[e] + 1 < bins && (float)((long double)confidence[e] *
+                                                      (long double)bins) >= (float)(bin[e] + 1);)
             bin[e]++;
 }
 
@@ -309,7 +308,8 @@ static void agrees_with_scikit_learn(void **unused)
     (void)unused;
     struct ivon_metrics *metrics = new_metrics(IVON_CATEGORICAL, FIXTURE_CLASSES, 0);
     assert_int_equal(ivon_metrics_add(metrics, 0, FIXTURE_ROWS, fixture_probabilities,
-                                      fixture_targets, INT64_MIN, NULL), 0);
+                                      fixture_targets, INT64_MIN, NULL),
+                     0);
     check("accuracy", metric(metrics, "accuracy").value, fixture_metrics[0], tolerance);
     check("nll", metric(metrics, "nll").value, fixture_metrics[1], tolerance);
     check("brier", metric(metrics, "brier").value, fixture_metrics[2], tolerance);
@@ -317,8 +317,8 @@ static void agrees_with_scikit_learn(void **unused)
     metrics = new_metrics(IVON_BERNOULLI, FIXTURE_CLASSES, 0);
     for (size_t e = 0; e < FIXTURE_ROWS * FIXTURE_CLASSES; e++)
         y[e] = fixture_targets[e / FIXTURE_CLASSES] == (int64_t)(e % FIXTURE_CLASSES);
-    assert_int_equal(ivon_metrics_add(metrics, 0, FIXTURE_ROWS, fixture_probabilities, y, INT64_MIN,
-                                      NULL), 0);
+    assert_int_equal(
+        ivon_metrics_add(metrics, 0, FIXTURE_ROWS, fixture_probabilities, y, INT64_MIN, NULL), 0);
     check("brier", metric(metrics, "brier").value, fixture_metrics[3], tolerance);
     ivon_metrics_free(metrics);
 }
@@ -380,7 +380,8 @@ static void knows_nothing_without_examples(void **unused)
         size_t count;
         const struct ivon_metric *values = ivon_metrics_values(metrics, &count);
         assert_int_equal(count, likelihood == IVON_CATEGORICAL ? 7
-                                : likelihood == IVON_BERNOULLI ? 6 : 2);
+                                : likelihood == IVON_BERNOULLI ? 6
+                                                               : 2);
         for (size_t i = 0; i < count; i++)
             assert_true(isnan(values[i].value) && isnan(values[i].standard_error));
         ivon_metrics_free(metrics);
@@ -412,10 +413,12 @@ static void meets_the_extremes(void **unused)
     ivon_metrics_free(metrics);
     metrics = new_metrics(IVON_BERNOULLI, 2, 0); /* the surplus above 1 is not an impossibility */
     assert_int_equal(ivon_metrics_add(metrics, 0, 1, (const float[]){1.000001f, 0},
-                                      (const int64_t[]){1, 0}, INT64_MIN, NULL), 0);
+                                      (const int64_t[]){1, 0}, INT64_MIN, NULL),
+                     0);
     check("nll", metric(metrics, "nll").value, 0, 0);
     assert_int_equal(ivon_metrics_add(metrics, 1, 1, (const float[]){0, 0.5f},
-                                      (const int64_t[]){1, 0}, INT64_MIN, NULL), 0);
+                                      (const int64_t[]){1, 0}, INT64_MIN, NULL),
+                     0);
     check("nll", metric(metrics, "nll").value, INFINITY, 0);
     check("accuracy", metric(metrics, "accuracy").value, 0.75, 0); /* .5 predicts 0 */
     ivon_metrics_free(metrics);
@@ -426,8 +429,8 @@ static void passes_over_ignored_targets(void **unused)
     (void)unused;
     const float rows[] = {0.75f, 0.25f, NAN, 7, 0.25f, 0.75f};
     struct ivon_metrics *metrics = new_metrics(IVON_CATEGORICAL, 2, 0);
-    assert_int_equal(ivon_metrics_add(metrics, 0, 3, rows, (const int64_t[]){0, -100, 0}, -100,
-                                      NULL), 0);
+    assert_int_equal(
+        ivon_metrics_add(metrics, 0, 3, rows, (const int64_t[]){0, -100, 0}, -100, NULL), 0);
     check("accuracy", metric(metrics, "accuracy").value, 0.5, 0);
     assert_int_equal(ivon_metrics_add(metrics, 0, 1, rows, (const int64_t[]){1}, 1, NULL), 0);
     check("accuracy", metric(metrics, "accuracy").value, 0.5, 0);
@@ -474,8 +477,9 @@ static void names_what_is_wrong(void **unused)
     struct ivon_metrics *metrics = new_metrics(IVON_GAUSSIAN, 1, 0);
     assert_int_equal(ivon_metrics_add_regression(metrics, 2, means, targets, densities, NULL), 0);
     for (size_t i = 2; i < 4; i++) {
-        assert_int_equal(ivon_metrics_add_regression(metrics, 1, means + i, targets + i, densities,
-                                                     &error), IVON_ERROR_DATA);
+        assert_int_equal(
+            ivon_metrics_add_regression(metrics, 1, means + i, targets + i, densities, &error),
+            IVON_ERROR_DATA);
         assert_string_equal(error.message, messages[i - 2]);
     }
     assert_int_equal(ivon_metrics_add_regression(metrics, 1, means, targets, densities + 4, &error),

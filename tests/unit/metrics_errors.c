@@ -127,8 +127,9 @@ static void gaussian(void **unused)
         struct ivon_metrics *metrics = new_metrics(IVON_GAUSSIAN, 2);
         for (size_t i = 0; i < EXAMPLES; i++) {
             double both = uniform(), means[2] = {both, both + 0.1 * uniform()};
-            assert_int_equal(ivon_metrics_add_regression(metrics, 1, means, (const float[]){0, 0},
-                                                         means, NULL), 0);
+            assert_int_equal(
+                ivon_metrics_add_regression(metrics, 1, means, (const float[]){0, 0}, means, NULL),
+                0);
         }
         replicate(&replications, metrics);
     }

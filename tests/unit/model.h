@@ -34,10 +34,16 @@ struct model {
 };
 
 /* Rank and shape; count and elements. */
-#define SHAPE(...)                                                                                \
-    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
-#define LIST(...)                                                                                 \
-    sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__}
+#define SHAPE(...)                                                                                 \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                   \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+#define LIST(...)                                                                                  \
+    sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[])                          \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 
 /* Uniform in [low, high). */
 static inline float model_random(struct model *model, double low, double high)
@@ -88,8 +94,13 @@ static inline void model_integers(struct model *model, const char *name, size_t 
 static inline float *model_tensor(struct model *model, const char *name, enum ivon_part part,
                                   int rank, const int64_t *shape, double low, double high)
 {
-    struct ivon_tensor tensor = {.name = name, .part = part, .dtype = IVON_F32, .rank = rank,
-                                 .count = 1, .ess = NAN, .weight_decay = NAN};
+    struct ivon_tensor tensor = {.name = name,
+                                 .part = part,
+                                 .dtype = IVON_F32,
+                                 .rank = rank,
+                                 .count = 1,
+                                 .ess = NAN,
+                                 .weight_decay = NAN};
     assert_true(model->count < MODEL_TENSORS);
     for (int i = 0; i < rank; i++) {
         tensor.shape[i] = shape[i];
@@ -162,8 +173,9 @@ static inline void model_ints(struct model *model, const char *name, size_t coun
     attribute->count = count;
 }
 
-static inline void model_add(struct model *model, const char *operator, const char *const *outputs,
-                             size_t output_count, const char *const *inputs, size_t input_count)
+static inline void model_add(struct model *model, const char *operator,
+                             const char * const * outputs, size_t output_count,
+                             const char *const *inputs, size_t input_count)
 {
     struct net_attribute *attributes = NULL;
     struct ivon_error error = {0};
@@ -180,9 +192,9 @@ static inline void model_add(struct model *model, const char *operator, const ch
 }
 
 /* model_node(model, "Add", "out", "a", "b") */
-#define model_node(model, operator, output, ...)                                                  \
-    model_add(model, operator, (const char *const[]){output}, 1,                                  \
-              (const char *const[]){__VA_ARGS__},                                                 \
+#define model_node(model, operator, output, ...)                                                   \
+    model_add(model, operator,(const char *const[]){output}, 1,                                    \
+              (const char *const[]){__VA_ARGS__},                                                  \
               sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
 static inline void model_output(struct model *model, const char *name)

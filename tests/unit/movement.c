@@ -28,8 +28,8 @@ static void transpose_one(enum net_type type, int rank, const int64_t *shape, co
 static void transposes(void **state)
 {
     (void)state;
-    static const int64_t shapes[][4] = {
-        {2, 3, 5, 7}, {4, 8, 4, 8}, {1, 6, 1, 9}, {3, 17, 2, 67}, {5, 1, 66, 18}, {2, 0, 3, 4}};
+    static const int64_t shapes[][4] = {{2, 3, 5, 7},   {4, 8, 4, 8},   {1, 6, 1, 9},
+                                        {3, 17, 2, 67}, {5, 1, 66, 18}, {2, 0, 3, 4}};
     for (enum net_type type = NET_FLOAT; type <= NET_BOOLEAN; type++) {
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
             for (int64_t code = 0; code < 256; code++) { /* every permutation of 4 */
@@ -225,17 +225,20 @@ static void expands(void **state)
     static const struct {
         size_t rank, wanted, result;
         int64_t from[4], to[4], shape[4];
-    } cases[] = {{2, 3, 3, {3, 1}, {2, 1, 6}, {2, 3, 6}},  {2, 2, 2, {3, 1}, {3, 4}, {3, 4}},
-                 {0, 2, 2, {0}, {4, 5}, {4, 5}},           {3, 1, 3, {2, 3, 4}, {1}, {2, 3, 4}},
+    } cases[] = {{2, 3, 3, {3, 1}, {2, 1, 6}, {2, 3, 6}},
+                 {2, 2, 2, {3, 1}, {3, 4}, {3, 4}},
+                 {0, 2, 2, {0}, {4, 5}, {4, 5}},
+                 {3, 1, 3, {2, 3, 4}, {1}, {2, 3, 4}},
                  {4, 4, 4, {1, 5, 1, 3}, {4, 1, 2, 3}, {4, 5, 2, 3}},
                  {3, 3, 3, {1, 2, 300}, {3, 2, 300}, {3, 2, 300}},
-                 {2, 2, 2, {3, 1}, {3, 0}, {3, 0}},        {1, 0, 1, {4}, {0}, {4}}};
+                 {2, 2, 2, {3, 1}, {3, 0}, {3, 0}},
+                 {1, 0, 1, {4}, {0}, {4}}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
         for (int type = NET_BOOLEAN; type >= NET_FLOAT; type--) {
             struct trial trial;
             trial_begin(&trial, "Expand", 1);
-            struct net_tensor *in =
-                add_numbered(&trial, (enum net_type)type, (int)cases[c].rank, cases[c].from);
+            struct net_tensor *in = add_numbered(&trial, (enum net_type)type, (int)cases[c].rank,
+                                                 cases[c].from);
             add_list(&trial, cases[c].wanted, cases[c].to);
             assert_int_equal(trial_run(&trial, NULL), 0);
             const struct net_tensor *out = trial.outputs;
@@ -283,8 +286,8 @@ static void tiles(void **state)
     for (int type = NET_BOOLEAN; type >= NET_FLOAT; type--) {
         struct trial trial;
         trial_begin(&trial, "Tile", 1);
-        struct net_tensor *in =
-            add_numbered(&trial, (enum net_type)type, 3, (const int64_t[]){2, 3, 2});
+        struct net_tensor *in = add_numbered(&trial, (enum net_type)type, 3,
+                                             (const int64_t[]){2, 3, 2});
         add_list(&trial, LIST(2, 1, 3));
         assert_int_equal(trial_run(&trial, NULL), 0);
         check_shape(trial.outputs, LIST(4, 3, 6));

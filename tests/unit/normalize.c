@@ -82,8 +82,7 @@ static void moments_of(const struct net_tensor *x, size_t plane, size_t c, doubl
 }
 
 /* y as in evaluation, but that the mean rounds to float too; running statistics round once. */
-static void check_training(const struct trial *trial, size_t plane, double epsilon,
-                           double momentum)
+static void check_training(const struct trial *trial, size_t plane, double epsilon, double momentum)
 {
     const struct net_tensor *x = &trial->inputs[0], *y = &trial->outputs[0];
     size_t channels = (size_t)x->shape[1];
@@ -476,10 +475,9 @@ static void refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch),        cmocka_unit_test(training), cmocka_unit_test(layer),
-        cmocka_unit_test(instance),
-        cmocka_unit_test(channel_sums), cmocka_unit_test(softmax),  cmocka_unit_test(infinite),
-        cmocka_unit_test(refuses),
+        cmocka_unit_test(batch),    cmocka_unit_test(training),     cmocka_unit_test(layer),
+        cmocka_unit_test(instance), cmocka_unit_test(channel_sums), cmocka_unit_test(softmax),
+        cmocka_unit_test(infinite), cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

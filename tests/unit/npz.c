@@ -57,7 +57,8 @@ static void refuses_what_cannot_be_written(void **state)
     struct ivon_error error = {0};
     add_tensor(&checkpoint, IVON_MEAN, "w", IVON_BF16, 0, NULL);
     assert_int_equal(ivon_checkpoint_create(&sink, "a.npz", &checkpoint.header, checkpoint.tensors,
-                                            1, NULL, &error), IVON_ERROR_ARGUMENT);
+                                            1, NULL, &error),
+                     IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "a.npz: tensor 'w': npz cannot hold bf16 (convert to f32, "
                                        "or write safetensors)");
     assert_int_equal(system("test -z \"$(ls -A)\""), 0);
@@ -125,10 +126,12 @@ static void write_npz(const char *path, const struct array_member *members, size
         const void *stored = content.data;
         size_t size = content.size;
         if (member->deflated) {
-            z_stream stream = {.next_in = content.data, .avail_in = (uInt)content.size,
-                               .next_out = packed, .avail_out = sizeof packed};
-            assert_int_equal(deflateInit2(&stream, 1, Z_DEFLATED, -MAX_WBITS, 8,
-                                          Z_DEFAULT_STRATEGY), Z_OK);
+            z_stream stream = {.next_in = content.data,
+                               .avail_in = (uInt)content.size,
+                               .next_out = packed,
+                               .avail_out = sizeof packed};
+            assert_int_equal(
+                deflateInit2(&stream, 1, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
             assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
             size = sizeof packed - stream.avail_out;
             stored = packed;
@@ -245,8 +248,12 @@ static const float *write_deflated(const char *path)
     uint64_t state = 1;
     for (size_t i = 0; i < LONG; i++)
         values[i] = (float)(random_bits(&state) >> 48);
-    const struct array_member member = {.name = "a.npy", .dtype = IVON_F32, .rank = 1,
-                                        .shape = {LONG}, .data = values, .deflated = true};
+    const struct array_member member = {.name = "a.npy",
+                                        .dtype = IVON_F32,
+                                        .rank = 1,
+                                        .shape = {LONG},
+                                        .data = values,
+                                        .deflated = true};
     write_npz(path, &member, 1);
     return values;
 }

@@ -108,8 +108,8 @@ static void writes_integers(void **state)
     assert_string_equal(i64(INT64_MIN), "-9223372036854775808");
 }
 
-/* A number's digits without zeros at the ends, as a whole number, and the power of ten of the first:
-   two texts of one number agree in both. */
+/* A number's digits without zeros at the ends, as a whole number, and the power of ten of the
+   first: two texts of one number agree in both. */
 struct digits {
     uint64_t digits;
     int first;
@@ -227,10 +227,8 @@ static void reads_back_at_the_seams(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_doubles),
-        cmocka_unit_test(writes_floats),
-        cmocka_unit_test(writes_integers),
-        cmocka_unit_test(reads_back),
+        cmocka_unit_test(writes_doubles),          cmocka_unit_test(writes_floats),
+        cmocka_unit_test(writes_integers),         cmocka_unit_test(reads_back),
         cmocka_unit_test(reads_back_at_the_seams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,16 +65,21 @@ static void reads_a_graph_from_a_checkpoint(void **state)
     static const float mean = 1;
     struct ivon_tensor tensors[2] = {
         {.name = "w", .part = IVON_MEAN, .dtype = IVON_F32, .rank = 1, .shape = {1}},
-        {.name = "model.onnx", .part = IVON_GRAPH, .dtype = IVON_U8, .rank = 1,
+        {.name = "model.onnx",
+         .part = IVON_GRAPH,
+         .dtype = IVON_U8,
+         .rank = 1,
          .shape = {(int64_t)model.size}}};
     const void *data[2] = {&mean, model.data};
-    assert_int_equal(ivon_source_from_memory(&source, "m.h5", &header, tensors, data, 2, &error), 0);
+    assert_int_equal(ivon_source_from_memory(&source, "m.h5", &header, tensors, data, 2, &error),
+                     0);
     assert_int_equal(ivon_onnx_from_checkpoint(&network, source, &error), 0);
     check_good(network);
     assert_string_equal(network->path, "m.h5/model.onnx");
     ivon_network_free(network);
     ivon_source_close(source);
-    assert_int_equal(ivon_source_from_memory(&source, "m.h5", &header, tensors, data, 1, &error), 0);
+    assert_int_equal(ivon_source_from_memory(&source, "m.h5", &header, tensors, data, 1, &error),
+                     0);
     assert_int_equal(ivon_onnx_from_checkpoint(&network, source, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, "m.h5: holds no graph ('model.onnx')");
     ivon_source_close(source);
@@ -122,18 +127,13 @@ static void reads_raw_data(void **state)
         enum net_type type;
         size_t size;
         const void *data, *expected;
-    } cases[] = {{FLOAT, NET_FLOAT, 4, floats, floats},
-                 {DOUBLE, NET_FLOAT, 8, doubles, floats},
-                 {FLOAT16, NET_FLOAT, 2, halves, floats},
-                 {BFLOAT16, NET_FLOAT, 2, bfloats, from_bfloats},
-                 {INT8, NET_INTEGER, 1, i8, small},
-                 {INT16, NET_INTEGER, 2, i16, small},
-                 {INT32, NET_INTEGER, 4, i32, small},
-                 {INT64, NET_INTEGER, 8, large, large},
-                 {UINT8, NET_INTEGER, 1, u8, natural},
-                 {UINT16, NET_INTEGER, 2, u16, natural},
-                 {UINT32, NET_INTEGER, 4, u32, natural},
-                 {BOOL, NET_BOOLEAN, 1, u8, truths}};
+    } cases[] = {
+        {FLOAT, NET_FLOAT, 4, floats, floats},   {DOUBLE, NET_FLOAT, 8, doubles, floats},
+        {FLOAT16, NET_FLOAT, 2, halves, floats}, {BFLOAT16, NET_FLOAT, 2, bfloats, from_bfloats},
+        {INT8, NET_INTEGER, 1, i8, small},       {INT16, NET_INTEGER, 2, i16, small},
+        {INT32, NET_INTEGER, 4, i32, small},     {INT64, NET_INTEGER, 8, large, large},
+        {UINT8, NET_INTEGER, 1, u8, natural},    {UINT16, NET_INTEGER, 2, u16, natural},
+        {UINT32, NET_INTEGER, 4, u32, natural},  {BOOL, NET_BOOLEAN, 1, u8, truths}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct wire tensor = square(cases[i].stored);
         wire_bytes(&tensor, TENSOR_RAW, cases[i].data, 4 * cases[i].size);
@@ -229,8 +229,9 @@ static void reads_attributes(void **state)
         fail_msg("%s", error.message);
     const struct net_node *nodes[4];
     for (size_t i = 0; i < 4; i++)
-        nodes[i] = &network->nodes[network->values[graph_find(network, (char[]){(char)('a' + i), 0})]
-                                       .producer];
+        nodes[i] =
+            &network->nodes[network->values[graph_find(network, (char[]){(char)('a' + i), 0})]
+                                .producer];
     const struct net_attribute *list = net_attribute(nodes[0], "value_floats");
     assert_int_equal(list->count, 2);
     assert_true(list->numbers[0] == 1.5 && list->numbers[1] == -2);
@@ -250,9 +251,11 @@ static void refuses_opsets(void **state)
         const char *domain;
         int64_t version;
         const char *why; /* null: it is read */
-    } cases[] = {{"", 13, NULL}, {"ai.onnx", 17, NULL},
-                 {"", 12, "opset 12, expected 13 to 17: export it again, as by torch.onnx.export(..."
-                          ", opset_version=13)"},
+    } cases[] = {{"", 13, NULL},
+                 {"ai.onnx", 17, NULL},
+                 {"", 12,
+                  "opset 12, expected 13 to 17: export it again, as by torch.onnx.export(..."
+                  ", opset_version=13)"},
                  {"", 18, "opset 18, expected 13 to 17"},
                  {"ai.onnx.ml", 2, "names no opset of ONNX's operators"},
                  {"", INT64_MIN, "expected 13 to 17"}};
@@ -434,16 +437,11 @@ static void refuses_tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_a_graph),
-        cmocka_unit_test(reads_a_graph_from_a_checkpoint),
-        cmocka_unit_test(reads_raw_data),
-        cmocka_unit_test(reads_typed_data),
-        cmocka_unit_test(reads_attributes),
-        cmocka_unit_test(refuses_opsets),
-        cmocka_unit_test(refuses_nodes),
-        cmocka_unit_test(refuses_graphs),
-        cmocka_unit_test(refuses_inputs),
-        cmocka_unit_test(refuses_tensors),
+        cmocka_unit_test(reads_a_graph),    cmocka_unit_test(reads_a_graph_from_a_checkpoint),
+        cmocka_unit_test(reads_raw_data),   cmocka_unit_test(reads_typed_data),
+        cmocka_unit_test(reads_attributes), cmocka_unit_test(refuses_opsets),
+        cmocka_unit_test(refuses_nodes),    cmocka_unit_test(refuses_graphs),
+        cmocka_unit_test(refuses_inputs),   cmocka_unit_test(refuses_tensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

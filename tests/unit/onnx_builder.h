@@ -75,17 +75,61 @@ static inline void wire_message(struct wire *wire, unsigned field, struct wire *
 /* Field numbers of onnx.proto. */
 enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
 enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
-enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12,
-       GRAPH_QUANTIZATION = 14, GRAPH_SPARSE = 15 };
+enum {
+    GRAPH_NODE = 1,
+    GRAPH_INITIALIZER = 5,
+    GRAPH_INPUT = 11,
+    GRAPH_OUTPUT = 12,
+    GRAPH_QUANTIZATION = 14,
+    GRAPH_SPARSE = 15
+};
 enum { NODE_INPUT = 1, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 7 };
-enum { ATTRIBUTE_NAME = 1, ATTRIBUTE_F, ATTRIBUTE_I, ATTRIBUTE_S, ATTRIBUTE_T, ATTRIBUTE_G,
-       ATTRIBUTE_FLOATS, ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 20, ATTRIBUTE_REFERENCE };
+enum {
+    ATTRIBUTE_NAME = 1,
+    ATTRIBUTE_F,
+    ATTRIBUTE_I,
+    ATTRIBUTE_S,
+    ATTRIBUTE_T,
+    ATTRIBUTE_G,
+    ATTRIBUTE_FLOATS,
+    ATTRIBUTE_INTS,
+    ATTRIBUTE_TYPE = 20,
+    ATTRIBUTE_REFERENCE
+};
 enum { IS_FLOAT = 1, IS_INT, IS_STRING, IS_TENSOR, IS_GRAPH, IS_FLOATS, IS_INTS, IS_STRINGS };
-enum { TENSOR_DIMS = 1, TENSOR_TYPE, TENSOR_SEGMENT, TENSOR_FLOAT, TENSOR_INT32, TENSOR_STRING,
-       TENSOR_INT64, TENSOR_NAME, TENSOR_RAW, TENSOR_DOUBLE, TENSOR_UINT64, TENSOR_EXTERNAL = 13,
-       TENSOR_LOCATION };
-enum { FLOAT = 1, UINT8, INT8, UINT16, INT16, INT32, INT64, STRING, BOOL, FLOAT16, DOUBLE, UINT32,
-       UINT64, COMPLEX64, COMPLEX128, BFLOAT16 };
+enum {
+    TENSOR_DIMS = 1,
+    TENSOR_TYPE,
+    TENSOR_SEGMENT,
+    TENSOR_FLOAT,
+    TENSOR_INT32,
+    TENSOR_STRING,
+    TENSOR_INT64,
+    TENSOR_NAME,
+    TENSOR_RAW,
+    TENSOR_DOUBLE,
+    TENSOR_UINT64,
+    TENSOR_EXTERNAL = 13,
+    TENSOR_LOCATION
+};
+enum {
+    FLOAT = 1,
+    UINT8,
+    INT8,
+    UINT16,
+    INT16,
+    INT32,
+    INT64,
+    STRING,
+    BOOL,
+    FLOAT16,
+    DOUBLE,
+    UINT32,
+    UINT64,
+    COMPLEX64,
+    COMPLEX128,
+    BFLOAT16
+};
 
 /* Building. */
 
@@ -124,7 +168,7 @@ static inline void add_output(struct wire *graph, const char *name)
 
 /* -1: a name instead of an extent; -2: nothing at all. */
 static inline void add_input(struct wire *graph, const char *name, int type, size_t rank,
-                      const int64_t *shape)
+                             const int64_t *shape)
 {
     struct wire info = {0}, kind = {0}, tensor = {0}, extents = {0};
     for (size_t i = 0; i < rank; i++) {
@@ -151,7 +195,7 @@ static inline struct wire attribute_of(const char *name, int type)
     return attribute;
 }
 
-static inline struct wire node_of(const char *operator, const char *input, const char *output)
+static inline struct wire node_of(const char *operator, const char * input, const char *output)
 {
     struct wire node = {0};
     if (input)
@@ -162,7 +206,8 @@ static inline struct wire node_of(const char *operator, const char *input, const
 }
 
 /* Opens the model and frees it. */
-static inline int open_model(struct ivon_network **network, struct wire *model, struct ivon_error *error)
+static inline int open_model(struct ivon_network **network, struct wire *model,
+                             struct ivon_error *error)
 {
     *network = NULL;
     int code = ivon_onnx_from_memory(network, "test.onnx", model->data, model->size, error);
@@ -204,10 +249,11 @@ static const float floats[4] = {1.5F, -2, 0, 65504};
 static inline struct wire good_model(void)
 {
     static const int64_t sizes[2] = {1, 2};
-    struct wire graph = {0}, perm = attribute_of("perm", IS_INTS), axis = attribute_of("axis", IS_INT);
+    struct wire graph = {0}, perm = attribute_of("perm", IS_INTS),
+                axis = attribute_of("axis", IS_INT);
     struct wire transpose = node_of("Transpose", "x", "t"), split = node_of("Split", "t", "");
-    struct wire unused = node_of("Shape", "x", "s"), initializer = tensor_of("sizes", INT64, 1,
-                                                                             (const int64_t[]){2});
+    struct wire unused = node_of("Shape", "x", "s"),
+                initializer = tensor_of("sizes", INT64, 1, (const int64_t[]){2});
     for (int i = 2; i >= 0; i--)
         wire_number(&perm, ATTRIBUTE_INTS, i);
     wire_number(&axis, ATTRIBUTE_I, -1);
@@ -219,7 +265,7 @@ static inline struct wire good_model(void)
     wire_bytes(&initializer, TENSOR_RAW, sizes, sizeof sizes);
     add_input(&graph, "x", FLOAT, 3, (const int64_t[]){-1, -2, 4});
     add_input(&graph, "sizes", INT64, 1, (const int64_t[]){2}); /* as older files do */
-    wire_message(&graph, GRAPH_NODE, &split); /* before what it needs */
+    wire_message(&graph, GRAPH_NODE, &split);                   /* before what it needs */
     wire_message(&graph, GRAPH_NODE, &transpose);
     wire_message(&graph, GRAPH_NODE, &unused);
     wire_message(&graph, GRAPH_INITIALIZER, &initializer);

@@ -142,18 +142,19 @@ static int enter(void **state)
         return -1;
     write_bytes("inside/deep/data.bin", floats, sizeof floats);
     write_bytes("inside/empty.bin", "", 0);
-    return symlink("../outside.bin", "inside/leads-out.bin") ||
-           symlink("..", "inside/up") || symlink("deep/data.bin", "inside/leads-in.bin") ||
-           symlink(".", "alias") || mkfifo("inside/pipe", 0600);
+    return symlink("../outside.bin", "inside/leads-out.bin") || symlink("..", "inside/up") ||
+           symlink("deep/data.bin", "inside/leads-in.bin") || symlink(".", "alias") ||
+           mkfifo("inside/pipe", 0600);
 }
 
 static int leave(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "inside/deep/data.bin", "inside/data.bin", "inside/empty.bin", "inside/leads-out.bin",
-        "inside/leads-in.bin", "inside/up", "inside/pipe", "inside/model.onnx", "outside.bin",
-        "alias"};
+    static const char *const names[] = {"inside/deep/data.bin", "inside/data.bin",
+                                        "inside/empty.bin",     "inside/leads-out.bin",
+                                        "inside/leads-in.bin",  "inside/up",
+                                        "inside/pipe",          "inside/model.onnx",
+                                        "outside.bin",          "alias"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         unlink(names[i]);
     return rmdir("inside/deep") || rmdir("inside") || chdir("/") || rmdir(directory);
@@ -207,8 +208,7 @@ static void reads_external_data(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct ivon_network *network;
         struct ivon_error error = {0};
-        struct wire tensor =
-            external(FLOAT, cases[i].location, cases[i].offset, cases[i].length);
+        struct wire tensor = external(FLOAT, cases[i].location, cases[i].offset, cases[i].length);
         if (open_file(&network, cases[i].path, &tensor, &error))
             fail_msg("%s", error.message);
         const struct net_tensor *t = &network->values[graph_find(network, "t")].tensor;
@@ -246,7 +246,8 @@ static void refuses_external_data(void **state)
         {"empty.bin", NULL, NULL, "'empty.bin' have 0 bytes, expected 16 from 0 on"},
         {"data.bin", "2", NULL, "'data.bin' have 17 bytes, expected 16 from 2 on"},
         {"data.bin", "18446744073709551615", NULL, "expected 16 from 18446744073709551615 on"},
-        {"data.bin", "18446744073709551616", NULL, "offset '18446744073709551616', expected a number"},
+        {"data.bin", "18446744073709551616", NULL,
+         "offset '18446744073709551616', expected a number"},
         {"data.bin", "-1", NULL, "external data of offset '-1', expected a number"},
         {"data.bin", "1x", NULL, "external data of offset '1x', expected a number"},
         {"data.bin", "", NULL, "external data of offset '', expected a number"},
@@ -256,8 +257,7 @@ static void refuses_external_data(void **state)
     struct ivon_network *network;
     struct ivon_error error;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct wire tensor =
-            external(FLOAT, cases[i].location, cases[i].offset, cases[i].length);
+        struct wire tensor = external(FLOAT, cases[i].location, cases[i].offset, cases[i].length);
         int code = open_file(&network, "inside/model.onnx", &tensor, &error);
         assert_true(code == IVON_ERROR_DATA || code == IVON_ERROR_INPUT);
         assert_null(network);
@@ -301,12 +301,9 @@ static void refuses_shared_external_data(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_deep_nesting),
-        cmocka_unit_test(refuses_amplification),
-        cmocka_unit_test(survives_damage),
-        cmocka_unit_test(reads_external_data),
-        cmocka_unit_test(refuses_external_data),
-        cmocka_unit_test(refuses_shared_external_data),
+        cmocka_unit_test(refuses_deep_nesting),  cmocka_unit_test(refuses_amplification),
+        cmocka_unit_test(survives_damage),       cmocka_unit_test(reads_external_data),
+        cmocka_unit_test(refuses_external_data), cmocka_unit_test(refuses_shared_external_data),
     };
     return cmocka_run_group_tests(tests, enter, leave);
 }

@@ -7,8 +7,8 @@
 #include "train/architecture/architecture.h"
 
 static const char *const specifications[] = {
-    "linear:7,3", "mlp:8,16,4", "mlp:8,16,8,4,gelu", "lenet:1,10,28", "resnet20", "resnet20-bn:7",
-    "textcnn:50,16,8,2", "transformer:50,8,12,2,3,4", "gpt:50,8,12,2,2"};
+    "linear:7,3",    "mlp:8,16,4",        "mlp:8,16,8,4,gelu",         "lenet:1,10,28",  "resnet20",
+    "resnet20-bn:7", "textcnn:50,16,8,2", "transformer:50,8,12,2,3,4", "gpt:50,8,12,2,2"};
 
 enum { SPECIFICATIONS = sizeof specifications / sizeof *specifications };
 
@@ -152,8 +152,8 @@ static struct weights weights_for(const struct architecture *architecture)
     weights.data = calloc(weights.count, sizeof *weights.data);
     for (size_t i = 0; i < weights.count; i++) {
         const struct architecture_tensor *tensor = &architecture->tensors[i];
-        tensors[i] = (struct ivon_tensor){.name = tensor->name, .part = tensor->part,
-                                          .dtype = IVON_F32, .rank = tensor->rank};
+        tensors[i] = (struct ivon_tensor){
+            .name = tensor->name, .part = tensor->part, .dtype = IVON_F32, .rank = tensor->rank};
         memcpy(tensors[i].shape, tensor->shape, sizeof tensor->shape);
         weights.data[i] = malloc(tensor->count * sizeof **weights.data);
         for (size_t j = 0; j < tensor->count; j++)
@@ -161,7 +161,8 @@ static struct weights weights_for(const struct architecture *architecture)
     }
     assert_int_equal(ivon_source_from_memory(&weights.source, "w.h5", &header, tensors,
                                              (const void *const *)weights.data, weights.count,
-                                             NULL), 0);
+                                             NULL),
+                     0);
     free(tensors);
     return weights;
 }
@@ -184,16 +185,15 @@ static void weights_become_initializers(void **state)
             struct weights weights = weights_for(architecture);
             struct ivon_unbound unbound;
             if (bound)
-                assert_int_equal(ivon_network_bind(architecture->network, weights.source, &unbound,
-                                                   NULL), 0);
+                assert_int_equal(
+                    ivon_network_bind(architecture->network, weights.source, &unbound, NULL), 0);
             struct bytes bytes = write_network(architecture->network, weights.source);
             struct ivon_network *network = read_network(bytes);
             assert_int_equal(network->input_count, 1);
             assert_int_equal(network->values[network->inputs[0]].tensor.shape[0], -1);
             for (size_t t = 0; t < architecture->tensor_count; t++) {
                 const struct architecture_tensor *tensor = &architecture->tensors[t];
-                const struct net_value *value =
-                    &network->values[graph_find(network, tensor->name)];
+                const struct net_value *value = &network->values[graph_find(network, tensor->name)];
                 assert_int_equal(value->role, NET_CONSTANT);
                 /* Without binding, buffers are the graph's own. */
                 if (tensor->part == IVON_MEAN || bound)
@@ -222,8 +222,9 @@ static void weights_of_another_shape_are_refused(void **state)
     struct weights weights = weights_for(other);
     struct bytes bytes = {0};
     struct ivon_error error = {0};
-    assert_int_equal(ivon_onnx_write(&bytes.data, &bytes.size, architecture->network,
-                                     weights.source, &error), IVON_ERROR_DATA);
+    assert_int_equal(
+        ivon_onnx_write(&bytes.data, &bytes.size, architecture->network, weights.source, &error),
+        IVON_ERROR_DATA);
     assert_string_equal(error.message, "w.h5: tensor 'fc.weight' is float of shape 4x7, linear:7,3 "
                                        "takes float of shape 3x7");
     assert_null(bytes.data);
@@ -244,8 +245,8 @@ static void every_kind_is_written(void **state)
     struct wire made = node_of("Constant", NULL, "made"), pad = node_of("Pad", "x", "padded");
     struct wire where = node_of("Where", "mask", "y"), clip = node_of("Clip", "padded", "clipped");
     struct wire norm = node_of("LayerNormalization", "clipped", "normal");
-    struct wire mask = tensor_of("mask", BOOL, 1, shape), pads = tensor_of("pads", INT64, 1,
-                                                                           (const int64_t[]){2});
+    struct wire mask = tensor_of("mask", BOOL, 1, shape),
+                pads = tensor_of("pads", INT64, 1, (const int64_t[]){2});
     wire_float(&listed, ATTRIBUTE_FLOATS, 0.5F);
     wire_float(&listed, ATTRIBUTE_FLOATS, number);
     wire_float(&listed, ATTRIBUTE_FLOATS, -1);
@@ -323,8 +324,7 @@ static void the_checker_of_onnx_agrees(void **state)
             char name[32];
             struct architecture *architecture = make(specifications[i]);
             struct weights weights = weights_for(architecture);
-            struct bytes bytes =
-                write_network(architecture->network, with ? weights.source : NULL);
+            struct bytes bytes = write_network(architecture->network, with ? weights.source : NULL);
             snprintf(name, sizeof name, "%zu-%d.onnx", i, with);
             write_file(name, bytes.data, bytes.size);
             free(bytes.data);
@@ -348,7 +348,8 @@ static void the_checker_of_onnx_agrees(void **state)
                             "        assert shape[0].dim_param == \"n\", (path, value.name)\n"
                             "    inputs = len(model.graph.input)\n"
                             "    assert (inputs == 1) == path.endswith(\"-1.onnx\"), path\n"
-                            "'"), 0);
+                            "'"),
+                     0);
 }
 
 int main(void)

@@ -39,16 +39,15 @@ static inline void trial_begin(struct trial *trial, const char *operator, size_t
 {
     memset(trial, 0, sizeof *trial);
     trial->state = 88172645463325252U;
-    trial->node.operator = net_operator_find(operator);
+    trial->node.operator= net_operator_find(operator);
     assert_non_null(trial->node.operator);
     trial->node.name = (char *)"trial";
     trial->node.attributes = trial->attributes;
     trial->node.output_count = outputs;
     for (size_t i = 0; i < outputs; i++)
         trial->output_list[i] = &trial->outputs[i];
-    trial->call = (struct net_call){.node = &trial->node,
-                                    .inputs = trial->input_list,
-                                    .outputs = trial->output_list};
+    trial->call = (struct net_call){
+        .node = &trial->node, .inputs = trial->input_list, .outputs = trial->output_list};
 }
 
 /* Adds an input of floats, uniform in [low, high), or of the elements at `data`. */
@@ -64,8 +63,8 @@ static inline struct net_tensor *trial_floats(struct trial *trial, int rank, con
     return tensor;
 }
 
-static inline struct net_tensor *trial_integers(struct trial *trial, int rank,
-                                                const int64_t *shape, const int64_t *data)
+static inline struct net_tensor *trial_integers(struct trial *trial, int rank, const int64_t *shape,
+                                                const int64_t *data)
 {
     struct net_tensor *tensor = &trial->inputs[trial->node.input_count];
     trial->input_list[trial->node.input_count++] = tensor;
@@ -147,7 +146,7 @@ static inline void trial_guards(struct trial *trial, bool check)
 /* Runs an inferred call; a row without forward copies. */
 static inline int trial_forward(struct trial *trial, struct ivon_error *error)
 {
-    const struct net_operator *operator = trial->node.operator;
+    const struct net_operator *operator= trial->node.operator;
     const struct net_tensor *output = &trial->outputs[0];
     trial_spoil_workspace(trial);
     if (operator->forward) {
@@ -163,7 +162,7 @@ static inline int trial_forward(struct trial *trial, struct ivon_error *error)
 /* Infers, allocates and runs; keeps what infer prepared. Returns the first failure. */
 static inline int trial_run(struct trial *trial, struct ivon_error *error)
 {
-    const struct net_operator *operator = trial->node.operator;
+    const struct net_operator *operator= trial->node.operator;
     int code = operator->infer(&trial->call, error);
     for (size_t i = 0; i < trial->node.output_count && !code; i++)
         code = net_tensor_allocate(&trial->outputs[i], error);
@@ -183,18 +182,18 @@ static inline void trial_end(struct trial *trial)
 }
 
 /*
- * The derivatives of output `output` after trial_run, in a random direction v with a random weight w, over
- * the float inputs of which `wanted` has the bit. Two oracles: central differences of forward with
- * step `step`, and the identity <w, J v> = <Jᵀ w, v>. With outputs of size 1 a difference is right
- * to about 2^-23/step (rounding) plus step² (curvature); the identity to rounding alone.
- * backward must add to what is there, and tangent must set.
+ * The derivatives of output `output` after trial_run, in a random direction v with a random weight
+ * w, over the float inputs of which `wanted` has the bit. Two oracles: central differences of
+ * forward with step `step`, and the identity <w, J v> = <Jᵀ w, v>. With outputs of size 1 a
+ * difference is right to about 2^-23/step (rounding) plus step² (curvature); the identity to
+ * rounding alone. backward must add to what is there, and tangent must set.
  */
 static inline void trial_check_output_derivatives(struct trial *trial, size_t output,
                                                   unsigned wanted, double step,
                                                   double difference_tolerance,
                                                   double identity_tolerance)
 {
-    const struct net_operator *operator = trial->node.operator;
+    const struct net_operator *operator= trial->node.operator;
     size_t count = trial->outputs[output].count;
     float *direction[TRIAL_MAX] = {NULL}, *adjoint[TRIAL_MAX] = {NULL}, *kept[TRIAL_MAX] = {NULL};
     float *weight = calloc(count + 1, sizeof *weight), *plus = calloc(count + 1, sizeof *plus);
@@ -329,7 +328,7 @@ static inline void trial_take_example(const struct trial *whole, unsigned shared
 static inline void trial_check_examples(struct trial *trial, size_t input, unsigned shared,
                                         size_t examples, double tolerance)
 {
-    const struct net_operator *operator = trial->node.operator;
+    const struct net_operator *operator= trial->node.operator;
     size_t count = trial->outputs[0].count, run = count / examples;
     size_t size = trial->inputs[input].count;
     assert_int_equal(run * examples, count);
@@ -358,8 +357,9 @@ static inline void trial_check_examples(struct trial *trial, size_t input, unsig
             largest = fmax(largest, fabs((double)expected[i]));
         for (size_t i = 0; i < size; i++)
             if (!(fabs((double)found[i] - (double)expected[i]) <= tolerance * largest))
-                fail_msg("%s: example %zu, element %zu: %.9g alone, %.9g in the whole",
-                         operator->name, e, i, (double)found[i], (double)expected[i]);
+                fail_msg(
+                    "%s: example %zu, element %zu: %.9g alone, %.9g in the whole", operator->name,
+                    e, i, (double)found[i], (double)expected[i]);
         trial_end(&part);
     }
     free(weight);

@@ -49,16 +49,26 @@ static float gradient(size_t tensor, size_t i, float x)
 
 static const struct optimizer_tensor tensors[] = {{"a.weight", COUNT, 0}, {"b.weight", COUNT, 1}};
 
-static const struct optimizer_group ivon_groups[] = {
-    {.rate = 0.1, .weight_decay = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .debias = true, .ess = 1e3,
-     .hessian_init = 1, .rescale = true, .clip = INFINITY},
-    {.rate = 0.05, .weight_decay = 1e-2, .beta1 = 0.8, .beta2 = 0.995, .ess = 200,
-     .hessian_init = 0.5, .clip = 0.8}};
+static const struct optimizer_group ivon_groups[] = {{.rate = 0.1,
+                                                      .weight_decay = 1e-3,
+                                                      .beta1 = 0.9,
+                                                      .beta2 = 0.999,
+                                                      .debias = true,
+                                                      .ess = 1e3,
+                                                      .hessian_init = 1,
+                                                      .rescale = true,
+                                                      .clip = INFINITY},
+                                                     {.rate = 0.05,
+                                                      .weight_decay = 1e-2,
+                                                      .beta1 = 0.8,
+                                                      .beta2 = 0.995,
+                                                      .ess = 200,
+                                                      .hessian_init = 0.5,
+                                                      .clip = 0.8}};
 
 static struct optimizer_options ivon_options(void)
 {
-    return (struct optimizer_options){
-        .samples = 1, .seed = SEED, .norm_clip = INFINITY};
+    return (struct optimizer_options){.samples = 1, .seed = SEED, .norm_clip = INFINITY};
 }
 
 static struct optimizer *make(const struct optimizer_options *options,
@@ -180,13 +190,20 @@ static void norms_are_clipped(void **state)
 static void adamw_and_sgd_follow_their_formulas(void **state)
 {
     (void)state;
-    static const struct optimizer_group adamw[] = {
-        {.rate = 0.01, .weight_decay = 0.01, .beta1 = 0.9, .beta2 = 0.999, .debias = true,
-         .epsilon = 1e-8},
-        {.rate = 0.003, .weight_decay = 0.1, .beta1 = 0.8, .beta2 = 0.99, .debias = true,
-         .epsilon = 1e-3}};
-    static const struct optimizer_group sgd[] = {
-        {.rate = 0.02, .beta1 = 0.9}, {.rate = 0.05, .weight_decay = 0.1, .beta1 = 0}};
+    static const struct optimizer_group adamw[] = {{.rate = 0.01,
+                                                    .weight_decay = 0.01,
+                                                    .beta1 = 0.9,
+                                                    .beta2 = 0.999,
+                                                    .debias = true,
+                                                    .epsilon = 1e-8},
+                                                   {.rate = 0.003,
+                                                    .weight_decay = 0.1,
+                                                    .beta1 = 0.8,
+                                                    .beta2 = 0.99,
+                                                    .debias = true,
+                                                    .epsilon = 1e-3}};
+    static const struct optimizer_group sgd[] = {{.rate = 0.02, .beta1 = 0.9},
+                                                 {.rate = 0.05, .weight_decay = 0.1, .beta1 = 0}};
     struct optimizer_options options = ivon_options();
     options.method = OPTIMIZER_ADAMW;
     check("adamw", make(&options, adamw), 1);
@@ -240,12 +257,18 @@ static void parameters_are_samples_of_the_posterior(void **state)
     struct optimizer_report report;
     assert_int_equal(optimizer_step(optimizer, gradients, 1, true, &report, NULL), 0);
     for (size_t t = 0; t < 2; t++) {
-        struct ivon_tensor both[2] = {
-            {.name = tensors[t].name, .part = IVON_MEAN, .dtype = IVON_F32, .rank = 1,
-             .shape = {COUNT}},
-            {.name = tensors[t].name, .part = IVON_HESSIAN, .dtype = IVON_F32, .rank = 1,
-             .shape = {COUNT}, .ess = ivon_groups[t].ess,
-             .weight_decay = ivon_groups[t].weight_decay}};
+        struct ivon_tensor both[2] = {{.name = tensors[t].name,
+                                       .part = IVON_MEAN,
+                                       .dtype = IVON_F32,
+                                       .rank = 1,
+                                       .shape = {COUNT}},
+                                      {.name = tensors[t].name,
+                                       .part = IVON_HESSIAN,
+                                       .dtype = IVON_F32,
+                                       .rank = 1,
+                                       .shape = {COUNT},
+                                       .ess = ivon_groups[t].ess,
+                                       .weight_decay = ivon_groups[t].weight_decay}};
         const float *mean = optimizer_mean(optimizer, t);
         const void *data[2] = {mean, optimizer_hessian(optimizer, t)};
         struct ivon_header header = ivon_header_empty();
@@ -294,8 +317,7 @@ static void threads_change_no_bit(void **state)
         assert_int_equal(optimizer_new(&optimizers[r], &options, ivon_groups, 2, both, 2, NULL), 0);
         assert_int_equal(optimizer_draw(optimizers[r], NULL), 0);
         for (int step = 0; step < 4; step++)
-            assert_int_equal(
-                optimizer_step(optimizers[r], gradients, 1, true, &report, NULL), 0);
+            assert_int_equal(optimizer_step(optimizers[r], gradients, 1, true, &report, NULL), 0);
         assert_int_equal(report.bad_gradients + report.overflows, 0);
     }
     assert_memory_equal(optimizer_mean(optimizers[1], 0), optimizer_mean(optimizers[0], 0),
@@ -314,8 +336,7 @@ static void threads_change_no_bit(void **state)
 static void gradients_that_are_not_finite_move_nothing(void **state)
 {
     (void)state;
-    static const enum optimizer_method methods[] = {OPTIMIZER_IVON, OPTIMIZER_ADAMW,
-                                                    OPTIMIZER_SGD};
+    static const enum optimizer_method methods[] = {OPTIMIZER_IVON, OPTIMIZER_ADAMW, OPTIMIZER_SGD};
     for (size_t m = 0; m < 3; m++) {
         struct optimizer_options options = ivon_options();
         struct optimizer_group groups[2] = {optimizer_group_defaults(methods[m]),
@@ -331,7 +352,7 @@ static void gradients_that_are_not_finite_move_nothing(void **state)
             fine[i] = b[i] = 1;
         b[2] = NAN;
         b[17] = -INFINITY;
-        b[20] = 3e38F; /* its square overflows, or the ess times it does */
+        b[20] = 3e38F;                     /* its square overflows, or the ess times it does */
         for (size_t i = 0; i < COUNT; i++) /* SGD: g + wd m does */
             optimizer_mean(optimizer, 1)[i] = 1;
         optimizer_momentum(optimizer, 1)[20] = methods[m] == OPTIMIZER_SGD ? 3e38F : 0;

@@ -93,10 +93,9 @@ static void find_change(const float *image, const float *found, int *down, int *
                     for (int y = 0; y < HEIGHT; y++)
                         for (int x = 0; x < WIDTH; x++) {
                             int row = y + *down, column = (*flip ? WIDTH - 1 - x : x) + *right;
-                            bool inside =
-                                row >= 0 && row < HEIGHT && column >= 0 && column < WIDTH;
-                            float expected =
-                                inside ? image[(c * HEIGHT + row) * WIDTH + column] : 0;
+                            bool inside = row >= 0 && row < HEIGHT && column >= 0 && column < WIDTH;
+                            float expected = inside ? image[(c * HEIGHT + row) * WIDTH + column]
+                                                    : 0;
                             equal += found[(c * HEIGHT + y) * WIDTH + x] == expected;
                         }
                 if (equal == SIZE)
@@ -152,7 +151,8 @@ static void augmentation_is_as_defined(void **state)
             for (int y = 0; y < HEIGHT; y++)
                 for (int x = 0; x < WIDTH; x++) {
                     int column = words[2] >> 63 ? WIDTH - 1 - x : x;
-                    assert_true(out[(c * HEIGHT + y) * WIDTH + x] == padded[top + y][left + column]);
+                    assert_true(out[(c * HEIGHT + y) * WIDTH + x] ==
+                                padded[top + y][left + column]);
                 }
         }
     }
@@ -181,9 +181,9 @@ static void augmentation_depends_on_its_address(void **state)
 static void augmentations_are_parsed(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"",      "crop",       "crop0",      "crop65", "flip,",
-                                        "turn",  "flip,flip",  "crop4 flip", ",flip",  "crop-1",
-                                        "flips", "crop4,crop4"};
+    static const char *const wrong[] = {"",      "crop",   "crop0",     "crop65",
+                                        "flip,", "turn",   "flip,flip", "crop4 flip",
+                                        ",flip", "crop-1", "flips",     "crop4,crop4"};
     struct augmentation found;
     struct ivon_error error;
     assert_int_equal(augmentation_of(&found, "crop4,flip", &error), 0);

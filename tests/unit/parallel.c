@@ -65,9 +65,8 @@ static void reports_the_lowest_failure(void **state)
     for (int threads = 1; threads <= 8; threads++)
         for (size_t f = 0; f < sizeof failures / sizeof failures[0]; f++)
             for (unsigned seed = 0; seed < 5; seed++) {
-                struct record record = {.threads = threads,
-                                        .first_failure = failures[f],
-                                        .seed = seed * 99991};
+                struct record record = {
+                    .threads = threads, .first_failure = failures[f], .seed = seed * 99991};
                 struct ivon_error error = {0};
                 char message[32];
                 snprintf(message, sizeof message, "job %zu", failures[f]);
@@ -93,9 +92,8 @@ static void a_team_runs_round_after_round(void **state)
         for (unsigned round = 0; round < 300; round++) {
             size_t count = round * 7 % 23;
             int most = 1 + (int)(round % 6), used = most < threads ? most : threads;
-            struct record record = {.threads = used,
-                                    .first_failure = round % 4 ? SIZE_MAX : round % 11,
-                                    .seed = round};
+            struct record record = {
+                .threads = used, .first_failure = round % 4 ? SIZE_MAX : round % 11, .seed = round};
             struct ivon_error error = {0};
             int code = team_run(team, most, count, job, &record, &error);
             assert_int_equal(code != 0, record.first_failure < count);

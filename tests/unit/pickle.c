@@ -36,10 +36,12 @@ static void test_plain_values(void **state)
 {
     (void)state;
     /* [None, True, 1, 300, -2, 2**40, -1, 0.5, 'a', b'b', 2**100] */
-    struct pickle *pickle =
-        parse(BYTES("\x80\x02](N\x88K\x01M\x2c\x01J\xfe\xff\xff\xff\x8a\x06\x00\x00\x00\x00\x00\x01"
-                    "\x8a\x01\xffG\x3f\xe0\x00\x00\x00\x00\x00\x00X\x01\x00\x00\x00" "aC\x01"
-                    "b\x8a\x0d\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10\x8a\x00" "e."));
+    struct pickle *pickle = parse(
+        BYTES("\x80\x02](N\x88K\x01M\x2c\x01J\xfe\xff\xff\xff\x8a\x06\x00\x00\x00\x00\x00\x01"
+              "\x8a\x01\xffG\x3f\xe0\x00\x00\x00\x00\x00\x00X\x01\x00\x00\x00"
+              "aC\x01"
+              "b\x8a\x0d\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10\x8a\x00"
+              "e."));
     const struct pickle_node *list = pickle_root(pickle);
     char text[PICKLE_DESCRIPTION];
     assert_int_equal(list->kind, PICKLE_LIST);
@@ -61,9 +63,11 @@ static void test_plain_values(void **state)
 static void test_later_protocols(void **state)
 {
     (void)state;
-    struct pickle *pickle = parse(
-        BYTES("\x80\x04\x95\x22\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01" "a\x94\x8f\x94(K\x01\x90"
-              "\x8c\x01" "b\x94(K\x02\x91\x94\x8c\x01" "c\x94K\x01K\x02\x86\x94u."));
+    struct pickle *pickle = parse(BYTES("\x80\x04\x95\x22\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01"
+                                        "a\x94\x8f\x94(K\x01\x90"
+                                        "\x8c\x01"
+                                        "b\x94(K\x02\x91\x94\x8c\x01"
+                                        "c\x94K\x01K\x02\x86\x94u."));
     const struct pickle_node *root = pickle_root(pickle);
     assert_int_equal(root->kind, PICKLE_DICT);
     assert_int_equal(pickle_get(root, "a")->kind, PICKLE_SET);
@@ -75,7 +79,8 @@ static void test_later_protocols(void **state)
 static void test_memo_shares_nodes(void **state)
 {
     (void)state;
-    struct pickle *pickle = parse(BYTES("\x80\x02](]q\x01h\x01j\x01\x00\x00\x00" "e."));
+    struct pickle *pickle = parse(BYTES("\x80\x02](]q\x01h\x01j\x01\x00\x00\x00"
+                                        "e."));
     const struct pickle_node *root = pickle_root(pickle);
     assert_int_equal(root->count, 3);
     assert_ptr_equal(root->items[0], root->items[1]);
@@ -98,10 +103,15 @@ static void test_calls_are_inert(void **state)
 {
     (void)state;
     static const char *const pickles[] = {
-        "cos\nsystem\nU\x01x\x85R.",           "cos\nsystem\nU\x01x\x85\x81.",
-        "cos\nsystem\nU\x01x\x85}\x92.",       "U\x02osU\x06system\x93U\x01x\x85R.",
-        "cos\nsystem\nU\x01x\x85R}U\x01kK\x01sb.", "cos\nsystem\nU\x01x\x85RU\x01yK\x01s.",
-        "cos\nsystem\nU\x01x\x85R(K\x01" "e.",     "cos\nsystem\nU\x01x\x85R)R.",
+        "cos\nsystem\nU\x01x\x85R.",
+        "cos\nsystem\nU\x01x\x85\x81.",
+        "cos\nsystem\nU\x01x\x85}\x92.",
+        "U\x02osU\x06system\x93U\x01x\x85R.",
+        "cos\nsystem\nU\x01x\x85R}U\x01kK\x01sb.",
+        "cos\nsystem\nU\x01x\x85RU\x01yK\x01s.",
+        "cos\nsystem\nU\x01x\x85R(K\x01"
+        "e.",
+        "cos\nsystem\nU\x01x\x85R)R.",
         "ccopyreg\n_reconstructor\ncos\nsystem\nN\x86R.",
     };
     for (size_t i = 0; i < sizeof pickles / sizeof pickles[0]; i++) {
@@ -143,8 +153,12 @@ static void test_damage_is_named(void **state)
     refused(BYTES("K\x01\x86"), "TUPLE2: the stack is empty");
     refused(BYTES("K\x01(\x85"), "TUPLE1: the stack is empty");
     refused(BYTES("M\x01"), "BININT2: the pickle ends here");
-    refused(BYTES("X\x05\x00\x00\x00" "abc"), "BINUNICODE: its length exceeds the pickle's");
-    refused(BYTES("X\xff\xff\xff\xff" "abc"), "BINUNICODE: its length exceeds 256 MiB");
+    refused(BYTES("X\x05\x00\x00\x00"
+                  "abc"),
+            "BINUNICODE: its length exceeds the pickle's");
+    refused(BYTES("X\xff\xff\xff\xff"
+                  "abc"),
+            "BINUNICODE: its length exceeds 256 MiB");
     refused(BYTES("\x8d\xff\xff\xff\xff\xff\xff\xff\xff"), "BINUNICODE8: its length exceeds");
     refused(BYTES("cos"), "GLOBAL: the pickle ends here");
     refused(BYTES("cos\nsystem"), "GLOBAL: the pickle ends here");
@@ -153,16 +167,20 @@ static void test_damage_is_named(void **state)
     refused(BYTES("Nr\xff\xff\xff\xff."), "LONG_BINPUT: its memo index exceeds the pickle's");
     refused(BYTES("}(K\x01u"), "SETITEMS: a key has no value");
     refused(BYTES("]K\x01K\x02s"), "SETITEM: what it adds to is no such container");
-    refused(BYTES("(K\x01" "e"), "APPENDS: the stack is empty");
+    refused(BYTES("(K\x01"
+                  "e"),
+            "APPENDS: the stack is empty");
     refused(BYTES("NNR"), "REDUCE: the arguments are no tuple");
 }
 
 static void test_every_prefix_is_refused(void **state)
 {
     (void)state;
-    static const unsigned char whole[] =
-        "\x80\x02}q\x00(X\x01\x00\x00\x00" "aq\x01" "ccollections\nOrderedDict\nq\x02)Rq\x03(U\x01"
-        "bG\x3f\xe0\x00\x00\x00\x00\x00\x00uX\x01\x00\x00\x00" "cK\x01K\x02\x86Qu.";
+    static const unsigned char whole[] = "\x80\x02}q\x00(X\x01\x00\x00\x00"
+                                         "aq\x01"
+                                         "ccollections\nOrderedDict\nq\x02)Rq\x03(U\x01"
+                                         "bG\x3f\xe0\x00\x00\x00\x00\x00\x00uX\x01\x00\x00\x00"
+                                         "cK\x01K\x02\x86Qu.";
     size_t size = sizeof whole - 1;
     pickle_free(parse(whole, size));
     for (size_t cut = 0; cut < size; cut++) {
@@ -214,7 +232,8 @@ static void test_shared_nodes_stay_shared(void **state)
     struct pickle *pickle = parse(bytes, UNIT * LEVELS + 1);
     pickle_free(pickle);
     free(bytes);
-    pickle = parse(BYTES("]q\x00h\x00" "a."));
+    pickle = parse(BYTES("]q\x00h\x00"
+                         "a."));
     assert_ptr_equal(pickle_root(pickle)->items[0], pickle_root(pickle));
     pickle_free(pickle);
 }

@@ -34,17 +34,16 @@ static void random_floats(float *out, size_t count)
         out[i] = (float)below(2001) / 1000.0F - 1;
 }
 
-static void add(struct ivon_network *network, const char *operator, const char *a, const char *b,
+static void add(struct ivon_network *network, const char *operator, const char * a, const char *b,
                 const char *out)
 {
     const char *inputs[] = {a, b}, *outputs[] = {out};
-    assert_int_equal(graph_add_node(network, operator, out, inputs, b ? 2 : 1, outputs, 1, NULL, 0,
-                                    NULL),
-                     0);
+    assert_int_equal(
+        graph_add_node(network, operator, out, inputs, b ? 2 : 1, outputs, 1, NULL, 0, NULL), 0);
 }
 
-static void constant(struct ivon_network *network, const char *name, int rank,
-                     const int64_t *shape, enum net_type type, const void *data)
+static void constant(struct ivon_network *network, const char *name, int rank, const int64_t *shape,
+                     enum net_type type, const void *data)
 {
     struct net_tensor tensor = {0};
     assert_int_equal(net_tensor_set(&tensor, type, rank, shape, NULL), 0);
@@ -233,7 +232,8 @@ static void refuses_circles_and_loose_ends(void **unused)
     add(network, "Neg", "nowhere", NULL, "c");
     assert_int_equal(graph_add_output(network, "c", NULL), 0);
     assert_int_equal(graph_finish(network, &error), IVON_ERROR_DATA);
-    assert_string_equal(error.message, "loose: node 'c' takes value 'nowhere', which nothing defines");
+    assert_string_equal(error.message,
+                        "loose: node 'c' takes value 'nowhere', which nothing defines");
     const char *inputs[] = {"c"}, *outputs[] = {"d"};
     assert_int_equal(graph_add_node(network, "Loop", "l", inputs, 1, outputs, 1, NULL, 0, &error),
                      IVON_ERROR_DATA);

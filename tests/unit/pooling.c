@@ -6,7 +6,7 @@ struct shape {
     int axes;
     int64_t images, channels;
     int64_t input[2], kernel[2], stride[2], dilation[2], pads[4]; /* before, before, after, after */
-    int64_t alone[2]; /* the pads of one axis */
+    int64_t alone[2];                                             /* the pads of one axis */
     bool ceiling, count_padding;
     int64_t order;
 };
@@ -20,9 +20,14 @@ static void random_shape(uint64_t seed, bool dilated, struct shape *s)
 {
     struct trial random = {.state = seed * 7919 + 1}, *trial = &random;
     *s = (struct shape){.axes = seed % 4 ? 2 : 1,
-                        .images = pick(trial, 1, 3), .channels = pick(trial, 1, 3),
-                        .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .input = {1, 1},
-                        .ceiling = pick(trial, 0, 1), .count_padding = pick(trial, 0, 1),
+                        .images = pick(trial, 1, 3),
+                        .channels = pick(trial, 1, 3),
+                        .kernel = {1, 1},
+                        .stride = {1, 1},
+                        .dilation = {1, 1},
+                        .input = {1, 1},
+                        .ceiling = pick(trial, 0, 1),
+                        .count_padding = pick(trial, 0, 1),
                         .order = pick(trial, 0, 1)};
     for (int i = s->axes == 1; i < 2; i++) {
         s->kernel[i] = pick(trial, 1, 4);
@@ -37,9 +42,9 @@ static void random_shape(uint64_t seed, bool dilated, struct shape *s)
     s->alone[1] = s->pads[3];
 }
 
-static void begin(struct trial *trial, const char *operator, struct shape *s)
+static void begin(struct trial *trial, const char *operator, struct shape * s)
 {
-    bool maximum = *operator == 'M';
+    bool maximum = *operator== 'M';
     trial_begin(trial, operator, maximum ? 2 : 1);
     size_t skip = s->axes == 1, axes = (size_t)s->axes;
     int64_t x[4] = {s->images, s->channels, s->input[skip], s->input[1]};
@@ -103,11 +108,11 @@ static struct window reference(const struct shape *s, const float *plane, int64_
 /* Maxima are exact. A mean of up to 16 terms of size up to 1: 15 additions, and three roundings of
    the reciprocals and the product: 18 * 2^-24, by the sum of sizes over the count, which is at most
    1. */
-static void check(const char *operator, struct shape *s)
+static void check(const char *operator, struct shape * s)
 {
     struct trial trial;
     begin(&trial, operator, s);
-    bool maximum = *operator == 'M';
+    bool maximum = *operator== 'M';
     assert_int_equal(trial_run(&trial, NULL), 0);
     int64_t height = output_extent(s, 0), width = output_extent(s, 1);
     const struct net_tensor *y = &trial.outputs[0];
@@ -120,8 +125,7 @@ static void check(const char *operator, struct shape *s)
     for (int64_t p = 0; p < s->images * s->channels; p++)
         for (int64_t i = 0; i < height; i++)
             for (int64_t j = 0; j < width; j++, found++) {
-                struct window w =
-                    reference(s, (float *)trial.inputs[0].data + p * size, i, j);
+                struct window w = reference(s, (float *)trial.inputs[0].data + p * size, i, j);
                 if (maximum) {
                     assert_true((double)*found == w.largest);
                     assert_int_equal(*index++, w.index < 0 ? -1 : w.index + p * size);
@@ -156,8 +160,13 @@ static void windows(void **state)
     /* what has kernels of its own */
     for (int64_t kernel = 2; kernel < 4; kernel++)
         for (int64_t extent = 4; extent < 40; extent++) {
-            struct shape s = {.axes = 2, .images = 1, .channels = 2, .input = {extent, extent + 1},
-                              .kernel = {kernel, kernel}, .stride = {2, 2}, .dilation = {1, 1}};
+            struct shape s = {.axes = 2,
+                              .images = 1,
+                              .channels = 2,
+                              .input = {extent, extent + 1},
+                              .kernel = {kernel, kernel},
+                              .stride = {2, 2},
+                              .dilation = {1, 1}};
             check("AveragePool", &s);
             check("MaxPool", &s);
         }
@@ -169,8 +178,12 @@ static void not_a_number(void **state)
     (void)state;
     for (int64_t kernel = 1; kernel < 5; kernel++)
         for (int64_t stride = 1; stride < 4; stride++) {
-            struct shape s = {.axes = 2, .images = 1, .channels = 1, .input = {9, 33},
-                              .kernel = {kernel, kernel}, .stride = {stride, stride},
+            struct shape s = {.axes = 2,
+                              .images = 1,
+                              .channels = 1,
+                              .input = {9, 33},
+                              .kernel = {kernel, kernel},
+                              .stride = {stride, stride},
                               .dilation = {1, 1}};
             struct trial trial;
             begin(&trial, "MaxPool", &s);
@@ -198,8 +211,13 @@ static void padding_alone(void **state)
     (void)state;
     for (int maximum = 0; maximum < 2; maximum++)
         for (int axis = 0; axis < 2; axis++) {
-            struct shape s = {.axes = 2, .images = 1, .channels = 2, .input = {2, 2},
-                              .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1},
+            struct shape s = {.axes = 2,
+                              .images = 1,
+                              .channels = 2,
+                              .input = {2, 2},
+                              .kernel = {3, 3},
+                              .stride = {1, 1},
+                              .dilation = {1, 1},
                               .pads = {2, 2, 2, 2}};
             struct trial trial;
             s.input[axis] = 0;
@@ -220,8 +238,8 @@ static void padding_alone(void **state)
 static void global(void **state)
 {
     (void)state;
-    static const int64_t shapes[][5] = {{2, 3, 7, 0}, {2, 3, 5, 8, 0}, {1, 2, 3, 4, 5},
-                                        {0, 3, 4, 4, 0}, {3, 0, 4, 4, 0}};
+    static const int64_t shapes[][5] = {
+        {2, 3, 7, 0}, {2, 3, 5, 8, 0}, {1, 2, 3, 4, 5}, {0, 3, 4, 4, 0}, {3, 0, 4, 4, 0}};
     static const int ranks[] = {3, 4, 5, 4, 4};
     for (size_t i = 0; i < sizeof ranks / sizeof ranks[0]; i++)
         for (int maximum = 0; maximum < 2; maximum++) {
@@ -281,9 +299,13 @@ static void refuses(void **state)
 {
     (void)state;
     const int64_t x[] = {2, 4, 8, 8, 8}, most = INT32_MAX;
-#define ALL(v) (const int64_t[]){v, v, v, v}
+#define ALL(v)                                                                                     \
+    (const int64_t[])                                                                              \
+    {                                                                                              \
+        v, v, v, v                                                                                 \
+    }
     for (int i = 0; i < 2; i++) {
-        const char *operator = i ? "MaxPool" : "AveragePool";
+        const char *operator= i ? "MaxPool" : "AveragePool";
         refuse(operator, 4, x, NULL, NULL, 0, false, "kernel_shape is missing");
         refuse(operator, 5, x, NULL, NULL, 0, true, "three are not supported");
         refuse(operator, 2, x, NULL, NULL, 0, true, "input of shape 2x4");

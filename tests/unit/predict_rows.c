@@ -1,7 +1,7 @@
 /*
- * Sums over weight samples, row by row, against the definitions in double: rows of few outputs and of
- * more than are worked on at a time, several groups of samples, rows added in pieces, and rows that do
- * not count.
+ * Sums over weight samples, row by row, against the definitions in double: rows of few outputs and
+ * of more than are worked on at a time, several groups of samples, rows added in pieces, and rows
+ * that do not count.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -74,7 +74,8 @@ static void begin(struct problem *p, enum ivon_likelihood likelihood, size_t k, 
                 const struct row_targets own = {
                     targets && likelihood != IVON_GAUSSIAN ? p->labels + at * each : NULL,
                     targets && likelihood == IVON_GAUSSIAN ? p->numbers + at * k : NULL, IGNORED};
-                rows_add(&p->sums, groups[s], weights[s], AT + at, count, p->f + (s * ROWS + at) * k, &own,
+                rows_add(&p->sums, groups[s], weights[s], AT + at, count,
+                         p->f + (s * ROWS + at) * k, &own,
                          s == 1 && pass ? NULL : p->log_likelihoods + s * ROWS + at);
             }
         }
@@ -133,8 +134,8 @@ static double sample_row(const struct problem *p, size_t s, size_t row, double *
     return entropy;
 }
 
-/* Exponentials of 1 to 2 roundings and sums of 5 to 3000 terms in float: 1e-5 of them. Entropies are
-   sums in double of what has that error, times logarithms of up to 60. */
+/* Exponentials of 1 to 2 roundings and sums of 5 to 3000 terms in float: 1e-5 of them. Entropies
+   are sums in double of what has that error, times logarithms of up to 60. */
 static const double tolerance = 1e-5, entropy_tolerance = 1e-4;
 
 static void near(double found, double expected, double within, const char *what, size_t row)
@@ -147,9 +148,11 @@ static void check_classes(struct problem *p)
 {
     size_t k = p->k, predictions = p->likelihood == IVON_BERNOULLI ? k : 1;
     int64_t *prediction = calloc(ROWS * k, sizeof *prediction);
-    float *out = calloc(ROWS * k, sizeof *out), *without = calloc(ROWS * k, sizeof *out), other[4][ROWS];
+    float *out = calloc(ROWS * k, sizeof *out), *without = calloc(ROWS * k, sizeof *out),
+          other[4][ROWS];
     double *mean = calloc(2 * k, sizeof *mean), *one = calloc(k, sizeof *one), log_likelihood;
-    struct row_results results = {prediction, out, other[0], other[1], other[2], other[3], NULL, NULL};
+    struct row_results results = {prediction, out,      other[0], other[1],
+                                  other[2],   other[3], NULL,     NULL};
     rows_finish(&p->sums, AT, ROWS, &results);
     rows_probabilities(&p->sums, 1, AT, ROWS, without);
     for (size_t row = 0; row < ROWS; row++) {
@@ -166,7 +169,8 @@ static void check_classes(struct problem *p)
         size_t best = 0;
         for (size_t i = 0; i < k; i++) {
             near((double)out[row * k + i], mean[i], tolerance, "probability", row);
-            near((double)without[row * k + i], mean[k + i], tolerance, "probability without a group", row);
+            near((double)without[row * k + i], mean[k + i], tolerance,
+                 "probability without a group", row);
             best = mean[i] > mean[best] ? i : best;
             entropy += surprise(mean[i]) + (predictions > 1 ? surprise(1 - mean[i]) : 0);
             most += fmax(mean[i], 1 - mean[i]) / (double)k;
@@ -175,7 +179,8 @@ static void check_classes(struct problem *p)
         }
         if (predictions == 1)
             assert_int_equal(prediction[row], best);
-        near((double)other[0][row], predictions > 1 ? most : mean[best], tolerance, "greatest", row);
+        near((double)other[0][row], predictions > 1 ? most : mean[best], tolerance, "greatest",
+             row);
         near((double)other[1][row], entropy, entropy_tolerance, "entropy", row);
         near((double)other[2][row], expected, entropy_tolerance, "expected entropy", row);
         near((double)other[3][row], entropy - expected, 2 * entropy_tolerance, "information", row);
@@ -250,7 +255,8 @@ static void check_densities(const struct problem *p, size_t without)
             log_terms[s] = log(weights[s]) + density;
             most = fmax(most, log_terms[s]);
             if (without == ROWS_GROUPS_MAX)
-                near(p->log_likelihoods[s * ROWS + row], density, 1e-9 * fabs(density), "log density", row);
+                near(p->log_likelihoods[s * ROWS + row], density, 1e-9 * fabs(density),
+                     "log density", row);
         }
         for (size_t i = 0; i < 3; i++)
             near(means[row * 3 + i], mean[i] / total, 1e-12, "mean", row);

@@ -38,7 +38,8 @@ static void check_gemm(uint64_t seed)
     struct trial trial;
     trial_begin(&trial, "Gemm", 1);
     trial.state += seed * 7919;
-    int64_t m = seed % 5 ? pick(&trial, 1, 20) : 1, n = pick(&trial, 1, 20), k = pick(&trial, 0, 70);
+    int64_t m = seed % 5 ? pick(&trial, 1, 20) : 1, n = pick(&trial, 1, 20),
+            k = pick(&trial, 0, 70);
     bool ta = seed & 1, tb = seed & 2;
     int kind = (int)(seed % 6);
     double alpha = seed % 4 ? 1 : (double)0.7F, beta = seed % 5 ? 1 : (double)-0.3F;
@@ -165,8 +166,8 @@ static void check_matmul(uint64_t seed, bool ta, bool tb)
                     sum += term;
                     size += fabs(term);
                 }
-                double found = (double)((float *)y->data)[at * (size_t)(m * n) +
-                                                          (size_t)(i * n + j)];
+                double found =
+                    (double)((float *)y->data)[at * (size_t)(m * n) + (size_t)(i * n + j)];
                 if (!(fabs(found - sum) <= bound(k) * size))
                     fail_msg("seed %zu: %.9g, expected %.9g", (size_t)seed, found, sum);
             }
@@ -241,14 +242,17 @@ static void refuse(const char *name, size_t count, const struct net_tensor *inpu
     trial_end(&trial);
 }
 
-#define F(rank_, ...) {.type = NET_FLOAT, .rank = (rank_), .shape = {__VA_ARGS__}}
+#define F(rank_, ...)                                                                              \
+    {                                                                                              \
+        .type = NET_FLOAT, .rank = (rank_), .shape = { __VA_ARGS__ }                               \
+    }
 
 static void refuses(void **state)
 {
     (void)state;
     const int64_t huge = (int64_t)1 << 33;
     const struct {
-        const char *operator, *expected;
+        const char *operator, * expected;
         struct net_tensor inputs[3];
     } cases[] = {
         {"MatMul", "2x3 by 4x5", {F(2, 2, 3), F(2, 4, 5)}},
@@ -257,15 +261,17 @@ static void refuses(void **state)
         {"MatMul", "too large", {F(2, huge, 1), F(2, 1, 1)}},
         {"MatMul", "too large", {F(2, 1, huge), F(2, huge, 1)}},
         {"MatMul", "too large", {F(4, huge, 1, INT32_MAX, 1), F(4, 1, huge, 1, INT32_MAX)}},
-        {"MatMul", "integer, expected float",
+        {"MatMul",
+         "integer, expected float",
          {F(2, 1, 1), {.type = NET_INTEGER, .rank = 2, .shape = {1, 1}}}},
         {"Gemm", "3 dimensions", {F(3, 1, 2, 3), F(2, 3, 5)}},
-        {"Gemm", "C of shape 4 cannot be broadcast to the product's 2x5",
+        {"Gemm",
+         "C of shape 4 cannot be broadcast to the product's 2x5",
          {F(2, 2, 3), F(2, 3, 5), F(1, 4)}},
         {"Gemm", "C of shape 2x5", {F(2, 1, 3), F(2, 3, 5), F(2, 2, 5)}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        refuse(cases[i].operator, cases[i].operator[0] == 'G' && i > 7 ? 3 : 2, cases[i].inputs,
+        refuse(cases[i].operator, cases[i].operator[0] == 'G' && i> 7 ? 3 : 2, cases[i].inputs,
                cases[i].expected);
 }
 
@@ -273,8 +279,10 @@ static void refuses(void **state)
 static void empty(void **state)
 {
     (void)state;
-    static const int64_t shapes[][2][3] = {{{2, 3, 0}, {2, 0, 4}}, {{2, 0, 3}, {2, 3, 4}},
-                                           {{0, 2, 3}, {0, 3, 4}}, {{2, 3, 4}, {2, 4, 0}}};
+    static const int64_t shapes[][2][3] = {{{2, 3, 0}, {2, 0, 4}},
+                                           {{2, 0, 3}, {2, 3, 4}},
+                                           {{0, 2, 3}, {0, 3, 4}},
+                                           {{2, 3, 4}, {2, 4, 0}}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         struct trial trial;
         trial_begin(&trial, "MatMul", 1);
@@ -295,7 +303,7 @@ static void empty(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gemm),     cmocka_unit_test(matmul), cmocka_unit_test(examples),
+        cmocka_unit_test(gemm),    cmocka_unit_test(matmul), cmocka_unit_test(examples),
         cmocka_unit_test(refuses), cmocka_unit_test(empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

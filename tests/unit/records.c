@@ -105,7 +105,10 @@ static void comes_back_in_order(void **state)
     close_records(records);
     unsigned char data[HEADER + 9 * WHOLE];
     assert_int_equal(load(data, sizeof data), HEADER + 5 * WHOLE);
-    assert_memory_equal(data + HEADER, "0----\xa8\x5a\x5d\xff" "1----\x9d\xaa\xab\x1f", 2 * WHOLE);
+    assert_memory_equal(data + HEADER,
+                        "0----\xa8\x5a\x5d\xff"
+                        "1----\x9d\xaa\xab\x1f",
+                        2 * WHOLE);
     close_records(open_records(true, 5));
     close_records(open_records(false, 0)); /* a new run */
     assert_int_equal(load(data, sizeof data), HEADER);
@@ -227,9 +230,10 @@ static void stays_off_foreign_files(void **state)
                 close_records(open_records(resume, 0)); /* could be a torn header */
                 continue;
             }
-            refuse(&options, IVON_ERROR_DATA,
-                   "out.part: is in the way, and not the records of an interrupted run: remove it, or "
-                   "name another output");
+            refuse(
+                &options, IVON_ERROR_DATA,
+                "out.part: is in the way, and not the records of an interrupted run: remove it, or "
+                "name another output");
             assert_int_equal(load(found, sizeof found), strlen(foreign[i]));
             assert_memory_equal(found, foreign[i], strlen(foreign[i]));
         }
@@ -354,18 +358,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
     const struct CMUnitTest tests[] = {
-        TEST(comes_back_in_order),
-        TEST(goes_when_complete),
-        TEST(forgets_what_is_torn),
-        TEST(forgets_what_is_damaged),
-        TEST(knows_a_records_place),
-        TEST(refuses_other_runs),
-        TEST(stays_off_foreign_files),
-        TEST(belongs_to_one_run_at_a_time),
-        TEST(stops_when_told),
-        TEST(appends_again),
-        TEST(survives_a_kill),
-        TEST(syncs),
+        TEST(comes_back_in_order),     TEST(goes_when_complete),
+        TEST(forgets_what_is_torn),    TEST(forgets_what_is_damaged),
+        TEST(knows_a_records_place),   TEST(refuses_other_runs),
+        TEST(stays_off_foreign_files), TEST(belongs_to_one_run_at_a_time),
+        TEST(stops_when_told),         TEST(appends_again),
+        TEST(survives_a_kill),         TEST(syncs),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

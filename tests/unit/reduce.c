@@ -23,7 +23,7 @@ struct expected {
 };
 
 /* Every element's output is found from its index. */
-static void reference(const char *operator, const struct net_tensor *x, const bool *reduced,
+static void reference(const char *operator, const struct net_tensor * x, const bool *reduced,
                       bool keep, struct expected *expected)
 {
     bool mean = strcmp(operator, "ReduceMean") == 0;
@@ -49,8 +49,8 @@ static void reference(const char *operator, const struct net_tensor *x, const bo
         }
         double value = x->type == NET_FLOAT ? (double)((float *)x->data)[at]
                                             : (double)((int64_t *)x->data)[at];
-        expected->values[output] =
-            started[output] ? join(operator, expected->values[output], value) : value;
+        expected->values[output] = started[output] ? join(operator, expected->values[output], value)
+                                                   : value;
         expected->sizes[output] = (started[output] ? expected->sizes[output] : 0) + fabs(value);
         started[output] = true;
     }
@@ -118,7 +118,7 @@ static void check(const char *operator, uint64_t seed, bool integers)
         double bound = ldexp(fabs(expected.values[i]), -24) +
                        ldexp(fmax(expected.sizes[i], fabs(expected.values[i])), -40);
         if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, -149)))
-            fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", operator, (size_t)seed, i,
+            fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", operator,(size_t) seed, i,
                      found, expected.values[i]);
     }
     /* Linear: a difference over a step of 1/4 rounds to 2^-24 * 60 / (1/4). */
@@ -174,8 +174,8 @@ static void products(void **state)
             for (size_t zeros = 0; zeros < 4; zeros++) {
                 struct trial trial;
                 trial_begin(&trial, "ReduceProd", 1);
-                const struct net_tensor *x =
-                    trial_floats(&trial, 3, shapes[shape], NULL, 0.97, 1.03);
+                const struct net_tensor *x = trial_floats(&trial, 3, shapes[shape], NULL, 0.97,
+                                                          1.03);
                 for (size_t zero = 0; zero < zeros; zero++)
                     ((float *)x->data)[zero * 7 % x->count] = 0;
                 trial_ints(&trial, "axes", axes[i], 2);
@@ -202,8 +202,8 @@ static void special(void **state)
     static const struct {
         const char *operator;
         double value;
-    } cases[] = {{"ReduceSum", 0}, {"ReduceProd", 1}, {"ReduceMax", -INFINITY},
-                 {"ReduceMin", INFINITY}};
+    } cases[] = {
+        {"ReduceSum", 0}, {"ReduceProd", 1}, {"ReduceMax", -INFINITY}, {"ReduceMin", INFINITY}};
     for (size_t i = 0; i < 4; i++) {
         struct trial trial;
         trial_begin(&trial, cases[i].operator, 1);

@@ -108,7 +108,7 @@ static void refused(const char *path, const struct ivon_open_options *options, i
     assert_null(source);
 }
 
-#define TENSOR(name, dtype, shape, begin, end)                                                    \
+#define TENSOR(name, dtype, shape, begin, end)                                                     \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin "," #end \
     "]}"
 
@@ -122,10 +122,12 @@ static void refuses_what_the_format_does_not_allow(void **state)
         const char *message;
     } cases[] = {
         {"{}", 1, 0, "x: has 1 bytes of data, expected 0 by its header"},
-        {"{", 9, 0, "x: is in no format that is known here, expected a checkpoint in HDF5, "
-                    "safetensors, npz or PyTorch's format"},
-        {"{}", 1, 4, "x: is in no format that is known here, expected a checkpoint in HDF5, "
-                     "safetensors, npz or PyTorch's format"},
+        {"{", 9, 0,
+         "x: is in no format that is known here, expected a checkpoint in HDF5, "
+         "safetensors, npz or PyTorch's format"},
+        {"{}", 1, 4,
+         "x: is in no format that is known here, expected a checkpoint in HDF5, "
+         "safetensors, npz or PyTorch's format"},
         {"{}}", 0, 0, "x: damaged JSON at byte 2: something follows the object"},
         {"{ ", 0, 0, "x: damaged JSON at byte 2: expected a name"},
         {"{\"a\":", 0, 0, "x: damaged JSON at byte 5: unexpected token near end of file"},
@@ -166,9 +168,9 @@ static void refuses_what_the_format_does_not_allow(void **state)
          "x: tensor 'b': its data begin at byte 4, expected 8, where those before end"},
         {"{" TENSOR("a", "F32", "[1]", 0, 4) "," TENSOR("a", "F32", "[1]", 4, 8) "}", 8, 0,
          "x: tensor 'a' occurs twice"},
-        {"{" TENSOR("a", "F32", "[1]", 0, 4) "," TENSOR("mean/a", "F32", "[0]", 4, 4) ","
-         TENSOR("hessian/a", "F32", "[0]", 4, 4) "}", 4, 0,
-         "x: tensor 'a' occurs twice under 'mean'"},
+        {"{" TENSOR("a", "F32", "[1]", 0, 4) "," TENSOR("mean/a", "F32", "[0]", 4, 4) "," TENSOR(
+             "hessian/a", "F32", "[0]", 4, 4) "}",
+         4, 0, "x: tensor 'a' occurs twice under 'mean'"},
         {"{" TENSOR("hessian/a", "I32", "[0]", 0, 0) "}", 0, 0,
          "x: 'hessian/a' has elements of type i32, expected floating point"},
         {"{" TENSOR("a/../b", "F32", "[0]", 0, 0) "}", 0, 0,
@@ -251,10 +253,12 @@ static void reads_unaligned_data(void **state)
 static void a_plain_file_has_plain_names(void **state)
 {
     (void)state;
-    write_header("x",
-                 "{\"__metadata__\":{\"format\":\"pt\",\"step\":\"last\",\"ess\":\"1e3\"},"
-                 TENSOR("buffers/a", "F32", "[]", 0, 4) "," TENSOR("mean/a", "F32", "[]", 4, 8) ","
-                 TENSOR("n", "I64", "[]", 8, 16) "}", 16, 0);
+    write_header(
+        "x",
+        "{\"__metadata__\":{\"format\":\"pt\",\"step\":\"last\",\"ess\":\"1e3\"}," TENSOR(
+            "buffers/a", "F32", "[]", 0, 4) "," TENSOR("mean/a", "F32", "[]", 4,
+                                                       8) "," TENSOR("n", "I64", "[]", 8, 16) "}",
+        16, 0);
     struct ivon_source *source = open_checkpoint("x");
     assert_int_equal(ivon_source_find(source, IVON_MEAN, "buffers/a"), 0);
     assert_int_equal(ivon_source_find(source, IVON_MEAN, "mean/a"), 1);
@@ -276,8 +280,8 @@ static void the_caller_says_what_is_a_buffer(void **state)
     struct ivon_source *source = NULL;
     struct ivon_error error;
     const struct ivon_open_options options = {.is_buffer = names_running};
-    write_header("x", "{" TENSOR("w", "F32", "[]", 0, 4) "," TENSOR("running", "F32", "[]", 4, 8)
-                 "}", 8, 0);
+    write_header(
+        "x", "{" TENSOR("w", "F32", "[]", 0, 4) "," TENSOR("running", "F32", "[]", 4, 8) "}", 8, 0);
     assert_int_equal(ivon_checkpoint_open(&source, "x", &options, &error), 0);
     assert_int_equal(ivon_source_find(source, IVON_BUFFER, "running"), 1);
     assert_int_equal(ivon_source_find(source, IVON_MEAN, "w"), 0);
@@ -318,8 +322,7 @@ static void refuses_options_of_other_formats(void **state)
             "nowhere: cannot open it: No such file or directory");
     refused("x", &several, IVON_ERROR_INPUT, "nowhere: cannot open it: No such file or directory");
     assert_int_equal(ivon_checkpoint_create(&sink, "b.safetensors", &checkpoint.header, NULL, 0,
-                                            &(struct ivon_create_options){.shard_size = 1},
-                                            &error),
+                                            &(struct ivon_create_options){.shard_size = 1}, &error),
                      IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "b.safetensors: only safetensors can be several files, and "
                                        "their name has to end in '.safetensors.index.json'");
@@ -334,14 +337,18 @@ static void refuses_what_cannot_be_written(void **state)
         const char *message;
     } cases[] = {
         {{{.name = "a"}, {.name = "a"}}, NAN, "x.safetensors: tensor 'a' occurs twice"},
-        {{{.name = "a"}, {.name = "b", .dtype = IVON_I8}}, NAN,
+        {{{.name = "a"}, {.name = "b", .dtype = IVON_I8}},
+         NAN,
          "x.safetensors: 'b' has elements of type i8, expected floating point"},
-        {{{.name = "a"}, {.name = "__metadata__"}}, NAN,
+        {{{.name = "a"}, {.name = "__metadata__"}},
+         NAN,
          "x.safetensors: no tensor of a safetensors file may be called '__metadata__'"},
-        {{{.name = "a"}, {.name = "b\n"}}, NAN,
+        {{{.name = "a"}, {.name = "b\n"}},
+         NAN,
          "x.safetensors: 'b?' is not a usable name for a tensor"},
         {{{.name = "a"}, {.name = "b"}}, INFINITY, "x.safetensors: 'ess' is infinite"},
-        {{{.name = "a", .rank = 1, .shape = {2}}, {.name = "b"}}, NAN,
+        {{{.name = "a", .rank = 1, .shape = {2}}, {.name = "b"}},
+         NAN,
          "x.safetensors: tensor 'a': its shape does not have its number of elements"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -351,8 +358,9 @@ static void refuses_what_cannot_be_written(void **state)
         struct ivon_tensor tensors[2] = {cases[i].tensors[0], cases[i].tensors[1]};
         header.ess = cases[i].ess;
         tensors[0].count = tensors[1].count = 1;
-        assert_int_equal(ivon_checkpoint_create(&sink, "x.safetensors", &header, tensors, 2, NULL,
-                                                &error), IVON_ERROR_ARGUMENT);
+        assert_int_equal(
+            ivon_checkpoint_create(&sink, "x.safetensors", &header, tensors, 2, NULL, &error),
+            IVON_ERROR_ARGUMENT);
         assert_string_equal(error.message, cases[i].message);
         assert_null(sink);
         assert_int_equal(access("x.safetensors", F_OK), -1);

@@ -116,8 +116,7 @@ static void shards_hold_as_much_as_they_may(void **state)
 {
     (void)state;
     struct ivon_create_options options = {.shard_size = 24};
-    struct checkpoint checkpoint = {
-        .header = ivon_header_empty(), .seed = 2, .options = &options};
+    struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 2, .options = &options};
     static const char *const names[] = {"a", "b", "c", "d", "e"};
     for (size_t i = 0; i < 5; i++)
         add_tensor(&checkpoint, IVON_MEAN, names[i], IVON_F32, 1, three);
@@ -142,13 +141,11 @@ static void shards_hold_as_much_as_they_may(void **state)
 /* Two shards in a directory "a" that no rule of ours would make: unsorted, with metadata. */
 static void write_model(void)
 {
-    static const char first[] =
-        "{\"__metadata__\":{\"format\":\"pt\"},"
-        "\"z\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
-        "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}";
-    static const char second[] =
-        "{\"__metadata__\":{\"format\":\"pt\",\"note\":\"second\"},"
-        "\"c\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+    static const char first[] = "{\"__metadata__\":{\"format\":\"pt\"},"
+                                "\"z\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
+                                "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}";
+    static const char second[] = "{\"__metadata__\":{\"format\":\"pt\",\"note\":\"second\"},"
+                                 "\"c\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
     static struct buffer file;
     assert_int_equal(system("mkdir -p a b"), 0);
     const char *const headers[] = {first, second};
@@ -182,10 +179,10 @@ static void copy(struct ivon_source *source, const char *path,
         fail_msg("%s", error.message);
     for (size_t i = 0; i < count; i++) {
         double data[16];
-        assert_int_equal(ivon_source_read(source, i, 0, tensors[count - 1 - i].count, data,
-                                          &error), 0);
-        assert_int_equal(ivon_sink_write(sink, count - 1 - i, 0, tensors[count - 1 - i].count,
-                                         data, &error), 0);
+        assert_int_equal(ivon_source_read(source, i, 0, tensors[count - 1 - i].count, data, &error),
+                         0);
+        assert_int_equal(
+            ivon_sink_write(sink, count - 1 - i, 0, tensors[count - 1 - i].count, data, &error), 0);
     }
     if (ivon_sink_commit(sink, &error))
         fail_msg("%s", error.message);
@@ -266,14 +263,14 @@ static void a_failed_commit_leaves_nothing_new(void **state)
 {
     (void)state;
     struct ivon_create_options options = {.shard_size = 12, .replace = true};
-    struct checkpoint checkpoint = {
-        .header = ivon_header_empty(), .seed = 4, .options = &options};
+    struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 4, .options = &options};
     struct ivon_sink *sink = NULL;
     struct ivon_error error = {0};
     add_tensor(&checkpoint, IVON_MEAN, "a", IVON_F32, 1, three);
     add_tensor(&checkpoint, IVON_MEAN, "b", IVON_F32, 1, three);
     assert_int_equal(ivon_checkpoint_create(&sink, "m.safetensors.index.json", &checkpoint.header,
-                                            checkpoint.tensors, 2, &options, &error), 0);
+                                            checkpoint.tensors, 2, &options, &error),
+                     0);
     assert_int_equal(system("mkdir m-00002-of-00002.safetensors"), 0); /* in the way since */
     assert_int_equal(ivon_sink_commit(sink, &error), IVON_ERROR_CREATE);
     ivon_sink_close(sink);
@@ -282,10 +279,12 @@ static void a_failed_commit_leaves_nothing_new(void **state)
     write_checkpoint(&checkpoint, "m.safetensors.index.json", 2);
     /* Where old shards were replaced, the old index is gone: nothing looks complete. */
     assert_int_equal(ivon_checkpoint_create(&sink, "m.safetensors.index.json", &checkpoint.header,
-                                            checkpoint.tensors, 2, &options, &error), 0);
+                                            checkpoint.tensors, 2, &options, &error),
+                     0);
     check_checkpoint(&checkpoint, "m.safetensors.index.json");
     assert_int_equal(system("rm m-00002-of-00002.safetensors; "
-                            "mkdir m-00002-of-00002.safetensors"), 0);
+                            "mkdir m-00002-of-00002.safetensors"),
+                     0);
     assert_int_equal(ivon_sink_commit(sink, &error), IVON_ERROR_CREATE);
     ivon_sink_close(sink);
     assert_int_equal(access("m.safetensors.index.json", F_OK), -1);
@@ -297,12 +296,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean_directory)
     const struct CMUnitTest tests[] = {
-        TEST(refuses_indices_that_mislead),
-        TEST(the_order_does_not_depend_on_the_map),
-        TEST(opens_hundreds_of_shards),
-        TEST(shards_hold_as_much_as_they_may),
-        TEST(an_output_is_like_another),
-        TEST(hessians_go_beside_their_means),
+        TEST(refuses_indices_that_mislead),       TEST(the_order_does_not_depend_on_the_map),
+        TEST(opens_hundreds_of_shards),           TEST(shards_hold_as_much_as_they_may),
+        TEST(an_output_is_like_another),          TEST(hessians_go_beside_their_means),
         TEST(a_failed_commit_leaves_nothing_new),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);

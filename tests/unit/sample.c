@@ -28,9 +28,14 @@ struct posterior {
 static struct ivon_tensor describe(const char *name, enum ivon_part part, enum ivon_dtype dtype,
                                    size_t count)
 {
-    struct ivon_tensor tensor = {.name = name, .part = part, .dtype = dtype, .rank = 1,
-                                 .shape = {(int64_t)count}, .count = count,
-                                 .ess = NAN, .weight_decay = NAN};
+    struct ivon_tensor tensor = {.name = name,
+                                 .part = part,
+                                 .dtype = dtype,
+                                 .rank = 1,
+                                 .shape = {(int64_t)count},
+                                 .count = count,
+                                 .ess = NAN,
+                                 .weight_decay = NAN};
     if (part == IVON_HESSIAN) {
         tensor.ess = ESS;
         tensor.weight_decay = DELTA;
@@ -205,7 +210,8 @@ static void some_stay_at_the_mean(void **state)
     assert_int_equal(ivon_sample_check(source, &options, &fixed, &error), 0);
     options.temperature = 1;
     assert_int_equal(ivon_sample_check(source, &options, &fixed, &error), IVON_ERROR_DATA);
-    assert_string_equal(error.message, "memory: nothing to draw: no mean selected has a Hessian (see --hessian)");
+    assert_string_equal(error.message,
+                        "memory: nothing to draw: no mean selected has a Hessian (see --hessian)");
     ivon_source_close(source);
     release(&p);
 }

@@ -142,8 +142,8 @@ static inline void score(const struct problem *problem, struct reference *refere
         probabilities(problem, reference->f[i] + at, before);
         probabilities(problem, moved, after);
         for (size_t k = 0; k < CLASSES; k++) {
-            double curvature =
-                problem->likelihood == IVON_GAUSSIAN ? 4 : before[k] * (1 - before[k]);
+            double curvature = problem->likelihood == IVON_GAUSSIAN ? 4
+                                                                    : before[k] * (1 - before[k]);
             reference->residual[i] += fabs(e[at + k]);
             reference->mpe[i] += fabs(curvature * rho * c[at + k][at + k] * e[at + k]);
             if (!ignored(problem, row))

@@ -98,18 +98,19 @@ static void refusals(void **state)
     refuse(&problem, &fine, bare, NULL, IVON_ERROR_DATA, "data: has no targets");
     refuse(&problem, &fine, bare, "y", IVON_ERROR_DATA, "data: has no targets");
     ivon_examples_close(bare);
-    struct ivon_examples *empty =
-        open_table(&table, 0, 1, shape, problem.x, IVON_I64, 0, NULL, problem.labels);
+    struct ivon_examples *empty = open_table(&table, 0, 1, shape, problem.x, IVON_I64, 0, NULL,
+                                             problem.labels);
     refuse(&problem, &fine, empty, "y", IVON_ERROR_DATA, "data: has no examples");
     ivon_examples_close(empty);
-    struct ivon_examples *wide =
-        open_table(&table, 5, 1, shape, problem.x, IVON_I64, 1, two, problem.labels);
+    struct ivon_examples *wide = open_table(&table, 5, 1, shape, problem.x, IVON_I64, 1, two,
+                                            problem.labels);
     refuse(&problem, &fine, wide, "y", IVON_ERROR_DATA,
            "data: 'y' has 2 numbers for each example, expected 1");
     ivon_examples_close(wide);
-    struct ivon_examples *real =
-        open_table(&table, 5, 1, shape, problem.x, IVON_F32, 0, NULL, problem.numbers);
-    refuse(&problem, &fine, real, "y", IVON_ERROR_ARGUMENT, "expected integers, the numbers of classes");
+    struct ivon_examples *real = open_table(&table, 5, 1, shape, problem.x, IVON_F32, 0, NULL,
+                                            problem.numbers);
+    refuse(&problem, &fine, real, "y", IVON_ERROR_ARGUMENT,
+           "expected integers, the numbers of classes");
     ivon_examples_close(real);
     static const double bad[] = {0, -1, INFINITY, -INFINITY};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -250,10 +251,9 @@ static void other_shapes(void **state)
     model_node(&problem.model, "ReduceMean", "rows", "x");
     problem_finish(&problem);
     ivon_examples_close(problem.examples);
-    problem.examples =
-        open_table(&table, EXAMPLES, 2, shape, x, IVON_I64, 0, NULL, problem.labels);
-    struct ivon_examples *longer =
-        open_table(&longer_table, EXAMPLES, 2, longer_shape, x, IVON_I64, 0, NULL, problem.labels);
+    problem.examples = open_table(&table, EXAMPLES, 2, shape, x, IVON_I64, 0, NULL, problem.labels);
+    struct ivon_examples *longer = open_table(&longer_table, EXAMPLES, 2, longer_shape, x, IVON_I64,
+                                              0, NULL, problem.labels);
     struct ivon_sensitivity_options options = options_of(&problem);
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     assert_int_equal(ivon_sensitivity_aim(sensitivity, longer, "y", &error), IVON_ERROR_DATA);
@@ -306,14 +306,10 @@ static void stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(single_examples),
-        cmocka_unit_test(little_memory),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(no_hessian),
-        cmocka_unit_test(fixed_batch),
-        cmocka_unit_test(bad_rows),
-        cmocka_unit_test(other_shapes),
-        cmocka_unit_test(stops),
+        cmocka_unit_test(single_examples), cmocka_unit_test(little_memory),
+        cmocka_unit_test(refusals),        cmocka_unit_test(no_hessian),
+        cmocka_unit_test(fixed_batch),     cmocka_unit_test(bad_rows),
+        cmocka_unit_test(other_shapes),    cmocka_unit_test(stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

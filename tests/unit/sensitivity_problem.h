@@ -87,8 +87,7 @@ static inline float *add_parameter(struct problem *problem, const char *name, in
     struct model *m = &problem->model;
     float *values = model_parameter(m, name, rank, shape, -1, 1);
     size_t count = m->tensors[m->count - 1].count;
-    const float *hessian =
-        random ? model_hessian(m, name, rank, shape, 0, 2) : NULL;
+    const float *hessian = random ? model_hessian(m, name, rank, shape, 0, 2) : NULL;
     for (size_t i = 0; i < count; i++)
         problem->variance[problem->parameters++] =
             random ? 1 / (m->ess * ((double)hessian[i] + m->weight_decay)) : 0;

@@ -36,7 +36,7 @@ struct reshaping {
     const char *why; /* it is refused; null: it is not */
 };
 
-static void try_reshaping(const char *operator, const struct reshaping *reshaping, bool zeros)
+static void try_reshaping(const char *operator, const struct reshaping * reshaping, bool zeros)
 {
     struct trial trial;
     for (enum net_type type = NET_FLOAT; type <= NET_BOOLEAN; type++) {
@@ -121,7 +121,7 @@ static void flattens(void **state)
     (void)state;
     static const struct {
         int64_t axis, shape[2];
-    } cases[] = {{0, {1, 120}}, {1, {2, 60}},   {2, {6, 20}},  {3, {24, 5}},  {4, {120, 1}},
+    } cases[] = {{0, {1, 120}}, {1, {2, 60}},  {2, {6, 20}},  {3, {24, 5}},  {4, {120, 1}},
                  {-1, {24, 5}}, {-2, {6, 20}}, {-3, {2, 60}}, {-4, {1, 120}}};
     struct trial trial;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -149,7 +149,7 @@ static void aliases_differentiate(void **state)
     trial_floats(&trial, 2, (const int64_t[]){2, 3}, NULL, -1, 1);
     add_list(&trial, LIST(3, 2));
     assert_int_equal(run(&trial, NULL), 0);
-    const struct net_operator *operator = trial.node.operator;
+    const struct net_operator *operator= trial.node.operator;
     operator->backward(&trial.call, (const float *const[]){weights},
                        (float *const[]){adjoint, NULL});
     operator->tangent(&trial.call, (const float *const[]){weights, NULL},
@@ -166,7 +166,7 @@ static void needs_known_shapes(void **state)
 {
     (void)state;
     static const struct {
-        const char *operator, *why;
+        const char *operator, * why;
         size_t input;
     } cases[] = {{"Reshape", "the shape depends on the data, which is not supported", 1},
                  {"Squeeze", "axes depends on the data", 1},
@@ -229,8 +229,13 @@ static void tells_shapes(void **state)
         int64_t start, end;
         size_t count;
         int64_t shape[3];
-    } cases[] = {{0, 3, 3, {2, 3, 4}},  {1, 2, 1, {3}},    {-1, 9, 1, {4}}, {-9, -1, 2, {2, 3}},
-                 {2, 1, 0, {0}}, {9, 10, 0, {0}}, {INT64_MIN, INT64_MAX, 3, {2, 3, 4}}};
+    } cases[] = {{0, 3, 3, {2, 3, 4}},
+                 {1, 2, 1, {3}},
+                 {-1, 9, 1, {4}},
+                 {-9, -1, 2, {2, 3}},
+                 {2, 1, 0, {0}},
+                 {9, 10, 0, {0}},
+                 {INT64_MIN, INT64_MAX, 3, {2, 3, 4}}};
     struct trial trial;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         begin_shape(&trial, "Shape");
@@ -314,7 +319,8 @@ static void fills_shapes(void **state)
         size_t count;
         int64_t shape[9];
         const char *why;
-    } cases[] = {{1, {-1}, "an extent of -1"}, {9, {1}, "9 extents"},
+    } cases[] = {{1, {-1}, "an extent of -1"},
+                 {9, {1}, "9 extents"},
                  {2, {INT64_C(1) << 31, 2}, "at most 2147483648 elements"},
                  {3, {INT64_C(1) << 31, INT64_C(1) << 31, 4}, "too large"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -16,10 +16,25 @@
 static void accepts_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "a", "fc.weight", "layers/0/attention", "with space", "...", "..a", ".hidden", "a/.b/c..",
-        "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xc2\xa0", "\xed\x9f\xbf", "\xee\x80\x80",
-        "\xf4\x8f\xbf\xbf", "\xe0\xa0\x80", "\xf0\x90\x80\x80", "'quoted'", "back\\slash"};
+    static const char *const names[] = {"a",
+                                        "fc.weight",
+                                        "layers/0/attention",
+                                        "with space",
+                                        "...",
+                                        "..a",
+                                        ".hidden",
+                                        "a/.b/c..",
+                                        "\xc3\xa9",
+                                        "\xe2\x82\xac",
+                                        "\xf0\x9f\x98\x80",
+                                        "\xc2\xa0",
+                                        "\xed\x9f\xbf",
+                                        "\xee\x80\x80",
+                                        "\xf4\x8f\xbf\xbf",
+                                        "\xe0\xa0\x80",
+                                        "\xf0\x90\x80\x80",
+                                        "'quoted'",
+                                        "back\\slash"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!tensor_name_valid(names[i]))
             fail_msg("name %zu, '%s', was refused", i, names[i]);
@@ -28,15 +43,45 @@ static void accepts_names(void **state)
 static void refuses_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "", "/", "/a", "a/", "a//b", ".", "..", "a/.", "a/..", "./a", "../a", "a/./b", "a/../b",
-        "a\nb", "a\tb", "\x01", "\x1f", "\x7f", "\x1b[2J",
-        "\xc2\x80", "\xc2\x9b", "\xc2\x9f",       /* C1 controls */
-        "\x80", "\xbf", "\xff", "\xfe", "a\xc3",  /* no start, no end */
-        "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", /* longer than needed */
-        "\xed\xa0\x80", "\xed\xbf\xbf",           /* surrogates */
-        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",   /* beyond U+10FFFF */
-        "\xe2\x82", "\xf0\x9f\x98", "\xe2\x28\xa1", "\xc3("};
+    static const char *const names[] = {"",
+                                        "/",
+                                        "/a",
+                                        "a/",
+                                        "a//b",
+                                        ".",
+                                        "..",
+                                        "a/.",
+                                        "a/..",
+                                        "./a",
+                                        "../a",
+                                        "a/./b",
+                                        "a/../b",
+                                        "a\nb",
+                                        "a\tb",
+                                        "\x01",
+                                        "\x1f",
+                                        "\x7f",
+                                        "\x1b[2J",
+                                        "\xc2\x80",
+                                        "\xc2\x9b",
+                                        "\xc2\x9f", /* C1 controls */
+                                        "\x80",
+                                        "\xbf",
+                                        "\xff",
+                                        "\xfe",
+                                        "a\xc3", /* no start, no end */
+                                        "\xc0\xaf",
+                                        "\xc1\xbf",
+                                        "\xe0\x9f\xbf",
+                                        "\xf0\x8f\xbf\xbf", /* longer than needed */
+                                        "\xed\xa0\x80",
+                                        "\xed\xbf\xbf", /* surrogates */
+                                        "\xf4\x90\x80\x80",
+                                        "\xf5\x80\x80\x80", /* beyond U+10FFFF */
+                                        "\xe2\x82",
+                                        "\xf0\x9f\x98",
+                                        "\xe2\x28\xa1",
+                                        "\xc3("};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (tensor_name_valid(names[i]))
             fail_msg("name %zu was accepted", i);
@@ -48,13 +93,19 @@ static void messages_hold_no_control(void **state)
     struct ivon_error error;
     assert_int_equal(ivon_error_set(&error, IVON_ERROR_DATA, "a%sb", "\x1b[2J\n\x7f\xc2\x9b!"),
                      IVON_ERROR_DATA);
-    assert_string_equal(error.message, "a?[2J?" "?" "?" "?!b");
+    assert_string_equal(error.message, "a?[2J?"
+                                       "?"
+                                       "?"
+                                       "?!b");
     assert_int_equal(error.code, IVON_ERROR_DATA);
     ivon_error_set(&error, IVON_ERROR_IO, "'%s'", "\xc3\xa9\xe2\x82\xac");
     assert_string_equal(error.message, "'\xc3\xa9\xe2\x82\xac'");
     ivon_error_set(&error, IVON_ERROR_IO, "%s",
-                   "a\xe2\x80\xae\xff\xd8\x9c\xe2\x80\xa8" "b\xe2\x82");
-    assert_string_equal(error.message, "a????" "??" "???b??");
+                   "a\xe2\x80\xae\xff\xd8\x9c\xe2\x80\xa8"
+                   "b\xe2\x82");
+    assert_string_equal(error.message, "a????"
+                                       "??"
+                                       "???b??");
     ivon_error_set(&error, IVON_ERROR_DATA, "'%s' is %g, then %g: '-nan'", "x -nanny", -NAN,
                    -INFINITY);
     assert_string_equal(error.message, "'x -nanny' is nan, then -inf: '-nan'");
@@ -76,8 +127,8 @@ static void counts_shapes(void **state)
     assert_true(tensor_shape_count(1, (const int64_t[]){INT64_MAX}, 1, &count));
     assert_int_equal(count, INT64_MAX);
     assert_true(tensor_shape_count(1, (const int64_t[]){INT64_MAX / 8}, 8, &count));
-    assert_true(tensor_shape_count(2, (const int64_t[]){INT64_C(1) << 31, INT64_C(1) << 31}, 1,
-                                   &count));
+    assert_true(
+        tensor_shape_count(2, (const int64_t[]){INT64_C(1) << 31, INT64_C(1) << 31}, 1, &count));
     assert_int_equal(count, INT64_C(1) << 62);
 }
 
@@ -90,8 +141,8 @@ static void refuses_shapes(void **state)
     assert_false(tensor_shape_count(2, (const int64_t[]){-1, -1}, 1, &count));
     assert_false(tensor_shape_count(1, (const int64_t[]){INT64_MAX}, 2, &count));
     assert_false(tensor_shape_count(1, (const int64_t[]){INT64_MAX / 8 + 1}, 8, &count));
-    assert_false(tensor_shape_count(2, (const int64_t[]){INT64_C(1) << 32, INT64_C(1) << 31}, 1,
-                                    &count));
+    assert_false(
+        tensor_shape_count(2, (const int64_t[]){INT64_C(1) << 32, INT64_C(1) << 31}, 1, &count));
     assert_false(tensor_shape_count(2, (const int64_t[]){INT64_C(1) << 32, INT64_C(1) << 32}, 1,
                                     &count)); /* 2^64, which wraps to 0 */
     assert_false(tensor_shape_count(
@@ -102,8 +153,13 @@ static void refuses_shapes(void **state)
 static struct ivon_tensor vector(enum ivon_part part, const char *name, enum ivon_dtype dtype,
                                  int64_t extent)
 {
-    return (struct ivon_tensor){.name = name, .part = part, .dtype = dtype, .rank = 1,
-                                .shape = {extent}, .count = (size_t)extent, .ess = NAN,
+    return (struct ivon_tensor){.name = name,
+                                .part = part,
+                                .dtype = dtype,
+                                .rank = 1,
+                                .shape = {extent},
+                                .count = (size_t)extent,
+                                .ess = NAN,
                                 .weight_decay = NAN};
 }
 
@@ -126,8 +182,8 @@ static void finds_tensors(void **state)
     }
     for (size_t i = 0; i < 3 * NAMES; i++)
         data[i] = &value;
-    assert_int_equal(ivon_source_from_memory(&source, "memory", &header, tensors, data, 3 * NAMES,
-                                             &error), 0);
+    assert_int_equal(
+        ivon_source_from_memory(&source, "memory", &header, tensors, data, 3 * NAMES, &error), 0);
     assert_int_equal(ivon_source_tensor_count(source), 3 * NAMES);
     for (size_t i = 0; i < 3 * NAMES; i++) {
         assert_int_equal(ivon_source_find(source, tensors[i].part, tensors[i].name), i);
@@ -172,17 +228,16 @@ static void refuses_impossible_tensors(void **state)
     struct ivon_header header = ivon_header_empty();
     struct ivon_source *source = NULL;
     struct ivon_error error;
-    struct ivon_tensor bad[] = {vector(IVON_MEAN, "w", IVON_F32, -1),
-                                vector(IVON_MEAN, "w", IVON_F32, INT64_MAX),
-                                vector(IVON_MEAN, "w", IVON_F32, 1),
-                                vector(IVON_MEAN, "w", IVON_F32, 1),
-                                vector(IVON_MEAN, "w", IVON_I32, 1),
-                                vector(IVON_HESSIAN, "w", IVON_U8, 1)};
+    struct ivon_tensor bad[] = {
+        vector(IVON_MEAN, "w", IVON_F32, -1), vector(IVON_MEAN, "w", IVON_F32, INT64_MAX),
+        vector(IVON_MEAN, "w", IVON_F32, 1),  vector(IVON_MEAN, "w", IVON_F32, 1),
+        vector(IVON_MEAN, "w", IVON_I32, 1),  vector(IVON_HESSIAN, "w", IVON_U8, 1)};
     bad[2].rank = IVON_RANK_MAX + 1;
     bad[3].rank = -1;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_int_equal(ivon_source_from_memory(&source, "memory", &header, &bad[i], data, 1,
-                                                 &error), IVON_ERROR_ARGUMENT);
+        assert_int_equal(
+            ivon_source_from_memory(&source, "memory", &header, &bad[i], data, 1, &error),
+            IVON_ERROR_ARGUMENT);
         assert_non_null(strstr(error.message, "'w'"));
         assert_null(source);
     }
@@ -230,11 +285,12 @@ static void reads_and_views_memory(void **state)
         assert_int_equal(ivon_source_read(source, t, 5, 0, buffer, &error), 0);
     }
     assert_int_equal(ivon_source_read(source, 2, 0, 0, buffer, &error), 0);
-    const size_t beyond[][3] = {{0, 5, 1}, {0, 0, 6}, {0, 6, 0}, {0, 1, SIZE_MAX}, {3, 0, 0},
-                                {2, 0, 1}, {0, SIZE_MAX, 2}};
+    const size_t beyond[][3] = {{0, 5, 1}, {0, 0, 6}, {0, 6, 0},       {0, 1, SIZE_MAX},
+                                {3, 0, 0}, {2, 0, 1}, {0, SIZE_MAX, 2}};
     for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++)
-        assert_int_equal(ivon_source_read(source, beyond[i][0], beyond[i][1], beyond[i][2], buffer,
-                                          &error), IVON_ERROR_ARGUMENT);
+        assert_int_equal(
+            ivon_source_read(source, beyond[i][0], beyond[i][1], beyond[i][2], buffer, &error),
+            IVON_ERROR_ARGUMENT);
     ivon_source_will_need(source, 0, 0, 5);
     ivon_source_done_with(source, 0, 0, 5);
     assert_ptr_equal(ivon_source_view(source, 0, 0), numbers);
@@ -259,8 +315,9 @@ static void writes_memory(void **state)
     assert_int_equal(ivon_sink_write(sink, 0, 5, 0, pieces, &error), 0);
     const size_t beyond[][3] = {{0, 5, 1}, {0, 0, 6}, {0, 1, SIZE_MAX}, {2, 0, 1}, {1, 2, 1}};
     for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++)
-        assert_int_equal(ivon_sink_write(sink, beyond[i][0], beyond[i][1], beyond[i][2], pieces,
-                                         &error), IVON_ERROR_ARGUMENT);
+        assert_int_equal(
+            ivon_sink_write(sink, beyond[i][0], beyond[i][1], beyond[i][2], pieces, &error),
+            IVON_ERROR_ARGUMENT);
     assert_int_equal(ivon_sink_commit(sink, &error), 0);
     ivon_sink_close(sink);
     ivon_sink_close(NULL);
@@ -274,8 +331,8 @@ static void writes_memory(void **state)
 static void names_parts(void **state)
 {
     (void)state;
-    static const char *const names[IVON_PART_COUNT] = {"mean", "hessian", "momentum", "buffers",
-                                                       "model.onnx", "opaque"};
+    static const char *const names[IVON_PART_COUNT] = {"mean",    "hessian",    "momentum",
+                                                       "buffers", "model.onnx", "opaque"};
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
         assert_string_equal(ivon_part_name(part), names[part]);
     struct ivon_header header = ivon_header_empty();

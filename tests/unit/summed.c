@@ -34,15 +34,16 @@ static void independent(void **unused)
     parameters_begin(&parameters[0], network);
     parameters_begin(&parameters[1], network);
     const bool *wanted = parameters[0].wanted;
-    assert_int_equal(net_derivative_new(&derivatives[0], network, &input, &unit, &tile, wanted, 0,
-                                        NULL), 0);
-    assert_int_equal(net_derivative_new_summed(&derivatives[1], network, NULL, &input, wanted, 0,
-                                               NULL), 0);
+    assert_int_equal(
+        net_derivative_new(&derivatives[0], network, &input, &unit, &tile, wanted, 0, NULL), 0);
+    assert_int_equal(
+        net_derivative_new_summed(&derivatives[1], network, NULL, &input, wanted, 0, NULL), 0);
     assert_int_equal(tile, 8);
     const float *tangents[2];
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(net_derivative_set_parameters(
-            derivatives[i], (const float *const *)parameters[i].arrays, NULL), 0);
+                             derivatives[i], (const float *const *)parameters[i].arrays, NULL),
+                         0);
         assert_int_equal(net_derivative_run(derivatives[i], inputs, NULL), 0);
         net_derivative_backward(derivatives[i], weight, parameters[i].gradients);
         tangents[i] = net_derivative_tangent(derivatives[i],
@@ -65,8 +66,9 @@ static void independent(void **unused)
         parameters_end(&parameters[i]);
     }
     struct ivon_error error;
-    assert_int_equal(net_derivative_new_summed(&derivatives[0], network, NULL, &input, wanted, 8,
-                                               &error), IVON_ERROR_MEMORY);
+    assert_int_equal(
+        net_derivative_new_summed(&derivatives[0], network, NULL, &input, wanted, 8, &error),
+        IVON_ERROR_MEMORY);
     ivon_network_free(network);
 }
 
@@ -99,14 +101,14 @@ static void second_axis(void **unused)
     parameters_begin(&whole, network);
     parameters_begin(&single, network);
     const float *const *arrays = (const float *const *)whole.arrays;
-    assert_int_equal(net_derivative_new_summed(&derivative, network, NULL, &input, whole.wanted, 0,
-                                               NULL), 0);
+    assert_int_equal(
+        net_derivative_new_summed(&derivative, network, NULL, &input, whole.wanted, 0, NULL), 0);
     assert_int_equal(net_derivative_set_parameters(derivative, arrays, NULL), 0);
     assert_int_equal(net_derivative_run(derivative, inputs, NULL), 0);
     net_derivative_backward(derivative, weight, whole.gradients);
     net_derivative_free(derivative);
-    assert_int_equal(net_derivative_new(&derivative, network, &input, &unit, &tile, whole.wanted, 0,
-                                        NULL), 0);
+    assert_int_equal(
+        net_derivative_new(&derivative, network, &input, &unit, &tile, whole.wanted, 0, NULL), 0);
     assert_int_equal(tile, 1);
     assert_int_equal(net_derivative_set_parameters(derivative, arrays, NULL), 0);
     for (size_t e = 0; e < 8; e++) {

@@ -116,19 +116,22 @@ static void writes_text(void **state)
 {
     (void)state;
     const double loss[] = {0.1, -0.0, -NAN}; /* arithmetic on this machine makes such */
-    static const float probabilities[] = {0.25f, 1e-10f, 0.1f, INFINITY, -INFINITY, 1.0f / 3,
-                                          0x1p-149f, 16777216, 1e20f};
+    static const float probabilities[] = {0.25f,    1e-10f,    0.1f,     INFINITY, -INFINITY,
+                                          1.0f / 3, 0x1p-149f, 16777216, 1e20f};
     static const int64_t labels[] = {-1, INT64_MAX, 0};
     static const double matrix[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
     struct content content = {0};
     add(&content, (struct ivon_column){.name = "loss", .dtype = IVON_F64}, loss);
-    add(&content, (struct ivon_column){.name = "probabilities", .prefix = "p", .dtype = IVON_F32,
-                                       .rank = 1, .shape = {3}}, probabilities);
+    add(&content,
+        (struct ivon_column){
+            .name = "probabilities", .prefix = "p", .dtype = IVON_F32, .rank = 1, .shape = {3}},
+        probabilities);
     add(&content, (struct ivon_column){.name = "y", .dtype = IVON_I64}, labels);
-    add(&content, (struct ivon_column){.name = "m", .dtype = IVON_F64, .rank = 2,
-                                       .shape = {2, 2}}, matrix);
-    add(&content, (struct ivon_column){.name = "none", .dtype = IVON_F64, .rank = 2,
-                                       .shape = {2, 0}}, matrix);
+    add(&content, (struct ivon_column){.name = "m", .dtype = IVON_F64, .rank = 2, .shape = {2, 2}},
+        matrix);
+    add(&content,
+        (struct ivon_column){.name = "none", .dtype = IVON_F64, .rank = 2, .shape = {2, 0}},
+        matrix);
     assert_text(&content, (struct ivon_table_options){.format = IVON_CSV, .rows = 3},
                 "index,loss,p0,p1,p2,y,m_0,m_1,m_2,m_3\n"
                 "0,0.1,0.25,1e-10,0.1,-1,1,2,3,4\n"
@@ -153,15 +156,17 @@ static void writes_a_row_for_each_token(void **state)
     static const double loss[] = {0.5, 1, 1.5, 2};
     static const float p[] = {1, 2, 3, 4, 5, 6, 7, 8};
     struct content content = {0};
-    add(&content, (struct ivon_column){.name = "loss", .prefix = "l", .dtype = IVON_F64, .rank = 1,
-                                       .shape = {2}}, loss);
-    add(&content, (struct ivon_column){.name = "p", .prefix = "p", .dtype = IVON_F32, .rank = 2,
-                                       .shape = {2, 2}}, p);
-    assert_text(&content,
-                (struct ivon_table_options){.format = IVON_CSV, .rows = 2, .tokens = 2},
+    add(&content,
+        (struct ivon_column){
+            .name = "loss", .prefix = "l", .dtype = IVON_F64, .rank = 1, .shape = {2}},
+        loss);
+    add(&content,
+        (struct ivon_column){
+            .name = "p", .prefix = "p", .dtype = IVON_F32, .rank = 2, .shape = {2, 2}},
+        p);
+    assert_text(&content, (struct ivon_table_options){.format = IVON_CSV, .rows = 2, .tokens = 2},
                 "index,token,loss,p0,p1\n0,0,0.5,1,2\n0,1,1,3,4\n1,0,1.5,5,6\n1,1,2,7,8\n");
-    assert_text(&content,
-                (struct ivon_table_options){.format = IVON_JSONL, .rows = 2, .tokens = 2},
+    assert_text(&content, (struct ivon_table_options){.format = IVON_JSONL, .rows = 2, .tokens = 2},
                 "{\"index\":0,\"loss\":[0.5,1],\"p\":[[1,2],[3,4]]}\n"
                 "{\"index\":1,\"loss\":[1.5,2],\"p\":[[5,6],[7,8]]}\n");
 }
@@ -217,8 +222,9 @@ static struct sample *make_sample(void)
         }
     }
     add(&sample->content, (struct ivon_column){.name = "wide", .dtype = IVON_F64}, sample->wide);
-    add(&sample->content, (struct ivon_column){.name = "down/single", .prefix = "s",
-                                               .dtype = IVON_F32, .rank = 1, .shape = {WIDTH}},
+    add(&sample->content,
+        (struct ivon_column){
+            .name = "down/single", .prefix = "s", .dtype = IVON_F32, .rank = 1, .shape = {WIDTH}},
         sample->single);
     add(&sample->content, (struct ivon_column){.name = "integers", .dtype = IVON_I64},
         sample->integers);
@@ -238,10 +244,10 @@ static void is_read_by_others(void **state)
 {
     (void)state;
     struct sample *sample = make_sample();
-    struct ivon_table_options options = {.rows = ROWS, .creator = "test \xc3\xa9",
-                                         .provenance = "{}"};
-    struct content one = {.columns = {sample->content.columns[1]},
-                          .data = {sample->content.data[1]}, .count = 1};
+    struct ivon_table_options options = {
+        .rows = ROWS, .creator = "test \xc3\xa9", .provenance = "{}"};
+    struct content one = {
+        .columns = {sample->content.columns[1]}, .data = {sample->content.data[1]}, .count = 1};
     put_bytes("wide", sample->wide, sizeof sample->wide);
     put_bytes("single", sample->single, sizeof sample->single);
     put_bytes("integers", sample->integers, sizeof sample->integers);
@@ -289,8 +295,8 @@ static void depends_on_no_pieces(void **state)
     static const char *const names[] = {"t.csv", "t.jsonl", "t.h5", "t.npy"};
     struct sample *sample = make_sample();
     struct ivon_table_options options = {.rows = ROWS, .replace = true};
-    struct content one = {.columns = {sample->content.columns[1]},
-                          .data = {sample->content.data[1]}, .count = 1};
+    struct content one = {
+        .columns = {sample->content.columns[1]}, .data = {sample->content.data[1]}, .count = 1};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t sizes[2];
         char *bytes[2];
@@ -316,9 +322,10 @@ static void writes_npy(void **state)
     write_table("a.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
     char *bytes = load("a.npy", &size);
     assert_int_equal(size, 128 + 16);
-    assert_memory_equal(bytes, "\x93NUMPY\x01\x00\x76\x00"
-                               "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }"
-                               "                                                            \n",
+    assert_memory_equal(bytes,
+                        "\x93NUMPY\x01\x00\x76\x00"
+                        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }"
+                        "                                                            \n",
                         128);
     assert_memory_equal(bytes + 128, values, 16);
     free(bytes);
@@ -438,9 +445,8 @@ static void replaces_only_when_told(void **state)
     size_t size;
     add(&content, (struct ivon_column){.name = "x", .dtype = IVON_F64}, &value);
     put_bytes("a.csv", "old", 3);
-    assert_int_equal(
-        ivon_table_create(&table, "a.csv", content.columns, 1, &options, &error),
-        IVON_ERROR_CREATE);
+    assert_int_equal(ivon_table_create(&table, "a.csv", content.columns, 1, &options, &error),
+                     IVON_ERROR_CREATE);
     assert_string_equal(error.message, "a.csv: file exists; --force replaces it");
     assert_null(table);
     options.replace = true;

@@ -104,33 +104,35 @@ static void counts_positions(void **unused)
 {
     (void)unused;
     static const struct ivon_examples_class class = {.read = read_labels, .close = leave_labels};
-    static int64_t labels[] = {0, 1, IGNORED, 1, IGNORED, IGNORED, IGNORED, IGNORED,
-                               1, 0, IGNORED, IGNORED};
+    static int64_t labels[] = {0,       1,       IGNORED, 1, IGNORED, IGNORED,
+                               IGNORED, IGNORED, 1,       0, IGNORED, IGNORED};
     const struct ivon_field field = {.name = "y", .dtype = IVON_I64, .rank = 1, .shape = {4}};
     const struct examples_scaling scaling = {.divisor = 1, .channels = 1};
     struct ivon_examples *examples = NULL;
     struct ivon_positions found;
     struct ivon_error error;
-    assert_int_equal(ivon_examples_new(&examples, &class, labels, "data", 3, &field, &scaling, 1,
-                                       &error), 0);
-    assert_int_equal(ivon_positions_count(&found, examples, "y", IVON_CATEGORICAL, 2, IGNORED,
-                                          &error), 0);
+    assert_int_equal(
+        ivon_examples_new(&examples, &class, labels, "data", 3, &field, &scaling, 1, &error), 0);
+    assert_int_equal(
+        ivon_positions_count(&found, examples, "y", IVON_CATEGORICAL, 2, IGNORED, &error), 0);
     assert_true(found.all == 12 && found.counted == 5 && found.examples == 2);
-    assert_int_equal(ivon_positions_count(&found, examples, "y", IVON_CATEGORICAL, 2, INT64_MIN,
-                                          &error), 0);
+    assert_int_equal(
+        ivon_positions_count(&found, examples, "y", IVON_CATEGORICAL, 2, INT64_MIN, &error), 0);
     assert_true(found.all == 12 && found.counted == 12 && found.examples == 3);
-    assert_int_equal(ivon_positions_count(&found, examples, "y", IVON_BERNOULLI, 2, IGNORED,
-                                          &error), 0);
+    assert_int_equal(
+        ivon_positions_count(&found, examples, "y", IVON_BERNOULLI, 2, IGNORED, &error), 0);
     assert_true(found.all == 6 && found.counted == 3 && found.examples == 2);
-    assert_int_equal(ivon_positions_count(&found, examples, "y", IVON_GAUSSIAN, 4, IGNORED,
-                                          &error), 0);
+    assert_int_equal(ivon_positions_count(&found, examples, "y", IVON_GAUSSIAN, 4, IGNORED, &error),
+                     0);
     assert_true(found.all == 3 && found.counted == 3 && found.examples == 3);
-    assert_int_equal(ivon_positions_count(&found, examples, "y", IVON_BERNOULLI, 3, IGNORED,
-                                          &error), IVON_ERROR_DATA);
+    assert_int_equal(
+        ivon_positions_count(&found, examples, "y", IVON_BERNOULLI, 3, IGNORED, &error),
+        IVON_ERROR_DATA);
     assert_string_equal(error.message, "data: 'y' has 4 numbers for each example, expected a "
                                        "multiple of the 3 outputs");
-    assert_int_equal(ivon_positions_count(&found, examples, "z", IVON_BERNOULLI, 2, IGNORED,
-                                          &error), IVON_ERROR_DATA);
+    assert_int_equal(
+        ivon_positions_count(&found, examples, "z", IVON_BERNOULLI, 2, IGNORED, &error),
+        IVON_ERROR_DATA);
     ivon_examples_close(examples);
 }
 

@@ -1,8 +1,8 @@
 /*
- * Compares two checkpoints, bit by bit:
- *     torch_compare [--key=KEY] [--adam=BATCH] [--buffers=PATTERN] FOUND EXPECTED
- * The options are for FOUND. Prints its mapping, doubt and step, or its error. Where EXPECTED has no
- * momentum, FOUND may have it; steps may be absent. Without arguments, tests itself.
+ * Compares two checkpoints, bit by bit: torch_compare [--key=KEY] [--adam=BATCH]
+ * [--buffers=PATTERN] FOUND EXPECTED The options are for FOUND. Prints its mapping, doubt and step,
+ * or its error. Where EXPECTED has no momentum, FOUND may have it; steps may be absent. Without
+ * arguments, tests itself.
  */
 #include "tests/unit/files.h"
 
@@ -130,8 +130,8 @@ static int compare(const char *path, const struct ivon_open_options *options,
 static void write_checkpoint(const char *path, const char *name, float second, double ess)
 {
     struct ivon_header header = ivon_header_empty();
-    struct ivon_tensor tensor = {.name = name, .dtype = IVON_F32, .rank = 1,
-                                 .shape = {2}, .count = 2};
+    struct ivon_tensor tensor = {
+        .name = name, .dtype = IVON_F32, .rank = 1, .shape = {2}, .count = 2};
     struct ivon_create_options options = {.replace = true};
     struct ivon_sink *sink = NULL;
     float values[2] = {1, second};

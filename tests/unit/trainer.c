@@ -101,8 +101,9 @@ static struct ivon_train_options options_of(const struct sample_data *data)
     return options;
 }
 
-static struct ivon_trainer *begin_training(const struct sample_data *data, struct ivon_examples *examples,
-                                  const struct ivon_train_options *options)
+static struct ivon_trainer *begin_training(const struct sample_data *data,
+                                           struct ivon_examples *examples,
+                                           const struct ivon_train_options *options)
 {
     struct ivon_train_start start = {.architecture = data->architecture};
     struct ivon_trainer *trainer = NULL;
@@ -160,10 +161,11 @@ static double difference(struct ivon_trainer *trainer, struct ivon_examples *exa
 }
 
 /*
- * Central differences over steps s = 2^-9 and 2 s, extrapolated: (4 d(s) − d(2s))/3. Outputs of size
- * 1, of sums of up to 50 products in binary32, round to 2^-21 at worst, and their averaged losses to
- * less: differences to 2^-21/2^-9 = 2^-12, extrapolated ones to (4 + ½)/3 = 1.5 times that. What is
- * left out is s⁴/30 of a fifth derivative: where norms divide by as little as 0.05, 20^5 and 1e-6.
+ * Central differences over steps s = 2^-9 and 2 s, extrapolated: (4 d(s) − d(2s))/3. Outputs of
+ * size 1, of sums of up to 50 products in binary32, round to 2^-21 at worst, and their averaged
+ * losses to less: differences to 2^-21/2^-9 = 2^-12, extrapolated ones to (4 + ½)/3 = 1.5 times
+ * that. What is left out is s⁴/30 of a fifth derivative: where norms divide by as little as 0.05,
+ * 20^5 and 1e-6.
  */
 static const double step = 0x1p-9, tolerance = 1.5 * 0x1p-12;
 
@@ -183,7 +185,8 @@ static void gradient_is_that_of_the_mean_loss(void **unused)
                 float *m = optimizer_mean(trainer->optimizer, p) + i;
                 double found = (double)trainer->lanes[0].gradients.arrays[p][i];
                 double expected = (4 * difference(trainer, examples, m, step) -
-                                   difference(trainer, examples, m, 2 * step)) / 3;
+                                   difference(trainer, examples, m, 2 * step)) /
+                                  3;
                 largest = fabs(found) > largest ? fabs(found) : largest;
                 if (!(fabs(found - expected) < tolerance))
                     fail_msg("%s, '%s' %zu: %g, differences %g", cases[c].architecture,
@@ -274,8 +277,7 @@ static void images(void **unused)
 {
     (void)unused;
     enum { CHANNELS = 2, HEIGHT = 3, WIDTH = 5, SIZE = CHANNELS * HEIGHT * WIDTH };
-    const struct sample_data data = {
-        NULL, IVON_CATEGORICAL, {CHANNELS, HEIGHT, WIDTH}, {0}, 0, 3};
+    const struct sample_data data = {NULL, IVON_CATEGORICAL, {CHANNELS, HEIGHT, WIDTH}, {0}, 0, 3};
     state = 1;
     struct ivon_network *network = begin(4, (int64_t[]){-1, CHANNELS, HEIGHT, WIDTH});
     give(network, "w", false, 0, 2, (int64_t[]){SIZE, 3});
@@ -304,8 +306,8 @@ static void images(void **unused)
             struct chosen chosen = trainer->chosen[i];
             assert_int_equal(chosen.epoch, at / 4);
             read_sample((void *)&data, 0, chosen.example, 1, image, &error);
-            augmentation_apply(&both, 9, chosen.epoch, chosen.example, CHANNELS, HEIGHT, WIDTH, image,
-                               expected);
+            augmentation_apply(&both, 9, chosen.epoch, chosen.example, CHANNELS, HEIGHT, WIDTH,
+                               image, expected);
             assert_memory_equal((const float *)trainer->lanes[0].inputs[0] + i * SIZE, expected,
                                 sizeof expected);
         }

@@ -13,7 +13,7 @@ enum { N = 8, IN = 2, SIDE = 5, PLANE = SIDE * SIDE, CHANNELS = 3, OUT = 4 };
 enum { FLAT = CHANNELS * PLANE };
 enum { KERNEL, SCALE, BIAS, MATRIX, SHIFT, COUNT };
 
-static const size_t sizes[COUNT] = {CHANNELS * IN * 9, CHANNELS, CHANNELS, OUT * FLAT, OUT};
+static const size_t sizes[COUNT] = {CHANNELS * IN * 9, CHANNELS, CHANNELS, OUT *FLAT, OUT};
 
 static struct ivon_network *convolutional(void)
 {
@@ -197,8 +197,7 @@ static void gradients(void **unused)
         struct net_derivative *derivative = run_on(&trial, true, lane * N / 2, N / 2);
         const float *w = weight + lane * N / 2 * OUT;
         net_derivative_backward(derivative, w, trial.parameters.gradients);
-        const float *tangent =
-            net_derivative_tangent(derivative, (const float *const *)direction);
+        const float *tangent = net_derivative_tangent(derivative, (const float *const *)direction);
         for (size_t i = 0; i < N / 2 * OUT; i++)
             tangents += (double)w[i] * (double)tangent[i];
         /* neither leaves a trace in the next */
@@ -236,16 +235,15 @@ static void outputs(void **unused)
     (void)unused;
     struct trial trial;
     trial_begin(&trial);
-    const float *mean =
-        trial.network->values[graph_find(trial.network, "mean")].tensor.data;
+    const float *mean = trial.network->values[graph_find(trial.network, "mean")].tensor.data;
     const float *variance =
         trial.network->values[graph_find(trial.network, "variance")].tensor.data;
     for (int training = 0; training < 2; training++) {
         double y[N * OUT];
         struct net_derivative *derivative = run_on(&trial, training, 0, N);
         const float *found = net_derivative_output(derivative)->data;
-        reference(trial.exact_x, N, trial.exact, training ? NULL : mean,
-                  training ? NULL : variance, y);
+        reference(trial.exact_x, N, trial.exact, training ? NULL : mean, training ? NULL : variance,
+                  y);
         for (size_t i = 0; i < N * OUT; i++)
             assert_true(fabs((double)found[i] - y[i]) <= 100 * 0x1p-24 * 150);
         net_derivative_free(derivative);

@@ -95,9 +95,11 @@ static void unchanged(void **unused)
     parameters_begin(&parameters, network);
     assert_int_equal(net_training_new(&training, network, NULL), 0);
     assert_int_equal(net_derivative_new_summed(&derivative, network, training, &input,
-                                               parameters.wanted, 0, NULL), 0);
-    assert_int_equal(net_derivative_set_parameters(
-        derivative, (const float *const *)parameters.arrays, NULL), 0);
+                                               parameters.wanted, 0, NULL),
+                     0);
+    assert_int_equal(
+        net_derivative_set_parameters(derivative, (const float *const *)parameters.arrays, NULL),
+        0);
     assert_int_equal(net_derivative_run(derivative, inputs, NULL), 0);
     net_derivative_statistics(derivative, statistics);
     const struct net_running *bn = net_training_node(training, 0);
@@ -124,12 +126,13 @@ static void refuses(void **unused)
     size_t tile = 4;
     static const char itself[] = "network: node 'y' (BatchNormalization): normalizes by the "
                                  "statistics of each batch; export the network in evaluation mode";
-    struct ivon_network *network =
-        pair("x s1 b1 m v h", "h s2 b2 m v2 y", integer("training_mode", 1), false);
+    struct ivon_network *network = pair("x s1 b1 m v h", "h s2 b2 m v2 y",
+                                        integer("training_mode", 1), false);
     assert_int_equal(net_training_new(&training, network, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, itself);
-    assert_int_equal(net_derivative_new(&derivative, network, &input, &unit, &tile, wanted, 0,
-                                        &error), IVON_ERROR_DATA);
+    assert_int_equal(
+        net_derivative_new(&derivative, network, &input, &unit, &tile, wanted, 0, &error),
+        IVON_ERROR_DATA);
     assert_string_equal(error.message, itself);
     ivon_network_free(network);
 
@@ -141,8 +144,9 @@ static void refuses(void **unused)
 
     network = pair("x s1 b1 m v h", "h s2 b2 v2 v2 y", NULL, false);
     assert_int_equal(net_training_new(&training, network, NULL), 0);
-    assert_int_equal(net_derivative_new_summed(&derivative, network, training, &unit, wanted, 0,
-                                               &error), IVON_ERROR_DATA);
+    assert_int_equal(
+        net_derivative_new_summed(&derivative, network, training, &unit, wanted, 0, &error),
+        IVON_ERROR_DATA);
     assert_non_null(strstr(error.message, "a batch has 1 element of each channel"));
     net_training_free(training);
     ivon_network_free(network);

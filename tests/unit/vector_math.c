@@ -32,11 +32,14 @@ typedef void loop(float *out, const float *in, size_t count);
 #define CLONES(name) CLONE(name, avx2) CLONE(name, avx512f)
 #define ROW(name, oracle, error)                                                                   \
     {                                                                                              \
-        #name, loop_##name, {loop_##name##_avx2, loop_##name##_avx512f}, oracle, error             \
+#name, loop_##name, {loop_##name##_avx2, loop_##name##_avx512f }, oracle, error            \
     }
 #else
 #define CLONES(name)
-#define ROW(name, oracle, error) {#name, loop_##name, {NULL, NULL}, oracle, error}
+#define ROW(name, oracle, error)                                                                   \
+    {                                                                                              \
+#name, loop_##name, {NULL, NULL }, oracle, error                                           \
+    }
 #endif
 #define ALL(name) LOOP(name) CLONES(name)
 ALL(exp)
@@ -74,9 +77,9 @@ static const struct {
     double (*oracle)(double);
     double error; /* ulp */
 } functions[] = {
-    ROW(exp, exp, 1),           ROW(expm1, expm1, 1.5),         ROW(log, log, 1),
-    ROW(log1p, log1p, 1),       ROW(tanh, tanh, 2.5),           ROW(sigmoid, sigmoid, 2.5),
-    ROW(softplus, softplus, 2), ROW(erf, erf, 1.5),             ROW(round, rint, 0),
+    ROW(exp, exp, 1),           ROW(expm1, expm1, 1.5), ROW(log, log, 1),
+    ROW(log1p, log1p, 1),       ROW(tanh, tanh, 2.5),   ROW(sigmoid, sigmoid, 2.5),
+    ROW(softplus, softplus, 2), ROW(erf, erf, 1.5),     ROW(round, rint, 0),
     ROW(floor, floor, 0),       ROW(ceil, ceil, 0),
 };
 
@@ -90,8 +93,8 @@ static double ulp(double x)
     return exponent < -125 ? 0x1p-149 : ldexp(1, exponent - 24);
 }
 
-/* NaN for NaN; zeros with their sign and infinities exactly, where double rounds to one; else within
-   `error` ulp. */
+/* NaN for NaN; zeros with their sign and infinities exactly, where double rounds to one; else
+   within `error` ulp. */
 static bool close_to(float found, double exact, double error)
 {
     float nearest = (float)exact;
@@ -144,14 +147,17 @@ static void sweeps_all_floats(void **state)
         }
 }
 
-/* Where formulas change, and where results overflow, underflow or saturate: 2000 neighbours each. */
+/* Where formulas change, and where results overflow, underflow or saturate: 2000 neighbours
+   each. */
 static void meets_the_edges(void **state)
 {
     (void)state;
     static const float edges[] = {
-        0, FLT_MIN, FLT_MAX, INFINITY, 1, 2, 0x1p-25f, 0x1p-24f, 0x1p-12f, 0.34657359f, 0.6931472f,
-        1.0397208f, 0.92f, 3.92f, 4, 9.01f, 10, 17.32f, 30, 87.33f, 88.72284f, 89, 103.28f, 103.97f,
-        105, 0.70710678f, 1.41421356f, 0.41421356f, 0.29289322f, 0.5f, 1.5f, 2.5f, 8388608, 16777216};
+        0,           FLT_MIN,  FLT_MAX,     INFINITY,   1,           2,           0x1p-25f,
+        0x1p-24f,    0x1p-12f, 0.34657359f, 0.6931472f, 1.0397208f,  0.92f,       3.92f,
+        4,           9.01f,    10,          17.32f,     30,          87.33f,      88.72284f,
+        89,          103.28f,  103.97f,     105,        0.70710678f, 1.41421356f, 0.41421356f,
+        0.29289322f, 0.5f,     1.5f,        2.5f,       8388608,     16777216};
     static float in[2000];
     for (size_t f = 0; f < FUNCTION_COUNT; f++)
         for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++)
@@ -165,9 +171,25 @@ static void meets_the_edges(void **state)
 static void raises_to_powers(void **state)
 {
     (void)state;
-    static const float special[] = {
-        0, 1, 2, 3, 0.5f, 1.5f, 1e9f, 1e38f, FLT_MAX, FLT_MIN, FLT_TRUE_MIN, 16777215, 16777216,
-        16777218, 33554432, 0x1.fffffep-1f, 0x1.000002p+0f, INFINITY, NAN};
+    static const float special[] = {0,
+                                    1,
+                                    2,
+                                    3,
+                                    0.5f,
+                                    1.5f,
+                                    1e9f,
+                                    1e38f,
+                                    FLT_MAX,
+                                    FLT_MIN,
+                                    FLT_TRUE_MIN,
+                                    16777215,
+                                    16777216,
+                                    16777218,
+                                    33554432,
+                                    0x1.fffffep-1f,
+                                    0x1.000002p+0f,
+                                    INFINITY,
+                                    NAN};
     enum { SPECIALS = 2 * sizeof special / sizeof special[0] };
     uint64_t random = 88172645463325252U;
     for (uint32_t i = 0; i < 3000000; i++) {
@@ -190,8 +212,8 @@ static void raises_to_powers(void **state)
         /* the double before the last rounding is right to 2^-34: log2's 2^-42 times |y log2 x| */
         double exact = pow((double)x, (double)y);
         if (!close_to(vector_pow(x, y), exact, 0.5 + 0x1p-10))
-            fail_msg("%a ^ %a = %a, expected %a", (double)x, (double)y,
-                     (double)vector_pow(x, y), exact);
+            fail_msg("%a ^ %a = %a, expected %a", (double)x, (double)y, (double)vector_pow(x, y),
+                     exact);
     }
 }
 

@@ -23,7 +23,9 @@ struct entry {
 static size_t deflate_raw(const void *data, size_t size, unsigned char *out, size_t capacity,
                           int window)
 {
-    z_stream stream = {.next_in = (Bytef *)data, .avail_in = (uInt)size, .next_out = out,
+    z_stream stream = {.next_in = (Bytef *)data,
+                       .avail_in = (uInt)size,
+                       .next_out = out,
                        .avail_out = (uInt)capacity};
     assert_int_equal(deflateInit2(&stream, 9, Z_DEFLATED, window, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
@@ -193,14 +195,14 @@ static void inflates_any_range(void **state)
     struct bytes *bytes = NULL;
     struct zip_archive *archive = open_zip(&file, entries, 1, false);
     assert_int_equal(zip_entry_open(&bytes, archive, 0, &error), 0);
-    const size_t ranges[][2] = {{0, 10}, {10, 7}, {90000, 50000}, {50000, 40001}, {150000, 1},
-                                {0, SIZE}, {SIZE, 0}, {149999, 2}, {3, 1}};
+    const size_t ranges[][2] = {{0, 10},   {10, 7},   {90000, 50000}, {50000, 40001}, {150000, 1},
+                                {0, SIZE}, {SIZE, 0}, {149999, 2},    {3, 1}};
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         assert_int_equal(bytes_read(bytes, ranges[i][0], ranges[i][1], out, &error), 0);
         assert_memory_equal(out, data + ranges[i][0], ranges[i][1]);
     }
-    const uint64_t beyond[][2] = {{SIZE, 1}, {SIZE + 1, 0}, {0, SIZE + 1}, {UINT64_MAX, 2},
-                                  {2, SIZE_MAX}};
+    const uint64_t beyond[][2] = {
+        {SIZE, 1}, {SIZE + 1, 0}, {0, SIZE + 1}, {UINT64_MAX, 2}, {2, SIZE_MAX}};
     for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++)
         assert_int_equal(bytes_read(bytes, beyond[i][0], beyond[i][1], out, &error),
                          IVON_ERROR_DATA);
@@ -287,8 +289,7 @@ static void survives_damage(void **state)
             memcpy(copy, zip.data, zip.size);
             copy[at] ^= (unsigned char)(cut ? 0 : 1U << (i / zip.size - 1));
             char path[] = "a.zip";
-            struct mapped_file file = {.path = path, .data = copy,
-                                       .size = cut ? at : zip.size};
+            struct mapped_file file = {.path = path, .data = copy, .size = cut ? at : zip.size};
             if (!file.size || zip_open(&archive, &file, &error))
                 continue;
             zip_entries(archive, &count);
@@ -345,8 +346,11 @@ static void inflates_gzip_members(void **state)
         struct mapped_file file;
         write_file("a.gz", packed, size - cut);
         assert_int_equal(mapped_open(&file, "a.gz", &error), 0);
-        const struct bytes_origin origin = {.name = "a.gz", .file = &file, .data = file.data,
-                                            .data_size = file.size, .coding = BYTES_GZIPPED};
+        const struct bytes_origin origin = {.name = "a.gz",
+                                            .file = &file,
+                                            .data = file.data,
+                                            .data_size = file.size,
+                                            .coding = BYTES_GZIPPED};
         assert_int_equal(bytes_open(&bytes, &origin, &error), 0);
         int code = bytes_expect(bytes, SIZE, &error);
         if (!code)

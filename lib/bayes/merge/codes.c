@@ -17,10 +17,10 @@ struct codes {
     const struct ivon_merge *merge;
     const struct ivon_source *source;
     const struct ivon_tensor *tensor;
-    char *name; /* room for the neighbours' names */
+    char *name;            /* room for the neighbours' names */
     const char *neighbour; /* the first that was found, scales rather than other codes; borrowed */
     bool scaled;           /* the neighbour is of floating-point numbers */
-    bool selected; /* the codes, or a neighbour that a merge would change */
+    bool selected;         /* the codes, or a neighbour that a merge would change */
 };
 
 static bool is_selected(const struct ivon_merge *merge, const char *name)
@@ -50,8 +50,7 @@ static void look_for(struct codes *codes, size_t length, const char *rest)
 
 enum { REST_MAX = 32 };
 
-static void look_for_all(struct codes *codes, size_t length, const char *const *rests,
-                         size_t count)
+static void look_for_all(struct codes *codes, size_t length, const char *const *rests, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         look_for(codes, length, rests[i]);
@@ -69,14 +68,15 @@ static bool contains(const char *text, const char *const *words, size_t count)
 static void look_for_scales(struct codes *codes)
 {
     static const char *const weights[] = {"weight", "kernel", "embedding", "W_q", "codes", "_data"};
-    static const char *const beside_any[] = {"SCB",  "qzeros", "qscales",
+    static const char *const beside_any[] = {"SCB",    "qzeros", "qscales",
                                              "absmax", "g_idx",  "weight_scale"};
-    static const char *const beside_weights[] = {"scales", "scale", "zeros", "zero", "zero_point",
-                                                 "biases", "_scale", "_shift", "_zeropoint"};
+    static const char *const beside_weights[] = {"scales", "scale",      "zeros",
+                                                 "zero",   "zero_point", "biases",
+                                                 "_scale", "_shift",     "_zeropoint"};
     static const char *const behind[] = {
-        ".absmax", ".nested_absmax", ".quant_map", ".nested_quant_map", ".SCB",
-        ".scale",  ".scales",        ".zero_point", "_scale",           "_scales",
-        "_scale_inv", "_scale_2",    "_absmax",     "_zero_point"};
+        ".absmax", ".nested_absmax", ".quant_map", ".nested_quant_map", ".SCB",       ".scale",
+        ".scales", ".zero_point",    "_scale",     "_scales",           "_scale_inv", "_scale_2",
+        "_absmax", "_zero_point"};
     const char *name = codes->tensor->name;
     size_t length = strlen(name), module = name_last(name, length);
     look_for_all(codes, module, beside_any, COUNT(beside_any));

@@ -47,10 +47,9 @@ static int convert_block(const struct ivon_merge *merge, struct merge_scratch *s
     if (i == count)
         return 0;
     ivon_dtype_to_f64(&value, block + i * ivon_dtype_size(from->dtype), from->dtype, 1);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: mean of '%s' is %g at element %zu, which does not fit into %s",
-                          ivon_source_path(entry->from), from->name, value, first + i,
-                          ivon_dtype_name(dtype));
+    return ivon_error_set(
+        error, IVON_ERROR_DATA, "%s: mean of '%s' is %g at element %zu, which does not fit into %s",
+        ivon_source_path(entry->from), from->name, value, first + i, ivon_dtype_name(dtype));
 }
 
 int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,

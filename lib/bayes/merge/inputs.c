@@ -19,8 +19,8 @@ static bool begins(const char *text, size_t length, const char *word)
 }
 
 /* A component that is a factor's: of PEFT's LoRA, DoRA and AdaLoRA ("lora_A", "lora_embedding_B",
-   "lora_magnitude_vector", "lora_E"), kohya's ("lora_down", "lora_unet_…"), Diffusers' ("to_q_lora"),
-   LyCORIS's ("hada_w1_a", "lokr_w2"), VeRA's ("vera_lambda_b"). */
+   "lora_magnitude_vector", "lora_E"), kohya's ("lora_down", "lora_unet_…"), Diffusers'
+   ("to_q_lora"), LyCORIS's ("hada_w1_a", "lokr_w2"), VeRA's ("vera_lambda_b"). */
 static bool is_factor(const char *component, size_t length)
 {
     return begins(component, length, "lora_") || begins(component, length, "hada_w") ||
@@ -34,11 +34,12 @@ static int refuse_factors(const struct ivon_merge *merge, const struct ivon_sour
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
         if (selected_mean(merge, tensor) && name_any_component(tensor->name, is_factor))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: '%s' is a factor of a low-rank adapter (LoRA): factors merged "
-                                  "apart are not those of the merged product; add each adapter to "
-                                  "its base first, and merge the models that result",
-                                  ivon_source_path(source), tensor->name);
+            return ivon_error_set(
+                error, IVON_ERROR_DATA,
+                "%s: '%s' is a factor of a low-rank adapter (LoRA): factors merged "
+                "apart are not those of the merged product; add each adapter to "
+                "its base first, and merge the models that result",
+                ivon_source_path(source), tensor->name);
     }
     return 0;
 }

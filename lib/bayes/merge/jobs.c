@@ -42,8 +42,8 @@ int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error)
     for (size_t e = 0; e < merge->entry_count; e++)
         for (size_t first = 0; first < merge->entries[e].count; first += MERGE_JOB) {
             size_t left = merge->entries[e].count - first;
-            merge->jobs[merge->job_count] =
-                (struct merge_job){e, first, left < MERGE_JOB ? left : MERGE_JOB};
+            merge->jobs[merge->job_count] = (struct merge_job){e, first,
+                                                               left < MERGE_JOB ? left : MERGE_JOB};
             merge->input_bytes += merge_job_input(merge, merge->job_count++, NULL);
         }
     return 0;

@@ -34,8 +34,7 @@ IVON_DISPATCH void merge_by_precision(double *restrict mean, double *restrict pr
         double base = base_scale * base_precision[i];
         double total = base + s * sums->precision[i];
         precision[i] = total;
-        mean[i] = base_mean[i] +
-                  s * (base * sums->displacement[i] + sums->weighted[i]) / total;
+        mean[i] = base_mean[i] + s * (base * sums->displacement[i] + sums->weighted[i]) / total;
     }
 }
 

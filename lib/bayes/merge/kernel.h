@@ -28,8 +28,8 @@ void merge_by_precision(double *mean, double *precision, const double *base_mean
 
 /* precision as above; mean = m_0 + factor Σ α d. */
 void merge_linearly(double *mean, double *precision, const double *base_mean,
-                    const double *base_precision, double base_scale,
-                    const struct merge_sums *sums, double s, double factor, size_t count);
+                    const double *base_precision, double base_scale, const struct merge_sums *sums,
+                    double s, double factor, size_t count);
 
 /* out = scale (h + δ) */
 void merge_precision_of(double *out, const double *hessian, double scale, double delta,

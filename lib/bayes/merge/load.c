@@ -25,8 +25,8 @@ void merge_load_base(const struct ivon_merge *merge, struct merge_scratch *scrat
                       scratch->means[0] + offset * element_size(merge->base, entry->base.mean),
                       dtype_of(merge->base, entry->base.mean), count);
     if (scratch->hessians[0]) {
-        const struct ivon_tensor *hessian =
-            ivon_source_tensor(merge->base, (size_t)entry->base.hessian);
+        const struct ivon_tensor *hessian = ivon_source_tensor(merge->base,
+                                                               (size_t)entry->base.hessian);
         ivon_dtype_to_f64(scratch->base_hessian,
                           scratch->hessians[0] + offset * ivon_dtype_size(hessian->dtype),
                           hessian->dtype, count);
@@ -51,8 +51,8 @@ void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scra
     *slope = *intercept = 0;
     if (!scratch->hessians[t + 1])
         return;
-    const struct ivon_tensor *hessian =
-        ivon_source_tensor(source, (size_t)entry->models[t].hessian);
+    const struct ivon_tensor *hessian = ivon_source_tensor(source,
+                                                           (size_t)entry->models[t].hessian);
     ivon_dtype_to_f64(scratch->hessian,
                       scratch->hessians[t + 1] + offset * ivon_dtype_size(hessian->dtype),
                       hessian->dtype, count);

@@ -70,8 +70,7 @@ static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_mode
     merge->scales = calloc(merge->scale_count + 1, sizeof *merge->scales);
     merge->models = calloc(model_count + 1, sizeof *merge->models);
     merge->nonpositive = calloc(merge->scale_count + 1, sizeof *merge->nonpositive);
-    merge->movement = calloc((merge->scale_count + 1) * (model_count + 1),
-                             sizeof *merge->movement);
+    merge->movement = calloc((merge->scale_count + 1) * (model_count + 1), sizeof *merge->movement);
     if (!merge->scales || !merge->models || !merge->nonpositive || !merge->movement)
         return ivon_error_memory(error);
     memcpy(merge->scales, scales, merge->scale_count * sizeof *scales);

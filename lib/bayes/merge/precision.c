@@ -100,12 +100,11 @@ int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *err
                                   "give it by --ess",
                                   header.ess);
         if (merge->with_hessian && !(header.weight_decay >= 0 && header.weight_decay <= FLT_MAX))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "the result's weight_decay would be %g, expected zero or more%s",
-                                  header.weight_decay,
-                                  isnan(header.weight_decay)
-                                      ? " (an input has no attribute 'weight_decay')"
-                                      : "");
+            return ivon_error_set(
+                error, IVON_ERROR_DATA,
+                "the result's weight_decay would be %g, expected zero or more%s",
+                header.weight_decay,
+                isnan(header.weight_decay) ? " (an input has no attribute 'weight_decay')" : "");
     }
     return 0;
 }

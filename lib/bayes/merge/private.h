@@ -25,7 +25,7 @@ struct merge_model {
 /* One piece of work: a tensor to merge, or one to copy. */
 struct merge_entry {
     size_t count;
-    size_t output;         /* of the mean, or of the copy */
+    size_t output;            /* of the mean, or of the copy */
     ptrdiff_t output_hessian; /* -1: none is written */
     /* Of a merged tensor: */
     struct merge_input base;
@@ -68,8 +68,8 @@ struct ivon_merge {
     const char *lacked, *lacked_by; /* the first tensor that an input does not have as it should */
 
     /* Results of a run. */
-    uint64_t *nonpositive;        /* per scale */
-    double *movement;             /* per scale: the norm of each model, then the total */
+    uint64_t *nonpositive; /* per scale */
+    double *movement;      /* per scale: the norm of each model, then the total */
 };
 
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */

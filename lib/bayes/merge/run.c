@@ -9,8 +9,8 @@
 #include "core/parallel.h"
 
 enum {
-    BLOCK = 1 << 16,       /* elements read and written at once */
-    BLOCK_MIN = 1 << 12,   /* when memory is short */
+    BLOCK = 1 << 16,     /* elements read and written at once */
+    BLOCK_MIN = 1 << 12, /* when memory is short */
     DEFAULT_MEMORY = 256 << 20,
     LOOK_AHEAD = 3, /* jobs per thread for which pages are asked for in advance */
 };
@@ -163,16 +163,16 @@ static int choose_block(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
     size_t memory = merge->options.memory ? merge->options.memory : DEFAULT_MEMORY;
-    size_t per_element = (size_t)run->threads * (2 * (merge->model_count + 1) * sizeof(double) +
-                                                 merge->scale_count *
-                                                     (sizeof(double) + sizeof(float)));
+    size_t per_element = (size_t)run->threads *
+                         (2 * (merge->model_count + 1) * sizeof(double) +
+                          merge->scale_count * (sizeof(double) + sizeof(float)));
     for (run->block = BLOCK; run->block * per_element > memory; run->block /= 2)
         if (run->block == BLOCK_MIN)
-            return ivon_error_set(error, IVON_ERROR_MEMORY,
-                                  "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
-                                  "MB: raise --memory, or lower --threads",
-                                  (double)(BLOCK_MIN * per_element) / 1e6, run->threads,
-                                  (double)memory / 1e6);
+            return ivon_error_set(
+                error, IVON_ERROR_MEMORY,
+                "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
+                "MB: raise --memory, or lower --threads",
+                (double)(BLOCK_MIN * per_element) / 1e6, run->threads, (double)memory / 1e6);
     return 0;
 }
 

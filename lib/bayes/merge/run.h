@@ -40,7 +40,7 @@ struct merge_run {
     struct ivon_merge *merge;
     struct ivon_sink *const *sinks;
     struct merge_scratch *scratch; /* per thread */
-    struct ivon_header *headers; /* per scale */
+    struct ivon_header *headers;   /* per scale */
     int threads;
     size_t block;
     double *movement; /* per job, per scale: squared norms of the models, then of the total */

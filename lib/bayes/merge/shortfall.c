@@ -65,8 +65,7 @@ int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error
         "%g at element %zu; %s",
         merge->outputs.items[entry->output].name, scale, (unsigned long long)found->count,
         entry->count, found->worst, found->worst_at,
-        merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE
-            ? "nor is the base's"
+        merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE ? "nor is the base's"
         : merge->base ? "--on-nonpositive=base keeps the base's values there"
                       : "with a --base, --on-nonpositive=base keeps the base's values there");
 }

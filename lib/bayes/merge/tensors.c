@@ -26,8 +26,7 @@ static int add_fate(struct ivon_merge *merge, const struct ivon_tensor *mean,
         merge->tensors = grown;
         merge->tensor_capacity = capacity;
     }
-    merge->tensors[merge->tensor_count++] =
-        (struct ivon_merge_tensor){
+    merge->tensors[merge->tensor_count++] = (struct ivon_merge_tensor){
         mean->name, fate, reason, mean->part == IVON_OPAQUE ? 0 : mean->count};
     return 0;
 }
@@ -91,16 +90,16 @@ static int keep(struct ivon_merge *merge, const struct ivon_tensor *mean, const 
 /* Finds a tensor in one input and compares it with the reference, which is null for the first;
    the reason why it does not take part, or null. A code is set when the input is damaged. */
 static const char *match(const struct ivon_merge *merge, const struct ivon_source *source,
-                         const char *name, bool needs_hessian,
-                         const struct ivon_tensor *reference, struct merge_input *input)
+                         const char *name, bool needs_hessian, const struct ivon_tensor *reference,
+                         struct merge_input *input)
 {
     input->mean = merge_find_mean(merge, source, name);
     if (input->mean < 0)
         return "missing";
     input->hessian = ivon_source_find(source, IVON_HESSIAN,
                                       ivon_source_tensor(source, (size_t)input->mean)->name);
-    if (reference && !posterior_same_shape(ivon_source_tensor(source, (size_t)input->mean),
-                                           reference))
+    if (reference &&
+        !posterior_same_shape(ivon_source_tensor(source, (size_t)input->mean), reference))
         return "other shape";
     return needs_hessian && input->hessian < 0 ? "no Hessian" : NULL;
 }
@@ -142,17 +141,16 @@ static int check_hessians(const struct ivon_merge *merge, const struct merge_ent
             ivon_source_tensor(merge->base, (size_t)entry->base.hessian), true, error);
     for (size_t t = 0; t < merge->model_count && !code; t++) {
         struct ivon_source *source = merge->models[t].source;
-        code = posterior_check_hessian(
-            source, ivon_source_tensor(source, (size_t)entry->models[t].mean),
-            ivon_source_tensor(source, (size_t)entry->models[t].hessian), !merge->base_in_formula,
-            error);
+        code = posterior_check_hessian(source,
+                                       ivon_source_tensor(source, (size_t)entry->models[t].mean),
+                                       ivon_source_tensor(source, (size_t)entry->models[t].hessian),
+                                       !merge->base_in_formula, error);
     }
     return code;
 }
 
 /* The base's dtype, else the widest of the models', f32 for a mixture of f16 and bf16. */
-static enum ivon_dtype output_dtype(const struct ivon_merge *merge,
-                                    const struct merge_entry *entry)
+static enum ivon_dtype output_dtype(const struct ivon_merge *merge, const struct merge_entry *entry)
 {
     if (merge->options.dtype != IVON_DTYPE_KEEP)
         return (enum ivon_dtype)merge->options.dtype;

@@ -12,7 +12,7 @@
 #include "core/error.h"
 
 enum {
-    BLOCK = 1 << 16, /* elements compared at once */
+    BLOCK = 1 << 16,   /* elements compared at once */
     LACKED_MAX = 1000, /* names that inputs lack: those of other models are not compared */
 };
 
@@ -172,8 +172,8 @@ static int find_tie(struct search *search, const struct ivon_source *lacking, co
             return code;
         if (!where)
             continue;
-        merge->ties[merge->tie_count++] =
-            (struct ivon_merge_tie){name, other->name, ivon_source_path(where)};
+        merge->ties[merge->tie_count++] = (struct ivon_merge_tie){name, other->name,
+                                                                  ivon_source_path(where)};
         return 0;
     }
     return 0;
@@ -187,8 +187,9 @@ static int search_all(struct search *search, struct ivon_error *error)
         const struct ivon_source *source = search->inputs[i];
         for (size_t k = 0; k < ivon_source_tensor_count(source); k++) {
             const struct ivon_tensor *mean = ivon_source_tensor(source, k);
-            const struct ivon_source *lacking =
-                mean->part == IVON_MEAN ? first_lacking(search, mean->name) : NULL;
+            const struct ivon_source *lacking = mean->part == IVON_MEAN
+                                                    ? first_lacking(search, mean->name)
+                                                    : NULL;
             if (!lacking)
                 continue;
             bool seen = false;

@@ -33,8 +33,8 @@ static void combine(const struct ivon_merge *merge, struct merge_scratch *scratc
         merge_by_precision(scratch->mean, scratch->precision, origin, prior,
                            merge->options.base_scale, &scratch->sums, scale, count);
     else
-        merge_linearly(scratch->mean, scratch->precision, origin, prior,
-                       merge->options.base_scale, &scratch->sums, scale,
+        merge_linearly(scratch->mean, scratch->precision, origin, prior, merge->options.base_scale,
+                       &scratch->sums, scale,
                        method == IVON_MERGE_AVERAGE ? 1 / merge->weight_sum : scale, count);
     bool alone = merge->model_count == 1 &&
                  (!merge->base_in_formula || scale * merge->models[0].weight == 1);
@@ -44,8 +44,8 @@ static void combine(const struct ivon_merge *merge, struct merge_scratch *scratc
 
 /* Names the input whose element makes the result non-finite, or the type that cannot hold it. */
 static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch *scratch,
-                            const struct merge_entry *entry, size_t first, size_t offset,
-                            size_t i, struct ivon_error *error)
+                            const struct merge_entry *entry, size_t first, size_t offset, size_t i,
+                            struct ivon_error *error)
 {
     const struct ivon_tensor *output = &merge->outputs.items[entry->output];
     for (size_t s = merge->base ? 0 : 1; s <= merge->model_count; s++) {
@@ -58,7 +58,8 @@ static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch
             if (!blocks[part])
                 continue;
             enum ivon_dtype dtype = ivon_source_tensor(source, (size_t)tensors[part])->dtype;
-            ivon_dtype_to_f64(&value, blocks[part] + (offset + i) * ivon_dtype_size(dtype), dtype, 1);
+            ivon_dtype_to_f64(&value, blocks[part] + (offset + i) * ivon_dtype_size(dtype), dtype,
+                              1);
             if (!isfinite(value))
                 return ivon_error_set(error, IVON_ERROR_DATA,
                                       "%s: %s of '%s' is %g at element %zu, expected a finite "
@@ -71,8 +72,7 @@ static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "tensor '%s': the merged value at element %zu, mean %g, precision %g, "
                           "does not fit into %s",
-                          output->name, first + offset + i, scratch->mean[i],
-                          scratch->precision[i],
+                          output->name, first + offset + i, scratch->mean[i], scratch->precision[i],
                           ivon_dtype_name(mean_fits ? IVON_F32 : output->dtype));
 }
 
@@ -103,8 +103,8 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
         ivon_dtype_from_f64(scratch->mean_out + (s * run->block + offset) * size, dtype,
                             scratch->mean, count);
         if (merge->with_hessian)
-            merge_store_hessian(scratch->hessian_out + s * run->block + offset,
-                                scratch->precision, ess, run->headers[s].weight_decay, count);
+            merge_store_hessian(scratch->hessian_out + s * run->block + offset, scratch->precision,
+                                ess, run->headers[s].weight_decay, count);
         if (run->movement)
             merge_add_movement(run, scratch, job, s, offset, count);
     }

@@ -26,7 +26,8 @@ struct ivon_predict_options ivon_predict_defaults(void)
                                          .ignored = INT64_MIN};
 }
 
-/* Whether what is predicted gives targets a likelihood: numbers have none whose noise is unknown. */
+/* Whether what is predicted gives targets a likelihood: numbers have none whose noise is
+   unknown. */
 static bool has_density(const struct ivon_predict_options *options)
 {
     return options->likelihood != IVON_GAUSSIAN || options->noise_std > 0;
@@ -48,16 +49,14 @@ static int take_member(struct ivon_predictor *predictor, size_t index,
     member->random = calloc(given->network->parameter_count + 1, sizeof *member->random);
     if (!member->random)
         return ivon_error_memory(error);
-    int code = options->samples
-                   ? ivon_sample_check(given->source, &options->sample, &fixed, error)
-                   : 0;
+    int code = options->samples ? ivon_sample_check(given->source, &options->sample, &fixed, error)
+                                : 0;
     predictor->fixed += fixed;
     for (size_t i = 0; i < given->network->parameter_count; i++) {
-        const char *name =
-            ivon_source_tensor(given->source, given->network->parameters[i])->name;
-        member->random[i] = options->samples && (!options->sample.selected ||
-                                                 options->sample.selected(
-                                                     options->sample.selected_context, name));
+        const char *name = ivon_source_tensor(given->source, given->network->parameters[i])->name;
+        member->random[i] = options->samples &&
+                            (!options->sample.selected ||
+                             options->sample.selected(options->sample.selected_context, name));
     }
     return code;
 }
@@ -224,8 +223,7 @@ static bool allocate_results(struct ivon_predictor *predictor)
                (predictor->positions = calloc(predictor->block, sizeof *predictor->positions));
     if (options->logits || options->nll_at_mean)
         fine = fine && (predictor->logits = calloc(all, sizeof(float)));
-    return fine &&
-           (!options->log_likelihoods || allocate_matrix(predictor));
+    return fine && (!options->log_likelihoods || allocate_matrix(predictor));
 }
 
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
@@ -271,9 +269,10 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
     if (!member_count)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no posterior to predict with");
     if (options->log_likelihoods && !has_density(options))
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "the likelihood of a regression's targets needs the standard deviation "
-                              "of the noise");
+        return ivon_error_set(
+            error, IVON_ERROR_ARGUMENT,
+            "the likelihood of a regression's targets needs the standard deviation "
+            "of the noise");
     struct ivon_predictor *predictor = calloc(1, sizeof *predictor);
     if (!predictor)
         return ivon_error_memory(error);
@@ -301,8 +300,8 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         code = measure(predictor, i, predictor->tile, &memory, error);
     }
     if (!code && predictor->target_field >= 0)
-        code = outputs_check_targets(&predictor->outputs, examples,
-                                     (size_t)predictor->target_field, error);
+        code = outputs_check_targets(&predictor->outputs, examples, (size_t)predictor->target_field,
+                                     error);
     if (!code)
         code = make_metrics(predictor, error);
     if (!code)
@@ -382,8 +381,7 @@ const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *
     *count = 0;
     if (!predictor->metrics[ROWS_GROUPS_MAX])
         return NULL;
-    const struct ivon_metric *all =
-        ivon_metrics_values(predictor->metrics[ROWS_GROUPS_MAX], count);
+    const struct ivon_metric *all = ivon_metrics_values(predictor->metrics[ROWS_GROUPS_MAX], count);
     free(predictor->values);
     predictor->values = calloc(*count, sizeof *predictor->values);
     for (size_t i = 0; predictor->values && i < *count; i++) {
@@ -392,8 +390,8 @@ const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *
             without[g] = ivon_metrics_values(predictor->metrics[g], &unused)[i].value;
         predictor->values[i] = (struct ivon_predict_metric){
             .metric = all[i],
-            .monte_carlo_error =
-                predictor->groups > 1 ? ivon_jackknife(without, predictor->groups) : NAN};
+            .monte_carlo_error = predictor->groups > 1 ? ivon_jackknife(without, predictor->groups)
+                                                       : NAN};
     }
     return predictor->values;
 }

@@ -15,8 +15,8 @@
 
 struct worker {
     struct net_plan *plan;
-    const void **inputs; /* of a tile */
-    void *room;          /* for a tile that is filled up */
+    const void **inputs;    /* of a tile */
+    void *room;             /* for a tile that is filled up */
     struct weights weights; /* where each thread has its own sample */
     float *outputs;         /* and the outputs of a whole block */
 };

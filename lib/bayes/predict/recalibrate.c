@@ -130,8 +130,8 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
     size_t batch = options->batch ? options->batch : DEFAULT_BATCH, batches = 0;
     int code = observation.nodes && shapes ? 0 : ivon_error_memory(error);
     if (!code)
-        code = feed_open(&feed, network, options->recalibrate, options->names,
-                         options->name_count, error);
+        code = feed_open(&feed, network, options->recalibrate, options->names, options->name_count,
+                         error);
     if (!code && feed.fixed > 0)
         batch = (size_t)feed.fixed;
     if (batch > count && feed.fixed <= 0)

@@ -35,8 +35,8 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
     float normals[PIECE];
     enum ivon_likelihood likelihood = predictor->options.likelihood;
     size_t k = predictor->outputs.k, each = likelihood == IVON_CATEGORICAL ? 1 : k;
-    struct random_stream stream =
-        random_stream_of(predictor->options.sample.seed, sample, "replicate");
+    struct random_stream stream = random_stream_of(predictor->options.sample.seed, sample,
+                                                   "replicate");
     for (size_t at = 0; at < count * each; at += PIECE) {
         size_t piece = count * each - at < PIECE ? count * each - at : PIECE;
         random_normal(&stream, first_row * each + at, piece, normals);

@@ -14,8 +14,8 @@ enum { TILE = 1024 /* outputs that are worked on at a time */ };
 
 static const double LOG_2_PI = 1.8378770664093454836;
 
-int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs,
-              size_t groups, size_t capacity, double noise_std, struct ivon_error *error)
+int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs, size_t groups,
+              size_t capacity, double noise_std, struct ivon_error *error)
 {
     *sums = (struct row_sums){.likelihood = likelihood,
                               .outputs = outputs,
@@ -32,9 +32,9 @@ int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t out
         sums->probabilities = calloc(rows * outputs, sizeof *sums->probabilities);
         sums->expected = calloc(capacity, sizeof *sums->expected);
     }
-    bool fine = likelihood == IVON_GAUSSIAN ? sums->first && sums->second && sums->density_log &&
-                                                  sums->density_sum
-                                            : sums->probabilities && sums->expected;
+    bool fine = likelihood == IVON_GAUSSIAN
+                    ? sums->first && sums->second && sums->density_log && sums->density_sum
+                    : sums->probabilities && sums->expected;
     return fine ? 0 : ivon_error_memory(error);
 }
 
@@ -150,8 +150,8 @@ static void close_row(struct row_sums *sums, double weight, size_t row,
     sums->expected[row + index] += weight * (log_z - softmax->moment / softmax->z);
     bool counts = targets->labels && targets_count(targets, IVON_CATEGORICAL, sums->outputs, index);
     if (log_likelihoods)
-        log_likelihoods[index] =
-            counts ? (double)f[targets->labels[index]] - (double)most - log_z : 0;
+        log_likelihoods[index] = counts ? (double)f[targets->labels[index]] - (double)most - log_z
+                                        : 0;
 }
 
 /* Narrow rows are worked on several at a time: exponentials are fast in long loops. */
@@ -281,8 +281,8 @@ void rows_probabilities(const struct row_sums *sums, size_t without, size_t row,
         size_t piece = all - at < TILE ? all - at : TILE;
         memset(sum, 0, sizeof sum);
         for (size_t g = 0; g < sums->groups; g++) {
-            const float *values =
-                sums->probabilities + (g * sums->capacity + row) * sums->outputs + at;
+            const float *values = sums->probabilities + (g * sums->capacity + row) * sums->outputs +
+                                  at;
             for (size_t i = 0; i < piece && g != without; i++)
                 sum[i] += (double)values[i];
         }
@@ -318,11 +318,11 @@ static void finish_row(const struct row_sums *sums, size_t row, size_t at, const
                        const struct row_results *results)
 {
     bool events = sums->likelihood == IVON_BERNOULLI;
-    double entropy = probabilities_describe(sums->likelihood, p, sums->outputs,
-                                            results->prediction + (events ? at * sums->outputs : at),
-                                            &results->max_probability[at]);
-    double expected =
-        sums->same ? entropy : sums->expected[row] / weight_without(sums, ROWS_GROUPS_MAX);
+    double entropy = probabilities_describe(
+        sums->likelihood, p, sums->outputs,
+        results->prediction + (events ? at * sums->outputs : at), &results->max_probability[at]);
+    double expected = sums->same ? entropy
+                                 : sums->expected[row] / weight_without(sums, ROWS_GROUPS_MAX);
     results->entropy[at] = (float)entropy;
     results->expected_entropy[at] = (float)expected;
     /* Never negative (Jensen), but for rounding. */

@@ -16,22 +16,22 @@ enum { ROWS_GROUPS_MAX = 16 };
 
 struct row_sums {
     enum ivon_likelihood likelihood;
-    size_t outputs;   /* K */
+    size_t outputs; /* K */
     size_t groups;
-    size_t capacity;  /* rows */
-    double noise_std; /* Gaussian; NaN: unknown */
-    bool same;        /* all samples are of the same weights */
+    size_t capacity;                      /* rows */
+    double noise_std;                     /* Gaussian; NaN: unknown */
+    bool same;                            /* all samples are of the same weights */
     double group_weight[ROWS_GROUPS_MAX]; /* Σ ω of each group */
-    float *probabilities; /* groups × capacity × K: Σ ω p */
-    double *expected;     /* capacity: Σ ω H[p] */
+    float *probabilities;                 /* groups × capacity × K: Σ ω p */
+    double *expected;                     /* capacity: Σ ω H[p] */
     /* Gaussian: */
     double *first, *second; /* groups × capacity × K: Σ ω f, Σ ω f² */
     double *density_log;    /* groups × capacity: log of the largest ω p(y) so far */
     double *density_sum;    /* groups × capacity: Σ ω p(y) over that */
 };
 
-int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs,
-              size_t groups, size_t capacity, double noise_std, struct ivon_error *error);
+int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs, size_t groups,
+              size_t capacity, double noise_std, struct ivon_error *error);
 void rows_release(struct row_sums *sums);
 
 /* Bytes that one row takes. */

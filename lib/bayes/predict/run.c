@@ -20,7 +20,7 @@ struct run {
     struct ivon_predictor *predictor;
     struct worker *workers;
     int threads;
-    bool share; /* one sample, by tiles */
+    bool share;             /* one sample, by tiles */
     struct weights weights; /* the sample that is shared */
     uint64_t first;         /* of the block */
     size_t count;
@@ -125,8 +125,7 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     struct row_targets targets = targets_at(predictor, row);
     double *matrix = NULL, values[ROWS_JOB];
     if (predictor->log_likelihoods)
-        matrix = predictor->log_likelihoods +
-                 (run->member * predictor->passes + pass) * run->count;
+        matrix = predictor->log_likelihoods + (run->member * predictor->passes + pass) * run->count;
     for (size_t at = 0; at < count; at += ROWS_JOB) {
         size_t piece = count - at < ROWS_JOB ? count - at : ROWS_JOB;
         targets = targets_at(predictor, row + at);
@@ -139,11 +138,10 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
         uint64_t sample = run->member * predictor->passes + pass;
         size_t each = targets_width(predictor->options.likelihood, k);
         size_t offset = ((size_t)sample * run->count * tokens + row) * each;
-        draw_replicates(predictor, sample, run->first * tokens + row, count, outputs,
-                        predictor->counts + row,
-                        predictor->label_replicates ? predictor->label_replicates + offset : NULL,
-                        predictor->number_replicates ? predictor->number_replicates + offset
-                                                     : NULL);
+        draw_replicates(
+            predictor, sample, run->first * tokens + row, count, outputs, predictor->counts + row,
+            predictor->label_replicates ? predictor->label_replicates + offset : NULL,
+            predictor->number_replicates ? predictor->number_replicates + offset : NULL);
     }
 }
 
@@ -154,7 +152,8 @@ static int shared_tile(void *context, size_t i, int thread, struct ivon_error *e
     size_t rows;
     int code = run_tile(run, &run->workers[thread], i, &outputs, &rows, error);
     if (!code)
-        add_rows(run, run->pass, i * run->predictor->tile * run->predictor->outputs.tokens, rows, outputs);
+        add_rows(run, run->pass, i * run->predictor->tile * run->predictor->outputs.tokens, rows,
+                 outputs);
     return code;
 }
 
@@ -171,8 +170,8 @@ static int own_sample(void *context, size_t i, int thread, struct ivon_error *er
     int code = weights_draw(&worker->weights, &predictor->members[run->member], &options,
                             run->pass + i, 1, error);
     if (!code)
-        code = net_plan_set_parameters(worker->plan,
-                                       (const float *const *)worker->weights.arrays, error);
+        code = net_plan_set_parameters(worker->plan, (const float *const *)worker->weights.arrays,
+                                       error);
     for (size_t tile = 0; tile < tiles_of(run) && !code; tile++) {
         const float *outputs;
         size_t rows, row = tile * predictor->tile * predictor->outputs.tokens;
@@ -372,9 +371,9 @@ static void measure_at_mean(const struct run *run)
     const struct likelihood likelihood = {options->likelihood, predictor->outputs.k,
                                           options->noise_std};
     double k = (double)likelihood.k, loss, scale = likelihood.kind == IVON_BERNOULLI ? 1 / k : 1;
-    double constant = likelihood.kind == IVON_GAUSSIAN ? k * log(options->noise_std *
-                                                                 sqrt(2 * 3.14159265358979323846))
-                                                       : 0;
+    double constant = likelihood.kind == IVON_GAUSSIAN
+                          ? k * log(options->noise_std * sqrt(2 * 3.14159265358979323846))
+                          : 0;
     for (size_t i = 0; i < run->count * predictor->outputs.tokens; i++) {
         const struct row_targets targets = targets_at(predictor, i);
         if (!predictor->counts[i])
@@ -400,10 +399,9 @@ static int run_block(struct run *run,
                predictor->member_count * predictor->passes * predictor->block * sizeof(double));
     int code = feed_load(&predictor->feed, run->first, run->count, error);
     if (!code && predictor->target_field >= 0)
-        code = outputs_read_targets(&predictor->outputs, predictor->examples,
-                                    (size_t)predictor->target_field, run->first, run->count,
-                                    predictor->options.ignored, predictor->labels,
-                                    predictor->numbers, error);
+        code = outputs_read_targets(
+            &predictor->outputs, predictor->examples, (size_t)predictor->target_field, run->first,
+            run->count, predictor->options.ignored, predictor->labels, predictor->numbers, error);
     const struct row_targets targets = targets_at(predictor, 0);
     if (!code && predictor->counts)
         targets_mark(&targets, predictor->options.likelihood, predictor->outputs.k,
@@ -414,8 +412,7 @@ static int run_block(struct run *run,
     if (!code)
         code = ivon_parallel_run(run->threads, tiles_of(run), finish_tile, run, error);
     if (!code && predictor->metrics[ROWS_GROUPS_MAX])
-        code = ivon_parallel_run(run->threads,
-                                 predictor->groups > 1 ? predictor->groups + 1 : 1,
+        code = ivon_parallel_run(run->threads, predictor->groups > 1 ? predictor->groups + 1 : 1,
                                  measure_without, run, error);
     if (!code && predictor->options.nll_at_mean)
         measure_at_mean(run);

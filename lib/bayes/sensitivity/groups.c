@@ -24,9 +24,9 @@ struct task {
 struct summing {
     struct ivon_sensitivity *sensitivity;
     struct sensitivity_data *data;
-    const size_t *member_of; /* per example that is run over: the group, counted from 0, if any */
-    size_t first, count;     /* of the groups whose gradients are summed now */
-    double **sums;           /* per group, all parameters */
+    const size_t *member_of;   /* per example that is run over: the group, counted from 0, if any */
+    size_t first, count;       /* of the groups whose gradients are summed now */
+    double **sums;             /* per group, all parameters */
     struct weights *gradients; /* per thread */
     struct task *tasks;
     size_t task_count, wave_first, wave;
@@ -170,8 +170,8 @@ static int sum_gradients(struct ivon_sensitivity *sensitivity, struct sensitivit
         code = weights_init(&directions[g], sensitivity->member.network, error);
         size_t total = code ? 0 : directions[g].size / sizeof(float);
         for (size_t i = 0; i < total; i++)
-            directions[g].data[i] =
-                (float)(summing.sums[g][i] * (double)sensitivity->variance.data[i]);
+            directions[g].data[i] = (float)(summing.sums[g][i] *
+                                            (double)sensitivity->variance.data[i]);
     }
     release_summing(&summing);
     return code;
@@ -193,13 +193,11 @@ static int check_shapes(const struct ivon_sensitivity *sensitivity,
         code = feed_shapes(&data->feed, 1, own, error);
     for (size_t i = 0; i < count && !code; i++)
         if (memcmp(own[i].shape, planned[i].shape, (size_t)own[i].rank * sizeof *own[i].shape) != 0)
-            code = ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: an example for input '%s' has shape %s, %s has %s",
-                                  ivon_examples_path(data->examples),
-                                  network->values[network->inputs[i]].name,
-                                  net_shape_text(&own[i], found),
-                                  ivon_examples_path(sensitivity->data.examples),
-                                  net_shape_text(&planned[i], expected));
+            code = ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: an example for input '%s' has shape %s, %s has %s",
+                ivon_examples_path(data->examples), network->values[network->inputs[i]].name,
+                net_shape_text(&own[i], found), ivon_examples_path(sensitivity->data.examples),
+                net_shape_text(&planned[i], expected));
     free(planned);
     return code;
 }
@@ -276,8 +274,8 @@ static void tally_tile(const struct removing *removing, struct sensitivity_worke
             moved_error = likelihood_error(likelihood, worker->moved + i * k, &target, NULL);
         }
         size_t example = sensitivity->data.block_first + at + i / tokens;
-        add_row(removing->member_of[example] == group ? own : rest, worker->row_loss[i],
-                moved_loss, error, moved_error);
+        add_row(removing->member_of[example] == group ? own : rest, worker->row_loss[i], moved_loss,
+                error, moved_error);
     }
 }
 
@@ -403,8 +401,7 @@ static int number_groups(const int64_t *groups, size_t examples, size_t *member_
     }
     for (size_t i = 0; i < examples; i++) {
         struct ivon_group_removal key = {.group = groups[i]};
-        const struct ivon_group_removal *found =
-            bsearch(&key, list, kept, sizeof *list, by_number);
+        const struct ivon_group_removal *found = bsearch(&key, list, kept, sizeof *list, by_number);
         if (member_of[i] != SIZE_MAX)
             member_of[i] = (size_t)(found - list);
     }

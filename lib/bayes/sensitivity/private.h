@@ -19,10 +19,10 @@ struct sensitivity_data {
     size_t field; /* of the targets */
     struct feed feed;
     uint64_t count;
-    int64_t *labels;       /* of the block */
+    int64_t *labels; /* of the block */
     float *numbers;
-    bool *counts;          /* of each of its rows */
-    size_t *positions;     /* of each of its examples: rows that count */
+    bool *counts;      /* of each of its rows */
+    size_t *positions; /* of each of its examples: rows that count */
     uint64_t block_first;
     size_t block_count;
 };
@@ -30,8 +30,8 @@ struct sensitivity_data {
 struct sensitivity_worker {
     struct net_derivative *derivative;
     const void **inputs;
-    void *room;      /* for a tile that is filled up */
-    float *outputs;  /* tile × T × K: p, e, an adjoint and p of moved outputs */
+    void *room;     /* for a tile that is filled up */
+    float *outputs; /* tile × T × K: p, e, an adjoint and p of moved outputs */
     float *residual, *adjoint, *moved;
     double *quadratic; /* tile */
     double *row_loss;  /* tile × T */
@@ -60,7 +60,7 @@ struct ivon_sensitivity {
     double rho, n_train;
     struct weights mean, variance; /* variance: of ρΣ */
     struct weights aim;            /* ρ Σ Σ_t g_t, if any */
-    float *expected; /* p averaged over samples, of every example */
+    float *expected;               /* p averaged over samples, of every example */
     struct sensitivity_worker *workers;
     struct sensitivity_results results;
     struct meter meter;

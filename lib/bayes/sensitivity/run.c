@@ -48,8 +48,7 @@ static void evaluate(const struct pass *pass)
                         results->row_loss + pass->row);
     const float *p = worker->outputs;
     if (sensitivity->expected)
-        p = sensitivity->expected +
-            (sensitivity->data.block_first + pass->at) * width(sensitivity);
+        p = sensitivity->expected + (sensitivity->data.block_first + pass->at) * width(sensitivity);
     likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
@@ -59,9 +58,9 @@ static void evaluate(const struct pass *pass)
         const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
         results->row_residual[pass->row + i] = sum_absolute(worker->residual + i * k, k);
         if (likelihood->kind != IVON_GAUSSIAN)
-            results->row_error[pass->row + i] =
-                likelihood_error(likelihood, pass->f + i * k, &target,
-                                 results->prediction + (pass->row + i) * width_of_targets);
+            results->row_error[pass->row + i] = likelihood_error(
+                likelihood, pass->f + i * k, &target,
+                results->prediction + (pass->row + i) * width_of_targets);
     }
 }
 
@@ -95,12 +94,12 @@ static void find_covariances(const struct pass *pass, float *v)
         for (size_t e = 0; e < tile; e++)
             worker->adjoint[e * wide + k] = 1;
         net_derivative_backward(worker->derivative, worker->adjoint, NULL);
-        const float *column =
-            net_derivative_own_tangent(worker->derivative, variance(sensitivity), pass->count);
+        const float *column = net_derivative_own_tangent(worker->derivative, variance(sensitivity),
+                                                         pass->count);
         for (size_t e = 0; e < pass->count && column; e++) {
             for (size_t j = 0; j < wide; j++)
-                covariance[(e * wide + j) * wide + k] =
-                    (float)((double)column[e * wide + j] / sensitivity->rho);
+                covariance[(e * wide + j) * wide + k] = (float)((double)column[e * wide + j] /
+                                                                sensitivity->rho);
             v[e * wide + k] = column[e * wide + k];
         }
     }
@@ -109,9 +108,8 @@ static void find_covariances(const struct pass *pass, float *v)
 /* Λ_cc */
 static double curvature(const struct likelihood *likelihood, double p)
 {
-    return likelihood->kind == IVON_GAUSSIAN
-               ? 1 / (likelihood->noise_std * likelihood->noise_std)
-               : p - p * p;
+    return likelihood->kind == IVON_GAUSSIAN ? 1 / (likelihood->noise_std * likelihood->noise_std)
+                                             : p - p * p;
 }
 
 static void score_variances(const struct pass *pass, float *v)
@@ -147,8 +145,8 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
             deviation[i] = v[i] * worker->residual[i];
         return;
     }
-    const float *moved =
-        net_derivative_own_tangent(worker->derivative, variance(sensitivity), pass->count);
+    const float *moved = net_derivative_own_tangent(worker->derivative, variance(sensitivity),
+                                                    pass->count);
     if (moved)
         memcpy(deviation, moved, all * sizeof *deviation);
     for (size_t e = 0; e < pass->count; e++) {
@@ -172,8 +170,8 @@ static void score_deviations(const struct pass *pass, const float *deviation)
         moved[i] = pass->f[i] + deviation[i];
     for (size_t i = 0; i < pass->rows && likelihood->kind != IVON_GAUSSIAN; i++) {
         const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
-        results->row_loo_error[pass->row + i] =
-            likelihood_error(likelihood, moved + i * k, &target, NULL);
+        results->row_loo_error[pass->row + i] = likelihood_error(likelihood, moved + i * k, &target,
+                                                                 NULL);
     }
     likelihood_evaluate(likelihood, pass->rows, moved, &pass->targets, worker->moved,
                         results->row_loo_loss + pass->row);
@@ -332,8 +330,8 @@ static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensiti
         .residual = results->residual,
         .deviation = deviation ? results->deviation : NULL,
         .mpe = mpe ? results->mpe : NULL,
-        .self_influence =
-            options->scores & IVON_SCORE_SELF_INFLUENCE ? results->self_influence : NULL,
+        .self_influence = options->scores & IVON_SCORE_SELF_INFLUENCE ? results->self_influence
+                                                                      : NULL,
         .loo_loss = loo ? results->loo_loss : NULL,
         .influence = options->scores & IVON_SCORE_INFLUENCE ? results->influence : NULL,
         .row_loss = results->row_loss,

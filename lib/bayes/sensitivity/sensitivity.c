@@ -12,9 +12,9 @@
 #include "core/parallel.h"
 
 enum {
-    TILE_MAX = 128,             /* examples */
-    TILE_MEMORY = 24 << 20,     /* bytes of values, their derivatives and workspaces: in a cache */
-    DEFAULT_MEMORY = 1 << 30,   /* bytes */
+    TILE_MAX = 128,           /* examples */
+    TILE_MEMORY = 24 << 20,   /* bytes of values, their derivatives and workspaces: in a cache */
+    DEFAULT_MEMORY = 1 << 30, /* bytes */
 };
 
 struct ivon_sensitivity_options ivon_sensitivity_defaults(void)
@@ -38,8 +38,7 @@ int sensitivity_data_open(struct ivon_sensitivity *sensitivity, struct sensitivi
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     size_t field = 0;
     int code = outputs_find_targets(examples, targets, &field, error);
-    *data = (struct sensitivity_data){.examples = examples,
-                                      .count = ivon_examples_count(examples)};
+    *data = (struct sensitivity_data){.examples = examples, .count = ivon_examples_count(examples)};
     if (code)
         return code;
     if (!data->count)
@@ -91,13 +90,13 @@ int sensitivity_load(struct ivon_sensitivity *sensitivity, struct sensitivity_da
     data->block_count = left < sensitivity->block ? (size_t)left : sensitivity->block;
     int code = feed_load(&data->feed, first, data->block_count, error);
     if (!code)
-        code = outputs_read_targets(outputs, data->examples, data->field, first,
-                                    data->block_count, sensitivity->options.ignored, data->labels,
-                                    data->numbers, error);
+        code = outputs_read_targets(outputs, data->examples, data->field, first, data->block_count,
+                                    sensitivity->options.ignored, data->labels, data->numbers,
+                                    error);
     const struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
     if (!code)
-        targets_mark(&targets, outputs->likelihood, outputs->k, outputs->tokens,
-                     data->block_count, data->counts, data->positions);
+        targets_mark(&targets, outputs->likelihood, outputs->k, outputs->tokens, data->block_count,
+                     data->counts, data->positions);
     for (int i = 0; i < sensitivity->threads; i++)
         sensitivity->workers[i].tile_at = SIZE_MAX;
     return code;
@@ -249,9 +248,8 @@ static int make_worker(const struct ivon_sensitivity *sensitivity,
         return ivon_error_memory(error);
     int code = make_derivative(sensitivity, &tile, 0, &worker->derivative, error);
     return code ? code
-                : net_derivative_set_parameters(worker->derivative,
-                                                (const float *const *)sensitivity->mean.arrays,
-                                                error);
+                : net_derivative_set_parameters(
+                      worker->derivative, (const float *const *)sensitivity->mean.arrays, error);
 }
 
 static void release_worker(struct sensitivity_worker *worker)
@@ -311,13 +309,26 @@ static bool allocate_results(struct ivon_sensitivity *sensitivity)
 
 static void release_results(struct sensitivity_results *results)
 {
-    void *all[] = {results->prediction,       results->outputs,      results->residual_vector,
-                   results->deviation_vector, results->variance,     results->covariance,
-                   results->loss,             results->residual,     results->deviation,
-                   results->mpe,              results->self_influence, results->loo_loss,
-                   results->influence,        results->row_loss,     results->row_residual,
-                   results->row_deviation,    results->row_mpe,      results->row_loo_loss,
-                   results->row_error,        results->row_loo_error};
+    void *all[] = {results->prediction,
+                   results->outputs,
+                   results->residual_vector,
+                   results->deviation_vector,
+                   results->variance,
+                   results->covariance,
+                   results->loss,
+                   results->residual,
+                   results->deviation,
+                   results->mpe,
+                   results->self_influence,
+                   results->loo_loss,
+                   results->influence,
+                   results->row_loss,
+                   results->row_residual,
+                   results->row_deviation,
+                   results->row_mpe,
+                   results->row_loo_loss,
+                   results->row_error,
+                   results->row_loo_error};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -371,18 +382,18 @@ static int find_n_train(struct ivon_sensitivity *sensitivity, const char *target
                                     sensitivity->outputs.k, options->ignored, error);
     sensitivity->n_train = code ? NAN : (double)positions.counted;
     if (!code && !positions.counted)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: all targets are the ignored label %lld, expected some that count",
-                              ivon_examples_path(whole), (long long)options->ignored);
+        code = ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: all targets are the ignored label %lld, expected some that count",
+            ivon_examples_path(whole), (long long)options->ignored);
     return code;
 }
 
 static int check_rho(double rho, struct ivon_error *error)
 {
-    return rho > 0 && !isinf(rho)
-               ? 0
-               : ivon_error_set(error, IVON_ERROR_ARGUMENT, "rho is %g, expected a positive number",
-                                rho);
+    return rho > 0 && !isinf(rho) ? 0
+                                  : ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                                   "rho is %g, expected a positive number", rho);
 }
 
 static int check_options(const struct ivon_sensitivity_options *options, struct ivon_error *error)
@@ -400,8 +411,9 @@ static int choose_rho(struct ivon_sensitivity *sensitivity, const char *targets,
     int code = find_n_train(sensitivity, targets, error);
     if (code)
         return code;
-    sensitivity->rho =
-        isnan(given) ? posterior_ess(sensitivity->member.source) / sensitivity->n_train : given;
+    sensitivity->rho = isnan(given)
+                           ? posterior_ess(sensitivity->member.source) / sensitivity->n_train
+                           : given;
     return check_rho(sensitivity->rho, error);
 }
 
@@ -455,8 +467,7 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     if (!code)
         code = load_posterior(sensitivity, error);
     if (!code) {
-        sensitivity->workers =
-            calloc((size_t)sensitivity->threads, sizeof *sensitivity->workers);
+        sensitivity->workers = calloc((size_t)sensitivity->threads, sizeof *sensitivity->workers);
         code = sensitivity->workers ? 0 : ivon_error_memory(error);
     }
     for (int i = 0; i < sensitivity->threads && !code; i++)
@@ -489,8 +500,7 @@ void ivon_sensitivity_free(struct ivon_sensitivity *sensitivity)
 struct ivon_sensitivity_shape ivon_sensitivity_shape(const struct ivon_sensitivity *sensitivity)
 {
     return (struct ivon_sensitivity_shape){
-        .tokens =
-            sensitivity->outputs.token_axis ? (int64_t)sensitivity->outputs.tokens : 0,
+        .tokens = sensitivity->outputs.token_axis ? (int64_t)sensitivity->outputs.tokens : 0,
         .outputs = sensitivity->outputs.k,
         .examples = sensitivity->data.count,
         .rho = sensitivity->rho,

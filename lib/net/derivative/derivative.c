@@ -19,12 +19,11 @@ bool derivative_shared_input(const struct net_derivative *derivative, const stru
                              size_t input)
 {
     size_t value = step->inputs[input];
-    return value != NET_NONE && derivative->values[value].moves &&
-           !derivative->values[value].each;
+    return value != NET_NONE && derivative->values[value].moves && !derivative->values[value].each;
 }
 
-int net_derivative_set_parameters(struct net_derivative *derivative,
-                                  const float *const *parameters, struct ivon_error *error)
+int net_derivative_set_parameters(struct net_derivative *derivative, const float *const *parameters,
+                                  struct ivon_error *error)
 {
     return net_plan_set_parameters(derivative->plan, parameters, error);
 }
@@ -91,9 +90,8 @@ static void step_backward(struct net_derivative *derivative, size_t i, float *co
         wanted |= derivative->input_arrays[j] != NULL;
     }
     if (wanted)
-        step->call.node->operator->backward(&step->call,
-                                            (const float *const *)derivative->output_arrays,
-                                            derivative->input_arrays);
+        step->call.node->operator->backward(
+            &step->call, (const float *const *)derivative->output_arrays, derivative->input_arrays);
 }
 
 void net_derivative_backward(struct net_derivative *derivative, const float *adjoints,
@@ -138,14 +136,13 @@ const float *net_derivative_tangent(struct net_derivative *derivative,
         if (derivative->steps[i].kind == DERIVATIVE_NONE)
             continue;
         for (size_t j = 0; j < step->input_count; j++)
-            derivative->input_arrays[j] =
-                (float *)tangent_of(derivative, step->inputs[j], direction);
+            derivative->input_arrays[j] = (float *)tangent_of(derivative, step->inputs[j],
+                                                              direction);
         for (size_t j = 0; j < step->output_count; j++)
-            derivative->output_arrays[j] =
-                (float *)tangent_of(derivative, step->outputs[j], direction);
-        step->call.node->operator->tangent(&step->call,
-                                           (const float *const *)derivative->input_arrays,
-                                           derivative->output_arrays);
+            derivative->output_arrays[j] = (float *)tangent_of(derivative, step->outputs[j],
+                                                               direction);
+        step->call.node->operator->tangent(
+            &step->call, (const float *const *)derivative->input_arrays, derivative->output_arrays);
     }
     return tangent_of(derivative, derivative->network->outputs[0], direction);
 }

@@ -28,25 +28,24 @@ int net_derivative_new(struct net_derivative **derivative, const struct ivon_net
 
 /*
  * For sums over a batch alone, where it is of no interest, or not true, that each example has its
- * own part: net_derivative_own_tangent is null and net_derivative_quadratic NaN. Takes the
- * `inputs` as they are, wherever their examples lie, and less memory: the tangents take that of the
- * adjoints. Where `training` is not null, the network is in training (net/graph/training.h); it must
- * outlive the derivative. Otherwise as net_derivative_new, which fails where the network is in
+ * own part: net_derivative_own_tangent is null and net_derivative_quadratic NaN. Takes the `inputs`
+ * as they are, wherever their examples lie, and less memory: the tangents take that of the
+ * adjoints. Where `training` is not null, the network is in training (net/graph/training.h); it
+ * must outlive the derivative. Otherwise as net_derivative_new, which fails where the network is in
  * training by itself.
  */
 int net_derivative_new_summed(struct net_derivative **derivative,
                               const struct ivon_network *network,
-                              const struct net_training *training,
-                              const struct net_tensor *inputs, const bool *wanted, size_t memory,
-                              struct ivon_error *error);
+                              const struct net_training *training, const struct net_tensor *inputs,
+                              const bool *wanted, size_t memory, struct ivon_error *error);
 void net_derivative_free(struct net_derivative *derivative);
 
 /* Bytes of memory that it holds. */
 size_t net_derivative_memory(const struct net_derivative *derivative);
 
 /* As net_plan_set_parameters, net_plan_run, net_plan_output. */
-int net_derivative_set_parameters(struct net_derivative *derivative,
-                                  const float *const *parameters, struct ivon_error *error);
+int net_derivative_set_parameters(struct net_derivative *derivative, const float *const *parameters,
+                                  struct ivon_error *error);
 int net_derivative_run(struct net_derivative *derivative, const void *const *inputs,
                        struct ivon_error *error);
 const struct net_tensor *net_derivative_output(const struct net_derivative *derivative);
@@ -69,10 +68,10 @@ void net_derivative_backward(struct net_derivative *derivative, const float *adj
 const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction);
 
-/* J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is diagonal, its arrays
-   keep their numbers while the derivative is used, and variance[p] is its share of wanted parameter
-   p. The result (tile × K) is borrowed until the next call; null where no wanted parameter moves
-   the output. */
+/* J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is diagonal, its
+   arrays keep their numbers while the derivative is used, and variance[p] is its share of wanted
+   parameter p. The result (tile × K) is borrowed until the next call; null where no wanted
+   parameter moves the output. */
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
                                         const float *const *variance, size_t count);
 

@@ -78,7 +78,7 @@ static bool is_bias(const struct net_derivative *derivative, const struct plan_s
 
 bool derivative_has_rows(const struct net_derivative *derivative, const struct plan_step *step)
 {
-    const struct net_operator *operator = step->call.node->operator;
+    const struct net_operator *operator= step->call.node->operator;
     bool first = derivative_shared_input(derivative, step, 0);
     bool second = derivative_shared_input(derivative, step, 1);
     if (operator->flags & NET_SUM)
@@ -119,8 +119,7 @@ static void sum_all_rows(struct net_derivative *derivative, const float *const *
     for (size_t i = 0; i < derivative->network->node_count; i++) {
         struct derivative_step *own = &derivative->steps[i];
         const struct plan_step *step = &derivative->plan->steps[i];
-        const float *of =
-            own->arranged ? variance[simple_parameter(derivative, step, 1)] : NULL;
+        const float *of = own->arranged ? variance[simple_parameter(derivative, step, 1)] : NULL;
         if (of != own->arranged_of)
             step->call.node->operator->arrange(&derivative->unit->steps[i].call, of, own->arranged);
         own->arranged_of = of;
@@ -162,8 +161,8 @@ static void rows_quadratic(struct net_derivative *derivative, size_t i,
 }
 
 /* Adds what the rows' own gradients move, beyond what their inputs do. */
-static void rows_tangent(struct net_derivative *derivative, size_t i,
-                         const float *const *variance, float *tangent)
+static void rows_tangent(struct net_derivative *derivative, size_t i, const float *const *variance,
+                         float *tangent)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     struct rows rows = rows_of(derivative, step);
@@ -220,22 +219,23 @@ static void set_output_adjoints(struct net_derivative *derivative, const struct 
         bool moves = value != NET_NONE && derivative->values[value].moves;
         const struct derivative_value *root =
             moves ? &derivative->values[derivative_root(derivative, value)] : NULL;
-        derivative->output_arrays[j] =
-            moves ? part(derivative, value, root->each ? root->adjoint : root->shared, e) : NULL;
+        derivative->output_arrays[j] = moves ? part(derivative, value,
+                                                    root->each ? root->adjoint : root->shared, e)
+                                             : NULL;
     }
 }
 
 /* The array of example e for a shared root that is not simple. */
 static float *shared_part(const struct net_derivative *derivative, size_t value, size_t e)
 {
-    return part(derivative, value,
-                derivative->values[derivative_root(derivative, value)].shared, e);
+    return part(derivative, value, derivative->values[derivative_root(derivative, value)].shared,
+                e);
 }
 
 /*
  * Forms example e's gradient at step i: of simple parameters in `piece`, with where each begins in
- * input_arrays, or of the other shared inputs in their arrays, to which it is added; with or without
- * that of input 1.
+ * input_arrays, or of the other shared inputs in their arrays, to which it is added; with or
+ * without that of input 1.
  */
 static void form_gradient(struct net_derivative *derivative, size_t i, size_t e, bool simple,
                           bool without_1)
@@ -278,10 +278,9 @@ static void form_shared(struct net_derivative *derivative, size_t count)
                 form_gradient(derivative, i, e, false, false);
         for (size_t e = 0; e < count && own->kind == DERIVATIVE_SHARED; e++) {
             for (size_t j = 0; j < step->input_count; j++)
-                derivative->input_arrays[j] =
-                    derivative_shared_input(derivative, step, j)
-                        ? shared_part(derivative, step->inputs[j], e)
-                        : NULL;
+                derivative->input_arrays[j] = derivative_shared_input(derivative, step, j)
+                                                  ? shared_part(derivative, step->inputs[j], e)
+                                                  : NULL;
             set_output_adjoints(derivative, step, e);
             step->call.node->operator->backward(&step->call,
                                                 (const float *const *)derivative->output_arrays,
@@ -350,9 +349,9 @@ static void set_tangents(struct net_derivative *derivative, const struct plan_st
         if (value == NET_NONE || !derivative->values[value].moves)
             derivative->input_arrays[j] = NULL;
         else if (derivative->values[value].each)
-            derivative->input_arrays[j] =
-                part(derivative, value,
-                     derivative->values[derivative_root(derivative, value)].tangent, e);
+            derivative->input_arrays[j] = part(
+                derivative, value, derivative->values[derivative_root(derivative, value)].tangent,
+                e);
         else if (!derivative->values[value].simple)
             derivative->input_arrays[j] = shared_part(derivative, value, e);
     }
@@ -361,20 +360,20 @@ static void set_tangents(struct net_derivative *derivative, const struct plan_st
         bool moves = value != NET_NONE && derivative->values[value].moves;
         const struct derivative_value *root =
             moves ? &derivative->values[derivative_root(derivative, value)] : NULL;
-        derivative->output_arrays[j] =
-            moves ? part(derivative, value, root->each ? root->tangent : root->shared, e) : NULL;
+        derivative->output_arrays[j] = moves ? part(derivative, value,
+                                                    root->each ? root->tangent : root->shared, e)
+                                             : NULL;
     }
 }
 
-static void unit_tangent(struct net_derivative *derivative, size_t i,
-                         const float *const *variance, size_t e)
+static void unit_tangent(struct net_derivative *derivative, size_t i, const float *const *variance,
+                         size_t e)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     form_gradient(derivative, i, e, true, false);
     for (size_t j = 0; j < step->input_count; j++)
         if (derivative->input_arrays[j])
-            multiply(derivative->input_arrays[j],
-                     variance[simple_parameter(derivative, step, j)],
+            multiply(derivative->input_arrays[j], variance[simple_parameter(derivative, step, j)],
                      derivative->values[step->inputs[j]].size);
     set_tangents(derivative, step, e);
     const struct net_call *call = unit_call(derivative, i, e);
@@ -389,8 +388,7 @@ static void tile_tangent(struct net_derivative *derivative, const struct plan_st
     for (size_t j = 0; j < step->input_count; j++)
         if (step->inputs[j] != NET_NONE && derivative->values[step->inputs[j]].simple)
             derivative->input_arrays[j] = NULL;
-    step->call.node->operator->tangent(&step->call,
-                                       (const float *const *)derivative->input_arrays,
+    step->call.node->operator->tangent(&step->call, (const float *const *)derivative->input_arrays,
                                        derivative->output_arrays);
 }
 

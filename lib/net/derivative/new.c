@@ -120,7 +120,7 @@ static int find_moving(struct net_derivative *derivative, struct ivon_error *err
                                           derivative->wanted[network->values[i].parameter];
     for (size_t i = 0; i < network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
-        const struct net_operator *operator = step->call.node->operator;
+        const struct net_operator *operator= step->call.node->operator;
         bool moved = false;
         if (!is_needed(derivative, step) || !any_moves(derivative, step))
             continue;
@@ -156,8 +156,8 @@ static int find_simple(struct net_derivative *derivative, struct ivon_error *err
     }
     for (size_t i = 0; i < network->value_count; i++) {
         size_t root = derivative_root(derivative, i);
-        derivative->values[i].simple =
-            derivative_parameter(derivative, root) != NET_NONE && uses[root] == 1;
+        derivative->values[i].simple = derivative_parameter(derivative, root) != NET_NONE &&
+                                       uses[root] == 1;
     }
     free(uses);
     return 0;
@@ -236,7 +236,7 @@ static bool lay_out_values(struct net_derivative *derivative)
 static size_t arranged_count(const struct net_derivative *derivative, size_t i)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    const struct net_operator *operator = step->call.node->operator;
+    const struct net_operator *operator= step->call.node->operator;
     bool simple = operator->quadratic && derivative_shared_input(derivative, step, 1) &&
                   derivative->values[step->inputs[1]].simple;
     return simple ? operator->arranged(&derivative->unit->steps[i].call) : 0;
@@ -396,9 +396,8 @@ int net_derivative_new(struct net_derivative **out, const struct ivon_network *n
 }
 
 int net_derivative_new_summed(struct net_derivative **out, const struct ivon_network *network,
-                              const struct net_training *training,
-                              const struct net_tensor *inputs, const bool *wanted, size_t memory,
-                              struct ivon_error *error)
+                              const struct net_training *training, const struct net_tensor *inputs,
+                              const bool *wanted, size_t memory, struct ivon_error *error)
 {
     struct net_derivative *derivative = calloc(1, sizeof *derivative);
     if (!derivative)

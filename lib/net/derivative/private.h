@@ -51,11 +51,11 @@ struct net_derivative {
     bool *wanted;
     struct derivative_value *values;
     struct derivative_step *steps;
-    float *memory; /* holds all adjoints, tangents, shared arrays, row sums, and: */
+    float *memory;   /* holds all adjoints, tangents, shared arrays, row sums, and: */
     float *adjoints; /* the part of it that a backward pass clears */
     size_t memory_count, adjoint_count, shared_first, shared_count; /* elements */
-    float *piece;    /* gradients of one node's simple parameters for one example */
-    float *squares;  /* a row operand, squared */
+    float *piece;   /* gradients of one node's simple parameters for one example */
+    float *squares; /* a row operand, squared */
     /* Arguments of one call: */
     float **input_arrays, **output_arrays;
     bool summed; /* row_sums are those of this run */

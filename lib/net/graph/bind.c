@@ -29,8 +29,7 @@ static bool agrees(const struct ivon_tensor *tensor, const struct net_tensor *de
 
 bool graph_cut_identity(struct ivon_network *network, struct net_value *value)
 {
-    struct net_node *node =
-        value->producer == NET_NONE ? NULL : &network->nodes[value->producer];
+    struct net_node *node = value->producer == NET_NONE ? NULL : &network->nodes[value->producer];
     if (!node || !(node->operator->flags & NET_IDENTITY))
         return false;
     node->outputs[0] = NET_NONE;
@@ -179,8 +178,7 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         code = graph_refuse_opaque(network, source, error);
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        struct net_value *value =
-            takes_part(tensor) ? find_place(network, tensor->name) : NULL;
+        struct net_value *value = takes_part(tensor) ? find_place(network, tensor->name) : NULL;
         means += tensor->part == IVON_MEAN;
         placed[i] = value != NULL;
         if (value)
@@ -205,14 +203,13 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no means, expected a posterior",
                               ivon_source_path(source));
     else if (!code && !network->parameter_count)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: the graph has none of the %zu means of %s%s%s%s%s%s",
-                              network->path, means, ivon_source_path(source),
-                              unbound->mean ? ", such as '" : "",
-                              unbound->mean ? unbound->mean : "",
-                              unbound->mean && unbound->initializer ? "', but '" : "",
-                              unbound->mean && unbound->initializer ? unbound->initializer : "",
-                              unbound->mean ? "': ivon-convert --rename changes names" : "");
+        code = ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: the graph has none of the %zu means of %s%s%s%s%s%s",
+            network->path, means, ivon_source_path(source), unbound->mean ? ", such as '" : "",
+            unbound->mean ? unbound->mean : "",
+            unbound->mean && unbound->initializer ? "', but '" : "",
+            unbound->mean && unbound->initializer ? unbound->initializer : "",
+            unbound->mean ? "': ivon-convert --rename changes names" : "");
     free(placed);
     return code;
 }

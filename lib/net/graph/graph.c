@@ -136,8 +136,8 @@ int graph_value(struct ivon_network *network, const char *name, size_t *value,
         return ivon_error_memory(error);
     }
     *slot(network, name) = *value = network->value_count;
-    network->values[network->value_count++] =
-        (struct net_value){.name = copy, .role = NET_COMPUTED, .producer = NET_NONE};
+    network->values[network->value_count++] = (struct net_value){
+        .name = copy, .role = NET_COMPUTED, .producer = NET_NONE};
     return 0;
 }
 
@@ -221,19 +221,16 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
 
 static const char *kind_name(enum net_attribute_kind kind)
 {
-    static const char *const names[] = {[NET_INT] = "an integer",
-                                        [NET_FLT] = "a number",
-                                        [NET_TEXT] = "text",
-                                        [NET_INTS] = "integers",
-                                        [NET_FLTS] = "numbers",
-                                        [NET_TENSOR] = "a tensor"};
+    static const char *const names[] = {
+        [NET_INT] = "an integer", [NET_FLT] = "a number", [NET_TEXT] = "text",
+        [NET_INTS] = "integers",  [NET_FLTS] = "numbers", [NET_TENSOR] = "a tensor"};
     return names[kind];
 }
 
 static int check_attribute(const struct ivon_network *network, const struct net_node *node,
                            const struct net_attribute *attribute, struct ivon_error *error)
 {
-    const struct net_operator *operator = node->operator;
+    const struct net_operator *operator= node->operator;
     for (size_t i = 0; i < NET_OPERATOR_ATTRIBUTES_MAX && operator->attributes[i].name; i++) {
         if (strcmp(operator->attributes[i].name, attribute->name) != 0)
             continue;
@@ -252,10 +249,10 @@ static int check_attribute(const struct ivon_network *network, const struct net_
 static int check_node(const struct ivon_network *network, const struct net_node *node,
                       struct ivon_error *error)
 {
-    const struct net_operator *operator = node->operator;
-    bool too_many = operator->inputs_max != NET_VARIADIC &&
-                    node->input_count > (size_t)operator->inputs_max;
-    if (node->input_count < (size_t)operator->inputs_min || too_many)
+    const struct net_operator *operator= node->operator;
+    bool too_many = operator->inputs_max != NET_VARIADIC && node->input_count>(size_t)
+                    operator->inputs_max;
+    if (node->input_count < (size_t) operator->inputs_min || too_many)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s' (%s) has %zu inputs, expected %s%d", network->path,
                               node->name, operator->name, node->input_count,
@@ -265,17 +262,18 @@ static int check_node(const struct ivon_network *network, const struct net_node 
         if (node->inputs[i] == NET_NONE)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: node '%s' (%s): input %d is missing",
                                   network->path, node->name, operator->name, i + 1);
-    bool many = operator->outputs_max != NET_VARIADIC &&
-                node->output_count > (size_t)operator->outputs_max;
+    bool many = operator->outputs_max != NET_VARIADIC && node->output_count>(size_t)
+                operator->outputs_max;
     if (!node->output_count || many)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (%s) has %zu outputs, expected %d", network->path,
-                              node->name, operator->name, node->output_count,
-                              operator->outputs_max);
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: node '%s' (%s) has %zu outputs, expected %d",
+            network->path, node->name, operator->name, node->output_count, operator->outputs_max);
     if (operator->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (%s): output 1 has no name, expected one: only further "
-                              "outputs can be left out", network->path, node->name, operator->name);
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: node '%s' (%s): output 1 has no name, expected one: only further "
+            "outputs can be left out",
+            network->path, node->name, operator->name);
     for (size_t i = 0; i < node->attribute_count; i++) {
         int code = check_attribute(network, node, &node->attributes[i], error);
         if (code)
@@ -303,8 +301,8 @@ static int claim_outputs(struct ivon_network *network, const struct net_node *no
                          struct ivon_error *error)
 {
     for (size_t i = 0; i < node->output_count; i++) {
-        struct net_value *value =
-            node->outputs[i] == NET_NONE ? NULL : &network->values[node->outputs[i]];
+        struct net_value *value = node->outputs[i] == NET_NONE ? NULL
+                                                               : &network->values[node->outputs[i]];
         if (!value)
             continue;
         if (value->producer != NET_NONE || value->role != NET_COMPUTED)
@@ -320,7 +318,7 @@ int graph_add_node(struct ivon_network *network, const char *name_of_operator, c
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error)
 {
-    struct net_node node = {.operator = net_operator_find(name_of_operator),
+    struct net_node node = {.operator= net_operator_find(name_of_operator),
                             .name = strdup(name),
                             .input_count = input_count,
                             .output_count = output_count,
@@ -450,8 +448,7 @@ int graph_finish(struct ivon_network *network, struct ivon_error *error)
     if (!sort.order || !sort.stack || !sort.next || !sort.open || !sorted)
         code = ivon_error_memory(error);
     else if (!network->output_count)
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: the graph has no output",
-                              network->path);
+        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: the graph has no output", network->path);
     for (size_t i = 0; i < network->output_count && !code; i++)
         code = visit(&sort, network->outputs[i], error);
     if (code)

@@ -49,7 +49,7 @@ struct net_attribute {
     char *text;
     int64_t *integers;
     double *numbers;
-    size_t count; /* of integers or numbers */
+    size_t count;             /* of integers or numbers */
     struct net_tensor tensor; /* owns its data */
 };
 
@@ -57,7 +57,7 @@ struct net_attribute {
 
 struct net_node {
     const struct net_operator *operator;
-    char *name; /* for messages; may be empty */
+    char *name;      /* for messages; may be empty */
     size_t *inputs;  /* values, or NET_NONE */
     size_t *outputs; /* values, or NET_NONE */
     size_t input_count, output_count;
@@ -104,8 +104,7 @@ int64_t net_attribute_integer(const struct net_node *node, const char *name, int
 double net_attribute_number(const struct net_node *node, const char *name, double otherwise);
 const char *net_attribute_text(const struct net_node *node, const char *name,
                                const char *otherwise);
-const int64_t *net_attribute_integers(const struct net_node *node, const char *name,
-                                      size_t *count);
+const int64_t *net_attribute_integers(const struct net_node *node, const char *name, size_t *count);
 const struct net_attribute *net_attribute(const struct net_node *node, const char *name);
 
 /* Building. */
@@ -144,11 +143,11 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
 /*
  * Adds a node. Takes over the attributes in any case (the array and what it points to, all
  * malloc'd). An empty input or output name is one left out. Fails, with a message that names the
- * node, when the operator is not known (and lists what is), has another number of inputs or outputs,
- * does not have such an attribute or has it in another kind, or when an output already has a
- * producer.
+ * node, when the operator is not known (and lists what is), has another number of inputs or
+ * outputs, does not have such an attribute or has it in another kind, or when an output already has
+ * a producer.
  */
-int graph_add_node(struct ivon_network *network, const char *operator, const char *name,
+int graph_add_node(struct ivon_network *network, const char *operator, const char * name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error);

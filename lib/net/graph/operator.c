@@ -50,7 +50,7 @@ void net_operator_list(char *text, size_t size)
 }
 
 /* Parenthesised: for analysis the name is a macro, too. */
-int (net_fail)(const struct net_call *call, struct ivon_error *error, const char *format, ...)
+int(net_fail)(const struct net_call *call, struct ivon_error *error, const char *format, ...)
 {
     char text[700];
     va_list arguments;
@@ -71,7 +71,7 @@ static void copy(const struct net_call *call)
 
 int net_call_evaluate(struct net_call *call, struct ivon_error *error)
 {
-    const struct net_operator *operator = call->node->operator;
+    const struct net_operator *operator= call->node->operator;
     call->workspace = call->prepared = NULL;
     call->workspace_size = 0;
     int code = operator->infer(call, error);
@@ -104,8 +104,7 @@ void *net_prepare(struct net_call *call, size_t size, struct ivon_error *error)
 
 int net_expect_float(const struct net_call *call, size_t input, struct ivon_error *error)
 {
-    const struct net_tensor *tensor =
-        input < call->node->input_count ? call->inputs[input] : NULL;
+    const struct net_tensor *tensor = input < call->node->input_count ? call->inputs[input] : NULL;
     if (!tensor)
         return net_fail(call, error, "input %zu is left out", input);
     if (tensor->type != NET_FLOAT)

@@ -24,7 +24,8 @@ struct net_call {
     void *prepared;
     /* Set by infer where at these shapes output 0 is input 0, as a Pad by nothing. */
     bool alias;
-    /* Given to infer of BatchNormalization: normalizes by the batch at hand (net/graph/training.h). */
+    /* Given to infer of BatchNormalization: normalizes by the batch at hand
+       (net/graph/training.h). */
     bool training;
 };
 
@@ -70,8 +71,8 @@ struct net_operator {
      */
     int (*infer)(struct net_call *call, struct ivon_error *error);
 
-    /* As infer, where input 0, 1 or both are to be taken with their last two axes swapped. Null: the
-       operator cannot. */
+    /* As infer, where input 0, 1 or both are to be taken with their last two axes swapped. Null:
+       the operator cannot. */
     int (*infer_transposed)(struct net_call *call, bool transpose_a, bool transpose_b,
                             struct ivon_error *error);
 
@@ -97,10 +98,10 @@ struct net_operator {
     const struct net_matmul *(*product)(const struct net_call *call);
 
     /*
-     * gᵀ Σ g, g being the gradient with respect to input 1 for the output adjoints dy, where it can be
-     * had without putting g in order: Σ is diagonal, `arrange` puts its `variance`, of input 1's shape,
-     * in the order that is wanted. `arranged` says how many floats that takes; 0: at these shapes
-     * there is no such way. Null: there is none at all. Calls are as for backward.
+     * gᵀ Σ g, g being the gradient with respect to input 1 for the output adjoints dy, where it can
+     * be had without putting g in order: Σ is diagonal, `arrange` puts its `variance`, of input 1's
+     * shape, in the order that is wanted. `arranged` says how many floats that takes; 0: at these
+     * shapes there is no such way. Null: there is none at all. Calls are as for backward.
      */
     size_t (*arranged)(const struct net_call *call);
     void (*arrange)(const struct net_call *call, const float *variance, float *arranged);

@@ -9,8 +9,8 @@ const struct net_tensor *net_input(const struct net_call *call, size_t i)
     return i < call->node->input_count ? call->inputs[i] : NULL;
 }
 
-int net_known_list(const struct net_call *call, size_t i, const char *what,
-                   const int64_t **values, size_t *count, struct ivon_error *error)
+int net_known_list(const struct net_call *call, size_t i, const char *what, const int64_t **values,
+                   size_t *count, struct ivon_error *error)
 {
     const struct net_tensor *input = net_input(call, i);
     *values = NULL;
@@ -64,6 +64,8 @@ int net_output_made(const struct net_call *call, size_t i, enum net_type type, i
     char text[256];
     if (code || !output || output->count <= most || output->count <= least)
         return code;
-    return net_fail(call, error, "it would make a tensor of shape %s, at most %zu elements are "
-                    "supported", net_shape_text(output, text), most);
+    return net_fail(call, error,
+                    "it would make a tensor of shape %s, at most %zu elements are "
+                    "supported",
+                    net_shape_text(output, text), most);
 }

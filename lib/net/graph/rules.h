@@ -11,8 +11,8 @@ const struct net_tensor *net_input(const struct net_call *call, size_t i);
  * The elements of input i, a list of integers that shapes are made from; null and 0 where it is
  * left out. Fails where they are not known yet. `what` is for messages: "the shape".
  */
-int net_known_list(const struct net_call *call, size_t i, const char *what,
-                   const int64_t **values, size_t *count, struct ivon_error *error);
+int net_known_list(const struct net_call *call, size_t i, const char *what, const int64_t **values,
+                   size_t *count, struct ivon_error *error);
 
 /* The same for a shape of extents that are not negative. */
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,

@@ -58,10 +58,9 @@ const char *net_shape_text(const struct net_tensor *tensor, char text[256])
     strcpy(text, "scalar");
     for (int i = 0; i < tensor->rank; i++) {
         length += (size_t)snprintf(text + length, 256 - length, "%s", i ? "x" : "");
-        length += (size_t)(tensor->shape[i] < 0
-                               ? snprintf(text + length, 256 - length, "?")
-                               : snprintf(text + length, 256 - length, "%" PRId64,
-                                          tensor->shape[i]));
+        length += (size_t)(tensor->shape[i] < 0 ? snprintf(text + length, 256 - length, "?")
+                                                : snprintf(text + length, 256 - length, "%" PRId64,
+                                                           tensor->shape[i]));
     }
     return text;
 }
@@ -86,15 +85,13 @@ double net_attribute_number(const struct net_node *node, const char *name, doubl
     return attribute ? attribute->number : otherwise;
 }
 
-const char *net_attribute_text(const struct net_node *node, const char *name,
-                               const char *otherwise)
+const char *net_attribute_text(const struct net_node *node, const char *name, const char *otherwise)
 {
     const struct net_attribute *attribute = net_attribute(node, name);
     return attribute && attribute->text ? attribute->text : otherwise;
 }
 
-const int64_t *net_attribute_integers(const struct net_node *node, const char *name,
-                                      size_t *count)
+const int64_t *net_attribute_integers(const struct net_node *node, const char *name, size_t *count)
 {
     const struct net_attribute *attribute = net_attribute(node, name);
     *count = attribute ? attribute->count : 0;

@@ -50,8 +50,7 @@ size_t net_training_size(const struct net_training *training);
 
 /* Moves the network's running statistics by `momentum` towards `statistics`; no plan of the network
    may run meanwhile. Nodes that take them go by them from their next run on. */
-void net_training_update(struct net_training *training, const double *statistics,
-                         double momentum);
+void net_training_update(struct net_training *training, const double *statistics, double momentum);
 
 /* Fails where a node is in training by its own attribute: what such a network makes of an example
    depends on the others. */

@@ -40,55 +40,57 @@ static void fold(float *out, const struct block *block, net_binary *function)
 }
 
 /* Of a and b: a value of floats, and one of integers, modulo 2^64. */
-#define OPERATION(name, value, integer_value)                                                     \
-    IVON_DISPATCH static void name##_floats(float *out, const float *left, const float *right,    \
-                                            size_t count)                                         \
-    {                                                                                             \
-        BLOCK_EACH(count) {                                                                       \
-            float a = left[i], b = right[i];                                                      \
-            out[i] = value;                                                                       \
-        }                                                                                         \
-    }                                                                                             \
-    static void name##_fold(void *out, const struct block *block)                                 \
-    {                                                                                             \
-        fold(out, block, name##_floats);                                                          \
-    }                                                                                             \
-    static void name##_integers(void *out, const struct block *block)                             \
-    {                                                                                             \
-        const int64_t *left = block->operands[0];                                                 \
-        if (block->operand_count == 1)                                                            \
-            memmove(out, left, block->count * sizeof *left);                                      \
-        for (size_t j = 1; j < block->operand_count; j++, left = out)                             \
-            for (size_t i = 0; i < block->count; i++) {                                           \
-                int64_t a = left[i], b = ((const int64_t *)block->operands[j])[i];                \
-                ((int64_t *)out)[i] = integer_value;                                              \
-            }                                                                                     \
-    }                                                                                             \
-    static int name##_forward(const struct net_call *call, struct ivon_error *error)              \
-    {                                                                                             \
-        (void)error;                                                                              \
-        if (call->outputs[0]->type == NET_INTEGER)                                                \
-            block_forward(call, name##_integers);                                                 \
-        else if (block_operand_count(call) == 2)                                                  \
-            block_chain(call);                                                                    \
-        else                                                                                      \
-            block_forward(call, name##_fold);                                                     \
-        return 0;                                                                                 \
+#define OPERATION(name, value, integer_value)                                                      \
+    IVON_DISPATCH static void name##_floats(float *out, const float *left, const float *right,     \
+                                            size_t count)                                          \
+    {                                                                                              \
+        BLOCK_EACH(count)                                                                          \
+        {                                                                                          \
+            float a = left[i], b = right[i];                                                       \
+            out[i] = value;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    static void name##_fold(void *out, const struct block *block)                                  \
+    {                                                                                              \
+        fold(out, block, name##_floats);                                                           \
+    }                                                                                              \
+    static void name##_integers(void *out, const struct block *block)                              \
+    {                                                                                              \
+        const int64_t *left = block->operands[0];                                                  \
+        if (block->operand_count == 1)                                                             \
+            memmove(out, left, block->count * sizeof *left);                                       \
+        for (size_t j = 1; j < block->operand_count; j++, left = out)                              \
+            for (size_t i = 0; i < block->count; i++) {                                            \
+                int64_t a = left[i], b = ((const int64_t *)block->operands[j])[i];                 \
+                ((int64_t *)out)[i] = integer_value;                                               \
+            }                                                                                      \
+    }                                                                                              \
+    static int name##_forward(const struct net_call *call, struct ivon_error *error)               \
+    {                                                                                              \
+        (void)error;                                                                               \
+        if (call->outputs[0]->type == NET_INTEGER)                                                 \
+            block_forward(call, name##_integers);                                                  \
+        else if (block_operand_count(call) == 2)                                                   \
+            block_chain(call);                                                                     \
+        else                                                                                       \
+            block_forward(call, name##_fold);                                                      \
+        return 0;                                                                                  \
     }
 
 /* The slopes in a and b, of y as well. */
-#define SLOPES(name, slope_a, slope_b)                                                            \
-    IVON_DISPATCH static void name##_slope(float *out, const struct block *block, size_t which)   \
-    {                                                                                             \
-        const float *left = block->operands[0], *right = block->operands[1];                      \
-        BLOCK_EACH(block->count) {                                                                \
+#define SLOPES(name, slope_a, slope_b)                                                             \
+    IVON_DISPATCH static void name##_slope(float *out, const struct block *block, size_t which)    \
+    {                                                                                              \
+        const float *left = block->operands[0], *right = block->operands[1];                       \
+        BLOCK_EACH(block->count)                                                                   \
+        {                                                                                          \
             float a = left[i], b = right[i], y = block->output[i], at_a = slope_a, at_b = slope_b; \
-            (void)a;                                                                              \
-            (void)b;                                                                              \
-            (void)y;                                                                              \
-            out[i] = which ? at_b : at_a;                                                         \
-        }                                                                                         \
-    }                                                                                             \
+            (void)a;                                                                               \
+            (void)b;                                                                               \
+            (void)y;                                                                               \
+            out[i] = which ? at_b : at_a;                                                          \
+        }                                                                                          \
+    }                                                                                              \
     BLOCK_DERIVATIVES(name)
 
 static inline int64_t wrapped(uint64_t value)
@@ -116,7 +118,10 @@ OPERATION(add, a + b, wrapped((uint64_t)a + (uint64_t)b))
 SLOPES(add, 1, 1)
 OPERATION(subtract, a - b, wrapped((uint64_t)a - (uint64_t)b))
 SLOPES(subtract, 1, -1)
+/* Products in arguments of macros would be taken for declarations. */
+/* clang-format off */
 OPERATION(multiply, a * b, wrapped((uint64_t)a * (uint64_t)b))
+/* clang-format on */
 SLOPES(multiply, b, a)
 OPERATION(divide, a / b, quotient(a, b))
 SLOPES(divide, 1 / b, -y / b)
@@ -208,11 +213,11 @@ static int clip_links(const struct net_call *call, struct net_chain_link links[2
 {
     int count = 0;
     if (bound(call, 1))
-        links[count++] =
-            (struct net_chain_link){.binary = maximum_floats, .operand = call->inputs[1]};
+        links[count++] = (struct net_chain_link){.binary = maximum_floats,
+                                                 .operand = call->inputs[1]};
     if (bound(call, 2))
-        links[count++] =
-            (struct net_chain_link){.binary = minimum_floats, .operand = call->inputs[2]};
+        links[count++] = (struct net_chain_link){.binary = minimum_floats,
+                                                 .operand = call->inputs[2]};
     return count;
 }
 

@@ -125,8 +125,8 @@ static int prepare_batch(struct net_call *call, struct ivon_error *error)
                         "a batch has %zu element%s of each channel to take mean and variance of, "
                         "expected at least %zu",
                         count, count == 1 ? "" : "s", least);
-    struct batch *batch =
-        net_prepare(call, sizeof *batch + 2 * channels * sizeof *batch->moments, error);
+    struct batch *batch = net_prepare(call, sizeof *batch + 2 * channels * sizeof *batch->moments,
+                                      error);
     if (!batch)
         return IVON_ERROR_MEMORY;
     int code = 0;
@@ -171,8 +171,7 @@ static double mean_of(const struct net_call *call, size_t c)
 /* 1/sqrt(var + epsilon) */
 static double inverse_deviation(const struct net_call *call, size_t c)
 {
-    double variance =
-        call->prepared ? net_batch_of(call).variance[c] : channel(call, VARIANCE, c);
+    double variance = call->prepared ? net_batch_of(call).variance[c] : channel(call, VARIANCE, c);
     return 1 / sqrt(variance + net_attribute_number(call->node, "epsilon", (double)1e-5F));
 }
 
@@ -190,8 +189,8 @@ IVON_DISPATCH static void set_plane(float *y, const float *x, float center, floa
         y[i] = (x[i] - center) * slope + offset;
 }
 
-IVON_DISPATCH static void set_row(float *y, const float *x, const float *center,
-                                  const float *slope, const float *offset, size_t count)
+IVON_DISPATCH static void set_row(float *y, const float *x, const float *center, const float *slope,
+                                  const float *offset, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         y[i] = (x[i] - center[i]) * slope[i] + offset[i];
@@ -252,8 +251,7 @@ static void run_on(const struct net_call *call, size_t output, size_t input, con
     float *running = call->outputs[output]->data;
     double momentum = momentum_of(call);
     for (size_t c = 0; c < channels_of(call->inputs[0]); c++)
-        running[c] =
-            (float)(channel(call, input, c) * momentum + batch[c] * (1 - momentum));
+        running[c] = (float)(channel(call, input, c) * momentum + batch[c] * (1 - momentum));
 }
 
 static int forward_batch(const struct net_call *call, struct ivon_error *error)
@@ -326,8 +324,9 @@ static void pass_on(const struct net_call *call, size_t c, const float *const *o
     double n = (double)net_batch_of(call).count, momentum = momentum_of(call);
     for (size_t i = MEAN; i <= VARIANCE; i++) {
         size_t output = i - MEAN + 1;
-        double running =
-            wants(call, output) && output_adjoints[output] ? (double)output_adjoints[output][c] : 0;
+        double running = wants(call, output) && output_adjoints[output]
+                             ? (double)output_adjoints[output][c]
+                             : 0;
         double of_batch = adjoints[i] + (1 - momentum) * running;
         adjoints[i] = momentum * running;
         if (i == MEAN)
@@ -372,8 +371,8 @@ static void move_statistics(const struct net_call *call, size_t c, const struct 
     for (size_t i = MEAN; i <= VARIANCE; i++) {
         size_t output = i - MEAN + 1;
         if (wants(call, output) && output_tangents[output])
-            output_tangents[output][c] =
-                (float)(momentum * tangents[i] + (1 - momentum) * moved[i - MEAN]);
+            output_tangents[output][c] = (float)(momentum * tangents[i] +
+                                                 (1 - momentum) * moved[i - MEAN]);
         tangents[i] = moved[i - MEAN];
     }
 }

@@ -84,8 +84,7 @@ static int size_workspace(struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-int block_infer(struct net_call *call, enum net_type type, size_t needed,
-                struct ivon_error *error)
+int block_infer(struct net_call *call, enum net_type type, size_t needed, struct ivon_error *error)
 {
     struct net_tensor common = {.rank = 0};
     for (size_t i = 0; i < call->node->input_count; i++) {
@@ -169,7 +168,8 @@ void block_forward(const struct net_call *call, block_kernel *kernel)
 
 IVON_DISPATCH static void multiply(float *out, const float *a, const float *b, size_t count)
 {
-    BLOCK_EACH(count) {
+    BLOCK_EACH(count)
+    {
         out[i] = a[i] * b[i];
     }
 }

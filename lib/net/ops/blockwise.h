@@ -56,8 +56,7 @@ const struct net_tensor *block_operand(const struct net_call *call, size_t i);
  * For infer: output 0 gets `type` and the operands' common shape, the call the workspace that the
  * functions below take. Operands may be left out from `needed` on.
  */
-int block_infer(struct net_call *call, enum net_type type, size_t needed,
-                struct ivon_error *error);
+int block_infer(struct net_call *call, enum net_type type, size_t needed, struct ivon_error *error);
 
 /* For infer: checks that the type of an input is among `types`, 1 << NET_FLOAT | …. */
 int block_expect(const struct net_call *call, size_t input, unsigned types,

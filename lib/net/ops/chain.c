@@ -2,8 +2,8 @@
 #include "net/ops/blockwise.h"
 
 /* The last link writes to the output, whose memory may be an operand's: no other link may. */
-static void run_block(const struct net_chain *chain, struct broadcast *operands,
-                      const float *value, float *running, float *output, size_t count)
+static void run_block(const struct net_chain *chain, struct broadcast *operands, const float *value,
+                      float *running, float *output, size_t count)
 {
     for (size_t i = 0; i < chain->link_count; i++) {
         const struct net_chain_link *link = &chain->links[i];
@@ -39,14 +39,14 @@ void net_chain_run(const struct net_chain *chain)
 int net_chain_links(const struct net_call *call, size_t running_input,
                     struct net_chain_link links[2])
 {
-    const struct net_operator *operator = call->node->operator;
+    const struct net_operator *operator= call->node->operator;
     const struct net_tensor *output = call->outputs[0], *running = call->inputs[running_input];
     if ((!operator->unary && !operator->binary) || !running || running->type != NET_FLOAT ||
         output->type != NET_FLOAT || running->count != output->count)
         return 0;
     if (operator->links)
         return running_input == 0 ? operator->links(call, links) : 0;
-    links[0] = (struct net_chain_link){.unary = operator->unary, .binary = operator->binary};
+    links[0] = (struct net_chain_link){.unary = operator->unary, .binary = operator->binary };
     if (operator->unary)
         return 1;
     if (block_operand_count(call) != 2)
@@ -58,12 +58,10 @@ int net_chain_links(const struct net_call *call, size_t running_input,
 
 void block_chain(const struct net_call *call)
 {
-    const struct net_operator *operator = call->node->operator;
-    struct net_chain_link link = {.unary = operator->unary, .binary = operator->binary};
+    const struct net_operator *operator= call->node->operator;
+    struct net_chain_link link = {.unary = operator->unary, .binary = operator->binary };
     if (link.binary)
         link.operand = block_operand(call, 1);
-    net_chain_run(&(struct net_chain){.input = call->inputs[0],
-                                      .output = call->outputs[0],
-                                      .links = &link,
-                                      .link_count = 1});
+    net_chain_run(&(struct net_chain){
+        .input = call->inputs[0], .output = call->outputs[0], .links = &link, .link_count = 1});
 }

@@ -49,8 +49,10 @@ static int concat_infer(struct net_call *call, struct ivon_error *error)
         fits = fits && !__builtin_add_overflow(shape[axis], input->shape[axis], &shape[axis]);
         char a[256], b[256];
         if (!fits)
-            return net_fail(call, error, "input %zu of shape %s (%s) cannot follow one of shape %s "
-                            "(%s) along axis %d", i + 1, input ? net_shape_text(input, a) : "none",
+            return net_fail(call, error,
+                            "input %zu of shape %s (%s) cannot follow one of shape %s "
+                            "(%s) along axis %d",
+                            i + 1, input ? net_shape_text(input, a) : "none",
                             input ? net_type_name(input->type) : "left out",
                             net_shape_text(first, b), net_type_name(first->type), axis);
     }
@@ -191,23 +193,22 @@ static void split_backward(const struct net_call *call, const float *const *outp
     }
 }
 
-const struct net_operator net_concat_operators[] = {
-    {.name = "Concat",
-     .inputs_min = 1,
-     .inputs_max = NET_VARIADIC,
-     .outputs_max = 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = concat_infer,
-     .forward = concat_forward,
-     .backward = concat_backward,
-     .tangent = concat_tangent},
-    {.name = "Split",
-     .inputs_min = 1,
-     .inputs_max = 2,
-     .outputs_max = NET_VARIADIC,
-     .attributes = {{"axis", NET_INT}},
-     .infer = split_infer,
-     .forward = split_forward,
-     .backward = split_backward,
-     .tangent = split_tangent},
-    {0}};
+const struct net_operator net_concat_operators[] = {{.name = "Concat",
+                                                     .inputs_min = 1,
+                                                     .inputs_max = NET_VARIADIC,
+                                                     .outputs_max = 1,
+                                                     .attributes = {{"axis", NET_INT}},
+                                                     .infer = concat_infer,
+                                                     .forward = concat_forward,
+                                                     .backward = concat_backward,
+                                                     .tangent = concat_tangent},
+                                                    {.name = "Split",
+                                                     .inputs_min = 1,
+                                                     .inputs_max = 2,
+                                                     .outputs_max = NET_VARIADIC,
+                                                     .attributes = {{"axis", NET_INT}},
+                                                     .infer = split_infer,
+                                                     .forward = split_forward,
+                                                     .backward = split_backward,
+                                                     .tangent = split_tangent},
+                                                    {0}};

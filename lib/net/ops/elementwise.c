@@ -29,65 +29,69 @@ static int float_forward(const struct net_call *call, struct ivon_error *error)
 }
 
 /* y = value of x; dy/dx = slope, of x and y. */
-#define FUNCTION(name, value, slope)                                                              \
-    IVON_DISPATCH static void name##_floats(float *out, const float *in, size_t count)            \
-    {                                                                                             \
-        BLOCK_EACH(count) {                                                                       \
-            float x = in[i];                                                                      \
-            out[i] = value;                                                                       \
-        }                                                                                         \
-    }                                                                                             \
-    IVON_DISPATCH static void name##_slope(float *out, const struct block *block, size_t which)   \
-    {                                                                                             \
-        const float *in = block->operands[0], *output = block->output;                            \
-        (void)which;                                                                              \
-        BLOCK_EACH(block->count) {                                                                \
-            float x = in[i], y = output[i];                                                       \
-            (void)x;                                                                              \
-            (void)y;                                                                              \
-            out[i] = slope;                                                                       \
-        }                                                                                         \
-    }                                                                                             \
+#define FUNCTION(name, value, slope)                                                               \
+    IVON_DISPATCH static void name##_floats(float *out, const float *in, size_t count)             \
+    {                                                                                              \
+        BLOCK_EACH(count)                                                                          \
+        {                                                                                          \
+            float x = in[i];                                                                       \
+            out[i] = value;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    IVON_DISPATCH static void name##_slope(float *out, const struct block *block, size_t which)    \
+    {                                                                                              \
+        const float *in = block->operands[0], *output = block->output;                             \
+        (void)which;                                                                               \
+        BLOCK_EACH(block->count)                                                                   \
+        {                                                                                          \
+            float x = in[i], y = output[i];                                                        \
+            (void)x;                                                                               \
+            (void)y;                                                                               \
+            out[i] = slope;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
     BLOCK_DERIVATIVES(name)
 
 /* The same with a parameter p. */
-#define FUNCTION_OF_PARAMETER(name, value, slope)                                                 \
-    IVON_DISPATCH static void name##_floats(float *out, const float *in, const float *parameter,  \
-                                            size_t count)                                         \
-    {                                                                                             \
-        BLOCK_EACH(count) {                                                                       \
-            float x = in[i], p = parameter[i];                                                    \
-            out[i] = value;                                                                       \
-        }                                                                                         \
-    }                                                                                             \
-    IVON_DISPATCH static void name##_slope(float *out, const struct block *block, size_t which)   \
-    {                                                                                             \
-        const float *in = block->operands[0], *parameter = block->operands[1];                    \
-        (void)which;                                                                              \
-        BLOCK_EACH(block->count) {                                                                \
-            float x = in[i], p = parameter[i];                                                    \
-            out[i] = slope;                                                                       \
-        }                                                                                         \
-    }                                                                                             \
+#define FUNCTION_OF_PARAMETER(name, value, slope)                                                  \
+    IVON_DISPATCH static void name##_floats(float *out, const float *in, const float *parameter,   \
+                                            size_t count)                                          \
+    {                                                                                              \
+        BLOCK_EACH(count)                                                                          \
+        {                                                                                          \
+            float x = in[i], p = parameter[i];                                                     \
+            out[i] = value;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    IVON_DISPATCH static void name##_slope(float *out, const struct block *block, size_t which)    \
+    {                                                                                              \
+        const float *in = block->operands[0], *parameter = block->operands[1];                     \
+        (void)which;                                                                               \
+        BLOCK_EACH(block->count)                                                                   \
+        {                                                                                          \
+            float x = in[i], p = parameter[i];                                                     \
+            out[i] = slope;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
     BLOCK_DERIVATIVES(name)
 
 /* Of integers, y = value of x, modulo 2^64. */
-#define FUNCTION_OF_INTEGERS(name, value)                                                         \
-    static void name##_integers(void *out, const struct block *block)                             \
-    {                                                                                             \
-        const int64_t *in = block->operands[0];                                                   \
-        int64_t *integers = out;                                                                  \
-        for (size_t i = 0; i < block->count; i++) {                                               \
-            int64_t x = in[i];                                                                    \
-            integers[i] = value;                                                                  \
-        }                                                                                         \
-    }                                                                                             \
-    static int name##_forward(const struct net_call *call, struct ivon_error *error)              \
-    {                                                                                             \
-        if (call->inputs[0]->type == NET_FLOAT)                                                   \
-            return float_forward(call, error);                                                    \
-        block_forward(call, name##_integers);                                                     \
-        return 0;                                                                                 \
+#define FUNCTION_OF_INTEGERS(name, value)                                                          \
+    static void name##_integers(void *out, const struct block *block)                              \
+    {                                                                                              \
+        const int64_t *in = block->operands[0];                                                    \
+        int64_t *integers = out;                                                                   \
+        for (size_t i = 0; i < block->count; i++) {                                                \
+            int64_t x = in[i];                                                                     \
+            integers[i] = value;                                                                   \
+        }                                                                                          \
+    }                                                                                              \
+    static int name##_forward(const struct net_call *call, struct ivon_error *error)               \
+    {                                                                                              \
+        if (call->inputs[0]->type == NET_FLOAT)                                                    \
+            return float_forward(call, error);                                                     \
+        block_forward(call, name##_integers);                                                      \
+        return 0;                                                                                  \
     }
 
 static inline float choose(int condition, float yes, float no)
@@ -100,6 +104,8 @@ static inline float sign_of(float x) /* NaN of NaN */
     return choose(x > 0, 1, choose(x < 0, -1, x));
 }
 
+/* Products in arguments of macros would be taken for declarations. */
+/* clang-format off */
 FUNCTION(negative, -x, -1)
 FUNCTION(absolute, vector_abs(x), sign_of(x))
 FUNCTION(sign, sign_of(x), 0)
@@ -122,6 +128,7 @@ FUNCTION(hard_swish, x * vector_clamp(x * (1 / 6.0f) + 0.5f, 0, 1),
 FUNCTION_OF_PARAMETER(leaky_relu, choose(x < 0, p * x, x), choose(x > 0, 1, p))
 FUNCTION_OF_PARAMETER(elu, choose(x < 0, p * vector_expm1(x), x),
                       choose(x > 0, 1, p * vector_exp(x)))
+/* clang-format on */
 
 FUNCTION_OF_INTEGERS(negative, (int64_t)(0 - (uint64_t)x))
 FUNCTION_OF_INTEGERS(absolute, (int64_t)(x < 0 ? 0 - (uint64_t)x : (uint64_t)x))
@@ -155,7 +162,8 @@ IVON_DISPATCH static void hard_sigmoid(void *out, const struct block *block)
 {
     const float *x = block->operands[0], *alpha = block->operands[1], *beta = block->operands[2];
     float *y = out;
-    BLOCK_EACH(block->count) {
+    BLOCK_EACH(block->count)
+    {
         y[i] = vector_clamp(alpha[i] * x[i] + beta[i], 0, 1);
     }
 }
@@ -171,7 +179,8 @@ IVON_DISPATCH static void hard_sigmoid_slope(float *out, const struct block *blo
 {
     const float *alpha = block->operands[1], *y = block->output;
     (void)which;
-    BLOCK_EACH(block->count) {
+    BLOCK_EACH(block->count)
+    {
         out[i] = choose((y[i] > 0) & (y[i] < 1), alpha[i], 0);
     }
 }
@@ -182,9 +191,9 @@ BLOCK_DERIVATIVES(hard_sigmoid)
 static int identity_infer(struct net_call *call, struct ivon_error *error)
 {
     const struct net_tensor *input = call->inputs[0];
-    return call->outputs[0] ? net_tensor_set(call->outputs[0], input->type, input->rank,
-                                             input->shape, error)
-                            : 0;
+    return call->outputs[0]
+               ? net_tensor_set(call->outputs[0], input->type, input->rank, input->shape, error)
+               : 0;
 }
 
 static void identity_backward(const struct net_call *call, const float *const *output_adjoints,
@@ -233,13 +242,13 @@ static int dropout_forward(const struct net_call *call, struct ivon_error *error
     return 0;
 }
 
-#define ROW(title, infers, runs, function)                                                        \
-    {                                                                                             \
-        .name = title, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1, .flags = NET_IN_PLACE, \
-        .infer = infers, .forward = runs, .backward = function##_backward,                        \
-        .tangent = function##_tangent, .unary = function##_floats                                 \
+#define ROW(title, infers, runs, function)                                                         \
+    {                                                                                              \
+        .name = title, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1, .flags = NET_IN_PLACE,  \
+        .infer = infers, .forward = runs, .backward = function##_backward,                         \
+        .tangent = function##_tangent, .unary = function##_floats                                  \
     }
-#define FLOAT_ROW(title, function) ROW(title, float_infer, float_forward, function)
+#define FLOAT_ROW(title, function)  ROW(title, float_infer, float_forward, function)
 #define NUMBER_ROW(title, function) ROW(title, number_infer, function##_forward, function)
 
 const struct net_operator net_elementwise_operators[] = {

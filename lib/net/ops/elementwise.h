@@ -10,7 +10,7 @@
 enum { NET_CHAIN_LINKS_MAX = 32 };
 
 struct net_chain_link {
-    net_unary *unary;   /* or */
+    net_unary *unary; /* or */
     net_binary *binary;
     const struct net_tensor *operand; /* of a binary: what is not the running value */
     bool operand_first;               /* f(operand, running value) */

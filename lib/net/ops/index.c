@@ -39,8 +39,10 @@ static int check_indices(const struct net_call *call, int64_t extent, struct ivo
     const int64_t *indices = call->inputs[1]->data;
     for (size_t i = 0; i < call->inputs[1]->count; i++)
         if (indices[i] < -extent || indices[i] >= extent)
-            return net_fail(call, error, "index %" PRId64 " at position %zu is out of range for an "
-                            "axis of extent %" PRId64, indices[i], i, extent);
+            return net_fail(call, error,
+                            "index %" PRId64 " at position %zu is out of range for an "
+                            "axis of extent %" PRId64,
+                            indices[i], i, extent);
     return 0;
 }
 
@@ -74,8 +76,7 @@ static int gather_infer(struct net_call *call, struct ivon_error *error)
     return net_output(call, 0, input->type, rank, shape, error);
 }
 
-static void gather_rows(const struct gather *gather, void *out, const void *in,
-                        size_t element_size)
+static void gather_rows(const struct gather *gather, void *out, const void *in, size_t element_size)
 {
     size_t size = (size_t)gather->inner * element_size;
     for (int64_t row = 0; size && row < gather->outer * gather->count; row++)
@@ -152,8 +153,9 @@ static const size_t *element_places(const struct net_call *call)
     for (size_t n = 0; n < indices->count; n++) {
         int64_t place = 0, named = ((const int64_t *)indices->data)[n];
         for (int i = 0; i < input->rank; i++)
-            place = place * input->shape[i] +
-                    (i != axis ? index[i] : named < 0 ? named + input->shape[i] : named);
+            place = place * input->shape[i] + (i != axis   ? index[i]
+                                               : named < 0 ? named + input->shape[i]
+                                                           : named);
         places[n] = (size_t)place;
         for (int i = input->rank - 1; i >= 0 && ++index[i] == indices->shape[i]; i--)
             index[i] = 0;
@@ -180,8 +182,7 @@ static int gather_elements_forward(const struct net_call *call, struct ivon_erro
     return code;
 }
 
-static void gather_elements_tangent(const struct net_call *call,
-                                    const float *const *input_tangents,
+static void gather_elements_tangent(const struct net_call *call, const float *const *input_tangents,
                                     float *const *output_tangents)
 {
     if (input_tangents[0])
@@ -237,8 +238,10 @@ static int pad_infer(struct net_call *call, struct ivon_error *error)
             __builtin_add_overflow(input->shape[i], before, &shape[i]) ||
             __builtin_add_overflow(shape[i], after, &shape[i]) || shape[i] < 0 ||
             (shape[i] && !input->shape[i] && !outside))
-            return net_fail(call, error, "axis %d of extent %" PRId64 " cannot be padded by %"
-                            PRId64 " and %" PRId64, i, input->shape[i], before, after);
+            return net_fail(call, error,
+                            "axis %d of extent %" PRId64 " cannot be padded by %" PRId64
+                            " and %" PRId64,
+                            i, input->shape[i], before, after);
     }
     code = net_output_made(call, 0, input->type, input->rank, shape, input->count, error);
     for (int i = 0; i < input->rank && !code && call->outputs[0]->count; i++)
@@ -311,19 +314,19 @@ static struct pad_walk pad_start(const struct net_call *call, int64_t *rows, str
 }
 
 /* `in` may be null: zeros. */
-#define PAD(name, type)                                                                           \
-    static void name(const struct net_call *call, type *out, const type *in, type constant)       \
-    {                                                                                             \
-        int64_t rows;                                                                             \
-        struct pad_axis last;                                                                     \
-        struct pad_walk walk = pad_start(call, &rows, &last);                                     \
-        for (int64_t row = 0; row < rows; row++, out += last.count) {                             \
-            int64_t first = pad_row(&walk);                                                       \
-            for (int64_t i = 0; i < last.count; i++)                                              \
-                out[i] = first < 0 || last.offset[i] < 0 ? constant                               \
-                         : in                            ? in[first + last.offset[i]]             \
-                                                         : 0;                                     \
-        }                                                                                         \
+#define PAD(name, type)                                                                            \
+    static void name(const struct net_call *call, type *out, const type *in, type constant)        \
+    {                                                                                              \
+        int64_t rows;                                                                              \
+        struct pad_axis last;                                                                      \
+        struct pad_walk walk = pad_start(call, &rows, &last);                                      \
+        for (int64_t row = 0; row < rows; row++, out += last.count) {                              \
+            int64_t first = pad_row(&walk);                                                        \
+            for (int64_t i = 0; i < last.count; i++) {                                             \
+                bool padded = first < 0 || last.offset[i] < 0;                                     \
+                out[i] = padded ? constant : in ? in[first + last.offset[i]] : 0;                  \
+            }                                                                                      \
+        }                                                                                          \
     }
 PAD(pad_float, float)
 PAD(pad_integer, int64_t)
@@ -379,32 +382,31 @@ static void pad_backward(const struct net_call *call, const float *const *output
         *constant += (float)outside;
 }
 
-const struct net_operator net_index_operators[] = {
-    {.name = "Gather",
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = gather_infer,
-     .forward = gather_forward,
-     .backward = gather_backward,
-     .tangent = gather_tangent},
-    {.name = "GatherElements",
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = gather_elements_infer,
-     .forward = gather_elements_forward,
-     .backward = gather_elements_backward,
-     .tangent = gather_elements_tangent},
-    {.name = "Pad",
-     .inputs_min = 2,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .attributes = {{"mode", NET_TEXT}},
-     .infer = pad_infer,
-     .forward = pad_forward,
-     .backward = pad_backward,
-     .tangent = pad_tangent},
-    {0}};
+const struct net_operator net_index_operators[] = {{.name = "Gather",
+                                                    .inputs_min = 2,
+                                                    .inputs_max = 2,
+                                                    .outputs_max = 1,
+                                                    .attributes = {{"axis", NET_INT}},
+                                                    .infer = gather_infer,
+                                                    .forward = gather_forward,
+                                                    .backward = gather_backward,
+                                                    .tangent = gather_tangent},
+                                                   {.name = "GatherElements",
+                                                    .inputs_min = 2,
+                                                    .inputs_max = 2,
+                                                    .outputs_max = 1,
+                                                    .attributes = {{"axis", NET_INT}},
+                                                    .infer = gather_elements_infer,
+                                                    .forward = gather_elements_forward,
+                                                    .backward = gather_elements_backward,
+                                                    .tangent = gather_elements_tangent},
+                                                   {.name = "Pad",
+                                                    .inputs_min = 2,
+                                                    .inputs_max = 3,
+                                                    .outputs_max = 1,
+                                                    .attributes = {{"mode", NET_TEXT}},
+                                                    .infer = pad_infer,
+                                                    .forward = pad_forward,
+                                                    .backward = pad_backward,
+                                                    .tangent = pad_tangent},
+                                                   {0}};

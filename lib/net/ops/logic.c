@@ -32,32 +32,32 @@ static int logic_infer(struct net_call *call, struct ivon_error *error)
     return compare_infer(call, 1U << NET_BOOLEAN, error);
 }
 
-#define KERNEL(name, type, operation)                                                             \
-    IVON_DISPATCH static void name(void *out, const struct block *block)                          \
-    {                                                                                             \
-        const type *a = block->operands[0], *b = block->operands[1];                              \
-        unsigned char *y = out;                                                                   \
-        BLOCK_EACH(block->count) {                                                                \
-            y[i] = a[i] operation b[i];                                                           \
-        }                                                                                         \
+#define KERNEL(name, type, operation)                                                              \
+    IVON_DISPATCH static void name(void *out, const struct block *block)                           \
+    {                                                                                              \
+        const type *a = block->operands[0], *b = block->operands[1];                               \
+        unsigned char *y = out;                                                                    \
+        BLOCK_EACH(block->count)                                                                   \
+        {                                                                                          \
+            y[i] = a[i] operation b[i];                                                            \
+        }                                                                                          \
     }
-#define COMPARISON(name, operation)                                                               \
-    KERNEL(name##_floats, float, operation)                                                       \
-    KERNEL(name##_integers, int64_t, operation)                                                   \
-    static int name##_forward(const struct net_call *call, struct ivon_error *error)              \
-    {                                                                                             \
-        (void)error;                                                                              \
-        block_forward(call,                                                                       \
-                      call->inputs[0]->type == NET_FLOAT ? name##_floats : name##_integers);      \
-        return 0;                                                                                 \
+#define COMPARISON(name, operation)                                                                \
+    KERNEL(name##_floats, float, operation)                                                        \
+    KERNEL(name##_integers, int64_t, operation)                                                    \
+    static int name##_forward(const struct net_call *call, struct ivon_error *error)               \
+    {                                                                                              \
+        (void)error;                                                                               \
+        block_forward(call, call->inputs[0]->type == NET_FLOAT ? name##_floats : name##_integers); \
+        return 0;                                                                                  \
     }
-#define LOGIC(name, operation)                                                                    \
-    KERNEL(name##_booleans, unsigned char, operation)                                             \
-    static int name##_forward(const struct net_call *call, struct ivon_error *error)              \
-    {                                                                                             \
-        (void)error;                                                                              \
-        block_forward(call, name##_booleans);                                                     \
-        return 0;                                                                                 \
+#define LOGIC(name, operation)                                                                     \
+    KERNEL(name##_booleans, unsigned char, operation)                                              \
+    static int name##_forward(const struct net_call *call, struct ivon_error *error)               \
+    {                                                                                              \
+        (void)error;                                                                               \
+        block_forward(call, name##_booleans);                                                      \
+        return 0;                                                                                  \
     }
 
 COMPARISON(equal, ==)
@@ -130,16 +130,17 @@ static int where_infer(struct net_call *call, struct ivon_error *error)
     return code ? code : block_infer(call, call->inputs[1]->type, 3, error);
 }
 
-#define WHERE(name, type)                                                                         \
-    IVON_DISPATCH static void name(void *out, const struct block *block)                          \
-    {                                                                                             \
-        const unsigned char *c = block->operands[0];                                              \
-        const type *a = block->operands[1], *b = block->operands[2];                              \
-        type *y = out;                                                                            \
-        BLOCK_EACH(block->count) {                                                                \
-            type yes = a[i], no = b[i];                                                           \
-            y[i] = c[i] ? yes : no;                                                               \
-        }                                                                                         \
+#define WHERE(name, type)                                                                          \
+    IVON_DISPATCH static void name(void *out, const struct block *block)                           \
+    {                                                                                              \
+        const unsigned char *c = block->operands[0];                                               \
+        const type *a = block->operands[1], *b = block->operands[2];                               \
+        type *y = out;                                                                             \
+        BLOCK_EACH(block->count)                                                                   \
+        {                                                                                          \
+            type yes = a[i], no = b[i];                                                            \
+            y[i] = c[i] ? yes : no;                                                                \
+        }                                                                                          \
     }
 WHERE(where_floats, float)
 WHERE(where_integers, int64_t)
@@ -147,9 +148,8 @@ WHERE(where_booleans, unsigned char)
 
 static int where_forward(const struct net_call *call, struct ivon_error *error)
 {
-    static block_kernel *const kernels[] = {[NET_FLOAT] = where_floats,
-                                            [NET_INTEGER] = where_integers,
-                                            [NET_BOOLEAN] = where_booleans};
+    static block_kernel *const kernels[] = {
+        [NET_FLOAT] = where_floats, [NET_INTEGER] = where_integers, [NET_BOOLEAN] = where_booleans};
     (void)error;
     block_forward(call, kernels[call->outputs[0]->type]);
     return 0;
@@ -256,8 +256,8 @@ static void cast_to_booleans(void *out, const struct block *block)
     const void *x = block->operands[0];
     enum net_type from = block->call->inputs[0]->type;
     for (size_t i = 0; i < block->count; i++)
-        ((unsigned char *)out)[i] =
-            from == NET_FLOAT ? ((const float *)x)[i] != 0 : integer_of(x, i, from) != 0;
+        ((unsigned char *)out)[i] = from == NET_FLOAT ? ((const float *)x)[i] != 0
+                                                      : integer_of(x, i, from) != 0;
 }
 
 static int cast_forward(const struct net_call *call, struct ivon_error *error)
@@ -279,10 +279,10 @@ static void cast_slope(float *out, const struct block *block, size_t which)
 }
 BLOCK_DERIVATIVES(cast)
 
-#define ROW(title, shape, run)                                                                    \
-    {                                                                                             \
-        .name = title, .inputs_min = 2, .inputs_max = 2, .outputs_max = 1, .infer = shape,        \
-        .forward = run                                                                            \
+#define ROW(title, shape, run)                                                                     \
+    {                                                                                              \
+        .name = title, .inputs_min = 2, .inputs_max = 2, .outputs_max = 1, .infer = shape,         \
+        .forward = run                                                                             \
     }
 
 const struct net_operator net_logic_operators[] = {

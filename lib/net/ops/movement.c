@@ -45,22 +45,22 @@ static void add_backward(const struct net_call *call, route_rule *rule,
         net_route_add(&back, input_adjoints[0], output_adjoints[0]);
 }
 
-#define ONE_ROUTE(name)                                                                           \
-    static int name##_forward(const struct net_call *call, struct ivon_error *error)              \
-    {                                                                                             \
-        (void)error;                                                                              \
-        copy_forward(call, name##_route);                                                         \
-        return 0;                                                                                 \
-    }                                                                                             \
-    static void name##_tangent(const struct net_call *call, const float *const *input_tangents,   \
-                               float *const *output_tangents)                                     \
-    {                                                                                             \
-        copy_tangent(call, name##_route, input_tangents, output_tangents);                        \
-    }                                                                                             \
-    static void name##_backward(const struct net_call *call, const float *const *output_adjoints, \
-                                float *const *input_adjoints)                                     \
-    {                                                                                             \
-        add_backward(call, name##_route, output_adjoints, input_adjoints);                        \
+#define ONE_ROUTE(name)                                                                            \
+    static int name##_forward(const struct net_call *call, struct ivon_error *error)               \
+    {                                                                                              \
+        (void)error;                                                                               \
+        copy_forward(call, name##_route);                                                          \
+        return 0;                                                                                  \
+    }                                                                                              \
+    static void name##_tangent(const struct net_call *call, const float *const *input_tangents,    \
+                               float *const *output_tangents)                                      \
+    {                                                                                              \
+        copy_tangent(call, name##_route, input_tangents, output_tangents);                         \
+    }                                                                                              \
+    static void name##_backward(const struct net_call *call, const float *const *output_adjoints,  \
+                                float *const *input_adjoints)                                      \
+    {                                                                                              \
+        add_backward(call, name##_route, output_adjoints, input_adjoints);                         \
     }
 
 /* Transpose: out[i_0 … i_n] = in[…], where output axis k is input axis perm[k]; by default the axes
@@ -119,7 +119,8 @@ static struct range clamp_range(int64_t start, int64_t end, int64_t step, int64_
     end += end < 0 ? size : 0;
     start = start < low ? low : start > high ? high : start;
     end = end < low ? low : end > high ? high : end;
-    uint64_t distance = step > 0 ? (uint64_t)end - (uint64_t)start : (uint64_t)start - (uint64_t)end;
+    uint64_t distance = step > 0 ? (uint64_t)end - (uint64_t)start
+                                 : (uint64_t)start - (uint64_t)end;
     uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
     if (step > 0 ? end <= start : start <= end)
         return (struct range){0, 1, 0};
@@ -262,39 +263,38 @@ static struct net_route tile_route(const struct net_call *call)
 
 ONE_ROUTE(tile)
 
-const struct net_operator net_movement_operators[] = {
-    {.name = "Transpose",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .flags = NET_TRANSPOSE,
-     .attributes = {{"perm", NET_INTS}},
-     .infer = transpose_infer,
-     .forward = transpose_forward,
-     .backward = transpose_backward,
-     .tangent = transpose_tangent},
-    {.name = "Slice",
-     .inputs_min = 3,
-     .inputs_max = 5,
-     .outputs_max = 1,
-     .infer = slice_infer,
-     .forward = slice_forward,
-     .backward = slice_backward,
-     .tangent = slice_tangent},
-    {.name = "Expand",
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
-     .infer = expand_infer,
-     .forward = expand_forward,
-     .backward = expand_backward,
-     .tangent = expand_tangent},
-    {.name = "Tile",
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
-     .infer = tile_infer,
-     .forward = tile_forward,
-     .backward = tile_backward,
-     .tangent = tile_tangent},
-    {0}};
+const struct net_operator net_movement_operators[] = {{.name = "Transpose",
+                                                       .inputs_min = 1,
+                                                       .inputs_max = 1,
+                                                       .outputs_max = 1,
+                                                       .flags = NET_TRANSPOSE,
+                                                       .attributes = {{"perm", NET_INTS}},
+                                                       .infer = transpose_infer,
+                                                       .forward = transpose_forward,
+                                                       .backward = transpose_backward,
+                                                       .tangent = transpose_tangent},
+                                                      {.name = "Slice",
+                                                       .inputs_min = 3,
+                                                       .inputs_max = 5,
+                                                       .outputs_max = 1,
+                                                       .infer = slice_infer,
+                                                       .forward = slice_forward,
+                                                       .backward = slice_backward,
+                                                       .tangent = slice_tangent},
+                                                      {.name = "Expand",
+                                                       .inputs_min = 2,
+                                                       .inputs_max = 2,
+                                                       .outputs_max = 1,
+                                                       .infer = expand_infer,
+                                                       .forward = expand_forward,
+                                                       .backward = expand_backward,
+                                                       .tangent = expand_tangent},
+                                                      {.name = "Tile",
+                                                       .inputs_min = 2,
+                                                       .inputs_max = 2,
+                                                       .outputs_max = 1,
+                                                       .infer = tile_infer,
+                                                       .forward = tile_forward,
+                                                       .backward = tile_backward,
+                                                       .tangent = tile_tangent},
+                                                      {0}};

@@ -39,8 +39,8 @@ enum { SCALE = 1, BIAS };
 
 /*
  * LayerNormalization, of the last axes, and InstanceNormalization, of each channel of each image:
- * rows of n elements, y = x̂ scale + b with x̂ = (x − mean) r, mean and r = 1/sqrt(var + epsilon) of
- * the row itself; scale and b have an element for each element of a row, or for each channel.
+ * rows of n elements, y = x̂ scale + b with x̂ = (x − mean) r, mean and r = 1/sqrt(var + epsilon)
+ * of the row itself; scale and b have an element for each element of a row, or for each channel.
  */
 struct rows {
     size_t count, length;
@@ -112,8 +112,7 @@ static int infer_instance(struct net_call *call, struct ivon_error *error)
     const struct net_tensor *x = call->inputs[0];
     code = net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
     size_t plane = net_plane(x), channels = (size_t)x->shape[1];
-    return code ? code
-                : prepare_rows(call, plane ? x->count / plane : 0, plane, channels, error);
+    return code ? code : prepare_rows(call, plane ? x->count / plane : 0, plane, channels, error);
 }
 
 static void moments(const struct net_call *call, const float *x, double *mean, double *inverse)
@@ -167,8 +166,8 @@ static int forward_rows(const struct net_call *call, struct ivon_error *error)
     for (size_t row = 0; row < rows->count; row++, x += rows->length) {
         double mean, inverse;
         moments(call, x, &mean, &inverse);
-        normalize_row(outputs[Y] + row * rows->length, x, mean, inverse,
-                      of_row(call, SCALE, row), of_row(call, BIAS, row), rows->length);
+        normalize_row(outputs[Y] + row * rows->length, x, mean, inverse, of_row(call, SCALE, row),
+                      of_row(call, BIAS, row), rows->length);
         if (outputs[MEAN])
             outputs[MEAN][row] = (float)mean;
         if (outputs[INVERSE])
@@ -187,8 +186,9 @@ static void add_moments(const struct net_call *call, size_t row, double of_mean,
     moments(call, x, &mean, &inverse);
     dx += row * rows->length;
     for (size_t i = 0; i < rows->length; i++)
-        dx[i] += (float)((of_mean - of_inverse * inverse * inverse * inverse *
-                                        ((double)x[i] - mean)) / n);
+        dx[i] += (float)((of_mean -
+                          of_inverse * inverse * inverse * inverse * ((double)x[i] - mean)) /
+                         n);
 }
 
 /*
@@ -270,8 +270,7 @@ static void tangent_rows(const struct net_call *call, const float *const *input_
         double mean, inverse, n = (double)length;
         moments(call, x, &mean, &inverse);
         double sum = moved ? net_sum(moved, length) : 0;
-        double moment =
-            moved ? (net_sum_products(moved, x, length) - mean * sum) * inverse : 0;
+        double moment = moved ? (net_sum_products(moved, x, length) - mean * sum) * inverse : 0;
         if (of_mean)
             of_mean[row] = (float)(sum / n);
         if (of_inverse)
@@ -281,8 +280,8 @@ static void tangent_rows(const struct net_call *call, const float *const *input_
             double normal = ((double)x[i] - mean) * inverse;
             double change = moved ? (double)moved[i] - sum / n - normal * moment / n : 0;
             y[row * length + i] = (float)((double)scale[i] * inverse * change +
-                           (scale_moved ? normal * (double)scale_moved[at] : 0) +
-                           (bias_moved ? (double)bias_moved[at] : 0));
+                                          (scale_moved ? normal * (double)scale_moved[at] : 0) +
+                                          (bias_moved ? (double)bias_moved[at] : 0));
         }
         if (moved)
             moved += length;

@@ -9,46 +9,58 @@ enum { ROWS_MAX = 6 };
  * Defines NAME_rows for vectors of one size: `vectors` of them side by side. The sums must be local
  * variables of vector type, and rows and vectors constants, or compilers keep the sums in memory.
  */
-#define DEFINE_ROWS(NAME, VECTOR, ...)                                                            \
-    __VA_ARGS__ INLINE void NAME##_tile(const struct net_panel *panel, const float *columns,      \
-                                        size_t first, const int rows, const int vectors,          \
-                                        float *out, size_t out_stride)                            \
-    {                                                                                             \
-        VECTOR sums[ROWS_MAX][4];                                                                 \
-        const float *weights = panel->weights + first * panel->stride;                            \
-        for (int i = 0; i < rows; i++)                                                            \
-            for (int j = 0; j < vectors; j++)                                                     \
-                sums[i][j] = (VECTOR){0} + (panel->bias ? panel->bias[first + (size_t)i] : 0);    \
-        for (size_t q = 0; q < panel->terms; q++) {                                               \
-            const VECTOR *column = (const VECTOR *)(columns + panel->offsets[q]);                 \
-            VECTOR values[4];                                                                     \
-            for (int j = 0; j < vectors; j++)                                                     \
-                values[j] = column[j];                                                            \
-            for (int i = 0; i < rows; i++)                                                        \
-                for (int j = 0; j < vectors; j++)                                                 \
-                    sums[i][j] += weights[(size_t)i * panel->stride + q] * values[j];             \
-        }                                                                                         \
-        for (int i = 0; i < rows; i++)                                                            \
-            for (int j = 0; j < vectors; j++)                                                     \
-                ((VECTOR *)(out + (first + (size_t)i) * out_stride))[j] = sums[i][j];             \
-    }                                                                                             \
-    __VA_ARGS__ INLINE void NAME##_rows(const struct net_panel *panel, const float *columns,      \
-                                        size_t rows, const int vectors, float *out,               \
-                                        size_t out_stride)                                        \
-    {                                                                                             \
-        size_t groups = (rows + ROWS_MAX - 1) / ROWS_MAX;                                         \
-        for (size_t group = 0, first = 0; group < groups; group++) {                              \
-            size_t count = (rows - first + groups - group - 1) / (groups - group);                \
-            switch (count) {                                                                      \
-            case 1: NAME##_tile(panel, columns, first, 1, vectors, out, out_stride); break;       \
-            case 2: NAME##_tile(panel, columns, first, 2, vectors, out, out_stride); break;       \
-            case 3: NAME##_tile(panel, columns, first, 3, vectors, out, out_stride); break;       \
-            case 4: NAME##_tile(panel, columns, first, 4, vectors, out, out_stride); break;       \
-            case 5: NAME##_tile(panel, columns, first, 5, vectors, out, out_stride); break;       \
-            default: NAME##_tile(panel, columns, first, 6, vectors, out, out_stride); break;      \
-            }                                                                                     \
-            first += count;                                                                       \
-        }                                                                                         \
+#define DEFINE_ROWS(NAME, VECTOR, ...)                                                             \
+    __VA_ARGS__ INLINE void NAME##_tile(const struct net_panel *panel, const float *columns,       \
+                                        size_t first, const int rows, const int vectors,           \
+                                        float *out, size_t out_stride)                             \
+    {                                                                                              \
+        VECTOR sums[ROWS_MAX][4];                                                                  \
+        const float *weights = panel->weights + first * panel->stride;                             \
+        for (int i = 0; i < rows; i++)                                                             \
+            for (int j = 0; j < vectors; j++)                                                      \
+                sums[i][j] = (VECTOR){0} + (panel->bias ? panel->bias[first + (size_t)i] : 0);     \
+        for (size_t q = 0; q < panel->terms; q++) {                                                \
+            const VECTOR *column = (const VECTOR *)(columns + panel->offsets[q]);                  \
+            VECTOR values[4];                                                                      \
+            for (int j = 0; j < vectors; j++)                                                      \
+                values[j] = column[j];                                                             \
+            for (int i = 0; i < rows; i++)                                                         \
+                for (int j = 0; j < vectors; j++)                                                  \
+                    sums[i][j] += weights[(size_t)i * panel->stride + q] * values[j];              \
+        }                                                                                          \
+        for (int i = 0; i < rows; i++)                                                             \
+            for (int j = 0; j < vectors; j++)                                                      \
+                ((VECTOR *)(out + (first + (size_t)i) * out_stride))[j] = sums[i][j];              \
+    }                                                                                              \
+    __VA_ARGS__ INLINE void NAME##_rows(const struct net_panel *panel, const float *columns,       \
+                                        size_t rows, const int vectors, float *out,                \
+                                        size_t out_stride)                                         \
+    {                                                                                              \
+        size_t groups = (rows + ROWS_MAX - 1) / ROWS_MAX;                                          \
+        for (size_t group = 0, first = 0; group < groups; group++) {                               \
+            size_t count = (rows - first + groups - group - 1) / (groups - group);                 \
+            switch (count) {                                                                       \
+            case 1:                                                                                \
+                NAME##_tile(panel, columns, first, 1, vectors, out, out_stride);                   \
+                break;                                                                             \
+            case 2:                                                                                \
+                NAME##_tile(panel, columns, first, 2, vectors, out, out_stride);                   \
+                break;                                                                             \
+            case 3:                                                                                \
+                NAME##_tile(panel, columns, first, 3, vectors, out, out_stride);                   \
+                break;                                                                             \
+            case 4:                                                                                \
+                NAME##_tile(panel, columns, first, 4, vectors, out, out_stride);                   \
+                break;                                                                             \
+            case 5:                                                                                \
+                NAME##_tile(panel, columns, first, 5, vectors, out, out_stride);                   \
+                break;                                                                             \
+            default:                                                                               \
+                NAME##_tile(panel, columns, first, 6, vectors, out, out_stride);                   \
+                break;                                                                             \
+            }                                                                                      \
+            first += count;                                                                        \
+        }                                                                                          \
     }
 
 typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -70,21 +82,21 @@ typedef float vector16 __attribute__((vector_size(64), aligned(4), may_alias));
 DEFINE_ROWS(avx2, vector8, __attribute__((target("avx2"))))
 DEFINE_ROWS(avx512, vector16, __attribute__((target("avx512f"))))
 
-__attribute__((target("avx2"))) static void
-run_avx2(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
-         float *out, size_t out_stride)
+__attribute__((target("avx2"))) static void run_avx2(const struct net_panel *panel,
+                                                     const float *columns, size_t rows,
+                                                     size_t width, float *out, size_t out_stride)
 {
     for (size_t j = 0; j < width; j += 16)
         avx2_rows(panel, columns + j, rows, 2, out + j, out_stride);
 }
 
 /* One function for each width: all in one are too much for a compiler that follows variables. */
-#define DEFINE_WIDTH(VECTORS)                                                                     \
-    __attribute__((target("avx512f"), noinline)) static void avx512_of_##VECTORS(                 \
-        const struct net_panel *panel, const float *columns, size_t rows, float *out,             \
-        size_t out_stride)                                                                        \
-    {                                                                                             \
-        avx512_rows(panel, columns, rows, VECTORS, out, out_stride);                              \
+#define DEFINE_WIDTH(VECTORS)                                                                      \
+    __attribute__((target("avx512f"), noinline)) static void avx512_of_##VECTORS(                  \
+        const struct net_panel *panel, const float *columns, size_t rows, float *out,              \
+        size_t out_stride)                                                                         \
+    {                                                                                              \
+        avx512_rows(panel, columns, rows, VECTORS, out, out_stride);                               \
     }
 
 DEFINE_WIDTH(1)

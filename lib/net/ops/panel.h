@@ -17,8 +17,8 @@ enum {
 /* What is the same for all columns. */
 struct net_panel {
     const float *weights;
-    size_t stride; /* of the weights, from one output row to the next */
-    const float *bias;     /* of each output row; or null */
+    size_t stride;     /* of the weights, from one output row to the next */
+    const float *bias; /* of each output row; or null */
     size_t terms;
     const size_t *offsets; /* of each term, into columns */
 };

@@ -10,9 +10,9 @@
 struct pool {
     struct net_window window;
     size_t planes, input_plane, output_plane;
-    size_t span;          /* the row of input, padded, that a row of output takes */
-    bool count_padding;   /* in the mean */
-    float inverse[];      /* of the taps that count, for each column of output */
+    size_t span;        /* the row of input, padded, that a row of output takes */
+    bool count_padding; /* in the mean */
+    float inverse[];    /* of the taps that count, for each column of output */
 };
 
 /* NaN is larger than anything. */
@@ -86,9 +86,11 @@ static int infer(struct net_call *call, struct ivon_error *error)
 }
 
 /* out[i] = the taps of from[i * stride + k * dilation], joined */
-static inline __attribute__((always_inline)) void
-join_columns(float *restrict out, const float *restrict from, size_t count, size_t stride,
-             size_t kernel, size_t dilation, bool maximum)
+static inline __attribute__((always_inline)) void join_columns(float *restrict out,
+                                                               const float *restrict from,
+                                                               size_t count, size_t stride,
+                                                               size_t kernel, size_t dilation,
+                                                               bool maximum)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = from[i * stride];
@@ -98,9 +100,10 @@ join_columns(float *restrict out, const float *restrict from, size_t count, size
 }
 
 /* The windows that most networks have, in one pass. */
-static inline __attribute__((always_inline)) void
-join_neighbours(float *restrict out, const float *restrict from, size_t count, size_t kernel,
-                bool maximum)
+static inline __attribute__((always_inline)) void join_neighbours(float *restrict out,
+                                                                  const float *restrict from,
+                                                                  size_t count, size_t kernel,
+                                                                  bool maximum)
 {
     for (size_t i = 0; i < count; i++) {
         float both = join(from[2 * i], from[2 * i + 1], maximum);
@@ -109,9 +112,10 @@ join_neighbours(float *restrict out, const float *restrict from, size_t count, s
 }
 
 /* One row of output: joins its rows of input into `joined`, then columns. */
-static inline __attribute__((always_inline)) void
-join_window(const struct pool *pool, const float *x, int64_t at, float *restrict joined,
-            float *restrict y, bool maximum)
+static inline __attribute__((always_inline)) void join_window(const struct pool *pool,
+                                                              const float *x, int64_t at,
+                                                              float *restrict joined,
+                                                              float *restrict y, bool maximum)
 {
     const struct net_window *window = &pool->window;
     size_t width = (size_t)window->input[1], count = (size_t)window->output[1];
@@ -122,8 +126,9 @@ join_window(const struct pool *pool, const float *x, int64_t at, float *restrict
     net_window_taps(window, 0, at, &first, &last, &from);
     bool any = first < last;
     for (size_t i = 0; i < width; i++)
-        inside[i] = any ? x[(size_t)(from + first * window->dilation[0]) * width + i]
-                        : maximum ? -INFINITY : 0;
+        inside[i] = any       ? x[(size_t)(from + first * window->dilation[0]) * width + i]
+                    : maximum ? -INFINITY
+                              : 0;
     while (++first < last) {
         const float *restrict row = x + (size_t)(from + first * window->dilation[0]) * width;
         for (size_t i = 0; i < width; i++)
@@ -267,8 +272,7 @@ static void average(const struct net_call *call, const float *x, float *y)
     const struct pool *pool = call->prepared;
     fill(call->workspace, pool->span, 0);
     for (size_t plane = 0; plane < pool->planes; plane++)
-        means(pool, x + plane * pool->input_plane, call->workspace,
-              y + plane * pool->output_plane);
+        means(pool, x + plane * pool->input_plane, call->workspace, y + plane * pool->output_plane);
 }
 
 static int forward_average(const struct net_call *call, struct ivon_error *error)
@@ -439,54 +443,52 @@ static void tangent_global_max(const struct net_call *call, const float *const *
     size_t plane = plane_of(call);
     const float *x = call->inputs[0]->data, *moved = input_tangents[0];
     for (size_t i = 0; i < call->outputs[0]->count; i++)
-        output_tangents[0][i] =
-            moved ? moved[i * plane + largest_of(x + i * plane, plane)] : 0;
+        output_tangents[0][i] = moved ? moved[i * plane + largest_of(x + i * plane, plane)] : 0;
 }
 
-const struct net_operator net_pooling_operators[] = {
-    {.name = "AveragePool",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .attributes = {{"auto_pad", NET_TEXT},
-                    {"ceil_mode", NET_INT},
-                    {"count_include_pad", NET_INT},
-                    {"kernel_shape", NET_INTS},
-                    {"pads", NET_INTS},
-                    {"strides", NET_INTS}},
-     .infer = infer,
-     .forward = forward_average,
-     .backward = backward_average,
-     .tangent = tangent_average},
-    {.name = "GlobalAveragePool",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .infer = infer_global,
-     .forward = forward_global_average,
-     .backward = backward_global_average,
-     .tangent = tangent_global_average},
-    {.name = "GlobalMaxPool",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .infer = infer_global,
-     .forward = forward_global_max,
-     .backward = backward_global_max,
-     .tangent = tangent_global_max},
-    {.name = "MaxPool",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 2,
-     .attributes = {{"auto_pad", NET_TEXT},
-                    {"ceil_mode", NET_INT},
-                    {"dilations", NET_INTS},
-                    {"kernel_shape", NET_INTS},
-                    {"pads", NET_INTS},
-                    {"storage_order", NET_INT},
-                    {"strides", NET_INTS}},
-     .infer = infer,
-     .forward = forward_max,
-     .backward = backward_max,
-     .tangent = tangent_max},
-    {0}};
+const struct net_operator net_pooling_operators[] = {{.name = "AveragePool",
+                                                      .inputs_min = 1,
+                                                      .inputs_max = 1,
+                                                      .outputs_max = 1,
+                                                      .attributes = {{"auto_pad", NET_TEXT},
+                                                                     {"ceil_mode", NET_INT},
+                                                                     {"count_include_pad", NET_INT},
+                                                                     {"kernel_shape", NET_INTS},
+                                                                     {"pads", NET_INTS},
+                                                                     {"strides", NET_INTS}},
+                                                      .infer = infer,
+                                                      .forward = forward_average,
+                                                      .backward = backward_average,
+                                                      .tangent = tangent_average},
+                                                     {.name = "GlobalAveragePool",
+                                                      .inputs_min = 1,
+                                                      .inputs_max = 1,
+                                                      .outputs_max = 1,
+                                                      .infer = infer_global,
+                                                      .forward = forward_global_average,
+                                                      .backward = backward_global_average,
+                                                      .tangent = tangent_global_average},
+                                                     {.name = "GlobalMaxPool",
+                                                      .inputs_min = 1,
+                                                      .inputs_max = 1,
+                                                      .outputs_max = 1,
+                                                      .infer = infer_global,
+                                                      .forward = forward_global_max,
+                                                      .backward = backward_global_max,
+                                                      .tangent = tangent_global_max},
+                                                     {.name = "MaxPool",
+                                                      .inputs_min = 1,
+                                                      .inputs_max = 1,
+                                                      .outputs_max = 2,
+                                                      .attributes = {{"auto_pad", NET_TEXT},
+                                                                     {"ceil_mode", NET_INT},
+                                                                     {"dilations", NET_INTS},
+                                                                     {"kernel_shape", NET_INTS},
+                                                                     {"pads", NET_INTS},
+                                                                     {"storage_order", NET_INT},
+                                                                     {"strides", NET_INTS}},
+                                                      .infer = infer,
+                                                      .forward = forward_max,
+                                                      .backward = backward_max,
+                                                      .tangent = tangent_max},
+                                                     {0}};

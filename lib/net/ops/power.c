@@ -22,11 +22,13 @@ IVON_DISPATCH static bool power_of_constant(float *out, const float *a, float b,
     if (b == 1) {
         memmove(out, a, count * sizeof *out);
     } else if (b == 2) {
-        BLOCK_EACH(count) {
+        BLOCK_EACH(count)
+        {
             out[i] = a[i] * a[i];
         }
     } else if (b == 3) {
-        BLOCK_EACH(count) {
+        BLOCK_EACH(count)
+        {
             out[i] = (float)((double)a[i] * (double)a[i] * (double)a[i]);
         }
     } else {
@@ -38,7 +40,8 @@ IVON_DISPATCH static bool power_of_constant(float *out, const float *a, float b,
 IVON_DISPATCH static void power_of_floats(float *out, const float *a, const float *b, float offset,
                                           size_t count)
 {
-    BLOCK_EACH(count) {
+    BLOCK_EACH(count)
+    {
         out[i] = vector_pow(a[i], b[i] + offset);
     }
 }

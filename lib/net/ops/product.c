@@ -301,9 +301,8 @@ static int infer_gemm(struct net_call *call, struct ivon_error *error)
             return net_fail(call, error, "input %zu has %d dimensions, expected 2", i,
                             call->inputs[i]->rank);
     }
-    int code = infer_transposed(
-        call, net_attribute_integer(call->node, "transA", 0) != 0,
-        net_attribute_integer(call->node, "transB", 0) != 0, error);
+    int code = infer_transposed(call, net_attribute_integer(call->node, "transA", 0) != 0,
+                                net_attribute_integer(call->node, "transB", 0) != 0, error);
     if (!code && call->node->input_count > 2 && call->inputs[2])
         code = check_c(call, call->outputs[0], error);
     return code;
@@ -381,28 +380,27 @@ static void tangent_gemm(const struct net_call *call, const float *const *input_
     tangents(call->prepared, alpha_of(call), call, input_tangents, moved, output_tangents[0]);
 }
 
-const struct net_operator net_product_operators[] = {
-    {.name = "Gemm",
-     .inputs_min = 2,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .attributes = {{"alpha", NET_FLT},
-                    {"beta", NET_FLT},
-                    {"transA", NET_INT},
-                    {"transB", NET_INT}},
-     .infer = infer_gemm,
-     .forward = forward_gemm,
-     .backward = backward_gemm,
-     .tangent = tangent_gemm,
-     .product = product},
-    {.name = "MatMul",
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
-     .infer = infer_matmul,
-     .infer_transposed = infer_transposed,
-     .forward = forward_matmul,
-     .backward = backward_matmul,
-     .tangent = tangent_matmul,
-     .product = product},
-    {0}};
+const struct net_operator net_product_operators[] = {{.name = "Gemm",
+                                                      .inputs_min = 2,
+                                                      .inputs_max = 3,
+                                                      .outputs_max = 1,
+                                                      .attributes = {{"alpha", NET_FLT},
+                                                                     {"beta", NET_FLT},
+                                                                     {"transA", NET_INT},
+                                                                     {"transB", NET_INT}},
+                                                      .infer = infer_gemm,
+                                                      .forward = forward_gemm,
+                                                      .backward = backward_gemm,
+                                                      .tangent = tangent_gemm,
+                                                      .product = product},
+                                                     {.name = "MatMul",
+                                                      .inputs_min = 2,
+                                                      .inputs_max = 2,
+                                                      .outputs_max = 1,
+                                                      .infer = infer_matmul,
+                                                      .infer_transposed = infer_transposed,
+                                                      .forward = forward_matmul,
+                                                      .backward = backward_matmul,
+                                                      .tangent = tangent_matmul,
+                                                      .product = product},
+                                                     {0}};

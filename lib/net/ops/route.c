@@ -30,18 +30,18 @@ struct net_route net_route_reversed(const struct net_route *route)
 
 /* Rows. */
 
-#define COPY_ROW(name, type)                                                                      \
-    IVON_DISPATCH static void name(type *restrict to, int64_t t, const type *restrict from,       \
-                                   int64_t f, int64_t count)                                      \
-    {                                                                                             \
-        if (t == 1 && f == 0) {                                                                   \
-            type value = *from;                                                                   \
-            for (int64_t i = 0; i < count; i++)                                                   \
-                to[i] = value;                                                                    \
-            return;                                                                               \
-        }                                                                                         \
-        for (int64_t i = 0; i < count; i++)                                                       \
-            to[i * t] = from[i * f];                                                              \
+#define COPY_ROW(name, type)                                                                       \
+    IVON_DISPATCH static void name(type *restrict to, int64_t t, const type *restrict from,        \
+                                   int64_t f, int64_t count)                                       \
+    {                                                                                              \
+        if (t == 1 && f == 0) {                                                                    \
+            type value = *from;                                                                    \
+            for (int64_t i = 0; i < count; i++)                                                    \
+                to[i] = value;                                                                     \
+            return;                                                                                \
+        }                                                                                          \
+        for (int64_t i = 0; i < count; i++)                                                        \
+            to[i * t] = from[i * f];                                                               \
     }
 COPY_ROW(copy_row_1, uint8_t)
 COPY_ROW(copy_row_4, float)
@@ -247,8 +247,7 @@ void net_route_copy(const struct net_route *route, void *to, const void *from, s
 }
 
 /* The adjoint of repeating: `summed` are the axes along which `to` stands still. */
-static void add_sums(const struct net_route *kept, struct walk summed, float *to,
-                     const float *from)
+static void add_sums(const struct net_route *kept, struct walk summed, float *to, const float *from)
 {
     enum { PIECE = 256 };
     double sums[PIECE];

@@ -29,8 +29,7 @@ void net_route_add_axis(struct net_route *route, int64_t count, int64_t to, int6
 struct net_route net_route_reversed(const struct net_route *route);
 
 /* to[…] = from[…], elements of 1, 4 or 8 bytes. */
-void net_route_copy(const struct net_route *route, void *to, const void *from,
-                    size_t element_size);
+void net_route_copy(const struct net_route *route, void *to, const void *from, size_t element_size);
 
 /* to[…] += from[…]. Where `to` stands still along an axis, the sum is taken in double first. */
 void net_route_add(const struct net_route *route, float *to, const float *from);

@@ -64,9 +64,8 @@ static int reshape_infer(struct net_call *call, struct ivon_error *error)
                                 i + 1, input->rank);
             shape[i] = input->shape[i];
         } else if (values[i] < -1 || (values[i] == -1 && free_axis != SIZE_MAX)) {
-            return net_fail(call, error, "a shape with %s", values[i] == -1
-                                                                ? "two free extents"
-                                                                : "an extent below -1");
+            return net_fail(call, error, "a shape with %s",
+                            values[i] == -1 ? "two free extents" : "an extent below -1");
         } else if (values[i] == -1) {
             free_axis = i;
             shape[i] = 1;
@@ -207,8 +206,10 @@ static int size_forward(const struct net_call *call, struct ivon_error *error)
 
 static int constant_infer(struct net_call *call, struct ivon_error *error)
 {
-    static const enum net_type types[] = {[NET_INT] = NET_INTEGER, [NET_INTS] = NET_INTEGER,
-                                          [NET_FLT] = NET_FLOAT,   [NET_FLTS] = NET_FLOAT};
+    static const enum net_type types[] = {[NET_INT] = NET_INTEGER,
+                                          [NET_INTS] = NET_INTEGER,
+                                          [NET_FLT] = NET_FLOAT,
+                                          [NET_FLTS] = NET_FLOAT};
     if (call->node->attribute_count != 1)
         return net_fail(call, error, "%zu attributes, expected one", call->node->attribute_count);
     const struct net_attribute *value = &call->node->attributes[0];

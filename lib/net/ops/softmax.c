@@ -157,8 +157,8 @@ static void run(const struct net_call *call, bool logarithm)
         if (inner == 1)
             run_row(x, y, size, logarithm);
         for (size_t j = 0; j < inner && inner > 1; j += BLOCK)
-            run_columns(x + j, y + j, softmax->length, inner,
-                        inner - j < BLOCK ? inner - j : BLOCK, logarithm);
+            run_columns(x + j, y + j, softmax->length, inner, inner - j < BLOCK ? inner - j : BLOCK,
+                        logarithm);
     }
 }
 
@@ -247,25 +247,24 @@ static void tangent_log(const struct net_call *call, const float *const *input_t
     }
 }
 
-const struct net_operator net_softmax_operators[] = {
-    {.name = "LogSoftmax",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .flags = NET_IN_PLACE,
-     .attributes = {{"axis", NET_INT}},
-     .infer = infer,
-     .forward = forward_log,
-     .backward = backward_log,
-     .tangent = tangent_log},
-    {.name = "Softmax",
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .flags = NET_IN_PLACE,
-     .attributes = {{"axis", NET_INT}},
-     .infer = infer,
-     .forward = forward,
-     .backward = backward,
-     .tangent = tangent},
-    {0}};
+const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
+                                                      .inputs_min = 1,
+                                                      .inputs_max = 1,
+                                                      .outputs_max = 1,
+                                                      .flags = NET_IN_PLACE,
+                                                      .attributes = {{"axis", NET_INT}},
+                                                      .infer = infer,
+                                                      .forward = forward_log,
+                                                      .backward = backward_log,
+                                                      .tangent = tangent_log},
+                                                     {.name = "Softmax",
+                                                      .inputs_min = 1,
+                                                      .inputs_max = 1,
+                                                      .outputs_max = 1,
+                                                      .flags = NET_IN_PLACE,
+                                                      .attributes = {{"axis", NET_INT}},
+                                                      .infer = infer,
+                                                      .forward = forward,
+                                                      .backward = backward,
+                                                      .tangent = tangent},
+                                                     {0}};

@@ -84,10 +84,9 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
     const struct net_tensor *input = call->inputs[0];
     char shape[256];
     if (input->rank != 3 && input->rank != 4)
-        return net_fail(call, error,
-                        "input of shape %s, expected N x C and one or two spatial axes%s",
-                        net_shape_text(input, shape),
-                        input->rank == 5 ? ": three are not supported" : "");
+        return net_fail(
+            call, error, "input of shape %s, expected N x C and one or two spatial axes%s",
+            net_shape_text(input, shape), input->rank == 5 ? ": three are not supported" : "");
     size_t axes = (size_t)input->rank - 2;
     int64_t kernels[2], strides[2], dilations[2], pads[4];
     enum padding padding = EXPLICIT;
@@ -102,8 +101,12 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
         code = values(call, "pads", 2 * axes, 0, 0, pads, error);
     if (code)
         return code;
-    *window = (struct net_window){.input = {1, 1}, .kernel = {1, 1}, .stride = {1, 1},
-                                  .dilation = {1, 1}, .output = {1, 1}, .padded = {1, 1}};
+    *window = (struct net_window){.input = {1, 1},
+                                  .kernel = {1, 1},
+                                  .stride = {1, 1},
+                                  .dilation = {1, 1},
+                                  .output = {1, 1},
+                                  .padded = {1, 1}};
     bool ceiling = net_attribute_integer(call->node, "ceil_mode", 0) != 0;
     for (size_t i = 0; i < axes; i++) {
         int axis = (int)(2 - axes + i);

@@ -78,8 +78,8 @@ static int extend(struct plan_step *chain, const struct plan_step *step, size_t 
     memcpy(all + chain->chain.link_count, links, (size_t)count * sizeof *all);
     chain->chain.links = all;
     chain->chain.link_count = link_count;
-    size_t *inputs =
-        realloc(chain->inputs, (chain->input_count + step->input_count) * sizeof *inputs);
+    size_t *inputs = realloc(chain->inputs,
+                             (chain->input_count + step->input_count) * sizeof *inputs);
     if (!inputs)
         return ivon_error_memory(error);
     chain->inputs = inputs;

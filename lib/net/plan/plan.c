@@ -55,8 +55,8 @@ static int start_step(struct net_plan *plan, struct plan_step *step, const struc
                       struct ivon_error *error)
 {
     step->call.node = node;
-    step->call.training =
-        plan->training && net_training_has(plan->training, (size_t)(node - plan->network->nodes));
+    step->call.training = plan->training &&
+                          net_training_has(plan->training, (size_t)(node - plan->network->nodes));
     step->input_count = node->input_count;
     step->output_count = node->output_count;
     step->inputs = calloc(node->input_count + 1, sizeof *step->inputs);
@@ -170,9 +170,10 @@ static int allocate(struct net_plan *plan, size_t memory, struct ivon_error *err
     enum { ALIGNMENT = 64 };
     size_t total = net_plan_memory(plan);
     if (memory && total > memory)
-        return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "one run takes %.6g MB of memory, %.6g MB are allowed: raise --memory",
-                              (double)total / 1e6, (double)memory / 1e6);
+        return ivon_error_set(
+            error, IVON_ERROR_MEMORY,
+            "one run takes %.6g MB of memory, %.6g MB are allowed: raise --memory",
+            (double)total / 1e6, (double)memory / 1e6);
     size_t workspace = (plan->workspace_size / ALIGNMENT + 1) * ALIGNMENT;
     plan->arena = aligned_alloc(ALIGNMENT, (plan->arena_size / ALIGNMENT + 1) * ALIGNMENT);
     plan->workspace = aligned_alloc(ALIGNMENT, workspace);
@@ -258,7 +259,7 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             net_chain_run(&step->chain);
             continue;
         }
-        const struct net_operator *operator = step->call.node->operator;
+        const struct net_operator *operator= step->call.node->operator;
         if (plan->observe && operator->flags & NET_BATCH_NORM)
             plan->observe(plan->observe_context, &step->call);
         struct ivon_error inner = {0};

@@ -27,7 +27,8 @@ void net_plan_free(struct net_plan *plan);
 int net_plan_set_parameters(struct net_plan *plan, const float *const *parameters,
                             struct ivon_error *error);
 
-/* Computes the outputs from inputs, of the planned types and shapes, borrowed until the next run. */
+/* Computes the outputs from inputs, of the planned types and shapes, borrowed until the next
+   run. */
 int net_plan_run(struct net_plan *plan, const void *const *inputs, struct ivon_error *error);
 
 /* Output `i`, valid until the next run; borrowed. Type and shape are known from the start. */

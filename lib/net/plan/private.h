@@ -35,10 +35,10 @@ struct plan_step {
 struct plan_value {
     struct net_tensor tensor;
     enum plan_stage stage;
-    bool owned;     /* tensor.data was allocated for a known value */
-    size_t root;    /* the value whose memory this one shares; itself where none */
-    size_t uses;    /* by steps that are not dropped, and as output of the network */
-    size_t offset;  /* in the arena, of a root that lies there; NET_NONE elsewhere */
+    bool owned;    /* tensor.data was allocated for a known value */
+    size_t root;   /* the value whose memory this one shares; itself where none */
+    size_t uses;   /* by steps that are not dropped, and as output of the network */
+    size_t offset; /* in the arena, of a root that lies there; NET_NONE elsewhere */
 };
 
 /* What becomes of values that are computed. */

@@ -25,10 +25,14 @@ static const struct family {
     {"resnet20-bn", "resnet20-bn[:CLASSES]", 0, 1, NULL, architecture_resnet_bn},
     {"textcnn", "textcnn:VOCABULARY,EMBEDDING,FILTERS,CLASSES[,LENGTH] with a length of at least 5",
      4, 5, NULL, architecture_textcnn},
-    {"transformer", "transformer:VOCABULARY,CONTEXT,WIDTH,LAYERS,HEADS,CLASSES with a width that "
-     "the heads divide and at most 1000 layers", 6, 6, NULL, architecture_transformer},
-    {"gpt", "gpt:VOCABULARY,CONTEXT,WIDTH,LAYERS,HEADS with a width that the heads divide and at "
-     "most 1000 layers", 5, 5, NULL, architecture_gpt},
+    {"transformer",
+     "transformer:VOCABULARY,CONTEXT,WIDTH,LAYERS,HEADS,CLASSES with a width that "
+     "the heads divide and at most 1000 layers",
+     6, 6, NULL, architecture_transformer},
+    {"gpt",
+     "gpt:VOCABULARY,CONTEXT,WIDTH,LAYERS,HEADS with a width that the heads divide and at "
+     "most 1000 layers",
+     5, 5, NULL, architecture_gpt},
 };
 
 enum { LAYERS_MAX = 1000, FAMILIES = sizeof families / sizeof *families };

@@ -56,8 +56,8 @@ static void list(struct builder *builder, const char *name, enum ivon_part part,
                                        reason.message);
         return;
     }
-    struct architecture_tensor *grown =
-        realloc(to->tensors, (to->tensor_count + 1) * sizeof *grown);
+    struct architecture_tensor *grown = realloc(to->tensors,
+                                                (to->tensor_count + 1) * sizeof *grown);
     char *copy = strdup(name);
     if (grown)
         to->tensors = grown;
@@ -89,8 +89,8 @@ const char *builder_parameter(struct builder *builder, struct initial initial, i
 }
 
 /* Makes a constant of the given elements, under `name` or one that is made. */
-static const char *constant(struct builder *builder, const char *name, enum net_type type,
-                            int rank, const int64_t *shape, const void *elements)
+static const char *constant(struct builder *builder, const char *name, enum net_type type, int rank,
+                            const int64_t *shape, const void *elements)
 {
     char made[BUILDER_NAME_MAX];
     struct net_tensor tensor = {0};
@@ -232,20 +232,20 @@ const char *builder_number(struct builder *builder, float number)
     return value;
 }
 
-const char *builder_unary(struct builder *builder, const char *operator, const char *x)
+const char *builder_unary(struct builder *builder, const char *operator, const char * x)
 {
     return builder_node(builder, operator, 1, &x);
 }
 
-const char *builder_binary(struct builder *builder, const char *operator, const char *x,
+const char *builder_binary(struct builder *builder, const char *operator, const char * x,
                            const char *y)
 {
     const char *inputs[] = {x, y};
     return builder_node(builder, operator, 2, inputs);
 }
 
-void builder_split(struct builder *builder, const char *x, int64_t axis, size_t count,
-                   int64_t size, const char **parts)
+void builder_split(struct builder *builder, const char *x, int64_t axis, size_t count, int64_t size,
+                   const char **parts)
 {
     char names[4][BUILDER_NAME_MAX];
     const char *outputs[4] = {NULL};
@@ -302,25 +302,23 @@ const char *builder_layer_norm(struct builder *builder, const char *x, const cha
     const char *weight = builder_parameter(builder, ones, 1, &width, prefix, "weight");
     const char *bias = builder_parameter(builder, zeros, 1, &width, prefix, "bias");
     builder_set_integers(builder, "axes", 1, &last);
-    const char *centred =
-        builder_binary(builder, "Sub", x, builder_unary(builder, "ReduceMean", x));
+    const char *centred = builder_binary(builder, "Sub", x,
+                                         builder_unary(builder, "ReduceMean", x));
     const char *square = builder_binary(builder, "Mul", centred, centred);
     builder_set_integers(builder, "axes", 1, &last);
     const char *variance = builder_unary(builder, "ReduceMean", square);
     const char *epsilon = builder_number(builder, 1e-5F);
     variance = builder_binary(builder, "Add", variance, epsilon);
-    const char *unit =
-        builder_binary(builder, "Div", centred, builder_unary(builder, "Sqrt", variance));
+    const char *unit = builder_binary(builder, "Div", centred,
+                                      builder_unary(builder, "Sqrt", variance));
     return builder_binary(builder, "Add", builder_binary(builder, "Mul", unit, weight), bias);
 }
 
 const char *builder_gelu(struct builder *builder, const char *x)
 {
-    const char *scaled =
-        builder_binary(builder, "Div", x, builder_number(builder, (float)sqrt(2)));
+    const char *scaled = builder_binary(builder, "Div", x, builder_number(builder, (float)sqrt(2)));
     const char *error_function = builder_unary(builder, "Erf", scaled);
-    const char *weight =
-        builder_binary(builder, "Add", error_function, builder_number(builder, 1));
+    const char *weight = builder_binary(builder, "Add", error_function, builder_number(builder, 1));
     const char *product = builder_binary(builder, "Mul", x, weight);
     return builder_binary(builder, "Mul", product, builder_number(builder, 0.5F));
 }

@@ -42,11 +42,11 @@ void builder_set_output(struct builder *builder, const char *name);
 /* Nodes. */
 const char *builder_node(struct builder *builder, const char *operator, size_t input_count,
                          const char *const *inputs);
-const char *builder_unary(struct builder *builder, const char *operator, const char *x);
-const char *builder_binary(struct builder *builder, const char *operator, const char *x,
+const char *builder_unary(struct builder *builder, const char *operator, const char * x);
+const char *builder_binary(struct builder *builder, const char *operator, const char * x,
                            const char *y);
-void builder_split(struct builder *builder, const char *x, int64_t axis, size_t count,
-                   int64_t size, const char **parts); /* count at most 4 */
+void builder_split(struct builder *builder, const char *x, int64_t axis, size_t count, int64_t size,
+                   const char **parts); /* count at most 4 */
 
 /* Layers. */
 

@@ -155,8 +155,8 @@ static const char *block(struct builder *builder, const char *x, const char *pre
 {
     int64_t stride = in == out ? 1 : 2;
     struct normal first = normalized(builder, x, prefix, 1, in, out, stride, batch);
-    struct normal second =
-        normalized(builder, rectify(builder, first), prefix, 2, out, out, 1, batch);
+    struct normal second = normalized(builder, rectify(builder, first), prefix, 2, out, out, 1,
+                                      batch);
     const char *past = in == out ? x : shortcut(builder, x, in, out);
     second.x = builder_binary(builder, "Add", second.x, past);
     return rectify(builder, second);

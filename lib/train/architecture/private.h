@@ -19,8 +19,7 @@ void architecture_lenet(struct builder *builder, const struct specification *spe
 void architecture_resnet_frn(struct builder *builder, const struct specification *specification);
 void architecture_resnet_bn(struct builder *builder, const struct specification *specification);
 void architecture_textcnn(struct builder *builder, const struct specification *specification);
-void architecture_transformer(struct builder *builder,
-                              const struct specification *specification);
+void architecture_transformer(struct builder *builder, const struct specification *specification);
 void architecture_gpt(struct builder *builder, const struct specification *specification);
 
 #endif

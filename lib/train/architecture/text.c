@@ -77,10 +77,10 @@ void architecture_textcnn(struct builder *builder, const struct specification *s
 
 struct transformer {
     int64_t width, layers, heads;
-    const char *hidden;       /* positions that a position must not see; null: it sees all */
-    struct initial in;        /* weights that read the stream of residuals */
-    struct initial up, down;  /* of the hidden layer */
-    struct initial back;      /* of attention, back to the stream */
+    const char *hidden;      /* positions that a position must not see; null: it sees all */
+    struct initial in;       /* weights that read the stream of residuals */
+    struct initial up, down; /* of the hidden layer */
+    struct initial back;     /* of attention, back to the stream */
 };
 
 /* n × tokens × width as n × heads × tokens × width/heads, or its last two axes swapped. */
@@ -100,15 +100,15 @@ static const char *attend(struct builder *builder, const char *x, const char *la
     int64_t width = transformer->width, head = width / transformer->heads;
     const int64_t order[] = {0, 2, 1, 3}, joined[] = {0, 0, width};
     const char *parts[3];
-    x = builder_tokens(builder, x, builder_name(name, layer, -1, "att.qkv"), width, 3 * width,
-                       true, transformer->in);
+    x = builder_tokens(builder, x, builder_name(name, layer, -1, "att.qkv"), width, 3 * width, true,
+                       transformer->in);
     builder_split(builder, x, 2, 3, width, parts);
     const char *query = heads(builder, parts[0], transformer, false);
     const char *key = heads(builder, parts[1], transformer, true);
     const char *value = heads(builder, parts[2], transformer, false);
     const char *scale = builder_number(builder, (float)sqrt((double)head));
-    const char *score =
-        builder_binary(builder, "Div", builder_binary(builder, "MatMul", query, key), scale);
+    const char *score = builder_binary(builder, "Div",
+                                       builder_binary(builder, "MatMul", query, key), scale);
     if (transformer->hidden) {
         const char *inputs[] = {transformer->hidden, builder_number(builder, -INFINITY), score};
         score = builder_node(builder, "Where", 3, inputs);
@@ -117,8 +117,8 @@ static const char *attend(struct builder *builder, const char *x, const char *la
     const char *weight = builder_unary(builder, "Softmax", score);
     x = transpose(builder, builder_binary(builder, "MatMul", weight, value), 4, order);
     x = builder_binary(builder, "Reshape", x, builder_integers(builder, 3, joined));
-    return builder_tokens(builder, x, builder_name(name, layer, -1, "att.proj"), width, width,
-                          true, transformer->back);
+    return builder_tokens(builder, x, builder_name(name, layer, -1, "att.proj"), width, width, true,
+                          transformer->back);
 }
 
 static const char *layer_of(struct builder *builder, const char *x, int64_t number,
@@ -127,8 +127,7 @@ static const char *layer_of(struct builder *builder, const char *x, int64_t numb
     char layer[BUILDER_NAME_MAX / 2], name[BUILDER_NAME_MAX];
     int64_t width = transformer->width;
     snprintf(layer, sizeof layer, "layers.%lld", (long long)number);
-    const char *y =
-        builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln1"), width);
+    const char *y = builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln1"), width);
     x = builder_binary(builder, "Add", x, attend(builder, y, layer, transformer));
     y = builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln2"), width);
     y = builder_tokens(builder, y, builder_name(name, layer, -1, "up"), width, 4 * width, true,
@@ -153,8 +152,7 @@ static const char *masked_mean(struct builder *builder, const char *x, const cha
     const int64_t one = 1;
     const char *zero = builder_integer(builder, 0);
     const char *axis = builder_integers(builder, 1, &one);
-    const char *mask =
-        builder_unary(builder, "Not", builder_binary(builder, "Equal", ids, zero));
+    const char *mask = builder_unary(builder, "Not", builder_binary(builder, "Equal", ids, zero));
     builder_set_integer(builder, "to", 1); /* float */
     mask = unsqueeze(builder, builder_unary(builder, "Cast", mask), 2);
     x = builder_binary(builder, "Mul", x, mask);

@@ -53,13 +53,11 @@ static int allocate(struct optimizer *optimizer, struct ivon_error *error)
     optimizer->memory = calloc(1, size + ALIGNMENT);
     if (!optimizer->memory)
         return ivon_error_memory(error);
-    float *next = (float *)(((uintptr_t)optimizer->memory + ALIGNMENT - 1) /
-                            ALIGNMENT * ALIGNMENT);
+    float *next = (float *)(((uintptr_t)optimizer->memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct optimizer_array *tensor = &optimizer->tensors[i];
-        float **places[ARRAYS_MAX] = {&tensor->mean, &tensor->momentum, &tensor->hessian,
-                                      &tensor->sample, &tensor->gradient_sum,
-                                      &tensor->product_sum};
+        float **places[ARRAYS_MAX] = {&tensor->mean,   &tensor->momentum,     &tensor->hessian,
+                                      &tensor->sample, &tensor->gradient_sum, &tensor->product_sum};
         for (size_t array = 0; array < arrays; array++)
             *places[array] = next + array * total;
         next += (tensor->count / ALIGNED + 1) * ALIGNED;
@@ -190,8 +188,8 @@ int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *
         if (!isfinite(stored) || !(decayed > 0))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "prior of '%s' has precision/ess %g at element %zu, with a "
-                                  "Hessian of %g expected a positive sum", tensor->name,
-                                  (double)prior_decay[i], i, group->hessian_init);
+                                  "Hessian of %g expected a positive sum",
+                                  tensor->name, (double)prior_decay[i], i, group->hessian_init);
     }
     tensor->prior_mean = prior_mean;
     tensor->prior_decay = prior_decay;

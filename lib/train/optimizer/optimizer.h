@@ -17,8 +17,8 @@
  * and not recomputed from ε: writing the next θ there needs that memory anyway, and a gradient
  * belongs to the θ that was rounded.
  *
- * Invariant: h + δ > 0, and every number is finite, always (train/optimizer/update.h). The state that is
- * saved is the state that is: training can be resumed to the same bits.
+ * Invariant: h + δ > 0, and every number is finite, always (train/optimizer/update.h). The state
+ * that is saved is the state that is: training can be resumed to the same bits.
  *
  * Noise of sample s of step t, both from 0, element i of tensor NAME is normal number i of the
  * stream (seed, t·samples + s, NAME) of core/random.h.
@@ -42,7 +42,7 @@ struct optimizer_options {
     enum optimizer_estimator estimator;
     unsigned samples; /* Monte-Carlo samples of a step, whose ĝ and ĥ are averaged: 1 unless IVON */
     uint64_t seed;    /* of the noise */
-    double norm_clip; /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
+    double norm_clip;  /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
     struct team *team; /* that runs the passes, borrowed; null: the calling thread */
 };
 
@@ -114,11 +114,11 @@ void optimizer_resume(struct optimizer *optimizer, uint64_t steps);
 int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error);
 
 struct optimizer_report {
-    bool updated;            /* the step is complete: the means moved */
-    size_t bad_gradients;    /* of a complete step: elements whose gradient is not finite */
-    size_t overflows;        /* elements whose new state would not be */
-    size_t tensor;           /* the first with one of these; SIZE_MAX: none */
-    double norm;             /* of the gradient; NaN unless norms are clipped */
+    bool updated;         /* the step is complete: the means moved */
+    size_t bad_gradients; /* of a complete step: elements whose gradient is not finite */
+    size_t overflows;     /* elements whose new state would not be */
+    size_t tensor;        /* the first with one of these; SIZE_MAX: none */
+    double norm;          /* of the gradient; NaN unless norms are clipped */
 };
 
 /*

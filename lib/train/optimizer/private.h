@@ -28,7 +28,7 @@ struct optimizer {
     size_t tensor_count;
     struct optimizer_block *blocks;
     size_t block_count;
-    int threads; /* at most, that are worth it */
+    int threads;  /* at most, that are worth it */
     void *memory; /* of all arrays */
     uint64_t steps;
     unsigned sample; /* of the step: how many gradients were taken */

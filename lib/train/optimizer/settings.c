@@ -74,10 +74,10 @@ int optimizer_check_group(const struct optimizer_group *group, enum optimizer_me
                           const char *tensor, struct ivon_error *error)
 {
     const double any = (double)FLT_MAX;
-    const struct setting all[] = {{"the learning rate", group->rate, 0, any, false},
-                                  {"the weight decay", group->weight_decay, 0, any, false},
-                                  {method == OPTIMIZER_SGD ? "the momentum" : "beta1",
-                                   group->beta1, 0, 1, false}};
+    const struct setting all[] = {
+        {"the learning rate", group->rate, 0, any, false},
+        {"the weight decay", group->weight_decay, 0, any, false},
+        {method == OPTIMIZER_SGD ? "the momentum" : "beta1", group->beta1, 0, 1, false}};
     const struct setting ivon[] = {{"beta2", group->beta2, 0, 1, false},
                                    {"the effective sample size", group->ess, 0, any, true},
                                    {"the initial Hessian", group->hessian_init, 0, any, false},

@@ -20,8 +20,8 @@ struct pass {
 static void draw_piece(const struct pass *pass, const struct optimizer_array *tensor, size_t first,
                        size_t count)
 {
-    struct random_stream stream =
-        random_stream_of(pass->optimizer->options.seed, pass->next_sample, tensor->name);
+    struct random_stream stream = random_stream_of(pass->optimizer->options.seed, pass->next_sample,
+                                                   tensor->name);
     random_normal(&stream, first, count, tensor->sample + first);
     update_ivon_perturb(tensor->sample + first, tensor->mean + first, tensor->hessian + first,
                         tensor->group->weight_decay, (float)tensor->group->ess, count);
@@ -98,15 +98,14 @@ static void step_adamw(const struct pass *pass, const struct optimizer_array *te
     const struct optimizer_group *group = tensor->group;
     uint64_t steps = pass->optimizer->steps + 1;
     double rate = pass->factor * group->rate;
-    struct update_adamw_factors factors = {
-        .gradient = pass->gradient_factor,
-        .gain1 = (float)(1 - group->beta1),
-        .gain2 = (float)(1 - group->beta2),
-        .debias1 = (float)debias_of(group, group->beta1, steps),
-        .debias2 = (float)debias_of(group, group->beta2, steps),
-        .rate = (float)rate,
-        .epsilon = (float)group->epsilon,
-        .decay = (float)(rate * group->weight_decay)};
+    struct update_adamw_factors factors = {.gradient = pass->gradient_factor,
+                                           .gain1 = (float)(1 - group->beta1),
+                                           .gain2 = (float)(1 - group->beta2),
+                                           .debias1 = (float)debias_of(group, group->beta1, steps),
+                                           .debias2 = (float)debias_of(group, group->beta2, steps),
+                                           .rate = (float)rate,
+                                           .epsilon = (float)group->epsilon,
+                                           .decay = (float)(rate * group->weight_decay)};
     size_t at = block->first;
     update_adamw(tensor->mean + at, tensor->hessian + at, tensor->momentum + at,
                  pass->gradients[block->tensor] + at, &factors, block->count, &block->counts);
@@ -164,8 +163,8 @@ static int measure_block(void *context, size_t i, int thread, struct ivon_error 
     (void)thread;
     (void)error;
     block->counts = (struct update_counts){0};
-    block->squares = update_sum_squares(pass->gradients[block->tensor] + block->first,
-                                        block->count, &block->counts.gradients);
+    block->squares = update_sum_squares(pass->gradients[block->tensor] + block->first, block->count,
+                                        &block->counts.gradients);
     return 0;
 }
 

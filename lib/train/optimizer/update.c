@@ -47,9 +47,8 @@ static inline int certain(float to, float from)
 
 /* Row 2. Returns how many of the new Hessians are not certain to have kept half of h + δ. */
 IVON_DISPATCH static unsigned grow(float *restrict to, const float *restrict hessian,
-                                   const float *restrict estimate,
-                                   const float *restrict of_data, struct decay decay, float gain,
-                                   size_t count)
+                                   const float *restrict estimate, const float *restrict of_data,
+                                   struct decay decay, float gain, size_t count)
 {
     unsigned uncertain = 0;
     for (size_t i = 0; i < count; i++) {
@@ -64,9 +63,8 @@ IVON_DISPATCH static unsigned grow(float *restrict to, const float *restrict hes
 /* The same for Price's estimate of one sample, h being that of the data. */
 IVON_DISPATCH static unsigned grow_price(float *restrict to, const float *restrict hessian,
                                          const float *restrict gradient,
-                                         const float *restrict sample,
-                                         const float *restrict mean, float factor,
-                                         struct decay decay, float gain, size_t count)
+                                         const float *restrict sample, const float *restrict mean,
+                                         float factor, struct decay decay, float gain, size_t count)
 {
     unsigned uncertain = 0;
     for (size_t i = 0; i < count; i++) {
@@ -199,9 +197,8 @@ static void count_kept(struct update_counts *counts, unsigned kept, const float 
     counts->overflows += kept - bad;
 }
 
-static void update_tile(const struct update_ivon *arrays,
-                        const struct update_ivon_factors *factors, size_t count,
-                        struct update_counts *counts)
+static void update_tile(const struct update_ivon *arrays, const struct update_ivon_factors *factors,
+                        size_t count, struct update_counts *counts)
 {
     struct tile tile;
     struct decay decay = decay_of(factors->weight_decay);
@@ -245,12 +242,10 @@ void update_ivon(const struct update_ivon *arrays, const struct update_ivon_fact
     }
 }
 
-IVON_DISPATCH void update_ivon_accumulate(float *restrict gradient_sum,
-                                          float *restrict product_sum,
+IVON_DISPATCH void update_ivon_accumulate(float *restrict gradient_sum, float *restrict product_sum,
                                           const float *restrict gradient,
-                                          const float *restrict sample,
-                                          const float *restrict mean, float factor, bool squared,
-                                          bool first, size_t count)
+                                          const float *restrict sample, const float *restrict mean,
+                                          float factor, bool squared, bool first, size_t count)
 {
     for (size_t i = 0; first && i < count; i++)
         gradient_sum[i] = product_sum[i] = 0; /* what is there may not be finite */
@@ -272,8 +267,7 @@ IVON_DISPATCH void update_ivon_perturb(float *restrict sample, const float *rest
 }
 
 IVON_DISPATCH static unsigned adamw_tile(float *restrict mean, float *restrict second,
-                                         float *restrict momentum,
-                                         const float *restrict gradient,
+                                         float *restrict momentum, const float *restrict gradient,
                                          const struct update_adamw_factors *restrict given,
                                          size_t count)
 {

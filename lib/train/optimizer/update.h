@@ -72,7 +72,7 @@ void update_ivon_perturb(float *sample, const float *mean, const float *hessian,
                          double weight_decay, float ess, size_t count);
 
 struct update_adamw_factors {
-    float gradient;      /* as above */
+    float gradient; /* as above */
     float gain1, gain2;
     float debias1, debias2; /* 1/(1 − β₁ᵗ), 1/(1 − β₂ᵗ), or 1 */
     float rate, epsilon;

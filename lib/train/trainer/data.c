@@ -28,7 +28,8 @@ static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *er
     if (network->input_count != 1 || input->tensor.type != NET_FLOAT || input->tensor.rank != 4)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: augmentation is for networks with one input of examples x "
-                              "channels x height x width", network->path);
+                              "channels x height x width",
+                              network->path);
     code = feed_shapes(&data->feed, 1, &shape, error);
     memcpy(data->image, shape.shape + 1, sizeof data->image);
     data->augmented = true;
@@ -58,8 +59,8 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
     if (trainer->options.memory && size > (double)trainer->options.memory)
         return ivon_error_set(error, IVON_ERROR_MEMORY,
                               "%s: the inputs take %.6g MB of memory, %.6g MB are allowed: raise "
-                              "--memory", path,
-                              size / 1e6, (double)trainer->options.memory / 1e6);
+                              "--memory",
+                              path, size / 1e6, (double)trainer->options.memory / 1e6);
     data->count = count;
     data->size = (size_t)size;
     code = feed_load(&data->feed, 0, (size_t)count, error);
@@ -100,9 +101,9 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
         return code;
     for (size_t i = 0; i < data->count; i++)
         data->losses += count_losses(trainer, i);
-    return data->losses ? 0
-                        : ivon_error_set(error, IVON_ERROR_DATA,
-                                         "%s: all targets are to be ignored", path);
+    return data->losses
+               ? 0
+               : ivon_error_set(error, IVON_ERROR_DATA, "%s: all targets are to be ignored", path);
 }
 
 void data_close(struct training_data *data)
@@ -143,8 +144,7 @@ static void gather_input(const struct ivon_trainer *trainer, const struct feed_f
         if (data->augmented)
             augmentation_apply(&data->augmentation, trainer->options.seed, chosen[i].epoch,
                                chosen[i].example, data->image[0], data->image[1], data->image[2],
-                               (const float *)(const void *)from,
-                               (float *)(void *)(to + i * size));
+                               (const float *)(const void *)from, (float *)(void *)(to + i * size));
         else
             memcpy(to + i * size, from, size);
     }

@@ -81,8 +81,9 @@ static void choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
     if (trainer->options.memory && room > most)
         room = most;
     double fits = 1 + (room - (double)one) / (double)each;
-    size_t tile = fits < 1 ? 1 : fits < (double)trainer->lane_size ? (size_t)fits
-                                                                  : trainer->lane_size;
+    size_t tile = fits < 1                            ? 1
+                  : fits < (double)trainer->lane_size ? (size_t)fits
+                                                      : trainer->lane_size;
     size_t tiles = (trainer->lane_size + tile - 1) / tile;
     trainer->tile = (trainer->lane_size + tiles - 1) / tiles;
 }
@@ -117,8 +118,7 @@ static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivo
     lane->numbers = calloc(targets, sizeof *lane->numbers);
     lane->adjoint = calloc(rows * trainer->outputs.k, sizeof *lane->adjoint);
     lane->row_loss = calloc(rows, sizeof *lane->row_loss);
-    lane->statistics =
-        calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
+    lane->statistics = calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
     if (!lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
         !lane->row_loss || !lane->statistics)
         return ivon_error_memory(error);
@@ -227,8 +227,7 @@ static void move_statistics(struct ivon_trainer *trainer)
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error)
 {
     size_t count = trainer->lanes[0].gradients.size / sizeof(float);
-    int code =
-        team_run(trainer->team, LANES_MAX, trainer->lane_count, run_lane, trainer, error);
+    int code = team_run(trainer->team, LANES_MAX, trainer->lane_count, run_lane, trainer, error);
     if (!code && trainer->lane_count > 1)
         code = team_run(trainer->team, LANES_MAX, (count + RANGE - 1) / RANGE, add_range, trainer,
                         error);

@@ -59,8 +59,8 @@ struct lane {
     void *room;
     int64_t *labels;
     float *numbers;
-    float *adjoint;   /* tile × T × K: p, and then e */
-    double *row_loss; /* tile × T */
+    float *adjoint;     /* tile × T × K: p, and then e */
+    double *row_loss;   /* tile × T */
     double *statistics; /* of batch norms; see net/graph/training.h */
     double loss;        /* the sum over the lane's examples */
 };
@@ -85,11 +85,11 @@ struct ivon_trainer {
     double ess;
     uint64_t parameter_elements;
 
-    size_t batch;                   /* examples of one batch, and batches of an epoch */
+    size_t batch; /* examples of one batch, and batches of an epoch */
     uint64_t epoch_batches, epoch_steps;
-    uint32_t *order;                /* of epoch `order_epoch` */
-    uint64_t order_epoch;           /* UINT64_MAX: none yet */
-    struct chosen *chosen;          /* of a step: batch × accumulate */
+    uint32_t *order;       /* of epoch `order_epoch` */
+    uint64_t order_epoch;  /* UINT64_MAX: none yet */
+    struct chosen *chosen; /* of a step: batch × accumulate */
 
     struct lane lanes[LANES_MAX];
     size_t lane_count, lane_size, tile; /* examples of a lane, at a time */

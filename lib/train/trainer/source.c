@@ -130,10 +130,10 @@ int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *
         list_state(&listing);
     if (!listing.failed && graph)
         add(&listing, &whole, IVON_GRAPH, graph);
-    int code = listing.failed ? ivon_error_memory(error)
-                              : ivon_source_from_memory(source, "training", &header,
-                                                        listing.tensors, listing.data,
-                                                        listing.count, error);
+    int code = listing.failed
+                   ? ivon_error_memory(error)
+                   : ivon_source_from_memory(source, "training", &header, listing.tensors,
+                                             listing.data, listing.count, error);
     for (size_t i = 0; i < listing.name_count; i++)
         free(listing.names[i]);
     free(listing.tensors);
@@ -183,19 +183,18 @@ static int read_state(const struct ivon_trainer *trainer, struct ivon_source *so
     if (found < 0 || !posterior_same_shape(own, ivon_source_tensor(source, (size_t)found)))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: has no %s '%s' of its mean's shape, with which a training could "
-                              "go on", ivon_source_path(source), ivon_part_name(part),
+                              "go on",
+                              ivon_source_path(source), ivon_part_name(part),
                               name ? name : own->name);
     int code = net_tensor_read(&read, source, (size_t)found, error);
     for (size_t j = 0; j < own->count && !code; j++) {
         out[j] = ((const float *)read.data)[j];
         bool fine = isfinite(out[j]) &&
-                    (part != IVON_HESSIAN ||
-                     (double)out[j] + trainer->options.weight_decay > 0);
+                    (part != IVON_HESSIAN || (double)out[j] + trainer->options.weight_decay > 0);
         if (!fine)
-            code = ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: %s '%s': element %zu is %g, which no training leaves",
-                                  ivon_source_path(source), ivon_part_name(part), name, j,
-                                  (double)out[j]);
+            code = ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: %s '%s': element %zu is %g, which no training leaves",
+                ivon_source_path(source), ivon_part_name(part), name, j, (double)out[j]);
     }
     free(read.data);
     return code;
@@ -209,8 +208,8 @@ int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
     int code = check_header(trainer, source, error);
     for (size_t i = 0; i < trainer->network->parameter_count && !code; i++) {
         const char *name = trainer_parameter(trainer, i)->name;
-        code = read_state(trainer, source, IVON_MOMENTUM, name, i,
-                          optimizer_momentum(optimizer, i), error);
+        code = read_state(trainer, source, IVON_MOMENTUM, name, i, optimizer_momentum(optimizer, i),
+                          error);
         if (!code && method == IVON_METHOD_IVON)
             code = read_state(trainer, source, IVON_HESSIAN, name, i,
                               optimizer_hessian(optimizer, i), error);

@@ -18,8 +18,7 @@ int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
     size_t count, element = ivon_dtype_size(tensor->dtype);
     if (!tensor_name_valid(tensor->name))
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "'%s' is no name that a checkpoint can give a tensor",
-                              tensor->name);
+                              "'%s' is no name that a checkpoint can give a tensor", tensor->name);
     if (!tensor_shape_count(tensor->rank, tensor->shape, element, &count))
         return ivon_error_memory(error);
     if (start->count == start->capacity) {
@@ -66,15 +65,15 @@ static enum ivon_part part_of(const struct ivon_train_options *options, enum ivo
     return part;
 }
 
-static int check_finite(const struct start_tensor *item, const char *path,
-                        struct ivon_error *error)
+static int check_finite(const struct start_tensor *item, const char *path, struct ivon_error *error)
 {
     const float *data = item->data;
     for (size_t i = 0; i < item->tensor.count && item->tensor.part == IVON_MEAN; i++)
         if (!isfinite(data[i]))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: tensor '%s': element %zu is %g, expected a finite number to "
-                                  "begin with", path, item->tensor.name, i, (double)data[i]);
+                                  "begin with",
+                                  path, item->tensor.name, i, (double)data[i]);
     return 0;
 }
 
@@ -159,8 +158,8 @@ static int check_memory(const struct architecture *architecture, struct ivon_err
 }
 
 static int list_architecture(struct start_tensors *start, const struct architecture *architecture,
-                             struct ivon_source *weights,
-                             const struct ivon_train_options *options, struct ivon_error *error)
+                             struct ivon_source *weights, const struct ivon_train_options *options,
+                             struct ivon_error *error)
 {
     enum initial_scheme scheme;
     size_t stored = 0;
@@ -192,9 +191,9 @@ static bool is_statistic(const struct ivon_network *network, size_t value)
 {
     for (size_t i = 0; i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
-        if (node->operator->flags & NET_BATCH_NORM &&
-            ((node->input_count > 3 && node->inputs[3] == value) ||
-             (node->input_count > 4 && node->inputs[4] == value)))
+        if (node->operator->flags &
+            NET_BATCH_NORM &&((node->input_count > 3 && node->inputs[3] == value) ||
+                              (node->input_count > 4 && node->inputs[4] == value)))
             return true;
     }
     return false;

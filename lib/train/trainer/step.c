@@ -28,14 +28,13 @@ static int diverged(const struct ivon_trainer *trainer, double loss, struct ivon
 static int spoilt(const struct ivon_trainer *trainer, const struct optimizer_report *report,
                   struct ivon_error *error)
 {
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "step %" PRIu64 ": tensor '%s' is the first of which %s, at %zu elements "
-                          "in all, the training diverged: %s",
-                          optimizer_steps(trainer->optimizer),
-                          trainer_parameter(trainer, report->tensor)->name,
-                          report->bad_gradients ? "the gradient is not finite"
-                                                : "new values are not finite",
-                          report->bad_gradients + report->overflows, remedy(trainer));
+    return ivon_error_set(
+        error, IVON_ERROR_DATA,
+        "step %" PRIu64 ": tensor '%s' is the first of which %s, at %zu elements "
+        "in all, the training diverged: %s",
+        optimizer_steps(trainer->optimizer), trainer_parameter(trainer, report->tensor)->name,
+        report->bad_gradients ? "the gradient is not finite" : "new values are not finite",
+        report->bad_gradients + report->overflows, remedy(trainer));
 }
 
 int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)

@@ -118,8 +118,9 @@ static int test_tile(void *context, size_t i, int thread, struct ivon_error *err
     likelihood_evaluate(likelihood, rows, f, &targets, NULL, testing->losses + row);
     for (size_t r = 0; r < rows; r++) {
         const struct row_targets own = targets_from(&targets, likelihood->kind, k, r);
-        testing->errors[row + r] =
-            testing->labels ? likelihood_error(likelihood, f + r * k, &own, NULL) : NAN;
+        testing->errors[row + r] = testing->labels
+                                       ? likelihood_error(likelihood, f + r * k, &own, NULL)
+                                       : NAN;
     }
     return 0;
 }

@@ -94,8 +94,7 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
         code = architecture_new(&trainer->architecture, from->architecture, error);
     if (code)
         return code;
-    trainer->network =
-        trainer->architecture ? trainer->architecture->network : from->network;
+    trainer->network = trainer->architecture ? trainer->architecture->network : from->network;
     code = start_list(&trainer->start, from, trainer->architecture, &trainer->options, error);
     const char *name = from->weights ? ivon_source_path(from->weights) : trainer->network->path;
     if (!code)
@@ -144,13 +143,12 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
 {
     const struct ivon_train_options *options = &trainer->options;
     size_t count = trainer->network->parameter_count;
-    struct optimizer_options general = {
-        .method = (enum optimizer_method)options->method,
-        .estimator = (enum optimizer_estimator)options->estimator,
-        .samples = options->samples,
-        .seed = options->seed,
-        .norm_clip = options->norm_clip,
-        .team = trainer->team};
+    struct optimizer_options general = {.method = (enum optimizer_method)options->method,
+                                        .estimator = (enum optimizer_estimator)options->estimator,
+                                        .samples = options->samples,
+                                        .seed = options->seed,
+                                        .norm_clip = options->norm_clip,
+                                        .team = trainer->team};
     struct optimizer_group group = optimizer_group_defaults(general.method);
     struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors)
@@ -219,8 +217,8 @@ static int take_tensor_prior(struct ivon_trainer *trainer, struct ivon_source *p
                               ivon_source_path(prior), own->name,
                               hessian < 0 ? "no Hessian" : "another shape");
     const struct ivon_tensor *stored = ivon_source_tensor(prior, (size_t)hessian);
-    int code = posterior_check_hessian(prior, ivon_source_tensor(prior, (size_t)mean), stored,
-                                       true, error);
+    int code = posterior_check_hessian(prior, ivon_source_tensor(prior, (size_t)mean), stored, true,
+                                       error);
     if (!code)
         code = read_floats(m, prior, (size_t)mean, error);
     if (!code)
@@ -244,8 +242,8 @@ static int take_prior(struct ivon_trainer *trainer, struct ivon_source *prior,
 }
 
 /* Everything that the data and the network decide. */
-static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples,
-                  const char *targets, struct ivon_error *error)
+static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, const char *targets,
+                  struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
     size_t field = 0;
@@ -257,8 +255,8 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples,
     trainer->outputs.likelihood = options->likelihood;
     if (!code)
         code = lanes_choose(trainer, error);
-    trainer->likelihood =
-        (struct likelihood){options->likelihood, trainer->outputs.k, options->noise_std};
+    trainer->likelihood = (struct likelihood){options->likelihood, trainer->outputs.k,
+                                              options->noise_std};
     if (!code)
         code = data_read_targets(trainer, examples, field, error);
     if (!code)
@@ -309,19 +307,18 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
 struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer)
 {
     uint64_t step = optimizer_steps(trainer->optimizer);
-    return (struct ivon_train_state){
-        .step = step,
-        .steps = trainer->options.steps,
-        .epoch_steps = trainer->epoch_steps,
-        .epoch = (double)step * (double)trainer->options.accumulate /
-                 (double)trainer->epoch_batches,
-        .loss = trainer->loss,
-        .rate = trainer->rate,
-        .ess = trainer->ess,
-        .examples = trainer->data.count,
-        .losses = trainer->data.losses,
-        .parameters = trainer->parameter_elements,
-        .unbound = trainer->start.unbound};
+    return (struct ivon_train_state){.step = step,
+                                     .steps = trainer->options.steps,
+                                     .epoch_steps = trainer->epoch_steps,
+                                     .epoch = (double)step * (double)trainer->options.accumulate /
+                                              (double)trainer->epoch_batches,
+                                     .loss = trainer->loss,
+                                     .rate = trainer->rate,
+                                     .ess = trainer->ess,
+                                     .examples = trainer->data.count,
+                                     .losses = trainer->data.losses,
+                                     .parameters = trainer->parameter_elements,
+                                     .unbound = trainer->start.unbound};
 }
 
 const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer)

@@ -1,4 +1,5 @@
-/* Arrays in files of their own: npy, IDX, and either behind gzip, whose checksum and size follow. */
+/* Arrays in files of their own: npy, IDX, and either behind gzip, whose checksum and size
+   follow. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +33,13 @@ static void put_array(struct buffer *out, const uint8_t *data, size_t size)
 
 static bool run_gzip(struct buffer *out, const struct buffer *in, bool deflates)
 {
-    z_stream stream = {.next_in = in->data, .avail_in = (uInt)in->size, .next_out = out->data,
+    z_stream stream = {.next_in = in->data,
+                       .avail_in = (uInt)in->size,
+                       .next_out = out->data,
                        .avail_out = (uInt)out->room};
-    int code = deflates ? deflateInit2(&stream, 1, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY)
-                        : inflateInit2(&stream, MAX_WBITS + 16);
+    int code = deflates
+                   ? deflateInit2(&stream, 1, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY)
+                   : inflateInit2(&stream, MAX_WBITS + 16);
     assert(code == Z_OK);
     code = deflates ? deflate(&stream, Z_FINISH) : inflate(&stream, Z_FINISH);
     out->size = (size_t)stream.total_out;

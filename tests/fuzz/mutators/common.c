@@ -19,9 +19,11 @@ bool once_in(size_t times)
 
 uint64_t other_number(uint64_t number)
 {
-    static const uint64_t edges[] = {0, 1, 2, 3, 4, 7, 8, 9, 16, 64, 127, 128, 255, 256, 1000, 65535, 65536,
-                                     INT32_MAX, 1ULL << 31, UINT32_MAX, 1ULL << 32, 1ULL << 40, 1ULL << 61,
-                                     1ULL << 62, INT64_MAX, 1ULL << 63, UINT64_MAX, UINT64_MAX - 1};
+    static const uint64_t edges[] = {
+        0,          1,          2,          3,         4,          7,          8,
+        9,          16,         64,         127,       128,        255,        256,
+        1000,       65535,      65536,      INT32_MAX, 1ULL << 31, UINT32_MAX, 1ULL << 32,
+        1ULL << 40, 1ULL << 61, 1ULL << 62, INT64_MAX, 1ULL << 63, UINT64_MAX, UINT64_MAX - 1};
     switch (pick(6)) {
     case 0:
         return number + 1;

@@ -1,6 +1,6 @@
 /*
- * Mutations that know a format: what they make is well-formed further in than mutated bytes are, with
- * lengths and checksums that agree, so that it reaches what lies behind the first checks.
+ * Mutations that know a format: what they make is well-formed further in than mutated bytes are,
+ * with lengths and checksums that agree, so that it reaches what lies behind the first checks.
  *
  * A target with such mutations links common.c and one file that defines mutate_structure. libFuzzer
  * finds them under the name LLVMFuzzerCustomMutator, and so does driver.c.
@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of mutated bytes, in the driver's or libFuzzer's own ways; returns their new size, at most `room`. */
+/* Of mutated bytes, in the driver's or libFuzzer's own ways; returns their new size, at most
+   `room`. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned seed);
 

@@ -1,4 +1,5 @@
-/* Pickles: opcodes are swapped, doubled, left out, moved and made anew, and their arguments changed. */
+/* Pickles: opcodes are swapped, doubled, left out, moved and made anew, and their arguments
+   changed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +32,7 @@ static enum argument argument_of(uint8_t code, size_t *width)
     static const struct {
         uint8_t code;
         size_t width;
-    } counted[] = {{'U', 1}, {'C', 1}, {0x8c, 1}, {0x8a, 1}, {'T', 4}, {'B', 4},
+    } counted[] = {{'U', 1}, {'C', 1},  {0x8c, 1}, {0x8a, 1}, {'T', 4}, {'B', 4},
                    {'X', 4}, {0x8b, 4}, {0x8d, 8}, {0x8e, 8}, {0x96, 8}};
     for (size_t i = 0; i < sizeof counted / sizeof *counted; i++)
         if (counted[i].code == code) {
@@ -118,30 +119,90 @@ static void put_changed(struct buffer *out, const struct op *op)
 /* Opcodes that a state dict is made of, with arguments. */
 static void put_new(struct buffer *out)
 {
-#define TEXT(text) {sizeof(text) - 1, text}
+#define TEXT(text)                                                                                 \
+    {                                                                                              \
+        sizeof(text) - 1, text                                                                     \
+    }
     static const struct {
         size_t size;
         const char *text;
-    } known[] = {TEXT("N"), TEXT("\x88"), TEXT("\x89"), TEXT("K\x02"), TEXT("K\x00"), TEXT("M\x00\x01"),
-                 TEXT("J\xff\xff\xff\xff"), TEXT("J\xff\xff\xff\x7f"), TEXT("\x8a\x08\0\0\0\0\0\0\0\x80"),
-                 TEXT("\x8a\x00"), TEXT("\x8a\x09\0\0\0\0\0\0\0\0\x01"), TEXT("G\x3f\xf0\0\0\0\0\0\0"),
-                 TEXT("G\x7f\xf0\0\0\0\0\0\0"), TEXT("G\x7f\xf8\0\0\0\0\0\0"), TEXT("("), TEXT("t"), TEXT(")"),
-                 TEXT("\x85"), TEXT("\x86"), TEXT("\x87"), TEXT("]"), TEXT("}"), TEXT("\x8f"), TEXT("a"),
-                 TEXT("e"), TEXT("s"), TEXT("u"), TEXT("\x90"), TEXT("\x91"), TEXT("R"), TEXT("b"), TEXT("Q"),
-                 TEXT("\x81"), TEXT("\x92"), TEXT("\x93"), TEXT("o"), TEXT("0"), TEXT("1"), TEXT("2"),
-                 TEXT("q\x00"), TEXT("h\x00"), TEXT("h\x01"), TEXT("\x94"), TEXT("d"), TEXT("l"),
-                 TEXT("X\x03\0\0\0a.b"), TEXT("\x8c\x05state"), TEXT("X\x0c\0\0\0param_groups"),
-                 TEXT("X\x06\0\0\0params"), TEXT("X\x04\0\0\0hess"), TEXT("X\x05\0\0\0numel"),
-                 TEXT("X\x08\0\0\0momentum"), TEXT("X\x03\0\0\0ess"), TEXT("X\x0b\0\0\0param_names"),
-                 TEXT("X\x0a\0\0\0exp_avg_sq"), TEXT("X\x07\0\0\0exp_avg"), TEXT("X\x04\0\0\0step"),
-                 TEXT("X\x05\0\0\0betas"), TEXT("X\x09\0\0\0optimizer"), TEXT("X\x05\0\0\0model"),
-                 TEXT("X\x0a\0\0\0state_dict"), TEXT("X\x07\0\0\0storage"), TEXT("X\x01\0\0\0000"),
-                 TEXT("ctorch._utils\n_rebuild_tensor_v2\n"), TEXT("ctorch._utils\n_rebuild_parameter\n"),
-                 TEXT("ctorch\nFloatStorage\n"), TEXT("ctorch\nHalfStorage\n"), TEXT("ctorch\nfloat32\n"),
-                 TEXT("ctorch.storage\nUntypedStorage\n"), TEXT("ccollections\nOrderedDict\n"),
-                 TEXT("ccollections\ndefaultdict\n"), TEXT("cargparse\nNamespace\n"),
-                 TEXT("ctypes\nSimpleNamespace\n"), TEXT("c__builtin__\nset\n"),
-                 TEXT("\x96\x02\0\0\0\0\0\0\0ab"), TEXT("C\x02xy"), TEXT("\x95\x04\0\0\0\0\0\0\0")};
+    } known[] = {TEXT("N"),
+                 TEXT("\x88"),
+                 TEXT("\x89"),
+                 TEXT("K\x02"),
+                 TEXT("K\x00"),
+                 TEXT("M\x00\x01"),
+                 TEXT("J\xff\xff\xff\xff"),
+                 TEXT("J\xff\xff\xff\x7f"),
+                 TEXT("\x8a\x08\0\0\0\0\0\0\0\x80"),
+                 TEXT("\x8a\x00"),
+                 TEXT("\x8a\x09\0\0\0\0\0\0\0\0\x01"),
+                 TEXT("G\x3f\xf0\0\0\0\0\0\0"),
+                 TEXT("G\x7f\xf0\0\0\0\0\0\0"),
+                 TEXT("G\x7f\xf8\0\0\0\0\0\0"),
+                 TEXT("("),
+                 TEXT("t"),
+                 TEXT(")"),
+                 TEXT("\x85"),
+                 TEXT("\x86"),
+                 TEXT("\x87"),
+                 TEXT("]"),
+                 TEXT("}"),
+                 TEXT("\x8f"),
+                 TEXT("a"),
+                 TEXT("e"),
+                 TEXT("s"),
+                 TEXT("u"),
+                 TEXT("\x90"),
+                 TEXT("\x91"),
+                 TEXT("R"),
+                 TEXT("b"),
+                 TEXT("Q"),
+                 TEXT("\x81"),
+                 TEXT("\x92"),
+                 TEXT("\x93"),
+                 TEXT("o"),
+                 TEXT("0"),
+                 TEXT("1"),
+                 TEXT("2"),
+                 TEXT("q\x00"),
+                 TEXT("h\x00"),
+                 TEXT("h\x01"),
+                 TEXT("\x94"),
+                 TEXT("d"),
+                 TEXT("l"),
+                 TEXT("X\x03\0\0\0a.b"),
+                 TEXT("\x8c\x05state"),
+                 TEXT("X\x0c\0\0\0param_groups"),
+                 TEXT("X\x06\0\0\0params"),
+                 TEXT("X\x04\0\0\0hess"),
+                 TEXT("X\x05\0\0\0numel"),
+                 TEXT("X\x08\0\0\0momentum"),
+                 TEXT("X\x03\0\0\0ess"),
+                 TEXT("X\x0b\0\0\0param_names"),
+                 TEXT("X\x0a\0\0\0exp_avg_sq"),
+                 TEXT("X\x07\0\0\0exp_avg"),
+                 TEXT("X\x04\0\0\0step"),
+                 TEXT("X\x05\0\0\0betas"),
+                 TEXT("X\x09\0\0\0optimizer"),
+                 TEXT("X\x05\0\0\0model"),
+                 TEXT("X\x0a\0\0\0state_dict"),
+                 TEXT("X\x07\0\0\0storage"),
+                 TEXT("X\x01\0\0\0000"),
+                 TEXT("ctorch._utils\n_rebuild_tensor_v2\n"),
+                 TEXT("ctorch._utils\n_rebuild_parameter\n"),
+                 TEXT("ctorch\nFloatStorage\n"),
+                 TEXT("ctorch\nHalfStorage\n"),
+                 TEXT("ctorch\nfloat32\n"),
+                 TEXT("ctorch.storage\nUntypedStorage\n"),
+                 TEXT("ccollections\nOrderedDict\n"),
+                 TEXT("ccollections\ndefaultdict\n"),
+                 TEXT("cargparse\nNamespace\n"),
+                 TEXT("ctypes\nSimpleNamespace\n"),
+                 TEXT("c__builtin__\nset\n"),
+                 TEXT("\x96\x02\0\0\0\0\0\0\0ab"),
+                 TEXT("C\x02xy"),
+                 TEXT("\x95\x04\0\0\0\0\0\0\0")};
 #undef TEXT
     size_t i = pick(sizeof known / sizeof *known);
     put(out, known[i].text, known[i].size);

@@ -1,7 +1,7 @@
 /*
- * ONNX: the fields of its messages, as protobuf-c describes them, are left out, doubled, swapped, moved
- * from elsewhere (of this input, or another) and changed; then all is written anew, so that the lengths
- * are right however deep the change was.
+ * ONNX: the fields of its messages, as protobuf-c describes them, are left out, doubled, swapped,
+ * moved from elsewhere (of this input, or another) and changed; then all is written anew, so that
+ * the lengths are right however deep the change was.
  */
 #include <assert.h>
 #include <protobuf-c/protobuf-c.h>
@@ -56,8 +56,8 @@ static struct field *new_field(struct tree *tree)
 }
 
 /* Takes a field's content. */
-static bool take_content(struct tree *tree, struct field *field, const uint8_t **at, const uint8_t *end,
-                         int depth)
+static bool take_content(struct tree *tree, struct field *field, const uint8_t **at,
+                         const uint8_t *end, int depth)
 {
     unsigned type = (unsigned)field->tag & 7;
     uint64_t size = type == FIXED64 ? 8 : 4;
@@ -69,7 +69,8 @@ static bool take_content(struct tree *tree, struct field *field, const uint8_t *
     field->data = *at;
     field->size = (size_t)size;
     *at += size;
-    if (type == BYTES && field->is && field->is->type == PROTOBUF_C_TYPE_MESSAGE && depth < DEPTH_MAX) {
+    if (type == BYTES && field->is && field->is->type == PROTOBUF_C_TYPE_MESSAGE &&
+        depth < DEPTH_MAX) {
         field->inner = field->is->descriptor;
         field->first = take_message(tree, field->inner, field->data, *at, depth + 1);
     }
@@ -159,7 +160,8 @@ static bool is_text(const struct field *field)
     return field->is && field->is->type == PROTOBUF_C_TYPE_STRING;
 }
 
-/* One of another tree, or the same, that could stand where a field does; itself where there is none. */
+/* One of another tree, or the same, that could stand where a field does; itself where there is
+   none. */
 static struct field *like(const struct tree *from, struct field *field)
 {
     bool any_text = is_text(field) && once_in(2);
@@ -225,18 +227,23 @@ static void put_twice(struct tree *tree, struct field *field)
     field->next = copy;
 }
 
-/* A field of a known number that the message has not, or not here: with a small number, or nothing. */
+/* A field of a known number that the message has not, or not here: with a small number, or
+   nothing. */
 static void put_new(struct tree *tree, struct field *field)
 {
     const ProtobufCFieldDescriptor *is = &field->message->fields[pick(field->message->n_fields)];
     struct field *added = new_field(tree);
     bool message = is->type == PROTOBUF_C_TYPE_MESSAGE;
     bool bytes = message || is->type == PROTOBUF_C_TYPE_STRING || is->type == PROTOBUF_C_TYPE_BYTES;
-    unsigned type = bytes ? BYTES : is->type == PROTOBUF_C_TYPE_FLOAT ? FIXED32
-                            : is->type == PROTOBUF_C_TYPE_DOUBLE      ? FIXED64
-                                                                      : VARINT;
-    *added = (struct field){.message = field->message, .is = is, .tag = (uint64_t)is->id << 3 | type,
-                            .number = pick(4), .next = field->next,
+    unsigned type = bytes                                ? BYTES
+                    : is->type == PROTOBUF_C_TYPE_FLOAT  ? FIXED32
+                    : is->type == PROTOBUF_C_TYPE_DOUBLE ? FIXED64
+                                                         : VARINT;
+    *added = (struct field){.message = field->message,
+                            .is = is,
+                            .tag = (uint64_t)is->id << 3 | type,
+                            .number = pick(4),
+                            .next = field->next,
                             .inner = message ? is->descriptor : NULL};
     if (type == FIXED32 || type == FIXED64) {
         added->data = (const uint8_t *)"\0\0\200?\0\0\360?";
@@ -327,11 +334,11 @@ bool mutate_structure(struct buffer *out, const uint8_t *data, size_t size)
 }
 
 /* libFuzzer's way to join two inputs. */
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *data, size_t size, const uint8_t *other, size_t other_size,
-                                 uint8_t *joined, size_t room, unsigned seed);
+size_t LLVMFuzzerCustomCrossOver(const uint8_t *data, size_t size, const uint8_t *other,
+                                 size_t other_size, uint8_t *joined, size_t room, unsigned seed);
 
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *data, size_t size, const uint8_t *other, size_t other_size,
-                                 uint8_t *joined, size_t room, unsigned seed)
+size_t LLVMFuzzerCustomCrossOver(const uint8_t *data, size_t size, const uint8_t *other,
+                                 size_t other_size, uint8_t *joined, size_t room, unsigned seed)
 {
     struct buffer out = {.data = joined, .room = room};
     (void)seed; /* the numbers go on from the last mutation */

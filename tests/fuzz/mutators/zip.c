@@ -1,6 +1,7 @@
 /*
- * Zip archives, of npz and of PyTorch: one entry's content is changed, by what it holds, or the entries
- * are; then the archive is written anew with the sizes, checksums and places that it should have.
+ * Zip archives, of npz and of PyTorch: one entry's content is changed, by what it holds, or the
+ * entries are; then the archive is written anew with the sizes, checksums and places that it should
+ * have.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -40,8 +41,10 @@ static struct buffer copy_of(const uint8_t *data, size_t size)
 static struct buffer inflated(const uint8_t *data, size_t size, size_t room)
 {
     struct buffer out = new_buffer(room < CONTENT_MAX ? room : CONTENT_MAX);
-    z_stream stream = {.next_in = (Bytef *)(uintptr_t)data, .avail_in = (uInt)size,
-                       .next_out = out.data, .avail_out = (uInt)out.room};
+    z_stream stream = {.next_in = (Bytef *)(uintptr_t)data,
+                       .avail_in = (uInt)size,
+                       .next_out = out.data,
+                       .avail_out = (uInt)out.room};
     assert(inflateInit2(&stream, -MAX_WBITS) == Z_OK);
     inflate(&stream, Z_FINISH);
     out.size = (size_t)stream.total_out;
@@ -52,7 +55,9 @@ static struct buffer inflated(const uint8_t *data, size_t size, size_t room)
 static struct buffer deflated(const struct buffer *content)
 {
     struct buffer out = new_buffer(content->size + content->size / 8 + 64);
-    z_stream stream = {.next_in = content->data, .avail_in = (uInt)content->size, .next_out = out.data,
+    z_stream stream = {.next_in = content->data,
+                       .avail_in = (uInt)content->size,
+                       .next_out = out.data,
                        .avail_out = (uInt)out.room};
     assert(deflateInit2(&stream, 1, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
     deflate(&stream, Z_FINISH);
@@ -67,18 +72,21 @@ static size_t take_entry(struct entry *entry, const uint8_t *at, size_t left, co
 {
     if (left < CENTRAL || memcmp(at, "PK\1\2", 4) != 0)
         return 0;
-    size_t name = number_at(at + 28, 2), header = number_at(at + 42, 4), stored = number_at(at + 20, 4);
+    size_t name = number_at(at + 28, 2), header = number_at(at + 42, 4),
+           stored = number_at(at + 20, 4);
     size_t whole = CENTRAL + name + number_at(at + 30, 2) + number_at(at + 32, 2);
     if (whole > left || header > size || size - header < LOCAL)
         return 0;
-    size_t begin = header + LOCAL + number_at(data + header + 26, 2) + number_at(data + header + 28, 2);
+    size_t begin = header + LOCAL + number_at(data + header + 26, 2) +
+                   number_at(data + header + 28, 2);
     if (begin > size)
         return 0;
     stored = stored < size - begin ? stored : size - begin;
     bool packed = number_at(at + 10, 2) == 8;
     *entry = (struct entry){.name = copy_of(at + CENTRAL, name),
-                            .content = packed ? inflated(data + begin, stored, number_at(at + 24, 4))
-                                              : copy_of(data + begin, stored),
+                            .content = packed
+                                           ? inflated(data + begin, stored, number_at(at + 24, 4))
+                                           : copy_of(data + begin, stored),
                             .deflated = packed,
                             .kept = true};
     return whole;
@@ -92,7 +100,8 @@ static bool take_archive(struct archive *archive, const uint8_t *data, size_t si
     if (!end)
         return false;
     size_t at = number_at(data + end + 16, 4), count = number_at(data + end + 10, 2), length = 1;
-    for (; at < end && archive->count < count && archive->count < ENTRIES_MAX - 1 && length; at += length) {
+    for (; at < end && archive->count < count && archive->count < ENTRIES_MAX - 1 && length;
+         at += length) {
         length = take_entry(&archive->entries[archive->count], data + at, end - at, data, size);
         archive->count += length != 0;
     }
@@ -127,10 +136,19 @@ static void change_content(struct entry *entry)
 
 static void change_name(struct entry *entry, const struct entry *other)
 {
-    static const char *const known[] = {"ess.npy", "hessian/a.weight.npy", "buffers/a.npy", "momentum/scalar.npy",
-                                        "ivon-posterior.npy", "provenance.npy", "model.onnx.npy",
-                                        "archive/data.pkl", "archive/data/0", "archive/byteorder",
-                                        "archive/version", "archive/constants.pkl", "a/b/data.pkl"};
+    static const char *const known[] = {"ess.npy",
+                                        "hessian/a.weight.npy",
+                                        "buffers/a.npy",
+                                        "momentum/scalar.npy",
+                                        "ivon-posterior.npy",
+                                        "provenance.npy",
+                                        "model.onnx.npy",
+                                        "archive/data.pkl",
+                                        "archive/data/0",
+                                        "archive/byteorder",
+                                        "archive/version",
+                                        "archive/constants.pkl",
+                                        "a/b/data.pkl"};
     struct buffer name = new_buffer(2 * entry->name.size + other->name.size + 64);
     const char *text = known[pick(sizeof known / sizeof *known)];
     if (once_in(3))
@@ -191,7 +209,8 @@ static void put_common(struct buffer *out, const struct entry *entry, const stru
     put_number(out, 0x00210000, 4);
     put_number(out, crc32(0, entry->content.data, (uInt)entry->content.size), 4);
     put_number(out, wrong && field == 1 ? other_number(stored->size) : stored->size, 4);
-    put_number(out, wrong && field == 2 ? other_number(entry->content.size) : entry->content.size, 4);
+    put_number(out, wrong && field == 2 ? other_number(entry->content.size) : entry->content.size,
+               4);
     put_number(out, wrong && field == 3 ? other_number(entry->name.size) : entry->name.size, 2);
     put_number(out, 0, 2);
 }

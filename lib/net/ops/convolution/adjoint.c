@@ -57,8 +57,8 @@ static void add_by_phases(const struct net_call *call, const float *w, const flo
 }
 
 /* The same, for any stride: the columns of dx are wᵀ dy. Of one image's group. */
-static void add_by_columns(const struct net_call *call, size_t image, size_t group,
-                           const float *dy, float *dx)
+static void add_by_columns(const struct net_call *call, size_t image, size_t group, const float *dy,
+                           float *dx)
 {
     const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
     float *packed = convolution_packed(call->workspace);
@@ -90,8 +90,7 @@ void convolution_backward(const struct net_call *call, const float *const *outpu
     if (convolution_bias(call) && input_adjoints[2])
         convolution_bias_gradient(call, dy, input_adjoints[2]);
     if (plan->dense) {
-        net_matmul_adjoints(&plan->product, 1, call->inputs[0]->data, w, dy, dx,
-                            input_adjoints[1]);
+        net_matmul_adjoints(&plan->product, 1, call->inputs[0]->data, w, dy, dx, input_adjoints[1]);
         return;
     }
     for (size_t group = 0; dx && plan->phase_count && group < c->groups; group++)

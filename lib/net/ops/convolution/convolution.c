@@ -65,12 +65,11 @@ static int infer(struct net_call *call, struct ivon_error *error)
         return code;
     char text[256];
     int64_t extents[] = {w->shape[1], window.kernel[0], window.kernel[1]};
-    struct convolution_plan plan = {
-        .forward = {.window = window,
-                    .images = (size_t)x->shape[0],
-                    .groups = (size_t)groups,
-                    .channels = (size_t)w->shape[1],
-                    .filters = (size_t)(w->shape[0] / groups)}};
+    struct convolution_plan plan = {.forward = {.window = window,
+                                                .images = (size_t)x->shape[0],
+                                                .groups = (size_t)groups,
+                                                .channels = (size_t)w->shape[1],
+                                                .filters = (size_t)(w->shape[0] / groups)}};
     if (!tensor_shape_count(3, extents, sizeof(size_t), &plan.forward.terms) ||
         plan.forward.terms > INT32_MAX || w->shape[0] > INT32_MAX ||
         window.output[0] * window.output[1] > INT32_MAX || !convolution_lay_out(&plan))
@@ -81,8 +80,8 @@ static int infer(struct net_call *call, struct ivon_error *error)
                                        .n = w->shape[0],
                                        .k = (int64_t)plan.forward.terms,
                                        .batch_count = 1};
-    struct convolution_plan *kept =
-        net_prepare(call, sizeof *kept + plan.offset_count * sizeof(size_t), error);
+    struct convolution_plan *kept = net_prepare(
+        call, sizeof *kept + plan.offset_count * sizeof(size_t), error);
     if (!kept)
         return IVON_ERROR_MEMORY;
     *kept = plan;
@@ -91,23 +90,22 @@ static int infer(struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-const struct net_operator net_convolution_operators[] = {
-    {.name = "Conv",
-     .inputs_min = 2,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .attributes = {{"auto_pad", NET_TEXT},
-                    {"dilations", NET_INTS},
-                    {"group", NET_INT},
-                    {"kernel_shape", NET_INTS},
-                    {"pads", NET_INTS},
-                    {"strides", NET_INTS}},
-     .infer = infer,
-     .forward = convolution_forward,
-     .backward = convolution_backward,
-     .tangent = convolution_tangent,
-     .product = product,
-     .arranged = convolution_arranged,
-     .arrange = convolution_arrange,
-     .quadratic = convolution_quadratic},
-    {0}};
+const struct net_operator net_convolution_operators[] = {{.name = "Conv",
+                                                          .inputs_min = 2,
+                                                          .inputs_max = 3,
+                                                          .outputs_max = 1,
+                                                          .attributes = {{"auto_pad", NET_TEXT},
+                                                                         {"dilations", NET_INTS},
+                                                                         {"group", NET_INT},
+                                                                         {"kernel_shape", NET_INTS},
+                                                                         {"pads", NET_INTS},
+                                                                         {"strides", NET_INTS}},
+                                                          .infer = infer,
+                                                          .forward = convolution_forward,
+                                                          .backward = convolution_backward,
+                                                          .tangent = convolution_tangent,
+                                                          .product = product,
+                                                          .arranged = convolution_arranged,
+                                                          .arrange = convolution_arrange,
+                                                          .quadratic = convolution_quadratic},
+                                                         {0}};

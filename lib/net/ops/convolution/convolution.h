@@ -97,8 +97,7 @@ static inline size_t round_up(size_t count, size_t multiple)
 
 /* Rows are short: a call takes as long as the copy, and pieces that overlap spare a tail. */
 static inline __attribute__((always_inline)) void copy_row(float *restrict to,
-                                                           const float *restrict from,
-                                                           size_t count)
+                                                           const float *restrict from, size_t count)
 {
     enum { PIECE = 16, HALF = 8, QUARTER = 4 };
     if (count >= PIECE) {

@@ -124,8 +124,8 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
 }
 
 /* y = conv(x, w) + bias, or y += conv(x, w) */
-static void convolve(const struct net_call *call, const float *x, const float *w,
-                     const float *bias, bool add, float *y)
+static void convolve(const struct net_call *call, const float *x, const float *w, const float *bias,
+                     bool add, float *y)
 {
     const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
     convolution_clear(c, call->workspace);

@@ -76,8 +76,7 @@ static void run_piece(void *context, size_t filter, size_t rows, struct piece pi
 /* Neighbouring taps of few channels lie together; of many, each gets its own pieces, one after the
    other for the same channels, whose weights are neighbours. */
 static void each_piece(const struct convolution *c,
-                       void (*visit)(void *context, size_t filter, size_t rows,
-                                     struct piece piece),
+                       void (*visit)(void *context, size_t filter, size_t rows, struct piece piece),
                        void *context)
 {
     size_t width = (size_t)c->window.kernel[1], channels = c->channels;
@@ -161,8 +160,8 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
     size_t rows = smaller((size_t)window->output[0] - y, g->rows);
     size_t height = g->height - (g->rows - rows) * (size_t)window->stride[0];
     for (size_t i = 0; i < images; i++)
-        convolution_pack_last(plan, x + i * c->groups * c->channels * c->input_plane, y,
-                              height, packed + i * g->image);
+        convolution_pack_last(plan, x + i * c->groups * c->channels * c->input_plane, y, height,
+                              packed + i * g->image);
     memset(packed + (images - 1) * g->image + height * g->width * c->channels, 0,
            PANEL_WIDTH * sizeof *packed);
     if (images > 1)
@@ -208,8 +207,8 @@ void convolution_bias_gradient(const struct net_call *call, const float *dy, flo
     }
 }
 
-/* gᵀ Σ g of the weights of one image: the gradient is squared where it is summed, with Σ arranged in
-   that order, and never put in that of the weights. */
+/* gᵀ Σ g of the weights of one image: the gradient is squared where it is summed, with Σ arranged
+   in that order, and never put in that of the weights. */
 
 struct arranging {
     const struct convolution *c;
@@ -228,8 +227,7 @@ static void arrange_piece(void *context, size_t filter, size_t rows, struct piec
         for (size_t row = 0; row < rows; row++, arranging->count += columns) {
             if (!arranging->arranged)
                 continue;
-            const float *from =
-                arranging->variance + (filter + row) * c->terms + down * width;
+            const float *from = arranging->variance + (filter + row) * c->terms + down * width;
             for (size_t j = 0; j < columns; j++) {
                 size_t at = piece.first + j;
                 arranging->arranged[arranging->count + j] =
@@ -254,8 +252,7 @@ size_t convolution_arranged(const struct net_call *call)
 void convolution_arrange(const struct net_call *call, const float *variance, float *arranged)
 {
     const struct convolution_plan *plan = call->prepared;
-    struct arranging arranging = {.c = &plan->forward, .variance = variance,
-                                  .arranged = arranged};
+    struct arranging arranging = {.c = &plan->forward, .variance = variance, .arranged = arranged};
     each_piece(&plan->forward, arrange_piece, &arranging);
 }
 
@@ -301,8 +298,8 @@ double convolution_quadratic(const struct net_call *call, const float *dy, const
     const struct convolution *c = &plan->forward;
     const struct convolution_gradient *g = &plan->gradient;
     float *packed = convolution_packed(call->workspace);
-    size_t height = g->height - (g->rows - (size_t)c->window.output[0]) *
-                                    (size_t)c->window.stride[0];
+    size_t height = g->height -
+                    (g->rows - (size_t)c->window.output[0]) * (size_t)c->window.stride[0];
     convolution_pack_last(plan, call->inputs[0]->data, 0, height, packed);
     memset(packed + height * g->width * c->channels, 0, PANEL_WIDTH * sizeof *packed);
     struct weighing weighing = {.chunk = {.plan = plan,

@@ -3,9 +3,9 @@
 #include "net/ops/convolution/convolution.h"
 
 enum {
-    COPY_COST = 16,        /* what one copied element costs, in products */
-    POSITIONS_MAX = 1024,  /* of several images, whose gradient is taken at once */
-    LAST_MAX = 256 << 10,  /* floats of images with their channels last, packed at once */
+    COPY_COST = 16,       /* what one copied element costs, in products */
+    POSITIONS_MAX = 1024, /* of several images, whose gradient is taken at once */
+    LAST_MAX = 256 << 10, /* floats of images with their channels last, packed at once */
 };
 
 /* Which remainders by the stride the rows of the kernel have. */
@@ -46,9 +46,8 @@ static bool lay_out_pass(struct convolution *c)
     c->output_plane = (size_t)(c->window.output[0] * c->window.output[1]);
     c->planes = prefer_planes(c);
     size_t total = c->images * c->output_plane;
-    c->columns =
-        smaller(smaller(round_up(total ? total : 1, PANEL_WIDTH), CONVOLUTION_COLUMNS_MAX),
-                CONVOLUTION_PACKED_MAX / c->terms / PANEL_WIDTH * PANEL_WIDTH);
+    c->columns = smaller(smaller(round_up(total ? total : 1, PANEL_WIDTH), CONVOLUTION_COLUMNS_MAX),
+                         CONVOLUTION_PACKED_MAX / c->terms / PANEL_WIDTH * PANEL_WIDTH);
     if (c->columns < PANEL_WIDTH)
         c->columns = PANEL_WIDTH;
     int64_t extents[] = {(int64_t)c->terms, (int64_t)c->columns};
@@ -179,8 +178,8 @@ bool convolution_lay_out(struct convolution_plan *plan)
     forward->target_pitch = (size_t)forward->window.output[1];
     forward->target_step = 1;
     plan->packed = forward->packed;
-    plan->offset_count = forward->terms + gradient->images * gradient->rows *
-                                              (size_t)forward->window.output[1];
+    plan->offset_count = forward->terms +
+                         gradient->images * gradient->rows * (size_t)forward->window.output[1];
     size_t kernels = 0;
     for (size_t i = 0; i < plan->phase_count; i++) {
         const struct convolution *pass = &plan->phases[i].pass;
@@ -224,9 +223,9 @@ static void set_positions(struct convolution_plan *plan)
     for (size_t image = 0; image < g->images; image++)
         for (size_t y = 0; y < g->rows; y++)
             for (size_t x = 0; x < (size_t)window->output[1]; x++)
-                g->offsets[p++] = image * g->image +
-                                  (y * (size_t)window->stride[0] * g->width +
-                                   x * (size_t)window->stride[1]) * channels;
+                g->offsets[p++] = image * g->image + (y * (size_t)window->stride[0] * g->width +
+                                                      x * (size_t)window->stride[1]) *
+                                                         channels;
 }
 
 void convolution_set_offsets(struct convolution_plan *plan, size_t *offsets)

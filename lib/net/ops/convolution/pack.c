@@ -49,8 +49,7 @@ static int64_t place(const struct convolution *c, const struct convolution_segme
     const struct net_window *window = &c->window;
     int64_t y = segment->y + down, x = segment->x + right;
     *first = *last = 0;
-    if (y < 0 || y >= window->input[0] ||
-        !clip(window, x, (int64_t)segment->count, first, last))
+    if (y < 0 || y >= window->input[0] || !clip(window, x, (int64_t)segment->count, first, last))
         return 0;
     return y * window->input[1] + x + (int64_t)*first * window->stride[1];
 }
@@ -85,8 +84,8 @@ void convolution_pack_columns(const struct convolution *c, const float *x,
                                        right * window->dilation[1], &first, &last);
                     for (size_t j = 0; j < first; j++)
                         to[j] = 0;
-                    copy(to + first, x + segments[i].image * image + at,
-                         (size_t)window->stride[1], last - first);
+                    copy(to + first, x + segments[i].image * image + at, (size_t)window->stride[1],
+                         last - first);
                     for (size_t j = last; j < count; j++)
                         to[j] = 0;
                     to += count;
