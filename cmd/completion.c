@@ -22,7 +22,7 @@ static bool is_choice(const struct argp_option *option)
     return option->arg && strchr(option->arg, '|');
 }
 
-static bool is_file(const struct argp_option *option)
+static bool completion_is_file(const struct argp_option *option)
 {
     return option->arg && (strcmp(option->arg, "FILE") == 0 || strcmp(option->arg, "OUT") == 0);
 }
@@ -115,7 +115,7 @@ static void zsh_option(const struct command *command, const struct argp_option *
             putchar(*byte == '|' ? ' ' : *byte);
         putchar(')');
     } else if (option->arg) {
-        printf(":%s:%s", option->arg, is_file(option) ? "_files" : "");
+        printf(":%s:%s", option->arg, completion_is_file(option) ? "_files" : "");
     }
     puts("' \\");
 }
@@ -170,7 +170,7 @@ static void fish_option(const struct command *command, const struct argp_option 
                 putchar(*byte == '|' ? ' ' : *byte);
             putchar('\'');
         } else if (option->arg) {
-            fputs(is_file(option) ? " -r" : " -x", stdout);
+            fputs(completion_is_file(option) ? " -r" : " -x", stdout);
         }
         putchar('\n');
     }

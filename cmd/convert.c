@@ -98,7 +98,7 @@ static error_t parse_header_option(int key, char *argument, struct argp_state *s
     }
 }
 
-static void check_arguments(const struct convert_command *command, struct argp_state *state)
+static void convert_check_arguments(const struct convert_command *command, struct argp_state *state)
 {
     if (!command->input)
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
@@ -106,7 +106,7 @@ static void check_arguments(const struct convert_command *command, struct argp_s
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t convert_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const formats[] = {"h5", "safetensors", "npz"};
     struct convert_command *command = state->input;
@@ -122,7 +122,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->input = argument;
         return 0;
     case ARGP_KEY_END:
-        check_arguments(command, state);
+        convert_check_arguments(command, state);
         return 0;
     case 'o':
         command->output = argument;
@@ -157,7 +157,7 @@ static const struct argp_child children[] = {
 
 const struct argp convert_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = convert_parse,
     .args_doc = "CHECKPOINT",
     .doc = "Convert a checkpoint into another format.\v"
            "From PyTorch, safetensors, npz and ivon-posterior(5) to the last three. "
@@ -182,7 +182,7 @@ static int compare_renamed(const void *a, const void *b)
 }
 
 /* That no two tensors of a part have one name. */
-static int check_names(const struct convert_command *command, struct ivon_error *error)
+static int convert_check_names(const struct convert_command *command, struct ivon_error *error)
 {
     int code = 0;
     struct renamed *names = calloc(command->choice_count + 1, sizeof *names);
@@ -247,7 +247,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: no tensor is selected (see --include and --exclude)",
                           command->input);
-    int code = check_names(command, error);
+    int code = convert_check_names(command, error);
     if (code)
         return code;
     struct ivon_header header = output_header(command);
@@ -323,8 +323,8 @@ static void list_outputs(struct convert_command *command)
             .weight_decay = NAN};
 }
 
-static int create_output(struct convert_command *command, json_t *provenance,
-                         struct ivon_error *error)
+static int convert_create_output(struct convert_command *command, json_t *provenance,
+                                 struct ivon_error *error)
 {
     char creator[64], *text = NULL;
     struct ivon_header header = output_header(command);
@@ -357,7 +357,8 @@ static int write_output(struct convert_command *command, struct ivon_error *erro
     return code ? code : ivon_sink_commit(command->sink, error);
 }
 
-static int convert(struct convert_command *command, json_t *provenance, struct ivon_error *error)
+static int convert_run_all(struct convert_command *command, json_t *provenance,
+                           struct ivon_error *error)
 {
     struct progress progress;
     command->options.threads = command->common.threads;
@@ -372,7 +373,7 @@ static int convert(struct convert_command *command, json_t *provenance, struct i
         code = check_graph(command, error);
     if (!code) {
         list_outputs(command);
-        code = create_output(command, provenance, error);
+        code = convert_create_output(command, provenance, error);
     }
     if (!code)
         code = write_output(command, error);
@@ -401,7 +402,7 @@ static void describe_tensor(const struct convert_command *command, size_t i)
                 renamed ? ", from '" : "", renamed ? input->name : "", renamed ? "'" : "");
 }
 
-static void describe(const struct convert_command *command)
+static void convert_describe(const struct convert_command *command)
 {
     size_t tensors[IVON_PART_COUNT] = {0};
     char text[160] = "";
@@ -422,7 +423,7 @@ static void describe(const struct convert_command *command)
                 tensors[IVON_GRAPH] ? "; and the graph" : "");
 }
 
-static void print_warnings(const struct convert_command *command)
+static void convert_print_warnings(const struct convert_command *command)
 {
     const char *rule = rename_unused(&command->rules);
     bool ess = true, weight_decay = true;
@@ -441,7 +442,7 @@ static void print_warnings(const struct convert_command *command)
         report_warning("no weight decay is known for the Hessian: give it by --weight-decay");
 }
 
-static void release(struct convert_command *command)
+static void convert_release(struct convert_command *command)
 {
     ivon_sink_close(command->sink);
     ivon_source_close(command->chosen);
@@ -467,13 +468,13 @@ int convert_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    int code = convert(&command, provenance, &error);
+    int code = convert_run_all(&command, provenance, &error);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
-        print_warnings(&command);
-        describe(&command);
+        convert_print_warnings(&command);
+        convert_describe(&command);
     }
     json_decref(provenance);
-    release(&command);
+    convert_release(&command);
     return status;
 }

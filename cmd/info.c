@@ -33,7 +33,7 @@ struct info_command {
     int file_count;
 };
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t info_parse(int key, char *argument, struct argp_state *state)
 {
     struct info_command *command = state->input;
     switch (key) {
@@ -79,7 +79,7 @@ static const struct argp_child children[] = {
 
 const struct argp info_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = info_parse,
     .args_doc = "FILE...",
     .doc = "Tell what a posterior holds, and check it.\vSee ivon-info(1).",
     .children = children,
@@ -217,8 +217,8 @@ static json_t *header_json(const struct ivon_source *source)
     return object;
 }
 
-static void print_json(const struct info_command *command, const struct ivon_source *source,
-                       const struct ivon_summaries *summaries, json_t *findings)
+static void info_print_json(const struct info_command *command, const struct ivon_source *source,
+                            const struct ivon_summaries *summaries, json_t *findings)
 {
     json_t *object = header_json(source);
     if (summaries) {
@@ -421,7 +421,7 @@ static void check_width(const struct ivon_summary *total, json_t *findings)
                 "weight decay, or train longer");
 }
 
-static json_t *check(const struct ivon_source *source, const struct ivon_summaries *summaries)
+static json_t *info_check(const struct ivon_source *source, const struct ivon_summaries *summaries)
 {
     size_t count;
     const struct ivon_summary *each = ivon_summary_tensors(summaries, &count);
@@ -468,7 +468,7 @@ static void print_all(const struct info_command *command, const struct ivon_sour
                       const struct ivon_summaries *summaries, json_t *findings)
 {
     if (command->json) {
-        print_json(command, source, summaries, findings);
+        info_print_json(command, source, summaries, findings);
     } else if (command->check) {
         print_findings(source, findings, command->common.quiet);
     } else {
@@ -499,7 +499,7 @@ static int tell(const struct info_command *command, const char *path)
         code = ivon_summary_new(&summaries, source, &options, &error);
     progress_end(&progress);
     if (!code && command->check)
-        findings = check(source, summaries);
+        findings = info_check(source, summaries);
     int status = progress_status(code, &error);
     if (!code)
         print_all(command, source, summaries, findings);

@@ -33,7 +33,7 @@ static int open_input(struct ivon_source **source, const struct merge_command *c
     return open_checkpoint(source, model->path, &open, memory, &command->common, error);
 }
 
-static int open_inputs(struct merge_command *command, struct ivon_error *error)
+static int merge_open_inputs(struct merge_command *command, struct ivon_error *error)
 {
     size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
     size_t inputs = command->model_count + (command->base_path != NULL);
@@ -96,8 +96,8 @@ static int name_outputs(struct merge_command *command, struct ivon_error *error)
     return 0;
 }
 
-static int add_input(const struct merge_command *command, const struct merge_model *model,
-                     double weight, json_t *provenance, struct ivon_error *error)
+static int merge_add_input(const struct merge_command *command, const struct merge_model *model,
+                           double weight, json_t *provenance, struct ivon_error *error)
 {
     int code = provenance_add_input(provenance, model->path, weight, command->hash, error);
     if (!code && model->hessian)
@@ -105,20 +105,20 @@ static int add_input(const struct merge_command *command, const struct merge_mod
     return code;
 }
 
-static int add_inputs(const struct merge_command *command, json_t *provenance,
-                      struct ivon_error *error)
+static int merge_add_inputs(const struct merge_command *command, json_t *provenance,
+                            struct ivon_error *error)
 {
     int code = 0;
     if (command->base_path)
-        code = add_input(command, &command->base_model, NAN, provenance, error);
+        code = merge_add_input(command, &command->base_model, NAN, provenance, error);
     for (size_t t = 0; t < command->model_count && !code; t++)
-        code = add_input(command, &command->models[t], command->models[t].weight, provenance,
-                         error);
+        code = merge_add_input(command, &command->models[t], command->models[t].weight, provenance,
+                               error);
     return code;
 }
 
-static int create_outputs(struct merge_command *command, const char *provenance,
-                          struct ivon_error *error)
+static int merge_create_outputs(struct merge_command *command, const char *provenance,
+                                struct ivon_error *error)
 {
     struct ivon_create_options options = {.replace = command->files.force,
                                           .progress = command->options.progress,
@@ -175,16 +175,16 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     list_scales(command);
     int code = name_outputs(command, error);
     if (!code)
-        code = open_inputs(command, error);
+        code = merge_open_inputs(command, error);
     if (!code)
         code = ivon_merge_plan(&command->merge, command->base, command->sources,
                                command->model_count, &command->options, error);
     if (!code && !command->files.no_provenance && !command->dry_run) {
-        code = add_inputs(command, provenance, error);
+        code = merge_add_inputs(command, provenance, error);
         text = provenance_text(json_incref(provenance));
     }
     if (!code && !command->dry_run)
-        code = create_outputs(command, text, error);
+        code = merge_create_outputs(command, text, error);
     if (!code && !command->dry_run)
         code = write_outputs(command, error);
     progress_end(&progress);
@@ -192,7 +192,7 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     return code;
 }
 
-static void release(struct merge_command *command)
+static void merge_release(struct merge_command *command)
 {
     ivon_merge_free(command->merge);
     for (size_t s = 0; s < command->scale_count; s++) {
@@ -234,6 +234,6 @@ int merge_run(int argc, char **argv)
     if (!code && (command.common.verbose || (command.dry_run && !command.json)))
         merge_describe(&command);
     json_decref(provenance);
-    release(&command);
+    merge_release(&command);
     return status;
 }

@@ -61,8 +61,8 @@ static const struct plot_kind kinds[] = {
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* Options that are not for all kinds. */
-static void check_option(const struct plot_command *command, struct argp_state *state, bool given,
-                         const char *option, const char *first, const char *second)
+static void plot_check_option(const struct plot_command *command, struct argp_state *state,
+                              bool given, const char *option, const char *first, const char *second)
 {
     const char *kind = command->kind->name;
     if (given && strcmp(kind, first) != 0 && (!second || strcmp(kind, second) != 0))
@@ -70,7 +70,7 @@ static void check_option(const struct plot_command *command, struct argp_state *
                      second ? second : "");
 }
 
-static void check_output(struct plot_command *command, struct argp_state *state)
+static void plot_check_output(struct plot_command *command, struct argp_state *state)
 {
     const char *dot = command->output ? strrchr(command->output, '.') : NULL;
     if (!command->output)
@@ -85,7 +85,7 @@ static void check_output(struct plot_command *command, struct argp_state *state)
                      "-o: '%s' ends in neither .svg nor .png: name its --format", command->output);
 }
 
-static void check_arguments(struct plot_command *command, struct argp_state *state)
+static void plot_check_arguments(struct plot_command *command, struct argp_state *state)
 {
     const struct ivon_dataset_options *dataset = &command->dataset;
     if (!command->kind)
@@ -95,21 +95,21 @@ static void check_arguments(struct plot_command *command, struct argp_state *sta
     if (command->kind->one_file && command->file_count > 1)
         argp_failure(state, EX_USAGE, 0, "%s: %zu files given, expected one", command->kind->name,
                      command->file_count);
-    check_option(command, state, command->data, "--data", "reliability", "images");
-    check_option(command, state, command->input, "--inputs", "images", "reliability");
-    check_option(command, state, dataset->targets, "--targets", "reliability", NULL);
-    check_option(command, state, dataset->target_column, "--target-column", "reliability",
-                 "images");
-    check_option(command, state, command->ignored_given, "--ignore-label", "reliability",
-                 "sensitivity");
-    check_option(command, state, command->column, "--column", "sensitivity", "images");
-    check_option(command, state, command->bins, "--bins", "reliability", "sensitivity");
-    check_option(command, state, command->top, "--top", "images", NULL);
+    plot_check_option(command, state, command->data, "--data", "reliability", "images");
+    plot_check_option(command, state, command->input, "--inputs", "images", "reliability");
+    plot_check_option(command, state, dataset->targets, "--targets", "reliability", NULL);
+    plot_check_option(command, state, dataset->target_column, "--target-column", "reliability",
+                      "images");
+    plot_check_option(command, state, command->ignored_given, "--ignore-label", "reliability",
+                      "sensitivity");
+    plot_check_option(command, state, command->column, "--column", "sensitivity", "images");
+    plot_check_option(command, state, command->bins, "--bins", "reliability", "sensitivity");
+    plot_check_option(command, state, command->top, "--top", "images", NULL);
     if (!command->data && (command->input || dataset->targets || dataset->target_column))
         argp_failure(state, EX_USAGE, 0, "--inputs, --targets and --target-column are for --data");
     if (!command->data && strcmp(command->kind->name, "images") == 0)
         argp_failure(state, EX_USAGE, 0, "images: no data given: name them by --data=DATA");
-    check_output(command, state);
+    plot_check_output(command, state);
     command->width = command->width ? command->width : command->kind->width;
     command->height = command->height ? command->height : command->kind->height;
     if (!command->title)
@@ -155,7 +155,7 @@ static error_t parse_data(int key, char *argument, struct argp_state *state)
     }
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t plot_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const formats[] = {"svg", "png"};
     struct plot_command *command = state->input;
@@ -164,7 +164,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         take_argument(command, state, argument);
         return 0;
     case ARGP_KEY_END:
-        check_arguments(command, state);
+        plot_check_arguments(command, state);
         return 0;
     case KEY_COLUMN:
         command->column = argument;
@@ -200,7 +200,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 
 const struct argp plot_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = plot_parse,
     .args_doc = "generalization|reliability|sensitivity|images|sweep|samples FILE...",
     .doc = "Draw what the other commands print.\v"
            "Pictures are drawn by gnuplot. See ivon-plot(1).",
@@ -249,7 +249,7 @@ const char *plot_file_name(const char *path)
 }
 
 /* Writes the picture. */
-static int put(const struct plot_command *command, const char *picture, size_t size)
+static int plot_put(const struct plot_command *command, const char *picture, size_t size)
 {
     struct ivon_error error;
     if (strcmp(command->output, "-") != 0)
@@ -262,7 +262,7 @@ static int put(const struct plot_command *command, const char *picture, size_t s
     return EX_IOERR;
 }
 
-static int run(struct plot_command *command)
+static int run_plot(struct plot_command *command)
 {
     const struct ivon_columns_options options = {.no_sandbox = command->dataset.no_sandbox};
     struct script *script = &command->script;
@@ -280,7 +280,7 @@ static int run(struct plot_command *command)
         return report_error(&error);
     int status = gnuplot_run(script, &picture, &size);
     if (!status && picture)
-        status = put(command, picture, size);
+        status = plot_put(command, picture, size);
     free(picture);
     return status;
 }
@@ -302,7 +302,7 @@ int plot_run(int argc, char **argv)
         command.dataset.inputs = &command.input;
         command.dataset.input_count = 1;
     }
-    int status = run(&command);
+    int status = run_plot(&command);
     for (size_t i = 0; i < command.file_count; i++)
         ivon_columns_close(command.tables[i]);
     free(command.script.text);

@@ -71,7 +71,7 @@ static void parse_weights(struct predict_command *command, struct argp_state *st
     }
 }
 
-static error_t parse_number_option(int key, char *argument, struct argp_state *state)
+static error_t predict_parse_number_option(int key, char *argument, struct argp_state *state)
 {
     struct predict_command *command = state->input;
     struct ivon_predict_options *options = &command->options;
@@ -108,11 +108,11 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
         parse_weights(command, state, argument);
         return 0;
     default:
-        return parse_number_option(key, argument, state);
+        return predict_parse_number_option(key, argument, state);
     }
 }
 
-static void check_arguments(struct predict_command *command, struct argp_state *state)
+static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
 {
     bool gaussian = command->evaluation.likelihood == IVON_GAUSSIAN;
     if (!command->argument_count)
@@ -174,7 +174,7 @@ static void check_arguments(struct predict_command *command, struct argp_state *
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t predict_parse(int key, char *argument, struct argp_state *state)
 {
     struct predict_command *command = state->input;
     switch (key) {
@@ -189,7 +189,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->arguments[command->argument_count++] = argument;
         return 0;
     case ARGP_KEY_END:
-        check_arguments(command, state);
+        predict_check_arguments(command, state);
         return 0;
     case 'o':
         command->output = argument;
@@ -224,14 +224,14 @@ static const struct argp_child children[] = {
 
 const struct argp predict_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = predict_parse,
     .args_doc = "POSTERIOR...",
     .doc = "Average predictions over weights sampled from posteriors.\v"
            "Several posteriors are an ensemble. See ivon-predict(1).",
     .children = children,
 };
 
-static int open_member(struct predict_command *command, size_t i, struct ivon_error *error)
+static int predict_open_member(struct predict_command *command, size_t i, struct ivon_error *error)
 {
     struct ivon_member *member = &command->members[i];
     member->weight = command->weights ? command->weights[i] : 1;
@@ -247,7 +247,7 @@ static int open_foreign(struct predict_command *command, struct ivon_error *erro
     return ivon_dataset_open(&command->foreign, command->ood, &dataset, error);
 }
 
-static int open_data(struct predict_command *command, struct ivon_error *error)
+static int predict_open_data(struct predict_command *command, struct ivon_error *error)
 {
     struct ivon_dataset_options dataset = command->evaluation.dataset;
     int code = ivon_dataset_open(&command->examples, command->evaluation.data, &dataset, error);
@@ -288,9 +288,9 @@ static int predict(struct predict_command *command, const char *provenance,
         memory_exhausted();
     command->options.threads = command->common.threads;
     command->open.open.for_several = command->argument_count > 1;
-    int code = open_data(command, error);
+    int code = predict_open_data(command, error);
     for (size_t i = 0; i < command->argument_count && !code; i++)
-        code = open_member(command, i, error);
+        code = predict_open_member(command, i, error);
     if (!code)
         code = make_predictors(command, error);
     struct ivon_predict_shape shape = {0};
@@ -349,7 +349,7 @@ static void warn_of_width(const struct predict_command *command)
 }
 
 /* What the user should know although the predictions were made. */
-static void print_warnings(const struct predict_command *command)
+static void predict_print_warnings(const struct predict_command *command)
 {
     if (!command->average)
         name_filter_warn_unused(&command->draw.filter);
@@ -360,7 +360,7 @@ static void print_warnings(const struct predict_command *command)
     warn_of_width(command);
 }
 
-static void describe(const struct predict_command *command)
+static void predict_describe(const struct predict_command *command)
 {
     char count[32];
     if (command->average) {
@@ -372,7 +372,7 @@ static void describe(const struct predict_command *command)
                 command->options.samples, command->argument_count);
 }
 
-static void release(struct predict_command *command)
+static void predict_release(struct predict_command *command)
 {
     ivon_predictor_free(command->predictor);
     ivon_predictor_free(command->foreign_predictor);
@@ -418,10 +418,10 @@ int predict_run(int argc, char **argv)
     progress_end(&progress);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
-        print_warnings(&command);
+        predict_print_warnings(&command);
     if (!code && command.common.verbose)
-        describe(&command);
+        predict_describe(&command);
     free(provenance);
-    release(&command);
+    predict_release(&command);
     return status;
 }

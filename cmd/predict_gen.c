@@ -42,7 +42,7 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-static void check_output(struct predict_gen_command *command, struct argp_state *state)
+static void predict_gen_check_output(struct predict_gen_command *command, struct argp_state *state)
 {
     const char *file = table_output_file(command->output);
     command->format = table_output_rows(state, file, command->format);
@@ -55,7 +55,8 @@ static void check_output(struct predict_gen_command *command, struct argp_state 
                      "--follow writes each row as it comes, to standard output: no -o");
 }
 
-static void check_arguments(struct predict_gen_command *command, struct argp_state *state)
+static void predict_gen_check_arguments(struct predict_gen_command *command,
+                                        struct argp_state *state)
 {
     struct ivon_sensitivity_options *options = &command->options;
     const struct evaluation_options *evaluation = &command->evaluation;
@@ -79,13 +80,13 @@ static void check_arguments(struct predict_gen_command *command, struct argp_sta
         argp_failure(state, EX_USAGE, 0, "--temperature is for --samples");
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
-    check_output(command, state);
+    predict_gen_check_output(command, state);
     removal_take(options, evaluation, &command->common, &command->draw, state);
     options->scores = IVON_SCORE_LOO_LOSS;
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
-static error_t parse_number(int key, char *argument, struct argp_state *state)
+static error_t predict_gen_parse_number(int key, char *argument, struct argp_state *state)
 {
     struct predict_gen_command *command = state->input;
     switch (key) {
@@ -103,7 +104,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
     }
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t predict_gen_parse(int key, char *argument, struct argp_state *state)
 {
     struct predict_gen_command *command = state->input;
     switch (key) {
@@ -119,7 +120,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->posteriors[command->posterior_count++] = argument;
         return 0;
     case ARGP_KEY_END:
-        check_arguments(command, state);
+        predict_gen_check_arguments(command, state);
         return 0;
     case KEY_TEST:
         command->test = argument;
@@ -140,7 +141,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->format = IVON_JSONL;
         return 0;
     default:
-        return parse_number(key, argument, state);
+        return predict_gen_parse_number(key, argument, state);
     }
 }
 
@@ -154,7 +155,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
 
 const struct argp predict_gen_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = predict_gen_parse,
     .args_doc = "POSTERIOR...\n--follow=DIR",
     .doc = "Predict the loss on data that a model has not seen, from its training data.\v"
            "One row for each checkpoint, as CSV. See ivon-predict-gen(1).",
@@ -171,43 +172,44 @@ struct columns {
     size_t count;
 };
 
-static void add(struct columns *columns, const char *name, enum ivon_dtype dtype, const void *data)
+static void predict_gen_add(struct columns *columns, const char *name, enum ivon_dtype dtype,
+                            const void *data)
 {
     columns->column[columns->count] = (struct ivon_column){.name = name, .dtype = dtype};
     columns->data[columns->count++] = data;
 }
 
-static struct columns list_columns(const struct predict_gen_command *command,
-                                   const struct predict_gen_row *row)
+static struct columns predict_gen_list_columns(const struct predict_gen_command *command,
+                                               const struct predict_gen_row *row)
 {
     struct columns columns = {.count = 0};
     bool classes = command->evaluation.likelihood != IVON_GAUSSIAN;
-    add(&columns, "step", IVON_I64, &row->step);
-    add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
+    predict_gen_add(&columns, "step", IVON_I64, &row->step);
+    predict_gen_add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
     if (classes)
-        add(&columns, "train_error", IVON_F64, &row->train_error.value);
-    add(&columns, "loo_loss", IVON_F64, &row->loo_loss.value);
-    add(&columns, "loo_loss_se", IVON_F64, &row->loo_loss.standard_error);
+        predict_gen_add(&columns, "train_error", IVON_F64, &row->train_error.value);
+    predict_gen_add(&columns, "loo_loss", IVON_F64, &row->loo_loss.value);
+    predict_gen_add(&columns, "loo_loss_se", IVON_F64, &row->loo_loss.standard_error);
     if (classes) {
-        add(&columns, "loo_error", IVON_F64, &row->loo_error.value);
-        add(&columns, "loo_error_se", IVON_F64, &row->loo_error.standard_error);
+        predict_gen_add(&columns, "loo_error", IVON_F64, &row->loo_error.value);
+        predict_gen_add(&columns, "loo_error_se", IVON_F64, &row->loo_error.standard_error);
     }
     if (command->subsample)
-        add(&columns, "train_loss_se", IVON_F64, &row->train_loss.standard_error);
+        predict_gen_add(&columns, "train_loss_se", IVON_F64, &row->train_loss.standard_error);
     if (command->subsample && classes)
-        add(&columns, "train_error_se", IVON_F64, &row->train_error.standard_error);
+        predict_gen_add(&columns, "train_error_se", IVON_F64, &row->train_error.standard_error);
     if (command->samples) {
-        add(&columns, "waic", IVON_F64, &row->waic.value);
-        add(&columns, "psis_loo", IVON_F64, &row->psis_loo.value);
-        add(&columns, "psis_loo_se", IVON_F64, &row->psis_loo.standard_error);
-        add(&columns, "pareto_k_bad", IVON_I64, &row->pareto_k_bad);
+        predict_gen_add(&columns, "waic", IVON_F64, &row->waic.value);
+        predict_gen_add(&columns, "psis_loo", IVON_F64, &row->psis_loo.value);
+        predict_gen_add(&columns, "psis_loo_se", IVON_F64, &row->psis_loo.standard_error);
+        predict_gen_add(&columns, "pareto_k_bad", IVON_I64, &row->pareto_k_bad);
     }
     if (command->test) {
-        add(&columns, "test_loss", IVON_F64, &row->test_loss.value);
+        predict_gen_add(&columns, "test_loss", IVON_F64, &row->test_loss.value);
         if (classes)
-            add(&columns, "test_error", IVON_F64, &row->test_error.value);
+            predict_gen_add(&columns, "test_error", IVON_F64, &row->test_error.value);
     }
-    add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
+    predict_gen_add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
     return columns;
 }
 
@@ -216,30 +218,30 @@ static struct columns list_class_columns(const struct predict_gen_row *row,
                                          const int64_t *count)
 {
     struct columns columns = {.count = 0};
-    add(&columns, "step", IVON_I64, &row->step);
-    add(&columns, "class", IVON_I64, &class->group);
-    add(&columns, "count", IVON_I64, count);
-    add(&columns, "loss", IVON_F64, &class->own_loss);
-    add(&columns, "loss_without", IVON_F64, &class->own_loss_without);
-    add(&columns, "error", IVON_F64, &class->own_error);
-    add(&columns, "error_without", IVON_F64, &class->own_error_without);
-    add(&columns, "rest_loss", IVON_F64, &class->rest_loss);
-    add(&columns, "rest_loss_without", IVON_F64, &class->rest_loss_without);
-    add(&columns, "rest_error", IVON_F64, &class->rest_error);
-    add(&columns, "rest_error_without", IVON_F64, &class->rest_error_without);
-    add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
+    predict_gen_add(&columns, "step", IVON_I64, &row->step);
+    predict_gen_add(&columns, "class", IVON_I64, &class->group);
+    predict_gen_add(&columns, "count", IVON_I64, count);
+    predict_gen_add(&columns, "loss", IVON_F64, &class->own_loss);
+    predict_gen_add(&columns, "loss_without", IVON_F64, &class->own_loss_without);
+    predict_gen_add(&columns, "error", IVON_F64, &class->own_error);
+    predict_gen_add(&columns, "error_without", IVON_F64, &class->own_error_without);
+    predict_gen_add(&columns, "rest_loss", IVON_F64, &class->rest_loss);
+    predict_gen_add(&columns, "rest_loss_without", IVON_F64, &class->rest_loss_without);
+    predict_gen_add(&columns, "rest_error", IVON_F64, &class->rest_error);
+    predict_gen_add(&columns, "rest_error_without", IVON_F64, &class->rest_error_without);
+    predict_gen_add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
     return columns;
 }
 
-static int open_table(struct predict_gen_command *command, const char *provenance,
-                      struct ivon_error *error)
+static int predict_gen_open_table(struct predict_gen_command *command, const char *provenance,
+                                  struct ivon_error *error)
 {
     static const struct predict_gen_row row;
     static const struct ivon_group_removal class;
     char creator[64];
     int64_t count = 0;
     struct columns columns = command->by_class ? list_class_columns(&row, &class, &count)
-                                               : list_columns(command, &row);
+                                               : predict_gen_list_columns(command, &row);
     snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
     struct ivon_table_options options = {
         .format = (enum ivon_table_format)command->format,
@@ -252,12 +254,13 @@ static int open_table(struct predict_gen_command *command, const char *provenanc
                              &options, error);
 }
 
-static int write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
-                     struct ivon_error *error)
+static int predict_gen_write_row(struct predict_gen_command *command,
+                                 const struct predict_gen_row *row, struct ivon_error *error)
 {
     int code = 0;
     if (!command->by_class)
-        code = ivon_table_append(command->table, 1, list_columns(command, row).data, error);
+        code = ivon_table_append(command->table, 1, predict_gen_list_columns(command, row).data,
+                                 error);
     for (size_t i = 0; i < row->class_count && !code; i++) {
         int64_t count = (int64_t)row->classes[i].count;
         code = ivon_table_append(command->table, 1,
@@ -301,7 +304,7 @@ static int print_checkpoint(struct predict_gen_command *command, const char *pat
     if (!code && !command->common.quiet)
         warn_of_row(&row, path);
     if (!code)
-        code = write_row(command, &row, error);
+        code = predict_gen_write_row(command, &row, error);
     free(row.classes);
     return code;
 }
@@ -371,7 +374,7 @@ static int follow_files(struct predict_gen_command *command, struct follow *foll
     }
 }
 
-static int follow(struct predict_gen_command *command, struct ivon_error *error)
+static int predict_gen_follow(struct predict_gen_command *command, struct ivon_error *error)
 {
     struct follow *follow = NULL;
     struct unread unread = {NULL, 0};
@@ -393,7 +396,7 @@ static int follow(struct predict_gen_command *command, struct ivon_error *error)
 
 /* Opens the data; what counts of them before --limit and --subsample is N where nothing else says
    it. */
-static int open_data(struct predict_gen_command *command, struct ivon_error *error)
+static int predict_gen_open_data(struct predict_gen_command *command, struct ivon_error *error)
 {
     int code = evaluation_open_data(&command->evaluation, &command->all, &command->whole, error);
     command->examples = command->all;
@@ -413,7 +416,8 @@ static int check_readable(const char *path, struct ivon_error *error)
 }
 
 /* Before the first of them takes its time, or --follow takes the graph for a file yet to come. */
-static int check_inputs(const struct predict_gen_command *command, struct ivon_error *error)
+static int predict_gen_check_inputs(const struct predict_gen_command *command,
+                                    struct ivon_error *error)
 {
     const char *model = command->evaluation.model;
     int code = model ? check_readable(model, error) : 0;
@@ -422,17 +426,17 @@ static int check_inputs(const struct predict_gen_command *command, struct ivon_e
     return code;
 }
 
-static int run(struct predict_gen_command *command, const char *provenance,
-               struct ivon_error *error)
+static int run_predict_gen(struct predict_gen_command *command, const char *provenance,
+                           struct ivon_error *error)
 {
     int64_t step;
-    int code = check_inputs(command, error);
+    int code = predict_gen_check_inputs(command, error);
     if (!code)
-        code = open_data(command, error);
+        code = predict_gen_open_data(command, error);
     if (!code)
-        code = open_table(command, provenance, error);
+        code = predict_gen_open_table(command, provenance, error);
     if (!code && command->follow)
-        code = follow(command, error);
+        code = predict_gen_follow(command, error);
     for (size_t i = 0; i < command->posterior_count && !code; i++)
         code = print_checkpoint(command, command->posteriors[i], &step, error);
     if (!code)
@@ -440,7 +444,7 @@ static int run(struct predict_gen_command *command, const char *provenance,
     return code;
 }
 
-static void release(struct predict_gen_command *command)
+static void predict_gen_release(struct predict_gen_command *command)
 {
     ivon_table_close(command->table);
     if (command->examples != command->all)
@@ -475,7 +479,7 @@ int predict_gen_run(int argc, char **argv)
             argc, argv);
     command.options.progress = progress_start(&progress, "removing", command.common.quiet);
     progress.unit = "examples";
-    int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
+    int code = run_predict_gen(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
@@ -483,6 +487,6 @@ int predict_gen_run(int argc, char **argv)
         open_warn_unused(&command.open);
     }
     free(provenance);
-    release(&command);
+    predict_gen_release(&command);
     return status;
 }

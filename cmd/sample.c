@@ -46,7 +46,7 @@ struct sample_command {
     struct ivon_sink **sinks;
 };
 
-static error_t parse_number_option(int key, char *argument, struct argp_state *state)
+static error_t sample_parse_number_option(int key, char *argument, struct argp_state *state)
 {
     struct sample_command *command = state->input;
     switch (key) {
@@ -64,7 +64,7 @@ static error_t parse_number_option(int key, char *argument, struct argp_state *s
     }
 }
 
-static void check_arguments(const struct sample_command *command, struct argp_state *state)
+static void sample_check_arguments(const struct sample_command *command, struct argp_state *state)
 {
     if (!command->input)
         argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
@@ -76,7 +76,7 @@ static void check_arguments(const struct sample_command *command, struct argp_st
                      "output '%s' needs exactly one %%d for the sample's number", command->output);
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t sample_parse(int key, char *argument, struct argp_state *state)
 {
     struct sample_command *command = state->input;
     switch (key) {
@@ -92,13 +92,13 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         command->input = argument;
         return 0;
     case ARGP_KEY_END:
-        check_arguments(command, state);
+        sample_check_arguments(command, state);
         return 0;
     case 'o':
         command->output = argument;
         return 0;
     default:
-        return parse_number_option(key, argument, state);
+        return sample_parse_number_option(key, argument, state);
     }
 }
 
@@ -110,7 +110,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
 
 const struct argp sample_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = sample_parse,
     .args_doc = "POSTERIOR",
     .doc = "Draw weights from a posterior, each sample as a checkpoint of its own.\v"
            "See ivon-sample(1).",
@@ -118,9 +118,9 @@ const struct argp sample_argp = {
 };
 
 /* Names the sample's file and creates it. */
-static int create_output(struct sample_command *command, size_t i,
-                         const struct ivon_tensor *tensors, size_t tensor_count, json_t *provenance,
-                         struct ivon_error *error)
+static int sample_create_output(struct sample_command *command, size_t i,
+                                const struct ivon_tensor *tensors, size_t tensor_count,
+                                json_t *provenance, struct ivon_error *error)
 {
     uint64_t sample = command->first + i;
     char number[32], creator[64];
@@ -145,8 +145,8 @@ static int create_output(struct sample_command *command, size_t i,
     return code;
 }
 
-static int create_outputs(struct sample_command *command, json_t *provenance,
-                          struct ivon_error *error)
+static int sample_create_outputs(struct sample_command *command, json_t *provenance,
+                                 struct ivon_error *error)
 {
     command->outputs = calloc(command->count, sizeof *command->outputs);
     command->sinks = calloc(command->count, sizeof *command->sinks);
@@ -157,7 +157,7 @@ static int create_outputs(struct sample_command *command, json_t *provenance,
     size_t tensor_count = ivon_sample_outputs(command->source, command->draw.sample.dtype, tensors);
     int code = provenance_add_input(provenance, command->input, NAN, false, error);
     for (size_t i = 0; i < command->count && !code; i++)
-        code = create_output(command, i, tensors, tensor_count, provenance, error);
+        code = sample_create_output(command, i, tensors, tensor_count, provenance, error);
     free(tensors);
     return code;
 }
@@ -172,7 +172,7 @@ static int sample(struct sample_command *command, json_t *provenance, struct ivo
     if (!code)
         code = ivon_sample_check(command->source, &command->draw.sample, &command->fixed, error);
     if (!code)
-        code = create_outputs(command, provenance, error);
+        code = sample_create_outputs(command, provenance, error);
     if (!code)
         code = ivon_sample_write(command->source, &command->draw.sample, command->first,
                                  command->sinks, command->count, error);
@@ -183,7 +183,7 @@ static int sample(struct sample_command *command, json_t *provenance, struct ivo
 }
 
 /* What the user should know although the samples were written. */
-static void print_warnings(const struct sample_command *command)
+static void sample_print_warnings(const struct sample_command *command)
 {
     name_filter_warn_unused(&command->draw.filter);
     open_warn_unused(&command->open);
@@ -203,7 +203,7 @@ static void print_warnings(const struct sample_command *command)
         report_warning("%zu tensors have no Hessian and stay at their mean", command->fixed);
 }
 
-static void describe(const struct sample_command *command)
+static void sample_describe(const struct sample_command *command)
 {
     char count[32];
     uint64_t parameters = 0;
@@ -215,7 +215,7 @@ static void describe(const struct sample_command *command)
                 report_count(parameters, count));
 }
 
-static void release(struct sample_command *command)
+static void sample_release(struct sample_command *command)
 {
     for (size_t i = 0; i < command->count; i++) {
         if (command->sinks)
@@ -243,10 +243,10 @@ int sample_run(int argc, char **argv)
     int code = sample(&command, provenance, &error);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
-        print_warnings(&command);
+        sample_print_warnings(&command);
     if (!code && command.common.verbose)
-        describe(&command);
+        sample_describe(&command);
     json_decref(provenance);
-    release(&command);
+    sample_release(&command);
     return status;
 }

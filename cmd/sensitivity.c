@@ -53,7 +53,8 @@ static const struct argp_option option_table[] = {
 };
 
 /* Names with - or _ alike. */
-static enum ivon_score score_of(struct argp_state *state, const char *name, size_t length)
+static enum ivon_score sensitivity_score_of(struct argp_state *state, const char *name,
+                                            size_t length)
 {
     static const enum ivon_score scores[] = {IVON_SCORE_DEVIATION, IVON_SCORE_MPE,
                                              IVON_SCORE_SELF_INFLUENCE, IVON_SCORE_LOO_LOSS};
@@ -87,14 +88,15 @@ static void parse_scores(struct sensitivity_command *command, struct argp_state 
     command->score_count = 0;
     for (const char *at = text;; at++) {
         size_t length = strcspn(at, ",");
-        add_score(command, score_of(state, at, length));
+        add_score(command, sensitivity_score_of(state, at, length));
         at += length;
         if (!*at)
             return;
     }
 }
 
-static void check_arguments(struct sensitivity_command *command, struct argp_state *state)
+static void sensitivity_check_arguments(struct sensitivity_command *command,
+                                        struct argp_state *state)
 {
     struct ivon_sensitivity_options *options = &command->options;
     const struct evaluation_options *evaluation = &command->evaluation;
@@ -126,7 +128,7 @@ static void check_arguments(struct sensitivity_command *command, struct argp_sta
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
-static error_t parse_number(int key, char *argument, struct argp_state *state)
+static error_t sensitivity_parse_number(int key, char *argument, struct argp_state *state)
 {
     struct sensitivity_command *command = state->input;
     switch (key) {
@@ -174,11 +176,11 @@ static error_t parse_output(int key, char *argument, struct argp_state *state)
         command->resume = true;
         return 0;
     default:
-        return parse_number(key, argument, state);
+        return sensitivity_parse_number(key, argument, state);
     }
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t sensitivity_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const expectations[] = {"mean", "samples"};
     struct sensitivity_command *command = state->input;
@@ -199,7 +201,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         if (command->by_samples)
             command->options.samples = command->samples;
-        check_arguments(command, state);
+        sensitivity_check_arguments(command, state);
         return 0;
     case KEY_SCORE:
         parse_scores(command, state, argument);
@@ -229,14 +231,14 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
 
 const struct argp sensitivity_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = sensitivity_parse,
     .args_doc = "POSTERIOR",
     .doc = "Tell how much a model depends on each of its training examples.\v"
            "One row for each example, as CSV. See ivon-sensitivity(1).",
     .children = children,
 };
 
-static int open_inputs(struct sensitivity_command *command, struct ivon_error *error)
+static int sensitivity_open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
     int code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
                                     error);
@@ -280,8 +282,8 @@ static int open_groups(struct sensitivity_command *command, struct ivon_error *e
 }
 
 /* Reads the groups, which the data may have as targets already. */
-static int read_groups(struct sensitivity_command *command, uint64_t count, int64_t **groups,
-                       struct ivon_error *error)
+static int sensitivity_read_groups(struct sensitivity_command *command, uint64_t count,
+                                   int64_t **groups, struct ivon_error *error)
 {
     struct ivon_examples *examples = command->examples;
     ptrdiff_t found = ivon_examples_find(examples, command->groups);
@@ -310,7 +312,7 @@ static int remove_groups(struct sensitivity_command *command, uint64_t examples,
     int64_t *groups = NULL;
     struct ivon_group_removal *removals = NULL;
     size_t count = 0;
-    int code = read_groups(command, examples, &groups, error);
+    int code = sensitivity_read_groups(command, examples, &groups, error);
     if (!code)
         code = ivon_sensitivity_groups(command->sensitivity, groups, &removals, &count, error);
     if (!code && count == 1 && !command->common.quiet)
@@ -329,7 +331,7 @@ struct taking {
     uint64_t overflows, first;
 };
 
-static bool is_finite(const struct ivon_sensitivities *block, size_t i)
+static bool sensitivity_is_finite(const struct ivon_sensitivities *block, size_t i)
 {
     const double *scores[] = {block->deviation, block->mpe, block->self_influence, block->loo_loss,
                               block->influence};
@@ -339,11 +341,12 @@ static bool is_finite(const struct ivon_sensitivities *block, size_t i)
     return true;
 }
 
-static int take(void *context, const struct ivon_sensitivities *block, struct ivon_error *error)
+static int sensitivity_take(void *context, const struct ivon_sensitivities *block,
+                            struct ivon_error *error)
 {
     struct taking *taking = context;
     for (size_t i = 0; i < block->count; i++)
-        if (!is_finite(block, i) && !taking->overflows++)
+        if (!sensitivity_is_finite(block, i) && !taking->overflows++)
             taking->first = block->first + i;
     return sensitivity_output_take(taking->output, block, error);
 }
@@ -368,7 +371,7 @@ static int run_examples(struct sensitivity_command *command,
         code = ivon_sensitivity_aim(command->sensitivity, command->test,
                                     evaluation_targets(&command->evaluation), error);
     if (!code)
-        code = ivon_sensitivity_run(command->sensitivity, first, take, &taking, error);
+        code = ivon_sensitivity_run(command->sensitivity, first, sensitivity_take, &taking, error);
     if (!code)
         code = sensitivity_output_finish(taking.output, error);
     if (!code)
@@ -377,10 +380,10 @@ static int run_examples(struct sensitivity_command *command,
     return code;
 }
 
-static int run(struct sensitivity_command *command, const char *provenance,
-               struct ivon_error *error)
+static int run_sensitivity(struct sensitivity_command *command, const char *provenance,
+                           struct ivon_error *error)
 {
-    int code = open_inputs(command, error);
+    int code = sensitivity_open_inputs(command, error);
     if (!code)
         code = ivon_sensitivity_new(&command->sensitivity, command->network, command->source,
                                     command->examples, evaluation_targets(&command->evaluation),
@@ -403,7 +406,7 @@ static int run(struct sensitivity_command *command, const char *provenance,
                            : run_examples(command, &shape, provenance, error);
 }
 
-static void release(struct sensitivity_command *command)
+static void sensitivity_release(struct sensitivity_command *command)
 {
     ivon_sensitivity_free(command->sensitivity);
     ivon_network_free(command->network);
@@ -437,7 +440,7 @@ int sensitivity_run(int argc, char **argv)
             argc, argv);
     command.options.progress = progress_start(&progress, "removing", command.common.quiet);
     progress.unit = "examples";
-    int code = run(&command, command.files.no_provenance ? NULL : provenance, &error);
+    int code = run_sensitivity(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
@@ -445,6 +448,6 @@ int sensitivity_run(int argc, char **argv)
         open_warn_unused(&command.open);
     }
     free(provenance);
-    release(&command);
+    sensitivity_release(&command);
     return status;
 }

@@ -170,7 +170,7 @@ static void settle_options(struct given *given, struct argp_state *state)
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
 
-static void check_arguments(const struct given *given, struct argp_state *state)
+static void train_check_arguments(const struct given *given, struct argp_state *state)
 {
     const struct train_command *command = given->command;
     const struct evaluation_options *evaluation = &command->evaluation;
@@ -219,7 +219,7 @@ static void take_evaluation(struct train_command *command)
     }
 }
 
-static error_t parse_number(int key, char *argument, struct argp_state *state)
+static error_t train_parse_number(int key, char *argument, struct argp_state *state)
 {
     struct given *given = state->input;
     struct ivon_train_options *options = &given->command->options;
@@ -305,11 +305,11 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         given->debiased = key == KEY_DEBIAS;
         return 0;
     default:
-        return parse_number(key, argument, state);
+        return train_parse_number(key, argument, state);
     }
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t train_parse(int key, char *argument, struct argp_state *state)
 {
     struct given *given = state->input;
     struct train_command *command = given->command;
@@ -323,7 +323,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         argp_failure(state, EX_USAGE, 0, "'%s': no arguments are taken; see --help", argument);
         return 0;
     case ARGP_KEY_END:
-        check_arguments(given, state);
+        train_check_arguments(given, state);
         settle_options(given, state);
         take_evaluation(command);
         return 0;
@@ -361,13 +361,13 @@ static const struct argp_child children[] = {
 
 const struct argp train_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = train_parse,
     .doc = "Train a network, and keep the posterior of its weights.\v"
            "Checkpoints, a log and, at the end, a file 'done' go to DIR. See ivon-train(1).",
     .children = children,
 };
 
-static void release(struct train_command *command)
+static void train_release(struct train_command *command)
 {
     ivon_trainer_free(command->trainer);
     ivon_network_free(command->network);
@@ -410,6 +410,6 @@ int train_run(int argc, char **argv)
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
         name_filter_warn_unused(&command.freeze);
-    release(&command);
+    train_release(&command);
     return status;
 }

@@ -65,8 +65,8 @@ static void leave_optimizer(struct ivon_open_options *options)
 }
 
 /* Leaves out the options that say nothing about the format, or refuses them. */
-static int check_options(const struct format *format, const char *path,
-                         struct ivon_open_options *options, struct ivon_error *error)
+static int checkpoint_check_options(const struct format *format, const char *path,
+                                    struct ivon_open_options *options, struct ivon_error *error)
 {
     const char *wrong = NULL;
     if (options->is_buffer && format->names_parts)
@@ -140,7 +140,7 @@ static int open_one(struct ivon_source **source, const char *path,
     for (size_t i = 0; i < sizeof formats / sizeof formats[0] && file.size; i++) {
         if (!formats[i].recognise(&file))
             continue;
-        code = check_options(&formats[i], path, options, error);
+        code = checkpoint_check_options(&formats[i], path, options, error);
         if (!code && model && formats[i].nested)
             return torch_open_optimizer(source, &file, options, model, error);
         if (!code)

@@ -103,7 +103,8 @@ static struct merge_model parse_model(const char *argument, bool weighted, struc
     return model;
 }
 
-static void add_model(struct merge_command *command, struct argp_state *state, const char *argument)
+static void merge_options_add_model(struct merge_command *command, struct argp_state *state,
+                                    const char *argument)
 {
     command->models = realloc(command->models,
                               (command->model_count + 1) * sizeof *command->models);
@@ -145,7 +146,7 @@ static void parse_sweep(struct merge_command *command, struct argp_state *state,
     command->sweep = true;
 }
 
-static error_t parse_number_option(int key, char *argument, struct argp_state *state)
+static error_t merge_options_parse_number_option(int key, char *argument, struct argp_state *state)
 {
     struct merge_command *command = state->input;
     switch (key) {
@@ -198,11 +199,11 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
             state, "--on-nonpositive", argument, mismatches, 2);
         return 0;
     default:
-        return parse_number_option(key, argument, state);
+        return merge_options_parse_number_option(key, argument, state);
     }
 }
 
-static void check_arguments(struct merge_command *command, struct argp_state *state)
+static void merge_options_check_arguments(struct merge_command *command, struct argp_state *state)
 {
     if (!command->model_count)
         argp_failure(state, EX_USAGE, 0, "no model given; see --help");
@@ -217,7 +218,7 @@ static void check_arguments(struct merge_command *command, struct argp_state *st
                      "--sweep: output '%s' needs exactly one %%g for the factor", command->output);
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t merge_options_parse(int key, char *argument, struct argp_state *state)
 {
     struct merge_command *command = state->input;
     switch (key) {
@@ -227,10 +228,10 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[2] = &command->open;
         return 0;
     case ARGP_KEY_ARG:
-        add_model(command, state, argument);
+        merge_options_add_model(command, state, argument);
         return 0;
     case ARGP_KEY_END:
-        check_arguments(command, state);
+        merge_options_check_arguments(command, state);
         return 0;
     case 'b':
         free(command->base_model.path);
@@ -263,7 +264,7 @@ static const struct argp_child children[] = {
 
 const struct argp merge_argp = {
     .options = option_table,
-    .parser = parse,
+    .parser = merge_options_parse,
     .args_doc = "MODEL[,hessian=FILE][:WEIGHT]...",
     .doc = "Merge the posteriors of finetuned models into one.\v"
            "Weights multiply what a model learnt (default 1); negative ones remove it. A FILE "

@@ -50,7 +50,7 @@ static int open_pipes(struct gnuplot *gnuplot, int theirs[STREAMS])
 }
 
 /* Starts it without a shell and without the user's settings; returns an error number. */
-static int start(struct gnuplot *gnuplot)
+static int plot_gnuplot_start(struct gnuplot *gnuplot)
 {
     char *const arguments[] = {(char[]){"gnuplot"}, (char[]){"-d"}, (char[]){"-"}, NULL};
     int theirs[STREAMS] = {-1, -1, -1};
@@ -77,7 +77,7 @@ static int start(struct gnuplot *gnuplot)
 }
 
 /* Takes what is there; closes the pipe at its end. */
-static void take(int *descriptor, struct bytes *bytes)
+static void plot_gnuplot_take(int *descriptor, struct bytes *bytes)
 {
     enum { PIECE = 1 << 16 };
     if (bytes->room - bytes->size < PIECE) {
@@ -116,9 +116,9 @@ static void converse(struct gnuplot *gnuplot, const struct script *script)
         if (polled[IN].revents)
             give(&gnuplot->pipes[IN], script, &given);
         if (polled[OUT].revents)
-            take(&gnuplot->pipes[OUT], &gnuplot->picture);
+            plot_gnuplot_take(&gnuplot->pipes[OUT], &gnuplot->picture);
         if (polled[ERR].revents)
-            take(&gnuplot->pipes[ERR], &gnuplot->complaints);
+            plot_gnuplot_take(&gnuplot->pipes[ERR], &gnuplot->complaints);
     }
 }
 
@@ -144,7 +144,7 @@ static int cannot_start(int number)
     return EX_UNAVAILABLE;
 }
 
-static int failed(struct gnuplot *gnuplot)
+static int plot_gnuplot_failed(struct gnuplot *gnuplot)
 {
     fprintf(stderr, "%s: gnuplot failed: ", program_invocation_short_name);
     report_text(stderr, last_line(&gnuplot->complaints));
@@ -158,7 +158,7 @@ int gnuplot_run(const struct script *script, char **picture, size_t *size)
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
     int status = 0, result = 0;
     sigaction(SIGPIPE, &ignore, &before);
-    int number = start(&gnuplot);
+    int number = plot_gnuplot_start(&gnuplot);
     if (number)
         result = cannot_start(number);
     else
@@ -170,7 +170,7 @@ int gnuplot_run(const struct script *script, char **picture, size_t *size)
             continue;
     sigaction(SIGPIPE, &before, NULL);
     if (!number && (!WIFEXITED(status) || WEXITSTATUS(status) || !gnuplot.picture.size))
-        result = failed(&gnuplot);
+        result = plot_gnuplot_failed(&gnuplot);
     free(gnuplot.complaints.data);
     *picture = gnuplot.picture.data;
     *size = gnuplot.picture.size;

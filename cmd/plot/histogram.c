@@ -80,7 +80,7 @@ static double edge(const struct histogram *histogram, size_t b, size_t bins)
                                   : range.low * (1 - share) + range.high * share;
 }
 
-static void put_bins(struct script *script, struct histogram *histogram, size_t bins)
+static void plot_histogram_put_bins(struct script *script, struct histogram *histogram, size_t bins)
 {
     size_t at = 0, count = histogram->count;
     script_open_block(script);
@@ -111,7 +111,8 @@ static const char *unit_of(const char *name)
     return "";
 }
 
-static void put_axes(struct script *script, const struct histogram *histogram, const char *name)
+static void plot_histogram_put_axes(struct script *script, const struct histogram *histogram,
+                                    const char *name)
 {
     char note[80] = "";
     if (histogram->left_out)
@@ -131,7 +132,8 @@ static void put_axes(struct script *script, const struct histogram *histogram, c
         script_counts(script, (double)histogram->most);
 }
 
-static void put_script(struct plot_command *command, struct histogram *histogram, const char *name)
+static void plot_histogram_put_script(struct plot_command *command, struct histogram *histogram,
+                                      const char *name)
 {
     struct script *script = &command->script;
     histogram->range = (struct range){histogram->values[0],
@@ -142,8 +144,8 @@ static void put_script(struct plot_command *command, struct histogram *histogram
         histogram->range.high += room;
     }
     script_begin(command);
-    put_bins(script, histogram, command->bins ? command->bins : BINS);
-    put_axes(script, histogram, name);
+    plot_histogram_put_bins(script, histogram, command->bins ? command->bins : BINS);
+    plot_histogram_put_axes(script, histogram, name);
     script_add(script, "set title ");
     script_title(command);
     script_add(script,
@@ -168,7 +170,7 @@ int plot_histogram(struct plot_command *command, struct ivon_error *error)
                           ivon_columns_path(table));
     if (!code) {
         choose_scale(&histogram);
-        put_script(command, &histogram, name);
+        plot_histogram_put_script(command, &histogram, name);
     }
     free(histogram.values);
     return code;

@@ -53,8 +53,8 @@ static int falling(const void *a, const void *b)
 
 /* The member at `offset` of all entries, from a column; NaN where it is missing and need not be
    there. */
-static int fill(struct sheet *sheet, struct ivon_columns *table, const char *name, bool needed,
-                size_t offset, struct ivon_error *error)
+static int plot_images_fill(struct sheet *sheet, struct ivon_columns *table, const char *name,
+                            bool needed, size_t offset, struct ivon_error *error)
 {
     double *numbers = NULL;
     int code = needed || ivon_columns_has(table, name) ? plot_read(table, name, &numbers, error)
@@ -76,14 +76,15 @@ static int read_entries(struct sheet *sheet, struct ivon_error *error)
     sheet->entries = calloc(rows + 1, sizeof *sheet->entries);
     if (!sheet->entries)
         memory_exhausted();
-    int code = fill(sheet, table, "index", true, offsetof(struct entry, index), error);
+    int code = plot_images_fill(sheet, table, "index", true, offsetof(struct entry, index), error);
     if (!code)
-        code = fill(sheet, table, plot_score(command, table), true, offsetof(struct entry, score),
-                    error);
+        code = plot_images_fill(sheet, table, plot_score(command, table), true,
+                                offsetof(struct entry, score), error);
     if (!code)
-        code = fill(sheet, table, "label", false, offsetof(struct entry, label), error);
+        code = plot_images_fill(sheet, table, "label", false, offsetof(struct entry, label), error);
     if (!code)
-        code = fill(sheet, table, "prediction", false, offsetof(struct entry, prediction), error);
+        code = plot_images_fill(sheet, table, "prediction", false,
+                                offsetof(struct entry, prediction), error);
     if (!code && !rows)
         code = error_fill(error, IVON_ERROR_DATA, "%s: has no row", ivon_columns_path(table));
     qsort(sheet->entries, rows, sizeof *sheet->entries, falling);
@@ -117,7 +118,7 @@ static bool find_layout(const struct ivon_field *field, struct layout *layout)
            layout->width <= SIDE_MAX;
 }
 
-static int open_data(struct sheet *sheet, struct ivon_error *error)
+static int plot_images_open_data(struct sheet *sheet, struct ivon_error *error)
 {
     const struct plot_command *command = sheet->command;
     struct ivon_dataset_options options = command->dataset;
@@ -168,8 +169,8 @@ static int read_image(struct sheet *sheet, const struct entry *entry, struct ivo
 /* The script. */
 
 /* The mean of a channel over the numbers that a pixel of the thumbnail stands for. */
-static double mean_of(const struct sheet *sheet, int64_t channel, int64_t x, int64_t y,
-                      int64_t step)
+static double plot_images_mean_of(const struct sheet *sheet, int64_t channel, int64_t x, int64_t y,
+                                  int64_t step)
 {
     const struct layout *layout = &sheet->layout;
     const float *pixels = sheet->pixels +
@@ -191,7 +192,7 @@ static void put_pixels(struct sheet *sheet, int64_t width, int64_t height, int64
         for (int64_t x = 0; x < width; x++) {
             script_add(script, "%d %d", (int)x, (int)y);
             for (int64_t channel = 0; channel < 3; channel++)
-                script_add(script, " %.0f", 255 * mean_of(sheet, channel, x, y, step));
+                script_add(script, " %.0f", 255 * plot_images_mean_of(sheet, channel, x, y, step));
             script_add(script, "\n");
         }
     script_close_block(script);
@@ -290,7 +291,7 @@ int plot_images(struct plot_command *command, struct ivon_error *error)
     struct sheet sheet = {.command = command};
     int code = read_entries(&sheet, error);
     if (!code)
-        code = open_data(&sheet, error);
+        code = plot_images_open_data(&sheet, error);
     if (!code)
         code = put_sheet(&sheet, error);
     ivon_examples_close(sheet.examples);

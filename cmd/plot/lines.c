@@ -70,7 +70,8 @@ static int too_many(const char *path, struct ivon_error *error)
                       CURVES_MAX);
 }
 
-static int take_group(void *context, uint64_t row, const char *text, struct ivon_error *error)
+static int plot_lines_take_group(void *context, uint64_t row, const char *text,
+                                 struct ivon_error *error)
 {
     struct groups *groups = context;
     size_t found = 0;
@@ -87,7 +88,8 @@ static int take_group(void *context, uint64_t row, const char *text, struct ivon
     return 0;
 }
 
-static int read_groups(struct groups *groups, struct ivon_columns *table, struct ivon_error *error)
+static int plot_lines_read_groups(struct groups *groups, struct ivon_columns *table,
+                                  struct ivon_error *error)
 {
     size_t column;
     *groups = (struct groups){.path = ivon_columns_path(table)};
@@ -97,7 +99,8 @@ static int read_groups(struct groups *groups, struct ivon_columns *table, struct
     if (!groups->of_row)
         memory_exhausted();
     int code = ivon_columns_find(table, "method", &column, error);
-    return code ? code : ivon_columns_read_text(table, column, take_group, groups, error);
+    return code ? code
+                : ivon_columns_read_text(table, column, plot_lines_take_group, groups, error);
 }
 
 static void release_groups(struct groups *groups)
@@ -185,7 +188,7 @@ static int add_table(struct lines *lines, struct ivon_columns *table, struct ivo
     struct groups groups;
     double *x = NULL;
     size_t added = 0, column;
-    int code = read_groups(&groups, table, error);
+    int code = plot_lines_read_groups(&groups, table, error);
     if (!code)
         code = plot_read(table, kind->x, &x, error);
     for (size_t p = 0; p < PANELS; p++)
@@ -270,7 +273,8 @@ static int fit_key(struct lines *lines, int panels, struct ivon_error *error)
     return 0;
 }
 
-static void put_axes(const struct lines *lines, size_t panel, struct range x, struct range y)
+static void plot_lines_put_axes(const struct lines *lines, size_t panel, struct range x,
+                                struct range y)
 {
     struct script *script = &lines->command->script;
     bool logarithmic = is_logarithmic(lines, x);
@@ -301,7 +305,7 @@ static void put_panel(const struct lines *lines, size_t panel)
         if (curve->panel == panel)
             put_points(script, curve);
     }
-    put_axes(lines, panel, x, y);
+    plot_lines_put_axes(lines, panel, x, y);
     script_add(script, "plot ");
     for (size_t c = 0; c < lines->curve_count; c++) {
         const struct curve *curve = &lines->curves[c];
@@ -327,7 +331,7 @@ static void put_panel(const struct lines *lines, size_t panel)
     script_add(script, "\n");
 }
 
-static int put_script(struct lines *lines, struct ivon_error *error)
+static int plot_lines_put_script(struct lines *lines, struct ivon_error *error)
 {
     struct plot_command *command = lines->command;
     struct script *script = &command->script;
@@ -352,8 +356,8 @@ static int put_script(struct lines *lines, struct ivon_error *error)
     return 0;
 }
 
-static int draw(struct plot_command *command, const struct line_kind *kind,
-                struct ivon_error *error)
+static int plot_lines_draw(struct plot_command *command, const struct line_kind *kind,
+                           struct ivon_error *error)
 {
     struct lines *lines = calloc(1, sizeof *lines);
     int code = 0;
@@ -367,7 +371,7 @@ static int draw(struct plot_command *command, const struct line_kind *kind,
     for (size_t i = 0; i < command->file_count && !code; i++)
         code = add_table(lines, command->tables[i], error);
     if (!code)
-        code = put_script(lines, error);
+        code = plot_lines_put_script(lines, error);
     for (size_t i = 0; i < lines->curve_count; i++) {
         free(lines->curves[i].title);
         free(lines->curves[i].points);
@@ -390,7 +394,7 @@ int plot_generalization(struct plot_command *command, struct ivon_error *error)
                                             {{"train_error", "training data"},
                                              {"loo_error", "leave-one-out"},
                                              {"test_error", "test data"}}}}};
-    return draw(command, &kind, error);
+    return plot_lines_draw(command, &kind, error);
 }
 
 int plot_sweep(struct plot_command *command, struct ivon_error *error)
@@ -400,7 +404,7 @@ int plot_sweep(struct plot_command *command, struct ivon_error *error)
         "scaling of the task vectors",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
-    return draw(command, &kind, error);
+    return plot_lines_draw(command, &kind, error);
 }
 
 int plot_samples(struct plot_command *command, struct ivon_error *error)
@@ -410,5 +414,5 @@ int plot_samples(struct plot_command *command, struct ivon_error *error)
         "weight samples",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
-    return draw(command, &kind, error);
+    return plot_lines_draw(command, &kind, error);
 }

@@ -166,7 +166,7 @@ static int fill_bins(const struct plot_command *command, struct ivon_columns *ta
 
 /* Mean confidence, accuracy, what lies a standard error beside it, the bin's middle, the count;
    returns the expected calibration error. */
-static double put_bins(struct script *script, const struct bin *bins, size_t count)
+static double plot_reliability_put_bins(struct script *script, const struct bin *bins, size_t count)
 {
     enum { NUMBERS = 6 };
     double gaps = 0, total = 0;
@@ -268,7 +268,7 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
     if (!code) {
         script_begin(command);
         for (size_t i = 0; i < command->file_count; i++)
-            errors[i] = put_bins(script, bins + i * count, count);
+            errors[i] = plot_reliability_put_bins(script, bins + i * count, count);
         script_add(script, "set multiplot title ");
         script_title(command);
         script_add(script, "\nset lmargin at screen 0.15\nset rmargin at screen 0.96\n");

@@ -92,7 +92,7 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
     return ivon_metrics_new(&averaging->metrics, &options, error);
 }
 
-static void allocate(struct averaging *averaging)
+static void predict_average_allocate(struct averaging *averaging)
 {
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t each = rows * averaging->shape.outputs;
@@ -110,8 +110,8 @@ static void allocate(struct averaging *averaging)
 }
 
 /* Averages the examples [first, first + count). */
-static int average(struct averaging *averaging, uint64_t first, size_t count,
-                   struct ivon_error *error)
+static int predict_average_files(struct averaging *averaging, uint64_t first, size_t count,
+                                 struct ivon_error *error)
 {
     const struct predict_command *command = averaging->command;
     size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
@@ -139,7 +139,8 @@ static int average(struct averaging *averaging, uint64_t first, size_t count,
     return 0;
 }
 
-static int run(struct averaging *averaging, struct predict_output *output, struct ivon_error *error)
+static int predict_average_run(struct averaging *averaging, struct predict_output *output,
+                               struct ivon_error *error)
 {
     struct predict_command *command = averaging->command;
     size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
@@ -147,7 +148,7 @@ static int run(struct averaging *averaging, struct predict_output *output, struc
     for (uint64_t first = 0; first < averaging->count && !code; first += averaging->piece) {
         uint64_t left = averaging->count - first;
         size_t count = left < averaging->piece ? (size_t)left : averaging->piece;
-        code = average(averaging, first, count, error);
+        code = predict_average_files(averaging, first, count, error);
         if (!code && averaging->targets >= 0)
             code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, first,
                                           count, averaging->labels, error);
@@ -167,8 +168,8 @@ static int run(struct averaging *averaging, struct predict_output *output, struc
     return code;
 }
 
-static int finish(struct averaging *averaging, struct predict_output *output,
-                  struct ivon_error *error)
+static int predict_average_finish(struct averaging *averaging, struct predict_output *output,
+                                  struct ivon_error *error)
 {
     size_t count = 0;
     const struct ivon_metric *values = averaging->metrics
@@ -197,14 +198,14 @@ int predict_average(struct predict_command *command, const char *provenance,
     if (!code)
         code = open_targets(&averaging, error);
     if (!code) {
-        allocate(&averaging);
+        predict_average_allocate(&averaging);
         code = predict_output_open(&output, command, &averaging.shape, averaging.count, provenance,
                                    error);
     }
     if (!code)
-        code = run(&averaging, &output, error);
+        code = predict_average_run(&averaging, &output, error);
     if (!code)
-        code = finish(&averaging, &output, error);
+        code = predict_average_finish(&averaging, &output, error);
     predict_output_close(&output);
     for (size_t i = 0; i < command->argument_count; i++)
         ivon_examples_close(averaging.files[i]);

@@ -17,8 +17,9 @@ struct columns {
 };
 
 /* Adds a column with one number for each row of the network's outputs, or with K. */
-static void add(struct columns *columns, const struct ivon_predict_shape *shape, const char *name,
-                const char *prefix, enum ivon_dtype dtype, bool each_output, const void *data)
+static void predict_output_add(struct columns *columns, const struct ivon_predict_shape *shape,
+                               const char *name, const char *prefix, enum ivon_dtype dtype,
+                               bool each_output, const void *data)
 {
     struct ivon_column *column = &columns->column[columns->count];
     *column = (struct ivon_column){.name = name, .prefix = prefix, .dtype = dtype};
@@ -29,8 +30,9 @@ static void add(struct columns *columns, const struct ivon_predict_shape *shape,
     columns->data[columns->count++] = data;
 }
 
-static struct columns list_columns(const struct predict_output *output,
-                                   const struct ivon_predictions *p, const float *aleatoric)
+static struct columns predict_output_list_columns(const struct predict_output *output,
+                                                  const struct ivon_predictions *p,
+                                                  const float *aleatoric)
 {
     const struct predict_command *command = output->command;
     const struct ivon_predict_shape *shape = &output->shape;
@@ -38,27 +40,30 @@ static struct columns list_columns(const struct predict_output *output,
     struct columns columns = {.count = 0};
     bool npy = command->format == IVON_NPY;
     if (likelihood == IVON_GAUSSIAN) {
-        add(&columns, shape, "mean", NULL, IVON_F32, true, p->mean);
+        predict_output_add(&columns, shape, "mean", NULL, IVON_F32, true, p->mean);
         if (!npy)
-            add(&columns, shape, "epistemic_std", NULL, IVON_F32, true, p->epistemic_std);
+            predict_output_add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
+                               p->epistemic_std);
         if (!npy && command->options.noise_std > 0)
-            add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true, aleatoric);
+            predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true, aleatoric);
     } else {
         if (!npy) {
-            add(&columns, shape, "prediction", NULL, IVON_I64, likelihood == IVON_BERNOULLI,
-                p->prediction);
-            add(&columns, shape, "max_probability", NULL, IVON_F32, false, p->max_probability);
-            add(&columns, shape, "entropy", NULL, IVON_F32, false, p->entropy);
+            predict_output_add(&columns, shape, "prediction", NULL, IVON_I64,
+                               likelihood == IVON_BERNOULLI, p->prediction);
+            predict_output_add(&columns, shape, "max_probability", NULL, IVON_F32, false,
+                               p->max_probability);
+            predict_output_add(&columns, shape, "entropy", NULL, IVON_F32, false, p->entropy);
         }
         if (!npy && p->expected_entropy) {
-            add(&columns, shape, "expected_entropy", NULL, IVON_F32, false, p->expected_entropy);
-            add(&columns, shape, "mutual_information", NULL, IVON_F32, false,
-                p->mutual_information);
+            predict_output_add(&columns, shape, "expected_entropy", NULL, IVON_F32, false,
+                               p->expected_entropy);
+            predict_output_add(&columns, shape, "mutual_information", NULL, IVON_F32, false,
+                               p->mutual_information);
         }
-        add(&columns, shape, "probabilities", "p", IVON_F32, true, p->probabilities);
+        predict_output_add(&columns, shape, "probabilities", "p", IVON_F32, true, p->probabilities);
     }
     if (!npy && command->options.logits)
-        add(&columns, shape, "logits", "logit", IVON_F32, true, p->logits);
+        predict_output_add(&columns, shape, "logits", "logit", IVON_F32, true, p->logits);
     return columns;
 }
 
@@ -67,13 +72,14 @@ static size_t rows_per_example(const struct predict_output *output)
     return output->shape.tokens ? (size_t)output->shape.tokens : 1;
 }
 
-static int open_table(struct predict_output *output, const struct ivon_predictions *like,
-                      const char *provenance, struct ivon_error *error)
+static int predict_output_open_table(struct predict_output *output,
+                                     const struct ivon_predictions *like, const char *provenance,
+                                     struct ivon_error *error)
 {
     const struct predict_command *command = output->command;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
-    struct columns columns = list_columns(output, like, NULL);
+    struct columns columns = predict_output_list_columns(output, like, NULL);
     struct ivon_table_options options = {.format = (enum ivon_table_format)command->format,
                                          .rows = output->rows,
                                          .tokens = output->shape.tokens,
@@ -156,7 +162,7 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
                                ivon_examples_count(command->foreign) * rows_per_example(output),
                                error);
     if (!code && (command->output || !command->metrics))
-        code = open_table(output, &like, provenance, error);
+        code = predict_output_open_table(output, &like, provenance, error);
     return code;
 }
 
@@ -198,7 +204,7 @@ static int write_table(struct predict_output *output, const struct ivon_predicti
         for (size_t i = 0; i < all; i++)
             aleatoric[i] = (float)output->command->options.noise_std;
     }
-    struct columns columns = list_columns(output, p, aleatoric);
+    struct columns columns = predict_output_list_columns(output, p, aleatoric);
     int code = ivon_table_append(output->table, p->count, columns.data, error);
     free(aleatoric);
     return code;
@@ -261,8 +267,8 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
     return code;
 }
 
-static int compare(struct predict_output *output, const struct ivon_predictions *p,
-                   struct ivon_error *error)
+static int predict_output_compare(struct predict_output *output, const struct ivon_predictions *p,
+                                  struct ivon_error *error)
 {
     size_t rows = p->count * rows_per_example(output), all = rows * output->shape.outputs;
     float *grown = realloc(output->room, all * sizeof *grown);
@@ -284,7 +290,7 @@ int predict_output_take(void *context, const struct ivon_predictions *p, struct 
     if (!code && output->arviz)
         code = write_arviz(output, p, error);
     if (!code && output->comparison)
-        code = compare(output, p, error);
+        code = predict_output_compare(output, p, error);
     if (!code && output->scores[0])
         keep_scores(output->scores, &output->score_count, p, p->counts, rows);
     return code;

@@ -54,8 +54,9 @@ const char *sensitivity_score_name(enum ivon_score score)
 
 /* Columns. */
 
-static void add(struct columns *columns, const char *name, const char *prefix,
-                enum ivon_dtype dtype, int rank, const int64_t *shape, const void *data)
+static void sensitivity_output_add(struct columns *columns, const char *name, const char *prefix,
+                                   enum ivon_dtype dtype, int rank, const int64_t *shape,
+                                   const void *data)
 {
     struct ivon_column *column = &columns->column[columns->count];
     *column = (struct ivon_column){.name = name, .prefix = prefix, .dtype = dtype, .rank = rank};
@@ -70,8 +71,9 @@ static void add(struct columns *columns, const char *name, const char *prefix,
 
 /* A score of every example, or of every token; what is of a whole sequence, of each of its
    tokens. */
-static const double *score_of(const struct sensitivity_output *output,
-                              const struct ivon_sensitivities *block, enum ivon_score score)
+static const double *sensitivity_output_score_of(const struct sensitivity_output *output,
+                                                 const struct ivon_sensitivities *block,
+                                                 enum ivon_score score)
 {
     bool rows = output->command->per_token;
     switch (score) {
@@ -96,11 +98,13 @@ static void add_targets(struct columns *columns, const struct sensitivity_output
     int64_t k = (int64_t)output->shape.outputs;
     int rank = likelihood == IVON_CATEGORICAL || k == 1 ? 0 : 1;
     if (likelihood == IVON_GAUSSIAN) {
-        add(columns, "label", "label", IVON_F32, rank, &k, block->targets);
-        add(columns, "prediction", "prediction", IVON_F32, rank, &k, block->outputs);
+        sensitivity_output_add(columns, "label", "label", IVON_F32, rank, &k, block->targets);
+        sensitivity_output_add(columns, "prediction", "prediction", IVON_F32, rank, &k,
+                               block->outputs);
     } else {
-        add(columns, "label", "label", IVON_I64, rank, &k, block->labels);
-        add(columns, "prediction", "prediction", IVON_I64, rank, &k, block->prediction);
+        sensitivity_output_add(columns, "label", "label", IVON_I64, rank, &k, block->labels);
+        sensitivity_output_add(columns, "prediction", "prediction", IVON_I64, rank, &k,
+                               block->prediction);
     }
 }
 
@@ -113,32 +117,36 @@ static void add_vectors(struct columns *columns, const struct sensitivity_output
     int64_t wide = (output->shape.tokens ? output->shape.tokens : 1) * k, square[] = {wide, wide};
     int rank = tokens > 1 ? 2 : 1;
     const int64_t *extents = tokens > 1 ? shape : shape + 1;
-    add(columns, "logits", "logit", IVON_F32, rank, extents, block->outputs);
-    add(columns, "residual_vector", NULL, IVON_F32, rank, extents, block->residual_vector);
-    add(columns, "deviation_vector", NULL, IVON_F32, rank, extents, block->deviation_vector);
+    sensitivity_output_add(columns, "logits", "logit", IVON_F32, rank, extents, block->outputs);
+    sensitivity_output_add(columns, "residual_vector", NULL, IVON_F32, rank, extents,
+                           block->residual_vector);
+    sensitivity_output_add(columns, "deviation_vector", NULL, IVON_F32, rank, extents,
+                           block->deviation_vector);
     if (options->variances || options->covariances)
-        add(columns, "variance", NULL, IVON_F32, rank, extents, block->variance);
+        sensitivity_output_add(columns, "variance", NULL, IVON_F32, rank, extents, block->variance);
     if (options->covariances)
-        add(columns, "covariance", NULL, IVON_F32, 2, square, block->covariance);
+        sensitivity_output_add(columns, "covariance", NULL, IVON_F32, 2, square, block->covariance);
 }
 
-static struct columns list_columns(const struct sensitivity_output *output,
-                                   const struct ivon_sensitivities *block)
+static struct columns sensitivity_output_list_columns(const struct sensitivity_output *output,
+                                                      const struct ivon_sensitivities *block)
 {
     const struct sensitivity_command *command = output->command;
     struct columns columns = {.count = 0};
     bool rows = command->per_token;
-    add(&columns, "index", NULL, IVON_I64, 0, NULL, output->indices);
+    sensitivity_output_add(&columns, "index", NULL, IVON_I64, 0, NULL, output->indices);
     if (rows)
-        add(&columns, "token", NULL, IVON_I64, 0, NULL, output->tokens);
+        sensitivity_output_add(&columns, "token", NULL, IVON_I64, 0, NULL, output->tokens);
     if (rows || !output->shape.tokens)
         add_targets(&columns, output, block);
-    add(&columns, "loss", NULL, IVON_F64, 0, NULL, rows ? block->row_loss : block->loss);
-    add(&columns, "residual", NULL, IVON_F64, 0, NULL,
-        rows ? block->row_residual : block->residual);
+    sensitivity_output_add(&columns, "loss", NULL, IVON_F64, 0, NULL,
+                           rows ? block->row_loss : block->loss);
+    sensitivity_output_add(&columns, "residual", NULL, IVON_F64, 0, NULL,
+                           rows ? block->row_residual : block->residual);
     for (size_t i = 0; i < command->score_count; i++)
-        add(&columns, sensitivity_score_name(command->scores[i]), NULL, IVON_F64, 0, NULL,
-            score_of(output, block, command->scores[i]));
+        sensitivity_output_add(&columns, sensitivity_score_name(command->scores[i]), NULL, IVON_F64,
+                               0, NULL,
+                               sensitivity_output_score_of(output, block, command->scores[i]));
     if (command->vectors)
         add_vectors(&columns, output, block);
     return columns;
@@ -169,8 +177,8 @@ static int find_key(struct sensitivity_output *output, struct ivon_error *error)
     return error_fill(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name, list);
 }
 
-static int open_table(struct sensitivity_output *output, uint64_t rows, const char *provenance,
-                      struct ivon_error *error)
+static int sensitivity_output_open_table(struct sensitivity_output *output, uint64_t rows,
+                                         const char *provenance, struct ivon_error *error)
 {
     const struct sensitivity_command *command = output->command;
     char creator[64];
@@ -243,7 +251,7 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
     output->command = command;
     output->shape = *shape;
     output->rows = command->per_token ? (size_t)shape->tokens : 1;
-    output->columns = list_columns(output, &nothing);
+    output->columns = sensitivity_output_list_columns(output, &nothing);
     for (size_t i = 0; i < output->columns.count; i++)
         output->row_size += output->columns.size[i];
     uint64_t rows = shape->examples * output->rows;
@@ -251,7 +259,7 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
         rows = command->top;
     int code = find_key(output, error);
     if (!code)
-        code = open_table(output, rows, provenance, error);
+        code = sensitivity_output_open_table(output, rows, provenance, error);
     if (!code && table_output_file(command->output))
         code = start_records(output, first, error);
     return code;
@@ -279,7 +287,8 @@ void sensitivity_output_close(struct sensitivity_output *output)
 }
 
 /* The columns of one row, one after the other. */
-static void gather(const struct sensitivity_output *output, size_t row, unsigned char *out)
+static void sensitivity_output_gather(const struct sensitivity_output *output, size_t row,
+                                      unsigned char *out)
 {
     for (size_t i = 0; i < output->columns.count; i++) {
         size_t size = output->columns.size[i];
@@ -289,8 +298,8 @@ static void gather(const struct sensitivity_output *output, size_t row, unsigned
 }
 
 /* One row that lies in one piece, to the table. */
-static int write_row(struct sensitivity_output *output, const unsigned char *row,
-                     struct ivon_error *error)
+static int sensitivity_output_write_row(struct sensitivity_output *output, const unsigned char *row,
+                                        struct ivon_error *error)
 {
     const void *data[COLUMNS_MAX];
     for (size_t i = 0; i < output->columns.count; i++) {
@@ -346,7 +355,7 @@ int sensitivity_output_take(void *context, const struct ivon_sensitivities *bloc
     int code = number_rows(output, block, error);
     if (code)
         return code;
-    output->columns = list_columns(output, block);
+    output->columns = sensitivity_output_list_columns(output, block);
     if (!output->records && !output->command->sorted)
         return ivon_table_append(output->table, block->count * rows, output->columns.data, error);
     unsigned char *record = output->record ? output->record : malloc(rows * size);
@@ -357,7 +366,7 @@ int sensitivity_output_take(void *context, const struct ivon_sensitivities *bloc
         if (block->first + e < output->recorded)
             continue;
         for (size_t r = 0; r < rows; r++)
-            gather(output, e * rows + r, record + r * size);
+            sensitivity_output_gather(output, e * rows + r, record + r * size);
         for (size_t r = 0; r < rows && !output->records && !code; r++)
             code = sorted_rows_add(&output->kept, record + r * size, error);
         if (output->records)
@@ -376,7 +385,7 @@ static int replay(void *context, const void *record, struct ivon_error *error)
         if (output->command->sorted)
             code = sorted_rows_add(&output->kept, row, error);
         else
-            code = write_row(output, row, error);
+            code = sensitivity_output_write_row(output, row, error);
     }
     return code;
 }
@@ -401,7 +410,8 @@ int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_err
     if (!code && output->command->sorted)
         code = sorted_rows_finish(&output->kept, error);
     for (size_t i = 0; i < output->kept.count && !code; i++)
-        code = write_row(output, output->kept.rows + i * output->row_size, error);
+        code = sensitivity_output_write_row(output, output->kept.rows + i * output->row_size,
+                                            error);
     if (!code)
         code = ivon_table_commit(output->table, error);
     if (code || !output->records)
@@ -428,23 +438,28 @@ int sensitivity_output_groups(const struct sensitivity_command *command,
         change[0] = removal->own_loss_without - removal->own_loss;
         change[1] = removal->rest_loss_without - removal->rest_loss;
         columns->count = 0;
-        add(columns, "group", NULL, IVON_I64, 0, NULL, &removal->group);
-        add(columns, "count", NULL, IVON_I64, 0, NULL, &members);
-        add(columns, "own_loss", NULL, IVON_F64, 0, NULL, &removal->own_loss);
-        add(columns, "own_loss_without", NULL, IVON_F64, 0, NULL, &removal->own_loss_without);
-        add(columns, "own_change", NULL, IVON_F64, 0, NULL, &change[0]);
-        add(columns, "rest_loss", NULL, IVON_F64, 0, NULL, &removal->rest_loss);
-        add(columns, "rest_loss_without", NULL, IVON_F64, 0, NULL, &removal->rest_loss_without);
-        add(columns, "rest_change", NULL, IVON_F64, 0, NULL, &change[1]);
+        sensitivity_output_add(columns, "group", NULL, IVON_I64, 0, NULL, &removal->group);
+        sensitivity_output_add(columns, "count", NULL, IVON_I64, 0, NULL, &members);
+        sensitivity_output_add(columns, "own_loss", NULL, IVON_F64, 0, NULL, &removal->own_loss);
+        sensitivity_output_add(columns, "own_loss_without", NULL, IVON_F64, 0, NULL,
+                               &removal->own_loss_without);
+        sensitivity_output_add(columns, "own_change", NULL, IVON_F64, 0, NULL, &change[0]);
+        sensitivity_output_add(columns, "rest_loss", NULL, IVON_F64, 0, NULL, &removal->rest_loss);
+        sensitivity_output_add(columns, "rest_loss_without", NULL, IVON_F64, 0, NULL,
+                               &removal->rest_loss_without);
+        sensitivity_output_add(columns, "rest_change", NULL, IVON_F64, 0, NULL, &change[1]);
         if (classes) {
-            add(columns, "own_error", NULL, IVON_F64, 0, NULL, &removal->own_error);
-            add(columns, "own_error_without", NULL, IVON_F64, 0, NULL, &removal->own_error_without);
-            add(columns, "rest_error", NULL, IVON_F64, 0, NULL, &removal->rest_error);
-            add(columns, "rest_error_without", NULL, IVON_F64, 0, NULL,
-                &removal->rest_error_without);
+            sensitivity_output_add(columns, "own_error", NULL, IVON_F64, 0, NULL,
+                                   &removal->own_error);
+            sensitivity_output_add(columns, "own_error_without", NULL, IVON_F64, 0, NULL,
+                                   &removal->own_error_without);
+            sensitivity_output_add(columns, "rest_error", NULL, IVON_F64, 0, NULL,
+                                   &removal->rest_error);
+            sensitivity_output_add(columns, "rest_error_without", NULL, IVON_F64, 0, NULL,
+                                   &removal->rest_error_without);
         }
         code = i ? ivon_table_append(output.table, 1, columns->data, error)
-                 : open_table(&output, count, provenance, error);
+                 : sensitivity_output_open_table(&output, count, provenance, error);
     }
     if (!code)
         code = ivon_table_commit(output.table, error);

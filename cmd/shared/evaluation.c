@@ -117,7 +117,7 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
     options->name_count = named;
 }
 
-static error_t parse_number(int key, char *argument, struct argp_state *state)
+static error_t evaluation_parse_number(int key, char *argument, struct argp_state *state)
 {
     struct evaluation_options *options = state->input;
     switch (key) {
@@ -148,7 +148,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
     }
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t evaluation_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const likelihoods[] = {"categorical", "bernoulli", "gaussian"};
     static const char *const tokens[] = {"char"};
@@ -189,11 +189,11 @@ static error_t parse(int key, char *argument, struct argp_state *state)
                                                                   likelihoods, 3);
         return 0;
     default:
-        return parse_number(key, argument, state);
+        return evaluation_parse_number(key, argument, state);
     }
 }
 
-const struct argp evaluation_argp = {.options = option_table, .parser = parse};
+const struct argp evaluation_argp = {.options = option_table, .parser = evaluation_parse};
 
 struct evaluation_options evaluation_defaults(void)
 {

@@ -45,7 +45,7 @@ static int fail_memory(struct ivon_error *error)
     return error_fill(error, IVON_ERROR_MEMORY, "memory is exhausted");
 }
 
-static bool is_candidate(const char *name)
+static bool follow_is_candidate(const char *name)
 {
     static const char *const others[] = {".part",   ".tmp", "~",    ".csv",  ".json", ".jsonl",
                                          ".ndjson", ".log", ".txt", ".yaml", ".yml"};
@@ -92,7 +92,7 @@ static struct file *file_of(struct follow *follow, const char *name)
     return follow->files[low] = file;
 }
 
-static void enqueue(struct follow *follow, struct file *file)
+static void follow_enqueue(struct follow *follow, struct file *file)
 {
     if (file->queued)
         return;
@@ -133,7 +133,7 @@ static int look(struct follow *follow, const struct file *file, struct stat *sta
 
 static int select_entry(const struct dirent *entry)
 {
-    return strcmp(entry->d_name, DONE) == 0 || is_candidate(entry->d_name);
+    return strcmp(entry->d_name, DONE) == 0 || follow_is_candidate(entry->d_name);
 }
 
 /* Reads the directory, for files to hand out that no event told of. */
@@ -158,7 +158,7 @@ static int scan(struct follow *follow, struct ivon_error *error)
             struct file *file = file_of(follow, name);
             code = file ? look(follow, file, &status, &due, error) : fail_memory(error);
             if (!code && due)
-                enqueue(follow, file);
+                follow_enqueue(follow, file);
         }
         free(entries[i]);
     }
@@ -171,7 +171,7 @@ static void arrive(struct follow *follow, struct file *file)
 {
     if (file->again)
         file->handed = file->again = false;
-    enqueue(follow, file);
+    follow_enqueue(follow, file);
 }
 
 static int take_event(struct follow *follow, const struct inotify_event *event,
@@ -184,7 +184,7 @@ static int take_event(struct follow *follow, const struct inotify_event *event,
         follow->gone = true;
     } else if (strcmp(name, DONE) == 0) {
         follow->done = true;
-    } else if (event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO) && *name && is_candidate(name)) {
+    } else if (event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO) && *name && follow_is_candidate(name)) {
         struct file *file = file_of(follow, name);
         if (!file)
             return fail_memory(error);
@@ -194,7 +194,7 @@ static int take_event(struct follow *follow, const struct inotify_event *event,
 }
 
 /* Takes the events that are there. What follows `done` is left to the last reading. */
-static int drain(struct follow *follow, struct ivon_error *error)
+static int follow_drain(struct follow *follow, struct ivon_error *error)
 {
     union {
         struct inotify_event event;
@@ -221,9 +221,9 @@ static int drain(struct follow *follow, struct ivon_error *error)
 }
 
 /* Queues all that is to be handed out. */
-static int gather(struct follow *follow, struct ivon_error *error)
+static int follow_gather(struct follow *follow, struct ivon_error *error)
 {
-    int code = drain(follow, error);
+    int code = follow_drain(follow, error);
     if (code || follow->gone || follow->swept)
         return code;
     if (follow->overflowed) {
@@ -321,7 +321,7 @@ int follow_next(struct follow *follow, const char **path, struct ivon_error *err
     *path = NULL;
     follow->current = NULL;
     while (!follow->stop || !*follow->stop) {
-        int code = gather(follow, error);
+        int code = follow_gather(follow, error);
         if (code)
             return code;
         for (struct file *file; (file = dequeue(follow));) {

@@ -134,7 +134,7 @@ static int report_equals_sign(int key, const char *argument)
 }
 
 /* `key` is what getopt made of an argument that ends before or at optind. */
-static int check_option(const struct getopt_table *table, int key, char **arguments)
+static int mistake_check_option(const struct getopt_table *table, int key, char **arguments)
 {
     const char *before = arguments[optind - 1], *at = arguments[optind];
     if (key == '?' && !optopt) {
@@ -165,7 +165,7 @@ int mistaken_option(const struct command *command, int argc, char **argv)
         key = getopt_long(argc, arguments, table.letters, table.options, NULL);
         if (key == -1 || key == ENDS_PARSING)
             break;
-        status = check_option(&table, key, arguments);
+        status = mistake_check_option(&table, key, arguments);
     }
     free(arguments);
     return status;

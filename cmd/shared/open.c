@@ -37,7 +37,7 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-static void check_arguments(const struct open_options *options, struct argp_state *state)
+static void open_check_arguments(const struct open_options *options, struct argp_state *state)
 {
     bool adam = options->open.hessian_from == IVON_HESSIAN_FROM_ADAM;
     if (adam && !options->open.batch)
@@ -104,7 +104,7 @@ static void read_parameters(struct open_options *options, const char *path,
     }
 }
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t open_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const origins[] = {"ivon", "adam"};
     struct open_options *options = state->input;
@@ -113,7 +113,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         options->open.no_sandbox = true;
         return 0;
     case ARGP_KEY_END:
-        check_arguments(options, state);
+        open_check_arguments(options, state);
         return 0;
     case KEY_KEY:
         options->open.key = argument;
@@ -144,7 +144,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     return 0;
 }
 
-const struct argp open_argp = {.options = option_table, .parser = parse};
+const struct argp open_argp = {.options = option_table, .parser = open_parse};
 
 void open_options_release(struct open_options *options)
 {

@@ -43,7 +43,7 @@ static void on_alarm(int signal)
     _exit(128 + (int)received);
 }
 
-static double now(void)
+static double progress_now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -58,7 +58,7 @@ static const char *amount(const struct progress *progress, double value, char te
 static int report(void *context, uint64_t done, uint64_t total)
 {
     struct progress *progress = context;
-    double time = now();
+    double time = progress_now();
     if (received)
         return 1;
     if (!total || !progress->visible || time - progress->last < 0.1)
@@ -82,7 +82,7 @@ struct ivon_progress progress_start(struct progress *progress, const char *label
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     struct sigaction end = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     *progress = (struct progress){.label = label, .visible = !quiet && isatty(STDERR_FILENO)};
-    progress->start = progress->last = now();
+    progress->start = progress->last = progress_now();
     sigaction(SIGALRM, &end, NULL);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         struct sigaction old;

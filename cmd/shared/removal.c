@@ -16,7 +16,7 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-static error_t parse(int key, char *argument, struct argp_state *state)
+static error_t removal_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const covariances[] = {"full", "diag"};
     struct ivon_sensitivity_options *options = state->input;
@@ -36,7 +36,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     }
 }
 
-const struct argp removal_argp = {.options = option_table, .parser = parse};
+const struct argp removal_argp = {.options = option_table, .parser = removal_parse};
 
 void removal_take(struct ivon_sensitivity_options *options,
                   const struct evaluation_options *evaluation, const struct common_options *common,

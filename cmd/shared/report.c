@@ -164,7 +164,7 @@ json_t *report_json_text(const char *text)
 }
 
 /* JSON whose strings hold no character that a terminal would interpret, but its escape. */
-static void print_json(const char *text)
+static void report_print_json(const char *text)
 {
     uint32_t character;
     bool safe;
@@ -182,7 +182,7 @@ void report_json_line(json_t *object)
     char *text = json_dumps(object, JSON_COMPACT);
     if (!text)
         memory_exhausted();
-    print_json(text);
+    report_print_json(text);
     putchar('\n');
     free(text);
     json_decref(object);

@@ -24,7 +24,7 @@ static int descending(const void *a, const void *b)
     return x->key > y->key ? -1 : 1;
 }
 
-static double key_of(const struct sorted_rows *rows, const unsigned char *row)
+static double sorted_rows_key_of(const struct sorted_rows *rows, const unsigned char *row)
 {
     double key;
     ivon_dtype_to_f64(&key, row + rows->offset, rows->dtype, 1);
@@ -73,7 +73,8 @@ int sorted_rows_add(struct sorted_rows *rows, const void *row, struct ivon_error
     if (code)
         return code;
     memcpy(rows->rows + rows->count * rows->size, row, rows->size);
-    rows->order[rows->count] = (struct sorted_order){key_of(rows, row), rows->came++, rows->count};
+    rows->order[rows->count] = (struct sorted_order){sorted_rows_key_of(rows, row), rows->came++,
+                                                     rows->count};
     rows->count++;
     return 0;
 }

@@ -30,7 +30,8 @@ static char *path_of(const struct train_directory *directory, const char *name)
     return path;
 }
 
-static int fail(struct ivon_error *error, int code, const char *path, const char *what)
+static int train_directory_fail(struct ivon_error *error, int code, const char *path,
+                                const char *what)
 {
     return error_fill(error, code, "%s: %s: %s", path, what, strerror(errno));
 }
@@ -69,14 +70,16 @@ static bool unfinished(const char *name)
 static int clear(const struct train_directory *directory, bool all, struct ivon_error *error)
 {
     DIR *list = opendir(directory->path);
-    int code = list ? 0 : fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
+    int code = list ? 0
+                    : train_directory_fail(error, IVON_ERROR_CREATE, directory->path,
+                                           "cannot read it");
     for (struct dirent *entry; !code && (entry = readdir(list));) {
         uint64_t step;
         bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0;
         own = (own && all) || strcmp(entry->d_name, "done") == 0 || unfinished(entry->d_name);
         char *path = path_of(directory, entry->d_name);
         if (own && unlink(path))
-            code = fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
+            code = train_directory_fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
         free(path);
     }
     if (list)
@@ -97,7 +100,7 @@ static int find_newest(const struct train_directory *directory, char **newest,
         return error_fill(error, IVON_ERROR_CREATE, "%s: is a file, expected a directory",
                           directory->path);
     if (!list)
-        return fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
+        return train_directory_fail(error, IVON_ERROR_CREATE, directory->path, "cannot read it");
     for (struct dirent *entry; (entry = readdir(list));) {
         if (!checkpoint_step(entry->d_name, &step) || (*newest && step <= latest))
             continue;
@@ -141,7 +144,7 @@ void train_directory_close(struct train_directory *directory)
 }
 
 /* Where the rows up to a step end: 0 when the file does not begin as a log does. */
-static size_t find_end(FILE *log, uint64_t step)
+static size_t train_directory_find_end(FILE *log, uint64_t step)
 {
     char *line = NULL;
     size_t room = 0, end = 0;
@@ -163,7 +166,7 @@ static size_t find_end(FILE *log, uint64_t step)
 static char *log_begin(const char *path, uint64_t step, size_t *size)
 {
     FILE *log = step ? fopen(path, "re") : NULL;
-    size_t end = log ? find_end(log, step) : 0;
+    size_t end = log ? train_directory_find_end(log, step) : 0;
     char *text = memory_of(calloc(end + sizeof log_header, 1));
     if (end) {
         rewind(log);
@@ -188,7 +191,7 @@ static int start_log(struct train_directory *directory, uint64_t step, struct iv
         directory->lacks_test = size > sizeof log_header && strcmp(text + size - 3, ",,\n") == 0;
         directory->log = fopen(path, "r+e");
         if (!directory->log || fseeko(directory->log, 0, SEEK_END))
-            code = fail(error, IVON_ERROR_CREATE, path, "cannot write it");
+            code = train_directory_fail(error, IVON_ERROR_CREATE, path, "cannot write it");
     }
     free(text);
     free(path);
@@ -198,7 +201,7 @@ static int start_log(struct train_directory *directory, uint64_t step, struct iv
 int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
 {
     if (mkdir(directory->path, 0777) && errno != EEXIST)
-        return fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
+        return train_directory_fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
     int code = clear(directory, step == 0, error);
     return code ? code : start_log(directory, step, error);
 }
@@ -217,7 +220,8 @@ static int flush_log(struct train_directory *directory, struct ivon_error *error
 {
     return !fflush(directory->log) && !ferror(directory->log)
                ? 0
-               : fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+               : train_directory_fail(error, IVON_ERROR_IO, directory->path,
+                                      "cannot write log.csv");
 }
 
 int train_log_add(struct train_directory *directory, const struct train_row *row,
@@ -239,13 +243,13 @@ int train_log_add_test(struct train_directory *directory, double loss, double er
                        struct ivon_error *error)
 {
     if (fseeko(directory->log, -2, SEEK_END)) /* before ",\n" */
-        return fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
+        return train_directory_fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
     put_test(directory->log, loss, error_rate);
     return flush_log(directory, error);
 }
 
-static int copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,
-                       struct ivon_error *error)
+static int train_directory_copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,
+                                       struct ivon_error *error)
 {
     const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
     const void *data = ivon_source_view(source, i, 0);
@@ -272,7 +276,7 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
     char *path = path_of(directory, name);
     int code = ivon_checkpoint_create(&sink, path, &header, tensors, count, &options, error);
     for (size_t i = 0; i < count && !code; i++)
-        code = copy_tensor(sink, source, i, error);
+        code = train_directory_copy_tensor(sink, source, i, error);
     if (!code)
         code = ivon_sink_commit(sink, error);
     ivon_sink_close(sink);

@@ -12,7 +12,7 @@
 
 /* What the training begins with. */
 
-static int open_data(struct train_command *command, struct ivon_error *error)
+static int train_run_open_data(struct train_command *command, struct ivon_error *error)
 {
     const struct evaluation_options *evaluation = &command->evaluation;
     int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
@@ -141,12 +141,12 @@ static int check_test(const struct train_command *command, struct ivon_error *er
     return code;
 }
 
-static int begin(struct train_command *command, struct ivon_error *error)
+static int train_run_begin(struct train_command *command, struct ivon_error *error)
 {
     struct ivon_open_options open = {.no_sandbox = command->no_sandbox};
     struct ivon_source *resumed = NULL;
     char *newest = NULL;
-    int code = open_data(command, error);
+    int code = train_run_open_data(command, error);
     if (!code && command->from)
         code = ivon_checkpoint_open(&command->weights, command->from, &open, error);
     if (!code)
@@ -260,8 +260,9 @@ static int make_up_test(struct train_command *command, const struct ivon_train_s
 }
 
 /* One step. Where it was stopped the checkpoint is that of the step before. */
-static int run_step(struct train_command *command, struct ivon_train_state *state, bool *stopping,
-                    struct ivon_progress *reports, uint64_t first, struct ivon_error *error)
+static int train_run_step(struct train_command *command, struct ivon_train_state *state,
+                          bool *stopping, struct ivon_progress *reports, uint64_t first,
+                          struct ivon_error *error)
 {
     int code = ivon_trainer_step(command->trainer, error);
     if (code == IVON_ERROR_CANCELLED) {
@@ -289,7 +290,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
     if (state.step)
         code = make_up_test(command, &state, error);
     while (!code && !stopping && state.step < state.steps) {
-        code = run_step(command, &state, &stopping, reports, first, error);
+        code = train_run_step(command, &state, &stopping, reports, first, error);
         if (!code && !stopping)
             trend_add(&trend, &state);
         snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
@@ -309,7 +310,7 @@ int train(struct train_command *command, struct ivon_error *error)
     struct ivon_progress reports = progress_start(&progress, "training", command->common.quiet);
     progress.unit = "steps";
     command->options.progress = reports;
-    int code = begin(command, error);
+    int code = train_run_begin(command, error);
     if (!code)
         code = run_steps(command, &progress, &reports, error);
     progress_end(&progress);

@@ -160,9 +160,10 @@ static void free_names(char **names, size_t count)
     free(names);
 }
 
-static int open_members(struct ivon_examples **examples, struct dataset_arrays *dataset,
-                        const struct dataset_request *request, char *const *names,
-                        const size_t *entries, size_t count, struct ivon_error *error)
+static int dataset_array_open_members(struct ivon_examples **examples,
+                                      struct dataset_arrays *dataset,
+                                      const struct dataset_request *request, char *const *names,
+                                      const size_t *entries, size_t count, struct ivon_error *error)
 {
     struct dataset_selection selection = {0};
     const char **selected = NULL;
@@ -206,7 +207,7 @@ int dataset_npz_open(struct ivon_examples **examples, struct dataset_request *re
             code = ivon_error_memory(error);
     }
     if (!code)
-        code = open_members(examples, dataset, request, names, entries, count, error);
+        code = dataset_array_open_members(examples, dataset, request, names, entries, count, error);
     free_names(names, count);
     free(entries);
     if (code)

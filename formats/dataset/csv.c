@@ -57,13 +57,13 @@ static struct csv_text text_from(const struct dataset_csv *csv, uint64_t offset)
     return (struct csv_text){data + offset, data + csv->file.size};
 }
 
-static uint64_t offset_of(const struct dataset_csv *csv, const struct csv_text *text)
+static uint64_t dataset_csv_offset_of(const struct dataset_csv *csv, const struct csv_text *text)
 {
     return (uint64_t)(text->at - (const char *)csv->file.data);
 }
 
 /* Bytes [from, to) were read, and leave memory. */
-static void let_go(const struct dataset_csv *csv, uint64_t from, uint64_t to)
+static void dataset_csv_let_go(const struct dataset_csv *csv, uint64_t from, uint64_t to)
 {
     mapped_advise(&csv->file, from, to - from, MADV_DONTNEED);
 }
@@ -131,7 +131,7 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
                     float *inputs, struct target *target, struct ivon_error *error)
 {
     struct csv_field field;
-    uint64_t offset = offset_of(csv, text);
+    uint64_t offset = dataset_csv_offset_of(csv, text);
     size_t column = 0;
     do {
         bool fine = true;
@@ -156,7 +156,7 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
 
 /* The first line. */
 
-static int read_first_line(struct dataset_csv *csv, struct ivon_error *error)
+static int dataset_csv_read_first_line(struct dataset_csv *csv, struct ivon_error *error)
 {
     static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some programs write it */
     struct csv_text text = text_from(csv, 0);
@@ -167,7 +167,7 @@ static int read_first_line(struct dataset_csv *csv, struct ivon_error *error)
     if (!csv_next_record(&text))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: has nothing but empty lines",
                               csv->file.path);
-    csv->header = offset_of(csv, &text);
+    csv->header = dataset_csv_offset_of(csv, &text);
     do {
         const char *broken = csv_take(&text, &field);
         if (broken)
@@ -178,7 +178,7 @@ static int read_first_line(struct dataset_csv *csv, struct ivon_error *error)
                                   csv->file.path, COLUMNS_MAX);
         csv->has_header = csv->has_header || !csv_float(&field, csv->locale, &number);
     } while (!field.last);
-    csv->start = csv->has_header ? offset_of(csv, &text) : csv->header;
+    csv->start = csv->has_header ? dataset_csv_offset_of(csv, &text) : csv->header;
     csv->next[0].offset = csv->next[1].offset = csv->start;
     return 0;
 }
@@ -221,7 +221,7 @@ struct numbered {
     size_t column;
 };
 
-static int compare(const void *a, const void *b)
+static int dataset_csv_compare(const void *a, const void *b)
 {
     const struct numbered *left = a, *right = b;
     return left->number < right->number ? -1 : left->number > right->number;
@@ -241,7 +241,7 @@ static int choose_numbered(struct dataset_csv *csv, const char *prefix, struct i
         if (number >= 0 && i != csv->target)
             found[csv->inputs++] = (struct numbered){number, i};
     }
-    qsort(found, csv->inputs, sizeof *found, compare);
+    qsort(found, csv->inputs, sizeof *found, dataset_csv_compare);
     for (size_t i = 0; i < csv->inputs; i++) {
         csv->slots[found[i].column] = i;
         if (i && found[i - 1].number == found[i].number)
@@ -310,11 +310,11 @@ static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error
     uint64_t held = 0;
     csv->whole = true;
     for (; (!limit || csv->rows < limit) && csv_next_record(&text); csv->rows++) {
-        uint64_t offset = offset_of(csv, &text);
+        uint64_t offset = dataset_csv_offset_of(csv, &text);
         if (!remember(csv, csv->rows, offset))
             return ivon_error_memory(error);
         if (offset - held > PIECE) {
-            let_go(csv, held, offset);
+            dataset_csv_let_go(csv, held, offset);
             held = offset;
         }
         int code = read_row(csv, &text, csv->rows, NULL, wanted, error);
@@ -331,8 +331,8 @@ static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error
 }
 
 /* Where a row begins: from the nearest known place before it. */
-static int seek(struct dataset_csv *csv, size_t field, uint64_t row, struct csv_text *text,
-                struct ivon_error *error)
+static int dataset_csv_seek(struct dataset_csv *csv, size_t field, uint64_t row,
+                            struct csv_text *text, struct ivon_error *error)
 {
     uint64_t known = row / csv->stride;
     struct place place = {known * csv->stride, csv->index[known]};
@@ -356,8 +356,8 @@ static int csv_read(void *self, size_t field, uint64_t first, size_t count, void
     struct dataset_csv *csv = self;
     struct csv_text text;
     struct target target = {0};
-    int code = seek(csv, field, first, &text, error);
-    uint64_t start = offset_of(csv, &text);
+    int code = dataset_csv_seek(csv, field, first, &text, error);
+    uint64_t start = dataset_csv_offset_of(csv, &text);
     for (size_t i = 0; i < count && !code; i++) {
         csv_next_record(&text);
         float *inputs = field ? NULL : (float *)buffer + i * csv->inputs;
@@ -368,8 +368,8 @@ static int csv_read(void *self, size_t field, uint64_t first, size_t count, void
             ((float *)buffer)[i] = target.number;
     }
     if (!code)
-        csv->next[field] = (struct place){first + count, offset_of(csv, &text)};
-    let_go(csv, start, offset_of(csv, &text));
+        csv->next[field] = (struct place){first + count, dataset_csv_offset_of(csv, &text)};
+    dataset_csv_let_go(csv, start, dataset_csv_offset_of(csv, &text));
     return code;
 }
 
@@ -384,8 +384,9 @@ static void csv_close(void *self)
     free(csv);
 }
 
-static int make(struct ivon_examples **examples, struct dataset_csv *csv,
-                const struct dataset_request *request, const char *input, struct ivon_error *error)
+static int dataset_csv_make(struct ivon_examples **examples, struct dataset_csv *csv,
+                            const struct dataset_request *request, const char *input,
+                            struct ivon_error *error)
 {
     static const struct ivon_examples_class class = {.read = csv_read, .close = csv_close};
     const struct dataset_array arrays[] = {
@@ -422,13 +423,13 @@ int dataset_csv_open(struct ivon_examples **examples, struct dataset_request *re
     csv->stride = STRIDE;
     csv->wants_target = options->target_column && !dataset_targets_refused(request);
     csv->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    int code = csv->locale ? read_first_line(csv, error) : ivon_error_memory(error);
+    int code = csv->locale ? dataset_csv_read_first_line(csv, error) : ivon_error_memory(error);
     if (!code)
         code = choose_columns(csv, options, error);
     if (!code)
         code = read_index(csv, options->limit, error);
     if (!code)
-        code = make(examples, csv, request, input, error);
+        code = dataset_csv_make(examples, csv, request, input, error);
     if (code)
         csv_close(csv);
     return code;

@@ -50,7 +50,7 @@ struct dataset_path {
     const char *targets; /* or null */
 };
 
-static bool is_file(const char *path)
+static bool dataset_is_file(const char *path)
 {
     struct stat status;
     return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
@@ -65,12 +65,12 @@ static bool split_path(struct dataset_path *parts, const char *path)
     *parts = (struct dataset_path){.text = strdup(path)};
     if (!parts->text)
         return false;
-    if (is_file(path))
+    if (dataset_is_file(path))
         return true;
     char *colon = strrchr(parts->text, ':');
     if (colon) {
         *colon = '\0';
-        if (colon[1] == '/' || is_file(parts->text)) {
+        if (colon[1] == '/' || dataset_is_file(parts->text)) {
             parts->group = colon + 1;
             return true;
         }
@@ -78,7 +78,7 @@ static bool split_path(struct dataset_path *parts, const char *path)
     }
     for (char *comma = strchr(parts->text, ','); comma; comma = strchr(comma + 1, ',')) {
         *comma = '\0';
-        if (is_file(parts->text)) {
+        if (dataset_is_file(parts->text)) {
             parts->targets = comma + 1;
             return true;
         }
@@ -87,7 +87,8 @@ static bool split_path(struct dataset_path *parts, const char *path)
     return true;
 }
 
-static int check_options(const struct ivon_dataset_options *options, struct ivon_error *error)
+static int dataset_check_options(const struct ivon_dataset_options *options,
+                                 struct ivon_error *error)
 {
     for (size_t c = 0; c < options->channel_count; c++) {
         double mean = options->mean ? options->mean[c] : 0;
@@ -101,7 +102,7 @@ static int check_options(const struct ivon_dataset_options *options, struct ivon
     return 0;
 }
 
-static const struct dataset_format *recognise(const struct mapped_file *file)
+static const struct dataset_format *dataset_recognise(const struct mapped_file *file)
 {
     for (size_t i = 0; file->size && i < sizeof formats / sizeof formats[0]; i++)
         if (formats[i].recognise(file))
@@ -138,13 +139,13 @@ static int check_format(const struct dataset_format *format, const struct datase
     return 0;
 }
 
-static int open_file(struct ivon_examples **examples, const char *path,
-                     const struct ivon_dataset_options *options, struct ivon_error *error)
+static int dataset_open_file(struct ivon_examples **examples, const char *path,
+                             const struct ivon_dataset_options *options, struct ivon_error *error)
 {
     struct dataset_path parts;
     struct mapped_file file = {0};
     struct dataset_request request = {.path = path, .options = options};
-    int code = check_options(request.options, error);
+    int code = dataset_check_options(request.options, error);
     if (code)
         return code;
     if (!split_path(&parts, path))
@@ -154,7 +155,8 @@ static int open_file(struct ivon_examples **examples, const char *path,
     if (!code && parts.targets)
         code = mapped_open(&request.targets, parts.targets, error);
     if (!code) {
-        const struct dataset_format *format = options->characters ? &text : recognise(&file);
+        const struct dataset_format *format = options->characters ? &text
+                                                                  : dataset_recognise(&file);
         code = check_format(format, &request, &file, error);
         if (!code)
             code = format->open(examples, &request, &file, error);
@@ -172,10 +174,10 @@ int ivon_dataset_open(struct ivon_examples **examples, const char *path,
     struct ivon_dataset_options all = options ? *options : defaults;
     struct ivon_examples *tokens = NULL;
     if (!all.context)
-        return open_file(examples, path, &all, error);
+        return dataset_open_file(examples, path, &all, error);
     all.limit = 0;
     all.targets = "";
-    int code = open_file(&tokens, path, &all, error);
+    int code = dataset_open_file(&tokens, path, &all, error);
     return code ? code : dataset_windows(examples, tokens, options, error);
 }
 
@@ -233,8 +235,8 @@ static bool find_name(const char *const *names, size_t count, const char *name, 
     return false;
 }
 
-static int lacks(const struct dataset_request *request, const char *const *names, size_t count,
-                 const char *name, struct ivon_error *error)
+static int dataset_lacks(const struct dataset_request *request, const char *const *names,
+                         size_t count, const char *name, struct ivon_error *error)
 {
     char list[DATASET_LIST_SIZE];
     bool posterior = false;
@@ -260,13 +262,13 @@ int dataset_select(struct dataset_selection *selection, const struct dataset_req
         return ivon_error_memory(error);
     for (size_t i = 0; i < input_count; i++)
         if (!find_name(names, count, inputs[i], &selection->arrays[i]))
-            return lacks(request, names, count, inputs[i], error);
+            return dataset_lacks(request, names, count, inputs[i], error);
     if (dataset_targets_refused(request))
         return 0;
     selection->targets = find_name(names, count, targets, &selection->arrays[input_count]);
     selection->count += selection->targets;
     if (!selection->targets && dataset_targets_required(request))
-        return lacks(request, names, count, targets, error);
+        return dataset_lacks(request, names, count, targets, error);
     return 0;
 }
 
@@ -311,7 +313,7 @@ static int scaling_of(struct examples_scaling *scaling, const struct dataset_req
     return 0;
 }
 
-static void describe(struct ivon_field *field, const struct dataset_array *array)
+static void dataset_describe(struct ivon_field *field, const struct dataset_array *array)
 {
     *field = (struct ivon_field){
         .name = array->name, .dtype = array->dtype, .rank = array->rank - 1};
@@ -330,7 +332,7 @@ int dataset_make(struct ivon_examples **examples, const struct ivon_examples_cla
     if (!code && (!fields || !scalings))
         code = ivon_error_memory(error);
     for (size_t i = 0; i < count && !code; i++) {
-        describe(&fields[i], &arrays[i]);
+        dataset_describe(&fields[i], &arrays[i]);
         code = scaling_of(&scalings[i], request, &arrays[i], targets && i == count - 1, error);
     }
     if (!code) {

@@ -97,9 +97,10 @@ static int select_fields(struct dataset_hdf5 *dataset, struct dataset_selection 
     return code;
 }
 
-static int make(struct ivon_examples **examples, struct dataset_hdf5 *dataset,
-                const struct dataset_selection *selection, const struct dataset_request *request,
-                size_t group_length, struct ivon_error *error)
+static int dataset_hdf5_make(struct ivon_examples **examples, struct dataset_hdf5 *dataset,
+                             const struct dataset_selection *selection,
+                             const struct dataset_request *request, size_t group_length,
+                             struct ivon_error *error)
 {
     static const struct ivon_examples_class class = {.read = hdf5_examples_read,
                                                      .close = hdf5_examples_close};
@@ -150,7 +151,7 @@ int dataset_hdf5_open(struct ivon_examples **examples, struct dataset_request *r
         code = select_fields(dataset, &selection, request, group, length, error);
     dataset->fields = selection.arrays;
     if (!code)
-        code = make(examples, dataset, &selection, request, length, error);
+        code = dataset_hdf5_make(examples, dataset, &selection, request, length, error);
     if (code)
         hdf5_examples_close(dataset);
     return code;

@@ -6,7 +6,7 @@
 #include "formats/numpy/array.h"
 
 /* The element type of a type byte; false for none. */
-static bool element_type(unsigned char byte, enum ivon_dtype *dtype)
+static bool idx_element_type(unsigned char byte, enum ivon_dtype *dtype)
 {
     static const struct {
         unsigned char byte;
@@ -25,7 +25,7 @@ bool idx_recognise(const struct mapped_file *file)
 {
     enum ivon_dtype dtype;
     return file->size >= 4 && file->data[0] == 0 && file->data[1] == 0 &&
-           element_type(file->data[2], &dtype);
+           idx_element_type(file->data[2], &dtype);
 }
 
 bool gzip_recognise(const struct mapped_file *file)
@@ -40,7 +40,7 @@ int idx_parse(struct array *array, struct ivon_error *error)
     int code = bytes_read(array->bytes, 0, sizeof head, head, error);
     if (code)
         return code;
-    if (head[0] || head[1] || !element_type(head[2], &array->dtype))
+    if (head[0] || head[1] || !idx_element_type(head[2], &array->dtype))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: a gzip file, but not of IDX data: gunzip it", name);
     if (head[3] < 1 || head[3] > IVON_RANK_MAX)

@@ -50,7 +50,7 @@ static int decode(struct dataset_text *text, const struct mapped_file *file,
 }
 
 /* Numbers characters by their rank among those that occur. */
-static int number(struct dataset_text *text, struct ivon_error *error)
+static int dataset_text_number(struct dataset_text *text, struct ivon_error *error)
 {
     int32_t *ranks = calloc(text->characters + 1, sizeof *ranks), rank = 0;
     if (!ranks)
@@ -96,7 +96,7 @@ int dataset_text_open(struct ivon_examples **examples, struct dataset_request *r
     if (!code)
         code = decode(text, file, error);
     if (!code)
-        code = number(text, error);
+        code = dataset_text_number(text, error);
     if (!code)
         code = choose_part(text, request, error);
     if (!code) {

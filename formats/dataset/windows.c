@@ -30,7 +30,8 @@ static void windows_close(void *self)
     free(windows);
 }
 
-static int check(const struct ivon_examples *tokens, size_t context, struct ivon_error *error)
+static int windows_check(const struct ivon_examples *tokens, size_t context,
+                         struct ivon_error *error)
 {
     const char *path = ivon_examples_path(tokens);
     const struct ivon_field *field = ivon_examples_field(tokens, 0);
@@ -57,7 +58,7 @@ int dataset_windows(struct ivon_examples **examples, struct ivon_examples *token
     const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},
                                                  {.divisor = 1, .channels = 1}};
     struct dataset_windows *windows = calloc(1, sizeof *windows);
-    int code = windows ? check(tokens, context, error) : ivon_error_memory(error);
+    int code = windows ? windows_check(tokens, context, error) : ivon_error_memory(error);
     if (!code) {
         const char *targets = options->targets ? options->targets : "y";
         struct ivon_field fields[2] = {

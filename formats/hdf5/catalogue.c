@@ -14,7 +14,8 @@ enum {
     ATTRIBUTES_MAX = 1024,
 };
 
-static bool refuse(struct hdf5_catalogue *catalogue, const char *what, const char *path)
+static bool hdf5_catalogue_refuse(struct hdf5_catalogue *catalogue, const char *what,
+                                  const char *path)
 {
     if (!catalogue->failure[0])
         snprintf(catalogue->failure, sizeof catalogue->failure, "%s%s%s%s", path ? "'" : "",
@@ -22,17 +23,18 @@ static bool refuse(struct hdf5_catalogue *catalogue, const char *what, const cha
     return false;
 }
 
-static bool put(struct hdf5_catalogue *catalogue, const void *data, size_t size)
+static bool hdf5_catalogue_put(struct hdf5_catalogue *catalogue, const void *data, size_t size)
 {
     if (size > catalogue->capacity - catalogue->size) {
         size_t capacity = catalogue->capacity ? catalogue->capacity : 4096;
         while (size > capacity - catalogue->size)
             capacity *= 2;
         if (capacity > HDF5_CATALOGUE_MAX)
-            return refuse(catalogue, "it names too many or too long things", NULL);
+            return hdf5_catalogue_refuse(catalogue, "it names too many or too long things", NULL);
         char *grown = realloc(catalogue->data, capacity);
         if (!grown)
-            return refuse(catalogue, "its list of contents exceeds the memory", NULL);
+            return hdf5_catalogue_refuse(catalogue, "its list of contents exceeds the memory",
+                                         NULL);
         catalogue->data = grown;
         catalogue->capacity = capacity;
     }
@@ -43,22 +45,22 @@ static bool put(struct hdf5_catalogue *catalogue, const void *data, size_t size)
 
 static bool put_u8(struct hdf5_catalogue *catalogue, uint8_t value)
 {
-    return put(catalogue, &value, sizeof value);
+    return hdf5_catalogue_put(catalogue, &value, sizeof value);
 }
 
 static bool put_u32(struct hdf5_catalogue *catalogue, uint32_t value)
 {
-    return put(catalogue, &value, sizeof value);
+    return hdf5_catalogue_put(catalogue, &value, sizeof value);
 }
 
 static bool put_i64(struct hdf5_catalogue *catalogue, int64_t value)
 {
-    return put(catalogue, &value, sizeof value);
+    return hdf5_catalogue_put(catalogue, &value, sizeof value);
 }
 
 static bool put_string(struct hdf5_catalogue *catalogue, const char *text, size_t length)
 {
-    return put_u32(catalogue, (uint32_t)length) && put(catalogue, text, length);
+    return put_u32(catalogue, (uint32_t)length) && hdf5_catalogue_put(catalogue, text, length);
 }
 
 /* Attributes: scalars and one-element arrays of numbers, and strings. Others are passed over. */
@@ -105,10 +107,12 @@ static bool put_number_attribute(struct hdf5_catalogue *catalogue, hid_t attribu
     if (H5Aread(attribute, type, is_integer ? (void *)&integer : (void *)&number) < 0)
         return true;
     return put_string(catalogue, name, strlen(name)) && put_u8(catalogue, is_integer ? 'i' : 'f') &&
-           (is_integer ? put_i64(catalogue, integer) : put(catalogue, &number, sizeof number));
+           (is_integer ? put_i64(catalogue, integer)
+                       : hdf5_catalogue_put(catalogue, &number, sizeof number));
 }
 
-static bool put_attribute(struct hdf5_catalogue *catalogue, hid_t attribute, const char *name)
+static bool hdf5_catalogue_put_attribute(struct hdf5_catalogue *catalogue, hid_t attribute,
+                                         const char *name)
 {
     hid_t type = H5Aget_type(attribute);
     hid_t space = H5Aget_space(attribute);
@@ -135,13 +139,13 @@ static herr_t attribute_met(hid_t object, const char *name, const H5A_info_t *in
     (void)info;
     struct attribute_walk *walk = data;
     if (++walk->seen > ATTRIBUTES_MAX) {
-        refuse(walk->catalogue, "it has too many attributes", NULL);
+        hdf5_catalogue_refuse(walk->catalogue, "it has too many attributes", NULL);
         return -1;
     }
     hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
     if (attribute < 0)
         return 0;
-    bool fine = put_attribute(walk->catalogue, attribute, name);
+    bool fine = hdf5_catalogue_put_attribute(walk->catalogue, attribute, name);
     H5Aclose(attribute);
     return fine ? 0 : -1;
 }
@@ -153,14 +157,14 @@ static bool put_attributes(struct hdf5_catalogue *catalogue, hid_t object, const
     if (H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, attribute_met, &walk) < 0) {
         char what[300];
         snprintf(what, sizeof what, "its attributes cannot be read: %s", catalogue->reason);
-        return refuse(catalogue, what, path);
+        return hdf5_catalogue_refuse(catalogue, what, path);
     }
     return put_string(catalogue, "", 0);
 }
 
 /* Objects. */
 
-static bool put_dataset(struct hdf5_catalogue *catalogue, hid_t dataset)
+static bool hdf5_catalogue_put_dataset(struct hdf5_catalogue *catalogue, hid_t dataset)
 {
     struct hdf5_dataset found = {0};
     const char *refused = hdf5_dataset_examine(dataset, catalogue->file_size, catalogue->chunk_max,
@@ -173,7 +177,7 @@ static bool put_dataset(struct hdf5_catalogue *catalogue, hid_t dataset)
     bool fine = refused ? put_string(catalogue, stored_as, strlen(stored_as))
                         : put_u32(catalogue, found.dtype) && put_i64(catalogue, found.offset);
     return fine && put_u32(catalogue, rank) &&
-           put(catalogue, found.shape, known ? rank * sizeof found.shape[0] : 0);
+           hdf5_catalogue_put(catalogue, found.shape, known ? rank * sizeof found.shape[0] : 0);
 }
 
 struct group_walk {
@@ -188,14 +192,15 @@ static bool put_link(struct hdf5_catalogue *catalogue, hid_t group, const char *
                      H5L_type_t type, const char *path, int depth)
 {
     if (type == H5L_TYPE_SOFT)
-        return refuse(catalogue, "is a soft link, expected a group or a data set", path);
+        return hdf5_catalogue_refuse(catalogue, "is a soft link, expected a group or a data set",
+                                     path);
     if (type != H5L_TYPE_HARD)
-        return refuse(catalogue, "is a link to another file", path);
+        return hdf5_catalogue_refuse(catalogue, "is a link to another file", path);
     hid_t object = H5Oopen(group, name, H5P_DEFAULT);
     if (object < 0) {
         char what[300];
         snprintf(what, sizeof what, "cannot be opened: %s", catalogue->reason);
-        return refuse(catalogue, what, path);
+        return hdf5_catalogue_refuse(catalogue, what, path);
     }
     bool fine = put_object(catalogue, object, path, depth);
     H5Oclose(object);
@@ -208,7 +213,7 @@ static herr_t link_met(hid_t group, const char *name, const H5L_info_t *info, vo
     size_t size = strlen(walk->path) + strlen(name) + 1;
     char *path = malloc(size);
     if (!path) {
-        refuse(walk->catalogue, "its names exceed the memory", NULL);
+        hdf5_catalogue_refuse(walk->catalogue, "its names exceed the memory", NULL);
         return -1;
     }
     snprintf(path, size, "%s%s", walk->path, name);
@@ -231,23 +236,24 @@ static bool group_is_new(struct hdf5_catalogue *catalogue, hid_t group, const ch
 {
     H5O_info_t info;
     if (H5Oget_info2(group, &info, H5O_INFO_BASIC) < 0)
-        return refuse(catalogue, "is damaged", path);
+        return hdf5_catalogue_refuse(catalogue, "is damaged", path);
     for (size_t i = 0; i < catalogue->group_count; i++)
         if (catalogue->groups[i] == info.addr)
-            return refuse(catalogue, "is a group that has two names", path);
+            return hdf5_catalogue_refuse(catalogue, "is a group that has two names", path);
     haddr_t *grown = realloc(catalogue->groups, (catalogue->group_count + 1) * sizeof *grown);
     if (!grown)
-        return refuse(catalogue, "its groups exceed the memory", NULL);
+        return hdf5_catalogue_refuse(catalogue, "its groups exceed the memory", NULL);
     catalogue->groups = grown;
     catalogue->groups[catalogue->group_count++] = info.addr;
     return true;
 }
 
-static bool put_group(struct hdf5_catalogue *catalogue, hid_t group, const char *path, int depth)
+static bool hdf5_catalogue_put_group(struct hdf5_catalogue *catalogue, hid_t group,
+                                     const char *path, int depth)
 {
     char *prefix = malloc(strlen(path) + 2);
     if (!prefix)
-        return refuse(catalogue, "its names exceed the memory", NULL);
+        return hdf5_catalogue_refuse(catalogue, "its names exceed the memory", NULL);
     sprintf(prefix, "%s%s", path, *path ? "/" : "");
     struct group_walk walk = {catalogue, prefix, depth + 1};
     bool fine = H5Literate(group, group_index(group), H5_ITER_INC, NULL, link_met, &walk) >= 0;
@@ -255,7 +261,7 @@ static bool put_group(struct hdf5_catalogue *catalogue, hid_t group, const char 
     if (!fine && !catalogue->failure[0]) {
         char what[300];
         snprintf(what, sizeof what, "its list of links is damaged: %s", catalogue->reason);
-        return refuse(catalogue, what, path);
+        return hdf5_catalogue_refuse(catalogue, what, path);
     }
     return fine;
 }
@@ -263,17 +269,17 @@ static bool put_group(struct hdf5_catalogue *catalogue, hid_t group, const char 
 static bool remember_path(struct hdf5_catalogue *catalogue, const char *path)
 {
     if (catalogue->object_count == HDF5_OBJECTS_MAX)
-        return refuse(catalogue, "it has too many data sets", NULL);
+        return hdf5_catalogue_refuse(catalogue, "it has too many data sets", NULL);
     if ((catalogue->object_count & (catalogue->object_count - 1)) == 0) {
         size_t capacity = catalogue->object_count ? 2 * catalogue->object_count : 1;
         char **grown = realloc(catalogue->paths, capacity * sizeof *grown);
         if (!grown)
-            return refuse(catalogue, "its names exceed the memory", NULL);
+            return hdf5_catalogue_refuse(catalogue, "its names exceed the memory", NULL);
         catalogue->paths = grown;
     }
     char *copy = strdup(path);
     if (!copy)
-        return refuse(catalogue, "its names exceed the memory", NULL);
+        return hdf5_catalogue_refuse(catalogue, "its names exceed the memory", NULL);
     catalogue->paths[catalogue->object_count++] = copy;
     return true;
 }
@@ -284,13 +290,13 @@ static bool put_object(struct hdf5_catalogue *catalogue, hid_t object, const cha
     if (type != H5I_GROUP && type != H5I_DATASET)
         return true; /* a named type: nothing to read */
     if (depth > DEPTH_MAX)
-        return refuse(catalogue, "is nested too deeply", path);
+        return hdf5_catalogue_refuse(catalogue, "is nested too deeply", path);
     if (type == H5I_GROUP && !group_is_new(catalogue, object, path))
         return false;
     return remember_path(catalogue, path) && put_string(catalogue, path, strlen(path)) &&
            put_u8(catalogue, type == H5I_DATASET) && put_attributes(catalogue, object, path) &&
-           (type == H5I_DATASET ? put_dataset(catalogue, object)
-                                : put_group(catalogue, object, path, depth));
+           (type == H5I_DATASET ? hdf5_catalogue_put_dataset(catalogue, object)
+                                : hdf5_catalogue_put_group(catalogue, object, path, depth));
 }
 
 static bool list_file(struct hdf5_catalogue *catalogue, const struct mapped_file *file)
@@ -302,11 +308,11 @@ static bool list_file(struct hdf5_catalogue *catalogue, const struct mapped_file
     if (catalogue->file < 0) {
         char what[300];
         snprintf(what, sizeof what, "damaged HDF5 file: %s", catalogue->reason);
-        return refuse(catalogue, what, NULL);
+        return hdf5_catalogue_refuse(catalogue, what, NULL);
     }
     hid_t root = H5Gopen2(catalogue->file, "/", H5P_DEFAULT);
     if (root < 0)
-        return refuse(catalogue, "damaged HDF5 file: it has no root group", NULL);
+        return hdf5_catalogue_refuse(catalogue, "damaged HDF5 file: it has no root group", NULL);
     bool fine = put_object(catalogue, root, "", 0);
     H5Gclose(root);
     return fine;
@@ -319,5 +325,5 @@ void hdf5_catalogue_make(struct hdf5_catalogue *catalogue, const struct mapped_f
         return;
     catalogue->size = 0;
     put_u8(catalogue, 1);
-    put(catalogue, catalogue->failure, strlen(catalogue->failure));
+    hdf5_catalogue_put(catalogue, catalogue->failure, strlen(catalogue->failure));
 }

@@ -38,7 +38,7 @@ static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *reason)
     return 0;
 }
 
-static herr_t failed(hid_t stack, void *reason)
+static herr_t hdf5_child_failed(hid_t stack, void *reason)
 {
     return H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, reason);
 }
@@ -101,7 +101,7 @@ void hdf5_child_serve(struct sandbox_child *sandbox, void *context)
         child.open[i].dataset = -1;
     H5dont_atexit();
     H5open();
-    H5Eset_auto2(H5E_DEFAULT, failed, child.reason);
+    H5Eset_auto2(H5E_DEFAULT, hdf5_child_failed, child.reason);
     H5Lunregister(H5L_TYPE_EXTERNAL);
     H5PLset_loading_state(0);
     child.catalogue.reason = child.reason;

@@ -22,7 +22,7 @@ hid_t hdf5_layout_root(const struct hdf5_layout *layout)
     return layout->file;
 }
 
-static bool put_attribute(hid_t object, const char *name, hid_t type, const void *value)
+static bool hdf5_layout_put_attribute(hid_t object, const char *name, hid_t type, const void *value)
 {
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
@@ -35,12 +35,12 @@ static bool put_attribute(hid_t object, const char *name, hid_t type, const void
 
 bool hdf5_put_number(hid_t object, const char *name, double value)
 {
-    return isnan(value) || put_attribute(object, name, H5T_IEEE_F64LE, &value);
+    return isnan(value) || hdf5_layout_put_attribute(object, name, H5T_IEEE_F64LE, &value);
 }
 
 bool hdf5_put_integer(hid_t object, const char *name, int64_t value)
 {
-    return value < 0 || put_attribute(object, name, H5T_STD_I64LE, &value);
+    return value < 0 || hdf5_layout_put_attribute(object, name, H5T_STD_I64LE, &value);
 }
 
 bool hdf5_put_text(hid_t object, const char *name, const char *text)
@@ -51,7 +51,7 @@ bool hdf5_put_text(hid_t object, const char *name, const char *text)
     H5Tset_size(type, strlen(text));
     H5Tset_strpad(type, H5T_STR_NULLPAD);
     H5Tset_cset(type, H5T_CSET_UTF8);
-    bool fine = put_attribute(object, name, type, text);
+    bool fine = hdf5_layout_put_attribute(object, name, type, text);
     H5Tclose(type);
     return fine;
 }
@@ -147,7 +147,7 @@ static int cannot_write(struct hdf5_driver *driver)
     return driver->code;
 }
 
-static int lay_out(struct hdf5_driver *driver, hdf5_describe *describe, void *context)
+static int hdf5_layout_lay_out(struct hdf5_driver *driver, hdf5_describe *describe, void *context)
 {
     struct hdf5_layout layout = {.file = -1};
     int code = 0;
@@ -169,7 +169,7 @@ int hdf5_lay_out(struct atomic_file *file, hdf5_describe *describe, void *contex
     void *data;
     H5Eget_auto2(H5E_DEFAULT, &print, &data);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    int code = lay_out(&driver, describe, context);
+    int code = hdf5_layout_lay_out(&driver, describe, context);
     H5Eset_auto2(H5E_DEFAULT, print, data);
     if (!code)
         code = atomic_reserve(file, driver.size, error);

@@ -16,7 +16,7 @@ enum {
 
 /* What is said of a file that the child could not read; but where hardly any memory is left, that
    is the cause as far as one can tell. */
-static int damaged(int code, struct ivon_error *error)
+static int hdf5_safe_damaged(int code, struct ivon_error *error)
 {
     static const size_t NEEDED = 32 << 20; /* what HDF5 takes to open a file, and some */
     void *room = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE,
@@ -65,7 +65,7 @@ struct catalogue {
     bool failed;
 };
 
-static void take(struct catalogue *catalogue, void *out, size_t size)
+static void hdf5_safe_take(struct catalogue *catalogue, void *out, size_t size)
 {
     if (catalogue->failed || size > catalogue->left) {
         catalogue->failed = true;
@@ -80,25 +80,25 @@ static void take(struct catalogue *catalogue, void *out, size_t size)
 static uint8_t take_u8(struct catalogue *catalogue)
 {
     uint8_t value;
-    take(catalogue, &value, sizeof value);
+    hdf5_safe_take(catalogue, &value, sizeof value);
     return value;
 }
 
 static uint32_t take_u32(struct catalogue *catalogue)
 {
     uint32_t value;
-    take(catalogue, &value, sizeof value);
+    hdf5_safe_take(catalogue, &value, sizeof value);
     return value;
 }
 
 static int64_t take_i64(struct catalogue *catalogue)
 {
     int64_t value;
-    take(catalogue, &value, sizeof value);
+    hdf5_safe_take(catalogue, &value, sizeof value);
     return value;
 }
 
-static char *take_string(struct catalogue *catalogue)
+static char *hdf5_safe_take_string(struct catalogue *catalogue)
 {
     uint32_t length = take_u32(catalogue);
     if (length > catalogue->left)
@@ -110,13 +110,13 @@ static char *take_string(struct catalogue *catalogue)
         catalogue->failed = true;
         return NULL;
     }
-    take(catalogue, text, length);
+    hdf5_safe_take(catalogue, text, length);
     text[length] = '\0';
     return text;
 }
 
 /* Grows an array by one zeroed element; its capacity is the next power of two. */
-static void *grow(void *items, size_t count, size_t size)
+static void *hdf5_safe_grow(void *items, size_t count, size_t size)
 {
     if ((count & (count - 1)) == 0)
         items = realloc(items, (count ? 2 * count : 1) * size);
@@ -128,13 +128,13 @@ static void *grow(void *items, size_t count, size_t size)
 static void take_attributes(struct catalogue *catalogue, struct hdf5_object *object)
 {
     for (;;) {
-        char *name = take_string(catalogue);
+        char *name = hdf5_safe_take_string(catalogue);
         if (!name || catalogue->failed || !*name) {
             free(name);
             return;
         }
-        struct hdf5_attribute *grown = grow(object->attributes, object->attribute_count,
-                                            sizeof *grown);
+        struct hdf5_attribute *grown = hdf5_safe_grow(object->attributes, object->attribute_count,
+                                                      sizeof *grown);
         if (!grown) {
             free(name);
             catalogue->failed = true;
@@ -145,21 +145,21 @@ static void take_attributes(struct catalogue *catalogue, struct hdf5_object *obj
         uint8_t kind = take_u8(catalogue);
         *attribute = (struct hdf5_attribute){.name = name, .number = NAN};
         if (kind == 't') {
-            attribute->text = take_string(catalogue);
+            attribute->text = hdf5_safe_take_string(catalogue);
         } else if (kind == 'i') {
             attribute->integer = take_i64(catalogue);
             attribute->number = (double)attribute->integer;
             attribute->is_integer = true;
         } else {
-            take(catalogue, &attribute->number, sizeof attribute->number);
+            hdf5_safe_take(catalogue, &attribute->number, sizeof attribute->number);
         }
     }
 }
 
 /* A string; null for an empty one. */
-static char *take_text(struct catalogue *catalogue)
+static char *hdf5_safe_take_text(struct catalogue *catalogue)
 {
-    char *text = take_string(catalogue);
+    char *text = hdf5_safe_take_string(catalogue);
     if (text && *text)
         return text;
     free(text);
@@ -170,9 +170,9 @@ static void take_dataset(struct catalogue *catalogue, struct hdf5_object *object
                          uint64_t file_size)
 {
     uint32_t dtype = IVON_U8, rank;
-    object->refused = take_text(catalogue);
+    object->refused = hdf5_safe_take_text(catalogue);
     if (object->refused) {
-        object->stored_as = take_text(catalogue);
+        object->stored_as = hdf5_safe_take_text(catalogue);
     } else {
         dtype = take_u32(catalogue);
         object->offset = take_i64(catalogue);
@@ -185,7 +185,7 @@ static void take_dataset(struct catalogue *catalogue, struct hdf5_object *object
     }
     object->dtype = dtype;
     object->rank = known ? (int)rank : -1;
-    take(catalogue, object->shape, known ? rank * sizeof object->shape[0] : 0);
+    hdf5_safe_take(catalogue, object->shape, known ? rank * sizeof object->shape[0] : 0);
     if (object->refused)
         return;
     size_t size = ivon_dtype_size(object->dtype);
@@ -196,32 +196,35 @@ static void take_dataset(struct catalogue *catalogue, struct hdf5_object *object
 }
 
 /* Parses the catalogue into file->objects, or fails with what the child says about the file. */
-static int parse(struct hdf5_file *file, const char *data, size_t size, struct ivon_error *error)
+static int hdf5_safe_parse(struct hdf5_file *file, const char *data, size_t size,
+                           struct ivon_error *error)
 {
     struct catalogue catalogue = {data, size, false};
     if (take_u8(&catalogue))
-        return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: %.*s", file->mapped.path,
-                                      (int)(catalogue.left < 600 ? catalogue.left : 600),
-                                      catalogue.at),
-                       error);
+        return hdf5_safe_damaged(
+            ivon_error_set(error, IVON_ERROR_DATA, "%s: %.*s", file->mapped.path,
+                           (int)(catalogue.left < 600 ? catalogue.left : 600), catalogue.at),
+            error);
     while (catalogue.left && !catalogue.failed && file->object_count < HDF5_OBJECTS_MAX) {
-        struct hdf5_object *grown = grow(file->objects, file->object_count, sizeof *grown);
+        struct hdf5_object *grown = hdf5_safe_grow(file->objects, file->object_count,
+                                                   sizeof *grown);
         if (!grown)
             return ivon_error_memory(error);
         file->objects = grown;
         struct hdf5_object *object = &grown[file->object_count++];
         object->offset = -1;
-        object->path = take_string(&catalogue);
+        object->path = hdf5_safe_take_string(&catalogue);
         object->is_dataset = take_u8(&catalogue);
         take_attributes(&catalogue, object);
         if (object->is_dataset)
             take_dataset(&catalogue, object, file->mapped.size);
     }
     if (catalogue.failed || catalogue.left || !file->object_count)
-        return damaged(ivon_error_set(error, IVON_ERROR_DATA,
-                                      "%s: damaged HDF5 file: its contents cannot be listed",
-                                      file->mapped.path),
-                       error);
+        return hdf5_safe_damaged(
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: damaged HDF5 file: its contents cannot be listed",
+                           file->mapped.path),
+            error);
     return 0;
 }
 
@@ -230,10 +233,10 @@ static int unanswered(struct hdf5_file *file, struct ivon_error *error)
     char buffer[128];
     if (!file->dead)
         file->dead = strdup(sandbox_post_mortem(&file->sandbox, buffer, sizeof buffer));
-    return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged HDF5 file: %s",
-                                  file->mapped.path,
-                                  file->dead ? file->dead : "reading it crashed"),
-                   error);
+    return hdf5_safe_damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged HDF5 file: %s",
+                                            file->mapped.path,
+                                            file->dead ? file->dead : "reading it crashed"),
+                             error);
 }
 
 static int receive_catalogue(struct hdf5_file *file, struct ivon_error *error)
@@ -245,8 +248,9 @@ static int receive_catalogue(struct hdf5_file *file, struct ivon_error *error)
     char *data = malloc(size);
     if (!data)
         return ivon_error_memory(error);
-    int code = sandbox_receive(file->sandbox.socket, data, size) ? parse(file, data, size, error)
-                                                                 : unanswered(file, error);
+    int code = sandbox_receive(file->sandbox.socket, data, size)
+                   ? hdf5_safe_parse(file, data, size, error)
+                   : unanswered(file, error);
     free(data);
     return code;
 }
@@ -338,9 +342,10 @@ static int ask(struct hdf5_file *file, size_t object, size_t first, size_t count
         return unanswered(file, error);
     message[length] = '\0';
     if (length)
-        return damaged(ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' cannot be read: %s",
-                                      file->mapped.path, file->objects[object].path, message),
-                       error);
+        return hdf5_safe_damaged(ivon_error_set(error, IVON_ERROR_DATA,
+                                                "%s: '%s' cannot be read: %s", file->mapped.path,
+                                                file->objects[object].path, message),
+                                 error);
     return 0;
 }
 

@@ -4,7 +4,7 @@
 
 /* binary16 and bfloat16 have no type in HDF5: a binary32 with other fields. The size shrinks
    after the fields moved, since a type may never be too small for its fields. */
-static hid_t short_float(size_t exponent_bits, size_t mantissa_bits, size_t bias)
+static hid_t hdf5_types_short_float(size_t exponent_bits, size_t mantissa_bits, size_t bias)
 {
     hid_t type = H5Tcopy(H5T_IEEE_F32LE);
     if (type >= 0 && H5Tset_fields(type, 15, mantissa_bits, exponent_bits, 0, mantissa_bits) >= 0 &&
@@ -35,9 +35,9 @@ hid_t hdf5_type_new(enum ivon_dtype dtype)
     case IVON_F32:
         return H5Tcopy(H5T_IEEE_F32LE);
     case IVON_F16:
-        return short_float(5, 10, 15);
+        return hdf5_types_short_float(5, 10, 15);
     case IVON_BF16:
-        return short_float(8, 7, 127);
+        return hdf5_types_short_float(8, 7, 127);
     case IVON_I64:
         return H5Tcopy(H5T_STD_I64LE);
     case IVON_I32:

@@ -16,7 +16,8 @@
 #include "core/error.h"
 #include "ivon/output.h"
 
-static int fail(struct atomic_file *file, int code, const char *what, struct ivon_error *error)
+static int atomic_fail(struct atomic_file *file, int code, const char *what,
+                       struct ivon_error *error)
 {
     return ivon_error_set(error, code, "%s: cannot %s: %s", file->path, what, strerror(errno));
 }
@@ -94,12 +95,12 @@ static int open_temporary(struct atomic_file *file, struct ivon_error *error)
         file->descriptor = open(file->temporary,
                                 O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
         if (file->descriptor < 0)
-            return fail(file, IVON_ERROR_CREATE, "create it", error);
+            return atomic_fail(file, IVON_ERROR_CREATE, "create it", error);
         if (flock(file->descriptor, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
             return ivon_error_set(error, IVON_ERROR_CREATE, "%s: another process is writing it",
                                   file->path);
         if (fstat(file->descriptor, &opened))
-            return fail(file, IVON_ERROR_CREATE, "create it", error);
+            return atomic_fail(file, IVON_ERROR_CREATE, "create it", error);
         if (lstat(file->temporary, &named) == 0 && named.st_ino == opened.st_ino &&
             named.st_dev == opened.st_dev) {
             if (S_ISREG(opened.st_mode) && opened.st_uid == geteuid() && opened.st_nlink == 1)
@@ -189,10 +190,10 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
         goto done;
     }
     if (ftruncate(file->descriptor, 0))
-        code = fail(file, IVON_ERROR_IO, "empty it", error);
+        code = atomic_fail(file, IVON_ERROR_IO, "empty it", error);
     /* What replaces a private file is private from its first byte on. */
     else if (file->mode && fchmod(file->descriptor, (file->mode & 0777) | S_IRUSR | S_IWUSR))
-        code = fail(file, IVON_ERROR_IO, "set its permissions", error);
+        code = atomic_fail(file, IVON_ERROR_IO, "set its permissions", error);
 done:
     if (code)
         atomic_close(file);
@@ -222,7 +223,7 @@ int atomic_write(struct atomic_file *file, uint64_t offset, const void *data, si
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
-            return fail(file, IVON_ERROR_IO, "write it", error);
+            return atomic_fail(file, IVON_ERROR_IO, "write it", error);
         from += written;
         offset += (uint64_t)written;
         size -= (size_t)written;
@@ -241,7 +242,7 @@ int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t si
         if (!done)
             errno = EIO; /* somebody cut it off */
         if (done <= 0)
-            return fail(file, IVON_ERROR_IO, "read it back", error);
+            return atomic_fail(file, IVON_ERROR_IO, "read it back", error);
         to += done;
         offset += (uint64_t)done;
         size -= (size_t)done;
@@ -269,9 +270,9 @@ static void sync_directory(const char *target)
 int atomic_sync(struct atomic_file *file, struct ivon_error *error)
 {
     if (file->mode && fchmod(file->descriptor, file->mode))
-        return fail(file, IVON_ERROR_IO, "set its permissions", error);
+        return atomic_fail(file, IVON_ERROR_IO, "set its permissions", error);
     if (fsync(file->descriptor))
-        return fail(file, IVON_ERROR_IO, "write it", error);
+        return atomic_fail(file, IVON_ERROR_IO, "write it", error);
     return 0;
 }
 
@@ -281,7 +282,7 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
     if (code)
         return code;
     if (rename(file->temporary, file->path))
-        return fail(file, IVON_ERROR_CREATE, "give it its name", error);
+        return atomic_fail(file, IVON_ERROR_CREATE, "give it its name", error);
     forget_temporary(file);
     close(file->descriptor);
     file->descriptor = -1;

@@ -21,7 +21,7 @@ struct bytes {
     uint32_t crc;      /* of all that came out */
 };
 
-static int damaged(const struct bytes *bytes, const char *why, struct ivon_error *error)
+static int bytes_damaged(const struct bytes *bytes, const char *why, struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged compressed data: %s",
                           bytes->origin.name, why);
@@ -130,11 +130,12 @@ static int inflate_some(struct bytes *bytes, unsigned char *out, size_t size, si
         if (status == Z_STREAM_END && !next_member(bytes))
             return 0;
         if (status == Z_BUF_ERROR)
-            return damaged(bytes, "they end too early", error);
+            return bytes_damaged(bytes, "they end too early", error);
         if (status == Z_MEM_ERROR)
             return ivon_error_memory(error);
         if (status != Z_OK && status != Z_STREAM_END)
-            return damaged(bytes, stream->msg ? stream->msg : "they cannot be inflated", error);
+            return bytes_damaged(bytes, stream->msg ? stream->msg : "they cannot be inflated",
+                                 error);
     }
     return 0;
 }
@@ -145,12 +146,12 @@ static int inflate_all(struct bytes *bytes, unsigned char *out, size_t size,
     size_t done;
     int code = inflate_some(bytes, out, size, &done, error);
     if (!code && done < size)
-        code = damaged(bytes, "there are fewer than they should be", error);
+        code = bytes_damaged(bytes, "there are fewer than they should be", error);
     return code;
 }
 
 /* Moves to where `offset` comes next. */
-static int seek(struct bytes *bytes, uint64_t offset, struct ivon_error *error)
+static int bytes_seek(struct bytes *bytes, uint64_t offset, struct ivon_error *error)
 {
     unsigned char scratch[SCRATCH];
     int code = 0;
@@ -177,14 +178,14 @@ static int check_end(struct bytes *bytes, struct ivon_error *error)
     uint32_t crc = bytes->crc;
     int code = inflate_some(bytes, &beyond, 1, &done, error);
     if (!code && done)
-        code = damaged(bytes, "there are more than they should be", error);
+        code = bytes_damaged(bytes, "there are more than they should be", error);
     if (!code && bytes->origin.coding == BYTES_DEFLATED && crc != bytes->origin.crc)
-        code = damaged(bytes, "their checksum differs", error);
+        code = bytes_damaged(bytes, "their checksum differs", error);
     return code;
 }
 
 /* Bytes [from, to) of the data were read. */
-static void let_go(const struct bytes *bytes, uint64_t from, uint64_t to)
+static void bytes_let_go_range(const struct bytes *bytes, uint64_t from, uint64_t to)
 {
     uint64_t start = (uint64_t)(bytes->origin.data - bytes->origin.file->data);
     if (to > from)
@@ -193,7 +194,7 @@ static void let_go(const struct bytes *bytes, uint64_t from, uint64_t to)
 
 void bytes_let_go(const struct bytes *bytes)
 {
-    let_go(bytes, 0, bytes->origin.data_size);
+    bytes_let_go_range(bytes, 0, bytes->origin.data_size);
 }
 
 int bytes_read(struct bytes *bytes, uint64_t offset, size_t size, void *out,
@@ -207,15 +208,15 @@ int bytes_read(struct bytes *bytes, uint64_t offset, size_t size, void *out,
         return 0;
     if (bytes->origin.coding == BYTES_STORED) {
         memcpy(out, bytes->origin.data + offset, size);
-        let_go(bytes, offset, offset + size);
+        bytes_let_go_range(bytes, offset, offset + size);
         return 0;
     }
     uint64_t before = bytes->consumed;
-    int code = seek(bytes, offset, error);
+    int code = bytes_seek(bytes, offset, error);
     if (!code)
         code = inflate_all(bytes, out, size, error);
     if (!code && bytes->size_known && bytes->position == bytes->size)
         code = check_end(bytes, error);
-    let_go(bytes, before < bytes->consumed ? before : 0, bytes->consumed);
+    bytes_let_go_range(bytes, before < bytes->consumed ? before : 0, bytes->consumed);
     return code;
 }

@@ -104,7 +104,7 @@ void csv_excerpt(const struct csv_field *field, char *out, size_t size)
  * Up to seven digits and ten decimals: both the digits and the power of ten are floats, so that one
  * division rounds once (Clinger, PLDI 1990). False for all else, numbers or not.
  */
-static bool short_float(const struct csv_field *field, float *value)
+static bool csv_short_float(const struct csv_field *field, float *value)
 {
     static const float powers[] = {1e0F, 1e1F, 1e2F, 1e3F, 1e4F, 1e5F,
                                    1e6F, 1e7F, 1e8F, 1e9F, 1e10F};
@@ -149,7 +149,7 @@ static bool named_infinite(const char *text)
 bool csv_float(const struct csv_field *field, locale_t locale, float *value)
 {
     char text[NUMBER_MAX], *end;
-    if (short_float(field, value))
+    if (csv_short_float(field, value))
         return true;
     if (!copy_number(field, text))
         return false;

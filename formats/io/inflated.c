@@ -85,7 +85,7 @@ static int find_window(struct inflated *inflated, size_t entry, struct window **
 }
 
 /* Inflates a piece more into the window; when it is full, its older half goes. */
-static int advance(struct window *window, struct ivon_error *error)
+static int inflated_advance(struct window *window, struct ivon_error *error)
 {
     uint64_t next = window->start + window->size, left = bytes_size(window->bytes) - next;
     if (window->size == window->capacity) {
@@ -103,15 +103,15 @@ static int advance(struct window *window, struct ivon_error *error)
     return code;
 }
 
-static int copy(struct window *window, uint64_t offset, size_t size, unsigned char *out,
-                struct ivon_error *error)
+static int inflated_copy(struct window *window, uint64_t offset, size_t size, unsigned char *out,
+                         struct ivon_error *error)
 {
     int code = 0;
     if (offset < window->start)
         window->start = window->size = 0; /* from the beginning, where `bytes` returns to */
     while (size && !code) {
         if (offset >= window->start + window->size) {
-            code = advance(window, error);
+            code = inflated_advance(window, error);
             continue;
         }
         size_t skip = (size_t)(offset - window->start), there = window->size - skip;
@@ -135,7 +135,7 @@ int inflated_read(struct inflated *inflated, size_t entry, uint64_t offset, size
                               bytes_name(window->bytes));
     if (!code) {
         window->used = ++inflated->clock;
-        code = copy(window, offset, size, out, error);
+        code = inflated_copy(window, offset, size, out, error);
     }
     if (code && window)
         close_window(window); /* a cursor that failed stands nowhere */

@@ -5,7 +5,8 @@
 
 #include "core/error.h"
 
-static int damaged(const struct json_members *members, const char *why, struct ivon_error *error)
+static int json_members_damaged(const struct json_members *members, const char *why,
+                                struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged JSON at byte %zu: %s", members->path,
                           (size_t)(members->at - members->start), why);
@@ -19,7 +20,7 @@ static bool skip_space(struct json_members *members)
     return members->at < members->end;
 }
 
-static bool take(struct json_members *members, char token)
+static bool json_members_take(struct json_members *members, char token)
 {
     if (!skip_space(members) || *members->at != token)
         return false;
@@ -31,7 +32,8 @@ int json_members_open(struct json_members *members, const char *path, const char
                       struct ivon_error *error)
 {
     *members = (struct json_members){.path = path, .start = text, .at = text, .end = text + size};
-    return take(members, '{') ? 0 : damaged(members, "expected '{'", error);
+    return json_members_take(members, '{') ? 0
+                                           : json_members_damaged(members, "expected '{'", error);
 }
 
 int json_members_value(struct json_members *members, size_t limit, json_t **value,
@@ -48,7 +50,7 @@ int json_members_value(struct json_members *members, size_t limit, json_t **valu
                               "%s: damaged JSON at byte %zu: a value has more than %zu bytes",
                               members->path, (size_t)(members->at - members->start), limit);
     if (!*value)
-        return damaged(members, problem.text, error);
+        return json_members_damaged(members, problem.text, error);
     members->at += problem.position;
     return 0;
 }
@@ -58,13 +60,13 @@ int json_members_next(struct json_members *members, char **name, struct ivon_err
     enum { NAME_MAX_SIZE = 1 << 16 };
     json_t *text;
     *name = NULL;
-    if (take(members, '}'))
+    if (json_members_take(members, '}'))
         return 0;
-    if (members->any && !take(members, ','))
-        return damaged(members, "expected ',' or '}'", error);
+    if (members->any && !json_members_take(members, ','))
+        return json_members_damaged(members, "expected ',' or '}'", error);
     members->any = true;
     if (!skip_space(members) || *members->at != '"')
-        return damaged(members, "expected a name", error);
+        return json_members_damaged(members, "expected a name", error);
     int code = json_members_value(members, NAME_MAX_SIZE, &text, error);
     if (code)
         return code;
@@ -72,11 +74,11 @@ int json_members_next(struct json_members *members, char **name, struct ivon_err
     json_decref(text);
     if (!*name)
         return ivon_error_memory(error);
-    if (take(members, ':'))
+    if (json_members_take(members, ':'))
         return 0;
     free(*name);
     *name = NULL;
-    return damaged(members, "expected ':'", error);
+    return json_members_damaged(members, "expected ':'", error);
 }
 
 int json_members_enter(struct json_members *members, struct json_members *inner,
@@ -84,7 +86,7 @@ int json_members_enter(struct json_members *members, struct json_members *inner,
 {
     *inner = *members;
     inner->any = false;
-    return take(inner, '{') ? 0 : damaged(inner, "expected '{'", error);
+    return json_members_take(inner, '{') ? 0 : json_members_damaged(inner, "expected '{'", error);
 }
 
 void json_members_leave(struct json_members *members, const struct json_members *inner)
@@ -94,5 +96,7 @@ void json_members_leave(struct json_members *members, const struct json_members 
 
 int json_members_end(struct json_members *members, struct ivon_error *error)
 {
-    return skip_space(members) ? damaged(members, "something follows the object", error) : 0;
+    return skip_space(members)
+               ? json_members_damaged(members, "something follows the object", error)
+               : 0;
 }

@@ -25,7 +25,7 @@ struct pair {
  * value·10^power, with a relative error of 2^-100: that of a step is a few 2^-106, and there are at
  * most 16 steps. The factor 2^200 keeps the residues of the smallest numbers from underflow.
  */
-static struct pair scale(double value, int power)
+static struct pair number_text_scale(double value, int power)
 {
     double shift = power > 0 ? 0x1p200 : 1;
     struct pair x = {value * shift, 0};
@@ -60,7 +60,7 @@ static struct decimal shortest(double value, uint64_t m, int q, bool narrow, int
     int binary = 63 - __builtin_clzll(m) + q;             /* 2^binary <= value */
     int decimal = binary * 78913 / 262144 - (binary < 0); /* 78913/2^18 = log10(2) - 8e-7 */
     int power = last - 1 - decimal;
-    struct pair scaled = scale(value, power);
+    struct pair scaled = number_text_scale(value, power);
     uint64_t whole = (uint64_t)scaled.high;
     double fraction = scaled.high - (double)whole + scaled.low; /* of some units above 2^53 */
     int64_t carry = (int64_t)fraction - (fraction < 0);

@@ -109,7 +109,7 @@ static void forbid_system_calls(void)
 }
 
 /* In the child, before it touches the file. */
-static void confine(const struct sandbox_limits *limits, struct sandbox_child *child)
+static void sandbox_confine(const struct sandbox_limits *limits, struct sandbox_child *child)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGTERM};
     for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
@@ -155,7 +155,7 @@ int sandbox_start(struct sandbox *sandbox, const struct sandbox_limits *limits,
     if (sandbox->child == 0) {
         struct sandbox_child child = {ends[1], sandbox->window, limits->window_size,
                                       limits->seconds};
-        confine(limits, &child);
+        sandbox_confine(limits, &child);
         serve(&child, context);
         _exit(0);
     }

@@ -104,8 +104,8 @@ struct layout {
 };
 
 /* Reads the slab's rows of each run, and puts them where rows have them. */
-static int fill(const struct slabs *slabs, struct slab *slab, const struct layout *layout,
-                struct ivon_error *error)
+static int strided_fill(const struct slabs *slabs, struct slab *slab, const struct layout *layout,
+                        struct ivon_error *error)
 {
     size_t size = layout->size, index[IVON_RANK_MAX] = {0}, to = 0, strides[IVON_RANK_MAX] = {0};
     unsigned char *run = malloc(slab->rows * size);
@@ -152,7 +152,7 @@ static int find_slab(struct slabs *slabs, size_t array, const struct layout *lay
     slab->rows = layout->rows - slab->first < rows ? layout->rows - slab->first : rows;
     slab->data = malloc(slab->rows * bytes);
     *found = slab;
-    int code = slab->data ? fill(slabs, slab, layout, error) : ivon_error_memory(error);
+    int code = slab->data ? strided_fill(slabs, slab, layout, error) : ivon_error_memory(error);
     if (code) {
         free(slab->data);
         *slab = (struct slab){0};

@@ -51,7 +51,8 @@ static uint64_t u64(const unsigned char *at)
     return value;
 }
 
-static int damaged(const struct zip_archive *archive, const char *what, struct ivon_error *error)
+static int zip_damaged(const struct zip_archive *archive, const char *what,
+                       struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged zip archive: %s",
                           archive->file->path, what);
@@ -63,7 +64,7 @@ bool zip_recognise(const struct mapped_file *file)
 }
 
 /* The record at the file's end that a comment of the remaining length follows; null if none. */
-static const unsigned char *find_end(const struct mapped_file *file)
+static const unsigned char *zip_find_end(const struct mapped_file *file)
 {
     for (uint64_t comment = 0; comment <= COMMENT_MAX && comment + END_SIZE <= file->size;
          comment++) {
@@ -89,9 +90,9 @@ static const unsigned char *find_end64(const struct mapped_file *file, uint64_t 
 static int find_directory(struct zip_archive *archive, uint64_t *entries, struct ivon_error *error)
 {
     const struct mapped_file *file = archive->file;
-    const unsigned char *end = find_end(file);
+    const unsigned char *end = zip_find_end(file);
     if (!end)
-        return damaged(archive, "it has no directory, as when it is cut off", error);
+        return zip_damaged(archive, "it has no directory, as when it is cut off", error);
     uint64_t limit = (uint64_t)(end - file->data);
     const unsigned char *end64 = find_end64(file, limit);
     uint32_t disks;
@@ -108,11 +109,11 @@ static int find_directory(struct zip_archive *archive, uint64_t *entries, struct
         archive->directory = u32(end + 16);
     }
     if (disks)
-        return damaged(archive, "it is one part of several", error);
+        return zip_damaged(archive, "it is one part of several", error);
     if (archive->directory > limit || archive->directory_size > limit - archive->directory)
-        return damaged(archive, "its directory lies outside of it", error);
+        return zip_damaged(archive, "its directory lies outside of it", error);
     if (*entries > ENTRIES_MAX || *entries > archive->directory_size / CENTRAL_SIZE)
-        return damaged(archive, "its directory is smaller than its entries", error);
+        return zip_damaged(archive, "its directory is smaller than its entries", error);
     return 0;
 }
 
@@ -144,16 +145,16 @@ static bool read_zip64(struct zip_entry *entry, const unsigned char *extra, size
 }
 
 /* Parses one entry of the directory; *size is what it takes there, of `left` bytes. */
-static int read_entry(const struct zip_archive *archive, struct zip_entry *entry,
-                      const unsigned char *at, uint64_t left, uint64_t *size,
-                      struct ivon_error *error)
+static int zip_read_entry(const struct zip_archive *archive, struct zip_entry *entry,
+                          const unsigned char *at, uint64_t left, uint64_t *size,
+                          struct ivon_error *error)
 {
     if (left < CENTRAL_SIZE || u32(at) != CENTRAL)
-        return damaged(archive, "an entry of its directory is no such thing", error);
+        return zip_damaged(archive, "an entry of its directory is no such thing", error);
     size_t name = u16(at + 28), extra = u16(at + 30), comment = u16(at + 32);
     *size = CENTRAL_SIZE + name + extra + comment;
     if (*size > left || memchr(at + CENTRAL_SIZE, '\0', name))
-        return damaged(archive, "an entry of its directory has an impossible name", error);
+        return zip_damaged(archive, "an entry of its directory has an impossible name", error);
     *entry = (struct zip_entry){.name = strndup((const char *)at + CENTRAL_SIZE, name),
                                 .deflated = u16(at + 10) == 8,
                                 .crc = u32(at + 16),
@@ -169,11 +170,11 @@ static int read_entry(const struct zip_archive *archive, struct zip_entry *entry
     bool fits = entry->size != UINT32_MAX && entry->stored_size != UINT32_MAX &&
                 entry->header != UINT32_MAX;
     if (!fits && !read_zip64(entry, at + CENTRAL_SIZE + name, extra))
-        return damaged(archive, "an entry of its directory lacks a size", error);
+        return zip_damaged(archive, "an entry of its directory lacks a size", error);
     return 0;
 }
 
-static int compare(const void *a, const void *b)
+static int zip_compare(const void *a, const void *b)
 {
     const struct zip_entry *const *left = a, *const *right = b;
     return strcmp((*left)->name, (*right)->name);
@@ -190,13 +191,13 @@ static int read_directory(struct zip_archive *archive, uint64_t count, struct iv
     for (; archive->count < count; at += size, left -= size) {
         struct zip_entry *entry = &archive->entries[archive->count];
         archive->by_name[archive->count++] = entry;
-        int code = read_entry(archive, entry, at, left, &size, error);
+        int code = zip_read_entry(archive, entry, at, left, &size, error);
         if (code)
             return code;
     }
-    qsort(archive->by_name, count, sizeof *archive->by_name, compare);
+    qsort(archive->by_name, count, sizeof *archive->by_name, zip_compare);
     for (size_t i = 1; i < count; i++)
-        if (compare(&archive->by_name[i - 1], &archive->by_name[i]) == 0)
+        if (zip_compare(&archive->by_name[i - 1], &archive->by_name[i]) == 0)
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: damaged zip archive: '%s' occurs "
                                   "twice",
@@ -257,7 +258,8 @@ ptrdiff_t zip_find(const struct zip_archive *archive, const char *name)
 
 /* Where an entry's bytes begin: behind its own header, and in front of the directory. Null where
    that cannot be. */
-static const unsigned char *locate(const struct zip_archive *archive, const struct zip_entry *entry)
+static const unsigned char *zip_locate(const struct zip_archive *archive,
+                                       const struct zip_entry *entry)
 {
     uint64_t left = archive->directory;
     if (left < LOCAL_SIZE || entry->header > left - LOCAL_SIZE)
@@ -280,7 +282,7 @@ int zip_entry_open(struct bytes **bytes, const struct zip_archive *archive, size
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' %s", path, entry->name,
                               entry->refused);
     struct bytes_origin origin = {.file = archive->file,
-                                  .data = locate(archive, entry),
+                                  .data = zip_locate(archive, entry),
                                   .data_size = entry->stored_size,
                                   .coding = entry->deflated ? BYTES_DEFLATED : BYTES_STORED,
                                   .size = entry->size,

@@ -39,7 +39,7 @@ struct record {
     size_t size;
 };
 
-static void put(struct record *record, uint64_t value, size_t size)
+static void zip_writer_put(struct record *record, uint64_t value, size_t size)
 {
     memcpy(record->data + record->size, &value, size); /* little-endian, as this machine is */
     record->size += size;
@@ -50,7 +50,7 @@ static bool wide(uint64_t value)
     return value >= UINT32_MAX;
 }
 
-static uint32_t narrow(uint64_t value)
+static uint32_t zip_writer_narrow(uint64_t value)
 {
     return wide(value) ? UINT32_MAX : (uint32_t)value;
 }
@@ -122,15 +122,15 @@ static void put_common(struct record *record, const struct zip_planned *entry, u
                        size_t extra)
 {
     bool zip64 = wide(entry->size) || wide(entry->header);
-    put(record, zip64 ? VERSION64 : VERSION, 2);
-    put(record, flags(entry->name), 2);
-    put(record, 0, 2); /* stored */
-    put(record, MIDNIGHT_1980, 4);
-    put(record, crc, 4);
-    put(record, narrow(entry->size), 4);
-    put(record, narrow(entry->size), 4);
-    put(record, strlen(entry->name), 2);
-    put(record, extra, 2);
+    zip_writer_put(record, zip64 ? VERSION64 : VERSION, 2);
+    zip_writer_put(record, flags(entry->name), 2);
+    zip_writer_put(record, 0, 2); /* stored */
+    zip_writer_put(record, MIDNIGHT_1980, 4);
+    zip_writer_put(record, crc, 4);
+    zip_writer_put(record, zip_writer_narrow(entry->size), 4);
+    zip_writer_put(record, zip_writer_narrow(entry->size), 4);
+    zip_writer_put(record, strlen(entry->name), 2);
+    zip_writer_put(record, extra, 2);
 }
 
 static void put_name(struct record *record, const char *name)
@@ -147,19 +147,19 @@ static int write_local(const struct zip_planned *entry, uint32_t crc, unsigned c
     struct record record = {.data = buffer};
     size_t length = strlen(entry->name), total = (size_t)(entry->content - entry->header);
     size_t extra = total - LOCAL_SIZE - length;
-    put(&record, 0x04034b50, 4);
+    zip_writer_put(&record, 0x04034b50, 4);
     put_common(&record, entry, crc, extra);
     put_name(&record, entry->name);
     if (wide(entry->size)) {
-        put(&record, ZIP64_ID, 2);
-        put(&record, SIZES64, 2);
-        put(&record, entry->size, 8);
-        put(&record, entry->size, 8);
+        zip_writer_put(&record, ZIP64_ID, 2);
+        zip_writer_put(&record, SIZES64, 2);
+        zip_writer_put(&record, entry->size, 8);
+        zip_writer_put(&record, entry->size, 8);
     }
     size_t padding = total - record.size - PADDING_MIN;
-    put(&record, PADDING_ID, 2);
-    put(&record, 2 + padding, 2);
-    put(&record, ZIP_ALIGNMENT, 2);
+    zip_writer_put(&record, PADDING_ID, 2);
+    zip_writer_put(&record, 2 + padding, 2);
+    zip_writer_put(&record, ZIP_ALIGNMENT, 2);
     memset(record.data + record.size, 0, padding);
     return atomic_write(file, entry->header, record.data, total, error);
 }
@@ -169,23 +169,23 @@ static int write_central(const struct zip_planned *entry, uint32_t crc, unsigned
 {
     struct record record = {.data = buffer};
     size_t size = central_size(entry), extra = size - CENTRAL_SIZE - strlen(entry->name);
-    put(&record, 0x02014b50, 4);
-    put(&record, UNIX | VERSION64, 2);
+    zip_writer_put(&record, 0x02014b50, 4);
+    zip_writer_put(&record, UNIX | VERSION64, 2);
     put_common(&record, entry, crc, extra);
-    put(&record, 0, 6); /* no comment, the first disk, binary */
-    put(&record, REGULAR_0644, 4);
-    put(&record, narrow(entry->header), 4);
+    zip_writer_put(&record, 0, 6); /* no comment, the first disk, binary */
+    zip_writer_put(&record, REGULAR_0644, 4);
+    zip_writer_put(&record, zip_writer_narrow(entry->header), 4);
     put_name(&record, entry->name);
     if (extra) {
-        put(&record, ZIP64_ID, 2);
-        put(&record, extra - FIELD_SIZE, 2);
+        zip_writer_put(&record, ZIP64_ID, 2);
+        zip_writer_put(&record, extra - FIELD_SIZE, 2);
     }
     if (wide(entry->size)) {
-        put(&record, entry->size, 8);
-        put(&record, entry->size, 8);
+        zip_writer_put(&record, entry->size, 8);
+        zip_writer_put(&record, entry->size, 8);
     }
     if (wide(entry->header))
-        put(&record, entry->header, 8);
+        zip_writer_put(&record, entry->header, 8);
     *at += size;
     return atomic_write(file, *at - size, record.data, size, error);
 }
@@ -198,32 +198,32 @@ static int write_end(const struct zip_writer *writer, struct atomic_file *file,
     uint64_t size = directory_size(writer), end = writer->end + size;
     size_t count = writer->count < UINT16_MAX ? writer->count : UINT16_MAX;
     if (needs_end64(writer, size)) {
-        put(&record, 0x06064b50, 4);
-        put(&record, END64_SIZE - 12, 8); /* of what follows */
-        put(&record, UNIX | VERSION64, 2);
-        put(&record, VERSION64, 2);
-        put(&record, 0, 8); /* the first disk */
-        put(&record, writer->count, 8);
-        put(&record, writer->count, 8);
-        put(&record, size, 8);
-        put(&record, writer->end, 8);
-        put(&record, 0x07064b50, 4);
-        put(&record, 0, 4);
-        put(&record, end, 8);
-        put(&record, 1, 4); /* one disk */
+        zip_writer_put(&record, 0x06064b50, 4);
+        zip_writer_put(&record, END64_SIZE - 12, 8); /* of what follows */
+        zip_writer_put(&record, UNIX | VERSION64, 2);
+        zip_writer_put(&record, VERSION64, 2);
+        zip_writer_put(&record, 0, 8); /* the first disk */
+        zip_writer_put(&record, writer->count, 8);
+        zip_writer_put(&record, writer->count, 8);
+        zip_writer_put(&record, size, 8);
+        zip_writer_put(&record, writer->end, 8);
+        zip_writer_put(&record, 0x07064b50, 4);
+        zip_writer_put(&record, 0, 4);
+        zip_writer_put(&record, end, 8);
+        zip_writer_put(&record, 1, 4); /* one disk */
     }
-    put(&record, 0x06054b50, 4);
-    put(&record, 0, 4);
-    put(&record, count, 2);
-    put(&record, count, 2);
-    put(&record, narrow(size), 4);
-    put(&record, narrow(writer->end), 4);
-    put(&record, 0, 2);
+    zip_writer_put(&record, 0x06054b50, 4);
+    zip_writer_put(&record, 0, 4);
+    zip_writer_put(&record, count, 2);
+    zip_writer_put(&record, count, 2);
+    zip_writer_put(&record, zip_writer_narrow(size), 4);
+    zip_writer_put(&record, zip_writer_narrow(writer->end), 4);
+    zip_writer_put(&record, 0, 2);
     return atomic_write(file, end, buffer, record.size, error);
 }
 
-static int checksum(const struct zip_planned *entry, struct atomic_file *file, void *buffer,
-                    uint32_t *crc, struct ivon_error *error)
+static int zip_writer_checksum(const struct zip_planned *entry, struct atomic_file *file,
+                               void *buffer, uint32_t *crc, struct ivon_error *error)
 {
     int code = 0;
     uLong sum = crc32(0, NULL, 0);
@@ -244,7 +244,7 @@ int zip_writer_finish(const struct zip_writer *writer, struct atomic_file *file,
     int code = buffer ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < writer->count && !code; i++) {
         uint32_t crc;
-        code = checksum(&writer->entries[i], file, buffer, &crc, error);
+        code = zip_writer_checksum(&writer->entries[i], file, buffer, &crc, error);
         if (!code)
             code = write_local(&writer->entries[i], crc, buffer, file, error);
         if (!code)

@@ -30,7 +30,7 @@ struct header {
     size_t dimensions;
 };
 
-static bool take(struct header *header, const char *token)
+static bool npy_take(struct header *header, const char *token)
 {
     size_t length = strlen(token);
     while (isspace((unsigned char)*header->at))
@@ -41,9 +41,9 @@ static bool take(struct header *header, const char *token)
     return true;
 }
 
-static bool take_string(struct header *header, char *out, size_t size)
+static bool npy_take_string(struct header *header, char *out, size_t size)
 {
-    const char *quote = take(header, "'") ? "'" : take(header, "\"") ? "\"" : NULL;
+    const char *quote = npy_take(header, "'") ? "'" : npy_take(header, "\"") ? "\"" : NULL;
     if (!quote)
         return false;
     size_t length = strcspn(header->at, quote);
@@ -57,28 +57,28 @@ static bool take_string(struct header *header, char *out, size_t size)
 
 static bool take_extent(struct header *header, int64_t *extent)
 {
-    take(header, ""); /* what precedes it */
+    npy_take(header, ""); /* what precedes it */
     if (!isdigit((unsigned char)*header->at))
         return false;
     for (*extent = 0; isdigit((unsigned char)*header->at); header->at++)
         if (__builtin_mul_overflow(*extent, 10, extent) ||
             __builtin_add_overflow(*extent, *header->at - '0', extent))
             return false;
-    take(header, "L"); /* as Python 2 wrote it */
+    npy_take(header, "L"); /* as Python 2 wrote it */
     return true;
 }
 
 static bool take_shape(struct header *header, struct array *array)
 {
     int64_t extent;
-    if (!take(header, "("))
+    if (!npy_take(header, "("))
         return false;
-    for (; !take(header, ")"); header->dimensions++) {
+    for (; !npy_take(header, ")"); header->dimensions++) {
         if (!take_extent(header, &extent))
             return false;
         if (header->dimensions < IVON_RANK_MAX)
             array->shape[header->dimensions] = extent;
-        if (!take(header, ",") && *header->at != ')')
+        if (!npy_take(header, ",") && *header->at != ')')
             return false;
     }
     array->rank = header->dimensions <= IVON_RANK_MAX ? (int)header->dimensions : -1;
@@ -86,7 +86,7 @@ static bool take_shape(struct header *header, struct array *array)
 }
 
 /* The rest of a list of fields, whose bracket is taken, with the lists and strings in it. */
-static bool take_record(struct header *header)
+static bool npy_take_record(struct header *header)
 {
     for (int depth = 1; depth; header->at++) {
         header->at += strcspn(header->at, "[]'\"");
@@ -107,19 +107,19 @@ static bool take_record(struct header *header)
 static bool take_pair(struct header *header, struct array *array)
 {
     char key[16];
-    if (!take_string(header, key, sizeof key) || !take(header, ":"))
+    if (!npy_take_string(header, key, sizeof key) || !npy_take(header, ":"))
         return false;
     if (strcmp(key, "descr") == 0 && !header->type[0]) {
-        if (take(header, "[")) {
+        if (npy_take(header, "[")) {
             strcpy(header->type, "a record");
-            return take_record(header);
+            return npy_take_record(header);
         }
-        return take_string(header, header->type, TYPE_MAX);
+        return npy_take_string(header, header->type, TYPE_MAX);
     }
     if (strcmp(key, "fortran_order") == 0 && !header->order_read) {
         header->order_read = true;
-        header->fortran = take(header, "True");
-        return header->fortran || take(header, "False");
+        header->fortran = npy_take(header, "True");
+        return header->fortran || npy_take(header, "False");
     }
     if (strcmp(key, "shape") == 0 && !header->shape_read)
         return header->shape_read = take_shape(header, array);
@@ -128,15 +128,15 @@ static bool take_pair(struct header *header, struct array *array)
 
 static bool take_dictionary(struct header *header, struct array *array)
 {
-    if (!take(header, "{"))
+    if (!npy_take(header, "{"))
         return false;
-    while (!take(header, "}")) {
+    while (!npy_take(header, "}")) {
         if (!take_pair(header, array))
             return false;
-        if (!take(header, ",") && *header->at != '}')
+        if (!npy_take(header, ",") && *header->at != '}')
             return false;
     }
-    take(header, "");
+    npy_take(header, "");
     return !*header->at && header->type[0] && header->order_read && header->shape_read;
 }
 
@@ -147,7 +147,7 @@ static const char type_names[IVON_DTYPE_COUNT][3] = {
     [IVON_U16] = "u2", [IVON_U32] = "u4", [IVON_U64] = "u8", [IVON_BOOL] = "b1"};
 
 /* The element type of a description such as "<f4"; false for none of ours. */
-static bool element_type(struct array *array, const char *type)
+static bool npy_element_type(struct array *array, const char *type)
 {
     array->swapped = *type == '>';
     if (*type && strchr("<>|=", *type))
@@ -161,7 +161,7 @@ static bool element_type(struct array *array, const char *type)
 }
 
 /* Reads the header's text into memory that the caller frees, and sets array->offset. */
-static int read_header(struct array *array, char **text, struct ivon_error *error)
+static int npy_read_header(struct array *array, char **text, struct ivon_error *error)
 {
     unsigned char head[SIGNATURE + 6];
     const char *name = bytes_name(array->bytes);
@@ -190,14 +190,14 @@ static int read_header(struct array *array, char **text, struct ivon_error *erro
     return bytes_read(array->bytes, SIGNATURE + 2 + wide, length, *text, error);
 }
 
-static int check_header(struct array *array, const struct header *header, bool parsed,
-                        struct ivon_error *error)
+static int npy_check_header(struct array *array, const struct header *header, bool parsed,
+                            struct ivon_error *error)
 {
     size_t count;
     const char *name = bytes_name(array->bytes);
     if (!parsed)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: damaged npy header", name);
-    bool known = element_type(array, header->type);
+    bool known = npy_element_type(array, header->type);
     if (!known || array->rank < 0) {
         if (known)
             snprintf(array->opaque, sizeof array->opaque, "%s of %zu dimensions", header->type,
@@ -224,11 +224,11 @@ static int check_header(struct array *array, const struct header *header, bool p
 int npy_parse(struct array *array, struct ivon_error *error)
 {
     char *text = NULL;
-    int code = read_header(array, &text, error);
+    int code = npy_read_header(array, &text, error);
     if (!code) {
         struct header header = {.at = text};
         bool parsed = take_dictionary(&header, array);
-        code = check_header(array, &header, parsed, error);
+        code = npy_check_header(array, &header, parsed, error);
     }
     free(text);
     return code;

@@ -43,8 +43,8 @@ struct npz {
     size_t *tensors; /* the members that the source's tensors are */
 };
 
-static int read_member(struct npz *npz, size_t index, size_t first, size_t count, void *buffer,
-                       struct ivon_error *error)
+static int npz_read_member(struct npz *npz, size_t index, size_t first, size_t count, void *buffer,
+                           struct ivon_error *error)
 {
     const struct member *member = &npz->members[index];
     size_t size = ivon_dtype_size(member->dtype);
@@ -72,7 +72,7 @@ static int npz_read(void *self, size_t tensor, size_t first, size_t count, void 
                     struct ivon_error *error)
 {
     struct npz *npz = self;
-    return read_member(npz, npz->tensors[tensor], first, count, buffer, error);
+    return npz_read_member(npz, npz->tensors[tensor], first, count, buffer, error);
 }
 
 static const void *npz_view(void *self, size_t tensor)
@@ -120,8 +120,8 @@ static void npz_close(void *self)
     free(npz);
 }
 
-static int open_member(struct npz *npz, size_t index, const char *name, size_t length,
-                       struct ivon_error *error)
+static int npz_open_member(struct npz *npz, size_t index, const char *name, size_t length,
+                           struct ivon_error *error)
 {
     struct member *member = &npz->members[index];
     struct array array = {0};
@@ -179,7 +179,7 @@ static int check_overlaps(const struct npz *npz, struct ivon_error *error)
     return code;
 }
 
-static int open_members(struct npz *npz, struct ivon_error *error)
+static int npz_open_members(struct npz *npz, struct ivon_error *error)
 {
     size_t count, end = sizeof suffix - 1, arrays = 0;
     const struct zip_entry *entries = zip_entries(npz->archive, &count);
@@ -193,7 +193,7 @@ static int open_members(struct npz *npz, struct ivon_error *error)
         if (length <= end || strcmp(entries[i].name + length - end, suffix) != 0)
             continue;
         arrays++;
-        code = open_member(npz, i, entries[i].name, length - end, error);
+        code = npz_open_member(npz, i, entries[i].name, length - end, error);
     }
     if (!code && !arrays)
         code = ivon_error_set(error, IVON_ERROR_DATA,
@@ -203,7 +203,7 @@ static int open_members(struct npz *npz, struct ivon_error *error)
     return code;
 }
 
-static int compare_names(const void *a, const void *b)
+static int npz_compare_names(const void *a, const void *b)
 {
     const struct member *const *left = a, *const *right = b;
     return strcmp((*left)->name, (*right)->name);
@@ -217,7 +217,7 @@ static int sort_members(struct npz *npz, struct ivon_error *error)
     for (size_t i = 0; i < npz->count; i++)
         if (npz->members[i].name)
             npz->by_name[npz->named++] = &npz->members[i];
-    qsort(npz->by_name, npz->named, sizeof *npz->by_name, compare_names);
+    qsort(npz->by_name, npz->named, sizeof *npz->by_name, npz_compare_names);
     return 0;
 }
 
@@ -250,8 +250,8 @@ static const struct member *find_member(const struct npz *npz, const char *prefi
 }
 
 /* In a posterior, what has a number's name and no dimensions is that number. */
-static int find_number(void *context, const char *key, struct parts_number *number,
-                       struct ivon_error *error)
+static int npz_find_number(void *context, const char *key, struct parts_number *number,
+                           struct ivon_error *error)
 {
     struct npz *npz = context;
     int64_t integer = 0;
@@ -259,7 +259,7 @@ static int find_number(void *context, const char *key, struct parts_number *numb
     const struct member *member = npz->posterior ? find_member(npz, NULL, key) : NULL;
     if (!member || member->rank || *member->opaque)
         return 0;
-    int code = read_member(npz, (size_t)(member - npz->members), 0, 1, &value, error);
+    int code = npz_read_member(npz, (size_t)(member - npz->members), 0, 1, &value, error);
     if (code)
         return code;
     ivon_dtype_to_f64(&number->number, &value, member->dtype, 1);
@@ -273,7 +273,7 @@ static int find_number(void *context, const char *key, struct parts_number *numb
     return 1;
 }
 
-static bool is_text(const struct member *member)
+static bool npz_is_text(const struct member *member)
 {
     return !*member->opaque && member->dtype == IVON_U8 && member->rank == 1 &&
            member->shape[0] <= TEXT_MAX &&
@@ -285,14 +285,14 @@ static int find_text(struct npz *npz, const char *key, char **text, struct ivon_
 {
     const struct member *member = npz->posterior ? find_member(npz, NULL, key) : NULL;
     *text = NULL;
-    if (!member || !is_text(member))
+    if (!member || !npz_is_text(member))
         return 0;
     size_t size = (size_t)member->shape[0];
     *text = calloc(1, size + 1);
     if (!*text)
         return ivon_error_memory(error);
     size_t index = (size_t)(member - npz->members);
-    return size ? read_member(npz, index, 0, size, *text, error) : 0;
+    return size ? npz_read_member(npz, index, 0, size, *text, error) : 0;
 }
 
 /* Whether a member of a posterior is part of its header, or one Hessian's own number. */
@@ -301,13 +301,13 @@ static bool is_header(const struct npz *npz, const struct member *member)
     const char *slash = strchr(member->name, '/');
     if (!npz->posterior || !parts_own_key(member->name))
         return false;
-    if (is_text(member))
+    if (npz_is_text(member))
         return true;
     return !member->rank && !*member->opaque &&
            (!slash || find_member(npz, ivon_part_name(IVON_HESSIAN), slash + 1));
 }
 
-static bool is_posterior(const struct npz *npz)
+static bool npz_is_posterior(const struct npz *npz)
 {
     const struct member *mark = find_member(npz, NULL, PARTS_MARK);
     bool found = mark && !mark->rank;
@@ -316,8 +316,8 @@ static bool is_posterior(const struct npz *npz)
     return found;
 }
 
-static int list_tensors(struct npz *npz, const struct parts_file *parts,
-                        struct tensor_list *tensors, struct ivon_error *error)
+static int npz_list_tensors(struct npz *npz, const struct parts_file *parts,
+                            struct tensor_list *tensors, struct ivon_error *error)
 {
     int code = 0;
     npz->tensors = calloc(npz->count + 1, sizeof *npz->tensors);
@@ -337,19 +337,19 @@ static int list_tensors(struct npz *npz, const struct parts_file *parts,
     return code;
 }
 
-static int make_source(struct ivon_source **source, struct npz *npz,
-                       const struct ivon_open_options *options, struct ivon_error *error)
+static int npz_make_source(struct ivon_source **source, struct npz *npz,
+                           const struct ivon_open_options *options, struct ivon_error *error)
 {
     static const struct ivon_source_class class = {
         .read = npz_read, .view = npz_view, .advise = npz_advise, .close = npz_close};
     struct tensor_list tensors = {0};
     struct ivon_header header = ivon_header_empty();
     char *creator = NULL, *provenance = NULL;
-    npz->posterior = is_posterior(npz);
+    npz->posterior = npz_is_posterior(npz);
     const struct parts_file parts = {.path = npz->mapped.path,
                                      .posterior = npz->posterior,
                                      .options = options,
-                                     .number = find_number,
+                                     .number = npz_find_number,
                                      .context = npz};
     int code = parts_header(&parts, &header, error);
     if (!code)
@@ -359,7 +359,7 @@ static int make_source(struct ivon_source **source, struct npz *npz,
     header.creator = creator;
     header.provenance = provenance;
     if (!code)
-        code = list_tensors(npz, &parts, &tensors, error);
+        code = npz_list_tensors(npz, &parts, &tensors, error);
     if (!code)
         code = parts_finish(&parts, &tensors, &header, error);
     if (!code)
@@ -391,7 +391,7 @@ int npz_open(struct ivon_source **source, struct mapped_file *mapped,
     *mapped = (struct mapped_file){0};
     int code = zip_open(&npz->archive, &npz->mapped, error);
     if (!code)
-        code = open_members(npz, error);
+        code = npz_open_members(npz, error);
     if (!code)
         code = sort_members(npz, error);
     if (!code)
@@ -401,7 +401,7 @@ int npz_open(struct ivon_source **source, struct mapped_file *mapped,
         code = slabs_new(&npz->slabs, options->memory ? options->memory : DEFAULT_MEMORY,
                          fetch_member, npz, error);
     if (!code)
-        code = make_source(source, npz, options, error);
+        code = npz_make_source(source, npz, options, error);
     if (code)
         npz_close(npz);
     return code;

@@ -19,22 +19,22 @@ struct sink {
     struct placed tensors[];
 };
 
-static int sink_write(void *self, size_t tensor, size_t first, size_t count, const void *buffer,
-                      struct ivon_error *error)
+static int numpy_sink_write(void *self, size_t tensor, size_t first, size_t count,
+                            const void *buffer, struct ivon_error *error)
 {
     struct sink *sink = self;
     const struct placed *place = tensor < sink->count ? &sink->tensors[tensor] : NULL;
     return placed_write(&sink->file, sink->file.path, place, tensor, first, count, buffer, error);
 }
 
-static int sink_commit(void *self, struct ivon_error *error)
+static int numpy_sink_commit(void *self, struct ivon_error *error)
 {
     struct sink *sink = self;
     int code = zip_writer_finish(&sink->zip, &sink->file, error);
     return code ? code : atomic_commit(&sink->file, error);
 }
 
-static void sink_close(void *self)
+static void numpy_sink_close(void *self)
 {
     struct sink *sink = self;
     atomic_close(&sink->file);
@@ -70,8 +70,8 @@ static int add_array(struct sink *sink, const char *name, enum ivon_dtype dtype,
     return code;
 }
 
-static int put_number(void *context, const char *key, const struct parts_number *number,
-                      struct ivon_error *error)
+static int numpy_sink_put_number(void *context, const char *key, const struct parts_number *number,
+                                 struct ivon_error *error)
 {
     uint64_t offset;
     struct sink *sink = context;
@@ -81,7 +81,8 @@ static int put_number(void *context, const char *key, const struct parts_number 
     return code ? code : atomic_write(&sink->file, offset, value, 8, error);
 }
 
-static int put_text(struct sink *sink, const char *key, const char *text, struct ivon_error *error)
+static int numpy_sink_put_text(struct sink *sink, const char *key, const char *text,
+                               struct ivon_error *error)
 {
     uint64_t offset;
     if (!text)
@@ -104,11 +105,11 @@ static int add_all(struct sink *sink, const struct ivon_header *header,
                                   error);
     if (code)
         return code;
-    code = parts_put(path, header, tensors, sink->count, put_number, sink, error);
+    code = parts_put(path, header, tensors, sink->count, numpy_sink_put_number, sink, error);
     if (!code)
-        code = put_text(sink, "creator", header->creator, error);
+        code = numpy_sink_put_text(sink, "creator", header->creator, error);
     if (!code)
-        code = put_text(sink, "provenance", header->provenance, error);
+        code = numpy_sink_put_text(sink, "provenance", header->provenance, error);
     for (size_t i = 0; i < sink->count && !code; i++) {
         const struct ivon_tensor *tensor = &tensors[i];
         sink->tensors[i].size = ivon_dtype_size(tensor->dtype);
@@ -127,7 +128,7 @@ int npz_create(struct ivon_sink **out, const char *path, const struct ivon_heade
                const struct ivon_create_options *options, struct ivon_error *error)
 {
     static const struct ivon_sink_class class = {
-        .write = sink_write, .commit = sink_commit, .close = sink_close};
+        .write = numpy_sink_write, .commit = numpy_sink_commit, .close = numpy_sink_close};
     struct sink *sink = calloc(1, sizeof *sink + tensor_count * sizeof sink->tensors[0]);
     if (!sink)
         return ivon_error_memory(error);
@@ -141,6 +142,6 @@ int npz_create(struct ivon_sink **out, const char *path, const struct ivon_heade
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);
     if (code)
-        sink_close(sink);
+        numpy_sink_close(sink);
     return code;
 }

@@ -12,14 +12,14 @@
 #include "formats/onnx/private.h"
 #include "net/graph/operator.h"
 
-static const char *text(const char *string)
+static const char *onnx_text(const char *string)
 {
     return string ? string : "";
 }
 
 static bool own_domain(const char *domain)
 {
-    return !*text(domain) || strcmp(domain, "ai.onnx") == 0;
+    return !*onnx_text(domain) || strcmp(domain, "ai.onnx") == 0;
 }
 
 static int check_opset(const Onnx__ModelProto *model, const char *path, struct ivon_error *error)
@@ -60,10 +60,10 @@ static int input_shape(const Onnx__TensorShapeProto *shape, const char *path, co
     return 0;
 }
 
-static int add_input(struct ivon_network *network, const Onnx__ValueInfoProto *info,
-                     struct ivon_error *error)
+static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoProto *info,
+                          struct ivon_error *error)
 {
-    const char *name = text(info->name), *path = network->path;
+    const char *name = onnx_text(info->name), *path = network->path;
     const Onnx__TypeProto *type = info->type;
     int64_t extents[IVON_RANK_MAX];
     enum net_type net_type;
@@ -91,16 +91,16 @@ static bool is_taken(const Onnx__GraphProto *graph, const char *name)
 {
     for (size_t i = 0; i < graph->n_node; i++)
         for (size_t k = 0; k < graph->node[i]->n_input; k++)
-            if (strcmp(text(graph->node[i]->input[k]), name) == 0)
+            if (strcmp(onnx_text(graph->node[i]->input[k]), name) == 0)
                 return true;
     for (size_t i = 0; i < graph->n_output; i++)
-        if (strcmp(text(graph->output[i]->name), name) == 0)
+        if (strcmp(onnx_text(graph->output[i]->name), name) == 0)
             return true;
     return false;
 }
 
-static int add_initializers(struct ivon_network *network, struct onnx_reader *reader,
-                            const Onnx__GraphProto *graph, struct ivon_error *error)
+static int onnx_add_initializers(struct ivon_network *network, struct onnx_reader *reader,
+                                 const Onnx__GraphProto *graph, struct ivon_error *error)
 {
     int code = 0;
     if (graph->n_sparse_initializer)
@@ -110,7 +110,7 @@ static int add_initializers(struct ivon_network *network, struct onnx_reader *re
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: quantized graphs are not supported",
                               network->path);
     for (size_t i = 0; i < graph->n_initializer && !code; i++) {
-        const char *name = text(graph->initializer[i]->name);
+        const char *name = onnx_text(graph->initializer[i]->name);
         struct net_tensor tensor;
         enum net_type type;
         /* What is of another type is an error only where it is asked for. */
@@ -128,7 +128,7 @@ static int add_initializers(struct ivon_network *network, struct onnx_reader *re
 /* A node as messages name it. */
 static const char *node_name(const Onnx__NodeProto *node)
 {
-    return *text(node->name) ? node->name : node->n_output ? node->output[0] : "";
+    return *onnx_text(node->name) ? node->name : node->n_output ? node->output[0] : "";
 }
 
 /* Copies `count` elements of `size` bytes, malloc'd. */
@@ -142,7 +142,7 @@ static void *copy_of(const void *items, size_t count, size_t size)
 
 static int refuse_subgraph(const Onnx__NodeProto *node, const char *path, struct ivon_error *error)
 {
-    const char *operator= text(node->op_type);
+    const char *operator= onnx_text(node->op_type);
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: node '%s' (%s): subgraphs are not supported%s", path,
                           node_name(node), operator,
@@ -156,7 +156,7 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
                              struct ivon_error *error)
 {
     const void *made;
-    attribute->name = strdup(text(proto->name));
+    attribute->name = strdup(onnx_text(proto->name));
     switch (proto->has_type && !proto->ref_attr_name
                 ? proto->type
                 : ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED) {
@@ -199,16 +199,16 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s' (%s): attribute '%s' is of a kind that is not "
                               "supported",
-                              reader->path, node_name(node), text(node->op_type),
-                              text(proto->name));
+                              reader->path, node_name(node), onnx_text(node->op_type),
+                              onnx_text(proto->name));
     }
     return attribute->name && made ? 0 : ivon_error_memory(error);
 }
 
-static int add_node(struct ivon_network *network, struct onnx_reader *reader,
-                    const Onnx__NodeProto *node, struct ivon_error *error)
+static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reader,
+                         const Onnx__NodeProto *node, struct ivon_error *error)
 {
-    const char *operator= text(node->op_type);
+    const char *operator= onnx_text(node->op_type);
     if (!own_domain(node->domain))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s': operator %s of the domain '%s', expected ONNX's own",
@@ -232,8 +232,8 @@ static int add_node(struct ivon_network *network, struct onnx_reader *reader,
                           attributes, count, error);
 }
 
-static int build(struct ivon_network *network, struct onnx_reader *reader,
-                 const Onnx__ModelProto *model, struct ivon_error *error)
+static int onnx_build(struct ivon_network *network, struct onnx_reader *reader,
+                      const Onnx__ModelProto *model, struct ivon_error *error)
 {
     const Onnx__GraphProto *graph = model->graph;
     if (!graph)
@@ -241,13 +241,13 @@ static int build(struct ivon_network *network, struct onnx_reader *reader,
                               network->path);
     int code = check_opset(model, network->path, error);
     if (!code)
-        code = add_initializers(network, reader, graph, error);
+        code = onnx_add_initializers(network, reader, graph, error);
     for (size_t i = 0; i < graph->n_input && !code; i++)
-        code = add_input(network, graph->input[i], error);
+        code = onnx_add_input(network, graph->input[i], error);
     for (size_t i = 0; i < graph->n_node && !code; i++)
-        code = add_node(network, reader, graph->node[i], error);
+        code = onnx_add_node(network, reader, graph->node[i], error);
     for (size_t i = 0; i < graph->n_output && !code; i++)
-        code = graph_add_output(network, text(graph->output[i]->name), error);
+        code = graph_add_output(network, onnx_text(graph->output[i]->name), error);
     return code ? code : graph_finish(network, error);
 }
 
@@ -260,7 +260,7 @@ static int read_model(struct ivon_network **out, struct onnx_reader *reader, con
     if (!code)
         code = graph_new(&network, reader->path, error);
     if (!code)
-        code = build(network, reader, model, error);
+        code = onnx_build(network, reader, model, error);
     if (code)
         ivon_network_free(network);
     else

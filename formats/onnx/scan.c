@@ -24,7 +24,7 @@ struct scan {
 };
 
 /* A number of 7 bits to a byte; false when it is cut off or longer than `most` bytes. */
-static bool take_number(struct scan *scan, const uint8_t *end, int most, uint64_t *number)
+static bool onnx_scan_take_number(struct scan *scan, const uint8_t *end, int most, uint64_t *number)
 {
     *number = 0;
     for (int i = 0; i < most && scan->at < end; i++) {
@@ -52,11 +52,12 @@ static const char *take_field(struct scan *scan)
     enum { NUMBER = 0, EIGHT_BYTES = 1, DELIMITED = 2, FOUR_BYTES = 5 };
     const struct level *level = &scan->levels[scan->depth - 1];
     uint64_t tag, number;
-    if (!take_number(scan, level->end, TAG_BYTES_MAX, &tag) || tag > UINT32_MAX || !(tag >> 3))
+    if (!onnx_scan_take_number(scan, level->end, TAG_BYTES_MAX, &tag) || tag > UINT32_MAX ||
+        !(tag >> 3))
         return damaged;
     switch (tag & 7) {
     case NUMBER:
-        return take_number(scan, level->end, NUMBER_BYTES_MAX, &number) ? NULL : damaged;
+        return onnx_scan_take_number(scan, level->end, NUMBER_BYTES_MAX, &number) ? NULL : damaged;
     case EIGHT_BYTES:
         return skip(scan, level->end, 8) ? NULL : damaged;
     case FOUR_BYTES:
@@ -66,7 +67,7 @@ static const char *take_field(struct scan *scan)
     default:
         return damaged;
     }
-    if (!take_number(scan, level->end, LENGTH_BYTES_MAX, &number) ||
+    if (!onnx_scan_take_number(scan, level->end, LENGTH_BYTES_MAX, &number) ||
         number > (uint64_t)(level->end - scan->at))
         return damaged;
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
@@ -102,7 +103,7 @@ struct budget {
     bool exceeded;
 };
 
-static void *allocate(void *context, size_t size)
+static void *onnx_scan_allocate(void *context, size_t size)
 {
     struct budget *budget = context;
     if (size > budget->left) {
@@ -113,7 +114,7 @@ static void *allocate(void *context, size_t size)
     return malloc(size ? size : 1);
 }
 
-static void release(void *context, void *pointer)
+static void onnx_scan_release(void *context, void *pointer)
 {
     (void)context;
     free(pointer);
@@ -133,7 +134,7 @@ int onnx_unpack(Onnx__ModelProto **model, const char *path, const void *bytes, s
                 struct ivon_error *error)
 {
     struct budget budget = {memory_for(size), false};
-    ProtobufCAllocator allocator = {allocate, release, &budget};
+    ProtobufCAllocator allocator = {onnx_scan_allocate, onnx_scan_release, &budget};
     if (!size)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: is empty, expected an ONNX file", path);
     if (size > INT32_MAX)

@@ -57,7 +57,7 @@ struct elements {
     struct mapped_file file;
 };
 
-static void release(struct elements *elements)
+static void onnx_tensor_release(struct elements *elements)
 {
     free(elements->owned);
     mapped_close(&elements->file);
@@ -72,7 +72,7 @@ struct place {
 };
 
 /* A number in decimal digits alone. */
-static bool natural(const char *text, uint64_t *number)
+static bool onnx_tensor_natural(const char *text, uint64_t *number)
 {
     *number = 0;
     for (const char *digit = text; *digit; digit++)
@@ -82,8 +82,9 @@ static bool natural(const char *text, uint64_t *number)
     return *text != '\0';
 }
 
-static int find_place(const struct onnx_reader *reader, const char *name,
-                      const Onnx__TensorProto *proto, struct place *place, struct ivon_error *error)
+static int onnx_tensor_find_place(const struct onnx_reader *reader, const char *name,
+                                  const Onnx__TensorProto *proto, struct place *place,
+                                  struct ivon_error *error)
 {
     *place = (struct place){0};
     for (size_t i = 0; i < proto->n_external_data; i++) {
@@ -93,9 +94,9 @@ static int find_place(const struct onnx_reader *reader, const char *name,
         if (strcmp(key, "location") == 0)
             place->location = value;
         else if (strcmp(key, "offset") == 0)
-            fine = natural(value, &place->offset);
+            fine = onnx_tensor_natural(value, &place->offset);
         else if (strcmp(key, "length") == 0)
-            fine = place->has_length = natural(value, &place->length);
+            fine = place->has_length = onnx_tensor_natural(value, &place->length);
         if (!fine)
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: tensor '%s': external data of %s '%s', expected a number",
@@ -111,8 +112,8 @@ static int find_place(const struct onnx_reader *reader, const char *name,
 
 /* The path of external data, without symbolic links, in the model's directory; for the caller to
    free. */
-static int resolve(const struct onnx_reader *reader, const char *name, const char *location,
-                   char **path, struct ivon_error *error)
+static int onnx_tensor_resolve(const struct onnx_reader *reader, const char *name,
+                               const char *location, char **path, struct ivon_error *error)
 {
     char joined[PATH_MAX];
     size_t length = strlen(reader->directory);
@@ -177,14 +178,14 @@ static int find_external(struct onnx_reader *reader, const char *name,
                               "%s: tensor '%s': external data, which only a graph in a file can "
                               "have",
                               reader->path, name);
-    int code = find_place(reader, name, proto, &place, error);
+    int code = onnx_tensor_find_place(reader, name, proto, &place, error);
     if (!code && place.has_length && place.length != size)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': external data of %" PRIu64
                               " bytes, expected %" PRIu64,
                               reader->path, name, place.length, size);
     if (!code)
-        code = resolve(reader, name, place.location, &path, error);
+        code = onnx_tensor_resolve(reader, name, place.location, &path, error);
     if (!code)
         code = mapped_open(&elements->file, path, error);
     uint64_t available = elements->file.size;
@@ -205,8 +206,8 @@ static int find_external(struct onnx_reader *reader, const char *name,
 /* Data in the file itself. */
 
 /* The low bytes of wider integers. */
-static int narrow(struct elements *elements, const void *wide, size_t wide_size, size_t size,
-                  size_t count, struct ivon_error *error)
+static int onnx_tensor_narrow(struct elements *elements, const void *wide, size_t wide_size,
+                              size_t size, size_t count, struct ivon_error *error)
 {
     unsigned char *bytes = malloc(count * size + 1);
     if (!bytes)
@@ -244,7 +245,7 @@ static int find_typed(const Onnx__TensorProto *proto, enum ivon_dtype dtype, siz
     if (*found != count)
         return 0;
     if (width != size)
-        return narrow(elements, field, width, size, count, error);
+        return onnx_tensor_narrow(elements, field, width, size, count, error);
     elements->bytes = field;
     return 0;
 }
@@ -278,7 +279,8 @@ static int find_elements(struct onnx_reader *reader, const char *name,
 }
 
 /* Conversion, piece by piece; the bytes may lie at any address. */
-static void convert(struct net_tensor *tensor, const unsigned char *bytes, enum ivon_dtype dtype)
+static void onnx_tensor_convert(struct net_tensor *tensor, const unsigned char *bytes,
+                                enum ivon_dtype dtype)
 {
     enum { PIECE = 512 };
     double stored[PIECE], values[PIECE]; /* `stored` for its alignment */
@@ -300,9 +302,9 @@ static void convert(struct net_tensor *tensor, const unsigned char *bytes, enum 
 }
 
 /* Type and shape. */
-static int describe(const struct onnx_reader *reader, const char *name,
-                    const Onnx__TensorProto *proto, struct net_tensor *tensor,
-                    struct ivon_error *error)
+static int onnx_tensor_describe(const struct onnx_reader *reader, const char *name,
+                                const Onnx__TensorProto *proto, struct net_tensor *tensor,
+                                struct ivon_error *error)
 {
     struct ivon_error reason = {0};
     enum net_type type;
@@ -331,14 +333,14 @@ int onnx_tensor(struct onnx_reader *reader, const char *name, const Onnx__Tensor
 {
     struct elements elements = {0};
     *tensor = (struct net_tensor){0};
-    int code = describe(reader, name, proto, tensor, error);
+    int code = onnx_tensor_describe(reader, name, proto, tensor, error);
     enum ivon_dtype dtype = code ? IVON_F32 : types[proto->data_type].dtype;
     if (!code)
         code = find_elements(reader, name, proto, dtype, tensor->count, &elements, error);
     if (!code)
         code = net_tensor_allocate(tensor, error);
     if (!code)
-        convert(tensor, elements.bytes, dtype);
-    release(&elements);
+        onnx_tensor_convert(tensor, elements.bytes, dtype);
+    onnx_tensor_release(&elements);
     return code;
 }

@@ -21,7 +21,7 @@ struct writer {
 };
 
 /* Zeroed memory until the writer is released; null when it is exhausted. */
-static void *take(struct writer *writer, size_t count, size_t size)
+static void *onnx_write_take(struct writer *writer, size_t count, size_t size)
 {
     if (writer->block_count == writer->block_capacity) {
         size_t larger = writer->block_capacity ? 2 * writer->block_capacity : 64;
@@ -37,7 +37,7 @@ static void *take(struct writer *writer, size_t count, size_t size)
     return block;
 }
 
-static void release(struct writer *writer)
+static void onnx_write_release(struct writer *writer)
 {
     for (size_t i = 0; i < writer->block_count; i++)
         free(writer->blocks[i]);
@@ -47,7 +47,7 @@ static void release(struct writer *writer)
 
 static void *message(struct writer *writer, const ProtobufCMessageDescriptor *descriptor)
 {
-    void *made = take(writer, 1, descriptor->sizeof_message);
+    void *made = onnx_write_take(writer, 1, descriptor->sizeof_message);
     if (made)
         protobuf_c_message_init(descriptor, made);
     return made;
@@ -76,7 +76,7 @@ static Onnx__TensorProto *tensor_of(struct writer *writer, char *name,
     Onnx__TensorProto *proto = message(writer, &onnx__tensor_proto__descriptor);
     if (!proto)
         return NULL;
-    proto->dims = take(writer, (size_t)tensor->rank, sizeof *proto->dims);
+    proto->dims = onnx_write_take(writer, (size_t)tensor->rank, sizeof *proto->dims);
     if (!proto->dims)
         return NULL;
     proto->n_dims = (size_t)tensor->rank;
@@ -99,7 +99,7 @@ static ptrdiff_t weight_of(const struct writer *writer, const struct net_value *
     return found >= 0 ? found : ivon_source_find(writer->weights, IVON_BUFFER, value->name);
 }
 
-static bool same_shape(const struct net_tensor *a, const struct net_tensor *b)
+static bool onnx_write_same_shape(const struct net_tensor *a, const struct net_tensor *b)
 {
     if (a->rank != b->rank || a->type != b->type)
         return false;
@@ -114,13 +114,13 @@ static int read_weight(struct writer *writer, size_t index, const struct net_val
 {
     char found[256], wanted[256];
     int code = net_tensor_read(tensor, writer->weights, index, error);
-    if (!code && !same_shape(tensor, &value->tensor))
+    if (!code && !onnx_write_same_shape(tensor, &value->tensor))
         code = ivon_error_set(
             error, IVON_ERROR_DATA, "%s: tensor '%s' is %s of shape %s, %s takes %s of shape %s",
             ivon_source_path(writer->weights), value->name, net_type_name(tensor->type),
             net_shape_text(tensor, found), writer->network->path, net_type_name(value->tensor.type),
             net_shape_text(&value->tensor, wanted));
-    void *kept = code ? NULL : take(writer, 1, 1);
+    void *kept = code ? NULL : onnx_write_take(writer, 1, 1);
     if (!code && !kept)
         code = ivon_error_memory(error);
     if (code) {
@@ -132,11 +132,11 @@ static int read_weight(struct writer *writer, size_t index, const struct net_val
     return 0;
 }
 
-static int add_initializers(struct writer *writer, struct ivon_error *error)
+static int onnx_write_add_initializers(struct writer *writer, struct ivon_error *error)
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
-    graph->initializer = take(writer, network->value_count, sizeof *graph->initializer);
+    graph->initializer = onnx_write_take(writer, network->value_count, sizeof *graph->initializer);
     int code = graph->initializer ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < network->value_count && !code; i++) {
         const struct net_value *value = &network->values[i];
@@ -167,7 +167,7 @@ static bool set_extent(struct writer *writer, Onnx__TensorShapeProto__Dimension 
         return true;
     }
     size_t room = strlen(name) + 16;
-    char *text = take(writer, room, 1);
+    char *text = onnx_write_take(writer, room, 1);
     if (text)
         axis ? snprintf(text, room, "%s_%d", name, axis) : snprintf(text, room, "n");
     extent->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
@@ -184,7 +184,7 @@ static Onnx__ValueInfoProto *value_info(struct writer *writer, char *name,
     Onnx__TensorShapeProto *shape = message(writer, &onnx__tensor_shape_proto__descriptor);
     if (!info || !type || !of || !shape)
         return NULL;
-    shape->dim = take(writer, (size_t)tensor->rank, sizeof *shape->dim);
+    shape->dim = onnx_write_take(writer, (size_t)tensor->rank, sizeof *shape->dim);
     if (!shape->dim)
         return NULL;
     for (int i = 0; i < tensor->rank; i++) {
@@ -203,11 +203,11 @@ static Onnx__ValueInfoProto *value_info(struct writer *writer, char *name,
     return info;
 }
 
-static int add_inputs(struct writer *writer, struct ivon_error *error)
+static int onnx_write_add_inputs(struct writer *writer, struct ivon_error *error)
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
-    graph->input = take(writer, network->value_count, sizeof *graph->input);
+    graph->input = onnx_write_take(writer, network->value_count, sizeof *graph->input);
     if (!graph->input)
         return ivon_error_memory(error);
     for (size_t i = 0; i < network->input_count + network->value_count; i++) {
@@ -248,13 +248,13 @@ static int plan_outputs(const struct ivon_network *network, int64_t larger,
     return code;
 }
 
-static int add_outputs(struct writer *writer, struct ivon_error *error)
+static int onnx_write_add_outputs(struct writer *writer, struct ivon_error *error)
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
     size_t count = network->output_count;
-    struct net_tensor *shapes = take(writer, 2 * count, sizeof *shapes);
-    graph->output = take(writer, count, sizeof *graph->output);
+    struct net_tensor *shapes = onnx_write_take(writer, 2 * count, sizeof *shapes);
+    graph->output = onnx_write_take(writer, count, sizeof *graph->output);
     if (!shapes || !graph->output)
         return ivon_error_memory(error);
     int code = plan_outputs(network, 0, shapes, error);
@@ -305,7 +305,7 @@ static bool set_attribute(struct writer *writer, Onnx__AttributeProto *proto,
     case NET_FLTS:
         proto->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS;
         proto->n_floats = attribute->count;
-        proto->floats = take(writer, attribute->count, sizeof *proto->floats);
+        proto->floats = onnx_write_take(writer, attribute->count, sizeof *proto->floats);
         for (size_t i = 0; proto->floats && i < attribute->count; i++)
             proto->floats[i] = (float)attribute->numbers[i];
         return proto->floats != NULL;
@@ -320,7 +320,7 @@ static bool set_attribute(struct writer *writer, Onnx__AttributeProto *proto,
 /* The names of values, empty where one is left out. */
 static char **names_of(struct writer *writer, const size_t *values, size_t count)
 {
-    char **names = take(writer, count, sizeof *names);
+    char **names = onnx_write_take(writer, count, sizeof *names);
     for (size_t i = 0; names && i < count; i++)
         names[i] = values[i] == NET_NONE ? string("") : writer->network->values[values[i]].name;
     return names;
@@ -333,7 +333,7 @@ static Onnx__NodeProto *node_of(struct writer *writer, const struct net_node *no
         return NULL;
     proto->input = names_of(writer, node->inputs, node->input_count);
     proto->output = names_of(writer, node->outputs, node->output_count);
-    proto->attribute = take(writer, node->attribute_count, sizeof *proto->attribute);
+    proto->attribute = onnx_write_take(writer, node->attribute_count, sizeof *proto->attribute);
     if (!proto->input || !proto->output || !proto->attribute)
         return NULL;
     proto->n_input = node->input_count;
@@ -363,7 +363,7 @@ static int add_nodes(struct writer *writer, struct ivon_error *error)
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
-    graph->node = take(writer, network->node_count, sizeof *graph->node);
+    graph->node = onnx_write_take(writer, network->node_count, sizeof *graph->node);
     if (!graph->node)
         return ivon_error_memory(error);
     for (size_t i = 0; i < network->node_count; i++) {
@@ -415,12 +415,12 @@ static int64_t opset_of(const struct ivon_network *network)
     return opset;
 }
 
-static int start(struct writer *writer, struct ivon_error *error)
+static int onnx_write_start(struct writer *writer, struct ivon_error *error)
 {
     enum { IR_VERSION = 7 };
     writer->model = message(writer, &onnx__model_proto__descriptor);
     Onnx__OperatorSetIdProto *opset = message(writer, &onnx__operator_set_id_proto__descriptor);
-    Onnx__OperatorSetIdProto **list = take(writer, 1, sizeof *list);
+    Onnx__OperatorSetIdProto **list = onnx_write_take(writer, 1, sizeof *list);
     Onnx__GraphProto *graph = message(writer, &onnx__graph_proto__descriptor);
     if (!writer->model || !opset || !list || !graph || !mark_used(writer))
         return ivon_error_memory(error);
@@ -459,17 +459,17 @@ int ivon_onnx_write(void **bytes, size_t *size, const struct ivon_network *netwo
                     struct ivon_source *weights, struct ivon_error *error)
 {
     struct writer writer = {.network = network, .weights = weights};
-    int code = start(&writer, error);
+    int code = onnx_write_start(&writer, error);
     if (!code)
-        code = add_inputs(&writer, error);
+        code = onnx_write_add_inputs(&writer, error);
     if (!code)
-        code = add_initializers(&writer, error);
+        code = onnx_write_add_initializers(&writer, error);
     if (!code)
         code = add_nodes(&writer, error);
     if (!code)
-        code = add_outputs(&writer, error);
+        code = onnx_write_add_outputs(&writer, error);
     if (!code)
         code = pack(&writer, bytes, size, error);
-    release(&writer);
+    onnx_write_release(&writer);
     return code;
 }

@@ -56,7 +56,7 @@ struct name_table {
     size_t count;
 };
 
-static int compare_names(const void *a, const void *b)
+static int buffers_compare_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -141,7 +141,7 @@ static int list_names(struct name_table *table, const struct ivon_tensor *tensor
         if (trained ? part == IVON_HESSIAN || part == IVON_MOMENTUM : is_model(part))
             table->names[table->count++] = tensors[i].name;
     }
-    qsort(table->names, table->count, sizeof *table->names, compare_names);
+    qsort(table->names, table->count, sizeof *table->names, buffers_compare_names);
     return 0;
 }
 

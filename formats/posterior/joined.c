@@ -17,7 +17,7 @@ struct joined {
 };
 
 /* Which tensor of which source a joined tensor is. */
-static struct ivon_source *resolve(const struct joined *joined, size_t *tensor)
+static struct ivon_source *joined_resolve(const struct joined *joined, size_t *tensor)
 {
     if (*tensor < joined->model_count)
         return joined->model;
@@ -28,19 +28,19 @@ static struct ivon_source *resolve(const struct joined *joined, size_t *tensor)
 static int joined_read(void *self, size_t tensor, size_t first, size_t count, void *buffer,
                        struct ivon_error *error)
 {
-    struct ivon_source *source = resolve(self, &tensor);
+    struct ivon_source *source = joined_resolve(self, &tensor);
     return ivon_source_read(source, tensor, first, count, buffer, error);
 }
 
 static const void *joined_view(void *self, size_t tensor)
 {
-    struct ivon_source *source = resolve(self, &tensor);
+    struct ivon_source *source = joined_resolve(self, &tensor);
     return ivon_source_view(source, tensor, 0);
 }
 
 static void joined_advise(void *self, size_t tensor, size_t first, size_t count, int advice)
 {
-    struct ivon_source *source = resolve(self, &tensor);
+    struct ivon_source *source = joined_resolve(self, &tensor);
     if (advice == MADV_WILLNEED)
         ivon_source_will_need(source, tensor, first, count);
     else
@@ -104,7 +104,8 @@ static struct names missing(const struct ivon_source *a, enum ivon_part part,
     return names;
 }
 
-static int check_names(const struct joined *joined, enum ivon_part part, struct ivon_error *error)
+static int joined_check_names(const struct joined *joined, enum ivon_part part,
+                              struct ivon_error *error)
 {
     const char *model = ivon_source_path(joined->model);
     const char *hessian = ivon_source_path(joined->hessian);
@@ -133,8 +134,8 @@ static int check_names(const struct joined *joined, enum ivon_part part, struct 
     return 0;
 }
 
-static int add_model(const struct joined *joined, struct tensor_list *tensors,
-                     struct ivon_error *error)
+static int joined_add_model(const struct joined *joined, struct tensor_list *tensors,
+                            struct ivon_error *error)
 {
     int code = 0;
     for (size_t i = 0; i < joined->model_count && !code; i++)
@@ -171,11 +172,12 @@ static int add_others(struct joined *joined, enum ivon_part part, enum ivon_part
     return code;
 }
 
-static int list_tensors(struct joined *joined, enum ivon_part part, struct tensor_list *tensors,
-                        const struct ivon_header *header, struct ivon_error *error)
+static int joined_list_tensors(struct joined *joined, enum ivon_part part,
+                               struct tensor_list *tensors, const struct ivon_header *header,
+                               struct ivon_error *error)
 {
     joined->others = calloc(2 * joined->model_count + 1, sizeof *joined->others);
-    int code = joined->others ? add_model(joined, tensors, error) : ivon_error_memory(error);
+    int code = joined->others ? joined_add_model(joined, tensors, error) : ivon_error_memory(error);
     if (!code)
         code = add_others(joined, part, IVON_HESSIAN, tensors, header, error);
     if (!code && joined->optimizer)
@@ -211,9 +213,9 @@ int joined_open(struct ivon_source **source, struct ivon_source *model, struct i
              joined->optimizer ? ": " : ", by name", joined->optimizer ? other->mapping : "");
     header.mapping = mapping;
     enum ivon_part part = has(hessian, IVON_HESSIAN) ? IVON_HESSIAN : IVON_MEAN;
-    int code = check_names(joined, part, error);
+    int code = joined_check_names(joined, part, error);
     if (!code)
-        code = list_tensors(joined, part, &tensors, &header, error);
+        code = joined_list_tensors(joined, part, &tensors, &header, error);
     if (!code)
         code = ivon_source_new(source, &class, joined, ivon_source_path(model), &header, &tensors,
                                error);

@@ -42,7 +42,8 @@ static bool is_graph(const char *stored, const struct ivon_tensor *described)
            described->rank == 1;
 }
 
-static void locate(const struct parts_file *file, const char *stored, struct ivon_tensor *tensor)
+static void parts_locate(const struct parts_file *file, const char *stored,
+                         struct ivon_tensor *tensor)
 {
     const struct ivon_open_options *options = file->options;
     tensor->name = stored;
@@ -63,7 +64,7 @@ int parts_append(const struct parts_file *file, struct tensor_list *tensors, con
                  const struct ivon_tensor *described, struct ivon_error *error)
 {
     struct ivon_tensor tensor = *described;
-    locate(file, stored, &tensor);
+    parts_locate(file, stored, &tensor);
     tensor.ess = tensor.weight_decay = NAN;
     if (!tensor_name_valid(tensor.name))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is not a usable name for a tensor",
@@ -75,8 +76,8 @@ int parts_append(const struct parts_file *file, struct tensor_list *tensors, con
     return tensor_list_append(tensors, &tensor, error);
 }
 
-static int get(const struct parts_file *file, const char *key, double *value,
-               struct ivon_error *error)
+static int parts_get(const struct parts_file *file, const char *key, double *value,
+                     struct ivon_error *error)
 {
     struct parts_number number;
     int found = file->number(file->context, key, &number, error);
@@ -100,14 +101,14 @@ int parts_header(const struct parts_file *file, struct ivon_header *header,
                  struct ivon_error *error)
 {
     double version = VERSION;
-    int code = get(file, PARTS_MARK, &version, error);
+    int code = parts_get(file, PARTS_MARK, &version, error);
     if (!code && version != VERSION)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is %g, expected %d", file->path,
                               PARTS_MARK, version, VERSION);
     if (!code)
-        code = get(file, "ess", &header->ess, error);
+        code = parts_get(file, "ess", &header->ess, error);
     if (!code)
-        code = get(file, "weight_decay", &header->weight_decay, error);
+        code = parts_get(file, "weight_decay", &header->weight_decay, error);
     if (!code)
         code = get_natural(file, "step", &header->step, error);
     if (!code)
@@ -138,7 +139,7 @@ int parts_finish(const struct parts_file *file, struct tensor_list *tensors,
         double *const values[OWN_NUMBERS] = {&tensor->ess, &tensor->weight_decay};
         for (size_t k = 0; k < OWN_NUMBERS && !code; k++) {
             char *key = own_key(number_keys[k], tensor->name);
-            code = key ? get(file, key, values[k], error) : ivon_error_memory(error);
+            code = key ? parts_get(file, key, values[k], error) : ivon_error_memory(error);
             free(key);
         }
         if (code)
@@ -172,7 +173,7 @@ static char *stored_name(const struct ivon_tensor *tensor, bool posterior, bool 
     return plain ? strdup(tensor->name) : own_key(ivon_part_name(tensor->part), tensor->name);
 }
 
-static int compare_names(const void *a, const void *b)
+static int parts_compare_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -184,7 +185,7 @@ static const char *repeated(const char *const *names, size_t count, int *code)
     *code = sorted ? 0 : IVON_ERROR_MEMORY;
     if (sorted && count) {
         memcpy(sorted, names, count * sizeof *sorted);
-        qsort(sorted, count, sizeof *sorted, compare_names);
+        qsort(sorted, count, sizeof *sorted, parts_compare_names);
     }
     for (size_t i = 1; i < count && sorted && !found; i++)
         if (strcmp(sorted[i - 1], sorted[i]) == 0)
@@ -275,10 +276,10 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
     return code;
 }
 
-static int put_number(const char *path, const char *key, double value,
-                      int (*put)(void *context, const char *key, const struct parts_number *number,
-                                 struct ivon_error *error),
-                      void *context, struct ivon_error *error)
+static int parts_put_number(const char *path, const char *key, double value,
+                            int (*put)(void *context, const char *key,
+                                       const struct parts_number *number, struct ivon_error *error),
+                            void *context, struct ivon_error *error)
 {
     if (isnan(value))
         return 0;
@@ -298,7 +299,7 @@ int parts_put(const char *path, const struct ivon_header *header, const struct i
     const struct parts_number mark = {VERSION, true, VERSION};
     int code = put(context, PARTS_MARK, &mark, error);
     for (size_t k = 0; k < OWN_NUMBERS && !code; k++)
-        code = put_number(path, number_keys[k], numbers[k], put, context, error);
+        code = parts_put_number(path, number_keys[k], numbers[k], put, context, error);
     for (size_t k = OWN_NUMBERS; k < NUMBERS && !code; k++) {
         int64_t value = integers[k - OWN_NUMBERS];
         struct parts_number number = {(double)value, true, value};
@@ -310,7 +311,7 @@ int parts_put(const char *path, const struct ivon_header *header, const struct i
             if (tensors[i].part != IVON_HESSIAN || own[k] == numbers[k])
                 continue;
             char *key = own_key(number_keys[k], tensors[i].name);
-            code = key ? put_number(path, key, own[k], put, context, error)
+            code = key ? parts_put_number(path, key, own[k], put, context, error)
                        : ivon_error_memory(error);
             free(key);
         }

@@ -43,29 +43,29 @@ static void posterior_close(void *self)
     free(posterior);
 }
 
-static double number(const struct hdf5_object *object, const char *name, double otherwise)
+static double posterior_number(const struct hdf5_object *object, const char *name, double otherwise)
 {
     const struct hdf5_attribute *attribute = hdf5_attribute(object, name);
     return attribute && !attribute->text ? attribute->number : otherwise;
 }
 
-static int64_t natural(const struct hdf5_object *object, const char *name)
+static int64_t posterior_natural(const struct hdf5_object *object, const char *name)
 {
     const struct hdf5_attribute *attribute = hdf5_attribute(object, name);
     return attribute && attribute->is_integer && attribute->integer >= 0 ? attribute->integer : -1;
 }
 
-static const char *text(const struct hdf5_object *object, const char *name)
+static const char *posterior_text(const struct hdf5_object *object, const char *name)
 {
     const struct hdf5_attribute *attribute = hdf5_attribute(object, name);
     return attribute ? attribute->text : NULL;
 }
 
-static int read_header(const struct hdf5_object *root, const char *path, struct ivon_header *header,
-                       struct ivon_error *error)
+static int posterior_read_header(const struct hdf5_object *root, const char *path,
+                                 struct ivon_header *header, struct ivon_error *error)
 {
-    const char *format = text(root, "format");
-    double version = number(root, "format_version", NAN);
+    const char *format = posterior_text(root, "format");
+    double version = posterior_number(root, "format_version", NAN);
     if (!format || strcmp(format, "ivon-posterior") != 0)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: an HDF5 file, but not a posterior: attribute 'format' is %s, "
@@ -76,18 +76,18 @@ static int read_header(const struct hdf5_object *root, const char *path, struct 
                               "%s: attribute 'format_version' is %g, expected %d", path, version,
                               FORMAT_VERSION);
     *header = (struct ivon_header){
-        .ess = number(root, "ess", NAN),
-        .weight_decay = number(root, "weight_decay", NAN),
-        .step = natural(root, "step"),
-        .n_train = natural(root, "n_train"),
-        .creator = text(root, "creator"),
-        .provenance = text(root, "provenance"),
+        .ess = posterior_number(root, "ess", NAN),
+        .weight_decay = posterior_number(root, "weight_decay", NAN),
+        .step = posterior_natural(root, "step"),
+        .n_train = posterior_natural(root, "n_train"),
+        .creator = posterior_text(root, "creator"),
+        .provenance = posterior_text(root, "provenance"),
     };
     return 0;
 }
 
 /* Tells a tensor's part and name from its path; false for what is not a tensor of ours. */
-static bool locate(const char *path, enum ivon_part *part, const char **name)
+static bool posterior_locate(const char *path, enum ivon_part *part, const char **name)
 {
     if (strcmp(path, ivon_part_name(IVON_GRAPH)) == 0) {
         *part = IVON_GRAPH;
@@ -106,9 +106,10 @@ static bool locate(const char *path, enum ivon_part *part, const char **name)
     return false;
 }
 
-static int add_tensor(struct tensor_list *tensors, const struct hdf5_object *object,
-                      enum ivon_part part, const char *name, const struct ivon_header *header,
-                      const char *path, struct ivon_error *error)
+static int posterior_add_tensor(struct tensor_list *tensors, const struct hdf5_object *object,
+                                enum ivon_part part, const char *name,
+                                const struct ivon_header *header, const char *path,
+                                struct ivon_error *error)
 {
     struct ivon_tensor tensor = {.name = name,
                                  .part = part,
@@ -140,15 +141,15 @@ static int add_tensor(struct tensor_list *tensors, const struct hdf5_object *obj
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is no list of bytes", path,
                               object->path);
     if (part == IVON_HESSIAN) {
-        tensor.ess = number(object, "ess", header->ess);
-        tensor.weight_decay = number(object, "weight_decay", header->weight_decay);
+        tensor.ess = posterior_number(object, "ess", header->ess);
+        tensor.weight_decay = posterior_number(object, "weight_decay", header->weight_decay);
     }
     return tensor_list_append(tensors, &tensor, error);
 }
 
-static int list_tensors(struct posterior *posterior, struct tensor_list *tensors,
-                        const struct ivon_header *header, const char *path,
-                        struct ivon_error *error)
+static int posterior_list_tensors(struct posterior *posterior, struct tensor_list *tensors,
+                                  const struct ivon_header *header, const char *path,
+                                  struct ivon_error *error)
 {
     size_t count;
     const struct hdf5_object *objects = hdf5_objects(posterior->file, &count);
@@ -158,9 +159,9 @@ static int list_tensors(struct posterior *posterior, struct tensor_list *tensors
     for (size_t i = 0; i < count; i++) {
         enum ivon_part part;
         const char *name;
-        if (!objects[i].is_dataset || !locate(objects[i].path, &part, &name))
+        if (!objects[i].is_dataset || !posterior_locate(objects[i].path, &part, &name))
             continue;
-        int code = add_tensor(tensors, &objects[i], part, name, header, path, error);
+        int code = posterior_add_tensor(tensors, &objects[i], part, name, header, path, error);
         if (code)
             return code;
         posterior->objects[tensors->count - 1] = i;
@@ -189,9 +190,9 @@ int posterior_open(struct ivon_source **source, struct mapped_file *mapped,
     else
         code = hdf5_open(&posterior->file, mapped, &limits, error);
     if (!code)
-        code = read_header(hdf5_objects(posterior->file, &count), path, &header, error);
+        code = posterior_read_header(hdf5_objects(posterior->file, &count), path, &header, error);
     if (!code)
-        code = list_tensors(posterior, &tensors, &header, path, error);
+        code = posterior_list_tensors(posterior, &tensors, &header, path, error);
     if (!code)
         code = ivon_source_new(source, &class, posterior, path, &header, &tensors, error);
     if (code) {

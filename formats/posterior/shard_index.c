@@ -73,8 +73,8 @@ static int read_map(struct shard_index *index, struct json_members *members,
     return code;
 }
 
-static int read_member(struct shard_index *index, const char *name, struct json_members *members,
-                       struct ivon_error *error)
+static int shard_index_read_member(struct shard_index *index, const char *name,
+                                   struct json_members *members, struct ivon_error *error)
 {
     json_t *value;
     if (strcmp(name, "weight_map") == 0)
@@ -107,7 +107,7 @@ static int read_members(struct shard_index *index, const struct mapped_file *fil
         code = json_members_next(&members, &name, error);
         if (code || !name)
             break;
-        code = read_member(index, name, &members, error);
+        code = shard_index_read_member(index, name, &members, error);
         free(name);
     }
     if (!code)
@@ -125,7 +125,7 @@ static int compare_locations(const void *a, const void *b)
     return strcmp(left->tensor, right->tensor);
 }
 
-static int compare_names(const void *a, const void *b)
+static int shard_index_compare_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -145,7 +145,7 @@ static int sort_index(struct shard_index *index, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < index->count; i++)
         index->shards[i] = index->locations[i].shard;
-    qsort(index->shards, index->count, sizeof *index->shards, compare_names);
+    qsort(index->shards, index->count, sizeof *index->shards, shard_index_compare_names);
     for (size_t i = 0; i < index->count; i++)
         if (!i || strcmp(index->shards[index->shard_count - 1], index->shards[i]) != 0)
             index->shards[index->shard_count++] = index->shards[i];

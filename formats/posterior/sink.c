@@ -17,21 +17,21 @@ struct sink {
     struct placed tensors[];
 };
 
-static int sink_write(void *self, size_t tensor, size_t first, size_t count, const void *buffer,
-                      struct ivon_error *error)
+static int posterior_sink_write(void *self, size_t tensor, size_t first, size_t count,
+                                const void *buffer, struct ivon_error *error)
 {
     struct sink *sink = self;
     const struct placed *place = tensor < sink->count ? &sink->tensors[tensor] : NULL;
     return placed_write(&sink->file, sink->file.path, place, tensor, first, count, buffer, error);
 }
 
-static int sink_commit(void *self, struct ivon_error *error)
+static int posterior_sink_commit(void *self, struct ivon_error *error)
 {
     struct sink *sink = self;
     return atomic_commit(&sink->file, error);
 }
 
-static void sink_close(void *self)
+static void posterior_sink_close(void *self)
 {
     struct sink *sink = self;
     atomic_close(&sink->file);
@@ -50,9 +50,9 @@ static bool put_header(hid_t file, const struct ivon_header *header)
            hdf5_put_text(file, "provenance", header->provenance);
 }
 
-static bool put_dataset(struct hdf5_layout *layout, const char *path,
-                        const struct ivon_tensor *tensor, const struct ivon_header *header,
-                        uint64_t *offset)
+static bool posterior_sink_put_dataset(struct hdf5_layout *layout, const char *path,
+                                       const struct ivon_tensor *tensor,
+                                       const struct ivon_header *header, uint64_t *offset)
 {
     hid_t dataset = hdf5_put_dataset(layout, path, tensor->dtype, tensor->rank, tensor->shape,
                                      offset);
@@ -83,7 +83,7 @@ static int put_tensor(struct hdf5_layout *layout, const struct ivon_tensor *tens
     strcpy(path, part);
     if (!bare)
         strcat(strcat(path, "/"), tensor->name);
-    bool fine = put_dataset(layout, path, tensor, header, offset);
+    bool fine = posterior_sink_put_dataset(layout, path, tensor, header, offset);
     free(path);
     return fine ? 0
                 : ivon_error_set(error, IVON_ERROR_CREATE,
@@ -99,7 +99,8 @@ struct description {
     const struct ivon_progress *progress;
 };
 
-static int describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
+static int posterior_sink_describe(void *context, struct hdf5_layout *layout,
+                                   struct ivon_error *error)
 {
     const struct description *description = context;
     struct sink *sink = description->sink;
@@ -123,8 +124,9 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
                      const struct ivon_tensor *tensors, size_t tensor_count,
                      const struct ivon_create_options *options, struct ivon_error *error)
 {
-    static const struct ivon_sink_class class = {
-        .write = sink_write, .commit = sink_commit, .close = sink_close};
+    static const struct ivon_sink_class class = {.write = posterior_sink_write,
+                                                 .commit = posterior_sink_commit,
+                                                 .close = posterior_sink_close};
     struct sink *sink = calloc(1, sizeof *sink + tensor_count * sizeof sink->tensors[0]);
     if (!sink)
         return ivon_error_memory(error);
@@ -136,10 +138,10 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
     }
     struct description description = {
         .sink = sink, .header = header, .tensors = tensors, .progress = &options->progress};
-    code = hdf5_lay_out(&sink->file, describe, &description, error);
+    code = hdf5_lay_out(&sink->file, posterior_sink_describe, &description, error);
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);
     if (code)
-        sink_close(sink);
+        posterior_sink_close(sink);
     return code;
 }

@@ -37,8 +37,8 @@ bool safetensors_recognise(const struct mapped_file *file)
     return header_length(file) > 0;
 }
 
-static int damaged(const struct safetensors_file *file, const char *name, const char *why,
-                   struct ivon_error *error)
+static int safetensors_file_damaged(const struct safetensors_file *file, const char *name,
+                                    const char *why, struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': %s", file->mapped.path, name,
                           why);
@@ -51,19 +51,21 @@ const char *safetensors_dtype(enum ivon_dtype dtype)
     return names[dtype];
 }
 
-static int read_dtype(const struct safetensors_file *file, struct safetensors_tensor *tensor,
-                      const json_t *dtype, struct ivon_error *error)
+static int safetensors_file_read_dtype(const struct safetensors_file *file,
+                                       struct safetensors_tensor *tensor, const json_t *dtype,
+                                       struct ivon_error *error)
 {
     const char *found = json_string_value(dtype);
     if (!found)
-        return damaged(file, tensor->name, "its dtype is missing", error);
+        return safetensors_file_damaged(file, tensor->name, "its dtype is missing", error);
     for (enum ivon_dtype i = 0; i < IVON_DTYPE_COUNT; i++)
         if (strcmp(found, safetensors_dtype(i)) == 0) {
             tensor->dtype = i;
             return 0;
         }
     if (!*found || strlen(found) > TYPE_MAX)
-        return damaged(file, tensor->name, "its dtype is no name of a type", error);
+        return safetensors_file_damaged(file, tensor->name, "its dtype is no name of a type",
+                                        error);
     tensor->dtype = IVON_U8;
     tensor->stored_as = strdup(found);
     return tensor->stored_as ? 0 : ivon_error_memory(error);
@@ -82,12 +84,13 @@ static int make_opaque(struct safetensors_tensor *tensor, size_t rank, struct iv
     return tensor->stored_as ? 0 : ivon_error_memory(error);
 }
 
-static int read_shape(const struct safetensors_file *file, struct safetensors_tensor *tensor,
-                      const json_t *shape, struct ivon_error *error)
+static int safetensors_file_read_shape(const struct safetensors_file *file,
+                                       struct safetensors_tensor *tensor, const json_t *shape,
+                                       struct ivon_error *error)
 {
     size_t rank = json_array_size(shape);
     if (!json_is_array(shape))
-        return damaged(file, tensor->name, "its shape is missing", error);
+        return safetensors_file_damaged(file, tensor->name, "its shape is missing", error);
     if (rank > IVON_RANK_MAX)
         return make_opaque(tensor, rank, error);
     tensor->rank = (int)rank;
@@ -95,7 +98,8 @@ static int read_shape(const struct safetensors_file *file, struct safetensors_te
         const json_t *extent = json_array_get(shape, i);
         tensor->shape[i] = json_integer_value(extent);
         if (!json_is_integer(extent) || tensor->shape[i] < 0)
-            return damaged(file, tensor->name, "its shape is no list of whole numbers", error);
+            return safetensors_file_damaged(file, tensor->name,
+                                            "its shape is no list of whole numbers", error);
     }
     return 0;
 }
@@ -121,7 +125,7 @@ static int read_place(const struct safetensors_file *file, struct safetensors_te
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
     uint64_t size = file->mapped.size - file->data;
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
-        return damaged(file, tensor->name, "its data_offsets are missing", error);
+        return safetensors_file_damaged(file, tensor->name, "its data_offsets are missing", error);
     json_int_t first = json_integer_value(begin), last = json_integer_value(end);
     if (first < 0 || last < first || (uint64_t)last > size)
         return ivon_error_set(error, IVON_ERROR_DATA,
@@ -140,8 +144,8 @@ static int read_place(const struct safetensors_file *file, struct safetensors_te
 }
 
 /* Takes over the name. */
-static int add_tensor(struct safetensors_file *file, char *name, size_t *capacity,
-                      struct json_members *members, struct ivon_error *error)
+static int safetensors_file_add_tensor(struct safetensors_file *file, char *name, size_t *capacity,
+                                       struct json_members *members, struct ivon_error *error)
 {
     if (file->count == *capacity) {
         size_t more = *capacity ? 2 * *capacity : 64;
@@ -159,9 +163,9 @@ static int add_tensor(struct safetensors_file *file, char *name, size_t *capacit
     int code = json_members_value(members, TENSOR_MAX, &value, error);
     if (code)
         return code;
-    code = read_dtype(file, tensor, json_object_get(value, "dtype"), error);
+    code = safetensors_file_read_dtype(file, tensor, json_object_get(value, "dtype"), error);
     if (!code)
-        code = read_shape(file, tensor, json_object_get(value, "shape"), error);
+        code = safetensors_file_read_shape(file, tensor, json_object_get(value, "shape"), error);
     if (!code)
         code = read_place(file, tensor, json_object_get(value, "data_offsets"), error);
     json_decref(value);
@@ -187,7 +191,7 @@ static int read_metadata(struct safetensors_file *file, struct json_members *mem
                                 "%s: '__metadata__' is no object of strings", file->mapped.path);
 }
 
-static int read_header(struct safetensors_file *file, struct ivon_error *error)
+static int safetensors_file_read_header(struct safetensors_file *file, struct ivon_error *error)
 {
     struct json_members members;
     uint64_t length = header_length(&file->mapped);
@@ -212,14 +216,14 @@ static int read_header(struct safetensors_file *file, struct ivon_error *error)
             free(name);
             code = read_metadata(file, &members, error);
         } else {
-            code = add_tensor(file, name, &capacity, &members, error);
+            code = safetensors_file_add_tensor(file, name, &capacity, &members, error);
         }
     }
     return code ? code : json_members_end(&members, error);
 }
 
 /* By place; among tensors without data, which may share one, by name. */
-static int compare_places(const void *a, const void *b)
+static int safetensors_file_compare_places(const void *a, const void *b)
 {
     const struct safetensors_tensor *left = a, *right = b;
     if (left->offset != right->offset)
@@ -252,12 +256,13 @@ static int check_places(const struct safetensors_file *file, struct ivon_error *
     return 0;
 }
 
-static int compare_names(const void *a, const void *b)
+static int safetensors_file_compare_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static int check_names(const struct safetensors_file *file, struct ivon_error *error)
+static int safetensors_file_check_names(const struct safetensors_file *file,
+                                        struct ivon_error *error)
 {
     int code = 0;
     const char **names = calloc(file->count + 1, sizeof *names);
@@ -265,7 +270,7 @@ static int check_names(const struct safetensors_file *file, struct ivon_error *e
         return ivon_error_memory(error);
     for (size_t i = 0; i < file->count; i++)
         names[i] = file->tensors[i].name;
-    qsort(names, file->count, sizeof *names, compare_names);
+    qsort(names, file->count, sizeof *names, safetensors_file_compare_names);
     for (size_t i = 1; i < file->count && !code; i++)
         if (strcmp(names[i - 1], names[i]) == 0)
             code = ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' occurs twice",
@@ -276,13 +281,13 @@ static int check_names(const struct safetensors_file *file, struct ivon_error *e
 
 int safetensors_parse(struct safetensors_file *file, struct ivon_error *error)
 {
-    int code = read_header(file, error);
+    int code = safetensors_file_read_header(file, error);
     if (!code && file->count)
-        qsort(file->tensors, file->count, sizeof *file->tensors, compare_places);
+        qsort(file->tensors, file->count, sizeof *file->tensors, safetensors_file_compare_places);
     if (!code)
         code = check_places(file, error);
     if (!code)
-        code = check_names(file, error);
+        code = safetensors_file_check_names(file, error);
     return code;
 }
 

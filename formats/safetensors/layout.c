@@ -121,8 +121,8 @@ static int tensor_bytes(const struct ivon_tensor *tensor, const char *path, uint
 }
 
 /* Cuts the order into shards: at those of `like`, or where one more tensor would be too much. */
-static int cut(struct safetensors_layout *layout, const struct request *request,
-               const size_t *like_shards, struct ivon_error *error)
+static int safetensors_layout_cut(struct safetensors_layout *layout, const struct request *request,
+                                  const size_t *like_shards, struct ivon_error *error)
 {
     for (size_t i = 0; i < layout->count; i++) {
         const struct ivon_tensor *tensor = &layout->tensors[layout->order[i]];
@@ -201,8 +201,9 @@ static json_t *inherit(const struct request *request, json_t *from)
     return metadata;
 }
 
-static int put_number(void *context, const char *key, const struct parts_number *number,
-                      struct ivon_error *error)
+static int safetensors_layout_put_number(void *context, const char *key,
+                                         const struct parts_number *number,
+                                         struct ivon_error *error)
 {
     char text[NUMBER_TEXT_MAX];
     size_t size = number->is_integer ? number_text_i64(text, number->integer)
@@ -211,8 +212,8 @@ static int put_number(void *context, const char *key, const struct parts_number 
                                                                        : 0;
 }
 
-static int put_text(json_t *metadata, const char *key, const char *text, const char *path,
-                    struct ivon_error *error)
+static int safetensors_layout_put_text(json_t *metadata, const char *key, const char *text,
+                                       const char *path, struct ivon_error *error)
 {
     return text && json_object_set_new(metadata, key, json_string(text))
                ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: '%s' is no text in UTF-8", path,
@@ -248,13 +249,16 @@ static int make_metadata(struct safetensors_layout *layout, const struct request
         if (!whole || json_object_set_new(whole, "total_size", total))
             return ivon_error_memory(error);
     }
-    int code = request->posterior ? parts_put(request->path, request->header, layout->tensors,
-                                              layout->count, put_number, whole, error)
-                                  : 0;
+    int code = request->posterior
+                   ? parts_put(request->path, request->header, layout->tensors, layout->count,
+                               safetensors_layout_put_number, whole, error)
+                   : 0;
     if (!code)
-        code = put_text(whole, "creator", request->header->creator, request->path, error);
+        code = safetensors_layout_put_text(whole, "creator", request->header->creator,
+                                           request->path, error);
     return code ? code
-                : put_text(whole, "provenance", request->header->provenance, request->path, error);
+                : safetensors_layout_put_text(whole, "provenance", request->header->provenance,
+                                              request->path, error);
 }
 
 static int make_shards(struct safetensors_layout *layout, struct request *request,
@@ -268,7 +272,7 @@ static int make_shards(struct safetensors_layout *layout, struct request *reques
     if (!code)
         code = sort_tensors(layout, request, like_shards, error);
     if (!code)
-        code = cut(layout, request, like_shards, error);
+        code = safetensors_layout_cut(layout, request, like_shards, error);
     for (size_t i = 0; i < layout->shard_count && request->indexed && !code; i++)
         if (!(layout->shards[i].name = shard_name(layout, request, like_shards, i)))
             code = ivon_error_memory(error);

@@ -62,8 +62,8 @@ const struct safetensors *safetensors_of(const struct ivon_source *source)
 
 /* A number of the metadata, where it is text, or of an index, where it may be a number. What is
    none is an error in a posterior, and in any other file somebody else's. */
-static int find_number(void *context, const char *key, struct parts_number *number,
-                       struct ivon_error *error)
+static int safetensors_find_number(void *context, const char *key, struct parts_number *number,
+                                   struct ivon_error *error)
 {
     const struct safetensors *safetensors = context;
     json_t *value = json_object_get(safetensors->metadata, key), *parsed = NULL;
@@ -86,7 +86,7 @@ static int find_number(void *context, const char *key, struct parts_number *numb
     return found;
 }
 
-static bool is_posterior(const struct safetensors *safetensors)
+static bool safetensors_is_posterior(const struct safetensors *safetensors)
 {
     if (json_object_get(safetensors->metadata, PARTS_MARK))
         return true;
@@ -97,8 +97,8 @@ static bool is_posterior(const struct safetensors *safetensors)
     return false;
 }
 
-static int list_tensors(struct safetensors *safetensors, const struct parts_file *parts,
-                        struct tensor_list *tensors, struct ivon_error *error)
+static int safetensors_list_tensors(struct safetensors *safetensors, const struct parts_file *parts,
+                                    struct tensor_list *tensors, struct ivon_error *error)
 {
     size_t count = 0;
     for (size_t i = 0; i < safetensors->file_count; i++)
@@ -123,23 +123,23 @@ static int list_tensors(struct safetensors *safetensors, const struct parts_file
 }
 
 /* The source of files whose headers are read. Takes them over, whether or not this succeeds. */
-static int make_source(struct ivon_source **source, struct safetensors *safetensors,
-                       const char *path, const struct ivon_open_options *options,
-                       struct ivon_error *error)
+static int safetensors_make_source(struct ivon_source **source, struct safetensors *safetensors,
+                                   const char *path, const struct ivon_open_options *options,
+                                   struct ivon_error *error)
 {
     struct tensor_list tensors = {0};
     struct ivon_header header = ivon_header_empty();
-    safetensors->posterior = is_posterior(safetensors);
+    safetensors->posterior = safetensors_is_posterior(safetensors);
     const struct parts_file parts = {.path = path,
                                      .posterior = safetensors->posterior,
                                      .options = options,
-                                     .number = find_number,
+                                     .number = safetensors_find_number,
                                      .context = safetensors};
     header.creator = json_string_value(json_object_get(safetensors->metadata, "creator"));
     header.provenance = json_string_value(json_object_get(safetensors->metadata, "provenance"));
     int code = parts_header(&parts, &header, error);
     if (!code)
-        code = list_tensors(safetensors, &parts, &tensors, error);
+        code = safetensors_list_tensors(safetensors, &parts, &tensors, error);
     if (!code)
         code = parts_finish(&parts, &tensors, &header, error);
     if (!code)
@@ -172,7 +172,7 @@ int safetensors_open(struct ivon_source **source, struct mapped_file *mapped,
         return code;
     }
     safetensors->metadata = json_incref(file->metadata);
-    return make_source(source, safetensors, file->mapped.path, options, error);
+    return safetensors_make_source(source, safetensors, file->mapped.path, options, error);
 }
 
 static int open_shard(struct safetensors *safetensors, struct shard_index *index, size_t shard,
@@ -207,5 +207,5 @@ int safetensors_open_shards(struct ivon_source **source, struct shard_index *ind
         safetensors_close(safetensors);
         return code;
     }
-    return make_source(source, safetensors, safetensors->index_path, options, error);
+    return safetensors_make_source(source, safetensors, safetensors->index_path, options, error);
 }

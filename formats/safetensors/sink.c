@@ -24,8 +24,8 @@ struct sink {
     } tensors[];
 };
 
-static int sink_write(void *self, size_t tensor, size_t first, size_t count, const void *buffer,
-                      struct ivon_error *error)
+static int safetensors_sink_write(void *self, size_t tensor, size_t first, size_t count,
+                                  const void *buffer, struct ivon_error *error)
 {
     struct sink *sink = self;
     bool any = tensor < sink->count;
@@ -40,7 +40,7 @@ static int sink_write(void *self, size_t tensor, size_t first, size_t count, con
  * fail then is little. Where old shards are replaced, the old index goes first: whoever is stopped
  * between two renames leaves no index, and never one over shards of two checkpoints.
  */
-static int prepare(struct sink *sink, struct ivon_error *error)
+static int safetensors_sink_prepare(struct sink *sink, struct ivon_error *error)
 {
     bool replaces = false;
     int code = atomic_write(&sink->index, 0, sink->index_text, strlen(sink->index_text), error);
@@ -56,13 +56,13 @@ static int prepare(struct sink *sink, struct ivon_error *error)
     return code;
 }
 
-static int sink_commit(void *self, struct ivon_error *error)
+static int safetensors_sink_commit(void *self, struct ivon_error *error)
 {
     struct sink *sink = self;
     if (!sink->indexed)
         return atomic_commit(&sink->files[0], error);
     size_t done = 0;
-    int code = prepare(sink, error);
+    int code = safetensors_sink_prepare(sink, error);
     while (!code && done < sink->file_count) {
         code = atomic_commit(&sink->files[done], error);
         done += !code;
@@ -75,7 +75,7 @@ static int sink_commit(void *self, struct ivon_error *error)
     return code;
 }
 
-static void sink_close(void *self)
+static void safetensors_sink_close(void *self)
 {
     struct sink *sink = self;
     for (size_t i = 0; i < sink->file_count; i++)
@@ -88,7 +88,7 @@ static void sink_close(void *self)
 }
 
 /* A tensor's entry in a header; null when memory is exhausted. */
-static json_t *describe(const struct ivon_tensor *tensor, uint64_t begin)
+static json_t *safetensors_sink_describe(const struct ivon_tensor *tensor, uint64_t begin)
 {
     json_t *shape = json_array();
     for (int i = 0; i < tensor->rank; i++)
@@ -111,7 +111,7 @@ static char *header_text(const struct safetensors_layout *layout,
     for (size_t i = 0; i < shard->count && fine; i++) {
         size_t tensor = layout->order[shard->first + i];
         fine = json_object_set_new(header, layout->names[tensor],
-                                   describe(&layout->tensors[tensor], at)) == 0;
+                                   safetensors_sink_describe(&layout->tensors[tensor], at)) == 0;
         at += (uint64_t)layout->tensors[tensor].count *
               ivon_dtype_size(layout->tensors[tensor].dtype);
     }
@@ -121,8 +121,9 @@ static char *header_text(const struct safetensors_layout *layout,
 }
 
 /* Writes what stands in front of a shard's data, and says where they begin. */
-static int write_header(struct atomic_file *file, const char *text, uint64_t data_size,
-                        uint64_t *data, struct ivon_error *error)
+static int safetensors_sink_write_header(struct atomic_file *file, const char *text,
+                                         uint64_t data_size, uint64_t *data,
+                                         struct ivon_error *error)
 {
     char spaces[SAFETENSORS_ALIGNMENT];
     size_t length = strlen(text), padding = -length % SAFETENSORS_ALIGNMENT;
@@ -156,7 +157,7 @@ static int create_shard(struct sink *sink, const struct safetensors_layout *layo
         return code;
     sink->file_count = index + 1;
     char *text = header_text(layout, shard);
-    code = text ? write_header(&sink->files[index], text, shard->size, &at, error)
+    code = text ? safetensors_sink_write_header(&sink->files[index], text, shard->size, &at, error)
                 : ivon_error_memory(error);
     free(text);
     for (size_t i = 0; i < shard->count && !code; i++) {
@@ -228,8 +229,9 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
                        const struct ivon_tensor *tensors, size_t tensor_count,
                        const struct ivon_create_options *options, struct ivon_error *error)
 {
-    static const struct ivon_sink_class class = {
-        .write = sink_write, .commit = sink_commit, .close = sink_close};
+    static const struct ivon_sink_class class = {.write = safetensors_sink_write,
+                                                 .commit = safetensors_sink_commit,
+                                                 .close = safetensors_sink_close};
     struct safetensors_layout layout;
     struct sink *sink = calloc(1, sizeof *sink + tensor_count * sizeof sink->tensors[0]);
     if (!sink)
@@ -243,6 +245,6 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);
     if (code)
-        sink_close(sink);
+        safetensors_sink_close(sink);
     return code;
 }

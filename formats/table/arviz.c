@@ -60,8 +60,8 @@ static hid_t put_scale(struct hdf5_layout *layout, struct ivon_arviz *arviz, con
 }
 
 /* A group with its dimensions `first` to `last` and the variable y over them. */
-static bool put_group(struct hdf5_layout *layout, struct ivon_arviz *arviz, const char *group,
-                      int first, int last, enum ivon_dtype dtype, uint64_t *offset)
+static bool arviz_put_group(struct hdf5_layout *layout, struct ivon_arviz *arviz, const char *group,
+                            int first, int last, enum ivon_dtype dtype, uint64_t *offset)
 {
     char path[PATH_SIZE];
     hid_t scales[AXIS_COUNT], y = -1;
@@ -85,7 +85,7 @@ static bool put_group(struct hdf5_layout *layout, struct ivon_arviz *arviz, cons
     return fine;
 }
 
-static int describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
+static int arviz_describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
 {
     struct ivon_arviz *arviz = context;
     enum ivon_dtype dtype = arviz->options.target_dtype;
@@ -95,11 +95,12 @@ static int describe(void *context, struct hdf5_layout *layout, struct ivon_error
     snprintf(properties, sizeof properties, "version=2,ivon=%s", ivon_version());
     bool fine = hdf5_put_text(root, "_NCProperties", properties) &&
                 hdf5_put_text(root, "creator", arviz->options.creator) &&
-                put_group(layout, arviz, "log_likelihood", CHAIN, EXAMPLE, IVON_F64,
-                          &arviz->log_likelihood) &&
-                put_group(layout, arviz, "posterior_predictive", CHAIN, last, dtype,
-                          &arviz->replicates) &&
-                put_group(layout, arviz, "observed_data", EXAMPLE, last, dtype, &arviz->targets);
+                arviz_put_group(layout, arviz, "log_likelihood", CHAIN, EXAMPLE, IVON_F64,
+                                &arviz->log_likelihood) &&
+                arviz_put_group(layout, arviz, "posterior_predictive", CHAIN, last, dtype,
+                                &arviz->replicates) &&
+                arviz_put_group(layout, arviz, "observed_data", EXAMPLE, last, dtype,
+                                &arviz->targets);
     return fine
                ? 0
                : ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it", arviz->file.path);
@@ -121,8 +122,8 @@ static int write_coordinates(struct ivon_arviz *arviz, uint64_t offset, int64_t 
     return code;
 }
 
-static int check_options(const char *path, const struct ivon_arviz_options *options,
-                         struct ivon_error *error)
+static int arviz_check_options(const char *path, const struct ivon_arviz_options *options,
+                               struct ivon_error *error)
 {
     const int64_t extents[] = {(int64_t)options->samples, (int64_t)options->examples,
                                (int64_t)options->outputs};
@@ -160,7 +161,7 @@ int ivon_arviz_create(struct ivon_arviz **out, const char *path,
 {
     int code = check_suffix(path, error);
     if (!code)
-        code = check_options(path, options, error);
+        code = arviz_check_options(path, options, error);
     if (code)
         return code;
     struct ivon_arviz *arviz = calloc(1, sizeof *arviz);
@@ -174,7 +175,7 @@ int ivon_arviz_create(struct ivon_arviz **out, const char *path,
     arviz->extents[OUTPUT] = (int64_t)options->outputs;
     code = atomic_open(&arviz->file, path, options->replace, error);
     if (!code)
-        code = hdf5_lay_out(&arviz->file, describe, arviz, error);
+        code = hdf5_lay_out(&arviz->file, arviz_describe, arviz, error);
     for (size_t i = 0; i < arviz->coordinate_count && !code; i++)
         if (arviz->coordinates[i].axis != EXAMPLE)
             code = write_coordinates(arviz, arviz->coordinates[i].offset,
@@ -186,8 +187,8 @@ int ivon_arviz_create(struct ivon_arviz **out, const char *path,
     return code;
 }
 
-static int check_range(const struct ivon_arviz *arviz, uint64_t sample, uint64_t first,
-                       size_t count, struct ivon_error *error)
+static int arviz_check_range(const struct ivon_arviz *arviz, uint64_t sample, uint64_t first,
+                             size_t count, struct ivon_error *error)
 {
     const struct ivon_arviz_options *options = &arviz->options;
     if (sample < options->samples && first <= options->examples &&
@@ -203,7 +204,7 @@ int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_t first, 
                      const double *log_likelihoods, const void *replicates,
                      struct ivon_error *error)
 {
-    int code = check_range(arviz, sample, first, count, error);
+    int code = arviz_check_range(arviz, sample, first, count, error);
     uint64_t at = sample * arviz->options.examples + first;
     if (!code)
         code = atomic_write(&arviz->file, arviz->log_likelihood + at * sizeof(double),
@@ -219,7 +220,7 @@ int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_t first, 
 int ivon_arviz_observe(struct ivon_arviz *arviz, uint64_t first, size_t count,
                        const int64_t *numbers, const void *targets, struct ivon_error *error)
 {
-    int code = check_range(arviz, 0, first, count, error);
+    int code = arviz_check_range(arviz, 0, first, count, error);
     for (size_t i = 0; i < arviz->coordinate_count && !code; i++)
         if (arviz->coordinates[i].axis == EXAMPLE)
             code = atomic_write(&arviz->file,

@@ -138,8 +138,9 @@ int ivon_columns_find(const struct ivon_columns *columns, const char *name, size
 
 /* Numbers. */
 
-static int take_number(void *context, const struct ivon_columns *columns, size_t column,
-                       uint64_t row, const struct columns_cell *cell, struct ivon_error *error)
+static int columns_take_number(void *context, const struct ivon_columns *columns, size_t column,
+                               uint64_t row, const struct columns_cell *cell,
+                               struct ivon_error *error)
 {
     double *numbers = context;
     numbers[row] = cell->missing ? NAN : cell->number;
@@ -158,7 +159,7 @@ static int take_number(void *context, const struct ivon_columns *columns, size_t
 int ivon_columns_read(struct ivon_columns *columns, size_t column, double *numbers,
                       struct ivon_error *error)
 {
-    const struct columns_visitor visitor = {.take = take_number, .context = numbers};
+    const struct columns_visitor visitor = {.take = columns_take_number, .context = numbers};
     return columns->class->visit(columns, column, &visitor, error);
 }
 
@@ -171,8 +172,9 @@ struct text_reader {
     size_t room;
 };
 
-static int take_text(void *context, const struct ivon_columns *columns, size_t column, uint64_t row,
-                     const struct columns_cell *cell, struct ivon_error *error)
+static int columns_take_text(void *context, const struct ivon_columns *columns, size_t column,
+                             uint64_t row, const struct columns_cell *cell,
+                             struct ivon_error *error)
 {
     struct text_reader *reader = context;
     size_t size = cell->missing ? 0 : cell->size;
@@ -198,7 +200,7 @@ int ivon_columns_read_text(struct ivon_columns *columns, size_t column,
 {
     struct text_reader reader = {.take = take, .context = context};
     const struct columns_visitor visitor = {
-        .take = take_text, .context = &reader, .wants_text = true};
+        .take = columns_take_text, .context = &reader, .wants_text = true};
     int code = columns->class->visit(columns, column, &visitor, error);
     free(reader.text);
     return code;

@@ -26,7 +26,7 @@ struct record {
 };
 
 /* What is text is CSV: the only format that has no mark of its own. */
-static bool recognise(const struct mapped_file *file)
+static bool columns_csv_recognise(const struct mapped_file *file)
 {
     enum { SAMPLE = 4096 };
     return !memchr(file->data, '\0', file->size < SAMPLE ? (size_t)file->size : SAMPLE);
@@ -73,8 +73,9 @@ static int unquote(struct columns_csv *csv, struct csv_field *field, struct ivon
 }
 
 /* The next record's field of a column, if that is wanted; its fields are as many as columns. */
-static int take_record(struct ivon_columns *columns, struct record *record, size_t column,
-                       struct csv_field *wanted, struct ivon_error *error)
+static int columns_csv_take_record(struct ivon_columns *columns, struct record *record,
+                                   size_t column, struct csv_field *wanted,
+                                   struct ivon_error *error)
 {
     struct csv_field field;
     size_t taken = 0;
@@ -94,8 +95,8 @@ static int take_record(struct ivon_columns *columns, struct record *record, size
     return bad_record(columns, record, what, error);
 }
 
-static int read_header(struct ivon_columns *columns, struct csv_text *text, bool *is_header,
-                       struct ivon_error *error)
+static int columns_csv_read_header(struct ivon_columns *columns, struct csv_text *text,
+                                   bool *is_header, struct ivon_error *error)
 {
     struct columns_csv *csv = columns->self;
     struct csv_field field;
@@ -142,7 +143,7 @@ static int count_rows(struct ivon_columns *columns, struct ivon_error *error)
     struct record record = first_record(columns->self);
     for (; csv_next_record(&record.text); record.row++) {
         count_lines(&record);
-        int code = take_record(columns, &record, 0, NULL, error);
+        int code = columns_csv_take_record(columns, &record, 0, NULL, error);
         if (code)
             return code;
     }
@@ -150,7 +151,7 @@ static int count_rows(struct ivon_columns *columns, struct ivon_error *error)
     return 0;
 }
 
-static int read_first_line(struct ivon_columns *columns, struct ivon_error *error)
+static int columns_csv_read_first_line(struct ivon_columns *columns, struct ivon_error *error)
 {
     static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some programs write it */
     struct columns_csv *csv = columns->self;
@@ -163,7 +164,7 @@ static int read_first_line(struct ivon_columns *columns, struct ivon_error *erro
     if (!csv_next_record(&record.text))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: has nothing but empty lines",
                               columns->path);
-    int code = read_header(columns, &record.text, &is_header, error);
+    int code = columns_csv_read_header(columns, &record.text, &is_header, error);
     if (!code && !is_header)
         return number_names(columns, error);
     count_lines(&record);
@@ -182,12 +183,12 @@ static int open_csv(struct ivon_columns *columns, struct mapped_file *file,
     csv->file = *file;
     *file = (struct mapped_file){0};
     csv->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    int code = csv->locale ? read_first_line(columns, error) : ivon_error_memory(error);
+    int code = csv->locale ? columns_csv_read_first_line(columns, error) : ivon_error_memory(error);
     return code ? code : count_rows(columns, error);
 }
 
-static int visit(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
-                 struct ivon_error *error)
+static int columns_csv_visit(struct ivon_columns *columns, size_t column,
+                             const struct columns_visitor *visitor, struct ivon_error *error)
 {
     struct columns_csv *csv = columns->self;
     struct record record = first_record(csv);
@@ -196,7 +197,7 @@ static int visit(struct ivon_columns *columns, size_t column, const struct colum
         struct csv_field field = {.text = record.text.at};
         struct columns_cell cell = {0};
         count_lines(&record);
-        code = take_record(columns, &record, column, &field, error);
+        code = columns_csv_take_record(columns, &record, column, &field, error);
         if (code)
             break;
         cell.is_number = csv_double(&field, csv->locale, &cell.number);
@@ -223,5 +224,7 @@ static void close_csv(struct ivon_columns *columns)
     free(csv);
 }
 
-const struct columns_class columns_csv = {
-    .recognise = recognise, .open = open_csv, .visit = visit, .close = close_csv};
+const struct columns_class columns_csv = {.recognise = columns_csv_recognise,
+                                          .open = open_csv,
+                                          .visit = columns_csv_visit,
+                                          .close = close_csv};

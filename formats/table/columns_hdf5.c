@@ -63,15 +63,15 @@ static int open_hdf5(struct ivon_columns *columns, struct mapped_file *file,
 }
 
 /* A number as text, as CSV has it; returns the length. */
-static size_t put_number(char text[NUMBER_TEXT_MAX], double number)
+static size_t columns_hdf5_put_number(char text[NUMBER_TEXT_MAX], double number)
 {
     if (isfinite(number))
         return number_text_f64(text, number);
     return (size_t)snprintf(text, NUMBER_TEXT_MAX, "%s", number > 0 ? "inf" : "-inf");
 }
 
-static int visit(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
-                 struct ivon_error *error)
+static int columns_hdf5_visit(struct ivon_columns *columns, size_t column,
+                              const struct columns_visitor *visitor, struct ivon_error *error)
 {
     struct table_hdf5 *table = columns->self;
     const struct hdf5_object *object = &table->objects[table->sets[column]];
@@ -88,7 +88,7 @@ static int visit(struct ivon_columns *columns, size_t column, const struct colum
             struct columns_cell cell = {.text = text, .number = numbers[i], .is_number = true};
             cell.missing = numbers[i] != numbers[i];
             if (visitor->wants_text && !cell.missing)
-                cell.size = put_number(text, numbers[i]);
+                cell.size = columns_hdf5_put_number(text, numbers[i]);
             code = visitor->take(visitor->context, columns, column, first + i, &cell, error);
         }
     }
@@ -105,5 +105,7 @@ static void close_hdf5(struct ivon_columns *columns)
     free(table);
 }
 
-const struct columns_class columns_hdf5 = {
-    .recognise = hdf5_recognise, .open = open_hdf5, .visit = visit, .close = close_hdf5};
+const struct columns_class columns_hdf5 = {.recognise = hdf5_recognise,
+                                           .open = open_hdf5,
+                                           .visit = columns_hdf5_visit,
+                                           .close = close_hdf5};

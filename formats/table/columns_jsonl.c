@@ -18,7 +18,7 @@ static bool is_space(char byte)
     return byte == ' ' || byte == '\t' || byte == '\r';
 }
 
-static bool recognise(const struct mapped_file *file)
+static bool columns_jsonl_recognise(const struct mapped_file *file)
 {
     for (uint64_t i = 0; i < file->size; i++)
         if (!is_space((char)file->data[i]) && file->data[i] != '\n')
@@ -143,8 +143,8 @@ static int fill_cell(struct columns_cell *cell, const json_t *value, bool wants_
     return 0;
 }
 
-static int visit(struct ivon_columns *columns, size_t column, const struct columns_visitor *visitor,
-                 struct ivon_error *error)
+static int columns_jsonl_visit(struct ivon_columns *columns, size_t column,
+                               const struct columns_visitor *visitor, struct ivon_error *error)
 {
     struct lines lines = all_lines(columns);
     json_t *object;
@@ -173,5 +173,7 @@ static void close_jsonl(struct ivon_columns *columns)
     free(columns->self);
 }
 
-const struct columns_class columns_jsonl = {
-    .recognise = recognise, .open = open_jsonl, .visit = visit, .close = close_jsonl};
+const struct columns_class columns_jsonl = {.recognise = columns_jsonl_recognise,
+                                            .open = open_jsonl,
+                                            .visit = columns_jsonl_visit,
+                                            .close = close_jsonl};

@@ -16,7 +16,7 @@ static bool put_column(struct hdf5_layout *layout, struct table_column *column, 
     return dataset >= 0 && H5Dclose(dataset) >= 0;
 }
 
-static int describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
+static int table_hdf5_describe(void *context, struct hdf5_layout *layout, struct ivon_error *error)
 {
     struct ivon_table *table = context;
     hid_t root = hdf5_layout_root(layout);
@@ -33,9 +33,9 @@ static int describe(void *context, struct hdf5_layout *layout, struct ivon_error
     return 0;
 }
 
-static int begin(struct ivon_table *table, struct ivon_error *error)
+static int table_hdf5_begin(struct ivon_table *table, struct ivon_error *error)
 {
-    return hdf5_lay_out(&table->file, describe, table, error);
+    return hdf5_lay_out(&table->file, table_hdf5_describe, table, error);
 }
 
-const struct table_class table_hdf5 = {.begin = begin, .append = table_append_arrays};
+const struct table_class table_hdf5 = {.begin = table_hdf5_begin, .append = table_append_arrays};

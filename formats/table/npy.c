@@ -5,7 +5,7 @@
 #include "formats/numpy/array.h"
 #include "formats/table/table.h"
 
-static int begin(struct ivon_table *table, struct ivon_error *error)
+static int table_npy_begin(struct ivon_table *table, struct ivon_error *error)
 {
     struct table_column *column = &table->columns[0];
     int64_t shape[1 + IVON_RANK_MAX] = {(int64_t)table->options.rows};
@@ -17,4 +17,4 @@ static int begin(struct ivon_table *table, struct ivon_error *error)
     return code ? code : atomic_write(&table->file, 0, header, size, error);
 }
 
-const struct table_class table_npy = {.begin = begin, .append = table_append_arrays};
+const struct table_class table_npy = {.begin = table_npy_begin, .append = table_append_arrays};

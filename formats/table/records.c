@@ -28,21 +28,22 @@ struct ivon_records {
     double sync_seconds, synced;
 };
 
-static int fail(const struct ivon_records *records, int code, const char *what,
-                struct ivon_error *error)
+static int records_fail(const struct ivon_records *records, int code, const char *what,
+                        struct ivon_error *error)
 {
     return ivon_error_set(error, code, "%s: cannot %s: %s", records->path, what, strerror(errno));
 }
 
-static double now(void)
+static double records_now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static int write_header(struct ivon_records *records, const struct ivon_records_options *options,
-                        struct ivon_error *error)
+static int records_write_header(struct ivon_records *records,
+                                const struct ivon_records_options *options,
+                                struct ivon_error *error)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     char run[17];
@@ -65,7 +66,7 @@ static int open_locked(struct ivon_records *records, struct ivon_error *error)
         records->descriptor = open(records->path,
                                    O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
         if (records->descriptor < 0 || fstat(records->descriptor, &opened))
-            return fail(records, IVON_ERROR_CREATE, "create it", error);
+            return records_fail(records, IVON_ERROR_CREATE, "create it", error);
         if (!S_ISREG(opened.st_mode))
             return ivon_error_set(error, IVON_ERROR_CREATE, "%s: not a regular file",
                                   records->path);
@@ -73,7 +74,7 @@ static int open_locked(struct ivon_records *records, struct ivon_error *error)
             return errno == EWOULDBLOCK
                        ? ivon_error_set(error, IVON_ERROR_CREATE,
                                         "%s: another process is writing it", records->path)
-                       : fail(records, IVON_ERROR_CREATE, "lock it", error);
+                       : records_fail(records, IVON_ERROR_CREATE, "lock it", error);
         if (lstat(records->path, &named) == 0 && named.st_ino == opened.st_ino &&
             named.st_dev == opened.st_dev)
             return 0;
@@ -108,7 +109,7 @@ static int write_at(const struct ivon_records *records, const void *data, size_t
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
-            return fail(records, IVON_ERROR_IO, "write it", error);
+            return records_fail(records, IVON_ERROR_IO, "write it", error);
         from += written;
         offset += (uint64_t)written;
         size -= (size_t)written;
@@ -116,13 +117,13 @@ static int write_at(const struct ivon_records *records, const void *data, size_t
     return 0;
 }
 
-static uint64_t offset_of(const struct ivon_records *records, uint64_t record)
+static uint64_t records_offset_of(const struct ivon_records *records, uint64_t record)
 {
     return HEADER_SIZE + record * (records->size + 4);
 }
 
 /* The checksum of the next record, whose content is in the room. */
-static void checksum(const struct ivon_records *records, unsigned char bytes[4])
+static void records_checksum(const struct ivon_records *records, unsigned char bytes[4])
 {
     unsigned char number[8];
     for (int i = 0; i < 8; i++)
@@ -135,8 +136,8 @@ static void checksum(const struct ivon_records *records, unsigned char bytes[4])
 }
 
 /* What an existing header says against resuming, or overwriting, its file. */
-static int check_header(const struct ivon_records *records, const char *found, size_t size,
-                        bool resume, struct ivon_error *error)
+static int records_check_header(const struct ivon_records *records, const char *found, size_t size,
+                                bool resume, struct ivon_error *error)
 {
     const char *expected = records->header;
     size_t title = strlen(TITLE);
@@ -173,12 +174,13 @@ static int take_records(struct ivon_records *records,
     size_t whole = records->size + 4;
     unsigned char sum[4];
     for (;; records->count++) {
-        ssize_t got = read_at(records, records->room, whole, offset_of(records, records->count));
+        ssize_t got = read_at(records, records->room, whole,
+                              records_offset_of(records, records->count));
         if (got < 0)
-            return fail(records, IVON_ERROR_IO, "read it", error);
+            return records_fail(records, IVON_ERROR_IO, "read it", error);
         if ((size_t)got < whole)
             return 0;
-        checksum(records, sum);
+        records_checksum(records, sum);
         if (memcmp(records->room + records->size, sum, 4) != 0)
             return 0;
         int code = take(context, records->room, error);
@@ -188,34 +190,34 @@ static int take_records(struct ivon_records *records,
 }
 
 /* Leaves the header and the records that were counted, so that the next one can be appended. */
-static int settle(struct ivon_records *records, struct ivon_error *error)
+static int records_settle(struct ivon_records *records, struct ivon_error *error)
 {
     if (ftruncate(records->descriptor,
-                  records->count ? (off_t)offset_of(records, records->count) : 0))
-        return fail(records, IVON_ERROR_IO, "cut it", error);
+                  records->count ? (off_t)records_offset_of(records, records->count) : 0))
+        return records_fail(records, IVON_ERROR_IO, "cut it", error);
     return records->count ? 0 : write_at(records, records->header, HEADER_SIZE, 0, error);
 }
 
-static int start(struct ivon_records *records, const struct ivon_records_options *options,
-                 int (*take)(void *context, const void *record, struct ivon_error *error),
-                 void *context, struct ivon_error *error)
+static int records_start(struct ivon_records *records, const struct ivon_records_options *options,
+                         int (*take)(void *context, const void *record, struct ivon_error *error),
+                         void *context, struct ivon_error *error)
 {
     char found[HEADER_SIZE];
-    int code = write_header(records, options, error);
+    int code = records_write_header(records, options, error);
     if (!code)
         code = open_locked(records, error);
     if (code)
         return code;
     ssize_t size = read_at(records, found, HEADER_SIZE, 0);
     if (size < 0)
-        return fail(records, IVON_ERROR_IO, "read it", error);
-    code = check_header(records, found, (size_t)size, options->resume, error);
+        return records_fail(records, IVON_ERROR_IO, "read it", error);
+    code = records_check_header(records, found, (size_t)size, options->resume, error);
     if (!code && options->resume && size == HEADER_SIZE)
         code = take_records(records, take, context, error);
-    return code ? code : settle(records, error);
+    return code ? code : records_settle(records, error);
 }
 
-static void release(struct ivon_records *records)
+static void records_release(struct ivon_records *records)
 {
     if (records->descriptor >= 0)
         close(records->descriptor);
@@ -239,13 +241,14 @@ int ivon_records_open(struct ivon_records **out, const char *path,
     records->descriptor = -1;
     records->size = options->record_size;
     records->sync_seconds = options->sync_seconds;
-    records->synced = now();
+    records->synced = records_now();
     records->path = strdup(path);
     records->room = malloc(records->size + 4);
-    int code = records->path && records->room ? start(records, options, take, context, error)
-                                              : ivon_error_memory(error);
+    int code = records->path && records->room
+                   ? records_start(records, options, take, context, error)
+                   : ivon_error_memory(error);
     if (code)
-        release(records);
+        records_release(records);
     else
         *out = records;
     return code;
@@ -258,21 +261,23 @@ uint64_t ivon_records_count(const struct ivon_records *records)
 
 static int sync_records(struct ivon_records *records, struct ivon_error *error)
 {
-    records->synced = now();
-    return fdatasync(records->descriptor) ? fail(records, IVON_ERROR_IO, "write it", error) : 0;
+    records->synced = records_now();
+    return fdatasync(records->descriptor) ? records_fail(records, IVON_ERROR_IO, "write it", error)
+                                          : 0;
 }
 
 int ivon_records_append(struct ivon_records *records, const void *record, struct ivon_error *error)
 {
     memcpy(records->room, record, records->size);
-    checksum(records, records->room + records->size);
+    records_checksum(records, records->room + records->size);
     int code = write_at(records, records->room, records->size + 4,
-                        offset_of(records, records->count), error);
+                        records_offset_of(records, records->count), error);
     if (code)
         return code;
     records->count++;
     double seconds = records->sync_seconds;
-    return seconds >= 0 && now() - records->synced >= seconds ? sync_records(records, error) : 0;
+    return seconds >= 0 && records_now() - records->synced >= seconds ? sync_records(records, error)
+                                                                      : 0;
 }
 
 int ivon_records_close(struct ivon_records *records, bool remove, struct ivon_error *error)
@@ -283,7 +288,7 @@ int ivon_records_close(struct ivon_records *records, bool remove, struct ivon_er
     if (!remove)
         code = sync_records(records, error);
     else if (unlink(records->path)) /* while it is locked: no other run can have it yet */
-        code = fail(records, IVON_ERROR_IO, "remove it", error);
-    release(records);
+        code = records_fail(records, IVON_ERROR_IO, "remove it", error);
+    records_release(records);
     return code;
 }

@@ -23,7 +23,7 @@ int ivon_table_format_of(const char *path)
     return -1;
 }
 
-static bool is_text(enum ivon_table_format format)
+static bool table_is_text(enum ivon_table_format format)
 {
     return format == IVON_CSV || format == IVON_JSONL;
 }
@@ -34,7 +34,7 @@ static int check_name(const struct ivon_table *table, size_t c, struct ivon_erro
     if (!tensor_name_valid(name) || !tensor_name_valid(table->columns[c].is.prefix))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: '%s' is not a usable name for a column", table->name, name);
-    bool twice = is_text(table->options.format) && !table->options.own_index &&
+    bool twice = table_is_text(table->options.format) && !table->options.own_index &&
                  (strcmp(name, "index") == 0 ||
                   (strcmp(name, "token") == 0 && table->options.tokens));
     for (size_t i = 0; i < c && !twice; i++)
@@ -98,7 +98,7 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
     *table = (struct ivon_table){
         .class = classes[options->format], .options = *options, .file = {.descriptor = -1}};
     *out = table;
-    if (options->rows == IVON_ROWS_OPEN && !is_text(options->format))
+    if (options->rows == IVON_ROWS_OPEN && !table_is_text(options->format))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: CSV and JSON Lines only take rows that are not counted", name);
     if (options->own_index && options->tokens)
@@ -147,7 +147,7 @@ int ivon_table_to_stream(struct ivon_table **out, FILE *stream, const char *name
                          const struct ivon_table_options *options, struct ivon_error *error)
 {
     struct ivon_table *table = NULL;
-    if (!is_text(options->format))
+    if (!table_is_text(options->format))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a stream takes CSV and JSON Lines only", name);
     int code = table_new(&table, name, columns, column_count, options, error);

@@ -18,7 +18,7 @@ struct writer {
 };
 
 /* Passes the buffered text on. */
-static void drain(struct writer *writer)
+static void table_text_drain(struct writer *writer)
 {
     struct ivon_table *table = writer->table;
     size_t size = table->text_size;
@@ -45,26 +45,26 @@ static void put_bytes(struct writer *writer, const char *bytes, size_t size)
         bytes += now;
         size -= now;
         if (table->text_size == TEXT_CAPACITY)
-            drain(writer);
+            table_text_drain(writer);
     }
 }
 
-static void put(struct writer *writer, const char *text)
+static void table_text_put(struct writer *writer, const char *text)
 {
     put_bytes(writer, text, strlen(text));
 }
 
 /* Room for a number. */
-static char *reserve(struct writer *writer)
+static char *table_text_reserve(struct writer *writer)
 {
     if (writer->table->text_size > TEXT_CAPACITY - NUMBER_TEXT_MAX)
-        drain(writer);
+        table_text_drain(writer);
     return writer->table->text + writer->table->text_size;
 }
 
 static void put_integer(struct writer *writer, int64_t value)
 {
-    char *text = reserve(writer);
+    char *text = table_text_reserve(writer);
     writer->table->text_size += number_text_i64(text, value);
 }
 
@@ -72,8 +72,8 @@ static const char *const csv_nonfinite[] = {"nan", "inf", "-inf"};
 static const char *const json_nonfinite[] = {"null", "\"Infinity\"", "\"-Infinity\""};
 
 /* The number at `at`; `nonfinite` are the texts of what has no digits. */
-static void put_number(struct writer *writer, enum ivon_dtype dtype, const void *at,
-                       const char *const nonfinite[])
+static void table_text_put_number(struct writer *writer, enum ivon_dtype dtype, const void *at,
+                                  const char *const nonfinite[])
 {
     float single = 0;
     double value = 0;
@@ -90,10 +90,10 @@ static void put_number(struct writer *writer, enum ivon_dtype dtype, const void 
         memcpy(&value, at, sizeof value);
     }
     if (!isfinite(value)) {
-        put(writer, nonfinite[isnan(value) ? 0 : value > 0 ? 1 : 2]);
+        table_text_put(writer, nonfinite[isnan(value) ? 0 : value > 0 ? 1 : 2]);
         return;
     }
-    char *text = reserve(writer);
+    char *text = table_text_reserve(writer);
     writer->table->text_size += dtype == IVON_F32 ? number_text_f32(text, single)
                                                   : number_text_f64(text, value);
 }
@@ -101,16 +101,16 @@ static void put_number(struct writer *writer, enum ivon_dtype dtype, const void 
 /* Text in quotation marks; `escape` goes before those within, and before itself. */
 static void put_quoted(struct writer *writer, const char *text, char escape)
 {
-    put(writer, "\"");
+    table_text_put(writer, "\"");
     for (; *text; text++) {
         if (*text == '"' || *text == escape)
             put_bytes(writer, &escape, 1);
         put_bytes(writer, text, 1);
     }
-    put(writer, "\"");
+    table_text_put(writer, "\"");
 }
 
-static int start(struct ivon_table *table, struct ivon_error *error)
+static int table_text_start(struct ivon_table *table, struct ivon_error *error)
 {
     table->text = malloc(TEXT_CAPACITY);
     return table->text ? 0 : ivon_error_memory(error);
@@ -119,7 +119,7 @@ static int start(struct ivon_table *table, struct ivon_error *error)
 /* CSV. */
 
 /* How many columns of CSV a column becomes. */
-static size_t width(const struct ivon_table *table, const struct table_column *column)
+static size_t table_text_width(const struct ivon_table *table, const struct table_column *column)
 {
     int64_t tokens = table->options.tokens;
     return tokens ? column->count / (size_t)tokens : column->count;
@@ -130,20 +130,20 @@ static void put_heading(struct writer *writer, const char *text)
     if (strpbrk(text, ",\""))
         put_quoted(writer, text, '"');
     else
-        put(writer, text);
+        table_text_put(writer, text);
 }
 
 /* What separates a column from the one before, if there is one. */
 static void put_comma(struct writer *writer, bool first)
 {
     if (!first)
-        put(writer, ",");
+        table_text_put(writer, ",");
 }
 
 static int put_headings(struct writer *writer, const struct table_column *column, bool first)
 {
     bool scalar = column->is.rank == (writer->table->options.tokens ? 1 : 0);
-    size_t length = strlen(column->is.prefix), count = width(writer->table, column);
+    size_t length = strlen(column->is.prefix), count = table_text_width(writer->table, column);
     if (scalar) {
         put_comma(writer, first);
         put_heading(writer, column->is.name);
@@ -165,16 +165,16 @@ static int put_headings(struct writer *writer, const struct table_column *column
 static int begin_csv(struct ivon_table *table, struct ivon_error *error)
 {
     struct writer writer = {.table = table, .error = error};
-    int code = start(table, error);
+    int code = table_text_start(table, error);
     if (code)
         return code;
     bool own = table->options.own_index;
     if (!own)
-        put(&writer, table->options.tokens ? "index,token" : "index");
+        table_text_put(&writer, table->options.tokens ? "index,token" : "index");
     for (size_t c = 0; c < table->column_count && !code; c++)
         code = put_headings(&writer, &table->columns[c], own && c == 0);
-    put(&writer, "\n");
-    drain(&writer);
+    table_text_put(&writer, "\n");
+    table_text_drain(&writer);
     return code ? code : writer.code;
 }
 
@@ -187,19 +187,19 @@ static void put_line(struct writer *writer, size_t line, const void *const *colu
     if (!own)
         put_integer(writer, (int64_t)(table->appended + (tokens ? line / tokens : line)));
     if (tokens) {
-        put(writer, ",");
+        table_text_put(writer, ",");
         put_integer(writer, (int64_t)(line % tokens));
     }
     for (size_t c = 0; c < table->column_count; c++) {
         const struct table_column *column = &table->columns[c];
-        size_t count = width(table, column), size = ivon_dtype_size(column->is.dtype);
+        size_t count = table_text_width(table, column), size = ivon_dtype_size(column->is.dtype);
         const char *at = (const char *)columns[c] + line * count * size;
         for (size_t i = 0; i < count; i++, at += size) {
             put_comma(writer, own && c == 0 && i == 0);
-            put_number(writer, column->is.dtype, at, csv_nonfinite);
+            table_text_put_number(writer, column->is.dtype, at, csv_nonfinite);
         }
     }
-    put(writer, "\n");
+    table_text_put(writer, "\n");
 }
 
 static int append_csv(struct ivon_table *table, size_t count, const void *const *columns,
@@ -209,7 +209,7 @@ static int append_csv(struct ivon_table *table, size_t count, const void *const 
     size_t tokens = (size_t)table->options.tokens, lines = tokens ? count * tokens : count;
     for (size_t line = 0; line < lines && !writer.code; line++)
         put_line(&writer, line, columns);
-    drain(&writer);
+    table_text_drain(&writer);
     return writer.code;
 }
 
@@ -220,16 +220,16 @@ static const char *put_value(struct writer *writer, enum ivon_dtype dtype, int r
                              const int64_t *shape, const char *at)
 {
     if (rank == 0) {
-        put_number(writer, dtype, at, json_nonfinite);
+        table_text_put_number(writer, dtype, at, json_nonfinite);
         return at + ivon_dtype_size(dtype);
     }
-    put(writer, "[");
+    table_text_put(writer, "[");
     for (int64_t i = 0; i < shape[0]; i++) {
         if (i)
-            put(writer, ",");
+            table_text_put(writer, ",");
         at = put_value(writer, dtype, rank - 1, shape + 1, at);
     }
-    put(writer, "]");
+    table_text_put(writer, "]");
     return at;
 }
 
@@ -239,22 +239,22 @@ static int append_jsonl(struct ivon_table *table, size_t count, const void *cons
     struct writer writer = {.table = table, .error = error};
     for (size_t row = 0; row < count && !writer.code; row++) {
         bool own = table->options.own_index;
-        put(&writer, own ? "{" : "{\"index\":");
+        table_text_put(&writer, own ? "{" : "{\"index\":");
         if (!own)
             put_integer(&writer, (int64_t)(table->appended + row));
         for (size_t c = 0; c < table->column_count; c++) {
             const struct table_column *column = &table->columns[c];
             put_comma(&writer, own && c == 0);
             put_quoted(&writer, column->is.name, '\\');
-            put(&writer, ":");
+            table_text_put(&writer, ":");
             put_value(&writer, column->is.dtype, column->is.rank, column->is.shape,
                       (const char *)columns[c] + row * column->size);
         }
-        put(&writer, "}\n");
+        table_text_put(&writer, "}\n");
     }
-    drain(&writer);
+    table_text_drain(&writer);
     return writer.code;
 }
 
 const struct table_class table_csv = {.begin = begin_csv, .append = append_csv};
-const struct table_class table_jsonl = {.begin = start, .append = append_jsonl};
+const struct table_class table_jsonl = {.begin = table_text_start, .append = append_jsonl};

@@ -79,7 +79,7 @@ static int refuse_bare_pickle(const struct mapped_file *file, struct ivon_error 
 }
 
 /* The entry PREFIX/name, or -1. */
-static ptrdiff_t find_entry(const struct torch_archive *archive, const char *name)
+static ptrdiff_t torch_archive_find_entry(const struct torch_archive *archive, const char *name)
 {
     size_t prefix = strlen(archive->prefix), length = strlen(name);
     char *whole = malloc(prefix + length + 1);
@@ -108,7 +108,7 @@ static int check_byte_order(const struct torch_archive *archive, struct ivon_err
 {
     char order[7] = "";
     struct bytes *bytes = NULL;
-    ptrdiff_t entry = find_entry(archive, "byteorder");
+    ptrdiff_t entry = torch_archive_find_entry(archive, "byteorder");
     int code = entry < 0 ? 0 : zip_entry_open(&bytes, archive->zip, (size_t)entry, error);
     if (!code && bytes && bytes_size(bytes) < sizeof order)
         code = bytes_read(bytes, 0, (size_t)bytes_size(bytes), order, error);
@@ -133,7 +133,7 @@ static int check_kind(struct torch_archive *archive, struct ivon_error *error)
     archive->storages = calloc(archive->entry_count, sizeof(struct bytes *));
     if (!archive->prefix || !archive->storages)
         return ivon_error_memory(error);
-    if (find_entry(archive, "constants.pkl") >= 0 || has_code(archive))
+    if (torch_archive_find_entry(archive, "constants.pkl") >= 0 || has_code(archive))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: is a TorchScript archive: load it with torch.jit.load, and save "
                               "its state_dict() with torch.save",
@@ -171,7 +171,7 @@ void torch_archive_close(struct torch_archive *archive)
 int torch_archive_pickle(struct torch_archive *archive, size_t memory, const unsigned char **data,
                          size_t *size, unsigned char **copy, struct ivon_error *error)
 {
-    ptrdiff_t entry = find_entry(archive, "data.pkl");
+    ptrdiff_t entry = torch_archive_find_entry(archive, "data.pkl");
     if (entry < 0)
         return ivon_error_memory(error);
     struct bytes **bytes = &archive->storages[entry];

@@ -64,7 +64,7 @@ static const struct pickle_node *child_key(struct children *children, size_t i)
 }
 
 /* A path for messages, to be freed: a parent's and a key. */
-static char *join(const char *parent, const struct pickle_node *key)
+static char *torch_find_join(const char *parent, const struct pickle_node *key)
 {
     char text[24];
     const char *start;
@@ -162,8 +162,8 @@ struct search {
     size_t count, capacity;
 };
 
-static int enqueue(struct search *search, struct pickle_node *node, char *path, int depth,
-                   struct ivon_error *error)
+static int torch_find_enqueue(struct search *search, struct pickle_node *node, char *path,
+                              int depth, struct ivon_error *error)
 {
     if (search->count == search->capacity) {
         size_t capacity = search->capacity ? 2 * search->capacity : 16;
@@ -192,16 +192,18 @@ static int enter(struct search *search, const struct visit *visit, struct ivon_e
         bool is_container = pickle_mapping(node) || node->kind == PICKLE_LIST ||
                             node->kind == PICKLE_TUPLE;
         if (is_container && !node->seen)
-            code = enqueue(search, node, join(visit->path, child_key(&children, i)),
-                           visit->depth + 1, error);
+            code = torch_find_enqueue(search, node,
+                                      torch_find_join(visit->path, child_key(&children, i)),
+                                      visit->depth + 1, error);
     }
     return code;
 }
 
 /* Visits everything, so that what is deeper than something that fits is visited too. */
-static int search_all(struct search *search, struct pickle_node *root, struct ivon_error *error)
+static int torch_find_search_all(struct search *search, struct pickle_node *root,
+                                 struct ivon_error *error)
 {
-    int code = enqueue(search, root, strdup(""), 0, error);
+    int code = torch_find_enqueue(search, root, strdup(""), 0, error);
     for (size_t i = 0; i < search->count && !code; i++) {
         struct visit visit = search->visits[i];
         if (!visit.fits && visit.depth < DEPTH_MAX && !is_optimizer(visit.node) &&
@@ -281,7 +283,7 @@ static int nothing_found(const struct pickle_node *root, const char *path, struc
         const char *key;
         size_t length = key_text(child_key(&children, i), number, &key);
         if (is_module(node)) {
-            char *where = join("", child_key(&children, i));
+            char *where = torch_find_join("", child_key(&children, i));
             int code = not_a_state(node, path, where ? where : "", error);
             free(where);
             return code;
@@ -313,7 +315,7 @@ static int search_one(struct pickle_node *root, bool (*fits)(const struct pickle
 {
     struct search search = {.fits = fits};
     const struct visit *visit = NULL;
-    int code = search_all(&search, root, error);
+    int code = torch_find_search_all(&search, root, error);
     *count = code ? 0 : count_fits(&search, &visit, list);
     if (*count == 1) {
         *found = (struct torch_found){visit->node, strdup(visit->path)};
@@ -408,7 +410,8 @@ bool torch_has_state(struct pickle_node *root)
     struct search search = {.fits = is_state};
     const struct visit *visit = NULL;
     char list[LIST_TEXT];
-    bool found = !search_all(&search, root, NULL) && count_fits(&search, &visit, list) > 0;
+    bool found = !torch_find_search_all(&search, root, NULL) &&
+                 count_fits(&search, &visit, list) > 0;
     search_release(&search);
     return found;
 }
@@ -432,7 +435,7 @@ int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
     const struct visit *visit = NULL;
     char list[LIST_TEXT];
     *found = (struct torch_found){0};
-    int code = search_all(&search, root, error);
+    int code = torch_find_search_all(&search, root, error);
     size_t fits = code ? 0 : count_fits(&search, &visit, list);
     for (size_t i = 0; i < search.count && fits > 1; i++) {
         if (is_named(&search.visits[i])) {

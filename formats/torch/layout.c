@@ -29,7 +29,7 @@ struct place {
     uint64_t offset;
 };
 
-static int compare_places(const void *a, const void *b)
+static int torch_layout_compare_places(const void *a, const void *b)
 {
     const struct place *left = a, *right = b;
     if (left->storage != right->storage)
@@ -81,7 +81,7 @@ static int layout_init(struct layout *layout, const struct torch_state *state,
                                                            entry->tensor.offset};
     }
     if (!code)
-        qsort(places, layout->entry_count, sizeof *places, compare_places);
+        qsort(places, layout->entry_count, sizeof *places, torch_layout_compare_places);
     for (size_t i = 0; i < layout->entry_count; i++) {
         layout->entries[i] = places[i].entry;
         add_to_run(layout, state, i);
@@ -133,8 +133,8 @@ static bool covers(const struct layout *layout, const struct torch_state *state,
     return elements == group->hessian.count;
 }
 
-static void take(const struct layout *layout, struct torch_state *state, size_t at,
-                 const struct torch_optimizer *optimizer, size_t group)
+static void torch_layout_take(const struct layout *layout, struct torch_state *state, size_t at,
+                              const struct torch_optimizer *optimizer, size_t group)
 {
     size_t start = 0;
     for (size_t i = 0; i < optimizer->groups[group].parameter_count; i++) {
@@ -158,12 +158,13 @@ static bool map_one_storage(struct layout *layout, struct torch_state *state,
         if (!covers(layout, state, run->first + optimizer->groups[g].first, &optimizer->groups[g]))
             return false;
     for (size_t g = 0; g < optimizer->group_count; g++)
-        take(layout, state, run->first + optimizer->groups[g].first, optimizer, g);
+        torch_layout_take(layout, state, run->first + optimizer->groups[g].first, optimizer, g);
     return true;
 }
 
-static int ambiguous(const struct layout *layout, const struct torch_state *state,
-                     const struct torch_group *group, size_t index, struct ivon_error *error)
+static int torch_layout_ambiguous(const struct layout *layout, const struct torch_state *state,
+                                  const struct torch_group *group, size_t index,
+                                  struct ivon_error *error)
 {
     char list[TORCH_NAMES];
     bool *chosen = calloc(state->count + 1, sizeof *chosen);
@@ -196,7 +197,7 @@ static int choose_runs(struct layout *layout, const struct torch_state *state,
         chosen[g] = find_runs(layout, group->parameter_count, group->hessian.count, &count);
         *fits = count == 1 && !chosen[g]->used;
         if (!*fits && count && group->parameter_count > 1)
-            return ambiguous(layout, state, group, g, error);
+            return torch_layout_ambiguous(layout, state, group, g, error);
         if (*fits)
             chosen[g]->used = true;
     }
@@ -219,7 +220,7 @@ int torch_map_offsets(struct torch_state *state, const struct torch_optimizer *o
         code = choose_runs(&layout, state, optimizer, chosen, &fits, error);
     if (!code && fits) {
         for (size_t g = 0; g < optimizer->group_count; g++)
-            take(&layout, state, chosen[g]->first, optimizer, g);
+            torch_layout_take(&layout, state, chosen[g]->first, optimizer, g);
         *rule = TORCH_BY_OFFSETS;
     }
     free(chosen);

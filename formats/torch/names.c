@@ -54,7 +54,7 @@ static int gather_list(const struct torch_optimizer *optimizer,
 }
 
 /* The same changes as are made to the state dict's. */
-static int strip_wrappers(struct names *names, struct ivon_error *error)
+static int torch_names_strip_wrappers(struct names *names, struct ivon_error *error)
 {
     size_t size = 0, at = 0;
     for (size_t i = 0; i < names->count; i++)
@@ -80,8 +80,9 @@ static int compare_entries(const void *a, const void *b)
 }
 
 /* The entry of that name, or the earlier one that it is tied to; null when there is none. */
-static struct torch_entry *find_entry(struct torch_state *state, struct torch_entry **sorted,
-                                      const char *name, size_t length)
+static struct torch_entry *torch_names_find_entry(struct torch_state *state,
+                                                  struct torch_entry **sorted, const char *name,
+                                                  size_t length)
 {
     size_t low = 0, high = state->count;
     while (low < high) {
@@ -105,7 +106,8 @@ static int take_named(struct torch_state *state, struct torch_entry **sorted,
 {
     size_t length = names->names[i].length, prefix = names->prefix;
     const char *name = names->names[i].start;
-    struct torch_entry *entry = find_entry(state, sorted, name + prefix, length - prefix);
+    struct torch_entry *entry = torch_names_find_entry(state, sorted, name + prefix,
+                                                       length - prefix);
     int shown = length - prefix < 256 ? (int)(length - prefix) : 256;
     if (!entry)
         return ivon_error_set(error, IVON_ERROR_DATA,
@@ -120,9 +122,10 @@ static int take_named(struct torch_state *state, struct torch_entry **sorted,
     return 0;
 }
 
-static int take_group(struct torch_state *state, const struct torch_optimizer *optimizer,
-                      struct torch_entry **sorted, const struct names *names, size_t g,
-                      struct ivon_error *error)
+static int torch_names_take_group(struct torch_state *state,
+                                  const struct torch_optimizer *optimizer,
+                                  struct torch_entry **sorted, const struct names *names, size_t g,
+                                  struct ivon_error *error)
 {
     const struct torch_group *group = &optimizer->groups[g];
     const struct torch_moment *moments = optimizer->moments;
@@ -155,7 +158,7 @@ static int take_groups(struct torch_state *state, const struct torch_optimizer *
     if (!code)
         qsort(sorted, state->count, sizeof *sorted, compare_entries);
     for (size_t g = 0; g < optimizer->group_count && !code; g++)
-        code = take_group(state, optimizer, sorted, names, g, error);
+        code = torch_names_take_group(state, optimizer, sorted, names, g, error);
     free(sorted);
     return code;
 }
@@ -176,7 +179,7 @@ int torch_map_names(struct torch_state *state, const struct torch_optimizer *opt
         *rule = TORCH_BY_PARAM_NAMES;
     }
     if (!code && *rule != TORCH_NO_RULE)
-        code = strip_wrappers(&names, error);
+        code = torch_names_strip_wrappers(&names, error);
     if (!code && *rule != TORCH_NO_RULE)
         code = take_groups(state, optimizer, &names, error);
     free(names.copies);

@@ -51,7 +51,7 @@ struct choices {
     size_t found, steps;
 };
 
-static void keep(struct choices *choices)
+static void torch_order_keep(struct choices *choices)
 {
     size_t count = choices->state->unknown;
     if (!choices->found++)
@@ -61,18 +61,18 @@ static void keep(struct choices *choices)
 }
 
 /* Chooses for a share from an entry on what it lacks: `count` entries of `elements` together. */
-static void choose(struct choices *choices, size_t share, size_t from, size_t count,
-                   size_t elements)
+static void torch_order_choose(struct choices *choices, size_t share, size_t from, size_t count,
+                               size_t elements)
 {
     size_t last = choices->share_count - 1;
     if (share == last) {
-        keep(choices);
+        torch_order_keep(choices);
         return;
     }
     if (!count) {
         const struct share *next = &choices->shares[share + 1];
         if (!elements)
-            choose(choices, share + 1, 0, next->count, next->elements);
+            torch_order_choose(choices, share + 1, 0, next->count, next->elements);
         return;
     }
     for (size_t i = from; i < choices->state->unknown && choices->found < CHOICES_MAX; i++) {
@@ -82,7 +82,7 @@ static void choose(struct choices *choices, size_t share, size_t from, size_t co
         if (choices->owners[i] != last || size > elements)
             continue;
         choices->owners[i] = share;
-        choose(choices, share, i + 1, count - 1, elements - size);
+        torch_order_choose(choices, share, i + 1, count - 1, elements - size);
         choices->owners[i] = last;
     }
 }
@@ -134,8 +134,8 @@ static void take_chosen(struct torch_state *state, const struct choices *choices
 }
 
 /* Deals the entries out: `left` elements are no group's. */
-static int settle(struct torch_state *state, const struct torch_optimizer *optimizer, size_t left,
-                  const size_t *unknown, struct ivon_error *error)
+static int torch_order_settle(struct torch_state *state, const struct torch_optimizer *optimizer,
+                              size_t left, const size_t *unknown, struct ivon_error *error)
 {
     size_t groups = optimizer->group_count, count = state->unknown, small = 0;
     struct choices choices = {.state = state,
@@ -162,7 +162,7 @@ static int settle(struct torch_state *state, const struct torch_optimizer *optim
     if (small > CHOSEN_MAX)
         choices.steps = STEPS_MAX + 1;
     else if (fine)
-        choose(&choices, 0, 0, choices.shares[0].count, choices.shares[0].elements);
+        torch_order_choose(&choices, 0, 0, choices.shares[0].count, choices.shares[0].elements);
     if (!code)
         code = judge(&choices, optimizer, error);
     if (!code)
@@ -204,7 +204,7 @@ int torch_map_order(struct torch_state *state, const struct torch_optimizer *opt
                               "optimizer's %zu parameters: " TORCH_GIVE_NAMES,
                               state->path, optimizer->parameter_count);
     size_t *unknown = list_unknown(state, error);
-    int code = unknown ? settle(state, optimizer, elements - hessian, unknown, error)
+    int code = unknown ? torch_order_settle(state, optimizer, elements - hessian, unknown, error)
                        : IVON_ERROR_MEMORY;
     free(unknown);
     return code;

@@ -4,21 +4,22 @@
 
 #include "formats/torch/pickle.h"
 
-static bool is_text(const char *text, size_t length, const char *expected)
+static bool pickle_node_is_text(const char *text, size_t length, const char *expected)
 {
     return length == strlen(expected) && memcmp(text, expected, length) == 0;
 }
 
 bool pickle_is_string(const struct pickle_node *node, const char *text)
 {
-    return node && node->kind == PICKLE_STRING && is_text(node->text, node->length, text);
+    return node && node->kind == PICKLE_STRING &&
+           pickle_node_is_text(node->text, node->length, text);
 }
 
 bool pickle_is_global(const struct pickle_node *node, const char *module, const char *name)
 {
     return node && node->kind == PICKLE_GLOBAL &&
-           is_text(node->module, node->module_length, module) &&
-           is_text(node->name, node->name_length, name);
+           pickle_node_is_text(node->module, node->module_length, module) &&
+           pickle_node_is_text(node->name, node->name_length, name);
 }
 
 struct pickle_node **pickle_sequence(const struct pickle_node *node, size_t *count)

@@ -252,7 +252,7 @@ static int object(struct machine *machine, int argument)
 }
 
 /* BUILD: attributes of an object are kept, those of a dictionary are not. */
-static int build(struct machine *machine, int unused)
+static int pickle_opcodes_build(struct machine *machine, int unused)
 {
     (void)unused;
     struct pickle_node *state = NULL, *node = NULL;
@@ -299,14 +299,14 @@ static int memorize(struct machine *machine, uint64_t index)
     return 0;
 }
 
-static int put(struct machine *machine, int size)
+static int pickle_opcodes_put(struct machine *machine, int size)
 {
     uint64_t index = machine->memo_count;
     int code = size ? machine_take_number(machine, (size_t)size, &index) : 0;
     return code ? code : memorize(machine, index);
 }
 
-static int get(struct machine *machine, int size)
+static int pickle_opcodes_get(struct machine *machine, int size)
 {
     uint64_t index = 0;
     int code = machine_take_number(machine, (size_t)size, &index);
@@ -400,19 +400,19 @@ const struct opcode pickle_opcodes[256] = {
     ['X'] = {"BINUNICODE", push_string, 4},
     [']'] = {"EMPTY_LIST", push_kind, PICKLE_LIST},
     ['a'] = {"APPEND", add_one, PICKLE_LIST},
-    ['b'] = {"BUILD", build, 0},
+    ['b'] = {"BUILD", pickle_opcodes_build, 0},
     ['c'] = {"GLOBAL", global, 0},
     ['d'] = {"DICT", collect, PICKLE_DICT},
     ['e'] = {"APPENDS", add_marked, PICKLE_LIST},
     ['g'] = {"GET", NULL, 0},
-    ['h'] = {"BINGET", get, 1},
+    ['h'] = {"BINGET", pickle_opcodes_get, 1},
     ['i'] = {"INST", NULL, 0},
-    ['j'] = {"LONG_BINGET", get, 4},
+    ['j'] = {"LONG_BINGET", pickle_opcodes_get, 4},
     ['l'] = {"LIST", collect, PICKLE_LIST},
     ['o'] = {"OBJ", NULL, 0},
     ['p'] = {"PUT", NULL, 0},
-    ['q'] = {"BINPUT", put, 1},
-    ['r'] = {"LONG_BINPUT", put, 4},
+    ['q'] = {"BINPUT", pickle_opcodes_put, 1},
+    ['r'] = {"LONG_BINPUT", pickle_opcodes_put, 4},
     ['s'] = {"SETITEM", add_one, PICKLE_DICT},
     ['t'] = {"TUPLE", collect, PICKLE_TUPLE},
     ['u'] = {"SETITEMS", add_marked, PICKLE_DICT},
@@ -437,7 +437,7 @@ const struct opcode pickle_opcodes[256] = {
     [0x91] = {"FROZENSET", collect, PICKLE_SET},
     [0x92] = {"NEWOBJ_EX", object, 2},
     [0x93] = {"STACK_GLOBAL", stack_global, 0},
-    [0x94] = {"MEMOIZE", put, 0},
+    [0x94] = {"MEMOIZE", pickle_opcodes_put, 0},
     [0x95] = {"FRAME", frame, 8},
     [0x96] = {"BYTEARRAY8", push_bytes, 8},
     [0x97] = {"NEXT_BUFFER", NULL, 0},

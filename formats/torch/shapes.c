@@ -16,7 +16,8 @@ bool torch_same_shape(const struct torch_tensor *a, const struct torch_tensor *b
 }
 
 /* Whether an entry may be the parameter; one that was never updated may be anything. */
-static bool fits(const struct torch_state *state, size_t entry, const struct torch_moment *moment)
+static bool torch_shapes_fits(const struct torch_state *state, size_t entry,
+                              const struct torch_moment *moment)
 {
     const struct torch_entry *candidate = &state->entries[entry];
     return candidate->role == TORCH_UNKNOWN &&
@@ -32,7 +33,7 @@ static bool embed(const struct torch_state *state, const struct torch_optimizer 
     for (size_t i = 0; i < state->count && done < count; i++) {
         size_t entry = backwards ? state->count - 1 - i : i;
         size_t parameter = group->first + (backwards ? count - 1 - done : done);
-        if (!fits(state, entry, &optimizer->moments[parameter]))
+        if (!torch_shapes_fits(state, entry, &optimizer->moments[parameter]))
             continue;
         entries[parameter] = entry;
         done++;
@@ -49,8 +50,8 @@ static bool embed_all(const struct torch_state *state, const struct torch_optimi
     return fine;
 }
 
-static int ambiguous(const struct torch_state *state, const size_t *first, const size_t *last,
-                     size_t count, struct ivon_error *error)
+static int torch_shapes_ambiguous(const struct torch_state *state, const size_t *first,
+                                  const size_t *last, size_t count, struct ivon_error *error)
 {
     char list[TORCH_NAMES];
     bool *chosen = calloc(state->count + 1, sizeof *chosen);
@@ -205,9 +206,9 @@ static int refuse_order(const struct torch_state *state, const struct torch_opti
                      state->path, optimizer->parameter_count, state->unknown);
 }
 
-static int settle(struct torch_state *state, const struct torch_optimizer *optimizer,
-                  const struct shapes *shapes, size_t *first, size_t *last,
-                  struct ivon_error *error)
+static int torch_shapes_settle(struct torch_state *state, const struct torch_optimizer *optimizer,
+                               const struct shapes *shapes, size_t *first, size_t *last,
+                               struct ivon_error *error)
 {
     size_t count = optimizer->parameter_count;
     if (optimizer->group_count > 1 && !shapes->all_known)
@@ -222,7 +223,7 @@ static int settle(struct torch_state *state, const struct torch_optimizer *optim
         if (!embed_all(state, optimizer, false, first) || !embed_all(state, optimizer, true, last))
             return refuse_order(state, optimizer, error);
         if (memcmp(first, last, count * sizeof *first) != 0)
-            return ambiguous(state, first, last, count, error);
+            return torch_shapes_ambiguous(state, first, last, count, error);
     }
     take_all(state, optimizer, first);
     return 0;
@@ -237,7 +238,7 @@ int torch_map_shapes(struct torch_state *state, const struct torch_optimizer *op
     int code = first && last ? list_shapes(&shapes, state, optimizer, error)
                              : ivon_error_memory(error);
     if (!code)
-        code = settle(state, optimizer, &shapes, first, last, error);
+        code = torch_shapes_settle(state, optimizer, &shapes, first, last, error);
     release_shapes(&shapes);
     free(first);
     free(last);

@@ -40,7 +40,7 @@ size_t torch_unwrap(char *name, size_t length)
     return kept;
 }
 
-static int strip_wrappers(struct torch_state *state, struct ivon_error *error)
+static int torch_state_strip_wrappers(struct torch_state *state, struct ivon_error *error)
 {
     struct torch_text *names = calloc(state->count + 1, sizeof *names);
     if (!names)
@@ -72,9 +72,9 @@ static bool ends_with(const char *text, const char *suffix)
     return length >= wanted && strcmp(text + length - wanted, suffix) == 0;
 }
 
-static int read_entry(struct torch_state *state, struct torch_archive *archive,
-                      struct pickle_node *key, const struct pickle_node *value,
-                      struct ivon_error *error)
+static int torch_state_read_entry(struct torch_state *state, struct torch_archive *archive,
+                                  struct pickle_node *key, const struct pickle_node *value,
+                                  struct ivon_error *error)
 {
     char text[PICKLE_DESCRIPTION];
     if (key->kind != PICKLE_STRING || memchr(key->text, '\0', key->length))
@@ -110,7 +110,7 @@ struct place {
     size_t entry;
 };
 
-static int compare_tensors(const struct torch_tensor *a, const struct torch_tensor *b)
+static int torch_state_compare_tensors(const struct torch_tensor *a, const struct torch_tensor *b)
 {
     if (a->storage != b->storage)
         return a->storage < b->storage ? -1 : 1;
@@ -124,10 +124,10 @@ static int compare_tensors(const struct torch_tensor *a, const struct torch_tens
     return order ? order : memcmp(a->strides, b->strides, sizeof a->strides);
 }
 
-static int compare_places(const void *a, const void *b)
+static int torch_state_compare_places(const void *a, const void *b)
 {
     const struct place *left = a, *right = b;
-    int order = compare_tensors(left->tensor, right->tensor);
+    int order = torch_state_compare_tensors(left->tensor, right->tensor);
     return order ? order : (left->entry > right->entry) - (left->entry < right->entry);
 }
 
@@ -138,11 +138,12 @@ static int find_ties(struct torch_state *state, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < state->count; i++)
         places[i] = (struct place){&state->entries[i].tensor, i};
-    qsort(places, state->count, sizeof *places, compare_places);
+    qsort(places, state->count, sizeof *places, torch_state_compare_places);
     for (size_t i = 1; i < state->count; i++) {
         struct torch_entry *entry = &state->entries[places[i].entry];
         size_t before = state->entries[places[i - 1].entry].tied_to;
-        if (entry->tensor.count && compare_tensors(places[i - 1].tensor, places[i].tensor) == 0)
+        if (entry->tensor.count &&
+            torch_state_compare_tensors(places[i - 1].tensor, places[i].tensor) == 0)
             entry->tied_to = before;
     }
     free(places);
@@ -173,9 +174,9 @@ int torch_state_read(struct torch_state *state, struct torch_archive *archive,
     state->entries = calloc(node->count / 2 + 1, sizeof *state->entries);
     int code = state->entries ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < node->count && !code; i += 2)
-        code = read_entry(state, archive, node->items[i], node->items[i + 1], error);
+        code = torch_state_read_entry(state, archive, node->items[i], node->items[i + 1], error);
     if (!code && !keep_names)
-        code = strip_wrappers(state, error);
+        code = torch_state_strip_wrappers(state, error);
     if (!code)
         code = find_ties(state, error);
     for (size_t i = 0; i < state->count && !code; i++)

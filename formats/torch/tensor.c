@@ -137,8 +137,9 @@ const char *torch_opaque(const struct pickle_node *node, char text[PICKLE_DESCRI
 }
 
 /* The type that a storage's class, or a type of torch, stands for. */
-static int read_dtype(const struct pickle_node *type, const char *path, const char *what,
-                      enum ivon_dtype *dtype, struct ivon_error *error)
+static int torch_tensor_read_dtype(const struct pickle_node *type, const char *path,
+                                   const char *what, enum ivon_dtype *dtype,
+                                   struct ivon_error *error)
 {
     char text[PICKLE_DESCRIPTION];
     const enum ivon_dtype *found = find_dtype(type);
@@ -172,9 +173,10 @@ static int open_storage(struct torch_archive *archive, const struct pickle_node 
                : zip_entry_open(&archive->storages[found], archive->zip, *entry, error);
 }
 
-static int read_shape(const struct pickle_node *sizes, const struct pickle_node *strides,
-                      const char *path, const char *what, struct torch_tensor *tensor,
-                      struct ivon_error *error)
+static int torch_tensor_read_shape(const struct pickle_node *sizes,
+                                   const struct pickle_node *strides, const char *path,
+                                   const char *what, struct torch_tensor *tensor,
+                                   struct ivon_error *error)
 {
     size_t rank, stride_count;
     struct pickle_node **extents = pickle_sequence(sizes, &rank);
@@ -276,10 +278,10 @@ int torch_tensor_read(struct torch_archive *archive, const struct pickle_node *n
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': is a view with flags that are not read here", path,
                               what);
-    int code = read_dtype(typed ? arguments[6] : reference.class, path, what, &tensor->stored,
-                          error);
+    int code = torch_tensor_read_dtype(typed ? arguments[6] : reference.class, path, what,
+                                       &tensor->stored, error);
     if (!code)
-        code = read_shape(arguments[2], arguments[3], path, what, tensor, error);
+        code = torch_tensor_read_shape(arguments[2], arguments[3], path, what, tensor, error);
     if (!code)
         code = open_storage(archive, reference.key, what, &tensor->storage, error);
     if (code)
@@ -321,8 +323,8 @@ static void copy_strided(unsigned char *out, const unsigned char *in, size_t cou
 }
 
 /* Elements in row-major order out of any strides: runs along the last dimension. */
-static void gather(const struct torch_tensor *tensor, const unsigned char *data, size_t first,
-                   size_t count, unsigned char *out)
+static void torch_tensor_gather(const struct torch_tensor *tensor, const unsigned char *data,
+                                size_t first, size_t count, unsigned char *out)
 {
     size_t size = ivon_dtype_size(tensor->stored), index[IVON_RANK_MAX], rest = first;
     int last = tensor->rank - 1;
@@ -363,7 +365,7 @@ static int read_stored(struct torch_archive *archive, const struct torch_tensor 
     bool inflates = !bytes_view(bytes);
     int code = 0;
     if (!tensor->contiguous) {
-        gather(tensor, bytes_view(bytes), first, count, buffer);
+        torch_tensor_gather(tensor, bytes_view(bytes), first, count, buffer);
     } else {
         if (inflates)
             pthread_mutex_lock(&archive->lock);

@@ -99,8 +99,8 @@ static int find_optimizer(const struct reading *reading, struct pickle_node *roo
 }
 
 /* The tensors: the file's own; or, where it has an optimizer's state alone, the model's. */
-static int read_state(struct reading *reading, struct pickle_node *root,
-                      const struct torch_found *optimizer, struct ivon_error *error)
+static int torch_read_state(struct reading *reading, struct pickle_node *root,
+                            const struct torch_found *optimizer, struct ivon_error *error)
 {
     struct torch_archive *archive = &reading->source->archive;
     struct torch_found found = {0};
@@ -151,7 +151,7 @@ static int read_pickle(struct reading *reading, struct ivon_error *error)
     if (!code)
         code = find_optimizer(reading, pickle_root(pickle), &optimizer, error);
     if (!code)
-        code = read_state(reading, pickle_root(pickle), &optimizer, error);
+        code = torch_read_state(reading, pickle_root(pickle), &optimizer, error);
     if (!code)
         code = read_optimizer(reading, &optimizer, error);
     free(optimizer.path);
@@ -161,8 +161,9 @@ static int read_pickle(struct reading *reading, struct ivon_error *error)
     return code;
 }
 
-static int add_tensor(struct reading *reading, enum ivon_part part, const struct torch_entry *entry,
-                      const struct torch_tensor *tensor, struct ivon_error *error)
+static int torch_add_tensor(struct reading *reading, enum ivon_part part,
+                            const struct torch_entry *entry, const struct torch_tensor *tensor,
+                            struct ivon_error *error)
 {
     struct ivon_tensor listed = {.name = entry->name,
                                  .part = part,
@@ -199,7 +200,7 @@ static bool find_part(const struct reading *reading, const struct torch_entry *e
     return part == IVON_HESSIAN || group->has_momentum;
 }
 
-static int list_tensors(struct reading *reading, struct ivon_error *error)
+static int torch_list_tensors(struct reading *reading, struct ivon_error *error)
 {
     const struct torch_state *state = &reading->state;
     int code = 0;
@@ -212,17 +213,17 @@ static int list_tensors(struct reading *reading, struct ivon_error *error)
             code = tensor_list_alias(&reading->tensors, entry->name,
                                      state->entries[entry->tied_to].name, error);
         else
-            code = add_tensor(reading,
-                              entry->role == TORCH_OPAQUE   ? IVON_OPAQUE
-                              : entry->role == TORCH_BUFFER ? IVON_BUFFER
-                                                            : IVON_MEAN,
-                              entry, &entry->tensor, error);
+            code = torch_add_tensor(reading,
+                                    entry->role == TORCH_OPAQUE   ? IVON_OPAQUE
+                                    : entry->role == TORCH_BUFFER ? IVON_BUFFER
+                                                                  : IVON_MEAN,
+                                    entry, &entry->tensor, error);
     }
     for (enum ivon_part part = IVON_HESSIAN; part <= IVON_MOMENTUM; part++) {
         for (size_t i = 0; i < state->count && !code; i++) {
             struct torch_tensor tensor;
             if (find_part(reading, &state->entries[i], part, &tensor))
-                code = add_tensor(reading, part, &state->entries[i], &tensor, error);
+                code = torch_add_tensor(reading, part, &state->entries[i], &tensor, error);
         }
     }
     return code ? code : buffers_settle(&reading->tensors, error);
@@ -300,12 +301,13 @@ static void tell_doubt(struct reading *reading)
     reading->header.doubt = reading->doubt;
 }
 
-static int finish(struct reading *reading, struct ivon_source **source, struct ivon_error *error)
+static int torch_finish(struct reading *reading, struct ivon_source **source,
+                        struct ivon_error *error)
 {
     static const struct ivon_source_class class = {
         .read = source_read, .view = source_view, .advise = source_advise, .close = source_close};
     torch_state_settle(&reading->state, reading->has_optimizer);
-    int code = list_tensors(reading, error);
+    int code = torch_list_tensors(reading, error);
     if (code)
         return code;
     const char *path = reading->source->archive.file.path;
@@ -316,8 +318,8 @@ static int finish(struct reading *reading, struct ivon_source **source, struct i
                            &reading->tensors, error);
 }
 
-static int open_file(struct ivon_source **source, struct mapped_file *mapped,
-                     const struct reading *how, struct ivon_error *error)
+static int torch_open_file(struct ivon_source **source, struct mapped_file *mapped,
+                           const struct reading *how, struct ivon_error *error)
 {
     struct reading *reading = malloc(sizeof *reading);
     struct torch_source *self = calloc(1, sizeof *self);
@@ -334,7 +336,7 @@ static int open_file(struct ivon_source **source, struct mapped_file *mapped,
     if (!code)
         code = read_pickle(reading, error);
     if (!code)
-        code = finish(reading, source, error);
+        code = torch_finish(reading, source, error);
     torch_state_release(&reading->state);
     torch_optimizer_release(&reading->optimizer);
     tensor_list_release(&reading->tensors);
@@ -349,19 +351,20 @@ static int open_file(struct ivon_source **source, struct mapped_file *mapped,
 int torch_open(struct ivon_source **source, struct mapped_file *mapped,
                const struct ivon_open_options *options, struct ivon_error *error)
 {
-    return open_file(source, mapped, &(struct reading){.options = options}, error);
+    return torch_open_file(source, mapped, &(struct reading){.options = options}, error);
 }
 
 int torch_open_optimizer(struct ivon_source **source, struct mapped_file *mapped,
                          const struct ivon_open_options *options, const struct ivon_source *model,
                          struct ivon_error *error)
 {
-    return open_file(source, mapped, &(struct reading){.options = options, .model = model}, error);
+    return torch_open_file(source, mapped, &(struct reading){.options = options, .model = model},
+                           error);
 }
 
 int torch_open_shard(struct ivon_source **source, struct mapped_file *mapped,
                      const struct ivon_open_options *options, struct ivon_error *error)
 {
-    return open_file(source, mapped, &(struct reading){.options = options, .keep_names = true},
-                     error);
+    return torch_open_file(source, mapped,
+                           &(struct reading){.options = options, .keep_names = true}, error);
 }

@@ -52,7 +52,7 @@ void ivon_convert_outputs(const struct ivon_source *source, int dtype, struct iv
 }
 
 /* Lists the jobs, and adds up the bytes that they write. */
-static int list_jobs(struct run *run, uint64_t *bytes, struct ivon_error *error)
+static int convert_list_jobs(struct run *run, uint64_t *bytes, struct ivon_error *error)
 {
     size_t tensors = ivon_source_tensor_count(run->source);
     for (size_t i = 0; i < tensors; i++) {
@@ -71,8 +71,8 @@ static int list_jobs(struct run *run, uint64_t *bytes, struct ivon_error *error)
     return 0;
 }
 
-static int copy_block(struct run *run, struct scratch *scratch, size_t tensor, size_t first,
-                      size_t count, struct ivon_error *error)
+static int convert_copy_block(struct run *run, struct scratch *scratch, size_t tensor, size_t first,
+                              size_t count, struct ivon_error *error)
 {
     const unsigned char *block;
     enum ivon_dtype from = ivon_source_tensor(run->source, tensor)->dtype;
@@ -92,7 +92,7 @@ static int copy_block(struct run *run, struct scratch *scratch, size_t tensor, s
     return ivon_sink_write(run->sink, tensor, first, count, scratch->converted, error);
 }
 
-static int run_job(void *context, size_t i, int thread, struct ivon_error *error)
+static int convert_run_job(void *context, size_t i, int thread, struct ivon_error *error)
 {
     struct run *run = context;
     const struct job *job = &run->jobs[i];
@@ -104,15 +104,15 @@ static int run_job(void *context, size_t i, int thread, struct ivon_error *error
     int code = 0;
     for (size_t done = 0; done < job->count && !code; done += BLOCK) {
         size_t left = job->count - done;
-        code = copy_block(run, &run->scratch[thread], job->tensor, job->first + done,
-                          left < BLOCK ? left : BLOCK, error);
+        code = convert_copy_block(run, &run->scratch[thread], job->tensor, job->first + done,
+                                  left < BLOCK ? left : BLOCK, error);
     }
     ivon_source_done_with(run->source, job->tensor, job->first, job->count);
     uint64_t bytes = job->count * ivon_dtype_size(run->outputs[job->tensor].dtype);
     return code ? code : meter_add(&run->meter, bytes, error);
 }
 
-static int allocate(struct run *run, int dtype, struct ivon_error *error)
+static int convert_allocate(struct run *run, int dtype, struct ivon_error *error)
 {
     run->outputs = calloc(ivon_source_tensor_count(run->source) + 1, sizeof *run->outputs);
     run->scratch = calloc((size_t)run->threads, sizeof *run->scratch);
@@ -128,12 +128,12 @@ int ivon_convert_write(struct ivon_source *source, const struct ivon_convert_opt
     struct run run = {
         .source = source, .sink = sink, .threads = ivon_parallel_threads(options->threads)};
     uint64_t bytes = 0;
-    int code = allocate(&run, options->dtype, error);
+    int code = convert_allocate(&run, options->dtype, error);
     if (!code)
-        code = list_jobs(&run, &bytes, error);
+        code = convert_list_jobs(&run, &bytes, error);
     meter_init(&run.meter, &options->progress, bytes);
     if (!code)
-        code = ivon_parallel_run(run.threads, run.job_count, run_job, &run, error);
+        code = ivon_parallel_run(run.threads, run.job_count, convert_run_job, &run, error);
     meter_release(&run.meter);
     for (int t = 0; run.scratch && t < run.threads; t++) {
         free(run.scratch[t].block);

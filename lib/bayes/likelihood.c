@@ -8,14 +8,15 @@
 #include "core/error.h"
 #include "core/vector_math.h"
 
-IVON_DISPATCH static void exponentials(float *restrict out, const float *restrict f, float most,
-                                       size_t count)
+IVON_DISPATCH static void likelihood_exponentials(float *restrict out, const float *restrict f,
+                                                  float most, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = vector_exp(f[i] - most);
 }
 
-IVON_DISPATCH static void events(float *restrict probability, const float *restrict f, size_t count)
+IVON_DISPATCH static void likelihood_events(float *restrict probability, const float *restrict f,
+                                            size_t count)
 {
     for (size_t i = 0; i < count; i++)
         probability[i] = vector_sigmoid(f[i]);
@@ -27,7 +28,7 @@ IVON_DISPATCH static void soften(float *a, size_t count)
         a[i] = vector_softplus(a[i]);
 }
 
-IVON_DISPATCH static void divide(float *a, float divisor, size_t count)
+IVON_DISPATCH static void likelihood_divide(float *a, float divisor, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         a[i] /= divisor;
@@ -35,7 +36,7 @@ IVON_DISPATCH static void divide(float *a, float divisor, size_t count)
 
 enum { TILE = 1024 /* outputs that are worked on at a time */ };
 
-static float largest(const float *f, size_t count)
+static float likelihood_largest(const float *f, size_t count)
 {
     float most = f[0];
     for (size_t i = 1; i < count; i++)
@@ -46,17 +47,17 @@ static float largest(const float *f, size_t count)
 /* −log p_y = log Σ exp(f − max f) − (f_y − max f) */
 static double categorical_row(const float *f, size_t k, int64_t label, bool counts, float *p)
 {
-    float room[TILE], most = largest(f, k);
+    float room[TILE], most = likelihood_largest(f, k);
     double sum = 0;
     for (size_t at = 0; at < k; at += TILE) {
         size_t piece = k - at < TILE ? k - at : TILE;
         float *exps = p ? p + at : room;
-        exponentials(exps, f + at, most, piece);
+        likelihood_exponentials(exps, f + at, most, piece);
         for (size_t i = 0; i < piece; i++)
             sum += (double)exps[i];
     }
     if (p)
-        divide(p, (float)sum, k);
+        likelihood_divide(p, (float)sum, k);
     return counts ? log(sum) - ((double)f[label] - (double)most) : 0;
 }
 
@@ -73,7 +74,7 @@ static double bernoulli_row(const float *f, size_t k, const int64_t *labels, flo
         for (size_t i = 0; i < piece; i++)
             loss += (double)losses[i];
         if (p)
-            events(p + at, f + at, piece);
+            likelihood_events(p + at, f + at, piece);
     }
     return loss;
 }

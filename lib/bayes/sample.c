@@ -114,7 +114,8 @@ IVON_DISPATCH static bool perturb(float *restrict out, const double *restrict me
     return !bad;
 }
 
-IVON_DISPATCH static bool narrow(float *restrict out, const double *restrict mean, size_t count)
+IVON_DISPATCH static bool sample_narrow(float *restrict out, const double *restrict mean,
+                                        size_t count)
 {
     int bad = 0;
     for (size_t i = 0; i < count; i++) {
@@ -167,7 +168,7 @@ int sample_block(const struct sample_tensor *tensor, const void *mean, const voi
             random_normal(&stream, first + done, tile, to);
             fine = perturb(to, means, hessians, tensor->variance, of_hessian->weight_decay, tile);
         } else {
-            fine = narrow(to, means, tile);
+            fine = sample_narrow(to, means, tile);
         }
         if (!fine)
             return report_defect(tensor, means, hessians, to, sample, first + done, error);

@@ -92,7 +92,7 @@ static int list_entries(struct run *run, struct ivon_error *error)
     return 0;
 }
 
-static int list_jobs(struct run *run, struct ivon_error *error)
+static int sample_write_list_jobs(struct run *run, struct ivon_error *error)
 {
     run->jobs = calloc(run->job_count + 1, sizeof *run->jobs);
     if (!run->jobs)
@@ -109,9 +109,10 @@ static int list_jobs(struct run *run, struct ivon_error *error)
 }
 
 /* Points *at to a block as it is to be written: as it lies, or converted. */
-static int convert(const struct run *run, const struct entry *entry, struct scratch *scratch,
-                   const void *block, enum ivon_dtype from, size_t first, size_t count,
-                   const void **at, struct ivon_error *error)
+static int sample_write_convert(const struct run *run, const struct entry *entry,
+                                struct scratch *scratch, const void *block, enum ivon_dtype from,
+                                size_t first, size_t count, const void **at,
+                                struct ivon_error *error)
 {
     *at = block;
     if (from == entry->dtype)
@@ -128,8 +129,9 @@ static int convert(const struct run *run, const struct entry *entry, struct scra
 }
 
 /* A block that is the same in every sample. */
-static int copy_block(struct run *run, const struct entry *entry, struct scratch *scratch,
-                      size_t first, size_t count, struct ivon_error *error)
+static int sample_write_copy_block(struct run *run, const struct entry *entry,
+                                   struct scratch *scratch, size_t first, size_t count,
+                                   struct ivon_error *error)
 {
     const unsigned char *block;
     const void *converted;
@@ -137,14 +139,16 @@ static int copy_block(struct run *run, const struct entry *entry, struct scratch
     int code = transfer_fetch(run->source, entry->from, first, count, SAMPLE_BLOCK,
                               &scratch->mean_block, &block, error);
     if (!code)
-        code = convert(run, entry, scratch, block, from, first, count, &converted, error);
+        code = sample_write_convert(run, entry, scratch, block, from, first, count, &converted,
+                                    error);
     for (size_t s = 0; s < run->sink_count && !code; s++)
         code = ivon_sink_write(run->sinks[s], entry->output, first, count, converted, error);
     return code;
 }
 
-static int draw_block(struct run *run, const struct entry *entry, struct scratch *scratch,
-                      size_t first, size_t count, struct ivon_error *error)
+static int sample_write_draw_block(struct run *run, const struct entry *entry,
+                                   struct scratch *scratch, size_t first, size_t count,
+                                   struct ivon_error *error)
 {
     const unsigned char *mean, *hessian;
     const void *converted;
@@ -161,8 +165,8 @@ static int draw_block(struct run *run, const struct entry *entry, struct scratch
         code = sample_block(&entry->tensor, mean, hessian, run->first + s, first, count,
                             scratch->sample, error);
         if (!code)
-            code = convert(run, entry, scratch, scratch->sample, IVON_F32, first, count, &converted,
-                           error);
+            code = sample_write_convert(run, entry, scratch, scratch->sample, IVON_F32, first,
+                                        count, &converted, error);
         if (!code)
             code = ivon_sink_write(run->sinks[s], entry->output, first, count, converted, error);
     }
@@ -170,8 +174,8 @@ static int draw_block(struct run *run, const struct entry *entry, struct scratch
 }
 
 /* Tells the source that a job's range is wanted soon, or was used. */
-static void advise(const struct run *run, size_t i,
-                   void (*tell)(struct ivon_source *, size_t, size_t, size_t))
+static void sample_write_advise(const struct run *run, size_t i,
+                                void (*tell)(struct ivon_source *, size_t, size_t, size_t))
 {
     const struct job *job = &run->jobs[i];
     tell(run->source, job->entry->from, job->first, job->count);
@@ -179,27 +183,27 @@ static void advise(const struct run *run, size_t i,
         tell(run->source, (size_t)job->entry->tensor.hessian_index, job->first, job->count);
 }
 
-static int run_job(void *context, size_t i, int thread, struct ivon_error *error)
+static int sample_write_run_job(void *context, size_t i, int thread, struct ivon_error *error)
 {
     struct run *run = context;
     const struct job *job = &run->jobs[i];
     size_t distance = (size_t)run->threads * LOOK_AHEAD;
     for (size_t ahead = i ? i + distance : 0; ahead <= i + distance; ahead++)
         if (ahead < run->job_count)
-            advise(run, ahead, ivon_source_will_need);
+            sample_write_advise(run, ahead, ivon_source_will_need);
     int code = 0;
     for (size_t done = 0; done < job->count && !code; done += SAMPLE_BLOCK) {
         size_t left = job->count - done;
         size_t count = left < SAMPLE_BLOCK ? left : SAMPLE_BLOCK;
-        code = (job->entry->tensor.hessian ? draw_block : copy_block)(
+        code = (job->entry->tensor.hessian ? sample_write_draw_block : sample_write_copy_block)(
             run, job->entry, &run->scratch[thread], job->first + done, count, error);
     }
-    advise(run, i, ivon_source_done_with);
+    sample_write_advise(run, i, ivon_source_done_with);
     uint64_t bytes = run->sink_count * job->count * ivon_dtype_size(job->entry->dtype);
     return code ? code : meter_add(&run->meter, bytes, error);
 }
 
-static void release_scratch(struct run *run)
+static void sample_write_release_scratch(struct run *run)
 {
     for (int t = 0; run->scratch && t < run->threads; t++) {
         free(run->scratch[t].mean_block);
@@ -222,16 +226,16 @@ int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_optio
                       .threads = ivon_parallel_threads(options->threads)};
     int code = list_entries(&run, error);
     if (!code)
-        code = list_jobs(&run, error);
+        code = sample_write_list_jobs(&run, error);
     if (!code) {
         run.scratch = calloc((size_t)run.threads, sizeof *run.scratch);
         code = run.scratch ? 0 : ivon_error_memory(error);
     }
     meter_init(&run.meter, &options->progress, run.bytes);
     if (!code)
-        code = ivon_parallel_run(run.threads, run.job_count, run_job, &run, error);
+        code = ivon_parallel_run(run.threads, run.job_count, sample_write_run_job, &run, error);
     meter_release(&run.meter);
-    release_scratch(&run);
+    sample_write_release_scratch(&run);
     free(run.jobs);
     free(run.entries);
     return code;

@@ -70,7 +70,7 @@ struct ivon_summaries {
     struct ivon_summary total;
 };
 
-static uint32_t key_of(double value)
+static uint32_t summary_key_of(double value)
 {
     float rounded = (float)value;
     uint32_t bits;
@@ -101,7 +101,7 @@ static void count_value(const struct scan *scan, struct counts *counts, enum qua
                         double value)
 {
     const struct search *search = &scan->search[quantity];
-    uint32_t key = key_of(value);
+    uint32_t key = summary_key_of(value);
     uint32_t prefix = prefix_of(key, scan->pass);
     for (int i = 0; i < search->distinct_count; i++)
         if (search->distinct[i] == prefix) {
@@ -213,7 +213,7 @@ static void set_ranks(struct search *search, uint64_t count)
 }
 
 /* Extends every prefix by the bin in which its rank lies. */
-static void narrow(struct search *search, uint64_t bins[RANKS][BINS], int pass)
+static void summary_narrow(struct search *search, uint64_t bins[RANKS][BINS], int pass)
 {
     static const int width[] = {11, 11, LOWER_BITS};
     if (pass == 0) {
@@ -247,7 +247,7 @@ static void add_counts(struct counts *sum, const struct counts *other)
         to[i] += from[i];
 }
 
-static int run_passes(struct scan *scan, size_t jobs, struct ivon_error *error)
+static int summary_run_passes(struct scan *scan, size_t jobs, struct ivon_error *error)
 {
     int threads = ivon_parallel_threads(scan->options->threads);
     int used = jobs < (size_t)threads ? (int)jobs : threads;
@@ -260,7 +260,7 @@ static int run_passes(struct scan *scan, size_t jobs, struct ivon_error *error)
         for (int t = 1; t < used; t++)
             add_counts(&scan->counts[0], &scan->counts[t]);
         for (int q = 0; q < QUANTITIES && used && !code; q++)
-            narrow(&scan->search[q], scan->counts[0].bins[q], scan->pass);
+            summary_narrow(&scan->search[q], scan->counts[0].bins[q], scan->pass);
     }
     return code;
 }
@@ -274,7 +274,7 @@ static void quantiles(const struct search *search, double out[IVON_QUANTILE_COUN
     }
 }
 
-static void fill(struct ivon_summary *summary, const struct scan *scan, size_t jobs)
+static void summary_fill(struct ivon_summary *summary, const struct scan *scan, size_t jobs)
 {
     double square_sum = 0;
     summary->hessian_min = INFINITY;
@@ -312,9 +312,9 @@ static int summarise(struct scan *scan, const struct pair *pairs, size_t pair_co
             summary->hessian_count += pairs[i].count;
         summary->count += pairs[i].count;
     }
-    int code = run_passes(scan, jobs, error);
+    int code = summary_run_passes(scan, jobs, error);
     if (!code)
-        fill(summary, scan, jobs);
+        summary_fill(summary, scan, jobs);
     return code;
 }
 

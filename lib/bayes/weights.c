@@ -75,7 +75,7 @@ static int fill_job(void *context, size_t i, int thread, struct ivon_error *erro
                          error);
 }
 
-static int list_jobs(struct filling *filling, struct ivon_error *error)
+static int weights_list_jobs(struct filling *filling, struct ivon_error *error)
 {
     const struct member *member = filling->member;
     size_t count = 0;
@@ -99,9 +99,9 @@ static int list_jobs(struct filling *filling, struct ivon_error *error)
     return 0;
 }
 
-static int fill(struct filling *filling, int threads, struct ivon_error *error)
+static int weights_fill(struct filling *filling, int threads, struct ivon_error *error)
 {
-    int code = list_jobs(filling, error);
+    int code = weights_list_jobs(filling, error);
     if (!code && threads == 1)
         for (size_t i = 0; i < filling->job_count && !code; i++)
             code = fill_job(filling, i, 0, error);
@@ -111,8 +111,8 @@ static int fill(struct filling *filling, int threads, struct ivon_error *error)
     return code;
 }
 
-static int draw(const struct filling *filling, const struct weights_job *job, float *out,
-                struct ivon_error *error)
+static int weights_draw_job(const struct filling *filling, const struct weights_job *job,
+                            float *out, struct ivon_error *error)
 {
     const struct member *member = filling->member;
     return ivon_sample_draw(member->source, member->network->parameters[job->parameter],
@@ -127,13 +127,13 @@ int weights_draw(struct weights *weights, const struct member *member,
     /* What is random was decided before: the filter is not made for several threads. */
     struct filling filling = {.weights = weights,
                               .member = member,
-                              .fill = draw,
+                              .fill = weights_draw_job,
                               .random = *options,
                               .still = *options,
                               .sample = sample};
     filling.random.selected = filling.still.selected = NULL;
     filling.still.temperature = 0;
-    return fill(&filling, threads, error);
+    return weights_fill(&filling, threads, error);
 }
 
 static int fill_variance(const struct filling *filling, const struct weights_job *job, float *out,
@@ -158,5 +158,5 @@ int weights_variance(struct weights *weights, const struct member *member, doubl
 {
     struct filling filling = {
         .weights = weights, .member = member, .fill = fill_variance, .rho = rho, .n = n};
-    return fill(&filling, threads, error);
+    return weights_fill(&filling, threads, error);
 }

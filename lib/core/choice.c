@@ -39,9 +39,9 @@ static double inherited(double value, double old, double new)
     return isnan(value) || value == old ? new : value;
 }
 
-static int list_tensors(struct choice *choice, struct tensor_list *list,
-                        const struct ivon_header *header, const struct ivon_choice *choices,
-                        size_t count, struct ivon_error *error)
+static int choice_list_tensors(struct choice *choice, struct tensor_list *list,
+                               const struct ivon_header *header, const struct ivon_choice *choices,
+                               size_t count, struct ivon_error *error)
 {
     const struct ivon_header *old = ivon_source_header(choice->source);
     int code = 0;
@@ -78,7 +78,7 @@ int ivon_source_choose(struct ivon_source **chosen, struct ivon_source *source,
     if (!choice)
         return ivon_error_memory(error);
     choice->source = source;
-    int code = list_tensors(choice, &list, header, choices, count, error);
+    int code = choice_list_tensors(choice, &list, header, choices, count, error);
     if (!code)
         code = ivon_source_new(chosen, &class, choice, ivon_source_path(source), header, &list,
                                error);

@@ -51,8 +51,8 @@ IVON_DISPATCH static void scale_each(float *restrict out, const double *restrict
 
 /* Scales a tile whose first element is number `at` of its example, and which may reach into the
    following examples. */
-static void scale(float *out, const double *in, size_t at, size_t count, size_t example,
-                  const struct field_scaling *scaling)
+static void examples_scale(float *out, const double *in, size_t at, size_t count, size_t example,
+                           const struct field_scaling *scaling)
 {
     if (scaling->channels == 1) {
         scale_run(out, in, count, scaling->divisor, *scaling->mean, *scaling->std);
@@ -224,8 +224,8 @@ ptrdiff_t ivon_examples_find(const struct ivon_examples *examples, const char *n
     return -1;
 }
 
-static int check_range(const struct ivon_examples *examples, size_t field, uint64_t first,
-                       size_t count, struct ivon_error *error)
+static int examples_check_range(const struct ivon_examples *examples, size_t field, uint64_t first,
+                                size_t count, struct ivon_error *error)
 {
     if (field < examples->field_count && first <= examples->count &&
         count <= examples->count - first)
@@ -235,7 +235,7 @@ static int check_range(const struct ivon_examples *examples, size_t field, uint6
 }
 
 /* How many examples the buffer holds, which is made large enough for one; 0 when it cannot be. */
-static size_t reserve(struct ivon_examples *examples, const struct ivon_field *field)
+static size_t examples_reserve(struct ivon_examples *examples, const struct ivon_field *field)
 {
     size_t size = field->count * ivon_dtype_size(field->dtype);
     size_t wanted = size > BUFFER_SIZE ? size : BUFFER_SIZE;
@@ -259,7 +259,7 @@ static int read_pieces(struct ivon_examples *examples, size_t index, uint64_t fi
                        struct ivon_error *error)
 {
     const struct ivon_field *field = &examples->fields[index];
-    size_t most = reserve(examples, field);
+    size_t most = examples_reserve(examples, field);
     if (!most)
         return ivon_error_memory(error);
     int code = 0;
@@ -297,9 +297,9 @@ IVON_DISPATCH static bool all_finite(const float *a, size_t count)
 
 /* Fails on the first of `count` numbers that is not finite, the first of which is element `at` of
    the examples from `first` on. `stored` are the numbers as they stand in the file, or null. */
-static int check_finite(const struct ivon_examples *examples, size_t index, uint64_t first,
-                        size_t at, const float *a, const double *stored, size_t count,
-                        struct ivon_error *error)
+static int examples_check_finite(const struct ivon_examples *examples, size_t index, uint64_t first,
+                                 size_t at, const float *a, const double *stored, size_t count,
+                                 struct ivon_error *error)
 {
     const struct ivon_field *field = &examples->fields[index];
     if (all_finite(a, count))
@@ -327,8 +327,9 @@ static int convert_f32(const struct ivon_examples *examples, size_t index, uint6
     for (size_t done = 0, size; done < count && !code; done += size) {
         size = count - done < TILE ? count - done : TILE;
         ivon_dtype_to_f64(tile, stored(examples, field, done), field->dtype, size);
-        scale(to + done, tile, done % field->count, size, field->count, &examples->scalings[index]);
-        code = check_finite(examples, index, first, done, to + done, tile, size, error);
+        examples_scale(to + done, tile, done % field->count, size, field->count,
+                       &examples->scalings[index]);
+        code = examples_check_finite(examples, index, first, done, to + done, tile, size, error);
     }
     return code;
 }
@@ -336,7 +337,7 @@ static int convert_f32(const struct ivon_examples *examples, size_t index, uint6
 int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_t first,
                            size_t count, float *out, struct ivon_error *error)
 {
-    int code = check_range(examples, field, first, count, error);
+    int code = examples_check_range(examples, field, first, count, error);
     if (code || !count)
         return code;
     if (examples->fields[field].dtype != IVON_F32 || !examples->scalings[field].none)
@@ -344,8 +345,8 @@ int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_
                            error);
     code = examples->class->read(examples->self, field, first, count, out, error);
     return code ? code
-                : check_finite(examples, field, first, 0, out, NULL,
-                               count * examples->fields[field].count, error);
+                : examples_check_finite(examples, field, first, 0, out, NULL,
+                                        count * examples->fields[field].count, error);
 }
 
 static int convert_u64(const struct ivon_examples *examples, size_t index, uint64_t first,
@@ -396,7 +397,7 @@ static int convert_i64(const struct ivon_examples *examples, size_t index, uint6
 int ivon_examples_read_i64(struct ivon_examples *examples, size_t field, uint64_t first,
                            size_t count, int64_t *out, struct ivon_error *error)
 {
-    int code = check_range(examples, field, first, count, error);
+    int code = examples_check_range(examples, field, first, count, error);
     if (code || !count)
         return code;
     if (examples->fields[field].dtype == IVON_I64)

@@ -147,17 +147,17 @@ bool tensor_name_valid(const char *name)
     }
 }
 
-static int compare(const struct ivon_tensor *a, enum ivon_part part, const char *name)
+static int stream_compare(const struct ivon_tensor *a, enum ivon_part part, const char *name)
 {
     if (a->part != part)
         return a->part < part ? -1 : 1;
     return strcmp(a->name, name);
 }
 
-static int compare_tensors(const void *a, const void *b)
+static int stream_compare_tensors(const void *a, const void *b)
 {
     const struct ivon_tensor *const *left = a, *const *right = b;
-    return compare(*left, (*right)->part, (*right)->name);
+    return stream_compare(*left, (*right)->part, (*right)->name);
 }
 
 static int compare_aliases(const void *a, const void *b)
@@ -203,13 +203,13 @@ int ivon_source_new(struct ivon_source **out, const struct ivon_source_class *cl
     }
     for (size_t i = 0; i < count; i++)
         source->by_name[i] = &source->tensors.items[i];
-    qsort(source->by_name, count, sizeof *source->by_name, compare_tensors);
+    qsort(source->by_name, count, sizeof *source->by_name, stream_compare_tensors);
     if (source->tensors.alias_count)
         qsort(source->tensors.aliases, source->tensors.alias_count, sizeof *source->tensors.aliases,
               compare_aliases);
     for (size_t i = 1; i < count && !code; i++) {
         const struct ivon_tensor *tensor = source->by_name[i];
-        if (compare(source->by_name[i - 1], tensor->part, tensor->name) == 0)
+        if (stream_compare(source->by_name[i - 1], tensor->part, tensor->name) == 0)
             code = ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' occurs twice under '%s'",
                                   path, tensor->name, ivon_part_name(tensor->part));
     }
@@ -270,7 +270,7 @@ ptrdiff_t ivon_source_find(const struct ivon_source *source, enum ivon_part part
     size_t low = 0, high = source->tensors.count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = compare(source->by_name[middle], part, name);
+        int order = stream_compare(source->by_name[middle], part, name);
         if (order == 0)
             return source->by_name[middle] - source->tensors.items;
         if (order < 0)
@@ -361,8 +361,8 @@ const void *ivon_source_view(struct ivon_source *source, size_t tensor, size_t f
     return start && (uintptr_t)start % size == 0 ? start + first * size : NULL;
 }
 
-static void advise(struct ivon_source *source, size_t tensor, size_t first, size_t count,
-                   int advice)
+static void stream_advise(struct ivon_source *source, size_t tensor, size_t first, size_t count,
+                          int advice)
 {
     if (source->class->advise && in_range(source, tensor, first, count) && count)
         source->class->advise(source->self, tensor, first, count, advice);
@@ -370,12 +370,12 @@ static void advise(struct ivon_source *source, size_t tensor, size_t first, size
 
 void ivon_source_will_need(struct ivon_source *source, size_t tensor, size_t first, size_t count)
 {
-    advise(source, tensor, first, count, MADV_WILLNEED);
+    stream_advise(source, tensor, first, count, MADV_WILLNEED);
 }
 
 void ivon_source_done_with(struct ivon_source *source, size_t tensor, size_t first, size_t count)
 {
-    advise(source, tensor, first, count, MADV_DONTNEED);
+    stream_advise(source, tensor, first, count, MADV_DONTNEED);
 }
 
 int ivon_sink_new(struct ivon_sink **out, const struct ivon_sink_class *class, void *self,

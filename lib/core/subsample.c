@@ -48,7 +48,7 @@ static void subsample_close(void *self)
  * still to be taken, so the next is with probability wanted/left. Decided by a 64-bit word, whose
  * remainder favours low values by less than left/2^64.
  */
-static void choose(uint64_t *chosen, uint64_t wanted, uint64_t total, uint64_t seed)
+static void subsample_choose(uint64_t *chosen, uint64_t wanted, uint64_t total, uint64_t seed)
 {
     struct random_stream stream = random_stream_of(seed, 0, "subsample");
     uint64_t words[WORDS];
@@ -78,7 +78,7 @@ int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *al
     uint64_t *chosen = calloc(count, sizeof *chosen);
     int code = subsample && chosen ? 0 : ivon_error_memory(error);
     if (!code) {
-        choose(chosen, count, total, seed);
+        subsample_choose(chosen, count, total, seed);
         *subsample = (struct subsample){all, chosen};
         code = examples_new_like(out, &class, subsample, path, all, count, error);
     }

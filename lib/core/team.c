@@ -44,7 +44,7 @@ static inline void pause_briefly(void)
 #endif
 }
 
-static void fail(struct team *team, size_t i, int code, const struct ivon_error *error)
+static void team_fail(struct team *team, size_t i, int code, const struct ivon_error *error)
 {
     atomic_store(&team->stop, true);
     pthread_mutex_lock(&team->lock);
@@ -65,7 +65,7 @@ static void work(struct team *team, int thread)
         struct ivon_error error = {0};
         int code = team->job(team->context, i, thread, &error);
         if (code)
-            fail(team, i, code, &error);
+            team_fail(team, i, code, &error);
     }
 }
 
@@ -87,7 +87,7 @@ static unsigned wait_for_round(struct worker *worker, unsigned seen)
     return rounds;
 }
 
-static void *attend(void *argument)
+static void *team_attend(void *argument)
 {
     struct worker *worker = argument;
     struct team *team = worker->team;
@@ -144,7 +144,7 @@ int team_new(struct team **out, int threads, struct ivon_error *error)
         struct worker *worker = &workers[team->threads];
         *worker = (struct worker){.team = team, .thread = team->threads};
         pthread_cond_init(&worker->wake, NULL);
-        if (pthread_create(&worker->handle, NULL, attend, worker) == 0)
+        if (pthread_create(&worker->handle, NULL, team_attend, worker) == 0)
             continue;
         pthread_cond_destroy(&worker->wake);
         break;

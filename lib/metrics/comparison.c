@@ -34,7 +34,7 @@ void ivon_comparison_free(struct ivon_comparison *comparison)
     free(comparison);
 }
 
-static void add_row(struct ivon_comparison *comparison, const float *p, const float *q)
+static void comparison_add_row(struct ivon_comparison *comparison, const float *p, const float *q)
 {
     size_t outputs = comparison->outputs, agree = 0;
     double distance = 0;
@@ -67,7 +67,7 @@ int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size
     }
     for (size_t i = 0; i < count && !code; i++)
         if (!counts || counts[i])
-            add_row(comparison, p + i * outputs, q + i * outputs);
+            comparison_add_row(comparison, p + i * outputs, q + i * outputs);
     return code;
 }
 

@@ -73,7 +73,7 @@ static struct ivon_metric auroc(const struct levels *levels)
                                 sqrt(moments_variance(&in) + moments_variance(&out))};
 }
 
-static void turn(struct levels *levels)
+static void detection_turn(struct levels *levels)
 {
     for (size_t l = 0; l < levels->count; l++) {
         struct level *level = &levels->items[l];
@@ -193,7 +193,7 @@ int ivon_detection(struct ivon_metric metrics[IVON_DETECTION_COUNT], const float
         metrics[1] = average_precision(names[1], &levels);
         metrics[3] = fpr95(&levels);
         metrics[4] = detection_error(&levels);
-        turn(&levels);
+        detection_turn(&levels);
         metrics[2] = average_precision(names[2], &levels);
     }
     free(levels.items);

@@ -81,7 +81,7 @@ void ivon_metrics_free(struct ivon_metrics *metrics)
 }
 
 /* Makes room for that many more confidences. */
-static int reserve(struct ivon_metrics *metrics, size_t more, struct ivon_error *error)
+static int metrics_reserve(struct ivon_metrics *metrics, size_t more, struct ivon_error *error)
 {
     size_t needed, capacity = metrics->confidence_capacity;
     if (__builtin_add_overflow(metrics->confidence_count, more, &needed) ||
@@ -111,7 +111,7 @@ static double gap_of(float kept)
 
 /* The group of an example: its own for the first ones, then by chance (the finalizer of SplitMix64;
    Steele et al., OOPSLA 2014), since examples are often sorted or take turns. */
-static size_t group_of(uint64_t example)
+static size_t metrics_group_of(uint64_t example)
 {
     uint64_t bits = (example + 1) * 0x9e3779b97f4a7c15u;
     bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9u;
@@ -128,7 +128,7 @@ size_t ivon_confidence_bin(float confidence, size_t bins)
 static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t class)
 {
     size_t outputs = metrics->outputs, bins = metrics->bins;
-    size_t group = group_of(metrics->accuracy.count);
+    size_t group = metrics_group_of(metrics->accuracy.count);
     double *gaps = metrics->classwise + group * bins * outputs;
     metrics->group_sizes[group]++;
     for (size_t c = 0; c < outputs; c++) {
@@ -137,7 +137,7 @@ static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t c
     }
 }
 
-static void add_categorical(struct ivon_metrics *metrics, const float *p, size_t class)
+static void metrics_add_categorical(struct ivon_metrics *metrics, const float *p, size_t class)
 {
     size_t best = probabilities_best(p, metrics->outputs);
     double square = 0;
@@ -152,7 +152,8 @@ static void add_categorical(struct ivon_metrics *metrics, const float *p, size_t
     keep_confidence(metrics, probability_exact(p[best]), best == class);
 }
 
-static void add_bernoulli(struct ivon_metrics *metrics, const float *p, const int64_t *targets)
+static void metrics_add_bernoulli(struct ivon_metrics *metrics, const float *p,
+                                  const int64_t *targets)
 {
     double correct = 0, nll = 0, square = 0, outputs = (double)metrics->outputs;
     for (size_t k = 0; k < metrics->outputs; k++) {
@@ -186,15 +187,15 @@ int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
         return code;
     if (__builtin_mul_overflow(count, width, &more))
         return ivon_error_memory(error);
-    code = reserve(metrics, more, error);
+    code = metrics_reserve(metrics, more, error);
     for (size_t i = 0; i < count && !code; i++) {
         const float *p = probabilities + i * outputs;
         if (!targets_count(&targets, likelihood, outputs, i))
             continue;
         if (likelihood == IVON_CATEGORICAL)
-            add_categorical(metrics, p, (size_t)labels[i]);
+            metrics_add_categorical(metrics, p, (size_t)labels[i]);
         else
-            add_bernoulli(metrics, p, labels + i * width);
+            metrics_add_bernoulli(metrics, p, labels + i * width);
     }
     return code;
 }

@@ -4,7 +4,7 @@
 #include "metrics/log_likelihoods.h"
 #include "core/error.h"
 
-static double variance(const double *values, size_t count)
+static double waic_variance(const double *values, size_t count)
 {
     double sum = 0, square = 0;
     for (size_t s = 0; s < count; s++)
@@ -29,7 +29,7 @@ int ivon_waic(const struct ivon_log_likelihoods *block, double exponent, double 
         return ivon_error_memory(error);
     for (size_t i = 0; i < block->examples; i++) {
         log_likelihoods_of(block, i, values);
-        double spread = exponent > 0 ? exponent * variance(values, samples) : 0;
+        double spread = exponent > 0 ? exponent * waic_variance(values, samples) : 0;
         waic[i] = log((double)samples) - log_sum_of_exponentials(values, samples) + spread;
         if (penalty)
             penalty[i] = spread;

@@ -45,7 +45,7 @@ static bool same_extents(const struct net_tensor *input, const struct ivon_field
 }
 
 /* Free extents take the field's; without them, the elements of one example are all that counts. */
-static bool agrees(const struct net_tensor *input, const struct ivon_field *field)
+static bool feed_agrees(const struct net_tensor *input, const struct ivon_field *field)
 {
     size_t count;
     if (input->rank < 1)
@@ -86,7 +86,7 @@ static int pair(struct feed *feed, size_t index, const struct ivon_feed_name *na
             "an array of %s",
             feed->network->path, value->name, ivon_examples_path(feed->examples));
     const struct ivon_field *field = ivon_examples_field(feed->examples, (size_t)at);
-    if (!agrees(&value->tensor, field))
+    if (!feed_agrees(&value->tensor, field))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: array '%s' has shape %s, input '%s' of %s takes %s",
                               ivon_examples_path(feed->examples), field->name,
@@ -120,8 +120,8 @@ static const char *list_inputs(const struct ivon_network *network, char list[LIS
     return list;
 }
 
-static int check_names(const struct feed *feed, const struct ivon_feed_name *names,
-                       size_t name_count, struct ivon_error *error)
+static int feed_check_names(const struct feed *feed, const struct ivon_feed_name *names,
+                            size_t name_count, struct ivon_error *error)
 {
     char list[LIST_SIZE];
     for (size_t i = 0; i < name_count; i++) {
@@ -146,7 +146,7 @@ int feed_open(struct feed *feed, const struct ivon_network *network, struct ivon
     if (!code && !network->input_count)
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: the graph takes no data", network->path);
     if (!code)
-        code = check_names(feed, names, name_count, error);
+        code = feed_check_names(feed, names, name_count, error);
     for (size_t i = 0; i < network->input_count && !code; i++)
         code = pair(feed, i, names, name_count, error);
     if (!code && feed->fixed == 0)
@@ -189,7 +189,7 @@ int feed_shapes(const struct feed *feed, int64_t tile, struct net_tensor *inputs
     return 0;
 }
 
-static int reserve(struct feed *feed, size_t count, struct ivon_error *error)
+static int feed_reserve(struct feed *feed, size_t count, struct ivon_error *error)
 {
     if (count <= feed->capacity)
         return 0;
@@ -210,7 +210,7 @@ static int reserve(struct feed *feed, size_t count, struct ivon_error *error)
 
 int feed_load(struct feed *feed, uint64_t first, size_t count, struct ivon_error *error)
 {
-    int code = reserve(feed, count, error);
+    int code = feed_reserve(feed, count, error);
     for (size_t i = 0; i < feed->network->input_count && !code; i++) {
         struct feed_field *input = &feed->inputs[i];
         code = input->type == NET_FLOAT ? ivon_examples_read_f32(feed->examples, input->field,

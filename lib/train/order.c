@@ -33,7 +33,7 @@ void order_shuffle(uint32_t *order, size_t count, uint64_t seed, uint64_t epoch)
     }
 }
 
-static int refuse(const char *text, struct ivon_error *error)
+static int order_refuse(const char *text, struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                           "augmentation '%s', expected crop and its padding (1 to 64), flip, or "
@@ -54,10 +54,10 @@ int augmentation_of(struct augmentation *augmentation, const char *text, struct 
                    at[4] <= '9') {
             augmentation->crop = strtol(at + 4, &end, 10);
             if (augmentation->crop > 64)
-                return refuse(text, error);
+                return order_refuse(text, error);
         }
         if (end == at || (*end && *end != ','))
-            return refuse(text, error);
+            return order_refuse(text, error);
         if (!*end)
             return 0;
         at = end + 1;

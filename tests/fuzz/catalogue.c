@@ -45,7 +45,7 @@ int fuzz_one(const uint8_t *data, size_t size)
     struct hdf5_file file = {.mapped = {.path = path, .data = content, .size = FILE_SIZE}};
     struct ivon_error error = {0};
     assert(content);
-    int code = parse(&file, (const char *)data, size, &error);
+    int code = hdf5_safe_parse(&file, (const char *)data, size, &error);
     assert(!code || (code == IVON_ERROR_DATA && error.message[0]));
     for (size_t i = 0; !code && i < file.object_count; i++)
         read_object(&file, i);

@@ -44,9 +44,9 @@ def functions(code):
     start = None
     for i, line in enumerate(lines):
         if line == "{" and start is not None:
-            head = re.sub(r"__attribute__\s*\(\(.*?\)\)|IVON_DISPATCH", "", " ".join(lines[start:i]))
+            head = re.sub(r"__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)|IVON_DISPATCH", "", " ".join(lines[start:i]))
             end = next(k for k in range(i, len(lines)) if lines[k].startswith("}"))
-            name = re.search(r"(\w+)\s*\(", head)
+            name = re.search(r"(\w+)\)?\s*\((?!\w+\)\()", head)  # the name may be in parentheses
             if name and "=" not in head:
                 yield name.group(1), bool(re.search(r"\bstatic\b", head)), start + 1, end - start + 1, "\n".join(
                     lines[i:end + 1])

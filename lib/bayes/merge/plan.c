@@ -16,7 +16,7 @@ struct ivon_merge_options ivon_merge_defaults(void)
                                        .dtype = IVON_DTYPE_KEEP};
 }
 
-static int check_options(const struct ivon_merge *merge, struct ivon_error *error)
+static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_error *error)
 {
     const struct ivon_merge_options *options = &merge->options;
     const char *problem = NULL;
@@ -85,7 +85,7 @@ static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_mode
 
 static int plan(struct ivon_merge *merge, struct ivon_error *error)
 {
-    int code = check_options(merge, error);
+    int code = merge_plan_check_options(merge, error);
     if (code)
         return code;
     code = merge_refuse_codes(merge, error);

@@ -87,7 +87,7 @@ static int merge_range(struct merge_run *run, struct merge_scratch *scratch, siz
     return code;
 }
 
-static int run_job(void *context, size_t i, int thread, struct ivon_error *error)
+static int merge_run_job(void *context, size_t i, int thread, struct ivon_error *error)
 {
     struct merge_run *run = context;
     struct ivon_merge *merge = run->merge;
@@ -111,7 +111,7 @@ static int run_job(void *context, size_t i, int thread, struct ivon_error *error
     return code;
 }
 
-static void release_scratch(struct merge_run *run)
+static void merge_run_release_scratch(struct merge_run *run)
 {
     for (int t = 0; run->scratch && t < run->threads; t++) {
         struct merge_scratch *scratch = &run->scratch[t];
@@ -159,7 +159,7 @@ static int make_scratch(struct merge_run *run, struct ivon_error *error)
 }
 
 /* The largest block for which all threads stay within the memory; results do not depend on it. */
-static int choose_block(struct merge_run *run, struct ivon_error *error)
+static int merge_run_choose_block(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
     size_t memory = merge->options.memory ? merge->options.memory : DEFAULT_MEMORY;
@@ -177,7 +177,7 @@ static int choose_block(struct merge_run *run, struct ivon_error *error)
 }
 
 /* Adds up what threads and jobs found, in an order that does not depend on the threads. */
-static void gather(struct merge_run *run)
+static void merge_run_gather(struct merge_run *run)
 {
     struct ivon_merge *merge = run->merge;
     for (int t = 0; t < run->threads; t++)
@@ -197,20 +197,20 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
     meter_init(&run.meter, &merge->options.progress, merge->input_bytes);
-    int code = choose_block(&run, error);
+    int code = merge_run_choose_block(&run, error);
     if (!code)
         code = make_scratch(&run, error);
     if (!code && merge->options.movement)
         code = merge_allocate_movement(&run, error);
     if (!code)
-        code = ivon_parallel_run(run.threads, merge->job_count, run_job, &run, error);
+        code = ivon_parallel_run(run.threads, merge->job_count, merge_run_job, &run, error);
     /* A later tensor's failure must not hide an earlier one's shortfall. Its count is complete:
        every job before the one that failed had been started. */
     if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
         code = merge_report_shortfall(&run, error);
     if (!code)
-        gather(&run);
-    release_scratch(&run);
+        merge_run_gather(&run);
+    merge_run_release_scratch(&run);
     free(run.headers);
     free(run.movement);
     meter_release(&run.meter);

@@ -49,8 +49,8 @@ static struct merge_entry *add_entry(struct ivon_merge *merge, struct ivon_error
 }
 
 /* Plans the copy of one tensor of a source, in its own dtype or, for a mean, in the asked one. */
-static int copy_tensor(struct ivon_merge *merge, struct ivon_source *from, size_t index,
-                       struct ivon_error *error)
+static int merge_tensors_copy_tensor(struct ivon_merge *merge, struct ivon_source *from,
+                                     size_t index, struct ivon_error *error)
 {
     struct ivon_tensor tensor = *ivon_source_tensor(from, index);
     if (tensor.part == IVON_MEAN && merge->options.dtype != IVON_DTYPE_KEEP)
@@ -67,8 +67,8 @@ static int copy_tensor(struct ivon_merge *merge, struct ivon_source *from, size_
 }
 
 /* Takes a mean, and its Hessian with its own ess and weight decay, from the base or first model. */
-static int keep(struct ivon_merge *merge, const struct ivon_tensor *mean, const char *reason,
-                struct ivon_error *error)
+static int merge_tensors_keep(struct ivon_merge *merge, const struct ivon_tensor *mean,
+                              const char *reason, struct ivon_error *error)
 {
     struct ivon_source *from = merge_keeper(merge);
     ptrdiff_t index = ivon_source_find(from, IVON_MEAN, mean->name);
@@ -77,12 +77,12 @@ static int keep(struct ivon_merge *merge, const struct ivon_tensor *mean, const 
         return add_fate(merge, mean, IVON_SKIPPED, reason, error);
     int code = add_fate(merge, ivon_source_tensor(from, (size_t)index), IVON_KEPT, reason, error);
     if (!code)
-        code = copy_tensor(merge, from, (size_t)index, error);
+        code = merge_tensors_copy_tensor(merge, from, (size_t)index, error);
     if (!code && hessian >= 0 && merge->with_hessian) {
         code = posterior_check_hessian(from, ivon_source_tensor(from, (size_t)index),
                                        ivon_source_tensor(from, (size_t)hessian), true, error);
         if (!code)
-            code = copy_tensor(merge, from, (size_t)hessian, error);
+            code = merge_tensors_copy_tensor(merge, from, (size_t)hessian, error);
     }
     return code;
 }
@@ -168,9 +168,9 @@ static enum ivon_dtype output_dtype(const struct ivon_merge *merge, const struct
 }
 
 /* The reference says what the first input has it as, perhaps under another name. */
-static int add_outputs(struct ivon_merge *merge, struct merge_entry *entry,
-                       const struct ivon_tensor *mean, const struct ivon_tensor *reference,
-                       struct ivon_error *error)
+static int merge_tensors_add_outputs(struct ivon_merge *merge, struct merge_entry *entry,
+                                     const struct ivon_tensor *mean,
+                                     const struct ivon_tensor *reference, struct ivon_error *error)
 {
     struct ivon_tensor output = *reference;
     output.name = mean->name;
@@ -206,7 +206,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
 {
     const struct ivon_merge_options *options = &merge->options;
     if (options->selected && !options->selected(options->selected_context, mean->name))
-        return keep(merge, mean, "not selected", error);
+        return merge_tensors_keep(merge, mean, "not selected", error);
     if (merge->base && is_tied(merge, mean->name) && !has_name(merge->base, mean->name))
         return add_fate(merge, mean, IVON_SKIPPED, "another name of a tensor", error);
     struct merge_entry *entry = add_entry(merge, error);
@@ -237,7 +237,8 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         int code = check_hessians(merge, entry, error);
         if (!code)
             code = add_fate(merge, mean, IVON_MERGED, NULL, error);
-        return code || !reference ? code : add_outputs(merge, entry, mean, reference, error);
+        return code || !reference ? code
+                                  : merge_tensors_add_outputs(merge, entry, mean, reference, error);
     }
     int code = 0;
     if (!merge->lacked) {
@@ -252,7 +253,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
     if (code)
         return code;
     return options->on_mismatch == IVON_MISMATCH_BASE
-               ? keep(merge, mean, reason, error)
+               ? merge_tensors_keep(merge, mean, reason, error)
                : add_fate(merge, mean, IVON_SKIPPED, reason, error);
 }
 
@@ -317,7 +318,7 @@ static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_
     const struct ivon_tensor *tensor = ivon_source_tensor(from, index);
     bool carried = options->carries && options->carries(options->carries_context, tensor);
     int code = add_fate(merge, tensor, carried ? IVON_KEPT : IVON_SKIPPED, "not selected", error);
-    return code || !carried ? code : copy_tensor(merge, from, index, error);
+    return code || !carried ? code : merge_tensors_copy_tensor(merge, from, index, error);
 }
 
 /* Buffers and graph of the base, or of the first model. */
@@ -328,7 +329,7 @@ static int plan_companions(struct ivon_merge *merge, struct ivon_error *error)
     for (size_t i = 0; i < ivon_source_tensor_count(from) && !code; i++) {
         enum ivon_part part = ivon_source_tensor(from, i)->part;
         if (part == IVON_BUFFER || part == IVON_GRAPH)
-            code = copy_tensor(merge, from, i, error);
+            code = merge_tensors_copy_tensor(merge, from, i, error);
         else if (part == IVON_OPAQUE)
             code = plan_opaque(merge, from, i, error);
     }

@@ -41,7 +41,7 @@ static bool has_mean(const struct ivon_source *source, const char *name)
     return ivon_source_find(source, IVON_MEAN, name) >= 0;
 }
 
-static bool lacks(const struct ivon_source *source, const char *name)
+static bool merge_ties_lacks(const struct ivon_source *source, const char *name)
 {
     return !has_mean(source, name) && !ivon_source_alias(source, name);
 }
@@ -50,7 +50,7 @@ static bool lacks(const struct ivon_source *source, const char *name)
 static const struct ivon_source *first_lacking(const struct search *search, const char *name)
 {
     for (size_t i = 0; i < search->input_count; i++)
-        if (lacks(search->inputs[i], name))
+        if (merge_ties_lacks(search->inputs[i], name))
             return search->inputs[i];
     return NULL;
 }
@@ -69,8 +69,8 @@ static bool varies(const unsigned char *block, size_t size, size_t count)
 
 /* Sets *same: whether two tensors of a source hold the same bits. *varied stays, or becomes true
    when the bits are not those of one value throughout. */
-static int compare(struct search *search, struct ivon_source *source, size_t a, size_t b,
-                   bool *same, bool *varied, struct ivon_error *error)
+static int merge_ties_compare(struct search *search, struct ivon_source *source, size_t a, size_t b,
+                              bool *same, bool *varied, struct ivon_error *error)
 {
     const struct ivon_tensor *tensor = ivon_source_tensor(source, a);
     size_t size = ivon_dtype_size(tensor->dtype);
@@ -94,13 +94,14 @@ static int compare(struct search *search, struct ivon_source *source, size_t a, 
 }
 
 /* Whether `other` can be what `name` is tied to, as far as names and shapes tell. */
-static bool is_candidate(const struct search *search, const char *name, const char *other)
+static bool merge_ties_is_candidate(const struct search *search, const char *name,
+                                    const char *other)
 {
     for (size_t i = 0; i < search->input_count; i++) {
         const struct ivon_source *source = search->inputs[i];
         ptrdiff_t a = ivon_source_find(source, IVON_MEAN, name);
         ptrdiff_t b = ivon_source_find(source, IVON_MEAN, other);
-        if (lacks(source, name) && b < 0)
+        if (merge_ties_lacks(source, name) && b < 0)
             return false;
         if (a < 0 || b < 0)
             continue;
@@ -124,7 +125,8 @@ static int compare_hessians(struct search *search, struct ivon_source *source, c
     const struct ivon_tensor *left = ivon_source_tensor(source, (size_t)a);
     const struct ivon_tensor *right = ivon_source_tensor(source, (size_t)b);
     *same = left->dtype == right->dtype && posterior_same_shape(left, right);
-    return *same ? compare(search, source, (size_t)a, (size_t)b, same, &varied, error) : 0;
+    return *same ? merge_ties_compare(search, source, (size_t)a, (size_t)b, same, &varied, error)
+                 : 0;
 }
 
 /* Compares the two names in every input; *where gets the first that shows them to be one tensor, as
@@ -146,7 +148,7 @@ static int check_tie(struct search *search, const char *name, const char *other,
         ptrdiff_t b = ivon_source_find(source, IVON_MEAN, other);
         if (a < 0 || b < 0)
             continue;
-        int code = compare(search, source, (size_t)a, (size_t)b, &same, &varied, error);
+        int code = merge_ties_compare(search, source, (size_t)a, (size_t)b, &same, &varied, error);
         if (!code && same)
             code = compare_hessians(search, source, name, other, &same, error);
         if (code)
@@ -165,7 +167,7 @@ static int find_tie(struct search *search, const struct ivon_source *lacking, co
     for (size_t i = 0; i < ivon_source_tensor_count(lacking); i++) {
         const struct ivon_tensor *other = ivon_source_tensor(lacking, i);
         const struct ivon_source *where;
-        if (other->part != IVON_MEAN || !is_candidate(search, name, other->name))
+        if (other->part != IVON_MEAN || !merge_ties_is_candidate(search, name, other->name))
             continue;
         int code = check_tie(search, name, other->name, &where, error);
         if (code)
@@ -180,7 +182,7 @@ static int find_tie(struct search *search, const struct ivon_source *lacking, co
 }
 
 /* Goes through the names that inputs have and others lack, each once. */
-static int search_all(struct search *search, struct ivon_error *error)
+static int merge_ties_search_all(struct search *search, struct ivon_error *error)
 {
     size_t lacked = 0;
     for (size_t i = 0; i < search->input_count; i++) {
@@ -218,7 +220,7 @@ int merge_find_ties(struct ivon_merge *merge, struct ivon_error *error)
             search.inputs[search.input_count++] = merge->base;
         for (size_t t = 0; t < merge->model_count; t++)
             search.inputs[search.input_count++] = merge->models[t].source;
-        code = search_all(&search, error);
+        code = merge_ties_search_all(&search, error);
     }
     free(search.inputs);
     free(search.blocks[0]);

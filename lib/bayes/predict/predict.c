@@ -35,8 +35,8 @@ static bool has_density(const struct ivon_predict_options *options)
 
 /* Members. */
 
-static int take_member(struct ivon_predictor *predictor, size_t index,
-                       const struct ivon_member *given, struct ivon_error *error)
+static int predict_take_member(struct ivon_predictor *predictor, size_t index,
+                               const struct ivon_member *given, struct ivon_error *error)
 {
     const struct ivon_predict_options *options = &predictor->options;
     struct member *member = &predictor->members[index];
@@ -68,8 +68,8 @@ static bool same_tensor(const struct net_tensor *a, const struct net_tensor *b)
 }
 
 /* All members are fed from one copy of the data. */
-static int check_inputs(const struct ivon_network *first, const struct ivon_network *other,
-                        struct ivon_error *error)
+static int predict_check_inputs(const struct ivon_network *first, const struct ivon_network *other,
+                                struct ivon_error *error)
 {
     bool same = first->input_count == other->input_count;
     for (size_t i = 0; same && i < first->input_count; i++) {
@@ -94,9 +94,9 @@ static int take_members(struct ivon_predictor *predictor, const struct ivon_memb
     for (size_t i = 0; i < count && !code; i++) {
         code = net_expect_evaluation(members[i].network, error);
         if (!code)
-            code = take_member(predictor, i, &members[i], error);
+            code = predict_take_member(predictor, i, &members[i], error);
         if (!code)
-            code = check_inputs(members[0].network, members[i].network, error);
+            code = predict_check_inputs(members[0].network, members[i].network, error);
         if (!code && predictor->options.recalibrate && !has_batch_norm(members[i].network))
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: has no batch-norm statistics to recalibrate",
@@ -126,8 +126,8 @@ static int plan_for(const struct ivon_predictor *predictor, size_t member, size_
     return code;
 }
 
-static int measure(struct ivon_predictor *predictor, size_t member, size_t tile, size_t *memory,
-                   struct ivon_error *error)
+static int predict_measure(struct ivon_predictor *predictor, size_t member, size_t tile,
+                           size_t *memory, struct ivon_error *error)
 {
     struct net_plan *plan = NULL;
     int code = plan_for(predictor, member, tile, &plan, error);
@@ -141,12 +141,12 @@ static int measure(struct ivon_predictor *predictor, size_t member, size_t tile,
 }
 
 /* As many examples at a time as keep the activations in the caches, a power of two. */
-static int choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
+static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
     size_t one, two, least = predictor->feed.fixed > 0 ? (size_t)predictor->feed.fixed : 1;
     int code = blas_reserve(ivon_parallel_threads(predictor->options.threads), error);
     if (!code)
-        code = measure(predictor, 0, least, &one, error);
+        code = predict_measure(predictor, 0, least, &one, error);
     predictor->tile = least;
     if (code || predictor->feed.fixed > 0)
         return code;
@@ -154,7 +154,7 @@ static int choose_tile(struct ivon_predictor *predictor, struct ivon_error *erro
         predictor->tile = predictor->options.batch;
         return 0;
     }
-    code = measure(predictor, 0, 2, &two, error);
+    code = predict_measure(predictor, 0, 2, &two, error);
     size_t each = !code && two > one ? two - one : 1;
     while (predictor->tile < TILE_MAX && 2 * predictor->tile * each <= TILE_MEMORY &&
            predictor->tile < predictor->count)
@@ -164,7 +164,7 @@ static int choose_tile(struct ivon_predictor *predictor, struct ivon_error *erro
 
 /* The block. */
 
-static size_t bytes_per_example(const struct ivon_predictor *predictor)
+static size_t predict_bytes_per_example(const struct ivon_predictor *predictor)
 {
     const struct ivon_predict_options *options = &predictor->options;
     size_t rows = predictor->outputs.tokens, all = rows * predictor->outputs.k;
@@ -195,7 +195,7 @@ static bool allocate_matrix(struct ivon_predictor *predictor)
            (predictor->number_replicates || predictor->label_replicates);
 }
 
-static bool allocate_results(struct ivon_predictor *predictor)
+static bool predict_allocate_results(struct ivon_predictor *predictor)
 {
     const struct ivon_predict_options *options = &predictor->options;
     struct row_results *results = &predictor->results;
@@ -229,14 +229,14 @@ static bool allocate_results(struct ivon_predictor *predictor)
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
     size_t memory = predictor->options.memory ? predictor->options.memory : DEFAULT_MEMORY;
-    size_t tiles = memory / bytes_per_example(predictor) / predictor->tile;
+    size_t tiles = memory / predict_bytes_per_example(predictor) / predictor->tile;
     uint64_t needed = (predictor->count + predictor->tile - 1) / predictor->tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     predictor->block = tiles * predictor->tile;
     int code = rows_init(&predictor->sums, predictor->options.likelihood, predictor->outputs.k,
                          predictor->groups, predictor->block * predictor->outputs.tokens,
                          predictor->options.noise_std, error);
-    if (!code && !allocate_results(predictor))
+    if (!code && !predict_allocate_results(predictor))
         code = ivon_error_memory(error);
     return code;
 }
@@ -294,10 +294,10 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no examples",
                               ivon_examples_path(examples));
     if (!code)
-        code = choose_tile(predictor, error);
+        code = predict_choose_tile(predictor, error);
     for (size_t i = 0; i < member_count && !code; i++) {
         size_t memory;
-        code = measure(predictor, i, predictor->tile, &memory, error);
+        code = predict_measure(predictor, i, predictor->tile, &memory, error);
     }
     if (!code && predictor->target_field >= 0)
         code = outputs_check_targets(&predictor->outputs, examples, (size_t)predictor->target_field,
@@ -365,7 +365,7 @@ int ivon_predictor_run(struct ivon_predictor *predictor,
                                    struct ivon_error *error),
                        void *context, struct ivon_error *error)
 {
-    return predict_run(predictor, take, context, error);
+    return predictor_run(predictor, take, context, error);
 }
 
 struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor)

@@ -67,9 +67,9 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
                      size_t count, const float *outputs, const bool *counts, int64_t *labels,
                      float *numbers);
 
-int predict_run(struct ivon_predictor *predictor,
-                int (*take)(void *context, const struct ivon_predictions *predictions,
-                            struct ivon_error *error),
-                void *context, struct ivon_error *error);
+int predictor_run(struct ivon_predictor *predictor,
+                  int (*take)(void *context, const struct ivon_predictions *predictions,
+                              struct ivon_error *error),
+                  void *context, struct ivon_error *error);
 
 #endif

@@ -73,7 +73,7 @@ static void observe(void *context, const struct net_call *call)
     }
 }
 
-static void settle(struct observation *observation, size_t batches)
+static void recalibrate_settle(struct observation *observation, size_t batches)
 {
     for (size_t i = 0; i < observation->count; i++) {
         struct statistics *node = &observation->nodes[i];
@@ -85,7 +85,7 @@ static void settle(struct observation *observation, size_t batches)
     }
 }
 
-static void release(struct observation *observation)
+static void recalibrate_release(struct observation *observation)
 {
     for (size_t i = 0; i < observation->count; i++) {
         free(observation->nodes[i].means);
@@ -150,8 +150,8 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
         code = run_batches(&feed, plan, batch, &batches, &observation, error);
     }
     if (!code)
-        settle(&observation, batches);
-    release(&observation);
+        recalibrate_settle(&observation, batches);
+    recalibrate_release(&observation);
     net_plan_free(plan);
     free(shapes);
     if (feed.network)

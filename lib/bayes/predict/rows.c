@@ -71,13 +71,14 @@ void rows_clear(struct row_sums *sums)
     }
 }
 
-IVON_DISPATCH static void exponentials(float *out, size_t count)
+IVON_DISPATCH static void predict_rows_exponentials(float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = vector_exp(out[i]);
 }
 
-IVON_DISPATCH static void events(float *probability, float *softplus, const float *x, size_t count)
+IVON_DISPATCH static void predict_rows_events(float *probability, float *softplus, const float *x,
+                                              size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         probability[i] = vector_sigmoid(x[i]);
@@ -91,7 +92,7 @@ IVON_DISPATCH static void add_scaled(float *sum, const float *values, float scal
         sum[i] += scale * values[i];
 }
 
-static float largest(const float *values, size_t count)
+static float predict_rows_largest(const float *values, size_t count)
 {
     float most = values[0];
     for (size_t i = 1; i < count; i++)
@@ -111,11 +112,11 @@ static void shift_and_exponentiate(float *exps, const float *f, float most, size
 {
     for (size_t i = 0; i < count; i++)
         exps[i] = f[i] - most;
-    exponentials(exps, count);
+    predict_rows_exponentials(exps, count);
 }
 
-static void add_moments(struct softmax *softmax, const float *exps, const float *f, float most,
-                        size_t count)
+static void predict_rows_add_moments(struct softmax *softmax, const float *exps, const float *f,
+                                     float most, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         softmax->z += (double)exps[i];
@@ -131,7 +132,7 @@ static struct softmax add_wide(float *sum, double weight, const float *f, float 
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
         shift_and_exponentiate(exps, f + at, most, piece);
-        add_moments(&softmax, exps, f + at, most, piece);
+        predict_rows_add_moments(&softmax, exps, f + at, most, piece);
     }
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
@@ -155,9 +156,9 @@ static void close_row(struct row_sums *sums, double weight, size_t row,
 }
 
 /* Narrow rows are worked on several at a time: exponentials are fast in long loops. */
-static void add_categorical(struct row_sums *sums, float *sum, double weight, size_t row,
-                            size_t count, const float *outputs, const struct row_targets *targets,
-                            double *log_likelihoods)
+static void predict_rows_add_categorical(struct row_sums *sums, float *sum, double weight,
+                                         size_t row, size_t count, const float *outputs,
+                                         const struct row_targets *targets, double *log_likelihoods)
 {
     float exps[TILE];
     size_t k = sums->outputs, together = k < TILE ? TILE / k : 1;
@@ -165,20 +166,20 @@ static void add_categorical(struct row_sums *sums, float *sum, double weight, si
         size_t rows = count - at < together ? count - at : together;
         const float *f = outputs + at * k;
         for (size_t r = 0; r < rows && k <= TILE; r++) {
-            float most = largest(f + r * k, k);
+            float most = predict_rows_largest(f + r * k, k);
             for (size_t i = 0; i < k; i++)
                 exps[r * k + i] = f[r * k + i] - most;
         }
         if (k <= TILE)
-            exponentials(exps, rows * k);
+            predict_rows_exponentials(exps, rows * k);
         for (size_t r = 0; r < rows; r++) {
             struct softmax softmax = {0, 0};
             const float *own = f + r * k;
-            float most = largest(own, k);
+            float most = predict_rows_largest(own, k);
             if (k > TILE) {
                 softmax = add_wide(sum + at * k, weight, own, most, k);
             } else {
-                add_moments(&softmax, exps + r * k, own, most, k);
+                predict_rows_add_moments(&softmax, exps + r * k, own, most, k);
                 add_scaled(sum + (at + r) * k, exps + r * k, (float)(weight / softmax.z), k);
             }
             close_row(sums, weight, row, &softmax, own, most, at + r, targets, log_likelihoods);
@@ -187,9 +188,9 @@ static void add_categorical(struct row_sums *sums, float *sum, double weight, si
 }
 
 /* Of each event: p = σ(f), H[p] = softplus(f) − p f, log p(y) = y f − softplus(f). */
-static void add_bernoulli(struct row_sums *sums, float *sum, double weight, size_t row,
-                          size_t count, const float *outputs, const struct row_targets *targets,
-                          double *log_likelihoods)
+static void predict_rows_add_bernoulli(struct row_sums *sums, float *sum, double weight, size_t row,
+                                       size_t count, const float *outputs,
+                                       const struct row_targets *targets, double *log_likelihoods)
 {
     float probability[TILE], softplus[TILE];
     size_t k = sums->outputs, total = count * k;
@@ -198,7 +199,7 @@ static void add_bernoulli(struct row_sums *sums, float *sum, double weight, size
     for (size_t at = 0; at < total; at += TILE) {
         size_t piece = total - at < TILE ? total - at : TILE;
         const float *f = outputs + at;
-        events(probability, softplus, f, piece);
+        predict_rows_events(probability, softplus, f, piece);
         add_scaled(sum + at, probability, (float)weight, piece);
         for (size_t i = 0; i < piece; i++) {
             size_t index = (at + i) / k;
@@ -258,9 +259,11 @@ void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, si
     }
     float *sum = sums->probabilities + (group * sums->capacity + row) * sums->outputs;
     if (sums->likelihood == IVON_CATEGORICAL)
-        add_categorical(sums, sum, weight, row, count, outputs, targets, log_likelihoods);
+        predict_rows_add_categorical(sums, sum, weight, row, count, outputs, targets,
+                                     log_likelihoods);
     else
-        add_bernoulli(sums, sum, weight, row, count, outputs, targets, log_likelihoods);
+        predict_rows_add_bernoulli(sums, sum, weight, row, count, outputs, targets,
+                                   log_likelihoods);
 }
 
 /* Σ of the weights of all groups but one. */

@@ -38,7 +38,7 @@ static size_t tiles_of(const struct run *run)
 
 /* Workers. */
 
-static void release_worker(struct worker *worker)
+static void predict_run_release_worker(struct worker *worker)
 {
     net_plan_free(worker->plan);
     free(worker->inputs);
@@ -48,7 +48,8 @@ static void release_worker(struct worker *worker)
     *worker = (struct worker){0};
 }
 
-static int make_worker(const struct run *run, struct worker *worker, struct ivon_error *error)
+static int predict_run_make_worker(const struct run *run, struct worker *worker,
+                                   struct ivon_error *error)
 {
     const struct ivon_predictor *predictor = run->predictor;
     const struct ivon_network *network = predictor->members[run->member].network;
@@ -77,8 +78,8 @@ static int make_workers(struct run *run, struct ivon_error *error)
 {
     int code = 0;
     for (int i = 0; i < run->threads && !code; i++) {
-        release_worker(&run->workers[i]);
-        code = make_worker(run, &run->workers[i], error);
+        predict_run_release_worker(&run->workers[i]);
+        code = predict_run_make_worker(run, &run->workers[i], error);
     }
     weights_release(&run->weights);
     if (!code && run->share)
@@ -89,8 +90,8 @@ static int make_workers(struct run *run, struct ivon_error *error)
 /* Tiles. */
 
 /* Runs one tile; *rows receives how many of its rows are examples' and not filled up. */
-static int run_tile(const struct run *run, struct worker *worker, size_t tile,
-                    const float **outputs, size_t *rows, struct ivon_error *error)
+static int predict_run_tile(const struct run *run, struct worker *worker, size_t tile,
+                            const float **outputs, size_t *rows, struct ivon_error *error)
 {
     const struct ivon_predictor *predictor = run->predictor;
     size_t at = tile * predictor->tile;
@@ -150,7 +151,7 @@ static int shared_tile(void *context, size_t i, int thread, struct ivon_error *e
     const struct run *run = context;
     const float *outputs;
     size_t rows;
-    int code = run_tile(run, &run->workers[thread], i, &outputs, &rows, error);
+    int code = predict_run_tile(run, &run->workers[thread], i, &outputs, &rows, error);
     if (!code)
         add_rows(run, run->pass, i * run->predictor->tile * run->predictor->outputs.tokens, rows,
                  outputs);
@@ -175,7 +176,7 @@ static int own_sample(void *context, size_t i, int thread, struct ivon_error *er
     for (size_t tile = 0; tile < tiles_of(run) && !code; tile++) {
         const float *outputs;
         size_t rows, row = tile * predictor->tile * predictor->outputs.tokens;
-        code = run_tile(run, worker, tile, &outputs, &rows, error);
+        code = predict_run_tile(run, worker, tile, &outputs, &rows, error);
         if (!code)
             memcpy(worker->outputs + row * predictor->outputs.k, outputs,
                    rows * predictor->outputs.k * sizeof *outputs);
@@ -228,7 +229,7 @@ static int run_wave(struct run *run, struct ivon_error *error)
     return code ? code : ivon_parallel_run(run->threads, tiles_of(run), add_wave, run, error);
 }
 
-static int run_passes(struct run *run, size_t passes, struct ivon_error *error)
+static int predict_run_passes(struct run *run, size_t passes, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
     int code = 0;
@@ -256,11 +257,11 @@ static int run_members(struct run *run, struct ivon_error *error)
         run->weight = weight / (double)predictor->passes;
         run->at_mean = false;
         if (!code)
-            code = run_passes(run, predictor->passes, error);
+            code = predict_run_passes(run, predictor->passes, error);
         run->weight = weight;
         run->at_mean = true;
         if (!code && predictor->logits)
-            code = run_passes(run, 1, error);
+            code = predict_run_passes(run, 1, error);
     }
     return code;
 }
@@ -336,7 +337,7 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
                                 at.mean ? at.mean : at.probabilities, rows, error);
 }
 
-static struct ivon_predictions describe(const struct run *run)
+static struct ivon_predictions predict_run_describe(const struct run *run)
 {
     const struct ivon_predictor *predictor = run->predictor;
     const struct row_results *results = &predictor->results;
@@ -384,10 +385,10 @@ static void measure_at_mean(const struct run *run)
     }
 }
 
-static int run_block(struct run *run,
-                     int (*take)(void *context, const struct ivon_predictions *predictions,
-                                 struct ivon_error *error),
-                     void *context, struct ivon_error *error)
+static int predict_run_block(struct run *run,
+                             int (*take)(void *context, const struct ivon_predictions *predictions,
+                                         struct ivon_error *error),
+                             void *context, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
     size_t all = predictor->block * predictor->outputs.tokens * predictor->outputs.k;
@@ -416,14 +417,14 @@ static int run_block(struct run *run,
                                  measure_without, run, error);
     if (!code && predictor->options.nll_at_mean)
         measure_at_mean(run);
-    struct ivon_predictions predictions = describe(run);
+    struct ivon_predictions predictions = predict_run_describe(run);
     return code || !take ? code : take(context, &predictions, error);
 }
 
-int predict_run(struct ivon_predictor *predictor,
-                int (*take)(void *context, const struct ivon_predictions *predictions,
-                            struct ivon_error *error),
-                void *context, struct ivon_error *error)
+int predictor_run(struct ivon_predictor *predictor,
+                  int (*take)(void *context, const struct ivon_predictions *predictions,
+                              struct ivon_error *error),
+                  void *context, struct ivon_error *error)
 {
     struct run run = {.predictor = predictor,
                       .threads = ivon_parallel_threads(predictor->options.threads)};
@@ -439,10 +440,10 @@ int predict_run(struct ivon_predictor *predictor,
     for (run.first = 0; run.first < predictor->count && !code; run.first += predictor->block) {
         uint64_t left = predictor->count - run.first;
         run.count = left < predictor->block ? (size_t)left : predictor->block;
-        code = run_block(&run, take, context, error);
+        code = predict_run_block(&run, take, context, error);
     }
     for (int i = 0; i < run.threads; i++)
-        release_worker(&run.workers[i]);
+        predict_run_release_worker(&run.workers[i]);
     weights_release(&run.weights);
     free(run.workers);
     meter_release(&predictor->meter);

@@ -32,7 +32,7 @@ struct summing {
     size_t task_count, wave_first, wave;
 };
 
-static size_t group_of(const struct summing *summing, size_t at)
+static size_t sensitivity_groups_group_of(const struct summing *summing, size_t at)
 {
     return summing->member_of ? summing->member_of[summing->data->block_first + at] : 0;
 }
@@ -59,14 +59,15 @@ static int sum_tile(void *context, size_t i, int thread, struct ivon_error *erro
     likelihood_residual(&sensitivity->likelihood, count * tokens, worker->outputs, &targets,
                         worker->adjoint);
     for (size_t e = 0; e < count; e++)
-        if (group_of(summing, at + e) != task->group)
+        if (sensitivity_groups_group_of(summing, at + e) != task->group)
             memset(worker->adjoint + e * wide, 0, wide * sizeof *worker->adjoint);
     memset(gradient->data, 0, gradient->size);
     net_derivative_backward(worker->derivative, worker->adjoint, gradient->arrays);
     return meter_add(&summing->sensitivity->meter, count, error);
 }
 
-IVON_DISPATCH static void add(double *restrict sum, const float *restrict a, size_t count)
+IVON_DISPATCH static void sensitivity_groups_add(double *restrict sum, const float *restrict a,
+                                                 size_t count)
 {
     for (size_t i = 0; i < count; i++)
         sum[i] += (double)a[i];
@@ -82,7 +83,7 @@ static int add_piece(void *context, size_t i, int thread, struct ivon_error *err
     size_t count = total - at < PIECE ? total - at : PIECE;
     for (size_t t = 0; t < summing->wave; t++) {
         size_t group = summing->tasks[summing->wave_first + t].group - summing->first;
-        add(summing->sums[group] + at, summing->gradients[t].data + at, count);
+        sensitivity_groups_add(summing->sums[group] + at, summing->gradients[t].data + at, count);
     }
     return 0;
 }
@@ -97,7 +98,7 @@ static void list_tasks(struct summing *summing)
         for (size_t g = summing->first; g < summing->first + summing->count; g++) {
             bool any = false;
             for (size_t at = i * tile; at < (i + 1) * tile && at < summing->data->block_count; at++)
-                any |= group_of(summing, at) == g;
+                any |= sensitivity_groups_group_of(summing, at) == g;
             if (any)
                 summing->tasks[summing->task_count++] = (struct task){i, g};
         }
@@ -238,8 +239,8 @@ struct removing {
     struct tally *tallies; /* per tile of the block and group: of its own, of the rest */
 };
 
-static void add_row(struct tally *tally, double loss, double moved_loss, float error,
-                    float moved_error)
+static void sensitivity_groups_add_row(struct tally *tally, double loss, double moved_loss,
+                                       float error, float moved_error)
 {
     tally->loss += loss;
     tally->moved_loss += moved_loss;
@@ -274,8 +275,8 @@ static void tally_tile(const struct removing *removing, struct sensitivity_worke
             moved_error = likelihood_error(likelihood, worker->moved + i * k, &target, NULL);
         }
         size_t example = sensitivity->data.block_first + at + i / tokens;
-        add_row(removing->member_of[example] == group ? own : rest, worker->row_loss[i], moved_loss,
-                error, moved_error);
+        sensitivity_groups_add_row(removing->member_of[example] == group ? own : rest,
+                                   worker->row_loss[i], moved_loss, error, moved_error);
     }
 }
 
@@ -331,24 +332,28 @@ static int remove_batch(struct removing *removing, struct tally *sums, struct iv
     return code;
 }
 
-static double mean_of(double sum, uint64_t rows)
+static double sensitivity_groups_mean_of(double sum, uint64_t rows)
 {
     return rows ? sum / (double)rows : NAN;
 }
 
-static void describe(const struct ivon_sensitivity *sensitivity, const struct tally *tallies,
-                     struct ivon_group_removal *removal)
+static void sensitivity_groups_describe(const struct ivon_sensitivity *sensitivity,
+                                        const struct tally *tallies,
+                                        struct ivon_group_removal *removal)
 {
     const struct tally *own = &tallies[0], *rest = &tallies[1];
     bool classes = sensitivity->options.likelihood != IVON_GAUSSIAN;
-    removal->own_loss = mean_of(own->loss, own->rows);
-    removal->own_loss_without = mean_of(own->moved_loss, own->rows);
-    removal->rest_loss = mean_of(rest->loss, rest->rows);
-    removal->rest_loss_without = mean_of(rest->moved_loss, rest->rows);
-    removal->own_error = classes ? mean_of(own->error, own->rows) : NAN;
-    removal->own_error_without = classes ? mean_of(own->moved_error, own->rows) : NAN;
-    removal->rest_error = classes ? mean_of(rest->error, rest->rows) : NAN;
-    removal->rest_error_without = classes ? mean_of(rest->moved_error, rest->rows) : NAN;
+    removal->own_loss = sensitivity_groups_mean_of(own->loss, own->rows);
+    removal->own_loss_without = sensitivity_groups_mean_of(own->moved_loss, own->rows);
+    removal->rest_loss = sensitivity_groups_mean_of(rest->loss, rest->rows);
+    removal->rest_loss_without = sensitivity_groups_mean_of(rest->moved_loss, rest->rows);
+    removal->own_error = classes ? sensitivity_groups_mean_of(own->error, own->rows) : NAN;
+    removal->own_error_without = classes ? sensitivity_groups_mean_of(own->moved_error, own->rows)
+                                         : NAN;
+    removal->rest_error = classes ? sensitivity_groups_mean_of(rest->error, rest->rows) : NAN;
+    removal->rest_error_without = classes
+                                      ? sensitivity_groups_mean_of(rest->moved_error, rest->rows)
+                                      : NAN;
 }
 
 static int by_number(const void *a, const void *b)
@@ -442,7 +447,7 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
         memset(sums, 0, 2 * batch * sizeof *sums);
         code = remove_batch(&removing, sums, error);
         for (size_t g = 0; g < removing.count && !code; g++)
-            describe(sensitivity, sums + 2 * g, &removals[removing.first + g]);
+            sensitivity_groups_describe(sensitivity, sums + 2 * g, &removals[removing.first + g]);
     }
     meter_release(&sensitivity->meter);
     free(sums);

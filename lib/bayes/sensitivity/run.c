@@ -18,12 +18,12 @@ struct pass {
     struct row_targets targets;
 };
 
-static size_t width(const struct ivon_sensitivity *sensitivity)
+static size_t sensitivity_run_width(const struct ivon_sensitivity *sensitivity)
 {
     return sensitivity->outputs.tokens * sensitivity->outputs.k;
 }
 
-static const float *const *variance(const struct ivon_sensitivity *sensitivity)
+static const float *const *sensitivity_run_variance(const struct ivon_sensitivity *sensitivity)
 {
     return (const float *const *)sensitivity->variance.arrays;
 }
@@ -37,7 +37,7 @@ static double sum_absolute(const float *a, size_t count)
 }
 
 /* p, L, e and what is predicted, at the mean or averaged over samples. */
-static void evaluate(const struct pass *pass)
+static void sensitivity_run_evaluate(const struct pass *pass)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     const struct likelihood *likelihood = &sensitivity->likelihood;
@@ -48,7 +48,8 @@ static void evaluate(const struct pass *pass)
                         results->row_loss + pass->row);
     const float *p = worker->outputs;
     if (sensitivity->expected)
-        p = sensitivity->expected + (sensitivity->data.block_first + pass->at) * width(sensitivity);
+        p = sensitivity->expected +
+            (sensitivity->data.block_first + pass->at) * sensitivity_run_width(sensitivity);
     likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
@@ -69,14 +70,14 @@ static void find_variances(const struct pass *pass, float *v)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     struct sensitivity_worker *worker = pass->worker;
-    size_t wide = width(sensitivity), tile = sensitivity->tile;
+    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->tile;
     for (size_t k = 0; k < wide; k++) {
         memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
         for (size_t e = 0; e < tile; e++)
             worker->adjoint[e * wide + k] = 1;
         net_derivative_backward(worker->derivative, worker->adjoint, NULL);
-        net_derivative_quadratic(worker->derivative, variance(sensitivity), pass->count,
-                                 worker->quadratic);
+        net_derivative_quadratic(worker->derivative, sensitivity_run_variance(sensitivity),
+                                 pass->count, worker->quadratic);
         for (size_t e = 0; e < pass->count; e++)
             v[e * wide + k] = (float)worker->quadratic[e];
     }
@@ -87,15 +88,15 @@ static void find_covariances(const struct pass *pass, float *v)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     struct sensitivity_worker *worker = pass->worker;
-    size_t wide = width(sensitivity), tile = sensitivity->tile;
+    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->tile;
     float *covariance = sensitivity->results.covariance + pass->at * wide * wide;
     for (size_t k = 0; k < wide; k++) {
         memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
         for (size_t e = 0; e < tile; e++)
             worker->adjoint[e * wide + k] = 1;
         net_derivative_backward(worker->derivative, worker->adjoint, NULL);
-        const float *column = net_derivative_own_tangent(worker->derivative, variance(sensitivity),
-                                                         pass->count);
+        const float *column = net_derivative_own_tangent(
+            worker->derivative, sensitivity_run_variance(sensitivity), pass->count);
         for (size_t e = 0; e < pass->count && column; e++) {
             for (size_t j = 0; j < wide; j++)
                 covariance[(e * wide + j) * wide + k] = (float)((double)column[e * wide + j] /
@@ -133,20 +134,20 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     struct sensitivity_worker *worker = pass->worker;
     const struct sensitivity_results *results = &sensitivity->results;
-    size_t wide = width(sensitivity), all = pass->count * wide;
+    size_t wide = sensitivity_run_width(sensitivity), all = pass->count * wide;
     bool full = sensitivity->options.covariance == IVON_COVARIANCE_FULL;
     net_derivative_backward(worker->derivative, worker->residual, NULL);
     if (!full) {
-        net_derivative_quadratic(worker->derivative, variance(sensitivity), pass->count,
-                                 worker->quadratic);
+        net_derivative_quadratic(worker->derivative, sensitivity_run_variance(sensitivity),
+                                 pass->count, worker->quadratic);
         memcpy(results->self_influence + pass->at, worker->quadratic,
                pass->count * sizeof *worker->quadratic);
         for (size_t i = 0; i < all; i++)
             deviation[i] = v[i] * worker->residual[i];
         return;
     }
-    const float *moved = net_derivative_own_tangent(worker->derivative, variance(sensitivity),
-                                                    pass->count);
+    const float *moved = net_derivative_own_tangent(
+        worker->derivative, sensitivity_run_variance(sensitivity), pass->count);
     if (moved)
         memcpy(deviation, moved, all * sizeof *deviation);
     for (size_t e = 0; e < pass->count; e++) {
@@ -188,7 +189,7 @@ static void score_deviations(const struct pass *pass, const float *deviation)
 static void score_influence(const struct pass *pass)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
-    size_t wide = width(sensitivity);
+    size_t wide = sensitivity_run_width(sensitivity);
     const float *moved = net_derivative_tangent(pass->worker->derivative,
                                                 (const float *const *)sensitivity->aim.arrays);
     for (size_t e = 0; e < pass->count; e++) {
@@ -200,7 +201,7 @@ static void score_influence(const struct pass *pass)
 }
 
 /* Sums over the tokens of each example. */
-static void sum_rows(const struct pass *pass, const double *rows, double *sums)
+static void sensitivity_run_sum_rows(const struct pass *pass, const double *rows, double *sums)
 {
     size_t tokens = pass->sensitivity->outputs.tokens;
     for (size_t e = 0; e < pass->count; e++) {
@@ -214,18 +215,18 @@ static void sum_rows(const struct pass *pass, const double *rows, double *sums)
 static void sum_tokens(const struct pass *pass)
 {
     const struct sensitivity_results *results = &pass->sensitivity->results;
-    sum_rows(pass, results->row_loss, results->loss);
-    sum_rows(pass, results->row_residual, results->residual);
-    sum_rows(pass, results->row_deviation, results->deviation);
-    sum_rows(pass, results->row_mpe, results->mpe);
-    sum_rows(pass, results->row_loo_loss, results->loo_loss);
+    sensitivity_run_sum_rows(pass, results->row_loss, results->loss);
+    sensitivity_run_sum_rows(pass, results->row_residual, results->residual);
+    sensitivity_run_sum_rows(pass, results->row_deviation, results->deviation);
+    sensitivity_run_sum_rows(pass, results->row_mpe, results->mpe);
+    sensitivity_run_sum_rows(pass, results->row_loo_loss, results->loo_loss);
 }
 
-static int run_tile(void *context, size_t tile, int thread, struct ivon_error *error)
+static int sensitivity_run_tile(void *context, size_t tile, int thread, struct ivon_error *error)
 {
     struct ivon_sensitivity *sensitivity = context;
     const struct ivon_sensitivity_options *options = &sensitivity->options;
-    size_t tokens = sensitivity->outputs.tokens, wide = width(sensitivity);
+    size_t tokens = sensitivity->outputs.tokens, wide = sensitivity_run_width(sensitivity);
     struct pass pass = {.sensitivity = sensitivity,
                         .worker = &sensitivity->workers[thread],
                         .at = tile * sensitivity->tile};
@@ -236,7 +237,7 @@ static int run_tile(void *context, size_t tile, int thread, struct ivon_error *e
     pass.row = pass.at * tokens;
     pass.rows = pass.count * tokens;
     pass.targets = sensitivity_targets(sensitivity, &sensitivity->data, pass.at);
-    evaluate(&pass);
+    sensitivity_run_evaluate(&pass);
     float *v = sensitivity->results.variance + pass.at * wide;
     float *deviation = sensitivity->results.deviation_vector + pass.at * wide;
     bool diagonal = options->covariance == IVON_COVARIANCE_DIAGONAL;
@@ -268,14 +269,14 @@ static int take_average(void *context, const struct ivon_predictions *prediction
 {
     (void)error;
     const struct averaging *averaging = context;
-    size_t wide = width(averaging->sensitivity);
+    size_t wide = sensitivity_run_width(averaging->sensitivity);
     const float *p = predictions->mean ? predictions->mean : predictions->probabilities;
     memcpy(averaging->expected + predictions->first * wide, p,
            predictions->count * wide * sizeof *p);
     return 0;
 }
 
-static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
+static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     struct ivon_predict_options predict = ivon_predict_defaults();
@@ -290,7 +291,7 @@ static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *erro
     predict.names = options->names;
     predict.name_count = options->name_count;
     size_t count = sensitivity->data.count;
-    sensitivity->expected = calloc(count, width(sensitivity) * sizeof(float));
+    sensitivity->expected = calloc(count, sensitivity_run_width(sensitivity) * sizeof(float));
     struct averaging averaging = {sensitivity, sensitivity->expected};
     int code = sensitivity->expected ? 0 : ivon_error_memory(error);
     if (!code)
@@ -308,7 +309,8 @@ static int average(struct ivon_sensitivity *sensitivity, struct ivon_error *erro
 
 /* Blocks. */
 
-static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensitivity)
+static struct ivon_sensitivities sensitivity_run_describe(
+    const struct ivon_sensitivity *sensitivity)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     const struct sensitivity_results *results = &sensitivity->results;
@@ -350,7 +352,7 @@ static struct ivon_sensitivities describe(const struct ivon_sensitivity *sensiti
 /* Variances are computed with ρ, and reported without it. */
 static void remove_rho(const struct ivon_sensitivity *sensitivity)
 {
-    size_t all = sensitivity->data.block_count * width(sensitivity);
+    size_t all = sensitivity->data.block_count * sensitivity_run_width(sensitivity);
     float *v = sensitivity->results.variance;
     for (size_t i = 0; i < all; i++)
         v[i] = (float)((double)v[i] / sensitivity->rho);
@@ -367,18 +369,18 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the influence is on test examples, which were not given");
     if (sensitivity->options.samples && !sensitivity->expected)
-        code = average(sensitivity, error);
+        code = sensitivity_run_average(sensitivity, error);
     meter_init(&sensitivity->meter, &sensitivity->options.progress,
                first < data->count ? data->count - first : 0);
     for (; first < data->count && !code; first += sensitivity->block) {
         code = sensitivity_load(sensitivity, data, first, error);
         if (!code)
             code = ivon_parallel_run(sensitivity->threads, sensitivity_tiles(sensitivity, data),
-                                     run_tile, sensitivity, error);
+                                     sensitivity_run_tile, sensitivity, error);
         if (code)
             break;
         remove_rho(sensitivity);
-        struct ivon_sensitivities block = describe(sensitivity);
+        struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
         code = take(context, &block, error);
     }
     meter_release(&sensitivity->meter);

@@ -130,8 +130,9 @@ int sensitivity_tile(const struct ivon_sensitivity *sensitivity,
 
 /* Workers. */
 
-static int make_derivative(const struct ivon_sensitivity *sensitivity, size_t *tile, size_t memory,
-                           struct net_derivative **derivative, struct ivon_error *error)
+static int sensitivity_make_derivative(const struct ivon_sensitivity *sensitivity, size_t *tile,
+                                       size_t memory, struct net_derivative **derivative,
+                                       struct ivon_error *error)
 {
     const struct ivon_network *network = sensitivity->member.network;
     struct net_tensor *inputs = calloc(2 * network->input_count + 1, sizeof *inputs);
@@ -148,11 +149,12 @@ static int make_derivative(const struct ivon_sensitivity *sensitivity, size_t *t
     return code;
 }
 
-static int measure(struct ivon_sensitivity *sensitivity, size_t *tile, size_t *memory,
-                   struct ivon_error *error)
+static int sensitivity_measure(struct ivon_sensitivity *sensitivity, size_t *tile, size_t *memory,
+                               struct ivon_error *error)
 {
     struct net_derivative *derivative = NULL;
-    int code = make_derivative(sensitivity, tile, sensitivity->memory, &derivative, error);
+    int code = sensitivity_make_derivative(sensitivity, tile, sensitivity->memory, &derivative,
+                                           error);
     if (!code)
         *memory = net_derivative_memory(derivative);
     if (!code)
@@ -167,10 +169,10 @@ static int measure_halves(struct ivon_sensitivity *sensitivity, size_t *tile, si
                           struct ivon_error *error)
 {
     struct ivon_error inner = {0};
-    int code = measure(sensitivity, tile, memory, &inner);
+    int code = sensitivity_measure(sensitivity, tile, memory, &inner);
     while (code == IVON_ERROR_MEMORY && *tile > 1) {
         *tile /= 2;
-        code = measure(sensitivity, tile, memory, &inner);
+        code = sensitivity_measure(sensitivity, tile, memory, &inner);
     }
     return code ? ivon_error_set(error, code, "%s", inner.message) : 0;
 }
@@ -191,7 +193,7 @@ static int choose_free_tile(struct ivon_sensitivity *sensitivity, size_t one, si
 {
     *tile = sensitivity->options.batch;
     if (*tile)
-        return measure(sensitivity, tile, memory, error);
+        return sensitivity_measure(sensitivity, tile, memory, error);
     *tile = 2;
     int code = measure_halves(sensitivity, tile, memory, error);
     if (code || *tile == 1)
@@ -201,7 +203,7 @@ static int choose_free_tile(struct ivon_sensitivity *sensitivity, size_t one, si
 }
 
 /* The tile does not depend on the number of threads, which is lowered to what memory holds. */
-static int choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
+static int sensitivity_choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
 {
     size_t worker = 0, tile = 1;
     const struct ivon_sensitivity_options *options = &sensitivity->options;
@@ -213,7 +215,7 @@ static int choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *
                               (long long)sensitivity->data.feed.fixed);
     int code = blas_reserve(ivon_parallel_threads(options->threads), error);
     if (!code)
-        code = measure(sensitivity, &tile, &worker, error);
+        code = sensitivity_measure(sensitivity, &tile, &worker, error);
     if (!code && sensitivity->data.feed.fixed < 0)
         code = choose_free_tile(sensitivity, worker, &tile, &worker, error);
     if (code)
@@ -226,8 +228,8 @@ static int choose_tile(struct ivon_sensitivity *sensitivity, struct ivon_error *
     return 0;
 }
 
-static int make_worker(const struct ivon_sensitivity *sensitivity,
-                       struct sensitivity_worker *worker, struct ivon_error *error)
+static int sensitivity_make_worker(const struct ivon_sensitivity *sensitivity,
+                                   struct sensitivity_worker *worker, struct ivon_error *error)
 {
     const struct ivon_network *network = sensitivity->member.network;
     size_t tile = sensitivity->tile, rows = tile * sensitivity->outputs.tokens;
@@ -246,13 +248,13 @@ static int make_worker(const struct ivon_sensitivity *sensitivity,
     if (!worker->inputs || !worker->room || !worker->outputs || !worker->residual ||
         !worker->adjoint || !worker->moved || !worker->quadratic || !worker->row_loss)
         return ivon_error_memory(error);
-    int code = make_derivative(sensitivity, &tile, 0, &worker->derivative, error);
+    int code = sensitivity_make_derivative(sensitivity, &tile, 0, &worker->derivative, error);
     return code ? code
                 : net_derivative_set_parameters(
                       worker->derivative, (const float *const *)sensitivity->mean.arrays, error);
 }
 
-static void release_worker(struct sensitivity_worker *worker)
+static void sensitivity_release_worker(struct sensitivity_worker *worker)
 {
     net_derivative_free(worker->derivative);
     free(worker->inputs);
@@ -267,7 +269,7 @@ static void release_worker(struct sensitivity_worker *worker)
 
 /* Results of a block. */
 
-static size_t bytes_per_example(const struct ivon_sensitivity *sensitivity)
+static size_t sensitivity_bytes_per_example(const struct ivon_sensitivity *sensitivity)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     size_t rows = sensitivity->outputs.tokens, all = rows * sensitivity->outputs.k;
@@ -276,7 +278,7 @@ static size_t bytes_per_example(const struct ivon_sensitivity *sensitivity)
            (options->covariances ? all * all * sizeof(float) : 0);
 }
 
-static bool allocate_results(struct ivon_sensitivity *sensitivity)
+static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
 {
     struct sensitivity_results *results = &sensitivity->results;
     const struct ivon_sensitivity_options *options = &sensitivity->options;
@@ -333,18 +335,20 @@ static void release_results(struct sensitivity_results *results)
         free(all[i]);
 }
 
-static void choose_block(struct ivon_sensitivity *sensitivity)
+static void sensitivity_choose_block(struct ivon_sensitivity *sensitivity)
 {
     uint64_t needed = (sensitivity->data.count + sensitivity->tile - 1) / sensitivity->tile;
-    size_t tiles = sensitivity->memory / 4 / bytes_per_example(sensitivity) / sensitivity->tile;
+    size_t tiles = sensitivity->memory / 4 / sensitivity_bytes_per_example(sensitivity) /
+                   sensitivity->tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     sensitivity->block = tiles * sensitivity->tile;
 }
 
 /* The posterior. */
 
-static int take_member(struct ivon_sensitivity *sensitivity, struct ivon_network *network,
-                       struct ivon_source *source, struct ivon_error *error)
+static int sensitivity_take_member(struct ivon_sensitivity *sensitivity,
+                                   struct ivon_network *network, struct ivon_source *source,
+                                   struct ivon_error *error)
 {
     const struct ivon_sample_options *sample = &sensitivity->options.sample;
     struct ivon_sample_options check = *sample;
@@ -396,7 +400,8 @@ static int check_rho(double rho, struct ivon_error *error)
                                                    "rho is %g, expected a positive number", rho);
 }
 
-static int check_options(const struct ivon_sensitivity_options *options, struct ivon_error *error)
+static int sensitivity_check_options(const struct ivon_sensitivity_options *options,
+                                     struct ivon_error *error)
 {
     if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
@@ -444,13 +449,13 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     sensitivity->options = *options;
     sensitivity->memory = options->memory ? options->memory : DEFAULT_MEMORY;
     sensitivity->outputs.likelihood = options->likelihood;
-    int code = take_member(sensitivity, network, source, error);
+    int code = sensitivity_take_member(sensitivity, network, source, error);
     if (!code)
         code = sensitivity_data_open(sensitivity, &sensitivity->data, examples, targets, error);
     if (!code)
-        code = check_options(options, error);
+        code = sensitivity_check_options(options, error);
     if (!code)
-        code = choose_tile(sensitivity, error);
+        code = sensitivity_choose_tile(sensitivity, error);
     if (!code)
         code = outputs_check_targets(&sensitivity->outputs, examples, sensitivity->data.field,
                                      error);
@@ -459,10 +464,10 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     if (!code) {
         sensitivity->likelihood = (struct likelihood){options->likelihood, sensitivity->outputs.k,
                                                       options->noise_std};
-        choose_block(sensitivity);
+        sensitivity_choose_block(sensitivity);
         code = sensitivity_allocate_targets(sensitivity, &sensitivity->data, error);
     }
-    if (!code && !allocate_results(sensitivity))
+    if (!code && !sensitivity_allocate_results(sensitivity))
         code = ivon_error_memory(error);
     if (!code)
         code = load_posterior(sensitivity, error);
@@ -471,7 +476,7 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
         code = sensitivity->workers ? 0 : ivon_error_memory(error);
     }
     for (int i = 0; i < sensitivity->threads && !code; i++)
-        code = make_worker(sensitivity, &sensitivity->workers[i], error);
+        code = sensitivity_make_worker(sensitivity, &sensitivity->workers[i], error);
     if (code) {
         ivon_sensitivity_free(sensitivity);
         return code;
@@ -485,7 +490,7 @@ void ivon_sensitivity_free(struct ivon_sensitivity *sensitivity)
     if (!sensitivity)
         return;
     for (int i = 0; i < sensitivity->threads && sensitivity->workers; i++)
-        release_worker(&sensitivity->workers[i]);
+        sensitivity_release_worker(&sensitivity->workers[i]);
     free(sensitivity->workers);
     release_results(&sensitivity->results);
     sensitivity_data_close(&sensitivity->data);

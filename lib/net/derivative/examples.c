@@ -10,7 +10,8 @@
 
 enum { BLOCK = 1024 };
 
-IVON_DISPATCH static void multiply(float *restrict a, const float *restrict b, size_t count)
+IVON_DISPATCH static void derivative_examples_multiply(float *restrict a, const float *restrict b,
+                                                       size_t count)
 {
     for (size_t i = 0; i < count; i++)
         a[i] *= b[i];
@@ -101,7 +102,8 @@ static size_t simple_parameter(const struct net_derivative *derivative,
 }
 
 /* s = (a ⊙ a) Σ_W, worked out once for all passes over one run. */
-static void sum_rows(struct net_derivative *derivative, size_t i, const float *const *variance)
+static void derivative_examples_sum_rows(struct net_derivative *derivative, size_t i,
+                                         const float *const *variance)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     const struct net_matmul *p = step->call.node->operator->product(&step->call);
@@ -125,7 +127,7 @@ static void sum_all_rows(struct net_derivative *derivative, const float *const *
         own->arranged_of = of;
         if (derivative->steps[i].kind == DERIVATIVE_ROWS &&
             rows_of(derivative, &derivative->plan->steps[i]).matrix)
-            sum_rows(derivative, i, variance);
+            derivative_examples_sum_rows(derivative, i, variance);
     }
     derivative->summed = true;
 }
@@ -373,8 +375,9 @@ static void unit_tangent(struct net_derivative *derivative, size_t i, const floa
     form_gradient(derivative, i, e, true, false);
     for (size_t j = 0; j < step->input_count; j++)
         if (derivative->input_arrays[j])
-            multiply(derivative->input_arrays[j], variance[simple_parameter(derivative, step, j)],
-                     derivative->values[step->inputs[j]].size);
+            derivative_examples_multiply(derivative->input_arrays[j],
+                                         variance[simple_parameter(derivative, step, j)],
+                                         derivative->values[step->inputs[j]].size);
     set_tangents(derivative, step, e);
     const struct net_call *call = unit_call(derivative, i, e);
     call->node->operator->tangent(call, (const float *const *)derivative->input_arrays,
@@ -402,8 +405,8 @@ const float *net_derivative_own_tangent(struct net_derivative *derivative,
     form_shared(derivative, count);
     for (size_t i = 0; next_shared(derivative, &i, &parameter); i++)
         for (size_t e = 0; e < count; e++)
-            multiply(shared_part(derivative, i, e), variance[parameter],
-                     derivative->values[i].size);
+            derivative_examples_multiply(shared_part(derivative, i, e), variance[parameter],
+                                         derivative->values[i].size);
     for (size_t i = 0; i < derivative->network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
         enum derivative_kind kind = derivative->steps[i].kind;

@@ -51,7 +51,7 @@ static bool one_after_the_other(const struct net_tensor *tile, const struct net_
     return true;
 }
 
-static bool same_shape(const struct net_tensor *a, const struct net_tensor *b)
+static bool derivative_new_same_shape(const struct net_tensor *a, const struct net_tensor *b)
 {
     return a->rank == b->rank &&
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
@@ -79,7 +79,7 @@ static bool tell_apart(struct net_derivative *derivative)
         struct derivative_value *own = &derivative->values[i];
         if (value->stage == PLAN_KNOWN)
             continue;
-        own->each = value->stage == PLAN_RUN || !same_shape(&value->tensor, unit);
+        own->each = value->stage == PLAN_RUN || !derivative_new_same_shape(&value->tensor, unit);
         own->size = own->each ? unit->count : value->tensor.count;
         bool used = own->needed || network->values[i].role == NET_INPUT;
         if (own->each && used && derivative->tile > 1)
@@ -192,7 +192,8 @@ static enum derivative_kind kind_of(const struct net_derivative *derivative,
 /* Memory. */
 
 /* Adds up arrays, in a first pass without memory to put them in; false on overflow. */
-static bool claim(struct net_derivative *derivative, size_t rows, size_t size, float **array)
+static bool derivative_new_claim(struct net_derivative *derivative, size_t rows, size_t size,
+                                 float **array)
 {
     size_t count, rounded;
     if (__builtin_mul_overflow(rows, size, &count) ||
@@ -210,13 +211,13 @@ static bool lay_out_values(struct net_derivative *derivative)
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
         if (value->moves && value->each && derivative_root(derivative, i) == i)
-            fine &= claim(derivative, tile, value->size, &value->adjoint);
+            fine &= derivative_new_claim(derivative, tile, value->size, &value->adjoint);
     }
     derivative->adjoint_count = derivative->memory_count;
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
         if (value->moves && value->each && derivative_root(derivative, i) == i && !whole)
-            fine &= claim(derivative, tile, value->size, &value->tangent);
+            fine &= derivative_new_claim(derivative, tile, value->size, &value->tangent);
         if (whole)
             value->tangent = value->adjoint;
     }
@@ -226,7 +227,7 @@ static bool lay_out_values(struct net_derivative *derivative)
         bool parameter = derivative_parameter(derivative, i) != NET_NONE;
         if (value->moves && !value->each && !value->simple && !(whole && parameter) &&
             derivative_root(derivative, i) == i)
-            fine &= claim(derivative, tile, value->size, &value->shared);
+            fine &= derivative_new_claim(derivative, tile, value->size, &value->shared);
     }
     derivative->shared_count = derivative->memory_count - derivative->shared_first;
     return fine;
@@ -242,7 +243,7 @@ static size_t arranged_count(const struct net_derivative *derivative, size_t i)
     return simple ? operator->arranged(&derivative->unit->steps[i].call) : 0;
 }
 
-static bool lay_out(struct net_derivative *derivative)
+static bool derivative_new_lay_out(struct net_derivative *derivative)
 {
     size_t piece = 0, squares = 0;
     derivative->memory_count = 0;
@@ -258,15 +259,16 @@ static bool lay_out(struct net_derivative *derivative)
             piece = all > piece ? all : piece;
             own->arranged_count = arranged_count(derivative, i);
             if (own->arranged_count)
-                fine &= claim(derivative, 1, own->arranged_count, &own->arranged);
+                fine &= derivative_new_claim(derivative, 1, own->arranged_count, &own->arranged);
         } else if (own->kind == DERIVATIVE_ROWS) {
             const struct net_tensor *a = step->call.inputs[0];
             squares = a->count > squares ? a->count : squares;
-            fine &= claim(derivative, 1, step->call.outputs[0]->count, &own->row_sums);
+            fine &= derivative_new_claim(derivative, 1, step->call.outputs[0]->count,
+                                         &own->row_sums);
         }
     }
-    fine &= claim(derivative, 1, piece, &derivative->piece);
-    fine &= claim(derivative, 1, squares, &derivative->squares);
+    fine &= derivative_new_claim(derivative, 1, piece, &derivative->piece);
+    fine &= derivative_new_claim(derivative, 1, squares, &derivative->squares);
     derivative->adjoints = derivative->memory;
     return fine;
 }
@@ -279,9 +281,10 @@ size_t net_derivative_memory(const struct net_derivative *derivative)
     return plans + derivative->memory_count * sizeof(float);
 }
 
-static int allocate(struct net_derivative *derivative, size_t memory, struct ivon_error *error)
+static int derivative_new_allocate(struct net_derivative *derivative, size_t memory,
+                                   struct ivon_error *error)
 {
-    bool fine = lay_out(derivative) && derivative->memory_count < PTRDIFF_MAX / 64;
+    bool fine = derivative_new_lay_out(derivative) && derivative->memory_count < PTRDIFF_MAX / 64;
     double total = fine ? (double)net_derivative_memory(derivative) : 1e18;
     if (!fine || (memory && total > (double)memory)) {
         char examples[64] = "a batch";
@@ -300,7 +303,7 @@ static int allocate(struct net_derivative *derivative, size_t memory, struct ivo
     if (!derivative->memory)
         return ivon_error_memory(error);
     memset(derivative->memory, 0, size);
-    lay_out(derivative);
+    derivative_new_lay_out(derivative);
     return 0;
 }
 
@@ -344,9 +347,9 @@ static int analyse(struct net_derivative *derivative, struct ivon_error *error)
 }
 
 /* Plans for a tile; *apart receives whether its examples lie one after the other. */
-static int start(struct net_derivative *derivative, const struct net_tensor *inputs,
-                 const struct net_tensor *unit_inputs, const bool *wanted, size_t memory,
-                 bool *apart, struct ivon_error *error)
+static int derivative_new_start(struct net_derivative *derivative, const struct net_tensor *inputs,
+                                const struct net_tensor *unit_inputs, const bool *wanted,
+                                size_t memory, bool *apart, struct ivon_error *error)
 {
     int code = net_expect_evaluation(derivative->network, error);
     if (!code)
@@ -376,7 +379,7 @@ int net_derivative_new(struct net_derivative **out, const struct ivon_network *n
         return ivon_error_memory(error);
     derivative->network = network;
     derivative->tile = *tile;
-    int code = start(derivative, inputs, unit_inputs, wanted, memory, &apart, error);
+    int code = derivative_new_start(derivative, inputs, unit_inputs, wanted, memory, &apart, error);
     if (!code && !apart) {
         net_derivative_free(derivative);
         *tile = 1;
@@ -386,7 +389,7 @@ int net_derivative_new(struct net_derivative **out, const struct ivon_network *n
     if (!code)
         code = analyse(derivative, error);
     if (!code)
-        code = allocate(derivative, memory, error);
+        code = derivative_new_allocate(derivative, memory, error);
     if (code) {
         net_derivative_free(derivative);
         return code;
@@ -414,7 +417,7 @@ int net_derivative_new_summed(struct net_derivative **out, const struct ivon_net
         code = analyse(derivative, error);
     }
     if (!code)
-        code = allocate(derivative, memory, error);
+        code = derivative_new_allocate(derivative, memory, error);
     if (code) {
         net_derivative_free(derivative);
         return code;

@@ -17,7 +17,7 @@ static int wrong_shape(const struct ivon_network *network, const struct ivon_sou
                           network->path, net_shape_text(expected, wanted));
 }
 
-static bool agrees(const struct ivon_tensor *tensor, const struct net_tensor *declared)
+static bool bind_agrees(const struct ivon_tensor *tensor, const struct net_tensor *declared)
 {
     if (tensor->rank != declared->rank)
         return false;
@@ -67,7 +67,7 @@ int net_tensor_read(struct net_tensor *constant, struct ivon_source *source, siz
 }
 
 /* The value that takes a tensor, or null: one that is given, or that an Identity passes on. */
-static struct net_value *find_place(struct ivon_network *network, const char *name)
+static struct net_value *bind_find_place(struct ivon_network *network, const char *name)
 {
     size_t index = graph_find(network, name);
     struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
@@ -81,7 +81,7 @@ static int bind_tensor(struct ivon_network *network, struct ivon_source *source,
 {
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);
     struct net_tensor bound = {0};
-    if (value->typed && !agrees(tensor, &value->tensor))
+    if (value->typed && !bind_agrees(tensor, &value->tensor))
         return wrong_shape(network, source, tensor, &value->tensor, error);
     bool parameter = tensor->part == IVON_MEAN;
     enum net_type type = value->typed ? value->tensor.type : NET_FLOAT;
@@ -134,7 +134,7 @@ static int check_unbound(const struct ivon_network *network, const struct ivon_s
         network->path, mean->name, ivon_source_path(source), folded);
 }
 
-/* Whether the graph has a place for a tensor of that name; see find_place. */
+/* Whether the graph has a place for a tensor of that name; see bind_find_place. */
 static bool has_place(const struct ivon_network *network, const char *name)
 {
     size_t index = graph_find(network, name);
@@ -178,7 +178,8 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         code = graph_refuse_opaque(network, source, error);
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        struct net_value *value = takes_part(tensor) ? find_place(network, tensor->name) : NULL;
+        struct net_value *value = takes_part(tensor) ? bind_find_place(network, tensor->name)
+                                                     : NULL;
         means += tensor->part == IVON_MEAN;
         placed[i] = value != NULL;
         if (value)

@@ -62,7 +62,7 @@ int graph_new(struct ivon_network **out, const char *path, struct ivon_error *er
 }
 
 /* Makes room for one element more; false when memory is exhausted. */
-static bool reserve(void *items, size_t count, size_t *capacity, size_t size)
+static bool graph_reserve(void *items, size_t count, size_t *capacity, size_t size)
 {
     void **array = items;
     if (count < *capacity)
@@ -130,8 +130,8 @@ int graph_value(struct ivon_network *network, const char *name, size_t *value,
     }
     char *copy = strdup(name);
     if (!copy || !grow_names(network) ||
-        !reserve(&network->values, network->value_count, &network->value_capacity,
-                 sizeof *network->values)) {
+        !graph_reserve(&network->values, network->value_count, &network->value_capacity,
+                       sizeof *network->values)) {
         free(copy);
         return ivon_error_memory(error);
     }
@@ -340,8 +340,8 @@ int graph_add_node(struct ivon_network *network, const char *name_of_operator, c
         code = list_values(network, &node.outputs, outputs, output_count, error);
     if (!code)
         code = check_node(network, &node, error);
-    if (!code && !reserve(&network->nodes, network->node_count, &network->node_capacity,
-                          sizeof *network->nodes))
+    if (!code && !graph_reserve(&network->nodes, network->node_count, &network->node_capacity,
+                                sizeof *network->nodes))
         code = ivon_error_memory(error);
     if (!code)
         code = claim_outputs(network, &node, error);
@@ -374,7 +374,7 @@ static int undefined(const struct ivon_network *network, size_t value, const str
 }
 
 /* Depth first from a value, without recursion: graphs are as deep as a stranger likes. */
-static int visit(struct sort *sort, size_t value, struct ivon_error *error)
+static int graph_visit(struct sort *sort, size_t value, struct ivon_error *error)
 {
     struct ivon_network *network = sort->network;
     size_t depth = 0, producer = network->values[value].producer;
@@ -450,7 +450,7 @@ int graph_finish(struct ivon_network *network, struct ivon_error *error)
     else if (!network->output_count)
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: the graph has no output", network->path);
     for (size_t i = 0; i < network->output_count && !code; i++)
-        code = visit(&sort, network->outputs[i], error);
+        code = graph_visit(&sort, network->outputs[i], error);
     if (code)
         free(sorted);
     else

@@ -62,7 +62,7 @@ int(net_fail)(const struct net_call *call, struct ivon_error *error, const char 
 }
 
 /* What an alias does where memory is not shared. */
-static void copy(const struct net_call *call)
+static void operator_copy(const struct net_call *call)
 {
     struct net_tensor *output = call->outputs[0];
     if (output && output->count)
@@ -86,7 +86,7 @@ int net_call_evaluate(struct net_call *call, struct ivon_error *error)
     if (!code && operator->forward)
         code = operator->forward(call, error);
     else if (!code)
-        copy(call);
+        operator_copy(call);
     free(call->workspace);
     free(call->prepared);
     call->workspace = call->prepared = NULL;

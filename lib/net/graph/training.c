@@ -81,7 +81,7 @@ static int expect_own(const struct net_training *training, const struct net_runn
     return 0;
 }
 
-static int add_node(struct net_training *training, size_t index, struct ivon_error *error)
+static int training_add_node(struct net_training *training, size_t index, struct ivon_error *error)
 {
     struct ivon_network *network = training->network;
     const struct net_node *node = &network->nodes[index];
@@ -123,7 +123,7 @@ int net_training_new(struct net_training **out, struct ivon_network *network,
         training->network = network;
     for (size_t i = 0; i < network->node_count && !code; i++)
         if (is_batch_norm(&network->nodes[i]))
-            code = add_node(training, i, error);
+            code = training_add_node(training, i, error);
     if (code) {
         net_training_free(training);
         return code;
@@ -163,7 +163,8 @@ size_t net_training_size(const struct net_training *training)
     return training->size;
 }
 
-static const double *move(struct net_tensor *running, const double *statistics, double momentum)
+static const double *training_move(struct net_tensor *running, const double *statistics,
+                                   double momentum)
 {
     float *values = running->data;
     for (size_t c = 0; c < running->count; c++)
@@ -176,7 +177,7 @@ void net_training_update(struct net_training *training, const double *statistics
     struct net_value *values = training->network->values;
     for (size_t i = 0; i < training->count; i++) {
         const struct net_running *running = &training->nodes[i];
-        statistics = move(&values[running->mean].tensor, statistics, momentum);
-        statistics = move(&values[running->variance].tensor, statistics, momentum);
+        statistics = training_move(&values[running->mean].tensor, statistics, momentum);
+        statistics = training_move(&values[running->variance].tensor, statistics, momentum);
     }
 }

@@ -5,7 +5,7 @@
 #include "core/vector_math.h"
 #include "net/ops/blockwise.h"
 
-static int infer(struct net_call *call, unsigned types, struct ivon_error *error)
+static int arithmetic_infer(struct net_call *call, unsigned types, struct ivon_error *error)
 {
     for (size_t i = 0; i < call->node->input_count; i++) {
         int code = block_expect(call, i, types, error);
@@ -19,14 +19,14 @@ static int infer(struct net_call *call, unsigned types, struct ivon_error *error
     return block_infer(call, call->inputs[0]->type, SIZE_MAX, error);
 }
 
-static int number_infer(struct net_call *call, struct ivon_error *error)
+static int arithmetic_number_infer(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, 1U << NET_FLOAT | 1U << NET_INTEGER, error);
+    return arithmetic_infer(call, 1U << NET_FLOAT | 1U << NET_INTEGER, error);
 }
 
-static int float_infer(struct net_call *call, struct ivon_error *error)
+static int arithmetic_float_infer(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, 1U << NET_FLOAT, error);
+    return arithmetic_infer(call, 1U << NET_FLOAT, error);
 }
 
 /* f(… f(f(x_0, x_1), x_2) …); out may be x_0 or x_1. */
@@ -99,12 +99,12 @@ static inline int64_t wrapped(uint64_t value)
 }
 
 /* Of a NaN and a number, the NaN. */
-static inline float larger(float a, float b)
+static inline float arithmetic_larger(float a, float b)
 {
     return (a > b) | (a != a) ? a : b;
 }
 
-static inline float smaller(float a, float b)
+static inline float arithmetic_smaller(float a, float b)
 {
     return (a < b) | (a != a) ? a : b;
 }
@@ -125,8 +125,8 @@ OPERATION(multiply, a * b, wrapped((uint64_t)a * (uint64_t)b))
 SLOPES(multiply, b, a)
 OPERATION(divide, a / b, quotient(a, b))
 SLOPES(divide, 1 / b, -y / b)
-OPERATION(maximum, larger(a, b), a > b ? a : b)
-OPERATION(minimum, smaller(a, b), a < b ? a : b)
+OPERATION(maximum, arithmetic_larger(a, b), a > b ? a : b)
+OPERATION(minimum, arithmetic_smaller(a, b), a < b ? a : b)
 
 /* Integers: checked before any is divided, so that nothing else can fail. */
 static int checked_divide_forward(const struct net_call *call, struct ivon_error *error)
@@ -269,7 +269,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_max = 2,
      .outputs_max = 1,
      .flags = NET_IN_PLACE | NET_SUM,
-     .infer = number_infer,
+     .infer = arithmetic_number_infer,
      .forward = add_forward,
      .backward = add_backward,
      .tangent = add_tangent,
@@ -279,7 +279,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_max = 2,
      .outputs_max = 1,
      .flags = NET_IN_PLACE,
-     .infer = number_infer,
+     .infer = arithmetic_number_infer,
      .forward = subtract_forward,
      .backward = subtract_backward,
      .tangent = subtract_tangent,
@@ -289,7 +289,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_max = 2,
      .outputs_max = 1,
      .flags = NET_IN_PLACE,
-     .infer = number_infer,
+     .infer = arithmetic_number_infer,
      .forward = multiply_forward,
      .backward = multiply_backward,
      .tangent = multiply_tangent,
@@ -299,7 +299,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_max = 2,
      .outputs_max = 1,
      .flags = NET_IN_PLACE,
-     .infer = number_infer,
+     .infer = arithmetic_number_infer,
      .forward = checked_divide_forward,
      .backward = divide_backward,
      .tangent = divide_tangent,
@@ -308,7 +308,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
-     .infer = number_infer,
+     .infer = arithmetic_number_infer,
      .forward = maximum_forward,
      .backward = extreme_backward,
      .tangent = extreme_tangent,
@@ -317,7 +317,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
-     .infer = number_infer,
+     .infer = arithmetic_number_infer,
      .forward = minimum_forward,
      .backward = extreme_backward,
      .tangent = extreme_tangent,
@@ -326,7 +326,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
-     .infer = float_infer,
+     .infer = arithmetic_float_infer,
      .forward = add_forward,
      .backward = sum_backward,
      .tangent = sum_tangent,
@@ -335,7 +335,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
-     .infer = float_infer,
+     .infer = arithmetic_float_infer,
      .forward = mean_forward,
      .backward = mean_backward,
      .tangent = mean_tangent},

@@ -163,7 +163,7 @@ static double channel(const struct net_call *call, size_t input, size_t c)
     return (double)((const float *)call->inputs[input]->data)[c];
 }
 
-static double mean_of(const struct net_call *call, size_t c)
+static double batch_normalization_mean_of(const struct net_call *call, size_t c)
 {
     return call->prepared ? net_batch_of(call).mean[c] : channel(call, MEAN, c);
 }
@@ -203,8 +203,9 @@ IVON_DISPATCH static void add_plane(float *restrict y, const float *restrict x, 
         y[i] += (x[i] - center) * slope + offset;
 }
 
-IVON_DISPATCH static void add_row(float *restrict y, const float *restrict x, const float *center,
-                                  const float *slope, const float *offset, size_t count)
+IVON_DISPATCH static void batch_normalization_add_row(float *restrict y, const float *restrict x,
+                                                      const float *center, const float *slope,
+                                                      const float *offset, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         y[i] += (x[i] - center[i]) * slope[i] + offset[i];
@@ -233,7 +234,7 @@ static void add_map(const struct net_tensor *shape, float *y, const float *x, co
     size_t channels = channels_of(shape), plane = net_plane(shape);
     for (size_t image = 0; image < images_of(shape); image++)
         if (plane == 1) {
-            add_row(y, x, center, slope, offset, channels);
+            batch_normalization_add_row(y, x, center, slope, offset, channels);
             x += channels;
             y += channels;
         } else {
@@ -267,7 +268,7 @@ static int forward_batch(const struct net_call *call, struct ivon_error *error)
         run_on(call, 2, VARIANCE, batch->moments + channels);
     }
     for (size_t c = 0; c < channels; c++) {
-        room.center[c] = (float)mean_of(call, c);
+        room.center[c] = (float)batch_normalization_mean_of(call, c);
         room.slope[c] = (float)(channel(call, SCALE, c) * inverse_deviation(call, c));
         room.offset[c] = (float)channel(call, BIAS, c);
     }
@@ -302,7 +303,7 @@ static void sum_channels(const struct net_call *call, const float *a, struct roo
         }
     }
     for (size_t c = 0; c < channels; c++)
-        room->products[c] -= mean_of(call, c) * room->sums[c];
+        room->products[c] -= batch_normalization_mean_of(call, c) * room->sums[c];
 }
 
 /* The adjoints of the four numbers of a channel, from the sums of dy. */
@@ -348,7 +349,7 @@ static void backward_batch(const struct net_call *call, const float *const *outp
         double adjoints[5];
         adjoints_of(call, c, &room, adjoints);
         room.zeros[c] = 0;
-        room.center[c] = (float)mean_of(call, c);
+        room.center[c] = (float)batch_normalization_mean_of(call, c);
         room.slope[c] = (float)(channel(call, SCALE, c) * inverse_deviation(call, c));
         if (call->prepared)
             pass_on(call, c, output_adjoints, &room, adjoints);
@@ -363,8 +364,9 @@ static void backward_batch(const struct net_call *call, const float *const *outp
 }
 
 /* In training: the tangents of mean and var from the sums of ẋ; sets those of running outputs. */
-static void move_statistics(const struct net_call *call, size_t c, const struct room *room,
-                            double tangents[5], float *const *output_tangents)
+static void batch_normalization_move_statistics(const struct net_call *call, size_t c,
+                                                const struct room *room, double tangents[5],
+                                                float *const *output_tangents)
 {
     double n = (double)net_batch_of(call).count, momentum = momentum_of(call);
     double moved[] = {room->sums[c] / n, 2 * room->products[c] / n};
@@ -391,9 +393,9 @@ static void tangent_batch(const struct net_call *call, const float *const *input
         for (size_t i = SCALE; i <= VARIANCE; i++)
             of[i] = input_tangents[i] ? (double)input_tangents[i][c] : 0;
         if (call->prepared)
-            move_statistics(call, c, &room, of, output_tangents);
+            batch_normalization_move_statistics(call, c, &room, of, output_tangents);
         room.zeros[c] = 0;
-        room.center[c] = (float)mean_of(call, c);
+        room.center[c] = (float)batch_normalization_mean_of(call, c);
         room.slope[c] = (float)(scale * inverse);
         room.bend[c] = (float)(of[SCALE] * inverse -
                                0.5 * scale * inverse * inverse * inverse * of[VARIANCE]);

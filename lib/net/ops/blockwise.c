@@ -166,7 +166,8 @@ void block_forward(const struct net_call *call, block_kernel *kernel)
 
 /* Derivatives. */
 
-IVON_DISPATCH static void multiply(float *out, const float *a, const float *b, size_t count)
+IVON_DISPATCH static void blockwise_multiply(float *out, const float *a, const float *b,
+                                             size_t count)
 {
     BLOCK_EACH(count)
     {
@@ -225,7 +226,7 @@ void block_backward(const struct net_call *call, block_slope *slope,
                 continue;
             slope(slopes, &run.block, i);
             if (run.sums[i]) {
-                multiply(slopes, slopes, adjoint, count);
+                blockwise_multiply(slopes, slopes, adjoint, count);
                 broadcast_add(&run.others[i], slopes, count, run.sums[i]);
             } else {
                 add_product(input_adjoints[i] + run.at, slopes, adjoint, count);

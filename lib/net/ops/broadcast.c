@@ -41,7 +41,7 @@ void broadcast_begin(struct broadcast *b, const struct net_tensor *operand,
 }
 
 /* Goes on by `count` elements, which do not go beyond the first axis. */
-static void advance(struct broadcast *b, size_t count)
+static void broadcast_advance(struct broadcast *b, size_t count)
 {
     b->index[0] += count;
     b->offset += count * b->stride[0];
@@ -53,13 +53,13 @@ static void advance(struct broadcast *b, size_t count)
     }
 }
 
-static size_t run_length(const struct broadcast *b, size_t count)
+static size_t broadcast_run_length(const struct broadcast *b, size_t count)
 {
     size_t left = b->extent[0] - b->index[0];
     return left < count ? left : count;
 }
 
-static void fill(void *out, const void *element, size_t size, size_t count)
+static void broadcast_fill(void *out, const void *element, size_t size, size_t count)
 {
     if (size == 1) {
         memset(out, *(const unsigned char *)element, count);
@@ -81,30 +81,30 @@ static const void *repeat(struct broadcast *b, size_t count)
         size_t whole = BLOCK_BYTES / b->size, left = b->extent[0] - b->index[0];
         b->same_count = left < whole ? left : whole;
         b->same = b->offset;
-        fill(b->scratch, b->data + b->offset * b->size, b->size, b->same_count);
+        broadcast_fill(b->scratch, b->data + b->offset * b->size, b->size, b->same_count);
     }
-    advance(b, count);
+    broadcast_advance(b, count);
     return b->scratch;
 }
 
 const void *broadcast_next(struct broadcast *b, size_t count)
 {
     const unsigned char *at = b->data + b->offset * b->size;
-    if (run_length(b, count) == count) {
+    if (broadcast_run_length(b, count) == count) {
         if (b->stride[0] == 0)
             return repeat(b, count);
-        advance(b, count);
+        broadcast_advance(b, count);
         return at;
     }
     b->same = SIZE_MAX;
     for (size_t done = 0, run; done < count; done += run) {
-        run = run_length(b, count - done);
+        run = broadcast_run_length(b, count - done);
         at = b->data + b->offset * b->size;
         if (b->stride[0] == 0)
-            fill(b->scratch + done * b->size, at, b->size, run);
+            broadcast_fill(b->scratch + done * b->size, at, b->size, run);
         else
             memcpy(b->scratch + done * b->size, at, run * b->size);
-        advance(b, run);
+        broadcast_advance(b, run);
     }
     return b->scratch;
 }
@@ -112,12 +112,12 @@ const void *broadcast_next(struct broadcast *b, size_t count)
 void broadcast_add(struct broadcast *b, const float *values, size_t count, double *sums)
 {
     for (size_t run; count; count -= run, values += run) {
-        run = run_length(b, count);
+        run = broadcast_run_length(b, count);
         if (b->stride[0] == 0)
             sums[b->offset] += net_sum(values, run);
         else
             for (size_t i = 0; i < run; i++)
                 sums[b->offset + i] += (double)values[i];
-        advance(b, run);
+        broadcast_advance(b, run);
     }
 }

@@ -2,8 +2,8 @@
 #include "net/ops/blockwise.h"
 
 /* The last link writes to the output, whose memory may be an operand's: no other link may. */
-static void run_block(const struct net_chain *chain, struct broadcast *operands, const float *value,
-                      float *running, float *output, size_t count)
+static void chain_run_block(const struct net_chain *chain, struct broadcast *operands,
+                            const float *value, float *running, float *output, size_t count)
 {
     for (size_t i = 0; i < chain->link_count; i++) {
         const struct net_chain_link *link = &chain->links[i];
@@ -31,8 +31,8 @@ void net_chain_run(const struct net_chain *chain)
     for (size_t at = 0; at < output->count; at += BLOCK_FLOATS) {
         size_t left = output->count - at;
         size_t count = left < BLOCK_FLOATS ? left : BLOCK_FLOATS;
-        run_block(chain, operands, broadcast_next(&input, count), running,
-                  (float *)output->data + at, count);
+        chain_run_block(chain, operands, broadcast_next(&input, count), running,
+                        (float *)output->data + at, count);
     }
 }
 

@@ -5,20 +5,20 @@
 #include "core/vector_math.h"
 #include "net/ops/blockwise.h"
 
-static int infer(struct net_call *call, unsigned types, struct ivon_error *error)
+static int elementwise_infer(struct net_call *call, unsigned types, struct ivon_error *error)
 {
     int code = block_expect(call, 0, types, error);
     return code ? code : block_infer(call, call->inputs[0]->type, 1, error);
 }
 
-static int float_infer(struct net_call *call, struct ivon_error *error)
+static int elementwise_float_infer(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, 1U << NET_FLOAT, error);
+    return elementwise_infer(call, 1U << NET_FLOAT, error);
 }
 
-static int number_infer(struct net_call *call, struct ivon_error *error)
+static int elementwise_number_infer(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, 1U << NET_FLOAT | 1U << NET_INTEGER, error);
+    return elementwise_infer(call, 1U << NET_FLOAT | 1U << NET_INTEGER, error);
 }
 
 static int float_forward(const struct net_call *call, struct ivon_error *error)
@@ -138,14 +138,14 @@ static int leaky_relu_infer(struct net_call *call, struct ivon_error *error)
 {
     float alpha = (float)net_attribute_number(call->node, "alpha", 0.01);
     int code = block_parameters(call, &alpha, 1, error);
-    return code ? code : float_infer(call, error);
+    return code ? code : elementwise_float_infer(call, error);
 }
 
 static int elu_infer(struct net_call *call, struct ivon_error *error)
 {
     float alpha = (float)net_attribute_number(call->node, "alpha", 1);
     int code = block_parameters(call, &alpha, 1, error);
-    return code ? code : float_infer(call, error);
+    return code ? code : elementwise_float_infer(call, error);
 }
 
 /* HardSigmoid: min(1, max(0, alpha x + beta)) */
@@ -155,7 +155,7 @@ static int hard_sigmoid_infer(struct net_call *call, struct ivon_error *error)
     const float values[] = {(float)net_attribute_number(call->node, "alpha", 0.2),
                             (float)net_attribute_number(call->node, "beta", 0.5)};
     int code = block_parameters(call, values, 2, error);
-    return code ? code : float_infer(call, error);
+    return code ? code : elementwise_float_infer(call, error);
 }
 
 IVON_DISPATCH static void hard_sigmoid(void *out, const struct block *block)
@@ -248,8 +248,9 @@ static int dropout_forward(const struct net_call *call, struct ivon_error *error
         .infer = infers, .forward = runs, .backward = function##_backward,                         \
         .tangent = function##_tangent, .unary = function##_floats                                  \
     }
-#define FLOAT_ROW(title, function)  ROW(title, float_infer, float_forward, function)
-#define NUMBER_ROW(title, function) ROW(title, number_infer, function##_forward, function)
+#define FLOAT_ROW(title, function) ROW(title, elementwise_float_infer, float_forward, function)
+#define NUMBER_ROW(title, function)                                                                \
+    ROW(title, elementwise_number_infer, function##_forward, function)
 
 const struct net_operator net_elementwise_operators[] = {
     NUMBER_ROW("Neg", negative),

@@ -17,7 +17,7 @@ static int compare_infer(struct net_call *call, unsigned types, struct ivon_erro
     return code ? code : block_infer(call, NET_BOOLEAN, 2, error);
 }
 
-static int number_infer(struct net_call *call, struct ivon_error *error)
+static int logic_number_infer(struct net_call *call, struct ivon_error *error)
 {
     return compare_infer(call, NUMBERS, error);
 }
@@ -287,10 +287,10 @@ BLOCK_DERIVATIVES(cast)
 
 const struct net_operator net_logic_operators[] = {
     ROW("Equal", any_infer, any_equal_forward),
-    ROW("Less", number_infer, less_forward),
-    ROW("LessOrEqual", number_infer, less_or_equal_forward),
-    ROW("Greater", number_infer, greater_forward),
-    ROW("GreaterOrEqual", number_infer, greater_or_equal_forward),
+    ROW("Less", logic_number_infer, less_forward),
+    ROW("LessOrEqual", logic_number_infer, less_or_equal_forward),
+    ROW("Greater", logic_number_infer, greater_forward),
+    ROW("GreaterOrEqual", logic_number_infer, greater_or_equal_forward),
     ROW("And", logic_infer, both_forward),
     ROW("Or", logic_infer, either_forward),
     ROW("Xor", logic_infer, one_forward),

@@ -177,8 +177,8 @@ static int forward_rows(const struct net_call *call, struct ivon_error *error)
 }
 
 /* ∂mean/∂x_i = 1/n and ∂r/∂x_i = −r² x̂_i/n, for adjoints of both. */
-static void add_moments(const struct net_call *call, size_t row, double of_mean, double of_inverse,
-                        float *dx)
+static void normalize_add_moments(const struct net_call *call, size_t row, double of_mean,
+                                  double of_inverse, float *dx)
 {
     const struct rows *rows = call->prepared;
     const float *x = (const float *)call->inputs[0]->data + row * rows->length;
@@ -195,8 +195,8 @@ static void add_moments(const struct net_call *call, size_t row, double of_mean,
  * With g = dy scale: dx += r (g − mean(g) − x̂ mean(g x̂)); adds dy x̂ and dy to the sums for scale
  * and b.
  */
-static void add_row(const struct net_call *call, size_t row, const float *dy, float *dx,
-                    double *scale_sums, double *bias_sums)
+static void normalize_add_row(const struct net_call *call, size_t row, const float *dy, float *dx,
+                              double *scale_sums, double *bias_sums)
 {
     const struct rows *rows = call->prepared;
     const float *x = (const float *)call->inputs[0]->data + row * rows->length;
@@ -240,13 +240,13 @@ static void backward_rows(const struct net_call *call, const float *const *outpu
     const float *of_mean = of_output(call, adjoints, MEAN);
     const float *of_inverse = of_output(call, adjoints, INVERSE);
     for (size_t row = 0; input_adjoints[0] && (of_mean || of_inverse) && row < rows->count; row++)
-        add_moments(call, row, of_mean ? (double)of_mean[row] : 0,
-                    of_inverse ? (double)of_inverse[row] : 0, input_adjoints[0]);
+        normalize_add_moments(call, row, of_mean ? (double)of_mean[row] : 0,
+                              of_inverse ? (double)of_inverse[row] : 0, input_adjoints[0]);
     if (!output_adjoints[Y] || !rows->length)
         return;
     memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
     for (size_t row = 0; row < rows->count; row++) {
-        add_row(call, row, output_adjoints[Y], input_adjoints[0], scale_sums, bias_sums);
+        normalize_add_row(call, row, output_adjoints[Y], input_adjoints[0], scale_sums, bias_sums);
         if (!rows->channels && row + 1 < rows->count)
             continue;
         take_sums(rows, row, scale_sums, input_adjoints[SCALE]);

@@ -16,14 +16,14 @@ struct pool {
 };
 
 /* NaN is larger than anything. */
-static inline float larger(float a, float b)
+static inline float pooling_larger(float a, float b)
 {
     return (b > a) | (b != b) ? b : a;
 }
 
-static inline float join(float a, float b, bool maximum)
+static inline float pooling_join(float a, float b, bool maximum)
 {
-    return maximum ? larger(a, b) : a + b;
+    return maximum ? pooling_larger(a, b) : a + b;
 }
 
 /* 1 / taps that count for output `at` along an axis; 0 without any */
@@ -40,7 +40,7 @@ static float inverse_count(const struct pool *pool, int axis, int64_t at)
     return last > first ? 1 / (float)(last - first) : 0;
 }
 
-static int infer(struct net_call *call, struct ivon_error *error)
+static int pooling_infer(struct net_call *call, struct ivon_error *error)
 {
     struct net_window window;
     char text[256];
@@ -96,7 +96,7 @@ static inline __attribute__((always_inline)) void join_columns(float *restrict o
         out[i] = from[i * stride];
     for (size_t k = 1; k < kernel; k++)
         for (size_t i = 0; i < count; i++)
-            out[i] = join(out[i], from[i * stride + k * dilation], maximum);
+            out[i] = pooling_join(out[i], from[i * stride + k * dilation], maximum);
 }
 
 /* The windows that most networks have, in one pass. */
@@ -106,8 +106,8 @@ static inline __attribute__((always_inline)) void join_neighbours(float *restric
                                                                   bool maximum)
 {
     for (size_t i = 0; i < count; i++) {
-        float both = join(from[2 * i], from[2 * i + 1], maximum);
-        out[i] = kernel == 2 ? both : join(both, from[2 * i + 2], maximum);
+        float both = pooling_join(from[2 * i], from[2 * i + 1], maximum);
+        out[i] = kernel == 2 ? both : pooling_join(both, from[2 * i + 2], maximum);
     }
 }
 
@@ -132,7 +132,7 @@ static inline __attribute__((always_inline)) void join_window(const struct pool 
     while (++first < last) {
         const float *restrict row = x + (size_t)(from + first * window->dilation[0]) * width;
         for (size_t i = 0; i < width; i++)
-            inside[i] = join(inside[i], row[i], maximum);
+            inside[i] = pooling_join(inside[i], row[i], maximum);
     }
     if (stride == 2 && kernel == 2 && dilation == 1)
         join_neighbours(y, joined, count, 2, maximum);
@@ -160,7 +160,7 @@ IVON_DISPATCH static void means(const struct pool *pool, const float *x, float *
     }
 }
 
-static void fill(float *values, size_t count, float value)
+static void pooling_fill(float *values, size_t count, float value)
 {
     for (size_t i = 0; i < count; i++)
         values[i] = value;
@@ -220,7 +220,7 @@ static int forward_max(const struct net_call *call, struct ivon_error *error)
     const struct pool *pool = call->prepared;
     const float *x = call->inputs[0]->data;
     float *y = call->outputs[0]->data;
-    fill(call->workspace, pool->span, -INFINITY);
+    pooling_fill(call->workspace, pool->span, -INFINITY);
     for (size_t plane = 0; plane < pool->planes; plane++)
         maxima(pool, x + plane * pool->input_plane, call->workspace,
                y + plane * pool->output_plane);
@@ -267,10 +267,10 @@ static void tangent_max(const struct net_call *call, const float *const *input_t
 
 /* AveragePool: over the taps inside the input, or inside the padded input. */
 
-static void average(const struct net_call *call, const float *x, float *y)
+static void pooling_average(const struct net_call *call, const float *x, float *y)
 {
     const struct pool *pool = call->prepared;
-    fill(call->workspace, pool->span, 0);
+    pooling_fill(call->workspace, pool->span, 0);
     for (size_t plane = 0; plane < pool->planes; plane++)
         means(pool, x + plane * pool->input_plane, call->workspace, y + plane * pool->output_plane);
 }
@@ -278,7 +278,7 @@ static void average(const struct net_call *call, const float *x, float *y)
 static int forward_average(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    average(call, call->inputs[0]->data, call->outputs[0]->data);
+    pooling_average(call, call->inputs[0]->data, call->outputs[0]->data);
     return 0;
 }
 
@@ -343,7 +343,7 @@ static void tangent_average(const struct net_call *call, const float *const *inp
                             float *const *output_tangents)
 {
     if (input_tangents[0])
-        average(call, input_tangents[0], output_tangents[0]);
+        pooling_average(call, input_tangents[0], output_tangents[0]);
     else
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
@@ -456,7 +456,7 @@ const struct net_operator net_pooling_operators[] = {{.name = "AveragePool",
                                                                      {"kernel_shape", NET_INTS},
                                                                      {"pads", NET_INTS},
                                                                      {"strides", NET_INTS}},
-                                                      .infer = infer,
+                                                      .infer = pooling_infer,
                                                       .forward = forward_average,
                                                       .backward = backward_average,
                                                       .tangent = tangent_average},
@@ -487,7 +487,7 @@ const struct net_operator net_pooling_operators[] = {{.name = "AveragePool",
                                                                      {"pads", NET_INTS},
                                                                      {"storage_order", NET_INT},
                                                                      {"strides", NET_INTS}},
-                                                      .infer = infer,
+                                                      .infer = pooling_infer,
                                                       .forward = forward_max,
                                                       .backward = backward_max,
                                                       .tangent = tangent_max},

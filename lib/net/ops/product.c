@@ -8,7 +8,7 @@
 #include "net/ops/sum.h"
 
 /* The BLAS library counts with 32 bits. */
-static bool fits(int64_t extent)
+static bool product_fits(int64_t extent)
 {
     return extent <= INT32_MAX;
 }
@@ -30,7 +30,7 @@ static int64_t ldb(const struct net_matmul *p)
 }
 
 /* Where batch entry `index` starts in an operand. */
-static size_t start(const struct net_matmul *p, const size_t *steps, size_t index)
+static size_t product_start(const struct net_matmul *p, const size_t *steps, size_t index)
 {
     size_t at = 0;
     for (int i = p->batch_rank - 1; i >= 0; i--) {
@@ -47,13 +47,13 @@ static size_t output_step(const struct net_matmul *p)
 }
 
 /* y = alpha op(a) op(b) + beta y */
-static void multiply(const struct net_matmul *p, float alpha, const float *a, const float *b,
-                     float beta, float *y)
+static void product_multiply(const struct net_matmul *p, float alpha, const float *a,
+                             const float *b, float beta, float *y)
 {
     for (size_t i = 0; i < p->batch_count; i++)
         blas_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, alpha,
-                     a + start(p, p->step_a, i), lda(p), b + start(p, p->step_b, i), ldb(p), beta,
-                     y + i * output_step(p), p->n ? p->n : 1);
+                     a + product_start(p, p->step_a, i), lda(p), b + product_start(p, p->step_b, i),
+                     ldb(p), beta, y + i * output_step(p), p->n ? p->n : 1);
 }
 
 /* One batch entry's share of the adjoint of a: da += alpha dy op(b)ᵀ, stored as a is. */
@@ -99,7 +99,7 @@ void net_matmul_adjoints(const struct net_matmul *p, float alpha, const float *a
                          const float *dy, float *da, float *db)
 {
     for (size_t i = 0; i < p->batch_count; i++, dy += output_step(p)) {
-        size_t at_a = start(p, p->step_a, i), at_b = start(p, p->step_b, i);
+        size_t at_a = product_start(p, p->step_a, i), at_b = product_start(p, p->step_b, i);
         if (da)
             add_left(p, alpha, dy, b + at_b, da + at_a);
         if (db)
@@ -119,11 +119,11 @@ static void tangents(const struct net_matmul *p, float alpha, const struct net_c
                      const float *const *input_tangents, float beta, float *y)
 {
     if (input_tangents[0]) {
-        multiply(p, alpha, input_tangents[0], call->inputs[1]->data, beta, y);
+        product_multiply(p, alpha, input_tangents[0], call->inputs[1]->data, beta, y);
         beta = 1;
     }
     if (input_tangents[1]) {
-        multiply(p, alpha, call->inputs[0]->data, input_tangents[1], beta, y);
+        product_multiply(p, alpha, call->inputs[0]->data, input_tangents[1], beta, y);
         beta = 1;
     }
     if (beta == 0.0F)
@@ -132,7 +132,7 @@ static void tangents(const struct net_matmul *p, float alpha, const struct net_c
 
 static void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y)
 {
-    multiply(product, 1, a, b, 0, y);
+    product_multiply(product, 1, a, b, 0, y);
 }
 
 /* MatMul: y = a b over the last two axes; the others are broadcast. A vector is a row on the left
@@ -199,7 +199,7 @@ static int infer_transposed(struct net_call *call, bool transpose_a, bool transp
     int64_t inner = b->rank == 1 || transpose_b ? last_b[0] : last_b[-1];
     if (inner != p->k)
         return mismatch(call, "inner extents differ", error);
-    if (!fits(p->m) || !fits(p->n) || !fits(p->k))
+    if (!product_fits(p->m) || !product_fits(p->n) || !product_fits(p->k))
         return mismatch(call, "matrices are too large", error);
 
     struct net_tensor axes_a = *a, axes_b = *b;
@@ -249,7 +249,7 @@ static void backward_matmul(const struct net_call *call, const float *const *out
         adjoints(call, 1, output_adjoints[0], input_adjoints);
 }
 
-static const struct net_matmul *product(const struct net_call *call)
+static const struct net_matmul *product_of_call(const struct net_call *call)
 {
     return call->prepared;
 }
@@ -309,7 +309,7 @@ static int infer_gemm(struct net_call *call, struct ivon_error *error)
 }
 
 /* y = beta c */
-static void fill(const struct net_call *call, float beta, const float *c, float *y)
+static void product_fill(const struct net_call *call, float beta, const float *c, float *y)
 {
     const struct net_tensor *tensor = call->inputs[2];
     int64_t m = call->outputs[0]->shape[0], n = call->outputs[0]->shape[1];
@@ -327,9 +327,9 @@ static int forward_gemm(const struct net_call *call, struct ivon_error *error)
     (void)error;
     float beta = beta_of(call);
     if (beta != 0.0F)
-        fill(call, beta, call->inputs[2]->data, call->outputs[0]->data);
-    multiply(call->prepared, alpha_of(call), call->inputs[0]->data, call->inputs[1]->data,
-             beta != 0.0F, call->outputs[0]->data);
+        product_fill(call, beta, call->inputs[2]->data, call->outputs[0]->data);
+    product_multiply(call->prepared, alpha_of(call), call->inputs[0]->data, call->inputs[1]->data,
+                     beta != 0.0F, call->outputs[0]->data);
     return 0;
 }
 
@@ -376,7 +376,7 @@ static void tangent_gemm(const struct net_call *call, const float *const *input_
     float beta = beta_of(call);
     bool moved = beta != 0.0F && input_tangents[2];
     if (moved)
-        fill(call, beta, input_tangents[2], output_tangents[0]);
+        product_fill(call, beta, input_tangents[2], output_tangents[0]);
     tangents(call->prepared, alpha_of(call), call, input_tangents, moved, output_tangents[0]);
 }
 
@@ -392,7 +392,7 @@ const struct net_operator net_product_operators[] = {{.name = "Gemm",
                                                       .forward = forward_gemm,
                                                       .backward = backward_gemm,
                                                       .tangent = tangent_gemm,
-                                                      .product = product},
+                                                      .product = product_of_call},
                                                      {.name = "MatMul",
                                                       .inputs_min = 2,
                                                       .inputs_max = 2,
@@ -402,5 +402,5 @@ const struct net_operator net_product_operators[] = {{.name = "Gemm",
                                                       .forward = forward_matmul,
                                                       .backward = backward_matmul,
                                                       .tangent = tangent_matmul,
-                                                      .product = product},
+                                                      .product = product_of_call},
                                                      {0}};

@@ -185,7 +185,7 @@ static void group_axes(struct reduction *r, const struct net_tensor *x, const bo
     r->terms = outputs ? x->count / outputs : 0;
 }
 
-static int infer(struct net_call *call, enum kind kind, bool mean, struct ivon_error *error)
+static int reduce_infer(struct net_call *call, enum kind kind, bool mean, struct ivon_error *error)
 {
     const struct net_tensor *x = call->inputs[0];
     if (!x || (x->type != NET_FLOAT && (mean || x->type != NET_INTEGER)))
@@ -219,27 +219,27 @@ static int infer(struct net_call *call, enum kind kind, bool mean, struct ivon_e
 
 static int infer_sum(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, SUM, false, error);
+    return reduce_infer(call, SUM, false, error);
 }
 
 static int infer_mean(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, SUM, true, error);
+    return reduce_infer(call, SUM, true, error);
 }
 
 static int infer_max(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, MAXIMUM, false, error);
+    return reduce_infer(call, MAXIMUM, false, error);
 }
 
 static int infer_min(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, MINIMUM, false, error);
+    return reduce_infer(call, MINIMUM, false, error);
 }
 
 static int infer_product(struct net_call *call, struct ivon_error *error)
 {
-    return infer(call, PRODUCT, false, error);
+    return reduce_infer(call, PRODUCT, false, error);
 }
 
 /* A walk through the runs of the input, in order. */
@@ -248,7 +248,7 @@ struct walk {
     size_t output; /* of the run's first element */
 };
 
-static void advance(const struct reduction *r, struct walk *walk)
+static void reduce_advance(const struct reduction *r, struct walk *walk)
 {
     for (int i = r->groups - 2; i >= 0; i--) {
         walk->output += r->step[i];
@@ -259,13 +259,13 @@ static void advance(const struct reduction *r, struct walk *walk)
     }
 }
 
-static size_t run_length(const struct reduction *r)
+static size_t reduce_run_length(const struct reduction *r)
 {
     return r->extent[r->groups - 1];
 }
 
 /* From one element of a run to the next, in the output. */
-static size_t run_step(const struct reduction *r)
+static size_t reduce_run_step(const struct reduction *r)
 {
     return r->step[r->groups - 1];
 }
@@ -273,14 +273,14 @@ static size_t run_step(const struct reduction *r)
 static void reduce(const struct net_call *call, const float *x, float *y)
 {
     const struct reduction *r = call->prepared;
-    size_t outputs = call->outputs[0]->count, length = run_length(r);
+    size_t outputs = call->outputs[0]->count, length = reduce_run_length(r);
     double *sums = call->workspace;
     for (size_t i = 0; i < outputs; i++)
         sums[i] = neutral(r->kind);
     struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, x += length, advance(r, &walk)) {
+    for (size_t i = 0; i < r->runs; i++, x += length, reduce_advance(r, &walk)) {
         double *out = sums + walk.output;
-        if (run_step(r))
+        if (reduce_run_step(r))
             join_each(r->kind, out, x, length);
         else
             *out = join(r->kind, *out, join_run(r->kind, x, length));
@@ -297,14 +297,14 @@ static void reduce_integers(const struct net_call *call, const int64_t *x, int64
     for (size_t i = 0; i < call->outputs[0]->count; i++)
         y[i] = neutrals[r->kind];
     struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, advance(r, &walk))
-        for (size_t j = 0; j < run_length(r); j++) {
-            int64_t *out = y + walk.output + j * run_step(r);
+    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
+        for (size_t j = 0; j < reduce_run_length(r); j++) {
+            int64_t *out = y + walk.output + j * reduce_run_step(r);
             *out = join_integers(r->kind, *out, *x++);
         }
 }
 
-static int forward(const struct net_call *call, struct ivon_error *error)
+static int reduce_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
     if (call->outputs[0]->type == NET_INTEGER)
@@ -326,9 +326,9 @@ static void backward_sum(const struct net_call *call, const float *const *output
         return;
     struct walk walk = {{0}, 0};
     float share = r->mean ? 1 / (float)r->terms : 1;
-    for (size_t i = 0; i < r->runs; i++, advance(r, &walk))
-        for (size_t j = 0; j < run_length(r); j++)
-            *dx++ += share * dy[walk.output + j * run_step(r)];
+    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
+        for (size_t j = 0; j < reduce_run_length(r); j++)
+            *dx++ += share * dy[walk.output + j * reduce_run_step(r)];
 }
 
 static void tangent_sum(const struct net_call *call, const float *const *input_tangents,
@@ -349,9 +349,9 @@ static void each_extremum(const struct net_call *call, const float *dy, float *d
     bool *found = call->workspace;
     memset(found, 0, call->outputs[0]->count * sizeof *found);
     struct walk walk = {{0}, 0};
-    for (size_t i = 0, at = 0; i < r->runs; i++, advance(r, &walk))
-        for (size_t j = 0; j < run_length(r); j++, at++) {
-            size_t output = walk.output + j * run_step(r);
+    for (size_t i = 0, at = 0; i < r->runs; i++, reduce_advance(r, &walk))
+        for (size_t j = 0; j < reduce_run_length(r); j++, at++) {
+            size_t output = walk.output + j * reduce_run_step(r);
             if (found[output] || !(x[at] == y[output] || isnan(x[at])))
                 continue;
             found[output] = true;
@@ -389,9 +389,9 @@ static struct product *find_products(const struct net_call *call)
     for (size_t i = 0; i < call->outputs[0]->count; i++)
         products[i] = (struct product){.others = 1};
     struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, advance(r, &walk))
-        for (size_t j = 0; j < run_length(r); j++, x++) {
-            struct product *product = products + walk.output + j * run_step(r);
+    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
+        for (size_t j = 0; j < reduce_run_length(r); j++, x++) {
+            struct product *product = products + walk.output + j * reduce_run_step(r);
             if (*x == 0)
                 product->zeros++;
             else
@@ -417,9 +417,9 @@ static void backward_product(const struct net_call *call, const float *const *ou
         return;
     const struct product *products = find_products(call);
     struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, advance(r, &walk))
-        for (size_t j = 0; j < run_length(r); j++) {
-            size_t output = walk.output + j * run_step(r);
+    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
+        for (size_t j = 0; j < reduce_run_length(r); j++) {
+            size_t output = walk.output + j * reduce_run_step(r);
             *dx++ += (float)((double)dy[output] * others(products + output, *x++));
         }
 }
@@ -431,9 +431,9 @@ static void tangent_product(const struct net_call *call, const float *const *inp
     const float *x = call->inputs[0]->data, *moved = input_tangents[0];
     struct product *products = find_products(call);
     struct walk walk = {{0}, 0};
-    for (size_t i = 0; moved && i < r->runs; i++, advance(r, &walk))
-        for (size_t j = 0; j < run_length(r); j++) {
-            struct product *product = products + walk.output + j * run_step(r);
+    for (size_t i = 0; moved && i < r->runs; i++, reduce_advance(r, &walk))
+        for (size_t j = 0; j < reduce_run_length(r); j++) {
+            struct product *product = products + walk.output + j * reduce_run_step(r);
             product->sum += (double)*moved++ * others(product, *x++);
         }
     for (size_t i = 0; i < call->outputs[0]->count; i++)
@@ -447,7 +447,7 @@ const struct net_operator net_reduce_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
      .infer = infer_max,
-     .forward = forward,
+     .forward = reduce_forward,
      .backward = backward_extremum,
      .tangent = tangent_extremum},
     {.name = "ReduceMean",
@@ -456,7 +456,7 @@ const struct net_operator net_reduce_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
      .infer = infer_mean,
-     .forward = forward,
+     .forward = reduce_forward,
      .backward = backward_sum,
      .tangent = tangent_sum},
     {.name = "ReduceMin",
@@ -465,7 +465,7 @@ const struct net_operator net_reduce_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
      .infer = infer_min,
-     .forward = forward,
+     .forward = reduce_forward,
      .backward = backward_extremum,
      .tangent = tangent_extremum},
     {.name = "ReduceProd",
@@ -474,7 +474,7 @@ const struct net_operator net_reduce_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
      .infer = infer_product,
-     .forward = forward,
+     .forward = reduce_forward,
      .backward = backward_product,
      .tangent = tangent_product},
     {.name = "ReduceSum",
@@ -483,7 +483,7 @@ const struct net_operator net_reduce_operators[] = {
      .outputs_max = 1,
      .attributes = {{"keepdims", NET_INT}, {"noop_with_empty_axes", NET_INT}},
      .infer = infer_sum,
-     .forward = forward,
+     .forward = reduce_forward,
      .backward = backward_sum,
      .tangent = tangent_sum},
     {0}};

@@ -48,8 +48,8 @@ COPY_ROW(copy_row_4, float)
 COPY_ROW(copy_row_8, int64_t)
 #undef COPY_ROW
 
-IVON_DISPATCH static void add_row(float *restrict to, int64_t t, const float *restrict from,
-                                  int64_t f, int64_t count)
+IVON_DISPATCH static void route_add_row(float *restrict to, int64_t t, const float *restrict from,
+                                        int64_t f, int64_t count)
 {
     if (t == 1 && f == 1) {
         for (int64_t i = 0; i < count; i++)
@@ -68,7 +68,7 @@ IVON_DISPATCH static void add_row(float *restrict to, int64_t t, const float *re
 
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 
-static inline void store(float *to, float value, bool add)
+static inline void route_store(float *to, float value, bool add)
 {
     *to = add ? *to + value : value;
 }
@@ -104,15 +104,15 @@ static inline void transpose_tile(float *to, int64_t t, const float *from, int64
             transpose_square(to + r * t + c, t, from + r + c * f, f, add);
         for (; c < columns; c++)
             for (int64_t i = r; i < r + 4; i++)
-                store(to + i * t + c, from[i + c * f], add);
+                route_store(to + i * t + c, from[i + c * f], add);
     }
     for (; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
-            store(to + r * t + c, from[r + c * f], add);
+            route_store(to + r * t + c, from[r + c * f], add);
 }
 
-static void transpose(float *to, int64_t t, const float *from, int64_t f, int64_t rows,
-                      int64_t columns, bool add)
+static void route_transpose(float *to, int64_t t, const float *from, int64_t f, int64_t rows,
+                            int64_t columns, bool add)
 {
     enum { ROWS = 16, COLUMNS = 64 };
     for (int64_t r = 0; r < rows; r += ROWS)
@@ -139,7 +139,7 @@ struct walk {
 };
 
 /* To the next position; false, and back at the first, after the last. */
-static bool advance(struct walk *walk)
+static bool route_advance(struct walk *walk)
 {
     for (int i = walk->rank - 1; i >= 0; i--) {
         const struct net_axis_route *axis = &walk->axes[i];
@@ -184,7 +184,7 @@ struct planes {
     struct walk walk;
 };
 
-static struct planes cut(const struct net_route *route)
+static struct planes route_cut(const struct net_route *route)
 {
     static const struct net_axis_route single = {1, 0, 0};
     struct planes planes = {.rows = single, .columns = single};
@@ -207,8 +207,8 @@ static struct planes cut(const struct net_route *route)
     return planes;
 }
 
-static void copy_row(void *to, int64_t t, const void *from, int64_t f, int64_t count,
-                     size_t element_size)
+static void route_copy_row(void *to, int64_t t, const void *from, int64_t f, int64_t count,
+                           size_t element_size)
 {
     if (t == 1 && f == 1)
         memcpy(to, from, (size_t)count * element_size);
@@ -229,21 +229,21 @@ void net_route_copy(const struct net_route *route, void *to, const void *from, s
 {
     if (empty(route))
         return;
-    struct planes planes = cut(route);
+    struct planes planes = route_cut(route);
     const struct net_axis_route rows = planes.rows, columns = planes.columns;
     int64_t size = (int64_t)element_size;
     do {
         char *plane = (char *)to + planes.walk.to * size;
         const char *source = (const char *)from + planes.walk.from * size;
         if (crosswise(&planes) && element_size == sizeof(float)) {
-            transpose((float *)plane, rows.to, (const float *)source, columns.from, rows.count,
-                      columns.count, false);
+            route_transpose((float *)plane, rows.to, (const float *)source, columns.from,
+                            rows.count, columns.count, false);
             continue;
         }
         for (int64_t r = 0; r < rows.count; r++)
-            copy_row(plane + r * rows.to * size, columns.to, source + r * rows.from * size,
-                     columns.from, columns.count, element_size);
-    } while (advance(&planes.walk));
+            route_copy_row(plane + r * rows.to * size, columns.to, source + r * rows.from * size,
+                           columns.from, columns.count, element_size);
+    } while (route_advance(&planes.walk));
 }
 
 /* The adjoint of repeating: `summed` are the axes along which `to` stands still. */
@@ -251,7 +251,7 @@ static void add_sums(const struct net_route *kept, struct walk summed, float *to
 {
     enum { PIECE = 256 };
     double sums[PIECE];
-    struct planes planes = cut(kept);
+    struct planes planes = route_cut(kept);
     const struct net_axis_route rows = planes.rows, columns = planes.columns;
     do {
         for (int64_t r = 0; r < rows.count; r++)
@@ -263,11 +263,11 @@ static void add_sums(const struct net_route *kept, struct walk summed, float *to
                 do {
                     for (int64_t i = 0; i < piece; i++)
                         sums[i] += (double)source[summed.from + i * columns.from];
-                } while (advance(&summed));
+                } while (route_advance(&summed));
                 for (int64_t i = 0; i < piece; i++)
                     to[t + i * columns.to] += (float)sums[i];
             }
-    } while (advance(&planes.walk));
+    } while (route_advance(&planes.walk));
 }
 
 void net_route_add(const struct net_route *route, float *to, const float *from)
@@ -286,17 +286,17 @@ void net_route_add(const struct net_route *route, float *to, const float *from)
         add_sums(&kept, summed, to, from);
         return;
     }
-    struct planes planes = cut(route);
+    struct planes planes = route_cut(route);
     const struct net_axis_route rows = planes.rows, columns = planes.columns;
     do {
         float *plane = to + planes.walk.to;
         const float *source = from + planes.walk.from;
         if (crosswise(&planes)) {
-            transpose(plane, rows.to, source, columns.from, rows.count, columns.count, true);
+            route_transpose(plane, rows.to, source, columns.from, rows.count, columns.count, true);
             continue;
         }
         for (int64_t r = 0; r < rows.count; r++)
-            add_row(plane + r * rows.to, columns.to, source + r * rows.from, columns.from,
-                    columns.count);
-    } while (advance(&planes.walk));
+            route_add_row(plane + r * rows.to, columns.to, source + r * rows.from, columns.from,
+                          columns.count);
+    } while (route_advance(&planes.walk));
 }

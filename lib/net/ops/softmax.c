@@ -16,7 +16,7 @@ struct softmax {
     size_t outer, length, inner;
 };
 
-static int infer(struct net_call *call, struct ivon_error *error)
+static int softmax_infer(struct net_call *call, struct ivon_error *error)
 {
     int code = net_expect_float(call, 0, error);
     if (code)
@@ -43,7 +43,7 @@ static int infer(struct net_call *call, struct ivon_error *error)
 
 #define INLINE static inline __attribute__((always_inline))
 
-static inline float larger(float a, float b)
+static inline float softmax_larger(float a, float b)
 {
     return b > a ? b : a;
 }
@@ -58,12 +58,12 @@ INLINE float largest(const float *x, size_t count)
         lanes[j] = -INFINITY;
     for (size_t i = 0; i < whole; i += LANES)
         for (size_t j = 0; j < LANES; j++)
-            lanes[j] = larger(lanes[j], x[i + j]);
+            lanes[j] = softmax_larger(lanes[j], x[i + j]);
     for (size_t i = whole; i < count; i++)
-        lanes[i - whole] = larger(lanes[i - whole], x[i]);
+        lanes[i - whole] = softmax_larger(lanes[i - whole], x[i]);
     for (size_t half = LANES / 2; half; half /= 2)
         for (size_t j = 0; j < half; j++)
-            lanes[j] = larger(lanes[j], lanes[j + half]);
+            lanes[j] = softmax_larger(lanes[j], lanes[j + half]);
     return lanes[0];
 }
 
@@ -76,7 +76,7 @@ INLINE void exponentials(float *restrict out, const float *restrict x, float mos
 
 enum { BLOCK = 256, SHORT = 32 };
 
-IVON_DISPATCH static void run_row(const float *x, float *y, size_t count, bool logarithm)
+IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count, bool logarithm)
 {
     float block[BLOCK], most = largest(x, count);
     double sum = 0;
@@ -104,7 +104,7 @@ IVON_DISPATCH static void run_rows(const float *x, float *y, size_t rows, size_t
     for (size_t i = 0; i < rows; i++) {
         float most = -INFINITY;
         for (size_t j = 0; j < length; j++)
-            most = larger(most, x[i * length + j]);
+            most = softmax_larger(most, x[i * length + j]);
         for (size_t j = 0; j < length; j++)
             moved[i * length + j] = x[i * length + j] - most;
     }
@@ -120,8 +120,8 @@ IVON_DISPATCH static void run_rows(const float *x, float *y, size_t rows, size_t
 }
 
 /* `count` neighbours along the inner axes at once, at most BLOCK; `stride` to the next element. */
-IVON_DISPATCH static void run_columns(const float *x, float *y, size_t length, size_t stride,
-                                      size_t count, bool logarithm)
+IVON_DISPATCH static void softmax_run_columns(const float *x, float *y, size_t length,
+                                              size_t stride, size_t count, bool logarithm)
 {
     float most[BLOCK], part[BLOCK];
     double sums[BLOCK] = {0};
@@ -129,7 +129,7 @@ IVON_DISPATCH static void run_columns(const float *x, float *y, size_t length, s
         most[j] = -INFINITY;
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++)
-            most[j] = larger(most[j], x[i * stride + j]);
+            most[j] = softmax_larger(most[j], x[i * stride + j]);
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++)
             sums[j] += (double)vector_exp(x[i * stride + j] - most[j]);
@@ -142,7 +142,7 @@ IVON_DISPATCH static void run_columns(const float *x, float *y, size_t length, s
         }
 }
 
-static void run(const struct net_call *call, bool logarithm)
+static void softmax_run(const struct net_call *call, bool logarithm)
 {
     const struct softmax *softmax = call->prepared;
     const float *x = call->inputs[0]->data;
@@ -155,23 +155,23 @@ static void run(const struct net_call *call, bool logarithm)
     }
     for (size_t i = 0; !together && i < softmax->outer; i++, x += size, y += size) {
         if (inner == 1)
-            run_row(x, y, size, logarithm);
+            softmax_run_row(x, y, size, logarithm);
         for (size_t j = 0; j < inner && inner > 1; j += BLOCK)
-            run_columns(x + j, y + j, softmax->length, inner, inner - j < BLOCK ? inner - j : BLOCK,
-                        logarithm);
+            softmax_run_columns(x + j, y + j, softmax->length, inner,
+                                inner - j < BLOCK ? inner - j : BLOCK, logarithm);
     }
 }
 
 /* Softmax: dx = y (dy − Σ y dy), and its own transpose. */
 
-static int forward(const struct net_call *call, struct ivon_error *error)
+static int softmax_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    run(call, false);
+    softmax_run(call, false);
     return 0;
 }
 
-static void turn(const struct net_call *call, const float *from, float *to, bool add)
+static void softmax_turn(const struct net_call *call, const float *from, float *to, bool add)
 {
     const struct softmax *softmax = call->prepared;
     const float *y = call->outputs[0]->data;
@@ -190,14 +190,14 @@ static void backward(const struct net_call *call, const float *const *output_adj
                      float *const *input_adjoints)
 {
     if (output_adjoints[0] && input_adjoints[0])
-        turn(call, output_adjoints[0], input_adjoints[0], true);
+        softmax_turn(call, output_adjoints[0], input_adjoints[0], true);
 }
 
 static void tangent(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents)
 {
     if (input_tangents[0])
-        turn(call, input_tangents[0], output_tangents[0], false);
+        softmax_turn(call, input_tangents[0], output_tangents[0], false);
     else
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
@@ -207,7 +207,7 @@ static void tangent(const struct net_call *call, const float *const *input_tange
 static int forward_log(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    run(call, true);
+    softmax_run(call, true);
     return 0;
 }
 
@@ -253,7 +253,7 @@ const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
                                                       .outputs_max = 1,
                                                       .flags = NET_IN_PLACE,
                                                       .attributes = {{"axis", NET_INT}},
-                                                      .infer = infer,
+                                                      .infer = softmax_infer,
                                                       .forward = forward_log,
                                                       .backward = backward_log,
                                                       .tangent = tangent_log},
@@ -263,8 +263,8 @@ const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
                                                       .outputs_max = 1,
                                                       .flags = NET_IN_PLACE,
                                                       .attributes = {{"axis", NET_INT}},
-                                                      .infer = infer,
-                                                      .forward = forward,
+                                                      .infer = softmax_infer,
+                                                      .forward = softmax_forward,
                                                       .backward = backward,
                                                       .tangent = tangent},
                                                      {0}};

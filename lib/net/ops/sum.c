@@ -4,7 +4,7 @@
 
 enum { LANES = 16 };
 
-static inline double join(double lanes[LANES])
+static inline double sum_join(double lanes[LANES])
 {
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++)
@@ -21,7 +21,7 @@ IVON_DISPATCH double net_sum(const float *a, size_t count)
             lanes[j] += (double)a[i + j];
     for (size_t i = whole; i < count; i++)
         lanes[i - whole] += (double)a[i];
-    return join(lanes);
+    return sum_join(lanes);
 }
 
 IVON_DISPATCH double net_sum_squares(const float *a, double center, size_t count)
@@ -35,7 +35,7 @@ IVON_DISPATCH double net_sum_squares(const float *a, double center, size_t count
         }
     for (size_t i = whole; i < count; i++)
         lanes[i - whole] += ((double)a[i] - center) * ((double)a[i] - center);
-    return join(lanes);
+    return sum_join(lanes);
 }
 
 IVON_DISPATCH double net_sum_products(const float *a, const float *b, size_t count)
@@ -47,7 +47,7 @@ IVON_DISPATCH double net_sum_products(const float *a, const float *b, size_t cou
             lanes[j] += (double)a[i + j] * (double)b[i + j];
     for (size_t i = whole; i < count; i++)
         lanes[i - whole] += (double)a[i] * (double)b[i];
-    return join(lanes);
+    return sum_join(lanes);
 }
 
 IVON_DISPATCH void net_column_sums(const float *a, size_t rows, size_t columns, size_t stride,

@@ -53,8 +53,8 @@ static int padding_of(const struct net_call *call, enum padding *padding, struct
 }
 
 /* The paddings and the output along one axis; false where the kernel is larger than the input. */
-static bool place(struct net_window *window, int axis, enum padding padding, int64_t after,
-                  bool ceiling)
+static bool window_place(struct net_window *window, int axis, enum padding padding, int64_t after,
+                         bool ceiling)
 {
     int64_t input = window->input[axis], stride = window->stride[axis];
     int64_t reach = (window->kernel[axis] - 1) * window->dilation[axis] + 1;
@@ -116,7 +116,8 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
         window->dilation[axis] = dilations[i];
         window->before[axis] = pads[i];
         if (window->input[axis] > INT32_MAX || window->kernel[axis] > INT32_MAX ||
-            window->kernel[axis] < 1 || !place(window, axis, padding, pads[axes + i], ceiling))
+            window->kernel[axis] < 1 ||
+            !window_place(window, axis, padding, pads[axes + i], ceiling))
             return net_fail(call, error,
                             "kernel %" PRId64 " (dilation %" PRId64 ") does not fit axis %zu of "
                             "the input %s, padded to %" PRId64,

@@ -60,7 +60,7 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error)
 
 /* Chains. */
 
-static bool same_shape(const struct net_tensor *a, const struct net_tensor *b)
+static bool plan_fuse_same_shape(const struct net_tensor *a, const struct net_tensor *b)
 {
     return a->rank == b->rank &&
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
@@ -90,8 +90,8 @@ static int extend(struct plan_step *chain, const struct plan_step *step, size_t 
 }
 
 /* Makes a chain of one node, of the first of its inputs that can be the running value. */
-static int begin(struct net_plan *plan, struct plan_step *step, bool *fine,
-                 struct ivon_error *error)
+static int plan_fuse_begin(struct net_plan *plan, struct plan_step *step, bool *fine,
+                           struct ivon_error *error)
 {
     struct net_chain_link links[2];
     int count = 0;
@@ -127,19 +127,19 @@ static bool passes(struct net_plan *plan, size_t value, const struct plan_step *
     const struct plan_value *passed = value == NET_NONE ? NULL : &plan->values[value];
     return from && passed->uses == 1 && passed->root == value && from->stage == to->stage &&
            (from->kind == PLAN_CHAIN || from->kind == PLAN_CALL) && from->output_count == 1 &&
-           same_shape(&passed->tensor, to->call.outputs[0]);
+           plan_fuse_same_shape(&passed->tensor, to->call.outputs[0]);
 }
 
 /* Moves the links of the step that computes input `running` of `step` to the front of it. */
-static int join(struct net_plan *plan, struct plan_step *step, size_t running, bool *joined,
-                struct ivon_error *error)
+static int plan_fuse_join(struct net_plan *plan, struct plan_step *step, size_t running,
+                          bool *joined, struct ivon_error *error)
 {
     struct net_chain_link links[2];
     struct plan_step *from = producer(plan, step->inputs[running]);
     int code = 0, count = net_chain_links(&step->call, running, links);
     bool fine = count > 0 && from->chain.link_count + (size_t)count <= NET_CHAIN_LINKS_MAX;
     if (fine && from->kind == PLAN_CALL)
-        code = begin(plan, from, &fine, error);
+        code = plan_fuse_begin(plan, from, &fine, error);
     if (code || !fine)
         return code;
     code = extend(from, step, running, links, count, error);
@@ -171,7 +171,7 @@ int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error)
         for (size_t j = 0; j < step->input_count && !joined; j++) {
             if (!passes(plan, step->inputs[j], step))
                 continue;
-            int code = join(plan, step, j, &joined, error);
+            int code = plan_fuse_join(plan, step, j, &joined, error);
             if (code)
                 return code;
         }

@@ -51,7 +51,7 @@ static void find_last_uses(struct layout *layout)
         layout->last[plan->values[network->outputs[i]].root] = SIZE_MAX;
 }
 
-static void release(struct layout *layout, size_t step)
+static void plan_memory_release(struct layout *layout, size_t step)
 {
     size_t kept = 0;
     for (size_t i = 0; i < layout->count; i++)
@@ -61,7 +61,7 @@ static void release(struct layout *layout, size_t step)
 }
 
 /* The lowest gap that holds `size` bytes. */
-static size_t claim(struct layout *layout, size_t size, size_t last)
+static size_t plan_memory_claim(struct layout *layout, size_t size, size_t last)
 {
     size_t offset = 0, at = 0;
     while (at < layout->count && layout->blocks[at].offset - offset < size) {
@@ -113,7 +113,7 @@ static void place_outputs(struct layout *layout, size_t index)
         struct plan_value *output = &plan->values[step->outputs[i]];
         size_t last = layout->last[step->outputs[i]];
         if (i > 0 || !take_over(layout, index, output, last))
-            output->offset = claim(layout, bytes_of(&output->tensor), last);
+            output->offset = plan_memory_claim(layout, bytes_of(&output->tensor), last);
     }
 }
 
@@ -126,7 +126,7 @@ static void lay_out_stage(struct layout *layout, enum plan_stage stage)
             continue;
         if (step->kind == PLAN_CALL && step->call.workspace_size > plan->workspace_size)
             plan->workspace_size = step->call.workspace_size;
-        release(layout, i);
+        plan_memory_release(layout, i);
         if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)
             place_outputs(layout, i);
     }

@@ -40,8 +40,8 @@ static int take_values(struct net_plan *plan, const struct net_tensor *inputs,
 
 /* Steps. */
 
-static int list_tensors(struct net_plan *plan, struct net_tensor ***list, const size_t *values,
-                        size_t count, struct ivon_error *error)
+static int plan_list_tensors(struct net_plan *plan, struct net_tensor ***list, const size_t *values,
+                             size_t count, struct ivon_error *error)
 {
     *list = calloc(count ? count : 1, sizeof **list);
     if (!*list)
@@ -66,9 +66,10 @@ static int start_step(struct net_plan *plan, struct plan_step *step, const struc
     if (node->input_count)
         memcpy(step->inputs, node->inputs, node->input_count * sizeof *step->inputs);
     memcpy(step->outputs, node->outputs, node->output_count * sizeof *step->outputs);
-    int code = list_tensors(plan, &step->call.inputs, step->inputs, step->input_count, error);
+    int code = plan_list_tensors(plan, &step->call.inputs, step->inputs, step->input_count, error);
     return code ? code
-                : list_tensors(plan, &step->call.outputs, step->outputs, step->output_count, error);
+                : plan_list_tensors(plan, &step->call.outputs, step->outputs, step->output_count,
+                                    error);
 }
 
 static enum plan_stage stage_of(const struct net_plan *plan, const struct plan_step *step)
@@ -110,8 +111,8 @@ static int check_size(const struct net_plan *plan, struct plan_step *step, size_
     return code;
 }
 
-static int evaluate(struct net_plan *plan, struct plan_step *step, size_t memory,
-                    struct ivon_error *error)
+static int plan_evaluate(struct net_plan *plan, struct plan_step *step, size_t memory,
+                         struct ivon_error *error)
 {
     int code = check_size(plan, step, memory, error);
     if (!code)
@@ -140,7 +141,7 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
         if (step->outputs[i] != NET_NONE)
             plan->values[step->outputs[i]].stage = step->stage;
     if (step->stage == PLAN_KNOWN)
-        return evaluate(plan, step, memory, error);
+        return plan_evaluate(plan, step, memory, error);
     code = node->operator->infer(&step->call, error);
     bool alias = node->operator->flags & NET_ALIAS || step->call.alias;
     if (!code && alias && !wants_output(node, 1)) {
@@ -151,7 +152,7 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
 }
 
 /* Gives every value that lies in the arena, or shares what is known, its address. */
-static void place(struct net_plan *plan)
+static void plan_place(struct net_plan *plan)
 {
     for (size_t i = 0; i < plan->network->value_count; i++) {
         struct plan_value *value = &plan->values[i];
@@ -165,7 +166,7 @@ static void place(struct net_plan *plan)
         plan->steps[i].call.workspace = plan->workspace;
 }
 
-static int allocate(struct net_plan *plan, size_t memory, struct ivon_error *error)
+static int plan_allocate(struct net_plan *plan, size_t memory, struct ivon_error *error)
 {
     enum { ALIGNMENT = 64 };
     size_t total = net_plan_memory(plan);
@@ -179,7 +180,7 @@ static int allocate(struct net_plan *plan, size_t memory, struct ivon_error *err
     plan->workspace = aligned_alloc(ALIGNMENT, workspace);
     if (!plan->arena || !plan->workspace)
         return ivon_error_memory(error);
-    place(plan);
+    plan_place(plan);
     return 0;
 }
 
@@ -208,7 +209,7 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
     if (!code)
         code = plan_lay_out(plan, &inner);
     if (!code)
-        code = allocate(plan, memory, &inner);
+        code = plan_allocate(plan, memory, &inner);
     if (code) {
         in_network(plan, code, &inner, error);
         net_plan_free(plan);
@@ -271,7 +272,7 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
 }
 
 /* Addresses of values that share the memory of another follow it. */
-static void follow(struct net_plan *plan, enum plan_stage stage)
+static void plan_follow(struct net_plan *plan, enum plan_stage stage)
 {
     for (size_t i = 0; i < plan->network->value_count; i++) {
         struct plan_value *value = &plan->values[i];
@@ -287,7 +288,7 @@ int net_plan_set_parameters(struct net_plan *plan, const float *const *parameter
     for (size_t i = 0; i < plan->network->value_count; i++)
         if (plan->network->values[i].role == NET_PARAMETER)
             plan->values[i].tensor.data = (void *)parameters[plan->network->values[i].parameter];
-    follow(plan, PLAN_PARAMETER);
+    plan_follow(plan, PLAN_PARAMETER);
     return run_stage(plan, PLAN_PARAMETER, error);
 }
 
@@ -295,7 +296,7 @@ int net_plan_run(struct net_plan *plan, const void *const *inputs, struct ivon_e
 {
     for (size_t i = 0; i < plan->network->input_count; i++)
         plan->values[plan->network->inputs[i]].tensor.data = (void *)inputs[i];
-    follow(plan, PLAN_RUN);
+    plan_follow(plan, PLAN_RUN);
     return run_stage(plan, PLAN_RUN, error);
 }
 

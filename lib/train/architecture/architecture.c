@@ -75,7 +75,7 @@ static const char *find_word(const struct family *family, const char *text)
 }
 
 /* Whether the text is of the family; fills in its sizes and word. */
-static bool parse(struct specification *specification, const struct family *family)
+static bool architecture_parse(struct specification *specification, const struct family *family)
 {
     const char *at = specification->text + strlen(family->name);
     while (*at) {
@@ -96,7 +96,8 @@ static bool parse(struct specification *specification, const struct family *fami
 }
 
 /* What the sizes must be to each other. */
-static bool fits(const struct specification *specification, const struct family *family)
+static bool architecture_fits(const struct specification *specification,
+                              const struct family *family)
 {
     const int64_t *sizes = specification->sizes;
     size_t count = specification->size_count;
@@ -109,7 +110,8 @@ static bool fits(const struct specification *specification, const struct family 
     return true;
 }
 
-static int refuse(const char *text, const struct family *family, struct ivon_error *error)
+static int architecture_refuse(const char *text, const struct family *family,
+                               struct ivon_error *error)
 {
     if (family)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "architecture '%s', expected %s", text,
@@ -124,8 +126,9 @@ int architecture_new(struct architecture **out, const char *text, struct ivon_er
 {
     struct specification specification = {.text = text};
     const struct family *family = find_family(text);
-    if (!family || !parse(&specification, family) || !fits(&specification, family))
-        return refuse(text, family, error);
+    if (!family || !architecture_parse(&specification, family) ||
+        !architecture_fits(&specification, family))
+        return architecture_refuse(text, family, error);
     struct architecture *architecture = calloc(1, sizeof *architecture);
     if (!architecture)
         return ivon_error_memory(error);

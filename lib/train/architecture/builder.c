@@ -194,8 +194,8 @@ void builder_set_output(struct builder *builder, const char *name)
 
 /* Nodes. */
 
-static void add(struct builder *builder, const char *operator, size_t input_count,
-                const char *const *inputs, size_t output_count, const char *const *outputs)
+static void builder_add(struct builder *builder, const char *operator, size_t input_count,
+                        const char *const *inputs, size_t output_count, const char *const *outputs)
 {
     struct net_attribute *attributes = builder->attributes;
     size_t count = builder->attribute_count;
@@ -217,7 +217,7 @@ const char *builder_node(struct builder *builder, const char *operator, size_t i
         snprintf(made, sizeof made, "%s_%zu", operator, network_of(builder)->value_count);
         output = made;
     }
-    add(builder, operator, input_count, inputs, 1, &output);
+    builder_add(builder, operator, input_count, inputs, 1, &output);
     return kept(builder, output);
 }
 
@@ -256,7 +256,7 @@ void builder_split(struct builder *builder, const char *x, int64_t axis, size_t 
         snprintf(names[i], sizeof names[i], "Split_%zu_%zu", network_of(builder)->value_count, i);
         outputs[i] = names[i];
     }
-    add(builder, "Split", 2, inputs, count, outputs);
+    builder_add(builder, "Split", 2, inputs, count, outputs);
     for (size_t i = 0; i < count; i++)
         parts[i] = kept(builder, names[i]);
 }

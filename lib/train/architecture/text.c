@@ -25,8 +25,8 @@ static const char *table(struct builder *builder, const char *prefix, int64_t en
     return builder_parameter(builder, initial, 2, shape, prefix, "weight");
 }
 
-static const char *transpose(struct builder *builder, const char *x, size_t rank,
-                             const int64_t *order)
+static const char *architecture_text_transpose(struct builder *builder, const char *x, size_t rank,
+                                               const int64_t *order)
 {
     builder_set_integers(builder, "perm", rank, order);
     return builder_unary(builder, "Transpose", x);
@@ -61,7 +61,7 @@ void architecture_textcnn(struct builder *builder, const struct specification *s
     const char *responses[KERNELS];
     const char *x = tokens(builder, specification->size_count > 4 ? sizes[4] : -1);
     x = builder_binary(builder, "Gather", table(builder, "embed", vocabulary, width, 0.1), x);
-    x = transpose(builder, x, 3, order);
+    x = architecture_text_transpose(builder, x, 3, order);
     for (int i = 0; i < KERNELS; i++) {
         char prefix[32];
         snprintf(prefix, sizeof prefix, "convs.%d", i);
@@ -90,11 +90,12 @@ static const char *heads(struct builder *builder, const char *x,
     const int64_t shape[] = {0, 0, transformer->heads, transformer->width / transformer->heads};
     const int64_t order[] = {0, 2, 1, 3}, order_swapped[] = {0, 2, 3, 1};
     x = builder_binary(builder, "Reshape", x, builder_integers(builder, 4, shape));
-    return transpose(builder, x, 4, swapped ? order_swapped : order);
+    return architecture_text_transpose(builder, x, 4, swapped ? order_swapped : order);
 }
 
-static const char *attend(struct builder *builder, const char *x, const char *layer,
-                          const struct transformer *transformer)
+static const char *architecture_text_attend(struct builder *builder, const char *x,
+                                            const char *layer,
+                                            const struct transformer *transformer)
 {
     char name[BUILDER_NAME_MAX];
     int64_t width = transformer->width, head = width / transformer->heads;
@@ -115,7 +116,8 @@ static const char *attend(struct builder *builder, const char *x, const char *la
     }
     builder_set_integer(builder, "axis", -1);
     const char *weight = builder_unary(builder, "Softmax", score);
-    x = transpose(builder, builder_binary(builder, "MatMul", weight, value), 4, order);
+    x = architecture_text_transpose(builder, builder_binary(builder, "MatMul", weight, value), 4,
+                                    order);
     x = builder_binary(builder, "Reshape", x, builder_integers(builder, 3, joined));
     return builder_tokens(builder, x, builder_name(name, layer, -1, "att.proj"), width, width, true,
                           transformer->back);
@@ -128,7 +130,7 @@ static const char *layer_of(struct builder *builder, const char *x, int64_t numb
     int64_t width = transformer->width;
     snprintf(layer, sizeof layer, "layers.%lld", (long long)number);
     const char *y = builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln1"), width);
-    x = builder_binary(builder, "Add", x, attend(builder, y, layer, transformer));
+    x = builder_binary(builder, "Add", x, architecture_text_attend(builder, y, layer, transformer));
     y = builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln2"), width);
     y = builder_tokens(builder, y, builder_name(name, layer, -1, "up"), width, 4 * width, true,
                        transformer->up);

@@ -38,7 +38,7 @@ static size_t arrays_of(const struct optimizer_options *options)
 }
 
 /* Lays the arrays out, each over all tensors. Pages that are never touched cost nothing. */
-static int allocate(struct optimizer *optimizer, struct ivon_error *error)
+static int optimizer_allocate(struct optimizer *optimizer, struct ivon_error *error)
 {
     size_t arrays = arrays_of(&optimizer->options), total = 0, size;
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
@@ -65,7 +65,7 @@ static int allocate(struct optimizer *optimizer, struct ivon_error *error)
     return 0;
 }
 
-static int divide(struct optimizer *optimizer, struct ivon_error *error)
+static int optimizer_divide(struct optimizer *optimizer, struct ivon_error *error)
 {
     size_t count = 0, elements = 0;
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
@@ -130,9 +130,9 @@ int optimizer_new(struct optimizer **out, const struct optimizer_options *option
     if (!code)
         code = copy_tensors(optimizer, tensors, group_count, error);
     if (!code)
-        code = allocate(optimizer, error);
+        code = optimizer_allocate(optimizer, error);
     if (!code)
-        code = divide(optimizer, error);
+        code = optimizer_divide(optimizer, error);
     if (code) {
         optimizer_free(optimizer);
         return code;

@@ -46,8 +46,8 @@ struct setting {
     bool above;
 };
 
-static int check(const struct setting *settings, size_t count, const char *tensor,
-                 struct ivon_error *error)
+static int optimizer_settings_check(const struct setting *settings, size_t count,
+                                    const char *tensor, struct ivon_error *error)
 {
     for (size_t i = 0; i < count; i++) {
         const struct setting *setting = &settings[i];
@@ -87,10 +87,11 @@ int optimizer_check_group(const struct optimizer_group *group, enum optimizer_me
                                    {"the clip", group->clip, 0, INFINITY, true}};
     const struct setting adamw[] = {{"beta2", group->beta2, 0, 1, false},
                                     {"epsilon", group->epsilon, 0, any, true}};
-    int code = check(all, COUNT(all), tensor, error);
+    int code = optimizer_settings_check(all, COUNT(all), tensor, error);
     if (!code && method == OPTIMIZER_IVON)
-        code = check(ivon, COUNT(ivon) - (group->clip == INFINITY), tensor, error);
+        code = optimizer_settings_check(ivon, COUNT(ivon) - (group->clip == INFINITY), tensor,
+                                        error);
     if (!code && method == OPTIMIZER_ADAMW)
-        code = check(adamw, COUNT(adamw), tensor, error);
+        code = optimizer_settings_check(adamw, COUNT(adamw), tensor, error);
     return code;
 }

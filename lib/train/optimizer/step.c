@@ -144,7 +144,7 @@ static int step_block(void *context, size_t i, int thread, struct ivon_error *er
     return 0;
 }
 
-static int draw_block(void *context, size_t i, int thread, struct ivon_error *error)
+static int optimizer_step_draw_block(void *context, size_t i, int thread, struct ivon_error *error)
 {
     const struct pass *pass = context;
     const struct optimizer_block *block = &pass->optimizer->blocks[i];
@@ -188,7 +188,7 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
     optimizer->sample = 0;
     if (optimizer->options.method != OPTIMIZER_IVON)
         return 0;
-    return run_blocks(optimizer, draw_block, &pass, error);
+    return run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
 }
 
 /* The norm of the gradient, and the factor that brings it below its bound. */

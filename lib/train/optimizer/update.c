@@ -9,7 +9,7 @@
 
 enum { TILE = UPDATE_TILE };
 
-static inline int is_finite(float x)
+static inline int update_is_finite(float x)
 {
     return vector_abs(x) <= FLT_MAX;
 }
@@ -46,9 +46,10 @@ static inline int certain(float to, float from)
 }
 
 /* Row 2. Returns how many of the new Hessians are not certain to have kept half of h + δ. */
-IVON_DISPATCH static unsigned grow(float *restrict to, const float *restrict hessian,
-                                   const float *restrict estimate, const float *restrict of_data,
-                                   struct decay decay, float gain, size_t count)
+IVON_DISPATCH static unsigned update_grow(float *restrict to, const float *restrict hessian,
+                                          const float *restrict estimate,
+                                          const float *restrict of_data, struct decay decay,
+                                          float gain, size_t count)
 {
     unsigned uncertain = 0;
     for (size_t i = 0; i < count; i++) {
@@ -105,8 +106,8 @@ struct moved {
     float mean, momentum;
 };
 
-static inline struct moved move(float mean, float momentum, float gradient, float precision,
-                                float pull, const struct update_ivon_factors *factors)
+static inline struct moved update_move(float mean, float momentum, float gradient, float precision,
+                                       float pull, const struct update_ivon_factors *factors)
 {
     struct moved to;
     to.momentum = momentum + factors->gain1 * (gradient - momentum);
@@ -130,9 +131,10 @@ IVON_DISPATCH static unsigned move_all(float *restrict mean, float *restrict hes
         float toward = pull ? pull[i] : decay.high * mean[i];
         /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): and that it wrote `grown` */
         float precision = decayed(grown[i], decay);
-        struct moved to = move(mean[i], momentum[i], factor * gradient[i], precision, toward,
-                               &factors);
-        int fine = is_finite(to.mean) & is_finite(to.momentum) & is_finite(grown[i]);
+        struct moved to = update_move(mean[i], momentum[i], factor * gradient[i], precision, toward,
+                                      &factors);
+        int fine = update_is_finite(to.mean) & update_is_finite(to.momentum) &
+                   update_is_finite(grown[i]);
         kept += (unsigned)!fine;
         mean[i] = fine ? to.mean : mean[i];
         hessian[i] = fine ? grown[i] : hessian[i];
@@ -192,7 +194,7 @@ static void count_kept(struct update_counts *counts, unsigned kept, const float 
 {
     size_t bad = 0;
     for (size_t i = 0; kept && i < count; i++)
-        bad += (size_t)!is_finite(factor * gradient[i]);
+        bad += (size_t)!update_is_finite(factor * gradient[i]);
     counts->gradients += bad;
     counts->overflows += kept - bad;
 }
@@ -215,8 +217,9 @@ static void update_tile(const struct update_ivon *arrays, const struct update_iv
         uncertain = grow_price(tile.grown, arrays->hessian, gradient, arrays->sample, arrays->mean,
                                factor * factors->ess, decay, factors->gain2, count);
     else
-        uncertain = grow(tile.grown, arrays->hessian, tile.estimate,
-                         prior ? tile.of_data : arrays->hessian, decay, factors->gain2, count);
+        uncertain = update_grow(tile.grown, arrays->hessian, tile.estimate,
+                                prior ? tile.of_data : arrays->hessian, decay, factors->gain2,
+                                count);
     if (uncertain)
         keep_half(tile.grown, arrays->hessian, factors->weight_decay, decay, count);
     kept = move_all(arrays->mean, arrays->hessian, arrays->momentum, tile.grown, gradient, factor,
@@ -280,7 +283,8 @@ IVON_DISPATCH static unsigned adamw_tile(float *restrict mean, float *restrict s
         float size = __builtin_sqrtf(next_second * factors.debias2) + factors.epsilon;
         float next_mean = m - factors.decay * m -
                           factors.rate * (next_momentum * factors.debias1 / size);
-        int fine = is_finite(next_mean) & is_finite(next_second) & is_finite(next_momentum);
+        int fine = update_is_finite(next_mean) & update_is_finite(next_second) &
+                   update_is_finite(next_momentum);
         kept += (unsigned)!fine;
         mean[i] = fine ? next_mean : m;
         second[i] = fine ? next_second : v;
@@ -312,7 +316,7 @@ IVON_DISPATCH static unsigned sgd_tile(float *restrict mean, float *restrict mom
         float g = gradient[i] * factors.gradient, m = mean[i];
         float next_momentum = factors.beta * momentum[i] + (g + factors.weight_decay * m);
         float next_mean = m - factors.rate * next_momentum;
-        int fine = is_finite(next_mean) & is_finite(next_momentum);
+        int fine = update_is_finite(next_mean) & update_is_finite(next_momentum);
         kept += (unsigned)!fine;
         mean[i] = fine ? next_mean : m;
         momentum[i] = fine ? next_momentum : momentum[i];
@@ -350,7 +354,7 @@ IVON_DISPATCH double update_sum_squares(const float *restrict gradient, size_t c
         total += sums[lane];
     if (!isfinite(total)) /* the squares of floats cannot overflow */
         for (size_t i = 0; i < count; i++)
-            not_finite += (size_t)!is_finite(gradient[i]);
+            not_finite += (size_t)!update_is_finite(gradient[i]);
     *bad = not_finite;
     return total;
 }

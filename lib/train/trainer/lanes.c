@@ -24,8 +24,9 @@ static size_t lane_memory(const struct ivon_trainer *trainer)
     return all && !left ? 1 : left;
 }
 
-static int make_derivative(const struct ivon_trainer *trainer, size_t tile,
-                           struct net_derivative **derivative, struct ivon_error *error)
+static int trainer_lanes_make_derivative(const struct ivon_trainer *trainer, size_t tile,
+                                         struct net_derivative **derivative,
+                                         struct ivon_error *error)
 {
     const struct ivon_network *network = trainer->network;
     struct net_tensor *inputs = calloc(network->input_count + 1, sizeof *inputs);
@@ -43,11 +44,11 @@ static int make_derivative(const struct ivon_trainer *trainer, size_t tile,
     return code;
 }
 
-static int measure(struct ivon_trainer *trainer, size_t tile, size_t *memory,
-                   struct ivon_error *error)
+static int trainer_lanes_measure(struct ivon_trainer *trainer, size_t tile, size_t *memory,
+                                 struct ivon_error *error)
 {
     struct net_derivative *derivative = NULL;
-    int code = make_derivative(trainer, tile, &derivative, error);
+    int code = trainer_lanes_make_derivative(trainer, tile, &derivative, error);
     if (!code)
         *memory = net_derivative_memory(derivative);
     if (!code)
@@ -75,7 +76,7 @@ static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
 }
 
 /* As many examples at a time as caches and the allowed memory hold, in tiles of one size. */
-static void choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
+static void trainer_lanes_choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
 {
     double room = TILE_MEMORY, most = (double)lane_memory(trainer);
     if (trainer->options.memory && room > most)
@@ -94,12 +95,12 @@ int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
     trainer->lane_count = count_lanes(trainer, examples);
     trainer->lane_size = (examples + trainer->lane_count - 1) / trainer->lane_count;
     trainer->tile = normalizes(trainer) ? trainer->lane_size : 1;
-    int code = measure(trainer, trainer->tile, &one, error);
+    int code = trainer_lanes_measure(trainer, trainer->tile, &one, error);
     if (code || normalizes(trainer) || trainer->data.feed.fixed > 0)
         return code;
-    code = measure(trainer, 2, &two, error);
+    code = trainer_lanes_measure(trainer, 2, &two, error);
     if (!code)
-        choose_tile(trainer, one, two > one ? two - one : 1);
+        trainer_lanes_choose_tile(trainer, one, two > one ? two - one : 1);
     return code;
 }
 
@@ -122,7 +123,7 @@ static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivo
     if (!lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
         !lane->row_loss || !lane->statistics)
         return ivon_error_memory(error);
-    return make_derivative(trainer, tile, &lane->derivative, error);
+    return trainer_lanes_make_derivative(trainer, tile, &lane->derivative, error);
 }
 
 int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
@@ -150,7 +151,8 @@ void lanes_release(struct ivon_trainer *trainer)
 }
 
 /* Loss and adjoints of a tile: e over the losses of the step; 0 for what fills the tile up. */
-static void evaluate(const struct ivon_trainer *trainer, struct lane *lane, size_t count)
+static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct lane *lane,
+                                   size_t count)
 {
     const struct likelihood *likelihood = &trainer->likelihood;
     size_t rows = count * trainer->outputs.tokens, k = likelihood->k;
@@ -190,7 +192,7 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         if (code)
             break;
         net_derivative_statistics(lane->derivative, lane->statistics);
-        evaluate(trainer, lane, count);
+        trainer_lanes_evaluate(trainer, lane, count);
         net_derivative_backward(lane->derivative, lane->adjoint, lane->gradients.arrays);
     }
     return code;
@@ -213,7 +215,7 @@ static int add_range(void *context, size_t i, int thread, struct ivon_error *err
 }
 
 /* Moves running statistics towards the mean of those of the lanes. */
-static void move_statistics(struct ivon_trainer *trainer)
+static void trainer_lanes_move_statistics(struct ivon_trainer *trainer)
 {
     double *sum = trainer->lanes[0].statistics, lanes = (double)trainer->lane_count;
     for (size_t j = 0; j < net_training_size(trainer->training); j++) {
@@ -232,7 +234,7 @@ int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error
         code = team_run(trainer->team, LANES_MAX, (count + RANGE - 1) / RANGE, add_range, trainer,
                         error);
     if (!code && normalizes(trainer))
-        move_statistics(trainer);
+        trainer_lanes_move_statistics(trainer);
     *loss = 0;
     for (size_t i = 0; i < trainer->lane_count; i++)
         *loss += trainer->lanes[i].loss;

@@ -29,8 +29,8 @@ struct listing {
     bool failed;
 };
 
-static void add(struct listing *listing, const struct ivon_tensor *tensor, enum ivon_part part,
-                const void *data)
+static void trainer_source_add(struct listing *listing, const struct ivon_tensor *tensor,
+                               enum ivon_part part, const void *data)
 {
     listing->tensors[listing->count] = *tensor;
     listing->tensors[listing->count].part = part;
@@ -43,7 +43,7 @@ static void add_hessian(struct listing *listing, const struct ivon_tensor *tenso
     struct ivon_tensor hessian = *tensor;
     hessian.ess = trainer->ess;
     hessian.weight_decay = trainer->options.weight_decay;
-    add(listing, &hessian, IVON_HESSIAN, optimizer_hessian(trainer->optimizer, i));
+    trainer_source_add(listing, &hessian, IVON_HESSIAN, optimizer_hessian(trainer->optimizer, i));
 }
 
 static void add_second_moment(struct listing *listing, const struct ivon_tensor *tensor, size_t i)
@@ -51,7 +51,8 @@ static void add_second_moment(struct listing *listing, const struct ivon_tensor 
     struct ivon_tensor second = *tensor;
     second.name = listing->names[listing->name_count++] = second_moment_name(tensor->name);
     listing->failed |= !second.name;
-    add(listing, &second, IVON_MOMENTUM, optimizer_hessian(listing->trainer->optimizer, i));
+    trainer_source_add(listing, &second, IVON_MOMENTUM,
+                       optimizer_hessian(listing->trainer->optimizer, i));
 }
 
 /* A buffer, which training moved where it is a batch norm's running statistic. */
@@ -73,7 +74,7 @@ static void add_buffer(struct listing *listing, const struct start_tensor *start
             data = found->tensor.data;
         }
     }
-    add(listing, &tensor, IVON_BUFFER, data);
+    trainer_source_add(listing, &tensor, IVON_BUFFER, data);
 }
 
 /* Part by part, as files have them. */
@@ -84,12 +85,13 @@ static void list_state(struct listing *listing)
     enum ivon_method method = trainer->options.method;
     size_t count = trainer->network->parameter_count;
     for (size_t i = 0; i < count; i++)
-        add(listing, trainer_parameter(trainer, i), IVON_MEAN, optimizer_mean(optimizer, i));
+        trainer_source_add(listing, trainer_parameter(trainer, i), IVON_MEAN,
+                           optimizer_mean(optimizer, i));
     for (size_t i = 0; i < count && method == IVON_METHOD_IVON; i++)
         add_hessian(listing, trainer_parameter(trainer, i), i);
     for (size_t i = 0; i < count; i++)
-        add(listing, trainer_parameter(trainer, i), IVON_MOMENTUM,
-            optimizer_momentum(optimizer, i));
+        trainer_source_add(listing, trainer_parameter(trainer, i), IVON_MOMENTUM,
+                           optimizer_momentum(optimizer, i));
     for (size_t i = 0; i < count && method == IVON_METHOD_ADAMW; i++)
         add_second_moment(listing, trainer_parameter(trainer, i), i);
     for (size_t i = 0; i < trainer->start.count; i++)
@@ -129,7 +131,7 @@ int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *
     if (!listing.failed)
         list_state(&listing);
     if (!listing.failed && graph)
-        add(&listing, &whole, IVON_GRAPH, graph);
+        trainer_source_add(&listing, &whole, IVON_GRAPH, graph);
     int code = listing.failed
                    ? ivon_error_memory(error)
                    : ivon_source_from_memory(source, "training", &header, listing.tensors,
@@ -144,8 +146,8 @@ int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *
 
 /* Back. */
 
-static int check_header(const struct ivon_trainer *trainer, const struct ivon_source *source,
-                        struct ivon_error *error)
+static int trainer_source_check_header(const struct ivon_trainer *trainer,
+                                       const struct ivon_source *source, struct ivon_error *error)
 {
     const struct ivon_header *found = ivon_source_header(source);
     const struct ivon_header expected = header_of(trainer);
@@ -168,9 +170,9 @@ static int check_header(const struct ivon_trainer *trainer, const struct ivon_so
     return 0;
 }
 
-static int read_state(const struct ivon_trainer *trainer, struct ivon_source *source,
-                      enum ivon_part part, const char *name, size_t i, float *out,
-                      struct ivon_error *error)
+static int trainer_source_read_state(const struct ivon_trainer *trainer, struct ivon_source *source,
+                                     enum ivon_part part, const char *name, size_t i, float *out,
+                                     struct ivon_error *error)
 {
     const struct ivon_tensor *own = trainer_parameter(trainer, i);
     ptrdiff_t found = name ? ivon_source_find(source, part, name) : -1;
@@ -205,18 +207,18 @@ int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
 {
     struct optimizer *optimizer = trainer->optimizer;
     enum ivon_method method = trainer->options.method;
-    int code = check_header(trainer, source, error);
+    int code = trainer_source_check_header(trainer, source, error);
     for (size_t i = 0; i < trainer->network->parameter_count && !code; i++) {
         const char *name = trainer_parameter(trainer, i)->name;
-        code = read_state(trainer, source, IVON_MOMENTUM, name, i, optimizer_momentum(optimizer, i),
-                          error);
+        code = trainer_source_read_state(trainer, source, IVON_MOMENTUM, name, i,
+                                         optimizer_momentum(optimizer, i), error);
         if (!code && method == IVON_METHOD_IVON)
-            code = read_state(trainer, source, IVON_HESSIAN, name, i,
-                              optimizer_hessian(optimizer, i), error);
+            code = trainer_source_read_state(trainer, source, IVON_HESSIAN, name, i,
+                                             optimizer_hessian(optimizer, i), error);
         if (!code && method == IVON_METHOD_ADAMW) {
             char *second = second_moment_name(name);
-            code = read_state(trainer, source, IVON_MOMENTUM, second, i,
-                              optimizer_hessian(optimizer, i), error);
+            code = trainer_source_read_state(trainer, source, IVON_MOMENTUM, second, i,
+                                             optimizer_hessian(optimizer, i), error);
             free(second);
         }
     }

@@ -65,7 +65,8 @@ static enum ivon_part part_of(const struct ivon_train_options *options, enum ivo
     return part;
 }
 
-static int check_finite(const struct start_tensor *item, const char *path, struct ivon_error *error)
+static int trainer_start_check_finite(const struct start_tensor *item, const char *path,
+                                      struct ivon_error *error)
 {
     const float *data = item->data;
     for (size_t i = 0; i < item->tensor.count && item->tensor.part == IVON_MEAN; i++)
@@ -97,7 +98,7 @@ static int add_stored(struct start_tensors *start, struct ivon_source *source, s
     if (!code) {
         free(item->data);
         item->data = read.data;
-        return check_finite(item, ivon_source_path(source), error);
+        return trainer_start_check_finite(item, ivon_source_path(source), error);
     }
     free(read.data);
     return code;
@@ -220,7 +221,7 @@ static int list_initializers(struct start_tensors *start, const struct ivon_netw
         if (code)
             return code;
         memcpy(item->data, from->data, from->count * sizeof(float));
-        code = check_finite(item, network->path, error);
+        code = trainer_start_check_finite(item, network->path, error);
         means += part == IVON_MEAN;
     }
     if (!code && !means)

@@ -52,7 +52,7 @@ static int make_tester(struct testing *testing, struct tester *tester, struct iv
     return code;
 }
 
-static int prepare(struct testing *testing, struct ivon_error *error)
+static int trainer_test_prepare(struct testing *testing, struct ivon_error *error)
 {
     const struct ivon_trainer *trainer = testing->trainer;
     size_t rows = BLOCK_TILES * testing->tile * trainer->outputs.tokens;
@@ -77,7 +77,7 @@ static int prepare(struct testing *testing, struct ivon_error *error)
     return code;
 }
 
-static void release(struct testing *testing)
+static void trainer_test_release(struct testing *testing)
 {
     for (int i = 0; testing->testers && i < testing->threads; i++) {
         net_plan_free(testing->testers[i].plan);
@@ -164,13 +164,13 @@ int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *exampl
         code = feed_open(&testing.feed, trainer->network, examples, options->names,
                          options->name_count, error);
     if (!code)
-        code = prepare(&testing, error);
+        code = trainer_test_prepare(&testing, error);
     size_t block = BLOCK_TILES * testing.tile;
     for (uint64_t first = 0; first < count && !code; first += block)
         code = test_block(&testing, examples, field, first,
                           count - first < block ? (size_t)(count - first) : block, error);
     *loss = testing.loss / testing.counted;
     *error_rate = testing.missed / testing.counted;
-    release(&testing);
+    trainer_test_release(&testing);
     return code;
 }

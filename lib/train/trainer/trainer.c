@@ -59,7 +59,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     free(trainer);
 }
 
-static int check_options(const struct ivon_train_options *options, struct ivon_error *error)
+static int trainer_check_options(const struct ivon_train_options *options, struct ivon_error *error)
 {
     if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
@@ -271,7 +271,7 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
                      struct ivon_examples *examples, const char *targets,
                      const struct ivon_train_options *options, struct ivon_error *error)
 {
-    int code = check_options(options, error);
+    int code = trainer_check_options(options, error);
     if (code)
         return code;
     struct ivon_trainer *trainer = calloc(1, sizeof *trainer);

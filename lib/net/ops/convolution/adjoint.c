@@ -49,7 +49,7 @@ static void add_by_phases(const struct net_call *call, const float *w, const flo
         for (size_t i = 0; i < plan->phase_count; i++) {
             const struct convolution *pass = &plan->phases[i].pass;
             convolution_clear(pass, call->workspace);
-            convolution_run(pass, kernels, NULL, smaller(most, c->images - image),
+            convolution_run(pass, kernels, NULL, convolution_smaller(most, c->images - image),
                             dy + image * output, true, dx + image * input, call->workspace);
             kernels += c->channels * pass->terms;
         }
@@ -69,7 +69,7 @@ static void add_by_columns(const struct net_call *call, size_t image, size_t gro
     dy += (image * c->groups + group) * c->filters * c->output_plane;
     for (size_t start = 0; start < c->output_plane; start += c->columns) {
         struct convolution_segment segments[CONVOLUTION_COLUMNS_MAX];
-        size_t count = smaller(c->output_plane - start, c->columns);
+        size_t count = convolution_smaller(c->output_plane - start, c->columns);
         size_t found = convolution_cut(c, start, count, segments);
         blas_product(true, false, terms, (int64_t)count, (int64_t)c->filters, 1, w, terms,
                      dy + start, (int64_t)c->output_plane, 0, packed, (int64_t)c->columns);

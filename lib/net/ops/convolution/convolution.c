@@ -5,7 +5,8 @@
 
 #include "core/stream.h"
 
-static int check_inputs(const struct net_call *call, int64_t groups, struct ivon_error *error)
+static int convolution_check_inputs(const struct net_call *call, int64_t groups,
+                                    struct ivon_error *error)
 {
     char found[256], expected[256];
     bool biased = call->node->input_count > 2 && call->inputs[2];
@@ -41,17 +42,17 @@ static bool is_dense(const struct convolution *c)
     return c->groups == 1 && c->images <= INT32_MAX;
 }
 
-static const struct net_matmul *product(const struct net_call *call)
+static const struct net_matmul *convolution_product(const struct net_call *call)
 {
     const struct convolution_plan *plan = call->prepared;
     return plan->dense ? &plan->product : NULL;
 }
 
-static int infer(struct net_call *call, struct ivon_error *error)
+static int convolution_infer(struct net_call *call, struct ivon_error *error)
 {
     int64_t groups = net_attribute_integer(call->node, "group", 1);
     struct net_window window;
-    int code = check_inputs(call, groups, error);
+    int code = convolution_check_inputs(call, groups, error);
     if (!code)
         code = net_window_infer(call, call->inputs[1]->shape + 2, &window, error);
     if (code)
@@ -100,11 +101,11 @@ const struct net_operator net_convolution_operators[] = {{.name = "Conv",
                                                                          {"kernel_shape", NET_INTS},
                                                                          {"pads", NET_INTS},
                                                                          {"strides", NET_INTS}},
-                                                          .infer = infer,
+                                                          .infer = convolution_infer,
                                                           .forward = convolution_forward,
                                                           .backward = convolution_backward,
                                                           .tangent = convolution_tangent,
-                                                          .product = product,
+                                                          .product = convolution_product,
                                                           .arranged = convolution_arranged,
                                                           .arrange = convolution_arrange,
                                                           .quadratic = convolution_quadratic},

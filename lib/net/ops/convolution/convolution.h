@@ -85,7 +85,7 @@ struct convolution_plan {
     size_t offset_count;
 };
 
-static inline size_t smaller(size_t a, size_t b)
+static inline size_t convolution_smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -96,8 +96,9 @@ static inline size_t round_up(size_t count, size_t multiple)
 }
 
 /* Rows are short: a call takes as long as the copy, and pieces that overlap spare a tail. */
-static inline __attribute__((always_inline)) void copy_row(float *restrict to,
-                                                           const float *restrict from, size_t count)
+static inline __attribute__((always_inline)) void convolution_copy_row(float *restrict to,
+                                                                       const float *restrict from,
+                                                                       size_t count)
 {
     enum { PIECE = 16, HALF = 8, QUARTER = 4 };
     if (count >= PIECE) {

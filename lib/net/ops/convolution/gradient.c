@@ -25,8 +25,8 @@ struct chunk {
 };
 
 /* dw, in the weights' order, += a result of `rows` filters from `filter` on. */
-static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t down,
-                  struct piece piece)
+static void convolution_gradient_store(const struct chunk *chunk, size_t filter, size_t rows,
+                                       int64_t down, struct piece piece)
 {
     const struct convolution *c = &chunk->plan->forward;
     size_t width = (size_t)c->window.kernel[1], taps = (size_t)c->window.kernel[0] * width;
@@ -46,8 +46,9 @@ static void store(const struct chunk *chunk, size_t filter, size_t rows, int64_t
 }
 
 /* The sums of `terms` positions from `first` on, for a row of the kernel, to chunk->result. */
-static void run_row(const struct chunk *chunk, size_t filter, size_t rows, struct piece piece,
-                    int64_t down, size_t first, size_t terms)
+static void convolution_gradient_run_row(const struct chunk *chunk, size_t filter, size_t rows,
+                                         struct piece piece, int64_t down, size_t first,
+                                         size_t terms)
 {
     const struct convolution *c = &chunk->plan->forward;
     const struct net_window *window = &c->window;
@@ -67,9 +68,9 @@ static void run_piece(void *context, size_t filter, size_t rows, struct piece pi
     const struct chunk *chunk = context;
     for (int64_t down = 0; down < chunk->plan->forward.window.kernel[0]; down++)
         for (size_t first = 0; first < chunk->terms; first += TERMS_MAX) {
-            run_row(chunk, filter, rows, piece, down, first,
-                    smaller(chunk->terms - first, TERMS_MAX));
-            store(chunk, filter, rows, down, piece);
+            convolution_gradient_run_row(chunk, filter, rows, piece, down, first,
+                                         convolution_smaller(chunk->terms - first, TERMS_MAX));
+            convolution_gradient_store(chunk, filter, rows, down, piece);
         }
 }
 
@@ -82,14 +83,15 @@ static void each_piece(const struct convolution *c,
     size_t width = (size_t)c->window.kernel[1], channels = c->channels;
     bool together = c->window.dilation[1] == 1 && channels < PANEL_WIDTH;
     for (size_t filter = 0; filter < c->filters; filter += CONVOLUTION_FILTERS) {
-        size_t rows = smaller(c->filters - filter, CONVOLUTION_FILTERS);
+        size_t rows = convolution_smaller(c->filters - filter, CONVOLUTION_FILTERS);
         for (size_t j = 0; together && j < width * channels; j += PANEL_WIDTH)
             visit(context, filter, rows,
-                  (struct piece){j, smaller(width * channels - j, PANEL_WIDTH)});
+                  (struct piece){j, convolution_smaller(width * channels - j, PANEL_WIDTH)});
         for (size_t j = 0; !together && j < channels; j += PANEL_WIDTH)
             for (size_t tap = 0; tap < width; tap++)
                 visit(context, filter, rows,
-                      (struct piece){tap * channels + j, smaller(channels - j, PANEL_WIDTH)});
+                      (struct piece){tap * channels + j,
+                                     convolution_smaller(channels - j, PANEL_WIDTH)});
     }
 }
 
@@ -140,7 +142,8 @@ static void run_channel(const struct chunk *chunk, size_t rows, float *adjoints)
 }
 
 /* The adjoints of several images, filter by filter. */
-static void gather(const struct convolution *c, const float *dy, size_t images, float *to)
+static void convolution_gradient_gather(const struct convolution *c, const float *dy, size_t images,
+                                        float *to)
 {
     size_t image = c->groups * c->filters * c->output_plane;
     for (size_t filter = 0; filter < c->filters; filter++)
@@ -157,7 +160,7 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
     const struct convolution_gradient *g = &plan->gradient;
     const struct net_window *window = &c->window;
     float *packed = convolution_packed(call->workspace), *adjoints = packed + g->packed;
-    size_t rows = smaller((size_t)window->output[0] - y, g->rows);
+    size_t rows = convolution_smaller((size_t)window->output[0] - y, g->rows);
     size_t height = g->height - (g->rows - rows) * (size_t)window->stride[0];
     for (size_t i = 0; i < images; i++)
         convolution_pack_last(plan, x + i * c->groups * c->channels * c->input_plane, y, height,
@@ -165,7 +168,7 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
     memset(packed + (images - 1) * g->image + height * g->width * c->channels, 0,
            PANEL_WIDTH * sizeof *packed);
     if (images > 1)
-        gather(c, dy, images, adjoints);
+        convolution_gradient_gather(c, dy, images, adjoints);
     struct chunk chunk = {.plan = plan,
                           .packed = packed,
                           .dy = images > 1 ? adjoints : dy + y * (size_t)window->output[1],
@@ -189,7 +192,7 @@ void convolution_weight_gradient(const struct net_call *call, const float *dy, f
     for (size_t group = 0; group < c->groups; group++, dw += c->filters * c->terms)
         for (size_t i = 0, images; i < c->images; i += images) {
             size_t at = i * c->groups + group;
-            images = smaller(c->images - i, plan->gradient.images);
+            images = convolution_smaller(c->images - i, plan->gradient.images);
             for (size_t y = 0; y < height; y += plan->gradient.rows)
                 add_chunk(call, x + at * input, dy + at * output, images, y, dw);
         }
@@ -286,7 +289,7 @@ static void weigh_piece(void *context, size_t filter, size_t rows, struct piece 
     const struct chunk *chunk = &weighing->chunk;
     size_t columns = round_up(piece.count, PANEL_STEP);
     for (int64_t down = 0; down < chunk->plan->forward.window.kernel[0]; down++) {
-        run_row(chunk, filter, rows, piece, down, 0, chunk->terms);
+        convolution_gradient_run_row(chunk, filter, rows, piece, down, 0, chunk->terms);
         weighing->sum += weigh(chunk->result, weighing->arranged, rows, columns);
         weighing->arranged += rows * columns;
     }

@@ -29,7 +29,8 @@ static bool prefer_planes(struct convolution *c)
     if (margin > CONVOLUTION_PACKED_MAX || row > CONVOLUTION_PACKED_MAX ||
         row * (margin + 1) > CONVOLUTION_PACKED_MAX)
         return false;
-    c->band = smaller((size_t)window->output[0], (size_t)(CONVOLUTION_PACKED_MAX / row - margin));
+    c->band = convolution_smaller((size_t)window->output[0],
+                                  (size_t)(CONVOLUTION_PACKED_MAX / row - margin));
     c->rows = c->band + (size_t)margin;
     double outputs = (double)(c->band * (size_t)window->output[1]);
     double computed = (double)round_up(c->band * (size_t)window->output[1], PANEL_STEP);
@@ -46,8 +47,9 @@ static bool lay_out_pass(struct convolution *c)
     c->output_plane = (size_t)(c->window.output[0] * c->window.output[1]);
     c->planes = prefer_planes(c);
     size_t total = c->images * c->output_plane;
-    c->columns = smaller(smaller(round_up(total ? total : 1, PANEL_WIDTH), CONVOLUTION_COLUMNS_MAX),
-                         CONVOLUTION_PACKED_MAX / c->terms / PANEL_WIDTH * PANEL_WIDTH);
+    c->columns = convolution_smaller(
+        convolution_smaller(round_up(total ? total : 1, PANEL_WIDTH), CONVOLUTION_COLUMNS_MAX),
+        CONVOLUTION_PACKED_MAX / c->terms / PANEL_WIDTH * PANEL_WIDTH);
     if (c->columns < PANEL_WIDTH)
         c->columns = PANEL_WIDTH;
     int64_t extents[] = {(int64_t)c->terms, (int64_t)c->columns};
@@ -147,14 +149,14 @@ static bool lay_out_gradient(struct convolution_plan *plan)
     g->images = 1;
     g->rows = (size_t)height;
     if (tensor_shape_count(3, whole, sizeof(float), &g->image) && g->image <= LAST_MAX) {
-        size_t fit = smaller(LAST_MAX / g->image, POSITIONS_MAX / c->output_plane);
-        fit = smaller(fit, LAST_MAX / c->output_plane / c->filters);
+        size_t fit = convolution_smaller(LAST_MAX / g->image, POSITIONS_MAX / c->output_plane);
+        fit = convolution_smaller(fit, LAST_MAX / c->output_plane / c->filters);
         if (!convolution_has_channel(c))
-            g->images = smaller(fit ? fit : 1, c->images ? c->images : 1);
+            g->images = convolution_smaller(fit ? fit : 1, c->images ? c->images : 1);
     } else {
         int64_t floats = row * (int64_t)c->channels; /* factors fit 32 bits */
         int64_t rows = (LAST_MAX / floats - reach(window, 0, 1)) / window->stride[0] + 1;
-        g->rows = rows > 1 ? smaller((size_t)rows, (size_t)height) : 1;
+        g->rows = rows > 1 ? convolution_smaller((size_t)rows, (size_t)height) : 1;
     }
     g->height = (size_t)reach(window, 0, (int64_t)g->rows);
     int64_t extents[] = {(int64_t)g->height, row, (int64_t)c->channels};

@@ -12,7 +12,7 @@ size_t convolution_cut(const struct convolution *c, size_t position, size_t coun
     size_t image = position / c->output_plane;
     int64_t y = (int64_t)(position % c->output_plane / width);
     for (size_t x = position % width; count; x = 0) {
-        size_t taken = smaller(width - x, count);
+        size_t taken = convolution_smaller(width - x, count);
         segments[found++] = (struct convolution_segment){
             image, y * window->stride[0] - window->before[0],
             (int64_t)x * window->stride[1] - window->before[1], taken};
@@ -43,8 +43,9 @@ static bool clip(const struct net_window *window, int64_t x, int64_t count, size
 
 /* Where the tap that is `down` and `right` of the first one lies for a segment: in the input, from
    element `at` of its channel on, for outputs from *first to before *last. */
-static int64_t place(const struct convolution *c, const struct convolution_segment *segment,
-                     int64_t down, int64_t right, size_t *first, size_t *last)
+static int64_t convolution_pack_place(const struct convolution *c,
+                                      const struct convolution_segment *segment, int64_t down,
+                                      int64_t right, size_t *first, size_t *last)
 {
     const struct net_window *window = &c->window;
     int64_t y = segment->y + down, x = segment->x + right;
@@ -54,12 +55,12 @@ static int64_t place(const struct convolution *c, const struct convolution_segme
     return y * window->input[1] + x + (int64_t)*first * window->stride[1];
 }
 
-static inline __attribute__((always_inline)) void copy(float *restrict to,
-                                                       const float *restrict from, size_t stride,
-                                                       size_t count)
+static inline __attribute__((always_inline)) void convolution_pack_copy(float *restrict to,
+                                                                        const float *restrict from,
+                                                                        size_t stride, size_t count)
 {
     if (stride == 1)
-        copy_row(to, from, count);
+        convolution_copy_row(to, from, count);
     else if (stride == 2)
         for (size_t i = 0; i < count; i++)
             to[i] = from[2 * i];
@@ -80,12 +81,12 @@ void convolution_pack_columns(const struct convolution *c, const float *x,
                 float *to = packed;
                 for (size_t i = 0; i < segment_count; i++) {
                     size_t first, last, count = segments[i].count;
-                    int64_t at = place(c, &segments[i], down * window->dilation[0],
-                                       right * window->dilation[1], &first, &last);
+                    int64_t at = convolution_pack_place(c, &segments[i], down * window->dilation[0],
+                                                        right * window->dilation[1], &first, &last);
                     for (size_t j = 0; j < first; j++)
                         to[j] = 0;
-                    copy(to + first, x + segments[i].image * image + at, (size_t)window->stride[1],
-                         last - first);
+                    convolution_pack_copy(to + first, x + segments[i].image * image + at,
+                                          (size_t)window->stride[1], last - first);
                     for (size_t j = last; j < count; j++)
                         to[j] = 0;
                     to += count;
@@ -105,8 +106,8 @@ void convolution_add_columns(const struct convolution *c, float *x,
                 const float *from = packed;
                 for (size_t i = 0; i < segment_count; i++) {
                     size_t first, last;
-                    int64_t at = place(c, &segments[i], down * window->dilation[0],
-                                       right * window->dilation[1], &first, &last);
+                    int64_t at = convolution_pack_place(c, &segments[i], down * window->dilation[0],
+                                                        right * window->dilation[1], &first, &last);
                     float *to = x + segments[i].image * image + at;
                     for (size_t j = first; j < last; j++)
                         to[(j - first) * (size_t)window->stride[1]] += from[j];
@@ -129,8 +130,8 @@ IVON_DISPATCH void convolution_pack_planes(const struct convolution *c, const fl
                 for (size_t i = 0; i < c->rows; i++, packed += width) {
                     int64_t row = (int64_t)(y + i) * window->stride[0] + down - window->before[0];
                     if (any && row >= 0 && row < window->input[0])
-                        copy(packed + first, x + row * window->input[1] + left, stride,
-                             last - first);
+                        convolution_pack_copy(packed + first, x + row * window->input[1] + left,
+                                              stride, last - first);
                     else
                         memset(packed, 0, width * sizeof *packed);
                 }
@@ -142,8 +143,10 @@ typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
 enum { SQUARE = 4, LINE = 16 }; /* a line of the cache is written at once */
 
 /* to[j channels + c] = from[c plane + j] for SQUARE channels and positions */
-static inline __attribute__((always_inline)) void transpose(float *to, size_t channels,
-                                                            const float *from, size_t plane)
+static inline __attribute__((always_inline)) void convolution_pack_transpose(float *to,
+                                                                             size_t channels,
+                                                                             const float *from,
+                                                                             size_t plane)
 {
     vector4 a = *(const vector4 *)from, b = *(const vector4 *)(from + plane);
     vector4 c = *(const vector4 *)(from + 2 * plane), d = *(const vector4 *)(from + 3 * plane);
@@ -161,15 +164,16 @@ static inline __attribute__((always_inline)) void transpose(float *to, size_t ch
 static void pack_row(float *to, const float *from, size_t channels, size_t plane, size_t count)
 {
     if (channels == 1) {
-        copy_row(to, from, count);
+        convolution_copy_row(to, from, count);
         return;
     }
     size_t squares = channels / SQUARE * SQUARE, whole = count / SQUARE * SQUARE;
     for (size_t first = 0; first < squares; first += LINE) {
-        size_t last = smaller(first + LINE, squares);
+        size_t last = convolution_smaller(first + LINE, squares);
         for (size_t j = 0; j < whole; j += SQUARE)
             for (size_t c = first; c < last; c += SQUARE)
-                transpose(to + j * channels + c, channels, from + c * plane + j, plane);
+                convolution_pack_transpose(to + j * channels + c, channels, from + c * plane + j,
+                                           plane);
     }
     for (size_t j = 0; j < count; j++)
         for (size_t c = j < whole ? squares : 0; c < channels; c++)
@@ -182,8 +186,8 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
     const struct convolution *c = &plan->forward;
     const struct net_window *window = &c->window;
     size_t channels = c->channels, width = plan->gradient.width;
-    size_t left = smaller((size_t)window->before[1], width);
-    size_t inside = smaller((size_t)window->input[1], width - left);
+    size_t left = convolution_smaller((size_t)window->before[1], width);
+    size_t inside = convolution_smaller((size_t)window->input[1], width - left);
     int64_t from = (int64_t)y * window->stride[0] - window->before[0];
     if (inside == width && width == (size_t)window->input[1] && from >= 0 &&
         from + (int64_t)height <= window->input[0]) { /* nothing between rows */
