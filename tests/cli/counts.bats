@@ -195,6 +195,22 @@ PYTHON
   [ $status = 1 ]
   grep -qF "flat.h5: the posterior is far too wide: the median of |mean|/sigma is" <<< "$output"
   ivon-predict flat.h5 --data=data.h5:/flat --metrics 2>&1 > /dev/null | grep -qF "averaging makes predictions far worse: NLL"
+  # Events that are certain at the mean, whose loss is a mean over events, too.
+  $python -c "
+import h5py
+with h5py.File('flat.h5') as f, h5py.File('sure.h5', 'w') as g, h5py.File('data.h5', 'r+') as d:
+    g.attrs.update({**f.attrs, 'ess': 2e-4})
+    for name in f:
+        f.copy(name, g)
+    w = g['mean/weight']
+    w[...] *= 10
+    d['sure/x'] = d['events/x'][()]
+    d['sure/y'] = (d['sure/x'][()] @ w[()] > 0).astype(int)"
+  ivon-predict sure.h5 --data=data.h5:/sure --likelihood=bernoulli --metrics > sure.txt 2> err
+  ivon-predict sure.h5 --data=data.h5:/sure --likelihood=bernoulli --metrics --mean > mean.txt
+  [[ $(cat err) =~ "averaging makes predictions far worse: NLL "([0-9.]+)", at the mean "([0-9.]+) ]]
+  awk -v a="${BASH_REMATCH[1]}" -v b="${BASH_REMATCH[2]}" '$1 == "nll" {n[++k] = $2}
+    END {exit !(n[1] / a - 1 < 1e-3 && a / n[1] - 1 < 1e-3 && n[2] / b - 1 < 1e-3 && b / n[2] - 1 < 1e-3)}' sure.txt mean.txt
   ivon-predict-gen flat.h5 --data=data.h5:/flat --rho=300 2>&1 > /dev/null | grep -qF "the posterior is far too wide for it to mean anything"
   cp "$BATS_FILE_TMPDIR/flat.h5" .
   [ -z "$(ivon-predict flat.h5 --data=data.h5:/flat --metrics 2>&1 > /dev/null)" ]

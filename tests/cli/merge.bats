@@ -227,6 +227,60 @@ PYTHON
   done
 }
 
+@test "the order of a file's tensors, and their number, change nothing" {
+  cat > make.py << 'PYTHON'
+import h5py, numpy as np
+for seed in range(3):
+    r = np.random.default_rng(seed)
+    names = [f"layer.{i}.weight" for i in range(150)]
+    mean = {n: r.standard_normal(3).astype("f4") for n in names}
+    hessian = {n: r.gamma(1.0, 0.1, 3).astype("f4") for n in names}
+    groups = {"mean": mean, "hessian": hessian, "buffers": {"steps": np.int64([seed, 1]), "mask": np.int64([7])}}
+    for kind, order in ("first", ["mean", "hessian", "buffers"]), ("last", ["buffers", "hessian", "mean"]):
+        with h5py.File(f"{kind}{seed}.h5", "w", track_order=True) as f:
+            f.attrs.update(format="ivon-posterior", format_version=1, ess=1000.0, weight_decay=1e-3)
+            for group in order:
+                g = f.create_group(group, track_order=True)
+                for name, a in groups[group].items():
+                    g[name] = a
+PYTHON
+  $python make.py
+  for method in gradient-matching hessian average task-arithmetic; do
+    for kind in first last; do
+      options=(-m $method --no-provenance --json)
+      case $method in gradient-matching | task-arithmetic) options+=(-b ${kind}0.h5) ;; esac
+      ivon-merge "${options[@]}" ${kind}1.h5 ${kind}2.h5 -o $kind.h5 -f > $kind.json 2> $kind.err
+      sed -i -E "s/$kind([0-9.])/\1/g" $kind.json $kind.err
+    done
+    cmp first.err last.err
+    cmp first.json last.json
+    grep -q "1 buffer differs between the inputs, 'steps' the first" first.err
+    $python -c "
+import h5py
+a, b = h5py.File('first.h5'), h5py.File('last.h5')
+found = []
+a.visititems(lambda n, d: found.append(n) if isinstance(d, h5py.Dataset) else None)
+assert len(found) == 302 or (len(found) == 152 and '$method' in ('average', 'task-arithmetic')), len(found)
+for n in found:
+    assert (a[n][()] == b[n][()]).all(), n"
+  done
+}
+
+@test "a kept mean that does not fit into a type is told of with its place" {
+  for i in 0 1; do posterior $i.h5 $i "f['mean/kept'] = np.float32([1, 2, 70000, 4]); f['hessian/kept'] = np.ones(4, 'f4')"; done
+  run ivon-merge -q -m average 0.h5 1.h5 --exclude=kept --dtype=f16 -o x.h5
+  [ $status -eq 65 ]
+  [ "$output" = "ivon-merge: 0.h5: mean of 'kept' is 70000 at element 2, which does not fit into f16" ]
+  # What is left as it is need have no Hessian for the rest to have theirs.
+  for i in 0 1; do posterior $i.h5 $i "f['mean/kept'] = np.float32([1, 2])"; done
+  ivon-merge -q -m average 0.h5 1.h5 --exclude=kept -o x.h5
+  ivon-merge -q -m average 0.h5 1.h5 -o bare.h5
+  $python -c "
+import h5py
+assert sorted(h5py.File('x.h5')['hessian']) == ['fc1.bias', 'fc1.weight', 'head.weight']
+assert 'hessian' not in h5py.File('bare.h5')"
+}
+
 @test "too little memory is told of, whatever is to be measured" {
   posterior 0.h5 0
   posterior 1.h5 1

@@ -34,7 +34,10 @@ print(*(f.attrs.get(k, '-') for k in ('ess', 'weight_decay')), f['mean/w'].dtype
   put m.h5 1 0 2,6 1,3
   run ivon-merge -b base.h5 m.h5:-1 -o x.h5
   [ $status -eq 65 ]
-  [[ $output == *"is not positive for 1 of 2 elements, the worst 0 at element 1"* ]]
+  [[ $output == *"the merged precision is not positive for 1 of 2 elements, the worst 0 at element 1"* ]]
+  run ivon-merge -b base.h5 m.h5:-1 --sweep=.5:1:.5 -o x-%g.h5
+  [ $status -eq 65 ]
+  [[ $output == *"the merged precision at scale 1 is not positive for 1 of 2 elements, the worst 0 at element 1"* ]]
   ivon-merge -b base.h5 m.h5:-1 --on-nonpositive=base -o x.h5
   # 1 - (3 + 1) / (3 - 1) (2 - 1) = -1, and what the base has
   shows x.h5 "1.0 0.0 float64 [-1.0, 5.0] [2.0, 3.0]"
@@ -43,10 +46,16 @@ print(*(f.attrs.get(k, '-') for k in ('ess', 'weight_decay')), f['mean/w'].dtype
 @test "numbers too large for a type are refused, of either sign" {
   for sign in "" -; do
     put base.h5 1 0 0,0 1,1
-    put m.h5 1 0 1,${sign}70000 1,1
-    run ivon-merge -m task-arithmetic -b base.h5 m.h5 --dtype=f16 -o x.h5
-    [ $status -eq 65 ]
-    [[ $output == *"the merged value at element 1, mean ${sign}70000, precision 2, does not fit into f16" ]]
+    for value in 70000 65520; do
+      put m.h5 1 0 1,$sign$value 1,1
+      run ivon-merge -m task-arithmetic -b base.h5 m.h5 --dtype=f16 -o x.h5
+      [ $status -eq 65 ]
+      [[ $output == *"the merged value at element 1, mean $sign$value, precision 2, does not fit into f16" ]]
+    done
+    # Half a unit in the last place above the largest is what no longer rounds to it.
+    put m.h5 1 0 1,${sign}65519 1,1
+    ivon-merge -m task-arithmetic -b base.h5 m.h5 --dtype=f16 -o fits.h5 -f
+    shows fits.h5 "1.0 0.0 float16 [1.0, ${sign}65504.0] [2.0, 2.0]"
   done
 }
 

@@ -104,6 +104,11 @@ static void refuses_indices(void **state)
     trial_floats(&trial, 2, (const int64_t[]){3, 1}, NULL, -1, 1);
     trial_integers(&trial, 2, (const int64_t[]){1, 2}, (const int64_t[]){0, 0});
     refuse(&trial, "indices of shape 1x2 for an input of shape 3x1");
+    trial_begin(&trial, "GatherElements", 1);
+    trial_int(&trial, "axis", 1);
+    trial_floats(&trial, 2, (const int64_t[]){1, 3}, NULL, -1, 1);
+    trial_integers(&trial, 2, (const int64_t[]){2, 1}, (const int64_t[]){0, 0});
+    refuse(&trial, "indices of shape 2x1 for an input of shape 1x3");
 }
 
 static void gathers_elements(void **state)
@@ -215,6 +220,23 @@ static void pads_with_zeros(void **state)
     }
 }
 
+/* Only a Pad by nothing is its input. */
+static void pads_by_nothing(void **state)
+{
+    (void)state;
+    static const int64_t amounts[][4] = {
+        {0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}};
+    for (size_t i = 0; i < sizeof amounts / sizeof amounts[0]; i++) {
+        struct trial trial;
+        trial_begin(&trial, "Pad", 1);
+        trial_floats(&trial, 2, (const int64_t[]){2, 3}, NULL, -1, 1);
+        add_list(&trial, 4, amounts[i]);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        assert_int_equal(trial.call.alias, i == 0);
+        trial_end(&trial);
+    }
+}
+
 static void pads_several_axes(void **state)
 {
     (void)state;
@@ -291,6 +313,7 @@ int main(void)
         cmocka_unit_test(gathers_elements),
         cmocka_unit_test(pads_like_numpy),
         cmocka_unit_test(pads_with_zeros),
+        cmocka_unit_test(pads_by_nothing),
         cmocka_unit_test(pads_several_axes),
         cmocka_unit_test(refuses_to_pad),
     };

@@ -1,0 +1,62 @@
+/* The numbers of inputs and outputs that operators have, against ONNX's schemas. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "net/graph/operator.h"
+
+static const struct {
+    const char *name;
+    int inputs_min, inputs_max, outputs_max;
+} schemas[] = {
+#include "arities_fixture.h"
+};
+
+enum { SCHEMAS = sizeof schemas / sizeof schemas[0] };
+
+static void arities(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SCHEMAS; i++) {
+        const struct net_operator *operator= net_operator_find(schemas[i].name);
+        assert_non_null(operator);
+        if (operator->inputs_min != schemas[i]
+                .inputs_min ||
+                operator->inputs_max != schemas[i]
+                .inputs_max ||
+                operator->outputs_max != schemas[i]
+                .outputs_max)
+            fail_msg(
+                "%s: %d to %d inputs, up to %d outputs, ONNX has %d to %d, and %d",
+                operator->name, operator->inputs_min, operator->inputs_max, operator->outputs_max,
+                schemas[i].inputs_min, schemas[i].inputs_max, schemas[i].outputs_max);
+    }
+}
+
+/* Every operator that there is has a schema here. */
+static void all_are_compared(void **state)
+{
+    (void)state;
+    char text[8192], *rest, *at;
+    size_t count = 0;
+    net_operator_list(text, sizeof text);
+    for (at = strtok_r(text, " ,", &rest); at; at = strtok_r(NULL, " ,", &rest), count++) {
+        size_t i = 0;
+        while (i < SCHEMAS && strcmp(schemas[i].name, at) != 0)
+            i++;
+        if (i == SCHEMAS)
+            fail_msg("%s is not in arities_fixture.h: see tests/oracle/onnx_arities.py", at);
+    }
+    assert_int_equal(count, SCHEMAS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(arities),
+                                       cmocka_unit_test(all_are_compared)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
