@@ -16,7 +16,7 @@ static void each_option(const struct command *command, option_printer *print)
         print(command, option);
 }
 
-/* Whether an argument such as "error|base|skip" is a list to choose from. */
+/* True if an argument such as "error|base|skip" is a list to choose from. */
 static bool is_choice(const struct argp_option *option)
 {
     return option->arg && strchr(option->arg, '|');

@@ -165,7 +165,7 @@ const struct argp convert_argp = {
     .children = children,
 };
 
-/* Which tensors. */
+/* The choice of tensors. */
 
 struct renamed {
     enum ivon_part part;
@@ -381,7 +381,7 @@ static int convert_run_all(struct convert_command *command, json_t *provenance,
     return code;
 }
 
-/* What there is to say of the result. */
+/* Messages about the result. */
 
 static void describe_tensor(const struct convert_command *command, size_t i)
 {

@@ -85,7 +85,7 @@ const struct argp info_argp = {
     .children = children,
 };
 
-/* What one file holds, in numbers. */
+/* The contents of one file, in numbers. */
 struct contents {
     size_t tensors[IVON_PART_COUNT];
     uint64_t elements[IVON_PART_COUNT];

@@ -14,7 +14,7 @@
 
 enum { DEFAULT_MEMORY = 256 << 20 };
 
-/* What looked like a weight may have been taken for a part of the name. */
+/* Adds to an error that the part of the name behind its colon was not taken for a weight. */
 static void explain_colon(const struct merge_model *model, struct ivon_error *error)
 {
     const char *colon = strrchr(model->path, ':');
@@ -147,7 +147,7 @@ static int write_outputs(struct merge_command *command, struct ivon_error *error
     return code;
 }
 
-/* Whether the outputs can hold a tensor of the base or first model that is opaque. */
+/* Returns whether the outputs can hold an opaque tensor of the base or first model. */
 static bool carries(void *context, const struct ivon_tensor *tensor)
 {
     const struct merge_command *command = context;

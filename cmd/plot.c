@@ -206,7 +206,7 @@ const struct argp plot_argp = {
            "Pictures are drawn by gnuplot. See ivon-plot(1).",
 };
 
-/* What the kinds share. */
+/* Functions that the kinds of plots share. */
 
 int plot_read(struct ivon_columns *table, const char *name, double **numbers,
               struct ivon_error *error)

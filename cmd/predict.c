@@ -112,6 +112,22 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
     }
 }
 
+static void predict_take_options(struct predict_command *command)
+{
+    if (command->mean)
+        command->options.samples = 0;
+    command->options.nll_at_mean = command->metrics && !command->mean;
+    command->options.sample = command->draw.sample;
+    command->options.likelihood = command->evaluation.likelihood;
+    command->options.noise_std = command->evaluation.noise_std;
+    command->options.ignored = command->evaluation.ignored;
+    command->options.batch = command->evaluation.batch;
+    command->options.memory = command->evaluation.memory;
+    command->options.names = command->evaluation.names;
+    command->options.name_count = command->evaluation.name_count;
+    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
+}
+
 static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
 {
     bool gaussian = command->evaluation.likelihood == IVON_GAUSSIAN;
@@ -160,18 +176,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0,
                      "--mean draws nothing: --seed, --temperature, --include and --exclude do not "
                      "go with it");
-    if (command->mean)
-        command->options.samples = 0;
-    command->options.nll_at_mean = command->metrics && !command->mean;
-    command->options.sample = command->draw.sample;
-    command->options.likelihood = command->evaluation.likelihood;
-    command->options.noise_std = command->evaluation.noise_std;
-    command->options.ignored = command->evaluation.ignored;
-    command->options.batch = command->evaluation.batch;
-    command->options.memory = command->evaluation.memory;
-    command->options.names = command->evaluation.names;
-    command->options.name_count = command->evaluation.name_count;
-    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
+    predict_take_options(command);
 }
 
 static error_t predict_parse(int key, char *argument, struct argp_state *state)
@@ -348,7 +353,7 @@ static void warn_of_width(const struct predict_command *command)
                        nll->value, mean.value);
 }
 
-/* What the user should know although the predictions were made. */
+/* Prints the warnings about predictions that were made. */
 static void predict_print_warnings(const struct predict_command *command)
 {
     if (!command->average)

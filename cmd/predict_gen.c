@@ -309,7 +309,7 @@ static int print_checkpoint(struct predict_gen_command *command, const char *pat
     return code;
 }
 
-/* Whether an error is of the file, which may yet be completed, and not of what was asked for. */
+/* True if an error is of the file, which may still be completed, and not of the request. */
 static bool of_file(int code)
 {
     return code == IVON_ERROR_DATA || code == IVON_ERROR_INPUT;

@@ -182,7 +182,7 @@ static int sample(struct sample_command *command, json_t *provenance, struct ivo
     return code;
 }
 
-/* What the user should know although the samples were written. */
+/* Prints the warnings about samples that were written. */
 static void sample_print_warnings(const struct sample_command *command)
 {
     name_filter_warn_unused(&command->draw.filter);

@@ -126,7 +126,7 @@ enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
 static const char *const methods[] = {"ivon", "adamw", "sgd"};
 
-/* What was given, until the method is known. */
+/* The options that were given, until the method is known. */
 struct given {
     struct train_command *command;
     double numbers[NUMBERS];

@@ -91,7 +91,7 @@ static int checkpoint_check_options(const struct format *format, const char *pat
                  : 0;
 }
 
-/* What a file is that is no checkpoint, as far as its first bytes tell. */
+/* Describes a file that is not a checkpoint, as far as its first bytes tell. */
 static const char *other_kind(const struct mapped_file *file)
 {
     static const char npy[] = "\x93NUMPY";

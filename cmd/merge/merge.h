@@ -42,7 +42,7 @@ struct merge_command {
 /* The summary of --json, on stdout. */
 void merge_print_json(const struct merge_command *command);
 
-/* What the user should know although the merge succeeded. */
+/* Prints the warnings of a merge that succeeded. */
 void merge_print_warnings(const struct merge_command *command);
 
 /* One line on what was merged, or would be. */

@@ -17,7 +17,7 @@
 
 enum { IN, OUT, ERR, STREAMS };
 
-/* What a pipe brought. */
+/* The bytes that were read from a pipe. */
 struct bytes {
     char *data;
     size_t size, room;

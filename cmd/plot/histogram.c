@@ -71,7 +71,7 @@ static void choose_scale(struct histogram *histogram)
     histogram->left_out += zeros;
 }
 
-/* Where bin `b` of `bins` begins. */
+/* The lower edge of bin `b` of `bins`. */
 static double edge(const struct histogram *histogram, size_t b, size_t bins)
 {
     double share = (double)b / (double)bins;
@@ -101,7 +101,7 @@ static void plot_histogram_put_bins(struct script *script, struct histogram *his
                                   (double)histogram->most > 0.9 * (double)count;
 }
 
-/* What a column of ivon-sensitivity's is measured in, or nothing. */
+/* The unit of a column of ivon-sensitivity, or an empty string. */
 static const char *unit_of(const char *name)
 {
     static const char *const in_nats[] = {"loss", "loo_loss", "self_influence", "influence"};

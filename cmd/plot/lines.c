@@ -241,7 +241,7 @@ static bool has_band(const struct curve *curve)
     return false;
 }
 
-/* Whether the horizontal axis should be logarithmic: samples are doubled rather than added to. */
+/* True if the horizontal axis should be logarithmic: numbers of samples are usually doubled. */
 static bool is_logarithmic(const struct lines *lines, struct range x)
 {
     return strcmp(lines->kind->x, "samples") == 0 && x.low > 0 && x.high / x.low >= 8;

@@ -14,7 +14,7 @@ enum {
     HEIGHT = 600, /* pixels of all but the key, by default */
 };
 
-/* What is in a bin of confidences. */
+/* The contents of a bin of confidences. */
 struct bin {
     double confidence, correct; /* sums */
     uint64_t count;

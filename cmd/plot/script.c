@@ -1,5 +1,5 @@
-/* What all scripts for gnuplot have in common: how they begin, and how text and numbers are put
-   into them. */
+/* The parts that all scripts for gnuplot have in common: their beginning, and the text and numbers
+   in them. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>

@@ -372,7 +372,7 @@ static int detect(const struct predict_output *output, json_t *json, struct ivon
     const struct predict_command *command = output->command;
     json_t *all = json_object();
     int code = 0;
-    /* Where nothing varies the last score, mutual information, is nought for all. */
+    /* If nothing varies, the last score, mutual information, is zero for all. */
     int kinds = ivon_predict_varies(&command->options, command->argument_count) ? 3 : 2;
     for (int i = 0; i < kinds && !code; i++) {
         struct ivon_metric metrics[IVON_DETECTION_COUNT];

@@ -32,7 +32,7 @@ struct predict_command {
     struct ivon_positions positions; /* of the data, where they have targets */
 };
 
-/* Where predictions go: a table, log-likelihoods, scores for detection, a comparison. */
+/* The destinations of predictions: a table, log-likelihoods, scores for detection, a comparison. */
 struct predict_output {
     struct predict_command *command;
     struct ivon_predict_shape shape;

@@ -31,7 +31,7 @@ struct predict_gen_command {
     struct ivon_table *table;
 };
 
-/* What one checkpoint says: means over the positions that count. */
+/* The results of one checkpoint: means over the positions that count. */
 struct predict_gen_row {
     int64_t step;
     struct ivon_metric train_loss, train_error, loo_loss, loo_error, test_loss, test_error;

@@ -39,7 +39,7 @@ const char *sensitivity_score_name(enum ivon_score score);
 char *sensitivity_describe_run(const struct sensitivity_command *command,
                                const struct ivon_sensitivity_shape *shape);
 
-/* Where rows go. */
+/* The destination of the rows. */
 struct sensitivity_output;
 
 /* Opens it for `shape`, before any work, since an output may not be replaced. *first receives with

@@ -112,7 +112,7 @@ static void allow_output(struct rules *rules, const char *output)
     free(before);
 }
 
-/* What a name of a file, with nothing behind it, opens for reading. */
+/* Allows reading in the folders that a file name, without a ":/dataset" behind it, leads to. */
 static void allow_input(struct rules *rules, const char *name)
 {
     static const char index[] = ".index.json";
@@ -221,7 +221,7 @@ static void confine_calls(const struct confinement *confinement)
     seccomp_release(filter);
 }
 
-/* Where coverage is measured, counts are written that the command knows nothing of. */
+/* A build that measures coverage writes counts to files that the command does not know of. */
 extern void __gcov_dump(void) __attribute__((weak));
 
 void confine(const struct confinement *confinement, int argc, char **argv)

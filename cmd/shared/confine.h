@@ -1,7 +1,8 @@
 /*
- * What a command may still do once its options are known, so that an input that takes over its
- * parser can do little: run no program, reach no network, write only where the outputs go, read
- * only where the inputs are. By seccomp and Landlock; where the kernel lacks one, the other holds.
+ * The limits of a command once its options are known: no program is run (but for those that
+ * a command itself needs), no network reached; files are written only where the outputs go, and
+ * read only where the inputs are. So an input that takes over its parser can do little. By seccomp
+ * and Landlock; if the kernel lacks one, the other holds.
  */
 #ifndef CMD_SHARED_CONFINE_H
 #define CMD_SHARED_CONFINE_H

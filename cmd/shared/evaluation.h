@@ -1,5 +1,5 @@
-/* What commands that run a network on data have in common: its graph, the data, what its outputs
-   are to the targets. */
+/* The common parts of commands that run a network on data: the graph, the data, and the likelihood
+   of the targets given the outputs. */
 #ifndef CMD_SHARED_EVALUATION_H
 #define CMD_SHARED_EVALUATION_H
 

@@ -1,4 +1,4 @@
-/* What the commands' options have in common. */
+/* The options that commands have in common. */
 #ifndef CMD_SHARED_OPTIONS_H
 #define CMD_SHARED_OPTIONS_H
 

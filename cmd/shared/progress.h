@@ -29,7 +29,7 @@ void progress_wait(void);
 /* Clears the line. */
 void progress_end(struct progress *progress);
 
-/* Where the number of the signal that came will be; 0 before. */
+/* The variable that receives the number of the signal that came; 0 before. */
 const volatile sig_atomic_t *progress_signal(void);
 
 /* 128 and the number of the signal that came, or 0. */

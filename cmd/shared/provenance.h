@@ -1,4 +1,4 @@
-/* Where an output came from: the text of its attribute `provenance`. */
+/* The origin of an output: the text of its attribute `provenance`. */
 #ifndef CMD_SHARED_PROVENANCE_H
 #define CMD_SHARED_PROVENANCE_H
 

@@ -1,4 +1,4 @@
-/* What commands that remove examples have in common. */
+/* The common parts of commands that remove examples. */
 #ifndef CMD_SHARED_REMOVAL_H
 #define CMD_SHARED_REMOVAL_H
 

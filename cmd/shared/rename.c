@@ -9,7 +9,7 @@
 
 enum { GROUPS = 10 /* the match, and \1 to \9 */ };
 
-/* Whether each back-reference has a group. */
+/* Returns whether each back-reference has a group. */
 static bool groups_exist(const char *replacement, size_t groups)
 {
     for (const char *at = strchr(replacement, '\\'); at; at = strchr(at + 2, '\\')) {

@@ -94,7 +94,7 @@ void report_text(FILE *stream, const char *text)
     free(clean);
 }
 
-/* What the cookie's stream is given: a message, whose last newline alone is its own. */
+/* Prints a message of the cookie's stream, cleaned; only the last newline in it is its own. */
 static ssize_t write_clean(void *cookie, const char *data, size_t size)
 {
     (void)cookie;

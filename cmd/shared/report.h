@@ -1,4 +1,4 @@
-/* What the commands say: errors and warnings on stderr, exit statuses, safe text on stdout. */
+/* Messages of the commands: errors and warnings on stderr, exit statuses, safe text on stdout. */
 #ifndef CMD_SHARED_REPORT_H
 #define CMD_SHARED_REPORT_H
 

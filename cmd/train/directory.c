@@ -36,7 +36,7 @@ static int train_directory_fail(struct ivon_error *error, int code, const char *
     return error_fill(error, code, "%s: %s: %s", path, what, strerror(errno));
 }
 
-/* Whether a name is posterior-NUMBER.h5, of at least eight digits; its step. */
+/* True if a name is posterior-NUMBER.h5, of 8 to 18 digits; sets *step to the number. */
 static bool checkpoint_step(const char *name, uint64_t *step)
 {
     static const char prefix[] = "posterior-";
@@ -50,7 +50,7 @@ static bool checkpoint_step(const char *name, uint64_t *step)
     return true;
 }
 
-/* Whether a name is that of a file of ours while it is written: what a killed training left. */
+/* True if a name is that of an unfinished file of ours, which a killed training left. */
 static bool unfinished(const char *name)
 {
     static const char suffix[] = ".ivon-tmp";
@@ -143,7 +143,7 @@ void train_directory_close(struct train_directory *directory)
     free(directory);
 }
 
-/* Where the rows up to a step end: 0 when the file does not begin as a log does. */
+/* The offset at which the rows up to a step end; 0 if the file does not begin as a log does. */
 static size_t train_directory_find_end(FILE *log, uint64_t step)
 {
     char *line = NULL;
@@ -162,7 +162,7 @@ static size_t train_directory_find_end(FILE *log, uint64_t step)
     return end;
 }
 
-/* What a log begins with: the header, and the rows of an earlier run up to a step. To be freed. */
+/* The beginning of a log: the header, and the rows of an earlier run up to a step. To be freed. */
 static char *log_begin(const char *path, uint64_t step, size_t *size)
 {
     FILE *log = step ? fopen(path, "re") : NULL;

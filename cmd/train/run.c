@@ -10,7 +10,7 @@
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
-/* What the training begins with. */
+/* The start of a training. */
 
 static int train_run_open_data(struct train_command *command, struct ivon_error *error)
 {
@@ -125,7 +125,7 @@ static int open_newest(struct ivon_source **resumed, const char *path,
     return code;
 }
 
-/* Whether the test examples fit, by the first of them: not at the end of an epoch only. */
+/* Tests the first test example: data that do not fit fail now, not at the end of an epoch. */
 static int check_test(const struct train_command *command, struct ivon_error *error)
 {
     struct ivon_dataset_options first = command->evaluation.dataset;
@@ -188,8 +188,8 @@ static int save(struct train_command *command, struct ivon_error *error)
     return code;
 }
 
-/* What follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns
-   empty, and is made up for when the training goes on. */
+/* Does what follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns
+   empty, and is repeated when the training goes on. */
 static int record(struct train_command *command, const struct ivon_train_state *state,
                   bool stopping, struct ivon_error *error)
 {

@@ -1,5 +1,5 @@
-/* What a checkpoint says of the options that it was trained with, beside those of a training that
-   goes on from it. */
+/* The options of a training as its checkpoint records them, and their comparison with those of a
+   training that goes on from it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

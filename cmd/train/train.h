@@ -65,7 +65,7 @@ int train_begin(struct train_directory *directory, uint64_t step, struct ivon_er
 int train_log_add(struct train_directory *directory, const struct train_row *row,
                   struct ivon_error *error);
 
-/* Whether the last row has no test, and completes it. */
+/* Return whether the last row has no test, and complete that row. */
 bool train_log_lacks_test(const struct train_directory *directory);
 int train_log_add_test(struct train_directory *directory, double loss, double error_rate,
                        struct ivon_error *error);

@@ -44,7 +44,7 @@ struct dataset_csv {
     struct place next[2]; /* where reading the input, and the target, would go on */
 };
 
-/* What was read of a target. */
+/* A target as it was read. */
 struct target {
     bool whole;
     int64_t integer;
@@ -330,7 +330,7 @@ static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error
     return 0;
 }
 
-/* Where a row begins: from the nearest known place before it. */
+/* Sets *text to the beginning of a row, from the nearest known place before it. */
 static int dataset_csv_seek(struct dataset_csv *csv, size_t field, uint64_t row,
                             struct csv_text *text, struct ivon_error *error)
 {

@@ -19,7 +19,7 @@ struct dataset_format {
     bool groups, columns, pairs, names; /* what may be chosen in such files */
 };
 
-/* What is text is CSV: the only format that has no mark of its own. */
+/* True if the file is text, and so CSV: the only format that has no signature. */
 static bool csv_recognise(const struct mapped_file *file)
 {
     enum { SAMPLE = 4096 };
@@ -39,7 +39,7 @@ static const struct dataset_format formats[] = {
     {.name = "a CSV", .recognise = csv_recognise, .open = dataset_csv_open, .columns = true},
 };
 
-/* What is read as a text, because the options say so, whatever it looks like. */
+/* The format of files that the options declare to be text, whatever they look like. */
 static const struct dataset_format text = {
     .name = "a text", .open = dataset_text_open, .groups = true};
 

@@ -1,5 +1,5 @@
-/* What the formats of data sets share; formats/dataset/dataset.c tells which of them a file is
-   in. */
+/* The declarations that the formats of data sets share; formats/dataset/dataset.c recognises a
+   file's format. */
 #ifndef FORMATS_DATASET_DATASET_H
 #define FORMATS_DATASET_DATASET_H
 
@@ -7,7 +7,7 @@
 #include "formats/io/mapped.h"
 #include "ivon/dataset.h"
 
-/* What the caller asked for. */
+/* The caller's request. */
 struct dataset_request {
     const char *path;           /* as given, for messages */
     const char *group;          /* within an HDF5 file; null when none is named */
@@ -35,7 +35,7 @@ int dataset_text_open(struct ivon_examples **examples, struct dataset_request *r
 int dataset_windows(struct ivon_examples **examples, struct ivon_examples *tokens,
                     const struct ivon_dataset_options *options, struct ivon_error *error);
 
-/* Which of a file's arrays are read: indices into its names; the targets, if any, are the last. */
+/* The arrays of a file that are read: indices into its names; the targets, if any, are the last. */
 struct dataset_selection {
     size_t *arrays; /* to be freed */
     size_t count;
@@ -58,7 +58,7 @@ const char *dataset_input_name(const struct dataset_request *request, struct ivo
 /* The targets' name. */
 const char *dataset_targets_name(const struct dataset_request *request);
 
-/* Whether the options ask for targets that must be there, or for none. */
+/* Return whether the options ask for targets that must exist, and whether they ask for none. */
 bool dataset_targets_required(const struct dataset_request *request);
 bool dataset_targets_refused(const struct dataset_request *request);
 

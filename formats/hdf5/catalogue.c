@@ -222,7 +222,7 @@ static herr_t link_met(hid_t group, const char *name, const H5L_info_t *info, vo
     return fine ? 0 : -1;
 }
 
-/* Where the file tracks the order in which its parts were made, that is the order. */
+/* The order of creation, if the file tracks it for the group; else the order of names. */
 static H5_index_t group_index(hid_t group)
 {
     unsigned flags = 0;

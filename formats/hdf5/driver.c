@@ -75,7 +75,7 @@ static haddr_t driver_get_written(const H5FD_t *self, H5FD_mem_t type)
     return ((const struct open_file *)self)->written;
 }
 
-/* What was never written reads as zeros. */
+/* Bytes that were never written read as zeros. */
 static herr_t driver_read(H5FD_t *self, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *buffer)
 {

@@ -14,8 +14,8 @@ enum {
     CATALOGUE_MEMORY = 256 << 20, /* bytes that the child may need to list a file's contents */
 };
 
-/* What is said of a file that the child could not read; but where hardly any memory is left, that
-   is the cause as far as one can tell. */
+/* Returns the error of a file that the child could not read; but if hardly any memory is left, an
+   error of memory, since that is probably the cause. */
 static int hdf5_safe_damaged(int code, struct ivon_error *error)
 {
     static const size_t NEEDED = 32 << 20; /* what HDF5 takes to open a file, and some */
@@ -255,7 +255,7 @@ static int receive_catalogue(struct hdf5_file *file, struct ivon_error *error)
     return code;
 }
 
-/* Whether any data set can only be read by the child. */
+/* Returns whether some data set can be read by the child only. */
 static bool needs_child(const struct hdf5_file *file)
 {
     for (size_t i = 0; i < file->object_count; i++)

@@ -43,7 +43,7 @@ struct hdf5_limits {
     size_t memory; /* bytes that the child may use for decompressed pieces */
 };
 
-/* Whether the bytes look like an HDF5 file. */
+/* Returns whether the bytes look like an HDF5 file. */
 bool hdf5_recognise(const struct mapped_file *file);
 
 /* Opens a mapped file, which the result takes over, whether or not this succeeds. */

@@ -191,7 +191,7 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
     }
     if (ftruncate(file->descriptor, 0))
         code = atomic_fail(file, IVON_ERROR_IO, "empty it", error);
-    /* What replaces a private file is private from its first byte on. */
+    /* A file that replaces a private one is private from its first byte on. */
     else if (file->mode && fchmod(file->descriptor, (file->mode & 0777) | S_IRUSR | S_IWUSR))
         code = atomic_fail(file, IVON_ERROR_IO, "set its permissions", error);
 done:

@@ -99,7 +99,7 @@ int bytes_expect(struct bytes *bytes, uint64_t size, struct ivon_error *error)
     return 0;
 }
 
-/* Whether another gzip member follows the one that ended. */
+/* Begins the gzip member that follows the one that ended; false if there is none. */
 static bool next_member(struct bytes *bytes)
 {
     const unsigned char *next = bytes->origin.data + bytes->consumed;

@@ -140,7 +140,7 @@ static bool copy_number(const struct csv_field *field, char out[NUMBER_MAX])
     return !strpbrk(out, "xX("); /* hexadecimal, or a NaN with contents */
 }
 
-/* Whether a copied number that became infinite is infinite by name. */
+/* True if a copied number that became infinite is an infinity by name. */
 static bool named_infinite(const char *text)
 {
     return strpbrk(text, "iI") != NULL;

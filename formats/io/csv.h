@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What is still to be read. */
+/* The text that is still to be read. */
 struct csv_text {
     const char *at, *end;
 };
@@ -25,7 +25,7 @@ const char *csv_take(struct csv_text *text, struct csv_field *field);
 /* Passes over empty lines; false when nothing follows them. */
 bool csv_next_record(struct csv_text *text);
 
-/* Whether a field is this text. */
+/* Returns whether a field is this text. */
 bool csv_equal(const struct csv_field *field, const char *text);
 
 /* The number behind `prefix` in a field such as "p12"; -1 for any other field. */

@@ -11,7 +11,7 @@
 
 #include "ivon/error.h"
 
-/* What is still to be read of an object. */
+/* The state of reading an object. */
 struct json_members {
     const char *path; /* for messages; borrowed, as the text is */
     const char *start, *at, *end;

@@ -34,7 +34,7 @@ static void unguard(const struct mapped_file *file)
 #define unguard(file) ((void)(file))
 #endif
 
-/* What cannot be opened: most often it is not there. */
+/* Sets the error of a file that cannot be opened; most often it does not exist. */
 static int refuse_name(const char *path, int number, struct ivon_error *error)
 {
     if (!*path)

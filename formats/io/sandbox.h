@@ -22,7 +22,7 @@ struct sandbox {
     pthread_mutex_t lock; /* held from a request to the end of its reply */
 };
 
-/* What the child is given. */
+/* The child's side of a sandbox. */
 struct sandbox_child {
     int socket;
     void *window;
@@ -45,7 +45,7 @@ int sandbox_start(struct sandbox *sandbox, const struct sandbox_limits *limits,
 /* Ends the child. Accepts a sandbox that is all zero, or was stopped before. */
 void sandbox_stop(struct sandbox *sandbox);
 
-/* Whether the child is there to be asked. */
+/* Returns whether there is a child that can be asked. */
 bool sandbox_running(const struct sandbox *sandbox);
 
 /* Exactly `size` bytes to or from the other side; false when it is gone. */

@@ -1,4 +1,4 @@
-/* What the end of a file's name says. */
+/* The suffixes of file names. */
 #ifndef FORMATS_IO_SUFFIX_H
 #define FORMATS_IO_SUFFIX_H
 

@@ -256,8 +256,8 @@ ptrdiff_t zip_find(const struct zip_archive *archive, const char *name)
     return -1;
 }
 
-/* Where an entry's bytes begin: behind its own header, and in front of the directory. Null where
-   that cannot be. */
+/* The first of an entry's bytes, behind its own header and in front of the directory; null if
+   impossible. */
 static const unsigned char *zip_locate(const struct zip_archive *archive,
                                        const struct zip_entry *entry)
 {

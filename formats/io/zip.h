@@ -23,7 +23,7 @@ struct zip_entry {
 
 struct zip_archive;
 
-/* Whether the bytes begin as a zip archive does. */
+/* Returns whether the bytes begin as a zip archive does. */
 bool zip_recognise(const struct mapped_file *file);
 
 /* Borrows the mapped file. Names are unique. */

@@ -117,7 +117,7 @@ uint64_t zip_writer_size(const struct zip_writer *writer)
            (needs_end64(writer, directory) ? END64_SIZE + LOCATOR64_SIZE : 0);
 }
 
-/* What local and central headers have in common. */
+/* Writes the fields that local and central headers have in common. */
 static void put_common(struct record *record, const struct zip_planned *entry, uint32_t crc,
                        size_t extra)
 {

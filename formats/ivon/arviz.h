@@ -41,9 +41,9 @@ IVON_API int ivon_arviz_create(struct ivon_arviz **arviz, const char *path,
                                const struct ivon_arviz_options *options, struct ivon_error *error);
 
 /*
- * What sample `sample` says of the examples [first, first + count): the log-likelihood of each
- * target (count), and a replicate of y drawn from it (count × outputs, of the target's type). In
- * any order, from any thread; each once.
+ * Writes the results of sample `sample` for the examples [first, first + count): the log-likelihood
+ * of each target (count), and a replicate of y drawn from it (count × outputs, of the target's
+ * type). Calls may come in any order, from any thread; each once.
  */
 IVON_API int ivon_arviz_write(struct ivon_arviz *arviz, uint64_t sample, uint64_t first,
                               size_t count, const double *log_likelihoods, const void *replicates,

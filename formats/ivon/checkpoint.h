@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-/* Where a Hessian comes from, in files that are no ivon-posterior(5). */
+/* The origin of a Hessian, in files other than ivon-posterior(5). */
 enum ivon_hessian_from {
     IVON_HESSIAN_FROM_IVON, /* what the optimizer IVON or an earlier conversion saved */
     IVON_HESSIAN_FROM_ADAM  /* Adam's second moments: h ≈ batch · v / (1 − β₂ᵗ) */
@@ -22,21 +22,24 @@ enum ivon_hessian_from {
 struct ivon_open_options {
     bool no_sandbox; /* parse without seccomp; still in a child process */
     size_t memory;   /* bytes for decompressing; 0: 64 MiB */
-    /* For formats other than ivon-posterior(5); one that says nothing about the file's format is
-       IVON_ERROR_ARGUMENT, */
-    bool for_several; /* unless they are meant for several files: then it is passed over, but for
-                            a Hessian, which is one file's */
-    const char *key;  /* path of the state dict within a nested file, "ema.model"; null: guessed
-                            where only one fits */
-    const char
-        *hessian; /* a second file, null: none. Its tensors are the Hessian, by name; or it is
-                            an optimizer's state, and what follows says of what kind */
+    /* An option that follows and does not apply to the file's format is IVON_ERROR_ARGUMENT. If
+       `for_several` says that the options are meant for several files, such an option is ignored,
+       except for the file `hessian`, which belongs to one file. */
+    bool for_several;
+    /* A second file, null: none. Its tensors are the Hessian, by name, or it is the state of an
+       optimizer of PyTorch. The first file must have no Hessian of its own. */
+    const char *hessian;
+    /* Of PyTorch's files alone: the path of the state dict within a nested file, "ema.model", null:
+       the only one that fits; the kind of optimizer that a Hessian is of; */
+    const char *key;
     enum ivon_hessian_from hessian_from;
-    double batch;                  /* of Adam's gradients; needed for IVON_HESSIAN_FROM_ADAM */
-    const char *const *parameters; /* the names of the optimizer's, in its order; null: its own, or
-                                      as the file lets one tell */
+    /* the batch of Adam's gradients, needed for IVON_HESSIAN_FROM_ADAM; */
+    double batch;
+    /* the names of the optimizer's parameters, in its order, null: those that the files tell. */
+    const char *const *parameters;
     size_t parameter_count;
-    /* Which tensors of a state dict are buffers, by name; null: as the file lets one tell. */
+    /* Returns whether a name is that of a buffer, in formats that do not say; null: its type and
+       name decide. */
     bool (*is_buffer)(void *context, const char *name);
     void *is_buffer_context;
 };
@@ -87,8 +90,8 @@ IVON_API int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                                     const struct ivon_create_options *options,
                                     struct ivon_error *error);
 
-/* Whether a file created so can hold a tensor of options->like that is opaque; one that is not it
-   always can. */
+/* Returns whether a file created with these options can hold an opaque tensor of options->like;
+   true for every tensor that is not opaque. */
 IVON_API bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
                                       const struct ivon_tensor *tensor);
 

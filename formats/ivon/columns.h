@@ -54,7 +54,7 @@ IVON_API size_t ivon_columns_count(const struct ivon_columns *columns);
    ones may be in it. */
 IVON_API const char *ivon_columns_name(const struct ivon_columns *columns, size_t i);
 
-/* Whether there is a column of that name. */
+/* Returns whether there is a column of that name. */
 IVON_API bool ivon_columns_has(const struct ivon_columns *columns, const char *name);
 
 /* *column receives the column of that name. IVON_ERROR_DATA, with a list of the columns, where

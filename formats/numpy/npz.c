@@ -295,7 +295,7 @@ static int find_text(struct npz *npz, const char *key, char **text, struct ivon_
     return size ? npz_read_member(npz, index, 0, size, *text, error) : 0;
 }
 
-/* Whether a member of a posterior is part of its header, or one Hessian's own number. */
+/* True if a member of a posterior is part of its header, or a number of one Hessian alone. */
 static bool is_header(const struct npz *npz, const struct member *member)
 {
     const char *slash = strchr(member->name, '/');

@@ -86,7 +86,7 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
     return graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
 }
 
-/* Whether a node, or the graph as its output, takes a value. */
+/* Returns whether a node takes a value as input, or the graph has it as output. */
 static bool is_taken(const Onnx__GraphProto *graph, const char *name)
 {
     for (size_t i = 0; i < graph->n_node; i++)
@@ -113,7 +113,7 @@ static int onnx_add_initializers(struct ivon_network *network, struct onnx_reade
         const char *name = onnx_text(graph->initializer[i]->name);
         struct net_tensor tensor;
         enum net_type type;
-        /* What is of another type is an error only where it is asked for. */
+        /* An initializer of an unsupported type is an error only if it is used. */
         if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_taken(graph, name))
             continue;
         code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);

@@ -1,4 +1,4 @@
-/* What the files of the ONNX reader share. */
+/* The declarations that the files of the ONNX reader share. */
 #ifndef FORMATS_ONNX_PRIVATE_H
 #define FORMATS_ONNX_PRIVATE_H
 
@@ -30,7 +30,7 @@ struct onnx_reader {
 int onnx_tensor(struct onnx_reader *reader, const char *name, const Onnx__TensorProto *proto,
                 struct net_tensor *tensor, struct ivon_error *error);
 
-/* What a tensor of that data type becomes; false when it has no place here. */
+/* Sets *type to what a tensor of that data type becomes; false if the type is not supported. */
 bool onnx_net_type(int32_t data_type, enum net_type *type);
 
 /* "float16", "complex64" … */

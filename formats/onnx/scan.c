@@ -1,4 +1,4 @@
-/* What stands between a stranger's bytes and the parser. */
+/* The checks that protect the parser from untrusted bytes. */
 #include <stdlib.h>
 
 #include "core/error.h"
@@ -82,7 +82,7 @@ static const char *take_field(struct scan *scan)
     return NULL;
 }
 
-/* Whether the parser may be let loose on the bytes. */
+/* Returns what is wrong with the bytes, or null if the parser can read them. */
 static const char *scan_nesting(const uint8_t *bytes, size_t size)
 {
     struct scan scan = {

@@ -50,7 +50,7 @@ const char *onnx_type_name(int32_t data_type)
     return data_type < 0 || data_type >= TYPE_COUNT ? "unknown" : types[data_type].name;
 }
 
-/* Where a tensor's elements are, as they are stored. */
+/* The elements of a tensor, as they are stored. */
 struct elements {
     const unsigned char *bytes;
     void *owned; /* null when the bytes are another's */

@@ -10,7 +10,7 @@
 #include "net/graph/operator.h"
 #include "net/plan/plan.h"
 
-/* What is being written. The messages and lists lie in blocks of their own until all is packed. */
+/* The state of writing. The messages and lists lie in blocks of their own until all is packed. */
 struct writer {
     const struct ivon_network *network;
     struct ivon_source *weights; /* or null */
@@ -90,7 +90,7 @@ static Onnx__TensorProto *tensor_of(struct writer *writer, char *name,
     return proto;
 }
 
-/* What the weights say of a value: their tensor of that name, or -1. */
+/* The index of the weights' tensor that has a value's name, or -1. */
 static ptrdiff_t weight_of(const struct writer *writer, const struct net_value *value)
 {
     if (!writer->weights || (value->role != NET_INPUT && value->role != NET_PARAMETER))
@@ -350,7 +350,7 @@ static Onnx__NodeProto *node_of(struct writer *writer, const struct net_node *no
     return proto;
 }
 
-/* Whether binding left a node nothing to compute. */
+/* True if binding left a node nothing to compute. */
 static bool cut_off(const struct net_node *node)
 {
     for (size_t i = 0; i < node->output_count; i++)

@@ -61,7 +61,7 @@ static int buffers_compare_names(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Whether there is a tensor whose name is the first `length` bytes of `module`, then `rest`. */
+/* Returns whether a tensor has the first `length` bytes of `module`, then `rest`, as its name. */
 static bool has_neighbour(const struct name_table *table, const char *module, size_t length,
                           const char *rest)
 {

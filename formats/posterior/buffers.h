@@ -20,7 +20,7 @@ int buffers_told(const struct ivon_tensor *tensors, size_t count,
                  bool (*plain)(void *context, const struct ivon_tensor *), void *context,
                  bool *told, struct ivon_error *error);
 
-/* Whether a name is that of a running statistic, without a look at what stands beside it. */
+/* Returns whether a name is that of a running statistic, without regard to the other names. */
 bool buffers_statistic(const char *name);
 
 #endif

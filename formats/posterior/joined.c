@@ -16,7 +16,7 @@ struct joined {
     bool optimizer;     /* `hessian` is an optimizer's state, which has nothing of frozen means */
 };
 
-/* Which tensor of which source a joined tensor is. */
+/* Returns the source of a joined tensor, and sets *tensor to its index there. */
 static struct ivon_source *joined_resolve(const struct joined *joined, size_t *tensor)
 {
     if (*tensor < joined->model_count)

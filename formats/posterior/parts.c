@@ -244,7 +244,7 @@ void parts_free_names(char **names, size_t count)
     free(names);
 }
 
-/* Whether two tensors of different parts have one name. */
+/* True if two tensors of different parts have one name, or if memory is exhausted. */
 static bool share_names(const struct ivon_tensor *tensors, size_t count)
 {
     int code = 0;

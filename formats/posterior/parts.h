@@ -33,7 +33,7 @@ struct parts_file {
     void *context;
 };
 
-/* Whether a tensor's name makes its file a posterior. */
+/* Returns whether a tensor's name makes its file a posterior. */
 bool parts_posterior_name(const char *stored);
 
 /* Appends a tensor of a file, whose dtype, rank and shape are given, under its name and part; one
@@ -73,7 +73,7 @@ int parts_put(const char *path, const struct ivon_header *header, const struct i
                          struct ivon_error *error),
               void *context, struct ivon_error *error);
 
-/* Whether a key is one of those, or a string of the header. */
+/* Returns whether a key is the mark, one of those numbers, or a string of the header. */
 bool parts_own_key(const char *key);
 
 #endif

@@ -12,7 +12,7 @@
 
 #include "formats/io/mapped.h"
 
-/* Which shard has a tensor; both strings are owned. */
+/* A tensor and the shard that has it; both strings are owned. */
 struct shard_location {
     char *tensor;
     char *shard;
@@ -29,7 +29,7 @@ struct shard_index {
     json_t *metadata; /* or null */
 };
 
-/* Whether the bytes begin as JSON does. */
+/* Returns whether the bytes begin as a JSON object does. */
 bool shard_index_recognise(const struct mapped_file *file);
 
 /* The index is to be released whether or not this succeeds. */

@@ -91,7 +91,7 @@ static int put_tensor(struct hdf5_layout *layout, const struct ivon_tensor *tens
                                  tensor->name);
 }
 
-/* What the sink's tensors are, while the file is laid out. */
+/* The description of the sink's tensors, while the file is laid out. */
 struct description {
     struct sink *sink;
     const struct ivon_header *header;

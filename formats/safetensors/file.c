@@ -104,8 +104,8 @@ static int safetensors_file_read_shape(const struct safetensors_file *file,
     return 0;
 }
 
-/* Whether the shape and type of a tensor agree with the bytes of its data, as far as the size of an
-   element is known. */
+/* Returns whether a tensor's shape and type agree with the bytes of its data, as far as the size of
+   an element is known. */
 static bool size_agrees(const struct safetensors_tensor *tensor)
 {
     size_t count;

@@ -10,7 +10,7 @@
 #include "formats/io/number_text.h"
 #include "formats/posterior/parts.h"
 
-/* What a layout is made from. */
+/* The request that a layout is made from. */
 struct request {
     const char *path;
     const struct ivon_header *header;
@@ -155,7 +155,7 @@ bool safetensors_index_name(const char *path)
     return length >= end && strcmp(path + length - end, SAFETENSORS_INDEX) == 0;
 }
 
-/* What stands before SAFETENSORS_INDEX in the last component of a path. */
+/* The text before SAFETENSORS_INDEX in the last component of a path, *length bytes long. */
 static const char *stem(const char *path, int *length)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;

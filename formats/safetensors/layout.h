@@ -1,4 +1,4 @@
-/* Which tensor of a safetensors checkpoint that is written goes where, under which name. */
+/* The layout of a safetensors checkpoint that is written: the place and name of each tensor. */
 #ifndef FORMATS_SAFETENSORS_LAYOUT_H
 #define FORMATS_SAFETENSORS_LAYOUT_H
 
@@ -21,7 +21,7 @@ struct safetensors_layout {
     json_t *metadata; /* of the index; null without one */
 };
 
-/* What the file `path`, or the index and the shards beside it, will hold. */
+/* Plans what the file `path`, or the index and the shards beside it, will hold. */
 int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
                         const struct ivon_header *header, const struct ivon_tensor *tensors,
                         size_t count, const struct ivon_create_options *options,

@@ -43,7 +43,7 @@ struct safetensors_file {
     size_t count;
 };
 
-/* What a source over safetensors is. */
+/* The state of a source over safetensors. */
 struct safetensors {
     struct safetensors_file *files; /* by name; one when there is no index */
     size_t file_count;
@@ -56,13 +56,13 @@ struct safetensors {
     } * places; /* per tensor of the source, which are those of the files in order */
 };
 
-/* Whether the bytes begin as a safetensors file does. */
+/* Returns whether the bytes begin as a safetensors file does. */
 bool safetensors_recognise(const struct mapped_file *file);
 
 /* "F32", "BOOL" … */
 const char *safetensors_dtype(enum ivon_dtype dtype);
 
-/* Whether a path is one of an index. */
+/* Returns whether a path is that of an index. */
 bool safetensors_index_name(const char *path);
 
 /* Reads the header of file->mapped, which becomes the file's whether or not this succeeds. */
@@ -77,7 +77,7 @@ int safetensors_open(struct ivon_source **source, struct mapped_file *mapped,
 int safetensors_open_shards(struct ivon_source **source, struct shard_index *index,
                             const struct ivon_open_options *options, struct ivon_error *error);
 
-/* What a source is, or the first of those that it joins; null when it is of another format. */
+/* The state of a source, or of the first that it joins; null if it is of another format. */
 const struct safetensors *safetensors_of(const struct ivon_source *source);
 
 /* ivon_checkpoint_create for this format: with an index when the path is that of one. */

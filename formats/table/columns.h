@@ -1,4 +1,4 @@
-/* What a table that is read is to the formats that read it. */
+/* The inside of a table that is read, for the formats that read it. */
 #ifndef FORMATS_TABLE_COLUMNS_H
 #define FORMATS_TABLE_COLUMNS_H
 

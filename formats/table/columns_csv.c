@@ -25,7 +25,7 @@ struct record {
     const char *counted; /* line ends before it are in `line` */
 };
 
-/* What is text is CSV: the only format that has no mark of its own. */
+/* True if the file is text, and so CSV: the only format that has no signature. */
 static bool columns_csv_recognise(const struct mapped_file *file)
 {
     enum { SAMPLE = 4096 };

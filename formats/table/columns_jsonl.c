@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "formats/table/columns.h"
 
-/* What is still to be read. */
+/* The lines that are still to be read. */
 struct lines {
     const char *at, *end;
     unsigned long long line; /* the number of the one that was read last */

@@ -135,7 +135,7 @@ static void records_checksum(const struct ivon_records *records, unsigned char b
         bytes[i] = (unsigned char)(crc >> 8 * i);
 }
 
-/* What an existing header says against resuming, or overwriting, its file. */
+/* Returns an error if an existing header does not allow its file to be resumed, or overwritten. */
 static int records_check_header(const struct ivon_records *records, const char *found, size_t size,
                                 bool resume, struct ivon_error *error)
 {

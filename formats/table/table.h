@@ -1,4 +1,4 @@
-/* What a table is to the formats that write it. */
+/* The inside of a table, for the formats that write it. */
 #ifndef FORMATS_TABLE_TABLE_H
 #define FORMATS_TABLE_TABLE_H
 

@@ -133,7 +133,7 @@ static void put_heading(struct writer *writer, const char *text)
         table_text_put(writer, text);
 }
 
-/* What separates a column from the one before, if there is one. */
+/* Separates a column from the one before, if there is one. */
 static void put_comma(struct writer *writer, bool first)
 {
     if (!first)

@@ -92,7 +92,7 @@ static ptrdiff_t torch_archive_find_entry(const struct torch_archive *archive, c
     return found;
 }
 
-/* Whether there is a folder PREFIX/code/. */
+/* Returns whether there is a folder PREFIX/code/. */
 static bool has_code(const struct torch_archive *archive)
 {
     size_t prefix = strlen(archive->prefix), count;

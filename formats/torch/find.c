@@ -1,4 +1,4 @@
-/* Where the state dict and the optimizer's state are within a pickle. */
+/* The search for the state dict and the optimizer's state within a pickle. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,7 +81,7 @@ static char *torch_find_join(const char *parent, const struct pickle_node *key)
     return path;
 }
 
-/* Whether a key is of the extra state that modules may add. */
+/* Returns whether a key is that of the extra state that modules may add. */
 static bool is_extra(const struct pickle_node *key)
 {
     static const char suffix[] = "_extra_state";
@@ -90,7 +90,7 @@ static bool is_extra(const struct pickle_node *key)
            memcmp(key->text + key->length - length, suffix, length) == 0;
 }
 
-/* Whether a node has the look of a state dict: tensors under names, and nothing else. */
+/* True if a node looks like a state dict: tensors by name, and nothing else but extra state. */
 static bool is_state(const struct pickle_node *node)
 {
     size_t tensors = 0;
@@ -105,8 +105,8 @@ static bool is_state(const struct pickle_node *node)
     return tensors > 0;
 }
 
-/* Whether a dictionary is as small as those of groups and states are: many may be one that is
-   large, and would be searched again and again. */
+/* True if a dictionary is as small as those of groups and states: a large one may occur many times,
+   and would be searched again and again. */
 static bool is_small(const struct pickle_node *node)
 {
     return node->kind == PICKLE_DICT && node->count <= GROUP_ITEMS_MAX;
@@ -271,7 +271,7 @@ static int not_a_state(const struct pickle_node *node, const char *path, const c
                           pickle_describe(node, text));
 }
 
-/* What the root holds instead of a state dict. */
+/* Sets the error that tells what the root holds instead of a state dict. */
 static int nothing_found(const struct pickle_node *root, const char *path, struct ivon_error *error)
 {
     char list[LIST_TEXT] = "", text[PICKLE_DESCRIPTION], number[24];
@@ -422,7 +422,7 @@ int torch_find_state(struct pickle_node *root, const char *key, const char *path
     return key ? follow_key(root, key, path, found, error) : guess_state(root, path, found, error);
 }
 
-/* What is found where PyTorch's own examples put it. */
+/* True if a state was found where PyTorch's own examples put it. */
 static bool is_named(const struct visit *visit)
 {
     return visit->fits && strcmp(visit->path, "optimizer") == 0;

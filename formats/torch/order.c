@@ -24,7 +24,7 @@ static size_t *list_unknown(const struct torch_state *state, struct ivon_error *
     return list;
 }
 
-/* What takes a part of the entries: a group, or what is left out. */
+/* A share of the entries: those of a group, or those that are left out. */
 struct share {
     size_t count, elements;
     ptrdiff_t group; /* -1: left out */
@@ -87,8 +87,8 @@ static void torch_order_choose(struct choices *choices, size_t share, size_t fro
     }
 }
 
-/* Whether exactly one choice was found; if several, or the search was given up, which tensors it
-   is between. */
+/* Succeeds if exactly one choice was found; if several, or the search was given up, the error lists
+   the tensors in question. */
 static int judge(const struct choices *choices, const struct torch_optimizer *optimizer,
                  struct ivon_error *error)
 {
@@ -175,7 +175,7 @@ static int torch_order_settle(struct torch_state *state, const struct torch_opti
     return code;
 }
 
-/* Where the tensors come by name, only groups of one parameter have it told by their sizes. */
+/* True if tensors are not sorted by name, or sizes suffice, since each group has one parameter. */
 static bool follows_order(const struct torch_state *state, const struct torch_optimizer *optimizer)
 {
     return !state->sorted || optimizer->parameter_count == optimizer->group_count;

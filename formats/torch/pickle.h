@@ -73,7 +73,7 @@ void pickle_free(struct pickle *pickle);
 
 struct pickle_node *pickle_root(const struct pickle *pickle);
 
-/* Whether a node, which may be null, is that string, or that class or function. */
+/* Return whether a node, which may be null, is that string, or that class or function. */
 bool pickle_is_string(const struct pickle_node *node, const char *text);
 bool pickle_is_global(const struct pickle_node *node, const char *module, const char *name);
 

@@ -1,4 +1,4 @@
-/* What each opcode does (Python's pickletools describes them). */
+/* The effect of each opcode (Python's pickletools describes them). */
 #include <string.h>
 
 #include "formats/torch/pickle_machine.h"

@@ -1,8 +1,8 @@
 /*
- * What the files that read PyTorch's checkpoints share. From the archive's pickle come the state
- * dict (torch/find.c, torch/state.c) and the optimizer's state (torch/optimizer.c, torch/adam.c),
- * whose numbers are given names by torch/names.c, torch/layout.c and torch/order.c; then the pickle
- * is let go, and tensors are read where they lie (torch/tensor.c).
+ * The declarations that the files that read PyTorch's checkpoints share. From the archive's pickle
+ * come the state dict (torch/find.c, torch/state.c) and the optimizer's state (torch/optimizer.c,
+ * torch/adam.c), whose numbers are given names by torch/names.c, torch/layout.c and torch/order.c;
+ * then the pickle is freed, and tensors are read where they lie (torch/tensor.c).
  */
 #ifndef FORMATS_TORCH_PRIVATE_H
 #define FORMATS_TORCH_PRIVATE_H
@@ -48,7 +48,7 @@ struct torch_tensor {
     double scale;    /* 0: as stored; else numbers are multiplied by it when they are read */
 };
 
-/* Whether a node, which may be null, is what rebuilds a tensor or a parameter. */
+/* Returns whether a node, which may be null, rebuilds a tensor or a parameter. */
 bool torch_is_tensor(const struct pickle_node *node);
 
 /*
@@ -114,13 +114,13 @@ struct torch_state {
     size_t unknown;    /* entries that are TORCH_UNKNOWN */
 };
 
-/* Where things are within the pickle. */
+/* A node that was found in the pickle, and its place. */
 struct torch_found {
     struct pickle_node *node;
     char *path; /* "ema.model"; "" for the root */
 };
 
-/* Whether there is anything with the look of a state dict. */
+/* Returns whether any node of the pickle looks like a state dict. */
 bool torch_has_state(struct pickle_node *root);
 
 int torch_find_state(struct pickle_node *root, const char *key, const char *path,
@@ -188,7 +188,7 @@ struct torch_optimizer {
     int64_t step;
 };
 
-/* What every optimizer's state lists: its groups, and the parameters of each. */
+/* Reads what every optimizer's state lists: its groups, and the parameters of each. */
 int torch_groups_read(struct torch_optimizer *optimizer, const struct torch_found *found,
                       const char *path, struct ivon_error *error);
 
@@ -234,7 +234,7 @@ const char *torch_name_list(const struct torch_state *state, const bool *chosen,
 /* Makes an unknown entry a parameter. */
 void torch_take(struct torch_state *state, size_t entry, size_t group, size_t place);
 
-/* Whether the parameters of each group lie in one storage, in the group's order. */
+/* Returns whether the parameters of each group lie in one storage, in the group's order. */
 bool torch_is_flat(const struct torch_state *state, const struct torch_optimizer *optimizer);
 
 #endif

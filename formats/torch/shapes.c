@@ -15,7 +15,7 @@ bool torch_same_shape(const struct torch_tensor *a, const struct torch_tensor *b
     return a->rank == b->rank && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
-/* Whether an entry may be the parameter; one that was never updated may be anything. */
+/* True if an entry of unknown role may be the parameter: any of them if it was never updated. */
 static bool torch_shapes_fits(const struct torch_state *state, size_t entry,
                               const struct torch_moment *moment)
 {
@@ -140,7 +140,7 @@ static const struct shaped *shared_shape(const struct shapes *shapes)
     return NULL;
 }
 
-/* Whether each parameter has a shape of its own, which one entry has. */
+/* Matches by shape; true if each parameter has a known shape of its own, which one entry has. */
 static bool match_by_shape(const struct shapes *shapes, size_t *matched)
 {
     size_t entry = 0;

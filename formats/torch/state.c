@@ -150,7 +150,7 @@ static int find_ties(struct torch_state *state, struct ivon_error *error)
     return 0;
 }
 
-/* What an entry is by its type, its name and the caller's word. */
+/* The role of an entry by its type, its name, its ties and the caller's options. */
 static enum torch_role first_role(const struct torch_state *state, size_t i,
                                   const struct ivon_open_options *options)
 {
@@ -244,7 +244,7 @@ void torch_take(struct torch_state *state, size_t entry, size_t group, size_t pl
     state->unknown--;
 }
 
-/* Whether two names are of one module: what precedes their last parts is the same. */
+/* True if two names are of one module: the text before their last parts is the same. */
 static bool same_module(const char *a, const char *b)
 {
     size_t length = (size_t)(last_part(a) - a);

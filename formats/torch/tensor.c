@@ -56,8 +56,8 @@ static const struct pickle_node *flags_of(struct pickle_node **arguments, size_t
     return flags && flags->kind == PICKLE_DICT && flags->count ? flags : NULL;
 }
 
-/* Whether a tensor of real numbers has a flag that changes what its elements are, and is not
-   "neg". */
+/* True if a tensor of real numbers has a flag, other than "neg", that changes what its elements
+   are. */
 static bool has_strange_flag(const struct pickle_node *flags)
 {
     for (size_t i = 0; flags && i < flags->count; i += 2) {
@@ -226,7 +226,7 @@ static bool last_element(const struct torch_tensor *tensor, uint64_t *last)
     return true;
 }
 
-/* Whether the storage is as large as it is said to be, and the tensor lies within it. */
+/* Checks that the storage is as large as it is said to be, and that the tensor lies within it. */
 static int check_bounds(const struct torch_archive *archive, const struct torch_tensor *tensor,
                         uint64_t claimed, size_t unit, const char *what, struct ivon_error *error)
 {

@@ -45,7 +45,7 @@ static void source_close(void *self)
     free(source);
 }
 
-/* What is made of a file before it becomes a source. */
+/* The state of reading a file, before it becomes a source. */
 struct reading {
     struct torch_source *source;
     const struct ivon_open_options *options;
@@ -76,7 +76,7 @@ static int map(struct reading *reading, struct ivon_error *error)
     return code;
 }
 
-/* Where the optimizer's state is; found->node is null when there is none and none is needed. */
+/* Finds the optimizer's state; found->node is null when there is none and none is needed. */
 static int find_optimizer(const struct reading *reading, struct pickle_node *root,
                           struct torch_found *found, struct ivon_error *error)
 {
@@ -234,7 +234,7 @@ static bool same(double a, double b)
     return a == b || (isnan(a) && isnan(b));
 }
 
-/* What all groups agree on holds for the checkpoint. */
+/* Fills the header: a number that all groups agree on holds for the checkpoint. */
 static void fill_header(struct reading *reading)
 {
     const struct torch_optimizer *optimizer = &reading->optimizer;

@@ -8,8 +8,8 @@
 #include "formats/posterior/shard_index.h"
 #include "ivon/checkpoint.h"
 
-/* Whether the bytes are a zip archive with a pickle as PyTorch names it, or a bare pickle: files of
-   older versions are, and are refused with the way out. */
+/* Returns whether the bytes are a zip archive with a pickle as PyTorch names it, or a bare pickle,
+   as older versions wrote: torch_open refuses those, and says what to do. */
 bool torch_recognise(const struct mapped_file *file);
 
 /* Opens a mapped file, which the source takes over, whether or not this succeeds. */

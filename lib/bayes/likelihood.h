@@ -24,9 +24,9 @@ void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const
 void likelihood_residual(const struct likelihood *likelihood, size_t rows, const float *p,
                          const struct row_targets *targets, float *e);
 
-/* Whether the greatest output of a row misses its target, 1 or 0; Bernoulli: the share of events on
-   the wrong side of ½. 0 where the row does not count. `prediction`, unless null, receives what is
-   predicted. Not Gaussian. */
+/* The error of a row: 1 where its greatest output misses the target, else 0; Bernoulli: the share
+   of events whose probability is on the wrong side of ½. 0 where the row does not count.
+   `prediction`, unless null, receives the predicted class or events. Not for Gaussian. */
 float likelihood_error(const struct likelihood *likelihood, const float *f,
                        const struct row_targets *target, int64_t *prediction);
 

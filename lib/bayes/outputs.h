@@ -1,5 +1,5 @@
-/* What a network says of examples, and the targets beside it: rows of K outputs, one row for each
-   example or for each of its tokens. */
+/* A network's outputs for examples, and the targets beside them: rows of K outputs, one row for
+   each example or for each of its tokens. */
 #ifndef BAYES_OUTPUTS_H
 #define BAYES_OUTPUTS_H
 

@@ -1,4 +1,4 @@
-/* What holds for every posterior, whatever is computed from it. */
+/* Functions for every posterior, whatever is computed from it. */
 #ifndef BAYES_POSTERIOR_H
 #define BAYES_POSTERIOR_H
 

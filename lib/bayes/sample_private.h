@@ -17,7 +17,7 @@ struct sample_tensor {
     uint64_t seed;
 };
 
-/* Whether options select a mean and it has no Hessian. */
+/* Returns whether tensor `index` is a mean that the options select and that has no Hessian. */
 bool sample_lacks_hessian(const struct ivon_source *source, size_t index,
                           const struct ivon_sample_options *options);
 

@@ -124,7 +124,7 @@ int weights_draw(struct weights *weights, const struct member *member,
                  const struct ivon_sample_options *options, uint64_t sample, int threads,
                  struct ivon_error *error)
 {
-    /* What is random was decided before: the filter is not made for several threads. */
+    /* member->random replaces the filter, which is not made for several threads. */
     struct filling filling = {.weights = weights,
                               .member = member,
                               .fill = weights_draw_job,

@@ -24,8 +24,8 @@ int weights_init(struct weights *weights, const struct ivon_network *network,
                  struct ivon_error *error);
 void weights_release(struct weights *weights);
 
-/* What sample `sample` of a member gives every parameter of its network. With temperature 0 the
-   mean. `threads` 1: in the calling thread. */
+/* Sets every parameter of the member's network to its value in sample `sample`; with temperature 0,
+   to the mean. `threads` 1: in the calling thread. */
 int weights_draw(struct weights *weights, const struct member *member,
                  const struct ivon_sample_options *options, uint64_t sample, int threads,
                  struct ivon_error *error);

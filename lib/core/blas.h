@@ -17,8 +17,8 @@ void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
                   int64_t ldc);
 
 /*
- * Whether as many threads have the memory that the library takes for each when it is first called
- * there, 128 MiB of addresses: else IVON_ERROR_MEMORY. The library itself would try for ever.
+ * Fails with IVON_ERROR_MEMORY unless there is memory for so many threads. The library takes
+ * 128 MiB of addresses for each at its first call there; without them it would try for ever.
  */
 int blas_reserve(int threads, struct ivon_error *error);
 

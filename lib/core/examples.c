@@ -282,7 +282,7 @@ static const char *stored(const struct ivon_examples *examples, const struct ivo
     return (const char *)examples->buffer + element * ivon_dtype_size(field->dtype);
 }
 
-/* What is infinite or NaN has an exponent of ones. */
+/* True if all numbers are finite: the exponent bits of infinity and NaN are all ones. */
 IVON_DISPATCH static bool all_finite(const float *a, size_t count)
 {
     const uint32_t exponent = 0x7f800000;

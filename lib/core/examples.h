@@ -1,4 +1,4 @@
-/* What a format implements to be a set of examples. */
+/* The interface that a format implements to be a set of examples. */
 #ifndef CORE_EXAMPLES_H
 #define CORE_EXAMPLES_H
 

@@ -5,13 +5,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Where the last component of a name's first `length` bytes begins. */
+/* The index at which the last component of a name's first `length` bytes begins. */
 size_t name_last(const char *name, size_t length);
 
-/* Whether `fits` says true of some component, which it gets with its length. */
+/* Returns whether `fits` is true of any component, which it gets with its length. */
 bool name_any_component(const char *name, bool (*fits)(const char *component, size_t length));
 
-/* Whether `length` bytes of text are this word. */
+/* Returns whether `length` bytes of text are this word. */
 bool name_is_word(const char *text, size_t length, const char *word);
 
 #endif

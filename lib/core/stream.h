@@ -1,4 +1,4 @@
-/* What a format implements to be a source or a sink. */
+/* The interfaces that a format implements to be a source or a sink. */
 #ifndef CORE_STREAM_H
 #define CORE_STREAM_H
 
@@ -67,8 +67,8 @@ void *source_self(const struct ivon_source *source, const struct ivon_source_cla
 int ivon_sink_new(struct ivon_sink **sink, const struct ivon_sink_class *class, void *self,
                   struct ivon_error *error);
 
-/* Whether a name from a file may be used: UTF-8, not empty, no control characters, no component
-   that is empty, "." or "..". */
+/* Returns whether a name from a file may be used: UTF-8, not empty, no control characters, no
+   component that is empty, "." or "..". */
 bool tensor_name_valid(const char *name);
 
 #endif

@@ -1,4 +1,4 @@
-/* What every public header needs, the mark of an exported function; and the library's version. */
+/* The mark of an exported function, which every public header needs, and the library's version. */
 #ifndef IVON_API_H
 #define IVON_API_H
 

@@ -37,7 +37,7 @@ IVON_API size_t ivon_dtype_size(enum ivon_dtype dtype);
 /* "f32", "bf16", "i64", "bool" … */
 IVON_API const char *ivon_dtype_name(enum ivon_dtype dtype);
 
-/* Whether elements are floating-point numbers. */
+/* Returns whether elements of this type are floating-point numbers. */
 IVON_API bool ivon_dtype_is_float(enum ivon_dtype dtype);
 
 /* Converts `count` elements to double. Exact, but for 64-bit integers beyond 2^53. */

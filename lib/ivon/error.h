@@ -24,9 +24,9 @@ enum ivon_error_code {
 };
 
 /*
- * What failed, in one line: the file, the tensor, what was found, what was expected. Starts with
- * neither capital nor program name and ends without a full stop. Functions that succeed leave it
- * untouched; a null pointer where one is asked for discards the description.
+ * The description of a failure, in one line: the file, the tensor, what was found, what was
+ * expected. It starts with neither a capital nor the program name and ends without a full stop.
+ * Functions that succeed leave it untouched; a null pointer in its place discards the description.
  */
 struct ivon_error {
     int code;

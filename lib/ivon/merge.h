@@ -41,14 +41,14 @@ enum ivon_merge_method {
     IVON_MERGE_AVERAGE
 };
 
-/* What to do with a tensor that an input lacks, or has in another shape. */
+/* The treatment of a tensor that an input lacks, or has in another shape. */
 enum ivon_merge_mismatch {
     IVON_MISMATCH_ERROR,
     IVON_MISMATCH_BASE, /* the base's tensor is kept; what the base lacks is left out */
     IVON_MISMATCH_SKIP  /* the tensor is left out */
 };
 
-/* What to do with elements whose merged precision is not positive. */
+/* The treatment of elements whose merged precision is not positive. */
 enum ivon_merge_nonpositive {
     IVON_NONPOSITIVE_ERROR,
     IVON_NONPOSITIVE_BASE /* they keep the base's mean and precision */
@@ -63,12 +63,13 @@ struct ivon_merge_options {
     int dtype;            /* of merged means; IVON_DTYPE_KEEP: the base's, else the widest */
     enum ivon_merge_mismatch on_mismatch;
     enum ivon_merge_nonpositive on_nonpositive;
-    /* Which tensors to merge, by name; null: all. The others are kept as the base, or without one
-       the first model, has them. */
+    /* Returns whether to merge the tensor of that name; null: all. The others are kept as the base,
+       or without one the first model, has them. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
-    /* Which of the base's opaque tensors, none of which may be selected, the results can hold;
-       null: none. The others are left out. */
+    /* Returns whether the results can hold an opaque tensor of the base, or without a base of the
+       first model; null: none. None of these may be selected; those that cannot be held are left
+       out. */
     bool (*carries)(void *context, const struct ivon_tensor *tensor);
     void *carries_context;
     const double *scales; /* one result for each; null: the single scale 1 */
@@ -128,7 +129,7 @@ IVON_API const struct ivon_tensor *ivon_merge_outputs(const struct ivon_merge *m
 /* The header of the result for one scale: ess and weight decay, the rest absent. */
 IVON_API struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scale);
 
-/* What happens to each mean of any input, and to opaque tensors; borrowed. */
+/* The fate of each mean of any input, and of opaque tensors; borrowed. */
 IVON_API const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge,
                                                             size_t *count);
 

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-/* What the network's outputs f are to the targets y. */
+/* The likelihood of the targets y given the network's outputs f. */
 enum ivon_likelihood {
     IVON_CATEGORICAL, /* p = softmax(f), y one of K classes */
     IVON_BERNOULLI,   /* p = sigmoid(f) for each of K outputs, y 0 or 1 for each */

@@ -22,7 +22,7 @@ struct ivon_feed_name {
     const char *input, *field;
 };
 
-/* What a graph did not take from a checkpoint. */
+/* The tensors that a graph and a checkpoint do not share. */
 struct ivon_unbound {
     size_t means;            /* how many means it has no place for */
     const char *mean;        /* the first of them; null: none. Borrowed from the source */

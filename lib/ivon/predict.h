@@ -41,8 +41,8 @@ struct ivon_predict_options {
     int bins;         /* of calibration errors; 0: 15 */
     int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
     bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
-    bool
-        nll_at_mean; /* also the NLL at the mean, to compare with: see ivon_predictor_nll_at_mean */
+    /* Also the NLL at the mean, to compare with: see ivon_predictor_nll_at_mean. */
+    bool nll_at_mean;
     bool log_likelihoods; /* also of every sample, and targets drawn from what it says */
     size_t batch;         /* examples at a time in one thread; 0: as many as suit the caches */
     int threads;          /* 0: one for each processor */
@@ -58,9 +58,9 @@ struct ivon_predict_options {
 /* 64 samples, categorical, everything else off. */
 IVON_API struct ivon_predict_options ivon_predict_defaults(void);
 
-/* Whether more than one set of weights predicts: with one, as at the mean, the mutual information
-   and the epistemic standard deviation are exactly zero, and the expected entropy is the
-   entropy. */
+/* Returns whether more than one set of weights predicts. With one, as at the mean, the mutual
+   information and the epistemic standard deviation are exactly zero, and the expected entropy is
+   the entropy. */
 IVON_API bool ivon_predict_varies(const struct ivon_predict_options *options, size_t members);
 
 /*
@@ -115,7 +115,7 @@ IVON_API int ivon_probabilities_add(float *sum, const float *probabilities, doub
                                     size_t rows, size_t outputs, uint64_t first,
                                     struct ivon_error *error);
 
-/* What averaged probabilities say, `rows` × K of them; see struct ivon_predictions. */
+/* Describes averaged probabilities, `rows` × K of them; see struct ivon_predictions. */
 IVON_API void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows,
                                           size_t outputs, const float *probabilities,
                                           int64_t *prediction, float *max_probability,

@@ -18,7 +18,7 @@ extern "C" {
 struct ivon_sample_options {
     uint64_t seed;
     double temperature; /* τ; 0: the mean itself */
-    /* Which tensors are random, by name; null: all. The others stay at the mean. */
+    /* Returns whether the tensor of that name is random; null: all. The others stay at the mean. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
     /* For ivon_sample_write alone: */

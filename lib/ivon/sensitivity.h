@@ -1,5 +1,5 @@
 /*
- * What a trained network owes to single training examples, by the memory-perturbation equation
+ * The effect of single training examples on a trained network, by the memory-perturbation equation
  * (Nickl et al., NeurIPS 2023, arXiv:2310.19273, Eqs 6, 9-10, 12-16, 43). Removing a set M of
  * examples moves the posterior mean by ρ Σ Σ_{j∈M} g_j, with Σ = diag 1/(λ(h + δ)), and so the
  * outputs f_i of example i by J_i of that. With e_i = ∂L(y_i, f_i)/∂f_i, J_i = ∂f_i/∂θ and
@@ -32,7 +32,7 @@ extern "C" {
 
 enum ivon_covariance { IVON_COVARIANCE_FULL, IVON_COVARIANCE_DIAGONAL };
 
-/* What is computed of each example beside its loss and residual; to be combined. */
+/* The scores of each example, beside its loss and residual: bits that can be combined. */
 enum ivon_score {
     /* ‖p(f + Δf) − p(f)‖₁, p being softmax or sigmoid; Gaussian: ‖Δf‖₁. */
     IVON_SCORE_DEVIATION = 1,

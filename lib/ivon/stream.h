@@ -22,7 +22,7 @@ extern "C" {
 
 enum { IVON_RANK_MAX = 8 };
 
-/* What a tensor is to the posterior. */
+/* The role of a tensor in the posterior. */
 enum ivon_part {
     IVON_MEAN,     /* m, one per parameter */
     IVON_HESSIAN,  /* h, per example, without the weight decay */
@@ -54,7 +54,7 @@ struct ivon_tensor {
     double weight_decay;
 };
 
-/* What a checkpoint says of itself. Strings are null when absent. */
+/* A checkpoint's data about itself. Strings are null when absent. */
 struct ivon_header {
     double ess;          /* effective sample size λ; NaN when absent */
     double weight_decay; /* δ; NaN when absent */

@@ -1,6 +1,6 @@
 /*
- * What a posterior looks like: norms, quantiles and defects of each of its tensors, in a few
- * passes over the data and bounded memory. Quantiles are exact for values rounded to binary32.
+ * The summary of a posterior: norms, quantiles and defects of each of its tensors, in a few passes
+ * over the data and bounded memory. Quantiles are exact for values rounded to binary32.
  */
 #ifndef IVON_SUMMARY_H
 #define IVON_SUMMARY_H

@@ -1,5 +1,5 @@
 /*
- * Which targets count. With a token axis an example has one position for each token, else one in
+ * The targets that count. With a token axis an example has one position for each token, else one in
  * all. A position counts unless its target is the label that is ignored, by which data mark padding
  * and what has no label: what does not count is no part of N, the number of losses that a training
  * averages, nor of any mean over examples or tokens.
@@ -17,9 +17,9 @@ extern "C" {
 #endif
 
 /*
- * Whether the position with these labels counts: categorical, one label; Bernoulli, `outputs` of
- * them, which are to be ignored together or not at all. A Gaussian position counts, whatever the
- * labels, which may be null. INT64_MIN ignores none.
+ * Returns whether the position with these labels counts: categorical, one label; Bernoulli,
+ * `outputs` of them, which are to be ignored together or not at all. A Gaussian position counts,
+ * whatever the labels, which may be null. INT64_MIN ignores none.
  */
 IVON_API bool ivon_target_counts(enum ivon_likelihood likelihood, size_t outputs,
                                  const int64_t *labels, int64_t ignored);

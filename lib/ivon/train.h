@@ -63,7 +63,7 @@ struct ivon_train_options {
     const char *initial; /* of an architecture: "keep" (each layer's own), "kaiming", "xavier" or
                             "normal" */
     uint64_t seed;       /* of initial values, order, augmentation and noise */
-    /* Which parameters are trained, the others being buffers; null: all. */
+    /* Returns whether the parameter of that name is trained; null: all. The others are buffers. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
 
@@ -78,7 +78,7 @@ struct ivon_train_options {
    batches of 50. The rate is NaN. */
 IVON_API struct ivon_train_options ivon_train_defaults(enum ivon_method method);
 
-/* What a training begins with: an architecture or a network. */
+/* The start of a training: an architecture or a network. */
 struct ivon_train_start {
     /* linear:IN,OUT, mlp:IN,…,OUT[,relu|tanh|gelu], lenet, resnet20[-frn|-bn], textcnn:…,
        transformer:…, gpt:…: see ivon-train(1) */

@@ -1,4 +1,4 @@
-/* What criteria from log-likelihoods have in common. */
+/* The functions that criteria from log-likelihoods have in common. */
 #ifndef METRICS_LOG_LIKELIHOODS_H
 #define METRICS_LOG_LIKELIHOODS_H
 

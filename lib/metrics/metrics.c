@@ -24,7 +24,7 @@ struct ivon_metrics {
     /* The confidence of every prediction, in the order of the calls; negative where it is wrong. */
     float *confidences;
     size_t confidence_count, confidence_capacity;
-    /* Where bins of equal count start, and Σ (correct − conf) in each; working memory. */
+    /* The starts of bins of equal count; Σ (correct − conf) in each bin; working memory. */
     double *starts, *gaps;
     /* Σ ([c = y] − p_c), GROUPS × bins × K, of categorical predictions. Most p_c are in the first
        bin: the class is the last axis so that the others' pages stay untouched. */
@@ -253,7 +253,7 @@ static int compare_floats(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Where bins of equal count start; their number, which equal confidences may lower. */
+/* Sets the starts of bins of equal count. Returns their number: equal confidences may lower it. */
 static size_t start_adaptive(struct ivon_metrics *metrics, float *sorted)
 {
     size_t count = metrics->confidence_count, used = 0, end;

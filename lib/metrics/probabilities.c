@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "ivon/predict.h"
 
-/* What a mean of probabilities in binary32 may lie above 1. */
+/* The most by which a mean of probabilities in binary32 may exceed 1. */
 static const float excess = 1e-5f;
 
 int probabilities_check(const float *probabilities, size_t count, uint64_t row,

@@ -22,8 +22,9 @@ static inline bool probability_best(float p)
     return p > 0.5f;
 }
 
-/* What K probabilities say: the class, or 0 and 1 for each of K events; the greatest probability,
-   or the mean of those of the events' likelier outcomes. Returns the entropy, in nats. */
+/* Sets *prediction to the class, or to 0 or 1 for each of K events, and *max_probability to the
+   greatest probability, or to the mean probability of the events' likelier outcomes. Returns the
+   entropy, in nats. */
 double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
                               size_t count, int64_t *prediction, float *max_probability);
 

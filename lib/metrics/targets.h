@@ -22,7 +22,7 @@ size_t targets_width(enum ivon_likelihood likelihood, size_t k);
 struct row_targets targets_from(const struct row_targets *targets, enum ivon_likelihood likelihood,
                                 size_t k, size_t row);
 
-/* Whether the row counts, as ivon_target_counts has it; a row without targets does. */
+/* Returns whether the row counts, as ivon_target_counts has it; a row without labels counts. */
 bool targets_count(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
                    size_t row);
 

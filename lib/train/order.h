@@ -19,7 +19,7 @@
  */
 void order_shuffle(uint32_t *order, size_t count, uint64_t seed, uint64_t epoch);
 
-/* What is done to the images of an epoch. */
+/* The augmentation of an epoch's images. */
 struct augmentation {
     int64_t crop; /* pad each side by so many zeros, then cut the image's size out; 0: don't */
     bool flip;    /* left and right are swapped in half of the images */

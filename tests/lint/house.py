@@ -14,7 +14,16 @@ import os
 import re
 import sys
 
-LIMITS = {}
+LIMITS = {
+    "folders of more than 45 sources": 0,
+    "includes of what is above": 0,
+    "circles of folders by includes": 0,
+    "circles of files by calls": 0,
+    "function names of several files": 20,
+    "lines over 100 columns": 0,
+    "functions over 60 lines": 0,
+    "comments that begin with a relative clause": 0,
+}
 # In each list, who may include only what stands before it.
 ORDERS = [["lib", "formats", "cmd"], ["lib/core", "lib/net", "lib/metrics", "lib/bayes", "lib/train"]]
 COLUMNS, LINES, SOURCES = 100, 60, 45

@@ -250,7 +250,7 @@ static void batches(void **state)
         LAYER(7, 1, 16, 120, 6, 5, 1, 0), LAYER(7, 1, 3, 6, 32, 5, 1, 2),
         LAYER(7, 1, 64, 64, 8, 3, 1, 1),  LAYER(7, 1, 5, 9, 5, 3, 1, 0),
         LAYER(7, 1, 16, 32, 9, 3, 2, 1),  LAYER(7, 3, 1, 1, 14, 3, 1, 1),
-        LAYER(7, 1, 4, 5, 11, 3, 3, 0)};
+        LAYER(7, 1, 4, 5, 11, 3, 3, 0),   LAYER(7, 1, 6, 4, 60, 3, 2, 1)};
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
         struct trial all, one;
         struct shape alone = layers[i];

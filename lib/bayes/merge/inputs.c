@@ -96,7 +96,8 @@ static int refuse_stranger(const struct ivon_merge *merge, const struct ivon_sou
                           path, other, here, there);
 }
 
-/* Whether a model has a mean that may be merged, and one under a name that the reference knows. */
+/* Returns whether a model has a mean that may be merged and that the reference also knows, under
+   this or another name. */
 static bool is_related(const struct ivon_merge *merge, const struct ivon_source *model,
                        const struct ivon_source *reference)
 {

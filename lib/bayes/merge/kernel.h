@@ -35,10 +35,10 @@ void merge_linearly(double *mean, double *precision, const double *base_mean,
 void merge_precision_of(double *out, const double *hessian, double scale, double delta,
                         size_t count);
 
-/* Whether some value is not above 0 (NaN included). */
+/* Returns whether any value is NaN or not above 0. */
 bool merge_any_not_positive(const double *values, size_t count);
 
-/* Whether some magnitude is not below `bound` (NaN included). */
+/* Returns whether any magnitude is NaN or not below `bound`. */
 bool merge_any_not_below(const double *values, double bound, size_t count);
 
 /*

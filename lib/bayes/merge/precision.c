@@ -1,4 +1,4 @@
-/* What precision a merge's result has: its Hessians, ess and weight decay. */
+/* The precision of a merge's result: its Hessians, ess and weight decay. */
 #include <float.h>
 #include <math.h>
 
@@ -20,7 +20,8 @@ static bool has_hessians(const struct ivon_source *source)
     return false;
 }
 
-/* Whether all selected means of a source have a Hessian whose numbers are given. */
+/* Returns whether a source has Hessians, and one for every selected mean, with its ess and, if
+   asked for, its weight decay. */
 static bool gives_precision(const struct ivon_merge *merge, const struct ivon_source *source,
                             bool with_weight_decay)
 {

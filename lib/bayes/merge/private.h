@@ -75,7 +75,7 @@ struct ivon_merge {
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
 enum { MERGE_JOB = 1 << 20 };
 
-/* Where tensors that are not merged come from: the base, or the first model that was given. */
+/* The source of the tensors that are not merged: the base, or without one the first given model. */
 struct ivon_source *merge_keeper(const struct ivon_merge *merge);
 
 /* Inputs of which no merge can be made: with quantized weights, of adapters, without a tensor that
@@ -103,10 +103,10 @@ int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);
 typedef void merge_tell(struct ivon_source *source, size_t tensor, size_t first, size_t count);
 uint64_t merge_job_input(const struct ivon_merge *merge, size_t job, merge_tell *tell);
 
-/* Whether the method, or what the inputs give, makes a result with Hessians. */
+/* Returns whether the result has Hessians, because of the method or of what the inputs give. */
 bool merge_has_precision(const struct ivon_merge *merge);
 
-/* Whether the base's part of the precision can be had without its Hessian. */
+/* Returns whether the base's part of the precision is known without the base's Hessian. */
 bool merge_base_precision_known(const struct ivon_merge *merge);
 
 /* Fails unless the result's ess and weight decay, if there are any, can be written. */

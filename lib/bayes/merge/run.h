@@ -12,7 +12,7 @@
 #include "bayes/merge/private.h"
 #include "core/meter.h"
 
-/* What precision the result lacked, in the first tensor where it did. */
+/* The elements that stay without a positive precision, in the first tensor that has any. */
 struct merge_shortfall {
     size_t entry; /* SIZE_MAX: none */
     size_t scale;
@@ -70,7 +70,7 @@ void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scra
 void merge_settle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
                               size_t entry_index, size_t scale, size_t at, size_t count);
 
-/* Whether a tensor before this one already failed, so that only its own count still matters. */
+/* Returns whether an earlier tensor already failed; then only the count of that tensor matters. */
 bool merge_overtaken(struct merge_run *run, size_t entry);
 
 /* The error for what precision the result lacked, or 0. */

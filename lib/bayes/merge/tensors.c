@@ -1,4 +1,4 @@
-/* Which tensors a merge joins, keeps and leaves out. */
+/* The tensors that a merge joins, keeps and leaves out. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,7 +194,7 @@ static bool is_tied(const struct ivon_merge *merge, const char *name)
     return false;
 }
 
-/* Whether a file has a tensor under this very name, or as a second name. */
+/* Returns whether a file has a mean under exactly this name, or as a second name. */
 static bool has_name(const struct ivon_source *source, const char *name)
 {
     return ivon_source_find(source, IVON_MEAN, name) >= 0 || ivon_source_alias(source, name);
@@ -310,7 +310,7 @@ static int refuse_all_opaque(const struct ivon_merge *merge, struct ivon_error *
     return code;
 }
 
-/* What is opaque is kept, where the result can hold it, or left out. */
+/* Plans an opaque tensor: it is kept where the result can hold it, else left out. */
 static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_t index,
                        struct ivon_error *error)
 {

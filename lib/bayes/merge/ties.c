@@ -61,7 +61,7 @@ static bool is_alias(const struct ivon_source *source, const char *name, const c
     return of && strcmp(of, other) == 0;
 }
 
-/* Whether elements of a block differ from its first. */
+/* Returns whether any element of a block differs from the first one. */
 static bool varies(const unsigned char *block, size_t size, size_t count)
 {
     return count > 1 && memcmp(block, block + size, (count - 1) * size) != 0;
@@ -93,7 +93,7 @@ static int merge_ties_compare(struct search *search, struct ivon_source *source,
     return 0;
 }
 
-/* Whether `other` can be what `name` is tied to, as far as names and shapes tell. */
+/* Returns whether `name` can be a second name of `other`, by names, types and shapes alone. */
 static bool merge_ties_is_candidate(const struct search *search, const char *name,
                                     const char *other)
 {

@@ -26,8 +26,7 @@ struct ivon_predict_options ivon_predict_defaults(void)
                                          .ignored = INT64_MIN};
 }
 
-/* Whether what is predicted gives targets a likelihood: numbers have none whose noise is
-   unknown. */
+/* Returns whether targets have a likelihood: numbers have none where the noise is unknown. */
 static bool has_density(const struct ivon_predict_options *options)
 {
     return options->likelihood != IVON_GAUSSIAN || options->noise_std > 0;
@@ -181,7 +180,7 @@ static size_t predict_bytes_per_example(const struct ivon_predictor *predictor)
     return bytes;
 }
 
-/* What every sample says of the targets. */
+/* Allocates the log-likelihoods and the replicated targets of every sample. */
 static bool allocate_matrix(struct ivon_predictor *predictor)
 {
     size_t entries = predictor->member_count * predictor->passes * predictor->block;

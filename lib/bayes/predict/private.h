@@ -57,7 +57,7 @@ struct ivon_predictor {
 int recalibrate(const struct ivon_predictor *predictor, const struct member *member,
                 const struct weights *weights, struct ivon_error *error);
 
-/* Whether the network has statistics to recalibrate. */
+/* Returns whether the network has batch-norm statistics to recalibrate. */
 bool has_batch_norm(const struct ivon_network *network);
 
 /* Targets of the rows from `first_row` on, drawn from what sample `sample` says: labels, or for

@@ -142,7 +142,7 @@ static struct softmax add_wide(float *sum, double weight, const float *f, float 
     return softmax;
 }
 
-/* What is left to do for a row whose probabilities are summed. */
+/* Adds the entropy of a row whose probabilities are already summed, and sets its log-likelihood. */
 static void close_row(struct row_sums *sums, double weight, size_t row,
                       const struct softmax *softmax, const float *f, float most, size_t index,
                       const struct row_targets *targets, double *log_likelihoods)
@@ -316,7 +316,7 @@ void rows_densities(const struct row_sums *sums, size_t without, size_t row, siz
     }
 }
 
-/* What the averaged probabilities of one row say. */
+/* Computes the results of one row from its averaged probabilities. */
 static void finish_row(const struct row_sums *sums, size_t row, size_t at, const float *p,
                        const struct row_results *results)
 {

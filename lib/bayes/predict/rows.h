@@ -49,8 +49,8 @@ void rows_clear(struct row_sums *sums);
 void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
               const float *outputs, const struct row_targets *targets, double *log_likelihoods);
 
-/* What all samples say of the rows [row, row + count); arrays may be null. See
-   ivon/predict.h. */
+/* The results of all samples for the rows [row, row + count); arrays that the likelihood does not
+   have may be null. See ivon/predict.h. */
 struct row_results {
     int64_t *prediction;
     float *probabilities, *max_probability, *entropy, *expected_entropy, *mutual_information;

@@ -24,7 +24,7 @@ struct run {
     struct weights weights; /* the sample that is shared */
     uint64_t first;         /* of the block */
     size_t count;
-    /* What is being added: */
+    /* The samples that are being added: */
     size_t member, pass;
     double weight;
     size_t wave;

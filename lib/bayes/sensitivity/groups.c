@@ -1,5 +1,5 @@
 /*
- * What is summed over many examples: ρ Σ Σ_{j∈M} g_j, and what it moves.
+ * The sums over many examples, ρ Σ Σ_{j∈M} g_j, and how much they change losses.
  *
  * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group,
  * and then all are added to the sums in the order of the tiles, so that no bit depends on the
@@ -223,7 +223,7 @@ int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examp
     return code;
 }
 
-/* What removing groups does to losses. */
+/* The effect of removing groups on losses. */
 
 /* Sums over the rows of a set of examples. */
 struct tally {

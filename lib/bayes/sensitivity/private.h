@@ -38,7 +38,7 @@ struct sensitivity_worker {
     size_t tile_at;    /* the tile that was run last, or SIZE_MAX */
 };
 
-/* What the caller of a run is given, of one block. */
+/* The results of one block that the caller of a run receives. */
 struct sensitivity_results {
     int64_t *prediction;
     float *outputs, *residual_vector, *deviation_vector, *variance, *covariance;

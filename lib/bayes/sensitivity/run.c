@@ -1,4 +1,4 @@
-/* What is computed of each example by itself, a tile at a time. */
+/* The results of each single example, computed a tile at a time. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +158,7 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
     }
 }
 
-/* What the outputs say once they moved. */
+/* Computes the loss and the error of the moved outputs f + Δf, and the deviation of p. */
 static void score_deviations(const struct pass *pass, const float *deviation)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;

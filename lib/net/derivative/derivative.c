@@ -59,8 +59,8 @@ void net_derivative_statistics(const struct net_derivative *derivative, double *
     }
 }
 
-/* Where the sum over examples of the adjoint of a shared root goes: a parameter's to the caller's
-   array. */
+/* The array for the sum over examples of the adjoint of a shared root; a parameter's is the
+   caller's. */
 static float *summed_adjoint(const struct net_derivative *derivative, size_t root,
                              float *const *gradients)
 {

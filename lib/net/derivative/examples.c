@@ -1,4 +1,4 @@
-/* What each example of a tile does by itself: its own gradient, scaled and squared. */
+/* The computations for each single example of a tile: its own gradient, scaled and squared. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* What there is to differentiate in a network, and the memory that it takes. */
+/* The setup of a derivative: the values to differentiate, and the memory that they take. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +29,8 @@ static void find_needed(struct net_derivative *derivative)
 }
 
 /*
- * Whether the tile's elements are its examples' one after the other: the first axis that is not 1
- * is longer, by the number of examples, and nothing else.
+ * Returns whether the tile's elements are its examples' one after the other: the first axis that is
+ * not 1 is `examples` times as long as for one example, and all others are equal.
  */
 static bool one_after_the_other(const struct net_tensor *tile, const struct net_tensor *unit,
                                 size_t examples)
@@ -57,7 +57,8 @@ static bool derivative_new_same_shape(const struct net_tensor *a, const struct n
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
 }
 
-/* Whether a step makes one value for all examples of what each has of its own. */
+/* True if a step that is needed has an input that each example has of its own, and an output that
+   all examples share. */
 static bool joins(const struct net_derivative *derivative, const struct plan_step *step)
 {
     bool each = false, shared = false;
@@ -90,7 +91,7 @@ static bool tell_apart(struct net_derivative *derivative)
     return fine;
 }
 
-/* Where the tile is taken as a whole, what depends on inputs is its own. */
+/* Marks the values that depend on inputs as the tile's own, where the tile is taken as a whole. */
 static void tell_whole(struct net_derivative *derivative)
 {
     for (size_t i = 0; i < derivative->network->value_count; i++) {

@@ -70,7 +70,7 @@ size_t derivative_root(const struct net_derivative *derivative, size_t value);
 /* The parameter that a shared root is, or NET_NONE. */
 size_t derivative_parameter(const struct net_derivative *derivative, size_t root);
 
-/* Whether an input of a step moves, and is shared. */
+/* Returns whether an input of a step moves and is shared. */
 bool derivative_shared_input(const struct net_derivative *derivative, const struct plan_step *step,
                              size_t input);
 

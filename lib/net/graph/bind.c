@@ -109,7 +109,7 @@ static int bind_tensor(struct ivon_network *network, struct ivon_source *source,
     return 0;
 }
 
-/* Whether an initializer of floats that nothing was bound to has that many elements. */
+/* The name of an initializer of `count` > 1 floats to which nothing was bound, or null. */
 static const char *likely_folded(const struct ivon_network *network, size_t count)
 {
     for (size_t i = 0; i < network->value_count; i++) {
@@ -134,7 +134,7 @@ static int check_unbound(const struct ivon_network *network, const struct ivon_s
         network->path, mean->name, ivon_source_path(source), folded);
 }
 
-/* Whether the graph has a place for a tensor of that name; see bind_find_place. */
+/* Returns whether the graph has a place for a tensor of that name; see bind_find_place. */
 static bool has_place(const struct ivon_network *network, const char *name)
 {
     size_t index = graph_find(network, name);

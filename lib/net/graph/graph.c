@@ -86,7 +86,7 @@ static uint64_t hash(const char *name)
     return value;
 }
 
-/* Where the name is in the table, or would be. */
+/* The slot of the table that holds the name, or that would hold it. */
 static size_t *slot(const struct ivon_network *network, const char *name)
 {
     size_t mask = network->by_name_size - 1;

@@ -130,7 +130,7 @@ void graph_forget_input(struct ivon_network *network, size_t value);
 int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,
                         struct ivon_error *error);
 
-/* Whether an Identity node alone gives the value its elements: the node is then cut off. */
+/* Returns whether an Identity node gives the value its elements; if so, disconnects the node. */
 bool graph_cut_identity(struct ivon_network *network, struct net_value *value);
 
 /* Gives a value its elements; takes over tensor->data (malloc'd, by net_tensor_allocate) in any

@@ -61,7 +61,7 @@ int(net_fail)(const struct net_call *call, struct ivon_error *error, const char 
                           call->node->operator->name, text);
 }
 
-/* What an alias does where memory is not shared. */
+/* Evaluates an alias where memory is not shared. */
 static void operator_copy(const struct net_call *call)
 {
     struct net_tensor *output = call->outputs[0];

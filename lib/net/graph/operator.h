@@ -98,10 +98,10 @@ struct net_operator {
     const struct net_matmul *(*product)(const struct net_call *call);
 
     /*
-     * gᵀ Σ g, g being the gradient with respect to input 1 for the output adjoints dy, where it can
-     * be had without putting g in order: Σ is diagonal, `arrange` puts its `variance`, of input 1's
-     * shape, in the order that is wanted. `arranged` says how many floats that takes; 0: at these
-     * shapes there is no such way. Null: there is none at all. Calls are as for backward.
+     * gᵀ Σ g for a diagonal Σ and the gradient g with respect to input 1 for the output adjoints
+     * dy, without reordering g: `arrange` puts the diagonal, `variance`, of input 1's shape, in the
+     * order that `quadratic` needs. `arranged` returns how many floats that takes; 0: not possible
+     * at these shapes. Null: never possible. Calls are as for backward.
      */
     size_t (*arranged)(const struct net_call *call);
     void (*arrange)(const struct net_call *call, const float *variance, float *arranged);

@@ -1,4 +1,4 @@
-/* What shape rules share. */
+/* The functions that shape rules share. */
 #ifndef NET_GRAPH_RULES_H
 #define NET_GRAPH_RULES_H
 

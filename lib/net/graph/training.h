@@ -41,7 +41,7 @@ void net_training_free(struct net_training *training);
 size_t net_training_count(const struct net_training *training);
 const struct net_running *net_training_node(const struct net_training *training, size_t i);
 
-/* Whether node `node` of the network changes. */
+/* Returns whether node `node` of the network changes. */
 bool net_training_has(const struct net_training *training, size_t node);
 
 /* How many numbers the statistics of all nodes are: for each node, the mean of each channel, then

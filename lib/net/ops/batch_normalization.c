@@ -72,7 +72,7 @@ double net_unbiased(double variance, size_t n)
     return n > 1 ? variance * (double)n / (double)(n - 1) : variance;
 }
 
-/* What a call in training prepares: means, then variances. */
+/* The batch statistics of a call in training: means, then variances. */
 struct batch {
     size_t count;
     double moments[];

@@ -63,7 +63,7 @@ int block_expect(const struct net_call *call, size_t input, unsigned types,
                     net_type_name(tensor->type), expected);
 }
 
-/* Whether an adjoint of the operand is summed over axes. */
+/* Returns whether an adjoint of the operand is summed over axes. */
 static bool needs_sums(const struct net_tensor *operand, const struct net_tensor *output)
 {
     return operand && operand->type == NET_FLOAT && operand->count != output->count;

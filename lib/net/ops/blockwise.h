@@ -32,7 +32,7 @@ const void *broadcast_next(struct broadcast *broadcast, size_t count);
 /* The transpose: adds the next `count` values to sums, which has the operand's shape. */
 void broadcast_add(struct broadcast *broadcast, const float *values, size_t count, double *sums);
 
-/* What a kernel sees. */
+/* The block of operands that a kernel works on. */
 struct block {
     const struct net_call *call;
     size_t operand_count, count;

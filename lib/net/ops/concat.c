@@ -59,7 +59,8 @@ static int concat_infer(struct net_call *call, struct ivon_error *error)
     return net_output(call, 0, first->type, first->rank, shape, error);
 }
 
-/* Where input i lies in the output. `first` is its position along the axis, and then the next's. */
+/* The route of input i in the output. *first, its position along the axis, becomes the next
+   one's. */
 static struct net_route concat_route(const struct net_call *call, size_t i, int64_t *first)
 {
     const struct net_tensor *input = call->inputs[i], *output = call->outputs[0];
@@ -142,7 +143,8 @@ static int split_infer(struct net_call *call, struct ivon_error *error)
     return code;
 }
 
-/* Where output j lies in the input. `first` is its position along the axis, and then the next's. */
+/* The route of output j in the input. *first, its position along the axis, becomes the next
+   one's. */
 static struct net_route split_route(const struct net_call *call, size_t j, int64_t *first)
 {
     const struct net_tensor *input = call->inputs[0], *sizes = net_input(call, 1);

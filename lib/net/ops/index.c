@@ -143,7 +143,7 @@ static int gather_elements_infer(struct net_call *call, struct ivon_error *error
     return net_output(call, 0, input->type, indices->rank, indices->shape, error);
 }
 
-/* Where each element of the output lies in the input; in the workspace. */
+/* The position in the input of each element of the output; in the workspace. */
 static const size_t *element_places(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *indices = call->inputs[1];
@@ -290,7 +290,7 @@ struct pad_walk {
     int rank;
 };
 
-/* Where the current row begins in the input, or -1; then goes to the next row. */
+/* Returns where the current row begins in the input, or -1; goes to the next row. */
 static int64_t pad_row(struct pad_walk *walk)
 {
     int64_t first = 0;

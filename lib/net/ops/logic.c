@@ -118,7 +118,7 @@ static int is_nan_forward(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* Where: y = a where the condition c holds, b elsewhere. */
+/* The operator Where: y = a if the condition c holds, else b. */
 
 static int where_infer(struct net_call *call, struct ivon_error *error)
 {

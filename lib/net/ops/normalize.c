@@ -149,7 +149,7 @@ IVON_DISPATCH static void normalize_row(float *y, const float *x, double mean, d
 /* The outputs: y, and of LayerNormalization each row's mean and r, where they are wanted. */
 enum { Y, MEAN, INVERSE, OUTPUTS };
 
-/* What belongs to an output, of the arrays for a node's outputs. */
+/* The array of an output, from the arrays for a node's outputs; null if it has no such output. */
 static float *of_output(const struct net_call *call, float *const *arrays, size_t output)
 {
     return output < call->node->output_count ? arrays[output] : NULL;

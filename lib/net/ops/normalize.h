@@ -1,4 +1,4 @@
-/* What normalizations share, and what batch normalization needs beside its operator. */
+/* The functions that normalizations share, and the batch statistics of BatchNormalization. */
 #ifndef NET_OPS_NORMALIZE_H
 #define NET_OPS_NORMALIZE_H
 
@@ -30,8 +30,8 @@ struct net_batch {
     const double *mean, *variance; /* of each channel; the variance is the biased one */
 };
 
-/* What a call of BatchNormalization that is in training normalized by at its last run; borrowed
-   from the call. Of no elements where it is not in training, or has not run. */
+/* The statistics by which BatchNormalization in training normalized at its last run; borrowed from
+   the call. `count` is 0 where the call is not in training or has not run. */
 struct net_batch net_batch_of(const struct net_call *call);
 
 #endif

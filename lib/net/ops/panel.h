@@ -14,7 +14,7 @@ enum {
     PANEL_WIDTH = 64, /* and are computed fastest this many at a time */
 };
 
-/* What is the same for all columns. */
+/* The arguments that are the same for all columns. */
 struct net_panel {
     const float *weights;
     size_t stride;     /* of the weights, from one output row to the next */

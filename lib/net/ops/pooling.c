@@ -293,7 +293,7 @@ IVON_DISPATCH static void spread_pairs(float *restrict dx, const float *restrict
     }
 }
 
-/* Whether windows are 2 x 2 apart, whole, and side by side, as most networks have them. */
+/* Returns whether windows are 2 × 2, inside the input, and side by side, as in most networks. */
 static bool is_halving(const struct pool *pool)
 {
     const struct net_window *window = &pool->window;

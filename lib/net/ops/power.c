@@ -7,7 +7,7 @@
 
 /* Floats. */
 
-/* What all elements are, or NaN. */
+/* The value that all elements have, or NaN if they differ. */
 static float common(const float *b, size_t count)
 {
     uint32_t differ = 0, first = count ? vector_bits(b[0]) : 0;

@@ -29,7 +29,7 @@ static int64_t ldb(const struct net_matmul *p)
     return row_length(p->transpose_b, p->k, p->n);
 }
 
-/* Where batch entry `index` starts in an operand. */
+/* The index in an operand at which batch entry `index` starts. */
 static size_t product_start(const struct net_matmul *p, const size_t *steps, size_t index)
 {
     size_t at = 0;

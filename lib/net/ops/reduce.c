@@ -128,7 +128,8 @@ static int64_t join_integers(enum kind kind, int64_t a, int64_t b)
 
 /* The shape rule. */
 
-/* Which axes are reduced: an attribute, or for ReduceSum the second input; all without any. */
+/* Finds the axes to reduce: an attribute, or for ReduceSum the second input. Without any, all axes,
+   unless noop_with_empty_axes. */
 static int find_axes(const struct net_call *call, bool *reduced, struct ivon_error *error)
 {
     const struct net_tensor *x = call->inputs[0];

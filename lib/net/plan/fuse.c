@@ -120,7 +120,8 @@ static int plan_fuse_begin(struct net_plan *plan, struct plan_step *step, bool *
     return code;
 }
 
-/* Whether a value passes from one element-wise step to just one other, at the same stage. */
+/* Returns whether `to` is the only use of a value that another step makes, at the same stage and in
+   the same shape. */
 static bool passes(struct net_plan *plan, size_t value, const struct plan_step *to)
 {
     const struct plan_step *from = producer(plan, value);

@@ -161,7 +161,7 @@ int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
     int code = layout.blocks && layout.last ? 0 : ivon_error_memory(error);
     if (!code)
         find_last_uses(&layout);
-    /* What is computed when the parameters are set, before any run, is placed before all else. */
+    /* Values that are computed when the parameters are set, before any run, are placed first. */
     if (!code)
         lay_out_stage(&layout, PLAN_PARAMETER);
     if (!code)

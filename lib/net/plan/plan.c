@@ -91,7 +91,8 @@ static bool wants_output(const struct net_node *node, size_t first)
     return false;
 }
 
-/* What evaluating a step takes is known before it is taken. */
+/* Fails, before a step is evaluated, if its outputs do not fit into `memory` beside known
+   values. */
 static int check_size(const struct net_plan *plan, struct plan_step *step, size_t memory,
                       struct ivon_error *error)
 {

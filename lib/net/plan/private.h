@@ -41,7 +41,7 @@ struct plan_value {
     size_t offset; /* in the arena, of a root that lies there; NET_NONE elsewhere */
 };
 
-/* What becomes of values that are computed. */
+/* The computed values that a plan keeps in memory. */
 enum plan_keep {
     PLAN_KEEP_OUTPUTS, /* their memory is used again; steps are joined so that few have any */
     PLAN_KEEP_ALL,     /* each keeps its elements until the next run, for derivatives */

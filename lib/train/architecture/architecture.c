@@ -74,7 +74,7 @@ static const char *find_word(const struct family *family, const char *text)
     return NULL;
 }
 
-/* Whether the text is of the family; fills in its sizes and word. */
+/* Reads the sizes and the word from the text; false if they are not what the family expects. */
 static bool architecture_parse(struct specification *specification, const struct family *family)
 {
     const char *at = specification->text + strlen(family->name);
@@ -95,7 +95,7 @@ static bool architecture_parse(struct specification *specification, const struct
     return specification->size_count >= family->least;
 }
 
-/* What the sizes must be to each other. */
+/* Returns whether the sizes fit each other and the family. */
 static bool architecture_fits(const struct specification *specification,
                               const struct family *family)
 {

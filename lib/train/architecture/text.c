@@ -190,7 +190,7 @@ void architecture_transformer(struct builder *builder, const struct specificatio
     builder_linear(builder, x, "fc", width, classes);
 }
 
-/* Whether column j of row i is behind it: context × context. */
+/* Builds a context × context matrix that is true where column j comes after row i: j > i. */
 static const char *later(struct builder *builder, int64_t context)
 {
     const char *inputs[3];

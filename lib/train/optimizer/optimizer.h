@@ -46,7 +46,7 @@ struct optimizer_options {
     struct team *team; /* that runs the passes, borrowed; null: the calling thread */
 };
 
-/* What a set of tensors is updated with. Fields of another method are not looked at. */
+/* The settings by which a set of tensors is updated. Fields of another method are ignored. */
 struct optimizer_group {
     double rate;         /* times what a schedule gives */
     double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
@@ -88,7 +88,7 @@ float *optimizer_mean(const struct optimizer *optimizer, size_t tensor);
 float *optimizer_hessian(const struct optimizer *optimizer, size_t tensor);
 float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor);
 
-/* Where the network takes the tensor from. Borrowed. */
+/* The array from which the network takes the tensor. Borrowed. */
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
 
 /*

@@ -7,7 +7,7 @@
 
 enum { PIECE = UPDATE_TILE /* elements updated and then perturbed while they are in the cache */ };
 
-/* What a pass over the blocks works with. */
+/* The arguments of a pass over the blocks. */
 struct pass {
     struct optimizer *optimizer;
     const float *const *gradients;

@@ -39,7 +39,7 @@ static inline float growth_of(float change, float precision)
     return growth < -0.5F ? -0.5F : growth;
 }
 
-/* Whether (new h + δ) >= (old h + δ)/2 is certain, whatever was rounded. */
+/* Returns whether (new h + δ) >= (old h + δ)/2 is certain, whatever was rounded. */
 static inline int certain(float to, float from)
 {
     return to > 0.51F * from;
@@ -85,7 +85,8 @@ static inline float next_above(float x)
     return vector_float(bits + ((int32_t)bits < 0 ? UINT32_MAX : 1));
 }
 
-/* Where it is not certain: at least half of h + δ, in double, and rounded up if need be. */
+/* Raises h + δ to half its old value where that is not certain, in double, rounded up if need
+   be. */
 IVON_DISPATCH static void keep_half(float *restrict to, const float *restrict hessian,
                                     double weight_decay, struct decay decay, size_t count)
 {
@@ -143,7 +144,7 @@ IVON_DISPATCH static unsigned move_all(float *restrict mean, float *restrict hes
     return kept;
 }
 
-/* What a tile needs beyond its arrays where more than the common case is asked for. */
+/* The working arrays of a tile; the common case needs only `grown`. */
 struct tile {
     float grown[TILE];
     float gradient[TILE]; /* ĝ, averaged over the step's samples */
@@ -175,7 +176,7 @@ IVON_DISPATCH static void estimate(struct tile *restrict tile,
         tile->estimate[i] *= scale * (factors->squared ? 1 : decayed(hessian[i], decay));
 }
 
-/* What a prior takes from h, and where it pulls. */
+/* Sets h without the prior's part, and the pull to the prior's mean. */
 IVON_DISPATCH static void consult_prior(struct tile *restrict tile,
                                         const struct update_ivon *restrict arrays,
                                         double weight_decay, size_t count)

@@ -58,8 +58,8 @@ static int trainer_lanes_measure(struct ivon_trainer *trainer, size_t tile, size
     return code;
 }
 
-/* Whether examples are normalized by each other's statistics: a lane's are then one tile, which
-   nothing fills up. */
+/* Returns whether examples are normalized by each other's statistics: then a lane's examples are
+   one tile, which nothing fills up. */
 static bool normalizes(const struct ivon_trainer *trainer)
 {
     return net_training_count(trainer->training) > 0;

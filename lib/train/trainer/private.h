@@ -112,7 +112,7 @@ int start_source(struct ivon_source **source, const struct start_tensors *start,
 int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
               struct start_tensor **added, struct ivon_error *error);
 
-/* What `trainer->network->parameters[i]` is. */
+/* The tensor that `trainer->network->parameters[i]` is. */
 const struct ivon_tensor *trainer_parameter(const struct ivon_trainer *trainer, size_t i);
 
 /* Sets Hessian, momentum, second moment and step from a checkpoint of this training. */

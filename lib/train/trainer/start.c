@@ -1,4 +1,4 @@
-/* What a training begins with: tensors by name, from an architecture, a network or a checkpoint. */
+/* The start of a training: tensors by name, from an architecture, a network or a checkpoint. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Steps, and what is said where they lead nowhere. */
+/* The steps of a training, and the errors of a training that diverges. */
 #include <inttypes.h>
 #include <math.h>
 

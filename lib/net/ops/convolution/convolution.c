@@ -30,7 +30,7 @@ static int convolution_check_inputs(const struct net_call *call, int64_t groups,
     return 0;
 }
 
-/* Whether each output is a product of a whole image by the weights. */
+/* Returns whether each output is a product of a whole image and the weights. */
 static bool is_dense(const struct convolution *c)
 {
     const struct net_window *window = &c->window;

@@ -44,14 +44,15 @@ struct convolution {
     size_t columns;  /* packed at once */
     size_t packed;   /* floats */
     size_t *offsets; /* of terms, in what is packed */
-    /* Where an output lies: in a plane of so many elements, the first one, from row to row, from
-       one to the next of a row. */
+    /* The places of outputs, in elements: the size of a plane, the first output, the distance
+       between rows, and between neighbours in a row. */
     size_t target_plane, target_first, target_pitch, target_step;
 };
 
 /*
- * What reaches the inputs whose position has a certain remainder by the stride, down and right:
- * the outputs' adjoints under the kernel's taps last[i], last[i] − between[i], …
+ * The pass that forms the adjoints of the inputs whose position has a certain remainder by the
+ * stride, down and right, from the outputs' adjoints under the kernel's taps
+ * last[i], last[i] − between[i], …
  */
 struct convolution_phase {
     struct convolution pass;
@@ -72,7 +73,7 @@ struct convolution_gradient {
     size_t *offsets;
 };
 
-/* What infer prepares. */
+/* The plan that infer prepares. */
 struct convolution_plan {
     struct convolution forward;
     struct convolution_phase phases[CONVOLUTION_PHASES_MAX];
@@ -136,7 +137,7 @@ static inline size_t convolution_planes_size(const struct convolution *c)
     return convolution_plane_count(c) * c->rows * (size_t)c->window.output[1] + PANEL_WIDTH;
 }
 
-/* Whether the gradient of the weights multiplies rows of a single channel. */
+/* Returns whether the gradient of the weights multiplies rows of a single channel. */
 static inline bool convolution_has_channel(const struct convolution *c)
 {
     return c->channels == 1 && c->window.stride[1] == 1;

@@ -8,7 +8,7 @@ enum {
     LAST_MAX = 256 << 10, /* floats of images with their channels last, packed at once */
 };
 
-/* Which remainders by the stride the rows of the kernel have. */
+/* The remainders of the kernel's rows by the stride, as bits. */
 static unsigned remainders(const struct net_window *window)
 {
     unsigned used = 0;

@@ -41,8 +41,8 @@ static bool clip(const struct net_window *window, int64_t x, int64_t count, size
     return true;
 }
 
-/* Where the tap that is `down` and `right` of the first one lies for a segment: in the input, from
-   element `at` of its channel on, for outputs from *first to before *last. */
+/* Sets [*first, *last) to the outputs of a segment for which the tap `down` and `right` of the
+   first one lies in the input. Returns its index in the channel for output *first. */
 static int64_t convolution_pack_place(const struct convolution *c,
                                       const struct convolution_segment *segment, int64_t down,
                                       int64_t right, size_t *first, size_t *last)
