@@ -28,6 +28,7 @@ assert b.dtype == 'f8' and np.array_equal(a, b)"
   cmp a-0.h5 b-0.h5
   cmp a-1.h5 b-1.h5
   cmp a-1.h5 one.h5
+  oracle p.h5 0 1 0=a-0.h5
   ! cmp -s a-0.h5 a-1.h5
 }
 

@@ -45,11 +45,13 @@ static void orders_depend_on_seed_and_epoch_alone(void **state)
 static void orders_are_the_documented_shuffle(void **state)
 {
     (void)state;
-    enum { COUNT = 5 };
-    uint32_t order[COUNT], expected[COUNT] = {0, 1, 2, 3, 4};
-    uint64_t words[4];
+    enum { COUNT = 1000 };
+    uint32_t order[COUNT], expected[COUNT];
+    uint64_t words[COUNT];
     struct random_stream stream = random_stream_of(11, 6, "/order");
-    random_words(&stream, 0, 1, words);
+    random_words(&stream, 0, COUNT / 4, words);
+    for (size_t i = 0; i < COUNT; i++)
+        expected[i] = (uint32_t)i;
     for (size_t i = COUNT - 1, word = 0; i > 0; i--, word++) {
         size_t other = (size_t)floorl((long double)words[word] * (long double)(i + 1) * 0x1p-64L);
         uint32_t swapped = expected[i];
