@@ -17,6 +17,7 @@ int(error_fill)(struct ivon_error *error, int code, const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     error->code = code;
+    error->hint = IVON_HINT_NONE;
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
     ivon_text_clean(error->message);
@@ -35,9 +36,48 @@ int(error_input)(struct ivon_error *error, const char *path, const char *verb, c
     return error_fill(error, IVON_ERROR_INPUT, "%s: cannot %s it: %s", path, verb, reason);
 }
 
+/* The options by which a hint is followed. */
+static const char *const hints[IVON_HINT_COUNT] = {
+    [IVON_HINT_MEMORY] = "raise --memory",
+    [IVON_HINT_MEMORY_THREADS] = "raise --memory, or lower --threads",
+    [IVON_HINT_REPLACE] = "--force replaces it",
+    [IVON_HINT_REPLACE_LINK] = "--force replaces it, not what it leads to",
+    [IVON_HINT_START_ANEW] = "remove it or leave --resume out",
+    [IVON_HINT_ESS] = "ivon-convert --ess gives one",
+    [IVON_HINT_WEIGHT_DECAY] = "ivon-convert --weight-decay gives one",
+    [IVON_HINT_RESULT_ESS] = "give it by --ess",
+    [IVON_HINT_TARGETS] = "--targets names their array, or --target-column a column of CSV",
+    [IVON_HINT_REGRESSION] = "--likelihood=gaussian takes any numbers",
+    [IVON_HINT_SELECTION] = "see --include and --exclude",
+    [IVON_HINT_EXCLUSION] = "see --exclude",
+    [IVON_HINT_HESSIAN] = "see --hessian",
+    [IVON_HINT_BASE] = "see --base",
+    [IVON_HINT_BASE_PRECISION] = "give its precision by --delta0, or leave it out by "
+                                 "--base-scale=0",
+    [IVON_HINT_NO_HESSIAN] = "--method=task-arithmetic and average need none",
+    [IVON_HINT_MISMATCH] = "see --on-mismatch",
+    [IVON_HINT_NONPOSITIVE] = "--on-nonpositive=base keeps the base's values there",
+    [IVON_HINT_NONPOSITIVE_BASE] = "with a --base, --on-nonpositive=base keeps the base's values "
+                                   "there",
+    [IVON_HINT_RENAME] = "ivon-convert --rename changes names",
+    [IVON_HINT_INITIAL] = "give weights by --from",
+    [IVON_HINT_FREEZE] = "see --freeze",
+    [IVON_HINT_STATE] = "--key=NAME chooses one",
+    [IVON_HINT_BUFFERS] = "--buffers='PATTERN' settles it",
+    [IVON_HINT_PARAMETERS] = "give the optimizer names (named_parameters), or list them "
+                             "(--parameters)",
+};
+
 int report_error(const struct ivon_error *error)
 {
-    fprintf(stderr, "%s: %s\n", program_invocation_short_name, error->message);
+    const char *hint = hints[error->hint];
+    size_t length = strlen(error->message);
+    bool question = length && error->message[length - 1] == '?';
+    fprintf(stderr, "%s: %s%s%s\n", program_invocation_short_name, error->message,
+            !hint      ? ""
+            : question ? " "
+                       : "; ",
+            hint ? hint : "");
     switch (error->code) {
     case IVON_ERROR_ARGUMENT:
         return EX_USAGE;

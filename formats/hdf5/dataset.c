@@ -131,7 +131,7 @@ const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_m
         if (bytes > (double)file_size * expansion)
             refused = "has more elements than the file can hold";
         else if (chunk > chunk_max)
-            refused = "has chunks that exceed the memory (a larger --memory, or h5repack, helps)";
+            refused = "has chunks that exceed the memory it may take (h5repack makes them smaller)";
         haddr_t offset = H5Dget_offset(dataset);
         bool mapped = H5Pget_layout(properties) == H5D_CONTIGUOUS && as_stored;
         result->offset = mapped && offset != HADDR_UNDEF ? (int64_t)offset : -1;

@@ -144,11 +144,10 @@ static int check_target(struct atomic_file *file, bool replace, struct ivon_erro
         return ivon_error_set(error, IVON_ERROR_CREATE,
                               "%s: is a device or a pipe, expected a file to write", path);
     if (!replace)
-        return ivon_error_set(error, IVON_ERROR_CREATE,
-                              link ? "%s: a symbolic link exists; --force replaces it, not what it "
-                                     "leads to"
-                                   : "%s: file exists; --force replaces it",
-                              path);
+        return ivon_error_hint(
+            error, link ? IVON_HINT_REPLACE_LINK : IVON_HINT_REPLACE,
+            ivon_error_set(error, IVON_ERROR_CREATE,
+                           link ? "%s: a symbolic link exists" : "%s: file exists", path));
     file->replaces = true;
     file->mode = followed ? old.st_mode & 07777 : 0;
     return 0;

@@ -151,19 +151,19 @@ static int records_check_header(const struct ivon_records *records, const char *
     if (!resume)
         return 0;
     if (size < HEADER_SIZE || memcmp(found, expected, RUN_AT) != 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: records of another version, or a damaged header; remove it or "
-                              "leave --resume out",
-                              records->path);
+        return ivon_error_hint(error, IVON_HINT_START_ANEW,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "%s: records of another version, or a damaged header",
+                                              records->path));
     if (memcmp(found + RUN_AT, expected + RUN_AT, SIZE_AT - RUN_AT) != 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: was made with other options or inputs; remove it or leave "
-                              "--resume out",
-                              records->path);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: its records have another size, expected %zu bytes; remove it or "
-                          "leave --resume out",
-                          records->path, records->size);
+        return ivon_error_hint(error, IVON_HINT_START_ANEW,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "%s: was made with other options or inputs",
+                                              records->path));
+    return ivon_error_hint(error, IVON_HINT_START_ANEW,
+                           ivon_error_set(error, IVON_ERROR_DATA,
+                                          "%s: its records have another size, expected %zu bytes",
+                                          records->path, records->size));
 }
 
 /* Hands out the whole records, and counts them. */

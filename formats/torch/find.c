@@ -337,8 +337,9 @@ static int guess_state(struct pickle_node *root, const char *path, struct torch_
         return code;
     if (!count)
         return nothing_found(root, path, error);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: holds several state dicts: %s: --key=NAME chooses one", path, list);
+    return ivon_error_hint(
+        error, IVON_HINT_STATE,
+        ivon_error_set(error, IVON_ERROR_DATA, "%s: holds several state dicts: %s", path, list));
 }
 
 /* The value whose key begins the path, as long as can be; *length of it. */

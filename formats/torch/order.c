@@ -111,14 +111,17 @@ static int judge(const struct choices *choices, const struct torch_optimizer *op
     const char *names = torch_name_list(state, chosen, list);
     free(chosen);
     if (optimizer->group_count > 1)
-        return ivon_error_set(
-            error, IVON_ERROR_DATA,
-            "%s: which of %s are in which of the optimizer's %zu groups? " TORCH_GIVE_NAMES,
-            state->path, names, optimizer->group_count);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: which %zu of %s are buffers, that is, no parameters of the "
-                          "optimizer? --buffers='PATTERN' settles it",
-                          state->path, state->unknown - optimizer->parameter_count, names);
+        return ivon_error_hint(
+            error, IVON_HINT_PARAMETERS,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: which of %s are in which of the optimizer's %zu groups?",
+                           state->path, names, optimizer->group_count));
+    return ivon_error_hint(
+        error, IVON_HINT_BUFFERS,
+        ivon_error_set(error, IVON_ERROR_DATA,
+                       "%s: which %zu of %s are buffers, that is, no parameters of the "
+                       "optimizer?",
+                       state->path, state->unknown - optimizer->parameter_count, names));
 }
 
 static void take_chosen(struct torch_state *state, const struct choices *choices, size_t *starts)
@@ -199,10 +202,12 @@ int torch_map_order(struct torch_state *state, const struct torch_optimizer *opt
                               state->path, optimizer->parameter_count, hessian, state->unknown,
                               elements);
     if (!follows_order(state, optimizer))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: has its tensors by name, which is not the order of the "
-                              "optimizer's %zu parameters: " TORCH_GIVE_NAMES,
-                              state->path, optimizer->parameter_count);
+        return ivon_error_hint(
+            error, IVON_HINT_PARAMETERS,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: has its tensors by name, which is not the order of the "
+                           "optimizer's %zu parameters",
+                           state->path, optimizer->parameter_count));
     size_t *unknown = list_unknown(state, error);
     int code = unknown ? torch_order_settle(state, optimizer, elements - hessian, unknown, error)
                        : IVON_ERROR_MEMORY;

@@ -220,7 +220,6 @@ int torch_map_offsets(struct torch_state *state, const struct torch_optimizer *o
 
 /* By the order of the state dict, which each group is taken to follow, if exactly one choice of its
    tensors fits: by sizes for IVON, by shapes for Adam. */
-#define TORCH_GIVE_NAMES "give the optimizer names (named_parameters), or list them (--parameters)"
 int torch_map_order(struct torch_state *state, const struct torch_optimizer *optimizer,
                     struct ivon_error *error);
 int torch_map_shapes(struct torch_state *state, const struct torch_optimizer *optimizer,

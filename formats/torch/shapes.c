@@ -60,10 +60,12 @@ static int torch_shapes_ambiguous(const struct torch_state *state, const size_t 
     for (size_t i = 0; i < count; i++)
         if (first[i] != last[i])
             chosen[first[i]] = chosen[last[i]] = true;
-    int code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: which of %s are buffers, that is, no parameters of the "
-                              "optimizer? --buffers='PATTERN' settles it",
-                              state->path, torch_name_list(state, chosen, list));
+    int code = ivon_error_hint(
+        error, IVON_HINT_BUFFERS,
+        ivon_error_set(error, IVON_ERROR_DATA,
+                       "%s: which of %s are buffers, that is, no parameters of the "
+                       "optimizer?",
+                       state->path, torch_name_list(state, chosen, list)));
     free(chosen);
     return code;
 }
@@ -181,11 +183,13 @@ static int refuse_shape(const struct torch_state *state, const struct shaped *pa
     for (size_t i = 0; i < state->count; i++)
         chosen[i] = state->entries[i].role == TORCH_UNKNOWN &&
                     compare_shapes(&state->entries[i].tensor, pair->tensor) == 0;
-    int code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: groups %zu and %zu of the optimizer have parameters of the same "
-                              "shape: which of %s is whose? " TORCH_GIVE_NAMES,
-                              state->path, pair[0].group, pair[1].group,
-                              torch_name_list(state, chosen, list));
+    int code = ivon_error_hint(
+        error, IVON_HINT_PARAMETERS,
+        ivon_error_set(error, IVON_ERROR_DATA,
+                       "%s: groups %zu and %zu of the optimizer have parameters of the same "
+                       "shape: which of %s is whose?",
+                       state->path, pair[0].group, pair[1].group,
+                       torch_name_list(state, chosen, list)));
     free(chosen);
     return code;
 }
@@ -194,16 +198,19 @@ static int refuse_order(const struct torch_state *state, const struct torch_opti
                         struct ivon_error *error)
 {
     return state->sorted && optimizer->parameter_count > 1
-               ? ivon_error_set(
-                     error, IVON_ERROR_DATA,
-                     "%s: has its tensors by name, which is not the order of the "
-                     "optimizer's %zu parameters, and several have one shape: " TORCH_GIVE_NAMES,
-                     state->path, optimizer->parameter_count)
-               : ivon_error_set(
-                     error, IVON_ERROR_DATA,
-                     "%s: the shapes of the optimizer's %zu parameters do not follow "
-                     "the %zu tensors of the state dict that are not buffers: " TORCH_GIVE_NAMES,
-                     state->path, optimizer->parameter_count, state->unknown);
+               ? ivon_error_hint(
+                     error, IVON_HINT_PARAMETERS,
+                     ivon_error_set(error, IVON_ERROR_DATA,
+                                    "%s: has its tensors by name, which is not the order of the "
+                                    "optimizer's %zu parameters, and several have one shape",
+                                    state->path, optimizer->parameter_count))
+               : ivon_error_hint(
+                     error, IVON_HINT_PARAMETERS,
+                     ivon_error_set(
+                         error, IVON_ERROR_DATA,
+                         "%s: the shapes of the optimizer's %zu parameters do not follow "
+                         "the %zu tensors of the state dict that are not buffers",
+                         state->path, optimizer->parameter_count, state->unknown));
 }
 
 static int torch_shapes_settle(struct torch_state *state, const struct torch_optimizer *optimizer,
@@ -212,10 +219,12 @@ static int torch_shapes_settle(struct torch_state *state, const struct torch_opt
 {
     size_t count = optimizer->parameter_count;
     if (optimizer->group_count > 1 && !shapes->all_known)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: some of the optimizer's parameters have no state, so that "
-                              "nothing tells which tensors they are: " TORCH_GIVE_NAMES,
-                              state->path);
+        return ivon_error_hint(
+            error, IVON_HINT_PARAMETERS,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: some of the optimizer's parameters have no state, so that "
+                           "nothing tells which tensors they are",
+                           state->path));
     const struct shaped *shared = shared_shape(shapes);
     if (shared)
         return refuse_shape(state, shared, error);

@@ -45,10 +45,10 @@ int outputs_find_targets(const struct ivon_examples *examples, const char *targe
 {
     ptrdiff_t found = targets ? ivon_examples_find(examples, targets) : -1;
     if (found < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: has no targets, which losses need: --targets names their array, "
-                              "or --target-column a column of CSV",
-                              ivon_examples_path(examples));
+        return ivon_error_hint(error, IVON_HINT_TARGETS,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "%s: has no targets, which losses need",
+                                              ivon_examples_path(examples)));
     *field = (size_t)found;
     return 0;
 }
@@ -66,10 +66,12 @@ int outputs_check_targets(const struct outputs *outputs, const struct ivon_examp
                               field->name, field->count, expected,
                               classes ? ": the number of its class" : ", one for each output");
     if (classes && ivon_dtype_is_float(field->dtype))
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: '%s' has elements of type %s, expected integers, the numbers "
-                              "of classes (--likelihood=gaussian takes any numbers)",
-                              path, field->name, ivon_dtype_name(field->dtype));
+        return ivon_error_hint(
+            error, IVON_HINT_REGRESSION,
+            ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                           "%s: '%s' has elements of type %s, expected integers, the numbers "
+                           "of classes",
+                           path, field->name, ivon_dtype_name(field->dtype)));
     return 0;
 }
 

@@ -64,19 +64,21 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
             error, IVON_ERROR_DATA, "%s: Hessian of '%s' has shape %s, its mean has %s", path,
             mean->name, posterior_shape_text(hessian, found), posterior_shape_text(mean, expected));
     if (isnan(hessian->ess))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: Hessian of '%s' has no ess, expected a positive number; "
-                              "ivon-convert --ess gives one",
-                              path, mean->name);
+        return ivon_error_hint(
+            error, IVON_HINT_ESS,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: Hessian of '%s' has no ess, expected a positive number", path,
+                           mean->name));
     if (!(hessian->ess > 0) || isinf(hessian->ess))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has ess %g, expected a positive number", path,
                               mean->name, hessian->ess);
     if (with_weight_decay && isnan(hessian->weight_decay))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: Hessian of '%s' has no weight_decay, expected zero or more; "
-                              "ivon-convert --weight-decay gives one",
-                              path, mean->name);
+        return ivon_error_hint(
+            error, IVON_HINT_WEIGHT_DECAY,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: Hessian of '%s' has no weight_decay, expected zero or more", path,
+                           mean->name));
     if (with_weight_decay && (!(hessian->weight_decay >= 0) || isinf(hessian->weight_decay)))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has weight_decay %g, expected zero or more",

@@ -77,13 +77,16 @@ int sample_count(const struct ivon_source *source, const struct ivon_sample_opti
 int sample_refuse(const struct ivon_source *source, const struct sample_counts *counts,
                   const char *consequence, struct ivon_error *error)
 {
-    const char *why = !counts->means      ? "it has no means"
-                      : !counts->selected ? "no mean is selected (see --include and --exclude)"
-                      : counts->selected < counts->means
-                          ? "no mean selected has a Hessian (see --hessian)"
-                          : "no mean has a Hessian (see --hessian)";
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s: %s", ivon_source_path(source),
-                          consequence, why);
+    const char *why = !counts->means                     ? "it has no means"
+                      : !counts->selected                ? "no mean is selected"
+                      : counts->selected < counts->means ? "no mean selected has a Hessian"
+                                                         : "no mean has a Hessian";
+    enum ivon_hint hint = !counts->means      ? IVON_HINT_NONE
+                          : !counts->selected ? IVON_HINT_SELECTION
+                                              : IVON_HINT_HESSIAN;
+    return ivon_error_hint(error, hint,
+                           ivon_error_set(error, IVON_ERROR_DATA, "%s: %s: %s",
+                                          ivon_source_path(source), consequence, why));
 }
 
 int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_options *options,

@@ -1,7 +1,8 @@
 /*
  * Two independent standard normals from two random 32-bit numbers (Box & Muller, Ann. Math. Stat.
  * 1958), in binary32 additions and multiplications alone, without branches: the same bits on any
- * instruction set.
+ * instruction set. Its logarithm and its sine take the 32 bits as they are: next to 0 and to 1 they
+ * keep what a float between, as the functions of vector_math.h take, would round away.
  */
 #ifndef CORE_BOX_MULLER_H
 #define CORE_BOX_MULLER_H

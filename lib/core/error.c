@@ -59,6 +59,7 @@ int(ivon_error_set)(struct ivon_error *error, int code, const char *format, ...)
     ivon_text_clean(error->message);
     drop_signs(error->message);
     error->code = code;
+    error->hint = IVON_HINT_NONE;
     return code;
 }
 

@@ -14,6 +14,14 @@ int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
 /* The same for an exhausted memory, whose description never varies. */
 int ivon_error_memory(struct ivon_error *error);
 
+/* Adds a hint to the description that was just set with `code`, which is returned. */
+static inline int ivon_error_hint(struct ivon_error *error, enum ivon_hint hint, int code)
+{
+    if (error)
+        error->hint = hint;
+    return code;
+}
+
 /* Analysis sees one file at a time, and must know which code comes back. */
 #ifdef IVON_ANALYSIS
 #define ivon_error_set(error, code, ...) ((void)ivon_error_set(error, code, __VA_ARGS__), (code))

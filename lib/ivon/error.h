@@ -23,6 +23,38 @@ enum ivon_error_code {
     IVON_ERROR_CANCELLED = -8, /* the caller's progress function asked to stop */
 };
 
+/* A change by the caller that lets the same call succeed. A program says it in its own words: the
+   commands name an option. */
+enum ivon_hint {
+    IVON_HINT_NONE,
+    IVON_HINT_MEMORY,         /* allow more memory */
+    IVON_HINT_MEMORY_THREADS, /* allow more memory, or use fewer threads */
+    IVON_HINT_REPLACE,        /* allow that the existing output is replaced */
+    IVON_HINT_REPLACE_LINK,   /* the same of a symbolic link, which is replaced itself */
+    IVON_HINT_START_ANEW,     /* do not resume, or remove the records */
+    IVON_HINT_ESS,            /* give the posterior an effective sample size */
+    IVON_HINT_WEIGHT_DECAY,   /* give the posterior a weight decay */
+    IVON_HINT_RESULT_ESS,     /* give the effective sample size of the result */
+    IVON_HINT_TARGETS,        /* name the array or column of the targets */
+    IVON_HINT_REGRESSION,     /* take the targets as numbers, by another likelihood */
+    IVON_HINT_SELECTION,      /* select other tensors */
+    IVON_HINT_EXCLUSION,      /* leave the tensor out of the selection */
+    IVON_HINT_HESSIAN,        /* give Hessians, in a file of their own */
+    IVON_HINT_BASE,           /* give a base */
+    IVON_HINT_BASE_PRECISION, /* give the base's precision, or leave the base out of the sums */
+    IVON_HINT_NO_HESSIAN,     /* merge by a method that needs no Hessians */
+    IVON_HINT_MISMATCH,       /* say what to do with tensors that inputs lack or shape otherwise */
+    IVON_HINT_NONPOSITIVE,    /* keep the base's value where a precision is not positive */
+    IVON_HINT_NONPOSITIVE_BASE, /* the same, which needs a base first */
+    IVON_HINT_RENAME,           /* rename the checkpoint's tensors */
+    IVON_HINT_INITIAL,          /* give weights to begin with */
+    IVON_HINT_FREEZE,           /* keep fewer parameters as they are */
+    IVON_HINT_STATE,            /* choose one of the state dicts of the file */
+    IVON_HINT_BUFFERS,          /* say which tensors are buffers */
+    IVON_HINT_PARAMETERS,       /* give the optimizer names, or list its parameters */
+    IVON_HINT_COUNT
+};
+
 /*
  * The description of a failure, in one line: the file, the tensor, what was found, what was
  * expected. It starts with neither a capital nor the program name and ends without a full stop.
@@ -30,6 +62,7 @@ enum ivon_error_code {
  */
 struct ivon_error {
     int code;
+    enum ivon_hint hint;
     char message[1024];
 };
 

@@ -289,7 +289,7 @@ assert 'hessian' not in h5py.File('bare.h5')"
     echo "$status $output"
     [ $status -eq 71 ]
     [ "${#lines[@]}" -eq 1 ]
-    [[ $output == *" MB: raise --memory, or lower --threads" ]]
+    [[ $output == *" MB; raise --memory, or lower --threads" ]]
     [ ! -e x.h5 ]
   done
 }

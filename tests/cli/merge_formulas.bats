@@ -68,7 +68,7 @@ print(*(f.attrs.get(k, '-') for k in ('ess', 'weight_decay')), f['mean/w'].dtype
   shows x.h5 "2.0 0.0 float64 [3.0, 5.0] [1.0, 2.0]"
   run ivon-merge -b flat.h5 full.h5 -o y.h5
   [ $status -eq 65 ]
-  [[ $output == *"has no Hessian: give its precision by --delta0"* ]]
+  [[ $output == *"has no Hessian; give its precision by --delta0"* ]]
   run ivon-merge -b flat.h5 full.h5 --base-scale=0 --on-nonpositive=base -o y.h5
   [ $status -eq 65 ]
   # An average's precision takes the weight decays; task arithmetic's the base's alone.

@@ -115,7 +115,7 @@ put("integers", k=i("i8", 3))'
   refused 65 "nothing to merge: of no tensor have all inputs what it takes ('l.w': other shape in reshaped.npz)" \
     ivon-merge -m task-arithmetic -b base.npz reshaped.npz --on-mismatch=base -o x.h5
   refused 65 "nothing to merge" ivon-merge -m task-arithmetic -b base.npz half.npz other.npz --on-mismatch=skip -o x.h5
-  refused 65 "nothing to merge: no tensor of the models is selected (see --include and --exclude)" \
+  refused 65 "nothing to merge: no tensor of the models is selected; see --include and --exclude" \
     ivon-merge -m task-arithmetic -b base.npz u.npz --include='x*' -o x.h5
   refused 65 "no tensor of the models is selected" ivon-merge -m average u.npz u.npz --exclude='*' -o x.h5
   refused 65 "nothing to merge: the models have no means" ivon-merge -m average integers.npz integers.npz -o x.h5

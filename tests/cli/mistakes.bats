@@ -152,9 +152,9 @@ PAIRS
     ivon-info --key=ema checkpoint.pt
   expect 65 "ivon-info: checkpoint.pt: key 'model.ema': there is no 'ema' in 'model', but 'weight', 'bias'" \
     ivon-info --key=model.ema checkpoint.pt
-  expect 65 "ivon-predict: model.onnx: the graph has none of the 2 means of params.npz, such as 'params/Dense_0/kernel': ivon-convert --rename changes names" \
+  expect 65 "ivon-predict: model.onnx: the graph has none of the 2 means of params.npz, such as 'params/Dense_0/kernel'; ivon-convert --rename changes names" \
     ivon-predict params.npz --model=model.onnx --data=test.h5
-  expect 65 "ivon-sensitivity: test.h5: has no targets, which losses need: --targets names their array, or --target-column a column of CSV" \
+  expect 65 "ivon-sensitivity: test.h5: has no targets, which losses need; --targets names their array, or --target-column a column of CSV" \
     ivon-sensitivity a.h5 --data=test.h5 --targets=
   expect 64 "ivon-predict: --inputs: 'x' is given twice" ivon-predict a.h5 --data=test.h5 --inputs=x=x,x=y
   printf 'a;y\n1;0\n' > semicolons.csv
@@ -228,14 +228,14 @@ PAIRS
   expect 64 "ivon-merge: --delta0 is for a base: name it by --base=FILE" ivon-merge a.h5 --delta0=3 -o x.h5
   expect 64 "ivon-merge: --base-scale is for a base: name it by --base=FILE" \
     ivon-merge a.h5 --base-scale=0 -o x.h5
-  expect 64 "ivon-merge: gradient matching and task arithmetic need a base (see --base)" \
+  expect 64 "ivon-merge: gradient matching and task arithmetic need a base; see --base" \
     ivon-merge --method=task-arithmetic a.h5 -o x.h5
-  expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian (see --hessian)" \
+  expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian; see --hessian" \
     ivon-sample params.npz -o x.h5
-  expect 65 "ivon-sample: a.h5: nothing to draw: no mean is selected (see --include and --exclude)" \
+  expect 65 "ivon-sample: a.h5: nothing to draw: no mean is selected; see --include and --exclude" \
     ivon-sample a.h5 --include=zzz -o x.h5
   ivon-sample a.h5 -o "$BATS_TEST_TMPDIR/drawn.h5" # has no Hessian
-  expect 65 "ivon-sensitivity: $BATS_TEST_TMPDIR/drawn.h5: nothing can move: no mean has a Hessian (see --hessian)" \
+  expect 65 "ivon-sensitivity: $BATS_TEST_TMPDIR/drawn.h5: nothing can move: no mean has a Hessian; see --hessian" \
     ivon-sensitivity "$BATS_TEST_TMPDIR/drawn.h5" --data=test.h5
   expect 65 "ivon-merge: tensor 'bias': the merged precision is not positive for 3 of 3 elements, the worst -20.2 at element 0; with a --base, --on-nonpositive=base keeps the base's values there" \
     ivon-merge a.h5:-3 b.h5 -o x.h5

@@ -168,7 +168,7 @@ with h5py.File("o.h5") as f:
 
 @test "what is not read is merged by nobody, unless it is left to the base" {
   make
-  expect 65 "second.safetensors: tensor 'f8' is stored as F8_E4M3, which cannot be merged: leave it out (see --exclude)" \
+  expect 65 "second.safetensors: tensor 'f8' is stored as F8_E4M3, which cannot be merged: leave it out; see --exclude" \
     ivon-merge -m average plain.safetensors second.safetensors -o o.safetensors
   expect 65 "carried.safetensors: tensor 'f8' is stored as F8_E4M3, which cannot be merged" \
     ivon-merge -m average carried.safetensors plain.safetensors -o o.safetensors

@@ -262,7 +262,7 @@ assert np.abs(a - d).max() <= 1e-5 * a.max()'
     ivon-sensitivity "$p" --data="$t" --likelihood=gaussian
   expect 64 '--samples, --seed and --temperature are for --expectation=samples' \
     ivon-sensitivity "$p" --data="$t" --seed=1
-  expect 65 "$t: has no targets, which losses need: --targets names their array, or --target-column a column of CSV" ivon-sensitivity -q "$p" --data="$t" --targets=
+  expect 65 "$t: has no targets, which losses need; --targets names their array, or --target-column a column of CSV" ivon-sensitivity -q "$p" --data="$t" --targets=
   expect 64 "--sort: 'x', expected one of index, label, prediction, loss, residual, deviation" \
     ivon-sensitivity -q "$p" --data="$t" --sort=x
   expect 65 "--groups: 'x' has 150 rows of 5 numbers, expected 150 of one" \

@@ -305,7 +305,7 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "--noise-std is for --likelihood=gaussian" "${b[@]}" --noise-std=1
   refused 64 "no output given: name a directory by -o DIR" "${b[@]}" -o ""
   refused 64 "standard output cannot take checkpoints: name a directory by -o DIR" "${b[@]}" -o -
-  refused 64 "--freeze leaves nothing to train" "${b[@]}" --freeze='*'
+  refused 64 "nothing is left to train; see --freeze" "${b[@]}" --freeze='*'
   refused 64 "'more': no arguments are taken; see --help" "${b[@]}" more
   refused 64 "--beta1: 1, expected a number below 1" "${b[@]}" --beta1=1
   for option in --ess=1 --h0=1 --clip-radius=1 --hessian=price --mc-samples=2 --rescale-lr --prior=posterior; do
@@ -377,7 +377,7 @@ with h5py.File("one/posterior-00000002.h5") as f:
   a=(-o run --epochs=1 --lr=1 --data="$data:/train")
   refused 65 "$data:/train: array 'x' has shape 300x2, input 'x' of mlp:4,3 takes ?x4" "${a[@]}" --arch=mlp:4,3
   refused 65 "$data:/train: row 2: target 2, expected a class from 0 to 1" "${a[@]}" --arch=mlp:2,2
-  refused 65 "$data:/train: has no targets, which losses need: --targets names their array, or --target-column a column of CSV" "${a[@]}" --arch=mlp:2,3 --targets=
+  refused 65 "$data:/train: has no targets, which losses need; --targets names their array, or --target-column a column of CSV" "${a[@]}" --arch=mlp:2,3 --targets=
   refused 65 "$BATS_FILE_TMPDIR/nan.h5: 'x': row 7 holds nan, expected a finite number" "${a[@]}" --arch=mlp:2,3 --data="$BATS_FILE_TMPDIR/nan.h5"
   refused 65 "$BATS_FILE_TMPDIR/nan.h5: all targets are to be ignored" "${a[@]}" --arch=mlp:1,3 --data="$BATS_FILE_TMPDIR/nan.h5" --inputs=y --ignore-label=0
   # test examples before the first step, not at the end of an epoch

@@ -49,6 +49,8 @@ forbid "argp outside cmd" "${include}argp\\.h" "${files[@]}"
 mapfile -t files < <(but '^cmd/|\.h$')
 forbid "printing or ending in the library" \
   '(^|[^a-zA-Z_])(v?f?printf|puts|fputs|putchar|perror|exit|_Exit|abort|assert) *\(' "${files[@]}"
+forbid "an option of the commands in the library: a hint says what may help (ivon/error.h)" \
+  '"[^"]*--[a-z]' "${library[@]}" "${readers[@]}"
 forbid "unversioned HDF5 calls" \
   '\bH5(Dopen|Dcreate|Gopen|Gcreate|Topen|Tcommit|Acreate|Aiterate|Eset_auto|Eget_auto|Ewalk|Epush|Eclear|Eprint|Rdereference|Rget_obj_type|Oget_info|Ovisit|Lvisit) *\(' \
   "${readers[@]}"

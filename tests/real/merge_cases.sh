@@ -33,7 +33,7 @@ done
 cd "$cases/quantized-codes"
 refused 65 "t1.safetensors: 'l.qweight' holds quantized weights, codes with 'l.scales' beside them" \
   ivon-merge -m average t1.safetensors t2.safetensors
-refused 65 "(see --exclude)" ivon-merge -m task-arithmetic --base=base.safetensors t1.safetensors t2.safetensors
+refused 65 "; see --exclude" ivon-merge -m task-arithmetic --base=base.safetensors t1.safetensors t2.safetensors
 ivon-merge -q -m average t1.safetensors t2.safetensors --exclude='l.*' -o "$work/rest.safetensors"
 
 cd "$cases/one-hessian-per-model"

@@ -203,17 +203,12 @@ static void refuses_other_runs(void **state)
     struct ivon_records *records = open_records(false, 0);
     append(records, 2);
     close_records(records);
-    refuse(&options, IVON_ERROR_DATA,
-           "out.part: was made with other options or inputs; remove it or leave --resume out");
+    refuse(&options, IVON_ERROR_DATA, "out.part: was made with other options or inputs");
     options = options_of(run_a, true);
     options.record_size = CONTENT + 1;
-    refuse(&options, IVON_ERROR_DATA,
-           "out.part: its records have another size, expected 6 bytes; remove it or leave "
-           "--resume out");
+    refuse(&options, IVON_ERROR_DATA, "out.part: its records have another size, expected 6 bytes");
     write_text("out.part", "ivon-records 2\nwhatever");
-    refuse(&options, IVON_ERROR_DATA,
-           "out.part: records of another version, or a damaged header; remove it or leave "
-           "--resume out");
+    refuse(&options, IVON_ERROR_DATA, "out.part: records of another version, or a damaged header");
     close_records(open_records(false, 0)); /* but a new run replaces them */
 }
 

@@ -124,11 +124,12 @@ static int refuse_codes(const struct ivon_merge *merge, const struct ivon_source
         look_for_twins(&codes);
         free(codes.name);
         if (codes.neighbour && codes.selected)
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: '%s' holds quantized weights, codes with '%s' beside them: "
-                                  "neither can be merged; dequantize them first, or leave both out "
-                                  "(see --exclude)",
-                                  ivon_source_path(source), codes.tensor->name, codes.neighbour);
+            return ivon_error_hint(
+                error, IVON_HINT_EXCLUSION,
+                ivon_error_set(error, IVON_ERROR_DATA,
+                               "%s: '%s' holds quantized weights, codes with '%s' beside them: "
+                               "neither can be merged; dequantize them first, or leave both out",
+                               ivon_source_path(source), codes.tensor->name, codes.neighbour));
     }
     return 0;
 }

@@ -124,11 +124,13 @@ int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *er
 {
     const struct ivon_source *first = merge_keeper(merge);
     if (!any_selected(merge))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              merge->options.selected
-                                  ? "nothing to merge: no tensor of the models is selected (see "
-                                    "--include and --exclude)"
-                                  : "nothing to merge: the models have no means");
+        return merge->options.selected
+                   ? ivon_error_hint(error, IVON_HINT_SELECTION,
+                                     ivon_error_set(error, IVON_ERROR_DATA,
+                                                    "nothing to merge: no tensor of the models is "
+                                                    "selected"))
+                   : ivon_error_set(error, IVON_ERROR_DATA,
+                                    "nothing to merge: the models have no means");
     for (size_t t = 0; t < merge->model_count; t++) {
         const struct ivon_source *source = merge->models[t].source;
         if (source != first && !is_related(merge, source, first))

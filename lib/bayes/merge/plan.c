@@ -24,7 +24,7 @@ static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_
     if (!merge->model_count)
         problem = "there is no model to merge";
     else if (merge->base_in_formula && !merge->base)
-        problem = "gradient matching and task arithmetic need a base (see --base)";
+        problem = "gradient matching and task arithmetic need a base";
     else if (!merge->base_in_formula && scaled)
         problem = "scaling the weights does not change an average";
     else if (!merge->base && (options->on_mismatch == IVON_MISMATCH_BASE ||
@@ -49,7 +49,10 @@ static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_
     for (size_t i = 0; i < merge->scale_count && !problem; i++)
         if (!isfinite(merge->scales[i]))
             problem = "scales must be finite numbers";
-    return problem ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", problem) : 0;
+    bool lacks_base = merge->model_count && merge->base_in_formula && !merge->base;
+    return problem ? ivon_error_hint(error, lacks_base ? IVON_HINT_BASE : IVON_HINT_NONE,
+                                     ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", problem))
+                   : 0;
 }
 
 /* An order that does not depend on the caller's. */

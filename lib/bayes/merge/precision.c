@@ -96,10 +96,11 @@ int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *err
     for (size_t s = 0; s < merge->scale_count; s++) {
         struct ivon_header header = ivon_merge_header(merge, s);
         if (merge->with_hessian && (!(header.ess > 0) || isinf(header.ess)))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "the result's ess would be %g, expected a positive number: "
-                                  "give it by --ess",
-                                  header.ess);
+            return ivon_error_hint(
+                error, IVON_HINT_RESULT_ESS,
+                ivon_error_set(error, IVON_ERROR_DATA,
+                               "the result's ess would be %g, expected a positive number",
+                               header.ess));
         if (merge->with_hessian && !(header.weight_decay >= 0 && header.weight_decay <= FLT_MAX))
             return ivon_error_set(
                 error, IVON_ERROR_DATA,

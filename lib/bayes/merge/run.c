@@ -168,11 +168,13 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
                           merge->scale_count * (sizeof(double) + sizeof(float)));
     for (run->block = BLOCK; run->block * per_element > memory; run->block /= 2)
         if (run->block == BLOCK_MIN)
-            return ivon_error_set(
-                error, IVON_ERROR_MEMORY,
-                "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
-                "MB: raise --memory, or lower --threads",
-                (double)(BLOCK_MIN * per_element) / 1e6, run->threads, (double)memory / 1e6);
+            return ivon_error_hint(
+                error, IVON_HINT_MEMORY_THREADS,
+                ivon_error_set(
+                    error, IVON_ERROR_MEMORY,
+                    "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
+                    "MB",
+                    (double)(BLOCK_MIN * per_element) / 1e6, run->threads, (double)memory / 1e6));
     return 0;
 }
 

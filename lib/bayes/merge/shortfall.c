@@ -59,13 +59,15 @@ int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error
     char scale[40] = "";
     if (merge->scale_count > 1)
         snprintf(scale, sizeof scale, " at scale %g", merge->scales[found->scale]);
-    return ivon_error_set(
+    enum ivon_hint hint = merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE ? IVON_HINT_NONE
+                          : merge->base ? IVON_HINT_NONPOSITIVE
+                                        : IVON_HINT_NONPOSITIVE_BASE;
+    int code = ivon_error_set(
         error, IVON_ERROR_DATA,
         "tensor '%s': the merged precision%s is not positive for %llu of %zu elements, the worst "
-        "%g at element %zu; %s",
+        "%g at element %zu%s",
         merge->outputs.items[entry->output].name, scale, (unsigned long long)found->count,
         entry->count, found->worst, found->worst_at,
-        merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE ? "nor is the base's"
-        : merge->base ? "--on-nonpositive=base keeps the base's values there"
-                      : "with a --base, --on-nonpositive=base keeps the base's values there");
+        hint == IVON_HINT_NONE ? "; nor is the base's" : "");
+    return ivon_error_hint(error, hint, code);
 }

@@ -112,20 +112,20 @@ static int mismatch_error(const struct ivon_merge *merge, const struct ivon_sour
     char found[256], expected[256];
     const char *path = ivon_source_path(source);
     if (input->mean < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s' is missing, %s has it (see --on-mismatch)", path,
-                              mean->name, reference_path);
+        return ivon_error_hint(error, IVON_HINT_MISMATCH,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "%s: tensor '%s' is missing, %s has it", path,
+                                              mean->name, reference_path));
     if (strcmp(reason, "other shape") == 0)
-        return ivon_error_set(
-            error, IVON_ERROR_DATA, "%s: tensor '%s': shape %s, %s has %s (see --on-mismatch)",
-            path, mean->name,
-            posterior_shape_text(ivon_source_tensor(source, (size_t)input->mean), found),
-            reference_path, posterior_shape_text(reference, expected));
-    const char *advice = source == merge->base
-                             ? "give its precision by --delta0, or leave it out by --base-scale=0"
-                             : "--method=task-arithmetic and average need none";
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' has no Hessian: %s", path,
-                          mean->name, advice);
+        return ivon_error_hint(
+            error, IVON_HINT_MISMATCH,
+            ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: tensor '%s': shape %s, %s has %s", path, mean->name,
+                posterior_shape_text(ivon_source_tensor(source, (size_t)input->mean), found),
+                reference_path, posterior_shape_text(reference, expected)));
+    return ivon_error_hint(
+        error, source == merge->base ? IVON_HINT_BASE_PRECISION : IVON_HINT_NO_HESSIAN,
+        ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' has no Hessian", path, mean->name));
 }
 
 /* Checks the Hessians that the formula or the result takes. */
@@ -294,10 +294,12 @@ static int refuse_opaque(const struct ivon_merge *merge, const struct ivon_sourc
         if (tensor->part == IVON_OPAQUE &&
             (!options->selected ||
              options->selected(options->selected_context, ivon_tensor_bare_name(tensor))))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: tensor '%s' is stored as %s, which cannot be merged: leave "
-                                  "it out (see --exclude)",
-                                  ivon_source_path(source), tensor->name, tensor->stored_as);
+            return ivon_error_hint(
+                error, IVON_HINT_EXCLUSION,
+                ivon_error_set(error, IVON_ERROR_DATA,
+                               "%s: tensor '%s' is stored as %s, which cannot be merged: leave "
+                               "it out",
+                               ivon_source_path(source), tensor->name, tensor->stored_as));
     }
     return 0;
 }

@@ -174,7 +174,9 @@ static int measure_halves(struct ivon_sensitivity *sensitivity, size_t *tile, si
         *tile /= 2;
         code = sensitivity_measure(sensitivity, tile, memory, &inner);
     }
-    return code ? ivon_error_set(error, code, "%s", inner.message) : 0;
+    if (code && error)
+        *error = inner;
+    return code;
 }
 
 /* As many examples at a time as caches and memory hold, a power of two. */

@@ -292,11 +292,13 @@ static int derivative_new_allocate(struct net_derivative *derivative, size_t mem
         if (!derivative->whole)
             snprintf(examples, sizeof examples, "%zu example%s", derivative->tile,
                      derivative->tile == 1 ? "" : "s");
-        return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "%s: the derivatives of %s take %.6g MB of memory, %.6g MB are "
-                              "allowed: raise --memory",
-                              derivative->network->path, examples, total / 1e6,
-                              memory ? (double)memory / 1e6 : 1e12);
+        return ivon_error_hint(
+            error, IVON_HINT_MEMORY,
+            ivon_error_set(error, IVON_ERROR_MEMORY,
+                           "%s: the derivatives of %s take %.6g MB of memory, %.6g MB are "
+                           "allowed",
+                           derivative->network->path, examples, total / 1e6,
+                           memory ? (double)memory / 1e6 : 1e12));
     }
     const size_t line = DERIVATIVE_ALIGNMENT * sizeof(float);
     size_t size = (derivative->memory_count / DERIVATIVE_ALIGNMENT + 1) * line;

@@ -204,13 +204,15 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no means, expected a posterior",
                               ivon_source_path(source));
     else if (!code && !network->parameter_count)
-        code = ivon_error_set(
-            error, IVON_ERROR_DATA, "%s: the graph has none of the %zu means of %s%s%s%s%s%s",
-            network->path, means, ivon_source_path(source), unbound->mean ? ", such as '" : "",
-            unbound->mean ? unbound->mean : "",
-            unbound->mean && unbound->initializer ? "', but '" : "",
-            unbound->mean && unbound->initializer ? unbound->initializer : "",
-            unbound->mean ? "': ivon-convert --rename changes names" : "");
+        code = ivon_error_hint(
+            error, unbound->mean ? IVON_HINT_RENAME : IVON_HINT_NONE,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: the graph has none of the %zu means of %s%s%s%s%s%s", network->path,
+                           means, ivon_source_path(source), unbound->mean ? ", such as '" : "",
+                           unbound->mean ? unbound->mean : "",
+                           unbound->mean && unbound->initializer ? "', but '" : "",
+                           unbound->mean && unbound->initializer ? unbound->initializer : "",
+                           unbound->mean ? "'" : ""));
     free(placed);
     return code;
 }

@@ -9,7 +9,9 @@
 static int in_network(const struct net_plan *plan, int code, const struct ivon_error *inner,
                       struct ivon_error *error)
 {
-    return ivon_error_set(error, code, "%s: %s", plan->network->path, inner->message);
+    return ivon_error_hint(
+        error, inner->hint,
+        ivon_error_set(error, code, "%s: %s", plan->network->path, inner->message));
 }
 
 /* Values. */
@@ -105,10 +107,11 @@ static int check_size(const struct net_plan *plan, struct plan_step *step, size_
             bytes += (double)step->call.outputs[i]->count *
                      (double)net_type_size(step->call.outputs[i]->type);
     if (!code && memory && bytes > (double)memory)
-        code = ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "its constants take %.6g MB of memory, %.6g MB are allowed: raise "
-                              "--memory",
-                              bytes / 1e6, (double)memory / 1e6);
+        code = ivon_error_hint(
+            error, IVON_HINT_MEMORY,
+            ivon_error_set(error, IVON_ERROR_MEMORY,
+                           "its constants take %.6g MB of memory, %.6g MB are allowed", bytes / 1e6,
+                           (double)memory / 1e6));
     return code;
 }
 
@@ -172,10 +175,11 @@ static int plan_allocate(struct net_plan *plan, size_t memory, struct ivon_error
     enum { ALIGNMENT = 64 };
     size_t total = net_plan_memory(plan);
     if (memory && total > memory)
-        return ivon_error_set(
-            error, IVON_ERROR_MEMORY,
-            "one run takes %.6g MB of memory, %.6g MB are allowed: raise --memory",
-            (double)total / 1e6, (double)memory / 1e6);
+        return ivon_error_hint(
+            error, IVON_HINT_MEMORY,
+            ivon_error_set(error, IVON_ERROR_MEMORY,
+                           "one run takes %.6g MB of memory, %.6g MB are allowed",
+                           (double)total / 1e6, (double)memory / 1e6));
     size_t workspace = (plan->workspace_size / ALIGNMENT + 1) * ALIGNMENT;
     plan->arena = aligned_alloc(ALIGNMENT, (plan->arena_size / ALIGNMENT + 1) * ALIGNMENT);
     plan->workspace = aligned_alloc(ALIGNMENT, workspace);

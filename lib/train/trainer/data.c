@@ -57,10 +57,11 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
                               trainer->network->path, (long long)data->feed.fixed);
     double size = (double)count * (double)feed_example_size(&data->feed);
     if (trainer->options.memory && size > (double)trainer->options.memory)
-        return ivon_error_set(error, IVON_ERROR_MEMORY,
-                              "%s: the inputs take %.6g MB of memory, %.6g MB are allowed: raise "
-                              "--memory",
-                              path, size / 1e6, (double)trainer->options.memory / 1e6);
+        return ivon_error_hint(
+            error, IVON_HINT_MEMORY,
+            ivon_error_set(error, IVON_ERROR_MEMORY,
+                           "%s: the inputs take %.6g MB of memory, %.6g MB are allowed", path,
+                           size / 1e6, (double)trainer->options.memory / 1e6));
     data->count = count;
     data->size = (size_t)size;
     code = feed_load(&data->feed, 0, (size_t)count, error);

@@ -225,9 +225,10 @@ static int list_initializers(struct start_tensors *start, const struct ivon_netw
         means += part == IVON_MEAN;
     }
     if (!code && !means)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: has no initializer of floats to train: give weights by --from",
-                              network->path);
+        code = ivon_error_hint(error, IVON_HINT_INITIAL,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "%s: has no initializer of floats to train",
+                                              network->path));
     return code;
 }
 
@@ -247,7 +248,9 @@ int start_list(struct start_tensors *start, const struct ivon_train_start *from,
     for (size_t i = 0; i < start->count; i++)
         means += start->items[i].tensor.part == IVON_MEAN;
     return !code && !means && options->selected
-               ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "--freeze leaves nothing to train")
+               ? ivon_error_hint(
+                     error, IVON_HINT_FREEZE,
+                     ivon_error_set(error, IVON_ERROR_ARGUMENT, "nothing is left to train"))
                : code;
 }
 
