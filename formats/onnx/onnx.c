@@ -142,13 +142,12 @@ static void *copy_of(const void *items, size_t count, size_t size)
 
 static int refuse_subgraph(const Onnx__NodeProto *node, const char *path, struct ivon_error *error)
 {
-    const char *operator= onnx_text(node->op_type);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: node '%s' (%s): subgraphs are not supported%s", path,
-                          node_name(node), operator,
-                          strcmp(operator, "Loop") == 0
-                              ? "; nn.EmbeddingBag is exported as one: use nn.Embedding and a sum"
-                              : "");
+    const char *op = onnx_text(node->op_type);
+    return ivon_error_set(
+        error, IVON_ERROR_DATA, "%s: node '%s' (%s): subgraphs are not supported%s", path,
+        node_name(node), op,
+        strcmp(op, "Loop") == 0 ? "; nn.EmbeddingBag is exported as one: use nn.Embedding and a sum"
+                                : "");
 }
 
 static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *node,
@@ -208,16 +207,16 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
 static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reader,
                          const Onnx__NodeProto *node, struct ivon_error *error)
 {
-    const char *operator= onnx_text(node->op_type);
+    const char *op = onnx_text(node->op_type);
     if (!own_domain(node->domain))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s': operator %s of the domain '%s', expected ONNX's own",
-                              network->path, node_name(node), operator, node->domain);
+                              network->path, node_name(node), op, node->domain);
     for (size_t i = 0; i < node->n_attribute; i++)
         if (node->attribute[i]->g || node->attribute[i]->n_graphs)
             return refuse_subgraph(node, network->path, error);
     /* An operator that is not known is refused for that, not for its attributes. */
-    size_t count = net_operator_find(operator) ? node->n_attribute : 0;
+    size_t count = net_operator_find(op) ? node->n_attribute : 0;
     struct net_attribute *attributes = calloc(count + 1, sizeof *attributes);
     int code = attributes ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < count && !code; i++)
@@ -227,7 +226,7 @@ static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reade
             net_attributes_free(attributes, count);
         return code;
     }
-    return graph_add_node(network, operator, node_name(node), (const char *const *)node->input,
+    return graph_add_node(network, op, node_name(node), (const char *const *)node->input,
                           node->n_input, (const char *const *)node->output, node->n_output,
                           attributes, count, error);
 }

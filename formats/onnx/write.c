@@ -339,7 +339,7 @@ static Onnx__NodeProto *node_of(struct writer *writer, const struct net_node *no
     proto->n_input = node->input_count;
     proto->n_output = node->output_count;
     proto->name = node->name;
-    proto->op_type = string(node->operator->name);
+    proto->op_type = string(node->op->name);
     for (size_t i = 0; i < node->attribute_count; i++) {
         proto->attribute[i] = message(writer, &onnx__attribute_proto__descriptor);
         if (!proto->attribute[i] ||
@@ -397,7 +397,7 @@ static bool mark_used(struct writer *writer)
 static int64_t opset_of(const struct ivon_network *network)
 {
     static const struct {
-        const char *operator, * attribute; /* null: the operator itself */
+        const char *op, *attribute; /* null: the operator itself */
         int64_t since;
     } later[] = {{"LayerNormalization", NULL, 17},
                  {"HardSwish", NULL, 14},
@@ -408,7 +408,7 @@ static int64_t opset_of(const struct ivon_network *network)
     int64_t opset = 13;
     for (size_t i = 0; i < network->node_count; i++)
         for (size_t j = 0; j < sizeof later / sizeof *later; j++)
-            if (strcmp(network->nodes[i].operator->name, later[j].operator) == 0 &&
+            if (strcmp(network->nodes[i].op->name, later[j].op) == 0 &&
                 (!later[j].attribute || net_attribute(&network->nodes[i], later[j].attribute)) &&
                 later[j].since > opset)
                 opset = later[j].since;

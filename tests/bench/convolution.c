@@ -52,7 +52,7 @@ static void begin(struct layer *l, int64_t images, int64_t groups, int64_t chann
         .name = (char *)"pads", .kind = NET_INTS, .integers = l->pads, .count = 4};
     l->attributes[2] = (struct net_attribute){
         .name = (char *)"group", .kind = NET_INT, .integer = groups};
-    l->node = (struct net_node){.operator= net_operator_find("Conv"),
+    l->node = (struct net_node){.op = net_operator_find("Conv"),
                                 .name = (char *)"layer",
                                 .input_count = 2,
                                 .output_count = 1,
@@ -64,7 +64,7 @@ static void begin(struct layer *l, int64_t images, int64_t groups, int64_t chann
     l->call = (struct net_call){.node = &l->node, .inputs = l->inputs, .outputs = l->outputs};
     if (net_tensor_set(l->inputs[0], NET_FLOAT, 4, x, &error) ||
         net_tensor_set(l->inputs[1], NET_FLOAT, 4, w, &error) ||
-        l->node.operator->infer(&l->call, &error)) {
+        l->node.op->infer(&l->call, &error)) {
         fprintf(stderr, "%s\n", error.message);
         exit(1);
     }
@@ -88,7 +88,7 @@ static void end(struct layer *l)
 
 static void run(const struct layer *l, int work)
 {
-    const struct net_operator *conv = l->node.operator;
+    const struct net_operator *conv = l->node.op;
     const float *dy = l->adjoints[2];
     float *wanted[2] = {work == INPUT ? l->adjoints[0] : NULL,
                         work == WEIGHTS ? l->adjoints[1] : NULL};
@@ -107,7 +107,7 @@ static void run_examples(const struct layer *l, struct layer *image)
         const float *dy = l->adjoints[2] + i * image->outputs[0]->count;
         x->data = (float *)l->inputs[0]->data + i * x->count;
         memset(wanted[1], 0, image->inputs[1]->count * sizeof(float));
-        image->node.operator->backward(&image->call, &dy, wanted);
+        image->node.op->backward(&image->call, &dy, wanted);
     }
     x->data = own;
 }

@@ -22,18 +22,13 @@ static void arities(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SCHEMAS; i++) {
-        const struct net_operator *operator= net_operator_find(schemas[i].name);
-        assert_non_null(operator);
-        if (operator->inputs_min != schemas[i]
-                .inputs_min ||
-                operator->inputs_max != schemas[i]
-                .inputs_max ||
-                operator->outputs_max != schemas[i]
-                .outputs_max)
-            fail_msg(
-                "%s: %d to %d inputs, up to %d outputs, ONNX has %d to %d, and %d",
-                operator->name, operator->inputs_min, operator->inputs_max, operator->outputs_max,
-                schemas[i].inputs_min, schemas[i].inputs_max, schemas[i].outputs_max);
+        const struct net_operator *op = net_operator_find(schemas[i].name);
+        assert_non_null(op);
+        if (op->inputs_min != schemas[i].inputs_min || op->inputs_max != schemas[i].inputs_max ||
+            op->outputs_max != schemas[i].outputs_max)
+            fail_msg("%s: %d to %d inputs, up to %d outputs, ONNX has %d to %d, and %d", op->name,
+                     op->inputs_min, op->inputs_max, op->outputs_max, schemas[i].inputs_min,
+                     schemas[i].inputs_max, schemas[i].outputs_max);
     }
 }
 

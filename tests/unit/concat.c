@@ -109,18 +109,18 @@ static void splits_off_what_is_wanted(void **state)
     add_list(&trial, LIST(1, 2, 3));
     trial.output_list[0] = trial.output_list[1] = NULL;
     struct net_tensor *out = &trial.outputs[2];
-    assert_int_equal(trial.node.operator->infer(&trial.call, NULL), 0);
+    assert_int_equal(trial.node.op->infer(&trial.call, NULL), 0);
     assert_int_equal(net_tensor_allocate(out, NULL), 0);
-    assert_int_equal(trial.node.operator->forward(&trial.call, NULL), 0);
+    assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
     check_shape(out, LIST(3));
     for (size_t i = 0; i < 3; i++)
         same_element(out, i, in, 3 + i, "Split");
     float adjoint[6] = {0}, tangent[3] = {NAN, NAN, NAN};
     const float weights[3] = {1, 2, 4}, direction[6] = {1, 2, 3, 4, 5, 6};
-    trial.node.operator->backward(&trial.call, (const float *const[]){NULL, NULL, weights},
-                                  (float *const[]){adjoint, NULL});
-    trial.node.operator->tangent(&trial.call, (const float *const[]){direction, NULL},
-                                 (float *const[]){NULL, NULL, tangent});
+    trial.node.op->backward(&trial.call, (const float *const[]){NULL, NULL, weights},
+                            (float *const[]){adjoint, NULL});
+    trial.node.op->tangent(&trial.call, (const float *const[]){direction, NULL},
+                           (float *const[]){NULL, NULL, tangent});
     for (int i = 0; i < 3; i++) {
         assert_true(adjoint[i] == 0 && adjoint[3 + i] == weights[i]);
         assert_true(tangent[i] == direction[3 + i]);

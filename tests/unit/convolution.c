@@ -237,7 +237,7 @@ static float *input_adjoint(struct trial *trial)
 {
     float *wanted[3] = {calloc(trial->inputs[0].count, sizeof(float)), NULL, NULL};
     const float *dy = trial->outputs[0].data;
-    trial->node.operator->backward(&trial->call, &dy, wanted);
+    trial->node.op->backward(&trial->call, &dy, wanted);
     return wanted[0];
 }
 
@@ -332,7 +332,7 @@ static void refuse(int rank_x, const int64_t *x, int rank_w, const int64_t *w, c
         trial_ints(&trial, name, values, count);
     else if (name)
         trial_int(&trial, name, *values);
-    assert_int_equal(trial.node.operator->infer(&trial.call, &error), IVON_ERROR_DATA);
+    assert_int_equal(trial.node.op->infer(&trial.call, &error), IVON_ERROR_DATA);
     if (!strstr(error.message, expected))
         fail_msg("'%s' does not hold '%s'", error.message, expected);
     trial_end(&trial);

@@ -66,7 +66,7 @@ static inline void trial_begin(struct trial *trial, struct model *model)
     *trial = (struct trial){.model = model, .parameters = network->parameter_count};
     trial->step = 0x1p-6;
     for (size_t i = 0; i < network->node_count; i++)
-        if (strcmp(network->nodes[i].operator->name, "Max") == 0) /* no kink within the step */
+        if (strcmp(network->nodes[i].op->name, "Max") == 0) /* no kink within the step */
             trial->step = 0x1p-9;
     for (size_t p = 0; p < trial->parameters; p++) {
         trial->sizes[p] = model->tensors[network->parameters[p]].count;

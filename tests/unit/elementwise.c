@@ -366,7 +366,7 @@ static void gives_one_power_the_same_bits(void **state)
         memcpy(kept, trial.outputs[0].data, sizeof kept);
         for (size_t i = 0; i < 2000; i++)
             ((float *)power->data)[i] = powers[k];
-        assert_int_equal(trial.node.operator->forward(&trial.call, NULL), 0);
+        assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
         for (size_t i = 1; i < 2000; i++)
             if (i != 1024)
                 assert_true(same_float(((const float *)trial.outputs[0].data)[i], kept[i]));
@@ -418,11 +418,11 @@ static void clips(void **state)
         }
 }
 
-static void refuses(const char *operator, const char * message, void (*build)(struct trial *))
+static void refuses(const char *op, const char *message, void (*build)(struct trial *))
 {
     struct ivon_error error;
     struct trial trial;
-    trial_begin(&trial, operator, 1);
+    trial_begin(&trial, op, 1);
     build(&trial);
     assert_int_equal(trial_run(&trial, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, message);
@@ -540,7 +540,7 @@ static void works_in_place(void **state)
         for (int shared = 0; shared < float_cases[i].inputs; shared++) {
             struct trial trial;
             begin_case(&trial, &float_cases[i]);
-            if (!(trial.node.operator->flags & NET_IN_PLACE))
+            if (!(trial.node.op->flags & NET_IN_PLACE))
                 continue;
             for (int k = 0; k < float_cases[i].inputs; k++)
                 trial_floats(&trial, 2, (const int64_t[]){k == shared ? 30 : 1, 70}, NULL, -5, 5);
@@ -549,7 +549,7 @@ static void works_in_place(void **state)
             memcpy(kept, trial.outputs[0].data, sizeof kept);
             void *own = trial.outputs[0].data;
             trial.outputs[0].data = trial.inputs[shared].data;
-            assert_int_equal(trial.node.operator->forward(&trial.call, NULL), 0);
+            assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
             for (size_t j = 0; j < 2100; j++)
                 assert_true(same_float(((const float *)trial.outputs[0].data)[j], kept[j]));
             trial.outputs[0].data = own;
@@ -573,7 +573,7 @@ static void works_in_place_on_integers(void **state)
             memcpy(kept, trial.outputs[0].data, sizeof kept);
             void *own = trial.outputs[0].data;
             trial.outputs[0].data = trial.inputs[shared].data;
-            assert_int_equal(trial.node.operator->forward(&trial.call, NULL), 0);
+            assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
             assert_memory_equal(trial.outputs[0].data, kept, sizeof kept);
             trial.outputs[0].data = own;
             trial_end(&trial);

@@ -158,8 +158,8 @@ static void shares_between_equals(void **state)
                      i ? (const float[]){5, 5} : (const float[]){5, 4}, 0, 0);
     assert_int_equal(trial_run(&trial, NULL), 0);
     float adjoints[3][2] = {{0}}, one[2] = {3, 4};
-    trial.node.operator->backward(&trial.call, (const float *const[]){one},
-                                  (float *const[]){adjoints[0], adjoints[1], adjoints[2]});
+    trial.node.op->backward(&trial.call, (const float *const[]){one},
+                            (float *const[]){adjoints[0], adjoints[1], adjoints[2]});
     for (int i = 0; i < 3; i++) {
         assert_true(fabsf(adjoints[i][0] - 1) < 1e-6F);
         assert_true(adjoints[i][1] == (i ? 2.0F : 0.0F));
@@ -202,8 +202,8 @@ static void has_no_slope_at_zero(void **state)
     trial_floats(&trial, 1, (const int64_t[]){3}, (const float[]){0, 2, 0}, 0, 0);
     assert_int_equal(trial_run(&trial, NULL), 0);
     float base[3] = {0}, exponent[3] = {0};
-    trial.node.operator->backward(&trial.call, (const float *const[]){(const float[]){1, 1, 1}},
-                                  (float *const[]){base, exponent});
+    trial.node.op->backward(&trial.call, (const float *const[]){(const float[]){1, 1, 1}},
+                            (float *const[]){base, exponent});
     assert_true(base[0] == 0 && base[1] == 0 && base[2] == 0);
     assert_true(exponent[0] == 0 && exponent[1] == 0);
     assert_true(fabsf(exponent[2] - 0.693147F) < 1e-6F);
@@ -258,16 +258,16 @@ static void passes_on(void **state)
         struct trial trial;
         trial_begin(&trial, names[k], 1);
         trial_floats(&trial, 1, (const int64_t[]){3}, NULL, -1, 1);
-        assert_int_equal(trial.node.operator->infer(&trial.call, NULL), 0);
+        assert_int_equal(trial.node.op->infer(&trial.call, NULL), 0);
         assert_int_equal(trial.outputs[0].count, 3);
         const float *adjoint = (const float[]){1, 2, 3};
         float sum[3] = {10, 20, 30}, tangent[3] = {NAN, NAN, NAN};
-        trial.node.operator->backward(&trial.call, &adjoint, (float *const[]){sum});
+        trial.node.op->backward(&trial.call, &adjoint, (float *const[]){sum});
         assert_memory_equal(sum, ((const float[]){11, 22, 33}), sizeof sum);
-        trial.node.operator->tangent(&trial.call, &adjoint, (float *const[]){tangent});
+        trial.node.op->tangent(&trial.call, &adjoint, (float *const[]){tangent});
         assert_memory_equal(tangent, adjoint, sizeof tangent);
-        trial.node.operator->tangent(&trial.call, (const float *const[]){NULL},
-                                     (float *const[]){tangent});
+        trial.node.op->tangent(&trial.call, (const float *const[]){NULL},
+                               (float *const[]){tangent});
         assert_memory_equal(tangent, ((const float[]){0, 0, 0}), sizeof tangent);
         trial_end(&trial);
     }
@@ -288,7 +288,7 @@ static void sums_in_double(void **state)
         assert_int_equal(trial_run(&trial, NULL), 0);
         const float *adjoint = trial.inputs[0].data;
         float sum[4] = {0};
-        trial.node.operator->backward(&trial.call, &adjoint, (float *const[]){NULL, sum});
+        trial.node.op->backward(&trial.call, &adjoint, (float *const[]){NULL, sum});
         for (size_t i = 0; i < columns; i++) {
             double expected = 0;
             for (size_t j = i; j < 1 << 20; j += columns)

@@ -57,7 +57,7 @@ static inline struct net_attribute *integer(const char *name, int64_t value)
 }
 
 /* Inputs and output, by blanks. */
-static inline void node(struct ivon_network *network, const char *operator, const char * values,
+static inline void node(struct ivon_network *network, const char *op, const char *values,
                         struct net_attribute *attributes)
 {
     char text[256], *list[8], *rest;
@@ -66,8 +66,8 @@ static inline void node(struct ivon_network *network, const char *operator, cons
     strcpy(text, values);
     for (char *at = strtok_r(text, " ", &rest); at; at = strtok_r(NULL, " ", &rest))
         list[count++] = at;
-    assert_int_equal(graph_add_node(network, operator, list[count - 1], (const char **)list,
-                                    count - 1, (const char **)&list[count - 1], 1, attributes,
+    assert_int_equal(graph_add_node(network, op, list[count - 1], (const char **)list, count - 1,
+                                    (const char **)&list[count - 1], 1, attributes,
                                     attributes ? 1 : 0, NULL),
                      0);
 }

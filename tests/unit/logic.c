@@ -253,12 +253,12 @@ static void converts_booleans(void **state)
     }
 }
 
-static void refuses(const char *operator, const char * message, int64_t to,
-                    const enum net_type *types, size_t count)
+static void refuses(const char *op, const char *message, int64_t to, const enum net_type *types,
+                    size_t count)
 {
     struct ivon_error error;
     struct trial trial;
-    trial_begin(&trial, operator, 1);
+    trial_begin(&trial, op, 1);
     if (to >= 0)
         trial_int(&trial, "to", to);
     for (size_t i = 0; i < count; i++)

@@ -173,9 +173,8 @@ static inline void model_ints(struct model *model, const char *name, size_t coun
     attribute->count = count;
 }
 
-static inline void model_add(struct model *model, const char *operator,
-                             const char * const * outputs, size_t output_count,
-                             const char *const *inputs, size_t input_count)
+static inline void model_add(struct model *model, const char *op, const char *const *outputs,
+                             size_t output_count, const char *const *inputs, size_t input_count)
 {
     struct net_attribute *attributes = NULL;
     struct ivon_error error = {0};
@@ -184,7 +183,7 @@ static inline void model_add(struct model *model, const char *operator,
         assert_non_null(attributes);
         memcpy(attributes, model->attributes, model->attribute_count * sizeof *attributes);
     }
-    int code = graph_add_node(model->network, operator, outputs[0], inputs, input_count, outputs,
+    int code = graph_add_node(model->network, op, outputs[0], inputs, input_count, outputs,
                               output_count, attributes, model->attribute_count, &error);
     if (code)
         fail_msg("%s", error.message);
@@ -192,9 +191,8 @@ static inline void model_add(struct model *model, const char *operator,
 }
 
 /* model_node(model, "Add", "out", "a", "b") */
-#define model_node(model, operator, output, ...)                                                   \
-    model_add(model, operator,(const char *const[]){output}, 1,                                    \
-              (const char *const[]){__VA_ARGS__},                                                  \
+#define model_node(model, op, output, ...)                                                         \
+    model_add(model, op, (const char *const[]){output}, 1, (const char *const[]){__VA_ARGS__},     \
               sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
 static inline void model_output(struct model *model, const char *name)

@@ -115,7 +115,7 @@ static void check_training(const struct trial *trial, size_t plane, double epsil
  */
 static void check_running(struct trial *trial, size_t plane, double momentum)
 {
-    const struct net_operator *row = trial->node.operator;
+    const struct net_operator *row = trial->node.op;
     const struct net_tensor *x = &trial->inputs[0];
     float *direction[5], *adjoint[5], *tangent[3], *weight[3];
     double left = 0, right = 0, scale = 1;
@@ -399,7 +399,7 @@ static void infinite(void **state)
 static void refuse(struct trial *trial, const char *expected)
 {
     struct ivon_error error;
-    assert_int_equal(trial->node.operator->infer(&trial->call, &error), IVON_ERROR_DATA);
+    assert_int_equal(trial->node.op->infer(&trial->call, &error), IVON_ERROR_DATA);
     if (!strstr(error.message, expected))
         fail_msg("'%s' does not hold '%s'", error.message, expected);
     trial_end(trial);

@@ -24,12 +24,12 @@ static void moments_of_nothing(void **state)
     assert_int_equal(trial.outputs[1].count, ROWS);
     expect_no_numbers(trial.outputs[1].data, ROWS);
     expect_no_numbers(trial.outputs[2].data, ROWS);
-    trial.node.operator->tangent(&trial.call, (const float *const[]){&nothing, NULL},
-                                 (float *const[]){&nothing, mean, inverse});
+    trial.node.op->tangent(&trial.call, (const float *const[]){&nothing, NULL},
+                           (float *const[]){&nothing, mean, inverse});
     expect_no_numbers(mean, ROWS);
     expect_no_numbers(inverse, ROWS);
-    trial.node.operator->backward(&trial.call, (const float *const[]){&nothing, adjoint, adjoint},
-                                  (float *const[]){&nothing, &nothing});
+    trial.node.op->backward(&trial.call, (const float *const[]){&nothing, adjoint, adjoint},
+                            (float *const[]){&nothing, &nothing});
     assert_true(nothing == 0);
     trial_end(&trial);
 }

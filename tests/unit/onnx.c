@@ -28,11 +28,11 @@ static void check_good(const struct ivon_network *network)
     const struct net_node *transpose = &network->nodes[0], *split = &network->nodes[1];
     size_t count;
     const int64_t *perm = net_attribute_integers(transpose, "perm", &count);
-    assert_string_equal(transpose->operator->name, "Transpose");
+    assert_string_equal(transpose->op->name, "Transpose");
     assert_string_equal(transpose->name, "turn");
     assert_int_equal(count, 3);
     assert_memory_equal(perm, ((const int64_t[]){2, 1, 0}), 3 * sizeof(int64_t));
-    assert_string_equal(split->operator->name, "Split");
+    assert_string_equal(split->op->name, "Split");
     assert_int_equal(net_attribute_integer(split, "axis", 0), -1);
     assert_int_equal(split->output_count, 2);
     assert_true(split->outputs[0] == NET_NONE);

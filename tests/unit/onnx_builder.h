@@ -195,13 +195,13 @@ static inline struct wire attribute_of(const char *name, int type)
     return attribute;
 }
 
-static inline struct wire node_of(const char *operator, const char * input, const char *output)
+static inline struct wire node_of(const char *op, const char *input, const char *output)
 {
     struct wire node = {0};
     if (input)
         wire_text(&node, NODE_INPUT, input);
     wire_text(&node, NODE_OUTPUT, output);
-    wire_text(&node, NODE_OPERATOR, operator);
+    wire_text(&node, NODE_OPERATOR, op);
     return node;
 }
 

@@ -80,7 +80,7 @@ static void compare_attributes(const struct net_attribute *a, const struct net_a
 static void compare_nodes(const struct ivon_network *a, const struct net_node *from,
                           const struct ivon_network *b, const struct net_node *to)
 {
-    assert_ptr_equal(from->operator, to->operator);
+    assert_ptr_equal(from->op, to->op);
     assert_string_equal(from->name, to->name);
     assert_int_equal(from->input_count, to->input_count);
     assert_int_equal(from->output_count, to->output_count);

@@ -35,12 +35,12 @@ static inline float trial_random(struct trial *trial, double low, double high)
     return (float)(low + (high - low) * (double)(trial->state >> 40) / 16777216.0);
 }
 
-static inline void trial_begin(struct trial *trial, const char *operator, size_t outputs)
+static inline void trial_begin(struct trial *trial, const char *op, size_t outputs)
 {
     memset(trial, 0, sizeof *trial);
     trial->state = 88172645463325252U;
-    trial->node.operator= net_operator_find(operator);
-    assert_non_null(trial->node.operator);
+    trial->node.op = net_operator_find(op);
+    assert_non_null(trial->node.op);
     trial->node.name = (char *)"trial";
     trial->node.attributes = trial->attributes;
     trial->node.output_count = outputs;
@@ -146,12 +146,12 @@ static inline void trial_guards(struct trial *trial, bool check)
 /* Runs an inferred call; a row without forward copies. */
 static inline int trial_forward(struct trial *trial, struct ivon_error *error)
 {
-    const struct net_operator *operator= trial->node.operator;
+    const struct net_operator *op = trial->node.op;
     const struct net_tensor *output = &trial->outputs[0];
     trial_spoil_workspace(trial);
-    if (operator->forward) {
+    if (op->forward) {
         trial_guards(trial, false);
-        int code = operator->forward(&trial->call, error);
+        int code = op->forward(&trial->call, error);
         trial_guards(trial, true);
         return code;
     }
@@ -162,8 +162,8 @@ static inline int trial_forward(struct trial *trial, struct ivon_error *error)
 /* Infers, allocates and runs; keeps what infer prepared. Returns the first failure. */
 static inline int trial_run(struct trial *trial, struct ivon_error *error)
 {
-    const struct net_operator *operator= trial->node.operator;
-    int code = operator->infer(&trial->call, error);
+    const struct net_operator *op = trial->node.op;
+    int code = op->infer(&trial->call, error);
     for (size_t i = 0; i < trial->node.output_count && !code; i++)
         code = net_tensor_allocate(&trial->outputs[i], error);
     if (!code && trial->call.workspace_size)
@@ -193,7 +193,7 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
                                                   double difference_tolerance,
                                                   double identity_tolerance)
 {
-    const struct net_operator *operator= trial->node.operator;
+    const struct net_operator *op = trial->node.op;
     size_t count = trial->outputs[output].count;
     float *direction[TRIAL_MAX] = {NULL}, *adjoint[TRIAL_MAX] = {NULL}, *kept[TRIAL_MAX] = {NULL};
     float *weight = calloc(count + 1, sizeof *weight), *plus = calloc(count + 1, sizeof *plus);
@@ -223,9 +223,9 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
     output_tangents[output] = tangent;
     trial_guards(trial, false);
     trial_spoil_workspace(trial);
-    operator->tangent(&trial->call, (const float *const *)direction, output_tangents);
+    op->tangent(&trial->call, (const float *const *)direction, output_tangents);
     trial_spoil_workspace(trial);
-    operator->backward(&trial->call, output_adjoints, adjoint);
+    op->backward(&trial->call, output_adjoints, adjoint);
     trial_guards(trial, true);
     assert_true(tangent[count] == 0.75F);
     for (size_t i = 0; i < TRIAL_MAX; i++)
@@ -242,8 +242,7 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
             scale += fabs((double)direction[i][j] * ((double)adjoint[i][j] - 1));
         }
     if (!(fabs(left - right) <= identity_tolerance * (scale + 1)))
-        fail_msg("%s: <w, Jv> = %.9g, <J'w, v> = %.9g, scale %g", operator->name, left, right,
-                 scale);
+        fail_msg("%s: <w, Jv> = %.9g, <J'w, v> = %.9g, scale %g", op->name, left, right, scale);
 
     for (int side = 1; side >= -1; side -= 2) {
         for (size_t i = 0; i < TRIAL_MAX; i++)
@@ -259,8 +258,8 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
         double difference = ((double)plus[i] - (double)minus[i]) / (2 * step);
         if (!(fabs(difference - (double)tangent[i]) <=
               difference_tolerance * (1 + fabs((double)tangent[i]))))
-            fail_msg("%s: element %zu: difference %.9g, tangent %.9g", operator->name, i,
-                     difference, (double)tangent[i]);
+            fail_msg("%s: element %zu: difference %.9g, tangent %.9g", op->name, i, difference,
+                     (double)tangent[i]);
     }
     for (size_t i = 0; i < TRIAL_MAX; i++) {
         if (kept[i])
@@ -328,7 +327,7 @@ static inline void trial_take_example(const struct trial *whole, unsigned shared
 static inline void trial_check_examples(struct trial *trial, size_t input, unsigned shared,
                                         size_t examples, double tolerance)
 {
-    const struct net_operator *operator= trial->node.operator;
+    const struct net_operator *op = trial->node.op;
     size_t count = trial->outputs[0].count, run = count / examples;
     size_t size = trial->inputs[input].count;
     assert_int_equal(run * examples, count);
@@ -348,18 +347,17 @@ static inline void trial_check_examples(struct trial *trial, size_t input, unsig
         memcpy(alone + e * run, weight + e * run, run * sizeof *alone);
         wanted[input] = expected;
         trial_spoil_workspace(trial);
-        operator->backward(&trial->call, of_whole, wanted);
+        op->backward(&trial->call, of_whole, wanted);
         wanted[input] = found;
         trial_spoil_workspace(&part);
-        operator->backward(&part.call, of_part, wanted);
+        op->backward(&part.call, of_part, wanted);
         double largest = 0;
         for (size_t i = 0; i < size; i++)
             largest = fmax(largest, fabs((double)expected[i]));
         for (size_t i = 0; i < size; i++)
             if (!(fabs((double)found[i] - (double)expected[i]) <= tolerance * largest))
-                fail_msg(
-                    "%s: example %zu, element %zu: %.9g alone, %.9g in the whole", operator->name,
-                    e, i, (double)found[i], (double)expected[i]);
+                fail_msg("%s: example %zu, element %zu: %.9g alone, %.9g in the whole", op->name, e,
+                         i, (double)found[i], (double)expected[i]);
         trial_end(&part);
     }
     free(weight);

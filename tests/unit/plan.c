@@ -34,12 +34,12 @@ static void random_floats(float *out, size_t count)
         out[i] = (float)below(2001) / 1000.0F - 1;
 }
 
-static void add(struct ivon_network *network, const char *operator, const char * a, const char *b,
+static void add(struct ivon_network *network, const char *op, const char *a, const char *b,
                 const char *out)
 {
     const char *inputs[] = {a, b}, *outputs[] = {out};
-    assert_int_equal(
-        graph_add_node(network, operator, out, inputs, b ? 2 : 1, outputs, 1, NULL, 0, NULL), 0);
+    assert_int_equal(graph_add_node(network, op, out, inputs, b ? 2 : 1, outputs, 1, NULL, 0, NULL),
+                     0);
 }
 
 static void constant(struct ivon_network *network, const char *name, int rank, const int64_t *shape,

@@ -42,10 +42,10 @@ static void random_shape(uint64_t seed, bool dilated, struct shape *s)
     s->alone[1] = s->pads[3];
 }
 
-static void begin(struct trial *trial, const char *operator, struct shape * s)
+static void begin(struct trial *trial, const char *op, struct shape *s)
 {
-    bool maximum = *operator== 'M';
-    trial_begin(trial, operator, maximum ? 2 : 1);
+    bool maximum = *op == 'M';
+    trial_begin(trial, op, maximum ? 2 : 1);
     size_t skip = s->axes == 1, axes = (size_t)s->axes;
     int64_t x[4] = {s->images, s->channels, s->input[skip], s->input[1]};
     float *data = trial_floats(trial, 2 + s->axes, x, NULL, -1, 1)->data;
@@ -108,11 +108,11 @@ static struct window reference(const struct shape *s, const float *plane, int64_
 /* Maxima are exact. A mean of up to 16 terms of size up to 1: 15 additions, and three roundings of
    the reciprocals and the product: 18 * 2^-24, by the sum of sizes over the count, which is at most
    1. */
-static void check(const char *operator, struct shape * s)
+static void check(const char *op, struct shape *s)
 {
     struct trial trial;
-    begin(&trial, operator, s);
-    bool maximum = *operator== 'M';
+    begin(&trial, op, s);
+    bool maximum = *op == 'M';
     assert_int_equal(trial_run(&trial, NULL), 0);
     int64_t height = output_extent(s, 0), width = output_extent(s, 1);
     const struct net_tensor *y = &trial.outputs[0];
@@ -272,12 +272,12 @@ static void global(void **state)
         }
 }
 
-static void refuse(const char *operator, int rank, const int64_t *shape, const char *name,
+static void refuse(const char *op, int rank, const int64_t *shape, const char *name,
                    const int64_t *values, size_t count, bool kernel, const char *expected)
 {
     struct trial trial;
     struct ivon_error error;
-    trial_begin(&trial, operator, 1);
+    trial_begin(&trial, op, 1);
     trial.node.input_count = 1;
     trial.input_list[0] = &trial.inputs[0];
     trial.inputs[0] = (struct net_tensor){.type = NET_FLOAT, .rank = rank, .count = 1};
@@ -289,7 +289,7 @@ static void refuse(const char *operator, int rank, const int64_t *shape, const c
         trial_ints(&trial, "kernel_shape", two, 2);
     if (name)
         trial_ints(&trial, name, values, count);
-    assert_int_equal(trial.node.operator->infer(&trial.call, &error), IVON_ERROR_DATA);
+    assert_int_equal(trial.node.op->infer(&trial.call, &error), IVON_ERROR_DATA);
     if (!strstr(error.message, expected))
         fail_msg("'%s' does not hold '%s'", error.message, expected);
     trial_end(&trial);
@@ -305,20 +305,19 @@ static void refuses(void **state)
         v, v, v, v                                                                                 \
     }
     for (int i = 0; i < 2; i++) {
-        const char *operator= i ? "MaxPool" : "AveragePool";
-        refuse(operator, 4, x, NULL, NULL, 0, false, "kernel_shape is missing");
-        refuse(operator, 5, x, NULL, NULL, 0, true, "three are not supported");
-        refuse(operator, 2, x, NULL, NULL, 0, true, "input of shape 2x4");
-        refuse(operator, 4, x, "kernel_shape", ALL(0), 2, false, "kernel_shape has a value 0");
-        refuse(operator, 4, x, "kernel_shape", ALL(9), 2, false, "does not fit axis 2");
-        refuse(operator, 4, x, "kernel_shape", ALL(2), 1, false, "1 values, expected 2");
-        refuse(operator, 4, x, "strides", ALL(0), 2, true, "strides has a value 0");
-        refuse(operator, 4, x, "strides", ALL(INT64_MAX), 2, true, "strides has a value");
-        refuse(operator, 4, x, "pads", ALL(-1), 4, true, "pads has a value -1");
-        refuse(operator, 4, x, "pads", ALL(2), 4, true, "pads as large as its kernel");
-        refuse(operator, 4, x, "pads", ALL(most), 4, true, "does not fit axis 2");
-        refuse(operator, 4, (const int64_t[]){1, 1, 0, 4}, NULL, NULL, 0, true,
-               "does not fit axis 2");
+        const char *op = i ? "MaxPool" : "AveragePool";
+        refuse(op, 4, x, NULL, NULL, 0, false, "kernel_shape is missing");
+        refuse(op, 5, x, NULL, NULL, 0, true, "three are not supported");
+        refuse(op, 2, x, NULL, NULL, 0, true, "input of shape 2x4");
+        refuse(op, 4, x, "kernel_shape", ALL(0), 2, false, "kernel_shape has a value 0");
+        refuse(op, 4, x, "kernel_shape", ALL(9), 2, false, "does not fit axis 2");
+        refuse(op, 4, x, "kernel_shape", ALL(2), 1, false, "1 values, expected 2");
+        refuse(op, 4, x, "strides", ALL(0), 2, true, "strides has a value 0");
+        refuse(op, 4, x, "strides", ALL(INT64_MAX), 2, true, "strides has a value");
+        refuse(op, 4, x, "pads", ALL(-1), 4, true, "pads has a value -1");
+        refuse(op, 4, x, "pads", ALL(2), 4, true, "pads as large as its kernel");
+        refuse(op, 4, x, "pads", ALL(most), 4, true, "does not fit axis 2");
+        refuse(op, 4, (const int64_t[]){1, 1, 0, 4}, NULL, NULL, 0, true, "does not fit axis 2");
     }
     refuse("MaxPool", 4, x, "dilations", ALL(most), 2, true, "does not fit axis 2");
     refuse("MaxPool", 4, x, "dilations", ALL(0), 2, true, "dilations has a value 0");

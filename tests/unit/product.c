@@ -131,9 +131,9 @@ static void check_matmul(uint64_t seed, bool ta, bool tb)
     const struct net_tensor *a = trial_floats(&trial, rank_a, shape_a, NULL, -1, 1);
     const struct net_tensor *b = trial_floats(&trial, rank_b, shape_b, NULL, -1, 1);
 
-    assert_int_equal(trial.call.node->operator->infer_transposed(&trial.call, ta, tb, NULL), 0);
+    assert_int_equal(trial.call.node->op->infer_transposed(&trial.call, ta, tb, NULL), 0);
     assert_int_equal(net_tensor_allocate(&trial.outputs[0], NULL), 0);
-    assert_int_equal(trial.node.operator->forward(&trial.call, NULL), 0);
+    assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
 
     const struct net_tensor *y = &trial.outputs[0];
     int most = own_a > own_b ? own_a : own_b;
@@ -236,7 +236,7 @@ static void refuse(const char *name, size_t count, const struct net_tensor *inpu
         trial.input_list[i] = &trial.inputs[i];
     }
     trial.node.input_count = count;
-    assert_int_equal(trial.node.operator->infer(&trial.call, &error), IVON_ERROR_DATA);
+    assert_int_equal(trial.node.op->infer(&trial.call, &error), IVON_ERROR_DATA);
     if (!strstr(error.message, expected))
         fail_msg("'%s' does not hold '%s'", error.message, expected);
     trial_end(&trial);
@@ -252,7 +252,7 @@ static void refuses(void **state)
     (void)state;
     const int64_t huge = (int64_t)1 << 33;
     const struct {
-        const char *operator, * expected;
+        const char *op, *expected;
         struct net_tensor inputs[3];
     } cases[] = {
         {"MatMul", "2x3 by 4x5", {F(2, 2, 3), F(2, 4, 5)}},
@@ -271,7 +271,7 @@ static void refuses(void **state)
         {"Gemm", "C of shape 2x5", {F(2, 1, 3), F(2, 3, 5), F(2, 2, 5)}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        refuse(cases[i].operator, cases[i].operator[0] == 'G' && i> 7 ? 3 : 2, cases[i].inputs,
+        refuse(cases[i].op, cases[i].op[0] == 'G' && i > 7 ? 3 : 2, cases[i].inputs,
                cases[i].expected);
 }
 
@@ -292,7 +292,7 @@ static void empty(void **state)
         float *y = trial.outputs[0].data;
         for (size_t j = 0; j < trial.outputs[0].count; j++)
             y[j] = NAN;
-        assert_int_equal(trial.node.operator->forward(&trial.call, NULL), 0);
+        assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
         for (size_t j = 0; j < trial.outputs[0].count; j++)
             assert_true(y[j] == 0.0F);
         trial_check_derivatives(&trial, 3, 0.25, 0, 0);

@@ -6,13 +6,13 @@ static int64_t pick(struct trial *trial, int64_t low, int64_t high)
     return low + (int64_t)trial_random(trial, 0, (double)(high - low + 1) - 1e-3);
 }
 
-static double join(const char *operator, double a, double b)
+static double join(const char *op, double a, double b)
 {
-    if (strcmp(operator, "ReduceMax") == 0)
+    if (strcmp(op, "ReduceMax") == 0)
         return fmax(a, b);
-    if (strcmp(operator, "ReduceMin") == 0)
+    if (strcmp(op, "ReduceMin") == 0)
         return fmin(a, b);
-    return strcmp(operator, "ReduceProd") == 0 ? a * b : a + b;
+    return strcmp(op, "ReduceProd") == 0 ? a * b : a + b;
 }
 
 struct expected {
@@ -23,10 +23,10 @@ struct expected {
 };
 
 /* Every element's output is found from its index. */
-static void reference(const char *operator, const struct net_tensor * x, const bool *reduced,
-                      bool keep, struct expected *expected)
+static void reference(const char *op, const struct net_tensor *x, const bool *reduced, bool keep,
+                      struct expected *expected)
 {
-    bool mean = strcmp(operator, "ReduceMean") == 0;
+    bool mean = strcmp(op, "ReduceMean") == 0;
     size_t terms = 1;
     expected->rank = 0;
     expected->count = 1;
@@ -49,7 +49,7 @@ static void reference(const char *operator, const struct net_tensor * x, const b
         }
         double value = x->type == NET_FLOAT ? (double)((float *)x->data)[at]
                                             : (double)((int64_t *)x->data)[at];
-        expected->values[output] = started[output] ? join(operator, expected->values[output], value)
+        expected->values[output] = started[output] ? join(op, expected->values[output], value)
                                                    : value;
         expected->sizes[output] = (started[output] ? expected->sizes[output] : 0) + fabs(value);
         started[output] = true;
@@ -65,12 +65,12 @@ static void reference(const char *operator, const struct net_tensor * x, const b
  * round once to float: 2^-24 of the result. Extrema are exact. Products in double of up to 1000
  * terms: 1000 * 2^-53 of the result, and the one rounding.
  */
-static void check(const char *operator, uint64_t seed, bool integers)
+static void check(const char *op, uint64_t seed, bool integers)
 {
     struct trial trial;
-    trial_begin(&trial, operator, 1);
+    trial_begin(&trial, op, 1);
     trial.state += seed * 7919;
-    bool sum = strcmp(operator, "ReduceSum") == 0;
+    bool sum = strcmp(op, "ReduceSum") == 0;
     bool reduced[5], keep = pick(&trial, 0, 1);
     int rank = (int)pick(&trial, 0, 5);
     int64_t shape[5], axes[5], data[6 * 6 * 6 * 6 * 6 + 64];
@@ -104,7 +104,7 @@ static void check(const char *operator, uint64_t seed, bool integers)
     assert_int_equal(trial_run(&trial, NULL), 0);
 
     struct expected expected;
-    reference(operator, x, reduced, keep, &expected);
+    reference(op, x, reduced, keep, &expected);
     const struct net_tensor *y = &trial.outputs[0];
     assert_int_equal(y->rank, expected.rank);
     for (int i = 0; i < y->rank; i++)
@@ -118,11 +118,11 @@ static void check(const char *operator, uint64_t seed, bool integers)
         double bound = ldexp(fabs(expected.values[i]), -24) +
                        ldexp(fmax(expected.sizes[i], fabs(expected.values[i])), -40);
         if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, -149)))
-            fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", operator,(size_t) seed, i,
-                     found, expected.values[i]);
+            fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", op, (size_t)seed, i, found,
+                     expected.values[i]);
     }
     /* Linear: a difference over a step of 1/4 rounds to 2^-24 * 60 / (1/4). */
-    if (!integers && (sum || strcmp(operator, "ReduceMean") == 0))
+    if (!integers && (sum || strcmp(op, "ReduceMean") == 0))
         trial_check_derivatives(&trial, 1, 0.25, 1e-4, 1e-5);
     trial_end(&trial);
 }
@@ -200,13 +200,13 @@ static void special(void **state)
         }
     /* nothing to reduce */
     static const struct {
-        const char *operator;
+        const char *op;
         double value;
     } cases[] = {
         {"ReduceSum", 0}, {"ReduceProd", 1}, {"ReduceMax", -INFINITY}, {"ReduceMin", INFINITY}};
     for (size_t i = 0; i < 4; i++) {
         struct trial trial;
-        trial_begin(&trial, cases[i].operator, 1);
+        trial_begin(&trial, cases[i].op, 1);
         trial_floats(&trial, 2, none, NULL, 0, 1);
         static const int64_t last[] = {-1};
         if (i)
@@ -234,7 +234,7 @@ static void special(void **state)
 static void refuse(struct trial *trial, const char *expected)
 {
     struct ivon_error error;
-    assert_int_equal(trial->node.operator->infer(&trial->call, &error), IVON_ERROR_DATA);
+    assert_int_equal(trial->node.op->infer(&trial->call, &error), IVON_ERROR_DATA);
     if (!strstr(error.message, expected))
         fail_msg("'%s' does not hold '%s'", error.message, expected);
     trial_end(trial);

@@ -24,7 +24,7 @@ static void check_alias(struct trial *trial, size_t rank, const int64_t *shape)
     const struct net_tensor *in = trial->inputs, *out = trial->outputs;
     assert_int_equal(run(trial, NULL), 0);
     check_shape(out, rank, shape);
-    assert_true(trial->node.operator->flags & NET_ALIAS);
+    assert_true(trial->node.op->flags & NET_ALIAS);
     assert_int_equal(out->count, in->count);
     assert_memory_equal(out->data, in->data, in->count * net_type_size(in->type));
     trial_end(trial);
@@ -36,11 +36,11 @@ struct reshaping {
     const char *why; /* it is refused; null: it is not */
 };
 
-static void try_reshaping(const char *operator, const struct reshaping * reshaping, bool zeros)
+static void try_reshaping(const char *op, const struct reshaping *reshaping, bool zeros)
 {
     struct trial trial;
     for (enum net_type type = NET_FLOAT; type <= NET_BOOLEAN; type++) {
-        trial_begin(&trial, operator, 1);
+        trial_begin(&trial, op, 1);
         if (zeros)
             trial_int(&trial, "allowzero", 1);
         add_numbered(&trial, type, (int)reshaping->from_rank, reshaping->from);
@@ -149,14 +149,12 @@ static void aliases_differentiate(void **state)
     trial_floats(&trial, 2, (const int64_t[]){2, 3}, NULL, -1, 1);
     add_list(&trial, LIST(3, 2));
     assert_int_equal(run(&trial, NULL), 0);
-    const struct net_operator *operator= trial.node.operator;
-    operator->backward(&trial.call, (const float *const[]){weights},
-                       (float *const[]){adjoint, NULL});
-    operator->tangent(&trial.call, (const float *const[]){weights, NULL},
-                      (float *const[]){tangent});
+    const struct net_operator *op = trial.node.op;
+    op->backward(&trial.call, (const float *const[]){weights}, (float *const[]){adjoint, NULL});
+    op->tangent(&trial.call, (const float *const[]){weights, NULL}, (float *const[]){tangent});
     for (int i = 0; i < 6; i++)
         assert_true(adjoint[i] == 10 + weights[i] && tangent[i] == weights[i]);
-    operator->tangent(&trial.call, (const float *const[]){NULL, NULL}, (float *const[]){tangent});
+    op->tangent(&trial.call, (const float *const[]){NULL, NULL}, (float *const[]){tangent});
     for (int i = 0; i < 6; i++)
         assert_true(tangent[i] == 0);
     trial_end(&trial);
@@ -166,7 +164,7 @@ static void needs_known_shapes(void **state)
 {
     (void)state;
     static const struct {
-        const char *operator, * why;
+        const char *op, *why;
         size_t input;
     } cases[] = {{"Reshape", "the shape depends on the data, which is not supported", 1},
                  {"Squeeze", "axes depends on the data", 1},
@@ -175,14 +173,14 @@ static void needs_known_shapes(void **state)
                  {"ConstantOfShape", "the shape depends on the data", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct trial trial;
-        trial_begin(&trial, cases[i].operator, 1);
+        trial_begin(&trial, cases[i].op, 1);
         if (cases[i].input)
             trial_floats(&trial, 1, (const int64_t[]){1}, NULL, -1, 1);
         add_list(&trial, LIST(1));
         free(trial.inputs[cases[i].input].data);
         trial.inputs[cases[i].input].data = NULL;
         refuse_run(&trial, cases[i].why);
-        trial_begin(&trial, cases[i].operator, 1);
+        trial_begin(&trial, cases[i].op, 1);
         if (cases[i].input)
             trial_floats(&trial, 1, (const int64_t[]){1}, NULL, -1, 1);
         trial_floats(&trial, 1, (const int64_t[]){1}, NULL, -1, 1);
@@ -208,18 +206,18 @@ static void check_integers(struct trial *trial, size_t count, const int64_t *val
     assert_int_equal(trial->outputs->rank, rank);
     assert_int_equal(trial->outputs->count, count);
     assert_memory_equal(trial->outputs->data, values, count * sizeof *values);
-    if (trial->node.operator->forward)
+    if (trial->node.op->forward)
         check_room(trial);
     trial_end(trial);
 }
 
-static void begin_shape(struct trial *trial, const char *operator)
+static void begin_shape(struct trial *trial, const char *op)
 {
-    trial_begin(trial, operator, 1);
+    trial_begin(trial, op, 1);
     add_numbered(trial, NET_BOOLEAN, 3, (const int64_t[]){2, 3, 4});
     free(trial->inputs[0].data); /* only its shape is needed */
     trial->inputs[0].data = NULL;
-    assert_true(trial->node.operator->flags & NET_SHAPE_ONLY);
+    assert_true(trial->node.op->flags & NET_SHAPE_ONLY);
 }
 
 static void tells_shapes(void **state)
@@ -260,7 +258,7 @@ static void check_floats(struct trial *trial, int rank, const int64_t *shape, si
     check_shape(trial->outputs, (size_t)rank, shape);
     assert_int_equal(trial->outputs->count, count);
     assert_memory_equal(trial->outputs->data, values, count * sizeof *values);
-    if (trial->node.operator->forward)
+    if (trial->node.op->forward)
         check_room(trial);
     trial_end(trial);
 }

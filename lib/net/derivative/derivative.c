@@ -90,8 +90,8 @@ static void step_backward(struct net_derivative *derivative, size_t i, float *co
         wanted |= derivative->input_arrays[j] != NULL;
     }
     if (wanted)
-        step->call.node->operator->backward(
-            &step->call, (const float *const *)derivative->output_arrays, derivative->input_arrays);
+        step->call.node->op->backward(&step->call, (const float *const *)derivative->output_arrays,
+                                      derivative->input_arrays);
 }
 
 void net_derivative_backward(struct net_derivative *derivative, const float *adjoints,
@@ -141,8 +141,8 @@ const float *net_derivative_tangent(struct net_derivative *derivative,
         for (size_t j = 0; j < step->output_count; j++)
             derivative->output_arrays[j] = (float *)tangent_of(derivative, step->outputs[j],
                                                                direction);
-        step->call.node->operator->tangent(
-            &step->call, (const float *const *)derivative->input_arrays, derivative->output_arrays);
+        step->call.node->op->tangent(&step->call, (const float *const *)derivative->input_arrays,
+                                     derivative->output_arrays);
     }
     return tangent_of(derivative, derivative->network->outputs[0], direction);
 }

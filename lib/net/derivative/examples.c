@@ -57,7 +57,7 @@ struct rows {
 static struct rows rows_of(const struct net_derivative *derivative, const struct plan_step *step)
 {
     struct rows rows = {.alpha = 1, .beta = 1, .bias = NET_NONE};
-    if (step->call.node->operator->flags & NET_SUM) {
+    if (step->call.node->op->flags & NET_SUM) {
         rows.bias = derivative_shared_input(derivative, step, 0) ? 0 : 1;
         return rows;
     }
@@ -79,12 +79,12 @@ static bool is_bias(const struct net_derivative *derivative, const struct plan_s
 
 bool derivative_has_rows(const struct net_derivative *derivative, const struct plan_step *step)
 {
-    const struct net_operator *operator= step->call.node->operator;
+    const struct net_operator *op = step->call.node->op;
     bool first = derivative_shared_input(derivative, step, 0);
     bool second = derivative_shared_input(derivative, step, 1);
-    if (operator->flags & NET_SUM)
+    if (op->flags & NET_SUM)
         return first != second && is_bias(derivative, step, first ? 0 : 1);
-    const struct net_matmul *product = operator->product ? operator->product(&step->call) : NULL;
+    const struct net_matmul *product = op->product ? op->product(&step->call) : NULL;
     if (!product || first)
         return false;
     bool one_row = !product->transpose_a && product->batch_count == 1 &&
@@ -106,7 +106,7 @@ static void derivative_examples_sum_rows(struct net_derivative *derivative, size
                                          const float *const *variance)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    const struct net_matmul *p = step->call.node->operator->product(&step->call);
+    const struct net_matmul *p = step->call.node->op->product(&step->call);
     square(derivative->squares, step->call.inputs[0]->data, step->call.inputs[0]->count);
     blas_product(false, p->transpose_b, p->m, p->n, p->k, 1, derivative->squares, p->k ? p->k : 1,
                  variance[simple_parameter(derivative, step, 1)],
@@ -123,7 +123,7 @@ static void sum_all_rows(struct net_derivative *derivative, const float *const *
         const struct plan_step *step = &derivative->plan->steps[i];
         const float *of = own->arranged ? variance[simple_parameter(derivative, step, 1)] : NULL;
         if (of != own->arranged_of)
-            step->call.node->operator->arrange(&derivative->unit->steps[i].call, of, own->arranged);
+            step->call.node->op->arrange(&derivative->unit->steps[i].call, of, own->arranged);
         own->arranged_of = of;
         if (derivative->steps[i].kind == DERIVATIVE_ROWS &&
             rows_of(derivative, &derivative->plan->steps[i]).matrix)
@@ -262,8 +262,8 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
                  DERIVATIVE_ALIGNMENT;
     }
     set_output_adjoints(derivative, step, e);
-    call->node->operator->backward(call, (const float *const *)derivative->output_arrays,
-                                   derivative->input_arrays);
+    call->node->op->backward(call, (const float *const *)derivative->output_arrays,
+                             derivative->input_arrays);
 }
 
 /* Forms the gradients of all shared values that are not simple, for the first `count` examples,
@@ -284,9 +284,9 @@ static void form_shared(struct net_derivative *derivative, size_t count)
                                                   ? shared_part(derivative, step->inputs[j], e)
                                                   : NULL;
             set_output_adjoints(derivative, step, e);
-            step->call.node->operator->backward(&step->call,
-                                                (const float *const *)derivative->output_arrays,
-                                                derivative->input_arrays);
+            step->call.node->op->backward(&step->call,
+                                          (const float *const *)derivative->output_arrays,
+                                          derivative->input_arrays);
         }
     }
 }
@@ -310,7 +310,7 @@ static void unit_quadratic(struct net_derivative *derivative, size_t i,
     if (arranged) {
         const struct net_call *call = unit_call(derivative, i, e);
         set_output_adjoints(derivative, step, e);
-        *q += call->node->operator->quadratic(call, derivative->output_arrays[0], arranged);
+        *q += call->node->op->quadratic(call, derivative->output_arrays[0], arranged);
     }
     form_gradient(derivative, i, e, true, arranged != NULL);
     for (size_t j = 0; j < step->input_count; j++)
@@ -380,8 +380,8 @@ static void unit_tangent(struct net_derivative *derivative, size_t i, const floa
                                          derivative->values[step->inputs[j]].size);
     set_tangents(derivative, step, e);
     const struct net_call *call = unit_call(derivative, i, e);
-    call->node->operator->tangent(call, (const float *const *)derivative->input_arrays,
-                                  derivative->output_arrays);
+    call->node->op->tangent(call, (const float *const *)derivative->input_arrays,
+                            derivative->output_arrays);
 }
 
 /* Of steps whose own parameters, if any, do not move the tile's examples apart. */
@@ -391,8 +391,8 @@ static void tile_tangent(struct net_derivative *derivative, const struct plan_st
     for (size_t j = 0; j < step->input_count; j++)
         if (step->inputs[j] != NET_NONE && derivative->values[step->inputs[j]].simple)
             derivative->input_arrays[j] = NULL;
-    step->call.node->operator->tangent(&step->call, (const float *const *)derivative->input_arrays,
-                                       derivative->output_arrays);
+    step->call.node->op->tangent(&step->call, (const float *const *)derivative->input_arrays,
+                                 derivative->output_arrays);
 }
 
 const float *net_derivative_own_tangent(struct net_derivative *derivative,

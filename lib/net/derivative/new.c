@@ -121,7 +121,7 @@ static int find_moving(struct net_derivative *derivative, struct ivon_error *err
                                           derivative->wanted[network->values[i].parameter];
     for (size_t i = 0; i < network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
-        const struct net_operator *operator= step->call.node->operator;
+        const struct net_operator *op = step->call.node->op;
         bool moved = false;
         if (!is_needed(derivative, step) || !any_moves(derivative, step))
             continue;
@@ -131,7 +131,7 @@ static int find_moving(struct net_derivative *derivative, struct ivon_error *err
                 continue;
             derivative->values[output].moves = moved = true;
         }
-        if (moved && step->kind != PLAN_ALIAS && (!operator->backward || !operator->tangent))
+        if (moved && step->kind != PLAN_ALIAS && (!op->backward || !op->tangent))
             return net_fail(&step->call, error, "this operator has no derivative");
     }
     return 0;
@@ -238,10 +238,10 @@ static bool lay_out_values(struct net_derivative *derivative)
 static size_t arranged_count(const struct net_derivative *derivative, size_t i)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    const struct net_operator *operator= step->call.node->operator;
-    bool simple = operator->quadratic && derivative_shared_input(derivative, step, 1) &&
+    const struct net_operator *op = step->call.node->op;
+    bool simple = op->quadratic && derivative_shared_input(derivative, step, 1) &&
                   derivative->values[step->inputs[1]].simple;
-    return simple ? operator->arranged(&derivative->unit->steps[i].call) : 0;
+    return simple ? op->arranged(&derivative->unit->steps[i].call) : 0;
 }
 
 static bool derivative_new_lay_out(struct net_derivative *derivative)

@@ -30,7 +30,7 @@ static bool bind_agrees(const struct ivon_tensor *tensor, const struct net_tenso
 bool graph_cut_identity(struct ivon_network *network, struct net_value *value)
 {
     struct net_node *node = value->producer == NET_NONE ? NULL : &network->nodes[value->producer];
-    if (!node || !(node->operator->flags & NET_IDENTITY))
+    if (!node || !(node->op->flags & NET_IDENTITY))
         return false;
     node->outputs[0] = NET_NONE;
     value->producer = NET_NONE;
@@ -140,7 +140,7 @@ static bool has_place(const struct ivon_network *network, const char *name)
     size_t index = graph_find(network, name);
     const struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
     return value && (value->role != NET_COMPUTED ||
-                     network->nodes[value->producer].operator->flags & NET_IDENTITY);
+                     network->nodes[value->producer].op->flags & NET_IDENTITY);
 }
 
 int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,

@@ -230,50 +230,47 @@ static const char *kind_name(enum net_attribute_kind kind)
 static int check_attribute(const struct ivon_network *network, const struct net_node *node,
                            const struct net_attribute *attribute, struct ivon_error *error)
 {
-    const struct net_operator *operator= node->operator;
-    for (size_t i = 0; i < NET_OPERATOR_ATTRIBUTES_MAX && operator->attributes[i].name; i++) {
-        if (strcmp(operator->attributes[i].name, attribute->name) != 0)
+    const struct net_operator *op = node->op;
+    for (size_t i = 0; i < NET_OPERATOR_ATTRIBUTES_MAX && op->attributes[i].name; i++) {
+        if (strcmp(op->attributes[i].name, attribute->name) != 0)
             continue;
-        if (operator->attributes[i].kind == attribute->kind)
+        if (op->attributes[i].kind == attribute->kind)
             return 0;
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s' (%s): attribute '%s' is %s, expected %s",
-                              network->path, node->name, operator->name, attribute->name,
-                              kind_name(attribute->kind), kind_name(operator->attributes[i].kind));
+                              network->path, node->name, op->name, attribute->name,
+                              kind_name(attribute->kind), kind_name(op->attributes[i].kind));
     }
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: node '%s' (%s): attribute '%s' is not supported", network->path,
-                          node->name, operator->name, attribute->name);
+                          node->name, op->name, attribute->name);
 }
 
 static int check_node(const struct ivon_network *network, const struct net_node *node,
                       struct ivon_error *error)
 {
-    const struct net_operator *operator= node->operator;
-    bool too_many = operator->inputs_max != NET_VARIADIC && node->input_count>(size_t)
-                    operator->inputs_max;
-    if (node->input_count < (size_t) operator->inputs_min || too_many)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (%s) has %zu inputs, expected %s%d", network->path,
-                              node->name, operator->name, node->input_count,
-                              too_many ? "at most " : "at least ",
-                              too_many ? operator->inputs_max : operator->inputs_min);
-    for (int i = 0; i < operator->inputs_min; i++)
+    const struct net_operator *op = node->op;
+    bool too_many = op->inputs_max != NET_VARIADIC && node->input_count > (size_t)op->inputs_max;
+    if (node->input_count < (size_t)op->inputs_min || too_many)
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: node '%s' (%s) has %zu inputs, expected %s%d",
+            network->path, node->name, op->name, node->input_count,
+            too_many ? "at most " : "at least ", too_many ? op->inputs_max : op->inputs_min);
+    for (int i = 0; i < op->inputs_min; i++)
         if (node->inputs[i] == NET_NONE)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: node '%s' (%s): input %d is missing",
-                                  network->path, node->name, operator->name, i + 1);
-    bool many = operator->outputs_max != NET_VARIADIC && node->output_count>(size_t)
-                operator->outputs_max;
+                                  network->path, node->name, op->name, i + 1);
+    bool many = op->outputs_max != NET_VARIADIC && node->output_count > (size_t)op->outputs_max;
     if (!node->output_count || many)
-        return ivon_error_set(
-            error, IVON_ERROR_DATA, "%s: node '%s' (%s) has %zu outputs, expected %d",
-            network->path, node->name, operator->name, node->output_count, operator->outputs_max);
-    if (operator->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: node '%s' (%s) has %zu outputs, expected %d", network->path,
+                              node->name, op->name, node->output_count, op->outputs_max);
+    if (op->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
         return ivon_error_set(
             error, IVON_ERROR_DATA,
             "%s: node '%s' (%s): output 1 has no name, expected one: only further "
             "outputs can be left out",
-            network->path, node->name, operator->name);
+            network->path, node->name, op->name);
     for (size_t i = 0; i < node->attribute_count; i++) {
         int code = check_attribute(network, node, &node->attributes[i], error);
         if (code)
@@ -318,7 +315,7 @@ int graph_add_node(struct ivon_network *network, const char *name_of_operator, c
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error)
 {
-    struct net_node node = {.operator= net_operator_find(name_of_operator),
+    struct net_node node = {.op = net_operator_find(name_of_operator),
                             .name = strdup(name),
                             .input_count = input_count,
                             .output_count = output_count,
@@ -327,7 +324,7 @@ int graph_add_node(struct ivon_network *network, const char *name_of_operator, c
     int code = 0;
     if (!node.name) {
         code = ivon_error_memory(error);
-    } else if (!node.operator) {
+    } else if (!node.op) {
         char list[640];
         net_operator_list(list, sizeof list);
         code = ivon_error_set(error, IVON_ERROR_DATA,

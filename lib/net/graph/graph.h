@@ -56,7 +56,7 @@ struct net_attribute {
 #define NET_NONE SIZE_MAX /* an input that is left out, an output that is not wanted */
 
 struct net_node {
-    const struct net_operator *operator;
+    const struct net_operator *op;
     char *name;      /* for messages; may be empty */
     size_t *inputs;  /* values, or NET_NONE */
     size_t *outputs; /* values, or NET_NONE */
@@ -147,7 +147,7 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
  * outputs, does not have such an attribute or has it in another kind, or when an output already has
  * a producer.
  */
-int graph_add_node(struct ivon_network *network, const char *operator, const char * name,
+int graph_add_node(struct ivon_network *network, const char *op, const char *name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error);

@@ -58,7 +58,7 @@ int(net_fail)(const struct net_call *call, struct ivon_error *error, const char 
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     return ivon_error_set(error, IVON_ERROR_DATA, "node '%s' (%s): %s", call->node->name,
-                          call->node->operator->name, text);
+                          call->node->op->name, text);
 }
 
 /* Evaluates an alias where memory is not shared. */
@@ -71,10 +71,10 @@ static void operator_copy(const struct net_call *call)
 
 int net_call_evaluate(struct net_call *call, struct ivon_error *error)
 {
-    const struct net_operator *operator= call->node->operator;
+    const struct net_operator *op = call->node->op;
     call->workspace = call->prepared = NULL;
     call->workspace_size = 0;
-    int code = operator->infer(call, error);
+    int code = op->infer(call, error);
     for (size_t i = 0; i < call->node->output_count && !code; i++)
         if (call->outputs[i])
             code = net_tensor_allocate(call->outputs[i], error);
@@ -83,8 +83,8 @@ int net_call_evaluate(struct net_call *call, struct ivon_error *error)
         if (!call->workspace)
             code = ivon_error_memory(error);
     }
-    if (!code && operator->forward)
-        code = operator->forward(call, error);
+    if (!code && op->forward)
+        code = op->forward(call, error);
     else if (!code)
         operator_copy(call);
     free(call->workspace);

@@ -16,7 +16,7 @@ struct net_training {
 
 static bool is_batch_norm(const struct net_node *node)
 {
-    return node->operator->flags & NET_BATCH_NORM;
+    return node->op->flags & NET_BATCH_NORM;
 }
 
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error)
@@ -27,7 +27,7 @@ int net_expect_evaluation(const struct ivon_network *network, struct ivon_error 
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: node '%s' (%s): normalizes by the statistics of each batch; "
                                   "export the network in evaluation mode",
-                                  network->path, node->name, node->operator->name);
+                                  network->path, node->name, node->op->name);
     }
     return 0;
 }
@@ -37,7 +37,7 @@ static size_t constant_of(const struct ivon_network *network, size_t value)
 {
     while (value != NET_NONE && network->values[value].producer != NET_NONE) {
         const struct net_node *node = &network->nodes[network->values[value].producer];
-        value = node->operator->flags & NET_IDENTITY ? node->inputs[0] : NET_NONE;
+        value = node->op->flags & NET_IDENTITY ? node->inputs[0] : NET_NONE;
     }
     return value != NET_NONE && network->values[value].role == NET_CONSTANT ? value : NET_NONE;
 }

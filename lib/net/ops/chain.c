@@ -39,15 +39,15 @@ void net_chain_run(const struct net_chain *chain)
 int net_chain_links(const struct net_call *call, size_t running_input,
                     struct net_chain_link links[2])
 {
-    const struct net_operator *operator= call->node->operator;
+    const struct net_operator *op = call->node->op;
     const struct net_tensor *output = call->outputs[0], *running = call->inputs[running_input];
-    if ((!operator->unary && !operator->binary) || !running || running->type != NET_FLOAT ||
+    if ((!op->unary && !op->binary) || !running || running->type != NET_FLOAT ||
         output->type != NET_FLOAT || running->count != output->count)
         return 0;
-    if (operator->links)
-        return running_input == 0 ? operator->links(call, links) : 0;
-    links[0] = (struct net_chain_link){.unary = operator->unary, .binary = operator->binary };
-    if (operator->unary)
+    if (op->links)
+        return running_input == 0 ? op->links(call, links) : 0;
+    links[0] = (struct net_chain_link){.unary = op->unary, .binary = op->binary};
+    if (op->unary)
         return 1;
     if (block_operand_count(call) != 2)
         return 0;
@@ -58,8 +58,8 @@ int net_chain_links(const struct net_call *call, size_t running_input,
 
 void block_chain(const struct net_call *call)
 {
-    const struct net_operator *operator= call->node->operator;
-    struct net_chain_link link = {.unary = operator->unary, .binary = operator->binary };
+    const struct net_operator *op = call->node->op;
+    struct net_chain_link link = {.unary = op->unary, .binary = op->binary};
     if (link.binary)
         link.operand = block_operand(call, 1);
     net_chain_run(&(struct net_chain){

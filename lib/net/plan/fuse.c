@@ -16,7 +16,7 @@ static struct plan_step *producer(struct net_plan *plan, size_t value)
 static bool swaps_last_two(const struct plan_step *step)
 {
     size_t count;
-    if (!(step->call.node->operator->flags & NET_TRANSPOSE))
+    if (!(step->call.node->op->flags & NET_TRANSPOSE))
         return false;
     int rank = step->call.inputs[0]->rank;
     const int64_t *order = net_attribute_integers(step->call.node, "perm", &count);
@@ -43,8 +43,7 @@ static int fuse_operands(struct net_plan *plan, struct plan_step *step, struct i
         return 0;
     free(step->call.prepared);
     step->call.prepared = NULL;
-    return step->call.node->operator->infer_transposed(&step->call, transposed[0], transposed[1],
-                                                       error);
+    return step->call.node->op->infer_transposed(&step->call, transposed[0], transposed[1], error);
 }
 
 int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error)
@@ -52,7 +51,7 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error)
     int code = 0;
     for (size_t i = 0; i < plan->network->node_count && !code; i++) {
         struct plan_step *step = &plan->steps[i];
-        if (step->kind == PLAN_CALL && step->call.node->operator->infer_transposed)
+        if (step->kind == PLAN_CALL && step->call.node->op->infer_transposed)
             code = fuse_operands(plan, step, error);
     }
     return code;

@@ -83,7 +83,7 @@ static bool take_over(struct layout *layout, size_t index, struct plan_value *ou
 {
     struct net_plan *plan = layout->plan;
     const struct plan_step *step = &plan->steps[index];
-    if (step->kind != PLAN_CHAIN && !(step->call.node->operator->flags & NET_IN_PLACE))
+    if (step->kind != PLAN_CHAIN && !(step->call.node->op->flags & NET_IN_PLACE))
         return false;
     for (size_t i = 0; i < step->input_count; i++) {
         if (step->inputs[i] == NET_NONE)

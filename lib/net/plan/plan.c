@@ -77,7 +77,7 @@ static int start_step(struct net_plan *plan, struct plan_step *step, const struc
 static enum plan_stage stage_of(const struct net_plan *plan, const struct plan_step *step)
 {
     enum plan_stage stage = PLAN_KNOWN;
-    if (step->call.node->operator->flags & NET_SHAPE_ONLY)
+    if (step->call.node->op->flags & NET_SHAPE_ONLY)
         return stage;
     for (size_t i = 0; i < step->input_count; i++)
         if (step->inputs[i] != NET_NONE && plan->values[step->inputs[i]].stage > stage)
@@ -99,7 +99,7 @@ static int check_size(const struct net_plan *plan, struct plan_step *step, size_
                       struct ivon_error *error)
 {
     double bytes = (double)plan->known_size;
-    int code = step->call.node->operator->infer(&step->call, error);
+    int code = step->call.node->op->infer(&step->call, error);
     free(step->call.prepared);
     step->call.prepared = NULL;
     for (size_t i = 0; i < step->output_count && !code; i++)
@@ -146,8 +146,8 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
             plan->values[step->outputs[i]].stage = step->stage;
     if (step->stage == PLAN_KNOWN)
         return plan_evaluate(plan, step, memory, error);
-    code = node->operator->infer(&step->call, error);
-    bool alias = node->operator->flags & NET_ALIAS || step->call.alias;
+    code = node->op->infer(&step->call, error);
+    bool alias = node->op->flags & NET_ALIAS || step->call.alias;
     if (!code && alias && !wants_output(node, 1)) {
         step->kind = PLAN_ALIAS;
         plan->values[step->outputs[0]].root = plan->values[step->inputs[0]].root;
@@ -265,11 +265,11 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             net_chain_run(&step->chain);
             continue;
         }
-        const struct net_operator *operator= step->call.node->operator;
-        if (plan->observe && operator->flags & NET_BATCH_NORM)
+        const struct net_operator *op = step->call.node->op;
+        if (plan->observe && op->flags & NET_BATCH_NORM)
             plan->observe(plan->observe_context, &step->call);
         struct ivon_error inner = {0};
-        int code = operator->forward(&step->call, &inner);
+        int code = op->forward(&step->call, &inner);
         if (code)
             return in_network(plan, code, &inner, error);
     }

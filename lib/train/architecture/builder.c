@@ -194,7 +194,7 @@ void builder_set_output(struct builder *builder, const char *name)
 
 /* Nodes. */
 
-static void builder_add(struct builder *builder, const char *operator, size_t input_count,
+static void builder_add(struct builder *builder, const char *op, size_t input_count,
                         const char *const *inputs, size_t output_count, const char *const *outputs)
 {
     struct net_attribute *attributes = builder->attributes;
@@ -204,20 +204,20 @@ static void builder_add(struct builder *builder, const char *operator, size_t in
     builder->attributes = NULL;
     builder->attribute_count = 0;
     builder->output = NULL;
-    builder->code = graph_add_node(network_of(builder), operator, outputs[0], inputs, input_count,
+    builder->code = graph_add_node(network_of(builder), op, outputs[0], inputs, input_count,
                                    outputs, output_count, attributes, count, builder->error);
 }
 
-const char *builder_node(struct builder *builder, const char *operator, size_t input_count,
+const char *builder_node(struct builder *builder, const char *op, size_t input_count,
                          const char *const *inputs)
 {
     char made[BUILDER_NAME_MAX];
     const char *output = builder->output;
     if (!output) {
-        snprintf(made, sizeof made, "%s_%zu", operator, network_of(builder)->value_count);
+        snprintf(made, sizeof made, "%s_%zu", op, network_of(builder)->value_count);
         output = made;
     }
-    builder_add(builder, operator, input_count, inputs, 1, &output);
+    builder_add(builder, op, input_count, inputs, 1, &output);
     return kept(builder, output);
 }
 
@@ -232,16 +232,15 @@ const char *builder_number(struct builder *builder, float number)
     return value;
 }
 
-const char *builder_unary(struct builder *builder, const char *operator, const char * x)
+const char *builder_unary(struct builder *builder, const char *op, const char *x)
 {
-    return builder_node(builder, operator, 1, &x);
+    return builder_node(builder, op, 1, &x);
 }
 
-const char *builder_binary(struct builder *builder, const char *operator, const char * x,
-                           const char *y)
+const char *builder_binary(struct builder *builder, const char *op, const char *x, const char *y)
 {
     const char *inputs[] = {x, y};
-    return builder_node(builder, operator, 2, inputs);
+    return builder_node(builder, op, 2, inputs);
 }
 
 void builder_split(struct builder *builder, const char *x, int64_t axis, size_t count, int64_t size,

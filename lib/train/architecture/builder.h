@@ -40,11 +40,10 @@ void builder_set_integers(struct builder *builder, const char *name, size_t coun
 void builder_set_output(struct builder *builder, const char *name);
 
 /* Nodes. */
-const char *builder_node(struct builder *builder, const char *operator, size_t input_count,
+const char *builder_node(struct builder *builder, const char *op, size_t input_count,
                          const char *const *inputs);
-const char *builder_unary(struct builder *builder, const char *operator, const char * x);
-const char *builder_binary(struct builder *builder, const char *operator, const char * x,
-                           const char *y);
+const char *builder_unary(struct builder *builder, const char *op, const char *x);
+const char *builder_binary(struct builder *builder, const char *op, const char *x, const char *y);
 void builder_split(struct builder *builder, const char *x, int64_t axis, size_t count, int64_t size,
                    const char **parts); /* count at most 4 */
 

@@ -192,9 +192,9 @@ static bool is_statistic(const struct ivon_network *network, size_t value)
 {
     for (size_t i = 0; i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
-        if (node->operator->flags &
-            NET_BATCH_NORM &&((node->input_count > 3 && node->inputs[3] == value) ||
-                              (node->input_count > 4 && node->inputs[4] == value)))
+        if (node->op->flags & NET_BATCH_NORM &&
+            ((node->input_count > 3 && node->inputs[3] == value) ||
+             (node->input_count > 4 && node->inputs[4] == value)))
             return true;
     }
     return false;
