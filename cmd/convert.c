@@ -387,7 +387,7 @@ static void describe_tensor(const struct convert_command *command, size_t i)
 {
     const struct ivon_tensor *output = &command->outputs[i];
     char shape[256];
-    report_shape(output, shape);
+    ivon_tensor_shape_text(output, shape);
     if (output->part == IVON_GRAPH) {
         report_note("%s: %s bytes", output->name, shape);
         return;

@@ -316,7 +316,7 @@ static void print_tensors(const struct ivon_source *source, const struct ivon_su
         report_text(stdout, tensor->name);
         printf("%*s  %-5s %-14s %10.4g %10.3g %10.3g %10.3g %9.3g %9.3g %9.3g\n",
                width - (int)strlen(tensor->name), "", ivon_dtype_name(tensor->dtype),
-               report_shape(tensor, shape), report_number(each[i].mean_norm),
+               ivon_tensor_shape_text(tensor, shape), report_number(each[i].mean_norm),
                report_number(each[i].hessian_min), report_number(each[i].hessian_quantiles[2]),
                report_number(each[i].hessian_max), report_number(each[i].signal_to_noise[0]),
                report_number(each[i].signal_to_noise[2]),
@@ -336,7 +336,7 @@ static void print_opaque(const struct ivon_source *source)
         report_text(stdout, tensor->name);
         printf("', stored as ");
         report_text(stdout, tensor->stored_as);
-        printf(", %s\n", report_shape(tensor, shape));
+        printf(", %s\n", ivon_tensor_shape_text(tensor, shape));
     }
 }
 

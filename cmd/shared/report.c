@@ -180,16 +180,6 @@ const char *report_count(uint64_t count, char text[32])
     return scaled((double)count, "", text);
 }
 
-const char *report_shape(const struct ivon_tensor *tensor, char text[256])
-{
-    size_t length = 0;
-    strcpy(text, tensor->rank < 0 ? "?" : tensor->rank ? "" : "scalar");
-    for (int i = 0; i < tensor->rank; i++)
-        length += (size_t)snprintf(text + length, 256 - length, "%s%lld", i ? "x" : "",
-                                   (long long)tensor->shape[i]);
-    return text;
-}
-
 json_t *report_json_number(double value)
 {
     if (isnan(value))

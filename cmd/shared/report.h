@@ -51,9 +51,6 @@ const char *report_bytes(double bytes, char text[32]);
 /* "1.0 M", "128". */
 const char *report_count(uint64_t count, char text[32]);
 
-/* "30x40", "scalar", "?". */
-const char *report_shape(const struct ivon_tensor *tensor, char text[256]);
-
 /* A number to print: of what is not a number, without a sign, which would be an accident. */
 static inline double report_number(double value)
 {

@@ -13,16 +13,6 @@
 
 enum { TILE = 512 /* elements */ };
 
-const char *posterior_shape_text(const struct ivon_tensor *tensor, char text[256])
-{
-    size_t length = 0;
-    strcpy(text, "scalar");
-    for (int i = 0; i < tensor->rank; i++)
-        length += (size_t)snprintf(text + length, 256 - length, "%s%" PRId64, i ? "x" : "",
-                                   tensor->shape[i]);
-    return text;
-}
-
 bool posterior_same_shape(const struct ivon_tensor *a, const struct ivon_tensor *b)
 {
     return a->rank == b->rank &&
@@ -60,9 +50,10 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
     char found[256], expected[256];
     const char *path = ivon_source_path(source);
     if (!posterior_same_shape(mean, hessian))
-        return ivon_error_set(
-            error, IVON_ERROR_DATA, "%s: Hessian of '%s' has shape %s, its mean has %s", path,
-            mean->name, posterior_shape_text(hessian, found), posterior_shape_text(mean, expected));
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: Hessian of '%s' has shape %s, its mean has %s", path, mean->name,
+                              ivon_tensor_shape_text(hessian, found),
+                              ivon_tensor_shape_text(mean, expected));
     if (isnan(hessian->ess))
         return ivon_error_hint(
             error, IVON_HINT_ESS,

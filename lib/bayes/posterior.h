@@ -4,9 +4,6 @@
 
 #include "ivon/stream.h"
 
-/* "10x120"; "scalar" without dimensions. */
-const char *posterior_shape_text(const struct ivon_tensor *tensor, char text[256]);
-
 bool posterior_same_shape(const struct ivon_tensor *a, const struct ivon_tensor *b);
 
 /* The checkpoint's ess and weight decay: the header's, else those of its first Hessian, else

@@ -6,9 +6,10 @@
 
 #include "bayes/posterior.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 
-enum { ALIGNMENT = 64, JOB = 1 << 18 /* elements */ };
+enum { JOB = 1 << 18 /* elements */ };
 
 /* A range of one parameter: what one thread fills at a time. */
 struct weights_job {
@@ -30,13 +31,12 @@ int weights_init(struct weights *weights, const struct ivon_network *network,
     size_t *offsets = calloc(count + 1, sizeof *offsets);
     *weights = (struct weights){.arrays = calloc(count + 1, sizeof *weights->arrays)};
     for (size_t i = 0; offsets && i < count; i++) {
-        size_t elements = parameter_count(network, i), step = ALIGNMENT / sizeof(float);
+        size_t elements = parameter_count(network, i), step = MEMORY_ALIGNMENT / sizeof(float);
         offsets[i] = total;
         total += (elements / step + 1) * step;
     }
-    weights->size = (total + ALIGNMENT) * sizeof(float);
-    bool fine = offsets && weights->arrays &&
-                (weights->data = aligned_alloc(ALIGNMENT, weights->size));
+    weights->size = total * sizeof(float);
+    bool fine = offsets && weights->arrays && (weights->data = memory_aligned(weights->size));
     for (size_t i = 0; fine && i < count; i++)
         weights->arrays[i] = weights->data + offsets[i];
     free(offsets);

@@ -101,6 +101,9 @@ IVON_API int ivon_source_refuse_opaque(const struct ivon_source *source, enum iv
    tensor's name. */
 IVON_API const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor);
 
+/* "30x40"; "scalar" of rank 0; "?" of an opaque tensor whose shape is not known. Returns `text`. */
+IVON_API const char *ivon_tensor_shape_text(const struct ivon_tensor *tensor, char text[256]);
+
 /*
  * Fills `buffer` with the elements [first, first + count) of a tensor, in its own dtype. Several
  * threads may read at once. The range must lie within the tensor.

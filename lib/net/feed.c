@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/stream.h"
 
-enum { ALIGNMENT = 64, LIST_SIZE = 256 };
+enum { LIST_SIZE = 256 };
 
 static const char *field_text(const struct ivon_examples *examples, const struct ivon_field *field,
                               char text[256])
@@ -200,7 +201,7 @@ static int feed_reserve(struct feed *feed, size_t count, struct ivon_error *erro
             size > PTRDIFF_MAX)
             return ivon_error_memory(error);
         free(input->data);
-        input->data = aligned_alloc(ALIGNMENT, (size / ALIGNMENT + 1) * ALIGNMENT);
+        input->data = memory_aligned(size);
         if (!input->data)
             return ivon_error_memory(error);
     }
@@ -238,6 +239,6 @@ void feed_tile(const struct feed *feed, size_t at, size_t tile, const void **inp
         for (size_t j = present; j < tile; j++)
             memcpy(to + j * size, from + (present - 1) * size, size);
         inputs[i] = to;
-        to += (tile * size / ALIGNMENT + 1) * ALIGNMENT;
+        to += memory_rounded(tile * size);
     }
 }

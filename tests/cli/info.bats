@@ -18,6 +18,19 @@ for t in j['tensors']:
 assert j['parameters'] == 30 * 40 + 30 + 90 and j['ess'] == 1000"
 }
 
+@test "quantiles of large tensors are numpy's, by any number of threads" {
+  posterior p.h5 5 'f["mean/big"] = r.standard_normal(2500001).astype("f4"); f["hessian/big"] = r.gamma(1.0, .1, 2500001).astype("f4")'
+  for threads in 1 2; do ivon-info --json --tensors -j$threads p.h5 > $threads.json; done
+  cmp 1.json 2.json
+  $python -c "
+import h5py, json, numpy as np
+f, found = h5py.File('p.h5'), {t['name']: t for t in json.load(open('2.json'))['tensors']}
+for name in 'big', 'fc1.weight':
+    h = np.float64(f['hessian/' + name][()].ravel())
+    for q, v in found[name]['hessian_quantiles'].items():
+        assert abs(np.quantile(h, float(q)) - v) <= 1e-12, (name, q, v)"
+}
+
 @test "the check names every defect, and says so by its exit code" {
   posterior good.h5 1
   run ivon-info --check good.h5

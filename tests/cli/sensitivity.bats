@@ -49,6 +49,31 @@ for path, full in (("full.h5", True), ("diag.h5", False)):
 near(table("full.h5")["covariance"], problem.covariance)'
 }
 
+@test "what the header lacks, Hessians have" {
+  $python -c '
+import h5py, shutil, sys
+shutil.copy(sys.argv[1], "own.h5")
+with h5py.File("own.h5", "r+") as f:
+    numbers = {name: f.attrs[name] for name in ("ess", "weight_decay")}
+    for name in numbers:
+        del f.attrs[name]
+    f["hessian"].visititems(lambda n, d: d.attrs.update(numbers))' "$BATS_FILE_TMPDIR/posterior.h5"
+  S -o header.csv
+  ivon-sensitivity -q own.h5 --data="$BATS_FILE_TMPDIR/train.h5" -o own.csv
+  cmp header.csv own.csv
+  for method in hessian average; do
+    for file in own.h5 "$BATS_FILE_TMPDIR/posterior.h5"; do
+      ivon-merge -q -f --no-provenance -m $method "$file" "$file" -o "$(basename "$file").$method.h5"
+    done
+    $python -c "
+import h5py
+a, b = h5py.File('own.h5.$method.h5'), h5py.File('posterior.h5.$method.h5')
+assert {k: v for k, v in a.attrs.items() if k in ('ess', 'weight_decay')} == \\
+       {k: v for k, v in b.attrs.items() if k in ('ess', 'weight_decay')} and 'ess' in a.attrs
+assert all((a[n][()] == b[n][()]).all() for n in ('mean/weight', 'hessian/weight', 'hessian/bias'))"
+  done
+}
+
 @test "rho, the number of examples, and the tensors that move are as asked" {
   S --rho=1 --score=self-influence -o one.csv
   S --n-train=10 --score=self-influence -o ten.csv

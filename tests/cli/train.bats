@@ -63,6 +63,11 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
   [ "$(last run 1),$(last run 2)" = 20,4 ]
 }
 
+@test "a network of some millions of parameters fits into memory" {
+  ivon-train "${common[@]}" --arch=mlp:2,2000,2000,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.1 --batch=10 --steps=1 --save-every=0 -o run
+  [ -e run/posterior-00000001.h5 ]
+}
+
 @test "the bits do not depend on threads, nor on being killed" {
   options=("$(test_set)" --steps=600 --mc-samples=2 --accumulate=2 --schedule=cosine --warmup=10 --save-every=150 --seed=5)
   mlp "${options[@]}" -o whole -j1

@@ -325,6 +325,41 @@ static void schemes_leave_what_has_no_fan(void **state)
                         "initialisation 'he', expected kaiming, xavier, normal or keep");
 }
 
+/* Embeddings and GPT's matrices begin as in GPT-2: normal, .02, less by √(2 layers), √6 here, where
+   their products are added to the residuals. */
+static void transformers_begin_as_published(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *specification, *name;
+        double scale;
+        bool table;
+    } cases[] = {
+        {"transformer:11,6,8,3,2,3", "tok.weight", 0.02, true},
+        {"transformer:11,6,8,3,2,3", "pos", 0.02, true},
+        {"gpt:11,6,8,3,2", "wte.weight", 0.02, true},
+        {"gpt:11,6,8,3,2", "wpe.weight", 0.02, true},
+        {"gpt:11,6,8,3,2", "layers.0.att.qkv.weight", 0.02, false},
+        {"gpt:11,6,8,3,2", "layers.2.att.proj.weight", 0.02 / 2.449489742783178, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct architecture *architecture = make(cases[i].specification);
+        const struct architecture_tensor *found = NULL;
+        for (size_t k = 0; k < architecture->tensor_count; k++)
+            if (strcmp(architecture->tensors[k].name, cases[i].name) == 0)
+                found = &architecture->tensors[k];
+        if (!found) {
+            for (size_t k = 0; k < architecture->tensor_count; k++)
+                print_message("%s\n", architecture->tensors[k].name);
+            fail_msg("%s has no '%s'", cases[i].specification, cases[i].name);
+        }
+        assert_int_equal(found->initial.kind, INITIAL_NORMAL);
+        assert_true(fabs(found->initial.scale - cases[i].scale) < 1e-15);
+        assert_int_equal(found->initial.table, cases[i].table);
+        architecture_free(architecture);
+    }
+}
+
 static void malformed_specifications_are_refused(void **state)
 {
     (void)state;
@@ -374,6 +409,7 @@ int main(void)
         cmocka_unit_test(an_mlp_computes_its_formula),
         cmocka_unit_test(rules_have_their_moments),
         cmocka_unit_test(schemes_leave_what_has_no_fan),
+        cmocka_unit_test(transformers_begin_as_published),
         cmocka_unit_test(malformed_specifications_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
    images add to them, hostile attributes. */
 #include "operator.h"
 
+#include "net/ops/convolution/reference.h"
 #include "net/ops/panel.h"
 
 /* What a case asks for; two spatial axes, of which the first is not there in one dimension. */
@@ -50,26 +51,17 @@ static int64_t output_extent(const struct shape *s, int axis)
 static double reference(const struct trial *trial, const struct shape *s, int64_t image,
                         int64_t filter, int64_t y, int64_t x, double *size)
 {
-    const float *input = trial->inputs[0].data, *weights = trial->inputs[1].data;
-    double sum = s->bias ? (double)((float *)trial->inputs[2].data)[filter] : 0;
-    *size = fabs(sum);
-    int64_t group = filter / s->filters;
-    for (int64_t c = 0; c < s->channels; c++)
-        for (int64_t i = 0; i < s->kernel[0]; i++)
-            for (int64_t j = 0; j < s->kernel[1]; j++) {
-                int64_t down = y * s->stride[0] - s->pads[0] + i * s->dilation[0];
-                int64_t right = x * s->stride[1] - s->pads[1] + j * s->dilation[1];
-                if (down < 0 || down >= s->input[0] || right < 0 || right >= s->input[1])
-                    continue;
-                int64_t channel = (image * s->groups + group) * s->channels + c;
-                double term =
-                    (double)input[(channel * s->input[0] + down) * s->input[1] + right] *
-                    (double)
-                        weights[((filter * s->channels + c) * s->kernel[0] + i) * s->kernel[1] + j];
-                sum += term;
-                *size += fabs(term);
-            }
-    return sum;
+    struct net_window window = {.before = {s->pads[0], s->pads[1]}};
+    memcpy(window.input, s->input, sizeof window.input);
+    memcpy(window.kernel, s->kernel, sizeof window.kernel);
+    memcpy(window.stride, s->stride, sizeof window.stride);
+    memcpy(window.dilation, s->dilation, sizeof window.dilation);
+    double bias = s->bias ? (double)((float *)trial->inputs[2].data)[filter] : 0;
+    double sum = convolution_reference(&window, s->groups, s->channels, s->filters,
+                                       trial->inputs[0].data, trial->inputs[1].data, image, filter,
+                                       y, x, size);
+    *size += fabs(bias);
+    return sum + bias;
 }
 
 /* Sums of k products in any order: within (k + 1) 2^-24 of the sum of their sizes (Higham,

@@ -228,6 +228,14 @@ static inline void trial_check_output_derivatives(struct trial *trial, size_t ou
     op->backward(&trial->call, output_adjoints, adjoint);
     trial_guards(trial, true);
     assert_true(tangent[count] == 0.75F);
+    for (size_t i = 0; i < count; i++)
+        plus[i] = NAN;
+    output_tangents[output] = plus; /* where nothing moves, neither does the output */
+    trial_spoil_workspace(trial);
+    op->tangent(&trial->call, (const float *const[TRIAL_MAX]){NULL}, output_tangents);
+    for (size_t i = 0; i < count; i++)
+        if (plus[i] != 0)
+            fail_msg("%s: output %zu moves by %g, expected 0", op->name, i, (double)plus[i]);
     for (size_t i = 0; i < TRIAL_MAX; i++)
         assert_true(!adjoint[i] || adjoint[i][trial->inputs[i].count] == 0.75F);
 

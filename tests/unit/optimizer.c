@@ -333,6 +333,44 @@ static void threads_change_no_bit(void **state)
     free(gradient_of_w);
 }
 
+/* Without noise an element's new value depends on that element alone: gradients that repeat make
+   numbers that repeat, through all blocks of a tensor. */
+static void every_block_is_updated_alike(void **state)
+{
+    (void)state;
+    enum { LARGE = 300001, PERIOD = 21 };
+    static const enum optimizer_method methods[] = {OPTIMIZER_ADAMW, OPTIMIZER_SGD};
+    struct optimizer_tensor tensor = {"w", LARGE, 0};
+    float *gradient_of_w = large(0, 0, LARGE);
+    const float *gradients[1] = {gradient_of_w};
+    for (size_t i = 0; i < LARGE; i++)
+        gradient_of_w[i] = 0.1F * (float)(i % PERIOD) - 0.85F;
+    for (size_t m = 0; m < 2; m++) {
+        struct optimizer_options options = ivon_options();
+        struct optimizer_group group = {.rate = 0.01,
+                                        .weight_decay = 0.1,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.99,
+                                        .debias = true,
+                                        .epsilon = 1e-8};
+        struct optimizer_report report;
+        struct optimizer *optimizer;
+        options.method = methods[m];
+        assert_int_equal(optimizer_new(&optimizer, &options, &group, 1, &tensor, 1, NULL), 0);
+        assert_int_equal(optimizer_draw(optimizer, NULL), 0);
+        for (int step = 0; step < 3; step++)
+            assert_int_equal(optimizer_step(optimizer, gradients, 1, true, &report, NULL), 0);
+        const float *mean = optimizer_mean(optimizer, 0);
+        const float *momentum = optimizer_momentum(optimizer, 0);
+        for (size_t i = 0; i < LARGE; i++)
+            if (mean[i] != mean[i % PERIOD] || momentum[i] != momentum[i % PERIOD] || !mean[i])
+                fail_msg("element %zu moved by %g, expected %g", i, (double)mean[i],
+                         (double)mean[i % PERIOD]);
+        optimizer_free(optimizer);
+    }
+    free(gradient_of_w);
+}
+
 static void gradients_that_are_not_finite_move_nothing(void **state)
 {
     (void)state;
@@ -431,6 +469,10 @@ static void settings_out_of_range_are_refused(void **state)
     wrong = group;
     wrong.clip = 0;
     refused(options, wrong, "tensor 'w': the clip is 0, expected a finite number above 0");
+    other.method = OPTIMIZER_ADAMW;
+    wrong = (struct optimizer_group){.rate = 0.1, .beta1 = 0.9, .beta2 = 1.5, .epsilon = 1e-8};
+    refused(other, wrong, "tensor 'w': beta2 is 1.5, expected at least 0 and below 1");
+    other = options;
     other.samples = 0;
     refused(other, group, "0 Monte-Carlo samples in a step, expected at least 1");
     other.samples = 2;
@@ -458,6 +500,7 @@ int main(void)
         cmocka_unit_test(resumed_trainings_go_on_to_the_same_bits),
         cmocka_unit_test(parameters_are_samples_of_the_posterior),
         cmocka_unit_test(threads_change_no_bit),
+        cmocka_unit_test(every_block_is_updated_alike),
         cmocka_unit_test(gradients_that_are_not_finite_move_nothing),
         cmocka_unit_test(a_bad_sample_spoils_one_step),
         cmocka_unit_test(settings_out_of_range_are_refused),

@@ -257,6 +257,7 @@ static void refuses(void **state)
     } cases[] = {
         {"MatMul", "2x3 by 4x5", {F(2, 2, 3), F(2, 4, 5)}},
         {"MatMul", "scalar", {F(0, 0), F(1, 4)}},
+        {"MatMul", "scalar", {F(1, 4), F(0, 0)}},
         {"MatMul", "cannot be broadcast: 2x2x3 by 3x3x5", {F(3, 2, 2, 3), F(3, 3, 3, 5)}},
         {"MatMul", "too large", {F(2, huge, 1), F(2, 1, 1)}},
         {"MatMul", "too large", {F(2, 1, huge), F(2, huge, 1)}},

@@ -198,6 +198,21 @@ static void special(void **state)
             assert_true(isnan(*(float *)trial.outputs[0].data));
             trial_end(&trial);
         }
+    /* Of equal extrema the first has all of the slope. */
+    for (int i = 0; i < 2; i++) {
+        const float x[] = {1, i ? 2 : -2, i ? 2 : -2, 0}, v[] = {5, 6, 7, 8}, dy = 3;
+        float dx[4] = {1, 1, 1, 1}, moved = NAN;
+        static const int64_t four[] = {4};
+        struct trial trial;
+        trial_begin(&trial, i ? "ReduceMax" : "ReduceMin", 1);
+        memcpy(trial_floats(&trial, 1, four, NULL, 0, 1)->data, x, sizeof x);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        trial.node.op->backward(&trial.call, (const float *[]){&dy}, (float *[]){dx});
+        trial.node.op->tangent(&trial.call, (const float *[]){v}, (float *[]){&moved});
+        assert_memory_equal(dx, ((const float[]){1, 4, 1, 1}), sizeof dx);
+        assert_true(moved == 6);
+        trial_end(&trial);
+    }
     /* nothing to reduce */
     static const struct {
         const char *op;

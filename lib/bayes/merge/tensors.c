@@ -121,8 +121,8 @@ static int mismatch_error(const struct ivon_merge *merge, const struct ivon_sour
             error, IVON_HINT_MISMATCH,
             ivon_error_set(
                 error, IVON_ERROR_DATA, "%s: tensor '%s': shape %s, %s has %s", path, mean->name,
-                posterior_shape_text(ivon_source_tensor(source, (size_t)input->mean), found),
-                reference_path, posterior_shape_text(reference, expected)));
+                ivon_tensor_shape_text(ivon_source_tensor(source, (size_t)input->mean), found),
+                reference_path, ivon_tensor_shape_text(reference, expected)));
     return ivon_error_hint(
         error, source == merge->base ? IVON_HINT_BASE_PRECISION : IVON_HINT_NO_HESSIAN,
         ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' has no Hessian", path, mean->name));

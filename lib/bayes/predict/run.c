@@ -11,6 +11,7 @@
 #include "bayes/likelihood.h"
 #include "bayes/predict/private.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "core/random.h"
 
@@ -58,7 +59,7 @@ static int predict_run_make_worker(const struct run *run, struct worker *worker,
     size_t rows = predictor->block * predictor->outputs.tokens;
     struct net_tensor *shapes = calloc(inputs, sizeof *shapes);
     worker->inputs = calloc(inputs, sizeof *worker->inputs);
-    worker->room = aligned_alloc(64, (room / 64 + 1) * 64);
+    worker->room = memory_aligned(room);
     if (!run->share)
         worker->outputs = calloc(rows * predictor->outputs.k, sizeof *worker->outputs);
     int code = shapes && worker->inputs && worker->room && (run->share || worker->outputs)

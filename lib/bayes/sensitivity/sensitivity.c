@@ -9,6 +9,7 @@
 #include "bayes/sensitivity/private.h"
 #include "core/blas.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 
 enum {
@@ -239,7 +240,7 @@ static int sensitivity_make_worker(const struct ivon_sensitivity *sensitivity,
     size_t room = tile * feed_example_size(&sensitivity->data.feed) +
                   64 * (network->input_count + 1);
     worker->inputs = calloc(network->input_count, sizeof *worker->inputs);
-    worker->room = aligned_alloc(64, (room / 64 + 1) * 64);
+    worker->room = memory_aligned(room);
     worker->outputs = calloc(all, sizeof *worker->outputs);
     worker->residual = calloc(all, sizeof *worker->residual);
     worker->adjoint = calloc(all, sizeof *worker->adjoint);

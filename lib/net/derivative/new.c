@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "net/derivative/private.h"
 
 static bool is_needed(const struct net_derivative *derivative, const struct plan_step *step)
@@ -300,12 +301,11 @@ static int derivative_new_allocate(struct net_derivative *derivative, size_t mem
                            derivative->network->path, examples, total / 1e6,
                            memory ? (double)memory / 1e6 : 1e12));
     }
-    const size_t line = DERIVATIVE_ALIGNMENT * sizeof(float);
-    size_t size = (derivative->memory_count / DERIVATIVE_ALIGNMENT + 1) * line;
-    derivative->memory = aligned_alloc(line, size);
+    size_t size = derivative->memory_count * sizeof(float);
+    derivative->memory = memory_aligned(size);
     if (!derivative->memory)
         return ivon_error_memory(error);
-    memset(derivative->memory, 0, size);
+    memset(derivative->memory, 0, memory_rounded(size));
     derivative_new_lay_out(derivative);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 
 static const struct net_operator *const families[] = {
     net_elementwise_operators, net_arithmetic_operators, net_power_operators,
@@ -79,7 +80,7 @@ int net_call_evaluate(struct net_call *call, struct ivon_error *error)
         if (call->outputs[i])
             code = net_tensor_allocate(call->outputs[i], error);
     if (!code && call->workspace_size) {
-        call->workspace = aligned_alloc(64, (call->workspace_size + 63) / 64 * 64);
+        call->workspace = memory_aligned(call->workspace_size);
         if (!call->workspace)
             code = ivon_error_memory(error);
     }

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
+#include "core/shape.h"
 #include "core/stream.h"
 #include "net/graph/graph.h"
 
@@ -42,27 +44,17 @@ int net_tensor_set(struct net_tensor *tensor, enum net_type type, int rank, cons
 
 int net_tensor_allocate(struct net_tensor *tensor, struct ivon_error *error)
 {
-    enum { ALIGNMENT = 64 };
     size_t size = tensor->count * net_type_size(tensor->type);
-    size_t rounded = (size / ALIGNMENT + 1) * ALIGNMENT;
-    tensor->data = aligned_alloc(ALIGNMENT, rounded);
+    tensor->data = memory_aligned(size);
     if (!tensor->data)
         return ivon_error_memory(error);
-    memset(tensor->data, 0, rounded);
+    memset(tensor->data, 0, memory_rounded(size));
     return 0;
 }
 
 const char *net_shape_text(const struct net_tensor *tensor, char text[256])
 {
-    size_t length = 0;
-    strcpy(text, "scalar");
-    for (int i = 0; i < tensor->rank; i++) {
-        length += (size_t)snprintf(text + length, 256 - length, "%s", i ? "x" : "");
-        length += (size_t)(tensor->shape[i] < 0 ? snprintf(text + length, 256 - length, "?")
-                                                : snprintf(text + length, 256 - length, "%" PRId64,
-                                                           tensor->shape[i]));
-    }
-    return text;
+    return shape_text(tensor->rank, tensor->shape, text);
 }
 
 const struct net_attribute *net_attribute(const struct net_node *node, const char *name)

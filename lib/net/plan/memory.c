@@ -7,9 +7,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "net/plan/private.h"
-
-enum { ALIGNMENT = 64 };
 
 struct block {
     size_t offset, size;
@@ -26,7 +25,7 @@ struct layout {
 static size_t bytes_of(const struct net_tensor *tensor)
 {
     size_t bytes = tensor->count * net_type_size(tensor->type);
-    return (bytes / ALIGNMENT + 1) * ALIGNMENT;
+    return memory_rounded(bytes);
 }
 
 static void find_last_uses(struct layout *layout)

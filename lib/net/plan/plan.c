@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "net/plan/private.h"
 
 /* Says which network a message of one of its operators is about. */
@@ -172,7 +173,6 @@ static void plan_place(struct net_plan *plan)
 
 static int plan_allocate(struct net_plan *plan, size_t memory, struct ivon_error *error)
 {
-    enum { ALIGNMENT = 64 };
     size_t total = net_plan_memory(plan);
     if (memory && total > memory)
         return ivon_error_hint(
@@ -180,9 +180,8 @@ static int plan_allocate(struct net_plan *plan, size_t memory, struct ivon_error
             ivon_error_set(error, IVON_ERROR_MEMORY,
                            "one run takes %.6g MB of memory, %.6g MB are allowed",
                            (double)total / 1e6, (double)memory / 1e6));
-    size_t workspace = (plan->workspace_size / ALIGNMENT + 1) * ALIGNMENT;
-    plan->arena = aligned_alloc(ALIGNMENT, (plan->arena_size / ALIGNMENT + 1) * ALIGNMENT);
-    plan->workspace = aligned_alloc(ALIGNMENT, workspace);
+    plan->arena = memory_aligned(plan->arena_size);
+    plan->workspace = memory_aligned(plan->workspace_size);
     if (!plan->arena || !plan->workspace)
         return ivon_error_memory(error);
     plan_place(plan);

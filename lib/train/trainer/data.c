@@ -4,9 +4,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "train/trainer/private.h"
-
-enum { ALIGNMENT = 64 };
 
 static size_t targets_size(const struct ivon_trainer *trainer)
 {
@@ -176,7 +175,7 @@ void data_gather(const struct ivon_trainer *trainer, struct lane *lane, size_t a
         size_t size = trainer->tile * input->count * net_type_size(input->type);
         gather_input(trainer, input, chosen, count, to);
         lane->inputs[i] = to;
-        to += (size / ALIGNMENT + 1) * ALIGNMENT;
+        to += memory_rounded(size);
     }
     gather_targets(trainer, lane, chosen, count);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/meter.h"
 #include "core/team.h"
 #include "train/trainer/private.h"
@@ -114,7 +115,7 @@ static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivo
     if (code)
         return code;
     lane->inputs = calloc(network->input_count, sizeof *lane->inputs);
-    lane->room = aligned_alloc(64, (room / 64 + 1) * 64);
+    lane->room = memory_aligned(room);
     lane->labels = calloc(targets, sizeof *lane->labels);
     lane->numbers = calloc(targets, sizeof *lane->numbers);
     lane->adjoint = calloc(rows * trainer->outputs.k, sizeof *lane->adjoint);

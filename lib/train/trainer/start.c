@@ -6,11 +6,10 @@
 
 #include "bayes/posterior.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/stream.h"
 #include "net/graph/operator.h"
 #include "train/trainer/private.h"
-
-enum { ALIGNMENT = 64 };
 
 int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
               struct start_tensor **added, struct ivon_error *error)
@@ -29,9 +28,8 @@ int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
         start->items = grown;
         start->capacity = larger;
     }
-    size_t size = (count * element / ALIGNMENT + 1) * ALIGNMENT;
     struct start_tensor *item = &start->items[start->count];
-    *item = (struct start_tensor){.tensor = *tensor, .data = aligned_alloc(ALIGNMENT, size)};
+    *item = (struct start_tensor){.tensor = *tensor, .data = memory_aligned(count * element)};
     item->tensor.name = strdup(tensor->name);
     item->tensor.count = count;
     item->tensor.ess = item->tensor.weight_decay = NAN;
@@ -40,7 +38,7 @@ int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
         free((char *)item->tensor.name);
         return ivon_error_memory(error);
     }
-    memset(item->data, 0, size);
+    memset(item->data, 0, memory_rounded(count * element));
     start->count++;
     *added = item;
     return 0;

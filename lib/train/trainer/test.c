@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/meter.h"
 #include "core/parallel.h"
 #include "net/plan/plan.h"
@@ -39,7 +40,7 @@ static int make_tester(struct testing *testing, struct tester *tester, struct iv
                   64 * (network->input_count + 1);
     struct net_tensor *shapes = calloc(network->input_count + 1, sizeof *shapes);
     tester->inputs = calloc(network->input_count + 1, sizeof *tester->inputs);
-    tester->room = aligned_alloc(64, (size / 64 + 1) * 64);
+    tester->room = memory_aligned(size);
     int code = shapes && tester->inputs && tester->room ? 0 : ivon_error_memory(error);
     if (!code)
         code = feed_shapes(&testing->feed, (int64_t)testing->tile, shapes, error);

@@ -1,6 +1,7 @@
 /*
  * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], one or two
- * spatial axes, channels in groups.
+ * spatial axes, channels in groups. reference.h computes it term after term; here it is a matrix
+ * product of the weights, filters × terms, by what the terms of many outputs are (ops/panel.h).
  */
 #ifndef NET_OPS_CONVOLUTION_CONVOLUTION_H
 #define NET_OPS_CONVOLUTION_CONVOLUTION_H
@@ -30,6 +31,19 @@ enum {
  * wide as the output for each column, and for each remainder of rows by the stride. The rows of the
  * kernel share them.
  * Columns: each output's terms, for output after output, of several images where these are small.
+ *
+ * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
+ *
+ *     image        planes                columns, of the outputs
+ *                  right 0   right 1     tap      0,0 0,1 0,2 1,0 1,1 1,2
+ *     a b c d      a b c     b c d       (0, 0)    a   b   c   e   f   g
+ *     e f g h      e f g     f g h       (0, 1)    b   c   d   f   g   h
+ *     i j k l      i j k     j k l       (1, 0)    e   f   g   i   j   k
+ *                                        (1, 1)    f   g   h   j   k   l
+ *
+ * Tap (1, 1) of output (0, 0) is f: the second row of the second plane, or the last row of the
+ * columns. From there on the same tap of the next outputs follows, in planes at the end of a row
+ * too, since the rows of a plane are as wide as the output: 2 · 3 outputs are one run of 6.
  */
 struct convolution {
     struct net_window window; /* `before` may be negative */
