@@ -52,20 +52,20 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_EXCLUSION] = "see --exclude",
     [IVON_HINT_HESSIAN] = "see --hessian",
     [IVON_HINT_BASE] = "see --base",
-    [IVON_HINT_BASE_PRECISION] = "give its precision by --delta0, or leave it out by "
-                                 "--base-scale=0",
+    [IVON_HINT_BASE_PRECISION] =
+        "give its precision by --delta0, or leave it out by --base-scale=0",
     [IVON_HINT_NO_HESSIAN] = "--method=task-arithmetic and average need none",
     [IVON_HINT_MISMATCH] = "see --on-mismatch",
     [IVON_HINT_NONPOSITIVE] = "--on-nonpositive=base keeps the base's values there",
-    [IVON_HINT_NONPOSITIVE_BASE] = "with a --base, --on-nonpositive=base keeps the base's values "
-                                   "there",
+    [IVON_HINT_NONPOSITIVE_BASE] =
+        "with a --base, --on-nonpositive=base keeps the base's values there",
     [IVON_HINT_RENAME] = "ivon-convert --rename changes names",
     [IVON_HINT_INITIAL] = "give weights by --from",
     [IVON_HINT_FREEZE] = "see --freeze",
     [IVON_HINT_STATE] = "--key=NAME chooses one",
     [IVON_HINT_BUFFERS] = "--buffers='PATTERN' settles it",
-    [IVON_HINT_PARAMETERS] = "give the optimizer names (named_parameters), or list them "
-                             "(--parameters)",
+    [IVON_HINT_PARAMETERS] =
+        "give the optimizer names (named_parameters), or list them (--parameters)",
 };
 
 int report_error(const struct ivon_error *error)
