@@ -119,9 +119,11 @@ static int open_newest(struct ivon_source **resumed, const char *path,
 {
     struct ivon_error found = {0};
     int code = ivon_checkpoint_open(resumed, path, options, &found);
-    if (code)
+    if (code) {
         error_fill(error, code, "%s%s", found.message,
                    code == IVON_ERROR_DATA ? "; remove it to go on from the one before it" : "");
+        error->hint = found.hint;
+    }
     return code;
 }
 

@@ -52,12 +52,6 @@ static bool one_after_the_other(const struct net_tensor *tile, const struct net_
     return true;
 }
 
-static bool derivative_new_same_shape(const struct net_tensor *a, const struct net_tensor *b)
-{
-    return a->rank == b->rank &&
-           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
-}
-
 /* True if a step that is needed has an input that each example has of its own, and an output that
    all examples share. */
 static bool joins(const struct net_derivative *derivative, const struct plan_step *step)
@@ -81,7 +75,7 @@ static bool tell_apart(struct net_derivative *derivative)
         struct derivative_value *own = &derivative->values[i];
         if (value->stage == PLAN_KNOWN)
             continue;
-        own->each = value->stage == PLAN_RUN || !derivative_new_same_shape(&value->tensor, unit);
+        own->each = value->stage == PLAN_RUN || !net_same_shape(&value->tensor, unit);
         own->size = own->each ? unit->count : value->tensor.count;
         bool used = own->needed || network->values[i].role == NET_INPUT;
         if (own->each && used && derivative->tile > 1)

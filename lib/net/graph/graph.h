@@ -36,6 +36,9 @@ struct net_tensor {
 int net_tensor_set(struct net_tensor *tensor, enum net_type type, int rank, const int64_t *shape,
                    struct ivon_error *error);
 
+/* Returns whether rank and extents are the same. */
+bool net_same_shape(const struct net_tensor *a, const struct net_tensor *b);
+
 /* "2x3x224x224"; "scalar" without dimensions; "?" for a free one. */
 const char *net_shape_text(const struct net_tensor *tensor, char text[256]);
 

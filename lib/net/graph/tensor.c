@@ -52,6 +52,12 @@ int net_tensor_allocate(struct net_tensor *tensor, struct ivon_error *error)
     return 0;
 }
 
+bool net_same_shape(const struct net_tensor *a, const struct net_tensor *b)
+{
+    return a->rank == b->rank &&
+           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
+}
+
 const char *net_shape_text(const struct net_tensor *tensor, char text[256])
 {
     return shape_text(tensor->rank, tensor->shape, text);

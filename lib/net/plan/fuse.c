@@ -59,12 +59,6 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error)
 
 /* Chains. */
 
-static bool plan_fuse_same_shape(const struct net_tensor *a, const struct net_tensor *b)
-{
-    return a->rank == b->rank &&
-           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
-}
-
 /* Adds the links of one more node, whose input `running` is what the chain computed so far. */
 static int extend(struct plan_step *chain, const struct plan_step *step, size_t running,
                   const struct net_chain_link *links, int count, struct ivon_error *error)
@@ -127,7 +121,7 @@ static bool passes(struct net_plan *plan, size_t value, const struct plan_step *
     const struct plan_value *passed = value == NET_NONE ? NULL : &plan->values[value];
     return from && passed->uses == 1 && passed->root == value && from->stage == to->stage &&
            (from->kind == PLAN_CHAIN || from->kind == PLAN_CALL) && from->output_count == 1 &&
-           plan_fuse_same_shape(&passed->tensor, to->call.outputs[0]);
+           net_same_shape(&passed->tensor, to->call.outputs[0]);
 }
 
 /* Moves the links of the step that computes input `running` of `step` to the front of it. */
