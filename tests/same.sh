@@ -13,16 +13,18 @@ mkdir "$work/bin"
 cat > "$work/note" << 'NOTE'
 #!/usr/bin/env bash
 scratch=$(mktemp -d)
-code=0
-"$SAME_BIN/${0##*/}" "$@" > >(tee "$scratch/out") 2> >(tee "$scratch/err" >&2) || code=$?
-wait
+exec 4>&1
+{ { "$SAME_BIN/${0##*/}" "$@" 2>&3 3>&-; echo $? > "$scratch/code"; } | tee "$scratch/out" >&4; } 3>&1 |
+  tee "$scratch/err" >&2
+code=$(< "$scratch/code")
+mask='s/[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}(\.[0-9]+)?Z?/TIME/g; s#/tmp/[A-Za-z0-9._-]*[^/ "]*#TMP#g'
 {
   printf '%s' "${0##*/}"
   printf ' %q' "$@"
-  printf ': exit %s, output %s, ' $code "$(sha256sum < "$scratch/out" | cut -c1-16)"
+  printf ': exit %s, output %s, ' "$code" "$(sed -E "$mask" < "$scratch/out" | sha256sum | cut -c1-16)"
   tr '\n' '|' < "$scratch/err"
   echo
-} | sed -E 's#/tmp/[A-Za-z0-9._-]*[^/ ]*#TMP#g' | flock "$SAME_LOG.lock" tee -a "$SAME_LOG" > /dev/null
+} | sed -E "$mask" | flock "$SAME_LOG.lock" tee -a "$SAME_LOG" > /dev/null
 rm -rf "$scratch"
 exit $code
 NOTE

@@ -6,9 +6,10 @@
 #include "metrics/targets.h"
 #include "core/error.h"
 
-int outputs_check(struct outputs *outputs, const char *network, const struct net_tensor *output,
-                  size_t tile, struct ivon_error *error)
+int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
+                  struct ivon_error *error)
 {
+    struct outputs *outputs = context;
     char text[256];
     if (output->type != NET_FLOAT || output->rank < 1 || output->rank > 3 ||
         output->shape[0] != (int64_t)tile || !output->count)

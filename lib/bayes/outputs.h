@@ -15,9 +15,9 @@ struct outputs {
 };
 
 /* Takes the shapes from a network's output for `tile` examples, or compares them with what another
-   network's were. */
-int outputs_check(struct outputs *outputs, const char *network, const struct net_tensor *output,
-                  size_t tile, struct ivon_error *error);
+   network's were: the `check` of a runner. The context is a struct outputs. */
+int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
+                  struct ivon_error *error);
 
 /* Numbers of one example's targets. */
 size_t outputs_targets(const struct outputs *outputs);

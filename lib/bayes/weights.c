@@ -1,20 +1,12 @@
 #include "bayes/weights.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "bayes/posterior.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 
-enum { JOB = 1 << 18 /* elements */ };
-
-/* A range of one parameter: what one thread fills at a time. */
-struct weights_job {
-    size_t parameter, first, count;
-};
+enum { RANGE = 1 << 18 /* elements */ };
 
 static size_t parameter_count(const struct ivon_network *network, size_t parameter)
 {
@@ -53,110 +45,60 @@ void weights_release(struct weights *weights)
     *weights = (struct weights){0};
 }
 
-/* Ranges of all parameters, for several threads. */
-struct filling {
+struct weights_filling {
     struct weights *weights;
-    const struct member *member;
-    int (*fill)(const struct filling *filling, const struct weights_job *job, float *out,
+    int (*fill)(void *context, const struct weights_range *range, float *out,
                 struct ivon_error *error);
-    struct ivon_sample_options random, still; /* of a sample */
-    uint64_t sample;
-    double rho, n; /* of a covariance */
-    struct weights_job *jobs;
-    size_t job_count;
+    void *context;
+    struct weights_range *ranges;
+    size_t count;
 };
 
-static int fill_job(void *context, size_t i, int thread, struct ivon_error *error)
+static int weights_fill_range(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
-    const struct filling *filling = context;
-    const struct weights_job *job = &filling->jobs[i];
-    return filling->fill(filling, job, filling->weights->arrays[job->parameter] + job->first,
-                         error);
+    const struct weights_filling *filling = context;
+    const struct weights_range *range = &filling->ranges[i];
+    return filling->fill(filling->context, range,
+                         filling->weights->arrays[range->parameter] + range->first, error);
 }
 
-static int weights_list_jobs(struct filling *filling, struct ivon_error *error)
+static int weights_list_ranges(struct weights_filling *filling, const struct ivon_network *network,
+                               const struct ivon_source *source, struct ivon_error *error)
 {
-    const struct member *member = filling->member;
     size_t count = 0;
     for (int pass = 0; pass < 2; pass++) {
         count = 0;
-        for (size_t i = 0; i < member->network->parameter_count; i++) {
-            size_t total =
-                ivon_source_tensor(member->source, member->network->parameters[i])->count;
-            for (size_t first = 0; first < total; first += JOB, count++)
+        for (size_t i = 0; i < network->parameter_count; i++) {
+            size_t total = ivon_source_tensor(source, network->parameters[i])->count;
+            for (size_t first = 0; first < total; first += RANGE, count++)
                 if (pass)
-                    filling->jobs[count] = (struct weights_job){
-                        i, first, total - first < JOB ? total - first : JOB};
+                    filling->ranges[count] = (struct weights_range){
+                        i, first, total - first < RANGE ? total - first : RANGE};
         }
         if (!pass) {
-            filling->jobs = calloc(count + 1, sizeof *filling->jobs);
-            if (!filling->jobs)
+            filling->ranges = calloc(count + 1, sizeof *filling->ranges);
+            if (!filling->ranges)
                 return ivon_error_memory(error);
         }
     }
-    filling->job_count = count;
+    filling->count = count;
     return 0;
 }
 
-static int weights_fill(struct filling *filling, int threads, struct ivon_error *error)
+int weights_fill(struct weights *weights, const struct ivon_network *network,
+                 const struct ivon_source *source, int threads,
+                 int (*fill)(void *context, const struct weights_range *range, float *out,
+                             struct ivon_error *error),
+                 void *context, struct ivon_error *error)
 {
-    int code = weights_list_jobs(filling, error);
+    struct weights_filling filling = {.weights = weights, .fill = fill, .context = context};
+    int code = weights_list_ranges(&filling, network, source, error);
     if (!code && threads == 1)
-        for (size_t i = 0; i < filling->job_count && !code; i++)
-            code = fill_job(filling, i, 0, error);
+        for (size_t i = 0; i < filling.count && !code; i++)
+            code = weights_fill_range(&filling, i, 0, error);
     else if (!code)
-        code = ivon_parallel_run(threads, filling->job_count, fill_job, filling, error);
-    free(filling->jobs);
+        code = ivon_parallel_run(threads, filling.count, weights_fill_range, &filling, error);
+    free(filling.ranges);
     return code;
-}
-
-static int weights_draw_job(const struct filling *filling, const struct weights_job *job,
-                            float *out, struct ivon_error *error)
-{
-    const struct member *member = filling->member;
-    return ivon_sample_draw(member->source, member->network->parameters[job->parameter],
-                            member->random[job->parameter] ? &filling->random : &filling->still,
-                            filling->sample, job->first, job->count, out, error);
-}
-
-int weights_draw(struct weights *weights, const struct member *member,
-                 const struct ivon_sample_options *options, uint64_t sample, int threads,
-                 struct ivon_error *error)
-{
-    /* member->random replaces the filter, which is not made for several threads. */
-    struct filling filling = {.weights = weights,
-                              .member = member,
-                              .fill = weights_draw_job,
-                              .random = *options,
-                              .still = *options,
-                              .sample = sample};
-    filling.random.selected = filling.still.selected = NULL;
-    filling.still.temperature = 0;
-    return weights_fill(&filling, threads, error);
-}
-
-static int fill_variance(const struct filling *filling, const struct weights_job *job, float *out,
-                         struct ivon_error *error)
-{
-    struct ivon_source *source = filling->member->source;
-    size_t mean = filling->member->network->parameters[job->parameter];
-    if (!filling->member->random[job->parameter]) {
-        memset(out, 0, job->count * sizeof *out);
-        return 0;
-    }
-    ptrdiff_t hessian = ivon_source_find(source, IVON_HESSIAN,
-                                         ivon_source_tensor(source, mean)->name);
-    double ess = ivon_source_tensor(source, (size_t)hessian)->ess;
-    double scale = isnan(filling->rho) ? 1 / filling->n : filling->rho / ess;
-    return posterior_inverse_precision(source, (size_t)hessian, scale, job->first, job->count, out,
-                                       error);
-}
-
-int weights_variance(struct weights *weights, const struct member *member, double rho, double n,
-                     int threads, struct ivon_error *error)
-{
-    struct filling filling = {
-        .weights = weights, .member = member, .fill = fill_variance, .rho = rho, .n = n};
-    return weights_fill(&filling, threads, error);
 }

@@ -18,7 +18,7 @@ int meter_add(struct meter *meter, uint64_t bytes, struct ivon_error *error)
     if (!meter->progress.report)
         return 0;
     pthread_mutex_lock(&meter->lock);
-    meter->done += bytes;
+    meter->done += meter->total ? bytes : 0;
     if (!meter->cancelled &&
         meter->progress.report(meter->progress.context, meter->done, meter->total))
         meter->cancelled = true;

@@ -9,7 +9,7 @@
 
 struct meter {
     struct ivon_progress progress;
-    uint64_t total;       /* bytes */
+    uint64_t total;       /* bytes; 0: the caller is only asked whether to stop */
     pthread_mutex_t lock; /* of what follows */
     uint64_t done;
     bool cancelled;

@@ -251,7 +251,7 @@ static void lanes_of(size_t batch, size_t accumulate, int threads, size_t lanes)
     float before[4 * IN] = {0};
     assert_int_equal(trainer->lane_count, lanes);
     assert_int_equal(trainer->lane_size, each);
-    assert_int_equal(trainer->tile, each);
+    assert_int_equal(trainer->runner.tile, each);
     for (size_t p = 0; p < COUNT; p++) {
         const float *mean = optimizer_mean(trainer->optimizer, parameter_at(trainer, p));
         parameters[p] = calloc(sizes[p], sizeof(double));

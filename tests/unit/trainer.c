@@ -224,10 +224,10 @@ static void batches_and_tiles(void **unused)
     size_t size = whole->lanes[0].gradients.size;
     assert_int_equal(size, parts->lanes[0].gradients.size);
     assert_memory_equal(expected, found, size);
-    size_t least = net_derivative_memory(whole->lanes[0].derivative);
+    size_t least = net_derivative_memory(whole->lanes[0].worker->derivative);
     options.memory = least + whole->data.size; /* of two lanes */
     struct ivon_trainer *small = begin_training(data, examples, &options);
-    assert_true(small->tile < whole->tile);
+    assert_true(small->runner.tile < whole->runner.tile);
     compute(small);
     for (size_t i = 0; i < size / sizeof(float); i++)
         assert_true(fabs((double)small->lanes[0].gradients.data[i] - (double)expected[i]) <
@@ -300,7 +300,7 @@ static void images(void **unused)
     float image[SIZE], expected[SIZE];
     for (int at = 0; at < 8; at++) {
         assert_int_equal(ivon_trainer_step(trainer, &error), 0);
-        size_t count = trainer->tile < 8 ? trainer->tile : 8;
+        size_t count = trainer->runner.tile < 8 ? trainer->runner.tile : 8;
         data_gather(trainer, &trainer->lanes[0], 0, count);
         for (size_t i = 0; i < count; i++) {
             struct chosen chosen = trainer->chosen[i];
@@ -308,8 +308,8 @@ static void images(void **unused)
             read_sample((void *)&data, 0, chosen.example, 1, image, &error);
             augmentation_apply(&both, 9, chosen.epoch, chosen.example, CHANNELS, HEIGHT, WIDTH,
                                image, expected);
-            assert_memory_equal((const float *)trainer->lanes[0].inputs[0] + i * SIZE, expected,
-                                sizeof expected);
+            assert_memory_equal((const float *)trainer->lanes[0].worker->inputs[0] + i * SIZE,
+                                expected, sizeof expected);
         }
     }
     ivon_trainer_free(trainer);

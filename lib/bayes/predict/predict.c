@@ -45,19 +45,12 @@ static int predict_take_member(struct ivon_predictor *predictor, size_t index,
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: weight %g, expected a positive number",
                               ivon_source_path(given->source), given->weight);
-    member->random = calloc(given->network->parameter_count + 1, sizeof *member->random);
-    if (!member->random)
-        return ivon_error_memory(error);
     int code = options->samples ? ivon_sample_check(given->source, &options->sample, &fixed, error)
                                 : 0;
     predictor->fixed += fixed;
-    for (size_t i = 0; i < given->network->parameter_count; i++) {
-        const char *name = ivon_source_tensor(given->source, given->network->parameters[i])->name;
-        member->random[i] = options->samples &&
-                            (!options->sample.selected ||
-                             options->sample.selected(options->sample.selected_context, name));
-    }
-    return code;
+    return code ? code
+                : covariance_new(&member->covariance, given->network, given->source,
+                                 &options->sample, error);
 }
 
 static bool same_tensor(const struct net_tensor *a, const struct net_tensor *b)
@@ -109,55 +102,25 @@ static int take_members(struct ivon_predictor *predictor, const struct ivon_memb
 
 /* Shapes. */
 
-static int plan_for(const struct ivon_predictor *predictor, size_t member, size_t tile,
-                    struct net_plan **plan, struct ivon_error *error)
-{
-    const struct ivon_network *network = predictor->members[member].network;
-    struct net_tensor *inputs = calloc(network->input_count, sizeof *inputs);
-    if (!inputs)
-        return ivon_error_memory(error);
-    /* Half of the machine: a graph from a stranger may ask for anything. */
-    size_t most = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
-    int code = feed_shapes(&predictor->feed, (int64_t)tile, inputs, error);
-    if (!code)
-        code = net_plan_new(plan, network, inputs, most, error);
-    free(inputs);
-    return code;
-}
-
-static int predict_measure(struct ivon_predictor *predictor, size_t member, size_t tile,
-                           size_t *memory, struct ivon_error *error)
-{
-    struct net_plan *plan = NULL;
-    int code = plan_for(predictor, member, tile, &plan, error);
-    if (!code)
-        code = outputs_check(&predictor->outputs, predictor->members[member].network->path,
-                             net_plan_output(plan, 0), tile, error);
-    if (!code)
-        *memory = net_plan_memory(plan);
-    net_plan_free(plan);
-    return code;
-}
-
-/* As many examples at a time as keep the activations in the caches, a power of two. */
+/* Chooses the tile by the first member, and checks that all have such outputs. */
 static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    size_t one, two, least = predictor->feed.fixed > 0 ? (size_t)predictor->feed.fixed : 1;
+    const struct runner_bounds bounds = {predictor->options.batch, TILE_MAX, TILE_MEMORY};
+    struct runner *runner = &predictor->runner;
+    /* Half of the machine: a graph from a stranger may ask for anything. */
+    size_t half = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
+    *runner = (struct runner){.network = predictor->members[0].network,
+                              .mode = RUNNER_FORWARD,
+                              .memory = half,
+                              .check = outputs_check,
+                              .check_context = &predictor->outputs};
     int code = blas_reserve(ivon_parallel_threads(predictor->options.threads), error);
     if (!code)
-        code = predict_measure(predictor, 0, least, &one, error);
-    predictor->tile = least;
-    if (code || predictor->feed.fixed > 0)
-        return code;
-    if (predictor->options.batch) {
-        predictor->tile = predictor->options.batch;
-        return 0;
+        code = runner_choose_tile(runner, &predictor->data.feed, &bounds, error);
+    for (size_t i = 1; i < predictor->member_count && !code; i++) {
+        runner->network = predictor->members[i].network;
+        code = runner_measure(runner, &predictor->data.feed, runner->tile, error);
     }
-    code = predict_measure(predictor, 0, 2, &two, error);
-    size_t each = !code && two > one ? two - one : 1;
-    while (predictor->tile < TILE_MAX && 2 * predictor->tile * each <= TILE_MEMORY &&
-           predictor->tile < predictor->count)
-        predictor->tile *= 2;
     return code;
 }
 
@@ -167,7 +130,7 @@ static size_t predict_bytes_per_example(const struct ivon_predictor *predictor)
 {
     const struct ivon_predict_options *options = &predictor->options;
     size_t rows = predictor->outputs.tokens, all = rows * predictor->outputs.k;
-    size_t bytes = feed_example_size(&predictor->feed) +
+    size_t bytes = feed_example_size(&predictor->data.feed) +
                    rows * rows_size(options->likelihood, predictor->outputs.k, predictor->groups);
     bytes += all * sizeof(float) * 2 + all * (sizeof(int64_t) + sizeof(float)) +
              rows * (sizeof(int64_t) + 4 * sizeof(float));
@@ -203,8 +166,7 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
     if (regression) {
         results->mean = calloc(all, sizeof(float));
         results->epistemic_std = calloc(all, sizeof(float));
-        predictor->numbers = calloc(all, sizeof(float));
-        fine = results->mean && results->epistemic_std && predictor->numbers;
+        fine = results->mean && results->epistemic_std;
     } else {
         results->prediction = calloc(all, sizeof(int64_t));
         results->probabilities = calloc(all, sizeof(float));
@@ -212,14 +174,9 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         results->entropy = calloc(rows, sizeof(float));
         results->expected_entropy = calloc(rows, sizeof(float));
         results->mutual_information = calloc(rows, sizeof(float));
-        predictor->labels = calloc(all, sizeof(int64_t));
         fine = results->prediction && results->probabilities && results->max_probability &&
-               results->entropy && results->expected_entropy && results->mutual_information &&
-               predictor->labels;
+               results->entropy && results->expected_entropy && results->mutual_information;
     }
-    if (predictor->target_field >= 0)
-        fine = fine && (predictor->counts = calloc(rows, sizeof *predictor->counts)) &&
-               (predictor->positions = calloc(predictor->block, sizeof *predictor->positions));
     if (options->logits || options->nll_at_mean)
         fine = fine && (predictor->logits = calloc(all, sizeof(float)));
     return fine && (!options->log_likelihoods || allocate_matrix(predictor));
@@ -228,11 +185,15 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
     size_t memory = predictor->options.memory ? predictor->options.memory : DEFAULT_MEMORY;
-    size_t tiles = memory / predict_bytes_per_example(predictor) / predictor->tile;
-    uint64_t needed = (predictor->count + predictor->tile - 1) / predictor->tile;
+    size_t tile = predictor->runner.tile;
+    size_t tiles = memory / predict_bytes_per_example(predictor) / tile;
+    uint64_t needed = (predictor->data.count + tile - 1) / tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
-    predictor->block = tiles * predictor->tile;
-    int code = rows_init(&predictor->sums, predictor->options.likelihood, predictor->outputs.k,
+    predictor->block = tiles * tile;
+    int code = labelled_reserve(&predictor->data, predictor->block, predictor->options.ignored,
+                                error);
+    if (!code)
+        code = rows_init(&predictor->sums, predictor->options.likelihood, predictor->outputs.k,
                          predictor->groups, predictor->block * predictor->outputs.tokens,
                          predictor->options.noise_std, error);
     if (!code && !predict_allocate_results(predictor))
@@ -247,7 +208,7 @@ static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *err
                                            .bins = predictor->options.bins};
     size_t without = predictor->groups > 1 ? predictor->groups : 0;
     int code = 0;
-    if (predictor->target_field < 0 || !has_density(&predictor->options))
+    if (predictor->data.field < 0 || !has_density(&predictor->options))
         return 0;
     for (size_t i = 0; i < without && !code; i++)
         code = ivon_metrics_new(&predictor->metrics[i], &options, error);
@@ -278,29 +239,16 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
     predictor->options = *options;
     predictor->outputs.likelihood = options->likelihood;
     predictor->options.nll_at_mean &= targets && options->samples && has_density(options);
-    predictor->examples = examples;
-    predictor->count = ivon_examples_count(examples);
-    predictor->target_field = targets ? ivon_examples_find(examples, targets) : -1;
     predictor->passes = options->samples ? options->samples : 1;
     predictor->groups = options->samples < 2                 ? 1
                         : options->samples < ROWS_GROUPS_MAX ? options->samples
                                                              : ROWS_GROUPS_MAX;
     int code = take_members(predictor, members, member_count, error);
     if (!code)
-        code = feed_open(&predictor->feed, members[0].network, examples, options->names,
-                         options->name_count, error);
-    if (!code && !predictor->count)
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no examples",
-                              ivon_examples_path(examples));
+        code = labelled_open(&predictor->data, members[0].network, &predictor->outputs, examples,
+                             targets, options->names, options->name_count, error);
     if (!code)
         code = predict_choose_tile(predictor, error);
-    for (size_t i = 0; i < member_count && !code; i++) {
-        size_t memory;
-        code = predict_measure(predictor, i, predictor->tile, &memory, error);
-    }
-    if (!code && predictor->target_field >= 0)
-        code = outputs_check_targets(&predictor->outputs, examples, (size_t)predictor->target_field,
-                                     error);
     if (!code)
         code = make_metrics(predictor, error);
     if (!code)
@@ -319,7 +267,7 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
     if (!predictor)
         return;
     for (size_t i = 0; i < predictor->member_count; i++)
-        free(predictor->members[i].random);
+        covariance_free(predictor->members[i].covariance);
     for (size_t i = 0; i <= ROWS_GROUPS_MAX; i++)
         ivon_metrics_free(predictor->metrics[i]);
     struct row_results *results = &predictor->results;
@@ -333,16 +281,13 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
     free(results->epistemic_std);
     free(predictor->members);
     free(predictor->logits);
-    free(predictor->labels);
-    free(predictor->numbers);
-    free(predictor->counts);
-    free(predictor->positions);
     free(predictor->log_likelihoods);
     free(predictor->label_replicates);
     free(predictor->number_replicates);
     free(predictor->values);
     rows_release(&predictor->sums);
-    feed_close(&predictor->feed);
+    labelled_close(&predictor->data);
+    runner_stop(&predictor->runner);
     free(predictor);
 }
 
@@ -351,7 +296,7 @@ struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predictor *pred
     return (struct ivon_predict_shape){
         .tokens = predictor->outputs.token_axis ? (int64_t)predictor->outputs.tokens : 0,
         .outputs = predictor->outputs.k,
-        .targets = predictor->target_field >= 0};
+        .targets = predictor->data.field >= 0};
 }
 
 size_t ivon_predictor_fixed(const struct ivon_predictor *predictor)

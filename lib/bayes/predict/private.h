@@ -4,34 +4,29 @@
 #ifndef BAYES_PREDICT_PRIVATE_H
 #define BAYES_PREDICT_PRIVATE_H
 
-#include "metrics/moments.h"
-#include "bayes/outputs.h"
+#include "bayes/covariance.h"
+#include "bayes/labelled.h"
 #include "bayes/predict/rows.h"
-#include "bayes/weights.h"
-#include "core/meter.h"
 #include "ivon/predict.h"
-#include "net/feed.h"
-#include "net/plan/plan.h"
+#include "metrics/moments.h"
 
-struct worker {
-    struct net_plan *plan;
-    const void **inputs;    /* of a tile */
-    void *room;             /* for a tile that is filled up */
-    struct weights weights; /* where each thread has its own sample */
-    float *outputs;         /* and the outputs of a whole block */
+/* A network and the posterior that was bound to it. */
+struct member {
+    struct ivon_network *network;
+    struct ivon_source *source;
+    double weight; /* of all members 1 in sum */
+    struct covariance *covariance;
 };
 
 struct ivon_predictor {
     struct ivon_predict_options options;
     struct member *members;
     size_t member_count;
-    struct ivon_examples *examples;
-    uint64_t count; /* of examples */
-    ptrdiff_t target_field;
     size_t fixed;
 
-    struct feed feed;
-    size_t tile, block; /* examples at a time: in a thread, in memory */
+    struct labelled data;
+    struct runner runner; /* of one member after the other */
+    size_t block;         /* examples in memory at a time */
     struct outputs outputs;
     size_t groups, passes; /* passes: samples of each member, at least 1 */
 
@@ -39,10 +34,6 @@ struct ivon_predictor {
     struct row_sums sums;
     struct row_results results;
     float *logits;
-    int64_t *labels;
-    float *numbers;
-    bool *counts;      /* of each row */
-    size_t *positions; /* of each example: its rows that count */
     double *log_likelihoods;
     int64_t *label_replicates; /* samples × block × (1 or K) for each row */
     float *number_replicates;

@@ -95,24 +95,40 @@ static void recalibrate_release(struct observation *observation)
     free(observation->nodes);
 }
 
-static int run_batches(struct feed *feed, struct net_plan *plan, size_t batch, size_t *batches,
-                       const struct observation *observation, struct ivon_error *error)
+static int recalibrate_run(struct runner *runner, struct feed *feed,
+                           const struct observation *observation, size_t *batches,
+                           struct ivon_error *error)
 {
     uint64_t count = ivon_examples_count(feed->examples);
-    const void **inputs = calloc(feed->network->input_count, sizeof *inputs);
-    int code = inputs ? 0 : ivon_error_memory(error);
+    size_t batch = runner->tile;
+    int code = 0;
     for (uint64_t first = 0; first + batch <= count && !code; first += batch) {
-        code = feed_load(feed, first, batch, error);
-        if (!code) {
-            feed_tile(feed, 0, batch, inputs, NULL);
-            code = net_plan_run(plan, inputs, error);
-        }
+        struct runner_tile tile;
+        code = runner_load(runner, feed, first, batch, error);
+        if (!code)
+            code = runner_run_tile(runner, 0, feed, 0, &tile, error);
         if (!code && observation->failed)
             code = ivon_error_memory(error);
         ++*batches;
     }
-    free(inputs);
     return code;
+}
+
+/* As many examples as the graph takes at a time, or the caller asks for, or there are. */
+static int recalibrate_batch(const struct ivon_predictor *predictor, const struct feed *feed,
+                             size_t *batch, struct ivon_error *error)
+{
+    const struct ivon_predict_options *options = &predictor->options;
+    uint64_t count = ivon_examples_count(options->recalibrate);
+    *batch = options->batch ? options->batch : DEFAULT_BATCH;
+    if (feed->fixed > 0)
+        *batch = (size_t)feed->fixed;
+    else if (*batch > count)
+        *batch = (size_t)count;
+    return count && *batch <= count ? 0
+                                    : ivon_error_set(error, IVON_ERROR_DATA,
+                                                     "%s: has too few examples to recalibrate by",
+                                                     ivon_examples_path(options->recalibrate));
 }
 
 int recalibrate(const struct ivon_predictor *predictor, const struct member *member,
@@ -123,37 +139,27 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
     struct observation observation = {
         .nodes = calloc(network->node_count, sizeof(struct statistics)),
         .capacity = network->node_count};
-    struct net_tensor *shapes = calloc(network->input_count, sizeof *shapes);
-    struct net_plan *plan = NULL;
+    struct runner runner = {.network = network, .mode = RUNNER_FORWARD};
     struct feed feed = {0};
-    uint64_t count = ivon_examples_count(options->recalibrate);
-    size_t batch = options->batch ? options->batch : DEFAULT_BATCH, batches = 0;
-    int code = observation.nodes && shapes ? 0 : ivon_error_memory(error);
+    size_t batches = 0;
+    int code = observation.nodes ? 0 : ivon_error_memory(error);
     if (!code)
         code = feed_open(&feed, network, options->recalibrate, options->names, options->name_count,
                          error);
-    if (!code && feed.fixed > 0)
-        batch = (size_t)feed.fixed;
-    if (batch > count && feed.fixed <= 0)
-        batch = (size_t)count;
-    if (!code && (!count || batch > count))
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has too few examples to recalibrate by",
-                              ivon_examples_path(options->recalibrate));
     if (!code)
-        code = feed_shapes(&feed, (int64_t)batch, shapes, error);
+        code = recalibrate_batch(predictor, &feed, &runner.tile, error);
     if (!code)
-        code = net_plan_new(&plan, network, shapes, 0, error);
+        code = runner_start(&runner, &feed, 1, error);
     if (!code)
-        code = net_plan_set_parameters(plan, (const float *const *)weights->arrays, error);
+        code = runner_set(&runner, (const float *const *)weights->arrays, error);
     if (!code) {
-        net_plan_observe(plan, observe, &observation);
-        code = run_batches(&feed, plan, batch, &batches, &observation, error);
+        net_plan_observe(runner.workers[0].plan, observe, &observation);
+        code = recalibrate_run(&runner, &feed, &observation, &batches, error);
     }
     if (!code)
         recalibrate_settle(&observation, batches);
     recalibrate_release(&observation);
-    net_plan_free(plan);
-    free(shapes);
+    runner_stop(&runner);
     if (feed.network)
         feed_close(&feed);
     return code;

@@ -11,17 +11,20 @@
 #include "bayes/likelihood.h"
 #include "bayes/predict/private.h"
 #include "core/error.h"
-#include "core/memory.h"
 #include "core/parallel.h"
-#include "core/random.h"
 
 enum { TILES_PER_THREAD = 4, ROWS_JOB = 256 /* rows that one thread adds at a time */ };
 
+/* One thread's own sample, and its outputs for a whole block. */
+struct worker {
+    struct weights weights;
+    float *outputs;
+};
+
 struct run {
     struct ivon_predictor *predictor;
-    struct worker *workers;
+    struct worker *workers; /* null: the threads share one sample, by tiles */
     int threads;
-    bool share;             /* one sample, by tiles */
     struct weights weights; /* the sample that is shared */
     uint64_t first;         /* of the block */
     size_t count;
@@ -34,84 +37,43 @@ struct run {
 
 static size_t tiles_of(const struct run *run)
 {
-    return (run->count + run->predictor->tile - 1) / run->predictor->tile;
+    return (run->count + run->predictor->runner.tile - 1) / run->predictor->runner.tile;
 }
 
 /* Workers. */
 
-static void predict_run_release_worker(struct worker *worker)
+static void predict_run_release(struct run *run)
 {
-    net_plan_free(worker->plan);
-    free(worker->inputs);
-    free(worker->room);
-    free(worker->outputs);
-    weights_release(&worker->weights);
-    *worker = (struct worker){0};
-}
-
-static int predict_run_make_worker(const struct run *run, struct worker *worker,
-                                   struct ivon_error *error)
-{
-    const struct ivon_predictor *predictor = run->predictor;
-    const struct ivon_network *network = predictor->members[run->member].network;
-    size_t inputs = network->input_count;
-    size_t room = predictor->tile * feed_example_size(&predictor->feed) + 64 * (inputs + 1);
-    size_t rows = predictor->block * predictor->outputs.tokens;
-    struct net_tensor *shapes = calloc(inputs, sizeof *shapes);
-    worker->inputs = calloc(inputs, sizeof *worker->inputs);
-    worker->room = memory_aligned(room);
-    if (!run->share)
-        worker->outputs = calloc(rows * predictor->outputs.k, sizeof *worker->outputs);
-    int code = shapes && worker->inputs && worker->room && (run->share || worker->outputs)
-                   ? 0
-                   : ivon_error_memory(error);
-    if (!code)
-        code = feed_shapes(&predictor->feed, (int64_t)predictor->tile, shapes, error);
-    if (!code)
-        code = net_plan_new(&worker->plan, network, shapes, 0, error);
-    if (!code && !run->share)
-        code = weights_init(&worker->weights, network, error);
-    free(shapes);
-    return code;
-}
-
-static int make_workers(struct run *run, struct ivon_error *error)
-{
-    int code = 0;
-    for (int i = 0; i < run->threads && !code; i++) {
-        predict_run_release_worker(&run->workers[i]);
-        code = predict_run_make_worker(run, &run->workers[i], error);
+    for (int i = 0; i < run->threads && run->workers; i++) {
+        weights_release(&run->workers[i].weights);
+        free(run->workers[i].outputs);
+        run->workers[i] = (struct worker){0};
     }
     weights_release(&run->weights);
-    if (!code && run->share)
-        code = weights_init(&run->weights, run->predictor->members[run->member].network, error);
+    runner_stop(&run->predictor->runner);
+}
+
+/* Makes ready for the network of a member. */
+static int predict_run_start(struct run *run, struct ivon_error *error)
+{
+    struct ivon_predictor *predictor = run->predictor;
+    const struct ivon_network *network = predictor->members[run->member].network;
+    size_t rows = predictor->block * predictor->outputs.tokens;
+    predict_run_release(run);
+    predictor->runner.network = network;
+    int code = runner_start(&predictor->runner, &predictor->data.feed, run->threads, error);
+    if (!code && !run->workers)
+        code = weights_init(&run->weights, network, error);
+    for (int i = 0; i < run->threads && !code && run->workers; i++) {
+        struct worker *worker = &run->workers[i];
+        worker->outputs = calloc(rows * predictor->outputs.k, sizeof *worker->outputs);
+        code = worker->outputs ? weights_init(&worker->weights, network, error)
+                               : ivon_error_memory(error);
+    }
     return code;
 }
 
 /* Tiles. */
-
-/* Runs one tile; *rows receives how many of its rows are examples' and not filled up. */
-static int predict_run_tile(const struct run *run, struct worker *worker, size_t tile,
-                            const float **outputs, size_t *rows, struct ivon_error *error)
-{
-    const struct ivon_predictor *predictor = run->predictor;
-    size_t at = tile * predictor->tile;
-    size_t present = run->count - at < predictor->tile ? run->count - at : predictor->tile;
-    feed_tile(&predictor->feed, at, predictor->tile, worker->inputs, worker->room);
-    int code = net_plan_run(worker->plan, worker->inputs, error);
-    *outputs = net_plan_output(worker->plan, 0)->data;
-    *rows = present * predictor->outputs.tokens;
-    return code;
-}
-
-static struct row_targets targets_at(const struct ivon_predictor *predictor, size_t row)
-{
-    bool any = predictor->target_field >= 0;
-    const struct row_targets all = {.labels = any ? predictor->labels : NULL,
-                                    .numbers = any ? predictor->numbers : NULL,
-                                    .ignored = predictor->options.ignored};
-    return targets_from(&all, predictor->options.likelihood, predictor->outputs.k, row);
-}
 
 /* Adds rows of outputs to the sums, or at the mean to the logits. */
 static void add_rows(const struct run *run, size_t pass, size_t row, size_t count,
@@ -124,13 +86,12 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
             predictor->logits[row * k + i] += (float)(run->weight * (double)outputs[i]);
         return;
     }
-    struct row_targets targets = targets_at(predictor, row);
     double *matrix = NULL, values[ROWS_JOB];
     if (predictor->log_likelihoods)
         matrix = predictor->log_likelihoods + (run->member * predictor->passes + pass) * run->count;
     for (size_t at = 0; at < count; at += ROWS_JOB) {
         size_t piece = count - at < ROWS_JOB ? count - at : ROWS_JOB;
-        targets = targets_at(predictor, row + at);
+        const struct row_targets targets = labelled_targets(&predictor->data, row + at);
         rows_add(&predictor->sums, pass % predictor->groups, run->weight, row + at, piece,
                  outputs + at * k, &targets, matrix ? values : NULL);
         for (size_t i = 0; matrix && i < piece; i++)
@@ -140,23 +101,30 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
         uint64_t sample = run->member * predictor->passes + pass;
         size_t each = targets_width(predictor->options.likelihood, k);
         size_t offset = ((size_t)sample * run->count * tokens + row) * each;
-        draw_replicates(
-            predictor, sample, run->first * tokens + row, count, outputs, predictor->counts + row,
-            predictor->label_replicates ? predictor->label_replicates + offset : NULL,
-            predictor->number_replicates ? predictor->number_replicates + offset : NULL);
+        draw_replicates(predictor, sample, run->first * tokens + row, count, outputs,
+                        predictor->data.counts + row,
+                        predictor->label_replicates ? predictor->label_replicates + offset : NULL,
+                        predictor->number_replicates ? predictor->number_replicates + offset
+                                                     : NULL);
     }
 }
 
-static int shared_tile(void *context, size_t i, int thread, struct ivon_error *error)
+static int shared_tile(void *context, const struct runner_tile *tile, struct ivon_error *error)
 {
+    (void)error;
     const struct run *run = context;
-    const float *outputs;
-    size_t rows;
-    int code = predict_run_tile(run, &run->workers[thread], i, &outputs, &rows, error);
-    if (!code)
-        add_rows(run, run->pass, i * run->predictor->tile * run->predictor->outputs.tokens, rows,
-                 outputs);
-    return code;
+    size_t tokens = run->predictor->outputs.tokens;
+    add_rows(run, run->pass, tile->at * tokens, tile->count * tokens, tile->f);
+    return 0;
+}
+
+/* The mean where that alone is wanted. */
+static struct ivon_sample_options predict_run_sample(const struct run *run)
+{
+    struct ivon_sample_options sample = run->predictor->options.sample;
+    if (run->at_mean || !run->predictor->options.samples)
+        sample.temperature = 0;
+    return sample;
 }
 
 /* One sample over the whole block, kept in the worker's memory. */
@@ -165,22 +133,20 @@ static int own_sample(void *context, size_t i, int thread, struct ivon_error *er
     (void)thread; /* sample i of the wave belongs to worker i */
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    struct worker *worker = &run->workers[i];
-    struct ivon_sample_options options = predictor->options.sample;
-    if (run->at_mean || !predictor->options.samples)
-        options.temperature = 0;
-    int code = weights_draw(&worker->weights, &predictor->members[run->member], &options,
-                            run->pass + i, 1, error);
+    const struct worker *worker = &run->workers[i];
+    const struct ivon_sample_options options = predict_run_sample(run);
+    size_t row_size = predictor->outputs.tokens * predictor->outputs.k;
+    int code = covariance_draw(predictor->members[run->member].covariance, &run->workers[i].weights,
+                               &options, run->pass + i, 1, error);
     if (!code)
-        code = net_plan_set_parameters(worker->plan, (const float *const *)worker->weights.arrays,
-                                       error);
-    for (size_t tile = 0; tile < tiles_of(run) && !code; tile++) {
-        const float *outputs;
-        size_t rows, row = tile * predictor->tile * predictor->outputs.tokens;
-        code = predict_run_tile(run, worker, tile, &outputs, &rows, error);
+        code = runner_worker_set(&predictor->runner.workers[i],
+                                 (const float *const *)worker->weights.arrays, error);
+    for (size_t t = 0; t < tiles_of(run) && !code; t++) {
+        struct runner_tile tile;
+        code = runner_run_tile(&predictor->runner, (int)i, &predictor->data.feed, t, &tile, error);
         if (!code)
-            memcpy(worker->outputs + row * predictor->outputs.k, outputs,
-                   rows * predictor->outputs.k * sizeof *outputs);
+            memcpy(worker->outputs + tile.at * row_size, tile.f,
+                   tile.count * row_size * sizeof *tile.f);
     }
     return code;
 }
@@ -192,10 +158,9 @@ static int add_wave(void *context, size_t i, int thread, struct ivon_error *erro
     (void)error;
     const struct run *run = context;
     const struct ivon_predictor *predictor = run->predictor;
-    size_t row = i * predictor->tile * predictor->outputs.tokens;
+    size_t most = predictor->runner.tile * predictor->outputs.tokens, row = i * most;
     size_t rows = run->count * predictor->outputs.tokens - row;
-    if (rows > predictor->tile * predictor->outputs.tokens)
-        rows = predictor->tile * predictor->outputs.tokens;
+    rows = rows < most ? rows : most;
     for (size_t s = 0; s < run->wave; s++)
         add_rows(run, run->pass + s, row, rows,
                  run->workers[s].outputs + row * predictor->outputs.k);
@@ -208,19 +173,17 @@ static int add_wave(void *context, size_t i, int thread, struct ivon_error *erro
 static int run_shared(struct run *run, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
+    struct runner *runner = &predictor->runner;
     const struct member *member = &predictor->members[run->member];
-    struct ivon_sample_options options = predictor->options.sample;
-    if (run->at_mean || !predictor->options.samples)
-        options.temperature = 0;
-    int code = weights_draw(&run->weights, member, &options, run->pass, run->threads, error);
+    const struct ivon_sample_options options = predict_run_sample(run);
+    int code = covariance_draw(member->covariance, &run->weights, &options, run->pass, run->threads,
+                               error);
     if (!code && predictor->options.recalibrate)
         code = recalibrate(predictor, member, &run->weights, error);
-    for (int i = 0; i < run->threads && !code; i++)
-        code = net_plan_set_parameters(run->workers[i].plan,
-                                       (const float *const *)run->weights.arrays, error);
     if (!code)
-        code = ivon_parallel_run(run->threads, tiles_of(run), shared_tile, run, error);
-    return code;
+        code = runner_set(runner, (const float *const *)run->weights.arrays, error);
+    return code ? code
+                : runner_run_block(runner, &predictor->data.feed, shared_tile, run, NULL, error);
 }
 
 /* As many samples at a time as there are threads. */
@@ -235,10 +198,10 @@ static int predict_run_passes(struct run *run, size_t passes, struct ivon_error 
     struct ivon_predictor *predictor = run->predictor;
     int code = 0;
     for (run->pass = 0; run->pass < passes && !code; run->pass += run->wave) {
-        run->wave = run->share ? 1 : (size_t)run->threads;
+        run->wave = run->workers ? (size_t)run->threads : 1;
         if (run->wave > passes - run->pass)
             run->wave = passes - run->pass;
-        code = run->share ? run_shared(run, error) : run_wave(run, error);
+        code = run->workers ? run_wave(run, error) : run_shared(run, error);
         for (size_t s = 0; s < run->wave && !run->at_mean; s++)
             predictor->sums.group_weight[(run->pass + s) % predictor->groups] += run->weight;
         if (!code && !run->at_mean)
@@ -253,8 +216,8 @@ static int run_members(struct run *run, struct ivon_error *error)
     int code = 0;
     for (run->member = 0; run->member < predictor->member_count && !code; run->member++) {
         double weight = predictor->members[run->member].weight;
-        if (predictor->member_count > 1 || !run->workers[0].plan)
-            code = make_workers(run, error);
+        if (predictor->member_count > 1 || !predictor->runner.workers)
+            code = predict_run_start(run, error);
         run->weight = weight / (double)predictor->passes;
         run->at_mean = false;
         if (!code)
@@ -287,11 +250,11 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
         code = means && densities ? 0 : ivon_error_memory(error);
         if (!code) {
             rows_densities(&predictor->sums, without, 0, rows, means, densities);
-            code = ivon_metrics_add_regression(metrics, rows, means, predictor->numbers, densities,
-                                               &inner);
+            code = ivon_metrics_add_regression(metrics, rows, means, predictor->data.numbers,
+                                               densities, &inner);
         }
         if (inner.code)
-            ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->examples),
+            ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->data.examples),
                            inner.message);
         free(means);
         free(densities);
@@ -301,10 +264,10 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     if (!probabilities)
         return ivon_error_memory(error);
     rows_probabilities(&predictor->sums, without, 0, rows, probabilities);
-    code = ivon_metrics_add(metrics, first, rows, probabilities, predictor->labels,
+    code = ivon_metrics_add(metrics, first, rows, probabilities, predictor->data.labels,
                             predictor->options.ignored, &inner);
     if (code)
-        ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->examples),
+        ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->data.examples),
                        inner.message);
     free(probabilities);
     return code;
@@ -315,10 +278,9 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
     (void)thread;
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    size_t row = i * predictor->tile * predictor->outputs.tokens, k = predictor->outputs.k;
-    size_t rows = run->count * predictor->outputs.tokens - row;
-    if (rows > predictor->tile * predictor->outputs.tokens)
-        rows = predictor->tile * predictor->outputs.tokens;
+    size_t most = predictor->runner.tile * predictor->outputs.tokens, k = predictor->outputs.k;
+    size_t row = i * most, rows = run->count * predictor->outputs.tokens - row;
+    rows = rows < most ? rows : most;
     struct row_results at = predictor->results;
     bool bernoulli = predictor->options.likelihood == IVON_BERNOULLI;
     if (predictor->options.likelihood == IVON_GAUSSIAN) {
@@ -333,7 +295,7 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
         at.mutual_information += row;
     }
     rows_finish(&predictor->sums, row, rows, &at);
-    return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->examples),
+    return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->data.examples),
                                 run->first * predictor->outputs.tokens + row,
                                 at.mean ? at.mean : at.probabilities, rows, error);
 }
@@ -342,7 +304,6 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
 {
     const struct ivon_predictor *predictor = run->predictor;
     const struct row_results *results = &predictor->results;
-    bool any = predictor->target_field >= 0;
     return (struct ivon_predictions){
         .first = run->first,
         .count = run->count,
@@ -355,10 +316,10 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
         .mean = results->mean,
         .epistemic_std = results->epistemic_std,
         .logits = predictor->options.logits ? predictor->logits : NULL,
-        .labels = any ? predictor->labels : NULL,
-        .targets = any ? predictor->numbers : NULL,
-        .counts = predictor->counts,
-        .positions = predictor->positions,
+        .labels = predictor->data.labels,
+        .targets = predictor->data.numbers,
+        .counts = predictor->data.counts,
+        .positions = predictor->data.positions,
         .log_likelihoods = predictor->log_likelihoods,
         .label_replicates = predictor->label_replicates,
         .number_replicates = predictor->number_replicates,
@@ -377,8 +338,8 @@ static void measure_at_mean(const struct run *run)
                           ? k * log(options->noise_std * sqrt(2 * 3.14159265358979323846))
                           : 0;
     for (size_t i = 0; i < run->count * predictor->outputs.tokens; i++) {
-        const struct row_targets targets = targets_at(predictor, i);
-        if (!predictor->counts[i])
+        const struct row_targets targets = labelled_targets(&predictor->data, i);
+        if (!predictor->data.counts[i])
             continue;
         likelihood_evaluate(&likelihood, 1, predictor->logits + i * likelihood.k, &targets, NULL,
                             &loss);
@@ -399,16 +360,8 @@ static int predict_run_block(struct run *run,
     if (predictor->log_likelihoods)
         memset(predictor->log_likelihoods, 0,
                predictor->member_count * predictor->passes * predictor->block * sizeof(double));
-    int code = feed_load(&predictor->feed, run->first, run->count, error);
-    if (!code && predictor->target_field >= 0)
-        code = outputs_read_targets(
-            &predictor->outputs, predictor->examples, (size_t)predictor->target_field, run->first,
-            run->count, predictor->options.ignored, predictor->labels, predictor->numbers, error);
-    const struct row_targets targets = targets_at(predictor, 0);
-    if (!code && predictor->counts)
-        targets_mark(&targets, predictor->options.likelihood, predictor->outputs.k,
-                     predictor->outputs.tokens, run->count, predictor->counts,
-                     predictor->positions);
+    int code = labelled_load(&predictor->data, &predictor->runner, run->first, error);
+    run->count = predictor->data.present;
     if (!code)
         code = run_members(run, error);
     if (!code)
@@ -429,23 +382,19 @@ int predictor_run(struct ivon_predictor *predictor,
 {
     struct run run = {.predictor = predictor,
                       .threads = ivon_parallel_threads(predictor->options.threads)};
-    size_t tiles = predictor->block / predictor->tile;
-    run.share = run.threads == 1 || predictor->options.recalibrate ||
-                tiles >= TILES_PER_THREAD * (size_t)run.threads;
-    run.workers = calloc((size_t)run.threads, sizeof *run.workers);
-    if (!run.workers)
+    uint64_t count = predictor->data.count;
+    size_t tiles = predictor->block / predictor->runner.tile;
+    bool share = run.threads == 1 || predictor->options.recalibrate ||
+                 tiles >= TILES_PER_THREAD * (size_t)run.threads;
+    run.workers = share ? NULL : calloc((size_t)run.threads, sizeof *run.workers);
+    if (!share && !run.workers)
         return ivon_error_memory(error);
     meter_init(&predictor->meter, &predictor->options.progress,
-               predictor->count * predictor->passes * predictor->member_count);
+               count * predictor->passes * predictor->member_count);
     int code = 0;
-    for (run.first = 0; run.first < predictor->count && !code; run.first += predictor->block) {
-        uint64_t left = predictor->count - run.first;
-        run.count = left < predictor->block ? (size_t)left : predictor->block;
+    for (run.first = 0; run.first < count && !code; run.first += predictor->block)
         code = predict_run_block(&run, take, context, error);
-    }
-    for (int i = 0; i < run.threads; i++)
-        predict_run_release_worker(&run.workers[i]);
-    weights_release(&run.weights);
+    predict_run_release(&run);
     free(run.workers);
     meter_release(&predictor->meter);
     return code;

@@ -23,7 +23,7 @@ struct task {
 
 struct summing {
     struct ivon_sensitivity *sensitivity;
-    struct sensitivity_data *data;
+    struct labelled *data;
     const size_t *member_of;   /* per example that is run over: the group, counted from 0, if any */
     size_t first, count;       /* of the groups whose gradients are summed now */
     double **sums;             /* per group, all parameters */
@@ -34,7 +34,7 @@ struct summing {
 
 static size_t sensitivity_groups_group_of(const struct summing *summing, size_t at)
 {
-    return summing->member_of ? summing->member_of[summing->data->block_first + at] : 0;
+    return summing->member_of ? summing->member_of[summing->data->first + at] : 0;
 }
 
 /* The gradient of the tile's examples that are in the group. */
@@ -46,24 +46,26 @@ static int sum_tile(void *context, size_t i, int thread, struct ivon_error *erro
     const struct task *task = &summing->tasks[summing->wave_first + i];
     struct sensitivity_worker *worker = &sensitivity->workers[i];
     const struct weights *gradient = &summing->gradients[i];
-    size_t at = task->tile * sensitivity->tile, count, tokens = sensitivity->outputs.tokens;
-    size_t wide = tokens * sensitivity->outputs.k;
-    const float *f;
-    int code = sensitivity_tile(sensitivity, summing->data, worker, task->tile, &f, &count, error);
+    size_t tokens = sensitivity->outputs.tokens, wide = tokens * sensitivity->outputs.k;
+    struct runner_tile tile;
+    int code = runner_run_tile(&summing->sensitivity->runner, (int)i, &summing->data->feed,
+                               task->tile, &tile, error);
+    if (!code)
+        code = sensitivity_check_tile(sensitivity, summing->data, &tile, error);
     if (code)
         return code;
-    struct row_targets targets = sensitivity_targets(sensitivity, summing->data, at);
-    likelihood_evaluate(&sensitivity->likelihood, count * tokens, f, &targets, worker->outputs,
-                        NULL);
-    memset(worker->adjoint, 0, sensitivity->tile * wide * sizeof *worker->adjoint);
-    likelihood_residual(&sensitivity->likelihood, count * tokens, worker->outputs, &targets,
+    struct row_targets targets = labelled_targets(summing->data, tile.at * tokens);
+    likelihood_evaluate(&sensitivity->likelihood, tile.count * tokens, tile.f, &targets,
+                        worker->outputs, NULL);
+    memset(worker->adjoint, 0, sensitivity->runner.tile * wide * sizeof *worker->adjoint);
+    likelihood_residual(&sensitivity->likelihood, tile.count * tokens, worker->outputs, &targets,
                         worker->adjoint);
-    for (size_t e = 0; e < count; e++)
-        if (sensitivity_groups_group_of(summing, at + e) != task->group)
+    for (size_t e = 0; e < tile.count; e++)
+        if (sensitivity_groups_group_of(summing, tile.at + e) != task->group)
             memset(worker->adjoint + e * wide, 0, wide * sizeof *worker->adjoint);
     memset(gradient->data, 0, gradient->size);
-    net_derivative_backward(worker->derivative, worker->adjoint, gradient->arrays);
-    return meter_add(&summing->sensitivity->meter, count, error);
+    net_derivative_backward(tile.worker->derivative, worker->adjoint, gradient->arrays);
+    return meter_add(&summing->sensitivity->meter, tile.count, error);
 }
 
 IVON_DISPATCH static void sensitivity_groups_add(double *restrict sum, const float *restrict a,
@@ -92,12 +94,13 @@ static int add_piece(void *context, size_t i, int thread, struct ivon_error *err
 static void list_tasks(struct summing *summing)
 {
     const struct ivon_sensitivity *sensitivity = summing->sensitivity;
-    size_t tile = sensitivity->tile;
+    size_t tile = sensitivity->runner.tile;
+    size_t tiles = runner_tile_count(&sensitivity->runner, &summing->data->feed);
     summing->task_count = 0;
-    for (size_t i = 0; i < sensitivity_tiles(sensitivity, summing->data); i++)
+    for (size_t i = 0; i < tiles; i++)
         for (size_t g = summing->first; g < summing->first + summing->count; g++) {
             bool any = false;
-            for (size_t at = i * tile; at < (i + 1) * tile && at < summing->data->block_count; at++)
+            for (size_t at = i * tile; at < (i + 1) * tile && at < summing->data->present; at++)
                 any |= sensitivity_groups_group_of(summing, at) == g;
             if (any)
                 summing->tasks[summing->task_count++] = (struct task){i, g};
@@ -106,7 +109,7 @@ static void list_tasks(struct summing *summing)
 
 static int sum_block(struct summing *summing, struct ivon_error *error)
 {
-    int code = 0, threads = summing->sensitivity->threads;
+    int code = 0, threads = summing->sensitivity->runner.threads;
     size_t total = summing->gradients[0].size / sizeof(float);
     list_tasks(summing);
     for (summing->wave_first = 0; summing->wave_first < summing->task_count && !code;
@@ -125,7 +128,7 @@ static void release_summing(struct summing *summing)
 {
     for (size_t g = 0; g < summing->count && summing->sums; g++)
         free(summing->sums[g]);
-    for (int i = 0; i < summing->sensitivity->threads && summing->gradients; i++)
+    for (int i = 0; i < summing->sensitivity->runner.threads && summing->gradients; i++)
         weights_release(&summing->gradients[i]);
     free(summing->sums);
     free(summing->gradients);
@@ -135,15 +138,16 @@ static void release_summing(struct summing *summing)
 static int prepare_summing(struct summing *summing, struct ivon_error *error)
 {
     const struct ivon_sensitivity *sensitivity = summing->sensitivity;
-    size_t tiles = sensitivity->block / sensitivity->tile;
+    size_t threads = (size_t)sensitivity->runner.threads;
+    size_t tiles = sensitivity->block / sensitivity->runner.tile;
     int code = 0;
     summing->sums = calloc(summing->count, sizeof *summing->sums);
-    summing->gradients = calloc((size_t)sensitivity->threads, sizeof *summing->gradients);
+    summing->gradients = calloc(threads, sizeof *summing->gradients);
     summing->tasks = calloc(tiles * summing->count, sizeof *summing->tasks);
     if (!summing->sums || !summing->gradients || !summing->tasks)
         return ivon_error_memory(error);
-    for (int i = 0; i < sensitivity->threads && !code; i++)
-        code = weights_init(&summing->gradients[i], sensitivity->member.network, error);
+    for (size_t i = 0; i < threads && !code; i++)
+        code = weights_init(&summing->gradients[i], sensitivity->network, error);
     for (size_t g = 0; g < summing->count && !code; g++) {
         summing->sums[g] = calloc(summing->gradients[0].size / sizeof(float), sizeof(double));
         code = summing->sums[g] ? 0 : ivon_error_memory(error);
@@ -152,7 +156,7 @@ static int prepare_summing(struct summing *summing, struct ivon_error *error)
 }
 
 /* u = ρ Σ Σ g of each group, for `count` groups from `first` on. */
-static int sum_gradients(struct ivon_sensitivity *sensitivity, struct sensitivity_data *data,
+static int sum_gradients(struct ivon_sensitivity *sensitivity, struct labelled *data,
                          const size_t *member_of, size_t first, size_t count,
                          struct weights *directions, struct ivon_error *error)
 {
@@ -163,26 +167,24 @@ static int sum_gradients(struct ivon_sensitivity *sensitivity, struct sensitivit
                               .count = count};
     int code = prepare_summing(&summing, error);
     for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
-        code = sensitivity_load(sensitivity, data, at, error);
+        code = labelled_load(data, &sensitivity->runner, at, error);
         if (!code)
             code = sum_block(&summing, error);
     }
     for (size_t g = 0; g < count && !code; g++) {
-        code = weights_init(&directions[g], sensitivity->member.network, error);
-        size_t total = code ? 0 : directions[g].size / sizeof(float);
-        for (size_t i = 0; i < total; i++)
-            directions[g].data[i] = (float)(summing.sums[g][i] *
-                                            (double)sensitivity->variance.data[i]);
+        code = weights_init(&directions[g], sensitivity->network, error);
+        if (!code)
+            covariance_apply(sensitivity->covariance, summing.sums[g], &directions[g]);
     }
     release_summing(&summing);
     return code;
 }
 
 /* Test examples are run by the others' plans: where extents are free, they must be the same. */
-static int check_shapes(const struct ivon_sensitivity *sensitivity,
-                        const struct sensitivity_data *data, struct ivon_error *error)
+static int check_shapes(const struct ivon_sensitivity *sensitivity, const struct labelled *data,
+                        struct ivon_error *error)
 {
-    const struct ivon_network *network = sensitivity->member.network;
+    const struct ivon_network *network = sensitivity->network;
     size_t count = network->input_count;
     char found[256], expected[256];
     struct net_tensor *planned = calloc(2 * count + 1, sizeof *planned);
@@ -206,20 +208,18 @@ static int check_shapes(const struct ivon_sensitivity *sensitivity,
 int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examples *examples,
                          const char *targets, struct ivon_error *error)
 {
-    struct sensitivity_data data;
-    weights_release(&sensitivity->aim);
-    int code = sensitivity_data_open(sensitivity, &data, examples, targets, error);
+    struct labelled data;
+    weights_release(&sensitivity->test_direction);
+    int code = sensitivity_open(sensitivity, &data, examples, targets, error);
     if (!code)
         code = check_shapes(sensitivity, &data, error);
     if (!code)
-        code = outputs_check_targets(&sensitivity->outputs, examples, data.field, error);
-    if (!code)
-        code = sensitivity_allocate_targets(sensitivity, &data, error);
+        code = labelled_reserve(&data, sensitivity->block, sensitivity->options.ignored, error);
     meter_init(&sensitivity->meter, &sensitivity->options.progress, data.count);
     if (!code)
-        code = sum_gradients(sensitivity, &data, NULL, 0, 1, &sensitivity->aim, error);
+        code = sum_gradients(sensitivity, &data, NULL, 0, 1, &sensitivity->test_direction, error);
     meter_release(&sensitivity->meter);
-    sensitivity_data_close(&data);
+    labelled_close(&data);
     return code;
 }
 
@@ -250,16 +250,17 @@ static void sensitivity_groups_add_row(struct tally *tally, double loss, double 
 }
 
 /* Adds up a tile's rows as they are and with a group removed. */
-static void tally_tile(const struct removing *removing, struct sensitivity_worker *worker,
-                       size_t at, size_t count, size_t group, const float *f, struct tally *own,
-                       struct tally *rest)
+static void tally_tile(const struct removing *removing, const struct runner_tile *tile,
+                       size_t group, struct tally *own, struct tally *rest)
 {
     const struct ivon_sensitivity *sensitivity = removing->sensitivity;
     const struct likelihood *likelihood = &sensitivity->likelihood;
-    size_t k = likelihood->k, tokens = sensitivity->outputs.tokens, rows = count * tokens;
-    struct row_targets targets = sensitivity_targets(sensitivity, &sensitivity->data, at);
+    struct sensitivity_worker *worker = &sensitivity->workers[tile->thread];
+    size_t k = likelihood->k, tokens = sensitivity->outputs.tokens, rows = tile->count * tokens;
+    struct row_targets targets = labelled_targets(&sensitivity->data, tile->at * tokens);
+    const float *f = tile->f;
     const float *tangent = net_derivative_tangent(
-        worker->derivative,
+        tile->worker->derivative,
         (const float *const *)removing->directions[group - removing->first].arrays);
     for (size_t i = 0; i < rows * k; i++)
         worker->moved[i] = f[i] + (tangent ? tangent[i] : 0);
@@ -274,29 +275,28 @@ static void tally_tile(const struct removing *removing, struct sensitivity_worke
             error = likelihood_error(likelihood, f + i * k, &target, NULL);
             moved_error = likelihood_error(likelihood, worker->moved + i * k, &target, NULL);
         }
-        size_t example = sensitivity->data.block_first + at + i / tokens;
+        size_t example = sensitivity->data.first + tile->at + i / tokens;
         sensitivity_groups_add_row(removing->member_of[example] == group ? own : rest,
                                    worker->row_loss[i], moved_loss, error, moved_error);
     }
 }
 
-static int remove_in_tile(void *context, size_t tile, int thread, struct ivon_error *error)
+static int remove_in_tile(void *context, const struct runner_tile *tile, struct ivon_error *error)
 {
     const struct removing *removing = context;
     const struct ivon_sensitivity *sensitivity = removing->sensitivity;
-    struct sensitivity_worker *worker = &sensitivity->workers[thread];
-    size_t at = tile * sensitivity->tile, count;
-    const float *f;
-    int code = sensitivity_tile(sensitivity, &sensitivity->data, worker, tile, &f, &count, error);
+    size_t tokens = sensitivity->outputs.tokens;
+    int code = sensitivity_check_tile(sensitivity, &sensitivity->data, tile, error);
     if (code)
         return code;
-    struct row_targets targets = sensitivity_targets(sensitivity, &sensitivity->data, at);
-    likelihood_evaluate(&sensitivity->likelihood, count * sensitivity->outputs.tokens, f, &targets,
-                        NULL, worker->row_loss);
+    struct row_targets targets = labelled_targets(&sensitivity->data, tile->at * tokens);
+    likelihood_evaluate(&sensitivity->likelihood, tile->count * tokens, tile->f, &targets, NULL,
+                        sensitivity->workers[tile->thread].row_loss);
     for (size_t g = 0; g < removing->count; g++) {
-        struct tally *tally = &removing->tallies[(tile * removing->count + g) * 2];
+        size_t index = tile->at / sensitivity->runner.tile * removing->count + g;
+        struct tally *tally = &removing->tallies[2 * index];
         memset(tally, 0, 2 * sizeof *tally);
-        tally_tile(removing, worker, at, count, removing->first + g, f, &tally[0], &tally[1]);
+        tally_tile(removing, tile, removing->first + g, &tally[0], &tally[1]);
     }
     return 0;
 }
@@ -314,18 +314,19 @@ static void add_tally(struct tally *sum, const struct tally *tally)
 static int remove_batch(struct removing *removing, struct tally *sums, struct ivon_error *error)
 {
     struct ivon_sensitivity *sensitivity = removing->sensitivity;
-    struct sensitivity_data *data = &sensitivity->data;
+    struct labelled *data = &sensitivity->data;
     int code = sum_gradients(sensitivity, data, removing->member_of, removing->first,
                              removing->count, removing->directions, error);
     for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
-        code = sensitivity_load(sensitivity, data, at, error);
-        size_t tiles = sensitivity_tiles(sensitivity, data);
+        code = labelled_load(data, &sensitivity->runner, at, error);
+        size_t tiles = runner_tile_count(&sensitivity->runner, &data->feed);
         if (!code)
-            code = ivon_parallel_run(sensitivity->threads, tiles, remove_in_tile, removing, error);
+            code = runner_run_block(&sensitivity->runner, &data->feed, remove_in_tile, removing,
+                                    NULL, error);
         for (size_t i = 0; i < tiles * removing->count * 2 && !code; i++)
             add_tally(&sums[i % (removing->count * 2)], &removing->tallies[i]);
         if (!code)
-            code = meter_add(&sensitivity->meter, data->block_count * removing->count, error);
+            code = meter_add(&sensitivity->meter, data->present * removing->count, error);
     }
     for (size_t g = 0; g < removing->count; g++)
         weights_release(&removing->directions[g]);
@@ -367,19 +368,11 @@ static int by_number(const void *a, const void *b)
 static int find_members(struct ivon_sensitivity *sensitivity, size_t *member_of,
                         struct ivon_error *error)
 {
-    struct sensitivity_data *data = &sensitivity->data;
-    const struct outputs *outputs = &sensitivity->outputs;
+    struct labelled *data = &sensitivity->data;
     int code = 0;
     for (uint64_t first = 0; first < data->count && !code; first += sensitivity->block) {
-        uint64_t left = data->count - first;
-        size_t count = left < sensitivity->block ? (size_t)left : sensitivity->block;
-        const struct row_targets targets = sensitivity_targets(sensitivity, data, 0);
-        code = outputs_read_targets(outputs, data->examples, data->field, first, count,
-                                    targets.ignored, data->labels, data->numbers, error);
-        if (!code)
-            targets_mark(&targets, outputs->likelihood, outputs->k, outputs->tokens, count,
-                         data->counts, data->positions);
-        for (size_t i = 0; i < count && !code; i++)
+        code = labelled_read_targets(data, first, error);
+        for (size_t i = 0; i < data->present && !code; i++)
             member_of[first + i] = data->positions[i] ? 0 : SIZE_MAX;
     }
     return code;
@@ -429,9 +422,9 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     if (!code)
         code = number_groups(groups, examples, member_of, &removals, &count, error);
     /* A group takes its sum in double, its direction, and what is listed of it for every tile. */
-    tiles = sensitivity->block / sensitivity->tile;
+    tiles = sensitivity->block / sensitivity->runner.tile;
     batch = sensitivity->memory / 2 /
-            (3 * sensitivity->variance.size +
+            (3 * sensitivity->mean.size +
              tiles * (2 * sizeof *removing.tallies + sizeof(struct task)));
     batch = batch < 1 ? 1 : batch > count ? count : batch;
     struct tally *sums = calloc(2 * batch + 1, sizeof *sums);

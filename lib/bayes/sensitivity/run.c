@@ -5,13 +5,13 @@
 
 #include "bayes/sensitivity/private.h"
 #include "core/error.h"
-#include "core/parallel.h"
 #include "ivon/predict.h"
 
 /* One tile of a block on its way. */
 struct pass {
     const struct ivon_sensitivity *sensitivity;
     struct sensitivity_worker *worker;
+    struct net_derivative *derivative;
     size_t at, count; /* examples of the block */
     size_t row, rows; /* their rows */
     const float *f;   /* rows × K */
@@ -21,11 +21,6 @@ struct pass {
 static size_t sensitivity_run_width(const struct ivon_sensitivity *sensitivity)
 {
     return sensitivity->outputs.tokens * sensitivity->outputs.k;
-}
-
-static const float *const *sensitivity_run_variance(const struct ivon_sensitivity *sensitivity)
-{
-    return (const float *const *)sensitivity->variance.arrays;
 }
 
 static double sum_absolute(const float *a, size_t count)
@@ -49,7 +44,7 @@ static void sensitivity_run_evaluate(const struct pass *pass)
     const float *p = worker->outputs;
     if (sensitivity->expected)
         p = sensitivity->expected +
-            (sensitivity->data.block_first + pass->at) * sensitivity_run_width(sensitivity);
+            (sensitivity->data.first + pass->at) * sensitivity_run_width(sensitivity);
     likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
@@ -70,14 +65,14 @@ static void find_variances(const struct pass *pass, float *v)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     struct sensitivity_worker *worker = pass->worker;
-    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->tile;
+    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->runner.tile;
     for (size_t k = 0; k < wide; k++) {
         memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
         for (size_t e = 0; e < tile; e++)
             worker->adjoint[e * wide + k] = 1;
-        net_derivative_backward(worker->derivative, worker->adjoint, NULL);
-        net_derivative_quadratic(worker->derivative, sensitivity_run_variance(sensitivity),
-                                 pass->count, worker->quadratic);
+        net_derivative_backward(pass->derivative, worker->adjoint, NULL);
+        covariance_quadratic(sensitivity->covariance, pass->derivative, pass->count,
+                             worker->quadratic);
         for (size_t e = 0; e < pass->count; e++)
             v[e * wide + k] = (float)worker->quadratic[e];
     }
@@ -88,15 +83,15 @@ static void find_covariances(const struct pass *pass, float *v)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     struct sensitivity_worker *worker = pass->worker;
-    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->tile;
+    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->runner.tile;
     float *covariance = sensitivity->results.covariance + pass->at * wide * wide;
     for (size_t k = 0; k < wide; k++) {
         memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
         for (size_t e = 0; e < tile; e++)
             worker->adjoint[e * wide + k] = 1;
-        net_derivative_backward(worker->derivative, worker->adjoint, NULL);
-        const float *column = net_derivative_own_tangent(
-            worker->derivative, sensitivity_run_variance(sensitivity), pass->count);
+        net_derivative_backward(pass->derivative, worker->adjoint, NULL);
+        const float *column = covariance_tangent(sensitivity->covariance, pass->derivative,
+                                                 pass->count);
         for (size_t e = 0; e < pass->count && column; e++) {
             for (size_t j = 0; j < wide; j++)
                 covariance[(e * wide + j) * wide + k] = (float)((double)column[e * wide + j] /
@@ -136,18 +131,17 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
     const struct sensitivity_results *results = &sensitivity->results;
     size_t wide = sensitivity_run_width(sensitivity), all = pass->count * wide;
     bool full = sensitivity->options.covariance == IVON_COVARIANCE_FULL;
-    net_derivative_backward(worker->derivative, worker->residual, NULL);
+    net_derivative_backward(pass->derivative, worker->residual, NULL);
     if (!full) {
-        net_derivative_quadratic(worker->derivative, sensitivity_run_variance(sensitivity),
-                                 pass->count, worker->quadratic);
+        covariance_quadratic(sensitivity->covariance, pass->derivative, pass->count,
+                             worker->quadratic);
         memcpy(results->self_influence + pass->at, worker->quadratic,
                pass->count * sizeof *worker->quadratic);
         for (size_t i = 0; i < all; i++)
             deviation[i] = v[i] * worker->residual[i];
         return;
     }
-    const float *moved = net_derivative_own_tangent(
-        worker->derivative, sensitivity_run_variance(sensitivity), pass->count);
+    const float *moved = covariance_tangent(sensitivity->covariance, pass->derivative, pass->count);
     if (moved)
         memcpy(deviation, moved, all * sizeof *deviation);
     for (size_t e = 0; e < pass->count; e++) {
@@ -190,8 +184,8 @@ static void score_influence(const struct pass *pass)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     size_t wide = sensitivity_run_width(sensitivity);
-    const float *moved = net_derivative_tangent(pass->worker->derivative,
-                                                (const float *const *)sensitivity->aim.arrays);
+    const float *moved = net_derivative_tangent(
+        pass->derivative, (const float *const *)sensitivity->test_direction.arrays);
     for (size_t e = 0; e < pass->count; e++) {
         double sum = 0;
         for (size_t i = e * wide; i < (e + 1) * wide && moved; i++)
@@ -222,21 +216,24 @@ static void sum_tokens(const struct pass *pass)
     sensitivity_run_sum_rows(pass, results->row_loo_loss, results->loo_loss);
 }
 
-static int sensitivity_run_tile(void *context, size_t tile, int thread, struct ivon_error *error)
+static int sensitivity_run_tile(void *context, const struct runner_tile *tile,
+                                struct ivon_error *error)
 {
     struct ivon_sensitivity *sensitivity = context;
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     size_t tokens = sensitivity->outputs.tokens, wide = sensitivity_run_width(sensitivity);
     struct pass pass = {.sensitivity = sensitivity,
-                        .worker = &sensitivity->workers[thread],
-                        .at = tile * sensitivity->tile};
-    int code = sensitivity_tile(sensitivity, &sensitivity->data, pass.worker, tile, &pass.f,
-                                &pass.count, error);
+                        .worker = &sensitivity->workers[tile->thread],
+                        .derivative = tile->worker->derivative,
+                        .at = tile->at,
+                        .count = tile->count,
+                        .f = tile->f};
+    int code = sensitivity_check_tile(sensitivity, &sensitivity->data, tile, error);
     if (code)
         return code;
     pass.row = pass.at * tokens;
     pass.rows = pass.count * tokens;
-    pass.targets = sensitivity_targets(sensitivity, &sensitivity->data, pass.at);
+    pass.targets = labelled_targets(&sensitivity->data, pass.row);
     sensitivity_run_evaluate(&pass);
     float *v = sensitivity->results.variance + pass.at * wide;
     float *deviation = sensitivity->results.deviation_vector + pass.at * wide;
@@ -251,10 +248,10 @@ static int sensitivity_run_tile(void *context, size_t tile, int thread, struct i
         find_deviations(&pass, deviation, v);
         score_deviations(&pass, deviation);
     }
-    if (sensitivity->aim.data)
+    if (sensitivity->test_direction.data)
         score_influence(&pass);
     sum_tokens(&pass);
-    return meter_add(&sensitivity->meter, pass.count, error);
+    return 0;
 }
 
 /* Residuals averaged over samples. */
@@ -280,7 +277,7 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     struct ivon_predict_options predict = ivon_predict_defaults();
-    struct ivon_member member = {sensitivity->member.network, sensitivity->member.source, 1};
+    struct ivon_member member = {sensitivity->network, sensitivity->source, 1};
     struct ivon_predictor *predictor = NULL;
     predict.likelihood = options->likelihood;
     predict.samples = options->samples;
@@ -314,14 +311,14 @@ static struct ivon_sensitivities sensitivity_run_describe(
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     const struct sensitivity_results *results = &sensitivity->results;
-    const struct sensitivity_data *data = &sensitivity->data;
+    const struct labelled *data = &sensitivity->data;
     bool mpe = options->scores & IVON_SCORE_MPE;
     bool deviation = options->scores & IVON_SCORE_DEVIATION;
     bool loo = options->scores & IVON_SCORE_LOO_LOSS;
     bool variances = options->variances || options->covariances;
     return (struct ivon_sensitivities){
-        .first = data->block_first,
-        .count = data->block_count,
+        .first = data->first,
+        .count = data->present,
         .labels = data->labels,
         .targets = data->numbers,
         .counts = data->counts,
@@ -352,7 +349,7 @@ static struct ivon_sensitivities sensitivity_run_describe(
 /* Variances are computed with ρ, and reported without it. */
 static void remove_rho(const struct ivon_sensitivity *sensitivity)
 {
-    size_t all = sensitivity->data.block_count * sensitivity_run_width(sensitivity);
+    size_t all = sensitivity->data.present * sensitivity_run_width(sensitivity);
     float *v = sensitivity->results.variance;
     for (size_t i = 0; i < all; i++)
         v[i] = (float)((double)v[i] / sensitivity->rho);
@@ -363,9 +360,9 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                                      struct ivon_error *error),
                          void *context, struct ivon_error *error)
 {
-    struct sensitivity_data *data = &sensitivity->data;
+    struct labelled *data = &sensitivity->data;
     int code = 0;
-    if (sensitivity->options.scores & IVON_SCORE_INFLUENCE && !sensitivity->aim.data)
+    if (sensitivity->options.scores & IVON_SCORE_INFLUENCE && !sensitivity->test_direction.data)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the influence is on test examples, which were not given");
     if (sensitivity->options.samples && !sensitivity->expected)
@@ -373,10 +370,10 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
     meter_init(&sensitivity->meter, &sensitivity->options.progress,
                first < data->count ? data->count - first : 0);
     for (; first < data->count && !code; first += sensitivity->block) {
-        code = sensitivity_load(sensitivity, data, first, error);
+        code = labelled_load(data, &sensitivity->runner, first, error);
         if (!code)
-            code = ivon_parallel_run(sensitivity->threads, sensitivity_tiles(sensitivity, data),
-                                     sensitivity_run_tile, sensitivity, error);
+            code = runner_run_block(&sensitivity->runner, &data->feed, sensitivity_run_tile,
+                                    sensitivity, &sensitivity->meter, error);
         if (code)
             break;
         remove_rho(sensitivity);

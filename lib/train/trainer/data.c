@@ -148,7 +148,7 @@ static void gather_input(const struct ivon_trainer *trainer, const struct feed_f
         else
             memcpy(to + i * size, from, size);
     }
-    for (size_t i = count; i < trainer->tile; i++)
+    for (size_t i = count; i < trainer->runner.tile; i++)
         memcpy(to + i * size, to + (count - 1) * size, size);
 }
 
@@ -169,12 +169,12 @@ static void gather_targets(const struct ivon_trainer *trainer, struct lane *lane
 void data_gather(const struct ivon_trainer *trainer, struct lane *lane, size_t at, size_t count)
 {
     const struct chosen *chosen = trainer->chosen + at;
-    char *to = lane->room;
+    char *to = lane->worker->scratch;
     for (size_t i = 0; i < trainer->network->input_count; i++) {
         const struct feed_field *input = &trainer->data.feed.inputs[i];
-        size_t size = trainer->tile * input->count * net_type_size(input->type);
+        size_t size = trainer->runner.tile * input->count * net_type_size(input->type);
         gather_input(trainer, input, chosen, count, to);
-        lane->inputs[i] = to;
+        lane->worker->inputs[i] = to;
         to += memory_rounded(size);
     }
     gather_targets(trainer, lane, chosen, count);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "core/memory.h"
 #include "core/meter.h"
 #include "core/team.h"
 #include "train/trainer/private.h"
@@ -23,40 +22,6 @@ static size_t lane_memory(const struct ivon_trainer *trainer)
     size_t lanes = trainer->lane_count ? trainer->lane_count : 1;
     size_t left = all > data ? (all - data) / lanes : 0;
     return all && !left ? 1 : left;
-}
-
-static int trainer_lanes_make_derivative(const struct ivon_trainer *trainer, size_t tile,
-                                         struct net_derivative **derivative,
-                                         struct ivon_error *error)
-{
-    const struct ivon_network *network = trainer->network;
-    struct net_tensor *inputs = calloc(network->input_count + 1, sizeof *inputs);
-    bool *wanted = calloc(network->parameter_count + 1, sizeof *wanted);
-    int code = inputs && wanted ? 0 : ivon_error_memory(error);
-    for (size_t i = 0; i < network->parameter_count && !code; i++)
-        wanted[i] = true;
-    if (!code)
-        code = feed_shapes(&trainer->data.feed, (int64_t)tile, inputs, error);
-    if (!code)
-        code = net_derivative_new_summed(derivative, network, trainer->training, inputs, wanted,
-                                         trainer->options.memory, error);
-    free(inputs);
-    free(wanted);
-    return code;
-}
-
-static int trainer_lanes_measure(struct ivon_trainer *trainer, size_t tile, size_t *memory,
-                                 struct ivon_error *error)
-{
-    struct net_derivative *derivative = NULL;
-    int code = trainer_lanes_make_derivative(trainer, tile, &derivative, error);
-    if (!code)
-        *memory = net_derivative_memory(derivative);
-    if (!code)
-        code = outputs_check(&trainer->outputs, trainer->network->path,
-                             net_derivative_output(derivative), tile, error);
-    net_derivative_free(derivative);
-    return code;
 }
 
 /* Returns whether examples are normalized by each other's statistics: then a lane's examples are
@@ -79,70 +44,70 @@ static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
 /* As many examples at a time as caches and the allowed memory hold, in tiles of one size. */
 static void trainer_lanes_choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
 {
-    double room = TILE_MEMORY, most = (double)lane_memory(trainer);
-    if (trainer->options.memory && room > most)
-        room = most;
-    double fits = 1 + (room - (double)one) / (double)each;
+    double space = TILE_MEMORY, most = (double)lane_memory(trainer);
+    if (trainer->options.memory && space > most)
+        space = most;
+    double fits = 1 + (space - (double)one) / (double)each;
     size_t tile = fits < 1                            ? 1
                   : fits < (double)trainer->lane_size ? (size_t)fits
                                                       : trainer->lane_size;
     size_t tiles = (trainer->lane_size + tile - 1) / tile;
-    trainer->tile = (trainer->lane_size + tiles - 1) / tiles;
+    trainer->runner.tile = (trainer->lane_size + tiles - 1) / tiles;
 }
 
 int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
 {
-    size_t examples = trainer->batch * trainer->options.accumulate, one, two = 0;
+    size_t examples = trainer->batch * trainer->options.accumulate;
+    struct runner *runner = &trainer->runner;
+    *runner = (struct runner){.network = trainer->network,
+                              .mode = RUNNER_SUMS,
+                              .training = trainer->training,
+                              .memory = trainer->options.memory,
+                              .check = outputs_check,
+                              .check_context = &trainer->outputs};
     trainer->lane_count = count_lanes(trainer, examples);
     trainer->lane_size = (examples + trainer->lane_count - 1) / trainer->lane_count;
-    trainer->tile = normalizes(trainer) ? trainer->lane_size : 1;
-    int code = trainer_lanes_measure(trainer, trainer->tile, &one, error);
+    int code = runner_measure(runner, &trainer->data.feed,
+                              normalizes(trainer) ? trainer->lane_size : 1, error);
     if (code || normalizes(trainer) || trainer->data.feed.fixed > 0)
         return code;
-    code = trainer_lanes_measure(trainer, 2, &two, error);
+    size_t one = runner->bytes;
+    code = runner_measure(runner, &trainer->data.feed, 2, error);
     if (!code)
-        trainer_lanes_choose_tile(trainer, one, two > one ? two - one : 1);
+        trainer_lanes_choose_tile(trainer, one, runner->bytes > one ? runner->bytes - one : 1);
     return code;
 }
 
 static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivon_error *error)
 {
-    const struct ivon_network *network = trainer->network;
-    size_t tile = trainer->tile, rows = tile * trainer->outputs.tokens;
+    size_t tile = trainer->runner.tile, rows = tile * trainer->outputs.tokens;
     size_t targets = tile * outputs_targets(&trainer->outputs);
-    size_t room = tile * feed_example_size(&trainer->data.feed) + 64 * (network->input_count + 1);
-    int code = weights_init(&lane->gradients, network, error);
-    if (code)
-        return code;
-    lane->inputs = calloc(network->input_count, sizeof *lane->inputs);
-    lane->room = memory_aligned(room);
     lane->labels = calloc(targets, sizeof *lane->labels);
     lane->numbers = calloc(targets, sizeof *lane->numbers);
     lane->adjoint = calloc(rows * trainer->outputs.k, sizeof *lane->adjoint);
     lane->row_loss = calloc(rows, sizeof *lane->row_loss);
     lane->statistics = calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
-    if (!lane->inputs || !lane->room || !lane->labels || !lane->numbers || !lane->adjoint ||
-        !lane->row_loss || !lane->statistics)
-        return ivon_error_memory(error);
-    return trainer_lanes_make_derivative(trainer, tile, &lane->derivative, error);
+    return lane->labels && lane->numbers && lane->adjoint && lane->row_loss && lane->statistics
+               ? weights_init(&lane->gradients, trainer->network, error)
+               : ivon_error_memory(error);
 }
 
 int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
 {
-    int code = 0;
-    for (size_t i = 0; i < trainer->lane_count && !code; i++)
+    int code = runner_start(&trainer->runner, &trainer->data.feed, (int)trainer->lane_count, error);
+    for (size_t i = 0; i < trainer->lane_count && !code; i++) {
+        trainer->lanes[i].worker = &trainer->runner.workers[i];
         code = make_lane(trainer, &trainer->lanes[i], error);
+    }
     return code;
 }
 
 void lanes_release(struct ivon_trainer *trainer)
 {
+    runner_stop(&trainer->runner);
     for (size_t i = 0; i < LANES_MAX; i++) {
         struct lane *lane = &trainer->lanes[i];
-        net_derivative_free(lane->derivative);
         weights_release(&lane->gradients);
-        free(lane->inputs);
-        free(lane->room);
         free(lane->labels);
         free(lane->numbers);
         free(lane->adjoint);
@@ -153,12 +118,11 @@ void lanes_release(struct ivon_trainer *trainer)
 
 /* Loss and adjoints of a tile: e over the losses of the step; 0 for what fills the tile up. */
 static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct lane *lane,
-                                   size_t count)
+                                   const float *f, size_t count)
 {
     const struct likelihood *likelihood = &trainer->likelihood;
     size_t rows = count * trainer->outputs.tokens, k = likelihood->k;
-    size_t all = trainer->tile * trainer->outputs.tokens * k;
-    const float *f = net_derivative_output(lane->derivative)->data;
+    size_t all = trainer->runner.tile * trainer->outputs.tokens * k;
     const struct row_targets targets = {trainer->data.labels ? lane->labels : NULL,
                                         trainer->data.numbers ? lane->numbers : NULL,
                                         trainer->options.ignored};
@@ -181,20 +145,23 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
     end = end < all ? end : all;
     memset(lane->gradients.data, 0, lane->gradients.size);
     lane->loss = 0;
-    int code = net_derivative_set_parameters(lane->derivative, trainer->parameters, error);
-    for (size_t at = i * trainer->lane_size; at < end && !code; at += trainer->tile) {
-        size_t count = end - at < trainer->tile ? end - at : trainer->tile;
+    size_t tile = trainer->runner.tile;
+    struct net_derivative *derivative = lane->worker->derivative;
+    int code = runner_worker_set(lane->worker, trainer->parameters, error);
+    for (size_t at = i * trainer->lane_size; at < end && !code; at += tile) {
+        size_t count = end - at < tile ? end - at : tile;
+        const float *f;
         if (!trainer->begun)
             code = progress_ask(&trainer->options.progress, error);
         if (code)
             break;
         data_gather(trainer, lane, at, count);
-        code = net_derivative_run(lane->derivative, lane->inputs, error);
+        code = runner_run_inputs(lane->worker, &f, error);
         if (code)
             break;
-        net_derivative_statistics(lane->derivative, lane->statistics);
-        trainer_lanes_evaluate(trainer, lane, count);
-        net_derivative_backward(lane->derivative, lane->adjoint, lane->gradients.arrays);
+        net_derivative_statistics(derivative, lane->statistics);
+        trainer_lanes_evaluate(trainer, lane, f, count);
+        net_derivative_backward(derivative, lane->adjoint, lane->gradients.arrays);
     }
     return code;
 }

@@ -6,12 +6,10 @@
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
 
+#include "bayes/labelled.h"
 #include "bayes/likelihood.h"
-#include "bayes/outputs.h"
 #include "bayes/weights.h"
 #include "ivon/train.h"
-#include "net/derivative/derivative.h"
-#include "net/feed.h"
 #include "net/graph/training.h"
 #include "train/architecture/architecture.h"
 #include "train/optimizer/optimizer.h"
@@ -53,10 +51,8 @@ struct chosen {
  * are, and which examples a lane has, does not depend on the threads.
  */
 struct lane {
-    struct net_derivative *derivative;
+    struct runner_worker *worker; /* borrowed */
     struct weights gradients;
-    const void **inputs; /* of a tile */
-    void *room;
     int64_t *labels;
     float *numbers;
     float *adjoint;     /* tile × T × K: p, and then e */
@@ -91,9 +87,10 @@ struct ivon_trainer {
     uint64_t order_epoch;  /* UINT64_MAX: none yet */
     struct chosen *chosen; /* of a step: batch × accumulate */
 
+    struct runner runner; /* has a worker for each lane */
     struct lane lanes[LANES_MAX];
-    size_t lane_count, lane_size, tile; /* examples of a lane, at a time */
-    double scale;                       /* of adjoints: 1/(losses of the step) */
+    size_t lane_count, lane_size; /* lanes, and the examples of each */
+    double scale;                 /* of adjoints: 1/(losses of the step) */
     bool begun; /* a sample of the step was taken up: it cannot be stopped any more */
     double loss, rate;
 };

@@ -1,147 +1,80 @@
 /* Loss and error on other data, at the mean. */
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "core/error.h"
-#include "core/memory.h"
 #include "core/meter.h"
 #include "core/parallel.h"
-#include "net/plan/plan.h"
 #include "train/trainer/private.h"
 
 enum { BLOCK_TILES = 64 /* read at a time */ };
 
-struct tester {
-    struct net_plan *plan;
-    const void **inputs;
-    void *room;
-};
-
 struct testing {
     const struct ivon_trainer *trainer;
-    struct feed feed;
-    size_t tile;
-    const float **means;
-    struct tester *testers; /* one for each thread */
-    int threads;
-    /* Of a block of BLOCK_TILES × tile examples: */
-    int64_t *labels;
-    float *numbers;
-    double *losses; /* of each row */
-    float *errors;
+    struct labelled data;
+    struct runner runner;
+    double *losses;               /* of each row of a block */
+    float *errors;                /* likewise */
     double loss, missed, counted; /* sums */
 };
-
-static int make_tester(struct testing *testing, struct tester *tester, struct ivon_error *error)
-{
-    const struct ivon_network *network = testing->trainer->network;
-    size_t size = testing->tile * feed_example_size(&testing->feed) +
-                  64 * (network->input_count + 1);
-    struct net_tensor *shapes = calloc(network->input_count + 1, sizeof *shapes);
-    tester->inputs = calloc(network->input_count + 1, sizeof *tester->inputs);
-    tester->room = memory_aligned(size);
-    int code = shapes && tester->inputs && tester->room ? 0 : ivon_error_memory(error);
-    if (!code)
-        code = feed_shapes(&testing->feed, (int64_t)testing->tile, shapes, error);
-    if (!code)
-        code = net_plan_new(&tester->plan, network, shapes, testing->trainer->options.memory,
-                            error);
-    if (!code)
-        code = net_plan_set_parameters(tester->plan, testing->means, error);
-    free(shapes);
-    return code;
-}
 
 static int trainer_test_prepare(struct testing *testing, struct ivon_error *error)
 {
     const struct ivon_trainer *trainer = testing->trainer;
-    size_t rows = BLOCK_TILES * testing->tile * trainer->outputs.tokens;
-    size_t targets = BLOCK_TILES * testing->tile * outputs_targets(&trainer->outputs);
-    testing->threads = ivon_parallel_threads(trainer->options.threads);
-    testing->means = calloc(trainer->network->parameter_count + 1, sizeof *testing->means);
-    testing->testers = calloc((size_t)testing->threads, sizeof *testing->testers);
-    testing->losses = calloc(rows, sizeof *testing->losses);
-    testing->errors = calloc(rows, sizeof *testing->errors);
-    if (trainer->data.labels)
-        testing->labels = calloc(targets, sizeof *testing->labels);
-    else
-        testing->numbers = calloc(targets, sizeof *testing->numbers);
-    if (!testing->means || !testing->testers || !testing->losses || !testing->errors ||
-        (!testing->labels && !testing->numbers))
-        return ivon_error_memory(error);
-    for (size_t i = 0; i < trainer->network->parameter_count; i++)
-        testing->means[i] = optimizer_mean(trainer->optimizer, i);
-    int code = 0;
-    for (int i = 0; i < testing->threads && !code; i++)
-        code = make_tester(testing, &testing->testers[i], error);
+    struct runner *runner = &testing->runner;
+    size_t count = trainer->network->parameter_count, block = BLOCK_TILES * runner->tile;
+    testing->losses = calloc(block, trainer->outputs.tokens * sizeof *testing->losses);
+    testing->errors = calloc(block, trainer->outputs.tokens * sizeof *testing->errors);
+    const float **means = calloc(count + 1, sizeof *means);
+    int code = testing->losses && testing->errors && means ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < count && !code; i++)
+        means[i] = optimizer_mean(trainer->optimizer, i);
+    if (!code)
+        code = labelled_reserve(&testing->data, block, trainer->options.ignored, error);
+    if (!code)
+        code = runner_start(runner, &testing->data.feed,
+                            ivon_parallel_threads(trainer->options.threads), error);
+    if (!code)
+        code = runner_set(runner, means, error);
+    free(means);
     return code;
 }
 
 static void trainer_test_release(struct testing *testing)
 {
-    for (int i = 0; testing->testers && i < testing->threads; i++) {
-        net_plan_free(testing->testers[i].plan);
-        free(testing->testers[i].inputs);
-        free(testing->testers[i].room);
-    }
-    if (testing->feed.network)
-        feed_close(&testing->feed);
-    free(testing->means);
-    free(testing->testers);
+    runner_stop(&testing->runner);
+    labelled_close(&testing->data);
     free(testing->losses);
     free(testing->errors);
-    free(testing->labels);
-    free(testing->numbers);
 }
 
-static int test_tile(void *context, size_t i, int thread, struct ivon_error *error)
+static int test_tile(void *context, const struct runner_tile *tile, struct ivon_error *error)
 {
-    struct testing *testing = context;
-    struct tester *tester = &testing->testers[thread];
-    const struct ivon_trainer *trainer = testing->trainer;
-    const struct likelihood *likelihood = &trainer->likelihood;
-    size_t at = i * testing->tile, left = testing->feed.count - at;
-    size_t tokens = trainer->outputs.tokens, k = likelihood->k;
-    size_t rows = (left < testing->tile ? left : testing->tile) * tokens, row = at * tokens;
-    size_t each = likelihood->kind == IVON_CATEGORICAL ? 1 : k;
-    int code = progress_ask(&trainer->options.progress, error);
-    if (code)
-        return code;
-    feed_tile(&testing->feed, at, testing->tile, tester->inputs, tester->room);
-    code = net_plan_run(tester->plan, tester->inputs, error);
-    if (code)
-        return code;
-    const float *f = net_plan_output(tester->plan, 0)->data;
-    const struct row_targets targets = {testing->labels ? testing->labels + row * each : NULL,
-                                        testing->numbers ? testing->numbers + row * each : NULL,
-                                        trainer->options.ignored};
-    likelihood_evaluate(likelihood, rows, f, &targets, NULL, testing->losses + row);
+    (void)error;
+    const struct testing *testing = context;
+    const struct likelihood *likelihood = &testing->trainer->likelihood;
+    size_t tokens = testing->trainer->outputs.tokens, k = likelihood->k;
+    size_t rows = tile->count * tokens, row = tile->at * tokens;
+    const struct row_targets targets = labelled_targets(&testing->data, row);
+    likelihood_evaluate(likelihood, rows, tile->f, &targets, NULL, testing->losses + row);
     for (size_t r = 0; r < rows; r++) {
         const struct row_targets own = targets_from(&targets, likelihood->kind, k, r);
-        testing->errors[row + r] = testing->labels
-                                       ? likelihood_error(likelihood, f + r * k, &own, NULL)
+        testing->errors[row + r] = own.labels
+                                       ? likelihood_error(likelihood, tile->f + r * k, &own, NULL)
                                        : NAN;
     }
     return 0;
 }
 
-static int test_block(struct testing *testing, struct ivon_examples *examples, size_t field,
-                      uint64_t first, size_t count, struct ivon_error *error)
+static int test_block(struct testing *testing, struct meter *meter, uint64_t first,
+                      struct ivon_error *error)
 {
-    const struct ivon_trainer *trainer = testing->trainer;
-    const struct row_targets targets = {testing->labels, testing->numbers,
-                                        trainer->options.ignored};
-    size_t rows = count * trainer->outputs.tokens;
-    int code = feed_load(&testing->feed, first, count, error);
+    struct labelled *data = &testing->data;
+    int code = labelled_load(data, &testing->runner, first, error);
     if (!code)
-        code = outputs_read_targets(&trainer->outputs, examples, field, first, count,
-                                    targets.ignored, testing->labels, testing->numbers, error);
-    if (!code)
-        code = ivon_parallel_run(testing->threads, (count + testing->tile - 1) / testing->tile,
-                                 test_tile, testing, error);
-    for (size_t i = 0; i < rows && !code; i++) {
-        if (!targets_count(&targets, trainer->likelihood.kind, trainer->likelihood.k, i))
+        code = runner_run_block(&testing->runner, &data->feed, test_tile, testing, meter, error);
+    for (size_t i = 0; i < data->present * data->outputs->tokens && !code; i++) {
+        if (!data->counts[i])
             continue;
         testing->loss += testing->losses[i];
         testing->missed += (double)testing->errors[i];
@@ -155,21 +88,23 @@ int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *exampl
                       struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
-    struct testing testing = {.trainer = trainer, .tile = trainer->tile};
-    uint64_t count = ivon_examples_count(examples);
+    struct testing testing = {.trainer = trainer,
+                              .runner = {.network = trainer->network,
+                                         .mode = RUNNER_FORWARD,
+                                         .memory = options->memory,
+                                         .tile = trainer->runner.tile}};
+    struct meter meter;
     size_t field = 0;
     int code = outputs_find_targets(examples, targets, &field, error);
     if (!code)
-        code = outputs_check_targets(&trainer->outputs, examples, field, error);
-    if (!code)
-        code = feed_open(&testing.feed, trainer->network, examples, options->names,
-                         options->name_count, error);
+        code = labelled_open(&testing.data, trainer->network, &trainer->outputs, examples, targets,
+                             options->names, options->name_count, error);
     if (!code)
         code = trainer_test_prepare(&testing, error);
-    size_t block = BLOCK_TILES * testing.tile;
-    for (uint64_t first = 0; first < count && !code; first += block)
-        code = test_block(&testing, examples, field, first,
-                          count - first < block ? (size_t)(count - first) : block, error);
+    meter_init(&meter, &options->progress, 0);
+    for (uint64_t first = 0; first < testing.data.count && !code; first += testing.data.capacity)
+        code = test_block(&testing, &meter, first, error);
+    meter_release(&meter);
     *loss = testing.loss / testing.counted;
     *error_rate = testing.missed / testing.counted;
     trainer_test_release(&testing);

@@ -1,0 +1,247 @@
+#include "net/runner.h"
+
+#include <stdlib.h>
+
+#include "core/blas.h"
+#include "core/error.h"
+#include "core/memory.h"
+#include "core/parallel.h"
+
+/* Workers. */
+
+static void runner_worker_release(struct runner_worker *worker)
+{
+    net_plan_free(worker->plan);
+    net_derivative_free(worker->derivative);
+    free(worker->inputs);
+    free(worker->scratch);
+    *worker = (struct runner_worker){0};
+}
+
+static int runner_make_sums(struct runner_worker *worker, const struct runner *runner,
+                            const struct net_tensor *inputs, struct ivon_error *error)
+{
+    size_t count = runner->network->parameter_count;
+    bool *all = calloc(count + 1, sizeof *all);
+    if (!all)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < count; i++)
+        all[i] = true;
+    int code = net_derivative_new_summed(&worker->derivative, runner->network, runner->training,
+                                         inputs, runner->wanted ? runner->wanted : all,
+                                         runner->memory, error);
+    free(all);
+    return code;
+}
+
+/* The network of a worker; *tile may become 1. */
+static int runner_make_network(struct runner_worker *worker, const struct runner *runner,
+                               const struct feed *feed, size_t *tile, struct ivon_error *error)
+{
+    const struct ivon_network *network = runner->network;
+    struct net_tensor *inputs = calloc(2 * network->input_count + 1, sizeof *inputs);
+    if (!inputs)
+        return ivon_error_memory(error);
+    struct net_tensor *unit = inputs + network->input_count;
+    int code = feed_shapes(feed, (int64_t)*tile, inputs, error);
+    if (!code && runner->mode == RUNNER_FORWARD)
+        code = net_plan_new(&worker->plan, network, inputs, runner->memory, error);
+    else if (!code && runner->mode == RUNNER_SUMS)
+        code = runner_make_sums(worker, runner, inputs, error);
+    else if (!code)
+        code = feed_shapes(feed, 1, unit, error);
+    if (!code && runner->mode == RUNNER_EXAMPLES)
+        code = net_derivative_new(&worker->derivative, network, inputs, unit, tile, runner->wanted,
+                                  runner->memory, error);
+    free(inputs);
+    return code;
+}
+
+static const struct net_tensor *runner_output(const struct runner_worker *worker)
+{
+    return worker->plan ? net_plan_output(worker->plan, 0)
+                        : net_derivative_output(worker->derivative);
+}
+
+static int runner_worker_init(struct runner_worker *worker, const struct runner *runner,
+                              const struct feed *feed, struct ivon_error *error)
+{
+    size_t tile = runner->tile, inputs = runner->network->input_count;
+    worker->inputs = calloc(inputs + 1, sizeof *worker->inputs);
+    worker->scratch = memory_aligned(tile * feed_example_size(feed) +
+                                     MEMORY_ALIGNMENT * (inputs + 1));
+    return worker->inputs && worker->scratch
+               ? runner_make_network(worker, runner, feed, &tile, error)
+               : ivon_error_memory(error);
+}
+
+int runner_start(struct runner *runner, const struct feed *feed, int threads,
+                 struct ivon_error *error)
+{
+    int code = 0;
+    runner_stop(runner);
+    runner->workers = calloc((size_t)threads, sizeof *runner->workers);
+    if (!runner->workers)
+        return ivon_error_memory(error);
+    runner->threads = threads;
+    for (int i = 0; i < threads && !code; i++)
+        code = runner_worker_init(&runner->workers[i], runner, feed, error);
+    return code;
+}
+
+void runner_stop(struct runner *runner)
+{
+    for (int i = 0; i < runner->threads && runner->workers; i++)
+        runner_worker_release(&runner->workers[i]);
+    free(runner->workers);
+    runner->workers = NULL;
+    runner->threads = 0;
+}
+
+/* The tile. */
+
+int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
+                   struct ivon_error *error)
+{
+    struct runner_worker worker = {0};
+    int code = runner_make_network(&worker, runner, feed, &tile, error);
+    if (!code) {
+        runner->tile = tile;
+        runner->bytes = worker.plan ? net_plan_memory(worker.plan)
+                                    : net_derivative_memory(worker.derivative);
+        code = runner->check(runner->check_context, runner->network->path, runner_output(&worker),
+                             tile, error);
+    }
+    runner_worker_release(&worker);
+    return code;
+}
+
+/* Measures a tile, or the greatest of its halves that memory holds. */
+static int runner_measure_halves(struct runner *runner, const struct feed *feed, size_t tile,
+                                 struct ivon_error *error)
+{
+    struct ivon_error inner = {0};
+    int code = runner_measure(runner, feed, tile, &inner);
+    while (code == IVON_ERROR_MEMORY && tile > 1) {
+        tile /= 2;
+        code = runner_measure(runner, feed, tile, &inner);
+    }
+    if (code && error)
+        *error = inner;
+    return code;
+}
+
+/* As many examples as caches and memory hold, where one takes `one` and every other `each`. */
+static size_t runner_suitable_tile(const struct runner *runner, const struct runner_bounds *bounds,
+                                   uint64_t examples, size_t one, size_t each)
+{
+    size_t tile = 1;
+    while (tile < bounds->examples && 2 * tile * each <= bounds->cache && tile < examples &&
+           (!runner->memory || one + (2 * tile - 1) * each <= runner->memory))
+        tile *= 2;
+    return tile;
+}
+
+int runner_choose_tile(struct runner *runner, const struct feed *feed,
+                       const struct runner_bounds *bounds, struct ivon_error *error)
+{
+    size_t least = feed->fixed > 0 ? (size_t)feed->fixed : 1;
+    int code = runner_measure(runner, feed, least, error);
+    size_t one = runner->bytes;
+    if (code || feed->fixed > 0)
+        return code;
+    if (bounds->batch)
+        return runner_measure(runner, feed, bounds->batch, error);
+    code = runner_measure_halves(runner, feed, 2, error);
+    if (code || runner->tile == 1)
+        return code;
+    size_t each = runner->bytes > one ? runner->bytes - one : 1;
+    uint64_t examples = ivon_examples_count(feed->examples);
+    return runner_measure_halves(runner, feed,
+                                 runner_suitable_tile(runner, bounds, examples, one, each), error);
+}
+
+/* Running. */
+
+int runner_worker_set(struct runner_worker *worker, const float *const *parameters,
+                      struct ivon_error *error)
+{
+    worker->feed = NULL;
+    return worker->plan ? net_plan_set_parameters(worker->plan, parameters, error)
+                        : net_derivative_set_parameters(worker->derivative, parameters, error);
+}
+
+int runner_set(struct runner *runner, const float *const *parameters, struct ivon_error *error)
+{
+    int code = 0;
+    for (int i = 0; i < runner->threads && !code; i++)
+        code = runner_worker_set(&runner->workers[i], parameters, error);
+    return code;
+}
+
+int runner_load(struct runner *runner, struct feed *feed, uint64_t first, size_t count,
+                struct ivon_error *error)
+{
+    for (int i = 0; i < runner->threads; i++)
+        runner->workers[i].feed = NULL;
+    return feed_load(feed, first, count, error);
+}
+
+size_t runner_tile_count(const struct runner *runner, const struct feed *feed)
+{
+    return (feed->count + runner->tile - 1) / runner->tile;
+}
+
+int runner_run_inputs(struct runner_worker *worker, const float **f, struct ivon_error *error)
+{
+    *f = runner_output(worker)->data;
+    return worker->plan ? net_plan_run(worker->plan, worker->inputs, error)
+                        : net_derivative_run(worker->derivative, worker->inputs, error);
+}
+
+int runner_run_tile(struct runner *runner, int index, const struct feed *feed, size_t tile,
+                    struct runner_tile *run, struct ivon_error *error)
+{
+    struct runner_worker *worker = &runner->workers[index];
+    size_t at = tile * runner->tile, left = feed->count - at;
+    *run = (struct runner_tile){.worker = worker,
+                                .thread = index,
+                                .at = at,
+                                .count = left < runner->tile ? left : runner->tile,
+                                .f = runner_output(worker)->data};
+    if (worker->feed == feed && worker->tile == tile)
+        return 0;
+    feed_tile(feed, at, runner->tile, worker->inputs, worker->scratch);
+    int code = runner_run_inputs(worker, &run->f, error);
+    worker->feed = code ? NULL : feed;
+    worker->tile = tile;
+    return code;
+}
+
+struct runner_block {
+    struct runner *runner;
+    const struct feed *feed;
+    int (*each)(void *context, const struct runner_tile *tile, struct ivon_error *error);
+    void *context;
+    struct meter *meter;
+};
+
+static int runner_block_tile(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    const struct runner_block *block = context;
+    struct runner_tile tile;
+    int code = runner_run_tile(block->runner, thread, block->feed, i, &tile, error);
+    if (!code)
+        code = block->each(block->context, &tile, error);
+    return code || !block->meter ? code : meter_add(block->meter, tile.count, error);
+}
+
+int runner_run_block(struct runner *runner, const struct feed *feed,
+                     int (*each)(void *context, const struct runner_tile *tile,
+                                 struct ivon_error *error),
+                     void *context, struct meter *meter, struct ivon_error *error)
+{
+    struct runner_block block = {runner, feed, each, context, meter};
+    return ivon_parallel_run(runner->threads, runner_tile_count(runner, feed), runner_block_tile,
+                             &block, error);
+}

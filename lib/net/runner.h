@@ -1,0 +1,111 @@
+/*
+ * A network over examples: a block of them in memory, of which each thread takes a tile at a time.
+ *
+ *   examples   |----------- block -----------|----------- block -----------|---- ...
+ *   tiles      |--------|--------|--------|####|   the last is filled up by its last example
+ *   workers        0        1        0      1
+ *
+ * Every worker has a network of its own, made ready for tiles of one size; the examples come from a
+ * feed, or lie where the caller gathers them.
+ */
+#ifndef NET_RUNNER_H
+#define NET_RUNNER_H
+
+#include "core/meter.h"
+#include "net/derivative/derivative.h"
+#include "net/feed.h"
+#include "net/plan/plan.h"
+
+enum runner_mode {
+    RUNNER_FORWARD,  /* outputs alone */
+    RUNNER_EXAMPLES, /* and the derivatives of every single example */
+    RUNNER_SUMS      /* and derivatives summed over the examples of a tile */
+};
+
+/* The network of one thread. */
+struct runner_worker {
+    struct net_plan *plan;             /* of RUNNER_FORWARD; else null */
+    struct net_derivative *derivative; /* of the others; else null */
+    const void **inputs;               /* of the network, for a tile */
+    char *scratch;                     /* for a tile that is filled up, or gathered */
+    /* The tile that was run last, and from where; null: none, or it is out of date. */
+    const struct feed *feed;
+    size_t tile;
+};
+
+struct runner {
+    /* Set by the caller. */
+    const struct ivon_network *network;
+    enum runner_mode mode;
+    const bool *wanted; /* of each parameter: derivatives are taken of it; null: of all */
+    const struct net_training *training; /* of RUNNER_SUMS; null: the network is in evaluation */
+    size_t memory;                       /* bytes that one worker may take; 0: any number */
+    /* Looks at the type and shape of output 0 for `tile` examples. */
+    int (*check)(void *context, const char *network, const struct net_tensor *output, size_t tile,
+                 struct ivon_error *error);
+    void *check_context;
+    /* Set by runner_measure. */
+    size_t tile;  /* examples */
+    size_t bytes; /* that a worker takes */
+    /* Set by runner_start. */
+    struct runner_worker *workers;
+    int threads;
+};
+
+/* Bounds of a tile. */
+struct runner_bounds {
+    size_t batch;    /* examples: it has these, if they are not 0; an error if it cannot */
+    size_t examples; /* it has at most these */
+    size_t cache;    /* bytes of values that caches hold */
+};
+
+/* A tile that was run. */
+struct runner_tile {
+    struct runner_worker *worker;
+    int thread;       /* of the worker */
+    size_t at, count; /* first example within the block; number, without those that fill up */
+    const float *f;   /* output 0 */
+};
+
+/* Plans tiles of `tile` examples, which become 1 where a derivative cannot tell several apart, and
+   lets `check` look at them. Sets runner->tile and runner->bytes. */
+int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
+                   struct ivon_error *error);
+
+/* The same for a number of examples that suits the bounds, runner->memory, and the number of
+   examples in all: a power of two, unless network or caller ask for another. */
+int runner_choose_tile(struct runner *runner, const struct feed *feed,
+                       const struct runner_bounds *bounds, struct ivon_error *error);
+
+/* Makes workers for tiles of runner->tile examples. runner_stop frees them. */
+int runner_start(struct runner *runner, const struct feed *feed, int threads,
+                 struct ivon_error *error);
+void runner_stop(struct runner *runner);
+
+/* Sets the parameters of one worker, or of all, as net_plan_set_parameters says. */
+int runner_worker_set(struct runner_worker *worker, const float *const *parameters,
+                      struct ivon_error *error);
+int runner_set(struct runner *runner, const float *const *parameters, struct ivon_error *error);
+
+/* Reads a block of examples: feed_load. */
+int runner_load(struct runner *runner, struct feed *feed, uint64_t first, size_t count,
+                struct ivon_error *error);
+
+/* How many tiles the block in memory has. */
+size_t runner_tile_count(const struct runner *runner, const struct feed *feed);
+
+/* Runs tile `index` of the block by a worker, unless that is what the worker did last. */
+int runner_run_tile(struct runner *runner, int worker, const struct feed *feed, size_t index,
+                    struct runner_tile *tile, struct ivon_error *error);
+
+/* Runs worker->inputs, which lie in worker->scratch; the output is borrowed until the next run. */
+int runner_run_inputs(struct runner_worker *worker, const float **f, struct ivon_error *error);
+
+/* Runs all tiles of the block, and calls `each` for every one, in the thread of its worker. `meter`
+   is told of each tile's examples, if it is not null, and may stop the run. */
+int runner_run_block(struct runner *runner, const struct feed *feed,
+                     int (*each)(void *context, const struct runner_tile *tile,
+                                 struct ivon_error *error),
+                     void *context, struct meter *meter, struct ivon_error *error);
+
+#endif
