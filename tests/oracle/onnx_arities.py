@@ -37,12 +37,18 @@ def later_attributes(name, since):
     return {attribute: opset for attribute, opset in sorted(found.items()) if opset > first}
 
 
-def main(path):
+def operators():
+    """The names of the rows."""
     folder = pathlib.Path(__file__).resolve().parents[2] / "lib/net/ops"
     names = set()
     for file in sorted(folder.rglob("*.c")):
         text = file.read_text(encoding="utf-8")
         names |= set(re.findall(r'(?:\.name = |_ROW\(|\bROW\()"(\w+)"', text))
+    return names
+
+
+def main(path):
+    names = operators()
     bound = lambda number: -1 if number > UNBOUNDED else number
     since = {}
     for schema in defs.get_all_schemas_with_history():
