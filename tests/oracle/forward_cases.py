@@ -169,6 +169,9 @@ def arithmetic():
     for op, function in {"And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor}.items():
         case(op, [first, second], function(first, second))
     case("Where", [np.array([[1], [0]], BOOLEANS), x, row], np.stack([wide(x)[0], wide(row)]))
+    for slope in (row, column, numbers(2, 3)):
+        case("PRelu", [x, slope], np.where(wide(x) < 0, wide(x) * wide(slope), wide(x)))
+    case("PRelu", [counts, others], integers(7, -14, 9))
 
 
 def products():

@@ -263,6 +263,28 @@ static void clip_slope(float *out, const struct block *block, size_t which)
 }
 BLOCK_DERIVATIVES(clip)
 
+/* PRelu: y = x, or slope x where x is negative. The slope is broadcast to x, not x to the slope. At
+   0 the derivative is the slope, as LeakyRelu's. */
+
+static int rectify_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0], *slope = call->inputs[1];
+    int code = arithmetic_number_infer(call, error);
+    char from[256], to[256];
+    if (!code && !net_same_shape(call->outputs[0], input))
+        return net_fail(call, error, "its slope of shape %s does not broadcast to the input's, %s",
+                        net_shape_text(slope, from), net_shape_text(input, to));
+    return code;
+}
+
+static inline float arithmetic_rectified(float x, float slope)
+{
+    return x < 0 ? slope * x : x;
+}
+
+OPERATION(rectify, arithmetic_rectified(a, b), a < 0 ? wrapped((uint64_t)a * (uint64_t)b) : a)
+SLOPES(rectify, a > 0 ? 1 : b, a > 0 ? 0 : a)
+
 const struct net_operator net_arithmetic_operators[] = {
     {.name = "Add",
      .since = 1,
@@ -359,5 +381,16 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = clip_tangent,
      .binary = maximum_floats,
      .links = clip_links},
+    {.name = "PRelu",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE,
+     .infer = rectify_infer,
+     .forward = rectify_forward,
+     .backward = rectify_backward,
+     .tangent = rectify_tangent,
+     .binary = rectify_floats},
     {0},
 };
