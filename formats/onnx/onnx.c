@@ -22,9 +22,10 @@ static bool own_domain(const char *domain)
     return !*onnx_text(domain) || strcmp(domain, "ai.onnx") == 0;
 }
 
-static int check_opset(const Onnx__ModelProto *model, const char *path, struct ivon_error *error)
+static int onnx_read_opset(struct onnx_reader *reader, const Onnx__ModelProto *model,
+                           struct ivon_error *error)
 {
-    enum { LEAST = 13, MOST = 17 };
+    const int least = ONNX_OPSET_LEAST, most = ONNX_OPSET_MOST;
     const Onnx__OperatorSetIdProto *own = NULL;
     for (size_t i = 0; i < model->n_opset_import && !own; i++)
         if (own_domain(model->opset_import[i]->domain))
@@ -33,12 +34,13 @@ static int check_opset(const Onnx__ModelProto *model, const char *path, struct i
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: names no opset of ONNX's operators, "
                               "expected %d to %d",
-                              path, LEAST, MOST);
-    if (own->version < LEAST || own->version > MOST)
+                              reader->path, least, most);
+    if (own->version < least || own->version > most)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: opset %" PRId64 ", expected %d to %d: export it again, as by "
                               "torch.onnx.export(..., opset_version=%d)",
-                              path, own->version, LEAST, MOST, LEAST);
+                              reader->path, own->version, least, most, least);
+    reader->opset = (int)own->version;
     return 0;
 }
 
@@ -204,6 +206,18 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
     return attribute->name && made ? 0 : ivon_error_memory(error);
 }
 
+/* Refuses an operator that a later opset than the graph's brought. */
+static int onnx_check_since(const struct onnx_reader *reader, const Onnx__NodeProto *node,
+                            const struct net_operator *op, struct ivon_error *error)
+{
+    if (op->since <= reader->opset || op->flags & NET_EARLIER)
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: node '%s' (%s): opset %d, expected %d or later, which have the "
+                          "operator",
+                          reader->path, node_name(node), op->name, reader->opset, op->since);
+}
+
 static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reader,
                          const Onnx__NodeProto *node, struct ivon_error *error)
 {
@@ -216,9 +230,13 @@ static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reade
         if (node->attribute[i]->g || node->attribute[i]->n_graphs)
             return refuse_subgraph(node, network->path, error);
     /* An operator that is not known is refused for that, not for its attributes. */
-    size_t count = net_operator_find(op) ? node->n_attribute : 0;
+    const struct net_operator *row = net_operator_find(op);
+    size_t count = row ? node->n_attribute : 0;
+    int code = row ? onnx_check_since(reader, node, row, error) : 0;
+    if (code)
+        return code;
     struct net_attribute *attributes = calloc(count + 1, sizeof *attributes);
-    int code = attributes ? 0 : ivon_error_memory(error);
+    code = attributes ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < count && !code; i++)
         code = convert_attribute(reader, node, node->attribute[i], &attributes[i], error);
     if (code) {
@@ -238,7 +256,7 @@ static int onnx_build(struct ivon_network *network, struct onnx_reader *reader,
     if (!graph)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no graph, expected an ONNX file",
                               network->path);
-    int code = check_opset(model, network->path, error);
+    int code = onnx_read_opset(reader, model, error);
     if (!code)
         code = onnx_add_initializers(network, reader, graph, error);
     for (size_t i = 0; i < graph->n_input && !code; i++)

@@ -6,6 +6,9 @@
 
 #include "net/graph/graph.h"
 
+/* The opsets that are read; the least is the one that is written, where it has all of a graph. */
+enum { ONNX_OPSET_LEAST = 13, ONNX_OPSET_MOST = 17 };
+
 /*
  * Unpacks a model, freed by onnx__model_proto__free_unpacked(model, NULL). Refuses messages nested
  * too deeply, since the parser recurses, and those that take far more memory than they are long.
@@ -21,6 +24,7 @@ struct onnx_data_file {
 
 struct onnx_reader {
     const char *path; /* of the model, for messages */
+    int opset;        /* that the model imports */
     char *directory;  /* where it lies, without symbolic links; null: external data are refused */
     struct onnx_data_file *files;
     size_t file_count;

@@ -393,25 +393,24 @@ static bool mark_used(struct writer *writer)
     return writer->used != NULL;
 }
 
-/* The least opset that has every operator and attribute of the graph. */
-static int64_t opset_of(const struct ivon_network *network)
+/* The least opset that has an operator and the attributes that a node gives it. */
+static int opset_of_node(const struct net_node *node)
 {
-    static const struct {
-        const char *op, *attribute; /* null: the operator itself */
-        int64_t since;
-    } later[] = {{"LayerNormalization", NULL, 17},
-                 {"HardSwish", NULL, 14},
-                 {"BatchNormalization", "training_mode", 14},
-                 {"Reshape", "allowzero", 14},
-                 {"Shape", "start", 15},
-                 {"Shape", "end", 15}};
-    int64_t opset = 13;
-    for (size_t i = 0; i < network->node_count; i++)
-        for (size_t j = 0; j < sizeof later / sizeof *later; j++)
-            if (strcmp(network->nodes[i].op->name, later[j].op) == 0 &&
-                (!later[j].attribute || net_attribute(&network->nodes[i], later[j].attribute)) &&
-                later[j].since > opset)
-                opset = later[j].since;
+    int opset = node->op->since;
+    for (size_t i = 0; i < NET_OPERATOR_LATER_MAX && node->op->later[i].name; i++)
+        if (node->op->later[i].since > opset && net_attribute(node, node->op->later[i].name))
+            opset = node->op->later[i].since;
+    return opset;
+}
+
+/* The least opset that is read and has every operator and attribute of the graph. */
+static int opset_of(const struct ivon_network *network)
+{
+    int opset = ONNX_OPSET_LEAST;
+    for (size_t i = 0; i < network->node_count; i++) {
+        int needed = opset_of_node(&network->nodes[i]);
+        opset = needed > opset ? needed : opset;
+    }
     return opset;
 }
 

@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 EXAMPLES = 3  # that shapes are worked out for
 UNARY = ("Neg Abs Sign Reciprocal Sqrt Exp Log Round Floor Ceil Erf Tanh Sigmoid Softplus Relu "
-         "HardSwish LeakyRelu Elu HardSigmoid Identity Dropout Clip").split()
+         "HardSwish LeakyRelu Elu HardSigmoid Identity Dropout Clip PRelu").split()
 BROADCAST = "Add Sub Mul Div Max Min Sum Mean Pow Add Mul".split()
 COMPARE = "Equal Less LessOrEqual Greater GreaterOrEqual".split()
 REDUCE = "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum".split()
@@ -87,6 +87,11 @@ class Graph:
         if operator == "Clip":
             bounds = [self.parameter([], -1, self.pick(["kept", "w"])) for _ in range(2)]
             inputs += [b if self.chance(0.7) else "" for b in bounds]
+        if operator == "PRelu":
+            slope = [1 if self.chance(0.3) else e for e in shape[self.below(len(shape) + 1):]]
+            if slope and len(slope) == len(shape):
+                slope[0] = 1  # shared by examples
+            inputs.append(self.parameter(slope))
         if operator == "Dropout" and self.chance(0.5):
             outputs = ["a", "b"]
         if operator in ("Sqrt", "Log", "Reciprocal") and self.chance(0.7):

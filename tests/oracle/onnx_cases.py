@@ -20,15 +20,9 @@ from onnx import TensorProto as T
 from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
-OPERATORS = set("""
-    Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv Div
-    Dropout Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements Gemm GlobalAveragePool
-    GlobalMaxPool Greater GreaterOrEqual HardSigmoid HardSwish Identity InstanceNormalization IsNaN
-    LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Mean Min Mul Neg
-    Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape
-    Round Shape Sigmoid Sign Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Tile
-    Transpose Unsqueeze Where Xor""".split())
-OPSETS = range(13, 18)
+from onnx_arities import OPSETS, operators
+
+OPERATORS = operators()
 TYPES = {T.FLOAT, T.DOUBLE, T.FLOAT16, T.INT64, T.INT32, T.INT16, T.INT8, T.UINT32, T.UINT16, T.UINT8,
          T.BOOL}
 # Inputs that shapes are made from; None: all.

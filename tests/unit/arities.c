@@ -1,4 +1,5 @@
-/* The numbers of inputs and outputs that operators have, against ONNX's schemas. */
+/* The numbers of inputs and outputs that operators have, and the opsets that brought them and their
+   attributes, against ONNX's schemas. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,11 @@
 
 static const struct {
     const char *name;
-    int inputs_min, inputs_max, outputs_max;
+    int inputs_min, inputs_max, outputs_max, since;
+    struct {
+        const char *name;
+        int since;
+    } later[NET_OPERATOR_LATER_MAX]; /* attributes */
 } schemas[] = {
 #include "arities_fixture.h"
 };
@@ -29,6 +34,42 @@ static void arities(void **state)
             fail_msg("%s: %d to %d inputs, up to %d outputs, ONNX has %d to %d, and %d", op->name,
                      op->inputs_min, op->inputs_max, op->outputs_max, schemas[i].inputs_min,
                      schemas[i].inputs_max, schemas[i].outputs_max);
+    }
+}
+
+/* The opset of an attribute that a later one than the operator's brought; 0: it is none. */
+static int later_in_row(const struct net_operator *op, const char *attribute)
+{
+    for (size_t i = 0; i < NET_OPERATOR_LATER_MAX && op->later[i].name; i++)
+        if (strcmp(op->later[i].name, attribute) == 0)
+            return op->later[i].since;
+    return 0;
+}
+
+static int later_in_schema(size_t schema, const char *attribute)
+{
+    for (size_t i = 0; i < NET_OPERATOR_LATER_MAX && schemas[schema].later[i].name; i++)
+        if (strcmp(schemas[schema].later[i].name, attribute) == 0)
+            return schemas[schema].later[i].since;
+    return 0;
+}
+
+static void opsets(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SCHEMAS; i++) {
+        const struct net_operator *op = net_operator_find(schemas[i].name);
+        assert_non_null(op);
+        if (op->since != schemas[i].since)
+            fail_msg("%s: since opset %d, ONNX has it since %d", op->name, op->since,
+                     schemas[i].since);
+        for (size_t j = 0; j < NET_OPERATOR_ATTRIBUTES_MAX && op->attributes[j].name; j++) {
+            const char *attribute = op->attributes[j].name;
+            int found = later_in_row(op, attribute), since = later_in_schema(i, attribute);
+            if (found != since)
+                fail_msg("%s: attribute '%s' since opset %d, ONNX has it since %d", op->name,
+                         attribute, found, since);
+        }
     }
 }
 
@@ -51,7 +92,7 @@ static void all_are_compared(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(arities),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(arities), cmocka_unit_test(opsets),
                                        cmocka_unit_test(all_are_compared)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

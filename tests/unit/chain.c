@@ -36,6 +36,8 @@ static void links_do_what_forward_does(void **state)
     for (size_t r = 0; r < row_count; r++)
         for (size_t j = 0; j < PAIR_COUNT; j++) {
             struct trial trial;
+            if (strcmp(rows[r]->name, "PRelu") == 0 && !pair_keeps_first(&pairs[j]))
+                continue;
             trial_begin(&trial, rows[r]->name, 1);
             bool clip = strcmp(rows[r]->name, "Clip") == 0;
             size_t inputs = rows[r]->unary || rows[r]->inputs_max == 1 ? 1 : 2;

@@ -107,6 +107,25 @@ static void broadcast_operands(void **state)
             }
 }
 
+/* The slopes of PRelu, which alone are broadcast. */
+static void slopes_of_rectifiers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < OPERAND_COUNT; i++) {
+        struct trial trial;
+        struct net_tensor common = {0};
+        trial_begin(&trial, "PRelu", 1);
+        trial_floats(&trial, operands[i].rank_x, operands[i].x, NULL, -1, 1);
+        trial_floats(&trial, operands[i].rank, operands[i].shape, NULL, -1, 1);
+        assert_true(net_broadcast(&trial.inputs[0], &trial.inputs[1], &common.rank, common.shape));
+        if (net_same_shape(&trial.inputs[0], &common)) {
+            assert_int_equal(trial_run(&trial, NULL), 0);
+            trial_check_examples(&trial, 1, 2, 6, same_sums);
+        }
+        trial_end(&trial);
+    }
+}
+
 /* Several shared inputs: a mask or bounds beside the parameter, two parameters in one node. */
 static void several_shared(void **state)
 {
@@ -162,9 +181,8 @@ static void several_shared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_row),
-        cmocka_unit_test(renamed_axes),
-        cmocka_unit_test(broadcast_operands),
+        cmocka_unit_test(every_row),          cmocka_unit_test(renamed_axes),
+        cmocka_unit_test(broadcast_operands), cmocka_unit_test(slopes_of_rectifiers),
         cmocka_unit_test(several_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

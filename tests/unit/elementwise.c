@@ -418,6 +418,63 @@ static void clips(void **state)
         }
 }
 
+static void check_rectified(const struct trial *trial)
+{
+    const struct net_tensor *x = &trial->inputs[0], *slope = &trial->inputs[1];
+    const struct net_tensor *y = &trial->outputs[0];
+    assert_true(net_same_shape(x, y));
+    for (size_t i = 0; i < y->count; i++) {
+        float a = ((const float *)x->data)[i],
+              b = ((const float *)slope->data)[element(slope, y, i)];
+        assert_true(same_float(((const float *)y->data)[i], a < 0 ? a * b : a));
+    }
+}
+
+/* PRelu: its slope is broadcast to x alone. */
+static void rectifies(void **state)
+{
+    (void)state;
+    for (size_t j = 0; j < PAIR_COUNT; j++) {
+        struct trial trial;
+        bool fits = pair_keeps_first(&pairs[j]);
+        trial_begin(&trial, "PRelu", 1);
+        for (int k = 0; k < 2; k++)
+            trial_floats(&trial, pairs[j].rank[k], pairs[j].shape[k], NULL, -5, 5);
+        assert_int_equal(trial_run(&trial, NULL), fits ? 0 : IVON_ERROR_DATA);
+        if (fits)
+            check_rectified(&trial);
+        trial_end(&trial);
+    }
+}
+
+/* Each to each, and in place. */
+static void rectifies_edges(void **state)
+{
+    (void)state;
+    enum { COUNT = EDGE_COUNT * EDGE_COUNT };
+    float x[COUNT], slopes[COUNT], kept[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        x[i] = edges[i / EDGE_COUNT];
+        slopes[i] = edges[i % EDGE_COUNT];
+    }
+    for (size_t shared = 0; shared < 2; shared++) {
+        struct trial trial;
+        trial_begin(&trial, "PRelu", 1);
+        trial_floats(&trial, 1, (const int64_t[]){COUNT}, x, 0, 0);
+        trial_floats(&trial, 1, (const int64_t[]){COUNT}, slopes, 0, 0);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        check_rectified(&trial);
+        void *own = trial.outputs[0].data;
+        memcpy(kept, own, sizeof kept);
+        trial.outputs[0].data = trial.inputs[shared].data;
+        assert_int_equal(trial.node.op->forward(&trial.call, NULL), 0);
+        for (size_t i = 0; i < COUNT; i++)
+            assert_true(same_float(((const float *)trial.outputs[0].data)[i], kept[i]));
+        trial.outputs[0].data = own;
+        trial_end(&trial);
+    }
+}
+
 static void refuses(const char *op, const char *message, void (*build)(struct trial *))
 {
     struct ivon_error error;
@@ -441,6 +498,12 @@ static void two_shapes(struct trial *trial)
 {
     trial_floats(trial, 2, (const int64_t[]){2, 3}, NULL, 0, 1);
     trial_floats(trial, 1, &four, NULL, 0, 1);
+}
+
+static void larger_slope(struct trial *trial)
+{
+    trial_floats(trial, 1, &three, NULL, 0, 1);
+    trial_floats(trial, 2, (const int64_t[]){2, 3}, NULL, 0, 1);
 }
 
 static void booleans(struct trial *trial)
@@ -496,6 +559,9 @@ static void refuses_strange_inputs(void **state)
     refuses("Clip", "node 'trial' (Clip): input 1 is 3, expected a scalar", two_bounds);
     refuses("Clip", "node 'trial' (Clip): input 1 is of type integer, expected float",
             integer_bound);
+    refuses("PRelu",
+            "node 'trial' (PRelu): its slope of shape 2x3 does not broadcast to the input's, 3",
+            larger_slope);
     refuses("Pow", "node 'trial' (Pow): input 0 is of type boolean, expected float or integer",
             booleans);
     refuses("Add", "a tensor of shape 4294967296x4294967296 is too large", too_large);
@@ -592,6 +658,8 @@ int main(void)
         cmocka_unit_test(mixes_types_in_powers),
         cmocka_unit_test(gives_one_power_the_same_bits),
         cmocka_unit_test(clips),
+        cmocka_unit_test(rectifies),
+        cmocka_unit_test(rectifies_edges),
         cmocka_unit_test(refuses_strange_inputs),
         cmocka_unit_test(drops_nothing),
         cmocka_unit_test(works_in_place),

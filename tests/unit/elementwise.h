@@ -34,6 +34,17 @@ static const struct pair {
 
 enum { PAIR_COUNT = sizeof pairs / sizeof pairs[0] };
 
+/* Returns whether the second shape of a pair broadcasts to the first, which stays as it is. */
+static inline bool pair_keeps_first(const struct pair *pair)
+{
+    bool keeps = pair->rank[1] <= pair->rank[0];
+    for (int i = 1; i <= pair->rank[1] && keeps; i++) {
+        int64_t extent = pair->shape[1][pair->rank[1] - i];
+        keeps = extent == 1 || extent == pair->shape[0][pair->rank[0] - i];
+    }
+    return keeps;
+}
+
 /* The element of an operand that element `i` of the output takes. */
 static inline size_t element(const struct net_tensor *operand, const struct net_tensor *output,
                              size_t i)

@@ -55,6 +55,7 @@ static const struct derivative_case {
     {"Cast", 1, {-2}, {2}, 0, 0},
     {"Clip", 1, {-2}, {2}, 0, 0}, /* in tests of their own */
     {"Where", 1, {-2}, {2}, 0, 0},
+    {"PRelu", 2, {-2, -2}, {2, 2}, 0, 0},
     {"Identity", 1, {-2}, {2}, 0, 0},
     {"Dropout", 1, {-2}, {2}, 0, 0},
 };
@@ -63,7 +64,7 @@ enum { CASE_COUNT = sizeof cases / sizeof cases[0] };
 
 static bool has_own_test(const char *name)
 {
-    return strcmp(name, "Clip") == 0 || strcmp(name, "Where") == 0 ||
+    return strcmp(name, "Clip") == 0 || strcmp(name, "Where") == 0 || strcmp(name, "PRelu") == 0 ||
            strcmp(name, "Identity") == 0 || strcmp(name, "Dropout") == 0;
 }
 
@@ -230,6 +231,42 @@ static void differentiates_clip(void **state)
     }
 }
 
+/* Of x on both sides of 0, with slopes of its shape, of channels, of rows, and one. */
+static void differentiates_rectifiers(void **state)
+{
+    (void)state;
+    static const struct {
+        int rank;
+        int64_t shape[3];
+    } slopes[] = {{3, {4, 30, 50}}, {2, {30, 1}}, {1, {50}}, {3, {4, 1, 1}}, {1, {1}}, {0, {0}}};
+    for (size_t j = 0; j < sizeof slopes / sizeof slopes[0]; j++) {
+        struct trial trial;
+        trial_begin(&trial, "PRelu", 1);
+        space(trial_floats(&trial, 3, (const int64_t[]){4, 30, 50}, NULL, -2, 2), 0.125F);
+        trial_floats(&trial, slopes[j].rank, slopes[j].shape, NULL, -2, 2);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        for (unsigned wanted = 1; wanted <= 3; wanted++)
+            trial_check_derivatives(&trial, wanted, step, difference_tolerance, identity_tolerance);
+        trial_end(&trial);
+    }
+}
+
+/* At 0 the derivative of PRelu in x is the slope, and in the slope 0. */
+static void rectifies_at_zero(void **state)
+{
+    (void)state;
+    struct trial trial;
+    trial_begin(&trial, "PRelu", 1);
+    trial_floats(&trial, 1, (const int64_t[]){3}, (const float[]){0, -2, 2}, 0, 0);
+    trial_floats(&trial, 1, (const int64_t[]){1}, (const float[]){0.25F}, 0, 0);
+    assert_int_equal(trial_run(&trial, NULL), 0);
+    float x[3] = {0}, slope = 0;
+    trial.node.op->backward(&trial.call, (const float *const[]){(const float[]){1, 1, 1}},
+                            (float *const[]){x, &slope});
+    assert_true(x[0] == 0.25F && x[1] == 0.25F && x[2] == 1 && slope == -2);
+    trial_end(&trial);
+}
+
 static void differentiates_where(void **state)
 {
     (void)state;
@@ -310,6 +347,8 @@ int main(void)
         cmocka_unit_test(has_no_slope_at_zero),
         cmocka_unit_test(differentiates_clip),
         cmocka_unit_test(differentiates_where),
+        cmocka_unit_test(differentiates_rectifiers),
+        cmocka_unit_test(rectifies_at_zero),
         cmocka_unit_test(passes_on),
         cmocka_unit_test(sums_in_double),
     };

@@ -277,6 +277,38 @@ static void refuses_opsets(void **state)
     }
 }
 
+/* LayerNormalization is of opset 17, but ONNX Runtime writes it into graphs of older ones. */
+static void refuses_operators_of_later_opsets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *op;
+        int64_t opset;
+        const char *why; /* null: it is read */
+    } cases[] = {{"HardSwish", 13,
+                  "node 'y' (HardSwish): opset 13, expected 14 or later, which have the operator"},
+                 {"HardSwish", 14, NULL},
+                 {"LayerNormalization", 13, NULL},
+                 {"LayerNormalization", 17, NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ivon_network *network;
+        struct wire graph = {0}, model = {0}, node = node_of(cases[i].op, "x", "y");
+        if (strcmp(cases[i].op, "LayerNormalization") == 0)
+            wire_text(&node, NODE_INPUT, "x"); /* its scale */
+        add_input(&graph, "x", FLOAT, 1, (const int64_t[]){3});
+        wire_message(&graph, GRAPH_NODE, &node);
+        add_output(&graph, "y");
+        wire_message(&model, MODEL_GRAPH, &graph);
+        add_opset(&model, "", cases[i].opset);
+        if (cases[i].why)
+            refuse(&model, cases[i].why);
+        else
+            assert_int_equal(open_model(&network, &model, NULL), 0);
+        if (!cases[i].why)
+            ivon_network_free(network);
+    }
+}
+
 static void refuses_nodes(void **state)
 {
     (void)state;
@@ -437,11 +469,17 @@ static void refuses_tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_a_graph),    cmocka_unit_test(reads_a_graph_from_a_checkpoint),
-        cmocka_unit_test(reads_raw_data),   cmocka_unit_test(reads_typed_data),
-        cmocka_unit_test(reads_attributes), cmocka_unit_test(refuses_opsets),
-        cmocka_unit_test(refuses_nodes),    cmocka_unit_test(refuses_graphs),
-        cmocka_unit_test(refuses_inputs),   cmocka_unit_test(refuses_tensors),
+        cmocka_unit_test(reads_a_graph),
+        cmocka_unit_test(reads_a_graph_from_a_checkpoint),
+        cmocka_unit_test(reads_raw_data),
+        cmocka_unit_test(reads_typed_data),
+        cmocka_unit_test(reads_attributes),
+        cmocka_unit_test(refuses_opsets),
+        cmocka_unit_test(refuses_operators_of_later_opsets),
+        cmocka_unit_test(refuses_nodes),
+        cmocka_unit_test(refuses_graphs),
+        cmocka_unit_test(refuses_inputs),
+        cmocka_unit_test(refuses_tensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

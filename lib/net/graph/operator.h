@@ -45,15 +45,19 @@ enum {
     NET_TRANSPOSE = 32,
     /* Normalizes by running statistics, inputs 3 and 4; in training by the batch (training.h). */
     NET_BATCH_NORM = 64,
+    /* Stands in graphs of opsets before the one that brought it too, by the same definition: ONNX
+       Runtime had it first, and writes it into the graphs that it optimizes. */
+    NET_EARLIER = 128,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);
 typedef void net_binary(float *out, const float *a, const float *b, size_t count);
 
-enum { NET_OPERATOR_ATTRIBUTES_MAX = 10, NET_VARIADIC = -1 };
+enum { NET_OPERATOR_ATTRIBUTES_MAX = 10, NET_OPERATOR_LATER_MAX = 2, NET_VARIADIC = -1 };
 
 struct net_operator {
     const char *name;
+    int since;                  /* the opset that brought it */
     int inputs_min, inputs_max; /* NET_VARIADIC: no upper bound */
     int outputs_max;
     unsigned flags;
@@ -61,6 +65,11 @@ struct net_operator {
         const char *name;
         enum net_attribute_kind kind;
     } attributes[NET_OPERATOR_ATTRIBUTES_MAX];
+    /* Of the attributes those that an opset after 13 and after the operator's brought. */
+    struct {
+        const char *name;
+        int since;
+    } later[NET_OPERATOR_LATER_MAX];
 
     /*
      * The shape rule: sets type, rank, shape and count of every output (net_tensor_set), and checks

@@ -73,9 +73,9 @@ static int expect_own(const struct net_training *training, const struct net_runn
         bool mean = other->mean == running->mean, variance = other->variance == running->variance;
         if ((mean || variance) && earlier->inputs[SCALE] != node->inputs[SCALE])
             return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: nodes '%s' and '%s' (BatchNormalization) have different "
-                                  "scales and the same running statistics '%s'",
-                                  network->path, earlier->name, node->name,
+                                  "%s: nodes '%s' and '%s' (%s) have different scales and the "
+                                  "same running statistics '%s'",
+                                  network->path, earlier->name, node->name, node->op->name,
                                   network->values[mean ? running->mean : running->variance].name);
     }
     return 0;
@@ -95,9 +95,9 @@ static int training_add_node(struct net_training *training, size_t index, struct
         network->values[variance].tensor.type != NET_FLOAT ||
         network->values[variance].tensor.count != running.channels)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (BatchNormalization): its running mean and variance "
-                              "are not floats of one size",
-                              network->path, node->name);
+                              "%s: node '%s' (%s): its running mean and variance are not floats "
+                              "of one size",
+                              network->path, node->name, node->op->name);
     int code = separate(network, running.mean, error);
     if (!code)
         code = separate(network, running.variance, error);

@@ -263,8 +263,31 @@ static void clip_slope(float *out, const struct block *block, size_t which)
 }
 BLOCK_DERIVATIVES(clip)
 
+/* PRelu: y = x, or slope x where x is negative. The slope is broadcast to x, not x to the slope. At
+   0 the derivative is the slope, as LeakyRelu's. */
+
+static int rectify_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0], *slope = call->inputs[1];
+    int code = arithmetic_number_infer(call, error);
+    char from[256], to[256];
+    if (!code && !net_same_shape(call->outputs[0], input))
+        return net_fail(call, error, "its slope of shape %s does not broadcast to the input's, %s",
+                        net_shape_text(slope, from), net_shape_text(input, to));
+    return code;
+}
+
+static inline float arithmetic_rectified(float x, float slope)
+{
+    return x < 0 ? slope * x : x;
+}
+
+OPERATION(rectify, arithmetic_rectified(a, b), a < 0 ? wrapped((uint64_t)a * (uint64_t)b) : a)
+SLOPES(rectify, a > 0 ? 1 : b, a > 0 ? 0 : a)
+
 const struct net_operator net_arithmetic_operators[] = {
     {.name = "Add",
+     .since = 1,
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,
@@ -275,6 +298,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = add_tangent,
      .binary = add_floats},
     {.name = "Sub",
+     .since = 1,
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,
@@ -285,6 +309,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = subtract_tangent,
      .binary = subtract_floats},
     {.name = "Mul",
+     .since = 1,
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,
@@ -295,6 +320,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = multiply_tangent,
      .binary = multiply_floats},
     {.name = "Div",
+     .since = 1,
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,
@@ -305,6 +331,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = divide_tangent,
      .binary = divide_floats},
     {.name = "Max", /* not in place, like the three that follow: it writes before it has read all */
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
@@ -314,6 +341,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = extreme_tangent,
      .binary = maximum_floats},
     {.name = "Min",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
@@ -323,6 +351,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = extreme_tangent,
      .binary = minimum_floats},
     {.name = "Sum",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
@@ -332,6 +361,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = sum_tangent,
      .binary = add_floats},
     {.name = "Mean",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
@@ -340,6 +370,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .backward = mean_backward,
      .tangent = mean_tangent},
     {.name = "Clip",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 3,
      .outputs_max = 1,
@@ -350,5 +381,16 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = clip_tangent,
      .binary = maximum_floats,
      .links = clip_links},
+    {.name = "PRelu",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE,
+     .infer = rectify_infer,
+     .forward = rectify_forward,
+     .backward = rectify_backward,
+     .tangent = rectify_tangent,
+     .binary = rectify_floats},
     {0},
 };

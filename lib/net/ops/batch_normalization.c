@@ -410,11 +410,13 @@ static void tangent_batch(const struct net_call *call, const float *const *input
 
 const struct net_operator net_batch_operators[] = {
     {.name = "BatchNormalization",
+     .since = 1,
      .inputs_min = 5,
      .inputs_max = 5,
      .outputs_max = 5,
      .flags = NET_IN_PLACE | NET_BATCH_NORM,
      .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"training_mode", NET_INT}},
+     .later = {{"training_mode", 14}},
      .infer = infer_batch,
      .forward = forward_batch,
      .backward = backward_batch,

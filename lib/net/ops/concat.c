@@ -196,6 +196,7 @@ static void split_backward(const struct net_call *call, const float *const *outp
 }
 
 const struct net_operator net_concat_operators[] = {{.name = "Concat",
+                                                     .since = 1,
                                                      .inputs_min = 1,
                                                      .inputs_max = NET_VARIADIC,
                                                      .outputs_max = 1,
@@ -205,6 +206,7 @@ const struct net_operator net_concat_operators[] = {{.name = "Concat",
                                                      .backward = concat_backward,
                                                      .tangent = concat_tangent},
                                                     {.name = "Split",
+                                                     .since = 1,
                                                      .inputs_min = 1,
                                                      .inputs_max = 2,
                                                      .outputs_max = NET_VARIADIC,

@@ -242,34 +242,36 @@ static int dropout_forward(const struct net_call *call, struct ivon_error *error
     return 0;
 }
 
-#define ROW(title, infers, runs, function)                                                         \
+#define ROW(title, opset, infers, runs, function)                                                  \
     {                                                                                              \
-        .name = title, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1, .flags = NET_IN_PLACE,  \
-        .infer = infers, .forward = runs, .backward = function##_backward,                         \
+        .name = title, .since = opset, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1,         \
+        .flags = NET_IN_PLACE, .infer = infers, .forward = runs, .backward = function##_backward,  \
         .tangent = function##_tangent, .unary = function##_floats                                  \
     }
-#define FLOAT_ROW(title, function) ROW(title, elementwise_float_infer, float_forward, function)
-#define NUMBER_ROW(title, function)                                                                \
-    ROW(title, elementwise_number_infer, function##_forward, function)
+#define FLOAT_ROW(title, opset, function)                                                          \
+    ROW(title, opset, elementwise_float_infer, float_forward, function)
+#define NUMBER_ROW(title, opset, function)                                                         \
+    ROW(title, opset, elementwise_number_infer, function##_forward, function)
 
 const struct net_operator net_elementwise_operators[] = {
-    NUMBER_ROW("Neg", negative),
-    NUMBER_ROW("Abs", absolute),
-    NUMBER_ROW("Sign", sign),
-    FLOAT_ROW("Reciprocal", reciprocal),
-    FLOAT_ROW("Sqrt", root),
-    FLOAT_ROW("Exp", exponential),
-    FLOAT_ROW("Log", logarithm),
-    FLOAT_ROW("Round", rounded),
-    FLOAT_ROW("Floor", lower),
-    FLOAT_ROW("Ceil", upper),
-    FLOAT_ROW("Erf", error_function),
-    FLOAT_ROW("Tanh", hyperbolic_tangent),
-    FLOAT_ROW("Sigmoid", sigmoid),
-    FLOAT_ROW("Softplus", softplus),
-    FLOAT_ROW("Relu", relu),
-    FLOAT_ROW("HardSwish", hard_swish),
+    NUMBER_ROW("Neg", 1, negative),
+    NUMBER_ROW("Abs", 1, absolute),
+    NUMBER_ROW("Sign", 9, sign),
+    FLOAT_ROW("Reciprocal", 1, reciprocal),
+    FLOAT_ROW("Sqrt", 1, root),
+    FLOAT_ROW("Exp", 1, exponential),
+    FLOAT_ROW("Log", 1, logarithm),
+    FLOAT_ROW("Round", 11, rounded),
+    FLOAT_ROW("Floor", 1, lower),
+    FLOAT_ROW("Ceil", 1, upper),
+    FLOAT_ROW("Erf", 9, error_function),
+    FLOAT_ROW("Tanh", 1, hyperbolic_tangent),
+    FLOAT_ROW("Sigmoid", 1, sigmoid),
+    FLOAT_ROW("Softplus", 1, softplus),
+    FLOAT_ROW("Relu", 1, relu),
+    FLOAT_ROW("HardSwish", 14, hard_swish),
     {.name = "LeakyRelu",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
@@ -281,6 +283,7 @@ const struct net_operator net_elementwise_operators[] = {
      .tangent = leaky_relu_tangent,
      .binary = leaky_relu_floats},
     {.name = "Elu",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
@@ -292,6 +295,7 @@ const struct net_operator net_elementwise_operators[] = {
      .tangent = elu_tangent,
      .binary = elu_floats},
     {.name = "HardSigmoid",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
@@ -302,6 +306,7 @@ const struct net_operator net_elementwise_operators[] = {
      .backward = hard_sigmoid_backward,
      .tangent = hard_sigmoid_tangent},
     {.name = "Identity",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
@@ -310,6 +315,7 @@ const struct net_operator net_elementwise_operators[] = {
      .backward = identity_backward,
      .tangent = identity_tangent},
     {.name = "Dropout",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 3,
      .outputs_max = 2,

@@ -279,22 +279,23 @@ static void cast_slope(float *out, const struct block *block, size_t which)
 }
 BLOCK_DERIVATIVES(cast)
 
-#define ROW(title, shape, run)                                                                     \
+#define ROW(title, opset, shape, run)                                                              \
     {                                                                                              \
-        .name = title, .inputs_min = 2, .inputs_max = 2, .outputs_max = 1, .infer = shape,         \
-        .forward = run                                                                             \
+        .name = title, .since = opset, .inputs_min = 2, .inputs_max = 2, .outputs_max = 1,         \
+        .infer = shape, .forward = run                                                             \
     }
 
 const struct net_operator net_logic_operators[] = {
-    ROW("Equal", any_infer, any_equal_forward),
-    ROW("Less", logic_number_infer, less_forward),
-    ROW("LessOrEqual", logic_number_infer, less_or_equal_forward),
-    ROW("Greater", logic_number_infer, greater_forward),
-    ROW("GreaterOrEqual", logic_number_infer, greater_or_equal_forward),
-    ROW("And", logic_infer, both_forward),
-    ROW("Or", logic_infer, either_forward),
-    ROW("Xor", logic_infer, one_forward),
+    ROW("Equal", 1, any_infer, any_equal_forward),
+    ROW("Less", 1, logic_number_infer, less_forward),
+    ROW("LessOrEqual", 12, logic_number_infer, less_or_equal_forward),
+    ROW("Greater", 1, logic_number_infer, greater_forward),
+    ROW("GreaterOrEqual", 12, logic_number_infer, greater_or_equal_forward),
+    ROW("And", 1, logic_infer, both_forward),
+    ROW("Or", 1, logic_infer, either_forward),
+    ROW("Xor", 1, logic_infer, one_forward),
     {.name = "Not",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
@@ -302,12 +303,14 @@ const struct net_operator net_logic_operators[] = {
      .infer = not_infer,
      .forward = not_forward},
     {.name = "IsNaN",
+     .since = 9,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
      .infer = is_nan_infer,
      .forward = is_nan_forward},
     {.name = "Where",
+     .since = 9,
      .inputs_min = 3,
      .inputs_max = 3,
      .outputs_max = 1,
@@ -317,6 +320,7 @@ const struct net_operator net_logic_operators[] = {
      .backward = where_backward,
      .tangent = where_tangent},
     {.name = "Cast",
+     .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,

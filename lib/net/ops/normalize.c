@@ -290,6 +290,7 @@ static void tangent_rows(const struct net_call *call, const float *const *input_
 
 const struct net_operator net_normalize_operators[] = {
     {.name = "InstanceNormalization",
+     .since = 1,
      .inputs_min = 3,
      .inputs_max = 3,
      .outputs_max = 1,
@@ -299,9 +300,11 @@ const struct net_operator net_normalize_operators[] = {
      .backward = backward_rows,
      .tangent = tangent_rows},
     {.name = "LayerNormalization",
+     .since = 17,
      .inputs_min = 2,
      .inputs_max = 3,
      .outputs_max = 3,
+     .flags = NET_EARLIER,
      .attributes = {{"axis", NET_INT}, {"epsilon", NET_FLT}, {"stash_type", NET_INT}},
      .infer = infer_layer,
      .forward = forward_rows,

@@ -157,6 +157,7 @@ static int power_forward(const struct net_call *call, struct ivon_error *error)
 
 const struct net_operator net_power_operators[] = {
     {.name = "Pow",
+     .since = 1,
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,

@@ -381,6 +381,7 @@ static void tangent_gemm(const struct net_call *call, const float *const *input_
 }
 
 const struct net_operator net_product_operators[] = {{.name = "Gemm",
+                                                      .since = 1,
                                                       .inputs_min = 2,
                                                       .inputs_max = 3,
                                                       .outputs_max = 1,
@@ -394,6 +395,7 @@ const struct net_operator net_product_operators[] = {{.name = "Gemm",
                                                       .tangent = tangent_gemm,
                                                       .product = product_of_call},
                                                      {.name = "MatMul",
+                                                      .since = 1,
                                                       .inputs_min = 2,
                                                       .inputs_max = 2,
                                                       .outputs_max = 1,

@@ -248,6 +248,7 @@ static void tangent_log(const struct net_call *call, const float *const *input_t
 }
 
 const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
+                                                      .since = 1,
                                                       .inputs_min = 1,
                                                       .inputs_max = 1,
                                                       .outputs_max = 1,
@@ -258,6 +259,7 @@ const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
                                                       .backward = backward_log,
                                                       .tangent = tangent_log},
                                                      {.name = "Softmax",
+                                                      .since = 1,
                                                       .inputs_min = 1,
                                                       .inputs_max = 1,
                                                       .outputs_max = 1,

@@ -92,6 +92,7 @@ static int convolution_infer(struct net_call *call, struct ivon_error *error)
 }
 
 const struct net_operator net_convolution_operators[] = {{.name = "Conv",
+                                                          .since = 1,
                                                           .inputs_min = 2,
                                                           .inputs_max = 3,
                                                           .outputs_max = 1,
