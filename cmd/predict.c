@@ -130,7 +130,8 @@ static void predict_take_options(struct predict_command *command)
 
 static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
 {
-    bool gaussian = command->evaluation.likelihood == IVON_GAUSSIAN;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        command->evaluation.likelihood);
     if (!command->argument_count)
         argp_failure(state, EX_USAGE, 0, "no %s given; see --help",
                      command->average ? "predictions" : "posterior");
@@ -139,9 +140,9 @@ static void predict_check_arguments(struct predict_command *command, struct argp
     if (command->weights && command->weight_count != command->argument_count)
         argp_failure(state, EX_USAGE, 0, "--weights: %zu weights for %zu arguments",
                      command->weight_count, command->argument_count);
-    if (gaussian && (command->ood || command->compare))
+    if (traits->regression && (command->ood || command->compare))
         argp_failure(state, EX_USAGE, 0, "--ood and --compare are for classes, not regression");
-    if (gaussian && command->average)
+    if (traits->regression && command->average)
         argp_failure(state, EX_USAGE, 0, "--average takes probabilities, not regression");
     if (command->average &&
         (command->ood || command->recalibrate || command->options.logits ||
@@ -149,7 +150,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0,
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
                      "--recalibrate and --ood do not go with it");
-    if ((command->log_likelihoods || command->metrics) && gaussian &&
+    if ((command->log_likelihoods || command->metrics) && traits->noise &&
         !(command->evaluation.noise_std > 0))
         argp_failure(state, EX_USAGE, 0,
                      "the likelihood of a regression's targets needs their --noise-std");
@@ -161,7 +162,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
     command->format = table_output_format(state, table_output_file(command->output),
                                           command->format);
-    if (command->evaluation.noise_std > 0 && !gaussian)
+    if (command->evaluation.noise_std > 0 && !traits->noise)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && command->open.given)
         argp_failure(state, EX_USAGE, 0,

@@ -65,7 +65,7 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
                      command->follow ? "--follow takes its posteriors from the directory"
                                      : "no posterior given; see --help");
     open_check_hessian(&command->open, command->follow || command->posterior_count > 1, state);
-    if (command->by_class && evaluation->likelihood != IVON_CATEGORICAL)
+    if (command->by_class && !ivon_likelihood_traits(evaluation->likelihood)->classes)
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
     if (command->by_class &&
         (command->test || command->samples || options->covariance == IVON_COVARIANCE_DIAGONAL))
@@ -183,7 +183,7 @@ static struct columns predict_gen_list_columns(const struct predict_gen_command 
                                                const struct predict_gen_row *row)
 {
     struct columns columns = {.count = 0};
-    bool classes = command->evaluation.likelihood != IVON_GAUSSIAN;
+    bool classes = !ivon_likelihood_traits(command->evaluation.likelihood)->regression;
     predict_gen_add(&columns, "step", IVON_I64, &row->step);
     predict_gen_add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
     if (classes)

@@ -80,7 +80,8 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
     if (averaging->targets < 0)
         return evaluation_no_targets(evaluation->data, name, error);
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
-    size_t expected = rows * (options.likelihood == IVON_BERNOULLI ? options.outputs : 1);
+    size_t expected = rows *
+                      (ivon_likelihood_traits(options.likelihood)->classes ? 1 : options.outputs);
     size_t found = ivon_examples_field(command->examples, (size_t)averaging->targets)->count;
     if (ivon_examples_count(command->examples) != averaging->count || found != expected)
         return error_fill(error, IVON_ERROR_DATA,

@@ -36,10 +36,11 @@ static struct columns predict_output_list_columns(const struct predict_output *o
 {
     const struct predict_command *command = output->command;
     const struct ivon_predict_shape *shape = &output->shape;
-    enum ivon_likelihood likelihood = command->options.likelihood;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        command->options.likelihood);
     struct columns columns = {.count = 0};
     bool npy = command->format == IVON_NPY;
-    if (likelihood == IVON_GAUSSIAN) {
+    if (traits->regression) {
         predict_output_add(&columns, shape, "mean", NULL, IVON_F32, true, p->mean);
         if (!npy)
             predict_output_add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
@@ -48,8 +49,8 @@ static struct columns predict_output_list_columns(const struct predict_output *o
             predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true, aleatoric);
     } else {
         if (!npy) {
-            predict_output_add(&columns, shape, "prediction", NULL, IVON_I64,
-                               likelihood == IVON_BERNOULLI, p->prediction);
+            predict_output_add(&columns, shape, "prediction", NULL, IVON_I64, !traits->classes,
+                               p->prediction);
             predict_output_add(&columns, shape, "max_probability", NULL, IVON_F32, false,
                                p->max_probability);
             predict_output_add(&columns, shape, "entropy", NULL, IVON_F32, false, p->entropy);
@@ -93,18 +94,18 @@ static int predict_output_open_table(struct predict_output *output,
 static int open_arviz(struct predict_output *output, struct ivon_error *error)
 {
     const struct predict_command *command = output->command;
-    enum ivon_likelihood likelihood = command->options.likelihood;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        command->options.likelihood);
     size_t samples = command->options.samples ? command->options.samples : 1;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
-    struct ivon_arviz_options options = {
-        .samples = samples * command->argument_count,
-        .examples = command->positions.examples,
-        .outputs = rows_per_example(output) *
-                   (likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs),
-        .target_dtype = likelihood == IVON_GAUSSIAN ? IVON_F32 : IVON_I64,
-        .replace = command->files.force,
-        .creator = creator};
+    struct ivon_arviz_options options = {.samples = samples * command->argument_count,
+                                         .examples = command->positions.examples,
+                                         .outputs = rows_per_example(output) *
+                                                    (traits->classes ? 1 : output->shape.outputs),
+                                         .target_dtype = traits->regression ? IVON_F32 : IVON_I64,
+                                         .replace = command->files.force,
+                                         .creator = creator};
     return ivon_arviz_create(&output->arviz, command->log_likelihoods, &options, error);
 }
 
@@ -239,22 +240,23 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
     const struct predict_command *command = output->command;
     size_t samples = (command->options.samples ? command->options.samples : 1) *
                      command->argument_count;
-    bool gaussian = command->options.likelihood == IVON_GAUSSIAN;
-    size_t width = rows_per_example(output) *
-                   (command->options.likelihood == IVON_CATEGORICAL ? 1 : output->shape.outputs) *
-                   (gaussian ? sizeof *p->targets : sizeof *p->labels);
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        command->options.likelihood);
+    size_t width = rows_per_example(output) * (traits->classes ? 1 : output->shape.outputs) *
+                   (traits->regression ? sizeof *p->targets : sizeof *p->labels);
     struct observations kept = {.numbers = calloc(p->count, sizeof *kept.numbers),
                                 .log_likelihoods = calloc(p->count, sizeof *kept.log_likelihoods),
                                 .targets = malloc(p->count * width)};
     int code = kept.numbers && kept.log_likelihoods && kept.targets ? 0 : error_memory(error);
     if (!code) {
-        keep_observations(&kept, p, NULL, gaussian ? (const void *)p->targets : p->labels, width);
+        keep_observations(&kept, p, NULL, traits->regression ? (const void *)p->targets : p->labels,
+                          width);
         code = ivon_arviz_observe(output->arviz, output->written, kept.count, kept.numbers,
                                   kept.targets, error);
     }
     for (size_t s = 0; s < samples && !code; s++) {
-        const char *replicates = gaussian ? (const char *)p->number_replicates
-                                          : (const char *)p->label_replicates;
+        const char *replicates = traits->regression ? (const char *)p->number_replicates
+                                                    : (const char *)p->label_replicates;
         keep_observations(&kept, p, p->log_likelihoods + s * p->count,
                           replicates + s * p->count * width, width);
         code = ivon_arviz_write(output->arviz, s, output->written, kept.count, kept.log_likelihoods,
@@ -305,7 +307,7 @@ static int mark_foreign(const struct predict_output *output, const struct ivon_p
     enum ivon_likelihood likelihood = command->options.likelihood;
     struct ivon_examples *foreign = command->foreign;
     size_t rows = p->count * rows_per_example(output), k = output->shape.outputs;
-    size_t width = likelihood == IVON_CATEGORICAL ? 1 : k;
+    size_t width = ivon_likelihood_traits(likelihood)->classes ? 1 : k;
     ptrdiff_t found = ivon_examples_find(foreign, evaluation_targets(&command->evaluation));
     const struct ivon_field *field = found < 0 ? NULL : ivon_examples_field(foreign, (size_t)found);
     if (!field || ivon_dtype_is_float(field->dtype) ||

@@ -46,7 +46,7 @@ static int sum_losses(struct ivon_network *network, struct ivon_source *source,
         return code;
     *shape = ivon_sensitivity_shape(*kept);
     *sums = (struct sums){.tokens = shape->tokens ? (size_t)shape->tokens : 1,
-                          .classes = options->likelihood != IVON_GAUSSIAN};
+                          .classes = !ivon_likelihood_traits(options->likelihood)->regression};
     return ivon_sensitivity_run(*kept, 0, add_block, sums, error);
 }
 
@@ -122,11 +122,11 @@ static int evaluate_samples(const struct predict_gen_command *command, struct iv
     struct ivon_member member = {network, source, 1};
     struct ivon_predictor *predictor = NULL;
     double s = evaluation->noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
-    bool gaussian = evaluation->likelihood == IVON_GAUSSIAN;
+    bool noise = ivon_likelihood_traits(evaluation->likelihood)->noise;
     struct criteria criteria = {
         .samples = command->samples,
         .exponent = shape->rho / command->draw.sample.temperature,
-        .constant = gaussian ? tokens * (double)shape->outputs * (log(s) + LOG_2_PI / 2) : 0};
+        .constant = noise ? tokens * (double)shape->outputs * (log(s) + LOG_2_PI / 2) : 0};
     options.likelihood = evaluation->likelihood;
     options.samples = command->samples;
     options.sample = command->draw.sample;
@@ -189,15 +189,6 @@ static int look_at_hessian(const struct predict_gen_command *command, struct ivo
     return code;
 }
 
-/* The loss of equal probabilities. */
-static double guessing_loss(enum ivon_likelihood likelihood, size_t outputs)
-{
-    double k = (double)outputs;
-    return likelihood == IVON_CATEGORICAL ? log(k)
-           : likelihood == IVON_BERNOULLI ? k * log(2)
-                                          : NAN;
-}
-
 int predict_gen_evaluate(const struct predict_gen_command *command, const char *path,
                          struct predict_gen_row *row, struct ivon_error *error)
 {
@@ -217,7 +208,7 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     if (!code && command->by_class)
         code = evaluate_classes(command, sensitivity, &shape, row, error);
     if (!code)
-        row->guessing_loss = guessing_loss(command->evaluation.likelihood, shape.outputs);
+        row->guessing_loss = ivon_guessing_loss(command->evaluation.likelihood, shape.outputs);
     if (!code)
         code = look_at_hessian(command, source, row, error);
     ivon_sensitivity_free(sensitivity);

@@ -94,10 +94,11 @@ static const double *sensitivity_output_score_of(const struct sensitivity_output
 static void add_targets(struct columns *columns, const struct sensitivity_output *output,
                         const struct ivon_sensitivities *block)
 {
-    enum ivon_likelihood likelihood = output->command->options.likelihood;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        output->command->options.likelihood);
     int64_t k = (int64_t)output->shape.outputs;
-    int rank = likelihood == IVON_CATEGORICAL || k == 1 ? 0 : 1;
-    if (likelihood == IVON_GAUSSIAN) {
+    int rank = traits->classes || k == 1 ? 0 : 1;
+    if (traits->regression) {
         sensitivity_output_add(columns, "label", "label", IVON_F32, rank, &k, block->targets);
         sensitivity_output_add(columns, "prediction", "prediction", IVON_F32, rank, &k,
                                block->outputs);
@@ -428,7 +429,7 @@ int sensitivity_output_groups(const struct sensitivity_command *command,
     struct sensitivity_command plain = *command;
     struct sensitivity_output output = {.command = &plain};
     double change[2];
-    bool classes = command->options.likelihood != IVON_GAUSSIAN;
+    bool classes = !ivon_likelihood_traits(command->options.likelihood)->regression;
     int code = 0;
     for (size_t i = 0; i <= count && !code; i++) {
         static const struct ivon_group_removal nothing;

@@ -148,11 +148,22 @@ static error_t evaluation_parse_number(int key, char *argument, struct argp_stat
     }
 }
 
+static enum ivon_likelihood parse_likelihood(struct argp_state *state, const char *argument)
+{
+    enum { MOST = 8 };
+    const char *names[MOST];
+    int count = 0;
+    const struct ivon_likelihood_traits *traits;
+    while (count < MOST && (traits = ivon_likelihood_traits((enum ivon_likelihood)count)))
+        names[count++] = traits->name;
+    return (enum ivon_likelihood)option_choice(state, "--likelihood", argument, names, count);
+}
+
 static error_t evaluation_parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const likelihoods[] = {"categorical", "bernoulli", "gaussian"};
     static const char *const tokens[] = {"char"};
     struct evaluation_options *options = state->input;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->likelihood);
     switch (key) {
     case KEY_TOKENS:
         option_choice(state, "--tokens", argument, tokens, 1);
@@ -162,9 +173,9 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
         if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
             argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
                          options->dataset.stride ? "--stride" : "--tokens");
-        if (options->ignored_given && options->likelihood == IVON_GAUSSIAN)
+        if (options->ignored_given && traits->regression)
             argp_failure(state, EX_USAGE, 0,
-                         "--ignore-label is for labels, not for --likelihood=gaussian");
+                         "--ignore-label is for labels, not for --likelihood=%s", traits->name);
         return 0;
     case KEY_MODEL:
         options->model = argument;
@@ -185,8 +196,7 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
         parse_normalize(options, state, argument);
         return 0;
     case KEY_LIKELIHOOD:
-        options->likelihood = (enum ivon_likelihood)option_choice(state, "--likelihood", argument,
-                                                                  likelihoods, 3);
+        options->likelihood = parse_likelihood(state, argument);
         return 0;
     default:
         return evaluation_parse_number(key, argument, state);
@@ -212,11 +222,11 @@ void evaluation_release(struct evaluation_options *options)
 
 void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
 {
-    bool gaussian = options->likelihood == IVON_GAUSSIAN;
-    if (gaussian != (options->noise_std > 0))
+    bool noise = ivon_likelihood_traits(options->likelihood)->noise;
+    if (noise != (options->noise_std > 0))
         argp_failure(state, EX_USAGE, 0,
-                     gaussian ? "--likelihood=gaussian needs --noise-std"
-                              : "--noise-std is for --likelihood=gaussian");
+                     noise ? "--likelihood=gaussian needs --noise-std"
+                           : "--noise-std is for --likelihood=gaussian");
 }
 
 const char *evaluation_targets(const struct evaluation_options *options)

@@ -43,7 +43,7 @@ int labelled_reserve(struct labelled *data, size_t capacity, int64_t ignored,
     int code = outputs_check_targets(outputs, data->examples, (size_t)data->field, error);
     if (code)
         return code;
-    if (outputs->likelihood == IVON_GAUSSIAN)
+    if (ivon_likelihood_traits(outputs->likelihood)->regression)
         data->numbers = calloc(capacity, outputs_targets(outputs) * sizeof *data->numbers);
     else
         data->labels = calloc(capacity, outputs_targets(outputs) * sizeof *data->labels);

@@ -3,7 +3,7 @@
 #define BAYES_LABELLED_H
 
 #include "bayes/outputs.h"
-#include "metrics/targets.h"
+#include "metrics/likelihood/targets.h"
 #include "net/runner.h"
 
 struct labelled {

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "metrics/targets.h"
+#include "metrics/likelihood/targets.h"
 #include "core/error.h"
 
 int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
@@ -28,7 +28,7 @@ int outputs_check(void *context, const char *network, const struct net_tensor *o
     outputs->k = k;
     outputs->tokens = tokens;
     outputs->token_axis = output->rank == 3;
-    if (outputs->likelihood == IVON_CATEGORICAL && k < 2)
+    if (ivon_likelihood_traits(outputs->likelihood)->classes && k < 2)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: one output, expected one for each class: is the likelihood "
                               "bernoulli or gaussian?",
@@ -38,7 +38,7 @@ int outputs_check(void *context, const char *network, const struct net_tensor *o
 
 size_t outputs_targets(const struct outputs *outputs)
 {
-    return outputs->tokens * (outputs->likelihood == IVON_CATEGORICAL ? 1 : outputs->k);
+    return outputs->tokens * targets_width(outputs->likelihood, outputs->k);
 }
 
 int outputs_find_targets(const struct ivon_examples *examples, const char *targets, size_t *field,
@@ -57,7 +57,7 @@ int outputs_find_targets(const struct ivon_examples *examples, const char *targe
 int outputs_check_targets(const struct outputs *outputs, const struct ivon_examples *examples,
                           size_t field_index, struct ivon_error *error)
 {
-    bool classes = outputs->likelihood == IVON_CATEGORICAL;
+    bool classes = ivon_likelihood_traits(outputs->likelihood)->classes;
     const struct ivon_field *field = ivon_examples_field(examples, field_index);
     const char *path = ivon_examples_path(examples);
     size_t expected = outputs_targets(outputs);
@@ -81,7 +81,7 @@ int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *ex
                          int64_t *labels, float *numbers, struct ivon_error *error)
 {
     const struct row_targets targets = {.labels = labels, .ignored = ignored};
-    if (outputs->likelihood == IVON_GAUSSIAN)
+    if (ivon_likelihood_traits(outputs->likelihood)->regression)
         return ivon_examples_read_f32(examples, field, first, count, numbers, error);
     int code = ivon_examples_read_i64(examples, field, first, count, labels, error);
     return code

@@ -26,6 +26,22 @@ enum ivon_likelihood {
     IVON_GAUSSIAN     /* y ~ N(f, noise_std²) for each of K outputs */
 };
 
+/* The form of a likelihood's targets and predictions. */
+struct ivon_likelihood_traits {
+    const char *name; /* "categorical" */
+    bool classes;     /* a row has one target, its class; else one for each output */
+    bool regression;  /* targets are numbers, predictions their means; else integers, and
+                         probabilities */
+    bool noise;       /* it needs noise_std */
+};
+
+/* Null: there is no such likelihood. They are numbered from 0 on without gaps. */
+IVON_API const struct ivon_likelihood_traits *ivon_likelihood_traits(
+    enum ivon_likelihood likelihood);
+
+/* The loss of an example whose K outputs say nothing: equal probabilities. NaN: regression. */
+IVON_API double ivon_guessing_loss(enum ivon_likelihood likelihood, size_t outputs);
+
 struct ivon_metrics_options {
     enum ivon_likelihood likelihood;
     size_t outputs; /* K */

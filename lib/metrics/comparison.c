@@ -2,12 +2,12 @@
 #include <stdlib.h>
 
 #include "metrics/moments.h"
-#include "metrics/probabilities.h"
+#include "metrics/likelihood/probabilities.h"
 #include "core/error.h"
 #include "ivon/metrics.h"
 
 struct ivon_comparison {
-    enum ivon_likelihood likelihood;
+    bool classes;
     size_t outputs;
     struct moments agreement, variation; /* over examples */
     struct ivon_metric values[2];
@@ -16,14 +16,15 @@ struct ivon_comparison {
 int ivon_comparison_new(struct ivon_comparison **out, enum ivon_likelihood likelihood,
                         size_t outputs, struct ivon_error *error)
 {
-    if ((likelihood != IVON_CATEGORICAL && likelihood != IVON_BERNOULLI) || !outputs)
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(likelihood);
+    if (!traits || traits->regression || !outputs)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "only categorical and Bernoulli predictions, of one output or more, "
                               "are compared");
     struct ivon_comparison *comparison = calloc(1, sizeof *comparison);
     if (!comparison)
         return ivon_error_memory(error);
-    comparison->likelihood = likelihood;
+    comparison->classes = traits->classes;
     comparison->outputs = outputs;
     *out = comparison;
     return 0;
@@ -42,7 +43,7 @@ static void comparison_add_row(struct ivon_comparison *comparison, const float *
         distance += fabs(probability_exact(p[k]) - probability_exact(q[k]));
         agree += probability_best(p[k]) == probability_best(q[k]);
     }
-    if (comparison->likelihood == IVON_CATEGORICAL) {
+    if (comparison->classes) {
         agree = probabilities_best(p, outputs) == probabilities_best(q, outputs);
         moments_add(&comparison->agreement, (double)agree, 1);
         moments_add(&comparison->variation, distance / 2, 1);

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "metrics/moments.h"
-#include "metrics/probabilities.h"
-#include "metrics/targets.h"
+#include "metrics/likelihood/probabilities.h"
+#include "metrics/likelihood/targets.h"
 #include "core/error.h"
 
 enum {
@@ -19,6 +19,7 @@ enum {
 
 struct ivon_metrics {
     enum ivon_likelihood likelihood;
+    const struct ivon_likelihood_traits *traits;
     size_t outputs, bins;
     struct moments accuracy, nll, square; /* over examples */
     /* The confidence of every prediction, in the order of the calls; negative where it is wrong. */
@@ -38,8 +39,8 @@ int ivon_metrics_new(struct ivon_metrics **out, const struct ivon_metrics_option
 {
     size_t outputs = options->outputs, cells;
     int bins = options->bins ? options->bins : BINS;
-    if (options->likelihood != IVON_CATEGORICAL && options->likelihood != IVON_BERNOULLI &&
-        options->likelihood != IVON_GAUSSIAN)
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->likelihood);
+    if (!traits)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such likelihood: %d",
                               (int)options->likelihood);
     if (!outputs)
@@ -54,14 +55,14 @@ int ivon_metrics_new(struct ivon_metrics **out, const struct ivon_metrics_option
     if (!metrics)
         return ivon_error_memory(error);
     metrics->likelihood = options->likelihood;
+    metrics->traits = traits;
     metrics->outputs = outputs;
     metrics->bins = (size_t)bins;
     metrics->starts = calloc((size_t)bins, sizeof *metrics->starts);
     metrics->gaps = calloc((size_t)bins, sizeof *metrics->gaps);
-    if (options->likelihood == IVON_CATEGORICAL)
+    if (traits->classes)
         metrics->classwise = calloc(cells, sizeof *metrics->classwise);
-    if (!metrics->starts || !metrics->gaps ||
-        (options->likelihood == IVON_CATEGORICAL && !metrics->classwise)) {
+    if (!metrics->starts || !metrics->gaps || (traits->classes && !metrics->classwise)) {
         ivon_metrics_free(metrics);
         return ivon_error_memory(error);
     }
@@ -176,7 +177,7 @@ int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
     enum ivon_likelihood likelihood = metrics->likelihood;
     const struct row_targets targets = {.labels = labels, .ignored = ignored};
     size_t outputs = metrics->outputs, width = targets_width(likelihood, outputs), more;
-    if (likelihood == IVON_GAUSSIAN)
+    if (metrics->traits->regression)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "these metrics are of regression, expected no probabilities");
     int code = targets_check(&targets, likelihood, outputs, 1, NULL, first, count, error);
@@ -192,7 +193,7 @@ int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
         const float *p = probabilities + i * outputs;
         if (!targets_count(&targets, likelihood, outputs, i))
             continue;
-        if (likelihood == IVON_CATEGORICAL)
+        if (metrics->traits->classes)
             metrics_add_categorical(metrics, p, (size_t)labels[i]);
         else
             metrics_add_bernoulli(metrics, p, labels + i * width);
@@ -230,7 +231,7 @@ int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t count, cons
                                 struct ivon_error *error)
 {
     size_t outputs = metrics->outputs;
-    if (metrics->likelihood != IVON_GAUSSIAN)
+    if (!metrics->traits->regression)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "these metrics are of probabilities, expected no regression");
     int code = 0;
@@ -293,7 +294,7 @@ static size_t find_bin(const double *starts, size_t bins, float confidence)
 static struct moments calibration(struct ivon_metrics *metrics, const double *starts, size_t bins)
 {
     size_t count = metrics->confidence_count;
-    size_t width = metrics->likelihood == IVON_CATEGORICAL ? 1 : metrics->outputs;
+    size_t width = targets_width(metrics->likelihood, metrics->outputs);
     struct moments error = {0};
     memset(metrics->gaps, 0, bins * sizeof *metrics->gaps);
     for (size_t i = 0; i < count; i++) {
@@ -360,7 +361,7 @@ const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics, size
     struct ivon_metric *values = metrics->values;
     struct ivon_metric nll = metric_of("nll", &metrics->nll);
     struct ivon_metric square = metric_of("brier", &metrics->square);
-    if (metrics->likelihood == IVON_GAUSSIAN) {
+    if (metrics->traits->regression) {
         double root = sqrt(square.value);
         values[0] = (struct ivon_metric){"rmse", root, square.standard_error / (2 * root)};
         values[1] = nll;
@@ -375,7 +376,7 @@ const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics, size
     if (!fill_calibration(metrics, values + 4))
         return NULL;
     *count = 6;
-    if (metrics->likelihood == IVON_CATEGORICAL)
+    if (metrics->traits->classes)
         values[(*count)++] = calibration_classwise(metrics);
     return values;
 }

@@ -26,7 +26,7 @@ import mutate  # noqa: E402
 
 GROUPS = [
     ("bayes: merging", r"lib/bayes/merge/"),
-    ("bayes: prediction", r"lib/bayes/(predict/(?!recalibrate)|likelihood|outputs)|lib/metrics/(probabilities|targets|log_likelihoods)"),
+    ("bayes: prediction", r"lib/bayes/(predict/(?!recalibrate)|outputs|labelled)|lib/metrics/(likelihood/|log_likelihoods)"),
     ("metrics: measures", r"lib/metrics/(metrics|comparison|detection|ratio)|lib/bayes/(predict/recalibrate|transfer)"),
     ("metrics: information", r"lib/metrics/"),
     ("bayes: sensitivity", r"lib/bayes/sensitivity/"),

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "bayes/likelihood.h"
+#include "metrics/likelihood/likelihood.h"
 
 enum {
     WIDE = 2600, /* three pieces, the last of them not full */

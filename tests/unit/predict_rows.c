@@ -63,7 +63,8 @@ static void begin(struct problem *p, enum ivon_likelihood likelihood, size_t k, 
         p->labels[i] = i / each == 2 ? IGNORED : (int64_t)(i * 5 % (each > 1 ? 2 : k));
     for (size_t i = 0; i < ROWS * k; i++)
         p->numbers[i] = number(i + 1000);
-    assert_int_equal(rows_init(&p->sums, likelihood, k, GROUPS, CAPACITY, noise, NULL), 0);
+    const struct likelihood of = {likelihood, k, noise};
+    assert_int_equal(rows_init(&p->sums, &of, GROUPS, CAPACITY, NULL), 0);
     rows_clear(&p->sums);
     for (int pass = 0; pass < 2; pass++) { /* what is forgotten leaves nothing */
         rows_clear(&p->sums);
@@ -296,7 +297,8 @@ static void regression(void **unused)
     struct row_sums sums;
     float f = 0.1F;
     const struct row_targets none = {NULL, NULL, IGNORED};
-    assert_int_equal(rows_init(&sums, IVON_GAUSSIAN, 1, 1, 1, NAN, NULL), 0);
+    const struct likelihood unknown = {IVON_GAUSSIAN, 1, NAN};
+    assert_int_equal(rows_init(&sums, &unknown, 1, 1, NULL), 0);
     rows_clear(&sums);
     for (size_t s = 0; s < SAMPLES; s++) {
         sums.group_weight[0] += weights[s];
@@ -315,10 +317,13 @@ static void sizes(void **unused)
 {
     (void)unused;
     /* of each of 3 groups, Σ ω f and Σ ω f² of 4 outputs, and two numbers of the density */
-    assert_int_equal(rows_size(IVON_GAUSSIAN, 4, 3), 3 * (4 + 4 + 2) * sizeof(double));
+    assert_int_equal(rows_size(&(struct likelihood){IVON_GAUSSIAN, 4, 1}, 3),
+                     3 * (4 + 4 + 2) * sizeof(double));
     /* of each group, 4 probabilities; an entropy */
-    assert_int_equal(rows_size(IVON_CATEGORICAL, 4, 3), 3 * 4 * sizeof(float) + sizeof(double));
-    assert_int_equal(rows_size(IVON_BERNOULLI, 4, 1), 4 * sizeof(float) + sizeof(double));
+    assert_int_equal(rows_size(&(struct likelihood){IVON_CATEGORICAL, 4, 1}, 3),
+                     3 * 4 * sizeof(float) + sizeof(double));
+    assert_int_equal(rows_size(&(struct likelihood){IVON_BERNOULLI, 4, 1}, 1),
+                     4 * sizeof(float) + sizeof(double));
 }
 
 int main(void)

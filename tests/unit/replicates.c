@@ -19,9 +19,8 @@ static bool counts[ROWS];
 static struct ivon_predictor predictor_of(enum ivon_likelihood likelihood)
 {
     struct ivon_predictor predictor = {.outputs.k = K};
-    predictor.options.likelihood = likelihood;
+    predictor.likelihood = (struct likelihood){likelihood, K, 0.5};
     predictor.options.ignored = IGNORED;
-    predictor.options.noise_std = 0.5;
     predictor.options.sample.seed = 3;
     return predictor;
 }

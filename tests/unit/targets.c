@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "metrics/targets.h"
+#include "metrics/likelihood/targets.h"
 #include "core/examples.h"
 
 enum { IGNORED = -100 };

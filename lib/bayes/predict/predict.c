@@ -26,10 +26,11 @@ struct ivon_predict_options ivon_predict_defaults(void)
                                          .ignored = INT64_MIN};
 }
 
-/* Returns whether targets have a likelihood: numbers have none where the noise is unknown. */
+/* Returns whether targets have a likelihood. */
 static bool has_density(const struct ivon_predict_options *options)
 {
-    return options->likelihood != IVON_GAUSSIAN || options->noise_std > 0;
+    const struct likelihood likelihood = {options->likelihood, 1, options->noise_std};
+    return likelihood_is_known(&likelihood);
 }
 
 /* Members. */
@@ -131,7 +132,7 @@ static size_t predict_bytes_per_example(const struct ivon_predictor *predictor)
     const struct ivon_predict_options *options = &predictor->options;
     size_t rows = predictor->outputs.tokens, all = rows * predictor->outputs.k;
     size_t bytes = feed_example_size(&predictor->data.feed) +
-                   rows * rows_size(options->likelihood, predictor->outputs.k, predictor->groups);
+                   rows * rows_size(&predictor->likelihood, predictor->groups);
     bytes += all * sizeof(float) * 2 + all * (sizeof(int64_t) + sizeof(float)) +
              rows * (sizeof(int64_t) + 4 * sizeof(float));
     bytes += (size_t)ivon_parallel_threads(options->threads) * all * sizeof(float);
@@ -148,8 +149,9 @@ static bool allocate_matrix(struct ivon_predictor *predictor)
 {
     size_t entries = predictor->member_count * predictor->passes * predictor->block;
     size_t targets = entries * outputs_targets(&predictor->outputs);
+    bool regression = ivon_likelihood_traits(predictor->options.likelihood)->regression;
     predictor->log_likelihoods = calloc(entries, sizeof(double));
-    if (predictor->options.likelihood == IVON_GAUSSIAN)
+    if (regression)
         predictor->number_replicates = calloc(targets, sizeof(float));
     else
         predictor->label_replicates = calloc(targets, sizeof(int64_t));
@@ -162,7 +164,7 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
     const struct ivon_predict_options *options = &predictor->options;
     struct row_results *results = &predictor->results;
     size_t rows = predictor->block * predictor->outputs.tokens, all = rows * predictor->outputs.k;
-    bool regression = options->likelihood == IVON_GAUSSIAN, fine = true;
+    bool regression = ivon_likelihood_traits(options->likelihood)->regression, fine = true;
     if (regression) {
         results->mean = calloc(all, sizeof(float));
         results->epistemic_std = calloc(all, sizeof(float));
@@ -193,9 +195,8 @@ static int make_block(struct ivon_predictor *predictor, struct ivon_error *error
     int code = labelled_reserve(&predictor->data, predictor->block, predictor->options.ignored,
                                 error);
     if (!code)
-        code = rows_init(&predictor->sums, predictor->options.likelihood, predictor->outputs.k,
-                         predictor->groups, predictor->block * predictor->outputs.tokens,
-                         predictor->options.noise_std, error);
+        code = rows_init(&predictor->sums, &predictor->likelihood, predictor->groups,
+                         predictor->block * predictor->outputs.tokens, error);
     if (!code && !predict_allocate_results(predictor))
         code = ivon_error_memory(error);
     return code;
@@ -249,6 +250,8 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
                              targets, options->names, options->name_count, error);
     if (!code)
         code = predict_choose_tile(predictor, error);
+    predictor->likelihood = (struct likelihood){options->likelihood, predictor->outputs.k,
+                                                options->noise_std};
     if (!code)
         code = make_metrics(predictor, error);
     if (!code)

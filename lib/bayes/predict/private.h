@@ -28,6 +28,7 @@ struct ivon_predictor {
     struct runner runner; /* of one member after the other */
     size_t block;         /* examples in memory at a time */
     struct outputs outputs;
+    struct likelihood likelihood;
     size_t groups, passes; /* passes: samples of each member, at least 1 */
 
     /* Of the block in memory: */

@@ -10,32 +10,26 @@
 
 #include <stdbool.h>
 
-#include "metrics/targets.h"
+#include "metrics/likelihood/likelihood.h"
 
 enum { ROWS_GROUPS_MAX = 16 };
 
 struct row_sums {
-    enum ivon_likelihood likelihood;
-    size_t outputs; /* K */
+    struct likelihood likelihood;
+    const struct likelihood_kind *kind;
     size_t groups;
     size_t capacity;                      /* rows */
-    double noise_std;                     /* Gaussian; NaN: unknown */
     bool same;                            /* all samples are of the same weights */
     double group_weight[ROWS_GROUPS_MAX]; /* Σ ω of each group */
-    float *probabilities;                 /* groups × capacity × K: Σ ω p */
-    double *expected;                     /* capacity: Σ ω H[p] */
-    /* Gaussian: */
-    double *first, *second; /* groups × capacity × K: Σ ω f, Σ ω f² */
-    double *density_log;    /* groups × capacity: log of the largest ω p(y) so far */
-    double *density_sum;    /* groups × capacity: Σ ω p(y) over that */
+    struct likelihood_sums sums;          /* groups × capacity rows; `expected` over all groups */
 };
 
-int rows_init(struct row_sums *sums, enum ivon_likelihood likelihood, size_t outputs, size_t groups,
-              size_t capacity, double noise_std, struct ivon_error *error);
+int rows_init(struct row_sums *sums, const struct likelihood *likelihood, size_t groups,
+              size_t capacity, struct ivon_error *error);
 void rows_release(struct row_sums *sums);
 
 /* Bytes that one row takes. */
-size_t rows_size(enum ivon_likelihood likelihood, size_t outputs, size_t groups);
+size_t rows_size(const struct likelihood *likelihood, size_t groups);
 
 /* Forgets everything summed so far. */
 void rows_clear(struct row_sums *sums);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/likelihood.h"
 #include "bayes/predict/private.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -238,7 +237,7 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     (void)thread;
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    bool regression = predictor->options.likelihood == IVON_GAUSSIAN;
+    bool regression = ivon_likelihood_traits(predictor->options.likelihood)->regression;
     size_t without = predictor->groups > 1 && i < predictor->groups ? i : ROWS_GROUPS_MAX;
     size_t rows = run->count * predictor->outputs.tokens, all = rows * predictor->outputs.k;
     struct ivon_metrics *metrics = predictor->metrics[without];
@@ -282,12 +281,12 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
     size_t row = i * most, rows = run->count * predictor->outputs.tokens - row;
     rows = rows < most ? rows : most;
     struct row_results at = predictor->results;
-    bool bernoulli = predictor->options.likelihood == IVON_BERNOULLI;
-    if (predictor->options.likelihood == IVON_GAUSSIAN) {
+    enum ivon_likelihood likelihood = predictor->options.likelihood;
+    if (ivon_likelihood_traits(likelihood)->regression) {
         at.mean += row * k;
         at.epistemic_std += row * k;
     } else {
-        at.prediction += bernoulli ? row * k : row;
+        at.prediction += row * targets_width(likelihood, k);
         at.probabilities += row * k;
         at.max_probability += row;
         at.entropy += row;
@@ -330,20 +329,16 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
 static void measure_at_mean(const struct run *run)
 {
     struct ivon_predictor *predictor = run->predictor;
-    const struct ivon_predict_options *options = &predictor->options;
-    const struct likelihood likelihood = {options->likelihood, predictor->outputs.k,
-                                          options->noise_std};
-    double k = (double)likelihood.k, loss, scale = likelihood.kind == IVON_BERNOULLI ? 1 / k : 1;
-    double constant = likelihood.kind == IVON_GAUSSIAN
-                          ? k * log(options->noise_std * sqrt(2 * 3.14159265358979323846))
-                          : 0;
+    const struct likelihood *likelihood = &predictor->likelihood;
+    const struct likelihood_kind *kind = likelihood_kind_of(likelihood->kind);
+    double loss;
     for (size_t i = 0; i < run->count * predictor->outputs.tokens; i++) {
         const struct row_targets targets = labelled_targets(&predictor->data, i);
         if (!predictor->data.counts[i])
             continue;
-        likelihood_evaluate(&likelihood, 1, predictor->logits + i * likelihood.k, &targets, NULL,
+        likelihood_evaluate(likelihood, 1, predictor->logits + i * likelihood->k, &targets, NULL,
                             &loss);
-        moments_add(&predictor->nll_at_mean, scale * loss + constant, 1);
+        moments_add(&predictor->nll_at_mean, kind->nll(likelihood, loss), 1);
     }
 }
 

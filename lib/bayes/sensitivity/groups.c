@@ -259,6 +259,7 @@ static void tally_tile(const struct removing *removing, const struct runner_tile
     size_t k = likelihood->k, tokens = sensitivity->outputs.tokens, rows = tile->count * tokens;
     struct row_targets targets = labelled_targets(&sensitivity->data, tile->at * tokens);
     const float *f = tile->f;
+    bool classes = !ivon_likelihood_traits(likelihood->kind)->regression;
     const float *tangent = net_derivative_tangent(
         tile->worker->derivative,
         (const float *const *)removing->directions[group - removing->first].arrays);
@@ -271,7 +272,7 @@ static void tally_tile(const struct removing *removing, const struct runner_tile
         float error = 0, moved_error = 0;
         double moved_loss;
         likelihood_evaluate(likelihood, 1, worker->moved + i * k, &target, NULL, &moved_loss);
-        if (likelihood->kind != IVON_GAUSSIAN) {
+        if (classes) {
             error = likelihood_error(likelihood, f + i * k, &target, NULL);
             moved_error = likelihood_error(likelihood, worker->moved + i * k, &target, NULL);
         }
@@ -343,7 +344,7 @@ static void sensitivity_groups_describe(const struct ivon_sensitivity *sensitivi
                                         struct ivon_group_removal *removal)
 {
     const struct tally *own = &tallies[0], *rest = &tallies[1];
-    bool classes = sensitivity->options.likelihood != IVON_GAUSSIAN;
+    bool classes = !ivon_likelihood_traits(sensitivity->options.likelihood)->regression;
     removal->own_loss = sensitivity_groups_mean_of(own->loss, own->rows);
     removal->own_loss_without = sensitivity_groups_mean_of(own->moved_loss, own->rows);
     removal->rest_loss = sensitivity_groups_mean_of(rest->loss, rest->rows);

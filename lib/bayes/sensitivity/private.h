@@ -7,8 +7,8 @@
 
 #include "bayes/covariance.h"
 #include "bayes/labelled.h"
-#include "bayes/likelihood.h"
 #include "ivon/sensitivity.h"
+#include "metrics/likelihood/likelihood.h"
 
 /* One thread's scratch beside its network. */
 struct sensitivity_worker {

@@ -53,7 +53,7 @@ static void sensitivity_run_evaluate(const struct pass *pass)
     for (size_t i = 0; i < pass->rows; i++) {
         const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
         results->row_residual[pass->row + i] = sum_absolute(worker->residual + i * k, k);
-        if (likelihood->kind != IVON_GAUSSIAN)
+        if (results->row_error)
             results->row_error[pass->row + i] = likelihood_error(
                 likelihood, pass->f + i * k, &target,
                 results->prediction + (pass->row + i) * width_of_targets);
@@ -101,23 +101,17 @@ static void find_covariances(const struct pass *pass, float *v)
     }
 }
 
-/* Λ_cc */
-static double curvature(const struct likelihood *likelihood, double p)
-{
-    return likelihood->kind == IVON_GAUSSIAN ? 1 / (likelihood->noise_std * likelihood->noise_std)
-                                             : p - p * p;
-}
-
 static void score_variances(const struct pass *pass, float *v)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     const struct sensitivity_worker *worker = pass->worker;
     const struct sensitivity_results *results = &sensitivity->results;
+    const struct likelihood_kind *kind = likelihood_kind_of(sensitivity->likelihood.kind);
     size_t k = sensitivity->outputs.k;
     for (size_t i = 0; i < pass->rows; i++) {
         double mpe = 0;
         for (size_t c = i * k; c < (i + 1) * k; c++)
-            mpe += fabs(curvature(&sensitivity->likelihood, (double)worker->outputs[c]) *
+            mpe += fabs(kind->curvature(&sensitivity->likelihood, (double)worker->outputs[c]) *
                         (double)v[c] * (double)worker->residual[c]);
         results->row_mpe[pass->row + i] = mpe;
     }
@@ -163,7 +157,7 @@ static void score_deviations(const struct pass *pass, const float *deviation)
     float *moved = worker->adjoint;
     for (size_t i = 0; i < pass->rows * k; i++)
         moved[i] = pass->f[i] + deviation[i];
-    for (size_t i = 0; i < pass->rows && likelihood->kind != IVON_GAUSSIAN; i++) {
+    for (size_t i = 0; i < pass->rows && results->row_error; i++) {
         const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
         results->row_loo_error[pass->row + i] = likelihood_error(likelihood, moved + i * k, &target,
                                                                  NULL);

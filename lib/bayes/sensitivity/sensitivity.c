@@ -157,7 +157,7 @@ static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
         fine &= (*vectors[i] = calloc(all, sizeof(float))) != NULL;
     if (options->covariances)
         fine &= (results->covariance = calloc(examples * wide, wide * sizeof(float))) != NULL;
-    if (options->likelihood == IVON_GAUSSIAN)
+    if (ivon_likelihood_traits(options->likelihood)->regression)
         return fine;
     fine &= (results->prediction = calloc(all, sizeof(int64_t))) != NULL;
     fine &= (results->row_error = calloc(rows, sizeof(float))) != NULL;
@@ -250,7 +250,7 @@ static int check_rho(double rho, struct ivon_error *error)
 static int sensitivity_check_options(const struct ivon_sensitivity_options *options,
                                      struct ivon_error *error)
 {
-    if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
+    if (ivon_likelihood_traits(options->likelihood)->noise && !(options->noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the Gaussian likelihood needs the standard deviation of the noise");
     return isnan(options->rho) ? 0 : check_rho(options->rho, error);

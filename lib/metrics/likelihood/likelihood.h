@@ -1,20 +1,67 @@
 /*
- * Losses L(y, f) of rows of K outputs, without the constants of a density, and their derivatives:
- *   categorical  p = softmax f   L = −log p_y                e = p − onehot(y)
- *   Bernoulli    p = σ(f)        L = Σ_k softplus f − y f    e = p − y
- *   Gaussian     p = f           L = ½ ‖(f − y)/s‖²          e = (f − y)/s²
- * A row that does not count (ivon/targets.h) has neither.
+ * Likelihoods of targets y given rows of K outputs f of a network: one row of functions for each,
+ * in a file of its own. With the loss L(y, f) = −log p(y | f), without a density's constants, and
+ * its derivatives e = ∂L/∂f and Λ = ∂²L/∂f²:
+ *   categorical  p = softmax f   L = −log p_y                e = p − onehot(y)   Λ_cc = p − p²
+ *   Bernoulli    p = σ(f)        L = Σ_k softplus f − y f    e = p − y           Λ_cc = p − p²
+ *   Gaussian     p = f           L = ½ ‖(f − y)/s‖²          e = (f − y)/s²      Λ_cc = 1/s²
+ * p is what a network predicts: probabilities, or the mean of y. A row that does not count
+ * (ivon/targets.h) has neither loss nor residual.
  */
-#ifndef BAYES_LIKELIHOOD_H
-#define BAYES_LIKELIHOOD_H
+#ifndef METRICS_LIKELIHOOD_LIKELIHOOD_H
+#define METRICS_LIKELIHOOD_LIKELIHOOD_H
 
-#include "metrics/targets.h"
+#include "metrics/likelihood/targets.h"
 
 struct likelihood {
     enum ivon_likelihood kind;
     size_t k;
-    double noise_std;
+    double noise_std; /* s */
 };
+
+/* Sums over weight samples, each of a weight ω, of the rows from one on; null where the kind has
+   none of them. */
+struct likelihood_sums {
+    float *probabilities; /* rows × K: Σ ω p */
+    double *expected;     /* rows: Σ ω H[p] */
+    /* Of regression: */
+    double *first, *second; /* rows × K: Σ ω p, Σ ω p² */
+    double *density_log;    /* rows: log of the largest ω p(y | f) so far */
+    double *density_sum;    /* rows: Σ ω p(y | f) over that */
+};
+
+struct likelihood_kind {
+    struct ivon_likelihood_traits traits;
+    /* Returns L of a row, whose own targets those are, and sets p, unless it is null. Of a row that
+       does not count, the targets are not looked at. */
+    double (*loss)(const struct likelihood *likelihood, const float *f,
+                   const struct row_targets *targets, bool counts, float *p);
+    /* Makes p to e, of a row that counts. */
+    void (*residual)(const struct likelihood *likelihood, const struct row_targets *targets,
+                     float *p);
+    double (*curvature)(const struct likelihood *likelihood, double p); /* Λ_cc */
+    /* L in the units of a reported NLL: per output, or with its constants. */
+    double (*nll)(const struct likelihood *likelihood, double loss);
+    /* Adds a sample's say on `rows` rows; log_likelihoods, unless null, receives log p(y | f) of
+       each, 0 where it does not count. */
+    void (*add)(const struct likelihood *likelihood, const struct likelihood_sums *sums,
+                double weight, size_t rows, const float *f, const struct row_targets *targets,
+                double *log_likelihoods);
+    /* Target i of a row drawn from p(y | f), by a standard normal number. */
+    double (*draw)(const struct likelihood *likelihood, const float *f, size_t i, double normal);
+    /* Of a likelihood that is no regression; else null. */
+    float (*error)(const struct likelihood *likelihood, const float *f,
+                   const struct row_targets *targets, bool counts, int64_t *prediction);
+    double (*describe)(const float *p, size_t k, int64_t *prediction, float *max_probability);
+    double (*guess)(size_t k); /* the loss of equal probabilities */
+};
+
+/* The row of a likelihood that there is. */
+const struct likelihood_kind *likelihood_kind_of(enum ivon_likelihood likelihood);
+
+extern const struct likelihood_kind likelihood_categorical;
+extern const struct likelihood_kind likelihood_bernoulli;
+extern const struct likelihood_kind likelihood_gaussian;
 
 /* p, rows × K, and L of each row; either may be null. */
 void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const float *f,
@@ -26,8 +73,17 @@ void likelihood_residual(const struct likelihood *likelihood, size_t rows, const
 
 /* The error of a row: 1 where its greatest output misses the target, else 0; Bernoulli: the share
    of events whose probability is on the wrong side of ½. 0 where the row does not count.
-   `prediction`, unless null, receives the predicted class or events. Not for Gaussian. */
+   `prediction`, unless null, receives the predicted class or events. Not for regression. */
 float likelihood_error(const struct likelihood *likelihood, const float *f,
                        const struct row_targets *target, int64_t *prediction);
+
+/* Returns whether targets have a likelihood: a regression's have none while its noise is not
+   known. */
+bool likelihood_is_known(const struct likelihood *likelihood);
+
+/* Adds ω exp(value) to a sum that is kept as sum · exp(log), for regression. */
+void likelihood_add_log(double *log_scale, double *sum, double value);
+
+enum { LIKELIHOOD_TILE = 1024 /* outputs that are worked on at a time */ };
 
 #endif

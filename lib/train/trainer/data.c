@@ -10,7 +10,8 @@
 static size_t targets_size(const struct ivon_trainer *trainer)
 {
     return outputs_targets(&trainer->outputs) *
-           (trainer->outputs.likelihood == IVON_GAUSSIAN ? sizeof(float) : sizeof(int64_t));
+           (ivon_likelihood_traits(trainer->outputs.likelihood)->regression ? sizeof(float)
+                                                                            : sizeof(int64_t));
 }
 
 static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *error)
@@ -91,7 +92,7 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
     void *memory = calloc(data->count, targets_size(trainer));
     if (!memory)
         return ivon_error_memory(error);
-    if (trainer->outputs.likelihood == IVON_GAUSSIAN)
+    if (ivon_likelihood_traits(trainer->outputs.likelihood)->regression)
         data->numbers = memory;
     else
         data->labels = memory;

@@ -7,9 +7,9 @@
 #define TRAIN_TRAINER_PRIVATE_H
 
 #include "bayes/labelled.h"
-#include "bayes/likelihood.h"
 #include "bayes/weights.h"
 #include "ivon/train.h"
+#include "metrics/likelihood/likelihood.h"
 #include "net/graph/training.h"
 #include "train/architecture/architecture.h"
 #include "train/optimizer/optimizer.h"

@@ -61,7 +61,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
 
 static int trainer_check_options(const struct ivon_train_options *options, struct ivon_error *error)
 {
-    if (options->likelihood == IVON_GAUSSIAN && !(options->noise_std > 0))
+    if (ivon_likelihood_traits(options->likelihood)->noise && !(options->noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the Gaussian likelihood needs the standard deviation of the noise");
     if (!options->batch || !options->accumulate || (!options->steps && !options->epochs))

@@ -1,10 +1,11 @@
-#include "metrics/probabilities.h"
+#include "metrics/likelihood/probabilities.h"
 
 #include <inttypes.h>
 #include <math.h>
 
 #include "core/error.h"
 #include "ivon/predict.h"
+#include "metrics/likelihood/likelihood.h"
 
 /* The most by which a mean of probabilities in binary32 may exceed 1. */
 static const float excess = 1e-5f;
@@ -29,38 +30,15 @@ size_t probabilities_best(const float *probabilities, size_t count)
     return best;
 }
 
-static double surprise(double p)
-{
-    return p > 0 ? -p * log(p) : 0;
-}
-
-double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
-                              size_t count, int64_t *prediction, float *max_probability)
-{
-    double entropy = 0, most = 0;
-    bool events = likelihood == IVON_BERNOULLI;
-    for (size_t i = 0; i < count; i++) {
-        float p = probabilities[i];
-        entropy += surprise((double)p) + (events ? surprise(1 - (double)p) : 0);
-        if (events) {
-            prediction[i] = probability_best(p);
-            most += prediction[i] ? (double)p : 1 - (double)p;
-        }
-    }
-    if (!events)
-        *prediction = (int64_t)probabilities_best(probabilities, count);
-    *max_probability = events ? (float)(most / (double)count) : probabilities[*prediction];
-    return entropy;
-}
-
 void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows, size_t outputs,
                                  const float *probabilities, int64_t *prediction,
                                  float *max_probability, float *entropy)
 {
-    size_t step = likelihood == IVON_BERNOULLI ? outputs : 1;
+    const struct likelihood_kind *kind = likelihood_kind_of(likelihood);
+    size_t step = targets_width(likelihood, outputs);
     for (size_t i = 0; i < rows; i++)
-        entropy[i] = (float)probabilities_describe(likelihood, probabilities + i * outputs, outputs,
-                                                   prediction + i * step, &max_probability[i]);
+        entropy[i] = (float)kind->describe(probabilities + i * outputs, outputs,
+                                           prediction + i * step, &max_probability[i]);
 }
 
 int ivon_probabilities_add(float *sum, const float *probabilities, double weight, size_t rows,

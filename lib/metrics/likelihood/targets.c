@@ -1,4 +1,4 @@
-#include "metrics/targets.h"
+#include "metrics/likelihood/targets.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,11 +9,9 @@
 bool ivon_target_counts(enum ivon_likelihood likelihood, size_t outputs, const int64_t *labels,
                         int64_t ignored)
 {
-    if (likelihood == IVON_GAUSSIAN || ignored == INT64_MIN)
+    if (ivon_likelihood_traits(likelihood)->regression || ignored == INT64_MIN)
         return true;
-    if (likelihood == IVON_CATEGORICAL)
-        return *labels != ignored;
-    for (size_t k = 0; k < outputs; k++)
+    for (size_t k = 0; k < targets_width(likelihood, outputs); k++)
         if (labels[k] != ignored)
             return true;
     return false;
@@ -21,7 +19,7 @@ bool ivon_target_counts(enum ivon_likelihood likelihood, size_t outputs, const i
 
 size_t targets_width(enum ivon_likelihood likelihood, size_t k)
 {
-    return likelihood == IVON_CATEGORICAL ? 1 : k;
+    return ivon_likelihood_traits(likelihood)->classes ? 1 : k;
 }
 
 struct row_targets targets_from(const struct row_targets *targets, enum ivon_likelihood likelihood,
@@ -67,7 +65,7 @@ int targets_check(const struct row_targets *targets, enum ivon_likelihood likeli
                   struct ivon_error *error)
 {
     size_t width = targets_width(likelihood, k);
-    size_t classes = likelihood == IVON_CATEGORICAL ? k : 2;
+    size_t classes = ivon_likelihood_traits(likelihood)->classes ? k : 2;
     char text[64];
     for (size_t row = 0; row < rows && targets->labels; row++) {
         if (!targets_count(targets, likelihood, k, row))
@@ -136,7 +134,7 @@ int ivon_positions_count(struct ivon_positions *positions, struct ivon_examples 
                               "%s: '%s' has %zu numbers for each example, expected a multiple of "
                               "the %zu outputs",
                               ivon_examples_path(examples), name, size, width);
-    if (likelihood != IVON_GAUSSIAN && ignored != INT64_MIN)
+    if (!ivon_likelihood_traits(likelihood)->regression && ignored != INT64_MIN)
         return read_positions(positions, examples, (size_t)found, likelihood, outputs, ignored,
                               error);
     positions->examples = ivon_examples_count(examples);

@@ -1,7 +1,8 @@
 /* Rows of predicted probabilities, as metrics take them. */
-#ifndef METRICS_PROBABILITIES_H
-#define METRICS_PROBABILITIES_H
+#ifndef METRICS_LIKELIHOOD_PROBABILITIES_H
+#define METRICS_LIKELIHOOD_PROBABILITIES_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,11 +23,11 @@ static inline bool probability_best(float p)
     return p > 0.5f;
 }
 
-/* Sets *prediction to the class, or to 0 or 1 for each of K events, and *max_probability to the
-   greatest probability, or to the mean probability of the events' likelier outcomes. Returns the
-   entropy, in nats. */
-double probabilities_describe(enum ivon_likelihood likelihood, const float *probabilities,
-                              size_t count, int64_t *prediction, float *max_probability);
+/* −p log p */
+static inline double probability_surprise(double p)
+{
+    return p > 0 ? -p * log(p) : 0;
+}
 
 /* A probability that passed the check, without its excess. */
 static inline double probability_exact(float p)

@@ -3,8 +3,8 @@
  *
  * Which of them count is said in ivon/targets.h.
  */
-#ifndef METRICS_TARGETS_H
-#define METRICS_TARGETS_H
+#ifndef METRICS_LIKELIHOOD_TARGETS_H
+#define METRICS_LIKELIHOOD_TARGETS_H
 
 #include "ivon/targets.h"
 

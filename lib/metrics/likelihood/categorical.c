@@ -1,0 +1,231 @@
+/* One of K classes: p = softmax f. */
+#include <math.h>
+
+#include "core/dispatch.h"
+#include "core/vector_math.h"
+#include "metrics/likelihood/likelihood.h"
+#include "metrics/likelihood/probabilities.h"
+
+enum { TILE = LIKELIHOOD_TILE };
+
+IVON_DISPATCH static void categorical_exponentials(float *restrict out, const float *restrict f,
+                                                   float most, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = vector_exp(f[i] - most);
+}
+
+IVON_DISPATCH static void categorical_exponentials_in_place(float *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = vector_exp(out[i]);
+}
+
+IVON_DISPATCH static void categorical_divide(float *a, float divisor, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        a[i] /= divisor;
+}
+
+IVON_DISPATCH static void categorical_add_scaled(float *sum, const float *values, float scale,
+                                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sum[i] += scale * values[i];
+}
+
+static float categorical_largest(const float *f, size_t count)
+{
+    float most = f[0];
+    for (size_t i = 1; i < count; i++)
+        most = f[i] > most ? f[i] : most;
+    return most;
+}
+
+/* −log p_y = log Σ exp(f − max f) − (f_y − max f) */
+static double categorical_loss(const struct likelihood *likelihood, const float *f,
+                               const struct row_targets *targets, bool counts, float *p)
+{
+    size_t k = likelihood->k;
+    float scratch[TILE], most = categorical_largest(f, k);
+    double sum = 0;
+    for (size_t at = 0; at < k; at += TILE) {
+        size_t piece = k - at < TILE ? k - at : TILE;
+        float *exps = p ? p + at : scratch;
+        categorical_exponentials(exps, f + at, most, piece);
+        for (size_t i = 0; i < piece; i++)
+            sum += (double)exps[i];
+    }
+    if (p)
+        categorical_divide(p, (float)sum, k);
+    return counts ? log(sum) - ((double)f[*targets->labels] - (double)most) : 0;
+}
+
+/* p_y − 1 is −Σ p over the others, of which 1 − p_y would lose what is small. */
+static void categorical_residual(const struct likelihood *likelihood,
+                                 const struct row_targets *targets, float *p)
+{
+    size_t label = (size_t)*targets->labels;
+    double others = 0;
+    for (size_t i = 0; i < likelihood->k; i++)
+        others += i == label ? 0 : (double)p[i];
+    p[label] = (float)-others;
+}
+
+static double categorical_curvature(const struct likelihood *likelihood, double p)
+{
+    (void)likelihood;
+    return p - p * p;
+}
+
+static double categorical_nll(const struct likelihood *likelihood, double loss)
+{
+    (void)likelihood;
+    return loss;
+}
+
+/*
+ * One sample's softmax of one row. With x = f − max f and Z = Σ exp x: p = exp(x)/Z,
+ * H[p] = log Z − Σ p x, log p_y = x_y − log Z.
+ */
+struct softmax {
+    double z, moment; /* Σ exp x, Σ x exp x */
+};
+
+static void softmax_shift_and_exponentiate(float *exps, const float *f, float most, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        exps[i] = f[i] - most;
+    categorical_exponentials_in_place(exps, count);
+}
+
+static void softmax_add_moments(struct softmax *softmax, const float *exps, const float *f,
+                                float most, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        softmax->z += (double)exps[i];
+        softmax->moment += exps[i] > 0 ? (double)exps[i] * ((double)f[i] - (double)most) : 0;
+    }
+}
+
+/* Sums a row of any width, piece by piece, computing its exponentials twice. */
+static struct softmax softmax_add_wide(float *sum, double weight, const float *f, float most,
+                                       size_t count)
+{
+    float exps[TILE];
+    struct softmax softmax = {0, 0};
+    for (size_t at = 0; at < count; at += TILE) {
+        size_t piece = count - at < TILE ? count - at : TILE;
+        softmax_shift_and_exponentiate(exps, f + at, most, piece);
+        softmax_add_moments(&softmax, exps, f + at, most, piece);
+    }
+    for (size_t at = 0; at < count; at += TILE) {
+        size_t piece = count - at < TILE ? count - at : TILE;
+        softmax_shift_and_exponentiate(exps, f + at, most, piece);
+        categorical_add_scaled(sum + at, exps, (float)(weight / softmax.z), piece);
+    }
+    return softmax;
+}
+
+/* Adds the entropy of a row whose probabilities are already summed; returns log p_y. */
+static double softmax_close_row(const struct softmax *softmax, double weight, const float *f,
+                                float most, const int64_t *label, double *expected)
+{
+    double log_z = log(softmax->z);
+    *expected += weight * (log_z - softmax->moment / softmax->z);
+    return label ? (double)f[*label] - (double)most - log_z : 0;
+}
+
+/* Narrow rows are worked on several at a time: exponentials are fast in long loops. */
+static void categorical_add(const struct likelihood *likelihood, const struct likelihood_sums *sums,
+                            double weight, size_t count, const float *outputs,
+                            const struct row_targets *targets, double *log_likelihoods)
+{
+    float exps[TILE], *sum = sums->probabilities;
+    size_t k = likelihood->k, together = k < TILE ? TILE / k : 1;
+    for (size_t at = 0; at < count; at += together) {
+        size_t rows = count - at < together ? count - at : together;
+        const float *f = outputs + at * k;
+        for (size_t r = 0; r < rows && k <= TILE; r++) {
+            float most = categorical_largest(f + r * k, k);
+            for (size_t i = 0; i < k; i++)
+                exps[r * k + i] = f[r * k + i] - most;
+        }
+        if (k <= TILE)
+            categorical_exponentials_in_place(exps, rows * k);
+        for (size_t r = 0; r < rows; r++) {
+            struct softmax softmax = {0, 0};
+            const float *own = f + r * k;
+            float most = categorical_largest(own, k);
+            if (k > TILE) {
+                softmax = softmax_add_wide(sum + at * k, weight, own, most, k);
+            } else {
+                softmax_add_moments(&softmax, exps + r * k, own, most, k);
+                categorical_add_scaled(sum + (at + r) * k, exps + r * k,
+                                       (float)(weight / softmax.z), k);
+            }
+            size_t row = at + r;
+            bool counts = targets->labels && targets_count(targets, IVON_CATEGORICAL, k, row);
+            double value = softmax_close_row(&softmax, weight, own, most,
+                                             counts ? targets->labels + row : NULL,
+                                             &sums->expected[row]);
+            if (log_likelihoods)
+                log_likelihoods[row] = value;
+        }
+    }
+}
+
+/* The class at which the cumulated probabilities pass a uniform number. */
+static double categorical_draw(const struct likelihood *likelihood, const float *f, size_t i,
+                               double normal)
+{
+    size_t k = likelihood->k;
+    double u = 0.5 * erfc(-normal / sqrt(2.0));
+    double most = (double)categorical_largest(f, k), total = 0, sum = 0;
+    for (size_t c = 0; c < k; c++)
+        total += exp((double)f[c] - most);
+    for (i = 0; i + 1 < k; i++) {
+        sum += exp((double)f[i] - most);
+        if (u * total < sum)
+            break;
+    }
+    return (double)i;
+}
+
+static float categorical_error(const struct likelihood *likelihood, const float *f,
+                               const struct row_targets *targets, bool counts, int64_t *prediction)
+{
+    size_t best = probabilities_best(f, likelihood->k);
+    if (prediction)
+        *prediction = (int64_t)best;
+    return counts && (int64_t)best != *targets->labels;
+}
+
+static double categorical_describe(const float *p, size_t k, int64_t *prediction,
+                                   float *max_probability)
+{
+    double entropy = 0;
+    for (size_t i = 0; i < k; i++)
+        entropy += probability_surprise((double)p[i]);
+    *prediction = (int64_t)probabilities_best(p, k);
+    *max_probability = p[*prediction];
+    return entropy;
+}
+
+static double categorical_guess(size_t k)
+{
+    return log((double)k);
+}
+
+const struct likelihood_kind likelihood_categorical = {
+    .traits = {.name = "categorical", .classes = true},
+    .loss = categorical_loss,
+    .residual = categorical_residual,
+    .curvature = categorical_curvature,
+    .nll = categorical_nll,
+    .add = categorical_add,
+    .draw = categorical_draw,
+    .error = categorical_error,
+    .describe = categorical_describe,
+    .guess = categorical_guess,
+};

@@ -1,0 +1,27 @@
+/* The likelihoods that there are. */
+#include <math.h>
+
+#include "metrics/likelihood/likelihood.h"
+
+static const struct likelihood_kind *const kinds[] = {
+    [IVON_CATEGORICAL] = &likelihood_categorical,
+    [IVON_BERNOULLI] = &likelihood_bernoulli,
+    [IVON_GAUSSIAN] = &likelihood_gaussian,
+};
+
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+const struct ivon_likelihood_traits *ivon_likelihood_traits(enum ivon_likelihood likelihood)
+{
+    return (unsigned)likelihood < KINDS ? &kinds[likelihood]->traits : NULL;
+}
+
+double ivon_guessing_loss(enum ivon_likelihood likelihood, size_t outputs)
+{
+    return kinds[likelihood]->guess ? kinds[likelihood]->guess(outputs) : NAN;
+}
+
+const struct likelihood_kind *likelihood_kind_of(enum ivon_likelihood likelihood)
+{
+    return kinds[likelihood];
+}
