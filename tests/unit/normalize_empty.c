@@ -48,11 +48,38 @@ static void many_rows(void **state)
     trial_end(&trial);
 }
 
+static int infer_nothing(struct net_call *call, struct ivon_error *error)
+{
+    (void)call;
+    (void)error;
+    return 0;
+}
+
+static int expect_workspace(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    assert_int_equal(call->workspace_size, 0);
+    assert_non_null(call->workspace);
+    return 0;
+}
+
+/* A workspace of no bytes is somewhere, too: operators count from where it begins. */
+static void a_workspace_is_always_there(void **state)
+{
+    (void)state;
+    static const struct net_operator op = {
+        .name = "Nothing", .infer = infer_nothing, .forward = expect_workspace};
+    struct net_node node = {.op = &op, .name = (char *)"nothing"};
+    struct net_call call = {.node = &node};
+    assert_int_equal(net_call_evaluate(&call, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moments_of_nothing),
         cmocka_unit_test(many_rows),
+        cmocka_unit_test(a_workspace_is_always_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,10 +79,9 @@ int net_call_evaluate(struct net_call *call, struct ivon_error *error)
     for (size_t i = 0; i < call->node->output_count && !code; i++)
         if (call->outputs[i])
             code = net_tensor_allocate(call->outputs[i], error);
-    if (!code && call->workspace_size) {
+    if (!code) {
         call->workspace = memory_aligned(call->workspace_size);
-        if (!call->workspace)
-            code = ivon_error_memory(error);
+        code = call->workspace ? 0 : ivon_error_memory(error);
     }
     if (!code && op->forward)
         code = op->forward(call, error);

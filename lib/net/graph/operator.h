@@ -18,7 +18,7 @@ struct net_call {
     struct net_tensor **outputs; /* node->output_count; null where one is not wanted */
     /* Bytes of scratch memory that forward and the derivatives may use; set by infer. */
     size_t workspace_size;
-    void *workspace; /* 64-byte aligned */
+    void *workspace; /* 64-byte aligned; never null while the operator runs */
     /* Whatever infer wants to work out once for these shapes, and room for what forward leaves for
        the derivatives: one malloc'd block, or null. */
     void *prepared;
