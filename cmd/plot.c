@@ -231,15 +231,14 @@ int plot_read(struct ivon_columns *table, const char *name, double **numbers,
 
 const char *plot_score(const struct plot_command *command, const struct ivon_columns *table)
 {
-    static const char *const scores[] = {"deviation", "mpe", "self_influence", "loo_loss",
-                                         "influence"};
+    const struct ivon_score_traits *traits;
     if (command->column)
         return command->column;
     for (size_t i = 0; i < ivon_columns_count(table); i++)
-        for (size_t s = 0; s < sizeof scores / sizeof scores[0]; s++)
-            if (strcmp(ivon_columns_name(table, i), scores[s]) == 0)
-                return scores[s];
-    return scores[0];
+        for (unsigned s = 0; (traits = ivon_score_traits((enum ivon_score)s)); s++)
+            if (strcmp(ivon_columns_name(table, i), traits->name) == 0)
+                return traits->name;
+    return ivon_score_traits(IVON_SCORE_DEVIATION)->name;
 }
 
 const char *plot_file_name(const char *path)

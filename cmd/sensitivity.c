@@ -52,32 +52,40 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
-/* Names with - or _ alike. */
+/* Compares a score's name with what was given: - and _ are alike. */
+static bool sensitivity_same_name(const char *own, const char *name, size_t length)
+{
+    size_t at = 0;
+    while (at < length && own[at] && (own[at] == name[at] || (own[at] == '_' && name[at] == '-')))
+        at++;
+    return at == length && !own[at];
+}
+
 static enum ivon_score sensitivity_score_of(struct argp_state *state, const char *name,
                                             size_t length)
 {
-    static const enum ivon_score scores[] = {IVON_SCORE_DEVIATION, IVON_SCORE_MPE,
-                                             IVON_SCORE_SELF_INFLUENCE, IVON_SCORE_LOO_LOSS};
-    for (size_t i = 0; i < sizeof scores / sizeof *scores; i++) {
-        const char *own = sensitivity_score_name(scores[i]);
-        size_t at = 0;
-        while (at < length && own[at] &&
-               (own[at] == name[at] || (own[at] == '_' && name[at] == '-')))
-            at++;
-        if (at == length && !own[at])
-            return scores[i];
+    const struct ivon_score_traits *traits;
+    char list[256] = "";
+    for (unsigned i = 0; (traits = ivon_score_traits((enum ivon_score)i)); i++) {
+        if (traits->test_data)
+            continue;
+        if (sensitivity_same_name(traits->name, name, length))
+            return (enum ivon_score)i;
+        strncat(list, *list ? ", " : "", sizeof list - strlen(list) - 1);
+        strncat(list, traits->name, sizeof list - strlen(list) - 1);
     }
-    argp_failure(state, EX_USAGE, 0,
-                 "--score: '%.*s', expected some of deviation, mpe, self-influence, loo-loss",
-                 (int)length, name);
+    for (char *at = list; (at = strchr(at, '_'));)
+        *at = '-';
+    argp_failure(state, EX_USAGE, 0, "--score: '%.*s', expected some of %s", (int)length, name,
+                 list);
     return 0;
 }
 
 static void add_score(struct sensitivity_command *command, enum ivon_score score)
 {
-    if (command->options.scores & score)
+    if (command->options.scores & IVON_SCORE_BIT(score))
         return;
-    command->options.scores |= score;
+    command->options.scores |= IVON_SCORE_BIT(score);
     command->scores[command->score_count++] = score;
 }
 
@@ -333,10 +341,8 @@ struct taking {
 
 static bool sensitivity_is_finite(const struct ivon_sensitivities *block, size_t i)
 {
-    const double *scores[] = {block->deviation, block->mpe, block->self_influence, block->loo_loss,
-                              block->influence};
-    for (size_t s = 0; s < sizeof scores / sizeof *scores; s++)
-        if (scores[s] && !isfinite(scores[s][i]))
+    for (unsigned s = 0; ivon_score_traits((enum ivon_score)s); s++)
+        if (block->scores[s] && !isfinite(block->scores[s][i]))
             return false;
     return true;
 }

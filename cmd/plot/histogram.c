@@ -104,11 +104,11 @@ static void plot_histogram_put_bins(struct script *script, struct histogram *his
 /* The unit of a column of ivon-sensitivity, or an empty string. */
 static const char *unit_of(const char *name)
 {
-    static const char *const in_nats[] = {"loss", "loo_loss", "self_influence", "influence"};
-    for (size_t i = 0; i < sizeof in_nats / sizeof *in_nats; i++)
-        if (strcmp(name, in_nats[i]) == 0)
-            return " (nats)";
-    return "";
+    const struct ivon_score_traits *traits;
+    bool nats = strcmp(name, "loss") == 0;
+    for (unsigned i = 0; (traits = ivon_score_traits((enum ivon_score)i)); i++)
+        nats |= traits->nats && strcmp(name, traits->name) == 0;
+    return nats ? " (nats)" : "";
 }
 
 static void plot_histogram_put_axes(struct script *script, const struct histogram *histogram,

@@ -19,6 +19,7 @@ static int add_block(void *context, const struct ivon_sensitivities *block,
 {
     (void)error;
     struct sums *sums = context;
+    const double *loo_loss = block->scores[IVON_SCORE_LOO_LOSS];
     for (size_t i = 0; i < block->count; i++) {
         double counted = (double)block->positions[i], missed = 0, loo_missed = 0;
         for (size_t t = i * sums->tokens; t < (i + 1) * sums->tokens && sums->classes; t++) {
@@ -27,8 +28,8 @@ static int add_block(void *context, const struct ivon_sensitivities *block,
         }
         ivon_ratio_add(&sums->loss, block->loss[i], counted);
         ivon_ratio_add(&sums->error, missed, counted);
-        if (block->loo_loss)
-            ivon_ratio_add(&sums->loo_loss, block->loo_loss[i], counted);
+        if (loo_loss)
+            ivon_ratio_add(&sums->loo_loss, loo_loss[i], counted);
         ivon_ratio_add(&sums->loo_error, loo_missed, counted);
     }
     return 0;

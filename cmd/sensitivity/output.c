@@ -25,8 +25,8 @@ struct sensitivity_output {
     size_t rows;            /* of one example: 1, or its tokens */
     size_t row_size;        /* bytes of all columns */
     struct ivon_table *table;
-    int64_t *indices, *tokens;          /* columns that the block does not have */
-    double *self_influence, *influence; /* of a token's sequence */
+    int64_t *indices, *tokens;    /* columns that the block does not have */
+    double *repeated[SCORES_MAX]; /* scores of each token's sequence */
     size_t index_room;
     struct sorted_rows kept; /* each with its columns one after the other */
     /* With an output file: rows are recorded beside it until all are there. */
@@ -35,22 +35,6 @@ struct sensitivity_output {
     char *part, *run; /* the records' file, and what describes the run */
     unsigned char *record;
 };
-
-const char *sensitivity_score_name(enum ivon_score score)
-{
-    switch (score) {
-    case IVON_SCORE_MPE:
-        return "mpe";
-    case IVON_SCORE_SELF_INFLUENCE:
-        return "self_influence";
-    case IVON_SCORE_LOO_LOSS:
-        return "loo_loss";
-    case IVON_SCORE_INFLUENCE:
-        return "influence";
-    default:
-        return "deviation";
-    }
-}
 
 /* Columns. */
 
@@ -69,25 +53,17 @@ static void sensitivity_output_add(struct columns *columns, const char *name, co
     columns->data[columns->count++] = data;
 }
 
-/* A score of every example, or of every token; what is of a whole sequence, of each of its
-   tokens. */
+/* A score of every example, or of every token; of each token that of its sequence, where tokens
+   have none of their own. Null: the block is not there yet. */
 static const double *sensitivity_output_score_of(const struct sensitivity_output *output,
                                                  const struct ivon_sensitivities *block,
                                                  enum ivon_score score)
 {
-    bool rows = output->command->per_token;
-    switch (score) {
-    case IVON_SCORE_MPE:
-        return rows ? block->row_mpe : block->mpe;
-    case IVON_SCORE_SELF_INFLUENCE:
-        return rows ? output->self_influence : block->self_influence;
-    case IVON_SCORE_LOO_LOSS:
-        return rows ? block->row_loo_loss : block->loo_loss;
-    case IVON_SCORE_INFLUENCE:
-        return rows ? output->influence : block->influence;
-    default:
-        return rows ? block->row_deviation : block->deviation;
-    }
+    if (!block->scores)
+        return NULL;
+    if (!output->command->per_token)
+        return block->scores[score];
+    return ivon_score_traits(score)->rows ? block->row_scores[score] : output->repeated[score];
 }
 
 /* Labels and what is predicted: a number, or one for each output. */
@@ -145,8 +121,8 @@ static struct columns sensitivity_output_list_columns(const struct sensitivity_o
     sensitivity_output_add(&columns, "residual", NULL, IVON_F64, 0, NULL,
                            rows ? block->row_residual : block->residual);
     for (size_t i = 0; i < command->score_count; i++)
-        sensitivity_output_add(&columns, sensitivity_score_name(command->scores[i]), NULL, IVON_F64,
-                               0, NULL,
+        sensitivity_output_add(&columns, ivon_score_traits(command->scores[i])->name, NULL,
+                               IVON_F64, 0, NULL,
                                sensitivity_output_score_of(output, block, command->scores[i]));
     if (command->vectors)
         add_vectors(&columns, output, block);
@@ -162,7 +138,7 @@ static int find_key(struct sensitivity_output *output, struct ivon_error *error)
     size_t offset = 0;
     output->kept = (struct sorted_rows){.size = output->row_size, .top = command->top};
     if (!name)
-        name = command->score_count ? sensitivity_score_name(command->scores[0]) : "loss";
+        name = command->score_count ? ivon_score_traits(command->scores[0])->name : "loss";
     for (size_t i = 0; i < output->columns.count; i++) {
         const struct ivon_column *column = &output->columns.column[i];
         output->kept.offset = offset;
@@ -266,6 +242,17 @@ int sensitivity_output_open(struct sensitivity_output **out, struct sensitivity_
     return code;
 }
 
+static void sensitivity_output_release_rows(struct sensitivity_output *output)
+{
+    free(output->indices);
+    free(output->tokens);
+    for (size_t i = 0; i < SCORES_MAX; i++) {
+        free(output->repeated[i]);
+        output->repeated[i] = NULL;
+    }
+    output->indices = output->tokens = NULL;
+}
+
 void sensitivity_output_close(struct sensitivity_output *output)
 {
     if (!output)
@@ -279,10 +266,7 @@ void sensitivity_output_close(struct sensitivity_output *output)
     free(output->part);
     free(output->run);
     free(output->record);
-    free(output->indices);
-    free(output->tokens);
-    free(output->self_influence);
-    free(output->influence);
+    sensitivity_output_release_rows(output);
     sorted_rows_release(&output->kept);
     free(output);
 }
@@ -312,40 +296,45 @@ static int sensitivity_output_write_row(struct sensitivity_output *output, const
 
 /* Rows of a block. */
 
+/* The scores of a token that are its sequence's. */
+static bool sensitivity_output_repeats(const struct sensitivity_output *output,
+                                       enum ivon_score score)
+{
+    return output->command->per_token && !ivon_score_traits(score)->rows;
+}
+
 static int reserve_rows(struct sensitivity_output *output, size_t count, struct ivon_error *error)
 {
+    const struct sensitivity_command *command = output->command;
     if (count <= output->index_room)
         return 0;
-    free(output->indices);
-    free(output->tokens);
-    free(output->self_influence);
-    free(output->influence);
-    output->index_room = 0;
+    sensitivity_output_release_rows(output);
     output->indices = calloc(count, sizeof *output->indices);
     output->tokens = calloc(count, sizeof *output->tokens);
-    output->self_influence = calloc(count, sizeof *output->self_influence);
-    output->influence = calloc(count, sizeof *output->influence);
-    if (!output->indices || !output->tokens || !output->self_influence || !output->influence)
-        return error_memory(error);
-    output->index_room = count;
-    return 0;
+    bool fine = output->indices && output->tokens;
+    for (size_t i = 0; i < command->score_count; i++)
+        if (sensitivity_output_repeats(output, command->scores[i]))
+            fine &= (output->repeated[command->scores[i]] = calloc(count, sizeof(double))) != NULL;
+    output->index_room = fine ? count : 0;
+    return fine ? 0 : error_memory(error);
 }
 
 static int number_rows(struct sensitivity_output *output, const struct ivon_sensitivities *block,
                        struct ivon_error *error)
 {
+    const struct sensitivity_command *command = output->command;
     size_t count = block->count * output->rows;
     int code = reserve_rows(output, count, error);
-    if (code)
-        return code;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !code; i++) {
         size_t example = i / output->rows;
         output->indices[i] = (int64_t)(block->first + example);
         output->tokens[i] = (int64_t)(i % output->rows);
-        output->self_influence[i] = block->self_influence ? block->self_influence[example] : 0;
-        output->influence[i] = block->influence ? block->influence[example] : 0;
+        for (size_t s = 0; s < command->score_count; s++)
+            if (sensitivity_output_repeats(output, command->scores[s]))
+                output->repeated[command->scores[s]][i] =
+                    block->scores[command->scores[s]][example];
     }
-    return 0;
+    return code;
 }
 
 int sensitivity_output_take(void *context, const struct ivon_sensitivities *block,

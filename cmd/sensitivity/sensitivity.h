@@ -7,7 +7,7 @@
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 
-enum { SCORES = 5 };
+enum { SCORES_MAX = 32 };
 
 struct sensitivity_command {
     struct common_options common;
@@ -17,7 +17,7 @@ struct sensitivity_command {
     struct evaluation_options evaluation;
     struct ivon_sensitivity_options options;
     const char *posterior;
-    enum ivon_score scores[SCORES]; /* in the order of their columns */
+    enum ivon_score scores[SCORES_MAX]; /* in the order of their columns */
     size_t score_count;
     const char *groups, *on, *output, *sort;
     int format;     /* -1: by the output's suffix */
@@ -31,9 +31,6 @@ struct sensitivity_command {
     struct ivon_examples *examples, *whole, *test, *group_examples;
     struct ivon_sensitivity *sensitivity;
 };
-
-/* The column of a score. */
-const char *sensitivity_score_name(enum ivon_score score);
 
 /* All that the rows of a run depend on, as text, to be freed: --resume goes on with equal ones. */
 char *sensitivity_describe_run(const struct sensitivity_command *command,

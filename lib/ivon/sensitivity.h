@@ -32,26 +32,39 @@ extern "C" {
 
 enum ivon_covariance { IVON_COVARIANCE_FULL, IVON_COVARIANCE_DIAGONAL };
 
-/* The scores of each example, beside its loss and residual: bits that can be combined. */
+/* The scores of each example, beside its loss and residual. */
 enum ivon_score {
     /* ‖p(f + Δf) − p(f)‖₁, p being softmax or sigmoid; Gaussian: ‖Δf‖₁. */
-    IVON_SCORE_DEVIATION = 1,
+    IVON_SCORE_DEVIATION,
     /* Σ_c |Λ_cc Δf_c| with the diagonal Δf, whatever the covariance, and Λ_cc = p_c − p_c²,
        Gaussian 1/noise_std²: the score of the published code. */
-    IVON_SCORE_MPE = 2,
+    IVON_SCORE_MPE,
     /* ρ g_iᵀ Σ g_i, exact whatever the covariance. */
-    IVON_SCORE_SELF_INFLUENCE = 4,
+    IVON_SCORE_SELF_INFLUENCE,
     /* L(y_i, f_i + Δf_i): the loss of an example that the network was not trained on. */
-    IVON_SCORE_LOO_LOSS = 8,
+    IVON_SCORE_LOO_LOSS,
     /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_aim: by how much, to
        first order, removing example i raises their summed loss. */
-    IVON_SCORE_INFLUENCE = 16
+    IVON_SCORE_INFLUENCE
 };
+
+/* A score as one of several that are asked for. */
+#define IVON_SCORE_BIT(score) (1u << (score))
+
+struct ivon_score_traits {
+    const char *name; /* "loo_loss" */
+    bool rows;        /* rows have it, and an example the sum over its rows; else examples alone */
+    bool nats;        /* it has the unit of the loss */
+    bool test_data;   /* it is of an example and test data */
+};
+
+/* Null: there is no such score. They are numbered from 0 on without gaps, 32 at most. */
+IVON_API const struct ivon_score_traits *ivon_score_traits(enum ivon_score score);
 
 struct ivon_sensitivity_options {
     enum ivon_likelihood likelihood;
     enum ivon_covariance covariance;
-    unsigned scores;  /* of enum ivon_score; 0 and nothing else below: losses alone */
+    unsigned scores;  /* of IVON_SCORE_BIT; 0 and nothing else below: losses alone */
     bool vectors;     /* also Δf, K for each row */
     bool variances;   /* also diag(J Σ Jᵀ), K for each row */
     bool covariances; /* also J Σ Jᵀ, (T K)² for each example of T rows */
@@ -88,13 +101,14 @@ IVON_API struct ivon_sensitivity_options ivon_sensitivity_defaults(void);
 struct ivon_sensitivities {
     uint64_t first;
     size_t count;
-    const int64_t *labels;         /* R; Bernoulli R × K */
-    const float *targets;          /* R × K, Gaussian */
-    const int64_t *prediction;     /* R; Bernoulli R × K; not Gaussian */
-    const float *outputs;          /* R × K: f */
-    const double *loss, *residual; /* count: L, ‖e‖₁ */
-    const double *deviation, *mpe, *self_influence, *loo_loss, *influence;          /* count */
-    const double *row_loss, *row_residual, *row_deviation, *row_mpe, *row_loo_loss; /* R */
+    const int64_t *labels;                 /* R; Bernoulli R × K */
+    const float *targets;                  /* R × K, Gaussian */
+    const int64_t *prediction;             /* R; Bernoulli R × K; not Gaussian */
+    const float *outputs;                  /* R × K: f */
+    const double *loss, *residual;         /* count: L, ‖e‖₁ */
+    const double *row_loss, *row_residual; /* R */
+    /* scores[s] of score s: count, if it was asked for; row_scores[s]: R, if rows have it, too. */
+    const double *const *scores, *const *row_scores;
     const bool *counts;      /* R: whether the target counts */
     const size_t *positions; /* count: how many of the example's targets count */
     /* R: whether argmax f, and argmax (f + Δf), miss the target (1) or not (0); 0 where it does not

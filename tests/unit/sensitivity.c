@@ -209,7 +209,7 @@ static void same_bits(void **state)
         struct problem problem;
         problem_begin(&problem, IVON_CATEGORICAL, form, HIDDEN);
         struct ivon_sensitivity_options options = options_of(&problem);
-        options.scores |= IVON_SCORE_INFLUENCE;
+        options.scores |= IVON_SCORE_BIT(IVON_SCORE_INFLUENCE);
         options.covariances = true;
         options.batch = 2;
         collect(&problem, &options, &found);

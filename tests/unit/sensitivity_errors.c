@@ -127,7 +127,7 @@ static void refusals(void **state)
                "needs the standard deviation of the noise");
     }
     options = fine;
-    options.scores = IVON_SCORE_INFLUENCE;
+    options.scores = IVON_SCORE_BIT(IVON_SCORE_INFLUENCE);
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     struct ivon_error error = {0};
     assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take, NULL, &error), IVON_ERROR_ARGUMENT);

@@ -173,8 +173,9 @@ static inline struct ivon_sensitivity_options options_of(const struct problem *p
     struct ivon_sensitivity_options options = ivon_sensitivity_defaults();
     options.likelihood = problem->likelihood;
     options.vectors = true;
-    options.scores = IVON_SCORE_DEVIATION | IVON_SCORE_MPE | IVON_SCORE_SELF_INFLUENCE |
-                     IVON_SCORE_LOO_LOSS;
+    options.scores = IVON_SCORE_BIT(IVON_SCORE_DEVIATION) | IVON_SCORE_BIT(IVON_SCORE_MPE) |
+                     IVON_SCORE_BIT(IVON_SCORE_SELF_INFLUENCE) |
+                     IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS);
     options.noise_std = problem->likelihood == IVON_GAUSSIAN ? 0.5 : NAN;
     options.ignored = problem->token_axis ? IGNORED : INT64_MIN;
     options.variances = true;
@@ -209,6 +210,11 @@ struct collector {
     memcpy(collected->name + block->first * (each), block->name,                                   \
            block->count * (each) * sizeof *block->name)
 
+#define TAKE_SCORE(name, score, list, each)                                                        \
+    if (block->list[score])                                                                        \
+    memcpy(collected->name + block->first * (each), block->list[score],                            \
+           block->count * (each) * sizeof(double))
+
 static inline int take(void *context, const struct ivon_sensitivities *block,
                        struct ivon_error *error)
 {
@@ -222,16 +228,16 @@ static inline int take(void *context, const struct ivon_sensitivities *block,
     collected->blocks++;
     TAKE(loss, 1);
     TAKE(residual, 1);
-    TAKE(deviation, 1);
-    TAKE(mpe, 1);
-    TAKE(self_influence, 1);
-    TAKE(loo_loss, 1);
-    TAKE(influence, 1);
+    TAKE_SCORE(deviation, IVON_SCORE_DEVIATION, scores, 1);
+    TAKE_SCORE(mpe, IVON_SCORE_MPE, scores, 1);
+    TAKE_SCORE(self_influence, IVON_SCORE_SELF_INFLUENCE, scores, 1);
+    TAKE_SCORE(loo_loss, IVON_SCORE_LOO_LOSS, scores, 1);
+    TAKE_SCORE(influence, IVON_SCORE_INFLUENCE, scores, 1);
     TAKE(row_loss, tokens);
     TAKE(row_residual, tokens);
-    TAKE(row_deviation, tokens);
-    TAKE(row_mpe, tokens);
-    TAKE(row_loo_loss, tokens);
+    TAKE_SCORE(row_deviation, IVON_SCORE_DEVIATION, row_scores, tokens);
+    TAKE_SCORE(row_mpe, IVON_SCORE_MPE, row_scores, tokens);
+    TAKE_SCORE(row_loo_loss, IVON_SCORE_LOO_LOSS, row_scores, tokens);
     TAKE(row_error, tokens);
     TAKE(row_loo_error, tokens);
     TAKE(outputs, wide);
@@ -276,7 +282,7 @@ static inline void collect(struct problem *problem, const struct ivon_sensitivit
 {
     struct ivon_sensitivity *sensitivity = make(problem, options);
     struct ivon_error error = {0};
-    if (options->scores & IVON_SCORE_INFLUENCE &&
+    if (options->scores & IVON_SCORE_BIT(IVON_SCORE_INFLUENCE) &&
         ivon_sensitivity_aim(sensitivity, problem->examples, "y", &error))
         fail_msg("%s", error.message);
     run_from(problem, sensitivity, 0, collected);

@@ -13,7 +13,7 @@ static void influence(void **state)
         struct problem problem;
         problem_begin(&problem, (enum ivon_likelihood)likelihood, true, HIDDEN);
         struct ivon_sensitivity_options options = options_of(&problem);
-        options.scores = IVON_SCORE_INFLUENCE;
+        options.scores = IVON_SCORE_BIT(IVON_SCORE_INFLUENCE);
         options.batch = 4;
         struct ivon_sensitivity *sensitivity = make(&problem, &options);
         refer(&problem, problem.model.ess / counted(&problem), true, NULL, &expected);

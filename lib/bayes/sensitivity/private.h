@@ -12,18 +12,21 @@
 
 /* One thread's scratch beside its network. */
 struct sensitivity_worker {
-    float *outputs; /* tile × T × K: p, e, an adjoint and p of moved outputs */
-    float *residual, *adjoint, *moved;
-    double *quadratic; /* tile */
-    double *row_loss;  /* tile × T */
+    float *outputs, *residual;     /* tile × T × K: p and e */
+    float *adjoint;                /* likewise: an adjoint, and then f + Δf */
+    float *moved;                  /* likewise: p of f + Δf */
+    double *quadratic;             /* tile: gᵀ Σ g */
+    double *row_loss, *moved_loss; /* tile × T: L of f and of f + Δf */
 };
+
+enum { SCORES_MAX = 32 };
 
 /* The results of one block that the caller of a run receives. */
 struct sensitivity_results {
     int64_t *prediction;
     float *outputs, *residual_vector, *deviation_vector, *variance, *covariance;
-    double *loss, *residual, *deviation, *mpe, *self_influence, *loo_loss, *influence;
-    double *row_loss, *row_residual, *row_deviation, *row_mpe, *row_loo_loss;
+    double *loss, *residual, *row_loss, *row_residual;
+    double *scores[SCORES_MAX], *row_scores[SCORES_MAX]; /* null: not asked for */
     float *row_error, *row_loo_error;
 };
 
@@ -47,6 +50,34 @@ struct ivon_sensitivity {
     struct sensitivity_results results;
     struct meter meter;
 };
+
+/* One tile of a block on its way. */
+struct pass {
+    const struct ivon_sensitivity *sensitivity;
+    struct sensitivity_worker *worker;
+    struct net_derivative *derivative;
+    size_t at, count; /* examples of the block */
+    size_t row, rows; /* their rows */
+    const float *f;   /* rows × K */
+    const float *v;   /* rows × K: ρ diag(J Σ Jᵀ), where it was computed */
+    struct row_targets targets;
+};
+
+/* The sums that scores are made of, beside losses and residuals. */
+enum score_need {
+    SCORE_VARIANCES = 1, /* pass->v */
+    SCORE_MOVES = 2,     /* Δf, and what comes of it: adjoint, moved, moved_loss, quadratic */
+};
+
+struct score {
+    struct ivon_score_traits traits;
+    unsigned needs; /* of enum score_need */
+    /* Sets the score of the tile's rows, or of its examples. */
+    void (*compute)(const struct pass *pass, double *score);
+};
+
+/* The row of a score; null: there is no such score. */
+const struct score *score_of(enum ivon_score score);
 
 /* Finds the examples' targets, which are needed, and opens them. */
 int sensitivity_open(struct ivon_sensitivity *sensitivity, struct labelled *data,

@@ -7,17 +7,6 @@
 #include "core/error.h"
 #include "ivon/predict.h"
 
-/* One tile of a block on its way. */
-struct pass {
-    const struct ivon_sensitivity *sensitivity;
-    struct sensitivity_worker *worker;
-    struct net_derivative *derivative;
-    size_t at, count; /* examples of the block */
-    size_t row, rows; /* their rows */
-    const float *f;   /* rows × K */
-    struct row_targets targets;
-};
-
 static size_t sensitivity_run_width(const struct ivon_sensitivity *sensitivity)
 {
     return sensitivity->outputs.tokens * sensitivity->outputs.k;
@@ -101,36 +90,17 @@ static void find_covariances(const struct pass *pass, float *v)
     }
 }
 
-static void score_variances(const struct pass *pass, float *v)
-{
-    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
-    const struct sensitivity_worker *worker = pass->worker;
-    const struct sensitivity_results *results = &sensitivity->results;
-    const struct likelihood_kind *kind = likelihood_kind_of(sensitivity->likelihood.kind);
-    size_t k = sensitivity->outputs.k;
-    for (size_t i = 0; i < pass->rows; i++) {
-        double mpe = 0;
-        for (size_t c = i * k; c < (i + 1) * k; c++)
-            mpe += fabs(kind->curvature(&sensitivity->likelihood, (double)worker->outputs[c]) *
-                        (double)v[c] * (double)worker->residual[c]);
-        results->row_mpe[pass->row + i] = mpe;
-    }
-}
-
 /* Δf = ρ J Σ Jᵀ e, or ρ v ⊙ e. */
 static void find_deviations(const struct pass *pass, float *deviation, const float *v)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     struct sensitivity_worker *worker = pass->worker;
-    const struct sensitivity_results *results = &sensitivity->results;
     size_t wide = sensitivity_run_width(sensitivity), all = pass->count * wide;
     bool full = sensitivity->options.covariance == IVON_COVARIANCE_FULL;
     net_derivative_backward(pass->derivative, worker->residual, NULL);
     if (!full) {
         covariance_quadratic(sensitivity->covariance, pass->derivative, pass->count,
                              worker->quadratic);
-        memcpy(results->self_influence + pass->at, worker->quadratic,
-               pass->count * sizeof *worker->quadratic);
         for (size_t i = 0; i < all; i++)
             deviation[i] = v[i] * worker->residual[i];
         return;
@@ -142,50 +112,19 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
         double sum = 0; /* gᵀ Σ g = eᵀ J Σ Jᵀ e */
         for (size_t i = e * wide; i < (e + 1) * wide; i++)
             sum += (double)worker->residual[i] * (double)deviation[i];
-        results->self_influence[pass->at + e] = sum;
+        worker->quadratic[e] = sum;
     }
 }
 
-/* Computes the loss and the error of the moved outputs f + Δf, and the deviation of p. */
-static void score_deviations(const struct pass *pass, const float *deviation)
+/* The moved outputs f + Δf, with their p and losses. */
+static void sensitivity_run_move(const struct pass *pass, const float *deviation)
 {
-    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
-    const struct likelihood *likelihood = &sensitivity->likelihood;
-    const struct sensitivity_results *results = &sensitivity->results;
+    const struct likelihood *likelihood = &pass->sensitivity->likelihood;
     struct sensitivity_worker *worker = pass->worker;
-    size_t k = likelihood->k;
-    float *moved = worker->adjoint;
-    for (size_t i = 0; i < pass->rows * k; i++)
-        moved[i] = pass->f[i] + deviation[i];
-    for (size_t i = 0; i < pass->rows && results->row_error; i++) {
-        const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
-        results->row_loo_error[pass->row + i] = likelihood_error(likelihood, moved + i * k, &target,
-                                                                 NULL);
-    }
-    likelihood_evaluate(likelihood, pass->rows, moved, &pass->targets, worker->moved,
-                        results->row_loo_loss + pass->row);
-    for (size_t i = 0; i < pass->rows; i++) {
-        double sum = 0;
-        bool counts = targets_count(&pass->targets, likelihood->kind, k, i);
-        for (size_t c = i * k; c < (i + 1) * k && counts; c++)
-            sum += fabs((double)worker->moved[c] - (double)worker->outputs[c]);
-        results->row_deviation[pass->row + i] = sum;
-    }
-}
-
-/* g_iᵀ u = e_iᵀ J_i u */
-static void score_influence(const struct pass *pass)
-{
-    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
-    size_t wide = sensitivity_run_width(sensitivity);
-    const float *moved = net_derivative_tangent(
-        pass->derivative, (const float *const *)sensitivity->test_direction.arrays);
-    for (size_t e = 0; e < pass->count; e++) {
-        double sum = 0;
-        for (size_t i = e * wide; i < (e + 1) * wide && moved; i++)
-            sum += (double)pass->worker->residual[i] * (double)moved[i];
-        sensitivity->results.influence[pass->at + e] = sum;
-    }
+    for (size_t i = 0; i < pass->rows * likelihood->k; i++)
+        worker->adjoint[i] = pass->f[i] + deviation[i];
+    likelihood_evaluate(likelihood, pass->rows, worker->adjoint, &pass->targets, worker->moved,
+                        worker->moved_loss);
 }
 
 /* Sums over the tokens of each example. */
@@ -200,14 +139,33 @@ static void sensitivity_run_sum_rows(const struct pass *pass, const double *rows
     }
 }
 
-static void sum_tokens(const struct pass *pass)
+/* The scores that are asked for. */
+static void sensitivity_run_score(const struct pass *pass)
 {
     const struct sensitivity_results *results = &pass->sensitivity->results;
+    const struct score *score;
+    for (unsigned i = 0; (score = score_of((enum ivon_score)i)); i++) {
+        if (!results->scores[i])
+            continue;
+        score->compute(pass, score->traits.rows ? results->row_scores[i] + pass->row
+                                                : results->scores[i] + pass->at);
+        if (score->traits.rows)
+            sensitivity_run_sum_rows(pass, results->row_scores[i], results->scores[i]);
+    }
     sensitivity_run_sum_rows(pass, results->row_loss, results->loss);
     sensitivity_run_sum_rows(pass, results->row_residual, results->residual);
-    sensitivity_run_sum_rows(pass, results->row_deviation, results->deviation);
-    sensitivity_run_sum_rows(pass, results->row_mpe, results->mpe);
-    sensitivity_run_sum_rows(pass, results->row_loo_loss, results->loo_loss);
+}
+
+/* The sums that the scores that are asked for need. */
+static unsigned sensitivity_run_needs(const struct ivon_sensitivity *sensitivity)
+{
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    bool diagonal = options->covariance == IVON_COVARIANCE_DIAGONAL;
+    unsigned needs = options->vectors ? SCORE_MOVES : 0;
+    const struct score *score;
+    for (unsigned i = 0; (score = score_of((enum ivon_score)i)); i++)
+        needs |= options->scores & IVON_SCORE_BIT(i) ? score->needs : 0;
+    return needs | (diagonal || options->variances ? SCORE_VARIANCES : 0);
 }
 
 static int sensitivity_run_tile(void *context, const struct runner_tile *tile,
@@ -231,20 +189,17 @@ static int sensitivity_run_tile(void *context, const struct runner_tile *tile,
     sensitivity_run_evaluate(&pass);
     float *v = sensitivity->results.variance + pass.at * wide;
     float *deviation = sensitivity->results.deviation_vector + pass.at * wide;
-    bool diagonal = options->covariance == IVON_COVARIANCE_DIAGONAL;
+    unsigned needs = sensitivity_run_needs(sensitivity);
     if (options->covariances)
         find_covariances(&pass, v);
-    else if (diagonal || options->variances || options->scores & IVON_SCORE_MPE)
+    else if (needs & SCORE_VARIANCES)
         find_variances(&pass, v);
-    score_variances(&pass, v);
-    if (options->vectors || options->scores & (IVON_SCORE_DEVIATION | IVON_SCORE_SELF_INFLUENCE |
-                                               IVON_SCORE_LOO_LOSS)) {
+    pass.v = v;
+    if (needs & SCORE_MOVES) {
         find_deviations(&pass, deviation, v);
-        score_deviations(&pass, deviation);
+        sensitivity_run_move(&pass, deviation);
     }
-    if (sensitivity->test_direction.data)
-        score_influence(&pass);
-    sum_tokens(&pass);
+    sensitivity_run_score(&pass);
     return 0;
 }
 
@@ -306,9 +261,6 @@ static struct ivon_sensitivities sensitivity_run_describe(
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     const struct sensitivity_results *results = &sensitivity->results;
     const struct labelled *data = &sensitivity->data;
-    bool mpe = options->scores & IVON_SCORE_MPE;
-    bool deviation = options->scores & IVON_SCORE_DEVIATION;
-    bool loo = options->scores & IVON_SCORE_LOO_LOSS;
     bool variances = options->variances || options->covariances;
     return (struct ivon_sensitivities){
         .first = data->first,
@@ -321,19 +273,12 @@ static struct ivon_sensitivities sensitivity_run_describe(
         .outputs = results->outputs,
         .loss = results->loss,
         .residual = results->residual,
-        .deviation = deviation ? results->deviation : NULL,
-        .mpe = mpe ? results->mpe : NULL,
-        .self_influence = options->scores & IVON_SCORE_SELF_INFLUENCE ? results->self_influence
-                                                                      : NULL,
-        .loo_loss = loo ? results->loo_loss : NULL,
-        .influence = options->scores & IVON_SCORE_INFLUENCE ? results->influence : NULL,
         .row_loss = results->row_loss,
         .row_residual = results->row_residual,
-        .row_deviation = deviation ? results->row_deviation : NULL,
-        .row_mpe = mpe ? results->row_mpe : NULL,
-        .row_loo_loss = loo ? results->row_loo_loss : NULL,
+        .scores = (const double *const *)results->scores,
+        .row_scores = (const double *const *)results->row_scores,
         .row_error = results->row_error,
-        .row_loo_error = loo ? results->row_loo_error : NULL,
+        .row_loo_error = results->row_loo_error,
         .residual_vector = results->residual_vector,
         .deviation_vector = options->vectors ? results->deviation_vector : NULL,
         .variance = variances ? results->variance : NULL,
@@ -356,7 +301,8 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
 {
     struct labelled *data = &sensitivity->data;
     int code = 0;
-    if (sensitivity->options.scores & IVON_SCORE_INFLUENCE && !sensitivity->test_direction.data)
+    if (sensitivity->options.scores & IVON_SCORE_BIT(IVON_SCORE_INFLUENCE) &&
+        !sensitivity->test_direction.data)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the influence is on test examples, which were not given");
     if (sensitivity->options.samples && !sensitivity->expected)

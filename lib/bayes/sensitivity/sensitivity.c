@@ -21,7 +21,7 @@ struct ivon_sensitivity_options ivon_sensitivity_defaults(void)
 {
     return (struct ivon_sensitivity_options){.likelihood = IVON_CATEGORICAL,
                                              .covariance = IVON_COVARIANCE_FULL,
-                                             .scores = IVON_SCORE_DEVIATION,
+                                             .scores = IVON_SCORE_BIT(IVON_SCORE_DEVIATION),
                                              .rho = NAN,
                                              .n_train = -1,
                                              .noise_std = NAN,
@@ -92,8 +92,9 @@ static int sensitivity_make_worker(const struct ivon_sensitivity *sensitivity,
     worker->moved = calloc(all, sizeof *worker->moved);
     worker->quadratic = calloc(tile, sizeof *worker->quadratic);
     worker->row_loss = calloc(rows, sizeof *worker->row_loss);
+    worker->moved_loss = calloc(rows, sizeof *worker->moved_loss);
     return worker->outputs && worker->residual && worker->adjoint && worker->moved &&
-                   worker->quadratic && worker->row_loss
+                   worker->quadratic && worker->row_loss && worker->moved_loss
                ? 0
                : ivon_error_memory(error);
 }
@@ -121,6 +122,7 @@ static void sensitivity_release_worker(struct sensitivity_worker *worker)
     free(worker->moved);
     free(worker->quadratic);
     free(worker->row_loss);
+    free(worker->moved_loss);
 }
 
 /* Results of a block. */
@@ -141,11 +143,8 @@ static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
     size_t examples = sensitivity->block, rows = examples * sensitivity->outputs.tokens;
     size_t all = rows * sensitivity->outputs.k;
     size_t wide = sensitivity->outputs.tokens * sensitivity->outputs.k;
-    double **doubles[] = {&results->loss,     &results->residual,       &results->deviation,
-                          &results->mpe,      &results->self_influence, &results->loo_loss,
-                          &results->influence};
-    double **row_doubles[] = {&results->row_loss, &results->row_residual, &results->row_deviation,
-                              &results->row_mpe, &results->row_loo_loss};
+    double **doubles[] = {&results->loss, &results->residual};
+    double **row_doubles[] = {&results->row_loss, &results->row_residual};
     float **vectors[] = {&results->outputs, &results->residual_vector, &results->deviation_vector,
                          &results->variance};
     bool fine = true;
@@ -153,6 +152,14 @@ static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
         fine &= (*doubles[i] = calloc(examples, sizeof(double))) != NULL;
     for (size_t i = 0; i < sizeof row_doubles / sizeof *row_doubles; i++)
         fine &= (*row_doubles[i] = calloc(rows, sizeof(double))) != NULL;
+    for (unsigned i = 0; i < SCORES_MAX; i++) {
+        const struct score *score = score_of((enum ivon_score)i);
+        if (!score || !(options->scores & IVON_SCORE_BIT(i)))
+            continue;
+        fine &= (results->scores[i] = calloc(examples, sizeof(double))) != NULL;
+        if (score->traits.rows)
+            fine &= (results->row_scores[i] = calloc(rows, sizeof(double))) != NULL;
+    }
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
         fine &= (*vectors[i] = calloc(all, sizeof(float))) != NULL;
     if (options->covariances)
@@ -161,7 +168,8 @@ static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
         return fine;
     fine &= (results->prediction = calloc(all, sizeof(int64_t))) != NULL;
     fine &= (results->row_error = calloc(rows, sizeof(float))) != NULL;
-    fine &= (results->row_loo_error = calloc(rows, sizeof(float))) != NULL;
+    if (options->scores & IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS))
+        fine &= (results->row_loo_error = calloc(rows, sizeof(float))) != NULL;
     return fine;
 }
 
@@ -175,20 +183,16 @@ static void release_results(struct sensitivity_results *results)
                    results->covariance,
                    results->loss,
                    results->residual,
-                   results->deviation,
-                   results->mpe,
-                   results->self_influence,
-                   results->loo_loss,
-                   results->influence,
                    results->row_loss,
                    results->row_residual,
-                   results->row_deviation,
-                   results->row_mpe,
-                   results->row_loo_loss,
                    results->row_error,
                    results->row_loo_error};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
+    for (size_t i = 0; i < SCORES_MAX; i++) {
+        free(results->scores[i]);
+        free(results->row_scores[i]);
+    }
 }
 
 static void sensitivity_choose_block(struct ivon_sensitivity *sensitivity)
