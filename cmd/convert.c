@@ -33,7 +33,7 @@ enum {
 
 static const struct argp_option option_table[] = {
     {"output", 'o', "OUT", 0, "The file to write", 1},
-    {"to", KEY_TO, "h5|safetensors|npz", 0, "Its format (default: by OUT's suffix, else h5)", 1},
+    {"to", KEY_TO, IVON_FORMAT_NAMES, 0, "Its format (default: by OUT's suffix, else h5)", 1},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the means (default keep: each its own)", 1},
     {"shard-size", KEY_SHARD_SIZE, "SIZE", 0, "safetensors: at most SIZE of data in one file", 1},
@@ -108,7 +108,6 @@ static void convert_check_arguments(const struct convert_command *command, struc
 
 static error_t convert_parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const formats[] = {"h5", "safetensors", "npz"};
     struct convert_command *command = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
@@ -128,8 +127,9 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
         command->output = argument;
         return 0;
     case KEY_TO:
-        command->create.format = IVON_FORMAT_POSTERIOR + (enum ivon_format)option_choice(
-                                                             state, "--to", argument, formats, 3);
+        command->create.format = IVON_FORMAT_BY_NAME + 1;
+        command->create.format += (enum ivon_format)option_choice_of(state, "--to", argument,
+                                                                     IVON_FORMAT_NAMES);
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);

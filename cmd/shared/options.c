@@ -205,6 +205,24 @@ int option_choice(struct argp_state *state, const char *what, const char *text,
     return 0;
 }
 
+int option_choice_of(struct argp_state *state, const char *what, const char *text,
+                     const char *names)
+{
+    char list[256] = "";
+    int index = 0;
+    for (const char *at = names;; at++, index++) {
+        size_t length = strcspn(at, "|"), used = strlen(list);
+        if (strlen(text) == length && strncmp(at, text, length) == 0)
+            return index;
+        snprintf(list + used, sizeof list - used, "%s%.*s", index ? ", " : "", (int)length, at);
+        at += length;
+        if (!*at)
+            break;
+    }
+    argp_failure(state, EX_USAGE, 0, "%s: '%s', expected one of %s", what, text, list);
+    return 0;
+}
+
 int option_dtype(struct argp_state *state, const char *what, const char *text)
 {
     static const char *const dtypes[] = {"f64", "f32", "f16", "bf16", "keep"};

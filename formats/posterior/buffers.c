@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/names.h"
+#include "formats/io/strings.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -55,11 +56,6 @@ struct name_table {
     const char **names;
     size_t count;
 };
-
-static int buffers_compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
 
 /* Returns whether a tensor has the first `length` bytes of `module`, then `rest`, as its name. */
 static bool has_neighbour(const struct name_table *table, const char *module, size_t length,
@@ -141,7 +137,7 @@ static int list_names(struct name_table *table, const struct ivon_tensor *tensor
         if (trained ? part == IVON_HESSIAN || part == IVON_MOMENTUM : is_model(part))
             table->names[table->count++] = tensors[i].name;
     }
-    qsort(table->names, table->count, sizeof *table->names, buffers_compare_names);
+    qsort(table->names, table->count, sizeof *table->names, strings_compare);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "core/stream.h"
 #include "formats/posterior/joined.h"
 #include "formats/io/number_text.h"
+#include "formats/io/strings.h"
 #include "formats/posterior/parts.h"
 
 /* The request that a layout is made from. */
@@ -151,8 +152,7 @@ static int safetensors_layout_cut(struct safetensors_layout *layout, const struc
 
 bool safetensors_index_name(const char *path)
 {
-    size_t length = strlen(path), end = strlen(SAFETENSORS_INDEX);
-    return length >= end && strcmp(path + length - end, SAFETENSORS_INDEX) == 0;
+    return string_ends_with(path, SAFETENSORS_INDEX);
 }
 
 /* The text before SAFETENSORS_INDEX in the last component of a path, *length bytes long. */

@@ -60,6 +60,11 @@ const struct safetensors *safetensors_of(const struct ivon_source *source)
     return first ? source_self(first, &class) : NULL;
 }
 
+bool safetensors_carries(const struct ivon_source *like, const struct ivon_tensor *tensor)
+{
+    return tensor->rank >= 0 && safetensors_of(like);
+}
+
 /* A number of the metadata, where it is text, or of an index, where it may be a number. What is
    none is an error in a posterior, and in any other file somebody else's. */
 static int safetensors_find_number(void *context, const char *key, struct parts_number *number,

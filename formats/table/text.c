@@ -256,5 +256,15 @@ static int append_jsonl(struct ivon_table *table, size_t count, const void *cons
     return writer.code;
 }
 
-const struct table_class table_csv = {.begin = begin_csv, .append = append_csv};
-const struct table_class table_jsonl = {.begin = table_text_start, .append = append_jsonl};
+const struct table_class table_csv = {
+    .suffixes = (const char *const[]){".csv", NULL},
+    .text = true,
+    .begin = begin_csv,
+    .append = append_csv,
+};
+const struct table_class table_jsonl = {
+    .suffixes = (const char *const[]){".jsonl", ".json", ".ndjson", NULL},
+    .text = true,
+    .begin = table_text_start,
+    .append = append_jsonl,
+};
