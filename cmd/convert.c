@@ -185,9 +185,7 @@ static int compare_renamed(const void *a, const void *b)
 static int convert_check_names(const struct convert_command *command, struct ivon_error *error)
 {
     int code = 0;
-    struct renamed *names = calloc(command->choice_count + 1, sizeof *names);
-    if (!names)
-        memory_exhausted();
+    struct renamed *names = xcalloc(command->choice_count + 1, sizeof *names);
     for (size_t i = 0; i < command->choice_count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source,
                                                               command->choices[i].tensor);
@@ -222,9 +220,7 @@ static struct ivon_header output_header(const struct convert_command *command)
 static int choose_tensors(struct convert_command *command, struct ivon_error *error)
 {
     size_t count = ivon_source_tensor_count(command->source), tensors = 0;
-    command->choices = calloc(count + 1, sizeof *command->choices);
-    if (!command->choices)
-        memory_exhausted();
+    command->choices = xcalloc(count + 1, sizeof *command->choices);
     command->create.like = command->source;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
@@ -237,9 +233,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
                               "%s: tensor '%s' is stored as %s, which is not read here and '%s' "
                               "cannot hold: leave it out by --exclude",
                               command->input, tensor->name, tensor->stored_as, command->output);
-        char *name = graph ? strdup(tensor->name) : rename_apply(&command->rules, tensor->name);
-        if (!name)
-            memory_exhausted();
+        char *name = graph ? xstrdup(tensor->name) : rename_apply(&command->rules, tensor->name);
         command->choices[command->choice_count++] = (struct ivon_choice){i, name};
         tensors += !graph;
     }
@@ -273,9 +267,7 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
     }
     if (fine) {
         command->graph_size = (size_t)status.st_size;
-        command->graph = malloc(command->graph_size + 1);
-        if (!command->graph)
-            memory_exhausted();
+        command->graph = xmalloc(command->graph_size + 1);
         fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
     }
     int code = 0;
@@ -306,9 +298,7 @@ static int check_graph(const struct convert_command *command, struct ivon_error 
 static void list_outputs(struct convert_command *command)
 {
     size_t count = ivon_source_tensor_count(command->chosen);
-    command->outputs = calloc(count + 1, sizeof *command->outputs);
-    if (!command->outputs)
-        memory_exhausted();
+    command->outputs = xcalloc(count + 1, sizeof *command->outputs);
     ivon_convert_outputs(command->chosen, command->options.dtype, command->outputs);
     command->output_count = count;
     if (command->model)

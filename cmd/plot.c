@@ -215,9 +215,7 @@ int plot_read(struct ivon_columns *table, const char *name, double **numbers,
     int code = ivon_columns_find(table, name, &column, error);
     if (code)
         return code;
-    *numbers = calloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
-    if (!*numbers)
-        memory_exhausted();
+    *numbers = xcalloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
     code = ivon_columns_read(table, column, *numbers, error);
     for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++) {
         double size = fabs((*numbers)[i]);
@@ -288,10 +286,8 @@ static int run_plot(struct plot_command *command)
 int plot_run(int argc, char **argv)
 {
     struct plot_command command = {.format = -1, .ignored = -100};
-    command.files = calloc((size_t)argc, sizeof *command.files);
-    command.tables = calloc((size_t)argc, sizeof *command.tables);
-    if (!command.files || !command.tables)
-        memory_exhausted();
+    command.files = xcalloc((size_t)argc, sizeof *command.files);
+    command.tables = xcalloc((size_t)argc, sizeof *command.tables);
     argp_parse(&plot_argp, argc, argv, 0, NULL, &command);
     confine(&(struct confinement){.off = command.dataset.no_sandbox,
                                   .programs = true,

@@ -82,9 +82,7 @@ static void plot_gnuplot_take(int *descriptor, struct bytes *bytes)
     enum { PIECE = 1 << 16 };
     if (bytes->room - bytes->size < PIECE) {
         bytes->room = 2 * bytes->room + PIECE;
-        bytes->data = realloc(bytes->data, bytes->room);
-        if (!bytes->data)
-            memory_exhausted();
+        bytes->data = xreallocarray(bytes->data, bytes->room, 1);
     }
     /* One byte is kept for a null byte behind the complaints. */
     ssize_t got = read(*descriptor, bytes->data + bytes->size, bytes->room - bytes->size - 1);

@@ -42,9 +42,7 @@ static int read_data(struct labels *labels, const struct plot_command *command,
         size_t count;
         if (__builtin_mul_overflow(labels->examples, labels->each, &count))
             memory_exhausted();
-        labels->values = calloc(count + 1, sizeof *labels->values);
-        if (!labels->values)
-            memory_exhausted();
+        labels->values = xcalloc(count + 1, sizeof *labels->values);
         code = ivon_examples_read_i64(examples, (size_t)field, 0, (size_t)labels->examples,
                                       labels->values, error);
     }
@@ -76,9 +74,7 @@ static int match_labels(struct labels *labels, struct ivon_columns *table, doubl
     uint64_t rows = ivon_columns_rows(table);
     double *index = NULL, *token = NULL;
     int code = 0;
-    *out = calloc((size_t)rows + 1, sizeof **out);
-    if (!*out)
-        memory_exhausted();
+    *out = xcalloc((size_t)rows + 1, sizeof **out);
     if (ivon_columns_has(table, "index"))
         code = plot_read(table, "index", &index, error);
     else if (rows != labels->examples * labels->each)
@@ -248,11 +244,9 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
 {
     struct script *script = &command->script;
     size_t count = command->bins ? command->bins : BINS;
-    struct bin *bins = calloc(count * command->file_count, sizeof *bins);
-    double *errors = calloc(command->file_count, sizeof *errors);
+    struct bin *bins = xcalloc(count * command->file_count, sizeof *bins);
+    double *errors = xcalloc(command->file_count, sizeof *errors);
     int code = 0;
-    if (!bins || !errors)
-        memory_exhausted();
     int lines = (int)command->file_count + 1; /* of the key */
     if (!command->height)
         command->height = HEIGHT + LINE * lines;

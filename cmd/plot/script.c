@@ -2,7 +2,6 @@
    in them. */
 #include <math.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cmd/shared/memory.h"
@@ -39,9 +38,7 @@ void script_add(struct script *script, const char *format, ...)
 void script_begin(struct plot_command *command)
 {
     struct script *script = &command->script;
-    script->stream = open_memstream(&script->text, &script->size);
-    if (!script->stream)
-        memory_exhausted();
+    script->stream = memory_of(open_memstream(&script->text, &script->size));
     /* Standalone: images are inside the SVG, not in files beside it. */
     if (command->format == PICTURE_SVG)
         script_add(script,

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cmd/shared/memory.h"
 #include "ivon/checkpoint.h"
 
 /* Those of the kernel's header may be older than the kernel. */
@@ -106,9 +107,7 @@ static void allow_links(struct rules *rules, const char *folder)
 static void allow_output(struct rules *rules, const char *output)
 {
     uint64_t access = READ | WRITE | TRUNCATE;
-    char *before = strndup(output, strcspn(output, "%"));
-    if (!before)
-        return;
+    char *before = xstrndup(output, strcspn(output, "%"));
     allow_around(rules, *before ? before : ".", access);
     allow(rules, before, access);
     free(before);

@@ -57,10 +57,8 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
     size_t room = strlen(text) + 1, count = 0;
     free(options->channel_mean); /* of an option before: the last one counts */
     free(options->channel_std);
-    options->channel_mean = calloc(room, sizeof(double));
-    options->channel_std = calloc(room, sizeof(double));
-    if (!options->channel_mean || !options->channel_std)
-        memory_exhausted();
+    options->channel_mean = xcalloc(room, sizeof(double));
+    options->channel_std = xcalloc(room, sizeof(double));
     dataset->no_scaling = strcmp(text, "none") == 0;
     for (const char *at = text; !dataset->no_scaling;) {
         double pair[2];
@@ -89,11 +87,9 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
     free(options->inputs); /* of an option before: the last one counts */
     free(options->names);
     free(options->fields);
-    options->inputs = strdup(text);
-    options->names = calloc(room, sizeof *options->names);
-    options->fields = calloc(room, sizeof *options->fields);
-    if (!options->inputs || !options->names || !options->fields)
-        memory_exhausted();
+    options->inputs = xstrdup(text);
+    options->names = xcalloc(room, sizeof *options->names);
+    options->fields = xcalloc(room, sizeof *options->fields);
     for (char *at = options->inputs; at;) {
         char *comma = strchr(at, ','), *equals;
         if (comma)

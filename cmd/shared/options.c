@@ -240,24 +240,17 @@ int output_marks(const char *name, const char *mark)
 
 char *output_name(const char *name, const char *mark, const char *replacement)
 {
-    char *result;
     const char *at = strstr(name, mark);
-    int length = at ? asprintf(&result, "%.*s%s%s", (int)(at - name), name, replacement,
-                               at + strlen(mark))
-                    : asprintf(&result, "%s", name);
-    if (length < 0)
-        memory_exhausted();
-    return result;
+    return at ? xasprintf("%.*s%s%s", (int)(at - name), name, replacement, at + strlen(mark))
+              : xstrdup(name);
 }
 
 void name_filter_add(struct name_filter *filter, const char *pattern, bool exclude)
 {
     size_t count = filter->count + 1;
-    filter->patterns = realloc(filter->patterns, count * sizeof *filter->patterns);
-    filter->excludes = realloc(filter->excludes, count * sizeof *filter->excludes);
-    filter->matched = realloc(filter->matched, count * sizeof *filter->matched);
-    if (!filter->patterns || !filter->excludes || !filter->matched)
-        memory_exhausted();
+    filter->patterns = xreallocarray(filter->patterns, count, sizeof *filter->patterns);
+    filter->excludes = xreallocarray(filter->excludes, count, sizeof *filter->excludes);
+    filter->matched = xreallocarray(filter->matched, count, sizeof *filter->matched);
     filter->patterns[filter->count] = pattern;
     filter->excludes[filter->count] = exclude;
     filter->matched[filter->count] = false;
