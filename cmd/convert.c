@@ -201,7 +201,7 @@ static int convert_check_names(const struct convert_command *command, struct ivo
     return code;
 }
 
-/* The header of the output, but for what tells where it comes from. */
+/* The header of the output, but for its provenance. */
 static struct ivon_header output_header(const struct convert_command *command)
 {
     struct ivon_header header = *ivon_source_header(command->source);

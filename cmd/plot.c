@@ -116,7 +116,8 @@ static void plot_check_arguments(struct plot_command *command, struct argp_state
         command->title = command->kind->title;
 }
 
-static void take_argument(struct plot_command *command, struct argp_state *state, char *argument)
+static void plot_parse_argument(struct plot_command *command, struct argp_state *state,
+                                char *argument)
 {
     const char *names[KINDS];
     for (int i = 0; i < KINDS; i++)
@@ -161,7 +162,7 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
     struct plot_command *command = state->input;
     switch (key) {
     case ARGP_KEY_ARG:
-        take_argument(command, state, argument);
+        plot_parse_argument(command, state, argument);
         return 0;
     case ARGP_KEY_END:
         plot_check_arguments(command, state);

@@ -16,7 +16,7 @@
 #include "formats/io/zip.h"
 #include "formats/numpy/array.h"
 #include "formats/numpy/npz.h"
-#include "formats/posterior/joined.h"
+#include "formats/posterior/combined.h"
 #include "formats/posterior/posterior.h"
 #include "formats/safetensors/safetensors.h"
 #include "formats/torch/torch.h"
@@ -197,7 +197,7 @@ static int checkpoint_check_options(const struct format *format, const char *pat
                  : 0;
 }
 
-/* Describes a file that is not a checkpoint, as far as its first bytes tell. */
+/* Describes a file that is not a checkpoint, by its first bytes. */
 static const char *other_kind(const struct mapped_file *file)
 {
     if (!file->size)
@@ -307,7 +307,7 @@ int ivon_checkpoint_open(struct ivon_source **source, const char *path,
         ivon_source_close(model);
         return code;
     }
-    return joined_open(source, model, hessian, error);
+    return combined_open(source, model, hessian, error);
 }
 
 bool ivon_checkpoint_has_shards(const char *path)

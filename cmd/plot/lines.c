@@ -70,8 +70,8 @@ static int too_many(const char *path, struct ivon_error *error)
                       CURVES_MAX);
 }
 
-static int plot_lines_take_group(void *context, uint64_t row, const char *text,
-                                 struct ivon_error *error)
+static int plot_lines_on_group(void *context, uint64_t row, const char *text,
+                               struct ivon_error *error)
 {
     struct groups *groups = context;
     size_t found = 0;
@@ -95,8 +95,7 @@ static int plot_lines_read_groups(struct groups *groups, struct ivon_columns *ta
         return 0;
     groups->of_row = xcalloc((size_t)ivon_columns_rows(table) + 1, sizeof *groups->of_row);
     int code = ivon_columns_find(table, "method", &column, error);
-    return code ? code
-                : ivon_columns_read_text(table, column, plot_lines_take_group, groups, error);
+    return code ? code : ivon_columns_read_text(table, column, plot_lines_on_group, groups, error);
 }
 
 static void release_groups(struct groups *groups)

@@ -121,7 +121,7 @@ static int select_entry(const struct dirent *entry)
     return strcmp(entry->d_name, DONE) == 0 || follow_is_candidate(entry->d_name);
 }
 
-/* Reads the directory, for files to hand out that no event told of. */
+/* Reads the directory, for files to hand out that no event named. */
 static int scan(struct follow *follow, struct ivon_error *error)
 {
     struct dirent **entries;

@@ -10,7 +10,7 @@ int strings_compare(const void *a, const void *b);
 
 bool string_ends_with(const char *text, const char *end);
 
-/* Writes "A, B or C", as much of it as there is room for. */
+/* Writes "A, B or C", as much of it as fits. */
 void strings_alternatives(char *out, size_t size, const char *const *strings, size_t count);
 
 #endif

@@ -141,7 +141,7 @@ static int list_names(struct name_table *table, const struct ivon_tensor *tensor
     return 0;
 }
 
-/* Marks the buffers that names tell among a model's floating-point tensors. */
+/* Marks those of a model's floating-point tensors whose names are those of buffers. */
 static int find_buffers(const struct ivon_tensor *tensors, size_t count, bool *found,
                         struct ivon_error *error)
 {
@@ -170,16 +170,17 @@ int buffers_settle(struct tensor_list *tensors, struct ivon_error *error)
     return code;
 }
 
-int buffers_told(const struct ivon_tensor *tensors, size_t count,
-                 bool (*plain)(void *context, const struct ivon_tensor *), void *context,
-                 bool *told, struct ivon_error *error)
+int buffers_distinguishable(const struct ivon_tensor *tensors, size_t count,
+                            bool (*plain)(void *context, const struct ivon_tensor *), void *context,
+                            bool *distinguishable, struct ivon_error *error)
 {
     bool *found = calloc(count + 1, sizeof *found);
     int code = found ? find_buffers(tensors, count, found, error) : ivon_error_memory(error);
-    *told = true;
+    *distinguishable = true;
     for (size_t i = 0; i < count && !code; i++)
         if (tensors[i].part == IVON_BUFFER && ivon_dtype_is_float(tensors[i].dtype))
-            *told = *told && (found[i] || (plain && plain(context, &tensors[i])));
+            *distinguishable = *distinguishable &&
+                               (found[i] || (plain && plain(context, &tensors[i])));
     free(found);
     return code;
 }

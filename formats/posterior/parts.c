@@ -266,9 +266,9 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
     }
     if (*needed)
         return 0;
-    bool told;
-    int code = buffers_told(tensors, count, plain, context, &told, error);
-    *needed = !told || share_names(tensors, count);
+    bool distinguishable;
+    int code = buffers_distinguishable(tensors, count, plain, context, &distinguishable, error);
+    *needed = !distinguishable || share_names(tensors, count);
     return code;
 }
 

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
-#include "formats/posterior/joined.h"
+#include "formats/posterior/combined.h"
 #include "formats/io/number_text.h"
 #include "formats/io/strings.h"
 #include "formats/posterior/parts.h"
@@ -290,7 +290,7 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
     struct request request = {.path = path,
                               .header = header,
                               .shard_size = options->shard_size,
-                              .like_source = options->like ? joined_first(options->like) : NULL,
+                              .like_source = options->like ? combined_model(options->like) : NULL,
                               .like = safetensors_of(options->like),
                               .indexed = safetensors_index_name(path)};
     request.like_shards = request.indexed && request.like && request.like->index_path &&

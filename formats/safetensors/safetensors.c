@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
-#include "formats/posterior/joined.h"
+#include "formats/posterior/combined.h"
 #include "formats/posterior/parts.h"
 
 static int safetensors_read(void *self, size_t index, size_t first, size_t count, void *buffer,
@@ -56,7 +56,7 @@ static const struct ivon_source_class class = {.read = safetensors_read,
 
 const struct safetensors *safetensors_of(const struct ivon_source *source)
 {
-    const struct ivon_source *first = source ? joined_first(source) : NULL;
+    const struct ivon_source *first = source ? combined_model(source) : NULL;
     return first ? source_self(first, &class) : NULL;
 }
 

@@ -38,8 +38,8 @@ static void put_bytes(struct writer *writer, const char *bytes, size_t size)
 {
     struct ivon_table *table = writer->table;
     while (size) {
-        size_t room = TEXT_CAPACITY - table->text_size;
-        size_t now = size < room ? size : room;
+        size_t space = TEXT_CAPACITY - table->text_size;
+        size_t now = size < space ? size : space;
         memcpy(table->text + table->text_size, bytes, now);
         table->text_size += now;
         bytes += now;

@@ -1,4 +1,4 @@
-/* The state dict: names, and what each tensor is to the model as far as it tells itself. */
+/* The state dict: names, and what each tensor is to the model as far as it says itself. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,7 +231,7 @@ void torch_state_release(struct torch_state *state)
     *state = (struct torch_state){0};
 }
 
-void torch_take(struct torch_state *state, size_t entry, size_t group, size_t place)
+void torch_assign(struct torch_state *state, size_t entry, size_t group, size_t place)
 {
     state->entries[entry].role = TORCH_MEAN;
     state->entries[entry].group = (ptrdiff_t)group;
