@@ -9,7 +9,7 @@
 
 typedef void option_printer(const struct command *command, const struct argp_option *option);
 
-static void each_option(const struct command *command, option_printer *print)
+static void completion_print_options(const struct command *command, option_printer *print)
 {
     const struct argp_option *option;
     for (struct option_walk walk = option_walk(command); (option = option_next(&walk));)
@@ -67,7 +67,7 @@ static void print_bash(void)
          "  fi\n"
          "  case $command:$option in");
     for (const struct command *command = commands; command->name; command++)
-        each_option(command, bash_choice);
+        completion_print_options(command, bash_choice);
     puts("  esac\n"
          "  if [[ -n $words ]]; then\n"
          "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
@@ -77,7 +77,7 @@ static void print_bash(void)
          "  case $command in");
     for (const struct command *command = commands; command->name; command++) {
         printf("    %s) words='", command->name);
-        each_option(command, bash_option);
+        completion_print_options(command, bash_option);
         puts("' ;;");
     }
     puts("  esac\n"
@@ -128,7 +128,7 @@ static void print_zsh(void)
     putchar('\n');
     for (const struct command *command = commands; command->name; command++) {
         printf("_ivon_%s() {\n  _arguments \\\n", command->name);
-        each_option(command, zsh_option);
+        completion_print_options(command, zsh_option);
         puts("    '*:file:_files'\n}");
     }
     puts("local command=${service#ivon-}\n"
@@ -183,7 +183,7 @@ static void print_fish(void)
                command->summary);
     puts("complete -c ivon -f -n __fish_use_subcommand -a 'help completion'");
     for (const struct command *command = commands; command->name; command++)
-        each_option(command, fish_option);
+        completion_print_options(command, fish_option);
 }
 
 int completion_print(const char *shell)

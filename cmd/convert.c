@@ -33,7 +33,7 @@ enum {
 
 static const struct argp_option option_table[] = {
     {"output", 'o', "OUT", 0, "The file to write", 1},
-    {"to", KEY_TO, "h5|safetensors|npz", 0, "Its format (default: by OUT's suffix, else h5)", 1},
+    {"to", KEY_TO, IVON_FORMAT_NAMES, 0, "Its format (default: by OUT's suffix, else h5)", 1},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the means (default keep: each its own)", 1},
     {"shard-size", KEY_SHARD_SIZE, "SIZE", 0, "safetensors: at most SIZE of data in one file", 1},
@@ -108,7 +108,6 @@ static void convert_check_arguments(const struct convert_command *command, struc
 
 static error_t convert_parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const formats[] = {"h5", "safetensors", "npz"};
     struct convert_command *command = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
@@ -128,8 +127,9 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
         command->output = argument;
         return 0;
     case KEY_TO:
-        command->create.format = IVON_FORMAT_POSTERIOR + (enum ivon_format)option_choice(
-                                                             state, "--to", argument, formats, 3);
+        command->create.format = IVON_FORMAT_BY_NAME + 1;
+        command->create.format += (enum ivon_format)option_choice_of(state, "--to", argument,
+                                                                     IVON_FORMAT_NAMES);
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);
@@ -185,9 +185,7 @@ static int compare_renamed(const void *a, const void *b)
 static int convert_check_names(const struct convert_command *command, struct ivon_error *error)
 {
     int code = 0;
-    struct renamed *names = calloc(command->choice_count + 1, sizeof *names);
-    if (!names)
-        memory_exhausted();
+    struct renamed *names = xcalloc(command->choice_count + 1, sizeof *names);
     for (size_t i = 0; i < command->choice_count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source,
                                                               command->choices[i].tensor);
@@ -203,7 +201,7 @@ static int convert_check_names(const struct convert_command *command, struct ivo
     return code;
 }
 
-/* The header of the output, but for what tells where it comes from. */
+/* The header of the output, but for its provenance. */
 static struct ivon_header output_header(const struct convert_command *command)
 {
     struct ivon_header header = *ivon_source_header(command->source);
@@ -222,9 +220,7 @@ static struct ivon_header output_header(const struct convert_command *command)
 static int choose_tensors(struct convert_command *command, struct ivon_error *error)
 {
     size_t count = ivon_source_tensor_count(command->source), tensors = 0;
-    command->choices = calloc(count + 1, sizeof *command->choices);
-    if (!command->choices)
-        memory_exhausted();
+    command->choices = xcalloc(count + 1, sizeof *command->choices);
     command->create.like = command->source;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
@@ -237,9 +233,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
                               "%s: tensor '%s' is stored as %s, which is not read here and '%s' "
                               "cannot hold: leave it out by --exclude",
                               command->input, tensor->name, tensor->stored_as, command->output);
-        char *name = graph ? strdup(tensor->name) : rename_apply(&command->rules, tensor->name);
-        if (!name)
-            memory_exhausted();
+        char *name = graph ? xstrdup(tensor->name) : rename_apply(&command->rules, tensor->name);
         command->choices[command->choice_count++] = (struct ivon_choice){i, name};
         tensors += !graph;
     }
@@ -273,9 +267,7 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
     }
     if (fine) {
         command->graph_size = (size_t)status.st_size;
-        command->graph = malloc(command->graph_size + 1);
-        if (!command->graph)
-            memory_exhausted();
+        command->graph = xmalloc(command->graph_size + 1);
         fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
     }
     int code = 0;
@@ -306,9 +298,7 @@ static int check_graph(const struct convert_command *command, struct ivon_error 
 static void list_outputs(struct convert_command *command)
 {
     size_t count = ivon_source_tensor_count(command->chosen);
-    command->outputs = calloc(count + 1, sizeof *command->outputs);
-    if (!command->outputs)
-        memory_exhausted();
+    command->outputs = xcalloc(count + 1, sizeof *command->outputs);
     ivon_convert_outputs(command->chosen, command->options.dtype, command->outputs);
     command->output_count = count;
     if (command->model)

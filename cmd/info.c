@@ -481,7 +481,7 @@ static void print_all(const struct info_command *command, const struct ivon_sour
     }
 }
 
-static int tell(const struct info_command *command, const char *path)
+static int info_print_file(const struct info_command *command, const char *path)
 {
     struct ivon_error error = {0};
     struct ivon_source *source = NULL;
@@ -492,7 +492,7 @@ static int tell(const struct info_command *command, const char *path)
         .threads = command->common.threads,
         .progress = progress_start(&progress, "reading", command->common.quiet)};
     struct common_options common = command->common;
-    common.quiet |= command->check; /* the doubt is a finding then */
+    common.quiet |= command->check; /* the warning is a finding then */
     common.verbose = false;         /* the mapping is printed with the rest */
     int code = open_checkpoint(&source, path, &command->open, command->memory, &common, &error);
     if (!code && !command->header)
@@ -521,7 +521,7 @@ int info_run(int argc, char **argv)
     for (int i = 0; i < command.file_count && !progress_interrupted(); i++) {
         if (i && !command.json && !command.check)
             putchar('\n');
-        int result = tell(&command, command.files[i]);
+        int result = info_print_file(&command, command.files[i]);
         status = result > status ? result : status;
     }
     if (!command.common.quiet)

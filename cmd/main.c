@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -13,21 +12,8 @@
 #include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
-const struct command commands[] = {
-    {"convert", "convert a checkpoint into another format", &convert_argp, convert_run},
-    {"info", "tell what a posterior holds, and check it", &info_argp, info_run},
-    {"merge", "merge the posteriors of finetuned models", &merge_argp, merge_run},
-    {"plot", "draw what the other commands print", &plot_argp, plot_run},
-    {"predict", "average predictions over weights sampled from posteriors", &predict_argp,
-     predict_run},
-    {"predict-gen", "predict the test loss from the training data", &predict_gen_argp,
-     predict_gen_run},
-    {"sample", "draw weights from a posterior", &sample_argp, sample_run},
-    {"sensitivity", "tell how much a model depends on each training example", &sensitivity_argp,
-     sensitivity_run},
-    {"train", "train a network, and keep the posterior of its weights", &train_argp, train_run},
-    {NULL, NULL, NULL, NULL},
-};
+#define COMMAND_ROW(name, summary, options, run) {name, summary, &options, run},
+const struct command commands[] = {COMMANDS(COMMAND_ROW){NULL, NULL, NULL, NULL}};
 
 static void print_version(FILE *stream, struct argp_state *state)
 {

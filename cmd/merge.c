@@ -39,9 +39,7 @@ static int merge_open_inputs(struct merge_command *command, struct ivon_error *e
     size_t inputs = command->model_count + (command->base_path != NULL);
     command->options.memory = memory / 2;
     command->open.open.for_several = command->model_count > 1 || command->base_path;
-    command->sources = calloc(command->model_count, sizeof *command->sources);
-    if (!command->sources)
-        memory_exhausted();
+    command->sources = xcalloc(command->model_count, sizeof *command->sources);
     int code = 0;
     if (command->base_path)
         code = open_input(&command->base, command, &command->base_model, memory / 2 / inputs,
@@ -63,11 +61,9 @@ static void list_scales(struct merge_command *command)
         command->sweep
             ? (size_t)floor((command->to - command->from) / command->step * (1 + 1e-12) + 1e-9) + 1
             : 1;
-    command->scales = calloc(command->scale_count, sizeof *command->scales);
-    command->outputs = calloc(command->scale_count, sizeof *command->outputs);
-    command->sinks = calloc(command->scale_count, sizeof *command->sinks);
-    if (!command->scales || !command->outputs || !command->sinks)
-        memory_exhausted();
+    command->scales = xcalloc(command->scale_count, sizeof *command->scales);
+    command->outputs = xcalloc(command->scale_count, sizeof *command->outputs);
+    command->sinks = xcalloc(command->scale_count, sizeof *command->sinks);
     for (size_t s = 0; s < command->scale_count; s++) {
         char text[40];
         double scale = command->sweep ? command->from + (double)s * command->step : 1;
@@ -85,9 +81,7 @@ static int name_outputs(struct merge_command *command, struct ivon_error *error)
         char factor[40];
         snprintf(factor, sizeof factor, "%g", command->scales[s]);
         command->outputs[s] = command->sweep ? output_name(command->output, "%g", factor)
-                                             : strdup(command->output);
-        if (!command->outputs[s])
-            memory_exhausted();
+                                             : xstrdup(command->output);
         if (s && strcmp(command->outputs[s], command->outputs[s - 1]) == 0)
             return error_fill(error, IVON_ERROR_ARGUMENT,
                               "--sweep: factors %.12g and %.12g would both be written to '%s'",

@@ -116,7 +116,8 @@ static void plot_check_arguments(struct plot_command *command, struct argp_state
         command->title = command->kind->title;
 }
 
-static void take_argument(struct plot_command *command, struct argp_state *state, char *argument)
+static void plot_parse_argument(struct plot_command *command, struct argp_state *state,
+                                char *argument)
 {
     const char *names[KINDS];
     for (int i = 0; i < KINDS; i++)
@@ -161,7 +162,7 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
     struct plot_command *command = state->input;
     switch (key) {
     case ARGP_KEY_ARG:
-        take_argument(command, state, argument);
+        plot_parse_argument(command, state, argument);
         return 0;
     case ARGP_KEY_END:
         plot_check_arguments(command, state);
@@ -215,9 +216,7 @@ int plot_read(struct ivon_columns *table, const char *name, double **numbers,
     int code = ivon_columns_find(table, name, &column, error);
     if (code)
         return code;
-    *numbers = calloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
-    if (!*numbers)
-        memory_exhausted();
+    *numbers = xcalloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
     code = ivon_columns_read(table, column, *numbers, error);
     for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++) {
         double size = fabs((*numbers)[i]);
@@ -287,10 +286,8 @@ static int run_plot(struct plot_command *command)
 int plot_run(int argc, char **argv)
 {
     struct plot_command command = {.format = -1, .ignored = -100};
-    command.files = calloc((size_t)argc, sizeof *command.files);
-    command.tables = calloc((size_t)argc, sizeof *command.tables);
-    if (!command.files || !command.tables)
-        memory_exhausted();
+    command.files = xcalloc((size_t)argc, sizeof *command.files);
+    command.tables = xcalloc((size_t)argc, sizeof *command.tables);
     argp_parse(&plot_argp, argc, argv, 0, NULL, &command);
     confine(&(struct confinement){.off = command.dataset.no_sandbox,
                                   .programs = true,

@@ -81,7 +81,7 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
     predict_gen_check_output(command, state);
-    removal_take(options, evaluation, &command->common, &command->draw, state);
+    removal_set_options(options, evaluation, &command->common, &command->draw, state);
     options->scores = IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS);
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }

@@ -148,12 +148,10 @@ static int sample_create_output(struct sample_command *command, size_t i,
 static int sample_create_outputs(struct sample_command *command, json_t *provenance,
                                  struct ivon_error *error)
 {
-    command->outputs = calloc(command->count, sizeof *command->outputs);
-    command->sinks = calloc(command->count, sizeof *command->sinks);
-    struct ivon_tensor *tensors = calloc(ivon_source_tensor_count(command->source) + 1,
-                                         sizeof *tensors);
-    if (!command->outputs || !command->sinks || !tensors)
-        memory_exhausted();
+    command->outputs = xcalloc(command->count, sizeof *command->outputs);
+    command->sinks = xcalloc(command->count, sizeof *command->sinks);
+    struct ivon_tensor *tensors = xcalloc(ivon_source_tensor_count(command->source) + 1,
+                                          sizeof *tensors);
     size_t tensor_count = ivon_sample_outputs(command->source, command->draw.sample.dtype, tensors);
     int code = provenance_add_input(provenance, command->input, NAN, false, error);
     for (size_t i = 0; i < command->count && !code; i++)

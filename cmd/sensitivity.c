@@ -132,7 +132,7 @@ static void sensitivity_check_arguments(struct sensitivity_command *command,
         argp_failure(
             state, EX_USAGE, 0,
             "--vectors=covariance is of a whole sequence: --per-token does not go with it");
-    removal_take(options, evaluation, &command->common, &command->draw, state);
+    removal_set_options(options, evaluation, &command->common, &command->draw, state);
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 

@@ -10,25 +10,137 @@
 
 #include "core/error.h"
 #include "formats/hdf5/safe.h"
-#include "formats/posterior/joined.h"
 #include "formats/io/mapped.h"
+#include "formats/io/strings.h"
+#include "formats/io/suffix.h"
+#include "formats/io/zip.h"
+#include "formats/numpy/array.h"
 #include "formats/numpy/npz.h"
+#include "formats/posterior/combined.h"
 #include "formats/posterior/posterior.h"
 #include "formats/safetensors/safetensors.h"
-#include "formats/io/suffix.h"
 #include "formats/torch/torch.h"
-#include "formats/io/zip.h"
 
+enum { SUFFIXES_MAX = 2, MODEL_NAMES_MAX = 2 };
+
+/* Arrays end where an element is null; functions that a format lacks are null. */
 struct format {
-    const char *name;
+    const char *name; /* in messages: "in NAME format" */
     bool (*recognise)(const struct mapped_file *file);
+    /* Opens a file that was recognised, which the source takes over. */
     int (*open)(struct ivon_source **source, struct mapped_file *file,
                 const struct ivon_open_options *options, struct ivon_error *error);
-    bool names_parts; /* so that is_buffer has nothing to say */
-    bool nested;      /* holds more than tensors by name: key, hessian_from and batch apply */
+    /* Opens what may be the state of a model's optimizer. Such a format holds more than tensors by
+       name: key, hessian_from, batch and parameters apply to it. */
+    int (*open_optimizer)(struct ivon_source **source, struct mapped_file *file,
+                          const struct ivon_open_options *options, const struct ivon_source *model,
+                          struct ivon_error *error);
+    /* Opens the shards of an index, the first of which was recognised. */
+    int (*open_shards)(struct ivon_source **source, struct shard_index *index,
+                       const struct ivon_open_options *options, struct ivon_error *error);
+    bool names_parts; /* is_buffer does not apply */
+
+    /* A format that is written has a value of enum ivon_format. */
+    enum ivon_format written;
+    const char *suffixes[SUFFIXES_MAX + 1];
+    const char *index_suffix; /* of an index, which is written with its shards */
+    int (*create)(struct ivon_sink **sink, const char *path, const struct ivon_header *header,
+                  const struct ivon_tensor *tensors, size_t tensor_count,
+                  const struct ivon_create_options *options, struct ivon_error *error);
+    /* Returns whether it can hold an opaque tensor of `like`, which may be null. */
+    bool (*carries)(const struct ivon_source *like, const struct ivon_tensor *tensor);
+
+    /* The names, best first, that model hubs give a file in a model's directory. */
+    const char *model_names[MODEL_NAMES_MAX + 1];
+    const char *adapter_name;
 };
 
-/* An index does not say of what format its shards are; the first of them does. */
+/* A file is of the first format that recognises it: PyTorch's are zip archives, as npz are. */
+static const struct format formats[] = {
+    {.name = "HDF5",
+     .recognise = hdf5_recognise,
+     .open = posterior_open,
+     .names_parts = true,
+     .written = IVON_FORMAT_POSTERIOR,
+     .suffixes = {".h5", ".hdf5"},
+     .create = posterior_create},
+    {.name = "PyTorch's",
+     .recognise = torch_recognise,
+     .open = torch_open,
+     .open_optimizer = torch_open_optimizer,
+     .open_shards = torch_open_shards,
+     .model_names = {"pytorch_model.bin.index.json", "pytorch_model.bin"},
+     .adapter_name = "adapter_model.bin"},
+    {.name = "npz",
+     .recognise = zip_recognise,
+     .open = npz_open,
+     .written = IVON_FORMAT_NPZ,
+     .suffixes = {".npz"},
+     .create = npz_create},
+    {.name = "safetensors",
+     .recognise = safetensors_recognise,
+     .open = safetensors_open,
+     .open_shards = safetensors_open_shards,
+     .written = IVON_FORMAT_SAFETENSORS,
+     .suffixes = {".safetensors"},
+     .index_suffix = SAFETENSORS_INDEX,
+     .create = safetensors_create,
+     .carries = safetensors_carries,
+     .model_names = {"model" SAFETENSORS_INDEX, "model.safetensors"},
+     .adapter_name = "adapter_model.safetensors"},
+};
+
+enum { FORMAT_COUNT = sizeof formats / sizeof formats[0] };
+
+/* The format that recognises a file, or null. */
+static const struct format *format_recognise(const struct mapped_file *file)
+{
+    for (size_t i = 0; i < FORMAT_COUNT && file->size; i++)
+        if (formats[i].recognise(file))
+            return &formats[i];
+    return NULL;
+}
+
+/* The format that is written as a value of enum ivon_format, or null. */
+static const struct format *format_written(enum ivon_format written)
+{
+    for (size_t i = 0; i < FORMAT_COUNT; i++)
+        if (formats[i].create && formats[i].written == written)
+            return &formats[i];
+    return NULL;
+}
+
+/* Lists the formats as messages do: those that are written, in the order of their values, and then
+   those that are read only. */
+static void format_list(const struct format *list[FORMAT_COUNT])
+{
+    const struct format *format;
+    size_t count = 0;
+    for (enum ivon_format value = IVON_FORMAT_BY_NAME + 1; (format = format_written(value));
+         value++)
+        list[count++] = format;
+    for (size_t i = 0; i < FORMAT_COUNT; i++)
+        if (!formats[i].create)
+            list[count++] = &formats[i];
+}
+
+/* The first format that an index is written of. */
+static const struct format *format_with_index(void)
+{
+    const struct format *format = formats;
+    while (!format->index_suffix)
+        format++;
+    return format;
+}
+
+/* An index does not say of what format its shards are; the first of them does. Where that is of no
+   format with shards, the reader of another says what is wrong with it. */
+static const struct format *format_of_shards(const struct mapped_file *first)
+{
+    const struct format *format = format_recognise(first);
+    return format && format->open_shards ? format : format_with_index();
+}
+
 static int open_index(struct ivon_source **source, struct mapped_file *mapped,
                       const struct ivon_open_options *options, struct ivon_error *error)
 {
@@ -38,22 +150,16 @@ static int open_index(struct ivon_source **source, struct mapped_file *mapped,
     mapped_close(mapped);
     if (!code && index.shard_count)
         code = shard_index_open(&index, 0, &first, error);
-    bool torch = !code && first.size && torch_recognise(&first);
+    const struct format *format = format_of_shards(&first);
     mapped_close(&first);
     if (!code)
-        code = torch ? torch_open_shards(source, &index, options, error)
-                     : safetensors_open_shards(source, &index, options, error);
+        code = format->open_shards(source, &index, options, error);
     shard_index_release(&index);
     return code;
 }
 
-static const struct format formats[] = {
-    {.name = "HDF5", .recognise = hdf5_recognise, .open = posterior_open, .names_parts = true},
-    {.name = "PyTorch's", .recognise = torch_recognise, .open = torch_open, .nested = true},
-    {.name = "npz", .recognise = zip_recognise, .open = npz_open},
-    {.name = "safetensors", .recognise = safetensors_recognise, .open = safetensors_open},
-    {.name = "sharded", .recognise = shard_index_recognise, .open = open_index},
-};
+static const struct format sharded = {
+    .name = "sharded", .recognise = shard_index_recognise, .open = open_index};
 
 /* Leaves out what is said of an optimizer's state. */
 static void leave_optimizer(struct ivon_open_options *options)
@@ -71,13 +177,13 @@ static int checkpoint_check_options(const struct format *format, const char *pat
     const char *wrong = NULL;
     if (options->is_buffer && format->names_parts)
         wrong = "buffers";
-    if (options->batch != 0 && !format->nested)
+    if (options->batch != 0 && !format->open_optimizer)
         wrong = "batch-size";
-    if (options->hessian_from != IVON_HESSIAN_FROM_IVON && !format->nested)
+    if (options->hessian_from != IVON_HESSIAN_FROM_IVON && !format->open_optimizer)
         wrong = "hessian-from";
-    if (options->parameters && !format->nested)
+    if (options->parameters && !format->open_optimizer)
         wrong = "parameters";
-    if (options->key && !format->nested)
+    if (options->key && !format->open_optimizer)
         wrong = "key";
     if (wrong && options->for_several) {
         options->is_buffer = format->names_parts ? NULL : options->is_buffer;
@@ -91,15 +197,14 @@ static int checkpoint_check_options(const struct format *format, const char *pat
                  : 0;
 }
 
-/* Describes a file that is not a checkpoint, as far as its first bytes tell. */
+/* Describes a file that is not a checkpoint, by its first bytes. */
 static const char *other_kind(const struct mapped_file *file)
 {
-    static const char npy[] = "\x93NUMPY";
     if (!file->size)
         return "is empty";
-    if (file->size >= sizeof npy && memcmp(file->data, npy, sizeof npy - 1) == 0)
+    if (npy_recognise(file))
         return "is a single array of NumPy";
-    if (file->size > 2 && file->data[0] == 0x1f && file->data[1] == 0x8b)
+    if (gzip_recognise(file))
         return "is compressed by gzip";
     /* ONNX begins with its version, field 1, a varint; field 2 to 8 follows */
     if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 && file->data[2] > 0x10 &&
@@ -108,24 +213,53 @@ static const char *other_kind(const struct mapped_file *file)
     return "is in no format that is known here";
 }
 
-/* A directory as a model hub has it is named by its index, or by the file of its weights. */
-static int refuse_directory(const char *path, int code, struct ivon_error *error)
+static int checkpoint_refuse_unknown(const struct mapped_file *file, const char *path,
+                                     struct ivon_error *error)
 {
-    static const char *const names[] = {"model.safetensors.index.json", "model.safetensors",
-                                        "pytorch_model.bin.index.json", "pytorch_model.bin",
-                                        "adapter_model.safetensors",    "adapter_model.bin"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *inside;
-        if (asprintf(&inside, "%s/%s", path, names[i]) < 0)
-            return ivon_error_memory(error);
-        bool there = access(inside, R_OK) == 0;
-        if (there)
-            ivon_error_set(error, code, "%s: is a directory: name %s", path, inside);
-        free(inside);
-        if (there)
-            break;
-    }
+    char expected[256];
+    const struct format *list[FORMAT_COUNT];
+    const char *names[FORMAT_COUNT];
+    format_list(list);
+    for (size_t i = 0; i < FORMAT_COUNT; i++)
+        names[i] = list[i]->name;
+    strings_alternatives(expected, sizeof expected, names, FORMAT_COUNT);
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s, expected a checkpoint in %s format",
+                          path, other_kind(file), expected);
+}
+
+/* Gives `error`, whose code is `code`, the name of a file in a directory; if it is not there, sets
+   *found to false. */
+static int checkpoint_refuse_directory_of(const char *path, const char *name, bool *found, int code,
+                                          struct ivon_error *error)
+{
+    char *inside;
+    if (asprintf(&inside, "%s/%s", path, name) < 0)
+        return ivon_error_memory(error);
+    *found = access(inside, R_OK) == 0;
+    if (*found)
+        ivon_error_set(error, code, "%s: is a directory: name %s", path, inside);
+    free(inside);
     return code;
+}
+
+/* A directory as a model hub has it is named by its index, or by the file of its weights. */
+static int checkpoint_refuse_directory(const char *path, int code, struct ivon_error *error)
+{
+    const struct format *list[FORMAT_COUNT];
+    const char *names[FORMAT_COUNT * (MODEL_NAMES_MAX + 1)];
+    size_t count = 0;
+    bool found = false;
+    format_list(list);
+    for (size_t i = 0; i < FORMAT_COUNT; i++)
+        for (size_t k = 0; list[i]->model_names[k]; k++)
+            names[count++] = list[i]->model_names[k];
+    for (size_t i = 0; i < FORMAT_COUNT; i++)
+        if (list[i]->adapter_name)
+            names[count++] = list[i]->adapter_name;
+    int refused = code;
+    for (size_t i = 0; i < count && !found && refused == code; i++)
+        refused = checkpoint_refuse_directory_of(path, names[i], &found, code, error);
+    return refused;
 }
 
 /* With a model, it is that model's Hessian which is opened. */
@@ -136,24 +270,19 @@ static int open_one(struct ivon_source **source, const char *path,
     struct mapped_file file;
     int code = mapped_open(&file, path, error);
     if (code)
-        return refuse_directory(path, code, error);
-    for (size_t i = 0; i < sizeof formats / sizeof formats[0] && file.size; i++) {
-        if (!formats[i].recognise(&file))
-            continue;
-        code = checkpoint_check_options(&formats[i], path, options, error);
-        if (!code && model && formats[i].nested)
-            return torch_open_optimizer(source, &file, options, model, error);
-        if (!code)
-            return formats[i].open(source, &file, options, error);
+        return checkpoint_refuse_directory(path, code, error);
+    const struct format *format = format_recognise(&file);
+    if (!format && file.size && sharded.recognise(&file))
+        format = &sharded;
+    code = format ? checkpoint_check_options(format, path, options, error)
+                  : checkpoint_refuse_unknown(&file, path, error);
+    if (!format || code) {
         mapped_close(&file);
         return code;
     }
-    code = ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: %s, expected a checkpoint in HDF5, safetensors, npz or PyTorch's "
-                          "format",
-                          path, other_kind(&file));
-    mapped_close(&file);
-    return code;
+    return model && format->open_optimizer
+               ? format->open_optimizer(source, &file, options, model, error)
+               : format->open(source, &file, options, error);
 }
 
 int ivon_checkpoint_open(struct ivon_source **source, const char *path,
@@ -178,36 +307,70 @@ int ivon_checkpoint_open(struct ivon_source **source, const char *path,
         ivon_source_close(model);
         return code;
     }
-    return joined_open(source, model, hessian, error);
+    return combined_open(source, model, hessian, error);
 }
 
-/* The format that a name's suffix says, HDF5 where it has none; negative for an unknown suffix. */
-static int format_by_name(const char *path)
+bool ivon_checkpoint_has_shards(const char *path)
 {
-    static const struct {
-        const char *suffix;
-        enum ivon_format format;
-    } known[] = {{".h5", IVON_FORMAT_POSTERIOR},
-                 {".hdf5", IVON_FORMAT_POSTERIOR},
-                 {".safetensors", IVON_FORMAT_SAFETENSORS},
-                 {".npz", IVON_FORMAT_NPZ}};
-    const char *suffix = suffix_of(path);
-    for (size_t i = 0; suffix && i < sizeof known / sizeof *known; i++)
-        if (strcmp(suffix, known[i].suffix) == 0)
-            return (int)known[i].format;
-    if (safetensors_index_name(path))
-        return IVON_FORMAT_SAFETENSORS;
-    return suffix ? -1 : (int)IVON_FORMAT_POSTERIOR;
+    return shard_index_name(path);
+}
+
+static bool format_is_index(const struct format *format, const char *path)
+{
+    return format->index_suffix && string_ends_with(path, format->index_suffix);
+}
+
+/* The format that a name's suffix says, HDF5 where it has none; null for an unknown suffix. */
+static const struct format *format_by_name(const char *path)
+{
+    for (size_t i = 0; i < FORMAT_COUNT; i++)
+        if (suffix_is_one_of(path, formats[i].suffixes) || format_is_index(&formats[i], path))
+            return &formats[i];
+    return suffix_of(path) ? NULL : format_written(IVON_FORMAT_POSTERIOR);
+}
+
+static const struct format *format_to_create(const char *path,
+                                             const struct ivon_create_options *options)
+{
+    return options->format == IVON_FORMAT_BY_NAME ? format_by_name(path)
+                                                  : format_written(options->format);
 }
 
 bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
                              const struct ivon_tensor *tensor)
 {
-    int format = (int)options->format;
-    if (format == IVON_FORMAT_BY_NAME)
-        format = format_by_name(path);
-    return tensor->part != IVON_OPAQUE || (format == IVON_FORMAT_SAFETENSORS && tensor->rank >= 0 &&
-                                           safetensors_of(options->like));
+    const struct format *format = format_to_create(path, options);
+    return tensor->part != IVON_OPAQUE ||
+           (format && format->carries && format->carries(options->like, tensor));
+}
+
+/* Refuses a name whose suffix says no format that is written. */
+static int checkpoint_refuse_suffix(const char *path, struct ivon_error *error)
+{
+    char expected[256];
+    const struct format *list[FORMAT_COUNT];
+    const char *suffixes[FORMAT_COUNT * (SUFFIXES_MAX + 1)];
+    size_t count = 0;
+    format_list(list);
+    for (size_t i = 0; i < FORMAT_COUNT; i++) {
+        for (size_t k = 0; list[i]->suffixes[k]; k++)
+            suffixes[count++] = list[i]->suffixes[k];
+        if (list[i]->index_suffix)
+            suffixes[count++] = list[i]->index_suffix;
+    }
+    strings_alternatives(expected, sizeof expected, suffixes, count);
+    return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                          "%s: no checkpoint is written as %s, expected a name in %s", path,
+                          suffix_of(path), expected);
+}
+
+/* Refuses a bound on the shards of a file that is no index. */
+static int checkpoint_refuse_shard_size(const char *path, struct ivon_error *error)
+{
+    const struct format *format = format_with_index();
+    return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                          "%s: only %s can be several files, and their name has to end in '%s'",
+                          path, format->name, format->index_suffix);
 }
 
 int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
@@ -218,24 +381,15 @@ int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
     static const struct ivon_create_options defaults = {0};
     if (!options)
         options = &defaults;
-    int format = options->format == IVON_FORMAT_BY_NAME ? format_by_name(path)
-                                                        : (int)options->format;
-    if (format < 0)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: no checkpoint is written as %s, expected a name in .h5, .hdf5, "
-                              ".safetensors, " SAFETENSORS_INDEX " or .npz",
-                              path, suffix_of(path));
-    bool sharded = format == IVON_FORMAT_SAFETENSORS && safetensors_index_name(path);
-    if (options->shard_size && !sharded)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: only safetensors can be several files, and their name has to "
-                              "end in '%s'",
-                              path, SAFETENSORS_INDEX);
-    if (format == IVON_FORMAT_SAFETENSORS)
-        return safetensors_create(sink, path, header, tensors, tensor_count, options, error);
-    if (format == IVON_FORMAT_NPZ)
-        return npz_create(sink, path, header, tensors, tensor_count, options, error);
-    return posterior_create(sink, path, header, tensors, tensor_count, options, error);
+    const struct format *format = format_to_create(path, options);
+    if (!format && options->format != IVON_FORMAT_BY_NAME)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no format has the number %d", path,
+                              (int)options->format);
+    if (!format)
+        return checkpoint_refuse_suffix(path, error);
+    if (options->shard_size && !format_is_index(format, path))
+        return checkpoint_refuse_shard_size(path, error);
+    return format->create(sink, path, header, tensors, tensor_count, options, error);
 }
 
 int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error)

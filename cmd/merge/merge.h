@@ -1,4 +1,4 @@
-/* ivon-merge: run by merge.c, parsed by merge/options.c; merge/report.c tells of the result. */
+/* ivon-merge: run by merge.c, parsed by merge/options.c; merge/report.c describes the result. */
 #ifndef CMD_MERGE_MERGE_H
 #define CMD_MERGE_MERGE_H
 

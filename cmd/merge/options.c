@@ -93,9 +93,7 @@ static const char *cut_hessian(char *text, const char *argument, struct argp_sta
 /* MODEL[,hessian=FILE], to which a weight may be appended, or to MODEL. */
 static struct merge_model parse_model(const char *argument, bool weighted, struct argp_state *state)
 {
-    struct merge_model model = {.path = strdup(argument), .weight = 1};
-    if (!model.path)
-        memory_exhausted();
+    struct merge_model model = {.path = xstrdup(argument), .weight = 1};
     bool given = weighted && cut_weight(model.path, &model.weight, argument, state);
     model.hessian = cut_hessian(model.path, argument, state);
     if (weighted && !given && model.hessian)
@@ -106,10 +104,8 @@ static struct merge_model parse_model(const char *argument, bool weighted, struc
 static void merge_options_add_model(struct merge_command *command, struct argp_state *state,
                                     const char *argument)
 {
-    command->models = realloc(command->models,
-                              (command->model_count + 1) * sizeof *command->models);
-    if (!command->models)
-        memory_exhausted();
+    command->models = xreallocarray(command->models, command->model_count + 1,
+                                    sizeof *command->models);
     command->models[command->model_count++] = parse_model(argument, true, state);
 }
 

@@ -20,7 +20,7 @@ enum { IN, OUT, ERR, STREAMS };
 /* The bytes that were read from a pipe. */
 struct bytes {
     char *data;
-    size_t size, room;
+    size_t size, capacity;
 };
 
 struct gnuplot {
@@ -77,17 +77,15 @@ static int plot_gnuplot_start(struct gnuplot *gnuplot)
 }
 
 /* Takes what is there; closes the pipe at its end. */
-static void plot_gnuplot_take(int *descriptor, struct bytes *bytes)
+static void plot_gnuplot_read(int *descriptor, struct bytes *bytes)
 {
     enum { PIECE = 1 << 16 };
-    if (bytes->room - bytes->size < PIECE) {
-        bytes->room = 2 * bytes->room + PIECE;
-        bytes->data = realloc(bytes->data, bytes->room);
-        if (!bytes->data)
-            memory_exhausted();
+    if (bytes->capacity - bytes->size < PIECE) {
+        bytes->capacity = 2 * bytes->capacity + PIECE;
+        bytes->data = xreallocarray(bytes->data, bytes->capacity, 1);
     }
     /* One byte is kept for a null byte behind the complaints. */
-    ssize_t got = read(*descriptor, bytes->data + bytes->size, bytes->room - bytes->size - 1);
+    ssize_t got = read(*descriptor, bytes->data + bytes->size, bytes->capacity - bytes->size - 1);
     if (got > 0)
         bytes->size += (size_t)got;
     else if (got == 0 || errno != EINTR)
@@ -116,9 +114,9 @@ static void converse(struct gnuplot *gnuplot, const struct script *script)
         if (polled[IN].revents)
             give(&gnuplot->pipes[IN], script, &given);
         if (polled[OUT].revents)
-            plot_gnuplot_take(&gnuplot->pipes[OUT], &gnuplot->picture);
+            plot_gnuplot_read(&gnuplot->pipes[OUT], &gnuplot->picture);
         if (polled[ERR].revents)
-            plot_gnuplot_take(&gnuplot->pipes[ERR], &gnuplot->complaints);
+            plot_gnuplot_read(&gnuplot->pipes[ERR], &gnuplot->complaints);
     }
 }
 

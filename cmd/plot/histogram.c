@@ -139,9 +139,9 @@ static void plot_histogram_put_script(struct plot_command *command, struct histo
     histogram->range = (struct range){histogram->values[0],
                                       histogram->values[histogram->count - 1]};
     if (!(histogram->range.high > histogram->range.low)) { /* all are equal */
-        double room = histogram->range.low != 0 ? fabs(histogram->range.low) / 2 : 1;
-        histogram->range.low -= room;
-        histogram->range.high += room;
+        double margin = histogram->range.low != 0 ? fabs(histogram->range.low) / 2 : 1;
+        histogram->range.low -= margin;
+        histogram->range.high += margin;
     }
     script_begin(command);
     plot_histogram_put_bins(script, histogram, command->bins ? command->bins : BINS);

@@ -73,9 +73,7 @@ static int read_entries(struct sheet *sheet, struct ivon_error *error)
     struct plot_command *command = sheet->command;
     struct ivon_columns *table = command->tables[0];
     size_t rows = (size_t)ivon_columns_rows(table), top = command->top ? command->top : TOP;
-    sheet->entries = calloc(rows + 1, sizeof *sheet->entries);
-    if (!sheet->entries)
-        memory_exhausted();
+    sheet->entries = xcalloc(rows + 1, sizeof *sheet->entries);
     int code = plot_images_fill(sheet, table, "index", true, offsetof(struct entry, index), error);
     if (!code)
         code = plot_images_fill(sheet, table, plot_score(command, table), true,
@@ -134,9 +132,7 @@ static int plot_images_open_data(struct sheet *sheet, struct ivon_error *error)
                           "%s: '%s' has %d axes and %zu numbers for each example, expected "
                           "images: height x width, 1 or 3 x height x width, or a square",
                           command->data, field->name, field->rank, field->count);
-    sheet->pixels = calloc(field->count, sizeof *sheet->pixels);
-    if (!sheet->pixels)
-        memory_exhausted();
+    sheet->pixels = xcalloc(field->count, sizeof *sheet->pixels);
     return 0;
 }
 

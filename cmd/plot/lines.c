@@ -70,8 +70,8 @@ static int too_many(const char *path, struct ivon_error *error)
                       CURVES_MAX);
 }
 
-static int plot_lines_take_group(void *context, uint64_t row, const char *text,
-                                 struct ivon_error *error)
+static int plot_lines_on_group(void *context, uint64_t row, const char *text,
+                               struct ivon_error *error)
 {
     struct groups *groups = context;
     size_t found = 0;
@@ -82,9 +82,7 @@ static int plot_lines_take_group(void *context, uint64_t row, const char *text,
         return 0;
     if (groups->count == CURVES_MAX)
         return too_many(groups->path, error);
-    groups->names[groups->count] = strdup(text);
-    if (!groups->names[groups->count++])
-        memory_exhausted();
+    groups->names[groups->count++] = xstrdup(text);
     return 0;
 }
 
@@ -95,12 +93,9 @@ static int plot_lines_read_groups(struct groups *groups, struct ivon_columns *ta
     *groups = (struct groups){.path = ivon_columns_path(table)};
     if (!ivon_columns_has(table, "method"))
         return 0;
-    groups->of_row = calloc((size_t)ivon_columns_rows(table) + 1, sizeof *groups->of_row);
-    if (!groups->of_row)
-        memory_exhausted();
+    groups->of_row = xcalloc((size_t)ivon_columns_rows(table) + 1, sizeof *groups->of_row);
     int code = ivon_columns_find(table, "method", &column, error);
-    return code ? code
-                : ivon_columns_read_text(table, column, plot_lines_take_group, groups, error);
+    return code ? code : ivon_columns_read_text(table, column, plot_lines_on_group, groups, error);
 }
 
 static void release_groups(struct groups *groups)
@@ -117,15 +112,12 @@ static char *title_of(const struct lines *lines, const char *path, const char *g
                       const char *column)
 {
     const char *file = lines->command->file_count > 1 ? plot_file_name(path) : "";
-    char *title;
     if (!group)
         group = "";
     if (!column)
         column = "";
-    if (asprintf(&title, "%s%s%s%s%s", file, *file && (*group || *column) ? ": " : "", group,
-                 *group && *column ? ", " : "", column) < 0)
-        memory_exhausted();
-    return title;
+    return xasprintf("%s%s%s%s%s", file, *file && (*group || *column) ? ": " : "", group,
+                     *group && *column ? ", " : "", column);
 }
 
 static int by_x(const void *a, const void *b)
@@ -140,9 +132,7 @@ static int add_curve(struct lines *lines, size_t panel, const struct groups *gro
                      const char *path, struct ivon_error *error)
 {
     struct curve curve = {.title = title, .panel = panel};
-    curve.points = calloc((size_t)rows + 1, sizeof *curve.points);
-    if (!curve.points)
-        memory_exhausted();
+    curve.points = xcalloc((size_t)rows + 1, sizeof *curve.points);
     for (uint64_t i = 0; i < rows; i++) {
         double at = lines->by_row ? (double)(i + 1) : x[i];
         bool own = !groups->of_row || groups->of_row[i] == g;
@@ -359,10 +349,8 @@ static int plot_lines_put_script(struct lines *lines, struct ivon_error *error)
 static int plot_lines_draw(struct plot_command *command, const struct line_kind *kind,
                            struct ivon_error *error)
 {
-    struct lines *lines = calloc(1, sizeof *lines);
+    struct lines *lines = xcalloc(1, sizeof *lines);
     int code = 0;
-    if (!lines)
-        memory_exhausted();
     lines->command = command;
     lines->kind = kind;
     if (strcmp(kind->x, "step") == 0)

@@ -108,7 +108,7 @@ struct range {
 struct range range_empty(void);
 void range_add(struct range *range, double value);
 
-/* An axis of that range and some room at both ends, also where they are equal or none are there;
+/* An axis of that range and a margin at both ends, also where they are equal or none are there;
    on a logarithmic axis both are above 0. */
 void script_range(struct script *script, char axis, struct range range, bool logarithmic);
 

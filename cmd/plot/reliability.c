@@ -24,7 +24,7 @@ struct bin {
 struct labels {
     int64_t *values;
     uint64_t examples;
-    size_t each; /* labels of an example */
+    size_t per_example; /* labels of an example */
 };
 
 static int read_data(struct labels *labels, const struct plot_command *command,
@@ -38,13 +38,11 @@ static int read_data(struct labels *labels, const struct plot_command *command,
         code = evaluation_no_targets(command->data, name, error);
     if (!code) {
         labels->examples = ivon_examples_count(examples);
-        labels->each = ivon_examples_field(examples, (size_t)field)->count;
+        labels->per_example = ivon_examples_field(examples, (size_t)field)->count;
         size_t count;
-        if (__builtin_mul_overflow(labels->examples, labels->each, &count))
+        if (__builtin_mul_overflow(labels->examples, labels->per_example, &count))
             memory_exhausted();
-        labels->values = calloc(count + 1, sizeof *labels->values);
-        if (!labels->values)
-            memory_exhausted();
+        labels->values = xcalloc(count + 1, sizeof *labels->values);
         code = ivon_examples_read_i64(examples, (size_t)field, 0, (size_t)labels->examples,
                                       labels->values, error);
     }
@@ -57,16 +55,19 @@ static int find_label(const struct labels *labels, const struct ivon_columns *ta
                       const double *index, const double *token, double *label,
                       struct ivon_error *error)
 {
-    double each = (double)labels->each, example = index ? index[row] : floor((double)row / each);
-    double at = !index ? (double)row - example * each : token ? token[row] : 0;
+    double per_example = (double)labels->per_example,
+           example = index ? index[row] : floor((double)row / per_example);
+    double at = !index ? (double)row - example * per_example : token ? token[row] : 0;
     bool whole = example == floor(example) && at == floor(at);
-    if (!whole || !(example >= 0 && example < (double)labels->examples) || !(at >= 0 && at < each))
+    if (!whole || !(example >= 0 && example < (double)labels->examples) ||
+        !(at >= 0 && at < per_example))
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: row %llu is of example %g, label %g, the data have %llu "
                           "examples of %zu",
                           ivon_columns_path(table), (unsigned long long)row, report_number(example),
-                          report_number(at), (unsigned long long)labels->examples, labels->each);
-    *label = (double)labels->values[(size_t)example * labels->each + (size_t)at];
+                          report_number(at), (unsigned long long)labels->examples,
+                          labels->per_example);
+    *label = (double)labels->values[(size_t)example * labels->per_example + (size_t)at];
     return 0;
 }
 
@@ -76,16 +77,14 @@ static int match_labels(struct labels *labels, struct ivon_columns *table, doubl
     uint64_t rows = ivon_columns_rows(table);
     double *index = NULL, *token = NULL;
     int code = 0;
-    *out = calloc((size_t)rows + 1, sizeof **out);
-    if (!*out)
-        memory_exhausted();
+    *out = xcalloc((size_t)rows + 1, sizeof **out);
     if (ivon_columns_has(table, "index"))
         code = plot_read(table, "index", &index, error);
-    else if (rows != labels->examples * labels->each)
+    else if (rows != labels->examples * labels->per_example)
         code = error_fill(error, IVON_ERROR_DATA, "%s: %llu predictions, but %llu labels",
                           ivon_columns_path(table), (unsigned long long)rows,
-                          (unsigned long long)(labels->examples * labels->each));
-    if (!code && index && labels->each > 1)
+                          (unsigned long long)(labels->examples * labels->per_example));
+    if (!code && index && labels->per_example > 1)
         code = plot_read(table, "token", &token, error);
     for (uint64_t i = 0; i < rows && !code; i++)
         code = find_label(labels, table, i, index, token, &(*out)[i], error);
@@ -248,11 +247,9 @@ int plot_reliability(struct plot_command *command, struct ivon_error *error)
 {
     struct script *script = &command->script;
     size_t count = command->bins ? command->bins : BINS;
-    struct bin *bins = calloc(count * command->file_count, sizeof *bins);
-    double *errors = calloc(command->file_count, sizeof *errors);
+    struct bin *bins = xcalloc(count * command->file_count, sizeof *bins);
+    double *errors = xcalloc(command->file_count, sizeof *errors);
     int code = 0;
-    if (!bins || !errors)
-        memory_exhausted();
     int lines = (int)command->file_count + 1; /* of the key */
     if (!command->height)
         command->height = HEIGHT + LINE * lines;

@@ -2,7 +2,6 @@
    in them. */
 #include <math.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cmd/shared/memory.h"
@@ -39,9 +38,7 @@ void script_add(struct script *script, const char *format, ...)
 void script_begin(struct plot_command *command)
 {
     struct script *script = &command->script;
-    script->stream = open_memstream(&script->text, &script->size);
-    if (!script->stream)
-        memory_exhausted();
+    script->stream = memory_of(open_memstream(&script->text, &script->size));
     /* Standalone: images are inside the SVG, not in files beside it. */
     if (command->format == PICTURE_SVG)
         script_add(script,
@@ -135,14 +132,15 @@ void script_range(struct script *script, char axis, struct range range, bool log
     if (!(range.low <= range.high))
         range = (struct range){logarithmic ? 1 : 0, 1};
     if (logarithmic) {
-        double room = fmax(pow(range.high / range.low, 0.04), 1.05);
-        script_add(script, "set %crange [%.9g:%.9g]\n", axis, range.low / room, range.high * room);
+        double margin = fmax(pow(range.high / range.low, 0.04), 1.05);
+        script_add(script, "set %crange [%.9g:%.9g]\n", axis, range.low / margin,
+                   range.high * margin);
         return;
     }
     double size = fmax(fabs(range.low), fabs(range.high)), length = range.high - range.low;
-    double room = length > 1e-6 * size ? 0.04 * length : size > 0 ? 0.05 * size : 1;
-    script_add(script, "set %crange [%.9g:%.9g]\nset %ctics %.9g\n", axis, range.low - room,
-               range.high + room, axis, mark_distance(length + 2 * room));
+    double margin = length > 1e-6 * size ? 0.04 * length : size > 0 ? 0.05 * size : 1;
+    script_add(script, "set %crange [%.9g:%.9g]\nset %ctics %.9g\n", axis, range.low - margin,
+               range.high + margin, axis, mark_distance(length + 2 * margin));
 }
 
 void script_counts(struct script *script, double most)

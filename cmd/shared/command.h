@@ -1,8 +1,24 @@
-/* The table of commands: dispatch, `ivon help`, completions and the tests of manuals read it. */
+/* The commands: one row for each. Dispatch, `ivon help` and completions follow from the rows, and
+   so do the links and the tests of the manual: CMakeLists.txt reads the names here. */
 #ifndef CMD_SHARED_COMMAND_H
 #define CMD_SHARED_COMMAND_H
 
 #include <argp.h>
+
+/* ROW(name, summary, options, run); see struct command. */
+#define COMMANDS(ROW)                                                                              \
+    ROW("convert", "convert a checkpoint into another format", convert_argp, convert_run)          \
+    ROW("info", "tell what a posterior holds, and check it", info_argp, info_run)                  \
+    ROW("merge", "merge the posteriors of finetuned models", merge_argp, merge_run)                \
+    ROW("plot", "draw what the other commands print", plot_argp, plot_run)                         \
+    ROW("predict", "average predictions over weights sampled from posteriors", predict_argp,       \
+        predict_run)                                                                               \
+    ROW("predict-gen", "predict the test loss from the training data", predict_gen_argp,           \
+        predict_gen_run)                                                                           \
+    ROW("sample", "draw weights from a posterior", sample_argp, sample_run)                        \
+    ROW("sensitivity", "tell how much a model depends on each training example", sensitivity_argp, \
+        sensitivity_run)                                                                           \
+    ROW("train", "train a network, and keep the posterior of its weights", train_argp, train_run)
 
 struct command {
     const char *name;    /* "merge" */
@@ -12,21 +28,15 @@ struct command {
     int (*run)(int argc, char **argv);
 };
 
-/* Ends with a name of null. */
+/* The rows, and behind them one whose name is null. */
 extern const struct command commands[];
 
-int completion_print(const char *shell);
+#define COMMAND_DECLARE(name, summary, options, run)                                               \
+    extern const struct argp options;                                                              \
+    int run(int argc, char **argv);
+COMMANDS(COMMAND_DECLARE)
+#undef COMMAND_DECLARE
 
-extern const struct argp convert_argp, info_argp, merge_argp, plot_argp, predict_argp,
-    predict_gen_argp, sample_argp, sensitivity_argp, train_argp;
-int convert_run(int argc, char **argv);
-int info_run(int argc, char **argv);
-int merge_run(int argc, char **argv);
-int plot_run(int argc, char **argv);
-int predict_run(int argc, char **argv);
-int predict_gen_run(int argc, char **argv);
-int sample_run(int argc, char **argv);
-int sensitivity_run(int argc, char **argv);
-int train_run(int argc, char **argv);
+int completion_print(const char *shell);
 
 #endif

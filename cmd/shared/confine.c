@@ -17,6 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cmd/shared/memory.h"
+#include "ivon/checkpoint.h"
+
 /* Those of the kernel's header may be older than the kernel. */
 static const uint64_t TRUNCATE = 1ULL << 14;
 static const uint64_t ALL_OF_VERSION_1 = (1ULL << 13) - 1;
@@ -104,9 +107,7 @@ static void allow_links(struct rules *rules, const char *folder)
 static void allow_output(struct rules *rules, const char *output)
 {
     uint64_t access = READ | WRITE | TRUNCATE;
-    char *before = strndup(output, strcspn(output, "%"));
-    if (!before)
-        return;
+    char *before = xstrndup(output, strcspn(output, "%"));
     allow_around(rules, *before ? before : ".", access);
     allow(rules, before, access);
     free(before);
@@ -115,7 +116,6 @@ static void allow_output(struct rules *rules, const char *output)
 /* Allows reading in the folders that a file name, without a ":/dataset" behind it, leads to. */
 static void allow_input(struct rules *rules, const char *name)
 {
-    static const char index[] = ".index.json";
     struct stat status;
     char target[PATH_MAX];
     if (stat(name, &status))
@@ -128,9 +128,8 @@ static void allow_input(struct rules *rules, const char *name)
     allow_around(rules, name, READ);
     if (realpath(name, target)) /* which takes more rights than opening does */
         allow_around(rules, target, READ);
-    size_t length = strlen(name), end = sizeof index - 1;
     const char *beside = strrchr(name, '/');
-    if (length < end || strcmp(name + length - end, index) != 0)
+    if (!ivon_checkpoint_has_shards(name))
         return;
     if (beside && (size_t)(beside - name) < sizeof target) {
         memcpy(target, name, (size_t)(beside - name) + 1);

@@ -54,13 +54,11 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
                             const char *text)
 {
     struct ivon_dataset_options *dataset = &options->dataset;
-    size_t room = strlen(text) + 1, count = 0;
+    size_t capacity = strlen(text) + 1, count = 0;
     free(options->channel_mean); /* of an option before: the last one counts */
     free(options->channel_std);
-    options->channel_mean = calloc(room, sizeof(double));
-    options->channel_std = calloc(room, sizeof(double));
-    if (!options->channel_mean || !options->channel_std)
-        memory_exhausted();
+    options->channel_mean = xcalloc(capacity, sizeof(double));
+    options->channel_std = xcalloc(capacity, sizeof(double));
     dataset->no_scaling = strcmp(text, "none") == 0;
     for (const char *at = text; !dataset->no_scaling;) {
         double pair[2];
@@ -83,17 +81,15 @@ static void parse_normalize(struct evaluation_options *options, struct argp_stat
 static void parse_inputs(struct evaluation_options *options, struct argp_state *state,
                          const char *text)
 {
-    size_t room = strlen(text) + 1, count = 0, named = 0;
+    size_t capacity = strlen(text) + 1, count = 0, named = 0;
     if (!*text)
         argp_failure(state, EX_USAGE, 0, "--inputs: '', expected INPUT=ARRAY,...");
     free(options->inputs); /* of an option before: the last one counts */
     free(options->names);
     free(options->fields);
-    options->inputs = strdup(text);
-    options->names = calloc(room, sizeof *options->names);
-    options->fields = calloc(room, sizeof *options->fields);
-    if (!options->inputs || !options->names || !options->fields)
-        memory_exhausted();
+    options->inputs = xstrdup(text);
+    options->names = xcalloc(capacity, sizeof *options->names);
+    options->fields = xcalloc(capacity, sizeof *options->fields);
     for (char *at = options->inputs; at;) {
         char *comma = strchr(at, ','), *equals;
         if (comma)

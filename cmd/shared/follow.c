@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 
 #define DONE "done"
@@ -40,11 +41,6 @@ struct follow {
     bool gone;
 };
 
-static int fail_memory(struct ivon_error *error)
-{
-    return error_fill(error, IVON_ERROR_MEMORY, "memory is exhausted");
-}
-
 static bool follow_is_candidate(const char *name)
 {
     static const char *const others[] = {".part",   ".tmp", "~",    ".csv",  ".json", ".jsonl",
@@ -60,7 +56,7 @@ static bool follow_is_candidate(const char *name)
     return true;
 }
 
-/* The file of that name, a new one if need be; null when memory is exhausted. */
+/* The file of that name, a new one if need be. */
 static struct file *file_of(struct follow *follow, const char *name)
 {
     size_t low = 0, high = follow->count;
@@ -76,17 +72,11 @@ static struct file *file_of(struct follow *follow, const char *name)
     }
     if (follow->count == follow->capacity) {
         size_t capacity = follow->capacity ? 2 * follow->capacity : 64;
-        struct file **files = realloc(follow->files, capacity * sizeof *files);
-        if (!files)
-            return NULL;
-        follow->files = files;
+        follow->files = xreallocarray(follow->files, capacity, sizeof(struct file *));
         follow->capacity = capacity;
     }
-    struct file *file = calloc(1, sizeof *file);
-    if (!file || !(file->name = strdup(name))) {
-        free(file);
-        return NULL;
-    }
+    struct file *file = xcalloc(1, sizeof *file);
+    file->name = xstrdup(name);
     memmove(follow->files + low + 1, follow->files + low,
             (follow->count++ - low) * sizeof(struct file *));
     return follow->files[low] = file;
@@ -114,21 +104,16 @@ static struct file *dequeue(struct follow *follow)
     return file;
 }
 
-/* Makes the path of a file, and looks at it: whether it is one to hand out. */
-static int look(struct follow *follow, const struct file *file, struct stat *status, bool *due,
-                struct ivon_error *error)
+/* Makes the path of a file, and returns whether it is one to hand out. */
+static bool file_is_due(struct follow *follow, const struct file *file, struct stat *status)
 {
     const struct stat *old = &file->status;
     free(follow->path);
-    if (asprintf(&follow->path, "%s/%s", follow->directory, file->name) < 0) {
-        follow->path = NULL;
-        return fail_memory(error);
-    }
-    *due = lstat(follow->path, status) == 0 && S_ISREG(status->st_mode) &&
+    follow->path = xasprintf("%s/%s", follow->directory, file->name);
+    return lstat(follow->path, status) == 0 && S_ISREG(status->st_mode) &&
            (!file->handed || status->st_ino != old->st_ino || status->st_dev != old->st_dev ||
             status->st_size != old->st_size || status->st_mtim.tv_sec != old->st_mtim.tv_sec ||
             status->st_mtim.tv_nsec != old->st_mtim.tv_nsec);
-    return 0;
 }
 
 static int select_entry(const struct dirent *entry)
@@ -136,11 +121,11 @@ static int select_entry(const struct dirent *entry)
     return strcmp(entry->d_name, DONE) == 0 || follow_is_candidate(entry->d_name);
 }
 
-/* Reads the directory, for files to hand out that no event told of. */
+/* Reads the directory, for files to hand out that no event named. */
 static int scan(struct follow *follow, struct ivon_error *error)
 {
     struct dirent **entries;
-    int count = scandir(follow->directory, &entries, select_entry, versionsort), code = 0;
+    int count = scandir(follow->directory, &entries, select_entry, versionsort);
     if (count < 0 && (errno == ENOENT || errno == ENOTDIR)) {
         follow->gone = true;
         return 0;
@@ -151,19 +136,17 @@ static int scan(struct follow *follow, struct ivon_error *error)
     for (int i = 0; i < count; i++) {
         const char *name = entries[i]->d_name;
         struct stat status;
-        bool due = false;
         if (strcmp(name, DONE) == 0) {
             follow->done = true;
-        } else if (!code) {
+        } else {
             struct file *file = file_of(follow, name);
-            code = file ? look(follow, file, &status, &due, error) : fail_memory(error);
-            if (!code && due)
+            if (file_is_due(follow, file, &status))
                 follow_enqueue(follow, file);
         }
         free(entries[i]);
     }
     free(entries);
-    return code;
+    return 0;
 }
 
 /* A file was closed or renamed into place, or may have been. */
@@ -174,8 +157,7 @@ static void arrive(struct follow *follow, struct file *file)
     follow_enqueue(follow, file);
 }
 
-static int take_event(struct follow *follow, const struct inotify_event *event,
-                      struct ivon_error *error)
+static void on_event(struct follow *follow, const struct inotify_event *event)
 {
     const char *name = event->len ? event->name : "";
     if (event->mask & IN_Q_OVERFLOW) {
@@ -185,12 +167,8 @@ static int take_event(struct follow *follow, const struct inotify_event *event,
     } else if (strcmp(name, DONE) == 0) {
         follow->done = true;
     } else if (event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO) && *name && follow_is_candidate(name)) {
-        struct file *file = file_of(follow, name);
-        if (!file)
-            return fail_memory(error);
-        arrive(follow, file);
+        arrive(follow, file_of(follow, name));
     }
-    return 0;
 }
 
 /* Takes the events that are there. What follows `done` is left to the last reading. */
@@ -211,9 +189,7 @@ static int follow_drain(struct follow *follow, struct ivon_error *error)
                               strerror(size < 0 ? errno : EIO));
         for (ssize_t at = 0; at < size;) {
             const struct inotify_event *event = (const void *)(buffer.bytes + at);
-            int code = take_event(follow, event, error);
-            if (code)
-                return code;
+            on_event(follow, event);
             at += (ssize_t)(sizeof *event + event->len);
         }
     }
@@ -270,23 +246,19 @@ int follow_open(struct follow **out, const char *directory, const volatile sig_a
 {
     const uint32_t mask = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE /* of `done` */ |
                           IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-    struct follow *follow = calloc(1, sizeof *follow);
+    struct follow *follow = xcalloc(1, sizeof *follow);
     int code = 0;
-    if (!follow)
-        return fail_memory(error);
     follow->last = &follow->first;
     follow->stop = stop;
     follow->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    follow->directory = strdup(directory);
-    for (size_t end = strlen(directory); follow->directory && end-- > 1;)
+    follow->directory = xstrdup(directory);
+    for (size_t end = strlen(directory); end-- > 1;)
         if (follow->directory[end] == '/')
             follow->directory[end] = '\0';
         else
             break;
-    if (!follow->directory)
-        code = fail_memory(error);
-    else if (follow->inotify < 0 || inotify_add_watch(follow->inotify, directory, mask) < 0 ||
-             stat(directory, &follow->status))
+    if (follow->inotify < 0 || inotify_add_watch(follow->inotify, directory, mask) < 0 ||
+        stat(directory, &follow->status))
         code = error_input(error, directory, "follow",
                            errno == ENOSPC
                                ? "too many files are watched (fs.inotify.max_user_watches)"
@@ -326,11 +298,7 @@ int follow_next(struct follow *follow, const char **path, struct ivon_error *err
             return code;
         for (struct file *file; (file = dequeue(follow));) {
             struct stat status;
-            bool due;
-            code = look(follow, file, &status, &due, error);
-            if (code)
-                return code;
-            if (!due)
+            if (!file_is_due(follow, file, &status))
                 continue;
             file->status = status;
             file->handed = true;

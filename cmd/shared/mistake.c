@@ -154,9 +154,7 @@ static int mistake_check_option(const struct getopt_table *table, int key, char 
 int mistaken_option(const struct command *command, int argc, char **argv)
 {
     struct getopt_table table = {0};
-    char **arguments = calloc((size_t)argc + 1, sizeof *arguments);
-    if (!arguments)
-        memory_exhausted();
+    char **arguments = xcalloc((size_t)argc + 1, sizeof *arguments);
     memcpy(arguments, argv, (size_t)argc * sizeof *arguments); /* getopt sorts them */
     fill_table(&table, command);
     int key, status = 0;

@@ -48,11 +48,9 @@ static void open_check_arguments(const struct open_options *options, struct argp
 
 static void add_parameter(struct open_options *options, const char *line)
 {
-    char **grown = realloc(options->parameters,
-                           (options->open.parameter_count + 1) * sizeof *grown);
-    char *name = strdup(line);
-    if (!grown || !name)
-        memory_exhausted();
+    char **grown = xreallocarray(options->parameters, options->open.parameter_count + 1,
+                                 sizeof *grown);
+    char *name = xstrdup(line);
     grown[options->open.parameter_count++] = name;
     options->parameters = grown;
     options->open.parameters = (const char *const *)grown;

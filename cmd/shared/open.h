@@ -22,8 +22,8 @@ void open_options_release(struct open_options *options);
 /* Ends the program where one --hessian=FILE would serve several checkpoints. */
 void open_check_hessian(const struct open_options *options, bool several, struct argp_state *state);
 
-/* Opens a checkpoint, with `memory` bytes for decompressing (0: the default). Says on stderr what
-   is doubtful about what the file's tensors are taken for; and when verbose, what that is. */
+/* Opens a checkpoint, with `memory` bytes for decompressing (0: the default). Warns on stderr
+   where the roles of the file's tensors are not certain; when verbose, describes them. */
 int open_checkpoint(struct ivon_source **source, const char *path,
                     const struct open_options *options, size_t memory,
                     const struct common_options *common, struct ivon_error *error);

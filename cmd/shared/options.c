@@ -205,6 +205,24 @@ int option_choice(struct argp_state *state, const char *what, const char *text,
     return 0;
 }
 
+int option_choice_of(struct argp_state *state, const char *what, const char *text,
+                     const char *names)
+{
+    char list[256] = "";
+    int index = 0;
+    for (const char *at = names;; at++, index++) {
+        size_t length = strcspn(at, "|"), used = strlen(list);
+        if (strlen(text) == length && strncmp(at, text, length) == 0)
+            return index;
+        snprintf(list + used, sizeof list - used, "%s%.*s", index ? ", " : "", (int)length, at);
+        at += length;
+        if (!*at)
+            break;
+    }
+    argp_failure(state, EX_USAGE, 0, "%s: '%s', expected one of %s", what, text, list);
+    return 0;
+}
+
 int option_dtype(struct argp_state *state, const char *what, const char *text)
 {
     static const char *const dtypes[] = {"f64", "f32", "f16", "bf16", "keep"};
@@ -222,24 +240,17 @@ int output_marks(const char *name, const char *mark)
 
 char *output_name(const char *name, const char *mark, const char *replacement)
 {
-    char *result;
     const char *at = strstr(name, mark);
-    int length = at ? asprintf(&result, "%.*s%s%s", (int)(at - name), name, replacement,
-                               at + strlen(mark))
-                    : asprintf(&result, "%s", name);
-    if (length < 0)
-        memory_exhausted();
-    return result;
+    return at ? xasprintf("%.*s%s%s", (int)(at - name), name, replacement, at + strlen(mark))
+              : xstrdup(name);
 }
 
 void name_filter_add(struct name_filter *filter, const char *pattern, bool exclude)
 {
     size_t count = filter->count + 1;
-    filter->patterns = realloc(filter->patterns, count * sizeof *filter->patterns);
-    filter->excludes = realloc(filter->excludes, count * sizeof *filter->excludes);
-    filter->matched = realloc(filter->matched, count * sizeof *filter->matched);
-    if (!filter->patterns || !filter->excludes || !filter->matched)
-        memory_exhausted();
+    filter->patterns = xreallocarray(filter->patterns, count, sizeof *filter->patterns);
+    filter->excludes = xreallocarray(filter->excludes, count, sizeof *filter->excludes);
+    filter->matched = xreallocarray(filter->matched, count, sizeof *filter->matched);
     filter->patterns[filter->count] = pattern;
     filter->excludes[filter->count] = exclude;
     filter->matched[filter->count] = false;

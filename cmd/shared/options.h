@@ -43,6 +43,9 @@ bool option_numbers(const char **text, char separator, double *numbers, size_t c
 /* The index of `text` among `count` names. */
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count);
+/* The same, among names that bars separate: "csv|jsonl". */
+int option_choice_of(struct argp_state *state, const char *what, const char *text,
+                     const char *names);
 
 /* A floating-point type, or IVON_DTYPE_KEEP. */
 int option_dtype(struct argp_state *state, const char *what, const char *text);

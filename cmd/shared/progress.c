@@ -17,7 +17,7 @@ static const long PATIENCE = 600000; /* microseconds from a signal to the end of
 /* Handlers have nowhere else to put them. */
 static volatile sig_atomic_t received;
 static volatile sig_atomic_t waits;
-static volatile sig_atomic_t told; /* what a signal that was received does */
+static volatile sig_atomic_t reported; /* a line has said that a signal was received */
 
 static void on_signal(int signal)
 {
@@ -32,7 +32,7 @@ static void on_alarm(int signal)
     (void)signal;
     if (waits || !received)
         return;
-    if (!told) {
+    if (!reported) {
         ssize_t named = write(STDERR_FILENO, program_invocation_short_name,
                               strlen(program_invocation_short_name));
         ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
@@ -117,7 +117,7 @@ int progress_status(int code, const struct ivon_error *error)
 {
     if (!code || !received)
         return code ? report_error(error) : 0;
-    told = 1;
+    reported = 1;
     if (code == IVON_ERROR_CANCELLED)
         report_error(error);
     else

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
@@ -31,14 +32,14 @@ static char *command_line(int argc, char **argv)
 {
     char *text = NULL;
     size_t size;
-    FILE *out = open_memstream(&text, &size);
-    for (int i = 0; out && i < argc; i++) {
+    FILE *out = memory_of(open_memstream(&text, &size));
+    for (int i = 0; i < argc; i++) {
         if (i)
             fputc(' ', out);
         quote(out, argv[i]);
     }
-    if (out)
-        fclose(out);
+    if (fclose(out))
+        memory_exhausted();
     return text;
 }
 
@@ -80,12 +81,12 @@ int provenance_add_input(json_t *provenance, const char *path, double weight, bo
 
 char *provenance_text(json_t *provenance)
 {
-    char *text = json_dumps(provenance, JSON_COMPACT);
+    char *text = memory_of(json_dumps(provenance, JSON_COMPACT));
     static const char *const expendable[] = {"inputs", "command"};
-    for (size_t i = 0; i < 2 && text && strlen(text) > TEXT_MAX; i++) {
+    for (size_t i = 0; i < 2 && strlen(text) > TEXT_MAX; i++) {
         free(text);
         json_object_set_new(provenance, expendable[i], json_string("too long to be kept"));
-        text = json_dumps(provenance, JSON_COMPACT);
+        text = memory_of(json_dumps(provenance, JSON_COMPACT));
     }
     json_decref(provenance);
     return text;

@@ -38,9 +38,10 @@ static error_t removal_parse(int key, char *argument, struct argp_state *state)
 
 const struct argp removal_argp = {.options = option_table, .parser = removal_parse};
 
-void removal_take(struct ivon_sensitivity_options *options,
-                  const struct evaluation_options *evaluation, const struct common_options *common,
-                  const struct draw_options *draw, struct argp_state *state)
+void removal_set_options(struct ivon_sensitivity_options *options,
+                         const struct evaluation_options *evaluation,
+                         const struct common_options *common, const struct draw_options *draw,
+                         struct argp_state *state)
 {
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");

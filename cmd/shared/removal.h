@@ -9,10 +9,11 @@
    ivon_sensitivity_options. */
 extern const struct argp removal_argp;
 
-/* Takes over what the other options say, which it checks. */
-void removal_take(struct ivon_sensitivity_options *options,
-                  const struct evaluation_options *evaluation, const struct common_options *common,
-                  const struct draw_options *draw, struct argp_state *state);
+/* Sets what the other options say, which it checks. */
+void removal_set_options(struct ivon_sensitivity_options *options,
+                         const struct evaluation_options *evaluation,
+                         const struct common_options *common, const struct draw_options *draw,
+                         struct argp_state *state);
 
 /* Warns of an N that counts sequences where losses are averaged over tokens. */
 void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples);

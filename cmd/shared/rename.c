@@ -30,10 +30,8 @@ void rename_add(struct rename_rules *rules, struct argp_state *state, const char
                      "--rename: '%s', expected REGEX:REPL, such as "
                      "'^model\\.:'",
                      text);
-    char *expression = strndup(text, (size_t)(colon - text));
-    rules->rules = realloc(rules->rules, (rules->count + 1) * sizeof *rules->rules);
-    if (!expression || !rules->rules)
-        memory_exhausted();
+    char *expression = xstrndup(text, (size_t)(colon - text));
+    rules->rules = xreallocarray(rules->rules, rules->count + 1, sizeof *rules->rules);
     struct rename_rule *rule = &rules->rules[rules->count++];
     *rule = (struct rename_rule){.text = text, .replacement = colon + 1};
     int failed = regcomp(&rule->expression, expression, REG_EXTENDED);
@@ -70,9 +68,7 @@ static char *replace_matches(struct rename_rule *rule, const char *name)
     if (regexec(&rule->expression, name, GROUPS, groups, 0))
         return NULL;
     rule->matched = true;
-    FILE *out = open_memstream(&result, &size);
-    if (!out)
-        memory_exhausted();
+    FILE *out = memory_of(open_memstream(&result, &size));
     const char *at = name;
     do {
         fwrite(at, 1, (size_t)groups[0].rm_so, out);
@@ -92,9 +88,7 @@ static char *replace_matches(struct rename_rule *rule, const char *name)
 
 char *rename_apply(struct rename_rules *rules, const char *name)
 {
-    char *current = strdup(name);
-    if (!current)
-        memory_exhausted();
+    char *current = xstrdup(name);
     for (size_t i = 0; i < rules->count; i++) {
         char *next = replace_matches(&rules->rules[i], current);
         if (!next)

@@ -126,9 +126,7 @@ void report_note(const char *format, ...)
 
 void report_text(FILE *stream, const char *text)
 {
-    char *clean = strdup(text);
-    if (!clean)
-        memory_exhausted();
+    char *clean = xstrdup(text);
     ivon_text_clean(clean);
     fputs(clean, stream);
     free(clean);
@@ -138,7 +136,7 @@ void report_text(FILE *stream, const char *text)
 static ssize_t write_clean(void *cookie, const char *data, size_t size)
 {
     (void)cookie;
-    char *text = strndup(data, size);
+    char *text = xstrndup(data, size);
     size_t length = text ? strlen(text) : 0;
     bool line = length && text[length - 1] == '\n';
     if (!text)
@@ -209,9 +207,7 @@ static void report_print_json(const char *text)
 
 void report_json_line(json_t *object)
 {
-    char *text = json_dumps(object, JSON_COMPACT);
-    if (!text)
-        memory_exhausted();
+    char *text = memory_of(json_dumps(object, JSON_COMPACT));
     report_print_json(text);
     putchar('\n');
     free(text);

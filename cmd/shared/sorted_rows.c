@@ -45,21 +45,21 @@ int sorted_rows_finish(struct sorted_rows *rows, struct ivon_error *error)
     }
     free(rows->rows);
     rows->rows = sorted;
-    rows->count = rows->room = kept;
+    rows->count = rows->capacity = kept;
     return 0;
 }
 
-static int make_room(struct sorted_rows *rows, struct ivon_error *error)
+static int sorted_rows_grow(struct sorted_rows *rows, struct ivon_error *error)
 {
-    size_t room = rows->room ? 2 * rows->room : 1024;
-    unsigned char *grown = realloc(rows->rows, room * rows->size);
+    size_t capacity = rows->capacity ? 2 * rows->capacity : 1024;
+    unsigned char *grown = realloc(rows->rows, capacity * rows->size);
     if (grown)
         rows->rows = grown;
-    struct sorted_order *order = grown ? realloc(rows->order, room * sizeof *order) : NULL;
+    struct sorted_order *order = grown ? realloc(rows->order, capacity * sizeof *order) : NULL;
     if (!order)
         return error_memory(error);
     rows->order = order;
-    rows->room = room;
+    rows->capacity = capacity;
     return 0;
 }
 
@@ -68,8 +68,8 @@ int sorted_rows_add(struct sorted_rows *rows, const void *row, struct ivon_error
     int code = 0;
     if (rows->top && rows->count >= rows->top + MORE)
         code = sorted_rows_finish(rows, error);
-    if (!code && rows->count == rows->room)
-        code = make_room(rows, error);
+    if (!code && rows->count == rows->capacity)
+        code = sorted_rows_grow(rows, error);
     if (code)
         return code;
     memcpy(rows->rows + rows->count * rows->size, row, rows->size);

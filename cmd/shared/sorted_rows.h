@@ -15,7 +15,7 @@ struct sorted_rows {
     size_t top;            /* how many are wanted at last; 0: all */
     /* Set by the functions: */
     unsigned char *rows;
-    size_t count, room;
+    size_t count, capacity;
     struct sorted_order *order; /* which came when */
     size_t came;
 };

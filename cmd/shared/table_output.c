@@ -8,8 +8,8 @@
 
 enum ivon_table_format table_output_parse(struct argp_state *state, const char *text)
 {
-    static const char *const formats[] = {"csv", "jsonl", "npy", "hdf5"};
-    return (enum ivon_table_format)option_choice(state, "--format", text, formats, 4);
+    return (enum ivon_table_format)option_choice_of(state, "--format", text,
+                                                    IVON_TABLE_FORMAT_NAMES);
 }
 
 enum ivon_table_format table_output_format(struct argp_state *state, const char *file, int given)

@@ -89,7 +89,7 @@ static void name_column(const struct dataset_csv *csv, size_t column, char out[C
     char name[CELL_SIZE];
     snprintf(out, CELL_SIZE + 2, "%zu", column + 1);
     for (size_t i = 0; csv->has_header && i <= column; i++)
-        if (csv_take(&text, &field) || (field.last && i < column))
+        if (csv_next_field(&text, &field) || (field.last && i < column))
             return;
     if (!csv->has_header)
         return;
@@ -135,7 +135,7 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
     size_t column = 0;
     do {
         bool fine = true;
-        const char *broken = csv_take(text, &field);
+        const char *broken = csv_next_field(text, &field);
         if (broken)
             return bad_row(csv, row, offset, broken, error);
         if (inputs && column < csv->columns && csv->slots[column] != NO_COLUMN)
@@ -169,7 +169,7 @@ static int dataset_csv_read_first_line(struct dataset_csv *csv, struct ivon_erro
                               csv->file.path);
     csv->header = dataset_csv_offset_of(csv, &text);
     do {
-        const char *broken = csv_take(&text, &field);
+        const char *broken = csv_next_field(&text, &field);
         if (broken)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: line %llu: %s", csv->file.path,
                                   line_at(csv, csv->header), broken);
@@ -190,7 +190,7 @@ static int find_target(struct dataset_csv *csv, const char *name, struct ivon_er
     struct csv_field field;
     char *end;
     for (size_t i = 0; csv->has_header && i < csv->columns; i++) {
-        if (csv_take(&text, &field) || !csv_equal(&field, name))
+        if (csv_next_field(&text, &field) || !csv_equal(&field, name))
             continue;
         if (csv->target != NO_COLUMN)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: column '%s' occurs twice",
@@ -236,7 +236,7 @@ static int choose_numbered(struct dataset_csv *csv, const char *prefix, struct i
     struct numbered *found = calloc(csv->columns, sizeof *found);
     if (!found)
         return ivon_error_memory(error);
-    for (size_t i = 0; i < csv->columns && !csv_take(&text, &field); i++) {
+    for (size_t i = 0; i < csv->columns && !csv_next_field(&text, &field); i++) {
         int64_t number = csv_numbered(&field, prefix);
         if (number >= 0 && i != csv->target)
             found[csv->inputs++] = (struct numbered){number, i};

@@ -19,7 +19,7 @@ struct hdf5_layout;
 /* Says what is in the file, by the functions below; negative codes are passed on. */
 typedef int hdf5_describe(void *context, struct hdf5_layout *layout, struct ivon_error *error);
 
-/* Lays out the temporary file and sets its room on disk aside. HDF5's own printing of errors is
+/* Lays out the temporary file and reserves its space on disk. HDF5's own printing of errors is
    off while `describe` runs, and as the caller had it afterwards. */
 int hdf5_lay_out(struct atomic_file *file, hdf5_describe *describe, void *context,
                  struct ivon_error *error);
@@ -33,7 +33,7 @@ bool hdf5_put_number(hid_t object, const char *name, double value);
 bool hdf5_put_integer(hid_t object, const char *name, int64_t value);
 bool hdf5_put_text(hid_t object, const char *name, const char *text);
 
-/* Makes a data set and the groups on its path that do not exist yet, and tells where in the file
+/* Makes a data set and the groups on its path that do not exist yet, and sets where in the file
    its first byte will lie. The caller closes it; negative on failure. */
 hid_t hdf5_put_dataset(struct hdf5_layout *layout, const char *path, enum ivon_dtype dtype,
                        int rank, const int64_t *shape, uint64_t *offset);

@@ -19,11 +19,11 @@ enum {
 static int hdf5_safe_damaged(int code, struct ivon_error *error)
 {
     static const size_t NEEDED = 32 << 20; /* what HDF5 takes to open a file, and some */
-    void *room = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED)
+    void *space = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (space == MAP_FAILED)
         return ivon_error_memory(error);
-    munmap(room, NEEDED);
+    munmap(space, NEEDED);
     return code;
 }
 
@@ -65,7 +65,7 @@ struct catalogue {
     bool failed;
 };
 
-static void hdf5_safe_take(struct catalogue *catalogue, void *out, size_t size)
+static void hdf5_safe_read(struct catalogue *catalogue, void *out, size_t size)
 {
     if (catalogue->failed || size > catalogue->left) {
         catalogue->failed = true;
@@ -77,30 +77,30 @@ static void hdf5_safe_take(struct catalogue *catalogue, void *out, size_t size)
     catalogue->left -= size;
 }
 
-static uint8_t take_u8(struct catalogue *catalogue)
+static uint8_t hdf5_safe_read_u8(struct catalogue *catalogue)
 {
     uint8_t value;
-    hdf5_safe_take(catalogue, &value, sizeof value);
+    hdf5_safe_read(catalogue, &value, sizeof value);
     return value;
 }
 
-static uint32_t take_u32(struct catalogue *catalogue)
+static uint32_t hdf5_safe_read_u32(struct catalogue *catalogue)
 {
     uint32_t value;
-    hdf5_safe_take(catalogue, &value, sizeof value);
+    hdf5_safe_read(catalogue, &value, sizeof value);
     return value;
 }
 
-static int64_t take_i64(struct catalogue *catalogue)
+static int64_t hdf5_safe_read_i64(struct catalogue *catalogue)
 {
     int64_t value;
-    hdf5_safe_take(catalogue, &value, sizeof value);
+    hdf5_safe_read(catalogue, &value, sizeof value);
     return value;
 }
 
-static char *hdf5_safe_take_string(struct catalogue *catalogue)
+static char *hdf5_safe_read_string(struct catalogue *catalogue)
 {
-    uint32_t length = take_u32(catalogue);
+    uint32_t length = hdf5_safe_read_u32(catalogue);
     if (length > catalogue->left)
         catalogue->failed = true;
     if (catalogue->failed)
@@ -110,7 +110,7 @@ static char *hdf5_safe_take_string(struct catalogue *catalogue)
         catalogue->failed = true;
         return NULL;
     }
-    hdf5_safe_take(catalogue, text, length);
+    hdf5_safe_read(catalogue, text, length);
     text[length] = '\0';
     return text;
 }
@@ -125,10 +125,10 @@ static void *hdf5_safe_grow(void *items, size_t count, size_t size)
     return items;
 }
 
-static void take_attributes(struct catalogue *catalogue, struct hdf5_object *object)
+static void hdf5_safe_read_attributes(struct catalogue *catalogue, struct hdf5_object *object)
 {
     for (;;) {
-        char *name = hdf5_safe_take_string(catalogue);
+        char *name = hdf5_safe_read_string(catalogue);
         if (!name || catalogue->failed || !*name) {
             free(name);
             return;
@@ -142,42 +142,42 @@ static void take_attributes(struct catalogue *catalogue, struct hdf5_object *obj
         }
         object->attributes = grown;
         struct hdf5_attribute *attribute = &grown[object->attribute_count++];
-        uint8_t kind = take_u8(catalogue);
+        uint8_t kind = hdf5_safe_read_u8(catalogue);
         *attribute = (struct hdf5_attribute){.name = name, .number = NAN};
         if (kind == 't') {
-            attribute->text = hdf5_safe_take_string(catalogue);
+            attribute->text = hdf5_safe_read_string(catalogue);
         } else if (kind == 'i') {
-            attribute->integer = take_i64(catalogue);
+            attribute->integer = hdf5_safe_read_i64(catalogue);
             attribute->number = (double)attribute->integer;
             attribute->is_integer = true;
         } else {
-            hdf5_safe_take(catalogue, &attribute->number, sizeof attribute->number);
+            hdf5_safe_read(catalogue, &attribute->number, sizeof attribute->number);
         }
     }
 }
 
 /* A string; null for an empty one. */
-static char *hdf5_safe_take_text(struct catalogue *catalogue)
+static char *hdf5_safe_read_text(struct catalogue *catalogue)
 {
-    char *text = hdf5_safe_take_string(catalogue);
+    char *text = hdf5_safe_read_string(catalogue);
     if (text && *text)
         return text;
     free(text);
     return NULL;
 }
 
-static void take_dataset(struct catalogue *catalogue, struct hdf5_object *object,
-                         uint64_t file_size)
+static void hdf5_safe_read_dataset(struct catalogue *catalogue, struct hdf5_object *object,
+                                   uint64_t file_size)
 {
     uint32_t dtype = IVON_U8, rank;
-    object->refused = hdf5_safe_take_text(catalogue);
+    object->refused = hdf5_safe_read_text(catalogue);
     if (object->refused) {
-        object->stored_as = hdf5_safe_take_text(catalogue);
+        object->stored_as = hdf5_safe_read_text(catalogue);
     } else {
-        dtype = take_u32(catalogue);
-        object->offset = take_i64(catalogue);
+        dtype = hdf5_safe_read_u32(catalogue);
+        object->offset = hdf5_safe_read_i64(catalogue);
     }
-    rank = take_u32(catalogue);
+    rank = hdf5_safe_read_u32(catalogue);
     bool known = rank <= IVON_RANK_MAX;
     if (dtype >= IVON_DTYPE_COUNT || (!known && !object->refused)) {
         catalogue->failed = true;
@@ -185,7 +185,7 @@ static void take_dataset(struct catalogue *catalogue, struct hdf5_object *object
     }
     object->dtype = dtype;
     object->rank = known ? (int)rank : -1;
-    hdf5_safe_take(catalogue, object->shape, known ? rank * sizeof object->shape[0] : 0);
+    hdf5_safe_read(catalogue, object->shape, known ? rank * sizeof object->shape[0] : 0);
     if (object->refused)
         return;
     size_t size = ivon_dtype_size(object->dtype);
@@ -200,7 +200,7 @@ static int hdf5_safe_parse(struct hdf5_file *file, const char *data, size_t size
                            struct ivon_error *error)
 {
     struct catalogue catalogue = {data, size, false};
-    if (take_u8(&catalogue))
+    if (hdf5_safe_read_u8(&catalogue))
         return hdf5_safe_damaged(
             ivon_error_set(error, IVON_ERROR_DATA, "%s: %.*s", file->mapped.path,
                            (int)(catalogue.left < 600 ? catalogue.left : 600), catalogue.at),
@@ -213,11 +213,11 @@ static int hdf5_safe_parse(struct hdf5_file *file, const char *data, size_t size
         file->objects = grown;
         struct hdf5_object *object = &grown[file->object_count++];
         object->offset = -1;
-        object->path = hdf5_safe_take_string(&catalogue);
-        object->is_dataset = take_u8(&catalogue);
-        take_attributes(&catalogue, object);
+        object->path = hdf5_safe_read_string(&catalogue);
+        object->is_dataset = hdf5_safe_read_u8(&catalogue);
+        hdf5_safe_read_attributes(&catalogue, object);
         if (object->is_dataset)
-            take_dataset(&catalogue, object, file->mapped.size);
+            hdf5_safe_read_dataset(&catalogue, object, file->mapped.size);
     }
     if (catalogue.failed || catalogue.left || !file->object_count)
         return hdf5_safe_damaged(

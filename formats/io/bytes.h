@@ -40,7 +40,7 @@ const char *bytes_name(const struct bytes *bytes);
 /* How many bytes there are; of a gzipped run, which does not say so, how many there may be. */
 uint64_t bytes_size(const struct bytes *bytes);
 
-/* The size of a run as its contents tell it: reading the last byte checks that it is the last. */
+/* The size of a run by its contents: reading the last byte checks that it is the last. */
 int bytes_expect(struct bytes *bytes, uint64_t size, struct ivon_error *error);
 
 /* The bytes themselves, or null when they have to be inflated. */

@@ -9,7 +9,7 @@
 enum { NUMBER_MAX = 128 }; /* characters; longer ones are not written by anybody */
 
 /* A quoted field; returns the end of it, behind the quote. */
-static const char *take_quoted(const char *at, const char *end, struct csv_field *field)
+static const char *csv_parse_quoted(const char *at, const char *end, struct csv_field *field)
 {
     field->text = at;
     while ((at = memchr(at, '"', (size_t)(end - at))) && at + 1 < end && at[1] == '"')
@@ -23,7 +23,7 @@ static const char *take_quoted(const char *at, const char *end, struct csv_field
     return at + (at + 1 < end && at[0] == '\r' && at[1] == '\n');
 }
 
-static const char *take_plain(const char *at, const char *end, struct csv_field *field)
+static const char *csv_parse_plain(const char *at, const char *end, struct csv_field *field)
 {
     while (at < end && (*at == ' ' || *at == '\t'))
         at++;
@@ -37,11 +37,11 @@ static const char *take_plain(const char *at, const char *end, struct csv_field 
     return at;
 }
 
-const char *csv_take(struct csv_text *text, struct csv_field *field)
+const char *csv_next_field(struct csv_text *text, struct csv_field *field)
 {
     bool quoted = text->at < text->end && *text->at == '"';
-    const char *at = quoted ? take_quoted(text->at + 1, text->end, field)
-                            : take_plain(text->at, text->end, field);
+    const char *at = quoted ? csv_parse_quoted(text->at + 1, text->end, field)
+                            : csv_parse_plain(text->at, text->end, field);
     if (!at)
         return "a quote is never closed";
     field->last = at == text->end || *at == '\n';

@@ -20,7 +20,7 @@ struct csv_field {
 };
 
 /* Takes a field and the comma or the end of line behind it; returns what is wrong, or null. */
-const char *csv_take(struct csv_text *text, struct csv_field *field);
+const char *csv_next_field(struct csv_text *text, struct csv_field *field);
 
 /* Passes over empty lines; false when nothing follows them. */
 bool csv_next_record(struct csv_text *text);

@@ -94,8 +94,8 @@ static int inflated_advance(struct window *window, struct ivon_error *error)
         window->start += half;
         window->size -= half;
     }
-    size_t room = window->capacity - window->size;
-    size_t count = room < PIECE ? room : PIECE;
+    size_t space = window->capacity - window->size;
+    size_t count = space < PIECE ? space : PIECE;
     if (left < count)
         count = (size_t)left;
     int code = bytes_read(window->bytes, next, count, window->data + window->size, error);

@@ -20,7 +20,7 @@ static bool skip_space(struct json_members *members)
     return members->at < members->end;
 }
 
-static bool json_members_take(struct json_members *members, char token)
+static bool json_members_accept(struct json_members *members, char token)
 {
     if (!skip_space(members) || *members->at != token)
         return false;
@@ -32,8 +32,8 @@ int json_members_open(struct json_members *members, const char *path, const char
                       struct ivon_error *error)
 {
     *members = (struct json_members){.path = path, .start = text, .at = text, .end = text + size};
-    return json_members_take(members, '{') ? 0
-                                           : json_members_damaged(members, "expected '{'", error);
+    return json_members_accept(members, '{') ? 0
+                                             : json_members_damaged(members, "expected '{'", error);
 }
 
 int json_members_value(struct json_members *members, size_t limit, json_t **value,
@@ -60,9 +60,9 @@ int json_members_next(struct json_members *members, char **name, struct ivon_err
     enum { NAME_MAX_SIZE = 1 << 16 };
     json_t *text;
     *name = NULL;
-    if (json_members_take(members, '}'))
+    if (json_members_accept(members, '}'))
         return 0;
-    if (members->any && !json_members_take(members, ','))
+    if (members->any && !json_members_accept(members, ','))
         return json_members_damaged(members, "expected ',' or '}'", error);
     members->any = true;
     if (!skip_space(members) || *members->at != '"')
@@ -74,7 +74,7 @@ int json_members_next(struct json_members *members, char **name, struct ivon_err
     json_decref(text);
     if (!*name)
         return ivon_error_memory(error);
-    if (json_members_take(members, ':'))
+    if (json_members_accept(members, ':'))
         return 0;
     free(*name);
     *name = NULL;
@@ -86,7 +86,7 @@ int json_members_enter(struct json_members *members, struct json_members *inner,
 {
     *inner = *members;
     inner->any = false;
-    return json_members_take(inner, '{') ? 0 : json_members_damaged(inner, "expected '{'", error);
+    return json_members_accept(inner, '{') ? 0 : json_members_damaged(inner, "expected '{'", error);
 }
 
 void json_members_leave(struct json_members *members, const struct json_members *inner)

@@ -9,3 +9,12 @@ const char *suffix_of(const char *path)
     const char *dot = strrchr(name, '.');
     return dot && dot != name && !(dot[1] >= '0' && dot[1] <= '9') ? dot : NULL;
 }
+
+bool suffix_is_one_of(const char *path, const char *const *suffixes)
+{
+    const char *suffix = suffix_of(path);
+    for (; suffix && *suffixes; suffixes++)
+        if (strcmp(suffix, *suffixes) == 0)
+            return true;
+    return false;
+}

@@ -65,6 +65,9 @@ enum ivon_format {
     IVON_FORMAT_NPZ
 };
 
+/* The names of those behind IVON_FORMAT_BY_NAME, in their order. */
+#define IVON_FORMAT_NAMES "h5|safetensors|npz"
+
 /* Zero-initialised, these are the defaults. */
 struct ivon_create_options {
     bool replace; /* an existing file may be replaced, at commit */
@@ -89,6 +92,9 @@ IVON_API int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                                     const struct ivon_tensor *tensors, size_t tensor_count,
                                     const struct ivon_create_options *options,
                                     struct ivon_error *error);
+
+/* Returns whether a path is named as an index of shards is, files that lie beside it. */
+IVON_API bool ivon_checkpoint_has_shards(const char *path);
 
 /* Returns whether a file created with these options can hold an opaque tensor of options->like;
    true for every tensor that is not opaque. */

@@ -68,12 +68,12 @@ IVON_API int ivon_columns_find(const struct ivon_columns *columns, const char *n
 IVON_API int ivon_columns_read(struct ivon_columns *columns, size_t column, double *numbers,
                                struct ivon_error *error);
 
-/* Hands out a column as text, row by row: borrowed until `take` returns, and "" for what is
-   missing. A null byte in it becomes '?'. `take` stops by a value other than 0, which is
+/* Hands out a column as text, row by row: borrowed until `on_row` returns, and "" for what is
+   missing. A null byte in it becomes '?'. `on_row` stops by a value other than 0, which is
    returned. */
 IVON_API int ivon_columns_read_text(struct ivon_columns *columns, size_t column,
-                                    int (*take)(void *context, uint64_t row, const char *text,
-                                                struct ivon_error *error),
+                                    int (*on_row)(void *context, uint64_t row, const char *text,
+                                                  struct ivon_error *error),
                                     void *context, struct ivon_error *error);
 
 #ifdef __cplusplus

@@ -39,9 +39,9 @@ struct ivon_records;
 
 /*
  * Opens or creates the file, and locks it against other runs until it is closed. With `resume`,
- * hands each whole record that it holds to `take`, in the order in which they were appended, and
- * cuts off what follows the last: a record that is torn or damaged, and all after it. `take` stops
- * by a value other than 0, which is returned; the file is then as it was.
+ * hands each whole record that it holds to `on_record`, in the order in which they were appended,
+ * and cuts off what follows the last: a record that is torn or damaged, and all after it.
+ * `on_record` stops by a value other than 0, which is returned; the file is then as it was.
  *
  * Fails with IVON_ERROR_CREATE where the file cannot be created or another run has it, with
  * IVON_ERROR_DATA where it is of other options or inputs (`resume`), or is no file of records at
@@ -50,8 +50,8 @@ struct ivon_records;
  */
 IVON_API int ivon_records_open(struct ivon_records **records, const char *path,
                                const struct ivon_records_options *options,
-                               int (*take)(void *context, const void *record,
-                                           struct ivon_error *error),
+                               int (*on_record)(void *context, const void *record,
+                                                struct ivon_error *error),
                                void *context, struct ivon_error *error);
 
 /* How many records the file holds. */

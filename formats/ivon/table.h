@@ -32,6 +32,9 @@ enum ivon_table_format {
                    format = "ivon-table", format_version = 1, creator, provenance */
 };
 
+/* The names of the formats, in the order of their values. */
+#define IVON_TABLE_FORMAT_NAMES "csv|jsonl|npy|hdf5"
+
 /* The format that a path's suffix names: .csv, .jsonl (.json, .ndjson), .npy, .h5 (.hdf5); -1 for
    any other. */
 IVON_API int ivon_table_format_of(const char *path);

@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "formats/io/strided.h"
 
-enum { LARGE = 1 << 20 /* bytes, after whose reading pages are let go */ };
+enum { LARGE = 1 << 20 /* bytes, after whose reading pages are released */ };
 
 static void swap_16(unsigned char *data, size_t count)
 {

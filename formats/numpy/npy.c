@@ -30,7 +30,7 @@ struct header {
     size_t dimensions;
 };
 
-static bool npy_take(struct header *header, const char *token)
+static bool npy_accept(struct header *header, const char *token)
 {
     size_t length = strlen(token);
     while (isspace((unsigned char)*header->at))
@@ -41,9 +41,9 @@ static bool npy_take(struct header *header, const char *token)
     return true;
 }
 
-static bool npy_take_string(struct header *header, char *out, size_t size)
+static bool npy_parse_string(struct header *header, char *out, size_t size)
 {
-    const char *quote = npy_take(header, "'") ? "'" : npy_take(header, "\"") ? "\"" : NULL;
+    const char *quote = npy_accept(header, "'") ? "'" : npy_accept(header, "\"") ? "\"" : NULL;
     if (!quote)
         return false;
     size_t length = strcspn(header->at, quote);
@@ -55,38 +55,38 @@ static bool npy_take_string(struct header *header, char *out, size_t size)
     return true;
 }
 
-static bool take_extent(struct header *header, int64_t *extent)
+static bool npy_parse_extent(struct header *header, int64_t *extent)
 {
-    npy_take(header, ""); /* what precedes it */
+    npy_accept(header, ""); /* what precedes it */
     if (!isdigit((unsigned char)*header->at))
         return false;
     for (*extent = 0; isdigit((unsigned char)*header->at); header->at++)
         if (__builtin_mul_overflow(*extent, 10, extent) ||
             __builtin_add_overflow(*extent, *header->at - '0', extent))
             return false;
-    npy_take(header, "L"); /* as Python 2 wrote it */
+    npy_accept(header, "L"); /* as Python 2 wrote it */
     return true;
 }
 
-static bool take_shape(struct header *header, struct array *array)
+static bool npy_parse_shape(struct header *header, struct array *array)
 {
     int64_t extent;
-    if (!npy_take(header, "("))
+    if (!npy_accept(header, "("))
         return false;
-    for (; !npy_take(header, ")"); header->dimensions++) {
-        if (!take_extent(header, &extent))
+    for (; !npy_accept(header, ")"); header->dimensions++) {
+        if (!npy_parse_extent(header, &extent))
             return false;
         if (header->dimensions < IVON_RANK_MAX)
             array->shape[header->dimensions] = extent;
-        if (!npy_take(header, ",") && *header->at != ')')
+        if (!npy_accept(header, ",") && *header->at != ')')
             return false;
     }
     array->rank = header->dimensions <= IVON_RANK_MAX ? (int)header->dimensions : -1;
     return true;
 }
 
-/* The rest of a list of fields, whose bracket is taken, with the lists and strings in it. */
-static bool npy_take_record(struct header *header)
+/* The rest of a list of fields, behind its bracket, with the lists and strings in it. */
+static bool npy_skip_record(struct header *header)
 {
     for (int depth = 1; depth; header->at++) {
         header->at += strcspn(header->at, "[]'\"");
@@ -104,39 +104,39 @@ static bool npy_take_record(struct header *header)
     return true;
 }
 
-static bool take_pair(struct header *header, struct array *array)
+static bool npy_parse_pair(struct header *header, struct array *array)
 {
     char key[16];
-    if (!npy_take_string(header, key, sizeof key) || !npy_take(header, ":"))
+    if (!npy_parse_string(header, key, sizeof key) || !npy_accept(header, ":"))
         return false;
     if (strcmp(key, "descr") == 0 && !header->type[0]) {
-        if (npy_take(header, "[")) {
+        if (npy_accept(header, "[")) {
             strcpy(header->type, "a record");
-            return npy_take_record(header);
+            return npy_skip_record(header);
         }
-        return npy_take_string(header, header->type, TYPE_MAX);
+        return npy_parse_string(header, header->type, TYPE_MAX);
     }
     if (strcmp(key, "fortran_order") == 0 && !header->order_read) {
         header->order_read = true;
-        header->fortran = npy_take(header, "True");
-        return header->fortran || npy_take(header, "False");
+        header->fortran = npy_accept(header, "True");
+        return header->fortran || npy_accept(header, "False");
     }
     if (strcmp(key, "shape") == 0 && !header->shape_read)
-        return header->shape_read = take_shape(header, array);
+        return header->shape_read = npy_parse_shape(header, array);
     return false;
 }
 
-static bool take_dictionary(struct header *header, struct array *array)
+static bool npy_parse_dictionary(struct header *header, struct array *array)
 {
-    if (!npy_take(header, "{"))
+    if (!npy_accept(header, "{"))
         return false;
-    while (!npy_take(header, "}")) {
-        if (!take_pair(header, array))
+    while (!npy_accept(header, "}")) {
+        if (!npy_parse_pair(header, array))
             return false;
-        if (!npy_take(header, ",") && *header->at != '}')
+        if (!npy_accept(header, ",") && *header->at != '}')
             return false;
     }
-    npy_take(header, "");
+    npy_accept(header, "");
     return !*header->at && header->type[0] && header->order_read && header->shape_read;
 }
 
@@ -227,7 +227,7 @@ int npy_parse(struct array *array, struct ivon_error *error)
     int code = npy_read_header(array, &text, error);
     if (!code) {
         struct header header = {.at = text};
-        bool parsed = take_dictionary(&header, array);
+        bool parsed = npy_parse_dictionary(&header, array);
         code = npy_check_header(array, &header, parsed, error);
     }
     free(text);

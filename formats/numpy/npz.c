@@ -255,7 +255,7 @@ static int npz_find_number(void *context, const char *key, struct parts_number *
 {
     struct npz *npz = context;
     int64_t integer = 0;
-    uint64_t value = 0; /* room for an element */
+    uint64_t value = 0; /* space for an element */
     const struct member *member = npz->posterior ? find_member(npz, NULL, key) : NULL;
     if (!member || member->rank || *member->opaque)
         return 0;

@@ -89,7 +89,7 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
 }
 
 /* Returns whether a node takes a value as input, or the graph has it as output. */
-static bool is_taken(const Onnx__GraphProto *graph, const char *name)
+static bool is_used(const Onnx__GraphProto *graph, const char *name)
 {
     for (size_t i = 0; i < graph->n_node; i++)
         for (size_t k = 0; k < graph->node[i]->n_input; k++)
@@ -116,7 +116,7 @@ static int onnx_add_initializers(struct ivon_network *network, struct onnx_reade
         struct net_tensor tensor;
         enum net_type type;
         /* An initializer of an unsupported type is an error only if it is used. */
-        if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_taken(graph, name))
+        if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_used(graph, name))
             continue;
         code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);
         if (!code)

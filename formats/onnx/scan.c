@@ -24,7 +24,7 @@ struct scan {
 };
 
 /* A number of 7 bits to a byte; false when it is cut off or longer than `most` bytes. */
-static bool onnx_scan_take_number(struct scan *scan, const uint8_t *end, int most, uint64_t *number)
+static bool onnx_scan_read_number(struct scan *scan, const uint8_t *end, int most, uint64_t *number)
 {
     *number = 0;
     for (int i = 0; i < most && scan->at < end; i++) {
@@ -45,19 +45,19 @@ static bool skip(struct scan *scan, const uint8_t *end, uint64_t size)
 }
 
 /* Goes over one field, or into it when it is a message. Null on success, else what is wrong. */
-static const char *take_field(struct scan *scan)
+static const char *onnx_scan_read_field(struct scan *scan)
 {
     static const char damaged[] =
         "no ONNX file, or a damaged one: a field is cut off or of no known kind";
     enum { NUMBER = 0, EIGHT_BYTES = 1, DELIMITED = 2, FOUR_BYTES = 5 };
     const struct level *level = &scan->levels[scan->depth - 1];
     uint64_t tag, number;
-    if (!onnx_scan_take_number(scan, level->end, TAG_BYTES_MAX, &tag) || tag > UINT32_MAX ||
+    if (!onnx_scan_read_number(scan, level->end, TAG_BYTES_MAX, &tag) || tag > UINT32_MAX ||
         !(tag >> 3))
         return damaged;
     switch (tag & 7) {
     case NUMBER:
-        return onnx_scan_take_number(scan, level->end, NUMBER_BYTES_MAX, &number) ? NULL : damaged;
+        return onnx_scan_read_number(scan, level->end, NUMBER_BYTES_MAX, &number) ? NULL : damaged;
     case EIGHT_BYTES:
         return skip(scan, level->end, 8) ? NULL : damaged;
     case FOUR_BYTES:
@@ -67,7 +67,7 @@ static const char *take_field(struct scan *scan)
     default:
         return damaged;
     }
-    if (!onnx_scan_take_number(scan, level->end, LENGTH_BYTES_MAX, &number) ||
+    if (!onnx_scan_read_number(scan, level->end, LENGTH_BYTES_MAX, &number) ||
         number > (uint64_t)(level->end - scan->at))
         return damaged;
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
@@ -92,7 +92,7 @@ static const char *scan_nesting(const uint8_t *bytes, size_t size)
         if (scan.at == scan.levels[scan.depth - 1].end)
             scan.depth--;
         else
-            wrong = take_field(&scan);
+            wrong = onnx_scan_read_field(&scan);
     }
     return wrong;
 }
@@ -122,7 +122,7 @@ static void onnx_scan_release(void *context, void *pointer)
 
 /*
  * Bytes that unpacking may take. Elements take their own size, or at most double as they are
- * joined; names, nodes and shapes take some 5 times theirs, and never much in all.
+ * concatenated; names, nodes and shapes take some 5 times theirs, and never much in all.
  */
 static size_t memory_for(size_t size)
 {

@@ -115,10 +115,10 @@ static int onnx_tensor_find_place(const struct onnx_reader *reader, const char *
 static int onnx_tensor_resolve(const struct onnx_reader *reader, const char *name,
                                const char *location, char **path, struct ivon_error *error)
 {
-    char joined[PATH_MAX];
+    char whole[PATH_MAX];
     size_t length = strlen(reader->directory);
-    int written = snprintf(joined, sizeof joined, "%s/%s", reader->directory, location);
-    *path = written > 0 && (size_t)written < sizeof joined ? realpath(joined, NULL) : NULL;
+    int written = snprintf(whole, sizeof whole, "%s/%s", reader->directory, location);
+    *path = written > 0 && (size_t)written < sizeof whole ? realpath(whole, NULL) : NULL;
     if (!*path)
         return ivon_error_set(error, IVON_ERROR_INPUT,
                               "%s: tensor '%s': external data '%s' cannot be found", reader->path,

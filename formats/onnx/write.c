@@ -21,7 +21,7 @@ struct writer {
 };
 
 /* Zeroed memory until the writer is released; null when it is exhausted. */
-static void *onnx_write_take(struct writer *writer, size_t count, size_t size)
+static void *onnx_write_alloc(struct writer *writer, size_t count, size_t size)
 {
     if (writer->block_count == writer->block_capacity) {
         size_t larger = writer->block_capacity ? 2 * writer->block_capacity : 64;
@@ -47,7 +47,7 @@ static void onnx_write_release(struct writer *writer)
 
 static void *message(struct writer *writer, const ProtobufCMessageDescriptor *descriptor)
 {
-    void *made = onnx_write_take(writer, 1, descriptor->sizeof_message);
+    void *made = onnx_write_alloc(writer, 1, descriptor->sizeof_message);
     if (made)
         protobuf_c_message_init(descriptor, made);
     return made;
@@ -76,7 +76,7 @@ static Onnx__TensorProto *tensor_of(struct writer *writer, char *name,
     Onnx__TensorProto *proto = message(writer, &onnx__tensor_proto__descriptor);
     if (!proto)
         return NULL;
-    proto->dims = onnx_write_take(writer, (size_t)tensor->rank, sizeof *proto->dims);
+    proto->dims = onnx_write_alloc(writer, (size_t)tensor->rank, sizeof *proto->dims);
     if (!proto->dims)
         return NULL;
     proto->n_dims = (size_t)tensor->rank;
@@ -120,7 +120,7 @@ static int read_weight(struct writer *writer, size_t index, const struct net_val
             ivon_source_path(writer->weights), value->name, net_type_name(tensor->type),
             net_shape_text(tensor, found), writer->network->path, net_type_name(value->tensor.type),
             net_shape_text(&value->tensor, wanted));
-    void *kept = code ? NULL : onnx_write_take(writer, 1, 1);
+    void *kept = code ? NULL : onnx_write_alloc(writer, 1, 1);
     if (!code && !kept)
         code = ivon_error_memory(error);
     if (code) {
@@ -136,7 +136,7 @@ static int onnx_write_add_initializers(struct writer *writer, struct ivon_error 
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
-    graph->initializer = onnx_write_take(writer, network->value_count, sizeof *graph->initializer);
+    graph->initializer = onnx_write_alloc(writer, network->value_count, sizeof *graph->initializer);
     int code = graph->initializer ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < network->value_count && !code; i++) {
         const struct net_value *value = &network->values[i];
@@ -166,10 +166,10 @@ static bool set_extent(struct writer *writer, Onnx__TensorShapeProto__Dimension 
         extent->dim_value = size;
         return true;
     }
-    size_t room = strlen(name) + 16;
-    char *text = onnx_write_take(writer, room, 1);
+    size_t length = strlen(name) + 16;
+    char *text = onnx_write_alloc(writer, length, 1);
     if (text)
-        axis ? snprintf(text, room, "%s_%d", name, axis) : snprintf(text, room, "n");
+        axis ? snprintf(text, length, "%s_%d", name, axis) : snprintf(text, length, "n");
     extent->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
     extent->dim_param = text;
     return text != NULL;
@@ -184,7 +184,7 @@ static Onnx__ValueInfoProto *value_info(struct writer *writer, char *name,
     Onnx__TensorShapeProto *shape = message(writer, &onnx__tensor_shape_proto__descriptor);
     if (!info || !type || !of || !shape)
         return NULL;
-    shape->dim = onnx_write_take(writer, (size_t)tensor->rank, sizeof *shape->dim);
+    shape->dim = onnx_write_alloc(writer, (size_t)tensor->rank, sizeof *shape->dim);
     if (!shape->dim)
         return NULL;
     for (int i = 0; i < tensor->rank; i++) {
@@ -207,7 +207,7 @@ static int onnx_write_add_inputs(struct writer *writer, struct ivon_error *error
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
-    graph->input = onnx_write_take(writer, network->value_count, sizeof *graph->input);
+    graph->input = onnx_write_alloc(writer, network->value_count, sizeof *graph->input);
     if (!graph->input)
         return ivon_error_memory(error);
     for (size_t i = 0; i < network->input_count + network->value_count; i++) {
@@ -253,8 +253,8 @@ static int onnx_write_add_outputs(struct writer *writer, struct ivon_error *erro
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
     size_t count = network->output_count;
-    struct net_tensor *shapes = onnx_write_take(writer, 2 * count, sizeof *shapes);
-    graph->output = onnx_write_take(writer, count, sizeof *graph->output);
+    struct net_tensor *shapes = onnx_write_alloc(writer, 2 * count, sizeof *shapes);
+    graph->output = onnx_write_alloc(writer, count, sizeof *graph->output);
     if (!shapes || !graph->output)
         return ivon_error_memory(error);
     int code = plan_outputs(network, 0, shapes, error);
@@ -305,7 +305,7 @@ static bool set_attribute(struct writer *writer, Onnx__AttributeProto *proto,
     case NET_FLTS:
         proto->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS;
         proto->n_floats = attribute->count;
-        proto->floats = onnx_write_take(writer, attribute->count, sizeof *proto->floats);
+        proto->floats = onnx_write_alloc(writer, attribute->count, sizeof *proto->floats);
         for (size_t i = 0; proto->floats && i < attribute->count; i++)
             proto->floats[i] = (float)attribute->numbers[i];
         return proto->floats != NULL;
@@ -320,7 +320,7 @@ static bool set_attribute(struct writer *writer, Onnx__AttributeProto *proto,
 /* The names of values, empty where one is left out. */
 static char **names_of(struct writer *writer, const size_t *values, size_t count)
 {
-    char **names = onnx_write_take(writer, count, sizeof *names);
+    char **names = onnx_write_alloc(writer, count, sizeof *names);
     for (size_t i = 0; names && i < count; i++)
         names[i] = values[i] == NET_NONE ? string("") : writer->network->values[values[i]].name;
     return names;
@@ -333,7 +333,7 @@ static Onnx__NodeProto *node_of(struct writer *writer, const struct net_node *no
         return NULL;
     proto->input = names_of(writer, node->inputs, node->input_count);
     proto->output = names_of(writer, node->outputs, node->output_count);
-    proto->attribute = onnx_write_take(writer, node->attribute_count, sizeof *proto->attribute);
+    proto->attribute = onnx_write_alloc(writer, node->attribute_count, sizeof *proto->attribute);
     if (!proto->input || !proto->output || !proto->attribute)
         return NULL;
     proto->n_input = node->input_count;
@@ -363,7 +363,7 @@ static int add_nodes(struct writer *writer, struct ivon_error *error)
 {
     const struct ivon_network *network = writer->network;
     Onnx__GraphProto *graph = writer->model->graph;
-    graph->node = onnx_write_take(writer, network->node_count, sizeof *graph->node);
+    graph->node = onnx_write_alloc(writer, network->node_count, sizeof *graph->node);
     if (!graph->node)
         return ivon_error_memory(error);
     for (size_t i = 0; i < network->node_count; i++) {
@@ -419,7 +419,7 @@ static int onnx_write_start(struct writer *writer, struct ivon_error *error)
     enum { IR_VERSION = 7 };
     writer->model = message(writer, &onnx__model_proto__descriptor);
     Onnx__OperatorSetIdProto *opset = message(writer, &onnx__operator_set_id_proto__descriptor);
-    Onnx__OperatorSetIdProto **list = onnx_write_take(writer, 1, sizeof *list);
+    Onnx__OperatorSetIdProto **list = onnx_write_alloc(writer, 1, sizeof *list);
     Onnx__GraphProto *graph = message(writer, &onnx__graph_proto__descriptor);
     if (!writer->model || !opset || !list || !graph || !mark_used(writer))
         return ivon_error_memory(error);

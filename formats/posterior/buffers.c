@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/names.h"
+#include "formats/io/strings.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -55,11 +56,6 @@ struct name_table {
     const char **names;
     size_t count;
 };
-
-static int buffers_compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
 
 /* Returns whether a tensor has the first `length` bytes of `module`, then `rest`, as its name. */
 static bool has_neighbour(const struct name_table *table, const char *module, size_t length,
@@ -141,11 +137,11 @@ static int list_names(struct name_table *table, const struct ivon_tensor *tensor
         if (trained ? part == IVON_HESSIAN || part == IVON_MOMENTUM : is_model(part))
             table->names[table->count++] = tensors[i].name;
     }
-    qsort(table->names, table->count, sizeof *table->names, buffers_compare_names);
+    qsort(table->names, table->count, sizeof *table->names, strings_compare);
     return 0;
 }
 
-/* Marks the buffers that names tell among a model's floating-point tensors. */
+/* Marks those of a model's floating-point tensors whose names are those of buffers. */
 static int find_buffers(const struct ivon_tensor *tensors, size_t count, bool *found,
                         struct ivon_error *error)
 {
@@ -174,16 +170,17 @@ int buffers_settle(struct tensor_list *tensors, struct ivon_error *error)
     return code;
 }
 
-int buffers_told(const struct ivon_tensor *tensors, size_t count,
-                 bool (*plain)(void *context, const struct ivon_tensor *), void *context,
-                 bool *told, struct ivon_error *error)
+int buffers_distinguishable(const struct ivon_tensor *tensors, size_t count,
+                            bool (*plain)(void *context, const struct ivon_tensor *), void *context,
+                            bool *distinguishable, struct ivon_error *error)
 {
     bool *found = calloc(count + 1, sizeof *found);
     int code = found ? find_buffers(tensors, count, found, error) : ivon_error_memory(error);
-    *told = true;
+    *distinguishable = true;
     for (size_t i = 0; i < count && !code; i++)
         if (tensors[i].part == IVON_BUFFER && ivon_dtype_is_float(tensors[i].dtype))
-            *told = *told && (found[i] || (plain && plain(context, &tensors[i])));
+            *distinguishable = *distinguishable &&
+                               (found[i] || (plain && plain(context, &tensors[i])));
     free(found);
     return code;
 }

@@ -14,11 +14,12 @@
 /* Makes buffers of such means: called by every reader once all its tensors are listed. */
 int buffers_settle(struct tensor_list *tensors, struct ivon_error *error);
 
-/* Sets *told: whether a reader finds the parts of `tensors` again when all names are bare. Buffers
-   of which `plain`, which may be null, says true need not be told from means. */
-int buffers_told(const struct ivon_tensor *tensors, size_t count,
-                 bool (*plain)(void *context, const struct ivon_tensor *), void *context,
-                 bool *told, struct ivon_error *error);
+/* Sets *distinguishable: whether a reader finds the parts of `tensors` again when all names are
+   bare. Buffers of which `plain`, which may be null, says true need not be distinguished from
+   means. */
+int buffers_distinguishable(const struct ivon_tensor *tensors, size_t count,
+                            bool (*plain)(void *context, const struct ivon_tensor *), void *context,
+                            bool *distinguishable, struct ivon_error *error);
 
 /* Returns whether a name is that of a running statistic, without regard to the other names. */
 bool buffers_statistic(const char *name);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/io/strings.h"
 #include "formats/posterior/buffers.h"
 
 enum { VERSION = 1 };
@@ -173,11 +174,6 @@ static char *stored_name(const struct ivon_tensor *tensor, bool posterior, bool 
     return plain ? strdup(tensor->name) : own_key(ivon_part_name(tensor->part), tensor->name);
 }
 
-static int parts_compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* A name that occurs twice, or null; also when memory is exhausted, which *code then says. */
 static const char *repeated(const char *const *names, size_t count, int *code)
 {
@@ -185,7 +181,7 @@ static const char *repeated(const char *const *names, size_t count, int *code)
     *code = sorted ? 0 : IVON_ERROR_MEMORY;
     if (sorted && count) {
         memcpy(sorted, names, count * sizeof *sorted);
-        qsort(sorted, count, sizeof *sorted, parts_compare_names);
+        qsort(sorted, count, sizeof *sorted, strings_compare);
     }
     for (size_t i = 1; i < count && sorted && !found; i++)
         if (strcmp(sorted[i - 1], sorted[i]) == 0)
@@ -270,9 +266,9 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
     }
     if (*needed)
         return 0;
-    bool told;
-    int code = buffers_told(tensors, count, plain, context, &told, error);
-    *needed = !told || share_names(tensors, count);
+    bool distinguishable;
+    int code = buffers_distinguishable(tensors, count, plain, context, &distinguishable, error);
+    *needed = !distinguishable || share_names(tensors, count);
     return code;
 }
 

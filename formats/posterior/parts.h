@@ -61,7 +61,8 @@ int parts_refuse_opaque(const char *path, const struct ivon_tensor *tensor,
 void parts_free_names(char **names, size_t count);
 
 /* Sets *needed: whether tensors have to be a posterior for reading to give back the same. `plain`,
-   which may be null, says that a buffer of floating-point numbers need not be told from means. */
+   which may be null, says that a buffer of floating-point numbers need not be distinguished from
+   means. */
 int parts_need_posterior(const struct ivon_header *header, const struct ivon_tensor *tensors,
                          size_t count, bool (*plain)(void *context, const struct ivon_tensor *),
                          void *context, bool *needed, struct ivon_error *error);

@@ -6,12 +6,18 @@
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/io/json_members.h"
+#include "formats/io/strings.h"
 
 enum {
     INDEX_MAX = 100000000,   /* bytes, as of a header */
     NAME_MAX_SIZE = 1 << 10, /* of a shard, with its quotes */
     VALUE_MAX = 1 << 24,     /* of anything else in an index */
 };
+
+bool shard_index_name(const char *path)
+{
+    return string_ends_with(path, ".index.json");
+}
 
 bool shard_index_recognise(const struct mapped_file *file)
 {
@@ -125,11 +131,6 @@ static int compare_locations(const void *a, const void *b)
     return strcmp(left->tensor, right->tensor);
 }
 
-static int shard_index_compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Sorts the map, and lists each shard once. */
 static int sort_index(struct shard_index *index, struct ivon_error *error)
 {
@@ -145,7 +146,7 @@ static int sort_index(struct shard_index *index, struct ivon_error *error)
         return ivon_error_memory(error);
     for (size_t i = 0; i < index->count; i++)
         index->shards[i] = index->locations[i].shard;
-    qsort(index->shards, index->count, sizeof *index->shards, shard_index_compare_names);
+    qsort(index->shards, index->count, sizeof *index->shards, strings_compare);
     for (size_t i = 0; i < index->count; i++)
         if (!i || strcmp(index->shards[index->shard_count - 1], index->shards[i]) != 0)
             index->shards[index->shard_count++] = index->shards[i];

@@ -29,6 +29,9 @@ struct shard_index {
     json_t *metadata; /* or null */
 };
 
+/* Returns whether a path is named as indices are: NAME.index.json. */
+bool shard_index_name(const char *path);
+
 /* Returns whether the bytes begin as a JSON object does. */
 bool shard_index_recognise(const struct mapped_file *file);
 

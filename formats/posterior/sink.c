@@ -8,21 +8,22 @@
 #include "formats/io/atomic.h"
 #include "formats/hdf5/layout.h"
 #include "formats/posterior/parts.h"
-#include "formats/posterior/placed.h"
+#include "formats/posterior/stored_tensor.h"
 #include "formats/posterior/posterior.h"
 
 struct sink {
     struct atomic_file file;
     size_t count;
-    struct placed tensors[];
+    struct stored_tensor tensors[];
 };
 
 static int posterior_sink_write(void *self, size_t tensor, size_t first, size_t count,
                                 const void *buffer, struct ivon_error *error)
 {
     struct sink *sink = self;
-    const struct placed *place = tensor < sink->count ? &sink->tensors[tensor] : NULL;
-    return placed_write(&sink->file, sink->file.path, place, tensor, first, count, buffer, error);
+    const struct stored_tensor *place = tensor < sink->count ? &sink->tensors[tensor] : NULL;
+    return stored_tensor_write(&sink->file, sink->file.path, place, tensor, first, count, buffer,
+                               error);
 }
 
 static int posterior_sink_commit(void *self, struct ivon_error *error)

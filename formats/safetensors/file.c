@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/io/json_members.h"
+#include "formats/io/strings.h"
 #include "formats/safetensors/safetensors.h"
 
 enum {
@@ -256,11 +257,6 @@ static int check_places(const struct safetensors_file *file, struct ivon_error *
     return 0;
 }
 
-static int safetensors_file_compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 static int safetensors_file_check_names(const struct safetensors_file *file,
                                         struct ivon_error *error)
 {
@@ -270,7 +266,7 @@ static int safetensors_file_check_names(const struct safetensors_file *file,
         return ivon_error_memory(error);
     for (size_t i = 0; i < file->count; i++)
         names[i] = file->tensors[i].name;
-    qsort(names, file->count, sizeof *names, safetensors_file_compare_names);
+    qsort(names, file->count, sizeof *names, strings_compare);
     for (size_t i = 1; i < file->count && !code; i++)
         if (strcmp(names[i - 1], names[i]) == 0)
             code = ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' occurs twice",

@@ -6,8 +6,9 @@
 
 #include "core/error.h"
 #include "core/stream.h"
-#include "formats/posterior/joined.h"
+#include "formats/posterior/combined.h"
 #include "formats/io/number_text.h"
+#include "formats/io/strings.h"
 #include "formats/posterior/parts.h"
 
 /* The request that a layout is made from. */
@@ -151,8 +152,7 @@ static int safetensors_layout_cut(struct safetensors_layout *layout, const struc
 
 bool safetensors_index_name(const char *path)
 {
-    size_t length = strlen(path), end = strlen(SAFETENSORS_INDEX);
-    return length >= end && strcmp(path + length - end, SAFETENSORS_INDEX) == 0;
+    return string_ends_with(path, SAFETENSORS_INDEX);
 }
 
 /* The text before SAFETENSORS_INDEX in the last component of a path, *length bytes long. */
@@ -290,7 +290,7 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
     struct request request = {.path = path,
                               .header = header,
                               .shard_size = options->shard_size,
-                              .like_source = options->like ? joined_first(options->like) : NULL,
+                              .like_source = options->like ? combined_model(options->like) : NULL,
                               .like = safetensors_of(options->like),
                               .indexed = safetensors_index_name(path)};
     request.like_shards = request.indexed && request.like && request.like->index_path &&

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
-#include "formats/posterior/joined.h"
+#include "formats/posterior/combined.h"
 #include "formats/posterior/parts.h"
 
 static int safetensors_read(void *self, size_t index, size_t first, size_t count, void *buffer,
@@ -56,8 +56,13 @@ static const struct ivon_source_class class = {.read = safetensors_read,
 
 const struct safetensors *safetensors_of(const struct ivon_source *source)
 {
-    const struct ivon_source *first = source ? joined_first(source) : NULL;
+    const struct ivon_source *first = source ? combined_model(source) : NULL;
     return first ? source_self(first, &class) : NULL;
+}
+
+bool safetensors_carries(const struct ivon_source *like, const struct ivon_tensor *tensor)
+{
+    return tensor->rank >= 0 && safetensors_of(like);
 }
 
 /* A number of the metadata, where it is text, or of an index, where it may be a number. What is

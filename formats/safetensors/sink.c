@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/meter.h"
 #include "core/stream.h"
-#include "formats/posterior/placed.h"
+#include "formats/posterior/stored_tensor.h"
 #include "formats/safetensors/layout.h"
 
 struct sink {
@@ -20,7 +20,7 @@ struct sink {
     size_t count;
     struct {
         size_t file;
-        struct placed place; /* in that file */
+        struct stored_tensor place; /* in that file */
     } tensors[];
 };
 
@@ -29,10 +29,10 @@ static int safetensors_sink_write(void *self, size_t tensor, size_t first, size_
 {
     struct sink *sink = self;
     bool any = tensor < sink->count;
-    return placed_write(any ? &sink->files[sink->tensors[tensor].file] : NULL,
-                        sink->indexed ? sink->index.path : sink->files[0].path,
-                        any ? &sink->tensors[tensor].place : NULL, tensor, first, count, buffer,
-                        error);
+    return stored_tensor_write(any ? &sink->files[sink->tensors[tensor].file] : NULL,
+                               sink->indexed ? sink->index.path : sink->files[0].path,
+                               any ? &sink->tensors[tensor].place : NULL, tensor, first, count,
+                               buffer, error);
 }
 
 /*

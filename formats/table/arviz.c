@@ -16,6 +16,7 @@
 #include "core/stream.h"
 #include "formats/io/atomic.h"
 #include "formats/hdf5/layout.h"
+#include "formats/io/strings.h"
 #include "formats/io/suffix.h"
 #include "ivon/ivon.h"
 
@@ -144,16 +145,14 @@ static int arviz_check_options(const char *path, const struct ivon_arviz_options
 /* A name says netCDF-4, which is HDF5, or nothing. */
 static int check_suffix(const char *path, struct ivon_error *error)
 {
-    static const char *const known[] = {".nc", ".h5", ".hdf5"};
-    const char *suffix = suffix_of(path);
-    for (size_t i = 0; suffix && i < sizeof known / sizeof *known; i++)
-        if (strcmp(suffix, known[i]) == 0)
-            return 0;
-    return suffix ? ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                   "%s: no log-likelihoods are written as %s, expected a name in "
-                                   ".nc, .h5 or .hdf5",
-                                   path, suffix)
-                  : 0;
+    static const char *const known[] = {".nc", ".h5", ".hdf5", NULL};
+    char expected[64];
+    if (!suffix_of(path) || suffix_is_one_of(path, known))
+        return 0;
+    strings_alternatives(expected, sizeof expected, known, sizeof known / sizeof *known - 1);
+    return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                          "%s: no log-likelihoods are written as %s, expected a name in %s", path,
+                          suffix_of(path), expected);
 }
 
 int ivon_arviz_create(struct ivon_arviz **out, const char *path,

@@ -138,9 +138,9 @@ int ivon_columns_find(const struct ivon_columns *columns, const char *name, size
 
 /* Numbers. */
 
-static int columns_take_number(void *context, const struct ivon_columns *columns, size_t column,
-                               uint64_t row, const struct columns_cell *cell,
-                               struct ivon_error *error)
+static int columns_on_number(void *context, const struct ivon_columns *columns, size_t column,
+                             uint64_t row, const struct columns_cell *cell,
+                             struct ivon_error *error)
 {
     double *numbers = context;
     numbers[row] = cell->missing ? NAN : cell->number;
@@ -159,48 +159,47 @@ static int columns_take_number(void *context, const struct ivon_columns *columns
 int ivon_columns_read(struct ivon_columns *columns, size_t column, double *numbers,
                       struct ivon_error *error)
 {
-    const struct columns_visitor visitor = {.take = columns_take_number, .context = numbers};
+    const struct columns_visitor visitor = {.on_cell = columns_on_number, .context = numbers};
     return columns->class->visit(columns, column, &visitor, error);
 }
 
 /* Text. */
 
 struct text_reader {
-    int (*take)(void *context, uint64_t row, const char *text, struct ivon_error *error);
+    int (*on_row)(void *context, uint64_t row, const char *text, struct ivon_error *error);
     void *context;
     char *text;
-    size_t room;
+    size_t capacity;
 };
 
-static int columns_take_text(void *context, const struct ivon_columns *columns, size_t column,
-                             uint64_t row, const struct columns_cell *cell,
-                             struct ivon_error *error)
+static int columns_on_text(void *context, const struct ivon_columns *columns, size_t column,
+                           uint64_t row, const struct columns_cell *cell, struct ivon_error *error)
 {
     struct text_reader *reader = context;
     size_t size = cell->missing ? 0 : cell->size;
     (void)columns;
     (void)column;
-    if (size >= reader->room) {
+    if (size >= reader->capacity) {
         char *grown = realloc(reader->text, 2 * size + 1);
         if (!grown)
             return ivon_error_memory(error);
         reader->text = grown;
-        reader->room = 2 * size + 1;
+        reader->capacity = 2 * size + 1;
     }
     for (size_t i = 0; i < size; i++)
         reader->text[i] = cell->text[i] ? cell->text[i] : '?';
     reader->text[size] = '\0';
-    return reader->take(reader->context, row, reader->text, error);
+    return reader->on_row(reader->context, row, reader->text, error);
 }
 
 int ivon_columns_read_text(struct ivon_columns *columns, size_t column,
-                           int (*take)(void *context, uint64_t row, const char *text,
-                                       struct ivon_error *error),
+                           int (*on_row)(void *context, uint64_t row, const char *text,
+                                         struct ivon_error *error),
                            void *context, struct ivon_error *error)
 {
-    struct text_reader reader = {.take = take, .context = context};
+    struct text_reader reader = {.on_row = on_row, .context = context};
     const struct columns_visitor visitor = {
-        .take = columns_take_text, .context = &reader, .wants_text = true};
+        .on_cell = columns_on_text, .context = &reader, .wants_text = true};
     int code = columns->class->visit(columns, column, &visitor, error);
     free(reader.text);
     return code;

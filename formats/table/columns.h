@@ -14,10 +14,10 @@ struct columns_cell {
     unsigned long long line; /* of the file; 0: it has none */
 };
 
-/* Takes the cells of a column in their order. */
+/* Receives the cells of a column in their order. */
 struct columns_visitor {
-    int (*take)(void *context, const struct ivon_columns *columns, size_t column, uint64_t row,
-                const struct columns_cell *cell, struct ivon_error *error);
+    int (*on_cell)(void *context, const struct ivon_columns *columns, size_t column, uint64_t row,
+                   const struct columns_cell *cell, struct ivon_error *error);
     void *context;
     bool wants_text; /* of numbers, too */
 };

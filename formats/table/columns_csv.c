@@ -13,11 +13,11 @@ struct columns_csv {
     locale_t locale;
     uint64_t start; /* offset of the first row */
     unsigned long long start_line;
-    char *unquoted; /* room for a cell whose quotes are doubled */
-    size_t room;
+    char *unquoted; /* a cell whose quotes were doubled */
+    size_t capacity;
 };
 
-/* A record while its fields are taken. */
+/* A record while its fields are read. */
 struct record {
     struct csv_text text;
     uint64_t row;
@@ -54,12 +54,12 @@ static int unquote(struct columns_csv *csv, struct csv_field *field, struct ivon
 {
     if (!memchr(field->text, '"', field->size))
         return 0;
-    if (field->size > csv->room) {
+    if (field->size > csv->capacity) {
         char *grown = realloc(csv->unquoted, field->size);
         if (!grown)
             return ivon_error_memory(error);
         csv->unquoted = grown;
-        csv->room = field->size;
+        csv->capacity = field->size;
     }
     size_t size = 0;
     for (size_t i = 0; i < field->size; i++) {
@@ -73,24 +73,24 @@ static int unquote(struct columns_csv *csv, struct csv_field *field, struct ivon
 }
 
 /* The next record's field of a column, if that is wanted; its fields are as many as columns. */
-static int columns_csv_take_record(struct ivon_columns *columns, struct record *record,
+static int columns_csv_read_record(struct ivon_columns *columns, struct record *record,
                                    size_t column, struct csv_field *wanted,
                                    struct ivon_error *error)
 {
     struct csv_field field;
-    size_t taken = 0;
+    size_t found = 0;
     do {
-        const char *broken = csv_take(&record->text, &field);
+        const char *broken = csv_next_field(&record->text, &field);
         if (broken)
             return bad_record(columns, record, broken, error);
-        if (wanted && taken == column)
+        if (wanted && found == column)
             *wanted = field;
-        taken++;
+        found++;
     } while (!field.last);
-    if (taken == columns->count)
+    if (found == columns->count)
         return 0;
     char what[80];
-    snprintf(what, sizeof what, "has %zu columns, expected %zu as in the first line", taken,
+    snprintf(what, sizeof what, "has %zu columns, expected %zu as in the first line", found,
              columns->count);
     return bad_record(columns, record, what, error);
 }
@@ -104,7 +104,7 @@ static int columns_csv_read_header(struct ivon_columns *columns, struct csv_text
     *is_header = false;
     do {
         double number;
-        const char *broken = csv_take(text, &field);
+        const char *broken = csv_next_field(text, &field);
         if (broken)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: first line: %s", columns->path,
                                   broken);
@@ -143,7 +143,7 @@ static int count_rows(struct ivon_columns *columns, struct ivon_error *error)
     struct record record = first_record(columns->self);
     for (; csv_next_record(&record.text); record.row++) {
         count_lines(&record);
-        int code = columns_csv_take_record(columns, &record, 0, NULL, error);
+        int code = columns_csv_read_record(columns, &record, 0, NULL, error);
         if (code)
             return code;
     }
@@ -197,7 +197,7 @@ static int columns_csv_visit(struct ivon_columns *columns, size_t column,
         struct csv_field field = {.text = record.text.at};
         struct columns_cell cell = {0};
         count_lines(&record);
-        code = columns_csv_take_record(columns, &record, column, &field, error);
+        code = columns_csv_read_record(columns, &record, column, &field, error);
         if (code)
             break;
         cell.is_number = csv_double(&field, csv->locale, &cell.number);
@@ -207,7 +207,7 @@ static int columns_csv_visit(struct ivon_columns *columns, size_t column,
         cell.size = field.size;
         cell.line = record.line;
         if (!code)
-            code = visitor->take(visitor->context, columns, column, record.row, &cell, error);
+            code = visitor->on_cell(visitor->context, columns, column, record.row, &cell, error);
     }
     return code;
 }

@@ -89,7 +89,7 @@ static int columns_hdf5_visit(struct ivon_columns *columns, size_t column,
             cell.missing = numbers[i] != numbers[i];
             if (visitor->wants_text && !cell.missing)
                 cell.size = columns_hdf5_put_number(text, numbers[i]);
-            code = visitor->take(visitor->context, columns, column, first + i, &cell, error);
+            code = visitor->on_cell(visitor->context, columns, column, first + i, &cell, error);
         }
     }
     return code;

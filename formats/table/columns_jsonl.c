@@ -159,7 +159,7 @@ static int columns_jsonl_visit(struct ivon_columns *columns, size_t column,
                          visitor->wants_text, &made, error);
         cell.line = lines.line;
         if (!code)
-            code = visitor->take(visitor->context, columns, column, row, &cell, error);
+            code = visitor->on_cell(visitor->context, columns, column, row, &cell, error);
         free(made);
         json_decref(object);
     }

@@ -38,4 +38,8 @@ static int table_hdf5_begin(struct ivon_table *table, struct ivon_error *error)
     return hdf5_lay_out(&table->file, table_hdf5_describe, table, error);
 }
 
-const struct table_class table_hdf5 = {.begin = table_hdf5_begin, .append = table_append_arrays};
+const struct table_class table_hdf5 = {
+    .suffixes = (const char *const[]){".h5", ".hdf5", NULL},
+    .begin = table_hdf5_begin,
+    .append = table_append_arrays,
+};

@@ -17,4 +17,9 @@ static int table_npy_begin(struct ivon_table *table, struct ivon_error *error)
     return code ? code : atomic_write(&table->file, 0, header, size, error);
 }
 
-const struct table_class table_npy = {.begin = table_npy_begin, .append = table_append_arrays};
+const struct table_class table_npy = {
+    .suffixes = (const char *const[]){".npy", NULL},
+    .single = true,
+    .begin = table_npy_begin,
+    .append = table_append_arrays,
+};

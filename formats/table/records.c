@@ -24,7 +24,7 @@ struct ivon_records {
     size_t size; /* of a record's content */
     uint64_t count;
     char header[HEADER_SIZE + 1];
-    unsigned char *room; /* for a content and its checksum */
+    unsigned char *buffer; /* for a content and its checksum */
     double sync_seconds, synced;
 };
 
@@ -122,7 +122,7 @@ static uint64_t records_offset_of(const struct ivon_records *records, uint64_t r
     return HEADER_SIZE + record * (records->size + 4);
 }
 
-/* The checksum of the next record, whose content is in the room. */
+/* The checksum of the next record, whose content is in the buffer. */
 static void records_checksum(const struct ivon_records *records, unsigned char bytes[4])
 {
     unsigned char number[8];
@@ -130,7 +130,7 @@ static void records_checksum(const struct ivon_records *records, unsigned char b
         number[i] = (unsigned char)(records->count >> 8 * i);
     uLong crc = crc32(0, (const Bytef *)records->header, HEADER_SIZE);
     crc = crc32(crc, number, sizeof number);
-    crc = crc32(crc, records->room, (uInt)records->size);
+    crc = crc32(crc, records->buffer, (uInt)records->size);
     for (int i = 0; i < 4; i++)
         bytes[i] = (unsigned char)(crc >> 8 * i);
 }
@@ -167,23 +167,24 @@ static int records_check_header(const struct ivon_records *records, const char *
 }
 
 /* Hands out the whole records, and counts them. */
-static int take_records(struct ivon_records *records,
-                        int (*take)(void *context, const void *record, struct ivon_error *error),
-                        void *context, struct ivon_error *error)
+static int records_read_all(struct ivon_records *records,
+                            int (*on_record)(void *context, const void *record,
+                                             struct ivon_error *error),
+                            void *context, struct ivon_error *error)
 {
     size_t whole = records->size + 4;
     unsigned char sum[4];
     for (;; records->count++) {
-        ssize_t got = read_at(records, records->room, whole,
+        ssize_t got = read_at(records, records->buffer, whole,
                               records_offset_of(records, records->count));
         if (got < 0)
             return records_fail(records, IVON_ERROR_IO, "read it", error);
         if ((size_t)got < whole)
             return 0;
         records_checksum(records, sum);
-        if (memcmp(records->room + records->size, sum, 4) != 0)
+        if (memcmp(records->buffer + records->size, sum, 4) != 0)
             return 0;
-        int code = take(context, records->room, error);
+        int code = on_record(context, records->buffer, error);
         if (code)
             return code;
     }
@@ -199,7 +200,8 @@ static int records_settle(struct ivon_records *records, struct ivon_error *error
 }
 
 static int records_start(struct ivon_records *records, const struct ivon_records_options *options,
-                         int (*take)(void *context, const void *record, struct ivon_error *error),
+                         int (*on_record)(void *context, const void *record,
+                                          struct ivon_error *error),
                          void *context, struct ivon_error *error)
 {
     char found[HEADER_SIZE];
@@ -213,7 +215,7 @@ static int records_start(struct ivon_records *records, const struct ivon_records
         return records_fail(records, IVON_ERROR_IO, "read it", error);
     code = records_check_header(records, found, (size_t)size, options->resume, error);
     if (!code && options->resume && size == HEADER_SIZE)
-        code = take_records(records, take, context, error);
+        code = records_read_all(records, on_record, context, error);
     return code ? code : records_settle(records, error);
 }
 
@@ -221,14 +223,14 @@ static void records_release(struct ivon_records *records)
 {
     if (records->descriptor >= 0)
         close(records->descriptor);
-    free(records->room);
+    free(records->buffer);
     free(records->path);
     free(records);
 }
 
 int ivon_records_open(struct ivon_records **out, const char *path,
                       const struct ivon_records_options *options,
-                      int (*take)(void *context, const void *record, struct ivon_error *error),
+                      int (*on_record)(void *context, const void *record, struct ivon_error *error),
                       void *context, struct ivon_error *error)
 {
     if (options->record_size < 1 || options->record_size > RECORD_MAX)
@@ -243,9 +245,9 @@ int ivon_records_open(struct ivon_records **out, const char *path,
     records->sync_seconds = options->sync_seconds;
     records->synced = records_now();
     records->path = strdup(path);
-    records->room = malloc(records->size + 4);
-    int code = records->path && records->room
-                   ? records_start(records, options, take, context, error)
+    records->buffer = malloc(records->size + 4);
+    int code = records->path && records->buffer
+                   ? records_start(records, options, on_record, context, error)
                    : ivon_error_memory(error);
     if (code)
         records_release(records);
@@ -268,9 +270,9 @@ static int sync_records(struct ivon_records *records, struct ivon_error *error)
 
 int ivon_records_append(struct ivon_records *records, const void *record, struct ivon_error *error)
 {
-    memcpy(records->room, record, records->size);
-    records_checksum(records, records->room + records->size);
-    int code = write_at(records, records->room, records->size + 4,
+    memcpy(records->buffer, record, records->size);
+    records_checksum(records, records->buffer + records->size);
+    int code = write_at(records, records->buffer, records->size + 4,
                         records_offset_of(records, records->count), error);
     if (code)
         return code;

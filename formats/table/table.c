@@ -8,24 +8,18 @@
 #include "core/stream.h"
 #include "formats/io/suffix.h"
 
+/* The formats, by their values. */
+static const struct table_class *const classes[] = {[IVON_CSV] = &table_csv,
+                                                    [IVON_JSONL] = &table_jsonl,
+                                                    [IVON_NPY] = &table_npy,
+                                                    [IVON_HDF5] = &table_hdf5};
+
 int ivon_table_format_of(const char *path)
 {
-    static const struct {
-        const char *suffix;
-        enum ivon_table_format format;
-    } suffixes[] = {{".csv", IVON_CSV},      {".jsonl", IVON_JSONL}, {".json", IVON_JSONL},
-                    {".ndjson", IVON_JSONL}, {".npy", IVON_NPY},     {".h5", IVON_HDF5},
-                    {".hdf5", IVON_HDF5}};
-    const char *suffix = suffix_of(path);
-    for (size_t i = 0; suffix && i < sizeof suffixes / sizeof suffixes[0]; i++)
-        if (strcmp(suffix, suffixes[i].suffix) == 0)
-            return (int)suffixes[i].format;
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+        if (suffix_is_one_of(path, classes[i]->suffixes))
+            return (int)i;
     return -1;
-}
-
-static bool table_is_text(enum ivon_table_format format)
-{
-    return format == IVON_CSV || format == IVON_JSONL;
 }
 
 static int check_name(const struct ivon_table *table, size_t c, struct ivon_error *error)
@@ -34,7 +28,7 @@ static int check_name(const struct ivon_table *table, size_t c, struct ivon_erro
     if (!tensor_name_valid(name) || !tensor_name_valid(table->columns[c].is.prefix))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: '%s' is not a usable name for a column", table->name, name);
-    bool twice = table_is_text(table->options.format) && !table->options.own_index &&
+    bool twice = table->class->text && !table->options.own_index &&
                  (strcmp(name, "index") == 0 ||
                   (strcmp(name, "token") == 0 && table->options.tokens));
     for (size_t i = 0; i < c && !twice; i++)
@@ -88,17 +82,13 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
                      size_t column_count, const struct ivon_table_options *options,
                      struct ivon_error *error)
 {
-    static const struct table_class *const classes[] = {[IVON_CSV] = &table_csv,
-                                                        [IVON_JSONL] = &table_jsonl,
-                                                        [IVON_NPY] = &table_npy,
-                                                        [IVON_HDF5] = &table_hdf5};
     struct ivon_table *table = calloc(1, sizeof *table);
     if (!table)
         return ivon_error_memory(error);
     *table = (struct ivon_table){
         .class = classes[options->format], .options = *options, .file = {.descriptor = -1}};
     *out = table;
-    if (options->rows == IVON_ROWS_OPEN && !table_is_text(options->format))
+    if (options->rows == IVON_ROWS_OPEN && !table->class->text)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: CSV and JSON Lines only take rows that are not counted", name);
     if (options->own_index && options->tokens)
@@ -106,7 +96,7 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
                               "%s: tokens are numbered by the table itself", name);
     if (column_count == 0)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: a table without columns", name);
-    if (options->format == IVON_NPY && column_count != 1)
+    if (table->class->single && column_count != 1)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: an npy file holds one column, not %zu", name, column_count);
     table->name = strdup(name);
@@ -147,7 +137,7 @@ int ivon_table_to_stream(struct ivon_table **out, FILE *stream, const char *name
                          const struct ivon_table_options *options, struct ivon_error *error)
 {
     struct ivon_table *table = NULL;
-    if (!table_is_text(options->format))
+    if (!classes[options->format]->text)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a stream takes CSV and JSON Lines only", name);
     int code = table_new(&table, name, columns, column_count, options, error);

@@ -8,6 +8,9 @@
 /* A format of tables. The rows that are appended were announced, and are not yet counted in
    `appended`. */
 struct table_class {
+    const char *const *suffixes; /* of files' names; behind them a null pointer stands */
+    bool text;                   /* also to a stream, and of rows that were not counted */
+    bool single;                 /* holds one column */
     /* Writes what comes before the rows. */
     int (*begin)(struct ivon_table *table, struct ivon_error *error);
     int (*append)(struct ivon_table *table, size_t count, const void *const *columns,

@@ -38,8 +38,8 @@ static void put_bytes(struct writer *writer, const char *bytes, size_t size)
 {
     struct ivon_table *table = writer->table;
     while (size) {
-        size_t room = TEXT_CAPACITY - table->text_size;
-        size_t now = size < room ? size : room;
+        size_t space = TEXT_CAPACITY - table->text_size;
+        size_t now = size < space ? size : space;
         memcpy(table->text + table->text_size, bytes, now);
         table->text_size += now;
         bytes += now;
@@ -256,5 +256,15 @@ static int append_jsonl(struct ivon_table *table, size_t count, const void *cons
     return writer.code;
 }
 
-const struct table_class table_csv = {.begin = begin_csv, .append = append_csv};
-const struct table_class table_jsonl = {.begin = table_text_start, .append = append_jsonl};
+const struct table_class table_csv = {
+    .suffixes = (const char *const[]){".csv", NULL},
+    .text = true,
+    .begin = begin_csv,
+    .append = append_csv,
+};
+const struct table_class table_jsonl = {
+    .suffixes = (const char *const[]){".jsonl", ".json", ".ndjson", NULL},
+    .text = true,
+    .begin = table_text_start,
+    .append = append_jsonl,
+};

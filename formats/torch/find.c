@@ -271,7 +271,7 @@ static int not_a_state(const struct pickle_node *node, const char *path, const c
                           pickle_describe(node, text));
 }
 
-/* Sets the error that tells what the root holds instead of a state dict. */
+/* Sets the error that lists what the root holds instead of a state dict. */
 static int nothing_found(const struct pickle_node *root, const char *path, struct ivon_error *error)
 {
     char list[LIST_TEXT] = "", text[PICKLE_DESCRIPTION], number[24];

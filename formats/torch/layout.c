@@ -133,13 +133,13 @@ static bool covers(const struct layout *layout, const struct torch_state *state,
     return elements == group->hessian.count;
 }
 
-static void torch_layout_take(const struct layout *layout, struct torch_state *state, size_t at,
-                              const struct torch_optimizer *optimizer, size_t group)
+static void torch_layout_assign(const struct layout *layout, struct torch_state *state, size_t at,
+                                const struct torch_optimizer *optimizer, size_t group)
 {
     size_t start = 0;
     for (size_t i = 0; i < optimizer->groups[group].parameter_count; i++) {
         size_t entry = layout->entries[at + i];
-        torch_take(state, entry, group, start);
+        torch_assign(state, entry, group, start);
         start += state->entries[entry].tensor.count;
     }
 }
@@ -158,7 +158,7 @@ static bool map_one_storage(struct layout *layout, struct torch_state *state,
         if (!covers(layout, state, run->first + optimizer->groups[g].first, &optimizer->groups[g]))
             return false;
     for (size_t g = 0; g < optimizer->group_count; g++)
-        torch_layout_take(layout, state, run->first + optimizer->groups[g].first, optimizer, g);
+        torch_layout_assign(layout, state, run->first + optimizer->groups[g].first, optimizer, g);
     return true;
 }
 
@@ -185,7 +185,7 @@ static int torch_layout_ambiguous(const struct layout *layout, const struct torc
 }
 
 /* A storage for each group. *fits when each has one that no other has; a group of one tensor may
-   also be a copy, and then the order has to tell. */
+   also be a copy, and then the order has to decide. */
 static int choose_runs(struct layout *layout, const struct torch_state *state,
                        const struct torch_optimizer *optimizer, struct run **chosen, bool *fits,
                        struct ivon_error *error)
@@ -220,7 +220,7 @@ int torch_map_offsets(struct torch_state *state, const struct torch_optimizer *o
         code = choose_runs(&layout, state, optimizer, chosen, &fits, error);
     if (!code && fits) {
         for (size_t g = 0; g < optimizer->group_count; g++)
-            torch_layout_take(&layout, state, chosen[g]->first, optimizer, g);
+            torch_layout_assign(&layout, state, chosen[g]->first, optimizer, g);
         *rule = TORCH_BY_OFFSETS;
     }
     free(chosen);

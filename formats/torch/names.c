@@ -100,9 +100,9 @@ static struct torch_entry *torch_names_find_entry(struct torch_state *state,
     return NULL;
 }
 
-static int take_named(struct torch_state *state, struct torch_entry **sorted,
-                      const struct names *names, size_t i, size_t group, size_t place,
-                      struct torch_entry **taken, struct ivon_error *error)
+static int torch_names_assign(struct torch_state *state, struct torch_entry **sorted,
+                              const struct names *names, size_t i, size_t group, size_t place,
+                              struct torch_entry **assigned, struct ivon_error *error)
 {
     size_t length = names->names[i].length, prefix = names->prefix;
     const char *name = names->names[i].start;
@@ -117,22 +117,23 @@ static int take_named(struct torch_state *state, struct torch_entry **sorted,
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: the optimizer's parameter '%.*s' is %s",
                               state->path, shown, name + prefix,
                               entry->role == TORCH_MEAN ? "named twice" : "a buffer");
-    torch_take(state, (size_t)(entry - state->entries), group, place);
-    *taken = entry;
+    torch_assign(state, (size_t)(entry - state->entries), group, place);
+    *assigned = entry;
     return 0;
 }
 
-static int torch_names_take_group(struct torch_state *state,
-                                  const struct torch_optimizer *optimizer,
-                                  struct torch_entry **sorted, const struct names *names, size_t g,
-                                  struct ivon_error *error)
+static int torch_names_assign_group(struct torch_state *state,
+                                    const struct torch_optimizer *optimizer,
+                                    struct torch_entry **sorted, const struct names *names,
+                                    size_t g, struct ivon_error *error)
 {
     const struct torch_group *group = &optimizer->groups[g];
     const struct torch_moment *moments = optimizer->moments;
     size_t start = 0;
     for (size_t i = group->first; i < group->first + group->parameter_count; i++) {
         struct torch_entry *entry = NULL;
-        int code = take_named(state, sorted, names, i, g, moments ? i : start, &entry, error);
+        int code = torch_names_assign(state, sorted, names, i, g, moments ? i : start, &entry,
+                                      error);
         if (code)
             return code;
         start += entry->tensor.count;
@@ -148,8 +149,9 @@ static int torch_names_take_group(struct torch_state *state,
     return 0;
 }
 
-static int take_groups(struct torch_state *state, const struct torch_optimizer *optimizer,
-                       const struct names *names, struct ivon_error *error)
+static int torch_names_assign_groups(struct torch_state *state,
+                                     const struct torch_optimizer *optimizer,
+                                     const struct names *names, struct ivon_error *error)
 {
     struct torch_entry **sorted = calloc(state->count + 1, sizeof *sorted);
     int code = sorted ? 0 : ivon_error_memory(error);
@@ -158,7 +160,7 @@ static int take_groups(struct torch_state *state, const struct torch_optimizer *
     if (!code)
         qsort(sorted, state->count, sizeof *sorted, compare_entries);
     for (size_t g = 0; g < optimizer->group_count && !code; g++)
-        code = torch_names_take_group(state, optimizer, sorted, names, g, error);
+        code = torch_names_assign_group(state, optimizer, sorted, names, g, error);
     free(sorted);
     return code;
 }
@@ -181,7 +183,7 @@ int torch_map_names(struct torch_state *state, const struct torch_optimizer *opt
     if (!code && *rule != TORCH_NO_RULE)
         code = torch_names_strip_wrappers(&names, error);
     if (!code && *rule != TORCH_NO_RULE)
-        code = take_groups(state, optimizer, &names, error);
+        code = torch_names_assign_groups(state, optimizer, &names, error);
     free(names.copies);
     free(names.names);
     return code;

@@ -89,8 +89,9 @@ static void torch_order_choose(struct choices *choices, size_t share, size_t fro
 
 /* Succeeds if exactly one choice was found; if several, or the search was given up, the error lists
    the tensors in question. */
-static int judge(const struct choices *choices, const struct torch_optimizer *optimizer,
-                 struct ivon_error *error)
+static int torch_order_check_unique(const struct choices *choices,
+                                    const struct torch_optimizer *optimizer,
+                                    struct ivon_error *error)
 {
     const struct torch_state *state = choices->state;
     char list[TORCH_NAMES];
@@ -124,14 +125,15 @@ static int judge(const struct choices *choices, const struct torch_optimizer *op
                        state->path, state->unknown - optimizer->parameter_count, names));
 }
 
-static void take_chosen(struct torch_state *state, const struct choices *choices, size_t *starts)
+static void torch_order_assign(struct torch_state *state, const struct choices *choices,
+                               size_t *starts)
 {
     size_t count = state->unknown;
     for (size_t i = 0; i < count; i++) {
         ptrdiff_t group = choices->shares[choices->first[i]].group;
         if (group < 0)
             continue;
-        torch_take(state, choices->unknown[i], (size_t)group, starts[group]);
+        torch_assign(state, choices->unknown[i], (size_t)group, starts[group]);
         starts[group] += state->entries[choices->unknown[i]].tensor.count;
     }
 }
@@ -167,9 +169,9 @@ static int torch_order_settle(struct torch_state *state, const struct torch_opti
     else if (fine)
         torch_order_choose(&choices, 0, 0, choices.shares[0].count, choices.shares[0].elements);
     if (!code)
-        code = judge(&choices, optimizer, error);
+        code = torch_order_check_unique(&choices, optimizer, error);
     if (!code)
-        take_chosen(state, &choices, starts);
+        torch_order_assign(state, &choices, starts);
     free(choices.shares);
     free(choices.owners);
     free(choices.first);

@@ -17,7 +17,7 @@ size_t machine_left(const struct machine *machine)
     return (size_t)(machine->end - machine->at);
 }
 
-int machine_take_number(struct machine *machine, size_t size, uint64_t *number)
+int machine_read_number(struct machine *machine, size_t size, uint64_t *number)
 {
     *number = 0;
     if (machine_left(machine) < size)
@@ -28,10 +28,10 @@ int machine_take_number(struct machine *machine, size_t size, uint64_t *number)
     return 0;
 }
 
-int machine_take_run(struct machine *machine, size_t size, const char **text, size_t *length)
+int machine_read_run(struct machine *machine, size_t size, const char **text, size_t *length)
 {
     uint64_t number = 0;
-    int code = machine_take_number(machine, size, &number);
+    int code = machine_read_number(machine, size, &number);
     if (code)
         return code;
     if (number > PICKLE_TEXT_MAX)

@@ -49,14 +49,14 @@ int machine_fail(struct machine *machine, const char *why);
 size_t machine_left(const struct machine *machine);
 
 /* Takes a little-endian number of `size` bytes. */
-int machine_take_number(struct machine *machine, size_t size, uint64_t *number);
+int machine_read_number(struct machine *machine, size_t size, uint64_t *number);
 
 /* Takes as many bytes as a number of `size` bytes in front of them says. */
-int machine_take_run(struct machine *machine, size_t size, const char **text, size_t *length);
+int machine_read_run(struct machine *machine, size_t size, const char **text, size_t *length);
 
 int machine_new_node(struct machine *machine, enum pickle_kind kind, struct pickle_node **node);
 
-/* Makes room for `count` pointers; new ones are null. */
+/* Grows an array to hold `count` pointers; new ones are null. */
 int machine_grow(struct machine *machine, struct pickle_node ***items, size_t *capacity,
                  size_t count);
 

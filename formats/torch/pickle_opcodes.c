@@ -30,14 +30,14 @@ static int push_bool(struct machine *machine, int value)
 static int push_unsigned(struct machine *machine, int size)
 {
     uint64_t number = 0;
-    int code = machine_take_number(machine, (size_t)size, &number);
+    int code = machine_read_number(machine, (size_t)size, &number);
     return code ? code : push_integer(machine, PICKLE_INTEGER, (int64_t)number);
 }
 
 static int push_signed(struct machine *machine, int size)
 {
     uint64_t number = 0;
-    int code = machine_take_number(machine, (size_t)size, &number);
+    int code = machine_read_number(machine, (size_t)size, &number);
     return code ? code : push_integer(machine, PICKLE_INTEGER, (int32_t)(uint32_t)number);
 }
 
@@ -63,7 +63,7 @@ static int push_long(struct machine *machine, int size)
     const char *bytes = NULL;
     size_t length = 0;
     uint64_t number = 0;
-    int code = machine_take_run(machine, (size_t)size, &bytes, &length);
+    int code = machine_read_run(machine, (size_t)size, &bytes, &length);
     if (code)
         return code;
     if (length > 8) {
@@ -87,7 +87,7 @@ static int push_long(struct machine *machine, int size)
 static int push_float(struct machine *machine, int size)
 {
     uint64_t bits = 0;
-    int code = machine_take_number(machine, (size_t)size, &bits);
+    int code = machine_read_number(machine, (size_t)size, &bits);
     if (!code)
         code = push_kind(machine, PICKLE_FLOAT);
     if (!code) {
@@ -101,7 +101,7 @@ static int push_run(struct machine *machine, enum pickle_kind kind, int size)
 {
     const char *text = NULL;
     size_t length = 0;
-    int code = machine_take_run(machine, (size_t)size, &text, &length);
+    int code = machine_read_run(machine, (size_t)size, &text, &length);
     if (!code)
         code = push_kind(machine, (int)kind);
     if (!code) {
@@ -148,7 +148,7 @@ static int collect(struct machine *machine, int kind)
     return code ? code : machine_push(machine, node);
 }
 
-/* Adds nodes to the container below them. What an object is told to add, it does not keep. */
+/* Adds nodes to the container below them. An object does not keep what is added to it. */
 static int add_items(struct machine *machine, enum pickle_kind kind, size_t count)
 {
     if (machine_available(machine) <= count)
@@ -179,7 +179,7 @@ static int add_marked(struct machine *machine, int kind)
 
 /* Classes and functions, and what would come of them. */
 
-static int take_line(struct machine *machine, const char **text, size_t *length)
+static int pickle_read_line(struct machine *machine, const char **text, size_t *length)
 {
     const unsigned char *end = memchr(machine->at, '\n', machine_left(machine));
     if (!end)
@@ -195,9 +195,9 @@ static int global(struct machine *machine, int unused)
     (void)unused;
     const char *module = NULL, *name = NULL;
     size_t module_length = 0, name_length = 0;
-    int code = take_line(machine, &module, &module_length);
+    int code = pickle_read_line(machine, &module, &module_length);
     if (!code)
-        code = take_line(machine, &name, &name_length);
+        code = pickle_read_line(machine, &name, &name_length);
     return code ? code : push_global(machine, module, module_length, name, name_length);
 }
 
@@ -302,14 +302,14 @@ static int memorize(struct machine *machine, uint64_t index)
 static int pickle_opcodes_put(struct machine *machine, int size)
 {
     uint64_t index = machine->memo_count;
-    int code = size ? machine_take_number(machine, (size_t)size, &index) : 0;
+    int code = size ? machine_read_number(machine, (size_t)size, &index) : 0;
     return code ? code : memorize(machine, index);
 }
 
 static int pickle_opcodes_get(struct machine *machine, int size)
 {
     uint64_t index = 0;
-    int code = machine_take_number(machine, (size_t)size, &index);
+    int code = machine_read_number(machine, (size_t)size, &index);
     if (code)
         return code;
     if (index >= machine->memo_capacity || !machine->memo[index])
@@ -355,7 +355,7 @@ static int duplicate(struct machine *machine, int unused)
 static int protocol(struct machine *machine, int size)
 {
     uint64_t version = 0;
-    int code = machine_take_number(machine, (size_t)size, &version);
+    int code = machine_read_number(machine, (size_t)size, &version);
     if (!code && version > PROTOCOL_MAX)
         code = machine_fail(machine, "its protocol is higher than 5");
     return code;
@@ -364,7 +364,7 @@ static int protocol(struct machine *machine, int size)
 static int frame(struct machine *machine, int size)
 {
     uint64_t length = 0;
-    return machine_take_number(machine, (size_t)size, &length);
+    return machine_read_number(machine, (size_t)size, &length);
 }
 
 static int stop(struct machine *machine, int unused)

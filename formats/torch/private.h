@@ -131,8 +131,8 @@ int torch_find_state(struct pickle_node *root, const char *key, const char *path
 int torch_find_optimizer(struct pickle_node *root, bool adam, const char *path,
                          struct torch_found *found, struct ivon_error *error);
 
-/* Reads every tensor of the state dict, strips prefixes, and tells buffers and tied tensors from
-   the others as far as names and types say. */
+/* Reads every tensor of the state dict, strips prefixes, and distinguishes buffers and tied tensors
+   from the others as far as names and types say. */
 int torch_state_read(struct torch_state *state, struct torch_archive *archive,
                      const struct torch_found *found, const struct ivon_open_options *options,
                      bool keep_names, struct ivon_error *error);
@@ -143,7 +143,7 @@ int torch_state_of(struct torch_state *state, const struct ivon_source *model,
 void torch_state_release(struct torch_state *state);
 
 /* When the optimizer's parameters have been found: the other unknown entries are frozen parameters
-   or buffers, by their names and places unless the caller told. Without an optimizer, all are
+   or buffers, by their names and places unless the caller said which. Without an optimizer, all are
    parameters. */
 void torch_state_settle(struct torch_state *state, bool has_optimizer);
 
@@ -209,7 +209,7 @@ enum torch_rule {
     TORCH_BY_ORDER
 };
 
-/* By the caller's names, or those that the optimizer has, if there are any; *rule tells. */
+/* By the caller's names, or those that the optimizer has, if there are any; *rule says which. */
 int torch_map_names(struct torch_state *state, const struct torch_optimizer *optimizer,
                     const struct ivon_open_options *options, enum torch_rule *rule,
                     struct ivon_error *error);
@@ -231,7 +231,7 @@ const char *torch_name_list(const struct torch_state *state, const bool *chosen,
                             char text[TORCH_NAMES]);
 
 /* Makes an unknown entry a parameter. */
-void torch_take(struct torch_state *state, size_t entry, size_t group, size_t place);
+void torch_assign(struct torch_state *state, size_t entry, size_t group, size_t place);
 
 /* Returns whether the parameters of each group lie in one storage, in the group's order. */
 bool torch_is_flat(const struct torch_state *state, const struct torch_optimizer *optimizer);

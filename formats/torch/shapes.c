@@ -1,6 +1,6 @@
 /*
  * Names for Adam's second moments, which have their parameters' shapes. Each group's parameters are
- * taken to be some of the state dict's tensors, in its order. Which tensor is whose is told only
+ * taken to be some of the state dict's tensors, in its order. Which tensor is whose is known only
  * where that leaves one way: where groups share a shape, it is not. Where no order says anything,
  * or it is not followed, each parameter must have a shape that no other has.
  */
@@ -162,13 +162,13 @@ static bool match_by_shape(const struct shapes *shapes, size_t *matched)
     return shapes->all_known;
 }
 
-static void take_all(struct torch_state *state, const struct torch_optimizer *optimizer,
-                     const size_t *matched)
+static void torch_shapes_assign(struct torch_state *state, const struct torch_optimizer *optimizer,
+                                const size_t *matched)
 {
     for (size_t g = 0; g < optimizer->group_count; g++) {
         const struct torch_group *group = &optimizer->groups[g];
         for (size_t i = group->first; i < group->first + group->parameter_count; i++)
-            torch_take(state, matched[i], g, i);
+            torch_assign(state, matched[i], g, i);
     }
 }
 
@@ -234,7 +234,7 @@ static int torch_shapes_settle(struct torch_state *state, const struct torch_opt
         if (memcmp(first, last, count * sizeof *first) != 0)
             return torch_shapes_ambiguous(state, first, last, count, error);
     }
-    take_all(state, optimizer, first);
+    torch_shapes_assign(state, optimizer, first);
     return 0;
 }
 

@@ -1,9 +1,10 @@
-/* The state dict: names, and what each tensor is to the model as far as it tells itself. */
+/* The state dict: names, and what each tensor is to the model as far as it says itself. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/io/strings.h"
 #include "formats/posterior/buffers.h"
 #include "formats/torch/private.h"
 
@@ -66,12 +67,6 @@ static const char *last_part(const char *name)
     return dot ? dot + 1 : name;
 }
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t length = strlen(text), wanted = strlen(suffix);
-    return length >= wanted && strcmp(text + length - wanted, suffix) == 0;
-}
-
 static int torch_state_read_entry(struct torch_state *state, struct torch_archive *archive,
                                   struct pickle_node *key, const struct pickle_node *value,
                                   struct ivon_error *error)
@@ -92,7 +87,7 @@ static int torch_state_read_entry(struct torch_state *state, struct torch_archiv
         return ivon_error_memory(error);
     entry->group = -1;
     entry->tied_to = state->count++;
-    if (!torch_is_tensor(value) && ends_with(entry->name, "_extra_state")) {
+    if (!torch_is_tensor(value) && string_ends_with(entry->name, "_extra_state")) {
         free(entry->name); /* modules' own, which is no tensor */
         state->count--;
         return 0;
@@ -236,7 +231,7 @@ void torch_state_release(struct torch_state *state)
     *state = (struct torch_state){0};
 }
 
-void torch_take(struct torch_state *state, size_t entry, size_t group, size_t place)
+void torch_assign(struct torch_state *state, size_t entry, size_t group, size_t place)
 {
     state->entries[entry].role = TORCH_MEAN;
     state->entries[entry].group = (ptrdiff_t)group;
@@ -267,8 +262,8 @@ void torch_state_settle(struct torch_state *state, bool has_optimizer)
         if (entry->role != TORCH_UNKNOWN)
             continue;
         bool is_mean = !has_optimizer || state->told_buffers || before_parameter ||
-                       !entry->tensor.count || ends_with(entry->name, "weight") ||
-                       ends_with(entry->name, "bias");
+                       !entry->tensor.count || string_ends_with(entry->name, "weight") ||
+                       string_ends_with(entry->name, "bias");
         entry->role = is_mean ? TORCH_MEAN : TORCH_BUFFER;
     }
     for (size_t i = 0; i < state->count; i++) {

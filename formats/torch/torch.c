@@ -57,7 +57,7 @@ struct reading {
     enum torch_rule rule;
     struct tensor_list tensors;
     struct ivon_header header;
-    char mapping[LINE], doubt[LINE];
+    char mapping[LINE], warning[LINE];
 };
 
 static int map(struct reading *reading, struct ivon_error *error)
@@ -254,7 +254,7 @@ static void fill_header(struct reading *reading)
 }
 
 /* By which rule, for the header. */
-static void tell_mapping(struct reading *reading)
+static void torch_set_mapping(struct reading *reading)
 {
     static const char *const rules[] = {[TORCH_BY_LIST] = "the list of parameters",
                                         [TORCH_BY_PARAMS] = "the names in params",
@@ -284,21 +284,22 @@ static void tell_mapping(struct reading *reading)
     reading->header.mapping = reading->mapping;
 }
 
-static void tell_doubt(struct reading *reading)
+static void torch_set_warning(struct reading *reading)
 {
-    const char *doubt = NULL;
+    const char *warning = NULL;
     if (!reading->has_optimizer)
         return;
     if (reading->optimizer.moments)
-        doubt = "the Hessian is estimated from Adam's second moments, which contain the square of "
-                "the mean gradient too";
+        warning =
+            "the Hessian is estimated from Adam's second moments, which contain the square of "
+            "the mean gradient too";
     else if (!reading->state.elsewhere && !torch_is_flat(&reading->state, &reading->optimizer))
-        doubt = "the weights do not share a storage as they do after a step: if they were saved "
-                "inside sampled_params(), they are a sample and not the mean";
-    if (!doubt)
+        warning = "the weights do not share a storage as they do after a step: if they were saved "
+                  "inside sampled_params(), they are a sample and not the mean";
+    if (!warning)
         return;
-    snprintf(reading->doubt, LINE, "%s", doubt);
-    reading->header.doubt = reading->doubt;
+    snprintf(reading->warning, LINE, "%s", warning);
+    reading->header.doubt = reading->warning;
 }
 
 static int torch_finish(struct reading *reading, struct ivon_source **source,
@@ -312,8 +313,8 @@ static int torch_finish(struct reading *reading, struct ivon_source **source,
         return code;
     const char *path = reading->source->archive.file.path;
     fill_header(reading);
-    tell_mapping(reading);
-    tell_doubt(reading);
+    torch_set_mapping(reading);
+    torch_set_warning(reading);
     return ivon_source_new(source, &class, reading->source, path, &reading->header,
                            &reading->tensors, error);
 }

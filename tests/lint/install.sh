@@ -27,16 +27,16 @@ for example in "$work/example" "$work/build/example"; do
   LD_LIBRARY_PATH=$libdir "$work/usr/bin/ivon-info" --check "$work/merged.h5"
 done
 
+commands=$("$IVON_BIN/ivon" help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -vE '^(help|completion)$')
+
 # runs BIN: every command, by its name and through ivon, with nothing in its environment.
 runs() {
-  local command count=0
-  for command in "$1"/ivon-*; do
-    command=$(basename "$command")
-    [[ $(env -i "$1/$command" --help) == "Usage: $command "* ]]
-    [[ $(env -i "$1/ivon" "${command#ivon-}" --help) == "Usage: $command "* ]]
-    count=$((count + 1))
+  local command
+  for command in $commands; do
+    [[ $(env -i "$1/ivon-$command" --help) == "Usage: ivon-$command "* ]]
+    [[ $(env -i "$1/ivon" "$command" --help) == "Usage: ivon-$command "* ]]
   done
-  [ $count = 9 ]
+  [ "$(ls "$1" | grep -c '^ivon-')" = "$(wc -l <<< "$commands")" ]
   rm -f "$work/merged.h5"
   env -i "$1/ivon-merge" -q "$work/data/part-1.h5" "$work/data/part-2.h5" -o "$work/merged.h5"
   env -i "$1/ivon-info" --check "$work/merged.h5"

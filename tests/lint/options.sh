@@ -20,6 +20,11 @@ for command in $commands; do
       failed=1
     fi
   done
+  # ivon(1) has it in the list of commands, and among what to see also.
+  if [ "$(grep -cE "^\.(It )?Xr ivon-$command 1( ,)?$" man/ivon.1)" -lt 2 ]; then
+    echo "^ man/ivon.1 does not list ivon-$command"
+    failed=1
+  fi
   echo "ivon-$command: $(wc -l <<< "$expected") options"
 done
 exit $failed

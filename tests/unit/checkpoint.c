@@ -243,6 +243,27 @@ static void refuses_integers_as_means(void **state)
     release_checkpoint(&checkpoint);
 }
 
+static void refuses_a_format_that_is_none(void **state)
+{
+    (void)state;
+    struct ivon_create_options options = {.format = (enum ivon_format)99};
+    struct ivon_header header = full_header();
+    struct ivon_sink *sink = NULL;
+    struct ivon_error error;
+    assert_int_equal(ivon_checkpoint_create(&sink, "a.h5", &header, NULL, 0, &options, &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "a.h5: no format has the number 99");
+}
+
+static void knows_an_index_by_its_name(void **state)
+{
+    (void)state;
+    assert_true(ivon_checkpoint_has_shards("a/model.safetensors.index.json"));
+    assert_true(ivon_checkpoint_has_shards("pytorch_model.bin.index.json"));
+    assert_false(ivon_checkpoint_has_shards("model.safetensors"));
+    assert_false(ivon_checkpoint_has_shards("index.json"));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
@@ -259,6 +280,8 @@ int main(void)
         TEST(refuses_what_hdf5_cannot_name),
         TEST(refuses_what_is_no_posterior),
         TEST(refuses_integers_as_means),
+        TEST(refuses_a_format_that_is_none),
+        TEST(knows_an_index_by_its_name),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_empty_directory);
 }

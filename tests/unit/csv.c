@@ -25,7 +25,7 @@ static void takes_fields(void **state)
     struct csv_field field = {.last = true};
     for (size_t i = 0; i < sizeof last / sizeof last[0]; i++) {
         assert_true(!field.last || csv_next_record(&text));
-        assert_null(csv_take(&text, &field));
+        assert_null(csv_next_field(&text, &field));
         assert_int_equal(field.size, strlen(fields[i]));
         assert_memory_equal(field.text, fields[i], field.size);
         assert_int_equal(field.last, last[i]);
@@ -34,7 +34,7 @@ static void takes_fields(void **state)
     static const char *const broken[] = {"\"a", "\"a\"\"", "\"a\"b", "\"a\" b", "\""};
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
         text = (struct csv_text){broken[i], broken[i] + strlen(broken[i])};
-        assert_non_null(csv_take(&text, &field));
+        assert_non_null(csv_next_field(&text, &field));
     }
 }
 

@@ -1,6 +1,6 @@
 /* Two sources as one: a model's tensors, and another file's as their Hessian. */
-#ifndef FORMATS_POSTERIOR_JOINED_H
-#define FORMATS_POSTERIOR_JOINED_H
+#ifndef FORMATS_POSTERIOR_COMBINED_H
+#define FORMATS_POSTERIOR_COMBINED_H
 
 #include "ivon/stream.h"
 
@@ -9,10 +9,10 @@
  * Hessians by the same names and in the same shapes; whatever else it holds is left out. Its ess
  * and weight decay hold, else the model's. Takes over both, whether or not this succeeds.
  */
-int joined_open(struct ivon_source **source, struct ivon_source *model, struct ivon_source *hessian,
-                struct ivon_error *error);
+int combined_open(struct ivon_source **source, struct ivon_source *model,
+                  struct ivon_source *hessian, struct ivon_error *error);
 
-/* The model of a joined source; any other source itself. */
-const struct ivon_source *joined_first(const struct ivon_source *source);
+/* The model of a combined source; any other source itself. */
+const struct ivon_source *combined_model(const struct ivon_source *source);
 
 #endif

@@ -1,0 +1,16 @@
+/* Strings: their order, their ends, and lists of them in messages. */
+#ifndef FORMATS_IO_STRINGS_H
+#define FORMATS_IO_STRINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Compares two elements of an array of strings, for qsort and bsearch. */
+int strings_compare(const void *a, const void *b);
+
+bool string_ends_with(const char *text, const char *end);
+
+/* Writes "A, B or C", as much of it as fits. */
+void strings_alternatives(char *out, size_t size, const char *const *strings, size_t count);
+
+#endif
