@@ -9,15 +9,16 @@
 static char *run(const char *path, const char *option, int *status)
 {
     char name[] = "ivon-info", json[] = "--json", quiet[] = "--quiet", other[32], file[INPUT_PATH];
+    char open[] = "--no-sandbox"; /* the process goes on: it may not give up what it needs */
     char *text = NULL;
-    char *arguments[] = {name, json, quiet, other, file, NULL};
+    char *arguments[] = {name, json, quiet, open, other, file, NULL};
     size_t size;
     FILE *screen = stdout;
     snprintf(other, sizeof other, "%s", option);
     snprintf(file, sizeof file, "%s", path);
     stdout = open_memstream(&text, &size);
     assert(stdout);
-    *status = info_run(5, arguments);
+    *status = info_run(6, arguments);
     fclose(stdout);
     stdout = screen;
     return text;
