@@ -31,8 +31,7 @@ static void predict_output_add(struct columns *columns, const struct ivon_predic
 }
 
 static struct columns predict_output_list_columns(const struct predict_output *output,
-                                                  const struct ivon_predictions *p,
-                                                  const float *aleatoric)
+                                                  const struct ivon_predictions *p)
 {
     const struct predict_command *command = output->command;
     const struct ivon_predict_shape *shape = &output->shape;
@@ -45,8 +44,9 @@ static struct columns predict_output_list_columns(const struct predict_output *o
         if (!npy)
             predict_output_add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
                                p->epistemic_std);
-        if (!npy && command->options.noise_std > 0)
-            predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true, aleatoric);
+        if (!npy && (!traits->noise || command->options.noise_std > 0))
+            predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true,
+                               p->aleatoric_std);
     } else {
         if (!npy) {
             predict_output_add(&columns, shape, "prediction", NULL, IVON_I64, !traits->classes,
@@ -80,7 +80,7 @@ static int predict_output_open_table(struct predict_output *output,
     const struct predict_command *command = output->command;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
-    struct columns columns = predict_output_list_columns(output, like, NULL);
+    struct columns columns = predict_output_list_columns(output, like);
     struct ivon_table_options options = {.format = (enum ivon_table_format)command->format,
                                          .rows = output->rows,
                                          .tokens = output->shape.tokens,
@@ -196,19 +196,8 @@ static void keep_scores(float **scores, size_t *at, const struct ivon_prediction
 static int write_table(struct predict_output *output, const struct ivon_predictions *p,
                        struct ivon_error *error)
 {
-    size_t all = p->count * rows_per_example(output) * output->shape.outputs;
-    float *aleatoric = NULL;
-    if (output->command->options.noise_std > 0) {
-        aleatoric = calloc(all, sizeof *aleatoric);
-        if (!aleatoric)
-            return error_memory(error);
-        for (size_t i = 0; i < all; i++)
-            aleatoric[i] = (float)output->command->options.noise_std;
-    }
-    struct columns columns = predict_output_list_columns(output, p, aleatoric);
-    int code = ivon_table_append(output->table, p->count, columns.data, error);
-    free(aleatoric);
-    return code;
+    struct columns columns = predict_output_list_columns(output, p);
+    return ivon_table_append(output->table, p->count, columns.data, error);
 }
 
 /* The examples of a block that have a position that counts, one after the other. */

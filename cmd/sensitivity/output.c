@@ -77,7 +77,7 @@ static void add_targets(struct columns *columns, const struct sensitivity_output
     if (traits->regression) {
         sensitivity_output_add(columns, "label", "label", IVON_F32, rank, &k, block->targets);
         sensitivity_output_add(columns, "prediction", "prediction", IVON_F32, rank, &k,
-                               block->outputs);
+                               block->means);
     } else {
         sensitivity_output_add(columns, "label", "label", IVON_I64, rank, &k, block->labels);
         sensitivity_output_add(columns, "prediction", "prediction", IVON_I64, rank, &k,

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "metrics/likelihood/targets.h"
+#include "metrics/likelihood/likelihood.h"
 #include "core/error.h"
 
 int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
@@ -76,13 +76,29 @@ int outputs_check_targets(const struct outputs *outputs, const struct ivon_examp
     return 0;
 }
 
+static int outputs_read_numbers(const struct outputs *outputs, struct ivon_examples *examples,
+                                size_t field, uint64_t first, size_t count, float *numbers,
+                                struct ivon_error *error)
+{
+    const struct likelihood_kind *kind = likelihood_kind_of(outputs->likelihood);
+    size_t width = outputs_targets(outputs);
+    int code = ivon_examples_read_f32(examples, field, first, count, numbers, error);
+    for (size_t i = 0; i < count * width && !code && kind->valid; i++)
+        if (!kind->valid((double)numbers[i]))
+            code = ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: row %" PRIu64 ": target %g, expected %s",
+                                  ivon_examples_path(examples), first + i / width,
+                                  (double)numbers[i], kind->valid_text);
+    return code;
+}
+
 int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *examples,
                          size_t field, uint64_t first, size_t count, int64_t ignored,
                          int64_t *labels, float *numbers, struct ivon_error *error)
 {
     const struct row_targets targets = {.labels = labels, .ignored = ignored};
     if (ivon_likelihood_traits(outputs->likelihood)->regression)
-        return ivon_examples_read_f32(examples, field, first, count, numbers, error);
+        return outputs_read_numbers(outputs, examples, field, first, count, numbers, error);
     int code = ivon_examples_read_i64(examples, field, first, count, labels, error);
     return code
                ? code

@@ -23,7 +23,8 @@ extern "C" {
 enum ivon_likelihood {
     IVON_CATEGORICAL, /* p = softmax(f), y one of K classes */
     IVON_BERNOULLI,   /* p = sigmoid(f) for each of K outputs, y 0 or 1 for each */
-    IVON_GAUSSIAN     /* y ~ N(f, noise_std²) for each of K outputs */
+    IVON_GAUSSIAN,    /* y ~ N(f, noise_std²) for each of K outputs */
+    IVON_POISSON      /* y ~ Poisson(exp f), a count, for each of K outputs */
 };
 
 /* The form of a likelihood's targets and predictions. */
@@ -113,7 +114,8 @@ IVON_API int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t co
  *     classes of the equal-width error of p_c against [c = y] (Nixon et al., CVPR workshops 2019)
  *   Bernoulli: each output is a categorical of the two classes 0 and 1 with 1 − p and p; means and
  *     bins are over all n × K outputs, and there is no ece_classwise. brier is (p − y)²
- *   Gaussian: rmse, √ of the mean over n × K of (mean − target)²; nll, the mean of −log_densities
+ *   Gaussian, Poisson: rmse, √ of the mean over n × K of (mean − target)²; nll, the mean of
+ *     −log_densities
  * Standard errors: the K outputs of one example depend on each other, so its mean over them counts
  * once. perplexity: exp(nll) times that of nll. rmse: that of the mean square, over 2 rmse.
  * Calibration errors: Σ_b |Σ_{i ∈ b} (correct_i − conf_i)|/n is the mean of

@@ -7,7 +7,7 @@
  * information of prediction and weights (Depeweg et al. 2018). Entropies are in nats.
  *
  * Regression: f̄ and, as the law of total variance has it, the epistemic variance of f over the
- * samples and the aleatoric noise_std².
+ * samples and the aleatoric noise_std², or of counts the mean itself.
  *
  * A result depends on data, posteriors, seed and tile alone: not on threads, memory, or how the
  * checkpoints are stored.
@@ -77,8 +77,9 @@ struct ivon_predictions {
     const float *entropy;            /* R; Bernoulli: summed over the K events */
     const float *expected_entropy;   /* R */
     const float *mutual_information; /* R */
-    const float *mean;               /* R × K, Gaussian */
-    const float *epistemic_std;      /* R × K, Gaussian */
+    const float *mean;               /* R × K, regression: of y */
+    const float *epistemic_std;      /* R × K, regression */
+    const float *aleatoric_std;      /* R × K, regression: of y given its mean, where known */
     const float *logits;             /* R × K */
     const int64_t *labels;           /* targets: R, or R × K of 0 and 1 */
     const float *targets;            /* targets: R × K, Gaussian */

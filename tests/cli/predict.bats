@@ -516,14 +516,14 @@ with h5py.File('p.h5') as f, h5py.File('bare.h5', 'w') as g:
 
 @test "a row is predicted as it is among few others, however many there are" {
   cat > rows.py <<'PYTHON'
-import glob, subprocess
+import glob, math, subprocess
 import h5py, numpy as np
 
 from normals import normals
 
 COUNT = 700
 CASES = {"mlp:5,9,3,tanh": "categorical", "mlp:5,9,2,tanh": "bernoulli", "mlp:5,9,4,tanh": "gaussian",
-         "gpt:11,6,8,1,2": "categorical"}
+         "gpt:11,6,8,1,2": "categorical", "mlp:5,9,1,tanh": "poisson"}
 r = np.random.default_rng(0)
 
 
@@ -545,7 +545,8 @@ for number, (arch, kind) in enumerate(CASES.items()):
     x = r.integers(0, 11, (COUNT, 6)) if tokens else r.standard_normal((COUNT, 5)).astype("f4")
     y = {"categorical": lambda: r.integers(0, 11 if tokens else width, (COUNT, 6) if tokens else COUNT),
          "bernoulli": lambda: r.integers(0, 2, (COUNT, width)),
-         "gaussian": lambda: r.standard_normal((COUNT, width)).astype("f4")}[kind]()
+         "gaussian": lambda: r.standard_normal((COUNT, width)).astype("f4"),
+         "poisson": lambda: r.poisson(np.exp(x[:, :width]))}[kind]()
     np.savez("all.npz", x=x, y=y)
     run = f"run{number}"
     subprocess.run(["ivon-train", "-q", "--arch=" + arch, "--data=all.npz", "--likelihood=" + kind, "--epochs=1",
@@ -568,6 +569,14 @@ for number, (arch, kind) in enumerate(CASES.items()):
             noise_of = normals(0, sample, "replicate", COUNT * width).reshape(COUNT, width)
             assert np.allclose(found["log-posterior_predictive/y"][0, sample], found["mean"] + 0.5 * noise_of,
                                rtol=1e-5, atol=1e-5)
+    if kind == "poisson":
+        found = predict("all.npz", "same.h5", "--temperature=0")
+        assert np.allclose(found["mean"], np.exp(found["logits"]), rtol=1e-6)
+        assert np.allclose(found["aleatoric_std"], np.sqrt(found["mean"]), rtol=1e-6)
+        assert np.corrcoef(found["mean"].ravel(), y.ravel())[0, 1] > 0.5
+        density = np.float64(y * found["logits"] - np.exp(np.float64(found["logits"])))
+        density = density.sum(-1) - np.array([sum(math.lgamma(k + 1) for k in row) for row in y])
+        assert np.allclose(found["log-log_likelihood/y"][0, 0], density, rtol=1e-6, atol=1e-6)
     compared = set()
     for first in (1, 63, 690):
         np.savez("few.npz", x=x[first:first + 10], y=y[first:first + 10])
@@ -585,7 +594,7 @@ for number, (arch, kind) in enumerate(CASES.items()):
                 assert part.shape == few.shape, (arch, name, part.shape, few.shape)
                 assert np.allclose(part, few, rtol=1e-4, atol=2e-5), (arch, name, first, part, few)
                 compared.add(name)
-    assert len(compared) >= (4 if kind == "gaussian" else 6), compared
+    assert len(compared) >= (4 if kind in ("gaussian", "poisson") else 6), compared
 PYTHON
   $python rows.py
 }

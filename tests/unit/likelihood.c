@@ -191,18 +191,54 @@ static void gaussian(void **unused)
     }
 }
 
+/* Loss, residual, curvature and density of counts by their formulas. Exponentials and log y! are
+   right to a few units of double; p and e are rounded to binary32. */
+static void poisson(void **unused)
+{
+    (void)unused;
+    enum { K = 4 };
+    static const double factorials[] = {1, 1, 2, 6, 24, 120, 720, 5040};
+    const struct likelihood likelihood = {IVON_POISSON, K, NAN};
+    const struct likelihood_kind *kind = likelihood_kind_of(IVON_POISSON);
+    float f[ROWS * K], y[ROWS * K], p[ROWS * K], e[ROWS * K];
+    double loss[ROWS];
+    const struct row_targets targets = {.numbers = y};
+    state = 6;
+    for (size_t i = 0; i < ROWS * K; i++) {
+        f[i] = uniform(-3, 3);
+        y[i] = (float)(i % 8);
+    }
+    likelihood_evaluate(&likelihood, ROWS, f, &targets, p, loss);
+    likelihood_residual(&likelihood, ROWS, p, &targets, e);
+    for (size_t i = 0; i < ROWS; i++) {
+        double expected = 0;
+        for (size_t k = i * K; k < (i + 1) * K; k++) {
+            double rate = exp((double)f[k]), count = (double)y[k];
+            expected -= log(pow(rate, count) * exp(-rate) / factorials[k % 8]);
+            assert_true(fabs((double)p[k] - rate) <= 0x1p-24 * rate);
+            assert_true(fabs((double)e[k] - (rate - count)) <= 0x1p-23 * (rate + count));
+            assert_true(kind->curvature(&likelihood, (double)p[k]) == (double)p[k]);
+        }
+        assert_true(fabs(loss[i] - expected) <= 1e-13 * (1 + fabs(expected)));
+        assert_true(kind->nll(&likelihood, loss[i]) == loss[i]);
+    }
+    assert_true(kind->valid(0) && kind->valid(7) && !kind->valid(-1) && !kind->valid(0.5));
+    assert_true(likelihood_is_known(&likelihood));
+    assert_true(isnan(ivon_guessing_loss(IVON_POISSON, K)));
+}
+
 /* e = ∂L/∂f by central differences with step h: the loss is right to 2^-21, its third derivative is
-   below 1/8 (of softmax and sigmoid), and a Gaussian's 0. */
+   below 1/8 (of softmax and sigmoid), a Gaussian's 0, and that of counts exp f, below 8. */
 static void residuals_are_derivatives(void **unused)
 {
     (void)unused;
     enum { K = 4 };
     const double step = 0x1p-5;
-    const float y[K] = {0.5F, -1, 2, 0};
+    const float y[K] = {0.5F, 1, 2, 0};
     const int64_t labels[K] = {1, 0, 1, 1};
     const struct row_targets targets = {.labels = labels, .numbers = y, .ignored = IGNORED};
     state = 4;
-    for (int kind = IVON_CATEGORICAL; kind <= IVON_GAUSSIAN; kind++) {
+    for (int kind = IVON_CATEGORICAL; kind <= IVON_POISSON; kind++) {
         const struct likelihood likelihood = {(enum ivon_likelihood)kind, K, 1.5};
         float f[K], p[K], e[K];
         for (size_t i = 0; i < K; i++)
@@ -220,7 +256,7 @@ static void residuals_are_derivatives(void **unused)
             likelihood_evaluate(&likelihood, 1, f, &targets, NULL, &below);
             f[i] = kept;
             if (!(fabs((above - below) / moved - (double)e[i]) <=
-                  0x1p-21 / step + step * step / 6 / 8))
+                  0x1p-21 / step + step * step / 6 * (kind == IVON_POISSON ? 8 : 0.125)))
                 fail_msg("likelihood %d, output %zu: difference %.9g, residual %.9g", kind, i,
                          (above - below) / moved, (double)e[i]);
         }
@@ -301,6 +337,7 @@ int main(void)
         cmocka_unit_test(extreme_logits),
         cmocka_unit_test(bernoulli),
         cmocka_unit_test(gaussian),
+        cmocka_unit_test(poisson),
         cmocka_unit_test(residuals_are_derivatives),
         cmocka_unit_test(several_rows),
         cmocka_unit_test(events_that_do_not_count),

@@ -62,7 +62,7 @@ static void begin(struct problem *p, enum ivon_likelihood likelihood, size_t k, 
     for (size_t i = 0; i < ROWS * each; i++)
         p->labels[i] = i / each == 2 ? IGNORED : (int64_t)(i * 5 % (each > 1 ? 2 : k));
     for (size_t i = 0; i < ROWS * k; i++)
-        p->numbers[i] = number(i + 1000);
+        p->numbers[i] = likelihood == IVON_POISSON ? (float)(i % 5) : number(i + 1000);
     const struct likelihood of = {likelihood, k, noise};
     assert_int_equal(rows_init(&p->sums, &of, GROUPS, CAPACITY, NULL), 0);
     rows_clear(&p->sums);
@@ -73,8 +73,8 @@ static void begin(struct problem *p, enum ivon_likelihood likelihood, size_t k, 
             for (size_t i = 0; i < 2; i++) {
                 size_t at = pieces[i], count = pieces[i + 1] - at;
                 const struct row_targets own = {
-                    targets && likelihood != IVON_GAUSSIAN ? p->labels + at * each : NULL,
-                    targets && likelihood == IVON_GAUSSIAN ? p->numbers + at * k : NULL, IGNORED};
+                    targets && likelihood < IVON_GAUSSIAN ? p->labels + at * each : NULL,
+                    targets && likelihood >= IVON_GAUSSIAN ? p->numbers + at * k : NULL, IGNORED};
                 rows_add(&p->sums, groups[s], weights[s], AT + at, count,
                          p->f + (s * ROWS + at) * k, &own,
                          s == 1 && pass ? NULL : p->log_likelihoods + s * ROWS + at);
@@ -152,8 +152,12 @@ static void check_classes(struct problem *p)
     float *out = calloc(ROWS * k, sizeof *out), *without = calloc(ROWS * k, sizeof *out),
           other[4][ROWS];
     double *mean = calloc(2 * k, sizeof *mean), *one = calloc(k, sizeof *one), log_likelihood;
-    struct row_results results = {prediction, out,      other[0], other[1],
-                                  other[2],   other[3], NULL,     NULL};
+    struct row_results results = {.prediction = prediction,
+                                  .probabilities = out,
+                                  .max_probability = other[0],
+                                  .entropy = other[1],
+                                  .expected_entropy = other[2],
+                                  .mutual_information = other[3]};
     rows_finish(&p->sums, AT, ROWS, &results);
     rows_probabilities(&p->sums, 1, AT, ROWS, without);
     for (size_t row = 0; row < ROWS; row++) {
@@ -249,9 +253,12 @@ static void check_densities(const struct problem *p, size_t without)
             total += weights[s];
             for (size_t i = 0; i < 3; i++) {
                 double f = (double)p->f[(s * ROWS + row) * 3 + i];
-                double e = (double)p->numbers[row * 3 + i] - f;
-                mean[i] += weights[s] * f;
-                density -= e * e / (2 * noise * noise) + log(noise * sqrt(2 * acos(-1.0)));
+                double y = (double)p->numbers[row * 3 + i], e = y - f;
+                bool poisson = p->likelihood == IVON_POISSON;
+                mean[i] += weights[s] * (poisson ? exp(f) : f);
+                density -= poisson
+                               ? exp(f) - y * f + log(tgamma(y + 1))
+                               : e * e / (2 * noise * noise) + log(noise * sqrt(2 * acos(-1.0)));
             }
             log_terms[s] = log(weights[s]) + density;
             most = fmax(most, log_terms[s]);
@@ -260,7 +267,7 @@ static void check_densities(const struct problem *p, size_t without)
                      "log density", row);
         }
         for (size_t i = 0; i < 3; i++)
-            near(means[row * 3 + i], mean[i] / total, 1e-12, "mean", row);
+            near(means[row * 3 + i], mean[i] / total, 1e-12 * (1 + fabs(mean[i])), "mean", row);
         for (size_t s = 0; s < SAMPLES; s++)
             sum += exp(log_terms[s] - most);
         near(densities[row], most + log(sum / total), 1e-9 * (1 + fabs(most)), "density", row);
@@ -312,6 +319,31 @@ static void regression(void **unused)
     rows_release(&sums);
 }
 
+/* The same of counts, whose noise follows from their mean. */
+static void counts(void **unused)
+{
+    (void)unused;
+    struct problem p;
+    begin(&p, IVON_POISSON, 3, true);
+    check_densities(&p, ROWS_GROUPS_MAX);
+    check_densities(&p, 1);
+    float mean[ROWS * 3], deviation[ROWS * 3], noise_std[ROWS * 3];
+    const struct row_results results = {
+        .mean = mean, .epistemic_std = deviation, .aleatoric_std = noise_std};
+    rows_finish(&p.sums, AT, ROWS, &results);
+    for (size_t i = 0; i < ROWS * 3; i++) {
+        double first = 0, second = 0;
+        for (size_t s = 0; s < SAMPLES; s++)
+            first += weights[s] * exp((double)p.f[s * ROWS * 3 + i]);
+        for (size_t s = 0; s < SAMPLES; s++)
+            second += weights[s] * pow(exp((double)p.f[s * ROWS * 3 + i]) - first, 2);
+        near((double)mean[i], first, 1e-6 * first, "mean", i);
+        near((double)deviation[i], sqrt(second), 1e-6 * (1 + first), "deviation", i);
+        near((double)noise_std[i], sqrt(first), 1e-6 * sqrt(first), "noise", i);
+    }
+    end(&p);
+}
+
 /* What rows_init takes for each row. */
 static void sizes(void **unused)
 {
@@ -329,7 +361,7 @@ static void sizes(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(classes), cmocka_unit_test(events),
-                                       cmocka_unit_test(untold), cmocka_unit_test(regression),
-                                       cmocka_unit_test(sizes)};
+                                       cmocka_unit_test(untold),  cmocka_unit_test(regression),
+                                       cmocka_unit_test(counts),  cmocka_unit_test(sizes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,36 @@ static void values(void **state)
     }
 }
 
+/* Counts by their distribution: of ROWS independent ones, each share p of a count deviates by less
+   than 5 √(p/ROWS), and of a large rate λ the mean by 5 √(λ/ROWS), the variance by 5 √(2/ROWS) of
+   itself and 1/λ. */
+static void counts_of_events(void **state)
+{
+    (void)state;
+    const float logs[K] = {-1, 0.7F, 6, 15};
+    struct ivon_predictor predictor = predictor_of(IVON_POISSON);
+    fill(logs);
+    draw_replicates(&predictor, 1, 0, ROWS, outputs, counts, NULL, numbers);
+    for (size_t c = 0; c < K; c++) {
+        double rate = exp((double)logs[c]), sum = 0, squares = 0, probability = exp(-rate);
+        for (size_t i = 0; i < ROWS; i++) {
+            double number = (double)numbers[i * K + c], off = number - rate;
+            assert_true(number >= 0 && number == rint(number));
+            sum += off;
+            squares += off * off;
+        }
+        assert_true(fabs(sum / ROWS) < 5 * sqrt(rate / ROWS));
+        if (rate > 100)
+            assert_true(fabs(squares / ROWS / rate - 1) < 5 * sqrt(2.0 / ROWS) + 1 / rate);
+        for (int count = 0; rate < 100 && count < 6; probability *= rate / ++count) {
+            double share = 0;
+            for (size_t i = 0; i < ROWS; i++)
+                share += (int)numbers[i * K + c] == count;
+            assert_true(fabs(share / ROWS - probability) < 5 * sqrt(probability / ROWS));
+        }
+    }
+}
+
 /* A row's draw depends on its place in the data, the sample and the seed alone. */
 static void addresses(void **state)
 {
@@ -125,6 +155,7 @@ static void addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(classes), cmocka_unit_test(events),
-                                       cmocka_unit_test(values), cmocka_unit_test(addresses)};
+                                       cmocka_unit_test(values), cmocka_unit_test(counts_of_events),
+                                       cmocka_unit_test(addresses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

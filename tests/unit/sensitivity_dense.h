@@ -76,6 +76,7 @@ static inline void probabilities(const struct problem *problem, const double *f,
     for (size_t c = 0; c < CLASSES; c++)
         p[c] = problem->likelihood == IVON_CATEGORICAL ? exp(f[c]) / sum
                : problem->likelihood == IVON_BERNOULLI ? 1 / (1 + exp(-f[c]))
+               : problem->likelihood == IVON_POISSON   ? exp(f[c])
                                                        : f[c];
 }
 
@@ -87,9 +88,13 @@ static inline double loss_of(const struct problem *problem, size_t row, const do
         return ignored(problem, row) ? 0 : -log(p[problem->labels[row]]);
     for (size_t c = 0; c < CLASSES; c++) {
         size_t at = row * CLASSES + c;
-        double error = (f[c] - (double)problem->numbers[at]) / 0.5;
-        loss += problem->likelihood == IVON_GAUSSIAN ? error * error / 2
-                                                     : -log(problem->labels[at] ? p[c] : 1 - p[c]);
+        double y = (double)problem->numbers[at], error = (f[c] - y) / 0.5;
+        if (problem->likelihood == IVON_POISSON)
+            loss += p[c] - y * f[c] + log(tgamma(y + 1));
+        else
+            loss += problem->likelihood == IVON_GAUSSIAN
+                        ? error * error / 2
+                        : -log(problem->labels[at] ? p[c] : 1 - p[c]);
     }
     return loss;
 }
@@ -104,6 +109,8 @@ static inline void residual_of(const struct problem *problem, size_t row, const 
             e[c] = ignored(problem, row) ? 0 : p[c] - ((int64_t)c == problem->labels[row]);
         else if (problem->likelihood == IVON_BERNOULLI)
             e[c] = p[c] - (double)problem->labels[at];
+        else if (problem->likelihood == IVON_POISSON)
+            e[c] = p[c] - (double)problem->numbers[at];
         else
             e[c] = (p[c] - (double)problem->numbers[at]) / 0.25;
     }
@@ -142,8 +149,9 @@ static inline void score(const struct problem *problem, struct reference *refere
         probabilities(problem, reference->f[i] + at, before);
         probabilities(problem, moved, after);
         for (size_t k = 0; k < CLASSES; k++) {
-            double curvature = problem->likelihood == IVON_GAUSSIAN ? 4
-                                                                    : before[k] * (1 - before[k]);
+            double curvature = problem->likelihood == IVON_GAUSSIAN  ? 4
+                               : problem->likelihood == IVON_POISSON ? before[k]
+                                                                     : before[k] * (1 - before[k]);
             reference->residual[i] += fabs(e[at + k]);
             reference->mpe[i] += fabs(curvature * rho * c[at + k][at + k] * e[at + k]);
             if (!ignored(problem, row))

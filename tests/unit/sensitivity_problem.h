@@ -123,15 +123,17 @@ static inline void add_data(struct problem *problem)
     for (size_t i = 0; i < EXAMPLES * targets; i++) {
         problem->labels[i] = (int64_t)model_random(&problem->model, 0, classes ? CLASSES : 2);
         problem->numbers[i] = model_random(&problem->model, -2, 2);
+        if (problem->likelihood == IVON_POISSON)
+            problem->numbers[i] = floorf(2 * fabsf(problem->numbers[i]));
         if (classes && problem->token_axis && (i % 5 == 1 || i / tokens == 8))
             problem->labels[i] = IGNORED; /* and all of example 8's */
     }
-    bool gaussian = problem->likelihood == IVON_GAUSSIAN;
+    bool numbers = problem->likelihood >= IVON_GAUSSIAN;
     int64_t shape[] = {(int64_t)tokens, INPUTS}, wide[] = {(int64_t)tokens, CLASSES};
     int axis = !problem->token_axis;
     problem->examples = open_table(&problem->table, EXAMPLES, 2 - axis, shape + axis, problem->x,
-                                   gaussian ? IVON_F32 : IVON_I64, 2 - axis - classes, wide + axis,
-                                   gaussian ? (void *)problem->numbers : (void *)problem->labels);
+                                   numbers ? IVON_F32 : IVON_I64, 2 - axis - classes, wide + axis,
+                                   numbers ? (void *)problem->numbers : (void *)problem->labels);
 }
 
 /* Everything up to binding: a test may add to the graph. `batch`: the first axis of the input. */
@@ -248,9 +250,10 @@ static inline int take(void *context, const struct ivon_sensitivities *block,
     TAKE(labels, each);
     TAKE(prediction, each);
     TAKE(targets, wide);
-    bool gaussian = collector->problem->likelihood == IVON_GAUSSIAN;
-    assert_true(!block->labels == gaussian && !block->targets == !gaussian);
-    assert_true(!block->prediction == gaussian && !block->row_error == gaussian);
+    bool numbers = collector->problem->likelihood >= IVON_GAUSSIAN;
+    assert_true(!block->labels == numbers && !block->targets == !numbers);
+    assert_true(!block->prediction == numbers && !block->row_error == numbers);
+    assert_true(!block->means == !numbers);
     return 0;
 }
 

@@ -9,7 +9,7 @@ static void influence(void **state)
 {
     (void)state;
     enum { TESTS = 6 };
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_GAUSSIAN; likelihood++) {
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++) {
         struct problem problem;
         problem_begin(&problem, (enum ivon_likelihood)likelihood, true, HIDDEN);
         struct ivon_sensitivity_options options = options_of(&problem);
@@ -17,14 +17,14 @@ static void influence(void **state)
         options.batch = 4;
         struct ivon_sensitivity *sensitivity = make(&problem, &options);
         refer(&problem, problem.model.ess / counted(&problem), true, NULL, &expected);
-        bool classes = likelihood == IVON_CATEGORICAL, gaussian = likelihood == IVON_GAUSSIAN;
+        bool classes = likelihood == IVON_CATEGORICAL, numbers = likelihood >= IVON_GAUSSIAN;
         struct table table;
         int64_t shape[] = {TOKENS, INPUTS}, wide[] = {TOKENS, CLASSES};
         size_t at = 11 * TOKENS * (classes ? 1 : CLASSES);
         struct ivon_examples *tests = open_table(
             &table, TESTS, 2, shape, problem.x + 11 * TOKENS * INPUTS,
-            gaussian ? IVON_F32 : IVON_I64, classes ? 1 : 2, wide,
-            gaussian ? (void *)(problem.numbers + at) : (void *)(problem.labels + at));
+            numbers ? IVON_F32 : IVON_I64, classes ? 1 : 2, wide,
+            numbers ? (void *)(problem.numbers + at) : (void *)(problem.labels + at));
         for (int own = 1; own >= 0; own--) {
             double influences[EXAMPLES] = {0};
             assert_int_equal(
@@ -98,7 +98,7 @@ static void check_group(const struct problem *problem, const int64_t *groups,
     expect_mean("own loss without", removal->own_loss_without, moved_loss[0] / rows[0]);
     expect_mean("rest loss", removal->rest_loss, loss[1] / rows[1]);
     expect_mean("rest loss without", removal->rest_loss_without, moved_loss[1] / rows[1]);
-    if (problem->likelihood == IVON_GAUSSIAN)
+    if (problem->likelihood >= IVON_GAUSSIAN)
         assert_true(isnan(removal->own_error) && isnan(removal->rest_error_without));
     else if (rows[1] > 0)
         assert_true(removal->rest_error >= 0 && removal->rest_error <= 1);
@@ -107,7 +107,7 @@ static void check_group(const struct problem *problem, const int64_t *groups,
 static void groups_of_examples(void **state)
 {
     (void)state;
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_GAUSSIAN; likelihood++)
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++)
         for (int form = 0; form < 2; form++) {
             static const int64_t numbers[] = {INT64_MAX, -5, 7, 0};
             struct problem problem;

@@ -95,7 +95,7 @@ class Call:
         self.chosen |= {"likelihood", "noise-std"}
         name = self.likelihood
         if self.chance(0.02):
-            name, self.bad = self.some("categorical", "bernoulli", "gaussian", "poisson"), True
+            name, self.bad = self.some("categorical", "bernoulli", "gaussian", "poisson", "weibull"), True
         arguments = [f"--likelihood={name}"] if name != "categorical" or self.chance(0.1) else []
         if name == "gaussian" and not self.chance(0.06):
             arguments.append(f"--noise-std={self.some('0.5', '1', '1e-3', '1e6')}")
@@ -224,8 +224,11 @@ def with_samples(rule):
     return added
 
 
+NUMBERS = ("gaussian", "poisson")
+
+
 def classes(rule):
-    return when(lambda call: call.likelihood != "gaussian", rule)
+    return when(lambda call: call.likelihood not in NUMBERS, rule)
 
 
 def plain(rule):
@@ -266,8 +269,8 @@ DATA = {
     "tokens": rarely(values("char", "word", edge=0)),
     "context": rarely(values(1, 3, 500)),
     "stride": when(lambda call: call.has("context"), values(1, 2, 50)),
-    "ignore-label": when(lambda call: call.likelihood != "gaussian", values(-100, -1, 0, 1, 77)),
-    "likelihood": rarely(values("categorical", "bernoulli", "gaussian", edge=0)),
+    "ignore-label": when(lambda call: call.likelihood not in NUMBERS, values(-100, -1, 0, 1, 77)),
+    "likelihood": rarely(values("categorical", "bernoulli", "gaussian", "poisson", edge=0)),
     "noise-std": regression(values(0.5, 2)),
 }
 DRAWS = {"seed": values(0, 1, 2**62), "temperature": values(0.5, 1, 1e-20, 1e20, wrong=(0, -1)),
@@ -519,13 +522,14 @@ def begin_plot(call):
 
 
 def begin_train(call):
-    call.kind = call.some("plain", "token", "text", "events", "numbers", "token_numbers", "norm")
+    call.kind = call.some("plain", "token", "text", "events", "numbers", "token_numbers", "norm",
+                          "rates")
     call.likelihood, call.tokens = world.LIKELIHOODS[call.kind], call.kind in world.HAS_TOKENS
     data, said = call.data()
     context = [a.split("=")[1] for a in said if a.startswith("--context")] or [world.LENGTH]
     context = context[0]
     classes = {"plain": "mlp:3,4,3", "norm": "linear:3,3", "events": "mlp:3,4,3,tanh",
-               "numbers": "mlp:3,4,3,gelu",
+               "numbers": "mlp:3,4,3,gelu", "rates": "mlp:3,4,3,relu",
                "text": f"gpt:{world.VOCABULARY},{context},4,1,2"}
     lot = call.random.random()
     if lot < 0.6 and call.kind in classes:

@@ -17,7 +17,7 @@ import safetensors_file  # noqa: E402
 FEATURES, CLASSES, EXAMPLES, LENGTH, VOCABULARY, IGNORED = 3, 3, 14, 4, 11, -100
 LIKELIHOODS = {"plain": "categorical", "norm": "categorical", "token": "categorical",
                "text": "categorical", "events": "bernoulli", "token_events": "bernoulli",
-               "numbers": "gaussian", "token_numbers": "gaussian"}
+               "numbers": "gaussian", "token_numbers": "gaussian", "rates": "poisson"}
 KINDS = tuple(LIKELIHOODS)
 HAS_TOKENS = ("token", "text", "token_events", "token_numbers")
 
@@ -146,6 +146,8 @@ def targets(kind, x, random):
     f = np.cumsum(x, -1)
     if likelihood == "gaussian":
         return (f + 0.3 * random.standard_normal(f.shape)).astype("f4")
+    if likelihood == "poisson":
+        return random.poisson(np.exp(np.clip(f, -3, 3))).astype("f4")
     if likelihood == "bernoulli":
         return (f + random.logistic(size=f.shape) > 0).astype("i8")
     return (f + random.gumbel(size=f.shape)).argmax(-1)
@@ -153,7 +155,7 @@ def targets(kind, x, random):
 
 def ignore(kind, y):
     """Padding, and one example that does not count at all; numbers all count."""
-    if LIKELIHOODS[kind] == "gaussian":
+    if LIKELIHOODS[kind] in ("gaussian", "poisson"):
         return y
     y = y.copy()
     y[min(3, len(y) - 1)] = IGNORED
@@ -171,7 +173,7 @@ def groups(kind, random):
         return random.standard_normal((*shape, FEATURES)).astype("f4")
     x, test = draw(), draw()
     y = targets(kind, x, random)
-    real, numbers = x.dtype.kind == "f", LIKELIHOODS[kind] == "gaussian"
+    real, numbers = x.dtype.kind == "f", LIKELIHOODS[kind] in ("gaussian", "poisson")
     made = {"train": (x, y), "test": (test, targets(kind, test, random)), "one": (x[:1], y[:1]),
             "ignored": (x, ignore(kind, y)), "missing": (x, np.where(y == 1, 0, y)),
             "same": (np.repeat(x[:1], EXAMPLES, 0), np.repeat(y[:1], EXAMPLES, 0)),

@@ -169,6 +169,8 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         results->mean = calloc(all, sizeof(float));
         results->epistemic_std = calloc(all, sizeof(float));
         fine = results->mean && results->epistemic_std;
+        if (has_density(options))
+            fine = fine && (results->aleatoric_std = calloc(all, sizeof(float)));
     } else {
         results->prediction = calloc(all, sizeof(int64_t));
         results->probabilities = calloc(all, sizeof(float));
@@ -282,6 +284,7 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
     free(results->mutual_information);
     free(results->mean);
     free(results->epistemic_std);
+    free(results->aleatoric_std);
     free(predictor->members);
     free(predictor->logits);
     free(predictor->log_likelihoods);

@@ -166,6 +166,8 @@ static void finish_regression(const struct row_sums *sums, size_t row, size_t co
         double variance = sums->same ? 0 : second - first * first;
         results->mean[i] = (float)first;
         results->epistemic_std[i] = (float)sqrt(variance > 0 ? variance : 0);
+        if (results->aleatoric_std)
+            results->aleatoric_std[i] = (float)sums->kind->noise_std(&sums->likelihood, first);
     }
 }
 

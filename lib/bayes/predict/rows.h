@@ -48,7 +48,7 @@ void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, si
 struct row_results {
     int64_t *prediction;
     float *probabilities, *max_probability, *entropy, *expected_entropy, *mutual_information;
-    float *mean, *epistemic_std;
+    float *mean, *epistemic_std, *aleatoric_std;
 };
 void rows_finish(const struct row_sums *sums, size_t row, size_t count,
                  const struct row_results *results);

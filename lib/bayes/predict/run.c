@@ -285,6 +285,7 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
     if (ivon_likelihood_traits(likelihood)->regression) {
         at.mean += row * k;
         at.epistemic_std += row * k;
+        at.aleatoric_std = at.aleatoric_std ? at.aleatoric_std + row * k : NULL;
     } else {
         at.prediction += row * targets_width(likelihood, k);
         at.probabilities += row * k;
@@ -314,6 +315,7 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
         .mutual_information = results->mutual_information,
         .mean = results->mean,
         .epistemic_std = results->epistemic_std,
+        .aleatoric_std = results->aleatoric_std,
         .logits = predictor->options.logits ? predictor->logits : NULL,
         .labels = predictor->data.labels,
         .targets = predictor->data.numbers,

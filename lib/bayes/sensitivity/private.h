@@ -24,7 +24,7 @@ enum { SCORES_MAX = 32 };
 /* The results of one block that the caller of a run receives. */
 struct sensitivity_results {
     int64_t *prediction;
-    float *outputs, *residual_vector, *deviation_vector, *variance, *covariance;
+    float *outputs, *means, *residual_vector, *deviation_vector, *variance, *covariance;
     double *loss, *residual, *row_loss, *row_residual;
     double *scores[SCORES_MAX], *row_scores[SCORES_MAX]; /* null: not asked for */
     float *row_error, *row_loo_error;

@@ -36,6 +36,8 @@ static void sensitivity_run_evaluate(const struct pass *pass)
             (sensitivity->data.first + pass->at) * sensitivity_run_width(sensitivity);
     likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
+    if (results->means)
+        memcpy(results->means + pass->row * k, worker->outputs, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
            pass->rows * k * sizeof(float));
     size_t width_of_targets = targets_width(likelihood->kind, k);
@@ -271,6 +273,7 @@ static struct ivon_sensitivities sensitivity_run_describe(
         .positions = data->positions,
         .prediction = results->prediction,
         .outputs = results->outputs,
+        .means = results->means,
         .loss = results->loss,
         .residual = results->residual,
         .row_loss = results->row_loss,

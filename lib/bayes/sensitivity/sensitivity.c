@@ -165,7 +165,7 @@ static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
     if (options->covariances)
         fine &= (results->covariance = calloc(examples * wide, wide * sizeof(float))) != NULL;
     if (ivon_likelihood_traits(options->likelihood)->regression)
-        return fine;
+        return fine && (results->means = calloc(all, sizeof(float)));
     fine &= (results->prediction = calloc(all, sizeof(int64_t))) != NULL;
     fine &= (results->row_error = calloc(rows, sizeof(float))) != NULL;
     if (options->scores & IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS))
@@ -177,6 +177,7 @@ static void release_results(struct sensitivity_results *results)
 {
     void *all[] = {results->prediction,
                    results->outputs,
+                   results->means,
                    results->residual_vector,
                    results->deviation_vector,
                    results->variance,

@@ -69,6 +69,12 @@ static double gaussian_draw(const struct likelihood *likelihood, const float *f,
     return (double)f[i] + likelihood->noise_std * normal;
 }
 
+static double gaussian_noise_std(const struct likelihood *likelihood, double mean)
+{
+    (void)mean;
+    return likelihood->noise_std;
+}
+
 const struct likelihood_kind likelihood_gaussian = {
     .traits = {.name = "gaussian", .regression = true, .noise = true},
     .loss = gaussian_loss,
@@ -77,4 +83,5 @@ const struct likelihood_kind likelihood_gaussian = {
     .nll = gaussian_nll,
     .add = gaussian_add,
     .draw = gaussian_draw,
+    .noise_std = gaussian_noise_std,
 };

@@ -7,6 +7,7 @@ static const struct likelihood_kind *const kinds[] = {
     [IVON_CATEGORICAL] = &likelihood_categorical,
     [IVON_BERNOULLI] = &likelihood_bernoulli,
     [IVON_GAUSSIAN] = &likelihood_gaussian,
+    [IVON_POISSON] = &likelihood_poisson,
 };
 
 enum { KINDS = sizeof kinds / sizeof *kinds };

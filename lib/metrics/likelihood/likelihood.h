@@ -5,6 +5,7 @@
  *   categorical  p = softmax f   L = −log p_y                e = p − onehot(y)   Λ_cc = p − p²
  *   Bernoulli    p = σ(f)        L = Σ_k softplus f − y f    e = p − y           Λ_cc = p − p²
  *   Gaussian     p = f           L = ½ ‖(f − y)/s‖²          e = (f − y)/s²      Λ_cc = 1/s²
+ *   Poisson      p = exp f       L = Σ_k exp f − y f + log y!  e = p − y         Λ_cc = p
  * p is what a network predicts: probabilities, or the mean of y. A row that does not count
  * (ivon/targets.h) has neither loss nor residual.
  */
@@ -49,6 +50,11 @@ struct likelihood_kind {
                 double *log_likelihoods);
     /* Target i of a row drawn from p(y | f), by a standard normal number. */
     double (*draw)(const struct likelihood *likelihood, const float *f, size_t i, double normal);
+    /* Of regression; else null: the standard deviation of y whose mean is known; whether a target
+       can be one (null: any number can), and words for what is expected. */
+    double (*noise_std)(const struct likelihood *likelihood, double mean);
+    bool (*valid)(double y);
+    const char *valid_text;
     /* Of a likelihood that is no regression; else null. */
     float (*error)(const struct likelihood *likelihood, const float *f,
                    const struct row_targets *targets, bool counts, int64_t *prediction);
@@ -62,6 +68,7 @@ const struct likelihood_kind *likelihood_kind_of(enum ivon_likelihood likelihood
 extern const struct likelihood_kind likelihood_categorical;
 extern const struct likelihood_kind likelihood_bernoulli;
 extern const struct likelihood_kind likelihood_gaussian;
+extern const struct likelihood_kind likelihood_poisson;
 
 /* p, rows × K, and L of each row; either may be null. */
 void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const float *f,
