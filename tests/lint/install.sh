@@ -68,7 +68,7 @@ libexec/ivon lib $ORIGIN/../../lib
 bin /srv/lib /srv/lib
 DIRECTORIES
 
-for page in man/*.[135]; do
+for page in man/*.[1357]; do
   find "$work/usr/share/man" -name "$(basename "$page").gz" | grep -q .
 done
 test -s "$work/usr/lib/python3/dist-packages/ivon_posterior.py"

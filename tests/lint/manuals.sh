@@ -3,18 +3,18 @@
 # where every link leads to something.
 set -euo pipefail
 command -v mandoc > /dev/null || { echo "skipped: mandoc is missing"; exit 77; }
-mandoc -T lint -W warning man/*.[135]
+mandoc -T lint -W warning man/*.[1357]
 for page in man/*.1; do
   for section in NAME SYNOPSIS DESCRIPTION 'EXIT STATUS' EXAMPLES 'SEE ALSO'; do
     grep -qx "\.Sh $section" "$page" || { echo "$page: no $section"; exit 1; }
   done
 done
 html=$IVON_BUILD/html
-for page in man/*.[135]; do
+for page in man/*.[1357]; do
   grep -q "href=\"${page#man/}.html\"" "$html/index.html"
   grep -q '^</html>' "$html/${page#man/}.html"
 done
-[ "$(ls "$html"/*.[135].html | wc -l)" = "$(ls man/*.[135] | wc -l)" ]
+[ "$(ls "$html"/*.[1357].html | wc -l)" = "$(ls man/*.[1357] | wc -l)" ]
 links=0
 while IFS=: read -r file link; do
   target=${link%%#*} anchor=
@@ -29,4 +29,4 @@ done < <(grep -oE 'href="[^":]*"' "$html"/*.html | sed -E 's/href="([^"]*)"/\1/'
 [ $links -gt 100 ]
 # Debian's pages are for the manuals of others.
 if grep -E 'manpages\.debian\.org/(lib)?ivon' "$html"/*.html; then exit 1; fi
-echo "$(ls man/*.[135] | wc -l) pages"
+echo "$(ls man/*.[1357] | wc -l) pages"

@@ -38,7 +38,7 @@ share/doc/ivon/html/manual.css
 share/fish/vendor_completions.d/ivon.fish
 share/zsh/site-functions/_ivon
 FILES
-  for file in man/*.[135]; do
+  for file in man/*.[1357]; do
     echo "share/man/man${file##*.}/${file#man/}.gz -rw-r--r--"
     echo "share/doc/ivon/html/${file#man/}.html -rw-r--r--"
   done
@@ -84,7 +84,7 @@ ivon-merge --base="$work/data/base.h5" "$work"/data/part-*.h5 -o "$work/merged.h
 PYTHONPATH=$usr/lib/python3/dist-packages PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -c "
 import ivon_posterior
 assert ivon_posterior.__file__.startswith('$usr')"
-for page in man/*.[135]; do
+for page in man/*.[1357]; do
   compressed=$usr/share/man/man${page##*.}/${page#man/}.gz
   gzip -dc "$compressed" | cmp - "$page"
   # neither name (4 in the flags) nor date
