@@ -189,6 +189,74 @@ static void a_tile_keeps_its_bounds(void **state)
     end(&fixture);
 }
 
+struct sums {
+    const float *x, *y;
+    int seen[EXAMPLES];
+};
+
+static int visit_sums(void *context, const struct runner_tile *tile, struct ivon_error *error)
+{
+    (void)error;
+    struct sums *sums = context;
+    for (size_t i = 0; i < tile->count; i++) {
+        size_t example = tile->at + i;
+        float x = sums->x[example * 3] + sums->x[example * 3 + 1] + sums->x[example * 3 + 2];
+        assert_true(tile->f[i] == x + sums->y[example]);
+        sums->seen[example]++;
+    }
+    return 0;
+}
+
+/* A tile of several inputs that has to be filled up has each where vectors can load it, and all
+   within the scratch. Small integers are summed exactly. */
+static void inputs_lie_apart(void **state)
+{
+    (void)state;
+    struct model model;
+    struct table table;
+    struct feed feed;
+    struct ivon_error error = {0};
+    float x[EXAMPLES * 3], y[EXAMPLES];
+    int checks = 0;
+    for (size_t i = 0; i < EXAMPLES; i++) {
+        for (size_t c = 0; c < 3; c++)
+            x[i * 3 + c] = (float)(i * 3 + c);
+        y[i] = (float)(100 * i);
+    }
+    model_begin(&model);
+    model_input(&model, "x", NET_FLOAT, SHAPE(-1, 3));
+    model_input(&model, "y", NET_FLOAT, SHAPE(-1, 1));
+    float *ones = model_parameter(&model, "ones", SHAPE(3, 1), 1, 1);
+    for (size_t c = 0; c < 3; c++)
+        ones[c] = 1;
+    model_node(&model, "MatMul", "sum", "x", "ones");
+    model_node(&model, "Add", "f", "sum", "y");
+    model_output(&model, "f");
+    model_bind(&model);
+    struct ivon_examples *examples = open_table(&table, EXAMPLES, 1, (int64_t[]){3}, x, IVON_F32, 1,
+                                                (int64_t[]){1}, y);
+    assert_int_equal(feed_open(&feed, model.network, examples, NULL, 0, &error), 0);
+    struct runner runner = {.network = model.network,
+                            .mode = RUNNER_FORWARD,
+                            .check = any_output,
+                            .check_context = &checks};
+    const float *parameters[] = {ones};
+    struct sums sums = {.x = x, .y = y};
+    assert_int_equal(runner_measure(&runner, &feed, TILE, &error), 0);
+    assert_int_equal(runner_start(&runner, &feed, 1, &error), 0);
+    assert_int_equal(runner_set(&runner, parameters, &error), 0);
+    assert_int_equal(runner_load(&runner, &feed, 0, EXAMPLES, &error), 0);
+    assert_int_equal(runner_run_block(&runner, &feed, visit_sums, &sums, NULL, &error), 0);
+    for (size_t i = 0; i < EXAMPLES; i++)
+        assert_int_equal(sums.seen[i], 1);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal((uintptr_t)runner.workers[0].inputs[i] % MODEL_ALIGNMENT, 0);
+    runner_stop(&runner);
+    feed_close(&feed);
+    ivon_examples_close(examples);
+    model_end(&model);
+}
+
 static int stop_at_once(void *context, uint64_t done, uint64_t total)
 {
     (void)total;
@@ -229,6 +297,7 @@ int main(void)
         cmocka_unit_test(every_example_is_visited_once),
         cmocka_unit_test(a_tile_is_run_again_when_it_is_out_of_date),
         cmocka_unit_test(a_tile_keeps_its_bounds),
+        cmocka_unit_test(inputs_lie_apart),
         cmocka_unit_test(a_meter_stops_the_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
