@@ -430,6 +430,7 @@ static void sensitivity_release(struct sensitivity_command *command)
 int sensitivity_run(int argc, char **argv)
 {
     struct sensitivity_command command = {.options = ivon_sensitivity_defaults(),
+                                          .open.open = ivon_open_defaults(),
                                           .draw = draw_defaults(),
                                           .evaluation = evaluation_defaults(),
                                           .scores = {IVON_SCORE_DEVIATION},
@@ -444,7 +445,8 @@ int sensitivity_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    command.options.progress = progress_start(&progress, "removing", command.common.quiet);
+    command.options.resources.progress = progress_start(&progress, "removing",
+                                                        command.common.quiet);
     progress.unit = "examples";
     int code = run_sensitivity(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);

@@ -204,13 +204,9 @@ static void take_evaluation(struct train_command *command)
     struct ivon_train_options *options = &command->options;
     struct evaluation_options *evaluation = &command->evaluation;
     evaluation->dataset.no_sandbox = command->no_sandbox;
-    options->likelihood = evaluation->likelihood;
-    options->noise_std = evaluation->noise_std;
-    options->ignored = evaluation->ignored;
-    options->memory = evaluation->memory;
-    options->names = evaluation->names;
-    options->name_count = evaluation->name_count;
-    options->threads = command->common.threads;
+    options->task = evaluation->task;
+    options->resources.memory = evaluation->memory;
+    options->resources.threads = command->common.threads;
     if (evaluation->batch)
         options->batch = evaluation->batch;
     if (command->freeze.count) {

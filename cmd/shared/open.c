@@ -166,7 +166,7 @@ int open_checkpoint(struct ivon_source **source, const char *path,
                     const struct common_options *common, struct ivon_error *error)
 {
     struct ivon_open_options open = options->open;
-    open.memory = memory;
+    open.resources.memory = memory;
     int code = ivon_checkpoint_open(source, path, &open, error);
     if (code)
         return code;

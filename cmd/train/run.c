@@ -145,7 +145,7 @@ static int check_test(const struct train_command *command, struct ivon_error *er
 
 static int train_run_begin(struct train_command *command, struct ivon_error *error)
 {
-    struct ivon_open_options open = {.no_sandbox = command->no_sandbox};
+    struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
     struct ivon_source *resumed = NULL;
     char *newest = NULL;
     int code = train_run_open_data(command, error);
@@ -311,7 +311,7 @@ int train(struct train_command *command, struct ivon_error *error)
     struct progress progress;
     struct ivon_progress reports = progress_start(&progress, "training", command->common.quiet);
     progress.unit = "steps";
-    command->options.progress = reports;
+    command->options.resources.progress = reports;
     int code = train_run_begin(command, error);
     if (!code)
         code = run_steps(command, &progress, &reports, error);

@@ -133,7 +133,9 @@ static int read_pickle(struct reading *reading, struct ivon_error *error)
 {
     struct torch_archive *archive = &reading->source->archive;
     const char *path = archive->file.path;
-    size_t memory = reading->options->memory ? reading->options->memory : DEFAULT_MEMORY, size;
+    size_t memory = reading->options->resources.memory ? reading->options->resources.memory
+                                                       : DEFAULT_MEMORY,
+           size;
     unsigned char *copy = NULL;
     const unsigned char *data;
     char *name = NULL;

@@ -25,6 +25,7 @@
 #include "ivon/network.h"
 #include "ivon/sample.h"
 #include "ivon/stream.h"
+#include "ivon/task.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -62,7 +63,8 @@ struct ivon_score_traits {
 IVON_API const struct ivon_score_traits *ivon_score_traits(enum ivon_score score);
 
 struct ivon_sensitivity_options {
-    enum ivon_likelihood likelihood;
+    size_t size;           /* sizeof this struct: set by ivon_sensitivity_defaults() */
+    struct ivon_task task; /* Gaussian targets need noise_std */
     enum ivon_covariance covariance;
     unsigned scores;  /* of IVON_SCORE_BIT; 0 and nothing else below: losses alone */
     bool vectors;     /* also Δf, K for each row */
@@ -71,8 +73,6 @@ struct ivon_sensitivity_options {
     double rho;       /* NaN: λ/N */
     int64_t n_train;  /* N; -1: the checkpoint's, else the positions of `whole` that count */
     struct ivon_examples *whole; /* the whole training data; null: the examples that are given */
-    double noise_std;            /* of Gaussian targets */
-    int64_t ignored;             /* label that does not count (ivon/targets.h); INT64_MIN: none */
     /* Residuals are averaged over so many weight samples; 0: taken at the mean. */
     size_t samples;
     /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
@@ -81,16 +81,19 @@ struct ivon_sensitivity_options {
     /* The tile: examples at a time in one thread; 0: as many as suit the caches and `memory`. An
        error where those that are asked for do not fit. */
     size_t batch;
-    int threads;   /* 0: one for each processor */
-    size_t memory; /* bytes, beside weights and covariance; 0: 1 GiB */
-    const struct ivon_feed_name *names;
-    size_t name_count;
-    struct ivon_progress progress; /* in examples, and in examples × samples where residuals are
-                                      averaged first; report may be null */
+    /* Memory: beside weights and covariance; 0: 1 GiB. Progress: in examples, and in examples ×
+       samples where residuals are averaged first. */
+    struct ivon_resources resources;
 };
 
 /* Categorical, full, deviation, at the mean. */
-IVON_API struct ivon_sensitivity_options ivon_sensitivity_defaults(void);
+IVON_API void ivon_sensitivity_options_init(struct ivon_sensitivity_options *options, size_t size);
+static inline struct ivon_sensitivity_options ivon_sensitivity_defaults(void)
+{
+    struct ivon_sensitivity_options options;
+    ivon_sensitivity_options_init(&options, sizeof options);
+    return options;
+}
 
 /*
  * The examples [first, first + count), in R = count × max(tokens, 1) rows of K outputs. What an

@@ -15,6 +15,7 @@
 #include "ivon/api.h"
 #include "ivon/dtype.h"
 #include "ivon/error.h"
+#include "ivon/options.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -146,17 +147,6 @@ IVON_API int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error);
 /* A sink into the caller's memory: the elements of tensor i are written to `data[i]`. */
 IVON_API int ivon_sink_to_memory(struct ivon_sink **sink, const struct ivon_tensor *tensors,
                                  void *const *data, size_t tensor_count, struct ivon_error *error);
-
-/*
- * Told of a long computation's progress, at most every tenth of a second or so and from any of its
- * threads, one at a time. A value other than 0 stops the computation with IVON_ERROR_CANCELLED.
- * With a total of 0 there is nothing to tell: it is only asked whether to stop, and possibly by
- * several threads at once.
- */
-struct ivon_progress {
-    int (*report)(void *context, uint64_t bytes_done, uint64_t bytes_total);
-    void *context;
-};
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,7 @@
 #include "ivon/metrics.h"
 #include "ivon/network.h"
 #include "ivon/stream.h"
+#include "ivon/task.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,10 +35,10 @@ enum ivon_estimator {
 };
 
 struct ivon_train_options {
+    size_t size; /* sizeof this struct: set by ivon_train_defaults() */
     enum ivon_method method;
-    enum ivon_likelihood likelihood;
-    double noise_std; /* of Gaussian targets */
-    int64_t ignored;  /* categorical target without a loss; INT64_MIN: none */
+    /* Gaussian targets need noise_std. The pairs of inputs have to outlive the trainer. */
+    struct ivon_task task;
 
     double rate;         /* times what the schedule gives; required */
     double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
@@ -67,16 +68,21 @@ struct ivon_train_options {
     bool (*selected)(void *context, const char *name);
     void *selected_context;
 
-    int threads;   /* 0: one for each processor */
-    size_t memory; /* bytes for data and values, beside weights and their state; 0: any */
-    const struct ivon_feed_name *names;
-    size_t name_count;
-    struct ivon_progress progress; /* asked whether to stop, in steps and tests */
+    /* Memory: for data and values, beside weights and their state; 0: any. Progress: only asked
+       whether to stop, in steps and tests. */
+    struct ivon_resources resources;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
    batches of 50. The rate is NaN. */
-IVON_API struct ivon_train_options ivon_train_defaults(enum ivon_method method);
+IVON_API void ivon_train_options_init(struct ivon_train_options *options, size_t size,
+                                      enum ivon_method method);
+static inline struct ivon_train_options ivon_train_defaults(enum ivon_method method)
+{
+    struct ivon_train_options options;
+    ivon_train_options_init(&options, sizeof options, method);
+    return options;
+}
 
 /* The start of a training: an architecture or a network. */
 struct ivon_train_start {
@@ -100,7 +106,7 @@ struct ivon_trainer;
 /*
  * Reads all examples into memory, and checks everything that can be before the work. `targets`
  * names the field of targets. Sources, examples, the selection and texts of options are not needed
- * afterwards; `names` is.
+ * afterwards; the pairs of inputs are.
  */
 IVON_API int ivon_trainer_new(struct ivon_trainer **trainer, const struct ivon_train_start *start,
                               struct ivon_examples *examples, const char *targets,

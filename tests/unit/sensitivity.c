@@ -215,10 +215,13 @@ static void same_bits(void **state)
         collect(&problem, &options, &found);
         assert_int_equal(found.blocks, 1);
         size_t least = least_memory(&problem, options);
-        for (options.threads = 1; options.threads <= 3; options.threads++)
-            for (options.memory = least; options.memory <= 64 * least; options.memory *= 4) {
+        for (options.resources.threads = 1; options.resources.threads <= 3;
+             options.resources.threads++)
+            for (options.resources.memory = least; options.resources.memory <= 64 * least;
+                 options.resources.memory *= 4) {
                 collect(&problem, &options, &other);
-                if (options.memory == least && problem.token_axis) /* larger than their plans */
+                if (options.resources.memory == least &&
+                    problem.token_axis) /* larger than their plans */
                     assert_true(other.blocks > 1);
                 other.blocks = found.blocks;
                 assert_memory_equal(&other, &found, sizeof found);

@@ -54,9 +54,9 @@ static void little_memory(void **state)
     struct ivon_sensitivity_options options = options_of(&problem);
     options.batch = 1;
     collect(&problem, &options, &found);
-    options.memory = least_memory(&problem, options);
+    options.resources.memory = least_memory(&problem, options);
     options.batch = 0;
-    options.threads = 3; /* as many as memory holds */
+    options.resources.threads = 3; /* as many as memory holds */
     collect(&problem, &options, &other);
     other.blocks = found.blocks;
     assert_memory_equal(&other, &found, sizeof found);
@@ -121,8 +121,8 @@ static void refusals(void **state)
     }
     for (size_t i = 0; i < 2; i++) {
         options = fine;
-        options.likelihood = IVON_GAUSSIAN;
-        options.noise_std = i ? -1 : NAN;
+        options.task.likelihood = IVON_GAUSSIAN;
+        options.task.noise_std = i ? -1 : NAN;
         refuse(&problem, &options, problem.examples, "y", IVON_ERROR_ARGUMENT,
                "needs the standard deviation of the noise");
     }
@@ -195,7 +195,7 @@ static void bad_rows(void **state)
     problem_begin(&problem, IVON_CATEGORICAL, false, HIDDEN);
     struct ivon_sensitivity_options options = options_of(&problem);
     options.batch = 4;
-    options.threads = 2;
+    options.resources.threads = 2;
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     run_from(&problem, sensitivity, 0, &found);
     int64_t label = problem.labels[17];
@@ -293,7 +293,7 @@ static void stops(void **state)
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take_nothing, NULL, NULL), 42);
     ivon_sensitivity_free(sensitivity);
-    options.progress.report = stop;
+    options.resources.progress.report = stop;
     sensitivity = make(&problem, &options);
     assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take_nothing, NULL, NULL),
                      IVON_ERROR_CANCELLED);

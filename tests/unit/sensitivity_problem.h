@@ -171,15 +171,15 @@ static inline void problem_end(struct problem *problem)
 static inline struct ivon_sensitivity_options options_of(const struct problem *problem)
 {
     struct ivon_sensitivity_options options = ivon_sensitivity_defaults();
-    options.likelihood = problem->likelihood;
+    options.task.likelihood = problem->likelihood;
     options.vectors = true;
     options.scores = IVON_SCORE_BIT(IVON_SCORE_DEVIATION) | IVON_SCORE_BIT(IVON_SCORE_MPE) |
                      IVON_SCORE_BIT(IVON_SCORE_SELF_INFLUENCE) |
                      IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS);
-    options.noise_std = problem->likelihood == IVON_GAUSSIAN ? 0.5 : NAN;
-    options.ignored = problem->token_axis ? IGNORED : INT64_MIN;
+    options.task.noise_std = problem->likelihood == IVON_GAUSSIAN ? 0.5 : NAN;
+    options.task.ignored = problem->token_axis ? IGNORED : INT64_MIN;
     options.variances = true;
-    options.threads = 1;
+    options.resources.threads = 1;
     return options;
 }
 
@@ -295,11 +295,11 @@ static inline size_t least_memory(struct problem *problem, struct ivon_sensitivi
     size_t low = 1, high = 1 << 20; /* too little, enough */
     while (high - low > 1) {
         struct ivon_sensitivity *sensitivity = NULL;
-        options.memory = low + (high - low) / 2;
+        options.resources.memory = low + (high - low) / 2;
         int code = ivon_sensitivity_new(&sensitivity, problem->model.network, problem->model.source,
                                         problem->examples, "y", &options, NULL);
         assert_true(code == 0 || code == IVON_ERROR_MEMORY);
-        *(code ? &low : &high) = options.memory;
+        *(code ? &low : &high) = options.resources.memory;
         ivon_sensitivity_free(sensitivity);
     }
     return high;
