@@ -68,6 +68,9 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
     else
         code = open_network(command, command->weights, error);
     start.network = command->network;
+    if (!code && command->augment)
+        code = ivon_augmentation_parse(&command->options.augmentation, &command->options.crop,
+                                       command->augment, error);
     if (!code)
         code = ivon_trainer_new(&command->trainer, &start, command->examples,
                                 evaluation_targets(&command->evaluation), &command->options, error);
@@ -161,7 +164,7 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     if (!code && command->test)
         code = check_test(command, error);
     if (!code && resumed && !command->common.quiet)
-        train_settings_compare(&command->options, resumed);
+        train_settings_compare(&command->options, command->augment, resumed);
     if (!code)
         print_notes(command, newest);
     if (!code)

@@ -290,7 +290,8 @@ static void images(void **unused)
     options.epochs = 3;
     options.resources.threads = 1;
     options.seed = 9;
-    options.augmentation = "crop2,flip";
+    options.augmentation = IVON_AUGMENT_CROP | IVON_AUGMENT_FLIP;
+    options.crop = 2;
     struct ivon_train_start start = {.network = network};
     struct ivon_trainer *trainer = NULL;
     struct ivon_error error = {0};

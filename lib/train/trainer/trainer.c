@@ -39,11 +39,11 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .clip_radius = group.clip,
         .estimator = IVON_ESTIMATOR_PRICE,
         .samples = 1,
-        .schedule = "constant",
+        .schedule = IVON_SCHEDULE_CONSTANT,
         .epochs = 1,
         .batch = DEFAULT_BATCH,
         .accumulate = 1,
-        .initial = "keep"};
+        .initial = IVON_INITIAL_KEEP};
     options_init(options, size, &defaults);
 }
 
@@ -73,6 +73,9 @@ static int trainer_read_options(struct ivon_train_options *options,
 {
     *options = ivon_train_defaults(IVON_METHOD_IVON);
     int code = options_read(&train_options, options, given, error);
+    if (!code && !ivon_initial_name(options->initial))
+        code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such initialisation: %d",
+                              (int)options->initial);
     if (!code && options->method > IVON_METHOD_SGD)
         code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such method: %d",
                               (int)options->method);
@@ -156,8 +159,8 @@ static int plan_steps(struct ivon_trainer *trainer, struct ivon_error *error)
         return ivon_error_memory(error);
     trainer->schedule.warmup = options->warmup;
     trainer->schedule.steps = options->steps;
-    int code = schedule_shape_of(&trainer->schedule.shape, options->schedule, error);
-    return code ? code : schedule_check(&trainer->schedule, error);
+    trainer->schedule.shape = options->schedule;
+    return schedule_check(&trainer->schedule, error);
 }
 
 /* The optimizer. */
