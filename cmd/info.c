@@ -429,8 +429,8 @@ static json_t *info_check(const struct ivon_source *source, const struct ivon_su
     bool any_hessian = false;
     for (size_t i = 0; i < count; i++)
         any_hessian |= each[i].hessian != SIZE_MAX;
-    if (ivon_source_header(source)->doubt)
-        add_finding(findings, NULL, ivon_source_header(source)->doubt,
+    if (ivon_source_header(source)->warning)
+        add_finding(findings, NULL, ivon_source_header(source)->warning,
                     "see ivon-formats(5) on how names are found");
     if (!count_contents(source).tensors[IVON_MEAN])
         add_finding(findings, NULL, "there is no mean", "is it a posterior?");

@@ -374,8 +374,8 @@ static int run_examples(struct sensitivity_command *command,
     uint64_t first = 0;
     int code = sensitivity_output_open(&taking.output, command, shape, provenance, &first, error);
     if (!code && command->on)
-        code = ivon_sensitivity_aim(command->sensitivity, command->test,
-                                    evaluation_targets(&command->evaluation), error);
+        code = ivon_sensitivity_set_test_data(command->sensitivity, command->test,
+                                              evaluation_targets(&command->evaluation), error);
     if (!code)
         code = ivon_sensitivity_run(command->sensitivity, first, sensitivity_take, &taking, error);
     if (!code)

@@ -175,7 +175,8 @@ static int sensitivity_output_open_table(struct sensitivity_output *output, uint
 /* Records. */
 
 static int open_records(struct sensitivity_output *output, bool resume,
-                        int (*take)(void *context, const void *record, struct ivon_error *error),
+                        int (*on_record)(void *context, const void *record,
+                                         struct ivon_error *error),
                         struct ivon_error *error)
 {
     struct ivon_records_options options = {.size = sizeof options,
@@ -184,7 +185,7 @@ static int open_records(struct sensitivity_output *output, bool resume,
                                            .record_size = output->rows * output->row_size,
                                            .resume = resume,
                                            .sync_seconds = 5};
-    return ivon_records_open(&output->records, output->part, &options, take, output, error);
+    return ivon_records_open(&output->records, output->part, &options, on_record, output, error);
 }
 
 static int pass_over(void *context, const void *record, struct ivon_error *error)

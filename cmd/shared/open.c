@@ -173,8 +173,8 @@ int open_checkpoint(struct ivon_source **source, const char *path,
     const struct ivon_header *header = ivon_source_header(*source);
     if (header->mapping && common->verbose)
         report_note("%s: %s", path, header->mapping);
-    if (header->doubt && !common->quiet)
-        report_warning("%s: %s", path, header->doubt);
+    if (header->warning && !common->quiet)
+        report_warning("%s: %s", path, header->warning);
     return 0;
 }
 

@@ -301,7 +301,7 @@ static void torch_set_warning(struct reading *reading)
     if (!warning)
         return;
     snprintf(reading->warning, LINE, "%s", warning);
-    reading->header.doubt = reading->warning;
+    reading->header.warning = reading->warning;
 }
 
 static int torch_finish(struct reading *reading, struct ivon_source **source,

@@ -44,8 +44,8 @@ static inline struct ivon_convert_options ivon_convert_defaults(void)
 
 /*
  * The source's tensors as they are written, to make a sink from: means of the type `dtype`,
- * Hessians of binary32, everything else as it is. `tensors` has room for all of the source's. Names
- * are borrowed from the source.
+ * Hessians of binary32, everything else as it is. `tensors` is an array for as many as the source
+ * has. Names are borrowed from the source.
  */
 IVON_API void ivon_convert_outputs(const struct ivon_source *source, int dtype,
                                    struct ivon_tensor *tensors);

@@ -140,12 +140,12 @@ IVON_API struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predic
 /* How many means that were to be random have no Hessian, and stayed at the mean. */
 IVON_API size_t ivon_predictor_fixed(const struct ivon_predictor *predictor);
 
-/* Predicts all examples, in rising order, in blocks that memory holds; each goes to `take`, which
-   stops the run by a value other than 0, that is returned. May be called once. */
+/* Predicts all examples, in rising order, in blocks that memory holds; each goes to `on_block`,
+   which stops the run by a value other than 0, that is returned. May be called once. */
 IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
-                                int (*take)(void *context,
-                                            const struct ivon_predictions *predictions,
-                                            struct ivon_error *error),
+                                int (*on_block)(void *context,
+                                                const struct ivon_predictions *predictions,
+                                                struct ivon_error *error),
                                 void *context, struct ivon_error *error);
 
 /* After a run with `nll_at_mean` on data with targets: the NLL of predictions at the mean, of an

@@ -60,8 +60,8 @@ IVON_API int ivon_sample_draw(struct ivon_source *source, size_t tensor,
 /*
  * The tensors of a sample as a checkpoint of its own, to make sinks from: the means, of type
  * `dtype` or, by IVON_DTYPE_KEEP, each of its own, the buffers and the graph, in the source's
- * order. `tensors` has room for all of the source's. Returns how many there are. Names are borrowed
- * from the source.
+ * order. `tensors` is an array for as many as the source has. Returns how many there are. Names are
+ * borrowed from the source.
  */
 IVON_API size_t ivon_sample_outputs(const struct ivon_source *source, int dtype,
                                     struct ivon_tensor *tensors);

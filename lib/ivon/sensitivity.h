@@ -44,8 +44,8 @@ enum ivon_score {
     IVON_SCORE_SELF_INFLUENCE,
     /* L(y_i, f_i + Δf_i): the loss of an example that the network was not trained on. */
     IVON_SCORE_LOO_LOSS,
-    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_aim: by how much, to
-       first order, removing example i raises their summed loss. */
+    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_set_test_data: by how
+       much, to first order, removing example i raises their summed loss. */
     IVON_SCORE_INFLUENCE
 };
 
@@ -149,15 +149,16 @@ IVON_API struct ivon_sensitivity_shape ivon_sensitivity_shape(
     const struct ivon_sensitivity *sensitivity);
 
 /* Sums the gradients of test examples, for IVON_SCORE_INFLUENCE. Before the run. */
-IVON_API int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity,
-                                  struct ivon_examples *examples, const char *targets,
-                                  struct ivon_error *error);
+IVON_API int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
+                                            struct ivon_examples *examples, const char *targets,
+                                            struct ivon_error *error);
 
-/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `take`, which
-   stops the run by a value other than 0, that is returned. */
+/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `on_block`,
+   which stops the run by a value other than 0, that is returned. */
 IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
-                                  int (*take)(void *context, const struct ivon_sensitivities *block,
-                                              struct ivon_error *error),
+                                  int (*on_block)(void *context,
+                                                  const struct ivon_sensitivities *block,
+                                                  struct ivon_error *error),
                                   void *context, struct ivon_error *error);
 
 /* The removal of a whole group, by the exact group form. Losses and errors are means over the

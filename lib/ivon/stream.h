@@ -1,6 +1,6 @@
 /*
  * A checkpoint as a stream of tensors. A source lists its tensors first, then hands out their
- * elements in pieces of any size; a sink is told of its tensors first, then takes their elements
+ * elements in pieces of any size; a sink is made with a list of tensors, then accepts elements
  * in pieces of any size and order. Formats implement them (see ivon/checkpoint.h), computations
  * join them, and neither knows the other.
  *
@@ -64,9 +64,9 @@ struct ivon_header {
     const char *creator;
     const char *provenance; /* JSON text */
     /* Of a source whose file does not name everything itself: by which rule names and Hessians were
-       found, and what about that is doubtful; one line each. Not written. */
+       found, and what about that may be wrong; one line each. Not written. */
     const char *mapping;
-    const char *doubt;
+    const char *warning;
 };
 
 /* A header in which everything is absent. */
@@ -136,7 +136,7 @@ IVON_API int ivon_source_from_memory(struct ivon_source **source, const char *na
 /* Closing a sink that was not committed leaves no trace of it. */
 IVON_API void ivon_sink_close(struct ivon_sink *sink);
 
-/* Takes the elements [first, first + count) of a tensor, in its own dtype. Several threads may
+/* Writes the elements [first, first + count) of a tensor, in its own dtype. Several threads may
    write at once, each range exactly once. */
 IVON_API int ivon_sink_write(struct ivon_sink *sink, size_t tensor, size_t first, size_t count,
                              const void *buffer, struct ivon_error *error);

@@ -65,7 +65,7 @@ static struct ivon_source *open_posterior(struct posterior *p)
     header.ess = 7;
     header.weight_decay = 0.5;
     header.mapping = "by hand";
-    header.doubt = "none";
+    header.warning = "none";
     for (size_t t = 0; t < 3; t++)
         assert_int_equal(tensor_list_append(&list, &p->tensors[t], NULL), 0);
     assert_int_equal(ivon_source_new(&source, &class, p, "in.h5", &header, &list, NULL), 0);
@@ -151,7 +151,7 @@ static void chooses_and_renames(void **state)
     assert_string_equal(ivon_source_path(chosen), "in.h5");
     assert_int_equal(ivon_source_header(chosen)->step, 3);
     assert_string_equal(ivon_source_header(chosen)->mapping, "by hand");
-    assert_string_equal(ivon_source_header(chosen)->doubt, "none");
+    assert_string_equal(ivon_source_header(chosen)->warning, "none");
     assert_int_equal(ivon_source_find(chosen, IVON_BUFFER, "n"), 0);
     assert_int_equal(ivon_source_find(chosen, IVON_HESSIAN, "fc/w"), 1);
     assert_int_equal(ivon_source_find(chosen, IVON_HESSIAN, "w"), -1);

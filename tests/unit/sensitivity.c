@@ -193,7 +193,8 @@ static void averaging_that_fails(void **state)
     collect(&problem, &options, &found);
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     problem.table.fails = true;
-    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take, &collector, &error), IVON_ERROR_IO);
+    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, on_block, &collector, &error),
+                     IVON_ERROR_IO);
     problem.table.fails = false;
     run_from(&problem, sensitivity, 0, &other);
     assert_memory_equal(&other, &found, sizeof found);
@@ -257,7 +258,7 @@ static void goes_on(void **state)
         compare("mpe", other.mpe + first, expected.mpe + first, left);
     }
     struct collector collector = {&problem, &other};
-    assert_int_equal(ivon_sensitivity_run(sensitivity, EXAMPLES, take, &collector, NULL), 0);
+    assert_int_equal(ivon_sensitivity_run(sensitivity, EXAMPLES, on_block, &collector, NULL), 0);
     ivon_sensitivity_free(sensitivity);
     problem_end(&problem);
 }

@@ -215,8 +215,8 @@ struct collector {
     memcpy(collected->name + block->first * (each), block->list[score],                            \
            block->count * (each) * sizeof(double))
 
-static inline int take(void *context, const struct ivon_sensitivities *block,
-                       struct ivon_error *error)
+static inline int on_block(void *context, const struct ivon_sensitivities *block,
+                           struct ivon_error *error)
 {
     (void)error;
     const struct collector *collector = context;
@@ -272,7 +272,7 @@ static inline void run_from(struct problem *problem, struct ivon_sensitivity *se
     struct collector collector = {problem, collected};
     memset(collected, 0, sizeof *collected);
     collected->next = first;
-    if (ivon_sensitivity_run(sensitivity, first, take, &collector, &error))
+    if (ivon_sensitivity_run(sensitivity, first, on_block, &collector, &error))
         fail_msg("%s", error.message);
     assert_int_equal(collected->next, EXAMPLES);
 }
@@ -283,7 +283,7 @@ static inline void collect(struct problem *problem, const struct ivon_sensitivit
     struct ivon_sensitivity *sensitivity = make(problem, options);
     struct ivon_error error = {0};
     if (options->scores & IVON_SCORE_BIT(IVON_SCORE_INFLUENCE) &&
-        ivon_sensitivity_aim(sensitivity, problem->examples, "y", &error))
+        ivon_sensitivity_set_test_data(sensitivity, problem->examples, "y", &error))
         fail_msg("%s", error.message);
     run_from(problem, sensitivity, 0, collected);
     ivon_sensitivity_free(sensitivity);

@@ -27,8 +27,9 @@ static void influence(void **state)
             gaussian ? (void *)(problem.numbers + at) : (void *)(problem.labels + at));
         for (int own = 1; own >= 0; own--) {
             double influences[EXAMPLES] = {0};
-            assert_int_equal(
-                ivon_sensitivity_aim(sensitivity, own ? problem.examples : tests, "y", NULL), 0);
+            assert_int_equal(ivon_sensitivity_set_test_data(
+                                 sensitivity, own ? problem.examples : tests, "y", NULL),
+                             0);
             run_from(&problem, sensitivity, 0, &found);
             for (size_t i = 0; i < EXAMPLES; i++)
                 for (size_t t = own ? 0 : 11; t < (own ? EXAMPLES : 11 + TESTS); t++)

@@ -1,8 +1,8 @@
 /*
  * Compares two checkpoints, bit by bit: torch_compare [--key=KEY] [--adam=BATCH]
- * [--buffers=PATTERN] FOUND EXPECTED The options are for FOUND. Prints its mapping, doubt and step,
- * or its error. Where EXPECTED has no momentum, FOUND may have it; steps may be absent. Without
- * arguments, tests itself.
+ * [--buffers=PATTERN] FOUND EXPECTED The options are for FOUND. Prints its mapping, warning and
+ * step, or its error. Where EXPECTED has no momentum, FOUND may have it; steps may be absent.
+ * Without arguments, tests itself.
  */
 #include "tests/unit/files.h"
 
@@ -117,8 +117,8 @@ static int compare(const char *path, const struct ivon_open_options *options,
     const struct ivon_header *header = found ? ivon_source_header(found) : NULL;
     if (header && header->mapping)
         printf("mapping: %s\n", header->mapping);
-    if (header && header->doubt)
-        printf("doubt: %s\n", header->doubt);
+    if (header && header->warning)
+        printf("warning: %s\n", header->warning);
     if (header && header->step >= 0)
         printf("step: %lld\n", (long long)header->step);
     ivon_source_close(found);

@@ -337,11 +337,11 @@ size_t ivon_predictor_fixed(const struct ivon_predictor *predictor)
 }
 
 int ivon_predictor_run(struct ivon_predictor *predictor,
-                       int (*take)(void *context, const struct ivon_predictions *predictions,
-                                   struct ivon_error *error),
+                       int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                                       struct ivon_error *error),
                        void *context, struct ivon_error *error)
 {
-    return predictor_run(predictor, take, context, error);
+    return predictor_run(predictor, on_block, context, error);
 }
 
 struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor)

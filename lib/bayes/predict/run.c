@@ -343,8 +343,9 @@ static void measure_at_mean(const struct run *run)
 }
 
 static int predict_run_block(struct run *run,
-                             int (*take)(void *context, const struct ivon_predictions *predictions,
-                                         struct ivon_error *error),
+                             int (*on_block)(void *context,
+                                             const struct ivon_predictions *predictions,
+                                             struct ivon_error *error),
                              void *context, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
@@ -367,12 +368,12 @@ static int predict_run_block(struct run *run,
     if (!code && predictor->options.nll_at_mean)
         measure_at_mean(run);
     struct ivon_predictions predictions = predict_run_describe(run);
-    return code || !take ? code : take(context, &predictions, error);
+    return code || !on_block ? code : on_block(context, &predictions, error);
 }
 
 int predictor_run(struct ivon_predictor *predictor,
-                  int (*take)(void *context, const struct ivon_predictions *predictions,
-                              struct ivon_error *error),
+                  int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                                  struct ivon_error *error),
                   void *context, struct ivon_error *error)
 {
     struct run run = {.predictor = predictor,
@@ -388,7 +389,7 @@ int predictor_run(struct ivon_predictor *predictor,
                count * predictor->passes * predictor->member_count);
     int code = 0;
     for (run.first = 0; run.first < count && !code; run.first += predictor->block)
-        code = predict_run_block(&run, take, context, error);
+        code = predict_run_block(&run, on_block, context, error);
     predict_run_release(&run);
     free(run.workers);
     meter_release(&predictor->meter);

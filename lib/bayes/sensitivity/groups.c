@@ -205,8 +205,9 @@ static int check_shapes(const struct ivon_sensitivity *sensitivity, const struct
     return code;
 }
 
-int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examples *examples,
-                         const char *targets, struct ivon_error *error)
+int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
+                                   struct ivon_examples *examples, const char *targets,
+                                   struct ivon_error *error)
 {
     struct labelled data;
     weights_release(&sensitivity->test_direction);

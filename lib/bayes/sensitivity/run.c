@@ -294,8 +294,8 @@ static void remove_rho(const struct ivon_sensitivity *sensitivity)
 }
 
 int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
-                         int (*take)(void *context, const struct ivon_sensitivities *block,
-                                     struct ivon_error *error),
+                         int (*on_block)(void *context, const struct ivon_sensitivities *block,
+                                         struct ivon_error *error),
                          void *context, struct ivon_error *error)
 {
     struct labelled *data = &sensitivity->data;
@@ -317,7 +317,7 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
             break;
         remove_rho(sensitivity);
         struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
-        code = take(context, &block, error);
+        code = on_block(context, &block, error);
     }
     meter_release(&sensitivity->meter);
     return code;
