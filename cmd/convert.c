@@ -331,7 +331,7 @@ static int convert_create_output(struct convert_command *command, json_t *proven
     header.creator = creator;
     header.provenance = text;
     command->create.replace = command->files.force;
-    command->create.progress = command->options.progress;
+    command->create.resources.progress = command->options.resources.progress;
     code = ivon_checkpoint_create(&command->sink, command->output, &header, command->outputs,
                                   command->output_count, &command->create, error);
     free(text);
@@ -351,8 +351,9 @@ static int convert_run_all(struct convert_command *command, json_t *provenance,
                            struct ivon_error *error)
 {
     struct progress progress;
-    command->options.threads = command->common.threads;
-    command->options.progress = progress_start(&progress, "converting", command->common.quiet);
+    command->options.resources.threads = command->common.threads;
+    command->options.resources.progress = progress_start(&progress, "converting",
+                                                         command->common.quiet);
     int code = open_checkpoint(&command->source, command->input, &command->open, 0,
                                &command->common, error);
     if (!code)
@@ -450,6 +451,8 @@ static void convert_release(struct convert_command *command)
 int convert_run(int argc, char **argv)
 {
     struct convert_command command = {.options = ivon_convert_defaults(),
+                                      .create = ivon_create_defaults(),
+                                      .open.open = ivon_open_defaults(),
                                       .given = ivon_header_empty()};
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);

@@ -429,8 +429,8 @@ static json_t *info_check(const struct ivon_source *source, const struct ivon_su
     bool any_hessian = false;
     for (size_t i = 0; i < count; i++)
         any_hessian |= each[i].hessian != SIZE_MAX;
-    if (ivon_source_header(source)->doubt)
-        add_finding(findings, NULL, ivon_source_header(source)->doubt,
+    if (ivon_source_header(source)->warning)
+        add_finding(findings, NULL, ivon_source_header(source)->warning,
                     "see ivon-formats(5) on how names are found");
     if (!count_contents(source).tensors[IVON_MEAN])
         add_finding(findings, NULL, "there is no mean", "is it a posterior?");
@@ -489,8 +489,9 @@ static int info_print_file(const struct info_command *command, const char *path)
     struct progress progress;
     json_t *findings = NULL;
     struct ivon_summary_options options = {
-        .threads = command->common.threads,
-        .progress = progress_start(&progress, "reading", command->common.quiet)};
+        .size = sizeof options,
+        .resources.threads = command->common.threads,
+        .resources.progress = progress_start(&progress, "reading", command->common.quiet)};
     struct common_options common = command->common;
     common.quiet |= command->check; /* the warning is a finding then */
     common.verbose = false;         /* the mapping is printed with the rest */
@@ -513,7 +514,7 @@ static int info_print_file(const struct info_command *command, const char *path)
 
 int info_run(int argc, char **argv)
 {
-    struct info_command command = {0};
+    struct info_command command = {.open.open = ivon_open_defaults()};
     int status = 0;
     argp_parse(&info_argp, argc, argv, 0, NULL, &command);
     confine(&(struct confinement){.off = command.open.open.no_sandbox}, argc, argv);

@@ -35,9 +35,10 @@ static int open_input(struct ivon_source **source, const struct merge_command *c
 
 static int merge_open_inputs(struct merge_command *command, struct ivon_error *error)
 {
-    size_t memory = command->options.memory ? command->options.memory : DEFAULT_MEMORY;
+    size_t memory = command->options.resources.memory ? command->options.resources.memory
+                                                      : DEFAULT_MEMORY;
     size_t inputs = command->model_count + (command->base_path != NULL);
-    command->options.memory = memory / 2;
+    command->options.resources.memory = memory / 2;
     command->open.open.for_several = command->model_count > 1 || command->base_path;
     command->sources = xcalloc(command->model_count, sizeof *command->sources);
     int code = 0;
@@ -114,8 +115,9 @@ static int merge_add_inputs(const struct merge_command *command, json_t *provena
 static int merge_create_outputs(struct merge_command *command, const char *provenance,
                                 struct ivon_error *error)
 {
-    struct ivon_create_options options = {.replace = command->files.force,
-                                          .progress = command->options.progress,
+    struct ivon_create_options options = {.size = sizeof options,
+                                          .replace = command->files.force,
+                                          .resources.progress = command->options.resources.progress,
                                           .like = command->base ? command->base
                                                                 : command->sources[0].source};
     char creator[64];
@@ -145,8 +147,8 @@ static int write_outputs(struct merge_command *command, struct ivon_error *error
 static bool carries(void *context, const struct ivon_tensor *tensor)
 {
     const struct merge_command *command = context;
-    const struct ivon_create_options options = {.like = command->base ? command->base
-                                                                      : command->sources[0].source};
+    const struct ivon_create_options options = {
+        .size = sizeof options, .like = command->base ? command->base : command->sources[0].source};
     return command->output && ivon_checkpoint_carries(command->output, &options, tensor);
 }
 
@@ -163,9 +165,10 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     }
     command->options.carries = carries;
     command->options.carries_context = command;
-    command->options.threads = command->common.threads;
+    command->options.resources.threads = command->common.threads;
     command->options.movement = command->json;
-    command->options.progress = progress_start(&progress, "merging", command->common.quiet);
+    command->options.resources.progress = progress_start(&progress, "merging",
+                                                         command->common.quiet);
     list_scales(command);
     int code = name_outputs(command, error);
     if (!code)
@@ -211,7 +214,8 @@ static void merge_release(struct merge_command *command)
 
 int merge_run(int argc, char **argv)
 {
-    struct merge_command command = {.options = ivon_merge_defaults()};
+    struct merge_command command = {.options = ivon_merge_defaults(),
+                                    .open.open = ivon_open_defaults()};
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&merge_argp, argc, argv, 0, NULL, &command);

@@ -262,7 +262,8 @@ static int plot_put(const struct plot_command *command, const char *picture, siz
 
 static int run_plot(struct plot_command *command)
 {
-    const struct ivon_columns_options options = {.no_sandbox = command->dataset.no_sandbox};
+    const struct ivon_columns_options options = {.size = sizeof options,
+                                                 .no_sandbox = command->dataset.no_sandbox};
     struct script *script = &command->script;
     struct ivon_error error;
     char *picture = NULL;
@@ -285,7 +286,8 @@ static int run_plot(struct plot_command *command)
 
 int plot_run(int argc, char **argv)
 {
-    struct plot_command command = {.format = -1, .ignored = -100};
+    struct plot_command command = {
+        .dataset = ivon_dataset_defaults(), .format = -1, .ignored = -100};
     command.files = xcalloc((size_t)argc, sizeof *command.files);
     command.tables = xcalloc((size_t)argc, sizeof *command.tables);
     argp_parse(&plot_argp, argc, argv, 0, NULL, &command);

@@ -118,20 +118,16 @@ static void predict_take_options(struct predict_command *command)
         command->options.samples = 0;
     command->options.nll_at_mean = command->metrics && !command->mean;
     command->options.sample = command->draw.sample;
-    command->options.likelihood = command->evaluation.likelihood;
-    command->options.noise_std = command->evaluation.noise_std;
-    command->options.ignored = command->evaluation.ignored;
+    command->options.task = command->evaluation.task;
     command->options.batch = command->evaluation.batch;
-    command->options.memory = command->evaluation.memory;
-    command->options.names = command->evaluation.names;
-    command->options.name_count = command->evaluation.name_count;
+    command->options.resources.memory = command->evaluation.memory;
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
 }
 
 static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
 {
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
-        command->evaluation.likelihood);
+        command->evaluation.task.likelihood);
     if (!command->argument_count)
         argp_failure(state, EX_USAGE, 0, "no %s given; see --help",
                      command->average ? "predictions" : "posterior");
@@ -151,7 +147,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
                      "--recalibrate and --ood do not go with it");
     if ((command->log_likelihoods || command->metrics) && traits->noise &&
-        !(command->evaluation.noise_std > 0))
+        !(command->evaluation.task.noise_std > 0))
         argp_failure(state, EX_USAGE, 0,
                      "the likelihood of a regression's targets needs their --noise-std");
     if (command->mean && command->samples_given)
@@ -162,7 +158,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
     command->format = table_output_format(state, table_output_file(command->output),
                                           command->format);
-    if (command->evaluation.noise_std > 0 && !traits->noise)
+    if (command->evaluation.task.noise_std > 0 && !traits->noise)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && command->open.given)
         argp_failure(state, EX_USAGE, 0,
@@ -292,7 +288,7 @@ static int predict(struct predict_command *command, const char *provenance,
     command->members = calloc(command->argument_count, sizeof *command->members);
     if (!command->members)
         memory_exhausted();
-    command->options.threads = command->common.threads;
+    command->options.resources.threads = command->common.threads;
     command->open.open.for_several = command->argument_count > 1;
     int code = predict_open_data(command, error);
     for (size_t i = 0; i < command->argument_count && !code; i++)
@@ -305,7 +301,7 @@ static int predict(struct predict_command *command, const char *provenance,
     if (!code && shape.targets)
         code = ivon_positions_count(
             &command->positions, command->examples, evaluation_targets(&command->evaluation),
-            command->options.likelihood, shape.outputs, command->options.ignored, error);
+            command->options.task.likelihood, shape.outputs, command->options.task.ignored, error);
     if (!code && (command->metrics || command->log_likelihoods) && !command->positions.counted)
         code = evaluation_nothing_counts(&command->evaluation, error);
     if (!code) {
@@ -401,6 +397,7 @@ static void predict_release(struct predict_command *command)
 int predict_run(int argc, char **argv)
 {
     struct predict_command command = {.options = ivon_predict_defaults(),
+                                      .open.open = ivon_open_defaults(),
                                       .draw = draw_defaults(),
                                       .evaluation = evaluation_defaults(),
                                       .format = -1};
@@ -416,7 +413,8 @@ int predict_run(int argc, char **argv)
                                   .outputs = outputs,
                                   .output_count = 2},
             argc, argv);
-    command.options.progress = progress_start(&progress, "predicting", command.common.quiet);
+    command.options.resources.progress = progress_start(&progress, "predicting",
+                                                        command.common.quiet);
     progress.unit = "examples x samples";
     const char *text = command.files.no_provenance ? NULL : provenance;
     int code = command.average ? predict_average(&command, text, &error)

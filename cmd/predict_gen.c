@@ -65,7 +65,7 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
                      command->follow ? "--follow takes its posteriors from the directory"
                                      : "no posterior given; see --help");
     open_check_hessian(&command->open, command->follow || command->posterior_count > 1, state);
-    if (command->by_class && !ivon_likelihood_traits(evaluation->likelihood)->classes)
+    if (command->by_class && !ivon_likelihood_traits(evaluation->task.likelihood)->classes)
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
     if (command->by_class &&
         (command->test || command->samples || options->covariance == IVON_COVARIANCE_DIAGONAL))
@@ -183,7 +183,7 @@ static struct columns predict_gen_list_columns(const struct predict_gen_command 
                                                const struct predict_gen_row *row)
 {
     struct columns columns = {.count = 0};
-    bool classes = !ivon_likelihood_traits(command->evaluation.likelihood)->regression;
+    bool classes = !ivon_likelihood_traits(command->evaluation.task.likelihood)->regression;
     predict_gen_add(&columns, "step", IVON_I64, &row->step);
     predict_gen_add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
     if (classes)
@@ -244,6 +244,7 @@ static int predict_gen_open_table(struct predict_gen_command *command, const cha
                                                : predict_gen_list_columns(command, &row);
     snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
     struct ivon_table_options options = {
+        .size = sizeof options,
         .format = (enum ivon_table_format)command->format,
         .rows = command->follow || command->by_class ? IVON_ROWS_OPEN : command->posterior_count,
         .own_index = true,
@@ -462,6 +463,7 @@ static void predict_gen_release(struct predict_gen_command *command)
 int predict_gen_run(int argc, char **argv)
 {
     struct predict_gen_command command = {.options = ivon_sensitivity_defaults(),
+                                          .open.open = ivon_open_defaults(),
                                           .draw = draw_defaults(),
                                           .evaluation = evaluation_defaults(),
                                           .until = -1,
@@ -477,7 +479,8 @@ int predict_gen_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    command.options.progress = progress_start(&progress, "removing", command.common.quiet);
+    command.options.resources.progress = progress_start(&progress, "removing",
+                                                        command.common.quiet);
     progress.unit = "examples";
     int code = run_predict_gen(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);

@@ -124,9 +124,11 @@ static int sample_create_output(struct sample_command *command, size_t i,
 {
     uint64_t sample = command->first + i;
     char number[32], creator[64];
-    struct ivon_create_options options = {.replace = command->files.force,
-                                          .progress = command->draw.sample.progress,
-                                          .like = command->source};
+    struct ivon_create_options options = {
+        .size = sizeof options,
+        .replace = command->files.force,
+        .resources.progress = command->draw.sample.resources.progress,
+        .like = command->source};
     struct ivon_header header = *ivon_source_header(command->source);
     char *text = NULL;
     snprintf(number, sizeof number, "%llu", (unsigned long long)sample);
@@ -163,8 +165,9 @@ static int sample_create_outputs(struct sample_command *command, json_t *provena
 static int sample(struct sample_command *command, json_t *provenance, struct ivon_error *error)
 {
     struct progress progress;
-    command->draw.sample.threads = command->common.threads;
-    command->draw.sample.progress = progress_start(&progress, "sampling", command->common.quiet);
+    command->draw.sample.resources.threads = command->common.threads;
+    command->draw.sample.resources.progress = progress_start(&progress, "sampling",
+                                                             command->common.quiet);
     int code = open_checkpoint(&command->source, command->input, &command->open, 0,
                                &command->common, error);
     if (!code)
@@ -230,7 +233,8 @@ static void sample_release(struct sample_command *command)
 
 int sample_run(int argc, char **argv)
 {
-    struct sample_command command = {.draw = draw_defaults(), .count = 1};
+    struct sample_command command = {
+        .draw = draw_defaults(), .open.open = ivon_open_defaults(), .count = 1};
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&sample_argp, argc, argv, 0, NULL, &command);

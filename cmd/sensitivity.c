@@ -374,8 +374,8 @@ static int run_examples(struct sensitivity_command *command,
     uint64_t first = 0;
     int code = sensitivity_output_open(&taking.output, command, shape, provenance, &first, error);
     if (!code && command->on)
-        code = ivon_sensitivity_aim(command->sensitivity, command->test,
-                                    evaluation_targets(&command->evaluation), error);
+        code = ivon_sensitivity_set_test_data(command->sensitivity, command->test,
+                                              evaluation_targets(&command->evaluation), error);
     if (!code)
         code = ivon_sensitivity_run(command->sensitivity, first, sensitivity_take, &taking, error);
     if (!code)
@@ -430,6 +430,7 @@ static void sensitivity_release(struct sensitivity_command *command)
 int sensitivity_run(int argc, char **argv)
 {
     struct sensitivity_command command = {.options = ivon_sensitivity_defaults(),
+                                          .open.open = ivon_open_defaults(),
                                           .draw = draw_defaults(),
                                           .evaluation = evaluation_defaults(),
                                           .scores = {IVON_SCORE_DEVIATION},
@@ -444,7 +445,8 @@ int sensitivity_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    command.options.progress = progress_start(&progress, "removing", command.common.quiet);
+    command.options.resources.progress = progress_start(&progress, "removing",
+                                                        command.common.quiet);
     progress.unit = "examples";
     int code = run_sensitivity(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);

@@ -122,6 +122,8 @@ static const struct number {
      {true, true, true}},
 };
 
+enum { CHOICES_MAX = 8 };
+
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
 static const char *const methods[] = {"ivon", "adamw", "sgd"};
@@ -204,13 +206,9 @@ static void take_evaluation(struct train_command *command)
     struct ivon_train_options *options = &command->options;
     struct evaluation_options *evaluation = &command->evaluation;
     evaluation->dataset.no_sandbox = command->no_sandbox;
-    options->likelihood = evaluation->likelihood;
-    options->noise_std = evaluation->noise_std;
-    options->ignored = evaluation->ignored;
-    options->memory = evaluation->memory;
-    options->names = evaluation->names;
-    options->name_count = evaluation->name_count;
-    options->threads = command->common.threads;
+    options->task = evaluation->task;
+    options->resources.memory = evaluation->memory;
+    options->resources.threads = command->common.threads;
     if (evaluation->batch)
         options->batch = evaluation->batch;
     if (command->freeze.count) {
@@ -266,17 +264,33 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
     }
 }
 
+static enum ivon_initial train_parse_initial(struct argp_state *state, const char *argument)
+{
+    const char *names[CHOICES_MAX], *name;
+    int count = 0;
+    while (count < CHOICES_MAX && (name = ivon_initial_name((enum ivon_initial)count)))
+        names[count++] = name;
+    return (enum ivon_initial)option_choice(state, "--init", argument, names, count);
+}
+
+static enum ivon_schedule train_parse_schedule(struct argp_state *state, const char *argument)
+{
+    const char *names[CHOICES_MAX], *name;
+    int count = 0;
+    while (count < CHOICES_MAX && (name = ivon_schedule_name((enum ivon_schedule)count)))
+        names[count++] = name;
+    return (enum ivon_schedule)option_choice(state, "--schedule", argument, names, count);
+}
+
 static error_t parse_choice(int key, char *argument, struct argp_state *state)
 {
-    static const char *const initials[] = {"keep", "kaiming", "xavier", "normal"};
-    static const char *const schedules[] = {"constant", "cosine", "linear"};
     static const char *const estimators[] = {"price", "gradsq"};
     static const char *const priors[] = {"zero", "posterior"};
     struct given *given = state->input;
     struct ivon_train_options *options = &given->command->options;
     switch (key) {
     case KEY_INIT:
-        options->initial = initials[option_choice(state, "--init", argument, initials, 4)];
+        options->initial = train_parse_initial(state, argument);
         given->init = true;
         return 0;
     case KEY_PRIOR:
@@ -292,7 +306,7 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         given->hessian = true;
         return 0;
     case KEY_SCHEDULE:
-        options->schedule = schedules[option_choice(state, "--schedule", argument, schedules, 3)];
+        options->schedule = train_parse_schedule(state, argument);
         return 0;
     case KEY_RESCALE:
     case KEY_NO_RESCALE:
@@ -337,7 +351,7 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         name_filter_add(&command->freeze, argument, true);
         return 0;
     case KEY_AUGMENT:
-        command->options.augmentation = argument;
+        command->augment = argument;
         return 0;
     case KEY_TEST:
         command->test = argument;
@@ -399,7 +413,7 @@ int train_run(int argc, char **argv)
     int code = 0;
     if (command.from)
         code = provenance_add_input(provenance, command.from, NAN, false, &error);
-    json_object_set_new(provenance, "training", train_settings(&command.options));
+    json_object_set_new(provenance, "training", train_settings(&command.options, command.augment));
     command.provenance = provenance_text(provenance);
     if (command.files.no_provenance) {
         free(command.provenance);

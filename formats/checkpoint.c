@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "formats/hdf5/safe.h"
 #include "formats/io/mapped.h"
 #include "formats/io/strings.h"
@@ -285,18 +286,31 @@ static int open_one(struct ivon_source **source, const char *path,
                : format->open(source, &file, options, error);
 }
 
+static const struct options_kind open_options = {
+    .defaults = "ivon_open_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_open_options, resources.reserved)}};
+
+void ivon_open_options_init(struct ivon_open_options *options, size_t size)
+{
+    const struct ivon_open_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
 int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                          const struct ivon_open_options *given, struct ivon_error *error)
 {
-    struct ivon_open_options options = given ? *given : (struct ivon_open_options){0};
-    struct ivon_open_options other = options;
+    struct ivon_open_options options = ivon_open_defaults(), other;
     struct ivon_source *model = NULL, *hessian = NULL;
+    int code = options_read(&open_options, &options, given, error);
+    if (code)
+        return code;
+    other = options;
     if (options.hessian)
         leave_optimizer(&options);
     other.is_buffer = NULL;
     other.key = NULL;
     other.for_several = false;
-    int code = open_one(&model, path, &options, NULL, error);
+    code = open_one(&model, path, &options, NULL, error);
     if (code || !options.hessian) {
         if (!code)
             *source = model;
@@ -336,12 +350,26 @@ static const struct format *format_to_create(const char *path,
                                                   : format_written(options->format);
 }
 
-bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
+static const struct options_kind create_options = {
+    .defaults = "ivon_create_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_create_options, resources.reserved)}};
+
+void ivon_create_options_init(struct ivon_create_options *options, size_t size)
+{
+    const struct ivon_create_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
+bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *given,
                              const struct ivon_tensor *tensor)
 {
-    const struct format *format = format_to_create(path, options);
-    return tensor->part != IVON_OPAQUE ||
-           (format && format->carries && format->carries(options->like, tensor));
+    struct ivon_create_options options = ivon_create_defaults();
+    if (tensor->part != IVON_OPAQUE)
+        return true;
+    if (options_read(&create_options, &options, given, NULL))
+        return false;
+    const struct format *format = format_to_create(path, &options);
+    return format && format->carries && format->carries(options.like, tensor);
 }
 
 /* Refuses a name whose suffix says no format that is written. */
@@ -375,12 +403,14 @@ static int checkpoint_refuse_shard_size(const char *path, struct ivon_error *err
 
 int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                            const struct ivon_header *header, const struct ivon_tensor *tensors,
-                           size_t tensor_count, const struct ivon_create_options *options,
+                           size_t tensor_count, const struct ivon_create_options *given,
                            struct ivon_error *error)
 {
-    static const struct ivon_create_options defaults = {0};
-    if (!options)
-        options = &defaults;
+    struct ivon_create_options own = ivon_create_defaults();
+    const struct ivon_create_options *options = &own;
+    int code = options_read(&create_options, &own, given, error);
+    if (code)
+        return code;
     const struct format *format = format_to_create(path, options);
     if (!format && options->format != IVON_FORMAT_BY_NAME)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no format has the number %d", path,

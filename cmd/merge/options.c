@@ -161,7 +161,7 @@ static error_t merge_options_parse_number_option(int key, char *argument, struct
         command->options.ess = option_positive(state, "--ess", argument);
         return 0;
     case KEY_MEMORY:
-        command->options.memory = option_size(state, "--memory", argument);
+        command->options.resources.memory = option_size(state, "--memory", argument);
         return 0;
     case KEY_SWEEP:
         parse_sweep(command, state, argument);

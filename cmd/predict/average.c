@@ -26,7 +26,8 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
 {
     static const char *const inputs[] = {"probabilities"};
     struct predict_command *command = averaging->command;
-    struct ivon_dataset_options options = {.inputs = inputs,
+    struct ivon_dataset_options options = {.size = sizeof options,
+                                           .inputs = inputs,
                                            .input_count = 1,
                                            .targets = "",
                                            .column_prefix = "p",
@@ -64,7 +65,8 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
     struct predict_command *command = averaging->command;
     const struct evaluation_options *evaluation = &command->evaluation;
     const char *name = evaluation_targets(evaluation);
-    struct ivon_metrics_options options = {.likelihood = command->options.likelihood,
+    struct ivon_metrics_options options = {.size = sizeof options,
+                                           .likelihood = command->options.task.likelihood,
                                            .outputs = averaging->shape.outputs,
                                            .bins = command->options.bins};
     averaging->targets = -1;
@@ -134,7 +136,7 @@ static int predict_average_files(struct averaging *averaging, uint64_t first, si
         if (code)
             return error_fill(error, code, "%s: %s", command->arguments[f], inner.message);
     }
-    ivon_probabilities_describe(command->options.likelihood, rows, averaging->shape.outputs,
+    ivon_probabilities_describe(command->options.task.likelihood, rows, averaging->shape.outputs,
                                 averaging->sum, averaging->prediction, averaging->max_probability,
                                 averaging->entropy);
     return 0;
@@ -155,8 +157,8 @@ static int predict_average_run(struct averaging *averaging, struct predict_outpu
                                           count, averaging->labels, error);
         if (!code && averaging->targets >= 0)
             code = ivon_metrics_add(averaging->metrics, first * tokens, count * tokens,
-                                    averaging->sum, averaging->labels, command->options.ignored,
-                                    error);
+                                    averaging->sum, averaging->labels,
+                                    command->options.task.ignored, error);
         struct ivon_predictions predictions = {.first = first,
                                                .count = count,
                                                .prediction = averaging->prediction,

@@ -36,7 +36,7 @@ static struct columns predict_output_list_columns(const struct predict_output *o
     const struct predict_command *command = output->command;
     const struct ivon_predict_shape *shape = &output->shape;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
-        command->options.likelihood);
+        command->options.task.likelihood);
     struct columns columns = {.count = 0};
     bool npy = command->format == IVON_NPY;
     if (traits->regression) {
@@ -44,7 +44,7 @@ static struct columns predict_output_list_columns(const struct predict_output *o
         if (!npy)
             predict_output_add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
                                p->epistemic_std);
-        if (!npy && (!traits->noise || command->options.noise_std > 0))
+        if (!npy && (!traits->noise || command->options.task.noise_std > 0))
             predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true,
                                p->aleatoric_std);
     } else {
@@ -81,7 +81,8 @@ static int predict_output_open_table(struct predict_output *output,
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
     struct columns columns = predict_output_list_columns(output, like);
-    struct ivon_table_options options = {.format = (enum ivon_table_format)command->format,
+    struct ivon_table_options options = {.size = sizeof options,
+                                         .format = (enum ivon_table_format)command->format,
                                          .rows = output->rows,
                                          .tokens = output->shape.tokens,
                                          .replace = command->files.force,
@@ -95,11 +96,12 @@ static int open_arviz(struct predict_output *output, struct ivon_error *error)
 {
     const struct predict_command *command = output->command;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
-        command->options.likelihood);
+        command->options.task.likelihood);
     size_t samples = command->options.samples ? command->options.samples : 1;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
-    struct ivon_arviz_options options = {.samples = samples * command->argument_count,
+    struct ivon_arviz_options options = {.size = sizeof options,
+                                         .samples = samples * command->argument_count,
                                          .examples = command->positions.examples,
                                          .outputs = rows_per_example(output) *
                                                     (traits->classes ? 1 : output->shape.outputs),
@@ -123,7 +125,8 @@ static int open_comparison(struct predict_output *output, struct ivon_error *err
 {
     struct predict_command *command = output->command;
     static const char *const inputs[] = {"probabilities"};
-    struct ivon_dataset_options options = {.inputs = inputs,
+    struct ivon_dataset_options options = {.size = sizeof options,
+                                           .inputs = inputs,
                                            .input_count = 1,
                                            .targets = "",
                                            .column_prefix = "p",
@@ -138,7 +141,7 @@ static int open_comparison(struct predict_output *output, struct ivon_error *err
                           ivon_examples_field(command->other, 0)->count,
                           (unsigned long long)output->rows, each);
     if (!code)
-        code = ivon_comparison_new(&output->comparison, command->options.likelihood,
+        code = ivon_comparison_new(&output->comparison, command->options.task.likelihood,
                                    output->shape.outputs, error);
     return code;
 }
@@ -230,7 +233,7 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
     size_t samples = (command->options.samples ? command->options.samples : 1) *
                      command->argument_count;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
-        command->options.likelihood);
+        command->options.task.likelihood);
     size_t width = rows_per_example(output) * (traits->classes ? 1 : output->shape.outputs) *
                    (traits->regression ? sizeof *p->targets : sizeof *p->labels);
     struct observations kept = {.numbers = calloc(p->count, sizeof *kept.numbers),
@@ -293,7 +296,7 @@ static int mark_foreign(const struct predict_output *output, const struct ivon_p
                         bool **counts, struct ivon_error *error)
 {
     const struct predict_command *command = output->command;
-    enum ivon_likelihood likelihood = command->options.likelihood;
+    enum ivon_likelihood likelihood = command->options.task.likelihood;
     struct ivon_examples *foreign = command->foreign;
     size_t rows = p->count * rows_per_example(output), k = output->shape.outputs;
     size_t width = ivon_likelihood_traits(likelihood)->classes ? 1 : k;
@@ -309,7 +312,7 @@ static int mark_foreign(const struct predict_output *output, const struct ivon_p
                                  : error_memory(error);
     for (size_t i = 0; i < rows && !code; i++)
         (*counts)[i] = ivon_target_counts(likelihood, k, labels + i * width,
-                                          command->options.ignored);
+                                          command->options.task.ignored);
     free(labels);
     return code;
 }

@@ -47,7 +47,7 @@ static int sum_losses(struct ivon_network *network, struct ivon_source *source,
         return code;
     *shape = ivon_sensitivity_shape(*kept);
     *sums = (struct sums){.tokens = shape->tokens ? (size_t)shape->tokens : 1,
-                          .classes = !ivon_likelihood_traits(options->likelihood)->regression};
+                          .classes = !ivon_likelihood_traits(options->task.likelihood)->regression};
     return ivon_sensitivity_run(*kept, 0, add_block, sums, error);
 }
 
@@ -122,23 +122,19 @@ static int evaluate_samples(const struct predict_gen_command *command, struct iv
     const struct evaluation_options *evaluation = &command->evaluation;
     struct ivon_member member = {network, source, 1};
     struct ivon_predictor *predictor = NULL;
-    double s = evaluation->noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
-    bool noise = ivon_likelihood_traits(evaluation->likelihood)->noise;
+    double s = evaluation->task.noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
+    bool noise = ivon_likelihood_traits(evaluation->task.likelihood)->noise;
     struct criteria criteria = {
         .samples = command->samples,
         .exponent = shape->rho / command->draw.sample.temperature,
         .constant = noise ? tokens * (double)shape->outputs * (log(s) + LOG_2_PI / 2) : 0};
-    options.likelihood = evaluation->likelihood;
+    options.task = evaluation->task;
     options.samples = command->samples;
     options.sample = command->draw.sample;
-    options.noise_std = s;
-    options.ignored = evaluation->ignored;
     options.log_likelihoods = true;
-    options.threads = command->common.threads;
-    options.memory = evaluation->memory;
-    options.names = evaluation->names;
-    options.name_count = evaluation->name_count;
-    options.progress = command->options.progress;
+    options.resources.threads = command->common.threads;
+    options.resources.memory = evaluation->memory;
+    options.resources.progress = command->options.resources.progress;
     int code = ivon_information_new(&criteria.information, command->samples, error);
     if (!code)
         code = ivon_predictor_new(&predictor, &member, 1, command->examples,
@@ -182,7 +178,8 @@ static int look_at_hessian(const struct predict_gen_command *command, struct ivo
                            struct predict_gen_row *row, struct ivon_error *error)
 {
     struct ivon_summaries *summaries = NULL;
-    struct ivon_summary_options options = {.threads = command->common.threads};
+    struct ivon_summary_options options = {.size = sizeof options,
+                                           .resources.threads = command->common.threads};
     int code = ivon_summary_new(&summaries, source, &options, error);
     if (!code)
         row->hessian_at_start = ivon_summary_total(summaries)->hessian_at_start;
@@ -209,7 +206,7 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     if (!code && command->by_class)
         code = evaluate_classes(command, sensitivity, &shape, row, error);
     if (!code)
-        row->guessing_loss = ivon_guessing_loss(command->evaluation.likelihood, shape.outputs);
+        row->guessing_loss = ivon_guessing_loss(command->evaluation.task.likelihood, shape.outputs);
     if (!code)
         code = look_at_hessian(command, source, row, error);
     ivon_sensitivity_free(sensitivity);

@@ -71,7 +71,7 @@ static void add_targets(struct columns *columns, const struct sensitivity_output
                         const struct ivon_sensitivities *block)
 {
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
-        output->command->options.likelihood);
+        output->command->options.task.likelihood);
     int64_t k = (int64_t)output->shape.outputs;
     int rank = traits->classes || k == 1 ? 0 : 1;
     if (traits->regression) {
@@ -160,7 +160,8 @@ static int sensitivity_output_open_table(struct sensitivity_output *output, uint
     const struct sensitivity_command *command = output->command;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
-    struct ivon_table_options options = {.format = (enum ivon_table_format)command->format,
+    struct ivon_table_options options = {.size = sizeof options,
+                                         .format = (enum ivon_table_format)command->format,
                                          .rows = rows,
                                          .own_index = true,
                                          .replace = command->files.force,
@@ -174,15 +175,17 @@ static int sensitivity_output_open_table(struct sensitivity_output *output, uint
 /* Records. */
 
 static int open_records(struct sensitivity_output *output, bool resume,
-                        int (*take)(void *context, const void *record, struct ivon_error *error),
+                        int (*on_record)(void *context, const void *record,
+                                         struct ivon_error *error),
                         struct ivon_error *error)
 {
-    struct ivon_records_options options = {.run = output->run,
+    struct ivon_records_options options = {.size = sizeof options,
+                                           .run = output->run,
                                            .run_size = strlen(output->run),
                                            .record_size = output->rows * output->row_size,
                                            .resume = resume,
                                            .sync_seconds = 5};
-    return ivon_records_open(&output->records, output->part, &options, take, output, error);
+    return ivon_records_open(&output->records, output->part, &options, on_record, output, error);
 }
 
 static int pass_over(void *context, const void *record, struct ivon_error *error)
@@ -418,7 +421,7 @@ int sensitivity_output_groups(const struct sensitivity_command *command,
     struct sensitivity_command plain = *command;
     struct sensitivity_output output = {.command = &plain};
     double change[2];
-    bool classes = !ivon_likelihood_traits(command->options.likelihood)->regression;
+    bool classes = !ivon_likelihood_traits(command->options.task.likelihood)->regression;
     int code = 0;
     for (size_t i = 0; i <= count && !code; i++) {
         static const struct ivon_group_removal nothing;

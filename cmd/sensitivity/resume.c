@@ -37,13 +37,14 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
         "s:I}",
         "posterior", file_identity(command->posterior), "model", file_identity(evaluation->model),
         "data", file_identity(evaluation->data), "on", file_identity(command->on), "likelihood",
-        (int)options->likelihood, "covariance", (int)options->covariance, "scores",
+        (int)options->task.likelihood, "covariance", (int)options->covariance, "scores",
         (int)options->scores, "vectors", command->vectors, "covariances", options->covariances,
         "tokens", command->per_token, "rho", report_json_number(shape->rho), "noise",
-        report_json_number(options->noise_std), "temperature",
-        report_json_number(options->sample.temperature), "ignored", (json_int_t)options->ignored,
-        "samples", (json_int_t)options->samples, "seed", (json_int_t)options->sample.seed, "batch",
-        (json_int_t)options->batch, "memory", (json_int_t)options->memory);
+        report_json_number(options->task.noise_std), "temperature",
+        report_json_number(options->sample.temperature), "ignored",
+        (json_int_t)options->task.ignored, "samples", (json_int_t)options->samples, "seed",
+        (json_int_t)options->sample.seed, "batch", (json_int_t)options->batch, "memory",
+        (json_int_t)options->resources.memory);
     json_t *patterns = json_array();
     for (size_t i = 0; i < command->draw.filter.count; i++) {
         json_array_append_new(patterns, json_boolean(command->draw.filter.excludes[i]));

@@ -85,10 +85,10 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
     if (!*text)
         argp_failure(state, EX_USAGE, 0, "--inputs: '', expected INPUT=ARRAY,...");
     free(options->inputs); /* of an option before: the last one counts */
-    free(options->names);
+    free(options->pairs);
     free(options->fields);
     options->inputs = xstrdup(text);
-    options->names = xcalloc(capacity, sizeof *options->names);
+    options->pairs = xcalloc(capacity, sizeof *options->pairs);
     options->fields = xcalloc(capacity, sizeof *options->fields);
     for (char *at = options->inputs; at;) {
         char *comma = strchr(at, ','), *equals;
@@ -97,10 +97,10 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
         equals = strchr(at, '=');
         if (equals) {
             *equals = '\0';
-            options->names[named++] = (struct ivon_feed_name){at, equals + 1};
+            options->pairs[named++] = (struct ivon_feed_name){at, equals + 1};
         }
         for (size_t i = 0; equals && i + 1 < named; i++)
-            if (strcmp(options->names[i].input, at) == 0)
+            if (strcmp(options->pairs[i].input, at) == 0)
                 argp_failure(state, EX_USAGE, 0, "--inputs: '%s' is given twice", at);
         options->fields[count++] = equals ? equals + 1 : at;
         at = comma ? comma + 1 : NULL;
@@ -110,7 +110,8 @@ static void parse_inputs(struct evaluation_options *options, struct argp_state *
                      "--inputs: name the graph's input for each array: INPUT=ARRAY");
     options->dataset.inputs = count ? options->fields : NULL;
     options->dataset.input_count = count;
-    options->name_count = named;
+    options->task.input_count = named;
+    options->task.inputs = options->pairs;
 }
 
 static error_t evaluation_parse_number(int key, char *argument, struct argp_state *state)
@@ -130,10 +131,10 @@ static error_t evaluation_parse_number(int key, char *argument, struct argp_stat
         options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
         return 0;
     case KEY_NOISE_STD:
-        options->noise_std = option_positive(state, "--noise-std", argument);
+        options->task.noise_std = option_positive(state, "--noise-std", argument);
         return 0;
     case KEY_IGNORE_LABEL:
-        options->ignored = option_label(state, "--ignore-label", argument);
+        options->task.ignored = option_label(state, "--ignore-label", argument);
         options->ignored_given = true;
         return 0;
     case KEY_MEMORY:
@@ -159,7 +160,7 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
 {
     static const char *const tokens[] = {"char"};
     struct evaluation_options *options = state->input;
-    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->likelihood);
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->task.likelihood);
     switch (key) {
     case KEY_TOKENS:
         option_choice(state, "--tokens", argument, tokens, 1);
@@ -192,7 +193,7 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
         parse_normalize(options, state, argument);
         return 0;
     case KEY_LIKELIHOOD:
-        options->likelihood = parse_likelihood(state, argument);
+        options->task.likelihood = parse_likelihood(state, argument);
         return 0;
     default:
         return evaluation_parse_number(key, argument, state);
@@ -204,13 +205,14 @@ const struct argp evaluation_argp = {.options = option_table, .parser = evaluati
 struct evaluation_options evaluation_defaults(void)
 {
     return (struct evaluation_options){
-        .likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = -100};
+        .dataset = ivon_dataset_defaults(),
+        .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = -100}};
 }
 
 void evaluation_release(struct evaluation_options *options)
 {
     free(options->inputs);
-    free(options->names);
+    free(options->pairs);
     free(options->fields);
     free(options->channel_mean);
     free(options->channel_std);
@@ -218,8 +220,8 @@ void evaluation_release(struct evaluation_options *options)
 
 void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
 {
-    bool noise = ivon_likelihood_traits(options->likelihood)->noise;
-    if (noise != (options->noise_std > 0))
+    bool noise = ivon_likelihood_traits(options->task.likelihood)->noise;
+    if (noise != (options->task.noise_std > 0))
         argp_failure(state, EX_USAGE, 0,
                      noise ? "--likelihood=gaussian needs --noise-std"
                            : "--noise-std is for --likelihood=gaussian");
@@ -250,7 +252,7 @@ int evaluation_nothing_counts(const struct evaluation_options *options, struct i
 {
     return error_fill(error, IVON_ERROR_DATA,
                       "%s: all targets are the ignored label %lld, expected some that count",
-                      options->data, (long long)options->ignored);
+                      options->data, (long long)options->task.ignored);
 }
 
 int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,

@@ -15,14 +15,11 @@
 struct evaluation_options {
     const char *model, *data;
     struct ivon_dataset_options dataset;
-    enum ivon_likelihood likelihood;
-    double noise_std; /* NaN: not given */
-    int64_t ignored;
+    struct ivon_task task; /* noise_std is NaN where it is not given */
     bool ignored_given;
     size_t batch, memory; /* 0: not given */
-    struct ivon_feed_name *names;
-    size_t name_count;
     /* Owned: */
+    struct ivon_feed_name *pairs; /* those of the task */
     char *inputs;
     const char **fields;
     double *channel_mean, *channel_std;

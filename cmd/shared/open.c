@@ -166,15 +166,15 @@ int open_checkpoint(struct ivon_source **source, const char *path,
                     const struct common_options *common, struct ivon_error *error)
 {
     struct ivon_open_options open = options->open;
-    open.memory = memory;
+    open.resources.memory = memory;
     int code = ivon_checkpoint_open(source, path, &open, error);
     if (code)
         return code;
     const struct ivon_header *header = ivon_source_header(*source);
     if (header->mapping && common->verbose)
         report_note("%s: %s", path, header->mapping);
-    if (header->doubt && !common->quiet)
-        report_warning("%s: %s", path, header->doubt);
+    if (header->warning && !common->quiet)
+        report_warning("%s: %s", path, header->warning);
     return 0;
 }
 

@@ -46,15 +46,11 @@ void removal_set_options(struct ivon_sensitivity_options *options,
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     evaluation_check_noise(evaluation, state);
-    options->likelihood = evaluation->likelihood;
-    options->noise_std = evaluation->noise_std;
-    options->ignored = evaluation->ignored;
+    options->task = evaluation->task;
     options->batch = evaluation->batch;
-    options->memory = evaluation->memory;
-    options->names = evaluation->names;
-    options->name_count = evaluation->name_count;
     options->sample = draw->sample;
-    options->threads = common->threads;
+    options->resources.memory = evaluation->memory;
+    options->resources.threads = common->threads;
 }
 
 void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples)

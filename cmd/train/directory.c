@@ -261,7 +261,8 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
 {
     char name[64], creator[64];
     struct ivon_header header = *ivon_source_header(source);
-    struct ivon_create_options options = {.replace = true, .format = IVON_FORMAT_POSTERIOR};
+    struct ivon_create_options options = {
+        .size = sizeof options, .replace = true, .format = IVON_FORMAT_POSTERIOR};
     struct ivon_sink *sink = NULL;
     size_t count = ivon_source_tensor_count(source);
     struct ivon_tensor *tensors = calloc(count + 1, sizeof *tensors);

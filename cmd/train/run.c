@@ -68,6 +68,9 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
     else
         code = open_network(command, command->weights, error);
     start.network = command->network;
+    if (!code && command->augment)
+        code = ivon_augmentation_parse(&command->options.augmentation, &command->options.crop,
+                                       command->augment, error);
     if (!code)
         code = ivon_trainer_new(&command->trainer, &start, command->examples,
                                 evaluation_targets(&command->evaluation), &command->options, error);
@@ -145,7 +148,7 @@ static int check_test(const struct train_command *command, struct ivon_error *er
 
 static int train_run_begin(struct train_command *command, struct ivon_error *error)
 {
-    struct ivon_open_options open = {.no_sandbox = command->no_sandbox};
+    struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
     struct ivon_source *resumed = NULL;
     char *newest = NULL;
     int code = train_run_open_data(command, error);
@@ -161,7 +164,7 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     if (!code && command->test)
         code = check_test(command, error);
     if (!code && resumed && !command->common.quiet)
-        train_settings_compare(&command->options, resumed);
+        train_settings_compare(&command->options, command->augment, resumed);
     if (!code)
         print_notes(command, newest);
     if (!code)
@@ -311,7 +314,7 @@ int train(struct train_command *command, struct ivon_error *error)
     struct progress progress;
     struct ivon_progress reports = progress_start(&progress, "training", command->common.quiet);
     progress.unit = "steps";
-    command->options.progress = reports;
+    command->options.resources.progress = reports;
     int code = train_run_begin(command, error);
     if (!code)
         code = run_steps(command, &progress, &reports, error);

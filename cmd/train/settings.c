@@ -18,17 +18,17 @@ static json_t *clip_json(double clip)
     return isinf(clip) ? json_null() : report_json_number(clip);
 }
 
-json_t *train_settings(const struct ivon_train_options *options)
+json_t *train_settings(const struct ivon_train_options *options, const char *augment)
 {
     bool ivon = options->method == IVON_METHOD_IVON;
     bool price = options->estimator == IVON_ESTIMATOR_PRICE;
     json_t *settings = json_pack(
         "{s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "lr",
         report_json_number(options->rate), "beta1", report_json_number(options->beta1), "clip-norm",
-        clip_json(options->norm_clip), "schedule", options->schedule, "warmup",
+        clip_json(options->norm_clip), "schedule", ivon_schedule_name(options->schedule), "warmup",
         (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
-        (json_int_t)options->accumulate, "augment", report_json_text(options->augmentation));
+        (json_int_t)options->accumulate, "augment", report_json_text(augment));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));
     if (!ivon) /* IVON's is in the checkpoint, and checked */
@@ -64,12 +64,14 @@ static void add_difference(char *list, size_t size, const char *key, const json_
     free(is);
 }
 
-void train_settings_compare(const struct ivon_train_options *options, struct ivon_source *resumed)
+void train_settings_compare(const struct ivon_train_options *options, const char *augment,
+                            struct ivon_source *resumed)
 {
     char list[512] = "";
     const char *key, *text = ivon_source_header(resumed)->provenance;
     json_t *provenance = text ? json_loads(text, 0, NULL) : NULL, *value;
-    json_t *settings = train_settings(options), *before = json_object_get(provenance, "training");
+    json_t *settings = train_settings(options, augment),
+           *before = json_object_get(provenance, "training");
     json_object_foreach(settings, key, value)
     {
         const json_t *old = json_object_get(before, key);

@@ -15,6 +15,7 @@ struct train_command {
     struct ivon_train_options options;
     struct name_filter freeze;
     const char *architecture, *from, *test, *directory;
+    const char *augment; /* as it was given; null: not at all */
     bool resume, posterior_prior, no_sandbox;
     uint64_t save_every, eval_every; /* steps; UINT64_MAX: once an epoch */
     bool eval_given;
@@ -33,12 +34,14 @@ struct train_command {
 /* Trains. The error's code is IVON_ERROR_CANCELLED when a signal stopped it, after saving. */
 int train(struct train_command *command, struct ivon_error *error);
 
-/* The options that decide about the bits of a training, for its checkpoints' provenance. */
-json_t *train_settings(const struct ivon_train_options *options);
+/* The options that decide about the bits of a training, for its checkpoints' provenance; `augment`
+   is --augment as it was given. */
+json_t *train_settings(const struct ivon_train_options *options, const char *augment);
 
 /* Warns of those that differ from what the checkpoint that a training goes on from says of its own,
    where it says it. */
-void train_settings_compare(const struct ivon_train_options *options, struct ivon_source *resumed);
+void train_settings_compare(const struct ivon_train_options *options, const char *augment,
+                            struct ivon_source *resumed);
 
 /* The directory of a training: posterior-%08d.h5, log.csv, done. */
 struct train_directory;

@@ -182,7 +182,8 @@ static int dataset_array_open_members(struct ivon_examples **examples,
             code = array_refuse_opaque(array, error);
         if (!code && array->fortran && !bytes_view(array->bytes) && !dataset->slabs)
             code = slabs_new(&dataset->slabs,
-                             request->options->memory ? request->options->memory : DEFAULT_MEMORY,
+                             request->options->resources.memory ? request->options->resources.memory
+                                                                : DEFAULT_MEMORY,
                              fetch_array, dataset, error);
     }
     if (!code)

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "formats/numpy/array.h"
 #include "formats/hdf5/safe.h"
 #include "formats/io/zip.h"
@@ -167,18 +168,31 @@ static int dataset_open_file(struct ivon_examples **examples, const char *path,
     return code;
 }
 
-int ivon_dataset_open(struct ivon_examples **examples, const char *path,
-                      const struct ivon_dataset_options *options, struct ivon_error *error)
+static const struct options_kind dataset_options = {
+    .defaults = "ivon_dataset_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_dataset_options, resources.reserved)}};
+
+void ivon_dataset_options_init(struct ivon_dataset_options *options, size_t size)
 {
-    static const struct ivon_dataset_options defaults = {0};
-    struct ivon_dataset_options all = options ? *options : defaults;
+    const struct ivon_dataset_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
+int ivon_dataset_open(struct ivon_examples **examples, const char *path,
+                      const struct ivon_dataset_options *given, struct ivon_error *error)
+{
+    struct ivon_dataset_options options = ivon_dataset_defaults(), all;
     struct ivon_examples *tokens = NULL;
+    int code = options_read(&dataset_options, &options, given, error);
+    if (code)
+        return code;
+    all = options;
     if (!all.context)
         return dataset_open_file(examples, path, &all, error);
     all.limit = 0;
     all.targets = "";
-    int code = dataset_open_file(&tokens, path, &all, error);
-    return code ? code : dataset_windows(examples, tokens, options, error);
+    code = dataset_open_file(&tokens, path, &all, error);
+    return code ? code : dataset_windows(examples, tokens, &options, error);
 }
 
 /* Names. */

@@ -130,9 +130,9 @@ int dataset_hdf5_open(struct ivon_examples **examples, struct dataset_request *r
                       struct mapped_file *file, struct ivon_error *error)
 {
     const struct ivon_dataset_options *options = request->options;
-    const struct hdf5_limits limits = {.sandbox = !options->no_sandbox,
-                                       .memory = options->memory ? options->memory
-                                                                 : DEFAULT_MEMORY};
+    const struct hdf5_limits limits = {
+        .sandbox = !options->no_sandbox,
+        .memory = options->resources.memory ? options->resources.memory : DEFAULT_MEMORY};
     struct dataset_selection selection = {0};
     const char *group = request->group ? request->group : "";
     group += strspn(group, "/");

@@ -26,6 +26,7 @@ extern "C" {
 #endif
 
 struct ivon_arviz_options {
+    size_t size;                  /* sizeof this struct: set by ivon_arviz_defaults() */
     uint64_t samples;             /* draws, in one chain; at least 1, as are the next two */
     uint64_t examples;            /* observations */
     size_t outputs;               /* elements of one target; 1: y has no further axis */
@@ -33,6 +34,15 @@ struct ivon_arviz_options {
     bool replace;                 /* an existing file may be replaced, at commit */
     const char *creator;          /* attribute of the root; null: absent */
 };
+
+/* Only the size is set. */
+IVON_API void ivon_arviz_options_init(struct ivon_arviz_options *options, size_t size);
+static inline struct ivon_arviz_options ivon_arviz_defaults(void)
+{
+    struct ivon_arviz_options options;
+    ivon_arviz_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_arviz;
 

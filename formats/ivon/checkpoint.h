@@ -18,10 +18,11 @@ enum ivon_hessian_from {
     IVON_HESSIAN_FROM_ADAM  /* Adam's second moments: h ≈ batch · v / (1 − β₂ᵗ) */
 };
 
-/* Zero-initialised, these are the defaults. */
+/* In the defaults all but the size is zero. */
 struct ivon_open_options {
-    bool no_sandbox; /* parse without seccomp; still in a child process */
-    size_t memory;   /* bytes for decompressing; 0: 64 MiB */
+    size_t size;                     /* sizeof this struct: set by ivon_open_defaults() */
+    bool no_sandbox;                 /* parse without seccomp; still in a child process */
+    struct ivon_resources resources; /* memory: for decompressing; 0: 64 MiB */
     /* An option that follows and does not apply to the file's format is IVON_ERROR_ARGUMENT. If
        `for_several` says that the options are meant for several files, such an option is ignored,
        except for the file `hessian`, which belongs to one file. */
@@ -44,10 +45,19 @@ struct ivon_open_options {
     void *is_buffer_context;
 };
 
+/* See struct ivon_open_options. */
+IVON_API void ivon_open_options_init(struct ivon_open_options *options, size_t size);
+static inline struct ivon_open_options ivon_open_defaults(void)
+{
+    struct ivon_open_options options;
+    ivon_open_options_init(&options, sizeof options);
+    return options;
+}
+
 /*
- * Opens a checkpoint. The result is trustworthy in form (every tensor lies within the file,
- * Hessians and means may still differ in what they name), not in content: numbers may be
- * non-finite.
+ * Opens a checkpoint. Null options are the defaults. The result is trustworthy in form (every
+ * tensor lies within the file, Hessians and means may still differ in what they name), not in
+ * content: numbers may be non-finite.
  *
  * HDF5 files are parsed in a child process that is forked here. Memory-mapped: a file that another
  * process truncates while it is open makes reading it raise SIGBUS.
@@ -68,21 +78,32 @@ enum ivon_format {
 /* The names of those behind IVON_FORMAT_BY_NAME, in their order. */
 #define IVON_FORMAT_NAMES "h5|safetensors|npz"
 
-/* Zero-initialised, these are the defaults. */
+/* In the defaults all but the size is zero. */
 struct ivon_create_options {
+    size_t size;  /* sizeof this struct: set by ivon_create_defaults() */
     bool replace; /* an existing file may be replaced, at commit */
     enum ivon_format format;
     uint64_t shard_size; /* safetensors: a file holds at most so many bytes of data; 0: no bound */
     /* safetensors: metadata and, with an index as output, the shards are as this source has them,
        if it is safetensors too; null: none. Borrowed until the call returns. */
     struct ivon_source *like;
-    struct ivon_progress progress; /* asked whether to stop while the file is laid out */
+    struct ivon_resources resources; /* progress: asked whether to stop while it is laid out */
 };
 
+/* See struct ivon_create_options. */
+IVON_API void ivon_create_options_init(struct ivon_create_options *options, size_t size);
+static inline struct ivon_create_options ivon_create_defaults(void)
+{
+    struct ivon_create_options options;
+    ivon_create_options_init(&options, sizeof options);
+    return options;
+}
+
 /*
- * Creates a checkpoint of the given tensors. The space on disk is set aside at once. Tensors of a
- * Hessian whose ess or weight_decay is neither NaN nor the header's keep it as attributes of their
- * own; IVON_ERROR_ARGUMENT where the format cannot hold that, or a tensor's type.
+ * Creates a checkpoint of the given tensors. Null options are the defaults. The space on disk is
+ * set aside at once. Tensors of a Hessian whose ess or weight_decay is neither NaN nor the header's
+ * keep it as attributes of their own; IVON_ERROR_ARGUMENT where the format cannot hold that, or a
+ * tensor's type.
  *
  * The files of an index get their names one after the other, the index last; where they replace
  * others the old index is removed first. A process that is stopped in between leaves no index.

@@ -21,24 +21,37 @@
 
 #include "ivon/api.h"
 #include "ivon/error.h"
+#include "ivon/options.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Zero-initialised, these are the defaults. */
+/* In the defaults all but the size is zero. */
 struct ivon_columns_options {
+    size_t size; /* sizeof this struct: set by ivon_columns_defaults() */
     bool no_sandbox;
-    size_t memory; /* bytes for decompressing, and for a line of JSON; 0: 64 MiB */
+    /* Memory: for decompressing, and for a line of JSON; 0: 64 MiB. */
+    struct ivon_resources resources;
 };
+
+/* See struct ivon_columns_options. */
+IVON_API void ivon_columns_options_init(struct ivon_columns_options *options, size_t size);
+static inline struct ivon_columns_options ivon_columns_defaults(void)
+{
+    struct ivon_columns_options options;
+    ivon_columns_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_columns;
 
 /*
- * Opens a table and reads it once, which checks its records and counts them. Fails with
- * IVON_ERROR_INPUT where the file cannot be opened, with IVON_ERROR_DATA where it is no table; one
- * without rows is one. HDF5 files are parsed in a child process that is forked here. Memory-mapped:
- * a file that another process truncates while it is open makes reading it raise SIGBUS.
+ * Opens a table and reads it once, which checks its records and counts them. Null options are the
+ * defaults. Fails with IVON_ERROR_INPUT where the file cannot be opened, with IVON_ERROR_DATA where
+ * it is no table; one without rows is one. HDF5 files are parsed in a child process that is forked
+ * here. Memory-mapped: a file that another process truncates while it is open makes reading it
+ * raise SIGBUS.
  */
 IVON_API int ivon_columns_open(struct ivon_columns **columns, const char *path,
                                const struct ivon_columns_options *options,

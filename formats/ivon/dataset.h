@@ -11,8 +11,9 @@
 extern "C" {
 #endif
 
-/* Zero-initialised, these are the defaults. */
+/* In the defaults all but the size is zero. */
 struct ivon_dataset_options {
+    size_t size; /* sizeof this struct: set by ivon_dataset_defaults() */
     /* Arrays to read, by their names in the file; null: "x". For files that hold one array only
        (npy, IDX, CSV), the name that it gets. */
     const char *const *inputs;
@@ -42,11 +43,20 @@ struct ivon_dataset_options {
     size_t stride;  /* from the beginning of one such example to the next; 0: context */
     uint64_t limit; /* take at most that many examples, the first; 0: all */
     bool no_sandbox;
-    size_t memory; /* bytes for decompressing; 0: 64 MiB */
+    struct ivon_resources resources; /* memory: for decompressing; 0: 64 MiB */
 };
 
+/* See struct ivon_dataset_options. */
+IVON_API void ivon_dataset_options_init(struct ivon_dataset_options *options, size_t size);
+static inline struct ivon_dataset_options ivon_dataset_defaults(void)
+{
+    struct ivon_dataset_options options;
+    ivon_dataset_options_init(&options, sizeof options);
+    return options;
+}
+
 /*
- * Opens the examples that `path` names:
+ * Opens the examples that `path` names; null options are the defaults:
  *   FILE              HDF5 (its root group), .npz, .npy, IDX (also gzipped) or CSV
  *   FILE:GROUP        a group of an HDF5 file, "digits.h5:/train"
  *   INPUTS,TARGETS    two files, each npy or IDX

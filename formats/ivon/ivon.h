@@ -19,6 +19,7 @@
 #include "ivon/metrics.h"
 #include "ivon/network.h"
 #include "ivon/onnx.h"
+#include "ivon/options.h"
 #include "ivon/output.h"
 #include "ivon/predict.h"
 #include "ivon/records.h"
@@ -28,6 +29,7 @@
 #include "ivon/summary.h"
 #include "ivon/table.h"
 #include "ivon/targets.h"
+#include "ivon/task.h"
 #include "ivon/train.h"
 
 #endif

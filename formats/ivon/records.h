@@ -25,6 +25,7 @@ extern "C" {
 #endif
 
 struct ivon_records_options {
+    size_t size; /* sizeof this struct: set by ivon_records_defaults() */
     /* All that the records depend on, options and inputs, as bytes: runs that differ in them cannot
        resume each other. */
     const void *run;
@@ -34,6 +35,15 @@ struct ivon_records_options {
     double sync_seconds; /* append makes records durable when so long has passed; 0: each time;
                             negative: never, as a killed process loses nothing that was appended */
 };
+
+/* Only the size is set. */
+IVON_API void ivon_records_options_init(struct ivon_records_options *options, size_t size);
+static inline struct ivon_records_options ivon_records_defaults(void)
+{
+    struct ivon_records_options options;
+    ivon_records_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_records;
 

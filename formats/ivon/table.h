@@ -51,6 +51,7 @@ struct ivon_column {
 #define IVON_ROWS_OPEN UINT64_MAX
 
 struct ivon_table_options {
+    size_t size; /* sizeof this struct: set by ivon_table_defaults() */
     enum ivon_table_format format;
     uint64_t rows; /* how many there will be; IVON_ROWS_OPEN: text only, as many as come */
     /* 0, or the first extent of every column: CSV then has one row for each of them, with the
@@ -61,6 +62,15 @@ struct ivon_table_options {
     const char *creator; /* HDF5 attributes; null: absent */
     const char *provenance;
 };
+
+/* Only the size is set: CSV of no rows. */
+IVON_API void ivon_table_options_init(struct ivon_table_options *options, size_t size);
+static inline struct ivon_table_options ivon_table_defaults(void)
+{
+    struct ivon_table_options options;
+    ivon_table_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_table;
 

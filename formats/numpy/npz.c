@@ -396,9 +396,11 @@ int npz_open(struct ivon_source **source, struct mapped_file *mapped,
         code = sort_members(npz, error);
     if (!code)
         code = inflated_new(&npz->inflated, npz->archive,
-                            options->memory ? options->memory : DEFAULT_MEMORY, error);
+                            options->resources.memory ? options->resources.memory : DEFAULT_MEMORY,
+                            error);
     if (!code)
-        code = slabs_new(&npz->slabs, options->memory ? options->memory : DEFAULT_MEMORY,
+        code = slabs_new(&npz->slabs,
+                         options->resources.memory ? options->resources.memory : DEFAULT_MEMORY,
                          fetch_member, npz, error);
     if (!code)
         code = npz_make_source(source, npz, options, error);

@@ -139,7 +139,7 @@ int npz_create(struct ivon_sink **out, const char *path, const struct ivon_heade
         free(sink);
         return code;
     }
-    code = add_all(sink, header, tensors, &options->progress, error);
+    code = add_all(sink, header, tensors, &options->resources.progress, error);
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);
     if (code)

@@ -208,8 +208,8 @@ int combined_open(struct ivon_source **source, struct ivon_source *model,
         header.ess = other->ess;
     if (!isnan(other->weight_decay))
         header.weight_decay = other->weight_decay;
-    if (!header.doubt)
-        header.doubt = other->doubt;
+    if (!header.warning)
+        header.warning = other->warning;
     if (header.step < 0)
         header.step = other->step;
     char mapping[1024];

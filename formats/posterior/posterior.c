@@ -176,9 +176,9 @@ int posterior_open(struct ivon_source **source, struct mapped_file *mapped,
                                                    .view = posterior_view,
                                                    .advise = posterior_advise,
                                                    .close = posterior_close};
-    const struct hdf5_limits limits = {.sandbox = !options->no_sandbox,
-                                       .memory = options->memory ? options->memory
-                                                                 : DEFAULT_MEMORY};
+    const struct hdf5_limits limits = {
+        .sandbox = !options->no_sandbox,
+        .memory = options->resources.memory ? options->resources.memory : DEFAULT_MEMORY};
     struct tensor_list tensors = {0};
     struct ivon_header header;
     size_t count;

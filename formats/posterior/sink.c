@@ -137,8 +137,10 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
         free(sink);
         return code;
     }
-    struct description description = {
-        .sink = sink, .header = header, .tensors = tensors, .progress = &options->progress};
+    struct description description = {.sink = sink,
+                                      .header = header,
+                                      .tensors = tensors,
+                                      .progress = &options->resources.progress};
     code = hdf5_lay_out(&sink->file, posterior_sink_describe, &description, error);
     if (!code)
         code = ivon_sink_new(out, &class, sink, error);

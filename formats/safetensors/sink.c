@@ -239,7 +239,8 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
     sink->count = tensor_count;
     int code = safetensors_lay_out(&layout, path, header, tensors, tensor_count, options, error);
     if (!code) {
-        code = create_all(sink, &layout, path, options->replace, &options->progress, error);
+        code = create_all(sink, &layout, path, options->replace, &options->resources.progress,
+                          error);
         safetensors_layout_release(&layout);
     }
     if (!code)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "core/stream.h"
 #include "formats/io/atomic.h"
 #include "formats/hdf5/layout.h"
@@ -155,10 +156,22 @@ static int check_suffix(const char *path, struct ivon_error *error)
                           suffix_of(path), expected);
 }
 
-int ivon_arviz_create(struct ivon_arviz **out, const char *path,
-                      const struct ivon_arviz_options *options, struct ivon_error *error)
+static const struct options_kind arviz_options = {.defaults = "ivon_arviz_defaults"};
+
+void ivon_arviz_options_init(struct ivon_arviz_options *options, size_t size)
 {
-    int code = check_suffix(path, error);
+    const struct ivon_arviz_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
+int ivon_arviz_create(struct ivon_arviz **out, const char *path,
+                      const struct ivon_arviz_options *given, struct ivon_error *error)
+{
+    struct ivon_arviz_options own = ivon_arviz_defaults();
+    const struct ivon_arviz_options *options = &own;
+    int code = options_read(&arviz_options, &own, given, error);
+    if (!code)
+        code = check_suffix(path, error);
     if (!code)
         code = arviz_check_options(path, options, error);
     if (code)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "formats/dataset/dataset.h"
 
 enum {
@@ -54,6 +55,16 @@ static int open_mapped(struct ivon_columns *columns, struct mapped_file *file,
                           columns->path, file->size ? "is no text" : "is empty");
 }
 
+static const struct options_kind columns_options = {
+    .defaults = "ivon_columns_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_columns_options, resources.reserved)}};
+
+void ivon_columns_options_init(struct ivon_columns_options *options, size_t size)
+{
+    const struct ivon_columns_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
 int ivon_columns_open(struct ivon_columns **out, const char *path,
                       const struct ivon_columns_options *options, struct ivon_error *error)
 {
@@ -61,12 +72,13 @@ int ivon_columns_open(struct ivon_columns **out, const char *path,
     struct ivon_columns *columns = calloc(1, sizeof *columns);
     if (!columns)
         return ivon_error_memory(error);
-    if (options)
-        columns->options = *options;
-    if (!columns->options.memory)
-        columns->options.memory = DEFAULT_MEMORY;
+    columns->options = ivon_columns_defaults();
+    int code = options_read(&columns_options, &columns->options, options, error);
+    if (!columns->options.resources.memory)
+        columns->options.resources.memory = DEFAULT_MEMORY;
     columns->path = strdup(path);
-    int code = columns->path ? mapped_open(&file, path, error) : ivon_error_memory(error);
+    if (!code)
+        code = columns->path ? mapped_open(&file, path, error) : ivon_error_memory(error);
     if (!code)
         code = open_mapped(columns, &file, error);
     mapped_close(&file);

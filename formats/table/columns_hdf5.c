@@ -49,7 +49,7 @@ static int open_hdf5(struct ivon_columns *columns, struct mapped_file *file,
                      struct ivon_error *error)
 {
     const struct hdf5_limits limits = {.sandbox = !columns->options.no_sandbox,
-                                       .memory = columns->options.memory};
+                                       .memory = columns->options.resources.memory};
     size_t count;
     struct table_hdf5 *table = calloc(1, sizeof *table);
     if (!table)

@@ -61,7 +61,7 @@ static int next_object(const struct ivon_columns *columns, struct lines *lines, 
     *object = NULL;
     if (!next_line(lines, &text, &size))
         return 0;
-    if (size > columns->options.memory)
+    if (size > columns->options.resources.memory)
         return bad_line(columns, lines, "is longer than the memory for it", error);
     *object = json_loadb(text, size, JSON_REJECT_DUPLICATES, &reason);
     if (!*object)

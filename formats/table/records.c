@@ -13,6 +13,7 @@
 #include <zlib.h>
 
 #include "core/error.h"
+#include "core/options.h"
 
 #define TITLE "ivon-records "
 
@@ -228,11 +229,24 @@ static void records_release(struct ivon_records *records)
     free(records);
 }
 
+static const struct options_kind records_options = {.defaults = "ivon_records_defaults"};
+
+void ivon_records_options_init(struct ivon_records_options *options, size_t size)
+{
+    const struct ivon_records_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
 int ivon_records_open(struct ivon_records **out, const char *path,
-                      const struct ivon_records_options *options,
+                      const struct ivon_records_options *given,
                       int (*on_record)(void *context, const void *record, struct ivon_error *error),
                       void *context, struct ivon_error *error)
 {
+    struct ivon_records_options own = ivon_records_defaults();
+    const struct ivon_records_options *options = &own;
+    int code = options_read(&records_options, &own, given, error);
+    if (code)
+        return code;
     if (options->record_size < 1 || options->record_size > RECORD_MAX)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: records of %zu bytes, expected 1 to %d", path,
@@ -246,9 +260,9 @@ int ivon_records_open(struct ivon_records **out, const char *path,
     records->synced = records_now();
     records->path = strdup(path);
     records->buffer = malloc(records->size + 4);
-    int code = records->path && records->buffer
-                   ? records_start(records, options, on_record, context, error)
-                   : ivon_error_memory(error);
+    code = records->path && records->buffer
+               ? records_start(records, options, on_record, context, error)
+               : ivon_error_memory(error);
     if (code)
         records_release(records);
     else

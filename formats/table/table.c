@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "core/stream.h"
 #include "formats/io/suffix.h"
 
@@ -115,14 +116,32 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
     return code;
 }
 
+static const struct options_kind table_options = {.defaults = "ivon_table_defaults"};
+
+void ivon_table_options_init(struct ivon_table_options *options, size_t size)
+{
+    const struct ivon_table_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
+static int table_read_options(struct ivon_table_options *options,
+                              const struct ivon_table_options *given, struct ivon_error *error)
+{
+    *options = ivon_table_defaults();
+    return options_read(&table_options, options, given, error);
+}
+
 int ivon_table_create(struct ivon_table **out, const char *path, const struct ivon_column *columns,
-                      size_t column_count, const struct ivon_table_options *options,
+                      size_t column_count, const struct ivon_table_options *given,
                       struct ivon_error *error)
 {
+    struct ivon_table_options options;
     struct ivon_table *table = NULL;
-    int code = table_new(&table, path, columns, column_count, options, error);
+    int code = table_read_options(&options, given, error);
     if (!code)
-        code = atomic_open(&table->file, path, options->replace, error);
+        code = table_new(&table, path, columns, column_count, &options, error);
+    if (!code)
+        code = atomic_open(&table->file, path, options.replace, error);
     if (!code)
         code = table->class->begin(table, error);
     if (code)
@@ -134,13 +153,17 @@ int ivon_table_create(struct ivon_table **out, const char *path, const struct iv
 
 int ivon_table_to_stream(struct ivon_table **out, FILE *stream, const char *name,
                          const struct ivon_column *columns, size_t column_count,
-                         const struct ivon_table_options *options, struct ivon_error *error)
+                         const struct ivon_table_options *given, struct ivon_error *error)
 {
+    struct ivon_table_options options;
     struct ivon_table *table = NULL;
-    if (!classes[options->format]->text)
+    int code = table_read_options(&options, given, error);
+    if (code)
+        return code;
+    if (!classes[options.format]->text)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a stream takes CSV and JSON Lines only", name);
-    int code = table_new(&table, name, columns, column_count, options, error);
+    code = table_new(&table, name, columns, column_count, &options, error);
     if (!code)
         table->stream = stream;
     if (code)

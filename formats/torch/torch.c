@@ -133,7 +133,9 @@ static int read_pickle(struct reading *reading, struct ivon_error *error)
 {
     struct torch_archive *archive = &reading->source->archive;
     const char *path = archive->file.path;
-    size_t memory = reading->options->memory ? reading->options->memory : DEFAULT_MEMORY, size;
+    size_t memory = reading->options->resources.memory ? reading->options->resources.memory
+                                                       : DEFAULT_MEMORY,
+           size;
     unsigned char *copy = NULL;
     const unsigned char *data;
     char *name = NULL;
@@ -299,7 +301,7 @@ static void torch_set_warning(struct reading *reading)
     if (!warning)
         return;
     snprintf(reading->warning, LINE, "%s", warning);
-    reading->header.doubt = reading->warning;
+    reading->header.warning = reading->warning;
 }
 
 static int torch_finish(struct reading *reading, struct ivon_source **source,

@@ -6,6 +6,7 @@
 #include "bayes/transfer.h"
 #include "core/error.h"
 #include "core/meter.h"
+#include "core/options.h"
 #include "core/parallel.h"
 
 enum {
@@ -35,9 +36,15 @@ struct run {
     struct meter meter;
 };
 
-struct ivon_convert_options ivon_convert_defaults(void)
+static const struct options_kind convert_options = {
+    .defaults = "ivon_convert_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_convert_options, resources.reserved)}};
+
+void ivon_convert_options_init(struct ivon_convert_options *options, size_t size)
 {
-    return (struct ivon_convert_options){.dtype = IVON_DTYPE_KEEP};
+    const struct ivon_convert_options defaults = {.size = sizeof defaults,
+                                                  .dtype = IVON_DTYPE_KEEP};
+    options_init(options, size, &defaults);
 }
 
 void ivon_convert_outputs(const struct ivon_source *source, int dtype, struct ivon_tensor *tensors)
@@ -122,16 +129,20 @@ static int convert_allocate(struct run *run, int dtype, struct ivon_error *error
     return 0;
 }
 
-int ivon_convert_write(struct ivon_source *source, const struct ivon_convert_options *options,
+int ivon_convert_write(struct ivon_source *source, const struct ivon_convert_options *given,
                        struct ivon_sink *sink, struct ivon_error *error)
 {
-    struct run run = {
-        .source = source, .sink = sink, .threads = ivon_parallel_threads(options->threads)};
+    struct ivon_convert_options options = ivon_convert_defaults();
+    struct run run = {.source = source, .sink = sink};
     uint64_t bytes = 0;
-    int code = convert_allocate(&run, options->dtype, error);
+    int code = options_read(&convert_options, &options, given, error);
+    if (code)
+        return code;
+    run.threads = ivon_parallel_threads(options.resources.threads);
+    code = convert_allocate(&run, options.dtype, error);
     if (!code)
         code = convert_list_jobs(&run, &bytes, error);
-    meter_init(&run.meter, &options->progress, bytes);
+    meter_init(&run.meter, &options.resources.progress, bytes);
     if (!code)
         code = ivon_parallel_run(run.threads, run.job_count, convert_run_job, &run, error);
     meter_release(&run.meter);

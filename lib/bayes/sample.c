@@ -10,13 +10,35 @@
 #include "bayes/transfer.h"
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "core/options.h"
 #include "core/random.h"
 
 enum { TILE = 512 /* elements: all arrays of a tile stay in the first-level cache */ };
 
-struct ivon_sample_options ivon_sample_defaults(void)
+static const struct options_kind sample_options = {
+    .defaults = "ivon_sample_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_sample_options, reserved),
+                 OPTIONS_RESERVED(struct ivon_sample_options, resources.reserved)}};
+
+void ivon_sample_options_init(struct ivon_sample_options *options, size_t size)
 {
-    return (struct ivon_sample_options){.temperature = 1, .dtype = IVON_DTYPE_KEEP};
+    const struct ivon_sample_options defaults = {
+        .size = sizeof defaults, .temperature = 1, .dtype = IVON_DTYPE_KEEP};
+    options_init(options, size, &defaults);
+}
+
+int sample_read_options(struct ivon_sample_options *options,
+                        const struct ivon_sample_options *given, struct ivon_error *error)
+{
+    *options = ivon_sample_defaults();
+    return options_read(&sample_options, options, given, error);
+}
+
+int sample_check_embedded(const struct ivon_sample_options *options, struct ivon_error *error)
+{
+    struct ivon_sample_options read;
+    int code = options_check_embedded(&sample_options, options, sizeof *options, error);
+    return code ? code : sample_read_options(&read, options, error);
 }
 
 static bool selected(const struct ivon_sample_options *options, const char *name)
@@ -89,13 +111,16 @@ int sample_refuse(const struct ivon_source *source, const struct sample_counts *
                                           ivon_source_path(source), consequence, why));
 }
 
-int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_options *options,
+int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_options *given,
                       size_t *fixed, struct ivon_error *error)
 {
-    struct sample_counts counts;
-    int code = sample_count(source, options, &counts, error);
+    struct ivon_sample_options options;
+    struct sample_counts counts = {0};
+    int code = sample_read_options(&options, given, error);
+    if (!code)
+        code = sample_count(source, &options, &counts, error);
     *fixed = counts.lacking;
-    if (code || counts.random || options->temperature == 0)
+    if (code || counts.random || options.temperature == 0)
         return code;
     return sample_refuse(source, &counts, "nothing to draw", error);
 }
@@ -180,13 +205,16 @@ int sample_block(const struct sample_tensor *tensor, const void *mean, const voi
 }
 
 int ivon_sample_draw(struct ivon_source *source, size_t index,
-                     const struct ivon_sample_options *options, uint64_t sample, size_t first,
+                     const struct ivon_sample_options *given, uint64_t sample, size_t first,
                      size_t count, float *out, struct ivon_error *error)
 {
+    struct ivon_sample_options options;
     struct sample_tensor tensor;
     unsigned char *blocks[2] = {NULL, NULL};
     const unsigned char *mean, *hessian = NULL;
-    int code = sample_tensor_of(&tensor, source, index, options, error);
+    int code = sample_read_options(&options, given, error);
+    if (!code)
+        code = sample_tensor_of(&tensor, source, index, &options, error);
     if (code)
         return code;
     if (first > tensor.mean->count || count > tensor.mean->count - first)

@@ -6,6 +6,13 @@
 
 enum { SAMPLE_BLOCK = 1 << 16 /* elements read at once */ };
 
+/* Reads the caller's options; fails as every function that is given some. */
+int sample_read_options(struct ivon_sample_options *options,
+                        const struct ivon_sample_options *given, struct ivon_error *error);
+
+/* Checks options that are a part of others, which have one size for ever. */
+int sample_check_embedded(const struct ivon_sample_options *options, struct ivon_error *error);
+
 /* A mean and what makes it random. */
 struct sample_tensor {
     const struct ivon_source *source;

@@ -214,24 +214,28 @@ static void sample_write_release_scratch(struct run *run)
     free(run->scratch);
 }
 
-int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_options *options,
+int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_options *given,
                       uint64_t first, struct ivon_sink *const *sinks, size_t count,
                       struct ivon_error *error)
 {
+    struct ivon_sample_options options;
+    int code = sample_read_options(&options, given, error);
+    if (code)
+        return code;
     struct run run = {.source = source,
-                      .options = options,
+                      .options = &options,
                       .first = first,
                       .sinks = sinks,
                       .sink_count = count,
-                      .threads = ivon_parallel_threads(options->threads)};
-    int code = list_entries(&run, error);
+                      .threads = ivon_parallel_threads(options.resources.threads)};
+    code = list_entries(&run, error);
     if (!code)
         code = sample_write_list_jobs(&run, error);
     if (!code) {
         run.scratch = calloc((size_t)run.threads, sizeof *run.scratch);
         code = run.scratch ? 0 : ivon_error_memory(error);
     }
-    meter_init(&run.meter, &options->progress, run.bytes);
+    meter_init(&run.meter, &options.resources.progress, run.bytes);
     if (!code)
         code = ivon_parallel_run(run.threads, run.job_count, sample_write_run_job, &run, error);
     meter_release(&run.meter);

@@ -12,6 +12,7 @@
 #include "bayes/posterior.h"
 #include "core/error.h"
 #include "core/meter.h"
+#include "core/options.h"
 #include "core/parallel.h"
 
 const double ivon_quantile_levels[IVON_QUANTILE_COUNT] = {0.05, 0.25, 0.5, 0.75, 0.95};
@@ -54,7 +55,7 @@ struct counts {
 
 struct scan {
     struct ivon_source *source;
-    const struct ivon_summary_options *options;
+    struct ivon_summary_options options;
     const struct pair *pairs;
     size_t pair_count;
     int pass;
@@ -249,7 +250,7 @@ static void add_counts(struct counts *sum, const struct counts *other)
 
 static int summary_run_passes(struct scan *scan, size_t jobs, struct ivon_error *error)
 {
-    int threads = ivon_parallel_threads(scan->options->threads);
+    int threads = ivon_parallel_threads(scan->options.resources.threads);
     int used = jobs < (size_t)threads ? (int)jobs : threads;
     int code = 0;
     for (int q = 0; q < QUANTITIES; q++)
@@ -373,7 +374,7 @@ static int summarise_all(struct scan *scan, struct ivon_summaries *summaries, st
     for (size_t i = 0; i < summaries->count; i++)
         jobs += (pairs[i].count + JOB - 1) / JOB;
     scan->moments = calloc(jobs + 1, sizeof *scan->moments);
-    scan->counts = calloc((size_t)ivon_parallel_threads(scan->options->threads),
+    scan->counts = calloc((size_t)ivon_parallel_threads(scan->options.resources.threads),
                           sizeof *scan->counts);
     if (!scan->moments || !scan->counts)
         return ivon_error_memory(error);
@@ -383,18 +384,29 @@ static int summarise_all(struct scan *scan, struct ivon_summaries *summaries, st
     return code ? code : summarise(scan, pairs, summaries->count, &summaries->total, error);
 }
 
+static const struct options_kind summary_options = {
+    .defaults = "ivon_summary_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_summary_options, resources.reserved)}};
+
+void ivon_summary_options_init(struct ivon_summary_options *options, size_t size)
+{
+    const struct ivon_summary_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
 int ivon_summary_new(struct ivon_summaries **out, struct ivon_source *source,
                      const struct ivon_summary_options *options, struct ivon_error *error)
 {
-    static const struct ivon_summary_options defaults = {0};
     size_t count = ivon_source_tensor_count(source);
     struct ivon_summaries *summaries = calloc(1, sizeof *summaries);
     struct pair *pairs = calloc(count + 1, sizeof *pairs);
-    struct scan scan = {.source = source, .options = options ? options : &defaults};
+    struct scan scan = {.source = source, .options = ivon_summary_defaults()};
     if (summaries)
         summaries->tensors = calloc(count + 1, sizeof *summaries->tensors);
     int code = summaries && summaries->tensors && pairs ? 0 : ivon_error_memory(error);
-    meter_init(&scan.meter, &scan.options->progress, 6 * count_bytes(source));
+    if (!code)
+        code = options_read(&summary_options, &scan.options, options, error);
+    meter_init(&scan.meter, &scan.options.resources.progress, 6 * count_bytes(source));
     if (!code)
         code = summarise_all(&scan, summaries, pairs, error);
     meter_release(&scan.meter);

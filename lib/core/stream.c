@@ -170,7 +170,7 @@ static int compare_aliases(const void *a, const void *b)
 static bool copy_strings(struct ivon_header *header)
 {
     const char **const strings[] = {&header->creator, &header->provenance, &header->mapping,
-                                    &header->doubt};
+                                    &header->warning};
     bool fine = true;
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         if (!*strings[i])
@@ -239,7 +239,7 @@ void ivon_source_close(struct ivon_source *source)
     free((char *)source->header.creator);
     free((char *)source->header.provenance);
     free((char *)source->header.mapping);
-    free((char *)source->header.doubt);
+    free((char *)source->header.warning);
     free(source->by_name);
     free(source->path);
     free(source);

@@ -28,18 +28,24 @@ IVON_API int ivon_source_choose(struct ivon_source **chosen, struct ivon_source 
                                 size_t count, struct ivon_error *error);
 
 struct ivon_convert_options {
-    int dtype;                     /* of the means; IVON_DTYPE_KEEP: each its own */
-    int threads;                   /* 0: one for each processor */
-    struct ivon_progress progress; /* report may be null */
+    size_t size;                     /* sizeof this struct: set by ivon_convert_defaults() */
+    int dtype;                       /* of the means; IVON_DTYPE_KEEP: each its own */
+    struct ivon_resources resources; /* threads and progress */
 };
 
 /* Each mean's own type, every processor, no progress. */
-IVON_API struct ivon_convert_options ivon_convert_defaults(void);
+IVON_API void ivon_convert_options_init(struct ivon_convert_options *options, size_t size);
+static inline struct ivon_convert_options ivon_convert_defaults(void)
+{
+    struct ivon_convert_options options;
+    ivon_convert_options_init(&options, sizeof options);
+    return options;
+}
 
 /*
  * The source's tensors as they are written, to make a sink from: means of the type `dtype`,
- * Hessians of binary32, everything else as it is. `tensors` has room for all of the source's. Names
- * are borrowed from the source.
+ * Hessians of binary32, everything else as it is. `tensors` is an array for as many as the source
+ * has. Names are borrowed from the source.
  */
 IVON_API void ivon_convert_outputs(const struct ivon_source *source, int dtype,
                                    struct ivon_tensor *tensors);

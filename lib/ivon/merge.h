@@ -55,6 +55,7 @@ enum ivon_merge_nonpositive {
 };
 
 struct ivon_merge_options {
+    size_t size; /* sizeof this struct: set by ivon_merge_defaults() */
     enum ivon_merge_method method;
     double delta0;        /* precision of a base without a Hessian; NaN: none is given */
     double base_scale;    /* multiplies S_0 */
@@ -74,14 +75,18 @@ struct ivon_merge_options {
     void *carries_context;
     const double *scales; /* one result for each; null: the single scale 1 */
     size_t scale_count;
-    bool movement;                 /* compute ivon_merge_movement: about doubles the arithmetic */
-    size_t memory;                 /* bytes that the merge itself may allocate; 0: 256 MiB */
-    int threads;                   /* 0: one for each processor */
-    struct ivon_progress progress; /* report may be null */
+    bool movement;                   /* compute ivon_merge_movement: about doubles the arithmetic */
+    struct ivon_resources resources; /* memory: what the merge itself may allocate; 0: 256 MiB */
 };
 
-/* The values that mean: default. */
-IVON_API struct ivon_merge_options ivon_merge_defaults(void);
+/* Gradient matching of one scale, 1; everything else as it says beside it. */
+IVON_API void ivon_merge_options_init(struct ivon_merge_options *options, size_t size);
+static inline struct ivon_merge_options ivon_merge_defaults(void)
+{
+    struct ivon_merge_options options;
+    ivon_merge_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_merge_model {
     struct ivon_source *source;

@@ -44,10 +44,20 @@ IVON_API const struct ivon_likelihood_traits *ivon_likelihood_traits(
 IVON_API double ivon_guessing_loss(enum ivon_likelihood likelihood, size_t outputs);
 
 struct ivon_metrics_options {
+    size_t size; /* sizeof this struct: set by ivon_metrics_defaults() */
     enum ivon_likelihood likelihood;
     size_t outputs; /* K */
     int bins;       /* of the calibration errors, at most 65536; 0: 15 */
 };
+
+/* Categorical, 15 bins; outputs are left to be set. */
+IVON_API void ivon_metrics_options_init(struct ivon_metrics_options *options, size_t size);
+static inline struct ivon_metrics_options ivon_metrics_defaults(void)
+{
+    struct ivon_metrics_options options;
+    ivon_metrics_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_metric {
     const char *name;      /* "accuracy", "nll", … */

@@ -20,6 +20,7 @@
 #include "ivon/network.h"
 #include "ivon/sample.h"
 #include "ivon/stream.h"
+#include "ivon/task.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,30 +34,32 @@ struct ivon_member {
 };
 
 struct ivon_predict_options {
-    enum ivon_likelihood likelihood;
-    size_t samples; /* S; 0: the posterior mean alone */
+    size_t size;           /* sizeof this struct: set by ivon_predict_defaults() */
+    struct ivon_task task; /* noise unknown: no density of the targets, nor metrics */
+    size_t samples;        /* S; 0: the posterior mean alone */
     struct ivon_sample_options sample;
-    double noise_std; /* Gaussian: of the targets; NaN: unknown, and then no density of them,
-                         nor metrics */
-    int bins;         /* of calibration errors; 0: 15 */
-    int64_t ignored;  /* label that does not count (ivon/targets.h); INT64_MIN: none */
-    bool logits;      /* also the outputs at the mean (of the ensemble: their weighted mean) */
+    int bins;    /* of calibration errors; 0: 15 */
+    bool logits; /* also the outputs at the mean (of the ensemble: their weighted mean) */
     /* Also the NLL at the mean, to compare with: see ivon_predictor_nll_at_mean. */
     bool nll_at_mean;
     bool log_likelihoods; /* also of every sample, and targets drawn from what it says */
     size_t batch;         /* examples at a time in one thread; 0: as many as suit the caches */
-    int threads;          /* 0: one for each processor */
-    size_t memory;        /* bytes for data and sums, beside weights and activations; 0: 256 MiB */
-    const struct ivon_feed_name *names;
-    size_t name_count;
     /* Batch-norm statistics are computed anew from these for every sample; null: they are the
        checkpoint's. In batches of `batch`, the last incomplete one left out. */
     struct ivon_examples *recalibrate;
-    struct ivon_progress progress; /* in examples × samples; report may be null */
+    /* Memory: for data and sums, beside weights and activations; 0: 256 MiB. Progress: in examples
+       × samples. */
+    struct ivon_resources resources;
 };
 
 /* 64 samples, categorical, everything else off. */
-IVON_API struct ivon_predict_options ivon_predict_defaults(void);
+IVON_API void ivon_predict_options_init(struct ivon_predict_options *options, size_t size);
+static inline struct ivon_predict_options ivon_predict_defaults(void)
+{
+    struct ivon_predict_options options;
+    ivon_predict_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Returns whether more than one set of weights predicts. With one, as at the mean, the mutual
    information and the epistemic standard deviation are exactly zero, and the expected entropy is
@@ -138,12 +141,12 @@ IVON_API struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predic
 /* How many means that were to be random have no Hessian, and stayed at the mean. */
 IVON_API size_t ivon_predictor_fixed(const struct ivon_predictor *predictor);
 
-/* Predicts all examples, in rising order, in blocks that memory holds; each goes to `take`, which
-   stops the run by a value other than 0, that is returned. May be called once. */
+/* Predicts all examples, in rising order, in blocks that memory holds; each goes to `on_block`,
+   which stops the run by a value other than 0, that is returned. May be called once. */
 IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
-                                int (*take)(void *context,
-                                            const struct ivon_predictions *predictions,
-                                            struct ivon_error *error),
+                                int (*on_block)(void *context,
+                                                const struct ivon_predictions *predictions,
+                                                struct ivon_error *error),
                                 void *context, struct ivon_error *error);
 
 /* After a run with `nll_at_mean` on data with targets: the NLL of predictions at the mean, of an

@@ -15,20 +15,28 @@
 extern "C" {
 #endif
 
+/* Embedded in other options, too. */
 struct ivon_sample_options {
+    size_t size; /* sizeof this struct: set by ivon_sample_defaults() */
     uint64_t seed;
     double temperature; /* τ; 0: the mean itself */
     /* Returns whether the tensor of that name is random; null: all. The others stay at the mean. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
     /* For ivon_sample_write alone: */
-    int dtype;                     /* of the samples; IVON_DTYPE_KEEP: each mean's own */
-    int threads;                   /* 0: one for each processor */
-    struct ivon_progress progress; /* report may be null */
+    int dtype;                       /* of the samples; IVON_DTYPE_KEEP: each mean's own */
+    struct ivon_resources resources; /* threads and progress */
+    uint64_t reserved[4];            /* 0 */
 };
 
 /* τ = 1, seed 0, every tensor; each mean's type, every processor, no progress. */
-IVON_API struct ivon_sample_options ivon_sample_defaults(void);
+IVON_API void ivon_sample_options_init(struct ivon_sample_options *options, size_t size);
+static inline struct ivon_sample_options ivon_sample_defaults(void)
+{
+    struct ivon_sample_options options;
+    ivon_sample_options_init(&options, sizeof options);
+    return options;
+}
 
 /*
  * Fails where a mean that is to be random cannot be: its Hessian has another shape, or no positive
@@ -52,8 +60,8 @@ IVON_API int ivon_sample_draw(struct ivon_source *source, size_t tensor,
 /*
  * The tensors of a sample as a checkpoint of its own, to make sinks from: the means, of type
  * `dtype` or, by IVON_DTYPE_KEEP, each of its own, the buffers and the graph, in the source's
- * order. `tensors` has room for all of the source's. Returns how many there are. Names are borrowed
- * from the source.
+ * order. `tensors` is an array for as many as the source has. Returns how many there are. Names are
+ * borrowed from the source.
  */
 IVON_API size_t ivon_sample_outputs(const struct ivon_source *source, int dtype,
                                     struct ivon_tensor *tensors);

@@ -25,6 +25,7 @@
 #include "ivon/network.h"
 #include "ivon/sample.h"
 #include "ivon/stream.h"
+#include "ivon/task.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -43,8 +44,8 @@ enum ivon_score {
     IVON_SCORE_SELF_INFLUENCE,
     /* L(y_i, f_i + Δf_i): the loss of an example that the network was not trained on. */
     IVON_SCORE_LOO_LOSS,
-    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_aim: by how much, to
-       first order, removing example i raises their summed loss. */
+    /* ρ g_iᵀ Σ Σ_t g_t over the test examples t given to ivon_sensitivity_set_test_data: by how
+       much, to first order, removing example i raises their summed loss. */
     IVON_SCORE_INFLUENCE
 };
 
@@ -62,7 +63,8 @@ struct ivon_score_traits {
 IVON_API const struct ivon_score_traits *ivon_score_traits(enum ivon_score score);
 
 struct ivon_sensitivity_options {
-    enum ivon_likelihood likelihood;
+    size_t size;           /* sizeof this struct: set by ivon_sensitivity_defaults() */
+    struct ivon_task task; /* Gaussian targets need noise_std */
     enum ivon_covariance covariance;
     unsigned scores;  /* of IVON_SCORE_BIT; 0 and nothing else below: losses alone */
     bool vectors;     /* also Δf, K for each row */
@@ -71,8 +73,6 @@ struct ivon_sensitivity_options {
     double rho;       /* NaN: λ/N */
     int64_t n_train;  /* N; -1: the checkpoint's, else the positions of `whole` that count */
     struct ivon_examples *whole; /* the whole training data; null: the examples that are given */
-    double noise_std;            /* of Gaussian targets */
-    int64_t ignored;             /* label that does not count (ivon/targets.h); INT64_MIN: none */
     /* Residuals are averaged over so many weight samples; 0: taken at the mean. */
     size_t samples;
     /* Seed and temperature of those. What is selected also says whose Σ counts: other parameters
@@ -81,16 +81,19 @@ struct ivon_sensitivity_options {
     /* The tile: examples at a time in one thread; 0: as many as suit the caches and `memory`. An
        error where those that are asked for do not fit. */
     size_t batch;
-    int threads;   /* 0: one for each processor */
-    size_t memory; /* bytes, beside weights and covariance; 0: 1 GiB */
-    const struct ivon_feed_name *names;
-    size_t name_count;
-    struct ivon_progress progress; /* in examples, and in examples × samples where residuals are
-                                      averaged first; report may be null */
+    /* Memory: beside weights and covariance; 0: 1 GiB. Progress: in examples, and in examples ×
+       samples where residuals are averaged first. */
+    struct ivon_resources resources;
 };
 
 /* Categorical, full, deviation, at the mean. */
-IVON_API struct ivon_sensitivity_options ivon_sensitivity_defaults(void);
+IVON_API void ivon_sensitivity_options_init(struct ivon_sensitivity_options *options, size_t size);
+static inline struct ivon_sensitivity_options ivon_sensitivity_defaults(void)
+{
+    struct ivon_sensitivity_options options;
+    ivon_sensitivity_options_init(&options, sizeof options);
+    return options;
+}
 
 /*
  * The examples [first, first + count), in R = count × max(tokens, 1) rows of K outputs. What an
@@ -147,15 +150,16 @@ IVON_API struct ivon_sensitivity_shape ivon_sensitivity_shape(
     const struct ivon_sensitivity *sensitivity);
 
 /* Sums the gradients of test examples, for IVON_SCORE_INFLUENCE. Before the run. */
-IVON_API int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity,
-                                  struct ivon_examples *examples, const char *targets,
-                                  struct ivon_error *error);
+IVON_API int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
+                                            struct ivon_examples *examples, const char *targets,
+                                            struct ivon_error *error);
 
-/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `take`, which
-   stops the run by a value other than 0, that is returned. */
+/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `on_block`,
+   which stops the run by a value other than 0, that is returned. */
 IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
-                                  int (*take)(void *context, const struct ivon_sensitivities *block,
-                                              struct ivon_error *error),
+                                  int (*on_block)(void *context,
+                                                  const struct ivon_sensitivities *block,
+                                                  struct ivon_error *error),
                                   void *context, struct ivon_error *error);
 
 /* The removal of a whole group, by the exact group form. Losses and errors are means over the

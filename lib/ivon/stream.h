@@ -1,6 +1,6 @@
 /*
  * A checkpoint as a stream of tensors. A source lists its tensors first, then hands out their
- * elements in pieces of any size; a sink is told of its tensors first, then takes their elements
+ * elements in pieces of any size; a sink is made with a list of tensors, then accepts elements
  * in pieces of any size and order. Formats implement them (see ivon/checkpoint.h), computations
  * join them, and neither knows the other.
  *
@@ -15,6 +15,7 @@
 #include "ivon/api.h"
 #include "ivon/dtype.h"
 #include "ivon/error.h"
+#include "ivon/options.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,9 +64,9 @@ struct ivon_header {
     const char *creator;
     const char *provenance; /* JSON text */
     /* Of a source whose file does not name everything itself: by which rule names and Hessians were
-       found, and what about that is doubtful; one line each. Not written. */
+       found, and what about that may be wrong; one line each. Not written. */
     const char *mapping;
-    const char *doubt;
+    const char *warning;
 };
 
 /* A header in which everything is absent. */
@@ -135,7 +136,7 @@ IVON_API int ivon_source_from_memory(struct ivon_source **source, const char *na
 /* Closing a sink that was not committed leaves no trace of it. */
 IVON_API void ivon_sink_close(struct ivon_sink *sink);
 
-/* Takes the elements [first, first + count) of a tensor, in its own dtype. Several threads may
+/* Writes the elements [first, first + count) of a tensor, in its own dtype. Several threads may
    write at once, each range exactly once. */
 IVON_API int ivon_sink_write(struct ivon_sink *sink, size_t tensor, size_t first, size_t count,
                              const void *buffer, struct ivon_error *error);
@@ -146,17 +147,6 @@ IVON_API int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error);
 /* A sink into the caller's memory: the elements of tensor i are written to `data[i]`. */
 IVON_API int ivon_sink_to_memory(struct ivon_sink **sink, const struct ivon_tensor *tensors,
                                  void *const *data, size_t tensor_count, struct ivon_error *error);
-
-/*
- * Told of a long computation's progress, at most every tenth of a second or so and from any of its
- * threads, one at a time. A value other than 0 stops the computation with IVON_ERROR_CANCELLED.
- * With a total of 0 there is nothing to tell: it is only asked whether to stop, and possibly by
- * several threads at once.
- */
-struct ivon_progress {
-    int (*report)(void *context, uint64_t bytes_done, uint64_t bytes_total);
-    void *context;
-};
 
 #ifdef __cplusplus
 }

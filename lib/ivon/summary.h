@@ -38,16 +38,25 @@ struct ivon_summary {
 };
 
 struct ivon_summary_options {
-    int threads;                   /* 0: one for each processor */
-    struct ivon_progress progress; /* report may be null */
+    size_t size;                     /* sizeof this struct: set by ivon_summary_defaults() */
+    struct ivon_resources resources; /* threads and progress */
 };
+
+/* Every processor, no progress. */
+IVON_API void ivon_summary_options_init(struct ivon_summary_options *options, size_t size);
+static inline struct ivon_summary_options ivon_summary_defaults(void)
+{
+    struct ivon_summary_options options;
+    ivon_summary_options_init(&options, sizeof options);
+    return options;
+}
 
 struct ivon_summaries;
 
 /*
- * Summarises every mean and every Hessian of a source. `hessian_at_start` says that the quantiles
- * 0.05 and 0.95 of the Hessian lie within 1 % of its median: it was never learnt, and its values
- * are what the training started from.
+ * Summarises every mean and every Hessian of a source; null options are the defaults.
+ * `hessian_at_start` says that the quantiles 0.05 and 0.95 of the Hessian lie within 1 % of its
+ * median: it was never learnt, and its values are what the training started from.
  */
 IVON_API int ivon_summary_new(struct ivon_summaries **summaries, struct ivon_source *source,
                               const struct ivon_summary_options *options, struct ivon_error *error);

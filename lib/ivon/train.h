@@ -20,6 +20,7 @@
 #include "ivon/metrics.h"
 #include "ivon/network.h"
 #include "ivon/stream.h"
+#include "ivon/task.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,11 +34,44 @@ enum ivon_estimator {
     IVON_ESTIMATOR_SQUARED /* λ ĝ², whose factor λ is disputed */
 };
 
+/* The factor of the rate from the end of the warmup to that of the training. */
+enum ivon_schedule {
+    IVON_SCHEDULE_CONSTANT,
+    IVON_SCHEDULE_COSINE, /* from 1 to 0 along half a cosine */
+    IVON_SCHEDULE_LINEAR  /* from 1 to 0 along a line */
+};
+
+/* "constant", "cosine", "linear"; null: there is no such schedule. They are numbered from 0 on
+   without gaps, as are the next. */
+IVON_API const char *ivon_schedule_name(enum ivon_schedule schedule);
+
+/* How the matrices of an architecture begin. */
+enum ivon_initial {
+    IVON_INITIAL_KEEP,    /* each layer by its own rule */
+    IVON_INITIAL_KAIMING, /* normal, √(2/fan_in) */
+    IVON_INITIAL_XAVIER,  /* uniform, √(6/(fan_in + fan_out)) */
+    IVON_INITIAL_NORMAL   /* normal, 0.02 */
+};
+
+/* "keep", "kaiming", "xavier", "normal"; null: there is no such rule. */
+IVON_API const char *ivon_initial_name(enum ivon_initial initial);
+
+/* Random changes of images, as bits. */
+enum ivon_augmentation {
+    IVON_AUGMENT_FLIP = 1, /* left and right are swapped in half of them */
+    IVON_AUGMENT_CROP = 2  /* `crop` zeros are put around them, and their size cut out again */
+};
+
+/* Reads "crop4", "flip" or both, in any order, with a comma between them; crop is followed by its
+   zeros, 1 to 64. *crop is 0 without it. */
+IVON_API int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, const char *text,
+                                     struct ivon_error *error);
+
 struct ivon_train_options {
+    size_t size; /* sizeof this struct: set by ivon_train_defaults() */
     enum ivon_method method;
-    enum ivon_likelihood likelihood;
-    double noise_std; /* of Gaussian targets */
-    int64_t ignored;  /* categorical target without a loss; INT64_MIN: none */
+    /* Gaussian targets need noise_std. The pairs of inputs have to outlive the trainer. */
+    struct ivon_task task;
 
     double rate;         /* times what the schedule gives; required */
     double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
@@ -53,30 +87,35 @@ struct ivon_train_options {
     enum ivon_estimator estimator;
     unsigned samples; /* Monte-Carlo samples of a step, at least 1 */
 
-    const char *schedule; /* "constant", "cosine" or "linear": to 0 */
-    uint64_t warmup;      /* steps */
-    uint64_t steps;       /* 0: so many as `epochs` take */
+    enum ivon_schedule schedule;
+    uint64_t warmup; /* steps */
+    uint64_t steps;  /* 0: so many as `epochs` take */
     uint64_t epochs;
-    size_t batch;             /* examples; at most all there are */
-    size_t accumulate;        /* batches of a step, at least 1 */
-    const char *augmentation; /* of images: "crop4", "flip", "crop4,flip"; null: none */
-    const char *initial; /* of an architecture: "keep" (each layer's own), "kaiming", "xavier" or
-                            "normal" */
-    uint64_t seed;       /* of initial values, order, augmentation and noise */
+    size_t batch;          /* examples; at most all there are */
+    size_t accumulate;     /* batches of a step, at least 1 */
+    unsigned augmentation; /* of images, bits of ivon_augmentation; 0: none */
+    unsigned crop;         /* IVON_AUGMENT_CROP: zeros on every side, 1 to 64; else 0 */
+    enum ivon_initial initial;
+    uint64_t seed; /* of initial values, order, augmentation and noise */
     /* Returns whether the parameter of that name is trained; null: all. The others are buffers. */
     bool (*selected)(void *context, const char *name);
     void *selected_context;
 
-    int threads;   /* 0: one for each processor */
-    size_t memory; /* bytes for data and values, beside weights and their state; 0: any */
-    const struct ivon_feed_name *names;
-    size_t name_count;
-    struct ivon_progress progress; /* asked whether to stop, in steps and tests */
+    /* Memory: for data and values, beside weights and their state; 0: any. Progress: only asked
+       whether to stop, in steps and tests. */
+    struct ivon_resources resources;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
    batches of 50. The rate is NaN. */
-IVON_API struct ivon_train_options ivon_train_defaults(enum ivon_method method);
+IVON_API void ivon_train_options_init(struct ivon_train_options *options, size_t size,
+                                      enum ivon_method method);
+static inline struct ivon_train_options ivon_train_defaults(enum ivon_method method)
+{
+    struct ivon_train_options options;
+    ivon_train_options_init(&options, sizeof options, method);
+    return options;
+}
 
 /* The start of a training: an architecture or a network. */
 struct ivon_train_start {
@@ -99,8 +138,8 @@ struct ivon_trainer;
 
 /*
  * Reads all examples into memory, and checks everything that can be before the work. `targets`
- * names the field of targets. Sources, examples, the selection and texts of options are not needed
- * afterwards; `names` is.
+ * names the field of targets. Sources, examples and the selection are not needed afterwards; the
+ * pairs of inputs are.
  */
 IVON_API int ivon_trainer_new(struct ivon_trainer **trainer, const struct ivon_train_start *start,
                               struct ivon_examples *examples, const char *targets,

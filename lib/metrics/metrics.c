@@ -9,6 +9,7 @@
 #include "metrics/likelihood/probabilities.h"
 #include "metrics/likelihood/targets.h"
 #include "core/error.h"
+#include "core/options.h"
 
 enum {
     BINS = 15,
@@ -34,9 +35,22 @@ struct ivon_metrics {
     struct ivon_metric values[VALUES_MAX];
 };
 
-int ivon_metrics_new(struct ivon_metrics **out, const struct ivon_metrics_options *options,
+static const struct options_kind metrics_options = {.defaults = "ivon_metrics_defaults"};
+
+void ivon_metrics_options_init(struct ivon_metrics_options *options, size_t size)
+{
+    const struct ivon_metrics_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
+int ivon_metrics_new(struct ivon_metrics **out, const struct ivon_metrics_options *given,
                      struct ivon_error *error)
 {
+    struct ivon_metrics_options own = ivon_metrics_defaults();
+    const struct ivon_metrics_options *options = &own;
+    int code = options_read(&metrics_options, &own, given, error);
+    if (code)
+        return code;
     size_t outputs = options->outputs, cells;
     int bins = options->bins ? options->bins : BINS;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->likelihood);

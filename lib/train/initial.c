@@ -35,32 +35,26 @@ struct initial initial_linear(int rank, const int64_t *shape)
     return (struct initial){.kind = INITIAL_UNIFORM, .scale = 1 / sqrt(fan_in(rank, shape))};
 }
 
-int initial_scheme_of(enum initial_scheme *scheme, const char *name, struct ivon_error *error)
+const char *ivon_initial_name(enum ivon_initial initial)
 {
-    static const char *const names[] = {[INITIAL_KEEP] = "keep",
-                                        [INITIAL_ALL_KAIMING] = "kaiming",
-                                        [INITIAL_ALL_XAVIER] = "xavier",
-                                        [INITIAL_ALL_NORMAL] = "normal"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i], name) == 0) {
-            *scheme = (enum initial_scheme)i;
-            return 0;
-        }
-    return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                          "initialisation '%s', expected kaiming, xavier, normal or keep", name);
+    static const char *const names[] = {[IVON_INITIAL_KEEP] = "keep",
+                                        [IVON_INITIAL_KAIMING] = "kaiming",
+                                        [IVON_INITIAL_XAVIER] = "xavier",
+                                        [IVON_INITIAL_NORMAL] = "normal"};
+    return (size_t)initial < sizeof names / sizeof *names ? names[initial] : NULL;
 }
 
-struct initial initial_under(enum initial_scheme scheme, struct initial own, int rank,
+struct initial initial_under(enum ivon_initial scheme, struct initial own, int rank,
                              const int64_t *shape)
 {
-    if (scheme == INITIAL_KEEP || own.kind == INITIAL_ZEROS || own.kind == INITIAL_ONES ||
+    if (scheme == IVON_INITIAL_KEEP || own.kind == INITIAL_ZEROS || own.kind == INITIAL_ONES ||
         own.table)
         return own;
     if (rank < 2)
         return (struct initial){.kind = INITIAL_ZEROS};
-    if (scheme == INITIAL_ALL_KAIMING)
+    if (scheme == IVON_INITIAL_KAIMING)
         return initial_kaiming(rank, shape);
-    if (scheme == INITIAL_ALL_XAVIER)
+    if (scheme == IVON_INITIAL_XAVIER)
         return initial_xavier(rank, shape);
     return (struct initial){.kind = INITIAL_NORMAL, .scale = 0.02};
 }

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ivon/error.h"
+#include "ivon/train.h"
 
 enum initial_kind {
     INITIAL_ZEROS,
@@ -34,18 +34,8 @@ struct initial initial_kaiming(int rank, const int64_t *shape);
 struct initial initial_xavier(int rank, const int64_t *shape);
 struct initial initial_linear(int rank, const int64_t *shape);
 
-enum initial_scheme {
-    INITIAL_KEEP, /* each parameter's own rule */
-    INITIAL_ALL_KAIMING,
-    INITIAL_ALL_XAVIER,
-    INITIAL_ALL_NORMAL, /* standard deviation 0.02 (Radford et al. 2019) */
-};
-
-/* The scheme of that name: "keep", "kaiming", "xavier", "normal". */
-int initial_scheme_of(enum initial_scheme *scheme, const char *name, struct ivon_error *error);
-
 /* The rule under a scheme: zeros, ones and tables keep theirs; what has one axis becomes zeros. */
-struct initial initial_under(enum initial_scheme scheme, struct initial own, int rank,
+struct initial initial_under(enum ivon_initial scheme, struct initial own, int rank,
                              const int64_t *shape);
 
 /*

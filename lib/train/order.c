@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "core/random.h"
 
-enum { WORDS = 4 /* of a block */, BLOCKS = 64 /* at once */ };
+enum { WORDS = 4 /* of a block */, BLOCKS = 64 /* at once */, CROP_MAX = 64 };
 
 /* word · bound / 2^64, a number below `bound`, which is at most 2^32. */
 static uint64_t below(uint64_t word, uint64_t bound)
@@ -53,7 +53,7 @@ int augmentation_of(struct augmentation *augmentation, const char *text, struct 
         } else if (strncmp(at, "crop", 4) == 0 && !augmentation->crop && at[4] >= '1' &&
                    at[4] <= '9') {
             augmentation->crop = strtol(at + 4, &end, 10);
-            if (augmentation->crop > 64)
+            if (augmentation->crop > CROP_MAX)
                 return order_refuse(text, error);
         }
         if (end == at || (*end && *end != ','))
@@ -62,6 +62,32 @@ int augmentation_of(struct augmentation *augmentation, const char *text, struct 
             return 0;
         at = end + 1;
     }
+}
+
+int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, const char *text,
+                            struct ivon_error *error)
+{
+    struct augmentation parsed;
+    int code = augmentation_of(&parsed, text, error);
+    if (code)
+        return code;
+    *augmentation = (parsed.flip ? IVON_AUGMENT_FLIP : 0) | (parsed.crop ? IVON_AUGMENT_CROP : 0);
+    *crop = (unsigned)parsed.crop;
+    return 0;
+}
+
+int augmentation_make(struct augmentation *augmentation, unsigned bits, unsigned crop,
+                      struct ivon_error *error)
+{
+    unsigned least = bits & IVON_AUGMENT_CROP ? 1 : 0,
+             most = bits & IVON_AUGMENT_CROP ? CROP_MAX : 0;
+    if (bits & ~(unsigned)(IVON_AUGMENT_FLIP | IVON_AUGMENT_CROP) || crop < least || crop > most)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "augmentation %u with a crop of %u, expected bits of 3 and a crop of "
+                              "%u to %u",
+                              bits, crop, least, most);
+    *augmentation = (struct augmentation){.crop = crop, .flip = bits & IVON_AUGMENT_FLIP};
+    return 0;
 }
 
 /* One row, its columns moved by `shift` and zeros beside them, then flipped. */

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ivon/error.h"
+#include "ivon/train.h"
 
 /*
  * Fills order[count] with a random permutation of 0 … count − 1, count below 2^32: four bytes for
@@ -27,6 +27,10 @@ struct augmentation {
 
 /* "crop4,flip": either or both, in any order; crop is followed by its padding, 1 to 64. */
 int augmentation_of(struct augmentation *augmentation, const char *text, struct ivon_error *error);
+
+/* The augmentation that options ask for: bits of ivon_augmentation, and zeros on every side. */
+int augmentation_make(struct augmentation *augmentation, unsigned bits, unsigned crop,
+                      struct ivon_error *error);
 
 /*
  * One image of shape channels × height × width from `image` to `out`, which do not overlap. All

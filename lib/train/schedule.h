@@ -13,20 +13,15 @@
 
 #include <stdint.h>
 
-#include "ivon/error.h"
-
-enum schedule_shape { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR };
+#include "ivon/train.h"
 
 struct schedule {
-    enum schedule_shape shape;
+    enum ivon_schedule shape;
     uint64_t warmup; /* steps; 0: none */
     uint64_t steps;  /* of the whole training; not looked at when constant */
 };
 
-/* The shape of that name: "constant", "cosine", "linear". */
-int schedule_shape_of(enum schedule_shape *shape, const char *name, struct ivon_error *error);
-
-/* Fails where warmup leaves no step. */
+/* Fails where there is no such shape, and where warmup leaves no step. */
 int schedule_check(const struct schedule *schedule, struct ivon_error *error);
 
 /* The factor at step `step`, from 0; 0 after the last one, unless constant. */

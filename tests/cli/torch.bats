@@ -53,11 +53,11 @@ refused() {
   [[ "$output" == *"that is, no parameters of the optimizer? --buffers='PATTERN' settles it" ]]
   same copied --buffers='*.mask'
   [[ "$output" == *"by the order of the state dict, 6 tensors in 1 group"* ]]
-  [[ "$output" == *"doubt: the weights do not share a storage"* ]]
+  [[ "$output" == *"warning: the weights do not share a storage"* ]]
   same settled
-  [[ "$output" == *"order of the state dict"*"doubt: "*"sampled_params()"* ]]
+  [[ "$output" == *"order of the state dict"*"warning: "*"sampled_params()"* ]]
   same sample --buffers='*.mask'
-  [[ "$output" == *"doubt: "*"they are a sample and not the mean"* ]]
+  [[ "$output" == *"warning: "*"they are a sample and not the mean"* ]]
 }
 
 @test "groups keep their own ess and weight decay" {
@@ -67,7 +67,7 @@ refused() {
     [[ "$output" == "mapping: Hessian mapped to names by storage offsets, 6 tensors in 2 groups" ]]
   done
   same named
-  [[ "$output" == *"by param_names, 6 tensors in 2 groups"*"doubt: "*"step: 7" ]]
+  [[ "$output" == *"by param_names, 6 tensors in 2 groups"*"warning: "*"step: 7" ]]
   same keyed
   [[ "$output" == *"by the names in params"* ]]
   refused "which of '0.weight', '0.bias', '1.weight', '1.bias' are in which of the optimizer's 2 groups?" ordered
@@ -108,7 +108,7 @@ refused() {
 @test "Adam's second moments become a Hessian when asked for" {
   torch_setup
   same adam --adam=8 --buffers='*.mask'
-  [[ "$output" == *"doubt: the Hessian is estimated from Adam's second moments"*"step: 3" ]]
+  [[ "$output" == *"warning: the Hessian is estimated from Adam's second moments"*"step: 3" ]]
   same adamw --adam=8
   AS=no-ivon same adam
   same adam --adam=8

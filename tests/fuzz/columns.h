@@ -46,7 +46,8 @@ static inline void read_column(struct ivon_columns *columns, size_t column)
 
 static inline int read_table(const uint8_t *data, size_t size)
 {
-    static const struct ivon_columns_options options = {.memory = 4 << 20};
+    static const struct ivon_columns_options options = {.size = sizeof options,
+                                                        .resources.memory = 4 << 20};
     struct ivon_columns *columns = NULL;
     struct ivon_error error = {0};
     int code = ivon_columns_open(&columns, input_file(0, data, size), &options, &error);

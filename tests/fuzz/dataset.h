@@ -73,15 +73,19 @@ static inline int try_options(const char *path, const struct ivon_dataset_option
 static inline int try_ways(const char *path, bool is_text)
 {
     static const double half = 0.5;
-    static const struct ivon_dataset_options plain = {.memory = 4 << 20},
-                                             columns = {.target_column = "2",
+    static const struct ivon_dataset_options plain = {.size = sizeof plain,
+                                                      .resources.memory = 4 << 20},
+                                             columns = {.size = sizeof columns,
+                                                        .target_column = "2",
                                                         .column_prefix = "p",
                                                         .mean = &half,
                                                         .std = &half,
                                                         .channel_count = 1,
                                                         .limit = 1000},
-                                             windows = {
-                                                 .context = 3, .stride = 2, .memory = 4 << 20};
+                                             windows = {.size = sizeof windows,
+                                                        .context = 3,
+                                                        .stride = 2,
+                                                        .resources.memory = 4 << 20};
     int code = try_options(path, &plain);
     if (is_text)
         code &= try_options(path, &columns);
@@ -92,7 +96,8 @@ static inline int try_ways(const char *path, bool is_text)
 /* As characters. */
 static inline int try_text(const char *path)
 {
-    static const struct ivon_dataset_options text = {.characters = true, .context = 2};
+    static const struct ivon_dataset_options text = {
+        .size = sizeof text, .characters = true, .context = 2};
     return try_options(path, &text) ? -1 : 0;
 }
 

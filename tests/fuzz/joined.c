@@ -9,7 +9,8 @@ int fuzz_one(const uint8_t *data, size_t size)
         return -1;
     split_parts(parts, PARTS, data, size);
     const struct ivon_open_options options = {
-        .memory = 4 << 20,
+        .size = sizeof options,
+        .resources.memory = 4 << 20,
         .for_several = true,
         .hessian = input_file(1, parts[1].data, parts[1].size)};
     return read_checkpoint(input_file(0, parts[0].data, parts[0].size), &options) ? -1 : 0;

@@ -7,7 +7,7 @@
 
 int fuzz_one(const uint8_t *data, size_t size)
 {
-    const struct ivon_open_options options = {.memory = 4 << 20};
+    const struct ivon_open_options options = {.size = sizeof options, .resources.memory = 4 << 20};
     return read_checkpoint(input_file(0, data, size), &options) ? -1 : 0;
 }
 

@@ -51,7 +51,8 @@ static const char *scratch_file(void)
 int fuzz_one(const uint8_t *data, size_t size)
 {
     const char *path = scratch_file();
-    const struct ivon_records_options options = {"run", 3, CONTENT, true, -1};
+    const struct ivon_records_options options = {
+        .size = sizeof options, "run", 3, CONTENT, true, -1};
     struct ivon_records *records = NULL;
     struct ivon_error error = {0};
     uint64_t count = 0, again = 0;

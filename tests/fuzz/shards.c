@@ -25,7 +25,7 @@ static void make_directory(void)
 
 int fuzz_one(const uint8_t *data, size_t size)
 {
-    const struct ivon_open_options options = {.memory = 4 << 20};
+    const struct ivon_open_options options = {.size = sizeof options, .resources.memory = 4 << 20};
     struct part parts[PARTS];
     if (!*directory)
         make_directory();

@@ -10,9 +10,14 @@ static bool is_buffer(void *context, const char *name)
 int fuzz_one(const uint8_t *data, size_t size)
 {
     static const struct ivon_open_options options[] = {
-        {.memory = 4 << 20},
-        {.memory = 4 << 20, .for_several = true, .key = "model", .is_buffer = is_buffer},
-        {.memory = 4 << 20,
+        {.size = sizeof(struct ivon_open_options), .resources.memory = 4 << 20},
+        {.size = sizeof(struct ivon_open_options),
+         .resources.memory = 4 << 20,
+         .for_several = true,
+         .key = "model",
+         .is_buffer = is_buffer},
+        {.size = sizeof(struct ivon_open_options),
+         .resources.memory = 4 << 20,
          .for_several = true, /* a mutant may be of another format */
          .hessian_from = IVON_HESSIAN_FROM_ADAM,
          .batch = 8}};

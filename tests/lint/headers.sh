@@ -16,5 +16,5 @@ cat "$work"/ivon/*.h | tr '\n' ' ' | grep -oE 'IVON_API [^;]*;' \
   | grep -oE 'ivon_[a-z0-9_]+ ?(\(|\[)' | tr -d ' ([' | sort -u > "$work/declared"
 nm -D --defined-only "$library" | awk '$2 != "A" {print $3}' | sed 's/@.*//' | sort -u > "$work/exported"
 diff "$work/declared" "$work/exported"
-readelf -d "$library" | grep -q 'soname: \[libivon.so.0\]'
+readelf -d "$library" | grep -q 'soname: \[libivon.so.1\]'
 echo "$(ls "$work"/ivon | wc -l) headers, $(wc -l < "$work/exported") symbols"

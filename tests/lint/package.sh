@@ -47,7 +47,7 @@ FILES
     echo "bin/ivon-$file lrwxrwxrwx"
   done
   echo "bin/ivon -rwxr-xr-x"
-  printf '%s lrwxrwxrwx\n' lib/libivon.so lib/libivon.so.0
+  printf '%s lrwxrwxrwx\n' lib/libivon.so lib/libivon.so.1
 }
 dpkg-deb -c "$package" | awk '{print $6, $1}' | sed -E '/\/ d/!b; s/.* (.*)/\1/' \
   | sed -E 's|^\./usr/||; s|^lib/[^/ ]*-linux-gnu/|lib/|' | LC_ALL=C sort > "$work/found"

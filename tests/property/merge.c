@@ -225,16 +225,16 @@ static void test_same_bits_for_any_order_threads_and_memory(void **unused)
     for (int t = 0; t < 3; t++)
         posterior_init(&models[t], (char[2]){(char)('a' + t)}, TENSORS, true, 1e-3, 1);
     struct ivon_merge_options options = ivon_merge_defaults();
-    options.threads = 1;
+    options.resources.threads = 1;
     struct result first = merge(&base, models, weights, orders[0], 3, &options);
     for (int i = 1; i < 3; i++) {
-        options.threads = i + 1;
-        options.memory = (size_t)(4 << i) << 20;
+        options.resources.threads = i + 1;
+        options.resources.memory = (size_t)(4 << i) << 20;
         struct result other = merge(&base, models, weights, orders[i], 3, &options);
         assert_same_bits(&first, &other);
         result_release(&other);
     }
-    options.memory = 1000;
+    options.resources.memory = 1000;
     struct result starved = merge(&base, models, weights, NULL, 3, &options);
     assert_int_equal(starved.code, IVON_ERROR_MEMORY);
     result_release(&starved);
@@ -323,7 +323,8 @@ static void test_nonpositive_is_counted_exactly(void **unused)
     char text[200];
     snprintf(text, sizeof text, "tensor '%s': the merged precision is not positive for %zu of",
              names[tensor], expected);
-    for (options.threads = 1; options.threads <= 2; options.threads++) {
+    for (options.resources.threads = 1; options.resources.threads <= 2;
+         options.resources.threads++) {
         struct result result = merge(&base, &model, &weight, NULL, 1, &options);
         assert_int_equal(result.code, IVON_ERROR_DATA);
         assert_non_null(strstr(result.error.message, text));

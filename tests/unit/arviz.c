@@ -72,7 +72,8 @@ static void write_draws(const char *path, const struct ivon_arviz_options *optio
 
 static struct ivon_arviz_options one_label(void)
 {
-    return (struct ivon_arviz_options){.samples = SAMPLES,
+    return (struct ivon_arviz_options){.size = sizeof(struct ivon_arviz_options),
+                                       .samples = SAMPLES,
                                        .examples = EXAMPLES,
                                        .outputs = 1,
                                        .target_dtype = IVON_I64,
@@ -82,8 +83,11 @@ static struct ivon_arviz_options one_label(void)
 /* As many of everything, so that nothing can be told apart by its length. */
 static struct ivon_arviz_options cube(void)
 {
-    return (struct ivon_arviz_options){
-        .samples = 3, .examples = 3, .outputs = 3, .target_dtype = IVON_F32};
+    return (struct ivon_arviz_options){.size = sizeof(struct ivon_arviz_options),
+                                       .samples = 3,
+                                       .examples = 3,
+                                       .outputs = 3,
+                                       .target_dtype = IVON_F32};
 }
 
 /* Runs Python on reader.py, with what a.nc must hold as `expected`: {group: (dimensions, y)}. */

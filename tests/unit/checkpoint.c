@@ -139,7 +139,7 @@ static void an_unfinished_file_leaves_no_trace(void **state)
 {
     (void)state;
     struct checkpoint checkpoint = {.header = full_header(), .alignment = ALIGNMENT, .seed = 9};
-    struct ivon_create_options replace = {.replace = true};
+    struct ivon_create_options replace = {.size = sizeof replace, .replace = true};
     struct ivon_sink *sink = NULL;
     struct ivon_error error;
     add_tensor(&checkpoint, IVON_MEAN, "w", IVON_F32, 1, (const int64_t[]){3});
@@ -246,7 +246,7 @@ static void refuses_integers_as_means(void **state)
 static void refuses_a_format_that_is_none(void **state)
 {
     (void)state;
-    struct ivon_create_options options = {.format = (enum ivon_format)99};
+    struct ivon_create_options options = {.size = sizeof options, .format = (enum ivon_format)99};
     struct ivon_header header = full_header();
     struct ivon_sink *sink = NULL;
     struct ivon_error error;

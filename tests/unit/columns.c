@@ -67,7 +67,8 @@ static void write_table(const char *path, enum ivon_table_format format)
     static const int64_t step[] = {3, 20, 9007199254740992};
     static const double loss[] = {INFINITY, NAN, -INFINITY};
     static const float p[] = {0.5F, 1, 2, 3, 4, 5};
-    const struct ivon_table_options options = {.format = format, .rows = 3, .own_index = true};
+    const struct ivon_table_options options = {
+        .size = sizeof options, .format = format, .rows = 3, .own_index = true};
     const void *const data[] = {step, loss, p};
     struct ivon_table *table = NULL;
     struct ivon_error error = {.message = "none"};
@@ -184,7 +185,7 @@ static void refuses(void **state)
     struct ivon_error error;
     assert_int_equal(ivon_columns_open(&columns, "nowhere", NULL, &error), IVON_ERROR_INPUT);
     assert_null(columns);
-    const struct ivon_columns_options little = {.memory = 10};
+    const struct ivon_columns_options little = {.size = sizeof little, .resources.memory = 10};
     write_text("c", "{\"b\": 12345678}\n");
     assert_int_equal(ivon_columns_open(&columns, "c", &little, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, "c: line 1: is longer than the memory for it");

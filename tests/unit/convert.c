@@ -65,7 +65,7 @@ static struct ivon_source *open_posterior(struct posterior *p)
     header.ess = 7;
     header.weight_decay = 0.5;
     header.mapping = "by hand";
-    header.doubt = "none";
+    header.warning = "none";
     for (size_t t = 0; t < 3; t++)
         assert_int_equal(tensor_list_append(&list, &p->tensors[t], NULL), 0);
     assert_int_equal(ivon_source_new(&source, &class, p, "in.h5", &header, &list, NULL), 0);
@@ -151,7 +151,7 @@ static void chooses_and_renames(void **state)
     assert_string_equal(ivon_source_path(chosen), "in.h5");
     assert_int_equal(ivon_source_header(chosen)->step, 3);
     assert_string_equal(ivon_source_header(chosen)->mapping, "by hand");
-    assert_string_equal(ivon_source_header(chosen)->doubt, "none");
+    assert_string_equal(ivon_source_header(chosen)->warning, "none");
     assert_int_equal(ivon_source_find(chosen, IVON_BUFFER, "n"), 0);
     assert_int_equal(ivon_source_find(chosen, IVON_HESSIAN, "fc/w"), 1);
     assert_int_equal(ivon_source_find(chosen, IVON_HESSIAN, "w"), -1);
@@ -220,7 +220,7 @@ static void keeps_every_bit(void **state)
             struct ivon_source *source = open_posterior(&p);
             struct ivon_convert_options options = ivon_convert_defaults();
             struct target target = make_target(source, IVON_DTYPE_KEEP);
-            options.threads = 3;
+            options.resources.threads = 3;
             assert_int_equal(ivon_convert_write(source, &options, target.sink, NULL), 0);
             for (int t = 0; t < 3; t++) {
                 assert_int_equal(target.tensors[t].dtype, p.tensors[t].dtype);
@@ -314,8 +314,8 @@ static void stops_when_told(void **state)
     struct target target = make_target(source, IVON_DTYPE_KEEP);
     struct ivon_convert_options options = ivon_convert_defaults();
     struct reports reports = {0};
-    options.progress = (struct ivon_progress){.report = stop, .context = &reports};
-    options.threads = 1;
+    options.resources.progress = (struct ivon_progress){.report = stop, .context = &reports};
+    options.resources.threads = 1;
     assert_int_equal(ivon_convert_write(source, &options, target.sink, NULL), IVON_ERROR_CANCELLED);
     assert_int_equal(reports.total, 2 * COUNT * sizeof(float) + 3 * sizeof(int64_t));
     assert_true(reports.done > 0 && reports.done < reports.total);

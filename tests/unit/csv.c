@@ -261,26 +261,31 @@ static void reads_files(void **state)
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
         check_file(same[i], NULL, 2, 3, six, NULL);
     const char *name = "features";
-    const struct ivon_dataset_options options = {
-        .inputs = &name, .input_count = 1, .target_column = "b", .targets = "class", .limit = 2};
+    const struct ivon_dataset_options options = {.size = sizeof options,
+                                                 .inputs = &name,
+                                                 .input_count = 1,
+                                                 .target_column = "b",
+                                                 .targets = "class",
+                                                 .limit = 2};
     check_file("a,b,c\n1,9,2\n3,8,4\n7,7,7\n", &options, 2, 2, six, (const float[]){9, 8});
     struct ivon_examples *examples = open_text("a,b,c\n1,9,2\n", &options);
     assert_int_equal(ivon_examples_find(examples, "features"), 0);
     assert_int_equal(ivon_examples_find(examples, "class"), 1);
     assert_int_equal(ivon_examples_field(examples, 1)->rank, 0);
     ivon_examples_close(examples);
-    const struct ivon_dataset_options second = {.target_column = "2"};
+    const struct ivon_dataset_options second = {.size = sizeof second, .target_column = "2"};
     check_file("1,9,2\n3,8,4\n", &second, 2, 2, six, (const float[]){9, 8});
     /* A header of that name comes before the number. */
     check_file("2,1,x\n9,1,2\n8,3,4\n", &second, 2, 2, six, (const float[]){9, 8});
-    const struct ivon_dataset_options refused = {.target_column = "2", .targets = ""};
+    const struct ivon_dataset_options refused = {
+        .size = sizeof refused, .target_column = "2", .targets = ""};
     check_file("1,9,2\n3,oops,4\n", &refused, 2, 2, six, NULL);
 }
 
 static void tells_whole_targets(void **state)
 {
     (void)state;
-    const struct ivon_dataset_options options = {.target_column = "y"};
+    const struct ivon_dataset_options options = {.size = sizeof options, .target_column = "y"};
     int64_t labels[2];
     struct ivon_error error;
     struct ivon_examples *examples = open_text("x,y\n1,9007199254740993\n2,3.0\n", &options);
@@ -299,20 +304,24 @@ static void tells_whole_targets(void **state)
 static void chooses_numbered_columns(void **state)
 {
     (void)state;
-    const struct ivon_dataset_options options = {.target_column = "label", .column_prefix = "p"};
+    const struct ivon_dataset_options options = {
+        .size = sizeof options, .target_column = "label", .column_prefix = "p"};
     const float in_order[] = {0, 2, 10}, all[] = {10, 2, 7, 0};
     check_file("p10,p2,other,label,p0\n10,2,7,3,0\n", &options, 1, 3, in_order, (const float[]){3});
     check_file("q10,q2,other,label,q0\n10,2,7,3,0\n", &options, 1, 4, all, (const float[]){3});
     REFUSED("p1,p01,label\n1,2,3\n", &options, "a.csv: column 'p1' occurs twice");
-    const struct ivon_dataset_options target = {.target_column = "p1", .column_prefix = "p"};
+    const struct ivon_dataset_options target = {
+        .size = sizeof target, .target_column = "p1", .column_prefix = "p"};
     check_file("p0,p1,p2\n0,3,2\n", &target, 1, 2, in_order, (const float[]){3});
 }
 
 static void refuses_files(void **state)
 {
     (void)state;
-    const struct ivon_dataset_options y = {.target_column = "y"}, four = {.target_column = "4"},
-                                      zero = {.target_column = "0"}, one = {.target_column = "1"};
+    const struct ivon_dataset_options y = {.size = sizeof y, .target_column = "y"},
+                                      four = {.size = sizeof four, .target_column = "4"},
+                                      zero = {.size = sizeof zero, .target_column = "0"},
+                                      one = {.size = sizeof one, .target_column = "1"};
     REFUSED("a,b\n1,2\n3,abc\n", NULL,
             "a.csv: row 1 (line 3), column 'b': found 'abc', expected a number");
     REFUSED("1,2\n\n3,\n", NULL, "a.csv: row 1 (line 3), column 2: found '', expected a number");
@@ -332,7 +341,7 @@ static void refuses_files(void **state)
     REFUSED("1\n2\n", &one, "no column but that of the targets");
     struct ivon_error error;
     struct ivon_examples *examples = NULL;
-    const struct ivon_dataset_options targets = {.targets = "label"};
+    const struct ivon_dataset_options targets = {.size = sizeof targets, .targets = "label"};
     assert_int_equal(ivon_dataset_open(&examples, "a.csv", &targets, &error), IVON_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "not which column"));
 }
@@ -400,7 +409,7 @@ static void reads_any_range(void **state)
     static float found[3 * MOST];
     static int64_t labels[MOST];
     struct ivon_error error = {.message = "none"};
-    const struct ivon_dataset_options options = {.target_column = "label"};
+    const struct ivon_dataset_options options = {.size = sizeof options, .target_column = "label"};
     struct ivon_examples *examples = NULL;
     csv.size = 0;
     put(&csv, "a,label,b,c\n", 12);

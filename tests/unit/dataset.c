@@ -8,7 +8,7 @@
 
 enum { ROWS = 1000, WIDTH = 7 };
 
-static const struct ivon_dataset_options defaults = {0};
+static const struct ivon_dataset_options defaults = {.size = sizeof defaults};
 
 /* Element i of "x" in these files, and row i of "y". */
 static float x_value(size_t i)
@@ -112,8 +112,11 @@ static void reads_hdf5(void **state)
         ivon_examples_close(examples);
     }
     const char *const inputs[] = {"train/x", "chunked/y"};
-    const struct ivon_dataset_options options = {
-        .inputs = inputs, .input_count = 2, .targets = "train/y", .limit = ROWS / 3};
+    const struct ivon_dataset_options options = {.size = sizeof options,
+                                                 .inputs = inputs,
+                                                 .input_count = 2,
+                                                 .targets = "train/y",
+                                                 .limit = ROWS / 3};
     const char *const roots[] = {"a.h5", "a.h5:/", "a.h5:"};
     for (size_t i = 0; i < sizeof roots / sizeof roots[0]; i++) {
         int64_t labels[2];
@@ -139,19 +142,25 @@ static void refuses_hdf5(void **state)
     open_refused("a.h5:/odd", &defaults, IVON_ERROR_DATA,
                  "a.h5:/odd: 'x' has 3 rows, but 'y' 1000");
     const char *name = "nothing";
-    struct ivon_dataset_options options = {.inputs = &name, .input_count = 1};
+    struct ivon_dataset_options options = {
+        .size = sizeof options, .inputs = &name, .input_count = 1};
     open_refused("a.h5:/train", &options, IVON_ERROR_DATA,
                  "a.h5:/train: has no array 'nothing', but 'other', 'x', 'y'");
-    options = (struct ivon_dataset_options){.targets = "label"};
+    options = (struct ivon_dataset_options){.size = sizeof(struct ivon_dataset_options),
+                                            .targets = "label"};
     open_refused("a.h5:/train", &options, IVON_ERROR_DATA, "has no array 'label', but 'other'");
-    options = (struct ivon_dataset_options){.inputs = &name, .input_count = 1, .targets = ""};
+    options = (struct ivon_dataset_options){.size = sizeof(struct ivon_dataset_options),
+                                            .inputs = &name,
+                                            .input_count = 1,
+                                            .targets = ""};
     name = "scalar";
     open_refused("a.h5:/odd", &options, IVON_ERROR_DATA, "'scalar' is a single number");
     name = "no columns";
     open_refused("a.h5:/odd", &options, IVON_ERROR_DATA, "'no columns' have no elements");
     name = "no rows";
     ivon_examples_close(open_fine("a.h5:/odd", &options));
-    options = (struct ivon_dataset_options){.target_column = "1"};
+    options = (struct ivon_dataset_options){.size = sizeof(struct ivon_dataset_options),
+                                            .target_column = "1"};
     open_refused("a.h5:/train", &options, IVON_ERROR_ARGUMENT, "CSV files only");
 }
 
@@ -203,13 +212,13 @@ static void reads_npy(void **state)
     ivon_examples_close(examples);
     const char *name = "image";
     const struct ivon_dataset_options options = {
-        .inputs = &name, .input_count = 1, .targets = "label", .limit = 12};
+        .size = sizeof options, .inputs = &name, .input_count = 1, .targets = "label", .limit = 12};
     examples = open_fine("x.npy,y.npy", &options);
     check_values(examples, 12, true);
     assert_int_equal(ivon_examples_find(examples, "image"), 0);
     assert_int_equal(ivon_examples_find(examples, "label"), 1);
     ivon_examples_close(examples);
-    const struct ivon_dataset_options none = {.targets = ""};
+    const struct ivon_dataset_options none = {.size = sizeof none, .targets = ""};
     examples = open_fine("x.npy,y.npy", &none);
     check_values(examples, ROWS, false);
     ivon_examples_close(examples);
@@ -241,7 +250,7 @@ static void reads_npy_types(void **state)
                  {">u4", "\x00\x00\x01\xfb", IVON_U32, 507},
                  {"<u8", "\xfb\x01\0\0\0\0\0\0", IVON_U64, 507},
                  {"|b1", "\x01", IVON_BOOL, 1}};
-    const struct ivon_dataset_options raw = {.no_scaling = true};
+    const struct ivon_dataset_options raw = {.size = sizeof raw, .no_scaling = true};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         char header[100];
         int64_t whole;
@@ -377,12 +386,13 @@ static void reads_npz(void **state)
         check_values(examples, ROWS, true);
         ivon_examples_close(examples);
     }
-    const struct ivon_dataset_options few = {.targets = "", .limit = 5};
+    const struct ivon_dataset_options few = {.size = sizeof few, .targets = "", .limit = 5};
     struct ivon_examples *examples = open_fine("a.npz", &few);
     check_values(examples, 5, false);
     ivon_examples_close(examples);
     const char *name = "z";
-    const struct ivon_dataset_options other = {.inputs = &name, .input_count = 1};
+    const struct ivon_dataset_options other = {
+        .size = sizeof other, .inputs = &name, .input_count = 1};
     open_refused("a.npz", &other, IVON_ERROR_DATA,
                  "a.npz: has no array 'z', but 'x', 'damaged', 'y'");
     name = "damaged";
@@ -424,9 +434,10 @@ static void splits_paths(void **state)
     write_npy("three.npy", 1, "{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", data, 12);
     open_refused("p.npy,three.npy", NULL, IVON_ERROR_DATA, "'x' has 4 rows, but 'y' 3");
     const char *const two[] = {"a", "b"};
-    const struct ivon_dataset_options several = {.inputs = two, .input_count = 2};
+    const struct ivon_dataset_options several = {
+        .size = sizeof several, .inputs = two, .input_count = 2};
     open_refused("p.npy", &several, IVON_ERROR_ARGUMENT, "2 inputs are asked for");
-    const struct ivon_dataset_options targets = {.targets = "label"};
+    const struct ivon_dataset_options targets = {.size = sizeof targets, .targets = "label"};
     open_refused("p.npy", &targets, IVON_ERROR_DATA, "no targets 'label'");
 }
 
@@ -441,7 +452,8 @@ static void normalizes(void **state)
     struct ivon_error error;
     float found[12];
     const float expected[12] = {-1, -0.6F, 3, -1, 0.6F, 1, -0.6F, -0.6F, 3, 3, 0.5F, 0.5F};
-    struct ivon_dataset_options options = {.mean = mean, .std = std, .channel_count = 3};
+    struct ivon_dataset_options options = {
+        .size = sizeof options, .mean = mean, .std = std, .channel_count = 3};
     struct ivon_examples *examples = open_fine("i.npy,i.npy", &options);
     assert_int_equal(ivon_examples_read_f32(examples, 0, 0, 2, found, &error), 0);
     /* 0.2 is no binary number: errors of 1e-16 may turn a rounding, which near 0.6 is by 2^-24. */
@@ -470,7 +482,8 @@ static void normalizes(void **state)
                  "'x' has 3 channels, but the normalization 2");
     const double bad[] = {0, -1, (double)NAN, (double)INFINITY};
     for (size_t i = 0; i < 4; i++) {
-        options = (struct ivon_dataset_options){.std = &bad[i], .channel_count = 1};
+        options = (struct ivon_dataset_options){
+            .size = sizeof(struct ivon_dataset_options), .std = &bad[i], .channel_count = 1};
         open_refused("i.npy", &options, IVON_ERROR_ARGUMENT, "channel 0");
     }
 }

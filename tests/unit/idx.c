@@ -80,7 +80,7 @@ static void reads_idx_types(void **state)
                  {0x0c, 4, "\xff\xff\xff\xfb", -5},
                  {0x0d, 4, "\xc0\xa0\x00\x00", -5},
                  {0x0e, 8, "\xc0\x14\0\0\0\0\0\0", -5}};
-    const struct ivon_dataset_options raw = {.no_scaling = true};
+    const struct ivon_dataset_options raw = {.size = sizeof raw, .no_scaling = true};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         float number;
         struct ivon_error error;

@@ -43,7 +43,8 @@ static void the_second_files_tensors_are_hessians(void **state)
         }
         write_checkpoint(&first, models[i % 3], 2);
         write_checkpoint(&second, hessians[i % 3], 2);
-        const struct ivon_open_options options = {.hessian = hessians[i % 3]};
+        const struct ivon_open_options options = {.size = sizeof options,
+                                                  .hessian = hessians[i % 3]};
         struct ivon_source *source = NULL;
         struct ivon_error error = {0};
         if (ivon_checkpoint_open(&source, models[i % 3], &options, &error))
@@ -90,7 +91,8 @@ static void refuses_files_that_do_not_match(void **state)
         struct checkpoint second = {.header = ivon_header_empty(), .seed = 3};
         struct ivon_source *source = NULL;
         struct ivon_error error = {.message = "none"};
-        const struct ivon_open_options options = {.hessian = "h.safetensors"};
+        const struct ivon_open_options options = {.size = sizeof options,
+                                                  .hessian = "h.safetensors"};
         if (cases[i].with_hessian)
             add_tensor(&first, IVON_HESSIAN, "b", IVON_F32, 1, three);
         for (int k = 0; k < 3; k++)
@@ -115,7 +117,7 @@ static void both_files_have_to_be_there(void **state)
     struct checkpoint first = model();
     struct ivon_source *source = NULL;
     struct ivon_error error = {.message = "none"};
-    const struct ivon_open_options options = {.hessian = "h.npz"};
+    const struct ivon_open_options options = {.size = sizeof options, .hessian = "h.npz"};
     write_checkpoint(&first, "m.safetensors", 2);
     assert_int_equal(ivon_checkpoint_open(&source, "m.safetensors", &options, &error),
                      IVON_ERROR_INPUT);
@@ -136,10 +138,10 @@ static void a_joined_source_lends_its_order(void **state)
     add_tensor(&second, IVON_MEAN, "b", IVON_F32, 1, three);
     write_checkpoint(&first, "m.safetensors.index.json", 2);
     write_checkpoint(&second, "h.npz", 2);
-    const struct ivon_open_options options = {.hessian = "h.npz"};
+    const struct ivon_open_options options = {.size = sizeof options, .hessian = "h.npz"};
     assert_int_equal(ivon_checkpoint_open(&source, "m.safetensors.index.json", &options, &error),
                      0);
-    const struct ivon_create_options create = {.like = source};
+    const struct ivon_create_options create = {.size = sizeof create, .like = source};
     add_tensor(&first, IVON_HESSIAN, "b", IVON_F32, 1, three);
     first.options = &create;
     write_checkpoint(&first, "n.safetensors.index.json", 2);

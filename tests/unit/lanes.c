@@ -88,12 +88,12 @@ static struct ivon_trainer *trainer_of(struct ivon_network *network, struct ivon
     struct ivon_train_start start = {.network = network};
     struct ivon_trainer *trainer = NULL;
     struct ivon_error error = {0};
-    options.likelihood = IVON_GAUSSIAN;
-    options.noise_std = noise;
+    options.task.likelihood = IVON_GAUSSIAN;
+    options.task.noise_std = noise;
     options.rate = 0.1;
     options.batch = batch;
     options.accumulate = accumulate;
-    options.threads = threads;
+    options.resources.threads = threads;
     if (ivon_trainer_new(&trainer, &start, examples, "y", &options, &error))
         fail_msg("%s", error.message);
     return trainer;

@@ -36,7 +36,7 @@ static double uniform(void)
 
 static struct ivon_metrics *new_metrics(enum ivon_likelihood likelihood, size_t outputs, int bins)
 {
-    struct ivon_metrics_options options = {likelihood, outputs, bins};
+    struct ivon_metrics_options options = {.size = sizeof options, likelihood, outputs, bins};
     struct ivon_metrics *metrics = NULL;
     assert_int_equal(ivon_metrics_new(&metrics, &options, NULL), 0);
     return metrics;
@@ -492,15 +492,16 @@ static void names_what_is_wrong(void **unused)
 static void refuses_impossible_options(void **unused)
 {
     (void)unused;
-    static const struct ivon_metrics_options bad[] = {{IVON_CATEGORICAL, 0, 0},
-                                                      {IVON_BERNOULLI, 1, -1},
-                                                      {IVON_CATEGORICAL, 2, (1 << 16) + 1},
-                                                      {(enum ivon_likelihood)7, 2, 0}};
+    static const struct ivon_metrics_options bad[] = {
+        {sizeof bad[0], IVON_CATEGORICAL, 0, 0},
+        {sizeof bad[0], IVON_BERNOULLI, 1, -1},
+        {sizeof bad[0], IVON_CATEGORICAL, 2, (1 << 16) + 1},
+        {sizeof bad[0], (enum ivon_likelihood)7, 2, 0}};
     struct ivon_error error;
     struct ivon_metrics *metrics = NULL;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(ivon_metrics_new(&metrics, &bad[i], &error), IVON_ERROR_ARGUMENT);
-    struct ivon_metrics_options huge = {IVON_CATEGORICAL, SIZE_MAX / 400, 0};
+    struct ivon_metrics_options huge = {.size = sizeof huge, IVON_CATEGORICAL, SIZE_MAX / 400, 0};
     assert_int_equal(ivon_metrics_new(&metrics, &huge, &error), IVON_ERROR_MEMORY);
     assert_null(metrics);
 }
@@ -562,7 +563,7 @@ static void an_edge_is_one_bin_for_all(void **unused)
     struct ivon_metrics *metrics = NULL;
     struct ivon_error error;
     const struct ivon_metrics_options options = {
-        .likelihood = IVON_CATEGORICAL, .outputs = 2, .bins = 10};
+        .size = sizeof options, .likelihood = IVON_CATEGORICAL, .outputs = 2, .bins = 10};
     assert_int_equal(ivon_metrics_new(&metrics, &options, &error), 0);
     assert_int_equal(ivon_metrics_add(metrics, 0, 2, probabilities, labels, INT64_MIN, &error), 0);
     /* In one bin, the gaps −.7 and .25 add up before their size counts. */

@@ -35,7 +35,7 @@ static struct ivon_metrics *new_metrics(enum ivon_likelihood likelihood, size_t 
 {
     /* Four bins: .5 is a boundary, so that no bin joins gaps of both signs, and a gap of .25 is
        four standard deviations of a bin's mean or more. */
-    struct ivon_metrics_options options = {likelihood, outputs, 4};
+    struct ivon_metrics_options options = {.size = sizeof options, likelihood, outputs, 4};
     struct ivon_metrics *metrics = NULL;
     assert_int_equal(ivon_metrics_new(&metrics, &options, NULL), 0);
     return metrics;

@@ -267,7 +267,7 @@ static void reads_deflated_elements_in_any_order(void **state)
     struct ivon_source *source = NULL;
     struct ivon_error error = {0};
     const float *values = write_deflated("a.npz");
-    const struct ivon_open_options options = {.memory = 1};
+    const struct ivon_open_options options = {.size = sizeof options, .resources.memory = 1};
     assert_int_equal(ivon_checkpoint_open(&source, "a.npz", &options, &error), 0);
     assert_null(ivon_source_view(source, 0, 0));
     uint64_t random = 2;

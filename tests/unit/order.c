@@ -201,6 +201,36 @@ static void augmentations_are_parsed(void **state)
                                        "(1 to 64), flip, or both, as in crop4,flip");
 }
 
+static void augmentations_are_bits(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        unsigned bits, crop;
+    } fine[] = {{"flip", IVON_AUGMENT_FLIP, 0},
+                {"crop64", IVON_AUGMENT_CROP, 64},
+                {"crop4,flip", IVON_AUGMENT_CROP | IVON_AUGMENT_FLIP, 4}};
+    static const unsigned wrong[][2] = {
+        {IVON_AUGMENT_FLIP, 1}, {IVON_AUGMENT_CROP, 0}, {IVON_AUGMENT_CROP, 65}, {4, 0}};
+    struct augmentation found;
+    struct ivon_error error;
+    unsigned bits = 7, crop = 7;
+    assert_int_equal(ivon_augmentation_parse(&bits, &crop, "crop", &error), IVON_ERROR_ARGUMENT);
+    assert_true(bits == 7 && crop == 7);
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        assert_int_equal(ivon_augmentation_parse(&bits, &crop, fine[i].text, &error), 0);
+        assert_true(bits == fine[i].bits && crop == fine[i].crop);
+        assert_int_equal(augmentation_make(&found, bits, crop, &error), 0);
+        assert_int_equal(found.crop, crop);
+        assert_int_equal(found.flip, (bits & IVON_AUGMENT_FLIP) != 0);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(augmentation_make(&found, wrong[i][0], wrong[i][1], &error),
+                         IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message,
+                        "augmentation 4 with a crop of 0, expected bits of 3 and a crop of 0 to 0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +242,7 @@ int main(void)
         cmocka_unit_test(augmentation_is_as_defined),
         cmocka_unit_test(augmentation_depends_on_its_address),
         cmocka_unit_test(augmentations_are_parsed),
+        cmocka_unit_test(augmentations_are_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

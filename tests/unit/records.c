@@ -36,7 +36,8 @@ static int take(void *context, const void *record, struct ivon_error *error)
 
 static struct ivon_records_options options_of(const char *run, bool resume)
 {
-    return (struct ivon_records_options){run, strlen(run), CONTENT, resume, -1};
+    return (struct ivon_records_options){
+        .size = sizeof(struct ivon_records_options), run, strlen(run), CONTENT, resume, -1};
 }
 
 /* Opens run a's records, of which there should be so many. */

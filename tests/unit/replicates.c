@@ -20,7 +20,7 @@ static struct ivon_predictor predictor_of(enum ivon_likelihood likelihood)
 {
     struct ivon_predictor predictor = {.outputs.k = K};
     predictor.likelihood = (struct likelihood){likelihood, K, 0.5};
-    predictor.options.ignored = IGNORED;
+    predictor.options.task.ignored = IGNORED;
     predictor.options.sample.seed = 3;
     return predictor;
 }

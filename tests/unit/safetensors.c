@@ -11,7 +11,8 @@ static void reads_what_was_written(void **state)
     check_checkpoint(&checkpoint, "a.safetensors");
     write_checkpoint(&checkpoint, "m.safetensors.index.json", 77);
     check_checkpoint(&checkpoint, "m.safetensors.index.json");
-    const struct ivon_create_options options = {.shard_size = 301 * 199 * 4};
+    const struct ivon_create_options options = {.size = sizeof options,
+                                                .shard_size = 301 * 199 * 4};
     checkpoint.options = &options;
     write_checkpoint(&checkpoint, "n.safetensors.index.json", 77);
     check_checkpoint(&checkpoint, "n.safetensors.index.json");
@@ -279,7 +280,7 @@ static void the_caller_says_what_is_a_buffer(void **state)
     (void)state;
     struct ivon_source *source = NULL;
     struct ivon_error error;
-    const struct ivon_open_options options = {.is_buffer = names_running};
+    const struct ivon_open_options options = {.size = sizeof options, .is_buffer = names_running};
     write_header(
         "x", "{" TENSOR("w", "F32", "[]", 0, 4) "," TENSOR("running", "F32", "[]", 4, 8) "}", 8, 0);
     assert_int_equal(ivon_checkpoint_open(&source, "x", &options, &error), 0);
@@ -291,9 +292,10 @@ static void the_caller_says_what_is_a_buffer(void **state)
 static void refuses_options_of_other_formats(void **state)
 {
     (void)state;
-    const struct ivon_open_options key = {.key = "model"};
-    const struct ivon_open_options adam = {.hessian_from = IVON_HESSIAN_FROM_ADAM};
-    const struct ivon_open_options batch = {.batch = 3};
+    const struct ivon_open_options key = {.size = sizeof key, .key = "model"};
+    const struct ivon_open_options adam = {.size = sizeof adam,
+                                           .hessian_from = IVON_HESSIAN_FROM_ADAM};
+    const struct ivon_open_options batch = {.size = sizeof batch, .batch = 3};
     struct checkpoint checkpoint = {.header = full_header(), .seed = 6};
     struct ivon_source *source = NULL;
     struct ivon_sink *sink = NULL;
@@ -306,9 +308,12 @@ static void refuses_options_of_other_formats(void **state)
     refused("x", &batch, IVON_ERROR_ARGUMENT,
             "x: option 'batch-size' does not apply to a file in safetensors format");
     write_checkpoint(&checkpoint, "a.h5", 1);
-    refused("a.h5", &(struct ivon_open_options){.is_buffer = names_running}, IVON_ERROR_ARGUMENT,
-            "a.h5: option 'buffers' does not apply to a file in HDF5 format");
-    const struct ivon_open_options several = {.for_several = true,
+    refused("a.h5",
+            &(struct ivon_open_options){.size = sizeof(struct ivon_open_options),
+                                        .is_buffer = names_running},
+            IVON_ERROR_ARGUMENT, "a.h5: option 'buffers' does not apply to a file in HDF5 format");
+    const struct ivon_open_options several = {.size = sizeof several,
+                                              .for_several = true,
                                               .key = "model",
                                               .hessian = "nowhere",
                                               .hessian_from = IVON_HESSIAN_FROM_ADAM,
@@ -321,9 +326,12 @@ static void refuses_options_of_other_formats(void **state)
     refused("a.h5", &several, IVON_ERROR_INPUT,
             "nowhere: cannot open it: No such file or directory");
     refused("x", &several, IVON_ERROR_INPUT, "nowhere: cannot open it: No such file or directory");
-    assert_int_equal(ivon_checkpoint_create(&sink, "b.safetensors", &checkpoint.header, NULL, 0,
-                                            &(struct ivon_create_options){.shard_size = 1}, &error),
-                     IVON_ERROR_ARGUMENT);
+    assert_int_equal(
+        ivon_checkpoint_create(&sink, "b.safetensors", &checkpoint.header, NULL, 0,
+                               &(struct ivon_create_options){
+                                   .size = sizeof(struct ivon_create_options), .shard_size = 1},
+                               &error),
+        IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "b.safetensors: only safetensors can be several files, and "
                                        "their name has to end in '.safetensors.index.json'");
 }

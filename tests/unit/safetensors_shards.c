@@ -115,7 +115,7 @@ static void opens_hundreds_of_shards(void **state)
 static void shards_hold_as_much_as_they_may(void **state)
 {
     (void)state;
-    struct ivon_create_options options = {.shard_size = 24};
+    struct ivon_create_options options = {.size = sizeof options, .shard_size = 24};
     struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 2, .options = &options};
     static const char *const names[] = {"a", "b", "c", "d", "e"};
     for (size_t i = 0; i < 5; i++)
@@ -195,7 +195,7 @@ static void an_output_is_like_another(void **state)
     (void)state;
     write_model();
     struct ivon_source *source = open_checkpoint("a/model.safetensors.index.json");
-    struct ivon_create_options options = {.like = source};
+    struct ivon_create_options options = {.size = sizeof options, .like = source};
     copy(source, "b/model.safetensors.index.json", &options);
     for (int i = 1; i <= 2; i++) {
         char path[32];
@@ -237,7 +237,7 @@ static void hessians_go_beside_their_means(void **state)
     (void)state;
     write_model();
     struct ivon_source *source = open_checkpoint("a/model.safetensors.index.json");
-    const struct ivon_create_options options = {.like = source};
+    const struct ivon_create_options options = {.size = sizeof options, .like = source};
     struct checkpoint checkpoint = {.header = full_header(), .seed = 3, .options = &options};
     add_tensor(&checkpoint, IVON_MEAN, "z", IVON_F16, 1, three);
     add_tensor(&checkpoint, IVON_HESSIAN, "z", IVON_F32, 1, three);
@@ -252,7 +252,8 @@ static void hessians_go_beside_their_means(void **state)
     ivon_source_close(source);
     source = open_checkpoint("b/model.safetensors.index.json");
     check_checkpoint(&checkpoint, "b/model.safetensors.index.json");
-    copy(source, "b/again.safetensors.index.json", &(struct ivon_create_options){.like = source});
+    copy(source, "b/again.safetensors.index.json",
+         &(struct ivon_create_options){.size = sizeof(struct ivon_create_options), .like = source});
     check_checkpoint(&checkpoint, "b/again.safetensors.index.json");
     ivon_source_close(source);
     release_checkpoint(&checkpoint);
@@ -262,7 +263,8 @@ static void hessians_go_beside_their_means(void **state)
 static void a_failed_commit_leaves_nothing_new(void **state)
 {
     (void)state;
-    struct ivon_create_options options = {.shard_size = 12, .replace = true};
+    struct ivon_create_options options = {
+        .size = sizeof options, .shard_size = 12, .replace = true};
     struct checkpoint checkpoint = {.header = ivon_header_empty(), .seed = 4, .options = &options};
     struct ivon_sink *sink = NULL;
     struct ivon_error error = {0};

@@ -325,7 +325,7 @@ static void writes_what_is_drawn_and_stops_when_told(void **state)
     assert_int_equal(ivon_sample_write(source, &options, 4, &sink, 1, NULL), 0);
     assert_memory_equal(sample, expected, COUNT * sizeof *sample);
     assert_memory_equal(fixed, p.data[2], sizeof fixed);
-    options.progress.report = cancel;
+    options.resources.progress.report = cancel;
     assert_int_equal(ivon_sample_write(source, &options, 4, &sink, 1, NULL), IVON_ERROR_CANCELLED);
     ivon_sink_close(sink);
     free(sample);

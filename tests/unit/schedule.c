@@ -13,8 +13,8 @@
 static void warmup_rises_in_equal_steps(void **state)
 {
     (void)state;
-    for (int shape = SCHEDULE_CONSTANT; shape <= SCHEDULE_LINEAR; shape++) {
-        struct schedule schedule = {(enum schedule_shape)shape, 8, 100};
+    for (int shape = IVON_SCHEDULE_CONSTANT; shape <= IVON_SCHEDULE_LINEAR; shape++) {
+        struct schedule schedule = {(enum ivon_schedule)shape, 8, 100};
         for (uint64_t step = 0; step < 8; step++)
             assert_true(schedule_factor(&schedule, step) == (double)(step + 1) / 8);
         assert_true(schedule_factor(&schedule, 8) == 1);
@@ -24,8 +24,8 @@ static void warmup_rises_in_equal_steps(void **state)
 static void shapes_follow_their_formulas(void **state)
 {
     (void)state;
-    struct schedule linear = {SCHEDULE_LINEAR, 4, 20}, cosine = {SCHEDULE_COSINE, 4, 20};
-    struct schedule constant = {.shape = SCHEDULE_CONSTANT};
+    struct schedule linear = {IVON_SCHEDULE_LINEAR, 4, 20}, cosine = {IVON_SCHEDULE_COSINE, 4, 20};
+    struct schedule constant = {.shape = IVON_SCHEDULE_CONSTANT};
     for (uint64_t step = 4; step < 20; step++) {
         assert_true(schedule_factor(&linear, step) == 1 - (double)(step - 4) / 16);
         double angle = acos(-1) * (double)(step - 4) / 16;
@@ -42,16 +42,24 @@ static void settings_are_checked(void **state)
 {
     (void)state;
     struct ivon_error error;
-    enum schedule_shape shape;
-    struct schedule schedule = {SCHEDULE_COSINE, 10, 10};
+    struct schedule schedule = {IVON_SCHEDULE_COSINE, 10, 10};
     assert_int_equal(schedule_check(&schedule, &error), IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "warmup of 10 steps in a training of 10, expected fewer");
     schedule.steps = 11;
     assert_int_equal(schedule_check(&schedule, &error), 0);
-    assert_int_equal(schedule_shape_of(&shape, "cosine", &error), 0);
-    assert_int_equal(shape, SCHEDULE_COSINE);
-    assert_int_equal(schedule_shape_of(&shape, "step", &error), IVON_ERROR_ARGUMENT);
-    assert_string_equal(error.message, "schedule 'step', expected constant, cosine or linear");
+    schedule.shape = (enum ivon_schedule)3;
+    assert_int_equal(schedule_check(&schedule, &error), IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "no such schedule: 3");
+}
+
+static void schedules_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(ivon_schedule_name(IVON_SCHEDULE_CONSTANT), "constant");
+    assert_string_equal(ivon_schedule_name(IVON_SCHEDULE_COSINE), "cosine");
+    assert_string_equal(ivon_schedule_name(IVON_SCHEDULE_LINEAR), "linear");
+    assert_null(ivon_schedule_name((enum ivon_schedule)3));
+    assert_null(ivon_schedule_name((enum ivon_schedule) - 1));
 }
 
 int main(void)
@@ -59,6 +67,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(warmup_rises_in_equal_steps),
         cmocka_unit_test(shapes_follow_their_formulas),
+        cmocka_unit_test(schedules_have_names),
         cmocka_unit_test(settings_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,7 +193,8 @@ static void averaging_that_fails(void **state)
     collect(&problem, &options, &found);
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     problem.table.fails = true;
-    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take, &collector, &error), IVON_ERROR_IO);
+    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, on_block, &collector, &error),
+                     IVON_ERROR_IO);
     problem.table.fails = false;
     run_from(&problem, sensitivity, 0, &other);
     assert_memory_equal(&other, &found, sizeof found);
@@ -215,10 +216,13 @@ static void same_bits(void **state)
         collect(&problem, &options, &found);
         assert_int_equal(found.blocks, 1);
         size_t least = least_memory(&problem, options);
-        for (options.threads = 1; options.threads <= 3; options.threads++)
-            for (options.memory = least; options.memory <= 64 * least; options.memory *= 4) {
+        for (options.resources.threads = 1; options.resources.threads <= 3;
+             options.resources.threads++)
+            for (options.resources.memory = least; options.resources.memory <= 64 * least;
+                 options.resources.memory *= 4) {
                 collect(&problem, &options, &other);
-                if (options.memory == least && problem.token_axis) /* larger than their plans */
+                if (options.resources.memory == least &&
+                    problem.token_axis) /* larger than their plans */
                     assert_true(other.blocks > 1);
                 other.blocks = found.blocks;
                 assert_memory_equal(&other, &found, sizeof found);
@@ -254,7 +258,7 @@ static void goes_on(void **state)
         compare("mpe", other.mpe + first, expected.mpe + first, left);
     }
     struct collector collector = {&problem, &other};
-    assert_int_equal(ivon_sensitivity_run(sensitivity, EXAMPLES, take, &collector, NULL), 0);
+    assert_int_equal(ivon_sensitivity_run(sensitivity, EXAMPLES, on_block, &collector, NULL), 0);
     ivon_sensitivity_free(sensitivity);
     problem_end(&problem);
 }

@@ -54,9 +54,9 @@ static void little_memory(void **state)
     struct ivon_sensitivity_options options = options_of(&problem);
     options.batch = 1;
     collect(&problem, &options, &found);
-    options.memory = least_memory(&problem, options);
+    options.resources.memory = least_memory(&problem, options);
     options.batch = 0;
-    options.threads = 3; /* as many as memory holds */
+    options.resources.threads = 3; /* as many as memory holds */
     collect(&problem, &options, &other);
     other.blocks = found.blocks;
     assert_memory_equal(&other, &found, sizeof found);
@@ -121,8 +121,8 @@ static void refusals(void **state)
     }
     for (size_t i = 0; i < 2; i++) {
         options = fine;
-        options.likelihood = IVON_GAUSSIAN;
-        options.noise_std = i ? -1 : NAN;
+        options.task.likelihood = IVON_GAUSSIAN;
+        options.task.noise_std = i ? -1 : NAN;
         refuse(&problem, &options, problem.examples, "y", IVON_ERROR_ARGUMENT,
                "needs the standard deviation of the noise");
     }
@@ -130,7 +130,8 @@ static void refusals(void **state)
     options.scores = IVON_SCORE_BIT(IVON_SCORE_INFLUENCE);
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     struct ivon_error error = {0};
-    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take, NULL, &error), IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, on_block, NULL, &error),
+                     IVON_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "test examples, which were not given"));
     ivon_sensitivity_free(sensitivity);
     ivon_sensitivity_free(NULL);
@@ -175,11 +176,11 @@ static void expect_row(struct problem *problem, struct ivon_sensitivity *sensiti
     const int64_t groups[EXAMPLES] = {0};
     size_t count = 0;
     memset(&other, 0, sizeof other);
-    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take, &collector, &error),
+    assert_int_equal(ivon_sensitivity_run(sensitivity, 0, on_block, &collector, &error),
                      IVON_ERROR_DATA);
     if (strncmp(error.message, message, strlen(message)) != 0)
         fail_msg("'%s', expected '%s'", error.message, message);
-    assert_int_equal(ivon_sensitivity_aim(sensitivity, problem->examples, "y", NULL),
+    assert_int_equal(ivon_sensitivity_set_test_data(sensitivity, problem->examples, "y", NULL),
                      IVON_ERROR_DATA);
     assert_int_equal(ivon_sensitivity_groups(sensitivity, groups, &removals, &count, NULL),
                      IVON_ERROR_DATA);
@@ -195,7 +196,7 @@ static void bad_rows(void **state)
     problem_begin(&problem, IVON_CATEGORICAL, false, HIDDEN);
     struct ivon_sensitivity_options options = options_of(&problem);
     options.batch = 4;
-    options.threads = 2;
+    options.resources.threads = 2;
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     run_from(&problem, sensitivity, 0, &found);
     int64_t label = problem.labels[17];
@@ -256,10 +257,11 @@ static void other_shapes(void **state)
                                               0, NULL, problem.labels);
     struct ivon_sensitivity_options options = options_of(&problem);
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
-    assert_int_equal(ivon_sensitivity_aim(sensitivity, longer, "y", &error), IVON_ERROR_DATA);
+    assert_int_equal(ivon_sensitivity_set_test_data(sensitivity, longer, "y", &error),
+                     IVON_ERROR_DATA);
     assert_string_equal(error.message, "data: an example for input 'x' has shape 1x5x5, data has "
                                        "1x3x5");
-    assert_int_equal(ivon_sensitivity_aim(sensitivity, problem.examples, "y", &error), 0);
+    assert_int_equal(ivon_sensitivity_set_test_data(sensitivity, problem.examples, "y", &error), 0);
     ivon_sensitivity_free(sensitivity);
     ivon_examples_close(longer);
     problem_end(&problem);
@@ -293,7 +295,7 @@ static void stops(void **state)
     struct ivon_sensitivity *sensitivity = make(&problem, &options);
     assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take_nothing, NULL, NULL), 42);
     ivon_sensitivity_free(sensitivity);
-    options.progress.report = stop;
+    options.resources.progress.report = stop;
     sensitivity = make(&problem, &options);
     assert_int_equal(ivon_sensitivity_run(sensitivity, 0, take_nothing, NULL, NULL),
                      IVON_ERROR_CANCELLED);

@@ -173,15 +173,15 @@ static inline void problem_end(struct problem *problem)
 static inline struct ivon_sensitivity_options options_of(const struct problem *problem)
 {
     struct ivon_sensitivity_options options = ivon_sensitivity_defaults();
-    options.likelihood = problem->likelihood;
+    options.task.likelihood = problem->likelihood;
     options.vectors = true;
     options.scores = IVON_SCORE_BIT(IVON_SCORE_DEVIATION) | IVON_SCORE_BIT(IVON_SCORE_MPE) |
                      IVON_SCORE_BIT(IVON_SCORE_SELF_INFLUENCE) |
                      IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS);
-    options.noise_std = problem->likelihood == IVON_GAUSSIAN ? 0.5 : NAN;
-    options.ignored = problem->token_axis ? IGNORED : INT64_MIN;
+    options.task.noise_std = problem->likelihood == IVON_GAUSSIAN ? 0.5 : NAN;
+    options.task.ignored = problem->token_axis ? IGNORED : INT64_MIN;
     options.variances = true;
-    options.threads = 1;
+    options.resources.threads = 1;
     return options;
 }
 
@@ -217,8 +217,8 @@ struct collector {
     memcpy(collected->name + block->first * (each), block->list[score],                            \
            block->count * (each) * sizeof(double))
 
-static inline int take(void *context, const struct ivon_sensitivities *block,
-                       struct ivon_error *error)
+static inline int on_block(void *context, const struct ivon_sensitivities *block,
+                           struct ivon_error *error)
 {
     (void)error;
     const struct collector *collector = context;
@@ -275,7 +275,7 @@ static inline void run_from(struct problem *problem, struct ivon_sensitivity *se
     struct collector collector = {problem, collected};
     memset(collected, 0, sizeof *collected);
     collected->next = first;
-    if (ivon_sensitivity_run(sensitivity, first, take, &collector, &error))
+    if (ivon_sensitivity_run(sensitivity, first, on_block, &collector, &error))
         fail_msg("%s", error.message);
     assert_int_equal(collected->next, EXAMPLES);
 }
@@ -286,7 +286,7 @@ static inline void collect(struct problem *problem, const struct ivon_sensitivit
     struct ivon_sensitivity *sensitivity = make(problem, options);
     struct ivon_error error = {0};
     if (options->scores & IVON_SCORE_BIT(IVON_SCORE_INFLUENCE) &&
-        ivon_sensitivity_aim(sensitivity, problem->examples, "y", &error))
+        ivon_sensitivity_set_test_data(sensitivity, problem->examples, "y", &error))
         fail_msg("%s", error.message);
     run_from(problem, sensitivity, 0, collected);
     ivon_sensitivity_free(sensitivity);
@@ -298,11 +298,11 @@ static inline size_t least_memory(struct problem *problem, struct ivon_sensitivi
     size_t low = 1, high = 1 << 20; /* too little, enough */
     while (high - low > 1) {
         struct ivon_sensitivity *sensitivity = NULL;
-        options.memory = low + (high - low) / 2;
+        options.resources.memory = low + (high - low) / 2;
         int code = ivon_sensitivity_new(&sensitivity, problem->model.network, problem->model.source,
                                         problem->examples, "y", &options, NULL);
         assert_true(code == 0 || code == IVON_ERROR_MEMORY);
-        *(code ? &low : &high) = options.memory;
+        *(code ? &low : &high) = options.resources.memory;
         ivon_sensitivity_free(sensitivity);
     }
     return high;

@@ -27,8 +27,9 @@ static void influence(void **state)
             numbers ? (void *)(problem.numbers + at) : (void *)(problem.labels + at));
         for (int own = 1; own >= 0; own--) {
             double influences[EXAMPLES] = {0};
-            assert_int_equal(
-                ivon_sensitivity_aim(sensitivity, own ? problem.examples : tests, "y", NULL), 0);
+            assert_int_equal(ivon_sensitivity_set_test_data(
+                                 sensitivity, own ? problem.examples : tests, "y", NULL),
+                             0);
             run_from(&problem, sensitivity, 0, &found);
             for (size_t i = 0; i < EXAMPLES; i++)
                 for (size_t t = own ? 0 : 11; t < (own ? EXAMPLES : 11 + TESTS); t++)
@@ -168,8 +169,9 @@ static void groups_of_one(void **state)
     assert_true(g == count && count < EXAMPLES);
     /* The same bits by several threads, and with one group at a time. */
     size_t least = least_memory(&problem, options);
-    for (options.threads = 1; options.threads <= 3; options.threads++)
-        for (options.memory = least; options.memory <= 64 * least; options.memory *= 4) {
+    for (options.resources.threads = 1; options.resources.threads <= 3; options.resources.threads++)
+        for (options.resources.memory = least; options.resources.memory <= 64 * least;
+             options.resources.memory *= 4) {
             struct ivon_group_removal *again = remove_groups(&problem, &options, groups, &count);
             assert_memory_equal(again, removals, count * sizeof *again);
             free(again);

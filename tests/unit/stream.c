@@ -255,7 +255,7 @@ static void reads_and_views_memory(void **state)
     header.step = 3;
     header.creator = "test";
     header.mapping = "by hand";
-    header.doubt = "none";
+    header.warning = "none";
     struct ivon_tensor tensors[] = {vector(IVON_MEAN, "aligned", IVON_F64, 5),
                                     vector(IVON_MEAN, "unaligned", IVON_F64, 5),
                                     vector(IVON_MEAN, "empty", IVON_F64, 0)};
@@ -272,8 +272,8 @@ static void reads_and_views_memory(void **state)
     assert_null(ivon_source_header(source)->provenance);
     assert_string_equal(ivon_source_header(source)->mapping, "by hand");
     assert_ptr_not_equal(ivon_source_header(source)->mapping, header.mapping);
-    assert_string_equal(ivon_source_header(source)->doubt, "none");
-    assert_ptr_not_equal(ivon_source_header(source)->doubt, header.doubt);
+    assert_string_equal(ivon_source_header(source)->warning, "none");
+    assert_ptr_not_equal(ivon_source_header(source)->warning, header.warning);
     assert_ptr_equal(ivon_source_view(source, 0, 0), numbers);
     assert_ptr_equal(ivon_source_view(source, 0, 3), numbers + 3);
     assert_null(ivon_source_view(source, 1, 0));
@@ -338,7 +338,7 @@ static void names_parts(void **state)
     struct ivon_header header = ivon_header_empty();
     assert_true(isnan(header.ess) && isnan(header.weight_decay));
     assert_true(header.step == -1 && header.n_train == -1 && !header.creator &&
-                !header.provenance && !header.mapping && !header.doubt);
+                !header.provenance && !header.mapping && !header.warning);
 }
 
 int main(void)

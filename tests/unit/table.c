@@ -132,12 +132,16 @@ static void writes_text(void **state)
     add(&content,
         (struct ivon_column){.name = "none", .dtype = IVON_F64, .rank = 2, .shape = {2, 0}},
         matrix);
-    assert_text(&content, (struct ivon_table_options){.format = IVON_CSV, .rows = 3},
+    assert_text(&content,
+                (struct ivon_table_options){
+                    .size = sizeof(struct ivon_table_options), .format = IVON_CSV, .rows = 3},
                 "index,loss,p0,p1,p2,y,m_0,m_1,m_2,m_3\n"
                 "0,0.1,0.25,1e-10,0.1,-1,1,2,3,4\n"
                 "1,-0.0,inf,-inf,0.33333334,9223372036854775807,5,6,7,8\n"
                 "2,nan,1.4013e-45,16777216,1e+20,0,9,10,11,12\n");
-    assert_text(&content, (struct ivon_table_options){.format = IVON_JSONL, .rows = 3},
+    assert_text(&content,
+                (struct ivon_table_options){
+                    .size = sizeof(struct ivon_table_options), .format = IVON_JSONL, .rows = 3},
                 "{\"index\":0,\"loss\":0.1,\"probabilities\":[0.25,1e-10,0.1],\"y\":-1,"
                 "\"m\":[[1,2],[3,4]],\"none\":[[],[]]}\n"
                 "{\"index\":1,\"loss\":-0.0,"
@@ -145,9 +149,14 @@ static void writes_text(void **state)
                 "\"y\":9223372036854775807,\"m\":[[5,6],[7,8]],\"none\":[[],[]]}\n"
                 "{\"index\":2,\"loss\":null,\"probabilities\":[1.4013e-45,16777216,1e+20],"
                 "\"y\":0,\"m\":[[9,10],[11,12]],\"none\":[[],[]]}\n");
-    assert_text(&content, (struct ivon_table_options){.format = IVON_CSV},
-                "index,loss,p0,p1,p2,y,m_0,m_1,m_2,m_3\n");
-    assert_text(&content, (struct ivon_table_options){.format = IVON_JSONL}, "");
+    assert_text(
+        &content,
+        (struct ivon_table_options){.size = sizeof(struct ivon_table_options), .format = IVON_CSV},
+        "index,loss,p0,p1,p2,y,m_0,m_1,m_2,m_3\n");
+    assert_text(&content,
+                (struct ivon_table_options){.size = sizeof(struct ivon_table_options),
+                                            .format = IVON_JSONL},
+                "");
 }
 
 static void writes_a_row_for_each_token(void **state)
@@ -164,9 +173,16 @@ static void writes_a_row_for_each_token(void **state)
         (struct ivon_column){
             .name = "p", .prefix = "p", .dtype = IVON_F32, .rank = 2, .shape = {2, 2}},
         p);
-    assert_text(&content, (struct ivon_table_options){.format = IVON_CSV, .rows = 2, .tokens = 2},
-                "index,token,loss,p0,p1\n0,0,0.5,1,2\n0,1,1,3,4\n1,0,1.5,5,6\n1,1,2,7,8\n");
-    assert_text(&content, (struct ivon_table_options){.format = IVON_JSONL, .rows = 2, .tokens = 2},
+    assert_text(
+        &content,
+        (struct ivon_table_options){
+            .size = sizeof(struct ivon_table_options), .format = IVON_CSV, .rows = 2, .tokens = 2},
+        "index,token,loss,p0,p1\n0,0,0.5,1,2\n0,1,1,3,4\n1,0,1.5,5,6\n1,1,2,7,8\n");
+    assert_text(&content,
+                (struct ivon_table_options){.size = sizeof(struct ivon_table_options),
+                                            .format = IVON_JSONL,
+                                            .rows = 2,
+                                            .tokens = 2},
                 "{\"index\":0,\"loss\":[0.5,1],\"p\":[[1,2],[3,4]]}\n"
                 "{\"index\":1,\"loss\":[1.5,2],\"p\":[[5,6],[7,8]]}\n");
 }
@@ -181,9 +197,13 @@ static void quotes_names(void **state)
     add(&content, (struct ivon_column){.name = "say \"no\"", .dtype = IVON_I64}, &one);
     add(&content, (struct ivon_column){.name = "back\\slash", .dtype = IVON_I64}, &one);
     add(&content, (struct ivon_column){.name = "\xce\xb8 1", .dtype = IVON_I64}, &one);
-    assert_text(&content, (struct ivon_table_options){.format = IVON_CSV, .rows = 1},
+    assert_text(&content,
+                (struct ivon_table_options){
+                    .size = sizeof(struct ivon_table_options), .format = IVON_CSV, .rows = 1},
                 "index,\"a,b_0\",\"say \"\"no\"\"\",back\\slash,\xce\xb8 1\n0,1,1,1,1\n");
-    assert_text(&content, (struct ivon_table_options){.format = IVON_JSONL, .rows = 1},
+    assert_text(&content,
+                (struct ivon_table_options){
+                    .size = sizeof(struct ivon_table_options), .format = IVON_JSONL, .rows = 1},
                 "{\"index\":0,\"a,b\":[1],\"say \\\"no\\\"\":1,\"back\\\\slash\":1,"
                 "\"\xce\xb8 1\":1}\n");
 }
@@ -245,7 +265,7 @@ static void is_read_by_others(void **state)
     (void)state;
     struct sample *sample = make_sample();
     struct ivon_table_options options = {
-        .rows = ROWS, .creator = "test \xc3\xa9", .provenance = "{}"};
+        .size = sizeof options, .rows = ROWS, .creator = "test \xc3\xa9", .provenance = "{}"};
     struct content one = {
         .columns = {sample->content.columns[1]}, .data = {sample->content.data[1]}, .count = 1};
     put_bytes("wide", sample->wide, sizeof sample->wide);
@@ -294,7 +314,7 @@ static void depends_on_no_pieces(void **state)
     (void)state;
     static const char *const names[] = {"t.csv", "t.jsonl", "t.h5", "t.npy"};
     struct sample *sample = make_sample();
-    struct ivon_table_options options = {.rows = ROWS, .replace = true};
+    struct ivon_table_options options = {.size = sizeof options, .rows = ROWS, .replace = true};
     struct content one = {
         .columns = {sample->content.columns[1]}, .data = {sample->content.data[1]}, .count = 1};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -319,7 +339,9 @@ static void writes_npy(void **state)
     struct content content = {0};
     size_t size;
     add(&content, (struct ivon_column){.name = "x", .dtype = IVON_F64}, values);
-    write_table("a.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
+    write_table("a.npy", &content,
+                (struct ivon_table_options){.size = sizeof(struct ivon_table_options), .rows = 2},
+                1);
     char *bytes = load("a.npy", &size);
     assert_int_equal(size, 128 + 16);
     assert_memory_equal(bytes,
@@ -332,14 +354,19 @@ static void writes_npy(void **state)
     content.columns[0].rank = 2;
     content.columns[0].shape[0] = 1;
     content.columns[0].shape[1] = 3;
-    write_table("b.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
+    write_table("b.npy", &content,
+                (struct ivon_table_options){.size = sizeof(struct ivon_table_options), .rows = 2},
+                1);
     content.columns[0].shape[1] = 0;
-    write_table("c.npy", &content, (struct ivon_table_options){.rows = 2}, 1);
+    write_table("c.npy", &content,
+                (struct ivon_table_options){.size = sizeof(struct ivon_table_options), .rows = 2},
+                1);
     content.columns[0].dtype = IVON_I64;
     content.columns[0].rank = 7;
     for (int i = 0; i < 7; i++)
         content.columns[0].shape[i] = i ? 1 : INT64_C(1) << 59;
-    write_table("d.npy", &content, (struct ivon_table_options){0}, 1);
+    write_table("d.npy", &content,
+                (struct ivon_table_options){.size = sizeof(struct ivon_table_options)}, 1);
     python("import numpy as np\n"
            "assert (np.load('b.npy') == [[[1, 2, 3]], [[4, 5, 6]]]).all()\n"
            "assert np.load('c.npy').shape == (2, 1, 0)\n"
@@ -367,7 +394,8 @@ static void assert_refused(struct ivon_column column, size_t twice, enum ivon_ta
                            int64_t tokens, const char *message)
 {
     struct ivon_column columns[2] = {column, column};
-    struct ivon_table_options options = {.format = format, .rows = 4, .tokens = tokens};
+    struct ivon_table_options options = {
+        .size = sizeof options, .format = format, .rows = 4, .tokens = tokens};
     struct ivon_table *table = NULL;
     struct ivon_error error;
     assert_int_equal(ivon_table_create(&table, "a", columns, twice, &options, &error),
@@ -421,7 +449,9 @@ static void counts_rows(void **state)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct ivon_table *table = NULL;
         struct ivon_table_options options = {
-            .format = (enum ivon_table_format)ivon_table_format_of(names[i]), .rows = 3};
+            .size = sizeof options,
+            .format = (enum ivon_table_format)ivon_table_format_of(names[i]),
+            .rows = 3};
         assert_int_equal(ivon_table_create(&table, names[i], &column, 1, &options, &error), 0);
         assert_int_equal(ivon_table_append(table, 2, &data, &error), 0);
         assert_int_equal(ivon_table_append(table, 2, &data, &error), IVON_ERROR_ARGUMENT);
@@ -440,7 +470,7 @@ static void replaces_only_when_told(void **state)
     static const double value = 3;
     struct content content = {0};
     struct ivon_table *table = NULL;
-    struct ivon_table_options options = {.format = IVON_CSV, .rows = 1};
+    struct ivon_table_options options = {.size = sizeof options, .format = IVON_CSV, .rows = 1};
     struct ivon_error error;
     size_t size;
     add(&content, (struct ivon_column){.name = "x", .dtype = IVON_F64}, &value);
@@ -467,7 +497,8 @@ static void says_that_a_stream_is_full(void **state)
     struct ivon_error error;
     for (uint64_t rows = 1; rows <= 100000; rows += 99999) {
         struct ivon_table *table = NULL;
-        struct ivon_table_options options = {.format = IVON_CSV, .rows = rows};
+        struct ivon_table_options options = {
+            .size = sizeof options, .format = IVON_CSV, .rows = rows};
         FILE *full = fopen("/dev/full", "w");
         assert_non_null(full);
         assert_int_equal(
@@ -488,7 +519,7 @@ static void refuses_arrays_on_a_stream(void **state)
 {
     (void)state;
     struct ivon_column column = {.name = "x", .dtype = IVON_F64};
-    struct ivon_table_options options = {.format = IVON_NPY};
+    struct ivon_table_options options = {.size = sizeof options, .format = IVON_NPY};
     struct ivon_table *table = NULL;
     struct ivon_error error;
     assert_int_equal(ivon_table_to_stream(&table, stdout, "out", &column, 1, &options, &error),
@@ -513,7 +544,9 @@ static void leaves_nothing_of_a_full_disk(void **state)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct ivon_table *table = NULL;
         struct ivon_table_options options = {
-            .format = (enum ivon_table_format)ivon_table_format_of(names[i]), .rows = 100000};
+            .size = sizeof options,
+            .format = (enum ivon_table_format)ivon_table_format_of(names[i]),
+            .rows = 100000};
         limit.rlim_cur = 100000;
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         int code = ivon_table_create(&table, names[i], &column, 1, &options, &error);

@@ -59,7 +59,8 @@ static void examples_of_a_text(void **state)
 {
     (void)state;
     write_text("t.txt", text);
-    struct ivon_dataset_options options = {.characters = true, .context = 4};
+    struct ivon_dataset_options options = {
+        .size = sizeof options, .characters = true, .context = 4};
     struct ivon_examples *examples = open_fine("t.txt", &options);
     assert_int_equal(ivon_examples_count(examples), 5);
     check(examples, "x", 0, 4, "1234");
@@ -85,7 +86,8 @@ static void parts_of_a_text(void **state)
 {
     (void)state;
     write_text("t.txt", text);
-    struct ivon_dataset_options options = {.characters = true, .context = 1};
+    struct ivon_dataset_options options = {
+        .size = sizeof options, .characters = true, .context = 1};
     struct ivon_examples *train = open_fine("t.txt:train", &options);
     struct ivon_examples *test = open_fine("t.txt:test", &options);
     assert_int_equal(ivon_examples_count(train), 18); /* of 19 tokens */
@@ -116,7 +118,7 @@ static void examples_of_an_array(void **state)
     static const unsigned char tokens[] = {0, 0, 8, 1, 0, 0, 0, 6, 5, 1, 2, 3, 2, 1};
     static const unsigned char numbers[] = {0, 0, 13, 1, 0, 0, 0, 1, 0, 0, 0, 0};
     static const unsigned char matrix[] = {0, 0, 8, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1};
-    struct ivon_dataset_options options = {.context = 2};
+    struct ivon_dataset_options options = {.size = sizeof options, .context = 2};
     write_file("tokens.idx", tokens, sizeof tokens);
     struct ivon_examples *examples = open_fine("tokens.idx", &options);
     assert_int_equal(ivon_examples_count(examples), 2);

@@ -1,8 +1,8 @@
 /*
  * Compares two checkpoints, bit by bit: torch_compare [--key=KEY] [--adam=BATCH]
- * [--buffers=PATTERN] FOUND EXPECTED The options are for FOUND. Prints its mapping, doubt and step,
- * or its error. Where EXPECTED has no momentum, FOUND may have it; steps may be absent. Without
- * arguments, tests itself.
+ * [--buffers=PATTERN] FOUND EXPECTED The options are for FOUND. Prints its mapping, warning and
+ * step, or its error. Where EXPECTED has no momentum, FOUND may have it; steps may be absent.
+ * Without arguments, tests itself.
  */
 #include "tests/unit/files.h"
 
@@ -117,8 +117,8 @@ static int compare(const char *path, const struct ivon_open_options *options,
     const struct ivon_header *header = found ? ivon_source_header(found) : NULL;
     if (header && header->mapping)
         printf("mapping: %s\n", header->mapping);
-    if (header && header->doubt)
-        printf("doubt: %s\n", header->doubt);
+    if (header && header->warning)
+        printf("warning: %s\n", header->warning);
     if (header && header->step >= 0)
         printf("step: %lld\n", (long long)header->step);
     ivon_source_close(found);
@@ -132,7 +132,7 @@ static void write_checkpoint(const char *path, const char *name, float second, d
     struct ivon_header header = ivon_header_empty();
     struct ivon_tensor tensor = {
         .name = name, .dtype = IVON_F32, .rank = 1, .shape = {2}, .count = 2};
-    struct ivon_create_options options = {.replace = true};
+    struct ivon_create_options options = {.size = sizeof options, .replace = true};
     struct ivon_sink *sink = NULL;
     float values[2] = {1, second};
     header.ess = ess;
@@ -165,7 +165,7 @@ static const char *value_of(const char *argument, const char *option)
 
 int main(int argc, char **argv)
 {
-    struct ivon_open_options options = {0};
+    struct ivon_open_options options = {.size = sizeof options};
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_comparison_finds_what_differs)};
     if (argc < 3)
         return cmocka_run_group_tests(tests, enter_directory, leave_directory);

@@ -92,12 +92,12 @@ static struct ivon_examples *open_sample(const struct sample_data *data)
 static struct ivon_train_options options_of(const struct sample_data *data)
 {
     struct ivon_train_options options = ivon_train_defaults(IVON_METHOD_SGD);
-    options.likelihood = data->likelihood;
-    options.noise_std = data->likelihood == IVON_GAUSSIAN ? 0.7 : NAN;
-    options.ignored = -100;
+    options.task.likelihood = data->likelihood;
+    options.task.noise_std = data->likelihood == IVON_GAUSSIAN ? 0.7 : NAN;
+    options.task.ignored = -100;
     options.rate = 0.1;
     options.batch = EXAMPLES;
-    options.threads = 2;
+    options.resources.threads = 2;
     return options;
 }
 
@@ -225,7 +225,7 @@ static void batches_and_tiles(void **unused)
     assert_int_equal(size, parts->lanes[0].gradients.size);
     assert_memory_equal(expected, found, size);
     size_t least = net_derivative_memory(whole->lanes[0].worker->derivative);
-    options.memory = least + whole->data.size; /* of two lanes */
+    options.resources.memory = least + whole->data.size; /* of two lanes */
     struct ivon_trainer *small = begin_training(data, examples, &options);
     assert_true(small->runner.tile < whole->runner.tile);
     compute(small);
@@ -288,9 +288,10 @@ static void images(void **unused)
     struct ivon_train_options options = options_of(&data);
     options.batch = 8;
     options.epochs = 3;
-    options.threads = 1;
+    options.resources.threads = 1;
     options.seed = 9;
-    options.augmentation = "crop2,flip";
+    options.augmentation = IVON_AUGMENT_CROP | IVON_AUGMENT_FLIP;
+    options.crop = 2;
     struct ivon_train_start start = {.network = network};
     struct ivon_trainer *trainer = NULL;
     struct ivon_error error = {0};

@@ -5,15 +5,22 @@
 
 #include "bayes/merge/private.h"
 #include "core/error.h"
+#include "core/options.h"
 
-struct ivon_merge_options ivon_merge_defaults(void)
+static const struct options_kind merge_options = {
+    .defaults = "ivon_merge_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_merge_options, resources.reserved)}};
+
+void ivon_merge_options_init(struct ivon_merge_options *options, size_t size)
 {
-    return (struct ivon_merge_options){.method = IVON_MERGE_GRADIENT_MATCHING,
-                                       .delta0 = NAN,
-                                       .base_scale = 1,
-                                       .hessian_scale = 1,
-                                       .ess = NAN,
-                                       .dtype = IVON_DTYPE_KEEP};
+    const struct ivon_merge_options defaults = {.size = sizeof defaults,
+                                                .method = IVON_MERGE_GRADIENT_MATCHING,
+                                                .delta0 = NAN,
+                                                .base_scale = 1,
+                                                .hessian_scale = 1,
+                                                .ess = NAN,
+                                                .dtype = IVON_DTYPE_KEEP};
+    options_init(options, size, &defaults);
 }
 
 static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_error *error)
@@ -116,11 +123,13 @@ int ivon_merge_plan(struct ivon_merge **out, struct ivon_source *base,
     struct ivon_merge *merge = calloc(1, sizeof *merge);
     if (!merge)
         return ivon_error_memory(error);
-    merge->options = *options;
+    merge->options = ivon_merge_defaults();
+    int code = options_read(&merge_options, &merge->options, options, error);
     merge->base = base;
-    merge->base_in_formula = options->method == IVON_MERGE_GRADIENT_MATCHING ||
-                             options->method == IVON_MERGE_TASK_ARITHMETIC;
-    int code = copy_arguments(merge, models, model_count, error);
+    merge->base_in_formula = merge->options.method == IVON_MERGE_GRADIENT_MATCHING ||
+                             merge->options.method == IVON_MERGE_TASK_ARITHMETIC;
+    if (!code)
+        code = copy_arguments(merge, models, model_count, error);
     if (!code)
         code = plan(merge, error);
     if (code)

@@ -162,7 +162,8 @@ static int make_scratch(struct merge_run *run, struct ivon_error *error)
 static int merge_run_choose_block(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
-    size_t memory = merge->options.memory ? merge->options.memory : DEFAULT_MEMORY;
+    size_t memory = merge->options.resources.memory ? merge->options.resources.memory
+                                                    : DEFAULT_MEMORY;
     size_t per_element = (size_t)run->threads *
                          (2 * (merge->model_count + 1) * sizeof(double) +
                           merge->scale_count * (sizeof(double) + sizeof(float)));
@@ -194,11 +195,11 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
 {
     struct merge_run run = {.merge = merge,
                             .sinks = sinks,
-                            .threads = ivon_parallel_threads(merge->options.threads),
+                            .threads = ivon_parallel_threads(merge->options.resources.threads),
                             .shortfall = {.entry = SIZE_MAX},
                             .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
-    meter_init(&run.meter, &merge->options.progress, merge->input_bytes);
+    meter_init(&run.meter, &merge->options.resources.progress, merge->input_bytes);
     int code = merge_run_choose_block(&run, error);
     if (!code)
         code = make_scratch(&run, error);

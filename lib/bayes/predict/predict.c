@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include "bayes/predict/private.h"
+#include "bayes/sample_private.h"
 #include "core/blas.h"
 #include "core/error.h"
+#include "core/options.h"
 #include "core/parallel.h"
 #include "net/graph/training.h"
 
@@ -17,19 +19,33 @@ enum {
     DEFAULT_MEMORY = 256 << 20, /* bytes */
 };
 
-struct ivon_predict_options ivon_predict_defaults(void)
+static const struct options_kind predict_options = {
+    .defaults = "ivon_predict_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_predict_options, resources.reserved),
+                 OPTIONS_RESERVED(struct ivon_predict_options, task.reserved)}};
+
+void ivon_predict_options_init(struct ivon_predict_options *options, size_t size)
 {
-    return (struct ivon_predict_options){.likelihood = IVON_CATEGORICAL,
-                                         .samples = 64,
-                                         .sample = ivon_sample_defaults(),
-                                         .noise_std = NAN,
-                                         .ignored = INT64_MIN};
+    const struct ivon_predict_options defaults = {
+        .size = sizeof defaults,
+        .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = INT64_MIN},
+        .samples = 64,
+        .sample = ivon_sample_defaults()};
+    options_init(options, size, &defaults);
+}
+
+static int predict_read_options(struct ivon_predict_options *options,
+                                const struct ivon_predict_options *given, struct ivon_error *error)
+{
+    *options = ivon_predict_defaults();
+    int code = options_read(&predict_options, options, given, error);
+    return code ? code : sample_check_embedded(&options->sample, error);
 }
 
 /* Returns whether targets have a likelihood. */
 static bool has_density(const struct ivon_predict_options *options)
 {
-    const struct likelihood likelihood = {options->likelihood, 1, options->noise_std};
+    const struct likelihood likelihood = {options->task.likelihood, 1, options->task.noise_std};
     return likelihood_is_known(&likelihood);
 }
 
@@ -115,7 +131,7 @@ static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_err
                               .memory = half,
                               .check = outputs_check,
                               .check_context = &predictor->outputs};
-    int code = blas_reserve(ivon_parallel_threads(predictor->options.threads), error);
+    int code = blas_reserve(ivon_parallel_threads(predictor->options.resources.threads), error);
     if (!code)
         code = runner_choose_tile(runner, &predictor->data.feed, &bounds, error);
     for (size_t i = 1; i < predictor->member_count && !code; i++) {
@@ -135,7 +151,7 @@ static size_t predict_bytes_per_example(const struct ivon_predictor *predictor)
                    rows * rows_size(&predictor->likelihood, predictor->groups);
     bytes += all * sizeof(float) * 2 + all * (sizeof(int64_t) + sizeof(float)) +
              rows * (sizeof(int64_t) + 4 * sizeof(float));
-    bytes += (size_t)ivon_parallel_threads(options->threads) * all * sizeof(float);
+    bytes += (size_t)ivon_parallel_threads(options->resources.threads) * all * sizeof(float);
     if (predictor->metrics[0])
         bytes += (predictor->groups + 1) * (all + 2 * rows) * sizeof(double);
     if (options->log_likelihoods)
@@ -149,7 +165,7 @@ static bool allocate_matrix(struct ivon_predictor *predictor)
 {
     size_t entries = predictor->member_count * predictor->passes * predictor->block;
     size_t targets = entries * outputs_targets(&predictor->outputs);
-    bool regression = ivon_likelihood_traits(predictor->options.likelihood)->regression;
+    bool regression = ivon_likelihood_traits(predictor->options.task.likelihood)->regression;
     predictor->log_likelihoods = calloc(entries, sizeof(double));
     if (regression)
         predictor->number_replicates = calloc(targets, sizeof(float));
@@ -164,7 +180,7 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
     const struct ivon_predict_options *options = &predictor->options;
     struct row_results *results = &predictor->results;
     size_t rows = predictor->block * predictor->outputs.tokens, all = rows * predictor->outputs.k;
-    bool regression = ivon_likelihood_traits(options->likelihood)->regression, fine = true;
+    bool regression = ivon_likelihood_traits(options->task.likelihood)->regression, fine = true;
     if (regression) {
         results->mean = calloc(all, sizeof(float));
         results->epistemic_std = calloc(all, sizeof(float));
@@ -188,13 +204,14 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
 
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    size_t memory = predictor->options.memory ? predictor->options.memory : DEFAULT_MEMORY;
+    size_t memory = predictor->options.resources.memory ? predictor->options.resources.memory
+                                                        : DEFAULT_MEMORY;
     size_t tile = predictor->runner.tile;
     size_t tiles = memory / predict_bytes_per_example(predictor) / tile;
     uint64_t needed = (predictor->data.count + tile - 1) / tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     predictor->block = tiles * tile;
-    int code = labelled_reserve(&predictor->data, predictor->block, predictor->options.ignored,
+    int code = labelled_reserve(&predictor->data, predictor->block, predictor->options.task.ignored,
                                 error);
     if (!code)
         code = rows_init(&predictor->sums, &predictor->likelihood, predictor->groups,
@@ -206,7 +223,8 @@ static int make_block(struct ivon_predictor *predictor, struct ivon_error *error
 
 static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    struct ivon_metrics_options options = {.likelihood = predictor->options.likelihood,
+    struct ivon_metrics_options options = {.size = sizeof options,
+                                           .likelihood = predictor->options.task.likelihood,
                                            .outputs = predictor->outputs.k,
                                            .bins = predictor->options.bins};
     size_t without = predictor->groups > 1 ? predictor->groups : 0;
@@ -220,15 +238,26 @@ static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *err
     return code;
 }
 
-bool ivon_predict_varies(const struct ivon_predict_options *options, size_t members)
+static bool predict_varies(const struct ivon_predict_options *options, size_t members)
 {
     return members > 1 || (options->samples > 1 && options->sample.temperature > 0);
 }
 
+bool ivon_predict_varies(const struct ivon_predict_options *given, size_t members)
+{
+    struct ivon_predict_options options;
+    return !predict_read_options(&options, given, NULL) && predict_varies(&options, members);
+}
+
 int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *members,
                        size_t member_count, struct ivon_examples *examples, const char *targets,
-                       const struct ivon_predict_options *options, struct ivon_error *error)
+                       const struct ivon_predict_options *given, struct ivon_error *error)
 {
+    struct ivon_predict_options own;
+    const struct ivon_predict_options *options = &own;
+    int code = predict_read_options(&own, given, error);
+    if (code)
+        return code;
     if (!member_count)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no posterior to predict with");
     if (options->log_likelihoods && !has_density(options))
@@ -240,20 +269,20 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
     if (!predictor)
         return ivon_error_memory(error);
     predictor->options = *options;
-    predictor->outputs.likelihood = options->likelihood;
+    predictor->outputs.likelihood = options->task.likelihood;
     predictor->options.nll_at_mean &= targets && options->samples && has_density(options);
     predictor->passes = options->samples ? options->samples : 1;
     predictor->groups = options->samples < 2                 ? 1
                         : options->samples < ROWS_GROUPS_MAX ? options->samples
                                                              : ROWS_GROUPS_MAX;
-    int code = take_members(predictor, members, member_count, error);
+    code = take_members(predictor, members, member_count, error);
     if (!code)
         code = labelled_open(&predictor->data, members[0].network, &predictor->outputs, examples,
-                             targets, options->names, options->name_count, error);
+                             targets, options->task.inputs, options->task.input_count, error);
     if (!code)
         code = predict_choose_tile(predictor, error);
-    predictor->likelihood = (struct likelihood){options->likelihood, predictor->outputs.k,
-                                                options->noise_std};
+    predictor->likelihood = (struct likelihood){options->task.likelihood, predictor->outputs.k,
+                                                options->task.noise_std};
     if (!code)
         code = make_metrics(predictor, error);
     if (!code)
@@ -262,7 +291,7 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         ivon_predictor_free(predictor);
         return code;
     }
-    predictor->sums.same = !ivon_predict_varies(options, member_count);
+    predictor->sums.same = !predict_varies(options, member_count);
     *out = predictor;
     return 0;
 }
@@ -311,11 +340,11 @@ size_t ivon_predictor_fixed(const struct ivon_predictor *predictor)
 }
 
 int ivon_predictor_run(struct ivon_predictor *predictor,
-                       int (*take)(void *context, const struct ivon_predictions *predictions,
-                                   struct ivon_error *error),
+                       int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                                       struct ivon_error *error),
                        void *context, struct ivon_error *error)
 {
-    return predictor_run(predictor, take, context, error);
+    return predictor_run(predictor, on_block, context, error);
 }
 
 struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor)

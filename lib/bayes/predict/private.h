@@ -60,8 +60,8 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
                      float *numbers);
 
 int predictor_run(struct ivon_predictor *predictor,
-                  int (*take)(void *context, const struct ivon_predictions *predictions,
-                              struct ivon_error *error),
+                  int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                                  struct ivon_error *error),
                   void *context, struct ivon_error *error);
 
 #endif

@@ -144,8 +144,8 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
     size_t batches = 0;
     int code = observation.nodes ? 0 : ivon_error_memory(error);
     if (!code)
-        code = feed_open(&feed, network, options->recalibrate, options->names, options->name_count,
-                         error);
+        code = feed_open(&feed, network, options->recalibrate, options->task.inputs,
+                         options->task.input_count, error);
     if (!code)
         code = recalibrate_batch(predictor, &feed, &runner.tile, error);
     if (!code)

@@ -24,7 +24,7 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
             if (numbers)
                 numbers[i] = (float)drawn;
             else
-                labels[i] = counts[row] ? (int64_t)drawn : predictor->options.ignored;
+                labels[i] = counts[row] ? (int64_t)drawn : predictor->options.task.ignored;
         }
     }
 }

@@ -98,7 +98,7 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     }
     if (matrix) {
         uint64_t sample = run->member * predictor->passes + pass;
-        size_t each = targets_width(predictor->options.likelihood, k);
+        size_t each = targets_width(predictor->options.task.likelihood, k);
         size_t offset = ((size_t)sample * run->count * tokens + row) * each;
         draw_replicates(predictor, sample, run->first * tokens + row, count, outputs,
                         predictor->data.counts + row,
@@ -237,7 +237,7 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     (void)thread;
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    bool regression = ivon_likelihood_traits(predictor->options.likelihood)->regression;
+    bool regression = ivon_likelihood_traits(predictor->options.task.likelihood)->regression;
     size_t without = predictor->groups > 1 && i < predictor->groups ? i : ROWS_GROUPS_MAX;
     size_t rows = run->count * predictor->outputs.tokens, all = rows * predictor->outputs.k;
     struct ivon_metrics *metrics = predictor->metrics[without];
@@ -264,7 +264,7 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
         return ivon_error_memory(error);
     rows_probabilities(&predictor->sums, without, 0, rows, probabilities);
     code = ivon_metrics_add(metrics, first, rows, probabilities, predictor->data.labels,
-                            predictor->options.ignored, &inner);
+                            predictor->options.task.ignored, &inner);
     if (code)
         ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->data.examples),
                        inner.message);
@@ -281,7 +281,7 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
     size_t row = i * most, rows = run->count * predictor->outputs.tokens - row;
     rows = rows < most ? rows : most;
     struct row_results at = predictor->results;
-    enum ivon_likelihood likelihood = predictor->options.likelihood;
+    enum ivon_likelihood likelihood = predictor->options.task.likelihood;
     if (ivon_likelihood_traits(likelihood)->regression) {
         at.mean += row * k;
         at.epistemic_std += row * k;
@@ -345,8 +345,9 @@ static void measure_at_mean(const struct run *run)
 }
 
 static int predict_run_block(struct run *run,
-                             int (*take)(void *context, const struct ivon_predictions *predictions,
-                                         struct ivon_error *error),
+                             int (*on_block)(void *context,
+                                             const struct ivon_predictions *predictions,
+                                             struct ivon_error *error),
                              void *context, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
@@ -369,16 +370,16 @@ static int predict_run_block(struct run *run,
     if (!code && predictor->options.nll_at_mean)
         measure_at_mean(run);
     struct ivon_predictions predictions = predict_run_describe(run);
-    return code || !take ? code : take(context, &predictions, error);
+    return code || !on_block ? code : on_block(context, &predictions, error);
 }
 
 int predictor_run(struct ivon_predictor *predictor,
-                  int (*take)(void *context, const struct ivon_predictions *predictions,
-                              struct ivon_error *error),
+                  int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                                  struct ivon_error *error),
                   void *context, struct ivon_error *error)
 {
     struct run run = {.predictor = predictor,
-                      .threads = ivon_parallel_threads(predictor->options.threads)};
+                      .threads = ivon_parallel_threads(predictor->options.resources.threads)};
     uint64_t count = predictor->data.count;
     size_t tiles = predictor->block / predictor->runner.tile;
     bool share = run.threads == 1 || predictor->options.recalibrate ||
@@ -386,11 +387,11 @@ int predictor_run(struct ivon_predictor *predictor,
     run.workers = share ? NULL : calloc((size_t)run.threads, sizeof *run.workers);
     if (!share && !run.workers)
         return ivon_error_memory(error);
-    meter_init(&predictor->meter, &predictor->options.progress,
+    meter_init(&predictor->meter, &predictor->options.resources.progress,
                count * predictor->passes * predictor->member_count);
     int code = 0;
     for (run.first = 0; run.first < count && !code; run.first += predictor->block)
-        code = predict_run_block(&run, take, context, error);
+        code = predict_run_block(&run, on_block, context, error);
     predict_run_release(&run);
     free(run.workers);
     meter_release(&predictor->meter);

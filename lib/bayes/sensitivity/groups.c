@@ -205,8 +205,9 @@ static int check_shapes(const struct ivon_sensitivity *sensitivity, const struct
     return code;
 }
 
-int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examples *examples,
-                         const char *targets, struct ivon_error *error)
+int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
+                                   struct ivon_examples *examples, const char *targets,
+                                   struct ivon_error *error)
 {
     struct labelled data;
     weights_release(&sensitivity->test_direction);
@@ -214,8 +215,9 @@ int ivon_sensitivity_aim(struct ivon_sensitivity *sensitivity, struct ivon_examp
     if (!code)
         code = check_shapes(sensitivity, &data, error);
     if (!code)
-        code = labelled_reserve(&data, sensitivity->block, sensitivity->options.ignored, error);
-    meter_init(&sensitivity->meter, &sensitivity->options.progress, data.count);
+        code = labelled_reserve(&data, sensitivity->block, sensitivity->options.task.ignored,
+                                error);
+    meter_init(&sensitivity->meter, &sensitivity->options.resources.progress, data.count);
     if (!code)
         code = sum_gradients(sensitivity, &data, NULL, 0, 1, &sensitivity->test_direction, error);
     meter_release(&sensitivity->meter);
@@ -344,7 +346,7 @@ static void sensitivity_groups_describe(const struct ivon_sensitivity *sensitivi
                                         struct ivon_group_removal *removal)
 {
     const struct tally *own = &tallies[0], *rest = &tallies[1];
-    bool classes = !ivon_likelihood_traits(sensitivity->options.likelihood)->regression;
+    bool classes = !ivon_likelihood_traits(sensitivity->options.task.likelihood)->regression;
     removal->own_loss = sensitivity_groups_mean_of(own->loss, own->rows);
     removal->own_loss_without = sensitivity_groups_mean_of(own->moved_loss, own->rows);
     removal->rest_loss = sensitivity_groups_mean_of(rest->loss, rest->rows);
@@ -433,7 +435,7 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     removing.tallies = calloc(tiles * batch * 2 + 1, sizeof *removing.tallies);
     if (!code && (!sums || !removing.directions || !removing.tallies))
         code = ivon_error_memory(error);
-    meter_init(&sensitivity->meter, &sensitivity->options.progress,
+    meter_init(&sensitivity->meter, &sensitivity->options.resources.progress,
                2 * sensitivity->data.count * count); /* a gradient is of no more */
     for (; removing.first < count && !code; removing.first += removing.count) {
         size_t left = count - removing.first;

@@ -230,14 +230,13 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     struct ivon_predict_options predict = ivon_predict_defaults();
     struct ivon_member member = {sensitivity->network, sensitivity->source, 1};
     struct ivon_predictor *predictor = NULL;
-    predict.likelihood = options->likelihood;
+    predict.task = options->task;
+    predict.task.noise_std = NAN;
+    predict.task.ignored = INT64_MIN;
     predict.samples = options->samples;
     predict.sample = options->sample;
-    predict.threads = options->threads;
-    predict.progress = options->progress;
-    predict.memory = sensitivity->memory / 4;
-    predict.names = options->names;
-    predict.name_count = options->name_count;
+    predict.resources = options->resources;
+    predict.resources.memory = sensitivity->memory / 4;
     size_t count = sensitivity->data.count;
     sensitivity->expected = calloc(count, sensitivity_run_width(sensitivity) * sizeof(float));
     struct averaging averaging = {sensitivity, sensitivity->expected};
@@ -298,8 +297,8 @@ static void remove_rho(const struct ivon_sensitivity *sensitivity)
 }
 
 int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
-                         int (*take)(void *context, const struct ivon_sensitivities *block,
-                                     struct ivon_error *error),
+                         int (*on_block)(void *context, const struct ivon_sensitivities *block,
+                                         struct ivon_error *error),
                          void *context, struct ivon_error *error)
 {
     struct labelled *data = &sensitivity->data;
@@ -310,7 +309,7 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                               "the influence is on test examples, which were not given");
     if (sensitivity->options.samples && !sensitivity->expected)
         code = sensitivity_run_average(sensitivity, error);
-    meter_init(&sensitivity->meter, &sensitivity->options.progress,
+    meter_init(&sensitivity->meter, &sensitivity->options.resources.progress,
                first < data->count ? data->count - first : 0);
     for (; first < data->count && !code; first += sensitivity->block) {
         code = labelled_load(data, &sensitivity->runner, first, error);
@@ -321,7 +320,7 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
             break;
         remove_rho(sensitivity);
         struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
-        code = take(context, &block, error);
+        code = on_block(context, &block, error);
     }
     meter_release(&sensitivity->meter);
     return code;

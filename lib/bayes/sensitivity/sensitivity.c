@@ -9,6 +9,7 @@
 #include "bayes/sensitivity/private.h"
 #include "core/blas.h"
 #include "core/error.h"
+#include "core/options.h"
 #include "core/parallel.h"
 
 enum {
@@ -17,16 +18,31 @@ enum {
     DEFAULT_MEMORY = 1 << 30, /* bytes */
 };
 
-struct ivon_sensitivity_options ivon_sensitivity_defaults(void)
+static const struct options_kind sensitivity_options = {
+    .defaults = "ivon_sensitivity_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_sensitivity_options, resources.reserved),
+                 OPTIONS_RESERVED(struct ivon_sensitivity_options, task.reserved)}};
+
+void ivon_sensitivity_options_init(struct ivon_sensitivity_options *options, size_t size)
 {
-    return (struct ivon_sensitivity_options){.likelihood = IVON_CATEGORICAL,
-                                             .covariance = IVON_COVARIANCE_FULL,
-                                             .scores = IVON_SCORE_BIT(IVON_SCORE_DEVIATION),
-                                             .rho = NAN,
-                                             .n_train = -1,
-                                             .noise_std = NAN,
-                                             .ignored = INT64_MIN,
-                                             .sample = ivon_sample_defaults()};
+    const struct ivon_sensitivity_options defaults = {
+        .size = sizeof defaults,
+        .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = INT64_MIN},
+        .covariance = IVON_COVARIANCE_FULL,
+        .scores = IVON_SCORE_BIT(IVON_SCORE_DEVIATION),
+        .rho = NAN,
+        .n_train = -1,
+        .sample = ivon_sample_defaults()};
+    options_init(options, size, &defaults);
+}
+
+static int sensitivity_read_options(struct ivon_sensitivity_options *options,
+                                    const struct ivon_sensitivity_options *given,
+                                    struct ivon_error *error)
+{
+    *options = ivon_sensitivity_defaults();
+    int code = options_read(&sensitivity_options, options, given, error);
+    return code ? code : sample_check_embedded(&options->sample, error);
 }
 
 int sensitivity_open(struct ivon_sensitivity *sensitivity, struct labelled *data,
@@ -38,7 +54,7 @@ int sensitivity_open(struct ivon_sensitivity *sensitivity, struct labelled *data
     int code = outputs_find_targets(examples, targets, &field, error);
     return code ? code
                 : labelled_open(data, sensitivity->network, &sensitivity->outputs, examples,
-                                targets, options->names, options->name_count, error);
+                                targets, options->task.inputs, options->task.input_count, error);
 }
 
 int sensitivity_check_tile(const struct ivon_sensitivity *sensitivity, const struct labelled *data,
@@ -71,7 +87,7 @@ static int sensitivity_choose_tile(struct ivon_sensitivity *sensitivity, int *th
                               .memory = sensitivity->memory,
                               .check = outputs_check,
                               .check_context = &sensitivity->outputs};
-    *threads = ivon_parallel_threads(options->threads);
+    *threads = ivon_parallel_threads(options->resources.threads);
     int code = blas_reserve(*threads, error);
     if (!code)
         code = runner_choose_tile(runner, feed, &bounds, error);
@@ -164,7 +180,7 @@ static bool sensitivity_allocate_results(struct ivon_sensitivity *sensitivity)
         fine &= (*vectors[i] = calloc(all, sizeof(float))) != NULL;
     if (options->covariances)
         fine &= (results->covariance = calloc(examples * wide, wide * sizeof(float))) != NULL;
-    if (ivon_likelihood_traits(options->likelihood)->regression)
+    if (ivon_likelihood_traits(options->task.likelihood)->regression)
         return fine && (results->means = calloc(all, sizeof(float)));
     fine &= (results->prediction = calloc(all, sizeof(int64_t))) != NULL;
     fine &= (results->row_error = calloc(rows, sizeof(float))) != NULL;
@@ -234,14 +250,14 @@ static int find_n_train(struct ivon_sensitivity *sensitivity, const char *target
     sensitivity->n_train = options->n_train > 0 ? (double)options->n_train : (double)stored;
     if (sensitivity->n_train > 0)
         return 0;
-    int code = ivon_positions_count(&positions, whole, targets, options->likelihood,
-                                    sensitivity->outputs.k, options->ignored, error);
+    int code = ivon_positions_count(&positions, whole, targets, options->task.likelihood,
+                                    sensitivity->outputs.k, options->task.ignored, error);
     sensitivity->n_train = code ? NAN : (double)positions.counted;
     if (!code && !positions.counted)
         code = ivon_error_set(
             error, IVON_ERROR_DATA,
             "%s: all targets are the ignored label %lld, expected some that count",
-            ivon_examples_path(whole), (long long)options->ignored);
+            ivon_examples_path(whole), (long long)options->task.ignored);
     return code;
 }
 
@@ -255,7 +271,7 @@ static int check_rho(double rho, struct ivon_error *error)
 static int sensitivity_check_options(const struct ivon_sensitivity_options *options,
                                      struct ivon_error *error)
 {
-    if (ivon_likelihood_traits(options->likelihood)->noise && !(options->noise_std > 0))
+    if (ivon_likelihood_traits(options->task.likelihood)->noise && !(options->task.noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the Gaussian likelihood needs the standard deviation of the noise");
     return isnan(options->rho) ? 0 : check_rho(options->rho, error);
@@ -288,19 +304,21 @@ static int sensitivity_load_posterior(struct ivon_sensitivity *sensitivity, int 
 
 int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *network,
                          struct ivon_source *source, struct ivon_examples *examples,
-                         const char *targets, const struct ivon_sensitivity_options *options,
+                         const char *targets, const struct ivon_sensitivity_options *given,
                          struct ivon_error *error)
 {
     struct ivon_sensitivity *sensitivity = calloc(1, sizeof *sensitivity);
     int threads = 1;
     if (!sensitivity)
         return ivon_error_memory(error);
-    sensitivity->options = *options;
-    sensitivity->memory = options->memory ? options->memory : DEFAULT_MEMORY;
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    int code = sensitivity_read_options(&sensitivity->options, given, error);
+    sensitivity->memory = options->resources.memory ? options->resources.memory : DEFAULT_MEMORY;
     sensitivity->network = network;
     sensitivity->source = source;
-    sensitivity->outputs.likelihood = options->likelihood;
-    int code = sensitivity_take_posterior(sensitivity, error);
+    sensitivity->outputs.likelihood = options->task.likelihood;
+    if (!code)
+        code = sensitivity_take_posterior(sensitivity, error);
     if (!code)
         code = sensitivity_open(sensitivity, &sensitivity->data, examples, targets, error);
     if (!code)
@@ -308,10 +326,11 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     if (!code)
         code = sensitivity_choose_tile(sensitivity, &threads, error);
     if (!code) {
-        sensitivity->likelihood = (struct likelihood){options->likelihood, sensitivity->outputs.k,
-                                                      options->noise_std};
+        sensitivity->likelihood = (struct likelihood){
+            options->task.likelihood, sensitivity->outputs.k, options->task.noise_std};
         sensitivity_choose_block(sensitivity);
-        code = labelled_reserve(&sensitivity->data, sensitivity->block, options->ignored, error);
+        code = labelled_reserve(&sensitivity->data, sensitivity->block, options->task.ignored,
+                                error);
     }
     if (!code)
         code = choose_rho(sensitivity, targets, error);

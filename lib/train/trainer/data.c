@@ -22,7 +22,8 @@ static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *er
     struct net_tensor shape;
     if (!trainer->options.augmentation)
         return 0;
-    int code = augmentation_of(&data->augmentation, trainer->options.augmentation, error);
+    int code = augmentation_make(&data->augmentation, trainer->options.augmentation,
+                                 trainer->options.crop, error);
     if (code)
         return code;
     if (network->input_count != 1 || input->tensor.type != NET_FLOAT || input->tensor.rank != 4)
@@ -42,8 +43,8 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
     struct training_data *data = &trainer->data;
     const char *path = ivon_examples_path(examples);
     uint64_t count = ivon_examples_count(examples);
-    int code = feed_open(&data->feed, trainer->network, examples, trainer->options.names,
-                         trainer->options.name_count, error);
+    int code = feed_open(&data->feed, trainer->network, examples, trainer->options.task.inputs,
+                         trainer->options.task.input_count, error);
     if (code)
         return code;
     if (!count || count >= UINT32_MAX)
@@ -56,12 +57,12 @@ int data_open(struct ivon_trainer *trainer, struct ivon_examples *examples,
                               "batch axis, or for one example",
                               trainer->network->path, (long long)data->feed.fixed);
     double size = (double)count * (double)feed_example_size(&data->feed);
-    if (trainer->options.memory && size > (double)trainer->options.memory)
+    if (trainer->options.resources.memory && size > (double)trainer->options.resources.memory)
         return ivon_error_hint(
             error, IVON_HINT_MEMORY,
             ivon_error_set(error, IVON_ERROR_MEMORY,
                            "%s: the inputs take %.6g MB of memory, %.6g MB are allowed", path,
-                           size / 1e6, (double)trainer->options.memory / 1e6));
+                           size / 1e6, (double)trainer->options.resources.memory / 1e6));
     data->count = count;
     data->size = (size_t)size;
     code = feed_load(&data->feed, 0, (size_t)count, error);
@@ -73,7 +74,7 @@ static uint64_t count_losses(const struct ivon_trainer *trainer, uint64_t exampl
 {
     const struct outputs *outputs = &trainer->outputs;
     const struct row_targets targets = {.labels = trainer->data.labels,
-                                        .ignored = trainer->options.ignored};
+                                        .ignored = trainer->options.task.ignored};
     uint64_t counted = 0;
     for (size_t t = 0; t < outputs->tokens; t++)
         counted += targets_count(&targets, outputs->likelihood, outputs->k,
@@ -97,7 +98,7 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
     else
         data->labels = memory;
     code = outputs_read_targets(&trainer->outputs, examples, field, 0, (size_t)data->count,
-                                trainer->options.ignored, data->labels, data->numbers, error);
+                                trainer->options.task.ignored, data->labels, data->numbers, error);
     if (code)
         return code;
     for (size_t i = 0; i < data->count; i++)

@@ -18,7 +18,7 @@ static const double STATISTICS_MOMENTUM = 0.1; /* as in PyTorch */
 /* Bytes that the values of one lane may take; 0: any number. */
 static size_t lane_memory(const struct ivon_trainer *trainer)
 {
-    size_t all = trainer->options.memory, data = trainer->data.size;
+    size_t all = trainer->options.resources.memory, data = trainer->data.size;
     size_t lanes = trainer->lane_count ? trainer->lane_count : 1;
     size_t left = all > data ? (all - data) / lanes : 0;
     return all && !left ? 1 : left;
@@ -45,7 +45,7 @@ static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
 static void trainer_lanes_choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
 {
     double space = TILE_MEMORY, most = (double)lane_memory(trainer);
-    if (trainer->options.memory && space > most)
+    if (trainer->options.resources.memory && space > most)
         space = most;
     double fits = 1 + (space - (double)one) / (double)each;
     size_t tile = fits < 1                            ? 1
@@ -62,7 +62,7 @@ int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
     *runner = (struct runner){.network = trainer->network,
                               .mode = RUNNER_SUMS,
                               .training = trainer->training,
-                              .memory = trainer->options.memory,
+                              .memory = trainer->options.resources.memory,
                               .check = outputs_check,
                               .check_context = &trainer->outputs};
     trainer->lane_count = count_lanes(trainer, examples);
@@ -125,7 +125,7 @@ static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct la
     size_t all = trainer->runner.tile * trainer->outputs.tokens * k;
     const struct row_targets targets = {trainer->data.labels ? lane->labels : NULL,
                                         trainer->data.numbers ? lane->numbers : NULL,
-                                        trainer->options.ignored};
+                                        trainer->options.task.ignored};
     float scale = (float)trainer->scale;
     likelihood_evaluate(likelihood, rows, f, &targets, lane->adjoint, lane->row_loss);
     likelihood_residual(likelihood, rows, lane->adjoint, &targets, lane->adjoint);
@@ -152,7 +152,7 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         size_t count = end - at < tile ? end - at : tile;
         const float *f;
         if (!trainer->begun)
-            code = progress_ask(&trainer->options.progress, error);
+            code = progress_ask(&trainer->options.resources.progress, error);
         if (code)
             break;
         data_gather(trainer, lane, at, count);

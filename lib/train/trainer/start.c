@@ -123,8 +123,7 @@ static ptrdiff_t find_stored(const struct ivon_source *source, const char *name)
 }
 
 static int add_new(struct start_tensors *start, const struct architecture_tensor *from,
-                   enum initial_scheme scheme, const struct ivon_train_options *options,
-                   struct ivon_error *error)
+                   const struct ivon_train_options *options, struct ivon_error *error)
 {
     struct ivon_tensor tensor = {.name = from->name,
                                  .part = part_of(options, from->part, from->name),
@@ -135,7 +134,7 @@ static int add_new(struct start_tensors *start, const struct architecture_tensor
     int code = start_add(start, &tensor, &item, error);
     if (code)
         return code;
-    struct initial rule = initial_under(scheme, from->initial, from->rank, from->shape);
+    struct initial rule = initial_under(options->initial, from->initial, from->rank, from->shape);
     initial_fill(&rule, options->seed, from->name, 0, item->tensor.count, item->data);
     return 0;
 }
@@ -160,11 +159,8 @@ static int list_architecture(struct start_tensors *start, const struct architect
                              struct ivon_source *weights, const struct ivon_train_options *options,
                              struct ivon_error *error)
 {
-    enum initial_scheme scheme;
     size_t stored = 0;
-    int code = initial_scheme_of(&scheme, options->initial, error);
-    if (!code)
-        code = check_memory(architecture, error);
+    int code = check_memory(architecture, error);
     for (size_t i = 0; i < architecture->tensor_count && !code; i++) {
         const struct architecture_tensor *tensor = &architecture->tensors[i];
         ptrdiff_t found = weights ? find_stored(weights, tensor->name) : -1;
@@ -172,7 +168,7 @@ static int list_architecture(struct start_tensors *start, const struct architect
             code = ivon_source_refuse_opaque(weights, tensor->part, tensor->name, error);
         if (!code)
             code = found >= 0 ? add_stored(start, weights, (size_t)found, options, error)
-                              : add_new(start, tensor, scheme, options, error);
+                              : add_new(start, tensor, options, error);
         if (found >= 0)
             stored += ivon_source_tensor(weights, (size_t)found)->part == IVON_MEAN;
         else if (weights && !code && !start->unbound.initializers++)

@@ -30,10 +30,10 @@ static int trainer_test_prepare(struct testing *testing, struct ivon_error *erro
     for (size_t i = 0; i < count && !code; i++)
         means[i] = optimizer_mean(trainer->optimizer, i);
     if (!code)
-        code = labelled_reserve(&testing->data, block, trainer->options.ignored, error);
+        code = labelled_reserve(&testing->data, block, trainer->options.task.ignored, error);
     if (!code)
         code = runner_start(runner, &testing->data.feed,
-                            ivon_parallel_threads(trainer->options.threads), error);
+                            ivon_parallel_threads(trainer->options.resources.threads), error);
     if (!code)
         code = runner_set(runner, means, error);
     free(means);
@@ -91,17 +91,17 @@ int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *exampl
     struct testing testing = {.trainer = trainer,
                               .runner = {.network = trainer->network,
                                          .mode = RUNNER_FORWARD,
-                                         .memory = options->memory,
+                                         .memory = options->resources.memory,
                                          .tile = trainer->runner.tile}};
     struct meter meter;
     size_t field = 0;
     int code = outputs_find_targets(examples, targets, &field, error);
     if (!code)
         code = labelled_open(&testing.data, trainer->network, &trainer->outputs, examples, targets,
-                             options->names, options->name_count, error);
+                             options->task.inputs, options->task.input_count, error);
     if (!code)
         code = trainer_test_prepare(&testing, error);
-    meter_init(&meter, &options->progress, 0);
+    meter_init(&meter, &options->resources.progress, 0);
     for (uint64_t first = 0; first < testing.data.count && !code; first += testing.data.capacity)
         code = test_block(&testing, &meter, first, error);
     meter_release(&meter);

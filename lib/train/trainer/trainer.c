@@ -6,6 +6,7 @@
 #include "bayes/posterior.h"
 #include "core/blas.h"
 #include "core/error.h"
+#include "core/options.h"
 #include "core/parallel.h"
 #include "core/team.h"
 #include "net/graph/operator.h"
@@ -13,30 +14,37 @@
 
 enum { DEFAULT_BATCH = 50 };
 
-struct ivon_train_options ivon_train_defaults(enum ivon_method method)
+static const struct options_kind train_options = {
+    .defaults = "ivon_train_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_train_options, resources.reserved),
+                 OPTIONS_RESERVED(struct ivon_train_options, task.reserved)}};
+
+void ivon_train_options_init(struct ivon_train_options *options, size_t size,
+                             enum ivon_method method)
 {
     struct optimizer_group group = optimizer_group_defaults((enum optimizer_method)method);
-    return (struct ivon_train_options){.method = method,
-                                       .likelihood = IVON_CATEGORICAL,
-                                       .noise_std = NAN,
-                                       .ignored = INT64_MIN,
-                                       .rate = group.rate,
-                                       .weight_decay = group.weight_decay,
-                                       .beta1 = group.beta1,
-                                       .beta2 = group.beta2,
-                                       .debias = group.debias,
-                                       .norm_clip = INFINITY,
-                                       .ess = group.ess,
-                                       .hessian_init = group.hessian_init,
-                                       .rescale = group.rescale,
-                                       .clip_radius = group.clip,
-                                       .estimator = IVON_ESTIMATOR_PRICE,
-                                       .samples = 1,
-                                       .schedule = "constant",
-                                       .epochs = 1,
-                                       .batch = DEFAULT_BATCH,
-                                       .accumulate = 1,
-                                       .initial = "keep"};
+    const struct ivon_train_options defaults = {
+        .size = sizeof defaults,
+        .method = method,
+        .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = INT64_MIN},
+        .rate = group.rate,
+        .weight_decay = group.weight_decay,
+        .beta1 = group.beta1,
+        .beta2 = group.beta2,
+        .debias = group.debias,
+        .norm_clip = INFINITY,
+        .ess = group.ess,
+        .hessian_init = group.hessian_init,
+        .rescale = group.rescale,
+        .clip_radius = group.clip,
+        .estimator = IVON_ESTIMATOR_PRICE,
+        .samples = 1,
+        .schedule = IVON_SCHEDULE_CONSTANT,
+        .epochs = 1,
+        .batch = DEFAULT_BATCH,
+        .accumulate = 1,
+        .initial = IVON_INITIAL_KEEP};
+    options_init(options, size, &defaults);
 }
 
 void ivon_trainer_free(struct ivon_trainer *trainer)
@@ -59,9 +67,27 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     free(trainer);
 }
 
+/* The defaults of what a shorter struct does not have are those of its method. */
+static int trainer_read_options(struct ivon_train_options *options,
+                                const struct ivon_train_options *given, struct ivon_error *error)
+{
+    *options = ivon_train_defaults(IVON_METHOD_IVON);
+    int code = options_read(&train_options, options, given, error);
+    if (!code && !ivon_initial_name(options->initial))
+        code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such initialisation: %d",
+                              (int)options->initial);
+    if (!code && options->method > IVON_METHOD_SGD)
+        code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such method: %d",
+                              (int)options->method);
+    if (code)
+        return code;
+    *options = ivon_train_defaults(options->method);
+    return options_read(&train_options, options, given, error);
+}
+
 static int trainer_check_options(const struct ivon_train_options *options, struct ivon_error *error)
 {
-    if (ivon_likelihood_traits(options->likelihood)->noise && !(options->noise_std > 0))
+    if (ivon_likelihood_traits(options->task.likelihood)->noise && !(options->task.noise_std > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the Gaussian likelihood needs the standard deviation of the noise");
     if (!options->batch || !options->accumulate || (!options->steps && !options->epochs))
@@ -133,8 +159,8 @@ static int plan_steps(struct ivon_trainer *trainer, struct ivon_error *error)
         return ivon_error_memory(error);
     trainer->schedule.warmup = options->warmup;
     trainer->schedule.steps = options->steps;
-    int code = schedule_shape_of(&trainer->schedule.shape, options->schedule, error);
-    return code ? code : schedule_check(&trainer->schedule, error);
+    trainer->schedule.shape = options->schedule;
+    return schedule_check(&trainer->schedule, error);
 }
 
 /* The optimizer. */
@@ -252,11 +278,11 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, 
         code = data_open(trainer, examples, error);
     if (!code)
         code = plan_steps(trainer, error);
-    trainer->outputs.likelihood = options->likelihood;
+    trainer->outputs.likelihood = options->task.likelihood;
     if (!code)
         code = lanes_choose(trainer, error);
-    trainer->likelihood = (struct likelihood){options->likelihood, trainer->outputs.k,
-                                              options->noise_std};
+    trainer->likelihood = (struct likelihood){options->task.likelihood, trainer->outputs.k,
+                                              options->task.noise_std};
     if (!code)
         code = data_read_targets(trainer, examples, field, error);
     if (!code)
@@ -269,23 +295,26 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, 
 
 int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *start,
                      struct ivon_examples *examples, const char *targets,
-                     const struct ivon_train_options *options, struct ivon_error *error)
+                     const struct ivon_train_options *given, struct ivon_error *error)
 {
-    int code = trainer_check_options(options, error);
+    struct ivon_train_options options;
+    int code = trainer_read_options(&options, given, error);
+    if (!code)
+        code = trainer_check_options(&options, error);
     if (code)
         return code;
     struct ivon_trainer *trainer = calloc(1, sizeof *trainer);
     if (!trainer)
         return ivon_error_memory(error);
-    trainer->options = *options;
+    trainer->options = options;
     trainer->loss = trainer->rate = NAN;
-    code = blas_reserve(ivon_parallel_threads(options->threads), error);
+    code = blas_reserve(ivon_parallel_threads(options.resources.threads), error);
     if (!code)
         code = bind(trainer, start, error);
     if (!code)
         code = set_up(trainer, examples, targets, error);
     if (!code)
-        code = team_new(&trainer->team, ivon_parallel_threads(options->threads), error);
+        code = team_new(&trainer->team, ivon_parallel_threads(options.resources.threads), error);
     if (!code)
         code = make_optimizer(trainer, error);
     if (!code)
