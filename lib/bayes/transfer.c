@@ -8,14 +8,14 @@
 enum { TILE = 512 /* elements: stay in the first-level cache */ };
 
 int transfer_fetch(struct ivon_source *source, size_t tensor, size_t first, size_t count,
-                   size_t room, unsigned char **block, const unsigned char **at,
+                   size_t capacity, unsigned char **block, const unsigned char **at,
                    struct ivon_error *error)
 {
     *at = ivon_source_view(source, tensor, first);
     if (*at)
         return 0;
     if (!*block)
-        *block = malloc(room * ivon_dtype_size(IVON_F64));
+        *block = malloc(capacity * ivon_dtype_size(IVON_F64));
     if (!*block)
         return ivon_error_memory(error);
     *at = *block;

@@ -5,9 +5,9 @@
 #include "ivon/stream.h"
 
 /* Points *at to a range of a tensor: in place if it can be, else read into *block, which is
-   allocated on first use, for `room` elements of any type. */
+   allocated on first use, for `capacity` elements of any type. */
 int transfer_fetch(struct ivon_source *source, size_t tensor, size_t first, size_t count,
-                   size_t room, unsigned char **block, const unsigned char **at,
+                   size_t capacity, unsigned char **block, const unsigned char **at,
                    struct ivon_error *error);
 
 /* The smallest magnitude that rounds to infinity in a floating-point type. */

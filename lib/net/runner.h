@@ -101,11 +101,11 @@ int runner_run_tile(struct runner *runner, int worker, const struct feed *feed, 
 /* Runs worker->inputs, which lie in worker->scratch; the output is borrowed until the next run. */
 int runner_run_inputs(struct runner_worker *worker, const float **f, struct ivon_error *error);
 
-/* Runs all tiles of the block, and calls `each` for every one, in the thread of its worker. `meter`
-   is told of each tile's examples, if it is not null, and may stop the run. */
+/* Runs all tiles of the block, and calls `on_tile` for every one, in the thread of its worker.
+   `meter` counts each tile's examples, if it is not null, and may stop the run. */
 int runner_run_block(struct runner *runner, const struct feed *feed,
-                     int (*each)(void *context, const struct runner_tile *tile,
-                                 struct ivon_error *error),
+                     int (*on_tile)(void *context, const struct runner_tile *tile,
+                                    struct ivon_error *error),
                      void *context, struct meter *meter, struct ivon_error *error);
 
 #endif

@@ -17,7 +17,7 @@ enum { DEFAULT_BATCH = 256 };
 struct statistics {
     const struct net_tensor *mean, *variance; /* the plan's */
     double *means, *variances;                /* summed over the batches */
-    double *moments;                          /* room for one batch's */
+    double *moments;                          /* scratch for those of one batch */
 };
 
 struct observation {

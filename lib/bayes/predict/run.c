@@ -98,8 +98,8 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     }
     if (matrix) {
         uint64_t sample = run->member * predictor->passes + pass;
-        size_t each = targets_width(predictor->options.task.likelihood, k);
-        size_t offset = ((size_t)sample * run->count * tokens + row) * each;
+        size_t width = targets_width(predictor->options.task.likelihood, k);
+        size_t offset = ((size_t)sample * run->count * tokens + row) * width;
         draw_replicates(predictor, sample, run->first * tokens + row, count, outputs,
                         predictor->data.counts + row,
                         predictor->label_replicates ? predictor->label_replicates + offset : NULL,

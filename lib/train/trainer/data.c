@@ -158,13 +158,13 @@ static void gather_targets(const struct ivon_trainer *trainer, struct lane *lane
                            const struct chosen *chosen, size_t count)
 {
     const struct training_data *data = &trainer->data;
-    size_t each = outputs_targets(&trainer->outputs);
+    size_t width = outputs_targets(&trainer->outputs);
     for (size_t i = 0; i < count; i++) {
-        size_t from = chosen[i].example * each;
+        size_t from = chosen[i].example * width;
         if (data->labels)
-            memcpy(lane->labels + i * each, data->labels + from, each * sizeof *lane->labels);
+            memcpy(lane->labels + i * width, data->labels + from, width * sizeof *lane->labels);
         else
-            memcpy(lane->numbers + i * each, data->numbers + from, each * sizeof *lane->numbers);
+            memcpy(lane->numbers + i * width, data->numbers + from, width * sizeof *lane->numbers);
     }
 }
 

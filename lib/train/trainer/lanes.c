@@ -42,12 +42,12 @@ static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
 }
 
 /* As many examples at a time as caches and the allowed memory hold, in tiles of one size. */
-static void trainer_lanes_choose_tile(struct ivon_trainer *trainer, size_t one, size_t each)
+static void trainer_lanes_choose_tile(struct ivon_trainer *trainer, size_t first, size_t other)
 {
     double space = TILE_MEMORY, most = (double)lane_memory(trainer);
     if (trainer->options.resources.memory && space > most)
         space = most;
-    double fits = 1 + (space - (double)one) / (double)each;
+    double fits = 1 + (space - (double)first) / (double)other;
     size_t tile = fits < 1                            ? 1
                   : fits < (double)trainer->lane_size ? (size_t)fits
                                                       : trainer->lane_size;

@@ -103,10 +103,10 @@ static void find_unplaced(struct ivon_trainer *trainer, struct ivon_source *weig
 {
     struct ivon_unbound *unbound = &trainer->start.unbound;
     for (size_t i = 0; weights && i < trainer->start.count; i++) {
-        bool placed = trainer->start.items[i].tensor.part != IVON_MEAN;
-        for (size_t j = 0; j < trainer->network->parameter_count && !placed; j++)
-            placed = trainer->network->parameters[j] == i;
-        if (!placed && !unbound->means++)
+        bool used = trainer->start.items[i].tensor.part != IVON_MEAN;
+        for (size_t j = 0; j < trainer->network->parameter_count && !used; j++)
+            used = trainer->network->parameters[j] == i;
+        if (!used && !unbound->means++)
             unbound->mean = trainer->start.items[i].tensor.name;
     }
 }
