@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "formats/io/atomic.h"
+#include "ivon/output.h"
 
 /* A directory that every test starts with empty, and is in. */
 static char directory[] = "/tmp/ivon-atomic-XXXXXX";
@@ -392,11 +393,37 @@ static void says_that_the_disk_is_full(void **state)
     assert_int_equal(count_entries(), 0);
 }
 
+/* As in a signal handler that ends the process: of what is not complete nothing is left. */
+static void abandons_all_that_is_not_complete(void **state)
+{
+    (void)state;
+    struct atomic_file done, one, two;
+    struct ivon_error error;
+    put("old", "before", 0644);
+    assert_int_equal(atomic_open(&done, "done", false, &error), 0);
+    write_all(&done, "done");
+    assert_int_equal(atomic_commit(&done, &error), 0);
+    assert_int_equal(atomic_open(&one, "one", false, &error), 0);
+    assert_int_equal(atomic_open(&two, "old", true, &error), 0);
+    write_all(&one, "one");
+    write_all(&two, "after");
+    assert_int_equal(count_entries(), 4);
+    ivon_outputs_abandon();
+    assert_int_equal(count_entries(), 2);
+    assert_holds("done", "done");
+    assert_holds("old", "before");
+    atomic_close(&done);
+    atomic_close(&one);
+    atomic_close(&two);
+    assert_int_equal(count_entries(), 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
     const struct CMUnitTest tests[] = {
         TEST(appears_when_committed),
+        TEST(abandons_all_that_is_not_complete),
         TEST(leaves_nothing_when_closed),
         TEST(replaces_only_when_told),
         TEST(preserves_permissions),

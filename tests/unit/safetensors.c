@@ -376,11 +376,40 @@ static void refuses_what_cannot_be_written(void **state)
     }
 }
 
+/* Tensors of a type that is not read are written again by the format that they come from. */
+static void opaque_tensors_are_carried_to_their_own_format(void **state)
+{
+    (void)state;
+    write_header(
+        "x", "{" TENSOR("w", "F32", "[1]", 0, 4) "," TENSOR("q", "F8_E4M3", "[2]", 4, 6) "}", 6, 0);
+    struct ivon_source *source = open_checkpoint("x");
+    ptrdiff_t w = ivon_source_find(source, IVON_MEAN, "w");
+    ptrdiff_t q = ivon_source_find(source, IVON_OPAQUE, "q");
+    assert_true(w >= 0 && q >= 0);
+    const struct ivon_tensor *known = ivon_source_tensor(source, (size_t)w);
+    const struct ivon_tensor *opaque = ivon_source_tensor(source, (size_t)q);
+    struct ivon_create_options options = ivon_create_defaults();
+    assert_true(ivon_checkpoint_carries("y.h5", &options, known));
+    assert_false(ivon_checkpoint_carries("y.safetensors", &options, opaque));
+    options.like = source;
+    assert_true(ivon_checkpoint_carries("y.safetensors", &options, opaque));
+    assert_true(ivon_checkpoint_carries("y.safetensors.index.json", &options, opaque));
+    assert_false(ivon_checkpoint_carries("y.h5", &options, opaque));
+    assert_false(ivon_checkpoint_carries("y.npz", &options, opaque));
+    assert_false(ivon_checkpoint_carries("y.unknown", &options, opaque));
+    options.format = IVON_FORMAT_SAFETENSORS;
+    assert_true(ivon_checkpoint_carries("y.unknown", &options, opaque));
+    options.size = 0;
+    assert_false(ivon_checkpoint_carries("y.safetensors", &options, opaque));
+    ivon_source_close(source);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean_directory)
     const struct CMUnitTest tests[] = {
         TEST(reads_what_was_written),
+        TEST(opaque_tensors_are_carried_to_their_own_format),
         TEST(equal_inputs_give_equal_bytes),
         TEST(headers_of_all_kinds_come_back),
         TEST(any_name_is_kept),

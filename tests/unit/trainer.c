@@ -11,6 +11,7 @@
 
 #include "core/examples.h"
 #include "graph_builder.h"
+#include "ivon/onnx.h"
 #include "train/trainer/private.h"
 
 enum { EXAMPLES = 37, IGNORED = 5 /* examples without a loss, of categorical targets */ };
@@ -318,10 +319,89 @@ static void images(void **unused)
     ivon_network_free(network);
 }
 
+/* The state is a checkpoint: written down with its network, it is the network at its means. */
+static void the_state_is_a_checkpoint(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    struct ivon_train_options options = options_of(&cases[0]);
+    const struct ivon_task task = options.task;
+    options = ivon_train_defaults(IVON_METHOD_IVON);
+    options.task = task;
+    options.rate = 0.1;
+    options.ess = 50;
+    struct ivon_trainer *trainer = begin_training(&cases[0], examples, &options);
+    struct ivon_source *source = NULL;
+    struct ivon_network *network = NULL;
+    struct ivon_unbound unbound;
+    struct ivon_error error = {0};
+    void *graph = NULL;
+    size_t size = 0;
+    assert_int_equal(ivon_trainer_step(trainer, &error), 0);
+    const struct ivon_network *own = ivon_trainer_network(trainer);
+    assert_ptr_equal(own, trainer->network);
+    assert_int_equal(ivon_onnx_write(&graph, &size, own, NULL, &error), 0);
+    assert_int_equal(ivon_trainer_source(&source, trainer, graph, size, &error), 0);
+    const struct ivon_header *header = ivon_source_header(source);
+    assert_true(header->ess == 50 && header->weight_decay == options.weight_decay);
+    assert_int_equal(header->step, 1);
+    assert_int_equal(header->n_train, ivon_trainer_state(trainer).losses);
+    ptrdiff_t stored = ivon_source_find(source, IVON_GRAPH, "model.onnx");
+    assert_true(stored >= 0);
+    assert_int_equal(ivon_source_tensor(source, (size_t)stored)->count, size);
+    assert_memory_equal(ivon_source_view(source, (size_t)stored, 0), graph, size);
+    for (size_t p = 0; p < own->parameter_count; p++) {
+        const struct ivon_tensor *parameter = trainer_parameter(trainer, p);
+        ptrdiff_t mean = ivon_source_find(source, IVON_MEAN, parameter->name);
+        assert_true(mean >= 0);
+        assert_true(ivon_source_find(source, IVON_HESSIAN, parameter->name) >= 0);
+        assert_true(ivon_source_find(source, IVON_MOMENTUM, parameter->name) >= 0);
+        assert_memory_equal(ivon_source_view(source, (size_t)mean, 0),
+                            optimizer_mean(trainer->optimizer, p),
+                            parameter->count * sizeof(float));
+    }
+    assert_int_equal(ivon_onnx_from_checkpoint(&network, source, &error), 0);
+    assert_int_equal(ivon_network_bind(network, source, &unbound, &error), 0);
+    assert_true(unbound.means == 0 && unbound.initializers == 0);
+    ivon_network_free(network);
+    ivon_source_close(source);
+    free(graph);
+    assert_int_equal(ivon_trainer_source(&source, trainer, NULL, 0, &error), 0);
+    assert_int_equal(ivon_source_find(source, IVON_GRAPH, "model.onnx"), -1);
+    ivon_source_close(source);
+    ivon_trainer_free(trainer);
+    ivon_examples_close(examples);
+}
+
+/* What no enumeration has is refused, and so is a Gaussian likelihood of unknown noise. */
+static void options_are_checked(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    struct ivon_train_start start = {.architecture = cases[0].architecture};
+    struct ivon_train_options wrong[5];
+    struct ivon_trainer *trainer = NULL;
+    for (size_t i = 0; i < 5; i++)
+        wrong[i] = options_of(&cases[0]);
+    wrong[0].method = (enum ivon_method)3;
+    wrong[1].schedule = (enum ivon_schedule)3;
+    wrong[2].initial = (enum ivon_initial)4;
+    wrong[3].task.reserved[0] = 1;
+    wrong[4].size = 0;
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(ivon_trainer_new(&trainer, &start, examples, "y", &wrong[i], NULL),
+                         IVON_ERROR_ARGUMENT);
+    assert_null(trainer);
+    ivon_examples_close(examples);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradient_is_that_of_the_mean_loss),
                                        cmocka_unit_test(batches_and_tiles),
-                                       cmocka_unit_test(epochs), cmocka_unit_test(images)};
+                                       cmocka_unit_test(epochs),
+                                       cmocka_unit_test(images),
+                                       cmocka_unit_test(the_state_is_a_checkpoint),
+                                       cmocka_unit_test(options_are_checked)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,328 @@
+/*
+ * Averaged predictions of a linear network, f = W₂ᵀ x + b₂, against softmax in double of weights
+ * from ivon_sample_draw.
+ *
+ * Tolerances: means lie in [-1, 1], h + δ in [.25, 2.25] and λ is 20, so that σ < .45, and no
+ * weight exceeds 4 as long as its normal stays below 6.7 (one in 10^10). Then |f| < 6 · 4 = 24, and
+ * six roundings of 2^-24 each leave an error of f below 6 · 24 · 2^-24 < 2^-16. A probability moves
+ * by at most 2 p times that, its own roundings are 2^-22: 2^-15 of it. An averaged −log p moves by
+ * 2 · 2^-16 and rounds to 2^-22 of at most 48: 2^-14.
+ */
+#include "sensitivity_problem.h"
+
+#include "ivon/predict.h"
+
+enum { SAMPLES = 6, SEED = 11, STOP = 7 };
+
+static const double of_probability = 0x1p-15, of_loss = 0x1p-14;
+
+/* The softmax of every example at the weights of one sample; null: at the mean. */
+static void softmax_of(const struct problem *problem, const struct ivon_sample_options *options,
+                       uint64_t sample, double p[EXAMPLES][CLASSES])
+{
+    float w[INPUTS * CLASSES], b[CLASSES];
+    const struct model *model = &problem->model;
+    struct ivon_sample_options mean = ivon_sample_defaults();
+    mean.temperature = 0;
+    ptrdiff_t at_w = ivon_source_find(model->source, IVON_MEAN, "w2");
+    ptrdiff_t at_b = ivon_source_find(model->source, IVON_MEAN, "b2");
+    assert_true(at_w >= 0 && at_b >= 0);
+    const struct ivon_sample_options *used = options ? options : &mean;
+    assert_int_equal(ivon_sample_draw(model->source, (size_t)at_w, used, sample, 0,
+                                      sizeof w / sizeof *w, w, NULL),
+                     0);
+    assert_int_equal(
+        ivon_sample_draw(model->source, (size_t)at_b, used, sample, 0, CLASSES, b, NULL), 0);
+    for (size_t i = 0; i < EXAMPLES; i++) {
+        double sum = 0;
+        for (size_t c = 0; c < CLASSES; c++) {
+            double f = (double)b[c];
+            for (size_t k = 0; k < INPUTS; k++)
+                f += (double)problem->x[i * INPUTS + k] * (double)w[k * CLASSES + c];
+            sum += p[i][c] = exp(f);
+        }
+        for (size_t c = 0; c < CLASSES; c++)
+            p[i][c] /= sum;
+    }
+}
+
+static double entropy_of(const double *p)
+{
+    double sum = 0;
+    for (size_t c = 0; c < CLASSES; c++)
+        sum -= p[c] > 0 ? p[c] * log(p[c]) : 0;
+    return sum;
+}
+
+/* Everything that is handed out, put together again. */
+struct seen {
+    size_t blocks, next;
+    bool stops;
+    float p[EXAMPLES][CLASSES], largest[EXAMPLES], entropy[EXAMPLES], expected[EXAMPLES];
+    float information[EXAMPLES];
+    int64_t prediction[EXAMPLES], labels[EXAMPLES];
+    double log_likelihoods[2 * SAMPLES][EXAMPLES];
+    size_t passes;
+};
+
+static int see(void *context, const struct ivon_predictions *block, struct ivon_error *error)
+{
+    (void)error;
+    struct seen *seen = context;
+    assert_int_equal(block->first, seen->next);
+    seen->next += block->count;
+    seen->blocks++;
+    if (seen->stops)
+        return STOP;
+    size_t first = block->first, count = block->count;
+    memcpy(seen->p[first], block->probabilities, count * sizeof seen->p[0]);
+    memcpy(seen->largest + first, block->max_probability, count * sizeof(float));
+    memcpy(seen->entropy + first, block->entropy, count * sizeof(float));
+    memcpy(seen->expected + first, block->expected_entropy, count * sizeof(float));
+    memcpy(seen->information + first, block->mutual_information, count * sizeof(float));
+    memcpy(seen->prediction + first, block->prediction, count * sizeof(int64_t));
+    memcpy(seen->labels + first, block->labels, count * sizeof(int64_t));
+    assert_null(block->mean);
+    assert_null(block->targets);
+    for (size_t s = 0; s < seen->passes; s++)
+        memcpy(seen->log_likelihoods[s] + first, block->log_likelihoods + s * count,
+               count * sizeof(double));
+    return 0;
+}
+
+static struct ivon_predictor *make_predictor(struct problem *const *problems, size_t count,
+                                             const struct ivon_predict_options *options)
+{
+    struct ivon_member members[2];
+    struct ivon_predictor *predictor = NULL;
+    struct ivon_error error = {0};
+    for (size_t m = 0; m < count; m++)
+        members[m] = (struct ivon_member){problems[m]->model.network, problems[m]->model.source,
+                                          m ? 3 : 1};
+    if (ivon_predictor_new(&predictor, members, count, problems[0]->examples, "y", options, &error))
+        fail_msg("%s", error.message);
+    return predictor;
+}
+
+/* The averages of what `found` saw; `p[s]` and the weights are what it should be of. */
+static void check_averages(const struct seen *seen, double p[][EXAMPLES][CLASSES],
+                           const double *weights, size_t count)
+{
+    for (size_t i = 0; i < EXAMPLES; i++) {
+        double average[CLASSES] = {0}, expected = 0, own[CLASSES];
+        size_t best = 0;
+        for (size_t s = 0; s < count; s++) {
+            expected += weights[s] * entropy_of(p[s][i]);
+            for (size_t c = 0; c < CLASSES; c++)
+                average[c] += weights[s] * p[s][i][c];
+        }
+        for (size_t c = 0; c < CLASSES; c++) {
+            own[c] = (double)seen->p[i][c];
+            assert_true(fabs(own[c] - average[c]) < of_probability * average[c] + 0x1p-30);
+            best = seen->p[i][c] > seen->p[i][best] ? c : best;
+        }
+        assert_int_equal(seen->prediction[i], best);
+        assert_true(seen->largest[i] == seen->p[i][best]);
+        /* Of the very probabilities: three terms below .37, rounded. */
+        assert_true(fabs((double)seen->entropy[i] - entropy_of(own)) < 3 * 0x1p-22);
+        /* |d(p log p)| <= (|log p| + 1) dp, where dp is 2^-15 p: 1.37 of it for each class. */
+        assert_true(fabs((double)seen->expected[i] - expected) < 3 * 1.37 * of_probability);
+        assert_true(fabs((double)(seen->entropy[i] - seen->expected[i] - seen->information[i])) <
+                    0x1p-21);
+        assert_true(seen->information[i] >= 0);
+    }
+}
+
+static void averages_over_samples(void **state)
+{
+    (void)state;
+    static double p[SAMPLES][EXAMPLES][CLASSES];
+    double weights[SAMPLES];
+    struct problem problem, *list[] = {&problem};
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    struct ivon_predict_options options = ivon_predict_defaults();
+    options.samples = SAMPLES;
+    options.sample.seed = SEED;
+    options.resources.threads = 2;
+    options.log_likelihoods = true;
+    struct ivon_predictor *predictor = make_predictor(list, 1, &options);
+    struct ivon_predict_shape shape = ivon_predictor_shape(predictor);
+    assert_true(shape.tokens == 0 && shape.outputs == CLASSES && shape.targets);
+    assert_int_equal(ivon_predictor_fixed(predictor), 0);
+    static struct seen seen;
+    seen = (struct seen){.passes = SAMPLES};
+    assert_int_equal(ivon_predictor_run(predictor, see, &seen, NULL), 0);
+    assert_int_equal(seen.next, EXAMPLES);
+    for (uint64_t s = 0; s < SAMPLES; s++) {
+        weights[s] = 1.0 / SAMPLES;
+        softmax_of(&problem, &options.sample, s, p[s]);
+        for (size_t i = 0; i < EXAMPLES; i++)
+            assert_true(fabs(seen.log_likelihoods[s][i] - log(p[s][i][problem.labels[i]])) <
+                        of_loss);
+    }
+    check_averages(&seen, p, weights, SAMPLES);
+    assert_memory_equal(seen.labels, problem.labels, EXAMPLES * sizeof(int64_t));
+    assert_true(isnan(ivon_predictor_nll_at_mean(predictor).value));
+    ivon_predictor_free(predictor);
+    problem_end(&problem);
+}
+
+/* Two posteriors, of weights 1 and 3: a quarter of one and three of the other. */
+static void averages_over_an_ensemble(void **state)
+{
+    (void)state;
+    static double p[2 * SAMPLES][EXAMPLES][CLASSES];
+    double weights[2 * SAMPLES];
+    struct problem problem, other, *list[] = {&problem, &other};
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    problem_begin(&other, IVON_CATEGORICAL, false, 0);
+    for (size_t i = 0; i < INPUTS * CLASSES; i++)
+        other.w2[i] = -other.w2[i]; /* its source borrows them */
+    struct ivon_predict_options options = ivon_predict_defaults();
+    options.samples = SAMPLES;
+    options.sample.seed = SEED;
+    struct ivon_predictor *predictor = make_predictor(list, 2, &options);
+    static struct seen seen;
+    seen = (struct seen){0};
+    assert_int_equal(ivon_predictor_run(predictor, see, &seen, NULL), 0);
+    for (uint64_t s = 0; s < 2 * SAMPLES; s++) {
+        weights[s] = (s < SAMPLES ? 0.25 : 0.75) / SAMPLES;
+        softmax_of(s < SAMPLES ? &problem : &other, &options.sample, s % SAMPLES, p[s]);
+    }
+    check_averages(&seen, p, weights, 2 * SAMPLES);
+    ivon_predictor_free(predictor);
+    problem_end(&other);
+    problem_end(&problem);
+}
+
+/* Metrics are those of the probabilities that were handed out, and of outputs at the mean. */
+static void metrics_of_predictions(void **state)
+{
+    (void)state;
+    static double at_mean[EXAMPLES][CLASSES];
+    struct problem problem, *list[] = {&problem};
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    struct ivon_predict_options options = ivon_predict_defaults();
+    options.samples = SAMPLES;
+    options.nll_at_mean = true;
+    struct ivon_predictor *predictor = make_predictor(list, 1, &options);
+    static struct seen seen;
+    seen = (struct seen){0};
+    assert_int_equal(ivon_predictor_run(predictor, see, &seen, NULL), 0);
+    softmax_of(&problem, NULL, 0, at_mean);
+    double hits = 0, nll = 0, nll_at_mean = 0;
+    for (size_t i = 0; i < EXAMPLES; i++) {
+        hits += seen.prediction[i] == problem.labels[i];
+        nll -= log((double)seen.p[i][problem.labels[i]]) / EXAMPLES;
+        nll_at_mean -= log(at_mean[i][problem.labels[i]]) / EXAMPLES;
+    }
+    size_t count, found = 0;
+    const struct ivon_predict_metric *metrics = ivon_predictor_metrics(predictor, &count);
+    for (size_t m = 0; m < count; m++) {
+        const struct ivon_metric *metric = &metrics[m].metric;
+        if (strcmp(metric->name, "accuracy") == 0 && ++found)
+            assert_true(fabs(metric->value - hits / EXAMPLES) < 0x1p-50);
+        if (strcmp(metric->name, "nll") == 0 && ++found)
+            assert_true(fabs(metric->value - nll) < 0x1p-21 * (1 + nll));
+        assert_true(metrics[m].monte_carlo_error >= 0);
+    }
+    assert_int_equal(found, 2);
+    struct ivon_metric mean = ivon_predictor_nll_at_mean(predictor);
+    assert_string_equal(mean.name, "nll");
+    assert_true(fabs(mean.value - nll_at_mean) < of_loss && mean.standard_error > 0);
+    ivon_predictor_free(predictor);
+    problem_end(&problem);
+}
+
+/* A parameter without a Hessian stays at the mean and is counted; a caller stops the run. */
+static void fixed_parameters_and_stops(void **state)
+{
+    (void)state;
+    struct problem problem, *list[] = {&problem};
+    problem_begin(&problem, IVON_CATEGORICAL, false, HIDDEN);
+    struct ivon_predict_options options = ivon_predict_defaults();
+    options.samples = 2;
+    options.batch = 4;
+    options.resources.memory = 1; /* one tile at a time */
+    struct ivon_predictor *predictor = make_predictor(list, 1, &options);
+    assert_int_equal(ivon_predictor_fixed(predictor), 1);
+    static struct seen seen;
+    seen = (struct seen){.stops = true};
+    assert_int_equal(ivon_predictor_run(predictor, see, &seen, NULL), STOP);
+    assert_int_equal(seen.blocks, 1);
+    assert_true(seen.next < EXAMPLES);
+    ivon_predictor_free(predictor);
+    struct ivon_error error = {0};
+    const struct ivon_member none = {problem.model.network, problem.model.source, 0};
+    predictor = NULL;
+    assert_int_equal(
+        ivon_predictor_new(&predictor, &none, 1, problem.examples, "y", &options, &error),
+        IVON_ERROR_ARGUMENT);
+    options.sample.size -= sizeof(size_t);
+    assert_int_equal(
+        ivon_predictor_new(&predictor, &none, 1, problem.examples, "y", &options, &error),
+        IVON_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "ivon_sample_defaults()"));
+    assert_null(predictor);
+    problem_end(&problem);
+}
+
+static void predictions_vary_with_their_weights(void **state)
+{
+    (void)state;
+    struct ivon_predict_options options = ivon_predict_defaults();
+    assert_true(ivon_predict_varies(&options, 1));
+    options.sample.temperature = 0;
+    assert_false(ivon_predict_varies(&options, 1));
+    assert_true(ivon_predict_varies(&options, 2));
+    options.sample.temperature = 1;
+    options.samples = 1;
+    assert_false(ivon_predict_varies(&options, 1));
+    options.samples = 0;
+    assert_false(ivon_predict_varies(&options, 1));
+}
+
+/* Sums of halves and quarters are exact. */
+static void probabilities_from_elsewhere(void **state)
+{
+    (void)state;
+    float sum[6] = {0};
+    const float first[] = {0.5F, 0.25F, 0.25F, 0, 1, 0}, second[] = {0, 0.5F, 0.5F, 1, 0, 0};
+    const float averaged[] = {0.375F, 0.3125F, 0.3125F, 0.25F, 0.75F, 0};
+    float wrong[] = {1, 0, 0, 0.5F, NAN, 0.5F};
+    struct ivon_error error = {0};
+    assert_int_equal(ivon_probabilities_add(sum, first, 0.75, 2, 3, 0, &error), 0);
+    assert_int_equal(ivon_probabilities_add(sum, second, 0.25, 2, 3, 0, &error), 0);
+    assert_memory_equal(sum, averaged, sizeof sum);
+    assert_int_equal(ivon_probabilities_add(sum, wrong, 1, 2, 3, 40, &error), IVON_ERROR_DATA);
+    assert_non_null(strstr(error.message, "41"));
+    int64_t prediction[4];
+    float largest[2], entropy[2];
+    ivon_probabilities_describe(IVON_CATEGORICAL, 2, 3, averaged, prediction, largest, entropy);
+    assert_true(prediction[0] == 0 && prediction[1] == 1);
+    assert_true(largest[0] == 0.375F && largest[1] == 0.75F);
+    double two = -(0.25 * log(0.25) + 0.75 * log(0.75));
+    double three = -(0.375 * log(0.375) + 2 * 0.3125 * log(0.3125));
+    assert_true(fabs((double)entropy[0] - three) < 0x1p-22);
+    assert_true(fabs((double)entropy[1] - two) < 0x1p-22);
+    /* Two events: their entropies are summed, their larger probabilities averaged. */
+    const float events[] = {0.75F, 0.25F, 0.5F, 1};
+    ivon_probabilities_describe(IVON_BERNOULLI, 2, 2, events, prediction, largest, entropy);
+    assert_true(prediction[0] == 1 && prediction[1] == 0 && prediction[3] == 1);
+    assert_true(largest[0] == 0.75F && largest[1] == 0.75F);
+    assert_true(fabs((double)entropy[0] - 2 * two) < 0x1p-22);
+    assert_true(fabs((double)entropy[1] - log(2)) < 0x1p-22);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(averages_over_samples),
+        cmocka_unit_test(averages_over_an_ensemble),
+        cmocka_unit_test(metrics_of_predictions),
+        cmocka_unit_test(fixed_parameters_and_stops),
+        cmocka_unit_test(predictions_vary_with_their_weights),
+        cmocka_unit_test(probabilities_from_elsewhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
