@@ -35,7 +35,7 @@ struct initial initial_linear(int rank, const int64_t *shape)
     return (struct initial){.kind = INITIAL_UNIFORM, .scale = 1 / sqrt(fan_in(rank, shape))};
 }
 
-int initial_scheme_of(enum initial_scheme *scheme, const char *name, struct ivon_error *error)
+int initial_scheme_parse(enum initial_scheme *scheme, const char *name, struct ivon_error *error)
 {
     static const char *const names[] = {[INITIAL_KEEP] = "keep",
                                         [INITIAL_ALL_KAIMING] = "kaiming",
@@ -50,8 +50,8 @@ int initial_scheme_of(enum initial_scheme *scheme, const char *name, struct ivon
                           "initialisation '%s', expected kaiming, xavier, normal or keep", name);
 }
 
-struct initial initial_under(enum initial_scheme scheme, struct initial own, int rank,
-                             const int64_t *shape)
+struct initial initial_apply_scheme(enum initial_scheme scheme, struct initial own, int rank,
+                                    const int64_t *shape)
 {
     if (scheme == INITIAL_KEEP || own.kind == INITIAL_ZEROS || own.kind == INITIAL_ONES ||
         own.table)
@@ -70,7 +70,7 @@ static void fill_uniform(const struct random_stream *stream, float scale, uint64
 {
     enum { WORDS = 4, BLOCKS = 32, HALVES = 2 * WORDS * BLOCKS };
     uint64_t words[BLOCKS * WORDS];
-    uint64_t block = UINT64_MAX; /* the first of those at hand; none yet */
+    uint64_t block = UINT64_MAX; /* the first block in `words`; none yet */
     for (size_t i = 0; i < count; i++) {
         uint64_t at = first + i, wanted = at / HALVES * BLOCKS;
         if (wanted != block)

@@ -41,12 +41,13 @@ enum initial_scheme {
     INITIAL_ALL_NORMAL, /* standard deviation 0.02 (Radford et al. 2019) */
 };
 
-/* The scheme of that name: "keep", "kaiming", "xavier", "normal". */
-int initial_scheme_of(enum initial_scheme *scheme, const char *name, struct ivon_error *error);
+/* Finds the scheme of that name: "keep", "kaiming", "xavier", "normal". */
+int initial_scheme_parse(enum initial_scheme *scheme, const char *name, struct ivon_error *error);
 
-/* The rule under a scheme: zeros, ones and tables keep theirs; what has one axis becomes zeros. */
-struct initial initial_under(enum initial_scheme scheme, struct initial own, int rank,
-                             const int64_t *shape);
+/* Returns the rule under a scheme. Zeros, ones and tables keep their rules; tensors of one axis
+   become zeros. */
+struct initial initial_apply_scheme(enum initial_scheme scheme, struct initial own, int rank,
+                                    const int64_t *shape);
 
 /*
  * Elements [first, first + count) of tensor `name`. Normals are those of the stream (seed,

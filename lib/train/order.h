@@ -25,8 +25,9 @@ struct augmentation {
     bool flip;    /* left and right are swapped in half of the images */
 };
 
-/* "crop4,flip": either or both, in any order; crop is followed by its padding, 1 to 64. */
-int augmentation_of(struct augmentation *augmentation, const char *text, struct ivon_error *error);
+/* Parses "crop4,flip": either or both, in any order; crop is followed by its padding, 1 to 64. */
+int augmentation_parse(struct augmentation *augmentation, const char *text,
+                       struct ivon_error *error);
 
 /*
  * One image of shape channels × height × width from `image` to `out`, which do not overlap. All

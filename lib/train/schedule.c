@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 
-int schedule_shape_of(enum schedule_shape *shape, const char *name, struct ivon_error *error)
+int schedule_shape_parse(enum schedule_shape *shape, const char *name, struct ivon_error *error)
 {
     static const char *const names[] = {[SCHEDULE_CONSTANT] = "constant",
                                         [SCHEDULE_COSINE] = "cosine",

@@ -1,5 +1,5 @@
 /*
- * Learning-rate schedules: what a group's rate is multiplied by at each step.
+ * Learning-rate schedules: the factor of a group's rate at each step.
  *
  * With w steps of warmup in n, step t from 0:
  *   t < w        (t + 1)/w
@@ -23,13 +23,13 @@ struct schedule {
     uint64_t steps;  /* of the whole training; not looked at when constant */
 };
 
-/* The shape of that name: "constant", "cosine", "linear". */
-int schedule_shape_of(enum schedule_shape *shape, const char *name, struct ivon_error *error);
+/* Finds the shape of that name: "constant", "cosine", "linear". */
+int schedule_shape_parse(enum schedule_shape *shape, const char *name, struct ivon_error *error);
 
-/* Fails where warmup leaves no step. */
+/* Fails if warmup leaves no step. */
 int schedule_check(const struct schedule *schedule, struct ivon_error *error);
 
-/* The factor at step `step`, from 0; 0 after the last one, unless constant. */
+/* Returns the factor at step `step`, from 0; 0 after the last step, unless constant. */
 double schedule_factor(const struct schedule *schedule, uint64_t step);
 
 #endif

@@ -49,7 +49,8 @@ static struct begun begin(const char *specification, enum initial_scheme scheme)
     begun.data = calloc(count, sizeof *begun.data);
     for (size_t i = 0; i < count; i++) {
         const struct architecture_tensor *tensor = &begun.architecture->tensors[i];
-        struct initial rule = initial_under(scheme, tensor->initial, tensor->rank, tensor->shape);
+        struct initial rule = initial_apply_scheme(scheme, tensor->initial, tensor->rank,
+                                                   tensor->shape);
         tensors[i] = (struct ivon_tensor){
             .name = tensor->name, .part = tensor->part, .dtype = IVON_F32, .rank = tensor->rank};
         memcpy(tensors[i].shape, tensor->shape, sizeof tensor->shape);
@@ -283,8 +284,8 @@ static void rules_have_their_moments(void **state)
     float *values = malloc(COUNT * sizeof *values), piece[50];
     for (int i = 0; i < 3; i++) {
         struct initial own = {.kind = INITIAL_UNIFORM, .scale = 9};
-        struct initial rule = initial_under((enum initial_scheme)(INITIAL_ALL_KAIMING + i), own, 4,
-                                            shape);
+        struct initial rule = initial_apply_scheme((enum initial_scheme)(INITIAL_ALL_KAIMING + i),
+                                                   own, 4, shape);
         double mean, deviation;
         initial_fill(&rule, 1, "w", 0, COUNT, values);
         moments(values, COUNT, &mean, &deviation);
@@ -314,13 +315,13 @@ static void schemes_leave_what_has_no_fan(void **state)
     struct initial bias = {.kind = INITIAL_UNIFORM, .scale = 3};
     enum initial_scheme scheme;
     struct ivon_error error;
-    assert_int_equal(initial_under(INITIAL_ALL_XAVIER, ones, 4, shape).kind, INITIAL_ONES);
-    assert_true(initial_under(INITIAL_ALL_XAVIER, table, 4, shape).scale == 3);
-    assert_int_equal(initial_under(INITIAL_ALL_XAVIER, bias, 1, shape).kind, INITIAL_ZEROS);
-    assert_int_equal(initial_under(INITIAL_KEEP, bias, 1, shape).kind, INITIAL_UNIFORM);
-    assert_int_equal(initial_scheme_of(&scheme, "xavier", &error), 0);
+    assert_int_equal(initial_apply_scheme(INITIAL_ALL_XAVIER, ones, 4, shape).kind, INITIAL_ONES);
+    assert_true(initial_apply_scheme(INITIAL_ALL_XAVIER, table, 4, shape).scale == 3);
+    assert_int_equal(initial_apply_scheme(INITIAL_ALL_XAVIER, bias, 1, shape).kind, INITIAL_ZEROS);
+    assert_int_equal(initial_apply_scheme(INITIAL_KEEP, bias, 1, shape).kind, INITIAL_UNIFORM);
+    assert_int_equal(initial_scheme_parse(&scheme, "xavier", &error), 0);
     assert_int_equal(scheme, INITIAL_ALL_XAVIER);
-    assert_int_equal(initial_scheme_of(&scheme, "he", &error), IVON_ERROR_ARGUMENT);
+    assert_int_equal(initial_scheme_parse(&scheme, "he", &error), IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message,
                         "initialisation 'he', expected kaiming, xavier, normal or keep");
 }

@@ -48,9 +48,9 @@ static void settings_are_checked(void **state)
     assert_string_equal(error.message, "warmup of 10 steps in a training of 10, expected fewer");
     schedule.steps = 11;
     assert_int_equal(schedule_check(&schedule, &error), 0);
-    assert_int_equal(schedule_shape_of(&shape, "cosine", &error), 0);
+    assert_int_equal(schedule_shape_parse(&shape, "cosine", &error), 0);
     assert_int_equal(shape, SCHEDULE_COSINE);
-    assert_int_equal(schedule_shape_of(&shape, "step", &error), IVON_ERROR_ARGUMENT);
+    assert_int_equal(schedule_shape_parse(&shape, "step", &error), IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "schedule 'step', expected constant, cosine or linear");
 }
 

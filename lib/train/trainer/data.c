@@ -22,7 +22,7 @@ static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *er
     struct net_tensor shape;
     if (!trainer->options.augmentation)
         return 0;
-    int code = augmentation_of(&data->augmentation, trainer->options.augmentation, error);
+    int code = augmentation_parse(&data->augmentation, trainer->options.augmentation, error);
     if (code)
         return code;
     if (network->input_count != 1 || input->tensor.type != NET_FLOAT || input->tensor.rank != 4)

@@ -135,7 +135,7 @@ static int add_new(struct start_tensors *start, const struct architecture_tensor
     int code = start_add(start, &tensor, &item, error);
     if (code)
         return code;
-    struct initial rule = initial_under(scheme, from->initial, from->rank, from->shape);
+    struct initial rule = initial_apply_scheme(scheme, from->initial, from->rank, from->shape);
     initial_fill(&rule, options->seed, from->name, 0, item->tensor.count, item->data);
     return 0;
 }
@@ -162,7 +162,7 @@ static int list_architecture(struct start_tensors *start, const struct architect
 {
     enum initial_scheme scheme;
     size_t stored = 0;
-    int code = initial_scheme_of(&scheme, options->initial, error);
+    int code = initial_scheme_parse(&scheme, options->initial, error);
     if (!code)
         code = check_memory(architecture, error);
     for (size_t i = 0; i < architecture->tensor_count && !code; i++) {

@@ -133,7 +133,7 @@ static int plan_steps(struct ivon_trainer *trainer, struct ivon_error *error)
         return ivon_error_memory(error);
     trainer->schedule.warmup = options->warmup;
     trainer->schedule.steps = options->steps;
-    int code = schedule_shape_of(&trainer->schedule.shape, options->schedule, error);
+    int code = schedule_shape_parse(&trainer->schedule.shape, options->schedule, error);
     return code ? code : schedule_check(&trainer->schedule, error);
 }
 
