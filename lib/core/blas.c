@@ -12,7 +12,7 @@ void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
                   const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                   int64_t ldc)
 {
-    /* Its own threads would compete with ours, and change the bits. */
+    /* OpenBLAS's own threads would compete with ours and change the bits. */
     if (openblas_get_num_threads() != 1)
         openblas_set_num_threads(1);
     cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
@@ -22,17 +22,17 @@ void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
 
 int blas_reserve(int threads, struct ivon_error *error)
 {
-    static const size_t EACH = (size_t)130 << 20; /* with what the allocator adds */
+    static const size_t PER_THREAD = (size_t)130 << 20; /* including the allocator's overhead */
     static atomic_int reserved;
     int before = reserved;
     if (threads <= before)
         return 0;
-    size_t size = (size_t)(threads - before) * EACH;
-    void *room = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED)
+    size_t size = (size_t)(threads - before) * PER_THREAD;
+    void *reservation = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reservation == MAP_FAILED)
         return ivon_error_memory(error);
-    munmap(room, size);
+    munmap(reservation, size);
     reserved = threads;
     return 0;
 }

@@ -33,8 +33,8 @@ static void choice_advise(void *self, size_t tensor, size_t first, size_t count,
         choice->source, choice->tensors[tensor], first, count);
 }
 
-/* A Hessian's value under a new header: its own, or the new header's if it had none or the old
-   header's. */
+/* Returns a Hessian's value under a new header: its own one, or the new header's if it had none or
+   had the old header's. */
 static double inherited(double value, double old, double new)
 {
     return isnan(value) || value == old ? new : value;

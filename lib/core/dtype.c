@@ -33,14 +33,14 @@ bool ivon_dtype_is_float(enum ivon_dtype dtype)
     return dtype <= IVON_BF16;
 }
 
-static inline float float_of_bits(uint32_t bits)
+static inline float float_from_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline uint32_t bits_of_float(float value)
+static inline uint32_t float_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -51,13 +51,13 @@ static inline uint32_t bits_of_float(float value)
  * A binary16 shifted into a binary32's fields has an exponent 112 too small; multiplying by 2^112
  * mends it exactly, subnormals included. An exponent of all ones must stay all ones.
  */
-static inline float float_of_half(uint16_t half)
+static inline float float_from_half(uint16_t half)
 {
     uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
-    uint32_t finite = bits_of_float(float_of_bits(magnitude) * 0x1p112f);
+    uint32_t finite = float_bits(float_from_bits(magnitude) * 0x1p112f);
     uint32_t special = magnitude | 0x7f800000;
     uint32_t bits = magnitude >= 0x0f800000 ? special : finite;
-    return float_of_bits(bits | (uint32_t)(half & 0x8000) << 16);
+    return float_from_bits(bits | (uint32_t)(half & 0x8000) << 16);
 }
 
 /*
@@ -68,7 +68,7 @@ static inline float float_of_half(uint16_t half)
 static inline uint32_t odd_float_bits(double value)
 {
     float nearest = (float)value;
-    uint32_t bits = bits_of_float(nearest);
+    uint32_t bits = float_bits(nearest);
     double back = nearest;
     double size = value < 0 ? -value : value;
     double size_back = back < 0 ? -back : back;
@@ -78,7 +78,7 @@ static inline uint32_t odd_float_bits(double value)
 }
 
 /* To nearest even at bit 16; a NaN keeps its sign and becomes quiet. */
-static inline uint16_t bfloat_of_odd(uint32_t bits)
+static inline uint16_t bfloat_from_odd(uint32_t bits)
 {
     uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     uint32_t quiet = (bits >> 16) | 0x40;
@@ -89,12 +89,12 @@ static inline uint16_t bfloat_of_odd(uint32_t bits)
  * To nearest even: normal numbers by integer addition at bit 13, subnormal ones (below 2^-14) by
  * adding 1/2, whose unit in the last place, 2^-24, is that of the subnormal binary16.
  */
-static inline uint16_t half_of_odd(uint32_t bits)
+static inline uint16_t half_from_odd(uint32_t bits)
 {
     uint32_t sign = bits >> 16 & 0x8000;
     uint32_t magnitude = bits & 0x7fffffff;
     uint32_t normal = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
-    uint32_t subnormal = bits_of_float(float_of_bits(magnitude) + 0.5f) - 0x3f000000;
+    uint32_t subnormal = float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000;
     uint32_t half = magnitude < 0x38800000 ? subnormal : normal;
     half = magnitude >= 0x477ff000 ? 0x7c00 : half; /* from 65520 on */
     half = magnitude > 0x7f800000 ? 0x7e00 : half;
@@ -121,14 +121,14 @@ WIDEN(widen_u8, uint8_t)
 IVON_DISPATCH static void widen_f16(double *restrict out, const uint16_t *restrict in, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = float_of_half(in[i]);
+        out[i] = float_from_half(in[i]);
 }
 
 IVON_DISPATCH static void widen_bf16(double *restrict out, const uint16_t *restrict in,
                                      size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = float_of_bits((uint32_t)in[i] << 16);
+        out[i] = float_from_bits((uint32_t)in[i] << 16);
 }
 
 IVON_DISPATCH static void narrow_f32(float *restrict out, const double *restrict in, size_t count)
@@ -141,14 +141,14 @@ IVON_DISPATCH static void narrow_f16(uint16_t *restrict out, const double *restr
                                      size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = half_of_odd(odd_float_bits(in[i]));
+        out[i] = half_from_odd(odd_float_bits(in[i]));
 }
 
 IVON_DISPATCH static void narrow_bf16(uint16_t *restrict out, const double *restrict in,
                                       size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = bfloat_of_odd(odd_float_bits(in[i]));
+        out[i] = bfloat_from_odd(odd_float_bits(in[i]));
 }
 
 void ivon_dtype_to_f64(double *out, const void *in, enum ivon_dtype dtype, size_t count)

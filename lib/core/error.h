@@ -4,17 +4,15 @@
 
 #include "ivon/error.h"
 
-/*
- * Writes a message after the manner of printf and returns `code`. It is made clean by
- * ivon_text_clean, since names in a message may come from a stranger's file.
- */
+/* Writes a printf-style message and returns `code`. ivon_text_clean cleans the message, since it
+   may contain names from an untrusted file. */
 int ivon_error_set(struct ivon_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for an exhausted memory, whose description never varies. */
+/* The same for IVON_ERROR_MEMORY, whose message is always the same. */
 int ivon_error_memory(struct ivon_error *error);
 
-/* Adds a hint to the description that was just set with `code`, which is returned. */
+/* Adds a hint to the message that was just set; returns `code`. */
 static inline int ivon_error_hint(struct ivon_error *error, enum ivon_hint hint, int code)
 {
     if (error)
@@ -22,7 +20,7 @@ static inline int ivon_error_hint(struct ivon_error *error, enum ivon_hint hint,
     return code;
 }
 
-/* Analysis sees one file at a time, and must know which code comes back. */
+/* The analyser sees one file at a time and must know which code is returned. */
 #ifdef IVON_ANALYSIS
 #define ivon_error_set(error, code, ...) ((void)ivon_error_set(error, code, __VA_ARGS__), (code))
 #define ivon_error_memory(error)         ((void)ivon_error_memory(error), IVON_ERROR_MEMORY)

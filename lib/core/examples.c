@@ -9,12 +9,12 @@
 #include "core/stream.h"
 
 enum {
-    BUFFER_SIZE = 1 << 18, /* bytes of stored elements in hand, or one example's if that is more */
+    BUFFER_SIZE = 1 << 18, /* bytes of stored elements in memory; at least one example */
     TILE = 1024,           /* elements converted at a time */
 };
 
 struct field_scaling {
-    bool none; /* a stored float is the result */
+    bool identity; /* stored floats are used as they are */
     double divisor;
     size_t channels;
     double *mean, *std; /* one for each channel */
@@ -41,15 +41,15 @@ IVON_DISPATCH static void scale_run(float *restrict out, const double *restrict 
         out[i] = (float)((in[i] / divisor - mean) / std);
 }
 
-IVON_DISPATCH static void scale_each(float *restrict out, const double *restrict in, size_t count,
-                                     double divisor, const double *restrict mean,
-                                     const double *restrict std)
+IVON_DISPATCH static void scale_per_element(float *restrict out, const double *restrict in,
+                                            size_t count, double divisor,
+                                            const double *restrict mean, const double *restrict std)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = (float)((in[i] / divisor - mean[i]) / std[i]);
 }
 
-/* Scales a tile whose first element is number `at` of its example, and which may reach into the
+/* Scales a tile. Its first element has index `at` in its example; it may continue into the
    following examples. */
 static void examples_scale(float *out, const double *in, size_t at, size_t count, size_t example,
                            const struct field_scaling *scaling)
@@ -65,7 +65,7 @@ static void examples_scale(float *out, const double *in, size_t at, size_t count
         run = stride == 1 ? scaling->channels - channel : stride - at % stride;
         run = run < count ? run : count;
         if (stride == 1)
-            scale_each(out, in, run, scaling->divisor, mean, std);
+            scale_per_element(out, in, run, scaling->divisor, mean, std);
         else
             scale_run(out, in, run, scaling->divisor, *mean, *std);
         at = (at + run) % example;
@@ -81,7 +81,7 @@ static bool field_copy(struct ivon_field *to, const struct ivon_field *from)
 
 static bool scaling_copy(struct field_scaling *to, const struct examples_scaling *from)
 {
-    *to = (struct field_scaling){.none = from->divisor == 1 && !from->mean && !from->std,
+    *to = (struct field_scaling){.identity = from->divisor == 1 && !from->mean && !from->std,
                                  .divisor = from->divisor,
                                  .channels = from->channels,
                                  .mean = calloc(from->channels, sizeof *to->mean),
@@ -95,7 +95,7 @@ static bool scaling_copy(struct field_scaling *to, const struct examples_scaling
     return true;
 }
 
-/* Computes the elements of an example, all of which together must be addressable. */
+/* Counts the elements of an example. The elements of all examples together must be addressable. */
 static int count_elements(struct ivon_field *field, uint64_t rows, const char *path,
                           struct ivon_error *error)
 {
@@ -159,7 +159,7 @@ int examples_new_like(struct ivon_examples **out, const struct ivon_examples_cla
     int code = ivon_examples_new(out, class, self, path, count, like->fields, scalings,
                                  like->field_count, error);
     for (size_t i = 0; i < like->field_count && !code; i++)
-        (*out)->scalings[i].none = like->scalings[i].none;
+        (*out)->scalings[i].identity = like->scalings[i].identity;
     free(scalings);
     return code;
 }
@@ -234,7 +234,7 @@ static int examples_check_range(const struct ivon_examples *examples, size_t fie
                           examples->path, field);
 }
 
-/* How many examples the buffer holds, which is made large enough for one; 0 when it cannot be. */
+/* Returns how many examples fit the buffer, which is allocated for at least one; 0 on failure. */
 static size_t examples_reserve(struct ivon_examples *examples, const struct ivon_field *field)
 {
     size_t size = field->count * ivon_dtype_size(field->dtype);
@@ -282,7 +282,7 @@ static const char *stored(const struct ivon_examples *examples, const struct ivo
     return (const char *)examples->buffer + element * ivon_dtype_size(field->dtype);
 }
 
-/* True if all numbers are finite: the exponent bits of infinity and NaN are all ones. */
+/* Returns true if all numbers are finite: infinity and NaN have all exponent bits set. */
 IVON_DISPATCH static bool all_finite(const float *a, size_t count)
 {
     const uint32_t exponent = 0x7f800000;
@@ -295,8 +295,8 @@ IVON_DISPATCH static bool all_finite(const float *a, size_t count)
     return !failed;
 }
 
-/* Fails on the first of `count` numbers that is not finite, the first of which is element `at` of
-   the examples from `first` on. `stored` are the numbers as they stand in the file, or null. */
+/* Fails on the first of `count` numbers that is not finite. The first number has index `at` in the
+   examples from `first` on. `stored` has the numbers as the file has them, or is null. */
 static int examples_check_finite(const struct ivon_examples *examples, size_t index, uint64_t first,
                                  size_t at, const float *a, const double *stored, size_t count,
                                  struct ivon_error *error)
@@ -340,7 +340,7 @@ int ivon_examples_read_f32(struct ivon_examples *examples, size_t field, uint64_
     int code = examples_check_range(examples, field, first, count, error);
     if (code || !count)
         return code;
-    if (examples->fields[field].dtype != IVON_F32 || !examples->scalings[field].none)
+    if (examples->fields[field].dtype != IVON_F32 || !examples->scalings[field].identity)
         return read_pieces(examples, field, first, count, (char *)out, sizeof *out, convert_f32,
                            error);
     code = examples->class->read(examples->self, field, first, count, out, error);
@@ -366,7 +366,7 @@ static int convert_u64(const struct ivon_examples *examples, size_t index, uint6
     return 0;
 }
 
-/* Any type but the 64-bit integers passes through double unharmed. */
+/* All types but the 64-bit integers convert to double without loss. */
 static int convert_i64(const struct ivon_examples *examples, size_t index, uint64_t first,
                        size_t count, void *out, struct ivon_error *error)
 {

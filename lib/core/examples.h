@@ -31,12 +31,12 @@ int ivon_examples_new(struct ivon_examples **examples, const struct ivon_example
                       const struct examples_scaling *scalings, size_t field_count,
                       struct ivon_error *error);
 
-/* `count` examples whose fields, and how they are read, are those of others, which are borrowed. */
+/* Makes `count` examples with the fields and scalings of other examples, which are borrowed. */
 int examples_new_like(struct ivon_examples **examples, const struct ivon_examples_class *class,
                       void *self, const char *path, const struct ivon_examples *like,
                       uint64_t count, struct ivon_error *error);
 
-/* The number of an example for messages: of one of a subsample that in the whole. */
+/* The number of an example for messages. For a subsample it is the number in the whole set. */
 uint64_t examples_number(const struct ivon_examples *examples, uint64_t example);
 
 /* Elements as stored; the range must lie within, and not be empty. */

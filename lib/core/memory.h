@@ -1,4 +1,4 @@
-/* Memory that vector instructions like: the start of a cache line. */
+/* Memory aligned to cache lines, for vector instructions. */
 #ifndef CORE_MEMORY_H
 #define CORE_MEMORY_H
 
@@ -8,7 +8,7 @@
 
 enum { MEMORY_ALIGNMENT = 64 /* bytes */ };
 
-/* The bytes that memory_aligned takes for `size`: whole lines, at least one byte more. */
+/* The bytes that memory_aligned allocates for `size`: whole lines, at least one byte more. */
 static inline size_t memory_rounded(size_t size)
 {
     return (size / MEMORY_ALIGNMENT + 1) * MEMORY_ALIGNMENT;

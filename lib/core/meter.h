@@ -1,4 +1,4 @@
-/* Adding up the progress of several threads for the caller's struct ivon_progress. */
+/* Sums the progress of several threads for the caller's struct ivon_progress. */
 #ifndef CORE_METER_H
 #define CORE_METER_H
 
@@ -10,7 +10,7 @@
 struct meter {
     struct ivon_progress progress;
     uint64_t total;       /* bytes; 0: the caller is only asked whether to stop */
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the members below */
     uint64_t done;
     bool cancelled;
 };
@@ -18,10 +18,11 @@ struct meter {
 void meter_init(struct meter *meter, const struct ivon_progress *progress, uint64_t total);
 void meter_release(struct meter *meter);
 
-/* Tells the caller of so many bytes more; IVON_ERROR_CANCELLED once it asked to stop. */
+/* Reports `bytes` more; returns IVON_ERROR_CANCELLED once the caller asked to stop. */
 int meter_add(struct meter *meter, uint64_t bytes, struct ivon_error *error);
 
-/* Asks the caller whether to stop, without telling it anything: IVON_ERROR_CANCELLED. */
+/* Asks the caller whether to stop, without reporting progress; returns IVON_ERROR_CANCELLED if
+   so. */
 int progress_ask(const struct ivon_progress *progress, struct ivon_error *error);
 
 #endif

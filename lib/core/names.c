@@ -9,11 +9,11 @@ size_t name_last(const char *name, size_t length)
     return length;
 }
 
-bool name_any_component(const char *name, bool (*fits)(const char *component, size_t length))
+bool name_any_component(const char *name, bool (*matches)(const char *component, size_t length))
 {
     for (const char *at = name;; at++) {
         size_t length = strcspn(at, "./");
-        if (fits(at, length))
+        if (matches(at, length))
             return true;
         at += length;
         if (!*at)

@@ -3,7 +3,7 @@
 
 #include <sched.h>
 
-#include "core/team.h"
+#include "core/thread_pool.h"
 
 enum { THREADS_MAX = 1024 };
 
@@ -20,14 +20,14 @@ int ivon_parallel_run(int threads, size_t count,
                       int (*job)(void *context, size_t i, int thread, struct ivon_error *error),
                       void *context, struct ivon_error *error)
 {
-    struct team *team;
+    struct thread_pool *pool;
     threads = ivon_parallel_threads(threads);
     if ((size_t)threads > count)
         threads = count ? (int)count : 1;
-    int code = team_new(&team, threads, error);
+    int code = thread_pool_new(&pool, threads, error);
     if (code)
         return code;
-    code = team_run(team, threads, count, job, context, error);
-    team_free(team);
+    code = thread_pool_run(pool, threads, count, job, context, error);
+    thread_pool_free(pool);
     return code;
 }

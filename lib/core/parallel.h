@@ -6,8 +6,9 @@
 
 #include "ivon/error.h"
 
-/* As team_run (core/team.h) by a team of `threads` (0: one for each processor that this process may
-   use) that is gathered for this call; `thread` is below ivon_parallel_threads(threads). */
+/* As thread_pool_run (core/thread_pool.h), by a pool that exists for this call only, of `threads`
+   threads (0: one for each processor that this process may use). `thread` is below
+   ivon_parallel_threads(threads). */
 int ivon_parallel_run(int threads, size_t count,
                       int (*job)(void *context, size_t i, int thread, struct ivon_error *error),
                       void *context, struct ivon_error *error);

@@ -55,15 +55,15 @@ void random_normal(const struct random_stream *stream, uint64_t first, size_t co
     uint64_t block = first / NORMALS;
     size_t skip = first % NORMALS;
     while (count) {
-        size_t room = (size_t)BATCH * NORMALS - skip;
-        size_t take = count < room ? count : room;
-        size_t blocks = (skip + take + NORMALS - 1) / NORMALS;
+        size_t available = (size_t)BATCH * NORMALS - skip;
+        size_t chunk = count < available ? count : available;
+        size_t blocks = (skip + chunk + NORMALS - 1) / NORMALS;
         random_words(stream, block, blocks, words.whole);
         box_muller(normals, words.halves, blocks * WORDS);
-        memcpy(out, normals + skip, take * sizeof *out);
+        memcpy(out, normals + skip, chunk * sizeof *out);
         block += blocks;
         skip = 0;
-        out += take;
-        count -= take;
+        out += chunk;
+        count -= chunk;
     }
 }

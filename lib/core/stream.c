@@ -94,14 +94,14 @@ void tensor_list_release(struct tensor_list *list)
     }
     for (size_t i = 0; i < list->alias_count; i++) {
         free(list->aliases[i].name);
-        free(list->aliases[i].of);
+        free(list->aliases[i].target);
     }
     free(list->aliases);
     free(list->items);
     *list = (struct tensor_list){0};
 }
 
-int tensor_list_alias(struct tensor_list *list, const char *name, const char *of,
+int tensor_list_alias(struct tensor_list *list, const char *name, const char *target,
                       struct ivon_error *error)
 {
     if (list->alias_count == list->alias_capacity) {
@@ -113,8 +113,8 @@ int tensor_list_alias(struct tensor_list *list, const char *name, const char *of
         list->alias_capacity = capacity;
     }
     struct tensor_alias *alias = &list->aliases[list->alias_count++];
-    *alias = (struct tensor_alias){strdup(name), strdup(of)};
-    return alias->name && alias->of ? 0 : ivon_error_memory(error);
+    *alias = (struct tensor_alias){strdup(name), strdup(target)};
+    return alias->name && alias->target ? 0 : ivon_error_memory(error);
 }
 
 int tensor_list_aliases_of(struct tensor_list *list, const struct ivon_source *source,
@@ -123,7 +123,7 @@ int tensor_list_aliases_of(struct tensor_list *list, const struct ivon_source *s
     int code = 0;
     for (size_t i = 0; i < source->tensors.alias_count && !code; i++)
         code = tensor_list_alias(list, source->tensors.aliases[i].name,
-                                 source->tensors.aliases[i].of, error);
+                                 source->tensors.aliases[i].target, error);
     return code;
 }
 
@@ -293,7 +293,8 @@ const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor)
     return tensor->name;
 }
 
-/* The opaque tensor of that name behind the part's prefix, or, of means and buffers, alone. */
+/* Finds an opaque tensor by its part's prefix and name, or, for means and buffers, by name
+   alone. */
 static ptrdiff_t find_opaque(const struct ivon_source *source, enum ivon_part part,
                              const char *name)
 {
@@ -334,7 +335,7 @@ const char *ivon_source_alias(const struct ivon_source *source, const char *name
                                                      source->tensors.alias_count, sizeof wanted,
                                                      compare_aliases)
                                            : NULL;
-    return found ? found->of : NULL;
+    return found ? found->target : NULL;
 }
 
 static bool in_range(const struct ivon_source *source, size_t tensor, size_t first, size_t count)

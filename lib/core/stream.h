@@ -25,7 +25,7 @@ struct ivon_sink_class {
 /* A second name of a mean. */
 struct tensor_alias {
     char *name;
-    char *of;
+    char *target;
 };
 
 /* A growing list of tensors that owns their names. Zero-initialised, it is empty. */
@@ -43,8 +43,8 @@ int tensor_list_append(struct tensor_list *list, const struct ivon_tensor *tenso
                        struct ivon_error *error);
 void tensor_list_release(struct tensor_list *list);
 
-/* Appends a second name of the mean `of`; copies of all that a source has. */
-int tensor_list_alias(struct tensor_list *list, const char *name, const char *of,
+/* Appends a second name of the mean `target`; appends copies of all second names of a source. */
+int tensor_list_alias(struct tensor_list *list, const char *name, const char *target,
                       struct ivon_error *error);
 int tensor_list_aliases_of(struct tensor_list *list, const struct ivon_source *source,
                            struct ivon_error *error);

@@ -1,4 +1,4 @@
-/* Some of the examples of a set, as a set of their own. */
+/* A random subset of examples, as a set of its own. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,7 +10,7 @@ enum { BLOCK = 256 /* blocks of random words drawn at a time */, WORDS = 4 * BLO
 
 struct subsample {
     struct ivon_examples *all;
-    uint64_t *chosen; /* rising */
+    uint64_t *chosen; /* ascending */
 };
 
 static int subsample_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
@@ -18,8 +18,8 @@ static int subsample_read(void *self, size_t field, uint64_t first, size_t count
 {
     const struct subsample *subsample = self;
     const uint64_t *chosen = subsample->chosen + first;
-    const struct ivon_field *is = ivon_examples_field(subsample->all, field);
-    size_t size = is->count * ivon_dtype_size(is->dtype);
+    const struct ivon_field *stored = ivon_examples_field(subsample->all, field);
+    size_t size = stored->count * ivon_dtype_size(stored->dtype);
     int code = 0;
     for (size_t done = 0, run; done < count && !code; done += run) {
         for (run = 1; done + run < count && chosen[done + run] == chosen[done] + run;)

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The length of the sequence that `text`, of at least one byte, begins with, and its character; 0
-   where it begins with none. */
+/* Returns the length of the sequence at the start of `text`, which has at least one byte, and its
+   character; 0 if there is no valid sequence. */
 size_t utf8_decode(const unsigned char *text, size_t size, uint32_t *character);
 
 #endif

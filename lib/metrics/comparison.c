@@ -40,7 +40,7 @@ static void comparison_add_row(struct ivon_comparison *comparison, const float *
     size_t outputs = comparison->outputs, agree = 0;
     double distance = 0;
     for (size_t k = 0; k < outputs; k++) {
-        distance += fabs(probability_exact(p[k]) - probability_exact(q[k]));
+        distance += fabs(probability_clamp(p[k]) - probability_clamp(q[k]));
         agree += probability_best(p[k]) == probability_best(q[k]);
     }
     if (comparison->classes) {

@@ -73,7 +73,7 @@ static struct ivon_metric auroc(const struct levels *levels)
                                 sqrt(moments_variance(&in) + moments_variance(&out))};
 }
 
-static void detection_turn(struct levels *levels)
+static void detection_swap_classes(struct levels *levels)
 {
     for (size_t l = 0; l < levels->count; l++) {
         struct level *level = &levels->items[l];
@@ -116,7 +116,7 @@ static struct ivon_metric average_precision(const char *name, const struct level
                                 sqrt(moments_variance(&in) + moments_variance(&out))};
 }
 
-/* Of the share of `count` that a threshold takes, squared. */
+/* The squared share of `count` that a threshold selects. */
 static double share_variance(double share, size_t count)
 {
     return count > 1 ? share * (1 - share) / (double)(count - 1) : NAN;
@@ -136,11 +136,12 @@ static struct ivon_metric fpr95(const struct levels *levels)
 {
     const double tpr = 0.95;
     double value = fpr_at(levels, tpr), noise = sqrt(tpr * (1 - tpr) / (double)levels->in);
-    double moved = levels->in < 19 /* beyond TPR = 1 */
-                       ? NAN
-                       : (fpr_at(levels, tpr + noise) - fpr_at(levels, tpr - noise)) / 2;
-    return (struct ivon_metric){"fpr95", value,
-                                sqrt(share_variance(value, levels->out) + moved * moved)};
+    double half_difference = levels->in < 19 /* the threshold lies beyond TPR = 1 */
+                                 ? NAN
+                                 : (fpr_at(levels, tpr + noise) - fpr_at(levels, tpr - noise)) / 2;
+    return (struct ivon_metric){
+        "fpr95", value,
+        sqrt(share_variance(value, levels->out) + half_difference * half_difference)};
 }
 
 static struct ivon_metric detection_error(const struct levels *levels)
@@ -193,7 +194,7 @@ int ivon_detection(struct ivon_metric metrics[IVON_DETECTION_COUNT], const float
         metrics[1] = average_precision(names[1], &levels);
         metrics[3] = fpr95(&levels);
         metrics[4] = detection_error(&levels);
-        detection_turn(&levels);
+        detection_swap_classes(&levels);
         metrics[2] = average_precision(names[2], &levels);
     }
     free(levels.items);

@@ -7,8 +7,8 @@
 
 struct ivon_information {
     struct ivon_ratio waic, loo;
-    double threshold, most; /* of Pareto's k */
-    uint64_t high;
+    double threshold, pareto_k_max; /* of Pareto's k */
+    uint64_t pareto_k_high;
 };
 
 int ivon_information_new(struct ivon_information **out, size_t samples, struct ivon_error *error)
@@ -17,7 +17,7 @@ int ivon_information_new(struct ivon_information **out, size_t samples, struct i
     if (!information)
         return ivon_error_memory(error);
     information->threshold = ivon_pareto_k_threshold(samples);
-    information->most = NAN;
+    information->pareto_k_max = NAN;
     *out = information;
     return 0;
 }
@@ -38,8 +38,8 @@ void ivon_information_add(struct ivon_information *information, size_t count, co
             ivon_ratio_add(&information->loo, loo[i], t);
         if (!pareto_k || !(t > 0))
             continue;
-        information->high += pareto_k[i] > information->threshold;
-        information->most = fmax(information->most, pareto_k[i]); /* the one that is a number */
+        information->pareto_k_high += pareto_k[i] > information->threshold;
+        information->pareto_k_max = fmax(information->pareto_k_max, pareto_k[i]); /* ignores NaN */
     }
 }
 
@@ -50,7 +50,7 @@ struct ivon_information_summary ivon_information_summarize(
         .waic = ivon_ratio_metric("waic", &information->waic),
         .psis_loo = ivon_ratio_metric("psis_loo", &information->loo),
         .pareto_k_threshold = information->threshold,
-        .pareto_k_max = information->most,
-        .pareto_k_high = information->high,
+        .pareto_k_max = information->pareto_k_max,
+        .pareto_k_high = information->pareto_k_high,
     };
 }

@@ -26,13 +26,13 @@ int log_likelihoods_check(const struct ivon_log_likelihoods *block, double expon
     return 0;
 }
 
-void log_likelihoods_of(const struct ivon_log_likelihoods *block, size_t i, double *values)
+void log_likelihoods_copy(const struct ivon_log_likelihoods *block, size_t i, double *values)
 {
     for (size_t s = 0; s < block->samples; s++)
         values[s] = block->values[s * block->examples + i];
 }
 
-double log_sum_of_exponentials(const double *values, size_t count)
+double log_sum_exp(const double *values, size_t count)
 {
     double most = -INFINITY, sum = 0;
     for (size_t i = 0; i < count; i++)

@@ -23,7 +23,8 @@ struct ivon_metrics {
     const struct ivon_likelihood_traits *traits;
     size_t outputs, bins;
     struct moments accuracy, nll, square; /* over examples */
-    /* The confidence of every prediction, in the order of the calls; negative where it is wrong. */
+    /* The confidence of every prediction, in the order of calls; negative if the prediction is
+       wrong. */
     float *confidences;
     size_t confidence_count, confidence_capacity;
     /* The starts of bins of equal count; Σ (correct − conf) in each bin; working memory. */
@@ -95,7 +96,7 @@ void ivon_metrics_free(struct ivon_metrics *metrics)
     free(metrics);
 }
 
-/* Makes room for that many more confidences. */
+/* Reserves memory for `more` confidences. */
 static int metrics_reserve(struct ivon_metrics *metrics, size_t more, struct ivon_error *error)
 {
     size_t needed, capacity = metrics->confidence_capacity;
@@ -119,14 +120,14 @@ static void keep_confidence(struct ivon_metrics *metrics, double confidence, boo
                                                                   correct ? 1.0f : -1.0f);
 }
 
-static double gap_of(float kept)
+static double calibration_gap(float signed_confidence)
 {
-    return (signbit(kept) ? 0.0 : 1.0) - fabsf(kept);
+    return (signbit(signed_confidence) ? 0.0 : 1.0) - fabsf(signed_confidence);
 }
 
-/* The group of an example: its own for the first ones, then by chance (the finalizer of SplitMix64;
-   Steele et al., OOPSLA 2014), since examples are often sorted or take turns. */
-static size_t metrics_group_of(uint64_t example)
+/* Returns the group of an example: its own for the first examples, then a random one (the finalizer
+   of SplitMix64; Steele et al., OOPSLA 2014), since examples are often sorted or periodic. */
+static size_t metrics_choose_group(uint64_t example)
 {
     uint64_t bits = (example + 1) * 0x9e3779b97f4a7c15u;
     bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9u;
@@ -143,11 +144,11 @@ size_t ivon_confidence_bin(float confidence, size_t bins)
 static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t class)
 {
     size_t outputs = metrics->outputs, bins = metrics->bins;
-    size_t group = metrics_group_of(metrics->accuracy.count);
+    size_t group = metrics_choose_group(metrics->accuracy.count);
     double *gaps = metrics->classwise + group * bins * outputs;
     metrics->group_sizes[group]++;
     for (size_t c = 0; c < outputs; c++) {
-        double probability = probability_exact(p[c]);
+        double probability = probability_clamp(p[c]);
         gaps[ivon_confidence_bin(p[c], bins) * outputs + c] += (c == class) - probability;
     }
 }
@@ -157,14 +158,14 @@ static void metrics_add_categorical(struct ivon_metrics *metrics, const float *p
     size_t best = probabilities_best(p, metrics->outputs);
     double square = 0;
     for (size_t c = 0; c < metrics->outputs; c++) {
-        double residual = probability_exact(p[c]) - (c == class);
+        double residual = probability_clamp(p[c]) - (c == class);
         square += residual * residual;
     }
     add_classwise(metrics, p, class);
     moments_add(&metrics->accuracy, best == class, 1);
-    moments_add(&metrics->nll, -log(probability_exact(p[class])), 1);
+    moments_add(&metrics->nll, -log(probability_clamp(p[class])), 1);
     moments_add(&metrics->square, square, 1);
-    keep_confidence(metrics, probability_exact(p[best]), best == class);
+    keep_confidence(metrics, probability_clamp(p[best]), best == class);
 }
 
 static void metrics_add_bernoulli(struct ivon_metrics *metrics, const float *p,
@@ -172,7 +173,7 @@ static void metrics_add_bernoulli(struct ivon_metrics *metrics, const float *p,
 {
     double correct = 0, nll = 0, square = 0, outputs = (double)metrics->outputs;
     for (size_t k = 0; k < metrics->outputs; k++) {
-        double probability = probability_exact(p[k]), residual = probability - (double)targets[k];
+        double probability = probability_clamp(p[k]), residual = probability - (double)targets[k];
         bool best = probability_best(p[k]), right = best == (targets[k] == 1);
         correct += right;
         nll -= targets[k] ? log(probability) : log1p(-probability);
@@ -223,7 +224,7 @@ static double mean_square(const double *means, const float *targets, size_t outp
     return square / (double)outputs;
 }
 
-/* Refuses what would make a metric no number; an error that overflows is infinite, and stays. */
+/* Fails on values that make a metric NaN. An error that overflows is infinite, and is kept. */
 static int check_regression(const double *means, const float *targets, size_t outputs,
                             double log_density, uint64_t row, struct ivon_error *error)
 {
@@ -268,7 +269,8 @@ static int compare_floats(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Sets the starts of bins of equal count. Returns their number: equal confidences may lower it. */
+/* Sets the starts of bins of equal count. Returns their number, which equal confidences may
+   reduce. */
 static size_t start_adaptive(struct ivon_metrics *metrics, float *sorted)
 {
     size_t count = metrics->confidence_count, used = 0, end;
@@ -287,7 +289,8 @@ static size_t start_adaptive(struct ivon_metrics *metrics, float *sorted)
     return used;
 }
 
-/* The last bin that starts at or below a confidence; without starts, that of equal width. */
+/* Returns the last bin that starts at or below a confidence; without starts, bins have equal
+   width. */
 static size_t find_bin(const double *starts, size_t bins, float confidence)
 {
     size_t low = 0, high = bins;
@@ -303,8 +306,8 @@ static size_t find_bin(const double *starts, size_t bins, float confidence)
     return low;
 }
 
-/* The calibration error over bins that start there, or of equal width, as the mean over examples
-   that it is (see the header). */
+/* The calibration error over bins with these starts, or of equal width, computed as a mean over
+   examples (see the header). */
 static struct moments calibration(struct ivon_metrics *metrics, const double *starts, size_t bins)
 {
     size_t count = metrics->confidence_count;
@@ -312,15 +315,18 @@ static struct moments calibration(struct ivon_metrics *metrics, const double *st
     struct moments error = {0};
     memset(metrics->gaps, 0, bins * sizeof *metrics->gaps);
     for (size_t i = 0; i < count; i++) {
-        float kept = metrics->confidences[i];
-        metrics->gaps[find_bin(starts, bins, fabsf(kept))] += gap_of(kept);
+        float signed_confidence = metrics->confidences[i];
+        metrics->gaps[find_bin(starts, bins, fabsf(signed_confidence))] += calibration_gap(
+            signed_confidence);
     }
     for (size_t i = 0; i < count; i += width) {
         double sum = 0;
         for (size_t k = i; k < i + width; k++) {
-            float kept = metrics->confidences[k];
-            double gap = metrics->gaps[find_bin(starts, bins, fabsf(kept))];
-            sum += gap < 0 ? -gap_of(kept) : gap > 0 ? gap_of(kept) : 0;
+            float signed_confidence = metrics->confidences[k];
+            double gap = metrics->gaps[find_bin(starts, bins, fabsf(signed_confidence))];
+            sum += gap < 0   ? -calibration_gap(signed_confidence)
+                   : gap > 0 ? calibration_gap(signed_confidence)
+                             : 0;
         }
         moments_add(&error, sum / (double)width, 1);
     }
@@ -345,12 +351,12 @@ static struct ivon_metric calibration_classwise(const struct ivon_metrics *metri
         square += excess * excess;
         used += metrics->group_sizes[g] > 0;
     }
-    /* With groups by chance, G/(G − 1) Σ excess² has the expectation Σ_i (z_i − z̄)². */
+    /* For random groups, G/(G − 1) Σ excess² has the expectation Σ_i (z_i − z̄)². */
     double variance = used > 1 ? (double)used / (double)(used - 1) * square / count / count : NAN;
     return (struct ivon_metric){"ece_classwise", examples ? sum / count : NAN, sqrt(variance)};
 }
 
-static struct ivon_metric metric_of(const char *name, const struct moments *moments)
+static struct ivon_metric metric_from_moments(const char *name, const struct moments *moments)
 {
     return (struct ivon_metric){name, moments_mean(moments), sqrt(moments_variance(moments))};
 }
@@ -359,13 +365,13 @@ static bool fill_calibration(struct ivon_metrics *metrics, struct ivon_metric *v
 {
     size_t count = metrics->confidence_count;
     struct moments error = calibration(metrics, NULL, metrics->bins);
-    values[0] = metric_of("ece", &error);
+    values[0] = metric_from_moments("ece", &error);
     float *sorted = malloc((count ? count : 1) * sizeof *sorted);
     if (!sorted)
         return false;
     size_t bins = start_adaptive(metrics, sorted);
     error = calibration(metrics, metrics->starts, bins);
-    values[1] = metric_of("ece_adaptive", &error);
+    values[1] = metric_from_moments("ece_adaptive", &error);
     free(sorted);
     return true;
 }
@@ -373,8 +379,8 @@ static bool fill_calibration(struct ivon_metrics *metrics, struct ivon_metric *v
 const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics, size_t *count)
 {
     struct ivon_metric *values = metrics->values;
-    struct ivon_metric nll = metric_of("nll", &metrics->nll);
-    struct ivon_metric square = metric_of("brier", &metrics->square);
+    struct ivon_metric nll = metric_from_moments("nll", &metrics->nll);
+    struct ivon_metric square = metric_from_moments("brier", &metrics->square);
     if (metrics->traits->regression) {
         double root = sqrt(square.value);
         values[0] = (struct ivon_metric){"rmse", root, square.standard_error / (2 * root)};
@@ -383,7 +389,7 @@ const struct ivon_metric *ivon_metrics_values(struct ivon_metrics *metrics, size
         return values;
     }
     double perplexity = exp(nll.value);
-    values[0] = metric_of("accuracy", &metrics->accuracy);
+    values[0] = metric_from_moments("accuracy", &metrics->accuracy);
     values[1] = nll;
     values[2] = (struct ivon_metric){"perplexity", perplexity, perplexity * nll.standard_error};
     values[3] = square;

@@ -18,11 +18,11 @@ static inline void moments_add(struct moments *moments, double value, size_t tim
 {
     if (!times)
         return;
-    double weight = (double)times, moved = value - moments->mean;
+    double weight = (double)times, delta = value - moments->mean;
     moments->count += times;
     moments->sum += weight * value;
-    moments->mean += moved * (weight / (double)moments->count);
-    moments->square += weight * moved * (value - moments->mean);
+    moments->mean += delta * (weight / (double)moments->count);
+    moments->square += weight * delta * (value - moments->mean);
 }
 
 static inline double moments_mean(const struct moments *moments)

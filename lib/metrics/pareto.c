@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* k at which the likelihood is largest for a given θ = −k/σ. */
-static double shape_at(double theta, const double *sorted, size_t count)
+/* Returns the k that maximizes the likelihood for a given θ = −k/σ. */
+static double profile_shape(double theta, const double *sorted, size_t count)
 {
     double sum = 0;
     for (size_t i = 0; i < count; i++)
@@ -11,26 +11,26 @@ static double shape_at(double theta, const double *sorted, size_t count)
     return sum / (double)count;
 }
 
-/* Zhang & Stephens' estimate of θ: its mean, by the profile likelihood, over quantiles of a prior
-   that the data's largest value and first quartile scale. */
+/* Zhang & Stephens' estimate of θ: its mean under the profile likelihood, over quantiles of a prior
+   that is scaled by the largest value and the first quartile of the data. */
 static double estimate_theta(const double *sorted, size_t count)
 {
     double size = (double)count;
     size_t points = 30 + (size_t)sqrt(size);
     double largest = sorted[count - 1], quartile = sorted[(count + 2) / 4 - 1];
-    double most = -INFINITY, weights = 0, sum = 0;
+    double max_likelihood = -INFINITY, weights = 0, sum = 0;
     for (size_t j = 0; j < points; j++) {
         double spread = 1 - sqrt((double)points / ((double)j + 0.5));
         double theta = 1 / largest + spread / (3 * quartile);
-        double k = shape_at(theta, sorted, count);
+        double k = profile_shape(theta, sorted, count);
         double likelihood = size * (log(-theta / k) - k - 1);
-        if (likelihood > most) {
-            double scale = exp(most - likelihood);
+        if (likelihood > max_likelihood) {
+            double scale = exp(max_likelihood - likelihood);
             weights *= scale;
             sum *= scale;
-            most = likelihood;
+            max_likelihood = likelihood;
         }
-        double weight = exp(likelihood - most);
+        double weight = exp(likelihood - max_likelihood);
         weights += weight;
         sum += weight * theta;
     }
@@ -41,7 +41,7 @@ struct pareto pareto_fit(const double *sorted, size_t count)
 {
     enum { PRIOR = 10 }; /* the weight of k = ½, in observations */
     double theta = estimate_theta(sorted, count), size = (double)count;
-    double k = shape_at(theta, sorted, count), sigma = -k / theta;
+    double k = profile_shape(theta, sorted, count), sigma = -k / theta;
     k = (k * size + 0.5 * PRIOR) / (size + PRIOR);
     if (!isfinite(k) || !(sigma > 0))
         k = INFINITY;

@@ -19,15 +19,15 @@ static size_t tail_length(size_t samples)
     return (size_t)ceil(fmin((double)samples / 5, 3 * sqrt((double)samples)));
 }
 
-/* Smooths the tail, the first of the log weights in falling order, of which the first is 0. Returns
-   k. `tail` is room for `length` numbers. */
+/* Smooths the tail, which is the start of the log weights: they are sorted in descending order, and
+   the first one is 0. Returns k. `tail` has space for `length` numbers. */
 static double smooth_tail(double *log_weights, size_t length, double *tail)
 {
     if (length < TAIL_MIN)
         return INFINITY;
     if (log_weights[0] == log_weights[length - 1])
         return NAN;
-    /* Beyond a range of e^709 this is no number, and is not fitted. */
+    /* A range beyond e^709 gives infinity or NaN and is not fitted. */
     double cutoff = log_weights[length];
     for (size_t z = 0; z < length; z++)
         tail[z] = exp(cutoff) * expm1(log_weights[length - 1 - z] - cutoff);
@@ -39,12 +39,12 @@ static double smooth_tail(double *log_weights, size_t length, double *tail)
     return pareto.k;
 }
 
-/* Of one example's log-likelihoods, which it sorts: ratios fall as those rise, so that the tail is
-   at the front. `room` is for S numbers and a tail. */
-static double leave_one_out(double *values, size_t samples, double exponent, double *room,
+/* The leave-one-out loss of one example, whose log-likelihoods it sorts: weights fall as they rise,
+   so the tail is at the front. `scratch` has space for S numbers and a tail. */
+static double leave_one_out(double *values, size_t samples, double exponent, double *scratch,
                             double *pareto_k)
 {
-    double *log_weights = room, *tail = room + samples;
+    double *log_weights = scratch, *tail = scratch + samples;
     qsort(values, samples, sizeof *values, compare_doubles);
     if (isinf(values[0]) && exponent > 0) {
         *pareto_k = INFINITY;
@@ -53,10 +53,10 @@ static double leave_one_out(double *values, size_t samples, double exponent, dou
     for (size_t s = 0; s < samples; s++)
         log_weights[s] = exponent > 0 ? -exponent * (values[s] - values[0]) : 0;
     *pareto_k = smooth_tail(log_weights, tail_length(samples), tail);
-    double total = log_sum_of_exponentials(log_weights, samples);
+    double total = log_sum_exp(log_weights, samples);
     for (size_t s = 0; s < samples; s++)
         log_weights[s] += values[s];
-    return total - log_sum_of_exponentials(log_weights, samples);
+    return total - log_sum_exp(log_weights, samples);
 }
 
 int ivon_psis_loo(const struct ivon_log_likelihoods *block, double exponent, double *loo,
@@ -67,17 +67,17 @@ int ivon_psis_loo(const struct ivon_log_likelihoods *block, double exponent, dou
     if (code)
         return code;
     double *values = malloc(samples * sizeof *values);
-    double *room = malloc((samples + tail_length(samples)) * sizeof *room);
-    if (values && room) {
+    double *scratch = malloc((samples + tail_length(samples)) * sizeof *scratch);
+    if (values && scratch) {
         for (size_t i = 0; i < block->examples; i++) {
-            log_likelihoods_of(block, i, values);
-            loo[i] = leave_one_out(values, samples, exponent, room, &pareto_k[i]);
+            log_likelihoods_copy(block, i, values);
+            loo[i] = leave_one_out(values, samples, exponent, scratch, &pareto_k[i]);
         }
     } else {
         code = ivon_error_memory(error);
     }
     free(values);
-    free(room);
+    free(scratch);
     return code;
 }
 

@@ -28,9 +28,9 @@ int ivon_waic(const struct ivon_log_likelihoods *block, double exponent, double 
     if (!values)
         return ivon_error_memory(error);
     for (size_t i = 0; i < block->examples; i++) {
-        log_likelihoods_of(block, i, values);
+        log_likelihoods_copy(block, i, values);
         double spread = exponent > 0 ? exponent * waic_variance(values, samples) : 0;
-        waic[i] = log((double)samples) - log_sum_of_exponentials(values, samples) + spread;
+        waic[i] = log((double)samples) - log_sum_exp(values, samples) + spread;
         if (penalty)
             penalty[i] = spread;
     }

@@ -19,8 +19,8 @@ static const char *field_text(const struct ivon_examples *examples, const struct
     return net_shape_text(&shape, text);
 }
 
-/* Compares extents, those of 1 left out. */
-static bool same_but_ones(const struct net_tensor *input, const struct ivon_field *field)
+/* Compares extents; ignores those of 1. */
+static bool same_without_ones(const struct net_tensor *input, const struct ivon_field *field)
 {
     int i = 1, j = 0;
     for (;;) {
@@ -45,7 +45,8 @@ static bool same_extents(const struct net_tensor *input, const struct ivon_field
     return true;
 }
 
-/* Free extents take the field's; without them, the elements of one example are all that counts. */
+/* Free extents match any field. Without free extents, equal element counts of one example
+   suffice. */
 static bool feed_agrees(const struct net_tensor *input, const struct ivon_field *field)
 {
     size_t count;
@@ -57,7 +58,7 @@ static bool feed_agrees(const struct net_tensor *input, const struct ivon_field 
         if (input->shape[i] < 0)
             return false;
     bool flat = input->rank == 2 || field->rank == 1;
-    return same_but_ones(input, field) ||
+    return same_without_ones(input, field) ||
            (flat && tensor_shape_count(input->rank - 1, input->shape + 1, 1, &count) &&
             count == field->count);
 }
@@ -73,8 +74,8 @@ static ptrdiff_t find_field(const struct feed *feed, const char *input,
     return ivon_examples_find(feed->examples, input);
 }
 
-static int pair(struct feed *feed, size_t index, const struct ivon_feed_name *names,
-                size_t name_count, struct ivon_error *error)
+static int pair_input(struct feed *feed, size_t index, const struct ivon_feed_name *names,
+                      size_t name_count, struct ivon_error *error)
 {
     char wanted[256], found[256];
     const struct net_value *value = &feed->network->values[feed->network->inputs[index]];
@@ -149,7 +150,7 @@ int feed_open(struct feed *feed, const struct ivon_network *network, struct ivon
     if (!code)
         code = feed_check_names(feed, names, name_count, error);
     for (size_t i = 0; i < network->input_count && !code; i++)
-        code = pair(feed, i, names, name_count, error);
+        code = pair_input(feed, i, names, name_count, error);
     if (!code && feed->fixed == 0)
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: the graph takes 0 examples at a time",
                               network->path);
@@ -224,9 +225,9 @@ int feed_load(struct feed *feed, uint64_t first, size_t count, struct ivon_error
     return code;
 }
 
-void feed_tile(const struct feed *feed, size_t at, size_t tile, const void **inputs, void *room)
+void feed_tile(const struct feed *feed, size_t at, size_t tile, const void **inputs, void *scratch)
 {
-    char *to = room;
+    char *to = scratch;
     size_t present = feed->count - at < tile ? feed->count - at : tile;
     for (size_t i = 0; i < feed->network->input_count; i++) {
         const struct feed_field *input = &feed->inputs[i];

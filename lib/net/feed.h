@@ -44,11 +44,9 @@ int feed_shapes(const struct feed *feed, int64_t tile, struct net_tensor *inputs
 /* Reads the examples [first, first + count) into memory, in place of the block before. */
 int feed_load(struct feed *feed, uint64_t first, size_t count, struct ivon_error *error);
 
-/*
- * The inputs of the tile that begins at example `at` of the block. Whole tiles are borrowed from
- * the block; one that has to be filled up is copied to `room`, of tile × feed_example_size bytes
- * and 64 for each input.
- */
-void feed_tile(const struct feed *feed, size_t at, size_t tile, const void **inputs, void *room);
+/* Sets the inputs of the tile that begins at example `at` of the block. Whole tiles are borrowed
+   from the block. A tile that has to be filled up is copied to `scratch`, of tile ×
+   feed_example_size bytes and 64 for each input. */
+void feed_tile(const struct feed *feed, size_t at, size_t tile, const void **inputs, void *scratch);
 
 #endif

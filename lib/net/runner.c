@@ -34,7 +34,7 @@ static int runner_make_sums(struct runner_worker *worker, const struct runner *r
     return code;
 }
 
-/* The network of a worker; *tile may become 1. */
+/* Makes the network of a worker; *tile may become 1. */
 static int runner_make_network(struct runner_worker *worker, const struct runner *runner,
                                const struct feed *feed, size_t *tile, struct ivon_error *error)
 {
@@ -116,7 +116,7 @@ int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
     return code;
 }
 
-/* Measures a tile, or the greatest of its halves that memory holds. */
+/* Measures a tile; halves it until it fits the memory. */
 static int runner_measure_halves(struct runner *runner, const struct feed *feed, size_t tile,
                                  struct ivon_error *error)
 {
@@ -131,14 +131,14 @@ static int runner_measure_halves(struct runner *runner, const struct feed *feed,
     return code;
 }
 
-/* As many examples as caches and memory hold, where the first takes `first` bytes and every other
-   one `other`. */
+/* Returns how many examples fit the caches and the memory: the first one takes `single` bytes,
+   every other one `per_example`. */
 static size_t runner_suitable_tile(const struct runner *runner, const struct runner_bounds *bounds,
-                                   uint64_t examples, size_t first, size_t other)
+                                   uint64_t examples, size_t single, size_t per_example)
 {
     size_t tile = 1;
-    while (tile < bounds->examples && 2 * tile * other <= bounds->cache && tile < examples &&
-           (!runner->memory || first + (2 * tile - 1) * other <= runner->memory))
+    while (tile < bounds->examples && 2 * tile * per_example <= bounds->cache && tile < examples &&
+           (!runner->memory || single + (2 * tile - 1) * per_example <= runner->memory))
         tile *= 2;
     return tile;
 }
@@ -148,7 +148,7 @@ int runner_choose_tile(struct runner *runner, const struct feed *feed,
 {
     size_t least = feed->fixed > 0 ? (size_t)feed->fixed : 1;
     int code = runner_measure(runner, feed, least, error);
-    size_t first = runner->bytes;
+    size_t single = runner->bytes;
     if (code || feed->fixed > 0)
         return code;
     if (bounds->batch)
@@ -156,10 +156,10 @@ int runner_choose_tile(struct runner *runner, const struct feed *feed,
     code = runner_measure_halves(runner, feed, 2, error);
     if (code || runner->tile == 1)
         return code;
-    size_t other = runner->bytes > first ? runner->bytes - first : 1;
+    size_t per_example = runner->bytes > single ? runner->bytes - single : 1;
     uint64_t examples = ivon_examples_count(feed->examples);
     return runner_measure_halves(
-        runner, feed, runner_suitable_tile(runner, bounds, examples, first, other), error);
+        runner, feed, runner_suitable_tile(runner, bounds, examples, single, per_example), error);
 }
 
 /* Running. */

@@ -28,7 +28,7 @@ struct runner_worker {
     struct net_derivative *derivative; /* of the others; else null */
     const void **inputs;               /* of the network, for a tile */
     char *scratch;                     /* for a tile that is filled up, or gathered */
-    /* The tile that was run last, and from where; null: none, or it is out of date. */
+    /* The tile that was run last, and its feed; null: none, or it is outdated. */
     const struct feed *feed;
     size_t tile;
 };
@@ -39,8 +39,8 @@ struct runner {
     enum runner_mode mode;
     const bool *wanted; /* of each parameter: derivatives are taken of it; null: of all */
     const struct net_training *training; /* of RUNNER_SUMS; null: the network is in evaluation */
-    size_t memory;                       /* bytes that one worker may take; 0: any number */
-    /* Looks at the type and shape of output 0 for `tile` examples. */
+    size_t memory;                       /* limit of bytes per worker; 0: none */
+    /* Checks type and shape of output 0 for `tile` examples. */
     int (*check)(void *context, const char *network, const struct net_tensor *output, size_t tile,
                  struct ivon_error *error);
     void *check_context;
@@ -67,13 +67,13 @@ struct runner_tile {
     const float *f;   /* output 0 */
 };
 
-/* Plans tiles of `tile` examples, which become 1 where a derivative cannot tell several apart, and
-   lets `check` look at them. Sets runner->tile and runner->bytes. */
+/* Plans tiles of `tile` examples, or of 1 if a derivative cannot separate examples, and calls
+   `check`. Sets runner->tile and runner->bytes. */
 int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
                    struct ivon_error *error);
 
-/* The same for a number of examples that suits the bounds, runner->memory, and the number of
-   examples in all: a power of two, unless network or caller ask for another. */
+/* The same for a number of examples that suits the bounds, runner->memory and the total number of
+   examples: a power of two, unless the network or the caller requires another. */
 int runner_choose_tile(struct runner *runner, const struct feed *feed,
                        const struct runner_bounds *bounds, struct ivon_error *error);
 
@@ -91,18 +91,19 @@ int runner_set(struct runner *runner, const float *const *parameters, struct ivo
 int runner_load(struct runner *runner, struct feed *feed, uint64_t first, size_t count,
                 struct ivon_error *error);
 
-/* How many tiles the block in memory has. */
+/* Returns the number of tiles of the block in memory. */
 size_t runner_tile_count(const struct runner *runner, const struct feed *feed);
 
-/* Runs tile `index` of the block by a worker, unless that is what the worker did last. */
+/* Runs tile `index` of the block by a worker, unless the worker ran it last. */
 int runner_run_tile(struct runner *runner, int worker, const struct feed *feed, size_t index,
                     struct runner_tile *tile, struct ivon_error *error);
 
-/* Runs worker->inputs, which lie in worker->scratch; the output is borrowed until the next run. */
+/* Runs worker->inputs, which point into worker->scratch; the output is borrowed until the next
+   run. */
 int runner_run_inputs(struct runner_worker *worker, const float **f, struct ivon_error *error);
 
-/* Runs all tiles of the block, and calls `on_tile` for every one, in the thread of its worker.
-   `meter` counts each tile's examples, if it is not null, and may stop the run. */
+/* Runs all tiles of the block, and calls `on_tile` for each, in the thread of its worker. `meter`,
+   unless null, counts examples and may stop the run. */
 int runner_run_block(struct runner *runner, const struct feed *feed,
                      int (*on_tile)(void *context, const struct runner_tile *tile,
                                     struct ivon_error *error),

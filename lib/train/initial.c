@@ -44,8 +44,8 @@ const char *ivon_initial_name(enum ivon_initial initial)
     return (size_t)initial < sizeof names / sizeof *names ? names[initial] : NULL;
 }
 
-struct initial initial_under(enum ivon_initial scheme, struct initial own, int rank,
-                             const int64_t *shape)
+struct initial initial_apply_scheme(enum ivon_initial scheme, struct initial own, int rank,
+                                    const int64_t *shape)
 {
     if (scheme == IVON_INITIAL_KEEP || own.kind == INITIAL_ZEROS || own.kind == INITIAL_ONES ||
         own.table)
@@ -64,7 +64,7 @@ static void fill_uniform(const struct random_stream *stream, float scale, uint64
 {
     enum { WORDS = 4, BLOCKS = 32, HALVES = 2 * WORDS * BLOCKS };
     uint64_t words[BLOCKS * WORDS];
-    uint64_t block = UINT64_MAX; /* the first of those at hand; none yet */
+    uint64_t block = UINT64_MAX; /* the first block in `words`; none yet */
     for (size_t i = 0; i < count; i++) {
         uint64_t at = first + i, wanted = at / HALVES * BLOCKS;
         if (wanted != block)

@@ -35,8 +35,8 @@ struct initial initial_xavier(int rank, const int64_t *shape);
 struct initial initial_linear(int rank, const int64_t *shape);
 
 /* The rule under a scheme: zeros, ones and tables keep theirs; what has one axis becomes zeros. */
-struct initial initial_under(enum ivon_initial scheme, struct initial own, int rank,
-                             const int64_t *shape);
+struct initial initial_apply_scheme(enum ivon_initial scheme, struct initial own, int rank,
+                                    const int64_t *shape);
 
 /*
  * Elements [first, first + count) of tensor `name`. Normals are those of the stream (seed,

@@ -33,7 +33,7 @@ void order_shuffle(uint32_t *order, size_t count, uint64_t seed, uint64_t epoch)
     }
 }
 
-static int order_refuse(const char *text, struct ivon_error *error)
+static int augmentation_refuse(const char *text, struct ivon_error *error)
 {
     return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                           "augmentation '%s', expected crop and its padding (1 to 64), flip, or "
@@ -41,7 +41,8 @@ static int order_refuse(const char *text, struct ivon_error *error)
                           text);
 }
 
-int augmentation_of(struct augmentation *augmentation, const char *text, struct ivon_error *error)
+int augmentation_parse(struct augmentation *augmentation, const char *text,
+                       struct ivon_error *error)
 {
     const char *at = text;
     *augmentation = (struct augmentation){0};
@@ -54,10 +55,10 @@ int augmentation_of(struct augmentation *augmentation, const char *text, struct 
                    at[4] <= '9') {
             augmentation->crop = strtol(at + 4, &end, 10);
             if (augmentation->crop > CROP_MAX)
-                return order_refuse(text, error);
+                return augmentation_refuse(text, error);
         }
         if (end == at || (*end && *end != ','))
-            return order_refuse(text, error);
+            return augmentation_refuse(text, error);
         if (!*end)
             return 0;
         at = end + 1;
@@ -68,7 +69,7 @@ int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, const char *
                             struct ivon_error *error)
 {
     struct augmentation parsed;
-    int code = augmentation_of(&parsed, text, error);
+    int code = augmentation_parse(&parsed, text, error);
     if (code)
         return code;
     *augmentation = (parsed.flip ? IVON_AUGMENT_FLIP : 0) | (parsed.crop ? IVON_AUGMENT_CROP : 0);
@@ -104,10 +105,10 @@ void augmentation_apply(const struct augmentation *augmentation, uint64_t seed, 
                         const float *image, float *out)
 {
     struct random_stream stream = random_stream_of(seed, epoch, "/augmentation");
-    uint64_t words[WORDS], places = (uint64_t)(2 * augmentation->crop + 1);
+    uint64_t words[WORDS], positions = (uint64_t)(2 * augmentation->crop + 1);
     random_words(&stream, example, 1, words);
-    int64_t down = (int64_t)below(words[0], places) - augmentation->crop;
-    int64_t right = (int64_t)below(words[1], places) - augmentation->crop;
+    int64_t down = (int64_t)below(words[0], positions) - augmentation->crop;
+    int64_t right = (int64_t)below(words[1], positions) - augmentation->crop;
     bool flip = augmentation->flip && words[2] >> 63;
     for (int64_t c = 0; c < channels; c++)
         for (int64_t y = 0; y < height; y++, out += width) {

@@ -25,8 +25,9 @@ struct augmentation {
     bool flip;    /* left and right are swapped in half of the images */
 };
 
-/* "crop4,flip": either or both, in any order; crop is followed by its padding, 1 to 64. */
-int augmentation_of(struct augmentation *augmentation, const char *text, struct ivon_error *error);
+/* Parses "crop4,flip": either or both, in any order; crop is followed by its padding, 1 to 64. */
+int augmentation_parse(struct augmentation *augmentation, const char *text,
+                       struct ivon_error *error);
 
 /* The augmentation that options ask for: bits of ivon_augmentation, and zeros on every side. */
 int augmentation_make(struct augmentation *augmentation, unsigned bits, unsigned crop,

@@ -1,5 +1,5 @@
 /*
- * Learning-rate schedules: what a group's rate is multiplied by at each step.
+ * Learning-rate schedules: the factor of a group's rate at each step.
  *
  * With w steps of warmup in n, step t from 0:
  *   t < w        (t + 1)/w
@@ -24,7 +24,7 @@ struct schedule {
 /* Fails where there is no such shape, and where warmup leaves no step. */
 int schedule_check(const struct schedule *schedule, struct ivon_error *error);
 
-/* The factor at step `step`, from 0; 0 after the last one, unless constant. */
+/* Returns the factor at step `step`, from 0; 0 after the last step, unless constant. */
 double schedule_factor(const struct schedule *schedule, uint64_t step);
 
 #endif

@@ -18,7 +18,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 #include "train/optimizer/optimizer.h"
 
 enum { COUNT = 100000000, RUNS = 5, BLOCK = 1 << 16 };
@@ -58,12 +58,12 @@ static int pass_block(void *context, size_t i, int thread, struct ivon_error *er
     return 0;
 }
 
-static struct optimizer *make(enum optimizer_method method, struct team *team)
+static struct optimizer *make(enum optimizer_method method, struct thread_pool *pool)
 {
     struct optimizer *optimizer = NULL;
     struct ivon_error error = {0};
     struct optimizer_options options = {
-        .method = method, .samples = 1, .seed = 1, .norm_clip = INFINITY, .team = team};
+        .method = method, .samples = 1, .seed = 1, .norm_clip = INFINITY, .thread_pool = pool};
     struct optimizer_group group = optimizer_group_defaults(method);
     struct optimizer_tensor tensor = {.name = "weight", .count = COUNT};
     group.rate = 1e-3;
@@ -90,7 +90,7 @@ static double step(struct optimizer *optimizer, const float *gradient, bool draw
     return best;
 }
 
-static double pass(struct optimizer *optimizer, const float *gradient, struct team *team)
+static double pass(struct optimizer *optimizer, const float *gradient, struct thread_pool *pool)
 {
     struct arrays arrays = {optimizer_mean(optimizer, 0), optimizer_hessian(optimizer, 0),
                             optimizer_momentum(optimizer, 0), gradient,
@@ -98,7 +98,7 @@ static double pass(struct optimizer *optimizer, const float *gradient, struct te
     double best = INFINITY;
     for (int run = 0; run < RUNS; run++) {
         double start = now();
-        team_run(team, INT_MAX, (COUNT + BLOCK - 1) / BLOCK, pass_block, &arrays, NULL);
+        thread_pool_run(pool, INT_MAX, (COUNT + BLOCK - 1) / BLOCK, pass_block, &arrays, NULL);
         best = fmin(best, now() - start);
     }
     return best;
@@ -118,25 +118,25 @@ static void row(const char *name, double seconds, int arrays)
 int main(int argc, char **argv)
 {
     int threads = ivon_parallel_threads(argc > 1 ? atoi(argv[1]) : 0);
-    struct team *team;
+    struct thread_pool *pool;
     float *gradient = aligned_alloc(64, COUNT * sizeof *gradient);
-    if (!gradient || team_new(&team, threads, NULL))
+    if (!gradient || thread_pool_new(&pool, threads, NULL))
         return 1;
     for (size_t i = 0; i < COUNT; i++)
         gradient[i] = 1e-3F * (float)(i % 1000) - 0.5F;
     printf("%d threads\n", threads);
-    struct optimizer *optimizer = make(OPTIMIZER_IVON, team);
-    row("pass", pass(optimizer, gradient, team), 8);
+    struct optimizer *optimizer = make(OPTIMIZER_IVON, pool);
+    row("pass", pass(optimizer, gradient, pool), 8);
     row("ivon", step(optimizer, gradient, false), 8);
     row("drawing", step(optimizer, gradient, true), 9);
     optimizer_free(optimizer);
-    optimizer = make(OPTIMIZER_ADAMW, team);
+    optimizer = make(OPTIMIZER_ADAMW, pool);
     row("adamw", step(optimizer, gradient, false), 7);
     optimizer_free(optimizer);
-    optimizer = make(OPTIMIZER_SGD, team);
+    optimizer = make(OPTIMIZER_SGD, pool);
     row("sgd", step(optimizer, gradient, false), 5);
     optimizer_free(optimizer);
-    team_free(team);
+    thread_pool_free(pool);
     free(gradient);
     return 0;
 }

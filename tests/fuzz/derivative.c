@@ -155,7 +155,7 @@ static double own_quadratic(struct trial *trial, struct net_derivative *derivati
     for (size_t p = 0; p < trial->parameters; p++)
         for (size_t i = 0; i < size_of(trial, p) && trial->wanted[p]; i++)
             sum += (double)gradients[p][i] * (double)gradients[p][i] *
-                   (double)trial->variance[p][i];
+                   (double)trial->diagonal[p][i];
     free_arrays(trial, gradients);
     free(alone);
     return is_apart(derivative, example) ? sum : (double)INFINITY;
@@ -169,11 +169,11 @@ static void check_examples(struct trial *trial, struct net_derivative *derivativ
     double *q = calloc(tile, sizeof *q);
     float *moved = calloc(tile * wide + 1, sizeof *moved);
     assert(q && moved);
-    const float *const *variance = (const float *const *)trial->variance;
+    const float *const *diagonal = (const float *const *)trial->diagonal;
     net_derivative_backward(derivative, weights, NULL);
-    net_derivative_quadratic(derivative, variance, tile, q);
+    net_derivative_quadratic(derivative, diagonal, tile, q);
     double most = largest_of(derivative);
-    const float *tangent = net_derivative_own_tangent(derivative, variance, tile);
+    const float *tangent = net_derivative_own_tangent(derivative, diagonal, tile);
     most = fmax(most, largest_of(derivative));
     if (tangent)
         memcpy(moved, tangent, tile * wide * sizeof *moved);

@@ -18,7 +18,7 @@ struct trial {
     uint64_t state; /* of its random numbers */
     size_t parameters, tile;
     bool *wanted;
-    float **values, **direction, **variance;
+    float **values, **direction, **diagonal;
     struct net_tensor inputs[INPUTS_MAX], unit_inputs[INPUTS_MAX];
     void *data[INPUTS_MAX];
     struct net_training *training;
@@ -125,14 +125,14 @@ static inline bool trial_begin(struct trial *trial, const struct ivon_network *n
     for (size_t p = 0; p < trial->parameters; p++)
         trial->values[p] = checkpoint->data[network->parameters[p]];
     trial->direction = new_arrays(trial, -1, 1);
-    trial->variance = new_arrays(trial, 0.1, 1);
+    trial->diagonal = new_arrays(trial, 0.1, 1);
     return make_inputs(trial);
 }
 
 static inline void trial_end(struct trial *trial)
 {
     free_arrays(trial, trial->direction);
-    free_arrays(trial, trial->variance);
+    free_arrays(trial, trial->diagonal);
     for (size_t i = 0; i < INPUTS_MAX; i++)
         free(trial->data[i]);
     free(trial->values);

@@ -83,7 +83,7 @@ static void fill(struct world *world, unsigned kind)
 }
 
 /* Price's estimate such that u = −1: half of h + δ goes. */
-static void aim(struct world *world, const struct update_ivon_factors *factors)
+static void set_shrinking_gradient(struct world *world, const struct update_ivon_factors *factors)
 {
     for (size_t i = 0; i < COUNT; i++) {
         double precision = (double)world->hessian[i] + world->weight_decay;
@@ -145,7 +145,7 @@ static void half_of_the_precision_is_kept(void **unused)
                                      .prior_decay = prior ? world.prior_decay : NULL};
         for (int repeat = 0; repeat < 3; repeat++) {
             if (kind == SHRINKING)
-                aim(&world, &factors);
+                set_shrinking_gradient(&world, &factors);
             step(&world, &arrays, &factors);
         }
     }

@@ -49,7 +49,8 @@ static struct begun begin(const char *specification, enum ivon_initial scheme)
     begun.data = calloc(count, sizeof *begun.data);
     for (size_t i = 0; i < count; i++) {
         const struct architecture_tensor *tensor = &begun.architecture->tensors[i];
-        struct initial rule = initial_under(scheme, tensor->initial, tensor->rank, tensor->shape);
+        struct initial rule = initial_apply_scheme(scheme, tensor->initial, tensor->rank,
+                                                   tensor->shape);
         tensors[i] = (struct ivon_tensor){
             .name = tensor->name, .part = tensor->part, .dtype = IVON_F32, .rank = tensor->rank};
         memcpy(tensors[i].shape, tensor->shape, sizeof tensor->shape);
@@ -283,8 +284,8 @@ static void rules_have_their_moments(void **state)
     float *values = malloc(COUNT * sizeof *values), piece[50];
     for (int i = 0; i < 3; i++) {
         struct initial own = {.kind = INITIAL_UNIFORM, .scale = 9};
-        struct initial rule = initial_under((enum ivon_initial)(IVON_INITIAL_KAIMING + i), own, 4,
-                                            shape);
+        struct initial rule = initial_apply_scheme((enum ivon_initial)(IVON_INITIAL_KAIMING + i),
+                                                   own, 4, shape);
         double mean, deviation;
         initial_fill(&rule, 1, "w", 0, COUNT, values);
         moments(values, COUNT, &mean, &deviation);
@@ -312,10 +313,10 @@ static void schemes_leave_what_has_no_fan(void **state)
     struct initial ones = {.kind = INITIAL_ONES};
     struct initial table = {.kind = INITIAL_NORMAL, .scale = 3, .table = true};
     struct initial bias = {.kind = INITIAL_UNIFORM, .scale = 3};
-    assert_int_equal(initial_under(IVON_INITIAL_XAVIER, ones, 4, shape).kind, INITIAL_ONES);
-    assert_true(initial_under(IVON_INITIAL_XAVIER, table, 4, shape).scale == 3);
-    assert_int_equal(initial_under(IVON_INITIAL_XAVIER, bias, 1, shape).kind, INITIAL_ZEROS);
-    assert_int_equal(initial_under(IVON_INITIAL_KEEP, bias, 1, shape).kind, INITIAL_UNIFORM);
+    assert_int_equal(initial_apply_scheme(IVON_INITIAL_XAVIER, ones, 4, shape).kind, INITIAL_ONES);
+    assert_true(initial_apply_scheme(IVON_INITIAL_XAVIER, table, 4, shape).scale == 3);
+    assert_int_equal(initial_apply_scheme(IVON_INITIAL_XAVIER, bias, 1, shape).kind, INITIAL_ZEROS);
+    assert_int_equal(initial_apply_scheme(IVON_INITIAL_KEEP, bias, 1, shape).kind, INITIAL_UNIFORM);
     static const char *const names[] = {"keep", "kaiming", "xavier", "normal", NULL};
     for (int i = 0; names[i]; i++)
         assert_string_equal(ivon_initial_name((enum ivon_initial)i), names[i]);

@@ -22,7 +22,7 @@ struct trial {
     size_t parameters;
     bool wanted[MODEL_TENSORS];
     size_t sizes[MODEL_TENSORS];
-    float **values, **direction, **variance;
+    float **values, **direction, **diagonal;
     struct net_tensor shapes[INPUTS], unit_shapes[INPUTS];
     char *inputs[INPUTS];       /* of TILE examples */
     size_t input_sizes[INPUTS]; /* bytes of one example */
@@ -77,7 +77,7 @@ static inline void trial_begin(struct trial *trial, struct model *model)
         memcpy(trial->values[p], model->data[network->parameters[p]],
                trial->sizes[p] * sizeof(float));
     trial->direction = new_arrays(trial, -1, 1);
-    trial->variance = new_arrays(trial, 0.1, 1);
+    trial->diagonal = new_arrays(trial, 0.1, 1);
     assert_true(network->input_count <= INPUTS);
     for (size_t i = 0; i < network->input_count; i++) {
         const struct net_tensor *declared = &network->values[network->inputs[i]].tensor;
@@ -97,7 +97,7 @@ static inline void trial_end(struct trial *trial)
 {
     free_arrays(trial, trial->values);
     free_arrays(trial, trial->direction);
-    free_arrays(trial, trial->variance);
+    free_arrays(trial, trial->diagonal);
     for (size_t i = 0; i < INPUTS; i++)
         free(trial->inputs[i]);
 }
@@ -312,9 +312,9 @@ static inline struct alone take_alone(struct trial *trial, struct net_derivative
     net_derivative_backward(derivative, single, gradients);
     for (size_t p = 0; p < trial->parameters; p++)
         for (size_t i = 0; i < trial->sizes[p] && trial->wanted[p]; i++) {
-            double g = (double)gradients[p][i], variance = (double)trial->variance[p][i];
-            alone.quadratic += g * g * variance;
-            gradients[p][i] = (float)(g * variance);
+            double g = (double)gradients[p][i], diagonal = (double)trial->diagonal[p][i];
+            alone.quadratic += g * g * diagonal;
+            gradients[p][i] = (float)(g * diagonal);
         }
     const float *tangent = net_derivative_tangent(derivative, (const float *const *)gradients);
     memcpy(alone.moved, tangent + example * wide, wide * sizeof *tangent);
@@ -330,15 +330,15 @@ static inline float *check_examples(struct trial *trial, struct net_derivative *
                                     double *quadratic)
 {
     size_t wide = trial->wide;
-    const float *const *variance = (const float *const *)trial->variance;
+    const float *const *diagonal = (const float *const *)trial->diagonal;
     float *moved = model_allocate(count * wide * sizeof *moved);
     double q[TILE] = {NAN, NAN, NAN, NAN, NAN}, by_tangent = 0;
     net_derivative_backward(derivative, adjoints, NULL);
-    memcpy(moved, net_derivative_own_tangent(derivative, variance, count),
+    memcpy(moved, net_derivative_own_tangent(derivative, diagonal, count),
            count * wide * sizeof *moved);
-    net_derivative_quadratic(derivative, variance, count, q);
+    net_derivative_quadratic(derivative, diagonal, count, q);
     /* Once more, in the other order: nothing may be left of the first. */
-    const float *again = net_derivative_own_tangent(derivative, variance, count);
+    const float *again = net_derivative_own_tangent(derivative, diagonal, count);
     assert_memory_equal(again, moved, count * wide * sizeof *moved);
     for (size_t e = 0; e < count; e++) {
         struct alone alone = take_alone(trial, derivative, tile, e, adjoints);

@@ -223,8 +223,8 @@ static void nothing_wanted(void **state)
     run(&trial, derivative, 0);
     net_derivative_backward(derivative, adjoints, gradients);
     assert_null(net_derivative_tangent(derivative, (const float *const *)trial.direction));
-    assert_null(net_derivative_own_tangent(derivative, (const float *const *)trial.variance, TILE));
-    net_derivative_quadratic(derivative, (const float *const *)trial.variance, TILE, q);
+    assert_null(net_derivative_own_tangent(derivative, (const float *const *)trial.diagonal, TILE));
+    net_derivative_quadratic(derivative, (const float *const *)trial.diagonal, TILE, q);
     for (size_t e = 0; e < TILE; e++)
         assert_true(q[e] == 0);
     for (size_t p = 0; p < trial.parameters; p++)

@@ -86,7 +86,7 @@ static void check_training(const struct trial *trial, size_t plane, double epsil
 {
     const struct net_tensor *x = &trial->inputs[0], *y = &trial->outputs[0];
     size_t channels = (size_t)x->shape[1];
-    struct net_batch of_call = net_batch_of(&trial->call);
+    struct net_batch of_call = net_batch_statistics(&trial->call);
     assert_int_equal(of_call.count, x->count / channels);
     for (size_t c = 0; c < channels; c++) {
         double mean, variance, bias = at(&trial->inputs[2], c);
@@ -201,7 +201,8 @@ static void training(void **state)
             for (size_t c = 0; c < (size_t)shape[1]; c++) {
                 double mean, variance;
                 moments_of(&trial.inputs[0], plane, c, &mean, &variance);
-                assert_true(fabs(net_batch_of(&trial.call).variance[c] - variance) <= 1e-11);
+                assert_true(fabs(net_batch_statistics(&trial.call).variance[c] - variance) <=
+                            1e-11);
             }
         }
         if (by_attribute && !shifted)

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "core/team.h"
+#include "core/thread_pool.h"
 #include "ivon/sample.h"
 #include "train/optimizer/optimizer.h"
 
@@ -305,15 +305,15 @@ static void threads_change_no_bit(void **state)
     struct optimizer_options options = ivon_options();
     struct optimizer_tensor both[] = {{"w", LARGE, 0}, {"b", 3, 1}};
     struct optimizer *optimizers[RUNS];
-    struct team *team;
+    struct thread_pool *pool;
     float *gradient_of_w = large(-0.5F, 1e-3F, LARGE);
     const float *gradients[2] = {gradient_of_w, gradient_of_w};
     options.samples = 2;
     options.norm_clip = 10;
-    assert_int_equal(team_new(&team, 3, NULL), 0);
+    assert_int_equal(thread_pool_new(&pool, 3, NULL), 0);
     for (int r = 0; r < RUNS; r++) {
         struct optimizer_report report;
-        options.team = r ? team : NULL;
+        options.thread_pool = r ? pool : NULL;
         assert_int_equal(optimizer_new(&optimizers[r], &options, ivon_groups, 2, both, 2, NULL), 0);
         assert_int_equal(optimizer_draw(optimizers[r], NULL), 0);
         for (int step = 0; step < 4; step++)
@@ -329,7 +329,7 @@ static void threads_change_no_bit(void **state)
     assert_true(optimizer_mean(optimizers[0], 0)[LARGE - 1] != 0);
     for (int r = 0; r < RUNS; r++)
         optimizer_free(optimizers[r]);
-    team_free(team);
+    thread_pool_free(pool);
     free(gradient_of_w);
 }
 

@@ -188,14 +188,14 @@ static void augmentations_are_parsed(void **state)
                                         ",flip", "crop-1", "flips",     "crop4,crop4"};
     struct augmentation found;
     struct ivon_error error;
-    assert_int_equal(augmentation_of(&found, "crop4,flip", &error), 0);
+    assert_int_equal(augmentation_parse(&found, "crop4,flip", &error), 0);
     assert_true(found.crop == 4 && found.flip);
-    assert_int_equal(augmentation_of(&found, "flip,crop64", &error), 0);
+    assert_int_equal(augmentation_parse(&found, "flip,crop64", &error), 0);
     assert_true(found.crop == 64 && found.flip);
-    assert_int_equal(augmentation_of(&found, "crop2", &error), 0);
+    assert_int_equal(augmentation_parse(&found, "crop2", &error), 0);
     assert_true(found.crop == 2 && !found.flip);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        if (augmentation_of(&found, wrong[i], &error) != IVON_ERROR_ARGUMENT)
+        if (augmentation_parse(&found, wrong[i], &error) != IVON_ERROR_ARGUMENT)
             fail_msg("'%s' was accepted", wrong[i]);
     assert_string_equal(error.message, "augmentation 'crop4,crop4', expected crop and its padding "
                                        "(1 to 64), flip, or both, as in crop4,flip");

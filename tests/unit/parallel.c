@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 
 enum { JOBS = 1000 };
 
@@ -82,20 +82,20 @@ static void reports_the_lowest_failure(void **state)
             }
 }
 
-/* One team, many rounds of all sizes, some of which fail. */
-static void a_team_runs_round_after_round(void **state)
+/* One pool, many rounds of all sizes, some of which fail. */
+static void a_pool_runs_round_after_round(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= 5; threads++) {
-        struct team *team;
-        assert_int_equal(team_new(&team, threads, NULL), 0);
+        struct thread_pool *pool;
+        assert_int_equal(thread_pool_new(&pool, threads, NULL), 0);
         for (unsigned round = 0; round < 300; round++) {
             size_t count = round * 7 % 23;
             int most = 1 + (int)(round % 6), used = most < threads ? most : threads;
             struct record record = {
                 .threads = used, .first_failure = round % 4 ? SIZE_MAX : round % 11, .seed = round};
             struct ivon_error error = {0};
-            int code = team_run(team, most, count, job, &record, &error);
+            int code = thread_pool_run(pool, most, count, job, &record, &error);
             assert_int_equal(code != 0, record.first_failure < count);
             assert_int_equal(code, error.code);
             assert_false(record.bad_thread);
@@ -104,7 +104,7 @@ static void a_team_runs_round_after_round(void **state)
             if (round % 50 == 0) /* everyone falls asleep */
                 nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         }
-        team_free(team);
+        thread_pool_free(pool);
     }
 }
 
@@ -129,7 +129,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_every_job_once),
         cmocka_unit_test(reports_the_lowest_failure),
-        cmocka_unit_test(a_team_runs_round_after_round),
+        cmocka_unit_test(a_pool_runs_round_after_round),
         cmocka_unit_test(an_error_may_be_discarded),
         cmocka_unit_test(bounds_the_threads),
     };

@@ -190,8 +190,8 @@ static void needs_known_shapes(void **state)
 
 /* Makers. */
 
-/* What is made lies in an allocation with room behind it, which stays zero. */
-static void check_room(const struct trial *trial)
+/* The allocation of an output ends with padding, which stays zero. */
+static void check_padding(const struct trial *trial)
 {
     const struct net_tensor *output = trial->outputs;
     size_t size = output->count * net_type_size(output->type);
@@ -207,7 +207,7 @@ static void check_integers(struct trial *trial, size_t count, const int64_t *val
     assert_int_equal(trial->outputs->count, count);
     assert_memory_equal(trial->outputs->data, values, count * sizeof *values);
     if (trial->node.op->forward)
-        check_room(trial);
+        check_padding(trial);
     trial_end(trial);
 }
 
@@ -259,7 +259,7 @@ static void check_floats(struct trial *trial, int rank, const int64_t *shape, si
     assert_int_equal(trial->outputs->count, count);
     assert_memory_equal(trial->outputs->data, values, count * sizeof *values);
     if (trial->node.op->forward)
-        check_room(trial);
+        check_padding(trial);
     trial_end(trial);
 }
 

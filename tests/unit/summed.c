@@ -56,9 +56,9 @@ static void independent(void **unused)
     assert_true(net_derivative_memory(derivatives[1]) < net_derivative_memory(derivatives[0]));
 
     double q[8];
-    const float *const *variance = (const float *const *)parameters[0].arrays;
-    assert_null(net_derivative_own_tangent(derivatives[1], variance, 8));
-    net_derivative_quadratic(derivatives[1], variance, 8, q);
+    const float *const *diagonal = (const float *const *)parameters[0].arrays;
+    assert_null(net_derivative_own_tangent(derivatives[1], diagonal, 8));
+    net_derivative_quadratic(derivatives[1], diagonal, 8, q);
     for (size_t e = 0; e < 8; e++)
         assert_true(isnan(q[e]));
     for (size_t i = 0; i < 2; i++) {

@@ -12,15 +12,15 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* One tensor of codes while its neighbours are looked up. */
+/* A tensor of codes, while other tensors of its module are searched for its scales. */
 struct codes {
     const struct ivon_merge *merge;
     const struct ivon_source *source;
     const struct ivon_tensor *tensor;
-    char *name;            /* room for the neighbours' names */
-    const char *neighbour; /* the first that was found, scales rather than other codes; borrowed */
-    bool scaled;           /* the neighbour is of floating-point numbers */
-    bool selected;         /* the codes, or a neighbour that a merge would change */
+    char *name;            /* space for a neighbour's name */
+    const char *neighbour; /* the first one found, scales before other codes; borrowed */
+    bool scaled;           /* the neighbour holds floating-point numbers */
+    bool selected;         /* a merge would change the codes or a neighbour */
 };
 
 static bool is_selected(const struct ivon_merge *merge, const char *name)
@@ -29,11 +29,11 @@ static bool is_selected(const struct ivon_merge *merge, const char *name)
     return !options->selected || options->selected(options->selected_context, name);
 }
 
-/* Looks for the tensor whose name is the first `length` bytes of the codes' and then `rest`. */
-static void look_for(struct codes *codes, size_t length, const char *rest)
+/* Looks for the tensor whose name is the first `length` bytes of the codes' name, then `suffix`. */
+static void codes_find_neighbour(struct codes *codes, size_t length, const char *suffix)
 {
     memcpy(codes->name, codes->tensor->name, length);
-    strcpy(codes->name + length, rest);
+    strcpy(codes->name + length, suffix);
     if (strcmp(codes->name, codes->tensor->name) == 0)
         return;
     ptrdiff_t mean = ivon_source_find(codes->source, IVON_MEAN, codes->name), found = mean;
@@ -48,12 +48,13 @@ static void look_for(struct codes *codes, size_t length, const char *rest)
     codes->selected = codes->selected || (mean >= 0 && is_selected(codes->merge, tensor->name));
 }
 
-enum { REST_MAX = 32 };
+enum { SUFFIX_MAX = 32 };
 
-static void look_for_all(struct codes *codes, size_t length, const char *const *rests, size_t count)
+static void codes_find_neighbours(struct codes *codes, size_t length, const char *const *suffixes,
+                                  size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        look_for(codes, length, rests[i]);
+        codes_find_neighbour(codes, length, suffixes[i]);
 }
 
 static bool contains(const char *text, const char *const *words, size_t count)
@@ -64,64 +65,64 @@ static bool contains(const char *text, const char *const *words, size_t count)
     return false;
 }
 
-/* Scales that stand in the codes' module, or have the codes' own name with something behind it. */
-static void look_for_scales(struct codes *codes)
+/* Scales stand in the codes' module, or have the codes' own name and a suffix. */
+static void codes_find_scales(struct codes *codes)
 {
     static const char *const weights[] = {"weight", "kernel", "embedding", "W_q", "codes", "_data"};
-    static const char *const beside_any[] = {"SCB",    "qzeros", "qscales",
-                                             "absmax", "g_idx",  "weight_scale"};
-    static const char *const beside_weights[] = {"scales", "scale",      "zeros",
-                                                 "zero",   "zero_point", "biases",
-                                                 "_scale", "_shift",     "_zeropoint"};
-    static const char *const behind[] = {
+    static const char *const scale_names[] = {"SCB",    "qzeros", "qscales",
+                                              "absmax", "g_idx",  "weight_scale"};
+    static const char *const weight_scale_names[] = {"scales", "scale",      "zeros",
+                                                     "zero",   "zero_point", "biases",
+                                                     "_scale", "_shift",     "_zeropoint"};
+    static const char *const scale_suffixes[] = {
         ".absmax", ".nested_absmax", ".quant_map", ".nested_quant_map", ".SCB",       ".scale",
         ".scales", ".zero_point",    "_scale",     "_scales",           "_scale_inv", "_scale_2",
         "_absmax", "_zero_point"};
     const char *name = codes->tensor->name;
     size_t length = strlen(name), module = name_last(name, length);
-    look_for_all(codes, module, beside_any, COUNT(beside_any));
+    codes_find_neighbours(codes, module, scale_names, COUNT(scale_names));
     if (contains(name + module, weights, COUNT(weights)))
-        look_for_all(codes, module, beside_weights, COUNT(beside_weights));
-    look_for_all(codes, length, behind, COUNT(behind));
+        codes_find_neighbours(codes, module, weight_scale_names, COUNT(weight_scale_names));
+    codes_find_neighbours(codes, length, scale_suffixes, COUNT(scale_suffixes));
 }
 
-/* "x_blocks", "x_packed" and "x_quantized" have their scales in "x_scales" or so. */
-static void look_for_twins(struct codes *codes)
+/* Tensors "x_blocks", "x_packed" and "x_quantized" have scales named like "x_scales". */
+static void codes_find_renamed_scales(struct codes *codes)
 {
-    static const char *const ends[] = {"_blocks", "_packed", "_quantized"};
-    static const char *const instead[] = {"_scale", "_scales", "_zero_point", "_global_scale"};
+    static const char *const code_suffixes[] = {"_blocks", "_packed", "_quantized"};
+    static const char *const replacements[] = {"_scale", "_scales", "_zero_point", "_global_scale"};
     size_t length = strlen(codes->tensor->name);
-    for (size_t i = 0; i < COUNT(ends); i++) {
-        size_t end = strlen(ends[i]);
-        if (length > end && strcmp(codes->tensor->name + length - end, ends[i]) == 0)
-            look_for_all(codes, length - end, instead, COUNT(instead));
+    for (size_t i = 0; i < COUNT(code_suffixes); i++) {
+        size_t end = strlen(code_suffixes[i]);
+        if (length > end && strcmp(codes->tensor->name + length - end, code_suffixes[i]) == 0)
+            codes_find_neighbours(codes, length - end, replacements, COUNT(replacements));
     }
 }
 
-/* Integers of at most 32 bits, and what is stored in a way of its own; positions are of 64. */
+/* Codes are integers of at most 32 bits or opaque tensors; integers of 64 bits are positions. */
 static bool may_be_codes(const struct ivon_tensor *tensor)
 {
-    bool carried = tensor->part != IVON_MEAN && tensor->part != IVON_HESSIAN &&
-                   tensor->part != IVON_MOMENTUM && tensor->part != IVON_GRAPH;
-    return carried && !ivon_dtype_is_float(tensor->dtype) && tensor->dtype != IVON_I64 &&
+    bool can_hold_codes = tensor->part != IVON_MEAN && tensor->part != IVON_HESSIAN &&
+                          tensor->part != IVON_MOMENTUM && tensor->part != IVON_GRAPH;
+    return can_hold_codes && !ivon_dtype_is_float(tensor->dtype) && tensor->dtype != IVON_I64 &&
            tensor->dtype != IVON_U64 && tensor->dtype != IVON_BOOL;
 }
 
-/* The first tensor of codes in a source that a merge would tear from its scales. */
-static int refuse_codes(const struct ivon_merge *merge, const struct ivon_source *source,
-                        struct ivon_error *error)
+/* Refuses a source with a tensor of codes that a merge would separate from its scales. */
+static int refuse_quantized(const struct ivon_merge *merge, const struct ivon_source *source,
+                            struct ivon_error *error)
 {
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
         struct codes codes = {
             .merge = merge, .source = source, .tensor = ivon_source_tensor(source, i)};
         if (!may_be_codes(codes.tensor))
             continue;
-        codes.name = malloc(strlen(codes.tensor->name) + REST_MAX);
+        codes.name = malloc(strlen(codes.tensor->name) + SUFFIX_MAX);
         if (!codes.name)
             return ivon_error_memory(error);
         codes.selected = is_selected(merge, codes.tensor->name);
-        look_for_scales(&codes);
-        look_for_twins(&codes);
+        codes_find_scales(&codes);
+        codes_find_renamed_scales(&codes);
         free(codes.name);
         if (codes.neighbour && codes.selected)
             return ivon_error_hint(
@@ -134,10 +135,10 @@ static int refuse_codes(const struct ivon_merge *merge, const struct ivon_source
     return 0;
 }
 
-int merge_refuse_codes(const struct ivon_merge *merge, struct ivon_error *error)
+int merge_refuse_quantized_weights(const struct ivon_merge *merge, struct ivon_error *error)
 {
-    int code = merge->base ? refuse_codes(merge, merge->base, error) : 0;
+    int code = merge->base ? refuse_quantized(merge, merge->base, error) : 0;
     for (size_t t = 0; t < merge->model_count && !code; t++)
-        code = refuse_codes(merge, merge->models[t].source, error);
+        code = refuse_quantized(merge, merge->models[t].source, error);
     return code;
 }

@@ -12,20 +12,20 @@ static int compare_block(struct merge_run *run, struct merge_scratch *scratch, s
 {
     struct ivon_merge *merge = run->merge;
     struct merge_entry *entry = &merge->entries[index];
-    const struct ivon_tensor *own = ivon_source_tensor(entry->from, entry->from_tensor);
+    const struct ivon_tensor *reference = ivon_source_tensor(entry->from, entry->from_tensor);
     for (size_t t = 0; t < merge->model_count; t++) {
         struct ivon_source *source = merge->models[t].source;
-        ptrdiff_t other = ivon_source_find(source, own->part, own->name);
-        const unsigned char *there;
+        ptrdiff_t other = ivon_source_find(source, reference->part, reference->name);
+        const unsigned char *other_block;
         if (source == entry->from || other < 0)
             continue;
-        if (ivon_source_tensor(source, (size_t)other)->dtype == own->dtype &&
-            posterior_same_shape(ivon_source_tensor(source, (size_t)other), own)) {
+        if (ivon_source_tensor(source, (size_t)other)->dtype == reference->dtype &&
+            posterior_same_shape(ivon_source_tensor(source, (size_t)other), reference)) {
             int code = transfer_fetch(source, (size_t)other, first, count, run->block,
-                                      &scratch->hessian_blocks[t + 1], &there, error);
+                                      &scratch->hessian_blocks[t + 1], &other_block, error);
             if (code)
                 return code;
-            if (memcmp(there, block, count * ivon_dtype_size(own->dtype)) == 0)
+            if (memcmp(other_block, block, count * ivon_dtype_size(reference->dtype)) == 0)
                 continue;
         }
         pthread_mutex_lock(&run->lock);

@@ -1,4 +1,4 @@
-/* Inputs of which no merge can be made: adapters, and models that share no tensor. */
+/* Refuses inputs that cannot be merged: adapters, and models that share no tensor. */
 #include <string.h>
 
 #include "bayes/merge/private.h"
@@ -12,10 +12,10 @@ static bool selected_mean(const struct ivon_merge *merge, const struct ivon_tens
            (!options->selected || options->selected(options->selected_context, tensor->name));
 }
 
-static bool begins(const char *text, size_t length, const char *word)
+static bool name_has_prefix(const char *text, size_t length, const char *prefix)
 {
-    size_t wanted = strlen(word);
-    return length >= wanted && memcmp(text, word, wanted) == 0;
+    size_t prefix_length = strlen(prefix);
+    return length >= prefix_length && memcmp(text, prefix, prefix_length) == 0;
 }
 
 /* A component that is a factor's: of PEFT's LoRA, DoRA and AdaLoRA ("lora_A", "lora_embedding_B",
@@ -23,8 +23,10 @@ static bool begins(const char *text, size_t length, const char *word)
    ("to_q_lora"), LyCORIS's ("hada_w1_a", "lokr_w2"), VeRA's ("vera_lambda_b"). */
 static bool is_factor(const char *component, size_t length)
 {
-    return begins(component, length, "lora_") || begins(component, length, "hada_w") ||
-           begins(component, length, "lokr_w") || begins(component, length, "vera_lambda_") ||
+    return name_has_prefix(component, length, "lora_") ||
+           name_has_prefix(component, length, "hada_w") ||
+           name_has_prefix(component, length, "lokr_w") ||
+           name_has_prefix(component, length, "vera_lambda_") ||
            (length > 5 && memcmp(component + length - 5, "_lora", 5) == 0);
 }
 
@@ -52,48 +54,51 @@ int merge_refuse_adapters(const struct ivon_merge *merge, struct ivon_error *err
     return code;
 }
 
-/* How much two names have in common: what they begin and end with, as a share of the longer. */
-static double likeness(const char *a, const char *b)
+/* The length of the common prefix and suffix of two names, as a share of the longer name. */
+static double name_similarity(const char *a, const char *b)
 {
-    size_t la = strlen(a), lb = strlen(b), shorter = la < lb ? la : lb, front = 0, back = 0;
+    size_t length_a = strlen(a), length_b = strlen(b), front = 0, back = 0;
+    size_t shorter = length_a < length_b ? length_a : length_b;
     while (front < shorter && a[front] == b[front])
         front++;
-    while (front + back < shorter && a[la - 1 - back] == b[lb - 1 - back])
+    while (front + back < shorter && a[length_a - 1 - back] == b[length_b - 1 - back])
         back++;
-    return (double)(front + back) / (double)(la > lb ? la : lb);
+    return (double)(front + back) / (double)(length_a > length_b ? length_a : length_b);
 }
 
-/* Says that a model has none of the reference's tensors, with the two names that are nearest. */
-static int refuse_stranger(const struct ivon_merge *merge, const struct ivon_source *model,
-                           const struct ivon_source *reference, struct ivon_error *error)
+/* Reports a model that has none of the reference's tensors, with the two most similar names. */
+static int refuse_unrelated(const struct ivon_merge *merge, const struct ivon_source *model,
+                            const struct ivon_source *reference, struct ivon_error *error)
 {
-    enum { COMPARED = 64 /* tensors of the model with all of the reference */ };
-    const char *here = NULL, *there = NULL;
+    enum { COMPARED_MAX = 64 /* tensors of the model */ };
+    const char *model_name = NULL, *reference_name = NULL;
     double nearest = -1;
     size_t compared = 0;
-    for (size_t i = 0; i < ivon_source_tensor_count(model) && compared < COMPARED; i++) {
+    for (size_t i = 0; i < ivon_source_tensor_count(model) && compared < COMPARED_MAX; i++) {
         const struct ivon_tensor *mean = ivon_source_tensor(model, i);
         if (!selected_mean(merge, mean))
             continue;
         compared++;
         for (size_t k = 0; k < ivon_source_tensor_count(reference); k++) {
             const struct ivon_tensor *other = ivon_source_tensor(reference, k);
-            double found = selected_mean(merge, other) ? likeness(mean->name, other->name) : -1;
-            if (found > nearest) {
-                nearest = found;
-                here = mean->name;
-                there = other->name;
+            double similarity = selected_mean(merge, other)
+                                    ? name_similarity(mean->name, other->name)
+                                    : -1;
+            if (similarity > nearest) {
+                nearest = similarity;
+                model_name = mean->name;
+                reference_name = other->name;
             }
         }
     }
     const char *path = ivon_source_path(model), *other = ivon_source_path(reference);
-    if (!here)
+    if (!model_name)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no tensor to merge with those of %s",
                               path, other);
     return ivon_error_set(error, IVON_ERROR_DATA,
                           "%s: none of its tensors is in %s: the nearest names are '%s' and '%s' "
                           "there; rename the tensors of one file",
-                          path, other, here, there);
+                          path, other, model_name, reference_name);
 }
 
 /* Returns whether a model has a mean that may be merged and that the reference also knows, under
@@ -120,9 +125,9 @@ static bool any_selected(const struct ivon_merge *merge)
     return false;
 }
 
-int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *error)
+int merge_refuse_unrelated(const struct ivon_merge *merge, struct ivon_error *error)
 {
-    const struct ivon_source *first = merge_keeper(merge);
+    const struct ivon_source *first = merge_copy_source(merge);
     if (!any_selected(merge))
         return merge->options.selected
                    ? ivon_error_hint(error, IVON_HINT_SELECTION,
@@ -134,12 +139,12 @@ int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *er
     for (size_t t = 0; t < merge->model_count; t++) {
         const struct ivon_source *source = merge->models[t].source;
         if (source != first && !is_related(merge, source, first))
-            return refuse_stranger(merge, source, first, error);
+            return refuse_unrelated(merge, source, first, error);
     }
     return 0;
 }
 
-int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *error)
+int merge_refuse_empty(const struct ivon_merge *merge, struct ivon_error *error)
 {
     const struct ivon_merge_tensor *example = NULL;
     for (size_t i = 0; i < merge->tensor_count; i++) {
@@ -148,11 +153,11 @@ int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *erro
         if (!example || strcmp(example->reason, "not selected") == 0)
             example = &merge->tensors[i];
     }
-    bool known = example && merge->lacked && strcmp(merge->lacked, example->name) == 0;
+    bool known = example && merge->missing && strcmp(merge->missing, example->name) == 0;
     return example ? ivon_error_set(error, IVON_ERROR_DATA,
                                     "nothing to merge: of no tensor have all inputs what it takes "
                                     "('%s': %s%s%s)",
                                     example->name, example->reason, known ? " in " : "",
-                                    known ? merge->lacked_by : "")
+                                    known ? merge->missing_from : "")
                    : ivon_error_set(error, IVON_ERROR_DATA, "nothing to merge: there is no tensor");
 }

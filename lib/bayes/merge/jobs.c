@@ -1,32 +1,33 @@
-/* The jobs of a merge, and what each reads. */
+/* The jobs of a merge, and the bytes that each one reads. */
 #include <stdlib.h>
 
 #include "bayes/merge/private.h"
 #include "core/error.h"
 
-/* The bytes of a job's range of a tensor, of which its source is told. */
-static uint64_t input(const struct merge_job *job, struct ivon_source *source, size_t tensor,
-                      merge_tell *tell)
+/* Returns the bytes of a job's range of a tensor, and advises the source unless `advise` is
+   null. */
+static uint64_t job_tensor_bytes(const struct merge_job *job, struct ivon_source *source,
+                                 size_t tensor, merge_advise *advise)
 {
-    if (tell)
-        tell(source, tensor, job->first, job->count);
+    if (advise)
+        advise(source, tensor, job->first, job->count);
     return job->count * ivon_dtype_size(ivon_source_tensor(source, tensor)->dtype);
 }
 
-uint64_t merge_job_input(const struct ivon_merge *merge, size_t job_index, merge_tell *tell)
+uint64_t merge_job_input(const struct ivon_merge *merge, size_t job_index, merge_advise *advise)
 {
     const struct merge_job *job = &merge->jobs[job_index];
     const struct merge_entry *entry = &merge->entries[job->entry];
     uint64_t bytes = 0;
     if (!entry->models)
-        return input(job, entry->from, entry->from_tensor, tell);
+        return job_tensor_bytes(job, entry->from, entry->from_tensor, advise);
     for (size_t i = merge->base ? 0 : 1; i <= merge->model_count; i++) {
         struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
         const struct merge_input *parts = i ? &entry->models[i - 1] : &entry->base;
         ptrdiff_t tensors[2] = {parts->mean, merge->with_hessian ? parts->hessian : -1};
         for (int part = 0; part < 2; part++)
             if (tensors[part] >= 0)
-                bytes += input(job, source, (size_t)tensors[part], tell);
+                bytes += job_tensor_bytes(job, source, (size_t)tensors[part], advise);
     }
     return bytes;
 }

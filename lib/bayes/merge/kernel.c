@@ -16,10 +16,10 @@ IVON_DISPATCH void merge_accumulate(struct merge_sums *restrict sums,
     }
     double slope = alpha * a, offset = alpha * b;
     for (size_t i = 0; i < count; i++) {
-        double moved = mean[i] - base_mean[i];
+        double displacement = mean[i] - base_mean[i];
         double weight = slope * hessian[i] + offset;
-        sums->displacement[i] += alpha * moved;
-        sums->weighted[i] += weight * moved;
+        sums->displacement[i] += alpha * displacement;
+        sums->weighted[i] += weight * displacement;
         sums->precision[i] += weight;
     }
 }
@@ -50,8 +50,8 @@ IVON_DISPATCH void merge_linearly(double *restrict mean, double *restrict precis
     }
 }
 
-IVON_DISPATCH void merge_precision_of(double *restrict out, const double *restrict hessian,
-                                      double scale, double delta, size_t count)
+IVON_DISPATCH void merge_compute_precision(double *restrict out, const double *restrict hessian,
+                                           double scale, double delta, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = scale * (hessian[i] + delta);

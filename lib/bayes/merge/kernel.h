@@ -32,8 +32,8 @@ void merge_linearly(double *mean, double *precision, const double *base_mean,
                     double s, double factor, size_t count);
 
 /* out = scale (h + δ) */
-void merge_precision_of(double *out, const double *hessian, double scale, double delta,
-                        size_t count);
+void merge_compute_precision(double *out, const double *hessian, double scale, double delta,
+                             size_t count);
 
 /* Returns whether any value is NaN or not above 0. */
 bool merge_any_not_positive(const double *values, size_t count);

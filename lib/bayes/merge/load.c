@@ -8,7 +8,7 @@ static size_t element_size(struct ivon_source *source, ptrdiff_t tensor)
     return ivon_dtype_size(ivon_source_tensor(source, (size_t)tensor)->dtype);
 }
 
-static enum ivon_dtype dtype_of(struct ivon_source *source, ptrdiff_t tensor)
+static enum ivon_dtype load_dtype(struct ivon_source *source, ptrdiff_t tensor)
 {
     return ivon_source_tensor(source, (size_t)tensor)->dtype;
 }
@@ -23,15 +23,15 @@ void merge_load_base(const struct ivon_merge *merge, struct merge_scratch *scrat
     }
     ivon_dtype_to_f64(scratch->base_mean,
                       scratch->means[0] + offset * element_size(merge->base, entry->base.mean),
-                      dtype_of(merge->base, entry->base.mean), count);
+                      load_dtype(merge->base, entry->base.mean), count);
     if (scratch->hessians[0]) {
         const struct ivon_tensor *hessian = ivon_source_tensor(merge->base,
                                                                (size_t)entry->base.hessian);
         ivon_dtype_to_f64(scratch->base_hessian,
                           scratch->hessians[0] + offset * ivon_dtype_size(hessian->dtype),
                           hessian->dtype, count);
-        merge_precision_of(scratch->base_precision, scratch->base_hessian, hessian->ess,
-                           hessian->weight_decay, count);
+        merge_compute_precision(scratch->base_precision, scratch->base_hessian, hessian->ess,
+                                hessian->weight_decay, count);
     } else {
         double precision = isnan(merge->options.delta0) ? 0 : merge->options.delta0;
         for (size_t i = 0; i < count; i++)
@@ -47,7 +47,7 @@ void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scra
     ptrdiff_t mean = entry->models[t].mean;
     ivon_dtype_to_f64(scratch->model_mean,
                       scratch->means[t + 1] + offset * element_size(source, mean),
-                      dtype_of(source, mean), count);
+                      load_dtype(source, mean), count);
     *slope = *intercept = 0;
     if (!scratch->hessians[t + 1])
         return;

@@ -1,12 +1,12 @@
-/* How far the models moved what was merged. */
+/* The distance that each model, and all together, moved the merged parameters. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "bayes/merge/run.h"
 #include "core/error.h"
 
-/* The squares of a job at a scale: of each model, then of the total. */
-static double *squares_of(const struct merge_run *run, size_t job, size_t scale)
+/* The sums of squares of a job at a scale: one for each model, then the total. */
+static double *job_squares(const struct merge_run *run, size_t job, size_t scale)
 {
     const struct ivon_merge *merge = run->merge;
     return run->movement + (job * merge->scale_count + scale) * (merge->model_count + 1);
@@ -25,7 +25,7 @@ void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, si
 {
     const struct ivon_merge *merge = run->merge;
     const struct merge_entry *entry = &merge->entries[merge->jobs[job].entry];
-    double *squares = squares_of(run, job, scale_index), scale = merge->scales[scale_index];
+    double *squares = job_squares(run, job, scale_index), scale = merge->scales[scale_index];
     enum ivon_merge_method method = merge->options.method;
     for (size_t t = 0; t < merge->model_count; t++) {
         double slope, intercept, alpha = merge->models[t].weight;
@@ -33,22 +33,23 @@ void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, si
         for (size_t i = 0; i < count; i++) {
             if (scratch->dropped[i])
                 continue;
-            double own = slope * scratch->hessian[i] + intercept;
+            double precision = slope * scratch->hessian[i] + intercept;
             double base = merge->options.base_scale * scratch->base_precision[i];
             double share = method == IVON_MERGE_GRADIENT_MATCHING
-                               ? scale * alpha * (base + own) / scratch->precision[i]
-                           : method == IVON_MERGE_HESSIAN ? alpha * own / scratch->precision[i]
+                               ? scale * alpha * (base + precision) / scratch->precision[i]
+                           : method == IVON_MERGE_HESSIAN
+                               ? alpha * precision / scratch->precision[i]
                            : method == IVON_MERGE_AVERAGE ? alpha / merge->weight_sum
                                                           : scale * alpha;
             double origin = merge->base_in_formula ? scratch->base_mean[i] : scratch->mean[i];
-            double moved = share * (scratch->model_mean[i] - origin);
-            squares[merge->models[t].given] += moved * moved;
+            double displacement = share * (scratch->model_mean[i] - origin);
+            squares[merge->models[t].caller_index] += displacement * displacement;
         }
     }
     if (merge->base_in_formula)
         for (size_t i = 0; i < count; i++) {
-            double moved = scratch->mean[i] - scratch->base_mean[i];
-            squares[merge->model_count] += moved * moved;
+            double displacement = scratch->mean[i] - scratch->base_mean[i];
+            squares[merge->model_count] += displacement * displacement;
         }
 }
 
@@ -60,7 +61,7 @@ void merge_gather_movement(const struct merge_run *run)
         for (size_t m = 0; m < width; m++) {
             double square = 0;
             for (size_t j = 0; j < merge->job_count; j++)
-                square += squares_of(run, j, s)[m];
+                square += job_squares(run, j, s)[m];
             merge->movement[s * width + m] = sqrt(square);
         }
 }

@@ -62,7 +62,7 @@ static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_
                    : 0;
 }
 
-/* An order that does not depend on the caller's. */
+/* Compares models for an order that does not depend on the caller's list. */
 static int compare_models(const void *a, const void *b)
 {
     const struct merge_model *left = a, *right = b;
@@ -98,19 +98,19 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
     int code = merge_plan_check_options(merge, error);
     if (code)
         return code;
-    code = merge_refuse_codes(merge, error);
+    code = merge_refuse_quantized_weights(merge, error);
     if (!code)
         code = merge_refuse_adapters(merge, error);
     if (!code)
         code = merge_find_ties(merge, error);
     if (!code)
-        code = merge_refuse_strangers(merge, error);
+        code = merge_refuse_unrelated(merge, error);
     if (code)
         return code;
     merge->with_hessian = merge_has_precision(merge);
     code = merge_plan_tensors(merge, error);
     if (!code)
-        code = merge_refuse_nothing(merge, error);
+        code = merge_refuse_empty(merge, error);
     if (!code)
         code = merge_make_jobs(merge, error);
     return code ? code : merge_check_precision(merge, error);

@@ -22,8 +22,8 @@ static bool has_hessians(const struct ivon_source *source)
 
 /* Returns whether a source has Hessians, and one for every selected mean, with its ess and, if
    asked for, its weight decay. */
-static bool gives_precision(const struct ivon_merge *merge, const struct ivon_source *source,
-                            bool with_weight_decay)
+static bool has_precision(const struct ivon_merge *merge, const struct ivon_source *source,
+                          bool with_weight_decay)
 {
     const struct ivon_merge_options *options = &merge->options;
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
@@ -42,11 +42,11 @@ static bool gives_precision(const struct ivon_merge *merge, const struct ivon_so
 /* Average and task arithmetic write Hessians when every input that gives precision has them. */
 static bool can_write_hessians(const struct ivon_merge *merge)
 {
-    bool can = !merge->base_in_formula || merge_base_precision_known(merge) ||
-               gives_precision(merge, merge->base, true);
-    for (size_t t = 0; t < merge->model_count && can; t++)
-        can = gives_precision(merge, merge->models[t].source, !merge->base_in_formula);
-    return can;
+    bool writable = !merge->base_in_formula || merge_base_precision_known(merge) ||
+                    has_precision(merge, merge->base, true);
+    for (size_t t = 0; t < merge->model_count && writable; t++)
+        writable = has_precision(merge, merge->models[t].source, !merge->base_in_formula);
+    return writable;
 }
 
 bool merge_has_precision(const struct ivon_merge *merge)
@@ -55,7 +55,7 @@ bool merge_has_precision(const struct ivon_merge *merge)
            merge->options.method == IVON_MERGE_HESSIAN || can_write_hessians(merge);
 }
 
-/* λδ of the result: the prior that is left. */
+/* λδ of the result: the part of the prior that remains. */
 static double prior_precision(const struct ivon_merge *merge)
 {
     const struct ivon_merge_options *options = &merge->options;

@@ -1,5 +1,5 @@
 /*
- * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c for what becomes of
+ * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c for the fate of
  * each tensor, merge/precision.c for the result's precision, merge/jobs.c for the pieces of work)
  * and its execution (merge/run.h).
  */
@@ -19,7 +19,7 @@ struct merge_input {
 struct merge_model {
     struct ivon_source *source;
     double weight;
-    size_t given; /* position in the caller's list */
+    size_t caller_index; /* position in the caller's list */
 };
 
 /* One piece of work: a tensor to merge, or one to copy. */
@@ -65,7 +65,7 @@ struct ivon_merge {
     uint64_t input_bytes;
     struct ivon_merge_tie *ties;
     size_t tie_count;
-    const char *lacked, *lacked_by; /* the first tensor that an input does not have as it should */
+    const char *missing, *missing_from; /* the first tensor that an input lacks, and that input */
 
     /* Results of a run. */
     uint64_t *nonpositive; /* per scale */
@@ -76,34 +76,34 @@ struct ivon_merge {
 enum { MERGE_JOB = 1 << 20 };
 
 /* The source of the tensors that are not merged: the base, or without one the first given model. */
-struct ivon_source *merge_keeper(const struct ivon_merge *merge);
+struct ivon_source *merge_copy_source(const struct ivon_merge *merge);
 
-/* Inputs of which no merge can be made: with quantized weights, of adapters, without a tensor that
-   the keeper has; and, once all is planned, a merge of nothing. */
-int merge_refuse_codes(const struct ivon_merge *merge, struct ivon_error *error);
+/* Refuse inputs that cannot be merged: quantized weights, adapters, a model without any tensor of
+   the copy source; and, once all is planned, a merge without a merged tensor. */
+int merge_refuse_quantized_weights(const struct ivon_merge *merge, struct ivon_error *error);
 int merge_refuse_adapters(const struct ivon_merge *merge, struct ivon_error *error);
-int merge_refuse_strangers(const struct ivon_merge *merge, struct ivon_error *error);
-int merge_refuse_nothing(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_unrelated(const struct ivon_merge *merge, struct ivon_error *error);
+int merge_refuse_empty(const struct ivon_merge *merge, struct ivon_error *error);
 
-/* Lists the ties, for which it reads what has no counterpart. */
+/* Lists the ties. Reads the tensors that an input lacks. */
 int merge_find_ties(struct ivon_merge *merge, struct ivon_error *error);
 
 /* An input's mean by its name, or by another name of the same tensor; -1 for none. */
 ptrdiff_t merge_find_mean(const struct ivon_merge *merge, const struct ivon_source *source,
                           const char *name);
 
-/* Lists what becomes of every tensor: ->tensors, ->entries and ->outputs. */
+/* Lists the fate of every tensor: ->tensors, ->entries and ->outputs. */
 int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);
 
 /* Splits the entries into jobs and adds up what they read. */
 int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);
 
-/* The bytes that a job reads; their sources are told by ivon_source_will_need or
+/* Returns the bytes that a job reads. Calls `advise` for each range, ivon_source_will_need or
    ivon_source_done_with, unless it is null. */
-typedef void merge_tell(struct ivon_source *source, size_t tensor, size_t first, size_t count);
-uint64_t merge_job_input(const struct ivon_merge *merge, size_t job, merge_tell *tell);
+typedef void merge_advise(struct ivon_source *source, size_t tensor, size_t first, size_t count);
+uint64_t merge_job_input(const struct ivon_merge *merge, size_t job, merge_advise *advise);
 
-/* Returns whether the result has Hessians, because of the method or of what the inputs give. */
+/* Returns whether the result has Hessians: the method needs them, or all inputs have them. */
 bool merge_has_precision(const struct ivon_merge *merge);
 
 /* Returns whether the base's part of the precision is known without the base's Hessian. */

@@ -16,9 +16,9 @@ enum {
 };
 
 /* transfer_fetch for a tensor that may be absent. */
-static int fetch(struct merge_run *run, struct ivon_source *source, ptrdiff_t tensor, size_t first,
-                 size_t count, unsigned char **block, const unsigned char **at,
-                 struct ivon_error *error)
+static int fetch_optional(struct merge_run *run, struct ivon_source *source, ptrdiff_t tensor,
+                          size_t first, size_t count, unsigned char **block,
+                          const unsigned char **at, struct ivon_error *error)
 {
     *at = NULL;
     if (tensor < 0)
@@ -39,11 +39,11 @@ static int fetch_block(struct merge_run *run, struct merge_scratch *scratch,
             continue;
         }
         ptrdiff_t hessian = merge->with_hessian ? input->hessian : -1;
-        int code = fetch(run, source, input->mean, first, count, &scratch->mean_blocks[i],
-                         &scratch->means[i], error);
+        int code = fetch_optional(run, source, input->mean, first, count, &scratch->mean_blocks[i],
+                                  &scratch->means[i], error);
         if (!code)
-            code = fetch(run, source, hessian, first, count, &scratch->hessian_blocks[i],
-                         &scratch->hessians[i], error);
+            code = fetch_optional(run, source, hessian, first, count, &scratch->hessian_blocks[i],
+                                  &scratch->hessians[i], error);
         if (code)
             return code;
     }
@@ -94,7 +94,7 @@ static int merge_run_job(void *context, size_t i, int thread, struct ivon_error 
     struct merge_scratch *scratch = &run->scratch[thread];
     const struct merge_job *job = &merge->jobs[i];
     size_t distance = (size_t)run->threads * LOOK_AHEAD;
-    if (merge_overtaken(run, job->entry))
+    if (merge_earlier_failed(run, job->entry))
         return 0;
     for (size_t ahead = i ? i + distance : 0; ahead <= i + distance; ahead++)
         if (ahead < merge->job_count)
@@ -179,7 +179,7 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
     return 0;
 }
 
-/* Adds up what threads and jobs found, in an order that does not depend on the threads. */
+/* Sums the results of threads and jobs, in an order that does not depend on the threads. */
 static void merge_run_gather(struct merge_run *run)
 {
     struct ivon_merge *merge = run->merge;
@@ -207,8 +207,8 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
         code = merge_allocate_movement(&run, error);
     if (!code)
         code = ivon_parallel_run(run.threads, merge->job_count, merge_run_job, &run, error);
-    /* A later tensor's failure must not hide an earlier one's shortfall. Its count is complete:
-       every job before the one that failed had been started. */
+    /* A later tensor's failure must not hide an earlier tensor's shortfall. The shortfall's count
+       is complete: every job before the failed one has been started. */
     if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
         code = merge_report_shortfall(&run, error);
     if (!code)

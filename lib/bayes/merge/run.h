@@ -18,7 +18,7 @@ struct merge_shortfall {
     size_t scale;
     uint64_t count;
     double worst;
-    size_t worst_at;
+    size_t worst_index;
 };
 
 /* A thread's memory. */
@@ -45,7 +45,7 @@ struct merge_run {
     size_t block;
     double *movement; /* per job, per scale: squared norms of the models, then of the total */
     struct meter meter;
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the members below */
     struct merge_shortfall shortfall;
     size_t failed_entry; /* the first whose job failed; SIZE_MAX: none */
 };
@@ -65,23 +65,23 @@ void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scra
                       const struct merge_entry *entry, size_t t, size_t offset, size_t count,
                       double *slope, double *intercept);
 
-/* Elements of a tile whose precision is not positive: given the base's, or remembered for the
-   error. `at` is the tile's first in its tensor. */
-void merge_settle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
+/* Handles the elements of a tile whose precision is not positive: they get the base's values, or
+   are recorded for the error. `at` is the index of the tile's first element in its tensor. */
+void merge_handle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
                               size_t entry_index, size_t scale, size_t at, size_t count);
 
-/* Returns whether an earlier tensor already failed; then only the count of that tensor matters. */
-bool merge_overtaken(struct merge_run *run, size_t entry);
+/* Returns whether an earlier tensor already failed: then only that tensor's count matters. */
+bool merge_earlier_failed(struct merge_run *run, size_t entry);
 
-/* The error for what precision the result lacked, or 0. */
+/* Fails if some element stayed without a positive precision. */
 int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error);
 
 /* Copies a job of a tensor that is not merged. */
 int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,
                      const struct merge_job *job, struct ivon_error *error);
 
-/* Squared norms of what each model, and all together, moved: room for them, those of a tile added
-   to a job's, and the norms of all jobs. See ivon/merge.h. */
+/* Squared norms of the movement of each model and of all together. They are allocated, then a tile
+   is added to its job's sums, then the norms of all jobs are computed. See ivon/merge.h. */
 int merge_allocate_movement(struct merge_run *run, struct ivon_error *error);
 void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, size_t job,
                         size_t scale, size_t offset, size_t count);

@@ -5,23 +5,25 @@
 #include "bayes/merge/run.h"
 #include "core/error.h"
 
-static void note(struct merge_run *run, size_t entry, size_t scale, size_t at, double value)
+static void record_shortfall(struct merge_run *run, size_t entry, size_t scale, size_t at,
+                             double value)
 {
-    struct merge_shortfall *known = &run->shortfall;
+    struct merge_shortfall *shortfall = &run->shortfall;
     pthread_mutex_lock(&run->lock);
-    if (entry < known->entry || (entry == known->entry && scale < known->scale))
-        *known = (struct merge_shortfall){.entry = entry, .scale = scale, .worst = INFINITY};
-    if (entry == known->entry && scale == known->scale) {
-        known->count++;
-        if (value < known->worst || (value == known->worst && at < known->worst_at)) {
-            known->worst = value;
-            known->worst_at = at;
+    if (entry < shortfall->entry || (entry == shortfall->entry && scale < shortfall->scale))
+        *shortfall = (struct merge_shortfall){.entry = entry, .scale = scale, .worst = INFINITY};
+    if (entry == shortfall->entry && scale == shortfall->scale) {
+        shortfall->count++;
+        if (value < shortfall->worst ||
+            (value == shortfall->worst && at < shortfall->worst_index)) {
+            shortfall->worst = value;
+            shortfall->worst_index = at;
         }
     }
     pthread_mutex_unlock(&run->lock);
 }
 
-void merge_settle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
+void merge_handle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
                               size_t entry_index, size_t scale, size_t at, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -34,14 +36,14 @@ void merge_settle_nonpositive(struct merge_run *run, struct merge_scratch *scrat
             scratch->precision[i] = scratch->base_precision[i];
             scratch->nonpositive[scale]++;
         } else {
-            note(run, entry_index, scale, at + i, scratch->precision[i]);
+            record_shortfall(run, entry_index, scale, at + i, scratch->precision[i]);
             scratch->mean[i] = 0;
             scratch->precision[i] = 1;
         }
     }
 }
 
-bool merge_overtaken(struct merge_run *run, size_t entry)
+bool merge_earlier_failed(struct merge_run *run, size_t entry)
 {
     pthread_mutex_lock(&run->lock);
     bool later = entry > run->shortfall.entry;
@@ -52,13 +54,13 @@ bool merge_overtaken(struct merge_run *run, size_t entry)
 int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
-    const struct merge_shortfall *found = &run->shortfall;
-    if (found->entry == SIZE_MAX)
+    const struct merge_shortfall *shortfall = &run->shortfall;
+    if (shortfall->entry == SIZE_MAX)
         return 0;
-    const struct merge_entry *entry = &merge->entries[found->entry];
+    const struct merge_entry *entry = &merge->entries[shortfall->entry];
     char scale[40] = "";
     if (merge->scale_count > 1)
-        snprintf(scale, sizeof scale, " at scale %g", merge->scales[found->scale]);
+        snprintf(scale, sizeof scale, " at scale %g", merge->scales[shortfall->scale]);
     enum ivon_hint hint = merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE ? IVON_HINT_NONE
                           : merge->base ? IVON_HINT_NONPOSITIVE
                                         : IVON_HINT_NONPOSITIVE_BASE;
@@ -66,8 +68,8 @@ int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error
         error, IVON_ERROR_DATA,
         "tensor '%s': the merged precision%s is not positive for %llu of %zu elements, the worst "
         "%g at element %zu%s",
-        merge->outputs.items[entry->output].name, scale, (unsigned long long)found->count,
-        entry->count, found->worst, found->worst_at,
+        merge->outputs.items[entry->output].name, scale, (unsigned long long)shortfall->count,
+        entry->count, shortfall->worst, shortfall->worst_index,
         hint == IVON_HINT_NONE ? "; nor is the base's" : "");
     return ivon_error_hint(error, hint, code);
 }

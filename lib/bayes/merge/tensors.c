@@ -1,16 +1,16 @@
-/* The tensors that a merge joins, keeps and leaves out. */
+/* Decides which tensors are merged, copied or left out. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "bayes/merge/private.h"
 #include "core/error.h"
 
-struct ivon_source *merge_keeper(const struct ivon_merge *merge)
+struct ivon_source *merge_copy_source(const struct ivon_merge *merge)
 {
     if (merge->base)
         return merge->base;
     size_t first = 0;
-    while (merge->models[first].given != 0)
+    while (merge->models[first].caller_index != 0)
         first++;
     return merge->models[first].source;
 }
@@ -70,7 +70,7 @@ static int merge_tensors_copy_tensor(struct ivon_merge *merge, struct ivon_sourc
 static int merge_tensors_keep(struct ivon_merge *merge, const struct ivon_tensor *mean,
                               const char *reason, struct ivon_error *error)
 {
-    struct ivon_source *from = merge_keeper(merge);
+    struct ivon_source *from = merge_copy_source(merge);
     ptrdiff_t index = ivon_source_find(from, IVON_MEAN, mean->name);
     ptrdiff_t hessian = ivon_source_find(from, IVON_HESSIAN, mean->name);
     if (index < 0)
@@ -87,11 +87,11 @@ static int merge_tensors_keep(struct ivon_merge *merge, const struct ivon_tensor
     return code;
 }
 
-/* Finds a tensor in one input and compares it with the reference, which is null for the first;
-   the reason why it does not take part, or null. A code is set when the input is damaged. */
-static const char *match(const struct ivon_merge *merge, const struct ivon_source *source,
-                         const char *name, bool needs_hessian, const struct ivon_tensor *reference,
-                         struct merge_input *input)
+/* Finds a tensor in one input and compares it with the reference, which is null for the first
+   input. Returns the reason why the tensor is not merged, or null. */
+static const char *match_input(const struct ivon_merge *merge, const struct ivon_source *source,
+                               const char *name, bool needs_hessian,
+                               const struct ivon_tensor *reference, struct merge_input *input)
 {
     input->mean = merge_find_mean(merge, source, name);
     if (input->mean < 0)
@@ -128,7 +128,7 @@ static int mismatch_error(const struct ivon_merge *merge, const struct ivon_sour
         ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' has no Hessian", path, mean->name));
 }
 
-/* Checks the Hessians that the formula or the result takes. */
+/* Checks the Hessians that the formula or the result needs. */
 static int check_hessians(const struct ivon_merge *merge, const struct merge_entry *entry,
                           struct ivon_error *error)
 {
@@ -167,7 +167,7 @@ static enum ivon_dtype output_dtype(const struct ivon_merge *merge, const struct
     return widest;
 }
 
-/* The reference says what the first input has it as, perhaps under another name. */
+/* The outputs get the reference's shape and, if names differ, the first input's name. */
 static int merge_tensors_add_outputs(struct ivon_merge *merge, struct merge_entry *entry,
                                      const struct ivon_tensor *mean,
                                      const struct ivon_tensor *reference, struct ivon_error *error)
@@ -226,14 +226,14 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         source = is_base ? merge->base : merge->models[i - 1].source;
         struct merge_input *slot = is_base ? &entry->base : &entry->models[i - 1];
         input = slot;
-        reason = match(merge, source, mean->name, is_base ? base_hessian : merge->with_hessian,
-                       reference, slot);
+        reason = match_input(merge, source, mean->name,
+                             is_base ? base_hessian : merge->with_hessian, reference, slot);
         if (!reason && !reference) {
             reference = ivon_source_tensor(source, (size_t)slot->mean);
             reference_path = ivon_source_path(source);
         }
     }
-    if (!reason) { /* all have it: `mean` is the first's, which is the reference */
+    if (!reason) { /* all inputs have it: `mean` is the first input's, which is the reference */
         int code = check_hessians(merge, entry, error);
         if (!code)
             code = add_fate(merge, mean, IVON_MERGED, NULL, error);
@@ -241,9 +241,9 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
                                   : merge_tensors_add_outputs(merge, entry, mean, reference, error);
     }
     int code = 0;
-    if (!merge->lacked) {
-        merge->lacked = mean->name;
-        merge->lacked_by = ivon_source_path(source);
+    if (!merge->missing) {
+        merge->missing = mean->name;
+        merge->missing_from = ivon_source_path(source);
     }
     if (options->on_mismatch == IVON_MISMATCH_ERROR)
         code = mismatch_error(merge, source, mean, input, reason, reference,
@@ -257,7 +257,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
                : add_fate(merge, mean, IVON_SKIPPED, reason, error);
 }
 
-/* Every mean of `source` that no earlier input has. */
+/* Plans every mean of `source` that no earlier input has. */
 static int plan_means(struct ivon_merge *merge, const struct ivon_source *source,
                       size_t earlier_models, struct ivon_error *error)
 {
@@ -284,7 +284,7 @@ static int plan_all_means(struct ivon_merge *merge, struct ivon_error *error)
     return code;
 }
 
-/* Codes that are not read cannot be merged: they have to be left to the base, by name. */
+/* Fails on selected opaque tensors: they are not read, so the caller has to exclude them. */
 static int refuse_opaque(const struct ivon_merge *merge, const struct ivon_source *source,
                          struct ivon_error *error)
 {
@@ -318,15 +318,15 @@ static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_
 {
     const struct ivon_merge_options *options = &merge->options;
     const struct ivon_tensor *tensor = ivon_source_tensor(from, index);
-    bool carried = options->carries && options->carries(options->carries_context, tensor);
-    int code = add_fate(merge, tensor, carried ? IVON_KEPT : IVON_SKIPPED, "not selected", error);
-    return code || !carried ? code : merge_tensors_copy_tensor(merge, from, index, error);
+    bool kept = options->carries && options->carries(options->carries_context, tensor);
+    int code = add_fate(merge, tensor, kept ? IVON_KEPT : IVON_SKIPPED, "not selected", error);
+    return code || !kept ? code : merge_tensors_copy_tensor(merge, from, index, error);
 }
 
-/* Buffers and graph of the base, or of the first model. */
-static int plan_companions(struct ivon_merge *merge, struct ivon_error *error)
+/* Plans the buffers and the graph of the base or, without one, of the first model. */
+static int plan_buffers_and_graph(struct ivon_merge *merge, struct ivon_error *error)
 {
-    struct ivon_source *from = merge_keeper(merge);
+    struct ivon_source *from = merge_copy_source(merge);
     int code = 0;
     for (size_t i = 0; i < ivon_source_tensor_count(from) && !code; i++) {
         enum ivon_part part = ivon_source_tensor(from, i)->part;
@@ -343,5 +343,5 @@ int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error)
     int code = refuse_all_opaque(merge, error);
     if (!code)
         code = plan_all_means(merge, error);
-    return code ? code : plan_companions(merge, error);
+    return code ? code : plan_buffers_and_graph(merge, error);
 }

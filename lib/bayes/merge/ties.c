@@ -12,8 +12,8 @@
 #include "core/error.h"
 
 enum {
-    BLOCK = 1 << 16,   /* elements compared at once */
-    LACKED_MAX = 1000, /* names that inputs lack: those of other models are not compared */
+    BLOCK = 1 << 16,    /* elements compared at once */
+    MISSING_MAX = 1000, /* names that inputs lack: those of other models are not compared */
 };
 
 struct search {
@@ -41,24 +41,24 @@ static bool has_mean(const struct ivon_source *source, const char *name)
     return ivon_source_find(source, IVON_MEAN, name) >= 0;
 }
 
-static bool merge_ties_lacks(const struct ivon_source *source, const char *name)
+static bool merge_ties_is_missing(const struct ivon_source *source, const char *name)
 {
     return !has_mean(source, name) && !ivon_source_alias(source, name);
 }
 
 /* The first input that lacks a name; null for none. */
-static const struct ivon_source *first_lacking(const struct search *search, const char *name)
+static const struct ivon_source *first_without(const struct search *search, const char *name)
 {
     for (size_t i = 0; i < search->input_count; i++)
-        if (merge_ties_lacks(search->inputs[i], name))
+        if (merge_ties_is_missing(search->inputs[i], name))
             return search->inputs[i];
     return NULL;
 }
 
 static bool is_alias(const struct ivon_source *source, const char *name, const char *other)
 {
-    const char *of = ivon_source_alias(source, name);
-    return of && strcmp(of, other) == 0;
+    const char *target = ivon_source_alias(source, name);
+    return target && strcmp(target, other) == 0;
 }
 
 /* Returns whether any element of a block differs from the first one. */
@@ -67,8 +67,8 @@ static bool varies(const unsigned char *block, size_t size, size_t count)
     return count > 1 && memcmp(block, block + size, (count - 1) * size) != 0;
 }
 
-/* Sets *same: whether two tensors of a source hold the same bits. *varied stays, or becomes true
-   when the bits are not those of one value throughout. */
+/* Compares two tensors of a source. *same receives true if they hold the same bits. *varied becomes
+   true if their elements are not all equal; otherwise it stays. */
 static int merge_ties_compare(struct search *search, struct ivon_source *source, size_t a, size_t b,
                               bool *same, bool *varied, struct ivon_error *error)
 {
@@ -101,7 +101,7 @@ static bool merge_ties_is_candidate(const struct search *search, const char *nam
         const struct ivon_source *source = search->inputs[i];
         ptrdiff_t a = ivon_source_find(source, IVON_MEAN, name);
         ptrdiff_t b = ivon_source_find(source, IVON_MEAN, other);
-        if (merge_ties_lacks(source, name) && b < 0)
+        if (merge_ties_is_missing(source, name) && b < 0)
             return false;
         if (a < 0 || b < 0)
             continue;
@@ -113,7 +113,7 @@ static bool merge_ties_is_candidate(const struct search *search, const char *nam
     return true;
 }
 
-/* Clears *same where both names have Hessians, and not the same ones. */
+/* Clears *same if both names have Hessians that differ. */
 static int compare_hessians(struct search *search, struct ivon_source *source, const char *name,
                             const char *other, bool *same, struct ivon_error *error)
 {
@@ -129,14 +129,14 @@ static int compare_hessians(struct search *search, struct ivon_source *source, c
                  : 0;
 }
 
-/* Compares the two names in every input; *where gets the first that shows them to be one tensor, as
-   a file that says so by itself does. */
+/* Compares the two names in every input. *evidence is the first input that shows them to be one
+   tensor, by equal elements or by its own list of aliases. */
 static int check_tie(struct search *search, const char *name, const char *other,
-                     const struct ivon_source **where, struct ivon_error *error)
+                     const struct ivon_source **evidence, struct ivon_error *error)
 {
     const struct ivon_source *first = NULL;
     bool same = true, varied = false;
-    *where = NULL;
+    *evidence = NULL;
     for (size_t i = 0; i < search->input_count && same; i++) {
         struct ivon_source *source = search->inputs[i];
         if (is_alias(source, name, other) || is_alias(source, other, name)) {
@@ -155,53 +155,53 @@ static int check_tie(struct search *search, const char *name, const char *other,
             return code;
         first = first ? first : source;
     }
-    *where = same && varied ? first : NULL;
+    *evidence = same && varied ? first : NULL;
     return 0;
 }
 
-/* Looks for what a name is tied to among the tensors of an input that lacks it. */
-static int find_tie(struct search *search, const struct ivon_source *lacking, const char *name,
+/* Searches an input that lacks a name for the tensor that the name is tied to. */
+static int find_tie(struct search *search, const struct ivon_source *incomplete, const char *name,
                     struct ivon_error *error)
 {
     struct ivon_merge *merge = search->merge;
-    for (size_t i = 0; i < ivon_source_tensor_count(lacking); i++) {
-        const struct ivon_tensor *other = ivon_source_tensor(lacking, i);
-        const struct ivon_source *where;
+    for (size_t i = 0; i < ivon_source_tensor_count(incomplete); i++) {
+        const struct ivon_tensor *other = ivon_source_tensor(incomplete, i);
+        const struct ivon_source *evidence;
         if (other->part != IVON_MEAN || !merge_ties_is_candidate(search, name, other->name))
             continue;
-        int code = check_tie(search, name, other->name, &where, error);
+        int code = check_tie(search, name, other->name, &evidence, error);
         if (code)
             return code;
-        if (!where)
+        if (!evidence)
             continue;
         merge->ties[merge->tie_count++] = (struct ivon_merge_tie){name, other->name,
-                                                                  ivon_source_path(where)};
+                                                                  ivon_source_path(evidence)};
         return 0;
     }
     return 0;
 }
 
-/* Goes through the names that inputs have and others lack, each once. */
+/* Searches for a tie, once, for each name that some inputs have and others lack. */
 static int merge_ties_search_all(struct search *search, struct ivon_error *error)
 {
-    size_t lacked = 0;
+    size_t missing = 0;
     for (size_t i = 0; i < search->input_count; i++) {
         const struct ivon_source *source = search->inputs[i];
         for (size_t k = 0; k < ivon_source_tensor_count(source); k++) {
             const struct ivon_tensor *mean = ivon_source_tensor(source, k);
-            const struct ivon_source *lacking = mean->part == IVON_MEAN
-                                                    ? first_lacking(search, mean->name)
-                                                    : NULL;
-            if (!lacking)
+            const struct ivon_source *incomplete = mean->part == IVON_MEAN
+                                                       ? first_without(search, mean->name)
+                                                       : NULL;
+            if (!incomplete)
                 continue;
             bool seen = false;
             for (size_t before = 0; before < i && !seen; before++)
                 seen = has_mean(search->inputs[before], mean->name);
             if (seen)
                 continue;
-            if (++lacked > LACKED_MAX)
+            if (++missing > MISSING_MAX)
                 return 0;
-            int code = find_tie(search, lacking, mean->name, error);
+            int code = find_tie(search, incomplete, mean->name, error);
             if (code)
                 return code;
         }
@@ -213,7 +213,7 @@ int merge_find_ties(struct ivon_merge *merge, struct ivon_error *error)
 {
     struct search search = {.merge = merge};
     search.inputs = calloc(merge->model_count + 1, sizeof *search.inputs);
-    merge->ties = calloc(LACKED_MAX, sizeof *merge->ties);
+    merge->ties = calloc(MISSING_MAX, sizeof *merge->ties);
     int code = search.inputs && merge->ties ? 0 : ivon_error_memory(error);
     if (!code) {
         if (merge->base)

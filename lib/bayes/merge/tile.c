@@ -21,9 +21,9 @@ static void sum_models(const struct ivon_merge *merge, struct merge_scratch *scr
     }
 }
 
-/* Mean and precision of a tile at one scale. */
-static void combine(const struct ivon_merge *merge, struct merge_scratch *scratch, double scale,
-                    size_t count)
+/* Computes mean and precision of a tile at one scale. */
+static void tile_posterior(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                           double scale, size_t count)
 {
     static const double zero[MERGE_TILE];
     const double *origin = merge->base_in_formula ? scratch->base_mean : zero;
@@ -36,13 +36,14 @@ static void combine(const struct ivon_merge *merge, struct merge_scratch *scratc
         merge_linearly(scratch->mean, scratch->precision, origin, prior, merge->options.base_scale,
                        &scratch->sums, scale,
                        method == IVON_MERGE_AVERAGE ? 1 / merge->weight_sum : scale, count);
-    bool alone = merge->model_count == 1 &&
-                 (!merge->base_in_formula || scale * merge->models[0].weight == 1);
-    if (alone) /* it is given back as it came, without rounding */
+    bool single_model = merge->model_count == 1 &&
+                        (!merge->base_in_formula || scale * merge->models[0].weight == 1);
+    if (single_model) /* the only model is copied without rounding */
         memcpy(scratch->mean, scratch->model_mean, count * sizeof scratch->mean[0]);
 }
 
-/* Names the input whose element makes the result non-finite, or the type that cannot hold it. */
+/* Fails with the name of the input whose element is not finite, or of the type that cannot hold the
+   result. */
 static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch *scratch,
                             const struct merge_entry *entry, size_t first, size_t offset, size_t i,
                             struct ivon_error *error)
@@ -89,10 +90,10 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
     for (size_t s = 0; s < merge->scale_count; s++) {
         double ess = run->headers[s].ess;
         double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
-        combine(merge, scratch, merge->scales[s], count);
+        tile_posterior(merge, scratch, merge->scales[s], count);
         memset(scratch->dropped, 0, sizeof scratch->dropped);
         if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
-            merge_settle_nonpositive(run, scratch, index, s, first + offset, count);
+            merge_handle_nonpositive(run, scratch, index, s, first + offset, count);
         bool mean_bad = merge_any_not_below(scratch->mean, transfer_overflow_bound(dtype), count);
         bool precision_bad = merge->with_hessian &&
                              merge_any_not_below(scratch->precision, bound, count);

@@ -21,7 +21,8 @@ IVON_DISPATCH static void bernoulli_softplus(float *a, size_t count)
         a[i] = vector_softplus(a[i]);
 }
 
-IVON_DISPATCH static void bernoulli_both(float *p, float *softplus, const float *f, size_t count)
+IVON_DISPATCH static void bernoulli_sigmoid_and_softplus(float *p, float *softplus, const float *f,
+                                                         size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         p[i] = vector_sigmoid(f[i]);
@@ -36,11 +37,11 @@ IVON_DISPATCH static void bernoulli_add_scaled(float *sum, const float *values, 
         sum[i] += scale * values[i];
 }
 
-/* softplus f − y f is softplus (−f) where y is 1: the difference would lose what is small. */
+/* softplus f − y f is softplus(−f) where y is 1: the difference would lose small values. */
 static double bernoulli_loss(const struct likelihood *likelihood, const float *f,
                              const struct row_targets *targets, bool counts, float *p)
 {
-    (void)counts; /* labels that do not count are nonzero, and their loss is not asked for */
+    (void)counts; /* labels that do not count are nonzero, and their loss is not used */
     size_t k = likelihood->k;
     float losses[TILE];
     double loss = 0;
@@ -88,7 +89,7 @@ static void bernoulli_add(const struct likelihood *likelihood, const struct like
     for (size_t at = 0; at < total; at += TILE) {
         size_t piece = total - at < TILE ? total - at : TILE;
         const float *f = outputs + at;
-        bernoulli_both(probability, softplus, f, piece);
+        bernoulli_sigmoid_and_softplus(probability, softplus, f, piece);
         bernoulli_add_scaled(sums->probabilities + at, probability, (float)weight, piece);
         for (size_t i = 0; i < piece; i++) {
             size_t row = (at + i) / k;
@@ -127,17 +128,18 @@ static float bernoulli_error(const struct likelihood *likelihood, const float *f
 static double bernoulli_describe(const float *p, size_t k, int64_t *prediction,
                                  float *max_probability)
 {
-    double entropy = 0, most = 0;
+    double entropy = 0, confidence = 0;
     for (size_t i = 0; i < k; i++) {
-        entropy += probability_surprise((double)p[i]) + probability_surprise(1 - (double)p[i]);
+        entropy += probability_entropy_term((double)p[i]) +
+                   probability_entropy_term(1 - (double)p[i]);
         prediction[i] = probability_best(p[i]);
-        most += prediction[i] ? (double)p[i] : 1 - (double)p[i];
+        confidence += prediction[i] ? (double)p[i] : 1 - (double)p[i];
     }
-    *max_probability = (float)(most / (double)k);
+    *max_probability = (float)(confidence / (double)k);
     return entropy;
 }
 
-static double bernoulli_guess(size_t k)
+static double bernoulli_uniform_loss(size_t k)
 {
     return (double)k * log(2);
 }
@@ -152,5 +154,5 @@ const struct likelihood_kind likelihood_bernoulli = {
     .draw = bernoulli_draw,
     .error = bernoulli_error,
     .describe = bernoulli_describe,
-    .guess = bernoulli_guess,
+    .uniform_loss = bernoulli_uniform_loss,
 };

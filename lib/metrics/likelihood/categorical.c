@@ -9,10 +9,10 @@
 enum { TILE = LIKELIHOOD_TILE };
 
 IVON_DISPATCH static void categorical_exponentials(float *restrict out, const float *restrict f,
-                                                   float most, size_t count)
+                                                   float max_logit, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = vector_exp(f[i] - most);
+        out[i] = vector_exp(f[i] - max_logit);
 }
 
 IVON_DISPATCH static void categorical_exponentials_in_place(float *out, size_t count)
@@ -34,12 +34,12 @@ IVON_DISPATCH static void categorical_add_scaled(float *sum, const float *values
         sum[i] += scale * values[i];
 }
 
-static float categorical_largest(const float *f, size_t count)
+static float categorical_max(const float *f, size_t count)
 {
-    float most = f[0];
+    float max_logit = f[0];
     for (size_t i = 1; i < count; i++)
-        most = f[i] > most ? f[i] : most;
-    return most;
+        max_logit = f[i] > max_logit ? f[i] : max_logit;
+    return max_logit;
 }
 
 /* −log p_y = log Σ exp(f − max f) − (f_y − max f) */
@@ -47,21 +47,21 @@ static double categorical_loss(const struct likelihood *likelihood, const float 
                                const struct row_targets *targets, bool counts, float *p)
 {
     size_t k = likelihood->k;
-    float scratch[TILE], most = categorical_largest(f, k);
+    float scratch[TILE], max_logit = categorical_max(f, k);
     double sum = 0;
     for (size_t at = 0; at < k; at += TILE) {
         size_t piece = k - at < TILE ? k - at : TILE;
         float *exps = p ? p + at : scratch;
-        categorical_exponentials(exps, f + at, most, piece);
+        categorical_exponentials(exps, f + at, max_logit, piece);
         for (size_t i = 0; i < piece; i++)
             sum += (double)exps[i];
     }
     if (p)
         categorical_divide(p, (float)sum, k);
-    return counts ? log(sum) - ((double)f[*targets->labels] - (double)most) : 0;
+    return counts ? log(sum) - ((double)f[*targets->labels] - (double)max_logit) : 0;
 }
 
-/* p_y − 1 is −Σ p over the others, of which 1 − p_y would lose what is small. */
+/* p_y − 1 is computed as −Σ p over the other classes: the difference would lose small values. */
 static void categorical_residual(const struct likelihood *likelihood,
                                  const struct row_targets *targets, float *p)
 {
@@ -92,100 +92,101 @@ struct softmax {
     double z, moment; /* Σ exp x, Σ x exp x */
 };
 
-static void softmax_shift_and_exponentiate(float *exps, const float *f, float most, size_t count)
+static void softmax_shift_and_exponentiate(float *exps, const float *f, float max_logit,
+                                           size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        exps[i] = f[i] - most;
+        exps[i] = f[i] - max_logit;
     categorical_exponentials_in_place(exps, count);
 }
 
 static void softmax_add_moments(struct softmax *softmax, const float *exps, const float *f,
-                                float most, size_t count)
+                                float max_logit, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         softmax->z += (double)exps[i];
-        softmax->moment += exps[i] > 0 ? (double)exps[i] * ((double)f[i] - (double)most) : 0;
+        softmax->moment += exps[i] > 0 ? (double)exps[i] * ((double)f[i] - (double)max_logit) : 0;
     }
 }
 
-/* Sums a row of any width, piece by piece, computing its exponentials twice. */
-static struct softmax softmax_add_wide(float *sum, double weight, const float *f, float most,
+/* Sums a row of any width in pieces; computes its exponentials twice. */
+static struct softmax softmax_add_wide(float *sum, double weight, const float *f, float max_logit,
                                        size_t count)
 {
     float exps[TILE];
     struct softmax softmax = {0, 0};
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
-        softmax_shift_and_exponentiate(exps, f + at, most, piece);
-        softmax_add_moments(&softmax, exps, f + at, most, piece);
+        softmax_shift_and_exponentiate(exps, f + at, max_logit, piece);
+        softmax_add_moments(&softmax, exps, f + at, max_logit, piece);
     }
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
-        softmax_shift_and_exponentiate(exps, f + at, most, piece);
+        softmax_shift_and_exponentiate(exps, f + at, max_logit, piece);
         categorical_add_scaled(sum + at, exps, (float)(weight / softmax.z), piece);
     }
     return softmax;
 }
 
 /* Adds the entropy of a row whose probabilities are already summed; returns log p_y. */
-static double softmax_close_row(const struct softmax *softmax, double weight, const float *f,
-                                float most, const int64_t *label, double *expected)
+static double softmax_finish_row(const struct softmax *softmax, double weight, const float *f,
+                                 float max_logit, const int64_t *label, double *expected)
 {
     double log_z = log(softmax->z);
     *expected += weight * (log_z - softmax->moment / softmax->z);
-    return label ? (double)f[*label] - (double)most - log_z : 0;
+    return label ? (double)f[*label] - (double)max_logit - log_z : 0;
 }
 
-/* Narrow rows are worked on several at a time: exponentials are fast in long loops. */
+/* Several narrow rows are computed together: exponentials are fast in long loops. */
 static void categorical_add(const struct likelihood *likelihood, const struct likelihood_sums *sums,
                             double weight, size_t count, const float *outputs,
                             const struct row_targets *targets, double *log_likelihoods)
 {
     float exps[TILE], *sum = sums->probabilities;
-    size_t k = likelihood->k, together = k < TILE ? TILE / k : 1;
-    for (size_t at = 0; at < count; at += together) {
-        size_t rows = count - at < together ? count - at : together;
+    size_t k = likelihood->k, rows_at_once = k < TILE ? TILE / k : 1;
+    for (size_t at = 0; at < count; at += rows_at_once) {
+        size_t rows = count - at < rows_at_once ? count - at : rows_at_once;
         const float *f = outputs + at * k;
         for (size_t r = 0; r < rows && k <= TILE; r++) {
-            float most = categorical_largest(f + r * k, k);
+            float max_logit = categorical_max(f + r * k, k);
             for (size_t i = 0; i < k; i++)
-                exps[r * k + i] = f[r * k + i] - most;
+                exps[r * k + i] = f[r * k + i] - max_logit;
         }
         if (k <= TILE)
             categorical_exponentials_in_place(exps, rows * k);
         for (size_t r = 0; r < rows; r++) {
             struct softmax softmax = {0, 0};
-            const float *own = f + r * k;
-            float most = categorical_largest(own, k);
+            const float *logits = f + r * k;
+            float max_logit = categorical_max(logits, k);
             if (k > TILE) {
-                softmax = softmax_add_wide(sum + at * k, weight, own, most, k);
+                softmax = softmax_add_wide(sum + at * k, weight, logits, max_logit, k);
             } else {
-                softmax_add_moments(&softmax, exps + r * k, own, most, k);
+                softmax_add_moments(&softmax, exps + r * k, logits, max_logit, k);
                 categorical_add_scaled(sum + (at + r) * k, exps + r * k,
                                        (float)(weight / softmax.z), k);
             }
             size_t row = at + r;
             bool counts = targets->labels && targets_count(targets, IVON_CATEGORICAL, k, row);
-            double value = softmax_close_row(&softmax, weight, own, most,
-                                             counts ? targets->labels + row : NULL,
-                                             &sums->expected[row]);
+            double value = softmax_finish_row(&softmax, weight, logits, max_logit,
+                                              counts ? targets->labels + row : NULL,
+                                              &sums->expected[row]);
             if (log_likelihoods)
                 log_likelihoods[row] = value;
         }
     }
 }
 
-/* The class at which the cumulated probabilities pass a uniform number. */
+/* Returns the class at which the cumulative probability exceeds a uniform number. */
 static double categorical_draw(const struct likelihood *likelihood, const float *f, size_t i,
                                double normal)
 {
     size_t k = likelihood->k;
     double u = 0.5 * erfc(-normal / sqrt(2.0));
-    double most = (double)categorical_largest(f, k), total = 0, sum = 0;
+    double max_logit = (double)categorical_max(f, k), total = 0, sum = 0;
     for (size_t c = 0; c < k; c++)
-        total += exp((double)f[c] - most);
+        total += exp((double)f[c] - max_logit);
     for (i = 0; i + 1 < k; i++) {
-        sum += exp((double)f[i] - most);
+        sum += exp((double)f[i] - max_logit);
         if (u * total < sum)
             break;
     }
@@ -206,13 +207,13 @@ static double categorical_describe(const float *p, size_t k, int64_t *prediction
 {
     double entropy = 0;
     for (size_t i = 0; i < k; i++)
-        entropy += probability_surprise((double)p[i]);
+        entropy += probability_entropy_term((double)p[i]);
     *prediction = (int64_t)probabilities_best(p, k);
     *max_probability = p[*prediction];
     return entropy;
 }
 
-static double categorical_guess(size_t k)
+static double categorical_uniform_loss(size_t k)
 {
     return log((double)k);
 }
@@ -227,5 +228,5 @@ const struct likelihood_kind likelihood_categorical = {
     .draw = categorical_draw,
     .error = categorical_error,
     .describe = categorical_describe,
-    .guess = categorical_guess,
+    .uniform_loss = categorical_uniform_loss,
 };

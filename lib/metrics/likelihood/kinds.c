@@ -1,4 +1,4 @@
-/* The likelihoods that there are. */
+/* The table of likelihoods. */
 #include <math.h>
 
 #include "metrics/likelihood/likelihood.h"
@@ -19,7 +19,7 @@ const struct ivon_likelihood_traits *ivon_likelihood_traits(enum ivon_likelihood
 
 double ivon_guessing_loss(enum ivon_likelihood likelihood, size_t outputs)
 {
-    return kinds[likelihood]->guess ? kinds[likelihood]->guess(outputs) : NAN;
+    return kinds[likelihood]->uniform_loss ? kinds[likelihood]->uniform_loss(outputs) : NAN;
 }
 
 const struct likelihood_kind *likelihood_kind_of(enum ivon_likelihood likelihood)

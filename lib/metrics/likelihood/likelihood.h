@@ -20,8 +20,8 @@ struct likelihood {
     double noise_std; /* s */
 };
 
-/* Sums over weight samples, each of a weight ω, of the rows from one on; null where the kind has
-   none of them. */
+/* Sums over weight samples, each of weight ω, for consecutive rows; a kind's unused sums are
+   null. */
 struct likelihood_sums {
     float *probabilities; /* rows × K: Σ ω p */
     double *expected;     /* rows: Σ ω H[p] */
@@ -33,22 +33,22 @@ struct likelihood_sums {
 
 struct likelihood_kind {
     struct ivon_likelihood_traits traits;
-    /* Returns L of a row, whose own targets those are, and sets p, unless it is null. Of a row that
-       does not count, the targets are not looked at. */
+    /* Returns L of the one row whose targets are given, and sets p unless it is null. If the row
+       does not count, its targets are not read. */
     double (*loss)(const struct likelihood *likelihood, const float *f,
                    const struct row_targets *targets, bool counts, float *p);
-    /* Makes p to e, of a row that counts. */
+    /* Turns p into e, for a row that counts. */
     void (*residual)(const struct likelihood *likelihood, const struct row_targets *targets,
                      float *p);
     double (*curvature)(const struct likelihood *likelihood, double p); /* Λ_cc */
     /* L in the units of a reported NLL: per output, or with its constants. */
     double (*nll)(const struct likelihood *likelihood, double loss);
-    /* Adds a sample's say on `rows` rows; log_likelihoods, unless null, receives log p(y | f) of
-       each, 0 where it does not count. */
+    /* Adds one sample's predictions of `rows` rows. log_likelihoods, unless null, receives
+       each row's log p(y | f), 0 where it does not count. */
     void (*add)(const struct likelihood *likelihood, const struct likelihood_sums *sums,
                 double weight, size_t rows, const float *f, const struct row_targets *targets,
                 double *log_likelihoods);
-    /* Target i of a row drawn from p(y | f), by a standard normal number. */
+    /* Draws target i of a row from p(y | f), using a standard normal number. */
     double (*draw)(const struct likelihood *likelihood, const float *f, size_t i, double normal);
     /* Of regression; else null: the standard deviation of y whose mean is known; whether a target
        can be one (null: any number can), and words for what is expected. */
@@ -59,10 +59,10 @@ struct likelihood_kind {
     float (*error)(const struct likelihood *likelihood, const float *f,
                    const struct row_targets *targets, bool counts, int64_t *prediction);
     double (*describe)(const float *p, size_t k, int64_t *prediction, float *max_probability);
-    double (*guess)(size_t k); /* the loss of equal probabilities */
+    double (*uniform_loss)(size_t k); /* the loss of equal probabilities */
 };
 
-/* The row of a likelihood that there is. */
+/* Returns the row of a likelihood, which must be valid. */
 const struct likelihood_kind *likelihood_kind_of(enum ivon_likelihood likelihood);
 
 extern const struct likelihood_kind likelihood_categorical;
@@ -84,7 +84,7 @@ void likelihood_residual(const struct likelihood *likelihood, size_t rows, const
 float likelihood_error(const struct likelihood *likelihood, const float *f,
                        const struct row_targets *target, int64_t *prediction);
 
-/* Returns whether targets have a likelihood: a regression's have none while its noise is not
+/* Returns whether the likelihood of targets can be computed: in regression the noise must be
    known. */
 bool likelihood_is_known(const struct likelihood *likelihood);
 

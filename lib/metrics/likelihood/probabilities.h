@@ -24,13 +24,13 @@ static inline bool probability_best(float p)
 }
 
 /* −p log p */
-static inline double probability_surprise(double p)
+static inline double probability_entropy_term(double p)
 {
     return p > 0 ? -p * log(p) : 0;
 }
 
 /* A probability that passed the check, without its excess. */
-static inline double probability_exact(float p)
+static inline double probability_clamp(float p)
 {
     return p > 1 ? 1 : p;
 }

@@ -19,7 +19,8 @@ bool derivative_shared_input(const struct net_derivative *derivative, const stru
                              size_t input)
 {
     size_t value = step->inputs[input];
-    return value != NET_NONE && derivative->values[value].moves && !derivative->values[value].each;
+    return value != NET_NONE && derivative->values[value].active &&
+           !derivative->values[value].per_example;
 }
 
 int net_derivative_set_parameters(struct net_derivative *derivative, const float *const *parameters,
@@ -31,7 +32,7 @@ int net_derivative_set_parameters(struct net_derivative *derivative, const float
 int net_derivative_run(struct net_derivative *derivative, const void *const *inputs,
                        struct ivon_error *error)
 {
-    derivative->summed = false;
+    derivative->row_sums_current = false;
     return net_plan_run(derivative->plan, inputs, error);
 }
 
@@ -48,7 +49,7 @@ void net_derivative_statistics(const struct net_derivative *derivative, double *
         const struct net_running *running = net_training_node(training, i);
         const float *mean = values[running->mean].tensor.data;
         const float *variance = values[running->variance].tensor.data;
-        struct net_batch batch = net_batch_of(&derivative->plan->steps[running->node].call);
+        struct net_batch batch = net_batch_statistics(&derivative->plan->steps[running->node].call);
         double *means = statistics, *variances = statistics + running->channels;
         for (size_t c = 0; c < running->channels; c++) {
             means[c] = batch.count ? batch.mean[c] : (double)mean[c];
@@ -59,8 +60,8 @@ void net_derivative_statistics(const struct net_derivative *derivative, double *
     }
 }
 
-/* The array for the sum over examples of the adjoint of a shared root; a parameter's is the
-   caller's. */
+/* Returns the array for the sum over examples of a shared root's adjoint; for a parameter it is the
+   caller's array. */
 static float *summed_adjoint(const struct net_derivative *derivative, size_t root,
                              float *const *gradients)
 {
@@ -68,13 +69,13 @@ static float *summed_adjoint(const struct net_derivative *derivative, size_t roo
     return parameter == NET_NONE ? derivative->values[root].shared : gradients[parameter];
 }
 
-static float *adjoint_of(const struct net_derivative *derivative, size_t value,
-                         float *const *gradients)
+static float *value_adjoint(const struct net_derivative *derivative, size_t value,
+                            float *const *gradients)
 {
-    if (value == NET_NONE || !derivative->values[value].moves)
+    if (value == NET_NONE || !derivative->values[value].active)
         return NULL;
     size_t root = derivative_root(derivative, value);
-    if (derivative->values[root].each)
+    if (derivative->values[root].per_example)
         return derivative->values[root].adjoint;
     return gradients ? summed_adjoint(derivative, root, gradients) : NULL;
 }
@@ -84,9 +85,9 @@ static void step_backward(struct net_derivative *derivative, size_t i, float *co
     const struct plan_step *step = &derivative->plan->steps[i];
     bool wanted = false;
     for (size_t j = 0; j < step->output_count; j++)
-        derivative->output_arrays[j] = adjoint_of(derivative, step->outputs[j], gradients);
+        derivative->output_arrays[j] = value_adjoint(derivative, step->outputs[j], gradients);
     for (size_t j = 0; j < step->input_count; j++) {
-        derivative->input_arrays[j] = adjoint_of(derivative, step->inputs[j], gradients);
+        derivative->input_arrays[j] = value_adjoint(derivative, step->inputs[j], gradients);
         wanted |= derivative->input_arrays[j] != NULL;
     }
     if (wanted)
@@ -98,7 +99,7 @@ void net_derivative_backward(struct net_derivative *derivative, const float *adj
                              float *const *gradients)
 {
     size_t root = derivative_root(derivative, derivative->network->outputs[0]);
-    if (!derivative->values[root].moves)
+    if (!derivative->values[root].active)
         return;
     memset(derivative->adjoints, 0, derivative->adjoint_count * sizeof(float));
     if (gradients)
@@ -113,17 +114,17 @@ void net_derivative_backward(struct net_derivative *derivative, const float *adj
     }
 }
 
-static const float *tangent_of(const struct net_derivative *derivative, size_t value,
-                               const float *const *direction)
+static const float *value_tangent(const struct net_derivative *derivative, size_t value,
+                                  const float *const *direction)
 {
-    if (value == NET_NONE || !derivative->values[value].moves)
+    if (value == NET_NONE || !derivative->values[value].active)
         return NULL;
     size_t root = derivative_root(derivative, value);
     size_t parameter = derivative_parameter(derivative, root);
     if (parameter != NET_NONE)
         return direction[parameter];
-    return derivative->values[root].each ? derivative->values[root].tangent
-                                         : derivative->values[root].shared;
+    return derivative->values[root].per_example ? derivative->values[root].tangent
+                                                : derivative->values[root].shared;
 }
 
 const float *net_derivative_tangent(struct net_derivative *derivative,
@@ -136,13 +137,13 @@ const float *net_derivative_tangent(struct net_derivative *derivative,
         if (derivative->steps[i].kind == DERIVATIVE_NONE)
             continue;
         for (size_t j = 0; j < step->input_count; j++)
-            derivative->input_arrays[j] = (float *)tangent_of(derivative, step->inputs[j],
-                                                              direction);
+            derivative->input_arrays[j] = (float *)value_tangent(derivative, step->inputs[j],
+                                                                 direction);
         for (size_t j = 0; j < step->output_count; j++)
-            derivative->output_arrays[j] = (float *)tangent_of(derivative, step->outputs[j],
-                                                               direction);
+            derivative->output_arrays[j] = (float *)value_tangent(derivative, step->outputs[j],
+                                                                  direction);
         step->call.node->op->tangent(&step->call, (const float *const *)derivative->input_arrays,
                                      derivative->output_arrays);
     }
-    return tangent_of(derivative, derivative->network->outputs[0], direction);
+    return value_tangent(derivative, derivative->network->outputs[0], direction);
 }

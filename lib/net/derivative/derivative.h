@@ -1,8 +1,8 @@
 /*
  * A network with its derivatives with respect to its parameters, for a tile of examples at a time,
  * in one thread. With f (output 0) of example i, J_i = ∂f_i/∂θ and adjoints e_i given by the
- * caller, g_i = J_iᵀ e_i. What is formed of g_i is formed in pieces, parameter by parameter: no
- * example's whole gradient is ever in memory, but for parameters that several nodes use.
+ * caller, g_i = J_iᵀ e_i. The pieces of g_i are computed and used parameter by parameter: the whole
+ * gradient of an example is never in memory, except for parameters that several nodes use.
  *
  * (Source: math.md, "Removing examples": Nickl et al., NeurIPS 2023, arXiv:2310.19273, whose Σ is
  * diagonal over parameters.)
@@ -17,22 +17,21 @@ struct net_derivative;
 
 /*
  * `inputs` and `unit_inputs` give the network's inputs for `tile` examples and for one. `wanted`
- * says of each parameter whether derivatives are taken with respect to it; it is copied. *tile
- * becomes 1 where the values of several examples would not lie one after the other, as in a network
- * that keeps its batch on another axis than the first. Fails where an operator on the way has no
- * derivative, and where more than `memory` bytes would be taken (IVON_ERROR_MEMORY; 0: no bound).
+ * tells for each parameter whether to differentiate with respect to it; it is copied. *tile becomes
+ * 1 if the values of several examples would not lie one after the other, as in a network whose
+ * batch axis is not the first. Fails if an operator in between has no derivative, or if more than
+ * `memory` bytes are needed (IVON_ERROR_MEMORY; 0: no bound).
  */
 int net_derivative_new(struct net_derivative **derivative, const struct ivon_network *network,
                        const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
                        size_t *tile, const bool *wanted, size_t memory, struct ivon_error *error);
 
 /*
- * For sums over a batch alone, where it is of no interest, or not true, that each example has its
- * own part: net_derivative_own_tangent is null and net_derivative_quadratic NaN. Takes the `inputs`
- * as they are, wherever their examples lie, and less memory: the tangents take that of the
- * adjoints. Where `training` is not null, the network is in training (net/graph/training.h); it
- * must outlive the derivative. Otherwise as net_derivative_new, which fails where the network is in
- * training by itself.
+ * For sums over a batch alone. Examples need not be separable: net_derivative_own_tangent is null
+ * and net_derivative_quadratic NaN. The `inputs` may have their batch on any axis. It needs less
+ * memory: the tangents use that of the adjoints. If `training` is not null, the network is in
+ * training (net/graph/training.h); `training` must outlive the derivative. Otherwise as
+ * net_derivative_new, which fails if the network is in training by itself.
  */
 int net_derivative_new_summed(struct net_derivative **derivative,
                               const struct ivon_network *network,
@@ -50,8 +49,8 @@ int net_derivative_run(struct net_derivative *derivative, const void *const *inp
                        struct ivon_error *error);
 const struct net_tensor *net_derivative_output(const struct net_derivative *derivative);
 
-/* Sets `statistics` to those of the last run, of a derivative that is in training, with unbiased
-   variances: net_training_size doubles. Of nodes that no run needs, to the running ones. */
+/* Sets `statistics` to those of the last run, with unbiased variances: net_training_size doubles.
+   The derivative must be in training. Nodes that no run needs get their running statistics. */
 void net_derivative_statistics(const struct net_derivative *derivative, double *statistics);
 
 /*
@@ -63,20 +62,22 @@ void net_derivative_backward(struct net_derivative *derivative, const float *adj
                              float *const *gradients);
 
 /* J_i u for all examples, after a run: `direction` has an array for each wanted parameter. The
-   result (tile × K) is borrowed until the next call; null where no wanted parameter moves the
-   output. */
+   result (tile × K) is borrowed until the next call; it is null if the output depends on no wanted
+   parameter. */
 const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction);
 
-/* J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is diagonal, its
-   arrays keep their numbers while the derivative is used, and variance[p] is its share of wanted
-   parameter p. The result (tile × K) is borrowed until the next call; null where no wanted
-   parameter moves the output. */
+/*
+ * J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is a diagonal matrix:
+ * diagonal[p] has its elements for wanted parameter p. These arrays must not change while the
+ * derivative is used. The result (tile × K) is borrowed until the next call; it is null if the
+ * output depends on no wanted parameter.
+ */
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
-                                        const float *const *variance, size_t count);
+                                        const float *const *diagonal, size_t count);
 
-/* q[i] = g_iᵀ Σ g_i of the first `count` examples, likewise. */
-void net_derivative_quadratic(struct net_derivative *derivative, const float *const *variance,
+/* q[i] = g_iᵀ Σ g_i for the first `count` examples; other arguments as above. */
+void net_derivative_quadratic(struct net_derivative *derivative, const float *const *diagonal,
                               size_t count, double *q);
 
 #endif

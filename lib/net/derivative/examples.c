@@ -1,4 +1,5 @@
-/* The computations for each single example of a tile: its own gradient, scaled and squared. */
+/* Computations for each example of a tile: its own gradient, multiplied by Σ, and the quadratic
+   form. */
 #include <math.h>
 #include <string.h>
 
@@ -48,25 +49,26 @@ static double weighted_square(const float *weight, const float *a, size_t count)
  * y's adjoint, the gradients are α aᵀ d and β d. So the tangent of y in the direction Σ g is
  * α ȧ W + α² d ⊙ s + β² d ⊙ σ_b² with s = (a ⊙ a) Σ_W, and gᵀ Σ g = α² Σ d² s + β² Σ d² σ_b².
  */
-struct rows {
+struct rank_one {
     bool matrix;
     float alpha, beta;
     size_t bias; /* input, or NET_NONE */
 };
 
-static struct rows rows_of(const struct net_derivative *derivative, const struct plan_step *step)
+static struct rank_one rank_one_factors(const struct net_derivative *derivative,
+                                        const struct plan_step *step)
 {
-    struct rows rows = {.alpha = 1, .beta = 1, .bias = NET_NONE};
+    struct rank_one factors = {.alpha = 1, .beta = 1, .bias = NET_NONE};
     if (step->call.node->op->flags & NET_SUM) {
-        rows.bias = derivative_shared_input(derivative, step, 0) ? 0 : 1;
-        return rows;
+        factors.bias = derivative_shared_input(derivative, step, 0) ? 0 : 1;
+        return factors;
     }
-    rows.matrix = derivative_shared_input(derivative, step, 1);
-    rows.alpha = (float)net_attribute_number(step->call.node, "alpha", 1);
-    rows.beta = (float)net_attribute_number(step->call.node, "beta", 1);
+    factors.matrix = derivative_shared_input(derivative, step, 1);
+    factors.alpha = (float)net_attribute_number(step->call.node, "alpha", 1);
+    factors.beta = (float)net_attribute_number(step->call.node, "beta", 1);
     if (step->input_count > 2 && derivative_shared_input(derivative, step, 2))
-        rows.bias = 2;
-    return rows;
+        factors.bias = 2;
+    return factors;
 }
 
 static bool is_bias(const struct net_derivative *derivative, const struct plan_step *step,
@@ -74,10 +76,10 @@ static bool is_bias(const struct net_derivative *derivative, const struct plan_s
 {
     const struct derivative_value *output = &derivative->values[step->outputs[0]];
     const struct derivative_value *bias = &derivative->values[step->inputs[input]];
-    return bias->simple && bias->size == output->size;
+    return bias->single_use && bias->size == output->size;
 }
 
-bool derivative_has_rows(const struct net_derivative *derivative, const struct plan_step *step)
+bool derivative_is_rank_one(const struct net_derivative *derivative, const struct plan_step *step)
 {
     const struct net_operator *op = step->call.node->op;
     bool first = derivative_shared_input(derivative, step, 0);
@@ -89,101 +91,104 @@ bool derivative_has_rows(const struct net_derivative *derivative, const struct p
         return false;
     bool one_row = !product->transpose_a && product->batch_count == 1 &&
                    product->m == (int64_t)derivative->tile &&
-                   derivative->values[step->inputs[0]].each;
+                   derivative->values[step->inputs[0]].per_example;
     bool bias = step->input_count > 2 && derivative_shared_input(derivative, step, 2);
-    return one_row && (!second || derivative->values[step->inputs[1]].simple) &&
+    return one_row && (!second || derivative->values[step->inputs[1]].single_use) &&
            (!bias || is_bias(derivative, step, 2));
 }
 
-static size_t simple_parameter(const struct net_derivative *derivative,
-                               const struct plan_step *step, size_t input)
+static size_t single_use_parameter(const struct net_derivative *derivative,
+                                   const struct plan_step *step, size_t input)
 {
     return derivative_parameter(derivative, derivative_root(derivative, step->inputs[input]));
 }
 
-/* s = (a ⊙ a) Σ_W, worked out once for all passes over one run. */
-static void derivative_examples_sum_rows(struct net_derivative *derivative, size_t i,
-                                         const float *const *variance)
+/* Computes s = (a ⊙ a) Σ_W, once per run for all passes. */
+static void derivative_compute_row_sums(struct net_derivative *derivative, size_t i,
+                                        const float *const *diagonal)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     const struct net_matmul *p = step->call.node->op->product(&step->call);
     square(derivative->squares, step->call.inputs[0]->data, step->call.inputs[0]->count);
     blas_product(false, p->transpose_b, p->m, p->n, p->k, 1, derivative->squares, p->k ? p->k : 1,
-                 variance[simple_parameter(derivative, step, 1)],
+                 diagonal[single_use_parameter(derivative, step, 1)],
                  p->transpose_b ? (p->k ? p->k : 1) : (p->n ? p->n : 1), 0,
                  derivative->steps[i].row_sums, p->n ? p->n : 1);
 }
 
-static void sum_all_rows(struct net_derivative *derivative, const float *const *variance)
+static void update_row_sums(struct net_derivative *derivative, const float *const *diagonal)
 {
-    if (derivative->summed)
+    if (derivative->row_sums_current)
         return;
     for (size_t i = 0; i < derivative->network->node_count; i++) {
         struct derivative_step *own = &derivative->steps[i];
         const struct plan_step *step = &derivative->plan->steps[i];
-        const float *of = own->arranged ? variance[simple_parameter(derivative, step, 1)] : NULL;
-        if (of != own->arranged_of)
-            step->call.node->op->arrange(&derivative->unit->steps[i].call, of, own->arranged);
-        own->arranged_of = of;
-        if (derivative->steps[i].kind == DERIVATIVE_ROWS &&
-            rows_of(derivative, &derivative->plan->steps[i]).matrix)
-            derivative_examples_sum_rows(derivative, i, variance);
+        const float *input_diagonal = own->arranged
+                                          ? diagonal[single_use_parameter(derivative, step, 1)]
+                                          : NULL;
+        if (input_diagonal != own->arranged_from)
+            step->call.node->op->arrange(&derivative->unit->steps[i].call, input_diagonal,
+                                         own->arranged);
+        own->arranged_from = input_diagonal;
+        if (derivative->steps[i].kind == DERIVATIVE_RANK_ONE &&
+            rank_one_factors(derivative, &derivative->plan->steps[i]).matrix)
+            derivative_compute_row_sums(derivative, i, diagonal);
     }
-    derivative->summed = true;
+    derivative->row_sums_current = true;
 }
 
-static const float *adjoint_of_output(const struct net_derivative *derivative,
-                                      const struct plan_step *step, size_t j)
+static const float *output_adjoint(const struct net_derivative *derivative,
+                                   const struct plan_step *step, size_t j)
 {
     size_t value = step->outputs[j];
-    return value == NET_NONE || !derivative->values[value].moves
+    return value == NET_NONE || !derivative->values[value].active
                ? NULL
                : derivative->values[derivative_root(derivative, value)].adjoint;
 }
 
-static void rows_quadratic(struct net_derivative *derivative, size_t i,
-                           const float *const *variance, size_t count, double *q)
+static void rank_one_quadratic(struct net_derivative *derivative, size_t i,
+                               const float *const *diagonal, size_t count, double *q)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    struct rows rows = rows_of(derivative, step);
+    struct rank_one factors = rank_one_factors(derivative, step);
     size_t size = derivative->values[step->outputs[0]].size;
-    const float *d = adjoint_of_output(derivative, step, 0);
+    const float *d = output_adjoint(derivative, step, 0);
     const float *s = derivative->steps[i].row_sums;
-    const float *b = rows.bias == NET_NONE
+    const float *b = factors.bias == NET_NONE
                          ? NULL
-                         : variance[simple_parameter(derivative, step, rows.bias)];
-    double alpha = (double)rows.alpha * (double)rows.alpha;
-    double beta = (double)rows.beta * (double)rows.beta;
+                         : diagonal[single_use_parameter(derivative, step, factors.bias)];
+    double alpha = (double)factors.alpha * (double)factors.alpha;
+    double beta = (double)factors.beta * (double)factors.beta;
     for (size_t e = 0; e < count; e++) {
-        if (rows.matrix)
+        if (factors.matrix)
             q[e] += alpha * weighted_square(s + e * size, d + e * size, size);
         if (b)
             q[e] += beta * weighted_square(b, d + e * size, size);
     }
 }
 
-/* Adds what the rows' own gradients move, beyond what their inputs do. */
-static void rows_tangent(struct net_derivative *derivative, size_t i, const float *const *variance,
-                         float *tangent)
+/* Adds the part of the tangent that comes from the rows' own parameters, not from their inputs. */
+static void rank_one_tangent(struct net_derivative *derivative, size_t i,
+                             const float *const *diagonal, float *tangent)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
-    struct rows rows = rows_of(derivative, step);
+    struct rank_one factors = rank_one_factors(derivative, step);
     size_t size = derivative->values[step->outputs[0]].size;
-    const float *d = adjoint_of_output(derivative, step, 0);
-    if (rows.matrix)
-        add_products(tangent, rows.alpha * rows.alpha, d, derivative->steps[i].row_sums,
+    const float *d = output_adjoint(derivative, step, 0);
+    if (factors.matrix)
+        add_products(tangent, factors.alpha * factors.alpha, d, derivative->steps[i].row_sums,
                      derivative->tile * size);
-    if (rows.bias == NET_NONE)
+    if (factors.bias == NET_NONE)
         return;
-    const float *b = variance[simple_parameter(derivative, step, rows.bias)];
+    const float *b = diagonal[single_use_parameter(derivative, step, factors.bias)];
     for (size_t e = 0; e < derivative->tile; e++)
-        add_products(tangent + e * size, rows.beta * rows.beta, d + e * size, b, size);
+        add_products(tangent + e * size, factors.beta * factors.beta, d + e * size, b, size);
 }
 
 /* One example at a time. */
 
-/* Points a value of the unit plan to where example e has it. */
-static void point(struct net_derivative *derivative, size_t value, size_t e)
+/* Sets the address of a value in the unit plan to example e's slice of the tile. */
+static void point_value(struct net_derivative *derivative, size_t value, size_t e)
 {
     if (value == NET_NONE || derivative->unit == derivative->plan)
         return;
@@ -192,7 +197,7 @@ static void point(struct net_derivative *derivative, size_t value, size_t e)
     const struct derivative_value *own = &derivative->values[value];
     if (from->stage == PLAN_KNOWN)
         return;
-    size_t offset = own->each ? e * own->size * net_type_size(from->tensor.type) : 0;
+    size_t offset = own->per_example ? e * own->size * net_type_size(from->tensor.type) : 0;
     to->data = from->tensor.data ? (char *)from->tensor.data + offset : NULL;
 }
 
@@ -201,14 +206,15 @@ static const struct net_call *unit_call(struct net_derivative *derivative, size_
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     for (size_t j = 0; j < step->input_count; j++)
-        point(derivative, step->inputs[j], e);
+        point_value(derivative, step->inputs[j], e);
     for (size_t j = 0; j < step->output_count; j++)
-        point(derivative, step->outputs[j], e);
+        point_value(derivative, step->outputs[j], e);
     return &derivative->unit->steps[i].call;
 }
 
 /* Example e's part of an array that is kept for the whole tile. */
-static float *part(const struct net_derivative *derivative, size_t value, float *array, size_t e)
+static float *example_part(const struct net_derivative *derivative, size_t value, float *array,
+                           size_t e)
 {
     return array ? array + e * derivative->values[value].size : NULL;
 }
@@ -218,29 +224,30 @@ static void set_output_adjoints(struct net_derivative *derivative, const struct 
 {
     for (size_t j = 0; j < step->output_count; j++) {
         size_t value = step->outputs[j];
-        bool moves = value != NET_NONE && derivative->values[value].moves;
+        bool active = value != NET_NONE && derivative->values[value].active;
         const struct derivative_value *root =
-            moves ? &derivative->values[derivative_root(derivative, value)] : NULL;
-        derivative->output_arrays[j] = moves ? part(derivative, value,
-                                                    root->each ? root->adjoint : root->shared, e)
-                                             : NULL;
+            active ? &derivative->values[derivative_root(derivative, value)] : NULL;
+        derivative->output_arrays[j] =
+            active ? example_part(derivative, value,
+                                  root->per_example ? root->adjoint : root->shared, e)
+                   : NULL;
     }
 }
 
-/* The array of example e for a shared root that is not simple. */
+/* The array of example e for a shared root that is not single-use. */
 static float *shared_part(const struct net_derivative *derivative, size_t value, size_t e)
 {
-    return part(derivative, value, derivative->values[derivative_root(derivative, value)].shared,
-                e);
+    return example_part(derivative, value,
+                        derivative->values[derivative_root(derivative, value)].shared, e);
 }
 
 /*
- * Forms example e's gradient at step i: of simple parameters in `piece`, with where each begins in
- * input_arrays, or of the other shared inputs in their arrays, to which it is added; with or
- * without that of input 1.
+ * Computes example e's gradient at step i. With `single_use`, the gradients of single-use
+ * parameters go to `piece`, and input_arrays point into it. Otherwise the gradients of the other
+ * shared inputs are added to their arrays. skip_input_1 leaves out input 1.
  */
-static void form_gradient(struct net_derivative *derivative, size_t i, size_t e, bool simple,
-                          bool without_1)
+static void form_gradient(struct net_derivative *derivative, size_t i, size_t e, bool single_use,
+                          bool skip_input_1)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     const struct net_call *call = unit_call(derivative, i, e);
@@ -250,9 +257,9 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
         if (!derivative_shared_input(derivative, step, j))
             continue;
         const struct derivative_value *value = &derivative->values[step->inputs[j]];
-        if (value->simple != simple || (without_1 && j == 1))
+        if (value->single_use != single_use || (skip_input_1 && j == 1))
             continue;
-        if (!simple) {
+        if (!single_use) {
             derivative->input_arrays[j] = shared_part(derivative, step->inputs[j], e);
             continue;
         }
@@ -266,8 +273,8 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
                              derivative->input_arrays);
 }
 
-/* Forms the gradients of all shared values that are not simple, for the first `count` examples,
-   summed over the nodes that use them. */
+/* Computes the gradients of all shared values that are not single-use, for the first `count`
+   examples, summed over the nodes that use them. */
 static void form_shared(struct net_derivative *derivative, size_t count)
 {
     memset(derivative->memory + derivative->shared_first, 0,
@@ -275,7 +282,7 @@ static void form_shared(struct net_derivative *derivative, size_t count)
     for (size_t i = derivative->network->node_count; i-- > 0;) {
         const struct plan_step *step = &derivative->plan->steps[i];
         const struct derivative_step *own = &derivative->steps[i];
-        if (own->kind == DERIVATIVE_UNIT && own->complex)
+        if (own->kind == DERIVATIVE_UNIT && own->multi_use)
             for (size_t e = 0; e < count; e++)
                 form_gradient(derivative, i, e, false, false);
         for (size_t e = 0; e < count && own->kind == DERIVATIVE_SHARED; e++) {
@@ -291,7 +298,7 @@ static void form_shared(struct net_derivative *derivative, size_t count)
     }
 }
 
-/* The next parameter that keeps an array for every example, from value *i on. */
+/* Finds the next parameter, from value *i on, that keeps an array for every example. */
 static bool next_shared(const struct net_derivative *derivative, size_t *i, size_t *parameter)
 {
     for (; *i < derivative->network->value_count; ++*i) {
@@ -303,7 +310,7 @@ static bool next_shared(const struct net_derivative *derivative, size_t *i, size
 }
 
 static void unit_quadratic(struct net_derivative *derivative, size_t i,
-                           const float *const *variance, size_t e, double *q)
+                           const float *const *diagonal, size_t e, double *q)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     const float *arranged = derivative->steps[i].arranged;
@@ -315,12 +322,12 @@ static void unit_quadratic(struct net_derivative *derivative, size_t i,
     form_gradient(derivative, i, e, true, arranged != NULL);
     for (size_t j = 0; j < step->input_count; j++)
         if (derivative->input_arrays[j])
-            *q += weighted_square(variance[simple_parameter(derivative, step, j)],
+            *q += weighted_square(diagonal[single_use_parameter(derivative, step, j)],
                                   derivative->input_arrays[j],
                                   derivative->values[step->inputs[j]].size);
 }
 
-void net_derivative_quadratic(struct net_derivative *derivative, const float *const *variance,
+void net_derivative_quadratic(struct net_derivative *derivative, const float *const *diagonal,
                               size_t count, double *q)
 {
     size_t parameter;
@@ -328,17 +335,17 @@ void net_derivative_quadratic(struct net_derivative *derivative, const float *co
         q[e] = derivative->whole ? (double)NAN : 0;
     if (derivative->whole)
         return;
-    sum_all_rows(derivative, variance);
+    update_row_sums(derivative, diagonal);
     form_shared(derivative, count);
     for (size_t i = 0; next_shared(derivative, &i, &parameter); i++)
         for (size_t e = 0; e < count; e++)
-            q[e] += weighted_square(variance[parameter], shared_part(derivative, i, e),
+            q[e] += weighted_square(diagonal[parameter], shared_part(derivative, i, e),
                                     derivative->values[i].size);
     for (size_t i = 0; i < derivative->network->node_count; i++) {
-        if (derivative->steps[i].kind == DERIVATIVE_ROWS)
-            rows_quadratic(derivative, i, variance, count, q);
+        if (derivative->steps[i].kind == DERIVATIVE_RANK_ONE)
+            rank_one_quadratic(derivative, i, diagonal, count, q);
         for (size_t e = 0; e < count && derivative->steps[i].kind == DERIVATIVE_UNIT; e++)
-            unit_quadratic(derivative, i, variance, e, &q[e]);
+            unit_quadratic(derivative, i, diagonal, e, &q[e]);
     }
 }
 
@@ -348,27 +355,28 @@ static void set_tangents(struct net_derivative *derivative, const struct plan_st
 {
     for (size_t j = 0; j < step->input_count; j++) {
         size_t value = step->inputs[j];
-        if (value == NET_NONE || !derivative->values[value].moves)
+        if (value == NET_NONE || !derivative->values[value].active)
             derivative->input_arrays[j] = NULL;
-        else if (derivative->values[value].each)
-            derivative->input_arrays[j] = part(
+        else if (derivative->values[value].per_example)
+            derivative->input_arrays[j] = example_part(
                 derivative, value, derivative->values[derivative_root(derivative, value)].tangent,
                 e);
-        else if (!derivative->values[value].simple)
+        else if (!derivative->values[value].single_use)
             derivative->input_arrays[j] = shared_part(derivative, value, e);
     }
     for (size_t j = 0; j < step->output_count; j++) {
         size_t value = step->outputs[j];
-        bool moves = value != NET_NONE && derivative->values[value].moves;
+        bool active = value != NET_NONE && derivative->values[value].active;
         const struct derivative_value *root =
-            moves ? &derivative->values[derivative_root(derivative, value)] : NULL;
-        derivative->output_arrays[j] = moves ? part(derivative, value,
-                                                    root->each ? root->tangent : root->shared, e)
-                                             : NULL;
+            active ? &derivative->values[derivative_root(derivative, value)] : NULL;
+        derivative->output_arrays[j] =
+            active ? example_part(derivative, value,
+                                  root->per_example ? root->tangent : root->shared, e)
+                   : NULL;
     }
 }
 
-static void unit_tangent(struct net_derivative *derivative, size_t i, const float *const *variance,
+static void unit_tangent(struct net_derivative *derivative, size_t i, const float *const *diagonal,
                          size_t e)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
@@ -376,7 +384,7 @@ static void unit_tangent(struct net_derivative *derivative, size_t i, const floa
     for (size_t j = 0; j < step->input_count; j++)
         if (derivative->input_arrays[j])
             derivative_examples_multiply(derivative->input_arrays[j],
-                                         variance[simple_parameter(derivative, step, j)],
+                                         diagonal[single_use_parameter(derivative, step, j)],
                                          derivative->values[step->inputs[j]].size);
     set_tangents(derivative, step, e);
     const struct net_call *call = unit_call(derivative, i, e);
@@ -384,40 +392,40 @@ static void unit_tangent(struct net_derivative *derivative, size_t i, const floa
                             derivative->output_arrays);
 }
 
-/* Of steps whose own parameters, if any, do not move the tile's examples apart. */
+/* Computes tangents without the part of single-use parameters, which rank_one_tangent adds. */
 static void tile_tangent(struct net_derivative *derivative, const struct plan_step *step, size_t e)
 {
     set_tangents(derivative, step, e);
     for (size_t j = 0; j < step->input_count; j++)
-        if (step->inputs[j] != NET_NONE && derivative->values[step->inputs[j]].simple)
+        if (step->inputs[j] != NET_NONE && derivative->values[step->inputs[j]].single_use)
             derivative->input_arrays[j] = NULL;
     step->call.node->op->tangent(&step->call, (const float *const *)derivative->input_arrays,
                                  derivative->output_arrays);
 }
 
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
-                                        const float *const *variance, size_t count)
+                                        const float *const *diagonal, size_t count)
 {
     size_t parameter;
     if (derivative->whole)
         return NULL;
-    sum_all_rows(derivative, variance);
+    update_row_sums(derivative, diagonal);
     form_shared(derivative, count);
     for (size_t i = 0; next_shared(derivative, &i, &parameter); i++)
         for (size_t e = 0; e < count; e++)
-            derivative_examples_multiply(shared_part(derivative, i, e), variance[parameter],
+            derivative_examples_multiply(shared_part(derivative, i, e), diagonal[parameter],
                                          derivative->values[i].size);
     for (size_t i = 0; i < derivative->network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
         enum derivative_kind kind = derivative->steps[i].kind;
         for (size_t e = 0; e < count && kind == DERIVATIVE_SHARED; e++)
             tile_tangent(derivative, step, e);
-        if (kind == DERIVATIVE_PLAIN || kind == DERIVATIVE_ROWS)
+        if (kind == DERIVATIVE_PLAIN || kind == DERIVATIVE_RANK_ONE)
             tile_tangent(derivative, step, 0);
-        if (kind == DERIVATIVE_ROWS)
-            rows_tangent(derivative, i, variance, derivative->output_arrays[0]);
+        if (kind == DERIVATIVE_RANK_ONE)
+            rank_one_tangent(derivative, i, diagonal, derivative->output_arrays[0]);
         for (size_t e = 0; e < count && kind == DERIVATIVE_UNIT; e++)
-            unit_tangent(derivative, i, variance, e);
+            unit_tangent(derivative, i, diagonal, e);
     }
     size_t output = derivative_root(derivative, derivative->network->outputs[0]);
     return derivative->values[output].tangent;

@@ -1,4 +1,4 @@
-/* The setup of a derivative: the values to differentiate, and the memory that they take. */
+/* The setup of a derivative: which values to differentiate, and the memory layout. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static bool is_needed(const struct net_derivative *derivative, const struct plan
     return needed;
 }
 
-/* Marks what output 0 depends on: other outputs need no derivatives. */
+/* Marks the values that output 0 depends on: other outputs need no derivatives. */
 static void find_needed(struct net_derivative *derivative)
 {
     const struct ivon_network *network = derivative->network;
@@ -29,12 +29,11 @@ static void find_needed(struct net_derivative *derivative)
     }
 }
 
-/*
- * Returns whether the tile's elements are its examples' one after the other: the first axis that is
- * not 1 is `examples` times as long as for one example, and all others are equal.
- */
-static bool one_after_the_other(const struct net_tensor *tile, const struct net_tensor *unit,
-                                size_t examples)
+/* Returns whether the tile's elements are the examples' elements, one example after the other: the
+   first axis that is not 1 is `examples` times as long as for one example, and all others are
+   equal. */
+static bool is_concatenation(const struct net_tensor *tile, const struct net_tensor *unit,
+                             size_t examples)
 {
     if (tile->rank != unit->rank || tile->type != unit->type)
         return false;
@@ -52,20 +51,22 @@ static bool one_after_the_other(const struct net_tensor *tile, const struct net_
     return true;
 }
 
-/* True if a step that is needed has an input that each example has of its own, and an output that
-   all examples share. */
-static bool joins(const struct net_derivative *derivative, const struct plan_step *step)
+/* Returns whether a needed step has an input that differs by example and an output that all
+   examples share. */
+static bool mixes_examples(const struct net_derivative *derivative, const struct plan_step *step)
 {
-    bool each = false, shared = false;
+    bool per_example = false, shared = false;
     for (size_t i = 0; i < step->input_count; i++)
-        each |= step->inputs[i] != NET_NONE && derivative->values[step->inputs[i]].each;
+        per_example |= step->inputs[i] != NET_NONE &&
+                       derivative->values[step->inputs[i]].per_example;
     for (size_t i = 0; i < step->output_count; i++)
-        shared |= step->outputs[i] != NET_NONE && !derivative->values[step->outputs[i]].each;
-    return is_needed(derivative, step) && each && shared;
+        shared |= step->outputs[i] != NET_NONE && !derivative->values[step->outputs[i]].per_example;
+    return is_needed(derivative, step) && per_example && shared;
 }
 
-/* Tells which values each example has of its own; false where they do not lie apart. */
-static bool tell_apart(struct net_derivative *derivative)
+/* Marks the values that each example has of its own. Returns false if the examples of a tile cannot
+   be separated. */
+static bool classify_values(struct net_derivative *derivative)
 {
     const struct ivon_network *network = derivative->network;
     bool fine = true;
@@ -75,65 +76,65 @@ static bool tell_apart(struct net_derivative *derivative)
         struct derivative_value *own = &derivative->values[i];
         if (value->stage == PLAN_KNOWN)
             continue;
-        own->each = value->stage == PLAN_RUN || !net_same_shape(&value->tensor, unit);
-        own->size = own->each ? unit->count : value->tensor.count;
+        own->per_example = value->stage == PLAN_RUN || !net_same_shape(&value->tensor, unit);
+        own->size = own->per_example ? unit->count : value->tensor.count;
         bool used = own->needed || network->values[i].role == NET_INPUT;
-        if (own->each && used && derivative->tile > 1)
-            fine &= one_after_the_other(&value->tensor, unit, derivative->tile);
+        if (own->per_example && used && derivative->tile > 1)
+            fine &= is_concatenation(&value->tensor, unit, derivative->tile);
     }
     for (size_t i = 0; i < network->node_count; i++)
-        fine &= !joins(derivative, &derivative->plan->steps[i]);
+        fine &= !mixes_examples(derivative, &derivative->plan->steps[i]);
     return fine;
 }
 
-/* Marks the values that depend on inputs as the tile's own, where the tile is taken as a whole. */
-static void tell_whole(struct net_derivative *derivative)
+/* Marks the values that depend on inputs, where the tile is treated as one example. */
+static void classify_whole(struct net_derivative *derivative)
 {
     for (size_t i = 0; i < derivative->network->value_count; i++) {
         const struct plan_value *value = &derivative->plan->values[i];
         if (value->stage == PLAN_KNOWN)
             continue;
-        derivative->values[i].each = value->stage == PLAN_RUN;
+        derivative->values[i].per_example = value->stage == PLAN_RUN;
         derivative->values[i].size = value->tensor.count;
     }
 }
 
-static bool any_moves(const struct net_derivative *derivative, const struct plan_step *step)
+static bool has_active_input(const struct net_derivative *derivative, const struct plan_step *step)
 {
     for (size_t i = 0; i < step->input_count; i++)
-        if (step->inputs[i] != NET_NONE && derivative->values[step->inputs[i]].moves)
+        if (step->inputs[i] != NET_NONE && derivative->values[step->inputs[i]].active)
             return true;
     return false;
 }
 
-/* Follows the parameters through the network. */
-static int find_moving(struct net_derivative *derivative, struct ivon_error *error)
+/* Marks the values that depend on wanted parameters. */
+static int find_active(struct net_derivative *derivative, struct ivon_error *error)
 {
     const struct ivon_network *network = derivative->network;
     for (size_t i = 0; i < network->value_count; i++)
         if (network->values[i].role == NET_PARAMETER)
-            derivative->values[i].moves = derivative->values[i].needed &&
-                                          derivative->wanted[network->values[i].parameter];
+            derivative->values[i].active = derivative->values[i].needed &&
+                                           derivative->wanted[network->values[i].parameter];
     for (size_t i = 0; i < network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
         const struct net_operator *op = step->call.node->op;
-        bool moved = false;
-        if (!is_needed(derivative, step) || !any_moves(derivative, step))
+        bool active = false;
+        if (!is_needed(derivative, step) || !has_active_input(derivative, step))
             continue;
         for (size_t j = 0; j < step->output_count; j++) {
             size_t output = step->outputs[j];
             if (output == NET_NONE || derivative->plan->values[output].tensor.type != NET_FLOAT)
                 continue;
-            derivative->values[output].moves = moved = true;
+            derivative->values[output].active = active = true;
         }
-        if (moved && step->kind != PLAN_ALIAS && (!op->backward || !op->tangent))
+        if (active && step->kind != PLAN_ALIAS && (!op->backward || !op->tangent))
             return net_fail(&step->call, error, "this operator has no derivative");
     }
     return 0;
 }
 
-/* Finds the parameters that one node uses as they are. */
-static int find_simple(struct net_derivative *derivative, struct ivon_error *error)
+/* Marks the parameters that exactly one node uses, directly. */
+static int find_single_use(struct net_derivative *derivative, struct ivon_error *error)
 {
     const struct ivon_network *network = derivative->network;
     size_t *uses = calloc(network->value_count + 1, sizeof *uses);
@@ -145,49 +146,50 @@ static int find_simple(struct net_derivative *derivative, struct ivon_error *err
             continue;
         bool shared = true;
         for (size_t j = 0; j < step->output_count; j++)
-            shared &= step->outputs[j] == NET_NONE || !derivative->values[step->outputs[j]].each;
+            shared &= step->outputs[j] == NET_NONE ||
+                      !derivative->values[step->outputs[j]].per_example;
         for (size_t j = 0; j < step->input_count; j++)
             if (step->inputs[j] != NET_NONE)
                 uses[derivative_root(derivative, step->inputs[j])] += shared ? 2 : 1;
     }
     for (size_t i = 0; i < network->value_count; i++) {
         size_t root = derivative_root(derivative, i);
-        derivative->values[i].simple = derivative_parameter(derivative, root) != NET_NONE &&
-                                       uses[root] == 1;
+        derivative->values[i].single_use = derivative_parameter(derivative, root) != NET_NONE &&
+                                           uses[root] == 1;
     }
     free(uses);
     return 0;
 }
 
-static enum derivative_kind kind_of(const struct net_derivative *derivative,
-                                    const struct plan_step *step, bool *complex)
+static enum derivative_kind step_kind(const struct net_derivative *derivative,
+                                      const struct plan_step *step, bool *multi_use)
 {
-    bool moves = false, each = false, shared = false;
+    bool active = false, per_example = false, shared = false;
     if (step->kind != PLAN_CALL)
         return DERIVATIVE_NONE;
     for (size_t i = 0; i < step->output_count; i++) {
         if (step->outputs[i] == NET_NONE)
             continue;
-        moves |= derivative->values[step->outputs[i]].moves;
-        each |= derivative->values[step->outputs[i]].each;
+        active |= derivative->values[step->outputs[i]].active;
+        per_example |= derivative->values[step->outputs[i]].per_example;
     }
     for (size_t i = 0; i < step->input_count; i++)
         if (derivative_shared_input(derivative, step, i)) {
             shared = true;
-            *complex |= !derivative->values[step->inputs[i]].simple;
+            *multi_use |= !derivative->values[step->inputs[i]].single_use;
         }
-    if (!moves)
+    if (!active)
         return DERIVATIVE_NONE;
-    if (!each)
+    if (!per_example)
         return DERIVATIVE_SHARED;
     if (!shared || derivative->whole)
         return DERIVATIVE_PLAIN;
-    return derivative_has_rows(derivative, step) ? DERIVATIVE_ROWS : DERIVATIVE_UNIT;
+    return derivative_is_rank_one(derivative, step) ? DERIVATIVE_RANK_ONE : DERIVATIVE_UNIT;
 }
 
 /* Memory. */
 
-/* Adds up arrays, in a first pass without memory to put them in; false on overflow. */
+/* Reserves an array. The first pass has no memory and only counts; false on overflow. */
 static bool derivative_new_claim(struct net_derivative *derivative, size_t rows, size_t size,
                                  float **array)
 {
@@ -206,13 +208,13 @@ static bool lay_out_values(struct net_derivative *derivative)
     bool fine = true, whole = derivative->whole;
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
-        if (value->moves && value->each && derivative_root(derivative, i) == i)
+        if (value->active && value->per_example && derivative_root(derivative, i) == i)
             fine &= derivative_new_claim(derivative, tile, value->size, &value->adjoint);
     }
     derivative->adjoint_count = derivative->memory_count;
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
-        if (value->moves && value->each && derivative_root(derivative, i) == i && !whole)
+        if (value->active && value->per_example && derivative_root(derivative, i) == i && !whole)
             fine &= derivative_new_claim(derivative, tile, value->size, &value->tangent);
         if (whole)
             value->tangent = value->adjoint;
@@ -221,7 +223,7 @@ static bool lay_out_values(struct net_derivative *derivative)
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
         bool parameter = derivative_parameter(derivative, i) != NET_NONE;
-        if (value->moves && !value->each && !value->simple && !(whole && parameter) &&
+        if (value->active && !value->per_example && !value->single_use && !(whole && parameter) &&
             derivative_root(derivative, i) == i)
             fine &= derivative_new_claim(derivative, tile, value->size, &value->shared);
     }
@@ -229,14 +231,14 @@ static bool lay_out_values(struct net_derivative *derivative)
     return fine;
 }
 
-/* Floats that the variance of a step's simple input 1 takes where it is arranged. */
+/* Returns the floats that the diagonal of a step's single-use input 1 takes when arranged. */
 static size_t arranged_count(const struct net_derivative *derivative, size_t i)
 {
     const struct plan_step *step = &derivative->plan->steps[i];
     const struct net_operator *op = step->call.node->op;
-    bool simple = op->quadratic && derivative_shared_input(derivative, step, 1) &&
-                  derivative->values[step->inputs[1]].simple;
-    return simple ? op->arranged(&derivative->unit->steps[i].call) : 0;
+    bool single_use = op->quadratic && derivative_shared_input(derivative, step, 1) &&
+                      derivative->values[step->inputs[1]].single_use;
+    return single_use ? op->arranged_count(&derivative->unit->steps[i].call) : 0;
 }
 
 static bool derivative_new_lay_out(struct net_derivative *derivative)
@@ -256,7 +258,7 @@ static bool derivative_new_lay_out(struct net_derivative *derivative)
             own->arranged_count = arranged_count(derivative, i);
             if (own->arranged_count)
                 fine &= derivative_new_claim(derivative, 1, own->arranged_count, &own->arranged);
-        } else if (own->kind == DERIVATIVE_ROWS) {
+        } else if (own->kind == DERIVATIVE_RANK_ONE) {
             const struct net_tensor *a = step->call.inputs[0];
             squares = a->count > squares ? a->count : squares;
             fine &= derivative_new_claim(derivative, 1, step->call.outputs[0]->count,
@@ -329,24 +331,24 @@ static int allocate_lists(struct net_derivative *derivative, const bool *wanted,
 
 static int analyse(struct net_derivative *derivative, struct ivon_error *error)
 {
-    int code = find_moving(derivative, error);
+    int code = find_active(derivative, error);
     if (!code && !derivative->whole)
-        code = find_simple(derivative, error);
+        code = find_single_use(derivative, error);
     for (size_t i = 0; i < derivative->network->node_count && !code; i++)
-        derivative->steps[i].kind = kind_of(derivative, &derivative->plan->steps[i],
-                                            &derivative->steps[i].complex);
+        derivative->steps[i].kind = step_kind(derivative, &derivative->plan->steps[i],
+                                              &derivative->steps[i].multi_use);
     size_t output = derivative->network->outputs[0];
-    if (!code && !derivative->values[output].each)
+    if (!code && !derivative->values[output].per_example)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: output '%s' does not depend on the examples",
                               derivative->network->path, derivative->network->values[output].name);
     return code;
 }
 
-/* Plans for a tile; *apart receives whether its examples lie one after the other. */
+/* Makes the plans for a tile; *separable is set if its examples lie one after the other. */
 static int derivative_new_start(struct net_derivative *derivative, const struct net_tensor *inputs,
                                 const struct net_tensor *unit_inputs, const bool *wanted,
-                                size_t memory, bool *apart, struct ivon_error *error)
+                                size_t memory, bool *separable, struct ivon_error *error)
 {
     int code = net_expect_evaluation(derivative->network, error);
     if (!code)
@@ -362,7 +364,7 @@ static int derivative_new_start(struct net_derivative *derivative, const struct 
     if (code)
         return code;
     find_needed(derivative);
-    *apart = tell_apart(derivative);
+    *separable = classify_values(derivative);
     return 0;
 }
 
@@ -370,14 +372,15 @@ int net_derivative_new(struct net_derivative **out, const struct ivon_network *n
                        const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
                        size_t *tile, const bool *wanted, size_t memory, struct ivon_error *error)
 {
-    bool apart = false;
+    bool separable = false;
     struct net_derivative *derivative = calloc(1, sizeof *derivative);
     if (!derivative)
         return ivon_error_memory(error);
     derivative->network = network;
     derivative->tile = *tile;
-    int code = derivative_new_start(derivative, inputs, unit_inputs, wanted, memory, &apart, error);
-    if (!code && !apart) {
+    int code = derivative_new_start(derivative, inputs, unit_inputs, wanted, memory, &separable,
+                                    error);
+    if (!code && !separable) {
         net_derivative_free(derivative);
         *tile = 1;
         return net_derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, memory,
@@ -410,7 +413,7 @@ int net_derivative_new_summed(struct net_derivative **out, const struct ivon_net
         code = plan_new(&derivative->plan, network, training, inputs, PLAN_KEEP_ALL, memory, error);
     if (!code) {
         find_needed(derivative);
-        tell_whole(derivative);
+        classify_whole(derivative);
         code = analyse(derivative, error);
     }
     if (!code)

@@ -1,5 +1,5 @@
-/* The inside of struct net_derivative: made by derivative/new.c, run by derivative.c, what each
-   example does by itself in derivative/examples.c. */
+/* The inside of struct net_derivative: derivative/new.c makes it, derivative.c runs it, and
+   derivative/examples.c computes the parts that differ by example. */
 #ifndef NET_DERIVATIVE_PRIVATE_H
 #define NET_DERIVATIVE_PRIVATE_H
 
@@ -7,38 +7,38 @@
 #include "net/plan/private.h"
 
 /*
- * Values are of three kinds: those that no wanted parameter moves, of no further interest; those
- * that each example has of its own, in the tile one after the other; and those that depend on
- * parameters alone and are shared. A parameter that a single node uses as it is is `simple`: its
- * gradient can be formed, used and forgotten at that node. All other shared values keep an array
- * for every example of the tile.
+ * Values are of three kinds. Inactive values depend on no wanted parameter. Of the active ones (in
+ * the sense of automatic differentiation), some differ by example and lie in the tile one example
+ * after the other; the rest depend on parameters alone, and all examples share them. A parameter
+ * that exactly one node uses, directly, is `single_use`: its gradient is computed, used and
+ * discarded at that node. All other shared values keep an array for every example of the tile.
  */
 struct derivative_value {
     bool needed; /* output 0 depends on it */
-    bool moves;
-    bool each;
-    bool simple;
-    size_t size;    /* elements, of one example where each has its own */
-    float *adjoint; /* of a root that each example has of its own: tile × size */
+    bool active;
+    bool per_example;
+    bool single_use;
+    size_t size;    /* elements; of one example if `per_example` */
+    float *adjoint; /* of a root with `per_example`: tile × size */
     float *tangent; /* likewise */
-    float *shared;  /* of a shared root that is not simple: tile × size */
+    float *shared;  /* of a shared root without `single_use`: tile × size */
 };
 
 enum derivative_kind {
-    DERIVATIVE_NONE,   /* its outputs do not move, or are its inputs */
-    DERIVATIVE_SHARED, /* of shared values alone */
-    DERIVATIVE_PLAIN,  /* no shared input moves */
-    DERIVATIVE_ROWS,   /* one row of each example meets simple parameters: gradients of rank one */
-    DERIVATIVE_UNIT    /* anything else: one example at a time */
+    DERIVATIVE_NONE,     /* outputs are inactive, or are the inputs */
+    DERIVATIVE_SHARED,   /* depends on shared values alone */
+    DERIVATIVE_PLAIN,    /* no shared input is active */
+    DERIVATIVE_RANK_ONE, /* a row per example, single-use parameters: gradients of rank one */
+    DERIVATIVE_UNIT      /* anything else: one example at a time */
 };
 
 struct derivative_step {
     enum derivative_kind kind;
-    bool complex;    /* has shared inputs that move and are not simple */
-    float *row_sums; /* of DERIVATIVE_ROWS with a matrix: tile × columns */
-    float *arranged; /* of DERIVATIVE_UNIT: the variance of input 1, for `quadratic`; or null */
+    bool multi_use;  /* has active shared inputs that are not single-use */
+    float *row_sums; /* of DERIVATIVE_RANK_ONE with a matrix: tile × columns */
+    float *arranged; /* of DERIVATIVE_UNIT: the diagonal of input 1, for `quadratic`; or null */
     size_t arranged_count;
-    const float *arranged_of; /* the variance that was arranged */
+    const float *arranged_from; /* the diagonal that was arranged */
 };
 
 struct net_derivative {
@@ -46,8 +46,8 @@ struct net_derivative {
     struct net_plan *plan; /* of a tile */
     struct net_plan *unit; /* of one example; its addresses are slices of the tile's. Or `plan` */
     size_t tile;
-    bool whole; /* the tile is like one example: there is no `unit`, `tile` is 1, no value is
-                   simple, and tangents lie where adjoints did */
+    bool whole; /* the tile is treated as one example: there is no `unit`, `tile` is 1, no value is
+                   single-use, and tangents use the memory of the adjoints */
     bool *wanted;
     struct derivative_value *values;
     struct derivative_step *steps;
@@ -58,23 +58,23 @@ struct net_derivative {
     float *squares; /* a row operand, squared */
     /* Arguments of one call: */
     float **input_arrays, **output_arrays;
-    bool summed; /* row_sums are those of this run */
+    bool row_sums_current; /* row_sums belong to this run */
 };
 
-/* Floats that arrays are aligned to: one cache line. */
+/* The alignment of arrays in floats: one cache line. */
 enum { DERIVATIVE_ALIGNMENT = 16 };
 
-/* The root of a value: whose arrays it shares. */
+/* Returns the root of a value: the value whose arrays it uses. */
 size_t derivative_root(const struct net_derivative *derivative, size_t value);
 
-/* The parameter that a shared root is, or NET_NONE. */
+/* Returns the parameter of a shared root, or NET_NONE. */
 size_t derivative_parameter(const struct net_derivative *derivative, size_t root);
 
-/* Returns whether an input of a step moves and is shared. */
+/* Returns whether an input of a step is active and shared. */
 bool derivative_shared_input(const struct net_derivative *derivative, const struct plan_step *step,
                              size_t input);
 
-/* Decides whether a step's gradients have rank one. */
-bool derivative_has_rows(const struct net_derivative *derivative, const struct plan_step *step);
+/* Returns whether a step's gradients have rank one. */
+bool derivative_is_rank_one(const struct net_derivative *derivative, const struct plan_step *step);
 
 #endif

@@ -66,8 +66,9 @@ int net_tensor_read(struct net_tensor *constant, struct ivon_source *source, siz
     return code;
 }
 
-/* The value that takes a tensor, or null: one that is given, or that an Identity passes on. */
-static struct net_value *bind_find_place(struct ivon_network *network, const char *name)
+/* Finds the value that a tensor is bound to: one with that name that is given, or the output of an
+   Identity, which is disconnected. Null if there is none. */
+static struct net_value *bind_find_value(struct ivon_network *network, const char *name)
 {
     size_t index = graph_find(network, name);
     struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
@@ -134,8 +135,8 @@ static int check_unbound(const struct ivon_network *network, const struct ivon_s
         network->path, mean->name, ivon_source_path(source), folded);
 }
 
-/* Returns whether the graph has a place for a tensor of that name; see bind_find_place. */
-static bool has_place(const struct ivon_network *network, const char *name)
+/* Returns whether bind_find_value finds a value of that name; changes nothing. */
+static bool bind_has_value(const struct ivon_network *network, const char *name)
 {
     size_t index = graph_find(network, name);
     const struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
@@ -150,7 +151,7 @@ int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_so
     for (size_t i = 0; i < ivon_source_tensor_count(source) && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
         const char *name = ivon_tensor_bare_name(tensor);
-        if (tensor->part != IVON_OPAQUE || !has_place(network, name))
+        if (tensor->part != IVON_OPAQUE || !bind_has_value(network, name))
             continue;
         code = ivon_source_refuse_opaque(source, IVON_MEAN, name, error);
         if (!code)
@@ -159,7 +160,7 @@ int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_so
     return code;
 }
 
-static bool takes_part(const struct ivon_tensor *tensor)
+static bool is_bindable(const struct ivon_tensor *tensor)
 {
     return tensor->part == IVON_MEAN || tensor->part == IVON_BUFFER;
 }
@@ -170,24 +171,24 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     size_t count = ivon_source_tensor_count(source), means = 0;
     int code = 0;
     *unbound = (struct ivon_unbound){0};
-    bool *placed = calloc(count + 1, sizeof *placed);
+    bool *is_bound = calloc(count + 1, sizeof *is_bound);
     network->parameters = calloc(count + 1, sizeof *network->parameters);
-    if (!placed || !network->parameters)
+    if (!is_bound || !network->parameters)
         code = ivon_error_memory(error);
     if (!code)
         code = graph_refuse_opaque(network, source, error);
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        struct net_value *value = takes_part(tensor) ? bind_find_place(network, tensor->name)
-                                                     : NULL;
+        struct net_value *value = is_bindable(tensor) ? bind_find_value(network, tensor->name)
+                                                      : NULL;
         means += tensor->part == IVON_MEAN;
-        placed[i] = value != NULL;
+        is_bound[i] = value != NULL;
         if (value)
             code = bind_tensor(network, source, i, value, error);
     }
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        if (placed[i] || tensor->part != IVON_MEAN)
+        if (is_bound[i] || tensor->part != IVON_MEAN)
             continue;
         code = check_unbound(network, source, tensor, error);
         if (!unbound->means++)
@@ -213,6 +214,6 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
                            unbound->mean && unbound->initializer ? "', but '" : "",
                            unbound->mean && unbound->initializer ? unbound->initializer : "",
                            unbound->mean ? "'" : ""));
-    free(placed);
+    free(is_bound);
     return code;
 }

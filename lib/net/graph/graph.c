@@ -61,7 +61,7 @@ int graph_new(struct ivon_network **out, const char *path, struct ivon_error *er
     return 0;
 }
 
-/* Makes room for one element more; false when memory is exhausted. */
+/* Reserves memory for one more element; false when memory is exhausted. */
 static bool graph_reserve(void *items, size_t count, size_t *capacity, size_t size)
 {
     void **array = items;
@@ -102,7 +102,7 @@ size_t graph_find(const struct ivon_network *network, const char *name)
     return network->by_name_size ? *slot(network, name) : NET_NONE;
 }
 
-static bool grow_names(struct ivon_network *network)
+static bool grow_name_table(struct ivon_network *network)
 {
     if (2 * (network->value_count + 1) <= network->by_name_size)
         return true;
@@ -129,7 +129,7 @@ int graph_value(struct ivon_network *network, const char *name, size_t *value,
         return 0;
     }
     char *copy = strdup(name);
-    if (!copy || !grow_names(network) ||
+    if (!copy || !grow_name_table(network) ||
         !graph_reserve(&network->values, network->value_count, &network->value_capacity,
                        sizeof *network->values)) {
         free(copy);
@@ -141,7 +141,7 @@ int graph_value(struct ivon_network *network, const char *name, size_t *value,
     return 0;
 }
 
-/* Appends a value's number to a list whose length is a multiple of nothing in particular. */
+/* Appends a value's number to a list without spare capacity. */
 static bool append(size_t **list, size_t *count, size_t value)
 {
     size_t *grown = realloc(*list, (*count + 1) * sizeof *grown);
@@ -294,7 +294,7 @@ static int list_values(struct ivon_network *network, size_t **out, const char *c
     return 0;
 }
 
-static int claim_outputs(struct ivon_network *network, const struct net_node *node,
+static int set_producers(struct ivon_network *network, const struct net_node *node,
                          struct ivon_error *error)
 {
     for (size_t i = 0; i < node->output_count; i++) {
@@ -310,12 +310,12 @@ static int claim_outputs(struct ivon_network *network, const struct net_node *no
     return 0;
 }
 
-int graph_add_node(struct ivon_network *network, const char *name_of_operator, const char *name,
+int graph_add_node(struct ivon_network *network, const char *operator_name, const char *name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error)
 {
-    struct net_node node = {.op = net_operator_find(name_of_operator),
+    struct net_node node = {.op = net_operator_find(operator_name),
                             .name = strdup(name),
                             .input_count = input_count,
                             .output_count = output_count,
@@ -329,7 +329,7 @@ int graph_add_node(struct ivon_network *network, const char *name_of_operator, c
         net_operator_list(list, sizeof list);
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s': operator %s is not supported; these are: %s",
-                              network->path, name, name_of_operator, list);
+                              network->path, name, operator_name, list);
     }
     if (!code)
         code = list_values(network, &node.inputs, inputs, input_count, error);
@@ -341,7 +341,7 @@ int graph_add_node(struct ivon_network *network, const char *name_of_operator, c
                                 sizeof *network->nodes))
         code = ivon_error_memory(error);
     if (!code)
-        code = claim_outputs(network, &node, error);
+        code = set_producers(network, &node, error);
     if (code) {
         free_node(&node);
         return code;
@@ -370,7 +370,8 @@ static int undefined(const struct ivon_network *network, size_t value, const str
                           network->values[value].name);
 }
 
-/* Depth first from a value, without recursion: graphs are as deep as a stranger likes. */
+/* Depth-first from a value. It uses no recursion, since an untrusted graph may be arbitrarily
+   deep. */
 static int graph_visit(struct sort *sort, size_t value, struct ivon_error *error)
 {
     struct ivon_network *network = sort->network;

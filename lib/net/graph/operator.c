@@ -124,15 +124,15 @@ bool net_broadcast(const struct net_tensor *a, const struct net_tensor *b, int *
                    int64_t *shape)
 {
     int64_t result[IVON_RANK_MAX] = {0};
-    int most = a->rank > b->rank ? a->rank : b->rank;
-    for (int i = 1; i <= most; i++) {
+    int rank_max = a->rank > b->rank ? a->rank : b->rank;
+    for (int i = 1; i <= rank_max; i++) {
         int64_t left = i <= a->rank ? a->shape[a->rank - i] : 1;
         int64_t right = i <= b->rank ? b->shape[b->rank - i] : 1;
         if (left != right && left != 1 && right != 1)
             return false;
-        result[most - i] = left == 1 ? right : left;
+        result[rank_max - i] = left == 1 ? right : left;
     }
-    *rank = most;
-    memcpy(shape, result, (size_t)most * sizeof *shape);
+    *rank = rank_max;
+    memcpy(shape, result, (size_t)rank_max * sizeof *shape);
     return true;
 }

@@ -16,28 +16,28 @@ struct net_call {
     const struct net_node *node;
     struct net_tensor **inputs;  /* node->input_count; null where one is left out */
     struct net_tensor **outputs; /* node->output_count; null where one is not wanted */
-    /* Bytes of scratch memory that forward and the derivatives may use; set by infer. */
+    /* Bytes of scratch memory for forward and the derivatives; set by infer. */
     size_t workspace_size;
     void *workspace; /* 64-byte aligned; never null while the operator runs */
-    /* Whatever infer wants to work out once for these shapes, and room for what forward leaves for
-       the derivatives: one malloc'd block, or null. */
+    /* Memory of infer for these shapes. It may include space where forward leaves data for the
+       derivatives: one malloc'd block, or null. */
     void *prepared;
-    /* Set by infer where at these shapes output 0 is input 0, as a Pad by nothing. */
+    /* Set by infer if output 0 equals input 0 at these shapes, as for a Pad by zero. */
     bool alias;
-    /* Given to infer of BatchNormalization: normalizes by the batch at hand
+    /* Set before infer of BatchNormalization: it normalizes by the current batch
        (net/graph/training.h). */
     bool training;
 };
 
 enum {
-    /* Output 0 has the elements of input 0 in the same order: no work where they share memory, and
-       no further output is wanted. */
+    /* Output 0 has the elements of input 0 in the same order. It costs nothing if they share memory
+       and no further output is wanted. */
     NET_ALIAS = 1,
-    /* Output 0 may take the memory of an input that has its size. */
+    /* Output 0 may use the memory of an input of its size. */
     NET_IN_PLACE = 2,
     /* Needs its inputs' shapes only, not their elements. */
     NET_SHAPE_ONLY = 4,
-    /* Output 0 is input 0, and nothing else: a second name of it. */
+    /* Output 0 is a second name of input 0. */
     NET_IDENTITY = 8,
     /* Output 0 is the sum of inputs 0 and 1, broadcast. */
     NET_SUM = 16,
@@ -45,8 +45,8 @@ enum {
     NET_TRANSPOSE = 32,
     /* Normalizes by running statistics, inputs 3 and 4; in training by the batch (training.h). */
     NET_BATCH_NORM = 64,
-    /* Stands in graphs of opsets before the one that brought it too, by the same definition: ONNX
-       Runtime had it first, and writes it into the graphs that it optimizes. */
+    /* Also allowed in graphs of older opsets, with the same definition: ONNX Runtime had the
+       operator first and writes it into graphs that it optimizes. */
     NET_EARLIER = 128,
 };
 
@@ -57,7 +57,7 @@ enum { NET_OPERATOR_ATTRIBUTES_MAX = 10, NET_OPERATOR_LATER_MAX = 2, NET_VARIADI
 
 struct net_operator {
     const char *name;
-    int since;                  /* the opset that brought it */
+    int since;                  /* the opset that introduced it */
     int inputs_min, inputs_max; /* NET_VARIADIC: no upper bound */
     int outputs_max;
     unsigned flags;
@@ -65,7 +65,7 @@ struct net_operator {
         const char *name;
         enum net_attribute_kind kind;
     } attributes[NET_OPERATOR_ATTRIBUTES_MAX];
-    /* Of the attributes those that an opset after 13 and after the operator's brought. */
+    /* The attributes that an opset after 13 and after the operator's introduced. */
     struct {
         const char *name;
         int since;
@@ -73,27 +73,24 @@ struct net_operator {
 
     /*
      * The shape rule: sets type, rank, shape and count of every output (net_tensor_set), and checks
-     * types, ranks and extents of the inputs: they come from strangers. Inputs whose elements are
-     * known when the plan is made (shapes, axes) have their data already. Must not trust extents to
-     * multiply without overflow. May set workspace_size and prepared; is called again for other
+     * types, ranks and extents of the inputs, since graphs are untrusted. Inputs whose elements are
+     * known when the plan is made (shapes, axes) have their data already. Products of extents may
+     * overflow and must be checked. May set workspace_size and prepared; is called again for other
      * shapes.
      */
     int (*infer)(struct net_call *call, struct ivon_error *error);
 
-    /* As infer, where input 0, 1 or both are to be taken with their last two axes swapped. Null:
-       the operator cannot. */
+    /* Like infer, with the last two axes of input 0, 1 or both swapped. Null: not supported. */
     int (*infer_transposed)(struct net_call *call, bool transpose_a, bool transpose_b,
                             struct ivon_error *error);
 
-    /* outputs = f(inputs). Fails only on elements that no shape can rule out, as an index that is
-       out of range. Null for NET_ALIAS with one output. */
+    /* outputs = f(inputs). Fails only on elements that shapes cannot exclude, such as an index out
+       of range. Null for NET_ALIAS with one output. */
     int (*forward)(const struct net_call *call, struct ivon_error *error);
 
-    /*
-     * vjp: ADDS to input_adjoints[i], which has input i's shape, (∂f/∂input_i)ᵀ output_adjoints.
-     * Null input adjoints are not wanted; null output adjoints are zero. Only for float tensors.
-     * Inputs and outputs hold what forward left there.
-     */
+    /* vjp: ADDS (∂f/∂input_i)ᵀ output_adjoints to input_adjoints[i], which has input i's shape.
+       Null input adjoints are not wanted; null output adjoints are zero. Only for float tensors.
+       Inputs and outputs hold the values that forward left there. */
     void (*backward)(const struct net_call *call, const float *const *output_adjoints,
                      float *const *input_adjoints);
 
@@ -102,31 +99,33 @@ struct net_operator {
     void (*tangent)(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents);
 
-    /* The matrix product of inputs 0 and 1 that output 0 is at these shapes, but for the attributes
-       alpha and beta and a bias, input 2; null where it is none. */
+    /* Returns the matrix product of inputs 0 and 1 that computes output 0 at these shapes, up to
+       the attributes alpha and beta and a bias, input 2. Returns null if output 0 is no such
+       product. */
     const struct net_matmul *(*product)(const struct net_call *call);
 
     /*
-     * gᵀ Σ g for a diagonal Σ and the gradient g with respect to input 1 for the output adjoints
-     * dy, without reordering g: `arrange` puts the diagonal, `variance`, of input 1's shape, in the
-     * order that `quadratic` needs. `arranged` returns how many floats that takes; 0: not possible
-     * at these shapes. Null: never possible. Calls are as for backward.
+     * Computes gᵀ Σ g for a diagonal matrix Σ, where g is the gradient of input 1 for the output
+     * adjoints dy. It does not reorder g: instead `arrange` copies the diagonal, of input 1's
+     * shape, to the order in which `quadratic` forms g. `arranged_count` returns the floats of the
+     * copy, or 0 if this is not possible at these shapes. All three are null if it is never
+     * possible. The calls are as for backward.
      */
-    size_t (*arranged)(const struct net_call *call);
-    void (*arrange)(const struct net_call *call, const float *variance, float *arranged);
+    size_t (*arranged_count)(const struct net_call *call);
+    void (*arrange)(const struct net_call *call, const float *diagonal, float *arranged);
     double (*quadratic)(const struct net_call *call, const float *dy, const float *arranged);
 
-    /* Of element-wise operators on floats, so that chains of them can be run in one pass. out may
-       be a or b. */
+    /* For element-wise operators on floats, whose chains run in one pass. `out` may be `a` or
+       `b`. */
     net_unary *unary;
     net_binary *binary;
 
-    /* The links, up to two, of a chain that do what a call does with input 0 as the running value;
-       their number. Null: one link, of the function above. */
+    /* Sets up to two links of a chain that compute the same as a call whose running value is input
+       0. Returns their number. Null: the function above is the one link. */
     int (*links)(const struct net_call *call, struct net_chain_link *links);
 };
 
-/* Null-terminated by a row without a name; each family in its file. */
+/* Each table ends with a row without a name. */
 extern const struct net_operator net_elementwise_operators[]; /* ops/elementwise.c: of one tensor */
 extern const struct net_operator net_arithmetic_operators[];  /* ops/arithmetic.c: of several */
 extern const struct net_operator net_power_operators[];       /* ops/power.c */
@@ -143,37 +142,37 @@ extern const struct net_operator net_concat_operators[];      /* ops/concat.c: C
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 
-/* The row of that name, or null. */
+/* Returns the row of that name, or null. */
 const struct net_operator *net_operator_find(const char *name);
 
-/* Every name, separated by spaces, in alphabetical order, as many as fit. */
+/* Lists the names in alphabetical order, separated by spaces, as many as fit. */
 void net_operator_list(char *text, size_t size);
 
-/* A message about a node: "PATH: node 'NAME' (Conv): …". `path` is added by whoever knows it. */
+/* Fails with a message about a node: "PATH: node 'NAME' (Conv): …". The caller adds the path. */
 int net_fail(const struct net_call *call, struct ivon_error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 #ifdef IVON_ANALYSIS /* analysis sees one file at a time, and must know which code comes back */
 #define net_fail(...) ((void)net_fail(__VA_ARGS__), IVON_ERROR_DATA)
 #endif
 
-/*
- * For evaluating one node alone: infers, allocates every output (net_tensor_allocate), runs.
- * call->outputs point to tensors of the caller, who frees their data. Frees workspace and
- * prepared.
- */
+/* Evaluates one node alone: infers, allocates every output (net_tensor_allocate), runs.
+   call->outputs point to tensors of the caller, who frees their data. Frees workspace and
+   prepared. */
 int net_call_evaluate(struct net_call *call, struct ivon_error *error);
 
-/* For shape rules: call->prepared as a zeroed block of `size` bytes, in place of an earlier one.
-   Null when memory is exhausted; the error is then set. */
+/* For shape rules: replaces call->prepared by a zeroed block of `size` bytes. Returns null and sets
+   the error if memory is exhausted. */
 void *net_prepare(struct net_call *call, size_t size, struct ivon_error *error);
 
-/* For shape rules: checks that input `input` is there and a float tensor. */
+/* For shape rules: fails unless input `input` is present and a float tensor. */
 int net_expect_float(const struct net_call *call, size_t input, struct ivon_error *error);
 
-/* For shape rules. An axis from a stranger: negative counts from the end; -1 when out of range. */
+/* For shape rules: resolves an untrusted axis. Negative axes count from the end; -1 if out of
+   range. */
 int net_axis(int64_t axis, int rank);
 
-/* The common shape of two tensors under ONNX's (numpy's) broadcasting; false if there is none. */
+/* Computes the common shape of two tensors under ONNX's (numpy's) broadcasting; false if there is
+   none. */
 bool net_broadcast(const struct net_tensor *a, const struct net_tensor *b, int *rank,
                    int64_t *shape);
 

@@ -7,10 +7,8 @@
 /* Input i, or null where it is left out. */
 const struct net_tensor *net_input(const struct net_call *call, size_t i);
 
-/*
- * The elements of input i, a list of integers that shapes are made from; null and 0 where it is
- * left out. Fails where they are not known yet. `what` is for messages: "the shape".
- */
+/* Sets the elements of input i, a list of integers such as a shape; null and 0 if it is left out.
+   Fails if they are not known yet. `what` is for messages: "the shape". */
 int net_known_list(const struct net_call *call, size_t i, const char *what, const int64_t **values,
                    size_t *count, struct ivon_error *error);
 
@@ -18,12 +16,12 @@ int net_known_list(const struct net_call *call, size_t i, const char *what, cons
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,
                     struct ivon_error *error);
 
-/* Sets output i, where it is wanted, and names the node where that fails. */
+/* Sets output i, if it is wanted; the error names the node. */
 int net_output(const struct net_call *call, size_t i, enum net_type type, int rank,
                const int64_t *shape, struct ivon_error *error);
 
-/* The same for an output whose size is a matter of a few numbers in a file: at most 2^31 elements,
-   or no more than `least`. */
+/* The same for an output whose size depends on a few numbers in a file: at most 2^31 elements, or
+   no more than `least`. */
 int net_output_made(const struct net_call *call, size_t i, enum net_type type, int rank,
                     const int64_t *shape, size_t least, struct ivon_error *error);
 

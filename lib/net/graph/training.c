@@ -32,8 +32,8 @@ int net_expect_evaluation(const struct ivon_network *network, struct ivon_error 
     return 0;
 }
 
-/* The constant that an input is, by way of Identity nodes or not; or NET_NONE. */
-static size_t constant_of(const struct ivon_network *network, size_t value)
+/* Returns the constant that an input is, directly or through Identity nodes; or NET_NONE. */
+static size_t find_constant(const struct ivon_network *network, size_t value)
 {
     while (value != NET_NONE && network->values[value].producer != NET_NONE) {
         const struct net_node *node = &network->nodes[network->values[value].producer];
@@ -42,11 +42,11 @@ static size_t constant_of(const struct ivon_network *network, size_t value)
     return value != NET_NONE && network->values[value].role == NET_CONSTANT ? value : NET_NONE;
 }
 
-/* Makes a value that an Identity passes on a constant of its own. */
-static int separate(struct ivon_network *network, size_t index, struct ivon_error *error)
+/* Replaces the output of an Identity by a constant of its own. */
+static int detach_constant(struct ivon_network *network, size_t index, struct ivon_error *error)
 {
     struct net_value *value = &network->values[index];
-    const struct net_tensor *from = &network->values[constant_of(network, index)].tensor;
+    const struct net_tensor *from = &network->values[find_constant(network, index)].tensor;
     if (value->role == NET_CONSTANT)
         return 0;
     struct net_tensor own = *from;
@@ -61,9 +61,10 @@ static int separate(struct ivon_network *network, size_t index, struct ivon_erro
     return 0;
 }
 
-/* Nodes of one module that is used twice have everything in common; others must not mix. */
-static int expect_own(const struct net_training *training, const struct net_running *running,
-                      struct ivon_error *error)
+/* A module that is used twice has nodes that share everything. Other nodes must not share
+   statistics. */
+static int check_shared_statistics(const struct net_training *training,
+                                   const struct net_running *running, struct ivon_error *error)
 {
     const struct ivon_network *network = training->network;
     const struct net_node *node = &network->nodes[running->node];
@@ -86,8 +87,8 @@ static int training_add_node(struct net_training *training, size_t index, struct
     struct ivon_network *network = training->network;
     const struct net_node *node = &network->nodes[index];
     struct net_running running = {index, node->inputs[MEAN], node->inputs[VARIANCE], 0};
-    size_t mean = constant_of(network, running.mean);
-    size_t variance = constant_of(network, running.variance);
+    size_t mean = find_constant(network, running.mean);
+    size_t variance = find_constant(network, running.variance);
     if (mean == NET_NONE || variance == NET_NONE)
         return 0;
     running.channels = network->values[mean].tensor.count;
@@ -98,11 +99,11 @@ static int training_add_node(struct net_training *training, size_t index, struct
                               "%s: node '%s' (%s): its running mean and variance are not floats "
                               "of one size",
                               network->path, node->name, node->op->name);
-    int code = separate(network, running.mean, error);
+    int code = detach_constant(network, running.mean, error);
     if (!code)
-        code = separate(network, running.variance, error);
+        code = detach_constant(network, running.variance, error);
     if (!code)
-        code = expect_own(training, &running, error);
+        code = check_shared_statistics(training, &running, error);
     if (code)
         return code;
     training->nodes[training->count++] = running;
@@ -163,8 +164,8 @@ size_t net_training_size(const struct net_training *training)
     return training->size;
 }
 
-static const double *training_move(struct net_tensor *running, const double *statistics,
-                                   double momentum)
+static const double *training_move_statistics(struct net_tensor *running, const double *statistics,
+                                              double momentum)
 {
     float *values = running->data;
     for (size_t c = 0; c < running->count; c++)
@@ -177,7 +178,8 @@ void net_training_update(struct net_training *training, const double *statistics
     struct net_value *values = training->network->values;
     for (size_t i = 0; i < training->count; i++) {
         const struct net_running *running = &training->nodes[i];
-        statistics = training_move(&values[running->mean].tensor, statistics, momentum);
-        statistics = training_move(&values[running->variance].tensor, statistics, momentum);
+        statistics = training_move_statistics(&values[running->mean].tensor, statistics, momentum);
+        statistics = training_move_statistics(&values[running->variance].tensor, statistics,
+                                              momentum);
     }
 }

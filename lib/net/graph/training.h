@@ -7,8 +7,7 @@
  * Hoffer et al., NeurIPS 2017, arXiv:1705.08741). BatchNormalization by parameters or computed
  * values stays as it is, and so does Dropout, which passes its input on.
  *
- * What runs are normalized by is the caller's to average and to give back, as PyTorch's
- * BatchNorm does:
+ * The caller averages the statistics of the runs and gives them back, as PyTorch's BatchNorm does:
  *     running = running (1 − momentum) + statistics momentum,
  * with the unbiased variance, and usually a momentum of 0.1.
  */
@@ -37,23 +36,23 @@ int net_training_new(struct net_training **training, struct ivon_network *networ
                      struct ivon_error *error);
 void net_training_free(struct net_training *training);
 
-/* How many nodes change; which, in the order in which they run. */
+/* The number of nodes that change; one of them, in the order in which they run. */
 size_t net_training_count(const struct net_training *training);
 const struct net_running *net_training_node(const struct net_training *training, size_t i);
 
 /* Returns whether node `node` of the network changes. */
 bool net_training_has(const struct net_training *training, size_t node);
 
-/* How many numbers the statistics of all nodes are: for each node, the mean of each channel, then
-   its variance. */
+/* The number of statistics of all nodes: for each node, the mean of each channel, then its
+   variance. */
 size_t net_training_size(const struct net_training *training);
 
 /* Moves the network's running statistics by `momentum` towards `statistics`; no plan of the network
-   may run meanwhile. Nodes that take them go by them from their next run on. */
+   may run meanwhile. Nodes use them from their next run on. */
 void net_training_update(struct net_training *training, const double *statistics, double momentum);
 
-/* Fails where a node is in training by its own attribute: what such a network makes of an example
-   depends on the others. */
+/* Fails if a node is in training by its own attribute: the outputs of an example then depend on the
+   other examples. */
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error);
 
 #endif

@@ -39,7 +39,7 @@ static void fold(float *out, const struct block *block, net_binary *function)
         function(out, value, block->operands[i], block->count);
 }
 
-/* Of a and b: a value of floats, and one of integers, modulo 2^64. */
+/* Of a and b: an expression for floats, and one for integers, modulo 2^64. */
 #define OPERATION(name, value, integer_value)                                                      \
     IVON_DISPATCH static void name##_floats(float *out, const float *left, const float *right,     \
                                             size_t count)                                          \
@@ -98,7 +98,7 @@ static inline int64_t wrapped(uint64_t value)
     return (int64_t)value;
 }
 
-/* Of a NaN and a number, the NaN. */
+/* Of a NaN and a number, the result is the NaN. */
 static inline float arithmetic_larger(float a, float b)
 {
     return (a > b) | (a != a) ? a : b;
@@ -118,7 +118,7 @@ OPERATION(add, a + b, wrapped((uint64_t)a + (uint64_t)b))
 SLOPES(add, 1, 1)
 OPERATION(subtract, a - b, wrapped((uint64_t)a - (uint64_t)b))
 SLOPES(subtract, 1, -1)
-/* Products in arguments of macros would be taken for declarations. */
+/* clang-format takes products in macro arguments for declarations. */
 /* clang-format off */
 OPERATION(multiply, a * b, wrapped((uint64_t)a * (uint64_t)b))
 /* clang-format on */
@@ -128,7 +128,7 @@ SLOPES(divide, 1 / b, -y / b)
 OPERATION(maximum, arithmetic_larger(a, b), a > b ? a : b)
 OPERATION(minimum, arithmetic_smaller(a, b), a < b ? a : b)
 
-/* Integers: checked before any is divided, so that nothing else can fail. */
+/* Integers: all divisors are checked before the first division, so that nothing else can fail. */
 static int checked_divide_forward(const struct net_call *call, struct ivon_error *error)
 {
     const struct net_tensor *divisor = call->inputs[1];
@@ -139,7 +139,7 @@ static int checked_divide_forward(const struct net_call *call, struct ivon_error
     return divide_forward(call, error);
 }
 
-/* Max and Min: among equals, each has an equal share. */
+/* Max and Min: equal elements share the adjoint equally. */
 static void extreme_slope(float *out, const struct block *block, size_t which)
 {
     const float *y = block->output, *x = block->operands[which];
@@ -208,7 +208,7 @@ static int clip_infer(struct net_call *call, struct ivon_error *error)
     return code ? code : block_infer(call, input->type, 1, error);
 }
 
-/* On floats: a link for each bound that is there. */
+/* On floats: one link for each bound that is given. */
 static int clip_links(const struct net_call *call, struct net_chain_link links[2])
 {
     int count = 0;
@@ -249,7 +249,7 @@ static int clip_forward(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* At a bound the slope is x's. */
+/* At a bound the slope is that of x. */
 static void clip_slope(float *out, const struct block *block, size_t which)
 {
     const float *x = block->operands[0];

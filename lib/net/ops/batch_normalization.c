@@ -16,12 +16,12 @@
 
 enum { SCALE = 1, BIAS, MEAN, VARIANCE };
 
-static size_t channels_of(const struct net_tensor *x)
+static size_t channel_count(const struct net_tensor *x)
 {
     return (size_t)x->shape[1];
 }
 
-static size_t images_of(const struct net_tensor *x)
+static size_t image_count(const struct net_tensor *x)
 {
     return x->count ? (size_t)x->shape[0] : 0;
 }
@@ -39,7 +39,7 @@ IVON_DISPATCH static void add_row_squares(const float *x, size_t count, double *
 
 void net_channel_sums(const struct net_tensor *x, double *sums, double *squares)
 {
-    size_t images = images_of(x), channels = channels_of(x), plane = net_plane(x);
+    size_t images = image_count(x), channels = channel_count(x), plane = net_plane(x);
     const float *from = x->data;
     for (size_t image = 0; image < images; image++, from += channels * plane) {
         if (plane == 1)
@@ -53,7 +53,7 @@ void net_channel_sums(const struct net_tensor *x, double *sums, double *squares)
 
 size_t net_channel_moments(const struct net_tensor *x, double *mean, double *variance)
 {
-    size_t channels = channels_of(x), n = images_of(x) * net_plane(x);
+    size_t channels = channel_count(x), n = image_count(x) * net_plane(x);
     if (!n)
         return n;
     memset(mean, 0, channels * sizeof *mean);
@@ -78,13 +78,13 @@ struct batch {
     double moments[];
 };
 
-struct net_batch net_batch_of(const struct net_call *call)
+struct net_batch net_batch_statistics(const struct net_call *call)
 {
     const struct batch *batch = call->prepared;
     if (!batch)
         return (struct net_batch){0};
     return (struct net_batch){batch->count, batch->moments,
-                              batch->moments + channels_of(call->inputs[0])};
+                              batch->moments + channel_count(call->inputs[0])};
 }
 
 /* Shapes. */
@@ -94,32 +94,33 @@ static bool wants(const struct net_call *call, size_t output)
     return output < call->node->output_count && call->outputs[output];
 }
 
-/* The workspace: for each channel sums of an adjoint or tangent, and the numbers of affine maps. */
-struct room {
+/* The workspace: for each channel the sums of an adjoint or tangent, and the coefficients of
+   maps. */
+struct scratch {
     double *sums, *products;
-    float *zeros, *slope, *center, *bend, *offset;
+    float *zeros, *slope, *center, *x_slope, *offset;
 };
 
-enum { ROOM = 2 * sizeof(double) + 5 * sizeof(float) };
+enum { SCRATCH_SIZE = 2 * sizeof(double) + 5 * sizeof(float) };
 
-static struct room room_of(const struct net_call *call)
+static struct scratch scratch_of_call(const struct net_call *call)
 {
-    size_t channels = channels_of(call->inputs[0]);
-    struct room room = {.sums = call->workspace};
-    room.products = room.sums + channels;
-    room.zeros = (float *)(room.products + channels);
-    room.slope = room.zeros + channels;
-    room.center = room.slope + channels;
-    room.bend = room.center + channels;
-    room.offset = room.bend + channels;
-    return room;
+    size_t channels = channel_count(call->inputs[0]);
+    struct scratch scratch = {.sums = call->workspace};
+    scratch.products = scratch.sums + channels;
+    scratch.zeros = (float *)(scratch.products + channels);
+    scratch.slope = scratch.zeros + channels;
+    scratch.center = scratch.slope + channels;
+    scratch.x_slope = scratch.center + channels;
+    scratch.offset = scratch.x_slope + channels;
+    return scratch;
 }
 
 static int prepare_batch(struct net_call *call, struct ivon_error *error)
 {
     const struct net_tensor *x = call->inputs[0];
-    size_t channels = channels_of(x), count = images_of(x) * net_plane(x);
-    size_t least = call->training ? 2 : 1; /* of one, nothing is left */
+    size_t channels = channel_count(x), count = image_count(x) * net_plane(x);
+    size_t least = call->training ? 2 : 1; /* with one element, x − mean is zero */
     if (count < least)
         return net_fail(call, error,
                         "a batch has %zu element%s of each channel to take mean and variance of, "
@@ -149,38 +150,39 @@ static int infer_batch(struct net_call *call, struct ivon_error *error)
                         "normalizes by the statistics of each batch; export the network in "
                         "evaluation mode");
     const struct net_tensor *x = call->inputs[0];
-    if (channels_of(x) > SIZE_MAX / 2 / ROOM)
+    if (channel_count(x) > SIZE_MAX / 2 / SCRATCH_SIZE)
         return net_fail(call, error, "it has too many channels");
-    call->workspace_size = channels_of(x) * ROOM;
+    call->workspace_size = channel_count(x) * SCRATCH_SIZE;
     code = net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
     return !code && (training || call->training) ? prepare_batch(call, error) : code;
 }
 
 /* A channel's numbers. */
 
-static double channel(const struct net_call *call, size_t input, size_t c)
+static double channel_value(const struct net_call *call, size_t input, size_t c)
 {
     return (double)((const float *)call->inputs[input]->data)[c];
 }
 
-static double batch_normalization_mean_of(const struct net_call *call, size_t c)
+static double batch_normalization_mean(const struct net_call *call, size_t c)
 {
-    return call->prepared ? net_batch_of(call).mean[c] : channel(call, MEAN, c);
+    return call->prepared ? net_batch_statistics(call).mean[c] : channel_value(call, MEAN, c);
 }
 
 /* 1/sqrt(var + epsilon) */
 static double inverse_deviation(const struct net_call *call, size_t c)
 {
-    double variance = call->prepared ? net_batch_of(call).variance[c] : channel(call, VARIANCE, c);
+    double variance = call->prepared ? net_batch_statistics(call).variance[c]
+                                     : channel_value(call, VARIANCE, c);
     return 1 / sqrt(variance + net_attribute_number(call->node, "epsilon", (double)1e-5F));
 }
 
-static double momentum_of(const struct net_call *call)
+static double running_momentum(const struct net_call *call)
 {
     return net_attribute_number(call->node, "momentum", (double)0.9F);
 }
 
-/* Maps of all elements, (x − center) slope + offset with numbers of each channel. */
+/* Affine maps of all elements, (x − center) slope + offset, with coefficients for each channel. */
 
 IVON_DISPATCH static void set_plane(float *y, const float *x, float center, float slope,
                                     float offset, size_t count)
@@ -211,12 +213,12 @@ IVON_DISPATCH static void batch_normalization_add_row(float *restrict y, const f
         y[i] += (x[i] - center[i]) * slope[i] + offset[i];
 }
 
-/* y = the map of x, which may be y. */
+/* y = the map of x; x may be y. */
 static void set_map(const struct net_tensor *shape, float *y, const float *x, const float *center,
                     const float *slope, const float *offset)
 {
-    size_t channels = channels_of(shape), plane = net_plane(shape);
-    for (size_t image = 0; image < images_of(shape); image++)
+    size_t channels = channel_count(shape), plane = net_plane(shape);
+    for (size_t image = 0; image < image_count(shape); image++)
         if (plane == 1) {
             set_row(y, x, center, slope, offset, channels);
             x += channels;
@@ -231,8 +233,8 @@ static void set_map(const struct net_tensor *shape, float *y, const float *x, co
 static void add_map(const struct net_tensor *shape, float *y, const float *x, const float *center,
                     const float *slope, const float *offset)
 {
-    size_t channels = channels_of(shape), plane = net_plane(shape);
-    for (size_t image = 0; image < images_of(shape); image++)
+    size_t channels = channel_count(shape), plane = net_plane(shape);
+    for (size_t image = 0; image < image_count(shape); image++)
         if (plane == 1) {
             batch_normalization_add_row(y, x, center, slope, offset, channels);
             x += channels;
@@ -245,34 +247,35 @@ static void add_map(const struct net_tensor *shape, float *y, const float *x, co
 
 /* The operator. */
 
-static void run_on(const struct net_call *call, size_t output, size_t input, const double *batch)
+static void batch_normalization_update_running(const struct net_call *call, size_t output,
+                                               size_t input, const double *batch)
 {
     if (!wants(call, output))
         return;
     float *running = call->outputs[output]->data;
-    double momentum = momentum_of(call);
-    for (size_t c = 0; c < channels_of(call->inputs[0]); c++)
-        running[c] = (float)(channel(call, input, c) * momentum + batch[c] * (1 - momentum));
+    double momentum = running_momentum(call);
+    for (size_t c = 0; c < channel_count(call->inputs[0]); c++)
+        running[c] = (float)(channel_value(call, input, c) * momentum + batch[c] * (1 - momentum));
 }
 
 static int forward_batch(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
     const struct net_tensor *x = call->inputs[0];
-    struct room room = room_of(call);
+    struct scratch scratch = scratch_of_call(call);
     struct batch *batch = call->prepared;
-    size_t channels = channels_of(x);
-    if (batch) { /* before y is set, which may take the memory of an input */
+    size_t channels = channel_count(x);
+    if (batch) { /* before y is set, which may overwrite an input */
         batch->count = net_channel_moments(x, batch->moments, batch->moments + channels);
-        run_on(call, 1, MEAN, batch->moments);
-        run_on(call, 2, VARIANCE, batch->moments + channels);
+        batch_normalization_update_running(call, 1, MEAN, batch->moments);
+        batch_normalization_update_running(call, 2, VARIANCE, batch->moments + channels);
     }
     for (size_t c = 0; c < channels; c++) {
-        room.center[c] = (float)batch_normalization_mean_of(call, c);
-        room.slope[c] = (float)(channel(call, SCALE, c) * inverse_deviation(call, c));
-        room.offset[c] = (float)channel(call, BIAS, c);
+        scratch.center[c] = (float)batch_normalization_mean(call, c);
+        scratch.slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
+        scratch.offset[c] = (float)channel_value(call, BIAS, c);
     }
-    set_map(x, call->outputs[0]->data, x->data, room.center, room.slope, room.offset);
+    set_map(x, call->outputs[0]->data, x->data, scratch.center, scratch.slope, scratch.offset);
     return 0;
 }
 
@@ -285,55 +288,56 @@ IVON_DISPATCH static void add_row_products(const float *a, const float *x, size_
     }
 }
 
-/* sums[c] = Σ a and products[c] = Σ a (x − mean); of an `a` that is null, zero. */
-static void sum_channels(const struct net_call *call, const float *a, struct room *room)
+/* sums[c] = Σ a and products[c] = Σ a (x − mean); zero if `a` is null. */
+static void sum_channels(const struct net_call *call, const float *a, struct scratch *scratch)
 {
     const struct net_tensor *tensor = call->inputs[0];
-    size_t channels = channels_of(tensor), plane = net_plane(tensor);
-    memset(room->sums, 0, 2 * channels * sizeof *room->sums);
+    size_t channels = channel_count(tensor), plane = net_plane(tensor);
+    memset(scratch->sums, 0, 2 * channels * sizeof *scratch->sums);
     if (!a)
         return;
     const float *x = tensor->data;
-    for (size_t i = 0; i < images_of(tensor); i++, a += channels * plane, x += channels * plane) {
+    for (size_t i = 0; i < image_count(tensor); i++, a += channels * plane, x += channels * plane) {
         if (plane == 1)
-            add_row_products(a, x, channels, room->sums, room->products);
+            add_row_products(a, x, channels, scratch->sums, scratch->products);
         for (size_t c = 0; c < channels && plane > 1; c++) {
-            room->sums[c] += net_sum(a + c * plane, plane);
-            room->products[c] += net_sum_products(a + c * plane, x + c * plane, plane);
+            scratch->sums[c] += net_sum(a + c * plane, plane);
+            scratch->products[c] += net_sum_products(a + c * plane, x + c * plane, plane);
         }
     }
     for (size_t c = 0; c < channels; c++)
-        room->products[c] -= batch_normalization_mean_of(call, c) * room->sums[c];
+        scratch->products[c] -= batch_normalization_mean(call, c) * scratch->sums[c];
 }
 
-/* The adjoints of the four numbers of a channel, from the sums of dy. */
-static void adjoints_of(const struct net_call *call, size_t c, const struct room *room,
-                        double adjoints[5])
+/* The adjoints of a channel's scale, bias, mean and variance, from the sums of dy. */
+static void channel_adjoints(const struct net_call *call, size_t c, const struct scratch *scratch,
+                             double adjoints[5])
 {
-    double inverse = inverse_deviation(call, c), scale = channel(call, SCALE, c);
-    double sum = room->sums[c], product = room->products[c];
+    double inverse = inverse_deviation(call, c), scale = channel_value(call, SCALE, c);
+    double sum = scratch->sums[c], product = scratch->products[c];
     adjoints[SCALE] = product * inverse;
     adjoints[BIAS] = sum;
     adjoints[MEAN] = -sum * inverse * scale;
     adjoints[VARIANCE] = -0.5 * product * scale * inverse * inverse * inverse;
 }
 
-/* In training: takes the adjoints of mean and var on to x, and sets those of the inputs. */
-static void pass_on(const struct net_call *call, size_t c, const float *const *output_adjoints,
-                    const struct room *room, double adjoints[5])
+/* In training: adds the adjoints of mean and var to x's, and sets those of the inputs. */
+static void add_statistics_adjoints(const struct net_call *call, size_t c,
+                                    const float *const *output_adjoints,
+                                    const struct scratch *scratch, double adjoints[5])
 {
-    double n = (double)net_batch_of(call).count, momentum = momentum_of(call);
+    double n = (double)net_batch_statistics(call).count, momentum = running_momentum(call);
     for (size_t i = MEAN; i <= VARIANCE; i++) {
         size_t output = i - MEAN + 1;
         double running = wants(call, output) && output_adjoints[output]
                              ? (double)output_adjoints[output][c]
                              : 0;
-        double of_batch = adjoints[i] + (1 - momentum) * running;
+        double batch_adjoint = adjoints[i] + (1 - momentum) * running;
         adjoints[i] = momentum * running;
         if (i == MEAN)
-            room->offset[c] = (float)(of_batch / n);
+            scratch->offset[c] = (float)(batch_adjoint / n);
         else
-            room->bend[c] = (float)(2 * of_batch / n);
+            scratch->x_slope[c] = (float)(2 * batch_adjoint / n);
     }
 }
 
@@ -343,39 +347,41 @@ static void backward_batch(const struct net_call *call, const float *const *outp
     const struct net_tensor *x = call->inputs[0];
     const float *dy = output_adjoints[0];
     float *dx = input_adjoints[0];
-    struct room room = room_of(call);
-    sum_channels(call, dy, &room);
-    for (size_t c = 0; c < channels_of(x); c++) {
+    struct scratch scratch = scratch_of_call(call);
+    sum_channels(call, dy, &scratch);
+    for (size_t c = 0; c < channel_count(x); c++) {
         double adjoints[5];
-        adjoints_of(call, c, &room, adjoints);
-        room.zeros[c] = 0;
-        room.center[c] = (float)batch_normalization_mean_of(call, c);
-        room.slope[c] = (float)(channel(call, SCALE, c) * inverse_deviation(call, c));
+        channel_adjoints(call, c, &scratch, adjoints);
+        scratch.zeros[c] = 0;
+        scratch.center[c] = (float)batch_normalization_mean(call, c);
+        scratch.slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
         if (call->prepared)
-            pass_on(call, c, output_adjoints, &room, adjoints);
+            add_statistics_adjoints(call, c, output_adjoints, &scratch, adjoints);
         for (size_t i = SCALE; i <= VARIANCE; i++)
             if (input_adjoints[i])
                 input_adjoints[i][c] += (float)adjoints[i];
     }
     if (dx && dy)
-        add_map(x, dx, dy, room.zeros, room.slope, room.zeros);
+        add_map(x, dx, dy, scratch.zeros, scratch.slope, scratch.zeros);
     if (dx && call->prepared)
-        add_map(x, dx, x->data, room.center, room.bend, room.offset);
+        add_map(x, dx, x->data, scratch.center, scratch.x_slope, scratch.offset);
 }
 
-/* In training: the tangents of mean and var from the sums of ẋ; sets those of running outputs. */
-static void batch_normalization_move_statistics(const struct net_call *call, size_t c,
-                                                const struct room *room, double tangents[5],
-                                                float *const *output_tangents)
+/* In training: the tangents of mean and var from the sums of ẋ; sets those of the running
+   outputs. */
+static void batch_normalization_statistics_tangents(const struct net_call *call, size_t c,
+                                                    const struct scratch *scratch,
+                                                    double tangents[5],
+                                                    float *const *output_tangents)
 {
-    double n = (double)net_batch_of(call).count, momentum = momentum_of(call);
-    double moved[] = {room->sums[c] / n, 2 * room->products[c] / n};
+    double n = (double)net_batch_statistics(call).count, momentum = running_momentum(call);
+    double batch_tangents[] = {scratch->sums[c] / n, 2 * scratch->products[c] / n};
     for (size_t i = MEAN; i <= VARIANCE; i++) {
         size_t output = i - MEAN + 1;
         if (wants(call, output) && output_tangents[output])
             output_tangents[output][c] = (float)(momentum * tangents[i] +
-                                                 (1 - momentum) * moved[i - MEAN]);
-        tangents[i] = moved[i - MEAN];
+                                                 (1 - momentum) * batch_tangents[i - MEAN]);
+        tangents[i] = batch_tangents[i - MEAN];
     }
 }
 
@@ -383,29 +389,29 @@ static void tangent_batch(const struct net_call *call, const float *const *input
                           float *const *output_tangents)
 {
     const struct net_tensor *x = call->inputs[0];
-    const float *moved = input_tangents[0];
-    struct room room = room_of(call);
+    const float *x_tangent = input_tangents[0];
+    struct scratch scratch = scratch_of_call(call);
     if (call->prepared)
-        sum_channels(call, moved, &room);
-    for (size_t c = 0; c < channels_of(x); c++) {
-        double inverse = inverse_deviation(call, c), scale = channel(call, SCALE, c);
-        double of[5] = {0};
+        sum_channels(call, x_tangent, &scratch);
+    for (size_t c = 0; c < channel_count(x); c++) {
+        double inverse = inverse_deviation(call, c), scale = channel_value(call, SCALE, c);
+        double tangents[5] = {0};
         for (size_t i = SCALE; i <= VARIANCE; i++)
-            of[i] = input_tangents[i] ? (double)input_tangents[i][c] : 0;
+            tangents[i] = input_tangents[i] ? (double)input_tangents[i][c] : 0;
         if (call->prepared)
-            batch_normalization_move_statistics(call, c, &room, of, output_tangents);
-        room.zeros[c] = 0;
-        room.center[c] = (float)batch_normalization_mean_of(call, c);
-        room.slope[c] = (float)(scale * inverse);
-        room.bend[c] = (float)(of[SCALE] * inverse -
-                               0.5 * scale * inverse * inverse * inverse * of[VARIANCE]);
-        room.offset[c] = (float)(of[BIAS] - scale * inverse * of[MEAN]);
+            batch_normalization_statistics_tangents(call, c, &scratch, tangents, output_tangents);
+        scratch.zeros[c] = 0;
+        scratch.center[c] = (float)batch_normalization_mean(call, c);
+        scratch.slope[c] = (float)(scale * inverse);
+        scratch.x_slope[c] = (float)(tangents[SCALE] * inverse - 0.5 * scale * inverse * inverse *
+                                                                     inverse * tangents[VARIANCE]);
+        scratch.offset[c] = (float)(tangents[BIAS] - scale * inverse * tangents[MEAN]);
     }
     if (!output_tangents[0])
         return;
-    set_map(x, output_tangents[0], x->data, room.center, room.bend, room.offset);
-    if (moved)
-        add_map(x, output_tangents[0], moved, room.zeros, room.slope, room.zeros);
+    set_map(x, output_tangents[0], x->data, scratch.center, scratch.x_slope, scratch.offset);
+    if (x_tangent)
+        add_map(x, output_tangents[0], x_tangent, scratch.zeros, scratch.slope, scratch.zeros);
 }
 
 const struct net_operator net_batch_operators[] = {

@@ -111,7 +111,7 @@ struct run {
     struct block block;
 };
 
-/* Lays out the workspace, all of whose parts have a size that is a multiple of a double's. */
+/* Lays out the workspace. The size of every part is a multiple of sizeof(double). */
 static void run_begin(struct run *run, const struct net_call *call)
 {
     size_t count = block_operand_count(call), widest = net_type_size(call->outputs[0]->type);

@@ -16,7 +16,7 @@ struct broadcast {
     const unsigned char *data;
     size_t size;   /* of an element */
     size_t offset; /* of the next element in `data` */
-    /* Axes of the output, the fastest first, joined where the operand allows it. */
+    /* Axes of the output, the fastest first, merged where the operand allows it. */
     int rank;
     size_t extent[IVON_RANK_MAX], stride[IVON_RANK_MAX], index[IVON_RANK_MAX];
     /* scratch begins with `same_count` times the element at `same`. */
@@ -26,7 +26,7 @@ struct broadcast {
 void broadcast_begin(struct broadcast *broadcast, const struct net_tensor *operand,
                      const struct net_tensor *output);
 
-/* The next `count` elements, at most BLOCK_BYTES: where they lie, or in scratch. */
+/* Returns the next `count` elements, at most BLOCK_BYTES: in place, or copied to scratch. */
 const void *broadcast_next(struct broadcast *broadcast, size_t count);
 
 /* The transpose: adds the next `count` values to sums, which has the operand's shape. */
@@ -37,7 +37,7 @@ struct block {
     const struct net_call *call;
     size_t operand_count, count;
     const void *const *operands; /* `count` elements each; null where one is left out */
-    const float *output;         /* for slopes: what forward left there */
+    const float *output;         /* for slopes: the result of forward */
 };
 
 typedef void block_kernel(void *out, const struct block *block);
@@ -79,7 +79,7 @@ static inline int64_t block_truncate(float x)
     return x > -0x1p63F ? (int64_t)x : x <= -0x1p63F ? INT64_MIN : 0;
 }
 
-/* A loop that may write where it reads, element by element. */
+/* A loop whose iterations are independent, although `out` may be an operand. */
 #define BLOCK_EACH(count) _Pragma("GCC ivdep") for (size_t i = 0; i < (count); i++)
 
 /* The backward and tangent of a row, from name##_slope. */

@@ -8,7 +8,7 @@ static size_t extent_from_end(const struct net_tensor *tensor, int i)
     return i < tensor->rank ? (size_t)tensor->shape[tensor->rank - 1 - i] : 1;
 }
 
-/* Appends an axis, or joins it to the previous one where both are one walk through the operand. */
+/* Appends an axis, or merges it with the previous one if one stride describes both. */
 static void append_axis(struct broadcast *b, size_t extent, size_t stride)
 {
     if (b->rank && stride == b->stride[b->rank - 1] * b->extent[b->rank - 1]) {
@@ -40,7 +40,7 @@ void broadcast_begin(struct broadcast *b, const struct net_tensor *operand,
         append_axis(b, 1, 1);
 }
 
-/* Goes on by `count` elements, which do not go beyond the first axis. */
+/* Advances by `count` elements, which stay within the first axis. */
 static void broadcast_advance(struct broadcast *b, size_t count)
 {
     b->index[0] += count;
@@ -77,7 +77,7 @@ static void broadcast_fill(void *out, const void *element, size_t size, size_t c
 static const void *repeat(struct broadcast *b, size_t count)
 {
     if (b->same != b->offset || b->same_count < count) {
-        /* a first axis that goes on is worth a whole block */
+        /* fill a whole block if the first axis continues */
         size_t whole = BLOCK_BYTES / b->size, left = b->extent[0] - b->index[0];
         b->same_count = left < whole ? left : whole;
         b->same = b->offset;

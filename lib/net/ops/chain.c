@@ -1,7 +1,7 @@
 #include "net/ops/elementwise.h"
 #include "net/ops/blockwise.h"
 
-/* The last link writes to the output, whose memory may be an operand's: no other link may. */
+/* Only the last link may write to the output, whose memory may be an operand's. */
 static void chain_run_block(const struct net_chain *chain, struct broadcast *operands,
                             const float *value, float *running, float *output, size_t count)
 {

@@ -1,11 +1,9 @@
-/*
- * Operators that join tensors along an axis, or take one apart: each part lies in the whole along a
- * route.
- */
+/* Operators that join tensors along an axis, or split one: each part is a strided copy of the
+   whole. */
 #include <inttypes.h>
 #include <string.h>
 
-#include "net/ops/route.h"
+#include "net/ops/strided_copy.h"
 #include "net/graph/rules.h"
 
 /* The product of the extents of the axes [first, end). */
@@ -17,17 +15,17 @@ static int64_t extent(const struct net_tensor *tensor, int first, int end)
     return product;
 }
 
-/* A part of a whole along one axis, from `first` on: where `part`'s elements lie in `whole`. */
-static struct net_route part_route(const struct net_tensor *part, const struct net_tensor *whole,
-                                   int axis, int64_t first)
+/* Returns the copy from `whole` to `part`, which begins at `first` along one axis. */
+static struct net_strided_copy part_copy(const struct net_tensor *part,
+                                         const struct net_tensor *whole, int axis, int64_t first)
 {
-    struct net_route route = {0};
+    struct net_strided_copy copy = {0};
     int64_t inner = extent(whole, axis + 1, whole->rank);
-    route.from_first = first * inner;
-    net_route_add_axis(&route, extent(part, 0, axis), part->shape[axis] * inner,
-                       whole->shape[axis] * inner);
-    net_route_add_axis(&route, part->shape[axis] * inner, 1, 1);
-    return route;
+    copy.from_first = first * inner;
+    net_strided_copy_add_axis(&copy, extent(part, 0, axis), part->shape[axis] * inner,
+                              whole->shape[axis] * inner);
+    net_strided_copy_add_axis(&copy, part->shape[axis] * inner, 1, 1);
+    return copy;
 }
 
 /* Concat: the inputs one after another along `axis`. */
@@ -59,15 +57,15 @@ static int concat_infer(struct net_call *call, struct ivon_error *error)
     return net_output(call, 0, first->type, first->rank, shape, error);
 }
 
-/* The route of input i in the output. *first, its position along the axis, becomes the next
-   one's. */
-static struct net_route concat_route(const struct net_call *call, size_t i, int64_t *first)
+/* Returns the copy from the output to input i. *first is its position along the axis, and is
+   advanced to the next input's. */
+static struct net_strided_copy concat_copy(const struct net_call *call, size_t i, int64_t *first)
 {
     const struct net_tensor *input = call->inputs[i], *output = call->outputs[0];
     int axis = net_axis(net_attribute_integer(call->node, "axis", 0), output->rank);
-    struct net_route route = part_route(input, output, axis, *first);
+    struct net_strided_copy copy = part_copy(input, output, axis, *first);
     *first += input->shape[axis];
-    return route;
+    return copy;
 }
 
 static int concat_forward(const struct net_call *call, struct ivon_error *error)
@@ -75,10 +73,10 @@ static int concat_forward(const struct net_call *call, struct ivon_error *error)
     (void)error;
     int64_t first = 0;
     for (size_t i = 0; i < call->node->input_count; i++) {
-        const struct net_route back = concat_route(call, i, &first);
-        const struct net_route route = net_route_reversed(&back);
-        net_route_copy(&route, call->outputs[0]->data, call->inputs[i]->data,
-                       net_type_size(call->outputs[0]->type));
+        const struct net_strided_copy reverse = concat_copy(call, i, &first);
+        const struct net_strided_copy copy = net_strided_copy_reversed(&reverse);
+        net_strided_copy_run(&copy, call->outputs[0]->data, call->inputs[i]->data,
+                             net_type_size(call->outputs[0]->type));
     }
     return 0;
 }
@@ -89,10 +87,10 @@ static void concat_tangent(const struct net_call *call, const float *const *inpu
     int64_t first = 0;
     memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
     for (size_t i = 0; i < call->node->input_count; i++) {
-        const struct net_route back = concat_route(call, i, &first);
-        const struct net_route route = net_route_reversed(&back);
+        const struct net_strided_copy reverse = concat_copy(call, i, &first);
+        const struct net_strided_copy copy = net_strided_copy_reversed(&reverse);
         if (input_tangents[i])
-            net_route_copy(&route, output_tangents[0], input_tangents[i], sizeof(float));
+            net_strided_copy_run(&copy, output_tangents[0], input_tangents[i], sizeof(float));
     }
 }
 
@@ -101,13 +99,13 @@ static void concat_backward(const struct net_call *call, const float *const *out
 {
     int64_t first = 0;
     for (size_t i = 0; i < call->node->input_count; i++) {
-        const struct net_route route = concat_route(call, i, &first);
+        const struct net_strided_copy copy = concat_copy(call, i, &first);
         if (input_adjoints[i] && output_adjoints[0])
-            net_route_add(&route, input_adjoints[i], output_adjoints[0]);
+            net_strided_copy_add(&copy, input_adjoints[i], output_adjoints[0]);
     }
 }
 
-/* Split: Concat undone; equal parts where the sizes are not given. */
+/* Split: the inverse of Concat; equal parts if no sizes are given. */
 
 static int split_infer(struct net_call *call, struct ivon_error *error)
 {
@@ -143,18 +141,18 @@ static int split_infer(struct net_call *call, struct ivon_error *error)
     return code;
 }
 
-/* The route of output j in the input. *first, its position along the axis, becomes the next
-   one's. */
-static struct net_route split_route(const struct net_call *call, size_t j, int64_t *first)
+/* Returns the copy from the input to output j. *first is its position along the axis, and is
+   advanced to the next output's. */
+static struct net_strided_copy split_copy(const struct net_call *call, size_t j, int64_t *first)
 {
     const struct net_tensor *input = call->inputs[0], *sizes = net_input(call, 1);
     struct net_tensor output = *input;
     int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
     output.shape[axis] = sizes ? ((const int64_t *)sizes->data)[j]
                                : input->shape[axis] / (int64_t)call->node->output_count;
-    struct net_route route = part_route(&output, input, axis, *first);
+    struct net_strided_copy copy = part_copy(&output, input, axis, *first);
     *first += output.shape[axis];
-    return route;
+    return copy;
 }
 
 static int split_forward(const struct net_call *call, struct ivon_error *error)
@@ -162,10 +160,10 @@ static int split_forward(const struct net_call *call, struct ivon_error *error)
     (void)error;
     int64_t first = 0;
     for (size_t j = 0; j < call->node->output_count; j++) {
-        const struct net_route route = split_route(call, j, &first);
+        const struct net_strided_copy copy = split_copy(call, j, &first);
         if (call->outputs[j])
-            net_route_copy(&route, call->outputs[j]->data, call->inputs[0]->data,
-                           net_type_size(call->inputs[0]->type));
+            net_strided_copy_run(&copy, call->outputs[j]->data, call->inputs[0]->data,
+                                 net_type_size(call->inputs[0]->type));
     }
     return 0;
 }
@@ -175,9 +173,9 @@ static void split_tangent(const struct net_call *call, const float *const *input
 {
     int64_t first = 0;
     for (size_t j = 0; j < call->node->output_count; j++) {
-        const struct net_route route = split_route(call, j, &first);
+        const struct net_strided_copy copy = split_copy(call, j, &first);
         if (output_tangents[j] && input_tangents[0])
-            net_route_copy(&route, output_tangents[j], input_tangents[0], sizeof(float));
+            net_strided_copy_run(&copy, output_tangents[j], input_tangents[0], sizeof(float));
         else if (output_tangents[j])
             memset(output_tangents[j], 0, call->outputs[j]->count * sizeof(float));
     }
@@ -188,10 +186,10 @@ static void split_backward(const struct net_call *call, const float *const *outp
 {
     int64_t first = 0;
     for (size_t j = 0; j < call->node->output_count; j++) {
-        const struct net_route route = split_route(call, j, &first);
-        const struct net_route back = net_route_reversed(&route);
+        const struct net_strided_copy copy = split_copy(call, j, &first);
+        const struct net_strided_copy reverse = net_strided_copy_reversed(&copy);
         if (input_adjoints[0] && output_adjoints[j])
-            net_route_add(&back, input_adjoints[0], output_adjoints[j]);
+            net_strided_copy_add(&reverse, input_adjoints[0], output_adjoints[j]);
     }
 }
 

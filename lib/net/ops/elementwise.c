@@ -1,4 +1,4 @@
-/* Functions of one tensor: activations, elementary functions, and what passes its input on. */
+/* Functions of one tensor: activations, elementary functions, Identity and Dropout. */
 #include <string.h>
 
 #include "core/dispatch.h"
@@ -99,16 +99,16 @@ static inline float choose(int condition, float yes, float no)
     return condition ? yes : no;
 }
 
-static inline float sign_of(float x) /* NaN of NaN */
+static inline float sign_value(float x) /* sign of NaN is NaN */
 {
     return choose(x > 0, 1, choose(x < 0, -1, x));
 }
 
-/* Products in arguments of macros would be taken for declarations. */
+/* clang-format takes products in macro arguments for declarations. */
 /* clang-format off */
 FUNCTION(negative, -x, -1)
-FUNCTION(absolute, vector_abs(x), sign_of(x))
-FUNCTION(sign, sign_of(x), 0)
+FUNCTION(absolute, vector_abs(x), sign_value(x))
+FUNCTION(sign, sign_value(x), 0)
 FUNCTION(reciprocal, 1 / x, -(y * y))
 FUNCTION(root, sqrtf(x), 0.5f / y)
 FUNCTION(exponential, vector_exp(x), y)
@@ -186,7 +186,7 @@ IVON_DISPATCH static void hard_sigmoid_slope(float *out, const struct block *blo
 }
 BLOCK_DERIVATIVES(hard_sigmoid)
 
-/* Identity, and Dropout, which is that outside of training. */
+/* Identity, and Dropout, which is the identity outside of training. */
 
 static int identity_infer(struct net_call *call, struct ivon_error *error)
 {
@@ -230,7 +230,7 @@ static int dropout_infer(struct net_call *call, struct ivon_error *error)
     return code;
 }
 
-/* Only where the mask is wanted: nothing was dropped. */
+/* Only if the mask is wanted: nothing was dropped. */
 static int dropout_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;

@@ -1,6 +1,6 @@
 /*
- * Chains of element-wise operators on floats, run block by block so that what passes between them
- * stays in the first-level cache: y = f_n(… f_2(f_1(x, b_1), b_2) …, b_n).
+ * Chains of element-wise operators on floats, run block by block so that intermediate values stay
+ * in the first-level cache: y = f_n(… f_2(f_1(x, b_1), b_2) …, b_n).
  */
 #ifndef NET_OPS_ELEMENTWISE_H
 #define NET_OPS_ELEMENTWISE_H
@@ -12,7 +12,7 @@ enum { NET_CHAIN_LINKS_MAX = 32 };
 struct net_chain_link {
     net_unary *unary; /* or */
     net_binary *binary;
-    const struct net_tensor *operand; /* of a binary: what is not the running value */
+    const struct net_tensor *operand; /* of a binary: the operand that is not the running value */
     bool operand_first;               /* f(operand, running value) */
 };
 
@@ -30,10 +30,10 @@ struct net_chain {
 void net_chain_run(const struct net_chain *chain);
 
 /*
- * The links, 1 or 2, that do what an inferred call does, with input `running_input` as the running
- * value; the same bits as its forward. 0 where there are none: for another operator or type, where
- * that input has not the output's shape, or is the other operand as well. Operands are inputs of
- * the call, or lie in call->prepared.
+ * Sets 1 or 2 links that compute the same bits as an inferred call's forward, with input
+ * `running_input` as the running value. Returns their number. Returns 0 if there are none: the
+ * operator or type has no links, the input has another shape than the output, or it is also the
+ * other operand. Operands are inputs of the call, or lie in call->prepared.
  */
 int net_chain_links(const struct net_call *call, size_t running_input,
                     struct net_chain_link links[2]);

@@ -1,4 +1,4 @@
-/* Operators that find elements by an index: given at run time, or worked out per axis. */
+/* Operators that select elements by an index, given at run time or computed for each axis. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ struct gather {
     int64_t count; /* of the indices */
 };
 
-static struct gather gather_of(const struct net_call *call)
+static struct gather gather_layout(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *indices = call->inputs[1];
     int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
@@ -27,7 +27,7 @@ static struct gather gather_of(const struct net_call *call)
     return gather;
 }
 
-/* Row number `row` of the output, o and i counted together, is this row of the input. */
+/* Returns the row of the input that is row `row` of the output; rows count o and i together. */
 static int64_t source_row(const struct gather *gather, int64_t row)
 {
     int64_t index = gather->indices[row % gather->count];
@@ -97,7 +97,7 @@ static void scatter_rows(const struct gather *gather, float *in, const float *ou
 
 static int gather_forward(const struct net_call *call, struct ivon_error *error)
 {
-    const struct gather gather = gather_of(call);
+    const struct gather gather = gather_layout(call);
     int code = check_indices(call, gather.extent, error);
     if (!code)
         gather_rows(&gather, call->outputs[0]->data, call->inputs[0]->data,
@@ -108,7 +108,7 @@ static int gather_forward(const struct net_call *call, struct ivon_error *error)
 static void gather_tangent(const struct net_call *call, const float *const *input_tangents,
                            float *const *output_tangents)
 {
-    const struct gather gather = gather_of(call);
+    const struct gather gather = gather_layout(call);
     if (input_tangents[0])
         gather_rows(&gather, output_tangents[0], input_tangents[0], sizeof(float));
     else
@@ -118,7 +118,7 @@ static void gather_tangent(const struct net_call *call, const float *const *inpu
 static void gather_backward(const struct net_call *call, const float *const *output_adjoints,
                             float *const *input_adjoints)
 {
-    const struct gather gather = gather_of(call);
+    const struct gather gather = gather_layout(call);
     if (input_adjoints[0] && output_adjoints[0])
         scatter_rows(&gather, input_adjoints[0], output_adjoints[0]);
 }
@@ -143,32 +143,32 @@ static int gather_elements_infer(struct net_call *call, struct ivon_error *error
     return net_output(call, 0, input->type, indices->rank, indices->shape, error);
 }
 
-/* The position in the input of each element of the output; in the workspace. */
-static const size_t *element_places(const struct net_call *call)
+/* Returns the position in the input of each element of the output; they lie in the workspace. */
+static const size_t *element_offsets(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *indices = call->inputs[1];
     int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
     int64_t index[IVON_RANK_MAX] = {0};
-    size_t *places = call->workspace;
+    size_t *offsets = call->workspace;
     for (size_t n = 0; n < indices->count; n++) {
-        int64_t place = 0, named = ((const int64_t *)indices->data)[n];
+        int64_t offset = 0, named = ((const int64_t *)indices->data)[n];
         for (int i = 0; i < input->rank; i++)
-            place = place * input->shape[i] + (i != axis   ? index[i]
-                                               : named < 0 ? named + input->shape[i]
-                                                           : named);
-        places[n] = (size_t)place;
+            offset = offset * input->shape[i] + (i != axis   ? index[i]
+                                                 : named < 0 ? named + input->shape[i]
+                                                             : named);
+        offsets[n] = (size_t)offset;
         for (int i = input->rank - 1; i >= 0 && ++index[i] == indices->shape[i]; i--)
             index[i] = 0;
     }
-    return places;
+    return offsets;
 }
 
-static void take_elements(const struct net_call *call, void *out, const void *in,
-                          size_t element_size)
+static void gather_elements_copy(const struct net_call *call, void *out, const void *in,
+                                 size_t element_size)
 {
-    const size_t *places = element_places(call);
+    const size_t *offsets = element_offsets(call);
     for (size_t n = 0; n < call->outputs[0]->count; n++)
-        memcpy((char *)out + n * element_size, (const char *)in + places[n] * element_size,
+        memcpy((char *)out + n * element_size, (const char *)in + offsets[n] * element_size,
                element_size);
 }
 
@@ -178,7 +178,7 @@ static int gather_elements_forward(const struct net_call *call, struct ivon_erro
     int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
     int code = check_indices(call, input->shape[axis], error);
     if (!code)
-        take_elements(call, call->outputs[0]->data, input->data, net_type_size(input->type));
+        gather_elements_copy(call, call->outputs[0]->data, input->data, net_type_size(input->type));
     return code;
 }
 
@@ -186,7 +186,7 @@ static void gather_elements_tangent(const struct net_call *call, const float *co
                                     float *const *output_tangents)
 {
     if (input_tangents[0])
-        take_elements(call, output_tangents[0], input_tangents[0], sizeof(float));
+        gather_elements_copy(call, output_tangents[0], input_tangents[0], sizeof(float));
     else
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
@@ -197,9 +197,9 @@ static void gather_elements_backward(const struct net_call *call,
 {
     if (!input_adjoints[0] || !output_adjoints[0])
         return;
-    const size_t *places = element_places(call);
+    const size_t *offsets = element_offsets(call);
     for (size_t n = 0; n < call->outputs[0]->count; n++)
-        input_adjoints[0][places[n]] += output_adjoints[0][n];
+        input_adjoints[0][offsets[n]] += output_adjoints[0][n];
 }
 
 /*
@@ -218,7 +218,7 @@ static int pad_infer(struct net_call *call, struct ivon_error *error)
     const struct net_tensor *input = call->inputs[0], *constant = net_input(call, 2);
     const char *mode = pad_mode(call);
     const int64_t *pads;
-    int64_t shape[IVON_RANK_MAX], places = 0;
+    int64_t shape[IVON_RANK_MAX], offset_count = 0;
     size_t count;
     call->alias = true;
     int code = net_known_list(call, 1, "pads", &pads, &count, error);
@@ -245,13 +245,13 @@ static int pad_infer(struct net_call *call, struct ivon_error *error)
     }
     code = net_output_made(call, 0, input->type, input->rank, shape, input->count, error);
     for (int i = 0; i < input->rank && !code && call->outputs[0]->count; i++)
-        places += shape[i];
-    call->workspace_size = (size_t)places * sizeof(int64_t);
+        offset_count += shape[i];
+    call->workspace_size = (size_t)offset_count * sizeof(int64_t);
     return code;
 }
 
-/* The place along an axis of extent `size` that position `at` takes its elements from, or -1. */
-static int64_t pad_place(char mode, int64_t at, int64_t size)
+/* Returns the position along an axis of extent `size` that output position `at` copies, or -1. */
+static int64_t pad_source(char mode, int64_t at, int64_t size)
 {
     if (mode == 'c')
         return at >= 0 && at < size ? at : -1;
@@ -264,7 +264,7 @@ static int64_t pad_place(char mode, int64_t at, int64_t size)
 
 struct pad_axis {
     int64_t count;         /* of the output */
-    const int64_t *offset; /* of each place in the input, in elements; -1: none */
+    const int64_t *offset; /* for each position, the offset in the input in elements; -1: none */
 };
 
 /* Fills the workspace. */
@@ -276,8 +276,8 @@ static void pad_axes(const struct net_call *call, struct pad_axis axes[IVON_RANK
     for (int k = input->rank - 1; k >= 0; k--) {
         axes[k] = (struct pad_axis){output->shape[k], offset};
         for (int64_t i = 0; i < output->shape[k]; i++) {
-            int64_t place = pad_place(*pad_mode(call), i - pads[k], input->shape[k]);
-            *offset++ = place < 0 ? -1 : place * stride;
+            int64_t source = pad_source(*pad_mode(call), i - pads[k], input->shape[k]);
+            *offset++ = source < 0 ? -1 : source * stride;
         }
         stride *= input->shape[k];
     }
@@ -290,7 +290,7 @@ struct pad_walk {
     int rank;
 };
 
-/* Returns where the current row begins in the input, or -1; goes to the next row. */
+/* Returns the start of the current row in the input, or -1; advances to the next row. */
 static int64_t pad_row(struct pad_walk *walk)
 {
     int64_t first = 0;
@@ -303,7 +303,8 @@ static int64_t pad_row(struct pad_walk *walk)
     return first;
 }
 
-static struct pad_walk pad_start(const struct net_call *call, int64_t *rows, struct pad_axis *last)
+static struct pad_walk pad_walk_start(const struct net_call *call, int64_t *rows,
+                                      struct pad_axis *last)
 {
     static const int64_t first = 0;
     struct pad_walk walk = {.rank = call->inputs[0]->rank};
@@ -319,7 +320,7 @@ static struct pad_walk pad_start(const struct net_call *call, int64_t *rows, str
     {                                                                                              \
         int64_t rows;                                                                              \
         struct pad_axis last;                                                                      \
-        struct pad_walk walk = pad_start(call, &rows, &last);                                      \
+        struct pad_walk walk = pad_walk_start(call, &rows, &last);                                 \
         for (int64_t row = 0; row < rows; row++, out += last.count) {                              \
             int64_t first = pad_row(&walk);                                                        \
             for (int64_t i = 0; i < last.count; i++) {                                             \
@@ -368,7 +369,7 @@ static void pad_backward(const struct net_call *call, const float *const *output
         return;
     int64_t rows;
     struct pad_axis last;
-    struct pad_walk walk = pad_start(call, &rows, &last);
+    struct pad_walk walk = pad_walk_start(call, &rows, &last);
     for (int64_t row = 0; row < rows; row++, from += last.count) {
         int64_t first = pad_row(&walk);
         for (int64_t i = 0; i < last.count; i++) {

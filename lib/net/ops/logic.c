@@ -188,7 +188,7 @@ static const struct {
 
 enum { TARGET_COUNT = sizeof targets / sizeof targets[0] };
 
-static size_t target_of(const struct net_call *call)
+static size_t cast_target(const struct net_call *call)
 {
     int64_t number = net_attribute_integer(call->node, "to", 0);
     size_t i = 0;
@@ -199,7 +199,7 @@ static size_t target_of(const struct net_call *call)
 
 static int cast_infer(struct net_call *call, struct ivon_error *error)
 {
-    size_t target = target_of(call);
+    size_t target = cast_target(call);
     int code = block_expect(call, 0, ANY, error);
     if (code)
         return code;
@@ -219,7 +219,7 @@ static int64_t wrap(int64_t value, int bits, bool has_sign)
     return (int64_t)((((uint64_t)value & mask) ^ sign) - sign);
 }
 
-static int64_t integer_of(const void *elements, size_t i, enum net_type type)
+static int64_t read_integer(const void *elements, size_t i, enum net_type type)
 {
     switch (type) {
     case NET_FLOAT:
@@ -233,10 +233,10 @@ static int64_t integer_of(const void *elements, size_t i, enum net_type type)
 
 static void cast_to_integers(void *out, const struct block *block)
 {
-    size_t target = target_of(block->call);
+    size_t target = cast_target(block->call);
     enum net_type from = block->call->inputs[0]->type;
     for (size_t i = 0; i < block->count; i++)
-        ((int64_t *)out)[i] = wrap(integer_of(block->operands[0], i, from), targets[target].bits,
+        ((int64_t *)out)[i] = wrap(read_integer(block->operands[0], i, from), targets[target].bits,
                                    targets[target].has_sign);
 }
 
@@ -248,7 +248,7 @@ static void cast_to_floats(void *out, const struct block *block)
         memmove(out, block->operands[0], block->count * sizeof *y);
     else
         for (size_t i = 0; i < block->count; i++)
-            y[i] = (float)integer_of(block->operands[0], i, from);
+            y[i] = (float)read_integer(block->operands[0], i, from);
 }
 
 static void cast_to_booleans(void *out, const struct block *block)
@@ -257,7 +257,7 @@ static void cast_to_booleans(void *out, const struct block *block)
     enum net_type from = block->call->inputs[0]->type;
     for (size_t i = 0; i < block->count; i++)
         ((unsigned char *)out)[i] = from == NET_FLOAT ? ((const float *)x)[i] != 0
-                                                      : integer_of(x, i, from) != 0;
+                                                      : read_integer(x, i, from) != 0;
 }
 
 static int cast_forward(const struct net_call *call, struct ivon_error *error)

@@ -1,15 +1,13 @@
-/*
- * Operators that copy one tensor's elements along axes. Each says where its output's elements lie
- * in its input, as a route; forward and tangent copy along it, backward adds against it.
- */
+/* Operators that copy one tensor's elements along axes. Each describes its output as a strided copy
+   of its input. Forward and tangent run the copy; backward adds through the reversed copy. */
 #include <inttypes.h>
 #include <string.h>
 
-#include "net/ops/route.h"
+#include "net/ops/strided_copy.h"
 #include "net/graph/rules.h"
 
-/* strides[i]: how far neighbours along axis i are apart. */
-static void strides_of(const struct net_tensor *tensor, int64_t strides[IVON_RANK_MAX])
+/* strides[i]: the distance of neighbours along axis i, in elements. */
+static void row_major_strides(const struct net_tensor *tensor, int64_t strides[IVON_RANK_MAX])
 {
     int64_t stride = 1;
     for (int i = tensor->rank - 1; i >= 0; i--) {
@@ -18,49 +16,49 @@ static void strides_of(const struct net_tensor *tensor, int64_t strides[IVON_RAN
     }
 }
 
-typedef struct net_route route_rule(const struct net_call *call);
+typedef struct net_strided_copy copy_rule(const struct net_call *call);
 
-static void copy_forward(const struct net_call *call, route_rule *rule)
+static void copy_forward(const struct net_call *call, copy_rule *rule)
 {
-    const struct net_route route = rule(call);
-    net_route_copy(&route, call->outputs[0]->data, call->inputs[0]->data,
-                   net_type_size(call->outputs[0]->type));
+    const struct net_strided_copy copy = rule(call);
+    net_strided_copy_run(&copy, call->outputs[0]->data, call->inputs[0]->data,
+                         net_type_size(call->outputs[0]->type));
 }
 
-static void copy_tangent(const struct net_call *call, route_rule *rule,
+static void copy_tangent(const struct net_call *call, copy_rule *rule,
                          const float *const *input_tangents, float *const *output_tangents)
 {
-    const struct net_route route = rule(call);
+    const struct net_strided_copy copy = rule(call);
     if (input_tangents[0])
-        net_route_copy(&route, output_tangents[0], input_tangents[0], sizeof(float));
+        net_strided_copy_run(&copy, output_tangents[0], input_tangents[0], sizeof(float));
     else
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
 
-static void add_backward(const struct net_call *call, route_rule *rule,
+static void add_backward(const struct net_call *call, copy_rule *rule,
                          const float *const *output_adjoints, float *const *input_adjoints)
 {
-    const struct net_route route = rule(call), back = net_route_reversed(&route);
+    const struct net_strided_copy copy = rule(call), reverse = net_strided_copy_reversed(&copy);
     if (input_adjoints[0] && output_adjoints[0])
-        net_route_add(&back, input_adjoints[0], output_adjoints[0]);
+        net_strided_copy_add(&reverse, input_adjoints[0], output_adjoints[0]);
 }
 
-#define ONE_ROUTE(name)                                                                            \
+#define COPY_OPERATOR(name)                                                                        \
     static int name##_forward(const struct net_call *call, struct ivon_error *error)               \
     {                                                                                              \
         (void)error;                                                                               \
-        copy_forward(call, name##_route);                                                          \
+        copy_forward(call, name##_copy);                                                           \
         return 0;                                                                                  \
     }                                                                                              \
     static void name##_tangent(const struct net_call *call, const float *const *input_tangents,    \
                                float *const *output_tangents)                                      \
     {                                                                                              \
-        copy_tangent(call, name##_route, input_tangents, output_tangents);                         \
+        copy_tangent(call, name##_copy, input_tangents, output_tangents);                          \
     }                                                                                              \
     static void name##_backward(const struct net_call *call, const float *const *output_adjoints,  \
                                 float *const *input_adjoints)                                      \
     {                                                                                              \
-        add_backward(call, name##_route, output_adjoints, input_adjoints);                         \
+        add_backward(call, name##_copy, output_adjoints, input_adjoints);                          \
     }
 
 /* Transpose: out[i_0 … i_n] = in[…], where output axis k is input axis perm[k]; by default the axes
@@ -90,19 +88,19 @@ static int transpose_infer(struct net_call *call, struct ivon_error *error)
     return net_output(call, 0, input->type, input->rank, shape, error);
 }
 
-static struct net_route transpose_route(const struct net_call *call)
+static struct net_strided_copy transpose_copy(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
-    struct net_route route = {0};
+    struct net_strided_copy copy = {0};
     int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
-    strides_of(input, from);
-    strides_of(output, to);
+    row_major_strides(input, from);
+    row_major_strides(output, to);
     for (int i = 0; i < output->rank; i++)
-        net_route_add_axis(&route, output->shape[i], to[i], from[permutation(call, i)]);
-    return route;
+        net_strided_copy_add_axis(&copy, output->shape[i], to[i], from[permutation(call, i)]);
+    return copy;
 }
 
-ONE_ROUTE(transpose)
+COPY_OPERATOR(transpose)
 
 /* Slice: out[i] = in[start + i step] along each of `axes`; starts and ends are clamped after the
    manner of Python. */
@@ -111,7 +109,7 @@ struct range {
     int64_t start, step, count;
 };
 
-/* Starts and ends count from the axis's end where they are negative. */
+/* Negative starts and ends count from the end of the axis. */
 static struct range clamp_range(int64_t start, int64_t end, int64_t step, int64_t size)
 {
     int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
@@ -170,24 +168,24 @@ static int slice_infer(struct net_call *call, struct ivon_error *error)
     return code ? code : net_output(call, 0, input->type, input->rank, shape, error);
 }
 
-static struct net_route slice_route(const struct net_call *call)
+static struct net_strided_copy slice_copy(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
-    struct net_route route = {0};
+    struct net_strided_copy copy = {0};
     struct range ranges[IVON_RANK_MAX] = {0};
     int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
     slice_ranges(call, ranges, NULL); /* succeeded in infer */
-    strides_of(input, from);
-    strides_of(output, to);
+    row_major_strides(input, from);
+    row_major_strides(output, to);
     for (int i = 0; i < output->rank; i++) {
-        int64_t step = ranges[i].count > 1 ? ranges[i].step : 1; /* else it may be beyond bounds */
-        route.from_first += ranges[i].start * from[i];
-        net_route_add_axis(&route, ranges[i].count, to[i], step * from[i]);
+        int64_t step = ranges[i].count > 1 ? ranges[i].step : 1; /* else it may be out of bounds */
+        copy.from_first += ranges[i].start * from[i];
+        net_strided_copy_add_axis(&copy, ranges[i].count, to[i], step * from[i]);
     }
-    return route;
+    return copy;
 }
 
-ONE_ROUTE(slice)
+COPY_OPERATOR(slice)
 
 /* Expand: the input broadcast to the common shape of itself and of the second input's. */
 
@@ -209,22 +207,22 @@ static int expand_infer(struct net_call *call, struct ivon_error *error)
     return net_output_made(call, 0, input->type, rank, shape, input->count, error);
 }
 
-static struct net_route expand_route(const struct net_call *call)
+static struct net_strided_copy expand_copy(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
-    struct net_route route = {0};
+    struct net_strided_copy copy = {0};
     int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX];
     int missing = output->rank - input->rank;
-    strides_of(input, from);
-    strides_of(output, to);
+    row_major_strides(input, from);
+    row_major_strides(output, to);
     for (int i = 0; i < output->rank; i++) {
-        bool stands = i < missing || input->shape[i - missing] == 1;
-        net_route_add_axis(&route, output->shape[i], to[i], stands ? 0 : from[i - missing]);
+        bool repeated = i < missing || input->shape[i - missing] == 1;
+        net_strided_copy_add_axis(&copy, output->shape[i], to[i], repeated ? 0 : from[i - missing]);
     }
-    return route;
+    return copy;
 }
 
-ONE_ROUTE(expand)
+COPY_OPERATOR(expand)
 
 /* Tile: the input repeated repeats[k] times along axis k. */
 
@@ -246,22 +244,22 @@ static int tile_infer(struct net_call *call, struct ivon_error *error)
     return net_output_made(call, 0, input->type, input->rank, shape, input->count, error);
 }
 
-static struct net_route tile_route(const struct net_call *call)
+static struct net_strided_copy tile_copy(const struct net_call *call)
 {
     const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
-    struct net_route route = {0};
+    struct net_strided_copy copy = {0};
     int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX] = {0};
-    strides_of(input, from);
-    strides_of(output, to);
+    row_major_strides(input, from);
+    row_major_strides(output, to);
     for (int i = 0; i < output->rank; i++) {
         int64_t size = input->shape[i];
-        net_route_add_axis(&route, size ? output->shape[i] / size : 0, size * to[i], 0);
-        net_route_add_axis(&route, size, to[i], from[i]);
+        net_strided_copy_add_axis(&copy, size ? output->shape[i] / size : 0, size * to[i], 0);
+        net_strided_copy_add_axis(&copy, size, to[i], from[i]);
     }
-    return route;
+    return copy;
 }
 
-ONE_ROUTE(tile)
+COPY_OPERATOR(tile)
 
 const struct net_operator net_movement_operators[] = {{.name = "Transpose",
                                                        .since = 1,

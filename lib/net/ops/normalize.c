@@ -1,5 +1,5 @@
-/* Normalization by what is computed of each example: LayerNormalization, InstanceNormalization; and
-   what all normalizations share. */
+/* Normalization by statistics of each example: LayerNormalization, InstanceNormalization; and the
+   functions that all normalizations share. */
 #include "net/ops/normalize.h"
 
 #include <inttypes.h>
@@ -98,7 +98,7 @@ static int infer_layer(struct net_call *call, struct ivon_error *error)
     size_t count = row.count ? x->count / row.count : 0;
     for (size_t i = 1; i < call->node->output_count; i++)
         if (call->outputs[i])
-            count = call->outputs[i]->count; /* rows without elements have moments too: no number */
+            count = call->outputs[i]->count; /* rows without elements have moments too: NaN */
     return prepare_rows(call, count, row.count, 0, error);
 }
 
@@ -124,19 +124,19 @@ static void moments(const struct net_call *call, const float *x, double *mean, d
                         net_attribute_number(call->node, "epsilon", (double)1e-5F));
 }
 
-/* An operand's values for the elements of a row: b is zero where it is left out. */
-static const float *of_row(const struct net_call *call, size_t input, size_t row)
+/* Returns an operand's values for the elements of a row; b is zero if it is left out. */
+static const float *row_operand(const struct net_call *call, size_t input, size_t row)
 {
     const struct rows *rows = call->prepared;
-    bool there = input != BIAS || has_bias(call);
-    const float *values = there ? call->inputs[input]->data : NULL;
-    if (there && !rows->channels)
+    bool present = input != BIAS || has_bias(call);
+    const float *values = present ? call->inputs[input]->data : NULL;
+    if (present && !rows->channels)
         return values;
-    float *spread = (float *)((double *)call->workspace + 2 * rows->length) +
-                    (input == BIAS ? rows->length : 0);
+    float *expanded = (float *)((double *)call->workspace + 2 * rows->length) +
+                      (input == BIAS ? rows->length : 0);
     for (size_t i = 0; i < rows->length; i++)
-        spread[i] = there ? values[row % rows->channels] : 0;
-    return spread;
+        expanded[i] = present ? values[row % rows->channels] : 0;
+    return expanded;
 }
 
 IVON_DISPATCH static void normalize_row(float *y, const float *x, double mean, double inverse,
@@ -149,8 +149,9 @@ IVON_DISPATCH static void normalize_row(float *y, const float *x, double mean, d
 /* The outputs: y, and of LayerNormalization each row's mean and r, where they are wanted. */
 enum { Y, MEAN, INVERSE, OUTPUTS };
 
-/* The array of an output, from the arrays for a node's outputs; null if it has no such output. */
-static float *of_output(const struct net_call *call, float *const *arrays, size_t output)
+/* Returns an output's array from the arrays of a node's outputs; null if there is no such
+   output. */
+static float *output_array(const struct net_call *call, float *const *arrays, size_t output)
 {
     return output < call->node->output_count ? arrays[output] : NULL;
 }
@@ -166,8 +167,8 @@ static int forward_rows(const struct net_call *call, struct ivon_error *error)
     for (size_t row = 0; row < rows->count; row++, x += rows->length) {
         double mean, inverse;
         moments(call, x, &mean, &inverse);
-        normalize_row(outputs[Y] + row * rows->length, x, mean, inverse, of_row(call, SCALE, row),
-                      of_row(call, BIAS, row), rows->length);
+        normalize_row(outputs[Y] + row * rows->length, x, mean, inverse,
+                      row_operand(call, SCALE, row), row_operand(call, BIAS, row), rows->length);
         if (outputs[MEAN])
             outputs[MEAN][row] = (float)mean;
         if (outputs[INVERSE])
@@ -176,9 +177,9 @@ static int forward_rows(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* ∂mean/∂x_i = 1/n and ∂r/∂x_i = −r² x̂_i/n, for adjoints of both. */
-static void normalize_add_moments(const struct net_call *call, size_t row, double of_mean,
-                                  double of_inverse, float *dx)
+/* Adds the adjoints of mean and r: ∂mean/∂x_i = 1/n and ∂r/∂x_i = −r² x̂_i/n. */
+static void normalize_add_moments(const struct net_call *call, size_t row, double mean_adjoint,
+                                  double inverse_adjoint, float *dx)
 {
     const struct rows *rows = call->prepared;
     const float *x = (const float *)call->inputs[0]->data + row * rows->length;
@@ -186,8 +187,8 @@ static void normalize_add_moments(const struct net_call *call, size_t row, doubl
     moments(call, x, &mean, &inverse);
     dx += row * rows->length;
     for (size_t i = 0; i < rows->length; i++)
-        dx[i] += (float)((of_mean -
-                          of_inverse * inverse * inverse * inverse * ((double)x[i] - mean)) /
+        dx[i] += (float)((mean_adjoint -
+                          inverse_adjoint * inverse * inverse * inverse * ((double)x[i] - mean)) /
                          n);
 }
 
@@ -200,7 +201,7 @@ static void normalize_add_row(const struct net_call *call, size_t row, const flo
 {
     const struct rows *rows = call->prepared;
     const float *x = (const float *)call->inputs[0]->data + row * rows->length;
-    const float *scale = of_row(call, SCALE, row);
+    const float *scale = row_operand(call, SCALE, row);
     double mean, inverse, sum = 0, moment = 0, n = (double)rows->length;
     moments(call, x, &mean, &inverse);
     dy += row * rows->length;
@@ -218,7 +219,7 @@ static void normalize_add_row(const struct net_call *call, size_t row, const flo
 }
 
 /* Adds the sums to an operand's adjoint and clears them. */
-static void take_sums(const struct rows *rows, size_t row, double *sums, float *adjoint)
+static void flush_sums(const struct rows *rows, size_t row, double *sums, float *adjoint)
 {
     double total = 0;
     for (size_t i = 0; i < rows->length; i++) {
@@ -237,11 +238,13 @@ static void backward_rows(const struct net_call *call, const float *const *outpu
     const struct rows *rows = call->prepared;
     double *scale_sums = call->workspace, *bias_sums = scale_sums + rows->length;
     float *const *adjoints = (float *const *)output_adjoints;
-    const float *of_mean = of_output(call, adjoints, MEAN);
-    const float *of_inverse = of_output(call, adjoints, INVERSE);
-    for (size_t row = 0; input_adjoints[0] && (of_mean || of_inverse) && row < rows->count; row++)
-        normalize_add_moments(call, row, of_mean ? (double)of_mean[row] : 0,
-                              of_inverse ? (double)of_inverse[row] : 0, input_adjoints[0]);
+    const float *mean_adjoint = output_array(call, adjoints, MEAN);
+    const float *inverse_adjoint = output_array(call, adjoints, INVERSE);
+    for (size_t row = 0;
+         input_adjoints[0] && (mean_adjoint || inverse_adjoint) && row < rows->count; row++)
+        normalize_add_moments(call, row, mean_adjoint ? (double)mean_adjoint[row] : 0,
+                              inverse_adjoint ? (double)inverse_adjoint[row] : 0,
+                              input_adjoints[0]);
     if (!output_adjoints[Y] || !rows->length)
         return;
     memset(scale_sums, 0, 2 * rows->length * sizeof *scale_sums);
@@ -249,8 +252,8 @@ static void backward_rows(const struct net_call *call, const float *const *outpu
         normalize_add_row(call, row, output_adjoints[Y], input_adjoints[0], scale_sums, bias_sums);
         if (!rows->channels && row + 1 < rows->count)
             continue;
-        take_sums(rows, row, scale_sums, input_adjoints[SCALE]);
-        take_sums(rows, row, bias_sums, has_bias(call) ? input_adjoints[BIAS] : NULL);
+        flush_sums(rows, row, scale_sums, input_adjoints[SCALE]);
+        flush_sums(rows, row, bias_sums, has_bias(call) ? input_adjoints[BIAS] : NULL);
     }
 }
 
@@ -258,33 +261,34 @@ static void tangent_rows(const struct net_call *call, const float *const *input_
                          float *const *output_tangents)
 {
     const struct rows *rows = call->prepared;
-    const float *x = call->inputs[0]->data, *moved = input_tangents[0];
-    const float *scale_moved = input_tangents[SCALE];
-    const float *bias_moved = has_bias(call) ? input_tangents[BIAS] : NULL;
+    const float *x = call->inputs[0]->data, *x_tangent = input_tangents[0];
+    const float *scale_tangent = input_tangents[SCALE];
+    const float *bias_tangent = has_bias(call) ? input_tangents[BIAS] : NULL;
     float *y = output_tangents[Y];
-    float *of_mean = of_output(call, output_tangents, MEAN);
-    float *of_inverse = of_output(call, output_tangents, INVERSE);
+    float *mean_tangent = output_array(call, output_tangents, MEAN);
+    float *inverse_tangent = output_array(call, output_tangents, INVERSE);
     size_t length = rows->length;
     for (size_t row = 0; row < rows->count; row++, x += length) {
-        const float *scale = of_row(call, SCALE, row);
+        const float *scale = row_operand(call, SCALE, row);
         double mean, inverse, n = (double)length;
         moments(call, x, &mean, &inverse);
-        double sum = moved ? net_sum(moved, length) : 0;
-        double moment = moved ? (net_sum_products(moved, x, length) - mean * sum) * inverse : 0;
-        if (of_mean)
-            of_mean[row] = (float)(sum / n);
-        if (of_inverse)
-            of_inverse[row] = (float)(-inverse * inverse * moment / n);
+        double sum = x_tangent ? net_sum(x_tangent, length) : 0;
+        double moment = x_tangent ? (net_sum_products(x_tangent, x, length) - mean * sum) * inverse
+                                  : 0;
+        if (mean_tangent)
+            mean_tangent[row] = (float)(sum / n);
+        if (inverse_tangent)
+            inverse_tangent[row] = (float)(-inverse * inverse * moment / n);
         for (size_t i = 0; y && i < length; i++) {
             size_t at = rows->channels ? row % rows->channels : i;
             double normal = ((double)x[i] - mean) * inverse;
-            double change = moved ? (double)moved[i] - sum / n - normal * moment / n : 0;
+            double change = x_tangent ? (double)x_tangent[i] - sum / n - normal * moment / n : 0;
             y[row * length + i] = (float)((double)scale[i] * inverse * change +
-                                          (scale_moved ? normal * (double)scale_moved[at] : 0) +
-                                          (bias_moved ? (double)bias_moved[at] : 0));
+                                          (scale_tangent ? normal * (double)scale_tangent[at] : 0) +
+                                          (bias_tangent ? (double)bias_tangent[at] : 0));
         }
-        if (moved)
-            moved += length;
+        if (x_tangent)
+            x_tangent += length;
     }
 }
 

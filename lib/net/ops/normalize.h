@@ -21,7 +21,7 @@ void net_channel_sums(const struct net_tensor *x, double *sums, double *squares)
    there are none, nothing is set. */
 size_t net_channel_moments(const struct net_tensor *x, double *mean, double *variance);
 
-/* The variance of the n elements of a channel without its bias; of a single one as it is. */
+/* Returns the unbiased variance of a channel of n elements; for n = 1 the variance itself. */
 double net_unbiased(double variance, size_t n);
 
 /* The statistics of a batch. */
@@ -32,6 +32,6 @@ struct net_batch {
 
 /* The statistics by which BatchNormalization in training normalized at its last run; borrowed from
    the call. `count` is 0 where the call is not in training or has not run. */
-struct net_batch net_batch_of(const struct net_call *call);
+struct net_batch net_batch_statistics(const struct net_call *call);
 
 #endif

@@ -90,9 +90,9 @@ __attribute__((target("avx2"))) static void run_avx2(const struct net_panel *pan
         avx2_rows(panel, columns + j, rows, 2, out + j, out_stride);
 }
 
-/* One function for each width: all in one are too much for a compiler that follows variables. */
+/* One function for each width: one for all is too much for a compiler that tracks variables. */
 #define DEFINE_WIDTH(VECTORS)                                                                      \
-    __attribute__((target("avx512f"), noinline)) static void avx512_of_##VECTORS(                  \
+    __attribute__((target("avx512f"), noinline)) static void avx512_vectors_##VECTORS(             \
         const struct net_panel *panel, const float *columns, size_t rows, float *out,              \
         size_t out_stride)                                                                         \
     {                                                                                              \
@@ -108,13 +108,13 @@ static void run_avx512(const struct net_panel *panel, const float *columns, size
                        size_t width, float *out, size_t out_stride)
 {
     for (; width >= 64; width -= 64, columns += 64, out += 64)
-        avx512_of_4(panel, columns, rows, out, out_stride);
+        avx512_vectors_4(panel, columns, rows, out, out_stride);
     if (width == 48)
-        avx512_of_3(panel, columns, rows, out, out_stride);
+        avx512_vectors_3(panel, columns, rows, out, out_stride);
     else if (width == 32)
-        avx512_of_2(panel, columns, rows, out, out_stride);
+        avx512_vectors_2(panel, columns, rows, out, out_stride);
     else if (width)
-        avx512_of_1(panel, columns, rows, out, out_stride);
+        avx512_vectors_1(panel, columns, rows, out, out_stride);
 }
 
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,

@@ -10,28 +10,28 @@
 struct pool {
     struct net_window window;
     size_t planes, input_plane, output_plane;
-    size_t span;        /* the row of input, padded, that a row of output takes */
-    bool count_padding; /* in the mean */
-    float inverse[];    /* of the taps that count, for each column of output */
+    size_t span;        /* the padded input row that one output row needs */
+    bool count_padding; /* padding counts in the mean */
+    float inverse[];    /* 1 / taps that count, for each output column */
 };
 
-/* NaN is larger than anything. */
-static inline float pooling_larger(float a, float b)
+/* NaN is the largest value. */
+static inline float pooling_max(float a, float b)
 {
     return (b > a) | (b != b) ? b : a;
 }
 
-static inline float pooling_join(float a, float b, bool maximum)
+static inline float pooling_combine(float a, float b, bool maximum)
 {
-    return maximum ? pooling_larger(a, b) : a + b;
+    return maximum ? pooling_max(a, b) : a + b;
 }
 
-/* 1 / taps that count for output `at` along an axis; 0 without any */
+/* Returns 1 / taps that count for output `at` along an axis; 0 if there are none. */
 static float inverse_count(const struct pool *pool, int axis, int64_t at)
 {
     const struct net_window *window = &pool->window;
     struct net_window counted = *window;
-    if (pool->count_padding) { /* the padded input is what counts */
+    if (pool->count_padding) { /* padding counts as input */
         counted.input[axis] = window->padded[axis];
         counted.before[axis] = 0;
     }
@@ -85,43 +85,43 @@ static int pooling_infer(struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* out[i] = the taps of from[i * stride + k * dilation], joined */
-static inline __attribute__((always_inline)) void join_columns(float *restrict out,
-                                                               const float *restrict from,
-                                                               size_t count, size_t stride,
-                                                               size_t kernel, size_t dilation,
-                                                               bool maximum)
+/* out[i] = the combined taps from[i * stride + k * dilation] */
+static inline __attribute__((always_inline)) void combine_columns(float *restrict out,
+                                                                  const float *restrict from,
+                                                                  size_t count, size_t stride,
+                                                                  size_t kernel, size_t dilation,
+                                                                  bool maximum)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = from[i * stride];
     for (size_t k = 1; k < kernel; k++)
         for (size_t i = 0; i < count; i++)
-            out[i] = pooling_join(out[i], from[i * stride + k * dilation], maximum);
+            out[i] = pooling_combine(out[i], from[i * stride + k * dilation], maximum);
 }
 
-/* The windows that most networks have, in one pass. */
-static inline __attribute__((always_inline)) void join_neighbours(float *restrict out,
-                                                                  const float *restrict from,
-                                                                  size_t count, size_t kernel,
-                                                                  bool maximum)
+/* The most common windows, in one pass. */
+static inline __attribute__((always_inline)) void combine_neighbours(float *restrict out,
+                                                                     const float *restrict from,
+                                                                     size_t count, size_t kernel,
+                                                                     bool maximum)
 {
     for (size_t i = 0; i < count; i++) {
-        float both = pooling_join(from[2 * i], from[2 * i + 1], maximum);
-        out[i] = kernel == 2 ? both : pooling_join(both, from[2 * i + 2], maximum);
+        float both = pooling_combine(from[2 * i], from[2 * i + 1], maximum);
+        out[i] = kernel == 2 ? both : pooling_combine(both, from[2 * i + 2], maximum);
     }
 }
 
-/* One row of output: joins its rows of input into `joined`, then columns. */
-static inline __attribute__((always_inline)) void join_window(const struct pool *pool,
-                                                              const float *x, int64_t at,
-                                                              float *restrict joined,
-                                                              float *restrict y, bool maximum)
+/* One output row: combines input rows into `combined`, then combines its columns. */
+static inline __attribute__((always_inline)) void combine_window(const struct pool *pool,
+                                                                 const float *x, int64_t at,
+                                                                 float *restrict combined,
+                                                                 float *restrict y, bool maximum)
 {
     const struct net_window *window = &pool->window;
     size_t width = (size_t)window->input[1], count = (size_t)window->output[1];
     size_t stride = (size_t)window->stride[1], kernel = (size_t)window->kernel[1];
     size_t dilation = (size_t)window->dilation[1];
-    float *restrict inside = joined + window->before[1];
+    float *restrict inside = combined + window->before[1];
     int64_t first, last, from;
     net_window_taps(window, 0, at, &first, &last, &from);
     bool any = first < last;
@@ -132,29 +132,29 @@ static inline __attribute__((always_inline)) void join_window(const struct pool 
     while (++first < last) {
         const float *restrict row = x + (size_t)(from + first * window->dilation[0]) * width;
         for (size_t i = 0; i < width; i++)
-            inside[i] = pooling_join(inside[i], row[i], maximum);
+            inside[i] = pooling_combine(inside[i], row[i], maximum);
     }
     if (stride == 2 && kernel == 2 && dilation == 1)
-        join_neighbours(y, joined, count, 2, maximum);
+        combine_neighbours(y, combined, count, 2, maximum);
     else if (stride == 2 && kernel == 3 && dilation == 1)
-        join_neighbours(y, joined, count, 3, maximum);
+        combine_neighbours(y, combined, count, 3, maximum);
     else if (stride == 1)
-        join_columns(y, joined, count, 1, kernel, dilation, maximum);
+        combine_columns(y, combined, count, 1, kernel, dilation, maximum);
     else
-        join_columns(y, joined, count, stride, kernel, dilation, maximum);
+        combine_columns(y, combined, count, stride, kernel, dilation, maximum);
 }
 
-IVON_DISPATCH static void maxima(const struct pool *pool, const float *x, float *joined, float *y)
+IVON_DISPATCH static void maxima(const struct pool *pool, const float *x, float *combined, float *y)
 {
     for (int64_t i = 0; i < pool->window.output[0]; i++, y += pool->window.output[1])
-        join_window(pool, x, i, joined, y, true);
+        combine_window(pool, x, i, combined, y, true);
 }
 
-IVON_DISPATCH static void means(const struct pool *pool, const float *x, float *joined, float *y)
+IVON_DISPATCH static void means(const struct pool *pool, const float *x, float *combined, float *y)
 {
     for (int64_t i = 0; i < pool->window.output[0]; i++, y += pool->window.output[1]) {
         float inverse = inverse_count(pool, 0, i);
-        join_window(pool, x, i, joined, y, false);
+        combine_window(pool, x, i, combined, y, false);
         for (int64_t j = 0; j < pool->window.output[1]; j++)
             y[j] *= inverse * pool->inverse[j];
     }
@@ -168,9 +168,10 @@ static void pooling_fill(float *values, size_t count, float value)
 
 /* MaxPool */
 
-/* The element of a plane that is the largest in a window, the first of them; -1 without any. */
-static int64_t find_largest(const struct net_window *window, const float *x, int64_t y_at,
-                            int64_t x_at)
+/* Returns the index of the first largest element of a window within its plane; -1 if it is
+   empty. */
+static int64_t window_argmax(const struct net_window *window, const float *x, int64_t y_at,
+                             int64_t x_at)
 {
     int64_t top, bottom, left, right, y_from, x_from, found = -1;
     net_window_taps(window, 0, y_at, &top, &bottom, &y_from);
@@ -185,9 +186,10 @@ static int64_t find_largest(const struct net_window *window, const float *x, int
     return found;
 }
 
-/* Calls of this for every output: `input`, or -1, is the element that it took. */
-static void each_largest(const struct net_call *call,
-                         void (*visit)(void *context, size_t output, int64_t input), void *context)
+/* Calls `visit` for every output with the input element that it copied, or -1. */
+static void for_each_maximum(const struct net_call *call,
+                             void (*visit)(void *context, size_t output, int64_t input),
+                             void *context)
 {
     const struct pool *pool = call->prepared;
     const struct net_window *window = &pool->window;
@@ -197,7 +199,7 @@ static void each_largest(const struct net_call *call,
         for (int64_t i = 0; i < window->output[0]; i++)
             for (int64_t j = 0; j < window->output[1]; j++) {
                 size_t start = plane * pool->input_plane;
-                int64_t found = find_largest(window, x + start, i, j);
+                int64_t found = window_argmax(window, x + start, i, j);
                 visit(context, output++, found < 0 ? -1 : found + (int64_t)start);
             }
 }
@@ -225,7 +227,7 @@ static int forward_max(const struct net_call *call, struct ivon_error *error)
         maxima(pool, x + plane * pool->input_plane, call->workspace,
                y + plane * pool->output_plane);
     if (call->node->output_count > 1 && call->outputs[1])
-        each_largest(call, store_index, (void *)call);
+        for_each_maximum(call, store_index, (void *)call);
     return 0;
 }
 
@@ -246,7 +248,7 @@ static void backward_max(const struct net_call *call, const float *const *output
 {
     struct flow flow = {output_adjoints[0], input_adjoints[0]};
     if (flow.from && flow.to)
-        each_largest(call, add_adjoint, &flow);
+        for_each_maximum(call, add_adjoint, &flow);
 }
 
 static void set_tangent(void *context, size_t output, int64_t input)
@@ -260,7 +262,7 @@ static void tangent_max(const struct net_call *call, const float *const *input_t
 {
     struct flow flow = {input_tangents[0], output_tangents[0]};
     if (flow.from)
-        each_largest(call, set_tangent, &flow);
+        for_each_maximum(call, set_tangent, &flow);
     else
         memset(flow.to, 0, call->outputs[0]->count * sizeof *flow.to);
 }
@@ -282,8 +284,8 @@ static int forward_average(const struct net_call *call, struct ivon_error *error
     return 0;
 }
 
-/* Adds a row of shares to two neighbours each, where no window reaches beyond the input. */
-IVON_DISPATCH static void spread_pairs(float *restrict dx, const float *restrict dy, float inverse,
+/* Adds each element of a row to two neighbours, where no window extends beyond the input. */
+IVON_DISPATCH static void add_to_pairs(float *restrict dx, const float *restrict dy, float inverse,
                                        size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -309,8 +311,8 @@ static void backward_halving(const struct pool *pool, const float *dy, float *dx
     size_t width = (size_t)pool->window.input[1], count = (size_t)pool->window.output[1];
     for (size_t plane = 0; plane < pool->planes; plane++, dx += pool->input_plane)
         for (size_t i = 0; i < (size_t)pool->window.output[0]; i++, dy += count) {
-            spread_pairs(dx + 2 * i * width, dy, 0.25F, count);
-            spread_pairs(dx + (2 * i + 1) * width, dy, 0.25F, count);
+            add_to_pairs(dx + 2 * i * width, dy, 0.25F, count);
+            add_to_pairs(dx + (2 * i + 1) * width, dy, 0.25F, count);
         }
 }
 
@@ -366,7 +368,7 @@ static int infer_global(struct net_call *call, struct ivon_error *error)
     return net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, shape, error);
 }
 
-static size_t plane_of(const struct net_call *call)
+static size_t plane_size(const struct net_call *call)
 {
     size_t planes = call->outputs[0]->count;
     return planes ? call->inputs[0]->count / planes : 0;
@@ -374,7 +376,7 @@ static size_t plane_of(const struct net_call *call)
 
 static void average_all(const struct net_call *call, const float *x, float *y)
 {
-    size_t plane = plane_of(call);
+    size_t plane = plane_size(call);
     for (size_t i = 0; i < call->outputs[0]->count; i++)
         y[i] = (float)(net_sum(x + i * plane, plane) / (double)plane);
 }
@@ -390,7 +392,7 @@ static void backward_global_average(const struct net_call *call,
                                     const float *const *output_adjoints,
                                     float *const *input_adjoints)
 {
-    size_t plane = plane_of(call);
+    size_t plane = plane_size(call);
     float *dx = input_adjoints[0];
     for (size_t i = 0; dx && output_adjoints[0] && i < call->outputs[0]->count; i++)
         for (size_t j = 0; j < plane; j++)
@@ -406,7 +408,7 @@ static void tangent_global_average(const struct net_call *call, const float *con
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
 
-static size_t largest_of(const float *x, size_t count)
+static size_t argmax(const float *x, size_t count)
 {
     size_t found = 0;
     for (size_t i = 1; i < count; i++)
@@ -418,32 +420,32 @@ static size_t largest_of(const float *x, size_t count)
 static int forward_global_max(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    size_t plane = plane_of(call);
+    size_t plane = plane_size(call);
     const float *x = call->inputs[0]->data;
     float *y = call->outputs[0]->data;
     for (size_t i = 0; i < call->outputs[0]->count; i++, x += plane)
-        y[i] = x[largest_of(x, plane)];
+        y[i] = x[argmax(x, plane)];
     return 0;
 }
 
 static void backward_global_max(const struct net_call *call, const float *const *output_adjoints,
                                 float *const *input_adjoints)
 {
-    size_t plane = plane_of(call);
+    size_t plane = plane_size(call);
     const float *x = call->inputs[0]->data;
     if (!input_adjoints[0] || !output_adjoints[0])
         return;
     for (size_t i = 0; i < call->outputs[0]->count; i++)
-        input_adjoints[0][i * plane + largest_of(x + i * plane, plane)] += output_adjoints[0][i];
+        input_adjoints[0][i * plane + argmax(x + i * plane, plane)] += output_adjoints[0][i];
 }
 
 static void tangent_global_max(const struct net_call *call, const float *const *input_tangents,
                                float *const *output_tangents)
 {
-    size_t plane = plane_of(call);
-    const float *x = call->inputs[0]->data, *moved = input_tangents[0];
+    size_t plane = plane_size(call);
+    const float *x = call->inputs[0]->data, *x_tangent = input_tangents[0];
     for (size_t i = 0; i < call->outputs[0]->count; i++)
-        output_tangents[0][i] = moved ? moved[i * plane + largest_of(x + i * plane, plane)] : 0;
+        output_tangents[0][i] = x_tangent ? x_tangent[i * plane + argmax(x + i * plane, plane)] : 0;
 }
 
 const struct net_operator net_pooling_operators[] = {{.name = "AveragePool",

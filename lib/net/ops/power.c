@@ -7,7 +7,7 @@
 
 /* Floats. */
 
-/* The value that all elements have, or NaN if they differ. */
+/* Returns the value that all elements have, or NaN if they differ. */
 static float common(const float *b, size_t count)
 {
     uint32_t differ = 0, first = count ? vector_bits(b[0]) : 0;
@@ -16,8 +16,8 @@ static float common(const float *b, size_t count)
     return differ ? NAN : vector_float(first);
 }
 
-/* The exponents 1, 2 and 3, with the bits of vector_pow; false for others. */
-IVON_DISPATCH static bool power_of_constant(float *out, const float *a, float b, size_t count)
+/* Computes the exponents 1, 2 and 3 with the bits of vector_pow; returns false for others. */
+IVON_DISPATCH static bool power_by_constant(float *out, const float *a, float b, size_t count)
 {
     if (b == 1) {
         memmove(out, a, count * sizeof *out);
@@ -37,7 +37,7 @@ IVON_DISPATCH static bool power_of_constant(float *out, const float *a, float b,
     return true;
 }
 
-IVON_DISPATCH static void power_of_floats(float *out, const float *a, const float *b, float offset,
+IVON_DISPATCH static void power_by_floats(float *out, const float *a, const float *b, float offset,
                                           size_t count)
 {
     BLOCK_EACH(count)
@@ -48,8 +48,8 @@ IVON_DISPATCH static void power_of_floats(float *out, const float *a, const floa
 
 static void power_floats(float *out, const float *a, const float *b, size_t count)
 {
-    if (!power_of_constant(out, a, common(b, count), count))
-        power_of_floats(out, a, b, 0, count);
+    if (!power_by_constant(out, a, common(b, count), count))
+        power_by_floats(out, a, b, 0, count);
 }
 
 /* The exponents as floats. */
@@ -94,15 +94,15 @@ static void power_slope(float *out, const struct block *block, size_t which)
         slope_in_exponent(out, a, b, block->output, block->count);
         return;
     }
-    if (!power_of_constant(out, a, common(b, block->count) - 1, block->count))
-        power_of_floats(out, a, b, -1, block->count);
+    if (!power_by_constant(out, a, common(b, block->count) - 1, block->count))
+        power_by_floats(out, a, b, -1, block->count);
     slope_in_base(out, b, block->count);
 }
 BLOCK_DERIVATIVES(power)
 
 /* Integers. */
 
-/* Modulo 2^64; rounded to 0 where b is negative, and 0 for 0 then. */
+/* Modulo 2^64. For negative b the result is rounded to 0, and 0^b is 0. */
 static int64_t integer_power(int64_t a, int64_t b)
 {
     uint64_t result = 1, square = (uint64_t)a;
@@ -122,7 +122,7 @@ static void power_integers(void *out, const struct block *block)
         y[i] = integer_power(a[i], b[i]);
 }
 
-static void power_of_integers(void *out, const struct block *block)
+static void power_integers_by_floats(void *out, const struct block *block)
 {
     const int64_t *a = block->operands[0];
     const float *b = block->operands[1];
@@ -149,7 +149,7 @@ static int power_forward(const struct net_call *call, struct ivon_error *error)
     if (call->inputs[1]->type == NET_FLOAT && floats)
         block_chain(call);
     else if (call->inputs[1]->type == NET_FLOAT)
-        block_forward(call, power_of_integers);
+        block_forward(call, power_integers_by_floats);
     else
         block_forward(call, floats ? power_mixed : power_integers);
     return 0;

@@ -7,7 +7,7 @@
 #include "core/dispatch.h"
 #include "net/ops/sum.h"
 
-/* The BLAS library counts with 32 bits. */
+/* The BLAS library uses 32-bit sizes. */
 static bool product_fits(int64_t extent)
 {
     return extent <= INT32_MAX;
@@ -29,7 +29,7 @@ static int64_t ldb(const struct net_matmul *p)
     return row_length(p->transpose_b, p->k, p->n);
 }
 
-/* The index in an operand at which batch entry `index` starts. */
+/* Returns the index in an operand at which batch entry `index` starts. */
 static size_t product_start(const struct net_matmul *p, const size_t *steps, size_t index)
 {
     size_t at = 0;
@@ -56,7 +56,7 @@ static void product_multiply(const struct net_matmul *p, float alpha, const floa
                      ldb(p), beta, y + i * output_step(p), p->n ? p->n : 1);
 }
 
-/* One batch entry's share of the adjoint of a: da += alpha dy op(b)ᵀ, stored as a is. */
+/* Adds one batch entry's part of the adjoint of a: da += alpha dy op(b)ᵀ, stored like a. */
 static void add_left(const struct net_matmul *p, float alpha, const float *dy, const float *b,
                      float *da)
 {
@@ -78,7 +78,7 @@ IVON_DISPATCH static void add_outer(float *restrict out, float alpha, const floa
             out[j] += alpha * a[i] * b[j];
 }
 
-/* The same of b: db += alpha op(a)ᵀ dy. Of a single row, as an example's own, BLAS takes longer. */
+/* The same for b: db += alpha op(a)ᵀ dy. For a single row, as of one example, BLAS is slower. */
 static void add_right(const struct net_matmul *p, float alpha, const float *dy, const float *a,
                       float *db)
 {
@@ -141,19 +141,19 @@ static void net_matmul(const struct net_matmul *product, const float *a, const f
 /* Elements from one index of an operand's batch axis to the next, aligned at the last. */
 static void batch_steps(const struct net_tensor *tensor, int batch_rank, size_t *steps)
 {
-    int own = tensor->rank > 2 ? tensor->rank - 2 : 0;
+    int batch_axes = tensor->rank > 2 ? tensor->rank - 2 : 0;
     size_t step = 1;
-    for (int i = own; i < tensor->rank; i++)
+    for (int i = batch_axes; i < tensor->rank; i++)
         step *= (size_t)tensor->shape[i];
     for (int i = 1; i <= batch_rank; i++) {
-        int64_t extent = i <= own ? tensor->shape[own - i] : 1;
+        int64_t extent = i <= batch_axes ? tensor->shape[batch_axes - i] : 1;
         steps[batch_rank - i] = extent == 1 ? 0 : step;
         step *= (size_t)extent;
     }
 }
 
-/* One product in place of many, where b is the same for all and the rows of a follow each other. */
-static void collapse(struct net_matmul *p, const struct net_tensor *a)
+/* Replaces the batch by one product, if b is the same for all and the rows of a are contiguous. */
+static void collapse_batch(struct net_matmul *p, const struct net_tensor *a)
 {
     if (p->transpose_a || p->batch_rank == 0 || a->rank != p->batch_rank + 2)
         return;
@@ -169,7 +169,7 @@ static void collapse(struct net_matmul *p, const struct net_tensor *a)
     p->batch_count = 1;
 }
 
-static int mismatch(const struct net_call *call, const char *what, struct ivon_error *error)
+static int shape_mismatch(const struct net_call *call, const char *what, struct ivon_error *error)
 {
     char left[256], right[256];
     return net_fail(call, error, "%s: %s by %s", what, net_shape_text(call->inputs[0], left),
@@ -186,7 +186,7 @@ static int infer_transposed(struct net_call *call, bool transpose_a, bool transp
         return code;
     const struct net_tensor *a = call->inputs[0], *b = call->inputs[1];
     if (a->rank < 1 || b->rank < 1 || (transpose_a && a->rank < 2) || (transpose_b && b->rank < 2))
-        return mismatch(call, "cannot multiply scalars", error);
+        return shape_mismatch(call, "cannot multiply scalars", error);
     struct net_matmul *p = net_prepare(call, sizeof *p, error);
     if (!p)
         return IVON_ERROR_MEMORY;
@@ -198,15 +198,15 @@ static int infer_transposed(struct net_call *call, bool transpose_a, bool transp
     p->n = b->rank == 1 ? 1 : transpose_b ? last_b[-1] : last_b[0];
     int64_t inner = b->rank == 1 || transpose_b ? last_b[0] : last_b[-1];
     if (inner != p->k)
-        return mismatch(call, "inner extents differ", error);
+        return shape_mismatch(call, "inner extents differ", error);
     if (!product_fits(p->m) || !product_fits(p->n) || !product_fits(p->k))
-        return mismatch(call, "matrices are too large", error);
+        return shape_mismatch(call, "matrices are too large", error);
 
     struct net_tensor axes_a = *a, axes_b = *b;
     axes_a.rank = a->rank > 2 ? a->rank - 2 : 0;
     axes_b.rank = b->rank > 2 ? b->rank - 2 : 0;
     if (!net_broadcast(&axes_a, &axes_b, &p->batch_rank, p->batch))
-        return mismatch(call, "batch axes cannot be broadcast", error);
+        return shape_mismatch(call, "batch axes cannot be broadcast", error);
     int64_t shape[IVON_RANK_MAX + 2];
     int rank = p->batch_rank;
     memcpy(shape, p->batch, (size_t)rank * sizeof *shape);
@@ -223,9 +223,9 @@ static int infer_transposed(struct net_call *call, bool transpose_a, bool transp
     for (int i = 0; i < p->batch_rank; i++)
         p->batch_count *= (size_t)p->batch[i];
     if (call->outputs[0]->count == 0)
-        p->batch_count = 0; /* whatever the other extents multiply to */
+        p->batch_count = 0; /* even if the other extents have a nonzero product */
     else
-        collapse(p, a);
+        collapse_batch(p, a);
     return 0;
 }
 
@@ -249,7 +249,7 @@ static void backward_matmul(const struct net_call *call, const float *const *out
         adjoints(call, 1, output_adjoints[0], input_adjoints);
 }
 
-static const struct net_matmul *product_of_call(const struct net_call *call)
+static const struct net_matmul *product_matmul(const struct net_call *call)
 {
     return call->prepared;
 }
@@ -262,13 +262,13 @@ static void tangent_matmul(const struct net_call *call, const float *const *inpu
 
 /* Gemm: y = alpha op(a) op(b) + beta c, c broadcast to y. */
 
-static float alpha_of(const struct net_call *call)
+static float gemm_alpha(const struct net_call *call)
 {
     return (float)net_attribute_number(call->node, "alpha", 1);
 }
 
 /* 0 without c */
-static float beta_of(const struct net_call *call)
+static float gemm_beta(const struct net_call *call)
 {
     bool has_c = call->node->input_count > 2 && call->inputs[2];
     return has_c ? (float)net_attribute_number(call->node, "beta", 1) : 0;
@@ -325,10 +325,10 @@ static void product_fill(const struct net_call *call, float beta, const float *c
 static int forward_gemm(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    float beta = beta_of(call);
+    float beta = gemm_beta(call);
     if (beta != 0.0F)
         product_fill(call, beta, call->inputs[2]->data, call->outputs[0]->data);
-    product_multiply(call->prepared, alpha_of(call), call->inputs[0]->data, call->inputs[1]->data,
+    product_multiply(call->prepared, gemm_alpha(call), call->inputs[0]->data, call->inputs[1]->data,
                      beta != 0.0F, call->outputs[0]->data);
     return 0;
 }
@@ -341,7 +341,7 @@ static void add_c(const struct net_call *call, const float *dy, float *dc)
     size_t m = (size_t)output->shape[0], n = (size_t)output->shape[1];
     bool per_row = tensor->rank == 2 && tensor->shape[0] != 1;
     bool per_column = tensor->rank >= 1 && tensor->shape[tensor->rank - 1] != 1;
-    float beta = beta_of(call);
+    float beta = gemm_beta(call);
     if (per_row && per_column)
         for (size_t i = 0; i < m * n; i++)
             dc[i] += beta * dy[i];
@@ -365,19 +365,20 @@ static void backward_gemm(const struct net_call *call, const float *const *outpu
 {
     if (!output_adjoints[0])
         return;
-    adjoints(call, alpha_of(call), output_adjoints[0], input_adjoints);
-    if (beta_of(call) != 0.0F && input_adjoints[2])
+    adjoints(call, gemm_alpha(call), output_adjoints[0], input_adjoints);
+    if (gemm_beta(call) != 0.0F && input_adjoints[2])
         add_c(call, output_adjoints[0], input_adjoints[2]);
 }
 
 static void tangent_gemm(const struct net_call *call, const float *const *input_tangents,
                          float *const *output_tangents)
 {
-    float beta = beta_of(call);
-    bool moved = beta != 0.0F && input_tangents[2];
-    if (moved)
+    float beta = gemm_beta(call);
+    bool has_c_tangent = beta != 0.0F && input_tangents[2];
+    if (has_c_tangent)
         product_fill(call, beta, input_tangents[2], output_tangents[0]);
-    tangents(call->prepared, alpha_of(call), call, input_tangents, moved, output_tangents[0]);
+    tangents(call->prepared, gemm_alpha(call), call, input_tangents, has_c_tangent,
+             output_tangents[0]);
 }
 
 const struct net_operator net_product_operators[] = {{.name = "Gemm",
@@ -393,7 +394,7 @@ const struct net_operator net_product_operators[] = {{.name = "Gemm",
                                                       .forward = forward_gemm,
                                                       .backward = backward_gemm,
                                                       .tangent = tangent_gemm,
-                                                      .product = product_of_call},
+                                                      .product = product_matmul},
                                                      {.name = "MatMul",
                                                       .since = 1,
                                                       .inputs_min = 2,
@@ -404,5 +405,5 @@ const struct net_operator net_product_operators[] = {{.name = "Gemm",
                                                       .forward = forward_matmul,
                                                       .backward = backward_matmul,
                                                       .tangent = tangent_matmul,
-                                                      .product = product_of_call},
+                                                      .product = product_matmul},
                                                      {0}};

@@ -1,11 +1,11 @@
-/* Matrix products, as code beyond their own operators uses them. */
+/* Matrix products, for other files as well. */
 #ifndef NET_OPS_PRODUCT_H
 #define NET_OPS_PRODUCT_H
 
 #include "net/graph/operator.h"
 
-/* The product that MatMul and Gemm prepare, and other operators that amount to one at their shapes:
-   m × k by k × n matrices for each index of the batch axes. */
+/* The product that MatMul and Gemm prepare, as do other operators that are one at their shapes: m ×
+   k by k × n matrices for each index of the batch axes. */
 struct net_matmul {
     bool transpose_a, transpose_b; /* an operand is stored with its last two axes exchanged */
     int64_t m, n, k;

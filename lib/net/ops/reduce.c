@@ -12,10 +12,8 @@
 
 enum kind { SUM, PRODUCT, MAXIMUM, MINIMUM };
 
-/*
- * The input's axes, neighbours of one kind as one and those of extent 1 left out; the last one is a
- * run of elements that go to one output, or each to its own.
- */
+/* The input's axes. Neighbours of one kind are merged, and extents of 1 left out. The last axis is
+   a run of elements that are reduced to one output, or that have an output each. */
 struct reduction {
     enum kind kind;
     bool mean;
@@ -35,8 +33,8 @@ struct product {
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* NaN is the largest and the smallest of all. */
-INLINE double join(enum kind kind, double a, double b)
+/* NaN is both the largest and the smallest value. */
+INLINE double reduce_combine(enum kind kind, double a, double b)
 {
     switch (kind) {
     case SUM:
@@ -57,7 +55,7 @@ INLINE double neutral(enum kind kind)
 
 enum { LANES = 16 };
 
-INLINE double join_run_of(enum kind kind, const float *x, size_t count)
+INLINE double combine_run_of_kind(enum kind kind, const float *x, size_t count)
 {
     double lanes[LANES];
     size_t whole = count / LANES * LANES;
@@ -65,54 +63,55 @@ INLINE double join_run_of(enum kind kind, const float *x, size_t count)
         lanes[j] = neutral(kind);
     for (size_t i = 0; i < whole; i += LANES)
         for (size_t j = 0; j < LANES; j++)
-            lanes[j] = join(kind, lanes[j], (double)x[i + j]);
+            lanes[j] = reduce_combine(kind, lanes[j], (double)x[i + j]);
     for (size_t i = whole; i < count; i++)
-        lanes[i - whole] = join(kind, lanes[i - whole], (double)x[i]);
+        lanes[i - whole] = reduce_combine(kind, lanes[i - whole], (double)x[i]);
     for (size_t half = LANES / 2; half; half /= 2)
         for (size_t j = 0; j < half; j++)
-            lanes[j] = join(kind, lanes[j], lanes[j + half]);
+            lanes[j] = reduce_combine(kind, lanes[j], lanes[j + half]);
     return lanes[0];
 }
 
-IVON_DISPATCH static double join_run(enum kind kind, const float *x, size_t count)
+IVON_DISPATCH static double combine_run(enum kind kind, const float *x, size_t count)
 {
     switch (kind) {
     case SUM:
         return net_sum(x, count);
     case PRODUCT:
-        return join_run_of(PRODUCT, x, count);
+        return combine_run_of_kind(PRODUCT, x, count);
     case MAXIMUM:
-        return join_run_of(MAXIMUM, x, count);
+        return combine_run_of_kind(MAXIMUM, x, count);
     default:
-        return join_run_of(MINIMUM, x, count);
+        return combine_run_of_kind(MINIMUM, x, count);
     }
 }
 
-INLINE void join_each_of(enum kind kind, double *restrict out, const float *restrict x,
-                         size_t count)
+INLINE void combine_elementwise_of_kind(enum kind kind, double *restrict out,
+                                        const float *restrict x, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = join(kind, out[i], (double)x[i]);
+        out[i] = reduce_combine(kind, out[i], (double)x[i]);
 }
 
-IVON_DISPATCH static void join_each(enum kind kind, double *out, const float *x, size_t count)
+IVON_DISPATCH static void combine_elementwise(enum kind kind, double *out, const float *x,
+                                              size_t count)
 {
     switch (kind) {
     case SUM:
-        join_each_of(SUM, out, x, count);
+        combine_elementwise_of_kind(SUM, out, x, count);
         break;
     case PRODUCT:
-        join_each_of(PRODUCT, out, x, count);
+        combine_elementwise_of_kind(PRODUCT, out, x, count);
         break;
     case MAXIMUM:
-        join_each_of(MAXIMUM, out, x, count);
+        combine_elementwise_of_kind(MAXIMUM, out, x, count);
         break;
     default:
-        join_each_of(MINIMUM, out, x, count);
+        combine_elementwise_of_kind(MINIMUM, out, x, count);
     }
 }
 
-static int64_t join_integers(enum kind kind, int64_t a, int64_t b)
+static int64_t combine_integers(enum kind kind, int64_t a, int64_t b)
 {
     switch (kind) {
     case SUM:
@@ -265,7 +264,7 @@ static size_t reduce_run_length(const struct reduction *r)
     return r->extent[r->groups - 1];
 }
 
-/* From one element of a run to the next, in the output. */
+/* Returns the distance in the output of two neighbours in a run. */
 static size_t reduce_run_step(const struct reduction *r)
 {
     return r->step[r->groups - 1];
@@ -282,9 +281,9 @@ static void reduce(const struct net_call *call, const float *x, float *y)
     for (size_t i = 0; i < r->runs; i++, x += length, reduce_advance(r, &walk)) {
         double *out = sums + walk.output;
         if (reduce_run_step(r))
-            join_each(r->kind, out, x, length);
+            combine_elementwise(r->kind, out, x, length);
         else
-            *out = join(r->kind, *out, join_run(r->kind, x, length));
+            *out = reduce_combine(r->kind, *out, combine_run(r->kind, x, length));
     }
     for (size_t i = 0; i < outputs; i++)
         y[i] = (float)(r->mean ? sums[i] / (double)r->terms : sums[i]);
@@ -301,7 +300,7 @@ static void reduce_integers(const struct net_call *call, const int64_t *x, int64
     for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
         for (size_t j = 0; j < reduce_run_length(r); j++) {
             int64_t *out = y + walk.output + j * reduce_run_step(r);
-            *out = join_integers(r->kind, *out, *x++);
+            *out = combine_integers(r->kind, *out, *x++);
         }
 }
 
@@ -341,9 +340,9 @@ static void tangent_sum(const struct net_call *call, const float *const *input_t
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
 
-/* Extrema: the first element that is the output's is what moves it. */
-static void each_extremum(const struct net_call *call, const float *dy, float *dx,
-                          const float *input_tangent, float *output_tangent)
+/* Extrema: each output is a copy of the first element that equals it. */
+static void for_each_extremum(const struct net_call *call, const float *dy, float *dx,
+                              const float *input_tangent, float *output_tangent)
 {
     const struct reduction *r = call->prepared;
     const float *x = call->inputs[0]->data, *y = call->outputs[0]->data;
@@ -367,7 +366,7 @@ static void backward_extremum(const struct net_call *call, const float *const *o
                               float *const *input_adjoints)
 {
     if (output_adjoints[0] && input_adjoints[0])
-        each_extremum(call, output_adjoints[0], input_adjoints[0], NULL, NULL);
+        for_each_extremum(call, output_adjoints[0], input_adjoints[0], NULL, NULL);
 }
 
 static void tangent_extremum(const struct net_call *call, const float *const *input_tangents,
@@ -375,13 +374,13 @@ static void tangent_extremum(const struct net_call *call, const float *const *in
 {
     memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
     if (input_tangents[0])
-        each_extremum(call, NULL, NULL, input_tangents[0], output_tangents[0]);
+        for_each_extremum(call, NULL, NULL, input_tangents[0], output_tangents[0]);
 }
 
-/* Products: each term is moved by the product of the others, which is the whole divided by it, but
-   where terms are 0. */
+/* Products: the derivative of each term is the product of the others: the whole divided by the
+   term, unless terms are 0. */
 
-/* The products that a call's outputs are, in the workspace. */
+/* Computes the products of a call's outputs, in the workspace. */
 static struct product *find_products(const struct net_call *call)
 {
     const struct reduction *r = call->prepared;
@@ -401,7 +400,7 @@ static struct product *find_products(const struct net_call *call)
     return products;
 }
 
-static double others(const struct product *product, float x)
+static double product_of_others(const struct product *product, float x)
 {
     if (product->zeros == 0)
         return product->others / (double)x;
@@ -421,7 +420,7 @@ static void backward_product(const struct net_call *call, const float *const *ou
     for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
         for (size_t j = 0; j < reduce_run_length(r); j++) {
             size_t output = walk.output + j * reduce_run_step(r);
-            *dx++ += (float)((double)dy[output] * others(products + output, *x++));
+            *dx++ += (float)((double)dy[output] * product_of_others(products + output, *x++));
         }
 }
 
@@ -429,13 +428,13 @@ static void tangent_product(const struct net_call *call, const float *const *inp
                             float *const *output_tangents)
 {
     const struct reduction *r = call->prepared;
-    const float *x = call->inputs[0]->data, *moved = input_tangents[0];
+    const float *x = call->inputs[0]->data, *x_tangent = input_tangents[0];
     struct product *products = find_products(call);
     struct walk walk = {{0}, 0};
-    for (size_t i = 0; moved && i < r->runs; i++, reduce_advance(r, &walk))
+    for (size_t i = 0; x_tangent && i < r->runs; i++, reduce_advance(r, &walk))
         for (size_t j = 0; j < reduce_run_length(r); j++) {
             struct product *product = products + walk.output + j * reduce_run_step(r);
-            product->sum += (double)*moved++ * others(product, *x++);
+            product->sum += (double)*x_tangent++ * product_of_others(product, *x++);
         }
     for (size_t i = 0; i < call->outputs[0]->count; i++)
         output_tangents[0][i] = (float)products[i].sum;

@@ -26,7 +26,7 @@ static void alias_tangent(const struct net_call *call, const float *const *input
         memset(output_tangents[0], 0, size);
 }
 
-/* Sets the output's shape, which must leave the number of elements as it is. */
+/* Sets the output's shape; fails if it changes the number of elements. */
 static int alias_output(const struct net_call *call, int rank, const int64_t *shape,
                         struct ivon_error *error)
 {
@@ -99,7 +99,7 @@ static int flatten_infer(struct net_call *call, struct ivon_error *error)
     return alias_output(call, 2, shape, error);
 }
 
-/* The set of axes that input 1 names, of a tensor of that rank. */
+/* Sets the bits of the axes that input 1 names, for a tensor of that rank. */
 static int axis_set(const struct net_call *call, int rank, const int64_t *axes, size_t count,
                     unsigned *set, struct ivon_error *error)
 {
@@ -268,7 +268,7 @@ static int constant_of_shape_forward(const struct net_call *call, struct ivon_er
 
 /* Range: start, start + delta, … before limit. */
 
-/* Their number for floats, or NaN; and for integers. */
+/* Returns the number of elements for floats, or NaN; the second function is for integers. */
 static double float_steps(const struct net_call *call)
 {
     double start = (double)*(float *)call->inputs[0]->data;

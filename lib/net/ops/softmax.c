@@ -11,7 +11,7 @@
 #include "net/graph/operator.h"
 #include "net/ops/sum.h"
 
-/* Axes before and after the one that is normalized, as one each. */
+/* The axes before and after the normalized one, each group as one axis. */
 struct softmax {
     size_t outer, length, inner;
 };
@@ -43,7 +43,7 @@ static int softmax_infer(struct net_call *call, struct ivon_error *error)
 
 #define INLINE static inline __attribute__((always_inline))
 
-static inline float softmax_larger(float a, float b)
+static inline float softmax_max(float a, float b)
 {
     return b > a ? b : a;
 }
@@ -58,31 +58,31 @@ INLINE float largest(const float *x, size_t count)
         lanes[j] = -INFINITY;
     for (size_t i = 0; i < whole; i += LANES)
         for (size_t j = 0; j < LANES; j++)
-            lanes[j] = softmax_larger(lanes[j], x[i + j]);
+            lanes[j] = softmax_max(lanes[j], x[i + j]);
     for (size_t i = whole; i < count; i++)
-        lanes[i - whole] = softmax_larger(lanes[i - whole], x[i]);
+        lanes[i - whole] = softmax_max(lanes[i - whole], x[i]);
     for (size_t half = LANES / 2; half; half /= 2)
         for (size_t j = 0; j < half; j++)
-            lanes[j] = softmax_larger(lanes[j], lanes[j + half]);
+            lanes[j] = softmax_max(lanes[j], lanes[j + half]);
     return lanes[0];
 }
 
 /* e^(x − m) of a block that stays in the first-level cache. */
-INLINE void exponentials(float *restrict out, const float *restrict x, float most, size_t count)
+INLINE void exponentials(float *restrict out, const float *restrict x, float maximum, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = vector_exp(x[i] - most);
+        out[i] = vector_exp(x[i] - maximum);
 }
 
 enum { BLOCK = 256, SHORT = 32 };
 
 IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count, bool logarithm)
 {
-    float block[BLOCK], most = largest(x, count);
+    float block[BLOCK], maximum = largest(x, count);
     double sum = 0;
     for (size_t i = 0; i < count; i += BLOCK) {
         size_t part = count - i < BLOCK ? count - i : BLOCK;
-        exponentials(block, x + i, most, part);
+        exponentials(block, x + i, maximum, part);
         sum += net_sum(block, part);
         if (!logarithm)
             memcpy(y + i, block, part * sizeof *y);
@@ -90,55 +90,56 @@ IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count
     float factor = (float)(1 / sum), rest = vector_log((float)sum);
     if (logarithm)
         for (size_t i = 0; i < count; i++)
-            y[i] = (x[i] - most) - rest;
+            y[i] = (x[i] - maximum) - rest;
     else
         for (size_t i = 0; i < count; i++)
             y[i] *= factor;
 }
 
-/* As many short rows as fit a block at once, so that the exponentials are one loop. */
+/* Several short rows that fit a block, so that the exponentials are one loop. */
 IVON_DISPATCH static void run_rows(const float *x, float *y, size_t rows, size_t length,
                                    bool logarithm)
 {
-    float moved[BLOCK], block[BLOCK];
+    float shifted[BLOCK], block[BLOCK];
     for (size_t i = 0; i < rows; i++) {
-        float most = -INFINITY;
+        float maximum = -INFINITY;
         for (size_t j = 0; j < length; j++)
-            most = softmax_larger(most, x[i * length + j]);
+            maximum = softmax_max(maximum, x[i * length + j]);
         for (size_t j = 0; j < length; j++)
-            moved[i * length + j] = x[i * length + j] - most;
+            shifted[i * length + j] = x[i * length + j] - maximum;
     }
-    exponentials(block, moved, 0, rows * length);
+    exponentials(block, shifted, 0, rows * length);
     for (size_t i = 0; i < rows; i++) {
         double sum = 0;
         for (size_t j = 0; j < length; j++)
             sum += (double)block[i * length + j];
         float factor = (float)(1 / sum), rest = vector_log((float)sum);
         for (size_t j = i * length; j < (i + 1) * length; j++)
-            y[j] = logarithm ? moved[j] - rest : block[j] * factor;
+            y[j] = logarithm ? shifted[j] - rest : block[j] * factor;
     }
 }
 
-/* `count` neighbours along the inner axes at once, at most BLOCK; `stride` to the next element. */
+/* Computes `count` neighbours along the inner axes, at most BLOCK; elements of one are `stride`
+   apart. */
 IVON_DISPATCH static void softmax_run_columns(const float *x, float *y, size_t length,
                                               size_t stride, size_t count, bool logarithm)
 {
-    float most[BLOCK], part[BLOCK];
+    float maximum[BLOCK], part[BLOCK];
     double sums[BLOCK] = {0};
     for (size_t j = 0; j < count; j++)
-        most[j] = -INFINITY;
+        maximum[j] = -INFINITY;
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++)
-            most[j] = softmax_larger(most[j], x[i * stride + j]);
+            maximum[j] = softmax_max(maximum[j], x[i * stride + j]);
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++)
-            sums[j] += (double)vector_exp(x[i * stride + j] - most[j]);
+            sums[j] += (double)vector_exp(x[i * stride + j] - maximum[j]);
     for (size_t j = 0; j < count; j++)
         part[j] = logarithm ? vector_log((float)sums[j]) : (float)(1 / sums[j]);
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++) {
-            float moved = x[i * stride + j] - most[j];
-            y[i * stride + j] = logarithm ? moved - part[j] : vector_exp(moved) * part[j];
+            float shifted = x[i * stride + j] - maximum[j];
+            y[i * stride + j] = logarithm ? shifted - part[j] : vector_exp(shifted) * part[j];
         }
 }
 
@@ -148,12 +149,12 @@ static void softmax_run(const struct net_call *call, bool logarithm)
     const float *x = call->inputs[0]->data;
     float *y = call->outputs[0]->data;
     size_t inner = softmax->inner, size = softmax->length * inner;
-    size_t together = inner == 1 && size && size <= SHORT ? BLOCK / size : 0, rows;
-    for (size_t i = 0; together && i < softmax->outer; i += rows) {
-        rows = softmax->outer - i < together ? softmax->outer - i : together;
+    size_t rows_at_once = inner == 1 && size && size <= SHORT ? BLOCK / size : 0, rows;
+    for (size_t i = 0; rows_at_once && i < softmax->outer; i += rows) {
+        rows = softmax->outer - i < rows_at_once ? softmax->outer - i : rows_at_once;
         run_rows(x + i * size, y + i * size, rows, size, logarithm);
     }
-    for (size_t i = 0; !together && i < softmax->outer; i++, x += size, y += size) {
+    for (size_t i = 0; !rows_at_once && i < softmax->outer; i++, x += size, y += size) {
         if (inner == 1)
             softmax_run_row(x, y, size, logarithm);
         for (size_t j = 0; j < inner && inner > 1; j += BLOCK)
@@ -162,7 +163,7 @@ static void softmax_run(const struct net_call *call, bool logarithm)
     }
 }
 
-/* Softmax: dx = y (dy − Σ y dy), and its own transpose. */
+/* Softmax: dx = y (dy − Σ y dy). The Jacobian is symmetric, so tangents use the same function. */
 
 static int softmax_forward(const struct net_call *call, struct ivon_error *error)
 {
@@ -171,7 +172,7 @@ static int softmax_forward(const struct net_call *call, struct ivon_error *error
     return 0;
 }
 
-static void softmax_turn(const struct net_call *call, const float *from, float *to, bool add)
+static void softmax_jacobian(const struct net_call *call, const float *from, float *to, bool add)
 {
     const struct softmax *softmax = call->prepared;
     const float *y = call->outputs[0]->data;
@@ -190,14 +191,14 @@ static void backward(const struct net_call *call, const float *const *output_adj
                      float *const *input_adjoints)
 {
     if (output_adjoints[0] && input_adjoints[0])
-        softmax_turn(call, output_adjoints[0], input_adjoints[0], true);
+        softmax_jacobian(call, output_adjoints[0], input_adjoints[0], true);
 }
 
 static void tangent(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents)
 {
     if (input_tangents[0])
-        softmax_turn(call, input_tangents[0], output_tangents[0], false);
+        softmax_jacobian(call, input_tangents[0], output_tangents[0], false);
     else
         memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
@@ -232,18 +233,18 @@ static void tangent_log(const struct net_call *call, const float *const *input_t
                         float *const *output_tangents)
 {
     const struct softmax *softmax = call->prepared;
-    const float *y = call->outputs[0]->data, *moved = input_tangents[0];
+    const float *y = call->outputs[0]->data, *x_tangent = input_tangents[0];
     float *to = output_tangents[0];
     size_t inner = softmax->inner, size = softmax->length * inner;
-    if (!moved)
+    if (!x_tangent)
         memset(to, 0, call->outputs[0]->count * sizeof *to);
-    for (size_t i = 0; moved && i < softmax->outer * inner; i++) {
+    for (size_t i = 0; x_tangent && i < softmax->outer * inner; i++) {
         size_t start = i / inner * size + i % inner;
         double sum = 0;
         for (size_t at = start; at < start + size; at += inner)
-            sum += (double)vector_exp(y[at]) * (double)moved[at];
+            sum += (double)vector_exp(y[at]) * (double)x_tangent[at];
         for (size_t at = start; at < start + size; at += inner)
-            to[at] = (float)((double)moved[at] - sum);
+            to[at] = (float)((double)x_tangent[at] - sum);
     }
 }
 

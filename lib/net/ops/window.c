@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Checks `count` attributes' values, or sets them to `otherwise`. */
-static int values(const struct net_call *call, const char *name, size_t count, int64_t low,
-                  int64_t otherwise, int64_t *out, struct ivon_error *error)
+/* Reads the `count` values of an attribute and checks them; without it, sets all to `otherwise`. */
+static int read_values(const struct net_call *call, const char *name, size_t count, int64_t low,
+                       int64_t otherwise, int64_t *out, struct ivon_error *error)
 {
     size_t found;
     const int64_t *given = net_attribute_integers(call->node, name, &found);
@@ -26,7 +26,7 @@ static int kernel_shape(const struct net_call *call, size_t axes, const int64_t 
 {
     if (!net_attribute(call->node, "kernel_shape"))
         return net_fail(call, error, "kernel_shape is missing");
-    int code = values(call, "kernel_shape", axes, 1, 1, out, error);
+    int code = read_values(call, "kernel_shape", axes, 1, 1, out, error);
     char shape[256];
     if (!code && kernel && memcmp(kernel, out, axes * sizeof *kernel) != 0)
         return net_fail(call, error, "kernel_shape differs from the weights' shape %s",
@@ -36,7 +36,8 @@ static int kernel_shape(const struct net_call *call, size_t axes, const int64_t 
 
 enum padding { EXPLICIT, SAME_UPPER, SAME_LOWER, VALID };
 
-static int padding_of(const struct net_call *call, enum padding *padding, struct ivon_error *error)
+static int read_padding(const struct net_call *call, enum padding *padding,
+                        struct ivon_error *error)
 {
     static const char *const names[] = {[EXPLICIT] = "NOTSET",
                                         [SAME_UPPER] = "SAME_UPPER",
@@ -52,9 +53,9 @@ static int padding_of(const struct net_call *call, enum padding *padding, struct
                     "auto_pad is '%s', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID", text);
 }
 
-/* The paddings and the output along one axis; false where the kernel is larger than the input. */
-static bool window_place(struct net_window *window, int axis, enum padding padding, int64_t after,
-                         bool ceiling)
+/* Computes the padding and the output along one axis; false if the kernel exceeds the input. */
+static bool window_lay_out_axis(struct net_window *window, int axis, enum padding padding,
+                                int64_t after, bool ceiling)
 {
     int64_t input = window->input[axis], stride = window->stride[axis];
     int64_t reach = (window->kernel[axis] - 1) * window->dilation[axis] + 1;
@@ -90,15 +91,15 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
     size_t axes = (size_t)input->rank - 2;
     int64_t kernels[2], strides[2], dilations[2], pads[4];
     enum padding padding = EXPLICIT;
-    int code = padding_of(call, &padding, error);
+    int code = read_padding(call, &padding, error);
     if (!code && (!kernel || net_attribute(call->node, "kernel_shape")))
         code = kernel_shape(call, axes, kernel, kernels, error);
     if (!code)
-        code = values(call, "strides", axes, 1, 1, strides, error);
+        code = read_values(call, "strides", axes, 1, 1, strides, error);
     if (!code)
-        code = values(call, "dilations", axes, 1, 1, dilations, error);
+        code = read_values(call, "dilations", axes, 1, 1, dilations, error);
     if (!code)
-        code = values(call, "pads", 2 * axes, 0, 0, pads, error);
+        code = read_values(call, "pads", 2 * axes, 0, 0, pads, error);
     if (code)
         return code;
     *window = (struct net_window){.input = {1, 1},
@@ -117,7 +118,7 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
         window->before[axis] = pads[i];
         if (window->input[axis] > INT32_MAX || window->kernel[axis] > INT32_MAX ||
             window->kernel[axis] < 1 ||
-            !window_place(window, axis, padding, pads[axes + i], ceiling))
+            !window_lay_out_axis(window, axis, padding, pads[axes + i], ceiling))
             return net_fail(call, error,
                             "kernel %" PRId64 " (dilation %" PRId64 ") does not fit axis %zu of "
                             "the input %s, padded to %" PRId64,

@@ -4,7 +4,7 @@
 #include "core/error.h"
 #include "net/plan/private.h"
 
-/* The step that computes a value, or null. */
+/* Returns the step that computes a value, or null. */
 static struct plan_step *producer(struct net_plan *plan, size_t value)
 {
     size_t node = value == NET_NONE ? NET_NONE : plan->network->values[value].producer;
@@ -59,9 +59,9 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error)
 
 /* Chains. */
 
-/* Adds the links of one more node, whose input `running` is what the chain computed so far. */
-static int extend(struct plan_step *chain, const struct plan_step *step, size_t running,
-                  const struct net_chain_link *links, int count, struct ivon_error *error)
+/* Appends the links of one more node; its input `running` is the chain's result so far. */
+static int extend_chain(struct plan_step *chain, const struct plan_step *step, size_t running,
+                        const struct net_chain_link *links, int count, struct ivon_error *error)
 {
     size_t link_count = chain->chain.link_count + (size_t)count;
     struct net_chain_link *all = realloc(chain->links, link_count * sizeof *all);
@@ -82,9 +82,9 @@ static int extend(struct plan_step *chain, const struct plan_step *step, size_t 
     return 0;
 }
 
-/* Makes a chain of one node, of the first of its inputs that can be the running value. */
-static int plan_fuse_begin(struct net_plan *plan, struct plan_step *step, bool *fine,
-                           struct ivon_error *error)
+/* Makes a step a chain; its running value is the first input that can be one. */
+static int plan_fuse_start_chain(struct net_plan *plan, struct plan_step *step, bool *fine,
+                                 struct ivon_error *error)
 {
     struct net_chain_link links[2];
     int count = 0;
@@ -100,43 +100,43 @@ static int plan_fuse_begin(struct net_plan *plan, struct plan_step *step, bool *
         return ivon_error_memory(error);
     size_t *old = step->inputs, input_count = step->input_count;
     *inputs = old[running];
-    struct plan_step whole = *step;
+    struct plan_step original = *step;
     step->kind = PLAN_CHAIN;
     step->inputs = inputs;
     step->input_count = 1;
     step->chain.input = &plan->values[old[running]].tensor;
     step->chain.output = &plan->values[step->outputs[0]].tensor;
-    whole.inputs = old;
-    whole.input_count = input_count;
-    int code = extend(step, &whole, running, links, count, error);
+    original.inputs = old;
+    original.input_count = input_count;
+    int code = extend_chain(step, &original, running, links, count, error);
     free(old);
     return code;
 }
 
-/* Returns whether `to` is the only use of a value that another step makes, at the same stage and in
-   the same shape. */
-static bool passes(struct net_plan *plan, size_t value, const struct plan_step *to)
+/* Returns whether `to` is the only use of a value that another step computes, at the same stage and
+   in the same shape. */
+static bool can_fuse_producer(struct net_plan *plan, size_t value, const struct plan_step *to)
 {
     const struct plan_step *from = producer(plan, value);
-    const struct plan_value *passed = value == NET_NONE ? NULL : &plan->values[value];
-    return from && passed->uses == 1 && passed->root == value && from->stage == to->stage &&
+    const struct plan_value *planned = value == NET_NONE ? NULL : &plan->values[value];
+    return from && planned->uses == 1 && planned->root == value && from->stage == to->stage &&
            (from->kind == PLAN_CHAIN || from->kind == PLAN_CALL) && from->output_count == 1 &&
-           net_same_shape(&passed->tensor, to->call.outputs[0]);
+           net_same_shape(&planned->tensor, to->call.outputs[0]);
 }
 
-/* Moves the links of the step that computes input `running` of `step` to the front of it. */
-static int plan_fuse_join(struct net_plan *plan, struct plan_step *step, size_t running,
-                          bool *joined, struct ivon_error *error)
+/* Prepends the links of the step that computes input `running` of `step`. */
+static int plan_fuse_producer(struct net_plan *plan, struct plan_step *step, size_t running,
+                              bool *fused, struct ivon_error *error)
 {
     struct net_chain_link links[2];
     struct plan_step *from = producer(plan, step->inputs[running]);
     int code = 0, count = net_chain_links(&step->call, running, links);
     bool fine = count > 0 && from->chain.link_count + (size_t)count <= NET_CHAIN_LINKS_MAX;
     if (fine && from->kind == PLAN_CALL)
-        code = plan_fuse_begin(plan, from, &fine, error);
+        code = plan_fuse_start_chain(plan, from, &fine, error);
     if (code || !fine)
         return code;
-    code = extend(from, step, running, links, count, error);
+    code = extend_chain(from, step, running, links, count, error);
     if (code)
         return code;
     free(step->inputs);
@@ -150,7 +150,7 @@ static int plan_fuse_join(struct net_plan *plan, struct plan_step *step, size_t 
     from->inputs = NULL;
     from->input_count = 0;
     from->links = NULL;
-    *joined = true;
+    *fused = true;
     return 0;
 }
 
@@ -159,13 +159,13 @@ int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error)
     plan_count_uses(plan);
     for (size_t i = 0; i < plan->network->node_count; i++) {
         struct plan_step *step = &plan->steps[i];
-        bool joined = false;
+        bool fused = false;
         if (step->kind != PLAN_CALL || step->output_count != 1)
             continue;
-        for (size_t j = 0; j < step->input_count && !joined; j++) {
-            if (!passes(plan, step->inputs[j], step))
+        for (size_t j = 0; j < step->input_count && !fused; j++) {
+            if (!can_fuse_producer(plan, step->inputs[j], step))
                 continue;
-            int code = plan_fuse_join(plan, step, j, &joined, error);
+            int code = plan_fuse_producer(plan, step, j, &fused, error);
             if (code)
                 return code;
         }

@@ -1,7 +1,7 @@
 /*
  * Every computed value gets a place in one arena for as long as it is needed: first fit, in the
- * order in which the steps run. An element-wise step takes over the place of an input that ends
- * with it. Where every value is kept, none ends.
+ * order in which the steps run. An element-wise step reuses the memory of an input whose last use
+ * it is. If every value is kept, no memory is reused.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ struct layout {
     size_t *last; /* per root: the step that uses it last */
 };
 
-static size_t bytes_of(const struct net_tensor *tensor)
+static size_t plan_tensor_bytes(const struct net_tensor *tensor)
 {
     size_t bytes = tensor->count * net_type_size(tensor->type);
     return memory_rounded(bytes);
@@ -59,7 +59,7 @@ static void plan_memory_release(struct layout *layout, size_t step)
     layout->count = kept;
 }
 
-/* The lowest gap that holds `size` bytes. */
+/* Reserves the lowest gap that holds `size` bytes. */
 static size_t plan_memory_claim(struct layout *layout, size_t size, size_t last)
 {
     size_t offset = 0, at = 0;
@@ -77,8 +77,9 @@ static size_t plan_memory_claim(struct layout *layout, size_t size, size_t last)
     return offset;
 }
 
-/* Takes over the place of an input that has the output's size and is not used again. */
-static bool take_over(struct layout *layout, size_t index, struct plan_value *output, size_t last)
+/* Reuses the memory of an input that has the output's size and is not used again. */
+static bool reuse_input_block(struct layout *layout, size_t index, struct plan_value *output,
+                              size_t last)
 {
     struct net_plan *plan = layout->plan;
     const struct plan_step *step = &plan->steps[index];
@@ -102,7 +103,7 @@ static bool take_over(struct layout *layout, size_t index, struct plan_value *ou
     return false;
 }
 
-static void place_outputs(struct layout *layout, size_t index)
+static void allocate_outputs(struct layout *layout, size_t index)
 {
     struct net_plan *plan = layout->plan;
     const struct plan_step *step = &plan->steps[index];
@@ -111,8 +112,8 @@ static void place_outputs(struct layout *layout, size_t index)
             continue;
         struct plan_value *output = &plan->values[step->outputs[i]];
         size_t last = layout->last[step->outputs[i]];
-        if (i > 0 || !take_over(layout, index, output, last))
-            output->offset = plan_memory_claim(layout, bytes_of(&output->tensor), last);
+        if (i > 0 || !reuse_input_block(layout, index, output, last))
+            output->offset = plan_memory_claim(layout, plan_tensor_bytes(&output->tensor), last);
     }
 }
 
@@ -127,7 +128,7 @@ static void lay_out_stage(struct layout *layout, enum plan_stage stage)
             plan->workspace_size = step->call.workspace_size;
         plan_memory_release(layout, i);
         if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)
-            place_outputs(layout, i);
+            allocate_outputs(layout, i);
     }
 }
 
@@ -160,7 +161,7 @@ int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
     int code = layout.blocks && layout.last ? 0 : ivon_error_memory(error);
     if (!code)
         find_last_uses(&layout);
-    /* Values that are computed when the parameters are set, before any run, are placed first. */
+    /* Values that depend on parameters alone are computed before any run, and are placed first. */
     if (!code)
         lay_out_stage(&layout, PLAN_PARAMETER);
     if (!code)

@@ -6,9 +6,9 @@
 #include "core/memory.h"
 #include "net/plan/private.h"
 
-/* Says which network a message of one of its operators is about. */
-static int in_network(const struct net_plan *plan, int code, const struct ivon_error *inner,
-                      struct ivon_error *error)
+/* Adds the network's path to the message of one of its operators. */
+static int set_network_error(const struct net_plan *plan, int code, const struct ivon_error *inner,
+                             struct ivon_error *error)
 {
     return ivon_error_hint(
         error, inner->hint,
@@ -17,7 +17,7 @@ static int in_network(const struct net_plan *plan, int code, const struct ivon_e
 
 /* Values. */
 
-static int take_values(struct net_plan *plan, const struct net_tensor *inputs,
+static int init_values(struct net_plan *plan, const struct net_tensor *inputs,
                        struct ivon_error *error)
 {
     const struct ivon_network *network = plan->network;
@@ -54,8 +54,8 @@ static int plan_list_tensors(struct net_plan *plan, struct net_tensor ***list, c
     return 0;
 }
 
-static int start_step(struct net_plan *plan, struct plan_step *step, const struct net_node *node,
-                      struct ivon_error *error)
+static int init_step(struct net_plan *plan, struct plan_step *step, const struct net_node *node,
+                     struct ivon_error *error)
 {
     step->call.node = node;
     step->call.training = plan->training &&
@@ -75,7 +75,7 @@ static int start_step(struct net_plan *plan, struct plan_step *step, const struc
                                     error);
 }
 
-static enum plan_stage stage_of(const struct net_plan *plan, const struct plan_step *step)
+static enum plan_stage step_stage(const struct net_plan *plan, const struct plan_step *step)
 {
     enum plan_stage stage = PLAN_KNOWN;
     if (step->call.node->op->flags & NET_SHAPE_ONLY)
@@ -94,8 +94,7 @@ static bool wants_output(const struct net_node *node, size_t first)
     return false;
 }
 
-/* Fails, before a step is evaluated, if its outputs do not fit into `memory` beside known
-   values. */
+/* Fails, before a step is evaluated, if its outputs and all known values exceed `memory` bytes. */
 static int check_size(const struct net_plan *plan, struct plan_step *step, size_t memory,
                       struct ivon_error *error)
 {
@@ -136,12 +135,12 @@ static int plan_evaluate(struct net_plan *plan, struct plan_step *step, size_t m
 static int plan_step(struct net_plan *plan, struct plan_step *step, const struct net_node *node,
                      size_t memory, struct ivon_error *error)
 {
-    int code = start_step(plan, step, node, error);
+    int code = init_step(plan, step, node, error);
     if (code || !wants_output(node, 0)) {
         step->kind = PLAN_DROPPED;
         return code;
     }
-    step->stage = stage_of(plan, step);
+    step->stage = step_stage(plan, step);
     for (size_t i = 0; i < step->output_count; i++)
         if (step->outputs[i] != NET_NONE)
             plan->values[step->outputs[i]].stage = step->stage;
@@ -156,8 +155,8 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
     return code;
 }
 
-/* Gives every value that lies in the arena, or shares what is known, its address. */
-static void plan_place(struct net_plan *plan)
+/* Sets the address of every value in the arena or with shared memory. */
+static void plan_set_addresses(struct net_plan *plan)
 {
     for (size_t i = 0; i < plan->network->value_count; i++) {
         struct plan_value *value = &plan->values[i];
@@ -184,7 +183,7 @@ static int plan_allocate(struct net_plan *plan, size_t memory, struct ivon_error
     plan->workspace = memory_aligned(plan->workspace_size);
     if (!plan->arena || !plan->workspace)
         return ivon_error_memory(error);
-    plan_place(plan);
+    plan_set_addresses(plan);
     return 0;
 }
 
@@ -203,7 +202,7 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
     plan->steps = calloc(network->node_count + 1, sizeof *plan->steps);
     int code = plan->values && plan->steps ? 0 : ivon_error_memory(&inner);
     if (!code)
-        code = take_values(plan, inputs, &inner);
+        code = init_values(plan, inputs, &inner);
     for (size_t i = 0; i < network->node_count && !code; i++)
         code = plan_step(plan, &plan->steps[i], &network->nodes[i], memory, &inner);
     if (!code)
@@ -215,7 +214,7 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
     if (!code)
         code = plan_allocate(plan, memory, &inner);
     if (code) {
-        in_network(plan, code, &inner, error);
+        set_network_error(plan, code, &inner, error);
         net_plan_free(plan);
         return code;
     }
@@ -270,13 +269,13 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
         struct ivon_error inner = {0};
         int code = op->forward(&step->call, &inner);
         if (code)
-            return in_network(plan, code, &inner, error);
+            return set_network_error(plan, code, &inner, error);
     }
     return 0;
 }
 
-/* Addresses of values that share the memory of another follow it. */
-static void plan_follow(struct net_plan *plan, enum plan_stage stage)
+/* Updates the addresses of values that share the memory of another. */
+static void plan_share_addresses(struct net_plan *plan, enum plan_stage stage)
 {
     for (size_t i = 0; i < plan->network->value_count; i++) {
         struct plan_value *value = &plan->values[i];
@@ -292,7 +291,7 @@ int net_plan_set_parameters(struct net_plan *plan, const float *const *parameter
     for (size_t i = 0; i < plan->network->value_count; i++)
         if (plan->network->values[i].role == NET_PARAMETER)
             plan->values[i].tensor.data = (void *)parameters[plan->network->values[i].parameter];
-    plan_follow(plan, PLAN_PARAMETER);
+    plan_share_addresses(plan, PLAN_PARAMETER);
     return run_stage(plan, PLAN_PARAMETER, error);
 }
 
@@ -300,7 +299,7 @@ int net_plan_run(struct net_plan *plan, const void *const *inputs, struct ivon_e
 {
     for (size_t i = 0; i < plan->network->input_count; i++)
         plan->values[plan->network->inputs[i]].tensor.data = (void *)inputs[i];
-    plan_follow(plan, PLAN_RUN);
+    plan_share_addresses(plan, PLAN_RUN);
     return run_stage(plan, PLAN_RUN, error);
 }
 

@@ -1,7 +1,7 @@
 /*
- * A network made ready to run at one set of input shapes, in one thread. Whatever depends on
- * shapes and constants alone is computed when the plan is made; what depends on parameters alone,
- * once for each set of parameters; the rest at each run. Memory is laid out once.
+ * A network made ready to run at one set of input shapes, in one thread. Values that depend on
+ * shapes and constants alone are computed when the plan is made; values that depend on parameters
+ * alone, once for each set of parameters; the rest at each run. Memory is laid out once.
  */
 #ifndef NET_PLAN_PLAN_H
 #define NET_PLAN_PLAN_H

@@ -6,7 +6,7 @@
 #include "net/plan/plan.h"
 #include "net/graph/training.h"
 
-/* When the elements of a value are known. */
+/* The time at which the elements of a value are known. */
 enum plan_stage {
     PLAN_KNOWN,     /* when the plan is made */
     PLAN_PARAMETER, /* when the parameters are set */
@@ -17,7 +17,7 @@ enum plan_step_kind {
     PLAN_CALL,
     PLAN_ALIAS, /* output 0 is input 0, in the same memory */
     PLAN_CHAIN,
-    PLAN_DROPPED /* not needed, or part of a chain that runs later */
+    PLAN_DROPPED /* not needed, or part of a later chain */
 };
 
 struct plan_step {
@@ -43,7 +43,7 @@ struct plan_value {
 
 /* The computed values that a plan keeps in memory. */
 enum plan_keep {
-    PLAN_KEEP_OUTPUTS, /* their memory is used again; steps are joined so that few have any */
+    PLAN_KEEP_OUTPUTS, /* memory is reused; steps are fused, so that few values need any */
     PLAN_KEEP_ALL,     /* each keeps its elements until the next run, for derivatives */
     PLAN_KEEP_NONE     /* only shapes are planned: the caller gives addresses to every value */
 };
@@ -66,7 +66,7 @@ int plan_new(struct net_plan **plan, const struct ivon_network *network,
              const struct net_training *training, const struct net_tensor *inputs,
              enum plan_keep keep, size_t memory, struct ivon_error *error);
 
-/* Gives MatMul its untransposed operands, and drops what no output needs any more. */
+/* Gives MatMul untransposed operands, and drops steps that no output needs any more. */
 int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
 
 /* Joins element-wise steps that follow each other into chains. */

@@ -74,13 +74,13 @@ static const char *find_word(const struct family *family, const char *text)
     return NULL;
 }
 
-/* Reads the sizes and the word from the text; false if they are not what the family expects. */
+/* Reads the sizes and the word from the text; false if the family does not allow them. */
 static bool architecture_parse(struct specification *specification, const struct family *family)
 {
     const char *at = specification->text + strlen(family->name);
     while (*at) {
         const char *end;
-        at++; /* over the colon or a comma */
+        at++; /* skip the colon or comma */
         int64_t size = parse_size(at, &end);
         if (size && specification->size_count < family->most) {
             specification->sizes[specification->size_count++] = size;
@@ -132,7 +132,7 @@ int architecture_new(struct architecture **out, const char *text, struct ivon_er
     struct architecture *architecture = calloc(1, sizeof *architecture);
     if (!architecture)
         return ivon_error_memory(error);
-    struct builder builder = {.to = architecture, .error = error};
+    struct builder builder = {.architecture = architecture, .error = error};
     builder.code = graph_new(&architecture->network, text, error);
     if (!builder.code)
         family->build(&builder, &specification);

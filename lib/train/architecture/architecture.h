@@ -48,7 +48,7 @@ struct architecture {
     size_t tensor_count;
 };
 
-/* Fails (IVON_ERROR_ARGUMENT) where the specification is none of the above, saying what is. */
+/* Fails (IVON_ERROR_ARGUMENT) if the specification is none of the above; the message lists them. */
 int architecture_new(struct architecture **architecture, const char *specification,
                      struct ivon_error *error);
 void architecture_free(struct architecture *architecture);

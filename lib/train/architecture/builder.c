@@ -9,16 +9,16 @@
 #include "core/error.h"
 #include "net/graph/operator.h"
 
-static struct ivon_network *network_of(const struct builder *builder)
+static struct ivon_network *builder_network(const struct builder *builder)
 {
-    return builder->to->network;
+    return builder->architecture->network;
 }
 
-/* The name of a value as the network holds it. */
-static const char *kept(const struct builder *builder, const char *name)
+/* Returns the network's own copy of a value's name. */
+static const char *interned_name(const struct builder *builder, const char *name)
 {
-    size_t value = builder->code ? NET_NONE : graph_find(network_of(builder), name);
-    return value == NET_NONE ? "" : network_of(builder)->values[value].name;
+    size_t value = builder->code ? NET_NONE : graph_find(builder_network(builder), name);
+    return value == NET_NONE ? "" : builder_network(builder)->values[value].name;
 }
 
 const char *builder_name(char text[BUILDER_NAME_MAX], const char *prefix, int64_t number,
@@ -37,36 +37,36 @@ const char *builder_input(struct builder *builder, enum net_type type, int rank,
                           const int64_t *shape)
 {
     if (!builder->code)
-        builder->code = graph_add_input(network_of(builder), "x", type, rank, shape,
+        builder->code = graph_add_input(builder_network(builder), "x", type, rank, shape,
                                         builder->error);
-    return kept(builder, "x");
+    return interned_name(builder, "x");
 }
 
 /* Lists a tensor of the checkpoint. */
-static void list(struct builder *builder, const char *name, enum ivon_part part,
-                 struct initial initial, int rank, const int64_t *shape)
+static void list_tensor(struct builder *builder, const char *name, enum ivon_part part,
+                        struct initial initial, int rank, const int64_t *shape)
 {
-    struct architecture *to = builder->to;
+    struct architecture *architecture = builder->architecture;
     struct net_tensor tensor;
     struct ivon_error reason = {0};
     builder->code = net_tensor_set(&tensor, NET_FLOAT, rank, shape, &reason);
     if (builder->code) {
         builder->code = ivon_error_set(builder->error, IVON_ERROR_ARGUMENT,
-                                       "%s: parameter '%s': %s", network_of(builder)->path, name,
-                                       reason.message);
+                                       "%s: parameter '%s': %s", builder_network(builder)->path,
+                                       name, reason.message);
         return;
     }
-    struct architecture_tensor *grown = realloc(to->tensors,
-                                                (to->tensor_count + 1) * sizeof *grown);
+    struct architecture_tensor *grown = realloc(architecture->tensors,
+                                                (architecture->tensor_count + 1) * sizeof *grown);
     char *copy = strdup(name);
     if (grown)
-        to->tensors = grown;
+        architecture->tensors = grown;
     if (!grown || !copy) {
         free(copy);
         builder->code = ivon_error_memory(builder->error);
         return;
     }
-    struct architecture_tensor *entry = &grown[to->tensor_count++];
+    struct architecture_tensor *entry = &grown[architecture->tensor_count++];
     *entry = (struct architecture_tensor){
         .name = copy, .part = part, .rank = rank, .count = tensor.count, .initial = initial};
     memcpy(entry->shape, shape, (size_t)rank * sizeof *shape);
@@ -81,14 +81,14 @@ const char *builder_parameter(struct builder *builder, struct initial initial, i
     else
         snprintf(full, sizeof full, "%s", name);
     if (!builder->code)
-        list(builder, full, IVON_MEAN, initial, rank, shape);
+        list_tensor(builder, full, IVON_MEAN, initial, rank, shape);
     if (!builder->code)
-        builder->code = graph_add_input(network_of(builder), full, NET_FLOAT, rank, shape,
+        builder->code = graph_add_input(builder_network(builder), full, NET_FLOAT, rank, shape,
                                         builder->error);
-    return kept(builder, full);
+    return interned_name(builder, full);
 }
 
-/* Makes a constant of the given elements, under `name` or one that is made. */
+/* Adds a constant with the given elements, under `name` or, if it is null, a new name. */
 static const char *constant(struct builder *builder, const char *name, enum net_type type, int rank,
                             const int64_t *shape, const void *elements)
 {
@@ -96,16 +96,16 @@ static const char *constant(struct builder *builder, const char *name, enum net_
     struct net_tensor tensor = {0};
     if (builder->code)
         return "";
-    snprintf(made, sizeof made, "constant_%zu", network_of(builder)->value_count);
+    snprintf(made, sizeof made, "constant_%zu", builder_network(builder)->value_count);
     builder->code = net_tensor_set(&tensor, type, rank, shape, builder->error);
     if (!builder->code)
         builder->code = net_tensor_allocate(&tensor, builder->error);
     if (builder->code)
         return "";
     memcpy(tensor.data, elements, tensor.count * net_type_size(type));
-    builder->code = graph_add_constant(network_of(builder), name ? name : made, &tensor,
+    builder->code = graph_add_constant(builder_network(builder), name ? name : made, &tensor,
                                        builder->error);
-    return kept(builder, name ? name : made);
+    return interned_name(builder, name ? name : made);
 }
 
 const char *builder_buffer(struct builder *builder, enum initial_kind kind, int64_t count,
@@ -118,7 +118,7 @@ const char *builder_buffer(struct builder *builder, enum initial_kind kind, int6
         builder->code = ivon_error_memory(builder->error);
     builder_name(full, prefix, -1, name);
     if (!builder->code)
-        list(builder, full, IVON_BUFFER, initial, 1, &count);
+        list_tensor(builder, full, IVON_BUFFER, initial, 1, &count);
     if (!builder->code)
         initial_fill(&initial, 0, full, 0, (size_t)count, elements);
     const char *value = constant(builder, full, NET_FLOAT, 1, &count, elements);
@@ -199,12 +199,12 @@ static void builder_add(struct builder *builder, const char *op, size_t input_co
 {
     struct net_attribute *attributes = builder->attributes;
     size_t count = builder->attribute_count;
-    if (builder->code) /* what was set goes with the builder */
+    if (builder->code) /* the builder still owns the attributes */
         return;
     builder->attributes = NULL;
     builder->attribute_count = 0;
     builder->output = NULL;
-    builder->code = graph_add_node(network_of(builder), op, outputs[0], inputs, input_count,
+    builder->code = graph_add_node(builder_network(builder), op, outputs[0], inputs, input_count,
                                    outputs, output_count, attributes, count, builder->error);
 }
 
@@ -214,17 +214,17 @@ const char *builder_node(struct builder *builder, const char *op, size_t input_c
     char made[BUILDER_NAME_MAX];
     const char *output = builder->output;
     if (!output) {
-        snprintf(made, sizeof made, "%s_%zu", op, network_of(builder)->value_count);
+        snprintf(made, sizeof made, "%s_%zu", op, builder_network(builder)->value_count);
         output = made;
     }
     builder_add(builder, op, input_count, inputs, 1, &output);
-    return kept(builder, output);
+    return interned_name(builder, output);
 }
 
-/* A node, since an initializer would be taken for a tensor that a checkpoint lacks. */
+/* A node: an initializer would count as a tensor that the checkpoint lacks. */
 const char *builder_number(struct builder *builder, float number)
 {
-    const char *output = builder->output; /* of the node that takes the number */
+    const char *output = builder->output; /* of the node that uses the number */
     builder->output = NULL;
     builder_set_number(builder, "value_float", (double)number);
     const char *value = builder_node(builder, "Constant", 0, NULL);
@@ -252,12 +252,13 @@ void builder_split(struct builder *builder, const char *x, int64_t axis, size_t 
     const char *inputs[] = {x, builder_integers(builder, count, sizes)};
     builder_set_integer(builder, "axis", axis);
     for (size_t i = 0; i < count; i++) {
-        snprintf(names[i], sizeof names[i], "Split_%zu_%zu", network_of(builder)->value_count, i);
+        snprintf(names[i], sizeof names[i], "Split_%zu_%zu", builder_network(builder)->value_count,
+                 i);
         outputs[i] = names[i];
     }
     builder_add(builder, "Split", 2, inputs, count, outputs);
     for (size_t i = 0; i < count; i++)
-        parts[i] = kept(builder, names[i]);
+        parts[i] = interned_name(builder, names[i]);
 }
 
 /* Layers. */

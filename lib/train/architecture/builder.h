@@ -1,8 +1,6 @@
-/*
- * Building the graphs of architectures. Functions that make a value return its name, borrowed from
- * the network; after a failure they do nothing and return "", so that only builder->code need be
- * looked at, in the end.
- */
+/* Builds the graphs of architectures. Functions that add a value return its name, borrowed from the
+   network. After a failure they do nothing and return "", so that builder->code need only be
+   checked at the end. */
 #ifndef TRAIN_ARCHITECTURE_BUILDER_H
 #define TRAIN_ARCHITECTURE_BUILDER_H
 
@@ -12,10 +10,10 @@
 enum { BUILDER_ATTRIBUTES_MAX = 4, BUILDER_NAME_MAX = 96 };
 
 struct builder {
-    struct architecture *to;
+    struct architecture *architecture;
     struct net_attribute *attributes; /* of the next node */
     size_t attribute_count;
-    const char *output; /* the next node's; null: a name is made */
+    const char *output; /* of the next node; null: a new name */
     int code;
     struct ivon_error *error;
 };
@@ -27,7 +25,7 @@ const char *builder_parameter(struct builder *builder, struct initial initial, i
                               const int64_t *shape, const char *prefix, const char *name);
 const char *builder_buffer(struct builder *builder, enum initial_kind kind, int64_t count,
                            const char *prefix, const char *name);
-/* A scalar; before the attributes of the node that takes it are set. */
+/* A scalar. Call it before setting the attributes of the node that uses it. */
 const char *builder_number(struct builder *builder, float number);
 const char *builder_integer(struct builder *builder, int64_t integer);
 const char *builder_integers(struct builder *builder, size_t count, const int64_t *integers);
@@ -64,7 +62,7 @@ const char *builder_layer_norm(struct builder *builder, const char *x, const cha
 /* x (1 + erf(x/√2))/2 */
 const char *builder_gelu(struct builder *builder, const char *x);
 
-/* A square convolution; with a bias it begins as a linear layer, without as He et al.'s. */
+/* A square convolution. With a bias it is initialised like a linear layer, else by He et al. */
 const char *builder_convolution(struct builder *builder, const char *x, const char *prefix,
                                 int64_t in, int64_t out, int64_t kernel, int64_t stride,
                                 int64_t padding, bool bias);

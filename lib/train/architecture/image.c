@@ -81,14 +81,14 @@ void architecture_lenet(struct builder *builder, const struct specification *spe
 
 /* ResNet-20. */
 
-/* A convolution's normalization, and what takes the place of relu behind it. */
-struct normal {
+/* The output of a normalization, and the threshold that replaces relu's 0. */
+struct normalized {
     const char *x;
     const char *threshold; /* null: 0 */
 };
 
-static struct normal filter_response(struct builder *builder, const char *x, const char *prefix,
-                                     int64_t channels)
+static struct normalized filter_response(struct builder *builder, const char *x, const char *prefix,
+                                         int64_t channels)
 {
     const int64_t shape[] = {1, channels, 1, 1}, plane[] = {2, 3};
     struct initial ones = {.kind = INITIAL_ONES}, zeros = {.kind = INITIAL_ZEROS};
@@ -101,11 +101,11 @@ static struct normal filter_response(struct builder *builder, const char *x, con
     mean = builder_binary(builder, "Add", mean, builder_number(builder, 1e-6F));
     x = builder_binary(builder, "Div", x, builder_unary(builder, "Sqrt", mean));
     x = builder_binary(builder, "Add", builder_binary(builder, "Mul", x, weight), bias);
-    return (struct normal){x, tau};
+    return (struct normalized){x, tau};
 }
 
-static struct normal by_batch(struct builder *builder, const char *x, const char *prefix,
-                              int64_t channels)
+static struct normalized batch_normalization(struct builder *builder, const char *x,
+                                             const char *prefix, int64_t channels)
 {
     struct initial ones = {.kind = INITIAL_ONES}, zeros = {.kind = INITIAL_ZEROS};
     const char *inputs[5] = {x};
@@ -114,28 +114,30 @@ static struct normal by_batch(struct builder *builder, const char *x, const char
     inputs[3] = builder_buffer(builder, INITIAL_ZEROS, channels, prefix, "running_mean");
     inputs[4] = builder_buffer(builder, INITIAL_ONES, channels, prefix, "running_var");
     builder_set_number(builder, "epsilon", (double)1e-5F);
-    return (struct normal){builder_node(builder, "BatchNormalization", 5, inputs), NULL};
+    return (struct normalized){builder_node(builder, "BatchNormalization", 5, inputs), NULL};
 }
 
 /* Convolution `number` of a block, 3 × 3, with its normalization: PREFIX.conv1, PREFIX.bn1. */
-static struct normal normalized(struct builder *builder, const char *x, const char *prefix,
-                                int number, int64_t in, int64_t out, int64_t stride, bool batch)
+static struct normalized normalized_convolution(struct builder *builder, const char *x,
+                                                const char *prefix, int number, int64_t in,
+                                                int64_t out, int64_t stride, bool batch)
 {
     char convolution[BUILDER_NAME_MAX], norm[BUILDER_NAME_MAX];
     const char *dot = *prefix ? "." : "";
     snprintf(convolution, sizeof convolution, "%s%sconv%d", prefix, dot, number);
     snprintf(norm, sizeof norm, "%s%s%s%d", prefix, dot, batch ? "bn" : "frn", number);
     x = builder_convolution(builder, x, convolution, in, out, 3, stride, 1, false);
-    return batch ? by_batch(builder, x, norm, out) : filter_response(builder, x, norm, out);
+    return batch ? batch_normalization(builder, x, norm, out)
+                 : filter_response(builder, x, norm, out);
 }
 
-static const char *rectify(struct builder *builder, struct normal normal)
+static const char *rectify(struct builder *builder, struct normalized normalized)
 {
-    return normal.threshold ? builder_binary(builder, "Max", normal.x, normal.threshold)
-                            : builder_unary(builder, "Relu", normal.x);
+    return normalized.threshold ? builder_binary(builder, "Max", normalized.x, normalized.threshold)
+                                : builder_unary(builder, "Relu", normalized.x);
 }
 
-/* Option A: every other pixel, and as many planes of zeros before as behind. */
+/* Option A: every other pixel, and half of the new planes of zeros before, half behind. */
 static const char *shortcut(struct builder *builder, const char *x, int64_t in, int64_t out)
 {
     const int64_t zeros[] = {0, 0}, ends[] = {INT_MAX, INT_MAX}, axes[] = {2, 3}, steps[] = {2, 2};
@@ -154,11 +156,11 @@ static const char *block(struct builder *builder, const char *x, const char *pre
                          int64_t out, bool batch)
 {
     int64_t stride = in == out ? 1 : 2;
-    struct normal first = normalized(builder, x, prefix, 1, in, out, stride, batch);
-    struct normal second = normalized(builder, rectify(builder, first), prefix, 2, out, out, 1,
-                                      batch);
-    const char *past = in == out ? x : shortcut(builder, x, in, out);
-    second.x = builder_binary(builder, "Add", second.x, past);
+    struct normalized first = normalized_convolution(builder, x, prefix, 1, in, out, stride, batch);
+    struct normalized second = normalized_convolution(builder, rectify(builder, first), prefix, 2,
+                                                      out, out, 1, batch);
+    const char *identity = in == out ? x : shortcut(builder, x, in, out);
+    second.x = builder_binary(builder, "Add", second.x, identity);
     return rectify(builder, second);
 }
 
@@ -167,7 +169,7 @@ static void resnet(struct builder *builder, const struct specification *specific
     enum { STAGES = 3, BLOCKS = 3, WIDTH = 16 };
     int64_t classes = specification->size_count ? specification->sizes[0] : 10, in = WIDTH;
     const char *x = images(builder, 3, 32);
-    x = rectify(builder, normalized(builder, x, "", 1, 3, in, 1, batch));
+    x = rectify(builder, normalized_convolution(builder, x, "", 1, 3, in, 1, batch));
     for (int stage = 0; stage < STAGES; stage++)
         for (int i = 0; i < BLOCKS; i++) {
             char prefix[32];

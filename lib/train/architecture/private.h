@@ -1,4 +1,4 @@
-/* The families of architectures: each function builds one, from sizes that were checked. */
+/* The families of architectures. Each function builds one from checked sizes. */
 #ifndef TRAIN_ARCHITECTURE_PRIVATE_H
 #define TRAIN_ARCHITECTURE_PRIVATE_H
 

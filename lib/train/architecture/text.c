@@ -10,7 +10,7 @@ static const char *tokens(struct builder *builder, int64_t length)
     return builder_input(builder, NET_INTEGER, 2, shape);
 }
 
-static struct initial normal(double scale)
+static struct initial normal_initial(double scale)
 {
     return (struct initial){.kind = INITIAL_NORMAL, .scale = scale};
 }
@@ -20,7 +20,7 @@ static const char *table(struct builder *builder, const char *prefix, int64_t en
                          int64_t width, double scale)
 {
     const int64_t shape[] = {entries, width};
-    struct initial initial = normal(scale);
+    struct initial initial = normal_initial(scale);
     initial.table = true;
     return builder_parameter(builder, initial, 2, shape, prefix, "weight");
 }
@@ -38,8 +38,8 @@ static const char *unsqueeze(struct builder *builder, const char *x, int64_t axi
 }
 
 /* The largest response of each filter of `kernel` tokens: n × filters. */
-static const char *respond(struct builder *builder, const char *x, const char *prefix,
-                           int64_t width, int64_t filters, int64_t kernel)
+static const char *max_response(struct builder *builder, const char *x, const char *prefix,
+                                int64_t width, int64_t filters, int64_t kernel)
 {
     const int64_t shape[] = {filters, width, kernel}, last = 2;
     struct initial initial = initial_linear(3, shape);
@@ -65,7 +65,7 @@ void architecture_textcnn(struct builder *builder, const struct specification *s
     for (int i = 0; i < KERNELS; i++) {
         char prefix[32];
         snprintf(prefix, sizeof prefix, "convs.%d", i);
-        responses[i] = respond(builder, x, prefix, width, filters, SMALLEST + i);
+        responses[i] = max_response(builder, x, prefix, width, filters, SMALLEST + i);
     }
     builder_set_integer(builder, "axis", 1);
     x = builder_node(builder, "Concat", KERNELS, responses);
@@ -77,10 +77,10 @@ void architecture_textcnn(struct builder *builder, const struct specification *s
 
 struct transformer {
     int64_t width, layers, heads;
-    const char *hidden;      /* positions that a position must not see; null: it sees all */
-    struct initial in;       /* weights that read the stream of residuals */
-    struct initial up, down; /* of the hidden layer */
-    struct initial back;     /* of attention, back to the stream */
+    const char *mask;          /* true where a position must not attend to another; null: nowhere */
+    struct initial in;         /* weights that read the residual stream */
+    struct initial up, down;   /* of the MLP */
+    struct initial projection; /* of attention's output */
 };
 
 /* n × tokens × width as n × heads × tokens × width/heads, or its last two axes swapped. */
@@ -99,7 +99,7 @@ static const char *architecture_text_attend(struct builder *builder, const char 
 {
     char name[BUILDER_NAME_MAX];
     int64_t width = transformer->width, head = width / transformer->heads;
-    const int64_t order[] = {0, 2, 1, 3}, joined[] = {0, 0, width};
+    const int64_t order[] = {0, 2, 1, 3}, merged[] = {0, 0, width};
     const char *parts[3];
     x = builder_tokens(builder, x, builder_name(name, layer, -1, "att.qkv"), width, 3 * width, true,
                        transformer->in);
@@ -110,21 +110,21 @@ static const char *architecture_text_attend(struct builder *builder, const char 
     const char *scale = builder_number(builder, (float)sqrt((double)head));
     const char *score = builder_binary(builder, "Div",
                                        builder_binary(builder, "MatMul", query, key), scale);
-    if (transformer->hidden) {
-        const char *inputs[] = {transformer->hidden, builder_number(builder, -INFINITY), score};
+    if (transformer->mask) {
+        const char *inputs[] = {transformer->mask, builder_number(builder, -INFINITY), score};
         score = builder_node(builder, "Where", 3, inputs);
     }
     builder_set_integer(builder, "axis", -1);
     const char *weight = builder_unary(builder, "Softmax", score);
     x = architecture_text_transpose(builder, builder_binary(builder, "MatMul", weight, value), 4,
                                     order);
-    x = builder_binary(builder, "Reshape", x, builder_integers(builder, 3, joined));
+    x = builder_binary(builder, "Reshape", x, builder_integers(builder, 3, merged));
     return builder_tokens(builder, x, builder_name(name, layer, -1, "att.proj"), width, width, true,
-                          transformer->back);
+                          transformer->projection);
 }
 
-static const char *layer_of(struct builder *builder, const char *x, int64_t number,
-                            const struct transformer *transformer)
+static const char *transformer_layer(struct builder *builder, const char *x, int64_t number,
+                                     const struct transformer *transformer)
 {
     char layer[BUILDER_NAME_MAX / 2], name[BUILDER_NAME_MAX];
     int64_t width = transformer->width;
@@ -144,11 +144,11 @@ static const char *layers(struct builder *builder, const char *x,
                           const struct transformer *transformer)
 {
     for (int64_t i = 0; i < transformer->layers && !builder->code; i++)
-        x = layer_of(builder, x, i, transformer);
+        x = transformer_layer(builder, x, i, transformer);
     return builder_layer_norm(builder, x, "ln", transformer->width);
 }
 
-/* The mean over the tokens that are not 0, of which there is at least one, or the sum is 0. */
+/* The mean over the tokens that are not 0. Without any, the sum 0 is divided by 1. */
 static const char *masked_mean(struct builder *builder, const char *x, const char *ids)
 {
     const int64_t one = 1;
@@ -175,7 +175,7 @@ void architecture_transformer(struct builder *builder, const struct specificatio
                                       .layers = sizes[3],
                                       .heads = sizes[4],
                                       .in = initial_xavier(2, square),
-                                      .back = initial_xavier(2, square),
+                                      .projection = initial_xavier(2, square),
                                       .up = initial_xavier(2, up),
                                       .down = initial_xavier(2, up)};
     const int64_t positions[] = {1, context, width};
@@ -191,7 +191,7 @@ void architecture_transformer(struct builder *builder, const struct specificatio
 }
 
 /* Builds a context × context matrix that is true where column j comes after row i: j > i. */
-static const char *later(struct builder *builder, int64_t context)
+static const char *causal_mask(struct builder *builder, int64_t context)
 {
     const char *inputs[3];
     inputs[0] = builder_integer(builder, 0);
@@ -202,21 +202,23 @@ static const char *later(struct builder *builder, int64_t context)
     return builder_binary(builder, "Greater", columns, unsqueeze(builder, position, 1));
 }
 
-/* Weights begin as GPT-2's (Radford et al. 2019): 0.02, less where they add to the residuals. */
+/* Initial weights are GPT-2's (Radford et al. 2019): 0.02, smaller in layers that add to the
+   residual stream. */
 void architecture_gpt(struct builder *builder, const struct specification *specification)
 {
     const int64_t *sizes = specification->sizes;
     int64_t vocabulary = sizes[0], context = sizes[1], width = sizes[2];
-    struct initial small = normal(0.02), smaller = normal(0.02 / sqrt(2.0 * (double)sizes[3]));
+    struct initial small = normal_initial(0.02),
+                   smaller = normal_initial(0.02 / sqrt(2.0 * (double)sizes[3]));
     const char *ids = tokens(builder, context);
     struct transformer transformer = {.width = width,
                                       .layers = sizes[3],
                                       .heads = sizes[4],
-                                      .hidden = later(builder, context),
+                                      .mask = causal_mask(builder, context),
                                       .in = small,
                                       .up = small,
                                       .down = smaller,
-                                      .back = smaller};
+                                      .projection = smaller};
     const char *x = builder_binary(builder, "Gather",
                                    table(builder, "wte", vocabulary, width, 0.02), ids);
     x = builder_binary(builder, "Add", x, table(builder, "wpe", context, width, 0.02));

@@ -10,7 +10,7 @@
 
 enum {
     BLOCK = 1 << 16,         /* elements of a job */
-    WORTH_A_THREAD = 1 << 15 /* elements: what it costs to wake a thread */
+    MIN_PER_THREAD = 1 << 15 /* elements that are worth waking a thread */
 };
 
 void optimizer_free(struct optimizer *optimizer)
@@ -30,17 +30,17 @@ void optimizer_free(struct optimizer *optimizer)
 
 enum { ALIGNMENT = 64, ALIGNED = ALIGNMENT / sizeof(float), ARRAYS_MAX = 6 };
 
-static size_t arrays_of(const struct optimizer_options *options)
+static size_t array_count(const struct optimizer_options *options)
 {
     if (options->method == OPTIMIZER_IVON)
         return options->samples > 1 ? 6 : 4;
     return options->method == OPTIMIZER_ADAMW ? 3 : 2;
 }
 
-/* Lays the arrays out, each over all tensors. Pages that are never touched cost nothing. */
+/* Lays out the arrays, each over all tensors. Untouched pages cost nothing. */
 static int optimizer_allocate(struct optimizer *optimizer, struct ivon_error *error)
 {
-    size_t arrays = arrays_of(&optimizer->options), total = 0, size;
+    size_t arrays = array_count(&optimizer->options), total = 0, size;
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         size_t count = optimizer->tensors[i].count;
         if (count > PTRDIFF_MAX / sizeof(float) / ARRAYS_MAX - ALIGNMENT ||
@@ -56,10 +56,10 @@ static int optimizer_allocate(struct optimizer *optimizer, struct ivon_error *er
     float *next = (float *)(((uintptr_t)optimizer->memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct optimizer_array *tensor = &optimizer->tensors[i];
-        float **places[ARRAYS_MAX] = {&tensor->mean,   &tensor->momentum,     &tensor->hessian,
-                                      &tensor->sample, &tensor->gradient_sum, &tensor->product_sum};
+        float **slots[ARRAYS_MAX] = {&tensor->mean,   &tensor->momentum,     &tensor->hessian,
+                                     &tensor->sample, &tensor->gradient_sum, &tensor->product_sum};
         for (size_t array = 0; array < arrays; array++)
-            *places[array] = next + array * total;
+            *slots[array] = next + array * total;
         next += (tensor->count / ALIGNED + 1) * ALIGNED;
     }
     return 0;
@@ -81,8 +81,8 @@ static int optimizer_divide(struct optimizer *optimizer, struct ivon_error *erro
             optimizer->blocks[optimizer->block_count++] = (struct optimizer_block){
                 .tensor = i, .first = first, .count = left < BLOCK ? left : BLOCK};
         }
-    size_t worth = elements / WORTH_A_THREAD + 1;
-    optimizer->threads = worth < INT_MAX ? (int)worth : INT_MAX;
+    size_t threads = elements / MIN_PER_THREAD + 1;
+    optimizer->threads = threads < INT_MAX ? (int)threads : INT_MAX;
     return 0;
 }
 
@@ -161,15 +161,15 @@ float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor)
 
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor)
 {
-    const struct optimizer_array *of = &optimizer->tensors[tensor];
-    return of->sample ? of->sample : of->mean;
+    const struct optimizer_array *array = &optimizer->tensors[tensor];
+    return array->sample ? array->sample : array->mean;
 }
 
 void optimizer_prior_decay(float *prior_decay, const float *hessian, double ess,
-                           double weight_decay, double own_ess, size_t count)
+                           double weight_decay, double training_ess, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        prior_decay[i] = (float)(ess * ((double)hessian[i] + weight_decay) / own_ess);
+        prior_decay[i] = (float)(ess * ((double)hessian[i] + weight_decay) / training_ess);
 }
 
 int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *prior_mean,

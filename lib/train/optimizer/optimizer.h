@@ -42,13 +42,13 @@ struct optimizer_options {
     enum optimizer_estimator estimator;
     unsigned samples; /* Monte-Carlo samples of a step, whose ĝ and ĥ are averaged: 1 unless IVON */
     uint64_t seed;    /* of the noise */
-    double norm_clip;  /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
-    struct team *team; /* that runs the passes, borrowed; null: the calling thread */
+    double norm_clip; /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
+    struct thread_pool *thread_pool; /* for the passes, borrowed; null: the calling thread */
 };
 
 /* The settings by which a set of tensors is updated. Fields of another method are ignored. */
 struct optimizer_group {
-    double rate;         /* times what a schedule gives */
+    double rate;         /* multiplied by the schedule's factor */
     double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
     double beta1;        /* of SGD: the momentum */
     double beta2;        /* not of SGD */
@@ -71,10 +71,8 @@ struct optimizer_tensor {
 
 struct optimizer;
 
-/*
- * The means, momenta and second moments are zero, Hessians h₀. Copies everything. Fails
- * (IVON_ERROR_ARGUMENT) where a setting is out of its range, naming the tensor whose group it is.
- */
+/* Means, momenta and second moments are zero, Hessians h₀. Copies everything. Fails
+   (IVON_ERROR_ARGUMENT) if a setting is out of range; the message names a tensor of that group. */
 int optimizer_new(struct optimizer **optimizer, const struct optimizer_options *options,
                   const struct optimizer_group *groups, size_t group_count,
                   const struct optimizer_tensor *tensors, size_t tensor_count,
@@ -88,7 +86,7 @@ float *optimizer_mean(const struct optimizer *optimizer, size_t tensor);
 float *optimizer_hessian(const struct optimizer *optimizer, size_t tensor);
 float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor);
 
-/* The array from which the network takes the tensor. Borrowed. */
+/* Returns the array that the network uses as the tensor. Borrowed. */
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
 
 /*
@@ -99,24 +97,24 @@ const float *optimizer_parameter(const struct optimizer *optimizer, size_t tenso
 int optimizer_set_prior(struct optimizer *optimizer, size_t tensor, const float *prior_mean,
                         const float *prior_decay, struct ivon_error *error);
 
-/* δ_p = S_p/λ for the posterior with that Hessian, ess and weight decay, as the prior of a training
-   with an ess of its own. */
+/* Computes δ_p = S_p/λ of the posterior with that Hessian, ess and weight decay, as the prior of a
+   training whose ess is `training_ess`. */
 void optimizer_prior_decay(float *prior_decay, const float *hessian, double ess,
-                           double weight_decay, double own_ess, size_t count);
+                           double weight_decay, double training_ess, size_t count);
 
-/* Completed steps, for the debiasing and the noise. */
+/* The number of completed steps, for debiasing and noise. */
 uint64_t optimizer_steps(const struct optimizer *optimizer);
 
-/* Goes on after so many steps, with arrays that the caller has set. */
+/* Continues after `steps` steps, with arrays that the caller has set. */
 void optimizer_resume(struct optimizer *optimizer, uint64_t steps);
 
-/* Sets the parameters to the next step's first sample. Does nothing unless IVON. */
+/* Sets the parameters to the first sample of the next step. Does nothing unless IVON. */
 int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error);
 
 struct optimizer_report {
     bool updated;         /* the step is complete: the means moved */
     size_t bad_gradients; /* of a complete step: elements whose gradient is not finite */
-    size_t overflows;     /* elements whose new state would not be */
+    size_t overflows;     /* elements whose new state would not be finite */
     size_t tensor;        /* the first with one of these; SIZE_MAX: none */
     double norm;          /* of the gradient; NaN unless norms are clipped */
 };

@@ -1,12 +1,12 @@
-/* An optimizer's state, shared by its making (optimizer.c) and its steps (optimizer/step.c); and
-   whether settings are in their ranges (optimizer/settings.c). */
+/* An optimizer's state, shared by its setup (optimizer.c), its steps (optimizer/step.c) and the
+   checks of its settings (optimizer/settings.c). */
 #ifndef TRAIN_OPTIMIZER_PRIVATE_H
 #define TRAIN_OPTIMIZER_PRIVATE_H
 
 #include "train/optimizer/optimizer.h"
 #include "train/optimizer/update.h"
 
-/* A part of a tensor, and what happened in it. */
+/* A part of a tensor, and the counts of the last step in it. */
 struct optimizer_block {
     size_t tensor, first, count;
     struct update_counts counts;
@@ -28,10 +28,10 @@ struct optimizer {
     size_t tensor_count;
     struct optimizer_block *blocks;
     size_t block_count;
-    int threads;  /* at most, that are worth it */
+    int threads;  /* as many as are worth waking */
     void *memory; /* of all arrays */
     uint64_t steps;
-    unsigned sample; /* of the step: how many gradients were taken */
+    unsigned sample; /* gradients taken in this step */
 };
 
 int optimizer_check_options(const struct optimizer_options *options, struct ivon_error *error);

@@ -39,7 +39,7 @@ int optimizer_check_options(const struct optimizer_options *options, struct ivon
     return 0;
 }
 
-/* A setting and its range: from `least` (or above it, where that is excluded) to below `bound`. */
+/* A setting and its range: at least `least` (or above it, if `above`) and below `bound`. */
 struct setting {
     const char *name;
     double value, least, bound;

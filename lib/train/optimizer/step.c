@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "core/random.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 #include "train/optimizer/private.h"
 
 enum { PIECE = UPDATE_TILE /* elements updated and then perturbed while they are in the cache */ };
@@ -27,7 +27,7 @@ static void draw_piece(const struct pass *pass, const struct optimizer_array *te
                         tensor->group->weight_decay, (float)tensor->group->ess, count);
 }
 
-static double debias_of(const struct optimizer_group *group, double beta, uint64_t steps)
+static double debias_factor(const struct optimizer_group *group, double beta, uint64_t steps)
 {
     return group->debias ? 1 / -expm1((double)steps * log(beta)) : 1;
 }
@@ -44,13 +44,13 @@ static struct update_ivon_factors ivon_factors(const struct pass *pass,
         .ess = (float)group->ess,
         .gain1 = (float)(1 - group->beta1),
         .gain2 = (float)(1 - group->beta2),
-        .debias = (float)debias_of(group, group->beta1, optimizer->steps + 1),
+        .debias = (float)debias_factor(group, group->beta1, optimizer->steps + 1),
         .rate = (float)(pass->factor * group->rate * scale),
         .clip = (float)group->clip,
         .squared = optimizer->options.estimator == OPTIMIZER_SQUARED};
 }
 
-/* The last gradient of a step, piece by piece: updated, and perturbed for the next step. */
+/* The last gradient of a step: updates each piece, and perturbs it for the next step. */
 static void step_ivon(const struct pass *pass, const struct optimizer_array *tensor,
                       struct optimizer_block *block)
 {
@@ -75,7 +75,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
     }
 }
 
-/* A gradient of a step that others follow. */
+/* A gradient of a step that is not the last. */
 static void accumulate_ivon(const struct pass *pass, const struct optimizer_array *tensor,
                             const struct optimizer_block *block)
 {
@@ -98,14 +98,15 @@ static void step_adamw(const struct pass *pass, const struct optimizer_array *te
     const struct optimizer_group *group = tensor->group;
     uint64_t steps = pass->optimizer->steps + 1;
     double rate = pass->factor * group->rate;
-    struct update_adamw_factors factors = {.gradient = pass->gradient_factor,
-                                           .gain1 = (float)(1 - group->beta1),
-                                           .gain2 = (float)(1 - group->beta2),
-                                           .debias1 = (float)debias_of(group, group->beta1, steps),
-                                           .debias2 = (float)debias_of(group, group->beta2, steps),
-                                           .rate = (float)rate,
-                                           .epsilon = (float)group->epsilon,
-                                           .decay = (float)(rate * group->weight_decay)};
+    struct update_adamw_factors factors = {
+        .gradient = pass->gradient_factor,
+        .gain1 = (float)(1 - group->beta1),
+        .gain2 = (float)(1 - group->beta2),
+        .debias1 = (float)debias_factor(group, group->beta1, steps),
+        .debias2 = (float)debias_factor(group, group->beta2, steps),
+        .rate = (float)rate,
+        .epsilon = (float)group->epsilon,
+        .decay = (float)(rate * group->weight_decay)};
     size_t at = block->first;
     update_adamw(tensor->mean + at, tensor->hessian + at, tensor->momentum + at,
                  pass->gradients[block->tensor] + at, &factors, block->count, &block->counts);
@@ -156,7 +157,7 @@ static int optimizer_step_draw_block(void *context, size_t i, int thread, struct
     return 0;
 }
 
-static int measure_block(void *context, size_t i, int thread, struct ivon_error *error)
+static int sum_squares_block(void *context, size_t i, int thread, struct ivon_error *error)
 {
     const struct pass *pass = context;
     struct optimizer_block *block = &pass->optimizer->blocks[i];
@@ -173,9 +174,9 @@ static int run_blocks(const struct optimizer *optimizer,
                       struct ivon_error *error)
 {
     int code = 0;
-    if (optimizer->options.team)
-        return team_run(optimizer->options.team, optimizer->threads, optimizer->block_count, job,
-                        pass, error);
+    if (optimizer->options.thread_pool)
+        return thread_pool_run(optimizer->options.thread_pool, optimizer->threads,
+                               optimizer->block_count, job, pass, error);
     for (size_t i = 0; i < optimizer->block_count && !code; i++)
         code = job(pass, i, 0, error);
     return code;
@@ -191,12 +192,12 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
     return run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
 }
 
-/* The norm of the gradient, and the factor that brings it below its bound. */
+/* Computes the norm of the gradient, and the factor that clips it. */
 static int clip_norm(struct pass *pass, struct optimizer_report *report, struct ivon_error *error)
 {
     const struct optimizer *optimizer = pass->optimizer;
     double squares = 0;
-    int code = run_blocks(optimizer, measure_block, pass, error);
+    int code = run_blocks(optimizer, sum_squares_block, pass, error);
     for (size_t i = 0; i < optimizer->block_count && !code; i++)
         squares += optimizer->blocks[i].squares;
     report->norm = sqrt(squares);
@@ -207,7 +208,7 @@ static int clip_norm(struct pass *pass, struct optimizer_report *report, struct 
     return code;
 }
 
-static void add_up(const struct optimizer *optimizer, struct optimizer_report *report)
+static void sum_counts(const struct optimizer *optimizer, struct optimizer_report *report)
 {
     for (size_t i = 0; i < optimizer->block_count; i++) {
         const struct optimizer_block *block = &optimizer->blocks[i];
@@ -237,7 +238,7 @@ int optimizer_step(struct optimizer *optimizer, const float *const *gradients, d
         code = run_blocks(optimizer, step_block, &pass, error);
     if (code)
         return code;
-    add_up(optimizer, report);
+    sum_counts(optimizer, report);
     report->updated = last;
     optimizer->sample = last ? 0 : optimizer->sample + 1;
     optimizer->steps += last;

@@ -14,13 +14,13 @@ static inline int update_is_finite(float x)
     return vector_abs(x) <= FLT_MAX;
 }
 
-/* h + δ as floats: δ in two parts, so that the sum has a relative error of 2^-22 and the sign of
-   the exact sum even where h and δ cancel. */
+/* h + δ as floats. δ is the sum of two floats, so that the result has a relative error of 2^-22,
+   and the exact sum's sign even where h and δ cancel. */
 struct decay {
     float high, low;
 };
 
-static struct decay decay_of(double weight_decay)
+static struct decay split_decay(double weight_decay)
 {
     float high = (float)weight_decay;
     return (struct decay){high, (float)(weight_decay - (double)high)};
@@ -31,49 +31,51 @@ static inline float decayed(float hessian, struct decay decay)
     return (hessian + decay.high) + decay.low;
 }
 
-/* u + u²/2 from (1−β₂)(ĥ − h) and h + δ; not below −1/2, where rounding alone can lead. */
-static inline float growth_of(float change, float precision)
+/* Returns u + u²/2 for u = (1−β₂)(ĥ − h)/(h + δ). Only rounding can make it less than −1/2. */
+static inline float relative_growth(float change, float precision)
 {
     float u = change / precision;
     float growth = u * (1 + 0.5F * u);
     return growth < -0.5F ? -0.5F : growth;
 }
 
-/* Returns whether (new h + δ) >= (old h + δ)/2 is certain, whatever was rounded. */
-static inline int certain(float to, float from)
+/* Returns whether (new h + δ) >= (old h + δ)/2 certainly holds, whatever was rounded. */
+static inline int half_is_certain(float to, float from)
 {
     return to > 0.51F * from;
 }
 
-/* Row 2. Returns how many of the new Hessians are not certain to have kept half of h + δ. */
-IVON_DISPATCH static unsigned update_grow(float *restrict to, const float *restrict hessian,
-                                          const float *restrict estimate,
-                                          const float *restrict of_data, struct decay decay,
-                                          float gain, size_t count)
+/* Row 2. Returns for how many of the new Hessians half_is_certain is false. */
+IVON_DISPATCH static unsigned update_hessian(float *restrict to, const float *restrict hessian,
+                                             const float *restrict estimate,
+                                             const float *restrict data_hessian, struct decay decay,
+                                             float gain, size_t count)
 {
     unsigned uncertain = 0;
     for (size_t i = 0; i < count; i++) {
         float precision = decayed(hessian[i], decay);
-        float growth = growth_of(gain * (estimate[i] - of_data[i]), precision);
+        float growth = relative_growth(gain * (estimate[i] - data_hessian[i]), precision);
         to[i] = hessian[i] + precision * growth;
-        uncertain += (unsigned)!certain(decayed(to[i], decay), precision);
+        uncertain += (unsigned)!half_is_certain(decayed(to[i], decay), precision);
     }
     return uncertain;
 }
 
-/* The same for Price's estimate of one sample, h being that of the data. */
-IVON_DISPATCH static unsigned grow_price(float *restrict to, const float *restrict hessian,
-                                         const float *restrict gradient,
-                                         const float *restrict sample, const float *restrict mean,
-                                         float factor, struct decay decay, float gain, size_t count)
+/* The same for Price's estimate of one sample; h is that of the data. */
+IVON_DISPATCH static unsigned update_hessian_price(float *restrict to,
+                                                   const float *restrict hessian,
+                                                   const float *restrict gradient,
+                                                   const float *restrict sample,
+                                                   const float *restrict mean, float factor,
+                                                   struct decay decay, float gain, size_t count)
 {
     unsigned uncertain = 0;
     for (size_t i = 0; i < count; i++) {
         float precision = decayed(hessian[i], decay);
         float estimate = factor * gradient[i] * (sample[i] - mean[i]) * precision;
-        float growth = growth_of(gain * (estimate - hessian[i]), precision);
+        float growth = relative_growth(gain * (estimate - hessian[i]), precision);
         to[i] = hessian[i] + precision * growth;
-        uncertain += (unsigned)!certain(decayed(to[i], decay), precision);
+        uncertain += (unsigned)!half_is_certain(decayed(to[i], decay), precision);
     }
     return uncertain;
 }
@@ -85,14 +87,14 @@ static inline float next_above(float x)
     return vector_float(bits + ((int32_t)bits < 0 ? UINT32_MAX : 1));
 }
 
-/* Raises h + δ to half its old value where that is not certain, in double, rounded up if need
-   be. */
-IVON_DISPATCH static void keep_half(float *restrict to, const float *restrict hessian,
-                                    double weight_decay, struct decay decay, size_t count)
+/* Raises h + δ to half its old value where half_is_certain is false, in double, rounded up if
+   needed. */
+IVON_DISPATCH static void enforce_half(float *restrict to, const float *restrict hessian,
+                                       double weight_decay, struct decay decay, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it misses that `grow` wrote `to` */
-        int fine = certain(decayed(to[i], decay), decayed(hessian[i], decay));
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it misses the writes to `to` */
+        int fine = half_is_certain(decayed(to[i], decay), decayed(hessian[i], decay));
         double half = 0.5 * ((double)hessian[i] + weight_decay);
         float least = (float)(half - weight_decay);
         float above = next_above(least);
@@ -103,54 +105,56 @@ IVON_DISPATCH static void keep_half(float *restrict to, const float *restrict he
 }
 
 /* Rows 1, 3 and 4 for one element. */
-struct moved {
+struct new_state {
     float mean, momentum;
 };
 
-static inline struct moved update_move(float mean, float momentum, float gradient, float precision,
-                                       float pull, const struct update_ivon_factors *factors)
+static inline struct new_state next_state(float mean, float momentum, float gradient,
+                                          float precision, float pull,
+                                          const struct update_ivon_factors *factors)
 {
-    struct moved to;
+    struct new_state to;
     to.momentum = momentum + factors->gain1 * (gradient - momentum);
     float step = (to.momentum * factors->debias + pull) / precision;
     to.mean = mean - factors->rate * vector_clamp(step, -factors->clip, factors->clip);
     return to;
 }
 
-/* Takes the new Hessians over, and moves the means, where all is finite. Returns how many elements
-   keep their state. `gradient` is multiplied by `factor`; `pull` null: to zero. */
-IVON_DISPATCH static unsigned move_all(float *restrict mean, float *restrict hessian,
-                                       float *restrict momentum, const float *restrict grown,
-                                       const float *restrict gradient, float factor,
-                                       const float *restrict pull, struct decay decay,
-                                       const struct update_ivon_factors *restrict given,
-                                       size_t count)
+/* Sets the new Hessians and means where all is finite. Returns how many elements keep their state.
+   `gradient` is multiplied by `factor`; `pull` null: weight decay to zero. */
+IVON_DISPATCH static unsigned update_state(float *restrict mean, float *restrict hessian,
+                                           float *restrict momentum,
+                                           const float *restrict new_hessian,
+                                           const float *restrict gradient, float factor,
+                                           const float *restrict pull, struct decay decay,
+                                           const struct update_ivon_factors *restrict given,
+                                           size_t count)
 {
     const struct update_ivon_factors factors = *given;
-    unsigned kept = 0;
+    unsigned unchanged = 0;
     for (size_t i = 0; i < count; i++) {
-        float toward = pull ? pull[i] : decay.high * mean[i];
-        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): and that it wrote `grown` */
-        float precision = decayed(grown[i], decay);
-        struct moved to = update_move(mean[i], momentum[i], factor * gradient[i], precision, toward,
-                                      &factors);
+        float pull_i = pull ? pull[i] : decay.high * mean[i];
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): and those to `new_hessian` */
+        float precision = decayed(new_hessian[i], decay);
+        struct new_state to = next_state(mean[i], momentum[i], factor * gradient[i], precision,
+                                         pull_i, &factors);
         int fine = update_is_finite(to.mean) & update_is_finite(to.momentum) &
-                   update_is_finite(grown[i]);
-        kept += (unsigned)!fine;
+                   update_is_finite(new_hessian[i]);
+        unchanged += (unsigned)!fine;
         mean[i] = fine ? to.mean : mean[i];
-        hessian[i] = fine ? grown[i] : hessian[i];
+        hessian[i] = fine ? new_hessian[i] : hessian[i];
         momentum[i] = fine ? to.momentum : momentum[i];
     }
-    return kept;
+    return unchanged;
 }
 
-/* The working arrays of a tile; the common case needs only `grown`. */
+/* The arrays of a tile; in the common case only `new_hessian` is used. */
 struct tile {
-    float grown[TILE];
-    float gradient[TILE]; /* ĝ, averaged over the step's samples */
-    float estimate[TILE]; /* ĥ */
-    float of_data[TILE];  /* h without the prior's part */
-    float pull[TILE];     /* δ_p (m − m_p) */
+    float new_hessian[TILE];
+    float gradient[TILE];     /* ĝ, averaged over the step's samples */
+    float estimate[TILE];     /* ĥ */
+    float data_hessian[TILE]; /* h without the prior's part */
+    float pull[TILE];         /* δ_p (m − m_p) */
 };
 
 /* Averages ĝ and ĥ over the step's samples. */
@@ -176,56 +180,57 @@ IVON_DISPATCH static void estimate(struct tile *restrict tile,
         tile->estimate[i] *= scale * (factors->squared ? 1 : decayed(hessian[i], decay));
 }
 
-/* Sets h without the prior's part, and the pull to the prior's mean. */
-IVON_DISPATCH static void consult_prior(struct tile *restrict tile,
-                                        const struct update_ivon *restrict arrays,
-                                        double weight_decay, size_t count)
+/* Computes h without the prior's part, and the pull to the prior's mean. */
+IVON_DISPATCH static void apply_prior(struct tile *restrict tile,
+                                      const struct update_ivon *restrict arrays,
+                                      double weight_decay, size_t count)
 {
     const float *restrict mean = arrays->mean, *restrict hessian = arrays->hessian;
-    const float *restrict toward = arrays->prior_mean, *restrict decay = arrays->prior_decay;
+    const float *restrict prior_mean = arrays->prior_mean, *restrict decay = arrays->prior_decay;
     for (size_t i = 0; i < count; i++) {
-        tile->of_data[i] = (float)((double)hessian[i] + weight_decay - (double)decay[i]);
-        tile->pull[i] = decay[i] * (mean[i] - toward[i]);
+        tile->data_hessian[i] = (float)((double)hessian[i] + weight_decay - (double)decay[i]);
+        tile->pull[i] = decay[i] * (mean[i] - prior_mean[i]);
     }
 }
 
-/* Tells elements that kept their state for their gradient from those that would have overflown. */
-static void count_kept(struct update_counts *counts, unsigned kept, const float *gradient,
-                       float factor, size_t count)
+/* Counts elements that kept their state: their gradient was not finite, or the state overflowed. */
+static void count_unchanged(struct update_counts *counts, unsigned unchanged, const float *gradient,
+                            float factor, size_t count)
 {
     size_t bad = 0;
-    for (size_t i = 0; kept && i < count; i++)
+    for (size_t i = 0; unchanged && i < count; i++)
         bad += (size_t)!update_is_finite(factor * gradient[i]);
     counts->gradients += bad;
-    counts->overflows += kept - bad;
+    counts->overflows += unchanged - bad;
 }
 
 static void update_tile(const struct update_ivon *arrays, const struct update_ivon_factors *factors,
                         size_t count, struct update_counts *counts)
 {
     struct tile tile;
-    struct decay decay = decay_of(factors->weight_decay);
+    struct decay decay = split_decay(factors->weight_decay);
     bool prior = arrays->prior_mean != NULL;
     bool common = !prior && !factors->squared && !arrays->gradient_sum;
     const float *gradient = common ? arrays->gradient : tile.gradient;
     float factor = common ? factors->gradient : 1;
-    unsigned uncertain, kept;
+    unsigned uncertain, unchanged;
     if (!common)
         estimate(&tile, arrays, factors, decay, count);
     if (prior)
-        consult_prior(&tile, arrays, factors->weight_decay, count);
+        apply_prior(&tile, arrays, factors->weight_decay, count);
     if (common)
-        uncertain = grow_price(tile.grown, arrays->hessian, gradient, arrays->sample, arrays->mean,
-                               factor * factors->ess, decay, factors->gain2, count);
+        uncertain = update_hessian_price(tile.new_hessian, arrays->hessian, gradient,
+                                         arrays->sample, arrays->mean, factor * factors->ess, decay,
+                                         factors->gain2, count);
     else
-        uncertain = update_grow(tile.grown, arrays->hessian, tile.estimate,
-                                prior ? tile.of_data : arrays->hessian, decay, factors->gain2,
-                                count);
+        uncertain = update_hessian(tile.new_hessian, arrays->hessian, tile.estimate,
+                                   prior ? tile.data_hessian : arrays->hessian, decay,
+                                   factors->gain2, count);
     if (uncertain)
-        keep_half(tile.grown, arrays->hessian, factors->weight_decay, decay, count);
-    kept = move_all(arrays->mean, arrays->hessian, arrays->momentum, tile.grown, gradient, factor,
-                    prior ? tile.pull : NULL, decay, factors, count);
-    count_kept(counts, kept, gradient, factor, count);
+        enforce_half(tile.new_hessian, arrays->hessian, factors->weight_decay, decay, count);
+    unchanged = update_state(arrays->mean, arrays->hessian, arrays->momentum, tile.new_hessian,
+                             gradient, factor, prior ? tile.pull : NULL, decay, factors, count);
+    count_unchanged(counts, unchanged, gradient, factor, count);
 }
 
 void update_ivon(const struct update_ivon *arrays, const struct update_ivon_factors *factors,
@@ -252,12 +257,12 @@ IVON_DISPATCH void update_ivon_accumulate(float *restrict gradient_sum, float *r
                                           float factor, bool squared, bool first, size_t count)
 {
     for (size_t i = 0; first && i < count; i++)
-        gradient_sum[i] = product_sum[i] = 0; /* what is there may not be finite */
+        gradient_sum[i] = product_sum[i] = 0; /* the old contents may not be finite */
     for (size_t i = 0; i < count; i++) {
         float g = gradient[i] * factor;
-        float with = squared ? g : sample[i] - mean[i];
+        float multiplier = squared ? g : sample[i] - mean[i];
         gradient_sum[i] += g;
-        product_sum[i] += g * with;
+        product_sum[i] += g * multiplier;
     }
 }
 
@@ -265,7 +270,7 @@ IVON_DISPATCH void update_ivon_perturb(float *restrict sample, const float *rest
                                        const float *restrict hessian, double weight_decay,
                                        float ess, size_t count)
 {
-    struct decay decay = decay_of(weight_decay);
+    struct decay decay = split_decay(weight_decay);
     for (size_t i = 0; i < count; i++)
         sample[i] = mean[i] + sample[i] / __builtin_sqrtf(ess * decayed(hessian[i], decay));
 }
@@ -276,7 +281,7 @@ IVON_DISPATCH static unsigned adamw_tile(float *restrict mean, float *restrict s
                                          size_t count)
 {
     const struct update_adamw_factors factors = *given;
-    unsigned kept = 0;
+    unsigned unchanged = 0;
     for (size_t i = 0; i < count; i++) {
         float g = gradient[i] * factors.gradient, m = mean[i], v = second[i];
         float next_momentum = momentum[i] + factors.gain1 * (g - momentum[i]);
@@ -286,12 +291,12 @@ IVON_DISPATCH static unsigned adamw_tile(float *restrict mean, float *restrict s
                           factors.rate * (next_momentum * factors.debias1 / size);
         int fine = update_is_finite(next_mean) & update_is_finite(next_second) &
                    update_is_finite(next_momentum);
-        kept += (unsigned)!fine;
+        unchanged += (unsigned)!fine;
         mean[i] = fine ? next_mean : m;
         second[i] = fine ? next_second : v;
         momentum[i] = fine ? next_momentum : momentum[i];
     }
-    return kept;
+    return unchanged;
 }
 
 void update_adamw(float *mean, float *second, float *momentum, const float *gradient,
@@ -300,9 +305,9 @@ void update_adamw(float *mean, float *second, float *momentum, const float *grad
 {
     for (size_t at = 0; at < count; at += TILE) {
         size_t tile = count - at < TILE ? count - at : TILE;
-        unsigned kept = adamw_tile(mean + at, second + at, momentum + at, gradient + at, factors,
-                                   tile);
-        count_kept(counts, kept, gradient + at, factors->gradient, tile);
+        unsigned unchanged = adamw_tile(mean + at, second + at, momentum + at, gradient + at,
+                                        factors, tile);
+        count_unchanged(counts, unchanged, gradient + at, factors->gradient, tile);
     }
 }
 
@@ -312,17 +317,17 @@ IVON_DISPATCH static unsigned sgd_tile(float *restrict mean, float *restrict mom
                                        size_t count)
 {
     const struct update_sgd_factors factors = *given;
-    unsigned kept = 0;
+    unsigned unchanged = 0;
     for (size_t i = 0; i < count; i++) {
         float g = gradient[i] * factors.gradient, m = mean[i];
         float next_momentum = factors.beta * momentum[i] + (g + factors.weight_decay * m);
         float next_mean = m - factors.rate * next_momentum;
         int fine = update_is_finite(next_mean) & update_is_finite(next_momentum);
-        kept += (unsigned)!fine;
+        unchanged += (unsigned)!fine;
         mean[i] = fine ? next_mean : m;
         momentum[i] = fine ? next_momentum : momentum[i];
     }
-    return kept;
+    return unchanged;
 }
 
 void update_sgd(float *mean, float *momentum, const float *gradient,
@@ -331,12 +336,12 @@ void update_sgd(float *mean, float *momentum, const float *gradient,
 {
     for (size_t at = 0; at < count; at += TILE) {
         size_t tile = count - at < TILE ? count - at : TILE;
-        unsigned kept = sgd_tile(mean + at, momentum + at, gradient + at, factors, tile);
-        count_kept(counts, kept, gradient + at, factors->gradient, tile);
+        unsigned unchanged = sgd_tile(mean + at, momentum + at, gradient + at, factors, tile);
+        count_unchanged(counts, unchanged, gradient + at, factors->gradient, tile);
     }
 }
 
-/* Eight sums, of every eighth element each, added up at the end: the order is fixed, and the
+/* Eight sums, each of every eighth element, are added at the end: the order is fixed, and the
    compiler may keep them in one register. */
 IVON_DISPATCH double update_sum_squares(const float *restrict gradient, size_t count,
                                         size_t *restrict bad)

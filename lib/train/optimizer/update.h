@@ -55,9 +55,8 @@ struct update_ivon_factors {
  * The second is row 2 with h + δ factored out. With a prior, δ is δ_p in the numerator, where m is
  * m − m_p, and in the h of u, which is that of the data alone.
  *
- * What holds in these numbers, for h + δ as double(h) + δ and whatever finite the gradient is:
- * h + δ >= (old h + δ)/2 > 0. Where rounding could break that, the new h
- * is the least float that keeps it.
+ * In these numbers, with h + δ as double(h) + δ, h + δ >= (old h + δ)/2 > 0 holds for any finite
+ * gradient. Where rounding could break that, the new h is the least float for which it holds.
  */
 void update_ivon(const struct update_ivon *arrays, const struct update_ivon_factors *factors,
                  size_t count, struct update_counts *counts);

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/meter.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 #include "train/trainer/private.h"
 
 enum {
@@ -197,10 +197,11 @@ static void trainer_lanes_move_statistics(struct ivon_trainer *trainer)
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error)
 {
     size_t count = trainer->lanes[0].gradients.size / sizeof(float);
-    int code = team_run(trainer->team, LANES_MAX, trainer->lane_count, run_lane, trainer, error);
+    int code = thread_pool_run(trainer->pool, LANES_MAX, trainer->lane_count, run_lane, trainer,
+                               error);
     if (!code && trainer->lane_count > 1)
-        code = team_run(trainer->team, LANES_MAX, (count + RANGE - 1) / RANGE, add_range, trainer,
-                        error);
+        code = thread_pool_run(trainer->pool, LANES_MAX, (count + RANGE - 1) / RANGE, add_range,
+                               trainer, error);
     if (!code && normalizes(trainer))
         trainer_lanes_move_statistics(trainer);
     *loss = 0;

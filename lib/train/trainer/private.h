@@ -74,7 +74,7 @@ struct ivon_trainer {
     struct outputs outputs;
     struct likelihood likelihood;
     struct schedule schedule;
-    struct team *team; /* of lanes and optimizer */
+    struct thread_pool *pool; /* of lanes and optimizer */
     struct optimizer *optimizer;
     const float **parameters; /* where the network takes them from */
     struct weights prior_mean, prior_decay;

@@ -134,7 +134,8 @@ static int add_new(struct start_tensors *start, const struct architecture_tensor
     int code = start_add(start, &tensor, &item, error);
     if (code)
         return code;
-    struct initial rule = initial_under(options->initial, from->initial, from->rank, from->shape);
+    struct initial rule = initial_apply_scheme(options->initial, from->initial, from->rank,
+                                               from->shape);
     initial_fill(&rule, options->seed, from->name, 0, item->tensor.count, item->data);
     return 0;
 }

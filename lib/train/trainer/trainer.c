@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "core/parallel.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 #include "net/graph/operator.h"
 #include "train/trainer/private.h"
 
@@ -54,7 +54,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     lanes_release(trainer);
     net_training_free(trainer->training);
     optimizer_free(trainer->optimizer);
-    team_free(trainer->team);
+    thread_pool_free(trainer->pool);
     data_close(&trainer->data);
     weights_release(&trainer->prior_mean);
     weights_release(&trainer->prior_decay);
@@ -174,7 +174,7 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
                                         .samples = options->samples,
                                         .seed = options->seed,
                                         .norm_clip = options->norm_clip,
-                                        .team = trainer->team};
+                                        .thread_pool = trainer->pool};
     struct optimizer_group group = optimizer_group_defaults(general.method);
     struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors)
@@ -314,7 +314,8 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
     if (!code)
         code = set_up(trainer, examples, targets, error);
     if (!code)
-        code = team_new(&trainer->team, ivon_parallel_threads(options.resources.threads), error);
+        code = thread_pool_new(&trainer->pool, ivon_parallel_threads(options.resources.threads),
+                               error);
     if (!code)
         code = make_optimizer(trainer, error);
     if (!code)

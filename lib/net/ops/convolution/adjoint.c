@@ -2,9 +2,10 @@
 #include "core/blas.h"
 #include "net/ops/convolution/convolution.h"
 
-/* The kernels of a phase, from those of a group: channels and filters exchanged, taps reversed. */
-static void reverse(const struct convolution *c, const struct convolution_phase *phase,
-                    const float *w, float *reversed)
+/* Copies the kernels of a phase from those of a group: channels and filters exchanged, taps
+   reversed. */
+static void reverse_kernels(const struct convolution *c, const struct convolution_phase *phase,
+                            const float *w, float *reversed)
 {
     const int64_t *kernel = phase->pass.window.kernel, width = c->window.kernel[1];
     size_t taps = (size_t)(c->window.kernel[0] * width);
@@ -18,7 +19,7 @@ static void reverse(const struct convolution *c, const struct convolution_phase 
         }
 }
 
-/* Images whose inputs' adjoints stay in the second-level cache from phase to phase. */
+/* The number of images whose input adjoints stay in the second-level cache across phases. */
 static size_t images_at_once(const struct convolution_plan *plan)
 {
     const struct convolution *c = &plan->forward;
@@ -29,9 +30,9 @@ static size_t images_at_once(const struct convolution_plan *plan)
 }
 
 /*
- * dx += the transposed convolution of dy. By the stride the inputs fall into phases, and what
- * reaches those of one phase is a convolution of dy, with stride 1, by a part of the kernel. Of one
- * group; dy and dx are those of image 0.
+ * dx += the transposed convolution of dy. The stride divides the inputs into phases. The adjoint of
+ * one phase is a convolution of dy, with stride 1, with a part of the kernel. For one group; dy and
+ * dx are those of image 0.
  */
 static void add_by_phases(const struct net_call *call, const float *w, const float *dy, float *dx)
 {
@@ -41,7 +42,7 @@ static void add_by_phases(const struct net_call *call, const float *w, const flo
     size_t most = images_at_once(plan), input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->output_plane;
     for (size_t i = 0, at = 0; i < plan->phase_count; i++) {
-        reverse(c, &plan->phases[i], w, reversed + at);
+        reverse_kernels(c, &plan->phases[i], w, reversed + at);
         at += c->channels * plan->phases[i].pass.terms;
     }
     for (size_t image = 0; image < c->images; image += most) {
@@ -56,7 +57,7 @@ static void add_by_phases(const struct net_call *call, const float *w, const flo
     }
 }
 
-/* The same, for any stride: the columns of dx are wᵀ dy. Of one image's group. */
+/* The same for any stride: the columns of dx are wᵀ dy. For one group of one image. */
 static void add_by_columns(const struct net_call *call, size_t image, size_t group, const float *dy,
                            float *dx)
 {

@@ -81,33 +81,34 @@ static int convolution_infer(struct net_call *call, struct ivon_error *error)
                                        .n = w->shape[0],
                                        .k = (int64_t)plan.forward.terms,
                                        .batch_count = 1};
-    struct convolution_plan *kept = net_prepare(
-        call, sizeof *kept + plan.offset_count * sizeof(size_t), error);
-    if (!kept)
+    struct convolution_plan *stored = net_prepare(
+        call, sizeof *stored + plan.offset_count * sizeof(size_t), error);
+    if (!stored)
         return IVON_ERROR_MEMORY;
-    *kept = plan;
-    convolution_set_offsets(kept, (size_t *)(kept + 1));
+    *stored = plan;
+    convolution_set_offsets(stored, (size_t *)(stored + 1));
     call->workspace_size = plan.workspace * sizeof(float);
     return 0;
 }
 
-const struct net_operator net_convolution_operators[] = {{.name = "Conv",
-                                                          .since = 1,
-                                                          .inputs_min = 2,
-                                                          .inputs_max = 3,
-                                                          .outputs_max = 1,
-                                                          .attributes = {{"auto_pad", NET_TEXT},
-                                                                         {"dilations", NET_INTS},
-                                                                         {"group", NET_INT},
-                                                                         {"kernel_shape", NET_INTS},
-                                                                         {"pads", NET_INTS},
-                                                                         {"strides", NET_INTS}},
-                                                          .infer = convolution_infer,
-                                                          .forward = convolution_forward,
-                                                          .backward = convolution_backward,
-                                                          .tangent = convolution_tangent,
-                                                          .product = convolution_product,
-                                                          .arranged = convolution_arranged,
-                                                          .arrange = convolution_arrange,
-                                                          .quadratic = convolution_quadratic},
-                                                         {0}};
+const struct net_operator net_convolution_operators[] = {
+    {.name = "Conv",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 3,
+     .outputs_max = 1,
+     .attributes = {{"auto_pad", NET_TEXT},
+                    {"dilations", NET_INTS},
+                    {"group", NET_INT},
+                    {"kernel_shape", NET_INTS},
+                    {"pads", NET_INTS},
+                    {"strides", NET_INTS}},
+     .infer = convolution_infer,
+     .forward = convolution_forward,
+     .backward = convolution_backward,
+     .tangent = convolution_tangent,
+     .product = convolution_product,
+     .arranged_count = convolution_arranged_count,
+     .arrange = convolution_arrange,
+     .quadratic = convolution_quadratic},
+    {0}};

@@ -1,7 +1,7 @@
 /*
  * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], one or two
  * spatial axes, channels in groups. reference.h computes it term after term; here it is a matrix
- * product of the weights, filters × terms, by what the terms of many outputs are (ops/panel.h).
+ * product of the weights, filters × terms, and the terms of many outputs (ops/panel.h).
  */
 #ifndef NET_OPS_CONVOLUTION_CONVOLUTION_H
 #define NET_OPS_CONVOLUTION_CONVOLUTION_H
@@ -27,9 +27,9 @@ enum {
  *
  * The images are packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
  * from the first.
- * Planes: what each column of the kernel meets of an image, row after row: one plane of rows as
- * wide as the output for each column, and for each remainder of rows by the stride. The rows of the
- * kernel share them.
+ * Planes: for each column of the kernel, the elements of an image that it is multiplied by, row
+ * after row. Each column has a plane for each remainder of rows by the stride. Its rows are as wide
+ * as the output. The rows of the kernel share the planes.
  * Columns: each output's terms, for output after output, of several images where these are small.
  *
  * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
@@ -110,7 +110,8 @@ static inline size_t round_up(size_t count, size_t multiple)
     return (count + multiple - 1) / multiple * multiple;
 }
 
-/* Rows are short: a call takes as long as the copy, and pieces that overlap spare a tail. */
+/* Copies a short row. A call to memcpy takes as long as the copy; overlapping pieces avoid a
+   tail. */
 static inline __attribute__((always_inline)) void convolution_copy_row(float *restrict to,
                                                                        const float *restrict from,
                                                                        size_t count)
@@ -133,7 +134,7 @@ static inline __attribute__((always_inline)) void convolution_copy_row(float *re
     }
 }
 
-/* Results that wait to be stored come first in the workspace, then what is packed. */
+/* The workspace begins with results that wait to be stored; packed data follow. */
 static inline float *convolution_packed(float *workspace)
 {
     return workspace + CONVOLUTION_RESULTS;
@@ -157,7 +158,7 @@ static inline bool convolution_has_channel(const struct convolution *c)
     return c->channels == 1 && c->window.stride[1] == 1;
 }
 
-/* Zeroes the margins of planes, which packing leaves as they are. */
+/* Zeroes the margins of planes, which packing does not write. */
 static inline void convolution_clear(const struct convolution *c, float *workspace)
 {
     if (c->planes)
@@ -198,17 +199,16 @@ void convolution_pack_columns(const struct convolution *c, const float *x,
                               const struct convolution_segment *segments, size_t segment_count,
                               size_t stride, float *packed);
 
-/* x += what was packed, the transpose of convolution_pack_columns */
+/* x += the packed columns: the transpose of convolution_pack_columns */
 void convolution_add_columns(const struct convolution *c, float *x,
                              const struct convolution_segment *segments, size_t segment_count,
                              size_t stride, const float *packed);
 
-/* The rows that outputs from row `y` on take, of an image's group. The margins at the left and
-   right are zero already. */
+/* Packs the rows that outputs from row `y` on need, of one group of an image. The margins at the
+   left and right are zero already. */
 void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
 
-/* x is an image's group; so many rows of a packed image, of which the first serves output row
-   `y`. */
+/* Packs `height` rows of one group of an image; the first one serves output row `y`. */
 void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
                            size_t height, float *packed);
 
@@ -220,12 +220,12 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
 /* dw += the gradient of the weights */
 void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw);
 
-/* For net_operator's `arranged`, `arrange` and `quadratic`. */
-size_t convolution_arranged(const struct net_call *call);
-void convolution_arrange(const struct net_call *call, const float *variance, float *arranged);
+/* For net_operator's `arranged_count`, `arrange` and `quadratic`. */
+size_t convolution_arranged_count(const struct net_call *call);
+void convolution_arrange(const struct net_call *call, const float *diagonal, float *arranged);
 double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged);
 
-/* db += the same of the bias */
+/* db += the gradient of the bias */
 void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db);
 
 /* The row's functions. */

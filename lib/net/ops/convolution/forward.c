@@ -7,8 +7,8 @@ struct run {
     size_t from, to, count;
 };
 
-/* Cuts `count` outputs from `position` on, counted through the images, into what lies together, or
-   evenly apart. */
+/* Splits `count` outputs from `position` on, counted through the images, into runs of constant
+   stride. */
 static size_t convolution_forward_cut(const struct convolution *c, size_t position, size_t count,
                                       struct run *runs)
 {

@@ -1,13 +1,13 @@
 /*
  * Conv: the gradient of the weights, dw[m, k, c] = Σ_p dy[m, p] x[stride p + dilation k − pad, c],
- * with the channels of x last: for each row of the kernel, a product of dy by what lies at the
- * positions p, whose elements from a tap's first channel on are the columns.
+ * with the channels of x last. Each row of the kernel is a product of dy and the packed x: its rows
+ * are the positions p, its columns the elements from a tap's first channel on.
  */
 #include "core/dispatch.h"
 #include "net/ops/convolution/convolution.h"
 #include "net/ops/sum.h"
 
-enum { TERMS_MAX = 4096 }; /* products added one after the other */
+enum { TERMS_MAX = 4096 }; /* products summed in one accumulator */
 
 /* So many columns (tap, channel) of one row of the kernel, from `first` on. */
 struct piece {
@@ -76,9 +76,10 @@ static void run_piece(void *context, size_t filter, size_t rows, struct piece pi
 
 /* Neighbouring taps of few channels lie together; of many, each gets its own pieces, one after the
    other for the same channels, whose weights are neighbours. */
-static void each_piece(const struct convolution *c,
-                       void (*visit)(void *context, size_t filter, size_t rows, struct piece piece),
-                       void *context)
+static void for_each_piece(const struct convolution *c,
+                           void (*visit)(void *context, size_t filter, size_t rows,
+                                         struct piece piece),
+                           void *context)
 {
     size_t width = (size_t)c->window.kernel[1], channels = c->channels;
     bool together = c->window.dilation[1] == 1 && channels < PANEL_WIDTH;
@@ -97,8 +98,8 @@ static void each_piece(const struct convolution *c,
 
 /* Σ dy_i x_i over rows of `width` elements, a multiple of CONVOLUTION_LANES; sums go to fixed
    lanes. */
-IVON_DISPATCH static float product_of_rows(const float *dy, const float *x, size_t x_stride,
-                                           size_t rows, size_t width)
+IVON_DISPATCH static float rows_product(const float *dy, const float *x, size_t x_stride,
+                                        size_t rows, size_t width)
 {
     typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
     enum { COUNT = sizeof(lanes) / sizeof(float) };
@@ -134,14 +135,14 @@ static void run_channel(const struct chunk *chunk, size_t rows, float *adjoints)
             for (int64_t x = 0; x < window->kernel[1]; x++, dw++) {
                 const float *from = chunk->packed + (size_t)(y * window->dilation[0]) * stride +
                                     (size_t)(x * window->dilation[1]);
-                float sum = product_of_rows(adjoints, from, (size_t)window->stride[0] * stride,
-                                            rows, padded);
+                float sum = rows_product(adjoints, from, (size_t)window->stride[0] * stride, rows,
+                                         padded);
                 *dw += sum;
             }
     }
 }
 
-/* The adjoints of several images, filter by filter. */
+/* Gathers the adjoints of several images, filter by filter. */
 static void convolution_gradient_gather(const struct convolution *c, const float *dy, size_t images,
                                         float *to)
 {
@@ -179,7 +180,7 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
     if (convolution_has_channel(c))
         run_channel(&chunk, rows, adjoints);
     else
-        each_piece(c, run_piece, &chunk);
+        for_each_piece(c, run_piece, &chunk);
 }
 
 void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw)
@@ -210,58 +211,58 @@ void convolution_bias_gradient(const struct net_call *call, const float *dy, flo
     }
 }
 
-/* gᵀ Σ g of the weights of one image: the gradient is squared where it is summed, with Σ arranged
-   in that order, and never put in that of the weights. */
+/* Computes gᵀ Σ g of the weights of one image. The gradient is squared in the order in which it is
+   summed, and the diagonal of Σ is arranged in that order: the gradient is never reordered. */
 
-struct arranging {
+struct arrange_state {
     const struct convolution *c;
-    const float *variance;
-    float *arranged; /* null: only counted */
+    const float *diagonal;
+    float *arranged; /* null: only count */
     size_t count;
 };
 
 static void arrange_piece(void *context, size_t filter, size_t rows, struct piece piece)
 {
-    struct arranging *arranging = context;
-    const struct convolution *c = arranging->c;
+    struct arrange_state *state = context;
+    const struct convolution *c = state->c;
     size_t width = (size_t)c->window.kernel[1], taps = (size_t)c->window.kernel[0] * width;
     size_t columns = round_up(piece.count, PANEL_STEP);
     for (size_t down = 0; down < (size_t)c->window.kernel[0]; down++)
-        for (size_t row = 0; row < rows; row++, arranging->count += columns) {
-            if (!arranging->arranged)
+        for (size_t row = 0; row < rows; row++, state->count += columns) {
+            if (!state->arranged)
                 continue;
-            const float *from = arranging->variance + (filter + row) * c->terms + down * width;
+            const float *from = state->diagonal + (filter + row) * c->terms + down * width;
             for (size_t j = 0; j < columns; j++) {
                 size_t at = piece.first + j;
-                arranging->arranged[arranging->count + j] =
+                state->arranged[state->count + j] =
                     j < piece.count ? from[at % c->channels * taps + at / c->channels] : 0;
             }
         }
 }
 
-size_t convolution_arranged(const struct net_call *call)
+size_t convolution_arranged_count(const struct net_call *call)
 {
     const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
-    struct arranging counting = {.c = c};
+    struct arrange_state counting = {.c = c};
     bool whole = plan->gradient.rows >= (size_t)c->window.output[0] &&
-                 c->output_plane <= TERMS_MAX; /* each sum is made at once */
+                 c->output_plane <= TERMS_MAX; /* one accumulator per sum */
     if (c->images != 1 || c->groups != 1 || convolution_has_channel(c) || !whole)
         return 0;
-    each_piece(c, arrange_piece, &counting);
+    for_each_piece(c, arrange_piece, &counting);
     return counting.count;
 }
 
-void convolution_arrange(const struct net_call *call, const float *variance, float *arranged)
+void convolution_arrange(const struct net_call *call, const float *diagonal, float *arranged)
 {
     const struct convolution_plan *plan = call->prepared;
-    struct arranging arranging = {.c = &plan->forward, .variance = variance, .arranged = arranged};
-    each_piece(&plan->forward, arrange_piece, &arranging);
+    struct arrange_state state = {.c = &plan->forward, .diagonal = diagonal, .arranged = arranged};
+    for_each_piece(&plan->forward, arrange_piece, &state);
 }
 
-/* Σ weight result², in fixed lanes; columns are a multiple of 16. */
-IVON_DISPATCH static double weigh(const float *result, const float *weight, size_t rows,
-                                  size_t columns)
+/* Σ weight result², in fixed lanes; `columns` is a multiple of 16. */
+IVON_DISPATCH static double quadratic_sum(const float *result, const float *weight, size_t rows,
+                                          size_t columns)
 {
     typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
     enum { COUNT = sizeof(lanes) / sizeof(float) };
@@ -277,21 +278,21 @@ IVON_DISPATCH static double weigh(const float *result, const float *weight, size
     return sum;
 }
 
-struct weighing {
+struct quadratic_state {
     struct chunk chunk;
     const float *arranged;
     double sum;
 };
 
-static void weigh_piece(void *context, size_t filter, size_t rows, struct piece piece)
+static void quadratic_piece(void *context, size_t filter, size_t rows, struct piece piece)
 {
-    struct weighing *weighing = context;
-    const struct chunk *chunk = &weighing->chunk;
+    struct quadratic_state *state = context;
+    const struct chunk *chunk = &state->chunk;
     size_t columns = round_up(piece.count, PANEL_STEP);
     for (int64_t down = 0; down < chunk->plan->forward.window.kernel[0]; down++) {
         convolution_gradient_run_row(chunk, filter, rows, piece, down, 0, chunk->terms);
-        weighing->sum += weigh(chunk->result, weighing->arranged, rows, columns);
-        weighing->arranged += rows * columns;
+        state->sum += quadratic_sum(chunk->result, state->arranged, rows, columns);
+        state->arranged += rows * columns;
     }
 }
 
@@ -305,13 +306,13 @@ double convolution_quadratic(const struct net_call *call, const float *dy, const
                     (g->rows - (size_t)c->window.output[0]) * (size_t)c->window.stride[0];
     convolution_pack_last(plan, call->inputs[0]->data, 0, height, packed);
     memset(packed + height * g->width * c->channels, 0, PANEL_WIDTH * sizeof *packed);
-    struct weighing weighing = {.chunk = {.plan = plan,
-                                          .packed = packed,
-                                          .dy = dy,
-                                          .dy_stride = c->output_plane,
-                                          .terms = c->output_plane,
-                                          .result = call->workspace},
-                                .arranged = arranged};
-    each_piece(c, weigh_piece, &weighing);
-    return weighing.sum;
+    struct quadratic_state state = {.chunk = {.plan = plan,
+                                              .packed = packed,
+                                              .dy = dy,
+                                              .dy_stride = c->output_plane,
+                                              .terms = c->output_plane,
+                                              .result = call->workspace},
+                                    .arranged = arranged};
+    for_each_piece(c, quadratic_piece, &state);
+    return state.sum;
 }

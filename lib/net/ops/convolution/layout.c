@@ -1,9 +1,9 @@
-/* Conv: how its inputs will be packed, forward and for the derivatives. */
+/* Conv: the layout of packed inputs, forward and for the derivatives. */
 #include "core/stream.h"
 #include "net/ops/convolution/convolution.h"
 
 enum {
-    COPY_COST = 16,       /* what one copied element costs, in products */
+    COPY_COST = 16,       /* the cost of copying one element, in products */
     POSITIONS_MAX = 1024, /* of several images, whose gradient is taken at once */
     LAST_MAX = 256 << 10, /* floats of images with their channels last, packed at once */
 };
@@ -17,7 +17,7 @@ static unsigned remainders(const struct net_window *window)
     return used;
 }
 
-/* Lays out planes, and says whether they fit and beat columns. */
+/* Lays out planes. Returns whether they fit and are cheaper than columns. */
 static bool prefer_planes(struct convolution *c)
 {
     const struct net_window *window = &c->window;
@@ -40,7 +40,7 @@ static bool prefer_planes(struct convolution *c)
     return planes < columns;
 }
 
-/* A pass whose window and counts are there. */
+/* Lays out a pass whose window and counts are set. */
 static bool lay_out_pass(struct convolution *c)
 {
     c->input_plane = (size_t)(c->window.input[0] * c->window.input[1]);
@@ -131,7 +131,7 @@ static bool lay_out_phases(struct convolution_plan *plan)
     return true;
 }
 
-/* Rows or columns of the input, with padding, that `outputs` outputs take. */
+/* Returns the rows or columns of the input, with padding, that `outputs` outputs need. */
 static int64_t reach(const struct net_window *window, int axis, int64_t outputs)
 {
     return (outputs - 1) * window->stride[axis] +

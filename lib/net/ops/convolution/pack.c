@@ -12,11 +12,11 @@ size_t convolution_cut(const struct convolution *c, size_t position, size_t coun
     size_t image = position / c->output_plane;
     int64_t y = (int64_t)(position % c->output_plane / width);
     for (size_t x = position % width; count; x = 0) {
-        size_t taken = convolution_smaller(width - x, count);
+        size_t run = convolution_smaller(width - x, count);
         segments[found++] = (struct convolution_segment){
             image, y * window->stride[0] - window->before[0],
-            (int64_t)x * window->stride[1] - window->before[1], taken};
-        count -= taken;
+            (int64_t)x * window->stride[1] - window->before[1], run};
+        count -= run;
         if (++y == window->output[0]) {
             y = 0;
             image++;
@@ -43,9 +43,9 @@ static bool clip(const struct net_window *window, int64_t x, int64_t count, size
 
 /* Sets [*first, *last) to the outputs of a segment for which the tap `down` and `right` of the
    first one lies in the input. Returns its index in the channel for output *first. */
-static int64_t convolution_pack_place(const struct convolution *c,
-                                      const struct convolution_segment *segment, int64_t down,
-                                      int64_t right, size_t *first, size_t *last)
+static int64_t convolution_pack_clip(const struct convolution *c,
+                                     const struct convolution_segment *segment, int64_t down,
+                                     int64_t right, size_t *first, size_t *last)
 {
     const struct net_window *window = &c->window;
     int64_t y = segment->y + down, x = segment->x + right;
@@ -81,8 +81,8 @@ void convolution_pack_columns(const struct convolution *c, const float *x,
                 float *to = packed;
                 for (size_t i = 0; i < segment_count; i++) {
                     size_t first, last, count = segments[i].count;
-                    int64_t at = convolution_pack_place(c, &segments[i], down * window->dilation[0],
-                                                        right * window->dilation[1], &first, &last);
+                    int64_t at = convolution_pack_clip(c, &segments[i], down * window->dilation[0],
+                                                       right * window->dilation[1], &first, &last);
                     for (size_t j = 0; j < first; j++)
                         to[j] = 0;
                     convolution_pack_copy(to + first, x + segments[i].image * image + at,
@@ -106,8 +106,8 @@ void convolution_add_columns(const struct convolution *c, float *x,
                 const float *from = packed;
                 for (size_t i = 0; i < segment_count; i++) {
                     size_t first, last;
-                    int64_t at = convolution_pack_place(c, &segments[i], down * window->dilation[0],
-                                                        right * window->dilation[1], &first, &last);
+                    int64_t at = convolution_pack_clip(c, &segments[i], down * window->dilation[0],
+                                                       right * window->dilation[1], &first, &last);
                     float *to = x + segments[i].image * image + at;
                     for (size_t j = first; j < last; j++)
                         to[(j - first) * (size_t)window->stride[1]] += from[j];

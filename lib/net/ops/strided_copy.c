@@ -1,29 +1,30 @@
-#include "net/ops/route.h"
+#include "net/ops/strided_copy.h"
 
 #include <stdbool.h>
 #include <string.h>
 
 #include "core/dispatch.h"
 
-void net_route_add_axis(struct net_route *route, int64_t count, int64_t to, int64_t from)
+void net_strided_copy_add_axis(struct net_strided_copy *copy, int64_t count, int64_t to,
+                               int64_t from)
 {
-    struct net_axis_route *last = route->rank ? &route->axes[route->rank - 1] : NULL;
+    struct net_strided_axis *last = copy->rank ? &copy->axes[copy->rank - 1] : NULL;
     if (count == 1)
         return;
     if (last && last->to == to * count && last->from == from * count)
-        *last = (struct net_axis_route){last->count * count, to, from}; /* one run on both sides */
+        *last = (struct net_strided_axis){last->count * count, to, from}; /* one run */
     else
-        route->axes[route->rank++] = (struct net_axis_route){count, to, from};
+        copy->axes[copy->rank++] = (struct net_strided_axis){count, to, from};
 }
 
-struct net_route net_route_reversed(const struct net_route *route)
+struct net_strided_copy net_strided_copy_reversed(const struct net_strided_copy *copy)
 {
-    struct net_route reversed = *route;
-    reversed.to_first = route->from_first;
-    reversed.from_first = route->to_first;
-    for (int i = 0; i < route->rank; i++) {
-        reversed.axes[i].to = route->axes[i].from;
-        reversed.axes[i].from = route->axes[i].to;
+    struct net_strided_copy reversed = *copy;
+    reversed.to_first = copy->from_first;
+    reversed.from_first = copy->to_first;
+    for (int i = 0; i < copy->rank; i++) {
+        reversed.axes[i].to = copy->axes[i].from;
+        reversed.axes[i].from = copy->axes[i].to;
     }
     return reversed;
 }
@@ -48,8 +49,8 @@ COPY_ROW(copy_row_4, float)
 COPY_ROW(copy_row_8, int64_t)
 #undef COPY_ROW
 
-IVON_DISPATCH static void route_add_row(float *restrict to, int64_t t, const float *restrict from,
-                                        int64_t f, int64_t count)
+IVON_DISPATCH static void strided_copy_add_row(float *restrict to, int64_t t,
+                                               const float *restrict from, int64_t f, int64_t count)
 {
     if (t == 1 && f == 1) {
         for (int64_t i = 0; i < count; i++)
@@ -68,7 +69,7 @@ IVON_DISPATCH static void route_add_row(float *restrict to, int64_t t, const flo
 
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 
-static inline void route_store(float *to, float value, bool add)
+static inline void strided_copy_store(float *to, float value, bool add)
 {
     *to = add ? *to + value : value;
 }
@@ -104,15 +105,15 @@ static inline void transpose_tile(float *to, int64_t t, const float *from, int64
             transpose_square(to + r * t + c, t, from + r + c * f, f, add);
         for (; c < columns; c++)
             for (int64_t i = r; i < r + 4; i++)
-                route_store(to + i * t + c, from[i + c * f], add);
+                strided_copy_store(to + i * t + c, from[i + c * f], add);
     }
     for (; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
-            route_store(to + r * t + c, from[r + c * f], add);
+            strided_copy_store(to + r * t + c, from[r + c * f], add);
 }
 
-static void route_transpose(float *to, int64_t t, const float *from, int64_t f, int64_t rows,
-                            int64_t columns, bool add)
+static void strided_copy_transpose(float *to, int64_t t, const float *from, int64_t f, int64_t rows,
+                                   int64_t columns, bool add)
 {
     enum { ROWS = 16, COLUMNS = 64 };
     for (int64_t r = 0; r < rows; r += ROWS)
@@ -130,19 +131,19 @@ static void route_transpose(float *to, int64_t t, const float *from, int64_t f, 
 
 /* Walks. */
 
-/* The position of a walk over some axes of a route, the last one fastest. */
+/* The position of an iteration over some axes of a copy, the last one fastest. */
 struct walk {
     int rank;
-    struct net_axis_route axes[NET_ROUTE_RANK_MAX];
-    int64_t index[NET_ROUTE_RANK_MAX];
+    struct net_strided_axis axes[NET_STRIDED_COPY_RANK_MAX];
+    int64_t index[NET_STRIDED_COPY_RANK_MAX];
     int64_t to, from;
 };
 
-/* To the next position; false, and back at the first, after the last. */
-static bool route_advance(struct walk *walk)
+/* Advances to the next position. After the last, returns to the first and returns false. */
+static bool strided_copy_advance(struct walk *walk)
 {
     for (int i = walk->rank - 1; i >= 0; i--) {
-        const struct net_axis_route *axis = &walk->axes[i];
+        const struct net_strided_axis *axis = &walk->axes[i];
         walk->to += axis->to;
         walk->from += axis->from;
         if (++walk->index[i] < axis->count)
@@ -154,61 +155,59 @@ static bool route_advance(struct walk *walk)
     return false;
 }
 
-static bool empty(const struct net_route *route)
+static bool empty(const struct net_strided_copy *copy)
 {
-    for (int i = 0; i < route->rank; i++)
-        if (route->axes[i].count == 0)
+    for (int i = 0; i < copy->rank; i++)
+        if (copy->axes[i].count == 0)
             return true;
     return false;
 }
 
-/* The longest axis along which `to` is dense, or `from`; -1 if there is none. */
-static int dense_axis(const struct net_route *route, bool to)
+/* Returns the longest axis along which `to`, or else `from`, is dense; -1 if there is none. */
+static int dense_axis(const struct net_strided_copy *copy, bool to)
 {
     int best = -1;
-    for (int i = 0; i < route->rank; i++) {
-        const struct net_axis_route *axis = &route->axes[i];
-        if ((to ? axis->to : axis->from) == 1 &&
-            (best < 0 || axis->count > route->axes[best].count))
+    for (int i = 0; i < copy->rank; i++) {
+        const struct net_strided_axis *axis = &copy->axes[i];
+        if ((to ? axis->to : axis->from) == 1 && (best < 0 || axis->count > copy->axes[best].count))
             best = i;
     }
     return best;
 }
 
-/*
- * A route cut into planes: `columns` is dense in `to` where any axis is, and `rows` is dense in
- * `from` where that is another one. The walk goes over the other axes.
- */
+/* A copy split into planes. Along `columns`, `to` is dense if it is dense along any axis; along
+   `rows`, `from` is dense if it is dense along another axis. `walk` iterates over the other
+   axes. */
 struct planes {
-    struct net_axis_route rows, columns;
+    struct net_strided_axis rows, columns;
     struct walk walk;
 };
 
-static struct planes route_cut(const struct net_route *route)
+static struct planes strided_copy_split(const struct net_strided_copy *copy)
 {
-    static const struct net_axis_route single = {1, 0, 0};
+    static const struct net_strided_axis single = {1, 0, 0};
     struct planes planes = {.rows = single, .columns = single};
-    planes.walk.to = route->to_first;
-    planes.walk.from = route->from_first;
-    int columns = dense_axis(route, true);
+    planes.walk.to = copy->to_first;
+    planes.walk.from = copy->from_first;
+    int columns = dense_axis(copy, true);
     if (columns < 0)
-        columns = route->rank - 1;
-    int rows = dense_axis(route, false);
+        columns = copy->rank - 1;
+    int rows = dense_axis(copy, false);
     if (rows < 0 || rows == columns)
-        rows = columns == route->rank - 1 ? columns - 1 : route->rank - 1;
-    for (int i = 0; i < route->rank; i++) {
+        rows = columns == copy->rank - 1 ? columns - 1 : copy->rank - 1;
+    for (int i = 0; i < copy->rank; i++) {
         if (i == columns)
-            planes.columns = route->axes[i];
+            planes.columns = copy->axes[i];
         else if (i == rows)
-            planes.rows = route->axes[i];
+            planes.rows = copy->axes[i];
         else
-            planes.walk.axes[planes.walk.rank++] = route->axes[i];
+            planes.walk.axes[planes.walk.rank++] = copy->axes[i];
     }
     return planes;
 }
 
-static void route_copy_row(void *to, int64_t t, const void *from, int64_t f, int64_t count,
-                           size_t element_size)
+static void strided_copy_row(void *to, int64_t t, const void *from, int64_t f, int64_t count,
+                             size_t element_size)
 {
     if (t == 1 && f == 1)
         memcpy(to, from, (size_t)count * element_size);
@@ -220,39 +219,41 @@ static void route_copy_row(void *to, int64_t t, const void *from, int64_t f, int
         copy_row_8(to, t, from, f, count);
 }
 
-static bool crosswise(const struct planes *planes)
+static bool needs_transpose(const struct planes *planes)
 {
     return planes->columns.to == 1 && planes->rows.from == 1 && planes->columns.from != 1;
 }
 
-void net_route_copy(const struct net_route *route, void *to, const void *from, size_t element_size)
+void net_strided_copy_run(const struct net_strided_copy *copy, void *to, const void *from,
+                          size_t element_size)
 {
-    if (empty(route))
+    if (empty(copy))
         return;
-    struct planes planes = route_cut(route);
-    const struct net_axis_route rows = planes.rows, columns = planes.columns;
+    struct planes planes = strided_copy_split(copy);
+    const struct net_strided_axis rows = planes.rows, columns = planes.columns;
     int64_t size = (int64_t)element_size;
     do {
         char *plane = (char *)to + planes.walk.to * size;
         const char *source = (const char *)from + planes.walk.from * size;
-        if (crosswise(&planes) && element_size == sizeof(float)) {
-            route_transpose((float *)plane, rows.to, (const float *)source, columns.from,
-                            rows.count, columns.count, false);
+        if (needs_transpose(&planes) && element_size == sizeof(float)) {
+            strided_copy_transpose((float *)plane, rows.to, (const float *)source, columns.from,
+                                   rows.count, columns.count, false);
             continue;
         }
         for (int64_t r = 0; r < rows.count; r++)
-            route_copy_row(plane + r * rows.to * size, columns.to, source + r * rows.from * size,
-                           columns.from, columns.count, element_size);
-    } while (route_advance(&planes.walk));
+            strided_copy_row(plane + r * rows.to * size, columns.to, source + r * rows.from * size,
+                             columns.from, columns.count, element_size);
+    } while (strided_copy_advance(&planes.walk));
 }
 
-/* The adjoint of repeating: `summed` are the axes along which `to` stands still. */
-static void add_sums(const struct net_route *kept, struct walk summed, float *to, const float *from)
+/* The adjoint of repeating: along the axes of `summed`, `to` has stride 0. */
+static void add_sums(const struct net_strided_copy *others, struct walk summed, float *to,
+                     const float *from)
 {
     enum { PIECE = 256 };
     double sums[PIECE];
-    struct planes planes = route_cut(kept);
-    const struct net_axis_route rows = planes.rows, columns = planes.columns;
+    struct planes planes = strided_copy_split(others);
+    const struct net_strided_axis rows = planes.rows, columns = planes.columns;
     do {
         for (int64_t r = 0; r < rows.count; r++)
             for (int64_t c = 0; c < columns.count; c += PIECE) {
@@ -263,40 +264,41 @@ static void add_sums(const struct net_route *kept, struct walk summed, float *to
                 do {
                     for (int64_t i = 0; i < piece; i++)
                         sums[i] += (double)source[summed.from + i * columns.from];
-                } while (route_advance(&summed));
+                } while (strided_copy_advance(&summed));
                 for (int64_t i = 0; i < piece; i++)
                     to[t + i * columns.to] += (float)sums[i];
             }
-    } while (route_advance(&planes.walk));
+    } while (strided_copy_advance(&planes.walk));
 }
 
-void net_route_add(const struct net_route *route, float *to, const float *from)
+void net_strided_copy_add(const struct net_strided_copy *copy, float *to, const float *from)
 {
-    struct net_route kept = {.to_first = route->to_first, .from_first = route->from_first};
+    struct net_strided_copy others = {.to_first = copy->to_first, .from_first = copy->from_first};
     struct walk summed = {0};
-    if (empty(route))
+    if (empty(copy))
         return;
-    for (int i = 0; i < route->rank; i++) {
-        if (route->axes[i].to == 0)
-            summed.axes[summed.rank++] = route->axes[i];
+    for (int i = 0; i < copy->rank; i++) {
+        if (copy->axes[i].to == 0)
+            summed.axes[summed.rank++] = copy->axes[i];
         else
-            kept.axes[kept.rank++] = route->axes[i];
+            others.axes[others.rank++] = copy->axes[i];
     }
     if (summed.rank) {
-        add_sums(&kept, summed, to, from);
+        add_sums(&others, summed, to, from);
         return;
     }
-    struct planes planes = route_cut(route);
-    const struct net_axis_route rows = planes.rows, columns = planes.columns;
+    struct planes planes = strided_copy_split(copy);
+    const struct net_strided_axis rows = planes.rows, columns = planes.columns;
     do {
         float *plane = to + planes.walk.to;
         const float *source = from + planes.walk.from;
-        if (crosswise(&planes)) {
-            route_transpose(plane, rows.to, source, columns.from, rows.count, columns.count, true);
+        if (needs_transpose(&planes)) {
+            strided_copy_transpose(plane, rows.to, source, columns.from, rows.count, columns.count,
+                                   true);
             continue;
         }
         for (int64_t r = 0; r < rows.count; r++)
-            route_add_row(plane + r * rows.to, columns.to, source + r * rows.from, columns.from,
-                          columns.count);
-    } while (route_advance(&planes.walk));
+            strided_copy_add_row(plane + r * rows.to, columns.to, source + r * rows.from,
+                                 columns.from, columns.count);
+    } while (strided_copy_advance(&planes.walk));
 }
