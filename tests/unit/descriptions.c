@@ -77,8 +77,9 @@ static void likelihoods_have_traits(void **state)
     (void)state;
     static const struct ivon_likelihood_traits expected[] = {{"categorical", true, false, false},
                                                              {"bernoulli", false, false, false},
-                                                             {"gaussian", false, true, true}};
-    for (int i = IVON_CATEGORICAL; i <= IVON_GAUSSIAN; i++) {
+                                                             {"gaussian", false, true, true},
+                                                             {"poisson", false, true, false}};
+    for (int i = IVON_CATEGORICAL; i <= IVON_POISSON; i++) {
         const struct ivon_likelihood_traits *found = ivon_likelihood_traits(
             (enum ivon_likelihood)i);
         assert_string_equal(found->name, expected[i].name);
@@ -86,7 +87,7 @@ static void likelihoods_have_traits(void **state)
                     found->regression == expected[i].regression &&
                     found->noise == expected[i].noise);
     }
-    assert_null(ivon_likelihood_traits((enum ivon_likelihood)3));
+    assert_null(ivon_likelihood_traits((enum ivon_likelihood)4));
     assert_null(ivon_likelihood_traits((enum ivon_likelihood) - 1));
     /* −log of 1 in 10 classes, and of ½ for each of 3 events: one rounding of the logarithm each */
     assert_true(fabs(ivon_guessing_loss(IVON_CATEGORICAL, 10) - log(10)) < 0x1p-51);
