@@ -62,7 +62,7 @@ struct convert_command {
 
     /* While it runs: */
     struct ivon_source *source, *chosen;
-    struct ivon_choice *choices;
+    struct ivon_subset_item *choices;
     size_t choice_count;
     struct ivon_tensor *outputs; /* the chosen ones; behind them the graph, if one is put in */
     size_t output_count;
@@ -234,7 +234,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
                               "cannot hold: leave it out by --exclude",
                               command->input, tensor->name, tensor->stored_as, command->output);
         char *name = graph ? xstrdup(tensor->name) : rename_apply(&command->rules, tensor->name);
-        command->choices[command->choice_count++] = (struct ivon_choice){i, name};
+        command->choices[command->choice_count++] = (struct ivon_subset_item){i, name};
         tensors += !graph;
     }
     if (!command->choice_count || (command->filter.count && !tensors))
@@ -246,7 +246,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
         return code;
     struct ivon_header header = output_header(command);
     struct ivon_source *chosen = NULL;
-    code = ivon_source_choose(&chosen, command->source, &header, command->choices,
+    code = ivon_tensor_subset(&chosen, command->source, &header, command->choices,
                               command->choice_count, error);
     command->chosen = chosen;
     return code;

@@ -209,16 +209,16 @@ const struct argp plot_argp = {
 
 /* Functions that the kinds of plots share. */
 
-int plot_read(struct ivon_columns *table, const char *name, double **numbers,
+int plot_read(struct ivon_table_reader *table, const char *name, double **numbers,
               struct ivon_error *error)
 {
     size_t column;
-    int code = ivon_columns_find(table, name, &column, error);
+    int code = ivon_table_reader_find(table, name, &column, error);
     if (code)
         return code;
-    *numbers = xcalloc((size_t)ivon_columns_rows(table) + 1, sizeof **numbers);
-    code = ivon_columns_read(table, column, *numbers, error);
-    for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++) {
+    *numbers = xcalloc((size_t)ivon_table_reader_rows(table) + 1, sizeof **numbers);
+    code = ivon_table_reader_read(table, column, *numbers, error);
+    for (uint64_t i = 0; i < ivon_table_reader_rows(table) && !code; i++) {
         double size = fabs((*numbers)[i]);
         if (size > 1e100)
             (*numbers)[i] = NAN;
@@ -228,14 +228,14 @@ int plot_read(struct ivon_columns *table, const char *name, double **numbers,
     return code;
 }
 
-const char *plot_score(const struct plot_command *command, const struct ivon_columns *table)
+const char *plot_score(const struct plot_command *command, const struct ivon_table_reader *table)
 {
     const struct ivon_score_traits *traits;
     if (command->column)
         return command->column;
-    for (size_t i = 0; i < ivon_columns_count(table); i++)
+    for (size_t i = 0; i < ivon_table_reader_count(table); i++)
         for (unsigned s = 0; (traits = ivon_score_traits((enum ivon_score)s)); s++)
-            if (strcmp(ivon_columns_name(table, i), traits->name) == 0)
+            if (strcmp(ivon_table_reader_name(table, i), traits->name) == 0)
                 return traits->name;
     return ivon_score_traits(IVON_SCORE_DEVIATION)->name;
 }
@@ -262,15 +262,15 @@ static int plot_put(const struct plot_command *command, const char *picture, siz
 
 static int run_plot(struct plot_command *command)
 {
-    const struct ivon_columns_options options = {.size = sizeof options,
-                                                 .no_sandbox = command->dataset.no_sandbox};
+    const struct ivon_table_reader_options options = {.size = sizeof options,
+                                                      .no_sandbox = command->dataset.no_sandbox};
     struct script *script = &command->script;
     struct ivon_error error;
     char *picture = NULL;
     size_t size = 0;
     int code = 0;
     for (size_t i = 0; i < command->file_count && !code; i++)
-        code = ivon_columns_open(&command->tables[i], command->files[i], &options, &error);
+        code = ivon_table_reader_open(&command->tables[i], command->files[i], &options, &error);
     if (!code)
         code = command->kind->draw(command, &error);
     if (script->stream && fclose(script->stream) && !code)
@@ -302,7 +302,7 @@ int plot_run(int argc, char **argv)
     }
     int status = run_plot(&command);
     for (size_t i = 0; i < command.file_count; i++)
-        ivon_columns_close(command.tables[i]);
+        ivon_table_reader_close(command.tables[i]);
     free(command.script.text);
     free(command.tables);
     free(command.files);

@@ -24,11 +24,12 @@ static int rising(const void *a, const void *b)
 
 /* Leaves out the examples that do not count: their label is the ignored one, their score 0. */
 static int leave_uncounted(struct histogram *histogram, const struct plot_command *command,
-                           struct ivon_columns *table, uint64_t *rows, struct ivon_error *error)
+                           struct ivon_table_reader *table, uint64_t *rows,
+                           struct ivon_error *error)
 {
     double *labels = NULL;
     uint64_t kept = 0;
-    if (!ivon_columns_has(table, "label"))
+    if (!ivon_table_reader_has(table, "label"))
         return 0;
     int code = plot_read(table, "label", &labels, error);
     for (uint64_t i = 0; i < *rows && !code; i++) {
@@ -156,10 +157,10 @@ static void plot_histogram_put_script(struct plot_command *command, struct histo
 
 int plot_histogram(struct plot_command *command, struct ivon_error *error)
 {
-    struct ivon_columns *table = command->tables[0];
+    struct ivon_table_reader *table = command->tables[0];
     const char *name = plot_score(command, table);
     struct histogram histogram = {0};
-    uint64_t rows = ivon_columns_rows(table);
+    uint64_t rows = ivon_table_reader_rows(table);
     int code = plot_read(table, name, &histogram.values, error);
     if (!code)
         code = leave_uncounted(&histogram, command, table, &rows, error);
@@ -167,7 +168,7 @@ int plot_histogram(struct plot_command *command, struct ivon_error *error)
         sort(&histogram, rows);
     if (!code && !histogram.count)
         code = error_fill(error, IVON_ERROR_DATA, "%s: has no row with finite numbers",
-                          ivon_columns_path(table));
+                          ivon_table_reader_path(table));
     if (!code) {
         choose_scale(&histogram);
         plot_histogram_put_script(command, &histogram, name);

@@ -53,13 +53,14 @@ static int falling(const void *a, const void *b)
 
 /* The member at `offset` of all entries, from a column; NaN where it is missing and need not be
    there. */
-static int plot_images_fill(struct sheet *sheet, struct ivon_columns *table, const char *name,
+static int plot_images_fill(struct sheet *sheet, struct ivon_table_reader *table, const char *name,
                             bool needed, size_t offset, struct ivon_error *error)
 {
     double *numbers = NULL;
-    int code = needed || ivon_columns_has(table, name) ? plot_read(table, name, &numbers, error)
-                                                       : 0;
-    for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++) {
+    int code = needed || ivon_table_reader_has(table, name)
+                   ? plot_read(table, name, &numbers, error)
+                   : 0;
+    for (uint64_t i = 0; i < ivon_table_reader_rows(table) && !code; i++) {
         double number = numbers ? numbers[i] : NAN;
         memcpy((char *)&sheet->entries[i] + offset, &number, sizeof number);
         sheet->entries[i].row = i;
@@ -71,8 +72,8 @@ static int plot_images_fill(struct sheet *sheet, struct ivon_columns *table, con
 static int read_entries(struct sheet *sheet, struct ivon_error *error)
 {
     struct plot_command *command = sheet->command;
-    struct ivon_columns *table = command->tables[0];
-    size_t rows = (size_t)ivon_columns_rows(table), top = command->top ? command->top : TOP;
+    struct ivon_table_reader *table = command->tables[0];
+    size_t rows = (size_t)ivon_table_reader_rows(table), top = command->top ? command->top : TOP;
     sheet->entries = xcalloc(rows + 1, sizeof *sheet->entries);
     int code = plot_images_fill(sheet, table, "index", true, offsetof(struct entry, index), error);
     if (!code)
@@ -84,7 +85,7 @@ static int read_entries(struct sheet *sheet, struct ivon_error *error)
         code = plot_images_fill(sheet, table, "prediction", false,
                                 offsetof(struct entry, prediction), error);
     if (!code && !rows)
-        code = error_fill(error, IVON_ERROR_DATA, "%s: has no row", ivon_columns_path(table));
+        code = error_fill(error, IVON_ERROR_DATA, "%s: has no row", ivon_table_reader_path(table));
     qsort(sheet->entries, rows, sizeof *sheet->entries, falling);
     sheet->count = rows < top ? rows : top;
     return code;

@@ -86,16 +86,17 @@ static int plot_lines_on_group(void *context, uint64_t row, const char *text,
     return 0;
 }
 
-static int plot_lines_read_groups(struct groups *groups, struct ivon_columns *table,
+static int plot_lines_read_groups(struct groups *groups, struct ivon_table_reader *table,
                                   struct ivon_error *error)
 {
     size_t column;
-    *groups = (struct groups){.path = ivon_columns_path(table)};
-    if (!ivon_columns_has(table, "method"))
+    *groups = (struct groups){.path = ivon_table_reader_path(table)};
+    if (!ivon_table_reader_has(table, "method"))
         return 0;
-    groups->of_row = xcalloc((size_t)ivon_columns_rows(table) + 1, sizeof *groups->of_row);
-    int code = ivon_columns_find(table, "method", &column, error);
-    return code ? code : ivon_columns_read_text(table, column, plot_lines_on_group, groups, error);
+    groups->of_row = xcalloc((size_t)ivon_table_reader_rows(table) + 1, sizeof *groups->of_row);
+    int code = ivon_table_reader_find(table, "method", &column, error);
+    return code ? code
+                : ivon_table_reader_read_text(table, column, plot_lines_on_group, groups, error);
 }
 
 static void release_groups(struct groups *groups)
@@ -150,17 +151,17 @@ static int add_curve(struct lines *lines, size_t panel, const struct groups *gro
     return many ? too_many(path, error) : 0;
 }
 
-static int add_column(struct lines *lines, struct ivon_columns *table, const struct groups *groups,
-                      size_t panel, const struct line_column *column, const double *x,
-                      struct ivon_error *error)
+static int add_column(struct lines *lines, struct ivon_table_reader *table,
+                      const struct groups *groups, size_t panel, const struct line_column *column,
+                      const double *x, struct ivon_error *error)
 {
-    const char *path = ivon_columns_path(table);
-    uint64_t rows = ivon_columns_rows(table);
+    const char *path = ivon_table_reader_path(table);
+    uint64_t rows = ivon_table_reader_rows(table);
     double *y = NULL, *se = NULL;
     char se_name[64];
     snprintf(se_name, sizeof se_name, "%s_se", column->name);
     int code = plot_read(table, column->name, &y, error);
-    if (!code && ivon_columns_has(table, se_name))
+    if (!code && ivon_table_reader_has(table, se_name))
         code = plot_read(table, se_name, &se, error);
     for (size_t g = 0; g < (groups->of_row ? groups->count : 1) && !code; g++)
         code = add_curve(
@@ -172,7 +173,7 @@ static int add_column(struct lines *lines, struct ivon_columns *table, const str
     return code;
 }
 
-static int add_table(struct lines *lines, struct ivon_columns *table, struct ivon_error *error)
+static int add_table(struct lines *lines, struct ivon_table_reader *table, struct ivon_error *error)
 {
     const struct line_kind *kind = lines->kind;
     struct groups groups;
@@ -183,24 +184,25 @@ static int add_table(struct lines *lines, struct ivon_columns *table, struct ivo
         code = plot_read(table, kind->x, &x, error);
     for (size_t p = 0; p < PANELS; p++)
         for (size_t c = 0; c < COLUMNS && kind->panels[p].columns[c].name && !code; c++) {
-            if (!ivon_columns_has(table, kind->panels[p].columns[c].name))
+            if (!ivon_table_reader_has(table, kind->panels[p].columns[c].name))
                 continue;
             code = add_column(lines, table, &groups, p, &kind->panels[p].columns[c], x, error);
             added++;
         }
     if (!code && !added) /* for its message, which lists the columns */
-        code = ivon_columns_find(table, kind->panels[0].columns[0].name, &column, error);
+        code = ivon_table_reader_find(table, kind->panels[0].columns[0].name, &column, error);
     free(x);
     release_groups(&groups);
     return code;
 }
 
 /* A checkpoint that does not know its step says -1. */
-static int look_at_steps(struct lines *lines, struct ivon_columns *table, struct ivon_error *error)
+static int look_at_steps(struct lines *lines, struct ivon_table_reader *table,
+                         struct ivon_error *error)
 {
     double *x = NULL;
     int code = plot_read(table, lines->kind->x, &x, error);
-    for (uint64_t i = 0; i < ivon_columns_rows(table) && !code; i++)
+    for (uint64_t i = 0; i < ivon_table_reader_rows(table) && !code; i++)
         lines->by_row = lines->by_row || x[i] < 0;
     free(x);
     return code;

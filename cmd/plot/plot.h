@@ -34,7 +34,7 @@ struct plot_command {
     const char *input; /* --inputs */
 
     /* While it runs: */
-    struct ivon_columns **tables; /* the files */
+    struct ivon_table_reader **tables; /* the files */
     struct script script;
 };
 
@@ -54,11 +54,11 @@ int plot_images(struct plot_command *command, struct ivon_error *error);
 
 /* Values of a column by its name, one for each row; to be freed. They can be drawn: what is beyond
    1e100 is NaN, and what is below 1e-100 is 0. */
-int plot_read(struct ivon_columns *table, const char *name, double **numbers,
+int plot_read(struct ivon_table_reader *table, const char *name, double **numbers,
               struct ivon_error *error);
 
 /* The column that scores examples: what --column says, or the first of ivon-sensitivity's. */
-const char *plot_score(const struct plot_command *command, const struct ivon_columns *table);
+const char *plot_score(const struct plot_command *command, const struct ivon_table_reader *table);
 
 /* A curve's name: the file's, when there are several. */
 const char *plot_file_name(const char *path);

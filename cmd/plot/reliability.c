@@ -51,8 +51,8 @@ static int read_data(struct labels *labels, const struct plot_command *command,
 }
 
 /* The row's place among the labels: by its index, and token, or else as they come. */
-static int find_label(const struct labels *labels, const struct ivon_columns *table, uint64_t row,
-                      const double *index, const double *token, double *label,
+static int find_label(const struct labels *labels, const struct ivon_table_reader *table,
+                      uint64_t row, const double *index, const double *token, double *label,
                       struct ivon_error *error)
 {
     double per_example = (double)labels->per_example,
@@ -64,25 +64,25 @@ static int find_label(const struct labels *labels, const struct ivon_columns *ta
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: row %llu is of example %g, label %g, the data have %llu "
                           "examples of %zu",
-                          ivon_columns_path(table), (unsigned long long)row, report_number(example),
-                          report_number(at), (unsigned long long)labels->examples,
-                          labels->per_example);
+                          ivon_table_reader_path(table), (unsigned long long)row,
+                          report_number(example), report_number(at),
+                          (unsigned long long)labels->examples, labels->per_example);
     *label = (double)labels->values[(size_t)example * labels->per_example + (size_t)at];
     return 0;
 }
 
-static int match_labels(struct labels *labels, struct ivon_columns *table, double **out,
+static int match_labels(struct labels *labels, struct ivon_table_reader *table, double **out,
                         struct ivon_error *error)
 {
-    uint64_t rows = ivon_columns_rows(table);
+    uint64_t rows = ivon_table_reader_rows(table);
     double *index = NULL, *token = NULL;
     int code = 0;
     *out = xcalloc((size_t)rows + 1, sizeof **out);
-    if (ivon_columns_has(table, "index"))
+    if (ivon_table_reader_has(table, "index"))
         code = plot_read(table, "index", &index, error);
     else if (rows != labels->examples * labels->per_example)
         code = error_fill(error, IVON_ERROR_DATA, "%s: %llu predictions, but %llu labels",
-                          ivon_columns_path(table), (unsigned long long)rows,
+                          ivon_table_reader_path(table), (unsigned long long)rows,
                           (unsigned long long)(labels->examples * labels->per_example));
     if (!code && index && labels->per_example > 1)
         code = plot_read(table, "token", &token, error);
@@ -93,8 +93,8 @@ static int match_labels(struct labels *labels, struct ivon_columns *table, doubl
     return code;
 }
 
-static int read_labels(const struct plot_command *command, struct ivon_columns *table, double **out,
-                       struct ivon_error *error)
+static int read_labels(const struct plot_command *command, struct ivon_table_reader *table,
+                       double **out, struct ivon_error *error)
 {
     struct labels labels = {0};
     struct ivon_error inner;
@@ -110,12 +110,12 @@ static int read_labels(const struct plot_command *command, struct ivon_columns *
     return code;
 }
 
-static int count_bins(struct bin *bins, size_t count, const struct ivon_columns *table,
+static int count_bins(struct bin *bins, size_t count, const struct ivon_table_reader *table,
                       int64_t ignored, const double *confidence, const double *prediction,
                       const double *label, struct ivon_error *error)
 {
     uint64_t counted = 0;
-    for (uint64_t i = 0; i < ivon_columns_rows(table); i++) {
+    for (uint64_t i = 0; i < ivon_table_reader_rows(table); i++) {
         int64_t class = (int64_t)label[i];
         if (!ivon_target_counts(IVON_CATEGORICAL, 1, &class, ignored))
             continue;
@@ -123,13 +123,13 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
             return error_fill(error, IVON_ERROR_DATA,
                               "%s: row %llu: label %lld, expected a class, or the ignored label "
                               "%lld",
-                              ivon_columns_path(table), (unsigned long long)i, (long long)class,
-                              (long long)ignored);
+                              ivon_table_reader_path(table), (unsigned long long)i,
+                              (long long)class, (long long)ignored);
         if (!(confidence[i] >= 0 && confidence[i] <= 1 + 1e-6)) /* rounded, a sum may exceed 1 */
             return error_fill(error, IVON_ERROR_DATA,
                               "%s: row %llu, column 'max_probability': found %g, expected a "
                               "probability",
-                              ivon_columns_path(table), (unsigned long long)i,
+                              ivon_table_reader_path(table), (unsigned long long)i,
                               report_number(confidence[i]));
         struct bin *bin = &bins[ivon_confidence_bin((float)confidence[i], count)];
         bin->confidence += confidence[i];
@@ -139,11 +139,11 @@ static int count_bins(struct bin *bins, size_t count, const struct ivon_columns 
     }
     if (!counted)
         return error_fill(error, IVON_ERROR_DATA, "%s: has no prediction with a label",
-                          ivon_columns_path(table));
+                          ivon_table_reader_path(table));
     return 0;
 }
 
-static int fill_bins(const struct plot_command *command, struct ivon_columns *table,
+static int fill_bins(const struct plot_command *command, struct ivon_table_reader *table,
                      struct bin *bins, size_t count, struct ivon_error *error)
 {
     double *confidence = NULL, *prediction = NULL, *label = NULL;

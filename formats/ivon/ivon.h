@@ -8,7 +8,7 @@
 #include "ivon/api.h"
 #include "ivon/arviz.h"
 #include "ivon/checkpoint.h"
-#include "ivon/columns.h"
+#include "ivon/table_reader.h"
 #include "ivon/convert.h"
 #include "ivon/dataset.h"
 #include "ivon/dtype.h"

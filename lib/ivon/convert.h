@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 /* A tensor of a source, and the name that it gets. */
-struct ivon_choice {
+struct ivon_subset_item {
     size_t tensor;
     const char *name;
 };
@@ -20,12 +20,13 @@ struct ivon_choice {
 /*
  * A source of some tensors of a source, in the given order and under the given names, with a header
  * of its own. A Hessian's ess and weight decay that were those of the source's header, or none, are
- * the new header's. Header and names are copied; the source has to outlive the choice, and to stay
+ * the new header's. Header and names are copied; the source has to outlive the subset, and to stay
  * open. IVON_ERROR_DATA where two tensors of one part get one name.
  */
-IVON_API int ivon_source_choose(struct ivon_source **chosen, struct ivon_source *source,
-                                const struct ivon_header *header, const struct ivon_choice *choices,
-                                size_t count, struct ivon_error *error);
+IVON_API int ivon_tensor_subset(struct ivon_source **subset, struct ivon_source *source,
+                                const struct ivon_header *header,
+                                const struct ivon_subset_item *items, size_t count,
+                                struct ivon_error *error);
 
 struct ivon_convert_options {
     size_t size;                     /* sizeof this struct: set by ivon_convert_defaults() */

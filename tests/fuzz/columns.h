@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "ivon/columns.h"
+#include "ivon/table_reader.h"
 #include "tests/fuzz/input.h"
 
 enum { ROWS_MOST = 1 << 20, READ_MOST = 64 /* columns, where a small file claims very many */ };
@@ -23,20 +23,21 @@ static inline int take(void *context, uint64_t row, const char *text, struct ivo
     return 0;
 }
 
-static inline void read_column(struct ivon_columns *columns, size_t column)
+static inline void read_column(struct ivon_table_reader *columns, size_t column)
 {
     struct ivon_error error = {0};
-    uint64_t rows = ivon_columns_rows(columns), taken = 0;
+    uint64_t rows = ivon_table_reader_rows(columns), taken = 0;
     double *numbers = calloc(rows + 1, sizeof *numbers);
     size_t found;
     assert(numbers);
-    assert(ivon_columns_has(columns, ivon_columns_name(columns, column)));
-    int code = ivon_columns_find(columns, ivon_columns_name(columns, column), &found, &error);
+    assert(ivon_table_reader_has(columns, ivon_table_reader_name(columns, column)));
+    int code = ivon_table_reader_find(columns, ivon_table_reader_name(columns, column), &found,
+                                      &error);
     assert(code ? code == IVON_ERROR_DATA : found == column);
-    code = ivon_columns_read(columns, column, numbers, &error);
+    code = ivon_table_reader_read(columns, column, numbers, &error);
     if (code)
         check_error(code, &error);
-    code = ivon_columns_read_text(columns, column, take, &taken, &error);
+    code = ivon_table_reader_read_text(columns, column, take, &taken, &error);
     if (code)
         check_error(code, &error);
     else
@@ -46,17 +47,17 @@ static inline void read_column(struct ivon_columns *columns, size_t column)
 
 static inline int read_table(const uint8_t *data, size_t size)
 {
-    static const struct ivon_columns_options options = {.size = sizeof options,
-                                                        .resources.memory = 4 << 20};
-    struct ivon_columns *columns = NULL;
+    static const struct ivon_table_reader_options options = {.size = sizeof options,
+                                                             .resources.memory = 4 << 20};
+    struct ivon_table_reader *columns = NULL;
     struct ivon_error error = {0};
-    int code = ivon_columns_open(&columns, input_file(0, data, size), &options, &error);
+    int code = ivon_table_reader_open(&columns, input_file(0, data, size), &options, &error);
     if (code)
         check_error(code, &error);
-    for (size_t i = 0; !code && i < ivon_columns_count(columns) && i < READ_MOST; i++)
-        if (ivon_columns_rows(columns) <= ROWS_MOST)
+    for (size_t i = 0; !code && i < ivon_table_reader_count(columns) && i < READ_MOST; i++)
+        if (ivon_table_reader_rows(columns) <= ROWS_MOST)
             read_column(columns, i);
-    ivon_columns_close(columns);
+    ivon_table_reader_close(columns);
     return code ? -1 : 0;
 }
 

@@ -142,11 +142,11 @@ static void chooses_and_renames(void **state)
     struct posterior p = make(IVON_F32, IVON_F32, true);
     struct ivon_source *source = open_posterior(&p), *chosen = NULL;
     struct ivon_header header = *ivon_source_header(source);
-    const struct ivon_choice choices[] = {{2, "n"}, {1, "fc/w"}};
+    const struct ivon_subset_item choices[] = {{2, "n"}, {1, "fc/w"}};
     header.ess = 100;
     header.weight_decay = 2;
     header.step = 3;
-    assert_int_equal(ivon_source_choose(&chosen, source, &header, choices, 2, NULL), 0);
+    assert_int_equal(ivon_tensor_subset(&chosen, source, &header, choices, 2, NULL), 0);
     assert_int_equal(ivon_source_tensor_count(chosen), 2);
     assert_string_equal(ivon_source_path(chosen), "in.h5");
     assert_int_equal(ivon_source_header(chosen)->step, 3);
@@ -177,9 +177,9 @@ static void supplies_what_is_absent(void **state)
     p.tensors[1].ess = NAN;
     struct ivon_source *source = open_posterior(&p), *chosen = NULL;
     struct ivon_header header = ivon_header_empty();
-    const struct ivon_choice choices[] = {{1, "w"}};
+    const struct ivon_subset_item choices[] = {{1, "w"}};
     header.ess = 11;
-    assert_int_equal(ivon_source_choose(&chosen, source, &header, choices, 1, NULL), 0);
+    assert_int_equal(ivon_tensor_subset(&chosen, source, &header, choices, 1, NULL), 0);
     assert_true(ivon_source_tensor(chosen, 0)->ess == 11);
     ivon_source_close(chosen);
     ivon_source_close(source);
@@ -193,19 +193,19 @@ static void refuses_choices(void **state)
     struct ivon_source *source = open_posterior(&p), *chosen = NULL;
     struct ivon_error error;
     const struct ivon_header *header = ivon_source_header(source);
-    const struct ivon_choice twice[] = {{0, "a"}, {0, "a"}}, apart[] = {{0, "a"}, {1, "a"}};
-    const struct ivon_choice none[] = {{3, "a"}}, wrong[] = {{0, "a//b"}};
-    assert_int_equal(ivon_source_choose(&chosen, source, header, twice, 2, &error),
+    const struct ivon_subset_item twice[] = {{0, "a"}, {0, "a"}}, apart[] = {{0, "a"}, {1, "a"}};
+    const struct ivon_subset_item none[] = {{3, "a"}}, wrong[] = {{0, "a//b"}};
+    assert_int_equal(ivon_tensor_subset(&chosen, source, header, twice, 2, &error),
                      IVON_ERROR_DATA);
     assert_string_equal(error.message, "in.h5: tensor 'a' occurs twice under 'mean'");
-    assert_int_equal(ivon_source_choose(&chosen, source, header, none, 1, &error),
+    assert_int_equal(ivon_tensor_subset(&chosen, source, header, none, 1, &error),
                      IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "in.h5: there is no tensor 3");
-    assert_int_equal(ivon_source_choose(&chosen, source, header, wrong, 1, &error),
+    assert_int_equal(ivon_tensor_subset(&chosen, source, header, wrong, 1, &error),
                      IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, "in.h5: 'a//b', for 'w', is not a usable name for a tensor");
     assert_null(chosen);
-    assert_int_equal(ivon_source_choose(&chosen, source, header, apart, 2, &error), 0);
+    assert_int_equal(ivon_tensor_subset(&chosen, source, header, apart, 2, &error), 0);
     ivon_source_close(chosen);
     ivon_source_close(source);
     release(&p);

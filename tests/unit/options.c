@@ -109,7 +109,7 @@ FILLER(summary)
 FILLER(metrics)
 FILLER(open)
 FILLER(create)
-FILLER(columns)
+FILLER(table_reader)
 FILLER(dataset)
 FILLER(records)
 FILLER(arviz)
@@ -134,7 +134,7 @@ static void defaults_fill_the_size_that_the_program_has(void **state)
         void (*fill)(void *options, size_t size);
         size_t size;
     } rows[] = {ROW(merge),   ROW(predict), ROW(sensitivity), ROW(sample), ROW(convert),
-                ROW(summary), ROW(metrics), ROW(open),        ROW(create), ROW(columns),
+                ROW(summary), ROW(metrics), ROW(open),        ROW(create), ROW(table_reader),
                 ROW(dataset), ROW(records), ROW(arviz),       ROW(table),  ROW(train)};
     enum { MORE = 24, POISON = 0xa5, ROOM = 1024 };
     for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)

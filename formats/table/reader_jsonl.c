@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "formats/table/columns.h"
+#include "formats/table/reader.h"
 
 /* The lines that are still to be read. */
 struct lines {
@@ -18,7 +18,7 @@ static bool is_space(char byte)
     return byte == ' ' || byte == '\t' || byte == '\r';
 }
 
-static bool columns_jsonl_recognise(const struct mapped_file *file)
+static bool reader_jsonl_recognise(const struct mapped_file *file)
 {
     for (uint64_t i = 0; i < file->size; i++)
         if (!is_space((char)file->data[i]) && file->data[i] != '\n')
@@ -26,10 +26,10 @@ static bool columns_jsonl_recognise(const struct mapped_file *file)
     return false;
 }
 
-static int bad_line(const struct ivon_columns *columns, const struct lines *lines, const char *what,
-                    struct ivon_error *error)
+static int bad_line(const struct ivon_table_reader *reader, const struct lines *lines,
+                    const char *what, struct ivon_error *error)
 {
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: line %llu: %s", columns->path, lines->line,
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: line %llu: %s", reader->path, lines->line,
                           what);
 }
 
@@ -52,7 +52,7 @@ static bool next_line(struct lines *lines, const char **text, size_t *size)
 }
 
 /* The next line's object, to be released; null behind the last one. */
-static int next_object(const struct ivon_columns *columns, struct lines *lines, json_t **object,
+static int next_object(const struct ivon_table_reader *reader, struct lines *lines, json_t **object,
                        struct ivon_error *error)
 {
     const char *text;
@@ -61,49 +61,49 @@ static int next_object(const struct ivon_columns *columns, struct lines *lines, 
     *object = NULL;
     if (!next_line(lines, &text, &size))
         return 0;
-    if (size > columns->options.resources.memory)
-        return bad_line(columns, lines, "is longer than the memory for it", error);
+    if (size > reader->options.resources.memory)
+        return bad_line(reader, lines, "is longer than the memory for it", error);
     *object = json_loadb(text, size, JSON_REJECT_DUPLICATES, &reason);
     if (!*object)
-        return bad_line(columns, lines, reason.text, error);
+        return bad_line(reader, lines, reason.text, error);
     if (json_is_object(*object))
         return 0;
     json_decref(*object);
-    return bad_line(columns, lines, "is no object", error);
+    return bad_line(reader, lines, "is no object", error);
 }
 
-static struct lines all_lines(const struct ivon_columns *columns)
+static struct lines all_lines(const struct ivon_table_reader *reader)
 {
-    const struct mapped_file *file = columns->self;
+    const struct mapped_file *file = reader->self;
     const char *data = (const char *)file->data;
     return (struct lines){data, data + file->size, 0};
 }
 
-static int add_members(struct ivon_columns *columns, json_t *object, struct ivon_error *error)
+static int add_members(struct ivon_table_reader *reader, json_t *object, struct ivon_error *error)
 {
     const char *name;
     json_t *value;
     int code = 0;
     json_object_foreach(object, name,
                         value) if (!code && !json_is_array(value) && !json_is_object(value))
-        code = columns_add(columns, name, strlen(name), error);
+        code = reader_add(reader, name, strlen(name), error);
     return code;
 }
 
-static int open_jsonl(struct ivon_columns *columns, struct mapped_file *file,
+static int open_jsonl(struct ivon_table_reader *reader, struct mapped_file *file,
                       struct ivon_error *error)
 {
     json_t *object;
     int code;
-    columns->self = malloc(sizeof *file);
-    if (!columns->self)
+    reader->self = malloc(sizeof *file);
+    if (!reader->self)
         return ivon_error_memory(error);
-    *(struct mapped_file *)columns->self = *file;
+    *(struct mapped_file *)reader->self = *file;
     *file = (struct mapped_file){0};
-    struct lines lines = all_lines(columns);
-    while (!(code = next_object(columns, &lines, &object, error)) && object) {
-        if (!columns->rows++)
-            code = add_members(columns, object, error);
+    struct lines lines = all_lines(reader);
+    while (!(code = next_object(reader, &lines, &object, error)) && object) {
+        if (!reader->rows++)
+            code = add_members(reader, object, error);
         json_decref(object);
         if (code)
             break;
@@ -123,7 +123,7 @@ static bool infinite(const json_t *value, double *number)
 }
 
 /* A cell that is or becomes text; what that is kept in goes with `made`. */
-static int fill_cell(struct columns_cell *cell, const json_t *value, bool wants_text, char **made,
+static int fill_cell(struct reader_cell *cell, const json_t *value, bool wants_text, char **made,
                      struct ivon_error *error)
 {
     cell->missing = !value || json_is_null(value);
@@ -143,37 +143,37 @@ static int fill_cell(struct columns_cell *cell, const json_t *value, bool wants_
     return 0;
 }
 
-static int columns_jsonl_visit(struct ivon_columns *columns, size_t column,
-                               const struct columns_visitor *visitor, struct ivon_error *error)
+static int reader_jsonl_visit(struct ivon_table_reader *reader, size_t column,
+                              const struct reader_visitor *visitor, struct ivon_error *error)
 {
-    struct lines lines = all_lines(columns);
+    struct lines lines = all_lines(reader);
     json_t *object;
     int code = 0;
-    for (uint64_t row = 0; row < columns->rows && !code; row++) {
-        struct columns_cell cell = {0};
+    for (uint64_t row = 0; row < reader->rows && !code; row++) {
+        struct reader_cell cell = {0};
         char *made = NULL;
-        code = next_object(columns, &lines, &object, error);
+        code = next_object(reader, &lines, &object, error);
         if (code || !object)
             break;
-        code = fill_cell(&cell, json_object_get(object, columns->names[column]),
-                         visitor->wants_text, &made, error);
+        code = fill_cell(&cell, json_object_get(object, reader->names[column]), visitor->wants_text,
+                         &made, error);
         cell.line = lines.line;
         if (!code)
-            code = visitor->on_cell(visitor->context, columns, column, row, &cell, error);
+            code = visitor->on_cell(visitor->context, reader, column, row, &cell, error);
         free(made);
         json_decref(object);
     }
     return code;
 }
 
-static void close_jsonl(struct ivon_columns *columns)
+static void close_jsonl(struct ivon_table_reader *reader)
 {
-    if (columns->self)
-        mapped_close(columns->self);
-    free(columns->self);
+    if (reader->self)
+        mapped_close(reader->self);
+    free(reader->self);
 }
 
-const struct columns_class columns_jsonl = {.recognise = columns_jsonl_recognise,
-                                            .open = open_jsonl,
-                                            .visit = columns_jsonl_visit,
-                                            .close = close_jsonl};
+const struct reader_class reader_jsonl = {.recognise = reader_jsonl_recognise,
+                                          .open = open_jsonl,
+                                          .visit = reader_jsonl_visit,
+                                          .close = close_jsonl};

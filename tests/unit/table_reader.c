@@ -5,31 +5,32 @@
 #include <math.h>
 #include <sys/stat.h>
 
-#include "ivon/columns.h"
+#include "ivon/table_reader.h"
 #include "ivon/output.h"
 #include "ivon/table.h"
 
-static struct ivon_columns *open_table(const char *path)
+static struct ivon_table_reader *open_table(const char *path)
 {
-    struct ivon_columns *columns = NULL;
+    struct ivon_table_reader *columns = NULL;
     struct ivon_error error = {.message = "none"};
-    if (ivon_columns_open(&columns, path, NULL, &error))
+    if (ivon_table_reader_open(&columns, path, NULL, &error))
         fail_msg("%s", error.message);
-    assert_string_equal(ivon_columns_path(columns), path);
+    assert_string_equal(ivon_table_reader_path(columns), path);
     return columns;
 }
 
-static void check_numbers(struct ivon_columns *columns, const char *name, const double *numbers)
+static void check_numbers(struct ivon_table_reader *columns, const char *name,
+                          const double *numbers)
 {
     double found[8];
     size_t column = 99;
     struct ivon_error error = {.message = "none"};
-    assert_true(ivon_columns_rows(columns) <= 8 && ivon_columns_has(columns, name));
-    assert_int_equal(ivon_columns_find(columns, name, &column, &error), 0);
-    assert_string_equal(ivon_columns_name(columns, column), name);
-    if (ivon_columns_read(columns, column, found, &error))
+    assert_true(ivon_table_reader_rows(columns) <= 8 && ivon_table_reader_has(columns, name));
+    assert_int_equal(ivon_table_reader_find(columns, name, &column, &error), 0);
+    assert_string_equal(ivon_table_reader_name(columns, column), name);
+    if (ivon_table_reader_read(columns, column, found, &error))
         fail_msg("%s", error.message);
-    for (size_t i = 0; i < ivon_columns_rows(columns); i++)
+    for (size_t i = 0; i < ivon_table_reader_rows(columns); i++)
         assert_true(found[i] == numbers[i] || (isnan(found[i]) && isnan(numbers[i])));
 }
 
@@ -47,14 +48,14 @@ static int take_text(void *context, uint64_t row, const char *text, struct ivon_
     return 0;
 }
 
-static void check_texts(struct ivon_columns *columns, const char *name, const char *expected)
+static void check_texts(struct ivon_table_reader *columns, const char *name, const char *expected)
 {
     struct texts texts = {0};
     size_t column;
     struct ivon_error error = {.message = "none"};
-    assert_int_equal(ivon_columns_find(columns, name, &column, &error), 0);
-    assert_int_equal(ivon_columns_read_text(columns, column, take_text, &texts, &error), 0);
-    assert_int_equal(texts.rows, ivon_columns_rows(columns));
+    assert_int_equal(ivon_table_reader_find(columns, name, &column, &error), 0);
+    assert_int_equal(ivon_table_reader_read_text(columns, column, take_text, &texts, &error), 0);
+    assert_int_equal(texts.rows, ivon_table_reader_rows(columns));
     assert_string_equal(texts.all, expected);
 }
 
@@ -85,14 +86,14 @@ static void reads_what_is_written(void **state)
     static const enum ivon_table_format formats[] = {IVON_CSV, IVON_JSONL, IVON_HDF5};
     for (int i = 0; i < 3; i++) {
         write_table(paths[i], formats[i]);
-        struct ivon_columns *columns = open_table(paths[i]);
-        assert_int_equal(ivon_columns_rows(columns), 3);
-        assert_int_equal(ivon_columns_count(columns), formats[i] == IVON_CSV ? 4 : 2);
+        struct ivon_table_reader *columns = open_table(paths[i]);
+        assert_int_equal(ivon_table_reader_rows(columns), 3);
+        assert_int_equal(ivon_table_reader_count(columns), formats[i] == IVON_CSV ? 4 : 2);
         check_numbers(columns, "step", (const double[]){3, 20, 0x1p53});
         check_numbers(columns, "loss", (const double[]){INFINITY, NAN, -INFINITY});
         check_texts(columns, "step", "3|20|9007199254740992|");
-        assert_false(ivon_columns_has(columns, "p"));
-        ivon_columns_close(columns);
+        assert_false(ivon_table_reader_has(columns, "p"));
+        ivon_table_reader_close(columns);
     }
 }
 
@@ -101,22 +102,22 @@ static void reads_csv(void **state)
     (void)state;
     write_text("b.csv", "\xef\xbb\xbf\n\"a \"\"b\"\"\",c\r\n1e-400,\"x \"\"y\"\",\nz\"\n\n"
                         "-inf,\n \"\",d\n");
-    struct ivon_columns *columns = open_table("b.csv");
-    assert_int_equal(ivon_columns_rows(columns), 3);
-    assert_string_equal(ivon_columns_name(columns, 0), "a \"b\"");
+    struct ivon_table_reader *columns = open_table("b.csv");
+    assert_int_equal(ivon_table_reader_rows(columns), 3);
+    assert_string_equal(ivon_table_reader_name(columns, 0), "a \"b\"");
     check_texts(columns, "c", "x \"y\",\nz||d|");
     check_texts(columns, "a \"b\"", "1e-400|-inf|\"|");
-    ivon_columns_close(columns);
+    ivon_table_reader_close(columns);
     write_text("b.csv", "1,2\n3,\n");
     columns = open_table("b.csv");
     check_numbers(columns, "1", (const double[]){1, 3});
     check_numbers(columns, "2", (const double[]){2, NAN});
-    ivon_columns_close(columns);
+    ivon_table_reader_close(columns);
     write_text("b.csv", "only,names\n");
     columns = open_table("b.csv");
-    assert_int_equal(ivon_columns_rows(columns), 0);
+    assert_int_equal(ivon_table_reader_rows(columns), 0);
     check_numbers(columns, "names", NULL);
-    ivon_columns_close(columns);
+    ivon_table_reader_close(columns);
 }
 
 static void reads_json_lines(void **state)
@@ -124,33 +125,33 @@ static void reads_json_lines(void **state)
     (void)state;
     write_text("b.jsonl", "\n {\"a\": 1, \"list\": [1], \"b\": \"x\"}\r\n\n{\"b\": null}\n"
                           "{\"a\": 2.5, \"b\": true, \"c\": 1}");
-    struct ivon_columns *columns = open_table("b.jsonl");
-    assert_int_equal(ivon_columns_count(columns), 2);
+    struct ivon_table_reader *columns = open_table("b.jsonl");
+    assert_int_equal(ivon_table_reader_count(columns), 2);
     check_numbers(columns, "a", (const double[]){1, NAN, 2.5});
     check_texts(columns, "a", "1||2.5|");
     check_texts(columns, "b", "x||true|");
-    ivon_columns_close(columns);
+    ivon_table_reader_close(columns);
     write_text("b.jsonl", "{\"a\": \"Infinity\"}\n{\"a\": \"-Infinity\"}\n{\"a\": null}\n");
     columns = open_table("b.jsonl");
     check_numbers(columns, "a", (const double[]){INFINITY, -INFINITY, NAN});
     check_texts(columns, "a", "Infinity|-Infinity||");
-    ivon_columns_close(columns);
+    ivon_table_reader_close(columns);
 }
 
 /* Opening it, or else reading its column 'b' as numbers, fails. */
 static void refused(const char *text, size_t size, const char *message)
 {
-    struct ivon_columns *columns = NULL;
+    struct ivon_table_reader *columns = NULL;
     struct ivon_error error = {.message = "none"};
     double numbers[8];
     size_t column;
     write_file("c", text, size);
-    int code = ivon_columns_open(&columns, "c", NULL, &error);
+    int code = ivon_table_reader_open(&columns, "c", NULL, &error);
     if (!code)
-        code = ivon_columns_find(columns, "b", &column, &error);
+        code = ivon_table_reader_find(columns, "b", &column, &error);
     if (!code)
-        code = ivon_columns_read(columns, column, numbers, &error);
-    ivon_columns_close(columns);
+        code = ivon_table_reader_read(columns, column, numbers, &error);
+    ivon_table_reader_close(columns);
     if (code != IVON_ERROR_DATA || strcmp(error.message, message) != 0)
         fail_msg("%d '%s', expected '%s'", code, error.message, message);
 }
@@ -181,13 +182,13 @@ static void refuses(void **state)
     REFUSED("{\"b\": 1}\n\n[1]\n", "c: line 3: is no object");
     REFUSED("{\"b\": 1}\n{\"b\": \n1}\n", "c: line 2: unexpected token near end of file");
     REFUSED("{\"b\": 1}\n{\"b\": 1, \"b\": 2}\n", "c: line 2: duplicate object key near '\"b\"'");
-    struct ivon_columns *columns = NULL;
+    struct ivon_table_reader *columns = NULL;
     struct ivon_error error;
-    assert_int_equal(ivon_columns_open(&columns, "nowhere", NULL, &error), IVON_ERROR_INPUT);
+    assert_int_equal(ivon_table_reader_open(&columns, "nowhere", NULL, &error), IVON_ERROR_INPUT);
     assert_null(columns);
-    const struct ivon_columns_options little = {.size = sizeof little, .resources.memory = 10};
+    const struct ivon_table_reader_options little = {.size = sizeof little, .resources.memory = 10};
     write_text("c", "{\"b\": 12345678}\n");
-    assert_int_equal(ivon_columns_open(&columns, "c", &little, &error), IVON_ERROR_DATA);
+    assert_int_equal(ivon_table_reader_open(&columns, "c", &little, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, "c: line 1: is longer than the memory for it");
 }
 
@@ -203,10 +204,10 @@ static void stops(void **state)
 {
     (void)state;
     write_text("d.csv", "a\n1\n2\n3\n");
-    struct ivon_columns *columns = open_table("d.csv");
+    struct ivon_table_reader *columns = open_table("d.csv");
     struct ivon_error error;
-    assert_int_equal(ivon_columns_read_text(columns, 0, stop, NULL, &error), 42);
-    ivon_columns_close(columns);
+    assert_int_equal(ivon_table_reader_read_text(columns, 0, stop, NULL, &error), 42);
+    ivon_table_reader_close(columns);
 }
 
 static void writes_whole_outputs(void **state)

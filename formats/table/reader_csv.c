@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "formats/table/columns.h"
+#include "formats/table/reader.h"
 #include "formats/io/csv.h"
 #include "formats/io/number_text.h"
 
-struct columns_csv {
+struct reader_csv {
     struct mapped_file file;
     locale_t locale;
     uint64_t start; /* offset of the first row */
@@ -26,7 +26,7 @@ struct record {
 };
 
 /* True if the file is text, and so CSV: the only format that has no signature. */
-static bool columns_csv_recognise(const struct mapped_file *file)
+static bool reader_csv_recognise(const struct mapped_file *file)
 {
     enum { SAMPLE = 4096 };
     return !memchr(file->data, '\0', file->size < SAMPLE ? (size_t)file->size : SAMPLE);
@@ -42,15 +42,15 @@ static void count_lines(struct record *record)
     record->counted = end;
 }
 
-static int bad_record(const struct ivon_columns *columns, const struct record *record,
+static int bad_record(const struct ivon_table_reader *reader, const struct record *record,
                       const char *what, struct ivon_error *error)
 {
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: row %llu (line %llu): %s", columns->path,
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: row %llu (line %llu): %s", reader->path,
                           (unsigned long long)record->row, record->line, what);
 }
 
 /* A field's text, with single quotes where they are doubled. */
-static int unquote(struct columns_csv *csv, struct csv_field *field, struct ivon_error *error)
+static int unquote(struct reader_csv *csv, struct csv_field *field, struct ivon_error *error)
 {
     if (!memchr(field->text, '"', field->size))
         return 0;
@@ -73,32 +73,31 @@ static int unquote(struct columns_csv *csv, struct csv_field *field, struct ivon
 }
 
 /* The next record's field of a column, if that is wanted; its fields are as many as columns. */
-static int columns_csv_read_record(struct ivon_columns *columns, struct record *record,
-                                   size_t column, struct csv_field *wanted,
-                                   struct ivon_error *error)
+static int reader_csv_read_record(struct ivon_table_reader *reader, struct record *record,
+                                  size_t column, struct csv_field *wanted, struct ivon_error *error)
 {
     struct csv_field field;
     size_t found = 0;
     do {
         const char *broken = csv_next_field(&record->text, &field);
         if (broken)
-            return bad_record(columns, record, broken, error);
+            return bad_record(reader, record, broken, error);
         if (wanted && found == column)
             *wanted = field;
         found++;
     } while (!field.last);
-    if (found == columns->count)
+    if (found == reader->count)
         return 0;
     char what[80];
     snprintf(what, sizeof what, "has %zu columns, expected %zu as in the first line", found,
-             columns->count);
-    return bad_record(columns, record, what, error);
+             reader->count);
+    return bad_record(reader, record, what, error);
 }
 
-static int columns_csv_read_header(struct ivon_columns *columns, struct csv_text *text,
-                                   bool *is_header, struct ivon_error *error)
+static int reader_csv_read_header(struct ivon_table_reader *reader, struct csv_text *text,
+                                  bool *is_header, struct ivon_error *error)
 {
-    struct columns_csv *csv = columns->self;
+    struct reader_csv *csv = reader->self;
     struct csv_field field;
     int code = 0;
     *is_header = false;
@@ -106,31 +105,31 @@ static int columns_csv_read_header(struct ivon_columns *columns, struct csv_text
         double number;
         const char *broken = csv_next_field(text, &field);
         if (broken)
-            return ivon_error_set(error, IVON_ERROR_DATA, "%s: first line: %s", columns->path,
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: first line: %s", reader->path,
                                   broken);
         *is_header = *is_header || !csv_double(&field, csv->locale, &number);
         code = unquote(csv, &field, error);
         if (!code)
-            code = columns_add(columns, field.text, field.size, error);
+            code = reader_add(reader, field.text, field.size, error);
     } while (!code && !field.last);
     return code;
 }
 
 /* Names by number, where the first line is a row. */
-static int number_names(struct ivon_columns *columns, struct ivon_error *error)
+static int number_names(struct ivon_table_reader *reader, struct ivon_error *error)
 {
-    for (size_t i = 0; i < columns->count; i++) {
+    for (size_t i = 0; i < reader->count; i++) {
         char *name = malloc(NUMBER_TEXT_MAX + 1);
         if (!name)
             return ivon_error_memory(error);
         name[number_text_i64(name, (int64_t)i + 1)] = '\0';
-        free(columns->names[i]);
-        columns->names[i] = name;
+        free(reader->names[i]);
+        reader->names[i] = name;
     }
     return 0;
 }
 
-static struct record first_record(const struct columns_csv *csv)
+static struct record first_record(const struct reader_csv *csv)
 {
     const char *data = (const char *)csv->file.data;
     return (struct record){.text = {data + csv->start, data + csv->file.size},
@@ -138,23 +137,23 @@ static struct record first_record(const struct columns_csv *csv)
                            .counted = data + csv->start};
 }
 
-static int count_rows(struct ivon_columns *columns, struct ivon_error *error)
+static int count_rows(struct ivon_table_reader *reader, struct ivon_error *error)
 {
-    struct record record = first_record(columns->self);
+    struct record record = first_record(reader->self);
     for (; csv_next_record(&record.text); record.row++) {
         count_lines(&record);
-        int code = columns_csv_read_record(columns, &record, 0, NULL, error);
+        int code = reader_csv_read_record(reader, &record, 0, NULL, error);
         if (code)
             return code;
     }
-    columns->rows = record.row;
+    reader->rows = record.row;
     return 0;
 }
 
-static int columns_csv_read_first_line(struct ivon_columns *columns, struct ivon_error *error)
+static int reader_csv_read_first_line(struct ivon_table_reader *reader, struct ivon_error *error)
 {
     static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some programs write it */
-    struct columns_csv *csv = columns->self;
+    struct reader_csv *csv = reader->self;
     const char *data = (const char *)csv->file.data;
     bool is_header;
     if (csv->file.size >= 3 && memcmp(data, mark, 3) == 0)
@@ -163,41 +162,41 @@ static int columns_csv_read_first_line(struct ivon_columns *columns, struct ivon
     struct record record = first_record(csv);
     if (!csv_next_record(&record.text))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: has nothing but empty lines",
-                              columns->path);
-    int code = columns_csv_read_header(columns, &record.text, &is_header, error);
+                              reader->path);
+    int code = reader_csv_read_header(reader, &record.text, &is_header, error);
     if (!code && !is_header)
-        return number_names(columns, error);
+        return number_names(reader, error);
     count_lines(&record);
     csv->start_line = record.line;
     csv->start = (uint64_t)(record.text.at - data);
     return code;
 }
 
-static int open_csv(struct ivon_columns *columns, struct mapped_file *file,
+static int open_csv(struct ivon_table_reader *reader, struct mapped_file *file,
                     struct ivon_error *error)
 {
-    struct columns_csv *csv = calloc(1, sizeof *csv);
+    struct reader_csv *csv = calloc(1, sizeof *csv);
     if (!csv)
         return ivon_error_memory(error);
-    columns->self = csv;
+    reader->self = csv;
     csv->file = *file;
     *file = (struct mapped_file){0};
     csv->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    int code = csv->locale ? columns_csv_read_first_line(columns, error) : ivon_error_memory(error);
-    return code ? code : count_rows(columns, error);
+    int code = csv->locale ? reader_csv_read_first_line(reader, error) : ivon_error_memory(error);
+    return code ? code : count_rows(reader, error);
 }
 
-static int columns_csv_visit(struct ivon_columns *columns, size_t column,
-                             const struct columns_visitor *visitor, struct ivon_error *error)
+static int reader_csv_visit(struct ivon_table_reader *reader, size_t column,
+                            const struct reader_visitor *visitor, struct ivon_error *error)
 {
-    struct columns_csv *csv = columns->self;
+    struct reader_csv *csv = reader->self;
     struct record record = first_record(csv);
     int code = 0;
-    for (; !code && record.row < columns->rows && csv_next_record(&record.text); record.row++) {
+    for (; !code && record.row < reader->rows && csv_next_record(&record.text); record.row++) {
         struct csv_field field = {.text = record.text.at};
-        struct columns_cell cell = {0};
+        struct reader_cell cell = {0};
         count_lines(&record);
-        code = columns_csv_read_record(columns, &record, column, &field, error);
+        code = reader_csv_read_record(reader, &record, column, &field, error);
         if (code)
             break;
         cell.is_number = csv_double(&field, csv->locale, &cell.number);
@@ -207,14 +206,14 @@ static int columns_csv_visit(struct ivon_columns *columns, size_t column,
         cell.size = field.size;
         cell.line = record.line;
         if (!code)
-            code = visitor->on_cell(visitor->context, columns, column, record.row, &cell, error);
+            code = visitor->on_cell(visitor->context, reader, column, record.row, &cell, error);
     }
     return code;
 }
 
-static void close_csv(struct ivon_columns *columns)
+static void close_csv(struct ivon_table_reader *reader)
 {
-    struct columns_csv *csv = columns->self;
+    struct reader_csv *csv = reader->self;
     if (!csv)
         return;
     if (csv->locale)
@@ -224,7 +223,7 @@ static void close_csv(struct ivon_columns *columns)
     free(csv);
 }
 
-const struct columns_class columns_csv = {.recognise = columns_csv_recognise,
-                                          .open = open_csv,
-                                          .visit = columns_csv_visit,
-                                          .close = close_csv};
+const struct reader_class reader_csv = {.recognise = reader_csv_recognise,
+                                        .open = open_csv,
+                                        .visit = reader_csv_visit,
+                                        .close = close_csv};

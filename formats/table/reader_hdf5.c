@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "formats/table/columns.h"
+#include "formats/table/reader.h"
 #include "formats/hdf5/safe.h"
 #include "formats/io/number_text.h"
 
@@ -17,9 +17,9 @@ struct table_hdf5 {
     size_t *sets;                      /* the object of each column */
 };
 
-static int add_sets(struct ivon_columns *columns, size_t object_count, struct ivon_error *error)
+static int add_sets(struct ivon_table_reader *reader, size_t object_count, struct ivon_error *error)
 {
-    struct table_hdf5 *table = columns->self;
+    struct table_hdf5 *table = reader->self;
     int code = 0;
     table->sets = calloc(object_count + 1, sizeof *table->sets);
     if (!table->sets)
@@ -29,51 +29,51 @@ static int add_sets(struct ivon_columns *columns, size_t object_count, struct iv
         if (!object->is_dataset || object->refused || object->rank != 1 ||
             strchr(object->path, '/'))
             continue;
-        if (columns->count && object->count != columns->rows)
+        if (reader->count && object->count != reader->rows)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' has %llu rows, but '%s' %zu",
-                                  columns->path, columns->names[0],
-                                  (unsigned long long)columns->rows, object->path, object->count);
-        columns->rows = object->count;
-        table->sets[columns->count] = i;
-        code = columns_add(columns, object->path, strlen(object->path), error);
+                                  reader->path, reader->names[0], (unsigned long long)reader->rows,
+                                  object->path, object->count);
+        reader->rows = object->count;
+        table->sets[reader->count] = i;
+        code = reader_add(reader, object->path, strlen(object->path), error);
     }
-    if (!code && !columns->count)
+    if (!code && !reader->count)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: holds no column: no data set with one "
                               "axis in its root group",
-                              columns->path);
+                              reader->path);
     return code;
 }
 
-static int open_hdf5(struct ivon_columns *columns, struct mapped_file *file,
+static int open_hdf5(struct ivon_table_reader *reader, struct mapped_file *file,
                      struct ivon_error *error)
 {
-    const struct hdf5_limits limits = {.sandbox = !columns->options.no_sandbox,
-                                       .memory = columns->options.resources.memory};
+    const struct hdf5_limits limits = {.sandbox = !reader->options.no_sandbox,
+                                       .memory = reader->options.resources.memory};
     size_t count;
     struct table_hdf5 *table = calloc(1, sizeof *table);
     if (!table)
         return ivon_error_memory(error);
-    columns->self = table;
+    reader->self = table;
     int code = hdf5_open(&table->file, file, &limits, error);
     if (code)
         return code;
     table->objects = hdf5_objects(table->file, &count);
-    return add_sets(columns, count, error);
+    return add_sets(reader, count, error);
 }
 
 /* A number as text, as CSV has it; returns the length. */
-static size_t columns_hdf5_put_number(char text[NUMBER_TEXT_MAX], double number)
+static size_t reader_hdf5_put_number(char text[NUMBER_TEXT_MAX], double number)
 {
     if (isfinite(number))
         return number_text_f64(text, number);
     return (size_t)snprintf(text, NUMBER_TEXT_MAX, "%s", number > 0 ? "inf" : "-inf");
 }
 
-static int columns_hdf5_visit(struct ivon_columns *columns, size_t column,
-                              const struct columns_visitor *visitor, struct ivon_error *error)
+static int reader_hdf5_visit(struct ivon_table_reader *reader, size_t column,
+                             const struct reader_visitor *visitor, struct ivon_error *error)
 {
-    struct table_hdf5 *table = columns->self;
+    struct table_hdf5 *table = reader->self;
     const struct hdf5_object *object = &table->objects[table->sets[column]];
     double raw[PIECE], numbers[PIECE]; /* no element is larger than a double */
     int code = 0;
@@ -85,19 +85,19 @@ static int columns_hdf5_visit(struct ivon_columns *columns, size_t column,
         ivon_dtype_to_f64(numbers, raw, object->dtype, count);
         for (size_t i = 0; i < count && !code; i++) {
             char text[NUMBER_TEXT_MAX];
-            struct columns_cell cell = {.text = text, .number = numbers[i], .is_number = true};
+            struct reader_cell cell = {.text = text, .number = numbers[i], .is_number = true};
             cell.missing = numbers[i] != numbers[i];
             if (visitor->wants_text && !cell.missing)
-                cell.size = columns_hdf5_put_number(text, numbers[i]);
-            code = visitor->on_cell(visitor->context, columns, column, first + i, &cell, error);
+                cell.size = reader_hdf5_put_number(text, numbers[i]);
+            code = visitor->on_cell(visitor->context, reader, column, first + i, &cell, error);
         }
     }
     return code;
 }
 
-static void close_hdf5(struct ivon_columns *columns)
+static void close_hdf5(struct ivon_table_reader *reader)
 {
-    struct table_hdf5 *table = columns->self;
+    struct table_hdf5 *table = reader->self;
     if (!table)
         return;
     hdf5_close(table->file);
@@ -105,7 +105,7 @@ static void close_hdf5(struct ivon_columns *columns)
     free(table);
 }
 
-const struct columns_class columns_hdf5 = {.recognise = hdf5_recognise,
-                                           .open = open_hdf5,
-                                           .visit = columns_hdf5_visit,
-                                           .close = close_hdf5};
+const struct reader_class reader_hdf5 = {.recognise = hdf5_recognise,
+                                         .open = open_hdf5,
+                                         .visit = reader_hdf5_visit,
+                                         .close = close_hdf5};
