@@ -200,22 +200,22 @@ int runner_run_inputs(struct runner_worker *worker, const float **f, struct ivon
                         : net_derivative_run(worker->derivative, worker->inputs, error);
 }
 
-int runner_run_tile(struct runner *runner, int index, const struct feed *feed, size_t tile,
-                    struct runner_tile *run, struct ivon_error *error)
+int runner_run_tile(struct runner *runner, int thread, const struct feed *feed, size_t index,
+                    struct runner_tile *tile, struct ivon_error *error)
 {
-    struct runner_worker *worker = &runner->workers[index];
-    size_t at = tile * runner->tile, left = feed->count - at;
-    *run = (struct runner_tile){.worker = worker,
-                                .thread = index,
-                                .at = at,
-                                .count = left < runner->tile ? left : runner->tile,
-                                .f = runner_output(worker)->data};
-    if (worker->feed == feed && worker->tile == tile)
+    struct runner_worker *worker = &runner->workers[thread];
+    size_t at = index * runner->tile, left = feed->count - at;
+    *tile = (struct runner_tile){.worker = worker,
+                                 .thread = thread,
+                                 .at = at,
+                                 .count = left < runner->tile ? left : runner->tile,
+                                 .f = runner_output(worker)->data};
+    if (worker->feed == feed && worker->tile == index)
         return 0;
     feed_tile(feed, at, runner->tile, worker->inputs, worker->scratch);
-    int code = runner_run_inputs(worker, &run->f, error);
+    int code = runner_run_inputs(worker, &tile->f, error);
     worker->feed = code ? NULL : feed;
-    worker->tile = tile;
+    worker->tile = index;
     return code;
 }
 

@@ -94,8 +94,8 @@ int runner_load(struct runner *runner, struct feed *feed, uint64_t first, size_t
 /* Returns the number of tiles of the block in memory. */
 size_t runner_tile_count(const struct runner *runner, const struct feed *feed);
 
-/* Runs tile `index` of the block by a worker, unless the worker ran it last. */
-int runner_run_tile(struct runner *runner, int worker, const struct feed *feed, size_t index,
+/* Runs tile `index` of the block by the worker of a thread, unless the worker ran it last. */
+int runner_run_tile(struct runner *runner, int thread, const struct feed *feed, size_t index,
                     struct runner_tile *tile, struct ivon_error *error);
 
 /* Runs worker->inputs, which point into worker->scratch; the output is borrowed until the next

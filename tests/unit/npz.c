@@ -71,7 +71,7 @@ static void holds_more_arrays_than_16_bits_count(void **state)
     (void)state;
     enum { COUNT = 66000 };
     static struct ivon_tensor tensors[COUNT];
-    static char names[COUNT][8];
+    static char names[COUNT][16];
     struct ivon_header header = ivon_header_empty();
     struct ivon_sink *sink = NULL;
     struct ivon_error error = {0};

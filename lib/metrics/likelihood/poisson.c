@@ -79,8 +79,10 @@ static double poisson_draw(const struct likelihood *likelihood, const float *f, 
     double u = 0.5 * erfc(-normal / sqrt(2.0));
     double count = fmax(0, floor(rate - 12 * spread - 12)), last = rate + 12 * spread + 50;
     double probability = exp(count * (double)f[i] - rate - lgamma(count + 1)), sum = probability;
-    for (; u >= sum && count < last; sum += probability)
+    while (u >= sum && count < last) {
         probability *= rate / ++count;
+        sum += probability;
+    }
     return count;
 }
 
