@@ -179,7 +179,7 @@ void predict_output_close(struct predict_output *output)
         free(output->scores[i]);
         free(output->foreign_scores[i]);
     }
-    free(output->room);
+    free(output->compared);
 }
 
 /* Keeps the scores of what counts; higher ones mean data of the training's kind. */
@@ -265,15 +265,15 @@ static int predict_output_compare(struct predict_output *output, const struct iv
                                   struct ivon_error *error)
 {
     size_t rows = p->count * rows_per_example(output), all = rows * output->shape.outputs;
-    float *grown = realloc(output->room, all * sizeof *grown);
+    float *grown = realloc(output->compared, all * sizeof *grown);
     if (!grown)
         return error_memory(error);
-    output->room = grown;
-    int code = ivon_examples_read_f32(output->command->other, 0, p->first, p->count, output->room,
-                                      error);
+    output->compared = grown;
+    int code = ivon_examples_read_f32(output->command->other, 0, p->first, p->count,
+                                      output->compared, error);
     return code ? code
                 : ivon_comparison_add(output->comparison, p->first * rows_per_example(output), rows,
-                                      p->probabilities, output->room, p->counts, error);
+                                      p->probabilities, output->compared, p->counts, error);
 }
 
 int predict_output_take(void *context, const struct ivon_predictions *p, struct ivon_error *error)

@@ -43,7 +43,7 @@ struct predict_output {
     float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
     float *foreign_scores[3];
     size_t score_count, foreign_count;
-    float *room;      /* of the predictions to compare with */
+    float *compared;  /* a block of the predictions to compare with */
     uint64_t written; /* examples whose log-likelihoods were */
 };
 

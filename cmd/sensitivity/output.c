@@ -27,7 +27,7 @@ struct sensitivity_output {
     struct ivon_table *table;
     int64_t *indices, *tokens;    /* columns that the block does not have */
     double *repeated[SCORES_MAX]; /* scores of each token's sequence */
-    size_t index_room;
+    size_t row_capacity;
     struct sorted_rows kept; /* each with its columns one after the other */
     /* With an output file: rows are recorded beside it until all are there. */
     uint64_t recorded; /* examples, by an earlier run */
@@ -280,7 +280,9 @@ static void sensitivity_output_gather(const struct sensitivity_output *output, s
 {
     for (size_t i = 0; i < output->columns.count; i++) {
         size_t size = output->columns.size[i];
-        memcpy(out, (const char *)output->columns.data[i] + row * size, size);
+        const char *data = output->columns.data[i];
+        if (data) /* which it has once there is a block */
+            memcpy(out, data + row * size, size);
         out += size;
     }
 }
@@ -309,7 +311,7 @@ static bool sensitivity_output_repeats(const struct sensitivity_output *output,
 static int reserve_rows(struct sensitivity_output *output, size_t count, struct ivon_error *error)
 {
     const struct sensitivity_command *command = output->command;
-    if (count <= output->index_room)
+    if (count <= output->row_capacity)
         return 0;
     sensitivity_output_release_rows(output);
     output->indices = calloc(count, sizeof *output->indices);
@@ -318,7 +320,7 @@ static int reserve_rows(struct sensitivity_output *output, size_t count, struct 
     for (size_t i = 0; i < command->score_count; i++)
         if (sensitivity_output_repeats(output, command->scores[i]))
             fine &= (output->repeated[command->scores[i]] = calloc(count, sizeof(double))) != NULL;
-    output->index_room = fine ? count : 0;
+    output->row_capacity = fine ? count : 0;
     return fine ? 0 : error_memory(error);
 }
 

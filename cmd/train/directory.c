@@ -147,11 +147,11 @@ void train_directory_close(struct train_directory *directory)
 static size_t train_directory_find_end(FILE *log, uint64_t step)
 {
     char *line = NULL;
-    size_t room = 0, end = 0;
-    ssize_t length = getline(&line, &room, log);
+    size_t capacity = 0, end = 0;
+    ssize_t length = getline(&line, &capacity, log);
     if (length > 0 && strcmp(line, log_header) == 0)
         end = (size_t)length;
-    while (end && (length = getline(&line, &room, log)) > 0) {
+    while (end && (length = getline(&line, &capacity, log)) > 0) {
         char *after;
         uint64_t of = strtoull(line, &after, 10);
         if (*after != ',' || line[length - 1] != '\n' || of > step)
