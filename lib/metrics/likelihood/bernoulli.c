@@ -30,13 +30,6 @@ IVON_DISPATCH static void bernoulli_sigmoid_and_softplus(float *p, float *softpl
     }
 }
 
-IVON_DISPATCH static void bernoulli_add_scaled(float *sum, const float *values, float scale,
-                                               size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += scale * values[i];
-}
-
 /* softplus f − y f is softplus(−f) where y is 1: the difference would lose small values. */
 static double bernoulli_loss(const struct likelihood *likelihood, const float *f,
                              const struct row_targets *targets, bool counts, float *p)
@@ -90,7 +83,7 @@ static void bernoulli_add(const struct likelihood *likelihood, const struct like
         size_t piece = total - at < TILE ? total - at : TILE;
         const float *f = outputs + at;
         bernoulli_sigmoid_and_softplus(probability, softplus, f, piece);
-        bernoulli_add_scaled(sums->probabilities + at, probability, (float)weight, piece);
+        likelihood_add_scaled(sums->probabilities + at, probability, (float)weight, piece);
         for (size_t i = 0; i < piece; i++) {
             size_t row = (at + i) / k;
             double entropy = (double)softplus[i] -
@@ -108,7 +101,7 @@ static double bernoulli_draw(const struct likelihood *likelihood, const float *f
                              double normal)
 {
     (void)likelihood;
-    double u = 0.5 * erfc(-normal / sqrt(2.0));
+    double u = likelihood_uniform(normal);
     return u * (1 + exp(-(double)f[i])) < 1;
 }
 

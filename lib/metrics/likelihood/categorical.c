@@ -27,13 +27,6 @@ IVON_DISPATCH static void categorical_divide(float *a, float divisor, size_t cou
         a[i] /= divisor;
 }
 
-IVON_DISPATCH static void categorical_add_scaled(float *sum, const float *values, float scale,
-                                                 size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += scale * values[i];
-}
-
 static float categorical_max(const float *f, size_t count)
 {
     float max_logit = f[0];
@@ -123,7 +116,7 @@ static struct softmax softmax_add_wide(float *sum, double weight, const float *f
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
         softmax_shift_and_exponentiate(exps, f + at, max_logit, piece);
-        categorical_add_scaled(sum + at, exps, (float)(weight / softmax.z), piece);
+        likelihood_add_scaled(sum + at, exps, (float)(weight / softmax.z), piece);
     }
     return softmax;
 }
@@ -162,8 +155,8 @@ static void categorical_add(const struct likelihood *likelihood, const struct li
                 softmax = softmax_add_wide(sum + at * k, weight, logits, max_logit, k);
             } else {
                 softmax_add_moments(&softmax, exps + r * k, logits, max_logit, k);
-                categorical_add_scaled(sum + (at + r) * k, exps + r * k,
-                                       (float)(weight / softmax.z), k);
+                likelihood_add_scaled(sum + (at + r) * k, exps + r * k, (float)(weight / softmax.z),
+                                      k);
             }
             size_t row = at + r;
             bool counts = targets->labels && targets_count(targets, IVON_CATEGORICAL, k, row);
@@ -181,7 +174,7 @@ static double categorical_draw(const struct likelihood *likelihood, const float 
                                double normal)
 {
     size_t k = likelihood->k;
-    double u = 0.5 * erfc(-normal / sqrt(2.0));
+    double u = likelihood_uniform(normal);
     double max_logit = (double)categorical_max(f, k), total = 0, sum = 0;
     for (size_t c = 0; c < k; c++)
         total += exp((double)f[c] - max_logit);

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/dispatch.h"
+
 void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const float *f,
                          const struct row_targets *targets, float *p, double *loss)
 {
@@ -43,6 +45,17 @@ float likelihood_error(const struct likelihood *likelihood, const float *f,
 bool likelihood_is_known(const struct likelihood *likelihood)
 {
     return !likelihood_kind_of(likelihood->kind)->traits.noise || likelihood->noise_std > 0;
+}
+
+IVON_DISPATCH void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sum[i] += scale * values[i];
+}
+
+double likelihood_uniform(double normal)
+{
+    return 0.5 * erfc(-normal / sqrt(2.0));
 }
 
 void likelihood_add_log(double *log_scale, double *sum, double value)

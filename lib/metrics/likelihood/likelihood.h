@@ -91,6 +91,12 @@ bool likelihood_is_known(const struct likelihood *likelihood);
 /* Adds ω exp(value) to a sum that is kept as sum · exp(log), for regression. */
 void likelihood_add_log(double *log_scale, double *sum, double value);
 
+/* sum[i] += scale · values[i], for probabilities. */
+void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count);
+
+/* Returns the uniform number of (0, 1) that stands where the standard normal one does. */
+double likelihood_uniform(double normal);
+
 enum { LIKELIHOOD_TILE = 1024 /* outputs that are worked on at a time */ };
 
 #endif

@@ -76,7 +76,7 @@ static double poisson_draw(const struct likelihood *likelihood, const float *f, 
     double rate = exp((double)f[i]), spread = sqrt(rate);
     if (rate > 1e6)
         return fmax(0, rint(rate + spread * normal));
-    double u = 0.5 * erfc(-normal / sqrt(2.0));
+    double u = likelihood_uniform(normal);
     double count = fmax(0, floor(rate - 12 * spread - 12)), last = rate + 12 * spread + 50;
     double probability = exp(count * (double)f[i] - rate - lgamma(count + 1)), sum = probability;
     while (u >= sum && count < last) {
