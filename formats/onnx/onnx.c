@@ -25,7 +25,7 @@ static bool own_domain(const char *domain)
 static int onnx_read_opset(struct onnx_reader *reader, const Onnx__ModelProto *model,
                            struct ivon_error *error)
 {
-    const int least = ONNX_OPSET_LEAST, most = ONNX_OPSET_MOST;
+    const int least = NET_OPSET_LEAST, most = NET_OPSET_MOST;
     const Onnx__OperatorSetIdProto *own = NULL;
     for (size_t i = 0; i < model->n_opset_import && !own; i++)
         if (own_domain(model->opset_import[i]->domain))
@@ -39,7 +39,7 @@ static int onnx_read_opset(struct onnx_reader *reader, const Onnx__ModelProto *m
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: opset %" PRId64 ", expected %d to %d: export it again, as by "
                               "torch.onnx.export(..., opset_version=%d)",
-                              reader->path, own->version, least, most, least);
+                              reader->path, own->version, least, most, ONNX_OPSET_WRITTEN);
     reader->opset = (int)own->version;
     return 0;
 }
@@ -206,18 +206,6 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
     return attribute->name && made ? 0 : ivon_error_memory(error);
 }
 
-/* Refuses an operator that a later opset than the graph's brought. */
-static int onnx_check_since(const struct onnx_reader *reader, const Onnx__NodeProto *node,
-                            const struct net_operator *op, struct ivon_error *error)
-{
-    if (op->since <= reader->opset || op->flags & NET_EARLIER)
-        return 0;
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: node '%s' (%s): opset %d, expected %d or later, which have the "
-                          "operator",
-                          reader->path, node_name(node), op->name, reader->opset, op->since);
-}
-
 static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reader,
                          const Onnx__NodeProto *node, struct ivon_error *error)
 {
@@ -229,14 +217,14 @@ static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reade
     for (size_t i = 0; i < node->n_attribute; i++)
         if (node->attribute[i]->g || node->attribute[i]->n_graphs)
             return refuse_subgraph(node, network->path, error);
-    /* An operator that is not known is refused for that, not for its attributes. */
-    const struct net_operator *row = net_operator_find(op);
-    size_t count = row ? node->n_attribute : 0;
-    int code = row ? onnx_check_since(reader, node, row, error) : 0;
-    if (code)
-        return code;
+    const struct net_operator *row = net_operator_find(NULL, op, reader->opset);
+    if (!row)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: node '%s': operator %s is not supported in opset %d",
+                              network->path, node_name(node), op, reader->opset);
+    size_t count = node->n_attribute;
     struct net_attribute *attributes = calloc(count + 1, sizeof *attributes);
-    code = attributes ? 0 : ivon_error_memory(error);
+    int code = attributes ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < count && !code; i++)
         code = convert_attribute(reader, node, node->attribute[i], &attributes[i], error);
     if (code) {
@@ -244,7 +232,7 @@ static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reade
             net_attributes_free(attributes, count);
         return code;
     }
-    return graph_add_node(network, op, node_name(node), (const char *const *)node->input,
+    return graph_add_node(network, row, node_name(node), (const char *const *)node->input,
                           node->n_input, (const char *const *)node->output, node->n_output,
                           attributes, count, error);
 }

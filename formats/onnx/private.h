@@ -6,8 +6,8 @@
 
 #include "net/graph/graph.h"
 
-/* The opsets that are read; the least is the one that is written, where it has all of a graph. */
-enum { ONNX_OPSET_LEAST = 13, ONNX_OPSET_MOST = 17 };
+/* The opset that is written where it has all of a graph. */
+enum { ONNX_OPSET_WRITTEN = 13 };
 
 /*
  * Unpacks a model, freed by onnx__model_proto__free_unpacked(model, NULL). Refuses messages nested

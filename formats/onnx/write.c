@@ -1,5 +1,6 @@
 /* Networks as ONNX files. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -403,13 +404,16 @@ static int opset_of_node(const struct net_node *node)
     return opset;
 }
 
-/* The least opset that is read and has every operator and attribute of the graph. */
+/* The opset nearest to ONNX_OPSET_WRITTEN in which every operator and attribute of the graph is in
+   force as it is. There is one, since all rows are those of one opset. */
 static int opset_of(const struct ivon_network *network)
 {
-    int opset = ONNX_OPSET_LEAST;
+    int opset = ONNX_OPSET_WRITTEN;
     for (size_t i = 0; i < network->node_count; i++) {
-        int needed = opset_of_node(&network->nodes[i]);
-        opset = needed > opset ? needed : opset;
+        const struct net_node *node = &network->nodes[i];
+        int needed = node->op->domain ? 0 : opset_of_node(node);
+        int until = node->op->domain ? INT_MAX : net_operator_until(node->op);
+        opset = needed > opset ? needed : until <= opset ? until - 1 : opset;
     }
     return opset;
 }

@@ -52,7 +52,7 @@ static void begin(struct layer *l, int64_t images, int64_t groups, int64_t chann
         .name = (char *)"pads", .kind = NET_INTS, .integers = l->pads, .count = 4};
     l->attributes[2] = (struct net_attribute){
         .name = (char *)"group", .kind = NET_INT, .integer = groups};
-    l->node = (struct net_node){.op = net_operator_find("Conv"),
+    l->node = (struct net_node){.op = net_operator_find(NULL, "Conv", NET_OPSET_MOST),
                                 .name = (char *)"layer",
                                 .input_count = 2,
                                 .output_count = 1,

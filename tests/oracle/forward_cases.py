@@ -36,13 +36,14 @@ def booleans(*values):
     return np.array(values, BOOLEANS)
 
 
-def case(op, inputs, outputs, **attributes):
-    """`inputs` may hold None, one that is left out; outputs of floats are rounded once."""
+def case(op, inputs, outputs, opset=0, domain=None, **attributes):
+    """`inputs` may hold None, one that is left out; outputs of floats are rounded once. `opset` chooses a version
+    of the operator: the newest."""
     made = []
     for output in outputs if isinstance(outputs, tuple) else (outputs,):
         output = output.detach().numpy() if isinstance(output, torch.Tensor) else np.asarray(output)
         made.append(output.astype(FLOATS) if output.dtype == np.float64 else output)
-    CASES.append((op, inputs, made, attributes))
+    CASES.append((op, opset, domain, inputs, made, attributes))
 
 
 def wide(x):
@@ -103,10 +104,10 @@ def wrapped(text, indent):
 
 def write():
     print("/* Made by tests/oracle/forward_cases.py (numpy, PyTorch). */\n/* clang-format off */")
-    for op, inputs, outputs, attributes in CASES:
+    for op, opset, domain, inputs, outputs, attributes in CASES:
         lists = [("inputs", [tensor(value) for value in inputs]), ("outputs", [tensor(value) for value in outputs]),
                  ("attributes", [attribute(*item) for item in attributes.items()])]
-        parts = [f'"{op}"', str(len(inputs)), str(len(outputs))]
+        parts = [f'"{op}"', f'"{domain}"' if domain else "NULL", str(opset), str(len(inputs)), str(len(outputs))]
         parts += [f".{name} = {{{', '.join(items)}}}" for name, items in lists if items]
         print(wrapped(f"{{{', '.join(parts)}}},", " ")[1:])
 

@@ -55,6 +55,8 @@ struct case_attribute {
 
 static const struct forward_case {
     const char *op;
+    const char *domain;
+    int opset; /* 0: the newest */
     size_t input_count, output_count;
     struct case_tensor inputs[CASE_INPUTS_MAX], outputs[CASE_OUTPUTS_MAX];
     struct case_attribute attributes[CASE_ATTRIBUTES_MAX];
@@ -84,11 +86,16 @@ static void case_attribute_add(struct trial *trial, const struct case_attribute 
         case_tensor_fill(&attribute->tensor, &from->tensor);
 }
 
+static const struct net_operator *case_row(const struct forward_case *test)
+{
+    return net_operator_find(test->domain, test->op, test->opset ? test->opset : NET_OPSET_MOST);
+}
+
 /* Infers and runs a case; released by case_end. */
 static void case_begin(struct trial *trial, const struct forward_case *test)
 {
     struct ivon_error error = {0};
-    trial_begin(trial, test->op, test->output_count);
+    trial_begin_row(trial, case_row(test), test->output_count);
     for (size_t i = 0; i < CASE_ATTRIBUTES_MAX && test->attributes[i].name; i++)
         case_attribute_add(trial, &test->attributes[i]);
     for (size_t i = 0; i < test->input_count; i++) {
@@ -190,7 +197,7 @@ static size_t cases_of(const struct net_operator *row, const char *attribute)
 {
     size_t count = 0;
     for (size_t i = 0; i < CASE_COUNT; i++)
-        if (strcmp(cases[i].op, row->name) == 0)
+        if (case_row(&cases[i]) == row)
             count += !attribute || case_attribute_find(&cases[i], attribute);
     return count;
 }
@@ -198,16 +205,14 @@ static size_t cases_of(const struct net_operator *row, const char *attribute)
 static void leaves_none_out(void **state)
 {
     (void)state;
-    char names[4096];
-    net_operator_list(names, sizeof names);
-    assert_true(strlen(names) < sizeof names / 2); /* none was left out */
-    for (char *rest, *name = strtok_r(names, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
-        const struct net_operator *row = net_operator_find(name);
+    const struct net_operator *row;
+    for (size_t at = 0; (row = net_operator_row(at)); at++) {
         if (!cases_of(row, NULL))
-            fail_msg("%s has no case: see tests/oracle/forward_cases.py", name);
+            fail_msg("%s-%d has no case: see tests/oracle/forward_cases.py", row->name, row->since);
         for (size_t i = 0; i < NET_OPERATOR_ATTRIBUTES_MAX && row->attributes[i].name; i++)
             if (!cases_of(row, row->attributes[i].name))
-                fail_msg("%s: no case gives '%s'", name, row->attributes[i].name);
+                fail_msg("%s-%d: no case gives '%s'", row->name, row->since,
+                         row->attributes[i].name);
     }
 }
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "net/graph/graph.h"
+#include "net/graph/operator.h"
 
 /* Of the random numbers; every test begins with a value of its own. */
 static uint64_t state;
@@ -66,9 +66,9 @@ static inline void node(struct ivon_network *network, const char *op, const char
     strcpy(text, values);
     for (char *at = strtok_r(text, " ", &rest); at; at = strtok_r(NULL, " ", &rest))
         list[count++] = at;
-    assert_int_equal(graph_add_node(network, op, list[count - 1], (const char **)list, count - 1,
-                                    (const char **)&list[count - 1], 1, attributes,
-                                    attributes ? 1 : 0, NULL),
+    assert_int_equal(graph_add_node(network, net_operator_find(NULL, op, 17), list[count - 1],
+                                    (const char **)list, count - 1, (const char **)&list[count - 1],
+                                    1, attributes, attributes ? 1 : 0, NULL),
                      0);
 }
 

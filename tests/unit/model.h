@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "ivon/stream.h"
-#include "net/graph/graph.h"
+#include "net/graph/operator.h"
 
 enum { MODEL_TENSORS = 32, MODEL_ATTRIBUTES = 8, MODEL_ALIGNMENT = 64 };
 
@@ -183,8 +183,9 @@ static inline void model_add(struct model *model, const char *op, const char *co
         assert_non_null(attributes);
         memcpy(attributes, model->attributes, model->attribute_count * sizeof *attributes);
     }
-    int code = graph_add_node(model->network, op, outputs[0], inputs, input_count, outputs,
-                              output_count, attributes, model->attribute_count, &error);
+    int code = graph_add_node(model->network, net_operator_find(NULL, op, 17), outputs[0], inputs,
+                              input_count, outputs, output_count, attributes,
+                              model->attribute_count, &error);
     if (code)
         fail_msg("%s", error.message);
     model->attribute_count = 0;

@@ -310,27 +310,18 @@ static int set_producers(struct ivon_network *network, const struct net_node *no
     return 0;
 }
 
-int graph_add_node(struct ivon_network *network, const char *operator_name, const char *name,
+int graph_add_node(struct ivon_network *network, const struct net_operator *op, const char *name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error)
 {
-    struct net_node node = {.op = net_operator_find(operator_name),
+    struct net_node node = {.op = op,
                             .name = strdup(name),
                             .input_count = input_count,
                             .output_count = output_count,
                             .attributes = attributes,
                             .attribute_count = attribute_count};
-    int code = 0;
-    if (!node.name) {
-        code = ivon_error_memory(error);
-    } else if (!node.op) {
-        char list[640];
-        net_operator_list(list, sizeof list);
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s': operator %s is not supported; these are: %s",
-                              network->path, name, operator_name, list);
-    }
+    int code = node.name ? 0 : ivon_error_memory(error);
     if (!code)
         code = list_values(network, &node.inputs, inputs, input_count, error);
     if (!code)

@@ -146,11 +146,10 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
 /*
  * Adds a node. Takes over the attributes in any case (the array and what it points to, all
  * malloc'd). An empty input or output name is one left out. Fails, with a message that names the
- * node, when the operator is not known (and lists what is), has another number of inputs or
- * outputs, does not have such an attribute or has it in another kind, or when an output already has
- * a producer.
+ * node, when the operator has another number of inputs or outputs, does not have such an attribute
+ * or has it in another kind, or when an output already has a producer.
  */
-int graph_add_node(struct ivon_network *network, const char *op, const char *name,
+int graph_add_node(struct ivon_network *network, const struct net_operator *op, const char *name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error);

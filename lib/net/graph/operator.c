@@ -1,5 +1,6 @@
 #include "net/graph/operator.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,36 +19,45 @@ static const struct net_operator *const families[] = {
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };
 
-const struct net_operator *net_operator_find(const char *name)
+const struct net_operator *net_operator_row(size_t i)
 {
-    for (size_t i = 0; i < FAMILY_COUNT; i++)
-        for (const struct net_operator *row = families[i]; row->name; row++)
-            if (strcmp(row->name, name) == 0)
+    for (size_t family = 0; family < FAMILY_COUNT; family++)
+        for (const struct net_operator *row = families[family]; row->name; row++)
+            if (i-- == 0)
                 return row;
     return NULL;
 }
 
-/* The first name in alphabetical order after `previous`, or null. */
-static const char *next_name(const char *previous)
+static bool operator_is(const struct net_operator *row, const char *domain, const char *name)
 {
-    const char *next = NULL;
-    for (size_t i = 0; i < FAMILY_COUNT; i++)
-        for (const struct net_operator *row = families[i]; row->name; row++)
-            if (strcmp(row->name, previous) > 0 && (!next || strcmp(row->name, next) < 0))
-                next = row->name;
-    return next;
+    return strcmp(row->name, name) == 0 &&
+           strcmp(row->domain ? row->domain : "", domain ? domain : "") == 0;
 }
 
-void net_operator_list(char *text, size_t size)
+const struct net_operator *net_operator_find(const char *domain, const char *name, int opset)
 {
-    size_t length = 0;
-    *text = '\0';
-    for (const char *name = next_name(""); name; name = next_name(name)) {
-        size_t needed = strlen(name) + (length > 0);
-        if (needed >= size - length)
-            return;
-        length += (size_t)snprintf(text + length, size - length, "%s%s", length ? " " : "", name);
-    }
+    const struct net_operator *found = NULL, *earlier = NULL;
+    for (size_t i = 0; i < FAMILY_COUNT; i++)
+        for (const struct net_operator *row = families[i]; row->name; row++) {
+            if (!operator_is(row, domain, name))
+                continue;
+            if (row->since <= opset && (!found || row->since > found->since))
+                found = row;
+            if (row->flags & NET_EARLIER)
+                earlier = row;
+        }
+    return found ? found : earlier;
+}
+
+int net_operator_until(const struct net_operator *row)
+{
+    int until = INT_MAX;
+    for (size_t i = 0; i < FAMILY_COUNT; i++)
+        for (const struct net_operator *other = families[i]; other->name; other++)
+            if (operator_is(other, row->domain, row->name) && other->since > row->since &&
+                other->since < until)
+                until = other->since;
+    return until;
 }
 
 /* Parenthesised: for analysis the name is a macro, too. */

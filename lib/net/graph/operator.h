@@ -1,7 +1,11 @@
 /*
  * The table of operators: one row each, in the file of its family under lib/net/ops. A row's
- * functions stand together, with the formula above them. Names and semantics are ONNX's, opset 13
- * to 17.
+ * functions stand together, with the formula above them. Names and semantics are ONNX's, opsets
+ * NET_OPSET_LEAST to NET_OPSET_MOST.
+ *
+ * Where an opset changed an operator's inputs, attributes or meaning, both versions have a row, one
+ * after the other, which share their functions: a row is in force from its `since` on, until the
+ * next row of that name. What an opset only added, such as an element type, needs no row.
  */
 #ifndef NET_GRAPH_OPERATOR_H
 #define NET_GRAPH_OPERATOR_H
@@ -45,7 +49,7 @@ enum {
     NET_TRANSPOSE = 32,
     /* Normalizes by running statistics, inputs 3 and 4; in training by the batch (training.h). */
     NET_BATCH_NORM = 64,
-    /* Also allowed in graphs of older opsets, with the same definition: ONNX Runtime had the
+    /* Also in force at older opsets, with the same definition: ONNX Runtime had the
        operator first and writes it into graphs that it optimizes. */
     NET_EARLIER = 128,
 };
@@ -53,11 +57,15 @@ enum {
 typedef void net_unary(float *out, const float *a, size_t count);
 typedef void net_binary(float *out, const float *a, const float *b, size_t count);
 
-enum { NET_OPERATOR_ATTRIBUTES_MAX = 10, NET_OPERATOR_LATER_MAX = 2, NET_VARIADIC = -1 };
+/* The opsets of ONNX's own operators that can be in force. */
+enum { NET_OPSET_LEAST = 7, NET_OPSET_MOST = 28 };
+
+enum { NET_OPERATOR_ATTRIBUTES_MAX = 10, NET_OPERATOR_LATER_MAX = 4, NET_VARIADIC = -1 };
 
 struct net_operator {
+    const char *domain; /* null: ONNX's own; else such as "com.microsoft" */
     const char *name;
-    int since;                  /* the opset that introduced it */
+    int since;                  /* the opset that introduced it, or this version of it */
     int inputs_min, inputs_max; /* NET_VARIADIC: no upper bound */
     int outputs_max;
     unsigned flags;
@@ -65,7 +73,7 @@ struct net_operator {
         const char *name;
         enum net_attribute_kind kind;
     } attributes[NET_OPERATOR_ATTRIBUTES_MAX];
-    /* The attributes that an opset after 13 and after the operator's introduced. */
+    /* The attributes that an opset after NET_OPSET_LEAST and after `since` introduced. */
     struct {
         const char *name;
         int since;
@@ -142,11 +150,15 @@ extern const struct net_operator net_concat_operators[];      /* ops/concat.c: C
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 
-/* Returns the row of that name, or null. */
-const struct net_operator *net_operator_find(const char *name);
+/* Row `i` of all; null at their end. */
+const struct net_operator *net_operator_row(size_t i);
 
-/* Lists the names in alphabetical order, separated by spaces, as many as fit. */
-void net_operator_list(char *text, size_t size);
+/* Returns the version of an operator that is in force at an opset of its domain (null: ONNX's own),
+   or null. Rows that are NET_EARLIER are in force before, too. */
+const struct net_operator *net_operator_find(const char *domain, const char *name, int opset);
+
+/* Returns the first opset at which another row takes a row's place; INT_MAX if none does. */
+int net_operator_until(const struct net_operator *row);
 
 /* Fails with a message about a node: "PATH: node 'NAME' (Conv): …". The caller adds the path. */
 int net_fail(const struct net_call *call, struct ivon_error *error, const char *format, ...)

@@ -404,6 +404,7 @@ const struct net_operator net_shape_operators[] = {
                     {"value_ints", NET_INTS},
                     {"value_float", NET_FLT},
                     {"value_floats", NET_FLTS}},
+     .later = {{"value_float", 12}, {"value_floats", 12}, {"value_int", 12}, {"value_ints", 12}},
      .infer = constant_infer,
      .forward = constant_forward},
     {.name = "ConstantOfShape",

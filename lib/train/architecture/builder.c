@@ -9,6 +9,9 @@
 #include "core/error.h"
 #include "net/graph/operator.h"
 
+/* Graphs are built of the operators that this opset has. */
+enum { BUILDER_OPSET = 17 };
+
 static struct ivon_network *builder_network(const struct builder *builder)
 {
     return builder->architecture->network;
@@ -204,8 +207,9 @@ static void builder_add(struct builder *builder, const char *op, size_t input_co
     builder->attributes = NULL;
     builder->attribute_count = 0;
     builder->output = NULL;
-    builder->code = graph_add_node(builder_network(builder), op, outputs[0], inputs, input_count,
-                                   outputs, output_count, attributes, count, builder->error);
+    builder->code = graph_add_node(
+        builder_network(builder), net_operator_find(NULL, op, BUILDER_OPSET), outputs[0], inputs,
+        input_count, outputs, output_count, attributes, count, builder->error);
 }
 
 const char *builder_node(struct builder *builder, const char *op, size_t input_count,

@@ -197,13 +197,11 @@ static void change_number(struct field *field)
 /* The name of any operator that there is. */
 static const uint8_t *operator_name(size_t *size)
 {
-    static char names[4096];
-    if (!*names)
-        net_operator_list(names, sizeof names);
-    char *name = names + pick(strlen(names));
-    while (name > names && name[-1] != ' ')
-        name--;
-    *size = strcspn(name, " ");
+    static size_t count;
+    while (net_operator_row(count))
+        count++;
+    const char *name = net_operator_row(pick(count))->name;
+    *size = strlen(name);
     return (const uint8_t *)name;
 }
 
