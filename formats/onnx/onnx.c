@@ -1,4 +1,4 @@
-/* ONNX graphs as networks. */
+/* ONNX files as networks: where their bytes come from, and what a model is beside its graph. */
 #include "ivon/onnx.h"
 
 #include <inttypes.h>
@@ -10,37 +10,51 @@
 #include "core/error.h"
 #include "formats/io/mapped.h"
 #include "formats/onnx/private.h"
-#include "net/graph/operator.h"
 
-static const char *onnx_text(const char *string)
+const char *onnx_text(const char *string)
 {
     return string ? string : "";
 }
 
-static bool own_domain(const char *domain)
+bool onnx_own_domain(const char *domain)
 {
     return !*onnx_text(domain) || strcmp(domain, "ai.onnx") == 0;
 }
 
-static int onnx_read_opset(struct onnx_reader *reader, const Onnx__ModelProto *model,
-                           struct ivon_error *error)
+const uint8_t *onnx_unknown_bytes(const ProtobufCMessage *message, unsigned field, size_t *size)
 {
-    const int least = NET_OPSET_LEAST, most = NET_OPSET_MOST;
+    const uint8_t *found = NULL;
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        const ProtobufCMessageUnknownField *unknown = &message->unknown_fields[i];
+        if (unknown->tag != field || unknown->wire_type != PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED)
+            continue;
+        size_t prefix = 0; /* the parser keeps the length before the bytes */
+        while (prefix < unknown->len && unknown->data[prefix] & 0x80)
+            prefix++;
+        if (prefix == unknown->len)
+            continue;
+        found = unknown->data + prefix + 1;
+        *size = unknown->len - prefix - 1;
+    }
+    return found;
+}
+
+static int onnx_check_opset(const struct onnx_reader *reader, struct ivon_error *error)
+{
+    const Onnx__ModelProto *model = reader->model;
     const Onnx__OperatorSetIdProto *own = NULL;
     for (size_t i = 0; i < model->n_opset_import && !own; i++)
-        if (own_domain(model->opset_import[i]->domain))
+        if (onnx_own_domain(model->opset_import[i]->domain))
             own = model->opset_import[i];
     if (!own)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: names no opset of ONNX's operators, "
-                              "expected %d to %d",
-                              reader->path, least, most);
-    if (own->version < least || own->version > most)
+                              "%s: names no opset of ONNX's operators, expected %d to %d",
+                              reader->path, NET_OPSET_LEAST, NET_OPSET_MOST);
+    if (own->version < NET_OPSET_LEAST || own->version > NET_OPSET_MOST)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: opset %" PRId64 ", expected %d to %d: export it again, as by "
-                              "torch.onnx.export(..., opset_version=%d)",
-                              reader->path, own->version, least, most, ONNX_OPSET_WRITTEN);
-    reader->opset = (int)own->version;
+                              "torch.onnx.export(..., opset_version=18)",
+                              reader->path, own->version, NET_OPSET_LEAST, NET_OPSET_MOST);
     return 0;
 }
 
@@ -88,188 +102,48 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
     return graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
 }
 
-/* Returns whether a node takes a value as input, or the graph has it as output. */
-static bool is_used(const Onnx__GraphProto *graph, const char *name)
+/* Nodes that a model may have, its calls, branches and loops included. */
+static size_t nodes_for(const Onnx__ModelProto *model)
 {
-    for (size_t i = 0; i < graph->n_node; i++)
-        for (size_t k = 0; k < graph->node[i]->n_input; k++)
-            if (strcmp(onnx_text(graph->node[i]->input[k]), name) == 0)
-                return true;
-    for (size_t i = 0; i < graph->n_output; i++)
-        if (strcmp(onnx_text(graph->output[i]->name), name) == 0)
-            return true;
-    return false;
+    const size_t least = 1 << 18;
+    return model->graph->n_node + least;
 }
 
-static int onnx_add_initializers(struct ivon_network *network, struct onnx_reader *reader,
-                                 const Onnx__GraphProto *graph, struct ivon_error *error)
+static int onnx_build(struct onnx_reader *reader, struct ivon_error *error)
 {
-    int code = 0;
-    if (graph->n_sparse_initializer)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: sparse initializers are not supported",
-                              network->path);
-    if (graph->n_quantization_annotation)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: quantized graphs are not supported",
-                              network->path);
-    for (size_t i = 0; i < graph->n_initializer && !code; i++) {
-        const char *name = onnx_text(graph->initializer[i]->name);
-        struct net_tensor tensor;
-        enum net_type type;
-        /* An initializer of an unsupported type is an error only if it is used. */
-        if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_used(graph, name))
-            continue;
-        code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);
-        if (!code)
-            code = graph_add_constant(network, name, &tensor, error);
-    }
-    return code;
-}
-
-/* Nodes. */
-
-/* A node as messages name it. */
-static const char *node_name(const Onnx__NodeProto *node)
-{
-    return *onnx_text(node->name) ? node->name : node->n_output ? node->output[0] : "";
-}
-
-/* Copies `count` elements of `size` bytes, malloc'd. */
-static void *copy_of(const void *items, size_t count, size_t size)
-{
-    void *copy = calloc(count + 1, size);
-    if (copy && count)
-        memcpy(copy, items, count * size);
-    return copy;
-}
-
-static int refuse_subgraph(const Onnx__NodeProto *node, const char *path, struct ivon_error *error)
-{
-    const char *op = onnx_text(node->op_type);
-    return ivon_error_set(
-        error, IVON_ERROR_DATA, "%s: node '%s' (%s): subgraphs are not supported%s", path,
-        node_name(node), op,
-        strcmp(op, "Loop") == 0 ? "; nn.EmbeddingBag is exported as one: use nn.Embedding and a sum"
-                                : "");
-}
-
-static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *node,
-                             const Onnx__AttributeProto *proto, struct net_attribute *attribute,
-                             struct ivon_error *error)
-{
-    const void *made;
-    attribute->name = strdup(onnx_text(proto->name));
-    switch (proto->has_type && !proto->ref_attr_name
-                ? proto->type
-                : ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED) {
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT:
-        attribute->kind = NET_INT;
-        attribute->integer = proto->i;
-        made = attribute;
-        break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT:
-        attribute->kind = NET_FLT;
-        attribute->number = (double)proto->f;
-        made = attribute;
-        break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING:
-        attribute->kind = NET_TEXT;
-        made = attribute->text = copy_of(proto->s.data, proto->s.len, 1);
-        break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS:
-        attribute->kind = NET_INTS;
-        attribute->count = proto->n_ints;
-        made = attribute->integers = copy_of(proto->ints, proto->n_ints, sizeof *proto->ints);
-        break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS:
-        attribute->kind = NET_FLTS;
-        attribute->count = proto->n_floats;
-        made = attribute->numbers = calloc(proto->n_floats + 1, sizeof *attribute->numbers);
-        for (size_t i = 0; made && i < proto->n_floats; i++)
-            attribute->numbers[i] = (double)proto->floats[i];
-        break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
-        attribute->kind = NET_TENSOR;
-        made = attribute;
-        if (proto->t) {
-            int code = onnx_tensor(reader, node_name(node), proto->t, &attribute->tensor, error);
-            if (code)
-                return code;
-            break;
-        } /* fall through */
-    default:
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (%s): attribute '%s' is of a kind that is not "
-                              "supported",
-                              reader->path, node_name(node), onnx_text(node->op_type),
-                              onnx_text(proto->name));
-    }
-    return attribute->name && made ? 0 : ivon_error_memory(error);
-}
-
-static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reader,
-                         const Onnx__NodeProto *node, struct ivon_error *error)
-{
-    const char *op = onnx_text(node->op_type);
-    if (!own_domain(node->domain))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s': operator %s of the domain '%s', expected ONNX's own",
-                              network->path, node_name(node), op, node->domain);
-    for (size_t i = 0; i < node->n_attribute; i++)
-        if (node->attribute[i]->g || node->attribute[i]->n_graphs)
-            return refuse_subgraph(node, network->path, error);
-    const struct net_operator *row = net_operator_find(NULL, op, reader->opset);
-    if (!row)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s': operator %s is not supported in opset %d",
-                              network->path, node_name(node), op, reader->opset);
-    size_t count = node->n_attribute;
-    struct net_attribute *attributes = calloc(count + 1, sizeof *attributes);
-    int code = attributes ? 0 : ivon_error_memory(error);
-    for (size_t i = 0; i < count && !code; i++)
-        code = convert_attribute(reader, node, node->attribute[i], &attributes[i], error);
-    if (code) {
-        if (attributes)
-            net_attributes_free(attributes, count);
-        return code;
-    }
-    return graph_add_node(network, row, node_name(node), (const char *const *)node->input,
-                          node->n_input, (const char *const *)node->output, node->n_output,
-                          attributes, count, error);
-}
-
-static int onnx_build(struct ivon_network *network, struct onnx_reader *reader,
-                      const Onnx__ModelProto *model, struct ivon_error *error)
-{
-    const Onnx__GraphProto *graph = model->graph;
+    const Onnx__GraphProto *graph = reader->model->graph;
+    struct ivon_network *network = reader->network;
     if (!graph)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no graph, expected an ONNX file",
                               network->path);
-    int code = onnx_read_opset(reader, model, error);
-    if (!code)
-        code = onnx_add_initializers(network, reader, graph, error);
+    struct onnx_scope scope = {.reader = reader, .global = true};
+    reader->nodes_left = nodes_for(reader->model);
+    int code = onnx_check_opset(reader, error);
     for (size_t i = 0; i < graph->n_input && !code; i++)
         code = onnx_add_input(network, graph->input[i], error);
-    for (size_t i = 0; i < graph->n_node && !code; i++)
-        code = onnx_add_node(network, reader, graph->node[i], error);
+    if (!code)
+        code = onnx_add_graph(&scope, graph, error);
     for (size_t i = 0; i < graph->n_output && !code; i++)
         code = graph_add_output(network, onnx_text(graph->output[i]->name), error);
-    return code ? code : graph_finish(network, error);
+    if (!code)
+        code = graph_finish(network, error);
+    return code ? code : graph_check(network, error);
 }
 
 static int read_model(struct ivon_network **out, struct onnx_reader *reader, const void *bytes,
                       size_t size, struct ivon_error *error)
 {
     Onnx__ModelProto *model = NULL;
-    struct ivon_network *network = NULL;
     int code = onnx_unpack(&model, reader->path, bytes, size, error);
+    reader->model = model;
     if (!code)
-        code = graph_new(&network, reader->path, error);
+        code = graph_new(&reader->network, reader->path, error);
     if (!code)
-        code = onnx_build(network, reader, model, error);
+        code = onnx_build(reader, error);
     if (code)
-        ivon_network_free(network);
+        ivon_network_free(reader->network);
     else
-        *out = network;
+        *out = reader->network;
     onnx__model_proto__free_unpacked(model, NULL);
     for (size_t i = 0; i < reader->file_count; i++)
         free(reader->files[i].location);

@@ -4,7 +4,7 @@
 
 #include <onnx/onnx.pb-c.h>
 
-#include "net/graph/graph.h"
+#include "net/graph/operator.h"
 
 /* The opset that is written where it has all of a graph. */
 enum { ONNX_OPSET_WRITTEN = 13 };
@@ -16,6 +16,10 @@ enum { ONNX_OPSET_WRITTEN = 13 };
 int onnx_unpack(Onnx__ModelProto **model, const char *path, const void *bytes, size_t size,
                 struct ivon_error *error);
 
+/* Unpacks one attribute, freed by onnx__attribute_proto__free_unpacked(attribute, NULL); null if it
+   is damaged. */
+Onnx__AttributeProto *onnx_unpack_attribute(const uint8_t *bytes, size_t size);
+
 /* A file that holds the elements of tensors. */
 struct onnx_data_file {
     char *location;
@@ -24,11 +28,16 @@ struct onnx_data_file {
 
 struct onnx_reader {
     const char *path; /* of the model, for messages */
-    int opset;        /* that the model imports */
     char *directory;  /* where it lies, without symbolic links; null: external data are refused */
     struct onnx_data_file *files;
     size_t file_count;
+    const Onnx__ModelProto *model;
+    struct ivon_network *network; /* that is being built */
+    size_t nodes_left;            /* that may still be added: bounds what calls and loops unroll */
+    size_t scope_count;           /* of scopes so far: makes names unique */
 };
+
+/* Tensors. */
 
 /* Makes a tensor, for the caller to free its data. `name` is for messages. */
 int onnx_tensor(struct onnx_reader *reader, const char *name, const Onnx__TensorProto *proto,
@@ -39,5 +48,113 @@ bool onnx_net_type(int32_t data_type, enum net_type *type);
 
 /* "float16", "complex64" … */
 const char *onnx_type_name(int32_t data_type);
+
+/* A string field, empty if it is absent. */
+const char *onnx_text(const char *string);
+
+/* Returns whether a domain is that of ONNX's own operators. */
+bool onnx_own_domain(const char *domain);
+
+/* Fields that this description of ONNX does not have: the bytes of the last one with that number
+   that holds bytes, or null. */
+const uint8_t *onnx_unknown_bytes(const ProtobufCMessage *message, unsigned field, size_t *size);
+
+/* Scopes. */
+
+/* A call of a function, which gives the attributes of its nodes their values. */
+struct onnx_frame {
+    const Onnx__FunctionProto *function;
+    const Onnx__NodeProto *node;
+    const struct onnx_scope *caller;
+    Onnx__AttributeProto **defaults; /* of attributes that the call leaves out */
+    size_t default_count;
+};
+
+/*
+ * The names of one graph. Those of the model's graph are the network's names; a function's call, a
+ * branch and a round of a loop have scopes of their own, whose values get names that no other
+ * value has.
+ */
+struct onnx_scope {
+    struct onnx_reader *reader;
+    const struct onnx_scope *outer; /* whose values a subgraph may take; null: none */
+    bool global;                    /* the model's graph */
+    char *prefix;                   /* of its nodes' and values' names */
+    void *names;                    /* tree of struct onnx_alias, by name */
+    const struct onnx_frame *frame; /* of the call that it belongs to; null: none */
+    int depth;                      /* of scopes within scopes */
+};
+
+/* Begins a scope of a node within `outer`, or of a call from there. Released in any case. */
+int onnx_scope_init(struct onnx_scope *scope, const struct onnx_scope *outer, const char *node,
+                    struct ivon_error *error);
+void onnx_scope_release(struct onnx_scope *scope);
+
+/* Names a value of the scope: `value` is its name in the network, or null for one that no other
+   value has. */
+int onnx_scope_define(struct onnx_scope *scope, const char *name, const char *value,
+                      struct ivon_error *error);
+
+/* Returns whether the scope itself defines the name. */
+bool onnx_scope_defines(const struct onnx_scope *scope, const char *name);
+
+/* The network's name of what a node calls `name`. */
+const char *onnx_scope_find(const struct onnx_scope *scope, const char *name);
+
+/* The text "PREFIXname", malloc'd; null if memory is exhausted. */
+char *onnx_scope_prefixed(const struct onnx_scope *scope, const char *name);
+
+/* The version of a domain that the scope's model or function imports; 0: none. */
+int onnx_scope_opset(const struct onnx_scope *scope, const char *domain);
+
+/* Building. */
+
+/* Adds the initializers and nodes of a graph. */
+int onnx_add_graph(struct onnx_scope *scope, const Onnx__GraphProto *graph,
+                   struct ivon_error *error);
+
+int onnx_add_nodes(struct onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count,
+                   struct ivon_error *error);
+
+/* One of ONNX's own operators, at the scope's opset. */
+const struct net_operator *onnx_own_operator(const struct onnx_scope *scope, const char *name);
+
+/* Adds a node that the file does not have: its inputs are the network's values. Takes over the
+   attributes in any case. */
+int onnx_add_made(const struct onnx_scope *scope, const struct net_operator *op,
+                  const char *const *inputs, size_t input_count, const char *output,
+                  struct net_attribute *attributes, size_t attribute_count,
+                  struct ivon_error *error);
+
+/* One attribute of integers, or one integer where `list` is false; null if memory is exhausted. */
+struct net_attribute *onnx_made_attribute(const char *name, bool list, int64_t value);
+
+/* Adds a node that cannot be run, for a reason: the operator itself, or `reason`. */
+int onnx_add_refused(const struct onnx_scope *scope, const Onnx__NodeProto *node, bool operator_is,
+                     const char *reason, struct ivon_error *error);
+
+/* A node as messages name it; valid while the node is. */
+const char *onnx_node_name(const Onnx__NodeProto *node);
+
+/* The attribute of that name, with what a function's call gives it; null if there is none. */
+const Onnx__AttributeProto *onnx_attribute(const struct onnx_scope *scope,
+                                           const Onnx__NodeProto *node, const char *name);
+
+/* The attribute itself, or what the function's call gives it; null if neither has one. */
+const Onnx__AttributeProto *onnx_attribute_value(const struct onnx_scope *scope,
+                                                 const Onnx__AttributeProto *attribute);
+
+/* Each adds what a node with subgraphs computes, or a refused node. */
+int onnx_add_if(struct onnx_scope *scope, const Onnx__NodeProto *node, struct ivon_error *error);
+int onnx_add_loop(struct onnx_scope *scope, const Onnx__NodeProto *node, struct ivon_error *error);
+int onnx_add_scan(struct onnx_scope *scope, const Onnx__NodeProto *node, struct ivon_error *error);
+
+/* The model's function that a node calls; null if it is none. */
+const Onnx__FunctionProto *onnx_function(const struct onnx_scope *scope,
+                                         const Onnx__NodeProto *node);
+
+/* Adds the nodes of a function in the place of its call. */
+int onnx_add_call(struct onnx_scope *scope, const Onnx__FunctionProto *function,
+                  const Onnx__NodeProto *node, struct ivon_error *error);
 
 #endif

@@ -82,11 +82,11 @@ static const char *onnx_scan_read_field(struct scan *scan)
     return NULL;
 }
 
-/* Returns what is wrong with the bytes, or null if the parser can read them. */
-static const char *scan_nesting(const uint8_t *bytes, size_t size)
+/* Returns what is wrong with the bytes of a message, or null if the parser can read them. */
+static const char *scan_nesting(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes,
+                                size_t size)
 {
-    struct scan scan = {
-        .levels = {{&onnx__model_proto__descriptor, bytes + size}}, .depth = 1, .at = bytes};
+    struct scan scan = {.levels = {{descriptor, bytes + size}}, .depth = 1, .at = bytes};
     const char *wrong = NULL;
     while (scan.depth && !wrong) {
         if (scan.at == scan.levels[scan.depth - 1].end)
@@ -142,7 +142,7 @@ int onnx_unpack(Onnx__ModelProto **model, const char *path, const void *bytes, s
                               "%s: %zu bytes, an ONNX file has at most "
                               "2 GiB; keep the parameters in a checkpoint, or as external data",
                               path, size);
-    const char *wrong = scan_nesting(bytes, size);
+    const char *wrong = scan_nesting(&onnx__model_proto__descriptor, bytes, size);
     if (wrong)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path, wrong);
     *model = onnx__model_proto__unpack(&allocator, size, bytes);
@@ -151,4 +151,13 @@ int onnx_unpack(Onnx__ModelProto **model, const char *path, const void *bytes, s
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path,
                           budget.exceeded ? "would take far more memory than its size suggests"
                                           : "damaged ONNX file");
+}
+
+Onnx__AttributeProto *onnx_unpack_attribute(const uint8_t *bytes, size_t size)
+{
+    struct budget budget = {memory_for(size), false};
+    ProtobufCAllocator allocator = {onnx_scan_allocate, onnx_scan_release, &budget};
+    return scan_nesting(&onnx__attribute_proto__descriptor, bytes, size)
+               ? NULL
+               : onnx__attribute_proto__unpack(&allocator, size, bytes);
 }

@@ -341,6 +341,7 @@ static Onnx__NodeProto *node_of(struct writer *writer, const struct net_node *no
     proto->n_output = node->output_count;
     proto->name = node->name;
     proto->op_type = string(node->op->name);
+    proto->domain = node->op->domain ? string(node->op->domain) : NULL;
     for (size_t i = 0; i < node->attribute_count; i++) {
         proto->attribute[i] = message(writer, &onnx__attribute_proto__descriptor);
         if (!proto->attribute[i] ||
@@ -368,8 +369,14 @@ static int add_nodes(struct writer *writer, struct ivon_error *error)
     if (!graph->node)
         return ivon_error_memory(error);
     for (size_t i = 0; i < network->node_count; i++) {
-        if (cut_off(&network->nodes[i]))
+        const struct net_node *node = &network->nodes[i];
+        if (cut_off(node))
             continue;
+        if (node->op == &net_refused || node->op->flags & NET_SELECT)
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: node '%s': %s cannot be written, expected a graph whose "
+                                  "conditions are known",
+                                  network->path, node->name, node->op->name);
         graph->node[graph->n_node++] = node_of(writer, &network->nodes[i]);
         if (!graph->node[graph->n_node - 1])
             return ivon_error_memory(error);
@@ -418,24 +425,51 @@ static int opset_of(const struct ivon_network *network)
     return opset;
 }
 
+/* Appends an imported domain. */
+static bool import_domain(struct writer *writer, const char *domain, int version)
+{
+    Onnx__OperatorSetIdProto *opset = message(writer, &onnx__operator_set_id_proto__descriptor);
+    if (!opset)
+        return false;
+    opset->domain = string(domain);
+    opset->has_version = true;
+    opset->version = version;
+    writer->model->opset_import[writer->model->n_opset_import++] = opset;
+    return true;
+}
+
+/* ONNX's own operators, and those of the other domains that the graph uses. */
+static bool import_domains(struct writer *writer)
+{
+    enum { DOMAINS_MAX = 8 };
+    const struct ivon_network *network = writer->network;
+    Onnx__ModelProto *model = writer->model;
+    model->opset_import = onnx_write_alloc(writer, DOMAINS_MAX, sizeof *model->opset_import);
+    if (!model->opset_import || !import_domain(writer, "", opset_of(network)))
+        return false;
+    for (size_t i = 0; i < network->node_count; i++) {
+        const char *domain = network->nodes[i].op->domain;
+        size_t found = 0;
+        while (domain && found < model->n_opset_import &&
+               strcmp(model->opset_import[found]->domain, domain) != 0)
+            found++;
+        if (domain && found == model->n_opset_import && found < DOMAINS_MAX &&
+            !import_domain(writer, domain, 1))
+            return false;
+    }
+    return true;
+}
+
 static int onnx_write_start(struct writer *writer, struct ivon_error *error)
 {
     enum { IR_VERSION = 7 };
     writer->model = message(writer, &onnx__model_proto__descriptor);
-    Onnx__OperatorSetIdProto *opset = message(writer, &onnx__operator_set_id_proto__descriptor);
-    Onnx__OperatorSetIdProto **list = onnx_write_alloc(writer, 1, sizeof *list);
     Onnx__GraphProto *graph = message(writer, &onnx__graph_proto__descriptor);
-    if (!writer->model || !opset || !list || !graph || !mark_used(writer))
+    if (!writer->model || !graph || !import_domains(writer) || !mark_used(writer))
         return ivon_error_memory(error);
-    opset->domain = string("");
-    opset->has_version = true;
-    opset->version = opset_of(writer->network);
-    list[0] = opset;
     graph->name = string("network");
     writer->model->has_ir_version = true;
     writer->model->ir_version = IR_VERSION;
-    writer->model->opset_import = list;
-    writer->model->n_opset_import = 1;
     writer->model->producer_name = string("ivon");
     writer->model->producer_version = string(IVON_VERSION);
     writer->model->graph = graph;

@@ -34,6 +34,27 @@ static int runner_make_sums(struct runner_worker *worker, const struct runner *r
     return code;
 }
 
+/* Plans the network for outputs alone; for one example where several would mix. */
+static int runner_make_plan(struct runner_worker *worker, const struct runner *runner,
+                            const struct feed *feed, size_t *tile, struct net_tensor *inputs,
+                            struct ivon_error *error)
+{
+    int code = net_plan_new(&worker->plan, runner->network, inputs, runner->memory, error);
+    if (code || *tile == 1 || !net_plan_mixed(worker->plan))
+        return code;
+    if (feed->fixed > 1)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: takes %lld examples at a time, and selects values for all of "
+                              "them by a condition that depends on the data",
+                              runner->network->path, (long long)feed->fixed);
+    net_plan_free(worker->plan);
+    worker->plan = NULL;
+    *tile = 1;
+    code = feed_shapes(feed, 1, inputs, error);
+    return code ? code
+                : net_plan_new(&worker->plan, runner->network, inputs, runner->memory, error);
+}
+
 /* Makes the network of a worker; *tile may become 1. */
 static int runner_make_network(struct runner_worker *worker, const struct runner *runner,
                                const struct feed *feed, size_t *tile, struct ivon_error *error)
@@ -45,7 +66,7 @@ static int runner_make_network(struct runner_worker *worker, const struct runner
     struct net_tensor *unit = inputs + network->input_count;
     int code = feed_shapes(feed, (int64_t)*tile, inputs, error);
     if (!code && runner->mode == RUNNER_FORWARD)
-        code = net_plan_new(&worker->plan, network, inputs, runner->memory, error);
+        code = runner_make_plan(worker, runner, feed, tile, inputs, error);
     else if (!code && runner->mode == RUNNER_SUMS)
         code = runner_make_sums(worker, runner, inputs, error);
     else if (!code)

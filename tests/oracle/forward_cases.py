@@ -321,8 +321,15 @@ def shapes():
          np.array([0.5, 1, 1.5], FLOATS))
 
 
+def selections():
+    x, y = numbers(3, 2), numbers(3, 2)
+    case("If", [np.array(True), x, y], wide(x), domain="ivon")
+    case("If", [booleans(1, 0, 1), x, y], np.stack([wide(x)[0], wide(y)[1], wide(x)[2]]), domain="ivon")
+    case("If", [np.array(False), integers(1, 2), integers(3, 4)], integers(3, 4), domain="ivon")
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes):
+               shapes, selections):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -26,7 +26,7 @@ def rows():
     found = {}
     for text in SOURCES:
         for row in re.finditer(r'\.name = "(\w+)",(?:\s*/\*[^*]*\*/)?\s*\.since = (\d+)|ROW\("(\w+)", (\d+)', text):
-            if not re.search(r'\.domain = "[^"]+",\s*$', text[:row.start()]):
+            if not re.search(r'\.domain = \S+,\s*$', text[:row.start()]):
                 found.setdefault(row[1] or row[3], set()).add(int(row[2] or row[4]))
     return found
 

@@ -20,11 +20,39 @@ void net_attributes_free(struct net_attribute *attributes, size_t count)
     free(attributes);
 }
 
+int net_attribute_constant(const struct net_attribute *attribute, struct net_tensor *tensor,
+                           struct ivon_error *error)
+{
+    bool integers = attribute->kind == NET_INT || attribute->kind == NET_INTS;
+    bool list = attribute->kind == NET_INTS || attribute->kind == NET_FLTS;
+    const struct net_tensor *held = attribute->kind == NET_TENSOR ? &attribute->tensor : NULL;
+    const int64_t length = (int64_t)attribute->count;
+    int code = held ? net_tensor_set(tensor, held->type, held->rank, held->shape, error)
+                    : net_tensor_set(tensor, integers ? NET_INTEGER : NET_FLOAT, list, &length,
+                                     error);
+    if (!code)
+        code = net_tensor_allocate(tensor, error);
+    if (code)
+        return code;
+    if (held && held->count)
+        memcpy(tensor->data, held->data, held->count * net_type_size(held->type));
+    for (size_t i = 0; i < tensor->count && !held; i++) {
+        if (integers)
+            ((int64_t *)tensor->data)[i] = list ? attribute->integers[i] : attribute->integer;
+        else
+            ((float *)tensor->data)[i] = (float)(list ? attribute->numbers[i] : attribute->number);
+    }
+    return 0;
+}
+
 static void free_node(struct net_node *node)
 {
     free(node->name);
     free(node->inputs);
     free(node->outputs);
+    free(node->guards);
+    free(node->refusal);
+    free(node->refused_operator);
     net_attributes_free(node->attributes, node->attribute_count);
 }
 
@@ -227,55 +255,74 @@ static const char *kind_name(enum net_attribute_kind kind)
     return names[kind];
 }
 
-static int check_attribute(const struct ivon_network *network, const struct net_node *node,
-                           const struct net_attribute *attribute, struct ivon_error *error)
+/* Each sets `reason` where a node is not as its operator's row says. */
+
+static void check_attribute(const struct net_node *node, const struct net_attribute *attribute,
+                            char *reason, size_t size)
 {
     const struct net_operator *op = node->op;
     for (size_t i = 0; i < NET_OPERATOR_ATTRIBUTES_MAX && op->attributes[i].name; i++) {
         if (strcmp(op->attributes[i].name, attribute->name) != 0)
             continue;
-        if (op->attributes[i].kind == attribute->kind)
-            return 0;
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (%s): attribute '%s' is %s, expected %s",
-                              network->path, node->name, op->name, attribute->name,
-                              kind_name(attribute->kind), kind_name(op->attributes[i].kind));
+        if (op->attributes[i].kind != attribute->kind)
+            snprintf(reason, size, "node '%s' (%s): attribute '%s' is %s, expected %s", node->name,
+                     op->name, attribute->name, kind_name(attribute->kind),
+                     kind_name(op->attributes[i].kind));
+        return;
     }
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: node '%s' (%s): attribute '%s' is not supported", network->path,
-                          node->name, op->name, attribute->name);
+    snprintf(reason, size, "node '%s' (%s): attribute '%s' is not supported", node->name, op->name,
+             attribute->name);
 }
 
-static int check_node(const struct ivon_network *network, const struct net_node *node,
-                      struct ivon_error *error)
+static void check_node(const struct net_node *node, char *reason, size_t size)
 {
     const struct net_operator *op = node->op;
     bool too_many = op->inputs_max != NET_VARIADIC && node->input_count > (size_t)op->inputs_max;
-    if (node->input_count < (size_t)op->inputs_min || too_many)
-        return ivon_error_set(
-            error, IVON_ERROR_DATA, "%s: node '%s' (%s) has %zu inputs, expected %s%d",
-            network->path, node->name, op->name, node->input_count,
-            too_many ? "at most " : "at least ", too_many ? op->inputs_max : op->inputs_min);
-    for (int i = 0; i < op->inputs_min; i++)
-        if (node->inputs[i] == NET_NONE)
-            return ivon_error_set(error, IVON_ERROR_DATA, "%s: node '%s' (%s): input %d is missing",
-                                  network->path, node->name, op->name, i + 1);
     bool many = op->outputs_max != NET_VARIADIC && node->output_count > (size_t)op->outputs_max;
-    if (!node->output_count || many)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: node '%s' (%s) has %zu outputs, expected %d", network->path,
-                              node->name, op->name, node->output_count, op->outputs_max);
-    if (op->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
-        return ivon_error_set(
-            error, IVON_ERROR_DATA,
-            "%s: node '%s' (%s): output 1 has no name, expected one: only further "
-            "outputs can be left out",
-            network->path, node->name, op->name);
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        int code = check_attribute(network, node, &node->attributes[i], error);
-        if (code)
-            return code;
-    }
+    *reason = '\0';
+    if (node->input_count < (size_t)op->inputs_min || too_many)
+        snprintf(reason, size, "node '%s' (%s) has %zu inputs, expected %s%d", node->name, op->name,
+                 node->input_count, too_many ? "at most " : "at least ",
+                 too_many ? op->inputs_max : op->inputs_min);
+    for (int i = 0; i < op->inputs_min && !*reason; i++)
+        if (node->inputs[i] == NET_NONE)
+            snprintf(reason, size, "node '%s' (%s): input %d is missing", node->name, op->name,
+                     i + 1);
+    if (!*reason && (!node->output_count || many))
+        snprintf(reason, size, "node '%s' (%s) has %zu outputs, expected %d", node->name, op->name,
+                 node->output_count, op->outputs_max);
+    else if (!*reason && op->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
+        snprintf(reason, size,
+                 "node '%s' (%s): output 1 has no name, expected one: only further outputs can be "
+                 "left out",
+                 node->name, op->name);
+    for (size_t i = 0; i < node->attribute_count && !*reason; i++)
+        check_attribute(node, &node->attributes[i], reason, size);
+}
+
+/* Turns a node that is not as its operator's row says into one that cannot be run. */
+static int refuse_mistake(struct net_node *node, struct ivon_error *error)
+{
+    char reason[512];
+    if (node->refusal)
+        return 0;
+    check_node(node, reason, sizeof reason);
+    if (!*reason)
+        return 0;
+    node->op = &net_refused;
+    node->refusal = strdup(reason);
+    return node->refusal ? 0 : ivon_error_memory(error);
+}
+
+static int copy_guards(const struct ivon_network *network, struct net_node *node,
+                       struct ivon_error *error)
+{
+    node->guards = calloc(network->guard_count + 1, sizeof *node->guards);
+    if (!node->guards)
+        return ivon_error_memory(error);
+    node->guard_count = network->guard_count;
+    for (size_t i = 0; i < node->guard_count; i++)
+        node->guards[i] = network->guards[i];
     return 0;
 }
 
@@ -310,6 +357,32 @@ static int set_producers(struct ivon_network *network, const struct net_node *no
     return 0;
 }
 
+/* Adds a node whose operator, name, attributes and refusal are set; takes it over in any case. */
+static int graph_append(struct ivon_network *network, struct net_node *node,
+                        const char *const *inputs, const char *const *outputs,
+                        struct ivon_error *error)
+{
+    int code = node->name ? 0 : ivon_error_memory(error);
+    if (!code)
+        code = list_values(network, &node->inputs, inputs, node->input_count, error);
+    if (!code)
+        code = list_values(network, &node->outputs, outputs, node->output_count, error);
+    if (!code)
+        code = copy_guards(network, node, error);
+    if (!code)
+        code = refuse_mistake(node, error);
+    if (!code && !graph_reserve(&network->nodes, network->node_count, &network->node_capacity,
+                                sizeof *network->nodes))
+        code = ivon_error_memory(error);
+    if (!code)
+        code = set_producers(network, node, error);
+    if (code)
+        free_node(node);
+    else
+        network->nodes[network->node_count++] = *node;
+    return code;
+}
+
 int graph_add_node(struct ivon_network *network, const struct net_operator *op, const char *name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
@@ -321,24 +394,25 @@ int graph_add_node(struct ivon_network *network, const struct net_operator *op, 
                             .output_count = output_count,
                             .attributes = attributes,
                             .attribute_count = attribute_count};
-    int code = node.name ? 0 : ivon_error_memory(error);
-    if (!code)
-        code = list_values(network, &node.inputs, inputs, input_count, error);
-    if (!code)
-        code = list_values(network, &node.outputs, outputs, output_count, error);
-    if (!code)
-        code = check_node(network, &node, error);
-    if (!code && !graph_reserve(&network->nodes, network->node_count, &network->node_capacity,
-                                sizeof *network->nodes))
-        code = ivon_error_memory(error);
-    if (!code)
-        code = set_producers(network, &node, error);
-    if (code) {
+    return graph_append(network, &node, inputs, outputs, error);
+}
+
+int graph_add_refused(struct ivon_network *network, const char *operator_name, const char *refusal,
+                      const char *name, const char *const *inputs, size_t input_count,
+                      const char *const *outputs, size_t output_count, struct ivon_error *error)
+{
+    struct net_node node = {.op = &net_refused,
+                            .name = strdup(name),
+                            .input_count = input_count,
+                            .output_count = output_count,
+                            .refusal = strdup(refusal)};
+    if (operator_name)
+        node.refused_operator = strdup(operator_name);
+    if (!node.refusal || (operator_name && !node.refused_operator)) {
         free_node(&node);
-        return code;
+        return ivon_error_memory(error);
     }
-    network->nodes[network->node_count++] = node;
-    return 0;
+    return graph_append(network, &node, inputs, outputs, error);
 }
 
 /* Sorting. */
@@ -377,14 +451,16 @@ static int graph_visit(struct sort *sort, size_t value, struct ivon_error *error
     while (depth) {
         size_t index = sort->stack[depth - 1];
         const struct net_node *node = &network->nodes[index];
-        if (sort->next[index] == node->input_count) {
+        if (sort->next[index] == node->input_count + node->guard_count) {
             sort->next[index] = SIZE_MAX;
             sort->open[index] = false;
             sort->order[sort->count++] = index;
             depth--;
             continue;
         }
-        size_t input = node->inputs[sort->next[index]++];
+        size_t at = sort->next[index]++;
+        size_t input = at < node->input_count ? node->inputs[at]
+                                              : node->guards[at - node->input_count].condition;
         if (input == NET_NONE)
             continue;
         size_t from = network->values[input].producer;

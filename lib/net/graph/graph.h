@@ -58,6 +58,12 @@ struct net_attribute {
 
 #define NET_NONE SIZE_MAX /* an input that is left out, an output that is not wanted */
 
+/* A condition under which a node is computed: nodes of the branches of an If. */
+struct net_guard {
+    size_t condition; /* a value: one boolean */
+    bool when;
+};
+
 struct net_node {
     const struct net_operator *op;
     char *name;      /* for messages; may be empty */
@@ -66,6 +72,11 @@ struct net_node {
     size_t input_count, output_count;
     struct net_attribute *attributes;
     size_t attribute_count;
+    struct net_guard *guards; /* all must hold, where they are known with the plan */
+    size_t guard_count;
+    /* Of a node that cannot be run, whose op is net_refused: the reason, and the operator where it
+       is the reason. */
+    char *refusal, *refused_operator;
 };
 
 enum net_role {
@@ -99,6 +110,8 @@ struct ivon_network {
     size_t parameter_count;
     size_t *by_name; /* open-addressing table of value numbers */
     size_t by_name_size;
+    const struct net_guard *guards; /* of the nodes that are added; null between calls */
+    size_t guard_count;
 };
 
 /* The attributes of a node; `otherwise` where it has none. Their kinds were checked when the node
@@ -145,14 +158,31 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
 
 /*
  * Adds a node. Takes over the attributes in any case (the array and what it points to, all
- * malloc'd). An empty input or output name is one left out. Fails, with a message that names the
- * node, when the operator has another number of inputs or outputs, does not have such an attribute
- * or has it in another kind, or when an output already has a producer.
+ * malloc'd). An empty input or output name is one left out. Fails when an output already has a
+ * producer. If the operator has another number of inputs or outputs, does not have such an
+ * attribute or has it in another kind, the node is added as one that cannot be run.
  */
 int graph_add_node(struct ivon_network *network, const struct net_operator *op, const char *name,
                    const char *const *inputs, size_t input_count, const char *const *outputs,
                    size_t output_count, struct net_attribute *attributes, size_t attribute_count,
                    struct ivon_error *error);
+
+/*
+ * Adds a node that cannot be run. Nothing is wrong with the graph as long as no output needs it.
+ * `refusal` is the reason, a sentence's end without the path. Where the operator is the reason,
+ * `operator_name` is its name and `refusal` advice on it, which may be empty; else it is null.
+ */
+int graph_add_refused(struct ivon_network *network, const char *operator_name, const char *refusal,
+                      const char *name, const char *const *inputs, size_t input_count,
+                      const char *const *outputs, size_t output_count, struct ivon_error *error);
+
+/* Fails if none of the outputs can be computed. The message has all operators that are the reason,
+   each with the number of its nodes. Only after graph_finish. */
+int graph_check(const struct ivon_network *network, struct ivon_error *error);
+
+/* Finds the elements of a value that constants and known shapes determine already, by computing
+   them; for the caller to free tensor->data. Returns false if they are not known. */
+bool graph_known(const struct ivon_network *network, size_t value, struct net_tensor *tensor);
 
 /* Sorts the nodes, and checks that every value is defined, and that there is an output. Removes the
    nodes that no output needs. */
@@ -165,6 +195,11 @@ int net_tensor_allocate(struct net_tensor *tensor, struct ivon_error *error);
    data are the caller's to free. */
 int net_tensor_read(struct net_tensor *tensor, struct ivon_source *source, size_t index,
                     struct ivon_error *error);
+
+/* Makes the tensor that an attribute of numbers or a tensor holds, for the caller to free its data.
+   Not for text. */
+int net_attribute_constant(const struct net_attribute *attribute, struct net_tensor *tensor,
+                           struct ivon_error *error);
 
 void net_attributes_free(struct net_attribute *attributes, size_t count);
 

@@ -15,9 +15,25 @@ static const struct net_operator *const families[] = {
     net_pooling_operators,     net_normalize_operators,  net_batch_operators,
     net_softmax_operators,     net_reduce_operators,     net_movement_operators,
     net_concat_operators,      net_index_operators,      net_shape_operators,
+    net_select_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };
+
+static int refused_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_node *node = call->node;
+    if (!node->refused_operator)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s", node->refusal);
+    return ivon_error_set(error, IVON_ERROR_DATA, "node '%s': operator %s is not supported%s%s",
+                          node->name, node->refused_operator, *node->refusal ? ": " : "",
+                          node->refusal);
+}
+
+const struct net_operator net_refused = {.name = "refused",
+                                         .outputs_max = NET_VARIADIC,
+                                         .inputs_max = NET_VARIADIC,
+                                         .infer = refused_infer};
 
 const struct net_operator *net_operator_row(size_t i)
 {

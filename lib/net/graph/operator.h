@@ -49,6 +49,9 @@ enum {
     NET_TRANSPOSE = 32,
     /* Normalizes by running statistics, inputs 3 and 4; in training by the batch (training.h). */
     NET_BATCH_NORM = 64,
+    /* Output 0 is input 1 where input 0 is true, else input 2. If input 0 is known with the plan,
+       it is that input, of any type and shape, and nothing is computed for the other. */
+    NET_SELECT = 256,
     /* Also in force at older opsets, with the same definition: ONNX Runtime had the
        operator first and writes it into graphs that it optimizes. */
     NET_EARLIER = 128,
@@ -56,6 +59,9 @@ enum {
 
 typedef void net_unary(float *out, const float *a, size_t count);
 typedef void net_binary(float *out, const float *a, const float *b, size_t count);
+
+/* The domain of operators that stand for parts of a graph that ONNX has in another form. */
+#define NET_OWN_DOMAIN "ivon"
 
 /* The opsets of ONNX's own operators that can be in force. */
 enum { NET_OPSET_LEAST = 7, NET_OPSET_MOST = 28 };
@@ -149,6 +155,11 @@ extern const struct net_operator net_movement_operators[];    /* ops/movement.c:
 extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
+extern const struct net_operator net_select_operators[];      /* ops/select.c: If */
+
+/* Stands for an operator that cannot be run; its rule fails with the node's refusal. No row of any
+   family. */
+extern const struct net_operator net_refused;
 
 /* Row `i` of all; null at their end. */
 const struct net_operator *net_operator_row(size_t i);

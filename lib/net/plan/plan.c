@@ -132,13 +132,61 @@ static int plan_evaluate(struct net_plan *plan, struct plan_step *step, size_t m
     return code;
 }
 
+/* Whether a step belongs to a branch of an If that is not taken, as is known by now. */
+static bool plan_skips(const struct net_plan *plan, const struct net_node *node)
+{
+    for (size_t i = 0; i < node->guard_count; i++) {
+        const struct plan_value *condition = &plan->values[node->guards[i].condition];
+        bool known = condition->stage == PLAN_KNOWN && condition->tensor.type == NET_BOOLEAN &&
+                     condition->tensor.count == 1;
+        if (condition->skipped ||
+            (known && *(const unsigned char *)condition->tensor.data != node->guards[i].when))
+            return true;
+    }
+    return false;
+}
+
+/* Makes output 0 another name of the input that a known condition selects. */
+static void plan_select(struct net_plan *plan, struct plan_step *step)
+{
+    const struct net_tensor *condition = step->call.inputs[0];
+    size_t chosen = *(const unsigned char *)condition->data ? 1 : 2;
+    struct plan_value *from = &plan->values[step->inputs[chosen]];
+    struct plan_value *to = &plan->values[step->outputs[0]];
+    step->inputs[0] = step->inputs[chosen];
+    step->call.inputs[0] = step->call.inputs[chosen];
+    step->input_count = 1;
+    step->stage = from->stage;
+    step->kind = from->stage == PLAN_KNOWN ? PLAN_DROPPED : PLAN_ALIAS;
+    to->tensor = from->tensor;
+    to->stage = from->stage;
+    to->skipped = from->skipped;
+    if (step->kind == PLAN_ALIAS)
+        to->root = from->root;
+}
+
+static bool plan_selects(const struct net_plan *plan, const struct plan_step *step)
+{
+    const struct net_tensor *condition = step->call.inputs[0];
+    return step->call.node->op->flags & NET_SELECT && condition->type == NET_BOOLEAN &&
+           condition->count == 1 && plan->values[step->inputs[0]].stage == PLAN_KNOWN;
+}
+
 static int plan_step(struct net_plan *plan, struct plan_step *step, const struct net_node *node,
                      size_t memory, struct ivon_error *error)
 {
     int code = init_step(plan, step, node, error);
-    if (code || !wants_output(node, 0)) {
+    bool skipped = plan_skips(plan, node);
+    for (size_t i = 0; i < step->output_count && skipped && !code; i++)
+        if (step->outputs[i] != NET_NONE)
+            plan->values[step->outputs[i]].skipped = true;
+    if (code || skipped || !wants_output(node, 0)) {
         step->kind = PLAN_DROPPED;
         return code;
+    }
+    if (plan_selects(plan, step)) {
+        plan_select(plan, step);
+        return 0;
     }
     step->stage = step_stage(plan, step);
     for (size_t i = 0; i < step->output_count; i++)
@@ -146,6 +194,8 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
             plan->values[step->outputs[i]].stage = step->stage;
     if (step->stage == PLAN_KNOWN)
         return plan_evaluate(plan, step, memory, error);
+    plan->mixed |= node->op->flags & NET_SELECT && step->stage == PLAN_RUN &&
+                   step->call.inputs[0]->count == 1;
     code = node->op->infer(&step->call, error);
     bool alias = node->op->flags & NET_ALIAS || step->call.alias;
     if (!code && alias && !wants_output(node, 1)) {
@@ -306,6 +356,11 @@ int net_plan_run(struct net_plan *plan, const void *const *inputs, struct ivon_e
 const struct net_tensor *net_plan_output(const struct net_plan *plan, size_t i)
 {
     return &plan->values[plan->network->outputs[i]].tensor;
+}
+
+bool net_plan_mixed(const struct net_plan *plan)
+{
+    return plan->mixed;
 }
 
 size_t net_plan_memory(const struct net_plan *plan)

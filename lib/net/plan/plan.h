@@ -34,6 +34,10 @@ int net_plan_run(struct net_plan *plan, const void *const *inputs, struct ivon_e
 /* Output `i`, valid until the next run; borrowed. Type and shape are known from the start. */
 const struct net_tensor *net_plan_output(const struct net_plan *plan, size_t i);
 
+/* Returns whether one element that depends on the data selects the values of all examples: then the
+   outputs of several examples are not what each alone would have. */
+bool net_plan_mixed(const struct net_plan *plan);
+
 /* Bytes of memory that the plan holds. */
 size_t net_plan_memory(const struct net_plan *plan);
 

@@ -36,6 +36,7 @@ struct plan_value {
     struct net_tensor tensor;
     enum plan_stage stage;
     bool owned;    /* tensor.data was allocated for a known value */
+    bool skipped;  /* of a branch that is not taken: it has no type, no shape and no elements */
     size_t root;   /* the value whose memory this one shares; itself where none */
     size_t uses;   /* by steps that are not dropped, and as output of the network */
     size_t offset; /* in the arena, of a root that lies there; NET_NONE elsewhere */
@@ -56,6 +57,7 @@ struct net_plan {
     struct plan_step *steps;   /* as the network's nodes */
     unsigned char *arena, *workspace;
     size_t arena_size, workspace_size, known_size;
+    bool mixed;
     void (*observe)(void *context, const struct net_call *call);
     void *observe_context;
 };
