@@ -182,7 +182,7 @@ int bind_checkpoint(struct ivon_network *network, struct ivon_source *source, co
                     const struct common_options *common, struct ivon_error *error)
 {
     struct ivon_unbound unbound;
-    int code = ivon_network_bind(network, source, &unbound, error);
+    int code = ivon_network_bind(network, source, NULL, &unbound, error);
     if (!code && unbound.means && !common->quiet)
         report_warning("%s: %zu means have no place in the graph, '%s' the first", path,
                        unbound.means, unbound.mean);

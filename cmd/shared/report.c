@@ -59,6 +59,7 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_NONPOSITIVE] = "--on-nonpositive=base keeps the base's values there",
     [IVON_HINT_NONPOSITIVE_BASE] =
         "with a --base, --on-nonpositive=base keeps the base's values there",
+    [IVON_HINT_KEEP_WEIGHTS] = "or let the graph keep them by --keep-graph-weights",
     [IVON_HINT_RENAME] = "ivon-convert --rename changes names",
     [IVON_HINT_INITIAL] = "give weights by --from",
     [IVON_HINT_FREEZE] = "see --freeze",

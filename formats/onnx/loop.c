@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "formats/onnx/private.h"
 
-enum { ROUNDS_MAX = 1 << 14 };
+enum { ROUNDS_MAX = 1 << 12 };
 
 struct loop {
     struct onnx_scope *scope; /* of the node */

@@ -274,8 +274,12 @@ static int add_constant(struct onnx_scope *scope, const Onnx__NodeProto *node,
         free(tensor.data);
         return code ? code : onnx_add_refused(scope, node, false, reason, error);
     }
-    return graph_add_constant(scope->reader->network, onnx_scope_find(scope, node->output[0]),
-                              &tensor, error);
+    struct ivon_network *network = scope->reader->network;
+    const char *name = onnx_scope_find(scope, node->output[0]);
+    code = graph_add_constant(network, name, &tensor, error);
+    if (!code)
+        network->values[graph_find(network, name)].literal = true;
+    return code;
 }
 
 static int onnx_add_node(struct onnx_scope *scope, const Onnx__NodeProto *node,

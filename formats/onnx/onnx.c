@@ -105,7 +105,7 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
 /* Nodes that a model may have, its calls, branches and loops included. */
 static size_t nodes_for(const Onnx__ModelProto *model)
 {
-    const size_t least = 1 << 18;
+    const size_t least = 1 << 16;
     return model->graph->n_node + least;
 }
 

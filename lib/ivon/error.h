@@ -46,6 +46,7 @@ enum ivon_hint {
     IVON_HINT_MISMATCH,       /* say what to do with tensors that inputs lack or shape otherwise */
     IVON_HINT_NONPOSITIVE,    /* keep the base's value where a precision is not positive */
     IVON_HINT_NONPOSITIVE_BASE, /* the same, which needs a base first */
+    IVON_HINT_KEEP_WEIGHTS,     /* let the graph keep weights of its own */
     IVON_HINT_RENAME,           /* rename the checkpoint's tensors */
     IVON_HINT_INITIAL,          /* give weights to begin with */
     IVON_HINT_FREEZE,           /* keep fewer parameters as they are */

@@ -85,7 +85,7 @@ static inline int checkpoint_bind(struct checkpoint *checkpoint, struct ivon_net
     int code = ivon_source_from_memory(&checkpoint->source, "fuzz", &header, checkpoint->tensors,
                                        (const void *const *)checkpoint->data, checkpoint->count,
                                        error);
-    return code ? code : ivon_network_bind(network, checkpoint->source, &unbound, error);
+    return code ? code : ivon_network_bind(network, checkpoint->source, NULL, &unbound, error);
 }
 
 static inline void checkpoint_end(struct checkpoint *checkpoint)

@@ -59,7 +59,7 @@ static struct begun begin(const char *specification, enum ivon_initial scheme)
     }
     if (ivon_source_from_memory(&begun.source, "begun", &header, tensors,
                                 (const void *const *)begun.data, count, &error) ||
-        ivon_network_bind(begun.architecture->network, begun.source, &unbound, &error))
+        ivon_network_bind(begun.architecture->network, begun.source, NULL, &unbound, &error))
         fail_msg("%s", error.message);
     assert_int_equal(unbound.means, 0);
     assert_int_equal(unbound.initializers, 0);

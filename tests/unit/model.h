@@ -215,7 +215,7 @@ static inline void model_bind(struct model *model)
         code = ivon_source_from_memory(&model->source, "posterior", &header, model->tensors,
                                        (const void *const *)model->data, model->count, &error);
     if (!code)
-        code = ivon_network_bind(model->network, model->source, &unbound, &error);
+        code = ivon_network_bind(model->network, model->source, NULL, &unbound, &error);
     if (code)
         fail_msg("%s", error.message);
 }

@@ -361,7 +361,7 @@ static void the_state_is_a_checkpoint(void **unused)
                             parameter->count * sizeof(float));
     }
     assert_int_equal(ivon_onnx_from_checkpoint(&network, source, &error), 0);
-    assert_int_equal(ivon_network_bind(network, source, &unbound, &error), 0);
+    assert_int_equal(ivon_network_bind(network, source, NULL, &unbound, &error), 0);
     assert_true(unbound.means == 0 && unbound.initializers == 0);
     ivon_network_free(network);
     ivon_source_close(source);

@@ -2,7 +2,9 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "core/stream.h"
+#include "net/graph/bind.h"
 #include "net/graph/operator.h"
 
 static int wrong_shape(const struct ivon_network *network, const struct ivon_source *source,
@@ -77,9 +79,10 @@ static struct net_value *bind_find_value(struct ivon_network *network, const cha
     return value;
 }
 
-static int bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
-                       struct net_value *value, struct ivon_error *error)
+int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
+                      size_t place, struct ivon_error *error)
 {
+    struct net_value *value = &network->values[place];
     const struct ivon_tensor *tensor = ivon_source_tensor(source, index);
     struct net_tensor bound = {0};
     if (value->typed && !bind_agrees(tensor, &value->tensor))
@@ -98,7 +101,7 @@ static int bind_tensor(struct ivon_network *network, struct ivon_source *source,
         return code;
     }
     if (value->role == NET_INPUT)
-        graph_forget_input(network, (size_t)(value - network->values));
+        graph_forget_input(network, place);
     free(value->tensor.data);
     value->tensor = bound;
     value->typed = value->bound = true;
@@ -108,31 +111,6 @@ static int bind_tensor(struct ivon_network *network, struct ivon_source *source,
         value->parameter = network->parameter_count++;
     }
     return 0;
-}
-
-/* The name of an initializer of `count` > 1 floats to which nothing was bound, or null. */
-static const char *likely_folded(const struct ivon_network *network, size_t count)
-{
-    for (size_t i = 0; i < network->value_count; i++) {
-        const struct net_value *value = &network->values[i];
-        if (value->role == NET_CONSTANT && !value->bound && value->tensor.type == NET_FLOAT &&
-            value->tensor.count == count && count > 1)
-            return value->name;
-    }
-    return NULL;
-}
-
-static int check_unbound(const struct ivon_network *network, const struct ivon_source *source,
-                         const struct ivon_tensor *mean, struct ivon_error *error)
-{
-    const char *folded = likely_folded(network, mean->count);
-    if (!folded)
-        return 0;
-    return ivon_error_set(
-        error, IVON_ERROR_DATA,
-        "%s: the graph has no tensor '%s' of %s, and '%s' of the same size instead: export it with "
-        "training=TrainingMode.PRESERVE and do_constant_folding=False, which keeps every name",
-        network->path, mean->name, ivon_source_path(source), folded);
 }
 
 /* Returns whether bind_find_value finds a value of that name; changes nothing. */
@@ -165,55 +143,195 @@ static bool is_bindable(const struct ivon_tensor *tensor)
     return tensor->part == IVON_MEAN || tensor->part == IVON_BUFFER;
 }
 
-int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
-                      struct ivon_unbound *unbound, struct ivon_error *error)
+/* Marks the values that the outputs need. */
+static bool *find_used(const struct ivon_network *network)
 {
-    size_t count = ivon_source_tensor_count(source), means = 0;
-    int code = 0;
-    *unbound = (struct ivon_unbound){0};
-    bool *is_bound = calloc(count + 1, sizeof *is_bound);
-    network->parameters = calloc(count + 1, sizeof *network->parameters);
-    if (!is_bound || !network->parameters)
-        code = ivon_error_memory(error);
-    if (!code)
-        code = graph_refuse_opaque(network, source, error);
-    for (size_t i = 0; i < count && !code; i++) {
-        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        struct net_value *value = is_bindable(tensor) ? bind_find_value(network, tensor->name)
-                                                      : NULL;
-        means += tensor->part == IVON_MEAN;
-        is_bound[i] = value != NULL;
-        if (value)
-            code = bind_tensor(network, source, i, value, error);
+    bool *used = calloc(network->value_count + 1, sizeof *used);
+    for (size_t i = 0; used && i < network->output_count; i++)
+        used[network->outputs[i]] = true;
+    for (size_t i = 0; used && i < network->node_count; i++) {
+        const struct net_node *node = &network->nodes[i];
+        for (size_t k = 0; k < node->input_count; k++)
+            if (node->inputs[k] != NET_NONE)
+                used[node->inputs[k]] = true;
+        for (size_t k = 0; k < node->guard_count; k++)
+            used[node->guards[k].condition] = true;
     }
-    for (size_t i = 0; i < count && !code; i++) {
+    return used;
+}
+
+/* Returns whether the graph has a value of that name that no output needs. */
+static bool is_unused(const struct ivon_network *network, const bool *used, const char *name)
+{
+    size_t place = graph_find(network, name);
+    return place != NET_NONE && !used[place];
+}
+
+static int bind_by_name(struct ivon_network *network, struct ivon_source *source, const bool *used,
+                        struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(source) && !code; i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (!is_bindable(tensor) || is_unused(network, used, tensor->name))
+            continue;
+        const struct net_value *value = bind_find_value(network, tensor->name);
+        if (value)
+            code = graph_bind_tensor(network, source, i, (size_t)(value - network->values), error);
+    }
+    return code;
+}
+
+bool graph_keeps_weight(const struct ivon_network *network, const bool *used, size_t index)
+{
+    const struct net_value *value = &network->values[index];
+    return used[index] && value->role == NET_CONSTANT && !value->bound &&
+           value->tensor.type == NET_FLOAT && value->tensor.rank > 0 &&
+           (!value->literal || value->tensor.count > 1);
+}
+
+static int count_means(const struct ivon_network *network, const struct ivon_source *source,
+                       const bool *used, size_t values, struct ivon_unbound *unbound,
+                       struct ivon_error *error)
+{
+    size_t count = ivon_source_tensor_count(source);
+    bool *is_bound = calloc(count + 1, sizeof *is_bound);
+    if (!is_bound)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < network->parameter_count; i++)
+        is_bound[network->parameters[i]] = true;
+    for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
         if (is_bound[i] || tensor->part != IVON_MEAN)
             continue;
-        code = check_unbound(network, source, tensor, error);
-        if (!unbound->means++)
+        size_t place = graph_find(network, tensor->name);
+        bool unused = place < values && !used[place];
+        if (unused && !unbound->unused++)
+            unbound->unused_mean = tensor->name;
+        if (!unused && !unbound->means++)
             unbound->mean = tensor->name;
     }
-    for (size_t i = 0; i < network->value_count && !code; i++) {
-        const struct net_value *value = &network->values[i];
-        if (value->role != NET_CONSTANT || value->bound || value->tensor.type != NET_FLOAT)
-            continue;
-        if (!unbound->initializers++)
-            unbound->initializer = value->name;
-    }
-    if (!code && !means)
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: has no means, expected a posterior",
-                              ivon_source_path(source));
-    else if (!code && !network->parameter_count)
-        code = ivon_error_hint(
-            error, unbound->mean ? IVON_HINT_RENAME : IVON_HINT_NONE,
-            ivon_error_set(error, IVON_ERROR_DATA,
-                           "%s: the graph has none of the %zu means of %s%s%s%s%s%s", network->path,
-                           means, ivon_source_path(source), unbound->mean ? ", such as '" : "",
-                           unbound->mean ? unbound->mean : "",
-                           unbound->mean && unbound->initializer ? "', but '" : "",
-                           unbound->mean && unbound->initializer ? unbound->initializer : "",
-                           unbound->mean ? "'" : ""));
     free(is_bound);
+    return 0;
+}
+
+static void count_kept(const struct ivon_network *network, const bool *used, size_t values,
+                       struct ivon_unbound *unbound)
+{
+    for (size_t i = 0; i < values; i++)
+        if (graph_keeps_weight(network, used, i) && !unbound->initializers++)
+            unbound->initializer = network->values[i].name;
+}
+
+/* Returns whether the checkpoint has the statistics of a normalization whose scale has no place:
+   then the exporter computed it into the weights before it. */
+static bool is_fused(const struct ivon_network *network, const struct ivon_source *source)
+{
+    static const char statistics[] = "running_mean";
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        size_t length = strlen(tensor->name), end = sizeof statistics - 1;
+        if (tensor->part == IVON_BUFFER && length >= end &&
+            strcmp(tensor->name + length - end, statistics) == 0 &&
+            graph_find(network, tensor->name) == NET_NONE)
+            return true;
+    }
+    return false;
+}
+
+/* Names that the two exporters of PyTorch make up: "onnx::Conv_12", of the older one. */
+static const char *export_advice(const char *initializer)
+{
+    return strncmp(initializer, "onnx::", 6) == 0
+               ? "export it with dynamo=False, training=TrainingMode.PRESERVE and "
+                 "do_constant_folding=False, which keep every name"
+               : "export it with optimize=False, which keeps every name";
+}
+
+/* A mean without a place and a weight that is not the checkpoint's: the numbers would be wrong
+   without a word. */
+static int refuse_kept(const struct ivon_network *network, const struct ivon_source *source,
+                       const char *copied, const struct ivon_unbound *unbound,
+                       struct ivon_error *error)
+{
+    const char *kept = copied ? copied : unbound->initializer;
+    if (copied && !unbound->mean)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: its weight '%s' has the shape of a transposed mean of %s, and "
+                              "the values of none: %s",
+                              network->path, kept, ivon_source_path(source), export_advice(kept));
+    return ivon_error_set(
+        error, IVON_ERROR_DATA,
+        "%s: has no place for %zu means of %s, '%s' the first, and keeps %zu weights of its own, "
+        "'%s' the first%s: %s",
+        network->path, unbound->means, ivon_source_path(source), unbound->mean,
+        unbound->initializers, kept,
+        is_fused(network, source) ? " (the exporter joined BatchNormalization to Conv)" : "",
+        export_advice(kept));
+}
+
+static int check_bound(const struct ivon_network *network, const struct ivon_source *source,
+                       const struct ivon_unbound *unbound, struct ivon_error *error)
+{
+    size_t means = 0;
+    const char *mean = NULL;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++)
+        if (ivon_source_tensor(source, i)->part == IVON_MEAN && !means++)
+            mean = ivon_source_tensor(source, i)->name;
+    if (!means)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no means, expected a posterior",
+                              ivon_source_path(source));
+    if (network->parameter_count)
+        return 0;
+    return ivon_error_hint(
+        error, IVON_HINT_RENAME,
+        ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: the graph has none of the %zu means of %s, such as '%s'%s%s%s", network->path,
+            means, ivon_source_path(source), mean, unbound->initializer ? ", but '" : "",
+            unbound->initializer ? unbound->initializer : "", unbound->initializer ? "'" : ""));
+}
+
+static const struct options_kind bind_options_kind = {
+    .defaults = "ivon_bind_defaults",
+    .reserved = {OPTIONS_RESERVED(struct ivon_bind_options, reserved)}};
+
+void ivon_bind_options_init(struct ivon_bind_options *options, size_t size)
+{
+    const struct ivon_bind_options defaults = {.size = sizeof defaults};
+    options_init(options, size, &defaults);
+}
+
+int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
+                      const struct ivon_bind_options *given, struct ivon_unbound *unbound,
+                      struct ivon_error *error)
+{
+    size_t count = ivon_source_tensor_count(source), values = network->value_count;
+    struct ivon_bind_options options = ivon_bind_defaults();
+    const char *copied = NULL;
+    *unbound = (struct ivon_unbound){0};
+    int code = options_read(&bind_options_kind, &options, given, error);
+    bool *used = find_used(network);
+    network->parameters = calloc(count + 1, sizeof *network->parameters);
+    if (!code && (!used || !network->parameters))
+        code = ivon_error_memory(error);
+    if (!code)
+        code = graph_check(network, error);
+    if (!code)
+        code = graph_refuse_opaque(network, source, error);
+    if (!code)
+        code = bind_by_name(network, source, used, error);
+    if (!code)
+        code = graph_recognise(network, source, used, values, &copied, unbound, error);
+    if (!code)
+        code = count_means(network, source, used, values, unbound, error);
+    if (!code)
+        count_kept(network, used, values, unbound);
+    if (!code)
+        code = check_bound(network, source, unbound, error);
+    if (!code && !options.keep_graph_weights && unbound->initializers && (unbound->means || copied))
+        code = ivon_error_hint(error, IVON_HINT_KEEP_WEIGHTS,
+                               refuse_kept(network, source, copied, unbound, error));
+    free(used);
     return code;
 }

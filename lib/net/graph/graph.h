@@ -90,6 +90,7 @@ struct net_value {
     char *name;
     enum net_role role;
     bool bound;               /* a checkpoint gave it its elements */
+    bool literal;             /* of a constant: it is part of the graph's text */
     bool typed;               /* whether `tensor` has a type and a shape: not for NET_COMPUTED */
     struct net_tensor tensor; /* a constant owns its data */
     size_t producer;          /* node, or NET_NONE */

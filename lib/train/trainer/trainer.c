@@ -126,7 +126,7 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
     if (!code)
         code = start_source(&trainer->bound, &trainer->start, name, error);
     if (!code)
-        code = ivon_network_bind(trainer->network, trainer->bound, &unbound, error);
+        code = ivon_network_bind(trainer->network, trainer->bound, NULL, &unbound, error);
     if (!code)
         code = net_training_new(&trainer->training, trainer->network, error);
     if (!code)

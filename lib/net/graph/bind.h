@@ -1,0 +1,26 @@
+/* The parts of binding a checkpoint to a graph: by name in bind.c, by value in recognise.c. */
+#ifndef NET_GRAPH_BIND_H
+#define NET_GRAPH_BIND_H
+
+#include "net/graph/graph.h"
+
+/* Makes a value the parameter or the constant that a tensor of the checkpoint is. */
+int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
+                      size_t value, struct ivon_error *error);
+
+/* Returns whether the outputs need a value that is a weight, as far as its shape tells, and the
+   graph's own: floats to which nothing is bound, but for single numbers in the graph's text. */
+bool graph_keeps_weight(const struct ivon_network *network, const bool *used, size_t value);
+
+/*
+ * Binds means to weights that the graph keeps, among its first `value_count` values: where the
+ * checkpoint has the weight's name as a second name of a mean; and where the weight equals a mean,
+ * in its shape, in another, or transposed. Counts the latter in unbound->recognised. Sets *copied
+ * to the first operand of a matrix product that has the shape of a transposed mean and the values
+ * of none; null: there is none.
+ */
+int graph_recognise(struct ivon_network *network, struct ivon_source *source, const bool *used,
+                    size_t value_count, const char **copied, struct ivon_unbound *unbound,
+                    struct ivon_error *error);
+
+#endif
