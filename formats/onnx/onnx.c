@@ -271,26 +271,8 @@ static int read_model(struct ivon_network **out, struct onnx_reader *reader, con
     else
         *out = network;
     onnx__model_proto__free_unpacked(model, NULL);
-    for (size_t i = 0; i < reader->file_count; i++)
-        free(reader->files[i].location);
-    free(reader->files);
+    onnx_reader_release(reader);
     return code;
-}
-
-/* The directory of a file, without symbolic links and without a slash at its end, for the caller to
-   free; null if there is none. */
-static char *directory_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return realpath(".", NULL);
-    char *parent = strndup(path, (size_t)(slash - path) + 1), *real = NULL;
-    if (parent)
-        real = realpath(parent, NULL);
-    if (real && strcmp(real, "/") == 0)
-        *real = '\0';
-    free(parent);
-    return real;
 }
 
 int ivon_onnx_open(struct ivon_network **network, const char *path, struct ivon_error *error)
@@ -299,12 +281,11 @@ int ivon_onnx_open(struct ivon_network **network, const char *path, struct ivon_
     int code = mapped_open(&file, path, error);
     if (code)
         return code;
-    struct onnx_reader reader = {.path = path, .directory = directory_of(path)};
+    struct onnx_reader reader = {.path = path, .directory = onnx_directory_of(path)};
     if (reader.directory)
         code = read_model(network, &reader, file.data, file.size, error);
     else
         code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: its directory cannot be found", path);
-    free(reader.directory);
     mapped_close(&file);
     return code;
 }
