@@ -17,6 +17,7 @@
 #include "formats/io/zip.h"
 #include "formats/numpy/array.h"
 #include "formats/numpy/npz.h"
+#include "formats/onnx/onnx.h"
 #include "formats/posterior/combined.h"
 #include "formats/posterior/posterior.h"
 #include "formats/safetensors/safetensors.h"
@@ -89,6 +90,7 @@ static const struct format formats[] = {
      .carries = safetensors_carries,
      .model_names = {"model" SAFETENSORS_INDEX, "model.safetensors"},
      .adapter_name = "adapter_model.safetensors"},
+    {.name = "ONNX", .recognise = onnx_recognise, .open = onnx_open},
 };
 
 enum { FORMAT_COUNT = sizeof formats / sizeof formats[0] };
@@ -207,10 +209,6 @@ static const char *other_kind(const struct mapped_file *file)
         return "is a single array of NumPy";
     if (gzip_recognise(file))
         return "is compressed by gzip";
-    /* ONNX begins with its version, field 1, a varint; field 2 to 8 follows */
-    if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 && file->data[2] > 0x10 &&
-        file->data[2] < 0x48)
-        return "looks like an ONNX graph";
     return "is in no format that is known here";
 }
 
