@@ -281,7 +281,7 @@ static char *onnx_source_text(struct onnx_span a, struct onnx_span b)
     return text.exhausted ? NULL : (char *)text.data;
 }
 
-/* What made the file: as its metadata say, or else its producer. */
+/* Names the maker of the file as its metadata do, or else its producer. */
 static int onnx_source_read_header(struct onnx_span model, struct ivon_header *header,
                                    struct ivon_error *error)
 {

@@ -4,11 +4,11 @@
  *
  * A tensor is a weight if its elements are floating-point numbers and it is
  * - an initializer of the graph with at least one dimension, and not empty; or
- * - the attribute `value` of a node Constant, with at least one dimension and more than one element;
- *   its name is that of the node's output;
- * unless a node takes it as a setting, such as the scales of Resize or the bounds of Clip. Among the
- * weights, the inputs 3 and 4 of BatchNormalization are statistics. A node takes a tensor itself, or
- * the output of Identity nodes behind it.
+ * - the attribute `value` of a node Constant, with at least one dimension and more than one
+ *   element; its name is that of the node's output;
+ * unless a node takes it as a setting, such as the scales of Resize or the bounds of Clip. Among
+ * the weights, the inputs 3 and 4 of BatchNormalization are statistics. A node takes a tensor
+ * itself, or the output of Identity nodes behind it.
  *
  * Tensors of subgraphs and of local functions are constants, as are those whose names no checkpoint
  * can have.
@@ -18,7 +18,7 @@
 
 #include "formats/onnx/private.h"
 
-/* What a TensorProto says, without its elements. */
+/* A TensorProto but for its elements. */
 struct onnx_description {
     struct onnx_span name;
     int32_t data_type;
