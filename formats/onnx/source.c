@@ -391,9 +391,10 @@ static int onnx_source_make(struct ivon_source **out, struct onnx_source *source
 
 bool onnx_recognise(const struct mapped_file *file)
 {
-    /* It begins with its version, field 1, a number; one of the other fields of a model follows. */
+    /* It begins with its version, field 1, a number; one of fields 2 to 8 of a model follows. */
+    static const char tags[] = "\x12\x1a\x22\x28\x32\x3a\x42";
     bool begins = file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 &&
-                  file->data[2] > 0x10 && file->data[2] < 0x48;
+                  memchr(tags, file->data[2], sizeof tags - 1);
     const char *const suffixes[] = {".onnx", NULL};
     return begins || suffix_is_one_of(file->path, suffixes);
 }
