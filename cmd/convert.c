@@ -64,7 +64,8 @@ struct convert_command {
     struct ivon_source *source, *chosen;
     struct ivon_subset_item *choices;
     size_t choice_count;
-    struct ivon_tensor *outputs; /* the chosen ones; behind them the graph, if one is put in */
+    size_t left_out[IVON_PART_COUNT]; /* tensors that the output's format has no place for */
+    struct ivon_tensor *outputs;      /* the chosen ones; behind them the graph, if one is put in */
     size_t output_count;
     struct ivon_sink *sink;
     char *graph;
@@ -160,7 +161,7 @@ const struct argp convert_argp = {
     .parser = convert_parse,
     .args_doc = "CHECKPOINT",
     .doc = "Convert a checkpoint into another format.\v"
-           "From PyTorch, safetensors, npz and ivon-posterior(5) to the last three. "
+           "From PyTorch, ONNX, safetensors, npz and ivon-posterior(5) to the last four. "
            "See ivon-convert(1).",
     .children = children,
 };
@@ -228,7 +229,12 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
         if (graph ? command->model != NULL
                   : !name_filter_selects(&command->filter, ivon_tensor_bare_name(tensor)))
             continue;
-        if (!ivon_checkpoint_carries(command->output, &command->create, tensor))
+        bool carried = ivon_checkpoint_carries(command->output, &command->create, tensor);
+        if (!carried && tensor->part != IVON_OPAQUE) {
+            command->left_out[tensor->part]++;
+            continue;
+        }
+        if (!carried)
             return error_fill(error, IVON_ERROR_DATA,
                               "%s: tensor '%s' is stored as %s, which is not read here and '%s' "
                               "cannot hold: leave it out by --exclude",
@@ -422,6 +428,10 @@ static void convert_print_warnings(const struct convert_command *command)
     if (rule)
         report_warning("--rename: '%s' matches no tensor", rule);
     open_warn_unused(&command->open);
+    for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
+        if (command->left_out[part])
+            report_warning("%s: has no place for the %zu tensors of part '%s', which are left out",
+                           command->output, command->left_out[part], ivon_part_name(part));
     for (size_t i = 0; i < command->output_count; i++) {
         ess &= command->outputs[i].part != IVON_HESSIAN || !isnan(command->outputs[i].ess);
         weight_decay &= command->outputs[i].part != IVON_HESSIAN ||

@@ -17,6 +17,7 @@
 #include "formats/io/zip.h"
 #include "formats/numpy/array.h"
 #include "formats/numpy/npz.h"
+#include "formats/onnx/onnx.h"
 #include "formats/posterior/combined.h"
 #include "formats/posterior/posterior.h"
 #include "formats/safetensors/safetensors.h"
@@ -48,7 +49,8 @@ struct format {
     int (*create)(struct ivon_sink **sink, const char *path, const struct ivon_header *header,
                   const struct ivon_tensor *tensors, size_t tensor_count,
                   const struct ivon_create_options *options, struct ivon_error *error);
-    /* Returns whether it can hold an opaque tensor of `like`, which may be null. */
+    /* Returns whether it can hold a tensor of `like`, which may be null. Null: any but opaque
+       ones. */
     bool (*carries)(const struct ivon_source *like, const struct ivon_tensor *tensor);
 
     /* The names, best first, that model hubs give a file in a model's directory. */
@@ -89,6 +91,13 @@ static const struct format formats[] = {
      .carries = safetensors_carries,
      .model_names = {"model" SAFETENSORS_INDEX, "model.safetensors"},
      .adapter_name = "adapter_model.safetensors"},
+    {.name = "ONNX",
+     .recognise = onnx_recognise,
+     .open = onnx_open,
+     .written = IVON_FORMAT_ONNX,
+     .suffixes = {".onnx"},
+     .create = onnx_create,
+     .carries = onnx_carries},
 };
 
 enum { FORMAT_COUNT = sizeof formats / sizeof formats[0] };
@@ -207,10 +216,6 @@ static const char *other_kind(const struct mapped_file *file)
         return "is a single array of NumPy";
     if (gzip_recognise(file))
         return "is compressed by gzip";
-    /* ONNX begins with its version, field 1, a varint; field 2 to 8 follows */
-    if (file->size > 2 && file->data[0] == 0x08 && file->data[1] < 0x80 && file->data[2] > 0x10 &&
-        file->data[2] < 0x48)
-        return "looks like an ONNX graph";
     return "is in no format that is known here";
 }
 
@@ -364,12 +369,11 @@ bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options 
                              const struct ivon_tensor *tensor)
 {
     struct ivon_create_options options = ivon_create_defaults();
-    if (tensor->part != IVON_OPAQUE)
-        return true;
-    if (options_read(&create_options, &options, given, NULL))
-        return false;
-    const struct format *format = format_to_create(path, &options);
-    return format && format->carries && format->carries(options.like, tensor);
+    const struct format *format = options_read(&create_options, &options, given, NULL)
+                                      ? NULL
+                                      : format_to_create(path, &options);
+    return format && format->carries ? format->carries(options.like, tensor)
+                                     : tensor->part != IVON_OPAQUE;
 }
 
 /* Refuses a name whose suffix says no format that is written. */

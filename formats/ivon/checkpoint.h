@@ -1,7 +1,7 @@
 /*
  * Checkpoint files as sources and sinks. A file's format is recognised by its content, not by its
  * name: ivon-posterior(5), PyTorch's zip files, safetensors (one file, or several by their index),
- * numpy's npz. How each holds a posterior: ivon-formats(5).
+ * numpy's npz, ONNX. How each holds a posterior: ivon-formats(5).
  */
 #ifndef IVON_CHECKPOINT_H
 #define IVON_CHECKPOINT_H
@@ -67,16 +67,19 @@ IVON_API int ivon_checkpoint_open(struct ivon_source **source, const char *path,
                                   struct ivon_error *error);
 
 enum ivon_format {
-    /* By the path's suffix: .h5 and .hdf5, .safetensors and .safetensors.index.json, .npz; without
-       a suffix IVON_FORMAT_POSTERIOR. Any other is IVON_ERROR_ARGUMENT. */
+    /* By the path's suffix: .h5 and .hdf5, .safetensors and .safetensors.index.json, .npz, .onnx;
+       without a suffix IVON_FORMAT_POSTERIOR. Any other is IVON_ERROR_ARGUMENT. */
     IVON_FORMAT_BY_NAME,
     IVON_FORMAT_POSTERIOR,
     IVON_FORMAT_SAFETENSORS,
-    IVON_FORMAT_NPZ
+    IVON_FORMAT_NPZ,
+    /* The graph among the tensors, with the means and the buffers in it. It has no place for
+       Hessians and momenta (IVON_ERROR_ARGUMENT), nor for tensors that the graph does not name. */
+    IVON_FORMAT_ONNX
 };
 
 /* The names of those behind IVON_FORMAT_BY_NAME, in their order. */
-#define IVON_FORMAT_NAMES "h5|safetensors|npz"
+#define IVON_FORMAT_NAMES "h5|safetensors|npz|onnx"
 
 /* In the defaults all but the size is zero. */
 struct ivon_create_options {
@@ -117,8 +120,8 @@ IVON_API int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
 /* Returns whether a path is named as an index of shards is, files that lie beside it. */
 IVON_API bool ivon_checkpoint_has_shards(const char *path);
 
-/* Returns whether a file created with these options can hold an opaque tensor of options->like;
-   true for every tensor that is not opaque. */
+/* Returns whether a file created with these options can hold a tensor of options->like: not every
+   format can hold one that is opaque, a Hessian or a momentum. */
 IVON_API bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
                                       const struct ivon_tensor *tensor);
 

@@ -20,8 +20,9 @@ IVON_API int ivon_onnx_open(struct ivon_network **network, const char *path,
 IVON_API int ivon_onnx_from_memory(struct ivon_network **network, const char *name,
                                    const void *bytes, size_t size, struct ivon_error *error);
 
-/* The graph inside a checkpoint (its tensor of part IVON_GRAPH); IVON_ERROR_DATA when it has
-   none. */
+/* The graph inside a checkpoint (its tensor of part IVON_GRAPH); IVON_ERROR_DATA when it has none.
+   An ONNX file is such a checkpoint: there the weights are inputs of the graph, by name, which
+   ivon_network_bind() gives their numbers without a copy of the file. */
 IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivon_source *source,
                                        struct ivon_error *error);
 

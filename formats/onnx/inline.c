@@ -15,10 +15,8 @@ static bool same_domain(const char *a, const char *b)
 
 static bool same_overload(const Onnx__FunctionProto *function, const Onnx__NodeProto *node)
 {
-    size_t wanted_size = 0, found_size = 0;
-    const uint8_t *wanted = onnx_unknown_bytes(&node->base, NODE_OVERLOAD, &wanted_size);
-    const uint8_t *found = onnx_unknown_bytes(&function->base, FUNCTION_OVERLOAD, &found_size);
-    return wanted_size == found_size && (!wanted_size || memcmp(wanted, found, found_size) == 0);
+    return onnx_span_equal(onnx_unknown_field(&node->base, NODE_OVERLOAD),
+                           onnx_unknown_field(&function->base, FUNCTION_OVERLOAD));
 }
 
 const Onnx__FunctionProto *onnx_function(const struct onnx_scope *scope,
@@ -56,15 +54,13 @@ static int frame_init(struct onnx_frame *frame, const Onnx__FunctionProto *funct
     for (unsigned i = 0; i < base->n_unknown_fields; i++) {
         const ProtobufCMessage one = {.n_unknown_fields = 1,
                                       .unknown_fields = &base->unknown_fields[i]};
-        size_t size = 0;
-        const uint8_t *bytes = onnx_unknown_bytes(&one, FUNCTION_DEFAULTS, &size);
-        if (!bytes)
-            continue;
-        frame->defaults[frame->default_count] = onnx_unpack_attribute(bytes, size);
-        if (!frame->defaults[frame->default_count++])
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: function '%s': an attribute is damaged",
-                                  caller->reader->path, onnx_text(function->name));
+        struct onnx_span bytes = onnx_unknown_field(&one, FUNCTION_DEFAULTS);
+        int code = bytes.data ? onnx_unpack_attribute(&frame->defaults[frame->default_count],
+                                                      caller->reader->path, bytes, error)
+                              : 0;
+        if (code)
+            return code;
+        frame->default_count += bytes.data != NULL;
     }
     return 0;
 }

@@ -21,9 +21,9 @@ bool onnx_own_domain(const char *domain)
     return !*onnx_text(domain) || strcmp(domain, "ai.onnx") == 0;
 }
 
-const uint8_t *onnx_unknown_bytes(const ProtobufCMessage *message, unsigned field, size_t *size)
+struct onnx_span onnx_unknown_field(const ProtobufCMessage *message, unsigned field)
 {
-    const uint8_t *found = NULL;
+    struct onnx_span found = {0};
     for (unsigned i = 0; i < message->n_unknown_fields; i++) {
         const ProtobufCMessageUnknownField *unknown = &message->unknown_fields[i];
         if (unknown->tag != field || unknown->wire_type != PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED)
@@ -31,10 +31,8 @@ const uint8_t *onnx_unknown_bytes(const ProtobufCMessage *message, unsigned fiel
         size_t prefix = 0; /* the parser keeps the length before the bytes */
         while (prefix < unknown->len && unknown->data[prefix] & 0x80)
             prefix++;
-        if (prefix == unknown->len)
-            continue;
-        found = unknown->data + prefix + 1;
-        *size = unknown->len - prefix - 1;
+        if (prefix < unknown->len)
+            found = (struct onnx_span){unknown->data + prefix + 1, unknown->len - prefix - 1};
     }
     return found;
 }
@@ -145,26 +143,8 @@ static int read_model(struct ivon_network **out, struct onnx_reader *reader, con
     else
         *out = reader->network;
     onnx__model_proto__free_unpacked(model, NULL);
-    for (size_t i = 0; i < reader->file_count; i++)
-        free(reader->files[i].location);
-    free(reader->files);
+    onnx_reader_release(reader);
     return code;
-}
-
-/* The directory of a file, without symbolic links and without a slash at its end, for the caller to
-   free; null if there is none. */
-static char *directory_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return realpath(".", NULL);
-    char *parent = strndup(path, (size_t)(slash - path) + 1), *real = NULL;
-    if (parent)
-        real = realpath(parent, NULL);
-    if (real && strcmp(real, "/") == 0)
-        *real = '\0';
-    free(parent);
-    return real;
 }
 
 int ivon_onnx_open(struct ivon_network **network, const char *path, struct ivon_error *error)
@@ -173,12 +153,11 @@ int ivon_onnx_open(struct ivon_network **network, const char *path, struct ivon_
     int code = mapped_open(&file, path, error);
     if (code)
         return code;
-    struct onnx_reader reader = {.path = path, .directory = directory_of(path)};
+    struct onnx_reader reader = {.path = path, .directory = onnx_directory_of(path)};
     if (reader.directory)
         code = read_model(network, &reader, file.data, file.size, error);
     else
         code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: its directory cannot be found", path);
-    free(reader.directory);
     mapped_close(&file);
     return code;
 }

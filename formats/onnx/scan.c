@@ -4,81 +4,36 @@
 #include "core/error.h"
 #include "formats/onnx/private.h"
 
-enum {
-    DEPTH_MAX = 32, /* a graph without subgraphs has 7 */
-    TAG_BYTES_MAX = 5,
-    LENGTH_BYTES_MAX = 5, /* both as the parser's */
-    NUMBER_BYTES_MAX = 10,
-};
+enum { DEPTH_MAX = 32 /* a graph without subgraphs has 7 */ };
 
 /* A message that is being read. */
 struct level {
     const ProtobufCMessageDescriptor *descriptor;
-    const uint8_t *end;
+    struct onnx_fields fields;
 };
 
 struct scan {
     struct level levels[DEPTH_MAX];
     size_t depth;
-    const uint8_t *at;
 };
 
-/* A number of 7 bits to a byte; false when it is cut off or longer than `most` bytes. */
-static bool onnx_scan_read_number(struct scan *scan, const uint8_t *end, int most, uint64_t *number)
-{
-    *number = 0;
-    for (int i = 0; i < most && scan->at < end; i++) {
-        uint8_t byte = *scan->at++;
-        *number |= (uint64_t)(byte & 0x7f) << (7 * i);
-        if (!(byte & 0x80))
-            return true;
-    }
-    return false;
-}
-
-static bool skip(struct scan *scan, const uint8_t *end, uint64_t size)
-{
-    if (size > (uint64_t)(end - scan->at))
-        return false;
-    scan->at += size;
-    return true;
-}
-
-/* Goes over one field, or into it when it is a message. Null on success, else what is wrong. */
+/* Goes over one field, or into it when it is a message; a field of no known number is passed over,
+   as later versions of ONNX have them. Null on success, else what is wrong. */
 static const char *onnx_scan_read_field(struct scan *scan)
 {
-    static const char damaged[] =
-        "no ONNX file, or a damaged one: a field is cut off or of no known kind";
-    enum { NUMBER = 0, EIGHT_BYTES = 1, DELIMITED = 2, FOUR_BYTES = 5 };
-    const struct level *level = &scan->levels[scan->depth - 1];
-    uint64_t tag, number;
-    if (!onnx_scan_read_number(scan, level->end, TAG_BYTES_MAX, &tag) || tag > UINT32_MAX ||
-        !(tag >> 3))
-        return damaged;
-    switch (tag & 7) {
-    case NUMBER:
-        return onnx_scan_read_number(scan, level->end, NUMBER_BYTES_MAX, &number) ? NULL : damaged;
-    case EIGHT_BYTES:
-        return skip(scan, level->end, 8) ? NULL : damaged;
-    case FOUR_BYTES:
-        return skip(scan, level->end, 4) ? NULL : damaged;
-    case DELIMITED:
-        break;
-    default:
-        return damaged;
-    }
-    if (!onnx_scan_read_number(scan, level->end, LENGTH_BYTES_MAX, &number) ||
-        number > (uint64_t)(level->end - scan->at))
-        return damaged;
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
-        level->descriptor, (unsigned)(tag >> 3));
-    if (!field || field->type != PROTOBUF_C_TYPE_MESSAGE) {
-        scan->at += number;
+    struct level *level = &scan->levels[scan->depth - 1];
+    struct onnx_field field;
+    if (!onnx_fields_next(&level->fields, &field))
+        return "no ONNX file, or a damaged one: a field is cut off or of no known kind";
+    const ProtobufCFieldDescriptor *known = field.kind == ONNX_WIRE_DELIMITED
+                                                ? protobuf_c_message_descriptor_get_field(
+                                                      level->descriptor, field.number)
+                                                : NULL;
+    if (!known || known->type != PROTOBUF_C_TYPE_MESSAGE)
         return NULL;
-    }
     if (scan->depth == DEPTH_MAX)
         return "messages are nested too deeply";
-    scan->levels[scan->depth++] = (struct level){field->descriptor, scan->at + number};
+    scan->levels[scan->depth++] = (struct level){known->descriptor, onnx_fields_of(field.bytes)};
     return NULL;
 }
 
@@ -86,15 +41,29 @@ static const char *onnx_scan_read_field(struct scan *scan)
 static const char *scan_nesting(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes,
                                 size_t size)
 {
-    struct scan scan = {.levels = {{descriptor, bytes + size}}, .depth = 1, .at = bytes};
+    struct scan scan = {.levels = {{descriptor, {.at = bytes, .end = bytes + size}}}, .depth = 1};
     const char *wrong = NULL;
     while (scan.depth && !wrong) {
-        if (scan.at == scan.levels[scan.depth - 1].end)
+        const struct onnx_fields *fields = &scan.levels[scan.depth - 1].fields;
+        if (fields->at == fields->end)
             scan.depth--;
         else
             wrong = onnx_scan_read_field(&scan);
     }
     return wrong;
+}
+
+int onnx_check(const char *path, const void *bytes, size_t size, struct ivon_error *error)
+{
+    if (!size)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: is empty, expected an ONNX file", path);
+    if (size > INT32_MAX)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: %zu bytes, an ONNX file has at most "
+                              "2 GiB; keep the parameters in a checkpoint, or as external data",
+                              path, size);
+    const char *wrong = scan_nesting(&onnx__model_proto__descriptor, bytes, size);
+    return wrong ? ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path, wrong) : 0;
 }
 
 /* Counts what is allocated, never what is freed: so the time that parsing takes has a limit too. */
@@ -130,34 +99,45 @@ static size_t memory_for(size_t size)
     return 2 * size + (size < structure / factor ? size * factor : structure) + least;
 }
 
+/* Unpacks a message of a kind; null with the error set. */
+static void *onnx_scan_unpack(const ProtobufCMessageDescriptor *descriptor, const char *path,
+                              const void *bytes, size_t size, struct ivon_error *error)
+{
+    struct budget budget = {memory_for(size), false};
+    ProtobufCAllocator allocator = {onnx_scan_allocate, onnx_scan_release, &budget};
+    void *message = protobuf_c_message_unpack(descriptor, &allocator, size, bytes);
+    if (!message)
+        ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path,
+                       budget.exceeded ? "would take far more memory than its size suggests"
+                                       : "damaged ONNX file");
+    return message;
+}
+
 int onnx_unpack(Onnx__ModelProto **model, const char *path, const void *bytes, size_t size,
                 struct ivon_error *error)
 {
-    struct budget budget = {memory_for(size), false};
-    ProtobufCAllocator allocator = {onnx_scan_allocate, onnx_scan_release, &budget};
-    if (!size)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: is empty, expected an ONNX file", path);
-    if (size > INT32_MAX)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: %zu bytes, an ONNX file has at most "
-                              "2 GiB; keep the parameters in a checkpoint, or as external data",
-                              path, size);
-    const char *wrong = scan_nesting(&onnx__model_proto__descriptor, bytes, size);
-    if (wrong)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path, wrong);
-    *model = onnx__model_proto__unpack(&allocator, size, bytes);
-    if (*model)
-        return 0;
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path,
-                          budget.exceeded ? "would take far more memory than its size suggests"
-                                          : "damaged ONNX file");
+    int code = onnx_check(path, bytes, size, error);
+    if (code)
+        return code;
+    *model = onnx_scan_unpack(&onnx__model_proto__descriptor, path, bytes, size, error);
+    return *model ? 0 : IVON_ERROR_DATA;
 }
 
-Onnx__AttributeProto *onnx_unpack_attribute(const uint8_t *bytes, size_t size)
+int onnx_unpack_tensor(Onnx__TensorProto **tensor, const char *path, struct onnx_span bytes,
+                       struct ivon_error *error)
 {
-    struct budget budget = {memory_for(size), false};
-    ProtobufCAllocator allocator = {onnx_scan_allocate, onnx_scan_release, &budget};
-    return scan_nesting(&onnx__attribute_proto__descriptor, bytes, size)
-               ? NULL
-               : onnx__attribute_proto__unpack(&allocator, size, bytes);
+    *tensor = onnx_scan_unpack(&onnx__tensor_proto__descriptor, path, bytes.data, bytes.size,
+                               error);
+    return *tensor ? 0 : IVON_ERROR_DATA;
+}
+
+int onnx_unpack_attribute(Onnx__AttributeProto **attribute, const char *path,
+                          struct onnx_span bytes, struct ivon_error *error)
+{
+    const ProtobufCMessageDescriptor *descriptor = &onnx__attribute_proto__descriptor;
+    const char *wrong = scan_nesting(descriptor, bytes.data, bytes.size);
+    if (wrong)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s", path, wrong);
+    *attribute = onnx_scan_unpack(descriptor, path, bytes.data, bytes.size, error);
+    return *attribute ? 0 : IVON_ERROR_DATA;
 }

@@ -62,7 +62,7 @@ const struct safetensors *safetensors_of(const struct ivon_source *source)
 
 bool safetensors_carries(const struct ivon_source *like, const struct ivon_tensor *tensor)
 {
-    return tensor->rank >= 0 && safetensors_of(like);
+    return tensor->part != IVON_OPAQUE || (tensor->rank >= 0 && safetensors_of(like));
 }
 
 /* A number of the metadata, where it is text, or of an index, where it may be a number. What is

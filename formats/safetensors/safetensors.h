@@ -77,8 +77,8 @@ int safetensors_open(struct ivon_source **source, struct mapped_file *mapped,
 int safetensors_open_shards(struct ivon_source **source, struct shard_index *index,
                             const struct ivon_open_options *options, struct ivon_error *error);
 
-/* Returns whether a file can hold an opaque tensor of `like`, which may be null: as its bytes, if
-   `like` is safetensors too. */
+/* Returns whether a file can hold a tensor of `like`, which may be null: one that is opaque as its
+   bytes, if `like` is safetensors too. */
 bool safetensors_carries(const struct ivon_source *like, const struct ivon_tensor *tensor);
 
 /* The state of a source, or of the first that it joins; null if it is of another format. */

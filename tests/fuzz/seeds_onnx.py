@@ -105,7 +105,7 @@ for opset in (1, 12, 18):
     save(f"hostile-opset-{opset}", [node("Flatten", ["x"], ["y"])], [x], opset=opset)
 save("hostile-strings", [node("Flatten", ["a"], ["y"])],
      constants=[helper.make_tensor("a", T.STRING, (2,), [b"a", b"b"])])
-save("hostile-uint64", [node("Flatten", ["a"], ["y"])],
+save("uint64", [node("Flatten", ["a"], ["y"])],
      constants=[helper.make_tensor("a", T.UINT64, (2,), [1, 2])])
 rewrite("hostile-sequence", plain, lambda m: m.graph.input[0].type.sequence_type.elem_type.CopyFrom(
     helper.make_tensor_type_proto(T.FLOAT, (1,))))

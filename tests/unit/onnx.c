@@ -121,6 +121,8 @@ static void reads_raw_data(void **state)
     static const uint8_t u8[4] = {0, 1, 255, 127}, truths[4] = {0, 1, 1, 1};
     static const uint16_t u16[4] = {0, 1, 255, 127};
     static const uint32_t u32[4] = {0, 1, 255, 127};
+    static const uint64_t u64[4] = {0, 1, UINT64_MAX, (uint64_t)1 << 63};
+    static const int64_t cut[4] = {0, 1, INT64_MAX, INT64_MAX};
     static const int64_t large[4] = {INT64_MIN, INT64_MAX, 0, -1};
     static const struct {
         int stored;
@@ -133,7 +135,8 @@ static void reads_raw_data(void **state)
         {INT8, NET_INTEGER, 1, i8, small},       {INT16, NET_INTEGER, 2, i16, small},
         {INT32, NET_INTEGER, 4, i32, small},     {INT64, NET_INTEGER, 8, large, large},
         {UINT8, NET_INTEGER, 1, u8, natural},    {UINT16, NET_INTEGER, 2, u16, natural},
-        {UINT32, NET_INTEGER, 4, u32, natural},  {BOOL, NET_BOOLEAN, 1, u8, truths}};
+        {UINT32, NET_INTEGER, 4, u32, natural},  {UINT64, NET_INTEGER, 8, u64, cut},
+        {BOOL, NET_BOOLEAN, 1, u8, truths}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct wire tensor = square(cases[i].stored);
         wire_bytes(&tensor, TENSOR_RAW, cases[i].data, 4 * cases[i].size);
@@ -166,6 +169,7 @@ static void reads_typed_data(void **state)
                  {UINT8, NET_INTEGER, TENSOR_INT32, natural, natural},
                  {UINT16, NET_INTEGER, TENSOR_INT32, natural, natural},
                  {UINT32, NET_INTEGER, TENSOR_UINT64, natural, natural},
+                 {UINT64, NET_INTEGER, TENSOR_UINT64, natural, natural},
                  {BOOL, NET_BOOLEAN, TENSOR_INT32, truths, booleans},
                  {FLOAT16, NET_FLOAT, TENSOR_INT32, halves, floats},
                  {BFLOAT16, NET_FLOAT, TENSOR_INT32, bfloats, from_bfloats}};
@@ -441,9 +445,9 @@ static void refuses_tensors(void **state)
                  {FLOAT, 2, {1 << 20, 1 << 20}, "its data are not the 1099511627776 elements"},
                  {FLOAT, 2, {0, 2}, "its data are not the 0 elements of its shape"},
                  {STRING, 1, {4}, "elements of type string are not supported"},
-                 {UINT64, 1, {2}, "elements of type uint64 are not supported"},
                  {COMPLEX64, 1, {2}, "elements of type complex64 are not supported"},
-                 {17, 1, {2}, "elements of type unknown are not supported"},
+                 {17, 1, {2}, "elements of type float8e4m3fn are not supported"},
+                 {99, 1, {2}, "elements of type unknown are not supported"},
                  {-1, 1, {2}, "elements of type unknown are not supported"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct wire tensor = tensor_of("t", cases[i].type, cases[i].rank, cases[i].shape);

@@ -186,7 +186,8 @@ static void weights_become_initializers(void **state)
             struct ivon_unbound unbound;
             if (bound)
                 assert_int_equal(
-                    ivon_network_bind(architecture->network, weights.source, NULL, &unbound, NULL), 0);
+                    ivon_network_bind(architecture->network, weights.source, NULL, &unbound, NULL),
+                    0);
             struct bytes bytes = write_network(architecture->network, weights.source);
             struct ivon_network *network = read_network(bytes);
             assert_int_equal(network->input_count, 1);
