@@ -102,7 +102,7 @@ def posterior(path, shapes, model):
 mlp(CLASSES, "mlp.onnx")
 mlp(2, "regression.onnx")
 mlp(CLASSES, "folded.onnx", "onnx::MatMul_12")
-mlp(CLASSES, "strange.onnx", last="Det")
+mlp(CLASSES, "strange.onnx", last="NonMaxSuppression")
 tokens = [helper.make_node("Gather", ["emb.weight", "x"], ["e"]),
           helper.make_node("MatMul", ["e", "out.weight"], ["m"]),
           helper.make_node("Add", ["m", "out.bias"], ["f"])]
@@ -483,9 +483,9 @@ with h5py.File('$1', 'r+') as f:
   expect 66 "nowhere.h5: cannot open it" ivon-predict p.h5 --data=nowhere.h5
   expect 65 "x.npy" ivon-predict --model=x.npy p.h5 --data=data.h5
   expect 65 "array 'x' has shape .*7, input 'x' of .* takes .*6" ivon-predict p.h5 --data=data.h5:/wide
-  expect 65 "node 'strange': operator Det is not supported; these are: Abs.* Where" \
+  expect 65 "strange.onnx: operators that are not supported: NonMaxSuppression (1 node, 'strange'; the number of its outputs depends on the data: choose an output before it by --output)" \
     ivon-predict --model=strange.onnx p.h5 --data=data.h5
-  expect 65 "no tensor 'fc1.weight' .* 'onnx::MatMul_12' .*do_constant_folding=False" \
+  expect 65 "no place for 1 means of p.h5, 'fc1.weight' the first, .* 'onnx::MatMul_12' .*do_constant_folding=False" \
     ivon-predict --model=folded.onnx p.h5 --data=data.h5
   expect 65 "wide.onnx: output is float .*x3x1x1 for [0-9]* examples, expected float, examples x outputs or examples x tokens x outputs" \
     ivon-predict --model=wide.onnx p.h5 --data=data.h5
