@@ -73,7 +73,8 @@ def tensor(value):
     if value is None:
         return "{0}"
     shape = f"SHAPE({', '.join(str(n) for n in value.shape)})" if value.ndim else "SCALAR"
-    return f"{MACROS[value.dtype]}({shape}, {', '.join(number(v) for v in value.ravel())})"
+    elements = ", ".join(number(v) for v in value.ravel())
+    return f"{MACROS[value.dtype]}({shape}, {elements or 0})"
 
 
 def attribute(name, value):
@@ -262,8 +263,8 @@ def reductions():
     w = wide(x)
     for op, function in {"ReduceMax": np.amax, "ReduceMean": np.mean, "ReduceMin": np.amin,
                          "ReduceProd": np.prod}.items():
-        case(op, [x], function(w, axis=(0, 2)), axes=[0, -1], keepdims=0)
-        case(op, [x], function(w, keepdims=True))
+        case(op, [x], function(w, axis=(0, 2)), opset=17, axes=[0, -1], keepdims=0)
+        case(op, [x], function(w, keepdims=True), opset=17)
     case("ReduceSum", [x, integers(1)], w.sum(1), keepdims=0)
     case("ReduceSum", [x], w, noop_with_empty_axes=1)
     case("ReduceSum", [x], w.sum(keepdims=True))
@@ -321,8 +322,105 @@ def shapes():
          np.array([0.5, 1, 1.5], FLOATS))
 
 
+# Older versions of what stands above, and rows beside it.
+
+def versions():
+    x = numbers(2, 3, 2)
+    w, t = wide(x), torched(x)
+    plane = numbers(2, 3)
+    case("Clip", [plane], np.clip(wide(plane), -1, 1), opset=7, min=-1.0, max=1.0)
+    case("Clip", [plane], wide(plane), opset=10)
+    case("Dropout", [plane], (wide(plane), np.ones(plane.shape, FLOATS)), opset=7, ratio=0.25)
+    case("Dropout", [plane], (wide(plane), np.ones(plane.shape, BOOLEANS)), opset=10, ratio=0.25)
+    for op, function in {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax}.items():
+        case(op, [x], function(t.reshape(2, 6), 1).reshape(2, 3, 2), opset=12)
+        case(op, [x], function(t.reshape(6, 2), 1).reshape(2, 3, 2), opset=12, axis=-1)
+        case(op, [x], function(t.reshape(1, 12), 1).reshape(2, 3, 2), opset=7, axis=0)
+
+    def hard(values, shape):
+        rows = values.reshape(shape)
+        return np.eye(rows.shape[1])[rows.argmax(1)].reshape(values.shape)
+
+    case("Hardmax", [x], hard(w, (2, 6)), opset=12)
+    case("Hardmax", [x], hard(w, (6, 2)), opset=12, axis=2)
+    case("Hardmax", [x], hard(w, (6, 2)))
+    case("Hardmax", [x], hard(w.transpose(0, 2, 1), (4, 3)).transpose(0, 2, 1), axis=1)
+    case("ReduceSum", [x], w.sum((0, 2)), opset=11, axes=[0, -1], keepdims=0)
+    counts = integers(7, -8, 3, -2, shape=(2, 2))
+    for op, function in {"ReduceMax": np.amax, "ReduceMean": np.mean, "ReduceMin": np.amin,
+                         "ReduceProd": np.prod}.items():
+        case(op, [x, integers(0, -1)], function(w, axis=(0, 2)), keepdims=0)
+        case(op, [x, integers(1)], function(w, axis=1, keepdims=True))
+        case(op, [x], w, noop_with_empty_axes=1)
+        case(op, [x, np.zeros(0, INTEGERS)], function(w, keepdims=True))
+        case(op, [counts, integers(1)], np.trunc(function(wide(counts), axis=1, keepdims=True)).astype(INTEGERS))
+    flags = np.array([[1, 0, 0], [1, 1, 1], [0, 0, 0]], BOOLEANS)
+    case("ReduceMax", [flags, integers(1)], flags.any(1), keepdims=0)
+    case("ReduceMin", [flags, integers(1)], flags.all(1), keepdims=0)
+    case("ReduceMin", [flags, integers(0)], flags.all(0), keepdims=0)
+
+
+def norms():
+    x = numbers(2, 3, 2)
+    positive, counts = numbers(2, 3, 2, low=1, high=3), integers(3, -4, 12, 5, shape=(2, 2))
+    rows = {"ReduceL1": (x, lambda v, **k: np.abs(v).sum(**k)),
+            "ReduceL2": (x, lambda v, **k: np.sqrt((v * v).sum(**k))),
+            "ReduceSumSquare": (x, lambda v, **k: (v * v).sum(**k)),
+            "ReduceLogSum": (positive, lambda v, **k: np.log(v.sum(**k))),
+            "ReduceLogSumExp": (x, lambda v, **k: np.log(np.exp(v).sum(**k)))}
+    for op, (values, function) in rows.items():
+        w = wide(values)
+        case(op, [values], function(w, axis=(0, 2)), opset=17, axes=[0, -1], keepdims=0)
+        case(op, [values], function(w, keepdims=True), opset=7)
+        case(op, [values, integers(0, -1)], function(w, axis=(0, 2)), keepdims=0)
+        case(op, [values, integers(1)], function(w, axis=1, keepdims=True))
+        case(op, [values], function(w, axis=()), noop_with_empty_axes=1)
+        whole = np.abs(counts) if op == "ReduceLogSum" else counts
+        case(op, [whole, integers(1)], np.trunc(function(whole.astype(np.float64), axis=1)).astype(INTEGERS),
+             keepdims=0)
+    far = np.array([[500, 501, -300], [-500, -501, -500.5]], FLOATS)
+    case("ReduceLogSumExp", [far, integers(1)], torch.logsumexp(torched(far), 1), keepdims=0)
+    case("ReduceLogSumExp", [np.array([[-np.inf, 2], [1, -np.inf]], FLOATS), integers(0)], np.array([1, 2], FLOATS),
+         keepdims=0)
+
+
+def activations():
+    x = numbers(3, 5)
+    w, t = wide(x), torched(x)
+    low, high = numbers(6, low=-1, high=1), numbers(6, low=1, high=3)
+    for op in ("sin", "cos", "atan", "asinh", "sinh", "cosh"):
+        case(op.capitalize(), [x], getattr(torch, op)(t))
+    for op in ("tan", "asin", "acos", "atanh"):
+        inner = (low * FLOATS(0.75)).astype(FLOATS)
+        case(op.capitalize(), [inner], getattr(torch, op)(torched(inner)))
+    case("Acosh", [high + FLOATS(0.5)], torch.acosh(torched(high + FLOATS(0.5))))
+    case("Selu", [x], F.selu(t))
+    case("Selu", [x], 0.75 * np.where(w > 0, w, 1.5 * np.expm1(w)), alpha=1.5, gamma=0.75)
+    case("Celu", [x], F.celu(t))
+    case("Celu", [x], F.celu(t, 2.0), alpha=2.0)
+    case("ThresholdedRelu", [x], np.where(w > 1, w, 0))
+    case("ThresholdedRelu", [x], np.where(w > 0.5, w, 0), alpha=0.5)
+    case("Shrink", [x], np.where(w < -0.5, w, np.where(w > 0.5, w, 0)))
+    case("Shrink", [x], np.where(w < -1, w + 0.25, np.where(w > 1, w - 0.25, 0)), lambd=1.0, bias=0.25)
+    case("Softsign", [x], F.softsign(t))
+    case("Mish", [x], F.mish(t))
+    case("Swish", [x], F.silu(t))
+    case("Swish", [x], t * torch.sigmoid(0.5 * t), alpha=0.5)
+    case("Gelu", [x], F.gelu(t))
+    case("Gelu", [x], F.gelu(t), approximate="none")
+    case("Gelu", [x], F.gelu(t, approximate="tanh"), approximate="tanh")
+    bias = numbers(5)
+    moved = t + torched(bias)
+    case("Gelu", [x], F.gelu(t), domain="com.microsoft")
+    case("BiasGelu", [x, bias], F.gelu(moved), domain="com.microsoft")
+    case("FastGelu", [x], F.gelu(t, approximate="tanh"), domain="com.microsoft")
+    case("FastGelu", [x, bias], F.gelu(moved, approximate="tanh"), domain="com.microsoft")
+    case("QuickGelu", [x], t * torch.sigmoid(1.702 * t), domain="com.microsoft")
+    case("QuickGelu", [x], t * torch.sigmoid(0.5 * t), domain="com.microsoft", alpha=0.5)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes):
+               shapes, versions, norms, activations):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

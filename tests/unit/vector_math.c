@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/vector_math.h"
+#include "core/vector_trigonometry.h"
 
 enum { BLOCK = 4096 };
 
@@ -53,6 +53,9 @@ ALL(erf)
 ALL(round)
 ALL(floor)
 ALL(ceil)
+ALL(sin)
+ALL(cos)
+ALL(tan)
 
 static double sigmoid(double x)
 {
@@ -69,7 +72,8 @@ static double softplus(double x)
  * rounding of the reduced argument and of the polynomial (about 1/4 each); expm1 adds a
  * cancellation by at most a factor of 2 next to log(2)/2; tanh and sigmoid divide (two more
  * roundings of up to one ulp of the quotient each, where it is next above a power of two). Libm's
- * own error in double, 2^-29 ulp, does not show.
+ * own error in double, 2^-29 ulp, does not show. Sine, cosine and tangent are taken in double: their
+ * reduced arguments are right to 2^-57 where they are 2^-29 at least, that is to 2^-5 ulp.
  */
 static const struct {
     const char *name;
@@ -80,7 +84,8 @@ static const struct {
     ROW(exp, exp, 1),           ROW(expm1, expm1, 1.5), ROW(log, log, 1),
     ROW(log1p, log1p, 1),       ROW(tanh, tanh, 2.5),   ROW(sigmoid, sigmoid, 2.5),
     ROW(softplus, softplus, 2), ROW(erf, erf, 1.5),     ROW(round, rint, 0),
-    ROW(floor, floor, 0),       ROW(ceil, ceil, 0),
+    ROW(floor, floor, 0),       ROW(ceil, ceil, 0),     ROW(sin, sin, 0.6),
+    ROW(cos, cos, 0.6),         ROW(tan, tan, 0.6),
 };
 
 enum { FUNCTION_COUNT = sizeof functions / sizeof functions[0] };
