@@ -31,6 +31,23 @@ static double join(const char *op, double a, double b)
     return strcmp(op, "ReduceProd") == 0 ? a * b : a + b;
 }
 
+/* Of norms: what an element adds, and what becomes of the sum. */
+static double term(const char *op, double x)
+{
+    if (strcmp(op, "ReduceL1") == 0)
+        return fabs(x);
+    if (strcmp(op, "ReduceL2") == 0 || strcmp(op, "ReduceSumSquare") == 0)
+        return x * x;
+    return strcmp(op, "ReduceLogSumExp") == 0 ? exp(x) : x;
+}
+
+static double finish(const char *op, double sum)
+{
+    return strncmp(op, "ReduceLog", 9) == 0 ? log(sum)
+           : strcmp(op, "ReduceL2") == 0    ? sqrt(sum)
+                                            : sum;
+}
+
 struct expected {
     int rank;
     int64_t shape[5];
@@ -65,14 +82,15 @@ static void reference(const char *op, const struct net_tensor *x, const bool *re
         }
         double value = x->type == NET_FLOAT ? (double)((float *)x->data)[at]
                                             : (double)((int64_t *)x->data)[at];
+        value = term(op, value);
         expected->values[output] = started[output] ? join(op, expected->values[output], value)
                                                    : value;
         expected->sizes[output] = (started[output] ? expected->sizes[output] : 0) + fabs(value);
         started[output] = true;
     }
-    for (size_t i = 0; mean && i < expected->count; i++) {
-        expected->values[i] /= (double)terms;
-        expected->sizes[i] /= (double)terms;
+    for (size_t i = 0; i < expected->count; i++) {
+        expected->values[i] = finish(op, expected->values[i]) / (mean ? (double)terms : 1);
+        expected->sizes[i] /= mean ? (double)terms : 1;
         if (x->type == NET_INTEGER)
             expected->values[i] = trunc(expected->values[i]);
     }
@@ -81,14 +99,17 @@ static void reference(const char *op, const struct net_tensor *x, const bool *re
 /*
  * Sums of n terms in double differ by less than n 2^-53 of the sum of sizes between two orders, and
  * round once to float: 2^-24 of the result. Extrema are exact. Products in double of up to 1000
- * terms: 1000 * 2^-53 of the result, and the one rounding.
+ * terms: 1000 * 2^-53 of the result, and the one rounding. Exponentials are floats, right to 2^-23,
+ * and so are what they are functions of: their logarithms are right to 2 * 2^-23.
  */
 static void check(const char *op, int opset, uint64_t seed, bool integers)
 {
     struct trial trial;
     reduce_begin(&trial, op, opset);
     trial.state += seed * 7919;
-    bool sum = strcmp(op, "ReduceSum") == 0, by_input = trial.node.op->inputs_max > 1;
+    bool sum = strcmp(op, "ReduceSum") == 0, logarithm = strncmp(op, "ReduceLog", 9) == 0;
+    bool by_input = trial.node.op->inputs_max > 1;
+    bool positive = strcmp(op, "ReduceLogSum") == 0;
     bool reduced[5], keep = pick(&trial, 0, 1);
     int rank = (int)pick(&trial, 0, 5);
     int64_t shape[5], axes[5], data[6 * 6 * 6 * 6 * 6 + 64];
@@ -103,10 +124,10 @@ static void check(const char *op, int opset, uint64_t seed, bool integers)
     const struct net_tensor *x;
     if (integers) {
         for (size_t i = 0; i < sizeof data / sizeof data[0]; i++)
-            data[i] = pick(&trial, -3, 3);
+            data[i] = pick(&trial, positive ? 1 : -3, 3);
         x = trial_integers(&trial, rank, shape, data);
     } else {
-        x = trial_floats(&trial, rank, shape, NULL, -1, 1);
+        x = trial_floats(&trial, rank, shape, NULL, positive ? 0.5 : -1, 1);
     }
     bool empty = count == 0, noop = by_input && pick(&trial, 0, 1);
     if (empty && !noop)
@@ -133,7 +154,7 @@ static void check(const char *op, int opset, uint64_t seed, bool integers)
         double found = (double)((float *)y->data)[i];
         double bound = ldexp(fabs(expected.values[i]), -24) +
                        ldexp(fmax(expected.sizes[i], fabs(expected.values[i])), -40);
-        if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, -149)))
+        if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, logarithm ? -22 : -149)))
             fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", op, (size_t)seed, i, found,
                      expected.values[i]);
     }
@@ -146,9 +167,10 @@ static void check(const char *op, int opset, uint64_t seed, bool integers)
 static void random_axes(void **state)
 {
     (void)state;
-    static const char *const operators[] = {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin",
-                                            "ReduceProd"};
-    for (size_t i = 0; i < 5; i++)
+    static const char *const operators[] = {
+        "ReduceSum", "ReduceMean", "ReduceMax",       "ReduceMin",    "ReduceProd",
+        "ReduceL1",  "ReduceL2",   "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"};
+    for (size_t i = 0; i < sizeof operators / sizeof operators[0]; i++)
         for (uint64_t seed = 0; seed < 240; seed++)
             check(operators[i], seed % 2 ? NEW : OLD, seed / 2, seed / 2 % 2);
 }
@@ -230,9 +252,15 @@ static void special(void **state)
     static const struct {
         const char *op;
         double value;
-    } cases[] = {
-        {"ReduceSum", 0}, {"ReduceProd", 1}, {"ReduceMax", -INFINITY}, {"ReduceMin", INFINITY}};
-    for (size_t i = 0; i < 4; i++) {
+    } cases[] = {{"ReduceSum", 0},
+                 {"ReduceProd", 1},
+                 {"ReduceMax", -INFINITY},
+                 {"ReduceMin", INFINITY},
+                 {"ReduceL1", 0},
+                 {"ReduceL2", 0},
+                 {"ReduceLogSum", -INFINITY},
+                 {"ReduceLogSumExp", -INFINITY}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct trial trial;
         trial_begin(&trial, cases[i].op, 1);
         trial_floats(&trial, 2, none, NULL, 0, 1);
@@ -254,6 +282,30 @@ static void special(void **state)
     assert_int_equal(trial_run(&trial, NULL), 0);
     assert_true(*(float *)trial.outputs[0].data == (float)(1e6 * (double)0.1F));
     trial_end(&trial);
+}
+
+/* Exponentials that floats do not hold; an infinity among them or alone. */
+static void far_exponentials(void **state)
+{
+    (void)state;
+    static const float x[][2] = {
+        {500, 501}, {-500, -501}, {-INFINITY, 2}, {-INFINITY, -INFINITY}, {INFINITY, 1}};
+    const double expected[] = {501 + log1p(exp(-1)), -500 + log1p(exp(-1)), 2, -INFINITY, INFINITY};
+    const float dy = 1;
+    for (size_t i = 0; i < 5; i++) {
+        struct trial trial;
+        float dx[2] = {0, 0};
+        trial_begin(&trial, "ReduceLogSumExp", 1);
+        trial_floats(&trial, 1, (const int64_t[]){2}, x[i], 0, 0);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        assert_true(*(float *)trial.outputs[0].data == (float)expected[i]);
+        trial.node.op->backward(&trial.call, (const float *[]){&dy}, (float *[]){dx});
+        for (size_t j = 0; j < 2 && i < 4; j++) {
+            double share = x[i][j] == -INFINITY ? 0 : exp((double)x[i][j] - expected[i]);
+            assert_true(fabs((double)dx[j] - share) < 1e-4); /* of an output of 500, rounded */
+        }
+        trial_end(&trial);
+    }
 }
 
 static void refuse(struct trial *trial, const char *expected)
@@ -297,8 +349,9 @@ static void refuses(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_axes), cmocka_unit_test(extrema),
-                                       cmocka_unit_test(products), cmocka_unit_test(special),
-                                       cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_axes),      cmocka_unit_test(extrema),
+        cmocka_unit_test(products),         cmocka_unit_test(special),
+        cmocka_unit_test(far_exponentials), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
