@@ -417,8 +417,42 @@ def activations():
     case("QuickGelu", [x], t * torch.sigmoid(0.5 * t), domain="com.microsoft", alpha=0.5)
 
 
+# Of integers, of remainders; between types.
+
+def remainders():
+    a = np.array([[-2.9375, 1.4375, -0.8125], [2.0625, -2.3125, 0.6875]], FLOATS)  # no multiples of those
+    b = np.array([-1.375, 0.9375, 2.5625], FLOATS)
+    case("Mod", [a, b], np.fmod(wide(a), wide(b)), fmod=1)
+    case("Mod", [a, b], np.mod(wide(a), wide(b)))
+    counts, others = integers(7, -7, 9, -9, 8, 0), integers(2, 2, -4, -4, -1, 3)
+    case("Mod", [counts, others], np.mod(counts, others))
+    case("Mod", [counts, others], np.fmod(counts, others), fmod=1)
+    case("BitShift", [integers(1, 5, 3), integers(2, 0, 70)], integers(4, 5, 0), direction="LEFT")
+    case("BitShift", [integers(1, 5, 300), integers(2)], integers(0, 1, 75), direction="RIGHT")
+    for op, function in {"BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or,
+                         "BitwiseXor": np.bitwise_xor}.items():
+        case(op, [counts, others[:, None]], function(counts, others[:, None]))
+    case("BitwiseNot", [counts], np.invert(counts))
+    ends = np.array([1, np.nan, np.inf, -np.inf], FLOATS)
+    case("IsInf", [ends], booleans(0, 0, 1, 1))
+    case("IsInf", [ends], booleans(0, 0, 1, 0), detect_negative=0)
+    case("IsInf", [ends], booleans(0, 0, 0, 1), detect_positive=0)
+
+
+def casts():
+    x = numbers(2, 3)
+    case("Cast", [x], wide(x), to=1, saturate=1, round_mode="up")
+    case("Cast", [x], wide(x), to=11, saturate=0)
+    case("Cast", [integers(2049, -65519, 4099)], np.array([2048, -65504, 4100], FLOATS), to=10)
+    case("Cast", [integers(257, -65519, 1 << 20)], np.array([256, -65536, 1 << 20], FLOATS), to=16)
+    case("CastLike", [x, numbers(1)], wide(x), saturate=1, round_mode="up")
+    case("CastLike", [x, integers(1, 2)], np.trunc(wide(x)).astype(INTEGERS))
+    case("CastLike", [x, booleans(0)], wide(x) != 0)
+    case("CastLike", [integers(-1, 4), numbers(2)], np.array([-1, 4], FLOATS))
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, versions, norms, activations):
+               shapes, versions, norms, activations, remainders, casts):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -78,7 +78,8 @@ static const struct derivative_case {
     {"Sum", 2, {-2, -2}, {2, 2}, 0, 0},
     {"Mean", 2, {-2, -2}, {2, 2}, 0, 0},
     {"Cast", 1, {-2}, {2}, 0, 0},
-    {"Clip", 1, {-2}, {2}, 0, 0}, /* in tests of their own */
+    {"CastLike", 1, {-2}, {2}, 0, 0}, /* as Cast */
+    {"Clip", 1, {-2}, {2}, 0, 0},     /* in tests of their own */
     {"Where", 1, {-2}, {2}, 0, 0},
     {"PRelu", 2, {-2, -2}, {2, 2}, 0, 0},
     {"Identity", 1, {-2}, {2}, 0, 0},
@@ -90,7 +91,8 @@ enum { CASE_COUNT = sizeof cases / sizeof cases[0] };
 static bool has_own_test(const char *name)
 {
     return strcmp(name, "Clip") == 0 || strcmp(name, "Where") == 0 || strcmp(name, "PRelu") == 0 ||
-           strcmp(name, "Identity") == 0 || strcmp(name, "Dropout") == 0;
+           strcmp(name, "CastLike") == 0 || strcmp(name, "Identity") == 0 ||
+           strcmp(name, "Dropout") == 0;
 }
 
 /* Numbers on two grids that are 1/8 apart at least: no extreme changes within a step. */
@@ -142,8 +144,8 @@ static void leaves_none_out(void **state)
         net_arithmetic_operators,  net_power_operators,      net_logic_operators};
     enum { FAMILIES = sizeof families / sizeof families[0] };
     static const char *const without[] = {
-        "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual",
-        "And",   "Or",   "Xor",         "Not",     "IsNaN"};
+        "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And",
+        "Or",    "Xor",  "Not",         "IsNaN",   "IsInf"};
     for (size_t f = 0; f < FAMILIES; f++)
         for (const struct net_operator *row = families[f]; row->name; row++) {
             bool found = false, boolean = false;
@@ -151,7 +153,7 @@ static void leaves_none_out(void **state)
                 continue;
             for (size_t i = 0; i < CASE_COUNT; i++)
                 found |= strcmp(cases[i].name, row->name) == 0;
-            for (size_t i = 0; i < 10; i++)
+            for (size_t i = 0; i < 11; i++)
                 boolean |= strcmp(without[i], row->name) == 0;
             if (found == boolean || found != (row->backward && row->tangent))
                 fail_msg("%s", row->name);

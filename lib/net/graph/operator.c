@@ -11,7 +11,8 @@
 
 static const struct net_operator *const families[] = {
     net_elementwise_operators, net_activation_operators, net_trigonometry_operators,
-    net_norm_operators,        net_arithmetic_operators, net_power_operators,
+    net_norm_operators,        net_cast_operators,       net_modulo_operators,
+    net_bits_operators,        net_arithmetic_operators, net_power_operators,
     net_logic_operators,       net_product_operators,    net_convolution_operators,
     net_pooling_operators,     net_normalize_operators,  net_batch_operators,
     net_softmax_operators,     net_reduce_operators,     net_movement_operators,
