@@ -451,8 +451,108 @@ def casts():
     case("CastLike", [integers(-1, 4), numbers(2)], np.array([-1, 4], FLOATS))
 
 
+# Along axes, in order; sums of products.
+
+def scans():
+    x, counts = numbers(2, 3, 2), integers(2, -3, 4, 5, 0, 7, shape=(2, 3))
+    w = wide(x)
+    with_zeros = np.array([[2, 0, 0.5, -1.5], [0, 3, 0, 1], [1.25, -2, 0.75, 3]], FLOATS)
+    for op, function, neutral in (("CumSum", np.cumsum, 0), ("CumProd", np.cumprod, 1)):
+        for axis in (0, 1, -1):
+            case(op, [x, np.array(axis)], function(w, axis))
+
+        def shifted(values):
+            whole = function(values, 1)
+            return np.concatenate([np.full_like(whole[:, :1], neutral), whole[:, :-1]], 1)
+
+        case(op, [x, integers(1)], shifted(w), exclusive=1)
+        case(op, [x, np.array(1)], function(w[:, ::-1], 1)[:, ::-1], reverse=1)
+        case(op, [x, np.array(1)], shifted(w[:, ::-1])[:, ::-1], exclusive=1, reverse=1)
+        case(op, [with_zeros, np.array(1)], function(wide(with_zeros), 1))
+        case(op, [with_zeros, np.array(1)], shifted(wide(with_zeros)[:, ::-1])[:, ::-1], exclusive=1, reverse=1)
+        case(op, [counts, np.array(1)], function(counts, 1))
+        case(op, [counts, np.array(1)], shifted(counts), exclusive=1)
+
+
+def selections():
+    x = numbers(2, 4, 3)
+    w = wide(x)
+    ties = integers(3, 1, 3, 2, 1, 1, shape=(2, 3))
+    odd = np.array([1, np.nan, 2, np.nan], FLOATS)
+    for op, function, sign in (("ArgMax", np.argmax, 1), ("ArgMin", np.argmin, -1)):
+        case(op, [x], function(w, 0, keepdims=True))
+        case(op, [x], function(w, 1), axis=1, keepdims=0)
+        case(op, [x], function(w, -1, keepdims=True), axis=-1)
+        case(op, [ties], function(ties, 1, keepdims=True), axis=1)
+        case(op, [ties], 2 - function(ties[:, ::-1], 1), axis=1, keepdims=0, select_last_index=1)
+        case(op, [wide(ties).astype(FLOATS)], 2 - function(ties[:, ::-1], 1), axis=1, keepdims=0, select_last_index=1)
+        case(op, [odd], integers(1))
+
+    def best(values, k, axis, largest=True):
+        order = np.argsort(-values if largest else values, axis, kind="stable").take(range(k), axis)
+        return np.take_along_axis(values, order, axis), order
+
+    case("TopK", [x, integers(2)], best(w, 2, 2))
+    case("TopK", [x, integers(3)], best(w, 3, 1), axis=1)
+    case("TopK", [x, integers(3)], best(w, 3, 1, False), axis=1, largest=0, sorted=1)
+    case("TopK", [x, integers(4)], best(w, 4, 1), axis=-2)
+    case("TopK", [x, integers(0)], best(w, 0, 1), axis=1)
+    case("TopK", [x, integers(1)], best(w, 1, 0), opset=10, axis=0)
+    case("TopK", [x], best(w, 3, 1), opset=9, axis=1, k=3)
+    case("TopK", [x], best(w, 2, 2), opset=7, k=2)
+    case("TopK", [ties, integers(2)], best(ties, 2, 1))
+    case("TopK", [ties, integers(2)], best(ties, 2, 1, False), largest=0)
+
+
+def einsums():
+    """Equations of numpy; the numbers of a letter's axis differ from those of others."""
+    shapes = {"i": 2, "j": 3, "k": 4, "l": 2, "b": 2, "q": 3, "d": 4, "h": 1}
+
+    def run(equation, *dims, **more):
+        operands = [numbers(*d) for d in dims]
+        value = np.einsum(equation, *(wide(o) for o in operands))
+        case("Einsum", operands, value, equation=equation, **more)
+
+    terms = ["ij->ji", "ij->i", "ij->", "ij,jk->ik", "ij,jk", "ji,kj->ki", "bij,bjk->bik", "bqd,bkd->bqk", "bqd,bkd->bkq",
+             "qbd,kbd->bqk", "i,j->ij", "i,i->i", "i,i", "ij,ij->", "bi,ij,bj->b", "bi,jik,bk->bj", "ij,kl->", "ij,kl->ik",
+             "ijk,jl->kli", "ijk,ijl->kl", "bqhd,bkhd->bhqk", "i,j,k->ijk"]
+    for equation in terms:
+        run(equation, *([shapes[c] for c in term] for term in equation.split("->")[0].split(",")))
+    run("->", ())
+    run(",i->i", (), (3,))
+    run("ii->i", (3, 3))
+    run("ii", (3, 3))
+    run("iji->ij", (2, 3, 2))
+    run("ii,ij->j", (3, 3), (3, 2))
+    run("iij,jk->ik", (2, 2, 3), (3, 4))
+    run("...ij,...jk->...ik", (2, 3), (2, 3, 4))
+    run("...ij, ...jk", (2, 1, 2, 3), (2, 3, 2))
+    run("...ii ->...i", (2, 3, 3))
+    run("b...,b...->b...", (2, 3), (2, 2, 3))
+    run("...,...", (1, 3), (2, 1))
+    run("ij...,jk...->ik...", (2, 3, 2), (3, 2, 2))
+    run("Ba,ab->Bb", (2, 3), (3, 2))
+    one = numbers(2, 3), numbers(1, 4)
+    case("Einsum", one, np.einsum("ij,jk->ik", wide(one[0]), np.broadcast_to(wide(one[1]), (3, 4))), equation="ij,jk->ik")
+    x = numbers(2, 3)
+    case("Einsum", [x], wide(x).sum(0), equation="...i->i")
+
+
+def determinants():
+    x = numbers(2, 3, 3)
+    case("Det", [x], np.linalg.det(wide(x)))
+    case("Det", [x[0, :2, :2]], np.linalg.det(wide(x)[0, :2, :2]))
+    case("Det", [x[:, :1, :1]], wide(x)[:, 0, 0])
+    four = numbers(4, 4, low=-1, high=1)
+    case("Det", [four], np.linalg.det(wide(four)))
+    case("Det", [np.array([[1, 2, 3], [2, 4, 6], [-1, 0.5, 2]], FLOATS)], np.array(0, FLOATS))
+    case("Det", [np.array([[1, 2, 3], [2, 4, 6], [3, 6, 9]], FLOATS)], np.array(0, FLOATS))
+    case("Det", [np.zeros((2, 2, 2), FLOATS)], np.zeros(2, FLOATS))
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, versions, norms, activations, remainders, casts):
+               shapes, versions, norms, activations, remainders, casts, scans, selections,
+               einsums, determinants):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -144,21 +144,21 @@ extern const struct net_operator net_cast_operators[];         /* ops/cast.c */
 extern const struct net_operator net_modulo_operators[];       /* ops/modulo.c */
 extern const struct net_operator net_bits_operators[];         /* ops/bits.c */
 extern const struct net_operator net_scan_operators[];         /* ops/scan.c: CumSum, CumProd */
-extern const struct net_operator net_rank_operators[];        /* ops/rank.c: ArgMax, ArgMin, TopK */
-extern const struct net_operator net_einsum_operators[];      /* ops/einsum/einsum.c */
-extern const struct net_operator net_determinant_operators[]; /* ops/determinant.c */
-extern const struct net_operator net_product_operators[];     /* ops/product.c: Gemm, MatMul */
-extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
-extern const struct net_operator net_pooling_operators[];     /* ops/pooling.c */
-extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */
-extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
-extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
-extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
-extern const struct net_operator net_norm_operators[];        /* ops/reduce_norm.c */
-extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
-extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
-extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
-extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
+extern const struct net_operator net_selection_operators[];    /* ops/selection.c: ArgMax, TopK */
+extern const struct net_operator net_einsum_operators[];       /* ops/einsum/einsum.c */
+extern const struct net_operator net_determinant_operators[];  /* ops/determinant.c */
+extern const struct net_operator net_product_operators[];      /* ops/product.c: Gemm, MatMul */
+extern const struct net_operator net_convolution_operators[];  /* ops/convolution.c */
+extern const struct net_operator net_pooling_operators[];      /* ops/pooling.c */
+extern const struct net_operator net_normalize_operators[];    /* ops/normalize.c: of examples */
+extern const struct net_operator net_batch_operators[];        /* ops/batch_normalization.c */
+extern const struct net_operator net_softmax_operators[];      /* ops/softmax.c */
+extern const struct net_operator net_reduce_operators[];       /* ops/reduce.c */
+extern const struct net_operator net_norm_operators[];         /* ops/reduce_norm.c */
+extern const struct net_operator net_movement_operators[];     /* ops/movement.c: along axes */
+extern const struct net_operator net_concat_operators[];       /* ops/concat.c: Concat, Split */
+extern const struct net_operator net_index_operators[];        /* ops/index.c: Gather, Pad */
+extern const struct net_operator net_shape_operators[];        /* ops/shape.c: shapes, makers */
 
 /* Row `i` of all; null at their end. */
 const struct net_operator *net_operator_row(size_t i);
