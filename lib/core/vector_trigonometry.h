@@ -6,13 +6,16 @@
  * where F = 2^e 2/π; and if e > 0, m is whole, and F counts modulo 4. F is held as the sum of 29
  * digits, whose product with m is exact, and 53 more: quarter turns are right to 2^-57, and there
  * is no float (but 0) that is nearer than 2^-29 to a whole number of them.
+ *
+ * The table of F keeps compilers from vector code. Below VECTOR_NEAR e is 0, and the functions
+ * called near give the same bits without it.
  */
 #ifndef CORE_VECTOR_TRIGONOMETRY_H
 #define CORE_VECTOR_TRIGONOMETRY_H
 
 #include "core/vector_math.h"
 
-enum { VECTOR_TURNS = 105 };
+enum { VECTOR_TURNS = 105, VECTOR_NEAR = 1 << 24 };
 
 /* 2^e 2/π modulo 4, from -2 to 2 */
 static const double vector_turns[VECTOR_TURNS][2] = {
@@ -76,15 +79,12 @@ struct vector_angle {
     uint32_t quarters;
 };
 
-static inline struct vector_angle vector_angle_of(float x)
+/* Of m (head + rest) quarter turns. */
+static inline struct vector_angle vector_angle_of_turns(double m, double head, double rest)
 {
     struct vector_angle angle;
-    int32_t exponent = (int32_t)(vector_bits(x) >> 23 & 0xff) - 150;
-    int32_t e = exponent < 0 ? 0 : exponent;
-    e = e < VECTOR_TURNS ? e : VECTOR_TURNS - 1;
-    double m = (double)(vector_abs(x) * vector_float((uint32_t)(127 - e) << 23));
-    double turns = m * vector_turns[e][0], shifted = turns + 0x1.8p+52;
-    double r = (turns - (shifted - 0x1.8p+52)) + m * vector_turns[e][1], z = r * r;
+    double turns = m * head, shifted = turns + 0x1.8p+52;
+    double r = (turns - (shifted - 0x1.8p+52)) + m * rest, z = r * r;
     uint64_t bits;
     memcpy(&bits, &shifted, sizeof bits);
     angle.quarters = (uint32_t)bits;
@@ -105,35 +105,75 @@ static inline struct vector_angle vector_angle_of(float x)
     return angle;
 }
 
+static inline struct vector_angle vector_angle_near(float x)
+{
+    return vector_angle_of_turns((double)vector_abs(x), 0x1.45f306ep-1, -0x1.b1bbead603d8bp-32);
+}
+
+static inline struct vector_angle vector_angle_of(float x)
+{
+    int32_t exponent = (int32_t)(vector_bits(x) >> 23 & 0xff) - 150;
+    int32_t e = exponent < 0 ? 0 : exponent;
+    e = e < VECTOR_TURNS ? e : VECTOR_TURNS - 1;
+    float m = vector_abs(x) * vector_float((uint32_t)(127 - e) << 23);
+    return vector_angle_of_turns((double)m, vector_turns[e][0], vector_turns[e][1]);
+}
+
+static inline float vector_sine_of(struct vector_angle angle, float x)
+{
+    float size = (float)(angle.quarters & 1 ? angle.cosine : angle.sine);
+    uint32_t sign = (angle.quarters & 2) << 30 ^ (vector_bits(x) & 0x80000000);
+    return vector_float(vector_bits(size) ^ sign);
+}
+
+static inline float vector_cosine_of(struct vector_angle angle)
+{
+    float size = (float)(angle.quarters & 1 ? angle.sine : angle.cosine);
+    return vector_float(vector_bits(size) ^ ((angle.quarters + 1) & 2) << 30);
+}
+
+static inline float vector_tangent_of(struct vector_angle angle, float x)
+{
+    double over = angle.quarters & 1 ? angle.cosine : angle.sine;
+    double under = angle.quarters & 1 ? -angle.sine : angle.cosine;
+    float size = (float)(over / under);
+    return vector_float(vector_bits(size) ^ (vector_bits(x) & 0x80000000));
+}
+
 /* sin x; 0.6 ulp. NaN for infinities, as the others. */
 static inline float vector_sin(float x)
 {
-    struct vector_angle angle = vector_angle_of(x);
-    float size = (float)(angle.quarters & 1 ? angle.cosine : angle.sine);
-    uint32_t sign = (angle.quarters & 2) << 30 ^ (vector_bits(x) & 0x80000000);
-    float result = vector_float(vector_bits(size) ^ sign);
+    float result = vector_sine_of(vector_angle_of(x), x);
     return vector_abs(x) < INFINITY ? result : NAN;
+}
+
+static inline float vector_sin_near(float x)
+{
+    return vector_sine_of(vector_angle_near(x), x);
 }
 
 /* cos x; 0.6 ulp. */
 static inline float vector_cos(float x)
 {
-    struct vector_angle angle = vector_angle_of(x);
-    float size = (float)(angle.quarters & 1 ? angle.sine : angle.cosine);
-    uint32_t sign = ((angle.quarters + 1) & 2) << 30;
-    float result = vector_float(vector_bits(size) ^ sign);
+    float result = vector_cosine_of(vector_angle_of(x));
     return vector_abs(x) < INFINITY ? result : NAN;
+}
+
+static inline float vector_cos_near(float x)
+{
+    return vector_cosine_of(vector_angle_near(x));
 }
 
 /* tan x; 0.6 ulp. */
 static inline float vector_tan(float x)
 {
-    struct vector_angle angle = vector_angle_of(x);
-    double over = angle.quarters & 1 ? angle.cosine : angle.sine;
-    double under = angle.quarters & 1 ? -angle.sine : angle.cosine;
-    float size = (float)(over / under);
-    float result = vector_float(vector_bits(size) ^ (vector_bits(x) & 0x80000000));
+    float result = vector_tangent_of(vector_angle_of(x), x);
     return vector_abs(x) < INFINITY ? result : NAN;
+}
+
+static inline float vector_tan_near(float x)
+{
+    return vector_tangent_of(vector_angle_near(x), x);
 }
 
 #endif

@@ -448,6 +448,12 @@ def casts():
     case("CastLike", [x, numbers(1)], wide(x), saturate=1, round_mode="up")
     case("CastLike", [x, integers(1, 2)], np.trunc(wide(x)).astype(INTEGERS))
     case("CastLike", [x, booleans(0)], wide(x) != 0)
+    case("BitCast", [x], x.view(np.int32).astype(INTEGERS), to=6)
+    case("BitCast", [x], x.view(np.uint32).astype(INTEGERS), to=12)
+    case("BitCast", [x], wide(x).view(INTEGERS), to=7)
+    case("BitCast", [x.view(np.int32).astype(INTEGERS)], x, to=1)
+    case("BitCast", [wide(x).view(INTEGERS)], x, to=11)
+    case("BitCast", [integers(-1, 4)], integers(255, 4), to=2)
     case("CastLike", [integers(-1, 4), numbers(2)], np.array([-1, 4], FLOATS))
 
 

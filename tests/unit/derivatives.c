@@ -7,6 +7,7 @@
 static const char *const constants[] = {"And",
                                         "ArgMax",
                                         "ArgMin",
+                                        "BitCast",
                                         "BitShift",
                                         "BitwiseAnd",
                                         "BitwiseNot",

@@ -152,6 +152,18 @@ static void sweeps_all_floats(void **state)
         }
 }
 
+static void near_angles_have_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < vector_bits(VECTOR_NEAR); bits += 509)
+        for (uint32_t sign = 0; sign < 2; sign++) {
+            float x = vector_float(bits | sign << 31);
+            assert_int_equal(vector_bits(vector_sin_near(x)), vector_bits(vector_sin(x)));
+            assert_int_equal(vector_bits(vector_cos_near(x)), vector_bits(vector_cos(x)));
+            assert_int_equal(vector_bits(vector_tan_near(x)), vector_bits(vector_tan(x)));
+        }
+}
+
 /* Where formulas change, and where results overflow, underflow or saturate: 2000 neighbours
    each. */
 static void meets_the_edges(void **state)
@@ -240,9 +252,8 @@ static void rounds_simple_powers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sweeps_all_floats),
-        cmocka_unit_test(meets_the_edges),
-        cmocka_unit_test(raises_to_powers),
+        cmocka_unit_test(sweeps_all_floats),    cmocka_unit_test(near_angles_have_the_same_bits),
+        cmocka_unit_test(meets_the_edges),      cmocka_unit_test(raises_to_powers),
         cmocka_unit_test(rounds_simple_powers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /*
- * Cast, and CastLike, which takes the type of its second input. Integers wrap to the width of the
+ * Cast; CastLike, which takes the type of its second input; and BitCast. Integers wrap to the width of the
  * named type. Floats stay floats; where the named type has 16 bits, they are rounded to what it can
  * hold, to nearest even, and those of float16 that are too large become infinite.
  *
@@ -197,6 +197,63 @@ static void cast_tangent(const struct net_call *call, const float *const *input_
         memset(output_tangents[0], 0, x->count * sizeof(float));
 }
 
+/*
+ * BitCast: the same bits as another type, which has as many. Floats have the bits of a float, or of
+ * a double if the other type has 64; integers those of their lower digits. There are none of 16
+ * bits, whose integers would be floats of half precision.
+ */
+
+static int bit_cast_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *x = net_input(call, 0);
+    int64_t number = net_attribute_integer(call->node, "to", 0);
+    const struct cast *to = cast_find(number);
+    if (!x)
+        return net_fail(call, error, "input 0 is left out");
+    bool between = to && x->type != to->type && (x->type == NET_FLOAT || to->type == NET_FLOAT);
+    if (!to || to->rounding != CAST_EXACT ||
+        (between && (x->type == NET_BOOLEAN || to->type == NET_BOOLEAN ||
+                     (to->type == NET_INTEGER && to->bits < 32))))
+        return net_fail(call, error, "bits of %s as type %" PRId64 " are not supported",
+                        net_type_name(x->type), number);
+    return net_output(call, 0, to->type, x->rank, x->shape, error);
+}
+
+static void bit_cast_floats(const struct cast *to, int64_t *y, const float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        double wide = (double)x[i];
+        if (to->bits == 64)
+            memcpy(&y[i], &wide, sizeof wide);
+        else
+            y[i] = wrap(vector_bits(x[i]), to->bits, to->has_sign);
+    }
+}
+
+static void bit_cast_integers(bool doubles, float *y, const int64_t *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        double wide;
+        memcpy(&wide, &x[i], sizeof wide);
+        y[i] = doubles ? (float)wide : vector_float((uint32_t)x[i]);
+    }
+}
+
+static int bit_cast_forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    const struct cast *to = cast_find(net_attribute_integer(call->node, "to", 0));
+    const struct net_tensor *x = call->inputs[0];
+    void *y = call->outputs[0]->data;
+    if (x->type == NET_FLOAT && to->type == NET_INTEGER)
+        bit_cast_floats(to, y, x->data, x->count);
+    else if (x->type == NET_INTEGER && to->type == NET_FLOAT)
+        bit_cast_integers(to->number == 11, y, x->data, x->count);
+    else
+        cast_run(call, to);
+    return 0;
+}
+
 const struct net_operator net_cast_operators[] = {
     {.name = "Cast",
      .since = 1,
@@ -221,5 +278,13 @@ const struct net_operator net_cast_operators[] = {
      .forward = cast_like_forward,
      .backward = cast_backward,
      .tangent = cast_tangent},
+    {.name = "BitCast",
+     .since = 26,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"to", NET_INT}},
+     .infer = bit_cast_infer,
+     .forward = bit_cast_forward},
     {0},
 };

@@ -2,12 +2,64 @@
 #include "core/vector_trigonometry.h"
 #include "net/ops/function.h"
 
+/* Sin, Cos, Tan. */
+
+IVON_DISPATCH static bool all_near(const float *x, size_t count)
+{
+    uint32_t far = 0;
+    for (size_t i = 0; i < count; i++)
+        far |= vector_abs(x[i]) < VECTOR_NEAR ? 0U : 1U;
+    return !far;
+}
+
+#define PERIODIC(name, function)                                                                   \
+    IVON_DISPATCH static void name##_near(float *out, const float *in, size_t count)               \
+    {                                                                                              \
+        BLOCK_EACH(count)                                                                          \
+        {                                                                                          \
+            out[i] = function##_near(in[i]);                                                       \
+        }                                                                                          \
+    }                                                                                              \
+    static void name##_floats(float *out, const float *in, size_t count)                           \
+    {                                                                                              \
+        if (all_near(in, count))                                                                   \
+            name##_near(out, in, count);                                                           \
+        else                                                                                       \
+            for (size_t i = 0; i < count; i++)                                                     \
+                out[i] = function(in[i]);                                                          \
+    }
+PERIODIC(sine, vector_sin)
+PERIODIC(cosine, vector_cos)
+PERIODIC(tangent, vector_tan)
+
+static void sine_slope(float *out, const struct block *block, size_t which)
+{
+    (void)which;
+    cosine_floats(out, block->operands[0], block->count);
+}
+BLOCK_DERIVATIVES(sine)
+
+static void cosine_slope(float *out, const struct block *block, size_t which)
+{
+    (void)which;
+    sine_floats(out, block->operands[0], block->count);
+    for (size_t i = 0; i < block->count; i++)
+        out[i] = -out[i];
+}
+BLOCK_DERIVATIVES(cosine)
+
+static void tangent_slope(float *out, const struct block *block, size_t which)
+{
+    (void)which;
+    for (size_t i = 0; i < block->count; i++)
+        out[i] = 1 + block->output[i] * block->output[i];
+}
+BLOCK_DERIVATIVES(tangent)
+
+/* Functions that networks seldom have, by libm in double. */
+
 /* clang-format takes products in macro arguments for declarations. */
 /* clang-format off */
-FUNCTION(sine, vector_sin(x), vector_cos(x))
-FUNCTION(cosine, vector_cos(x), -vector_sin(x))
-FUNCTION(tangent, vector_tan(x), 1 + y * y)
-/* Of those that networks seldom have, by libm in double. */
 FUNCTION(arc_sine, (float)asin((double)x), 1 / sqrtf((1 - x) * (1 + x)))
 FUNCTION(arc_cosine, (float)acos((double)x), -1 / sqrtf((1 - x) * (1 + x)))
 FUNCTION(arc_tangent, (float)atan((double)x), 1 / (1 + x * x))
