@@ -72,8 +72,8 @@ static double softplus(double x)
  * rounding of the reduced argument and of the polynomial (about 1/4 each); expm1 adds a
  * cancellation by at most a factor of 2 next to log(2)/2; tanh and sigmoid divide (two more
  * roundings of up to one ulp of the quotient each, where it is next above a power of two). Libm's
- * own error in double, 2^-29 ulp, does not show. Sine, cosine and tangent are taken in double: their
- * reduced arguments are right to 2^-57 where they are 2^-29 at least, that is to 2^-5 ulp.
+ * own error in double, 2^-29 ulp, does not show. Sine, cosine and tangent are taken in double:
+ * their reduced arguments are right to 2^-57 where they are 2^-29 at least, that is to 2^-5 ulp.
  */
 static const struct {
     const char *name;

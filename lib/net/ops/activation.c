@@ -68,7 +68,7 @@ static inline float mish_derivative(float x)
     return gate + near * (1 - gate) * (1 + gate) * vector_sigmoid(x);
 }
 
-static inline float square(float x)
+static inline float soft_square(float x)
 {
     return x * x;
 }
@@ -85,7 +85,7 @@ FUNCTION(hard_swish, x * vector_clamp(x * (1 / 6.0f) + 0.5f, 0, 1),
 FUNCTION_OF_PARAMETER(leaky_relu, choose(x < 0, p * x, x), choose(x > 0, 1, p))
 FUNCTION_OF_PARAMETER(elu, choose(x < 0, p * vector_expm1(x), x),
                       choose(x > 0, 1, p * vector_exp(x)))
-FUNCTION(soft_sign, x / (1 + vector_abs(x)), 1 / square(1 + vector_abs(x)))
+FUNCTION(soft_sign, x / (1 + vector_abs(x)), 1 / soft_square(1 + vector_abs(x)))
 FUNCTION(mish, x * mish_gate(x), mish_derivative(x))
 FUNCTION(gelu, gelu_value(x), gelu_derivative(x))
 

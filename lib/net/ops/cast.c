@@ -1,7 +1,7 @@
 /*
- * Cast; CastLike, which takes the type of its second input; and BitCast. Integers wrap to the width of the
- * named type. Floats stay floats; where the named type has 16 bits, they are rounded to what it can
- * hold, to nearest even, and those of float16 that are too large become infinite.
+ * Cast; CastLike, which takes the type of its second input; and BitCast. Integers wrap to the width
+ * of the named type. Floats stay floats; where the named type has 16 bits, they are rounded to what
+ * it can hold, to nearest even, and those of float16 that are too large become infinite.
  *
  * Derivatives pass a rounding as if it were the identity, as those of PyTorch do: networks of mixed
  * precision cast to 16 bits and back, and the slope of the steps would be 0.

@@ -185,7 +185,7 @@ struct topk_line {
     const void *data; /* element 0 */
 };
 
-/* Whether element i of a line comes before element j. */
+/* Returns whether element i of a line comes before element j. */
 static bool topk_before(const struct topk_line *line, size_t i, size_t j)
 {
     size_t inner = line->selection->inner;
