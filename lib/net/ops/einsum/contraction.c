@@ -122,6 +122,25 @@ static double contraction_sum(const size_t *extent, const struct axis_list *summ
     return sum;
 }
 
+/* Adds products that nothing is summed over; the last axis is a plain loop. */
+static void contraction_products(struct odometer *o, const float *a_data, const float *b_data,
+                                 float *to_data)
+{
+    int rank = o->list->count - 1, last = o->list->axes[rank];
+    size_t count = o->extent[last], a_step = o->views[0]->stride[last];
+    size_t b_step = b_data ? o->views[1]->stride[last] : 0, to_step = o->views[2]->stride[last];
+    do {
+        const float *x = a_data + o->offset[0], *y = b_data ? b_data + o->offset[1] : NULL;
+        float *to = to_data + o->offset[2];
+        if (y)
+            for (size_t i = 0; i < count; i++)
+                to[i * to_step] += x[i * a_step] * y[i * b_step];
+        else
+            for (size_t i = 0; i < count; i++)
+                to[i * to_step] += x[i * a_step];
+    } while (odometer_next(o, rank));
+}
+
 /* No extent is 0. */
 static void contraction_loop(const size_t *extent, const struct contraction_view *a,
                              const float *a_data, const struct contraction_view *b,
@@ -131,6 +150,10 @@ static void contraction_loop(const size_t *extent, const struct contraction_view
     list_append(&written, to->axes, to);
     list_append(&summed, (a->axes | (b ? b->axes : 0)) & ~to->axes, a);
     struct odometer o = {.extent = extent, .list = &written, .views = {a, b, to}};
+    if (written.count && !summed.count) {
+        contraction_products(&o, a_data, b_data, to_data);
+        return;
+    }
     do {
         const float *x = a_data + o.offset[0], *y = b ? b_data + o.offset[1] : NULL;
         double sum = summed.count ? contraction_sum(extent, &summed, a, x, b, y)
