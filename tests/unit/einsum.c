@@ -83,10 +83,10 @@ static void reference(const struct random_equation *e, const struct trial *trial
 }
 
 /*
- * Products of three uniform numbers have the size 3^(-3/2), and sums of at most 4^5 of them 6, below
- * 2^5 in all of these. BLAS adds in float: sums are right to a few times 2^-19. A difference over a
- * step of 2^-8 is off by as much over the step, 2^-11, and by step² times a sum of products of three
- * directions, 2^-11 again.
+ * Products of three uniform numbers have the size 3^(-3/2), and sums of at most 4^5 of them 6,
+ * below 2^5 in all of these. BLAS adds in float: sums are right to a few times 2^-19. A difference
+ * over a step of 2^-8 is off by as much over the step, 2^-11, and by step² times a sum of products
+ * of three directions, 2^-11 again.
  */
 static void random_equations(void **state)
 {

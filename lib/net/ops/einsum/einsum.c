@@ -77,7 +77,8 @@ static void sequence_run(const struct sequence *s, float *target)
             size_t count;
             sequence_tensor(s, current.axes | operand->axes, i, &to, &count);
             out = tensors + i % 2 * einsum->tensor;
-            memset(out, 0, count * sizeof *out);
+            if (count)
+                memset(out, 0, count * sizeof *out);
         }
         contraction_add(einsum->extent, &current, data, operand, sequence_data(s, i), &to, out,
                         scratch);

@@ -161,12 +161,15 @@ static int equation_output(struct equation *e, struct contraction_view *view,
     }
     if (!code)
         code = net_output(e->call, 0, NET_FLOAT, term.rank, shape, error);
+    if (code)
+        return code;
+    const struct net_tensor *y = e->call->outputs[0];
     size_t step = 1;
-    for (int k = term.rank - 1; k >= 0 && !code; k--) {
-        view->stride[term.axes[k]] = shape[k] == 1 ? 0 : step;
-        step *= (size_t)shape[k];
+    for (int k = y->rank - 1; k >= 0; k--) {
+        view->stride[term.axes[k]] = y->shape[k] == 1 ? 0 : step;
+        step *= (size_t)y->shape[k];
     }
-    return code;
+    return 0;
 }
 
 int einsum_equation(struct net_call *call, struct ivon_error *error)
