@@ -67,6 +67,8 @@ static void opsets(void **state)
         for (size_t j = 0; j < NET_OPERATOR_ATTRIBUTES_MAX && op->attributes[j].name; j++) {
             const char *attribute = op->attributes[j].name;
             int found = later_in_row(op, attribute), since = later_in_schema(i, attribute);
+            if (found > schemas[i].last) /* the schemas end before */
+                continue;
             if (found != since)
                 fail_msg("%s: attribute '%s' since opset %d, ONNX has it since %d", op->name,
                          attribute, found, since);

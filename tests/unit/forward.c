@@ -142,7 +142,7 @@ static void case_compare(const struct forward_case *test, const struct net_tenso
         }
         double value = (double)((const float *)found->data)[i];
         double wanted = (double)((const float *)expected->data)[i];
-        if (!(fabs(value - wanted) <= tolerance * (1 + fabs(wanted))))
+        if (value != wanted && !(fabs(value - wanted) <= tolerance * (1 + fabs(wanted))))
             fail_msg("%s, case %zu: element %zu is %.9g, expected %.9g", test->op, number, i, value,
                      wanted);
     }

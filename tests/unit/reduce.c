@@ -6,6 +6,22 @@ static int64_t pick(struct trial *trial, int64_t low, int64_t high)
     return low + (int64_t)trial_random(trial, 0, (double)(high - low + 1) - 1e-3);
 }
 
+enum { OLD = 12, NEW = NET_OPSET_MOST }; /* axes are an attribute, and an input */
+
+static void reduce_begin(struct trial *trial, const char *op, int opset)
+{
+    trial_begin_row(trial, net_operator_find(NULL, op, opset), 1);
+}
+
+/* After the input. */
+static void reduce_axes(struct trial *trial, const int64_t *axes, size_t count)
+{
+    if (trial->node.op->inputs_max > 1)
+        trial_integers(trial, 1, (int64_t[]){(int64_t)count}, axes);
+    else
+        trial_ints(trial, "axes", axes, count);
+}
+
 static double join(const char *op, double a, double b)
 {
     if (strcmp(op, "ReduceMax") == 0)
@@ -13,6 +29,23 @@ static double join(const char *op, double a, double b)
     if (strcmp(op, "ReduceMin") == 0)
         return fmin(a, b);
     return strcmp(op, "ReduceProd") == 0 ? a * b : a + b;
+}
+
+/* Of norms: what an element adds, and what becomes of the sum. */
+static double term(const char *op, double x)
+{
+    if (strcmp(op, "ReduceL1") == 0)
+        return fabs(x);
+    if (strcmp(op, "ReduceL2") == 0 || strcmp(op, "ReduceSumSquare") == 0)
+        return x * x;
+    return strcmp(op, "ReduceLogSumExp") == 0 ? exp(x) : x;
+}
+
+static double finish(const char *op, double sum)
+{
+    return strncmp(op, "ReduceLog", 9) == 0 ? log(sum)
+           : strcmp(op, "ReduceL2") == 0    ? sqrt(sum)
+                                            : sum;
 }
 
 struct expected {
@@ -49,28 +82,34 @@ static void reference(const char *op, const struct net_tensor *x, const bool *re
         }
         double value = x->type == NET_FLOAT ? (double)((float *)x->data)[at]
                                             : (double)((int64_t *)x->data)[at];
+        value = term(op, value);
         expected->values[output] = started[output] ? join(op, expected->values[output], value)
                                                    : value;
         expected->sizes[output] = (started[output] ? expected->sizes[output] : 0) + fabs(value);
         started[output] = true;
     }
-    for (size_t i = 0; mean && i < expected->count; i++) {
-        expected->values[i] /= (double)terms;
-        expected->sizes[i] /= (double)terms;
+    for (size_t i = 0; i < expected->count; i++) {
+        expected->values[i] = finish(op, expected->values[i]) / (mean ? (double)terms : 1);
+        expected->sizes[i] /= mean ? (double)terms : 1;
+        if (x->type == NET_INTEGER)
+            expected->values[i] = trunc(expected->values[i]);
     }
 }
 
 /*
  * Sums of n terms in double differ by less than n 2^-53 of the sum of sizes between two orders, and
  * round once to float: 2^-24 of the result. Extrema are exact. Products in double of up to 1000
- * terms: 1000 * 2^-53 of the result, and the one rounding.
+ * terms: 1000 * 2^-53 of the result, and the one rounding. Exponentials are floats, right to 2^-23,
+ * and so are what they are functions of: their logarithms are right to 2 * 2^-23.
  */
-static void check(const char *op, uint64_t seed, bool integers)
+static void check(const char *op, int opset, uint64_t seed, bool integers)
 {
     struct trial trial;
-    trial_begin(&trial, op, 1);
+    reduce_begin(&trial, op, opset);
     trial.state += seed * 7919;
-    bool sum = strcmp(op, "ReduceSum") == 0;
+    bool sum = strcmp(op, "ReduceSum") == 0, logarithm = strncmp(op, "ReduceLog", 9) == 0;
+    bool by_input = trial.node.op->inputs_max > 1;
+    bool positive = strcmp(op, "ReduceLogSum") == 0;
     bool reduced[5], keep = pick(&trial, 0, 1);
     int rank = (int)pick(&trial, 0, 5);
     int64_t shape[5], axes[5], data[6 * 6 * 6 * 6 * 6 + 64];
@@ -85,21 +124,19 @@ static void check(const char *op, uint64_t seed, bool integers)
     const struct net_tensor *x;
     if (integers) {
         for (size_t i = 0; i < sizeof data / sizeof data[0]; i++)
-            data[i] = pick(&trial, -3, 3);
+            data[i] = pick(&trial, positive ? 1 : -3, 3);
         x = trial_integers(&trial, rank, shape, data);
     } else {
-        x = trial_floats(&trial, rank, shape, NULL, -1, 1);
+        x = trial_floats(&trial, rank, shape, NULL, positive ? 0.5 : -1, 1);
     }
-    bool empty = count == 0, noop = sum && pick(&trial, 0, 1);
+    bool empty = count == 0, noop = by_input && pick(&trial, 0, 1);
     if (empty && !noop)
         for (int i = 0; i < rank; i++)
             reduced[i] = true;
-    if (sum && (!empty || pick(&trial, 0, 1)))
-        trial_integers(&trial, 1, (int64_t[]){(int64_t)count}, axes);
-    else if (!sum && (!empty || pick(&trial, 0, 1)))
-        trial_ints(&trial, "axes", axes, count);
+    if (!empty || pick(&trial, 0, 1))
+        reduce_axes(&trial, axes, count);
     trial_int(&trial, "keepdims", keep);
-    if (sum)
+    if (by_input)
         trial_int(&trial, "noop_with_empty_axes", noop);
     assert_int_equal(trial_run(&trial, NULL), 0);
 
@@ -117,7 +154,7 @@ static void check(const char *op, uint64_t seed, bool integers)
         double found = (double)((float *)y->data)[i];
         double bound = ldexp(fabs(expected.values[i]), -24) +
                        ldexp(fmax(expected.sizes[i], fabs(expected.values[i])), -40);
-        if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, -149)))
+        if (!(fabs(found - expected.values[i]) <= bound + ldexp(1, logarithm ? -22 : -149)))
             fail_msg("%s, seed %zu, output %zu: %.9g, expected %.9g", op, (size_t)seed, i, found,
                      expected.values[i]);
     }
@@ -130,14 +167,12 @@ static void check(const char *op, uint64_t seed, bool integers)
 static void random_axes(void **state)
 {
     (void)state;
-    static const char *const operators[] = {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin",
-                                            "ReduceProd"};
-    for (size_t i = 0; i < 5; i++)
-        for (uint64_t seed = 0; seed < 120; seed++) {
-            check(operators[i], seed, false);
-            if (i != 1)
-                check(operators[i], seed, true);
-        }
+    static const char *const operators[] = {
+        "ReduceSum", "ReduceMean", "ReduceMax",       "ReduceMin",    "ReduceProd",
+        "ReduceL1",  "ReduceL2",   "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"};
+    for (size_t i = 0; i < sizeof operators / sizeof operators[0]; i++)
+        for (uint64_t seed = 0; seed < 240; seed++)
+            check(operators[i], seed % 2 ? NEW : OLD, seed / 2, seed / 2 % 2);
 }
 
 /* Elements apart by more than twice a step, so that no other becomes the largest: differences are
@@ -152,7 +187,7 @@ static void extrema(void **state)
         float *x = trial_floats(&trial, 3, shape, NULL, 0, 1)->data;
         for (size_t j = 0; j < 60; j++)
             x[j] = (float)(j * 37 % 61) / 61;
-        trial_ints(&trial, "axes", axes[i / 2], 2);
+        reduce_axes(&trial, axes[i / 2], 2);
         assert_int_equal(trial_run(&trial, NULL), 0);
         trial_check_derivatives(&trial, 1, ldexp(1, -10), ldexp(1, -12), 1e-6);
         trial_end(&trial);
@@ -178,7 +213,7 @@ static void products(void **state)
                                                           1.03);
                 for (size_t zero = 0; zero < zeros; zero++)
                     ((float *)x->data)[zero * 7 % x->count] = 0;
-                trial_ints(&trial, "axes", axes[i], 2);
+                reduce_axes(&trial, axes[i], 2);
                 assert_int_equal(trial_run(&trial, NULL), 0);
                 trial_check_derivatives(&trial, 1, ldexp(1, -14), ldexp(1, -6), 1e-6);
                 trial_end(&trial);
@@ -217,17 +252,20 @@ static void special(void **state)
     static const struct {
         const char *op;
         double value;
-    } cases[] = {
-        {"ReduceSum", 0}, {"ReduceProd", 1}, {"ReduceMax", -INFINITY}, {"ReduceMin", INFINITY}};
-    for (size_t i = 0; i < 4; i++) {
+    } cases[] = {{"ReduceSum", 0},
+                 {"ReduceProd", 1},
+                 {"ReduceMax", -INFINITY},
+                 {"ReduceMin", INFINITY},
+                 {"ReduceL1", 0},
+                 {"ReduceL2", 0},
+                 {"ReduceLogSum", -INFINITY},
+                 {"ReduceLogSumExp", -INFINITY}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct trial trial;
         trial_begin(&trial, cases[i].op, 1);
         trial_floats(&trial, 2, none, NULL, 0, 1);
         static const int64_t last[] = {-1};
-        if (i)
-            trial_ints(&trial, "axes", last, 1);
-        else
-            trial_integers(&trial, 1, (int64_t[]){1}, last);
+        reduce_axes(&trial, last, 1);
         assert_int_equal(trial_run(&trial, NULL), 0);
         assert_int_equal(trial.outputs[0].count, 3);
         for (size_t j = 0; j < 3; j++)
@@ -246,6 +284,30 @@ static void special(void **state)
     trial_end(&trial);
 }
 
+/* Exponentials that floats do not hold; an infinity among them or alone. */
+static void far_exponentials(void **state)
+{
+    (void)state;
+    static const float x[][2] = {
+        {500, 501}, {-500, -501}, {-INFINITY, 2}, {-INFINITY, -INFINITY}, {INFINITY, 1}};
+    const double expected[] = {501 + log1p(exp(-1)), -500 + log1p(exp(-1)), 2, -INFINITY, INFINITY};
+    const float dy = 1;
+    for (size_t i = 0; i < 5; i++) {
+        struct trial trial;
+        float dx[2] = {0, 0};
+        trial_begin(&trial, "ReduceLogSumExp", 1);
+        trial_floats(&trial, 1, (const int64_t[]){2}, x[i], 0, 0);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        assert_true(*(float *)trial.outputs[0].data == (float)expected[i]);
+        trial.node.op->backward(&trial.call, (const float *[]){&dy}, (float *[]){dx});
+        for (size_t j = 0; j < 2 && i < 4; j++) {
+            double share = x[i][j] == -INFINITY ? 0 : exp((double)x[i][j] - expected[i]);
+            assert_true(fabs((double)dx[j] - share) < 1e-4); /* of an output of 500, rounded */
+        }
+        trial_end(&trial);
+    }
+}
+
 static void refuse(struct trial *trial, const char *expected)
 {
     struct ivon_error error;
@@ -261,9 +323,9 @@ static void refuses(void **state)
     struct trial trial;
     static const int64_t shape[] = {2, 3}, axes[] = {2, -3, INT64_MIN, INT64_MAX};
     for (size_t i = 0; i < 4; i++) {
-        trial_begin(&trial, "ReduceMean", 1);
+        reduce_begin(&trial, "ReduceMean", OLD);
         trial_floats(&trial, 2, shape, NULL, 0, 1);
-        trial_ints(&trial, "axes", axes + i, 1);
+        reduce_axes(&trial, axes + i, 1);
         refuse(&trial, "of an input of shape 2x3");
         trial_begin(&trial, "ReduceSum", 1);
         trial_floats(&trial, 2, shape, NULL, 0, 1);
@@ -281,14 +343,15 @@ static void refuses(void **state)
     unknown->data = NULL;
     refuse(&trial, "axes that depend on the input");
     trial_begin(&trial, "ReduceMean", 1);
-    trial_integers(&trial, 1, shape, axes);
-    refuse(&trial, "input of type integer, expected float");
+    trial_integers(&trial, 1, shape, axes)->type = NET_BOOLEAN;
+    refuse(&trial, "input 0 is of type boolean, expected float or integer");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_axes), cmocka_unit_test(extrema),
-                                       cmocka_unit_test(products), cmocka_unit_test(special),
-                                       cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_axes),      cmocka_unit_test(extrema),
+        cmocka_unit_test(products),         cmocka_unit_test(special),
+        cmocka_unit_test(far_exponentials), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,6 +156,16 @@ extern const struct net_operator net_concat_operators[];      /* ops/concat.c: C
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 extern const struct net_operator net_select_operators[];      /* ops/select.c: If */
+extern const struct net_operator net_activation_operators[];  /* ops/activation.c */
+extern const struct net_operator net_trigonometry_operators[]; /* ops/trigonometry.c */
+extern const struct net_operator net_cast_operators[];         /* ops/cast.c */
+extern const struct net_operator net_modulo_operators[];       /* ops/modulo.c */
+extern const struct net_operator net_bits_operators[];         /* ops/bits.c */
+extern const struct net_operator net_scan_operators[];         /* ops/scan.c: CumSum, CumProd */
+extern const struct net_operator net_selection_operators[];    /* ops/selection.c: ArgMax, TopK */
+extern const struct net_operator net_einsum_operators[];       /* ops/einsum/einsum.c */
+extern const struct net_operator net_determinant_operators[];  /* ops/determinant.c */
+extern const struct net_operator net_norm_operators[];         /* ops/reduce_norm.c */
 
 /* Stands for an operator that cannot be run; its rule fails with the node's refusal. No row of any
    family. */

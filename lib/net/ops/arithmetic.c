@@ -1,4 +1,5 @@
 /* Functions of several tensors of one type: sums, products, extremes, bounds. */
+#include <float.h>
 #include <string.h>
 
 #include "core/dispatch.h"
@@ -185,11 +186,20 @@ static void mean_slope(float *out, const struct block *block, size_t which)
 }
 BLOCK_DERIVATIVES(mean)
 
-/* Clip: y = min(max(x, low), high), where either bound may be left out. */
+/* Clip: y = min(max(x, low), high), where either bound may be left out. Before opset 11 bounds are
+   attributes: the greatest floats where they are not given. */
 
 static const struct net_tensor *bound(const struct net_call *call, size_t i)
 {
-    return i < call->node->input_count ? call->inputs[i] : NULL;
+    return i < block_operand_count(call) ? block_operand(call, i) : NULL;
+}
+
+static int clip_attributes_infer(struct net_call *call, struct ivon_error *error)
+{
+    const float bounds[] = {(float)net_attribute_number(call->node, "min", -(double)FLT_MAX),
+                            (float)net_attribute_number(call->node, "max", (double)FLT_MAX)};
+    int code = block_parameters(call, bounds, 2, error);
+    return code ? code : block_float_infer(call, error);
 }
 
 static int clip_infer(struct net_call *call, struct ivon_error *error)
@@ -214,10 +224,10 @@ static int clip_links(const struct net_call *call, struct net_chain_link links[2
     int count = 0;
     if (bound(call, 1))
         links[count++] = (struct net_chain_link){.binary = maximum_floats,
-                                                 .operand = call->inputs[1]};
+                                                 .operand = bound(call, 1)};
     if (bound(call, 2))
         links[count++] = (struct net_chain_link){.binary = minimum_floats,
-                                                 .operand = call->inputs[2]};
+                                                 .operand = bound(call, 2)};
     return count;
 }
 
@@ -371,6 +381,19 @@ const struct net_operator net_arithmetic_operators[] = {
      .tangent = mean_tangent},
     {.name = "Clip",
      .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE,
+     .attributes = {{"min", NET_FLT}, {"max", NET_FLT}},
+     .infer = clip_attributes_infer,
+     .forward = clip_forward,
+     .backward = clip_backward,
+     .tangent = clip_tangent,
+     .binary = maximum_floats,
+     .links = clip_links},
+    {.name = "Clip",
+     .since = 11,
      .inputs_min = 1,
      .inputs_max = 3,
      .outputs_max = 1,

@@ -71,6 +71,10 @@ void block_tangent(const struct net_call *call, block_slope *slope,
 /* forward on floats of a row that has `unary`, or `binary` and two operands. */
 void block_chain(const struct net_call *call);
 
+/* infer and forward of rows of one tensor of floats, which attributes may follow. */
+int block_float_infer(struct net_call *call, struct ivon_error *error);
+int block_float_forward(const struct net_call *call, struct ivon_error *error);
+
 /* Towards 0; 0 of NaN, the nearest where there is none. */
 static inline int64_t block_truncate(float x)
 {

@@ -65,3 +65,16 @@ void block_chain(const struct net_call *call)
     net_chain_run(&(struct net_chain){
         .input = call->inputs[0], .output = call->outputs[0], .links = &link, .link_count = 1});
 }
+
+int block_float_infer(struct net_call *call, struct ivon_error *error)
+{
+    int code = block_expect(call, 0, 1U << NET_FLOAT, error);
+    return code ? code : block_infer(call, NET_FLOAT, 1, error);
+}
+
+int block_float_forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    block_chain(call);
+    return 0;
+}

@@ -1,5 +1,5 @@
-/* Comparisons, logic, choice, and conversion between types. */
-#include <inttypes.h>
+/* Comparisons, logic, and choice. */
+#include <math.h>
 #include <string.h>
 
 #include "core/dispatch.h"
@@ -118,6 +118,26 @@ static int is_nan_forward(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
+/* IsInf: of the signs that its attributes name, which are both unless they are 0. */
+
+static void is_infinite(void *out, const struct block *block)
+{
+    const float *a = block->operands[0];
+    const struct net_node *node = block->call->node;
+    bool negative = net_attribute_integer(node, "detect_negative", 1) != 0;
+    bool positive = net_attribute_integer(node, "detect_positive", 1) != 0;
+    for (size_t i = 0; i < block->count; i++)
+        ((unsigned char *)out)[i] = (positive && a[i] == INFINITY) ||
+                                    (negative && a[i] == -INFINITY);
+}
+
+static int is_infinite_forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    block_forward(call, is_infinite);
+    return 0;
+}
+
 /* The operator Where: y = a if the condition c holds, else b. */
 
 static int where_infer(struct net_call *call, struct ivon_error *error)
@@ -164,121 +184,6 @@ IVON_DISPATCH static void where_slope(float *out, const struct block *block, siz
 }
 BLOCK_DERIVATIVES(where)
 
-/* Cast. Integers wrap to the width of the named type, all kinds of floats become float. */
-
-static const struct {
-    int64_t number; /* in ONNX's TensorProto.DataType */
-    enum net_type type;
-    int bits; /* of integers */
-    bool has_sign;
-} targets[] = {
-    {.number = 1, .type = NET_FLOAT},
-    {.number = 2, .type = NET_INTEGER, .bits = 8},
-    {.number = 3, .type = NET_INTEGER, .bits = 8, .has_sign = true},
-    {.number = 4, .type = NET_INTEGER, .bits = 16},
-    {.number = 5, .type = NET_INTEGER, .bits = 16, .has_sign = true},
-    {.number = 6, .type = NET_INTEGER, .bits = 32, .has_sign = true},
-    {.number = 7, .type = NET_INTEGER, .bits = 64, .has_sign = true},
-    {.number = 9, .type = NET_BOOLEAN},
-    {.number = 10, .type = NET_FLOAT},
-    {.number = 11, .type = NET_FLOAT},
-    {.number = 12, .type = NET_INTEGER, .bits = 32},
-    {.number = 16, .type = NET_FLOAT},
-};
-
-enum { TARGET_COUNT = sizeof targets / sizeof targets[0] };
-
-static size_t cast_target(const struct net_call *call)
-{
-    int64_t number = net_attribute_integer(call->node, "to", 0);
-    size_t i = 0;
-    while (i < TARGET_COUNT && targets[i].number != number)
-        i++;
-    return i;
-}
-
-static int cast_infer(struct net_call *call, struct ivon_error *error)
-{
-    size_t target = cast_target(call);
-    int code = block_expect(call, 0, ANY, error);
-    if (code)
-        return code;
-    if (!net_attribute(call->node, "to"))
-        return net_fail(call, error, "it has no attribute 'to'");
-    if (target == TARGET_COUNT)
-        return net_fail(call, error,
-                        "type %" PRId64 " is not supported, expected a float, an integer or bool",
-                        net_attribute_integer(call->node, "to", 0));
-    return block_infer(call, targets[target].type, 1, error);
-}
-
-static int64_t wrap(int64_t value, int bits, bool has_sign)
-{
-    uint64_t mask = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
-    uint64_t sign = has_sign ? UINT64_C(1) << (bits - 1) : 0;
-    return (int64_t)((((uint64_t)value & mask) ^ sign) - sign);
-}
-
-static int64_t read_integer(const void *elements, size_t i, enum net_type type)
-{
-    switch (type) {
-    case NET_FLOAT:
-        return block_truncate(((const float *)elements)[i]);
-    case NET_INTEGER:
-        return ((const int64_t *)elements)[i];
-    default:
-        return ((const unsigned char *)elements)[i];
-    }
-}
-
-static void cast_to_integers(void *out, const struct block *block)
-{
-    size_t target = cast_target(block->call);
-    enum net_type from = block->call->inputs[0]->type;
-    for (size_t i = 0; i < block->count; i++)
-        ((int64_t *)out)[i] = wrap(read_integer(block->operands[0], i, from), targets[target].bits,
-                                   targets[target].has_sign);
-}
-
-static void cast_to_floats(void *out, const struct block *block)
-{
-    float *y = out;
-    enum net_type from = block->call->inputs[0]->type;
-    if (from == NET_FLOAT)
-        memmove(out, block->operands[0], block->count * sizeof *y);
-    else
-        for (size_t i = 0; i < block->count; i++)
-            y[i] = (float)read_integer(block->operands[0], i, from);
-}
-
-static void cast_to_booleans(void *out, const struct block *block)
-{
-    const void *x = block->operands[0];
-    enum net_type from = block->call->inputs[0]->type;
-    for (size_t i = 0; i < block->count; i++)
-        ((unsigned char *)out)[i] = from == NET_FLOAT ? ((const float *)x)[i] != 0
-                                                      : read_integer(x, i, from) != 0;
-}
-
-static int cast_forward(const struct net_call *call, struct ivon_error *error)
-{
-    static block_kernel *const kernels[] = {[NET_FLOAT] = cast_to_floats,
-                                            [NET_INTEGER] = cast_to_integers,
-                                            [NET_BOOLEAN] = cast_to_booleans};
-    (void)error;
-    block_forward(call, kernels[call->outputs[0]->type]);
-    return 0;
-}
-
-/* From floats to floats. */
-static void cast_slope(float *out, const struct block *block, size_t which)
-{
-    (void)which;
-    for (size_t i = 0; i < block->count; i++)
-        out[i] = 1;
-}
-BLOCK_DERIVATIVES(cast)
-
 #define ROW(title, opset, shape, run)                                                              \
     {                                                                                              \
         .name = title, .since = opset, .inputs_min = 2, .inputs_max = 2, .outputs_max = 1,         \
@@ -309,6 +214,14 @@ const struct net_operator net_logic_operators[] = {
      .outputs_max = 1,
      .infer = is_nan_infer,
      .forward = is_nan_forward},
+    {.name = "IsInf",
+     .since = 10,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"detect_negative", NET_INT}, {"detect_positive", NET_INT}},
+     .infer = is_nan_infer,
+     .forward = is_infinite_forward},
     {.name = "Where",
      .since = 9,
      .inputs_min = 3,
@@ -319,16 +232,5 @@ const struct net_operator net_logic_operators[] = {
      .forward = where_forward,
      .backward = where_backward,
      .tangent = where_tangent},
-    {.name = "Cast",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .flags = NET_IN_PLACE,
-     .attributes = {{"to", NET_INT}},
-     .infer = cast_infer,
-     .forward = cast_forward,
-     .backward = cast_backward,
-     .tangent = cast_tangent},
     {0},
 };

@@ -1,27 +1,20 @@
 /*
  * Reductions over axes: ReduceSum, ReduceMean, ReduceMax, ReduceMin, ReduceProd, of floats by
- * doubles, of integers (but the mean) modulo 2^64.
+ * doubles, of integers modulo 2^64; extrema of booleans, too.
  */
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/graph/operator.h"
+#include "net/ops/reduction.h"
 #include "net/ops/sum.h"
 
 enum kind { SUM, PRODUCT, MAXIMUM, MINIMUM };
 
-/* The input's axes. Neighbours of one kind are merged, and extents of 1 left out. The last axis is
-   a run of elements that are reduced to one output, or that have an output each. */
-struct reduction {
+struct reduce {
+    struct net_reduction axes; /* comes first */
     enum kind kind;
     bool mean;
-    int groups; /* at least 1 */
-    bool reduced[IVON_RANK_MAX + 1];
-    size_t extent[IVON_RANK_MAX + 1];
-    size_t step[IVON_RANK_MAX + 1]; /* in the output; 0 where reduced */
-    size_t runs, terms;             /* runs of the input; elements of each output */
 };
 
 /* Of an output's terms, for the derivatives of ReduceProd. */
@@ -127,93 +120,21 @@ static int64_t combine_integers(enum kind kind, int64_t a, int64_t b)
 
 /* The shape rule. */
 
-/* Finds the axes to reduce: an attribute, or for ReduceSum the second input. Without any, all axes,
-   unless noop_with_empty_axes. */
-static int find_axes(const struct net_call *call, bool *reduced, struct ivon_error *error)
-{
-    const struct net_tensor *x = call->inputs[0];
-    size_t count;
-    const int64_t *axes = net_attribute_integers(call->node, "axes", &count);
-    if (call->node->input_count > 1 && call->inputs[1]) {
-        const struct net_tensor *tensor = call->inputs[1];
-        if (tensor->type != NET_INTEGER || tensor->rank != 1)
-            return net_fail(call, error,
-                            "axes have type %s and %d dimensions, expected a list of integers",
-                            net_type_name(tensor->type), tensor->rank);
-        if (tensor->count && !tensor->data)
-            return net_fail(call, error, "axes that depend on the input are not supported");
-        axes = tensor->data;
-        count = tensor->count;
-    }
-    bool all = count == 0 && !net_attribute_integer(call->node, "noop_with_empty_axes", 0);
-    for (int i = 0; i < x->rank; i++)
-        reduced[i] = all;
-    for (size_t i = 0; i < count; i++) {
-        char text[256];
-        int axis = net_axis(axes[i], x->rank);
-        if (axis < 0)
-            return net_fail(call, error, "axis %" PRId64 " of an input of shape %s", axes[i],
-                            net_shape_text(x, text));
-        reduced[axis] = true;
-    }
-    return 0;
-}
-
-/* Lays out the groups. */
-static void group_axes(struct reduction *r, const struct net_tensor *x, const bool *reduced,
-                       size_t outputs)
-{
-    r->groups = 0;
-    for (int i = 0; i < x->rank; i++) {
-        if (x->shape[i] == 1)
-            continue;
-        if (r->groups && r->reduced[r->groups - 1] == reduced[i]) {
-            r->extent[r->groups - 1] *= (size_t)x->shape[i];
-            continue;
-        }
-        r->reduced[r->groups] = reduced[i];
-        r->extent[r->groups++] = (size_t)x->shape[i];
-    }
-    if (r->groups == 0)
-        r->extent[r->groups++] = 1;
-    size_t step = 1;
-    for (int i = r->groups - 1; i >= 0; i--) {
-        r->step[i] = r->reduced[i] ? 0 : step;
-        step *= r->reduced[i] ? 1 : r->extent[i];
-    }
-    r->runs = x->count ? x->count / r->extent[r->groups - 1] : 0;
-    r->terms = outputs ? x->count / outputs : 0;
-}
-
 static int reduce_infer(struct net_call *call, enum kind kind, bool mean, struct ivon_error *error)
 {
-    const struct net_tensor *x = call->inputs[0];
-    if (!x || (x->type != NET_FLOAT && (mean || x->type != NET_INTEGER)))
-        return net_fail(call, error, "input of type %s, expected float%s",
-                        x ? net_type_name(x->type) : "none", mean ? "" : " or integer");
-    bool reduced[IVON_RANK_MAX], keep = net_attribute_integer(call->node, "keepdims", 1) != 0;
-    int code = find_axes(call, reduced, error), rank = 0;
+    unsigned types = 1U << NET_FLOAT | 1U << NET_INTEGER;
+    if (kind == MAXIMUM || kind == MINIMUM)
+        types |= 1U << NET_BOOLEAN;
+    int code = net_reduction_infer(call, types, sizeof(struct reduce), error);
     if (code)
         return code;
-    int64_t shape[IVON_RANK_MAX];
-    for (int i = 0; i < x->rank; i++)
-        if (!reduced[i])
-            shape[rank++] = x->shape[i];
-        else if (keep)
-            shape[rank++] = 1;
-    struct net_tensor *y = call->outputs[0];
-    code = net_tensor_set(y, x->type, rank, shape, error);
-    if (code)
-        return code;
-    struct reduction *r = net_prepare(call, sizeof *r, error);
-    if (!r)
-        return IVON_ERROR_MEMORY;
+    struct reduce *r = call->prepared;
     r->kind = kind;
     r->mean = mean;
-    group_axes(r, x, reduced, y->count);
-    if (y->count > SIZE_MAX / sizeof(struct product))
+    size_t outputs = call->outputs[0]->count;
+    if (outputs > SIZE_MAX / sizeof(struct product))
         return net_fail(call, error, "the output is too large");
-    call->workspace_size = y->count * (kind == PRODUCT ? sizeof(struct product) : sizeof(double));
+    call->workspace_size = outputs * (kind == PRODUCT ? sizeof(struct product) : sizeof(double));
     return 0;
 }
 
@@ -242,66 +163,57 @@ static int infer_product(struct net_call *call, struct ivon_error *error)
     return reduce_infer(call, PRODUCT, false, error);
 }
 
-/* A walk through the runs of the input, in order. */
-struct walk {
-    size_t index[IVON_RANK_MAX + 1];
-    size_t output; /* of the run's first element */
-};
-
-static void reduce_advance(const struct reduction *r, struct walk *walk)
-{
-    for (int i = r->groups - 2; i >= 0; i--) {
-        walk->output += r->step[i];
-        if (++walk->index[i] < r->extent[i])
-            return;
-        walk->output -= r->step[i] * r->extent[i];
-        walk->index[i] = 0;
-    }
-}
-
-static size_t reduce_run_length(const struct reduction *r)
-{
-    return r->extent[r->groups - 1];
-}
-
-/* Returns the distance in the output of two neighbours in a run. */
-static size_t reduce_run_step(const struct reduction *r)
-{
-    return r->step[r->groups - 1];
-}
-
 static void reduce(const struct net_call *call, const float *x, float *y)
 {
-    const struct reduction *r = call->prepared;
-    size_t outputs = call->outputs[0]->count, length = reduce_run_length(r);
+    const struct reduce *how = call->prepared;
+    const struct net_reduction *r = &how->axes;
+    size_t outputs = call->outputs[0]->count, length = net_reduction_run_length(r);
     double *sums = call->workspace;
     for (size_t i = 0; i < outputs; i++)
-        sums[i] = neutral(r->kind);
-    struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, x += length, reduce_advance(r, &walk)) {
+        sums[i] = neutral(how->kind);
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, x += length, net_reduction_advance(r, &walk)) {
         double *out = sums + walk.output;
-        if (reduce_run_step(r))
-            combine_elementwise(r->kind, out, x, length);
+        if (net_reduction_run_step(r))
+            combine_elementwise(how->kind, out, x, length);
         else
-            *out = reduce_combine(r->kind, *out, combine_run(r->kind, x, length));
+            *out = reduce_combine(how->kind, *out, combine_run(how->kind, x, length));
     }
     for (size_t i = 0; i < outputs; i++)
-        y[i] = (float)(r->mean ? sums[i] / (double)r->terms : sums[i]);
+        y[i] = (float)(how->mean ? sums[i] / (double)r->terms : sums[i]);
 }
 
+/* A mean is rounded towards 0; it is 0 of no terms. */
 static void reduce_integers(const struct net_call *call, const int64_t *x, int64_t *y)
 {
-    const struct reduction *r = call->prepared;
+    const struct reduce *how = call->prepared;
+    const struct net_reduction *r = &how->axes;
     static const int64_t neutrals[] = {
         [SUM] = 0, [PRODUCT] = 1, [MAXIMUM] = INT64_MIN, [MINIMUM] = INT64_MAX};
     for (size_t i = 0; i < call->outputs[0]->count; i++)
-        y[i] = neutrals[r->kind];
-    struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
-        for (size_t j = 0; j < reduce_run_length(r); j++) {
-            int64_t *out = y + walk.output + j * reduce_run_step(r);
-            *out = combine_integers(r->kind, *out, *x++);
+        y[i] = neutrals[how->kind];
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++) {
+            int64_t *out = y + walk.output + j * net_reduction_run_step(r);
+            *out = combine_integers(how->kind, *out, *x++);
         }
+    for (size_t i = 0; how->mean && i < call->outputs[0]->count; i++)
+        y[i] = r->terms ? y[i] / (int64_t)r->terms : 0;
+}
+
+/* The largest is whether any is true, the smallest whether all are. */
+static void reduce_booleans(const struct net_call *call, const unsigned char *x, unsigned char *y)
+{
+    const struct reduce *how = call->prepared;
+    const struct net_reduction *r = &how->axes;
+    bool any = how->kind == MAXIMUM;
+    memset(y, !any, call->outputs[0]->count);
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++, x++)
+            if (!*x != any)
+                y[walk.output + j * net_reduction_run_step(r)] = any;
 }
 
 static int reduce_forward(const struct net_call *call, struct ivon_error *error)
@@ -309,6 +221,8 @@ static int reduce_forward(const struct net_call *call, struct ivon_error *error)
     (void)error;
     if (call->outputs[0]->type == NET_INTEGER)
         reduce_integers(call, call->inputs[0]->data, call->outputs[0]->data);
+    else if (call->outputs[0]->type == NET_BOOLEAN)
+        reduce_booleans(call, call->inputs[0]->data, call->outputs[0]->data);
     else
         reduce(call, call->inputs[0]->data, call->outputs[0]->data);
     return 0;
@@ -319,16 +233,17 @@ static int reduce_forward(const struct net_call *call, struct ivon_error *error)
 static void backward_sum(const struct net_call *call, const float *const *output_adjoints,
                          float *const *input_adjoints)
 {
-    const struct reduction *r = call->prepared;
+    const struct reduce *how = call->prepared;
+    const struct net_reduction *r = &how->axes;
     const float *dy = output_adjoints[0];
     float *dx = input_adjoints[0];
     if (!dx || !dy)
         return;
-    struct walk walk = {{0}, 0};
-    float share = r->mean ? 1 / (float)r->terms : 1;
-    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
-        for (size_t j = 0; j < reduce_run_length(r); j++)
-            *dx++ += share * dy[walk.output + j * reduce_run_step(r)];
+    struct net_reduction_walk walk = {{0}, 0};
+    float share = how->mean ? 1 / (float)r->terms : 1;
+    for (size_t i = 0; i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++)
+            *dx++ += share * dy[walk.output + j * net_reduction_run_step(r)];
 }
 
 static void tangent_sum(const struct net_call *call, const float *const *input_tangents,
@@ -344,14 +259,14 @@ static void tangent_sum(const struct net_call *call, const float *const *input_t
 static void for_each_extremum(const struct net_call *call, const float *dy, float *dx,
                               const float *input_tangent, float *output_tangent)
 {
-    const struct reduction *r = call->prepared;
+    const struct net_reduction *r = call->prepared;
     const float *x = call->inputs[0]->data, *y = call->outputs[0]->data;
     bool *found = call->workspace;
     memset(found, 0, call->outputs[0]->count * sizeof *found);
-    struct walk walk = {{0}, 0};
-    for (size_t i = 0, at = 0; i < r->runs; i++, reduce_advance(r, &walk))
-        for (size_t j = 0; j < reduce_run_length(r); j++, at++) {
-            size_t output = walk.output + j * reduce_run_step(r);
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0, at = 0; i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++, at++) {
+            size_t output = walk.output + j * net_reduction_run_step(r);
             if (found[output] || !(x[at] == y[output] || isnan(x[at])))
                 continue;
             found[output] = true;
@@ -383,15 +298,15 @@ static void tangent_extremum(const struct net_call *call, const float *const *in
 /* Computes the products of a call's outputs, in the workspace. */
 static struct product *find_products(const struct net_call *call)
 {
-    const struct reduction *r = call->prepared;
+    const struct net_reduction *r = call->prepared;
     const float *x = call->inputs[0]->data;
     struct product *products = call->workspace;
     for (size_t i = 0; i < call->outputs[0]->count; i++)
         products[i] = (struct product){.others = 1};
-    struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
-        for (size_t j = 0; j < reduce_run_length(r); j++, x++) {
-            struct product *product = products + walk.output + j * reduce_run_step(r);
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++, x++) {
+            struct product *product = products + walk.output + j * net_reduction_run_step(r);
             if (*x == 0)
                 product->zeros++;
             else
@@ -410,16 +325,16 @@ static double product_of_others(const struct product *product, float x)
 static void backward_product(const struct net_call *call, const float *const *output_adjoints,
                              float *const *input_adjoints)
 {
-    const struct reduction *r = call->prepared;
+    const struct net_reduction *r = call->prepared;
     const float *x = call->inputs[0]->data, *dy = output_adjoints[0];
     float *dx = input_adjoints[0];
     if (!dx || !dy)
         return;
     const struct product *products = find_products(call);
-    struct walk walk = {{0}, 0};
-    for (size_t i = 0; i < r->runs; i++, reduce_advance(r, &walk))
-        for (size_t j = 0; j < reduce_run_length(r); j++) {
-            size_t output = walk.output + j * reduce_run_step(r);
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0; i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++) {
+            size_t output = walk.output + j * net_reduction_run_step(r);
             *dx++ += (float)((double)dy[output] * product_of_others(products + output, *x++));
         }
 }
@@ -427,13 +342,13 @@ static void backward_product(const struct net_call *call, const float *const *ou
 static void tangent_product(const struct net_call *call, const float *const *input_tangents,
                             float *const *output_tangents)
 {
-    const struct reduction *r = call->prepared;
+    const struct net_reduction *r = call->prepared;
     const float *x = call->inputs[0]->data, *x_tangent = input_tangents[0];
     struct product *products = find_products(call);
-    struct walk walk = {{0}, 0};
-    for (size_t i = 0; x_tangent && i < r->runs; i++, reduce_advance(r, &walk))
-        for (size_t j = 0; j < reduce_run_length(r); j++) {
-            struct product *product = products + walk.output + j * reduce_run_step(r);
+    struct net_reduction_walk walk = {{0}, 0};
+    for (size_t i = 0; x_tangent && i < r->runs; i++, net_reduction_advance(r, &walk))
+        for (size_t j = 0; j < net_reduction_run_length(r); j++) {
+            struct product *product = products + walk.output + j * net_reduction_run_step(r);
             product->sum += (double)*x_tangent++ * product_of_others(product, *x++);
         }
     for (size_t i = 0; i < call->outputs[0]->count; i++)
@@ -441,54 +356,14 @@ static void tangent_product(const struct net_call *call, const float *const *inp
 }
 
 const struct net_operator net_reduce_operators[] = {
-    {.name = "ReduceMax",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
-     .infer = infer_max,
-     .forward = reduce_forward,
-     .backward = backward_extremum,
-     .tangent = tangent_extremum},
-    {.name = "ReduceMean",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
-     .infer = infer_mean,
-     .forward = reduce_forward,
-     .backward = backward_sum,
-     .tangent = tangent_sum},
-    {.name = "ReduceMin",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
-     .infer = infer_min,
-     .forward = reduce_forward,
-     .backward = backward_extremum,
-     .tangent = tangent_extremum},
-    {.name = "ReduceProd",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .outputs_max = 1,
-     .attributes = {{"axes", NET_INTS}, {"keepdims", NET_INT}},
-     .infer = infer_product,
-     .forward = reduce_forward,
-     .backward = backward_product,
-     .tangent = tangent_product},
-    {.name = "ReduceSum",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 2,
-     .outputs_max = 1,
-     .attributes = {{"keepdims", NET_INT}, {"noop_with_empty_axes", NET_INT}},
-     .infer = infer_sum,
-     .forward = reduce_forward,
-     .backward = backward_sum,
-     .tangent = tangent_sum},
+    REDUCE_ATTRIBUTE_ROW("ReduceMax", 1, infer_max, reduce_forward, extremum),
+    REDUCE_INPUT_ROW("ReduceMax", 18, infer_max, reduce_forward, extremum),
+    REDUCE_ATTRIBUTE_ROW("ReduceMean", 1, infer_mean, reduce_forward, sum),
+    REDUCE_INPUT_ROW("ReduceMean", 18, infer_mean, reduce_forward, sum),
+    REDUCE_ATTRIBUTE_ROW("ReduceMin", 1, infer_min, reduce_forward, extremum),
+    REDUCE_INPUT_ROW("ReduceMin", 18, infer_min, reduce_forward, extremum),
+    REDUCE_ATTRIBUTE_ROW("ReduceProd", 1, infer_product, reduce_forward, product),
+    REDUCE_INPUT_ROW("ReduceProd", 18, infer_product, reduce_forward, product),
+    REDUCE_ATTRIBUTE_ROW("ReduceSum", 1, infer_sum, reduce_forward, sum),
+    REDUCE_INPUT_ROW("ReduceSum", 13, infer_sum, reduce_forward, sum),
     {0}};

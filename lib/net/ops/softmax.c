@@ -1,6 +1,7 @@
 /*
  * Softmax and LogSoftmax along one axis: y = e^(x − m)/s and y = x − m − log s, with the largest
- * element m and s = Σ e^(x − m).
+ * element m and s = Σ e^(x − m). Hardmax: y = 1 at the first of the largest elements, else 0.
+ * Before opset 13, all axes from the named one on count as one.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -16,13 +17,14 @@ struct softmax {
     size_t outer, length, inner;
 };
 
-static int softmax_infer(struct net_call *call, struct ivon_error *error)
+static int softmax_set(struct net_call *call, int64_t otherwise, bool flatten,
+                       struct ivon_error *error)
 {
     int code = net_expect_float(call, 0, error);
     if (code)
         return code;
     const struct net_tensor *x = call->inputs[0];
-    int64_t given = net_attribute_integer(call->node, "axis", -1);
+    int64_t given = net_attribute_integer(call->node, "axis", otherwise);
     int axis = net_axis(given, x->rank);
     char text[256];
     if (axis < 0)
@@ -31,14 +33,24 @@ static int softmax_infer(struct net_call *call, struct ivon_error *error)
     struct softmax *softmax = net_prepare(call, sizeof *softmax, error);
     if (!softmax)
         return IVON_ERROR_MEMORY;
-    *softmax = (struct softmax){1, (size_t)x->shape[axis], 1};
-    for (int i = 0; i < x->rank && x->count; i++) {
-        softmax->outer *= i < axis ? (size_t)x->shape[i] : 1;
-        softmax->inner *= i > axis ? (size_t)x->shape[i] : 1;
-    }
+    *softmax = (struct softmax){1, 1, 1};
+    for (int i = 0; i < x->rank && x->count; i++)
+        *(i < axis               ? &softmax->outer
+          : i == axis || flatten ? &softmax->length
+                                 : &softmax->inner) *= (size_t)x->shape[i];
     if (x->count == 0)
         softmax->outer = 0;
     return net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
+}
+
+static int softmax_infer(struct net_call *call, struct ivon_error *error)
+{
+    return softmax_set(call, -1, false, error);
+}
+
+static int softmax_flat_infer(struct net_call *call, struct ivon_error *error)
+{
+    return softmax_set(call, 1, true, error);
 }
 
 #define INLINE static inline __attribute__((always_inline))
@@ -165,7 +177,7 @@ static void softmax_run(const struct net_call *call, bool logarithm)
 
 /* Softmax: dx = y (dy − Σ y dy). The Jacobian is symmetric, so tangents use the same function. */
 
-static int softmax_forward(const struct net_call *call, struct ivon_error *error)
+static int forward_soft(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
     softmax_run(call, false);
@@ -187,15 +199,15 @@ static void softmax_jacobian(const struct net_call *call, const float *from, flo
     }
 }
 
-static void backward(const struct net_call *call, const float *const *output_adjoints,
-                     float *const *input_adjoints)
+static void backward_soft(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints)
 {
     if (output_adjoints[0] && input_adjoints[0])
         softmax_jacobian(call, output_adjoints[0], input_adjoints[0], true);
 }
 
-static void tangent(const struct net_call *call, const float *const *input_tangents,
-                    float *const *output_tangents)
+static void tangent_soft(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents)
 {
     if (input_tangents[0])
         softmax_jacobian(call, input_tangents[0], output_tangents[0], false);
@@ -248,26 +260,53 @@ static void tangent_log(const struct net_call *call, const float *const *input_t
     }
 }
 
-const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
-                                                      .since = 1,
-                                                      .inputs_min = 1,
-                                                      .inputs_max = 1,
-                                                      .outputs_max = 1,
-                                                      .flags = NET_IN_PLACE,
-                                                      .attributes = {{"axis", NET_INT}},
-                                                      .infer = softmax_infer,
-                                                      .forward = forward_log,
-                                                      .backward = backward_log,
-                                                      .tangent = tangent_log},
-                                                     {.name = "Softmax",
-                                                      .since = 1,
-                                                      .inputs_min = 1,
-                                                      .inputs_max = 1,
-                                                      .outputs_max = 1,
-                                                      .flags = NET_IN_PLACE,
-                                                      .attributes = {{"axis", NET_INT}},
-                                                      .infer = softmax_infer,
-                                                      .forward = softmax_forward,
-                                                      .backward = backward,
-                                                      .tangent = tangent},
-                                                     {0}};
+/* Hardmax, whose slope is 0. */
+
+static int forward_hard(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    const struct softmax *softmax = call->prepared;
+    const float *x = call->inputs[0]->data;
+    float *y = call->outputs[0]->data;
+    size_t inner = softmax->inner, size = softmax->length * inner;
+    for (size_t i = 0; i < softmax->outer * inner; i++) {
+        size_t start = i / inner * size + i % inner, best = start;
+        for (size_t at = start; at < start + size; at += inner)
+            best = x[at] > x[best] ? at : best;
+        for (size_t at = start; at < start + size; at += inner)
+            y[at] = at == best;
+    }
+    return 0;
+}
+
+static void backward_hard(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints)
+{
+    (void)call;
+    (void)output_adjoints;
+    (void)input_adjoints;
+}
+
+static void tangent_hard(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents)
+{
+    (void)input_tangents;
+    memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
+}
+
+#define SOFTMAX_ROW(title, opset, infers, function)                                                \
+    {                                                                                              \
+        .name = title, .since = opset, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1,         \
+        .flags = NET_IN_PLACE, .attributes = {{"axis", NET_INT}}, .infer = infers,                 \
+        .forward = forward_##function, .backward = backward_##function,                            \
+        .tangent = tangent_##function                                                              \
+    }
+
+const struct net_operator net_softmax_operators[] = {
+    SOFTMAX_ROW("LogSoftmax", 1, softmax_flat_infer, log),
+    SOFTMAX_ROW("LogSoftmax", 13, softmax_infer, log),
+    SOFTMAX_ROW("Softmax", 1, softmax_flat_infer, soft),
+    SOFTMAX_ROW("Softmax", 13, softmax_infer, soft),
+    SOFTMAX_ROW("Hardmax", 1, softmax_flat_infer, hard),
+    SOFTMAX_ROW("Hardmax", 13, softmax_infer, hard),
+    {0}};
