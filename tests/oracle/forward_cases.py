@@ -321,8 +321,41 @@ def shapes():
          np.array([0.5, 1, 1.5], FLOATS))
 
 
+# Older and newer versions of movements, and what they added.
+
+def movement_versions():
+    x = numbers(2, 3, 2)
+    w = wide(x)
+    case("Slice", [x], w[:, 1:3, :-1], opset=9, starts=[1, 0], ends=[9, -1], axes=[1, 2])
+    case("Slice", [x], w[1:], opset=7, starts=[-1], ends=[2])
+    case("Squeeze", [x[:1, :, :1]], w[0, :, :1], opset=11, axes=[0])
+    case("Squeeze", [x[:1, :, :1]], w[0, :, 0], opset=11)
+    case("Unsqueeze", [x], w.reshape(1, 2, 3, 1, 2), opset=11, axes=[0, 3])
+    case("Split", [x], (w[:, :2], w[:, 2:]), opset=11, axis=1, split=[2, 1])
+    case("Split", [x], (w[:1], w[1:]), opset=7)
+    case("Split", [x, integers(2, 1)], (w[:, :2], w[:, 2:]), opset=13, axis=-2)
+    case("Split", [x], (w[:, :2], w[:, 2:]), axis=1, num_outputs=2)
+    plane = numbers(2, 3)
+    deep = wide(plane)
+    case("Pad", [plane], np.pad(deep, ((1, 0), (0, 2)), constant_values=0.5), opset=10, mode="constant",
+         pads=[1, 0, 0, 2], value=0.5)
+    case("Pad", [plane], np.pad(deep, ((0, 0), (2, 1)), mode="edge"), opset=7, mode="edge", pads=[0, 2, 0, 1])
+    case("Pad", [plane, integers(0, 1, 0, -1), np.array(-2, FLOATS)],
+         np.pad(deep[:, :2], ((0, 0), (1, 0)), constant_values=-2), opset=13, mode="constant")
+    case("Pad", [plane, integers(1, 2), None, integers(-1)], np.pad(deep, ((0, 0), (1, 2)), mode="reflect"),
+         mode="reflect")
+    case("Pad", [plane, integers(1, 4), np.array(2, FLOATS), integers(1)],
+         np.pad(deep, ((0, 0), (1, 4)), constant_values=2))
+    case("Pad", [plane, integers(1, 4, 0, 2)], deep[np.arange(-1, 2)][:, np.arange(-4, 5) % 3], mode="wrap")
+    counts = integers(1, 2, 3)
+    case("Pad", [counts, integers(1, 1), np.array(7)], integers(7, 1, 2, 3, 7))
+    case("CenterCropPad", [x, integers(4, 2, 1)], np.pad(w[:, :2, :1], ((1, 1), (0, 0), (0, 0))))
+    case("CenterCropPad", [x, integers(5, 1)], np.pad(w[:, 1:2], ((1, 2), (0, 0), (0, 0))), axes=[0, -2])
+    case("CenterCropPad", [counts, integers(2)], integers(1, 2))
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes):
+               shapes, movement_versions):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -147,7 +147,8 @@ extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c *
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
 extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
-extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
+extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather */
+extern const struct net_operator net_pad_operators[];         /* ops/pad.c */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 
 /* Row `i` of all; null at their end. */

@@ -28,6 +28,13 @@ int net_known_list(const struct net_call *call, size_t i, const char *what, cons
     return 0;
 }
 
+int net_attribute_or_list(const struct net_call *call, size_t i, const char *name,
+                          const int64_t **values, size_t *count, struct ivon_error *error)
+{
+    *values = net_attribute_integers(call->node, name, count);
+    return *values ? 0 : net_known_list(call, i, name, values, count, error);
+}
+
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,
                     struct ivon_error *error)
 {

@@ -12,6 +12,10 @@ const struct net_tensor *net_input(const struct net_call *call, size_t i);
 int net_known_list(const struct net_call *call, size_t i, const char *what, const int64_t **values,
                    size_t *count, struct ivon_error *error);
 
+/* The same where older versions of the operator have the list as an attribute of that name. */
+int net_attribute_or_list(const struct net_call *call, size_t i, const char *name,
+                          const int64_t **values, size_t *count, struct ivon_error *error);
+
 /* The same for a shape of extents that are not negative. */
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,
                     struct ivon_error *error);

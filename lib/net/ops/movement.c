@@ -103,7 +103,7 @@ static struct net_strided_copy transpose_copy(const struct net_call *call)
 COPY_OPERATOR(transpose)
 
 /* Slice: out[i] = in[start + i step] along each of `axes`; starts and ends are clamped after the
-   manner of Python. */
+   manner of Python. Before opset 10 the lists are attributes, and every step is 1. */
 
 struct range {
     int64_t start, step, count;
@@ -135,10 +135,10 @@ static int slice_ranges(const struct net_call *call, struct range ranges[IVON_RA
     size_t counts[5];
     unsigned seen = 0;
     for (size_t i = 1; i < 5; i++) {
-        int code = net_known_list(call, i, names[i], &lists[i], &counts[i], error);
+        int code = net_attribute_or_list(call, i, names[i], &lists[i], &counts[i], error);
         if (code)
             return code;
-        if (lists[i] && counts[i] != counts[1])
+        if ((lists[i] || i == 2) && counts[i] != counts[1])
             return net_fail(call, error, "%zu %s, but %zu starts", counts[i], names[i], counts[1]);
     }
     for (int i = 0; i < input->rank; i++)
@@ -261,42 +261,53 @@ static struct net_strided_copy tile_copy(const struct net_call *call)
 
 COPY_OPERATOR(tile)
 
-const struct net_operator net_movement_operators[] = {{.name = "Transpose",
-                                                       .since = 1,
-                                                       .inputs_min = 1,
-                                                       .inputs_max = 1,
-                                                       .outputs_max = 1,
-                                                       .flags = NET_TRANSPOSE,
-                                                       .attributes = {{"perm", NET_INTS}},
-                                                       .infer = transpose_infer,
-                                                       .forward = transpose_forward,
-                                                       .backward = transpose_backward,
-                                                       .tangent = transpose_tangent},
-                                                      {.name = "Slice",
-                                                       .since = 1,
-                                                       .inputs_min = 3,
-                                                       .inputs_max = 5,
-                                                       .outputs_max = 1,
-                                                       .infer = slice_infer,
-                                                       .forward = slice_forward,
-                                                       .backward = slice_backward,
-                                                       .tangent = slice_tangent},
-                                                      {.name = "Expand",
-                                                       .since = 8,
-                                                       .inputs_min = 2,
-                                                       .inputs_max = 2,
-                                                       .outputs_max = 1,
-                                                       .infer = expand_infer,
-                                                       .forward = expand_forward,
-                                                       .backward = expand_backward,
-                                                       .tangent = expand_tangent},
-                                                      {.name = "Tile",
-                                                       .since = 1,
-                                                       .inputs_min = 2,
-                                                       .inputs_max = 2,
-                                                       .outputs_max = 1,
-                                                       .infer = tile_infer,
-                                                       .forward = tile_forward,
-                                                       .backward = tile_backward,
-                                                       .tangent = tile_tangent},
-                                                      {0}};
+const struct net_operator net_movement_operators[] = {
+    {.name = "Transpose",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_TRANSPOSE,
+     .attributes = {{"perm", NET_INTS}},
+     .infer = transpose_infer,
+     .forward = transpose_forward,
+     .backward = transpose_backward,
+     .tangent = transpose_tangent},
+    {.name = "Slice",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"starts", NET_INTS}, {"ends", NET_INTS}, {"axes", NET_INTS}},
+     .infer = slice_infer,
+     .forward = slice_forward,
+     .backward = slice_backward,
+     .tangent = slice_tangent},
+    {.name = "Slice",
+     .since = 10,
+     .inputs_min = 3,
+     .inputs_max = 5,
+     .outputs_max = 1,
+     .infer = slice_infer,
+     .forward = slice_forward,
+     .backward = slice_backward,
+     .tangent = slice_tangent},
+    {.name = "Expand",
+     .since = 8,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = expand_infer,
+     .forward = expand_forward,
+     .backward = expand_backward,
+     .tangent = expand_tangent},
+    {.name = "Tile",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = tile_infer,
+     .forward = tile_forward,
+     .backward = tile_backward,
+     .tangent = tile_tangent},
+    {0}};
