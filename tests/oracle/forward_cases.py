@@ -354,8 +354,129 @@ def movement_versions():
     case("CenterCropPad", [counts, integers(2)], integers(1, 2))
 
 
+# By indices, conditions and comparisons.
+
+def scattered(data, steps, reduction):
+    """`steps`: pairs of an index and an update, in order."""
+    out = data.copy()
+    combine = {"none": lambda a, b: b, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+    for index, update in steps:
+        out[index] = combine[reduction](out[index], update)
+    return out
+
+
+def element_steps(places, updates, axis):
+    return [(at[:axis] + (places[at],) + at[axis + 1:], updates[at]) for at in np.ndindex(*places.shape)]
+
+
+def tuple_steps(places, updates):
+    return [(tuple(places[at]), updates[at]) for at in np.ndindex(*places.shape[:-1])]
+
+
+def scatters():
+    x, updates = numbers(2, 3, 2), numbers(2, 2, 2)
+    w, u = wide(x), wide(updates)
+    places = integers(0, 2, -1, 2, 1, 1, 0, -3, shape=(2, 2, 2))
+    steps = element_steps(places, u, 1)
+    case("Scatter", [x, places, updates], scattered(w, steps, "none"), axis=1)
+    case("ScatterElements", [x, places, updates], scattered(w, steps, "none"), axis=-2)
+    flat = integers(1, 0, shape=(1, 2))
+    case("ScatterElements", [x[0], flat, updates[0, :1]], scattered(w[0], element_steps(flat, u[0, :1], 0), "none"))
+    tuples, rows = integers(1, -1, 0, 0, 1, 2, shape=(3, 2)), numbers(3, 2)
+    pairs = tuple_steps(tuples, wide(rows))
+    case("ScatterND", [x, tuples, rows], scattered(w, pairs, "none"))
+    for reduction in ("add", "mul", "max", "min"):
+        case("ScatterElements", [x, places, updates], scattered(w, steps, reduction), axis=1, reduction=reduction)
+        case("ScatterND", [x, tuples, rows], scattered(w, pairs, reduction), reduction=reduction)
+    # A product with zeros
+    with_zeros = rows.copy()
+    with_zeros[0] = 0
+    case("ScatterND", [x, tuples, with_zeros], scattered(w, tuple_steps(tuples, wide(with_zeros)), "mul"),
+         reduction="mul")
+    counts, twice = integers(5, 6, 7), integers(2, 0, 2, shape=(3, 1))
+    for reduction in ("none", "add", "mul", "max", "min"):
+        case("ScatterND", [counts, twice, integers(9, 1, 3)],
+             scattered(counts, tuple_steps(twice, integers(9, 1, 3)), reduction), reduction=reduction)
+    case("ScatterND", [booleans(0, 1, 0), integers(1, 2, shape=(2, 1)), booleans(0, 1)], booleans(0, 0, 1))
+    cache, fresh = numbers(2, 2, 4, 2), numbers(2, 2, 2, 2)
+    filled = wide(cache)
+    filled[:, :, :2] = fresh
+    case("TensorScatter", [cache, fresh], filled)
+    filled = wide(cache)
+    filled[0, :, 1:3], filled[1, :, 2:] = fresh[0], fresh[1]
+    case("TensorScatter", [cache, fresh, integers(1, 2)], filled, axis=2, mode="linear")
+    filled = wide(cache)
+    filled[0, :, [3, 0]], filled[1, :, [0, 1]] = fresh[0].transpose(1, 0, 2), fresh[1].transpose(1, 0, 2)
+    case("TensorScatter", [cache, fresh, integers(3, 0)], filled, mode="circular")
+
+
+def gathers():
+    x = numbers(2, 3, 2)
+    w = wide(x)
+    tuples = integers(1, -1, 0, 0, 1, 2, 1, 2, shape=(2, 2, 2))
+    case("GatherND", [x, tuples], w[tuples[..., 0], tuples[..., 1]])
+    case("GatherND", [x, integers(2, -2, shape=(2, 1))], np.stack([w[0, 2], w[1, 1]]), batch_dims=1)
+    case("GatherND", [x, integers(1, 0, shape=(2, 1))], w[[1, 0]], opset=11)
+    sequences = numbers(3, 2, 2)
+    turned = wide(sequences)
+    turned[:2, 0], turned[:, 1] = turned[1::-1, 0].copy(), turned[::-1, 1].copy()
+    case("ReverseSequence", [sequences, integers(2, 3)], turned)
+    case("ReverseSequence", [np.ascontiguousarray(sequences.swapaxes(0, 1)), integers(2, 3)],
+         turned.swapaxes(0, 1), batch_axis=0, time_axis=1)
+    case("Compress", [x, booleans(0, 1, 1)], w[:, 1:], axis=-2)
+    case("Compress", [x, booleans(0, 1, 1, 0, 1)], w.ravel()[[1, 2, 4]])
+    case("NonZero", [np.array([[0, 2, 0], [-1, 0, 4]], FLOATS)], integers(0, 1, 1, 1, 0, 2, shape=(2, 3)))
+    case("NonZero", [booleans(1, 0, 1)], integers(0, 2, shape=(1, 2)))
+    some = np.array([2, 1, 1, 3, 4, 3], FLOATS)
+    case("Unique", [some], tuple(np.array(v) for v in np.unique(some, True, True, True)))
+    case("Unique", [some], (some[[0, 1, 3, 4]], integers(0, 1, 3, 4), integers(0, 1, 1, 2, 3, 2),
+                            integers(1, 2, 2, 1)), sorted=0)
+    table = integers(1, 1, 0, 1, 2, 1, 0, 1, 1, 1, 0, 1, 2, 1, 0, 1, shape=(2, 4, 2))
+    case("Unique", [table], np.unique(table, True, True, True, axis=1), axis=1)
+
+
+def indicators():
+    values = np.array([-0.5, 2], FLOATS)
+    off_on = wide(values)
+    places = integers(0, 2, -1, 7, shape=(2, 2))
+    hot = off_on[(np.array([0, 2, 2, 7]).reshape(2, 2, 1) == np.arange(3)).astype(int)]
+    older = off_on[(places[..., None] == np.arange(3)).astype(int)]
+    case("OneHot", [places, np.array(3), values], hot)
+    case("OneHot", [places, integers(3), values], hot.transpose(0, 2, 1), axis=1)
+    case("OneHot", [places, np.array(3), values], older.transpose(2, 0, 1), opset=10, axis=0)
+    case("OneHot", [np.array([1, 0], FLOATS), np.array(2, FLOATS), integers(5, 6)], integers(5, 6, 6, 5, shape=(2, 2)))
+    case("EyeLike", [numbers(2, 3)], np.eye(2, 3))
+    case("EyeLike", [numbers(2, 3)], np.eye(2, 3, 1, INTEGERS), k=1, dtype=6)
+    case("EyeLike", [numbers(3, 2)], np.eye(3, 2, -1, BOOLEANS), k=-1, dtype=9)
+    x = numbers(2, 3, 4)
+    w = wide(x)
+    case("Trilu", [x], np.triu(w))
+    case("Trilu", [x, np.array(-1)], np.triu(w, -1), upper=1)
+    case("Trilu", [x, np.array(1)], np.tril(w, 1), upper=0)
+    case("Trilu", [x, np.array(-9)], np.tril(w, -9), upper=0)
+    case("Trilu", [booleans(1, 1, 1, 1).reshape(2, 2), np.array(1)], booleans(0, 1, 0, 0).reshape(2, 2))
+
+
+def blocks():
+    x = numbers(1, 8, 2, 3)
+    w = wide(x)
+    case("DepthToSpace", [x], w.reshape(1, 2, 2, 2, 2, 3).transpose(0, 3, 4, 1, 5, 2).reshape(1, 2, 4, 6), blocksize=2)
+    case("DepthToSpace", [x], F.pixel_shuffle(torched(x), 2), blocksize=2, mode="CRD")
+    wide_image = numbers(1, 2, 4, 6)
+    case("SpaceToDepth", [wide_image],
+         wide(wide_image).reshape(1, 2, 2, 2, 3, 2).transpose(0, 3, 5, 1, 2, 4).reshape(1, 8, 2, 3), blocksize=2)
+    columns = numbers(1, 8, 4)
+    case("Col2Im", [columns, integers(3, 3), integers(2, 2)], F.fold(torched(columns), (3, 3), (2, 2)))
+    case("Col2Im", [columns[:, :, :3], integers(4, 3), integers(2, 2)],
+         F.fold(torched(columns[:, :, :3]), (4, 3), (2, 2), (1, 2), (1, 0), (2, 1)), dilations=[1, 2],
+         pads=[1, 0, 1, 0], strides=[2, 1])
+    case("Col2Im", [columns[:, :4, :2], integers(5), integers(2)],
+         F.fold(torched(columns[:, :4, :2]), (1, 5), (1, 2), 1, 0, (1, 2))[:, :, 0], strides=[2])
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, movement_versions):
+               shapes, movement_versions,
+               scatters, gathers, indicators, blocks):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -107,6 +107,11 @@ struct net_operator {
     void (*tangent)(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents);
 
+    /* Returns whether a tile of several examples has the outputs of each example alone, one after
+       the other, if the outputs' shapes let it: `tile` and `example` are the same node at both
+       shapes. Null: always. */
+    bool (*separable)(const struct net_call *tile, const struct net_call *example);
+
     /* Returns the matrix product of inputs 0 and 1 that computes output 0 at these shapes, up to
        the attributes alpha and beta and a bias, input 2. Returns null if output 0 is no such
        product. */
@@ -148,6 +153,10 @@ extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
 extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
 extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather */
+extern const struct net_operator net_scatter_operators[];     /* ops/scatter.c */
+extern const struct net_operator net_selection_operators[];   /* ops/selection.c: by condition */
+extern const struct net_operator net_indicator_operators[];   /* ops/indicator.c: OneHot, Trilu */
+extern const struct net_operator net_col2im_operators[];      /* ops/col2im.c */
 extern const struct net_operator net_pad_operators[];         /* ops/pad.c */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 

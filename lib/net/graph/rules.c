@@ -52,6 +52,14 @@ int net_known_shape(const struct net_call *call, size_t i, const int64_t **value
     return 0;
 }
 
+int net_example_axis(const struct net_tensor *tile, const struct net_tensor *example)
+{
+    for (int i = 0; i < tile->rank && i < example->rank; i++)
+        if (tile->shape[i] != example->shape[i])
+            return i;
+    return -1;
+}
+
 int net_output(const struct net_call *call, size_t i, enum net_type type, int rank,
                const int64_t *shape, struct ivon_error *error)
 {

@@ -20,6 +20,10 @@ int net_attribute_or_list(const struct net_call *call, size_t i, const char *nam
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,
                     struct ivon_error *error);
 
+/* Returns the axis along which a tile holds more examples than one: the first whose extents differ;
+   -1 if there is none. */
+int net_example_axis(const struct net_tensor *tile, const struct net_tensor *example);
+
 /* Sets output i, if it is wanted; the error names the node. */
 int net_output(const struct net_call *call, size_t i, enum net_type type, int rank,
                const int64_t *shape, struct ivon_error *error);

@@ -105,6 +105,14 @@ static void concat_backward(const struct net_call *call, const float *const *out
     }
 }
 
+/* Examples that follow others of the same tile are not next to what they follow alone. */
+static bool concat_separable(const struct net_call *tile, const struct net_call *example)
+{
+    const struct net_tensor *output = tile->outputs[0];
+    int axis = net_axis(net_attribute_integer(tile->node, "axis", 0), output->rank);
+    return tile->node->input_count == 1 || net_example_axis(output, example->outputs[0]) != axis;
+}
+
 /*
  * Split: the inverse of Concat. The parts' sizes are an attribute before opset 13. If none are
  * given, all parts are equal; with num_outputs only the last one may be smaller.
@@ -230,7 +238,8 @@ const struct net_operator net_concat_operators[] = {
      .infer = concat_infer,
      .forward = concat_forward,
      .backward = concat_backward,
-     .tangent = concat_tangent},
+     .tangent = concat_tangent,
+     .separable = concat_separable},
     {.name = "Split",
      .since = 1,
      .inputs_min = 1,

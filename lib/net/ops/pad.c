@@ -161,6 +161,14 @@ static void pad_backward(const struct net_call *call, const float *const *output
         *input_adjoints[2] += (float)outside;
 }
 
+static bool pad_separable(const struct net_call *tile, const struct net_call *example)
+{
+    struct padding padding;
+    int axis = net_example_axis(tile->inputs[0], example->inputs[0]);
+    pad_find(tile, &padding, NULL); /* succeeded in infer */
+    return axis < 0 || (!padding.before[axis] && !padding.after[axis]);
+}
+
 /* CenterCropPad: the middle of each axis, with zeros on both sides where the axis is shorter. Where
    the two sides cannot be equal, the one before is the smaller. */
 
@@ -245,7 +253,8 @@ const struct net_operator net_pad_operators[] = {
      .infer = pad_infer,
      .forward = pad_forward,
      .backward = pad_backward,
-     .tangent = pad_tangent},
+     .tangent = pad_tangent,
+     .separable = pad_separable},
     {.name = "Pad",
      .since = 11,
      .inputs_min = 2,
@@ -255,7 +264,8 @@ const struct net_operator net_pad_operators[] = {
      .infer = pad_infer,
      .forward = pad_forward,
      .backward = pad_backward,
-     .tangent = pad_tangent},
+     .tangent = pad_tangent,
+     .separable = pad_separable},
     {.name = "Pad",
      .since = 18,
      .inputs_min = 2,
@@ -265,7 +275,8 @@ const struct net_operator net_pad_operators[] = {
      .infer = pad_infer,
      .forward = pad_forward,
      .backward = pad_backward,
-     .tangent = pad_tangent},
+     .tangent = pad_tangent,
+     .separable = pad_separable},
     {.name = "CenterCropPad",
      .since = 18,
      .inputs_min = 2,

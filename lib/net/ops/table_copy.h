@@ -11,7 +11,7 @@ struct net_table_copy {
     struct {
         int64_t count; /* of the output */
         const int64_t
-            *offset; /* for each position, the offset in the input in elements; -1: none */
+            *offset; /* of each position, in elements of the input; -1: none */
     } axes[IVON_RANK_MAX];
 };
 
