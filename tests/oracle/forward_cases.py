@@ -474,9 +474,163 @@ def blocks():
          F.fold(torched(columns[:, :4, :2]), (1, 5), (1, 2), 1, 0, (1, 2))[:, :, 0], strides=[2])
 
 
+# Interpolation.
+
+def kernel(mode, t, a):
+    t = abs(t)
+    if mode == "linear":
+        return max(1 - t, 0)
+    return (a + 2) * t**3 - (a + 3) * t**2 + 1 if t <= 1 else a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0
+
+
+def resize_matrix(extent, positions, mode, a=-0.75, scale=1.0, exclude=False, crop=False):
+    """The dense matrix that takes an axis to these positions; rows of a crop outside are NaN."""
+    matrix = np.zeros((len(positions), extent))
+    for row, x in enumerate(positions):
+        for i in range(int(np.floor(x - 2 / scale)) - 1, int(np.ceil(x + 2 / scale)) + 2):
+            weight = float(i == x) if mode == "nearest" else kernel(mode, (i - x) * scale, a)
+            if not exclude or 0 <= i < extent:
+                matrix[row, min(max(i, 0), extent - 1)] += weight
+        matrix[row] = matrix[row] / matrix[row].sum() if not crop or 0 <= x <= extent - 1 else np.nan
+    return matrix
+
+
+def resized(x, *matrices):
+    """Along the last axes."""
+    for axis, matrix in enumerate(matrices, x.ndim - len(matrices)):
+        x = np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
+    return x
+
+
+def half_pixels(count, scale):
+    return [(o + 0.5) / scale - 0.5 for o in range(count)]
+
+
+def resizes():
+    x = numbers(1, 2, 3, 4)
+    t, w = torched(x), wide(x)
+    doubled = np.array([1, 1, 2, 2], FLOATS)
+    nearest = F.interpolate(t, scale_factor=2, mode="nearest")
+    asymmetric = [resize_matrix(n, [o / 2 for o in range(2 * n)], "linear") for n in (3, 4)]
+    case("Upsample", [x], nearest, opset=7, scales=[1.0, 1.0, 2.0, 2.0], mode="nearest")
+    case("Upsample", [x, doubled], resized(w, *asymmetric), mode="linear")
+    case("Resize", [x, doubled], nearest, opset=10, mode="nearest")
+    case("Resize", [x, np.array([1, 1, 0.5, 0.5], FLOATS)], w[:, :, ::2, ::2][:, :, :1], opset=10)
+    case("Resize", [x, doubled], resized(w, *asymmetric), opset=10, mode="linear")
+    linear = F.interpolate(t, (5, 3), mode="bilinear")
+    for opset in (13, 0):
+        sizes, cubic = integers(1, 2, 5, 3), {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1}
+        case("Resize", [x, None, None, sizes], linear, opset=opset, mode="linear")
+        case("Resize", [x, None, doubled], F.interpolate(t, scale_factor=2, mode="bicubic"), opset=opset, mode="cubic")
+        case("Resize", [x, None, None, sizes], F.interpolate(t, (5, 3), mode="bilinear", align_corners=True),
+             opset=opset, mode="linear", coordinate_transformation_mode="align_corners")
+        rows, columns = (resize_matrix(n, half_pixels(m, m / n), "cubic", -0.5, exclude=True) for n, m in ((3, 5), (4, 3)))
+        case("Resize", [x, None, None, sizes], resized(w, rows, columns), opset=opset, **cubic)
+        for rounding, row, column in (("round_prefer_floor", [0, 1, 1, 2], [0, 1, 3]), ("ceil", [0, 1, 2, 2], [1, 2, 3]),
+                                      ("floor", [0, 0, 1, 2], [0, 1, 2]), ("round_prefer_ceil", [0, 1, 1, 2], [0, 2, 3])):
+            case("Resize", [x, None, None, integers(1, 2, 4, 3)], w[:, :, row][..., column],
+                 opset=opset, mode="nearest", nearest_mode=rounding)
+        roi = np.array([0, 0, 0.25, 0.25, 1, 1, 1.25, 0.75], FLOATS)
+        crop = resized(w, resize_matrix(3, [0.5, 1.5, 2.5], "linear", crop=True),
+                       resize_matrix(4, [0.75, 2.25], "linear", crop=True))
+        case("Resize", [x, roi, None, integers(1, 2, 3, 2)], np.where(np.isnan(crop), 7, crop), opset=opset, mode="linear",
+             coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0)
+    case("Resize", [x, None, None, integers(1, 2, 2, 2)], F.interpolate(t, (2, 2), mode="bilinear", antialias=True),
+         mode="linear", antialias=1, exclude_outside=1)
+    narrow = [resize_matrix(n, half_pixels(2, 2 / n), "cubic", scale=2 / n) for n in (3, 4)]
+    case("Resize", [x, None, None, integers(2, 2)], resized(w, *narrow), mode="cubic", antialias=1, axes=[2, -1])
+    case("Resize", [x, None, np.array([1.75], FLOATS)],
+         resized(w, resize_matrix(4, [(o + 0.5) / 1.75 - 0.5 for o in range(7)], "linear")), mode="linear", axes=[3])
+    symmetric = resize_matrix(4, [(o + 0.5) / 0.625 - 0.5 + 2 * (1 - 2 / 2.5) for o in range(2)], "linear")
+    case("Resize", [x, None, np.array([0.625], FLOATS)], resized(w, symmetric), mode="linear", axes=[-1],
+         coordinate_transformation_mode="half_pixel_symmetric")
+    case("Resize", [x, None, None, integers(1, 3)], resized(w, resize_matrix(3, [0], "linear"),
+                                                            resize_matrix(4, half_pixels(3, 0.75), "linear")),
+         mode="linear", axes=[2, 3], coordinate_transformation_mode="pytorch_half_pixel")
+    square = numbers(1, 1, 2, 4)
+    for policy, extents in (("not_larger", (1, 2)), ("not_smaller", (2, 4)), ("stretch", (1, 4))):
+        case("Resize", [square, None, None, integers(1, 4)],
+             F.interpolate(torched(square), extents, mode="nearest-exact") if policy == "not_smaller" else
+             F.interpolate(torched(square), extents, mode="bilinear"), axes=[2, 3], mode="linear",
+             keep_aspect_ratio_policy=policy)
+    case("Resize", [integers(1, 2, 3).reshape(1, 3), None, np.array([1, 2], FLOATS)],
+         integers(1, 1, 2, 2, 3, 3).reshape(1, 6), mode="nearest")
+    volume = numbers(1, 1, 2, 2, 3)
+    case("Resize", [volume, None, None, integers(1, 1, 3, 4, 2)],
+         F.interpolate(torched(volume), (3, 4, 2), mode="trilinear"), mode="linear")
+
+
+def samples():
+    x = numbers(1, 2, 3, 4)
+    grid = numbers(1, 2, 3, 2, low=-1, high=1) * np.array([1, 0.75], FLOATS)
+    beyond = numbers(1, 2, 2, 2) * FLOATS(0.9375)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for align in (0, 1):
+            case("GridSample", [x, grid], F.grid_sample(torched(x), torched(grid), mode, "zeros", bool(align)),
+                 mode=mode, align_corners=align)
+    for padding in ("zeros", "border", "reflection"):
+        for align in (0, 1):
+            case("GridSample", [x, beyond], F.grid_sample(torched(x), torched(beyond), "bilinear", padding, bool(align)),
+                 mode="linear", padding_mode=padding, align_corners=align)
+            case("GridSample", [x, beyond], F.grid_sample(torched(x), torched(beyond), "nearest", padding, bool(align)),
+                 mode="nearest", padding_mode=padding, align_corners=align)
+    case("GridSample", [x, grid], F.grid_sample(torched(x), torched(grid), "bilinear", "zeros", False))
+    volume, points = numbers(1, 1, 2, 3, 2), numbers(1, 1, 2, 2, 3, low=-1, high=1) * FLOATS(0.875)
+    case("GridSample", [volume, points], F.grid_sample(torched(volume), torched(points), "bilinear", "border", False),
+         padding_mode="border")
+    for align in (0, 1):
+        theta = numbers(2, 2, 3)
+        case("AffineGrid", [theta, integers(2, 1, 2, 3)], F.affine_grid(torched(theta), (2, 1, 2, 3), bool(align)),
+             align_corners=align)
+        theta = numbers(1, 3, 4)
+        case("AffineGrid", [theta, integers(1, 1, 2, 3, 2)], F.affine_grid(torched(theta), (1, 1, 2, 3, 2), bool(align)),
+             align_corners=align)
+
+
+def bilinear_terms(image, y, x):
+    """The four weighted elements whose sum is the value at a position; 0 if that is far outside."""
+    axes = []
+    for at, extent in zip((y, x), image.shape):
+        if at < -1 or at > extent:
+            return np.zeros(4)
+        at = max(at, 0)
+        low = int(at)
+        if low >= extent - 1:
+            axes.append([(extent - 1, 1), (extent - 1, 0)])
+        else:
+            axes.append([(low, low + 1 - at), (low + 1, at - low)])
+    return np.array([image[i, j] * a * b for i, a in axes[0] for j, b in axes[1]])
+
+
+def aligned_regions(x, regions, images, extents, ratio, scale, offset, mode):
+    out = np.zeros((len(regions), x.shape[1], *extents))
+    for r, c, p, q in np.ndindex(*out.shape):
+        x1, y1, x2, y2 = wide(regions[r]) * scale - offset
+        sides = np.array([y2 - y1, x2 - x1])
+        sides = sides if offset else np.maximum(sides, 1)
+        counts = [ratio or int(np.ceil(side / n)) for side, n in zip(sides, extents)]
+        terms = [bilinear_terms(wide(x[images[r], c]), y1 + (p + (i + 0.5) / counts[0]) * sides[0] / extents[0],
+                                x1 + (q + (j + 0.5) / counts[1]) * sides[1] / extents[1]) for i, j in np.ndindex(*counts)]
+        out[r, c, p, q] = np.mean([t.sum() for t in terms]) if mode == "avg" else np.max(terms)
+    return out
+
+
+def regions():
+    x, images = numbers(2, 1, 4, 5), integers(1, 0)
+    # x1, y1, x2, y2
+    ends = np.array([[0.8125, 0.6875, 6.4375, 5.3125], [1.5625, 2.0625, 2.1875, 9.1875]], FLOATS)
+    for opset, offset, more in ((10, 0, {}), (0, 0.5, {}), (0, 0.5, {"coordinate_transformation_mode": "half_pixel"}),
+                                (0, 0, {"coordinate_transformation_mode": "output_half_pixel"})):
+        for mode in ("avg", "max"):
+            case("RoiAlign", [x, ends, images], aligned_regions(x, ends, images, (2, 3), 2, 0.5, offset, mode), opset=opset,
+                 mode=mode, output_height=2, output_width=3, sampling_ratio=2, spatial_scale=0.5, **more)
+    case("RoiAlign", [x, ends, images], aligned_regions(x, ends, images, (1, 2), 0, 0.75, 0.5, "avg"), output_width=2,
+         spatial_scale=0.75)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
                shapes, movement_versions,
-               scatters, gathers, indicators, blocks):
+               scatters, gathers, indicators, blocks, resizes, samples, regions):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

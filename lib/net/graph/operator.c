@@ -16,7 +16,8 @@ static const struct net_operator *const families[] = {
     net_softmax_operators,     net_reduce_operators,     net_movement_operators,
     net_concat_operators,      net_index_operators,      net_pad_operators,
     net_shape_operators,       net_scatter_operators,    net_selection_operators,
-    net_indicator_operators,   net_col2im_operators,
+    net_indicator_operators,   net_col2im_operators,     net_resize_operators,
+    net_grid_operators,        net_roi_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };

@@ -157,6 +157,9 @@ extern const struct net_operator net_scatter_operators[];     /* ops/scatter.c *
 extern const struct net_operator net_selection_operators[];   /* ops/selection.c: by condition */
 extern const struct net_operator net_indicator_operators[];   /* ops/indicator.c: OneHot, Trilu */
 extern const struct net_operator net_col2im_operators[];      /* ops/col2im.c */
+extern const struct net_operator net_resize_operators[];      /* ops/resize/resize.c */
+extern const struct net_operator net_grid_operators[];        /* ops/resize/grid.c */
+extern const struct net_operator net_roi_operators[];         /* ops/resize/roi_align.c */
 extern const struct net_operator net_pad_operators[];         /* ops/pad.c */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 
