@@ -1,4 +1,4 @@
-/* Copies in which each axis of the output has a table of positions along the same axis of the input:
+/* Copies in which each axis of the output has a table of positions along that axis of the input:
    padding, cropping, repeating the nearest element. */
 #ifndef NET_OPS_TABLE_COPY_H
 #define NET_OPS_TABLE_COPY_H
@@ -9,9 +9,8 @@ struct net_table_copy {
     int rank;
     int64_t rows; /* of the output, along its last axis */
     struct {
-        int64_t count; /* of the output */
-        const int64_t
-            *offset; /* of each position, in elements of the input; -1: none */
+        int64_t count;         /* of the output */
+        const int64_t *offset; /* of each position, in elements of the input; -1: none */
     } axes[IVON_RANK_MAX];
 };
 

@@ -18,7 +18,7 @@ struct resize_stage {
     struct net_band band, transposed;
 };
 
-/* What infer prepares: the stages, then the memory of their bands. */
+/* Infer prepares the stages, and behind them the memory of their bands. */
 struct resize {
     struct resize_rule rule;
     int stage_count;

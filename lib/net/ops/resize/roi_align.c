@@ -179,7 +179,7 @@ static void roi_largest(const struct bin *bin)
     }
 }
 
-/* What a sample counts for: the whole of a mean's, or the one element that is the largest. */
+/* Reduces a sample to its share of a mean, or to the one element that is the largest. */
 static void roi_choose(const struct bin *bin, size_t c, int64_t n, struct sample *sample)
 {
     const int64_t *which = (const int64_t *)((double *)bin->call->workspace + bin->roi->channels);

@@ -78,7 +78,7 @@ double resize_cubic_slope(double t, double a)
     return t < 0 ? -slope : slope;
 }
 
-/* The kernel around a position: elements at distances below `reach` weigh kernel(distance scale). */
+/* The kernel around a position: elements at a distance t below `reach` weigh kernel(t scale). */
 struct kernel {
     double x, reach, scale;
     int64_t first, last; /* elements, which may be outside */

@@ -49,8 +49,8 @@ double resize_cubic_slope(double t, double a);
 /* Returns whether each position takes from itself alone. */
 bool resize_is_trivial(const struct resize_rule *rule, const struct resize_axis *axis);
 
-/* Sets the columns [*first, *first + the returned number) that output position `at` takes from; none
-   where a crop is outside. */
+/* Sets the first column that output position `at` takes from, and returns their number: 0 where a
+   crop is outside. */
 size_t resize_span(const struct resize_rule *rule, const struct resize_axis *axis, int64_t at,
                    int64_t *first);
 
