@@ -69,6 +69,7 @@ struct net_operator {
     int inputs_min, inputs_max; /* NET_VARIADIC: no upper bound */
     int outputs_max;
     unsigned flags;
+    unsigned planned; /* bits of the inputs of floats whose elements a plan must know */
     struct {
         const char *name;
         enum net_attribute_kind kind;

@@ -440,6 +440,7 @@ const struct net_operator net_shape_operators[] = {
      .inputs_min = 3,
      .inputs_max = 3,
      .outputs_max = 1,
+     .planned = 1U << 0 | 1U << 1 | 1U << 2,
      .infer = range_infer,
      .forward = range_forward},
     {0}};
