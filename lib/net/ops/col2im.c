@@ -24,7 +24,7 @@ static int col2im_attribute(const struct net_call *call, const char *name, int a
 {
     size_t count;
     const int64_t *list = net_attribute_integers(call->node, name, &count);
-    if (list && count != (size_t)(copies * axes))
+    if (list && count != (size_t)copies * (size_t)axes)
         return net_fail(call, error, "%zu %s for %d axes", count, name, axes);
     for (int i = 0; i < copies * axes; i++) {
         values[i] = list ? list[i] : otherwise;
@@ -58,6 +58,7 @@ static int col2im_find(const struct net_call *call, struct col2im *col2im, struc
     const int64_t *image, *block;
     int64_t pads[2 * IVON_RANK_MAX], taps = 1, places = 1;
     size_t count, block_count;
+    *col2im = (struct col2im){0};
     int code = net_known_list(call, 1, "image_shape", &image, &count, error);
     if (!code)
         code = net_known_list(call, 2, "block_shape", &block, &block_count, error);
@@ -144,7 +145,7 @@ static void col2im_run(const struct net_call *call, const float *in, float *out)
     struct col2im col2im;
     const int64_t *targets = col2im_begin(call, &col2im);
     double *sums = call->workspace;
-    if (!call->inputs[0]->count) {
+    if (!col2im.columns) {
         memset(out, 0, call->outputs[0]->count * sizeof *out);
         return;
     }
@@ -181,9 +182,11 @@ static void col2im_backward(const struct net_call *call, const float *const *out
     struct col2im col2im;
     const float *from = output_adjoints[0];
     float *to = input_adjoints[0];
-    if (!from || !to || !call->inputs[0]->count)
+    if (!from || !to)
         return;
     const int64_t *targets = col2im_begin(call, &col2im);
+    if (!col2im.columns)
+        return;
     for (size_t n = 0; n < call->inputs[0]->count / col2im.columns; n++, from += col2im.pixels)
         for (size_t i = 0; i < col2im.columns; i++, to++)
             if (targets[i] >= 0)

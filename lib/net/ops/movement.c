@@ -298,7 +298,7 @@ static struct net_strided_copy block_copy(const struct net_tensor *deep,
                                           bool channels_first)
 {
     struct net_strided_copy copy = {0};
-    int64_t to[IVON_RANK_MAX], from[IVON_RANK_MAX], channels = wide->shape[1];
+    int64_t to[IVON_RANK_MAX] = {0}, from[IVON_RANK_MAX] = {0}, channels = wide->shape[1];
     row_major_strides(wide, to);
     row_major_strides(deep, from);
     int64_t inner = channels_first ? 1 : channels, outer = channels_first ? size * size : 1;

@@ -188,13 +188,12 @@ static void scatter_tangent(const struct net_call *call, net_places_rule *rule, 
     scatter_record(call, &scatter);
     for (size_t n = 0; n < scatter.update_count; n++) {
         float *to = &out[scatter_place(&scatter, n)], move = moves ? moves[n] : 0;
-        if (scatter.reduction == REPLACE)
-            *to = move;
-        else if (scatter.reduction == ADD)
+        if (scatter.reduction == ADD)
             *to += move;
         else if (scatter.reduction == MULTIPLY)
             *to = *to * updates[n] + scatter.before[n] * move;
-        else if (scatter_wins(scatter.reduction, scatter.before[n], updates[n]))
+        else if (scatter.reduction == REPLACE ||
+                 scatter_wins(scatter.reduction, scatter.before[n], updates[n]))
             *to = move;
     }
 }

@@ -267,7 +267,7 @@ static int unique_forward(const struct net_call *call, struct ivon_error *error)
     (void)error;
     const struct unique *unique = call->prepared;
     const struct slices *slices = &unique->slices;
-    const size_t *const lists[] = {NULL, unique->first, unique->equals, unique->number};
+    const size_t *const lists[] = {unique->first, unique->equals, unique->number};
     size_t size = slices->inner * net_type_size(unique->input->type);
     char *to = call->outputs[0] ? call->outputs[0]->data : NULL;
     for (size_t outer = 0; outer < slices->outer && size && to; outer++)
@@ -276,9 +276,9 @@ static int unique_forward(const struct net_call *call, struct ivon_error *error)
                    (const char *)unique->input->data +
                        (outer * slices->extent + unique->first[i]) * size,
                    size);
-    for (size_t j = 1; j < call->node->output_count; j++)
+    for (size_t j = 1; j < 4 && j < call->node->output_count; j++)
         for (size_t i = 0; call->outputs[j] && i < call->outputs[j]->count; i++)
-            ((int64_t *)call->outputs[j]->data)[i] = (int64_t)lists[j][i];
+            ((int64_t *)call->outputs[j]->data)[i] = (int64_t)lists[j - 1][i];
     return 0;
 }
 

@@ -42,6 +42,7 @@ static int grid_read(const struct net_call *call, struct grid *grid, struct ivon
     static const char *const paddings[] = {"zeros", "border", "reflection"};
     const struct net_tensor *input = call->inputs[0];
     size_t mode, padding;
+    *grid = (struct grid){0};
     int code = grid_choice(call, "mode", modes, 5, &mode, error);
     if (!code)
         code = grid_choice(call, "padding_mode", paddings, 3, &padding, error);

@@ -278,7 +278,7 @@ static int resize_prepare(struct net_call *call, const struct resize_rule *rule,
                           const struct resize_axis *axes, struct ivon_error *error)
 {
     struct resize layout = {.rule = *rule};
-    size_t counts[IVON_RANK_MAX], size = sizeof layout;
+    size_t counts[IVON_RANK_MAX] = {0}, size = sizeof layout;
     const struct net_tensor *input = call->inputs[0];
     layout.extrapolation = (float)net_attribute_number(call->node, "extrapolation_value", 0);
     if (input->count && call->outputs[0]->count)
@@ -312,8 +312,8 @@ static int resize_infer_of(struct net_call *call, struct resize_inputs inputs, b
 {
     const struct net_tensor *input = call->inputs[0];
     struct resize_rule rule;
-    struct resize_axis axes[IVON_RANK_MAX];
-    int64_t shape[IVON_RANK_MAX];
+    struct resize_axis axes[IVON_RANK_MAX] = {0};
+    int64_t shape[IVON_RANK_MAX] = {0};
     int code = resize_read_rule(call, old, &rule, error);
     if (!code)
         code = resize_read_axes(call, inputs, &rule, axes, error);
@@ -330,7 +330,7 @@ static int resize_infer_of(struct net_call *call, struct resize_inputs inputs, b
     if (code)
         return code;
     const struct resize *resize = call->prepared;
-    call->alias = !resize->stage_count;
+    call->alias = !resize->stage_count && net_same_shape(input, call->outputs[0]);
     call->workspace_size = input->type == NET_FLOAT ? 2 * resize->between * sizeof(float)
                                                     : net_table_copy_size(call->outputs[0]);
     return 0;
