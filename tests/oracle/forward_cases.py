@@ -563,9 +563,317 @@ def determinants():
     case("Det", [np.zeros((2, 2, 2), FLOATS)], np.zeros(2, FLOATS))
 
 
+# Older and newer versions of movements, and what they added.
+
+def movement_versions():
+    x = numbers(2, 3, 2)
+    w = wide(x)
+    case("Slice", [x], w[:, 1:3, :-1], opset=9, starts=[1, 0], ends=[9, -1], axes=[1, 2])
+    case("Slice", [x], w[1:], opset=7, starts=[-1], ends=[2])
+    case("Squeeze", [x[:1, :, :1]], w[0, :, :1], opset=11, axes=[0])
+    case("Squeeze", [x[:1, :, :1]], w[0, :, 0], opset=11)
+    case("Unsqueeze", [x], w.reshape(1, 2, 3, 1, 2), opset=11, axes=[0, 3])
+    case("Split", [x], (w[:, :2], w[:, 2:]), opset=11, axis=1, split=[2, 1])
+    case("Split", [x], (w[:1], w[1:]), opset=7)
+    case("Split", [x, integers(2, 1)], (w[:, :2], w[:, 2:]), opset=13, axis=-2)
+    case("Split", [x], (w[:, :2], w[:, 2:]), axis=1, num_outputs=2)
+    plane = numbers(2, 3)
+    deep = wide(plane)
+    case("Pad", [plane], np.pad(deep, ((1, 0), (0, 2)), constant_values=0.5), opset=10, mode="constant",
+         pads=[1, 0, 0, 2], value=0.5)
+    case("Pad", [plane], np.pad(deep, ((0, 0), (2, 1)), mode="edge"), opset=7, mode="edge", pads=[0, 2, 0, 1])
+    case("Pad", [plane, integers(0, 1, 0, -1), np.array(-2, FLOATS)],
+         np.pad(deep[:, :2], ((0, 0), (1, 0)), constant_values=-2), opset=13, mode="constant")
+    case("Pad", [plane, integers(1, 2), None, integers(-1)], np.pad(deep, ((0, 0), (1, 2)), mode="reflect"),
+         mode="reflect")
+    case("Pad", [plane, integers(1, 4), np.array(2, FLOATS), integers(1)],
+         np.pad(deep, ((0, 0), (1, 4)), constant_values=2))
+    case("Pad", [plane, integers(1, 4, 0, 2)], deep[np.arange(-1, 2)][:, np.arange(-4, 5) % 3], mode="wrap")
+    counts = integers(1, 2, 3)
+    case("Pad", [counts, integers(1, 1), np.array(7)], integers(7, 1, 2, 3, 7))
+    case("CenterCropPad", [x, integers(4, 2, 1)], np.pad(w[:, :2, :1], ((1, 1), (0, 0), (0, 0))))
+    case("CenterCropPad", [x, integers(5, 1)], np.pad(w[:, 1:2], ((1, 2), (0, 0), (0, 0))), axes=[0, -2])
+    case("CenterCropPad", [counts, integers(2)], integers(1, 2))
+
+
+# By indices, conditions and comparisons.
+
+def scattered(data, steps, reduction):
+    """`steps`: pairs of an index and an update, in order."""
+    out = data.copy()
+    combine = {"none": lambda a, b: b, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+    for index, update in steps:
+        out[index] = combine[reduction](out[index], update)
+    return out
+
+
+def element_steps(places, updates, axis):
+    return [(at[:axis] + (places[at],) + at[axis + 1:], updates[at]) for at in np.ndindex(*places.shape)]
+
+
+def tuple_steps(places, updates):
+    return [(tuple(places[at]), updates[at]) for at in np.ndindex(*places.shape[:-1])]
+
+
+def scatters():
+    x, updates = numbers(2, 3, 2), numbers(2, 2, 2)
+    w, u = wide(x), wide(updates)
+    places = integers(0, 2, -1, 2, 1, 1, 0, -3, shape=(2, 2, 2))
+    steps = element_steps(places, u, 1)
+    case("Scatter", [x, places, updates], scattered(w, steps, "none"), axis=1)
+    case("ScatterElements", [x, places, updates], scattered(w, steps, "none"), axis=-2)
+    flat = integers(1, 0, shape=(1, 2))
+    case("ScatterElements", [x[0], flat, updates[0, :1]], scattered(w[0], element_steps(flat, u[0, :1], 0), "none"))
+    tuples, rows = integers(1, -1, 0, 0, 1, 2, shape=(3, 2)), numbers(3, 2)
+    pairs = tuple_steps(tuples, wide(rows))
+    case("ScatterND", [x, tuples, rows], scattered(w, pairs, "none"))
+    for reduction in ("add", "mul", "max", "min"):
+        case("ScatterElements", [x, places, updates], scattered(w, steps, reduction), axis=1, reduction=reduction)
+        case("ScatterND", [x, tuples, rows], scattered(w, pairs, reduction), reduction=reduction)
+    # A product with zeros
+    with_zeros = rows.copy()
+    with_zeros[0] = 0
+    case("ScatterND", [x, tuples, with_zeros], scattered(w, tuple_steps(tuples, wide(with_zeros)), "mul"),
+         reduction="mul")
+    counts, twice = integers(5, 6, 7), integers(2, 0, 2, shape=(3, 1))
+    for reduction in ("none", "add", "mul", "max", "min"):
+        case("ScatterND", [counts, twice, integers(9, 1, 3)],
+             scattered(counts, tuple_steps(twice, integers(9, 1, 3)), reduction), reduction=reduction)
+    case("ScatterND", [booleans(0, 1, 0), integers(1, 2, shape=(2, 1)), booleans(0, 1)], booleans(0, 0, 1))
+    cache, fresh = numbers(2, 2, 4, 2), numbers(2, 2, 2, 2)
+    filled = wide(cache)
+    filled[:, :, :2] = fresh
+    case("TensorScatter", [cache, fresh], filled)
+    filled = wide(cache)
+    filled[0, :, 1:3], filled[1, :, 2:] = fresh[0], fresh[1]
+    case("TensorScatter", [cache, fresh, integers(1, 2)], filled, axis=2, mode="linear")
+    filled = wide(cache)
+    filled[0, :, [3, 0]], filled[1, :, [0, 1]] = fresh[0].transpose(1, 0, 2), fresh[1].transpose(1, 0, 2)
+    case("TensorScatter", [cache, fresh, integers(3, 0)], filled, mode="circular")
+
+
+def gathers():
+    x = numbers(2, 3, 2)
+    w = wide(x)
+    tuples = integers(1, -1, 0, 0, 1, 2, 1, 2, shape=(2, 2, 2))
+    case("GatherND", [x, tuples], w[tuples[..., 0], tuples[..., 1]])
+    case("GatherND", [x, integers(2, -2, shape=(2, 1))], np.stack([w[0, 2], w[1, 1]]), batch_dims=1)
+    case("GatherND", [x, integers(1, 0, shape=(2, 1))], w[[1, 0]], opset=11)
+    sequences = numbers(3, 2, 2)
+    turned = wide(sequences)
+    turned[:2, 0], turned[:, 1] = turned[1::-1, 0].copy(), turned[::-1, 1].copy()
+    case("ReverseSequence", [sequences, integers(2, 3)], turned)
+    case("ReverseSequence", [np.ascontiguousarray(sequences.swapaxes(0, 1)), integers(2, 3)],
+         turned.swapaxes(0, 1), batch_axis=0, time_axis=1)
+    case("Compress", [x, booleans(0, 1, 1)], w[:, 1:], axis=-2)
+    case("Compress", [x, booleans(0, 1, 1, 0, 1)], w.ravel()[[1, 2, 4]])
+    case("NonZero", [np.array([[0, 2, 0], [-1, 0, 4]], FLOATS)], integers(0, 1, 1, 1, 0, 2, shape=(2, 3)))
+    case("NonZero", [booleans(1, 0, 1)], integers(0, 2, shape=(1, 2)))
+    some = np.array([2, 1, 1, 3, 4, 3], FLOATS)
+    case("Unique", [some], tuple(np.array(v) for v in np.unique(some, True, True, True)))
+    case("Unique", [some], (some[[0, 1, 3, 4]], integers(0, 1, 3, 4), integers(0, 1, 1, 2, 3, 2),
+                            integers(1, 2, 2, 1)), sorted=0)
+    table = integers(1, 1, 0, 1, 2, 1, 0, 1, 1, 1, 0, 1, 2, 1, 0, 1, shape=(2, 4, 2))
+    case("Unique", [table], np.unique(table, True, True, True, axis=1), axis=1)
+
+
+def indicators():
+    values = np.array([-0.5, 2], FLOATS)
+    off_on = wide(values)
+    places = integers(0, 2, -1, 7, shape=(2, 2))
+    hot = off_on[(np.array([0, 2, 2, 7]).reshape(2, 2, 1) == np.arange(3)).astype(int)]
+    older = off_on[(places[..., None] == np.arange(3)).astype(int)]
+    case("OneHot", [places, np.array(3), values], hot)
+    case("OneHot", [places, integers(3), values], hot.transpose(0, 2, 1), axis=1)
+    case("OneHot", [places, np.array(3), values], older.transpose(2, 0, 1), opset=10, axis=0)
+    case("OneHot", [np.array([1, 0], FLOATS), np.array(2, FLOATS), integers(5, 6)], integers(5, 6, 6, 5, shape=(2, 2)))
+    case("EyeLike", [numbers(2, 3)], np.eye(2, 3))
+    case("EyeLike", [numbers(2, 3)], np.eye(2, 3, 1, INTEGERS), k=1, dtype=6)
+    case("EyeLike", [numbers(3, 2)], np.eye(3, 2, -1, BOOLEANS), k=-1, dtype=9)
+    x = numbers(2, 3, 4)
+    w = wide(x)
+    case("Trilu", [x], np.triu(w))
+    case("Trilu", [x, np.array(-1)], np.triu(w, -1), upper=1)
+    case("Trilu", [x, np.array(1)], np.tril(w, 1), upper=0)
+    case("Trilu", [x, np.array(-9)], np.tril(w, -9), upper=0)
+    case("Trilu", [booleans(1, 1, 1, 1).reshape(2, 2), np.array(1)], booleans(0, 1, 0, 0).reshape(2, 2))
+
+
+def blocks():
+    x = numbers(1, 8, 2, 3)
+    w = wide(x)
+    case("DepthToSpace", [x], w.reshape(1, 2, 2, 2, 2, 3).transpose(0, 3, 4, 1, 5, 2).reshape(1, 2, 4, 6), blocksize=2)
+    case("DepthToSpace", [x], F.pixel_shuffle(torched(x), 2), blocksize=2, mode="CRD")
+    wide_image = numbers(1, 2, 4, 6)
+    case("SpaceToDepth", [wide_image],
+         wide(wide_image).reshape(1, 2, 2, 2, 3, 2).transpose(0, 3, 5, 1, 2, 4).reshape(1, 8, 2, 3), blocksize=2)
+    columns = numbers(1, 8, 4)
+    case("Col2Im", [columns, integers(3, 3), integers(2, 2)], F.fold(torched(columns), (3, 3), (2, 2)))
+    case("Col2Im", [columns[:, :, :3], integers(4, 3), integers(2, 2)],
+         F.fold(torched(columns[:, :, :3]), (4, 3), (2, 2), (1, 2), (1, 0), (2, 1)), dilations=[1, 2],
+         pads=[1, 0, 1, 0], strides=[2, 1])
+    case("Col2Im", [columns[:, :4, :2], integers(5), integers(2)],
+         F.fold(torched(columns[:, :4, :2]), (1, 5), (1, 2), 1, 0, (1, 2))[:, :, 0], strides=[2])
+
+
+# Interpolation.
+
+def kernel(mode, t, a):
+    t = abs(t)
+    if mode == "linear":
+        return max(1 - t, 0)
+    return (a + 2) * t**3 - (a + 3) * t**2 + 1 if t <= 1 else a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0
+
+
+def resize_matrix(extent, positions, mode, a=-0.75, scale=1.0, exclude=False, crop=False):
+    """The dense matrix that takes an axis to these positions; rows of a crop outside are NaN."""
+    matrix = np.zeros((len(positions), extent))
+    for row, x in enumerate(positions):
+        for i in range(int(np.floor(x - 2 / scale)) - 1, int(np.ceil(x + 2 / scale)) + 2):
+            weight = float(i == x) if mode == "nearest" else kernel(mode, (i - x) * scale, a)
+            if not exclude or 0 <= i < extent:
+                matrix[row, min(max(i, 0), extent - 1)] += weight
+        matrix[row] = matrix[row] / matrix[row].sum() if not crop or 0 <= x <= extent - 1 else np.nan
+    return matrix
+
+
+def resized(x, *matrices):
+    """Along the last axes."""
+    for axis, matrix in enumerate(matrices, x.ndim - len(matrices)):
+        x = np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
+    return x
+
+
+def half_pixels(count, scale):
+    return [(o + 0.5) / scale - 0.5 for o in range(count)]
+
+
+def resizes():
+    x = numbers(1, 2, 3, 4)
+    t, w = torched(x), wide(x)
+    doubled = np.array([1, 1, 2, 2], FLOATS)
+    nearest = F.interpolate(t, scale_factor=2, mode="nearest")
+    asymmetric = [resize_matrix(n, [o / 2 for o in range(2 * n)], "linear") for n in (3, 4)]
+    case("Upsample", [x], nearest, opset=7, scales=[1.0, 1.0, 2.0, 2.0], mode="nearest")
+    case("Upsample", [x, doubled], resized(w, *asymmetric), mode="linear")
+    case("Resize", [x, doubled], nearest, opset=10, mode="nearest")
+    case("Resize", [x, np.array([1, 1, 0.5, 0.5], FLOATS)], w[:, :, ::2, ::2][:, :, :1], opset=10)
+    case("Resize", [x, doubled], resized(w, *asymmetric), opset=10, mode="linear")
+    linear = F.interpolate(t, (5, 3), mode="bilinear")
+    for opset in (13, 0):
+        sizes, cubic = integers(1, 2, 5, 3), {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1}
+        case("Resize", [x, None, None, sizes], linear, opset=opset, mode="linear")
+        case("Resize", [x, None, doubled], F.interpolate(t, scale_factor=2, mode="bicubic"), opset=opset, mode="cubic")
+        case("Resize", [x, None, None, sizes], F.interpolate(t, (5, 3), mode="bilinear", align_corners=True),
+             opset=opset, mode="linear", coordinate_transformation_mode="align_corners")
+        rows, columns = (resize_matrix(n, half_pixels(m, m / n), "cubic", -0.5, exclude=True) for n, m in ((3, 5), (4, 3)))
+        case("Resize", [x, None, None, sizes], resized(w, rows, columns), opset=opset, **cubic)
+        for rounding, row, column in (("round_prefer_floor", [0, 1, 1, 2], [0, 1, 3]), ("ceil", [0, 1, 2, 2], [1, 2, 3]),
+                                      ("floor", [0, 0, 1, 2], [0, 1, 2]), ("round_prefer_ceil", [0, 1, 1, 2], [0, 2, 3])):
+            case("Resize", [x, None, None, integers(1, 2, 4, 3)], w[:, :, row][..., column],
+                 opset=opset, mode="nearest", nearest_mode=rounding)
+        roi = np.array([0, 0, 0.25, 0.25, 1, 1, 1.25, 0.75], FLOATS)
+        crop = resized(w, resize_matrix(3, [0.5, 1.5, 2.5], "linear", crop=True),
+                       resize_matrix(4, [0.75, 2.25], "linear", crop=True))
+        case("Resize", [x, roi, None, integers(1, 2, 3, 2)], np.where(np.isnan(crop), 7, crop), opset=opset, mode="linear",
+             coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0)
+    case("Resize", [x, None, None, integers(1, 2, 2, 2)], F.interpolate(t, (2, 2), mode="bilinear", antialias=True),
+         mode="linear", antialias=1, exclude_outside=1)
+    narrow = [resize_matrix(n, half_pixels(2, 2 / n), "cubic", scale=2 / n) for n in (3, 4)]
+    case("Resize", [x, None, None, integers(2, 2)], resized(w, *narrow), mode="cubic", antialias=1, axes=[2, -1])
+    case("Resize", [x, None, np.array([1.75], FLOATS)],
+         resized(w, resize_matrix(4, [(o + 0.5) / 1.75 - 0.5 for o in range(7)], "linear")), mode="linear", axes=[3])
+    symmetric = resize_matrix(4, [(o + 0.5) / 0.625 - 0.5 + 2 * (1 - 2 / 2.5) for o in range(2)], "linear")
+    case("Resize", [x, None, np.array([0.625], FLOATS)], resized(w, symmetric), mode="linear", axes=[-1],
+         coordinate_transformation_mode="half_pixel_symmetric")
+    case("Resize", [x, None, None, integers(1, 3)], resized(w, resize_matrix(3, [0], "linear"),
+                                                            resize_matrix(4, half_pixels(3, 0.75), "linear")),
+         mode="linear", axes=[2, 3], coordinate_transformation_mode="pytorch_half_pixel")
+    square = numbers(1, 1, 2, 4)
+    for policy, extents in (("not_larger", (1, 2)), ("not_smaller", (2, 4)), ("stretch", (1, 4))):
+        case("Resize", [square, None, None, integers(1, 4)],
+             F.interpolate(torched(square), extents, mode="nearest-exact") if policy == "not_smaller" else
+             F.interpolate(torched(square), extents, mode="bilinear"), axes=[2, 3], mode="linear",
+             keep_aspect_ratio_policy=policy)
+    case("Resize", [integers(1, 2, 3).reshape(1, 3), None, np.array([1, 2], FLOATS)],
+         integers(1, 1, 2, 2, 3, 3).reshape(1, 6), mode="nearest")
+    volume = numbers(1, 1, 2, 2, 3)
+    case("Resize", [volume, None, None, integers(1, 1, 3, 4, 2)],
+         F.interpolate(torched(volume), (3, 4, 2), mode="trilinear"), mode="linear")
+
+
+def samples():
+    x = numbers(1, 2, 3, 4)
+    grid = numbers(1, 2, 3, 2, low=-1, high=1) * np.array([1, 0.75], FLOATS)
+    beyond = numbers(1, 2, 2, 2) * FLOATS(0.9375)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for align in (0, 1):
+            case("GridSample", [x, grid], F.grid_sample(torched(x), torched(grid), mode, "zeros", bool(align)),
+                 mode=mode, align_corners=align)
+    for padding in ("zeros", "border", "reflection"):
+        for align in (0, 1):
+            case("GridSample", [x, beyond], F.grid_sample(torched(x), torched(beyond), "bilinear", padding, bool(align)),
+                 mode="linear", padding_mode=padding, align_corners=align)
+            case("GridSample", [x, beyond], F.grid_sample(torched(x), torched(beyond), "nearest", padding, bool(align)),
+                 mode="nearest", padding_mode=padding, align_corners=align)
+    case("GridSample", [x, grid], F.grid_sample(torched(x), torched(grid), "bilinear", "zeros", False))
+    volume, points = numbers(1, 1, 2, 3, 2), numbers(1, 1, 2, 2, 3, low=-1, high=1) * FLOATS(0.875)
+    case("GridSample", [volume, points], F.grid_sample(torched(volume), torched(points), "bilinear", "border", False),
+         padding_mode="border")
+    for align in (0, 1):
+        theta = numbers(2, 2, 3)
+        case("AffineGrid", [theta, integers(2, 1, 2, 3)], F.affine_grid(torched(theta), (2, 1, 2, 3), bool(align)),
+             align_corners=align)
+        theta = numbers(1, 3, 4)
+        case("AffineGrid", [theta, integers(1, 1, 2, 3, 2)], F.affine_grid(torched(theta), (1, 1, 2, 3, 2), bool(align)),
+             align_corners=align)
+
+
+def bilinear_terms(image, y, x):
+    """The four weighted elements whose sum is the value at a position; 0 if that is far outside."""
+    axes = []
+    for at, extent in zip((y, x), image.shape):
+        if at < -1 or at > extent:
+            return np.zeros(4)
+        at = max(at, 0)
+        low = int(at)
+        if low >= extent - 1:
+            axes.append([(extent - 1, 1), (extent - 1, 0)])
+        else:
+            axes.append([(low, low + 1 - at), (low + 1, at - low)])
+    return np.array([image[i, j] * a * b for i, a in axes[0] for j, b in axes[1]])
+
+
+def aligned_regions(x, regions, images, extents, ratio, scale, offset, mode):
+    out = np.zeros((len(regions), x.shape[1], *extents))
+    for r, c, p, q in np.ndindex(*out.shape):
+        x1, y1, x2, y2 = wide(regions[r]) * scale - offset
+        sides = np.array([y2 - y1, x2 - x1])
+        sides = sides if offset else np.maximum(sides, 1)
+        counts = [ratio or int(np.ceil(side / n)) for side, n in zip(sides, extents)]
+        terms = [bilinear_terms(wide(x[images[r], c]), y1 + (p + (i + 0.5) / counts[0]) * sides[0] / extents[0],
+                                x1 + (q + (j + 0.5) / counts[1]) * sides[1] / extents[1]) for i, j in np.ndindex(*counts)]
+        out[r, c, p, q] = np.mean([t.sum() for t in terms]) if mode == "avg" else np.max(terms)
+    return out
+
+
+def regions():
+    x, images = numbers(2, 1, 4, 5), integers(1, 0)
+    # x1, y1, x2, y2
+    ends = np.array([[0.8125, 0.6875, 6.4375, 5.3125], [1.5625, 2.0625, 2.1875, 9.1875]], FLOATS)
+    for opset, offset, more in ((10, 0, {}), (0, 0.5, {}), (0, 0.5, {"coordinate_transformation_mode": "half_pixel"}),
+                                (0, 0, {"coordinate_transformation_mode": "output_half_pixel"})):
+        for mode in ("avg", "max"):
+            case("RoiAlign", [x, ends, images], aligned_regions(x, ends, images, (2, 3), 2, 0.5, offset, mode), opset=opset,
+                 mode=mode, output_height=2, output_width=3, sampling_ratio=2, spatial_scale=0.5, **more)
+    case("RoiAlign", [x, ends, images], aligned_regions(x, ends, images, (1, 2), 0, 0.75, 0.5, "avg"), output_width=2,
+         spatial_scale=0.75)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, selections, conditions, versions, norms, activations, remainders, casts, scans, einsums,
-               determinants):
+               shapes, selections, conditions, versions, norms, activations, remainders, casts,
+               scans, einsums, determinants, movement_versions, scatters, gathers, indicators,
+               blocks, resizes, samples, regions):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

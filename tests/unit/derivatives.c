@@ -3,31 +3,17 @@
 
 #include "operator.h"
 
-/* Their outputs are no floats, or depend on shapes alone; Range's are known with the plan. */
-static const char *const constants[] = {"And",
-                                        "ArgMax",
-                                        "ArgMin",
-                                        "BitCast",
-                                        "BitShift",
-                                        "BitwiseAnd",
-                                        "BitwiseNot",
-                                        "BitwiseOr",
-                                        "BitwiseXor",
-                                        "Constant",
-                                        "ConstantOfShape",
-                                        "Equal",
-                                        "Greater",
-                                        "GreaterOrEqual",
-                                        "IsInf",
-                                        "IsNaN",
-                                        "Less",
-                                        "LessOrEqual",
-                                        "Not",
-                                        "Or",
-                                        "Range",
-                                        "Shape",
-                                        "Size",
-                                        "Xor"};
+/* Their outputs are no floats, or depend on shapes alone; those of Range, NonZero and Unique are
+   known with the plan. */
+static const char *const constants[] = {"And",         "ArgMax",          "ArgMin",
+                                        "BitCast",     "BitShift",        "BitwiseAnd",
+                                        "BitwiseNot",  "BitwiseOr",       "BitwiseXor",
+                                        "Constant",    "ConstantOfShape", "Equal",
+                                        "EyeLike",     "Greater",         "GreaterOrEqual",
+                                        "IsInf",       "IsNaN",           "Less",
+                                        "LessOrEqual", "NonZero",         "Not",
+                                        "Or",          "Range",           "Shape",
+                                        "Size",        "Unique",          "Xor"};
 
 enum { CONSTANT_COUNT = sizeof constants / sizeof constants[0] };
 

@@ -155,7 +155,9 @@ static const struct {
             {"edge", 3, 2, 9, {0, 0, 0, 0, 1, 2, 3, 3, 3}},
             {"reflect", 3, 2, 9, {3, 2, 1, 0, 1, 2, 3, 2, 1}},
             {"reflect", 5, 0, 9, {1, 2, 3, 2, 1, 0, 1, 2, 3}},
-            {"reflect", 1, 0, 5, {1, 0, 1, 2, 3}}};
+            {"reflect", 1, 0, 5, {1, 0, 1, 2, 3}},
+            {"wrap", 5, 1, 10, {3, 0, 1, 2, 3, 0, 1, 2, 3, 0}},
+            {"wrap", -1, 0, 3, {1, 2, 3}}};
 
 static void pads_like_numpy(void **state)
 {
@@ -279,7 +281,7 @@ static void refuses_to_pad(void **state)
         size_t count;
         int64_t pads[3];
         const char *why;
-    } cases[] = {{"wrap", 3, 2, {0, 0}, "mode 'wrap'"},
+    } cases[] = {{"fold", 3, 2, {0, 0}, "mode 'fold'"},
                  {"edge", 0, 2, {1, 0}, "axis 0 of extent 0 cannot be padded"},
                  {"reflect", 0, 2, {0, 1}, "axis 0 of extent 0 cannot be padded"},
                  {"constant", 3, 2, {-2, -2}, "cannot be padded by -2 and -2"},

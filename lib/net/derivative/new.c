@@ -64,6 +64,16 @@ static bool mixes_examples(const struct net_derivative *derivative, const struct
     return is_needed(derivative, step) && per_example && shared;
 }
 
+/* Returns whether a needed step computes a tile of examples as it does each of them alone. */
+static bool is_separable(const struct net_derivative *derivative, size_t i)
+{
+    const struct plan_step *step = &derivative->plan->steps[i];
+    const struct net_operator *op = step->call.node->op;
+    bool concerned = derivative->tile > 1 && op->separable && step->stage != PLAN_KNOWN &&
+                     is_needed(derivative, step);
+    return !concerned || op->separable(&step->call, &derivative->unit->steps[i].call);
+}
+
 /* Marks the values that each example has of its own. Returns false if the examples of a tile cannot
    be separated. */
 static bool classify_values(struct net_derivative *derivative)
@@ -83,7 +93,8 @@ static bool classify_values(struct net_derivative *derivative)
             fine &= is_concatenation(&value->tensor, unit, derivative->tile);
     }
     for (size_t i = 0; i < network->node_count; i++)
-        fine &= !mixes_examples(derivative, &derivative->plan->steps[i]);
+        fine &= !mixes_examples(derivative, &derivative->plan->steps[i]) &&
+                is_separable(derivative, i);
     return fine;
 }
 

@@ -79,6 +79,18 @@ static struct net_value *bind_find_value(struct ivon_network *network, const cha
     return value;
 }
 
+/* Returns whether a plan must know the elements of a value: those of a Resize's scales, say, which
+   are no parameters even if a checkpoint has them among its means. */
+static bool bind_is_planned(const struct ivon_network *network, size_t value)
+{
+    for (size_t i = 0; i < network->node_count; i++)
+        for (size_t j = 0; j < network->nodes[i].input_count; j++)
+            if (network->nodes[i].inputs[j] == value && j < 32 &&
+                network->nodes[i].op->planned & 1U << j)
+                return true;
+    return false;
+}
+
 int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
                       size_t place, struct ivon_error *error)
 {
@@ -87,7 +99,8 @@ int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, 
     struct net_tensor bound = {0};
     if (value->typed && !bind_agrees(tensor, &value->tensor))
         return wrong_shape(network, source, tensor, &value->tensor, error);
-    bool parameter = tensor->part == IVON_MEAN;
+    bool parameter = tensor->part == IVON_MEAN &&
+                     !bind_is_planned(network, (size_t)(value - network->values));
     enum net_type type = value->typed ? value->tensor.type : NET_FLOAT;
     int code = parameter ? net_tensor_set(&bound, NET_FLOAT, tensor->rank, tensor->shape, error)
                          : net_tensor_read(&bound, source, index, error);

@@ -75,6 +75,7 @@ struct net_operator {
     int inputs_min, inputs_max; /* NET_VARIADIC: no upper bound */
     int outputs_max;
     unsigned flags;
+    unsigned planned; /* bits of the inputs of floats whose elements a plan must know */
     struct {
         const char *name;
         enum net_attribute_kind kind;
@@ -112,6 +113,11 @@ struct net_operator {
        are zero. */
     void (*tangent)(const struct net_call *call, const float *const *input_tangents,
                     float *const *output_tangents);
+
+    /* Returns whether a tile of several examples has the outputs of each example alone, one after
+       the other, if the outputs' shapes let it: `tile` and `example` are the same node at both
+       shapes. Null: always. */
+    bool (*separable)(const struct net_call *tile, const struct net_call *example);
 
     /* Returns the matrix product of inputs 0 and 1 that computes output 0 at these shapes, up to
        the attributes alpha and beta and a bias, input 2. Returns null if output 0 is no such
@@ -153,7 +159,15 @@ extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c *
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
 extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
-extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather, Pad */
+extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather */
+extern const struct net_operator net_scatter_operators[];     /* ops/scatter.c */
+extern const struct net_operator net_property_operators[];    /* ops/property.c: NonZero, Unique */
+extern const struct net_operator net_indicator_operators[];   /* ops/indicator.c: OneHot, Trilu */
+extern const struct net_operator net_col2im_operators[];      /* ops/col2im.c */
+extern const struct net_operator net_resize_operators[];      /* ops/resize/resize.c */
+extern const struct net_operator net_grid_operators[];        /* ops/resize/grid.c */
+extern const struct net_operator net_roi_operators[];         /* ops/resize/roi_align.c */
+extern const struct net_operator net_pad_operators[];         /* ops/pad.c */
 extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
 extern const struct net_operator net_select_operators[];      /* ops/select.c: If */
 extern const struct net_operator net_activation_operators[];  /* ops/activation.c */

@@ -28,6 +28,13 @@ int net_known_list(const struct net_call *call, size_t i, const char *what, cons
     return 0;
 }
 
+int net_attribute_or_list(const struct net_call *call, size_t i, const char *name,
+                          const int64_t **values, size_t *count, struct ivon_error *error)
+{
+    *values = net_attribute_integers(call->node, name, count);
+    return *values ? 0 : net_known_list(call, i, name, values, count, error);
+}
+
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,
                     struct ivon_error *error)
 {
@@ -43,6 +50,14 @@ int net_known_shape(const struct net_call *call, size_t i, const int64_t **value
             return net_fail(call, error, "a shape with an extent of %" PRId64, (*values)[k]);
     *rank = (int)count;
     return 0;
+}
+
+int net_example_axis(const struct net_tensor *tile, const struct net_tensor *example)
+{
+    for (int i = 0; i < tile->rank && i < example->rank; i++)
+        if (tile->shape[i] != example->shape[i])
+            return i;
+    return -1;
 }
 
 int net_output(const struct net_call *call, size_t i, enum net_type type, int rank,

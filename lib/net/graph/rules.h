@@ -12,9 +12,17 @@ const struct net_tensor *net_input(const struct net_call *call, size_t i);
 int net_known_list(const struct net_call *call, size_t i, const char *what, const int64_t **values,
                    size_t *count, struct ivon_error *error);
 
+/* The same where older versions of the operator have the list as an attribute of that name. */
+int net_attribute_or_list(const struct net_call *call, size_t i, const char *name,
+                          const int64_t **values, size_t *count, struct ivon_error *error);
+
 /* The same for a shape of extents that are not negative. */
 int net_known_shape(const struct net_call *call, size_t i, const int64_t **values, int *rank,
                     struct ivon_error *error);
+
+/* Returns the axis along which a tile holds more examples than one: the first whose extents differ;
+   -1 if there is none. */
+int net_example_axis(const struct net_tensor *tile, const struct net_tensor *example);
 
 /* Sets output i, if it is wanted; the error names the node. */
 int net_output(const struct net_call *call, size_t i, enum net_type type, int rank,

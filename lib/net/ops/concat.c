@@ -105,31 +105,65 @@ static void concat_backward(const struct net_call *call, const float *const *out
     }
 }
 
-/* Split: the inverse of Concat; equal parts if no sizes are given. */
+/* Examples that follow others of the same tile are not next to what they follow alone. */
+static bool concat_separable(const struct net_call *tile, const struct net_call *example)
+{
+    const struct net_tensor *output = tile->outputs[0];
+    int axis = net_axis(net_attribute_integer(tile->node, "axis", 0), output->rank);
+    return tile->node->input_count == 1 || net_example_axis(output, example->outputs[0]) != axis;
+}
+
+/*
+ * Split: the inverse of Concat. The parts' sizes are an attribute before opset 13. If none are
+ * given, all parts are equal; with num_outputs only the last one may be smaller.
+ */
+
+/* Sets the sizes of the parts that are given; null where they are equal. */
+static int split_sizes(const struct net_call *call, const int64_t **sizes, struct ivon_error *error)
+{
+    size_t count, outputs = call->node->output_count;
+    int64_t named = net_attribute_integer(call->node, "num_outputs", (int64_t)outputs);
+    int code = net_attribute_or_list(call, 1, "split", sizes, &count, error);
+    if (!code && *sizes && count != outputs)
+        return net_fail(call, error, "%zu sizes for %zu outputs", count, outputs);
+    if (!code && named != (int64_t)outputs)
+        return net_fail(call, error, "num_outputs is %" PRId64 " for %zu outputs", named, outputs);
+    return code;
+}
+
+/* Returns the size of part j; it may be negative, or more than is left. */
+static int64_t split_size(const struct net_call *call, const int64_t *sizes, size_t j,
+                          int64_t extent)
+{
+    int64_t outputs = (int64_t)call->node->output_count, at = (int64_t)j;
+    if (sizes)
+        return sizes[j];
+    int64_t size = extent / outputs + (extent % outputs != 0);
+    return at + 1 < outputs ? size : extent - (outputs - 1) * size;
+}
 
 static int split_infer(struct net_call *call, struct ivon_error *error)
 {
     const struct net_tensor *input = call->inputs[0];
-    size_t outputs = call->node->output_count, count;
+    size_t outputs = call->node->output_count;
     const int64_t *sizes;
     int64_t shape[IVON_RANK_MAX], rest;
     int64_t named = net_attribute_integer(call->node, "axis", 0);
     int axis = net_axis(named, input->rank);
-    int code = net_known_list(call, 1, "the sizes", &sizes, &count, error);
+    int code = split_sizes(call, &sizes, error);
     if (code)
         return code;
     if (axis < 0)
         return net_fail(call, error, "axis %" PRId64 " is none of the input's", named);
-    if (sizes && count != outputs)
-        return net_fail(call, error, "%zu sizes for %zu outputs", count, outputs);
     rest = input->shape[axis];
-    if (!sizes && rest % (int64_t)outputs)
+    bool uneven = net_attribute(call->node, "num_outputs") != NULL;
+    if (!sizes && !uneven && rest % (int64_t)outputs)
         return net_fail(call, error, "axis %d of extent %" PRId64 " has no %zu equal parts", axis,
                         rest, outputs);
     memcpy(shape, input->shape, sizeof shape);
     bool fits = true;
     for (size_t i = 0; i < outputs && fits && !code; i++) {
-        shape[axis] = sizes ? sizes[i] : input->shape[axis] / (int64_t)outputs;
+        shape[axis] = split_size(call, sizes, i, input->shape[axis]);
         fits = shape[axis] >= 0 && shape[axis] <= rest;
         rest -= fits ? shape[axis] : 0;
         if (fits)
@@ -145,11 +179,12 @@ static int split_infer(struct net_call *call, struct ivon_error *error)
    advanced to the next output's. */
 static struct net_strided_copy split_copy(const struct net_call *call, size_t j, int64_t *first)
 {
-    const struct net_tensor *input = call->inputs[0], *sizes = net_input(call, 1);
+    const struct net_tensor *input = call->inputs[0];
     struct net_tensor output = *input;
+    const int64_t *sizes;
     int axis = net_axis(net_attribute_integer(call->node, "axis", 0), input->rank);
-    output.shape[axis] = sizes ? ((const int64_t *)sizes->data)[j]
-                               : input->shape[axis] / (int64_t)call->node->output_count;
+    split_sizes(call, &sizes, NULL); /* succeeded in infer */
+    output.shape[axis] = split_size(call, sizes, j, input->shape[axis]);
     struct net_strided_copy copy = part_copy(&output, input, axis, *first);
     *first += output.shape[axis];
     return copy;
@@ -193,24 +228,46 @@ static void split_backward(const struct net_call *call, const float *const *outp
     }
 }
 
-const struct net_operator net_concat_operators[] = {{.name = "Concat",
-                                                     .since = 1,
-                                                     .inputs_min = 1,
-                                                     .inputs_max = NET_VARIADIC,
-                                                     .outputs_max = 1,
-                                                     .attributes = {{"axis", NET_INT}},
-                                                     .infer = concat_infer,
-                                                     .forward = concat_forward,
-                                                     .backward = concat_backward,
-                                                     .tangent = concat_tangent},
-                                                    {.name = "Split",
-                                                     .since = 1,
-                                                     .inputs_min = 1,
-                                                     .inputs_max = 2,
-                                                     .outputs_max = NET_VARIADIC,
-                                                     .attributes = {{"axis", NET_INT}},
-                                                     .infer = split_infer,
-                                                     .forward = split_forward,
-                                                     .backward = split_backward,
-                                                     .tangent = split_tangent},
-                                                    {0}};
+const struct net_operator net_concat_operators[] = {
+    {.name = "Concat",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = NET_VARIADIC,
+     .outputs_max = 1,
+     .attributes = {{"axis", NET_INT}},
+     .infer = concat_infer,
+     .forward = concat_forward,
+     .backward = concat_backward,
+     .tangent = concat_tangent,
+     .separable = concat_separable},
+    {.name = "Split",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = NET_VARIADIC,
+     .attributes = {{"axis", NET_INT}, {"split", NET_INTS}},
+     .infer = split_infer,
+     .forward = split_forward,
+     .backward = split_backward,
+     .tangent = split_tangent},
+    {.name = "Split",
+     .since = 13,
+     .inputs_min = 1,
+     .inputs_max = 2,
+     .outputs_max = NET_VARIADIC,
+     .attributes = {{"axis", NET_INT}},
+     .infer = split_infer,
+     .forward = split_forward,
+     .backward = split_backward,
+     .tangent = split_tangent},
+    {.name = "Split",
+     .since = 18,
+     .inputs_min = 1,
+     .inputs_max = 2,
+     .outputs_max = NET_VARIADIC,
+     .attributes = {{"axis", NET_INT}, {"num_outputs", NET_INT}},
+     .infer = split_infer,
+     .forward = split_forward,
+     .backward = split_backward,
+     .tangent = split_tangent},
+    {0}};

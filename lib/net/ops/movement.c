@@ -103,7 +103,7 @@ static struct net_strided_copy transpose_copy(const struct net_call *call)
 COPY_OPERATOR(transpose)
 
 /* Slice: out[i] = in[start + i step] along each of `axes`; starts and ends are clamped after the
-   manner of Python. */
+   manner of Python. Before opset 10 the lists are attributes, and every step is 1. */
 
 struct range {
     int64_t start, step, count;
@@ -135,10 +135,10 @@ static int slice_ranges(const struct net_call *call, struct range ranges[IVON_RA
     size_t counts[5];
     unsigned seen = 0;
     for (size_t i = 1; i < 5; i++) {
-        int code = net_known_list(call, i, names[i], &lists[i], &counts[i], error);
+        int code = net_attribute_or_list(call, i, names[i], &lists[i], &counts[i], error);
         if (code)
             return code;
-        if (lists[i] && counts[i] != counts[1])
+        if ((lists[i] || i == 2) && counts[i] != counts[1])
             return net_fail(call, error, "%zu %s, but %zu starts", counts[i], names[i], counts[1]);
     }
     for (int i = 0; i < input->rank; i++)
@@ -183,6 +183,15 @@ static struct net_strided_copy slice_copy(const struct net_call *call)
         net_strided_copy_add_axis(&copy, ranges[i].count, to[i], step * from[i]);
     }
     return copy;
+}
+
+/* Examples in reverse are others. */
+static bool slice_separable(const struct net_call *tile, const struct net_call *example)
+{
+    struct range ranges[IVON_RANK_MAX] = {0};
+    int axis = net_example_axis(tile->inputs[0], example->inputs[0]);
+    slice_ranges(tile, ranges, NULL); /* succeeded in infer */
+    return axis < 0 || ranges[axis].step > 0;
 }
 
 COPY_OPERATOR(slice)
@@ -259,44 +268,176 @@ static struct net_strided_copy tile_copy(const struct net_call *call)
     return copy;
 }
 
+static bool tile_separable(const struct net_call *tile, const struct net_call *example)
+{
+    int axis = net_example_axis(tile->inputs[0], example->inputs[0]);
+    return axis < 0 || tile->outputs[0]->shape[axis] == tile->inputs[0]->shape[axis];
+}
+
 COPY_OPERATOR(tile)
 
-const struct net_operator net_movement_operators[] = {{.name = "Transpose",
-                                                       .since = 1,
-                                                       .inputs_min = 1,
-                                                       .inputs_max = 1,
-                                                       .outputs_max = 1,
-                                                       .flags = NET_TRANSPOSE,
-                                                       .attributes = {{"perm", NET_INTS}},
-                                                       .infer = transpose_infer,
-                                                       .forward = transpose_forward,
-                                                       .backward = transpose_backward,
-                                                       .tangent = transpose_tangent},
-                                                      {.name = "Slice",
-                                                       .since = 1,
-                                                       .inputs_min = 3,
-                                                       .inputs_max = 5,
-                                                       .outputs_max = 1,
-                                                       .infer = slice_infer,
-                                                       .forward = slice_forward,
-                                                       .backward = slice_backward,
-                                                       .tangent = slice_tangent},
-                                                      {.name = "Expand",
-                                                       .since = 8,
-                                                       .inputs_min = 2,
-                                                       .inputs_max = 2,
-                                                       .outputs_max = 1,
-                                                       .infer = expand_infer,
-                                                       .forward = expand_forward,
-                                                       .backward = expand_backward,
-                                                       .tangent = expand_tangent},
-                                                      {.name = "Tile",
-                                                       .since = 1,
-                                                       .inputs_min = 2,
-                                                       .inputs_max = 2,
-                                                       .outputs_max = 1,
-                                                       .infer = tile_infer,
-                                                       .forward = tile_forward,
-                                                       .backward = tile_backward,
-                                                       .tangent = tile_tangent},
-                                                      {0}};
+/*
+ * DepthToSpace: blocks of b × b channels become b × b neighbours in space,
+ * out[n, c, b h + i, b w + j] = in[n, k, h, w], in which the channel k is c, i, j in that order
+ * (CRD) or i, j, c (DCR). SpaceToDepth is the inverse of the latter.
+ */
+
+static int block_size(const struct net_call *call, int64_t *size, struct ivon_error *error)
+{
+    char text[256];
+    *size = net_attribute_integer(call->node, "blocksize", 0);
+    if (call->inputs[0]->rank == 4 && *size > 0 && *size < INT32_MAX)
+        return 0;
+    return net_fail(call, error, "blocksize %" PRId64 " for an input of shape %s, expected 4 axes",
+                    *size, net_shape_text(call->inputs[0], text));
+}
+
+/* The block lies in the channels of `deep`, in the order of `wide`'s elements. */
+static struct net_strided_copy block_copy(const struct net_tensor *deep,
+                                          const struct net_tensor *wide, int64_t size,
+                                          bool channels_first)
+{
+    struct net_strided_copy copy = {0};
+    int64_t to[IVON_RANK_MAX] = {0}, from[IVON_RANK_MAX] = {0}, channels = wide->shape[1];
+    row_major_strides(wide, to);
+    row_major_strides(deep, from);
+    int64_t inner = channels_first ? 1 : channels, outer = channels_first ? size * size : 1;
+    net_strided_copy_add_axis(&copy, wide->shape[0], to[0], from[0]);
+    net_strided_copy_add_axis(&copy, channels, to[1], outer * from[1]);
+    net_strided_copy_add_axis(&copy, deep->shape[2], size * to[2], from[2]);
+    net_strided_copy_add_axis(&copy, size, to[2], size * inner * from[1]);
+    net_strided_copy_add_axis(&copy, deep->shape[3], size * to[3], from[3]);
+    net_strided_copy_add_axis(&copy, size, to[3], inner * from[1]);
+    return copy;
+}
+
+static int depth_to_space_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    const char *mode = net_attribute_text(call->node, "mode", "DCR");
+    int64_t size, shape[4];
+    int code = block_size(call, &size, error);
+    if (code)
+        return code;
+    if (strcmp(mode, "DCR") != 0 && strcmp(mode, "CRD") != 0)
+        return net_fail(call, error, "mode '%s', expected DCR or CRD", mode);
+    memcpy(shape, input->shape, sizeof shape);
+    shape[1] /= size * size;
+    if (input->shape[1] % (size * size) ||
+        __builtin_mul_overflow(input->shape[2], size, &shape[2]) ||
+        __builtin_mul_overflow(input->shape[3], size, &shape[3]))
+        return net_fail(call, error, "%" PRId64 " channels have no blocks of %" PRId64 "^2",
+                        input->shape[1], size);
+    return net_output(call, 0, input->type, 4, shape, error);
+}
+
+static struct net_strided_copy depth_to_space_copy(const struct net_call *call)
+{
+    int64_t size = net_attribute_integer(call->node, "blocksize", 0);
+    bool channels_first = *net_attribute_text(call->node, "mode", "DCR") == 'C';
+    return block_copy(call->inputs[0], call->outputs[0], size, channels_first);
+}
+
+COPY_OPERATOR(depth_to_space)
+
+static int space_to_depth_infer(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    int64_t size, shape[4];
+    int code = block_size(call, &size, error);
+    if (code)
+        return code;
+    memcpy(shape, input->shape, sizeof shape);
+    shape[2] /= size;
+    shape[3] /= size;
+    if (input->shape[2] % size || input->shape[3] % size ||
+        __builtin_mul_overflow(input->shape[1], size * size, &shape[1]))
+        return net_fail(call, error,
+                        "%" PRId64 " x %" PRId64 " elements have no blocks of %" PRId64 "^2",
+                        input->shape[2], input->shape[3], size);
+    return net_output(call, 0, input->type, 4, shape, error);
+}
+
+static struct net_strided_copy space_to_depth_copy(const struct net_call *call)
+{
+    int64_t size = net_attribute_integer(call->node, "blocksize", 0);
+    const struct net_strided_copy copy = block_copy(call->outputs[0], call->inputs[0], size, false);
+    return net_strided_copy_reversed(&copy);
+}
+
+COPY_OPERATOR(space_to_depth)
+
+const struct net_operator net_movement_operators[] = {
+    {.name = "Transpose",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_TRANSPOSE,
+     .attributes = {{"perm", NET_INTS}},
+     .infer = transpose_infer,
+     .forward = transpose_forward,
+     .backward = transpose_backward,
+     .tangent = transpose_tangent},
+    {.name = "Slice",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"starts", NET_INTS}, {"ends", NET_INTS}, {"axes", NET_INTS}},
+     .infer = slice_infer,
+     .forward = slice_forward,
+     .backward = slice_backward,
+     .tangent = slice_tangent,
+     .separable = slice_separable},
+    {.name = "Slice",
+     .since = 10,
+     .inputs_min = 3,
+     .inputs_max = 5,
+     .outputs_max = 1,
+     .infer = slice_infer,
+     .forward = slice_forward,
+     .backward = slice_backward,
+     .tangent = slice_tangent,
+     .separable = slice_separable},
+    {.name = "Expand",
+     .since = 8,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = expand_infer,
+     .forward = expand_forward,
+     .backward = expand_backward,
+     .tangent = expand_tangent},
+    {.name = "Tile",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = tile_infer,
+     .forward = tile_forward,
+     .backward = tile_backward,
+     .tangent = tile_tangent,
+     .separable = tile_separable},
+    {.name = "DepthToSpace",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"blocksize", NET_INT}, {"mode", NET_TEXT}},
+     .later = {{"mode", 11}},
+     .infer = depth_to_space_infer,
+     .forward = depth_to_space_forward,
+     .backward = depth_to_space_backward,
+     .tangent = depth_to_space_tangent},
+    {.name = "SpaceToDepth",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .attributes = {{"blocksize", NET_INT}},
+     .infer = space_to_depth_infer,
+     .forward = space_to_depth_forward,
+     .backward = space_to_depth_backward,
+     .tangent = space_to_depth_tangent},
+    {0}};

@@ -99,7 +99,7 @@ static int flatten_infer(struct net_call *call, struct ivon_error *error)
     return alias_output(call, 2, shape, error);
 }
 
-/* Sets the bits of the axes that input 1 names, for a tensor of that rank. */
+/* Sets the bits of the axes that a list names, for a tensor of that rank. */
 static int axis_set(const struct net_call *call, int rank, const int64_t *axes, size_t count,
                     unsigned *set, struct ivon_error *error)
 {
@@ -123,7 +123,7 @@ static int squeeze_infer(struct net_call *call, struct ivon_error *error)
     int64_t shape[IVON_RANK_MAX];
     size_t count;
     unsigned set;
-    int rank = 0, code = net_known_list(call, 1, "axes", &axes, &count, error);
+    int rank = 0, code = net_attribute_or_list(call, 1, "axes", &axes, &count, error);
     if (!code)
         code = axis_set(call, input->rank, axes, count, &set, error);
     for (int i = 0; i < input->rank && !code; i++) {
@@ -146,7 +146,7 @@ static int unsqueeze_infer(struct net_call *call, struct ivon_error *error)
     int64_t shape[IVON_RANK_MAX];
     size_t count;
     unsigned set;
-    int code = net_known_list(call, 1, "axes", &axes, &count, error);
+    int code = net_attribute_or_list(call, 1, "axes", &axes, &count, error);
     if (!code && count > (size_t)(IVON_RANK_MAX - input->rank))
         return net_fail(call, error, "%zu more axes than %d, at most %d are supported", count,
                         input->rank, IVON_RANK_MAX);
@@ -363,6 +363,16 @@ const struct net_operator net_shape_operators[] = {
     {.name = "Squeeze",
      .since = 1,
      .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_ALIAS,
+     .attributes = {{"axes", NET_INTS}},
+     .infer = squeeze_infer,
+     .backward = alias_backward,
+     .tangent = alias_tangent},
+    {.name = "Squeeze",
+     .since = 13,
+     .inputs_min = 1,
      .inputs_max = 2,
      .outputs_max = 1,
      .flags = NET_ALIAS,
@@ -371,6 +381,16 @@ const struct net_operator net_shape_operators[] = {
      .tangent = alias_tangent},
     {.name = "Unsqueeze",
      .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_ALIAS,
+     .attributes = {{"axes", NET_INTS}},
+     .infer = unsqueeze_infer,
+     .backward = alias_backward,
+     .tangent = alias_tangent},
+    {.name = "Unsqueeze",
+     .since = 13,
      .inputs_min = 2,
      .inputs_max = 2,
      .outputs_max = 1,
@@ -420,6 +440,7 @@ const struct net_operator net_shape_operators[] = {
      .inputs_min = 3,
      .inputs_max = 3,
      .outputs_max = 1,
+     .planned = 1U << 0 | 1U << 1 | 1U << 2,
      .infer = range_infer,
      .forward = range_forward},
     {0}};
