@@ -8,5 +8,5 @@ if ! /usr/bin/python3 -c 'import numpy, onnx' 2> /dev/null; then
 fi
 cases=$(mktemp -d -p /dev/shm 2> /dev/null || mktemp -d)
 trap 'rm -rf "$cases"' EXIT
-PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -W ignore tests/oracle/onnx_cases.py "$cases"
+PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -W ignore tests/oracle/onnx_cases.py "$1" "$cases"
 "$1" "$cases"
