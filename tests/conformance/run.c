@@ -2,8 +2,8 @@
  * ONNX's own cases for operators, written by tests/oracle/onnx_cases.py: runs each network on its
  * inputs and compares the outputs, then does so again with the network as we write it. Floats must
  * agree as ONNX's own test runner asks, to 1e-3 of the expected value and 1e-7; integers, booleans
- * and shapes exactly. What ONNX computed in binary16 was rounded after each of a few steps, by up to
- * 2^-11 of a value that later steps may cancel: there both bounds are 8 * 2^-11.
+ * and shapes exactly. What ONNX computed in binary16 was rounded after each of a few steps, by up
+ * to 2^-11 of a value that later steps may cancel: there both bounds are 8 * 2^-11.
  *
  * run DIRECTORY    the cases, each DIRECTORY/NAME/{model.onnx,input_N.npy,output_N.npy}
  * run --operators  a line for each row of the table of operators: its domain, its name, and the
