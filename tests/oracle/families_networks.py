@@ -32,11 +32,11 @@ class Attention(nn.Module):
 
 
 class BertLayer(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, inner=16):
         super().__init__()
         self.attention, self.dense = Attention(width, heads), nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.intermediate, self.output = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.intermediate, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
         self.output_norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = nn.Dropout(0.1)
 
@@ -53,21 +53,25 @@ def additive(mask, like):
 class Bert(nn.Module):
     names = "input_ids", "attention_mask", "token_type_ids"
 
-    def __init__(self, width=8, heads=2, layers=2):
+    def __init__(self, width=8, heads=2, layers=2, inner=16, vocabulary=VOCABULARY, positions=16):
         super().__init__()
-        self.word, self.position = nn.Embedding(VOCABULARY, width, padding_idx=0), nn.Embedding(16, width)
+        self.word, self.position = nn.Embedding(vocabulary, width, padding_idx=0), nn.Embedding(positions, width)
         self.kind = nn.Embedding(2, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.layers = nn.ModuleList(BertLayer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(BertLayer(width, heads, inner) for _ in range(layers))
         self.pooler, self.classifier = nn.Linear(width, width), nn.Linear(width, CLASSES)
-        self.register_buffer("position_ids", torch.arange(16).expand((1, -1)))
+        self.register_buffer("position_ids", torch.arange(positions).expand((1, -1)))
 
-    def forward(self, input_ids, attention_mask, token_type_ids):
+    def encode(self, input_ids, attention_mask, token_type_ids):
         x = self.word(input_ids) + self.kind(token_type_ids)
         x = self.norm(x + self.position(self.position_ids[:, :input_ids.size(1)]))
         mask = additive(attention_mask, x)
         for layer in self.layers:
             x = layer(x, mask)
+        return x
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        x = self.encode(input_ids, attention_mask, token_type_ids)
         return self.classifier(torch.tanh(self.pooler(x[:, 0])))
 
 
@@ -105,13 +109,14 @@ class Conv1D(nn.Module):
 
 
 class Gpt2Block(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, positions):
         super().__init__()
         self.width, self.heads = width, heads
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.c_attn, self.c_proj = Conv1D(width, 3 * width), Conv1D(width, width)
         self.c_fc, self.c_out = Conv1D(width, 4 * width), Conv1D(4 * width, width)
-        self.register_buffer("bias", torch.tril(torch.ones(16, 16, dtype=torch.uint8)).view(1, 1, 16, 16))
+        causal = torch.tril(torch.ones(positions, positions, dtype=torch.uint8))
+        self.register_buffer("bias", causal.view(1, 1, positions, positions))
 
     def forward(self, x):
         parts = self.c_attn(self.ln_1(x)).split(self.width, dim=2)
@@ -132,11 +137,11 @@ class Gpt2(nn.Module):
     """The head is tied to the embedding."""
     names = "input_ids",
 
-    def __init__(self, width=8, heads=2, layers=2):
+    def __init__(self, width=8, heads=2, layers=2, vocabulary=VOCABULARY, positions=16):
         super().__init__()
-        self.wte, self.wpe = nn.Embedding(VOCABULARY, width), nn.Embedding(16, width)
-        self.h = nn.ModuleList(Gpt2Block(width, heads) for _ in range(layers))
-        self.ln_f, self.lm_head = nn.LayerNorm(width), nn.Linear(width, VOCABULARY, bias=False)
+        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(positions, width)
+        self.h = nn.ModuleList(Gpt2Block(width, heads, positions) for _ in range(layers))
+        self.ln_f, self.lm_head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
         self.lm_head.weight = self.wte.weight
 
     def forward(self, input_ids):
@@ -332,7 +337,7 @@ class VitBlock(nn.Module):
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x):
         batch, tokens, width = x.shape
@@ -346,13 +351,13 @@ class VitBlock(nn.Module):
 class Vit(nn.Module):
     names = "pixel_values",
 
-    def __init__(self, width=8, heads=2):
+    def __init__(self, width=8, heads=2, layers=2, side=8, patch=4, classes=CLASSES):
         super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.patches = nn.Conv2d(3, width, patch, patch)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.randn(1, 5, width))
-        self.blocks = nn.ModuleList(VitBlock(width, heads) for _ in range(2))
-        self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, CLASSES)
+        self.pos_embed = nn.Parameter(torch.randn(1, 1 + (side // patch)**2, width))
+        self.blocks = nn.ModuleList(VitBlock(width, heads) for _ in range(layers))
+        self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, classes)
 
     def forward(self, pixel_values):
         x = self.patches(pixel_values).flatten(2).transpose(1, 2)
