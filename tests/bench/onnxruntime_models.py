@@ -141,7 +141,8 @@ class PreNorm(nn.Module):
         super().__init__()
         self.heads, self.causal = heads, causal
         self.ln1, self.ln2, self.qkv = nn.LayerNorm(width), nn.LayerNorm(width), nn.Linear(width, 3 * width)
-        self.proj, self.up, self.down = nn.Linear(width, width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.proj = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.register_buffer("mask", torch.tril(torch.ones(1, 1, tokens, tokens)))
 
     def forward(self, x, mask):

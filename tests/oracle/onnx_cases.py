@@ -1,16 +1,15 @@
 """ONNX's own test cases for single operators, as files for tests/conformance/run.c.
 
-onnx_cases.py RUN DIRECTORY         writes each case of the onnx package that applies as
-                                    DIRECTORY/NAME/{model.onnx, input_N.npy, output_N.npy}, and checks
-                                    onnx_not_applicable.txt beside this file
-onnx_cases.py RUN --list            prints what that file should hold: every other case, and why
-onnx_cases.py --prepare FROM TO     writes the cases that FROM holds as such files, all of them, to TO
-onnx_cases.py RUN --judge FROM      reads what RUN printed about the cases of FROM, says how many pass,
-                                    and checks onnx_not_passing.txt beside this file
-onnx_cases.py RUN --failures FROM   reads the same, and prints what that file should hold
+onnx_cases.py --package TO          writes each case of the onnx package, but those of other than tensors of
+                                    numbers, as TO/NAME/{model.onnx, input_N.npy, output_N.npy}
+onnx_cases.py --prepare FROM TO     writes the cases that FROM holds as such files, likewise
+onnx_cases.py --judge LIST FROM     reads what the program of run.c printed about the cases in FROM, says how
+                                    many pass, and checks that LIST, of lines `NAME: why`, names the others
+onnx_cases.py --failures LIST FROM RUN   reads the same, and prints what LIST should hold; what has no reason
+                                    to fail goes to standard error. RUN is the program, whose option
+                                    --operators says what is supported
 
-RUN is the program of tests/conformance/run.c, whose option --operators says what is supported. Inputs
-that shapes are made from (a Reshape's second, say) become initializers: plans need them.
+Inputs that shapes are made from (a Reshape's second, say) become initializers: plans need them.
 """
 import os
 import re
@@ -29,6 +28,7 @@ from onnx import numpy_helper
 OPSETS = range(7, 29)
 TYPES = {T.FLOAT, T.DOUBLE, T.FLOAT16, T.INT64, T.INT32, T.INT16, T.INT8, T.UINT32, T.UINT16, T.UINT8,
          T.BOOL}
+NARROW = {T.UINT8, T.INT8, T.UINT16, T.INT16, T.UINT32, T.INT32}  # here they are int64
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 # Inputs that shapes, or loops, are made from; None: all.
 PLANNED = {"Reshape": {1}, "Expand": {1}, "Tile": {1}, "Slice": {1, 2, 3, 4}, "Pad": {1, 3},
@@ -39,11 +39,6 @@ PLANNED = {"Reshape": {1}, "Expand": {1}, "Tile": {1}, "Slice": {1, 2, 3, 4}, "P
            "ConstantOfShape": None, "Range": None, "BlackmanWindow": None, "HammingWindow": None,
            "HannWindow": None, "MelWeightMatrix": None, "Dropout": {1, 2},
            **{"Reduce" + name: {1} for name in REDUCTIONS}}
-# Cases of the package that do not apply for another reason than their operators and types.
-OTHERS = {"test_averagepool_3d_default": "three spatial axes",
-          "test_maxpool_3d_default": "three spatial axes",
-          "test_maxpool_2d_uint8": "pooling of integers"}
-BESIDE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Supported:
@@ -73,26 +68,6 @@ def trains(model):
         if any(a.name == "training_mode" and a.i for a in node.attribute):
             return True
     return False
-
-
-def why_not(model, supported):
-    """Why a case does not apply, or None."""
-    opset = opset_of(model)
-    for node in model.graph.node:
-        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            return f"the operator {node.op_type}, which holds graphs"
-        if not supported.has(node, opset):
-            return f"the operator {node.op_type}"
-    if trains(model):
-        return "training mode"
-    if opset not in OPSETS:
-        return f"opset {opset}"
-    for info in [*model.graph.input, *model.graph.output]:
-        if not info.type.HasField("tensor_type"):
-            return f"{info.name} is no tensor"
-        if info.type.tensor_type.elem_type not in TYPES:
-            return f"{info.name} is of type {T.DataType.Name(info.type.tensor_type.elem_type).lower()}"
-    return None
 
 
 def planned_inputs(graph):
@@ -134,46 +109,20 @@ def write(original, inputs, outputs, directory):
             np.save(os.path.join(directory, f"{kind}_{i}.npy"), np.array(value, order="C"))
 
 
-def package_cases():
-    """{name: case}, of the onnx package."""
+def package(target):
     from onnx.backend.test.case.node import collect_testcases  # it computes for seconds
     np.random.seed(0)
-    cases = {}
+    left = 0
     for case in sorted(collect_testcases(None), key=lambda case: case.name):
-        name = case.name
-        while name in cases:  # two share theirs with another
+        name, graph = case.name, case.model.graph
+        infos = [*graph.input, *graph.output]
+        if not all(i.type.HasField("tensor_type") and i.type.tensor_type.elem_type != T.STRING for i in infos):
+            left += 1
+            continue
+        while os.path.exists(os.path.join(target, name)):  # two share theirs with another
             name += "_again"
-        cases[name] = case
-    return cases
-
-
-def package(run, target):
-    supported, cases = Supported(run), package_cases()
-    reasons = {name: OTHERS.get(name) or why_not(case.model, supported) for name, case in cases.items()}
-    listing = "".join(f"{name}: {why}\n" for name, why in reasons.items() if why)
-    if target == "--list":
-        print(listing, end="")
-        return 0
-    for name, case in cases.items():
-        if not reasons[name]:
-            write(case.model, *case.data_sets[0], os.path.join(target, name))
-    beside = os.path.join(BESIDE, "onnx_not_applicable.txt")
-    with open(beside) as f:
-        if f.read() != listing:
-            print(f"{beside}: is not what onnx_cases.py --list prints", file=sys.stderr)
-            return 1
-    print(f"{sum(not why for why in reasons.values())} of {len(cases)} cases apply")
-    return 0
-
-
-# Cases that are files already.
-
-def folders(directory):
-    return sorted(name for name in os.listdir(directory) if name.startswith("test_"))
-
-
-def load(directory, name):
-    return onnx.load(os.path.join(directory, name, "model.onnx"))
+        write(case.model, *case.data_sets[0], os.path.join(target, name))
+    print(f"{left} cases of sequences, optional values and strings are left out")
 
 
 def prepare(source, target):
@@ -182,6 +131,16 @@ def prepare(source, target):
         values = [[np.load(os.path.join(source, name, f"{kind}_{i}.npy")) for i in range(len(infos))]
                   for kind, infos in (("input", model.graph.input), ("output", model.graph.output))]
         write(model, *values, os.path.join(target, name))
+
+
+# What passes.
+
+def folders(directory):
+    return sorted(name for name in os.listdir(directory) if name.startswith("test_"))
+
+
+def load(directory, name):
+    return onnx.load(os.path.join(directory, name, "model.onnx"))
 
 
 # Why an operator is not supported. One without a reason here is a gap, which the list must not hide.
@@ -194,24 +153,38 @@ UNSUPPORTED = {
 }
 
 
-def why_failing(model, message, supported):
-    """Why a case does not pass, of the kinds that onnx_not_passing.txt may hold; None: it ought to."""
-    opset = opset_of(model)
-    if opset not in OPSETS:
-        return f"opset {opset}"
-    types = {info.type.tensor_type.elem_type for info in [*model.graph.input, *model.graph.output]
+def elements(graph):
+    """The types of the elements that go in and out."""
+    found = {info.type.tensor_type.elem_type for info in [*graph.input, *graph.output]
              if info.type.HasField("tensor_type")}
+    return found | {tensor.data_type for tensor in graph.initializer}
+
+
+def type_name(number):
+    return T.DataType.Name(number).lower()
+
+
+def why_failing(model, message, supported):
+    """Why a case does not pass, of the kinds that a list may hold; None: it ought to."""
+    opset, types = opset_of(model), elements(model.graph)
+    if opset not in OPSETS:
+        return f"opset {opset}" if opset else "operators of training"
     for node in model.graph.node:
         if node.op_type in UNSUPPORTED:
             return f"operator {node.op_type} is not supported: {UNSUPPORTED[node.op_type]}"
+    for node in model.graph.node:
+        for a in node.attribute:
+            if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                return f"operator {node.op_type} is not supported: holds graphs"
+            if a.type in (onnx.AttributeProto.STRINGS, onnx.AttributeProto.SPARSE_TENSOR):
+                return f"attribute {a.name} is of strings or sparse"
     for unread in types - TYPES:
-        return f"element type {T.DataType.Name(unread).lower()}"
+        return f"element type {type_name(unread)}"
     if not all(supported.has(node, opset) for node in model.graph.node):
         return None
     if trains(model):
         return "training mode"
-    narrow = sorted(T.DataType.Name(t).lower() for t in types
-                    if t in (T.UINT8, T.INT8, T.UINT16, T.INT16, T.UINT32, T.INT32))
+    narrow = sorted(map(type_name, types & NARROW))
     if narrow and re.search(r"element \d+ ", message):
         return f"element type {narrow[0]} arithmetic"
     if "depends on the data" in message:
@@ -225,45 +198,38 @@ def failures(path):
         return dict(match.groups() for match in re.finditer(r"(?m)^(test_\w+): (.*)$", f.read()))
 
 
-def listed():
-    with open(os.path.join(BESIDE, "onnx_not_passing.txt"), encoding="utf-8") as f:
+def listed(path):
+    with open(path, encoding="utf-8") as f:
         return dict(line.rstrip("\n").split(": ", 1) for line in f)
 
 
-def judge(directory, failed):
-    names, known = folders(directory), listed()
+def judge(path, directory, failed):
+    names, known = folders(directory), listed(path)
     print(f"{len(names) - len(failed)} of {len(names)} pass")
     faults = [f"{name}: {message}" for name, message in failed.items() if name not in known]
-    faults += [f"{name}: passes, but is in onnx_not_passing.txt" for name in known if name not in failed]
-    faults += [f"{name}: is no case" for name in known if name not in names]
-    print("\n".join(faults), file=sys.stderr)
-    if len(names) - len(failed) < 900:
-        faults.append("few")
-        print("expected at least 900 to pass", file=sys.stderr)
+    faults += [f"{name}: is no case, but in {path}" if name not in names else
+               f"{name}: passes, but is in {path}" for name in known if name not in failed]
+    for fault in faults:
+        print(fault, file=sys.stderr)
     return 1 if faults else 0
 
 
-def list_failures(run, directory, failed):
-    supported = Supported(run)
-    known = listed()
+def list_failures(path, directory, run, failed):
+    supported, known = Supported(run), listed(path)
     for name, message in sorted(failed.items()):
         why = known.get(name) or why_failing(load(directory, name), message, supported)
-        if why:
-            print(f"{name}: {why}")
-        else:
-            print(f"no reason: {name}: {message}", file=sys.stderr)
+        print(f"{name}: {why or message}", file=sys.stdout if why else sys.stderr)
     return 0
 
 
-def main(arguments):
-    if arguments[0] == "--prepare":
-        return prepare(*arguments[1:])
-    if arguments[1:2] == ["--judge"]:
-        return judge(arguments[2], failures("/dev/stdin"))
-    if arguments[1:2] == ["--failures"]:
-        return list_failures(arguments[0], arguments[2], failures("/dev/stdin"))
-    return package(*arguments)
+def main(mode, *arguments):
+    if mode == "--package":
+        return package(*arguments)
+    if mode == "--prepare":
+        return prepare(*arguments)
+    reported = failures("/dev/stdin")
+    return {"--judge": judge, "--failures": list_failures}[mode](*arguments, reported)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))
