@@ -10,7 +10,8 @@ families.py make DIRECTORY     writes, for each family, DIRECTORY/FAMILY/
                                Σ = 1 / (ess (h + weight_decay)) and an example's gradient g the
                                self-influence g'Σg and the tangent J Σ g
   and prints a line for each graph and posterior to be tried: family, graph, posterior, options, and
-  whether the graph is of use (runs), or has lost its parameters (refused)
+  whether the graph is of use (runs), or has lost its parameters (refused). The posterior `itself` is the
+  graph, whose tensors are the mean: there are outputs alone
 families.py compare DIRECTORY  reads these lines from DIRECTORY/list, and what the commands and ONNX
                                Runtime wrote beside the graphs; prints a line for each family
 """
@@ -91,6 +92,8 @@ def write_graphs(torch, name, network, inputs, directory):
             with open(path, "wb") as f:
                 f.write(model.SerializeToString())
         add(graph, [only] if only else both)
+        if dynamo:
+            add(graph, ["itself"])
     if name in ("keras", "sklearn"):
         return rows
     # Old exports of what the opset can say; integers have Min from 12 on.
@@ -98,10 +101,12 @@ def write_graphs(torch, name, network, inputs, directory):
     for opset in older + ((13, 17) if name == "t5" else (11, 13, 17)):
         export(torch, network, inputs, f"{directory}/torch-{opset}.onnx", opset)
         add(f"torch-{opset}", both)
+    add("torch-17", ["itself"])
     if name in ("bert", "vit", "resnet"):
         export(torch, network, inputs, f"{directory}/torch-default.onnx")
         # Convolutions have taken batch norm's parameters in; transposed weights can be told.
         add("torch-default", ["initial"], "refused" if name == "resnet" else "runs")
+        add("torch-default", ["itself"])
     return rows
 
 
@@ -228,6 +233,7 @@ def message(path):
 def references_of(directory, graph, posterior):
     """What is expected, and what graphs of this kind have of it."""
     stored = np.load(f"{directory}/references.npz")
+    posterior = "initial" if posterior == "itself" else posterior
     ends = centred if graph.startswith(("tf2onnx", "skl2onnx")) else np.asarray
     return {key: ends(stored[f"{posterior}/{key}"]) if key != "self_influence" else stored[f"{posterior}/{key}"]
             for key in ("logits", "self_influence", "deviation_vector")}, ends
@@ -252,7 +258,8 @@ def compare_row(directory, graph, posterior, wanted):
     """The distances of outputs, self-influences, tangents, and outputs of ONNX Runtime where there are some."""
     stem = f"{directory}/{graph}-{posterior}"
     theirs = compare_theirs(directory, graph, posterior)
-    errors = message(f"{stem}.predict"), message(f"{stem}.sensitivity")
+    errors = [message(f"{stem}.{command}") for command in ("predict", "sensitivity")
+              if posterior != "itself" or command == "predict"]
     if wanted == "refused":
         if not all("export it" in error for error in errors):
             raise Different(f"was not refused with advice on the export: {errors[0] or 'no message'}")
@@ -264,6 +271,8 @@ def compare_row(directory, graph, posterior, wanted):
     with h5py.File(f"{stem}-predict.h5") as f:
         found = [distance("logits", ends(f["logits"][()].reshape(logits.shape)), logits, OUTPUTS)]
         distance("probabilities", f["probabilities"][()].reshape(logits.shape), softmax(logits), OUTPUTS)
+    if posterior == "itself":
+        return found
     with h5py.File(f"{stem}-sensitivity.h5") as f:
         found.append(distance("self-influences", f["self_influence"][()], expected["self_influence"], DERIVATIVES))
         tangent = ends(f["deviation_vector"][()].reshape(logits.shape))

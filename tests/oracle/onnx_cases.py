@@ -27,8 +27,8 @@ from onnx import numpy_helper
 
 OPSETS = range(7, 29)
 TYPES = {T.FLOAT, T.DOUBLE, T.FLOAT16, T.INT64, T.INT32, T.INT16, T.INT8, T.UINT32, T.UINT16, T.UINT8,
-         T.BOOL}
-NARROW = {T.UINT8, T.INT8, T.UINT16, T.INT16, T.UINT32, T.INT32}  # here they are int64
+         T.UINT64, T.BOOL}
+NARROW = TYPES - {T.FLOAT, T.DOUBLE, T.FLOAT16, T.INT64, T.BOOL}  # here they are int64
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 # Inputs that shapes, or loops, are made from; None: all.
 PLANNED = {"Reshape": {1}, "Expand": {1}, "Tile": {1}, "Slice": {1, 2, 3, 4}, "Pad": {1, 3},
@@ -143,13 +143,20 @@ def load(directory, name):
     return onnx.load(os.path.join(directory, name, "model.onnx"))
 
 
-# Why an operator is not supported. One without a reason here is a gap, which the list must not hide.
+# Why an operator is not supported. One without a reason here is a gap, which no list must hide.
+RANDOM, SIGNALS = "draws random numbers", "prepares signals, before a network"
+QUANTIZED = "computes with quantized integers, which have no derivatives"
 UNSUPPORTED = {
     "ImageDecoder": "files of images are no tensors of numbers",
-    "TfIdfVectorizer": "counts words, and stands before a network",
-    "Bernoulli": "draws random numbers",
+    "TfIdfVectorizer": "counts words, before a network",
     "OptionalGetElement": "optional values are no tensors",
     "OptionalHasElement": "optional values are no tensors",
+    "NonMaxSuppression": "how many boxes it gives depends on the data",
+    "BitCast": "elements are kept as float or int64, whose bits are others",
+    **dict.fromkeys(("Bernoulli", "RandomNormalLike", "RandomUniformLike", "Multinomial"), RANDOM),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
+                     "DynamicQuantizeLinear"), QUANTIZED),
+    **dict.fromkeys(("DFT", "STFT", "MelWeightMatrix", "BlackmanWindow", "HammingWindow", "HannWindow"), SIGNALS),
 }
 
 
@@ -170,7 +177,7 @@ def why_failing(model, message, supported):
     if opset not in OPSETS:
         return f"opset {opset}" if opset else "operators of training"
     for node in model.graph.node:
-        if node.op_type in UNSUPPORTED:
+        if node.op_type in UNSUPPORTED and not supported.has(node, opset):
             return f"operator {node.op_type} is not supported: {UNSUPPORTED[node.op_type]}"
     for node in model.graph.node:
         for a in node.attribute:

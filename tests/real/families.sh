@@ -24,10 +24,15 @@ fi
 # What fails says so in the file of its messages, which is empty otherwise.
 while IFS=$'\t' read -r family graph posterior inputs _; do
   stem=$work/$family/$graph-$posterior
-  common=(-q -j1 --model="$work/$family/$graph.onnx" --data="$work/$family/data.h5" "$inputs"
-    "$work/$family/$posterior.h5")
+  common=(-q -j1 --data="$work/$family/data.h5" "$inputs")
+  if [ "$posterior" = itself ]; then
+    common+=("$work/$family/$graph.onnx")
+  else
+    common+=(--model="$work/$family/$graph.onnx" "$work/$family/$posterior.h5")
+  fi
   "$IVON_BIN/ivon-predict" "${common[@]}" --mean --logits -o "$stem-predict.h5" \
     2> "$stem.predict" < /dev/null || true
+  [ "$posterior" != itself ] || continue
   "$IVON_BIN/ivon-sensitivity" "${common[@]}" --score=self-influence --vectors --rho=1 \
     -o "$stem-sensitivity.h5" 2> "$stem.sensitivity" < /dev/null || true
 done < "$work/list"
