@@ -25,8 +25,8 @@ lenet=$IVON_SHARED/reference/cifar-lenet
 cp /proc/loadavg "$work/load"
 $python torch_predict.py make "$work" 2> /dev/null
 for program in draw sgemm; do
-  cc -O3 -fno-math-errno -ffp-contract=off -D_GNU_SOURCE -I"$root" -I"$root/lib" $program.c \
-    "$root"/lib/core/{random,blas}.c -o "$work/$program" -lopenblas -lm
+  cc -O3 -fno-math-errno -ffp-contract=off -I"$root" -I"$root/lib" $program.c \
+    "$root"/lib/core/{random,blas,error,utf8}.c -o "$work/$program" -lopenblas -lm
 done
 grep -m 1 'model name' /proc/cpuinfo
 awk '$1 > 0.5 {print "the load was " $1 ": these figures are not to be quoted"}' "$work/load"
