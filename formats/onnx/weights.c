@@ -5,25 +5,9 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "net/graph/operator.h"
 
 enum { WEIGHTS_MAX = 1 << 18, CHAIN_MAX = 64 /* Identity nodes behind one another */ };
-
-/* The inputs of operators that may be floats and are no weights, as bits. */
-static const struct {
-    const char *op;
-    unsigned settings, statistics;
-} uses[] = {
-    {"BatchNormalization", 0, 1 << 3 | 1 << 4},
-    {"Clip", 1 << 1 | 1 << 2, 0},
-    {"DequantizeLinear", 1 << 1, 0},
-    {"Dropout", 1 << 1, 0},
-    {"OneHot", 1 << 2, 0},
-    {"Pad", 1 << 2, 0},
-    {"QuantizeLinear", 1 << 1, 0},
-    {"Range", 1 << 0 | 1 << 1 | 1 << 2, 0},
-    {"Resize", 1 << 1 | 1 << 2, 0},
-    {"Upsample", 1 << 1, 0},
-};
 
 static void add_extent(struct onnx_description *tensor, int64_t extent)
 {
@@ -219,26 +203,40 @@ static struct onnx_weight *weights_behind(const struct onnx_weights *weights, st
     return item && !item->from.size ? item : NULL;
 }
 
+/* The row of a node's operator, in its newest version; null if there is none. */
+static const struct net_operator *weights_row(const struct onnx_node *node)
+{
+    char name[64];
+    if (!node->own_domain || node->op.size >= sizeof name)
+        return NULL;
+    if (node->op.size)
+        memcpy(name, node->op.data, node->op.size);
+    name[node->op.size] = '\0';
+    return net_operator_find(NULL, name, NET_OPSET_MOST);
+}
+
 /* Marks the tensors that a node does not take as weights. */
 static void weights_mark_uses(const struct onnx_weights *weights, struct onnx_span message)
 {
+    enum { STATISTICS = 1 << 3 | 1 << 4 }; /* of a NET_BATCH_NORM */
     struct onnx_fields fields = onnx_fields_of(message);
     struct onnx_field field;
     struct onnx_node node;
-    size_t row = 0, input = 0;
+    size_t input = 0;
     onnx_describe_node(message, &node);
-    while (row < sizeof uses / sizeof uses[0] && !onnx_span_is(node.op, uses[row].op))
-        row++;
-    if (row == sizeof uses / sizeof uses[0] || !node.own_domain)
+    const struct net_operator *row = weights_row(&node);
+    if (!row)
         return;
+    unsigned settings = row->planned | row->settings;
+    unsigned statistics = row->flags & NET_BATCH_NORM ? STATISTICS : 0;
     while (input < 8 && onnx_fields_next(&fields, &field)) {
         if (!onnx_field_is(&field, ONNX_NODE_INPUT))
             continue;
         unsigned bit = 1U << input++;
-        struct onnx_weight *item = (uses[row].settings | uses[row].statistics) & bit
+        struct onnx_weight *item = (settings | statistics) & bit
                                        ? weights_behind(weights, field.bytes)
                                        : NULL;
-        if (item && uses[row].settings & bit)
+        if (item && settings & bit)
             item->setting = true;
         else if (item)
             item->statistic = true;

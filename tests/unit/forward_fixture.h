@@ -518,17 +518,6 @@
  = 1}, {"end", NET_INT, .integer = -1}}},
 {"Size", NULL, 0, 1, 1, .inputs = {FLOATS(SHAPE(2, 3, 1), 2.6875F, -1.5625F, 0.4375F, 1.9375F,
  1.6875F, -0.3125F)}, .outputs = {INTEGERS(SCALAR, 6)}},
-{"Constant", NULL, 0, 0, 1, .outputs = {FLOATS(SHAPE(2, 2), 2.0625F, 1.4375F, -0.5625F, -0.6875F)},
- .attributes = {{"value", NET_TENSOR, .tensor = FLOATS(SHAPE(2, 2), 2.0625F, 1.4375F, -0.5625F,
- -0.6875F)}}},
-{"Constant", NULL, 0, 0, 1, .outputs = {INTEGERS(SCALAR, 5)}, .attributes = {{"value_int", NET_INT,
- .integer = 5}}},
-{"Constant", NULL, 0, 0, 1, .outputs = {INTEGERS(SHAPE(2), 5, -1)}, .attributes = {{"value_ints",
- NET_INTS, .count = 2, .integers = (const int64_t[]){5, -1}}}},
-{"Constant", NULL, 0, 0, 1, .outputs = {FLOATS(SCALAR, 0.5F)}, .attributes = {{"value_float",
- NET_FLT, .number = 0.5}}},
-{"Constant", NULL, 0, 0, 1, .outputs = {FLOATS(SHAPE(2), 0.5F, -2)}, .attributes =
- {{"value_floats", NET_FLTS, .count = 2, .numbers = (const double[]){0.5, -2.0}}}},
 {"ConstantOfShape", NULL, 0, 1, 1, .inputs = {INTEGERS(SHAPE(2), 2, 1)}, .outputs =
  {INTEGERS(SHAPE(2, 1), 7, 7)}, .attributes = {{"value", NET_TENSOR, .tensor = INTEGERS(SHAPE(1),
  7)}}},

@@ -263,39 +263,6 @@ static void check_floats(struct trial *trial, int rank, const int64_t *shape, si
     trial_end(trial);
 }
 
-static void makes_constants(void **state)
-{
-    (void)state;
-    struct trial trial;
-    trial_begin(&trial, "Constant", 1);
-    trial_int(&trial, "value_int", -7);
-    check_integers(&trial, LIST(-7), 0);
-    trial_begin(&trial, "Constant", 1);
-    trial_ints(&trial, "value_ints", (const int64_t[]){3, -4}, 2);
-    check_integers(&trial, LIST(3, -4), 1);
-    trial_begin(&trial, "Constant", 1);
-    trial_number(&trial, "value_float", 0.1F);
-    check_floats(&trial, 0, NULL, 1, (const float[]){0.1F});
-    double numbers[2] = {0.5, -3};
-    trial_begin(&trial, "Constant", 1);
-    struct net_attribute *attribute = trial_attribute(&trial, "value_floats", NET_FLTS);
-    attribute->numbers = numbers;
-    attribute->count = 2;
-    check_floats(&trial, 1, (const int64_t[]){2}, 2, (const float[]){0.5F, -3});
-    float data[4] = {1, 2, 3, 4};
-    trial_begin(&trial, "Constant", 1);
-    attribute = trial_attribute(&trial, "value", NET_TENSOR);
-    net_tensor_set(&attribute->tensor, NET_FLOAT, 2, (const int64_t[]){2, 2}, NULL);
-    attribute->tensor.data = data;
-    check_floats(&trial, 2, (const int64_t[]){2, 2}, 4, data);
-    trial_begin(&trial, "Constant", 1);
-    refuse_run(&trial, "0 attributes, expected one");
-    trial_begin(&trial, "Constant", 1);
-    trial_int(&trial, "value_int", 1);
-    trial_number(&trial, "value_float", 1);
-    refuse_run(&trial, "2 attributes, expected one");
-}
-
 static void fills_shapes(void **state)
 {
     (void)state;
@@ -392,15 +359,10 @@ static void counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reshapes),
-        cmocka_unit_test(squeezes_and_unsqueezes),
-        cmocka_unit_test(flattens),
-        cmocka_unit_test(aliases_differentiate),
-        cmocka_unit_test(needs_known_shapes),
-        cmocka_unit_test(tells_shapes),
-        cmocka_unit_test(makes_constants),
-        cmocka_unit_test(fills_shapes),
-        cmocka_unit_test(counts),
+        cmocka_unit_test(reshapes),           cmocka_unit_test(squeezes_and_unsqueezes),
+        cmocka_unit_test(flattens),           cmocka_unit_test(aliases_differentiate),
+        cmocka_unit_test(needs_known_shapes), cmocka_unit_test(tells_shapes),
+        cmocka_unit_test(fills_shapes),       cmocka_unit_test(counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

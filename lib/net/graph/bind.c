@@ -156,37 +156,39 @@ static bool is_bindable(const struct ivon_tensor *tensor)
     return tensor->part == IVON_MEAN || tensor->part == IVON_BUFFER;
 }
 
-/* Marks the values that the outputs need. */
-static bool *find_used(const struct ivon_network *network)
+/* For each value, what the outputs need it for. */
+static unsigned char *find_uses(const struct ivon_network *network)
 {
-    bool *used = calloc(network->value_count + 1, sizeof *used);
-    for (size_t i = 0; used && i < network->output_count; i++)
-        used[network->outputs[i]] = true;
-    for (size_t i = 0; used && i < network->node_count; i++) {
+    unsigned char *uses = calloc(network->value_count + 1, sizeof *uses);
+    for (size_t i = 0; uses && i < network->output_count; i++)
+        uses[network->outputs[i]] = GRAPH_USED;
+    for (size_t i = 0; uses && i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
+        unsigned settings = node->op->planned | node->op->settings;
         for (size_t k = 0; k < node->input_count; k++)
             if (node->inputs[k] != NET_NONE)
-                used[node->inputs[k]] = true;
+                uses[node->inputs[k]] |= k < 32 && settings >> k & 1 ? GRAPH_SETTING : GRAPH_USED;
         for (size_t k = 0; k < node->guard_count; k++)
-            used[node->guards[k].condition] = true;
+            uses[node->guards[k].condition] |= GRAPH_USED;
     }
-    return used;
+    return uses;
 }
 
 /* Returns whether the graph has a value of that name that no output needs. */
-static bool is_unused(const struct ivon_network *network, const bool *used, const char *name)
+static bool is_unused(const struct ivon_network *network, const unsigned char *uses,
+                      const char *name)
 {
     size_t place = graph_find(network, name);
-    return place != NET_NONE && !used[place];
+    return place != NET_NONE && !uses[place];
 }
 
-static int bind_by_name(struct ivon_network *network, struct ivon_source *source, const bool *used,
-                        struct ivon_error *error)
+static int bind_by_name(struct ivon_network *network, struct ivon_source *source,
+                        const unsigned char *uses, struct ivon_error *error)
 {
     int code = 0;
     for (size_t i = 0; i < ivon_source_tensor_count(source) && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        if (!is_bindable(tensor) || is_unused(network, used, tensor->name))
+        if (!is_bindable(tensor) || is_unused(network, uses, tensor->name))
             continue;
         const struct net_value *value = bind_find_value(network, tensor->name);
         if (value)
@@ -195,16 +197,16 @@ static int bind_by_name(struct ivon_network *network, struct ivon_source *source
     return code;
 }
 
-bool graph_keeps_weight(const struct ivon_network *network, const bool *used, size_t index)
+bool graph_keeps_weight(const struct ivon_network *network, const unsigned char *uses, size_t index)
 {
     const struct net_value *value = &network->values[index];
-    return used[index] && value->role == NET_CONSTANT && !value->bound &&
+    return uses[index] & GRAPH_USED && value->role == NET_CONSTANT && !value->bound &&
            value->tensor.type == NET_FLOAT && value->tensor.rank > 0 &&
            (!value->literal || value->tensor.count > 1);
 }
 
 static int count_means(const struct ivon_network *network, const struct ivon_source *source,
-                       const bool *used, size_t values, struct ivon_unbound *unbound,
+                       const unsigned char *uses, size_t values, struct ivon_unbound *unbound,
                        struct ivon_error *error)
 {
     size_t count = ivon_source_tensor_count(source);
@@ -218,7 +220,9 @@ static int count_means(const struct ivon_network *network, const struct ivon_sou
         if (is_bound[i] || tensor->part != IVON_MEAN)
             continue;
         size_t place = graph_find(network, tensor->name);
-        bool unused = place < values && !used[place];
+        if (place < values && network->values[place].bound)
+            continue;
+        bool unused = place < values && !uses[place];
         if (unused && !unbound->unused++)
             unbound->unused_mean = tensor->name;
         if (!unused && !unbound->means++)
@@ -228,11 +232,11 @@ static int count_means(const struct ivon_network *network, const struct ivon_sou
     return 0;
 }
 
-static void count_kept(const struct ivon_network *network, const bool *used, size_t values,
+static void count_kept(const struct ivon_network *network, const unsigned char *uses, size_t values,
                        struct ivon_unbound *unbound)
 {
     for (size_t i = 0; i < values; i++)
-        if (graph_keeps_weight(network, used, i) && !unbound->initializers++)
+        if (graph_keeps_weight(network, uses, i) && !unbound->initializers++)
             unbound->initializer = network->values[i].name;
 }
 
@@ -324,27 +328,27 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     const char *copied = NULL;
     *unbound = (struct ivon_unbound){0};
     int code = options_read(&bind_options_kind, &options, given, error);
-    bool *used = find_used(network);
+    unsigned char *uses = find_uses(network);
     network->parameters = calloc(count + 1, sizeof *network->parameters);
-    if (!code && (!used || !network->parameters))
+    if (!code && (!uses || !network->parameters))
         code = ivon_error_memory(error);
     if (!code)
         code = graph_check(network, error);
     if (!code)
         code = graph_refuse_opaque(network, source, error);
     if (!code)
-        code = bind_by_name(network, source, used, error);
+        code = bind_by_name(network, source, uses, error);
     if (!code)
-        code = graph_recognise(network, source, used, values, &copied, unbound, error);
+        code = graph_recognise(network, source, uses, values, &copied, unbound, error);
     if (!code)
-        code = count_means(network, source, used, values, unbound, error);
+        code = count_means(network, source, uses, values, unbound, error);
     if (!code)
-        count_kept(network, used, values, unbound);
+        count_kept(network, uses, values, unbound);
     if (!code)
         code = check_bound(network, source, unbound, error);
     if (!code && !options.keep_graph_weights && unbound->initializers && (unbound->means || copied))
         code = ivon_error_hint(error, IVON_HINT_KEEP_WEIGHTS,
                                refuse_kept(network, source, copied, unbound, error));
-    free(used);
+    free(uses);
     return code;
 }

@@ -4,13 +4,18 @@
 
 #include "net/graph/graph.h"
 
+/* What the outputs need a value for, as bits; 0: they do not need it. */
+enum graph_use { GRAPH_SETTING = 1 /* of an operator: no weight */, GRAPH_USED = 2 };
+
 /* Makes a value the parameter or the constant that a tensor of the checkpoint is. */
 int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
                       size_t value, struct ivon_error *error);
 
 /* Returns whether the outputs need a value that is a weight, as far as its shape tells, and the
-   graph's own: floats to which nothing is bound, but for single numbers in the graph's text. */
-bool graph_keeps_weight(const struct ivon_network *network, const bool *used, size_t value);
+   graph's own: floats to which nothing is bound, but for single numbers in the graph's text. `uses`
+   are of enum graph_use, one for each value. */
+bool graph_keeps_weight(const struct ivon_network *network, const unsigned char *uses,
+                        size_t value);
 
 /*
  * Binds means to weights that the graph keeps, among its first `value_count` values: where the
@@ -19,8 +24,8 @@ bool graph_keeps_weight(const struct ivon_network *network, const bool *used, si
  * to the first operand of a matrix product that has the shape of a transposed mean and the values
  * of none; null: there is none.
  */
-int graph_recognise(struct ivon_network *network, struct ivon_source *source, const bool *used,
-                    size_t value_count, const char **copied, struct ivon_unbound *unbound,
-                    struct ivon_error *error);
+int graph_recognise(struct ivon_network *network, struct ivon_source *source,
+                    const unsigned char *uses, size_t value_count, const char **copied,
+                    struct ivon_unbound *unbound, struct ivon_error *error);
 
 #endif

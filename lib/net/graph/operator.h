@@ -76,6 +76,9 @@ struct net_operator {
     int outputs_max;
     unsigned flags;
     unsigned planned; /* bits of the inputs of floats whose elements a plan must know */
+    /* Bits of other inputs of floats that are settings of the computation, and no weights, even if
+       they are constants of the graph. */
+    unsigned settings;
     struct {
         const char *name;
         enum net_attribute_kind kind;

@@ -222,9 +222,9 @@ static int bind_alias(struct ivon_network *network, struct ivon_source *source, 
                                 network->path);
 }
 
-int graph_recognise(struct ivon_network *network, struct ivon_source *source, const bool *used,
-                    size_t value_count, const char **copied, struct ivon_unbound *unbound,
-                    struct ivon_error *error)
+int graph_recognise(struct ivon_network *network, struct ivon_source *source,
+                    const unsigned char *uses, size_t value_count, const char **copied,
+                    struct ivon_unbound *unbound, struct ivon_error *error)
 {
     int code = 0;
     size_t nodes = network->node_count;
@@ -233,7 +233,7 @@ int graph_recognise(struct ivon_network *network, struct ivon_source *source, co
         bool bound = false, copy = false;
         enum form form = FORM_NONE;
         size_t index = 0;
-        if (!graph_keeps_weight(network, used, i))
+        if (!graph_keeps_weight(network, uses, i))
             continue;
         code = bind_alias(network, source, i, &bound, error);
         if (!code && !bound && network->values[i].tensor.count > 1 &&

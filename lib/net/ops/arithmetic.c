@@ -397,6 +397,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .inputs_min = 1,
      .inputs_max = 3,
      .outputs_max = 1,
+     .settings = 1U << 1 | 1U << 2,
      .flags = NET_IN_PLACE,
      .infer = clip_infer,
      .forward = clip_forward,

@@ -184,6 +184,7 @@ const struct net_operator net_elementwise_operators[] = {
      .inputs_min = 1,
      .inputs_max = 3,
      .outputs_max = 2,
+     .settings = 1U << 1,
      .flags = NET_ALIAS,
      .attributes = {{"seed", NET_INT}},
      .infer = dropout_infer,

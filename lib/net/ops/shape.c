@@ -202,43 +202,6 @@ static int size_forward(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* Constant: the one attribute, as a tensor. */
-
-static int constant_infer(struct net_call *call, struct ivon_error *error)
-{
-    static const enum net_type types[] = {[NET_INT] = NET_INTEGER,
-                                          [NET_INTS] = NET_INTEGER,
-                                          [NET_FLT] = NET_FLOAT,
-                                          [NET_FLTS] = NET_FLOAT};
-    if (call->node->attribute_count != 1)
-        return net_fail(call, error, "%zu attributes, expected one", call->node->attribute_count);
-    const struct net_attribute *value = &call->node->attributes[0];
-    int64_t count = (int64_t)value->count;
-    if (value->kind == NET_TENSOR)
-        return net_output(call, 0, value->tensor.type, value->tensor.rank, value->tensor.shape,
-                          error);
-    return net_output(call, 0, types[value->kind],
-                      value->kind == NET_INTS || value->kind == NET_FLTS, &count, error);
-}
-
-static int constant_forward(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    const struct net_attribute *value = &call->node->attributes[0];
-    struct net_tensor *output = call->outputs[0];
-    size_t size = output->count * net_type_size(output->type);
-    if (value->kind == NET_INT)
-        *(int64_t *)output->data = value->integer;
-    else if (value->kind == NET_FLT)
-        *(float *)output->data = (float)value->number;
-    else if (value->kind == NET_FLTS)
-        for (size_t i = 0; i < output->count; i++)
-            ((float *)output->data)[i] = (float)value->numbers[i];
-    else if (size)
-        memcpy(output->data, value->kind == NET_INTS ? value->integers : value->tensor.data, size);
-    return 0;
-}
-
 /* ConstantOfShape: the one element of `value`, a float 0 by default, everywhere. */
 
 static int constant_of_shape_infer(struct net_call *call, struct ivon_error *error)
@@ -416,17 +379,6 @@ const struct net_operator net_shape_operators[] = {
      .flags = NET_SHAPE_ONLY,
      .infer = size_infer,
      .forward = size_forward},
-    {.name = "Constant",
-     .since = 1,
-     .outputs_max = 1,
-     .attributes = {{"value", NET_TENSOR},
-                    {"value_int", NET_INT},
-                    {"value_ints", NET_INTS},
-                    {"value_float", NET_FLT},
-                    {"value_floats", NET_FLTS}},
-     .later = {{"value_float", 12}, {"value_floats", 12}, {"value_int", 12}, {"value_ints", 12}},
-     .infer = constant_infer,
-     .forward = constant_forward},
     {.name = "ConstantOfShape",
      .since = 9,
      .inputs_min = 1,

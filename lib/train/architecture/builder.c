@@ -225,15 +225,9 @@ const char *builder_node(struct builder *builder, const char *op, size_t input_c
     return interned_name(builder, output);
 }
 
-/* A node: an initializer would count as a tensor that the checkpoint lacks. */
 const char *builder_number(struct builder *builder, float number)
 {
-    const char *output = builder->output; /* of the node that uses the number */
-    builder->output = NULL;
-    builder_set_number(builder, "value_float", (double)number);
-    const char *value = builder_node(builder, "Constant", 0, NULL);
-    builder->output = output;
-    return value;
+    return constant(builder, NULL, NET_FLOAT, 0, NULL, &number);
 }
 
 const char *builder_unary(struct builder *builder, const char *op, const char *x)
