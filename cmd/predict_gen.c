@@ -277,6 +277,8 @@ static int predict_gen_write_row(struct predict_gen_command *command,
 static void warn_of_row(const struct predict_gen_row *row, const char *path)
 {
     bool sampled = row->waic.name;
+    if (row->probabilities)
+        graph_warn_probabilities(path);
     if (row->hessian_at_start)
         report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
                        "its trend may",
@@ -395,11 +397,30 @@ static int predict_gen_follow(struct predict_gen_command *command, struct ivon_e
     return code;
 }
 
+/* Finds the names of the graph's inputs, by the first posterior. */
+static int predict_gen_name_inputs(struct predict_gen_command *command, struct ivon_error *error)
+{
+    const struct common_options quiet = {.quiet = true};
+    struct ivon_source *source = NULL;
+    struct ivon_network *network = NULL;
+    if (!command->posterior_count || command->evaluation.dataset.input_count)
+        return 0;
+    int code = evaluation_open_posterior(&command->evaluation, command->posteriors[0],
+                                         &command->open, &quiet, &source, &network, error);
+    if (!code)
+        evaluation_name_inputs(&command->evaluation, network, NULL);
+    ivon_network_free(network);
+    ivon_source_close(source);
+    return code;
+}
+
 /* Opens the data; what counts of them before --limit and --subsample is N where nothing else says
    it. */
 static int predict_gen_open_data(struct predict_gen_command *command, struct ivon_error *error)
 {
-    int code = evaluation_open_data(&command->evaluation, &command->all, &command->whole, error);
+    int code = predict_gen_name_inputs(command, error);
+    if (!code)
+        code = evaluation_open_data(&command->evaluation, &command->all, &command->whole, error);
     command->examples = command->all;
     command->options.whole = command->whole;
     if (!code && command->subsample)

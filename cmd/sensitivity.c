@@ -248,15 +248,17 @@ const struct argp sensitivity_argp = {
 
 static int sensitivity_open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
-    int code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
+    int code = evaluation_open_posterior(&command->evaluation, command->posterior, &command->open,
+                                         &command->common, &command->source, &command->network,
+                                         error);
+    if (!code)
+        evaluation_name_inputs(&command->evaluation, command->network, NULL);
+    if (!code)
+        code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
                                     error);
     command->options.whole = command->whole;
     if (!code && command->on)
         code = evaluation_open_whole(&command->evaluation, command->on, &command->test, error);
-    if (!code)
-        code = evaluation_open_posterior(&command->evaluation, command->posterior, &command->open,
-                                         &command->common, &command->source, &command->network,
-                                         error);
     return code;
 }
 
@@ -408,8 +410,12 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
     if (command->per_token && !shape.tokens)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--per-token: the network's output has no axis of tokens");
-    return command->groups ? remove_groups(command, shape.examples, provenance, error)
+    code = command->groups ? remove_groups(command, shape.examples, provenance, error)
                            : run_examples(command, &shape, provenance, error);
+    if (!code && !command->common.quiet && ivon_sensitivity_saw_probabilities(command->sensitivity))
+        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
+                                                           : command->posterior);
+    return code;
 }
 
 static void sensitivity_release(struct sensitivity_command *command)

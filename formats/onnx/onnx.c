@@ -88,19 +88,6 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
     return graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
 }
 
-/* Returns whether a node takes a value as input, or the graph has it as output. */
-static bool is_used(const Onnx__GraphProto *graph, const char *name)
-{
-    for (size_t i = 0; i < graph->n_node; i++)
-        for (size_t k = 0; k < graph->node[i]->n_input; k++)
-            if (strcmp(onnx_text(graph->node[i]->input[k]), name) == 0)
-                return true;
-    for (size_t i = 0; i < graph->n_output; i++)
-        if (strcmp(onnx_text(graph->output[i]->name), name) == 0)
-            return true;
-    return false;
-}
-
 static int onnx_add_initializers(struct ivon_network *network, struct onnx_reader *reader,
                                  const Onnx__GraphProto *graph, struct ivon_error *error)
 {
@@ -115,9 +102,13 @@ static int onnx_add_initializers(struct ivon_network *network, struct onnx_reade
         const char *name = onnx_text(graph->initializer[i]->name);
         struct net_tensor tensor;
         enum net_type type;
-        /* An initializer of an unsupported type is an error only if it is used. */
-        if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_used(graph, name))
+        /* An initializer of an unsupported type is an error only if it is needed. */
+        if (!onnx_net_type(graph->initializer[i]->data_type, &type)) {
+            struct ivon_error refusal = {0};
+            if (onnx_tensor(reader, name, graph->initializer[i], &tensor, &refusal))
+                code = graph_refuse(network, &name, 1, refusal.message, error);
             continue;
+        }
         code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);
         if (!code)
             code = graph_add_constant(network, name, &tensor, error);
@@ -237,6 +228,38 @@ static int onnx_add_node(struct ivon_network *network, struct onnx_reader *reade
                           attributes, count, error);
 }
 
+/* Adds a node. One that is not supported is an error only if an output needs it. */
+static int onnx_try_node(struct ivon_network *network, struct onnx_reader *reader,
+                         const Onnx__NodeProto *node, struct ivon_error *error)
+{
+    struct ivon_error refusal = {0};
+    int code = onnx_add_node(network, reader, node, &refusal);
+    if (code == IVON_ERROR_DATA)
+        return graph_refuse(network, (const char *const *)node->output, node->n_output,
+                            refusal.message, error);
+    if (code && error)
+        *error = refusal;
+    return code;
+}
+
+static int onnx_add_output(struct ivon_network *network, const Onnx__ValueInfoProto *info,
+                           struct ivon_error *error)
+{
+    const Onnx__TypeProto *type = info->type;
+    enum net_type net_type = NET_FLOAT;
+    int code = graph_add_output(network, onnx_text(info->name), error);
+    if (code || !type || type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
+        return code;
+    bool tensor = type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+    int32_t elements = tensor ? type->tensor_type->elem_type : 0;
+    bool known = tensor && (!elements || onnx_net_type(elements, &net_type));
+    bool shaped = tensor && type->tensor_type->shape &&
+                  type->tensor_type->shape->n_dim <= IVON_RANK_MAX;
+    graph_describe_output(network, !known || net_type != NET_FLOAT,
+                          shaped ? (int)type->tensor_type->shape->n_dim : -1);
+    return 0;
+}
+
 static int onnx_build(struct ivon_network *network, struct onnx_reader *reader,
                       const Onnx__ModelProto *model, struct ivon_error *error)
 {
@@ -250,9 +273,9 @@ static int onnx_build(struct ivon_network *network, struct onnx_reader *reader,
     for (size_t i = 0; i < graph->n_input && !code; i++)
         code = onnx_add_input(network, graph->input[i], error);
     for (size_t i = 0; i < graph->n_node && !code; i++)
-        code = onnx_add_node(network, reader, graph->node[i], error);
+        code = onnx_try_node(network, reader, graph->node[i], error);
     for (size_t i = 0; i < graph->n_output && !code; i++)
-        code = graph_add_output(network, onnx_text(graph->output[i]->name), error);
+        code = onnx_add_output(network, graph->output[i], error);
     return code ? code : graph_finish(network, error);
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "net/graph/adapt.h"
 #include "net/graph/operator.h"
 
 static int wrong_shape(const struct ivon_network *network, const struct ivon_source *source,
@@ -72,7 +73,8 @@ static struct net_value *bind_find_value(struct ivon_network *network, const cha
 {
     size_t index = graph_find(network, name);
     struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
-    if (!value || (value->role == NET_COMPUTED && !graph_cut_identity(network, value)))
+    if (!value || value->set ||
+        (value->role == NET_COMPUTED && !graph_cut_identity(network, value)))
         return NULL;
     return value;
 }
@@ -97,6 +99,8 @@ static int bind_tensor(struct ivon_network *network, struct ivon_source *source,
         free(bound.data);
         return code;
     }
+    if (value->role == NET_INPUT && !parameter)
+        value->repeated = graph_repeated_axis(&value->tensor, &bound) + 1;
     if (value->role == NET_INPUT)
         graph_forget_input(network, (size_t)(value - network->values));
     free(value->tensor.data);
@@ -141,7 +145,8 @@ static bool bind_has_value(const struct ivon_network *network, const char *name)
     size_t index = graph_find(network, name);
     const struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
     return value && (value->role != NET_COMPUTED ||
-                     network->nodes[value->producer].op->flags & NET_IDENTITY);
+                     (value->producer != NET_NONE &&
+                      network->nodes[value->producer].op->flags & NET_IDENTITY));
 }
 
 int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,
@@ -175,6 +180,8 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     network->parameters = calloc(count + 1, sizeof *network->parameters);
     if (!is_bound || !network->parameters)
         code = ivon_error_memory(error);
+    if (!code && !network->chosen)
+        code = graph_choose_output(network, NULL, NULL, error);
     if (!code)
         code = graph_refuse_opaque(network, source, error);
     for (size_t i = 0; i < count && !code; i++) {
@@ -214,6 +221,8 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
                            unbound->mean && unbound->initializer ? "', but '" : "",
                            unbound->mean && unbound->initializer ? unbound->initializer : "",
                            unbound->mean ? "'" : ""));
+    if (!code)
+        code = graph_repeat_buffers(network, error);
     free(is_bound);
     return code;
 }

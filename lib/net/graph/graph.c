@@ -41,7 +41,11 @@ void ivon_network_free(struct ivon_network *network)
     free(network->values);
     free(network->nodes);
     free(network->inputs);
+    for (size_t i = 0; i < network->refusal_count; i++)
+        free(network->refusals[i]);
     free(network->outputs);
+    free(network->listed);
+    free(network->refusals);
     free(network->parameters);
     free(network->by_name);
     free(network->path);
@@ -152,6 +156,13 @@ static bool append(size_t **list, size_t *count, size_t value)
     return true;
 }
 
+static int defined_twice(const struct ivon_network *network, const char *name,
+                         struct ivon_error *error)
+{
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: value '%s' is defined twice", network->path,
+                          name);
+}
+
 int graph_add_input(struct ivon_network *network, const char *name, enum net_type type, int rank,
                     const int64_t *shape, struct ivon_error *error)
 {
@@ -191,8 +202,7 @@ int graph_add_constant(struct ivon_network *network, const char *name, struct ne
     int code = graph_value(network, name, &index, error);
     if (!code && (network->values[index].role == NET_CONSTANT ||
                   network->values[index].producer != NET_NONE))
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: value '%s' is defined twice",
-                              network->path, name);
+        code = defined_twice(network, name, error);
     if (code) {
         free(tensor->data);
         tensor->data = NULL;
@@ -212,9 +222,48 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
 {
     size_t index;
     int code = graph_value(network, name, &index, error);
-    if (!code && !append(&network->outputs, &network->output_count, index))
+    struct net_output *grown = code ? NULL
+                                    : realloc(network->listed,
+                                              (network->listed_count + 1) * sizeof *grown);
+    if (grown)
+        network->listed = grown;
+    if (!code && (!grown || !append(&network->outputs, &network->output_count, index)))
         code = ivon_error_memory(error);
+    if (!code)
+        grown[network->listed_count++] = (struct net_output){.value = index, .rank = -1};
     return code;
+}
+
+void graph_describe_output(struct ivon_network *network, bool no_floats, int rank)
+{
+    struct net_output *last = &network->listed[network->listed_count - 1];
+    last->no_floats = no_floats;
+    last->rank = rank;
+}
+
+int graph_refuse(struct ivon_network *network, const char *const *names, size_t count,
+                 const char *message, struct ivon_error *error)
+{
+    char *copy = strdup(message);
+    if (!copy || !graph_reserve(&network->refusals, network->refusal_count,
+                                &network->refusal_capacity, sizeof *network->refusals)) {
+        free(copy);
+        return ivon_error_memory(error);
+    }
+    network->refusals[network->refusal_count++] = copy;
+    for (size_t i = 0; i < count; i++) {
+        size_t index;
+        int code = *names[i] ? graph_value(network, names[i], &index, error) : 0;
+        if (code)
+            return code;
+        if (!*names[i])
+            continue;
+        struct net_value *value = &network->values[index];
+        if (value->producer != NET_NONE || value->role != NET_COMPUTED || value->refused)
+            return defined_twice(network, names[i], error);
+        value->refused = network->refusal_count;
+    }
+    return 0;
 }
 
 /* Nodes. */
@@ -302,9 +351,8 @@ static int set_producers(struct ivon_network *network, const struct net_node *no
                                                                : &network->values[node->outputs[i]];
         if (!value)
             continue;
-        if (value->producer != NET_NONE || value->role != NET_COMPUTED)
-            return ivon_error_set(error, IVON_ERROR_DATA, "%s: value '%s' is defined twice",
-                                  network->path, value->name);
+        if (value->producer != NET_NONE || value->role != NET_COMPUTED || value->refused)
+            return defined_twice(network, value->name, error);
         value->producer = network->node_count;
     }
     return 0;
@@ -347,9 +395,10 @@ struct sort {
     struct ivon_network *network;
     size_t *order; /* of the nodes that an output needs */
     size_t count;
-    size_t *stack; /* nodes whose inputs are being visited */
-    size_t *next;  /* per node: the input to visit next; SIZE_MAX: done */
-    bool *open;    /* per node: is on the stack */
+    size_t *stack;   /* nodes whose inputs are being visited */
+    size_t *next;    /* per node: the input to visit next; SIZE_MAX: done */
+    bool *open;      /* per node: is on the stack */
+    size_t *refused; /* per node: as of its values */
 };
 
 static int undefined(const struct ivon_network *network, size_t value, const struct net_node *node,
@@ -361,16 +410,27 @@ static int undefined(const struct ivon_network *network, size_t value, const str
                           network->values[value].name);
 }
 
+/* Takes the nodes from the stack that need what was refused. */
+static int refuse_stack(struct sort *sort, size_t depth, size_t refused)
+{
+    while (depth--) {
+        sort->refused[sort->stack[depth]] = refused;
+        sort->open[sort->stack[depth]] = false;
+    }
+    return 0;
+}
+
 /* Depth-first from a value. It uses no recursion, since an untrusted graph may be arbitrarily
-   deep. */
+   deep. The value's producer is refused then if it needs what is. */
 static int graph_visit(struct sort *sort, size_t value, struct ivon_error *error)
 {
     struct ivon_network *network = sort->network;
     size_t depth = 0, producer = network->values[value].producer;
     if (producer == NET_NONE)
-        return network->values[value].role == NET_COMPUTED ? undefined(network, value, NULL, error)
-                                                           : 0;
-    if (sort->next[producer] == SIZE_MAX)
+        return network->values[value].role == NET_COMPUTED && !network->values[value].refused
+                   ? undefined(network, value, NULL, error)
+                   : 0;
+    if (sort->next[producer] == SIZE_MAX || sort->refused[producer])
         return 0;
     sort->stack[depth++] = producer;
     sort->open[producer] = true;
@@ -388,6 +448,9 @@ static int graph_visit(struct sort *sort, size_t value, struct ivon_error *error
         if (input == NET_NONE)
             continue;
         size_t from = network->values[input].producer;
+        size_t refused = from == NET_NONE ? network->values[input].refused : sort->refused[from];
+        if (refused && network->values[input].role == NET_COMPUTED)
+            return refuse_stack(sort, depth, refused);
         if (from == NET_NONE) {
             if (network->values[input].role == NET_COMPUTED)
                 return undefined(network, input, node, error);
@@ -424,6 +487,27 @@ static void reorder(struct sort *sort, struct net_node *sorted)
                 network->values[sorted[i].outputs[j]].producer = i;
 }
 
+/* Visits the outputs, and keeps those that can be computed. */
+static int visit_outputs(struct sort *sort, struct ivon_error *error)
+{
+    struct ivon_network *network = sort->network;
+    size_t kept = 0;
+    int code = 0;
+    for (size_t i = 0; i < network->output_count && !code; i++) {
+        struct net_value *value = &network->values[network->outputs[i]];
+        code = graph_visit(sort, network->outputs[i], error);
+        if (value->producer != NET_NONE)
+            value->refused = sort->refused[value->producer];
+        if (!value->refused || value->role != NET_COMPUTED)
+            network->outputs[kept++] = network->outputs[i];
+    }
+    if (!code && !kept)
+        code = ivon_error_set(error, IVON_ERROR_DATA, "%s",
+                              network->refusals[network->values[network->outputs[0]].refused - 1]);
+    network->output_count = kept;
+    return code;
+}
+
 int graph_finish(struct ivon_network *network, struct ivon_error *error)
 {
     size_t count = network->node_count + 1;
@@ -431,15 +515,16 @@ int graph_finish(struct ivon_network *network, struct ivon_error *error)
                         .order = calloc(count, sizeof *sort.order),
                         .stack = calloc(count, sizeof *sort.stack),
                         .next = calloc(count, sizeof *sort.next),
-                        .open = calloc(count, sizeof *sort.open)};
+                        .open = calloc(count, sizeof *sort.open),
+                        .refused = calloc(count, sizeof *sort.refused)};
     struct net_node *sorted = calloc(count, sizeof *sorted);
     int code = 0;
-    if (!sort.order || !sort.stack || !sort.next || !sort.open || !sorted)
+    if (!sort.order || !sort.stack || !sort.next || !sort.open || !sort.refused || !sorted)
         code = ivon_error_memory(error);
     else if (!network->output_count)
         code = ivon_error_set(error, IVON_ERROR_DATA, "%s: the graph has no output", network->path);
-    for (size_t i = 0; i < network->output_count && !code; i++)
-        code = graph_visit(&sort, network->outputs[i], error);
+    if (!code)
+        code = visit_outputs(&sort, error);
     if (code)
         free(sorted);
     else
@@ -448,5 +533,6 @@ int graph_finish(struct ivon_network *network, struct ivon_error *error)
     free(sort.stack);
     free(sort.next);
     free(sort.open);
+    free(sort.refused);
     return code;
 }

@@ -79,10 +79,20 @@ struct net_value {
     char *name;
     enum net_role role;
     bool bound;               /* a checkpoint gave it its elements */
+    bool set;                 /* the caller did; no checkpoint changes them */
     bool typed;               /* whether `tensor` has a type and a shape: not for NET_COMPUTED */
     struct net_tensor tensor; /* a constant owns its data */
     size_t producer;          /* node, or NET_NONE */
     size_t parameter;         /* of a NET_PARAMETER: its number, in order of binding */
+    int repeated;             /* of a buffer in an input's place: 1 + the axis of examples; or 0 */
+    size_t refused;           /* 1 + the refusal that says why it cannot be computed; or 0 */
+};
+
+/* An output as the file lists it. */
+struct net_output {
+    size_t value;
+    bool no_floats; /* the file says that it holds something else */
+    int rank;       /* -1: the file does not say */
 };
 
 struct ivon_network {
@@ -93,8 +103,13 @@ struct ivon_network {
     size_t node_count, node_capacity;
     size_t *inputs; /* values, in the file's order, constants and parameters left out */
     size_t input_count;
-    size_t *outputs;
+    size_t *outputs; /* after graph_finish: those that can be computed */
     size_t output_count;
+    struct net_output *listed; /* all outputs, in the file's order */
+    size_t listed_count;
+    bool chosen;     /* one of them was, and is the only output */
+    char **refusals; /* messages about nodes and tensors that are not supported */
+    size_t refusal_count, refusal_capacity;
     size_t *parameters; /* tensors of the source that was bound, in order of binding */
     size_t parameter_count;
     size_t *by_name; /* open-addressing table of value numbers */
@@ -143,6 +158,14 @@ int graph_add_constant(struct ivon_network *network, const char *name, struct ne
 
 int graph_add_output(struct ivon_network *network, const char *name, struct ivon_error *error);
 
+/* Says what the file does of the output that was added last; a rank of -1: nothing. */
+void graph_describe_output(struct ivon_network *network, bool no_floats, int rank);
+
+/* Adds values that cannot be computed, and the message that says why. That is an error only where
+   an output that is wanted needs one of them. An empty name is one left out. */
+int graph_refuse(struct ivon_network *network, const char *const *names, size_t count,
+                 const char *message, struct ivon_error *error);
+
 /*
  * Adds a node. Takes over the attributes in any case (the array and what it points to, all
  * malloc'd). An empty input or output name is one left out. Fails, with a message that names the
@@ -155,7 +178,8 @@ int graph_add_node(struct ivon_network *network, const struct net_operator *op, 
                    struct ivon_error *error);
 
 /* Sorts the nodes, and checks that every value is defined, and that there is an output. Removes the
-   nodes that no output needs. */
+   nodes that no output needs, and the outputs that need what was refused, unless all do. May be
+   called again after changes. */
 int graph_finish(struct ivon_network *network, struct ivon_error *error);
 
 /* Allocates data for tensor->count elements, 64-byte aligned, zeroed. */
