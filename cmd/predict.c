@@ -297,6 +297,8 @@ static int predict(struct predict_command *command, const char *provenance,
         code = predict_open_member(command, i, error);
     if (!code)
         evaluation_name_inputs(&command->evaluation, command->members[0].network, NULL);
+    else
+        evaluation_check_exchange(&command->evaluation, code, error);
     if (!code)
         code = predict_open_data(command, error);
     if (!code)

@@ -288,6 +288,22 @@ void evaluation_name_inputs(struct evaluation_options *options, const struct ivo
     options->dataset.input_count = options->named_count;
 }
 
+void evaluation_check_exchange(const struct evaluation_options *options, int code,
+                               struct ivon_error *error)
+{
+    struct ivon_open_options open = ivon_open_defaults();
+    struct ivon_source *source = NULL;
+    struct ivon_examples *examples = NULL;
+    struct ivon_error found = {0};
+    open.no_sandbox = options->dataset.no_sandbox;
+    if (code != IVON_ERROR_DATA || ivon_checkpoint_open(&source, options->data, &open, &found))
+        return;
+    if (ivon_dataset_open(&examples, options->data, &options->dataset, &found))
+        *error = found;
+    ivon_examples_close(examples);
+    ivon_source_close(source);
+}
+
 int evaluation_open_named(struct evaluation_options *options, struct ivon_examples **examples,
                           const char *path, const struct ivon_dataset_options *dataset,
                           struct ivon_error *error)

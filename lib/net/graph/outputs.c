@@ -137,10 +137,10 @@ const char *graph_cut_link(struct ivon_network *network, enum ivon_link link, in
                               [IVON_LINK_LOGISTIC] = NET_LOGISTIC};
     size_t value = network->outputs[0], *taken = &network->outputs[0];
     int rank = network->listed[0].rank;
-    for (;;) {
+    for (bool last = true;; last = false) {
         size_t producer = network->values[value].producer;
         struct net_node *node = producer == NET_NONE ? NULL : &network->nodes[producer];
-        if (!node || node->outputs[0] != value)
+        if (!node || node->outputs[0] != value || count_uses(network, value) != !last)
             return NULL;
         if (node->op->flags & flags[link]) {
             if (link == IVON_LINK_SOFTMAX && !along_classes(node, rank, class_axis))
@@ -148,14 +148,12 @@ const char *graph_cut_link(struct ivon_network *network, enum ivon_link link, in
             *taken = node->inputs[0];
             return node->op->name;
         }
-        if (!passes_on(node) || count_uses(network, value))
+        if (!passes_on(node))
             return NULL;
         if (!(node->op->flags & (NET_IDENTITY | NET_CAST)))
             rank = -1;
         taken = &node->inputs[0];
         value = node->inputs[0];
-        if (count_uses(network, value) != 1)
-            return NULL;
     }
 }
 
