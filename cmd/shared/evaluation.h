@@ -51,13 +51,13 @@ int evaluation_nothing_counts(const struct evaluation_options *options, struct i
 void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
                             struct ivon_source *source);
 
-/* Where a posterior could not be opened and --data are one, lets the error be what the latter have not:
-   the two were exchanged. */
+/* Lets the error be that --data hold no arrays, if they are a posterior and the posterior could not
+   be opened: the two were exchanged. */
 void evaluation_check_exchange(const struct evaluation_options *options, int code,
                                struct ivon_error *error);
 
-/* Opens a dataset by --data's options; by the name of the graph's one input where there is no array of
-   the usual name, and from then on. */
+/* Opens a dataset by --data's options; by the name of the graph's one input where there is no array
+   of the usual name, and from then on. */
 int evaluation_open_named(struct evaluation_options *options, struct ivon_examples **examples,
                           const char *path, const struct ivon_dataset_options *dataset,
                           struct ivon_error *error);

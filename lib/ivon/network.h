@@ -46,8 +46,8 @@ struct ivon_adapt_options {
     /* The name of the output; null: the first that the file does not say to hold something else
        than floats. */
     const char *output;
-    /* Where the graph ends in this function, in its logarithm, or in one of them that is only
-       renamed or reshaped, the outputs are what it is computed of. */
+    /* A function that is taken from the end of the graph, if that is it or its logarithm, or one of
+       them that is only renamed or reshaped: the outputs are then what it is computed of. */
     enum ivon_link link;
     /* The outputs are probabilities, wherever the graph does not end so: the outputs are log p, of
        events log p - log(1 - p), p at least the least normal float. */

@@ -18,8 +18,8 @@ int graph_choose_output(struct ivon_network *network, const char *name, const ch
 
 /*
  * Takes the function of a link, or its logarithm, from the end of the network: the last node but
- * for some that only rename, reshape or cast. Its axis has to be `class_axis`; -1: the last. Returns
- * the operator's name, or null where the network ends otherwise.
+ * for some that only rename, reshape or cast. Its axis has to be `class_axis`; -1: the last.
+ * Returns the operator's name, or null where the network ends otherwise.
  */
 const char *graph_cut_link(struct ivon_network *network, enum ivon_link link, int class_axis);
 
