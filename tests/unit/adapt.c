@@ -1,5 +1,5 @@
-/* Networks that are adapted to data and likelihood: values are compared with those of the network as
-   it was, which are small whole numbers and thus exact, unless a tolerance says otherwise. */
+/* Networks that are adapted to data and likelihood: values are compared with those of the network
+   as it was, which are small whole numbers and thus exact, unless a tolerance says otherwise. */
 #include <stdio.h>
 
 #include "bayes/outputs.h"
