@@ -29,6 +29,7 @@ enum {
     KEY_WEIGHT_DECAY,
     KEY_N_TRAIN,
     KEY_STEP,
+    KEY_GRAPH_OUTPUT,
 };
 
 static const struct argp_option option_table[] = {
@@ -42,6 +43,8 @@ static const struct argp_option option_table[] = {
     {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated", 2},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave out tensors whose name matches", 2},
     {"model", KEY_MODEL, "GRAPH", 0, "Put an ONNX graph into the output", 3},
+    {"graph-output", KEY_GRAPH_OUTPUT, "NAME", 0, "--model: with this output of the graph alone",
+     3},
     {"ess", KEY_ESS, "X", 0, "Effective sample size, in place of the input's", 3},
     {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Weight decay, in place of the input's", 3},
     {"n-train", KEY_N_TRAIN, "N", 0, "Number of training examples", 3},
@@ -58,7 +61,7 @@ struct convert_command {
     struct ivon_convert_options options;
     struct ivon_create_options create;
     struct ivon_header given; /* by options */
-    const char *input, *output, *model;
+    const char *input, *output, *model, *graph_output;
 
     /* While it runs: */
     struct ivon_source *source, *chosen;
@@ -100,6 +103,8 @@ static error_t parse_header_option(int key, char *argument, struct argp_state *s
 
 static void convert_check_arguments(const struct convert_command *command, struct argp_state *state)
 {
+    if (command->graph_output && !command->model)
+        argp_failure(state, EX_USAGE, 0, "--graph-output is for --model");
     if (!command->input)
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
     if (!command->output)
@@ -146,6 +151,9 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_MODEL:
         command->model = argument;
+        return 0;
+    case KEY_GRAPH_OUTPUT:
+        command->graph_output = argument;
         return 0;
     default:
         return parse_header_option(key, argument, state);
@@ -281,14 +289,36 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
     return code;
 }
 
+/* Writes the graph anew, with the one output that the network has. */
+static int rewrite_graph(struct convert_command *command, const struct ivon_network *network,
+                         struct ivon_error *error)
+{
+    void *bytes = NULL;
+    size_t size;
+    int code = ivon_onnx_write(&bytes, &size, network, NULL, error);
+    if (code)
+        return code;
+    free(command->graph);
+    command->graph = bytes;
+    command->graph_size = size;
+    return 0;
+}
+
 /* That the graph takes the tensors as they are written. */
-static int check_graph(const struct convert_command *command, struct ivon_error *error)
+static int check_graph(struct convert_command *command, struct ivon_error *error)
 {
     struct ivon_network *network = NULL;
+    struct ivon_adapt_options adapt = ivon_adapt_defaults();
+    struct ivon_adaptation done;
+    adapt.output = command->graph_output;
     int code = ivon_onnx_from_memory(&network, command->model, command->graph, command->graph_size,
                                      error);
     if (!code)
+        code = ivon_network_adapt(network, command->chosen, &adapt, &done, error);
+    if (!code)
         code = bind_checkpoint(network, command->chosen, command->input, &command->common, error);
+    if (!code && command->graph_output)
+        code = rewrite_graph(command, network, error);
     ivon_network_free(network);
     return code;
 }

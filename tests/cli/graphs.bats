@@ -81,6 +81,19 @@ refused() { # MESSAGE COMMAND ...
     ivon-predict post.h5 --model=labelled.onnx --data=x.npz --mean --graph-output=other
 }
 
+@test "a checkpoint holds a graph with one output" {
+  ivon-convert -q post.h5 --model=labelled.onnx --graph-output=z -o whole.h5
+  ivon-predict whole.h5 --data=x.npz --mean --logits -o o.h5 2> err
+  near o.h5 logits logits.npy
+  ! grep "holds no floats" err
+  refused "whole.h5/model.onnx: the graph has no output 'p', but 'z'" \
+    ivon-predict whole.h5 --data=x.npz --mean --graph-output=p
+  refused "the graph has no output 'q', but 'label'" \
+    ivon-convert post.h5 --model=labelled.onnx --graph-output=q -o q.h5
+  refused "--graph-output is for --model" ivon-convert post.h5 --graph-output=z -o q.h5
+  [ ! -e q.h5 ]
+}
+
 @test "what is said of a graph is said once" {
   ivon-predict post.h5 post.h5 --model=labelled.onnx --data=x.npz --mean -o o.h5 2> err
   [ "$(grep -c "ends in Softmax: its input is taken for the logits" err)" = 1 ]

@@ -7,7 +7,7 @@
 #include "net/graph/adapt.h"
 #include "net/plan/plan.h"
 
-enum { N = 2, T = 3, K = 4 };
+enum { N = 2, T = 3, K = 4, TK = T * K };
 
 /* Runs a network of one input of floats at a shape; the elements of the output are freed by the
    caller. */
@@ -259,9 +259,9 @@ static void orders_axes(void **state)
         int64_t shape[3];
         size_t strides[3];
     } cases[] = {
-        {{B, W, C}, 3, {N, T, K}, {T * K, K, 1}}, {{B, C, W}, 3, {N, K, T}, {T * K, 1, K}},
-        {{W, B, C}, 3, {T, N, K}, {K, T * K, 1}}, {{C, B, W}, 3, {T, K, N}, {K, 1, T * K}},
-        {{B, C, C}, 2, {N, T * K}, {T * K, 1}},   {{B, W, W}, 3, {N, T * K, 1}, {T * K, 1, 0}},
+        {{B, W, C}, 3, {N, T, K}, {TK, K, 1}}, {{B, C, W}, 3, {N, K, T}, {TK, 1, K}},
+        {{W, B, C}, 3, {T, N, K}, {K, TK, 1}}, {{C, B, W}, 3, {T, K, N}, {K, 1, TK}},
+        {{B, C, C}, 2, {N, TK}, {TK, 1}},      {{B, W, W}, 3, {N, TK, 1}, {TK, 1, 0}},
     };
     float x[N * T * K];
     numbers(x);

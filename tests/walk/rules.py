@@ -449,6 +449,7 @@ RULES = {
                          edge=0.02),
         "include": pattern, "exclude": pattern,
         "model": rarely(lambda call: ["--model=" + call.file(call.some("model.onnx", "words.h5"))], 0.5),
+        "graph-output": when(lambda call: call.has("model"), values("f", wrong=("x", "nothing"))),
         "ess": values(1, 50, 1e300), "weight-decay": values(0, 1e-4, 10), "n-train": values(1, 100),
         "step": values(0, 1, 10**15),
     },

@@ -132,15 +132,16 @@ static bool along_classes(const struct net_node *node, int rank, int class_axis)
 
 const char *graph_cut_link(struct ivon_network *network, enum ivon_link link, int class_axis)
 {
+    enum { PASSED_MAX = 32 /* nodes behind it: an untrusted graph may have any number */ };
     const unsigned flags[] = {[IVON_LINK_IDENTITY] = 0,
                               [IVON_LINK_SOFTMAX] = NET_SOFTMAX | NET_LOG_SOFTMAX,
                               [IVON_LINK_LOGISTIC] = NET_LOGISTIC};
     size_t value = network->outputs[0], *taken = &network->outputs[0];
     int rank = network->listed[0].rank;
-    for (bool last = true;; last = false) {
+    for (int passed = 0; passed <= PASSED_MAX; passed++) {
         size_t producer = network->values[value].producer;
         struct net_node *node = producer == NET_NONE ? NULL : &network->nodes[producer];
-        if (!node || node->outputs[0] != value || count_uses(network, value) != !last)
+        if (!node || node->outputs[0] != value || count_uses(network, value) != (passed > 0))
             return NULL;
         if (node->op->flags & flags[link]) {
             if (link == IVON_LINK_SOFTMAX && !along_classes(node, rank, class_axis))
@@ -155,6 +156,7 @@ const char *graph_cut_link(struct ivon_network *network, enum ivon_link link, in
         taken = &node->inputs[0];
         value = node->inputs[0];
     }
+    return NULL;
 }
 
 int graph_invert_link(struct ivon_network *network, enum ivon_link link, struct ivon_error *error)
