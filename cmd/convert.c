@@ -9,6 +9,7 @@
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
 #include "cmd/shared/memory.h"
+#include "cmd/shared/graph_options.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 #include "cmd/shared/progress.h"
@@ -29,6 +30,7 @@ enum {
     KEY_WEIGHT_DECAY,
     KEY_N_TRAIN,
     KEY_STEP,
+    KEY_GRAPH_OUTPUT,
 };
 
 static const struct argp_option option_table[] = {
@@ -42,6 +44,8 @@ static const struct argp_option option_table[] = {
     {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated", 2},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave out tensors whose name matches", 2},
     {"model", KEY_MODEL, "GRAPH", 0, "Put an ONNX graph into the output", 3},
+    {"graph-output", KEY_GRAPH_OUTPUT, "NAME", 0, "--model: with this output of the graph alone",
+     3},
     {"ess", KEY_ESS, "X", 0, "Effective sample size, in place of the input's", 3},
     {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Weight decay, in place of the input's", 3},
     {"n-train", KEY_N_TRAIN, "N", 0, "Number of training examples", 3},
@@ -58,7 +62,8 @@ struct convert_command {
     struct ivon_convert_options options;
     struct ivon_create_options create;
     struct ivon_header given; /* by options */
-    const char *input, *output, *model;
+    const char *input, *output, *model, *graph_output;
+    struct ivon_bind_options bind;
 
     /* While it runs: */
     struct ivon_source *source, *chosen;
@@ -101,6 +106,9 @@ static error_t parse_header_option(int key, char *argument, struct argp_state *s
 
 static void convert_check_arguments(const struct convert_command *command, struct argp_state *state)
 {
+    if ((command->graph_output || command->bind.keep_graph_weights) && !command->model)
+        argp_failure(state, EX_USAGE, 0, "%s is for --model",
+                     command->graph_output ? "--graph-output" : "--keep-graph-weights");
     if (!command->input)
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
     if (!command->output)
@@ -115,6 +123,7 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->open;
         state->child_inputs[2] = &command->files;
+        state->child_inputs[3] = &command->bind;
         return 0;
     case ARGP_KEY_ARG:
         if (command->input)
@@ -148,13 +157,19 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
     case KEY_MODEL:
         command->model = argument;
         return 0;
+    case KEY_GRAPH_OUTPUT:
+        command->graph_output = argument;
+        return 0;
     default:
         return parse_header_option(key, argument, state);
     }
 }
 
-static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
+                                             {&open_argp, 0, NULL, 0},
+                                             {&file_argp, 0, NULL, 0},
+                                             {&bind_argp, 0, NULL, 0},
+                                             {0}};
 
 const struct argp convert_argp = {
     .options = option_table,
@@ -287,14 +302,37 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
     return code;
 }
 
+/* Writes the graph anew, with the one output that the network has. */
+static int rewrite_graph(struct convert_command *command, const struct ivon_network *network,
+                         struct ivon_error *error)
+{
+    void *bytes = NULL;
+    size_t size;
+    int code = ivon_onnx_write(&bytes, &size, network, NULL, error);
+    if (code)
+        return code;
+    free(command->graph);
+    command->graph = bytes;
+    command->graph_size = size;
+    return 0;
+}
+
 /* That the graph takes the tensors as they are written. */
-static int check_graph(const struct convert_command *command, struct ivon_error *error)
+static int check_graph(struct convert_command *command, struct ivon_error *error)
 {
     struct ivon_network *network = NULL;
+    struct ivon_adapt_options adapt = ivon_adapt_defaults();
+    struct ivon_adaptation done;
+    adapt.output = command->graph_output;
     int code = ivon_onnx_from_memory(&network, command->model, command->graph, command->graph_size,
                                      error);
     if (!code)
-        code = bind_checkpoint(network, command->chosen, command->input, &command->common, error);
+        code = ivon_network_adapt(network, command->chosen, &adapt, &done, error);
+    if (!code)
+        code = bind_checkpoint(network, command->chosen, command->input, &command->bind,
+                               &command->common, error);
+    if (!code && command->graph_output)
+        code = rewrite_graph(command, network, error);
     ivon_network_free(network);
     return code;
 }
@@ -462,6 +500,7 @@ int convert_run(int argc, char **argv)
 {
     struct convert_command command = {.options = ivon_convert_defaults(),
                                       .create = ivon_create_defaults(),
+                                      .bind = ivon_bind_defaults(),
                                       .open.open = ivon_open_defaults(),
                                       .given = ivon_header_empty()};
     struct ivon_error error = {0};

@@ -140,12 +140,12 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0, "--ood and --compare are for classes, not regression");
     if (traits->regression && command->average)
         argp_failure(state, EX_USAGE, 0, "--average takes probabilities, not regression");
-    if (command->average &&
-        (command->ood || command->recalibrate || command->options.logits ||
-         command->log_likelihoods || command->mean || command->evaluation.model))
+    if (command->average && (command->ood || command->recalibrate || command->options.logits ||
+                             command->log_likelihoods || command->mean ||
+                             command->evaluation.model || command->evaluation.graph.given))
         argp_failure(state, EX_USAGE, 0,
                      "--average runs no network: --model, --mean, --logits, --log-likelihoods, "
-                     "--recalibrate and --ood do not go with it");
+                     "--recalibrate, --ood and what is said of a graph do not go with it");
     if ((command->log_likelihoods || command->metrics) && traits->noise &&
         !(command->evaluation.task.noise_std > 0))
         argp_failure(state, EX_USAGE, 0,
@@ -186,6 +186,7 @@ static error_t predict_parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[2] = &command->files;
         state->child_inputs[3] = &command->open;
         state->child_inputs[4] = &command->evaluation;
+        state->child_inputs[5] = &command->evaluation.graph.bind;
         return 0;
     case ARGP_KEY_ARG:
         command->arguments[command->argument_count++] = argument;
@@ -220,9 +221,13 @@ static error_t predict_parse(int key, char *argument, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0},       {&file_argp, 0, NULL, 0},
-    {&open_argp, 0, NULL, 0},   {&evaluation_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
+                                             {&draw_argp, 0, NULL, 0},
+                                             {&file_argp, 0, NULL, 0},
+                                             {&open_argp, 0, NULL, 0},
+                                             {&evaluation_argp, 0, NULL, 0},
+                                             {&bind_argp, 0, NULL, 0},
+                                             {0}};
 
 const struct argp predict_argp = {
     .options = option_table,
@@ -252,9 +257,11 @@ static int open_foreign(struct predict_command *command, struct ivon_error *erro
 static int predict_open_data(struct predict_command *command, struct ivon_error *error)
 {
     struct ivon_dataset_options dataset = command->evaluation.dataset;
-    int code = ivon_dataset_open(&command->examples, command->evaluation.data, &dataset, error);
+    int code = evaluation_open_named(&command->evaluation, &command->examples,
+                                     command->evaluation.data, &dataset, error);
     if (!code && command->ood)
         code = open_foreign(command, error);
+    dataset = command->evaluation.dataset;
     dataset.targets = "";
     dataset.target_column = NULL;
     dataset.limit = 0;
@@ -290,9 +297,15 @@ static int predict(struct predict_command *command, const char *provenance,
         memory_exhausted();
     command->options.resources.threads = command->common.threads;
     command->open.open.for_several = command->argument_count > 1;
-    int code = predict_open_data(command, error);
+    int code = 0;
     for (size_t i = 0; i < command->argument_count && !code; i++)
         code = predict_open_member(command, i, error);
+    if (!code)
+        evaluation_name_inputs(&command->evaluation, command->members[0].network, NULL);
+    else
+        evaluation_check_exchange(&command->evaluation, code, error);
+    if (!code)
+        code = predict_open_data(command, error);
     if (!code)
         code = make_predictors(command, error);
     struct ivon_predict_shape shape = {0};
@@ -359,6 +372,9 @@ static void predict_print_warnings(const struct predict_command *command)
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
+    if (command->predictor && ivon_predictor_saw_probabilities(command->predictor))
+        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
+                                                           : command->arguments[0]);
     warn_of_width(command);
 }
 

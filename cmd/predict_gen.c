@@ -115,6 +115,7 @@ static error_t predict_gen_parse(int key, char *argument, struct argp_state *sta
         state->child_inputs[3] = &command->evaluation;
         state->child_inputs[4] = &command->open;
         state->child_inputs[5] = &command->options;
+        state->child_inputs[6] = &command->evaluation.graph.bind;
         return 0;
     case ARGP_KEY_ARG:
         command->posteriors[command->posterior_count++] = argument;
@@ -145,13 +146,11 @@ static error_t predict_gen_parse(int key, char *argument, struct argp_state *sta
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
-                                             {&draw_argp, 0, NULL, 0},
-                                             {&file_argp, 0, NULL, 0},
-                                             {&evaluation_argp, 0, NULL, 0},
-                                             {&open_argp, 0, NULL, 0},
-                                             {&removal_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0},
+    {&file_argp, 0, NULL, 0},   {&evaluation_argp, 0, NULL, 0},
+    {&open_argp, 0, NULL, 0},   {&removal_argp, 0, NULL, 0},
+    {&bind_argp, 0, NULL, 0},   {0}};
 
 const struct argp predict_gen_argp = {
     .options = option_table,
@@ -277,6 +276,8 @@ static int predict_gen_write_row(struct predict_gen_command *command,
 static void warn_of_row(const struct predict_gen_row *row, const char *path)
 {
     bool sampled = row->waic.name;
+    if (row->probabilities)
+        graph_warn_probabilities(path);
     if (row->hessian_at_start)
         report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
                        "its trend may",
@@ -395,11 +396,32 @@ static int predict_gen_follow(struct predict_gen_command *command, struct ivon_e
     return code;
 }
 
+/* Finds the names of the graph's inputs, by the first posterior. */
+static int predict_gen_name_inputs(struct predict_gen_command *command, struct ivon_error *error)
+{
+    const struct common_options quiet = {.quiet = true};
+    struct ivon_source *source = NULL;
+    struct ivon_network *network = NULL;
+    if (!command->posterior_count || command->evaluation.dataset.input_count)
+        return 0;
+    int code = evaluation_open_posterior(&command->evaluation, command->posteriors[0],
+                                         &command->open, &quiet, &source, &network, error);
+    if (!code)
+        evaluation_name_inputs(&command->evaluation, network, NULL);
+    else
+        evaluation_check_exchange(&command->evaluation, code, error);
+    ivon_network_free(network);
+    ivon_source_close(source);
+    return code;
+}
+
 /* Opens the data; what counts of them before --limit and --subsample is N where nothing else says
    it. */
 static int predict_gen_open_data(struct predict_gen_command *command, struct ivon_error *error)
 {
-    int code = evaluation_open_data(&command->evaluation, &command->all, &command->whole, error);
+    int code = predict_gen_name_inputs(command, error);
+    if (!code)
+        code = evaluation_open_data(&command->evaluation, &command->all, &command->whole, error);
     command->examples = command->all;
     command->options.whole = command->whole;
     if (!code && command->subsample)

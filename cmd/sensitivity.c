@@ -200,6 +200,7 @@ static error_t sensitivity_parse(int key, char *argument, struct argp_state *sta
         state->child_inputs[3] = &command->evaluation;
         state->child_inputs[4] = &command->open;
         state->child_inputs[5] = &command->options;
+        state->child_inputs[6] = &command->evaluation.graph.bind;
         return 0;
     case ARGP_KEY_ARG:
         if (command->posterior)
@@ -229,13 +230,11 @@ static error_t sensitivity_parse(int key, char *argument, struct argp_state *sta
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
-                                             {&draw_argp, 0, NULL, 0},
-                                             {&file_argp, 0, NULL, 0},
-                                             {&evaluation_argp, 0, NULL, 0},
-                                             {&open_argp, 0, NULL, 0},
-                                             {&removal_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0}, {&draw_argp, 0, NULL, 0},
+    {&file_argp, 0, NULL, 0},   {&evaluation_argp, 0, NULL, 0},
+    {&open_argp, 0, NULL, 0},   {&removal_argp, 0, NULL, 0},
+    {&bind_argp, 0, NULL, 0},   {0}};
 
 const struct argp sensitivity_argp = {
     .options = option_table,
@@ -248,15 +247,19 @@ const struct argp sensitivity_argp = {
 
 static int sensitivity_open_inputs(struct sensitivity_command *command, struct ivon_error *error)
 {
-    int code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
+    int code = evaluation_open_posterior(&command->evaluation, command->posterior, &command->open,
+                                         &command->common, &command->source, &command->network,
+                                         error);
+    if (!code)
+        evaluation_name_inputs(&command->evaluation, command->network, NULL);
+    else
+        evaluation_check_exchange(&command->evaluation, code, error);
+    if (!code)
+        code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
                                     error);
     command->options.whole = command->whole;
     if (!code && command->on)
         code = evaluation_open_whole(&command->evaluation, command->on, &command->test, error);
-    if (!code)
-        code = evaluation_open_posterior(&command->evaluation, command->posterior, &command->open,
-                                         &command->common, &command->source, &command->network,
-                                         error);
     return code;
 }
 
@@ -408,8 +411,12 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
     if (command->per_token && !shape.tokens)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--per-token: the network's output has no axis of tokens");
-    return command->groups ? remove_groups(command, shape.examples, provenance, error)
+    code = command->groups ? remove_groups(command, shape.examples, provenance, error)
                            : run_examples(command, &shape, provenance, error);
+    if (!code && !command->common.quiet && ivon_sensitivity_saw_probabilities(command->sensitivity))
+        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
+                                                           : command->posterior);
+    return code;
 }
 
 static void sensitivity_release(struct sensitivity_command *command)

@@ -188,6 +188,10 @@ static void train_check_arguments(const struct given *given, struct argp_state *
     if (!command->architecture && !evaluation->model && !command->from)
         argp_failure(state, EX_USAGE, 0,
                      "no network given: name one by --arch=SPEC or --model=GRAPH.onnx");
+    if (command->architecture && evaluation->graph.given)
+        argp_failure(state, EX_USAGE, 0,
+                     "--arch has no graph to be told of: --graph-output, --output-axes, --set, "
+                     "--batch-axis and --probabilities do not go with it");
     if (given->init && !command->architecture)
         argp_failure(state, EX_USAGE, 0, "--init is for --arch");
     if (command->posterior_prior && !command->from)

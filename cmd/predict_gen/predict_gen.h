@@ -39,6 +39,7 @@ struct predict_gen_row {
     int64_t pareto_k_bad;
     int64_t hessian_at_start;
     double guessing_loss; /* of equal probabilities; NaN: regression */
+    bool probabilities;   /* the outputs were, and were taken for logits */
     /* By class, if asked for: */
     struct ivon_group_removal *classes;
     size_t class_count;

@@ -209,6 +209,7 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
         row->guessing_loss = ivon_guessing_loss(command->evaluation.task.likelihood, shape.outputs);
     if (!code)
         code = look_at_hessian(command, source, row, error);
+    row->probabilities = !code && ivon_sensitivity_saw_probabilities(sensitivity);
     ivon_sensitivity_free(sensitivity);
     ivon_network_free(network);
     ivon_source_close(source);

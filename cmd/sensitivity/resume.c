@@ -62,6 +62,8 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
     json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
     json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));
     json_array_append_new(patterns, json_boolean(evaluation->dataset.no_scaling));
+    if (evaluation->graph.given)
+        json_array_append_new(patterns, graph_options_json(&evaluation->graph));
     for (size_t i = 0; i < evaluation->dataset.input_count; i++)
         json_array_append_new(patterns, report_json_text(evaluation->dataset.inputs[i]));
     for (size_t i = 0; i < evaluation->dataset.channel_count; i++) {

@@ -162,6 +162,9 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
     struct evaluation_options *options = state->input;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->task.likelihood);
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->graph;
+        return 0;
     case KEY_TOKENS:
         option_choice(state, "--tokens", argument, tokens, 1);
         options->dataset.characters = true;
@@ -173,6 +176,9 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
         if (options->ignored_given && traits->regression)
             argp_failure(state, EX_USAGE, 0,
                          "--ignore-label is for labels, not for --likelihood=%s", traits->name);
+        if (options->graph.adapt.probabilities && traits->regression)
+            argp_failure(state, EX_USAGE, 0,
+                         "--probabilities is for labels, not for --likelihood=%s", traits->name);
         return 0;
     case KEY_MODEL:
         options->model = argument;
@@ -200,22 +206,30 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
     }
 }
 
-const struct argp evaluation_argp = {.options = option_table, .parser = evaluation_parse};
+static const struct argp_child children[] = {{&graph_argp, 0, NULL, 0}, {0}};
+
+const struct argp evaluation_argp = {
+    .options = option_table, .parser = evaluation_parse, .children = children};
 
 struct evaluation_options evaluation_defaults(void)
 {
     return (struct evaluation_options){
+        .graph = graph_options_defaults(),
         .dataset = ivon_dataset_defaults(),
         .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = -100}};
 }
 
 void evaluation_release(struct evaluation_options *options)
 {
+    graph_options_release(&options->graph);
     free(options->inputs);
     free(options->pairs);
     free(options->fields);
     free(options->channel_mean);
     free(options->channel_std);
+    for (size_t i = 0; i < options->named_count; i++)
+        free(options->named[i]);
+    free(options->named);
 }
 
 void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
@@ -255,10 +269,64 @@ int evaluation_nothing_counts(const struct evaluation_options *options, struct i
                       options->data, (long long)options->task.ignored);
 }
 
-int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
+                            struct ivon_source *source)
+{
+    const char *name;
+    if (options->dataset.input_count || options->dataset.context || options->named_count)
+        return;
+    for (size_t i = 0; (name = ivon_network_input(network, i)); i++) {
+        if (source && (ivon_source_find(source, IVON_MEAN, name) >= 0 ||
+                       ivon_source_find(source, IVON_BUFFER, name) >= 0))
+            continue;
+        options->named = xreallocarray(options->named, options->named_count + 1, sizeof(char *));
+        options->named[options->named_count++] = xstrdup(name);
+    }
+    if (options->named_count < 2)
+        return;
+    options->dataset.inputs = (const char *const *)options->named;
+    options->dataset.input_count = options->named_count;
+}
+
+void evaluation_check_exchange(const struct evaluation_options *options, int code,
+                               struct ivon_error *error)
+{
+    struct ivon_open_options open = ivon_open_defaults();
+    struct ivon_source *source = NULL;
+    struct ivon_examples *examples = NULL;
+    struct ivon_error found = {0};
+    open.no_sandbox = options->dataset.no_sandbox;
+    if (code != IVON_ERROR_DATA || ivon_checkpoint_open(&source, options->data, &open, &found))
+        return;
+    if (ivon_dataset_open(&examples, options->data, &options->dataset, &found))
+        *error = found;
+    ivon_examples_close(examples);
+    ivon_source_close(source);
+}
+
+int evaluation_open_named(struct evaluation_options *options, struct ivon_examples **examples,
+                          const char *path, const struct ivon_dataset_options *dataset,
+                          struct ivon_error *error)
+{
+    struct ivon_dataset_options named = *dataset;
+    struct ivon_error other = {0};
+    int code = ivon_dataset_open(examples, path, dataset, error);
+    if (code != IVON_ERROR_DATA || dataset->input_count || options->named_count != 1)
+        return code;
+    named.inputs = (const char *const *)options->named;
+    named.input_count = 1;
+    named.named = true;
+    if (ivon_dataset_open(examples, path, &named, &other))
+        return code;
+    options->dataset.inputs = named.inputs;
+    options->dataset.input_count = 1;
+    return 0;
+}
+
+int evaluation_open_data(struct evaluation_options *options, struct ivon_examples **examples,
                          struct ivon_examples **whole, struct ivon_error *error)
 {
-    int code = ivon_dataset_open(examples, options->data, &options->dataset, error);
+    int code = evaluation_open_named(options, examples, options->data, &options->dataset, error);
     *whole = *examples;
     return code || !options->dataset.limit
                ? code
@@ -283,5 +351,9 @@ int evaluation_open_posterior(const struct evaluation_options *options, const ch
                           "%s: holds no graph: name one by --model=GRAPH.onnx", path);
     code = options->model ? ivon_onnx_open(network, options->model, error)
                           : ivon_onnx_from_checkpoint(network, source, error);
-    return code ? code : bind_checkpoint(*network, source, path, common, error);
+    if (!code)
+        code = graph_adapt(&options->graph, options->task.likelihood, *network, source,
+                           options->model ? options->model : path, common, error);
+    return code ? code
+                : bind_checkpoint(*network, source, path, &options->graph.bind, common, error);
 }

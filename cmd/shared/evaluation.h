@@ -5,14 +5,16 @@
 
 #include <argp.h>
 
+#include "cmd/shared/graph_options.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 #include "ivon/ivon.h"
 
 /* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --tokens,
-   --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, --memory: a child of
-   every such command's argp; its input is a struct evaluation_options. */
+   --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, --memory, and those of a
+   graph: a child of every such command's argp; its input is a struct evaluation_options. */
 struct evaluation_options {
+    struct graph_options graph;
     const char *model, *data;
     struct ivon_dataset_options dataset;
     struct ivon_task task; /* noise_std is NaN where it is not given */
@@ -23,6 +25,8 @@ struct evaluation_options {
     char *inputs;
     const char **fields;
     double *channel_mean, *channel_std;
+    char **named; /* the graph's inputs */
+    size_t named_count;
 };
 extern const struct argp evaluation_argp;
 
@@ -41,9 +45,26 @@ int evaluation_no_targets(const char *path, const char *name, struct ivon_error 
 /* Fails: all targets of --data are the label that is ignored. */
 int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error);
 
+/* Lets the data be read by the names of the network's inputs where --inputs names none: there are
+   several, or, which evaluation_open_data finds out, no array of the usual name. An input that is a
+   tensor of the source (or null) is none of the data. */
+void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
+                            struct ivon_source *source);
+
+/* Lets the error be that --data hold no arrays, if they are a posterior and the posterior could not
+   be opened: the two were exchanged. */
+void evaluation_check_exchange(const struct evaluation_options *options, int code,
+                               struct ivon_error *error);
+
+/* Opens a dataset by --data's options; by the name of the graph's one input where there is no array
+   of the usual name, and from then on. */
+int evaluation_open_named(struct evaluation_options *options, struct ivon_examples **examples,
+                          const char *path, const struct ivon_dataset_options *dataset,
+                          struct ivon_error *error);
+
 /* Opens --data; *whole receives all of them, whatever --limit says: the same where it says nothing,
    else to be closed apart. */
-int evaluation_open_data(const struct evaluation_options *options, struct ivon_examples **examples,
+int evaluation_open_data(struct evaluation_options *options, struct ivon_examples **examples,
                          struct ivon_examples **whole, struct ivon_error *error);
 
 /* Opens other data as those are, all of them whatever --limit says. */

@@ -179,17 +179,28 @@ int open_checkpoint(struct ivon_source **source, const char *path,
 }
 
 int bind_checkpoint(struct ivon_network *network, struct ivon_source *source, const char *path,
-                    const struct common_options *common, struct ivon_error *error)
+                    const struct ivon_bind_options *bind, const struct common_options *common,
+                    struct ivon_error *error)
 {
     struct ivon_unbound unbound;
-    int code = ivon_network_bind(network, source, NULL, &unbound, error);
-    if (!code && unbound.means && !common->quiet)
+    int code = ivon_network_bind(network, source, bind, &unbound, error);
+    if (code || common->quiet)
+        return code;
+    if (unbound.recognised)
+        report_note("%s: %zu weights of the graph are means by another name or transposed: '%s' is "
+                    "'%s'",
+                    path, unbound.recognised, unbound.recognised_weight, unbound.recognised_mean);
+    if (unbound.unused)
+        report_note("%s: %zu means are left out, which the graph's output does not need, '%s' the "
+                    "first",
+                    path, unbound.unused, unbound.unused_mean);
+    if (unbound.means)
         report_warning("%s: %zu means have no place in the graph, '%s' the first", path,
                        unbound.means, unbound.mean);
-    if (!code && unbound.initializers && !common->quiet)
+    if (unbound.initializers)
         report_warning("%s: lacks %zu tensors that keep the graph's own values, '%s' the first",
                        path, unbound.initializers, unbound.initializer);
-    return code;
+    return 0;
 }
 
 void open_warn_unused(const struct open_options *options)

@@ -28,9 +28,11 @@ int open_checkpoint(struct ivon_source **source, const char *path,
                     const struct open_options *options, size_t memory,
                     const struct common_options *common, struct ivon_error *error);
 
-/* Gives a graph the checkpoint's tensors, and warns of what did not find its place. */
+/* Gives a graph the checkpoint's tensors; says what it recognised and left out, and warns of what
+   did not find its place. */
 int bind_checkpoint(struct ivon_network *network, struct ivon_source *source, const char *path,
-                    const struct common_options *common, struct ivon_error *error);
+                    const struct ivon_bind_options *bind, const struct common_options *common,
+                    struct ivon_error *error);
 
 /* Warns of a pattern that named no buffer. */
 void open_warn_unused(const struct open_options *options);

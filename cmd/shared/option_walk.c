@@ -11,12 +11,16 @@ static const struct argp_option standard_options[] = {
 
 struct option_walk option_walk(const struct command *command)
 {
-    return (struct option_walk){command->argp->options, command->argp->children, standard_options};
+    return (struct option_walk){
+        .next = command->argp->options, .child = command->argp->children, .last = standard_options};
 }
 
 static void next_table(struct option_walk *walk)
 {
-    if (walk->child && walk->child->argp) {
+    if (walk->inner && walk->inner->argp) {
+        walk->next = walk->inner++->argp->options;
+    } else if (walk->child && walk->child->argp) {
+        walk->inner = walk->child->argp->children;
         walk->next = walk->child++->argp->options;
     } else {
         walk->next = walk->last;

@@ -6,7 +6,8 @@
 
 struct option_walk {
     const struct argp_option *next; /* in the current table */
-    const struct argp_child *child; /* the table after it, while there are any */
+    const struct argp_child *inner; /* the table after it, of those that a table shares in turn */
+    const struct argp_child *child; /* the table after those, while there are any */
     const struct argp_option *last; /* argp's own table, which comes last, or null after it */
 };
 

@@ -67,6 +67,8 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_BUFFERS] = "--buffers='PATTERN' settles it",
     [IVON_HINT_PARAMETERS] =
         "give the optimizer names (named_parameters), or list them (--parameters)",
+    [IVON_HINT_OUTPUT] = "--graph-output chooses another",
+    [IVON_HINT_OUTPUT_AXES] = "--output-axes says what its axes are",
 };
 
 int report_error(const struct ivon_error *error)

@@ -14,17 +14,18 @@
 
 static int train_run_open_data(struct train_command *command, struct ivon_error *error)
 {
-    const struct evaluation_options *evaluation = &command->evaluation;
-    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
+    struct evaluation_options *evaluation = &command->evaluation;
+    int code = evaluation_open_named(evaluation, &command->examples, evaluation->data,
+                                     &evaluation->dataset, error);
     if (!code && command->test)
         code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
                                      error);
     return code;
 }
 
-/* The graph that is named, or else the one inside the checkpoint. */
-static int open_network(struct train_command *command, struct ivon_source *source,
-                        struct ivon_error *error)
+/* Opens the graph that is named, or else the one inside the checkpoint. */
+static int open_graph(struct train_command *command, struct ivon_source *source,
+                      struct ivon_error *error)
 {
     const char *graph = ivon_part_name(IVON_GRAPH);
     if (command->evaluation.model)
@@ -37,6 +38,28 @@ static int open_network(struct train_command *command, struct ivon_source *sourc
                           "%s: holds no graph: name one by --model=GRAPH.onnx or --arch=SPEC",
                           ivon_source_path(source));
     return ivon_onnx_from_checkpoint(&command->network, source, error);
+}
+
+/* Makes the network of a graph. That of a checkpoint that is resumed is as the options have it
+   already. */
+static int make_network(struct train_command *command, struct ivon_source *resumed,
+                        struct ivon_error *error)
+{
+    struct ivon_source *weights = resumed ? resumed : command->weights;
+    const char *model = command->evaluation.model;
+    int code = 0;
+    if (command->architecture)
+        return 0;
+    if (resumed && !model)
+        return ivon_onnx_from_checkpoint(&command->network, resumed, error);
+    code = open_graph(command, command->weights, error);
+    if (!code)
+        code = graph_adapt(
+            &command->evaluation.graph, command->options.task.likelihood, command->network, weights,
+            model ? model : ivon_source_path(command->weights), &command->common, error);
+    if (!code)
+        evaluation_name_inputs(&command->evaluation, command->network, weights);
+    return code;
 }
 
 /* The graph's bytes, as the checkpoint that is resumed has them. */
@@ -59,16 +82,10 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
     struct ivon_train_start start = {.weights = resumed ? resumed : command->weights,
                                      .prior = command->posterior_prior ? command->weights : NULL,
                                      .resume = resumed != NULL};
-    bool named = command->architecture || command->evaluation.model;
     int code = 0;
-    if (resumed && !named)
-        code = ivon_onnx_from_checkpoint(&command->network, resumed, error);
-    else if (command->architecture)
-        start.architecture = command->architecture;
-    else
-        code = open_network(command, command->weights, error);
+    start.architecture = command->architecture;
     start.network = command->network;
-    if (!code && command->augment)
+    if (command->augment)
         code = ivon_augmentation_parse(&command->options.augmentation, &command->options.crop,
                                        command->augment, error);
     if (!code)
@@ -151,14 +168,18 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
     struct ivon_source *resumed = NULL;
     char *newest = NULL;
-    int code = train_run_open_data(command, error);
-    if (!code && command->from)
+    int code = 0;
+    if (command->from)
         code = ivon_checkpoint_open(&command->weights, command->from, &open, error);
     if (!code)
         code = train_directory_open(&command->written, command->directory, command->files.force,
                                     command->resume, &newest, error);
     if (!code && newest)
         code = open_newest(&resumed, newest, &open, error);
+    if (!code)
+        code = make_network(command, resumed, error);
+    if (!code)
+        code = train_run_open_data(command, error);
     if (!code)
         code = make_trainer(command, resumed, error);
     if (!code && command->test)
@@ -306,6 +327,9 @@ static int run_steps(struct train_command *command, struct progress *progress,
                           state.step);
     if (!code && !command->common.quiet)
         trend_warn(&trend, command->options.method);
+    if (!command->common.quiet && ivon_trainer_state(command->trainer).probabilities)
+        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
+                                                           : command->from);
     return code ? code : train_done(command->written, error);
 }
 

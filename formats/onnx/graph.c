@@ -6,24 +6,22 @@
 #include "core/error.h"
 #include "formats/onnx/private.h"
 
-/* Returns whether a node takes a value as input, or the graph has it as output. */
-static bool is_used(const Onnx__GraphProto *graph, const char *name)
-{
-    for (size_t i = 0; i < graph->n_node; i++)
-        for (size_t k = 0; k < graph->node[i]->n_input; k++)
-            if (strcmp(onnx_text(graph->node[i]->input[k]), name) == 0)
-                return true;
-    for (size_t i = 0; i < graph->n_output; i++)
-        if (strcmp(onnx_text(graph->output[i]->name), name) == 0)
-            return true;
-    return false;
-}
-
 /* In a branch or a loop's body the name stays as it is where it is free: it may be a mean's. */
 static int define_initializer(struct onnx_scope *scope, const char *name, struct ivon_error *error)
 {
     bool is_free = graph_find(scope->reader->network, name) == NET_NONE && !scope->frame;
     return onnx_scope_define(scope, name, is_free ? name : NULL, error);
+}
+
+/* A tensor of a type that is not supported: an error only if an output needs it. */
+static int refuse_initializer(const struct onnx_scope *scope, const Onnx__TensorProto *proto,
+                              struct ivon_error *error)
+{
+    char reason[256];
+    const char *name = onnx_scope_find(scope, onnx_text(proto->name));
+    snprintf(reason, sizeof reason, "tensor '%s': elements of type %s are not supported", name,
+             onnx_type_name(proto->data_type));
+    return graph_add_refused(scope->reader->network, NULL, reason, name, NULL, 0, &name, 1, error);
 }
 
 static int add_initializers(struct onnx_scope *scope, const Onnx__GraphProto *graph,
@@ -41,15 +39,15 @@ static int add_initializers(struct onnx_scope *scope, const Onnx__GraphProto *gr
         const char *name = onnx_text(graph->initializer[i]->name);
         struct net_tensor tensor;
         enum net_type type;
-        /* An initializer of an unsupported type is an error only if it is used. */
-        if (!onnx_net_type(graph->initializer[i]->data_type, &type) && !is_used(graph, name))
+        bool known = onnx_net_type(graph->initializer[i]->data_type, &type);
+        code = define_initializer(scope, name, error);
+        if (!code && !known) {
+            code = refuse_initializer(scope, graph->initializer[i], error);
             continue;
-        code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);
+        }
         if (!code)
-            code = define_initializer(scope, name, error);
-        if (code)
-            free(tensor.data);
-        else
+            code = onnx_tensor(reader, name, graph->initializer[i], &tensor, error);
+        if (!code)
             code = graph_add_constant(reader->network, onnx_scope_find(scope, name), &tensor,
                                       error);
     }

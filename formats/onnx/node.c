@@ -196,19 +196,19 @@ static const char *advice_on(const char *op)
         const char *op, *advice;
     } table[] = {
         {"NonMaxSuppression", "the number of its outputs depends on the data: choose an output "
-                              "before it by --output"},
+                              "before it"},
         {"Bernoulli", "it draws random numbers; export the network for inference"},
         {"RandomNormal", "it draws random numbers; export the network for inference"},
         {"RandomNormalLike", "it draws random numbers; export the network for inference"},
         {"RandomUniform", "it draws random numbers; export the network for inference"},
         {"RandomUniformLike", "it draws random numbers; export the network for inference"},
-        {"Multinomial", "it draws random numbers; choose an output before it by --output"},
+        {"Multinomial", "it draws random numbers; choose an output before it"},
         {"SplitToSequence", "sequences are not supported: export slices or Split"},
         {"SequenceConstruct", "sequences are not supported: export Concat"},
         {"ConcatFromSequence", "sequences are not supported: export Concat"},
         {"SequenceAt", "sequences are not supported"},
         {"Tokenizer", "feed numbers of tokens"},
-        {"ZipMap", "choose the output before it by --output, or convert with zipmap=False"},
+        {"ZipMap", "choose the output before it, or convert with zipmap=False"},
         {"TreeEnsembleClassifier", "trees have no weights that a posterior is over"},
         {"TreeEnsembleRegressor", "trees have no weights that a posterior is over"},
     };
@@ -219,8 +219,8 @@ static const char *advice_on(const char *op)
 }
 
 /* Why no row is in force. */
-static int refuse_operator(const struct onnx_scope *scope, const Onnx__NodeProto *node, int opset,
-                           struct ivon_error *error)
+int onnx_refuse_operator(const struct onnx_scope *scope, const Onnx__NodeProto *node, int opset,
+                         struct ivon_error *error)
 {
     const char *op = onnx_text(node->op_type);
     const struct net_operator *later = net_operator_find(NULL, op, NET_OPSET_MOST);
@@ -233,8 +233,8 @@ static int refuse_operator(const struct onnx_scope *scope, const Onnx__NodeProto
     return onnx_add_refused(scope, node, true, reason, error);
 }
 
-static int add_operator(struct onnx_scope *scope, const Onnx__NodeProto *node,
-                        const struct net_operator *row, struct ivon_error *error)
+int onnx_add_operator(struct onnx_scope *scope, const Onnx__NodeProto *node,
+                      const struct net_operator *row, struct ivon_error *error)
 {
     struct addition addition = {0};
     struct net_attribute *attributes = NULL;
@@ -254,8 +254,8 @@ static int add_operator(struct onnx_scope *scope, const Onnx__NodeProto *node,
 }
 
 /* Constant nodes become constants: a checkpoint may bind its tensors to them. */
-static int add_constant(struct onnx_scope *scope, const Onnx__NodeProto *node,
-                        struct ivon_error *error)
+int onnx_add_constant(struct onnx_scope *scope, const Onnx__NodeProto *node,
+                      struct ivon_error *error)
 {
     struct net_attribute *attributes = NULL;
     struct net_tensor tensor = {0};
@@ -282,30 +282,6 @@ static int add_constant(struct onnx_scope *scope, const Onnx__NodeProto *node,
     return code;
 }
 
-static int onnx_add_node(struct onnx_scope *scope, const Onnx__NodeProto *node,
-                         struct ivon_error *error)
-{
-    static const struct {
-        const char *op;
-        int (*add)(struct onnx_scope *scope, const Onnx__NodeProto *node, struct ivon_error *error);
-    } special[] = {{"Constant", add_constant},
-                   {"If", onnx_add_if},
-                   {"Loop", onnx_add_loop},
-                   {"Scan", onnx_add_scan}};
-    const char *op = onnx_text(node->op_type);
-    bool own = onnx_own_domain(node->domain);
-    const Onnx__FunctionProto *function = onnx_function(scope, node);
-    if (function)
-        return onnx_add_call(scope, function, node, error);
-    for (size_t i = 0; i < sizeof special / sizeof special[0] && own; i++)
-        if (strcmp(special[i].op, op) == 0)
-            return special[i].add(scope, node, error);
-    int opset = onnx_scope_opset(scope, onnx_text(node->domain));
-    const struct net_operator *row = net_operator_find(own ? NULL : node->domain, op,
-                                                       own ? opset : NET_OPSET_MOST);
-    return row ? add_operator(scope, node, row, error) : refuse_operator(scope, node, opset, error);
-}
-
 int onnx_add_nodes(struct onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count,
                    struct ivon_error *error)
 {
@@ -315,7 +291,7 @@ int onnx_add_nodes(struct onnx_scope *scope, Onnx__NodeProto *const *nodes, size
             if (!onnx_scope_defines(scope, onnx_text(nodes[i]->output[k])))
                 code = onnx_scope_define(scope, onnx_text(nodes[i]->output[k]), NULL, error);
     for (size_t i = 0; i < count && !code; i++)
-        code = onnx_add_node(scope, nodes[i], error);
+        code = scope->reader->add_node(scope, nodes[i], error);
     return code;
 }
 

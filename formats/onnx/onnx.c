@@ -100,6 +100,49 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
     return graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
 }
 
+static int onnx_add_output(struct ivon_network *network, const Onnx__ValueInfoProto *info,
+                           struct ivon_error *error)
+{
+    const Onnx__TypeProto *type = info->type;
+    enum net_type net_type = NET_FLOAT;
+    int code = graph_add_output(network, onnx_text(info->name), error);
+    if (code || !type || type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
+        return code;
+    bool tensor = type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+    int32_t elements = tensor ? type->tensor_type->elem_type : 0;
+    bool known = tensor && (!elements || onnx_net_type(elements, &net_type));
+    bool shaped = tensor && type->tensor_type->shape &&
+                  type->tensor_type->shape->n_dim <= IVON_RANK_MAX;
+    graph_describe_output(network, !known || net_type != NET_FLOAT,
+                          shaped ? (int)type->tensor_type->shape->n_dim : -1);
+    return 0;
+}
+
+static int onnx_add_node(struct onnx_scope *scope, const Onnx__NodeProto *node,
+                         struct ivon_error *error)
+{
+    static const struct {
+        const char *op;
+        int (*add)(struct onnx_scope *scope, const Onnx__NodeProto *node, struct ivon_error *error);
+    } special[] = {{"Constant", onnx_add_constant},
+                   {"If", onnx_add_if},
+                   {"Loop", onnx_add_loop},
+                   {"Scan", onnx_add_scan}};
+    const char *op = onnx_text(node->op_type);
+    bool own = onnx_own_domain(node->domain);
+    const Onnx__FunctionProto *function = onnx_function(scope, node);
+    if (function)
+        return onnx_add_call(scope, function, node, error);
+    for (size_t i = 0; i < sizeof special / sizeof special[0] && own; i++)
+        if (strcmp(special[i].op, op) == 0)
+            return special[i].add(scope, node, error);
+    int opset = onnx_scope_opset(scope, onnx_text(node->domain));
+    const struct net_operator *row = net_operator_find(own ? NULL : node->domain, op,
+                                                       own ? opset : NET_OPSET_MOST);
+    return row ? onnx_add_operator(scope, node, row, error)
+               : onnx_refuse_operator(scope, node, opset, error);
+}
+
 /* Nodes that a model may have, its calls, branches and loops included. */
 static size_t nodes_for(const Onnx__ModelProto *model)
 {
@@ -115,6 +158,7 @@ static int onnx_build(struct onnx_reader *reader, struct ivon_error *error)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: holds no graph, expected an ONNX file",
                               network->path);
     struct onnx_scope scope = {.reader = reader, .global = true};
+    reader->add_node = onnx_add_node;
     reader->nodes_left = nodes_for(reader->model);
     int code = onnx_check_opset(reader, error);
     for (size_t i = 0; i < graph->n_input && !code; i++)
@@ -122,7 +166,7 @@ static int onnx_build(struct onnx_reader *reader, struct ivon_error *error)
     if (!code)
         code = onnx_add_graph(&scope, graph, error);
     for (size_t i = 0; i < graph->n_output && !code; i++)
-        code = graph_add_output(network, onnx_text(graph->output[i]->name), error);
+        code = onnx_add_output(network, graph->output[i], error);
     if (!code)
         code = graph_finish(network, error);
     return code ? code : graph_check(network, error);

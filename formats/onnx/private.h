@@ -75,6 +75,8 @@ struct onnx_data_file {
     uint64_t used; /* bytes that tensors took from it so far */
 };
 
+struct onnx_scope;
+
 struct onnx_reader {
     const char *path; /* of the model, for messages */
     char *directory;  /* where it lies, without symbolic links; null: external data are refused */
@@ -84,6 +86,9 @@ struct onnx_reader {
     struct ivon_network *network; /* that is being built */
     size_t nodes_left;            /* that may still be added: bounds what calls and loops unroll */
     size_t scope_count;           /* of scopes so far: makes names unique */
+    /* Adds what a node computes: one node, or those within it. */
+    int (*add_node)(struct onnx_scope *scope, const Onnx__NodeProto *node,
+                    struct ivon_error *error);
 };
 
 /* Tensors. */
@@ -226,6 +231,18 @@ const Onnx__AttributeProto *onnx_attribute(const struct onnx_scope *scope,
 /* The attribute itself, or what the function's call gives it; null if neither has one. */
 const Onnx__AttributeProto *onnx_attribute_value(const struct onnx_scope *scope,
                                                  const Onnx__AttributeProto *attribute);
+
+/* Adds a node as an operator. */
+int onnx_add_operator(struct onnx_scope *scope, const Onnx__NodeProto *node,
+                      const struct net_operator *row, struct ivon_error *error);
+
+/* Adds a node for which no operator is in force at an opset of its domain, as a refused one. */
+int onnx_refuse_operator(const struct onnx_scope *scope, const Onnx__NodeProto *node, int opset,
+                         struct ivon_error *error);
+
+/* Adds the constant that a node Constant holds: a checkpoint may bind its tensors to it. */
+int onnx_add_constant(struct onnx_scope *scope, const Onnx__NodeProto *node,
+                      struct ivon_error *error);
 
 /* Each adds what a node with subgraphs computes, or a refused node. */
 int onnx_add_if(struct onnx_scope *scope, const Onnx__NodeProto *node, struct ivon_error *error);

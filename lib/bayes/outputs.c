@@ -6,20 +6,35 @@
 #include "metrics/likelihood/likelihood.h"
 #include "core/error.h"
 
+/* Sets the extents of the axes that count, and returns their number: beyond three, those of one
+   element but the first do not. */
+static int outputs_axes(const struct net_tensor *output, int64_t *shape)
+{
+    int rank = 0;
+    for (int i = 0; i < output->rank; i++)
+        if (i == 0 || output->rank <= 3 || output->shape[i] != 1)
+            shape[rank++] = output->shape[i];
+    return rank;
+}
+
 int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
                   struct ivon_error *error)
 {
     struct outputs *outputs = context;
     char text[256];
-    if (output->type != NET_FLOAT || output->rank < 1 || output->rank > 3 ||
-        output->shape[0] != (int64_t)tile || !output->count)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: output is %s %s for %zu examples, expected float, examples x "
-                              "outputs or examples x tokens x outputs",
-                              network, net_type_name(output->type), net_shape_text(output, text),
-                              tile);
-    size_t k = output->rank == 1 ? 1 : (size_t)output->shape[output->rank - 1];
-    size_t tokens = output->rank == 3 ? (size_t)output->shape[1] : 1;
+    int64_t shape[IVON_RANK_MAX];
+    int rank = outputs_axes(output, shape);
+    if (output->type != NET_FLOAT || rank < 1 || rank > 3 || shape[0] != (int64_t)tile ||
+        !output->count)
+        return ivon_error_hint(
+            error, output->type == NET_FLOAT ? IVON_HINT_OUTPUT_AXES : IVON_HINT_OUTPUT,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: output is %s %s for %zu examples, expected float, examples x "
+                           "outputs or examples x tokens x outputs",
+                           network, net_type_name(output->type), net_shape_text(output, text),
+                           tile));
+    size_t k = rank == 1 ? 1 : (size_t)shape[rank - 1];
+    size_t tokens = rank == 3 ? (size_t)shape[1] : 1;
     if (outputs->tokens && (outputs->k != k || outputs->tokens != tokens))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: output is %s, the first posterior's network has %zu outputs for "
@@ -27,13 +42,30 @@ int outputs_check(void *context, const char *network, const struct net_tensor *o
                               network, net_shape_text(output, text), outputs->k, outputs->tokens);
     outputs->k = k;
     outputs->tokens = tokens;
-    outputs->token_axis = output->rank == 3;
+    outputs->token_axis = rank == 3;
     if (ivon_likelihood_traits(outputs->likelihood)->classes && k < 2)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: one output, expected one for each class: is the likelihood "
                               "bernoulli or gaussian?",
                               network);
     return 0;
+}
+
+bool outputs_are_probabilities(const struct outputs *outputs, const float *values, size_t rows)
+{
+    if (!ivon_likelihood_traits(outputs->likelihood)->classes || !rows)
+        return false;
+    for (size_t i = 0; i < rows; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < outputs->k; j++, values++) {
+            if (!(*values >= 0 && *values <= 1))
+                return false;
+            sum += (double)*values;
+        }
+        if (fabs(sum - 1) > 1e-4) /* of thousands of classes in half precision */
+            return false;
+    }
+    return true;
 }
 
 size_t outputs_targets(const struct outputs *outputs)

@@ -14,10 +14,15 @@ struct outputs {
     size_t k;
 };
 
-/* Takes the shapes from a network's output for `tile` examples, or compares them with what another
+/* Takes the shapes from a network's output for `tile` examples, axes of one element beyond three
+   aside, or compares them with what another
    network's were: the `check` of a runner. The context is a struct outputs. */
 int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
                   struct ivon_error *error);
+
+/* Returns whether every row is a distribution over classes already, which logits are not by
+   chance. */
+bool outputs_are_probabilities(const struct outputs *outputs, const float *values, size_t rows);
 
 /* Numbers of one example's targets. */
 size_t outputs_targets(const struct outputs *outputs);

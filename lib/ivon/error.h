@@ -53,6 +53,8 @@ enum ivon_hint {
     IVON_HINT_STATE,            /* choose one of the state dicts of the file */
     IVON_HINT_BUFFERS,          /* say which tensors are buffers */
     IVON_HINT_PARAMETERS,       /* give the optimizer names, or list its parameters */
+    IVON_HINT_OUTPUT,           /* choose another output of the graph */
+    IVON_HINT_OUTPUT_AXES,      /* say what the axes of the output are */
     IVON_HINT_COUNT
 };
 

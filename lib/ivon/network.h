@@ -17,6 +17,75 @@ struct ivon_network;
 
 IVON_API void ivon_network_free(struct ivon_network *network);
 
+/* The name of the network's input `i`, or null behind the last; borrowed. What is bound, or set, is
+   no input. */
+IVON_API const char *ivon_network_input(const struct ivon_network *network, size_t i);
+
+/* The function of the outputs that a likelihood applies itself: it takes logits, of classes or of
+   events. */
+enum ivon_link { IVON_LINK_IDENTITY, IVON_LINK_SOFTMAX, IVON_LINK_LOGISTIC };
+
+enum ivon_axis { IVON_AXIS_BATCH, IVON_AXIS_TOKEN, IVON_AXIS_CLASS };
+
+/* A value for an input of the graph: numbers, or true and false, with commas between them; of one
+   number all elements are that. */
+struct ivon_input_value {
+    const char *input, *value;
+};
+
+/* The axis, from 0, along which an input or the output has examples. Without a name: all of those
+   that have such an axis. */
+struct ivon_batch_axis {
+    const char *name;
+    int axis;
+};
+
+/* In the defaults all but the size is zero. */
+struct ivon_adapt_options {
+    size_t size; /* sizeof this struct: set by ivon_adapt_defaults() */
+    /* The name of the output; null: the first that the file does not say to hold something else
+       than floats. */
+    const char *output;
+    /* A function that is taken from the end of the graph, if that is it or its logarithm, or one of
+       them that is only renamed or reshaped: the outputs are then what it is computed of. */
+    enum ivon_link link;
+    /* The outputs are probabilities, wherever the graph does not end so: the outputs are log p, of
+       events log p - log(1 - p), p at least the least normal float. */
+    bool probabilities;
+    /* The meaning of each axis of the output, of which one is the batch. Axes of tokens become one,
+       in their order, and so do those of classes. 0: batch, token, class. */
+    const enum ivon_axis *axes;
+    size_t axis_count;
+    const struct ivon_input_value *values;
+    size_t value_count;
+    const struct ivon_batch_axis *batch_axes; /* the first of each name, or without one, counts */
+    size_t batch_axis_count;
+};
+
+IVON_API void ivon_adapt_options_init(struct ivon_adapt_options *options, size_t size);
+static inline struct ivon_adapt_options ivon_adapt_defaults(void)
+{
+    struct ivon_adapt_options options;
+    ivon_adapt_options_init(&options, sizeof options);
+    return options;
+}
+
+/* The changes that were made. Names are borrowed from the network. */
+struct ivon_adaptation {
+    const char *output;      /* that was chosen */
+    const char *passed_over; /* the graph's first output, which holds no floats; null: none */
+    const char *cut;         /* the operator that was taken from the end; null: none */
+};
+
+/*
+ * Adapts a network to what data and likelihood are like, before it is bound: once, or not at all.
+ * Nodes, inputs and parameters that only other outputs need are left out; a graph is run although
+ * such nodes are not supported. Inputs that are a tensor of `source` (or null) keep their axes.
+ */
+IVON_API int ivon_network_adapt(struct ivon_network *network, struct ivon_source *source,
+                                const struct ivon_adapt_options *options,
+                                struct ivon_adaptation *adaptation, struct ivon_error *error);
+
 /* Feeds array `field` of the data to input `input` of the graph. */
 struct ivon_feed_name {
     const char *input, *field;
@@ -37,8 +106,8 @@ static inline struct ivon_bind_options ivon_bind_defaults(void)
     return options;
 }
 
-/* What a graph and a checkpoint do not share, and what was found by its value. Names are borrowed
-   from the source and the network; null where there is none. */
+/* The differences of a graph and a checkpoint, and weights that were found by their values. Names
+   are borrowed from the source and the network; null where there is none. */
 struct ivon_unbound {
     size_t means;            /* how many means the graph has no place for */
     const char *mean;        /* the first of them */
@@ -61,6 +130,10 @@ struct ivon_unbound {
  * when such a weight is a matrix product's operand in the shape of a transposed mean: an exporter
  * then folded the mean into it, and the graph would silently run with weights that the checkpoint
  * does not have (IVON_HINT_KEEP_WEIGHTS). Fails when a node that an output needs is not supported.
+ *
+ * A network that was not adapted keeps the first of its outputs that may hold floats. A buffer in
+ * the place of an input, of one element along the input's first free axis, is repeated there for
+ * every example.
  *
  * Null options are the defaults. The source must outlive the network. May be called once.
  */

@@ -149,6 +149,10 @@ IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
                                                 struct ivon_error *error),
                                 void *context, struct ivon_error *error);
 
+/* After a run: returns whether the first outputs of classes were probabilities already, rows
+   between 0 and 1 of sum 1. They were taken for logits (see ivon_network_adapt). */
+IVON_API bool ivon_predictor_saw_probabilities(const struct ivon_predictor *predictor);
+
 /* After a run with `nll_at_mean` on data with targets: the NLL of predictions at the mean, of an
    ensemble at the weighted mean of its outputs there; else NaN. Averaging that makes the NLL far
    worse says that the posterior is too wide. */

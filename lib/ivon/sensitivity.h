@@ -162,6 +162,9 @@ IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t
                                                   struct ivon_error *error),
                                   void *context, struct ivon_error *error);
 
+/* After a run from the first example on, or of groups: as ivon_predictor_saw_probabilities. */
+IVON_API bool ivon_sensitivity_saw_probabilities(const struct ivon_sensitivity *sensitivity);
+
 /* The removal of a whole group, by the exact group form. Losses and errors are means over the
    positions that count; NaN where there are none. */
 struct ivon_group_removal {

@@ -168,6 +168,8 @@ struct ivon_train_state {
     /* Means of `weights` that the network has no place for, and tensors of an architecture that
        `weights` does not have, with the first of each. Borrowed. */
     struct ivon_unbound unbound;
+    bool
+        probabilities; /* the first outputs of classes were: see ivon_predictor_saw_probabilities */
 };
 IVON_API struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer);
 

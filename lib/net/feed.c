@@ -1,5 +1,6 @@
 #include "net/feed.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,10 +95,6 @@ static int pair_input(struct feed *feed, size_t index, const struct ivon_feed_na
                               ivon_examples_path(feed->examples), field->name,
                               field_text(feed->examples, field, found), value->name,
                               feed->network->path, net_shape_text(&value->tensor, wanted));
-    if (value->tensor.type == NET_BOOLEAN)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: input '%s' is boolean, floats and integers can be fed",
-                              feed->network->path, value->name);
     int64_t extent = value->tensor.shape[0];
     if (extent >= 0 && feed->fixed >= 0 && extent != feed->fixed)
         return ivon_error_set(error, IVON_ERROR_DATA,
@@ -210,15 +207,47 @@ static int feed_reserve(struct feed *feed, size_t count, struct ivon_error *erro
     return 0;
 }
 
+/* Reads whole numbers, which have to be 0 or 1, a few examples at a time. */
+static int feed_load_booleans(struct feed *feed, const struct feed_field *input, uint64_t first,
+                              size_t count, struct ivon_error *error)
+{
+    enum { PIECE = 1 << 14 };
+    size_t size = input->count ? input->count : 1, most = size < PIECE ? PIECE / size : 1;
+    int64_t *numbers = calloc(most * size, sizeof *numbers);
+    unsigned char *to = input->data;
+    int code = numbers ? 0 : ivon_error_memory(error);
+    for (size_t at = 0; at < count && !code; at += most) {
+        size_t piece = count - at < most ? count - at : most;
+        code = ivon_examples_read_i64(feed->examples, input->field, first + at, piece, numbers,
+                                      error);
+        for (size_t i = 0; i < piece * input->count && !code; i++) {
+            *to++ = numbers[i] != 0;
+            if (numbers[i] != 0 && numbers[i] != 1)
+                code = ivon_error_set(
+                    error, IVON_ERROR_DATA,
+                    "%s: row %" PRIu64 ": '%s' holds %" PRId64 ", expected 0 or 1: the graph's "
+                    "input is boolean",
+                    ivon_examples_path(feed->examples), first + at + i / input->count,
+                    ivon_examples_field(feed->examples, input->field)->name, numbers[i]);
+        }
+    }
+    free(numbers);
+    return code;
+}
+
 int feed_load(struct feed *feed, uint64_t first, size_t count, struct ivon_error *error)
 {
     int code = feed_reserve(feed, count, error);
     for (size_t i = 0; i < feed->network->input_count && !code; i++) {
         struct feed_field *input = &feed->inputs[i];
-        code = input->type == NET_FLOAT ? ivon_examples_read_f32(feed->examples, input->field,
-                                                                 first, count, input->data, error)
-                                        : ivon_examples_read_i64(feed->examples, input->field,
-                                                                 first, count, input->data, error);
+        if (input->type == NET_FLOAT)
+            code = ivon_examples_read_f32(feed->examples, input->field, first, count, input->data,
+                                          error);
+        else if (input->type == NET_INTEGER)
+            code = ivon_examples_read_i64(feed->examples, input->field, first, count, input->data,
+                                          error);
+        else
+            code = feed_load_booleans(feed, input, first, count, error);
     }
     feed->first = first;
     feed->count = count;

@@ -11,7 +11,7 @@
 /* One input of the network, or the targets, in memory. */
 struct feed_field {
     size_t field;       /* of the examples */
-    enum net_type type; /* NET_FLOAT or NET_INTEGER */
+    enum net_type type; /* of the input; booleans are whole numbers in the data, 0 or 1 */
     size_t count;       /* elements of one example */
     void *data;         /* of the block that was loaded */
 };

@@ -27,12 +27,28 @@ def graph():
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
 
 
+def classifier():
+    """As sklearn's classifiers are exported: a label, and probabilities."""
+    info, tensor = helper.make_tensor_value_info, TensorProto.FLOAT
+    nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["f"], transB=1),
+             helper.make_node("Softmax", ["f"], ["probabilities"], axis=1),
+             helper.make_node("TopLabel", ["f"], ["label"], domain="com.example")]
+    inputs = [info("x", tensor, ["n", FEATURES]), info("weight", tensor, [CLASSES, FEATURES]),
+              info("bias", tensor, [CLASSES])]
+    outputs = [info("label", TensorProto.INT64, ["n"]), info("probabilities", tensor, ["n", CLASSES])]
+    made = helper.make_graph(nodes, "classifier", inputs, outputs)
+    imports = [helper.make_opsetid("", 13), helper.make_opsetid("com.example", 1)]
+    return helper.make_model(made, opset_imports=imports).SerializeToString()
+
+
 def main(directory):
     random = np.random.default_rng(0)
     weight, bias = random.standard_normal((CLASSES, FEATURES)), random.standard_normal(CLASSES)
     bytes_ = graph()
     with open(os.path.join(directory, "model.onnx"), "wb") as file:
         file.write(bytes_)
+    with open(os.path.join(directory, "classifier.onnx"), "wb") as file:
+        file.write(classifier())
     for name in ("posterior", "a", "b"):
         with h5py.File(os.path.join(directory, name + ".h5"), "w") as f:
             f.attrs.update(format="ivon-posterior", format_version=1, ess=100.0, weight_decay=1e-3)

@@ -277,6 +277,7 @@ static inline void run_from(struct problem *problem, struct ivon_sensitivity *se
     collected->next = first;
     if (ivon_sensitivity_run(sensitivity, first, on_block, &collector, &error))
         fail_msg("%s", error.message);
+    assert_false(ivon_sensitivity_saw_probabilities(sensitivity));
     assert_int_equal(collected->next, EXAMPLES);
 }
 

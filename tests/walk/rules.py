@@ -273,6 +273,22 @@ DATA = {
     "likelihood": rarely(values("categorical", "bernoulli", "gaussian", "poisson", edge=0)),
     "noise-std": regression(values(0.5, 2)),
 }
+
+
+def output_axes(call):
+    right = ("batch,token,class", "batch,class,token", "token,batch,class") if call.tokens \
+        else ("batch,class", "batch,token")
+    return values(*right, wrong=("batch", "class", "batch,class,token,token", "batch,batch", "a,b"))(call)
+
+
+GRAPH = {
+    "graph-output": rarely(values("f", wrong=("x", "nothing")), 0.2),
+    "output-axes": rarely(output_axes, 0.2),
+    "set": rarely(values("x=1", "x=0.5", "weight=1", "bias=1,2,3", "nothing=1", "x", "=1"), 0.05),
+    "batch-axis": rarely(values(0, "x=0", "f=0", wrong=(1, "x=1", "x=7", "f=1", "nothing=0")), 0.2),
+    "probabilities": lambda call: flag(call) if call.likelihood not in NUMBERS and call.chance(0.1) else None,
+}
+BIND = {"keep-graph-weights": rarely(flag, 0.1)}
 DRAWS = {"seed": values(0, 1, 2**62), "temperature": values(0.5, 1, 1e-20, 1e20, wrong=(0, -1)),
          "include": pattern, "exclude": pattern}
 TABLES = {"output": file_output("out.csv", "out.jsonl", "out.h5", "-")}
@@ -326,6 +342,7 @@ def average(call):
         return None
     kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit")
     call.arguments = [a for a in call.arguments if a.startswith(kept)]
+    call.chosen |= set(GRAPH)
     call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "logits", "log-likelihoods", "ood",
                                               "recalibrate",
                                               "model", "batch", "weights"}
@@ -383,7 +400,7 @@ def hessian_estimate(call):
 
 RULES = {
     "predict": {
-        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES,
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES,
         "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
         "samples": sampling, "mean": only_mean, **{name: drawn(rule) for name, rule in DRAWS.items()},
         "weights": weights, "recalibrate": when(lambda call: call.kind == "norm", more_data),
@@ -394,7 +411,7 @@ RULES = {
         "compare": plain(lambda call: ["--metrics"] + compare(call)),
     },
     "sensitivity": {
-        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES, **SENSITIVITIES,
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
         **DRAWS_OF_SAMPLES, "score": scores, "expectation": values("mean", "samples", edge=0.02),
         "samples": with_expectation,
         "on": more_data, "groups": groups,
@@ -402,7 +419,7 @@ RULES = {
         "top": values(1, 3, 100), "resume": resumed,
     },
     "predict-gen": {
-        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **DRAWS, **TABLES, **SENSITIVITIES,
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
         **DRAWS_OF_SAMPLES, "samples": sampling, "test": more_data, "subsample": values(1, 2, 5, 13, 1000),
         "by-class": when(lambda call: call.likelihood == "categorical", flag), "follow": follow,
         "until": rarely(values(1, 7)),
@@ -433,6 +450,8 @@ RULES = {
                          edge=0.02),
         "include": pattern, "exclude": pattern,
         "model": rarely(lambda call: ["--model=" + call.file(call.some("model.onnx", "words.h5"))], 0.5),
+        "graph-output": when(lambda call: call.has("model"), values("f", wrong=("x", "nothing"))),
+        "keep-graph-weights": when(lambda call: call.has("model"), rarely(flag, 0.1)),
         "ess": values(1, 50, 1e300), "weight-decay": values(0, 1e-4, 10), "n-train": values(1, 100),
         "step": values(0, 1, 10**15),
     },
@@ -454,6 +473,7 @@ RULES = {
     },
     "train": {
         **COMMON, **STANDARD, **FILES, **DATA, "no-sandbox": flag, "memory": rarely(MEMORY, 0.5),
+        **{name: unless("arch", rule) for name, rule in GRAPH.items()},
         "arch": None,
         "model": None, "from": None, "init": rarely(values("keep", "kaiming", "xavier", "normal"), 0.5),
         "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"],

@@ -334,6 +334,11 @@ struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predictor *pred
         .targets = predictor->data.field >= 0};
 }
 
+bool ivon_predictor_saw_probabilities(const struct ivon_predictor *predictor)
+{
+    return predictor->probabilities;
+}
+
 size_t ivon_predictor_fixed(const struct ivon_predictor *predictor)
 {
     return predictor->fixed;

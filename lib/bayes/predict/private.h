@@ -23,6 +23,7 @@ struct ivon_predictor {
     struct member *members;
     size_t member_count;
     size_t fixed;
+    bool probabilities; /* the first outputs were */
 
     struct labelled data;
     struct runner runner; /* of one member after the other */

@@ -80,6 +80,8 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
 {
     struct ivon_predictor *predictor = run->predictor;
     size_t k = predictor->outputs.k, tokens = predictor->outputs.tokens;
+    if (!run->first && !row && !pass && !run->member)
+        predictor->probabilities |= outputs_are_probabilities(&predictor->outputs, outputs, count);
     if (run->at_mean) {
         for (size_t i = 0; i < count * k; i++)
             predictor->logits[row * k + i] += (float)(run->weight * (double)outputs[i]);

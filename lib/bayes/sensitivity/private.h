@@ -17,6 +17,7 @@ struct sensitivity_worker {
     float *moved;                  /* likewise: p of f + Δf */
     double *quadratic;             /* tile: gᵀ Σ g */
     double *row_loss, *moved_loss; /* tile × T: L of f and of f + Δf */
+    bool probabilities;            /* f of the first examples are */
 };
 
 enum { SCORES_MAX = 32 };

@@ -61,6 +61,9 @@ int sensitivity_check_tile(const struct ivon_sensitivity *sensitivity, const str
                            const struct runner_tile *tile, struct ivon_error *error)
 {
     const struct outputs *outputs = &sensitivity->outputs;
+    if (!data->first && !tile->at)
+        sensitivity->workers[tile->thread].probabilities |= outputs_are_probabilities(
+            outputs, tile->f, tile->count * outputs->tokens);
     return outputs_check_finite(outputs, ivon_examples_path(data->examples),
                                 (data->first + tile->at) * outputs->tokens, tile->f,
                                 tile->count * outputs->tokens, error);
@@ -363,6 +366,14 @@ void ivon_sensitivity_free(struct ivon_sensitivity *sensitivity)
     covariance_free(sensitivity->covariance);
     free(sensitivity->expected);
     free(sensitivity);
+}
+
+bool ivon_sensitivity_saw_probabilities(const struct ivon_sensitivity *sensitivity)
+{
+    bool saw = false;
+    for (int i = 0; i < sensitivity->runner.threads && sensitivity->workers; i++)
+        saw |= sensitivity->workers[i].probabilities;
+    return saw;
 }
 
 struct ivon_sensitivity_shape ivon_sensitivity_shape(const struct ivon_sensitivity *sensitivity)

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "core/stream.h"
+#include "net/graph/adapt.h"
 #include "net/graph/bind.h"
 #include "net/graph/operator.h"
 
@@ -74,7 +75,8 @@ static struct net_value *bind_find_value(struct ivon_network *network, const cha
 {
     size_t index = graph_find(network, name);
     struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
-    if (!value || (value->role == NET_COMPUTED && !graph_cut_identity(network, value)))
+    if (!value || value->set ||
+        (value->role == NET_COMPUTED && !graph_cut_identity(network, value)))
         return NULL;
     return value;
 }
@@ -113,6 +115,8 @@ int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, 
         free(bound.data);
         return code;
     }
+    if (value->role == NET_INPUT && !parameter)
+        value->repeated = graph_repeated_axis(&value->tensor, &bound) + 1;
     if (value->role == NET_INPUT)
         graph_forget_input(network, place);
     free(value->tensor.data);
@@ -132,7 +136,8 @@ static bool bind_has_value(const struct ivon_network *network, const char *name)
     size_t index = graph_find(network, name);
     const struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
     return value && (value->role != NET_COMPUTED ||
-                     network->nodes[value->producer].op->flags & NET_IDENTITY);
+                     (value->producer != NET_NONE &&
+                      network->nodes[value->producer].op->flags & NET_IDENTITY));
 }
 
 int graph_refuse_opaque(const struct ivon_network *network, const struct ivon_source *source,
@@ -328,6 +333,8 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     const char *copied = NULL;
     *unbound = (struct ivon_unbound){0};
     int code = options_read(&bind_options_kind, &options, given, error);
+    if (!code && !network->chosen)
+        code = graph_choose_output(network, NULL, NULL, error);
     unsigned char *uses = find_uses(network);
     network->parameters = calloc(count + 1, sizeof *network->parameters);
     if (!code && (!uses || !network->parameters))
@@ -350,5 +357,5 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
         code = ivon_error_hint(error, IVON_HINT_KEEP_WEIGHTS,
                                refuse_kept(network, source, copied, unbound, error));
     free(uses);
-    return code;
+    return code ? code : graph_repeat_buffers(network, error);
 }

@@ -4,7 +4,7 @@
 
 #include "net/graph/graph.h"
 
-/* What the outputs need a value for, as bits; 0: they do not need it. */
+/* The ways in which the outputs need a value, as bits; 0: they do not need it. */
 enum graph_use { GRAPH_SETTING = 1 /* of an operator: no weight */, GRAPH_USED = 2 };
 
 /* Makes a value the parameter or the constant that a tensor of the checkpoint is. */

@@ -1,4 +1,4 @@
-/* Which outputs of a graph can be computed. */
+/* The outputs of a graph that can be computed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "net/graph/operator.h"
 
-/* Whether a node's outputs need a node that cannot be run. Branches of an If do not count: the plan
+/* Returns whether a node's outputs need a node that cannot be run. Branches of an If do not count: the plan
    knows which is taken. */
 static bool node_is_refused(const struct ivon_network *network, const bool *refused,
                             const struct net_node *node)

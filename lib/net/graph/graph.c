@@ -70,6 +70,7 @@ void ivon_network_free(struct ivon_network *network)
     free(network->nodes);
     free(network->inputs);
     free(network->outputs);
+    free(network->listed);
     free(network->parameters);
     free(network->by_name);
     free(network->path);
@@ -180,6 +181,13 @@ static bool append(size_t **list, size_t *count, size_t value)
     return true;
 }
 
+static int defined_twice(const struct ivon_network *network, const char *name,
+                         struct ivon_error *error)
+{
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: value '%s' is defined twice", network->path,
+                          name);
+}
+
 int graph_add_input(struct ivon_network *network, const char *name, enum net_type type, int rank,
                     const int64_t *shape, struct ivon_error *error)
 {
@@ -219,8 +227,7 @@ int graph_add_constant(struct ivon_network *network, const char *name, struct ne
     int code = graph_value(network, name, &index, error);
     if (!code && (network->values[index].role == NET_CONSTANT ||
                   network->values[index].producer != NET_NONE))
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: value '%s' is defined twice",
-                              network->path, name);
+        code = defined_twice(network, name, error);
     if (code) {
         free(tensor->data);
         tensor->data = NULL;
@@ -240,9 +247,23 @@ int graph_add_output(struct ivon_network *network, const char *name, struct ivon
 {
     size_t index;
     int code = graph_value(network, name, &index, error);
-    if (!code && !append(&network->outputs, &network->output_count, index))
+    struct net_output *grown = code ? NULL
+                                    : realloc(network->listed,
+                                              (network->listed_count + 1) * sizeof *grown);
+    if (grown)
+        network->listed = grown;
+    if (!code && (!grown || !append(&network->outputs, &network->output_count, index)))
         code = ivon_error_memory(error);
+    if (!code)
+        grown[network->listed_count++] = (struct net_output){.value = index, .rank = -1};
     return code;
+}
+
+void graph_describe_output(struct ivon_network *network, bool no_floats, int rank)
+{
+    struct net_output *last = &network->listed[network->listed_count - 1];
+    last->no_floats = no_floats;
+    last->rank = rank;
 }
 
 /* Nodes. */
@@ -350,8 +371,7 @@ static int set_producers(struct ivon_network *network, const struct net_node *no
         if (!value)
             continue;
         if (value->producer != NET_NONE || value->role != NET_COMPUTED)
-            return ivon_error_set(error, IVON_ERROR_DATA, "%s: value '%s' is defined twice",
-                                  network->path, value->name);
+            return defined_twice(network, value->name, error);
         value->producer = network->node_count;
     }
     return 0;

@@ -91,10 +91,19 @@ struct net_value {
     enum net_role role;
     bool bound;               /* a checkpoint gave it its elements */
     bool literal;             /* of a constant: it is part of the graph's text */
+    bool set;                 /* the caller did; no checkpoint changes them */
     bool typed;               /* whether `tensor` has a type and a shape: not for NET_COMPUTED */
     struct net_tensor tensor; /* a constant owns its data */
     size_t producer;          /* node, or NET_NONE */
     size_t parameter;         /* of a NET_PARAMETER: its number, in order of binding */
+    int repeated;             /* of a buffer in an input's place: 1 + the axis of examples; or 0 */
+};
+
+/* An output as the file lists it. */
+struct net_output {
+    size_t value;
+    bool no_floats; /* the file says that it holds something else */
+    int rank;       /* -1: the file does not say */
 };
 
 struct ivon_network {
@@ -105,8 +114,11 @@ struct ivon_network {
     size_t node_count, node_capacity;
     size_t *inputs; /* values, in the file's order, constants and parameters left out */
     size_t input_count;
-    size_t *outputs;
+    size_t *outputs; /* as listed, or the one that was chosen */
     size_t output_count;
+    struct net_output *listed; /* all outputs, in the file's order */
+    size_t listed_count;
+    bool chosen;        /* one of them was, and is the only output */
     size_t *parameters; /* tensors of the source that was bound, in order of binding */
     size_t parameter_count;
     size_t *by_name; /* open-addressing table of value numbers */
@@ -157,6 +169,9 @@ int graph_add_constant(struct ivon_network *network, const char *name, struct ne
 
 int graph_add_output(struct ivon_network *network, const char *name, struct ivon_error *error);
 
+/* Says what the file does of the output that was added last; a rank of -1: nothing. */
+void graph_describe_output(struct ivon_network *network, bool no_floats, int rank);
+
 /*
  * Adds a node. Takes over the attributes in any case (the array and what it points to, all
  * malloc'd). An empty input or output name is one left out. Fails when an output already has a
@@ -186,7 +201,7 @@ int graph_check(const struct ivon_network *network, struct ivon_error *error);
 bool graph_known(const struct ivon_network *network, size_t value, struct net_tensor *tensor);
 
 /* Sorts the nodes, and checks that every value is defined, and that there is an output. Removes the
-   nodes that no output needs. */
+   nodes that no output needs. May be called again after changes. */
 int graph_finish(struct ivon_network *network, struct ivon_error *error);
 
 /* Allocates data for tensor->count elements, 64-byte aligned, zeroed. */

@@ -55,6 +55,13 @@ enum {
     /* Also in force at older opsets, with the same definition: ONNX Runtime had the
        operator first and writes it into graphs that it optimizes. */
     NET_EARLIER = 128,
+    /* Output 0 is the softmax of input 0 along the attribute axis, its logarithm, or the logistic
+       function of input 0: what a likelihood applies itself (net/graph/adapt.h). */
+    NET_SOFTMAX = 1 << 16,
+    NET_LOG_SOFTMAX = 1 << 17,
+    NET_LOGISTIC = 1 << 18,
+    /* Output 0 is input 0 in the element type that the attribute `to` names. */
+    NET_CAST = 1 << 19,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);

@@ -242,7 +242,17 @@ static int fast_gelu_forward(const struct net_call *call, struct ivon_error *err
     }
 
 const struct net_operator net_activation_operators[] = {
-    FLOAT_ROW("Sigmoid", 1, sigmoid),
+    {.name = "Sigmoid",
+     .since = 1,
+     .inputs_min = 1,
+     .inputs_max = 1,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE | NET_LOGISTIC,
+     .infer = block_float_infer,
+     .forward = block_float_forward,
+     .backward = sigmoid_backward,
+     .tangent = sigmoid_tangent,
+     .unary = sigmoid_floats},
     FLOAT_ROW("Softplus", 1, softplus),
     FLOAT_ROW("Relu", 1, relu),
     FLOAT_ROW("HardSwish", 14, hard_swish),

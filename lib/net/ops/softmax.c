@@ -294,19 +294,19 @@ static void tangent_hard(const struct net_call *call, const float *const *input_
     memset(output_tangents[0], 0, call->outputs[0]->count * sizeof(float));
 }
 
-#define SOFTMAX_ROW(title, opset, infers, function)                                                \
+#define SOFTMAX_ROW(title, opset, infers, function, bits)                                          \
     {                                                                                              \
         .name = title, .since = opset, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1,         \
-        .flags = NET_IN_PLACE, .attributes = {{"axis", NET_INT}}, .infer = infers,                 \
+        .flags = NET_IN_PLACE | (bits), .attributes = {{"axis", NET_INT}}, .infer = infers,        \
         .forward = forward_##function, .backward = backward_##function,                            \
         .tangent = tangent_##function                                                              \
     }
 
 const struct net_operator net_softmax_operators[] = {
-    SOFTMAX_ROW("LogSoftmax", 1, softmax_flat_infer, log),
-    SOFTMAX_ROW("LogSoftmax", 13, softmax_infer, log),
-    SOFTMAX_ROW("Softmax", 1, softmax_flat_infer, soft),
-    SOFTMAX_ROW("Softmax", 13, softmax_infer, soft),
-    SOFTMAX_ROW("Hardmax", 1, softmax_flat_infer, hard),
-    SOFTMAX_ROW("Hardmax", 13, softmax_infer, hard),
+    SOFTMAX_ROW("LogSoftmax", 1, softmax_flat_infer, log, NET_LOG_SOFTMAX),
+    SOFTMAX_ROW("LogSoftmax", 13, softmax_infer, log, NET_LOG_SOFTMAX),
+    SOFTMAX_ROW("Softmax", 1, softmax_flat_infer, soft, NET_SOFTMAX),
+    SOFTMAX_ROW("Softmax", 13, softmax_infer, soft, NET_SOFTMAX),
+    SOFTMAX_ROW("Hardmax", 1, softmax_flat_infer, hard, 0),
+    SOFTMAX_ROW("Hardmax", 13, softmax_infer, hard, 0),
     {0}};

@@ -132,7 +132,7 @@ static int plan_evaluate(struct net_plan *plan, struct plan_step *step, size_t m
     return code;
 }
 
-/* Whether a step belongs to a branch of an If that is not taken, as is known by now. */
+/* Returns whether a step belongs to a branch of an If that is not taken, as is known by now. */
 static bool plan_skips(const struct net_plan *plan, const struct net_node *node)
 {
     for (size_t i = 0; i < node->guard_count; i++) {

@@ -1,4 +1,5 @@
 /* Gradients: every step's examples in a fixed number of lanes, whose sums are added in order. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,6 +160,9 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         code = runner_run_inputs(lane->worker, &f, error);
         if (code)
             break;
+        if (!at && isnan(trainer->rate))
+            trainer->probabilities |= outputs_are_probabilities(&trainer->outputs, f,
+                                                                count * trainer->outputs.tokens);
         net_derivative_statistics(derivative, lane->statistics);
         trainer_lanes_evaluate(trainer, lane, f, count);
         net_derivative_backward(derivative, lane->adjoint, lane->gradients.arrays);

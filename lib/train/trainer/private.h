@@ -91,6 +91,7 @@ struct ivon_trainer {
     struct lane lanes[LANES_MAX];
     size_t lane_count, lane_size; /* lanes, and the examples of each */
     double scale;                 /* of adjoints: 1/(losses of the step) */
+    bool probabilities;           /* the first outputs of all were, where logits are taken */
     bool begun;                   /* the step has used a sample: it cannot be stopped any more */
     double loss, rate;
 };

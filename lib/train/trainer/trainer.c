@@ -348,7 +348,8 @@ struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer)
                                      .examples = trainer->data.count,
                                      .losses = trainer->data.losses,
                                      .parameters = trainer->parameter_elements,
-                                     .unbound = trainer->start.unbound};
+                                     .unbound = trainer->start.unbound,
+                                     .probabilities = trainer->probabilities};
 }
 
 const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer)
