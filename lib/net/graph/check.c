@@ -6,8 +6,8 @@
 #include "core/error.h"
 #include "net/graph/operator.h"
 
-/* Returns whether a node's outputs need a node that cannot be run. Branches of an If do not count: the plan
-   knows which is taken. */
+/* Returns whether a node's outputs need a node that cannot be run. Branches of an If do not count:
+   the plan knows which is taken. */
 static bool node_is_refused(const struct ivon_network *network, const bool *refused,
                             const struct net_node *node)
 {

@@ -378,9 +378,9 @@ static int set_producers(struct ivon_network *network, const struct net_node *no
 }
 
 /* Adds a node whose operator, name, attributes and refusal are set; takes it over in any case. */
-static int graph_append(struct ivon_network *network, struct net_node *node,
-                        const char *const *inputs, const char *const *outputs,
-                        struct ivon_error *error)
+static int graph_push(struct ivon_network *network, struct net_node *node,
+                      const char *const *inputs, const char *const *outputs,
+                      struct ivon_error *error)
 {
     int code = node->name ? 0 : ivon_error_memory(error);
     if (!code)
@@ -414,7 +414,7 @@ int graph_add_node(struct ivon_network *network, const struct net_operator *op, 
                             .output_count = output_count,
                             .attributes = attributes,
                             .attribute_count = attribute_count};
-    return graph_append(network, &node, inputs, outputs, error);
+    return graph_push(network, &node, inputs, outputs, error);
 }
 
 int graph_add_refused(struct ivon_network *network, const char *operator_name, const char *refusal,
@@ -432,7 +432,7 @@ int graph_add_refused(struct ivon_network *network, const char *operator_name, c
         free_node(&node);
         return ivon_error_memory(error);
     }
-    return graph_append(network, &node, inputs, outputs, error);
+    return graph_push(network, &node, inputs, outputs, error);
 }
 
 /* Sorting. */

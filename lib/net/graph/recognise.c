@@ -167,7 +167,7 @@ static int replace(struct ivon_network *network, struct ivon_source *source, siz
 /* Finding it. */
 
 /* Returns whether the value is the second operand of a matrix product. */
-static bool is_factor(const struct ivon_network *network, size_t value)
+static bool recognise_is_factor(const struct ivon_network *network, size_t value)
 {
     for (size_t i = 0; i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
@@ -239,7 +239,8 @@ int graph_recognise(struct ivon_network *network, struct ivon_source *source,
         if (!code && !bound && network->values[i].tensor.count > 1 &&
             is_telling(&network->values[i].tensor))
             code = find_equal(network, source, i, &index, &form, &copy, error);
-        if (!code && !bound && form == FORM_NONE && copy && !*copied && is_factor(network, i))
+        if (!code && !bound && form == FORM_NONE && copy && !*copied &&
+            recognise_is_factor(network, i))
             *copied = network->values[i].name;
         if (code || form == FORM_NONE)
             continue;
