@@ -321,8 +321,82 @@ def shapes():
          np.array([0.5, 1, 1.5], FLOATS))
 
 
+# Pools over any number of axes: by the definition, tap by tap.
+
+def window_taps(extent, kernel, stride, dilation, before, after, ceil=False):
+    """Of each output along an axis the positions of its taps, also those in the padding."""
+    free = extent + before + after - (kernel - 1) * dilation - 1
+    count = (-(-free // stride) if ceil else free // stride) + 1
+    if ceil and (count - 1) * stride >= extent + before:
+        count -= 1
+    return [[i * stride - before + k * dilation for k in range(kernel)] for i in range(count)]
+
+
+def pooled(x, function, kernel, strides=None, dilations=None, pads=None, ceil_mode=0):
+    """function(elements inside, number of taps that are inside the padded input) of each window."""
+    axes = len(kernel)
+    strides, dilations, pads = strides or [1] * axes, dilations or [1] * axes, pads or [0] * 2 * axes
+    taps = [window_taps(x.shape[2 + i], kernel[i], strides[i], dilations[i], pads[i], pads[axes + i], ceil_mode)
+            for i in range(axes)]
+    y = np.empty(x.shape[:2] + tuple(len(t) for t in taps))
+    for at in np.ndindex(*y.shape):
+        places = [taps[i][at[2 + i]] for i in range(axes)]
+        inside = [[p for p in places[i] if 0 <= p < x.shape[2 + i]] for i in range(axes)]
+        counted = np.prod([sum(-pads[i] <= p < x.shape[2 + i] + pads[axes + i] for p in places[i])
+                           for i in range(axes)])
+        y[at] = function(x[at[:2]][np.ix_(*inside)], counted)
+    return y
+
+
+def pools_of_volumes():
+    x = numbers(1, 1, 3, 4, 3)
+    w = wide(x)
+    mean, all_taps = (lambda v, n: v.mean()), (lambda v, n: v.sum() / n)
+    length = lambda v, n: np.sqrt((v * v).sum())
+    cube = dict(kernel=[2, 2, 2], strides=[1, 2, 1])
+    named = dict(kernel_shape=[2, 2, 2], strides=[1, 2, 1])
+    dilated = dict(dilations=[2, 1, 2], pads=[1, 0, 1, 0, 1, 1])
+    case("AveragePool", [x], pooled(w, mean, **cube), **named)
+    case("AveragePool", [x], pooled(w, mean, **cube, **dilated), **named, **dilated)
+    case("AveragePool", [x], pooled(w, all_taps, **cube, **dilated), count_include_pad=1, **named, **dilated)
+    case("AveragePool", [x], pooled(w, mean, [2, 3, 2], [2, 2, 2], ceil_mode=1), kernel_shape=[2, 3, 2],
+         strides=[2, 2, 2], ceil_mode=1)
+    line = numbers(1, 1, 9)
+    case("AveragePool", [line], pooled(wide(line), mean, [3], [2], [2]), kernel_shape=[3], strides=[2], dilations=[2])
+    four = numbers(1, 1, 2, 2, 2, 3)
+    case("AveragePool", [four], pooled(wide(four), mean, [2, 1, 2, 2], pads=[1, 0, 0, 0, 0, 0, 0, 1]),
+         kernel_shape=[2, 1, 2, 2], pads=[1, 0, 0, 0, 0, 0, 0, 1])
+    values, places = F.max_pool3d(torched(x), 2, (1, 2, 1), return_indices=True)
+    case("MaxPool", [x], (values, places), **named)
+    by_column = places // 12 + places // 3 % 4 * 3 + places % 3 * 12
+    case("MaxPool", [x], (values, by_column), storage_order=1, **named)
+    case("MaxPool", [x], pooled(w, lambda v, n: v.max(), **cube, **dilated), **named, **dilated)
+    counts = integers(3, -7, 9, 200, 0, 5, shape=(1, 1, 2, 3))
+    case("MaxPool", [counts], (integers(200, 9, shape=(1, 1, 1, 2)), integers(3, 2, shape=(1, 1, 1, 2))),
+         kernel_shape=[2, 2])
+    case("LpPool", [x], pooled(w, length, **cube, **dilated), **named, **dilated)
+    plane = numbers(1, 2, 3, 4)
+    case("LpPool", [plane], pooled(wide(plane), lambda v, n: np.abs(v).sum(), [2, 2], [2, 2], ceil_mode=1), p=1,
+         kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    case("LpPool", [plane], pooled(wide(plane), lambda v, n: (np.abs(v) ** 3).sum() ** (1 / 3), [3, 4]), p=3,
+         kernel_shape=[3, 4], auto_pad="VALID")
+    for p in (1, 2, 3):
+        case("GlobalLpPool", [plane], (np.abs(wide(plane)) ** p).sum((2, 3), keepdims=True) ** (1 / p), p=p)
+    small = numbers(1, 1, 2, 2)
+    spread = np.zeros((1, 1, 4, 4))
+    spread[0, 0, [1, 1, 3, 3], [1, 3, 1, 3]] = small.ravel()
+    at = integers(5, 7, 13, 15, shape=(1, 1, 2, 2))
+    case("MaxUnpool", [small, at], spread, kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", [small, at, integers(1, 1, 5, 5)], np.pad(spread, ((0, 0), (0, 0), (0, 1), (0, 1))),
+         kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", [small, at, integers(1, 1, 4, 3)], spread[..., :3], kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", [small, integers(0, 2, 3, 3, shape=(1, 1, 2, 2))],
+         np.array([[[[small[0, 0, 0, 0], 0], [small[0, 0, 0, 1], small[0, 0, 1, 1]]]]]), kernel_shape=[2, 2],
+         strides=[2, 2], pads=[1, 1, 1, 1])
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes):
+               shapes, pools_of_volumes):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -140,7 +140,8 @@ extern const struct net_operator net_power_operators[];       /* ops/power.c */
 extern const struct net_operator net_logic_operators[];       /* ops/logic.c: Where, Cast too */
 extern const struct net_operator net_product_operators[];     /* ops/product.c: Gemm, MatMul */
 extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
-extern const struct net_operator net_pooling_operators[];     /* ops/pooling.c */
+extern const struct net_operator net_pooling_operators[];     /* ops/pooling/pooling.c */
+extern const struct net_operator net_global_pool_operators[]; /* ops/pooling/global.c */
 extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */
 extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
