@@ -395,8 +395,22 @@ def pools_of_volumes():
          strides=[2, 2], pads=[1, 1, 1, 1])
 
 
+def older_normalizations():
+    x, scale, bias, mean = numbers(2, 3, 2), numbers(3), numbers(3), numbers(3)
+    variance = numbers(3, low=1, high=3)
+    plain = F.batch_norm(torched(x), torched(mean), torched(variance), torched(scale), torched(bias), False, 0.1, 0.25)
+    for opset in (7, 9):
+        more = dict(spatial=1) if opset == 7 else {}
+        case("BatchNormalization", [x, scale, bias, mean, variance], plain, opset, epsilon=0.25, momentum=0.5, **more)
+        case("BatchNormalization", [x, scale, bias, mean, variance],
+             (plain, mean, variance, mean, variance), opset, epsilon=0.25)
+    of_each = [numbers(3, 2) for _ in range(3)] + [numbers(3, 2, low=1, high=3)]
+    s, b, m, v = (wide(a) for a in of_each)
+    case("BatchNormalization", [x] + of_each, (wide(x) - m) / np.sqrt(v + 0.25) * s + b, 7, epsilon=0.25, spatial=0)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, pools_of_volumes):
+               shapes, pools_of_volumes, older_normalizations):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -14,16 +14,16 @@ struct net_training {
     size_t count, size;
 };
 
-static bool is_batch_norm(const struct net_node *node)
+bool net_is_batch_norm(const struct net_node *node)
 {
-    return node->op->flags & NET_BATCH_NORM;
+    return node->op->flags & NET_BATCH_NORM && net_attribute_integer(node, "spatial", 1);
 }
 
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error)
 {
     for (size_t i = 0; i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
-        if (is_batch_norm(node) && net_attribute_integer(node, "training_mode", 0))
+        if (net_is_batch_norm(node) && net_attribute_integer(node, "training_mode", 0))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: node '%s' (%s): normalizes by the statistics of each batch; "
                                   "export the network in evaluation mode",
@@ -123,7 +123,7 @@ int net_training_new(struct net_training **out, struct ivon_network *network,
     if (!code)
         training->network = network;
     for (size_t i = 0; i < network->node_count && !code; i++)
-        if (is_batch_norm(&network->nodes[i]))
+        if (net_is_batch_norm(&network->nodes[i]))
             code = training_add_node(training, i, error);
     if (code) {
         net_training_free(training);
