@@ -142,6 +142,23 @@ static void *copy_of(const void *items, size_t count, size_t size)
     return copy;
 }
 
+/* The strings one after the other, each up to its first zero, with a zero behind it. */
+static char *copy_of_strings(const ProtobufCBinaryData *strings, size_t count)
+{
+    size_t size = 1;
+    for (size_t i = 0; i < count; i++)
+        if (__builtin_add_overflow(size, strings[i].len + 1, &size))
+            return NULL;
+    char *copy = calloc(size, 1), *to = copy;
+    for (size_t i = 0; copy && i < count; i++) {
+        size_t length = strings[i].len ? strnlen((const char *)strings[i].data, strings[i].len) : 0;
+        if (length)
+            memcpy(to, strings[i].data, length);
+        to += length + 1;
+    }
+    return copy;
+}
+
 static int refuse_subgraph(const Onnx__NodeProto *node, const char *path, struct ivon_error *error)
 {
     const char *op = onnx_text(node->op_type);
@@ -186,6 +203,11 @@ static int convert_attribute(struct onnx_reader *reader, const Onnx__NodeProto *
         made = attribute->numbers = calloc(proto->n_floats + 1, sizeof *attribute->numbers);
         for (size_t i = 0; made && i < proto->n_floats; i++)
             attribute->numbers[i] = (double)proto->floats[i];
+        break;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS:
+        attribute->kind = NET_TEXTS;
+        attribute->count = proto->n_strings;
+        made = attribute->text = copy_of_strings(proto->strings, proto->n_strings);
         break;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         attribute->kind = NET_TENSOR;

@@ -85,6 +85,9 @@ def attribute(name, value):
         return f'{{"{name}", NET_FLT, .number = {value!r}}}'
     if isinstance(value, np.ndarray):
         return f'{{"{name}", NET_TENSOR, .tensor = {tensor(value)}}}'
+    if isinstance(value[0], str):
+        texts = "".join(f"{text}\\0" for text in value)
+        return f'{{"{name}", NET_TEXTS, .count = {len(value)}, .text = "{texts}"}}'
     kind, field, of = ("NET_INTS", "integers", "int64_t") if isinstance(value[0], int) else (
         "NET_FLTS", "numbers", "double")
     values = ", ".join(repr(v) for v in value)
@@ -409,8 +412,114 @@ def older_normalizations():
     case("BatchNormalization", [x] + of_each, (wide(x) - m) / np.sqrt(v + 0.25) * s + b, 7, epsilon=0.25, spatial=0)
 
 
+# Layers whose state goes from step to step, by ONNX's formulas, step by step and sequence by sequence.
+
+def softsign(x):
+    return x / (1 + np.abs(x))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def recurrent(kind, x, w, r, b=None, lengths=None, h0=None, c0=None, p=None, reverse=False, clip=np.inf, fs=None,
+              coupled=False, after=False):
+    """Y, Y_h, Y_c of one direction; x is steps x batch x inputs."""
+    steps, batch, hidden = x.shape[0], x.shape[1], r.shape[1]
+    gates = r.shape[0] // hidden
+    cut = lambda v: np.clip(v, -clip, clip)
+    b = np.zeros(2 * gates * hidden) if b is None else b
+    p = np.zeros(3 * hidden) if p is None else p
+    fs = fs or {"LSTM": [sigmoid, np.tanh, np.tanh], "GRU": [sigmoid, np.tanh], "RNN": [np.tanh]}[kind]
+    wb, rb = np.split(b, 2)
+    y = np.zeros((steps, batch, hidden))
+    last, cells = np.zeros((batch, hidden)), np.zeros((batch, hidden))
+    for k in range(batch):
+        h = np.zeros(hidden) if h0 is None else h0[k]
+        c = np.zeros(hidden) if c0 is None else c0[k]
+        end = steps if lengths is None else lengths[k]
+        for t in range(end - 1, -1, -1) if reverse else range(end):
+            a, u = w @ x[t, k] + wb, r @ h + rb
+            if kind == "RNN":
+                h = fs[0](cut(a + u))
+            elif kind == "LSTM":
+                (ai, ao, af, ac), (pi, po, pf) = np.split(a + u, 4), np.split(p, 3)
+                i = fs[0](cut(ai + pi * c))
+                f = 1 - i if coupled else fs[0](cut(af + pf * c))
+                c = f * c + i * fs[1](cut(ac))
+                h = fs[0](cut(ao + po * c)) * fs[2](c)
+            else:
+                (az, ar, ah), (uz, ur, uh) = np.split(a, 3), np.split(u, 3)
+                z, reset = fs[0](cut(az + uz)), fs[0](cut(ar + ur))
+                uh = reset * uh if after else r[2 * hidden:] @ (reset * h) + rb[2 * hidden:]
+                h = (1 - z) * fs[1](cut(ah + uh)) + z * h
+            y[t, k] = h
+        last[k], cells[k] = h, c
+    return y, last, cells
+
+
+def recurrent_case(kind, operands, directions, opset=0, layout=0, options={}, **attributes):
+    """operands: X, W, R, B, lengths, h, c, P of ONNX, with the batch behind the steps."""
+    x, w, r, b, lengths, h, c, p = (list(operands) + [None] * 8)[:8]
+    parts = [recurrent(kind, wide(x), *(None if o is None else wide(o[d]) for o in (w, r, b)),
+                       None if lengths is None else lengths,
+                       *(None if o is None else wide(o[d]) for o in (h, c, p)), reverse=reverse,
+                       **{key: value[d] if key == "fs" else value for key, value in options.items()})
+             for d, reverse in enumerate(directions)]
+    y, last, cells = (np.stack([part[i] for part in parts], 1 if i == 0 else 0) for i in range(3))
+    if layout:
+        x, h, c = (None if o is None else np.ascontiguousarray(o.swapaxes(0, 1)) for o in (x, h, c))
+        y, last, cells = y.transpose(2, 0, 1, 3), last.swapaxes(0, 1), cells.swapaxes(0, 1)
+        attributes["layout"] = 1
+    inputs = [x, w, r, b, lengths, h, c, p][:8 if kind == "LSTM" else 6]
+    while inputs[-1] is None:
+        inputs.pop()
+    outputs = (y, last, cells) if kind == "LSTM" else (y, last)
+    case(kind, inputs, tuple(np.ascontiguousarray(o) for o in outputs), opset, **attributes)
+
+
+def recurrences():
+    steps, batch, inputs, hidden = 3, 2, 2, 2
+    for kind, gates in ("LSTM", 4), ("GRU", 3), ("RNN", 1):
+        def operands(directions, number=8):
+            shapes = [(steps, batch, inputs), (directions, gates * hidden, inputs),
+                      (directions, gates * hidden, hidden), (directions, 2 * gates * hidden), None,
+                      (directions, batch, hidden), (directions, batch, hidden), (directions, 3 * hidden)]
+            made = [s and numbers(*s) / FLOATS(4) for s in shapes]
+            made[4] = integers(3, 1)
+            return made[:number]
+        recurrent_case(kind, operands(1, 3), [False], hidden_size=hidden)
+        recurrent_case(kind, operands(1), [True], direction="reverse")
+        recurrent_case(kind, operands(2), [False, True], direction="bidirectional", hidden_size=hidden)
+        recurrent_case(kind, operands(2), [False, True], layout=1, direction="bidirectional")
+        without_lengths = operands(1)
+        without_lengths[4] = None
+        recurrent_case(kind, without_lengths, [False], 7, options=dict(clip=0.375), clip=0.375)
+        if kind == "LSTM":
+            recurrent_case(kind, operands(1), [False], options=dict(coupled=True), input_forget=1)
+        if kind == "GRU":
+            recurrent_case(kind, operands(2), [False, True], options=dict(after=True), linear_before_reset=1,
+                           direction="bidirectional")
+            recurrent_case(kind, operands(1, 3), [False], options=dict(after=True), linear_before_reset=1)
+        names = {"LSTM": ["HardSigmoid", "ScaledTanh", "Softsign"], "GRU": ["HardSigmoid", "ScaledTanh"],
+                 "RNN": ["ScaledTanh"]}[kind]
+        functions = {"HardSigmoid": lambda v: np.clip(0.125 * v + 0.5, 0, 1),
+                     "ScaledTanh": lambda v: 1.5 * np.tanh(0.5 * v), "Softsign": softsign}
+        alphas = [{"HardSigmoid": 0.125, "ScaledTanh": 1.5}[n] for n in names if n != "Softsign"]
+        betas = [0.5 for n in names if n != "Softsign"]
+        recurrent_case(kind, operands(1), [False], options=dict(fs=[[functions[n] for n in names]]),
+                       activations=names, activation_alpha=alphas, activation_beta=betas)
+    plain = [numbers(2, 1, 2), numbers(1, 2, 2, low=-1, high=1), numbers(1, 2, 2, low=-1, high=1)]
+    for name, function in {"Affine": lambda v: 0.5 * v + 0.25, "Elu": lambda v: np.where(v > 0, v, np.expm1(v)),
+                           "LeakyRelu": lambda v: np.where(v > 0, v, 0.01 * v), "relu": lambda v: np.maximum(v, 0),
+                           "Sigmoid": sigmoid, "Softplus": lambda v: np.logaddexp(0, v),
+                           "ThresholdedRelu": lambda v: np.where(v > 1, v, 0)}.items():
+        more = dict(activation_alpha=[0.5], activation_beta=[0.25]) if name == "Affine" else {}
+        recurrent_case("RNN", plain, [False], options=dict(fs=[[function]]), activations=[name], **more)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, pools_of_volumes, older_normalizations):
+               shapes, pools_of_volumes, older_normalizations, recurrences):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -223,7 +223,8 @@ static const char *kind_name(enum net_attribute_kind kind)
 {
     static const char *const names[] = {
         [NET_INT] = "an integer", [NET_FLT] = "a number", [NET_TEXT] = "text",
-        [NET_INTS] = "integers",  [NET_FLTS] = "numbers", [NET_TENSOR] = "a tensor"};
+        [NET_INTS] = "integers",  [NET_FLTS] = "numbers", [NET_TEXTS] = "texts",
+        [NET_TENSOR] = "a tensor"};
     return names[kind];
 }
 
@@ -265,7 +266,8 @@ static int check_node(const struct ivon_network *network, const struct net_node 
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: node '%s' (%s) has %zu outputs, expected %d", network->path,
                               node->name, op->name, node->output_count, op->outputs_max);
-    if (op->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
+    bool first_optional = op->outputs_max == NET_VARIADIC || op->flags & NET_FIRST_OPTIONAL;
+    if (!first_optional && node->outputs[0] == NET_NONE)
         return ivon_error_set(
             error, IVON_ERROR_DATA,
             "%s: node '%s' (%s): output 1 has no name, expected one: only further "

@@ -52,6 +52,8 @@ enum {
     /* Also in force at older opsets, with the same definition: ONNX Runtime had the
        operator first and writes it into graphs that it optimizes. */
     NET_EARLIER = 128,
+    /* Output 0 can be left out, too. */
+    NET_FIRST_OPTIONAL = 4096,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);
@@ -144,6 +146,7 @@ extern const struct net_operator net_pooling_operators[];     /* ops/pooling/poo
 extern const struct net_operator net_global_pool_operators[]; /* ops/pooling/global.c */
 extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */
 extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
+extern const struct net_operator net_recurrent_operators[];   /* ops/recurrent/layer.c */
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
