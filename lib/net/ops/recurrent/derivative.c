@@ -84,6 +84,7 @@ static void back_through_steps(const struct recurrent_pass *pass, const struct n
     size_t states = (size_t)(layer->batch * layer->hidden);
     float *hidden = pass->states, *cell = hidden + states;
     memset(hidden, 0, 2 * states * sizeof *hidden);
+    recurrent_pack(pass, true);
     add_state_adjoints(pass, array_of_output(call, outputs, 1), hidden);
     if (layer->cell->cells)
         add_state_adjoints(pass, array_of_output(call, outputs, 2), cell);
@@ -214,9 +215,9 @@ static void set_operand_tangents(const struct recurrent_pass *pass, const struct
     if (layer->cell->kept)
         memset(pass->kept_motion, 0, (size_t)(rows * hidden) * sizeof *pass->kept_motion);
     if (x)
-        recurrent_input_product(layer, x, pass->w, pass->motion);
+        recurrent_input_product(layer, x, pass->w, 1, pass->motion);
     if (w)
-        recurrent_input_product(layer, pass->x, w + offset * (size_t)layer->input, pass->motion);
+        recurrent_input_product(layer, pass->x, w + offset * (size_t)layer->input, 1, pass->motion);
     if (r) {
         r += offset * (size_t)hidden;
         blas_product(false, true, rows, plain, hidden, 1, before, hidden, r, hidden, 1,

@@ -20,11 +20,12 @@ IVON_DISPATCH static void gru_multiply(float *restrict out, const float *restric
         out[i] = a[i] * b[i];
 }
 
-IVON_DISPATCH static void gru_add_products(float *restrict out, const float *restrict a,
-                                           const float *restrict b, size_t count)
+IVON_DISPATCH static void gru_add_reset(float *restrict out, const float *restrict reset,
+                                        const float *restrict product, const float *restrict bias,
+                                        size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] += a[i] * b[i];
+        out[i] += reset[i] * product[i] + bias[i];
 }
 
 IVON_DISPATCH static void gru_mix(float *restrict after, const float *restrict before,
@@ -55,13 +56,10 @@ static void gru_state_product(const struct recurrent_pass *pass, int64_t t)
     const struct recurrent *layer = pass->layer;
     size_t hidden = (size_t)layer->hidden;
     const float *bias = pass->b ? pass->b + (3 + GRU_H) * hidden : NULL;
-    for (int64_t b = 0; b < layer->batch; b++)
-        if (bias)
-            memcpy(gru_kept(pass, pass->kept, t, b), bias, hidden * sizeof *bias);
-        else
-            memset(gru_kept(pass, pass->kept, t, b), 0, hidden * sizeof *bias);
-    recurrent_product(pass, pass->r, recurrent_before(pass, pass->hidden, t, 0), GRU_H, 1,
-                      gru_kept(pass, pass->kept, t, 0), layer->hidden);
+    float *kept = gru_kept(pass, pass->kept, t, 0);
+    memset(kept, 0, (size_t)layer->batch * hidden * sizeof *kept);
+    recurrent_product(pass, recurrent_before(pass, pass->hidden, t, 0), bias, GRU_H, 1, kept,
+                      hidden);
 }
 
 static void gru_row_ends(const struct recurrent_pass *pass, int64_t t, int64_t b)
@@ -82,10 +80,10 @@ static void gru_row_ends(const struct recurrent_pass *pass, int64_t t, int64_t b
 static void gru_forward(const struct recurrent_pass *pass, int64_t t)
 {
     const struct recurrent *layer = pass->layer;
-    int64_t width = recurrent_width(layer);
+    size_t width = (size_t)recurrent_width(layer);
     size_t hidden = (size_t)layer->hidden;
     float *gates = pass->gates + recurrent_gate_row(layer, t, 0);
-    recurrent_product(pass, pass->r, recurrent_before(pass, pass->hidden, t, 0), GRU_Z, 2, gates,
+    recurrent_product(pass, recurrent_before(pass, pass->hidden, t, 0), pass->bias, GRU_Z, 2, gates,
                       width);
     if (layer->reset_after)
         gru_state_product(pass, t);
@@ -95,13 +93,14 @@ static void gru_forward(const struct recurrent_pass *pass, int64_t t)
         const float *reset = pass->gates + row + GRU_R * hidden;
         gru_gate(pass, row, GRU_Z, 2, 0);
         if (layer->reset_after)
-            gru_add_products(pass->gates + row + GRU_H * hidden, reset, kept, hidden);
+            gru_add_reset(pass->gates + row + GRU_H * hidden, reset, kept,
+                          pass->bias + GRU_H * hidden, hidden);
         else
             gru_multiply(kept, reset, recurrent_before(pass, pass->hidden, t, b), hidden);
     }
     if (!layer->reset_after)
-        recurrent_product(pass, pass->r, gru_kept(pass, pass->kept, t, 0), GRU_H, 1,
-                          gates + GRU_H * hidden, width);
+        recurrent_product(pass, gru_kept(pass, pass->kept, t, 0), pass->bias + GRU_H * hidden,
+                          GRU_H, 1, gates + GRU_H * hidden, width);
     for (int64_t b = 0; b < layer->batch; b++)
         gru_row_ends(pass, t, b);
 }
@@ -148,9 +147,9 @@ static void gru_backward(const struct recurrent_pass *pass, int64_t t, float *hi
 {
     (void)cell_adjoint;
     const struct recurrent *layer = pass->layer;
-    int64_t width = recurrent_width(layer);
+    size_t width = (size_t)recurrent_width(layer);
     size_t hidden = (size_t)layer->hidden, first = recurrent_gate_row(layer, t, 0);
-    float *product = pass->step;
+    float *product = pass->product;
     for (int64_t b = 0; b < layer->batch; b++) {
         size_t row = recurrent_gate_row(layer, t, b);
         bool ended = recurrent_ended(pass, t, b);
@@ -163,8 +162,8 @@ static void gru_backward(const struct recurrent_pass *pass, int64_t t, float *hi
                                      gru_kept(pass, pass->kept, t, b), ended, hidden);
     }
     if (layer->reset_after) {
-        recurrent_product_adjoint(pass, gru_kept(pass, pass->kept, t, 0), layer->hidden, GRU_H, 1,
-                                  hidden_adjoint);
+        recurrent_product_adjoint(pass, gru_kept(pass, pass->kept, t, 0), (size_t)layer->hidden,
+                                  GRU_H, 1, hidden_adjoint);
     } else {
         memset(product, 0, (size_t)layer->batch * hidden * sizeof *product);
         recurrent_product_adjoint(pass, pass->slopes + first + GRU_H * hidden, width, GRU_H, 1,
@@ -220,17 +219,17 @@ static void gru_tangent(const struct recurrent_pass *pass, int64_t t,
                         const struct recurrent_motion *motion)
 {
     const struct recurrent *layer = pass->layer;
-    int64_t width = recurrent_width(layer);
+    size_t width = (size_t)recurrent_width(layer);
     size_t hidden = (size_t)layer->hidden;
     float *arguments = pass->motion + recurrent_gate_row(layer, t, 0);
     float *kept_motion = gru_kept(pass, pass->kept_motion, t, 0);
-    recurrent_product(pass, pass->r, motion->hidden, GRU_Z, 2, arguments, width);
+    recurrent_product(pass, motion->hidden, NULL, GRU_Z, 2, arguments, width);
     if (layer->reset_after)
-        recurrent_product(pass, pass->r, motion->hidden, GRU_H, 1, kept_motion, layer->hidden);
+        recurrent_product(pass, motion->hidden, NULL, GRU_H, 1, kept_motion, (size_t)layer->hidden);
     for (int64_t b = 0; b < layer->batch; b++)
         gru_reset_tangents(pass, t, b, motion->hidden + (size_t)b * hidden);
     if (!layer->reset_after)
-        recurrent_product(pass, pass->r, kept_motion, GRU_H, 1, arguments + GRU_H * hidden, width);
+        recurrent_product(pass, kept_motion, NULL, GRU_H, 1, arguments + GRU_H * hidden, width);
     for (int64_t b = 0; b < layer->batch; b++)
         if (!recurrent_ended(pass, t, b))
             gru_mix_tangents(pass, t, b, motion->hidden + (size_t)b * hidden);

@@ -44,12 +44,13 @@ IVON_DISPATCH static void lstm_multiply(float *restrict out, const float *restri
         out[i] *= a[i];
 }
 
-/* A gate's values and, where they are wanted, its slopes, in row (t, b). */
-static void lstm_gate(const struct recurrent_pass *pass, size_t row, size_t gate, size_t function)
+/* The values of `count` gates and, where they are wanted, their slopes, in row (t, b). */
+static void lstm_gates(const struct recurrent_pass *pass, size_t row, size_t gate, size_t count,
+                       size_t function)
 {
     size_t hidden = (size_t)pass->layer->hidden, at = row + gate * hidden;
     activation_run(&pass->functions[function], pass->layer->clip, pass->gates + at,
-                   pass->slopes ? pass->slopes + at : NULL, hidden);
+                   pass->slopes ? pass->slopes + at : NULL, count * hidden);
 }
 
 static void lstm_hold(const struct recurrent_pass *pass, int64_t t, int64_t b)
@@ -70,23 +71,28 @@ static void lstm_row(const struct recurrent_pass *pass, int64_t t, int64_t b)
     const float *before = recurrent_before(pass, pass->cells, t, b), *p = pass->p;
     float *after = recurrent_after(pass, pass->cells, t, b);
     float *output = recurrent_after(pass, pass->hidden, t, b);
+    bool is_plain = !p && !pass->layer->coupled;
     if (p) {
         lstm_add_products(gates + LSTM_I * hidden, p + PEEPHOLE_I * hidden, before, hidden);
         lstm_add_products(gates + LSTM_F * hidden, p + PEEPHOLE_F * hidden, before, hidden);
     }
-    lstm_gate(pass, row, LSTM_I, 0);
+    if (is_plain)
+        lstm_gates(pass, row, LSTM_I, 3, 0); /* o does not wait for the cell's state */
+    else
+        lstm_gates(pass, row, LSTM_I, 1, 0);
     if (pass->layer->coupled) {
         lstm_complement(gates + LSTM_F * hidden, gates + LSTM_I * hidden, hidden);
         if (pass->slopes)
             memset(pass->slopes + row + LSTM_F * hidden, 0, hidden * sizeof(float));
-    } else {
-        lstm_gate(pass, row, LSTM_F, 0);
+    } else if (!is_plain) {
+        lstm_gates(pass, row, LSTM_F, 1, 0);
     }
-    lstm_gate(pass, row, LSTM_C, 1);
+    lstm_gates(pass, row, LSTM_C, 1, 1);
     lstm_cells(after, output, before, gates, hidden);
     if (p)
         lstm_add_products(gates + LSTM_O * hidden, p + PEEPHOLE_O * hidden, after, hidden);
-    lstm_gate(pass, row, LSTM_O, 0);
+    if (!is_plain)
+        lstm_gates(pass, row, LSTM_O, 1, 0);
     activation_run(&pass->functions[2], INFINITY, output, NULL, hidden);
     lstm_multiply(output, gates + LSTM_O * hidden, hidden);
 }
@@ -94,8 +100,9 @@ static void lstm_row(const struct recurrent_pass *pass, int64_t t, int64_t b)
 static void lstm_forward(const struct recurrent_pass *pass, int64_t t)
 {
     const struct recurrent *layer = pass->layer;
-    recurrent_product(pass, pass->r, recurrent_before(pass, pass->hidden, t, 0), 0, 4,
-                      pass->gates + recurrent_gate_row(layer, t, 0), recurrent_width(layer));
+    recurrent_product(pass, recurrent_before(pass, pass->hidden, t, 0), pass->bias, 0, 4,
+                      pass->gates + recurrent_gate_row(layer, t, 0),
+                      (size_t)recurrent_width(layer));
     for (int64_t b = 0; b < layer->batch; b++)
         if (recurrent_ended(pass, t, b))
             lstm_hold(pass, t, b);
@@ -140,13 +147,13 @@ IVON_DISPATCH static void lstm_row_adjoints(const float *restrict gates, float *
     }
 }
 
-/* The peepholes, or zeros in their place, in the pass's scratch of a step. */
+/* The peepholes, or zeros in their place, in the pass's rows of scratch behind those above. */
 static const float *lstm_peepholes(const struct recurrent_pass *pass, const float *p)
 {
     if (p)
         return p;
-    memset(pass->step, 0, 3 * (size_t)pass->layer->hidden * sizeof *pass->step);
-    return pass->step;
+    size_t hidden = (size_t)pass->layer->hidden;
+    return memset(pass->row + 2 * hidden, 0, 3 * hidden * sizeof *pass->row);
 }
 
 static void lstm_backward(const struct recurrent_pass *pass, int64_t t, float *hidden_adjoint,
@@ -163,7 +170,7 @@ static void lstm_backward(const struct recurrent_pass *pass, int64_t t, float *h
                               hidden_adjoint + at, cell_adjoint + at, hidden);
     }
     recurrent_product_adjoint(pass, pass->slopes + recurrent_gate_row(layer, t, 0),
-                              recurrent_width(layer), 0, 4, hidden_adjoint);
+                              (size_t)recurrent_width(layer), 0, 4, hidden_adjoint);
 }
 
 /* One element: the tangents of states go from before to after. */
@@ -199,8 +206,9 @@ static void lstm_tangent(const struct recurrent_pass *pass, int64_t t,
 {
     const struct recurrent *layer = pass->layer;
     size_t hidden = (size_t)layer->hidden;
-    recurrent_product(pass, pass->r, motion->hidden, 0, 4,
-                      pass->motion + recurrent_gate_row(layer, t, 0), recurrent_width(layer));
+    recurrent_product(pass, motion->hidden, NULL, 0, 4,
+                      pass->motion + recurrent_gate_row(layer, t, 0),
+                      (size_t)recurrent_width(layer));
     for (int64_t b = 0; b < layer->batch; b++) {
         size_t row = recurrent_gate_row(layer, t, b), at = (size_t)b * hidden;
         const float *cells[] = {recurrent_before(pass, pass->cells, t, b),

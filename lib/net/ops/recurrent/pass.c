@@ -44,8 +44,14 @@ bool recurrent_workspace(const struct recurrent *layer, struct recurrent_pass *p
     pass->kept = recurrent_claim(&claims, cell->kept ? steps : 0, layer->batch, hidden);
     pass->kept_motion = recurrent_claim(&claims, cell->kept ? steps : 0, layer->batch, hidden);
     pass->states = recurrent_claim(&claims, 2, layer->batch, hidden);
-    pass->step = recurrent_claim(&claims, 1, layer->batch, width);
-    pass->row = recurrent_claim(&claims, 4, 1, hidden);
+    pass->bias = recurrent_claim(&claims, 1, 1, width);
+    pass->product = recurrent_claim(&claims, 1, layer->batch, hidden);
+    pass->row = recurrent_claim(&claims, 5, 1, hidden);
+    int64_t padded = recurrent_padded(layer), gates = (int64_t)cell->gates;
+    pass->step = recurrent_claim(&claims, gates, layer->batch, padded);
+    pass->panels = recurrent_claim(&claims, gates, hidden, padded);
+    pass->adjoint_panels = recurrent_claim(&claims, gates, hidden, padded);
+    pass->offsets = (size_t *)(void *)recurrent_claim(&claims, width, 1, 2);
     if (size)
         *size = claims.size;
     return !claims.overflow;
@@ -72,32 +78,16 @@ struct recurrent_place recurrent_state_place(const struct recurrent *layer, size
 
 /* Products. */
 
-void recurrent_product(const struct recurrent_pass *pass, const float *r, const float *a,
-                       size_t first, size_t count, float *out, int64_t stride)
-{
-    int64_t hidden = pass->layer->hidden, width = (int64_t)count * hidden;
-    blas_product(false, true, pass->layer->batch, width, hidden, 1, a, hidden,
-                 r + (int64_t)first * hidden * hidden, hidden, 1, out, stride);
-}
-
-void recurrent_product_adjoint(const struct recurrent_pass *pass, const float *d, int64_t stride,
-                               size_t first, size_t count, float *a)
-{
-    int64_t hidden = pass->layer->hidden, width = (int64_t)count * hidden;
-    blas_product(false, false, pass->layer->batch, hidden, width, 1, d, stride,
-                 pass->r + (int64_t)first * hidden * hidden, hidden, 1, a, hidden);
-}
-
 void recurrent_input_product(const struct recurrent *layer, const float *x, const float *w,
-                             float *out)
+                             float beta, float *out)
 {
     int64_t width = recurrent_width(layer), input = layer->input;
     if (!layer->batch_first)
         blas_product(false, true, layer->steps * layer->batch, width, input, 1, x, input, w, input,
-                     1, out, width);
+                     beta, out, width);
     for (int64_t b = 0; layer->batch_first && b < layer->batch; b++)
         blas_product(false, true, layer->steps, width, input, 1, x + b * layer->steps * input,
-                     input, w, input, 1, out + b * width, layer->batch * width);
+                     input, w, input, beta, out + b * width, layer->batch * width);
 }
 
 /* Runs. */
@@ -108,23 +98,14 @@ static const float *operand(const struct net_call *call, size_t input)
     return tensor ? tensor->data : NULL;
 }
 
-/* Sets every row to the biases that are added before an activation: of W and of R, but not R's of a
-   state's gate that is reset behind the product. */
-static void set_biases(const struct recurrent_pass *pass)
+/* Sums the biases of W and R; not R's of a state's gate that is reset behind the product. */
+static void set_bias(const struct recurrent_pass *pass)
 {
     const struct recurrent *layer = pass->layer;
     size_t width = (size_t)recurrent_width(layer), hidden = (size_t)layer->hidden;
-    size_t rows = (size_t)(layer->steps * layer->batch);
     size_t both = layer->reset_after && layer->cell->kept ? width - hidden : width;
-    float *gates = pass->gates;
-    if (!pass->b) {
-        memset(gates, 0, rows * width * sizeof *gates);
-        return;
-    }
-    for (size_t i = 0; i < width && rows; i++)
-        gates[i] = pass->b[i] + (i < both ? pass->b[width + i] : 0);
-    for (size_t row = 1; row < rows; row++)
-        memcpy(gates + row * width, gates, width * sizeof *gates);
+    for (size_t i = 0; i < width; i++)
+        pass->bias[i] = (pass->b ? pass->b[i] : 0) + (pass->b && i < both ? pass->b[width + i] : 0);
 }
 
 static void set_first_states(const struct recurrent_pass *pass, const float *from, float *states)
@@ -163,8 +144,9 @@ void recurrent_run(struct recurrent_pass *pass, const struct net_call *call, siz
     recurrent_workspace(layer, pass, call->workspace, NULL);
     if (!slopes)
         pass->slopes = NULL;
-    set_biases(pass);
-    recurrent_input_product(layer, pass->x, pass->w, pass->gates);
+    recurrent_pack(pass, false);
+    set_bias(pass);
+    recurrent_input_product(layer, pass->x, pass->w, 0, pass->gates);
     set_first_states(pass, operand(call, RECURRENT_HIDDEN), pass->hidden);
     if (layer->cell->cells)
         set_first_states(pass, operand(call, RECURRENT_CELL), pass->cells);

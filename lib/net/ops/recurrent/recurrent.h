@@ -19,6 +19,7 @@
 #ifndef NET_OPS_RECURRENT_RECURRENT_H
 #define NET_OPS_RECURRENT_RECURRENT_H
 
+#include "net/ops/panel.h"
 #include "net/ops/recurrent/activation.h"
 
 struct recurrent_pass;
@@ -71,6 +72,7 @@ struct recurrent_pass {
     const struct activation *functions;
     const float *x, *w, *r;
     const float *b, *p;     /* or null: biases, peepholes */
+    float *bias;            /* of each gate, W's and R's */
     const int64_t *lengths; /* or null */
     float *gates;           /* arguments, then values */
     float *slopes;          /* of the gates; null in forward */
@@ -79,8 +81,12 @@ struct recurrent_pass {
     float *motion;          /* tangents of gates' arguments */
     float *kept_motion;     /* tangents of `kept` */
     float *states;          /* scratch: state adjoints or tangents, of 2 × batch */
-    float *step;            /* scratch: batch × the gates' width */
-    float *row;             /* scratch: 4 rows of the hidden width */
+    float *product;         /* scratch: batch × hidden */
+    float *row;             /* scratch: 5 rows of the hidden width */
+    float *step;            /* recurrent_product's scratch */
+    float *panels;          /* Rᵀ as recurrent_product takes it */
+    float *adjoint_panels;  /* R as its adjoint takes it */
+    size_t *offsets;        /* of their rows */
 };
 
 /* The tangents that a step needs. */
@@ -92,6 +98,12 @@ struct recurrent_motion {
 static inline int64_t recurrent_width(const struct recurrent *layer)
 {
     return (int64_t)layer->cell->gates * layer->hidden;
+}
+
+/* The hidden width in whole panels. */
+static inline int64_t recurrent_padded(const struct recurrent *layer)
+{
+    return (layer->hidden + PANEL_WIDTH - 1) / PANEL_WIDTH * PANEL_WIDTH;
 }
 
 /* Row (t, b) of the arrays over steps that are as wide as all gates, or as the state. */
@@ -150,18 +162,21 @@ struct recurrent_place {
 struct recurrent_place recurrent_sequence_place(const struct recurrent *layer, size_t direction);
 struct recurrent_place recurrent_state_place(const struct recurrent *layer, size_t direction);
 
-/* out += a Rᵀ for gates [first, first + count) of step t's batch: `a` has rows of the hidden width,
-   `out` rows of `stride` floats. */
-void recurrent_product(const struct recurrent_pass *pass, const float *r, const float *a,
-                       size_t first, size_t count, float *out, int64_t stride);
+/* out += a Rᵀ for gates [first, first + count) of one step's batch: `a` has rows of the hidden width,
+   `out` rows of `stride` floats. Adds `bias`, of these gates, to each row; null: none. */
+void recurrent_product(const struct recurrent_pass *pass, const float *a, const float *bias,
+                       size_t first, size_t count, float *out, size_t stride);
 
 /* The adjoint of that: a += d R. */
-void recurrent_product_adjoint(const struct recurrent_pass *pass, const float *d, int64_t stride,
+void recurrent_product_adjoint(const struct recurrent_pass *pass, const float *d, size_t stride,
                                size_t first, size_t count, float *a);
 
-/* out += x wᵀ for all steps, x as the operand lies. */
+/* Sets the pass's panels: those of R itself, for adjoints, or of its transpose. */
+void recurrent_pack(const struct recurrent_pass *pass, bool adjoint);
+
+/* out = beta out + x wᵀ for all steps, x as the operand lies. */
 void recurrent_input_product(const struct recurrent *layer, const float *x, const float *w,
-                             float *out);
+                             float beta, float *out);
 
 enum {
     RECURRENT_X,

@@ -20,8 +20,8 @@ static void rnn_row(const struct recurrent_pass *pass, int64_t t, int64_t b)
 static void rnn_forward(const struct recurrent_pass *pass, int64_t t)
 {
     const struct recurrent *layer = pass->layer;
-    recurrent_product(pass, pass->r, recurrent_before(pass, pass->hidden, t, 0), 0, 1,
-                      pass->gates + recurrent_gate_row(layer, t, 0), layer->hidden);
+    recurrent_product(pass, recurrent_before(pass, pass->hidden, t, 0), pass->bias, 0, 1,
+                      pass->gates + recurrent_gate_row(layer, t, 0), (size_t)layer->hidden);
     for (int64_t b = 0; b < layer->batch; b++)
         rnn_row(pass, t, b);
 }
@@ -40,8 +40,8 @@ static void rnn_backward(const struct recurrent_pass *pass, int64_t t, float *hi
             adjoint[i] = 0;
         }
     }
-    recurrent_product_adjoint(pass, pass->slopes + recurrent_gate_row(layer, t, 0), layer->hidden,
-                              0, 1, hidden_adjoint);
+    recurrent_product_adjoint(pass, pass->slopes + recurrent_gate_row(layer, t, 0),
+                              (size_t)layer->hidden, 0, 1, hidden_adjoint);
 }
 
 static void rnn_tangent(const struct recurrent_pass *pass, int64_t t,
@@ -49,7 +49,8 @@ static void rnn_tangent(const struct recurrent_pass *pass, int64_t t,
 {
     const struct recurrent *layer = pass->layer;
     size_t hidden = (size_t)layer->hidden, first = recurrent_gate_row(layer, t, 0);
-    recurrent_product(pass, pass->r, motion->hidden, 0, 1, pass->motion + first, layer->hidden);
+    recurrent_product(pass, motion->hidden, NULL, 0, 1, pass->motion + first,
+                      (size_t)layer->hidden);
     for (int64_t b = 0; b < layer->batch; b++) {
         size_t row = recurrent_gate_row(layer, t, b);
         for (size_t i = 0; i < hidden && !recurrent_ended(pass, t, b); i++)
