@@ -518,8 +518,57 @@ def recurrences():
         recurrent_case("RNN", plain, [False], options=dict(fs=[[function]]), activations=[name], **more)
 
 
+def normalizations_by_rows():
+    x = numbers(2, 4, 3)
+    t, w = torched(x), wide(x)
+    scale, bias, of_groups, shift = numbers(4), numbers(4), numbers(2), numbers(2)
+    grouped = F.group_norm(t, 2, eps=0.25)
+    case("GroupNormalization", [x, scale, bias], F.group_norm(t, 2, torched(scale), torched(bias), 0.25), num_groups=2,
+         epsilon=0.25, stash_type=1)
+    case("GroupNormalization", [x, scale, bias], F.group_norm(t, 4, torched(scale), torched(bias)), num_groups=4)
+    spread = lambda v: np.repeat(wide(v), 2).reshape(1, 4, 1)
+    case("GroupNormalization", [x, of_groups, shift], grouped.numpy() * spread(of_groups) + spread(shift), 18,
+         num_groups=2, epsilon=0.25)
+    centered = w - w.mean((0, 2), keepdims=True)
+    case("MeanVarianceNormalization", [x], centered / (w.std((0, 2), keepdims=True) + 1e-9), axes=[0, -1])
+    images = numbers(2, 3, 2, 2)
+    v = wide(images)
+    case("MeanVarianceNormalization", [images], (v - v.mean((0, 2, 3), keepdims=True)) /
+         (v.std((0, 2, 3), keepdims=True) + 1e-9))
+    case("MeanVarianceNormalization", [images], (v - v.mean((1, 2, 3), keepdims=True)) /
+         (v.std((1, 2, 3), keepdims=True) + 1e-9), axes=[1, 2, 3])
+    case("LpNormalization", [x], w / np.sqrt((w * w).sum(1, keepdims=True)), axis=1)
+    case("LpNormalization", [x], w / np.abs(w).sum(-1, keepdims=True), p=1)
+    weight = numbers(4, 3)
+    root = 1 / np.sqrt((w * w).mean((1, 2), keepdims=True) + 0.25)
+    case("RMSNormalization", [x, weight], w * root * wide(weight), axis=1, epsilon=0.25, stash_type=1)
+    last = numbers(3)
+    plain = 1 / np.sqrt((w * w).mean(-1, keepdims=True) + 1e-5)
+    case("RMSNormalization", [x, last], w * plain * wide(last))
+    for domain, opset in (None, 17), ("com.microsoft", 1):
+        case("SimplifiedLayerNormalization", [x, weight], (w * root * wide(weight), root), opset, domain, axis=1,
+             epsilon=0.25, stash_type=1)
+    skip, beta, added = numbers(2, 4, 3), numbers(3), numbers(3)
+    for of, more in (skip, beta), (skip[1:], None), (skip[0], None):
+        full = w + wide(of) + (0 if more is None else wide(added))
+        mean = full.mean(-1, keepdims=True)
+        inverse = 1 / np.sqrt(full.var(-1, keepdims=True) + 0.25)
+        y = (full - mean) * inverse * wide(last) + (0 if more is None else wide(beta))
+        inputs = [x, of, last] + ([] if more is None else [beta, added])
+        case("SkipLayerNormalization", inputs, (y, mean, inverse, full), 1, "com.microsoft", epsilon=0.25)
+        inverse = 1 / np.sqrt((full * full).mean(-1, keepdims=True) + 0.25)
+        inputs = [x, of, last] + ([] if more is None else [added])
+        case("SkipSimplifiedLayerNormalization", inputs, (full * inverse * wide(last), 0 * inverse, inverse, full), 1,
+             "com.microsoft", epsilon=0.25)
+    for size in (1, 2, 3, 9):
+        before, after = (size - 1) // 2, size // 2
+        squares = np.stack([(w[:, max(0, c - before):c + after + 1] ** 2).sum(1) for c in range(4)], 1)
+        case("LRN", [x], w / (1.5 + 0.5 / size * squares) ** 0.25, alpha=0.5, beta=0.25, bias=1.5, size=size)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, pools_of_volumes, older_normalizations, recurrences):
+               shapes, pools_of_volumes, older_normalizations, recurrences,
+               normalizations_by_rows):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -9,7 +9,7 @@
 
 #include "bayes/predict/private.h"
 #include "core/error.h"
-#include "net/ops/normalize.h"
+#include "net/ops/normalize/normalize.h"
 
 enum { DEFAULT_BATCH = 256 };
 

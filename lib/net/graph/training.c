@@ -19,6 +19,17 @@ bool net_is_batch_norm(const struct net_node *node)
     return node->op->flags & NET_BATCH_NORM && net_attribute_integer(node, "spatial", 1);
 }
 
+/* Returns whether a node is one of NET_OVER_AXES that takes statistics over axis 0. */
+static bool is_over_examples(const struct net_node *node)
+{
+    size_t count;
+    const int64_t *axes = net_attribute_integers(node, "axes", &count);
+    bool over = node->op->flags & NET_OVER_AXES && !axes;
+    for (size_t i = 0; axes && i < count; i++)
+        over |= node->op->flags & NET_OVER_AXES && axes[i] == 0;
+    return over;
+}
+
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error)
 {
     for (size_t i = 0; i < network->node_count; i++) {
@@ -28,6 +39,12 @@ int net_expect_evaluation(const struct ivon_network *network, struct ivon_error 
                                   "%s: node '%s' (%s): normalizes by the statistics of each batch; "
                                   "export the network in evaluation mode",
                                   network->path, node->name, node->op->name);
+        if (is_over_examples(node))
+            return ivon_error_set(
+                error, IVON_ERROR_DATA,
+                "%s: node '%s' (%s): normalizes over axis 0, so that an example's "
+                "outputs depend on the others; expected other axes",
+                network->path, node->name, node->op->name);
     }
     return 0;
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/ops/normalize.h"
+#include "net/ops/normalize/normalize.h"
 #include "net/ops/sum.h"
 
 enum { SCALE = 1, BIAS, MEAN, VARIANCE };
