@@ -1,5 +1,5 @@
-/* Networks with recurrent layers, as PyTorch exports them: the derivatives of single examples, whose
-   sequences do not lie one after the other. */
+/* Networks with recurrent layers, as PyTorch exports them: the derivatives of single examples,
+   whose sequences do not lie one after the other. */
 #include "derivative_checks.h"
 
 enum { STEPS = 4, WIDTH = 3, HIDDEN = 5 };

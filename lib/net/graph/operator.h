@@ -149,7 +149,7 @@ extern const struct net_operator net_pooling_operators[];     /* ops/pooling/poo
 extern const struct net_operator net_global_pool_operators[]; /* ops/pooling/global.c */
 extern const struct net_operator net_normalize_operators[];   /* ops/normalize/normalize.c */
 extern const struct net_operator net_response_operators[];    /* ops/normalize/response.c */
-extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
+extern const struct net_operator net_batch_operators[];       /* ops/normalize/batch.c */
 extern const struct net_operator net_recurrent_operators[];   /* ops/recurrent/layer.c */
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */

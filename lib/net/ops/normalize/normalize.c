@@ -234,7 +234,7 @@ static int infer_mean_variance(struct net_call *call, struct ivon_error *error)
     return infer_axes(call, chosen, ROWS_DEVIATION_PLUS, 1e-9, error);
 }
 
-static int infer_lp(struct net_call *call, struct ivon_error *error)
+static int infer_lp_normalization(struct net_call *call, struct ivon_error *error)
 {
     bool chosen[IVON_RANK_MAX] = {false};
     char text[256];
@@ -365,7 +365,7 @@ const struct net_operator net_normalize_operators[] = {
      .inputs_max = 1,
      .outputs_max = 1,
      .attributes = {{"axis", NET_INT}, {"p", NET_INT}},
-     .infer = infer_lp,
+     .infer = infer_lp_normalization,
      ROWS_FUNCTIONS},
     {.name = "MeanVarianceNormalization",
      .since = 9,

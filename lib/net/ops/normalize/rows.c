@@ -152,7 +152,7 @@ struct moments {
     double mean, inverse, factor;
 };
 
-static bool has_mean(const struct net_rows *rows)
+static bool rows_have_mean(const struct net_rows *rows)
 {
     return rows->measure == ROWS_DEVIATION || rows->measure == ROWS_DEVIATION_PLUS;
 }
@@ -169,7 +169,7 @@ static struct moments row_moments(const struct net_rows *rows, const float *x)
 {
     struct moments moments = {.factor = 1};
     double n = (double)rows->length;
-    if (has_mean(rows))
+    if (rows_have_mean(rows))
         moments.mean = net_sum(x, rows->length) / n;
     double squares = rows->measure == ROWS_SUM ? 0 : net_sum_squares(x, moments.mean, rows->length);
     double size = 0, deviation = sqrt(squares / n);
@@ -250,7 +250,7 @@ static void add_moments_adjoints(const struct net_rows *rows, const struct momen
                                  float *dx)
 {
     double square = moments->inverse * moments->inverse, n = (double)rows->length;
-    mean_adjoint = has_mean(rows) ? mean_adjoint : 0;
+    mean_adjoint = rows_have_mean(rows) ? mean_adjoint : 0;
     for (size_t i = 0; i < rows->length; i++)
         dx[i] += (float)(mean_adjoint / n -
                          inverse_adjoint * square * row_slope(rows, moments, x[i]));
@@ -272,7 +272,7 @@ static void add_row_adjoints(const struct net_rows *rows, const struct moments *
         scratch->scale_sums[i] += (double)dy[i] * normal;
         scratch->bias_sums[i] += (double)dy[i];
     }
-    double mean = has_mean(rows) ? sum / (double)rows->length : 0;
+    double mean = rows_have_mean(rows) ? sum / (double)rows->length : 0;
     for (size_t i = 0; dx && i < rows->length; i++) {
         double g = (double)dy[i] * (double)scale[i];
         dx[i] += (float)(moments->inverse * (g - mean - row_slope(rows, moments, x[i]) * moment));
@@ -374,18 +374,35 @@ struct rows_tangents {
     double mean, size;             /* of the mean and of 1/r */
 };
 
+/* Sets the tangents of the mean and of 1/r, which is Σ ∂(1/r)/∂x_i ẋ_i. */
+static void set_moments_tangents(const struct net_rows *rows, const struct moments *moments,
+                                 const float *x, struct rows_tangents *tangents)
+{
+    size_t length = rows->length;
+    double sum = rows_have_mean(rows) ? net_sum(tangents->x, length) : 0;
+    tangents->mean = rows_have_mean(rows) ? sum / (double)length : 0;
+    if (rows->measure != ROWS_SUM)
+        tangents->size = (net_sum_products(tangents->x, x, length) - moments->mean * sum) *
+                         moments->inverse * moments->factor;
+    for (size_t i = 0; rows->measure == ROWS_SUM && i < length; i++)
+        tangents->size += row_slope(rows, moments, x[i]) * (double)tangents->x[i];
+}
+
 static void set_row_tangents(const struct net_rows *rows, const struct moments *moments,
                              const struct rows_tangents *tangents, const float *x,
                              const float *scale, size_t row, float *y)
 {
     for (size_t i = 0; i < rows->length; i++) {
         double normal = row_normal(moments, x[i]), change = 0;
-        size_t at = operand_place(rows, row, i);
         if (tangents->x)
             change = (double)tangents->x[i] - tangents->mean - normal * tangents->size;
-        y[i] = (float)((double)scale[i] * moments->inverse * change +
-                       (tangents->scale ? normal * (double)tangents->scale[at] : 0) +
-                       (tangents->bias ? (double)tangents->bias[at] : 0));
+        y[i] = (float)((double)scale[i] * moments->inverse * change);
+    }
+    for (size_t i = 0; (tangents->scale || tangents->bias) && i < rows->length; i++) {
+        size_t at = operand_place(rows, row, i);
+        double normal = row_normal(moments, x[i]);
+        y[i] += (float)((tangents->scale ? normal * (double)tangents->scale[at] : 0) +
+                        (tangents->bias ? (double)tangents->bias[at] : 0));
     }
 }
 
@@ -411,10 +428,8 @@ void net_rows_tangent(const struct net_call *call, const float *const *input_tan
         tangents.x = load_row(call, input_tangents[0], input_array(input_tangents, rows->skip),
                               input_array(input_tangents, rows->skip_bias), row, scratch.bias);
         tangents.mean = tangents.size = 0;
-        if (tangents.x && has_mean(rows))
-            tangents.mean = net_sum(tangents.x, length) / (double)length;
-        for (size_t i = 0; tangents.x && i < length; i++)
-            tangents.size += row_slope(rows, &moments, x[i]) * (double)tangents.x[i];
+        if (tangents.x)
+            set_moments_tangents(rows, &moments, x, &tangents);
         if (mean)
             mean[row] = (float)tangents.mean;
         if (inverse)

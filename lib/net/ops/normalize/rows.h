@@ -33,8 +33,8 @@ struct net_rows {
     /* Outputs: an element of each row, the mean being 0 if there is none; of the shape of
        input 0. */
     size_t mean, inverse, sum;
-    /* Where rows do not lie one after the other: where each begins, and its elements from there;
-       else null. */
+    /* The place where each row begins, and those of its elements from there, if rows do not lie one
+       after the other; else null. */
     size_t *first, *element;
 };
 

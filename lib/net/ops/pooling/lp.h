@@ -1,4 +1,4 @@
-/* What LpPool and GlobalLpPool share: y = (Σ |x|^p)^(1/p), and its parts. */
+/* The parts of y = (Σ |x|^p)^(1/p), which LpPool and GlobalLpPool share. */
 #ifndef NET_OPS_POOLING_LP_H
 #define NET_OPS_POOLING_LP_H
 

@@ -21,7 +21,7 @@ static float *states_before(const struct recurrent_pass *pass, float *states)
     return recurrent_before(pass, states, 0, 0);
 }
 
-/* Whether the gate of the state takes what the pass keeps instead of the state. */
+/* Returns whether the gate of the state takes what the pass keeps instead of the state. */
 static bool has_kept_operand(const struct recurrent *layer)
 {
     return layer->cell->kept && !layer->reset_after;

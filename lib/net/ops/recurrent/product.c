@@ -1,6 +1,6 @@
 /*
- * The products of one step. They have few rows, a batch's, and always the same matrix, so that it is
- * put into panels once, which BLAS would do at every step: panel j of a gate holds columns 64 j to
+ * The products of one step. They have few rows, a batch's, and always the same matrix: it is put
+ * into panels once, which BLAS would do at every step. Panel j of a gate holds columns 64 j to
  * 64 j + 63 of the product, one row for each of its terms.
  */
 #include <string.h>

@@ -162,8 +162,8 @@ struct recurrent_place {
 struct recurrent_place recurrent_sequence_place(const struct recurrent *layer, size_t direction);
 struct recurrent_place recurrent_state_place(const struct recurrent *layer, size_t direction);
 
-/* out += a Rᵀ for gates [first, first + count) of one step's batch: `a` has rows of the hidden width,
-   `out` rows of `stride` floats. Adds `bias`, of these gates, to each row; null: none. */
+/* out += a Rᵀ for gates [first, first + count) of one step's batch: `a` has rows of the hidden
+   width, `out` rows of `stride` floats. Adds `bias`, of these gates, to each row; null: none. */
 void recurrent_product(const struct recurrent_pass *pass, const float *a, const float *bias,
                        size_t first, size_t count, float *out, size_t stride);
 
