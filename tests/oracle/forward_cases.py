@@ -560,6 +560,17 @@ def normalizations_by_rows():
         inputs = [x, of, last] + ([] if more is None else [added])
         case("SkipSimplifiedLayerNormalization", inputs, (full * inverse * wide(last), 0 * inverse, inverse, full), 1,
              "com.microsoft", epsilon=0.25)
+    words, segments, positions, gains = numbers(5, 3), numbers(2, 3), numbers(4, 3), numbers(3)
+    ids, kinds, places = (integers(*v, shape=(2, 2)) for v in ((4, 0, 0, 2), (1, 1, 0, 1), (3, 1, 0, 3)))
+    mask = integers(1, 0, 1, 1, shape=(2, 2))
+    for inputs, full, counts in (
+            ([ids, kinds, words, positions, segments, gains, added, mask, places],
+             wide(words)[ids] + wide(segments)[kinds] + wide(positions)[places], integers(1, 2)),
+            ([ids, None, words, positions, None, gains, added], wide(words)[ids] + wide(positions)[:2],
+             integers(0, 0))):
+        normal = (full - full.mean(-1, keepdims=True)) / np.sqrt(full.var(-1, keepdims=True) + 0.25)
+        case("EmbedLayerNormalization", inputs, (normal * wide(gains) + wide(added), counts, full), 1, "com.microsoft",
+             epsilon=0.25)
     for size in (1, 2, 3, 9):
         before, after = (size - 1) // 2, size // 2
         squares = np.stack([(w[:, max(0, c - before):c + after + 1] ** 2).sum(1) for c in range(4)], 1)

@@ -16,6 +16,7 @@ static const struct net_operator *const families[] = {
     net_softmax_operators,     net_reduce_operators,     net_movement_operators,
     net_concat_operators,      net_index_operators,      net_shape_operators,
     net_global_pool_operators, net_recurrent_operators,  net_response_operators,
+    net_sum_norm_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };

@@ -148,6 +148,7 @@ extern const struct net_operator net_convolution_operators[]; /* ops/convolution
 extern const struct net_operator net_pooling_operators[];     /* ops/pooling/pooling.c */
 extern const struct net_operator net_global_pool_operators[]; /* ops/pooling/global.c */
 extern const struct net_operator net_normalize_operators[];   /* ops/normalize/normalize.c */
+extern const struct net_operator net_sum_norm_operators[];    /* ops/normalize/sums.c */
 extern const struct net_operator net_response_operators[];    /* ops/normalize/response.c */
 extern const struct net_operator net_batch_operators[];       /* ops/normalize/batch.c */
 extern const struct net_operator net_recurrent_operators[];   /* ops/recurrent/layer.c */

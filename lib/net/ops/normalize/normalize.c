@@ -253,78 +253,6 @@ static int infer_lp_normalization(struct net_call *call, struct ivon_error *erro
     return infer_axes(call, chosen, p == 1 ? ROWS_SUM : ROWS_LENGTH, 0, error);
 }
 
-/*
- * ONNX Runtime's SkipLayerNormalization and SkipSimplifiedLayerNormalization: LayerNormalization of
- * input + skip + bias along the last axis; the sum is an output too. The skip may lack first axes,
- * or have 1 there.
- */
-
-/* Returns whether `skip` is repeated in whole to make x's shape. */
-static bool is_repeated(const struct net_tensor *x, const struct net_tensor *skip)
-{
-    bool repeated = skip->rank <= x->rank && skip->rank > 0, beginning = true;
-    for (int i = 0; i < skip->rank && repeated; i++) {
-        beginning &= skip->shape[i] == 1 && i + 1 < skip->rank;
-        repeated &= beginning || skip->shape[i] == x->shape[x->rank - skip->rank + i];
-    }
-    return repeated;
-}
-
-/* The inputs after `skip`, of the last axis each: `last` is the number of the last one. */
-static int infer_skip_any(struct net_call *call, enum rows_measure measure, size_t last,
-                          struct ivon_error *error)
-{
-    int code = net_expect_rank(call, 2, error);
-    if (!code)
-        code = net_expect_float(call, 1, error);
-    char left[256], right[256];
-    const struct net_tensor *x = call->inputs[0], *skip = call->inputs[1];
-    if (!code && !is_repeated(x, skip))
-        return net_fail(call, error, "inputs 0 and 1 of shapes %s and %s", net_shape_text(x, left),
-                        net_shape_text(skip, right));
-    size_t length = code ? 0 : (size_t)x->shape[x->rank - 1];
-    for (size_t i = 2; i <= last && !code; i++) {
-        const struct net_tensor *vector = net_input(call, i);
-        if (vector && (vector->type != NET_FLOAT || vector->rank != 1 || vector->count != length))
-            return net_fail(call, error, "input %zu of shape %s, expected %zu floats", i,
-                            net_shape_text(vector, left), length);
-    }
-    int64_t shape[IVON_RANK_MAX];
-    for (int i = 0; i < x->rank && !code; i++)
-        shape[i] = i + 1 < x->rank ? x->shape[i] : 1;
-    for (size_t i = 0; i < call->node->output_count && !code; i++)
-        code = net_output(call, i, NET_FLOAT, x->rank, i == 1 || i == 2 ? shape : x->shape, error);
-    if (code)
-        return code;
-    struct net_rows *rows;
-    code = net_rows_prepare(call, length ? x->count / length : 0, length, false, &rows, error);
-    if (code)
-        return code;
-    rows->measure = measure;
-    rows->epsilon = net_attribute_number(call->node, "epsilon", (double)1e-12F);
-    rows->skip = 1;
-    rows->scale = 2;
-    rows->bias = last == 4 && net_input(call, 3) ? 3 : NET_NONE;
-    rows->skip_bias = net_input(call, last) ? last : NET_NONE;
-    rows->mean = 1;
-    rows->inverse = 2;
-    rows->sum = 3;
-    return 0;
-}
-
-static int infer_skip(struct net_call *call, struct ivon_error *error)
-{
-    return infer_skip_any(call, ROWS_DEVIATION, 4, error);
-}
-
-static int infer_skip_root_mean(struct net_call *call, struct ivon_error *error)
-{
-    return infer_skip_any(call, ROWS_ROOT_MEAN, 3, error);
-}
-
-#define ROWS_FUNCTIONS                                                                             \
-    .forward = net_rows_forward, .backward = net_rows_backward, .tangent = net_rows_tangent
-
 const struct net_operator net_normalize_operators[] = {
     {.name = "GroupNormalization",
      .since = 18, /* scale and bias of groups */
@@ -333,7 +261,7 @@ const struct net_operator net_normalize_operators[] = {
      .outputs_max = 1,
      .attributes = {{"epsilon", NET_FLT}, {"num_groups", NET_INT}},
      .infer = infer_old_group,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.name = "GroupNormalization",
      .since = 21,
      .inputs_min = 3,
@@ -341,7 +269,7 @@ const struct net_operator net_normalize_operators[] = {
      .outputs_max = 1,
      .attributes = {{"epsilon", NET_FLT}, {"num_groups", NET_INT}, {"stash_type", NET_INT}},
      .infer = infer_group,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.name = "InstanceNormalization",
      .since = 1,
      .inputs_min = 3,
@@ -349,7 +277,7 @@ const struct net_operator net_normalize_operators[] = {
      .outputs_max = 1,
      .attributes = {{"epsilon", NET_FLT}},
      .infer = infer_instance,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.name = "LayerNormalization",
      .since = 17,
      .inputs_min = 2,
@@ -358,7 +286,7 @@ const struct net_operator net_normalize_operators[] = {
      .flags = NET_EARLIER,
      .attributes = {{"axis", NET_INT}, {"epsilon", NET_FLT}, {"stash_type", NET_INT}},
      .infer = infer_layer,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.name = "LpNormalization",
      .since = 1,
      .inputs_min = 1,
@@ -366,7 +294,7 @@ const struct net_operator net_normalize_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axis", NET_INT}, {"p", NET_INT}},
      .infer = infer_lp_normalization,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.name = "MeanVarianceNormalization",
      .since = 9,
      .inputs_min = 1,
@@ -375,7 +303,7 @@ const struct net_operator net_normalize_operators[] = {
      .flags = NET_OVER_AXES,
      .attributes = {{"axes", NET_INTS}},
      .infer = infer_mean_variance,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.name = "RMSNormalization",
      .since = 23,
      .inputs_min = 2,
@@ -383,7 +311,7 @@ const struct net_operator net_normalize_operators[] = {
      .outputs_max = 1,
      .attributes = {{"axis", NET_INT}, {"epsilon", NET_FLT}, {"stash_type", NET_INT}},
      .infer = infer_root_mean,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     /* ONNX Runtime's; it writes the first one into ONNX's own domain, whatever the opset. */
     {.name = "SimplifiedLayerNormalization",
      .since = 23,
@@ -393,7 +321,7 @@ const struct net_operator net_normalize_operators[] = {
      .flags = NET_EARLIER,
      .attributes = {{"axis", NET_INT}, {"epsilon", NET_FLT}, {"stash_type", NET_INT}},
      .infer = infer_root_mean,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {.domain = "com.microsoft",
      .name = "SimplifiedLayerNormalization",
      .since = 1,
@@ -402,23 +330,5 @@ const struct net_operator net_normalize_operators[] = {
      .outputs_max = 2,
      .attributes = {{"axis", NET_INT}, {"epsilon", NET_FLT}, {"stash_type", NET_INT}},
      .infer = infer_root_mean,
-     ROWS_FUNCTIONS},
-    {.domain = "com.microsoft",
-     .name = "SkipLayerNormalization",
-     .since = 1,
-     .inputs_min = 3,
-     .inputs_max = 5,
-     .outputs_max = 4,
-     .attributes = {{"epsilon", NET_FLT}},
-     .infer = infer_skip,
-     ROWS_FUNCTIONS},
-    {.domain = "com.microsoft",
-     .name = "SkipSimplifiedLayerNormalization",
-     .since = 1,
-     .inputs_min = 3,
-     .inputs_max = 4,
-     .outputs_max = 4,
-     .attributes = {{"epsilon", NET_FLT}},
-     .infer = infer_skip_root_mean,
-     ROWS_FUNCTIONS},
+     NET_ROWS_FUNCTIONS},
     {0}};

@@ -22,8 +22,6 @@ int net_rows_prepare(struct net_call *call, size_t count, size_t length, bool sc
                               .bias = NET_NONE,
                               .cycle = 1,
                               .segment = 1,
-                              .skip = NET_NONE,
-                              .skip_bias = NET_NONE,
                               .mean = NET_NONE,
                               .inverse = NET_NONE,
                               .sum = NET_NONE};
@@ -74,7 +72,7 @@ static float *array_of(float *const *arrays, size_t count, size_t i)
 
 static bool rows_are_plain(const struct net_rows *rows)
 {
-    return !rows->first && rows->skip == NET_NONE;
+    return !rows->first && !rows->add_terms;
 }
 
 static size_t element_place(const struct net_rows *rows, size_t row, size_t i)
@@ -82,37 +80,35 @@ static size_t element_place(const struct net_rows *rows, size_t row, size_t i)
     return rows->first ? rows->first[row] + rows->element[i] : row * rows->length + i;
 }
 
-static void add_repeated(float *to, const float *from, size_t from_count, size_t first,
-                         size_t count)
-{
-    for (size_t i = 0; from && i < count; i++)
-        to[i] += from[(first + i) % from_count];
-}
-
-/* Returns a row of what is normalized, or of its tangent: x, skip and skip_bias are arrays of the
-   inputs, of which null ones are zero. Null if all are. */
-static const float *load_row(const struct net_call *call, const float *x, const float *skip,
-                             const float *skip_bias, size_t row, float *buffer)
+/* Returns a row of what is normalized, or of its tangent, from the arrays of the inputs, of which
+   null ones are zero. Null if all are. */
+static const float *load_row(const struct net_call *call, const float *const *arrays, size_t row,
+                             float *buffer)
 {
     const struct net_rows *rows = call->prepared;
-    if (rows_are_plain(rows))
+    if (rows->add_terms) {
+        memset(buffer, 0, rows->length * sizeof *buffer);
+        return rows->add_terms(call, arrays, row, buffer) ? buffer : NULL;
+    }
+    const float *x = arrays[0];
+    if (!rows->first)
         return x ? x + row * rows->length : NULL;
-    if (!x && !skip && !skip_bias)
-        return NULL;
-    for (size_t i = 0; i < rows->length; i++)
-        buffer[i] = x ? x[element_place(rows, row, i)] : 0;
-    if (skip)
-        add_repeated(buffer, skip, call->inputs[rows->skip]->count, row * rows->length,
-                     rows->length);
-    add_repeated(buffer, skip_bias, rows->length, 0, rows->length);
-    return buffer;
+    for (size_t i = 0; x && i < rows->length; i++)
+        buffer[i] = x[element_place(rows, row, i)];
+    return x ? buffer : NULL;
 }
 
-static const float *load_input_row(const struct net_call *call, size_t row, float *buffer)
+/* The elements of the inputs. */
+struct rows_inputs {
+    const float *arrays[ROWS_INPUTS_MAX];
+};
+
+static struct rows_inputs rows_inputs(const struct net_call *call)
 {
-    const struct net_rows *rows = call->prepared;
-    return load_row(call, call->inputs[0]->data, input_data(call, rows->skip),
-                    input_data(call, rows->skip_bias), row, buffer);
+    struct rows_inputs inputs = {{NULL}};
+    for (size_t i = 0; i < call->node->input_count && i < ROWS_INPUTS_MAX; i++)
+        inputs.arrays[i] = call->inputs[i] ? call->inputs[i]->data : NULL;
+    return inputs;
 }
 
 /* Stores a row where it is not in its place yet. */
@@ -221,10 +217,11 @@ int net_rows_forward(const struct net_call *call, struct ivon_error *error)
     (void)error;
     const struct net_rows *rows = call->prepared;
     struct rows_scratch scratch = rows_scratch(call);
+    const struct rows_inputs inputs = rows_inputs(call);
     float *y = call->outputs[0]->data, *mean = output_data(call, rows->mean);
     float *inverse = output_data(call, rows->inverse), *sum = output_data(call, rows->sum);
     for (size_t row = 0; row < rows->count; row++) {
-        const float *x = load_input_row(call, row, scratch.x);
+        const float *x = load_row(call, inputs.arrays, row, scratch.x);
         struct moments moments = row_moments(rows, x);
         float *to = rows->first ? scratch.y : y + row * rows->length;
         if (sum)
@@ -293,21 +290,16 @@ static void flush_sums(const struct net_rows *rows, size_t row, double *sums, fl
     }
 }
 
-/* Adds a row's adjoint to those of what was added up. */
+/* Adds a row's adjoint to those of what it was loaded from. */
 static void spread_row(const struct net_call *call, const float *d, size_t row,
                        float *const *input_adjoints)
 {
     const struct net_rows *rows = call->prepared;
     float *dx = input_adjoints[0];
-    for (size_t i = 0; dx && i < rows->length; i++)
+    if (rows->add_terms)
+        rows->spread(call, d, row, input_adjoints);
+    for (size_t i = 0; dx && !rows->add_terms && i < rows->length; i++)
         dx[element_place(rows, row, i)] += d[i];
-    float *skip = rows->skip == NET_NONE ? NULL : input_adjoints[rows->skip];
-    size_t count = skip ? call->inputs[rows->skip]->count : 0;
-    for (size_t i = 0; skip && i < rows->length; i++)
-        skip[(row * rows->length + i) % count] += d[i];
-    float *bias = rows->skip_bias == NET_NONE ? NULL : input_adjoints[rows->skip_bias];
-    for (size_t i = 0; bias && i < rows->length; i++)
-        bias[i] += d[i];
 }
 
 /* Adjoints of the outputs, of all rows. */
@@ -315,12 +307,13 @@ struct rows_adjoints {
     const float *y, *mean, *inverse, *sum;
 };
 
-static void row_backward(const struct net_call *call, const struct rows_adjoints *adjoints,
-                         size_t row, struct rows_scratch *scratch, float *const *input_adjoints)
+static void row_backward(const struct net_call *call, const struct rows_inputs *inputs,
+                         const struct rows_adjoints *adjoints, size_t row,
+                         struct rows_scratch *scratch, float *const *input_adjoints)
 {
     const struct net_rows *rows = call->prepared;
     size_t length = rows->length;
-    const float *x = load_input_row(call, row, scratch->x);
+    const float *x = load_row(call, inputs->arrays, row, scratch->x);
     struct moments moments = row_moments(rows, x);
     bool plain = rows_are_plain(rows);
     float *dx = input_adjoints[0];
@@ -347,6 +340,7 @@ void net_rows_backward(const struct net_call *call, const float *const *output_a
 {
     const struct net_rows *rows = call->prepared;
     struct rows_scratch scratch = rows_scratch(call);
+    const struct rows_inputs inputs = rows_inputs(call);
     float *const *outputs = (float *const *)output_adjoints;
     size_t count = call->node->output_count;
     const struct rows_adjoints adjoints = {.y = outputs[0],
@@ -357,7 +351,7 @@ void net_rows_backward(const struct net_call *call, const float *const *output_a
         return;
     memset(scratch.scale_sums, 0, 2 * rows->length * sizeof *scratch.scale_sums);
     for (size_t row = 0; row < rows->count; row++) {
-        row_backward(call, &adjoints, row, &scratch, input_adjoints);
+        row_backward(call, &inputs, &adjoints, row, &scratch, input_adjoints);
         if (!adjoints.y || (rows->cycle == 1 && row + 1 < rows->count))
             continue;
         flush_sums(rows, row, scratch.scale_sums,
@@ -416,6 +410,7 @@ void net_rows_tangent(const struct net_call *call, const float *const *input_tan
 {
     const struct net_rows *rows = call->prepared;
     struct rows_scratch scratch = rows_scratch(call);
+    const struct rows_inputs inputs = rows_inputs(call);
     struct rows_tangents tangents = {.scale = input_array(input_tangents, rows->scale),
                                      .bias = input_array(input_tangents, rows->bias)};
     size_t outputs = call->node->output_count, length = rows->length;
@@ -423,10 +418,9 @@ void net_rows_tangent(const struct net_call *call, const float *const *input_tan
     float *inverse = array_of(output_tangents, outputs, rows->inverse);
     float *sum = array_of(output_tangents, outputs, rows->sum);
     for (size_t row = 0; row < rows->count; row++) {
-        const float *x = load_input_row(call, row, scratch.x);
+        const float *x = load_row(call, inputs.arrays, row, scratch.x);
         struct moments moments = row_moments(rows, x);
-        tangents.x = load_row(call, input_tangents[0], input_array(input_tangents, rows->skip),
-                              input_array(input_tangents, rows->skip_bias), row, scratch.bias);
+        tangents.x = load_row(call, input_tangents, row, scratch.bias);
         tangents.mean = tangents.size = 0;
         if (tangents.x)
             set_moments_tangents(rows, &moments, x, &tangents);

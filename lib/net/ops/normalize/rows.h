@@ -18,6 +18,8 @@ enum rows_measure {
     ROWS_SUM,            /* the sum of sizes; the same */
 };
 
+enum { ROWS_INPUTS_MAX = 9 };
+
 /* In call->prepared. Inputs and outputs that a node lacks are NET_NONE. */
 struct net_rows {
     size_t count, length;
@@ -27,9 +29,12 @@ struct net_rows {
     /* Element i of row k takes element (k % cycle) (length / segment) + i / segment of an
        operand. */
     size_t cycle, segment;
-    /* Inputs that are added to input 0 before. The first repeats after its own count, the second
-       after a row. */
-    size_t skip, skip_bias;
+    /* For rows that are sums of several inputs: adds a row's terms to `to`, of which null ones are
+       zero, and returns false if all are null; and the adjoint of that. `arrays` are those of the
+       inputs. Null: the rows are those of input 0. */
+    bool (*add_terms)(const struct net_call *call, const float *const *arrays, size_t row,
+                      float *to);
+    void (*spread)(const struct net_call *call, const float *d, size_t row, float *const *arrays);
     /* Outputs: an element of each row, the mean being 0 if there is none; of the shape of
        input 0. */
     size_t mean, inverse, sum;
@@ -43,7 +48,10 @@ struct net_rows {
 int net_rows_prepare(struct net_call *call, size_t count, size_t length, bool scattered,
                      struct net_rows **rows, struct ivon_error *error);
 
-/* The functions of the operators. */
+/* The functions of the operators' rows. */
+#define NET_ROWS_FUNCTIONS                                                                         \
+    .forward = net_rows_forward, .backward = net_rows_backward, .tangent = net_rows_tangent
+
 int net_rows_forward(const struct net_call *call, struct ivon_error *error);
 void net_rows_backward(const struct net_call *call, const float *const *output_adjoints,
                        float *const *input_adjoints);
