@@ -170,8 +170,9 @@ static int expect_statistics(const struct net_call *call, size_t input, struct i
     char found[256], expected[256];
     int code = net_expect_float(call, input, error);
     const struct net_tensor *x = call->inputs[0], *values = call->inputs[input];
-    if (!code && (values->rank != x->rank - 1 ||
-                  memcmp(values->shape, x->shape + 1, (size_t)values->rank * sizeof *x->shape)))
+    if (!code &&
+        (values->rank != x->rank - 1 ||
+         memcmp(values->shape, x->shape + 1, (size_t)values->rank * sizeof *x->shape) != 0))
         return net_fail(call, error, "input %zu of shape %s, for examples of an input of shape %s",
                         input, net_shape_text(values, found), net_shape_text(x, expected));
     return code;

@@ -49,17 +49,9 @@ IVON_DISPATCH static void response_add(double *restrict sums, const float *a, si
         sums[i] += (double)a[i];
 }
 
-IVON_DISPATCH static void response_add_products(double *restrict sums, const float *a,
-                                                const float *b, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sums[i] += (double)a[i] * (double)b[i];
-}
-
-/* sums[c] = Σ a_k b_k of the channels from `before` before c to `after` after it; without b, of a
-   alone. */
-static void sum_window(const struct net_call *call, const float *a, const float *b, size_t before,
-                       size_t after, float *sums)
+/* sums[c] = the terms of the channels from `before` before c to `after` after it. */
+static void sum_window(const struct net_call *call, const float *terms, size_t before, size_t after,
+                       float *sums)
 {
     const struct net_tensor *x = call->inputs[0];
     size_t channels = (size_t)x->shape[1], plane = net_plane(x);
@@ -69,13 +61,20 @@ static void sum_window(const struct net_call *call, const float *a, const float 
         size_t end = channels - c > after ? c + after + 1 : channels;
         memset(row, 0, plane * sizeof *row);
         for (size_t k = first; k < end; k++)
-            if (b)
-                response_add_products(row, a + k * plane, b + k * plane, plane);
-            else
-                response_add(row, a + k * plane, plane);
+            response_add(row, terms + k * plane, plane);
         for (size_t i = 0; i < plane; i++)
             *sums++ = (float)row[i];
     }
+}
+
+/* sums[c] = Σ a_k b_k of the window about c. `terms` are scratch. */
+static void sum_products(const struct net_call *call, const float *a, const float *b, size_t count,
+                         float *terms, float *sums)
+{
+    const struct response *response = call->prepared;
+    for (size_t i = 0; i < count; i++)
+        terms[i] = a[i] * b[i];
+    sum_window(call, terms, response->before, response->after, sums);
 }
 
 /* The first of two arrays of an image's elements in the workspace. */
@@ -102,10 +101,10 @@ static int forward_response(const struct net_call *call, struct ivon_error *erro
     const struct response *response = call->prepared;
     const struct net_tensor *tensor = call->inputs[0];
     size_t image = image_size(tensor);
-    float *y = call->outputs[0]->data, *squares = response_sums(call);
+    float *y = call->outputs[0]->data, *squares = response_sums(call), *terms = squares + image;
     const float *x = tensor->data;
     for (size_t at = 0; at < tensor->count; at += image) {
-        sum_window(call, x + at, x + at, response->before, response->after, squares);
+        sum_products(call, x + at, x + at, image, terms, squares);
         for (size_t i = 0; i < image; i++) {
             double d;
             y[at + i] = (float)((double)x[at + i] * response_power(response, squares[i], &d));
@@ -129,14 +128,14 @@ static void backward_response(const struct net_call *call, const float *const *o
     const float *x = tensor->data, *dy = output_adjoints[0];
     float *dx = input_adjoints[0], *squares = response_sums(call), *terms = squares + image;
     for (size_t at = 0; dx && dy && at < tensor->count; at += image, x += image) {
-        sum_window(call, x, x, response->before, response->after, squares);
+        sum_products(call, x, x, image, terms, squares);
         for (size_t i = 0; i < image; i++) {
             double d, power = response_power(response, squares[i], &d);
             dx[at + i] += (float)((double)dy[at + i] * power);
             terms[i] = (float)((double)dy[at + i] * response_factor(response, x[i], power, d));
         }
         float *sums = squares; /* which are not needed any more */
-        sum_window(call, terms, NULL, response->after, response->before, sums);
+        sum_window(call, terms, response->after, response->before, sums);
         for (size_t i = 0; i < image; i++)
             dx[at + i] += x[i] * sums[i];
     }
@@ -153,8 +152,8 @@ static void tangent_response(const struct net_call *call, const float *const *in
     if (!x_tangent)
         memset(y, 0, tensor->count * sizeof *y);
     for (size_t at = 0; x_tangent && at < tensor->count; at += image) {
-        sum_window(call, x + at, x + at, response->before, response->after, squares);
-        sum_window(call, x + at, x_tangent + at, response->before, response->after, products);
+        sum_products(call, x + at, x + at, image, y + at, squares);
+        sum_products(call, x + at, x_tangent + at, image, y + at, products);
         for (size_t i = 0; i < image; i++) {
             double d, power = response_power(response, squares[i], &d);
             y[at + i] = (float)((double)x_tangent[at + i] * power +

@@ -323,7 +323,7 @@ static void row_backward(const struct net_call *call, const struct rows_inputs *
     if (d && (adjoints->mean || adjoints->inverse))
         add_moments_adjoints(rows, &moments, x, adjoints->mean ? (double)adjoints->mean[row] : 0,
                              adjoints->inverse ? (double)adjoints->inverse[row] : 0, d);
-    for (size_t i = 0; adjoints->sum && i < length; i++)
+    for (size_t i = 0; d && adjoints->sum && i < length; i++)
         d[i] += adjoints->sum[row * length + i];
     const float *dy = adjoints->y ? adjoints->y + row * length : NULL;
     for (size_t i = 0; dy && rows->first && i < length; i++)

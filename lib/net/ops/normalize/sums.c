@@ -172,13 +172,13 @@ static int expect_tables(const struct net_call *call, struct ivon_error *error)
     char text[256];
     int64_t width = call->inputs[WORDS]->shape[1];
     for (size_t i = WORDS; i <= BETA; i++) {
-        const struct net_tensor *table = net_input(call, i);
         int rank = i < GAMMA ? 2 : 1;
-        if (!table && i == SEGMENTS && !net_input(call, SEGMENT_IDS))
+        if (i == SEGMENTS && !net_input(call, SEGMENTS) && !net_input(call, SEGMENT_IDS))
             continue;
         int code = net_expect_float(call, i, error);
         if (code)
             return code;
+        const struct net_tensor *table = call->inputs[i];
         if (table->rank != rank || table->shape[rank - 1] != width)
             return net_fail(call, error, "input %zu of shape %s, for words of %" PRId64 " numbers",
                             i, net_shape_text(table, text), width);
