@@ -52,6 +52,23 @@ static void *copy_of(const void *items, size_t count, size_t size)
     return copy;
 }
 
+/* The strings one after the other, each up to its first zero, with a zero behind it. */
+static char *copy_of_strings(const ProtobufCBinaryData *strings, size_t count)
+{
+    size_t size = 1;
+    for (size_t i = 0; i < count; i++)
+        if (__builtin_add_overflow(size, strings[i].len + 1, &size))
+            return NULL;
+    char *copy = calloc(size, 1), *to = copy;
+    for (size_t i = 0; copy && i < count; i++) {
+        size_t length = strings[i].len ? strnlen((const char *)strings[i].data, strings[i].len) : 0;
+        if (length)
+            memcpy(to, strings[i].data, length);
+        to += length + 1;
+    }
+    return copy;
+}
+
 /* Sets attribute->kind and the elements; *made is null if memory is exhausted. Returns false if the
    kind is not supported. */
 static bool convert_elements(const Onnx__AttributeProto *proto, struct net_attribute *attribute,
@@ -84,6 +101,11 @@ static bool convert_elements(const Onnx__AttributeProto *proto, struct net_attri
         *made = attribute->numbers = calloc(proto->n_floats + 1, sizeof *attribute->numbers);
         for (size_t i = 0; *made && i < proto->n_floats; i++)
             attribute->numbers[i] = (double)proto->floats[i];
+        return true;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS:
+        attribute->kind = NET_TEXTS;
+        attribute->count = proto->n_strings;
+        *made = attribute->text = copy_of_strings(proto->strings, proto->n_strings);
         return true;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         attribute->kind = NET_TENSOR;
@@ -262,7 +284,9 @@ int onnx_add_constant(struct onnx_scope *scope, const Onnx__NodeProto *node,
     char reason[256] = "";
     size_t count = 0;
     int code = convert_attributes(scope, node, &attributes, &count, reason, error);
-    if (!code && !*reason && (count != 1 || node->n_output != 1 || attributes[0].kind == NET_TEXT))
+    if (!code && !*reason &&
+        (count != 1 || node->n_output != 1 || attributes[0].kind == NET_TEXT ||
+         attributes[0].kind == NET_TEXTS))
         snprintf(reason, sizeof reason,
                  "node '%s' (Constant): expected one value of numbers and one output",
                  onnx_node_name(node));

@@ -276,6 +276,19 @@ static int onnx_write_add_outputs(struct writer *writer, struct ivon_error *erro
 
 /* Nodes. */
 
+static bool set_strings(struct writer *writer, Onnx__AttributeProto *proto,
+                        const struct net_attribute *attribute)
+{
+    char *text = attribute->text;
+    proto->n_strings = attribute->count;
+    proto->strings = onnx_write_alloc(writer, attribute->count, sizeof *proto->strings);
+    for (size_t i = 0; proto->strings && i < attribute->count; i++) {
+        proto->strings[i] = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
+        text += strlen(text) + 1;
+    }
+    return proto->strings != NULL;
+}
+
 static bool set_attribute(struct writer *writer, Onnx__AttributeProto *proto,
                           const struct net_attribute *attribute)
 {
@@ -310,6 +323,9 @@ static bool set_attribute(struct writer *writer, Onnx__AttributeProto *proto,
         for (size_t i = 0; proto->floats && i < attribute->count; i++)
             proto->floats[i] = (float)attribute->numbers[i];
         return proto->floats != NULL;
+    case NET_TEXTS:
+        proto->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS;
+        return set_strings(writer, proto, attribute);
     case NET_TENSOR:
         proto->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR;
         proto->t = tensor_of(writer, NULL, &attribute->tensor);

@@ -86,6 +86,9 @@ def attribute(name, value):
         return f'{{"{name}", NET_FLT, .number = {value!r}}}'
     if isinstance(value, np.ndarray):
         return f'{{"{name}", NET_TENSOR, .tensor = {tensor(value)}}}'
+    if isinstance(value[0], str):
+        texts = "".join(f"{text}\\0" for text in value)
+        return f'{{"{name}", NET_TEXTS, .count = {len(value)}, .text = "{texts}"}}'
     kind, field, of = ("NET_INTS", "integers", "int64_t") if isinstance(value[0], int) else (
         "NET_FLTS", "numbers", "double")
     values = ", ".join(repr(v) for v in value)
@@ -864,10 +867,264 @@ def regions():
          spatial_scale=0.75)
 
 
+# Pools over any number of axes: by the definition, tap by tap.
+
+def window_taps(extent, kernel, stride, dilation, before, after, ceil=False):
+    """Of each output along an axis the positions of its taps, also those in the padding."""
+    free = extent + before + after - (kernel - 1) * dilation - 1
+    count = (-(-free // stride) if ceil else free // stride) + 1
+    if ceil and (count - 1) * stride >= extent + before:
+        count -= 1
+    return [[i * stride - before + k * dilation for k in range(kernel)] for i in range(count)]
+
+
+def pooled(x, function, kernel, strides=None, dilations=None, pads=None, ceil_mode=0):
+    """function(elements inside, number of taps that are inside the padded input) of each window."""
+    axes = len(kernel)
+    strides, dilations, pads = strides or [1] * axes, dilations or [1] * axes, pads or [0] * 2 * axes
+    taps = [window_taps(x.shape[2 + i], kernel[i], strides[i], dilations[i], pads[i], pads[axes + i], ceil_mode)
+            for i in range(axes)]
+    y = np.empty(x.shape[:2] + tuple(len(t) for t in taps))
+    for at in np.ndindex(*y.shape):
+        places = [taps[i][at[2 + i]] for i in range(axes)]
+        inside = [[p for p in places[i] if 0 <= p < x.shape[2 + i]] for i in range(axes)]
+        counted = np.prod([sum(-pads[i] <= p < x.shape[2 + i] + pads[axes + i] for p in places[i])
+                           for i in range(axes)])
+        y[at] = function(x[at[:2]][np.ix_(*inside)], counted)
+    return y
+
+
+def pools_of_volumes():
+    x = numbers(1, 1, 3, 4, 3)
+    w = wide(x)
+    mean, all_taps = (lambda v, n: v.mean()), (lambda v, n: v.sum() / n)
+    length = lambda v, n: np.sqrt((v * v).sum())
+    cube = dict(kernel=[2, 2, 2], strides=[1, 2, 1])
+    named = dict(kernel_shape=[2, 2, 2], strides=[1, 2, 1])
+    dilated = dict(dilations=[2, 1, 2], pads=[1, 0, 1, 0, 1, 1])
+    case("AveragePool", [x], pooled(w, mean, **cube), **named)
+    case("AveragePool", [x], pooled(w, mean, **cube, **dilated), **named, **dilated)
+    case("AveragePool", [x], pooled(w, all_taps, **cube, **dilated), count_include_pad=1, **named, **dilated)
+    case("AveragePool", [x], pooled(w, mean, [2, 3, 2], [2, 2, 2], ceil_mode=1), kernel_shape=[2, 3, 2],
+         strides=[2, 2, 2], ceil_mode=1)
+    line = numbers(1, 1, 9)
+    case("AveragePool", [line], pooled(wide(line), mean, [3], [2], [2]), kernel_shape=[3], strides=[2], dilations=[2])
+    four = numbers(1, 1, 2, 2, 2, 3)
+    case("AveragePool", [four], pooled(wide(four), mean, [2, 1, 2, 2], pads=[1, 0, 0, 0, 0, 0, 0, 1]),
+         kernel_shape=[2, 1, 2, 2], pads=[1, 0, 0, 0, 0, 0, 0, 1])
+    values, places = F.max_pool3d(torched(x), 2, (1, 2, 1), return_indices=True)
+    case("MaxPool", [x], (values, places), **named)
+    by_column = places // 12 + places // 3 % 4 * 3 + places % 3 * 12
+    case("MaxPool", [x], (values, by_column), storage_order=1, **named)
+    case("MaxPool", [x], pooled(w, lambda v, n: v.max(), **cube, **dilated), **named, **dilated)
+    counts = integers(3, -7, 9, 200, 0, 5, shape=(1, 1, 2, 3))
+    case("MaxPool", [counts], (integers(200, 9, shape=(1, 1, 1, 2)), integers(3, 2, shape=(1, 1, 1, 2))),
+         kernel_shape=[2, 2])
+    case("LpPool", [x], pooled(w, length, **cube, **dilated), **named, **dilated)
+    plane = numbers(1, 2, 3, 4)
+    case("LpPool", [plane], pooled(wide(plane), lambda v, n: np.abs(v).sum(), [2, 2], [2, 2], ceil_mode=1), p=1,
+         kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    case("LpPool", [plane], pooled(wide(plane), lambda v, n: (np.abs(v) ** 3).sum() ** (1 / 3), [3, 4]), p=3,
+         kernel_shape=[3, 4], auto_pad="VALID")
+    for p in (1, 2, 3):
+        case("GlobalLpPool", [plane], (np.abs(wide(plane)) ** p).sum((2, 3), keepdims=True) ** (1 / p), p=p)
+    small = numbers(1, 1, 2, 2)
+    spread = np.zeros((1, 1, 4, 4))
+    spread[0, 0, [1, 1, 3, 3], [1, 3, 1, 3]] = small.ravel()
+    at = integers(5, 7, 13, 15, shape=(1, 1, 2, 2))
+    case("MaxUnpool", [small, at], spread, kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", [small, at, integers(1, 1, 5, 5)], np.pad(spread, ((0, 0), (0, 0), (0, 1), (0, 1))),
+         kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", [small, at, integers(1, 1, 4, 3)], spread[..., :3], kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", [small, integers(0, 2, 3, 3, shape=(1, 1, 2, 2))],
+         np.array([[[[small[0, 0, 0, 0], 0], [small[0, 0, 0, 1], small[0, 0, 1, 1]]]]]), kernel_shape=[2, 2],
+         strides=[2, 2], pads=[1, 1, 1, 1])
+
+
+def older_normalizations():
+    x, scale, bias, mean = numbers(2, 3, 2), numbers(3), numbers(3), numbers(3)
+    variance = numbers(3, low=1, high=3)
+    plain = F.batch_norm(torched(x), torched(mean), torched(variance), torched(scale), torched(bias), False, 0.1, 0.25)
+    for opset in (7, 9):
+        more = dict(spatial=1) if opset == 7 else {}
+        case("BatchNormalization", [x, scale, bias, mean, variance], plain, opset, epsilon=0.25, momentum=0.5, **more)
+        case("BatchNormalization", [x, scale, bias, mean, variance],
+             (plain, mean, variance, mean, variance), opset, epsilon=0.25)
+    of_each = [numbers(3, 2) for _ in range(3)] + [numbers(3, 2, low=1, high=3)]
+    s, b, m, v = (wide(a) for a in of_each)
+    case("BatchNormalization", [x] + of_each, (wide(x) - m) / np.sqrt(v + 0.25) * s + b, 7, epsilon=0.25, spatial=0)
+
+
+# Layers whose state goes from step to step, by ONNX's formulas, step by step and sequence by sequence.
+
+def softsign(x):
+    return x / (1 + np.abs(x))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def recurrent(kind, x, w, r, b=None, lengths=None, h0=None, c0=None, p=None, reverse=False, clip=np.inf, fs=None,
+              coupled=False, after=False):
+    """Y, Y_h, Y_c of one direction; x is steps x batch x inputs."""
+    steps, batch, hidden = x.shape[0], x.shape[1], r.shape[1]
+    gates = r.shape[0] // hidden
+    cut = lambda v: np.clip(v, -clip, clip)
+    b = np.zeros(2 * gates * hidden) if b is None else b
+    p = np.zeros(3 * hidden) if p is None else p
+    fs = fs or {"LSTM": [sigmoid, np.tanh, np.tanh], "GRU": [sigmoid, np.tanh], "RNN": [np.tanh]}[kind]
+    wb, rb = np.split(b, 2)
+    y = np.zeros((steps, batch, hidden))
+    last, cells = np.zeros((batch, hidden)), np.zeros((batch, hidden))
+    for k in range(batch):
+        h = np.zeros(hidden) if h0 is None else h0[k]
+        c = np.zeros(hidden) if c0 is None else c0[k]
+        end = steps if lengths is None else lengths[k]
+        for t in range(end - 1, -1, -1) if reverse else range(end):
+            a, u = w @ x[t, k] + wb, r @ h + rb
+            if kind == "RNN":
+                h = fs[0](cut(a + u))
+            elif kind == "LSTM":
+                (ai, ao, af, ac), (pi, po, pf) = np.split(a + u, 4), np.split(p, 3)
+                i = fs[0](cut(ai + pi * c))
+                f = 1 - i if coupled else fs[0](cut(af + pf * c))
+                c = f * c + i * fs[1](cut(ac))
+                h = fs[0](cut(ao + po * c)) * fs[2](c)
+            else:
+                (az, ar, ah), (uz, ur, uh) = np.split(a, 3), np.split(u, 3)
+                z, reset = fs[0](cut(az + uz)), fs[0](cut(ar + ur))
+                uh = reset * uh if after else r[2 * hidden:] @ (reset * h) + rb[2 * hidden:]
+                h = (1 - z) * fs[1](cut(ah + uh)) + z * h
+            y[t, k] = h
+        last[k], cells[k] = h, c
+    return y, last, cells
+
+
+def recurrent_case(kind, operands, directions, opset=0, layout=0, options={}, **attributes):
+    """operands: X, W, R, B, lengths, h, c, P of ONNX, with the batch behind the steps."""
+    x, w, r, b, lengths, h, c, p = (list(operands) + [None] * 8)[:8]
+    parts = [recurrent(kind, wide(x), *(None if o is None else wide(o[d]) for o in (w, r, b)),
+                       None if lengths is None else lengths,
+                       *(None if o is None else wide(o[d]) for o in (h, c, p)), reverse=reverse,
+                       **{key: value[d] if key == "fs" else value for key, value in options.items()})
+             for d, reverse in enumerate(directions)]
+    y, last, cells = (np.stack([part[i] for part in parts], 1 if i == 0 else 0) for i in range(3))
+    if layout:
+        x, h, c = (None if o is None else np.ascontiguousarray(o.swapaxes(0, 1)) for o in (x, h, c))
+        y, last, cells = y.transpose(2, 0, 1, 3), last.swapaxes(0, 1), cells.swapaxes(0, 1)
+        attributes["layout"] = 1
+    inputs = [x, w, r, b, lengths, h, c, p][:8 if kind == "LSTM" else 6]
+    while inputs[-1] is None:
+        inputs.pop()
+    outputs = (y, last, cells) if kind == "LSTM" else (y, last)
+    case(kind, inputs, tuple(np.ascontiguousarray(o) for o in outputs), opset, **attributes)
+
+
+def recurrences():
+    steps, batch, inputs, hidden = 3, 2, 2, 2
+    for kind, gates in ("LSTM", 4), ("GRU", 3), ("RNN", 1):
+        def operands(directions, number=8):
+            shapes = [(steps, batch, inputs), (directions, gates * hidden, inputs),
+                      (directions, gates * hidden, hidden), (directions, 2 * gates * hidden), None,
+                      (directions, batch, hidden), (directions, batch, hidden), (directions, 3 * hidden)]
+            made = [s and numbers(*s) / FLOATS(4) for s in shapes]
+            made[4] = integers(3, 1)
+            return made[:number]
+        recurrent_case(kind, operands(1, 3), [False], hidden_size=hidden)
+        recurrent_case(kind, operands(1), [True], direction="reverse")
+        recurrent_case(kind, operands(2), [False, True], direction="bidirectional", hidden_size=hidden)
+        recurrent_case(kind, operands(2), [False, True], layout=1, direction="bidirectional")
+        without_lengths = operands(1)
+        without_lengths[4] = None
+        recurrent_case(kind, without_lengths, [False], 7, options=dict(clip=0.375), clip=0.375)
+        if kind == "LSTM":
+            recurrent_case(kind, operands(1), [False], options=dict(coupled=True), input_forget=1)
+        if kind == "GRU":
+            recurrent_case(kind, operands(2), [False, True], options=dict(after=True), linear_before_reset=1,
+                           direction="bidirectional")
+            recurrent_case(kind, operands(1, 3), [False], options=dict(after=True), linear_before_reset=1)
+        names = {"LSTM": ["HardSigmoid", "ScaledTanh", "Softsign"], "GRU": ["HardSigmoid", "ScaledTanh"],
+                 "RNN": ["ScaledTanh"]}[kind]
+        functions = {"HardSigmoid": lambda v: np.clip(0.125 * v + 0.5, 0, 1),
+                     "ScaledTanh": lambda v: 1.5 * np.tanh(0.5 * v), "Softsign": softsign}
+        alphas = [{"HardSigmoid": 0.125, "ScaledTanh": 1.5}[n] for n in names if n != "Softsign"]
+        betas = [0.5 for n in names if n != "Softsign"]
+        recurrent_case(kind, operands(1), [False], options=dict(fs=[[functions[n] for n in names]]),
+                       activations=names, activation_alpha=alphas, activation_beta=betas)
+    plain = [numbers(2, 1, 2), numbers(1, 2, 2, low=-1, high=1), numbers(1, 2, 2, low=-1, high=1)]
+    for name, function in {"Affine": lambda v: 0.5 * v + 0.25, "Elu": lambda v: np.where(v > 0, v, np.expm1(v)),
+                           "LeakyRelu": lambda v: np.where(v > 0, v, 0.01 * v), "relu": lambda v: np.maximum(v, 0),
+                           "Sigmoid": sigmoid, "Softplus": lambda v: np.logaddexp(0, v),
+                           "ThresholdedRelu": lambda v: np.where(v > 1, v, 0)}.items():
+        more = dict(activation_alpha=[0.5], activation_beta=[0.25]) if name == "Affine" else {}
+        recurrent_case("RNN", plain, [False], options=dict(fs=[[function]]), activations=[name], **more)
+
+
+def normalizations_by_rows():
+    x = numbers(2, 4, 3)
+    t, w = torched(x), wide(x)
+    scale, bias, of_groups, shift = numbers(4), numbers(4), numbers(2), numbers(2)
+    grouped = F.group_norm(t, 2, eps=0.25)
+    case("GroupNormalization", [x, scale, bias], F.group_norm(t, 2, torched(scale), torched(bias), 0.25), num_groups=2,
+         epsilon=0.25, stash_type=1)
+    case("GroupNormalization", [x, scale, bias], F.group_norm(t, 4, torched(scale), torched(bias)), num_groups=4)
+    spread = lambda v: np.repeat(wide(v), 2).reshape(1, 4, 1)
+    case("GroupNormalization", [x, of_groups, shift], grouped.numpy() * spread(of_groups) + spread(shift), 18,
+         num_groups=2, epsilon=0.25)
+    centered = w - w.mean((0, 2), keepdims=True)
+    case("MeanVarianceNormalization", [x], centered / (w.std((0, 2), keepdims=True) + 1e-9), axes=[0, -1])
+    images = numbers(2, 3, 2, 2)
+    v = wide(images)
+    case("MeanVarianceNormalization", [images], (v - v.mean((0, 2, 3), keepdims=True)) /
+         (v.std((0, 2, 3), keepdims=True) + 1e-9))
+    case("MeanVarianceNormalization", [images], (v - v.mean((1, 2, 3), keepdims=True)) /
+         (v.std((1, 2, 3), keepdims=True) + 1e-9), axes=[1, 2, 3])
+    case("LpNormalization", [x], w / np.sqrt((w * w).sum(1, keepdims=True)), axis=1)
+    case("LpNormalization", [x], w / np.abs(w).sum(-1, keepdims=True), p=1)
+    weight = numbers(4, 3)
+    root = 1 / np.sqrt((w * w).mean((1, 2), keepdims=True) + 0.25)
+    case("RMSNormalization", [x, weight], w * root * wide(weight), axis=1, epsilon=0.25, stash_type=1)
+    last = numbers(3)
+    plain = 1 / np.sqrt((w * w).mean(-1, keepdims=True) + 1e-5)
+    case("RMSNormalization", [x, last], w * plain * wide(last))
+    for domain, opset in (None, 17), ("com.microsoft", 1):
+        case("SimplifiedLayerNormalization", [x, weight], (w * root * wide(weight), root), opset, domain, axis=1,
+             epsilon=0.25, stash_type=1)
+    skip, beta, added = numbers(2, 4, 3), numbers(3), numbers(3)
+    for of, more in (skip, beta), (skip[1:], None), (skip[0], None):
+        full = w + wide(of) + (0 if more is None else wide(added))
+        mean = full.mean(-1, keepdims=True)
+        inverse = 1 / np.sqrt(full.var(-1, keepdims=True) + 0.25)
+        y = (full - mean) * inverse * wide(last) + (0 if more is None else wide(beta))
+        inputs = [x, of, last] + ([] if more is None else [beta, added])
+        case("SkipLayerNormalization", inputs, (y, mean, inverse, full), 1, "com.microsoft", epsilon=0.25)
+        inverse = 1 / np.sqrt((full * full).mean(-1, keepdims=True) + 0.25)
+        inputs = [x, of, last] + ([] if more is None else [added])
+        case("SkipSimplifiedLayerNormalization", inputs, (full * inverse * wide(last), 0 * inverse, inverse, full), 1,
+             "com.microsoft", epsilon=0.25)
+    words, segments, positions, gains = numbers(5, 3), numbers(2, 3), numbers(4, 3), numbers(3)
+    ids, kinds, places = (integers(*v, shape=(2, 2)) for v in ((4, 0, 0, 2), (1, 1, 0, 1), (3, 1, 0, 3)))
+    mask = integers(1, 0, 1, 1, shape=(2, 2))
+    for inputs, full, counts in (
+            ([ids, kinds, words, positions, segments, gains, added, mask, places],
+             wide(words)[ids] + wide(segments)[kinds] + wide(positions)[places], integers(1, 2)),
+            ([ids, None, words, positions, None, gains, added], wide(words)[ids] + wide(positions)[:2],
+             integers(0, 0))):
+        normal = (full - full.mean(-1, keepdims=True)) / np.sqrt(full.var(-1, keepdims=True) + 0.25)
+        case("EmbedLayerNormalization", inputs, (normal * wide(gains) + wide(added), counts, full), 1, "com.microsoft",
+             epsilon=0.25)
+    for size in (1, 2, 3, 9):
+        before, after = (size - 1) // 2, size // 2
+        squares = np.stack([(w[:, max(0, c - before):c + after + 1] ** 2).sum(1) for c in range(4)], 1)
+        case("LRN", [x], w / (1.5 + 0.5 / size * squares) ** 0.25, alpha=0.5, beta=0.25, bias=1.5, size=size)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
                shapes, selections, conditions, versions, norms, activations, remainders, casts,
                scans, einsums, determinants, movement_versions, scatters, gathers, indicators,
-               blocks, resizes, samples, regions):
+               blocks, resizes, samples, regions, pools_of_volumes, older_normalizations,
+               recurrences, normalizations_by_rows):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -2,7 +2,7 @@
    examples add to them, hostile shapes. */
 #include "operator.h"
 
-#include "net/ops/normalize.h"
+#include "net/ops/normalize/normalize.h"
 
 static int64_t pick(struct trial *trial, int64_t low, int64_t high)
 {

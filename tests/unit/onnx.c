@@ -327,7 +327,7 @@ static void refuses_nodes(void **state)
     static const struct {
         const char *name, *why;
         int type;
-    } attributes[] = {{"axis", "attribute 'axis' is of a kind that is not supported", IS_STRINGS},
+    } attributes[] = {{"axis", "attribute 'axis' is texts, expected an integer", IS_STRINGS},
                       {"axis", "attribute 'axis' is of a kind that is not supported", 0},
                       {"axis", "attribute 'axis' is of a kind that is not supported", IS_TENSOR},
                       {"axis", "attribute 'axis' is numbers, expected an integer", IS_FLOATS},

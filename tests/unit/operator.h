@@ -17,7 +17,7 @@
 
 #include "net/graph/operator.h"
 
-enum { TRIAL_MAX = 8 };
+enum { TRIAL_MAX = 9 };
 
 struct trial {
     struct net_node node;

@@ -307,7 +307,7 @@ static void refuses(void **state)
     for (int i = 0; i < 2; i++) {
         const char *op = i ? "MaxPool" : "AveragePool";
         refuse(op, 4, x, NULL, NULL, 0, false, "kernel_shape is missing");
-        refuse(op, 5, x, NULL, NULL, 0, true, "three are not supported");
+        refuse(op, 5, x, NULL, NULL, 0, true, "2 values, expected 3");
         refuse(op, 2, x, NULL, NULL, 0, true, "input of shape 2x4");
         refuse(op, 4, x, "kernel_shape", ALL(0), 2, false, "kernel_shape has a value 0");
         refuse(op, 4, x, "kernel_shape", ALL(9), 2, false, "does not fit axis 2");

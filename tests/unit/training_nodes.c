@@ -152,12 +152,36 @@ static void refuses(void **unused)
     ivon_network_free(network);
 }
 
+/* Examples must not be mixed: statistics of each image are fine, those over images are not. */
+static void statistics_over_examples(void **unused)
+{
+    (void)unused;
+    static const int64_t x[] = {-1, 3, 4, 4}, lists[][3] = {{1, 2, 3}, {2, 3, 3}, {0, 2, 3}};
+    for (size_t i = 0; i < 4; i++) {
+        struct ivon_error error = {0};
+        struct ivon_network *network = begin(4, x);
+        struct net_attribute *axes = i < 3 ? attribute("axes", NET_INTS) : NULL;
+        if (axes) {
+            axes->integers = malloc(sizeof lists[i]);
+            memcpy(axes->integers, lists[i], sizeof lists[i]);
+            axes->count = 3;
+        }
+        node(network, "MeanVarianceNormalization", "x y", axes);
+        finish(network);
+        assert_int_equal(net_expect_evaluation(network, &error), i < 2 ? 0 : IVON_ERROR_DATA);
+        assert_true(i < 2 || strstr(error.message, "(MeanVarianceNormalization): normalizes over "
+                                                   "axis 0"));
+        ivon_network_free(network);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(separated),
         cmocka_unit_test(unchanged),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(statistics_over_examples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 #include "bayes/predict/private.h"
 #include "core/error.h"
-#include "net/ops/normalize.h"
+#include "net/ops/normalize/normalize.h"
 
 enum { DEFAULT_BATCH = 256 };
 
@@ -29,7 +29,7 @@ struct observation {
 bool has_batch_norm(const struct ivon_network *network)
 {
     for (size_t i = 0; i < network->node_count; i++)
-        if (network->nodes[i].op->flags & NET_BATCH_NORM)
+        if (net_is_batch_norm(&network->nodes[i]))
             return true;
     return false;
 }

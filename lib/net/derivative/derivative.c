@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "net/ops/normalize.h"
+#include "net/ops/normalize/normalize.h"
 
 size_t derivative_root(const struct net_derivative *derivative, size_t value)
 {

@@ -272,7 +272,8 @@ static const char *kind_name(enum net_attribute_kind kind)
 {
     static const char *const names[] = {
         [NET_INT] = "an integer", [NET_FLT] = "a number", [NET_TEXT] = "text",
-        [NET_INTS] = "integers",  [NET_FLTS] = "numbers", [NET_TENSOR] = "a tensor"};
+        [NET_INTS] = "integers",  [NET_FLTS] = "numbers", [NET_TEXTS] = "texts",
+        [NET_TENSOR] = "a tensor"};
     return names[kind];
 }
 
@@ -300,6 +301,7 @@ static void check_node(const struct net_node *node, char *reason, size_t size)
     const struct net_operator *op = node->op;
     bool too_many = op->inputs_max != NET_VARIADIC && node->input_count > (size_t)op->inputs_max;
     bool many = op->outputs_max != NET_VARIADIC && node->output_count > (size_t)op->outputs_max;
+    bool first_optional = op->outputs_max == NET_VARIADIC || op->flags & NET_FIRST_OPTIONAL;
     *reason = '\0';
     if (node->input_count < (size_t)op->inputs_min || too_many)
         snprintf(reason, size, "node '%s' (%s) has %zu inputs, expected %s%d", node->name, op->name,
@@ -312,7 +314,7 @@ static void check_node(const struct net_node *node, char *reason, size_t size)
     if (!*reason && (!node->output_count || many))
         snprintf(reason, size, "node '%s' (%s) has %zu outputs, expected %d", node->name, op->name,
                  node->output_count, op->outputs_max);
-    else if (!*reason && op->outputs_max != NET_VARIADIC && node->outputs[0] == NET_NONE)
+    else if (!*reason && !first_optional && node->outputs[0] == NET_NONE)
         snprintf(reason, size,
                  "node '%s' (%s): output 1 has no name, expected one: only further outputs can be "
                  "left out",

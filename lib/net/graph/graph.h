@@ -42,17 +42,17 @@ bool net_same_shape(const struct net_tensor *a, const struct net_tensor *b);
 /* "2x3x224x224"; "scalar" without dimensions; "?" for a free one. */
 const char *net_shape_text(const struct net_tensor *tensor, char text[256]);
 
-enum net_attribute_kind { NET_INT, NET_FLT, NET_TEXT, NET_INTS, NET_FLTS, NET_TENSOR };
+enum net_attribute_kind { NET_INT, NET_FLT, NET_TEXT, NET_INTS, NET_FLTS, NET_TEXTS, NET_TENSOR };
 
 struct net_attribute {
     char *name;
     enum net_attribute_kind kind;
     int64_t integer;
     double number;
-    char *text;
+    char *text; /* of NET_TEXTS: `count` texts one after the other, each with its final zero */
     int64_t *integers;
     double *numbers;
-    size_t count;             /* of integers or numbers */
+    size_t count;             /* of integers, numbers or texts */
     struct net_tensor tensor; /* owns its data */
 };
 
@@ -134,6 +134,8 @@ double net_attribute_number(const struct net_node *node, const char *name, doubl
 const char *net_attribute_text(const struct net_node *node, const char *name,
                                const char *otherwise);
 const int64_t *net_attribute_integers(const struct net_node *node, const char *name, size_t *count);
+/* Text i of a list; null where there is none. */
+const char *net_attribute_text_at(const struct net_node *node, const char *name, size_t i);
 const struct net_attribute *net_attribute(const struct net_node *node, const char *name);
 
 /* Building. */

@@ -10,18 +10,19 @@
 #include "core/memory.h"
 
 static const struct net_operator *const families[] = {
-    net_elementwise_operators, net_arithmetic_operators,   net_power_operators,
-    net_logic_operators,       net_product_operators,      net_convolution_operators,
-    net_pooling_operators,     net_normalize_operators,    net_batch_operators,
-    net_softmax_operators,     net_reduce_operators,       net_movement_operators,
-    net_concat_operators,      net_index_operators,        net_scatter_operators,
-    net_property_operators,    net_indicator_operators,    net_col2im_operators,
-    net_resize_operators,      net_grid_operators,         net_roi_operators,
-    net_pad_operators,         net_shape_operators,        net_select_operators,
-    net_activation_operators,  net_trigonometry_operators, net_cast_operators,
-    net_modulo_operators,      net_bits_operators,         net_scan_operators,
-    net_selection_operators,   net_einsum_operators,       net_determinant_operators,
-    net_norm_operators,
+    net_elementwise_operators, net_arithmetic_operators,  net_power_operators,
+    net_logic_operators,       net_product_operators,     net_convolution_operators,
+    net_pooling_operators,     net_global_pool_operators, net_normalize_operators,
+    net_sum_norm_operators,    net_response_operators,    net_batch_operators,
+    net_recurrent_operators,   net_softmax_operators,     net_reduce_operators,
+    net_movement_operators,    net_concat_operators,      net_index_operators,
+    net_scatter_operators,     net_property_operators,    net_indicator_operators,
+    net_col2im_operators,      net_resize_operators,      net_grid_operators,
+    net_roi_operators,         net_pad_operators,         net_shape_operators,
+    net_select_operators,      net_activation_operators,  net_trigonometry_operators,
+    net_cast_operators,        net_modulo_operators,      net_bits_operators,
+    net_scan_operators,        net_selection_operators,   net_einsum_operators,
+    net_determinant_operators, net_norm_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };

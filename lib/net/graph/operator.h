@@ -62,6 +62,11 @@ enum {
     NET_LOGISTIC = 1 << 18,
     /* Output 0 is input 0 in the element type that the attribute `to` names. */
     NET_CAST = 1 << 19,
+    /* Output 0 can be left out, too. */
+    NET_FIRST_OPTIONAL = 4096,
+    /* Normalizes over the axes that the attribute axes lists, by default 0, 2 and 3; examples are
+       mixed if 0 is one of them. */
+    NET_OVER_AXES = 8192,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);
@@ -162,9 +167,13 @@ extern const struct net_operator net_power_operators[];       /* ops/power.c */
 extern const struct net_operator net_logic_operators[];       /* ops/logic.c: Where, Cast too */
 extern const struct net_operator net_product_operators[];     /* ops/product.c: Gemm, MatMul */
 extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
-extern const struct net_operator net_pooling_operators[];     /* ops/pooling.c */
-extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */
-extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
+extern const struct net_operator net_pooling_operators[];     /* ops/pooling/pooling.c */
+extern const struct net_operator net_global_pool_operators[]; /* ops/pooling/global.c */
+extern const struct net_operator net_normalize_operators[];   /* ops/normalize/normalize.c */
+extern const struct net_operator net_sum_norm_operators[];    /* ops/normalize/sums.c */
+extern const struct net_operator net_response_operators[];    /* ops/normalize/response.c */
+extern const struct net_operator net_batch_operators[];       /* ops/normalize/batch.c */
+extern const struct net_operator net_recurrent_operators[];   /* ops/recurrent/layer.c */
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */

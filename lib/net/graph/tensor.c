@@ -89,6 +89,17 @@ const char *net_attribute_text(const struct net_node *node, const char *name, co
     return attribute && attribute->text ? attribute->text : otherwise;
 }
 
+const char *net_attribute_text_at(const struct net_node *node, const char *name, size_t i)
+{
+    const struct net_attribute *attribute = net_attribute(node, name);
+    if (!attribute || i >= attribute->count)
+        return NULL;
+    const char *text = attribute->text;
+    while (i-- > 0)
+        text += strlen(text) + 1;
+    return text;
+}
+
 const int64_t *net_attribute_integers(const struct net_node *node, const char *name, size_t *count)
 {
     const struct net_attribute *attribute = net_attribute(node, name);

@@ -14,20 +14,37 @@ struct net_training {
     size_t count, size;
 };
 
-static bool is_batch_norm(const struct net_node *node)
+bool net_is_batch_norm(const struct net_node *node)
 {
-    return node->op->flags & NET_BATCH_NORM;
+    return node->op->flags & NET_BATCH_NORM && net_attribute_integer(node, "spatial", 1);
+}
+
+/* Returns whether a node is one of NET_OVER_AXES that takes statistics over axis 0. */
+static bool is_over_examples(const struct net_node *node)
+{
+    size_t count;
+    const int64_t *axes = net_attribute_integers(node, "axes", &count);
+    bool over = node->op->flags & NET_OVER_AXES && !axes;
+    for (size_t i = 0; axes && i < count; i++)
+        over |= node->op->flags & NET_OVER_AXES && axes[i] == 0;
+    return over;
 }
 
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error)
 {
     for (size_t i = 0; i < network->node_count; i++) {
         const struct net_node *node = &network->nodes[i];
-        if (is_batch_norm(node) && net_attribute_integer(node, "training_mode", 0))
+        if (net_is_batch_norm(node) && net_attribute_integer(node, "training_mode", 0))
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: node '%s' (%s): normalizes by the statistics of each batch; "
                                   "export the network in evaluation mode",
                                   network->path, node->name, node->op->name);
+        if (is_over_examples(node))
+            return ivon_error_set(
+                error, IVON_ERROR_DATA,
+                "%s: node '%s' (%s): normalizes over axis 0, so that an example's "
+                "outputs depend on the others; expected other axes",
+                network->path, node->name, node->op->name);
     }
     return 0;
 }
@@ -123,7 +140,7 @@ int net_training_new(struct net_training **out, struct ivon_network *network,
     if (!code)
         training->network = network;
     for (size_t i = 0; i < network->node_count && !code; i++)
-        if (is_batch_norm(&network->nodes[i]))
+        if (net_is_batch_norm(&network->nodes[i]))
             code = training_add_node(training, i, error);
     if (code) {
         net_training_free(training);

@@ -51,6 +51,10 @@ size_t net_training_size(const struct net_training *training);
    may run meanwhile. Nodes use them from their next run on. */
 void net_training_update(struct net_training *training, const double *statistics, double momentum);
 
+/* Returns whether a node is a BatchNormalization of channels. One of opset 7 or 8 may have
+   statistics for each element of an example instead (spatial = 0), and stays as it is. */
+bool net_is_batch_norm(const struct net_node *node);
+
 /* Fails if a node is in training by its own attribute: the outputs of an example then depend on the
    other examples. */
 int net_expect_evaluation(const struct ivon_network *network, struct ivon_error *error);

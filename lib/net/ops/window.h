@@ -20,21 +20,50 @@ struct net_window {
 int net_window_infer(const struct net_call *call, const int64_t *kernel, struct net_window *window,
                      struct ivon_error *error);
 
-/* The part [*first, *last) of the kernel's taps along `axis` that lies inside the input for output
+/* One axis of a window over any number of them. Extents fit 32 bits. */
+struct net_window_axis {
+    int64_t input, kernel, stride, dilation;
+    int64_t before, after; /* elements of padding */
+    int64_t output;
+};
+
+enum net_padding { NET_PADDING_EXPLICIT, NET_SAME_UPPER, NET_SAME_LOWER, NET_VALID };
+
+/* Sets all of the axes of input 0 but `output`, from the attributes (`kernel` as above). `before`
+   and `after` are the attribute pads, whatever auto_pad, *padding, says. */
+int net_window_read(const struct net_call *call, const int64_t *kernel, enum net_padding *padding,
+                    struct net_window_axis *axes, struct ivon_error *error);
+
+/* net_window_infer for any number of axes. */
+int net_window_infer_axes(const struct net_call *call, const int64_t *kernel,
+                          struct net_window_axis *axes, struct ivon_error *error);
+
+/* The part [*first, *last) of the kernel's taps along an axis that lies inside the input for output
    position `at`; *from is the input position of tap 0, which may be negative. */
+static inline void net_window_axis_taps(const struct net_window_axis *axis, int64_t at,
+                                        int64_t *first, int64_t *last, int64_t *from)
+{
+    int64_t start = at * axis->stride - axis->before;
+    int64_t low = start < 0 ? -start : 0, high = start < axis->input ? axis->input - start : 0;
+    if (axis->dilation != 1) { /* a division takes longer than all the rest */
+        low = (low + axis->dilation - 1) / axis->dilation;
+        high = (high + axis->dilation - 1) / axis->dilation;
+    }
+    *last = high < axis->kernel ? high : axis->kernel;
+    *first = low < *last ? low : *last;
+    *from = start;
+}
+
+/* The same along axis 0 or 1 of a window of two. */
 static inline void net_window_taps(const struct net_window *window, int axis, int64_t at,
                                    int64_t *first, int64_t *last, int64_t *from)
 {
-    int64_t start = at * window->stride[axis] - window->before[axis];
-    int64_t dilation = window->dilation[axis], extent = window->input[axis];
-    int64_t low = start < 0 ? -start : 0, high = start < extent ? extent - start : 0;
-    if (dilation != 1) { /* a division takes longer than all the rest */
-        low = (low + dilation - 1) / dilation;
-        high = (high + dilation - 1) / dilation;
-    }
-    *last = high < window->kernel[axis] ? high : window->kernel[axis];
-    *first = low < *last ? low : *last;
-    *from = start;
+    struct net_window_axis one = {.input = window->input[axis],
+                                  .kernel = window->kernel[axis],
+                                  .stride = window->stride[axis],
+                                  .dilation = window->dilation[axis],
+                                  .before = window->before[axis]};
+    net_window_axis_taps(&one, at, first, last, from);
 }
 
 #endif

@@ -314,7 +314,7 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             continue;
         }
         const struct net_operator *op = step->call.node->op;
-        if (plan->observe && op->flags & NET_BATCH_NORM)
+        if (plan->observe && net_is_batch_norm(step->call.node))
             plan->observe(plan->observe_context, &step->call);
         struct ivon_error inner = {0};
         int code = op->forward(&step->call, &inner);

@@ -11,10 +11,22 @@
 #include <string.h>
 
 #include "core/dispatch.h"
-#include "net/ops/normalize.h"
+#include "net/ops/normalize/normalize.h"
 #include "net/ops/sum.h"
 
 enum { SCALE = 1, BIAS, MEAN, VARIANCE };
+
+/* x as its channels lie: with spatial = 0 each element of an example is one. */
+static struct net_tensor normalized_input(const struct net_call *call)
+{
+    struct net_tensor x = *call->inputs[0];
+    if (!net_attribute_integer(call->node, "spatial", 1)) {
+        for (int i = 2; i < x.rank; i++)
+            x.shape[1] *= x.shape[i];
+        x.rank = 2;
+    }
+    return x;
+}
 
 static size_t channel_count(const struct net_tensor *x)
 {
@@ -74,7 +86,7 @@ double net_unbiased(double variance, size_t n)
 
 /* The batch statistics of a call in training: means, then variances. */
 struct batch {
-    size_t count;
+    size_t count, channels;
     double moments[];
 };
 
@@ -83,8 +95,7 @@ struct net_batch net_batch_statistics(const struct net_call *call)
     const struct batch *batch = call->prepared;
     if (!batch)
         return (struct net_batch){0};
-    return (struct net_batch){batch->count, batch->moments,
-                              batch->moments + channel_count(call->inputs[0])};
+    return (struct net_batch){batch->count, batch->moments, batch->moments + batch->channels};
 }
 
 /* Shapes. */
@@ -105,7 +116,8 @@ enum { SCRATCH_SIZE = 2 * sizeof(double) + 5 * sizeof(float) };
 
 static struct scratch scratch_of_call(const struct net_call *call)
 {
-    size_t channels = channel_count(call->inputs[0]);
+    struct net_tensor x = normalized_input(call);
+    size_t channels = channel_count(&x);
     struct scratch scratch = {.sums = call->workspace};
     scratch.products = scratch.sums + channels;
     scratch.zeros = (float *)(scratch.products + channels);
@@ -130,6 +142,7 @@ static int prepare_batch(struct net_call *call, struct ivon_error *error)
                                       error);
     if (!batch)
         return IVON_ERROR_MEMORY;
+    batch->channels = channels;
     int code = 0;
     for (size_t i = 1; i <= 2 && !code; i++)
         if (wants(call, i))
@@ -137,23 +150,55 @@ static int prepare_batch(struct net_call *call, struct ivon_error *error)
     return code;
 }
 
+/* Before opset 14 a node may have four more outputs. In evaluation, the only form that is
+   computed, they mean nothing and hold the running statistics. */
+static int infer_statistics(const struct net_call *call, struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 1; i < call->node->output_count && !code; i++)
+        if (wants(call, i))
+            code = net_tensor_set(call->outputs[i], NET_FLOAT, call->inputs[MEAN]->rank,
+                                  call->inputs[MEAN]->shape, error);
+    return code;
+}
+
+/* With spatial = 0, the shape is that of an example. */
+static int expect_statistics(const struct net_call *call, size_t input, struct ivon_error *error)
+{
+    if (net_attribute_integer(call->node, "spatial", 1))
+        return net_expect_channels(call, input, error);
+    char found[256], expected[256];
+    int code = net_expect_float(call, input, error);
+    const struct net_tensor *x = call->inputs[0], *values = call->inputs[input];
+    if (!code &&
+        (values->rank != x->rank - 1 ||
+         memcmp(values->shape, x->shape + 1, (size_t)values->rank * sizeof *x->shape) != 0))
+        return net_fail(call, error, "input %zu of shape %s, for examples of an input of shape %s",
+                        input, net_shape_text(values, found), net_shape_text(x, expected));
+    return code;
+}
+
 static int infer_batch(struct net_call *call, struct ivon_error *error)
 {
     int code = net_expect_rank(call, 2, error);
     for (size_t i = SCALE; i <= VARIANCE && !code; i++)
-        code = net_expect_channels(call, i, error);
+        code = expect_statistics(call, i, error);
     if (code)
         return code;
     bool training = net_attribute_integer(call->node, "training_mode", 0) != 0;
-    if (wants(call, 3) || wants(call, 4) || (!training && (wants(call, 1) || wants(call, 2))))
+    bool statistics = call->node->op->outputs_max == 5;
+    if (!statistics && !training && (wants(call, 1) || wants(call, 2)))
         return net_fail(call, error,
                         "normalizes by the statistics of each batch; export the network in "
                         "evaluation mode");
     const struct net_tensor *x = call->inputs[0];
-    if (channel_count(x) > SIZE_MAX / 2 / SCRATCH_SIZE)
+    size_t channels = call->inputs[SCALE]->count;
+    if (channels > SIZE_MAX / 2 / SCRATCH_SIZE)
         return net_fail(call, error, "it has too many channels");
-    call->workspace_size = channel_count(x) * SCRATCH_SIZE;
+    call->workspace_size = channels * SCRATCH_SIZE;
     code = net_tensor_set(call->outputs[0], NET_FLOAT, x->rank, x->shape, error);
+    if (!code && statistics)
+        code = infer_statistics(call, error);
     return !code && (training || call->training) ? prepare_batch(call, error) : code;
 }
 
@@ -254,14 +299,20 @@ static void batch_normalization_update_running(const struct net_call *call, size
         return;
     float *running = call->outputs[output]->data;
     double momentum = running_momentum(call);
-    for (size_t c = 0; c < channel_count(call->inputs[0]); c++)
+    for (size_t c = 0; c < call->inputs[input]->count; c++)
         running[c] = (float)(channel_value(call, input, c) * momentum + batch[c] * (1 - momentum));
+}
+
+/* The input that output `output` of an older version has a copy of: mean, var, mean, var. */
+static size_t running_input(size_t output)
+{
+    return output % 2 ? MEAN : VARIANCE;
 }
 
 static int forward_batch(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    const struct net_tensor *x = call->inputs[0];
+    struct net_tensor view = normalized_input(call), *x = &view;
     struct scratch scratch = scratch_of_call(call);
     struct batch *batch = call->prepared;
     size_t channels = channel_count(x);
@@ -270,6 +321,10 @@ static int forward_batch(const struct net_call *call, struct ivon_error *error)
         batch_normalization_update_running(call, 1, MEAN, batch->moments);
         batch_normalization_update_running(call, 2, VARIANCE, batch->moments + channels);
     }
+    for (size_t i = batch ? 3 : 1; i < call->node->output_count; i++)
+        if (wants(call, i))
+            memcpy(call->outputs[i]->data, call->inputs[running_input(i)]->data,
+                   channels * sizeof(float));
     for (size_t c = 0; c < channels; c++) {
         scratch.center[c] = (float)batch_normalization_mean(call, c);
         scratch.slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
@@ -291,7 +346,7 @@ IVON_DISPATCH static void add_row_products(const float *a, const float *x, size_
 /* sums[c] = Σ a and products[c] = Σ a (x − mean); zero if `a` is null. */
 static void sum_channels(const struct net_call *call, const float *a, struct scratch *scratch)
 {
-    const struct net_tensor *tensor = call->inputs[0];
+    struct net_tensor view = normalized_input(call), *tensor = &view;
     size_t channels = channel_count(tensor), plane = net_plane(tensor);
     memset(scratch->sums, 0, 2 * channels * sizeof *scratch->sums);
     if (!a)
@@ -341,10 +396,21 @@ static void add_statistics_adjoints(const struct net_call *call, size_t c,
     }
 }
 
+/* The outputs of older versions that are copies of running statistics. */
+static void add_copies_adjoints(const struct net_call *call, const float *const *output_adjoints,
+                                float *const *input_adjoints)
+{
+    for (size_t i = call->prepared ? 3 : 1; i < call->node->output_count; i++) {
+        float *to = input_adjoints[running_input(i)];
+        for (size_t c = 0; to && output_adjoints[i] && c < call->inputs[MEAN]->count; c++)
+            to[c] += output_adjoints[i][c];
+    }
+}
+
 static void backward_batch(const struct net_call *call, const float *const *output_adjoints,
                            float *const *input_adjoints)
 {
-    const struct net_tensor *x = call->inputs[0];
+    struct net_tensor view = normalized_input(call), *x = &view;
     const float *dy = output_adjoints[0];
     float *dx = input_adjoints[0];
     struct scratch scratch = scratch_of_call(call);
@@ -361,6 +427,7 @@ static void backward_batch(const struct net_call *call, const float *const *outp
             if (input_adjoints[i])
                 input_adjoints[i][c] += (float)adjoints[i];
     }
+    add_copies_adjoints(call, output_adjoints, input_adjoints);
     if (dx && dy)
         add_map(x, dx, dy, scratch.zeros, scratch.slope, scratch.zeros);
     if (dx && call->prepared)
@@ -388,7 +455,7 @@ static void batch_normalization_statistics_tangents(const struct net_call *call,
 static void tangent_batch(const struct net_call *call, const float *const *input_tangents,
                           float *const *output_tangents)
 {
-    const struct net_tensor *x = call->inputs[0];
+    struct net_tensor view = normalized_input(call), *x = &view;
     const float *x_tangent = input_tangents[0];
     struct scratch scratch = scratch_of_call(call);
     if (call->prepared)
@@ -407,6 +474,11 @@ static void tangent_batch(const struct net_call *call, const float *const *input
                                                                      inverse * tangents[VARIANCE]);
         scratch.offset[c] = (float)(tangents[BIAS] - scale * inverse * tangents[MEAN]);
     }
+    for (size_t i = call->prepared ? 3 : 1; i < call->node->output_count; i++) {
+        const float *from = input_tangents[running_input(i)];
+        for (size_t c = 0; output_tangents[i] && c < call->inputs[MEAN]->count; c++)
+            output_tangents[i][c] = from ? from[c] : 0;
+    }
     if (!output_tangents[0])
         return;
     set_map(x, output_tangents[0], x->data, scratch.center, scratch.x_slope, scratch.offset);
@@ -421,8 +493,29 @@ const struct net_operator net_batch_operators[] = {
      .inputs_max = 5,
      .outputs_max = 5,
      .flags = NET_IN_PLACE | NET_BATCH_NORM,
+     .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"spatial", NET_INT}},
+     .infer = infer_batch,
+     .forward = forward_batch,
+     .backward = backward_batch,
+     .tangent = tangent_batch},
+    {.name = "BatchNormalization",
+     .since = 9, /* without spatial */
+     .inputs_min = 5,
+     .inputs_max = 5,
+     .outputs_max = 5,
+     .flags = NET_IN_PLACE | NET_BATCH_NORM,
+     .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}},
+     .infer = infer_batch,
+     .forward = forward_batch,
+     .backward = backward_batch,
+     .tangent = tangent_batch},
+    {.name = "BatchNormalization",
+     .since = 14, /* with a form for training */
+     .inputs_min = 5,
+     .inputs_max = 5,
+     .outputs_max = 3,
+     .flags = NET_IN_PLACE | NET_BATCH_NORM,
      .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"training_mode", NET_INT}},
-     .later = {{"training_mode", 14}},
      .infer = infer_batch,
      .forward = forward_batch,
      .backward = backward_batch,
