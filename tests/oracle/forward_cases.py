@@ -321,8 +321,33 @@ def shapes():
          np.array([0.5, 1, 1.5], FLOATS))
 
 
+def fused_products():
+    """Gemm before opset 11, and ONNX Runtime's products."""
+    a, b, bias = numbers(2, 3), numbers(3, 4), numbers(4)
+    turned = np.ascontiguousarray
+    case("Gemm", [a, b, bias], 0.5 * (wide(a) @ wide(b)) - wide(bias), 7, alpha=0.5, beta=-1.0)
+    case("Gemm", [turned(a.T), turned(b.T), bias], wide(a) @ wide(b) + wide(bias), 7, transA=1, transB=1)
+    many, others = numbers(2, 2, 3), numbers(2, 3, 4)
+    product = 0.25 * (wide(many) @ wide(others))
+    microsoft = dict(domain="com.microsoft", opset=1)
+    case("FusedMatMul", [many, others], product, alpha=0.25, **microsoft)
+    case("FusedMatMul", [turned(many.transpose(0, 2, 1)), turned(others.transpose(0, 2, 1))], 4 * product,
+         transA=1, transB=1, **microsoft)
+    case("FusedMatMul", [turned(many.transpose(1, 0, 2)), turned(others.transpose(1, 0, 2))], 4 * product,
+         transBatchA=1, transBatchB=1, **microsoft)
+    case("FusedMatMul", [turned(many.transpose(2, 0, 1)), turned(others.transpose(2, 0, 1))], product, alpha=0.25,
+         transA=1, transB=1, transBatchA=1, transBatchB=1, **microsoft)
+    deep, wider = numbers(1, 2, 2, 3), numbers(2, 2, 3, 2)
+    case("FusedMatMul", [turned(deep.transpose(2, 0, 1, 3)), turned(wider.transpose(2, 0, 1, 3))],
+         wide(deep) @ wide(wider), transBatchA=1, transBatchB=1, **microsoft)
+    g = wide(a) @ wide(b)
+    case("FusedGemm", [a, b], np.tanh(0.125 * g), activation="Tanh", alpha=0.125, **microsoft)
+    case("FusedGemm", [turned(a.T), turned(b.T), bias], 1 / (1 + np.exp(-g - 0.5 * wide(bias))), beta=0.5,
+         activation="Sigmoid", transA=1, transB=1, **microsoft)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes):
+               shapes, fused_products):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()
