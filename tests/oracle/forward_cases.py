@@ -37,10 +37,13 @@ def booleans(*values):
 
 
 def case(op, inputs, outputs, opset=0, domain=None, **attributes):
-    """`inputs` may hold None, one that is left out; outputs of floats are rounded once. `opset` chooses a version
-    of the operator: the newest."""
+    """`inputs` and `outputs` may hold None, one that is left out; outputs of floats are rounded once. `opset` chooses
+    a version of the operator: the newest."""
     made = []
     for output in outputs if isinstance(outputs, tuple) else (outputs,):
+        if output is None:
+            made.append(output)
+            continue
         output = output.detach().numpy() if isinstance(output, torch.Tensor) else np.asarray(output)
         made.append(output.astype(FLOATS) if output.dtype == np.float64 else output)
     CASES.append((op, opset, domain, inputs, made, attributes))
@@ -346,8 +349,75 @@ def fused_products():
          activation="Sigmoid", transA=1, transB=1, **microsoft)
 
 
+def attend(q, k, v, scale=None, cap=0.0, masks=(), seen=None):
+    """Of examples x heads x positions x size, in double: y and the scores scaled, capped, masked, as probabilities."""
+    q, k, v = wide(q), wide(k), wide(v)
+    shared = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, shared, 1), np.repeat(v, shared, 1)
+    scaled = q @ k.swapaxes(-1, -2) * (scale or q.shape[-1] ** -0.5)
+    capped = cap * np.tanh(scaled / cap) if cap else scaled
+    masked = capped
+    for mask in masks:
+        masked = np.where(mask, masked, -np.inf) if mask.dtype == BOOLEANS else masked + mask
+    if seen is not None:
+        masked = np.where(seen, masked, -np.inf)
+    largest = masked.max(-1, keepdims=True)
+    e = np.exp(masked - np.where(np.isinf(largest), 0, largest))
+    total = e.sum(-1, keepdims=True)
+    p = e / np.where(total == 0, 1, total)
+    return p @ v, scaled, capped, masked, p
+
+
+def by_head(x, heads):
+    """Examples x positions x (heads x size), by heads."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def by_row(x):
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+
+
+def causal(queries, keys, offset=0, left=None, right=0):
+    """Which keys a query sees."""
+    place, key = np.arange(queries)[:, None] + offset, np.arange(keys)
+    return (key <= place + right) & (key >= place - (keys + queries if left is None else left))
+
+
+def attention():
+    q, k, v = numbers(1, 2, 3, 2), numbers(1, 2, 4, 2), numbers(1, 2, 4, 3)
+    for opset in (23, 0):
+        case("Attention", [q, k, v], attend(q, k, v)[0], opset)
+        case("Attention", [q, k, v], attend(q, k, v, 0.25, 2.0, seen=causal(3, 4))[0], opset, is_causal=1, scale=0.25,
+             softcap=2.0, softmax_precision=1)
+        rows = [numbers(2, 2, 8), numbers(2, 3, 4), numbers(2, 3, 2)]  # four heads of queries, two of keys
+        heads = [by_head(x, n) for x, n in zip(rows, (4, 2, 2))]
+        mask = numbers(2, 1, 3)
+        y, scaled, capped, masked, p = attend(*heads, 0.125, 3.0, [wide(mask)[:, None]])
+        for mode, scores in enumerate((scaled, capped, masked, p)):
+            case("Attention", rows + [mask[:, None]], (by_row(y), None, None, scores), opset,
+                 q_num_heads=4, kv_num_heads=2, scale=0.125, softcap=3.0, qk_matmul_output_mode=mode)
+        past_k, past_v = numbers(1, 2, 2, 2), numbers(1, 2, 2, 3)
+        both_k, both_v = np.concatenate([past_k, k], 2), np.concatenate([past_v, v], 2)
+        kept = rng.integers(0, 4, (3, 6)) > 0
+        kept[1] = False  # a query that sees none
+        case("Attention", [q, k, v, kept, past_k, past_v],
+             (attend(q, both_k, both_v, 0.25, masks=[kept], seen=causal(3, 6, 2))[0], wide(both_k), wide(both_v)), opset,
+             is_causal=1, scale=0.25)
+    lengths = integers(4, 2)
+    q, k, v = numbers(2, 1, 2, 2), numbers(2, 1, 4, 2), numbers(2, 1, 4, 2)
+    seen = np.stack([causal(2, 4, 4 - 2), causal(2, 4, 2 - 2) & (np.arange(4) < 2)])[:, None]
+    case("Attention", [q, k, v, None, None, None, lengths], attend(q, k, v, 0.25, seen=seen)[0], is_causal=1, scale=0.25)
+    short = numbers(2, 1, 2, 3)
+    padded = np.pad(wide(short), ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=-np.inf)
+    case("Attention", [q, k, v, short], attend(q, k, v, 0.25, masks=[padded])[0], scale=0.25)
+    case("Attention", [q, k, v], attend(q, k, v, 0.25, seen=causal(2, 4, 0, 0, 1))[0], scale=0.25, left_window_size=0,
+         right_window_size=1)
+    case("Attention", [q, k, v], attend(q, k, v, 0.25, seen=causal(2, 4, 0, 1, 0))[0], scale=0.25, left_window_size=1,
+         is_causal=1)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, fused_products):
+               shapes, fused_products, attention):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -7,13 +7,13 @@
 
 #include "operator.h"
 
-enum { CASE_RANK_MAX = 5, CASE_ATTRIBUTES_MAX = 5, CASE_INPUTS_MAX = 5, CASE_OUTPUTS_MAX = 3 };
+enum { CASE_RANK_MAX = 5, CASE_ATTRIBUTES_MAX = 6, CASE_INPUTS_MAX = 8, CASE_OUTPUTS_MAX = 4 };
 
 struct case_tensor {
     enum net_type type;
     int rank;
     int64_t shape[CASE_RANK_MAX];
-    const void *data; /* null: an input that is left out */
+    const void *data; /* null: one that is left out */
 };
 
 struct case_attribute {
@@ -105,6 +105,9 @@ static void case_begin(struct trial *trial, const struct forward_case *test)
         trial->input_list[i] = &trial->inputs[i];
         case_tensor_fill(&trial->inputs[i], &test->inputs[i]);
     }
+    for (size_t i = 0; i < test->output_count; i++)
+        if (!test->outputs[i].data)
+            trial->output_list[i] = NULL;
     if (trial_run(trial, &error))
         fail_msg("case %zu: %s", (size_t)(test - cases), error.message);
 }
@@ -155,7 +158,8 @@ static void gives_the_answers(void **state)
         struct trial trial;
         case_begin(&trial, &cases[i]);
         for (size_t j = 0; j < cases[i].output_count; j++)
-            case_compare(&cases[i], &trial.outputs[j], &cases[i].outputs[j]);
+            if (cases[i].outputs[j].data)
+                case_compare(&cases[i], &trial.outputs[j], &cases[i].outputs[j]);
         case_end(&trial);
     }
 }
@@ -176,7 +180,7 @@ static void has_derivatives(void **state)
         struct trial trial;
         case_begin(&trial, &cases[i]);
         for (size_t j = 0; j < cases[i].output_count && trial.node.op->backward; j++)
-            if (trial.outputs[j].type == NET_FLOAT)
+            if (trial.outputs[j].type == NET_FLOAT && cases[i].outputs[j].data)
                 trial_check_output_derivatives(&trial, j, UINT_MAX, step, difference_tolerance,
                                                identity_tolerance);
         case_end(&trial);

@@ -9,6 +9,7 @@
 #include "core/dispatch.h"
 #include "core/vector_math.h"
 #include "net/graph/operator.h"
+#include "net/ops/softmax.h"
 #include "net/ops/sum.h"
 
 /* The axes before and after the normalized one, each group as one axis. */
@@ -143,24 +144,35 @@ IVON_DISPATCH static void softmax_run_columns(const float *x, float *y, size_t l
         }
 }
 
+static void softmax_run_rows(const float *x, float *y, size_t rows, size_t length, bool logarithm)
+{
+    size_t at_once = length && length <= SHORT ? BLOCK / length : 1;
+    for (size_t i = 0, count; i < rows; i += count) {
+        count = rows - i < at_once ? rows - i : at_once;
+        if (at_once > 1)
+            run_rows(x + i * length, y + i * length, count, length, logarithm);
+        else
+            softmax_run_row(x + i * length, y + i * length, length, logarithm);
+    }
+}
+
+void net_softmax_rows(const float *x, float *y, size_t rows, size_t length)
+{
+    softmax_run_rows(x, y, rows, length, false);
+}
+
 static void softmax_run(const struct net_call *call, bool logarithm)
 {
     const struct softmax *softmax = call->prepared;
     const float *x = call->inputs[0]->data;
     float *y = call->outputs[0]->data;
     size_t inner = softmax->inner, size = softmax->length * inner;
-    size_t rows_at_once = inner == 1 && size && size <= SHORT ? BLOCK / size : 0, rows;
-    for (size_t i = 0; rows_at_once && i < softmax->outer; i += rows) {
-        rows = softmax->outer - i < rows_at_once ? softmax->outer - i : rows_at_once;
-        run_rows(x + i * size, y + i * size, rows, size, logarithm);
-    }
-    for (size_t i = 0; !rows_at_once && i < softmax->outer; i++, x += size, y += size) {
-        if (inner == 1)
-            softmax_run_row(x, y, size, logarithm);
-        for (size_t j = 0; j < inner && inner > 1; j += BLOCK)
+    if (inner == 1)
+        softmax_run_rows(x, y, softmax->outer, size, logarithm);
+    for (size_t i = 0; inner > 1 && i < softmax->outer; i++, x += size, y += size)
+        for (size_t j = 0; j < inner; j += BLOCK)
             softmax_run_columns(x + j, y + j, softmax->length, inner,
                                 inner - j < BLOCK ? inner - j : BLOCK, logarithm);
-    }
 }
 
 /* Softmax: dx = y (dy − Σ y dy). The Jacobian is symmetric, so tangents use the same function. */
