@@ -416,8 +416,40 @@ def attention():
          is_causal=1)
 
 
+def microsoft_attention():
+    """ONNX Runtime's rows."""
+    microsoft = dict(domain="com.microsoft", opset=1)
+    x, w, b = numbers(2, 3, 2), numbers(2, 10), numbers(10)
+    weights = [4, 4, 2]  # columns of queries, keys, values
+    parts = np.split(wide(x) @ wide(w) + wide(b), np.cumsum(weights)[:2], 2)
+    q, k, v = (by_head(part, 2) for part in parts)
+    case("Attention", [x, w, b], by_row(attend(q, k, v, 0.0625, seen=causal(3, 3))[0]), num_heads=2, scale=0.0625,
+         qkv_hidden_sizes=weights, unidirectional=1, do_rotary=0, **microsoft)
+    kept, bias = integers(1, 1, 0, 1, 0, 1, shape=(2, 3)), numbers(1, 2, 3, 3)
+    masks = [2.0 * (kept[:, None, None] - 1), wide(bias)]
+    case("Attention", [x, w, b, kept, None, bias], by_row(attend(q, k, v, 0.0625, masks=masks)[0]), num_heads=2,
+         scale=0.0625, qkv_hidden_sizes=weights, mask_filter_value=-2.0, **microsoft)
+    small = numbers(2, 6, low=-1, high=1)
+    q, k, v = (by_head(part, 1) for part in np.split(wide(x) @ wide(small), 3, 2))
+    lengths = integers(3, 2)
+    seen = np.arange(3) < lengths[:, None, None, None]
+    case("Attention", [x, small, None, lengths], by_row(attend(q, k, v, seen=seen)[0]), num_heads=1, **microsoft)
+    q, k, v = numbers(2, 2, 4), numbers(2, 3, 4), numbers(2, 3, 2)
+    heads = [by_head(x, 2) for x in (q, k, v)]
+    case("MultiHeadAttention", [q, k, v], by_row(attend(*heads, 0.25, seen=causal(2, 3))[0]), num_heads=2, scale=0.25,
+         unidirectional=1, **microsoft)
+    case("MultiHeadAttention", [q, heads[1], heads[2], None, lengths], by_row(attend(*heads, seen=seen)[0]), num_heads=2,
+         **microsoft)
+    bias, scores = numbers(10), numbers(1, 2, 2, 3)
+    moved = [by_head(wide(x) + wide(part), 2) for x, part in zip((q, k, v), np.split(bias, [4, 8]))]
+    kept = integers(1, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, shape=(2, 2, 3))
+    masks = [2.0 * (kept[:, None] - 1), wide(scores)]
+    case("MultiHeadAttention", [q, k, v, bias, kept, scores], by_row(attend(*moved, 0.0625, masks=masks)[0]), num_heads=2,
+         scale=0.0625, mask_filter_value=-2.0, **microsoft)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, fused_products, attention):
+               shapes, fused_products, attention, microsoft_attention):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -15,7 +15,8 @@ static const struct net_operator *const families[] = {
     net_pooling_operators,     net_normalize_operators,  net_batch_operators,
     net_softmax_operators,     net_reduce_operators,     net_movement_operators,
     net_concat_operators,      net_index_operators,      net_shape_operators,
-    net_fused_gemm_operators,  net_attention_operators,
+    net_fused_gemm_operators,  net_attention_operators,  net_packed_attention_operators,
+    net_multi_head_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };

@@ -141,6 +141,8 @@ extern const struct net_operator net_logic_operators[];       /* ops/logic.c: Wh
 extern const struct net_operator net_product_operators[];     /* ops/product.c: Gemm, MatMul */
 extern const struct net_operator net_fused_gemm_operators[];  /* ops/fused_gemm.c */
 extern const struct net_operator net_attention_operators[];   /* ops/attention/ */
+extern const struct net_operator net_packed_attention_operators[];
+extern const struct net_operator net_multi_head_operators[];
 extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
 extern const struct net_operator net_pooling_operators[];     /* ops/pooling.c */
 extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */

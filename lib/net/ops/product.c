@@ -56,6 +56,12 @@ static void product_multiply(const struct net_matmul *p, float alpha, const floa
                      ldb(p), beta, y + i * output_step(p), p->n ? p->n : 1);
 }
 
+void net_matmul_add(const struct net_matmul *p, float alpha, const float *a, const float *b,
+                    float *y)
+{
+    product_multiply(p, alpha, a, b, 1, y);
+}
+
 /* Adds one batch entry's part of the adjoint of a: da += alpha dy op(b)ᵀ, stored like a. */
 static void add_left(const struct net_matmul *p, float alpha, const float *dy, const float *b,
                      float *da)
@@ -381,7 +387,6 @@ int net_gemm_forward(const struct net_call *call, struct ivon_error *error)
 /* dc += beta dy, summed over what c was broadcast over. */
 static void add_c(const struct net_call *call, const float *dy, float *dc)
 {
-    enum { BLOCK = 64 };
     const struct net_tensor *tensor = call->inputs[2], *output = call->outputs[0];
     size_t m = (size_t)output->shape[0], n = (size_t)output->shape[1];
     bool per_row = tensor->rank == 2 && tensor->shape[0] != 1;
@@ -396,13 +401,7 @@ static void add_c(const struct net_call *call, const float *dy, float *dc)
     else if (!per_column)
         *dc += beta * (float)net_sum(dy, m * n);
     else
-        for (size_t j = 0; j < n; j += BLOCK) {
-            double sums[BLOCK];
-            size_t count = n - j < BLOCK ? n - j : BLOCK;
-            net_column_sums(dy + j, m, count, n, sums);
-            for (size_t i = 0; i < count; i++)
-                dc[j + i] += beta * (float)sums[i];
-        }
+        net_add_column_sums(dy, m, n, n, beta, dc);
 }
 
 void net_gemm_backward(const struct net_call *call, const float *const *output_adjoints,

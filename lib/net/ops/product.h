@@ -16,6 +16,10 @@ struct net_matmul {
     size_t step_a[IVON_RANK_MAX], step_b[IVON_RANK_MAX]; /* elements; 0 where broadcast */
 };
 
+/* y += alpha op(a) op(b) */
+void net_matmul_add(const struct net_matmul *product, float alpha, const float *a, const float *b,
+                    float *y);
+
 /* da += alpha dy op(b)ᵀ and db += alpha op(a)ᵀ dy, each stored as its operand is, where they are
    wanted. */
 void net_matmul_adjoints(const struct net_matmul *product, float alpha, const float *a,

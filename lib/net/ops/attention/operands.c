@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "net/graph/rules.h"
+
 int attention_begin(const struct net_call *call, const struct attention_extents *extents,
                     struct attention *attention, struct ivon_error *error)
 {
@@ -11,8 +13,11 @@ int attention_begin(const struct net_call *call, const struct attention_extents 
                         "%" PRId64 " heads of queries, expected a multiple of %" PRId64
                         " heads of keys",
                         extents->heads, extents->key_heads);
-    if (extents->queries > INT32_MAX || extents->keys > INT32_MAX || extents->size > INT32_MAX ||
-        extents->value_size > INT32_MAX)
+    int64_t row, value_row; /* distances of rows, in the BLAS library's numbers */
+    if (__builtin_mul_overflow(extents->heads, extents->size, &row) ||
+        __builtin_mul_overflow(extents->heads, extents->value_size, &value_row) ||
+        row > INT32_MAX || value_row > INT32_MAX || extents->queries > INT32_MAX ||
+        extents->keys > INT32_MAX)
         return net_fail(call, error, "matrices are too large");
     *attention = (struct attention){
         .rank = HEAD_AXES,
@@ -29,6 +34,8 @@ int attention_begin(const struct net_call *call, const struct attention_extents 
         .limit = extents->keys};
     double fallback = extents->size ? 1 / sqrt((double)extents->size) : 1;
     attention->scale = (float)net_attribute_number(call->node, "scale", fallback);
+    if (attention->scale == 0 && call->node->op->domain) /* ONNX Runtime's way to say none */
+        attention->scale = (float)fallback;
     return 0;
 }
 
@@ -60,10 +67,10 @@ struct attention_operand attention_by_head(const struct attention *attention, in
     return operand;
 }
 
-int attention_add_mask(const struct net_call *call, struct attention *attention, size_t input,
-                       bool padded, struct ivon_error *error)
+/* The same for a tensor whose axes may differ from the input's. */
+static int add_mask(const struct net_call *call, struct attention *attention,
+                    const struct net_tensor *tensor, bool padded, struct ivon_error *error)
 {
-    const struct net_tensor *tensor = call->inputs[input];
     int64_t heads = (int64_t)(attention->extents[HEAD_KEYS] * attention->extents[HEAD_SHARED]);
     int64_t scores[] = {(int64_t)attention->extents[HEAD_EXAMPLES], heads, attention->queries,
                         attention->keys};
@@ -97,4 +104,60 @@ int attention_add_mask(const struct net_call *call, struct attention *attention,
     mask->key = steps[3];
     set_steps(attention, mask->steps, heads, steps[0], steps[1]);
     return 0;
+}
+
+int attention_add_mask(const struct net_call *call, struct attention *attention, size_t input,
+                       bool padded, struct ivon_error *error)
+{
+    return add_mask(call, attention, call->inputs[input], padded, error);
+}
+
+int attention_add_padding(const struct net_call *call, struct attention *attention, size_t input,
+                          struct ivon_error *error)
+{
+    const struct net_tensor *tensor = net_input(call, input);
+    char text[256];
+    if (!tensor)
+        return 0;
+    if (tensor->type == NET_FLOAT || tensor->rank < 1 || tensor->rank > 3)
+        return net_fail(call, error, "a mask of %s of shape %s, expected integers",
+                        net_type_name(tensor->type), net_shape_text(tensor, text));
+    if (tensor->rank == 1) {
+        if (tensor->type == NET_INTEGER && (size_t)tensor->shape[0] == attention->extents[0])
+            return 0;
+        return net_fail(call, error, "a mask of shape %s, expected one length for each example",
+                        net_shape_text(tensor, text));
+    }
+    struct net_tensor spread = *tensor; /* over heads, and over queries */
+    spread.rank = 4;
+    spread.shape[1] = 1;
+    spread.shape[2] = tensor->rank == 3 ? tensor->shape[1] : 1;
+    spread.shape[3] = tensor->shape[tensor->rank - 1];
+    int code = add_mask(call, attention, &spread, false, error);
+    if (!code)
+        attention->masks[attention->mask_count - 1].below = (float)net_attribute_number(
+            call->node, "mask_filter_value", -10000);
+    return code;
+}
+
+int attention_add_bias(const struct net_call *call, struct attention *attention, size_t input,
+                       struct ivon_error *error)
+{
+    if (!net_input(call, input))
+        return 0;
+    int code = net_expect_float(call, input, error);
+    return code ? code : attention_add_mask(call, attention, input, false, error);
+}
+
+void attention_set_masks(const struct net_call *call, size_t padding, size_t bias,
+                         struct attention_values *values)
+{
+    const struct net_tensor *tensor = net_input(call, padding);
+    size_t count = 0;
+    if (tensor && tensor->rank == 1)
+        values->lengths = tensor->data;
+    else if (tensor)
+        values->masks[count++] = tensor->data;
+    if (net_input(call, bias))
+        values->masks[count] = call->inputs[bias]->data;
 }

@@ -29,4 +29,19 @@ struct attention_operand attention_by_head(const struct attention *attention, in
 int attention_add_mask(const struct net_call *call, struct attention *attention, size_t input,
                        bool padded, struct ivon_error *error);
 
+/* For ONNX Runtime's rows: input `input` says which keys are padding: integers of examples, the
+   lengths, or of examples × keys or examples × queries × keys, 0 for what mask_filter_value is
+   added to. Does nothing where it is left out. */
+int attention_add_padding(const struct net_call *call, struct attention *attention, size_t input,
+                          struct ivon_error *error);
+
+/* For ONNX Runtime's rows: input `input` is added to the scores, if it is there. */
+int attention_add_bias(const struct net_call *call, struct attention *attention, size_t input,
+                       struct ivon_error *error);
+
+/* Sets lengths and masks, which `attention_add_padding` and `attention_add_bias` took from inputs
+   `padding` and `bias`. */
+void attention_set_masks(const struct net_call *call, size_t padding, size_t bias,
+                         struct attention_values *values);
+
 #endif
