@@ -52,6 +52,12 @@ enum {
     /* Also in force at older opsets, with the same definition: ONNX Runtime had the
        operator first and writes it into graphs that it optimizes. */
     NET_EARLIER = 128,
+    /* Output 0 is the softmax of input 0 (net/ops/softmax.h). */
+    NET_SOFTMAX = 256,
+    /* Output 0 is input 1 where input 0 holds, else input 2, broadcast. */
+    NET_SELECT = 512,
+    /* Output 0 says where input 0 is NaN. */
+    NET_IS_NAN = 1024,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);

@@ -68,16 +68,29 @@ INLINE float largest(const float *x, size_t count)
     return lanes[0];
 }
 
-/* e^(x − m) of a block that stays in the first-level cache. */
-INLINE void exponentials(float *restrict out, const float *restrict x, float maximum, size_t count)
+/* e^(x − m) of a block that stays in the first-level cache; `out` may be `x`. */
+INLINE void exponentials(float *out, const float *x, float maximum, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        out[i] = vector_exp(x[i] - maximum);
+    _Pragma("GCC ivdep") for (size_t i = 0; i < count; i++) out[i] = vector_exp(x[i] - maximum);
 }
 
 enum { BLOCK = 256, SHORT = 32 };
 
-IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count, bool logarithm)
+IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count)
+{
+    float maximum = largest(x, count);
+    double sum = 0;
+    for (size_t i = 0; i < count; i += BLOCK) {
+        size_t part = count - i < BLOCK ? count - i : BLOCK;
+        exponentials(y + i, x + i, maximum, part);
+        sum += net_sum(y + i, part);
+    }
+    float factor = (float)(1 / sum);
+    for (size_t i = 0; i < count; i++)
+        y[i] *= factor;
+}
+
+IVON_DISPATCH static void softmax_run_row_log(const float *x, float *y, size_t count)
 {
     float block[BLOCK], maximum = largest(x, count);
     double sum = 0;
@@ -85,16 +98,10 @@ IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count
         size_t part = count - i < BLOCK ? count - i : BLOCK;
         exponentials(block, x + i, maximum, part);
         sum += net_sum(block, part);
-        if (!logarithm)
-            memcpy(y + i, block, part * sizeof *y);
     }
-    float factor = (float)(1 / sum), rest = vector_log((float)sum);
-    if (logarithm)
-        for (size_t i = 0; i < count; i++)
-            y[i] = (x[i] - maximum) - rest;
-    else
-        for (size_t i = 0; i < count; i++)
-            y[i] *= factor;
+    float rest = vector_log((float)sum);
+    for (size_t i = 0; i < count; i++)
+        y[i] = (x[i] - maximum) - rest;
 }
 
 /* Several short rows that fit a block, so that the exponentials are one loop. */
@@ -151,14 +158,22 @@ static void softmax_run_rows(const float *x, float *y, size_t rows, size_t lengt
         count = rows - i < at_once ? rows - i : at_once;
         if (at_once > 1)
             run_rows(x + i * length, y + i * length, count, length, logarithm);
+        else if (logarithm)
+            softmax_run_row_log(x + i * length, y + i * length, length);
         else
-            softmax_run_row(x + i * length, y + i * length, length, logarithm);
+            softmax_run_row(x + i * length, y + i * length, length);
     }
 }
 
 void net_softmax_rows(const float *x, float *y, size_t rows, size_t length)
 {
     softmax_run_rows(x, y, rows, length, false);
+}
+
+size_t net_softmax_row_length(const struct net_call *call)
+{
+    const struct softmax *softmax = call->prepared;
+    return softmax->inner == 1 ? softmax->length : 0;
 }
 
 static void softmax_run(const struct net_call *call, bool logarithm)
@@ -276,7 +291,7 @@ const struct net_operator net_softmax_operators[] = {{.name = "LogSoftmax",
                                                       .inputs_min = 1,
                                                       .inputs_max = 1,
                                                       .outputs_max = 1,
-                                                      .flags = NET_IN_PLACE,
+                                                      .flags = NET_IN_PLACE | NET_SOFTMAX,
                                                       .attributes = {{"axis", NET_INT}},
                                                       .infer = softmax_infer,
                                                       .forward = softmax_forward,

@@ -2,9 +2,13 @@
 #ifndef NET_OPS_SOFTMAX_H
 #define NET_OPS_SOFTMAX_H
 
-#include <stddef.h>
+#include "net/graph/operator.h"
 
 /* y = softmax(x) of each of `rows` rows of `length` elements, one behind the other; y may be x. */
 void net_softmax_rows(const float *x, float *y, size_t rows, size_t length);
+
+/* Returns the length of the rows that an inferred call of a NET_SOFTMAX row normalizes; 0 if their
+   elements do not lie one behind the other. */
+size_t net_softmax_row_length(const struct net_call *call);
 
 #endif

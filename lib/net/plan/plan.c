@@ -209,6 +209,8 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
         code = plan_fuse_transposes(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_chains(plan, &inner);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
+        code = plan_fuse_attention(plan, &inner);
     if (!code)
         code = plan_lay_out(plan, &inner);
     if (!code)
@@ -243,6 +245,7 @@ void net_plan_free(struct net_plan *plan)
         free(step->inputs);
         free(step->outputs);
         free(step->links);
+        attention_fused_free(step->attention);
     }
     free(plan->values);
     free(plan->steps);
@@ -261,6 +264,10 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             continue;
         if (step->kind == PLAN_CHAIN) {
             net_chain_run(&step->chain);
+            continue;
+        }
+        if (step->kind == PLAN_ATTENTION) {
+            attention_fused_run(step->attention, plan->workspace);
             continue;
         }
         const struct net_operator *op = step->call.node->op;

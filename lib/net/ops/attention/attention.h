@@ -115,8 +115,10 @@ void attention_tangent(const struct attention *attention, const struct attention
                        const struct attention_tangents *tangents);
 
 /* The same as forward for scores that the caller completes: `complete` gets tile after tile, in
-   the order of the elements of a tensor of all scores, and leaves probabilities. */
+   the order of the elements of a tensor of all scores, and leaves probabilities. Unless `seen` is
+   null, query i has none for keys from seen[i] on. */
 void attention_run(const struct attention *attention, const struct attention_values *values,
+                   const int64_t *seen,
                    void (*complete)(void *context, const struct attention_tile *tile),
                    void *context, float *y);
 

@@ -8,7 +8,7 @@
 
 /* A tile and its workspace. P, then D for derivatives, and the slope of the cap. */
 
-enum { TILE_FLOATS = 32768, TILE_QUERIES = 32, TILES = 3 };
+enum { TILE_FLOATS = 65536, TILE_QUERIES = 32, TILES = 3 };
 
 static size_t tile_bytes(const struct attention *attention)
 {
@@ -17,9 +17,10 @@ static size_t tile_bytes(const struct attention *attention)
 
 size_t attention_plan(struct attention *attention)
 {
-    int64_t tile = TILE_FLOATS / (attention->keys ? attention->keys : 1);
-    tile = tile < TILE_QUERIES ? TILE_QUERIES : tile;
-    attention->tile = tile < attention->queries ? tile : attention->queries;
+    int64_t most = TILE_FLOATS / (attention->keys ? attention->keys : 1);
+    most = most < TILE_QUERIES ? TILE_QUERIES : most;
+    int64_t tiles = attention->queries / most + (attention->queries % most != 0);
+    attention->tile = tiles ? (attention->queries + tiles - 1) / tiles : 0; /* equal ones */
     attention->count = 1;
     for (int i = 0; i < attention->rank; i++)
         attention->count *= attention->extents[i];
@@ -275,6 +276,7 @@ void attention_forward(const struct attention *attention, const struct attention
 }
 
 void attention_run(const struct attention *attention, const struct attention_values *values,
+                   const int64_t *seen,
                    void (*complete)(void *context, const struct attention_tile *tile),
                    void *context, float *y)
 {
@@ -282,6 +284,8 @@ void attention_run(const struct attention *attention, const struct attention_val
     for (size_t head = 0; head < attention->count; head++)
         for (int64_t query = 0; query < attention->queries; query += tile.rows) {
             tile_begin(attention, values, head, query, true, &tile);
+            for (int64_t i = 0; seen && i < tile.rows; i++)
+                tile.high = i == 0 || seen[query + i] > tile.high ? seen[query + i] : tile.high;
             multiply_keys(attention, &tile, values->q, values->k, 0, tile.p);
             complete(context, &tile);
             multiply_values(attention, &tile, tile.p, values->v, 0, y);
