@@ -448,8 +448,35 @@ def microsoft_attention():
          scale=0.0625, mask_filter_value=-2.0, **microsoft)
 
 
+def turned(x, cosine, sine, neighbours=False):
+    """Examples x heads x positions x size, the pairs at its front turned; tables of examples x positions x pairs."""
+    x, half = wide(x).copy(), cosine.shape[-1]
+    cosine, sine = wide(cosine)[:, None], wide(sine)[:, None]
+    first, second = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if neighbours else (slice(half), slice(half, 2 * half))
+    a, b = x[..., first].copy(), x[..., second].copy()
+    x[..., first], x[..., second] = cosine * a - sine * b, sine * a + cosine * b
+    return x
+
+
+def rotations():
+    x, ids = numbers(2, 1, 2, 6), integers(3, 0, 1, 3, shape=(2, 2))
+    cosine, sine = numbers(4, 3), numbers(4, 3)
+    case("RotaryEmbedding", [x, cosine, sine, ids], turned(x, cosine[ids], sine[ids]))
+    case("RotaryEmbedding", [x, cosine, sine, ids], turned(x, cosine[ids], sine[ids], True), interleaved=1)
+    rows, cosine, sine = numbers(2, 2, 8), numbers(2, 2, 1), numbers(2, 2, 1)
+    case("RotaryEmbedding", [rows, cosine, sine], by_row(turned(by_head(rows, 2), cosine, sine)), num_heads=2,
+         rotary_embedding_dim=2)
+    microsoft = dict(domain="com.microsoft", opset=1)
+    cosine, sine = numbers(4, 2), numbers(4, 2)
+    case("RotaryEmbedding", [rows, ids, cosine, sine], by_row(turned(by_head(rows, 2), cosine[ids], sine[ids], True)),
+         interleaved=1, scale=1.0, is_packed_batching=0, **microsoft)
+    from_one = np.stack([cosine[1:3], cosine[1:3]]), np.stack([sine[1:3], sine[1:3]])
+    case("RotaryEmbedding", [x, integers(1), cosine, sine], turned(x, *from_one), num_heads=1, rotary_embedding_dim=4,
+         **microsoft)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, fused_products, attention, microsoft_attention):
+               shapes, fused_products, attention, microsoft_attention, rotations):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

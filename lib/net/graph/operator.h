@@ -149,6 +149,7 @@ extern const struct net_operator net_fused_gemm_operators[];  /* ops/fused_gemm.
 extern const struct net_operator net_attention_operators[];   /* ops/attention/ */
 extern const struct net_operator net_packed_attention_operators[];
 extern const struct net_operator net_multi_head_operators[];
+extern const struct net_operator net_rotary_operators[];
 extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
 extern const struct net_operator net_pooling_operators[];     /* ops/pooling.c */
 extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c: of examples */
