@@ -475,8 +475,25 @@ def rotations():
          **microsoft)
 
 
+def losses():
+    x, weights, labels = numbers(3, 4), numbers(4, low=1, high=3), integers(2, 0, 3)
+    t, w, c = torched(x), torched(weights), torch.tensor(labels)
+    deep, places = numbers(2, 3, 2), integers(0, 2, 1, 0, shape=(2, 2))
+    u, v, d = torched(deep), torched(weights[:3]), torch.tensor(places)
+    for op, function in {"NegativeLogLikelihoodLoss": F.nll_loss, "SoftmaxCrossEntropyLoss": F.cross_entropy}.items():
+        case(op, [x, labels], function(t, c))
+        for reduction in ("none", "sum", "mean"):
+            case(op, [x, labels, weights], function(t, c, w, ignore_index=0, reduction=reduction), reduction=reduction,
+                 ignore_index=0)
+            case(op, [deep, places, weights[:3]], function(u, d, v, reduction=reduction), reduction=reduction)
+    case("SoftmaxCrossEntropyLoss", [deep, places, weights[:3]], (F.cross_entropy(u, d, v), torch.log_softmax(u, 1)))
+    case("SoftmaxCrossEntropyLoss", [deep, integers(-1, 2, -1, 0, shape=(2, 2))],
+         (F.cross_entropy(u, torch.tensor([[-1, 2], [-1, 0]]), ignore_index=-1), torch.log_softmax(u, 1)),
+         ignore_index=-1)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, fused_products, attention, microsoft_attention, rotations):
+               shapes, fused_products, attention, microsoft_attention, rotations, losses):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -1013,3 +1013,77 @@
  -2.171875F, -2.234375F, -2.6875F, -2.4375F, 4.484375F, -1.96875F, 0.3359375F, -6.9921875F, 0.1875F,
  1.5625F, -6.234375F, -4.546875F, -2.4296875F, -10.8984375F, -2.1875F, -2.9375F)}, .attributes =
  {{"num_heads", NET_INT, .integer = 1}, {"rotary_embedding_dim", NET_INT, .integer = 4}}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 2, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3)}, .outputs = {FLOATS(SCALAR, 0.6041667F)}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3), FLOATS(SHAPE(4), 2.4375F, 2.0625F, 1.0625F, 1.8125F)}, .outputs =
+ {FLOATS(SHAPE(3), -0.73046875F, 0, 5.3242188F)}, .attributes = {{"reduction", NET_TEXT, .text =
+ "none"}, {"ignore_index", NET_INT, .integer = 0}}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SHAPE(2, 2), 4.4179688F, -0.06640625F, 5.0273438F, -1.3710938F)}, .attributes =
+ {{"reduction", NET_TEXT, .text = "none"}}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3), FLOATS(SHAPE(4), 2.4375F, 2.0625F, 1.0625F, 1.8125F)}, .outputs =
+ {FLOATS(SCALAR, 4.59375F)}, .attributes = {{"reduction", NET_TEXT, .text = "sum"}, {"ignore_index",
+ NET_INT, .integer = 0}}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SCALAR, 8.0078125F)}, .attributes = {{"reduction", NET_TEXT, .text = "sum"}}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3), FLOATS(SHAPE(4), 2.4375F, 2.0625F, 1.0625F, 1.8125F)}, .outputs =
+ {FLOATS(SCALAR, 1.5978261F)}, .attributes = {{"reduction", NET_TEXT, .text = "mean"},
+ {"ignore_index", NET_INT, .integer = 0}}},
+{"NegativeLogLikelihoodLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SCALAR, 1.0009766F)}, .attributes = {{"reduction", NET_TEXT, .text = "mean"}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 2, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3)}, .outputs = {FLOATS(SCALAR, 2.9598162F)}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3), FLOATS(SHAPE(4), 2.4375F, 2.0625F, 1.0625F, 1.8125F)}, .outputs =
+ {FLOATS(SHAPE(3), 0.7409849F, 0, 10.488543F)}, .attributes = {{"reduction", NET_TEXT, .text =
+ "none"}, {"ignore_index", NET_INT, .integer = 0}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SHAPE(2, 2), 4.006045F, 0.86283165F, 10.124213F, 4.9221582F)}, .attributes = {{"reduction",
+ NET_TEXT, .text = "none"}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3), FLOATS(SHAPE(4), 2.4375F, 2.0625F, 1.0625F, 1.8125F)}, .outputs =
+ {FLOATS(SCALAR, 11.229527F)}, .attributes = {{"reduction", NET_TEXT, .text = "sum"},
+ {"ignore_index", NET_INT, .integer = 0}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SCALAR, 19.915249F)}, .attributes = {{"reduction", NET_TEXT, .text = "sum"}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(3, 4), 0.5625F, -2.4375F,
+ 0.6875F, -1.8125F, 0.4375F, -1.1875F, 2.6875F, -0.8125F, 2.8125F, -2.6875F, -0.6875F, -2.9375F),
+ INTEGERS(SHAPE(3), 2, 0, 3), FLOATS(SHAPE(4), 2.4375F, 2.0625F, 1.0625F, 1.8125F)}, .outputs =
+ {FLOATS(SCALAR, 3.9059227F)}, .attributes = {{"reduction", NET_TEXT, .text = "mean"},
+ {"ignore_index", NET_INT, .integer = 0}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 1, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SCALAR, 2.489406F)}, .attributes = {{"reduction", NET_TEXT, .text = "mean"}}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 3, 2, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), 0, 2, 1, 0), FLOATS(SHAPE(3), 2.4375F, 2.0625F, 1.0625F)}, .outputs =
+ {FLOATS(SCALAR, 2.489406F), FLOATS(SHAPE(2, 3, 2), -1.6435056F, -2.9370768F, -0.64350563F,
+ -0.68707687F, -1.2685056F, -0.81207687F, -0.033709586F, -2.019347F, -4.9087095F, -2.269347F,
+ -3.6587095F, -0.26934692F)}},
+{"SoftmaxCrossEntropyLoss", NULL, 0, 2, 2, .inputs = {FLOATS(SHAPE(2, 3, 2), -1.8125F, -2.0625F,
+ -0.8125F, 0.1875F, -1.4375F, 0.0625F, 2.4375F, 0.5625F, -2.4375F, 0.3125F, -1.1875F, 2.3125F),
+ INTEGERS(SHAPE(2, 2), -1, 2, -1, 0)}, .outputs = {FLOATS(SCALAR, 1.4157119F), FLOATS(SHAPE(2, 3,
+ 2), -1.6435056F, -2.9370768F, -0.64350563F, -0.68707687F, -1.2685056F, -0.81207687F, -0.033709586F,
+ -2.019347F, -4.9087095F, -2.269347F, -3.6587095F, -0.26934692F)}, .attributes = {{"ignore_index",
+ NET_INT, .integer = -1}}},

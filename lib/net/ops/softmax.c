@@ -176,18 +176,23 @@ size_t net_softmax_row_length(const struct net_call *call)
     return softmax->inner == 1 ? softmax->length : 0;
 }
 
+void net_softmax(const float *x, float *y, size_t outer, size_t length, size_t inner,
+                 bool logarithm)
+{
+    size_t size = length * inner;
+    if (inner == 1)
+        softmax_run_rows(x, y, outer, size, logarithm);
+    for (size_t i = 0; inner > 1 && i < outer; i++, x += size, y += size)
+        for (size_t j = 0; j < inner; j += BLOCK)
+            softmax_run_columns(x + j, y + j, length, inner, inner - j < BLOCK ? inner - j : BLOCK,
+                                logarithm);
+}
+
 static void softmax_run(const struct net_call *call, bool logarithm)
 {
     const struct softmax *softmax = call->prepared;
-    const float *x = call->inputs[0]->data;
-    float *y = call->outputs[0]->data;
-    size_t inner = softmax->inner, size = softmax->length * inner;
-    if (inner == 1)
-        softmax_run_rows(x, y, softmax->outer, size, logarithm);
-    for (size_t i = 0; inner > 1 && i < softmax->outer; i++, x += size, y += size)
-        for (size_t j = 0; j < inner; j += BLOCK)
-            softmax_run_columns(x + j, y + j, softmax->length, inner,
-                                inner - j < BLOCK ? inner - j : BLOCK, logarithm);
+    net_softmax(call->inputs[0]->data, call->outputs[0]->data, softmax->outer, softmax->length,
+                softmax->inner, logarithm);
 }
 
 /* Softmax: dx = y (dy − Σ y dy). The Jacobian is symmetric, so tangents use the same function. */
