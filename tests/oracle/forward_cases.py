@@ -15,6 +15,7 @@ from torch.nn import functional as F
 WIDTH = 100
 FLOATS, INTEGERS, BOOLEANS = np.float32, np.int64, np.bool_
 MACROS = {np.dtype(FLOATS): "FLOATS", np.dtype(INTEGERS): "INTEGERS", np.dtype(BOOLEANS): "BOOLEANS"}
+NARROW = {np.dtype(kind): kind.upper() for kind in ("int8", "uint8", "int16", "uint16")}
 CASES = []
 rng = None  # of a family: a case behind its others leaves every number as it is
 
@@ -76,6 +77,9 @@ def tensor(value):
     if value is None:
         return "{0}"
     shape = f"SHAPE({', '.join(str(n) for n in value.shape)})" if value.ndim else "SCALAR"
+    values = ', '.join(number(v) for v in value.ravel())
+    if value.dtype in NARROW:
+        return f"NARROW(NET_{NARROW[value.dtype]}, {shape}, {values})"
     return f"{MACROS[value.dtype]}({shape}, {', '.join(number(v) for v in value.ravel())})"
 
 
@@ -492,8 +496,73 @@ def losses():
          ignore_index=-1)
 
 
+def saturated(x, zero):
+    """Rounded to even, as integers of the type of `zero`."""
+    limits = np.iinfo(zero.dtype)
+    return np.clip(np.rint(x) + zero, limits.min, limits.max).astype(zero.dtype)
+
+
+def quantizations():
+    x, scale = numbers(2, 3, low=-6, high=6), np.array(0.03125, FLOATS)
+    w, s = wide(x), wide(scale)
+    byte, signed = np.array(7, np.uint8), np.array(-3, np.int8)
+    for opset in (10, 0):
+        case("QuantizeLinear", [x, scale, byte], saturated(w / s, byte), opset)
+        case("QuantizeLinear", [x, scale], saturated(w / s, np.uint8(0)), opset)
+        case("DequantizeLinear", [saturated(w / s, byte), scale, byte], (saturated(w / s, byte) - 7.0) * s, opset)
+    scales, zeros = np.array([0.0625, 0.25, 0.03125], FLOATS), np.array([1, -128, 5], np.int8)
+    q = saturated(w / wide(scales), zeros)
+    for opset in (19, 0):
+        case("QuantizeLinear", [x, scales, zeros], q, opset, axis=-1, saturate=1)
+        case("DequantizeLinear", [q, scales, zeros], (q - wide(zeros.astype(FLOATS))) * wide(scales), opset, axis=1)
+    fine = np.array(0.0001220703125, FLOATS)
+    for kind in (np.int16, np.uint16):
+        case("QuantizeLinear", [x, fine, np.array(100, kind)], saturated(w / wide(fine), np.array(100, kind)))
+    case("QuantizeLinear", [x, fine], saturated(w / wide(fine), np.int16(0)), output_dtype=5, precision=1)
+    blocks = np.array([[0.0625, 0.5], [0.25, 0.125]], FLOATS)
+    spread, zero = np.repeat(wide(blocks), 2, 1)[:, :3], np.array([[1, 2], [3, 4]], np.uint8)
+    zeros = np.repeat(zero, 2, 1)[:, :3]
+    q = saturated(w / spread, zeros)
+    case("QuantizeLinear", [x, blocks, zero], q, axis=1, block_size=2)
+    case("DequantizeLinear", [q, blocks, zero], (q.astype(float) - zeros) * spread, axis=1, block_size=2, output_dtype=1)
+    low, high = min(w.min(), 0), max(w.max(), 0)
+    step = FLOATS((FLOATS(high) - FLOATS(low)) / FLOATS(255))
+    zero = saturated(-low / step, np.uint8(0))
+    case("DynamicQuantizeLinear", [x], (saturated(x / step, zero), np.array(step, FLOATS), np.array(zero)))
+
+
+def quantized_products():
+    draw = lambda kind, *shape: rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
+    whole = lambda array: array.astype(INTEGERS)
+    a, b = draw(np.uint8, 2, 3, 5), draw(np.int8, 5, 4)
+    zero, zeros = np.array(130, np.uint8), np.array([3, -2, 0, 5], np.int8)
+    exact = (whole(a) - 130) @ (whole(b) - zeros)
+    case("MatMulInteger", [a, b], whole(a) @ whole(b))
+    case("MatMulInteger", [a, b, zero, zeros], exact)
+    scale, scales, step = np.array(0.0625, FLOATS), np.array([0.5, 0.25, 0.125, 0.0625], FLOATS), np.array(4, FLOATS)
+    case("QLinearMatMul", [a, scale, zero, b, scales, zeros, step, np.array(9, np.uint8)],
+         saturated(exact * 0.0625 * wide(scales) / 4, np.uint8(9)))
+    x, w = draw(np.uint8, 1, 2, 4, 5), draw(np.int8, 2, 2, 2, 3)
+    moved = torch.from_numpy(x.astype(float) - 130), torch.from_numpy(w.astype(float) - [[[[4]]], [[[-6]]]])
+    plain = F.conv2d(moved[0], torch.from_numpy(w.astype(float)))
+    case("ConvInteger", [x, w, zero], whole(plain.numpy()))
+    wanted = F.conv2d(F.pad(moved[0], (1, 0, 1, 1)), moved[1], stride=(2, 1))
+    kernels = np.array([4, -6], np.int8)
+    more = dict(pads=[1, 1, 1, 0], strides=[2, 1], kernel_shape=[2, 3])
+    case("ConvInteger", [x, w, zero, kernels], whole(wanted.numpy()), **more)
+    case("QLinearConv", [x, scale, zero, w, scales[:2], kernels, step, np.array(-1, np.int8), integers(40, -300)],
+         saturated((wanted.numpy() + [[[[40]], [[-300]]]]) * 0.0625 * wide(scales[:2])[:, None, None] / 4, np.int8(-1)),
+         **more)
+    grouped = draw(np.int8, 4, 1, 2, 2)
+    separate = F.conv2d(moved[0], torch.from_numpy(grouped.astype(float)), groups=2, dilation=(1, 2))
+    case("ConvInteger", [x, grouped, zero], whole(separate.numpy()), group=2, dilations=[1, 2], auto_pad="VALID")
+    case("QLinearConv", [x, scale, zero, grouped, scale, np.array(0, np.int8), step, np.array(100, np.uint8)],
+         saturated(separate.numpy() * 0.0625**2 / 4, np.uint8(100)), group=2, dilations=[1, 2], auto_pad="VALID")
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
-               shapes, fused_products, attention, microsoft_attention, rotations, losses):
+               shapes, fused_products, attention, microsoft_attention, rotations, losses,
+               quantizations, quantized_products):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -4,11 +4,27 @@
 #include "operator.h"
 
 /* Their outputs are no floats, or depend on shapes alone; Range's are known with the plan. */
-static const char *const constants[] = {"And",   "Constant", "ConstantOfShape",
-                                        "Equal", "Greater",  "GreaterOrEqual",
-                                        "IsNaN", "Less",     "LessOrEqual",
-                                        "Not",   "Or",       "Range",
-                                        "Shape", "Size",     "Xor"};
+static const char *const constants[] = {"And",
+                                        "Constant",
+                                        "ConstantOfShape",
+                                        "ConvInteger",
+                                        "DynamicQuantizeLinear",
+                                        "Equal",
+                                        "Greater",
+                                        "GreaterOrEqual",
+                                        "IsNaN",
+                                        "Less",
+                                        "LessOrEqual",
+                                        "MatMulInteger",
+                                        "Not",
+                                        "Or",
+                                        "QLinearConv",
+                                        "QLinearMatMul",
+                                        "QuantizeLinear",
+                                        "Range",
+                                        "Shape",
+                                        "Size",
+                                        "Xor"};
 
 enum { CONSTANT_COUNT = sizeof constants / sizeof constants[0] };
 

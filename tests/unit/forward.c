@@ -7,13 +7,14 @@
 
 #include "operator.h"
 
-enum { CASE_RANK_MAX = 5, CASE_ATTRIBUTES_MAX = 6, CASE_INPUTS_MAX = 8, CASE_OUTPUTS_MAX = 4 };
+enum { CASE_RANK_MAX = 5, CASE_ATTRIBUTES_MAX = 6, CASE_INPUTS_MAX = 9, CASE_OUTPUTS_MAX = 4 };
 
 struct case_tensor {
     enum net_type type;
     int rank;
     int64_t shape[CASE_RANK_MAX];
     const void *data; /* null: one that is left out */
+    enum net_integers integers;
 };
 
 struct case_attribute {
@@ -45,6 +46,13 @@ struct case_attribute {
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
+#define NARROW(kind, extents, ...)                                                                 \
+    {                                                                                              \
+        .type = NET_INTEGER, .integers = (kind), extents, .data = (const int64_t[])                \
+        {                                                                                          \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
 #define BOOLEANS(extents, ...)                                                                     \
     {                                                                                              \
         .type = NET_BOOLEAN, extents, .data = (const unsigned char[])                              \
@@ -70,6 +78,7 @@ static void case_tensor_fill(struct net_tensor *tensor, const struct case_tensor
 {
     assert_int_equal(net_tensor_set(tensor, from->type, from->rank, from->shape, NULL), 0);
     assert_int_equal(net_tensor_allocate(tensor, NULL), 0);
+    tensor->integers = from->integers;
     memcpy(tensor->data, from->data, tensor->count * net_type_size(tensor->type));
 }
 
@@ -132,6 +141,7 @@ static void case_compare(const struct forward_case *test, const struct net_tenso
     size_t number = (size_t)(test - cases), size = net_type_size(found->type);
     char text[256];
     assert_int_equal(found->type, expected->type);
+    assert_int_equal(found->integers, expected->integers);
     if (found->rank != expected->rank ||
         memcmp(found->shape, expected->shape, (size_t)found->rank * sizeof *found->shape) != 0)
         fail_msg("%s, case %zu: an output of shape %s", test->op, number,

@@ -156,6 +156,8 @@ extern const struct net_operator net_normalize_operators[];   /* ops/normalize.c
 extern const struct net_operator net_batch_operators[];       /* ops/batch_normalization.c */
 extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
 extern const struct net_operator net_loss_operators[];        /* ops/loss.c */
+extern const struct net_operator net_quantize_operators[];    /* ops/quantize.c */
+extern const struct net_operator net_quantized_operators[];   /* ops/quantized.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
 extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */

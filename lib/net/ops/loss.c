@@ -70,7 +70,7 @@ static int loss_infer(struct net_call *call, bool softmax, struct ivon_error *er
         return code;
     const struct net_tensor *x = call->inputs[SCORES], *labels = call->inputs[LABELS];
     loss.examples = x->count ? (size_t)x->shape[0] : 0;
-    loss.classes = (size_t)x->shape[1];
+    loss.classes = x->count ? (size_t)x->shape[1] : 0;
     for (int i = 2; i < x->rank && x->count; i++)
         loss.inner *= (size_t)x->shape[i];
     loss.ignores = net_attribute(call->node, "ignore_index");

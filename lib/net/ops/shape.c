@@ -214,6 +214,8 @@ static int constant_infer(struct net_call *call, struct ivon_error *error)
         return net_fail(call, error, "%zu attributes, expected one", call->node->attribute_count);
     const struct net_attribute *value = &call->node->attributes[0];
     int64_t count = (int64_t)value->count;
+    if (value->kind == NET_TENSOR && call->outputs[0])
+        call->outputs[0]->integers = value->tensor.integers;
     if (value->kind == NET_TENSOR)
         return net_output(call, 0, value->tensor.type, value->tensor.rank, value->tensor.shape,
                           error);

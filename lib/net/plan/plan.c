@@ -34,6 +34,7 @@ static int init_values(struct net_plan *plan, const struct net_tensor *inputs,
     }
     for (size_t i = 0; i < network->input_count; i++) {
         struct net_tensor *tensor = &plan->values[network->inputs[i]].tensor;
+        tensor->integers = network->values[network->inputs[i]].tensor.integers;
         int code = net_tensor_set(tensor, inputs[i].type, inputs[i].rank, inputs[i].shape, error);
         if (code)
             return code;
