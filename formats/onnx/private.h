@@ -37,7 +37,7 @@ int onnx_tensor(struct onnx_reader *reader, const char *name, const Onnx__Tensor
 /* Sets *type to what a tensor of that data type becomes; false if the type is not supported. */
 bool onnx_net_type(int32_t data_type, enum net_type *type);
 
-/* The type of a tensor's integers, or NET_ANY_INTEGERS; and the type of a file's tensor for them. */
+/* The type of a tensor's integers, or NET_ANY_INTEGERS; and a file's type for them. */
 enum net_integers onnx_integers(int32_t data_type);
 int32_t onnx_integers_type(enum net_integers integers);
 

@@ -560,9 +560,24 @@ def quantized_products():
          saturated(separate.numpy() * 0.0625**2 / 4, np.uint8(100)), group=2, dilations=[1, 2], auto_pad="VALID")
 
 
+def sequences():
+    """What newer networks of sequences have beside attention."""
+    a, b = numbers(2, 3), numbers(3)
+    for alpha in (1.0, 0.5):
+        given = {} if alpha == 1 else {"alpha": alpha}
+        case("SwiGLU", [a, b], wide(a) / (1 + np.exp(-alpha * wide(a))) * wide(b), **given)
+    x, kernel, bias, past = numbers(2, 2, 4), numbers(2, 1, 3), numbers(2), numbers(2, 2, 2)
+    for before, given in ((np.zeros((2, 2, 2)), [x, kernel]), (wide(past), [x, kernel, bias, past])):
+        line = torch.from_numpy(np.concatenate([before, wide(x)], 2))
+        f = F.conv1d(line, torched(kernel), torched(bias) if len(given) > 2 else None, groups=2)
+        case("CausalConvWithState", given, (f, line[:, :, -2:]))
+        case("CausalConvWithState", given[:2] + [None] * (len(given) - 2), F.silu(F.conv1d(
+            F.pad(torched(x), (2, 0)), torched(kernel), groups=2)), activation="silu")
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
                shapes, fused_products, attention, microsoft_attention, rotations, losses,
-               quantizations, quantized_products):
+               quantizations, quantized_products, sequences):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

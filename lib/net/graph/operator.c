@@ -17,7 +17,8 @@ static const struct net_operator *const families[] = {
     net_concat_operators,      net_index_operators,      net_shape_operators,
     net_fused_gemm_operators,  net_attention_operators,  net_packed_attention_operators,
     net_multi_head_operators,  net_rotary_operators,     net_loss_operators,
-    net_quantize_operators,    net_quantized_operators,
+    net_quantize_operators,    net_quantized_operators,  net_gated_operators,
+    net_causal_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };

@@ -158,6 +158,8 @@ extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c *
 extern const struct net_operator net_loss_operators[];        /* ops/loss.c */
 extern const struct net_operator net_quantize_operators[];    /* ops/quantize.c */
 extern const struct net_operator net_quantized_operators[];   /* ops/quantized.c */
+extern const struct net_operator net_gated_operators[];       /* ops/gated.c */
+extern const struct net_operator net_causal_operators[];      /* ops/causal_convolution.c */
 extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
 extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
 extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */

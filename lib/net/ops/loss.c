@@ -208,7 +208,7 @@ static int loss_forward(const struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
-/* What the loss of a place counts: its own adjoint, or the common one. */
+/* The adjoint of the loss at a place: its own, or a part of the common one. */
 static double place_adjoint(const struct loss_run *run, const struct loss_sums *sums,
                             const float *dz, size_t place)
 {

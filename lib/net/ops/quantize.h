@@ -5,7 +5,7 @@
 #include "core/vector_math.h"
 #include "net/graph/operator.h"
 
-/* Where the scale and the zero of an element are: one for all, or for each index of an axis, or for
+/* The places of the elements' scales and zeros: one for all, or for each index of an axis, or for
    each block along it. */
 struct quantize_places {
     size_t length, inner; /* the axis, and elements of each of its indices */

@@ -14,7 +14,7 @@
 
 #include "net/graph/operator.h"
 
-/* Where the matrices of an operand lie: one for each index of the head axes. */
+/* The places of an operand's matrices: there is one for each index of the head axes. */
 struct attention_operand {
     size_t start;                /* elements before the first matrix */
     size_t steps[IVON_RANK_MAX]; /* elements from one index of a head axis to the next */

@@ -82,8 +82,9 @@ struct fused_run {
 
 /* Edits. */
 
-IVON_DISPATCH static void choose(float *restrict p, const unsigned char *restrict condition,
-                                 const float *restrict other, size_t count, bool kept)
+IVON_DISPATCH static void attention_choose(float *restrict p,
+                                           const unsigned char *restrict condition,
+                                           const float *restrict other, size_t count, bool kept)
 {
     if (kept)
         for (size_t i = 0; i < count; i++)
@@ -105,7 +106,7 @@ static void edit_next(const struct attention_edit *edit, struct broadcast *opera
             continue;
         }
         const unsigned char *condition = broadcast_next(&operands[0], part);
-        choose(p + i, condition, broadcast_next(&operands[1], part), part, edit->kept);
+        attention_choose(p + i, condition, broadcast_next(&operands[1], part), part, edit->kept);
     }
 }
 

@@ -52,40 +52,6 @@ static double *mask_sums(const struct attention *attention, const struct attenti
     return (double *)at;
 }
 
-size_t attention_start(const struct attention *attention, const size_t *steps, size_t head)
-{
-    size_t at = 0;
-    for (int i = attention->rank - 1; i >= 0; i--) {
-        at += head % attention->extents[i] * steps[i];
-        head /= attention->extents[i];
-    }
-    return at;
-}
-
-static int64_t between(int64_t value, int64_t low, int64_t high)
-{
-    value = value < low ? low : value;
-    return value > high ? high : value;
-}
-
-void attention_range(const struct attention *attention, const struct attention_values *values,
-                     size_t head, int64_t query, int64_t *low, int64_t *high)
-{
-    int64_t most = attention->limit, offset = attention->offset;
-    if (values->lengths) {
-        size_t heads = attention->count / attention->extents[0];
-        int64_t length = between(values->lengths[head / heads], 0, attention->keys);
-        most = length < most ? length : most;
-        offset = attention->at_end ? length - attention->queries : offset;
-    }
-    *low = 0;
-    *high = most;
-    if (attention->right >= 0)
-        *high = between(query + offset + attention->right + 1, 0, most);
-    if (attention->left >= 0)
-        *low = between(query + offset - attention->left, 0, *high);
-}
-
 /* Sets the tile's place; with `whole`, all keys are in it. */
 static void tile_begin(const struct attention *attention, const struct attention_values *values,
                        size_t head, int64_t query, bool whole, struct attention_tile *tile)
@@ -349,9 +315,10 @@ void attention_backward(const struct attention *attention, const struct attentio
 
 /* Tangents: the same steps forward. */
 
-static void tile_tangent(const struct attention *attention, const struct attention_values *values,
-                         const struct attention_tile *tile, const float *slope,
-                         const struct attention_tangents *from)
+static void attention_tile_tangent(const struct attention *attention,
+                                   const struct attention_values *values,
+                                   const struct attention_tile *tile, const float *slope,
+                                   const struct attention_tangents *from)
 {
     struct attention_tile d = tile_beside(attention, values, tile, 1);
     enum attention_stage stage = attention->stage;
@@ -391,6 +358,6 @@ void attention_tangent(const struct attention *attention, const struct attention
         for (int64_t query = 0; query < attention->queries; query += tile.rows) {
             tile_begin(attention, values, head, query, tangents->scores, &tile);
             tile_forward(attention, values, &tile, slope, NULL);
-            tile_tangent(attention, values, &tile, slope, tangents);
+            attention_tile_tangent(attention, values, &tile, slope, tangents);
         }
 }

@@ -8,6 +8,40 @@
 #include "net/ops/softmax.h"
 #include "net/ops/sum.h"
 
+size_t attention_start(const struct attention *attention, const size_t *steps, size_t head)
+{
+    size_t at = 0;
+    for (int i = attention->rank - 1; i >= 0; i--) {
+        at += head % attention->extents[i] * steps[i];
+        head /= attention->extents[i];
+    }
+    return at;
+}
+
+static int64_t between(int64_t value, int64_t low, int64_t high)
+{
+    value = value < low ? low : value;
+    return value > high ? high : value;
+}
+
+void attention_range(const struct attention *attention, const struct attention_values *values,
+                     size_t head, int64_t query, int64_t *low, int64_t *high)
+{
+    int64_t most = attention->limit, offset = attention->offset;
+    if (values->lengths) {
+        size_t heads = attention->count / attention->extents[0];
+        int64_t length = between(values->lengths[head / heads], 0, attention->keys);
+        most = length < most ? length : most;
+        offset = attention->at_end ? length - attention->queries : offset;
+    }
+    *low = 0;
+    *high = most;
+    if (attention->right >= 0)
+        *high = between(query + offset + attention->right + 1, 0, most);
+    if (attention->left >= 0)
+        *low = between(query + offset - attention->left, 0, *high);
+}
+
 static float *tile_row(const struct attention *attention, const struct attention_tile *tile,
                        int64_t i)
 {
