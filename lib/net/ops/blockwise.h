@@ -33,8 +33,8 @@ const void *broadcast_next(struct broadcast *broadcast, size_t count);
 void broadcast_add(struct broadcast *broadcast, const float *values, size_t count, double *sums);
 
 /* Run a chain block by block, on values that are in no tensor: the first begins the operands of all
-   links, the second computes the next `count` elements, at most BLOCK_FLOATS. `running` has room for
-   them; `out` may be `value`. */
+   links, the second computes the next `count` elements, at most BLOCK_FLOATS. `running` has room
+   for them; `out` may be `value`. */
 void chain_begin(const struct net_chain *chain, struct broadcast *operands);
 void chain_next(const struct net_chain *chain, struct broadcast *operands, const float *value,
                 float *running, float *out, size_t count);
