@@ -71,7 +71,11 @@ static int onnx_add_input(struct ivon_network *network, const Onnx__ValueInfoPro
     int code = input_shape(tensor->shape, path, name, extents, error);
     if (code)
         return code;
-    return graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
+    code = graph_add_input(network, name, net_type, (int)tensor->shape->n_dim, extents, error);
+    if (!code)
+        network->values[graph_find(network, name)].tensor.integers = onnx_integers(
+            tensor->elem_type);
+    return code;
 }
 
 static int onnx_add_output(struct ivon_network *network, const Onnx__ValueInfoProto *info,

@@ -131,6 +131,10 @@ bool onnx_stored_dtype(int32_t data_type, enum ivon_dtype *dtype);
 /* The data type of ONNX that stores elements of a type. */
 int32_t onnx_data_type(enum ivon_dtype dtype);
 
+/* The type of a tensor's integers, or NET_ANY_INTEGERS; and a file's type for them. */
+enum net_integers onnx_integers(int32_t data_type);
+int32_t onnx_integers_type(enum net_integers integers);
+
 /* "float16", "complex64" … */
 const char *onnx_type_name(int32_t data_type);
 

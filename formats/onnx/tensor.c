@@ -89,6 +89,25 @@ bool onnx_type_is_float(int32_t data_type)
     return data_type >= 0 && data_type < TYPE_COUNT && types[data_type].type == NET_FLOAT;
 }
 
+static const int32_t integer_types[] = {[NET_ANY_INTEGERS] = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+                                        [NET_INT8] = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
+                                        [NET_UINT8] = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
+                                        [NET_INT16] = ONNX__TENSOR_PROTO__DATA_TYPE__INT16,
+                                        [NET_UINT16] = ONNX__TENSOR_PROTO__DATA_TYPE__UINT16};
+
+enum net_integers onnx_integers(int32_t data_type)
+{
+    for (int i = NET_INT8; i <= NET_UINT16; i++)
+        if (integer_types[i] == data_type)
+            return (enum net_integers)i;
+    return NET_ANY_INTEGERS;
+}
+
+int32_t onnx_integers_type(enum net_integers integers)
+{
+    return integer_types[integers];
+}
+
 const char *onnx_type_name(int32_t data_type)
 {
     return data_type < 0 || data_type >= TYPE_COUNT ? "unknown" : types[data_type].name;
@@ -213,6 +232,7 @@ static int onnx_tensor_describe(const struct onnx_reader *reader, const char *na
         if (proto->dims[i] < 0)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': an extent of %" PRId64,
                                   reader->path, name, proto->dims[i]);
+    tensor->integers = onnx_integers(proto->data_type);
     int code = net_tensor_set(tensor, type, rank, proto->dims, &reason);
     if (code)
         return ivon_error_set(error, code, "%s: tensor '%s': %s", reader->path, name,

@@ -62,12 +62,27 @@ static char *string(const char *text)
 
 /* Tensors. */
 
-static int32_t data_type(enum net_type type)
+static int32_t data_type(const struct net_tensor *tensor)
 {
     static const int32_t types[] = {[NET_FLOAT] = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
                                     [NET_INTEGER] = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
                                     [NET_BOOLEAN] = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL};
-    return types[type];
+    return tensor->type == NET_INTEGER ? onnx_integers_type(tensor->integers) : types[tensor->type];
+}
+
+/* Integers as the file has them, in memory of the writer; they fit. Null without memory. */
+static void *narrowed(struct writer *writer, const struct net_tensor *tensor, size_t *size)
+{
+    const int64_t *from = tensor->data;
+    bool bytes = tensor->integers == NET_INT8 || tensor->integers == NET_UINT8;
+    void *made = onnx_write_alloc(writer, tensor->count, sizeof(uint16_t));
+    *size = tensor->count * (bytes ? 1 : sizeof(uint16_t));
+    for (size_t i = 0; made && i < tensor->count; i++)
+        if (bytes)
+            ((uint8_t *)made)[i] = (uint8_t)from[i];
+        else
+            ((uint16_t *)made)[i] = (uint16_t)from[i];
+    return made;
 }
 
 /* Borrows the tensor's elements and the name. */
@@ -83,11 +98,16 @@ static Onnx__TensorProto *tensor_of(struct writer *writer, char *name,
     proto->n_dims = (size_t)tensor->rank;
     memcpy(proto->dims, tensor->shape, proto->n_dims * sizeof *proto->dims);
     proto->has_data_type = true;
-    proto->data_type = data_type(tensor->type);
+    proto->data_type = data_type(tensor);
     proto->name = name;
     proto->has_raw_data = true;
     proto->raw_data.len = tensor->count * net_type_size(tensor->type);
     proto->raw_data.data = tensor->data;
+    if (tensor->type == NET_INTEGER && tensor->integers) {
+        proto->raw_data.data = narrowed(writer, tensor, &proto->raw_data.len);
+        if (!proto->raw_data.data)
+            return NULL;
+    }
     return proto;
 }
 
@@ -195,7 +215,7 @@ static Onnx__ValueInfoProto *value_info(struct writer *writer, char *name,
         shape->n_dim++;
     }
     of->has_elem_type = true;
-    of->elem_type = data_type(tensor->type);
+    of->elem_type = data_type(tensor);
     of->shape = shape;
     type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
     type->tensor_type = of;

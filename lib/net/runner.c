@@ -130,8 +130,9 @@ int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
         runner->tile = tile;
         runner->bytes = worker.plan ? net_plan_memory(worker.plan)
                                     : net_derivative_memory(worker.derivative);
-        code = runner->check(runner->check_context, runner->network->path, runner_output(&worker),
-                             tile, error);
+        const struct net_tensor *output = runner_output(&worker);
+        code = runner->check(runner->check_context, runner->network->path, output, tile, error);
+        runner->rows = output->rank ? output->shape[0] : 0;
     }
     runner_worker_release(&worker);
     return code;
@@ -164,12 +165,27 @@ static size_t runner_suitable_tile(const struct runner *runner, const struct run
     return tile;
 }
 
+/* Returns whether a graph that gave other outputs than one for one example gives one for each of all
+   the examples: its constants name the places of these, as indices of rows do. */
+static bool runner_takes_all(const struct runner *runner, const struct feed *feed,
+                             const struct runner_bounds *bounds)
+{
+    return feed->fixed < 0 && runner->rows > 1 && (size_t)runner->rows <= bounds->examples &&
+           (uint64_t)runner->rows == ivon_examples_count(feed->examples) &&
+           (!bounds->batch || bounds->batch == (size_t)runner->rows);
+}
+
 int runner_choose_tile(struct runner *runner, const struct feed *feed,
                        const struct runner_bounds *bounds, struct ivon_error *error)
 {
     size_t least = feed->fixed > 0 ? (size_t)feed->fixed : 1;
-    int code = runner_measure(runner, feed, least, error);
+    struct ivon_error inner = {0};
+    int code = runner_measure(runner, feed, least, &inner);
     size_t single = runner->bytes;
+    if (code && runner_takes_all(runner, feed, bounds))
+        return runner_measure(runner, feed, (size_t)runner->rows, error);
+    if (code && error)
+        *error = inner;
     if (code || feed->fixed > 0)
         return code;
     if (bounds->batch)

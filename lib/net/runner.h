@@ -47,6 +47,7 @@ struct runner {
     /* Set by runner_measure. */
     size_t tile;  /* examples */
     size_t bytes; /* that a worker takes */
+    int64_t rows; /* of the output that was checked last */
     /* Set by runner_start. */
     struct runner_worker *workers;
     int threads;
@@ -73,7 +74,8 @@ int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
                    struct ivon_error *error);
 
 /* The same for a number of examples that suits the bounds, runner->memory and the total number of
-   examples: a power of two, unless the network or the caller requires another. */
+   examples: a power of two, unless the network or the caller requires another. A network that gives
+   one output for each of all the examples, and not one for one, gets all. */
 int runner_choose_tile(struct runner *runner, const struct feed *feed,
                        const struct runner_bounds *bounds, struct ivon_error *error);
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 WIDTH = 100
 FLOATS, INTEGERS, BOOLEANS = np.float32, np.int64, np.bool_
 MACROS = {np.dtype(FLOATS): "FLOATS", np.dtype(INTEGERS): "INTEGERS", np.dtype(BOOLEANS): "BOOLEANS"}
+NARROW = {np.dtype(kind): kind.upper() for kind in ("int8", "uint8", "int16", "uint16")}
 CASES = []
 rng = None  # of a family: a case behind its others leaves every number as it is
 
@@ -37,10 +38,13 @@ def booleans(*values):
 
 
 def case(op, inputs, outputs, opset=0, domain=None, **attributes):
-    """`inputs` may hold None, one that is left out; outputs of floats are rounded once. `opset` chooses a version
-    of the operator: the newest."""
+    """`inputs` and `outputs` may hold None, one that is left out; outputs of floats are rounded once. `opset` chooses
+    a version of the operator: the newest."""
     made = []
     for output in outputs if isinstance(outputs, tuple) else (outputs,):
+        if output is None:
+            made.append(output)
+            continue
         output = output.detach().numpy() if isinstance(output, torch.Tensor) else np.asarray(output)
         made.append(output.astype(FLOATS) if output.dtype == np.float64 else output)
     CASES.append((op, opset, domain, inputs, made, attributes))
@@ -73,8 +77,10 @@ def tensor(value):
     if value is None:
         return "{0}"
     shape = f"SHAPE({', '.join(str(n) for n in value.shape)})" if value.ndim else "SCALAR"
-    elements = ", ".join(number(v) for v in value.ravel())
-    return f"{MACROS[value.dtype]}({shape}, {elements or 0})"
+    elements = ", ".join(number(v) for v in value.ravel()) or "0"
+    if value.dtype in NARROW:
+        return f"NARROW(NET_{NARROW[value.dtype]}, {shape}, {elements})"
+    return f"{MACROS[value.dtype]}({shape}, {elements})"
 
 
 def attribute(name, value):
@@ -1120,11 +1126,259 @@ def normalizations_by_rows():
         case("LRN", [x], w / (1.5 + 0.5 / size * squares) ** 0.25, alpha=0.5, beta=0.25, bias=1.5, size=size)
 
 
+def fused_products():
+    """Gemm before opset 11, and ONNX Runtime's products."""
+    a, b, bias = numbers(2, 3), numbers(3, 4), numbers(4)
+    turned = np.ascontiguousarray
+    case("Gemm", [a, b, bias], 0.5 * (wide(a) @ wide(b)) - wide(bias), 7, alpha=0.5, beta=-1.0)
+    case("Gemm", [turned(a.T), turned(b.T), bias], wide(a) @ wide(b) + wide(bias), 7, transA=1, transB=1)
+    many, others = numbers(2, 2, 3), numbers(2, 3, 4)
+    product = 0.25 * (wide(many) @ wide(others))
+    microsoft = dict(domain="com.microsoft", opset=1)
+    case("FusedMatMul", [many, others], product, alpha=0.25, **microsoft)
+    case("FusedMatMul", [turned(many.transpose(0, 2, 1)), turned(others.transpose(0, 2, 1))], 4 * product,
+         transA=1, transB=1, **microsoft)
+    case("FusedMatMul", [turned(many.transpose(1, 0, 2)), turned(others.transpose(1, 0, 2))], 4 * product,
+         transBatchA=1, transBatchB=1, **microsoft)
+    case("FusedMatMul", [turned(many.transpose(2, 0, 1)), turned(others.transpose(2, 0, 1))], product, alpha=0.25,
+         transA=1, transB=1, transBatchA=1, transBatchB=1, **microsoft)
+    deep, wider = numbers(1, 2, 2, 3), numbers(2, 2, 3, 2)
+    case("FusedMatMul", [turned(deep.transpose(2, 0, 1, 3)), turned(wider.transpose(2, 0, 1, 3))],
+         wide(deep) @ wide(wider), transBatchA=1, transBatchB=1, **microsoft)
+    g = wide(a) @ wide(b)
+    case("FusedGemm", [a, b], np.tanh(0.125 * g), activation="Tanh", alpha=0.125, **microsoft)
+    case("FusedGemm", [turned(a.T), turned(b.T), bias], 1 / (1 + np.exp(-g - 0.5 * wide(bias))), beta=0.5,
+         activation="Sigmoid", transA=1, transB=1, **microsoft)
+
+
+def attend(q, k, v, scale=None, cap=0.0, masks=(), seen=None):
+    """Of examples x heads x positions x size, in double: y and the scores scaled, capped, masked, as probabilities."""
+    q, k, v = wide(q), wide(k), wide(v)
+    shared = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, shared, 1), np.repeat(v, shared, 1)
+    scaled = q @ k.swapaxes(-1, -2) * (scale or q.shape[-1] ** -0.5)
+    capped = cap * np.tanh(scaled / cap) if cap else scaled
+    masked = capped
+    for mask in masks:
+        masked = np.where(mask, masked, -np.inf) if mask.dtype == BOOLEANS else masked + mask
+    if seen is not None:
+        masked = np.where(seen, masked, -np.inf)
+    largest = masked.max(-1, keepdims=True)
+    e = np.exp(masked - np.where(np.isinf(largest), 0, largest))
+    total = e.sum(-1, keepdims=True)
+    p = e / np.where(total == 0, 1, total)
+    return p @ v, scaled, capped, masked, p
+
+
+def by_head(x, heads):
+    """Examples x positions x (heads x size), by heads."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def by_row(x):
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+
+
+def causal(queries, keys, offset=0, left=None, right=0):
+    """Which keys a query sees."""
+    place, key = np.arange(queries)[:, None] + offset, np.arange(keys)
+    return (key <= place + right) & (key >= place - (keys + queries if left is None else left))
+
+
+def attention():
+    q, k, v = numbers(1, 2, 3, 2), numbers(1, 2, 4, 2), numbers(1, 2, 4, 3)
+    for opset in (23, 0):
+        case("Attention", [q, k, v], attend(q, k, v)[0], opset)
+        case("Attention", [q, k, v], attend(q, k, v, 0.25, 2.0, seen=causal(3, 4))[0], opset, is_causal=1, scale=0.25,
+             softcap=2.0, softmax_precision=1)
+        rows = [numbers(2, 2, 8), numbers(2, 3, 4), numbers(2, 3, 2)]  # four heads of queries, two of keys
+        heads = [by_head(x, n) for x, n in zip(rows, (4, 2, 2))]
+        mask = numbers(2, 1, 3)
+        y, scaled, capped, masked, p = attend(*heads, 0.125, 3.0, [wide(mask)[:, None]])
+        for mode, scores in enumerate((scaled, capped, masked, p)):
+            case("Attention", rows + [mask[:, None]], (by_row(y), None, None, scores), opset,
+                 q_num_heads=4, kv_num_heads=2, scale=0.125, softcap=3.0, qk_matmul_output_mode=mode)
+        past_k, past_v = numbers(1, 2, 2, 2), numbers(1, 2, 2, 3)
+        both_k, both_v = np.concatenate([past_k, k], 2), np.concatenate([past_v, v], 2)
+        kept = rng.integers(0, 4, (3, 6)) > 0
+        kept[1] = False  # a query that sees none
+        case("Attention", [q, k, v, kept, past_k, past_v],
+             (attend(q, both_k, both_v, 0.25, masks=[kept], seen=causal(3, 6, 2))[0], wide(both_k), wide(both_v)), opset,
+             is_causal=1, scale=0.25)
+    lengths = integers(4, 2)
+    q, k, v = numbers(2, 1, 2, 2), numbers(2, 1, 4, 2), numbers(2, 1, 4, 2)
+    seen = np.stack([causal(2, 4, 4 - 2), causal(2, 4, 2 - 2) & (np.arange(4) < 2)])[:, None]
+    case("Attention", [q, k, v, None, None, None, lengths], attend(q, k, v, 0.25, seen=seen)[0], is_causal=1, scale=0.25)
+    short = numbers(2, 1, 2, 3)
+    padded = np.pad(wide(short), ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=-np.inf)
+    case("Attention", [q, k, v, short], attend(q, k, v, 0.25, masks=[padded])[0], scale=0.25)
+    case("Attention", [q, k, v], attend(q, k, v, 0.25, seen=causal(2, 4, 0, 0, 1))[0], scale=0.25, left_window_size=0,
+         right_window_size=1)
+    case("Attention", [q, k, v], attend(q, k, v, 0.25, seen=causal(2, 4, 0, 1, 0))[0], scale=0.25, left_window_size=1,
+         is_causal=1)
+
+
+def microsoft_attention():
+    """ONNX Runtime's rows."""
+    microsoft = dict(domain="com.microsoft", opset=1)
+    x, w, b = numbers(2, 3, 2), numbers(2, 10), numbers(10)
+    weights = [4, 4, 2]  # columns of queries, keys, values
+    parts = np.split(wide(x) @ wide(w) + wide(b), np.cumsum(weights)[:2], 2)
+    q, k, v = (by_head(part, 2) for part in parts)
+    case("Attention", [x, w, b], by_row(attend(q, k, v, 0.0625, seen=causal(3, 3))[0]), num_heads=2, scale=0.0625,
+         qkv_hidden_sizes=weights, unidirectional=1, do_rotary=0, **microsoft)
+    kept, bias = integers(1, 1, 0, 1, 0, 1, shape=(2, 3)), numbers(1, 2, 3, 3)
+    masks = [2.0 * (kept[:, None, None] - 1), wide(bias)]
+    case("Attention", [x, w, b, kept, None, bias], by_row(attend(q, k, v, 0.0625, masks=masks)[0]), num_heads=2,
+         scale=0.0625, qkv_hidden_sizes=weights, mask_filter_value=-2.0, **microsoft)
+    small = numbers(2, 6, low=-1, high=1)
+    q, k, v = (by_head(part, 1) for part in np.split(wide(x) @ wide(small), 3, 2))
+    lengths = integers(3, 2)
+    seen = np.arange(3) < lengths[:, None, None, None]
+    case("Attention", [x, small, None, lengths], by_row(attend(q, k, v, seen=seen)[0]), num_heads=1, **microsoft)
+    q, k, v = numbers(2, 2, 4), numbers(2, 3, 4), numbers(2, 3, 2)
+    heads = [by_head(x, 2) for x in (q, k, v)]
+    case("MultiHeadAttention", [q, k, v], by_row(attend(*heads, 0.25, seen=causal(2, 3))[0]), num_heads=2, scale=0.25,
+         unidirectional=1, **microsoft)
+    case("MultiHeadAttention", [q, heads[1], heads[2], None, lengths], by_row(attend(*heads, seen=seen)[0]), num_heads=2,
+         **microsoft)
+    bias, scores = numbers(10), numbers(1, 2, 2, 3)
+    moved = [by_head(wide(x) + wide(part), 2) for x, part in zip((q, k, v), np.split(bias, [4, 8]))]
+    kept = integers(1, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, shape=(2, 2, 3))
+    masks = [2.0 * (kept[:, None] - 1), wide(scores)]
+    case("MultiHeadAttention", [q, k, v, bias, kept, scores], by_row(attend(*moved, 0.0625, masks=masks)[0]), num_heads=2,
+         scale=0.0625, mask_filter_value=-2.0, **microsoft)
+
+
+def turned(x, cosine, sine, neighbours=False):
+    """Examples x heads x positions x size, the pairs at its front turned; tables of examples x positions x pairs."""
+    x, half = wide(x).copy(), cosine.shape[-1]
+    cosine, sine = wide(cosine)[:, None], wide(sine)[:, None]
+    first, second = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if neighbours else (slice(half), slice(half, 2 * half))
+    a, b = x[..., first].copy(), x[..., second].copy()
+    x[..., first], x[..., second] = cosine * a - sine * b, sine * a + cosine * b
+    return x
+
+
+def rotations():
+    x, ids = numbers(2, 1, 2, 6), integers(3, 0, 1, 3, shape=(2, 2))
+    cosine, sine = numbers(4, 3), numbers(4, 3)
+    case("RotaryEmbedding", [x, cosine, sine, ids], turned(x, cosine[ids], sine[ids]))
+    case("RotaryEmbedding", [x, cosine, sine, ids], turned(x, cosine[ids], sine[ids], True), interleaved=1)
+    rows, cosine, sine = numbers(2, 2, 8), numbers(2, 2, 1), numbers(2, 2, 1)
+    case("RotaryEmbedding", [rows, cosine, sine], by_row(turned(by_head(rows, 2), cosine, sine)), num_heads=2,
+         rotary_embedding_dim=2)
+    microsoft = dict(domain="com.microsoft", opset=1)
+    cosine, sine = numbers(4, 2), numbers(4, 2)
+    case("RotaryEmbedding", [rows, ids, cosine, sine], by_row(turned(by_head(rows, 2), cosine[ids], sine[ids], True)),
+         interleaved=1, scale=1.0, is_packed_batching=0, **microsoft)
+    from_one = np.stack([cosine[1:3], cosine[1:3]]), np.stack([sine[1:3], sine[1:3]])
+    case("RotaryEmbedding", [x, integers(1), cosine, sine], turned(x, *from_one), num_heads=1, rotary_embedding_dim=4,
+         **microsoft)
+
+
+def losses():
+    x, weights, labels = numbers(3, 4), numbers(4, low=1, high=3), integers(2, 0, 3)
+    t, w, c = torched(x), torched(weights), torch.tensor(labels)
+    deep, places = numbers(2, 3, 2), integers(0, 2, 1, 0, shape=(2, 2))
+    u, v, d = torched(deep), torched(weights[:3]), torch.tensor(places)
+    for op, function in {"NegativeLogLikelihoodLoss": F.nll_loss, "SoftmaxCrossEntropyLoss": F.cross_entropy}.items():
+        case(op, [x, labels], function(t, c))
+        for reduction in ("none", "sum", "mean"):
+            case(op, [x, labels, weights], function(t, c, w, ignore_index=0, reduction=reduction), reduction=reduction,
+                 ignore_index=0)
+            case(op, [deep, places, weights[:3]], function(u, d, v, reduction=reduction), reduction=reduction)
+    case("SoftmaxCrossEntropyLoss", [deep, places, weights[:3]], (F.cross_entropy(u, d, v), torch.log_softmax(u, 1)))
+    case("SoftmaxCrossEntropyLoss", [deep, integers(-1, 2, -1, 0, shape=(2, 2))],
+         (F.cross_entropy(u, torch.tensor([[-1, 2], [-1, 0]]), ignore_index=-1), torch.log_softmax(u, 1)),
+         ignore_index=-1)
+
+
+def saturated(x, zero):
+    """Rounded to even, as integers of the type of `zero`."""
+    limits = np.iinfo(zero.dtype)
+    return np.clip(np.rint(x) + zero, limits.min, limits.max).astype(zero.dtype)
+
+
+def quantizations():
+    x, scale = numbers(2, 3, low=-6, high=6), np.array(0.03125, FLOATS)
+    w, s = wide(x), wide(scale)
+    byte, signed = np.array(7, np.uint8), np.array(-3, np.int8)
+    for opset in (10, 0):
+        case("QuantizeLinear", [x, scale, byte], saturated(w / s, byte), opset)
+        case("QuantizeLinear", [x, scale], saturated(w / s, np.uint8(0)), opset)
+        case("DequantizeLinear", [saturated(w / s, byte), scale, byte], (saturated(w / s, byte) - 7.0) * s, opset)
+    scales, zeros = np.array([0.0625, 0.25, 0.03125], FLOATS), np.array([1, -128, 5], np.int8)
+    q = saturated(w / wide(scales), zeros)
+    for opset in (19, 0):
+        case("QuantizeLinear", [x, scales, zeros], q, opset, axis=-1, saturate=1)
+        case("DequantizeLinear", [q, scales, zeros], (q - wide(zeros.astype(FLOATS))) * wide(scales), opset, axis=1)
+    fine = np.array(0.0001220703125, FLOATS)
+    for kind in (np.int16, np.uint16):
+        case("QuantizeLinear", [x, fine, np.array(100, kind)], saturated(w / wide(fine), np.array(100, kind)))
+    case("QuantizeLinear", [x, fine], saturated(w / wide(fine), np.int16(0)), output_dtype=5, precision=1)
+    blocks = np.array([[0.0625, 0.5], [0.25, 0.125]], FLOATS)
+    spread, zero = np.repeat(wide(blocks), 2, 1)[:, :3], np.array([[1, 2], [3, 4]], np.uint8)
+    zeros = np.repeat(zero, 2, 1)[:, :3]
+    q = saturated(w / spread, zeros)
+    case("QuantizeLinear", [x, blocks, zero], q, axis=1, block_size=2)
+    case("DequantizeLinear", [q, blocks, zero], (q.astype(float) - zeros) * spread, axis=1, block_size=2, output_dtype=1)
+    low, high = min(w.min(), 0), max(w.max(), 0)
+    step = FLOATS((FLOATS(high) - FLOATS(low)) / FLOATS(255))
+    zero = saturated(-low / step, np.uint8(0))
+    case("DynamicQuantizeLinear", [x], (saturated(x / step, zero), np.array(step, FLOATS), np.array(zero)))
+
+
+def quantized_products():
+    draw = lambda kind, *shape: rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
+    whole = lambda array: array.astype(INTEGERS)
+    a, b = draw(np.uint8, 2, 3, 5), draw(np.int8, 5, 4)
+    zero, zeros = np.array(130, np.uint8), np.array([3, -2, 0, 5], np.int8)
+    exact = (whole(a) - 130) @ (whole(b) - zeros)
+    case("MatMulInteger", [a, b], whole(a) @ whole(b))
+    case("MatMulInteger", [a, b, zero, zeros], exact)
+    scale, scales, step = np.array(0.0625, FLOATS), np.array([0.5, 0.25, 0.125, 0.0625], FLOATS), np.array(4, FLOATS)
+    case("QLinearMatMul", [a, scale, zero, b, scales, zeros, step, np.array(9, np.uint8)],
+         saturated(exact * 0.0625 * wide(scales) / 4, np.uint8(9)))
+    x, w = draw(np.uint8, 1, 2, 4, 5), draw(np.int8, 2, 2, 2, 3)
+    moved = torch.from_numpy(x.astype(float) - 130), torch.from_numpy(w.astype(float) - [[[[4]]], [[[-6]]]])
+    plain = F.conv2d(moved[0], torch.from_numpy(w.astype(float)))
+    case("ConvInteger", [x, w, zero], whole(plain.numpy()))
+    wanted = F.conv2d(F.pad(moved[0], (1, 0, 1, 1)), moved[1], stride=(2, 1))
+    kernels = np.array([4, -6], np.int8)
+    more = dict(pads=[1, 1, 1, 0], strides=[2, 1], kernel_shape=[2, 3])
+    case("ConvInteger", [x, w, zero, kernels], whole(wanted.numpy()), **more)
+    case("QLinearConv", [x, scale, zero, w, scales[:2], kernels, step, np.array(-1, np.int8), integers(40, -300)],
+         saturated((wanted.numpy() + [[[[40]], [[-300]]]]) * 0.0625 * wide(scales[:2])[:, None, None] / 4, np.int8(-1)),
+         **more)
+    grouped = draw(np.int8, 4, 1, 2, 2)
+    separate = F.conv2d(moved[0], torch.from_numpy(grouped.astype(float)), groups=2, dilation=(1, 2))
+    case("ConvInteger", [x, grouped, zero], whole(separate.numpy()), group=2, dilations=[1, 2], auto_pad="VALID")
+    case("QLinearConv", [x, scale, zero, grouped, scale, np.array(0, np.int8), step, np.array(100, np.uint8)],
+         saturated(separate.numpy() * 0.0625**2 / 4, np.uint8(100)), group=2, dilations=[1, 2], auto_pad="VALID")
+
+
+def sequences():
+    """What newer networks of sequences have beside attention."""
+    a, b = numbers(2, 3), numbers(3)
+    for alpha in (1.0, 0.5):
+        given = {} if alpha == 1 else {"alpha": alpha}
+        case("SwiGLU", [a, b], wide(a) / (1 + np.exp(-alpha * wide(a))) * wide(b), **given)
+    x, kernel, bias, past = numbers(2, 2, 4), numbers(2, 1, 3), numbers(2), numbers(2, 2, 2)
+    for before, given in ((np.zeros((2, 2, 2)), [x, kernel]), (wide(past), [x, kernel, bias, past])):
+        line = torch.from_numpy(np.concatenate([before, wide(x)], 2))
+        f = F.conv1d(line, torched(kernel), torched(bias) if len(given) > 2 else None, groups=2)
+        case("CausalConvWithState", given, (f, line[:, :, -2:]))
+        case("CausalConvWithState", given[:2] + [None] * (len(given) - 2), F.silu(F.conv1d(
+            F.pad(torched(x), (2, 0)), torched(kernel), groups=2)), activation="silu")
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
                shapes, selections, conditions, versions, norms, activations, remainders, casts,
                scans, einsums, determinants, movement_versions, scatters, gathers, indicators,
                blocks, resizes, samples, regions, pools_of_volumes, older_normalizations,
-               recurrences, normalizations_by_rows):
+               recurrences, normalizations_by_rows, fused_products, attention, microsoft_attention,
+               rotations, losses, quantizations, quantized_products, sequences):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

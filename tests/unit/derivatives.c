@@ -5,13 +5,38 @@
 
 /* Their outputs are no floats, or depend on shapes alone; those of Range, NonZero and Unique are
    known with the plan. */
-static const char *const constants[] = {
-    "And",        "ArgMax",     "ArgMin",      "BitCast",        "BitShift",
-    "BitwiseAnd", "BitwiseNot", "BitwiseOr",   "BitwiseXor",     "ConstantOfShape",
-    "Equal",      "EyeLike",    "Greater",     "GreaterOrEqual", "IsInf",
-    "IsNaN",      "Less",       "LessOrEqual", "NonZero",        "Not",
-    "Or",         "Range",      "Shape",       "Size",           "Unique",
-    "Xor"};
+static const char *const constants[] = {"And",
+                                        "ArgMax",
+                                        "ArgMin",
+                                        "BitCast",
+                                        "BitShift",
+                                        "BitwiseAnd",
+                                        "BitwiseNot",
+                                        "BitwiseOr",
+                                        "BitwiseXor",
+                                        "ConstantOfShape",
+                                        "ConvInteger",
+                                        "DynamicQuantizeLinear",
+                                        "Equal",
+                                        "EyeLike",
+                                        "Greater",
+                                        "GreaterOrEqual",
+                                        "IsInf",
+                                        "IsNaN",
+                                        "Less",
+                                        "LessOrEqual",
+                                        "MatMulInteger",
+                                        "NonZero",
+                                        "Not",
+                                        "Or",
+                                        "QLinearConv",
+                                        "QLinearMatMul",
+                                        "QuantizeLinear",
+                                        "Range",
+                                        "Shape",
+                                        "Size",
+                                        "Unique",
+                                        "Xor"};
 
 enum { CONSTANT_COUNT = sizeof constants / sizeof constants[0] };
 

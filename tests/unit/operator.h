@@ -17,7 +17,7 @@
 
 #include "net/graph/operator.h"
 
-enum { TRIAL_MAX = 9 };
+enum { TRIAL_MAX = 10 };
 
 struct trial {
     struct net_node node;

@@ -18,6 +18,10 @@
 
 enum net_type { NET_FLOAT, NET_INTEGER, NET_BOOLEAN };
 
+/* The type that integers have in a file. Quantization saturates to it; nothing else depends on
+   it. */
+enum net_integers { NET_ANY_INTEGERS, NET_INT8, NET_UINT8, NET_INT16, NET_UINT16 };
+
 /* Bytes of one element. */
 size_t net_type_size(enum net_type type);
 
@@ -26,6 +30,7 @@ const char *net_type_name(enum net_type type);
 
 struct net_tensor {
     enum net_type type;
+    enum net_integers integers; /* of constants, inputs, and what quantization gives */
     int rank;
     int64_t shape[IVON_RANK_MAX];
     size_t count; /* product of the shape */

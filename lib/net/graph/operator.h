@@ -67,6 +67,10 @@ enum {
     /* Normalizes over the axes that the attribute axes lists, by default 0, 2 and 3; examples are
        mixed if 0 is one of them. */
     NET_OVER_AXES = 8192,
+    /* Output 0 is input 1 where input 0 holds, else input 2, broadcast. */
+    NET_WHERE = 512,
+    /* Output 0 says where input 0 is NaN. */
+    NET_IS_NAN = 1024,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);
@@ -166,30 +170,40 @@ extern const struct net_operator net_arithmetic_operators[];  /* ops/arithmetic.
 extern const struct net_operator net_power_operators[];       /* ops/power.c */
 extern const struct net_operator net_logic_operators[];       /* ops/logic.c: Where, Cast too */
 extern const struct net_operator net_product_operators[];     /* ops/product.c: Gemm, MatMul */
-extern const struct net_operator net_convolution_operators[]; /* ops/convolution.c */
-extern const struct net_operator net_pooling_operators[];     /* ops/pooling/pooling.c */
-extern const struct net_operator net_global_pool_operators[]; /* ops/pooling/global.c */
-extern const struct net_operator net_normalize_operators[];   /* ops/normalize/normalize.c */
-extern const struct net_operator net_sum_norm_operators[];    /* ops/normalize/sums.c */
-extern const struct net_operator net_response_operators[];    /* ops/normalize/response.c */
-extern const struct net_operator net_batch_operators[];       /* ops/normalize/batch.c */
-extern const struct net_operator net_recurrent_operators[];   /* ops/recurrent/layer.c */
-extern const struct net_operator net_softmax_operators[];     /* ops/softmax.c */
-extern const struct net_operator net_reduce_operators[];      /* ops/reduce.c */
-extern const struct net_operator net_movement_operators[];    /* ops/movement.c: along axes */
-extern const struct net_operator net_concat_operators[];      /* ops/concat.c: Concat, Split */
-extern const struct net_operator net_index_operators[];       /* ops/index.c: Gather */
-extern const struct net_operator net_scatter_operators[];     /* ops/scatter.c */
-extern const struct net_operator net_property_operators[];    /* ops/property.c: NonZero, Unique */
-extern const struct net_operator net_indicator_operators[];   /* ops/indicator.c: OneHot, Trilu */
-extern const struct net_operator net_col2im_operators[];      /* ops/col2im.c */
-extern const struct net_operator net_resize_operators[];      /* ops/resize/resize.c */
-extern const struct net_operator net_grid_operators[];        /* ops/resize/grid.c */
-extern const struct net_operator net_roi_operators[];         /* ops/resize/roi_align.c */
-extern const struct net_operator net_pad_operators[];         /* ops/pad.c */
-extern const struct net_operator net_shape_operators[];       /* ops/shape.c: shapes, makers */
-extern const struct net_operator net_select_operators[];      /* ops/select.c: If */
-extern const struct net_operator net_activation_operators[];  /* ops/activation.c */
+extern const struct net_operator net_fused_gemm_operators[];  /* ops/fused_gemm.c */
+extern const struct net_operator net_attention_operators[];   /* ops/attention/ */
+extern const struct net_operator net_packed_attention_operators[];
+extern const struct net_operator net_multi_head_operators[];
+extern const struct net_operator net_rotary_operators[];
+extern const struct net_operator net_convolution_operators[];  /* ops/convolution.c */
+extern const struct net_operator net_pooling_operators[];      /* ops/pooling/pooling.c */
+extern const struct net_operator net_global_pool_operators[];  /* ops/pooling/global.c */
+extern const struct net_operator net_normalize_operators[];    /* ops/normalize/normalize.c */
+extern const struct net_operator net_sum_norm_operators[];     /* ops/normalize/sums.c */
+extern const struct net_operator net_response_operators[];     /* ops/normalize/response.c */
+extern const struct net_operator net_batch_operators[];        /* ops/normalize/batch.c */
+extern const struct net_operator net_recurrent_operators[];    /* ops/recurrent/layer.c */
+extern const struct net_operator net_softmax_operators[];      /* ops/softmax.c */
+extern const struct net_operator net_loss_operators[];         /* ops/loss.c */
+extern const struct net_operator net_quantize_operators[];     /* ops/quantize.c */
+extern const struct net_operator net_quantized_operators[];    /* ops/quantized.c */
+extern const struct net_operator net_gated_operators[];        /* ops/gated.c */
+extern const struct net_operator net_causal_operators[];       /* ops/causal_convolution.c */
+extern const struct net_operator net_reduce_operators[];       /* ops/reduce.c */
+extern const struct net_operator net_movement_operators[];     /* ops/movement.c: along axes */
+extern const struct net_operator net_concat_operators[];       /* ops/concat.c: Concat, Split */
+extern const struct net_operator net_index_operators[];        /* ops/index.c: Gather */
+extern const struct net_operator net_scatter_operators[];      /* ops/scatter.c */
+extern const struct net_operator net_property_operators[];     /* ops/property.c: NonZero, Unique */
+extern const struct net_operator net_indicator_operators[];    /* ops/indicator.c: OneHot, Trilu */
+extern const struct net_operator net_col2im_operators[];       /* ops/col2im.c */
+extern const struct net_operator net_resize_operators[];       /* ops/resize/resize.c */
+extern const struct net_operator net_grid_operators[];         /* ops/resize/grid.c */
+extern const struct net_operator net_roi_operators[];          /* ops/resize/roi_align.c */
+extern const struct net_operator net_pad_operators[];          /* ops/pad.c */
+extern const struct net_operator net_shape_operators[];        /* ops/shape.c: shapes, makers */
+extern const struct net_operator net_select_operators[];       /* ops/select.c: If */
+extern const struct net_operator net_activation_operators[];   /* ops/activation.c */
 extern const struct net_operator net_trigonometry_operators[]; /* ops/trigonometry.c */
 extern const struct net_operator net_cast_operators[];         /* ops/cast.c */
 extern const struct net_operator net_modulo_operators[];       /* ops/modulo.c */

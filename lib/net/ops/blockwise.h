@@ -32,6 +32,13 @@ const void *broadcast_next(struct broadcast *broadcast, size_t count);
 /* The transpose: adds the next `count` values to sums, which has the operand's shape. */
 void broadcast_add(struct broadcast *broadcast, const float *values, size_t count, double *sums);
 
+/* Run a chain block by block, on values that are in no tensor: the first begins the operands of all
+   links, the second computes the next `count` elements, at most BLOCK_FLOATS. `running` has room
+   for them; `out` may be `value`. */
+void chain_begin(const struct net_chain *chain, struct broadcast *operands);
+void chain_next(const struct net_chain *chain, struct broadcast *operands, const float *value,
+                float *running, float *out, size_t count);
+
 /* The block of operands that a kernel works on. */
 struct block {
     const struct net_call *call;

@@ -2,8 +2,8 @@
 #include "net/ops/blockwise.h"
 
 /* Only the last link may write to the output, whose memory may be an operand's. */
-static void chain_run_block(const struct net_chain *chain, struct broadcast *operands,
-                            const float *value, float *running, float *output, size_t count)
+void chain_next(const struct net_chain *chain, struct broadcast *operands, const float *value,
+                float *running, float *output, size_t count)
 {
     for (size_t i = 0; i < chain->link_count; i++) {
         const struct net_chain_link *link = &chain->links[i];
@@ -19,20 +19,25 @@ static void chain_run_block(const struct net_chain *chain, struct broadcast *ope
     }
 }
 
+void chain_begin(const struct net_chain *chain, struct broadcast *operands)
+{
+    for (size_t i = 0; i < chain->link_count; i++)
+        if (chain->links[i].binary)
+            broadcast_begin(&operands[i], chain->links[i].operand, chain->output);
+}
+
 void net_chain_run(const struct net_chain *chain)
 {
     struct broadcast input, operands[NET_CHAIN_LINKS_MAX];
     _Alignas(64) float running[BLOCK_FLOATS];
     const struct net_tensor *output = chain->output;
     broadcast_begin(&input, chain->input, output);
-    for (size_t i = 0; i < chain->link_count; i++)
-        if (chain->links[i].binary)
-            broadcast_begin(&operands[i], chain->links[i].operand, output);
+    chain_begin(chain, operands);
     for (size_t at = 0; at < output->count; at += BLOCK_FLOATS) {
         size_t left = output->count - at;
         size_t count = left < BLOCK_FLOATS ? left : BLOCK_FLOATS;
-        chain_run_block(chain, operands, broadcast_next(&input, count), running,
-                        (float *)output->data + at, count);
+        chain_next(chain, operands, broadcast_next(&input, count), running,
+                   (float *)output->data + at, count);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Matrix products: Gemm, MatMul. */
+/* Matrix products: Gemm, MatMul, and ONNX Runtime's FusedMatMul. */
 #include "net/ops/product.h"
 
 #include <string.h>
@@ -21,12 +21,12 @@ static int64_t row_length(bool transposed, int64_t rows, int64_t columns)
 
 static int64_t lda(const struct net_matmul *p)
 {
-    return row_length(p->transpose_a, p->m, p->k);
+    return p->lda ? p->lda : row_length(p->transpose_a, p->m, p->k);
 }
 
 static int64_t ldb(const struct net_matmul *p)
 {
-    return row_length(p->transpose_b, p->k, p->n);
+    return p->ldb ? p->ldb : row_length(p->transpose_b, p->k, p->n);
 }
 
 /* Returns the index in an operand at which batch entry `index` starts. */
@@ -54,6 +54,12 @@ static void product_multiply(const struct net_matmul *p, float alpha, const floa
         blas_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, alpha,
                      a + product_start(p, p->step_a, i), lda(p), b + product_start(p, p->step_b, i),
                      ldb(p), beta, y + i * output_step(p), p->n ? p->n : 1);
+}
+
+void net_matmul_add(const struct net_matmul *p, float alpha, const float *a, const float *b,
+                    float *y)
+{
+    product_multiply(p, alpha, a, b, 1, y);
 }
 
 /* Adds one batch entry's part of the adjoint of a: da += alpha dy op(b)ᵀ, stored like a. */
@@ -130,32 +136,52 @@ static void tangents(const struct net_matmul *p, float alpha, const struct net_c
         memset(y, 0, call->outputs[0]->count * sizeof *y);
 }
 
-static void net_matmul(const struct net_matmul *product, const float *a, const float *b, float *y)
+/* MatMul: y = a b over the last two axes; the others are broadcast. A vector is a row on the left
+   and a column on the right, and that axis is not in y. FusedMatMul: y = alpha op(a) op(b). */
+
+/* How the axes of an operand are stored. */
+struct operand_form {
+    bool transposed;  /* the last two exchanged */
+    bool batch_first; /* the matrix's first axis before the batch axes: r × batch × c */
+};
+
+static float product_alpha(const struct net_call *call)
 {
-    product_multiply(product, 1, a, b, 0, y);
+    return (float)net_attribute_number(call->node, "alpha", 1);
 }
 
-/* MatMul: y = a b over the last two axes; the others are broadcast. A vector is a row on the left
-   and a column on the right, and that axis is not in y. */
-
-/* Elements from one index of an operand's batch axis to the next, aligned at the last. */
-static void batch_steps(const struct net_tensor *tensor, int batch_rank, size_t *steps)
+/* The operand with its batch axes first. */
+static struct net_tensor operand_ordered(const struct net_tensor *tensor, struct operand_form form)
 {
-    int batch_axes = tensor->rank > 2 ? tensor->rank - 2 : 0;
+    struct net_tensor ordered = *tensor;
+    if (form.batch_first)
+        for (int i = 0; i < tensor->rank - 1; i++)
+            ordered.shape[i] = tensor->shape[i + 2 < tensor->rank ? i + 1 : 0];
+    return ordered;
+}
+
+/* Elements from one index of an operand's batch axis to the next, aligned at the last; `ordered` is
+   the operand with its batch axes first. Returns the distance of a matrix's rows, 0 if they lie one
+   behind the other. */
+static int64_t batch_steps(const struct net_tensor *ordered, struct operand_form form,
+                           int batch_rank, size_t *steps)
+{
+    int batch_axes = ordered->rank > 2 ? ordered->rank - 2 : 0;
     size_t step = 1;
-    for (int i = batch_axes; i < tensor->rank; i++)
-        step *= (size_t)tensor->shape[i];
+    for (int i = form.batch_first ? ordered->rank - 1 : batch_axes; i < ordered->rank; i++)
+        step *= (size_t)ordered->shape[i];
     for (int i = 1; i <= batch_rank; i++) {
-        int64_t extent = i <= batch_axes ? tensor->shape[batch_axes - i] : 1;
+        int64_t extent = i <= batch_axes ? ordered->shape[batch_axes - i] : 1;
         steps[batch_rank - i] = extent == 1 ? 0 : step;
         step *= (size_t)extent;
     }
+    return form.batch_first ? (int64_t)step : 0;
 }
 
 /* Replaces the batch by one product, if b is the same for all and the rows of a are contiguous. */
 static void collapse_batch(struct net_matmul *p, const struct net_tensor *a)
 {
-    if (p->transpose_a || p->batch_rank == 0 || a->rank != p->batch_rank + 2)
+    if (p->transpose_a || p->lda || p->batch_rank == 0 || a->rank != p->batch_rank + 2)
         return;
     int64_t rows = p->m;
     for (int i = p->batch_rank - 1; i >= 0; i--) {
@@ -176,32 +202,20 @@ static int shape_mismatch(const struct net_call *call, const char *what, struct 
                     net_shape_text(call->inputs[1], right));
 }
 
-static int infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
-                            struct ivon_error *error)
+/* Sets the matrices' extents. `a` and `b` have their batch axes first. */
+static int product_extents(const struct net_call *call, struct net_matmul *p,
+                           const struct net_tensor *a, const struct net_tensor *b,
+                           struct ivon_error *error)
 {
-    int code = net_expect_float(call, 0, error);
-    if (!code)
-        code = net_expect_float(call, 1, error);
-    if (code)
-        return code;
-    const struct net_tensor *a = call->inputs[0], *b = call->inputs[1];
-    if (a->rank < 1 || b->rank < 1 || (transpose_a && a->rank < 2) || (transpose_b && b->rank < 2))
-        return shape_mismatch(call, "cannot multiply scalars", error);
-    struct net_matmul *p = net_prepare(call, sizeof *p, error);
-    if (!p)
-        return IVON_ERROR_MEMORY;
-    p->transpose_a = transpose_a;
-    p->transpose_b = transpose_b;
     const int64_t *last_a = a->shape + a->rank - 1, *last_b = b->shape + b->rank - 1;
-    p->m = a->rank == 1 ? 1 : transpose_a ? last_a[0] : last_a[-1];
-    p->k = transpose_a ? last_a[-1] : last_a[0];
-    p->n = b->rank == 1 ? 1 : transpose_b ? last_b[-1] : last_b[0];
-    int64_t inner = b->rank == 1 || transpose_b ? last_b[0] : last_b[-1];
+    p->m = a->rank == 1 ? 1 : p->transpose_a ? last_a[0] : last_a[-1];
+    p->k = p->transpose_a ? last_a[-1] : last_a[0];
+    p->n = b->rank == 1 ? 1 : p->transpose_b ? last_b[-1] : last_b[0];
+    int64_t inner = b->rank == 1 || p->transpose_b ? last_b[0] : last_b[-1];
     if (inner != p->k)
         return shape_mismatch(call, "inner extents differ", error);
     if (!product_fits(p->m) || !product_fits(p->n) || !product_fits(p->k))
         return shape_mismatch(call, "matrices are too large", error);
-
     struct net_tensor axes_a = *a, axes_b = *b;
     axes_a.rank = a->rank > 2 ? a->rank - 2 : 0;
     axes_b.rank = b->rank > 2 ? b->rank - 2 : 0;
@@ -214,19 +228,50 @@ static int infer_transposed(struct net_call *call, bool transpose_a, bool transp
         shape[rank++] = p->m;
     if (b->rank > 1)
         shape[rank++] = p->n;
-    code = net_tensor_set(call->outputs[0], NET_FLOAT, rank, shape, error);
+    return net_tensor_set(call->outputs[0], NET_FLOAT, rank, shape, error);
+}
+
+static int product_infer(struct net_call *call, struct operand_form form_a,
+                         struct operand_form form_b, struct ivon_error *error)
+{
+    int code = net_expect_float(call, 0, error);
+    if (!code)
+        code = net_expect_float(call, 1, error);
     if (code)
         return code;
-    batch_steps(a, p->batch_rank, p->step_a);
-    batch_steps(b, p->batch_rank, p->step_b);
+    int rank_a = call->inputs[0]->rank, rank_b = call->inputs[1]->rank;
+    if (rank_a < 1 || rank_b < 1 || (rank_a < 2 && (form_a.transposed || form_a.batch_first)) ||
+        (rank_b < 2 && (form_b.transposed || form_b.batch_first)))
+        return shape_mismatch(call, "cannot multiply scalars", error);
+    struct net_matmul *p = net_prepare(call, sizeof *p, error);
+    if (!p)
+        return IVON_ERROR_MEMORY;
+    p->transpose_a = form_a.transposed;
+    p->transpose_b = form_b.transposed;
+    struct net_tensor a = operand_ordered(call->inputs[0], form_a);
+    struct net_tensor b = operand_ordered(call->inputs[1], form_b);
+    code = product_extents(call, p, &a, &b, error);
+    if (code)
+        return code;
+    p->lda = batch_steps(&a, form_a, p->batch_rank, p->step_a);
+    p->ldb = batch_steps(&b, form_b, p->batch_rank, p->step_b);
+    if (!product_fits(p->lda) || !product_fits(p->ldb))
+        return shape_mismatch(call, "matrices are too large", error);
     p->batch_count = 1;
     for (int i = 0; i < p->batch_rank; i++)
         p->batch_count *= (size_t)p->batch[i];
     if (call->outputs[0]->count == 0)
         p->batch_count = 0; /* even if the other extents have a nonzero product */
     else
-        collapse_batch(p, a);
+        collapse_batch(p, &a);
     return 0;
+}
+
+static int infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
+                            struct ivon_error *error)
+{
+    return product_infer(call, (struct operand_form){.transposed = transpose_a},
+                         (struct operand_form){.transposed = transpose_b}, error);
 }
 
 static int infer_matmul(struct net_call *call, struct ivon_error *error)
@@ -234,11 +279,21 @@ static int infer_matmul(struct net_call *call, struct ivon_error *error)
     return infer_transposed(call, false, false, error);
 }
 
+static int infer_fused_matmul(struct net_call *call, struct ivon_error *error)
+{
+    const struct net_node *node = call->node;
+    struct operand_form a = {net_attribute_integer(node, "transA", 0) != 0,
+                             net_attribute_integer(node, "transBatchA", 0) != 0};
+    struct operand_form b = {net_attribute_integer(node, "transB", 0) != 0,
+                             net_attribute_integer(node, "transBatchB", 0) != 0};
+    return product_infer(call, a, b, error);
+}
+
 static int forward_matmul(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    net_matmul(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
-               call->outputs[0]->data);
+    product_multiply(call->prepared, product_alpha(call), call->inputs[0]->data,
+                     call->inputs[1]->data, 0, call->outputs[0]->data);
     return 0;
 }
 
@@ -246,26 +301,22 @@ static void backward_matmul(const struct net_call *call, const float *const *out
                             float *const *input_adjoints)
 {
     if (output_adjoints[0])
-        adjoints(call, 1, output_adjoints[0], input_adjoints);
+        adjoints(call, product_alpha(call), output_adjoints[0], input_adjoints);
 }
 
 static const struct net_matmul *product_matmul(const struct net_call *call)
 {
-    return call->prepared;
+    const struct net_matmul *product = call->prepared;
+    return product->lda || product->ldb ? NULL : product;
 }
 
 static void tangent_matmul(const struct net_call *call, const float *const *input_tangents,
                            float *const *output_tangents)
 {
-    tangents(call->prepared, 1, call, input_tangents, 0, output_tangents[0]);
+    tangents(call->prepared, product_alpha(call), call, input_tangents, 0, output_tangents[0]);
 }
 
 /* Gemm: y = alpha op(a) op(b) + beta c, c broadcast to y. */
-
-static float gemm_alpha(const struct net_call *call)
-{
-    return (float)net_attribute_number(call->node, "alpha", 1);
-}
 
 /* 0 without c */
 static float gemm_beta(const struct net_call *call)
@@ -291,7 +342,7 @@ static int check_c(const struct net_call *call, const struct net_tensor *output,
                     net_shape_text(c, found), net_shape_text(output, expected));
 }
 
-static int infer_gemm(struct net_call *call, struct ivon_error *error)
+int net_gemm_infer(struct net_call *call, struct ivon_error *error)
 {
     for (size_t i = 0; i < 2; i++) {
         int code = net_expect_float(call, i, error);
@@ -322,21 +373,20 @@ static void product_fill(const struct net_call *call, float beta, const float *c
     }
 }
 
-static int forward_gemm(const struct net_call *call, struct ivon_error *error)
+int net_gemm_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
     float beta = gemm_beta(call);
     if (beta != 0.0F)
         product_fill(call, beta, call->inputs[2]->data, call->outputs[0]->data);
-    product_multiply(call->prepared, gemm_alpha(call), call->inputs[0]->data, call->inputs[1]->data,
-                     beta != 0.0F, call->outputs[0]->data);
+    product_multiply(call->prepared, product_alpha(call), call->inputs[0]->data,
+                     call->inputs[1]->data, beta != 0.0F, call->outputs[0]->data);
     return 0;
 }
 
 /* dc += beta dy, summed over what c was broadcast over. */
 static void add_c(const struct net_call *call, const float *dy, float *dc)
 {
-    enum { BLOCK = 64 };
     const struct net_tensor *tensor = call->inputs[2], *output = call->outputs[0];
     size_t m = (size_t)output->shape[0], n = (size_t)output->shape[1];
     bool per_row = tensor->rank == 2 && tensor->shape[0] != 1;
@@ -351,59 +401,64 @@ static void add_c(const struct net_call *call, const float *dy, float *dc)
     else if (!per_column)
         *dc += beta * (float)net_sum(dy, m * n);
     else
-        for (size_t j = 0; j < n; j += BLOCK) {
-            double sums[BLOCK];
-            size_t count = n - j < BLOCK ? n - j : BLOCK;
-            net_column_sums(dy + j, m, count, n, sums);
-            for (size_t i = 0; i < count; i++)
-                dc[j + i] += beta * (float)sums[i];
-        }
+        net_add_column_sums(dy, m, n, n, beta, dc);
 }
 
-static void backward_gemm(const struct net_call *call, const float *const *output_adjoints,
-                          float *const *input_adjoints)
+void net_gemm_backward(const struct net_call *call, const float *const *output_adjoints,
+                       float *const *input_adjoints)
 {
     if (!output_adjoints[0])
         return;
-    adjoints(call, gemm_alpha(call), output_adjoints[0], input_adjoints);
+    adjoints(call, product_alpha(call), output_adjoints[0], input_adjoints);
     if (gemm_beta(call) != 0.0F && input_adjoints[2])
         add_c(call, output_adjoints[0], input_adjoints[2]);
 }
 
-static void tangent_gemm(const struct net_call *call, const float *const *input_tangents,
-                         float *const *output_tangents)
+void net_gemm_tangent(const struct net_call *call, const float *const *input_tangents,
+                      float *const *output_tangents)
 {
     float beta = gemm_beta(call);
     bool has_c_tangent = beta != 0.0F && input_tangents[2];
     if (has_c_tangent)
         product_fill(call, beta, input_tangents[2], output_tangents[0]);
-    tangents(call->prepared, gemm_alpha(call), call, input_tangents, has_c_tangent,
+    tangents(call->prepared, product_alpha(call), call, input_tangents, has_c_tangent,
              output_tangents[0]);
 }
 
-const struct net_operator net_product_operators[] = {{.name = "Gemm",
-                                                      .since = 1,
-                                                      .inputs_min = 2,
-                                                      .inputs_max = 3,
-                                                      .outputs_max = 1,
-                                                      .attributes = {{"alpha", NET_FLT},
-                                                                     {"beta", NET_FLT},
-                                                                     {"transA", NET_INT},
-                                                                     {"transB", NET_INT}},
-                                                      .infer = infer_gemm,
-                                                      .forward = forward_gemm,
-                                                      .backward = backward_gemm,
-                                                      .tangent = tangent_gemm,
-                                                      .product = product_matmul},
-                                                     {.name = "MatMul",
-                                                      .since = 1,
-                                                      .inputs_min = 2,
-                                                      .inputs_max = 2,
-                                                      .outputs_max = 1,
-                                                      .infer = infer_matmul,
-                                                      .infer_transposed = infer_transposed,
-                                                      .forward = forward_matmul,
-                                                      .backward = backward_matmul,
-                                                      .tangent = tangent_matmul,
-                                                      .product = product_matmul},
-                                                     {0}};
+#define GEMM                                                                                       \
+    .outputs_max = 1, .infer = net_gemm_infer, .forward = net_gemm_forward,                        \
+    .backward = net_gemm_backward, .tangent = net_gemm_tangent, .product = product_matmul,         \
+    .attributes = {                                                                                \
+        {"alpha", NET_FLT}, {"beta", NET_FLT}, {"transA", NET_INT}, {"transB", NET_INT}}
+
+const struct net_operator net_product_operators[] = {
+    {.name = "Gemm", .since = 1, .inputs_min = 3, .inputs_max = 3, GEMM},
+    {.name = "Gemm", .since = 11, .inputs_min = 2, .inputs_max = 3, GEMM}, /* C may be left out */
+    {.name = "MatMul",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .infer = infer_matmul,
+     .infer_transposed = infer_transposed,
+     .forward = forward_matmul,
+     .backward = backward_matmul,
+     .tangent = tangent_matmul,
+     .product = product_matmul},
+    {.domain = "com.microsoft",
+     .name = "FusedMatMul",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .attributes = {{"alpha", NET_FLT},
+                    {"transA", NET_INT},
+                    {"transB", NET_INT},
+                    {"transBatchA", NET_INT},
+                    {"transBatchB", NET_INT}},
+     .infer = infer_fused_matmul,
+     .forward = forward_matmul,
+     .backward = backward_matmul,
+     .tangent = tangent_matmul,
+     .product = product_matmul},
+    {0}};

@@ -10,6 +10,7 @@
 #include "core/dispatch.h"
 #include "core/vector_math.h"
 #include "net/graph/operator.h"
+#include "net/ops/softmax.h"
 #include "net/ops/sum.h"
 
 /* The axes before and after the normalized one, each group as one axis. */
@@ -79,16 +80,29 @@ INLINE float largest(const float *x, size_t count)
     return lanes[0];
 }
 
-/* e^(x − m) of a block that stays in the first-level cache. */
-INLINE void exponentials(float *restrict out, const float *restrict x, float maximum, size_t count)
+/* e^(x − m) of a block that stays in the first-level cache; `out` may be `x`. */
+INLINE void exponentials(float *out, const float *x, float maximum, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        out[i] = vector_exp(x[i] - maximum);
+    _Pragma("GCC ivdep") for (size_t i = 0; i < count; i++) out[i] = vector_exp(x[i] - maximum);
 }
 
 enum { BLOCK = 256, SHORT = 32 };
 
-IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count, bool logarithm)
+IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count)
+{
+    float maximum = largest(x, count);
+    double sum = 0;
+    for (size_t i = 0; i < count; i += BLOCK) {
+        size_t part = count - i < BLOCK ? count - i : BLOCK;
+        exponentials(y + i, x + i, maximum, part);
+        sum += net_sum(y + i, part);
+    }
+    float factor = (float)(1 / sum);
+    for (size_t i = 0; i < count; i++)
+        y[i] *= factor;
+}
+
+IVON_DISPATCH static void softmax_run_row_log(const float *x, float *y, size_t count)
 {
     float block[BLOCK], maximum = largest(x, count);
     double sum = 0;
@@ -96,16 +110,10 @@ IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count
         size_t part = count - i < BLOCK ? count - i : BLOCK;
         exponentials(block, x + i, maximum, part);
         sum += net_sum(block, part);
-        if (!logarithm)
-            memcpy(y + i, block, part * sizeof *y);
     }
-    float factor = (float)(1 / sum), rest = vector_log((float)sum);
-    if (logarithm)
-        for (size_t i = 0; i < count; i++)
-            y[i] = (x[i] - maximum) - rest;
-    else
-        for (size_t i = 0; i < count; i++)
-            y[i] *= factor;
+    float rest = vector_log((float)sum);
+    for (size_t i = 0; i < count; i++)
+        y[i] = (x[i] - maximum) - rest;
 }
 
 /* Several short rows that fit a block, so that the exponentials are one loop. */
@@ -155,24 +163,48 @@ IVON_DISPATCH static void softmax_run_columns(const float *x, float *y, size_t l
         }
 }
 
+static void softmax_run_rows(const float *x, float *y, size_t rows, size_t length, bool logarithm)
+{
+    size_t at_once = length && length <= SHORT ? BLOCK / length : 1;
+    for (size_t i = 0, count; i < rows; i += count) {
+        count = rows - i < at_once ? rows - i : at_once;
+        if (at_once > 1)
+            run_rows(x + i * length, y + i * length, count, length, logarithm);
+        else if (logarithm)
+            softmax_run_row_log(x + i * length, y + i * length, length);
+        else
+            softmax_run_row(x + i * length, y + i * length, length);
+    }
+}
+
+void net_softmax_rows(const float *x, float *y, size_t rows, size_t length)
+{
+    softmax_run_rows(x, y, rows, length, false);
+}
+
+size_t net_softmax_row_length(const struct net_call *call)
+{
+    const struct softmax *softmax = call->prepared;
+    return softmax->inner == 1 ? softmax->length : 0;
+}
+
+void net_softmax(const float *x, float *y, size_t outer, size_t length, size_t inner,
+                 bool logarithm)
+{
+    size_t size = length * inner;
+    if (inner == 1)
+        softmax_run_rows(x, y, outer, size, logarithm);
+    for (size_t i = 0; inner > 1 && i < outer; i++, x += size, y += size)
+        for (size_t j = 0; j < inner; j += BLOCK)
+            softmax_run_columns(x + j, y + j, length, inner, inner - j < BLOCK ? inner - j : BLOCK,
+                                logarithm);
+}
+
 static void softmax_run(const struct net_call *call, bool logarithm)
 {
     const struct softmax *softmax = call->prepared;
-    const float *x = call->inputs[0]->data;
-    float *y = call->outputs[0]->data;
-    size_t inner = softmax->inner, size = softmax->length * inner;
-    size_t rows_at_once = inner == 1 && size && size <= SHORT ? BLOCK / size : 0, rows;
-    for (size_t i = 0; rows_at_once && i < softmax->outer; i += rows) {
-        rows = softmax->outer - i < rows_at_once ? softmax->outer - i : rows_at_once;
-        run_rows(x + i * size, y + i * size, rows, size, logarithm);
-    }
-    for (size_t i = 0; !rows_at_once && i < softmax->outer; i++, x += size, y += size) {
-        if (inner == 1)
-            softmax_run_row(x, y, size, logarithm);
-        for (size_t j = 0; j < inner && inner > 1; j += BLOCK)
-            softmax_run_columns(x + j, y + j, softmax->length, inner,
-                                inner - j < BLOCK ? inner - j : BLOCK, logarithm);
-    }
+    net_softmax(call->inputs[0]->data, call->outputs[0]->data, softmax->outer, softmax->length,
+                softmax->inner, logarithm);
 }
 
 /* Softmax: dx = y (dy − Σ y dy). The Jacobian is symmetric, so tangents use the same function. */

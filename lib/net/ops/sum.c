@@ -59,3 +59,16 @@ IVON_DISPATCH void net_column_sums(const float *a, size_t rows, size_t columns, 
         for (size_t j = 0; j < columns; j++)
             sums[j] += (double)a[j];
 }
+
+void net_add_column_sums(const float *a, size_t rows, size_t columns, size_t stride, float factor,
+                         float *out)
+{
+    enum { BLOCK = 64 };
+    double sums[BLOCK];
+    for (size_t j = 0; j < columns; j += BLOCK) {
+        size_t count = columns - j < BLOCK ? columns - j : BLOCK;
+        net_column_sums(a + j, rows, count, stride, sums);
+        for (size_t i = 0; i < count; i++)
+            out[j + i] += factor * (float)sums[i];
+    }
+}

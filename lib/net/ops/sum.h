@@ -15,4 +15,8 @@ double net_sum_products(const float *a, const float *b, size_t count);
 /* sums[j] = Σ_i a[i stride + j], for j < columns. */
 void net_column_sums(const float *a, size_t rows, size_t columns, size_t stride, double *sums);
 
+/* out[j] += factor Σ_i a[i stride + j], for j < columns. */
+void net_add_column_sums(const float *a, size_t rows, size_t columns, size_t stride, float factor,
+                         float *out);
+
 #endif

@@ -83,7 +83,8 @@ static bool reuse_input_block(struct layout *layout, size_t index, struct plan_v
 {
     struct net_plan *plan = layout->plan;
     const struct plan_step *step = &plan->steps[index];
-    if (step->kind != PLAN_CHAIN && !(step->call.node->op->flags & NET_IN_PLACE))
+    bool in_place = step->kind == PLAN_CALL && step->call.node->op->flags & NET_IN_PLACE;
+    if (step->kind != PLAN_CHAIN && !in_place)
         return false;
     for (size_t i = 0; i < step->input_count; i++) {
         if (step->inputs[i] == NET_NONE)
@@ -124,7 +125,8 @@ static void lay_out_stage(struct layout *layout, enum plan_stage stage)
         const struct plan_step *step = &plan->steps[i];
         if (step->kind == PLAN_DROPPED || step->stage != stage)
             continue;
-        if (step->kind == PLAN_CALL && step->call.workspace_size > plan->workspace_size)
+        bool works = step->kind == PLAN_CALL || step->kind == PLAN_ATTENTION;
+        if (works && step->call.workspace_size > plan->workspace_size)
             plan->workspace_size = step->call.workspace_size;
         plan_memory_release(layout, i);
         if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)

@@ -34,6 +34,7 @@ static int init_values(struct net_plan *plan, const struct net_tensor *inputs,
     }
     for (size_t i = 0; i < network->input_count; i++) {
         struct net_tensor *tensor = &plan->values[network->inputs[i]].tensor;
+        tensor->integers = network->values[network->inputs[i]].tensor.integers;
         int code = net_tensor_set(tensor, inputs[i].type, inputs[i].rank, inputs[i].shape, error);
         if (code)
             return code;
@@ -259,6 +260,8 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
         code = plan_fuse_transposes(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_chains(plan, &inner);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
+        code = plan_fuse_attention(plan, &inner);
     if (!code)
         code = plan_lay_out(plan, &inner);
     if (!code)
@@ -293,6 +296,7 @@ void net_plan_free(struct net_plan *plan)
         free(step->inputs);
         free(step->outputs);
         free(step->links);
+        attention_fused_free(step->attention);
     }
     free(plan->values);
     free(plan->steps);
@@ -311,6 +315,10 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             continue;
         if (step->kind == PLAN_CHAIN) {
             net_chain_run(&step->chain);
+            continue;
+        }
+        if (step->kind == PLAN_ATTENTION) {
+            attention_fused_run(step->attention, plan->workspace);
             continue;
         }
         const struct net_operator *op = step->call.node->op;

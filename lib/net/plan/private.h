@@ -2,7 +2,7 @@
 #ifndef NET_PLAN_PRIVATE_H
 #define NET_PLAN_PRIVATE_H
 
-#include "net/ops/elementwise.h"
+#include "net/ops/attention/fused.h"
 #include "net/plan/plan.h"
 #include "net/graph/training.h"
 
@@ -17,7 +17,8 @@ enum plan_step_kind {
     PLAN_CALL,
     PLAN_ALIAS, /* output 0 is input 0, in the same memory */
     PLAN_CHAIN,
-    PLAN_DROPPED /* not needed, or part of a later chain */
+    PLAN_ATTENTION,
+    PLAN_DROPPED /* not needed, or part of a later step */
 };
 
 struct plan_step {
@@ -30,6 +31,7 @@ struct plan_step {
     /* Of a chain: links that take their operands from `inputs`, whose first is the input. */
     struct net_chain chain;
     struct net_chain_link *links;
+    struct attention_fused *attention; /* or null */
 };
 
 struct plan_value {
@@ -73,6 +75,9 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
 
 /* Joins element-wise steps that follow each other into chains. */
 int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
+
+/* After that: joins a product, edits of its elements, softmax and a product into one step. */
+int plan_fuse_attention(struct net_plan *plan, struct ivon_error *error);
 
 /* Counts the uses of every value, and drops the steps whose outputs have none. */
 void plan_count_uses(struct net_plan *plan);
