@@ -44,6 +44,6 @@ HTML
   section 1 Commands "$@"
   section 3 Library "$@"
   section 5 Files "$@"
-  section 7 "The sources" "$@"
+  section 7 "Graphs and sources" "$@"
   printf '</body>\n</html>\n'
 } > "$directory/index.html"

@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /*
- * Reads a graph of opset 13 to 17. External data are read from files beside it, by relative names
+ * Reads a graph of opset 7 to 28. External data are read from files beside it, by relative names
  * that stay within its directory. Every count, offset and extent is checked.
  */
 IVON_API int ivon_onnx_open(struct ivon_network **network, const char *path,
@@ -27,8 +27,9 @@ IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivo
                                        struct ivon_error *error);
 
 /*
- * A network as the bytes of an ONNX file, for the caller to free(): opset 13, or the least later
- * one that has all its operators, IR version 7. The same network gives the same bytes.
+ * A network as the bytes of an ONNX file, for the caller to free(): the opset nearest to 13 in
+ * which all its operators are in force as they are, IR version 7. The same network gives the same
+ * bytes.
  *
  * Without weights (null), inputs and parameters become named inputs, and a checkpoint binds them
  * later. With weights, those whose names are among its means and buffers become initializers that

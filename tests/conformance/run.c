@@ -6,8 +6,9 @@
  * to 2^-11 of a value that later steps may cancel: there both bounds are 8 * 2^-11.
  *
  * run DIRECTORY    the cases, each DIRECTORY/NAME/{model.onnx,input_N.npy,output_N.npy}
- * run --operators  a line for each row of the table of operators: its domain, its name, and the
- *                  opsets from which on and until which it is in force
+ * run --operators  a line for each row of the table of operators: its domain, its name, the opsets
+ *                  from which on and until which it is in force, and whether it has
+ *                  derivatives
  */
 #include <dirent.h>
 #include <math.h>
@@ -236,9 +237,10 @@ static int print_operators(void)
     const struct net_operator *row;
     for (size_t i = 0; (row = net_operator_row(i)); i++) {
         int until = net_operator_until(row);
-        printf("%s %s %d %d\n", row->domain ? row->domain : "ai.onnx", row->name,
+        printf("%s %s %d %d %s\n", row->domain ? row->domain : "ai.onnx", row->name,
                row->flags & NET_EARLIER ? 1 : row->since,
-               until > NET_OPSET_MOST ? NET_OPSET_MOST + 1 : until);
+               until > NET_OPSET_MOST ? NET_OPSET_MOST + 1 : until,
+               row->backward ? "derivatives" : "constant");
     }
     return 0;
 }

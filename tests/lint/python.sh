@@ -6,4 +6,4 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 PATH=$IVON_BIN:$PATH /usr/bin/python3 "$here/tests/oracle/python_examples.py" "$here"/README.md \
-  "$here"/man/*.[15]
+  "$here"/man/*.[15] "$here"/man/ivon-onnx.7

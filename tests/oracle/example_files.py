@@ -1,12 +1,13 @@
-"""example_files.py DIRECTORY: what the examples of ivon-predict(1) take: three posteriors of a small
-classifier with the graph inside, the graph, data, and a program that predicts with one checkpoint."""
+"""example_files.py DIRECTORY: what the examples of ivon-predict(1) and ivon-onnx(7) take: three posteriors of a
+small classifier with the graph inside, the graph, once more with the first posterior's weights transposed in it, data,
+and a program that predicts with one checkpoint."""
 import os
 import sys
 
 import h5py
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 FEATURES, CLASSES, EXAMPLES = 4, 3, 60
 PREDICT = """#!/usr/bin/python3
@@ -41,6 +42,18 @@ def classifier():
     return helper.make_model(made, opset_imports=imports).SerializeToString()
 
 
+def folded(weight, bias):
+    """As exporters write a linear layer whose transpose they have computed."""
+    info, tensor = helper.make_tensor_value_info, TensorProto.FLOAT
+    nodes = [helper.make_node("MatMul", ["x", "onnx::MatMul_5"], ["product"]),
+             helper.make_node("Add", ["product", "bias"], ["f"])]
+    weights = [numpy_helper.from_array(np.ascontiguousarray(weight.T), "onnx::MatMul_5"),
+               numpy_helper.from_array(bias, "bias")]
+    made = helper.make_graph(nodes, "classifier", [info("x", tensor, ["n", FEATURES])],
+                             [info("f", tensor, ["n", CLASSES])], weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
+
+
 def main(directory):
     random = np.random.default_rng(0)
     weight, bias = random.standard_normal((CLASSES, FEATURES)), random.standard_normal(CLASSES)
@@ -52,10 +65,15 @@ def main(directory):
     for name in ("posterior", "a", "b"):
         with h5py.File(os.path.join(directory, name + ".h5"), "w") as f:
             f.attrs.update(format="ivon-posterior", format_version=1, ess=100.0, weight_decay=1e-3)
+            means = {}
             for tensor, value in (("weight", weight), ("bias", bias)):
-                f["mean/" + tensor] = (value + 0.1 * random.standard_normal(value.shape)).astype("f4")
+                means[tensor] = (value + 0.1 * random.standard_normal(value.shape)).astype("f4")
+                f["mean/" + tensor] = means[tensor]
                 f["hessian/" + tensor] = np.full(value.shape, 0.1, "f4")
             f["model.onnx"] = np.frombuffer(bytes_, "u1")
+        if name == "posterior":
+            with open(os.path.join(directory, "folded.onnx"), "wb") as file:
+                file.write(folded(**means))
     with h5py.File(os.path.join(directory, "test.h5"), "w") as f:
         x = random.standard_normal((EXAMPLES, FEATURES)).astype("f4")
         f["x"], f["y"] = x, (x @ weight.T + bias).argmax(1)

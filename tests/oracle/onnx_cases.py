@@ -47,7 +47,7 @@ class Supported:
     def __init__(self, run):
         lines = subprocess.run([run, "--operators"], check=True, capture_output=True, text=True).stdout
         self.rows = {}
-        for domain, name, since, until in map(str.split, lines.splitlines()):
+        for domain, name, since, until, _ in map(str.split, lines.splitlines()):
             self.rows.setdefault((domain, name), []).append(range(int(since), int(until)))
 
     def has(self, node, opset):

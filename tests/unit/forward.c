@@ -4,6 +4,7 @@
  * does an attribute that no case gives.
  */
 #include <limits.h>
+#include <stdio.h>
 
 #include "operator.h"
 
@@ -100,10 +101,9 @@ static const struct net_operator *case_row(const struct forward_case *test)
     return net_operator_find(test->domain, test->op, test->opset ? test->opset : NET_OPSET_MOST);
 }
 
-/* Infers and runs a case; released by case_end. */
-static void case_begin(struct trial *trial, const struct forward_case *test)
+/* Makes a case's node and its inputs; released by case_end. */
+static void case_fill(struct trial *trial, const struct forward_case *test)
 {
-    struct ivon_error error = {0};
     trial_begin_row(trial, case_row(test), test->output_count);
     for (size_t i = 0; i < CASE_ATTRIBUTES_MAX && test->attributes[i].name; i++)
         case_attribute_add(trial, &test->attributes[i]);
@@ -117,6 +117,13 @@ static void case_begin(struct trial *trial, const struct forward_case *test)
     for (size_t i = 0; i < test->output_count; i++)
         if (!test->outputs[i].data)
             trial->output_list[i] = NULL;
+}
+
+/* Infers and runs a case. */
+static void case_begin(struct trial *trial, const struct forward_case *test)
+{
+    struct ivon_error error = {0};
+    case_fill(trial, test);
     if (trial_run(trial, &error))
         fail_msg("case %zu: %s", (size_t)(test - cases), error.message);
 }
@@ -230,8 +237,42 @@ static void leaves_none_out(void **state)
     }
 }
 
-int main(void)
+/* Returns whether a row's rule refuses the case if the elements of one input are not known. */
+static bool case_asks_for(const struct forward_case *test, size_t input)
 {
+    struct trial trial;
+    struct ivon_error error = {0};
+    case_fill(&trial, test);
+    free(trial.inputs[input].data);
+    trial.inputs[input].data = NULL;
+    bool asks = trial.node.op->infer(&trial.call, &error) != 0;
+    case_end(&trial);
+    return asks;
+}
+
+/* For the table in ivon-onnx(7), a line for each row: its domain, its name, its opset, and the
+   inputs, from 1, whose elements a plan must know. */
+static int print_known(void)
+{
+    const struct net_operator *row;
+    for (size_t at = 0; (row = net_operator_row(at)); at++) {
+        bool asks[CASE_INPUTS_MAX] = {false};
+        for (size_t i = 0; i < CASE_COUNT; i++)
+            for (size_t k = 0; k < cases[i].input_count && case_row(&cases[i]) == row; k++)
+                asks[k] |= cases[i].inputs[k].data && case_asks_for(&cases[i], k);
+        printf("%s %s %d", row->domain ? row->domain : "ai.onnx", row->name, row->since);
+        for (size_t k = 0; k < CASE_INPUTS_MAX; k++)
+            if (asks[k])
+                printf(" %zu", k + 1);
+        printf("\n");
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "--known") == 0)
+        return print_known();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_the_answers),
         cmocka_unit_test(has_derivatives),
