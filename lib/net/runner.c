@@ -165,8 +165,8 @@ static size_t runner_suitable_tile(const struct runner *runner, const struct run
     return tile;
 }
 
-/* Returns whether a graph that gave other outputs than one for one example gives one for each of all
-   the examples: its constants name the places of these, as indices of rows do. */
+/* Returns whether a graph that gave other outputs than one for one example gives one for each of
+   all the examples: its constants name the places of these, as indices of rows do. */
 static bool runner_takes_all(const struct runner *runner, const struct feed *feed,
                              const struct runner_bounds *bounds)
 {
