@@ -7,7 +7,7 @@
 
 #include "operator.h"
 
-enum { CASE_RANK_MAX = 5, CASE_ATTRIBUTES_MAX = 5, CASE_INPUTS_MAX = 5, CASE_OUTPUTS_MAX = 3 };
+enum { CASE_RANK_MAX = 6, CASE_ATTRIBUTES_MAX = 5, CASE_INPUTS_MAX = 5, CASE_OUTPUTS_MAX = 3 };
 
 struct case_tensor {
     enum net_type type;

@@ -34,19 +34,17 @@ static int kernel_shape(const struct net_call *call, size_t axes, const int64_t 
     return code;
 }
 
-enum padding { EXPLICIT, SAME_UPPER, SAME_LOWER, VALID };
-
-static int read_padding(const struct net_call *call, enum padding *padding,
+static int read_padding(const struct net_call *call, enum net_padding *padding,
                         struct ivon_error *error)
 {
-    static const char *const names[] = {[EXPLICIT] = "NOTSET",
-                                        [SAME_UPPER] = "SAME_UPPER",
-                                        [SAME_LOWER] = "SAME_LOWER",
-                                        [VALID] = "VALID"};
+    static const char *const names[] = {[NET_PADDING_EXPLICIT] = "NOTSET",
+                                        [NET_SAME_UPPER] = "SAME_UPPER",
+                                        [NET_SAME_LOWER] = "SAME_LOWER",
+                                        [NET_VALID] = "VALID"};
     const char *text = net_attribute_text(call->node, "auto_pad", "NOTSET");
-    for (int i = EXPLICIT; i <= VALID; i++)
+    for (int i = NET_PADDING_EXPLICIT; i <= NET_VALID; i++)
         if (strcmp(text, names[i]) == 0) {
-            *padding = (enum padding)i;
+            *padding = (enum net_padding)i;
             return 0;
         }
     return net_fail(call, error,
@@ -54,19 +52,19 @@ static int read_padding(const struct net_call *call, enum padding *padding,
 }
 
 /* Computes the padding and the output along one axis; false if the kernel exceeds the input. */
-static bool window_lay_out_axis(struct net_window *window, int axis, enum padding padding,
+static bool window_lay_out_axis(struct net_window *window, int axis, enum net_padding padding,
                                 int64_t after, bool ceiling)
 {
     int64_t input = window->input[axis], stride = window->stride[axis];
     int64_t reach = (window->kernel[axis] - 1) * window->dilation[axis] + 1;
-    if (padding == SAME_UPPER || padding == SAME_LOWER) {
+    if (padding == NET_SAME_UPPER || padding == NET_SAME_LOWER) {
         int64_t output = (input + stride - 1) / stride;
         int64_t total = (output - 1) * stride + reach - input;
         if (total < 0 || input == 0)
             total = 0;
-        window->before[axis] = padding == SAME_UPPER ? total / 2 : total - total / 2;
+        window->before[axis] = padding == NET_SAME_UPPER ? total / 2 : total - total / 2;
         after = total - window->before[axis];
-    } else if (padding == VALID) {
+    } else if (padding == NET_VALID) {
         window->before[axis] = after = 0;
     }
     int64_t padded = input + window->before[axis] + after;
@@ -90,7 +88,7 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
             net_shape_text(input, shape), input->rank == 5 ? ": three are not supported" : "");
     size_t axes = (size_t)input->rank - 2;
     int64_t kernels[2], strides[2], dilations[2], pads[4];
-    enum padding padding = EXPLICIT;
+    enum net_padding padding = NET_PADDING_EXPLICIT;
     int code = read_padding(call, &padding, error);
     if (!code && (!kernel || net_attribute(call->node, "kernel_shape")))
         code = kernel_shape(call, axes, kernel, kernels, error);
@@ -126,4 +124,63 @@ int net_window_infer(const struct net_call *call, const int64_t *kernel, struct 
                             net_shape_text(input, shape), window->padded[axis]);
     }
     return 0;
+}
+
+int net_window_read(const struct net_call *call, const int64_t *kernel, enum net_padding *padding,
+                    struct net_window_axis *axes, struct ivon_error *error)
+{
+    const struct net_tensor *input = call->inputs[0];
+    int64_t values[4][2 * IVON_RANK_MAX];
+    char shape[256];
+    if (input->rank < 3)
+        return net_fail(call, error, "input of shape %s, expected N x C and spatial axes",
+                        net_shape_text(input, shape));
+    size_t count = (size_t)input->rank - 2;
+    int code = read_padding(call, padding, error);
+    if (!code && (!kernel || net_attribute(call->node, "kernel_shape")))
+        code = kernel_shape(call, count, kernel, values[0], error);
+    if (!code)
+        code = read_values(call, "strides", count, 1, 1, values[1], error);
+    if (!code)
+        code = read_values(call, "dilations", count, 1, 1, values[2], error);
+    if (!code)
+        code = read_values(call, "pads", 2 * count, 0, 0, values[3], error);
+    for (size_t i = 0; i < count && !code; i++) {
+        axes[i] = (struct net_window_axis){.input = input->shape[2 + i],
+                                           .kernel = kernel ? kernel[i] : values[0][i],
+                                           .stride = values[1][i],
+                                           .dilation = values[2][i],
+                                           .before = values[3][i],
+                                           .after = values[3][count + i]};
+        if (axes[i].input > INT32_MAX || axes[i].kernel > INT32_MAX || axes[i].kernel < 1)
+            code = net_fail(call, error, "kernel %" PRId64 " does not fit axis %zu of the input %s",
+                            axes[i].kernel, 2 + i, net_shape_text(input, shape));
+    }
+    return code;
+}
+
+int net_window_infer_axes(const struct net_call *call, const int64_t *kernel,
+                          struct net_window_axis *axes, struct ivon_error *error)
+{
+    enum net_padding padding;
+    int code = net_window_read(call, kernel, &padding, axes, error);
+    char shape[256];
+    for (int i = 0; i < call->inputs[0]->rank - 2 && !code; i++) {
+        struct net_window_axis *axis = &axes[i];
+        struct net_window window = {.input = {axis->input},
+                                    .kernel = {axis->kernel},
+                                    .stride = {axis->stride},
+                                    .dilation = {axis->dilation},
+                                    .before = {axis->before}};
+        if (!window_lay_out_axis(&window, 0, padding, axis->after, false))
+            return net_fail(call, error,
+                            "kernel %" PRId64 " (dilation %" PRId64 ") does not fit axis %d of "
+                            "the input %s, padded to %" PRId64,
+                            axis->kernel, axis->dilation, 2 + i,
+                            net_shape_text(call->inputs[0], shape), window.padded[0]);
+        axis->before = window.before[0];
+        axis->after = window.padded[0] - axis->input - axis->before;
+        axis->output = window.output[0];
+    }
+    return code;
 }

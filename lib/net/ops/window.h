@@ -20,6 +20,24 @@ struct net_window {
 int net_window_infer(const struct net_call *call, const int64_t *kernel, struct net_window *window,
                      struct ivon_error *error);
 
+/* One axis of a window over any number of them. Extents fit 32 bits. */
+struct net_window_axis {
+    int64_t input, kernel, stride, dilation;
+    int64_t before, after; /* elements of padding */
+    int64_t output;
+};
+
+enum net_padding { NET_PADDING_EXPLICIT, NET_SAME_UPPER, NET_SAME_LOWER, NET_VALID };
+
+/* Sets all of the axes of input 0 but `output`, from the attributes (`kernel` as above). `before`
+   and `after` are the attribute pads, whatever auto_pad, *padding, says. */
+int net_window_read(const struct net_call *call, const int64_t *kernel, enum net_padding *padding,
+                    struct net_window_axis *axes, struct ivon_error *error);
+
+/* net_window_infer for any number of axes, without ceil_mode. */
+int net_window_infer_axes(const struct net_call *call, const int64_t *kernel,
+                          struct net_window_axis *axes, struct ivon_error *error);
+
 /* The part [*first, *last) of the kernel's taps along `axis` that lies inside the input for output
    position `at`; *from is the input position of tap 0, which may be negative. */
 static inline void net_window_taps(const struct net_window *window, int axis, int64_t at,

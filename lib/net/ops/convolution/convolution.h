@@ -1,7 +1,13 @@
 /*
- * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], one or two
+ * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], any number of
  * spatial axes, channels in groups. reference.h computes it term after term; here it is a matrix
  * product of the weights, filters × terms, and the terms of many outputs (ops/panel.h).
+ *
+ * Images have two spatial axes. Of volumes, which have more, each position along the other axes is
+ * a convolution of images, whose channels are the pairs of a channel and a tap along these axes.
+ *
+ * ConvTranspose is the adjoint of a convolution: the forward pass of one is the backward pass of
+ * the other.
  */
 #ifndef NET_OPS_CONVOLUTION_CONVOLUTION_H
 #define NET_OPS_CONVOLUTION_CONVOLUTION_H
@@ -87,8 +93,19 @@ struct convolution_gradient {
     size_t *offsets;
 };
 
+/* The spatial axes of volumes before the last two; of images, there are none and all products are
+   1. */
+struct convolution_volume {
+    int axes;
+    struct net_window_axis axis[IVON_RANK_MAX - 4];
+    size_t images;                /* volumes */
+    size_t inputs, taps, outputs; /* positions along these axes */
+    size_t input, output;         /* floats of one position's image, with all channels */
+};
+
 /* The plan that infer prepares. */
 struct convolution_plan {
+    struct convolution_volume volume;
     struct convolution forward;
     struct convolution_phase phases[CONVOLUTION_PHASES_MAX];
     size_t phase_count; /* 0: the inputs' adjoints go through columns of forward */
@@ -165,11 +182,55 @@ static inline void convolution_clear(const struct convolution *c, float *workspa
         memset(convolution_packed(workspace), 0, convolution_planes_size(c) * sizeof *workspace);
 }
 
+/* The convolution's parts. */
+
+/* Everything that a convolution of `images` inputs needs, of channels and filters of a group. */
+struct convolution_shape {
+    int axes;
+    const struct net_window_axis *axis;
+    int64_t images, groups, channels, filters;
+};
+
+/* Sets call->prepared to a plan, and the size of the workspace. */
+int convolution_prepare(struct net_call *call, const struct convolution_shape *shape,
+                        struct ivon_error *error);
+
+/* y = conv(x, w) + bias, or y += conv(x, w) */
+void convolution_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                       const float *bias, bool add, float *y, float *workspace);
+
+/* dx += the adjoint of the input */
+void convolution_add_input(const struct convolution_plan *plan, const float *w, const float *dy,
+                           float *dx, float *workspace);
+
+/* dw += the gradient of the weights */
+void convolution_add_weights(const struct convolution_plan *plan, const float *x, const float *dy,
+                             float *dw, float *workspace);
+
+/* The same three of images; of volumes, of one position. */
+void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                              const float *bias, bool add, float *y, float *workspace);
+void convolution_images_add_input(const struct convolution_plan *plan, const float *w,
+                                  const float *dy, float *dx, float *workspace);
+void convolution_images_add_weights(const struct convolution_plan *plan, const float *x,
+                                    const float *dy, float *dw, float *workspace);
+
+/* The shape rules' first steps and last: the types of the inputs, the input and the weights of
+   matching ranks, a bias of `filters` elements. */
+int convolution_check_types(const struct net_call *call, struct ivon_error *error);
+int convolution_check_bias(const struct net_call *call, int64_t filters, struct ivon_error *error);
+
 /* The bias, or null. */
 static inline const float *convolution_bias(const struct net_call *call)
 {
     return call->node->input_count > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
 }
+
+/* y = bias, which may be null, in each channel of the output */
+void convolution_fill(const struct net_tensor *output, const float *bias, float *y);
+
+/* db += the gradient of the bias */
+void convolution_add_bias(const struct net_tensor *output, const float *dy, float *db);
 
 /* The layout. */
 
@@ -217,23 +278,18 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
                      size_t images, const float *x, bool add, float *y, float *workspace);
 
-/* dw += the gradient of the weights */
-void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw);
-
 /* For net_operator's `arranged_count`, `arrange` and `quadratic`. */
 size_t convolution_arranged_count(const struct net_call *call);
 void convolution_arrange(const struct net_call *call, const float *diagonal, float *arranged);
 double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged);
 
-/* db += the gradient of the bias */
-void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db);
-
-/* The row's functions. */
-
-int convolution_forward(const struct net_call *call, struct ivon_error *error);
-void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
-                         float *const *output_tangents);
-void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
-                          float *const *input_adjoints);
+/* The row of ConvTranspose, in transpose.c. */
+int convolution_transpose_infer(struct net_call *call, struct ivon_error *error);
+int convolution_transpose_forward(const struct net_call *call, struct ivon_error *error);
+void convolution_transpose_tangent(const struct net_call *call, const float *const *input_tangents,
+                                   float *const *output_tangents);
+void convolution_transpose_backward(const struct net_call *call,
+                                    const float *const *output_adjoints,
+                                    float *const *input_adjoints);
 
 #endif

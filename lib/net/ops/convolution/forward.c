@@ -1,4 +1,4 @@
-/* Conv: forward and tangent. */
+/* Conv: forward. */
 #include "net/ops/convolution/convolution.h"
 
 /* A run of the outputs of a tile: from the tile's element `from` to a plane's element `to`, that of
@@ -126,41 +126,14 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
         run_planes(c, &panel, x + image * input, add, y + image * output, workspace);
 }
 
-/* y = conv(x, w) + bias, or y += conv(x, w) */
-static void convolve(const struct net_call *call, const float *x, const float *w, const float *bias,
-                     bool add, float *y)
+void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                              const float *bias, bool add, float *y, float *workspace)
 {
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    convolution_clear(c, call->workspace);
+    const struct convolution *c = &plan->forward;
+    convolution_clear(c, workspace);
     for (size_t group = 0; group < c->groups; group++)
         convolution_run(c, w + group * c->filters * c->terms,
                         bias ? bias + group * c->filters : NULL, c->images,
                         x + group * c->channels * c->input_plane, add,
-                        y + group * c->filters * c->output_plane, call->workspace);
-}
-
-int convolution_forward(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    convolve(call, call->inputs[0]->data, call->inputs[1]->data, convolution_bias(call), false,
-             call->outputs[0]->data);
-    return 0;
-}
-
-/* ẏ = conv(ẋ, w) + conv(x, ẇ) + ḃ */
-void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
-                         float *const *output_tangents)
-{
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    const float *bias = convolution_bias(call) ? input_tangents[2] : NULL;
-    const float *x = input_tangents[0], *w = input_tangents[1];
-    float *y = output_tangents[0];
-    size_t filters = c->groups * c->filters;
-    if (x)
-        convolve(call, x, call->inputs[1]->data, bias, false, y);
-    if (w)
-        convolve(call, call->inputs[0]->data, w, x ? NULL : bias, x != NULL, y);
-    for (size_t i = 0; !x && !w && i < c->images * filters; i++)
-        for (size_t j = 0; j < c->output_plane; j++)
-            y[i * c->output_plane + j] = bias ? bias[i % filters] : 0;
+                        y + group * c->filters * c->output_plane, workspace);
 }
