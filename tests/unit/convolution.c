@@ -275,7 +275,7 @@ static void batches(void **state)
 static void bits(void **state)
 {
     (void)state;
-    enum { TERMS = 29, ROWS = 14, STRIDE = 80 };
+    enum { TERMS = 29, FIRST = 11, ROWS = 14, STRIDE = 80 };
     struct trial trial = {.state = 1};
     float weights[ROWS * TERMS], bias[ROWS], columns[600], found[ROWS * STRIDE];
     size_t offsets[TERMS];
@@ -290,14 +290,24 @@ static void bits(void **state)
     for (size_t rows = 1; rows <= ROWS; rows++)
         for (size_t width = PANEL_STEP; width <= PANEL_WIDTH; width += PANEL_STEP)
             for (int biased = 0; biased < 2; biased++) {
-                struct net_panel panel = {weights, TERMS, biased ? bias : NULL, TERMS, offsets};
+                struct net_panel panel = {.weights = weights,
+                                          .stride = TERMS,
+                                          .bias = biased ? bias : NULL,
+                                          .terms = FIRST,
+                                          .offsets = offsets};
                 memset(found, 0xff, sizeof found);
+                net_panel_run(&panel, columns, rows, width, found, STRIDE);
+                panel.weights += FIRST;
+                panel.offsets += FIRST;
+                panel.terms = TERMS - FIRST;
+                panel.resume = true;
                 net_panel_run(&panel, columns, rows, width, found, STRIDE);
                 for (size_t i = 0; i < ROWS; i++)
                     for (size_t j = 0; j < STRIDE; j++) {
                         float sum = biased ? bias[i] : 0;
                         for (size_t q = 0; q < TERMS; q++)
-                            sum += weights[i * TERMS + q] * columns[offsets[q] + j % width];
+                            sum = fmaf(weights[i * TERMS + q], columns[offsets[q] + j % width],
+                                       sum);
                         if (i < rows && j < width)
                             assert_true(found[i * STRIDE + j] == sum);
                         else

@@ -1,12 +1,13 @@
 /*
  * Sums of products for convolutions: like a matrix product whose second operand is not stored as a
  * matrix, but whose rows may lie anywhere, overlapping. Each output is summed in the order of its
- * terms by separate multiplications and additions: the bits depend neither on the machine nor on
- * how many outputs are computed together.
+ * terms by fused multiply-adds, which round once: the bits depend neither on the machine nor on how
+ * many outputs are computed together, nor on where the sum is interrupted.
  */
 #ifndef NET_OPS_PANEL_H
 #define NET_OPS_PANEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum {
@@ -19,6 +20,7 @@ struct net_panel {
     const float *weights;
     size_t stride;     /* of the weights, from one output row to the next */
     const float *bias; /* of each output row; or null */
+    bool resume;       /* out holds the sums of earlier terms: they take the place of the bias */
     size_t terms;
     const size_t *offsets; /* of each term, into columns */
 };
