@@ -6,8 +6,7 @@
 #include <immintrin.h>
 #endif
 
-/* As many output rows at once as keep their sums, the columns and a product in registers. */
-enum { ROWS_MAX = 6 };
+/* PANEL_ROWS output rows keep their sums, the columns and a weight in registers. */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -20,7 +19,7 @@ enum { ROWS_MAX = 6 };
                                         size_t first, const int rows, const int vectors,           \
                                         float *out, size_t out_stride)                             \
     {                                                                                              \
-        VECTOR sums[ROWS_MAX][4];                                                                  \
+        VECTOR sums[PANEL_ROWS][4];                                                                \
         const float *weights = panel->weights + first * panel->stride;                             \
         out += first * out_stride;                                                                 \
         for (int i = 0; i < rows; i++)                                                             \
@@ -47,7 +46,7 @@ enum { ROWS_MAX = 6 };
                                         size_t rows, const int vectors, float *out,                \
                                         size_t out_stride)                                         \
     {                                                                                              \
-        size_t groups = (rows + ROWS_MAX - 1) / ROWS_MAX;                                          \
+        size_t groups = (rows + PANEL_ROWS - 1) / PANEL_ROWS;                                      \
         for (size_t group = 0, first = 0; group < groups; group++) {                               \
             size_t count = (rows - first + groups - group - 1) / (groups - group);                 \
             switch (count) {                                                                       \

@@ -13,6 +13,7 @@
 enum {
     PANEL_STEP = 16,  /* outputs of a row come in multiples of this */
     PANEL_WIDTH = 64, /* and are computed fastest this many at a time */
+    PANEL_ROWS = 6,   /* as are so many rows */
 };
 
 /* The arguments that are the same for all columns. */
@@ -27,7 +28,7 @@ struct net_panel {
 
 /*
  * out[i * out_stride + j] = bias[i] + Σ_q weights[i * stride + q] columns[offsets[q] + j]
- * for i < rows, j < width; width is a multiple of PANEL_STEP, at most PANEL_WIDTH.
+ * for i < rows, j < width; width is a multiple of PANEL_STEP.
  */
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
                    float *out, size_t out_stride);

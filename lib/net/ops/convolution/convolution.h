@@ -19,7 +19,7 @@
 #include "net/ops/window.h"
 
 enum {
-    CONVOLUTION_STRIDE_MAX = 4,         /* down, of what is packed as planes */
+    CONVOLUTION_STRIDE_MAX = 4,         /* of what is packed as planes */
     CONVOLUTION_PACKED_MAX = 128 << 10, /* floats packed at once: within the second-level cache */
     CONVOLUTION_COLUMNS_MAX = 512,      /* and never more columns than this */
     CONVOLUTION_FILTERS = 48,           /* results kept at once before they are stored */
@@ -31,11 +31,14 @@ enum {
 /*
  * A kernel that moves over images: forward, or a part of its transpose.
  *
- * The images are packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
- * from the first.
+ * The images are packed in one of three ways or not at all, and term q = (c, k) of every output lies
+ * at offsets[q] from the first.
  * Planes: for each column of the kernel, the elements of an image that it is multiplied by, row
  * after row. Each column has a plane for each remainder of rows by the stride. Its rows are as wide
  * as the output. The rows of the kernel share the planes.
+ * Shared planes: one for each remainder of columns by the stride, which the kernel's columns share,
+ * too. Its rows are longer than the output's by the reach of the kernel; what is computed behind the
+ * end of an output's row is dropped.
  * Columns: each output's terms, for output after output, of several images where these are small.
  *
  * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
@@ -49,21 +52,31 @@ enum {
  *
  * Tap (1, 1) of output (0, 0) is f: the second row of the second plane, or the last row of the
  * columns. From there on the same tap of the next outputs follows, in planes at the end of a row
- * too, since the rows of a plane are as wide as the output: 2 · 3 outputs are one run of 6.
+ * too, since the rows of a plane are as wide as the output: 2 · 3 outputs are one run of 6. Of the
+ * shared plane, which here is the image, they are a run of 7 with one to drop.
+ * A kernel of one tap that leaves nothing out takes the image as it is.
  */
+enum convolution_layout {
+    CONVOLUTION_COLUMNS,
+    CONVOLUTION_PLANES,
+    CONVOLUTION_SHARED,
+    CONVOLUTION_DIRECT /* the image as it is */
+};
+
 struct convolution {
     struct net_window window; /* `before` may be negative */
     size_t images, groups;
     size_t channels, filters; /* of a group */
     size_t terms;             /* channels × kernel */
     size_t input_plane, output_plane;
-    bool planes;
-    unsigned used;   /* remainders of rows that the kernel meets: bits */
-    size_t rows;     /* of a packed plane */
-    size_t band;     /* rows of output that a packed plane serves */
-    size_t columns;  /* packed at once */
-    size_t packed;   /* floats */
-    size_t *offsets; /* of terms, in what is packed */
+    enum convolution_layout layout;
+    unsigned used[2]; /* remainders of rows and columns that the kernel meets: bits */
+    size_t rows;      /* of a packed plane */
+    size_t pitch;     /* floats of such a row */
+    size_t band;      /* rows of output that a packed plane serves */
+    size_t columns;   /* packed at once */
+    size_t packed;    /* floats */
+    size_t *offsets;  /* of terms, in what is packed */
     /* The places of outputs, in elements: the size of a plane, the first output, the distance
        between rows, and between neighbours in a row. */
     size_t target_plane, target_first, target_pitch, target_step;
@@ -157,16 +170,22 @@ static inline float *convolution_packed(float *workspace)
     return workspace + CONVOLUTION_RESULTS;
 }
 
-/* Planes in one group's packed image. */
+/* Planes in one group's packed image: for each channel and remainder of rows, these. */
+static inline size_t convolution_plane_columns(const struct convolution *c)
+{
+    return c->layout == CONVOLUTION_SHARED ? (size_t)__builtin_popcount(c->used[1])
+                                           : (size_t)c->window.kernel[1];
+}
+
 static inline size_t convolution_plane_count(const struct convolution *c)
 {
-    return c->channels * (size_t)__builtin_popcount(c->used) * (size_t)c->window.kernel[1];
+    return c->channels * (size_t)__builtin_popcount(c->used[0]) * convolution_plane_columns(c);
 }
 
 /* Floats of packed planes, with those after the end that a tile may read. */
 static inline size_t convolution_planes_size(const struct convolution *c)
 {
-    return convolution_plane_count(c) * c->rows * (size_t)c->window.output[1] + PANEL_WIDTH;
+    return convolution_plane_count(c) * c->rows * c->pitch + c->pitch + PANEL_WIDTH;
 }
 
 /* Returns whether the gradient of the weights multiplies rows of a single channel. */
@@ -175,11 +194,21 @@ static inline bool convolution_has_channel(const struct convolution *c)
     return c->channels == 1 && c->window.stride[1] == 1;
 }
 
-/* Zeroes the margins of planes, which packing does not write. */
+/* Returns whether rows follow each other in the planes as they do in the image. */
+static inline bool convolution_packs_blocks(const struct convolution *c)
+{
+    const struct net_window *window = &c->window;
+    return window->stride[0] == 1 && window->stride[1] == 1 &&
+           (int64_t)c->pitch == window->input[1];
+}
+
+/* Zeroes what follows the planes, which packing does not write. */
 static inline void convolution_clear(const struct convolution *c, float *workspace)
 {
-    if (c->planes)
-        memset(convolution_packed(workspace), 0, convolution_planes_size(c) * sizeof *workspace);
+    size_t planes = convolution_plane_count(c) * c->rows * c->pitch;
+    if (c->layout == CONVOLUTION_PLANES || c->layout == CONVOLUTION_SHARED)
+        memset(convolution_packed(workspace) + planes, 0,
+               (convolution_planes_size(c) - planes) * sizeof *workspace);
 }
 
 /* The convolution's parts. */
@@ -265,8 +294,7 @@ void convolution_add_columns(const struct convolution *c, float *x,
                              const struct convolution_segment *segments, size_t segment_count,
                              size_t stride, const float *packed);
 
-/* Packs the rows that outputs from row `y` on need, of one group of an image. The margins at the
-   left and right are zero already. */
+/* Packs the rows that outputs from row `y` on need, of one group of an image. */
 void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
 
 /* Packs `height` rows of one group of an image; the first one serves output row `y`. */

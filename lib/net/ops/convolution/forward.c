@@ -1,28 +1,36 @@
 /* Conv: forward. */
 #include "net/ops/convolution/convolution.h"
 
-/* A run of the outputs of a tile: from the tile's element `from` to a plane's element `to`, that of
-   the first filter of image 0. */
+enum { RUNS_MAX = PANEL_WIDTH + 2, SHALLOW = 128 };
+
+/* A run of outputs: from element `from` of the results to a plane's element `to`, that of the first
+   filter of image 0. */
 struct run {
     size_t from, to, count;
 };
 
-/* Splits `count` outputs from `position` on, counted through the images, into runs of constant
-   stride. */
+/* Splits `count` elements from `position` on, counted through the images, whose rows are of
+   c->pitch elements, into runs of constant stride, without what lies behind the rows of outputs. */
 static size_t convolution_forward_cut(const struct convolution *c, size_t position, size_t count,
                                       struct run *runs)
 {
-    size_t width = (size_t)c->window.output[1], found = 0;
-    bool together = c->target_step == 1 && c->target_pitch == width;
-    for (size_t done = 0; done < count; done += runs[found++].count) {
-        size_t image = (position + done) / c->output_plane;
-        size_t at = (position + done) % c->output_plane, x = at % width;
-        size_t left = together ? c->output_plane - at : width - x;
-        runs[found] = (struct run){done,
-                                   image * c->groups * c->filters * c->target_plane +
-                                       c->target_first + at / width * c->target_pitch +
-                                       x * c->target_step,
-                                   convolution_smaller(left, count - done)};
+    size_t width = (size_t)c->window.output[1], height = (size_t)c->window.output[0], found = 0;
+    bool together = c->target_step == 1 && c->target_pitch == c->pitch && c->pitch == width;
+    size_t row = position / c->pitch, x = position % c->pitch, image = row / height;
+    row %= height;
+    for (size_t done = 0, run; done < count; done += run) {
+        run = together ? (height - row) * width - x : c->pitch - x;
+        if (x < width)
+            runs[found++] = (struct run){
+                done,
+                image * c->groups * c->filters * c->target_plane + c->target_first +
+                    row * c->target_pitch + x * c->target_step,
+                convolution_smaller(together ? run : width - x, count - done)};
+        x = 0;
+        if (together || ++row == height) {
+            row = 0;
+            image++;
+        }
     }
     return found;
 }
@@ -44,26 +52,78 @@ static void convolution_forward_store(const struct convolution *c, const struct 
             to[j * step] = from[j];
 }
 
-/* Computes `width` outputs of every filter of a group and stores or adds the runs. */
-static void convolution_forward_run_tile(const struct convolution *c, const struct net_panel *panel,
-                                         const float *columns, size_t width, const struct run *runs,
-                                         size_t run_count, bool add, float *y, float *result)
+/* The part of a panel that computes the filters from `first` on. */
+static struct net_panel convolution_forward_part(const struct net_panel *panel, size_t first)
 {
-    if (!add && run_count == 1 && runs->count == width && c->target_step == 1) {
-        net_panel_run(panel, columns, c->filters, width, y + runs->to, c->target_plane);
-        return;
-    }
-    for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS) {
-        size_t rows = convolution_smaller(c->filters - first, CONVOLUTION_FILTERS);
-        struct net_panel part = *panel;
-        part.weights += first * panel->stride;
-        part.bias = panel->bias ? panel->bias + first : NULL;
-        net_panel_run(&part, columns, rows, width, result, PANEL_WIDTH);
-        for (size_t i = 0; i < run_count; i++)
-            for (size_t row = 0; row < rows; row++)
+    struct net_panel part = *panel;
+    part.weights += first * panel->stride;
+    part.bias = panel->bias ? panel->bias + first : NULL;
+    return part;
+}
+
+/* Outputs that lie one after the other: `count` elements from `position` on. Their columns are
+   behind `skipped` others. */
+struct stretch {
+    const float *columns;
+    size_t position, count, skipped;
+};
+
+/* Computes and stores or adds a stretch of so many filters from `first` on, as many elements at a
+   time as there is space for results. */
+static void convolution_forward_run_results(const struct convolution *c,
+                                            const struct net_panel *panel, size_t first,
+                                            size_t rows, struct stretch stretch, bool add, float *y,
+                                            float *results)
+{
+    struct net_panel part = convolution_forward_part(panel, first);
+    size_t span = convolution_smaller(CONVOLUTION_RESULTS / rows, c->pitch * PANEL_WIDTH) /
+                  PANEL_WIDTH * PANEL_WIDTH;
+    for (size_t at = 0; at < stretch.count; at += span) {
+        struct run runs[RUNS_MAX];
+        size_t count = convolution_smaller(stretch.count - at, span);
+        size_t found = convolution_forward_cut(c, stretch.position + at, count, runs);
+        net_panel_run(&part, stretch.columns + at, rows,
+                      round_up(stretch.skipped + count, PANEL_STEP), results, span);
+        for (size_t row = 0; row < rows; row++)
+            for (size_t i = 0; i < found; i++)
                 convolution_forward_store(c, &runs[i], add,
                                           y + (first + row) * c->target_plane + runs[i].to,
-                                          result + row * PANEL_WIDTH + runs[i].from);
+                                          results + row * span + stretch.skipped + runs[i].from);
+    }
+}
+
+/* The same where the stretch is as long in the output, up to a rest of less than PANEL_STEP. */
+static void convolution_forward_run_straight(const struct convolution *c,
+                                             const struct net_panel *panel, size_t first,
+                                             size_t rows, struct stretch stretch, bool add,
+                                             float *y)
+{
+    struct net_panel part = convolution_forward_part(panel, first);
+    part.resume = add;
+    net_panel_run(&part, stretch.columns, rows, stretch.count,
+                  y + first * c->target_plane + c->target_first + stretch.position,
+                  c->target_plane);
+}
+
+/* One band of one image's group; few filters at a time where they have few terms, so that outputs
+   are written in few places. */
+static void convolution_forward_run_band(const struct convolution *c, const struct net_panel *panel,
+                                         struct stretch band, bool add, float *y, float *results)
+{
+    bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
+                    c->pitch == (size_t)c->window.output[1];
+    size_t most = c->terms <= SHALLOW ? PANEL_ROWS : CONVOLUTION_FILTERS;
+    struct stretch body = band, rest = band;
+    body.count = straight ? band.count / PANEL_STEP * PANEL_STEP : 0;
+    rest.columns += body.count;
+    rest.position += body.count;
+    rest.count -= body.count;
+    for (size_t first = 0; first < c->filters; first += most) {
+        size_t rows = convolution_smaller(c->filters - first, most);
+        if (body.count)
+            convolution_forward_run_straight(c, panel, first, rows, body, add, y);
+        if (rest.count)
+            convolution_forward_run_results(c, panel, first, rows, rest, add, y, results);
     }
 }
 
@@ -71,18 +131,31 @@ static void convolution_forward_run_tile(const struct convolution *c, const stru
 static void run_planes(const struct convolution *c, const struct net_panel *panel, const float *x,
                        bool add, float *y, float *workspace)
 {
-    size_t height = (size_t)c->window.output[0], width = (size_t)c->window.output[1];
+    size_t height = (size_t)c->window.output[0];
     float *packed = convolution_packed(workspace);
     for (size_t top = 0; top < height; top += c->band) {
-        size_t end = convolution_smaller(height - top, c->band) * width;
+        struct stretch band = {packed, top * c->pitch,
+                               convolution_smaller(height - top, c->band) * c->pitch, 0};
         convolution_pack_planes(c, x, top, packed);
-        for (size_t at = 0; at < end; at += PANEL_WIDTH) {
-            struct run runs[PANEL_WIDTH];
-            size_t count = convolution_smaller(end - at, PANEL_WIDTH);
-            size_t found = convolution_forward_cut(c, top * width + at, count, runs);
-            convolution_forward_run_tile(c, panel, packed + at, round_up(count, PANEL_STEP), runs,
-                                         found, add, y, workspace);
-        }
+        convolution_forward_run_band(c, panel, band, add, y, workspace);
+    }
+}
+
+/* One image's group, which is not packed: as many elements at a time as stay in the cache. The last
+   ones are computed with some before them, since none lie behind. */
+static void run_direct(const struct convolution *c, const struct net_panel *panel, const float *x,
+                       bool add, float *y, float *results)
+{
+    size_t whole = c->output_plane / PANEL_STEP * PANEL_STEP, rest = c->output_plane - whole;
+    size_t most = CONVOLUTION_PACKED_MAX / 2 / c->terms / PANEL_WIDTH * PANEL_WIDTH;
+    most = most ? most : PANEL_WIDTH;
+    for (size_t at = 0; at < whole; at += most) {
+        struct stretch band = {x + at, at, convolution_smaller(whole - at, most), 0};
+        convolution_forward_run_band(c, panel, band, add, y, results);
+    }
+    if (rest) {
+        struct stretch last = {x + c->output_plane - PANEL_STEP, whole, rest, PANEL_STEP - rest};
+        convolution_forward_run_band(c, panel, last, add, y, results);
     }
 }
 
@@ -98,13 +171,10 @@ static void convolution_forward_run_columns(const struct convolution *c,
         size_t count = convolution_smaller(total - start, c->columns);
         size_t cuts = convolution_cut(c, start, count, segments);
         convolution_pack_columns(c, x, segments, cuts, c->columns, packed);
-        for (size_t at = 0; at < count; at += PANEL_WIDTH) {
-            struct run runs[PANEL_WIDTH];
-            size_t width = convolution_smaller(count - at, PANEL_WIDTH);
-            size_t found = convolution_forward_cut(c, start + at, width, runs);
-            convolution_forward_run_tile(c, panel, packed + at, round_up(width, PANEL_STEP), runs,
-                                         found, add, y, workspace);
-        }
+        for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS)
+            convolution_forward_run_results(
+                c, panel, first, convolution_smaller(c->filters - first, CONVOLUTION_FILTERS),
+                (struct stretch){packed, start, count, 0}, add, y, workspace);
     }
 }
 
@@ -116,14 +186,17 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
                               .bias = bias,
                               .terms = c->terms,
                               .offsets = c->offsets};
-    if (!c->planes) {
+    if (c->layout == CONVOLUTION_COLUMNS) {
         convolution_forward_run_columns(c, &panel, images, x, add, y, workspace);
         return;
     }
     size_t input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->target_plane;
-    for (size_t image = 0; image < images; image++)
-        run_planes(c, &panel, x + image * input, add, y + image * output, workspace);
+    for (size_t image = 0; image < images; image++, x += input, y += output)
+        if (c->layout == CONVOLUTION_DIRECT)
+            run_direct(c, &panel, x, add, y, workspace);
+        else
+            run_planes(c, &panel, x, add, y, workspace);
 }
 
 void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
