@@ -134,6 +134,22 @@ void convolution_add_columns(const struct convolution *c, float *x,
             }
 }
 
+/* Zeroes a short row, as convolution_copy_row copies one. */
+static inline __attribute__((always_inline)) void convolution_pack_zeros(float *to, size_t count)
+{
+    enum { LANES = sizeof(vector8) / sizeof *to, FEW = 3 };
+    const vector8 zeros = {0};
+    for (size_t i = 0; count >= LANES && i < count; i += LANES)
+        *(vector8 *)(to + convolution_smaller(i, count - LANES)) = zeros;
+    if (count > FEW && count < LANES) {
+        memset(to, 0, LANES / 2 * sizeof *to);
+        memset(to + count - LANES / 2, 0, LANES / 2 * sizeof *to);
+    }
+    for (size_t i = 0; i < FEW; i++)
+        if (i < count && count <= FEW)
+            to[i] = 0;
+}
+
 /* Rows that follow each other in the image and in the plane, as one: what lies beyond their ends
    is then zeroed. `first` and `last` bound the elements inside. */
 static inline __attribute__((always_inline)) void convolution_pack_rows(
@@ -142,13 +158,11 @@ static inline __attribute__((always_inline)) void convolution_pack_rows(
 {
     size_t width = (size_t)window->input[1], end = rows * width;
     size_t from = left < 0 ? (size_t)-left : 0, to = left > 0 ? end - (size_t)left : end;
-    memcpy(packed + from, x + (int64_t)from + left, (to - from) * sizeof *packed);
-    for (size_t i = 0; i < rows; i++, packed += width) {
-        for (size_t j = 0; j < first; j++)
-            packed[j] = 0;
-        for (size_t j = last; j < width; j++)
-            packed[j] = 0;
-    }
+    convolution_copy_row(packed + from, x + (int64_t)from + left, to - from);
+    for (size_t i = 0; i < rows && first; i++)
+        convolution_pack_zeros(packed + i * width, first);
+    for (size_t i = 0; i < rows && last < width; i++)
+        convolution_pack_zeros(packed + i * width + last, width - last);
 }
 
 /* Packs one plane, whose first element meets column `left` of row `top`. */
@@ -163,27 +177,25 @@ static inline __attribute__((always_inline)) void convolution_pack_plane(
         size_t skipped = convolution_smaller((size_t)above, c->rows);
         size_t end = below > 0 ? convolution_smaller((size_t)below, c->rows) : 0;
         end = end > skipped ? end : skipped;
-        memset(packed, 0, skipped * pitch * sizeof *packed);
+        convolution_pack_zeros(packed, skipped * pitch);
         if (end > skipped)
             convolution_pack_rows(packed + skipped * pitch,
                                   x + (top + (int64_t)skipped) * window->input[1], window, left,
                                   end - skipped, first, last);
-        memset(packed + end * pitch, 0, (c->rows - end) * pitch * sizeof *packed);
+        convolution_pack_zeros(packed + end * pitch, (c->rows - end) * pitch);
         return;
     }
     left += (int64_t)(first * stride);
     for (size_t i = 0; i < c->rows; i++, packed += pitch) {
         int64_t row = top + (int64_t)i * window->stride[0];
         if (!any || row < 0 || row >= window->input[0]) {
-            memset(packed, 0, pitch * sizeof *packed);
+            convolution_pack_zeros(packed, pitch);
             continue;
         }
-        for (size_t j = 0; j < first; j++)
-            packed[j] = 0;
+        convolution_pack_zeros(packed, first);
         convolution_pack_copy(packed + first, x + row * window->input[1] + left, stride,
                               last - first);
-        for (size_t j = last; j < pitch; j++)
-            packed[j] = 0;
+        convolution_pack_zeros(packed + last, pitch - last);
     }
 }
 
