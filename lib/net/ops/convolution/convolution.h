@@ -31,14 +31,14 @@ enum {
 /*
  * A kernel that moves over images: forward, or a part of its transpose.
  *
- * The images are packed in one of three ways or not at all, and term q = (c, k) of every output lies
- * at offsets[q] from the first.
+ * The images are packed in one of three ways or not at all, and term q = (c, k) of every output
+ * lies at offsets[q] from the first.
  * Planes: for each column of the kernel, the elements of an image that it is multiplied by, row
  * after row. Each column has a plane for each remainder of rows by the stride. Its rows are as wide
  * as the output. The rows of the kernel share the planes.
  * Shared planes: one for each remainder of columns by the stride, which the kernel's columns share,
- * too. Its rows are longer than the output's by the reach of the kernel; what is computed behind the
- * end of an output's row is dropped.
+ * too. Its rows are longer than the output's by the reach of the kernel; what is computed behind
+ * the end of an output's row is dropped.
  * Columns: each output's terms, for output after output, of several images where these are small.
  *
  * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
