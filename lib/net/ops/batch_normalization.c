@@ -258,6 +258,20 @@ static void batch_normalization_update_running(const struct net_call *call, size
         running[c] = (float)(channel_value(call, input, c) * momentum + batch[c] * (1 - momentum));
 }
 
+void net_batch_coefficients(const struct net_call *call, float *center, float *slope, float *offset)
+{
+    for (size_t c = 0; c < channel_count(call->inputs[0]); c++) {
+        center[c] = (float)batch_normalization_mean(call, c);
+        slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
+        offset[c] = (float)channel_value(call, BIAS, c);
+    }
+}
+
+void net_batch_map(float *y, const float *x, float center, float slope, float offset, size_t count)
+{
+    set_plane(y, x, center, slope, offset, count);
+}
+
 static int forward_batch(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
@@ -270,11 +284,7 @@ static int forward_batch(const struct net_call *call, struct ivon_error *error)
         batch_normalization_update_running(call, 1, MEAN, batch->moments);
         batch_normalization_update_running(call, 2, VARIANCE, batch->moments + channels);
     }
-    for (size_t c = 0; c < channels; c++) {
-        scratch.center[c] = (float)batch_normalization_mean(call, c);
-        scratch.slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
-        scratch.offset[c] = (float)channel_value(call, BIAS, c);
-    }
+    net_batch_coefficients(call, scratch.center, scratch.slope, scratch.offset);
     set_map(x, call->outputs[0]->data, x->data, scratch.center, scratch.slope, scratch.offset);
     return 0;
 }

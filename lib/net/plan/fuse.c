@@ -172,3 +172,69 @@ int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error)
     }
     return 0;
 }
+
+/* Steps in place, behind another. */
+
+/* Returns the only step that uses a value, or null. */
+static struct plan_step *plan_fuse_user(struct net_plan *plan, size_t value)
+{
+    if (plan->values[value].uses != 1)
+        return NULL;
+    for (size_t i = 0; i < plan->network->node_count; i++) {
+        struct plan_step *step = &plan->steps[i];
+        if (step->kind == PLAN_CALL || step->kind == PLAN_CHAIN)
+            for (size_t j = 0; j < step->input_count; j++)
+                if (step->inputs[j] == value)
+                    return j == 0 ? step : NULL;
+    }
+    return NULL;
+}
+
+/* Returns whether a step can be done to parts of its input, at any time during the run. */
+static bool plan_fuse_can_join(const struct net_plan *plan, const struct plan_step *step)
+{
+    for (size_t i = 1; i < step->input_count; i++)
+        if (step->inputs[i] != NET_NONE && plan->values[step->inputs[i]].stage == PLAN_RUN)
+            return false;
+    if (step->kind == PLAN_CALL)
+        return step->call.node->op->flags & NET_BATCH_NORM && !step->call.prepared;
+    for (size_t i = 0; i < step->chain.link_count; i++)
+        if (step->links[i].binary && step->links[i].operand->count != 1)
+            return false;
+    return step->chain.link_count <= NET_FINISH_LINKS_MAX;
+}
+
+static void plan_fuse_join(struct net_plan *plan, struct plan_step *step)
+{
+    size_t value = step->outputs[0];
+    struct plan_step *next;
+    while (!step->finish.link_count && (next = plan_fuse_user(plan, value)) &&
+           next->stage == step->stage &&
+           net_same_shape(&plan->values[value].tensor, &plan->values[next->outputs[0]].tensor) &&
+           plan_fuse_can_join(plan, next)) {
+        if (next->kind == PLAN_CALL && step->joins)
+            break;
+        if (next->kind == PLAN_CALL)
+            step->finish.norm = &next->call;
+        step->finish.links = next->links;
+        step->finish.link_count = next->chain.link_count;
+        step->joins = true;
+        next->kind = PLAN_JOINED;
+        value = next->outputs[0];
+        for (size_t i = 0; i < plan->network->value_count; i++)
+            if (plan->values[i].root == value)
+                plan->values[i].root = step->outputs[0];
+    }
+}
+
+void plan_fuse_finishes(struct net_plan *plan)
+{
+    plan_count_uses(plan);
+    for (size_t i = 0; i < plan->network->node_count; i++) {
+        struct plan_step *step = &plan->steps[i];
+        if (step->kind == PLAN_CALL && step->stage == PLAN_RUN &&
+            step->call.node->op->flags & NET_FINISHES && step->call.inputs[0]->rank <= 4 &&
+            plan->values[step->outputs[0]].root == step->outputs[0])
+            plan_fuse_join(plan, step);
+    }
+}

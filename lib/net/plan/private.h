@@ -2,7 +2,7 @@
 #ifndef NET_PLAN_PRIVATE_H
 #define NET_PLAN_PRIVATE_H
 
-#include "net/ops/elementwise.h"
+#include "net/ops/finish.h"
 #include "net/plan/plan.h"
 #include "net/graph/training.h"
 
@@ -17,6 +17,7 @@ enum plan_step_kind {
     PLAN_CALL,
     PLAN_ALIAS, /* output 0 is input 0, in the same memory */
     PLAN_CHAIN,
+    PLAN_JOINED, /* done by the step whose output it takes, in place, unless that is observed */
     PLAN_DROPPED /* not needed, or part of a later chain */
 };
 
@@ -30,6 +31,8 @@ struct plan_step {
     /* Of a chain: links that take their operands from `inputs`, whose first is the input. */
     struct net_chain chain;
     struct net_chain_link *links;
+    bool joins; /* it does these, too */
+    struct net_finish finish;
 };
 
 struct plan_value {
@@ -71,6 +74,9 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
 
 /* Joins element-wise steps that follow each other into chains. */
 int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
+
+/* Lets steps that can finish their outputs do the element-wise steps that follow, in place. */
+void plan_fuse_finishes(struct net_plan *plan);
 
 /* Counts the uses of every value, and drops the steps whose outputs have none. */
 void plan_count_uses(struct net_plan *plan);

@@ -51,7 +51,7 @@ static void add_by_phases(const struct convolution_plan *plan, const float *w, c
             const struct convolution *pass = &plan->phases[i].pass;
             convolution_clear(pass, workspace);
             convolution_run(pass, kernels, NULL, convolution_smaller(most, c->images - image),
-                            dy + image * output, true, dx + image * input, workspace);
+                            dy + image * output, true, dx + image * input, NULL, workspace);
             kernels += c->channels * pass->terms;
         }
     }

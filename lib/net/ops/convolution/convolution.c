@@ -123,6 +123,8 @@ int convolution_prepare(struct net_call *call, const struct convolution_shape *s
                                        .n = shape->filters,
                                        .k = (int64_t)plan.forward.terms,
                                        .batch_count = 1};
+    plan.finish = plan.workspace;
+    plan.workspace += net_finish_scratch((size_t)(shape->groups * shape->filters));
     if (plan.volume.axes)
         plan.workspace += plan.volume.input + plan.volume.output;
     struct convolution_plan *stored = net_prepare(
@@ -178,6 +180,12 @@ static int convolution_infer(struct net_call *call, struct ivon_error *error)
 static int convolution_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
+    if (call->finish) {
+        convolution_images_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
+                                 convolution_bias(call), false, call->outputs[0]->data,
+                                 call->finish, call->workspace);
+        return 0;
+    }
     convolution_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
                       convolution_bias(call), false, call->outputs[0]->data, call->workspace);
     return 0;
@@ -222,6 +230,7 @@ const struct net_operator net_convolution_operators[] = {
      .inputs_min = 2,
      .inputs_max = 3,
      .outputs_max = 1,
+     .flags = NET_FINISHES,
      .attributes = {{"auto_pad", NET_TEXT},
                     {"dilations", NET_INTS},
                     {"group", NET_INT},

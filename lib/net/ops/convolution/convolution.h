@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "net/ops/finish.h"
 #include "net/ops/panel.h"
 #include "net/ops/product.h"
 #include "net/ops/window.h"
@@ -127,6 +128,7 @@ struct convolution_plan {
     bool dense; /* the kernel meets the whole input at once: rows of images by rows of weights */
     struct net_matmul product;
     size_t workspace; /* floats */
+    size_t finish;    /* of them, the place of what steps behind the convolution need */
     size_t offset_count;
 };
 
@@ -224,6 +226,13 @@ struct convolution_shape {
 int convolution_prepare(struct net_call *call, const struct convolution_shape *shape,
                         struct ivon_error *error);
 
+/* What is done to the outputs of a group as soon as they are computed. */
+struct convolution_finish {
+    const struct net_finish *steps;
+    const float *scratch;
+    size_t channels, first; /* of all groups; the group's first */
+};
+
 /* y = conv(x, w) + bias, or y += conv(x, w) */
 void convolution_apply(const struct convolution_plan *plan, const float *x, const float *w,
                        const float *bias, bool add, float *y, float *workspace);
@@ -238,7 +247,8 @@ void convolution_add_weights(const struct convolution_plan *plan, const float *x
 
 /* The same three of images; of volumes, of one position. */
 void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
-                              const float *bias, bool add, float *y, float *workspace);
+                              const float *bias, bool add, float *y, const struct net_finish *steps,
+                              float *workspace);
 void convolution_images_add_input(const struct convolution_plan *plan, const float *w,
                                   const float *dy, float *dx, float *workspace);
 void convolution_images_add_weights(const struct convolution_plan *plan, const float *x,
@@ -301,10 +311,11 @@ void convolution_pack_planes(const struct convolution *c, const float *x, size_t
 void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
                            size_t height, float *packed);
 
-/* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, or
-   y += conv(x, w). The workspace was cleared, and used since by passes of this layout alone. */
+/* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, finished unless
+   that is null, or y += conv(x, w). The workspace was cleared, and used since by passes of this layout alone. */
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
-                     size_t images, const float *x, bool add, float *y, float *workspace);
+                     size_t images, const float *x, bool add, float *y,
+                     const struct convolution_finish *finish, float *workspace);
 
 /* For net_operator's `arranged_count`, `arrange` and `quadratic`. */
 size_t convolution_arranged_count(const struct net_call *call);

@@ -68,12 +68,20 @@ struct stretch {
     size_t position, count, skipped;
 };
 
+static void convolution_forward_finish(const struct convolution_finish *finish, size_t filter,
+                                       float *y, size_t count)
+{
+    if (finish)
+        net_finish_run(finish->steps, finish->channels, finish->scratch, finish->first + filter, y,
+                       count);
+}
+
 /* Computes and stores or adds a stretch of so many filters from `first` on, as many elements at a
    time as there is space for results. */
 static void convolution_forward_run_results(const struct convolution *c,
                                             const struct net_panel *panel, size_t first,
                                             size_t rows, struct stretch stretch, bool add, float *y,
-                                            float *results)
+                                            const struct convolution_finish *finish, float *results)
 {
     struct net_panel part = convolution_forward_part(panel, first);
     size_t span = convolution_smaller(CONVOLUTION_RESULTS / rows, c->pitch * PANEL_WIDTH) /
@@ -85,10 +93,12 @@ static void convolution_forward_run_results(const struct convolution *c,
         net_panel_run(&part, stretch.columns + at, rows,
                       round_up(stretch.skipped + count, PANEL_STEP), results, span);
         for (size_t row = 0; row < rows; row++)
-            for (size_t i = 0; i < found; i++)
-                convolution_forward_store(c, &runs[i], add,
-                                          y + (first + row) * c->target_plane + runs[i].to,
+            for (size_t i = 0; i < found; i++) {
+                float *to = y + (first + row) * c->target_plane + runs[i].to;
+                convolution_forward_store(c, &runs[i], add, to,
                                           results + row * span + stretch.skipped + runs[i].from);
+                convolution_forward_finish(finish, first + row, to, runs[i].count);
+            }
     }
 }
 
@@ -96,19 +106,21 @@ static void convolution_forward_run_results(const struct convolution *c,
 static void convolution_forward_run_straight(const struct convolution *c,
                                              const struct net_panel *panel, size_t first,
                                              size_t rows, struct stretch stretch, bool add,
-                                             float *y)
+                                             float *y, const struct convolution_finish *finish)
 {
     struct net_panel part = convolution_forward_part(panel, first);
     part.resume = add;
-    net_panel_run(&part, stretch.columns, rows, stretch.count,
-                  y + first * c->target_plane + c->target_first + stretch.position,
-                  c->target_plane);
+    y += first * c->target_plane + c->target_first + stretch.position;
+    net_panel_run(&part, stretch.columns, rows, stretch.count, y, c->target_plane);
+    for (size_t row = 0; row < rows; row++)
+        convolution_forward_finish(finish, first + row, y + row * c->target_plane, stretch.count);
 }
 
 /* One band of one image's group; few filters at a time where they have few terms, so that outputs
    are written in few places. */
 static void convolution_forward_run_band(const struct convolution *c, const struct net_panel *panel,
-                                         struct stretch band, bool add, float *y, float *results)
+                                         struct stretch band, bool add, float *y,
+                                         const struct convolution_finish *finish, float *results)
 {
     bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
                     c->pitch == (size_t)c->window.output[1];
@@ -121,15 +133,16 @@ static void convolution_forward_run_band(const struct convolution *c, const stru
     for (size_t first = 0; first < c->filters; first += most) {
         size_t rows = convolution_smaller(c->filters - first, most);
         if (body.count)
-            convolution_forward_run_straight(c, panel, first, rows, body, add, y);
+            convolution_forward_run_straight(c, panel, first, rows, body, add, y, finish);
         if (rest.count)
-            convolution_forward_run_results(c, panel, first, rows, rest, add, y, results);
+            convolution_forward_run_results(c, panel, first, rows, rest, add, y, finish, results);
     }
 }
 
 /* One image's group. */
 static void run_planes(const struct convolution *c, const struct net_panel *panel, const float *x,
-                       bool add, float *y, float *workspace)
+                       bool add, float *y, const struct convolution_finish *finish,
+                       float *workspace)
 {
     size_t height = (size_t)c->window.output[0];
     float *packed = convolution_packed(workspace);
@@ -137,32 +150,34 @@ static void run_planes(const struct convolution *c, const struct net_panel *pane
         struct stretch band = {packed, top * c->pitch,
                                convolution_smaller(height - top, c->band) * c->pitch, 0};
         convolution_pack_planes(c, x, top, packed);
-        convolution_forward_run_band(c, panel, band, add, y, workspace);
+        convolution_forward_run_band(c, panel, band, add, y, finish, workspace);
     }
 }
 
 /* One image's group, which is not packed: as many elements at a time as stay in the cache. The last
    ones are computed with some before them, since none lie behind. */
 static void run_direct(const struct convolution *c, const struct net_panel *panel, const float *x,
-                       bool add, float *y, float *results)
+                       bool add, float *y, const struct convolution_finish *finish, float *results)
 {
     size_t whole = c->output_plane / PANEL_STEP * PANEL_STEP, rest = c->output_plane - whole;
     size_t most = CONVOLUTION_PACKED_MAX / 2 / c->terms / PANEL_WIDTH * PANEL_WIDTH;
     most = most ? most : PANEL_WIDTH;
     for (size_t at = 0; at < whole; at += most) {
         struct stretch band = {x + at, at, convolution_smaller(whole - at, most), 0};
-        convolution_forward_run_band(c, panel, band, add, y, results);
+        convolution_forward_run_band(c, panel, band, add, y, finish, results);
     }
     if (rest) {
         struct stretch last = {x + c->output_plane - PANEL_STEP, whole, rest, PANEL_STEP - rest};
-        convolution_forward_run_band(c, panel, last, add, y, results);
+        convolution_forward_run_band(c, panel, last, add, y, finish, results);
     }
 }
 
 /* A group of so many images. y is the output of the group's first filter of the first image. */
 static void convolution_forward_run_columns(const struct convolution *c,
                                             const struct net_panel *panel, size_t images,
-                                            const float *x, bool add, float *y, float *workspace)
+                                            const float *x, bool add, float *y,
+                                            const struct convolution_finish *finish,
+                                            float *workspace)
 {
     size_t total = images * c->output_plane;
     float *packed = convolution_packed(workspace);
@@ -174,12 +189,13 @@ static void convolution_forward_run_columns(const struct convolution *c,
         for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS)
             convolution_forward_run_results(
                 c, panel, first, convolution_smaller(c->filters - first, CONVOLUTION_FILTERS),
-                (struct stretch){packed, start, count, 0}, add, y, workspace);
+                (struct stretch){packed, start, count, 0}, add, y, finish, workspace);
     }
 }
 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
-                     size_t images, const float *x, bool add, float *y, float *workspace)
+                     size_t images, const float *x, bool add, float *y,
+                     const struct convolution_finish *finish, float *workspace)
 {
     struct net_panel panel = {.weights = weights,
                               .stride = c->terms,
@@ -187,26 +203,31 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
                               .terms = c->terms,
                               .offsets = c->offsets};
     if (c->layout == CONVOLUTION_COLUMNS) {
-        convolution_forward_run_columns(c, &panel, images, x, add, y, workspace);
+        convolution_forward_run_columns(c, &panel, images, x, add, y, finish, workspace);
         return;
     }
     size_t input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->target_plane;
     for (size_t image = 0; image < images; image++, x += input, y += output)
         if (c->layout == CONVOLUTION_DIRECT)
-            run_direct(c, &panel, x, add, y, workspace);
+            run_direct(c, &panel, x, add, y, finish, workspace);
         else
-            run_planes(c, &panel, x, add, y, workspace);
+            run_planes(c, &panel, x, add, y, finish, workspace);
 }
 
 void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
-                              const float *bias, bool add, float *y, float *workspace)
+                              const float *bias, bool add, float *y, const struct net_finish *steps,
+                              float *workspace)
 {
     const struct convolution *c = &plan->forward;
+    float *scratch = workspace + plan->finish;
+    struct convolution_finish finish = {steps, scratch, c->groups * c->filters, 0};
     convolution_clear(c, workspace);
-    for (size_t group = 0; group < c->groups; group++)
-        convolution_run(c, w + group * c->filters * c->terms,
-                        bias ? bias + group * c->filters : NULL, c->images,
-                        x + group * c->channels * c->input_plane, add,
-                        y + group * c->filters * c->output_plane, workspace);
+    if (steps)
+        net_finish_begin(steps, finish.channels, scratch);
+    for (size_t group = 0; group < c->groups; group++, finish.first += c->filters)
+        convolution_run(
+            c, w + group * c->filters * c->terms, bias ? bias + group * c->filters : NULL,
+            c->images, x + group * c->channels * c->input_plane, add,
+            y + group * c->filters * c->output_plane, steps ? &finish : NULL, workspace);
 }

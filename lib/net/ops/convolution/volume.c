@@ -96,12 +96,12 @@ void convolution_apply(const struct convolution_plan *plan, const float *x, cons
 {
     struct position at;
     if (!plan->volume.axes) {
-        convolution_images_apply(plan, x, w, bias, add, y, workspace);
+        convolution_images_apply(plan, x, w, bias, add, y, NULL, workspace);
         return;
     }
     for (size_t i = 0; position_at(plan, i, workspace, &at); i++) {
         move_input(plan, at.output, false, (float *)x + at.x, at.input_images);
-        convolution_images_apply(plan, at.input_images, w, bias, false, at.output_images,
+        convolution_images_apply(plan, at.input_images, w, bias, false, at.output_images, NULL,
                                  workspace);
         move_output(plan, at.output, add ? ADD : SET, y + at.y, at.output_images);
     }
