@@ -210,7 +210,7 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_chains(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
-        plan_fuse_finishes(plan);
+        code = plan_fuse_finishes(plan, &inner);
     if (!code)
         code = plan_lay_out(plan, &inner);
     if (!code)

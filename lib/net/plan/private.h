@@ -76,7 +76,7 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
 int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
 
 /* Lets steps that can finish their outputs do the element-wise steps that follow, in place. */
-void plan_fuse_finishes(struct net_plan *plan);
+int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error);
 
 /* Counts the uses of every value, and drops the steps whose outputs have none. */
 void plan_count_uses(struct net_plan *plan);

@@ -226,7 +226,7 @@ struct convolution_shape {
 int convolution_prepare(struct net_call *call, const struct convolution_shape *shape,
                         struct ivon_error *error);
 
-/* What is done to the outputs of a group as soon as they are computed. */
+/* The steps that are done to the outputs of a group as soon as they are computed. */
 struct convolution_finish {
     const struct net_finish *steps;
     const float *scratch;
@@ -312,7 +312,8 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
                            size_t height, float *packed);
 
 /* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, finished unless
-   that is null, or y += conv(x, w). The workspace was cleared, and used since by passes of this layout alone. */
+   that is null, or y += conv(x, w). The workspace was cleared, and used since by passes of this
+   layout alone. */
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
                      size_t images, const float *x, bool add, float *y,
                      const struct convolution_finish *finish, float *workspace);

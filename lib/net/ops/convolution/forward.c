@@ -81,7 +81,7 @@ static void convolution_forward_finish(const struct convolution_finish *finish, 
 static void convolution_forward_run_results(const struct convolution *c,
                                             const struct net_panel *panel, size_t first,
                                             size_t rows, struct stretch stretch, bool add, float *y,
-                                            const struct convolution_finish *finish, float *results)
+                                            float *results)
 {
     struct net_panel part = convolution_forward_part(panel, first);
     size_t span = convolution_smaller(CONVOLUTION_RESULTS / rows, c->pitch * PANEL_WIDTH) /
@@ -93,12 +93,10 @@ static void convolution_forward_run_results(const struct convolution *c,
         net_panel_run(&part, stretch.columns + at, rows,
                       round_up(stretch.skipped + count, PANEL_STEP), results, span);
         for (size_t row = 0; row < rows; row++)
-            for (size_t i = 0; i < found; i++) {
-                float *to = y + (first + row) * c->target_plane + runs[i].to;
-                convolution_forward_store(c, &runs[i], add, to,
+            for (size_t i = 0; i < found; i++)
+                convolution_forward_store(c, &runs[i], add,
+                                          y + (first + row) * c->target_plane + runs[i].to,
                                           results + row * span + stretch.skipped + runs[i].from);
-                convolution_forward_finish(finish, first + row, to, runs[i].count);
-            }
     }
 }
 
@@ -106,14 +104,12 @@ static void convolution_forward_run_results(const struct convolution *c,
 static void convolution_forward_run_straight(const struct convolution *c,
                                              const struct net_panel *panel, size_t first,
                                              size_t rows, struct stretch stretch, bool add,
-                                             float *y, const struct convolution_finish *finish)
+                                             float *y)
 {
     struct net_panel part = convolution_forward_part(panel, first);
     part.resume = add;
     y += first * c->target_plane + c->target_first + stretch.position;
     net_panel_run(&part, stretch.columns, rows, stretch.count, y, c->target_plane);
-    for (size_t row = 0; row < rows; row++)
-        convolution_forward_finish(finish, first + row, y + row * c->target_plane, stretch.count);
 }
 
 /* One band of one image's group; few filters at a time where they have few terms, so that outputs
@@ -125,6 +121,9 @@ static void convolution_forward_run_band(const struct convolution *c, const stru
     bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
                     c->pitch == (size_t)c->window.output[1];
     size_t most = c->terms <= SHALLOW ? PANEL_ROWS : CONVOLUTION_FILTERS;
+    size_t width = (size_t)c->window.output[1]; /* bands begin and end with rows, or have no rows */
+    size_t start = band.position / c->pitch * width + band.position % c->pitch;
+    size_t count = band.count / c->pitch * width + band.count % c->pitch;
     struct stretch body = band, rest = band;
     body.count = straight ? band.count / PANEL_STEP * PANEL_STEP : 0;
     rest.columns += body.count;
@@ -133,9 +132,12 @@ static void convolution_forward_run_band(const struct convolution *c, const stru
     for (size_t first = 0; first < c->filters; first += most) {
         size_t rows = convolution_smaller(c->filters - first, most);
         if (body.count)
-            convolution_forward_run_straight(c, panel, first, rows, body, add, y, finish);
+            convolution_forward_run_straight(c, panel, first, rows, body, add, y);
         if (rest.count)
-            convolution_forward_run_results(c, panel, first, rows, rest, add, y, finish, results);
+            convolution_forward_run_results(c, panel, first, rows, rest, add, y, results);
+        for (size_t row = 0; finish && row < rows; row++)
+            convolution_forward_finish(finish, first + row,
+                                       y + (first + row) * c->target_plane + start, count);
     }
 }
 
@@ -189,8 +191,13 @@ static void convolution_forward_run_columns(const struct convolution *c,
         for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS)
             convolution_forward_run_results(
                 c, panel, first, convolution_smaller(c->filters - first, CONVOLUTION_FILTERS),
-                (struct stretch){packed, start, count, 0}, add, y, finish, workspace);
+                (struct stretch){packed, start, count, 0}, add, y, workspace);
     }
+    for (size_t image = 0; finish && image < images; image++)
+        for (size_t filter = 0; filter < c->filters; filter++)
+            convolution_forward_finish(
+                finish, filter, y + (image * c->groups * c->filters + filter) * c->target_plane,
+                c->output_plane);
 }
 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
