@@ -112,18 +112,21 @@ static void convolution_forward_run_straight(const struct convolution *c,
     net_panel_run(&part, stretch.columns, rows, stretch.count, y, c->target_plane);
 }
 
+/* The outputs of a band, in a plane. */
+struct part {
+    size_t from, count;
+};
+
 /* One band of one image's group; few filters at a time where they have few terms, so that outputs
    are written in few places. */
 static void convolution_forward_run_band(const struct convolution *c, const struct net_panel *panel,
-                                         struct stretch band, bool add, float *y,
-                                         const struct convolution_finish *finish, float *results)
+                                         struct stretch band, struct part outputs, bool add,
+                                         float *y, const struct convolution_finish *finish,
+                                         float *results)
 {
     bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
                     c->pitch == (size_t)c->window.output[1];
     size_t most = c->terms <= SHALLOW ? PANEL_ROWS : CONVOLUTION_FILTERS;
-    size_t width = (size_t)c->window.output[1]; /* bands begin and end with rows, or have no rows */
-    size_t start = band.position / c->pitch * width + band.position % c->pitch;
-    size_t count = band.count / c->pitch * width + band.count % c->pitch;
     struct stretch body = band, rest = band;
     body.count = straight ? band.count / PANEL_STEP * PANEL_STEP : 0;
     rest.columns += body.count;
@@ -137,7 +140,8 @@ static void convolution_forward_run_band(const struct convolution *c, const stru
             convolution_forward_run_results(c, panel, first, rows, rest, add, y, results);
         for (size_t row = 0; finish && row < rows; row++)
             convolution_forward_finish(finish, first + row,
-                                       y + (first + row) * c->target_plane + start, count);
+                                       y + (first + row) * c->target_plane + outputs.from,
+                                       outputs.count);
     }
 }
 
@@ -146,13 +150,14 @@ static void run_planes(const struct convolution *c, const struct net_panel *pane
                        bool add, float *y, const struct convolution_finish *finish,
                        float *workspace)
 {
-    size_t height = (size_t)c->window.output[0];
+    size_t height = (size_t)c->window.output[0], width = (size_t)c->window.output[1];
     float *packed = convolution_packed(workspace);
     for (size_t top = 0; top < height; top += c->band) {
-        struct stretch band = {packed, top * c->pitch,
-                               convolution_smaller(height - top, c->band) * c->pitch, 0};
+        size_t rows = convolution_smaller(height - top, c->band);
+        struct stretch band = {packed, top * c->pitch, rows * c->pitch, 0};
+        struct part outputs = {top * width, rows * width};
         convolution_pack_planes(c, x, top, packed);
-        convolution_forward_run_band(c, panel, band, add, y, finish, workspace);
+        convolution_forward_run_band(c, panel, band, outputs, add, y, finish, workspace);
     }
 }
 
@@ -166,11 +171,13 @@ static void run_direct(const struct convolution *c, const struct net_panel *pane
     most = most ? most : PANEL_WIDTH;
     for (size_t at = 0; at < whole; at += most) {
         struct stretch band = {x + at, at, convolution_smaller(whole - at, most), 0};
-        convolution_forward_run_band(c, panel, band, add, y, finish, results);
+        convolution_forward_run_band(c, panel, band, (struct part){at, band.count}, add, y, finish,
+                                     results);
     }
     if (rest) {
         struct stretch last = {x + c->output_plane - PANEL_STEP, whole, rest, PANEL_STEP - rest};
-        convolution_forward_run_band(c, panel, last, add, y, finish, results);
+        convolution_forward_run_band(c, panel, last, (struct part){whole, rest}, add, y, finish,
+                                     results);
     }
 }
 
