@@ -153,20 +153,25 @@ static int runner_measure_halves(struct runner *runner, const struct feed *feed,
     return code;
 }
 
+enum { SHARING = 4 }; /* examples, after which the weights' share of the traffic is small */
+
 /* Returns how many examples fit the caches and the memory: the first one takes `single` bytes,
    every other one `per_example`. */
 static size_t runner_suitable_tile(const struct runner *runner, const struct runner_bounds *bounds,
                                    uint64_t examples, size_t single, size_t per_example)
 {
     size_t tile = 1;
-    while (tile < bounds->examples && 2 * tile * per_example <= bounds->cache && tile < examples &&
-           (!runner->memory || single + (2 * tile - 1) * per_example <= runner->memory))
+    while (
+        tile < bounds->examples && tile < examples &&
+        2 * tile * per_example <=
+            (tile < SHARING && bounds->weights > bounds->cache ? bounds->weights : bounds->cache) &&
+        (!runner->memory || single + (2 * tile - 1) * per_example <= runner->memory))
         tile *= 2;
     return tile;
 }
 
-/* Returns whether a graph that gave other outputs than one for one example gives one for each of all
-   the examples: its constants name the places of these, as indices of rows do. */
+/* Returns whether a graph that gave other outputs than one for one example gives one for each of
+   all the examples: its constants name the places of these, as indices of rows do. */
 static bool runner_takes_all(const struct runner *runner, const struct feed *feed,
                              const struct runner_bounds *bounds)
 {

@@ -58,6 +58,7 @@ struct runner_bounds {
     size_t batch;    /* examples: it has these, if they are not 0; an error if it cannot */
     size_t examples; /* it has at most these */
     size_t cache;    /* bytes of values that caches hold */
+    size_t weights;  /* bytes that every tile reads again: those of a few examples may be as many */
 };
 
 /* A tile that was run. */

@@ -1373,12 +1373,53 @@ def sequences():
             F.pad(torched(x), (2, 0)), torched(kernel), groups=2)), activation="silu")
 
 
+# Convolutions of volumes, and their adjoints.
+
+def volumes():
+    x = numbers(1, 2, 3, 2, 3)
+    w = numbers(2, 2, 2, 1, 2)
+    bias = numbers(2)
+    padded = F.pad(torched(x), (1, 0, 0, 0, 0, 1))
+    case("Conv", [x, w, bias], F.conv3d(padded, torched(w), torched(bias), stride=(2, 1, 1), dilation=(1, 1, 2)),
+         pads=[0, 0, 1, 1, 0, 0], strides=[2, 1, 1], dilations=[1, 1, 2])
+    w = numbers(2, 1, 2, 2, 1)
+    case("Conv", [x, w], F.conv3d(F.pad(torched(x), (0, 0, 0, 1, 0, 1)), torched(w), groups=2), group=2,
+         auto_pad="SAME_UPPER")
+    x = numbers(1, 1, 2, 2, 3, 2)
+    w = numbers(1, 1, 2, 1, 2, 1)
+    wide_x, wide_w = wide(x), wide(w).ravel()
+    sums = sum(wide_w[2 * i + j] * wide_x[:, :, i:i + 1, :, j:j + 2] for i in range(2) for j in range(2))
+    case("Conv", [x, w], sums)
+
+
+def transposed():
+    x = numbers(2, 2, 2, 3)
+    w = numbers(2, 2, 2, 3)
+    bias = numbers(2)
+    case("ConvTranspose", [x, w, bias], F.conv_transpose2d(torched(x), torched(w), torched(bias)))
+    whole = F.conv_transpose2d(torched(x), torched(w), stride=(3, 2), output_padding=(2, 0), dilation=(1, 2))
+    case("ConvTranspose", [x, w], whole[:, :, 1:, 1:-2], strides=[3, 2], dilations=[1, 2], output_padding=[2, 0],
+         pads=[1, 1, 0, 2], kernel_shape=[2, 3])
+    case("ConvTranspose", [x, w], F.conv_transpose2d(torched(x), torched(w))[:, :, 1:, 1:-1], output_shape=[2, 3])
+    case("ConvTranspose", [x, w], F.conv_transpose2d(torched(x), torched(w))[:, :, :-1, 1:-1], auto_pad="SAME_UPPER")
+    case("ConvTranspose", [x, w], F.conv_transpose2d(torched(x), torched(w))[:, :, 1:, 1:-1], auto_pad="SAME_LOWER")
+    case("ConvTranspose", [x, w], F.conv_transpose2d(torched(x), torched(w)), auto_pad="VALID", pads=[1, 1, 1, 1])
+    line = numbers(1, 4, 3)
+    kernel = numbers(4, 1, 2)
+    case("ConvTranspose", [line, kernel], F.conv_transpose1d(torched(line), torched(kernel), groups=2, stride=3),
+         group=2, strides=[3])
+    x = numbers(1, 2, 2, 2, 2)
+    w = numbers(2, 1, 2, 1, 2)
+    case("ConvTranspose", [x, w], F.conv_transpose3d(torched(x), torched(w), stride=(2, 1, 1), padding=(1, 0, 0)),
+         strides=[2, 1, 1], pads=[1, 0, 0, 1, 0, 0])
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
                shapes, selections, conditions, versions, norms, activations, remainders, casts,
                scans, einsums, determinants, movement_versions, scatters, gathers, indicators,
                blocks, resizes, samples, regions, pools_of_volumes, older_normalizations,
                recurrences, normalizations_by_rows, fused_products, attention, microsoft_attention,
-               rotations, losses, quantizations, quantized_products, sequences):
+               rotations, losses, quantizations, quantized_products, sequences, volumes, transposed):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

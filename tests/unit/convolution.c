@@ -275,7 +275,7 @@ static void batches(void **state)
 static void bits(void **state)
 {
     (void)state;
-    enum { TERMS = 29, ROWS = 14, STRIDE = 80 };
+    enum { TERMS = 29, FIRST = 11, ROWS = 14, STRIDE = 80 };
     struct trial trial = {.state = 1};
     float weights[ROWS * TERMS], bias[ROWS], columns[600], found[ROWS * STRIDE];
     size_t offsets[TERMS];
@@ -290,14 +290,24 @@ static void bits(void **state)
     for (size_t rows = 1; rows <= ROWS; rows++)
         for (size_t width = PANEL_STEP; width <= PANEL_WIDTH; width += PANEL_STEP)
             for (int biased = 0; biased < 2; biased++) {
-                struct net_panel panel = {weights, TERMS, biased ? bias : NULL, TERMS, offsets};
+                struct net_panel panel = {.weights = weights,
+                                          .stride = TERMS,
+                                          .bias = biased ? bias : NULL,
+                                          .terms = FIRST,
+                                          .offsets = offsets};
                 memset(found, 0xff, sizeof found);
+                net_panel_run(&panel, columns, rows, width, found, STRIDE);
+                panel.weights += FIRST;
+                panel.offsets += FIRST;
+                panel.terms = TERMS - FIRST;
+                panel.resume = true;
                 net_panel_run(&panel, columns, rows, width, found, STRIDE);
                 for (size_t i = 0; i < ROWS; i++)
                     for (size_t j = 0; j < STRIDE; j++) {
                         float sum = biased ? bias[i] : 0;
                         for (size_t q = 0; q < TERMS; q++)
-                            sum += weights[i * TERMS + q] * columns[offsets[q] + j % width];
+                            sum = fmaf(weights[i * TERMS + q], columns[offsets[q] + j % width],
+                                       sum);
                         if (i < rows && j < width)
                             assert_true(found[i * STRIDE + j] == sum);
                         else
@@ -306,13 +316,54 @@ static void bits(void **state)
             }
 }
 
+/* ConvTranspose. */
+
+/* The forward pass is the adjoint of the convolution from its output to its input, bit by bit. The
+   derivatives are those of a bilinear function, as above. */
+static void transposes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct trial forward, trial;
+        struct shape s;
+        random_shape(&forward, seed, &s);
+        s.bias = false;
+        begin(&forward, &s);
+        assert_int_equal(trial_run(&forward, NULL), 0);
+        float *expected = input_adjoint(&forward);
+        begin(&trial, &s);
+        trial.node.op = net_operator_find(NULL, "ConvTranspose", NET_OPSET_MOST);
+        const struct net_tensor *y = &forward.outputs[0];
+        struct net_tensor *x = &trial.inputs[0];
+        free(x->data);
+        assert_int_equal(net_tensor_set(x, NET_FLOAT, y->rank, y->shape, NULL), 0);
+        assert_int_equal(net_tensor_allocate(x, NULL), 0);
+        memcpy(x->data, y->data, y->count * sizeof(float));
+        int64_t longer[2];
+        for (int i = 0; i < 2; i++)
+            longer[i] = s.input[i] + s.pads[i] + s.pads[2 + i] -
+                        ((output_extent(&s, i) - 1) * s.stride[i] +
+                         (s.kernel[i] - 1) * s.dilation[i] + 1);
+        trial_ints(&trial, "output_padding", longer + 2 - s.axes, (size_t)s.axes);
+        assert_int_equal(trial_run(&trial, NULL), 0);
+        assert_int_equal(trial.outputs[0].count, forward.inputs[0].count);
+        assert_memory_equal(trial.outputs[0].data, expected,
+                            trial.outputs[0].count * sizeof(float));
+        trial_check_derivatives(&trial, 7, 0.25, 1e-4, 1e-5);
+        trial_check_examples(&trial, 1, 6, (size_t)s.images, 1e-5);
+        free(expected);
+        trial_end(&trial);
+        trial_end(&forward);
+    }
+}
+
 /* Infers alone: shapes without elements. */
-static void refuse(int rank_x, const int64_t *x, int rank_w, const int64_t *w, const char *name,
-                   const int64_t *values, size_t count, const char *expected)
+static void refuse_by(const char *op, int rank_x, const int64_t *x, int rank_w, const int64_t *w,
+                      const char *name, const int64_t *values, size_t count, const char *expected)
 {
     struct trial trial;
     struct ivon_error error;
-    trial_begin(&trial, "Conv", 1);
+    trial_begin(&trial, op, 1);
     trial.node.input_count = 2;
     trial.input_list[0] = &trial.inputs[0];
     trial.input_list[1] = &trial.inputs[1];
@@ -330,12 +381,19 @@ static void refuse(int rank_x, const int64_t *x, int rank_w, const int64_t *w, c
     trial_end(&trial);
 }
 
+static void refuse(int rank_x, const int64_t *x, int rank_w, const int64_t *w, const char *name,
+                   const int64_t *values, size_t count, const char *expected)
+{
+    refuse_by("Conv", rank_x, x, rank_w, w, name, values, count, expected);
+}
+
 static void refuses(void **state)
 {
     (void)state;
     const int64_t x[] = {2, 4, 8, 8, 8}, w[] = {6, 4, 3, 3, 3}, huge = INT64_MAX, most = INT32_MAX;
 #define ALL(v) (const int64_t[]){v, v, v, v}
-    refuse(5, x, 5, w, NULL, NULL, 0, "three are not supported");
+    refuse(5, x, 5, (const int64_t[]){6, 4, 3, 9, 3}, NULL, NULL, 0, "does not fit axis 3");
+    refuse(5, x, 5, w, "strides", ALL(1), 2, "strides has 2 values, expected 3");
     refuse(2, x, 2, w, NULL, NULL, 0, "weights of shape 6x4 for an input of shape 2x4");
     refuse(4, x, 3, w, NULL, NULL, 0, "weights of shape 6x4x3 for an input of shape 2x4x8x8");
     refuse(4, x, 4, (const int64_t[]){6, 3, 3, 3}, NULL, NULL, 0, "6x3x3x3 for an input");
@@ -367,12 +425,37 @@ static void refuses(void **state)
            "too large");
 }
 
+static void refuses_transposes(void **state)
+{
+    (void)state;
+    const int64_t x[] = {2, 4, 8, 8, 8}, w[] = {4, 6, 3, 3, 3}, huge = INT64_MAX, most = INT32_MAX;
+    static const char op[] = "ConvTranspose";
+    refuse_by(op, 2, x, 2, w, NULL, NULL, 0, "weights of shape 4x6 for an input of shape 2x4");
+    refuse_by(op, 4, x, 4, (const int64_t[]){6, 4, 3, 3}, NULL, NULL, 0, "6x4x3x3 for an input");
+    refuse_by(op, 4, x, 4, w, "group", ALL(3), 0, "in 3 groups");
+    refuse_by(op, 4, x, 4, w, "group", ALL(-1), 0, "in -1 groups");
+    refuse_by(op, 4, x, 4, (const int64_t[]){4, huge, 3, 3}, "group", ALL(4), 0, "in 4 groups");
+    refuse_by(op, 4, x, 4, (const int64_t[]){4, 6, 0, 3}, NULL, NULL, 0, "kernel 0");
+    refuse_by(op, 4, x, 4, w, "pads", ALL(5), 4, "axis 2 of the input 2x4x8x8 leads to an output");
+    refuse_by(op, 4, x, 4, w, "pads", ALL(most), 4, "leads to an output");
+    refuse_by(op, 4, x, 4, w, "strides", ALL(most), 2, "leads to an output");
+    refuse_by(op, 4, x, 4, w, "dilations", ALL(most), 2, "leads to an output");
+    refuse_by(op, 4, x, 4, w, "strides", ALL(1 << 20), 2, "it would make a tensor");
+    refuse_by(op, 4, x, 4, w, "output_padding", ALL(-1), 2, "output_padding has a value -1");
+    refuse_by(op, 4, x, 4, w, "output_padding", ALL(1), 3, "output_padding has 3 values");
+    refuse_by(op, 4, x, 4, w, "output_shape", ALL(0), 2, "output_shape has a value 0");
+    refuse_by(op, 4, x, 4, w, "output_shape", ALL(most), 2, "too large");
+    refuse_by(op, 4, x, 4, w, "output_shape", ALL(huge), 2, "output_shape has a value");
+    refuse_by(op, 4, (const int64_t[]){1, 4, 0, 8}, 4, w, NULL, NULL, 0, "axis 2 of the input");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_shapes),  cmocka_unit_test(real_shapes),
         cmocka_unit_test(automatic_pads), cmocka_unit_test(batches),
         cmocka_unit_test(bits),           cmocka_unit_test(refuses),
+        cmocka_unit_test(transposes),     cmocka_unit_test(refuses_transposes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

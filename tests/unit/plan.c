@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "net/plan/plan.h"
+#include "net/plan/private.h"
 
 enum { ROWS = 6, COLUMNS = 6, NODES = 24 };
 
@@ -188,6 +188,128 @@ static void transposed_products_agree(void **unused)
     assert_true(outputs_compared > 100 * outputs_overflown);
 }
 
+/* Convolutions that finish their outputs. */
+
+enum { IMAGES = 3, CHANNELS = 4, EXTENT = 7, PIXELS = EXTENT * EXTENT };
+
+static void add_convolution(struct ivon_network *network, const char *in, const char *out)
+{
+    int64_t kernel = below(2) ? 3 : 1, groups = below(2) ? 1 : CHANNELS, pad = kernel / 2;
+    int64_t shape[] = {CHANNELS, CHANNELS / groups, kernel, kernel}, pads[] = {pad, pad, pad, pad};
+    float weights[CHANNELS * CHANNELS * 9];
+    char name[16];
+    snprintf(name, sizeof name, "%s.w", out);
+    random_floats(weights, sizeof weights / sizeof *weights);
+    constant(network, name, 4, shape, NET_FLOAT, weights);
+    struct net_attribute *attributes = calloc(2, sizeof *attributes);
+    assert_non_null(attributes);
+    attributes[0] = (struct net_attribute){.name = strdup("pads"), .kind = NET_INTS, .count = 4};
+    attributes[0].integers = malloc(sizeof pads);
+    assert_non_null(attributes[0].integers);
+    memcpy(attributes[0].integers, pads, sizeof pads);
+    attributes[1] = (struct net_attribute){
+        .name = strdup("group"), .kind = NET_INT, .integer = groups};
+    const char *inputs[] = {in, name}, *outputs[] = {out};
+    assert_int_equal(graph_add_node(network, net_operator_find(NULL, "Conv", 17), out, inputs, 2,
+                                    outputs, 1, attributes, 2, NULL),
+                     0);
+}
+
+static void add_step(struct ivon_network *network, const char *in, const char *before,
+                     const char *out)
+{
+    static const char *const unary[] = {"Relu", "Tanh", "Neg", "Identity"};
+    const char *norm[] = {in, "scale", "scale", "bias", "variance"}, *clip[] = {in, "low", "high"};
+    const char *outputs[] = {out};
+    switch (below(7)) {
+    case 0:
+        add(network, unary[below(4)], in, NULL, out);
+        break;
+    case 1:
+        add(network, below(2) ? "Add" : "Sub", in, below(2) ? before : "high", out);
+        break;
+    case 2:
+        assert_int_equal(graph_add_node(network, net_operator_find(NULL, "Clip", 17), out, clip, 3,
+                                        outputs, 1, NULL, 0, NULL),
+                         0);
+        break;
+    case 3:
+    case 4:
+        assert_int_equal(graph_add_node(network, net_operator_find(NULL, "BatchNormalization", 17),
+                                        out, norm, 5, outputs, 1, NULL, 0, NULL),
+                         0);
+        break;
+    default:
+        add_convolution(network, in, out);
+    }
+}
+
+static struct ivon_network *convolution_graph(void)
+{
+    struct ivon_network *network;
+    static char names[NODES + 1][8];
+    int64_t shape[] = {-1, CHANNELS, EXTENT, EXTENT}, channels[] = {CHANNELS};
+    const float scale[] = {1, -2, 0.5F, 0.3F}, variance[] = {1, 2, 3, 0.5F}, low = -1, high = 1.5F;
+    assert_int_equal(graph_new(&network, "convolutions", NULL), 0);
+    assert_int_equal(graph_add_input(network, "v0", NET_FLOAT, 4, shape, NULL), 0);
+    constant(network, "scale", 1, channels, NET_FLOAT, scale);
+    constant(network, "bias", 1, channels, NET_FLOAT, scale);
+    constant(network, "variance", 1, channels, NET_FLOAT, variance);
+    constant(network, "low", 0, NULL, NET_FLOAT, &low);
+    constant(network, "high", 0, NULL, NET_FLOAT, &high);
+    for (int i = 0; i <= NODES; i++)
+        snprintf(names[i], sizeof names[i], "v%d", i);
+    for (int i = 0; i < NODES; i++)
+        add_step(network, names[i], names[i > 2 ? (size_t)i - below(3) : 0], names[i + 1]);
+    assert_int_equal(graph_add_output(network, names[NODES], NULL), 0);
+    assert_int_equal(graph_add_output(network, names[NODES / 2], NULL), 0);
+    assert_int_equal(graph_finish(network, NULL), 0);
+    return network;
+}
+
+static void count_observed(void *context, const struct net_call *call)
+{
+    (void)call;
+    ++*(size_t *)context;
+}
+
+/* A plan that keeps every value joins no steps. One that is observed does not, either. */
+static void convolutions_finish_their_outputs(void **unused)
+{
+    (void)unused;
+    size_t joined = 0, observed = 0, norms = 0;
+    for (uint64_t seed = 1; seed <= 1000; seed++) {
+        state = seed;
+        struct ivon_network *network = convolution_graph();
+        float x[IMAGES * CHANNELS * PIXELS];
+        const void *inputs[] = {x};
+        struct net_plan *plans[2] = {NULL};
+        struct net_tensor shape = {0};
+        int64_t extents[] = {IMAGES, CHANNELS, EXTENT, EXTENT};
+        random_floats(x, sizeof x / sizeof *x);
+        assert_int_equal(net_tensor_set(&shape, NET_FLOAT, 4, extents, NULL), 0);
+        assert_int_equal(plan_new(&plans[0], network, NULL, &shape, PLAN_KEEP_ALL, 0, NULL), 0);
+        assert_int_equal(net_plan_new(&plans[1], network, &shape, 0, NULL), 0);
+        for (size_t i = 0; i < network->node_count; i++) {
+            joined += plans[1]->steps[i].kind == PLAN_JOINED;
+            norms += network->nodes[i].op->flags & NET_BATCH_NORM ? 1 : 0;
+        }
+        assert_int_equal(net_plan_run(plans[0], inputs, NULL), 0);
+        for (int run = 0; run < 3; run++) {
+            net_plan_observe(plans[1], run == 1 ? count_observed : NULL, &observed);
+            assert_int_equal(net_plan_run(plans[1], inputs, NULL), 0);
+            for (size_t i = 0; i < 2; i++)
+                assert_memory_equal(net_plan_output(plans[1], i)->data,
+                                    net_plan_output(plans[0], i)->data, sizeof x);
+        }
+        net_plan_free(plans[0]);
+        net_plan_free(plans[1]);
+        ivon_network_free(network);
+    }
+    assert_true(joined > 1000);
+    assert_int_equal(observed, norms);
+}
+
 static void memory_is_reused_and_bounded(void **unused)
 {
     (void)unused;
@@ -248,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fused_plans_change_no_bit),
         cmocka_unit_test(transposed_products_agree),
+        cmocka_unit_test(convolutions_finish_their_outputs),
         cmocka_unit_test(memory_is_reused_and_bounded),
         cmocka_unit_test(refuses_circles_and_loose_ends),
     };

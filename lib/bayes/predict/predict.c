@@ -119,10 +119,20 @@ static int take_members(struct ivon_predictor *predictor, const struct ivon_memb
 
 /* Shapes. */
 
+static size_t predict_parameter_bytes(const struct ivon_network *network)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < network->value_count; i++)
+        if (network->values[i].role == NET_PARAMETER)
+            bytes += network->values[i].tensor.count * sizeof(float);
+    return bytes;
+}
+
 /* Chooses the tile by the first member, and checks that all have such outputs. */
 static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    const struct runner_bounds bounds = {predictor->options.batch, TILE_MAX, TILE_MEMORY};
+    const struct runner_bounds bounds = {predictor->options.batch, TILE_MAX, TILE_MEMORY,
+                                         predict_parameter_bytes(predictor->members[0].network)};
     struct runner *runner = &predictor->runner;
     /* Half of the machine: a graph from a stranger may ask for anything. */
     size_t half = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);

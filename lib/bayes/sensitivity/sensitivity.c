@@ -78,7 +78,7 @@ static int sensitivity_choose_tile(struct ivon_sensitivity *sensitivity, int *th
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     const struct feed *feed = &sensitivity->data.feed;
     struct runner *runner = &sensitivity->runner;
-    const struct runner_bounds bounds = {options->batch, TILE_MAX, TILE_MEMORY};
+    const struct runner_bounds bounds = {options->batch, TILE_MAX, TILE_MEMORY, 0};
     if (feed->fixed > 1)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: takes exactly %lld examples at a time, which cannot be told "

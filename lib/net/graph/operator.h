@@ -14,6 +14,7 @@
 
 struct net_matmul;     /* net/ops/product.h */
 struct net_chain_link; /* net/ops/elementwise.h */
+struct net_finish;     /* net/ops/finish.h */
 
 /* One node at one set of shapes, in one thread. */
 struct net_call {
@@ -31,6 +32,8 @@ struct net_call {
     /* Set before infer of BatchNormalization: it normalizes by the current batch
        (net/graph/training.h). */
     bool training;
+    /* The element-wise steps that forward of a NET_FINISHES applies to its output, too; or null. */
+    const struct net_finish *finish;
 };
 
 enum {
@@ -71,6 +74,8 @@ enum {
     NET_WHERE = 512,
     /* Output 0 says where input 0 is NaN. */
     NET_IS_NAN = 1024,
+    /* Can apply element-wise steps to its output, of one image's channels each (ops/finish.h). */
+    NET_FINISHES = 2048,
 };
 
 typedef void net_unary(float *out, const float *a, size_t count);

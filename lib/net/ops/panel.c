@@ -1,7 +1,12 @@
 #include "net/ops/panel.h"
 
-/* As many output rows at once as keep their sums, the columns and a product in registers. */
-enum { ROWS_MAX = 6 };
+#include <math.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
+
+/* PANEL_ROWS output rows keep their sums, the columns and a weight in registers. */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -14,11 +19,15 @@ enum { ROWS_MAX = 6 };
                                         size_t first, const int rows, const int vectors,           \
                                         float *out, size_t out_stride)                             \
     {                                                                                              \
-        VECTOR sums[ROWS_MAX][4];                                                                  \
+        VECTOR sums[PANEL_ROWS][4];                                                                \
         const float *weights = panel->weights + first * panel->stride;                             \
+        out += first * out_stride;                                                                 \
         for (int i = 0; i < rows; i++)                                                             \
             for (int j = 0; j < vectors; j++)                                                      \
-                sums[i][j] = (VECTOR){0} + (panel->bias ? panel->bias[first + (size_t)i] : 0);     \
+                if (panel->resume)                                                                 \
+                    sums[i][j] = ((const VECTOR *)(out + (size_t)i * out_stride))[j];              \
+                else                                                                               \
+                    sums[i][j] = (VECTOR){0} + (panel->bias ? panel->bias[first + (size_t)i] : 0); \
         for (size_t q = 0; q < panel->terms; q++) {                                                \
             const VECTOR *column = (const VECTOR *)(columns + panel->offsets[q]);                  \
             VECTOR values[4];                                                                      \
@@ -26,17 +35,18 @@ enum { ROWS_MAX = 6 };
                 values[j] = column[j];                                                             \
             for (int i = 0; i < rows; i++)                                                         \
                 for (int j = 0; j < vectors; j++)                                                  \
-                    sums[i][j] += weights[(size_t)i * panel->stride + q] * values[j];              \
+                    sums[i][j] = NAME##_add(sums[i][j], weights[(size_t)i * panel->stride + q],    \
+                                            values[j]);                                            \
         }                                                                                          \
         for (int i = 0; i < rows; i++)                                                             \
             for (int j = 0; j < vectors; j++)                                                      \
-                ((VECTOR *)(out + (first + (size_t)i) * out_stride))[j] = sums[i][j];              \
+                ((VECTOR *)(out + (size_t)i * out_stride))[j] = sums[i][j];                        \
     }                                                                                              \
     __VA_ARGS__ INLINE void NAME##_rows(const struct net_panel *panel, const float *columns,       \
                                         size_t rows, const int vectors, float *out,                \
                                         size_t out_stride)                                         \
     {                                                                                              \
-        size_t groups = (rows + ROWS_MAX - 1) / ROWS_MAX;                                          \
+        size_t groups = (rows + PANEL_ROWS - 1) / PANEL_ROWS;                                      \
         for (size_t group = 0, first = 0; group < groups; group++) {                               \
             size_t count = (rows - first + groups - group - 1) / (groups - group);                 \
             switch (count) {                                                                       \
@@ -65,6 +75,14 @@ enum { ROWS_MAX = 6 };
 
 typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
 
+/* sums + weight × values */
+INLINE vector4 plain_add(vector4 sums, float weight, vector4 values)
+{
+    for (int i = 0; i < 4; i++)
+        sums[i] = fmaf(weight, values[i], sums[i]);
+    return sums;
+}
+
 DEFINE_ROWS(plain, vector4, )
 
 static void run_plain(const struct net_panel *panel, const float *columns, size_t rows,
@@ -79,12 +97,25 @@ static void run_plain(const struct net_panel *panel, const float *columns, size_
 typedef float vector8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float vector16 __attribute__((vector_size(64), aligned(4), may_alias));
 
-DEFINE_ROWS(avx2, vector8, __attribute__((target("avx2"))))
+__attribute__((target("avx2,fma"))) INLINE vector8 avx2_add(vector8 sums, float weight,
+                                                            vector8 values)
+{
+    return (vector8)_mm256_fmadd_ps(_mm256_set1_ps(weight), (__m256)values, (__m256)sums);
+}
+
+__attribute__((target("avx512f"))) INLINE vector16 avx512_add(vector16 sums, float weight,
+                                                              vector16 values)
+{
+    return (vector16)_mm512_fmadd_ps(_mm512_set1_ps(weight), (__m512)values, (__m512)sums);
+}
+
+DEFINE_ROWS(avx2, vector8, __attribute__((target("avx2,fma"))))
 DEFINE_ROWS(avx512, vector16, __attribute__((target("avx512f"))))
 
-__attribute__((target("avx2"))) static void run_avx2(const struct net_panel *panel,
-                                                     const float *columns, size_t rows,
-                                                     size_t width, float *out, size_t out_stride)
+__attribute__((target("avx2,fma"))) static void run_avx2(const struct net_panel *panel,
+                                                         const float *columns, size_t rows,
+                                                         size_t width, float *out,
+                                                         size_t out_stride)
 {
     for (size_t j = 0; j < width; j += 16)
         avx2_rows(panel, columns + j, rows, 2, out + j, out_stride);
@@ -122,7 +153,7 @@ void net_panel_run(const struct net_panel *panel, const float *columns, size_t r
 {
     if (__builtin_cpu_supports("avx512f"))
         run_avx512(panel, columns, rows, width, out, out_stride);
-    else if (__builtin_cpu_supports("avx2"))
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         run_avx2(panel, columns, rows, width, out, out_stride);
     else
         run_plain(panel, columns, rows, width, out, out_stride);

@@ -172,3 +172,88 @@ int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error)
     }
     return 0;
 }
+
+/* Steps in place, behind another. */
+
+/* Returns the only step that uses a value, or null. */
+static struct plan_step *plan_fuse_user(struct net_plan *plan, size_t value)
+{
+    if (plan->values[value].uses != 1)
+        return NULL;
+    for (size_t i = 0; i < plan->network->node_count; i++) {
+        struct plan_step *step = &plan->steps[i];
+        if (step->kind == PLAN_CALL || step->kind == PLAN_CHAIN)
+            for (size_t j = 0; j < step->input_count; j++)
+                if (step->inputs[j] == value)
+                    return j == 0 ? step : NULL;
+    }
+    return NULL;
+}
+
+/* Returns whether a value is there when step `index` runs. */
+static bool plan_fuse_is_before(const struct net_plan *plan, size_t value, size_t index)
+{
+    size_t producer = plan->network->values[value].producer;
+    return plan->values[value].stage != PLAN_RUN || producer == NET_NONE || producer < index;
+}
+
+/* Returns whether a step can be done to parts of its input while step `index` runs. */
+static bool plan_fuse_can_join(const struct net_plan *plan, const struct plan_step *step,
+                               size_t index)
+{
+    for (size_t i = 1; i < step->input_count; i++)
+        if (step->inputs[i] != NET_NONE && !plan_fuse_is_before(plan, step->inputs[i], index))
+            return false;
+    if (step->kind == PLAN_CALL)
+        return net_is_batch_norm(step->call.node) && !step->call.prepared;
+    for (size_t i = 0; i < step->chain.link_count; i++)
+        if (step->links[i].binary && step->links[i].operand->count != 1 &&
+            !net_same_shape(step->links[i].operand, step->chain.output))
+            return false;
+    return step->chain.link_count <= NET_FINISH_LINKS_MAX;
+}
+
+/* Joins the step that uses the value behind step `index`, and makes it a chain before; false where
+   there is none. */
+static bool plan_fuse_join(struct net_plan *plan, size_t index, size_t *value,
+                           struct ivon_error *error, int *code)
+{
+    struct plan_step *step = &plan->steps[index], *next = plan_fuse_user(plan, *value);
+    bool chain = true;
+    if (!next || next->stage != step->stage || next->output_count != 1 ||
+        !net_same_shape(&plan->values[*value].tensor, next->call.outputs[0]))
+        return false;
+    if (next->kind == PLAN_CALL && !net_is_batch_norm(next->call.node))
+        *code = plan_fuse_start_chain(plan, next, &chain, error);
+    if (*code || !chain || next->inputs[0] != *value || !plan_fuse_can_join(plan, next, index) ||
+        (next->kind == PLAN_CALL && step->joins))
+        return false;
+    if (next->kind == PLAN_CALL)
+        step->finish.norm = &next->call;
+    step->finish.output = &plan->values[step->outputs[0]].tensor;
+    step->finish.links = next->links;
+    step->finish.link_count = next->chain.link_count;
+    step->joins = true;
+    next->kind = PLAN_JOINED;
+    *value = next->outputs[0];
+    for (size_t i = 0; i < plan->network->value_count; i++)
+        if (plan->values[i].root == *value)
+            plan->values[i].root = step->outputs[0];
+    return true;
+}
+
+int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error)
+{
+    int code = 0;
+    plan_count_uses(plan);
+    for (size_t i = 0; i < plan->network->node_count && !code; i++) {
+        struct plan_step *step = &plan->steps[i];
+        if (step->kind != PLAN_CALL || step->stage != PLAN_RUN ||
+            !(step->call.node->op->flags & NET_FINISHES) || step->call.inputs[0]->rank > 4)
+            continue;
+        size_t value = step->outputs[0];
+        while (!step->finish.link_count && plan_fuse_join(plan, i, &value, error, &code))
+            continue;
+    }
+    return code;
+}

@@ -40,7 +40,8 @@ static void find_last_uses(struct layout *layout)
             if (step->inputs[j] != NET_NONE)
                 layout->last[plan->values[step->inputs[j]].root] = i;
         for (size_t j = 0; j < step->output_count; j++)
-            if (step->outputs[j] != NET_NONE && step->kind != PLAN_ALIAS)
+            if (step->outputs[j] != NET_NONE &&
+                plan->values[step->outputs[j]].root == step->outputs[j])
                 layout->last[step->outputs[j]] = i;
     }
     for (size_t i = 0; i < network->value_count; i++)
@@ -125,11 +126,12 @@ static void lay_out_stage(struct layout *layout, enum plan_stage stage)
         const struct plan_step *step = &plan->steps[i];
         if (step->kind == PLAN_DROPPED || step->stage != stage)
             continue;
-        bool works = step->kind == PLAN_CALL || step->kind == PLAN_ATTENTION;
+        bool works = step->kind == PLAN_CALL || step->kind == PLAN_JOINED ||
+                     step->kind == PLAN_ATTENTION;
         if (works && step->call.workspace_size > plan->workspace_size)
             plan->workspace_size = step->call.workspace_size;
         plan_memory_release(layout, i);
-        if (step->kind != PLAN_ALIAS && plan->keep != PLAN_KEEP_NONE)
+        if (step->kind != PLAN_ALIAS && step->kind != PLAN_JOINED && plan->keep != PLAN_KEEP_NONE)
             allocate_outputs(layout, i);
     }
 }

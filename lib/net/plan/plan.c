@@ -262,6 +262,8 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
         code = plan_fuse_chains(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_attention(plan, &inner);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
+        code = plan_fuse_finishes(plan, &inner);
     if (!code)
         code = plan_lay_out(plan, &inner);
     if (!code)
@@ -313,7 +315,9 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
         struct plan_step *step = &plan->steps[i];
         if (step->stage != stage || step->kind == PLAN_DROPPED || step->kind == PLAN_ALIAS)
             continue;
-        if (step->kind == PLAN_CHAIN) {
+        if (step->kind == PLAN_JOINED && !plan->observe)
+            continue;
+        if (step->chain.link_count) {
             net_chain_run(&step->chain);
             continue;
         }
@@ -321,6 +325,7 @@ static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_e
             attention_fused_run(step->attention, plan->workspace);
             continue;
         }
+        step->call.finish = step->joins && !plan->observe ? &step->finish : NULL;
         const struct net_operator *op = step->call.node->op;
         if (plan->observe && net_is_batch_norm(step->call.node))
             plan->observe(plan->observe_context, &step->call);

@@ -3,6 +3,7 @@
 #define NET_PLAN_PRIVATE_H
 
 #include "net/ops/attention/fused.h"
+#include "net/ops/finish.h"
 #include "net/plan/plan.h"
 #include "net/graph/training.h"
 
@@ -18,6 +19,7 @@ enum plan_step_kind {
     PLAN_ALIAS, /* output 0 is input 0, in the same memory */
     PLAN_CHAIN,
     PLAN_ATTENTION,
+    PLAN_JOINED, /* done by the step whose output it takes, in place, unless that is observed */
     PLAN_DROPPED /* not needed, or part of a later step */
 };
 
@@ -32,6 +34,8 @@ struct plan_step {
     struct net_chain chain;
     struct net_chain_link *links;
     struct attention_fused *attention; /* or null */
+    bool joins;                        /* it does these, too */
+    struct net_finish finish;
 };
 
 struct plan_value {
@@ -78,6 +82,9 @@ int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
 
 /* After that: joins a product, edits of its elements, softmax and a product into one step. */
 int plan_fuse_attention(struct net_plan *plan, struct ivon_error *error);
+
+/* Lets steps that can finish their outputs do the element-wise steps that follow, in place. */
+int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error);
 
 /* Counts the uses of every value, and drops the steps whose outputs have none. */
 void plan_count_uses(struct net_plan *plan);

@@ -34,11 +34,11 @@ static size_t images_at_once(const struct convolution_plan *plan)
  * one phase is a convolution of dy, with stride 1, with a part of the kernel. For one group; dy and
  * dx are those of image 0.
  */
-static void add_by_phases(const struct net_call *call, const float *w, const float *dy, float *dx)
+static void add_by_phases(const struct convolution_plan *plan, const float *w, const float *dy,
+                          float *dx, float *workspace)
 {
-    const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
-    float *reversed = convolution_packed(call->workspace) + plan->packed;
+    float *reversed = convolution_packed(workspace) + plan->packed;
     size_t most = images_at_once(plan), input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->output_plane;
     for (size_t i = 0, at = 0; i < plan->phase_count; i++) {
@@ -49,21 +49,19 @@ static void add_by_phases(const struct net_call *call, const float *w, const flo
         const float *kernels = reversed;
         for (size_t i = 0; i < plan->phase_count; i++) {
             const struct convolution *pass = &plan->phases[i].pass;
-            convolution_clear(pass, call->workspace);
+            convolution_clear(pass, workspace);
             convolution_run(pass, kernels, NULL, convolution_smaller(most, c->images - image),
-                            dy + image * output, true, dx + image * input, call->workspace);
+                            dy + image * output, true, dx + image * input, NULL, workspace);
             kernels += c->channels * pass->terms;
         }
     }
 }
 
 /* The same for any stride: the columns of dx are wᵀ dy. For one group of one image. */
-static void add_by_columns(const struct net_call *call, size_t image, size_t group, const float *dy,
-                           float *dx)
+static void add_by_columns(const struct convolution *c, const float *w, size_t image, size_t group,
+                           const float *dy, float *dx, float *workspace)
 {
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    float *packed = convolution_packed(call->workspace);
-    const float *w = call->inputs[1]->data;
+    float *packed = convolution_packed(workspace);
     int64_t terms = (int64_t)c->terms;
     w += group * c->filters * c->terms;
     dx += (image * c->groups + group) * c->channels * c->input_plane;
@@ -78,29 +76,19 @@ static void add_by_columns(const struct net_call *call, size_t image, size_t gro
     }
 }
 
-void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
-                          float *const *input_adjoints)
+void convolution_images_add_input(const struct convolution_plan *plan, const float *w,
+                                  const float *dy, float *dx, float *workspace)
 {
-    const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
-    const float *dy = output_adjoints[0];
-    float *dx = input_adjoints[0];
-    if (!dy)
-        return;
-    const float *w = call->inputs[1]->data;
-    if (convolution_bias(call) && input_adjoints[2])
-        convolution_bias_gradient(call, dy, input_adjoints[2]);
     if (plan->dense) {
-        net_matmul_adjoints(&plan->product, 1, call->inputs[0]->data, w, dy, dx, input_adjoints[1]);
+        net_matmul_adjoints(&plan->product, 1, NULL, w, dy, dx, NULL);
         return;
     }
-    for (size_t group = 0; dx && plan->phase_count && group < c->groups; group++)
-        add_by_phases(call, w + group * c->filters * c->terms,
+    for (size_t group = 0; plan->phase_count && group < c->groups; group++)
+        add_by_phases(plan, w + group * c->filters * c->terms,
                       dy + group * c->filters * c->output_plane,
-                      dx + group * c->channels * c->input_plane);
-    for (size_t image = 0; dx && !plan->phase_count && image < c->images; image++)
+                      dx + group * c->channels * c->input_plane, workspace);
+    for (size_t image = 0; !plan->phase_count && image < c->images; image++)
         for (size_t group = 0; group < c->groups; group++)
-            add_by_columns(call, image, group, dy, dx);
-    if (input_adjoints[1])
-        convolution_weight_gradient(call, dy, input_adjoints[1]);
+            add_by_columns(c, w, image, group, dy, dx, workspace);
 }

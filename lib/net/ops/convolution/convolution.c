@@ -1,12 +1,12 @@
-/* Conv: the shape rule. */
+/* Conv: the shape rule and the row's functions. */
 #include "net/ops/convolution/convolution.h"
 
 #include <inttypes.h>
 
 #include "core/stream.h"
+#include "net/graph/rules.h"
 
-static int convolution_check_inputs(const struct net_call *call, int64_t groups,
-                                    struct ivon_error *error)
+int convolution_check_types(const struct net_call *call, struct ivon_error *error)
 {
     char found[256], expected[256];
     bool biased = call->node->input_count > 2 && call->inputs[2];
@@ -19,68 +19,114 @@ static int convolution_check_inputs(const struct net_call *call, int64_t groups,
     if (x->rank != w->rank || x->rank < 3)
         return net_fail(call, error, "weights of shape %s for an input of shape %s",
                         net_shape_text(w, found), net_shape_text(x, expected));
-    if (groups < 1 || w->shape[1] < 1 || x->shape[1] % groups != 0 ||
-        x->shape[1] / groups != w->shape[1] || w->shape[0] < 1 || w->shape[0] % groups != 0)
-        return net_fail(call, error,
-                        "weights of shape %s for an input of shape %s in %" PRId64 " groups",
-                        net_shape_text(w, found), net_shape_text(x, expected), groups);
-    if (biased && (call->inputs[2]->rank != 1 || call->inputs[2]->shape[0] != w->shape[0]))
-        return net_fail(call, error, "bias of shape %s for weights of shape %s",
-                        net_shape_text(call->inputs[2], found), net_shape_text(w, expected));
     return 0;
 }
 
-/* Returns whether each output is a product of a whole image and the weights. */
-static bool is_dense(const struct convolution *c)
+int convolution_check_bias(const struct net_call *call, int64_t filters, struct ivon_error *error)
 {
+    char found[256], expected[256];
+    const struct net_tensor *bias = net_input(call, 2);
+    if (bias && (bias->rank != 1 || bias->shape[0] != filters))
+        return net_fail(call, error, "bias of shape %s for weights of shape %s",
+                        net_shape_text(bias, found), net_shape_text(call->inputs[1], expected));
+    return 0;
+}
+
+/* Preparing. */
+
+/* Returns whether each output is a product of a whole image and the weights. */
+static bool is_dense(const struct convolution_plan *plan)
+{
+    const struct convolution *c = &plan->forward;
     const struct net_window *window = &c->window;
     for (int axis = 0; axis < 2; axis++)
         if (window->output[axis] != 1 || window->before[axis] != 0 ||
             window->kernel[axis] != window->input[axis] ||
             (window->dilation[axis] != 1 && window->kernel[axis] != 1))
             return false;
-    return c->groups == 1 && c->images <= INT32_MAX;
+    return c->groups == 1 && c->images <= INT32_MAX && !plan->volume.axes;
 }
 
-static const struct net_matmul *convolution_product(const struct net_call *call)
+/* The last two axes as a window; of one axis, the height is 1. */
+static struct net_window convolution_window(const struct convolution_shape *shape)
 {
-    const struct convolution_plan *plan = call->prepared;
-    return plan->dense ? &plan->product : NULL;
+    struct net_window window = {
+        .input = {1}, .kernel = {1}, .stride = {1}, .dilation = {1}, .output = {1}, .padded = {1}};
+    for (int i = shape->axes == 1; i < 2; i++) {
+        const struct net_window_axis *axis = &shape->axis[shape->axes - 2 + i];
+        window.input[i] = axis->input;
+        window.kernel[i] = axis->kernel;
+        window.stride[i] = axis->stride;
+        window.dilation[i] = axis->dilation;
+        window.before[i] = axis->before;
+        window.output[i] = axis->output;
+        window.padded[i] = axis->before + axis->input + axis->after;
+    }
+    return window;
 }
 
-static int convolution_infer(struct net_call *call, struct ivon_error *error)
+/* Lays the axes before the last two out; false where sizes overflow. */
+static bool lay_out_volume(const struct convolution_shape *shape, struct convolution_volume *volume)
 {
-    int64_t groups = net_attribute_integer(call->node, "group", 1);
-    struct net_window window;
-    int code = convolution_check_inputs(call, groups, error);
-    if (!code)
-        code = net_window_infer(call, call->inputs[1]->shape + 2, &window, error);
-    if (code)
-        return code;
-    const struct net_tensor *x = call->inputs[0], *w = call->inputs[1];
-    struct net_tensor *y = call->outputs[0];
-    int64_t shape[4] = {x->shape[0], w->shape[0], window.output[2 - (x->rank - 2)],
-                        window.output[1]};
-    code = net_tensor_set(y, NET_FLOAT, x->rank, shape, error);
-    if (code)
-        return code;
+    int64_t inputs[IVON_RANK_MAX], taps[IVON_RANK_MAX], outputs[IVON_RANK_MAX];
+    *volume = (struct convolution_volume){.images = (size_t)shape->images};
+    for (; volume->axes < shape->axes - 2; volume->axes++) {
+        const struct net_window_axis *axis = &shape->axis[volume->axes];
+        volume->axis[volume->axes] = *axis;
+        inputs[volume->axes] = axis->input;
+        taps[volume->axes] = axis->kernel;
+        outputs[volume->axes] = axis->output;
+    }
+    return tensor_shape_count(volume->axes, inputs, sizeof(float), &volume->inputs) &&
+           tensor_shape_count(volume->axes, taps, sizeof(float), &volume->taps) &&
+           tensor_shape_count(volume->axes, outputs, sizeof(float), &volume->outputs);
+}
+
+/* Sets the counts of a plan; false where they are too large. */
+static bool lay_out_counts(const struct convolution_shape *shape, struct convolution_plan *plan)
+{
+    struct convolution *c = &plan->forward;
+    struct convolution_volume *volume = &plan->volume;
+    if (!lay_out_volume(shape, volume))
+        return false;
+    c->window = convolution_window(shape);
+    const struct net_window *window = &c->window;
+    int64_t channels[] = {shape->channels, (int64_t)volume->taps};
+    int64_t terms[] = {shape->channels, (int64_t)volume->taps, window->kernel[0],
+                       window->kernel[1]};
+    int64_t input[] = {shape->groups, shape->channels, (int64_t)volume->taps, window->input[0],
+                       window->input[1]};
+    int64_t output[] = {shape->groups, shape->filters, window->output[0], window->output[1]};
+    c->images = volume->axes ? 1 : volume->images;
+    c->groups = (size_t)shape->groups;
+    c->filters = (size_t)shape->filters;
+    return tensor_shape_count(2, channels, 1, &c->channels) &&
+           tensor_shape_count(4, terms, sizeof(size_t), &c->terms) && c->terms <= INT32_MAX &&
+           tensor_shape_count(5, input, 4 * sizeof(float), &volume->input) &&
+           tensor_shape_count(4, output, 4 * sizeof(float), &volume->output) &&
+           shape->groups * shape->filters <= INT32_MAX &&
+           window->input[0] * window->input[1] <= INT32_MAX &&
+           window->output[0] * window->output[1] <= INT32_MAX;
+}
+
+int convolution_prepare(struct net_call *call, const struct convolution_shape *shape,
+                        struct ivon_error *error)
+{
+    struct convolution_plan plan = {0};
     char text[256];
-    int64_t extents[] = {w->shape[1], window.kernel[0], window.kernel[1]};
-    struct convolution_plan plan = {.forward = {.window = window,
-                                                .images = (size_t)x->shape[0],
-                                                .groups = (size_t)groups,
-                                                .channels = (size_t)w->shape[1],
-                                                .filters = (size_t)(w->shape[0] / groups)}};
-    if (!tensor_shape_count(3, extents, sizeof(size_t), &plan.forward.terms) ||
-        plan.forward.terms > INT32_MAX || w->shape[0] > INT32_MAX ||
-        window.output[0] * window.output[1] > INT32_MAX || !convolution_lay_out(&plan))
-        return net_fail(call, error, "weights of shape %s are too large", net_shape_text(w, text));
-    plan.dense = is_dense(&plan.forward);
+    if (!lay_out_counts(shape, &plan) || !convolution_lay_out(&plan))
+        return net_fail(call, error, "weights of shape %s are too large",
+                        net_shape_text(call->inputs[1], text));
+    plan.dense = is_dense(&plan);
     plan.product = (struct net_matmul){.transpose_b = true,
-                                       .m = x->shape[0],
-                                       .n = w->shape[0],
+                                       .m = shape->images,
+                                       .n = shape->filters,
                                        .k = (int64_t)plan.forward.terms,
                                        .batch_count = 1};
+    plan.finish = plan.workspace;
+    plan.workspace += net_finish_scratch((size_t)(shape->groups * shape->filters));
+    if (plan.volume.axes)
+        plan.workspace += plan.volume.input + plan.volume.output;
     struct convolution_plan *stored = net_prepare(
         call, sizeof *stored + plan.offset_count * sizeof(size_t), error);
     if (!stored)
@@ -91,12 +137,100 @@ static int convolution_infer(struct net_call *call, struct ivon_error *error)
     return 0;
 }
 
+/* Conv. */
+
+static const struct net_matmul *convolution_product(const struct net_call *call)
+{
+    const struct convolution_plan *plan = call->prepared;
+    return plan->dense ? &plan->product : NULL;
+}
+
+static int convolution_infer(struct net_call *call, struct ivon_error *error)
+{
+    char found[256], expected[256];
+    int64_t groups = net_attribute_integer(call->node, "group", 1);
+    int code = convolution_check_types(call, error);
+    if (code)
+        return code;
+    const struct net_tensor *x = call->inputs[0], *w = call->inputs[1];
+    if (groups < 1 || w->shape[1] < 1 || x->shape[1] % groups != 0 ||
+        x->shape[1] / groups != w->shape[1] || w->shape[0] < 1 || w->shape[0] % groups != 0)
+        return net_fail(call, error,
+                        "weights of shape %s for an input of shape %s in %" PRId64 " groups",
+                        net_shape_text(w, found), net_shape_text(x, expected), groups);
+    struct net_window_axis axes[IVON_RANK_MAX];
+    code = convolution_check_bias(call, w->shape[0], error);
+    if (!code)
+        code = net_window_infer_axes(call, w->shape + 2, axes, error);
+    if (code)
+        return code;
+    int64_t shape[IVON_RANK_MAX] = {x->shape[0], w->shape[0]};
+    for (int i = 2; i < x->rank; i++)
+        shape[i] = axes[i - 2].output;
+    code = net_output(call, 0, NET_FLOAT, x->rank, shape, error);
+    struct convolution_shape convolution = {.axes = x->rank - 2,
+                                            .axis = axes,
+                                            .images = x->shape[0],
+                                            .groups = groups,
+                                            .channels = w->shape[1],
+                                            .filters = w->shape[0] / groups};
+    return code ? code : convolution_prepare(call, &convolution, error);
+}
+
+static int convolution_forward(const struct net_call *call, struct ivon_error *error)
+{
+    (void)error;
+    if (call->finish) {
+        convolution_images_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
+                                 convolution_bias(call), false, call->outputs[0]->data,
+                                 call->finish, call->workspace);
+        return 0;
+    }
+    convolution_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
+                      convolution_bias(call), false, call->outputs[0]->data, call->workspace);
+    return 0;
+}
+
+/* ẏ = conv(ẋ, w) + conv(x, ẇ) + ḃ */
+static void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
+                                float *const *output_tangents)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const float *bias = convolution_bias(call) ? input_tangents[2] : NULL;
+    const float *x = input_tangents[0], *w = input_tangents[1];
+    float *y = output_tangents[0];
+    if (x)
+        convolution_apply(plan, x, call->inputs[1]->data, bias, false, y, call->workspace);
+    if (w)
+        convolution_apply(plan, call->inputs[0]->data, w, x ? NULL : bias, x != NULL, y,
+                          call->workspace);
+    if (!x && !w)
+        convolution_fill(call->outputs[0], bias, y);
+}
+
+static void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
+                                 float *const *input_adjoints)
+{
+    const struct convolution_plan *plan = call->prepared;
+    const float *dy = output_adjoints[0];
+    if (!dy)
+        return;
+    if (convolution_bias(call) && input_adjoints[2])
+        convolution_add_bias(call->outputs[0], dy, input_adjoints[2]);
+    if (input_adjoints[0])
+        convolution_add_input(plan, call->inputs[1]->data, dy, input_adjoints[0], call->workspace);
+    if (input_adjoints[1])
+        convolution_add_weights(plan, call->inputs[0]->data, dy, input_adjoints[1],
+                                call->workspace);
+}
+
 const struct net_operator net_convolution_operators[] = {
     {.name = "Conv",
      .since = 1,
      .inputs_min = 2,
      .inputs_max = 3,
      .outputs_max = 1,
+     .flags = NET_FINISHES,
      .attributes = {{"auto_pad", NET_TEXT},
                     {"dilations", NET_INTS},
                     {"group", NET_INT},
@@ -111,4 +245,21 @@ const struct net_operator net_convolution_operators[] = {
      .arranged_count = convolution_arranged_count,
      .arrange = convolution_arrange,
      .quadratic = convolution_quadratic},
+    {.name = "ConvTranspose",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 3,
+     .outputs_max = 1,
+     .attributes = {{"auto_pad", NET_TEXT},
+                    {"dilations", NET_INTS},
+                    {"group", NET_INT},
+                    {"kernel_shape", NET_INTS},
+                    {"output_padding", NET_INTS},
+                    {"output_shape", NET_INTS},
+                    {"pads", NET_INTS},
+                    {"strides", NET_INTS}},
+     .infer = convolution_transpose_infer,
+     .forward = convolution_transpose_forward,
+     .backward = convolution_transpose_backward,
+     .tangent = convolution_transpose_tangent},
     {0}};

@@ -1,19 +1,26 @@
 /*
- * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], one or two
+ * Conv: y[n, m, p] = b[m] + Σ_{c, k} w[m, c, k] x[n, c, stride p + dilation k − pad], any number of
  * spatial axes, channels in groups. reference.h computes it term after term; here it is a matrix
  * product of the weights, filters × terms, and the terms of many outputs (ops/panel.h).
+ *
+ * Images have two spatial axes. Of volumes, which have more, each position along the other axes is
+ * a convolution of images, whose channels are the pairs of a channel and a tap along these axes.
+ *
+ * ConvTranspose is the adjoint of a convolution: the forward pass of one is the backward pass of
+ * the other.
  */
 #ifndef NET_OPS_CONVOLUTION_CONVOLUTION_H
 #define NET_OPS_CONVOLUTION_CONVOLUTION_H
 
 #include <string.h>
 
+#include "net/ops/finish.h"
 #include "net/ops/panel.h"
 #include "net/ops/product.h"
 #include "net/ops/window.h"
 
 enum {
-    CONVOLUTION_STRIDE_MAX = 4,         /* down, of what is packed as planes */
+    CONVOLUTION_STRIDE_MAX = 4,         /* of what is packed as planes */
     CONVOLUTION_PACKED_MAX = 128 << 10, /* floats packed at once: within the second-level cache */
     CONVOLUTION_COLUMNS_MAX = 512,      /* and never more columns than this */
     CONVOLUTION_FILTERS = 48,           /* results kept at once before they are stored */
@@ -25,11 +32,14 @@ enum {
 /*
  * A kernel that moves over images: forward, or a part of its transpose.
  *
- * The images are packed in one of two ways, and term q = (c, k) of every output lies at offsets[q]
- * from the first.
+ * The images are packed in one of three ways or not at all, and term q = (c, k) of every output
+ * lies at offsets[q] from the first.
  * Planes: for each column of the kernel, the elements of an image that it is multiplied by, row
  * after row. Each column has a plane for each remainder of rows by the stride. Its rows are as wide
  * as the output. The rows of the kernel share the planes.
+ * Shared planes: one for each remainder of columns by the stride, which the kernel's columns share,
+ * too. Its rows are longer than the output's by the reach of the kernel; what is computed behind
+ * the end of an output's row is dropped.
  * Columns: each output's terms, for output after output, of several images where these are small.
  *
  * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
@@ -43,21 +53,31 @@ enum {
  *
  * Tap (1, 1) of output (0, 0) is f: the second row of the second plane, or the last row of the
  * columns. From there on the same tap of the next outputs follows, in planes at the end of a row
- * too, since the rows of a plane are as wide as the output: 2 · 3 outputs are one run of 6.
+ * too, since the rows of a plane are as wide as the output: 2 · 3 outputs are one run of 6. Of the
+ * shared plane, which here is the image, they are a run of 7 with one to drop.
+ * A kernel of one tap that leaves nothing out takes the image as it is.
  */
+enum convolution_layout {
+    CONVOLUTION_COLUMNS,
+    CONVOLUTION_PLANES,
+    CONVOLUTION_SHARED,
+    CONVOLUTION_DIRECT /* the image as it is */
+};
+
 struct convolution {
     struct net_window window; /* `before` may be negative */
     size_t images, groups;
     size_t channels, filters; /* of a group */
     size_t terms;             /* channels × kernel */
     size_t input_plane, output_plane;
-    bool planes;
-    unsigned used;   /* remainders of rows that the kernel meets: bits */
-    size_t rows;     /* of a packed plane */
-    size_t band;     /* rows of output that a packed plane serves */
-    size_t columns;  /* packed at once */
-    size_t packed;   /* floats */
-    size_t *offsets; /* of terms, in what is packed */
+    enum convolution_layout layout;
+    unsigned used[2]; /* remainders of rows and columns that the kernel meets: bits */
+    size_t rows;      /* of a packed plane */
+    size_t pitch;     /* floats of such a row */
+    size_t band;      /* rows of output that a packed plane serves */
+    size_t columns;   /* packed at once */
+    size_t packed;    /* floats */
+    size_t *offsets;  /* of terms, in what is packed */
     /* The places of outputs, in elements: the size of a plane, the first output, the distance
        between rows, and between neighbours in a row. */
     size_t target_plane, target_first, target_pitch, target_step;
@@ -87,8 +107,19 @@ struct convolution_gradient {
     size_t *offsets;
 };
 
+/* The spatial axes of volumes before the last two; of images, there are none and all products are
+   1. */
+struct convolution_volume {
+    int axes;
+    struct net_window_axis axis[IVON_RANK_MAX - 4];
+    size_t images;                /* volumes */
+    size_t inputs, taps, outputs; /* positions along these axes */
+    size_t input, output;         /* floats of one position's image, with all channels */
+};
+
 /* The plan that infer prepares. */
 struct convolution_plan {
+    struct convolution_volume volume;
     struct convolution forward;
     struct convolution_phase phases[CONVOLUTION_PHASES_MAX];
     size_t phase_count; /* 0: the inputs' adjoints go through columns of forward */
@@ -97,6 +128,7 @@ struct convolution_plan {
     bool dense; /* the kernel meets the whole input at once: rows of images by rows of weights */
     struct net_matmul product;
     size_t workspace; /* floats */
+    size_t finish;    /* of them, the place of what steps behind the convolution need */
     size_t offset_count;
 };
 
@@ -140,16 +172,22 @@ static inline float *convolution_packed(float *workspace)
     return workspace + CONVOLUTION_RESULTS;
 }
 
-/* Planes in one group's packed image. */
+/* Planes in one group's packed image: for each channel and remainder of rows, these. */
+static inline size_t convolution_plane_columns(const struct convolution *c)
+{
+    return c->layout == CONVOLUTION_SHARED ? (size_t)__builtin_popcount(c->used[1])
+                                           : (size_t)c->window.kernel[1];
+}
+
 static inline size_t convolution_plane_count(const struct convolution *c)
 {
-    return c->channels * (size_t)__builtin_popcount(c->used) * (size_t)c->window.kernel[1];
+    return c->channels * (size_t)__builtin_popcount(c->used[0]) * convolution_plane_columns(c);
 }
 
 /* Floats of packed planes, with those after the end that a tile may read. */
 static inline size_t convolution_planes_size(const struct convolution *c)
 {
-    return convolution_plane_count(c) * c->rows * (size_t)c->window.output[1] + PANEL_WIDTH;
+    return convolution_plane_count(c) * c->rows * c->pitch + c->pitch + PANEL_WIDTH;
 }
 
 /* Returns whether the gradient of the weights multiplies rows of a single channel. */
@@ -158,18 +196,80 @@ static inline bool convolution_has_channel(const struct convolution *c)
     return c->channels == 1 && c->window.stride[1] == 1;
 }
 
-/* Zeroes the margins of planes, which packing does not write. */
+/* Returns whether rows follow each other in the planes as they do in the image. */
+static inline bool convolution_packs_blocks(const struct convolution *c)
+{
+    const struct net_window *window = &c->window;
+    return window->stride[0] == 1 && window->stride[1] == 1 &&
+           (int64_t)c->pitch == window->input[1];
+}
+
+/* Zeroes what follows the planes, which packing does not write. */
 static inline void convolution_clear(const struct convolution *c, float *workspace)
 {
-    if (c->planes)
-        memset(convolution_packed(workspace), 0, convolution_planes_size(c) * sizeof *workspace);
+    size_t planes = convolution_plane_count(c) * c->rows * c->pitch;
+    if (c->layout == CONVOLUTION_PLANES || c->layout == CONVOLUTION_SHARED)
+        memset(convolution_packed(workspace) + planes, 0,
+               (convolution_planes_size(c) - planes) * sizeof *workspace);
 }
+
+/* The convolution's parts. */
+
+/* Everything that a convolution of `images` inputs needs, of channels and filters of a group. */
+struct convolution_shape {
+    int axes;
+    const struct net_window_axis *axis;
+    int64_t images, groups, channels, filters;
+};
+
+/* Sets call->prepared to a plan, and the size of the workspace. */
+int convolution_prepare(struct net_call *call, const struct convolution_shape *shape,
+                        struct ivon_error *error);
+
+/* The steps that are done to the outputs of a group as soon as they are computed. */
+struct convolution_finish {
+    const struct net_finish *steps;
+    const float *scratch;
+    size_t channels, first; /* of all groups; the group's first */
+};
+
+/* y = conv(x, w) + bias, or y += conv(x, w) */
+void convolution_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                       const float *bias, bool add, float *y, float *workspace);
+
+/* dx += the adjoint of the input */
+void convolution_add_input(const struct convolution_plan *plan, const float *w, const float *dy,
+                           float *dx, float *workspace);
+
+/* dw += the gradient of the weights */
+void convolution_add_weights(const struct convolution_plan *plan, const float *x, const float *dy,
+                             float *dw, float *workspace);
+
+/* The same three of images; of volumes, of one position. */
+void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                              const float *bias, bool add, float *y, const struct net_finish *steps,
+                              float *workspace);
+void convolution_images_add_input(const struct convolution_plan *plan, const float *w,
+                                  const float *dy, float *dx, float *workspace);
+void convolution_images_add_weights(const struct convolution_plan *plan, const float *x,
+                                    const float *dy, float *dw, float *workspace);
+
+/* The shape rules' first steps and last: the types of the inputs, the input and the weights of
+   matching ranks, a bias of `filters` elements. */
+int convolution_check_types(const struct net_call *call, struct ivon_error *error);
+int convolution_check_bias(const struct net_call *call, int64_t filters, struct ivon_error *error);
 
 /* The bias, or null. */
 static inline const float *convolution_bias(const struct net_call *call)
 {
     return call->node->input_count > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
 }
+
+/* y = bias, which may be null, in each channel of the output */
+void convolution_fill(const struct net_tensor *output, const float *bias, float *y);
+
+/* db += the gradient of the bias */
+void convolution_add_bias(const struct net_tensor *output, const float *dy, float *db);
 
 /* The layout. */
 
@@ -204,36 +304,32 @@ void convolution_add_columns(const struct convolution *c, float *x,
                              const struct convolution_segment *segments, size_t segment_count,
                              size_t stride, const float *packed);
 
-/* Packs the rows that outputs from row `y` on need, of one group of an image. The margins at the
-   left and right are zero already. */
+/* Packs the rows that outputs from row `y` on need, of one group of an image. */
 void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
 
 /* Packs `height` rows of one group of an image; the first one serves output row `y`. */
 void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,
                            size_t height, float *packed);
 
-/* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, or
-   y += conv(x, w). The workspace was cleared, and used since by passes of this layout alone. */
+/* Of one group of `images` images, whose first x and y are: y = conv(x, w) + bias, finished unless
+   that is null, or y += conv(x, w). The workspace was cleared, and used since by passes of this
+   layout alone. */
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
-                     size_t images, const float *x, bool add, float *y, float *workspace);
-
-/* dw += the gradient of the weights */
-void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw);
+                     size_t images, const float *x, bool add, float *y,
+                     const struct convolution_finish *finish, float *workspace);
 
 /* For net_operator's `arranged_count`, `arrange` and `quadratic`. */
 size_t convolution_arranged_count(const struct net_call *call);
 void convolution_arrange(const struct net_call *call, const float *diagonal, float *arranged);
 double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged);
 
-/* db += the gradient of the bias */
-void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db);
-
-/* The row's functions. */
-
-int convolution_forward(const struct net_call *call, struct ivon_error *error);
-void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
-                         float *const *output_tangents);
-void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
-                          float *const *input_adjoints);
+/* The row of ConvTranspose, in transpose.c. */
+int convolution_transpose_infer(struct net_call *call, struct ivon_error *error);
+int convolution_transpose_forward(const struct net_call *call, struct ivon_error *error);
+void convolution_transpose_tangent(const struct net_call *call, const float *const *input_tangents,
+                                   float *const *output_tangents);
+void convolution_transpose_backward(const struct net_call *call,
+                                    const float *const *output_adjoints,
+                                    float *const *input_adjoints);
 
 #endif

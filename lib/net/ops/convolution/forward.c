@@ -1,28 +1,36 @@
-/* Conv: forward and tangent. */
+/* Conv: forward. */
 #include "net/ops/convolution/convolution.h"
 
-/* A run of the outputs of a tile: from the tile's element `from` to a plane's element `to`, that of
-   the first filter of image 0. */
+enum { RUNS_MAX = PANEL_WIDTH + 2, SHALLOW = 128 };
+
+/* A run of outputs: from element `from` of the results to a plane's element `to`, that of the first
+   filter of image 0. */
 struct run {
     size_t from, to, count;
 };
 
-/* Splits `count` outputs from `position` on, counted through the images, into runs of constant
-   stride. */
+/* Splits `count` elements from `position` on, counted through the images, whose rows are of
+   c->pitch elements, into runs of constant stride, without what lies behind the rows of outputs. */
 static size_t convolution_forward_cut(const struct convolution *c, size_t position, size_t count,
                                       struct run *runs)
 {
-    size_t width = (size_t)c->window.output[1], found = 0;
-    bool together = c->target_step == 1 && c->target_pitch == width;
-    for (size_t done = 0; done < count; done += runs[found++].count) {
-        size_t image = (position + done) / c->output_plane;
-        size_t at = (position + done) % c->output_plane, x = at % width;
-        size_t left = together ? c->output_plane - at : width - x;
-        runs[found] = (struct run){done,
-                                   image * c->groups * c->filters * c->target_plane +
-                                       c->target_first + at / width * c->target_pitch +
-                                       x * c->target_step,
-                                   convolution_smaller(left, count - done)};
+    size_t width = (size_t)c->window.output[1], height = (size_t)c->window.output[0], found = 0;
+    bool together = c->target_step == 1 && c->target_pitch == c->pitch && c->pitch == width;
+    size_t row = position / c->pitch, x = position % c->pitch, image = row / height;
+    row %= height;
+    for (size_t done = 0, run; done < count; done += run) {
+        run = together ? (height - row) * width - x : c->pitch - x;
+        if (x < width)
+            runs[found++] = (struct run){
+                done,
+                image * c->groups * c->filters * c->target_plane + c->target_first +
+                    row * c->target_pitch + x * c->target_step,
+                convolution_smaller(together ? run : width - x, count - done)};
+        x = 0;
+        if (together || ++row == height) {
+            row = 0;
+            image++;
+        }
     }
     return found;
 }
@@ -44,52 +52,141 @@ static void convolution_forward_store(const struct convolution *c, const struct 
             to[j * step] = from[j];
 }
 
-/* Computes `width` outputs of every filter of a group and stores or adds the runs. */
-static void convolution_forward_run_tile(const struct convolution *c, const struct net_panel *panel,
-                                         const float *columns, size_t width, const struct run *runs,
-                                         size_t run_count, bool add, float *y, float *result)
+/* The part of a panel that computes the filters from `first` on. */
+static struct net_panel convolution_forward_part(const struct net_panel *panel, size_t first)
 {
-    if (!add && run_count == 1 && runs->count == width && c->target_step == 1) {
-        net_panel_run(panel, columns, c->filters, width, y + runs->to, c->target_plane);
-        return;
-    }
-    for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS) {
-        size_t rows = convolution_smaller(c->filters - first, CONVOLUTION_FILTERS);
-        struct net_panel part = *panel;
-        part.weights += first * panel->stride;
-        part.bias = panel->bias ? panel->bias + first : NULL;
-        net_panel_run(&part, columns, rows, width, result, PANEL_WIDTH);
-        for (size_t i = 0; i < run_count; i++)
-            for (size_t row = 0; row < rows; row++)
+    struct net_panel part = *panel;
+    part.weights += first * panel->stride;
+    part.bias = panel->bias ? panel->bias + first : NULL;
+    return part;
+}
+
+/* Outputs that lie one after the other: `count` elements from `position` on. Their columns are
+   behind `skipped` others. */
+struct stretch {
+    const float *columns;
+    size_t position, count, skipped;
+};
+
+static void convolution_forward_finish(const struct convolution_finish *finish, size_t filter,
+                                       float *y, size_t count)
+{
+    if (finish)
+        net_finish_run(finish->steps, finish->channels, finish->scratch, finish->first + filter, y,
+                       count);
+}
+
+/* Computes and stores or adds a stretch of so many filters from `first` on, as many elements at a
+   time as there is space for results. */
+static void convolution_forward_run_results(const struct convolution *c,
+                                            const struct net_panel *panel, size_t first,
+                                            size_t rows, struct stretch stretch, bool add, float *y,
+                                            float *results)
+{
+    struct net_panel part = convolution_forward_part(panel, first);
+    size_t span = convolution_smaller(CONVOLUTION_RESULTS / rows, c->pitch * PANEL_WIDTH) /
+                  PANEL_WIDTH * PANEL_WIDTH;
+    for (size_t at = 0; at < stretch.count; at += span) {
+        struct run runs[RUNS_MAX];
+        size_t count = convolution_smaller(stretch.count - at, span);
+        size_t found = convolution_forward_cut(c, stretch.position + at, count, runs);
+        net_panel_run(&part, stretch.columns + at, rows,
+                      round_up(stretch.skipped + count, PANEL_STEP), results, span);
+        for (size_t row = 0; row < rows; row++)
+            for (size_t i = 0; i < found; i++)
                 convolution_forward_store(c, &runs[i], add,
                                           y + (first + row) * c->target_plane + runs[i].to,
-                                          result + row * PANEL_WIDTH + runs[i].from);
+                                          results + row * span + stretch.skipped + runs[i].from);
+    }
+}
+
+/* The same where the stretch is as long in the output, up to a rest of less than PANEL_STEP. */
+static void convolution_forward_run_straight(const struct convolution *c,
+                                             const struct net_panel *panel, size_t first,
+                                             size_t rows, struct stretch stretch, bool add,
+                                             float *y)
+{
+    struct net_panel part = convolution_forward_part(panel, first);
+    part.resume = add;
+    y += first * c->target_plane + c->target_first + stretch.position;
+    net_panel_run(&part, stretch.columns, rows, stretch.count, y, c->target_plane);
+}
+
+/* The outputs of a band, in a plane. */
+struct part {
+    size_t from, count;
+};
+
+/* One band of one image's group; few filters at a time where they have few terms, so that outputs
+   are written in few places. */
+static void convolution_forward_run_band(const struct convolution *c, const struct net_panel *panel,
+                                         struct stretch band, struct part outputs, bool add,
+                                         float *y, const struct convolution_finish *finish,
+                                         float *results)
+{
+    bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
+                    c->pitch == (size_t)c->window.output[1];
+    size_t most = c->terms <= SHALLOW ? PANEL_ROWS : CONVOLUTION_FILTERS;
+    struct stretch body = band, rest = band;
+    body.count = straight ? band.count / PANEL_STEP * PANEL_STEP : 0;
+    rest.columns += body.count;
+    rest.position += body.count;
+    rest.count -= body.count;
+    for (size_t first = 0; first < c->filters; first += most) {
+        size_t rows = convolution_smaller(c->filters - first, most);
+        if (body.count)
+            convolution_forward_run_straight(c, panel, first, rows, body, add, y);
+        if (rest.count)
+            convolution_forward_run_results(c, panel, first, rows, rest, add, y, results);
+        for (size_t row = 0; finish && row < rows; row++)
+            convolution_forward_finish(finish, first + row,
+                                       y + (first + row) * c->target_plane + outputs.from,
+                                       outputs.count);
     }
 }
 
 /* One image's group. */
 static void run_planes(const struct convolution *c, const struct net_panel *panel, const float *x,
-                       bool add, float *y, float *workspace)
+                       bool add, float *y, const struct convolution_finish *finish,
+                       float *workspace)
 {
     size_t height = (size_t)c->window.output[0], width = (size_t)c->window.output[1];
     float *packed = convolution_packed(workspace);
     for (size_t top = 0; top < height; top += c->band) {
-        size_t end = convolution_smaller(height - top, c->band) * width;
+        size_t rows = convolution_smaller(height - top, c->band);
+        struct stretch band = {packed, top * c->pitch, rows * c->pitch, 0};
+        struct part outputs = {top * width, rows * width};
         convolution_pack_planes(c, x, top, packed);
-        for (size_t at = 0; at < end; at += PANEL_WIDTH) {
-            struct run runs[PANEL_WIDTH];
-            size_t count = convolution_smaller(end - at, PANEL_WIDTH);
-            size_t found = convolution_forward_cut(c, top * width + at, count, runs);
-            convolution_forward_run_tile(c, panel, packed + at, round_up(count, PANEL_STEP), runs,
-                                         found, add, y, workspace);
-        }
+        convolution_forward_run_band(c, panel, band, outputs, add, y, finish, workspace);
+    }
+}
+
+/* One image's group, which is not packed: as many elements at a time as stay in the cache. The last
+   ones are computed with some before them, since none lie behind. */
+static void run_direct(const struct convolution *c, const struct net_panel *panel, const float *x,
+                       bool add, float *y, const struct convolution_finish *finish, float *results)
+{
+    size_t whole = c->output_plane / PANEL_STEP * PANEL_STEP, rest = c->output_plane - whole;
+    size_t most = CONVOLUTION_PACKED_MAX / 2 / c->terms / PANEL_WIDTH * PANEL_WIDTH;
+    most = most ? most : PANEL_WIDTH;
+    for (size_t at = 0; at < whole; at += most) {
+        struct stretch band = {x + at, at, convolution_smaller(whole - at, most), 0};
+        convolution_forward_run_band(c, panel, band, (struct part){at, band.count}, add, y, finish,
+                                     results);
+    }
+    if (rest) {
+        struct stretch last = {x + c->output_plane - PANEL_STEP, whole, rest, PANEL_STEP - rest};
+        convolution_forward_run_band(c, panel, last, (struct part){whole, rest}, add, y, finish,
+                                     results);
     }
 }
 
 /* A group of so many images. y is the output of the group's first filter of the first image. */
 static void convolution_forward_run_columns(const struct convolution *c,
                                             const struct net_panel *panel, size_t images,
-                                            const float *x, bool add, float *y, float *workspace)
+                                            const float *x, bool add, float *y,
+                                            const struct convolution_finish *finish,
+                                            float *workspace)
 {
     size_t total = images * c->output_plane;
     float *packed = convolution_packed(workspace);
@@ -98,69 +195,53 @@ static void convolution_forward_run_columns(const struct convolution *c,
         size_t count = convolution_smaller(total - start, c->columns);
         size_t cuts = convolution_cut(c, start, count, segments);
         convolution_pack_columns(c, x, segments, cuts, c->columns, packed);
-        for (size_t at = 0; at < count; at += PANEL_WIDTH) {
-            struct run runs[PANEL_WIDTH];
-            size_t width = convolution_smaller(count - at, PANEL_WIDTH);
-            size_t found = convolution_forward_cut(c, start + at, width, runs);
-            convolution_forward_run_tile(c, panel, packed + at, round_up(width, PANEL_STEP), runs,
-                                         found, add, y, workspace);
-        }
+        for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS)
+            convolution_forward_run_results(
+                c, panel, first, convolution_smaller(c->filters - first, CONVOLUTION_FILTERS),
+                (struct stretch){packed, start, count, 0}, add, y, workspace);
     }
+    for (size_t image = 0; finish && image < images; image++)
+        for (size_t filter = 0; filter < c->filters; filter++)
+            convolution_forward_finish(
+                finish, filter, y + (image * c->groups * c->filters + filter) * c->target_plane,
+                c->output_plane);
 }
 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
-                     size_t images, const float *x, bool add, float *y, float *workspace)
+                     size_t images, const float *x, bool add, float *y,
+                     const struct convolution_finish *finish, float *workspace)
 {
     struct net_panel panel = {.weights = weights,
                               .stride = c->terms,
                               .bias = bias,
                               .terms = c->terms,
                               .offsets = c->offsets};
-    if (!c->planes) {
-        convolution_forward_run_columns(c, &panel, images, x, add, y, workspace);
+    if (c->layout == CONVOLUTION_COLUMNS) {
+        convolution_forward_run_columns(c, &panel, images, x, add, y, finish, workspace);
         return;
     }
     size_t input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->target_plane;
-    for (size_t image = 0; image < images; image++)
-        run_planes(c, &panel, x + image * input, add, y + image * output, workspace);
+    for (size_t image = 0; image < images; image++, x += input, y += output)
+        if (c->layout == CONVOLUTION_DIRECT)
+            run_direct(c, &panel, x, add, y, finish, workspace);
+        else
+            run_planes(c, &panel, x, add, y, finish, workspace);
 }
 
-/* y = conv(x, w) + bias, or y += conv(x, w) */
-static void convolve(const struct net_call *call, const float *x, const float *w, const float *bias,
-                     bool add, float *y)
+void convolution_images_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                              const float *bias, bool add, float *y, const struct net_finish *steps,
+                              float *workspace)
 {
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    convolution_clear(c, call->workspace);
-    for (size_t group = 0; group < c->groups; group++)
-        convolution_run(c, w + group * c->filters * c->terms,
-                        bias ? bias + group * c->filters : NULL, c->images,
-                        x + group * c->channels * c->input_plane, add,
-                        y + group * c->filters * c->output_plane, call->workspace);
-}
-
-int convolution_forward(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    convolve(call, call->inputs[0]->data, call->inputs[1]->data, convolution_bias(call), false,
-             call->outputs[0]->data);
-    return 0;
-}
-
-/* ẏ = conv(ẋ, w) + conv(x, ẇ) + ḃ */
-void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
-                         float *const *output_tangents)
-{
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    const float *bias = convolution_bias(call) ? input_tangents[2] : NULL;
-    const float *x = input_tangents[0], *w = input_tangents[1];
-    float *y = output_tangents[0];
-    size_t filters = c->groups * c->filters;
-    if (x)
-        convolve(call, x, call->inputs[1]->data, bias, false, y);
-    if (w)
-        convolve(call, call->inputs[0]->data, w, x ? NULL : bias, x != NULL, y);
-    for (size_t i = 0; !x && !w && i < c->images * filters; i++)
-        for (size_t j = 0; j < c->output_plane; j++)
-            y[i * c->output_plane + j] = bias ? bias[i % filters] : 0;
+    const struct convolution *c = &plan->forward;
+    float *scratch = workspace + plan->finish;
+    struct convolution_finish finish = {steps, scratch, c->groups * c->filters, 0};
+    convolution_clear(c, workspace);
+    if (steps)
+        net_finish_begin(steps, finish.channels, scratch);
+    for (size_t group = 0; group < c->groups; group++, finish.first += c->filters)
+        convolution_run(
+            c, w + group * c->filters * c->terms, bias ? bias + group * c->filters : NULL,
+            c->images, x + group * c->channels * c->input_plane, add,
+            y + group * c->filters * c->output_plane, steps ? &finish : NULL, workspace);
 }

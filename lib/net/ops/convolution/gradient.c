@@ -1,7 +1,7 @@
 /*
  * Conv: the gradient of the weights, dw[m, k, c] = Σ_p dy[m, p] x[stride p + dilation k − pad, c],
  * with the channels of x last. Each row of the kernel is a product of dy and the packed x: its rows
- * are the positions p, its columns the elements from a tap's first channel on.
+ * are the positions p, its columns the elements from a tap's first channel on. And of the bias.
  */
 #include "core/dispatch.h"
 #include "net/ops/convolution/convolution.h"
@@ -153,14 +153,13 @@ static void convolution_gradient_gather(const struct convolution *c, const float
 }
 
 /* Of one group of `images` images, from output row y on; x and dy are those of the first. */
-static void add_chunk(const struct net_call *call, const float *x, const float *dy, size_t images,
-                      size_t y, float *dw)
+static void add_chunk(const struct convolution_plan *plan, const float *x, const float *dy,
+                      size_t images, size_t y, float *dw, float *workspace)
 {
-    const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
     const struct convolution_gradient *g = &plan->gradient;
     const struct net_window *window = &c->window;
-    float *packed = convolution_packed(call->workspace), *adjoints = packed + g->packed;
+    float *packed = convolution_packed(workspace), *adjoints = packed + g->packed;
     size_t rows = convolution_smaller((size_t)window->output[0] - y, g->rows);
     size_t height = g->height - (g->rows - rows) * (size_t)window->stride[0];
     for (size_t i = 0; i < images; i++)
@@ -176,18 +175,21 @@ static void add_chunk(const struct net_call *call, const float *x, const float *
                           .dy_stride = images * c->output_plane,
                           .terms = images * rows * (size_t)window->output[1],
                           .dw = dw,
-                          .result = call->workspace};
+                          .result = workspace};
     if (convolution_has_channel(c))
         run_channel(&chunk, rows, adjoints);
     else
         for_each_piece(c, run_piece, &chunk);
 }
 
-void convolution_weight_gradient(const struct net_call *call, const float *dy, float *dw)
+void convolution_images_add_weights(const struct convolution_plan *plan, const float *x,
+                                    const float *dy, float *dw, float *workspace)
 {
-    const struct convolution_plan *plan = call->prepared;
     const struct convolution *c = &plan->forward;
-    const float *x = call->inputs[0]->data;
+    if (plan->dense) {
+        net_matmul_adjoints(&plan->product, 1, x, NULL, dy, NULL, dw);
+        return;
+    }
     size_t input = c->channels * c->input_plane, output = c->filters * c->output_plane;
     size_t height = (size_t)c->window.output[0];
     for (size_t group = 0; group < c->groups; group++, dw += c->filters * c->terms)
@@ -195,18 +197,26 @@ void convolution_weight_gradient(const struct net_call *call, const float *dy, f
             size_t at = i * c->groups + group;
             images = convolution_smaller(c->images - i, plan->gradient.images);
             for (size_t y = 0; y < height; y += plan->gradient.rows)
-                add_chunk(call, x + at * input, dy + at * output, images, y, dw);
+                add_chunk(plan, x + at * input, dy + at * output, images, y, dw, workspace);
         }
 }
 
-void convolution_bias_gradient(const struct net_call *call, const float *dy, float *db)
+void convolution_fill(const struct net_tensor *output, const float *bias, float *y)
 {
-    const struct convolution *c = &((const struct convolution_plan *)call->prepared)->forward;
-    size_t filters = c->groups * c->filters;
+    size_t filters = (size_t)output->shape[1], rows = (size_t)output->shape[0] * filters;
+    for (size_t i = 0, positions = rows ? output->count / rows : 0; i < rows; i++)
+        for (size_t j = 0; j < positions; j++)
+            *y++ = bias ? bias[i % filters] : 0;
+}
+
+void convolution_add_bias(const struct net_tensor *output, const float *dy, float *db)
+{
+    size_t images = (size_t)output->shape[0], filters = (size_t)output->shape[1];
+    size_t positions = images ? output->count / images / filters : 0;
     for (size_t filter = 0; filter < filters; filter++) {
         double sum = 0;
-        for (size_t image = 0; image < c->images; image++)
-            sum += net_sum(dy + (image * filters + filter) * c->output_plane, c->output_plane);
+        for (size_t image = 0; image < images; image++)
+            sum += net_sum(dy + (image * filters + filter) * positions, positions);
         db[filter] += (float)sum;
     }
 }
@@ -247,7 +257,8 @@ size_t convolution_arranged_count(const struct net_call *call)
     struct arrange_state counting = {.c = c};
     bool whole = plan->gradient.rows >= (size_t)c->window.output[0] &&
                  c->output_plane <= TERMS_MAX; /* one accumulator per sum */
-    if (c->images != 1 || c->groups != 1 || convolution_has_channel(c) || !whole)
+    if (plan->volume.axes || c->images != 1 || c->groups != 1 || convolution_has_channel(c) ||
+        !whole)
         return 0;
     for_each_piece(c, arrange_piece, &counting);
     return counting.count;

@@ -1,43 +1,98 @@
 /* Conv: the layout of packed inputs, forward and for the derivatives. */
+#include <math.h>
+
 #include "core/stream.h"
 #include "net/ops/convolution/convolution.h"
 
 enum {
-    COPY_COST = 16,       /* the cost of copying one element, in products */
+    COPY_COST = 16,       /* the cost of copying one element to columns, in products */
+    PLANE_COST = 8,       /* to a row of planes, or from one to an output */
+    BLOCK_COST = 2,       /* to a plane as wide as the image, whose rows are copied together */
     POSITIONS_MAX = 1024, /* of several images, whose gradient is taken at once */
     LAST_MAX = 256 << 10, /* floats of images with their channels last, packed at once */
 };
 
-/* The remainders of the kernel's rows by the stride, as bits. */
-static unsigned remainders(const struct net_window *window)
+/* The remainders of the kernel's rows or columns by the stride, as bits. */
+static unsigned remainders(const struct net_window *window, int axis)
 {
     unsigned used = 0;
-    for (int64_t k = 0; k < window->kernel[0] && k < CONVOLUTION_STRIDE_MAX; k++)
-        used |= 1U << (k * window->dilation[0] % window->stride[0]);
+    for (int64_t k = 0; k < window->kernel[axis] && k < CONVOLUTION_STRIDE_MAX; k++)
+        used |= 1U << (k * window->dilation[axis] % window->stride[axis]);
     return used;
 }
 
-/* Lays out planes. Returns whether they fit and are cheaper than columns. */
-static bool prefer_planes(struct convolution *c)
+/* The elements that the kernel reaches beyond an output's own, along an axis of planes. */
+static int64_t convolution_margin(const struct net_window *window, int axis)
+{
+    return (window->kernel[axis] - 1) * window->dilation[axis] / window->stride[axis];
+}
+
+/* Each cost is of a group's image, in products; infinite where the layout is not possible. */
+
+static double cost_columns(const struct convolution *c)
+{
+    return (double)c->terms * (double)(c->filters + COPY_COST) * (double)c->output_plane;
+}
+
+/* Planes, whose bands are of equal height. */
+static double cost_planes(struct convolution *c, enum convolution_layout layout)
 {
     const struct net_window *window = &c->window;
-    if (window->stride[0] > CONVOLUTION_STRIDE_MAX)
-        return false;
-    c->used = remainders(window);
-    int64_t margin = (window->kernel[0] - 1) * window->dilation[0] / window->stride[0];
-    int64_t row = (int64_t)convolution_plane_count(c) * window->output[1]; /* fit 32 bits each */
-    if (margin > CONVOLUTION_PACKED_MAX || row > CONVOLUTION_PACKED_MAX ||
-        row * (margin + 1) > CONVOLUTION_PACKED_MAX)
-        return false;
-    c->band = convolution_smaller((size_t)window->output[0],
-                                  (size_t)(CONVOLUTION_PACKED_MAX / row - margin));
+    bool shared = layout == CONVOLUTION_SHARED;
+    if (window->stride[0] > CONVOLUTION_STRIDE_MAX ||
+        (shared && window->stride[1] > CONVOLUTION_STRIDE_MAX))
+        return INFINITY;
+    c->layout = layout;
+    c->used[0] = remainders(window, 0);
+    c->used[1] = shared ? remainders(window, 1) : 0;
+    int64_t margin = convolution_margin(window, 0), height = window->output[0];
+    int64_t pitch = window->output[1] + (shared ? convolution_margin(window, 1) : 0);
+    if (margin > CONVOLUTION_PACKED_MAX || pitch > CONVOLUTION_PACKED_MAX ||
+        c->channels > CONVOLUTION_PACKED_MAX || window->kernel[1] > CONVOLUTION_PACKED_MAX)
+        return INFINITY;
+    int64_t row = (int64_t)convolution_plane_count(c) * pitch; /* of factors of 18 bits */
+    if (row > CONVOLUTION_PACKED_MAX || row * (margin + 1) > CONVOLUTION_PACKED_MAX)
+        return INFINITY;
+    int64_t most = CONVOLUTION_PACKED_MAX / row - margin, bands = (height + most - 1) / most;
+    c->pitch = (size_t)pitch;
+    c->band = (size_t)((height + bands - 1) / bands);
     c->rows = c->band + (size_t)margin;
-    double outputs = (double)(c->band * (size_t)window->output[1]);
-    double computed = (double)round_up(c->band * (size_t)window->output[1], PANEL_STEP);
-    double planes = (double)c->terms * (double)c->filters * computed +
-                    (double)convolution_planes_size(c) * COPY_COST;
-    double columns = (double)c->terms * (double)(c->filters + COPY_COST) * outputs;
-    return planes < columns;
+    double computed = (double)round_up(c->band * c->pitch, PANEL_STEP);
+    double moved = (double)convolution_planes_size(c) *
+                   (convolution_packs_blocks(c) ? BLOCK_COST : PLANE_COST);
+    if (shared)
+        moved += (double)c->filters * (double)(c->band * c->pitch) * PLANE_COST;
+    return (double)bands * ((double)c->terms * (double)c->filters * computed + moved);
+}
+
+static double cost_direct(const struct convolution *c)
+{
+    const struct net_window *window = &c->window;
+    for (int axis = 0; axis < 2; axis++)
+        if (window->kernel[axis] != 1 || window->stride[axis] != 1 || window->before[axis] != 0 ||
+            window->input[axis] != window->output[axis])
+            return INFINITY;
+    if (c->output_plane < PANEL_STEP)
+        return INFINITY;
+    return (double)c->terms * (double)c->filters * (double)round_up(c->output_plane, PANEL_STEP);
+}
+
+/* Takes the layout that costs least. */
+static void choose_layout(struct convolution *c)
+{
+    struct convolution planes = *c, shared = *c;
+    double columns = cost_columns(c), direct = cost_direct(c);
+    double of_planes = cost_planes(&planes, CONVOLUTION_PLANES);
+    double of_shared = cost_planes(&shared, CONVOLUTION_SHARED);
+    double least = fmin(fmin(columns, direct), fmin(of_planes, of_shared));
+    if (least == of_planes)
+        *c = planes;
+    else if (least == of_shared)
+        *c = shared;
+    else
+        c->layout = least == direct ? CONVOLUTION_DIRECT : CONVOLUTION_COLUMNS;
+    if (c->layout == CONVOLUTION_DIRECT || c->layout == CONVOLUTION_COLUMNS)
+        c->pitch = (size_t)c->window.output[1];
 }
 
 /* Lays out a pass whose window and counts are set. */
@@ -45,7 +100,7 @@ static bool lay_out_pass(struct convolution *c)
 {
     c->input_plane = (size_t)(c->window.input[0] * c->window.input[1]);
     c->output_plane = (size_t)(c->window.output[0] * c->window.output[1]);
-    c->planes = prefer_planes(c);
+    choose_layout(c);
     size_t total = c->images * c->output_plane;
     c->columns = convolution_smaller(
         convolution_smaller(round_up(total ? total : 1, PANEL_WIDTH), CONVOLUTION_COLUMNS_MAX),
@@ -55,7 +110,8 @@ static bool lay_out_pass(struct convolution *c)
     int64_t extents[] = {(int64_t)c->terms, (int64_t)c->columns};
     if (!tensor_shape_count(2, extents, 4 * sizeof(float), &c->packed))
         return false;
-    if (c->planes && convolution_planes_size(c) > c->packed)
+    bool planes = c->layout == CONVOLUTION_PLANES || c->layout == CONVOLUTION_SHARED;
+    if (planes && convolution_planes_size(c) > c->packed)
         c->packed = convolution_planes_size(c);
     c->packed = round_up(c->packed, PANEL_STEP);
     return true;
@@ -197,24 +253,37 @@ bool convolution_lay_out(struct convolution_plan *plan)
     return true;
 }
 
+/* The place of a tap's plane among those of a channel, and of the tap in it. */
+static size_t offset_in_planes(const struct convolution *c, int64_t y, int64_t x)
+{
+    const struct net_window *window = &c->window;
+    int64_t down = y * window->dilation[0], right = x * window->dilation[1];
+    unsigned above = c->used[0] & ((1U << down % window->stride[0]) - 1);
+    size_t plane = (size_t)__builtin_popcount(above) * convolution_plane_columns(c), shift = 0;
+    if (c->layout == CONVOLUTION_SHARED) {
+        unsigned before = c->used[1] & ((1U << right % window->stride[1]) - 1);
+        plane += (size_t)__builtin_popcount(before);
+        shift = (size_t)(right / window->stride[1]);
+    } else {
+        plane += (size_t)x;
+    }
+    return (plane * c->rows + (size_t)(down / window->stride[0])) * c->pitch + shift;
+}
+
 static void set_offsets(struct convolution *c)
 {
     const struct net_window *window = &c->window;
-    size_t width = (size_t)window->output[1], q = 0;
+    size_t q = 0, channel_size = c->input_plane;
+    bool planes = c->layout == CONVOLUTION_PLANES || c->layout == CONVOLUTION_SHARED;
+    if (planes)
+        channel_size = convolution_plane_count(c) / c->channels * c->rows * c->pitch;
     for (size_t channel = 0; channel < c->channels; channel++)
         for (int64_t y = 0; y < window->kernel[0]; y++)
-            for (int64_t x = 0; x < window->kernel[1]; x++, q++) {
-                int64_t down = y * window->dilation[0];
-                if (!c->planes) {
-                    c->offsets[q] = q * c->columns;
-                    continue;
-                }
-                unsigned before = c->used & ((1U << down % window->stride[0]) - 1);
-                size_t plane = channel * (size_t)__builtin_popcount(c->used) +
-                               (size_t)__builtin_popcount(before);
-                plane = plane * (size_t)window->kernel[1] + (size_t)x;
-                c->offsets[q] = (plane * c->rows + (size_t)(down / window->stride[0])) * width;
-            }
+            for (int64_t x = 0; x < window->kernel[1]; x++, q++)
+                c->offsets[q] = c->layout == CONVOLUTION_COLUMNS
+                                    ? q * c->columns
+                                    : channel * channel_size +
+                                          (planes ? offset_in_planes(c, y, x) : 0);
 }
 
 static void set_positions(struct convolution_plan *plan)

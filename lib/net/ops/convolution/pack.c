@@ -55,6 +55,25 @@ static int64_t convolution_pack_clip(const struct convolution *c,
     return y * window->input[1] + x + (int64_t)*first * window->stride[1];
 }
 
+typedef float vector8 __attribute__((vector_size(32), aligned(4), may_alias));
+
+/* Every second element. The last vectors overlap, in place of a tail; nothing behind the last
+   element is read. */
+static inline __attribute__((always_inline)) void convolution_pack_even(float *restrict to,
+                                                                        const float *restrict from,
+                                                                        size_t count)
+{
+    enum { LANES = sizeof(vector8) / sizeof *to };
+    for (size_t i = 0; count >= LANES && i < count; i += LANES) {
+        size_t at = convolution_smaller(i, count - LANES);
+        vector8 a = *(const vector8 *)(from + 2 * at);
+        vector8 b = *(const vector8 *)(from + 2 * at + LANES - 1);
+        *(vector8 *)(to + at) = __builtin_shufflevector(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
+    }
+    for (size_t i = 0; count < LANES && i < count; i++)
+        to[i] = from[2 * i];
+}
+
 static inline __attribute__((always_inline)) void convolution_pack_copy(float *restrict to,
                                                                         const float *restrict from,
                                                                         size_t stride, size_t count)
@@ -62,8 +81,7 @@ static inline __attribute__((always_inline)) void convolution_pack_copy(float *r
     if (stride == 1)
         convolution_copy_row(to, from, count);
     else if (stride == 2)
-        for (size_t i = 0; i < count; i++)
-            to[i] = from[2 * i];
+        convolution_pack_even(to, from, count);
     else
         for (size_t i = 0; i < count; i++)
             to[i] = from[i * stride];
@@ -116,25 +134,87 @@ void convolution_add_columns(const struct convolution *c, float *x,
             }
 }
 
+/* Zeroes a short row, as convolution_copy_row copies one. */
+static inline __attribute__((always_inline)) void convolution_pack_zeros(float *to, size_t count)
+{
+    enum { LANES = sizeof(vector8) / sizeof *to, FEW = 3 };
+    const vector8 zeros = {0};
+    for (size_t i = 0; count >= LANES && i < count; i += LANES)
+        *(vector8 *)(to + convolution_smaller(i, count - LANES)) = zeros;
+    if (count > FEW && count < LANES) {
+        memset(to, 0, LANES / 2 * sizeof *to);
+        memset(to + count - LANES / 2, 0, LANES / 2 * sizeof *to);
+    }
+    for (size_t i = 0; i < FEW; i++)
+        if (i < count && count <= FEW)
+            to[i] = 0;
+}
+
+/* Rows that follow each other in the image and in the plane, as one: what lies beyond their ends
+   is then zeroed. `first` and `last` bound the elements inside. */
+static inline __attribute__((always_inline)) void convolution_pack_rows(
+    float *packed, const float *x, const struct net_window *window, int64_t left, size_t rows,
+    size_t first, size_t last)
+{
+    size_t width = (size_t)window->input[1], end = rows * width;
+    size_t from = left < 0 ? (size_t)-left : 0, to = left > 0 ? end - (size_t)left : end;
+    convolution_copy_row(packed + from, x + (int64_t)from + left, to - from);
+    for (size_t i = 0; i < rows && first; i++)
+        convolution_pack_zeros(packed + i * width, first);
+    for (size_t i = 0; i < rows && last < width; i++)
+        convolution_pack_zeros(packed + i * width + last, width - last);
+}
+
+/* Packs one plane, whose first element meets column `left` of row `top`. */
+static inline __attribute__((always_inline)) void convolution_pack_plane(
+    const struct convolution *c, const float *x, int64_t top, int64_t left, float *packed)
+{
+    const struct net_window *window = &c->window;
+    size_t stride = (size_t)window->stride[1], pitch = c->pitch, first, last;
+    bool any = clip(window, left, (int64_t)pitch, &first, &last);
+    if (any && convolution_packs_blocks(c)) {
+        int64_t above = top < 0 ? -top : 0, below = window->input[0] - top;
+        size_t skipped = convolution_smaller((size_t)above, c->rows);
+        size_t end = below > 0 ? convolution_smaller((size_t)below, c->rows) : 0;
+        end = end > skipped ? end : skipped;
+        convolution_pack_zeros(packed, skipped * pitch);
+        if (end > skipped)
+            convolution_pack_rows(packed + skipped * pitch,
+                                  x + (top + (int64_t)skipped) * window->input[1], window, left,
+                                  end - skipped, first, last);
+        convolution_pack_zeros(packed + end * pitch, (c->rows - end) * pitch);
+        return;
+    }
+    left += (int64_t)(first * stride);
+    for (size_t i = 0; i < c->rows; i++, packed += pitch) {
+        int64_t row = top + (int64_t)i * window->stride[0];
+        if (!any || row < 0 || row >= window->input[0]) {
+            convolution_pack_zeros(packed, pitch);
+            continue;
+        }
+        convolution_pack_zeros(packed, first);
+        convolution_pack_copy(packed + first, x + row * window->input[1] + left, stride,
+                              last - first);
+        convolution_pack_zeros(packed + last, pitch - last);
+    }
+}
+
 IVON_DISPATCH void convolution_pack_planes(const struct convolution *c, const float *x, size_t y,
                                            float *packed)
 {
     const struct net_window *window = &c->window;
-    size_t width = (size_t)window->output[1], stride = (size_t)window->stride[1], first, last;
+    bool shared = c->layout == CONVOLUTION_SHARED;
+    int64_t columns = shared ? window->stride[1] : window->kernel[1];
+    size_t size = c->rows * c->pitch;
     for (size_t channel = 0; channel < c->channels; channel++, x += c->input_plane)
         for (int64_t down = 0; down < window->stride[0]; down++)
-            for (int64_t right = 0; c->used >> down & 1 && right < window->kernel[1]; right++) {
-                int64_t left = right * window->dilation[1] - window->before[1];
-                bool any = clip(window, left, window->output[1], &first, &last);
-                left += (int64_t)(first * stride);
-                for (size_t i = 0; i < c->rows; i++, packed += width) {
-                    int64_t row = (int64_t)(y + i) * window->stride[0] + down - window->before[0];
-                    if (any && row >= 0 && row < window->input[0])
-                        convolution_pack_copy(packed + first, x + row * window->input[1] + left,
-                                              stride, last - first);
-                    else
-                        memset(packed, 0, width * sizeof *packed);
-                }
+            for (int64_t right = 0; c->used[0] >> down & 1 && right < columns; right++) {
+                int64_t left = (shared ? right : right * window->dilation[1]) - window->before[1];
+                if (shared && !(c->used[1] >> right & 1))
+                    continue;
+                convolution_pack_plane(
+                    c, x, (int64_t)y * window->stride[0] + down - window->before[0], left, packed);
+                packed += size;
             }
 }
 

@@ -303,6 +303,21 @@ static void batch_normalization_update_running(const struct net_call *call, size
         running[c] = (float)(channel_value(call, input, c) * momentum + batch[c] * (1 - momentum));
 }
 
+void net_batch_coefficients(const struct net_call *call, float *center, float *slope, float *offset)
+{
+    const struct net_tensor view = normalized_input(call);
+    for (size_t c = 0; c < channel_count(&view); c++) {
+        center[c] = (float)batch_normalization_mean(call, c);
+        slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
+        offset[c] = (float)channel_value(call, BIAS, c);
+    }
+}
+
+void net_batch_map(float *y, const float *x, float center, float slope, float offset, size_t count)
+{
+    set_plane(y, x, center, slope, offset, count);
+}
+
 /* The input that output `output` of an older version has a copy of: mean, var, mean, var. */
 static size_t running_input(size_t output)
 {
@@ -325,11 +340,7 @@ static int forward_batch(const struct net_call *call, struct ivon_error *error)
         if (wants(call, i))
             memcpy(call->outputs[i]->data, call->inputs[running_input(i)]->data,
                    channels * sizeof(float));
-    for (size_t c = 0; c < channels; c++) {
-        scratch.center[c] = (float)batch_normalization_mean(call, c);
-        scratch.slope[c] = (float)(channel_value(call, SCALE, c) * inverse_deviation(call, c));
-        scratch.offset[c] = (float)channel_value(call, BIAS, c);
-    }
+    net_batch_coefficients(call, scratch.center, scratch.slope, scratch.offset);
     set_map(x, call->outputs[0]->data, x->data, scratch.center, scratch.slope, scratch.offset);
     return 0;
 }

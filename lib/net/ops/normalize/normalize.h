@@ -34,4 +34,10 @@ struct net_batch {
    the call. `count` is 0 where the call is not in training or has not run. */
 struct net_batch net_batch_statistics(const struct net_call *call);
 
+/* The map y = (x − center[c]) slope[c] + offset[c] of a BatchNormalization, and `count` elements of
+   it; x may be y. */
+void net_batch_coefficients(const struct net_call *call, float *center, float *slope,
+                            float *offset);
+void net_batch_map(float *y, const float *x, float center, float slope, float offset, size_t count);
+
 #endif
