@@ -32,15 +32,31 @@ struct diagonal_sample {
     uint64_t number;
 };
 
+/* Gives up the pages of a range of a mean and its Hessian, which a file may be mapped to: what was
+   read is in memory of its own. */
+static void diagonal_read(const struct covariance *covariance, size_t mean,
+                          const struct weights_range *range)
+{
+    struct ivon_source *source = covariance->source;
+    ptrdiff_t hessian = ivon_source_find(source, IVON_HESSIAN,
+                                         ivon_source_tensor(source, mean)->name);
+    ivon_source_done_with(source, mean, range->first, range->count);
+    if (hessian >= 0)
+        ivon_source_done_with(source, (size_t)hessian, range->first, range->count);
+}
+
 static int diagonal_draw_range(void *context, const struct weights_range *range, float *out,
                                struct ivon_error *error)
 {
     const struct diagonal_sample *sample = context;
     const struct covariance *covariance = sample->covariance;
     bool random = covariance->random[range->parameter];
-    return ivon_sample_draw(covariance->source, covariance->network->parameters[range->parameter],
-                            random ? &sample->random : &sample->still, sample->number, range->first,
-                            range->count, out, error);
+    size_t mean = covariance->network->parameters[range->parameter];
+    int code = ivon_sample_draw(covariance->source, mean,
+                                random ? &sample->random : &sample->still, sample->number,
+                                range->first, range->count, out, error);
+    diagonal_read(covariance, mean, range);
+    return code;
 }
 
 static int diagonal_draw(const struct covariance *covariance, struct weights *weights,
@@ -78,8 +94,10 @@ static int diagonal_load_range(void *context, const struct weights_range *range,
     double ess = ivon_source_tensor(source, (size_t)hessian)->ess;
     double rho = loading->scale->rho;
     double scale = isnan(rho) ? 1 / loading->scale->n_train : rho / ess;
-    return posterior_inverse_precision(source, (size_t)hessian, scale, range->first, range->count,
-                                       out, error);
+    int code = posterior_inverse_precision(source, (size_t)hessian, scale, range->first,
+                                           range->count, out, error);
+    diagonal_read(covariance, mean, range);
+    return code;
 }
 
 static int diagonal_load(struct covariance *covariance, const struct covariance_scale *scale,

@@ -1,7 +1,9 @@
-"""large_networks.py gpt|resnet DIRECTORY: the graph, a posterior with random weights and Hessians,
+"""large_networks.py gpt|gpt2|resnet DIRECTORY: the graph, a posterior with random weights and Hessians,
 and a few random examples of
   gpt      a character GPT as PyTorch exports it: 2 pre-norm blocks, 256 wide, 4 heads, causal mask
            as a constant, 1,024 tokens, 65 characters; 8 sequences
+  gpt2     GPT-2 in its large size: 36 blocks, 1,280 wide, 20 heads, 50,257 tokens, the embedding tied
+           to the head: 774 million parameters; 16 sequences of 256 tokens
   resnet   ResNet-50: 25.6 million parameters, batch norm, 1,000 classes; 4 images of 224 x 224
 """
 import sys
@@ -43,7 +45,7 @@ class Graph:
         return self.node("Add", bias, self.node("MatMul", x, self.node("Transpose", weight,
                                                                        perm=[1, 0])))
 
-    def write(self, directory, input_type, input_shape, output_shape, data):
+    def write(self, directory, input_type, input_shape, output_shape, data, opset=13):
         info = helper.make_tensor_value_info
         self.nodes[-1].output[0] = "f"
         inputs = [info("x", input_type, ["n", *input_shape])]
@@ -51,7 +53,7 @@ class Graph:
             inputs.append(info(name, TensorProto.FLOAT, value.shape))
         made = helper.make_graph(self.nodes, "large", inputs,
                                  [info("f", TensorProto.FLOAT, ["n", *output_shape])])
-        onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]),
+        onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)]),
                   f"{directory}/model.onnx")
         with h5py.File(f"{directory}/posterior.h5", "w") as f:
             f.attrs.update(format="ivon-posterior", format_version=1, ess=1e6, weight_decay=1e-4)
@@ -109,6 +111,50 @@ def gpt(directory, tokens=1024, width=256, heads=4, vocabulary=65, sequences=8):
             (text[:, :-1], text[:, 1:]))
 
 
+def gpt2(directory, tokens=256, width=1280, heads=20, vocabulary=50257, blocks=36, sequences=16):
+    """Random weights as GPT-2 begins with, in its own layout: inputs x outputs."""
+    g = Graph(0)
+    mask = g.constant(np.tri(tokens, dtype=bool)[None, None])
+
+    def norm(x, name):
+        return g.node("LayerNormalization", x, g.parameter(name + ".weight", width, value=1),
+                      g.parameter(name + ".bias", width, value=0), axis=-1, epsilon=1e-5)
+
+    def linear(x, name, inputs, outputs, scale=0.02):
+        product = g.node("MatMul", x, g.parameter(name + ".weight", inputs, outputs, scale=scale))
+        return g.node("Add", product, g.parameter(name + ".bias", outputs, value=0))
+
+    wte = g.parameter("wte.weight", vocabulary, width, scale=0.02)
+    x = g.node("Gather", wte, "x", axis=0)
+    position = g.parameter("wpe.weight", 1024, width, scale=0.01)
+    ends = (g.constant(np.int64([value])) for value in (0, tokens, 0))
+    x = g.node("Add", x, g.node("Slice", position, *ends))
+    for block in range(blocks):
+        name = f"h.{block}"
+        joined = linear(norm(x, name + ".ln_1"), name + ".attn.c_attn", width, 3 * width)
+        thirds = [f"{name}.{part}" for part in "qkv"]
+        g.nodes.append(helper.make_node("Split", [joined, g.constant(np.int64([width] * 3))], thirds, axis=-1))
+        split = g.constant(np.int64([0, tokens, heads, width // heads]))
+        q, k, v = (g.node("Reshape", third, split) for third in thirds)
+        scores = g.node("MatMul", g.node("Transpose", q, perm=[0, 2, 1, 3]),
+                        g.node("Transpose", k, perm=[0, 2, 3, 1]))
+        scores = g.node("Div", scores, g.scalar((width / heads)**0.5))
+        weights = g.node("Softmax", g.node("Where", mask, scores, g.scalar(-3e38)), axis=-1)
+        mixed = g.node("Transpose", g.node("MatMul", weights, g.node("Transpose", v, perm=[0, 2, 1, 3])),
+                       perm=[0, 2, 1, 3])
+        mixed = g.node("Reshape", mixed, g.constant(np.int64([0, tokens, width])))
+        x = g.node("Add", x, linear(mixed, name + ".attn.c_proj", width, width))
+        inner = linear(norm(x, name + ".ln_2"), name + ".mlp.c_fc", width, 4 * width)
+        cube = g.node("Mul", g.node("Pow", inner, g.scalar(3)), g.scalar(0.044715))
+        bent = g.node("Tanh", g.node("Mul", g.node("Add", inner, cube), g.scalar((2 / np.pi)**0.5)))
+        inner = g.node("Mul", g.node("Mul", inner, g.scalar(0.5)), g.node("Add", bent, g.scalar(1)))
+        x = g.node("Add", x, linear(inner, name + ".mlp.c_proj", 4 * width, width))
+    g.node("MatMul", norm(x, "ln_f"), g.node("Transpose", wte, perm=[1, 0]))
+    text = g.random.integers(0, vocabulary, (sequences, tokens + 1))
+    g.write(directory, TensorProto.INT64, [tokens], [tokens, vocabulary], (text[:, :-1], text[:, 1:]),
+            opset=17)
+
+
 def convolution(g, x, name, before, after, size, stride=1, relu=True, gain=1):
     weight = g.parameter(name + ".weight", after, before, size, size,
                          scale=(2 / (before * size * size))**0.5)
@@ -143,4 +189,4 @@ def resnet(directory, images=4, classes=1000):
              g.random.integers(0, classes, images)))
 
 
-{"gpt": gpt, "resnet": resnet}[sys.argv[1]](sys.argv[2])
+{"gpt": gpt, "gpt2": gpt2, "resnet": resnet}[sys.argv[1]](sys.argv[2])
