@@ -3,7 +3,7 @@
  * position changes it by its key k and value v, its decay d and its rate β, and reads it by the
  * queries q of its group:
  *
- *     S' = e^d S                where the rule is gated; else S' = S. d has one number, or one a row
+ *     S' = e^d S                where the rule is gated; else S' = S. d is one number, or one a row
  *     u = β (v − S'ᵀ k)         where the rule is a delta; else u = v
  *     S ← S' + k uᵀ
  *     o = scale Sᵀ q
@@ -78,7 +78,7 @@ static int linear_read_heads(const struct net_call *call, struct linear *c,
     return 0;
 }
 
-/* Fails unless an input, where there is one, has for each position one of two numbers of numbers. */
+/* Fails unless an input, where there is one, has `one` or `other` numbers for each position. */
 static int linear_expect(const struct net_call *call, size_t i, int64_t one, int64_t other,
                          struct ivon_error *error)
 {

@@ -199,7 +199,7 @@ static void deform_find(const struct net_call *call, size_t example, size_t grou
     sample_combine(&spot->sample, axes, c->axes, c->extents);
 }
 
-/* What a pass reads and writes at spots of one example; null is not given or not wanted. `x`, `dx`
+/* A pass reads and writes these at spots of one example; null is not given or not wanted. `x`, `dx`
    and `x_moves` begin with the example, the others with the tensor. */
 struct deform_pass {
     const struct deform *c;

@@ -15,7 +15,7 @@
 
 enum { ADDED = 3 };
 
-/* What follows Conv's plan and its offsets. */
+/* The function; this follows Conv's plan and its offsets in call->prepared. */
 struct fused_conv {
     enum { FUSED_NONE, FUSED_CLIP, FUSED_FUNCTION } kind;
     struct activation function; /* of FUSED_CLIP: alpha and beta are the bounds */
