@@ -1414,12 +1414,138 @@ def transposed():
          strides=[2, 1, 1], pads=[1, 0, 0, 1, 0, 0])
 
 
+# Attention with a state.
+
+def recur(q, k, v, past=None, decay=None, beta=None, scale=0.0):
+    """LinearAttention: queries and outputs as positions × heads × numbers of each example."""
+    examples, positions, heads = q.shape[:3]
+    group, size = heads // k.shape[2], q.shape[3]
+    out = np.zeros((examples, positions, heads, v.shape[3]))
+    states = np.zeros((examples, k.shape[2], size, v.shape[3])) if past is None else wide(past).copy()
+    for n, t, head in np.ndindex(examples, positions, heads):
+        state = states[n, head // group]
+        if head % group == 0:
+            key, update = wide(k[n, t, head // group]), wide(v[n, t, head // group])
+            if decay is not None:
+                state *= np.exp(wide(decay[n, t, head // group]))[:, None]
+            if beta is not None:
+                rates = wide(beta[n, t])
+                update = rates[head // group % len(rates)] * (update - state.T @ key)
+            state += np.outer(key, update)
+        out[n, t, head] = state.T @ wide(q[n, t, head]) * (scale or size ** -0.5)
+    return out, states
+
+
+def linear_attention():
+    def rows(x):
+        return None if x is None else x.reshape(*x.shape[:2], -1)
+
+    def small(*shape):
+        return numbers(*shape) / FLOATS(4)
+
+    def check(q, k, v, past=None, decay=None, beta=None, **given):
+        y, state = recur(q, k, v, past, decay, beta, given.get("scale", 0.0))
+        inputs = [rows(q), rows(k), rows(v), past, rows(decay), beta]
+        while inputs[-1] is None:
+            inputs.pop()
+        case("LinearAttention", inputs, (rows(y), state), q_num_heads=q.shape[2], kv_num_heads=k.shape[2], **given)
+
+    q, k, v = small(1, 4, 4, 3), small(1, 4, 2, 3), small(1, 4, 2, 2)  # two heads of queries read each state
+    past, beta = small(1, 2, 3, 2), numbers(1, 4, 2, low=0, high=1)
+    decay = -numbers(1, 4, 2, 3, low=0) / FLOATS(2)
+    check(q, k, v, update_rule="linear")
+    check(q, k, v, past, update_rule="linear", scale=0.75)
+    check(q, k, v, decay=decay, update_rule="gated")
+    check(q, k, v, past, decay[..., :1], update_rule="gated")
+    check(q, k, v, beta=beta, update_rule="delta")
+    check(q, k, v, past, decay, beta, update_rule="gated_delta", chunk_size=2)
+    check(q, k, v, past, decay[..., 1:2], beta[..., :1])
+    q, k, v = small(2, 3, 1, 2), small(2, 3, 1, 2), small(2, 3, 1, 8)
+    check(q, k, v, None, -numbers(2, 3, 1, 2, low=0), numbers(2, 3, 1, low=0, high=1))
+    y, state = recur(q, k, v)
+    case("LinearAttention", [rows(x) for x in (q, k, v)], rows(y), q_num_heads=1, kv_num_heads=1, update_rule="linear")
+    case("LinearAttention", [rows(x) for x in (q, k, v)], (None, state), q_num_heads=1, kv_num_heads=1,
+         update_rule="linear")
+
+
+# Convolutions of elements between elements, and those with a function behind them.
+
+def deform(x, w, offset, bias=None, mask=None, strides=1, dilations=1, pads=None, group=1, offset_group=1):
+    """DeformConv, element by element of the input: each has the weight Π max(0, 1 − distance)."""
+    axes, outputs, kernel = x.ndim - 2, offset.shape[2:], w.shape[2:]
+    strides, dilations = np.broadcast_to(strides, axes), np.broadcast_to(dilations, axes)
+    offset = wide(offset).reshape(len(x), offset_group, *kernel, axes, *outputs)
+    mask = np.ones((len(x), offset_group, *kernel, *outputs)) if mask is None else wide(mask).reshape(
+        len(x), offset_group, *kernel, *outputs)
+    y = np.zeros((len(x), len(w), *outputs)) if bias is None else np.broadcast_to(
+        wide(bias).reshape(-1, *[1] * axes), (len(x), len(w), *outputs)).copy()
+    for n, m, c in np.ndindex(len(x), len(w), w.shape[1]):
+        channel = m // (len(w) // group) * w.shape[1] + c
+        of = channel // (x.shape[1] // offset_group)
+        for k, p in ((k, p) for k in np.ndindex(*kernel) for p in np.ndindex(*outputs)):
+            at = np.multiply(strides, p) + np.multiply(dilations, k) - (0 if pads is None else pads[:axes])
+            at = at + offset[(n, of, *k, slice(None), *p)]
+            weight = np.ones(())
+            for i in range(axes):
+                weight = weight[..., None] * np.maximum(0, 1 - abs(at[i] - np.arange(x.shape[2 + i])))
+            y[(n, m, *p)] += wide(w)[(m, c, *k)] * mask[(n, of, *k, *p)] * (weight * wide(x[n, channel])).sum()
+    return y
+
+
+def deformed():
+    def odd(*shape):  # some twice
+        return ((2 * rng.integers(-12, 12, shape) + 1) / 16).astype(FLOATS)
+
+    x, w, bias = numbers(1, 4, 3, 3), numbers(2, 2, 2, 2) / FLOATS(4), numbers(2)
+    offset, mask = odd(1, 16, 2, 2), odd(1, 8, 2, 2)
+    given = dict(strides=[2, 1], pads=[1, 0, 0, 1], dilations=[1, 2], group=2, offset_group=2)
+    case("DeformConv", [x, w, offset, bias, mask], deform(x, w, offset, bias, mask, **given), kernel_shape=[2, 2], **given)
+    case("DeformConv", [x, w, offset, None, mask], deform(x, w, offset, None, mask, **given), **given)
+    x, w, offset = numbers(2, 2, 4), numbers(3, 2, 2) / FLOATS(4), odd(2, 2, 3)
+    case("DeformConv", [x, w, offset], deform(x, w, offset))
+    x, w, offset, bias = numbers(1, 1, 2, 2, 3), numbers(1, 1, 2, 1, 2) / FLOATS(4), odd(1, 12, 1, 2, 2), numbers(1)
+    case("DeformConv", [x, w, offset, bias], deform(x, w, offset, bias))
+
+
+def fused_convolutions():
+    functions = {"Relu": (torch.relu, [0]), "Tanh": (torch.tanh, []), "Sigmoid": (torch.sigmoid, []),
+                 "LeakyRelu": (lambda g: F.leaky_relu(g, 0.25), [0]),
+                 "Clip": (lambda g: g.clamp(-0.5, 1.5), [-0.5, 1.5]),
+                 "HardSigmoid": (lambda g: (0.125 * g + 0.5).clamp(0, 1), [-4, 4])}
+    settings = {"LeakyRelu": [0.25], "Clip": [-0.5, 1.5], "HardSigmoid": [0.125, 0.5]}
+    microsoft = dict(domain="com.microsoft", opset=1)
+
+    def draw(kinks, *shapes, **convolution):
+        """Inputs whose convolution is far from every kink."""
+        while True:
+            x, w, bias, more = (numbers(*shape) for shape in shapes)
+            g = F.conv2d(torched(x), torched(w), torched(bias), **convolution)
+            if all((abs(f - kink) > 0.125).all() for kink in kinks for f in (g, g + torched(more))):
+                return (x, w, bias, more), g
+
+    for name, (function, kinks) in functions.items():
+        (x, w, bias, more), g = draw(kinks, (1, 2, 3, 2), (2, 2, 2, 1), (2,), (1, 2, 2, 2))
+        given = {"activation_params": settings[name]} if name in settings else {}
+        case("FusedConv", [x, w, bias], function(g), activation=name, **given, **microsoft)
+        case("FusedConv", [x, w, bias, more], function(g + torched(more)), activation=name, **given, **microsoft)
+    (x, w, _, more), _ = draw([], (1, 2, 3, 3), (2, 1, 2, 2), (2,), (1, 2, 2, 2), groups=2)
+    g = F.conv2d(F.pad(torched(x), (0, 1, 1, 0)), torched(w), stride=(2, 1), dilation=(1, 2), groups=2)
+    case("FusedConv", [x, w, None, more], g + torched(more), pads=[1, 0, 0, 1], strides=[2, 1], dilations=[1, 2],
+         kernel_shape=[2, 2], group=2, **microsoft)
+    case("FusedConv", [x, w], torch.tanh(F.conv2d(torched(x), torched(w), groups=2)), auto_pad="VALID", group=2,
+         activation="Tanh", **microsoft)
+    line, kernel = numbers(2, 2, 4), numbers(1, 2, 2)
+    case("FusedConv", [line, kernel], torch.sigmoid(F.conv1d(torched(line), torched(kernel))), activation="Sigmoid",
+         **microsoft)
+
+
 for family in (elementwise, arithmetic, products, convolution, pooling, normalizations, reductions, movements,
                shapes, selections, conditions, versions, norms, activations, remainders, casts,
                scans, einsums, determinants, movement_versions, scatters, gathers, indicators,
                blocks, resizes, samples, regions, pools_of_volumes, older_normalizations,
                recurrences, normalizations_by_rows, fused_products, attention, microsoft_attention,
-               rotations, losses, quantizations, quantized_products, sequences, volumes, transposed):
+               rotations, losses, quantizations, quantized_products, sequences, volumes, transposed,
+               linear_attention, deformed, fused_convolutions):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
 write()

@@ -37,7 +37,7 @@ PLANNED = {"Reshape": {1}, "Expand": {1}, "Tile": {1}, "Slice": {1, 2, 3, 4}, "P
            "CenterCropPad": {1}, "Col2Im": {1, 2}, "AffineGrid": {1}, "MaxUnpool": {2}, "DFT": {1, 2},
            "STFT": {1, 3}, "Compress": {1}, "NonZero": None, "Unique": None, "NonMaxSuppression": None,
            "ConstantOfShape": None, "Range": None, "BlackmanWindow": None, "HammingWindow": None,
-           "HannWindow": None, "MelWeightMatrix": None, "Dropout": {1, 2},
+           "HannWindow": None, "MelWeightMatrix": None, "Dropout": {1, 2}, "If": {0}, "Loop": {0, 1},
            **{"Reduce" + name: {1} for name in REDUCTIONS}}
 
 
@@ -145,17 +145,13 @@ def load(directory, name):
 
 # Why an operator is not supported. One without a reason here is a gap, which no list must hide.
 RANDOM, SIGNALS = "draws random numbers", "prepares signals, before a network"
-QUANTIZED = "computes with quantized integers, which have no derivatives"
 UNSUPPORTED = {
     "ImageDecoder": "files of images are no tensors of numbers",
     "TfIdfVectorizer": "counts words, before a network",
     "OptionalGetElement": "optional values are no tensors",
     "OptionalHasElement": "optional values are no tensors",
     "NonMaxSuppression": "how many boxes it gives depends on the data",
-    "BitCast": "elements are kept as float or int64, whose bits are others",
     **dict.fromkeys(("Bernoulli", "RandomNormalLike", "RandomUniformLike", "Multinomial"), RANDOM),
-    **dict.fromkeys(("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
-                     "DynamicQuantizeLinear"), QUANTIZED),
     **dict.fromkeys(("DFT", "STFT", "MelWeightMatrix", "BlackmanWindow", "HammingWindow", "HannWindow"), SIGNALS),
 }
 
@@ -180,13 +176,15 @@ def why_failing(model, message, supported):
         if node.op_type in UNSUPPORTED and not supported.has(node, opset):
             return f"operator {node.op_type} is not supported: {UNSUPPORTED[node.op_type]}"
     for node in model.graph.node:
+        if node.op_type == "Scan" and opset < 9:
+            return "operator Scan is not supported as opset 8 has it"
         for a in node.attribute:
-            if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                return f"operator {node.op_type} is not supported: holds graphs"
             if a.type in (onnx.AttributeProto.STRINGS, onnx.AttributeProto.SPARSE_TENSOR):
                 return f"attribute {a.name} is of strings or sparse"
     for unread in types - TYPES:
         return f"element type {type_name(unread)}"
+    if "QuantizeLinear" in message and "the zero, is computed" in message:
+        return "the integers' type of a computed zero is not kept"
     if not all(supported.has(node, opset) for node in model.graph.node):
         return None
     if trains(model):

@@ -180,7 +180,10 @@ extern const struct net_operator net_attention_operators[];   /* ops/attention/ 
 extern const struct net_operator net_packed_attention_operators[];
 extern const struct net_operator net_multi_head_operators[];
 extern const struct net_operator net_rotary_operators[];
-extern const struct net_operator net_convolution_operators[];  /* ops/convolution.c */
+extern const struct net_operator net_linear_operators[];      /* LinearAttention */
+extern const struct net_operator net_convolution_operators[]; /* ops/convolution/ */
+extern const struct net_operator net_fused_conv_operators[];
+extern const struct net_operator net_deform_operators[];
 extern const struct net_operator net_pooling_operators[];      /* ops/pooling/pooling.c */
 extern const struct net_operator net_global_pool_operators[];  /* ops/pooling/global.c */
 extern const struct net_operator net_normalize_operators[];    /* ops/normalize/normalize.c */

@@ -145,7 +145,7 @@ static const struct net_matmul *convolution_product(const struct net_call *call)
     return plan->dense ? &plan->product : NULL;
 }
 
-static int convolution_infer(struct net_call *call, struct ivon_error *error)
+int convolution_infer(struct net_call *call, struct ivon_error *error)
 {
     char found[256], expected[256];
     int64_t groups = net_attribute_integer(call->node, "group", 1);
@@ -192,8 +192,8 @@ static int convolution_forward(const struct net_call *call, struct ivon_error *e
 }
 
 /* ẏ = conv(ẋ, w) + conv(x, ẇ) + ḃ */
-static void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
-                                float *const *output_tangents)
+void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents)
 {
     const struct convolution_plan *plan = call->prepared;
     const float *bias = convolution_bias(call) ? input_tangents[2] : NULL;
@@ -208,8 +208,8 @@ static void convolution_tangent(const struct net_call *call, const float *const 
         convolution_fill(call->outputs[0], bias, y);
 }
 
-static void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
-                                 float *const *input_adjoints)
+void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints)
 {
     const struct convolution_plan *plan = call->prepared;
     const float *dy = output_adjoints[0];

@@ -323,6 +323,13 @@ size_t convolution_arranged_count(const struct net_call *call);
 void convolution_arrange(const struct net_call *call, const float *diagonal, float *arranged);
 double convolution_quadratic(const struct net_call *call, const float *dy, const float *arranged);
 
+/* The functions of the row Conv, for operators that go on from its output. */
+int convolution_infer(struct net_call *call, struct ivon_error *error);
+void convolution_tangent(const struct net_call *call, const float *const *input_tangents,
+                         float *const *output_tangents);
+void convolution_backward(const struct net_call *call, const float *const *output_adjoints,
+                          float *const *input_adjoints);
+
 /* The row of ConvTranspose, in transpose.c. */
 int convolution_transpose_infer(struct net_call *call, struct ivon_error *error);
 int convolution_transpose_forward(const struct net_call *call, struct ivon_error *error);

@@ -69,6 +69,19 @@ static const struct {
 
 enum { ACTIVATION_COUNT = sizeof activations / sizeof activations[0] };
 
+bool activation_find(const char *name, struct activation *function)
+{
+    int kind = 0;
+    while (kind < ACTIVATION_COUNT && strcasecmp(activations[kind].name, name) != 0)
+        kind++;
+    if (kind == ACTIVATION_COUNT)
+        return false;
+    *function = (struct activation){.kind = kind,
+                                    .alpha = activations[kind].default_alpha,
+                                    .beta = activations[kind].default_beta};
+    return true;
+}
+
 /* The next number of a list, or `otherwise` behind its end. */
 static float next_number(const struct net_attribute *list, size_t *at, float otherwise)
 {
@@ -87,16 +100,12 @@ int activation_read(const struct net_call *call, const char *const *otherwise, s
     for (size_t i = 0; i < count; i++) {
         const char *name = names ? net_attribute_text_at(call->node, "activations", i)
                                  : otherwise[i];
-        int kind = 0;
-        while (kind < ACTIVATION_COUNT && strcasecmp(activations[kind].name, name) != 0)
-            kind++;
-        if (kind == ACTIVATION_COUNT)
+        if (!activation_find(name, &functions[i]))
             return net_fail(call, error, "the activation '%s' is not known", name);
-        functions[i] = (struct activation){.kind = kind};
-        if (activations[kind].alpha)
-            functions[i].alpha = next_number(alphas, &alpha, activations[kind].default_alpha);
-        if (activations[kind].beta)
-            functions[i].beta = next_number(betas, &beta, activations[kind].default_beta);
+        if (activations[functions[i].kind].alpha)
+            functions[i].alpha = next_number(alphas, &alpha, functions[i].alpha);
+        if (activations[functions[i].kind].beta)
+            functions[i].beta = next_number(betas, &beta, functions[i].beta);
     }
     return 0;
 }

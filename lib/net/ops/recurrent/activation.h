@@ -9,6 +9,10 @@ struct activation {
     float alpha, beta;
 };
 
+/* Sets the function of that name, in any case, with the numbers that it has by default; false if
+   there is none. */
+bool activation_find(const char *name, struct activation *function);
+
 /* For shape rules: sets the `count` functions of the attributes activations, activation_alpha and
    activation_beta, or those named in `otherwise`, which has as many. Numbers are taken from the
    lists by the functions that have any, in their order. */
