@@ -302,7 +302,7 @@ static int read_graph(struct convert_command *command, struct ivon_error *error)
     return code;
 }
 
-/* Writes the graph anew, with the one output that the network has. */
+/* Writes the graph anew, with the one output that the network has, and without external data. */
 static int rewrite_graph(struct convert_command *command, const struct ivon_network *network,
                          struct ivon_error *error)
 {
@@ -324,14 +324,20 @@ static int check_graph(struct convert_command *command, struct ivon_error *error
     struct ivon_adapt_options adapt = ivon_adapt_defaults();
     struct ivon_adaptation done;
     adapt.output = command->graph_output;
+    struct ivon_error inner = {0};
     int code = ivon_onnx_from_memory(&network, command->model, command->graph, command->graph_size,
-                                     error);
+                                     &inner);
+    bool external = code == IVON_ERROR_DATA; /* perhaps: of a file such data are read */
+    if (external)
+        code = ivon_onnx_open(&network, command->model, error);
+    else if (code && error)
+        *error = inner;
     if (!code)
         code = ivon_network_adapt(network, command->chosen, &adapt, &done, error);
     if (!code)
         code = bind_checkpoint(network, command->chosen, command->input, &command->bind,
                                &command->common, error);
-    if (!code && command->graph_output)
+    if (!code && (command->graph_output || external))
         code = rewrite_graph(command, network, error);
     ivon_network_free(network);
     return code;

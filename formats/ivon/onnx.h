@@ -28,8 +28,8 @@ IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivo
 
 /*
  * A network as the bytes of an ONNX file, for the caller to free(): the opset nearest to 13 in
- * which all its operators are in force as they are, IR version 7. The same network gives the same
- * bytes.
+ * which all its operators are in force as they are, and the IR version that came with it. The same
+ * network gives the same bytes.
  *
  * Without weights (null), inputs and parameters become named inputs, and a checkpoint binds them
  * later. With weights, those whose names are among its means and buffers become initializers that

@@ -81,8 +81,25 @@ static int external_find_place(const struct onnx_reader *reader, const char *nam
     return 0;
 }
 
-/* The path of external data, without symbolic links, in the model's directory; for the caller to
-   free. */
+/* Returns whether a path without symbolic links lies in a directory. */
+static bool external_lies_in(const char *path, const char *directory, size_t length)
+{
+    return strncmp(path, directory, length) == 0 && path[length] == '/';
+}
+
+/* Returns whether the model lies in a cache of Hugging Face's hub and the path among its blobs, to
+   which the files of CACHE/snapshots/REVISION are links. */
+static bool external_is_blob(const struct onnx_reader *reader, const char *path)
+{
+    static const char snapshots[] = "/snapshots/", blobs[] = "/blobs";
+    const char *end = strstr(reader->directory, snapshots);
+    size_t length = end ? (size_t)(end - reader->directory) : 0;
+    return end && strncmp(path, reader->directory, length) == 0 &&
+           external_lies_in(path + length, blobs, sizeof blobs - 1);
+}
+
+/* The path of external data, without symbolic links, in the model's directory or among the blobs of
+   its cache; for the caller to free. */
 static int external_resolve(const struct onnx_reader *reader, const char *name,
                             const char *location, char **path, struct ivon_error *error)
 {
@@ -94,7 +111,7 @@ static int external_resolve(const struct onnx_reader *reader, const char *name,
         return ivon_error_set(error, IVON_ERROR_INPUT,
                               "%s: tensor '%s': external data '%s' cannot be found", reader->path,
                               name, location);
-    if (strncmp(*path, reader->directory, length) == 0 && (*path)[length] == '/')
+    if (external_lies_in(*path, reader->directory, length) || external_is_blob(reader, *path))
         return 0;
     free(*path);
     *path = NULL;

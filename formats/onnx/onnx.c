@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "formats/io/mapped.h"
+#include "formats/io/suffix.h"
 #include "formats/onnx/private.h"
 
 static int onnx_check_opset(const struct onnx_reader *reader, struct ivon_error *error)
@@ -214,7 +215,9 @@ int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivon_source 
     if (!code)
         code = ivon_source_read(source, index, 0, tensor->count, bytes, error);
     if (!code) {
-        sprintf(name, "%s/%s", path, part);
+        static const char *const suffixes[] = {".onnx", NULL};
+        bool itself = suffix_is_one_of(path, suffixes);
+        sprintf(name, itself ? "%s" : "%s/%s", path, part);
         code = ivon_onnx_from_memory(network, name, bytes, tensor->count, error);
     }
     free(name);

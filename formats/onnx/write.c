@@ -496,16 +496,27 @@ static bool import_domains(struct writer *writer)
     return true;
 }
 
+/* The version of the file's format that came with an opset. */
+static int64_t version_of(int64_t opset)
+{
+    static const struct {
+        int opset, version;
+    } began[] = {{26, 13}, {25, 12}, {23, 11}, {21, 10}, {19, 9}, {15, 8}, {0, 7}};
+    size_t i = 0;
+    while (began[i].opset > opset)
+        i++;
+    return began[i].version;
+}
+
 static int onnx_write_start(struct writer *writer, struct ivon_error *error)
 {
-    enum { IR_VERSION = 7 };
     writer->model = message(writer, &onnx__model_proto__descriptor);
     Onnx__GraphProto *graph = message(writer, &onnx__graph_proto__descriptor);
     if (!writer->model || !graph || !import_domains(writer) || !mark_used(writer))
         return ivon_error_memory(error);
     graph->name = string("network");
     writer->model->has_ir_version = true;
-    writer->model->ir_version = IR_VERSION;
+    writer->model->ir_version = version_of(writer->model->opset_import[0]->version);
     writer->model->producer_name = string("ivon");
     writer->model->producer_version = string(IVON_VERSION);
     writer->model->graph = graph;

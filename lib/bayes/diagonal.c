@@ -52,9 +52,8 @@ static int diagonal_draw_range(void *context, const struct weights_range *range,
     const struct covariance *covariance = sample->covariance;
     bool random = covariance->random[range->parameter];
     size_t mean = covariance->network->parameters[range->parameter];
-    int code = ivon_sample_draw(covariance->source, mean,
-                                random ? &sample->random : &sample->still, sample->number,
-                                range->first, range->count, out, error);
+    int code = ivon_sample_draw(covariance->source, mean, random ? &sample->random : &sample->still,
+                                sample->number, range->first, range->count, out, error);
     diagonal_read(covariance, mean, range);
     return code;
 }

@@ -187,3 +187,32 @@ PYTHON
   run -65 ivon-info $out/outside.onnx
   [[ $output == *"external data 'outside.onnx.data' have 100 bytes"* ]]
 }
+
+@test "data beside a graph may be links into the cache of a hub" {
+  revision=$out/models--a/snapshots/1234
+  mkdir -p $revision $out/models--a/blobs
+  cp outside.onnx $out/models--a/blobs/5678
+  cp outside.onnx.data $out/models--a/blobs/9abc
+  ln -s ../../blobs/5678 $revision/outside.onnx
+  ln -s ../../blobs/9abc $revision/outside.onnx.data
+  ivon-predict -q $revision/outside.onnx --data=x.npy --mean --logits --likelihood=gaussian \
+    --noise-std=1 -o $out/linked.npy
+  ivon-predict -q outside.onnx --data=x.npy --mean --logits --likelihood=gaussian --noise-std=1 \
+    -o $out/plain.npy
+  cmp $out/linked.npy $out/plain.npy
+  cp outside.onnx.data $out/elsewhere
+  ln -sf $out/elsewhere $revision/outside.onnx.data
+  run -65 ivon-info $revision/outside.onnx
+  [[ $output == *"external data 'outside.onnx.data' lead out of the model's directory"* ]]
+}
+
+@test "a checkpoint holds a graph that has external data" {
+  ivon-convert -q a.onnx -o $out/mean.safetensors
+  ivon-convert -q $out/mean.safetensors --model=outside.onnx -o $out/whole.h5
+  predict() { # CHECKPOINT OUTPUT
+    ivon-predict -q "$1" --data=x.npy --mean --logits --likelihood=gaussian --noise-std=1 -o "$2"
+  }
+  predict $out/whole.h5 $out/whole.npy
+  predict a.onnx $out/a.npy
+  cmp $out/whole.npy $out/a.npy
+}
