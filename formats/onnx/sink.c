@@ -122,9 +122,22 @@ static int onnx_sink_place(const struct onnx_sink *sink, struct onnx_placed *pla
                           onnx_type_name(type));
 }
 
-/* Sets *keep to whether a field of the graph stays: what a tensor takes the place of goes. */
+/* Gives an initializer the name, too, that the graph has for it: by an Identity node. */
+static void onnx_sink_rename(struct onnx_buffer *rest, struct onnx_span name)
+{
+    static const char identity[] = "Identity";
+    struct onnx_buffer node = {0};
+    const struct onnx_span own = onnx_tensor_name(name);
+    onnx_buffer_bytes(&node, ONNX_NODE_INPUT, own.data, own.size);
+    onnx_buffer_bytes(&node, ONNX_NODE_OUTPUT, name.data, name.size);
+    onnx_buffer_bytes(&node, ONNX_NODE_OPERATOR, identity, sizeof identity - 1);
+    onnx_buffer_message(rest, ONNX_GRAPH_NODE, &node);
+}
+
+/* Sets *replaced to the name of what a tensor takes the place of in a field of the graph; else it
+   is empty, and the field stays. */
 static int onnx_sink_take_field(const struct onnx_sink *sink, const struct onnx_field *field,
-                                bool *keep, struct ivon_error *error)
+                                struct onnx_span *replaced, struct ivon_error *error)
 {
     struct onnx_description tensor = {0};
     struct onnx_placed *placed = NULL;
@@ -132,21 +145,25 @@ static int onnx_sink_take_field(const struct onnx_sink *sink, const struct onnx_
     int32_t type = 0;
     if (onnx_field_is(field, ONNX_GRAPH_INITIALIZER)) {
         onnx_describe(field->bytes, &tensor);
-        placed = onnx_sink_find(sink, tensor.name);
+        *replaced = tensor.name;
+        placed = onnx_sink_find(sink, onnx_tensor_name(tensor.name));
         type = tensor.data_type;
     } else if (onnx_field_is(field, ONNX_GRAPH_INPUT)) {
-        placed = onnx_sink_find(sink, onnx_value_name(field->bytes));
+        *replaced = onnx_value_name(field->bytes);
+        placed = onnx_sink_find(sink, onnx_tensor_name(*replaced));
         type = placed ? onnx_sink_input_type(field->bytes) : 0;
     } else if (onnx_field_is(field, ONNX_GRAPH_NODE)) {
         onnx_describe_node(field->bytes, &node);
         bool names = node.own_domain && node.output_count == 1 &&
                      (onnx_span_is(node.op, "Constant") || onnx_span_is(node.op, "Identity"));
-        placed = names ? onnx_sink_find(sink, node.output) : NULL;
+        *replaced = node.output;
+        placed = names ? onnx_sink_find(sink, onnx_tensor_name(node.output)) : NULL;
         onnx_describe(node.value, &tensor);
         type = tensor.data_type;
     }
-    *keep = !placed;
-    if (placed)
+    if (!placed)
+        *replaced = (struct onnx_span){0};
+    else
         return onnx_sink_place(sink, placed, type, error);
     return !tensor.external ? 0
                             : ivon_error_set(error, IVON_ERROR_DATA,
@@ -162,10 +179,12 @@ static int onnx_sink_take_graph(const struct onnx_sink *sink, struct onnx_span g
     struct onnx_field field;
     int code = 0;
     while (!code && onnx_fields_next(&fields, &field)) {
-        bool keep = true;
-        code = onnx_sink_take_field(sink, &field, &keep, error);
-        if (!code && keep)
+        struct onnx_span replaced = {0};
+        code = onnx_sink_take_field(sink, &field, &replaced, error);
+        if (!code && !replaced.size)
             onnx_buffer_append(rest, field.whole.data, field.whole.size);
+        else if (!code && replaced.size != onnx_tensor_name(replaced).size)
+            onnx_sink_rename(rest, replaced);
     }
     for (size_t i = 0; i < sink->count && !code; i++)
         if (i != sink->graph_index && !sink->tensors[i].in_graph)

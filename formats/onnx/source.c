@@ -108,6 +108,24 @@ static int onnx_source_refuse_shape(const struct onnx_source *source, const char
                           source->reader.path, name);
 }
 
+/* Returns whether one of the first elements is not a finite number, as in a mask that is added to
+   scores: that is no weight, though it has the type and the shape of one. */
+static bool onnx_source_is_mask(const struct onnx_place *place, enum ivon_dtype dtype, size_t count)
+{
+    enum { ELEMENTS = 4096, PIECE = 256 };
+    double stored[PIECE], values[PIECE]; /* `stored` for its alignment */
+    size_t size = ivon_dtype_size(dtype), most = count < ELEMENTS ? count : ELEMENTS;
+    for (size_t first = 0; first < most; first += PIECE) {
+        size_t piece = most - first < PIECE ? most - first : PIECE;
+        memcpy(stored, (const char *)place->data + first * size, piece * size);
+        ivon_dtype_to_f64(values, stored, dtype, piece);
+        for (size_t i = 0; i < piece; i++)
+            if (!isfinite(values[i]))
+                return true;
+    }
+    return false;
+}
+
 static int onnx_source_add_weight(struct onnx_source *source, const struct onnx_weight *weight,
                                   const struct parts_file *parts, struct tensor_list *tensors,
                                   struct ivon_error *error)
@@ -117,7 +135,8 @@ static int onnx_source_add_weight(struct onnx_source *source, const struct onnx_
     struct onnx_place place = {.file = -1};
     char how[64];
     int code = 0;
-    char *name = strndup((const char *)weight->name.data, weight->name.size);
+    const struct onnx_span own = onnx_tensor_name(weight->name);
+    char *name = strndup((const char *)own.data, own.size);
     if (!name)
         return ivon_error_memory(error);
     if (weight->unread) {
@@ -142,7 +161,11 @@ static int onnx_source_add_weight(struct onnx_source *source, const struct onnx_
     source->places[source->count++] = place;
     if (!code)
         code = parts_append(parts, tensors, name, &tensor, error);
-    if (!code && weight->statistic && tensors->items[tensors->count - 1].part == IVON_MEAN)
+    bool buffer = weight->statistic ||
+                  (!code && !weight->unread && ivon_dtype_is_float(tensor.dtype) &&
+                   onnx_source_is_mask(&place, tensor.dtype,
+                                       tensors->items[tensors->count - 1].count));
+    if (!code && buffer && tensors->items[tensors->count - 1].part == IVON_MEAN)
         tensors->items[tensors->count - 1].part = IVON_BUFFER;
     free(name);
     return code;

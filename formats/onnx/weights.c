@@ -127,6 +127,12 @@ static bool weights_fit(const struct onnx_description *tensor, bool initializer)
     return count > (initializer ? 0 : 1);
 }
 
+struct onnx_span onnx_tensor_name(struct onnx_span name)
+{
+    bool slash = name.size > 1 && name.data[0] == '/';
+    return (struct onnx_span){name.data + slash, name.size - slash};
+}
+
 /* Returns whether a checkpoint's tensor can have the name. */
 static bool weights_named(struct onnx_span name)
 {
@@ -168,7 +174,8 @@ static int weights_add(struct onnx_weights *weights, size_t *capacity, const cha
         return 0;
     item.unread = item.tensor.rank > IVON_RANK_MAX ||
                   !onnx_stored_dtype(item.tensor.data_type, &dtype);
-    item.nameless = !item.from.size && !weights_named(item.name);
+    struct onnx_span name = item.initializer ? onnx_tensor_name(item.name) : item.name;
+    item.nameless = !item.from.size && !weights_named(name);
     return weights_append(weights, capacity, path, &item, error);
 }
 
@@ -314,6 +321,11 @@ int onnx_weights_find(struct onnx_weights *weights, const char *path, struct onn
     for (size_t i = 0; i < weights->count; i++)
         weights->by_name[i] = &weights->items[i];
     qsort(weights->by_name, weights->count, sizeof(struct onnx_weight *), weights_compare);
+    for (size_t i = 0; i < weights->count; i++) {
+        struct onnx_weight *item = &weights->items[i];
+        struct onnx_span name = onnx_tensor_name(item->name);
+        item->nameless |= name.size != item->name.size && weights_lookup(weights, name);
+    }
     return weights_walk(weights, path, model, true, error);
 }
 

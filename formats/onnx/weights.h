@@ -10,6 +10,9 @@
  * the weights, the inputs 3 and 4 of BatchNormalization are statistics. A node takes a tensor
  * itself, or the output of Identity nodes behind it.
  *
+ * Of an initializer, a slash that begins its name is not part of the tensor's name. Weights whose
+ * first elements are not finite, as of masks, are buffers.
+ *
  * Tensors of subgraphs and of local functions are constants, as are those whose names no checkpoint
  * can have.
  */
@@ -64,6 +67,10 @@ void onnx_describe_node(struct onnx_span message, struct onnx_node *node);
 int onnx_weights_find(struct onnx_weights *weights, const char *path, struct onnx_span model,
                       struct ivon_error *error);
 void onnx_weights_release(struct onnx_weights *weights);
+
+/* The name that a checkpoint's tensor has for a name of the graph: without a slash that begins it,
+   as those have that PyTorch makes after modules. */
+struct onnx_span onnx_tensor_name(struct onnx_span name);
 
 /* The name of an input, or of another value that the graph describes. */
 struct onnx_span onnx_value_name(struct onnx_span message);

@@ -216,3 +216,34 @@ PYTHON
   predict a.onnx $out/a.npy
   cmp $out/whole.npy $out/a.npy
 }
+
+@test "names that begin with a slash, and masks, are told from weights" {
+  $python - $out <<'PYTHON'
+import sys, numpy as np, onnx
+from onnx import TensorProto as T, helper, numpy_helper
+r = np.random.default_rng(4)
+w = r.standard_normal((4, 3)).astype("f4")
+mask = np.array([0, -np.inf, 0], "f4")
+nodes = [helper.make_node("MatMul", ["x", "/head/Transpose_output_0"], ["a"]),
+         helper.make_node("Exp", ["mask"], ["e"]), helper.make_node("Mul", ["a", "e"], ["y"])]
+info = helper.make_tensor_value_info
+graph = helper.make_graph(nodes, "g", [info("x", T.FLOAT, ["n", 4])], [info("y", T.FLOAT, ["n", 3])],
+                          [numpy_helper.from_array(w, "/head/Transpose_output_0"),
+                           numpy_helper.from_array(mask, "mask")])
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), sys.argv[1] + "/slash.onnx")
+np.save(sys.argv[1] + "/y.npy", np.load("x.npy").astype("f8") @ w * [1, 0, 1])
+PYTHON
+  run -0 ivon-info --tensors $out/slash.onnx
+  [[ $output == *"head/Transpose_output_0"*"4x3"* && $output != *" /head"* ]]
+  numbers=(--data=x.npy --mean --logits --likelihood=gaussian --noise-std=1)
+  ivon-convert -q $out/slash.onnx -o $out/slash.safetensors
+  ivon-convert -q $out/slash.safetensors --model=$out/slash.onnx -o $out/again.onnx
+  ivon-predict -q $out/slash.onnx "${numbers[@]}" -o $out/1.npy
+  ivon-predict -q $out/again.onnx "${numbers[@]}" -o $out/2.npy
+  ivon-predict -q $out/slash.safetensors --model=$out/slash.onnx "${numbers[@]}" -o $out/3.npy
+  cmp $out/1.npy $out/2.npy && cmp $out/1.npy $out/3.npy
+  $python -c "
+import sys, numpy as np
+found, wanted = np.load('$out/1.npy'), np.load('$out/y.npy')
+assert np.abs(found.reshape(wanted.shape) - wanted).max() < 1e-5  # sums of 4 terms of size 3"
+}

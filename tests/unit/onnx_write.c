@@ -332,29 +332,27 @@ static void the_checker_of_onnx_agrees(void **state)
             weights_release(&weights);
             architecture_free(architecture);
         }
-    assert_int_equal(
-        system(
-            "/usr/bin/python3 -W ignore -c '\n"
-            "import glob, onnx\n"
-            "paths = glob.glob(\"*.onnx\")\n"
-            "assert len(paths) == 19, paths\n"
-            "for path in paths:\n"
-            "    model = onnx.load(path)\n"
-            "    onnx.checker.check_model(model, full_check=True)\n"
-            "    names = [node.op_type for node in model.graph.node]\n"
-            "    opset = 14 if \"BatchNormalization\" in names else 13\n"
-            "    opset = 17 if path == \"kinds.onnx\" else opset\n"
-            "    assert model.opset_import[0].version == opset, path\n"
-            "    assert model.ir_version == (7 if opset < 15 else 8), path\n"
-            "    if path == \"kinds.onnx\":\n"
-            "        continue\n"
-            "    for value in (model.graph.input[0], model.graph.output[0]):\n"
-            "        shape = value.type.tensor_type.shape.dim\n"
-            "        assert shape[0].dim_param == \"n\", (path, value.name)\n"
-            "    inputs = len(model.graph.input)\n"
-            "    assert (inputs == 1) == path.endswith(\"-1.onnx\"), path\n"
-            "'"),
-        0);
+    assert_int_equal(system("/usr/bin/python3 -W ignore -c '\n"
+                            "import glob, onnx\n"
+                            "paths = glob.glob(\"*.onnx\")\n"
+                            "assert len(paths) == 19, paths\n"
+                            "for path in paths:\n"
+                            "    model = onnx.load(path)\n"
+                            "    onnx.checker.check_model(model, full_check=True)\n"
+                            "    names = [node.op_type for node in model.graph.node]\n"
+                            "    opset = 14 if \"BatchNormalization\" in names else 13\n"
+                            "    opset = 17 if path == \"kinds.onnx\" else opset\n"
+                            "    assert model.opset_import[0].version == opset, path\n"
+                            "    assert model.ir_version == (7 if opset < 15 else 8), path\n"
+                            "    if path == \"kinds.onnx\":\n"
+                            "        continue\n"
+                            "    for value in (model.graph.input[0], model.graph.output[0]):\n"
+                            "        shape = value.type.tensor_type.shape.dim\n"
+                            "        assert shape[0].dim_param == \"n\", (path, value.name)\n"
+                            "    inputs = len(model.graph.input)\n"
+                            "    assert (inputs == 1) == path.endswith(\"-1.onnx\"), path\n"
+                            "'"),
+                     0);
 }
 
 int main(void)

@@ -22,7 +22,7 @@ bool graph_cut_identity(struct ivon_network *network, struct net_value *value)
    Identity, which is disconnected. Null if there is none. */
 static struct net_value *bind_find_value(struct ivon_network *network, const char *name)
 {
-    size_t index = graph_find(network, name);
+    size_t index = graph_place(network, name);
     struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
     if (!value || value->set ||
         (value->role == NET_COMPUTED && !graph_cut_identity(network, value)))
@@ -33,7 +33,7 @@ static struct net_value *bind_find_value(struct ivon_network *network, const cha
 /* Returns whether bind_find_value finds a value of that name; changes nothing. */
 static bool bind_has_value(const struct ivon_network *network, const char *name)
 {
-    size_t index = graph_find(network, name);
+    size_t index = graph_place(network, name);
     const struct net_value *value = index == NET_NONE ? NULL : &network->values[index];
     return value && (value->role != NET_COMPUTED ||
                      (value->producer != NET_NONE &&
@@ -83,7 +83,7 @@ static unsigned char *find_uses(const struct ivon_network *network)
 static bool is_unused(const struct ivon_network *network, const unsigned char *uses,
                       const char *name)
 {
-    size_t place = graph_find(network, name);
+    size_t place = graph_place(network, name);
     return place != NET_NONE && !uses[place];
 }
 
@@ -116,7 +116,7 @@ static int count_means(const struct ivon_network *network, const struct ivon_sou
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
         if (is_bound[i] || tensor->part != IVON_MEAN)
             continue;
-        size_t place = graph_find(network, tensor->name);
+        size_t place = graph_place(network, tensor->name);
         if (place < values && network->values[place].bound)
             continue;
         bool unused = place < values && !uses[place];
@@ -147,7 +147,7 @@ static bool is_fused(const struct ivon_network *network, const struct ivon_sourc
         size_t length = strlen(tensor->name), end = sizeof statistics - 1;
         if (tensor->part == IVON_BUFFER && length >= end &&
             strcmp(tensor->name + length - end, statistics) == 0 &&
-            graph_find(network, tensor->name) == NET_NONE)
+            graph_place(network, tensor->name) == NET_NONE)
             return true;
     }
     return false;

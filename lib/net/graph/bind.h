@@ -7,6 +7,10 @@
 /* The ways in which the outputs need a value, as bits; 0: they do not need it. */
 enum graph_use { GRAPH_SETTING = 1 /* of an operator: no weight */, GRAPH_USED = 2 };
 
+/* The value that a checkpoint's tensor of that name is, or NET_NONE: of that name, or of that name
+   behind a slash, as no tensor is called. */
+size_t graph_place(const struct ivon_network *network, const char *name);
+
 /* Makes a value the parameter or the constant that a tensor of the checkpoint is. */
 int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
                       size_t value, struct ivon_error *error);

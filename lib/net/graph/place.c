@@ -1,4 +1,6 @@
 /* One tensor of a checkpoint in its place in a graph. */
+#define _GNU_SOURCE
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +37,17 @@ int net_tensor_read(struct net_tensor *constant, struct ivon_source *source, siz
             ((unsigned char *)constant->data)[first + i] = numbers[i] != 0;
     }
     return code;
+}
+
+size_t graph_place(const struct ivon_network *network, const char *name)
+{
+    char *slashed;
+    size_t found = graph_find(network, name);
+    if (found != NET_NONE || asprintf(&slashed, "/%s", name) < 0)
+        return found;
+    found = graph_find(network, slashed);
+    free(slashed);
+    return found;
 }
 
 static int wrong_shape(const struct ivon_network *network, const struct ivon_source *source,
