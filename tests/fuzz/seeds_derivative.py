@@ -1,5 +1,6 @@
 """seeds_derivative.py DIRECTORY [COUNT [SEED]]: writes COUNT random graphs (random_graph.py) to
-mutate into a directory, every third as it is, the others disturbed once or twice."""
+mutate into a directory, every third as it is, the others disturbed once or twice; and a graph of each
+operator (operator_seeds.py)."""
 import os
 import sys
 
@@ -10,6 +11,7 @@ except ImportError:
     print("skipped: no onnx to write the seeds with", file=sys.stderr)
     sys.exit(77)
 sys.dont_write_bytecode = True  # beside the script
+import operator_seeds
 from random_graph import EXAMPLES, UNARY, Graph
 
 STEPS = [Graph.unary, Graph.broadcast, Graph.broadcast, Graph.product, Graph.product,
@@ -85,6 +87,7 @@ def disturb(g, model):
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
+    operator_seeds.write(True)
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 150
     for i in range(count):
         seed = (int(sys.argv[3]) if len(sys.argv) > 3 else 1) * 1000003 + i

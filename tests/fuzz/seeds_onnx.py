@@ -11,7 +11,11 @@ except ImportError:
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
+sys.dont_write_bytecode = True  # beside the script
+import operator_seeds
+
 os.chdir(sys.argv[1])
+operator_seeds.write(False)
 
 
 def save(name, nodes, inputs=(), outputs=("y",), constants=(), opset=13, **model):

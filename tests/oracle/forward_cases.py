@@ -1548,4 +1548,6 @@ for family in (elementwise, arithmetic, products, convolution, pooling, normaliz
                linear_attention, deformed, fused_convolutions):
     rng = np.random.default_rng(zlib.crc32(family.__name__.encode()))
     family()
-write()
+
+if __name__ == "__main__":
+    write()
