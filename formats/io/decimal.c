@@ -36,15 +36,16 @@ static const char *read_exponent(const char *at, const char *end, int *exponent)
     return at;
 }
 
-/* Rounds a double that is `NEAR` the number; false if both could have different floats. */
+/* Rounds a double that is NEAR units or less from the number; false if the float could be another. */
 static inline bool round_once(double size, float *value)
 {
     const uint64_t middle = UINT64_C(1) << 28; /* in the 29 digits that a float has less */
+    const uint64_t near = NEAR;
     uint64_t bits;
     memcpy(&bits, &size, sizeof bits);
     uint64_t rest = bits & (2 * middle - 1);
     *value = (float)size;
-    return rest - (middle - NEAR) > 2 * NEAR && size >= 0x1p-126 && size < 0x1p127;
+    return rest - (middle - near) > 2 * near && size >= 0x1p-126 && size < 0x1p127;
 }
 
 const char *decimal_float(const char *at, const char *end, float *value)

@@ -170,8 +170,9 @@ static size_t put_fixed(char *text, const char *digits, int count, int first)
 {
     size_t size = (size_t)count, whole = first < 0 ? 0 : (size_t)first + 1;
     if (first < 0) {
+        static const char zero[] = {'0', '.', '0', '0', '0', '0', '0', '0'};
         size_t zeros = (size_t)(-first - 1) + 2;
-        memcpy(text, "0.000000", 8);
+        memcpy(text, zero, sizeof zero);
         memcpy(text + zeros, digits, DIGITS_MAX); /* a fixed number is copied without a call */
         return zeros + size;
     }

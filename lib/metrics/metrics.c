@@ -400,7 +400,7 @@ static bool fill_calibration(struct ivon_metrics *metrics, struct ivon_metric *v
     size_t count = metrics->confidence_count;
     struct moments error = calibration(metrics, NULL, metrics->bins);
     values[0] = metric_from_moments("ece", &error);
-    float *scratch = malloc((count ? count : 1) * 2 * sizeof *scratch);
+    float *scratch = calloc(count ? count : 1, 2 * sizeof *scratch);
     if (!scratch)
         return false;
     size_t bins = start_adaptive(metrics, scratch);
