@@ -110,10 +110,14 @@ static void table_text_put_number(struct writer *writer, enum ivon_dtype dtype, 
 static void put_quoted(struct writer *writer, const char *text, char escape)
 {
     put_character(writer, '"');
-    for (; *text; text++) {
-        if (*text == '"' || *text == escape)
-            put_character(writer, escape);
-        put_character(writer, *text);
+    const char escaped[] = {'"', escape, '\0'};
+    for (size_t plain; *text; text += plain) {
+        plain = strcspn(text, escaped);
+        put_bytes(writer, text, plain);
+        if (!text[plain])
+            break;
+        put_character(writer, escape);
+        put_character(writer, text[plain++]);
     }
     put_character(writer, '"');
 }
