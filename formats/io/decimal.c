@@ -36,7 +36,7 @@ static const char *read_exponent(const char *at, const char *end, int *exponent)
     return at;
 }
 
-/* Rounds a double that is NEAR units or less from the number; false if the float could be another. */
+/* Rounds a double that is off by less than NEAR units; false if the float could be another. */
 static inline bool round_once(double size, float *value)
 {
     const uint64_t middle = UINT64_C(1) << 28; /* in the 29 digits that a float has less */
