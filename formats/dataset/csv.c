@@ -131,10 +131,20 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
                     float *inputs, struct target *target, struct ivon_error *error)
 {
     struct csv_field field;
+    struct csv_text found = *text;
     uint64_t offset = dataset_csv_offset_of(csv, text);
     size_t column = 0;
+    if (!inputs && csv_skip_record(text, csv->columns, csv->target, &found))
+        return target && (csv_next_field(&found, &field) || !read_target(csv, &field, target))
+                   ? bad_cell(csv, row, offset, csv->target, &field, error)
+                   : 0;
     do {
         bool fine = true;
+        if (inputs && column < csv->columns && csv->slots[column] != NO_COLUMN &&
+            csv_next_float(text, &inputs[csv->slots[column]], &field.last)) {
+            column++;
+            continue;
+        }
         const char *broken = csv_next_field(text, &field);
         if (broken)
             return bad_row(csv, row, offset, broken, error);

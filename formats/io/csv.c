@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/dispatch.h"
+#include "formats/io/decimal.h"
+
 enum { NUMBER_MAX = 128 }; /* characters; longer ones are not written by anybody */
 
 /* A quoted field; returns the end of it, behind the quote. */
@@ -49,6 +52,67 @@ const char *csv_next_field(struct csv_text *text, struct csv_field *field)
         return "something follows a closing quote";
     text->at = at + (at < text->end);
     return NULL;
+}
+
+bool csv_next_float(struct csv_text *text, float *value, bool *last)
+{
+    const char *at = decimal_float(text->at, text->end, value);
+    if (!at || at == text->end)
+        return false;
+    at += *at == '\r' && at + 1 < text->end && at[1] == '\n';
+    *last = *at == '\n';
+    if (!*last && *at != ',')
+        return false;
+    text->at = at + 1;
+    return true;
+}
+
+/* The commas in a line; none where it has a quote. */
+IVON_DISPATCH static size_t count_commas(const char *line, size_t size)
+{
+    enum { PIECE = 255 /* what a byte can count */ };
+    size_t commas = 0;
+    unsigned char quoted = 0;
+    for (size_t at = 0; at < size; at += PIECE) {
+        size_t piece = size - at < PIECE ? size - at : PIECE;
+        unsigned char count = 0;
+        for (size_t i = 0; i < piece; i++) {
+            count = (unsigned char)(count + (line[at + i] == ','));
+            quoted |= line[at + i] == '"';
+        }
+        commas += count;
+    }
+    return quoted ? 0 : commas;
+}
+
+/* The field behind so many of the commas, from the nearer end of a line. */
+static const char *field_at(const char *line, const char *end, size_t column, size_t columns)
+{
+    if (column < columns / 2) {
+        for (; column; column--)
+            line = (const char *)memchr(line, ',', (size_t)(end - line)) + 1;
+        return line;
+    }
+    const char *at = end;
+    for (; column < columns; column++) {
+        const char *comma = memrchr(line, ',', (size_t)(at - line));
+        if (!comma)
+            return line;
+        at = comma;
+    }
+    return at + 1;
+}
+
+bool csv_skip_record(struct csv_text *text, size_t columns, size_t column, struct csv_text *found)
+{
+    const char *line = text->at;
+    const char *end = memchr(line, '\n', (size_t)(text->end - line));
+    if (!end || columns < 2 || count_commas(line, (size_t)(end - line)) != columns - 1)
+        return false;
+    if (column < columns)
+        *found = (struct csv_text){field_at(line, end, column, columns), text->end};
+    text->at = end + 1;
+    return true;
 }
 
 bool csv_next_record(struct csv_text *text)
@@ -100,36 +164,6 @@ void csv_excerpt(const struct csv_field *field, char *out, size_t size)
     strcpy(out + length, whole ? "" : "...");
 }
 
-/*
- * Up to seven digits and ten decimals: both the digits and the power of ten are floats, so that one
- * division rounds once (Clinger, PLDI 1990). False for all else, numbers or not.
- */
-static bool csv_short_float(const struct csv_field *field, float *value)
-{
-    static const float powers[] = {1e0F, 1e1F, 1e2F, 1e3F, 1e4F, 1e5F,
-                                   1e6F, 1e7F, 1e8F, 1e9F, 1e10F};
-    const char *at = field->text, *end = field->text + field->size, *point = NULL;
-    bool negative = at < end && *at == '-';
-    int32_t digits = 0;
-    at += negative;
-    if (at == end || end - at > 11)
-        return false;
-    const char *start = at;
-    for (; at < end; at++) {
-        if (*at == '.' && !point)
-            point = at;
-        else if (*at < '0' || *at > '9' || digits > 999999)
-            return false;
-        else
-            digits = 10 * digits + (*at - '0');
-    }
-    if (point && end - start == 1)
-        return false; /* a point alone */
-    float size = (float)digits / powers[point ? end - point - 1 : 0];
-    *value = negative ? -size : size;
-    return true;
-}
-
 /* A copy that the C library can read; false when it would take it for what is no number here. */
 static bool copy_number(const struct csv_field *field, char out[NUMBER_MAX])
 {
@@ -149,7 +183,7 @@ static bool named_infinite(const char *text)
 bool csv_float(const struct csv_field *field, locale_t locale, float *value)
 {
     char text[NUMBER_MAX], *end;
-    if (csv_short_float(field, value))
+    if (decimal_float(field->text, field->text + field->size, value) == field->text + field->size)
         return true;
     if (!copy_number(field, text))
         return false;

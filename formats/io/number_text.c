@@ -83,44 +83,120 @@ static struct decimal shortest(double value, uint64_t m, int q, bool narrow, int
     }
 }
 
-static size_t put_digits(char *text, uint64_t digits)
+/*
+ * The same of a float, m < 2^24, with 6 to 9 digits, in whole numbers and without an error: with
+ * k = 8 - ⌊log10 m·2^q⌋, D = m·5^k / 2^s, where s = -q - k, and half the distance to the neighbour
+ * is 5^k / 2^(s + 1). The neighbours are equally far away: then what fails with some digits fails
+ * with fewer. False where k or s are not within the bounds that keep 10^4 units of D, twice, below
+ * 2^64.
+ */
+static bool shortest_float(uint32_t m, int q, struct decimal *result)
 {
-    char reversed[20];
-    size_t count = 0;
-    do
-        reversed[count++] = (char)('0' + digits % 10);
-    while (digits /= 10);
-    for (size_t i = 0; i < count; i++)
-        text[i] = reversed[count - 1 - i];
-    return count;
+    enum { FIRST = 6, LAST = 9, FIVES_MAX = 22, SHIFT_MAX = 48 };
+    static const uint64_t fives[FIVES_MAX + 1] = {1,
+                                                  5,
+                                                  25,
+                                                  125,
+                                                  625,
+                                                  3125,
+                                                  15625,
+                                                  78125,
+                                                  390625,
+                                                  1953125,
+                                                  9765625,
+                                                  48828125,
+                                                  244140625,
+                                                  1220703125,
+                                                  6103515625,
+                                                  30517578125,
+                                                  152587890625,
+                                                  762939453125,
+                                                  3814697265625,
+                                                  19073486328125,
+                                                  95367431640625,
+                                                  476837158203125,
+                                                  2384185791015625};
+    int binary = 31 - __builtin_clz(m) + q;
+    int power = LAST - 1 - (binary * 78913 / 262144 - (binary < 0)), shift = -q - power;
+    if (power < 0 || power > FIVES_MAX || shift < 0 || shift > SHIFT_MAX)
+        return false;
+    /* The product's digits of 2^32 and above, and below. */
+    uint64_t low = m * (fives[power] & UINT32_MAX), high = m * (fives[power] >> 32) + (low >> 32);
+    low &= UINT32_MAX;
+    uint64_t whole = shift < 32 ? high << (32 - shift) | low >> shift : high >> (shift - 32);
+    uint64_t fraction = (high << 32 | low) & ((UINT64_C(1) << shift) - 1);
+    int spare = whole >= 1000000000; /* the logarithm may be one too small */
+    uint64_t digits = spare ? whole / 10 : whole, unit = spare ? 10 : 1;
+    for (int count = LAST; count >= FIRST; count--, digits /= 10, unit *= 10) {
+        uint64_t one = unit << shift, rest = (whole - digits * unit) << shift | fraction;
+        bool up = 2 * rest > one || (2 * rest == one && digits % 2);
+        if (count < LAST && 2 * (up ? one - rest : rest) >= fives[power])
+            break;
+        *result = (struct decimal){digits + up, LAST + spare - count - power};
+    }
+    return true;
 }
 
-/* 0.00123, 123000, 1.23: `first` is the power of ten of the first digit. */
+enum { DIGITS_MAX = 20 };
+
+/* Writes the digits to the end of the buffer, and returns where they begin. */
+static size_t last_digits(char buffer[DIGITS_MAX], uint64_t digits)
+{
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    size_t at = DIGITS_MAX;
+    for (; digits > 99; digits /= 100)
+        memcpy(buffer + (at -= 2), pairs + 2 * (digits % 100), 2);
+    if (digits > 9)
+        memcpy(buffer + (at -= 2), pairs + 2 * digits, 2);
+    else
+        buffer[--at] = (char)('0' + digits);
+    return at;
+}
+
+static size_t put_digits(char *text, uint64_t digits)
+{
+    char buffer[DIGITS_MAX];
+    size_t at = last_digits(buffer, digits);
+    memcpy(text, buffer + at, DIGITS_MAX - at);
+    return DIGITS_MAX - at;
+}
+
+/* 0.00123, 123000, 1.23: `first` is the power of ten of the first digit. DIGITS_MAX characters may
+   be read at `digits`. */
 static size_t put_fixed(char *text, const char *digits, int count, int first)
 {
-    char *to = text;
+    size_t size = (size_t)count, whole = first < 0 ? 0 : (size_t)first + 1;
     if (first < 0) {
-        *to++ = '0';
-        *to++ = '.';
+        static const char zero[] = {'0', '.', '0', '0', '0', '0', '0', '0'};
+        size_t zeros = (size_t)(-first - 1) + 2;
+        memcpy(text, zero, sizeof zero);
+        memcpy(text + zeros, digits, DIGITS_MAX); /* a fixed number is copied without a call */
+        return zeros + size;
     }
-    for (int i = first + 1; i < 0; i++)
-        *to++ = '0';
-    for (int i = 0; i < count || i <= first; i++) {
-        if (i > 0 && i == first + 1)
-            *to++ = '.';
-        *to++ = i < count ? digits[i] : '0';
+    if (size <= whole) {
+        memcpy(text, digits, size);
+        memset(text + size, '0', whole - size);
+        return whole;
     }
-    return (size_t)(to - text);
+    memcpy(text, digits, whole);
+    text[whole] = '.';
+    memcpy(text + whole + 1, digits + whole, size - whole);
+    return size + 1;
 }
 
 static size_t put_decimal(char *text, struct decimal value)
 {
-    char digits[20];
+    char buffer[2 * DIGITS_MAX] = {0};
     while (value.digits % 10 == 0) {
         value.digits /= 10;
         value.exponent++;
     }
-    int count = (int)put_digits(digits, value.digits), first = value.exponent + count - 1;
+    size_t start = last_digits(buffer, value.digits);
+    const char *digits = buffer + start;
+    int count = (int)(DIGITS_MAX - start), first = value.exponent + count - 1;
     if (first >= FIXED_MIN && first < FIXED_MAX)
         return put_fixed(text, digits, count, first);
     char *to = text;
@@ -158,11 +234,13 @@ size_t number_text_f32(char *text, float value)
     if (value == 0)
         return put_zero(text, negative);
     size_t sign = put_sign(text, negative);
-    return sign +
-           put_decimal(text + sign, shortest(fabs((double)value),
-                                             exponent ? fraction | UINT32_C(1) << 23 : fraction,
-                                             (int)(exponent ? exponent : 1) - 150,
-                                             !fraction && exponent > 1, 6, 9));
+    uint32_t m = exponent ? fraction | UINT32_C(1) << 23 : fraction;
+    int q = (int)(exponent ? exponent : 1) - 150;
+    bool narrow = !fraction && exponent > 1;
+    struct decimal decimal;
+    if (narrow || !shortest_float(m, q, &decimal))
+        decimal = shortest(fabs((double)value), m, q, narrow, 6, 9);
+    return sign + put_decimal(text + sign, decimal);
 }
 
 size_t number_text_f64(char *text, double value)

@@ -54,6 +54,14 @@ static void table_text_put(struct writer *writer, const char *text)
     put_bytes(writer, text, strlen(text));
 }
 
+static void put_character(struct writer *writer, char character)
+{
+    struct ivon_table *table = writer->table;
+    table->text[table->text_size++] = character;
+    if (table->text_size == TEXT_CAPACITY)
+        table_text_drain(writer);
+}
+
 /* Room for a number. */
 static char *table_text_reserve(struct writer *writer)
 {
@@ -101,13 +109,17 @@ static void table_text_put_number(struct writer *writer, enum ivon_dtype dtype, 
 /* Text in quotation marks; `escape` goes before those within, and before itself. */
 static void put_quoted(struct writer *writer, const char *text, char escape)
 {
-    table_text_put(writer, "\"");
-    for (; *text; text++) {
-        if (*text == '"' || *text == escape)
-            put_bytes(writer, &escape, 1);
-        put_bytes(writer, text, 1);
+    put_character(writer, '"');
+    const char escaped[] = {'"', escape, '\0'};
+    for (size_t plain; *text; text += plain) {
+        plain = strcspn(text, escaped);
+        put_bytes(writer, text, plain);
+        if (!text[plain])
+            break;
+        put_character(writer, escape);
+        put_character(writer, text[plain++]);
     }
-    table_text_put(writer, "\"");
+    put_character(writer, '"');
 }
 
 static int table_text_start(struct ivon_table *table, struct ivon_error *error)
@@ -137,7 +149,7 @@ static void put_heading(struct writer *writer, const char *text)
 static void put_comma(struct writer *writer, bool first)
 {
     if (!first)
-        table_text_put(writer, ",");
+        put_character(writer, ',');
 }
 
 static int put_headings(struct writer *writer, const struct table_column *column, bool first)
@@ -187,7 +199,7 @@ static void put_line(struct writer *writer, size_t line, const void *const *colu
     if (!own)
         put_integer(writer, (int64_t)(table->appended + (tokens ? line / tokens : line)));
     if (tokens) {
-        table_text_put(writer, ",");
+        put_character(writer, ',');
         put_integer(writer, (int64_t)(line % tokens));
     }
     for (size_t c = 0; c < table->column_count; c++) {
@@ -199,7 +211,7 @@ static void put_line(struct writer *writer, size_t line, const void *const *colu
             table_text_put_number(writer, column->is.dtype, at, csv_nonfinite);
         }
     }
-    table_text_put(writer, "\n");
+    put_character(writer, '\n');
 }
 
 static int append_csv(struct ivon_table *table, size_t count, const void *const *columns,
@@ -223,13 +235,12 @@ static const char *put_value(struct writer *writer, enum ivon_dtype dtype, int r
         table_text_put_number(writer, dtype, at, json_nonfinite);
         return at + ivon_dtype_size(dtype);
     }
-    table_text_put(writer, "[");
+    put_character(writer, '[');
     for (int64_t i = 0; i < shape[0]; i++) {
-        if (i)
-            table_text_put(writer, ",");
+        put_comma(writer, i == 0);
         at = put_value(writer, dtype, rank - 1, shape + 1, at);
     }
-    table_text_put(writer, "]");
+    put_character(writer, ']');
     return at;
 }
 

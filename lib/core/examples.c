@@ -11,6 +11,8 @@
 enum {
     BUFFER_SIZE = 1 << 18, /* bytes of stored elements in memory; at least one example */
     TILE = 1024,           /* elements converted at a time */
+    BYTES = 256,           /* values that an element of one byte has */
+    TABLE_CHANNELS = 64,   /* at most, whose tables fit a cache */
 };
 
 struct field_scaling {
@@ -18,6 +20,7 @@ struct field_scaling {
     double divisor;
     size_t channels;
     double *mean, *std; /* one for each channel */
+    float *table;       /* of what each byte becomes, for each channel; or null */
 };
 
 struct ivon_examples {
@@ -70,6 +73,47 @@ static void examples_scale(float *out, const double *in, size_t at, size_t count
             scale_run(out, in, run, scaling->divisor, *mean, *std);
         at = (at + run) % example;
     }
+}
+
+/* The same of elements of one byte, by the table. */
+static void examples_look_up(float *restrict out, const unsigned char *restrict in, size_t at,
+                             size_t count, size_t example, const struct field_scaling *scaling)
+{
+    size_t stride = example / scaling->channels;
+    for (size_t run; count; count -= run, in += run, out += run) {
+        const float *table = scaling->table + at / stride * BYTES;
+        run = scaling->channels == 1 ? count : stride - at % stride;
+        run = run < count ? run : count;
+        for (size_t i = 0; i < run; i++)
+            out[i] = table[in[i]];
+        at = (at + run) % example;
+    }
+}
+
+/* Makes a table for elements of one byte, unless a number in it would not be finite. */
+static bool scaling_tabulate(struct field_scaling *scaling, const struct ivon_field *field)
+{
+    unsigned char bytes[BYTES];
+    double values[BYTES];
+    bool finite = true;
+    if (ivon_dtype_size(field->dtype) != 1 || scaling->channels > TABLE_CHANNELS)
+        return true;
+    scaling->table = calloc(scaling->channels, BYTES * sizeof *scaling->table);
+    if (!scaling->table)
+        return false;
+    for (size_t i = 0; i < BYTES; i++)
+        bytes[i] = (unsigned char)i;
+    ivon_dtype_to_f64(values, bytes, field->dtype, BYTES);
+    for (size_t c = 0; c < scaling->channels; c++)
+        scale_run(scaling->table + c * BYTES, values, BYTES, scaling->divisor, scaling->mean[c],
+                  scaling->std[c]);
+    for (size_t i = 0; i < scaling->channels * BYTES; i++)
+        finite = finite && isfinite(scaling->table[i]);
+    if (!finite) {
+        free(scaling->table);
+        scaling->table = NULL;
+    }
+    return true;
 }
 
 static bool field_copy(struct ivon_field *to, const struct ivon_field *from)
@@ -129,7 +173,8 @@ int ivon_examples_new(struct ivon_examples **out, const struct ivon_examples_cla
         code = ivon_error_memory(error);
     for (size_t i = 0; i < field_count && !code; i++) {
         if (!field_copy(&examples->fields[i], &fields[i]) ||
-            !scaling_copy(&examples->scalings[i], &scalings[i]))
+            !scaling_copy(&examples->scalings[i], &scalings[i]) ||
+            !scaling_tabulate(&examples->scalings[i], &fields[i]))
             code = ivon_error_memory(error);
         else
             code = count_elements(&examples->fields[i], count, path, error);
@@ -187,6 +232,7 @@ void ivon_examples_close(struct ivon_examples *examples)
         if (examples->scalings) {
             free(examples->scalings[i].mean);
             free(examples->scalings[i].std);
+            free(examples->scalings[i].table);
         }
     }
     free(examples->fields);
@@ -324,11 +370,15 @@ static int convert_f32(const struct ivon_examples *examples, size_t index, uint6
     double tile[TILE];
     float *to = out;
     const struct ivon_field *field = &examples->fields[index];
+    const struct field_scaling *scaling = &examples->scalings[index];
+    if (scaling->table) {
+        examples_look_up(to, examples->buffer, 0, count, field->count, scaling);
+        return 0;
+    }
     for (size_t done = 0, size; done < count && !code; done += size) {
         size = count - done < TILE ? count - done : TILE;
         ivon_dtype_to_f64(tile, stored(examples, field, done), field->dtype, size);
-        examples_scale(to + done, tile, done % field->count, size, field->count,
-                       &examples->scalings[index]);
+        examples_scale(to + done, tile, done % field->count, size, field->count, scaling);
         code = examples_check_finite(examples, index, first, done, to + done, tile, size, error);
     }
     return code;

@@ -16,6 +16,7 @@ enum {
     BINS_MAX = 1 << 16,
     GROUPS = 32, /* of examples, for the standard error of ece_classwise */
     VALUES_MAX = 7,
+    DIGIT = 11, /* bits by which confidences are sorted at a time */
 };
 
 struct ivon_metrics {
@@ -135,10 +136,15 @@ static size_t metrics_choose_group(uint64_t example)
     return example < GROUPS ? (size_t)example : (size_t)((bits ^ bits >> 31) % GROUPS);
 }
 
-size_t ivon_confidence_bin(float confidence, size_t bins)
+static inline size_t confidence_bin(float confidence, size_t bins)
 {
     float product = (float)bins * confidence;
     return product < (float)bins ? (size_t)product : bins - 1;
+}
+
+size_t ivon_confidence_bin(float confidence, size_t bins)
+{
+    return confidence_bin(confidence, bins);
 }
 
 static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t class)
@@ -149,7 +155,7 @@ static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t c
     metrics->group_sizes[group]++;
     for (size_t c = 0; c < outputs; c++) {
         double probability = probability_clamp(p[c]);
-        gaps[ivon_confidence_bin(p[c], bins) * outputs + c] += (c == class) - probability;
+        gaps[confidence_bin(p[c], bins) * outputs + c] += (c == class) - probability;
     }
 }
 
@@ -263,21 +269,49 @@ int ivon_metrics_add_regression(struct ivon_metrics *metrics, size_t count, cons
     return 0;
 }
 
-static int compare_floats(const void *a, const void *b)
+/* Sorts by one digit of the bits, which rise as numbers do that are not negative. */
+static void metrics_sort_digit(float *restrict to, const float *restrict from, size_t count,
+                               int shift)
 {
-    float left = *(const float *)a, right = *(const float *)b;
-    return (left > right) - (left < right);
+    size_t ends[1 << DIGIT] = {0}, sum = 0;
+    uint32_t bits;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(&bits, &from[i], sizeof bits);
+        ends[bits >> shift & ((1 << DIGIT) - 1)]++;
+    }
+    for (size_t i = 0; i < 1 << DIGIT; i++) {
+        size_t here = ends[i];
+        ends[i] = sum;
+        sum += here;
+    }
+    for (size_t i = 0; i < count; i++) {
+        memcpy(&bits, &from[i], sizeof bits);
+        to[ends[bits >> shift & ((1 << DIGIT) - 1)]++] = from[i];
+    }
+}
+
+/* Sorts numbers from 0 on, in memory for twice as many; returns where they are. */
+static const float *metrics_sort(float *values, size_t count)
+{
+    float *from = values, *to = values + count;
+    for (int shift = 0; shift < 32; shift += DIGIT) {
+        metrics_sort_digit(to, from, count, shift);
+        float *next = from;
+        from = to;
+        to = next;
+    }
+    return from;
 }
 
 /* Sets the starts of bins of equal count. Returns their number, which equal confidences may
-   reduce. */
-static size_t start_adaptive(struct ivon_metrics *metrics, float *sorted)
+   reduce. `scratch` holds two floats for each confidence. */
+static size_t start_adaptive(struct ivon_metrics *metrics, float *scratch)
 {
     size_t count = metrics->confidence_count, used = 0, end;
     uint64_t bins = metrics->bins, last = 0;
     for (size_t i = 0; i < count; i++)
-        sorted[i] = fabsf(metrics->confidences[i]);
-    qsort(sorted, count, sizeof *sorted, compare_floats);
+        scratch[i] = fabsf(metrics->confidences[i]);
+    const float *sorted = metrics_sort(scratch, count);
     for (size_t i = 0; i < count; i = end) {
         for (end = i + 1; end < count && sorted[end] == sorted[i];)
             end++;
@@ -295,7 +329,7 @@ static size_t find_bin(const double *starts, size_t bins, float confidence)
 {
     size_t low = 0, high = bins;
     if (!starts)
-        return ivon_confidence_bin(confidence, bins);
+        return confidence_bin(confidence, bins);
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
         if (starts[middle] <= confidence)
@@ -366,13 +400,13 @@ static bool fill_calibration(struct ivon_metrics *metrics, struct ivon_metric *v
     size_t count = metrics->confidence_count;
     struct moments error = calibration(metrics, NULL, metrics->bins);
     values[0] = metric_from_moments("ece", &error);
-    float *sorted = malloc((count ? count : 1) * sizeof *sorted);
-    if (!sorted)
+    float *scratch = calloc(count ? count : 1, 2 * sizeof *scratch);
+    if (!scratch)
         return false;
-    size_t bins = start_adaptive(metrics, sorted);
+    size_t bins = start_adaptive(metrics, scratch);
     error = calibration(metrics, metrics->starts, bins);
     values[1] = metric_from_moments("ece_adaptive", &error);
-    free(sorted);
+    free(scratch);
     return true;
 }
 

@@ -110,6 +110,82 @@ static void rounds_like_strtof(void **state)
     freelocale(locale);
 }
 
+/* Numbers at, and next to, the middle between two floats, and of as many digits as programs write.
+ */
+static void rounds_middles_like_strtof(void **state)
+{
+    (void)state;
+    static const int digits[] = {6, 9, 15, 16, 17, 18, 19, 3, 20};
+    uint64_t bits = 7;
+    char text[40];
+    float value, single;
+    locale_t locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    for (int i = 0; i < 400000; i++) {
+        bits = bits * 6364136223846793005U + 1442695040888963407U;
+        uint32_t half = (uint32_t)(bits >> 32);
+        if (i % 4)
+            half = (half & 0x807fffff) | (uint32_t)(90 + bits % 75) << 23;
+        memcpy(&single, &half, sizeof single);
+        uint64_t wide;
+        double number = (double)single;
+        memcpy(&wide, &number, sizeof wide);
+        if (i & 1)
+            wide += (UINT64_C(1) << 28) + (bits >> 20) % 9 - 4;
+        memcpy(&number, &wide, sizeof number);
+        snprintf(text, sizeof text, "%.*g", digits[i % 9], number);
+        struct csv_field field = field_of(text);
+        bool fits = isinf(number) || !isinf(strtof(text, NULL));
+        if (isnan(number) || strlen(text) >= sizeof text - 1)
+            continue;
+        if (csv_float(&field, locale, &value) != fits || (fits && value != strtof(text, NULL)))
+            fail_msg("'%s' is %.9g, expected %.9g", text, (double)value,
+                     (double)strtof(text, NULL));
+    }
+    freelocale(locale);
+}
+
+/* What is taken in one step is what csv_next_field and csv_float take. */
+static void takes_numbers_in_one_step(void **state)
+{
+    (void)state;
+    static const char *const taken[] = {"1,", "-1.5e3\n2", "0.25\r\n", ".5,x", "5.,"};
+    static const char *const left[] = {"1",    "1 ,", " 1,", "\"1\",", "1\r,", "1\r",  "+1,",
+                                       "nan,", "1e,", "-,",  ",",      "\n",   "0x1,", "1.2.3,"};
+    float value = 0;
+    bool last = false;
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        struct csv_text text = {taken[i], taken[i] + strlen(taken[i])}, slow = text;
+        struct csv_field field;
+        assert_true(csv_next_float(&text, &value, &last));
+        assert_null(csv_next_field(&slow, &field));
+        assert_true(value == strtof(taken[i], NULL) && last == field.last && text.at == slow.at);
+    }
+    for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
+        struct csv_text text = {left[i], left[i] + strlen(left[i])};
+        assert_false(csv_next_float(&text, &value, &last));
+        assert_ptr_equal(text.at, left[i]);
+    }
+}
+
+static void passes_over_records(void **state)
+{
+    (void)state;
+    static const char rows[] = "a,bb,,d\r\nx";
+    for (size_t column = 0; column < 5; column++) {
+        struct csv_text text = {rows, rows + sizeof rows - 1}, found = {NULL, NULL};
+        assert_true(csv_skip_record(&text, 4, column, &found));
+        assert_ptr_equal(text.at, rows + 9);
+        static const int places[] = {0, 2, 5, 6};
+        assert_ptr_equal(found.at, column < 4 ? rows + places[column] : NULL);
+    }
+    static const char *const left[] = {"a,b,c,d", "a,b,c\n", "a,\"b\",c,d\n", "a,b,c,d,e\n", "\n"};
+    for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
+        struct csv_text text = {left[i], left[i] + strlen(left[i])}, found;
+        assert_false(csv_skip_record(&text, 4, 0, &found));
+        assert_ptr_equal(text.at, left[i]);
+    }
+}
+
 static void tells_numbers(void **state)
 {
     (void)state;
@@ -444,6 +520,9 @@ int main(void)
         cmocka_unit_test(compares_and_numbers),
         cmocka_unit_test(shortens_excerpts),
         cmocka_unit_test(rounds_like_strtof),
+        cmocka_unit_test(rounds_middles_like_strtof),
+        cmocka_unit_test(takes_numbers_in_one_step),
+        cmocka_unit_test(passes_over_records),
         cmocka_unit_test(tells_numbers),
         cmocka_unit_test(reads_doubles),
         cmocka_unit_test(reads_files),

@@ -235,6 +235,40 @@ static void metrics_of_predictions(void **state)
     problem_end(&problem);
 }
 
+/* Weights that stay the same for all blocks: neither these nor threads change a bit. */
+static void one_sample_in_blocks(void **state)
+{
+    (void)state;
+    struct problem problem, *list[] = {&problem};
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    for (size_t samples = 0; samples < 2; samples++) {
+        static struct seen seen[4];
+        for (int i = 0; i < 4; i++) {
+            struct ivon_predict_options options = ivon_predict_defaults();
+            options.samples = samples;
+            options.sample.seed = SEED;
+            options.batch = 4;
+            options.logits = i & 1;
+            options.resources.memory = i & 1; /* one tile at a time */
+            options.resources.threads = i & 2 ? 2 : 1;
+            struct ivon_predictor *predictor = make_predictor(list, 1, &options);
+            seen[i] = (struct seen){0};
+            assert_int_equal(ivon_predictor_run(predictor, see, &seen[i], NULL), 0);
+            assert_int_equal(seen[i].blocks, i & 1 ? (EXAMPLES + 3) / 4 : 1);
+            seen[i].blocks = 0;
+            assert_memory_equal(&seen[i], &seen[0], sizeof seen[0]);
+            ivon_predictor_free(predictor);
+        }
+        static double p[1][EXAMPLES][CLASSES];
+        const double weight = 1;
+        struct ivon_sample_options drawn = ivon_sample_defaults();
+        drawn.seed = SEED;
+        softmax_of(&problem, samples ? &drawn : NULL, 0, p[0]);
+        check_averages(&seen[0], p, &weight, 1);
+    }
+    problem_end(&problem);
+}
+
 /* A parameter without a Hessian stays at the mean and is counted; a caller stops the run. */
 static void fixed_parameters_and_stops(void **state)
 {
@@ -321,6 +355,7 @@ int main(void)
         cmocka_unit_test(averages_over_samples),
         cmocka_unit_test(averages_over_an_ensemble),
         cmocka_unit_test(metrics_of_predictions),
+        cmocka_unit_test(one_sample_in_blocks),
         cmocka_unit_test(fixed_parameters_and_stops),
         cmocka_unit_test(predictions_vary_with_their_weights),
         cmocka_unit_test(probabilities_from_elsewhere),

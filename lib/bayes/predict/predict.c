@@ -17,6 +17,8 @@ enum {
     TILE_MAX = 256,             /* examples */
     TILE_MEMORY = 4 << 20,      /* bytes of activations that caches hold */
     DEFAULT_MEMORY = 256 << 20, /* bytes */
+    SINGLE_MEMORY = 4 << 20,    /* bytes of a block that caches hold while it is used again */
+    TILES_PER_THREAD = 8,       /* in such a block: the threads wait for each other at its end */
 };
 
 static const struct options_kind predict_options = {
@@ -212,12 +214,22 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
     return fine && (!options->log_likelihoods || allocate_matrix(predictor));
 }
 
+/* Every block draws all samples again, so that large ones cost least; but where the weights stay
+   the same, small blocks do, whose memory is used again while caches hold it. */
+static size_t predict_block_tiles(const struct ivon_predictor *predictor)
+{
+    const struct ivon_resources *resources = &predictor->options.resources;
+    size_t tile_memory = predict_bytes_per_example(predictor) * predictor->runner.tile;
+    size_t most = (resources->memory ? resources->memory : DEFAULT_MEMORY) / tile_memory;
+    size_t least = TILES_PER_THREAD * (size_t)ivon_parallel_threads(resources->threads);
+    size_t tiles = predictor->single ? SINGLE_MEMORY / tile_memory : most;
+    tiles = tiles < least ? least : tiles;
+    return tiles < most ? tiles : most;
+}
+
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    size_t memory = predictor->options.resources.memory ? predictor->options.resources.memory
-                                                        : DEFAULT_MEMORY;
-    size_t tile = predictor->runner.tile;
-    size_t tiles = memory / predict_bytes_per_example(predictor) / tile;
+    size_t tile = predictor->runner.tile, tiles = predict_block_tiles(predictor);
     uint64_t needed = (predictor->data.count + tile - 1) / tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     predictor->block = tiles * tile;
@@ -285,6 +297,8 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
     predictor->groups = options->samples < 2                 ? 1
                         : options->samples < ROWS_GROUPS_MAX ? options->samples
                                                              : ROWS_GROUPS_MAX;
+    predictor->single = member_count == 1 && predictor->passes == 1 &&
+                        (!options->samples || !(options->logits || predictor->options.nll_at_mean));
     code = take_members(predictor, members, member_count, error);
     if (!code)
         code = labelled_open(&predictor->data, members[0].network, &predictor->outputs, examples,

@@ -31,6 +31,7 @@ struct ivon_predictor {
     struct outputs outputs;
     struct likelihood likelihood;
     size_t groups, passes; /* passes: samples of each member, at least 1 */
+    bool single;           /* all rows are of the same weights, which are set once */
 
     /* Of the block in memory: */
     struct row_sums sums;

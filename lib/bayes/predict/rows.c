@@ -74,13 +74,13 @@ void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, si
     const struct likelihood_sums *own = &sums->sums;
     size_t base = group * sums->capacity + row, k = sums->likelihood.k;
     bool regression = sums->kind->traits.regression;
-    const struct likelihood_sums at = {.probabilities = regression ? NULL
-                                                                   : own->probabilities + base * k,
-                                       .expected = regression ? NULL : own->expected + row,
-                                       .first = regression ? own->first + base * k : NULL,
-                                       .second = regression ? own->second + base * k : NULL,
-                                       .density_log = regression ? own->density_log + base : NULL,
-                                       .density_sum = regression ? own->density_sum + base : NULL};
+    const struct likelihood_sums at = {
+        .probabilities = regression ? NULL : own->probabilities + base * k,
+        .expected = regression || sums->same ? NULL : own->expected + row,
+        .first = regression ? own->first + base * k : NULL,
+        .second = regression ? own->second + base * k : NULL,
+        .density_log = regression ? own->density_log + base : NULL,
+        .density_sum = regression ? own->density_sum + base : NULL};
     sums->kind->add(&sums->likelihood, &at, weight, count, outputs, targets, log_likelihoods);
 }
 
@@ -98,6 +98,10 @@ void rows_probabilities(const struct row_sums *sums, size_t without, size_t row,
 {
     double total = weight_without(sums, without), sum[TILE];
     size_t all = count * sums->likelihood.k;
+    if (sums->groups == 1 && without && total == 1) {
+        memcpy(out, sums->sums.probabilities + row * sums->likelihood.k, all * sizeof *out);
+        return;
+    }
     for (size_t at = 0; at < all; at += TILE) {
         size_t piece = all - at < TILE ? all - at : TILE;
         memset(sum, 0, sizeof sum);

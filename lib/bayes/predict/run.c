@@ -32,6 +32,7 @@ struct run {
     double weight;
     size_t wave;
     bool at_mean; /* only the outputs at the mean are wanted */
+    bool set;     /* the threads' networks have weights */
 };
 
 static size_t tiles_of(const struct run *run)
@@ -110,13 +111,43 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     }
 }
 
+static int finish_tile(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    const struct run *run = context;
+    struct ivon_predictor *predictor = run->predictor;
+    size_t most = predictor->runner.tile * predictor->outputs.tokens, k = predictor->outputs.k;
+    size_t row = i * most, rows = run->count * predictor->outputs.tokens - row;
+    rows = rows < most ? rows : most;
+    struct row_results at = predictor->results;
+    enum ivon_likelihood likelihood = predictor->options.task.likelihood;
+    if (ivon_likelihood_traits(likelihood)->regression) {
+        at.mean += row * k;
+        at.epistemic_std += row * k;
+        at.aleatoric_std = at.aleatoric_std ? at.aleatoric_std + row * k : NULL;
+    } else {
+        at.prediction += row * targets_width(likelihood, k);
+        at.probabilities += row * k;
+        at.max_probability += row;
+        at.entropy += row;
+        at.expected_entropy += row;
+        at.mutual_information += row;
+    }
+    rows_finish(&predictor->sums, row, rows, &at);
+    return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->data.examples),
+                                run->first * predictor->outputs.tokens + row,
+                                at.mean ? at.mean : at.probabilities, rows, error);
+}
+
 static int shared_tile(void *context, const struct runner_tile *tile, struct ivon_error *error)
 {
-    (void)error;
     const struct run *run = context;
-    size_t tokens = run->predictor->outputs.tokens;
+    const struct ivon_predictor *predictor = run->predictor;
+    size_t tokens = predictor->outputs.tokens;
     add_rows(run, run->pass, tile->at * tokens, tile->count * tokens, tile->f);
-    return 0;
+    return predictor->single && !run->at_mean
+               ? finish_tile(context, tile->at / predictor->runner.tile, tile->thread, error)
+               : 0;
 }
 
 /* The mean where that alone is wanted. */
@@ -170,8 +201,8 @@ static int add_wave(void *context, size_t i, int thread, struct ivon_error *erro
 
 /* Samples. */
 
-/* One sample for all threads. */
-static int run_shared(struct run *run, struct ivon_error *error)
+/* Sets the weights of all threads to one sample. */
+static int set_shared(struct run *run, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
     struct runner *runner = &predictor->runner;
@@ -183,8 +214,18 @@ static int run_shared(struct run *run, struct ivon_error *error)
         code = recalibrate(predictor, member, &run->weights, error);
     if (!code)
         code = runner_set(runner, (const float *const *)run->weights.arrays, error);
+    return code;
+}
+
+/* One sample for all threads. */
+static int run_shared(struct run *run, struct ivon_error *error)
+{
+    struct ivon_predictor *predictor = run->predictor;
+    int code = predictor->single && run->set ? 0 : set_shared(run, error);
+    run->set = !code;
     return code ? code
-                : runner_run_block(runner, &predictor->data.feed, shared_tile, run, NULL, error);
+                : runner_run_block(&predictor->runner, &predictor->data.feed, shared_tile, run,
+                                   NULL, error);
 }
 
 /* As many samples at a time as there are threads. */
@@ -202,9 +243,9 @@ static int predict_run_passes(struct run *run, size_t passes, struct ivon_error 
         run->wave = run->workers ? (size_t)run->threads : 1;
         if (run->wave > passes - run->pass)
             run->wave = passes - run->pass;
-        code = run->workers ? run_wave(run, error) : run_shared(run, error);
         for (size_t s = 0; s < run->wave && !run->at_mean; s++)
             predictor->sums.group_weight[(run->pass + s) % predictor->groups] += run->weight;
+        code = run->workers ? run_wave(run, error) : run_shared(run, error);
         if (!code && !run->at_mean)
             code = meter_add(&predictor->meter, run->wave * run->count, error);
     }
@@ -274,34 +315,6 @@ static int measure_without(void *context, size_t i, int thread, struct ivon_erro
     return code;
 }
 
-static int finish_tile(void *context, size_t i, int thread, struct ivon_error *error)
-{
-    (void)thread;
-    const struct run *run = context;
-    struct ivon_predictor *predictor = run->predictor;
-    size_t most = predictor->runner.tile * predictor->outputs.tokens, k = predictor->outputs.k;
-    size_t row = i * most, rows = run->count * predictor->outputs.tokens - row;
-    rows = rows < most ? rows : most;
-    struct row_results at = predictor->results;
-    enum ivon_likelihood likelihood = predictor->options.task.likelihood;
-    if (ivon_likelihood_traits(likelihood)->regression) {
-        at.mean += row * k;
-        at.epistemic_std += row * k;
-        at.aleatoric_std = at.aleatoric_std ? at.aleatoric_std + row * k : NULL;
-    } else {
-        at.prediction += row * targets_width(likelihood, k);
-        at.probabilities += row * k;
-        at.max_probability += row;
-        at.entropy += row;
-        at.expected_entropy += row;
-        at.mutual_information += row;
-    }
-    rows_finish(&predictor->sums, row, rows, &at);
-    return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->data.examples),
-                                run->first * predictor->outputs.tokens + row,
-                                at.mean ? at.mean : at.probabilities, rows, error);
-}
-
 static struct ivon_predictions predict_run_describe(const struct run *run)
 {
     const struct ivon_predictor *predictor = run->predictor;
@@ -364,7 +377,7 @@ static int predict_run_block(struct run *run,
     run->count = predictor->data.present;
     if (!code)
         code = run_members(run, error);
-    if (!code)
+    if (!code && !predictor->single)
         code = ivon_parallel_run(run->threads, tiles_of(run), finish_tile, run, error);
     if (!code && predictor->metrics[ROWS_GROUPS_MAX])
         code = ivon_parallel_run(run->threads, predictor->groups > 1 ? predictor->groups + 1 : 1,
@@ -384,7 +397,7 @@ int predictor_run(struct ivon_predictor *predictor,
                       .threads = ivon_parallel_threads(predictor->options.resources.threads)};
     uint64_t count = predictor->data.count;
     size_t tiles = predictor->block / predictor->runner.tile;
-    bool share = run.threads == 1 || predictor->options.recalibrate ||
+    bool share = run.threads == 1 || predictor->passes == 1 || predictor->options.recalibrate ||
                  tiles >= TILES_PER_THREAD * (size_t)run.threads;
     run.workers = share ? NULL : calloc((size_t)run.threads, sizeof *run.workers);
     if (!share && !run.workers)

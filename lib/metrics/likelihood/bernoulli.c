@@ -88,7 +88,8 @@ static void bernoulli_add(const struct likelihood *likelihood, const struct like
             size_t row = (at + i) / k;
             double entropy = (double)softplus[i] -
                              (probability[i] > 0 ? (double)probability[i] * (double)f[i] : 0);
-            sums->expected[row] += weight * entropy;
+            if (sums->expected)
+                sums->expected[row] += weight * entropy;
             if (log_likelihoods && targets->labels &&
                 targets_count(targets, IVON_BERNOULLI, k, row))
                 log_likelihoods[row] += (targets->labels[at + i] ? (double)f[i] : 0) -

@@ -93,25 +93,26 @@ static void softmax_shift_and_exponentiate(float *exps, const float *f, float ma
     categorical_exponentials_in_place(exps, count);
 }
 
+/* The moment is of use to the entropy alone. */
 static void softmax_add_moments(struct softmax *softmax, const float *exps, const float *f,
-                                float max_logit, size_t count)
+                                float max_logit, size_t count, bool entropy)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         softmax->z += (double)exps[i];
+    for (size_t i = 0; i < count && entropy; i++)
         softmax->moment += exps[i] > 0 ? (double)exps[i] * ((double)f[i] - (double)max_logit) : 0;
-    }
 }
 
 /* Sums a row of any width in pieces; computes its exponentials twice. */
 static struct softmax softmax_add_wide(float *sum, double weight, const float *f, float max_logit,
-                                       size_t count)
+                                       size_t count, bool entropy)
 {
     float exps[TILE];
     struct softmax softmax = {0, 0};
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
         softmax_shift_and_exponentiate(exps, f + at, max_logit, piece);
-        softmax_add_moments(&softmax, exps, f + at, max_logit, piece);
+        softmax_add_moments(&softmax, exps, f + at, max_logit, piece, entropy);
     }
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
@@ -121,12 +122,14 @@ static struct softmax softmax_add_wide(float *sum, double weight, const float *f
     return softmax;
 }
 
-/* Adds the entropy of a row whose probabilities are already summed; returns log p_y. */
+/* Adds the entropy of a row whose probabilities are already summed, and returns log p_y; without
+   either where it is not asked for. */
 static double softmax_finish_row(const struct softmax *softmax, double weight, const float *f,
                                  float max_logit, const int64_t *label, double *expected)
 {
-    double log_z = log(softmax->z);
-    *expected += weight * (log_z - softmax->moment / softmax->z);
+    double log_z = expected || label ? log(softmax->z) : 0;
+    if (expected)
+        *expected += weight * (log_z - softmax->moment / softmax->z);
     return label ? (double)f[*label] - (double)max_logit - log_z : 0;
 }
 
@@ -152,17 +155,20 @@ static void categorical_add(const struct likelihood *likelihood, const struct li
             const float *logits = f + r * k;
             float max_logit = categorical_max(logits, k);
             if (k > TILE) {
-                softmax = softmax_add_wide(sum + at * k, weight, logits, max_logit, k);
+                softmax = softmax_add_wide(sum + at * k, weight, logits, max_logit, k,
+                                           sums->expected != NULL);
             } else {
-                softmax_add_moments(&softmax, exps + r * k, logits, max_logit, k);
+                softmax_add_moments(&softmax, exps + r * k, logits, max_logit, k,
+                                    sums->expected != NULL);
                 likelihood_add_scaled(sum + (at + r) * k, exps + r * k, (float)(weight / softmax.z),
                                       k);
             }
             size_t row = at + r;
-            bool counts = targets->labels && targets_count(targets, IVON_CATEGORICAL, k, row);
+            bool counts = log_likelihoods && targets->labels &&
+                          targets_count(targets, IVON_CATEGORICAL, k, row);
             double value = softmax_finish_row(&softmax, weight, logits, max_logit,
                                               counts ? targets->labels + row : NULL,
-                                              &sums->expected[row]);
+                                              sums->expected ? &sums->expected[row] : NULL);
             if (log_likelihoods)
                 log_likelihoods[row] = value;
         }

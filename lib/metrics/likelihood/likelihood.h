@@ -24,7 +24,7 @@ struct likelihood {
    null. */
 struct likelihood_sums {
     float *probabilities; /* rows × K: Σ ω p */
-    double *expected;     /* rows: Σ ω H[p] */
+    double *expected;     /* rows: Σ ω H[p]; null where nobody asks */
     /* Of regression: */
     double *first, *second; /* rows × K: Σ ω p, Σ ω p² */
     double *density_log;    /* rows: log of the largest ω p(y | f) so far */

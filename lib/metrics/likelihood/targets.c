@@ -34,9 +34,11 @@ struct row_targets targets_from(const struct row_targets *targets, enum ivon_lik
 bool targets_count(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
                    size_t row)
 {
-    return !targets->labels ||
-           ivon_target_counts(likelihood, k, targets->labels + row * targets_width(likelihood, k),
-                              targets->ignored);
+    if (!targets->labels || targets->ignored == INT64_MIN)
+        return true;
+    const int64_t *labels = targets->labels + row * targets_width(likelihood, k);
+    return *labels != targets->ignored || /* most do: without asking for more */
+           ivon_target_counts(likelihood, k, labels, targets->ignored);
 }
 
 void targets_mark(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
