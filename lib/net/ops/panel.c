@@ -159,12 +159,23 @@ void net_panel_run(const struct net_panel *panel, const float *columns, size_t r
         run_plain(panel, columns, rows, width, out, out_stride);
 }
 
+bool net_panel_is_fast(void)
+{
+    return __builtin_cpu_supports("avx512f") ||
+           (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+}
+
 #else
 
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
                    float *out, size_t out_stride)
 {
     run_plain(panel, columns, rows, width, out, out_stride);
+}
+
+bool net_panel_is_fast(void)
+{
+    return false;
 }
 
 #endif

@@ -33,4 +33,7 @@ struct net_panel {
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
                    float *out, size_t out_stride);
 
+/* Returns whether the machine has vectors with fused multiply-adds: without, sums are slow. */
+bool net_panel_is_fast(void);
+
 #endif
