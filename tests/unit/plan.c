@@ -398,6 +398,64 @@ static void gates_are_one_function(void **unused)
     }
 }
 
+/* Linear layers: a product, a bias on either side of the sum, alone or before other steps. */
+static struct ivon_network *linear_network(void)
+{
+    enum { WIDTH = 40 };
+    float w[WIDTH * WIDTH], b[WIDTH];
+    int64_t shape[] = {2, 5, WIDTH};
+    struct ivon_network *network;
+    assert_int_equal(graph_new(&network, "linear", NULL), 0);
+    assert_int_equal(graph_add_input(network, "x", NET_FLOAT, 3, shape, NULL), 0);
+    random_floats(w, WIDTH * WIDTH);
+    constant(network, "w", 2, (int64_t[]){WIDTH, WIDTH}, NET_FLOAT, w);
+    random_floats(b, WIDTH);
+    constant(network, "b", 1, (int64_t[]){WIDTH}, NET_FLOAT, b);
+    constant(network, "c", 3, (int64_t[]){1, 1, WIDTH}, NET_FLOAT, b);
+    constant(network, "short", 1, (int64_t[]){1}, NET_FLOAT, b);
+    add(network, "MatMul", "x", "w", "product");
+    add(network, "Add", "product", "b", "linear");
+    add(network, "Tanh", "linear", NULL, "bent");
+    add(network, "MatMul", "bent", "w", "second");
+    add(network, "Add", "c", "second", "shifted");
+    add(network, "Add", "shifted", "x", "residual");
+    add(network, "MatMul", "residual", "w", "third");
+    add(network, "Add", "third", "b", "f");
+    add(network, "MatMul", "f", "w", "fourth");
+    add(network, "Add", "fourth", "short", "g");
+    assert_int_equal(graph_add_output(network, "residual", NULL), 0);
+    assert_int_equal(graph_add_output(network, "f", NULL), 0);
+    assert_int_equal(graph_add_output(network, "g", NULL), 0);
+    assert_int_equal(graph_finish(network, NULL), 0);
+    return network;
+}
+
+static void products_add_a_bias(void **unused)
+{
+    (void)unused;
+    float x[400];
+    random_floats(x, 400);
+    struct ivon_network *network = linear_network();
+    const struct net_tensor input = {
+        .type = NET_FLOAT, .rank = 3, .shape = {2, 5, 40}, .count = 400};
+    const void *inputs[] = {x};
+    struct net_plan *plan, *kept;
+    assert_int_equal(net_plan_new(&plan, network, &input, 0, NULL), 0);
+    assert_int_equal(plan_new(&kept, network, NULL, &input, PLAN_KEEP_ALL, 0, NULL), 0);
+    assert_int_equal(net_plan_run(plan, inputs, NULL), 0);
+    assert_int_equal(net_plan_run(kept, inputs, NULL), 0);
+    for (size_t i = 0; i < 3; i++)
+        assert_memory_equal(net_plan_output(plan, i)->data, net_plan_output(kept, i)->data,
+                            sizeof x);
+    size_t joined = 0;
+    for (size_t i = 0; i < network->node_count; i++)
+        joined += plan->steps[i].kind == PLAN_CALL && plan->steps[i].input_count == 3;
+    assert_int_equal(joined, 3);
+    net_plan_free(plan);
+    net_plan_free(kept);
+    ivon_network_free(network);
+}
+
 static void memory_is_reused_and_bounded(void **unused)
 {
     (void)unused;
@@ -460,6 +518,7 @@ int main(void)
         cmocka_unit_test(transposed_products_agree),
         cmocka_unit_test(convolutions_finish_their_outputs),
         cmocka_unit_test(gates_are_one_function),
+        cmocka_unit_test(products_add_a_bias),
         cmocka_unit_test(memory_is_reused_and_bounded),
         cmocka_unit_test(refuses_circles_and_loose_ends),
     };

@@ -1,7 +1,5 @@
 #include "net/ops/panel_product.h"
 
-#include <string.h>
-
 #include "core/blas.h"
 #include "core/dispatch.h"
 #include "net/ops/panel.h"
@@ -38,9 +36,9 @@ static void strip_pack(const struct panel_product *p, const struct strip *strip,
     net_strided_copy_run(&copy, to, b + strip->column * p->ldb + strip->first, sizeof *to);
 }
 
-/* Adds a span of terms to the strip's sums, or begins them. */
+/* Adds a span of terms to the strip's sums, or begins them, and then a row unless it is null. */
 static void strip_add(const struct panel_product *p, const struct strip *strip, bool resume,
-                      const float *a, const float *b, float *y)
+                      const float *row, const float *a, const float *b, float *y)
 {
     size_t offsets[SPAN];
     float packed[SPAN * PANEL_WIDTH];
@@ -56,17 +54,11 @@ static void strip_add(const struct panel_product *p, const struct strip *strip, 
     const struct net_panel panel = {.weights = a + strip->first,
                                     .stride = (size_t)p->lda,
                                     .resume = resume,
+                                    .row = row,
                                     .terms = (size_t)strip->terms,
                                     .offsets = offsets};
     net_panel_run(&panel, columns, (size_t)p->m, (size_t)strip->width, y + strip->column,
                   (size_t)p->ldy);
-}
-
-static void strip_fill(const struct panel_product *p, const struct strip *strip, float *y)
-{
-    size_t size = (size_t)strip->width * sizeof *y;
-    for (int64_t i = 0; i < p->m; i++)
-        memcpy(y + i * p->ldy + strip->column, p->bias + strip->column, size);
 }
 
 IVON_DISPATCH static void strip_scale(const struct panel_product *p, const struct strip *strip,
@@ -77,16 +69,15 @@ IVON_DISPATCH static void strip_scale(const struct panel_product *p, const struc
             y[i * p->ldy + j] *= p->alpha;
 }
 
-/* Computes a span of the strip's terms, and what precedes the first and follows the last one. */
+/* Computes a span of the strip's terms, and what follows the last one. */
 static void strip_run(const struct panel_product *p, struct strip *strip, int64_t first,
                       const float *a, const float *b, float *y)
 {
     strip->first = first;
     strip->terms = p->k - first < SPAN ? p->k - first : SPAN;
-    if (first == 0 && p->bias)
-        strip_fill(p, strip, y);
-    strip_add(p, strip, first || p->bias || p->add, a, b, y);
-    if (first + strip->terms == p->k && p->alpha != 1.0F)
+    bool last = first + strip->terms == p->k;
+    strip_add(p, strip, first || p->add, last && p->bias ? p->bias + strip->column : NULL, a, b, y);
+    if (last && p->alpha != 1.0F)
         strip_scale(p, strip, y);
 }
 
@@ -111,14 +102,19 @@ static void run_panels(const struct panel_product *p, const float *a, const floa
         strip_run(p, &strip, first, a, b, y);
 }
 
+IVON_DISPATCH static void add_row(float *restrict y, const float *restrict row, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        y[i] += row[i];
+}
+
 /* The same by the BLAS library. */
 static void run_blas(const struct panel_product *p, const float *a, const float *b, float *y)
 {
-    struct strip all = {.width = p->n};
-    if (p->bias)
-        strip_fill(p, &all, y);
-    blas_product(false, p->transpose_b, p->m, p->n, p->k, p->alpha, a, p->lda, b, p->ldb,
-                 p->bias || p->add, y, p->ldy);
+    blas_product(false, p->transpose_b, p->m, p->n, p->k, p->alpha, a, p->lda, b, p->ldb, p->add, y,
+                 p->ldy);
+    for (int64_t i = 0; i < p->m && p->bias; i++)
+        add_row(y + i * p->ldy, p->bias, p->n);
 }
 
 void panel_product_run(const struct panel_product *p, const float *a, const float *b, float *y)

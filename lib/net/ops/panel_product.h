@@ -11,7 +11,7 @@ struct panel_product {
     int64_t m, n, k;       /* extents of the product: m × k by k × n */
     int64_t lda, ldb, ldy; /* distances of rows as stored */
     float alpha;
-    const float *bias; /* n elements that are added to each row, if alpha is 1; or null */
+    const float *bias; /* n elements that are added to each row at last, if alpha is 1; or null */
     bool add;          /* to y, if there is no bias; else y is overwritten */
 };
 

@@ -308,8 +308,9 @@ static int infer_fused_matmul(struct net_call *call, struct ivon_error *error)
 static int forward_matmul(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    product_multiply(call->prepared, product_alpha(call), call->inputs[0]->data,
-                     call->inputs[1]->data, NULL, false, call->outputs[0]->data);
+    const struct net_matmul *p = call->prepared;
+    product_multiply(p, product_alpha(call), call->inputs[0]->data, call->inputs[1]->data,
+                     p->bias ? p->bias->data : NULL, false, call->outputs[0]->data);
     return 0;
 }
 

@@ -265,6 +265,8 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_attention(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
+        code = plan_fuse_biases(plan, &inner);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_finishes(plan, &inner);
     if (!code)
         code = plan_lay_out(plan, &inner);

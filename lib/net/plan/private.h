@@ -86,6 +86,9 @@ void plan_fuse_gates(struct net_plan *plan);
 /* After chains: joins a product, edits of its elements, softmax and a product into one step. */
 int plan_fuse_attention(struct net_plan *plan, struct ivon_error *error);
 
+/* After that: lets MatMul add a row to its output. */
+int plan_fuse_biases(struct net_plan *plan, struct ivon_error *error);
+
 /* Lets steps that can finish their outputs do the element-wise steps that follow, in place. */
 int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error);
 
