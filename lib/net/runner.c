@@ -156,13 +156,14 @@ static int runner_measure_halves(struct runner *runner, const struct feed *feed,
 enum { SHARING = 4 }; /* examples, after which the weights' share of the traffic is small */
 
 /* Returns how many examples fit the caches and the memory: the first one takes `single` bytes,
-   every other one `per_example`. */
+   every other one `per_example`. The number of threads is not asked for: a product's bits may
+   depend on how many rows it has. */
 static size_t runner_suitable_tile(const struct runner *runner, const struct runner_bounds *bounds,
                                    uint64_t examples, size_t single, size_t per_example)
 {
     size_t tile = 1;
     while (
-        tile < bounds->examples && tile < examples &&
+        tile < bounds->examples && tile < examples && 2 * tile * bounds->tiles <= examples &&
         2 * tile * per_example <=
             (tile < SHARING && bounds->weights > bounds->cache ? bounds->weights : bounds->cache) &&
         (!runner->memory || single + (2 * tile - 1) * per_example <= runner->memory))

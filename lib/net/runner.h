@@ -59,6 +59,7 @@ struct runner_bounds {
     size_t examples; /* it has at most these */
     size_t cache;    /* bytes of values that caches hold */
     size_t weights;  /* bytes that every tile reads again: those of a few examples may be as many */
+    size_t tiles;    /* for threads to share: there are so many, if there are examples enough */
 };
 
 /* A tile that was run. */

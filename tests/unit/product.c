@@ -1,6 +1,8 @@
 /* Gemm and MatMul against sums in double over random shapes, their derivatives, hostile shapes. */
 #include "operator.h"
 
+#include "net/ops/panel.h"
+#include "net/ops/panel_product.h"
 #include "net/ops/product.h"
 
 /*
@@ -301,11 +303,93 @@ static void empty(void **state)
     }
 }
 
+/* Panels: widths that overlap, several spans of terms, rows apart from each other. */
+
+enum { PANEL_M = 61, PANEL_N = 200, PANEL_K = 800, PANEL_GAP = 3 };
+
+struct panel_case {
+    float a[PANEL_M * (PANEL_K + PANEL_GAP)], b[PANEL_K * (PANEL_N + PANEL_GAP)], bias[PANEL_N];
+    float y[PANEL_M * (PANEL_N + PANEL_GAP)], rows[PANEL_M * (PANEL_N + PANEL_GAP)];
+};
+
+static void panel_fill(struct trial *trial, float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = trial_random(trial, -1, 1);
+}
+
+static void panel_check_sums(const struct panel_product *p, const struct panel_case *values,
+                             const float *before)
+{
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++) {
+            double start = p->bias  ? (double)p->bias[j]
+                           : p->add ? (double)before[i * p->ldy + j]
+                                    : 0;
+            double sum = 0, size = fabs(start);
+            for (int64_t l = 0; l < p->k; l++) {
+                size_t at = (size_t)(p->transpose_b ? j * p->ldb + l : l * p->ldb + j);
+                double term = (double)values->a[i * p->lda + l] * (double)values->b[at];
+                sum += (double)p->alpha * term;
+                size += fabs((double)p->alpha * term);
+            }
+            if (!(fabs((double)values->y[i * p->ldy + j] - start - sum) <= bound(p->k) * size))
+                fail_msg("%lld x %lld x %lld: row %lld, column %lld: %.9g, expected %.9g",
+                         (long long)p->m, (long long)p->n, (long long)p->k, (long long)i,
+                         (long long)j, (double)values->y[i * p->ldy + j], start + sum);
+        }
+}
+
+/* Rows one at a time have the bits that they have together. */
+static void panel_check_rows(const struct panel_product *p, struct panel_case *values,
+                             const float *before)
+{
+    struct panel_product row = *p;
+    row.m = 1;
+    memcpy(values->rows, before, sizeof values->rows);
+    for (int64_t i = 0; i < p->m; i++)
+        panel_product_run(&row, values->a + i * p->lda, values->b, values->rows + i * p->ldy);
+    assert_memory_equal(values->rows, values->y, sizeof values->y);
+}
+
+static void panels(void **state)
+{
+    (void)state;
+    static const int64_t widths[] = {16, 17, 40, 64, 65, 79, 80, 130, 200}, terms[] = {1, 384, 800};
+    struct trial trial;
+    trial_begin(&trial, "MatMul", 1);
+    struct panel_case *values = calloc(2, sizeof *values);
+    assert_non_null(values);
+    panel_fill(&trial, values->a, sizeof *values / sizeof(float));
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0] * 3 * 8; i++) {
+        int64_t n = widths[i / 24], k = terms[i / 8 % 3];
+        bool transposed = i & 1, scaled = (i & 6) == 6;
+        struct panel_product p = {.transpose_b = transposed,
+                                  .m = PANEL_M,
+                                  .n = n,
+                                  .k = k,
+                                  .lda = k + PANEL_GAP,
+                                  .ldb = (transposed ? k : n) + PANEL_GAP,
+                                  .ldy = n + PANEL_GAP,
+                                  .alpha = scaled ? 0.3F : 1,
+                                  .bias = (i & 6) == 2 ? values->bias : NULL,
+                                  .add = (i & 6) == 4};
+        const float *before = values[1].y;
+        memcpy(values->y, before, sizeof values->y);
+        panel_product_run(&p, values->a, values->b, values->y);
+        panel_check_sums(&p, values, before);
+        if (!transposed && !(p.add && n % PANEL_STEP) && net_panel_is_fast())
+            panel_check_rows(&p, values, before);
+    }
+    free(values);
+    trial_end(&trial);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gemm),    cmocka_unit_test(matmul), cmocka_unit_test(examples),
-        cmocka_unit_test(refuses), cmocka_unit_test(empty),
+        cmocka_unit_test(refuses), cmocka_unit_test(empty),  cmocka_unit_test(panels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

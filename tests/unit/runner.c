@@ -159,6 +159,13 @@ static void a_tile_keeps_its_bounds(void **state)
     bounds.examples = 1024; /* the first power of two that holds all 23 */
     assert_int_equal(runner_choose_tile(runner, &fixture.feed, &bounds, &error), 0);
     assert_int_equal(runner->tile, 32);
+    bounds.tiles = 8;
+    assert_int_equal(runner_choose_tile(runner, &fixture.feed, &bounds, &error), 0);
+    assert_int_equal(runner->tile, 2);
+    bounds.tiles = 24; /* there are fewer examples */
+    assert_int_equal(runner_choose_tile(runner, &fixture.feed, &bounds, &error), 0);
+    assert_int_equal(runner->tile, 1);
+    bounds.tiles = 0;
     assert_int_equal(runner_measure(runner, &fixture.feed, 1, &error), 0);
     size_t one = runner->bytes;
     bounds.cache = 16 * bounds_each(runner, &fixture.feed, one);

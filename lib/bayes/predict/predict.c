@@ -16,6 +16,7 @@
 enum {
     TILE_MAX = 256,             /* examples */
     TILE_MEMORY = 4 << 20,      /* bytes of activations that caches hold */
+    TILES_LEAST = 8,            /* of the examples, where threads have no samples to share */
     DEFAULT_MEMORY = 256 << 20, /* bytes */
     SINGLE_MEMORY = 4 << 20,    /* bytes of a block that caches hold while it is used again */
     TILES_PER_THREAD = 8,       /* in such a block: the threads wait for each other at its end */
@@ -133,8 +134,12 @@ static size_t predict_parameter_bytes(const struct ivon_network *network)
 /* Chooses the tile by the first member, and checks that all have such outputs. */
 static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    const struct runner_bounds bounds = {predictor->options.batch, TILE_MAX, TILE_MEMORY,
-                                         predict_parameter_bytes(predictor->members[0].network)};
+    const struct runner_bounds bounds = {
+        .batch = predictor->options.batch,
+        .examples = TILE_MAX,
+        .cache = TILE_MEMORY,
+        .weights = predict_parameter_bytes(predictor->members[0].network),
+        .tiles = predictor->passes < TILES_LEAST ? TILES_LEAST : 0};
     struct runner *runner = &predictor->runner;
     /* Half of the machine: a graph from a stranger may ask for anything. */
     size_t half = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/dispatch.h"
 #include "core/error.h"
 
 enum { TILE = LIKELIHOOD_TILE };
@@ -93,8 +94,8 @@ static double weight_without(const struct row_sums *sums, size_t without)
     return total;
 }
 
-void rows_probabilities(const struct row_sums *sums, size_t without, size_t row, size_t count,
-                        float *out)
+IVON_DISPATCH void rows_probabilities(const struct row_sums *sums, size_t without, size_t row,
+                                      size_t count, float *out)
 {
     double total = weight_without(sums, without), sum[TILE];
     size_t all = count * sums->likelihood.k;
@@ -108,7 +109,9 @@ void rows_probabilities(const struct row_sums *sums, size_t without, size_t row,
         for (size_t g = 0; g < sums->groups; g++) {
             const float *values = sums->sums.probabilities +
                                   (g * sums->capacity + row) * sums->likelihood.k + at;
-            for (size_t i = 0; i < piece && g != without; i++)
+            if (g == without)
+                continue;
+            for (size_t i = 0; i < piece; i++)
                 sum[i] += (double)values[i];
         }
         for (size_t i = 0; i < piece; i++)

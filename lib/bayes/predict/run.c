@@ -1,8 +1,8 @@
 /*
  * Blocks of examples, and over each all samples of all members. Where there are tiles enough for
- * the threads, they share one sample and each takes tiles; where there are few, each takes samples
- * of its own, a wave at a time. Either way a row's samples are added in their order, so that the
- * bits are the same.
+ * the threads, or fewer samples than threads, they share one sample and each takes tiles; else
+ * each takes samples of its own, a wave at a time. Either way a row's samples are added in their
+ * order, so that the bits are the same.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -397,7 +397,8 @@ int predictor_run(struct ivon_predictor *predictor,
                       .threads = ivon_parallel_threads(predictor->options.resources.threads)};
     uint64_t count = predictor->data.count;
     size_t tiles = predictor->block / predictor->runner.tile;
-    bool share = run.threads == 1 || predictor->passes == 1 || predictor->options.recalibrate ||
+    bool share = run.threads == 1 || predictor->options.recalibrate ||
+                 predictor->passes < (size_t)run.threads ||
                  tiles >= TILES_PER_THREAD * (size_t)run.threads;
     run.workers = share ? NULL : calloc((size_t)run.threads, sizeof *run.workers);
     if (!share && !run.workers)

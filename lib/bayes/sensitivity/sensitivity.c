@@ -15,6 +15,7 @@
 enum {
     TILE_MAX = 128,           /* examples */
     TILE_MEMORY = 24 << 20,   /* bytes of values, their derivatives and workspaces: in a cache */
+    TILES_LEAST = 8,          /* of the examples, for threads to share */
     DEFAULT_MEMORY = 1 << 30, /* bytes */
 };
 
@@ -78,7 +79,8 @@ static int sensitivity_choose_tile(struct ivon_sensitivity *sensitivity, int *th
     const struct ivon_sensitivity_options *options = &sensitivity->options;
     const struct feed *feed = &sensitivity->data.feed;
     struct runner *runner = &sensitivity->runner;
-    const struct runner_bounds bounds = {options->batch, TILE_MAX, TILE_MEMORY, 0};
+    const struct runner_bounds bounds = {
+        .batch = options->batch, .examples = TILE_MAX, .cache = TILE_MEMORY, .tiles = TILES_LEAST};
     if (feed->fixed > 1)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: takes exactly %lld examples at a time, which cannot be told "

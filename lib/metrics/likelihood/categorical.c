@@ -6,7 +6,7 @@
 #include "metrics/likelihood/likelihood.h"
 #include "metrics/likelihood/probabilities.h"
 
-enum { TILE = LIKELIHOOD_TILE };
+enum { TILE = LIKELIHOOD_TILE, LANES = 16 /* sums side by side, for vectors */ };
 
 IVON_DISPATCH static void categorical_exponentials(float *restrict out, const float *restrict f,
                                                    float max_logit, size_t count)
@@ -27,20 +27,12 @@ IVON_DISPATCH static void categorical_divide(float *a, float divisor, size_t cou
         a[i] /= divisor;
 }
 
-static float categorical_max(const float *f, size_t count)
-{
-    float max_logit = f[0];
-    for (size_t i = 1; i < count; i++)
-        max_logit = f[i] > max_logit ? f[i] : max_logit;
-    return max_logit;
-}
-
 /* −log p_y = log Σ exp(f − max f) − (f_y − max f) */
 static double categorical_loss(const struct likelihood *likelihood, const float *f,
                                const struct row_targets *targets, bool counts, float *p)
 {
     size_t k = likelihood->k;
-    float scratch[TILE], max_logit = categorical_max(f, k);
+    float scratch[TILE], max_logit = likelihood_largest(f, k);
     double sum = 0;
     for (size_t at = 0; at < k; at += TILE) {
         size_t piece = k - at < TILE ? k - at : TILE;
@@ -93,14 +85,30 @@ static void softmax_shift_and_exponentiate(float *exps, const float *f, float ma
     categorical_exponentials_in_place(exps, count);
 }
 
-/* The moment is of use to the entropy alone. */
-static void softmax_add_moments(struct softmax *softmax, const float *exps, const float *f,
-                                float max_logit, size_t count, bool entropy)
+/* Sums in lanes. The moment is of use to the entropy alone. */
+IVON_DISPATCH static void softmax_add_moments(struct softmax *softmax, const float *exps,
+                                              const float *f, float max_logit, size_t count,
+                                              bool entropy)
 {
-    for (size_t i = 0; i < count; i++)
-        softmax->z += (double)exps[i];
-    for (size_t i = 0; i < count && entropy; i++)
-        softmax->moment += exps[i] > 0 ? (double)exps[i] * ((double)f[i] - (double)max_logit) : 0;
+    double z[LANES] = {0}, moment[LANES] = {0};
+    size_t whole = count / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            z[j] += (double)exps[i + j];
+    for (size_t i = 0; i < whole && entropy; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            double e = (double)exps[i + j], x = (double)f[i + j] - (double)max_logit;
+            moment[j] += e > 0 ? e * x : 0;
+        }
+    for (size_t j = 0; j < LANES && whole; j++) {
+        softmax->z += z[j];
+        softmax->moment += moment[j];
+    }
+    for (size_t i = whole; i < count; i++) {
+        double e = (double)exps[i], x = (double)f[i] - (double)max_logit;
+        softmax->z += e;
+        softmax->moment += e > 0 && entropy ? e * x : 0;
+    }
 }
 
 /* Sums a row of any width in pieces; computes its exponentials twice. */
@@ -144,7 +152,7 @@ static void categorical_add(const struct likelihood *likelihood, const struct li
         size_t rows = count - at < rows_at_once ? count - at : rows_at_once;
         const float *f = outputs + at * k;
         for (size_t r = 0; r < rows && k <= TILE; r++) {
-            float max_logit = categorical_max(f + r * k, k);
+            float max_logit = likelihood_largest(f + r * k, k);
             for (size_t i = 0; i < k; i++)
                 exps[r * k + i] = f[r * k + i] - max_logit;
         }
@@ -153,7 +161,7 @@ static void categorical_add(const struct likelihood *likelihood, const struct li
         for (size_t r = 0; r < rows; r++) {
             struct softmax softmax = {0, 0};
             const float *logits = f + r * k;
-            float max_logit = categorical_max(logits, k);
+            float max_logit = likelihood_largest(logits, k);
             if (k > TILE) {
                 softmax = softmax_add_wide(sum + at * k, weight, logits, max_logit, k,
                                            sums->expected != NULL);
@@ -181,7 +189,7 @@ static double categorical_draw(const struct likelihood *likelihood, const float 
 {
     size_t k = likelihood->k;
     double u = likelihood_uniform(normal);
-    double max_logit = (double)categorical_max(f, k), total = 0, sum = 0;
+    double max_logit = (double)likelihood_largest(f, k), total = 0, sum = 0;
     for (size_t c = 0; c < k; c++)
         total += exp((double)f[c] - max_logit);
     for (i = 0; i + 1 < k; i++) {
@@ -201,15 +209,33 @@ static float categorical_error(const struct likelihood *likelihood, const float 
     return counts && (int64_t)best != *targets->labels;
 }
 
+/* −p log₂ p */
+static inline double entropy_term(float p)
+{
+    double term = -(double)p * vector_log2_double(p);
+    return p > 0 ? term : 0;
+}
+
+IVON_DISPATCH static double categorical_entropy(const float *p, size_t count)
+{
+    double lanes[LANES] = {0}, sum = 0;
+    size_t whole = count / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lanes[j] += entropy_term(p[i + j]);
+    for (size_t j = 0; j < LANES && whole; j++)
+        sum += lanes[j];
+    for (size_t i = whole; i < count; i++)
+        sum += entropy_term(p[i]);
+    return sum * 0x1.62e42fefa39efp-1; /* log 2 */
+}
+
 static double categorical_describe(const float *p, size_t k, int64_t *prediction,
                                    float *max_probability)
 {
-    double entropy = 0;
-    for (size_t i = 0; i < k; i++)
-        entropy += probability_entropy_term((double)p[i]);
     *prediction = (int64_t)probabilities_best(p, k);
     *max_probability = p[*prediction];
-    return entropy;
+    return categorical_entropy(p, k);
 }
 
 static double categorical_uniform_loss(size_t k)

@@ -47,6 +47,23 @@ bool likelihood_is_known(const struct likelihood *likelihood)
     return !likelihood_kind_of(likelihood->kind)->traits.noise || likelihood->noise_std > 0;
 }
 
+IVON_DISPATCH float likelihood_largest(const float *values, size_t count)
+{
+    enum { LANES = 16 };
+    float lanes[LANES], largest = values[0];
+    size_t whole = count / LANES * LANES;
+    for (size_t j = 0; j < LANES; j++)
+        lanes[j] = largest;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+    for (size_t j = 0; j < LANES && whole; j++)
+        largest = lanes[j] > largest ? lanes[j] : largest;
+    for (size_t i = whole; i < count; i++)
+        largest = values[i] > largest ? values[i] : largest;
+    return largest;
+}
+
 IVON_DISPATCH void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count)
 {
     for (size_t i = 0; i < count; i++)

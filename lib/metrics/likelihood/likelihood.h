@@ -91,6 +91,9 @@ bool likelihood_is_known(const struct likelihood *likelihood);
 /* Adds ω exp(value) to a sum that is kept as sum · exp(log), for regression. */
 void likelihood_add_log(double *log_scale, double *sum, double value);
 
+/* The largest of `count` values, at least 1; the first one, if that is NaN. */
+float likelihood_largest(const float *values, size_t count);
+
 /* sum[i] += scale · values[i], for probabilities. */
 void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count);
 

@@ -23,11 +23,11 @@ int probabilities_check(const float *probabilities, size_t count, uint64_t row,
 
 size_t probabilities_best(const float *probabilities, size_t count)
 {
-    size_t best = 0;
-    for (size_t i = 1; i < count; i++)
-        if (probabilities[i] > probabilities[best])
-            best = i;
-    return best;
+    float largest = likelihood_largest(probabilities, count);
+    for (size_t i = 0; i < count; i++)
+        if (probabilities[i] == largest)
+            return i;
+    return 0;
 }
 
 void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows, size_t outputs,

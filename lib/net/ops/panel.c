@@ -16,8 +16,8 @@
  */
 #define DEFINE_ROWS(NAME, VECTOR, ...)                                                             \
     __VA_ARGS__ INLINE void NAME##_tile(const struct net_panel *panel, const float *columns,       \
-                                        size_t first, const int rows, const int vectors,           \
-                                        float *out, size_t out_stride)                             \
+                                        const float *row, size_t first, const int rows,            \
+                                        const int vectors, float *out, size_t out_stride)          \
     {                                                                                              \
         VECTOR sums[PANEL_ROWS][4];                                                                \
         const float *weights = panel->weights + first * panel->stride;                             \
@@ -39,34 +39,37 @@
                                             values[j]);                                            \
         }                                                                                          \
         for (int i = 0; i < rows; i++)                                                             \
-            for (int j = 0; j < vectors; j++)                                                      \
+            for (int j = 0; j < vectors; j++) {                                                    \
+                if (row)                                                                           \
+                    sums[i][j] += ((const VECTOR *)row)[j];                                        \
                 ((VECTOR *)(out + (size_t)i * out_stride))[j] = sums[i][j];                        \
+            }                                                                                      \
     }                                                                                              \
     __VA_ARGS__ INLINE void NAME##_rows(const struct net_panel *panel, const float *columns,       \
-                                        size_t rows, const int vectors, float *out,                \
-                                        size_t out_stride)                                         \
+                                        const float *row, size_t rows, const int vectors,          \
+                                        float *out, size_t out_stride)                             \
     {                                                                                              \
         size_t groups = (rows + PANEL_ROWS - 1) / PANEL_ROWS;                                      \
         for (size_t group = 0, first = 0; group < groups; group++) {                               \
             size_t count = (rows - first + groups - group - 1) / (groups - group);                 \
             switch (count) {                                                                       \
             case 1:                                                                                \
-                NAME##_tile(panel, columns, first, 1, vectors, out, out_stride);                   \
+                NAME##_tile(panel, columns, row, first, 1, vectors, out, out_stride);              \
                 break;                                                                             \
             case 2:                                                                                \
-                NAME##_tile(panel, columns, first, 2, vectors, out, out_stride);                   \
+                NAME##_tile(panel, columns, row, first, 2, vectors, out, out_stride);              \
                 break;                                                                             \
             case 3:                                                                                \
-                NAME##_tile(panel, columns, first, 3, vectors, out, out_stride);                   \
+                NAME##_tile(panel, columns, row, first, 3, vectors, out, out_stride);              \
                 break;                                                                             \
             case 4:                                                                                \
-                NAME##_tile(panel, columns, first, 4, vectors, out, out_stride);                   \
+                NAME##_tile(panel, columns, row, first, 4, vectors, out, out_stride);              \
                 break;                                                                             \
             case 5:                                                                                \
-                NAME##_tile(panel, columns, first, 5, vectors, out, out_stride);                   \
+                NAME##_tile(panel, columns, row, first, 5, vectors, out, out_stride);              \
                 break;                                                                             \
             default:                                                                               \
-                NAME##_tile(panel, columns, first, 6, vectors, out, out_stride);                   \
+                NAME##_tile(panel, columns, row, first, 6, vectors, out, out_stride);              \
                 break;                                                                             \
             }                                                                                      \
             first += count;                                                                        \
@@ -89,7 +92,8 @@ static void run_plain(const struct net_panel *panel, const float *columns, size_
                       size_t width, float *out, size_t out_stride)
 {
     for (size_t j = 0; j < width; j += 8)
-        plain_rows(panel, columns + j, rows, 2, out + j, out_stride);
+        plain_rows(panel, columns + j, panel->row ? panel->row + j : NULL, rows, 2, out + j,
+                   out_stride);
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -118,16 +122,17 @@ __attribute__((target("avx2,fma"))) static void run_avx2(const struct net_panel 
                                                          size_t out_stride)
 {
     for (size_t j = 0; j < width; j += 16)
-        avx2_rows(panel, columns + j, rows, 2, out + j, out_stride);
+        avx2_rows(panel, columns + j, panel->row ? panel->row + j : NULL, rows, 2, out + j,
+                  out_stride);
 }
 
 /* One function for each width: one for all is too much for a compiler that tracks variables. */
 #define DEFINE_WIDTH(VECTORS)                                                                      \
     __attribute__((target("avx512f"), noinline)) static void avx512_vectors_##VECTORS(             \
-        const struct net_panel *panel, const float *columns, size_t rows, float *out,              \
-        size_t out_stride)                                                                         \
+        const struct net_panel *panel, const float *columns, const float *row, size_t rows,        \
+        float *out, size_t out_stride)                                                             \
     {                                                                                              \
-        avx512_rows(panel, columns, rows, VECTORS, out, out_stride);                               \
+        avx512_rows(panel, columns, row, rows, VECTORS, out, out_stride);                          \
     }
 
 DEFINE_WIDTH(1)
@@ -138,14 +143,15 @@ DEFINE_WIDTH(4)
 static void run_avx512(const struct net_panel *panel, const float *columns, size_t rows,
                        size_t width, float *out, size_t out_stride)
 {
-    for (; width >= 64; width -= 64, columns += 64, out += 64)
-        avx512_vectors_4(panel, columns, rows, out, out_stride);
+    const float *row = panel->row;
+    for (; width >= 64; width -= 64, columns += 64, out += 64, row = row ? row + 64 : NULL)
+        avx512_vectors_4(panel, columns, row, rows, out, out_stride);
     if (width == 48)
-        avx512_vectors_3(panel, columns, rows, out, out_stride);
+        avx512_vectors_3(panel, columns, row, rows, out, out_stride);
     else if (width == 32)
-        avx512_vectors_2(panel, columns, rows, out, out_stride);
+        avx512_vectors_2(panel, columns, row, rows, out, out_stride);
     else if (width)
-        avx512_vectors_1(panel, columns, rows, out, out_stride);
+        avx512_vectors_1(panel, columns, row, rows, out, out_stride);
 }
 
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
@@ -159,12 +165,23 @@ void net_panel_run(const struct net_panel *panel, const float *columns, size_t r
         run_plain(panel, columns, rows, width, out, out_stride);
 }
 
+bool net_panel_is_fast(void)
+{
+    return __builtin_cpu_supports("avx512f") ||
+           (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+}
+
 #else
 
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
                    float *out, size_t out_stride)
 {
     run_plain(panel, columns, rows, width, out, out_stride);
+}
+
+bool net_panel_is_fast(void)
+{
+    return false;
 }
 
 #endif

@@ -21,16 +21,20 @@ struct net_panel {
     const float *weights;
     size_t stride;     /* of the weights, from one output row to the next */
     const float *bias; /* of each output row; or null */
+    const float *row;  /* of each output column, added to the sums at last; or null */
     bool resume;       /* out holds the sums of earlier terms: they take the place of the bias */
     size_t terms;
     const size_t *offsets; /* of each term, into columns */
 };
 
 /*
- * out[i * out_stride + j] = bias[i] + Σ_q weights[i * stride + q] columns[offsets[q] + j]
+ * out[i * out_stride + j] = bias[i] + Σ_q weights[i * stride + q] columns[offsets[q] + j] + row[j]
  * for i < rows, j < width; width is a multiple of PANEL_STEP.
  */
 void net_panel_run(const struct net_panel *panel, const float *columns, size_t rows, size_t width,
                    float *out, size_t out_stride);
+
+/* Returns whether the machine has vectors with fused multiply-adds: without, sums are slow. */
+bool net_panel_is_fast(void);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "core/blas.h"
 #include "core/dispatch.h"
+#include "net/ops/panel_product.h"
 #include "net/ops/sum.h"
 
 /* The BLAS library uses 32-bit sizes. */
@@ -46,20 +47,35 @@ static size_t output_step(const struct net_matmul *p)
     return (size_t)p->m * (size_t)p->n;
 }
 
-/* y = alpha op(a) op(b) + beta y */
+/* y = alpha op(a) op(b), + bias or, with `add`, y; a bias only where alpha is 1. */
 static void product_multiply(const struct net_matmul *p, float alpha, const float *a,
-                             const float *b, float beta, float *y)
+                             const float *b, const float *bias, bool add, float *y)
 {
-    for (size_t i = 0; i < p->batch_count; i++)
-        blas_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, alpha,
-                     a + product_start(p, p->step_a, i), lda(p), b + product_start(p, p->step_b, i),
-                     ldb(p), beta, y + i * output_step(p), p->n ? p->n : 1);
+    const struct panel_product panels = {.transpose_b = p->transpose_b,
+                                         .m = p->m,
+                                         .n = p->n,
+                                         .k = p->k,
+                                         .lda = lda(p),
+                                         .ldb = ldb(p),
+                                         .ldy = p->n ? p->n : 1,
+                                         .alpha = alpha,
+                                         .bias = bias,
+                                         .add = add};
+    for (size_t i = 0; i < p->batch_count; i++, y += output_step(p)) {
+        const float *left = a + product_start(p, p->step_a, i);
+        const float *right = b + product_start(p, p->step_b, i);
+        if (p->transpose_a)
+            blas_product(true, p->transpose_b, p->m, p->n, p->k, alpha, left, lda(p), right, ldb(p),
+                         add, y, panels.ldy);
+        else
+            panel_product_run(&panels, left, right, y);
+    }
 }
 
 void net_matmul_add(const struct net_matmul *p, float alpha, const float *a, const float *b,
                     float *y)
 {
-    product_multiply(p, alpha, a, b, 1, y);
+    product_multiply(p, alpha, a, b, NULL, true, y);
 }
 
 /* Adds one batch entry's part of the adjoint of a: da += alpha dy op(b)ᵀ, stored like a. */
@@ -120,19 +136,19 @@ static void adjoints(const struct net_call *call, float alpha, const float *dy,
                         input_adjoints[0], input_adjoints[1]);
 }
 
-/* y = alpha (op(ȧ) op(b) + op(a) op(ḃ)) + beta y */
+/* y = alpha (op(ȧ) op(b) + op(a) op(ḃ)), + y with `add` */
 static void tangents(const struct net_matmul *p, float alpha, const struct net_call *call,
-                     const float *const *input_tangents, float beta, float *y)
+                     const float *const *input_tangents, bool add, float *y)
 {
     if (input_tangents[0]) {
-        product_multiply(p, alpha, input_tangents[0], call->inputs[1]->data, beta, y);
-        beta = 1;
+        product_multiply(p, alpha, input_tangents[0], call->inputs[1]->data, NULL, add, y);
+        add = true;
     }
     if (input_tangents[1]) {
-        product_multiply(p, alpha, call->inputs[0]->data, input_tangents[1], beta, y);
-        beta = 1;
+        product_multiply(p, alpha, call->inputs[0]->data, input_tangents[1], NULL, add, y);
+        add = true;
     }
-    if (beta == 0.0F)
+    if (!add)
         memset(y, 0, call->outputs[0]->count * sizeof *y);
 }
 
@@ -292,8 +308,9 @@ static int infer_fused_matmul(struct net_call *call, struct ivon_error *error)
 static int forward_matmul(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    product_multiply(call->prepared, product_alpha(call), call->inputs[0]->data,
-                     call->inputs[1]->data, 0, call->outputs[0]->data);
+    const struct net_matmul *p = call->prepared;
+    product_multiply(p, product_alpha(call), call->inputs[0]->data, call->inputs[1]->data,
+                     p->bias ? p->bias->data : NULL, false, call->outputs[0]->data);
     return 0;
 }
 
@@ -313,7 +330,7 @@ static const struct net_matmul *product_matmul(const struct net_call *call)
 static void tangent_matmul(const struct net_call *call, const float *const *input_tangents,
                            float *const *output_tangents)
 {
-    tangents(call->prepared, product_alpha(call), call, input_tangents, 0, output_tangents[0]);
+    tangents(call->prepared, product_alpha(call), call, input_tangents, false, output_tangents[0]);
 }
 
 /* Gemm: y = alpha op(a) op(b) + beta c, c broadcast to y. */
@@ -373,14 +390,25 @@ static void product_fill(const struct net_call *call, float beta, const float *c
     }
 }
 
+/* Returns whether c is a row that is added as it is. */
+static bool gemm_has_bias(const struct net_call *call, float beta)
+{
+    const struct net_matmul *p = call->prepared;
+    const struct net_tensor *c = beta == 1.0F ? call->inputs[2] : NULL;
+    return c && c->rank && c->shape[c->rank - 1] == p->n && c->count == (size_t)p->n &&
+           !p->transpose_a && product_alpha(call) == 1.0F;
+}
+
 int net_gemm_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
     float beta = gemm_beta(call);
-    if (beta != 0.0F)
+    bool bias = gemm_has_bias(call, beta), add = beta != 0.0F && !bias;
+    if (add)
         product_fill(call, beta, call->inputs[2]->data, call->outputs[0]->data);
     product_multiply(call->prepared, product_alpha(call), call->inputs[0]->data,
-                     call->inputs[1]->data, beta != 0.0F, call->outputs[0]->data);
+                     call->inputs[1]->data, bias ? call->inputs[2]->data : NULL, add,
+                     call->outputs[0]->data);
     return 0;
 }
 

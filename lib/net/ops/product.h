@@ -14,6 +14,8 @@ struct net_matmul {
     int64_t batch[IVON_RANK_MAX];
     size_t batch_count;
     size_t step_a[IVON_RANK_MAX], step_b[IVON_RANK_MAX]; /* elements; 0 where broadcast */
+    /* n elements that forward of MatMul adds to each row, which only plans set; or null. */
+    const struct net_tensor *bias;
 };
 
 /* y += alpha op(a) op(b) */

@@ -261,7 +261,11 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_chains(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
+        plan_fuse_gates(plan);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_attention(plan, &inner);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
+        code = plan_fuse_biases(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_finishes(plan, &inner);
     if (!code)

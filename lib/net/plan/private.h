@@ -80,8 +80,14 @@ int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
 /* Joins element-wise steps that follow each other into chains. */
 int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
 
-/* After that: joins a product, edits of its elements, softmax and a product into one step. */
+/* After that: puts one link in the place of those of a gate of Gelu. */
+void plan_fuse_gates(struct net_plan *plan);
+
+/* After chains: joins a product, edits of its elements, softmax and a product into one step. */
 int plan_fuse_attention(struct net_plan *plan, struct ivon_error *error);
+
+/* After that: lets MatMul add a row to its output. */
+int plan_fuse_biases(struct net_plan *plan, struct ivon_error *error);
 
 /* Lets steps that can finish their outputs do the element-wise steps that follow, in place. */
 int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error);

@@ -5,6 +5,7 @@
 #include "core/blas.h"
 #include "core/memory.h"
 #include "net/ops/attention/tile.h"
+#include "net/ops/panel_product.h"
 
 /* A tile and its workspace. P, then D for derivatives, and the slope of the cap. */
 
@@ -115,9 +116,9 @@ static size_t key_row(const struct attention *attention, const struct attention_
     return operand_row(attention, operand, tile->head, key - (i ? attention->first : 0));
 }
 
-/* s = scale q kᵀ + beta s */
+/* s = scale q kᵀ, + s with `add` */
 static void multiply_keys(const struct attention *attention, const struct attention_tile *tile,
-                          const float *q, const float *const *k, float beta, float *s)
+                          const float *q, const float *const *k, bool add, float *s)
 {
     int64_t low, high;
     q += query_row(attention, tile, &attention->q);
@@ -128,27 +129,41 @@ static void multiply_keys(const struct attention *attention, const struct attent
         const float *from = attention->columns
                                 ? k[i] + operand_row(attention, part, tile->head, 0) + low
                                 : k[i] + key_row(attention, tile, part, i, low);
-        blas_product(false, !attention->columns, tile->rows, high - low, attention->size,
-                     attention->scale, q, attention->q.row, from, part->row, beta, s + low,
-                     attention->keys);
+        const struct panel_product product = {.transpose_b = !attention->columns,
+                                              .m = tile->rows,
+                                              .n = high - low,
+                                              .k = attention->size,
+                                              .lda = attention->q.row,
+                                              .ldb = part->row,
+                                              .ldy = attention->keys,
+                                              .alpha = attention->scale,
+                                              .add = add};
+        panel_product_run(&product, q, from, s + low);
     }
 }
 
-/* y = p v + beta y */
+/* y = p v, + y with `add` */
 static void multiply_values(const struct attention *attention, const struct attention_tile *tile,
-                            const float *p, const float *const *v, float beta, float *y)
+                            const float *p, const float *const *v, bool add, float *y)
 {
     int64_t low, high;
     y += query_row(attention, tile, &attention->y);
     for (int i = 0; i < ATTENTION_PARTS; i++) {
         if (!part_range(attention, tile, i, &low, &high) || !v[i])
             continue;
-        blas_product(false, false, tile->rows, attention->value_size, high - low, 1, p + low,
-                     attention->keys, v[i] + key_row(attention, tile, &attention->v[i], i, low),
-                     attention->v[i].row, beta, y, attention->y.row);
-        beta = 1;
+        const struct panel_product product = {.m = tile->rows,
+                                              .n = attention->value_size,
+                                              .k = high - low,
+                                              .lda = attention->keys,
+                                              .ldb = attention->v[i].row,
+                                              .ldy = attention->y.row,
+                                              .alpha = 1,
+                                              .add = add};
+        panel_product_run(&product, p + low,
+                          v[i] + key_row(attention, tile, &attention->v[i], i, low), y);
+        add = true;
     }
-    for (int64_t row = 0; row < tile->rows && beta == 0.0F; row++)
+    for (int64_t row = 0; row < tile->rows && !add; row++)
         memset(y + row * attention->y.row, 0, (size_t)attention->value_size * sizeof *y);
 }
 
@@ -212,7 +227,7 @@ static void tile_forward(const struct attention *attention, const struct attenti
                          const struct attention_tile *tile, float *slope, float *scores)
 {
     enum attention_stage stage = attention->stage;
-    multiply_keys(attention, tile, values->q, values->k, 0, tile->p);
+    multiply_keys(attention, tile, values->q, values->k, false, tile->p);
     if (scores && stage == ATTENTION_SCALED)
         tile_store(attention, tile, scores);
     if (attention->softcap != 0)
@@ -237,7 +252,7 @@ void attention_forward(const struct attention *attention, const struct attention
             tile_begin(attention, values, head, query, scores, &tile);
             tile_forward(attention, values, &tile, NULL, scores);
             if (y)
-                multiply_values(attention, &tile, tile.p, values->v, 0, y);
+                multiply_values(attention, &tile, tile.p, values->v, false, y);
         }
 }
 
@@ -252,9 +267,9 @@ void attention_run(const struct attention *attention, const struct attention_val
             tile_begin(attention, values, head, query, true, &tile);
             for (int64_t i = 0; seen && i < tile.rows; i++)
                 tile.high = i == 0 || seen[query + i] > tile.high ? seen[query + i] : tile.high;
-            multiply_keys(attention, &tile, values->q, values->k, 0, tile.p);
+            multiply_keys(attention, &tile, values->q, values->k, false, tile.p);
             complete(context, &tile);
-            multiply_values(attention, &tile, tile.p, values->v, 0, y);
+            multiply_values(attention, &tile, tile.p, values->v, false, y);
         }
 }
 
@@ -325,8 +340,8 @@ static void attention_tile_tangent(const struct attention *attention,
     float *scores = from->scores;
     memset(d.p, 0, (size_t)(d.rows * attention->keys) * sizeof *d.p);
     if (from->q)
-        multiply_keys(attention, tile, from->q, values->k, 1, d.p);
-    multiply_keys(attention, tile, values->q, from->k, 1, d.p);
+        multiply_keys(attention, tile, from->q, values->k, true, d.p);
+    multiply_keys(attention, tile, values->q, from->k, true, d.p);
     if (scores && stage == ATTENTION_SCALED)
         tile_store(attention, &d, scores);
     if (attention->softcap != 0)
@@ -345,8 +360,8 @@ static void attention_tile_tangent(const struct attention *attention,
         tile_store(attention, &d, scores);
     if (!from->y)
         return;
-    multiply_values(attention, tile, d.p, values->v, 0, from->y);
-    multiply_values(attention, tile, tile->p, from->v, 1, from->y);
+    multiply_values(attention, tile, d.p, values->v, false, from->y);
+    multiply_values(attention, tile, tile->p, from->v, true, from->y);
 }
 
 void attention_tangent(const struct attention *attention, const struct attention_values *values,
