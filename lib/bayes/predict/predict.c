@@ -219,6 +219,21 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
     return fine && (!options->log_likelihoods || allocate_matrix(predictor));
 }
 
+/* Halves the tile until the results of its examples fit the memory, as those of large vocabularies
+   do not. */
+static int predict_fit_tile(struct ivon_predictor *predictor, struct ivon_error *error)
+{
+    const struct ivon_resources *resources = &predictor->options.resources;
+    struct runner *runner = &predictor->runner;
+    size_t memory = resources->memory ? resources->memory : DEFAULT_MEMORY;
+    size_t bytes = predict_bytes_per_example(predictor);
+    bool required = predictor->options.batch || predictor->data.feed.fixed > 0;
+    int code = 0;
+    while (!code && !required && runner->tile > 1 && bytes > memory / runner->tile)
+        code = runner_measure(runner, &predictor->data.feed, runner->tile / 2, error);
+    return code;
+}
+
 /* Every block draws all samples again, so that large ones cost least; but where the weights stay
    the same, small blocks do, whose memory is used again while caches hold it. */
 static size_t predict_block_tiles(const struct ivon_predictor *predictor)
@@ -314,6 +329,8 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
                                                 options->task.noise_std};
     if (!code)
         code = make_metrics(predictor, error);
+    if (!code)
+        code = predict_fit_tile(predictor, error);
     if (!code)
         code = make_block(predictor, error);
     if (code) {
