@@ -80,6 +80,8 @@ static double cost_direct(const struct convolution *c)
 /* Takes the layout that costs least. */
 static void choose_layout(struct convolution *c)
 {
+    if (convolution_depthwise_lay_out(c))
+        return;
     struct convolution planes = *c, shared = *c;
     double columns = cost_columns(c), direct = cost_direct(c);
     double of_planes = cost_planes(&planes, CONVOLUTION_PLANES);
@@ -113,6 +115,8 @@ static bool lay_out_pass(struct convolution *c)
     bool planes = c->layout == CONVOLUTION_PLANES || c->layout == CONVOLUTION_SHARED;
     if (planes && convolution_planes_size(c) > c->packed)
         c->packed = convolution_planes_size(c);
+    if (c->layout == CONVOLUTION_DEPTHWISE && c->band * c->pitch > c->packed)
+        c->packed = c->band * c->pitch;
     c->packed = round_up(c->packed, PANEL_STEP);
     return true;
 }
