@@ -15,7 +15,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum {
-    ROWS = 4,                 /* of outputs, whose sums stay in registers */
+    ROWS_MAX =
+        7, /* of outputs, whose sums stay in registers; of most networks, a divisor of rows */
+    ROWS_FEW = 4,             /* where there are many weights beside them */
     TAPS_MAX = 5,             /* along an axis */
     LOADS_MAX = TAPS_MAX + 1, /* of a row of the input, for a vector of outputs */
     BAND = 4096,              /* outputs that are finished at once: within the first-level cache */
@@ -64,23 +66,25 @@ INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
     }                                                                                              \
     __VA_ARGS__ INLINE void NAME##_tile(const struct depthwise_band *band, const VECTOR *weights,  \
                                         const MASK *masks, size_t y, size_t x, const int taps,     \
-                                        const int down, const int right)                           \
+                                        const int down, const int right, const bool whole)         \
     {                                                                                              \
         enum { LANES = sizeof(VECTOR) / sizeof *band->x };                                         \
-        VECTOR sums[ROWS], values[LOADS_MAX];                                                      \
+        const int rows = taps == 3 ? ROWS_MAX : ROWS_FEW;                                          \
+        VECTOR sums[ROWS_MAX], values[LOADS_MAX];                                                  \
         const MASK none[LOADS_MAX] = {0};                                                          \
         int64_t row = band->top + (int64_t)y * down;                                               \
-        UNROLL for (int i = 0; i < ROWS; i++) sums[i] = (VECTOR){0} + band->bias;                  \
-        UNROLL for (int k = 0; k < (ROWS - 1) * down + taps; k++)                                  \
+        int64_t at = band->left + (int64_t)x * right;                                              \
+        UNROLL for (int i = 0; i < rows; i++) sums[i] = (VECTOR){0} + band->bias;                  \
+        UNROLL for (int k = 0; k < (rows - 1) * down + taps; k++)                                  \
         {                                                                                          \
-            bool inside = row + k >= 0 && row + k < band->height;                                  \
-            int64_t at = band->left + (int64_t)x * right + (inside ? (row + k) * band->width : 0); \
-            NAME##_row(band->x + at, inside ? masks : none, taps, right, values);                  \
-            UNROLL for (int i = 0; i < ROWS; i++) if (k >= i * down && k < i * down + taps)        \
+            bool inside = whole || (row + k >= 0 && row + k < band->height);                       \
+            NAME##_row(band->x + at + (inside ? (row + k) * band->width : 0),                      \
+                       inside ? masks : none, taps, right, values);                                \
+            UNROLL for (int i = 0; i < rows; i++) if (k >= i * down && k < i * down + taps)        \
                 UNROLL for (int j = 0; j < taps; j++)                                              \
                     sums[i] = NAME##_add(sums[i], weights[(k - i * down) * taps + j], values[j]);  \
         }                                                                                          \
-        UNROLL for (int i = 0; i < ROWS; i++)                                                      \
+        UNROLL for (int i = 0; i < rows; i++)                                                      \
         {                                                                                          \
             size_t to = (y + (size_t)i) * band->columns + x, end = band->rows * band->columns;     \
             if (to + LANES <= end)                                                                 \
@@ -93,6 +97,7 @@ INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
                                            const int down, const int right)                        \
     {                                                                                              \
         enum { LANES = sizeof(VECTOR) / sizeof *band->x };                                         \
+        const int rows = taps == 3 ? ROWS_MAX : ROWS_FEW, reach = (rows - 1) * down + taps;        \
         VECTOR weights[TAPS_MAX * TAPS_MAX];                                                       \
         UNROLL for (int i = 0; i < taps * taps; i++) weights[i] = (VECTOR){0} + band->weights[i];  \
         for (size_t x = 0; x < band->columns; x += LANES) {                                        \
@@ -105,8 +110,13 @@ INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
                                 (right == 1 ? k : k / 2 * 2 + k % 2 * LANES);                      \
                 masks[k] = NAME##_mask(depthwise_inside(start, band->width, LANES));               \
             }                                                                                      \
-            for (size_t y = 0; y < band->rows; y += ROWS)                                          \
-                NAME##_tile(band, weights, masks, y, at, taps, down, right);                       \
+            for (size_t y = 0; y < band->rows; y += (size_t)rows) {                                \
+                int64_t row = band->top + (int64_t)y * down;                                       \
+                if (row >= 0 && row + reach <= band->height)                                       \
+                    NAME##_tile(band, weights, masks, y, at, taps, down, right, true);             \
+                else                                                                               \
+                    NAME##_tile(band, weights, masks, y, at, taps, down, right, false);            \
+            }                                                                                      \
         }                                                                                          \
     }
 
@@ -289,8 +299,8 @@ bool convolution_depthwise_lay_out(struct convolution *c)
             return false;
     c->layout = CONVOLUTION_DEPTHWISE;
     c->pitch = (size_t)window->output[1];
-    c->band = round_up(BAND / c->pitch, ROWS);
-    c->band = convolution_smaller(c->band ? c->band : ROWS, (size_t)window->output[0]);
+    c->band = round_up(BAND / c->pitch + 1, (size_t)ROWS_MAX * ROWS_FEW);
+    c->band = convolution_smaller(c->band, (size_t)window->output[0]);
     return true;
 }
 
