@@ -38,8 +38,8 @@ enum {
  * after row. Each column has a plane for each remainder of rows by the stride. Its rows are as wide
  * as the output. The rows of the kernel share the planes.
  * Shared planes: one for each remainder of columns by the stride, which the kernel's columns share,
- * too. Its rows are longer than the output's by the reach of the kernel; what is computed behind
- * the end of an output's row is dropped.
+ * too. Its rows are longer than the output's by the reach of the kernel, less the zeros that they
+ * share with the next row; what is computed behind the end of an output's row is dropped.
  * Columns: each output's terms, for output after output, of several images where these are small.
  *
  * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
