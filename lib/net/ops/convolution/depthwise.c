@@ -1,7 +1,7 @@
 /*
  * Conv: groups of one channel and one filter, whose images are read where they lie. Each output has
- * few terms, so packing would take longer than the sums. Elements beyond the image are read as
- * zeros by masks, so that the terms of an output, and its bits, are those of ops/panel.h.
+ * few terms, so packing would take longer than the sums. Rows beyond the image are left out, and
+ * elements beyond its rows are read as zeros, by masks, on all machines.
  */
 #include <math.h>
 
@@ -71,15 +71,14 @@ INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
         enum { LANES = sizeof(VECTOR) / sizeof *band->x };                                         \
         const int rows = taps == 3 ? ROWS_MAX : ROWS_FEW;                                          \
         VECTOR sums[ROWS_MAX], values[LOADS_MAX];                                                  \
-        const MASK none[LOADS_MAX] = {0};                                                          \
         int64_t row = band->top + (int64_t)y * down;                                               \
         int64_t at = band->left + (int64_t)x * right;                                              \
         UNROLL for (int i = 0; i < rows; i++) sums[i] = (VECTOR){0} + band->bias;                  \
         UNROLL for (int k = 0; k < (rows - 1) * down + taps; k++)                                  \
         {                                                                                          \
-            bool inside = whole || (row + k >= 0 && row + k < band->height);                       \
-            NAME##_row(band->x + at + (inside ? (row + k) * band->width : 0),                      \
-                       inside ? masks : none, taps, right, values);                                \
+            if (!whole && (row + k < 0 || row + k >= band->height))                                \
+                continue;                                                                          \
+            NAME##_row(band->x + (row + k) * band->width + at, masks, taps, right, values);        \
             UNROLL for (int i = 0; i < rows; i++) if (k >= i * down && k < i * down + taps)        \
                 UNROLL for (int j = 0; j < taps; j++)                                              \
                     sums[i] = NAME##_add(sums[i], weights[(k - i * down) * taps + j], values[j]);  \
