@@ -142,6 +142,27 @@ static void random_shapes(void **state)
     }
 }
 
+/* Groups of a channel and a filter, of kernels that read the images where they lie, up to several
+   bands of rows. */
+static void depthwise_shapes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 120; seed++) {
+        struct trial trial;
+        struct shape s;
+        random_shape(&trial, 4 * seed + 1, &s);
+        s.groups = pick(&trial, 1, 4);
+        s.channels = s.filters = 1;
+        for (int i = 0; i < 2; i++) {
+            s.kernel[i] = seed % 2 ? 3 : 5;
+            s.dilation[i] = 1;
+            s.stride[i] = seed % 6 < 2 ? 1 : pick(&trial, 1, 2);
+            s.input[i] = pick(&trial, s.kernel[i], seed % 10 ? 50 : 110);
+        }
+        check(&s);
+    }
+}
+
 /* The layers of LeNet-5 and ResNet-20, 1 x 1 and depthwise ones, and what is packed in several
    pieces. */
 static void real_shapes(void **state)
@@ -242,7 +263,8 @@ static void batches(void **state)
         LAYER(7, 1, 16, 120, 6, 5, 1, 0), LAYER(7, 1, 3, 6, 32, 5, 1, 2),
         LAYER(7, 1, 64, 64, 8, 3, 1, 1),  LAYER(7, 1, 5, 9, 5, 3, 1, 0),
         LAYER(7, 1, 16, 32, 9, 3, 2, 1),  LAYER(7, 3, 1, 1, 14, 3, 1, 1),
-        LAYER(7, 1, 4, 5, 11, 3, 3, 0),   LAYER(7, 1, 6, 4, 60, 3, 2, 1)};
+        LAYER(7, 5, 1, 1, 7, 5, 1, 2),    LAYER(7, 1, 4, 5, 11, 3, 3, 0),
+        LAYER(7, 1, 6, 4, 60, 3, 2, 1)};
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
         struct trial all, one;
         struct shape alone = layers[i];
@@ -452,10 +474,15 @@ static void refuses_transposes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_shapes),  cmocka_unit_test(real_shapes),
-        cmocka_unit_test(automatic_pads), cmocka_unit_test(batches),
-        cmocka_unit_test(bits),           cmocka_unit_test(refuses),
-        cmocka_unit_test(transposes),     cmocka_unit_test(refuses_transposes),
+        cmocka_unit_test(random_shapes),
+        cmocka_unit_test(depthwise_shapes),
+        cmocka_unit_test(real_shapes),
+        cmocka_unit_test(automatic_pads),
+        cmocka_unit_test(batches),
+        cmocka_unit_test(bits),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(transposes),
+        cmocka_unit_test(refuses_transposes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -226,7 +226,10 @@ static void add_step(struct ivon_network *network, const char *in, const char *b
         add(network, unary[below(4)], in, NULL, out);
         break;
     case 1:
-        add(network, below(2) ? "Add" : "Sub", in, below(2) ? before : "high", out);
+        if (below(3) == 0) /* the chain as the second operand */
+            add(network, below(2) ? "Add" : "Sub", before, in, out);
+        else
+            add(network, below(2) ? "Add" : "Sub", in, below(2) ? before : "high", out);
         break;
     case 2:
         assert_int_equal(graph_add_node(network, net_operator_find(NULL, "Clip", 17), out, clip, 3,

@@ -65,6 +65,8 @@ enum {
     NET_LOGISTIC = 1 << 18,
     /* Output 0 is input 0 in the element type that the attribute `to` names. */
     NET_CAST = 1 << 19,
+    /* Output 0 is input 0 where that is not below 0, else 0. */
+    NET_RECTIFIER = 1 << 20,
     /* Output 0 can be left out, too. */
     NET_FIRST_OPTIONAL = 4096,
     /* Normalizes over the axes that the attribute axes lists, by default 0, 2 and 3; examples are

@@ -52,6 +52,8 @@ int net_chain_links(const struct net_call *call, size_t running_input,
     if (op->links)
         return running_input == 0 ? op->links(call, links) : 0;
     links[0] = (struct net_chain_link){.unary = op->unary, .binary = op->binary};
+    if (op->flags & (NET_SUM | NET_RECTIFIER))
+        links[0].kind = op->unary ? NET_LINK_RECTIFIED : NET_LINK_SUM;
     if (op->unary)
         return 1;
     if (block_operand_count(call) != 2)

@@ -9,7 +9,17 @@
 
 enum { NET_CHAIN_LINKS_MAX = 32 };
 
+/* Links that other steps know to compute themselves. */
+enum net_link_kind {
+    NET_LINK_OTHER,
+    NET_LINK_SUM,       /* of the running value and the operand */
+    NET_LINK_RECTIFIED, /* 0 in place of a value below */
+    NET_LINK_LEAST,     /* the operand in place of a value that is not above, unless that is NaN */
+    NET_LINK_MOST       /* the operand in place of a value that is not below, unless that is NaN */
+};
+
 struct net_chain_link {
+    enum net_link_kind kind;
     net_unary *unary; /* or */
     net_binary *binary;
     const struct net_tensor *operand; /* of a binary: the operand that is not the running value */

@@ -65,6 +65,31 @@ INLINE double combine_run_of_kind(enum kind kind, const float *x, size_t count)
     return lanes[0];
 }
 
+/* An integer that is larger the larger a float is, with these bits; and back. */
+INLINE int32_t ordered(int32_t bits)
+{
+    return bits ^ (bits >> 31 & INT32_MAX);
+}
+
+/* The largest term, or the smallest, by integers: compilers make no vectors of comparisons of
+   floats, which NaN could undo. */
+INLINE double extreme_run(enum kind kind, const float *x, size_t count)
+{
+    static const int32_t infinite = 0x7f800000; /* bits; those of NaN are above */
+    int32_t found = INT32_MIN, magnitude = 0;
+    for (size_t i = 0; i < count; i++) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        int32_t order = kind == MAXIMUM ? ordered(bits) : ~ordered(bits), size = bits & INT32_MAX;
+        found = order > found ? order : found;
+        magnitude = size > magnitude ? size : magnitude;
+    }
+    float result;
+    found = ordered(kind == MAXIMUM ? found : ~found);
+    memcpy(&result, &found, sizeof result);
+    return count == 0 ? neutral(kind) : magnitude > infinite ? NAN : (double)result;
+}
+
 IVON_DISPATCH static double combine_run(enum kind kind, const float *x, size_t count)
 {
     switch (kind) {
@@ -73,9 +98,9 @@ IVON_DISPATCH static double combine_run(enum kind kind, const float *x, size_t c
     case PRODUCT:
         return combine_run_of_kind(PRODUCT, x, count);
     case MAXIMUM:
-        return combine_run_of_kind(MAXIMUM, x, count);
+        return extreme_run(MAXIMUM, x, count);
     default:
-        return combine_run_of_kind(MINIMUM, x, count);
+        return extreme_run(MINIMUM, x, count);
     }
 }
 

@@ -185,7 +185,7 @@ static struct plan_step *plan_fuse_user(struct net_plan *plan, size_t value)
         if (step->kind == PLAN_CALL || step->kind == PLAN_CHAIN)
             for (size_t j = 0; j < step->input_count; j++)
                 if (step->inputs[j] == value)
-                    return j == 0 ? step : NULL;
+                    return step;
     }
     return NULL;
 }
@@ -213,6 +213,25 @@ static bool plan_fuse_can_join(const struct net_plan *plan, const struct plan_st
     return step->chain.link_count <= NET_FINISH_LINKS_MAX;
 }
 
+/* Makes a value the running one of a chain whose first link takes it as the operand, as the sum of
+   a shortcut and a block does. */
+static void plan_fuse_exchange(struct net_plan *plan, struct plan_step *step, size_t value)
+{
+    const struct net_tensor *tensor = &plan->values[value].tensor;
+    struct net_chain_link *first = step->links;
+    size_t at = 0;
+    while (at < step->input_count && step->inputs[at] != value)
+        at++;
+    if (at == 0 || at == step->input_count || !first->binary || first->operand != tensor ||
+        !net_same_shape(step->chain.input, step->chain.output))
+        return;
+    first->operand = step->chain.input;
+    first->operand_first = !first->operand_first;
+    step->chain.input = tensor;
+    step->inputs[at] = step->inputs[0];
+    step->inputs[0] = value;
+}
+
 /* Joins the step that uses the value behind step `index`, and makes it a chain before; false where
    there is none. */
 static bool plan_fuse_join(struct net_plan *plan, size_t index, size_t *value,
@@ -225,6 +244,8 @@ static bool plan_fuse_join(struct net_plan *plan, size_t index, size_t *value,
         return false;
     if (next->kind == PLAN_CALL && !net_is_batch_norm(next->call.node))
         *code = plan_fuse_start_chain(plan, next, &chain, error);
+    if (!*code && next->kind == PLAN_CHAIN)
+        plan_fuse_exchange(plan, next, *value);
     if (*code || !chain || next->inputs[0] != *value || !plan_fuse_can_join(plan, next, index) ||
         (next->kind == PLAN_CALL && step->joins))
         return false;

@@ -47,7 +47,20 @@ static bool is_dense(const struct convolution_plan *plan)
     return c->groups == 1 && c->images <= INT32_MAX && !plan->volume.axes;
 }
 
-/* The last two axes as a window; of one axis, the height is 1. */
+enum { ONE_ROW_MAX = 256 }; /* positions; derivatives cut large images into rows */
+
+/* Returns whether each position of a small image is multiplied by itself. */
+static bool convolution_takes_all(const struct net_window *window)
+{
+    for (int axis = 0; axis < 2; axis++)
+        if (window->kernel[axis] != 1 || window->stride[axis] != 1 || window->before[axis] != 0 ||
+            window->input[axis] != window->output[axis])
+            return false;
+    return window->input[0] * window->input[1] <= ONE_ROW_MAX;
+}
+
+/* The last two axes as a window; of one axis, the height is 1, as it is where the rows of an image
+   are no different from one long row, which is packed faster. */
 static struct net_window convolution_window(const struct convolution_shape *shape)
 {
     struct net_window window = {
@@ -61,6 +74,10 @@ static struct net_window convolution_window(const struct convolution_shape *shap
         window.before[i] = axis->before;
         window.output[i] = axis->output;
         window.padded[i] = axis->before + axis->input + axis->after;
+    }
+    if (convolution_takes_all(&window)) {
+        window.padded[1] = window.output[1] = window.input[1] *= window.input[0];
+        window.padded[0] = window.output[0] = window.input[0] = 1;
     }
     return window;
 }

@@ -38,8 +38,8 @@ enum {
  * after row. Each column has a plane for each remainder of rows by the stride. Its rows are as wide
  * as the output. The rows of the kernel share the planes.
  * Shared planes: one for each remainder of columns by the stride, which the kernel's columns share,
- * too. Its rows are longer than the output's by the reach of the kernel; what is computed behind
- * the end of an output's row is dropped.
+ * too. Its rows are longer than the output's by the reach of the kernel, less the zeros that they
+ * share with the next row; what is computed behind the end of an output's row is dropped.
  * Columns: each output's terms, for output after output, of several images where these are small.
  *
  * A kernel of 2 × 2 taps (down, right) moves over an image of 3 × 4, to outputs of 2 × 3:
@@ -55,13 +55,15 @@ enum {
  * columns. From there on the same tap of the next outputs follows, in planes at the end of a row
  * too, since the rows of a plane are as wide as the output: 2 · 3 outputs are one run of 6. Of the
  * shared plane, which here is the image, they are a run of 7 with one to drop.
- * A kernel of one tap that leaves nothing out takes the image as it is.
+ * A kernel of one tap that leaves nothing out takes the image as it is, and so do groups of a
+ * channel (depthwise.c).
  */
 enum convolution_layout {
     CONVOLUTION_COLUMNS,
     CONVOLUTION_PLANES,
     CONVOLUTION_SHARED,
-    CONVOLUTION_DIRECT /* the image as it is */
+    CONVOLUTION_DIRECT,   /* the image as it is */
+    CONVOLUTION_DEPTHWISE /* and groups of a channel */
 };
 
 struct convolution {
@@ -74,7 +76,7 @@ struct convolution {
     unsigned used[2]; /* remainders of rows and columns that the kernel meets: bits */
     size_t rows;      /* of a packed plane */
     size_t pitch;     /* floats of such a row */
-    size_t band;      /* rows of output that a packed plane serves */
+    size_t band;      /* rows of output that a packed plane serves, or that are computed at once */
     size_t columns;   /* packed at once */
     size_t packed;    /* floats */
     size_t *offsets;  /* of terms, in what is packed */
@@ -317,6 +319,13 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
                      size_t images, const float *x, bool add, float *y,
                      const struct convolution_finish *finish, float *workspace);
+
+/* The same of one image's group of one channel and one filter; the first returns whether there is
+   a kernel for such a pass, and lays it out. */
+bool convolution_depthwise_lay_out(struct convolution *c);
+void convolution_depthwise_run(const struct convolution *c, const float *weights, float bias,
+                               const float *x, bool add, float *y,
+                               const struct convolution_finish *finish, float *workspace);
 
 /* For net_operator's `arranged_count`, `arrange` and `quadratic`. */
 size_t convolution_arranged_count(const struct net_call *call);

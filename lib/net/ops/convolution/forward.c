@@ -223,7 +223,9 @@ void convolution_run(const struct convolution *c, const float *weights, const fl
     size_t input = c->groups * c->channels * c->input_plane;
     size_t output = c->groups * c->filters * c->target_plane;
     for (size_t image = 0; image < images; image++, x += input, y += output)
-        if (c->layout == CONVOLUTION_DIRECT)
+        if (c->layout == CONVOLUTION_DEPTHWISE)
+            convolution_depthwise_run(c, weights, bias ? *bias : 0, x, add, y, finish, workspace);
+        else if (c->layout == CONVOLUTION_DIRECT)
             run_direct(c, &panel, x, add, y, finish, workspace);
         else
             run_planes(c, &panel, x, add, y, finish, workspace);

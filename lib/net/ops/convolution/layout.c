@@ -27,6 +27,17 @@ static int64_t convolution_margin(const struct net_window *window, int axis)
     return (window->kernel[axis] - 1) * window->dilation[axis] / window->stride[axis];
 }
 
+/* The elements of a row of a shared plane beyond the output's own. The zeros behind the end of an
+   image's row are those before the beginning of the next one, where there are as many. */
+static int64_t convolution_overhang(const struct net_window *window)
+{
+    int64_t margin = convolution_margin(window, 1), zeros = 0;
+    if (window->stride[1] == 1)
+        zeros = window->output[1] + margin - window->before[1] - window->input[1];
+    zeros = zeros < window->before[1] ? zeros : window->before[1];
+    return zeros <= 0 ? margin : zeros < margin ? margin - zeros : 0;
+}
+
 /* Each cost is of a group's image, in products; infinite where the layout is not possible. */
 
 static double cost_columns(const struct convolution *c)
@@ -46,7 +57,7 @@ static double cost_planes(struct convolution *c, enum convolution_layout layout)
     c->used[0] = remainders(window, 0);
     c->used[1] = shared ? remainders(window, 1) : 0;
     int64_t margin = convolution_margin(window, 0), height = window->output[0];
-    int64_t pitch = window->output[1] + (shared ? convolution_margin(window, 1) : 0);
+    int64_t pitch = window->output[1] + (shared ? convolution_overhang(window) : 0);
     if (margin > CONVOLUTION_PACKED_MAX || pitch > CONVOLUTION_PACKED_MAX ||
         c->channels > CONVOLUTION_PACKED_MAX || window->kernel[1] > CONVOLUTION_PACKED_MAX)
         return INFINITY;
@@ -80,6 +91,8 @@ static double cost_direct(const struct convolution *c)
 /* Takes the layout that costs least. */
 static void choose_layout(struct convolution *c)
 {
+    if (convolution_depthwise_lay_out(c))
+        return;
     struct convolution planes = *c, shared = *c;
     double columns = cost_columns(c), direct = cost_direct(c);
     double of_planes = cost_planes(&planes, CONVOLUTION_PLANES);
@@ -113,6 +126,8 @@ static bool lay_out_pass(struct convolution *c)
     bool planes = c->layout == CONVOLUTION_PLANES || c->layout == CONVOLUTION_SHARED;
     if (planes && convolution_planes_size(c) > c->packed)
         c->packed = convolution_planes_size(c);
+    if (c->layout == CONVOLUTION_DEPTHWISE && c->band * c->pitch > c->packed)
+        c->packed = c->band * c->pitch;
     c->packed = round_up(c->packed, PANEL_STEP);
     return true;
 }
