@@ -226,7 +226,8 @@ static size_t predict_block_tiles(const struct ivon_predictor *predictor)
     size_t memory = options->resources.memory ? options->resources.memory : DEFAULT_MEMORY;
     size_t bytes = predict_bytes_per_example(predictor) * predictor->runner.tile;
     size_t tiles = memory / bytes, cached = MEAN_MEMORY / bytes;
-    size_t least = TILES_LEAST * (size_t)ivon_parallel_threads(options->resources.threads);
+    size_t threads = (size_t)ivon_parallel_threads(options->resources.threads);
+    size_t least = threads > 1 ? TILES_LEAST * threads : 1;
     cached = cached > least ? cached : least;
     return options->samples || predictor->member_count > 1 || tiles < cached ? tiles : cached;
 }

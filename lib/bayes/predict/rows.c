@@ -99,6 +99,10 @@ IVON_DISPATCH void rows_probabilities(const struct row_sums *sums, size_t withou
 {
     double total = weight_without(sums, without), sum[TILE];
     size_t all = count * sums->likelihood.k;
+    if (sums->groups == 1 && total == 1) { /* quotients by 1, as of one sample */
+        memcpy(out, sums->sums.probabilities + row * sums->likelihood.k, all * sizeof *out);
+        return;
+    }
     for (size_t at = 0; at < all; at += TILE) {
         size_t piece = all - at < TILE ? all - at : TILE;
         memset(sum, 0, sizeof sum);
