@@ -223,13 +223,11 @@ static int clip_links(const struct net_call *call, struct net_chain_link links[2
 {
     int count = 0;
     if (bound(call, 1))
-        links[count++] = (struct net_chain_link){.kind = NET_LINK_LEAST,
-                                                 .binary = maximum_floats,
-                                                 .operand = bound(call, 1)};
+        links[count++] = (struct net_chain_link){
+            .kind = NET_LINK_LEAST, .binary = maximum_floats, .operand = bound(call, 1)};
     if (bound(call, 2))
-        links[count++] = (struct net_chain_link){.kind = NET_LINK_MOST,
-                                                 .binary = minimum_floats,
-                                                 .operand = bound(call, 2)};
+        links[count++] = (struct net_chain_link){
+            .kind = NET_LINK_MOST, .binary = minimum_floats, .operand = bound(call, 2)};
     return count;
 }
 

@@ -43,9 +43,10 @@ INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
 }
 
 /*
- * Defines NAME_columns for vectors of one size. `taps` of the kernel along each axis, and the strides
- * `down` and `right`, are constants, or compilers keep the sums in memory. With a stride of two to
- * the right, two vectors are read for each pair of taps, and the even lanes parted from the odd.
+ * Defines NAME_columns for vectors of one size. `taps` of the kernel along each axis, and the
+ * strides `down` and `right`, are constants, or compilers keep the sums in memory. With a stride of
+ * two to the right, two vectors are read for each pair of taps, and the even lanes parted from the
+ * odd.
  */
 #define DEFINE_COLUMNS(NAME, VECTOR, MASK, ...)                                                    \
     __VA_ARGS__ INLINE void NAME##_row(const float *from, const MASK *masks, const int taps,       \
@@ -148,19 +149,19 @@ INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
 
 typedef float vector4 __attribute__((vector_size(16), aligned(4), may_alias));
 
-INLINE vector4 plain_add(vector4 sums, vector4 weight, vector4 values)
+INLINE vector4 depthwise_plain_add(vector4 sums, vector4 weight, vector4 values)
 {
     for (int i = 0; i < 4; i++)
         sums[i] = fmaf(weight[i], values[i], sums[i]);
     return sums;
 }
 
-INLINE unsigned plain_mask(unsigned bits)
+INLINE unsigned depthwise_plain_mask(unsigned bits)
 {
     return bits;
 }
 
-INLINE vector4 plain_load(const float *from, unsigned mask)
+INLINE vector4 depthwise_plain_load(const float *from, unsigned mask)
 {
     if (mask == 15)
         return *(const vector4 *)from;
@@ -171,25 +172,25 @@ INLINE vector4 plain_load(const float *from, unsigned mask)
     return values;
 }
 
-INLINE void plain_store(float *to, unsigned mask, vector4 values)
+INLINE void depthwise_plain_store(float *to, unsigned mask, vector4 values)
 {
     for (int i = 0; i < 4; i++)
         if (mask >> i & 1)
             to[i] = values[i];
 }
 
-INLINE vector4 plain_even(vector4 a, vector4 b)
+INLINE vector4 depthwise_plain_even(vector4 a, vector4 b)
 {
     return __builtin_shufflevector(a, b, 0, 2, 4, 6);
 }
 
-INLINE vector4 plain_odd(vector4 a, vector4 b)
+INLINE vector4 depthwise_plain_odd(vector4 a, vector4 b)
 {
     return __builtin_shufflevector(a, b, 1, 3, 5, 7);
 }
 
-DEFINE_COLUMNS(plain, vector4, unsigned, )
-DEFINE_KERNELS(plain, )
+DEFINE_COLUMNS(depthwise_plain, vector4, unsigned, )
+DEFINE_KERNELS(depthwise_plain, )
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -199,81 +200,81 @@ DEFINE_KERNELS(plain, )
 typedef float vector8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float vector16 __attribute__((vector_size(64), aligned(4), may_alias));
 
-AVX2 INLINE vector8 avx2_add(vector8 sums, vector8 weight, vector8 values)
+AVX2 INLINE vector8 depthwise_avx2_add(vector8 sums, vector8 weight, vector8 values)
 {
     return (vector8)_mm256_fmadd_ps((__m256)weight, (__m256)values, (__m256)sums);
 }
 
-AVX2 INLINE __m256i avx2_mask(unsigned bits)
+AVX2 INLINE __m256i depthwise_avx2_mask(unsigned bits)
 {
     const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), lanes), lanes);
 }
 
-AVX2 INLINE vector8 avx2_load(const float *from, __m256i mask)
+AVX2 INLINE vector8 depthwise_avx2_load(const float *from, __m256i mask)
 {
     return (vector8)_mm256_maskload_ps(from, mask);
 }
 
-AVX2 INLINE void avx2_store(float *to, __m256i mask, vector8 values)
+AVX2 INLINE void depthwise_avx2_store(float *to, __m256i mask, vector8 values)
 {
     _mm256_maskstore_ps(to, mask, (__m256)values);
 }
 
-AVX2 INLINE vector8 avx2_even(vector8 a, vector8 b)
+AVX2 INLINE vector8 depthwise_avx2_even(vector8 a, vector8 b)
 {
     return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
 }
 
-AVX2 INLINE vector8 avx2_odd(vector8 a, vector8 b)
+AVX2 INLINE vector8 depthwise_avx2_odd(vector8 a, vector8 b)
 {
     return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 
-AVX512 INLINE vector16 avx512_add(vector16 sums, vector16 weight, vector16 values)
+AVX512 INLINE vector16 depthwise_avx512_add(vector16 sums, vector16 weight, vector16 values)
 {
     return (vector16)_mm512_fmadd_ps((__m512)weight, (__m512)values, (__m512)sums);
 }
 
-AVX512 INLINE __mmask16 avx512_mask(unsigned bits)
+AVX512 INLINE __mmask16 depthwise_avx512_mask(unsigned bits)
 {
     return (__mmask16)bits;
 }
 
-AVX512 INLINE vector16 avx512_load(const float *from, __mmask16 mask)
+AVX512 INLINE vector16 depthwise_avx512_load(const float *from, __mmask16 mask)
 {
     return (vector16)_mm512_maskz_loadu_ps(mask, from);
 }
 
-AVX512 INLINE void avx512_store(float *to, __mmask16 mask, vector16 values)
+AVX512 INLINE void depthwise_avx512_store(float *to, __mmask16 mask, vector16 values)
 {
     _mm512_mask_storeu_ps(to, mask, (__m512)values);
 }
 
-AVX512 INLINE vector16 avx512_even(vector16 a, vector16 b)
+AVX512 INLINE vector16 depthwise_avx512_even(vector16 a, vector16 b)
 {
     return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 }
 
-AVX512 INLINE vector16 avx512_odd(vector16 a, vector16 b)
+AVX512 INLINE vector16 depthwise_avx512_odd(vector16 a, vector16 b)
 {
     return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 
-DEFINE_COLUMNS(avx2, vector8, __m256i, AVX2)
-DEFINE_COLUMNS(avx512, vector16, __mmask16, AVX512)
-DEFINE_KERNELS(avx2, AVX2)
-DEFINE_KERNELS(avx512, AVX512)
+DEFINE_COLUMNS(depthwise_avx2, vector8, __m256i, AVX2)
+DEFINE_COLUMNS(depthwise_avx512, vector16, __mmask16, AVX512)
+DEFINE_KERNELS(depthwise_avx2, AVX2)
+DEFINE_KERNELS(depthwise_avx512, AVX512)
 
 static void depthwise_run_band(const struct depthwise_band *band, int64_t taps,
                                const int64_t *stride)
 {
     if (__builtin_cpu_supports("avx512f"))
-        avx512_band(band, taps, stride);
+        depthwise_avx512_band(band, taps, stride);
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        avx2_band(band, taps, stride);
+        depthwise_avx2_band(band, taps, stride);
     else
-        plain_band(band, taps, stride);
+        depthwise_plain_band(band, taps, stride);
 }
 
 #else
@@ -281,7 +282,7 @@ static void depthwise_run_band(const struct depthwise_band *band, int64_t taps,
 static void depthwise_run_band(const struct depthwise_band *band, int64_t taps,
                                const int64_t *stride)
 {
-    plain_band(band, taps, stride);
+    depthwise_plain_band(band, taps, stride);
 }
 
 #endif
