@@ -14,7 +14,7 @@
 
 struct net_matmul;     /* net/ops/product.h */
 struct net_chain_link; /* net/ops/elementwise.h */
-struct net_finish;     /* net/ops/finish.h */
+struct net_finish;     /* net/ops/convolution/finish.h */
 
 /* One node at one set of shapes, in one thread. */
 struct net_call {
@@ -76,7 +76,8 @@ enum {
     NET_WHERE = 512,
     /* Output 0 says where input 0 is NaN. */
     NET_IS_NAN = 1024,
-    /* Can apply element-wise steps to its output, of one image's channels each (ops/finish.h). */
+    /* Can apply element-wise steps to its output, of one image's channels each
+       (ops/convolution/finish.h). */
     NET_FINISHES = 2048,
 };
 

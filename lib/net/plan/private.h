@@ -3,7 +3,7 @@
 #define NET_PLAN_PRIVATE_H
 
 #include "net/ops/attention/fused.h"
-#include "net/ops/finish.h"
+#include "net/ops/convolution/finish.h"
 #include "net/plan/plan.h"
 #include "net/graph/training.h"
 

@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-#include "net/ops/finish.h"
+#include "net/ops/convolution/finish.h"
 #include "net/ops/panel.h"
 #include "net/ops/product.h"
 #include "net/ops/window.h"

@@ -3,8 +3,8 @@
  * and while caches hold them: a BatchNormalization, then links of a chain. The bits are those of
  * the steps one after the other.
  */
-#ifndef NET_OPS_FINISH_H
-#define NET_OPS_FINISH_H
+#ifndef NET_OPS_CONVOLUTION_FINISH_H
+#define NET_OPS_CONVOLUTION_FINISH_H
 
 #include "net/ops/elementwise.h"
 

@@ -1,4 +1,4 @@
-#include "net/ops/finish.h"
+#include "net/ops/convolution/finish.h"
 
 #include <math.h>
 
