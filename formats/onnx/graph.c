@@ -163,7 +163,7 @@ int onnx_add_if(struct onnx_scope *scope, const Onnx__NodeProto *node, struct iv
     if (code)
         return code;
     if (graph_known(network, condition, &known) && known.type == NET_BOOLEAN && known.count == 1) {
-        struct branch *taken = &branches[*(const unsigned char *)known.data];
+        struct branch *taken = &branches[*(const unsigned char *)known.data != 0];
         code = add_branch(scope, node, taken, NET_NONE, true, error);
         if (!code)
             code = add_outputs(scope, node, name, taken, NULL, error);

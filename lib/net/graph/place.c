@@ -77,9 +77,8 @@ static bool bind_agrees(const struct ivon_tensor *tensor, const struct net_tenso
 static bool bind_is_planned(const struct ivon_network *network, size_t value)
 {
     for (size_t i = 0; i < network->node_count; i++)
-        for (size_t j = 0; j < network->nodes[i].input_count; j++)
-            if (network->nodes[i].inputs[j] == value && j < 32 &&
-                network->nodes[i].op->planned & 1U << j)
+        for (size_t j = 0; j < network->nodes[i].input_count && j < 32; j++)
+            if (network->nodes[i].inputs[j] == value && network->nodes[i].op->planned & 1U << j)
                 return true;
     return false;
 }

@@ -286,8 +286,8 @@ static int product_infer(struct net_call *call, struct operand_form form_a,
 static int infer_transposed(struct net_call *call, bool transpose_a, bool transpose_b,
                             struct ivon_error *error)
 {
-    return product_infer(call, (struct operand_form){.transposed = transpose_a},
-                         (struct operand_form){.transposed = transpose_b}, error);
+    const struct operand_form a = {.transposed = transpose_a}, b = {.transposed = transpose_b};
+    return product_infer(call, a, b, error);
 }
 
 static int infer_matmul(struct net_call *call, struct ivon_error *error)

@@ -208,7 +208,7 @@ struct view {
 static void view_init(struct view *view, size_t value, const struct net_tensor *tensor,
                       const int64_t *order)
 {
-    int64_t stride[IVON_RANK_MAX], step = 1;
+    int64_t stride[IVON_RANK_MAX] = {0}, step = 1;
     for (int i = tensor->rank - 1; i >= 0; i--) {
         stride[i] = step;
         step *= tensor->shape[i];

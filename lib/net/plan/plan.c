@@ -169,7 +169,7 @@ static void plan_select(struct net_plan *plan, struct plan_step *step)
 static bool plan_selects(const struct net_plan *plan, const struct plan_step *step)
 {
     const struct net_tensor *condition = step->call.inputs[0];
-    return step->call.node->op->flags & NET_SELECT && condition->type == NET_BOOLEAN &&
+    return condition && step->call.node->op->flags & NET_SELECT && condition->type == NET_BOOLEAN &&
            condition->count == 1 && plan->values[step->inputs[0]].stage == PLAN_KNOWN;
 }
 

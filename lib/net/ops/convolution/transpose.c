@@ -53,7 +53,7 @@ static int transpose_axes(const struct net_call *call, struct net_window_axis *a
                           struct ivon_error *error)
 {
     enum net_padding padding;
-    const int64_t *longer, *extents;
+    const int64_t *longer = NULL, *extents = NULL;
     int count = call->inputs[0]->rank - 2;
     char text[256];
     int code = net_window_read(call, call->inputs[1]->shape + 2, &padding, axes, error);

@@ -62,10 +62,10 @@ bool recurrent_workspace(const struct recurrent *layer, struct recurrent_pass *p
 struct recurrent_place recurrent_sequence_place(const struct recurrent *layer, size_t direction)
 {
     size_t hidden = (size_t)layer->hidden, batch = (size_t)layer->batch;
-    size_t all = layer->directions * hidden;
+    size_t all = layer->directions * hidden, first = direction * hidden;
     if (layer->batch_first)
-        return (struct recurrent_place){direction * hidden, all, (size_t)layer->steps * all};
-    return (struct recurrent_place){direction * batch * hidden, batch * all, hidden};
+        return (struct recurrent_place){first, all, (size_t)layer->steps * all};
+    return (struct recurrent_place){first * batch, batch * all, hidden};
 }
 
 struct recurrent_place recurrent_state_place(const struct recurrent *layer, size_t direction)
