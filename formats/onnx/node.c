@@ -47,7 +47,9 @@ const Onnx__AttributeProto *onnx_attribute(const struct onnx_scope *scope,
 static void *copy_of(const void *items, size_t count, size_t size)
 {
     void *copy = calloc(count + 1, size);
-    if (copy && count)
+    if (!copy)
+        return NULL;
+    if (count)
         memcpy(copy, items, count * size);
     return copy;
 }
@@ -60,7 +62,9 @@ static char *copy_of_strings(const ProtobufCBinaryData *strings, size_t count)
         if (__builtin_add_overflow(size, strings[i].len + 1, &size))
             return NULL;
     char *copy = calloc(size, 1), *to = copy;
-    for (size_t i = 0; copy && i < count; i++) {
+    if (!copy)
+        return NULL;
+    for (size_t i = 0; i < count; i++) {
         size_t length = strings[i].len ? strnlen((const char *)strings[i].data, strings[i].len) : 0;
         if (length)
             memcpy(to, strings[i].data, length);
