@@ -8,7 +8,8 @@ enum { TAG_BYTES_MAX = 5, LENGTH_BYTES_MAX = 5, NUMBER_BYTES_MAX = 10 };
 
 struct onnx_fields onnx_fields_of(struct onnx_span message)
 {
-    return (struct onnx_fields){.at = message.data, .end = message.data + message.size};
+    const uint8_t *end = message.size ? message.data + message.size : message.data;
+    return (struct onnx_fields){.at = message.data, .end = end};
 }
 
 /* A number of 7 bits to a byte; false when it is cut off or longer than `most` bytes. */
