@@ -129,8 +129,9 @@ static bool weights_fit(const struct onnx_description *tensor, bool initializer)
 
 struct onnx_span onnx_tensor_name(struct onnx_span name)
 {
-    bool slash = name.size > 1 && name.data[0] == '/';
-    return (struct onnx_span){name.data + slash, name.size - slash};
+    if (name.size < 2 || name.data[0] != '/')
+        return name;
+    return (struct onnx_span){name.data + 1, name.size - 1};
 }
 
 /* Returns whether a checkpoint's tensor can have the name. */
