@@ -42,12 +42,13 @@ static const struct cast targets[] = {
 
 enum { TARGET_COUNT = sizeof targets / sizeof targets[0] };
 
+/* The row of another number where there is none of this one. */
 static const struct cast *cast_find(int64_t number)
 {
-    for (size_t i = 0; i < TARGET_COUNT; i++)
-        if (targets[i].number == number)
-            return &targets[i];
-    return NULL;
+    size_t i = 0;
+    while (i + 1 < TARGET_COUNT && targets[i].number != number)
+        i++;
+    return &targets[i];
 }
 
 /* Integers. */
@@ -146,7 +147,7 @@ static int cast_infer(struct net_call *call, struct ivon_error *error)
         return net_fail(call, error, "input 0 is left out");
     if (!net_attribute(call->node, "to"))
         return net_fail(call, error, "it has no attribute 'to'");
-    if (!to)
+    if (to->number != number)
         return net_fail(call, error,
                         "type %" PRId64 " is not supported, expected a float, an integer or bool",
                         number);
@@ -210,8 +211,8 @@ static int bit_cast_infer(struct net_call *call, struct ivon_error *error)
     const struct cast *to = cast_find(number);
     if (!x)
         return net_fail(call, error, "input 0 is left out");
-    bool between = to && x->type != to->type && (x->type == NET_FLOAT || to->type == NET_FLOAT);
-    if (!to || to->rounding != CAST_EXACT ||
+    bool between = x->type != to->type && (x->type == NET_FLOAT || to->type == NET_FLOAT);
+    if (to->number != number || to->rounding != CAST_EXACT ||
         (between && (x->type == NET_BOOLEAN || to->type == NET_BOOLEAN ||
                      (to->type == NET_INTEGER && to->bits < 32))))
         return net_fail(call, error, "bits of %s as type %" PRId64 " are not supported",

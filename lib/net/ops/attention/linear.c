@@ -333,7 +333,8 @@ static void linear_store(float *to, const double *from, size_t count)
 static double linear_rate(const struct linear *c, const struct linear_arrays *arrays,
                           const struct linear_place *place)
 {
-    return c->delta ? (double)*linear_at(arrays, place, BETA) : 1;
+    const float *beta = c->delta ? linear_at(arrays, place, BETA) : NULL;
+    return beta ? (double)*beta : 1;
 }
 
 /* S ← S', and sets gate, key, rest = v − S'ᵀ k and update of the position. */
@@ -341,11 +342,11 @@ static void linear_prepare_step(const struct linear *c, const struct linear_arra
                                 const struct linear_place *place, const struct linear_memory *m,
                                 double *state)
 {
-    const float *decay = linear_at(arrays, place, DECAY);
+    const float *decay = c->gated ? linear_at(arrays, place, DECAY) : NULL;
     double rate = linear_rate(c, arrays, place);
     linear_load(m->key, linear_at(arrays, place, KEY), c->keys);
     linear_load(m->rest, linear_at(arrays, place, VALUE), c->values);
-    if (c->gated) {
+    if (decay) {
         for (size_t i = 0; i < c->keys; i++)
             m->gate[i] = (double)vector_exp(decay[c->decays > 1 ? i : 0]);
         matrix_scale(state, m->gate, c->keys, c->values);

@@ -98,6 +98,14 @@ static const float *load_row(const struct net_call *call, const float *const *ar
     return x ? buffer : NULL;
 }
 
+/* The same of the values, which are always there. */
+static const float *load_values(const struct net_call *call, const float *const *arrays, size_t row,
+                                float *buffer)
+{
+    const float *x = load_row(call, arrays, row, buffer);
+    return x ? x : buffer;
+}
+
 /* The elements of the inputs. */
 struct rows_inputs {
     const float *arrays[ROWS_INPUTS_MAX];
@@ -221,7 +229,7 @@ int net_rows_forward(const struct net_call *call, struct ivon_error *error)
     float *y = call->outputs[0]->data, *mean = output_data(call, rows->mean);
     float *inverse = output_data(call, rows->inverse), *sum = output_data(call, rows->sum);
     for (size_t row = 0; row < rows->count; row++) {
-        const float *x = load_row(call, inputs.arrays, row, scratch.x);
+        const float *x = load_values(call, inputs.arrays, row, scratch.x);
         struct moments moments = row_moments(rows, x);
         float *to = rows->first ? scratch.y : y + row * rows->length;
         if (sum)
@@ -313,7 +321,7 @@ static void row_backward(const struct net_call *call, const struct rows_inputs *
 {
     const struct net_rows *rows = call->prepared;
     size_t length = rows->length;
-    const float *x = load_row(call, inputs->arrays, row, scratch->x);
+    const float *x = load_values(call, inputs->arrays, row, scratch->x);
     struct moments moments = row_moments(rows, x);
     bool plain = rows_are_plain(rows);
     float *dx = input_adjoints[0];
@@ -418,7 +426,7 @@ void net_rows_tangent(const struct net_call *call, const float *const *input_tan
     float *inverse = array_of(output_tangents, outputs, rows->inverse);
     float *sum = array_of(output_tangents, outputs, rows->sum);
     for (size_t row = 0; row < rows->count; row++) {
-        const float *x = load_row(call, inputs.arrays, row, scratch.x);
+        const float *x = load_values(call, inputs.arrays, row, scratch.x);
         struct moments moments = row_moments(rows, x);
         tangents.x = load_row(call, input_tangents, row, scratch.bias);
         tangents.mean = tangents.size = 0;
