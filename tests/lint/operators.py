@@ -11,33 +11,33 @@ import sys
 OPS = pathlib.Path(__file__).resolve().parents[2] / "lib/net/ops"
 BEGIN, END = '.\\" begin of what tests/lint/operators.py writes\n', '.\\" end of it\n'
 LEAST, OWN, RUNTIME = 7, "ivon", "com.microsoft"
-GROUPS = {
-    "Arithmetic and functions": ("activation", "arithmetic", "elementwise", "modulo", "power", "trigonometry"),
-    "Comparisons, logic and bits": ("bits", "logic"),
-    "Element types and quantization": ("cast", "quantize", "quantized"),
-    "Matrix products": ("determinant", "einsum", "product"),
-    "Convolutions": ("causal_convolution", "col2im", "convolution"),
-    "Pools": ("pooling",),
-    "Normalization": ("normalize",),
-    "Attention and gates": ("attention", "gated"),
-    "Recurrent layers": ("recurrent",),
-    "Softmax and losses": ("loss", "softmax"),
-    "Reductions, sums along an axis, greatest elements": ("reduce", "reduce_norm", "scan", "selection"),
-    "Shapes and movements": ("concat", "movement", "pad", "shape"),
-    "Indices": ("index", "indicator", "property", "scatter"),
-    "Interpolation": ("resize",),
+GROUPS = { # the beginnings of where rows stand; the longest decides
+    "Arithmetic and functions": ("elementwise/",),
+    "Comparisons, logic and bits": ("elementwise/bits", "elementwise/logic"),
+    "Element types and quantization": ("elementwise/cast", "quantize/"),
+    "Matrix products": ("einsum/", "product/"),
+    "Convolutions": ("convolution/",),
+    "Pools": ("pooling/",),
+    "Normalization": ("normalize/",),
+    "Attention and gates": ("attention/", "elementwise/gated"),
+    "Recurrent layers": ("recurrent/",),
+    "Softmax and losses": ("reduce/loss", "reduce/softmax"),
+    "Reductions, sums along an axis, greatest elements": ("index/selection", "reduce/"),
+    "Shapes and movements": ("movement/",),
+    "Indices": ("index/",),
+    "Interpolation": ("resize/",),
 }
 ROW = re.compile(r'\.name = "(\w+)",(?:\s*/\*[^*]*\*/)?\s*\.since = \d+|ROW\("(\w+)", \d+')
 
 
 def files():
-    """{operator of ONNX: the file or the folder that its rows stand in}."""
+    """{operator of ONNX: the file that its rows stand in}."""
     found = {}
     for path in sorted(OPS.rglob("*.c")):
         text = path.read_text(encoding="utf-8")
         for row in ROW.finditer(text):
             if not re.search(r"\.domain = \S+,\s*$", text[:row.start()]):
-                found[row[1] or row[2]] = path.relative_to(OPS).parts[0].removesuffix(".c")
+                found[row[1] or row[2]] = path.relative_to(OPS).as_posix()
     return found
 
 
@@ -62,13 +62,17 @@ def entry(name, opsets, derivatives, inputs):
     return text + (" No " + " ".join(said) if said else "")
 
 
+def group(place):
+    fits = {prefix: heading for heading, prefixes in GROUPS.items() for prefix in prefixes if place.startswith(prefix)}
+    if not fits:
+        sys.exit(f"operators.py: what stands in lib/net/ops/{place} is of no group: GROUPS needs one")
+    return fits[max(fits, key=len)]
+
+
 def table(build):
     places, groups = files(), {}
     for (domain, name), row in rows(build).items():
-        heading = f"Of ONNX Runtime's domain {domain}" if domain == RUNTIME else next(
-            (heading for heading, names in GROUPS.items() if places[name] in names), None)
-        if not heading:
-            sys.exit(f"operators.py: {name}, in lib/net/ops/{places[name]}, is of no group: GROUPS needs one")
+        heading = f"Of ONNX Runtime's domain {domain}" if domain == RUNTIME else group(places[name])
         groups.setdefault(heading, []).append(entry(name, *row))
     text = ".Bl -tag -width Ds\n"
     for heading in sorted(groups, key=lambda h: list(GROUPS).index(h) if h in GROUPS else len(GROUPS)):

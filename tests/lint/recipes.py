@@ -85,8 +85,8 @@ def program(folder, replaced, added=()):
 
 def try_operator(folder, commands):
     """The sweep finds the row, and asks for a case of it."""
-    object_file = compile_file(folder, "lib/net/ops/elementwise.c", commands)
-    test = link(folder, "tests/unit/CMakeFiles/unit-forward.dir", {"lib/net/ops/elementwise.c": object_file})
+    object_file = compile_file(folder, "lib/net/ops/elementwise/elementwise.c", commands)
+    test = link(folder, "tests/unit/CMakeFiles/unit-forward.dir", {"lib/net/ops/elementwise/elementwise.c": object_file})
     done = subprocess.run([test], capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "LogCosh-1 has no case" in done.stdout + done.stderr, done.stdout[-2000:]
 

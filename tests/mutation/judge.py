@@ -34,13 +34,13 @@ GROUPS = [
     ("train: optimizers", r"lib/train/(optimizer/|schedule)"),
     ("train: trainer", r"lib/train/(trainer/|order)"),
     ("train: architectures", r"lib/train/"),
-    ("ops: elementwise", r"lib/net/ops/(arithmetic|elementwise|power|logic|broadcast|chain|sum|blockwise)"),
-    ("ops: normalization", r"lib/net/ops/(normalize|softmax)"),
-    ("ops: convolution", r"lib/net/ops/(convolution|panel|window)"),
+    ("ops: elementwise", r"lib/net/ops/(elementwise/|sum)"),
+    ("ops: normalization", r"lib/net/ops/(normalize/|reduce/softmax)"),
+    ("ops: convolution", r"lib/net/ops/(convolution/|product/panel|window)"),
     ("ops: pooling", r"lib/net/ops/pooling"),
     ("ops: recurrent", r"lib/net/ops/recurrent"),
-    ("ops: products", r"lib/net/ops/product"),
-    ("ops: reductions", r"lib/net/ops/reduce"),
+    ("ops: products", r"lib/net/ops/product/"),
+    ("ops: reductions", r"lib/net/ops/reduce/"),
     ("ops: shapes", r"lib/net/ops/"),
 ]
 NUMERIC = ["lib/metrics", "lib/bayes", "lib/train", "lib/net/ops"]
@@ -49,8 +49,8 @@ LEAST = 15            # mutants of each group, where it has so many
 STRICT = ["-w", "-D__SANITIZE_THREAD__", "-Werror=int-conversion", "-Werror=incompatible-pointer-types"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What only some processors run: mutants of the others' variants cannot be noticed here.
-VARIANTS = {("lib/net/ops/panel.c", "run_avx512"): "avx512f", ("lib/net/ops/panel.c", "run_avx2"): "avx2",
-            ("lib/net/ops/panel.c", "run_plain"): ""}
+VARIANTS = {("lib/net/ops/product/panel.c", "run_avx512"): "avx512f", ("lib/net/ops/product/panel.c", "run_avx2"): "avx2",
+            ("lib/net/ops/product/panel.c", "run_plain"): ""}
 MEMORY = 12 << 30     # of a test's processes, each
 PYTHON = "/usr/bin/python3"
 

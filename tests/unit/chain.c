@@ -1,7 +1,7 @@
 /* Chains of element-wise operators against the same operators one after the other, bit for bit. */
 #include "elementwise.h"
 
-#include "net/ops/elementwise.h"
+#include "net/ops/elementwise/elementwise.h"
 
 static const struct net_operator *const families[] = {
     net_elementwise_operators, net_activation_operators, net_trigonometry_operators,

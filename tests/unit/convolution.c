@@ -3,7 +3,7 @@
 #include "operator.h"
 
 #include "net/ops/convolution/reference.h"
-#include "net/ops/panel.h"
+#include "net/ops/product/panel.h"
 
 /* What a case asks for; two spatial axes, of which the first is not there in one dimension. */
 struct shape {

@@ -1,9 +1,9 @@
 /* Gemm and MatMul against sums in double over random shapes, their derivatives, hostile shapes. */
 #include "operator.h"
 
-#include "net/ops/panel.h"
-#include "net/ops/panel_product.h"
-#include "net/ops/product.h"
+#include "net/ops/product/panel.h"
+#include "net/ops/product/panel_product.h"
+#include "net/ops/product/product.h"
 
 /*
  * A sum of k products in float, whatever the order, is within (k + 1) 2^-24 of the sum of the

@@ -6,7 +6,7 @@
 #include "core/blas.h"
 #include "core/dispatch.h"
 #include "net/derivative/private.h"
-#include "net/ops/product.h"
+#include "net/ops/product/product.h"
 #include "net/ops/sum.h"
 
 enum { BLOCK = 1024 };

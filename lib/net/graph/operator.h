@@ -12,8 +12,8 @@
 
 #include "net/graph/graph.h"
 
-struct net_matmul;     /* net/ops/product.h */
-struct net_chain_link; /* net/ops/elementwise.h */
+struct net_matmul;     /* net/ops/product/product.h */
+struct net_chain_link; /* net/ops/elementwise/elementwise.h */
 struct net_finish;     /* net/ops/convolution/finish.h */
 
 /* One node at one set of shapes, in one thread. */

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "net/ops/product.h"
-#include "net/ops/softmax.h"
+#include "net/ops/product/product.h"
+#include "net/ops/reduce/softmax.h"
 #include "net/plan/private.h"
 
 /* The step that computes a value, or null. */

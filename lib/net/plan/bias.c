@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "net/ops/product.h"
+#include "net/ops/product/product.h"
 #include "net/plan/private.h"
 
 /* Returns the operand, if it is a row that can be added to every row of the output; else null. */

@@ -1,7 +1,7 @@
 /* Finds the gates of Gelu in chains, and puts one link in the place of several. */
 #include <string.h>
 
-#include "net/ops/gate.h"
+#include "net/ops/elementwise/gate.h"
 #include "net/plan/private.h"
 
 /* Returns whether an operand of the step is a number that is known with the plan. */

@@ -6,8 +6,8 @@
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/memory.h"
-#include "net/ops/blockwise.h"
-#include "net/ops/softmax.h"
+#include "net/ops/elementwise/blockwise.h"
+#include "net/ops/reduce/softmax.h"
 
 /* The keys that can count. */
 

@@ -7,7 +7,7 @@
 #define NET_OPS_ATTENTION_FUSED_H
 
 #include "net/ops/attention/attention.h"
-#include "net/ops/elementwise.h"
+#include "net/ops/elementwise/elementwise.h"
 
 /* A chain, or a choice between the score and another number. Operands are broadcast to a shape that
    has the scores in their order. */

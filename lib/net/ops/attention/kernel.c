@@ -5,7 +5,7 @@
 #include "core/blas.h"
 #include "core/memory.h"
 #include "net/ops/attention/tile.h"
-#include "net/ops/panel_product.h"
+#include "net/ops/product/panel_product.h"
 
 /* A tile and its workspace. P, then D for derivatives, and the slope of the cap. */
 

@@ -8,7 +8,7 @@
 #include "core/memory.h"
 #include "net/graph/rules.h"
 #include "net/ops/attention/operands.h"
-#include "net/ops/product.h"
+#include "net/ops/product/product.h"
 #include "net/ops/sum.h"
 
 enum { X, WEIGHTS, BIAS, MASK, PAST, SCORE_BIAS };

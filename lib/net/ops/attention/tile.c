@@ -5,7 +5,7 @@
 
 #include "core/dispatch.h"
 #include "core/vector_math.h"
-#include "net/ops/softmax.h"
+#include "net/ops/reduce/softmax.h"
 #include "net/ops/sum.h"
 
 size_t attention_start(const struct attention *attention, const size_t *steps, size_t head)

@@ -15,8 +15,8 @@
 #include <string.h>
 
 #include "net/ops/convolution/finish.h"
-#include "net/ops/panel.h"
-#include "net/ops/product.h"
+#include "net/ops/product/panel.h"
+#include "net/ops/product/product.h"
 #include "net/ops/window.h"
 
 enum {

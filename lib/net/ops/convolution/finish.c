@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "core/dispatch.h"
-#include "net/ops/blockwise.h"
+#include "net/ops/elementwise/blockwise.h"
 #include "net/ops/normalize/normalize.h"
 
 size_t net_finish_scratch(size_t channels)

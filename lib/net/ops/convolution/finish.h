@@ -6,7 +6,7 @@
 #ifndef NET_OPS_CONVOLUTION_FINISH_H
 #define NET_OPS_CONVOLUTION_FINISH_H
 
-#include "net/ops/elementwise.h"
+#include "net/ops/elementwise/elementwise.h"
 
 enum { NET_FINISH_LINKS_MAX = 4 };
 

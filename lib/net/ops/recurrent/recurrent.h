@@ -19,7 +19,7 @@
 #ifndef NET_OPS_RECURRENT_RECURRENT_H
 #define NET_OPS_RECURRENT_RECURRENT_H
 
-#include "net/ops/panel.h"
+#include "net/ops/product/panel.h"
 #include "net/ops/recurrent/activation.h"
 
 struct recurrent_pass;

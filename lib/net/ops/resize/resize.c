@@ -10,7 +10,7 @@
 
 #include "net/graph/rules.h"
 #include "net/ops/resize/weights.h"
-#include "net/ops/table_copy.h"
+#include "net/ops/movement/table_copy.h"
 
 struct resize_stage {
     int axis;
