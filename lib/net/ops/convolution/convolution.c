@@ -194,17 +194,30 @@ int convolution_infer(struct net_call *call, struct ivon_error *error)
     return code ? code : convolution_prepare(call, &convolution, error);
 }
 
+void convolution_forward_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                               const float *bias, float *y, const struct net_finish *steps,
+                               float *workspace)
+{
+    float *scratch = workspace + plan->finish;
+    struct convolution_finish finish = {steps, scratch, plan->forward.filters, 0};
+    if (plan->winograd.used) {
+        if (steps)
+            net_finish_begin(steps, finish.channels, scratch);
+        convolution_winograd_run(&plan->forward, &plan->winograd, w, bias, x, y,
+                                 steps ? &finish : NULL, workspace);
+    } else if (steps) {
+        convolution_images_apply(plan, x, w, bias, false, y, steps, workspace);
+    } else {
+        convolution_apply(plan, x, w, bias, false, y, workspace);
+    }
+}
+
 static int convolution_forward(const struct net_call *call, struct ivon_error *error)
 {
     (void)error;
-    if (call->finish) {
-        convolution_images_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
-                                 convolution_bias(call), false, call->outputs[0]->data,
-                                 call->finish, call->workspace);
-        return 0;
-    }
-    convolution_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
-                      convolution_bias(call), false, call->outputs[0]->data, call->workspace);
+    convolution_forward_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
+                              convolution_bias(call), call->outputs[0]->data, call->finish,
+                              call->workspace);
     return 0;
 }
 

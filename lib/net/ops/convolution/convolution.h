@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "net/ops/convolution/finish.h"
+#include "net/ops/convolution/winograd.h"
 #include "net/ops/product/panel.h"
 #include "net/ops/product/product.h"
 #include "net/ops/window.h"
@@ -127,6 +128,7 @@ struct convolution_plan {
     size_t phase_count; /* 0: the inputs' adjoints go through columns of forward */
     size_t packed;      /* floats, the most that forward or a phase packs */
     struct convolution_gradient gradient;
+    struct convolution_winograd winograd; /* of forward alone */
     bool dense; /* the kernel meets the whole input at once: rows of images by rows of weights */
     struct net_matmul product;
     size_t workspace; /* floats */
@@ -239,6 +241,12 @@ struct convolution_finish {
 void convolution_apply(const struct convolution_plan *plan, const float *x, const float *w,
                        const float *bias, bool add, float *y, float *workspace);
 
+/* y = conv(x, w) + bias, finished unless `steps` is null, which are for images alone: the same as
+   above but for rounding. */
+void convolution_forward_apply(const struct convolution_plan *plan, const float *x, const float *w,
+                               const float *bias, float *y, const struct net_finish *steps,
+                               float *workspace);
+
 /* dx += the adjoint of the input */
 void convolution_add_input(const struct convolution_plan *plan, const float *w, const float *dy,
                            float *dx, float *workspace);
@@ -308,6 +316,10 @@ void convolution_add_columns(const struct convolution *c, float *x,
 
 /* Packs the rows that outputs from row `y` on need, of one group of an image. */
 void convolution_pack_planes(const struct convolution *c, const float *x, size_t y, float *packed);
+
+/* to[j channels + c] = from[c plane + j] for `count` positions j */
+void convolution_pack_row(float *to, const float *from, size_t channels, size_t plane,
+                          size_t count);
 
 /* Packs `height` rows of one group of an image; the first one serves output row `y`. */
 void convolution_pack_last(const struct convolution_plan *plan, const float *x, size_t y,

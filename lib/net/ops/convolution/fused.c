@@ -105,8 +105,8 @@ static void fused_conv_run(const struct net_call *call, float *y, float *slopes)
     const struct net_tensor *added = net_input(call, ADDED);
     float low = fused->function.alpha, high = fused->function.beta;
     size_t count = call->outputs[0]->count;
-    convolution_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
-                      convolution_bias(call), false, y, call->workspace);
+    convolution_forward_apply(call->prepared, call->inputs[0]->data, call->inputs[1]->data,
+                              convolution_bias(call), y, NULL, call->workspace);
     for (size_t i = 0; added && i < count; i++)
         y[i] += ((const float *)added->data)[i];
     if (fused->kind == FUSED_FUNCTION)

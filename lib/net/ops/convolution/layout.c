@@ -265,6 +265,14 @@ bool convolution_lay_out(struct convolution_plan *plan)
         return false;
     size_t passes = plan->packed + kernels, whole = gradient->packed + gradient->adjoints;
     plan->workspace = CONVOLUTION_RESULTS + (passes > whole ? passes : whole);
+    if (plan->volume.axes)
+        return true;
+    convolution_winograd_lay_out(forward, &plan->winograd);
+    if (plan->winograd.used) {
+        size_t winograd = convolution_winograd_workspace(&plan->winograd);
+        plan->workspace = winograd > plan->workspace ? winograd : plan->workspace;
+        plan->offset_count += forward->channels;
+    }
     return true;
 }
 
@@ -325,6 +333,9 @@ void convolution_set_offsets(struct convolution_plan *plan, size_t *offsets)
         offsets += pass->terms;
         set_offsets(pass);
     }
-    plan->gradient.offsets = offsets;
+    for (size_t i = 0; plan->winograd.used && i < plan->forward.channels; i++)
+        offsets[i] = i * plan->winograd.pitch;
+    plan->winograd.offsets = offsets;
+    plan->gradient.offsets = offsets + (plan->winograd.used ? plan->forward.channels : 0);
     set_positions(plan);
 }

@@ -240,8 +240,7 @@ static inline __attribute__((always_inline)) void convolution_pack_transpose(flo
     *(vector4 *)(to + 3 * channels) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-/* to[j channels + c] = from[c plane + j] for `count` positions j */
-static void pack_row(float *to, const float *from, size_t channels, size_t plane, size_t count)
+void convolution_pack_row(float *to, const float *from, size_t channels, size_t plane, size_t count)
 {
     if (channels == 1) {
         convolution_copy_row(to, from, count);
@@ -271,7 +270,8 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
     int64_t from = (int64_t)y * window->stride[0] - window->before[0];
     if (inside == width && width == (size_t)window->input[1] && from >= 0 &&
         from + (int64_t)height <= window->input[0]) { /* nothing between rows */
-        pack_row(packed, x + from * window->input[1], channels, c->input_plane, height * width);
+        convolution_pack_row(packed, x + from * window->input[1], channels, c->input_plane,
+                             height * width);
         return;
     }
     for (size_t i = 0; i < height; i++, packed += width * channels) {
@@ -281,7 +281,7 @@ void convolution_pack_last(const struct convolution_plan *plan, const float *x, 
         memset(packed, 0, (any ? left : width) * channels * sizeof *packed);
         if (!any)
             continue;
-        pack_row(to, x + row * window->input[1], channels, c->input_plane, inside);
+        convolution_pack_row(to, x + row * window->input[1], channels, c->input_plane, inside);
         memset(end, 0, (width - left - inside) * channels * sizeof *end);
     }
 }
