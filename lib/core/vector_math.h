@@ -7,7 +7,9 @@
  * Every function is right for infinities, NaN, zeros of both signs, and subnormal arguments and
  * results. The largest errors, in units in the last place of the exact result, are those that
  * tests/unit/vector_math.c checks over the floats. Polynomials are minimax fits, with coefficients
- * rounded to float one after the other.
+ * rounded to float one after the other. They are summed in pairs of terms, which do not wait for
+ * each other; and results out of range are replaced at the end, since compilers make several
+ * branches of what follows a bounded argument.
  */
 #ifndef CORE_VECTOR_MATH_H
 #define CORE_VECTOR_MATH_H
@@ -47,40 +49,74 @@ static inline float vector_clamp(float x, float low, float high) /* NaN stays Na
 }
 
 /*
- * e^r - 1 where x = n log 2 + r, |r| <= log(2)/2, for |x| < 200. Adding 1.5 2^23 rounds to an
- * integer; the product with the upper part of log 2, which has 10 digits, is exact.
+ * The largest of many floats as the largest of integers in the same order, of which compilers make
+ * vectors: floats have no such order for them, because of NaN, which is above infinity here, or
+ * below it with a sign. One begins with INT32_MIN.
+ */
+static inline int32_t vector_larger(int32_t largest, float x)
+{
+    int32_t bits = (int32_t)vector_bits(x), ordered = bits ^ (bits >> 31 & INT32_MAX);
+    return ordered > largest ? ordered : largest;
+}
+
+static inline float vector_ordered_float(int32_t ordered)
+{
+    return vector_float((uint32_t)(ordered ^ (ordered >> 31 & INT32_MAX)));
+}
+
+/*
+ * e^r - 1 where x = n log 2 + r, |r| <= log(2)/2, for |x| < 200; any float for other x. Adding
+ * 1.5 2^23 rounds to an integer; the product with the upper part of log 2, which has 10 digits, is
+ * exact.
  */
 static inline float vector_exp_reduced(float x, uint32_t *n)
 {
     float shifted = x * 0x1.715476p+0f + 0x1.8p+23f;
     float multiple = shifted - 0x1.8p+23f;
     float r = (x - multiple * 0x1.63p-1f) - multiple * -0x1.bd0106p-13f;
-    float q = 0x1.a242fep-13f;
-    q = q * r + 0x1.6d3cecp-10f;
-    q = q * r + 0x1.111004p-7f;
-    q = q * r + 0x1.5554f6p-5f;
-    q = q * r + 0x1.555556p-3f;
-    q = q * r + 0.5f;
+    float square = r * r;
+    float high = 0x1.a242fep-13f * r + 0x1.6d3cecp-10f;
+    float middle = 0x1.111004p-7f * r + 0x1.5554f6p-5f;
+    float low = 0x1.555556p-3f * r + 0.5f;
     *n = vector_bits(shifted) - 0x4b400000; /* modulo 2^32 */
-    return r + r * r * q;
+    return r + square * ((high * square + middle) * square + low);
 }
 
 /* e^x; 1 ulp. */
 static inline float vector_exp(float x)
 {
     uint32_t n;
-    float e = 1 + vector_exp_reduced(vector_clamp(x, -105, 89), &n);
+    float e = 1 + vector_exp_reduced(x, &n);
     uint32_t biased = n + 254, half = biased >> 1; /* 2^n in two factors, since n is -151 to 128 */
-    return e * vector_float(half << 23) * vector_float((biased - half) << 23);
+    float result = e * vector_float(half << 23) * vector_float((biased - half) << 23);
+    result = x > 89 ? INFINITY : result;
+    return x < -105 ? 0 : result;
+}
+
+/* e^x for x <= 0; 1 ulp. One of the factors is a constant: n is -151 to 0. */
+static inline float vector_exp_negative(float x)
+{
+    uint32_t n;
+    float e = 1 + vector_exp_reduced(x, &n);
+    float result = e * vector_float((n + 167) << 23) * 0x1p-40f;
+    return x < -105 ? 0 : result;
+}
+
+/* e^x - 1 for 2^-126 <= |x| <= 88, and even multiples of 2^-149 below. */
+static inline float vector_expm1_near(float x)
+{
+    uint32_t n;
+    float e = vector_exp_reduced(x, &n);
+    float half = vector_float((n + 126) << 23); /* 2^(n-1), since 2^128 is no float */
+    return 2 * (e * half + (half - 0.5f));
 }
 
 /* e^x - 1; 1.5 ulp. */
 static inline float vector_expm1(float x)
 {
-    uint32_t n;
-    float e = vector_exp_reduced(vector_clamp(x, -30, 89), &n);
-    float half = vector_float((n + 126) << 23); /* 2^(n-1), since 2^128 is no float */
-    float result = 2 * (e * half + (half - 0.5f));
+    float result = vector_expm1_near(x);
+    result = x > 89 ? INFINITY : result;
+    result = x < -30 ? -1 : result;
     return vector_abs(x) < 0x1p-25f ? x : result;
 }
 
@@ -99,10 +135,8 @@ static inline float vector_log_split(float x, float *f)
 static inline float vector_log_join(float n, float f, float rest)
 {
     float s = f / (2 + f), z = s * s, square = 0.5f * f * f;
-    float q = 0x1.f13b1ep-3f;
-    q = q * z + 0x1.23d3e0p-2f;
-    q = q * z + 0x1.999c26p-2f;
-    q = q * z + 0x1.555554p-1f;
+    float q = (0x1.f13b1ep-3f * z + 0x1.23d3e0p-2f) * (z * z) +
+              (0x1.999c26p-2f * z + 0x1.555554p-1f);
     rest = s * (square + q * z) + (n * 0x1.2fefa4p-17f + rest);
     return ((rest - square) + f) + n * 0x1.62e3p-1f;
 }
@@ -135,14 +169,14 @@ static inline float vector_log1p(float x)
 /* tanh x = (e^2x - 1)/(e^2x + 1); 2.5 ulp. */
 static inline float vector_tanh(float x)
 {
-    float e = vector_expm1(2 * vector_clamp(vector_abs(x), 0, 10));
-    return vector_copysign(e / (e + 2), x);
+    float a = vector_abs(x), e = vector_expm1_near(2 * a), size = e / (e + 2);
+    return vector_copysign(a > 10 ? 1 : size, x);
 }
 
 /* 1/(1 + e^-x); 2.5 ulp. */
 static inline float vector_sigmoid(float x)
 {
-    float e = vector_exp(-vector_abs(x));
+    float e = vector_exp_negative(-vector_abs(x));
     float top = x < 0 ? e : 1;
     return top / (1 + e);
 }
@@ -150,7 +184,7 @@ static inline float vector_sigmoid(float x)
 /* log(1 + e^x); 2 ulp. */
 static inline float vector_softplus(float x)
 {
-    float small = vector_log1p(vector_exp(-vector_abs(x)));
+    float small = vector_log1p(vector_exp_negative(-vector_abs(x)));
     float positive = x > 0 ? x : 0;
     return positive + small;
 }
@@ -158,23 +192,15 @@ static inline float vector_softplus(float x)
 /* erf x: x + x P(x²) below 0.92, 1 - e^P(|x|) above; 1.5 ulp. */
 static inline float vector_erf(float x)
 {
-    float a = vector_clamp(vector_abs(x), 0, 4), z = a * a;
-    float near = 0x1.4f562ep-14f;
-    near = near * z - 0x1.a606c2p-11f;
-    near = near * z + 0x1.5449e4p-8f;
-    near = near * z - 0x1.b80118p-6f;
-    near = near * z + 0x1.ce2d64p-4f;
-    near = near * z - 0x1.812740p-2f;
-    near = near * z + 0x1.06eba8p-3f;
-    float far = 0x1.9aebf6p-13f;
-    far = far * a - 0x1.8ee2e0p-9f;
-    far = far * a + 0x1.6c2b00p-6f;
-    far = far * a - 0x1.a9b460p-4f;
-    far = far * a - 0x1.463cbcp-1f;
-    far = far * a - 0x1.20af5ap+0f;
-    far = far * a - 0x1.9a5ff6p-13f;
+    float a = vector_abs(x), z = a * a, w = z * z;
+    float near = (-0x1.812740p-2f * z + 0x1.06eba8p-3f) +
+                 w * (-0x1.b80118p-6f * z + 0x1.ce2d64p-4f);
+    near = near + w * w * ((-0x1.a606c2p-11f * z + 0x1.5449e4p-8f) + w * 0x1.4f562ep-14f);
+    float far = (-0x1.20af5ap+0f * a - 0x1.9a5ff6p-13f) +
+                z * (-0x1.a9b460p-4f * a - 0x1.463cbcp-1f);
+    far = far + w * ((-0x1.8ee2e0p-9f * a + 0x1.6c2b00p-6f) + z * 0x1.9aebf6p-13f);
     near = a + a * near;
-    far = 1 - vector_exp(far);
+    far = a > 4 ? 1 : 1 - vector_exp_negative(far);
     return vector_copysign(a < 0.92f ? near : far, x);
 }
 

@@ -459,6 +459,60 @@ static void products_add_a_bias(void **unused)
     ivon_network_free(network);
 }
 
+enum { TRANSPOSED_ROWS = 48, TRANSPOSED_TERMS = 40, TRANSPOSED_COLUMNS = 24 };
+
+static struct ivon_network *transposing_network(void)
+{
+    float w[TRANSPOSED_COLUMNS * TRANSPOSED_TERMS] = {0};
+    struct ivon_network *network;
+    assert_int_equal(graph_new(&network, "transposing", NULL), 0);
+    assert_int_equal(
+        graph_add_input(network, "x", NET_FLOAT, 2, (int64_t[]){-1, TRANSPOSED_TERMS}, NULL), 0);
+    constant(network, "w", 2, (int64_t[]){TRANSPOSED_COLUMNS, TRANSPOSED_TERMS}, NET_FLOAT, w);
+    add(network, "Transpose", "w", NULL, "columns");
+    add(network, "MatMul", "x", "columns", "y");
+    assert_int_equal(graph_add_output(network, "y", NULL), 0);
+    assert_int_equal(graph_finish(network, NULL), 0);
+    for (size_t i = 0; i < network->value_count; i++)
+        if (network->values[i].role == NET_CONSTANT)
+            network->values[i].role = NET_PARAMETER;
+    return network;
+}
+
+/* A product of many rows has the parameters transposed before it; one of fewer reads them as they
+   are. Sums of 40 products of numbers up to 1 are below 40, and round by 2^-19 40 times. */
+static void parameters_are_transposed_once(void **unused)
+{
+    (void)unused;
+    float x[TRANSPOSED_ROWS * TRANSPOSED_TERMS], w[TRANSPOSED_COLUMNS * TRANSPOSED_TERMS];
+    struct ivon_network *network = transposing_network();
+    random_floats(x, TRANSPOSED_ROWS * TRANSPOSED_TERMS);
+    for (int64_t rows = TRANSPOSED_ROWS - 1; rows <= TRANSPOSED_ROWS; rows++) {
+        const struct net_tensor input = {.type = NET_FLOAT,
+                                         .rank = 2,
+                                         .shape = {rows, TRANSPOSED_TERMS},
+                                         .count = (size_t)rows * TRANSPOSED_TERMS};
+        struct net_plan *plan;
+        assert_int_equal(net_plan_new(&plan, network, &input, 0, NULL), 0);
+        assert_int_equal(plan->steps[0].kind, rows == TRANSPOSED_ROWS ? PLAN_CALL : PLAN_DROPPED);
+        for (int draw = 0; draw < 2; draw++) {
+            random_floats(w, TRANSPOSED_COLUMNS * TRANSPOSED_TERMS);
+            assert_int_equal(net_plan_set_parameters(plan, (const float *const[]){w}, NULL), 0);
+            assert_int_equal(net_plan_run(plan, (const void *const[]){x}, NULL), 0);
+            const float *y = net_plan_output(plan, 0)->data;
+            for (int64_t i = 0; i < rows * TRANSPOSED_COLUMNS; i++) {
+                double sum = 0;
+                for (int64_t q = 0; q < TRANSPOSED_TERMS; q++)
+                    sum += (double)x[i / TRANSPOSED_COLUMNS * TRANSPOSED_TERMS + q] *
+                           (double)w[i % TRANSPOSED_COLUMNS * TRANSPOSED_TERMS + q];
+                assert_true(fabs((double)y[i] - sum) <= TRANSPOSED_TERMS * 0x1p-19);
+            }
+        }
+        net_plan_free(plan);
+    }
+    ivon_network_free(network);
+}
+
 static void memory_is_reused_and_bounded(void **unused)
 {
     (void)unused;
@@ -522,6 +576,7 @@ int main(void)
         cmocka_unit_test(convolutions_finish_their_outputs),
         cmocka_unit_test(gates_are_one_function),
         cmocka_unit_test(products_add_a_bias),
+        cmocka_unit_test(parameters_are_transposed_once),
         cmocka_unit_test(memory_is_reused_and_bounded),
         cmocka_unit_test(refuses_circles_and_loose_ends),
     };

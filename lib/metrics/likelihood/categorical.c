@@ -12,13 +12,13 @@ IVON_DISPATCH static void categorical_exponentials(float *restrict out, const fl
                                                    float max_logit, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = vector_exp(f[i] - max_logit);
+        out[i] = vector_exp_negative(f[i] - max_logit);
 }
 
 IVON_DISPATCH static void categorical_exponentials_in_place(float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = vector_exp(out[i]);
+        out[i] = vector_exp_negative(out[i]);
 }
 
 IVON_DISPATCH static void categorical_divide(float *a, float divisor, size_t count)
@@ -209,10 +209,10 @@ static float categorical_error(const struct likelihood *likelihood, const float 
     return counts && (int64_t)best != *targets->labels;
 }
 
-/* −p log₂ p */
+/* −p log p */
 static inline double entropy_term(float p)
 {
-    double term = -(double)p * vector_log2_double(p);
+    double term = -(double)p * (double)vector_log(p);
     return p > 0 ? term : 0;
 }
 
@@ -227,7 +227,7 @@ IVON_DISPATCH static double categorical_entropy(const float *p, size_t count)
         sum += lanes[j];
     for (size_t i = whole; i < count; i++)
         sum += entropy_term(p[i]);
-    return sum * 0x1.62e42fefa39efp-1; /* log 2 */
+    return sum;
 }
 
 static double categorical_describe(const float *p, size_t k, int64_t *prediction,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/dispatch.h"
+#include "core/vector_math.h"
 
 void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const float *f,
                          const struct row_targets *targets, float *p, double *loss)
@@ -49,19 +50,10 @@ bool likelihood_is_known(const struct likelihood *likelihood)
 
 IVON_DISPATCH float likelihood_largest(const float *values, size_t count)
 {
-    enum { LANES = 16 };
-    float lanes[LANES], largest = values[0];
-    size_t whole = count / LANES * LANES;
-    for (size_t j = 0; j < LANES; j++)
-        lanes[j] = largest;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
-    for (size_t j = 0; j < LANES && whole; j++)
-        largest = lanes[j] > largest ? lanes[j] : largest;
-    for (size_t i = whole; i < count; i++)
-        largest = values[i] > largest ? values[i] : largest;
-    return largest;
+    int32_t largest = INT32_MIN;
+    for (size_t i = 0; i < count; i++)
+        largest = vector_larger(largest, values[i]);
+    return vector_ordered_float(largest);
 }
 
 IVON_DISPATCH void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count)

@@ -91,7 +91,7 @@ bool likelihood_is_known(const struct likelihood *likelihood);
 /* Adds ω exp(value) to a sum that is kept as sum · exp(log), for regression. */
 void likelihood_add_log(double *log_scale, double *sum, double value);
 
-/* The largest of `count` values, at least 1; the first one, if that is NaN. */
+/* The largest of `count` values, at least 1. A NaN is below them, or above, as its sign says. */
 float likelihood_largest(const float *values, size_t count);
 
 /* sum[i] += scale · values[i], for probabilities. */

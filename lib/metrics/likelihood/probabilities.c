@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "core/dispatch.h"
 #include "core/error.h"
 #include "ivon/predict.h"
 #include "metrics/likelihood/likelihood.h"
@@ -21,10 +22,22 @@ int probabilities_check(const float *probabilities, size_t count, uint64_t row,
     return 0;
 }
 
+IVON_DISPATCH static bool contains(const float *values, float value, size_t count)
+{
+    int32_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        found |= values[i] == value;
+    return found;
+}
+
 size_t probabilities_best(const float *probabilities, size_t count)
 {
+    enum { BLOCK = 64 };
     float largest = likelihood_largest(probabilities, count);
-    for (size_t i = 0; i < count; i++)
+    size_t first = 0;
+    while (first + BLOCK < count && !contains(probabilities + first, largest, BLOCK))
+        first += BLOCK;
+    for (size_t i = first; i < count; i++)
         if (probabilities[i] == largest)
             return i;
     return 0;

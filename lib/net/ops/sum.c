@@ -38,6 +38,24 @@ IVON_DISPATCH double net_sum_squares(const float *a, double center, size_t count
     return sum_join(lanes);
 }
 
+IVON_DISPATCH void net_sum_moments(const float *a, size_t count, double *sum, double *squares)
+{
+    double lanes[LANES] = {0}, square_lanes[LANES] = {0};
+    size_t whole = count / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            double value = (double)a[i + j];
+            lanes[j] += value;
+            square_lanes[j] += value * value;
+        }
+    for (size_t i = whole; i < count; i++) {
+        lanes[i - whole] += (double)a[i];
+        square_lanes[i - whole] += (double)a[i] * (double)a[i];
+    }
+    *sum = sum_join(lanes);
+    *squares = sum_join(square_lanes);
+}
+
 IVON_DISPATCH double net_sum_products(const float *a, const float *b, size_t count)
 {
     double lanes[LANES] = {0};

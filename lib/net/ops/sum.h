@@ -9,6 +9,9 @@ double net_sum(const float *a, size_t count);
 /* Σ (a_i − center)² */
 double net_sum_squares(const float *a, double center, size_t count);
 
+/* Σ a_i and Σ a_i² in one pass */
+void net_sum_moments(const float *a, size_t count, double *sum, double *squares);
+
 /* Σ a_i b_i */
 double net_sum_products(const float *a, const float *b, size_t count);
 

@@ -28,12 +28,25 @@ static bool swaps_last_two(const struct plan_step *step)
     return rank >= 2 && order[rank - 2] == rank - 1;
 }
 
+/* Returns whether a transposed matrix of parameters is better computed once for all runs: a product
+   of many rows reads it in that order, again and again. */
+static bool stays_transposed(const struct net_plan *plan, const struct plan_step *step,
+                             const struct plan_step *from)
+{
+    enum { ROWS = 48 };
+    const struct net_tensor *product = step->call.outputs[0];
+    size_t columns = product->rank ? (size_t)product->shape[product->rank - 1] : 0;
+    return plan->keep == PLAN_KEEP_OUTPUTS && step->stage == PLAN_RUN &&
+           from->stage == PLAN_PARAMETER && columns && product->count / columns >= ROWS;
+}
+
 static int fuse_operands(struct net_plan *plan, struct plan_step *step, struct ivon_error *error)
 {
     bool transposed[2] = {false, false};
     for (int i = 0; i < 2; i++) {
         const struct plan_step *from = producer(plan, step->inputs[i]);
-        if (!from || from->kind != PLAN_CALL || !swaps_last_two(from))
+        if (!from || from->kind != PLAN_CALL || !swaps_last_two(from) ||
+            stays_transposed(plan, step, from))
             continue;
         transposed[i] = true;
         step->inputs[i] = from->inputs[0];

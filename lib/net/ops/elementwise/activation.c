@@ -79,7 +79,7 @@ FUNCTION(sigmoid, vector_sigmoid(x), y * (1 - y))
 FUNCTION(softplus, vector_softplus(x), vector_sigmoid(x))
 FUNCTION(relu, choose(x < 0, 0, x), choose(x > 0, 1, 0))
 /* x min(1, max(0, x/6 + 1/2)) */
-FUNCTION(hard_swish, x * vector_clamp(x * (1 / 6.0f) + 0.5f, 0, 1),
+FUNCTION(hard_swish, x * choose(x <= -3, 0, choose(x >= 3, 1, x * (1 / 6.0f) + 0.5f)),
          choose(x < -3, 0, choose(x > 3, 1, x * (1 / 3.0f) + 0.5f)))
 
 FUNCTION_OF_PARAMETER(leaky_relu, choose(x < 0, p * x, x), choose(x > 0, 1, p))

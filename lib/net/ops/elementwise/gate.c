@@ -6,24 +6,23 @@
 
 /*
  * 1 + erf(x/√2) = erfc(a/√2) below 0 and 2 − erfc(a/√2) above, a = |x|, with erfc(a/√2) = e^P(a).
- * P is fitted to make the largest error of e^P least, 0.3 2^-24; it decreases beyond, so that e^P
- * becomes 0. With the roundings of P, which matter most where |P| e^P is largest, of vector_exp
- * and of the difference, the error is below 3 2^-24.
+ * P is fitted to make the largest error of e^P least, 0.3 2^-24; e^P is 0 from 16 on. With the
+ * roundings of P, which matter most where |P| e^P is largest, of vector_exp_negative and of the
+ * difference, the error is below 3 2^-24.
  *
  * The nodes: √2 rounded and the quotient move erf by 1.3 2^-24 |t erf'(t)| < 0.7 2^-24, vector_erf
  * is within 1.5 2^-24 and the sum within 2^-24. Both are 7 2^-24 apart at most.
  */
 static inline float normal_gate(float x)
 {
-    float a = vector_clamp(vector_abs(x), 0, 16), p = -0x1.07c0bep-19f;
-    p = p * a + 0x1.c9f178p-16f;
-    p = p * a - 0x1.0ea57cp-13f;
-    p = p * a - 0x1.8e140ap-14f;
-    p = p * a + 0x1.40dcf2p-8f;
-    p = p * a - 0x1.2a1646p-5f;
-    p = p * a - 0x1.45f024p-2f;
-    p = p * a - 0x1.98846cp-1f;
-    float tail = vector_exp(p * a), above = 2 - tail;
+    float a = vector_abs(x), square = a * a;
+    float low = (-0x1.45f024p-2f * a - 0x1.98846cp-1f) +
+                square * (0x1.40dcf2p-8f * a - 0x1.2a1646p-5f);
+    float high = (-0x1.0ea57cp-13f * a - 0x1.8e140ap-14f) +
+                 square * (-0x1.07c0bep-19f * a + 0x1.c9f178p-16f);
+    float tail = vector_exp_negative(a * (low + square * square * high));
+    tail = a > 16 ? 0 : tail;
+    float above = 2 - tail;
     return x < 0 ? tail : above;
 }
 

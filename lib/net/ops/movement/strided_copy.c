@@ -64,7 +64,8 @@ IVON_DISPATCH static void strided_copy_add_row(float *restrict to, int64_t t,
 /*
  * A plane whose rows are dense on one side and whose columns are on the other, floats only:
  * to[r t + c] = or += from[r + c f]. Squares of 4 × 4 in registers, within tiles that stay in the
- * first-level cache on both sides.
+ * first-level cache on both sides: a tile is done four columns at a time, since the lines of all
+ * would share a few places of the cache where f is a multiple of a power of two.
  */
 
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
@@ -98,18 +99,18 @@ static inline void transpose_square(float *to, int64_t t, const float *from, int
 static inline void transpose_tile(float *to, int64_t t, const float *from, int64_t f, int64_t rows,
                                   int64_t columns, bool add)
 {
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) {
-        int64_t c = 0;
-        for (; c + 4 <= columns; c += 4)
+    int64_t c = 0;
+    for (; c + 4 <= columns; c += 4) {
+        int64_t r = 0;
+        for (; r + 4 <= rows; r += 4)
             transpose_square(to + r * t + c, t, from + r + c * f, f, add);
-        for (; c < columns; c++)
-            for (int64_t i = r; i < r + 4; i++)
-                strided_copy_store(to + i * t + c, from[i + c * f], add);
+        for (; r < rows; r++)
+            for (int64_t j = c; j < c + 4; j++)
+                strided_copy_store(to + r * t + j, from[r + j * f], add);
     }
-    for (; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++)
-            strided_copy_store(to + r * t + c, from[r + c * f], add);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = c; j < columns; j++)
+            strided_copy_store(to + r * t + j, from[r + j * f], add);
 }
 
 static void strided_copy_transpose(float *to, int64_t t, const float *from, int64_t f, int64_t rows,

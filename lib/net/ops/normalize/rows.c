@@ -169,14 +169,26 @@ static double sum_of_sizes(const float *x, size_t count)
     return sum;
 }
 
+/* Sets the mean, and returns Σ (x − mean)² = Σ x² − n mean². Where the difference cancels 20 bits
+   of 53, or is not finite, the squares are summed about the mean. */
+static double row_centered(const float *x, size_t count, double *mean)
+{
+    double sum, squares;
+    net_sum_moments(x, count, &sum, &squares);
+    *mean = sum / (double)count;
+    double centered = squares - sum * *mean;
+    return centered > squares * 0x1p-20 && centered < INFINITY ? centered
+                                                               : net_sum_squares(x, *mean, count);
+}
+
 static struct moments row_moments(const struct net_rows *rows, const float *x)
 {
     struct moments moments = {.factor = 1};
     double n = (double)rows->length;
-    if (rows_have_mean(rows))
-        moments.mean = net_sum(x, rows->length) / n;
-    double squares = rows->measure == ROWS_SUM ? 0 : net_sum_squares(x, moments.mean, rows->length);
-    double size = 0, deviation = sqrt(squares / n);
+    double squares = rows_have_mean(rows)        ? row_centered(x, rows->length, &moments.mean)
+                     : rows->measure == ROWS_SUM ? 0
+                                                 : net_sum_squares(x, 0, rows->length);
+    double size = 0, deviation;
     switch (rows->measure) {
     case ROWS_DEVIATION:
     case ROWS_ROOT_MEAN:
@@ -184,6 +196,7 @@ static struct moments row_moments(const struct net_rows *rows, const float *x)
         moments.factor = 1 / n;
         break;
     case ROWS_DEVIATION_PLUS:
+        deviation = sqrt(squares / n);
         size = deviation + rows->epsilon;
         moments.factor = deviation > 0 ? size / (n * deviation) : 0;
         break;

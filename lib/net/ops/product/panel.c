@@ -6,7 +6,8 @@
 #include <immintrin.h>
 #endif
 
-/* PANEL_ROWS output rows keep their sums, the columns and a weight in registers. */
+/* PANEL_ROWS output rows keep their sums, the columns and a weight in registers. Their lines are
+   asked for before there are sums, whose stores would wait for them. */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -22,6 +23,9 @@
         VECTOR sums[PANEL_ROWS][4];                                                                \
         const float *weights = panel->weights + first * panel->stride;                             \
         out += first * out_stride;                                                                 \
+        for (int i = 0; i < rows; i++)                                                             \
+            for (int j = 0; j < vectors; j++)                                                      \
+                __builtin_prefetch((VECTOR *)(out + (size_t)i * out_stride) + j, 1);               \
         for (int i = 0; i < rows; i++)                                                             \
             for (int j = 0; j < vectors; j++)                                                      \
                 if (panel->resume)                                                                 \

@@ -61,59 +61,95 @@ static inline float softmax_max(float a, float b)
     return b > a ? b : a;
 }
 
-enum { LANES = 16 };
+enum { LANES = 16, BLOCK = 256, SHORT = 8 };
 
-INLINE float largest(const float *x, size_t count)
-{
+/* The elements of a row behind the last whole vector, as one vector. */
+struct rest {
     float lanes[LANES];
-    size_t whole = count / LANES * LANES;
-    for (size_t j = 0; j < LANES; j++)
-        lanes[j] = -INFINITY;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lanes[j] = softmax_max(lanes[j], x[i + j]);
-    for (size_t i = whole; i < count; i++)
-        lanes[i - whole] = softmax_max(lanes[i - whole], x[i]);
-    for (size_t half = LANES / 2; half; half /= 2)
-        for (size_t j = 0; j < half; j++)
-            lanes[j] = softmax_max(lanes[j], lanes[j + half]);
-    return lanes[0];
+    unsigned count;
+};
+
+INLINE struct rest rest_load(const float *x, size_t count)
+{
+    struct rest rest = {.count = count % LANES};
+    x += count - rest.count;
+    for (unsigned j = 0; j < LANES; j++)
+        rest.lanes[j] = j < rest.count ? x[j] : -INFINITY;
+    return rest;
 }
 
-/* e^(x − m) of a block that stays in the first-level cache; `out` may be `x`. */
+INLINE void rest_store(const struct rest *rest, float *y, size_t count)
+{
+    y += count - rest->count;
+    for (unsigned j = 0; j < LANES; j++)
+        if (j < rest->count)
+            y[j] = rest->lanes[j];
+}
+
+INLINE float largest(const float *x, size_t count, const struct rest *rest)
+{
+    int32_t largest = INT32_MIN;
+    for (size_t j = 0; j < LANES; j++)
+        largest = vector_larger(largest, rest->lanes[j]);
+    for (size_t i = 0; i < count / LANES * LANES; i++)
+        largest = vector_larger(largest, x[i]);
+    return vector_ordered_float(largest);
+}
+
+/* e^(x − m), m at least x, of a block that stays in the first-level cache; `out` may be `x`. */
 INLINE void exponentials(float *out, const float *x, float maximum, size_t count)
 {
-    _Pragma("GCC ivdep") for (size_t i = 0; i < count; i++) out[i] = vector_exp(x[i] - maximum);
+    _Pragma("GCC ivdep") for (size_t i = 0; i < count; i++)
+        out[i] = vector_exp_negative(x[i] - maximum);
 }
 
-enum { BLOCK = 256, SHORT = 32 };
+/* Σ, in double, of a row's whole vectors and of the rest. */
+INLINE double exponentials_sum(const float *x, size_t whole, const struct rest *rest)
+{
+    double sums[LANES] = {0};
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            sums[j] += (double)x[i + j];
+    for (size_t j = 0; j < LANES; j++)
+        sums[j] += (double)rest->lanes[j];
+    for (size_t j = 0; j < 8; j++)
+        sums[j] += sums[j + 8];
+    for (size_t j = 0; j < 4; j++)
+        sums[j] += sums[j + 4];
+    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
 
 IVON_DISPATCH static void softmax_run_row(const float *x, float *y, size_t count)
 {
-    float maximum = largest(x, count);
-    double sum = 0;
-    for (size_t i = 0; i < count; i += BLOCK) {
-        size_t part = count - i < BLOCK ? count - i : BLOCK;
-        exponentials(y + i, x + i, maximum, part);
-        sum += net_sum(y + i, part);
-    }
-    float factor = (float)(1 / sum);
-    for (size_t i = 0; i < count; i++)
+    struct rest rest = rest_load(x, count);
+    float maximum = largest(x, count, &rest);
+    size_t whole = count / LANES * LANES;
+    exponentials(y, x, maximum, whole);
+    exponentials(rest.lanes, rest.lanes, maximum, LANES);
+    float factor = (float)(1 / exponentials_sum(y, whole, &rest));
+    for (size_t i = 0; i < whole; i++)
         y[i] *= factor;
+    for (size_t j = 0; j < LANES; j++)
+        rest.lanes[j] *= factor;
+    rest_store(&rest, y, count);
 }
 
 IVON_DISPATCH static void softmax_run_row_log(const float *x, float *y, size_t count)
 {
-    float block[BLOCK], maximum = largest(x, count);
-    double sum = 0;
-    for (size_t i = 0; i < count; i += BLOCK) {
-        size_t part = count - i < BLOCK ? count - i : BLOCK;
+    float block[BLOCK];
+    struct rest rest = rest_load(x, count);
+    float maximum = largest(x, count, &rest);
+    size_t whole = count / LANES * LANES;
+    exponentials(rest.lanes, rest.lanes, maximum, LANES);
+    double sum = net_sum(rest.lanes, LANES);
+    for (size_t i = 0; i < whole; i += BLOCK) {
+        size_t part = whole - i < BLOCK ? whole - i : BLOCK;
         exponentials(block, x + i, maximum, part);
         sum += net_sum(block, part);
     }
-    float rest = vector_log((float)sum);
+    float shift = vector_log((float)sum);
     for (size_t i = 0; i < count; i++)
-        y[i] = (x[i] - maximum) - rest;
+        y[i] = (x[i] - maximum) - shift;
 }
 
 /* Several short rows that fit a block, so that the exponentials are one loop. */
@@ -133,7 +169,7 @@ IVON_DISPATCH static void run_rows(const float *x, float *y, size_t rows, size_t
         double sum = 0;
         for (size_t j = 0; j < length; j++)
             sum += (double)block[i * length + j];
-        float factor = (float)(1 / sum), rest = vector_log((float)sum);
+        float factor = (float)(1 / sum), rest = logarithm ? vector_log((float)sum) : 0;
         for (size_t j = i * length; j < (i + 1) * length; j++)
             y[j] = logarithm ? shifted[j] - rest : block[j] * factor;
     }
@@ -153,13 +189,14 @@ IVON_DISPATCH static void softmax_run_columns(const float *x, float *y, size_t l
             maximum[j] = softmax_max(maximum[j], x[i * stride + j]);
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++)
-            sums[j] += (double)vector_exp(x[i * stride + j] - maximum[j]);
+            sums[j] += (double)vector_exp_negative(x[i * stride + j] - maximum[j]);
     for (size_t j = 0; j < count; j++)
         part[j] = logarithm ? vector_log((float)sums[j]) : (float)(1 / sums[j]);
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < count; j++) {
             float shifted = x[i * stride + j] - maximum[j];
-            y[i * stride + j] = logarithm ? shifted - part[j] : vector_exp(shifted) * part[j];
+            y[i * stride + j] = logarithm ? shifted - part[j]
+                                          : vector_exp_negative(shifted) * part[j];
         }
 }
 
