@@ -5,7 +5,8 @@
  *
  * Where an opset changed an operator's inputs, attributes or meaning, both versions have a row, one
  * after the other, which share their functions: a row is in force from its `since` on, until the
- * next row of that name. What an opset only added, such as an element type, needs no row.
+ * next row of that name. A macro above the table has what the rows of a family have in common. What
+ * an opset only added, such as an element type, needs no row.
  */
 #ifndef NET_GRAPH_OPERATOR_H
 #define NET_GRAPH_OPERATOR_H
