@@ -104,6 +104,9 @@ struct net_operator {
     /* Bits of other inputs of floats that are settings of the computation, and no weights, even if
        they are constants of the graph. */
     unsigned settings;
+    /* Bits of the inputs that are a layer's weights where they are constants; and of those that are
+       if they have one axis and several elements, as a bias that is added. */
+    unsigned weights, vectors;
     struct {
         const char *name;
         enum net_attribute_kind kind;

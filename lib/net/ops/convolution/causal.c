@@ -227,6 +227,7 @@ const struct net_operator net_causal_operators[] = {
      .inputs_min = 2,
      .inputs_max = 4,
      .outputs_max = 2,
+     .weights = 1U << 1 | 1U << 2,
      .attributes = {{"activation", NET_TEXT}},
      .infer = causal_infer,
      .forward = causal_forward,

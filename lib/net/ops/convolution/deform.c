@@ -433,6 +433,7 @@ const struct net_operator net_deform_operators[] = {
      .inputs_min = 3,
      .inputs_max = 5,
      .outputs_max = 1,
+     .weights = 1U << W | 1U << BIAS,
      .attributes = {{"dilations", NET_INTS},
                     {"group", NET_INT},
                     {"kernel_shape", NET_INTS},

@@ -295,12 +295,11 @@ static inline float arithmetic_rectified(float x, float slope)
 OPERATION(rectify, arithmetic_rectified(a, b), a < 0 ? wrapped((uint64_t)a * (uint64_t)b) : a)
 SLOPES(rectify, a > 0 ? 1 : b, a > 0 ? 0 : a)
 
-#define PAIR_ROW(title, opset, bits, infers, runs, function)                                       \
+#define PAIR_ROW(title, opset, infers, runs, function, ...)                                        \
     {                                                                                              \
         .name = title, .since = opset, .inputs_min = 2, .inputs_max = 2, .outputs_max = 1,         \
-        .flags = NET_IN_PLACE | (bits), .infer = infers, .forward = runs,                          \
-        .backward = function##_backward, .tangent = function##_tangent,                            \
-        .binary = function##_floats                                                                \
+        .infer = infers, .forward = runs, .backward = function##_backward,                         \
+        .tangent = function##_tangent, .binary = function##_floats, __VA_ARGS__                    \
     }
 /* Not in place: it writes before it has read all. */
 #define LIST_ROW(title, opset, infers, runs, derivative, floats)                                   \
@@ -314,10 +313,13 @@ SLOPES(rectify, a > 0 ? 1 : b, a > 0 ? 0 : a)
     .tangent = clip_tangent, .binary = maximum_floats, .links = clip_links
 
 const struct net_operator net_arithmetic_operators[] = {
-    PAIR_ROW("Add", 1, NET_SUM, arithmetic_number_infer, add_forward, add),
-    PAIR_ROW("Sub", 1, 0, arithmetic_number_infer, subtract_forward, subtract),
-    PAIR_ROW("Mul", 1, 0, arithmetic_number_infer, multiply_forward, multiply),
-    PAIR_ROW("Div", 1, 0, arithmetic_number_infer, checked_divide_forward, divide),
+    PAIR_ROW("Add", 1, arithmetic_number_infer, add_forward, add, .flags = NET_IN_PLACE | NET_SUM,
+             .vectors = 1U << 0 | 1U << 1),
+    PAIR_ROW("Sub", 1, arithmetic_number_infer, subtract_forward, subtract, .flags = NET_IN_PLACE),
+    PAIR_ROW("Mul", 1, arithmetic_number_infer, multiply_forward, multiply, .flags = NET_IN_PLACE,
+             .vectors = 1U << 0 | 1U << 1),
+    PAIR_ROW("Div", 1, arithmetic_number_infer, checked_divide_forward, divide,
+             .flags = NET_IN_PLACE),
     LIST_ROW("Max", 1, arithmetic_number_infer, maximum_forward, extreme, maximum_floats),
     LIST_ROW("Min", 1, arithmetic_number_infer, minimum_forward, extreme, minimum_floats),
     LIST_ROW("Sum", 1, arithmetic_float_infer, add_forward, sum, add_floats),
@@ -336,6 +338,7 @@ const struct net_operator net_arithmetic_operators[] = {
      .settings = 1U << 1 | 1U << 2,
      .infer = clip_infer,
      CLIP},
-    PAIR_ROW("PRelu", 1, 0, rectify_infer, rectify_forward, rectify),
+    PAIR_ROW("PRelu", 1, rectify_infer, rectify_forward, rectify, .flags = NET_IN_PLACE,
+             .weights = 1U << 1),
     {0},
 };

@@ -498,9 +498,9 @@ static void tangent_batch(const struct net_call *call, const float *const *input
 }
 
 #define BATCH_NORMALIZATION                                                                        \
-    .inputs_min = 5, .inputs_max = 5, .flags = NET_IN_PLACE | NET_BATCH_NORM,                      \
-    .infer = infer_batch, .forward = forward_batch, .backward = backward_batch,                    \
-    .tangent = tangent_batch
+    .inputs_min = 5, .inputs_max = 5, .weights = 1U << 1 | 1U << 2,                                \
+    .flags = NET_IN_PLACE | NET_BATCH_NORM, .infer = infer_batch, .forward = forward_batch,        \
+    .backward = backward_batch, .tangent = tangent_batch
 
 const struct net_operator net_batch_operators[] = {
     {.name = "BatchNormalization",

@@ -125,6 +125,7 @@ const struct net_operator net_fused_gemm_operators[] = {
      .inputs_min = 2,
      .inputs_max = 3,
      .outputs_max = 1,
+     .weights = 1U << 1 | 1U << 2,
      .attributes = {{"activation", NET_TEXT},
                     {"alpha", NET_FLT},
                     {"beta", NET_FLT},

@@ -166,8 +166,10 @@ static int infer_rnn(struct net_call *call, struct ivon_error *error)
 }
 
 #define RECURRENT(...)                                                                             \
-    .inputs_min = 3, .flags = NET_FIRST_OPTIONAL, .later = {{"layout", 14}},                       \
-    .forward = recurrent_forward, .backward = recurrent_backward, .tangent = recurrent_tangent,    \
+    .inputs_min = 3,                                                                               \
+    .weights = 1U << RECURRENT_W | 1U << RECURRENT_R | 1U << RECURRENT_B | 1U << RECURRENT_P,      \
+    .flags = NET_FIRST_OPTIONAL, .later = {{"layout", 14}}, .forward = recurrent_forward,          \
+    .backward = recurrent_backward, .tangent = recurrent_tangent,                                  \
     .attributes = {{"activation_alpha", NET_FLTS},                                                 \
                    {"activation_beta", NET_FLTS},                                                  \
                    {"activations", NET_TEXTS},                                                     \
