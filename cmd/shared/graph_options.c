@@ -124,7 +124,7 @@ const struct argp graph_argp = {.options = option_table, .parser = graph_parse};
 
 static const struct argp_option bind_table[] = {
     {"keep-graph-weights", KEY_KEEP, NULL, 0,
-     "Let the graph keep weights of its own where means have no place in it", 1},
+     "Let the graph keep weights of its own that no mean is given for", 1},
     {0},
 };
 

@@ -220,6 +220,8 @@ int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivon_source 
         sprintf(name, itself ? "%s" : "%s/%s", path, part);
         code = ivon_onnx_from_memory(network, name, bytes, tensor->count, error);
     }
+    if (!code)
+        (*network)->inside = true;
     free(name);
     free(bytes);
     return code;

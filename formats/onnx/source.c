@@ -108,22 +108,30 @@ static int onnx_source_refuse_shape(const struct onnx_source *source, const char
                           source->reader.path, name);
 }
 
-/* Returns whether one of the first elements is not a finite number, as in a mask that is added to
-   scores: that is no weight, though it has the type and the shape of one. */
+/* Returns whether −∞ is among the elements, as in a mask that is added to scores: that is no
+   weight, though it has the type and the shape of one. Weights of a training that failed have ∞ or
+   NaN, too, and have to be refused as weights. All elements are looked at: a mask may begin with
+   rows that see everything. */
 static bool onnx_source_is_mask(const struct onnx_place *place, enum ivon_dtype dtype, size_t count)
 {
-    enum { ELEMENTS = 4096, PIECE = 256 };
+    enum { PIECE = 1024 };
     double stored[PIECE], values[PIECE]; /* `stored` for its alignment */
-    size_t size = ivon_dtype_size(dtype), most = count < ELEMENTS ? count : ELEMENTS;
-    for (size_t first = 0; first < most; first += PIECE) {
-        size_t piece = most - first < PIECE ? most - first : PIECE;
+    size_t size = ivon_dtype_size(dtype);
+    bool masked = false;
+    for (size_t first = 0; first < count; first += PIECE) {
+        size_t piece = count - first < PIECE ? count - first : PIECE;
+        bool finite = true, infinite = false;
         memcpy(stored, (const char *)place->data + first * size, piece * size);
         ivon_dtype_to_f64(values, stored, dtype, piece);
-        for (size_t i = 0; i < piece; i++)
-            if (!isfinite(values[i]))
-                return true;
+        for (size_t i = 0; i < piece; i++) {
+            finite &= values[i] < INFINITY;
+            infinite |= values[i] == -INFINITY;
+        }
+        if (!finite)
+            return false;
+        masked |= infinite;
     }
-    return false;
+    return masked;
 }
 
 static int onnx_source_add_weight(struct onnx_source *source, const struct onnx_weight *weight,

@@ -10,8 +10,8 @@
  * the weights, the inputs 3 and 4 of BatchNormalization are statistics. A node takes a tensor
  * itself, or the output of Identity nodes behind it.
  *
- * Of an initializer, a slash that begins its name is not part of the tensor's name. Weights whose
- * first elements are not finite, as of masks, are buffers.
+ * Of an initializer, a slash that begins its name is not part of the tensor's name. Weights with −∞
+ * among their elements, and neither ∞ nor NaN, are masks, and buffers.
  *
  * Tensors of subgraphs and of local functions are constants, as are those whose names no checkpoint
  * can have.

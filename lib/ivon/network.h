@@ -93,7 +93,8 @@ struct ivon_feed_name {
 
 struct ivon_bind_options {
     size_t size;             /* sizeof this struct: set by ivon_bind_defaults() */
-    bool keep_graph_weights; /* means may lack a place while the graph keeps weights of its own */
+    bool keep_graph_weights; /* the graph may keep weights of its own where means lack a place, and
+                                weights of layers that the checkpoint lacks */
     unsigned char reserved[7];
 };
 
@@ -129,7 +130,10 @@ struct ivon_unbound {
  * Fails when no mean has a place; when a mean has none and the graph keeps weights of its own, and
  * when such a weight is a matrix product's operand in the shape of a transposed mean: an exporter
  * then folded the mean into it, and the graph would silently run with weights that the checkpoint
- * does not have (IVON_HINT_KEEP_WEIGHTS). Fails when a node that an output needs is not supported.
+ * does not have (IVON_HINT_KEEP_WEIGHTS). Fails so, too, when the checkpoint lacks what a layer
+ * applies to data, such as the factor of a product or a bias, and the graph has numbers of its own
+ * for it, unless the graph is inside the checkpoint. Buffers, masks, and other constants may be the
+ * graph's. Fails when a node that an output needs is not supported.
  *
  * A network that was not adapted keeps the first of its outputs that may hold floats. A buffer in
  * the place of an input, of one element along the input's first free axis, is repeated there for

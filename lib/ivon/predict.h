@@ -153,6 +153,11 @@ IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
    between 0 and 1 of sum 1. They were taken for logits (see ivon_network_adapt). */
 IVON_API bool ivon_predictor_saw_probabilities(const struct ivon_predictor *predictor);
 
+/* Returns the graph's output if it has as many rows for one example alone as there are examples:
+   then the graph is run on all of them at once, and each row is taken for an example's, as of a
+   graph that names the rows of its batch. Null otherwise. */
+IVON_API const char *ivon_predictor_whole_output(const struct ivon_predictor *predictor);
+
 /* After a run with `nll_at_mean` on data with targets: the NLL of predictions at the mean, of an
    ensemble at the weighted mean of its outputs there; else NaN. Averaging that makes the NLL far
    worse says that the posterior is too wide. */

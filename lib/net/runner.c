@@ -176,7 +176,8 @@ static size_t runner_suitable_tile(const struct runner *runner, const struct run
 static bool runner_takes_all(const struct runner *runner, const struct feed *feed,
                              const struct runner_bounds *bounds)
 {
-    return feed->fixed < 0 && runner->rows > 1 && (size_t)runner->rows <= bounds->examples &&
+    return runner->mode == RUNNER_FORWARD && feed->fixed < 0 && runner->rows > 1 &&
+           (size_t)runner->rows <= bounds->examples &&
            (uint64_t)runner->rows == ivon_examples_count(feed->examples) &&
            (!bounds->batch || bounds->batch == (size_t)runner->rows);
 }
@@ -188,7 +189,8 @@ int runner_choose_tile(struct runner *runner, const struct feed *feed,
     struct ivon_error inner = {0};
     int code = runner_measure(runner, feed, least, &inner);
     size_t single = runner->bytes;
-    if (code && runner_takes_all(runner, feed, bounds))
+    runner->whole = code && runner_takes_all(runner, feed, bounds);
+    if (runner->whole)
         return runner_measure(runner, feed, (size_t)runner->rows, error);
     if (code && error)
         *error = inner;

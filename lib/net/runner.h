@@ -48,6 +48,7 @@ struct runner {
     size_t tile;  /* examples */
     size_t bytes; /* that a worker takes */
     int64_t rows; /* of the output that was checked last */
+    bool whole;   /* set by runner_choose_tile: the tile is all examples, which one alone is not */
     /* Set by runner_start. */
     struct runner_worker *workers;
     int threads;
@@ -77,7 +78,8 @@ int runner_measure(struct runner *runner, const struct feed *feed, size_t tile,
 
 /* The same for a number of examples that suits the bounds, runner->memory and the total number of
    examples: a power of two, unless the network or the caller requires another. A network that gives
-   one output for each of all the examples, and not one for one, gets all. */
+   one output for each of all the examples, and not one for one, gets all where outputs alone are
+   wanted; sets runner->whole, since its rows may be no examples' all the same. */
 int runner_choose_tile(struct runner *runner, const struct feed *feed,
                        const struct runner_bounds *bounds, struct ivon_error *error);
 

@@ -102,6 +102,20 @@ refused() { # MESSAGE COMMAND ...
   [ ! -s err ]
 }
 
+@test "rows that may be no examples' are warned of" {
+  local said="output 'y' has 7 rows for one example, as many as there are examples: all are run at once"
+  for graph in rows_named rows_of_none; do
+    numbers $graph x.npz
+    near o.h5 logits $graph.npy
+    grep -q "warning: $graph.onnx: $said, and row i is taken for example i" err
+    numbers $graph x.npz -q
+    [ ! -s err ]
+    refused "output is float 7x3 for 1 examples" \
+      ivon-predict post.h5 --model=$graph.onnx --data=x.npz --mean --limit=6
+    refused "output is float 7x3 for 1 examples" ivon-sensitivity post.h5 --model=$graph.onnx --data=x.npz
+  done
+}
+
 @test "axes of one element are none" {
   mean rank4 x.npz
   near o.h5 logits logits.npy

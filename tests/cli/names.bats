@@ -132,7 +132,8 @@ with h5py.File("p.h5", "w") as f:
 with h5py.File("data.h5", "w") as f:
     f["x"], f["y"] = np.ones((4, 3), "f4"), np.zeros(4, "i8")
 PYTHON
-  shown 0 "keep the graph's own values, 'a?[31m?????b' the first" ivon-predict p.h5 --model=m.onnx --data=data.h5 --mean
+  shown 65 "are not in p.h5, 'a?[31m?????b' the first" ivon-predict p.h5 --model=m.onnx --data=data.h5 --mean
+  shown 0 "keep the graph's own values, 'a?[31m?????b' the first" ivon-predict p.h5 --model=m.onnx --data=data.h5 --mean --keep-graph-weights
   shown 65 "a?[31m?????b" ivon-predict p.h5 --model=bad.onnx --data=data.h5 --mean
   shown 65 "a?[31m?????b" ivon-train --model=m.onnx --data=data.h5 --epochs=1 --lr=.1 -o run
 }

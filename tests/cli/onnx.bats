@@ -221,11 +221,18 @@ PYTHON
   $python - $out <<'PYTHON'
 import sys, numpy as np, onnx
 from onnx import TensorProto as T, helper, numpy_helper
+late, failed = np.zeros((2, 5000), "f4"), np.zeros(3, "f4")
+late[1, -1], failed[:2] = -np.inf, [-np.inf, np.nan]
 r = np.random.default_rng(4)
 w = r.standard_normal((4, 3)).astype("f4")
 mask = np.array([0, -np.inf, 0], "f4")
 nodes = [helper.make_node("MatMul", ["x", "/head/Transpose_output_0"], ["a"]),
          helper.make_node("Exp", ["mask"], ["e"]), helper.make_node("Mul", ["a", "e"], ["y"])]
+more = helper.make_graph([helper.make_node("Concat", ["x", "late", "failed"], ["y"], axis=0)], "g",
+                         [helper.make_tensor_value_info("x", T.FLOAT, ["n"])],
+                         [helper.make_tensor_value_info("y", T.FLOAT, ["m"])],
+                         [numpy_helper.from_array(late.ravel(), "late"), numpy_helper.from_array(failed, "failed")])
+onnx.save(helper.make_model(more, opset_imports=[helper.make_opsetid("", 17)]), sys.argv[1] + "/late.onnx")
 info = helper.make_tensor_value_info
 graph = helper.make_graph(nodes, "g", [info("x", T.FLOAT, ["n", 4])], [info("y", T.FLOAT, ["n", 3])],
                           [numpy_helper.from_array(w, "/head/Transpose_output_0"),
@@ -235,6 +242,9 @@ np.save(sys.argv[1] + "/y.npy", np.load("x.npy").astype("f8") @ w * [1, 0, 1])
 PYTHON
   run -0 ivon-info --tensors $out/slash.onnx
   [[ $output == *"head/Transpose_output_0"*"4x3"* && $output != *" /head"* ]]
+  # A mask by its last number; not what NaN is in.
+  run ivon-info --tensors $out/late.onnx
+  [[ $output == *failed* && $output != *late\ * ]]
   numbers=(--data=x.npy --mean --logits --likelihood=gaussian --noise-std=1)
   ivon-convert -q $out/slash.onnx -o $out/slash.safetensors
   ivon-convert -q $out/slash.safetensors --model=$out/slash.onnx -o $out/again.onnx

@@ -112,6 +112,14 @@ graph("labelled",
       [value("label", ["n"], TensorProto.STRING), value("p", ["n", CLASSES]),
        value("z", ["n", CLASSES]), value("other", ["n", CLASSES]), value("i", ["n"])], [strings])
 
+# As many rows as there are examples, whatever is fed: the batch's, named backwards; no examples'.
+graph("rows_named", [dense(), node("GatherND", ["z", "rows"], ["y"])], [X], [value("y", None)],
+      [("rows", np.arange(EXAMPLES)[::-1, None])])
+np.save(at("rows_named.npy"), logits[::-1])
+graph("rows_of_none", [node("ReduceMean", ["x"], ["m"], axes=[0]), node("Expand", ["m", "shape"], ["e"]),
+                       dense("e", "y")], [X], [value("y", None)], [("shape", [EXAMPLES, FEATURES])])
+np.save(at("rows_of_none.npy"), np.repeat(logits.mean(0, keepdims=True), EXAMPLES, 0))
+
 # Axes of tokens and of classes.
 S = value("x", ["n", TOKENS, FEATURES])
 tokens = [node("MatMul", ["x", "wt"], ["m"]), node("Add", ["m", "b"], ["z"])]

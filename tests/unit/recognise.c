@@ -1,5 +1,7 @@
 /* Binding by value: weights that an exporter renamed, reshaped or transposed. Networks compute
    y = x W; the means that are bound are set to other numbers, which y must follow. */
+#include <stdio.h>
+
 #include "core/stream.h"
 #include "net/plan/plan.h"
 #include "tests/unit/graph_builder.h"
@@ -226,6 +228,67 @@ static void what_is_unused_is_left_out(void **unused)
     ivon_source_close(source);
 }
 
+/* Binds a checkpoint that has `mean` alone to a network of these nodes, each an operator and its
+   values, which keeps one weight more. That is refused unless the graph is inside the checkpoint;
+   null: in any case it is not. */
+static void expect_kept(const char *const *nodes, const char *mean, const char *refused)
+{
+    for (int inside = 0; inside < 2; inside++) {
+        struct ivon_network *network;
+        struct ivon_unbound unbound;
+        struct ivon_error error = {0};
+        const bool matrix = strcmp(mean, "b") != 0;
+        const struct mean means[] = {
+            {mean, matrix ? 2 : 1, {matrix ? ROWS : COLUMNS, COLUMNS}, others, IVON_F32}};
+        struct ivon_source *source = source_of(means, 1);
+        assert_int_equal(graph_new(&network, "g.onnx", NULL), 0);
+        static const int64_t x[] = {1, ROWS};
+        assert_int_equal(graph_add_input(network, "x", NET_FLOAT, 2, x, NULL), 0);
+        add_floats(network, "W", 2, (const int64_t[]){ROWS, COLUMNS}, weight);
+        add_floats(network, "T", 2, (const int64_t[]){COLUMNS, ROWS}, transposed);
+        add_floats(network, "b", 1, (const int64_t[]){COLUMNS}, weight);
+        add_floats(network, "mask", 2, (const int64_t[]){1, COLUMNS}, weight);
+        add_floats(network, "c", 2, (const int64_t[]){1, ROWS}, weight);
+        for (size_t i = 0; nodes[i]; i += 2)
+            node(network, nodes[i], nodes[i + 1], NULL);
+        assert_int_equal(graph_add_output(network, "y", NULL), 0);
+        assert_int_equal(graph_finish(network, NULL), 0);
+        network->inside = inside;
+        int code = ivon_network_bind(network, source, NULL, &unbound, &error);
+        assert_int_equal(code, refused && !inside ? IVON_ERROR_DATA : 0);
+        assert_int_equal(unbound.initializers, 1);
+        if (code) {
+            char message[256];
+            snprintf(message, sizeof message,
+                     "g.onnx: 1 of its weights are not in p.h5, '%s' the first: take a checkpoint "
+                     "that has them all",
+                     refused);
+            assert_string_equal(error.message, message);
+            assert_int_equal(error.hint, IVON_HINT_KEEP_WEIGHTS);
+        }
+        ivon_network_free(network);
+        ivon_source_close(source);
+    }
+}
+
+static void what_a_layer_applies_is_the_checkpoints(void **unused)
+{
+    (void)unused;
+    expect_kept((const char *const[]){"MatMul", "x W p", "Add", "p b y", NULL}, "W", "b");
+    expect_kept((const char *const[]){"MatMul", "x W p", "Mul", "b p y", NULL}, "W", "b");
+    expect_kept((const char *const[]){"MatMul", "x W p", "Add", "p b y", NULL}, "b", "W");
+    expect_kept((const char *const[]){"Transpose", "T t", "Neg", "t u", "MatMul", "x u p", "Add",
+                                      "p b y", NULL},
+                "b", "T");
+    /* Neither masks nor what is computed without data. */
+    expect_kept((const char *const[]){"MatMul", "x W p", "Add", "p mask y", NULL}, "W", NULL);
+    expect_kept((const char *const[]){"MatMul", "x W p", "MatMul", "c W q", "Add", "p q y", NULL},
+                "W", NULL);
+    expect_kept((const char *const[]){"MatMul", "x W p", "Shape", "x s", "ConstantOfShape", "s z",
+                                      "PRelu", "z c q", "MatMul", "q W r", "Add", "p r y", NULL},
+                "W", NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +296,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_the_checkpoints_is_refused),
         cmocka_unit_test(a_tied_weight_is_not_kept),
         cmocka_unit_test(what_is_unused_is_left_out),
+        cmocka_unit_test(what_a_layer_applies_is_the_checkpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -385,6 +385,12 @@ bool ivon_predictor_saw_probabilities(const struct ivon_predictor *predictor)
     return predictor->probabilities;
 }
 
+const char *ivon_predictor_whole_output(const struct ivon_predictor *predictor)
+{
+    const struct ivon_network *network = predictor->members[0].network;
+    return predictor->runner.whole ? network->values[network->outputs[0]].name : NULL;
+}
+
 size_t ivon_predictor_fixed(const struct ivon_predictor *predictor)
 {
     return predictor->fixed;

@@ -129,12 +129,31 @@ static int count_means(const struct ivon_network *network, const struct ivon_sou
     return 0;
 }
 
-static void count_kept(const struct ivon_network *network, const unsigned char *uses, size_t values,
-                       struct ivon_unbound *unbound)
+/* The graph keeps these, which may be the checkpoint's. */
+struct kept_weights {
+    const char *copied; /* as graph_recognise says */
+    size_t layers;      /* weights of layers */
+    const char *layer;  /* the first of them */
+};
+
+/* Counts the weights that the graph keeps, and those of them that are a layer's. */
+static int count_kept(const struct ivon_network *network, const unsigned char *uses, size_t values,
+                      struct ivon_unbound *unbound, struct kept_weights *kept,
+                      struct ivon_error *error)
 {
-    for (size_t i = 0; i < values; i++)
-        if (graph_keeps_weight(network, uses, i) && !unbound->initializers++)
+    bool *layers = graph_layer_weights(network);
+    if (!layers)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < values; i++) {
+        if (!graph_keeps_weight(network, uses, i))
+            continue;
+        if (!unbound->initializers++)
             unbound->initializer = network->values[i].name;
+        if (layers[i] && !kept->layers++)
+            kept->layer = network->values[i].name;
+    }
+    free(layers);
+    return 0;
 }
 
 /* Returns whether the checkpoint has the statistics of a normalization whose scale has no place:
@@ -162,13 +181,25 @@ static const char *export_advice(const char *initializer)
                : "export it with optimize=False, which keeps every name";
 }
 
-/* A mean without a place and a weight that is not the checkpoint's: the numbers would be wrong
-   without a word. */
+/* Returns whether the graph keeps weights that may be the checkpoint's: the numbers would be wrong
+   without a word. Of a graph inside the checkpoint, weights are the checkpoint's. */
+static bool is_doubtful(const struct ivon_network *network, const struct kept_weights *kept,
+                        const struct ivon_unbound *unbound)
+{
+    return unbound->initializers &&
+           (unbound->means || kept->copied || (kept->layers && !network->inside));
+}
+
 static int refuse_kept(const struct ivon_network *network, const struct ivon_source *source,
-                       const char *copied, const struct ivon_unbound *unbound,
+                       const struct kept_weights *found, const struct ivon_unbound *unbound,
                        struct ivon_error *error)
 {
-    const char *kept = copied ? copied : unbound->initializer;
+    const char *copied = found->copied, *kept = copied ? copied : unbound->initializer;
+    if (!copied && !unbound->means)
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: %zu of its weights are not in %s, '%s' the first: take a "
+                              "checkpoint that has them all",
+                              network->path, found->layers, ivon_source_path(source), found->layer);
     if (copied && !unbound->mean)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: its weight '%s' has the shape of a transposed mean of %s, and "
@@ -222,7 +253,7 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
 {
     size_t count = ivon_source_tensor_count(source), values = network->value_count;
     struct ivon_bind_options options = ivon_bind_defaults();
-    const char *copied = NULL;
+    struct kept_weights kept = {0};
     *unbound = (struct ivon_unbound){0};
     int code = options_read(&bind_options_kind, &options, given, error);
     if (!code && !network->chosen)
@@ -238,16 +269,16 @@ int ivon_network_bind(struct ivon_network *network, struct ivon_source *source,
     if (!code)
         code = bind_by_name(network, source, uses, error);
     if (!code)
-        code = graph_recognise(network, source, uses, values, &copied, unbound, error);
+        code = graph_recognise(network, source, uses, values, &kept.copied, unbound, error);
     if (!code)
         code = count_means(network, source, uses, values, unbound, error);
     if (!code)
-        count_kept(network, uses, values, unbound);
+        code = count_kept(network, uses, values, unbound, &kept, error);
     if (!code)
         code = check_bound(network, source, unbound, error);
-    if (!code && !options.keep_graph_weights && unbound->initializers && (unbound->means || copied))
+    if (!code && !options.keep_graph_weights && is_doubtful(network, &kept, unbound))
         code = ivon_error_hint(error, IVON_HINT_KEEP_WEIGHTS,
-                               refuse_kept(network, source, copied, unbound, error));
+                               refuse_kept(network, source, &kept, unbound, error));
     free(uses);
     return code ? code : graph_repeat_buffers(network, error);
 }

@@ -15,6 +15,10 @@ size_t graph_place(const struct ivon_network *network, const char *name);
 int graph_bind_tensor(struct ivon_network *network, struct ivon_source *source, size_t index,
                       size_t value, struct ivon_error *error);
 
+/* Returns, for each value, whether a layer applies it, or what is computed from it, to data: values
+   are a layer's weights where operators say so (net/graph/operator.h). Null: no memory. */
+bool *graph_layer_weights(const struct ivon_network *network);
+
 /* Returns whether the outputs need a value that is a weight, as far as its shape tells, and the
    graph's own: floats to which nothing is bound, but for single numbers in the graph's text. `uses`
    are of enum graph_use, one for each value. */

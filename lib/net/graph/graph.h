@@ -124,6 +124,7 @@ struct ivon_network {
     struct net_output *listed; /* all outputs, in the file's order */
     size_t listed_count;
     bool chosen;        /* one of them was, and is the only output */
+    bool inside;        /* a checkpoint, and part of it */
     size_t *parameters; /* tensors of the source that was bound, in order of binding */
     size_t parameter_count;
     size_t *by_name; /* open-addressing table of value numbers */

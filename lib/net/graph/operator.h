@@ -5,7 +5,8 @@
  *
  * Where an opset changed an operator's inputs, attributes or meaning, both versions have a row, one
  * after the other, which share their functions: a row is in force from its `since` on, until the
- * next row of that name. What an opset only added, such as an element type, needs no row.
+ * next row of that name. A macro above the table has what the rows of a family have in common. What
+ * an opset only added, such as an element type, needs no row.
  */
 #ifndef NET_GRAPH_OPERATOR_H
 #define NET_GRAPH_OPERATOR_H
@@ -103,6 +104,9 @@ struct net_operator {
     /* Bits of other inputs of floats that are settings of the computation, and no weights, even if
        they are constants of the graph. */
     unsigned settings;
+    /* Bits of the inputs that are a layer's weights where they are constants; and of those that are
+       if they have one axis and several elements, as a bias that is added. */
+    unsigned weights, vectors;
     struct {
         const char *name;
         enum net_attribute_kind kind;

@@ -127,6 +127,8 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
         code = start_source(&trainer->bound, &trainer->start, name, error);
     if (!code)
         code = ivon_network_bind(trainer->network, trainer->bound, NULL, &unbound, error);
+    if (code && error && error->hint == IVON_HINT_KEEP_WEIGHTS)
+        error->hint = IVON_HINT_NONE; /* a training has no use for weights that it would not move */
     if (!code)
         code = net_training_new(&trainer->training, trainer->network, error);
     if (!code)

@@ -355,35 +355,25 @@ static void attention_run_tangent(const struct net_call *call, const float *cons
         attention_tangent(attention, &values, &from);
 }
 
-#define ATTENTION                                                                                  \
+/* softmax_precision changes nothing: it is float here. */
+#define ATTENTION(...)                                                                             \
     .inputs_min = 3, .outputs_max = OUTPUTS, .infer = attention_infer,                             \
     .forward = attention_run_forward, .backward = attention_run_backward,                          \
-    .tangent = attention_run_tangent
+    .tangent = attention_run_tangent,                                                              \
+    .attributes = {{"is_causal", NET_INT},                                                         \
+                   {"kv_num_heads", NET_INT},                                                      \
+                   {"q_num_heads", NET_INT},                                                       \
+                   {"qk_matmul_output_mode", NET_INT},                                             \
+                   {"scale", NET_FLT},                                                             \
+                   {"softcap", NET_FLT},                                                           \
+                   {"softmax_precision", NET_INT},                                                 \
+                   __VA_ARGS__}
 
 const struct net_operator net_attention_operators[] = {
-    {.name = "Attention",
-     .since = 23,
-     .inputs_max = 6,
-     .attributes = {{"is_causal", NET_INT},
-                    {"kv_num_heads", NET_INT},
-                    {"q_num_heads", NET_INT},
-                    {"qk_matmul_output_mode", NET_INT},
-                    {"scale", NET_FLT},
-                    {"softcap", NET_FLT},
-                    {"softmax_precision", NET_INT}}, /* it is float here */
-     ATTENTION},
+    {.name = "Attention", .since = 23, .inputs_max = 6, ATTENTION({0})},
     {.name = "Attention", /* with lengths of the keys */
      .since = 24,
      .inputs_max = 7,
-     .attributes = {{"is_causal", NET_INT},
-                    {"kv_num_heads", NET_INT},
-                    {"left_window_size", NET_INT},
-                    {"q_num_heads", NET_INT},
-                    {"qk_matmul_output_mode", NET_INT},
-                    {"right_window_size", NET_INT},
-                    {"scale", NET_FLT},
-                    {"softcap", NET_FLT},
-                    {"softmax_precision", NET_INT}},
      .later = {{"left_window_size", 25}, {"right_window_size", 25}},
-     ATTENTION},
+     ATTENTION({"left_window_size", NET_INT}, {"right_window_size", NET_INT})},
     {0}};

@@ -266,6 +266,7 @@ const struct net_operator net_multi_head_operators[] = {
      .inputs_min = 3,
      .inputs_max = 8,
      .outputs_max = 1,
+     .weights = 1U << BIAS,
      .attributes = {{"mask_filter_value", NET_FLT},
                     {"num_heads", NET_INT},
                     {"scale", NET_FLT},

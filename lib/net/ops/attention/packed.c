@@ -225,6 +225,7 @@ const struct net_operator net_packed_attention_operators[] = {
      .inputs_min = 2,
      .inputs_max = 6,
      .outputs_max = 1,
+     .weights = 1U << WEIGHTS | 1U << BIAS,
      .attributes = {{"do_rotary", NET_INT},
                     {"mask_filter_value", NET_FLT},
                     {"num_heads", NET_INT},

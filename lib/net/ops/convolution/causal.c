@@ -221,14 +221,17 @@ static void causal_tangent(const struct net_call *call, const float *const *inpu
     }
 }
 
-const struct net_operator net_causal_operators[] = {{.name = "CausalConvWithState",
-                                                     .since = 27,
-                                                     .inputs_min = 2,
-                                                     .inputs_max = 4,
-                                                     .outputs_max = 2,
-                                                     .attributes = {{"activation", NET_TEXT}},
-                                                     .infer = causal_infer,
-                                                     .forward = causal_forward,
-                                                     .backward = causal_backward,
-                                                     .tangent = causal_tangent},
-                                                    {0}};
+const struct net_operator net_causal_operators[] = {
+    {.name = "CausalConvWithState",
+     .since = 27,
+     .inputs_min = 2,
+     .inputs_max = 4,
+     .outputs_max = 2,
+     .weights = 1U << 1 | 1U << 2,
+     .attributes = {{"activation", NET_TEXT}},
+     .infer = causal_infer,
+     .forward = causal_forward,
+     .backward = causal_backward,
+     .tangent = causal_tangent},
+    {0},
+};

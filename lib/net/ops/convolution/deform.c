@@ -427,19 +427,22 @@ static void deform_backward(const struct net_call *call, const float *const *out
     }
 }
 
-const struct net_operator net_deform_operators[] = {{.name = "DeformConv",
-                                                     .since = 19,
-                                                     .inputs_min = 3,
-                                                     .inputs_max = 5,
-                                                     .outputs_max = 1,
-                                                     .attributes = {{"dilations", NET_INTS},
-                                                                    {"group", NET_INT},
-                                                                    {"kernel_shape", NET_INTS},
-                                                                    {"offset_group", NET_INT},
-                                                                    {"pads", NET_INTS},
-                                                                    {"strides", NET_INTS}},
-                                                     .infer = deform_infer,
-                                                     .forward = deform_forward,
-                                                     .backward = deform_backward,
-                                                     .tangent = deform_tangent},
-                                                    {0}};
+const struct net_operator net_deform_operators[] = {
+    {.name = "DeformConv",
+     .since = 19,
+     .inputs_min = 3,
+     .inputs_max = 5,
+     .outputs_max = 1,
+     .weights = 1U << W | 1U << BIAS,
+     .attributes = {{"dilations", NET_INTS},
+                    {"group", NET_INT},
+                    {"kernel_shape", NET_INTS},
+                    {"offset_group", NET_INT},
+                    {"pads", NET_INTS},
+                    {"strides", NET_INTS}},
+     .infer = deform_infer,
+     .forward = deform_forward,
+     .backward = deform_backward,
+     .tangent = deform_tangent},
+    {0},
+};

@@ -168,6 +168,7 @@ const struct net_operator net_fused_conv_operators[] = {
      .inputs_min = 2,
      .inputs_max = 4,
      .outputs_max = 1,
+     .weights = 1U << 1 | 1U << 2,
      .attributes = {{"activation", NET_TEXT},
                     {"activation_params", NET_FLTS},
                     {"auto_pad", NET_TEXT},

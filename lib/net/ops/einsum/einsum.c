@@ -168,6 +168,7 @@ const struct net_operator net_einsum_operators[] = {
      .inputs_min = 1,
      .inputs_max = NET_VARIADIC,
      .outputs_max = 1,
+     .weights = 1U << 1,
      .attributes = {{"equation", NET_TEXT}},
      .infer = einsum_infer,
      .forward = einsum_forward,

@@ -133,7 +133,10 @@ static void dropout_tangent(const struct net_call *call, const float *const *inp
 }
 
 #define NUMBER_ROW(title, opset, function)                                                         \
-    ROW(title, opset, elementwise_number_infer, function##_forward, function)
+    ROW(title, opset, 0, elementwise_number_infer, function##_forward, function)
+
+#define DROPOUT                                                                                    \
+    .outputs_max = 2, .flags = NET_ALIAS, .forward = dropout_forward, .backward = identity_backward
 
 const struct net_operator net_elementwise_operators[] = {
     NUMBER_ROW("Neg", 1, negative),
@@ -161,35 +164,26 @@ const struct net_operator net_elementwise_operators[] = {
      .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
-     .outputs_max = 2,
-     .flags = NET_ALIAS,
      .attributes = {{"ratio", NET_FLT}},
      .infer = dropout_float_infer,
-     .forward = dropout_forward,
-     .backward = identity_backward,
-     .tangent = dropout_tangent},
+     .tangent = dropout_tangent,
+     DROPOUT},
     {.name = "Dropout",
      .since = 10,
      .inputs_min = 1,
      .inputs_max = 1,
-     .outputs_max = 2,
-     .flags = NET_ALIAS,
      .attributes = {{"ratio", NET_FLT}},
      .infer = dropout_boolean_infer,
-     .forward = dropout_forward,
-     .backward = identity_backward,
-     .tangent = identity_tangent},
+     .tangent = identity_tangent,
+     DROPOUT},
     {.name = "Dropout",
      .since = 12,
      .inputs_min = 1,
      .inputs_max = 3,
-     .outputs_max = 2,
      .settings = 1U << 1,
-     .flags = NET_ALIAS,
      .attributes = {{"seed", NET_INT}},
      .infer = dropout_infer,
-     .forward = dropout_forward,
-     .backward = identity_backward,
-     .tangent = identity_tangent},
+     .tangent = identity_tangent,
+     DROPOUT},
     {0},
 };

@@ -100,13 +100,13 @@ static inline float sign_value(float x) /* sign of NaN is NaN */
     BLOCK_DERIVATIVES(name)
 
 /* The rows of functions without attributes. */
-#define ROW(title, opset, infers, runs, function)                                                  \
+#define ROW(title, opset, bits, infers, runs, function)                                            \
     {                                                                                              \
         .name = title, .since = opset, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1,         \
-        .flags = NET_IN_PLACE, .infer = infers, .forward = runs, .backward = function##_backward,  \
-        .tangent = function##_tangent, .unary = function##_floats                                  \
+        .flags = NET_IN_PLACE | (bits), .infer = infers, .forward = runs,                          \
+        .backward = function##_backward, .tangent = function##_tangent, .unary = function##_floats \
     }
 #define FLOAT_ROW(title, opset, function)                                                          \
-    ROW(title, opset, block_float_infer, block_float_forward, function)
+    ROW(title, opset, 0, block_float_infer, block_float_forward, function)
 
 #endif

@@ -45,15 +45,17 @@ IVON_DISPATCH static void swiglu_slope(float *out, const struct block *block, si
 
 BLOCK_DERIVATIVES(swiglu)
 
-const struct net_operator net_gated_operators[] = {{.name = "SwiGLU",
-                                                    .since = 28,
-                                                    .inputs_min = 2,
-                                                    .inputs_max = 2,
-                                                    .outputs_max = 1,
-                                                    .flags = NET_IN_PLACE,
-                                                    .attributes = {{"alpha", NET_FLT}},
-                                                    .infer = swiglu_infer,
-                                                    .forward = swiglu_forward,
-                                                    .backward = swiglu_backward,
-                                                    .tangent = swiglu_tangent},
-                                                   {0}};
+const struct net_operator net_gated_operators[] = {
+    {.name = "SwiGLU",
+     .since = 28,
+     .inputs_min = 2,
+     .inputs_max = 2,
+     .outputs_max = 1,
+     .flags = NET_IN_PLACE,
+     .attributes = {{"alpha", NET_FLT}},
+     .infer = swiglu_infer,
+     .forward = swiglu_forward,
+     .backward = swiglu_backward,
+     .tangent = swiglu_tangent},
+    {0},
+};

@@ -78,15 +78,17 @@ static void select_tangent(const struct net_call *call, const float *const *inpu
     }
 }
 
-const struct net_operator net_select_operators[] = {{.domain = NET_OWN_DOMAIN,
-                                                     .name = "If",
-                                                     .since = 1,
-                                                     .inputs_min = 3,
-                                                     .inputs_max = 3,
-                                                     .outputs_max = 1,
-                                                     .flags = NET_SELECT,
-                                                     .infer = select_infer,
-                                                     .forward = select_forward,
-                                                     .backward = select_backward,
-                                                     .tangent = select_tangent},
-                                                    {0}};
+const struct net_operator net_select_operators[] = {
+    {.domain = NET_OWN_DOMAIN,
+     .name = "If",
+     .since = 1,
+     .inputs_min = 3,
+     .inputs_max = 3,
+     .outputs_max = 1,
+     .flags = NET_SELECT,
+     .infer = select_infer,
+     .forward = select_forward,
+     .backward = select_backward,
+     .tangent = select_tangent},
+    {0},
+};

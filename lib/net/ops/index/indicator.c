@@ -272,31 +272,14 @@ static bool trilu_separable(const struct net_call *tile, const struct net_call *
     return net_example_axis(tile->inputs[0], example->inputs[0]) < tile->inputs[0]->rank - 2;
 }
 
+#define ONE_HOT                                                                                    \
+    .inputs_min = 3, .inputs_max = 3, .outputs_max = 1, .settings = 1U << 2, .planned = 1U << 1,   \
+    .attributes = {{"axis", NET_INT}}, .infer = onehot_infer, .forward = onehot_forward,           \
+    .backward = onehot_backward, .tangent = onehot_tangent
+
 const struct net_operator net_indicator_operators[] = {
-    {.name = "OneHot",
-     .since = 9,
-     .inputs_min = 3,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .settings = 1U << 2,
-     .planned = 1U << 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = onehot_infer,
-     .forward = onehot_forward,
-     .backward = onehot_backward,
-     .tangent = onehot_tangent},
-    {.name = "OneHot",
-     .since = 11,
-     .inputs_min = 3,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .settings = 1U << 2,
-     .planned = 1U << 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = onehot_infer,
-     .forward = onehot_forward,
-     .backward = onehot_backward,
-     .tangent = onehot_tangent},
+    {.name = "OneHot", .since = 9, ONE_HOT}, /* negative indices are outside */
+    {.name = "OneHot", .since = 11, ONE_HOT},
     {.name = "EyeLike",
      .since = 9,
      .inputs_min = 1,

@@ -405,30 +405,18 @@ static bool cache_separable(const struct net_call *tile, const struct net_call *
 
 SCATTER_OPERATOR(cache, 1)
 
+#define SCATTER_ELEMENTS                                                                           \
+    .inputs_min = 3, .inputs_max = 3, .outputs_max = 1, .infer = elements_infer,                   \
+    .forward = elements_forward, .backward = elements_backward, .tangent = elements_tangent,       \
+    .separable = elements_separable
+
 const struct net_operator net_scatter_operators[] = {
-    {.name = "Scatter",
-     .since = 9,
-     .inputs_min = 3,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .attributes = {{"axis", NET_INT}},
-     .infer = elements_infer,
-     .forward = elements_forward,
-     .backward = elements_backward,
-     .tangent = elements_tangent,
-     .separable = elements_separable},
+    {.name = "Scatter", .since = 9, .attributes = {{"axis", NET_INT}}, SCATTER_ELEMENTS},
     {.name = "ScatterElements",
      .since = 11,
-     .inputs_min = 3,
-     .inputs_max = 3,
-     .outputs_max = 1,
      .attributes = {{"axis", NET_INT}, {"reduction", NET_TEXT}},
      .later = {{"reduction", 16}},
-     .infer = elements_infer,
-     .forward = elements_forward,
-     .backward = elements_backward,
-     .tangent = elements_tangent,
-     .separable = elements_separable},
+     SCATTER_ELEMENTS},
     {.name = "ScatterND",
      .since = 11,
      .inputs_min = 3,

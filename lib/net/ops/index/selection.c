@@ -298,6 +298,9 @@ static void topk_tangent(const struct net_call *call, const float *const *input_
         .later = {{"select_last_index", 12}}, .infer = infers, .forward = arg_forward              \
     }
 
+#define TOP_K                                                                                      \
+    .outputs_max = 2, .forward = topk_forward, .backward = topk_backward, .tangent = topk_tangent
+
 const struct net_operator net_selection_operators[] = {
     ARG_ROW("ArgMax", 1, infer_largest),
     ARG_ROW("ArgMin", 1, infer_smallest),
@@ -305,22 +308,16 @@ const struct net_operator net_selection_operators[] = {
      .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
-     .outputs_max = 2,
      .attributes = {{"axis", NET_INT}, {"k", NET_INT}},
      .infer = topk_attribute_infer,
-     .forward = topk_forward,
-     .backward = topk_backward,
-     .tangent = topk_tangent},
+     TOP_K},
     {.name = "TopK",
      .since = 10,
      .inputs_min = 2,
      .inputs_max = 2,
-     .outputs_max = 2,
      .attributes = {{"axis", NET_INT}, {"largest", NET_INT}, {"sorted", NET_INT}},
      .later = {{"largest", 11}, {"sorted", 11}},
      .infer = topk_infer,
-     .forward = topk_forward,
-     .backward = topk_backward,
-     .tangent = topk_tangent},
+     TOP_K},
     {0},
 };

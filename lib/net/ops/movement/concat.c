@@ -228,6 +228,10 @@ static void split_backward(const struct net_call *call, const float *const *outp
     }
 }
 
+#define SPLIT                                                                                      \
+    .inputs_min = 1, .outputs_max = NET_VARIADIC, .infer = split_infer, .forward = split_forward,  \
+    .backward = split_backward, .tangent = split_tangent
+
 const struct net_operator net_concat_operators[] = {
     {.name = "Concat",
      .since = 1,
@@ -242,32 +246,13 @@ const struct net_operator net_concat_operators[] = {
      .separable = concat_separable},
     {.name = "Split",
      .since = 1,
-     .inputs_min = 1,
      .inputs_max = 1,
-     .outputs_max = NET_VARIADIC,
      .attributes = {{"axis", NET_INT}, {"split", NET_INTS}},
-     .infer = split_infer,
-     .forward = split_forward,
-     .backward = split_backward,
-     .tangent = split_tangent},
-    {.name = "Split",
-     .since = 13,
-     .inputs_min = 1,
-     .inputs_max = 2,
-     .outputs_max = NET_VARIADIC,
-     .attributes = {{"axis", NET_INT}},
-     .infer = split_infer,
-     .forward = split_forward,
-     .backward = split_backward,
-     .tangent = split_tangent},
+     SPLIT},
+    {.name = "Split", .since = 13, .inputs_max = 2, .attributes = {{"axis", NET_INT}}, SPLIT},
     {.name = "Split",
      .since = 18,
-     .inputs_min = 1,
      .inputs_max = 2,
-     .outputs_max = NET_VARIADIC,
      .attributes = {{"axis", NET_INT}, {"num_outputs", NET_INT}},
-     .infer = split_infer,
-     .forward = split_forward,
-     .backward = split_backward,
-     .tangent = split_tangent},
+     SPLIT},
     {0}};

@@ -367,6 +367,10 @@ static struct net_strided_copy space_to_depth_copy(const struct net_call *call)
 
 COPY_OPERATOR(space_to_depth)
 
+#define SLICE                                                                                      \
+    .outputs_max = 1, .infer = slice_infer, .forward = slice_forward, .backward = slice_backward,  \
+    .tangent = slice_tangent, .separable = slice_separable
+
 const struct net_operator net_movement_operators[] = {
     {.name = "Transpose",
      .since = 1,
@@ -383,23 +387,9 @@ const struct net_operator net_movement_operators[] = {
      .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
-     .outputs_max = 1,
      .attributes = {{"starts", NET_INTS}, {"ends", NET_INTS}, {"axes", NET_INTS}},
-     .infer = slice_infer,
-     .forward = slice_forward,
-     .backward = slice_backward,
-     .tangent = slice_tangent,
-     .separable = slice_separable},
-    {.name = "Slice",
-     .since = 10,
-     .inputs_min = 3,
-     .inputs_max = 5,
-     .outputs_max = 1,
-     .infer = slice_infer,
-     .forward = slice_forward,
-     .backward = slice_backward,
-     .tangent = slice_tangent,
-     .separable = slice_separable},
+     SLICE},
+    {.name = "Slice", .since = 10, .inputs_min = 3, .inputs_max = 5, SLICE},
     {.name = "Expand",
      .since = 8,
      .inputs_min = 2,

@@ -497,38 +497,25 @@ static void tangent_batch(const struct net_call *call, const float *const *input
         add_map(x, output_tangents[0], x_tangent, scratch.zeros, scratch.slope, scratch.zeros);
 }
 
+#define BATCH_NORMALIZATION                                                                        \
+    .inputs_min = 5, .inputs_max = 5, .weights = 1U << 1 | 1U << 2,                                \
+    .flags = NET_IN_PLACE | NET_BATCH_NORM, .infer = infer_batch, .forward = forward_batch,        \
+    .backward = backward_batch, .tangent = tangent_batch
+
 const struct net_operator net_batch_operators[] = {
     {.name = "BatchNormalization",
      .since = 1,
-     .inputs_min = 5,
-     .inputs_max = 5,
      .outputs_max = 5,
-     .flags = NET_IN_PLACE | NET_BATCH_NORM,
      .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"spatial", NET_INT}},
-     .infer = infer_batch,
-     .forward = forward_batch,
-     .backward = backward_batch,
-     .tangent = tangent_batch},
+     BATCH_NORMALIZATION},
     {.name = "BatchNormalization",
      .since = 9, /* without spatial */
-     .inputs_min = 5,
-     .inputs_max = 5,
      .outputs_max = 5,
-     .flags = NET_IN_PLACE | NET_BATCH_NORM,
      .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}},
-     .infer = infer_batch,
-     .forward = forward_batch,
-     .backward = backward_batch,
-     .tangent = tangent_batch},
+     BATCH_NORMALIZATION},
     {.name = "BatchNormalization",
      .since = 14, /* with a form for training */
-     .inputs_min = 5,
-     .inputs_max = 5,
      .outputs_max = 3,
-     .flags = NET_IN_PLACE | NET_BATCH_NORM,
      .attributes = {{"epsilon", NET_FLT}, {"momentum", NET_FLT}, {"training_mode", NET_INT}},
-     .infer = infer_batch,
-     .forward = forward_batch,
-     .backward = backward_batch,
-     .tangent = tangent_batch},
+     BATCH_NORMALIZATION},
     {0}};

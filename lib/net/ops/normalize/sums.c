@@ -252,6 +252,7 @@ const struct net_operator net_sum_norm_operators[] = {
      .inputs_min = 1, /* segments are left out in the middle */
      .inputs_max = 9,
      .outputs_max = 3,
+     .weights = 1U << WORDS | 1U << POSITIONS | 1U << SEGMENTS | 1U << GAMMA | 1U << BETA,
      .attributes = {{"epsilon", NET_FLT}},
      .infer = infer_embed,
      .forward = forward_embed,
@@ -263,6 +264,7 @@ const struct net_operator net_sum_norm_operators[] = {
      .inputs_min = 3,
      .inputs_max = 5,
      .outputs_max = 4,
+     .weights = 1U << 2 | 1U << 3 | 1U << 4,
      .attributes = {{"epsilon", NET_FLT}},
      .infer = infer_skip,
      NET_ROWS_FUNCTIONS},
@@ -272,6 +274,7 @@ const struct net_operator net_sum_norm_operators[] = {
      .inputs_min = 3,
      .inputs_max = 4,
      .outputs_max = 4,
+     .weights = 1U << 2 | 1U << 3,
      .attributes = {{"epsilon", NET_FLT}},
      .infer = infer_skip_root_mean,
      NET_ROWS_FUNCTIONS},

@@ -155,32 +155,16 @@ static void tangent_global_lp(const struct net_call *call, const float *const *i
     }
 }
 
-const struct net_operator net_global_pool_operators[] = {{.name = "GlobalAveragePool",
-                                                          .since = 1,
-                                                          .inputs_min = 1,
-                                                          .inputs_max = 1,
-                                                          .outputs_max = 1,
-                                                          .infer = infer_global,
-                                                          .forward = forward_global_average,
-                                                          .backward = backward_global_average,
-                                                          .tangent = tangent_global_average},
-                                                         {.name = "GlobalLpPool",
-                                                          .since = 1,
-                                                          .inputs_min = 1,
-                                                          .inputs_max = 1,
-                                                          .outputs_max = 1,
-                                                          .attributes = {{"p", NET_INT}},
-                                                          .infer = infer_global_lp,
-                                                          .forward = forward_global_lp,
-                                                          .backward = backward_global_lp,
-                                                          .tangent = tangent_global_lp},
-                                                         {.name = "GlobalMaxPool",
-                                                          .since = 1,
-                                                          .inputs_min = 1,
-                                                          .inputs_max = 1,
-                                                          .outputs_max = 1,
-                                                          .infer = infer_global,
-                                                          .forward = forward_global_max,
-                                                          .backward = backward_global_max,
-                                                          .tangent = tangent_global_max},
-                                                         {0}};
+#define GLOBAL_ROW(title, opset, function, infers, ...)                                            \
+    {                                                                                              \
+        .name = title, .since = opset, .inputs_min = 1, .inputs_max = 1, .outputs_max = 1,         \
+        .attributes = {__VA_ARGS__}, .infer = infers, .forward = forward_##function,               \
+        .backward = backward_##function, .tangent = tangent_##function                             \
+    }
+
+const struct net_operator net_global_pool_operators[] = {
+    GLOBAL_ROW("GlobalAveragePool", 1, global_average, infer_global, {0}),
+    GLOBAL_ROW("GlobalLpPool", 1, global_lp, infer_global_lp, {"p", NET_INT}),
+    GLOBAL_ROW("GlobalMaxPool", 1, global_max, infer_global, {0}),
+    {0},
+};

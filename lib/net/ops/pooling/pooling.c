@@ -114,19 +114,22 @@ static void tangent_lp(const struct net_call *call, const float *const *input_ta
     }
 }
 
+#define WINDOW(...)                                                                                \
+    .attributes = {{"auto_pad", NET_TEXT},                                                         \
+                   {"ceil_mode", NET_INT},                                                         \
+                   {"dilations", NET_INTS},                                                        \
+                   {"kernel_shape", NET_INTS},                                                     \
+                   {"pads", NET_INTS},                                                             \
+                   {"strides", NET_INTS},                                                          \
+                   __VA_ARGS__}
+
 const struct net_operator net_pooling_operators[] = {
     {.name = "AveragePool",
      .since = 1,
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
-     .attributes = {{"auto_pad", NET_TEXT},
-                    {"ceil_mode", NET_INT},
-                    {"count_include_pad", NET_INT},
-                    {"dilations", NET_INTS},
-                    {"kernel_shape", NET_INTS},
-                    {"pads", NET_INTS},
-                    {"strides", NET_INTS}},
+     WINDOW({"count_include_pad", NET_INT}),
      .later = {{"ceil_mode", 10}, {"dilations", 19}},
      .infer = infer_average,
      .forward = forward_average,
@@ -137,13 +140,7 @@ const struct net_operator net_pooling_operators[] = {
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 1,
-     .attributes = {{"auto_pad", NET_TEXT},
-                    {"ceil_mode", NET_INT},
-                    {"dilations", NET_INTS},
-                    {"kernel_shape", NET_INTS},
-                    {"p", NET_INT},
-                    {"pads", NET_INTS},
-                    {"strides", NET_INTS}},
+     WINDOW({"p", NET_INT}),
      .later = {{"ceil_mode", 18}, {"dilations", 18}},
      .infer = infer_lp,
      .forward = forward_lp,
@@ -154,13 +151,7 @@ const struct net_operator net_pooling_operators[] = {
      .inputs_min = 1,
      .inputs_max = 1,
      .outputs_max = 2,
-     .attributes = {{"auto_pad", NET_TEXT},
-                    {"ceil_mode", NET_INT},
-                    {"dilations", NET_INTS},
-                    {"kernel_shape", NET_INTS},
-                    {"pads", NET_INTS},
-                    {"storage_order", NET_INT},
-                    {"strides", NET_INTS}},
+     WINDOW({"storage_order", NET_INT}),
      .later = {{"storage_order", 8}, {"ceil_mode", 10}, {"dilations", 10}},
      .infer = maximum_infer,
      .forward = maximum_forward,

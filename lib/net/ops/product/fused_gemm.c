@@ -118,19 +118,22 @@ static void fused_gemm_tangent(const struct net_call *call, const float *const *
     inner.node->op->tangent(&inner, (const float *const[]){tangent}, output_tangents);
 }
 
-const struct net_operator net_fused_gemm_operators[] = {{.domain = "com.microsoft",
-                                                         .name = "FusedGemm",
-                                                         .since = 1,
-                                                         .inputs_min = 2,
-                                                         .inputs_max = 3,
-                                                         .outputs_max = 1,
-                                                         .attributes = {{"activation", NET_TEXT},
-                                                                        {"alpha", NET_FLT},
-                                                                        {"beta", NET_FLT},
-                                                                        {"transA", NET_INT},
-                                                                        {"transB", NET_INT}},
-                                                         .infer = fused_gemm_infer,
-                                                         .forward = fused_gemm_forward,
-                                                         .backward = fused_gemm_backward,
-                                                         .tangent = fused_gemm_tangent},
-                                                        {0}};
+const struct net_operator net_fused_gemm_operators[] = {
+    {.domain = "com.microsoft",
+     .name = "FusedGemm",
+     .since = 1,
+     .inputs_min = 2,
+     .inputs_max = 3,
+     .outputs_max = 1,
+     .weights = 1U << 1 | 1U << 2,
+     .attributes = {{"activation", NET_TEXT},
+                    {"alpha", NET_FLT},
+                    {"beta", NET_FLT},
+                    {"transA", NET_INT},
+                    {"transB", NET_INT}},
+     .infer = fused_gemm_infer,
+     .forward = fused_gemm_forward,
+     .backward = fused_gemm_backward,
+     .tangent = fused_gemm_tangent},
+    {0},
+};

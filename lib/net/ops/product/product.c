@@ -454,39 +454,33 @@ void net_gemm_tangent(const struct net_call *call, const float *const *input_tan
 }
 
 #define GEMM                                                                                       \
-    .outputs_max = 1, .infer = net_gemm_infer, .forward = net_gemm_forward,                        \
-    .backward = net_gemm_backward, .tangent = net_gemm_tangent, .product = product_matmul,         \
+    .weights = 1U << 1 | 1U << 2, .outputs_max = 1, .infer = net_gemm_infer,                       \
+    .forward = net_gemm_forward, .backward = net_gemm_backward, .tangent = net_gemm_tangent,       \
+    .product = product_matmul,                                                                     \
     .attributes = {                                                                                \
         {"alpha", NET_FLT}, {"beta", NET_FLT}, {"transA", NET_INT}, {"transB", NET_INT}}
+
+#define MATMUL                                                                                     \
+    .inputs_min = 2, .inputs_max = 2, .outputs_max = 1, .weights = 1U << 1,                        \
+    .forward = forward_matmul, .backward = backward_matmul, .tangent = tangent_matmul,             \
+    .product = product_matmul
 
 const struct net_operator net_product_operators[] = {
     {.name = "Gemm", .since = 1, .inputs_min = 3, .inputs_max = 3, GEMM},
     {.name = "Gemm", .since = 11, .inputs_min = 2, .inputs_max = 3, GEMM}, /* C may be left out */
     {.name = "MatMul",
      .since = 1,
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
      .infer = infer_matmul,
      .infer_transposed = infer_transposed,
-     .forward = forward_matmul,
-     .backward = backward_matmul,
-     .tangent = tangent_matmul,
-     .product = product_matmul},
+     MATMUL},
     {.domain = "com.microsoft",
      .name = "FusedMatMul",
      .since = 1,
-     .inputs_min = 2,
-     .inputs_max = 2,
-     .outputs_max = 1,
      .attributes = {{"alpha", NET_FLT},
                     {"transA", NET_INT},
                     {"transB", NET_INT},
                     {"transBatchA", NET_INT},
                     {"transBatchB", NET_INT}},
      .infer = infer_fused_matmul,
-     .forward = forward_matmul,
-     .backward = backward_matmul,
-     .tangent = tangent_matmul,
-     .product = product_matmul},
+     MATMUL},
     {0}};

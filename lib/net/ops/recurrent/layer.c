@@ -165,61 +165,37 @@ static int infer_rnn(struct net_call *call, struct ivon_error *error)
     return recurrent_infer(call, &recurrent_rnn, error);
 }
 
+#define RECURRENT(...)                                                                             \
+    .inputs_min = 3,                                                                               \
+    .weights = 1U << RECURRENT_W | 1U << RECURRENT_R | 1U << RECURRENT_B | 1U << RECURRENT_P,      \
+    .flags = NET_FIRST_OPTIONAL, .later = {{"layout", 14}}, .forward = recurrent_forward,          \
+    .backward = recurrent_backward, .tangent = recurrent_tangent,                                  \
+    .attributes = {{"activation_alpha", NET_FLTS},                                                 \
+                   {"activation_beta", NET_FLTS},                                                  \
+                   {"activations", NET_TEXTS},                                                     \
+                   {"clip", NET_FLT},                                                              \
+                   {"direction", NET_TEXT},                                                        \
+                   {"hidden_size", NET_INT},                                                       \
+                   {"layout", NET_INT},                                                            \
+                   __VA_ARGS__}
+
 const struct net_operator net_recurrent_operators[] = {
     {.name = "GRU",
      .since = 1,
-     .inputs_min = 3,
      .inputs_max = 6,
      .outputs_max = 2,
-     .flags = NET_FIRST_OPTIONAL,
-     .attributes = {{"activation_alpha", NET_FLTS},
-                    {"activation_beta", NET_FLTS},
-                    {"activations", NET_TEXTS},
-                    {"clip", NET_FLT},
-                    {"direction", NET_TEXT},
-                    {"hidden_size", NET_INT},
-                    {"layout", NET_INT},
-                    {"linear_before_reset", NET_INT}},
-     .later = {{"layout", 14}},
      .infer = infer_gru,
-     .forward = recurrent_forward,
-     .backward = recurrent_backward,
-     .tangent = recurrent_tangent},
+     RECURRENT({"linear_before_reset", NET_INT})},
     {.name = "LSTM",
      .since = 1,
-     .inputs_min = 3,
      .inputs_max = 8,
      .outputs_max = 3,
-     .flags = NET_FIRST_OPTIONAL,
-     .attributes = {{"activation_alpha", NET_FLTS},
-                    {"activation_beta", NET_FLTS},
-                    {"activations", NET_TEXTS},
-                    {"clip", NET_FLT},
-                    {"direction", NET_TEXT},
-                    {"hidden_size", NET_INT},
-                    {"input_forget", NET_INT},
-                    {"layout", NET_INT}},
-     .later = {{"layout", 14}},
      .infer = infer_lstm,
-     .forward = recurrent_forward,
-     .backward = recurrent_backward,
-     .tangent = recurrent_tangent},
+     RECURRENT({"input_forget", NET_INT})},
     {.name = "RNN",
      .since = 1,
-     .inputs_min = 3,
      .inputs_max = 6,
      .outputs_max = 2,
-     .flags = NET_FIRST_OPTIONAL,
-     .attributes = {{"activation_alpha", NET_FLTS},
-                    {"activation_beta", NET_FLTS},
-                    {"activations", NET_TEXTS},
-                    {"clip", NET_FLT},
-                    {"direction", NET_TEXT},
-                    {"hidden_size", NET_INT},
-                    {"layout", NET_INT}},
-     .later = {{"layout", 14}},
      .infer = infer_rnn,
-     .forward = recurrent_forward,
-     .backward = recurrent_backward,
-     .tangent = recurrent_tangent},
+     RECURRENT({0})},
     {0}};

@@ -299,25 +299,21 @@ static void loss_tangent(const struct net_call *call, const float *const *input_
         *z = (float)((moved.loss - moved.weight * (sums.loss / sums.weight)) / sums.weight);
 }
 
+#define LOSS                                                                                       \
+    .inputs_min = 2, .inputs_max = 3,                                                              \
+    .attributes = {{"ignore_index", NET_INT}, {"reduction", NET_TEXT}}, .forward = loss_forward,   \
+    .backward = loss_backward, .tangent = loss_tangent
+
 const struct net_operator net_loss_operators[] = {
     {.name = "NegativeLogLikelihoodLoss",
      .since = 12,
-     .inputs_min = 2,
-     .inputs_max = 3,
      .outputs_max = 1,
-     .attributes = {{"ignore_index", NET_INT}, {"reduction", NET_TEXT}},
      .infer = loss_infer_likelihood,
-     .forward = loss_forward,
-     .backward = loss_backward,
-     .tangent = loss_tangent},
+     LOSS},
     {.name = "SoftmaxCrossEntropyLoss",
      .since = 12,
-     .inputs_min = 2,
-     .inputs_max = 3,
      .outputs_max = 2,
-     .attributes = {{"ignore_index", NET_INT}, {"reduction", NET_TEXT}},
      .infer = loss_infer_softmax,
-     .forward = loss_forward,
-     .backward = loss_backward,
-     .tangent = loss_tangent},
-    {0}};
+     LOSS},
+    {0},
+};

@@ -336,34 +336,14 @@ static void roi_backward(const struct net_call *call, const float *const *output
         roi_each_bin(call, roi_backward_bin, &derivative, NULL);
 }
 
+#define ROI_ALIGN(...)                                                                             \
+    .inputs_min = 3, .inputs_max = 3, .outputs_max = 1, .infer = roi_infer,                        \
+    .forward = roi_forward, .backward = roi_backward, .tangent = roi_tangent,                      \
+    .attributes = {{"mode", NET_TEXT},         {"output_height", NET_INT},                         \
+                   {"output_width", NET_INT},  {"sampling_ratio", NET_INT},                        \
+                   {"spatial_scale", NET_FLT}, __VA_ARGS__}
+
 const struct net_operator net_roi_operators[] = {
-    {.name = "RoiAlign",
-     .since = 10,
-     .inputs_min = 3,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .attributes = {{"mode", NET_TEXT},
-                    {"output_height", NET_INT},
-                    {"output_width", NET_INT},
-                    {"sampling_ratio", NET_INT},
-                    {"spatial_scale", NET_FLT}},
-     .infer = roi_infer,
-     .forward = roi_forward,
-     .backward = roi_backward,
-     .tangent = roi_tangent},
-    {.name = "RoiAlign",
-     .since = 16,
-     .inputs_min = 3,
-     .inputs_max = 3,
-     .outputs_max = 1,
-     .attributes = {{"coordinate_transformation_mode", NET_TEXT},
-                    {"mode", NET_TEXT},
-                    {"output_height", NET_INT},
-                    {"output_width", NET_INT},
-                    {"sampling_ratio", NET_INT},
-                    {"spatial_scale", NET_FLT}},
-     .infer = roi_infer,
-     .forward = roi_forward,
-     .backward = roi_backward,
-     .tangent = roi_tangent},
+    {.name = "RoiAlign", .since = 10, ROI_ALIGN({0})},
+    {.name = "RoiAlign", .since = 16, ROI_ALIGN({"coordinate_transformation_mode", NET_TEXT})},
     {0}};
