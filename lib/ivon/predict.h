@@ -162,8 +162,8 @@ IVON_API bool ivon_predictor_saw_probabilities(const struct ivon_predictor *pred
    worse says that the posterior is too wide. */
 IVON_API struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor);
 
-/* After a run on data with targets: the metrics; borrowed. Of regression null where the noise is
-   unknown. */
+/* After a run with `metrics` on data with targets: the metrics; borrowed. Of regression null where
+   the noise is unknown. */
 IVON_API const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *predictor,
                                                                   size_t *count);
 
