@@ -10,6 +10,8 @@
 
 #include "core/error.h"
 
+enum { AROUND = 1 << 16 /* bytes: as many as the kernel maps at a time, or one page */ };
+
 #ifndef __has_feature /* clang's */
 #define __has_feature(name) 0
 #endif
@@ -95,10 +97,15 @@ void mapped_close(struct mapped_file *file)
     *file = (struct mapped_file){0};
 }
 
+/* Rounds outwards: a page that is read brings its neighbours with it, which would stay. */
 void mapped_advise(const struct mapped_file *file, uint64_t offset, uint64_t size, int advice)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t start = offset / page * page;
-    if (offset < file->size && size <= file->size - offset)
-        madvise((void *)(file->data + start), offset - start + size, advice);
+    if (offset >= file->size || size > file->size - offset)
+        return;
+    uint64_t base = (uintptr_t)file->data % AROUND;
+    uint64_t start = (base + offset) / AROUND * AROUND;
+    uint64_t end = ((base + offset + size) / AROUND + 1) * AROUND - base;
+    start = start > base ? start - base : 0;
+    end = end < file->size ? end : file->size;
+    madvise((void *)(file->data + start), end - start, advice);
 }

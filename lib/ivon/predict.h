@@ -47,12 +47,16 @@ struct ivon_predict_options {
     /* Batch-norm statistics are computed anew from these for every sample; null: they are the
        checkpoint's. In batches of `batch`, the last incomplete one left out. */
     struct ivon_examples *recalibrate;
-    /* Memory: for data and sums, beside weights and activations; 0: 256 MiB. Progress: in examples
-       × samples. */
+    /* Memory: for data and sums, beside the weights of a sample and activations; 0: 256 MiB, or a
+       third of the weights' where several samples are drawn and that is more. Progress: in
+       examples × samples. */
     struct ivon_resources resources;
+    /* Metrics, where there are targets: their errors need the sums of 16 groups of samples. Without
+       them, 16 samples or fewer need a single sum. */
+    bool metrics;
 };
 
-/* 64 samples, categorical, everything else off. */
+/* 64 samples, categorical, with metrics, everything else off. */
 IVON_API void ivon_predict_options_init(struct ivon_predict_options *options, size_t size);
 static inline struct ivon_predict_options ivon_predict_defaults(void)
 {
@@ -163,8 +167,8 @@ IVON_API const char *ivon_predictor_whole_output(const struct ivon_predictor *pr
    worse says that the posterior is too wide. */
 IVON_API struct ivon_metric ivon_predictor_nll_at_mean(const struct ivon_predictor *predictor);
 
-/* After a run on data with targets: the metrics; borrowed. Of regression null where the noise is
-   unknown. */
+/* After a run with `metrics` on data with targets: the metrics; borrowed. Of regression null where
+   the noise is unknown. */
 IVON_API const struct ivon_predict_metric *ivon_predictor_metrics(struct ivon_predictor *predictor,
                                                                   size_t *count);
 

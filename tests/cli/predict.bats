@@ -414,6 +414,13 @@ with h5py.File("log.nc", "r") as f:
     ivon-predict -q --no-provenance p.h5 --data=data.h5 -n 3 --batch=3 --memory=$memory -o $memory.h5
     cmp 1K.h5 $memory.h5
   done
+  for samples in 4 20; do # summed at once, or in 16 groups
+    for options in -j1 "-j2 --memory=1K" "-j3 --metrics --memory=2K" "-j2 --log-likelihoods=log.nc --memory=8K"; do
+      ivon-predict -q -f --no-provenance p.h5 --data=data.h5 -n $samples --batch=3 $options -o many.h5 > /dev/null
+      [ "$options" != -j1 ] || mv many.h5 few.h5
+      [ "$options" = -j1 ] || cmp few.h5 many.h5
+    done
+  done
   ivon-predict -q p.h5 --data=data.h5 -n 3 --limit=7 > limit.csv
   [ "$(wc -l < limit.csv)" -eq 8 ]
   ivon-predict -q p.h5 --data=data.h5 --mean --normalize=.5,2 -o one.h5

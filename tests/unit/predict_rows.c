@@ -64,7 +64,7 @@ static void begin(struct problem *p, enum ivon_likelihood likelihood, size_t k, 
     for (size_t i = 0; i < ROWS * k; i++)
         p->numbers[i] = likelihood == IVON_POISSON ? (float)(i % 5) : number(i + 1000);
     const struct likelihood of = {likelihood, k, noise};
-    assert_int_equal(rows_init(&p->sums, &of, GROUPS, CAPACITY, NULL), 0);
+    assert_int_equal(rows_init(&p->sums, &of, GROUPS, false, CAPACITY, NULL), 0);
     rows_clear(&p->sums);
     for (int pass = 0; pass < 2; pass++) { /* what is forgotten leaves nothing */
         rows_clear(&p->sums);
@@ -305,7 +305,7 @@ static void regression(void **unused)
     float f = 0.1F;
     const struct row_targets none = {NULL, NULL, IGNORED};
     const struct likelihood unknown = {IVON_GAUSSIAN, 1, NAN};
-    assert_int_equal(rows_init(&sums, &unknown, 1, 1, NULL), 0);
+    assert_int_equal(rows_init(&sums, &unknown, 1, false, 1, NULL), 0);
     rows_clear(&sums);
     for (size_t s = 0; s < SAMPLES; s++) {
         sums.group_weight[0] += weights[s];
@@ -344,24 +344,68 @@ static void counts(void **unused)
     end(&p);
 }
 
+/* One sum of all groups gives the bits of groups that are summed apart. */
+static void together(void **unused)
+{
+    (void)unused;
+    static const size_t widths[] = {3, 300, 1025};
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++) {
+        struct problem p;
+        size_t k = widths[i / 2];
+        begin(&p, i % 2 ? IVON_BERNOULLI : IVON_CATEGORICAL, k, true);
+        const struct likelihood of = {p.likelihood, k, noise};
+        const struct row_targets none = {NULL, NULL, IGNORED};
+        float *out[2], other[2][4][ROWS];
+        int64_t *prediction = calloc(ROWS * k, sizeof *prediction);
+        for (int one = 0; one < 2; one++) {
+            struct row_sums sums;
+            assert_int_equal(rows_init(&sums, &of, SAMPLES, one, CAPACITY, NULL), 0);
+            assert_int_equal(sums.together, one);
+            rows_clear(&sums);
+            for (size_t s = 0; s < SAMPLES; s++) {
+                sums.group_weight[s] = weights[s];
+                rows_add(&sums, s, weights[s], AT, ROWS, p.f + s * ROWS * k, &none, NULL);
+            }
+            out[one] = calloc(ROWS * k, sizeof *out[one]);
+            const struct row_results results = {.prediction = prediction,
+                                                .probabilities = out[one],
+                                                .max_probability = other[one][0],
+                                                .entropy = other[one][1],
+                                                .expected_entropy = other[one][2],
+                                                .mutual_information = other[one][3]};
+            rows_finish(&sums, AT, ROWS, &results);
+            rows_release(&sums);
+        }
+        assert_memory_equal(out[0], out[1], ROWS * k * sizeof *out[0]);
+        assert_memory_equal(other[0], other[1], sizeof other[0]);
+        free(out[0]);
+        free(out[1]);
+        free(prediction);
+        end(&p);
+    }
+}
+
 /* What rows_init takes for each row. */
 static void sizes(void **unused)
 {
     (void)unused;
+    const struct likelihood numbers = {IVON_GAUSSIAN, 4, 1}, class = {IVON_CATEGORICAL, 4, 1};
+    const struct likelihood several = {IVON_BERNOULLI, 4, 1};
     /* of each of 3 groups, Σ ω f and Σ ω f² of 4 outputs, and two numbers of the density */
-    assert_int_equal(rows_size(&(struct likelihood){IVON_GAUSSIAN, 4, 1}, 3),
-                     3 * (4 + 4 + 2) * sizeof(double));
+    assert_int_equal(rows_size(&numbers, 3, false), 3 * (4 + 4 + 2) * sizeof(double));
+    assert_int_equal(rows_size(&numbers, 3, true), 3 * (4 + 4 + 2) * sizeof(double));
     /* of each group, 4 probabilities; an entropy */
-    assert_int_equal(rows_size(&(struct likelihood){IVON_CATEGORICAL, 4, 1}, 3),
-                     3 * 4 * sizeof(float) + sizeof(double));
-    assert_int_equal(rows_size(&(struct likelihood){IVON_BERNOULLI, 4, 1}, 1),
-                     4 * sizeof(float) + sizeof(double));
+    assert_int_equal(rows_size(&class, 3, false), 3 * 4 * sizeof(float) + sizeof(double));
+    assert_int_equal(rows_size(&several, 1, true), 4 * sizeof(float) + sizeof(double));
+    /* 4 probabilities of all groups, and an entropy */
+    assert_int_equal(rows_size(&class, 3, true), 4 * sizeof(double) + sizeof(double));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(classes), cmocka_unit_test(events),
                                        cmocka_unit_test(untold),  cmocka_unit_test(regression),
-                                       cmocka_unit_test(counts),  cmocka_unit_test(sizes)};
+                                       cmocka_unit_test(counts),  cmocka_unit_test(together),
+                                       cmocka_unit_test(sizes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
  */
 #include "sensitivity_problem.h"
 
-#include "ivon/predict.h"
+#include "bayes/predict/private.h"
 
 enum { SAMPLES = 6, SEED = 11, STOP = 7 };
 
@@ -269,6 +269,74 @@ static void one_sample_in_blocks(void **state)
     problem_end(&problem);
 }
 
+/* Many samples, by several threads: each has a sample of its own, or all have one, whose weights
+   alone the memory holds; blocks, and pieces of them, of few examples or many. No bit changes. */
+static void several_samples_in_blocks(void **state)
+{
+    (void)state;
+    struct problem problem, *list[] = {&problem};
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    static const size_t memory[] = {0, 1, 2000, 9000, 20000};
+    static struct seen first, seen;
+    for (size_t i = 0; i < 4 * sizeof memory / sizeof *memory; i++) {
+        struct ivon_predict_options options = ivon_predict_defaults();
+        options.samples = SAMPLES;
+        options.sample.seed = SEED;
+        options.batch = 4;
+        options.log_likelihoods = true;
+        options.metrics = i & 1;
+        options.resources.threads = i & 2 ? 3 : 1;
+        options.resources.memory = memory[i / 4];
+        struct ivon_predictor *predictor = make_predictor(list, 1, &options);
+        assert_int_equal(predictor->wave, i & 2 && memory[i / 4] != 1 ? 3 : 1);
+        assert_int_equal(predictor->sums.together, !options.metrics);
+        seen = (struct seen){.passes = SAMPLES};
+        assert_int_equal(ivon_predictor_run(predictor, see, &seen, NULL), 0);
+        assert_int_equal(seen.next, EXAMPLES);
+        seen.blocks = 0;
+        first = i ? first : seen;
+        assert_memory_equal(&seen, &first, sizeof seen);
+        size_t count;
+        assert_int_equal(ivon_predictor_metrics(predictor, &count) != NULL, options.metrics);
+        ivon_predictor_free(predictor);
+    }
+    problem_end(&problem);
+}
+
+/* The examples for which samples are drawn once, in a given memory. */
+static size_t block_of(struct problem *problem, size_t memory, size_t samples, bool metrics)
+{
+    struct ivon_predict_options options = ivon_predict_defaults();
+    options.samples = samples;
+    options.metrics = metrics;
+    options.batch = 1;
+    options.resources.threads = 1;
+    options.resources.memory = memory;
+    struct ivon_predictor *predictor = make_predictor(&problem, 1, &options);
+    size_t block = predictor->block;
+    assert_true(predictor->piece <= block);
+    ivon_predictor_free(predictor);
+    return block;
+}
+
+/* Without metrics, a few samples need one sum and no other memory for each: a block has as many
+   examples as for two, in as equal parts as the examples can be cut. */
+static void blocks_of_samples(void **state)
+{
+    (void)state;
+    struct problem problem;
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    /* 5 numbers, a label and whether it counts, 3 sums and an entropy; the results of three */
+    enum { EACH = 5 * 4 + 8 + 1 + 3 * 8 + 8, PIECE = 3 * (3 * 4 + 8 + 4 * 4) };
+    assert_int_equal(block_of(&problem, 0, 16, false), EXAMPLES);
+    assert_int_equal(block_of(&problem, 12 * EACH + PIECE, 2, false), 12);
+    assert_int_equal(block_of(&problem, 12 * EACH + PIECE, 16, false), 12);
+    assert_int_equal(block_of(&problem, 11 * EACH + PIECE, 16, false), 8);
+    assert_true(block_of(&problem, 12 * EACH + PIECE, 17, false) < 8);
+    assert_true(block_of(&problem, 12 * EACH + PIECE, 16, true) < 8);
+    problem_end(&problem);
+}
+
 /* A parameter without a Hessian stays at the mean and is counted; a caller stops the run. */
 static void fixed_parameters_and_stops(void **state)
 {
@@ -356,6 +424,8 @@ int main(void)
         cmocka_unit_test(averages_over_an_ensemble),
         cmocka_unit_test(metrics_of_predictions),
         cmocka_unit_test(one_sample_in_blocks),
+        cmocka_unit_test(several_samples_in_blocks),
+        cmocka_unit_test(blocks_of_samples),
         cmocka_unit_test(fixed_parameters_and_stops),
         cmocka_unit_test(predictions_vary_with_their_weights),
         cmocka_unit_test(probabilities_from_elsewhere),

@@ -17,9 +17,12 @@ enum {
     TILE_MAX = 256,             /* examples */
     TILE_MEMORY = 4 << 20,      /* bytes of activations that caches hold */
     TILES_LEAST = 8,            /* of the examples, where threads have no samples to share */
+    TILES_SHARED = 4,           /* for each thread: with as many, all of them run one sample */
     DEFAULT_MEMORY = 256 << 20, /* bytes */
-    SINGLE_MEMORY = 4 << 20,    /* bytes of a block that caches hold while it is used again */
-    TILES_PER_THREAD = 8,       /* in such a block: the threads wait for each other at its end */
+    WEIGHTS_SHARE = 3,          /* of the weights' bytes: what the memory is, where that is more */
+    PIECE_SHARE = 8,            /* of the memory: what the results of a piece take at most */
+    PIECE_MEMORY = 4 << 20,     /* bytes of results that caches hold while they are used again */
+    TILES_PER_THREAD = 8,       /* in such a piece: the threads wait for each other at its end */
 };
 
 static const struct options_kind predict_options = {
@@ -33,7 +36,8 @@ void ivon_predict_options_init(struct ivon_predict_options *options, size_t size
         .size = sizeof defaults,
         .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = INT64_MIN},
         .samples = 64,
-        .sample = ivon_sample_defaults()};
+        .sample = ivon_sample_defaults(),
+        .metrics = true};
     options_init(options, size, &defaults);
 }
 
@@ -160,21 +164,55 @@ static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_err
 
 /* The block. */
 
-static size_t predict_bytes_per_example(const struct ivon_predictor *predictor)
+static size_t predict_elements(const struct ivon_predictor *predictor)
+{
+    return predictor->outputs.tokens * predictor->outputs.k;
+}
+
+/* Returns whether the samples' groups are of no use, and each is a single sample. */
+static bool predict_sums_together(const struct ivon_predictor *predictor)
+{
+    return !predictor->metrics[ROWS_GROUPS_MAX] && predictor->member_count == 1 &&
+           predictor->groups == predictor->passes;
+}
+
+/* Returns how many samples may be drawn at a time: as many as there are threads, each of which then
+   has one, if the memory holds all their weights. */
+static size_t predict_wave_most(const struct ivon_predictor *predictor, size_t memory)
+{
+    size_t threads = (size_t)ivon_parallel_threads(predictor->options.resources.threads);
+    size_t most = predictor->passes < threads ? predictor->passes : threads;
+    size_t weights = predict_parameter_bytes(predictor->members[0].network);
+    bool one = predictor->options.recalibrate || (weights && most > memory / weights);
+    return one ? 1 : most;
+}
+
+/* Bytes of one example of a block: its inputs, targets and sums, and its outputs of every sample
+   of a wave. */
+static size_t predict_block_bytes(const struct ivon_predictor *predictor, size_t wave)
 {
     const struct ivon_predict_options *options = &predictor->options;
-    size_t rows = predictor->outputs.tokens, all = rows * predictor->outputs.k;
-    size_t bytes = feed_example_size(&predictor->data.feed) +
-                   rows * rows_size(&predictor->likelihood, predictor->groups);
-    bytes += all * sizeof(float) * 2 + all * (sizeof(int64_t) + sizeof(float)) +
-             rows * (sizeof(int64_t) + 4 * sizeof(float));
-    bytes += (size_t)ivon_parallel_threads(options->resources.threads) * all * sizeof(float);
-    if (predictor->metrics[0])
-        bytes += (predictor->groups + 1) * (all + 2 * rows) * sizeof(double);
+    size_t rows = predictor->outputs.tokens, all = predict_elements(predictor);
+    size_t targets = outputs_targets(&predictor->outputs) * sizeof(int64_t);
+    size_t bytes = feed_example_size(&predictor->data.feed) + targets + rows +
+                   rows * rows_size(&predictor->likelihood, predictor->groups,
+                                    predict_sums_together(predictor));
+    if (options->logits || options->nll_at_mean)
+        bytes += all * sizeof(float);
     if (options->log_likelihoods)
-        bytes += predictor->member_count * predictor->passes *
-                 (sizeof(double) + outputs_targets(&predictor->outputs) * sizeof(int64_t));
-    return bytes;
+        bytes += predictor->member_count * predictor->passes * (sizeof(double) + targets);
+    return bytes + (wave > 1 ? wave * all * sizeof(float) : 0);
+}
+
+/* Bytes of one example's results. */
+static size_t predict_piece_bytes(const struct ivon_predictor *predictor)
+{
+    enum ivon_likelihood likelihood = predictor->options.task.likelihood;
+    size_t all = predict_elements(predictor) * sizeof(float);
+    if (ivon_likelihood_traits(likelihood)->regression)
+        return 3 * all;
+    return all + outputs_targets(&predictor->outputs) * sizeof(int64_t) +
+           predictor->outputs.tokens * 4 * sizeof(float);
 }
 
 /* Allocates the log-likelihoods and the replicated targets of every sample. */
@@ -196,7 +234,7 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
 {
     const struct ivon_predict_options *options = &predictor->options;
     struct row_results *results = &predictor->results;
-    size_t rows = predictor->block * predictor->outputs.tokens, all = rows * predictor->outputs.k;
+    size_t rows = predictor->piece * predictor->outputs.tokens, all = rows * predictor->outputs.k;
     bool regression = ivon_likelihood_traits(options->task.likelihood)->regression, fine = true;
     if (regression) {
         results->mean = calloc(all, sizeof(float));
@@ -205,7 +243,8 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         if (has_density(options))
             fine = fine && (results->aleatoric_std = calloc(all, sizeof(float)));
     } else {
-        results->prediction = calloc(all, sizeof(int64_t));
+        results->prediction = calloc(predictor->piece * outputs_targets(&predictor->outputs),
+                                     sizeof(int64_t));
         results->probabilities = calloc(all, sizeof(float));
         results->max_probability = calloc(rows, sizeof(float));
         results->entropy = calloc(rows, sizeof(float));
@@ -214,19 +253,30 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         fine = results->prediction && results->probabilities && results->max_probability &&
                results->entropy && results->expected_entropy && results->mutual_information;
     }
-    if (options->logits || options->nll_at_mean)
-        fine = fine && (predictor->logits = calloc(all, sizeof(float)));
+    if (options->logits || options->nll_at_mean) {
+        size_t block = predictor->block * predict_elements(predictor);
+        fine = fine && (predictor->logits = calloc(block, sizeof(float)));
+    }
     return fine && (!options->log_likelihoods || allocate_matrix(predictor));
 }
 
-/* Halves the tile until the results of its examples fit the memory, as those of large vocabularies
-   do not. */
+/* Every block draws all samples anew, which takes as long as some hundreds of tokens' way through
+   the network: the more weights there are, the more memory for results that need no second draw. */
+static size_t predict_memory(const struct ivon_predictor *predictor)
+{
+    size_t given = predictor->options.resources.memory;
+    size_t share = predict_parameter_bytes(predictor->members[0].network) / WEIGHTS_SHARE;
+    if (given)
+        return given;
+    return predictor->single || share < DEFAULT_MEMORY ? DEFAULT_MEMORY : share;
+}
+
+/* Halves the tile until the memory holds several, which those of large vocabularies exceed. */
 static int predict_fit_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    const struct ivon_resources *resources = &predictor->options.resources;
     struct runner *runner = &predictor->runner;
-    size_t memory = resources->memory ? resources->memory : DEFAULT_MEMORY;
-    size_t bytes = predict_bytes_per_example(predictor);
+    size_t memory = predict_memory(predictor) / TILES_LEAST;
+    size_t bytes = predict_block_bytes(predictor, 1) + predict_piece_bytes(predictor);
     bool required = predictor->options.batch || predictor->data.feed.fixed > 0;
     int code = 0;
     while (!code && !required && runner->tile > 1 && bytes > memory / runner->tile)
@@ -234,29 +284,51 @@ static int predict_fit_tile(struct ivon_predictor *predictor, struct ivon_error 
     return code;
 }
 
-/* Every block draws all samples again, so that large ones cost least; but where the weights stay
-   the same, small blocks do, whose memory is used again while caches hold it. */
-static size_t predict_block_tiles(const struct ivon_predictor *predictor)
+/* Returns the tiles of a piece, which are not more than the caches hold, but enough for all
+   threads, within a part of the memory. */
+static size_t predict_piece_tiles(const struct ivon_predictor *predictor, size_t bytes,
+                                  size_t memory)
 {
-    const struct ivon_resources *resources = &predictor->options.resources;
-    size_t tile_memory = predict_bytes_per_example(predictor) * predictor->runner.tile;
-    size_t most = (resources->memory ? resources->memory : DEFAULT_MEMORY) / tile_memory;
-    size_t least = TILES_PER_THREAD * (size_t)ivon_parallel_threads(resources->threads);
-    size_t tiles = predictor->single ? SINGLE_MEMORY / tile_memory : most;
-    tiles = tiles < least ? least : tiles;
-    return tiles < most ? tiles : most;
+    size_t threads = (size_t)ivon_parallel_threads(predictor->options.resources.threads);
+    size_t tiles = PIECE_MEMORY / bytes, most = memory / bytes;
+    if (tiles < TILES_PER_THREAD * threads)
+        tiles = TILES_PER_THREAD * threads;
+    tiles = tiles < most ? tiles : most;
+    return tiles ? tiles : 1;
+}
+
+/* Chooses block, piece and wave. All blocks have about as many tiles. Where the weights stay the
+   same, a block is a single piece: nothing is drawn again, and caches hold a small one. */
+static void predict_choose_block(struct ivon_predictor *predictor)
+{
+    size_t threads = (size_t)ivon_parallel_threads(predictor->options.resources.threads);
+    size_t tile = predictor->runner.tile, memory = predict_memory(predictor);
+    size_t wave = predict_wave_most(predictor, memory);
+    size_t sums = predict_block_bytes(predictor, wave) * tile;
+    size_t results = predict_piece_bytes(predictor) * tile;
+    size_t needed = (size_t)((predictor->data.count + tile - 1) / tile), piece, block;
+    if (predictor->single) {
+        block = piece = predict_piece_tiles(predictor, sums + results, memory);
+    } else {
+        piece = predict_piece_tiles(predictor, results, memory / PIECE_SHARE);
+        block = memory > piece * results ? (memory - piece * results) / sums : 0;
+    }
+    block = block ? block : 1;
+    size_t blocks = (needed + block - 1) / block;
+    block = blocks ? (needed + blocks - 1) / blocks : 1;
+    predictor->block = block * tile;
+    predictor->piece = (piece < block ? piece : block) * tile;
+    predictor->wave = block < TILES_SHARED * threads ? wave : 1;
 }
 
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    size_t tile = predictor->runner.tile, tiles = predict_block_tiles(predictor);
-    uint64_t needed = (predictor->data.count + tile - 1) / tile;
-    tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
-    predictor->block = tiles * tile;
+    predict_choose_block(predictor);
     int code = labelled_reserve(&predictor->data, predictor->block, predictor->options.task.ignored,
                                 error);
     if (!code)
         code = rows_init(&predictor->sums, &predictor->likelihood, predictor->groups,
+                         predict_sums_together(predictor),
                          predictor->block * predictor->outputs.tokens, error);
     if (!code && !predict_allocate_results(predictor))
         code = ivon_error_memory(error);
@@ -271,7 +343,8 @@ static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *err
                                            .bins = predictor->options.bins};
     size_t without = predictor->groups > 1 ? predictor->groups : 0;
     int code = 0;
-    if (predictor->data.field < 0 || !has_density(&predictor->options))
+    if (predictor->data.field < 0 || !has_density(&predictor->options) ||
+        !predictor->options.metrics)
         return 0;
     for (size_t i = 0; i < without && !code; i++)
         code = ivon_metrics_new(&predictor->metrics[i], &options, error);

@@ -27,7 +27,10 @@ struct ivon_predictor {
 
     struct labelled data;
     struct runner runner; /* of one member after the other */
-    size_t block;         /* examples in memory at a time */
+    /* Examples whose sums are in memory at a time, for which every sample is drawn once; and those
+       of them whose results are. Both are whole tiles. */
+    size_t block, piece;
+    size_t wave; /* samples that are drawn at a time */
     struct outputs outputs;
     struct likelihood likelihood;
     size_t groups, passes; /* passes: samples of each member, at least 1 */
@@ -35,11 +38,12 @@ struct ivon_predictor {
 
     /* Of the block in memory: */
     struct row_sums sums;
-    struct row_results results;
     float *logits;
-    double *log_likelihoods;
-    int64_t *label_replicates; /* samples × block × (1 or K) for each row */
+    double *log_likelihoods;   /* piece by piece: samples × the piece's examples */
+    int64_t *label_replicates; /* likewise, × (1 or K) for each row */
     float *number_replicates;
+
+    struct row_results results; /* of a piece */
 
     struct ivon_metrics *metrics[ROWS_GROUPS_MAX + 1]; /* without each group; last: with all */
     struct ivon_predict_metric *values;

@@ -10,12 +10,19 @@
 
 enum { TILE = LIKELIHOOD_TILE };
 
+/* Returns whether the probabilities of all groups are one sum in double. */
+static bool rows_are_together(const struct likelihood *likelihood, size_t groups, bool together)
+{
+    return together && groups > 1 && !likelihood_kind_of(likelihood->kind)->traits.regression;
+}
+
 int rows_init(struct row_sums *sums, const struct likelihood *likelihood, size_t groups,
-              size_t capacity, struct ivon_error *error)
+              bool together, size_t capacity, struct ivon_error *error)
 {
     *sums = (struct row_sums){.likelihood = *likelihood,
                               .kind = likelihood_kind_of(likelihood->kind),
                               .groups = groups,
+                              .together = rows_are_together(likelihood, groups, together),
                               .capacity = capacity};
     struct likelihood_sums *own = &sums->sums;
     size_t rows = groups * capacity, k = likelihood->k;
@@ -26,17 +33,21 @@ int rows_init(struct row_sums *sums, const struct likelihood *likelihood, size_t
         own->density_log = calloc(rows, sizeof *own->density_log);
         own->density_sum = calloc(rows, sizeof *own->density_sum);
     } else {
-        own->probabilities = calloc(rows * k, sizeof *own->probabilities);
+        if (sums->together)
+            own->total = calloc(capacity * k, sizeof *own->total);
+        else
+            own->probabilities = calloc(rows * k, sizeof *own->probabilities);
         own->expected = calloc(capacity, sizeof *own->expected);
     }
     bool fine = regression ? own->first && own->second && own->density_log && own->density_sum
-                           : own->probabilities && own->expected;
+                           : (own->probabilities || own->total) && own->expected;
     return fine ? 0 : ivon_error_memory(error);
 }
 
 void rows_release(struct row_sums *sums)
 {
     free(sums->sums.probabilities);
+    free(sums->sums.total);
     free(sums->sums.expected);
     free(sums->sums.first);
     free(sums->sums.second);
@@ -45,11 +56,14 @@ void rows_release(struct row_sums *sums)
     *sums = (struct row_sums){0};
 }
 
-size_t rows_size(const struct likelihood *likelihood, size_t groups)
+size_t rows_size(const struct likelihood *likelihood, size_t groups, bool together)
 {
-    return likelihood_kind_of(likelihood->kind)->traits.regression
-               ? groups * (likelihood->k + 1) * 2 * sizeof(double)
-               : groups * likelihood->k * sizeof(float) + sizeof(double);
+    size_t k = likelihood->k;
+    if (likelihood_kind_of(likelihood->kind)->traits.regression)
+        return groups * (k + 1) * 2 * sizeof(double);
+    return (rows_are_together(likelihood, groups, together) ? k * sizeof(double)
+                                                            : groups * k * sizeof(float)) +
+           sizeof(double);
 }
 
 void rows_clear(struct row_sums *sums)
@@ -64,7 +78,10 @@ void rows_clear(struct row_sums *sums)
         for (size_t i = 0; i < rows; i++)
             own->density_log[i] = -INFINITY;
     } else {
-        memset(own->probabilities, 0, all * sizeof *own->probabilities);
+        if (own->total)
+            memset(own->total, 0, sums->capacity * sums->likelihood.k * sizeof *own->total);
+        else
+            memset(own->probabilities, 0, all * sizeof *own->probabilities);
         memset(own->expected, 0, sums->capacity * sizeof *own->expected);
     }
 }
@@ -76,7 +93,8 @@ void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, si
     size_t base = group * sums->capacity + row, k = sums->likelihood.k;
     bool regression = sums->kind->traits.regression;
     const struct likelihood_sums at = {
-        .probabilities = regression ? NULL : own->probabilities + base * k,
+        .probabilities = own->probabilities ? own->probabilities + base * k : NULL,
+        .total = own->total ? own->total + row * k : NULL,
         .expected = regression || sums->same ? NULL : own->expected + row,
         .first = regression ? own->first + base * k : NULL,
         .second = regression ? own->second + base * k : NULL,
@@ -94,6 +112,23 @@ static double weight_without(const struct row_sums *sums, size_t without)
     return total;
 }
 
+/* Sets `sum` to that of all groups but one, of the probabilities from number `at` of a group on. */
+IVON_DISPATCH static void rows_add_groups(const struct row_sums *sums, size_t without, size_t at,
+                                          size_t count, double *sum)
+{
+    if (sums->together) {
+        memcpy(sum, sums->sums.total + at, count * sizeof *sum);
+        return;
+    }
+    memset(sum, 0, count * sizeof *sum);
+    for (size_t g = 0; g < sums->groups; g++) {
+        const float *values = sums->sums.probabilities + g * sums->capacity * sums->likelihood.k +
+                              at;
+        for (size_t i = 0; i < count && g != without; i++)
+            sum[i] += (double)values[i];
+    }
+}
+
 IVON_DISPATCH void rows_probabilities(const struct row_sums *sums, size_t without, size_t row,
                                       size_t count, float *out)
 {
@@ -105,15 +140,7 @@ IVON_DISPATCH void rows_probabilities(const struct row_sums *sums, size_t withou
     }
     for (size_t at = 0; at < all; at += TILE) {
         size_t piece = all - at < TILE ? all - at : TILE;
-        memset(sum, 0, sizeof sum);
-        for (size_t g = 0; g < sums->groups; g++) {
-            const float *values = sums->sums.probabilities +
-                                  (g * sums->capacity + row) * sums->likelihood.k + at;
-            if (g == without)
-                continue;
-            for (size_t i = 0; i < piece; i++)
-                sum[i] += (double)values[i];
-        }
+        rows_add_groups(sums, without, row * sums->likelihood.k + at, piece, sum);
         for (size_t i = 0; i < piece; i++)
             out[at + i] = (float)(sum[i] / total);
     }

@@ -3,7 +3,9 @@
  * example, or for each of its tokens.
  *
  * Samples fall into groups, which are summed apart, so that every metric can be computed without
- * one group (the jackknife). Weights ω of all samples add up to 1.
+ * one group (the jackknife). Weights ω of all samples add up to 1. Where nothing is computed
+ * without a group, and no group has more than one sample, the groups' probabilities may be added up
+ * at once: in double, which gives the bits of adding them in the end, in a fraction of the memory.
  */
 #ifndef BAYES_PREDICT_ROWS_H
 #define BAYES_PREDICT_ROWS_H
@@ -18,18 +20,20 @@ struct row_sums {
     struct likelihood likelihood;
     const struct likelihood_kind *kind;
     size_t groups;
+    bool together;                        /* the groups' probabilities are one sum */
     size_t capacity;                      /* rows */
     bool same;                            /* all samples are of the same weights */
     double group_weight[ROWS_GROUPS_MAX]; /* Σ ω of each group */
-    struct likelihood_sums sums;          /* groups × capacity rows; `expected` over all groups */
+    struct likelihood_sums sums; /* groups × capacity rows; `expected` and `total` of all */
 };
 
+/* `together` is of no effect on regression, and on a single group. */
 int rows_init(struct row_sums *sums, const struct likelihood *likelihood, size_t groups,
-              size_t capacity, struct ivon_error *error);
+              bool together, size_t capacity, struct ivon_error *error);
 void rows_release(struct row_sums *sums);
 
 /* Bytes that one row takes. */
-size_t rows_size(const struct likelihood *likelihood, size_t groups);
+size_t rows_size(const struct likelihood *likelihood, size_t groups, bool together);
 
 /* Forgets everything summed so far. */
 void rows_clear(struct row_sums *sums);
@@ -53,7 +57,8 @@ struct row_results {
 void rows_finish(const struct row_sums *sums, size_t row, size_t count,
                  const struct row_results *results);
 
-/* The averaged probabilities of the rows, without group `without` (ROWS_GROUPS_MAX: with all). */
+/* The averaged probabilities of the rows, without group `without` (ROWS_GROUPS_MAX: with all, as it
+   must be where the groups are one sum). */
 void rows_probabilities(const struct row_sums *sums, size_t without, size_t row, size_t count,
                         float *out);
 

@@ -1,8 +1,12 @@
 /*
- * Blocks of examples, and over each all samples of all members. Where there are tiles enough for
- * the threads, or fewer samples than threads, they share one sample and each takes tiles; else
- * each takes samples of its own, a wave at a time. Either way a row's samples are added in their
- * order, so that the bits are the same.
+ * Blocks of examples, and over each all samples of all members, a wave of samples at a time:
+ *
+ *   draw   a wave's weights, by all threads
+ *   run    every tile of the block at every sample of the wave: tiles × samples jobs
+ *   add    a row's samples, in their order, so that bits depend on neither waves nor threads
+ *
+ * A wave of one sample, whose tiles suffice for the threads, needs no outputs in memory: rows are
+ * added by the thread that ran them. A block's results are handed out piece by piece.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -12,44 +16,64 @@
 #include "core/error.h"
 #include "core/parallel.h"
 
-enum { TILES_PER_THREAD = 4, ROWS_JOB = 256 /* rows that one thread adds at a time */ };
+enum {
+    ROWS_JOB = 256,         /* rows that one thread adds at a time */
+    MEASURED_ONCE = 1 << 18 /* probabilities that one thread measures at a time */
+};
 
-/* One thread's own sample, and its outputs for a whole block. */
-struct worker {
+/* One sample of a wave. */
+struct wave_sample {
     struct weights weights;
-    float *outputs;
+    float *outputs; /* for the block; null: rows are added as they come */
 };
 
 struct run {
     struct ivon_predictor *predictor;
-    struct worker *workers; /* null: the threads share one sample, by tiles */
     int threads;
-    struct weights weights; /* the sample that is shared */
-    uint64_t first;         /* of the block */
+    struct wave_sample *samples; /* predictor->wave */
+    uint64_t drawn;              /* samples, with those of the wave */
+    uint64_t *set;               /* of each thread: the number of the drawn sample, from 1, that its
+                                    network has the weights of */
+    uint64_t first;              /* of the block */
     size_t count;
+    size_t piece; /* first example of the piece within the block */
     /* The samples that are being added: */
     size_t member, pass;
     double weight;
     size_t wave;
     bool at_mean; /* only the outputs at the mean are wanted */
-    bool set;     /* the threads' networks have weights */
 };
 
-static size_t tiles_of(const struct run *run)
+static size_t tiles_of(const struct run *run, size_t examples)
 {
-    return (run->count + run->predictor->runner.tile - 1) / run->predictor->runner.tile;
+    return (examples + run->predictor->runner.tile - 1) / run->predictor->runner.tile;
 }
 
-/* Workers. */
+/* Returns how many examples the piece has that begins at one of the block. */
+static size_t predict_run_piece(const struct run *run, size_t first)
+{
+    size_t left = run->count - first;
+    return left < run->predictor->piece ? left : run->predictor->piece;
+}
+
+/* Sets the first row of tile `tile` of the block, and returns how many rows it has. */
+static size_t predict_run_rows(const struct run *run, size_t tile, size_t *row)
+{
+    size_t tokens = run->predictor->outputs.tokens, most = run->predictor->runner.tile * tokens;
+    *row = tile * most;
+    size_t left = run->count * tokens - *row;
+    return left < most ? left : most;
+}
+
+/* Samples. */
 
 static void predict_run_release(struct run *run)
 {
-    for (int i = 0; i < run->threads && run->workers; i++) {
-        weights_release(&run->workers[i].weights);
-        free(run->workers[i].outputs);
-        run->workers[i] = (struct worker){0};
+    for (size_t i = 0; i < run->predictor->wave && run->samples; i++) {
+        weights_release(&run->samples[i].weights);
+        free(run->samples[i].outputs);
+        run->samples[i] = (struct wave_sample){0};
     }
-    weights_release(&run->weights);
     runner_stop(&run->predictor->runner);
 }
 
@@ -58,22 +82,55 @@ static int predict_run_start(struct run *run, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
     const struct ivon_network *network = predictor->members[run->member].network;
-    size_t rows = predictor->block * predictor->outputs.tokens;
+    size_t all = predictor->block * predictor->outputs.tokens * predictor->outputs.k;
     predict_run_release(run);
     predictor->runner.network = network;
     int code = runner_start(&predictor->runner, &predictor->data.feed, run->threads, error);
-    if (!code && !run->workers)
-        code = weights_init(&run->weights, network, error);
-    for (int i = 0; i < run->threads && !code && run->workers; i++) {
-        struct worker *worker = &run->workers[i];
-        worker->outputs = calloc(rows * predictor->outputs.k, sizeof *worker->outputs);
-        code = worker->outputs ? weights_init(&worker->weights, network, error)
-                               : ivon_error_memory(error);
+    for (size_t i = 0; i < predictor->wave && !code; i++) {
+        struct wave_sample *sample = &run->samples[i];
+        code = weights_init(&sample->weights, network, error);
+        if (!code && predictor->wave > 1 && !(sample->outputs = calloc(all, sizeof(float))))
+            code = ivon_error_memory(error);
     }
     return code;
 }
 
+/* The mean where that alone is wanted. */
+static struct ivon_sample_options predict_run_sample(const struct run *run)
+{
+    struct ivon_sample_options sample = run->predictor->options.sample;
+    if (run->at_mean || !run->predictor->options.samples)
+        sample.temperature = 0;
+    return sample;
+}
+
+/* Draws sample i of a wave. */
+static int draw_sample(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    const struct run *run = context;
+    const struct ivon_predictor *predictor = run->predictor;
+    const struct member *member = &predictor->members[run->member];
+    const struct ivon_sample_options options = predict_run_sample(run);
+    int threads = run->wave < (size_t)run->threads ? run->threads / (int)run->wave : 1;
+    struct weights *weights = &run->samples[i].weights;
+    int code = covariance_draw(member->covariance, weights, &options, run->pass + i, threads,
+                               error);
+    return code || !predictor->options.recalibrate ? code
+                                                   : recalibrate(predictor, member, weights, error);
+}
+
 /* Tiles. */
+
+/* Returns where the matrix of log-likelihoods has a sample's value of an example: it stands piece
+   by piece, so that each can be handed out by itself. */
+static size_t predict_run_place(const struct run *run, uint64_t sample, size_t example)
+{
+    const struct ivon_predictor *predictor = run->predictor;
+    size_t first = example / predictor->piece * predictor->piece;
+    return first * predictor->member_count * predictor->passes +
+           (size_t)sample * predict_run_piece(run, first) + example - first;
+}
 
 /* Adds rows of outputs to the sums, or at the mean to the logits. */
 static void add_rows(const struct run *run, size_t pass, size_t row, size_t count,
@@ -88,21 +145,20 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
             predictor->logits[row * k + i] += (float)(run->weight * (double)outputs[i]);
         return;
     }
-    double *matrix = NULL, values[ROWS_JOB];
-    if (predictor->log_likelihoods)
-        matrix = predictor->log_likelihoods + (run->member * predictor->passes + pass) * run->count;
+    uint64_t sample = run->member * predictor->passes + pass;
+    size_t place = predict_run_place(run, sample, row / tokens);
+    double *matrix = predictor->log_likelihoods ? predictor->log_likelihoods + place : NULL;
+    double values[ROWS_JOB];
     for (size_t at = 0; at < count; at += ROWS_JOB) {
         size_t piece = count - at < ROWS_JOB ? count - at : ROWS_JOB;
         const struct row_targets targets = labelled_targets(&predictor->data, row + at);
         rows_add(&predictor->sums, pass % predictor->groups, run->weight, row + at, piece,
                  outputs + at * k, &targets, matrix ? values : NULL);
         for (size_t i = 0; matrix && i < piece; i++)
-            matrix[(row + at + i) / tokens] += values[i];
+            matrix[(at + i) / tokens] += values[i];
     }
     if (matrix) {
-        uint64_t sample = run->member * predictor->passes + pass;
-        size_t width = targets_width(predictor->options.task.likelihood, k);
-        size_t offset = ((size_t)sample * run->count * tokens + row) * width;
+        size_t offset = place * outputs_targets(&predictor->outputs);
         draw_replicates(predictor, sample, run->first * tokens + row, count, outputs,
                         predictor->data.counts + row,
                         predictor->label_replicates ? predictor->label_replicates + offset : NULL,
@@ -111,14 +167,15 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     }
 }
 
+/* Computes the results of tile i of the piece. */
 static int finish_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    size_t most = predictor->runner.tile * predictor->outputs.tokens, k = predictor->outputs.k;
-    size_t row = i * most, rows = run->count * predictor->outputs.tokens - row;
-    rows = rows < most ? rows : most;
+    size_t k = predictor->outputs.k, first;
+    size_t rows = predict_run_rows(run, i + run->piece / predictor->runner.tile, &first);
+    size_t row = first - run->piece * predictor->outputs.tokens;
     struct row_results at = predictor->results;
     enum ivon_likelihood likelihood = predictor->options.task.likelihood;
     if (ivon_likelihood_traits(likelihood)->regression) {
@@ -133,106 +190,69 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
         at.expected_entropy += row;
         at.mutual_information += row;
     }
-    rows_finish(&predictor->sums, row, rows, &at);
+    rows_finish(&predictor->sums, first, rows, &at);
     return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->data.examples),
-                                run->first * predictor->outputs.tokens + row,
+                                run->first * predictor->outputs.tokens + first,
                                 at.mean ? at.mean : at.probabilities, rows, error);
 }
 
-static int shared_tile(void *context, const struct runner_tile *tile, struct ivon_error *error)
+/* Runs one tile at one sample of the wave. */
+static int run_sample_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
-    const struct run *run = context;
-    const struct ivon_predictor *predictor = run->predictor;
-    size_t tokens = predictor->outputs.tokens;
-    add_rows(run, run->pass, tile->at * tokens, tile->count * tokens, tile->f);
-    return predictor->single && !run->at_mean
-               ? finish_tile(context, tile->at / predictor->runner.tile, tile->thread, error)
-               : 0;
-}
-
-/* The mean where that alone is wanted. */
-static struct ivon_sample_options predict_run_sample(const struct run *run)
-{
-    struct ivon_sample_options sample = run->predictor->options.sample;
-    if (run->at_mean || !run->predictor->options.samples)
-        sample.temperature = 0;
-    return sample;
-}
-
-/* One sample over the whole block, kept in the worker's memory. */
-static int own_sample(void *context, size_t i, int thread, struct ivon_error *error)
-{
-    (void)thread; /* sample i of the wave belongs to worker i */
     const struct run *run = context;
     struct ivon_predictor *predictor = run->predictor;
-    const struct worker *worker = &run->workers[i];
-    const struct ivon_sample_options options = predict_run_sample(run);
-    size_t row_size = predictor->outputs.tokens * predictor->outputs.k;
-    int code = covariance_draw(predictor->members[run->member].covariance, &run->workers[i].weights,
-                               &options, run->pass + i, 1, error);
+    size_t tiles = tiles_of(run, run->count), tokens = predictor->outputs.tokens;
+    size_t row_size = tokens * predictor->outputs.k;
+    const struct wave_sample *sample = &run->samples[i / tiles];
+    uint64_t number = run->drawn - run->wave + i / tiles + 1;
+    struct runner_tile tile;
+    int code = 0;
+    if (run->set[thread] != number)
+        code = runner_worker_set(&predictor->runner.workers[thread],
+                                 (const float *const *)sample->weights.arrays, error);
+    run->set[thread] = number;
     if (!code)
-        code = runner_worker_set(&predictor->runner.workers[i],
-                                 (const float *const *)worker->weights.arrays, error);
-    for (size_t t = 0; t < tiles_of(run) && !code; t++) {
-        struct runner_tile tile;
-        code = runner_run_tile(&predictor->runner, (int)i, &predictor->data.feed, t, &tile, error);
-        if (!code)
-            memcpy(worker->outputs + tile.at * row_size, tile.f,
-                   tile.count * row_size * sizeof *tile.f);
-    }
-    return code;
+        code = runner_run_tile(&predictor->runner, thread, &predictor->data.feed, i % tiles, &tile,
+                               error);
+    if (code)
+        return code;
+    if (sample->outputs)
+        memcpy(sample->outputs + tile.at * row_size, tile.f,
+               tile.count * row_size * sizeof *tile.f);
+    else
+        add_rows(run, run->pass, tile.at * tokens, tile.count * tokens, tile.f);
+    return predictor->single && !run->at_mean ? finish_tile(context, i, thread, error) : 0;
 }
 
-/* Adds a range of whole examples' rows of every sample of a wave, in the samples' order. */
+/* Adds the rows of tile i of every sample of a wave, in the samples' order. */
 static int add_wave(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     (void)error;
     const struct run *run = context;
-    const struct ivon_predictor *predictor = run->predictor;
-    size_t most = predictor->runner.tile * predictor->outputs.tokens, row = i * most;
-    size_t rows = run->count * predictor->outputs.tokens - row;
-    rows = rows < most ? rows : most;
+    size_t row, rows = predict_run_rows(run, i, &row);
     for (size_t s = 0; s < run->wave; s++)
         add_rows(run, run->pass + s, row, rows,
-                 run->workers[s].outputs + row * predictor->outputs.k);
+                 run->samples[s].outputs + row * run->predictor->outputs.k);
     return 0;
 }
 
-/* Samples. */
+/* Waves. */
 
-/* Sets the weights of all threads to one sample. */
-static int set_shared(struct run *run, struct ivon_error *error)
-{
-    struct ivon_predictor *predictor = run->predictor;
-    struct runner *runner = &predictor->runner;
-    const struct member *member = &predictor->members[run->member];
-    const struct ivon_sample_options options = predict_run_sample(run);
-    int code = covariance_draw(member->covariance, &run->weights, &options, run->pass, run->threads,
-                               error);
-    if (!code && predictor->options.recalibrate)
-        code = recalibrate(predictor, member, &run->weights, error);
-    if (!code)
-        code = runner_set(runner, (const float *const *)run->weights.arrays, error);
-    return code;
-}
-
-/* One sample for all threads. */
-static int run_shared(struct run *run, struct ivon_error *error)
-{
-    struct ivon_predictor *predictor = run->predictor;
-    int code = predictor->single && run->set ? 0 : set_shared(run, error);
-    run->set = !code;
-    return code ? code
-                : runner_run_block(&predictor->runner, &predictor->data.feed, shared_tile, run,
-                                   NULL, error);
-}
-
-/* As many samples at a time as there are threads. */
 static int run_wave(struct run *run, struct ivon_error *error)
 {
-    int code = ivon_parallel_run(run->threads, run->wave, own_sample, run, error);
-    return code ? code : ivon_parallel_run(run->threads, tiles_of(run), add_wave, run, error);
+    const struct ivon_predictor *predictor = run->predictor;
+    size_t tiles = tiles_of(run, run->count);
+    int code = 0;
+    if (!predictor->single || !run->drawn) {
+        code = ivon_parallel_run(run->threads, run->wave, draw_sample, run, error);
+        run->drawn += run->wave;
+    }
+    if (!code)
+        code = ivon_parallel_run(run->threads, run->wave * tiles, run_sample_tile, run, error);
+    if (!code && predictor->wave > 1)
+        code = ivon_parallel_run(run->threads, tiles, add_wave, run, error);
+    return code;
 }
 
 static int predict_run_passes(struct run *run, size_t passes, struct ivon_error *error)
@@ -240,12 +260,11 @@ static int predict_run_passes(struct run *run, size_t passes, struct ivon_error 
     struct ivon_predictor *predictor = run->predictor;
     int code = 0;
     for (run->pass = 0; run->pass < passes && !code; run->pass += run->wave) {
-        run->wave = run->workers ? (size_t)run->threads : 1;
-        if (run->wave > passes - run->pass)
-            run->wave = passes - run->pass;
+        size_t left = passes - run->pass;
+        run->wave = left < predictor->wave ? left : predictor->wave;
         for (size_t s = 0; s < run->wave && !run->at_mean; s++)
             predictor->sums.group_weight[(run->pass + s) % predictor->groups] += run->weight;
-        code = run->workers ? run_wave(run, error) : run_shared(run, error);
+        code = run_wave(run, error);
         if (!code && !run->at_mean)
             code = meter_add(&predictor->meter, run->wave * run->count, error);
     }
@@ -274,54 +293,77 @@ static int run_members(struct run *run, struct ivon_error *error)
 
 /* Blocks. */
 
-/* Adds the block to the metrics without group i, or for the last i to those with all. */
+/* Adds rows of regression to the metrics without a group. */
+static int measure_regression(const struct run *run, size_t without, size_t row, size_t rows,
+                              struct ivon_error *error)
+{
+    const struct ivon_predictor *predictor = run->predictor;
+    size_t k = predictor->outputs.k;
+    double *means = calloc(rows * k, sizeof *means), *densities = calloc(rows, sizeof *densities);
+    int code = means && densities ? 0 : ivon_error_memory(error);
+    if (!code) {
+        rows_densities(&predictor->sums, without, row, rows, means, densities);
+        code = ivon_metrics_add_regression(predictor->metrics[without], rows, means,
+                                           predictor->data.numbers + row * k, densities, error);
+    }
+    free(means);
+    free(densities);
+    return code;
+}
+
+/* Adds rows of probabilities to the metrics without a group. */
+static int measure_classes(const struct run *run, size_t without, size_t row, size_t rows,
+                           struct ivon_error *error)
+{
+    const struct ivon_predictor *predictor = run->predictor;
+    const struct row_targets targets = labelled_targets(&predictor->data, row);
+    float *probabilities = calloc(rows * predictor->outputs.k, sizeof *probabilities);
+    if (!probabilities)
+        return ivon_error_memory(error);
+    rows_probabilities(&predictor->sums, without, row, rows, probabilities);
+    int code = ivon_metrics_add(predictor->metrics[without],
+                                run->first * predictor->outputs.tokens + row, rows, probabilities,
+                                targets.labels, predictor->options.task.ignored, error);
+    free(probabilities);
+    return code;
+}
+
+/* Adds the piece to the metrics without group i, or for the last i to those with all. */
 static int measure_without(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     const struct run *run = context;
-    struct ivon_predictor *predictor = run->predictor;
-    bool regression = ivon_likelihood_traits(predictor->options.task.likelihood)->regression;
+    const struct ivon_predictor *predictor = run->predictor;
+    enum ivon_likelihood likelihood = predictor->options.task.likelihood;
+    bool regression = ivon_likelihood_traits(likelihood)->regression;
     size_t without = predictor->groups > 1 && i < predictor->groups ? i : ROWS_GROUPS_MAX;
-    size_t rows = run->count * predictor->outputs.tokens, all = rows * predictor->outputs.k;
-    struct ivon_metrics *metrics = predictor->metrics[without];
-    uint64_t first = run->first * predictor->outputs.tokens;
+    size_t tokens = predictor->outputs.tokens, most = MEASURED_ONCE / predictor->outputs.k + 1;
+    size_t end = (run->piece + predict_run_piece(run, run->piece)) * tokens;
     struct ivon_error inner = {0};
-    int code;
-    if (regression) {
-        double *means = calloc(all, sizeof *means), *densities = calloc(rows, sizeof *densities);
-        code = means && densities ? 0 : ivon_error_memory(error);
-        if (!code) {
-            rows_densities(&predictor->sums, without, 0, rows, means, densities);
-            code = ivon_metrics_add_regression(metrics, rows, means, predictor->data.numbers,
-                                               densities, &inner);
-        }
-        if (inner.code)
-            ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->data.examples),
-                           inner.message);
-        free(means);
-        free(densities);
-        return code;
+    int code = 0;
+    for (size_t row = run->piece * tokens; row < end && !code; row += most) {
+        size_t rows = end - row < most ? end - row : most;
+        code = regression ? measure_regression(run, without, row, rows, &inner)
+                          : measure_classes(run, without, row, rows, &inner);
     }
-    float *probabilities = calloc(all, sizeof *probabilities);
-    if (!probabilities)
-        return ivon_error_memory(error);
-    rows_probabilities(&predictor->sums, without, 0, rows, probabilities);
-    code = ivon_metrics_add(metrics, first, rows, probabilities, predictor->data.labels,
-                            predictor->options.task.ignored, &inner);
-    if (code)
-        ivon_error_set(error, code, "%s: %s", ivon_examples_path(predictor->data.examples),
-                       inner.message);
-    free(probabilities);
-    return code;
+    return code ? ivon_error_set(error, code, "%s: %s",
+                                 ivon_examples_path(predictor->data.examples), inner.message)
+                : 0;
 }
+
+/* The address of element `at` of an array, unless that is null. */
+#define FROM(array, at) ((array) ? (array) + (at) : NULL)
 
 static struct ivon_predictions predict_run_describe(const struct run *run)
 {
     const struct ivon_predictor *predictor = run->predictor;
     const struct row_results *results = &predictor->results;
+    const struct labelled *data = &predictor->data;
+    size_t tokens = predictor->outputs.tokens, targets = outputs_targets(&predictor->outputs);
+    size_t at = run->piece, place = predict_run_place(run, 0, at);
     return (struct ivon_predictions){
-        .first = run->first,
-        .count = run->count,
+        .first = run->first + at,
+        .count = predict_run_piece(run, at),
         .prediction = results->prediction,
         .probabilities = results->probabilities,
         .max_probability = results->max_probability,
@@ -331,14 +373,16 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
         .mean = results->mean,
         .epistemic_std = results->epistemic_std,
         .aleatoric_std = results->aleatoric_std,
-        .logits = predictor->options.logits ? predictor->logits : NULL,
-        .labels = predictor->data.labels,
-        .targets = predictor->data.numbers,
-        .counts = predictor->data.counts,
-        .positions = predictor->data.positions,
-        .log_likelihoods = predictor->log_likelihoods,
-        .label_replicates = predictor->label_replicates,
-        .number_replicates = predictor->number_replicates,
+        .logits = predictor->options.logits
+                      ? FROM(predictor->logits, at * tokens * predictor->outputs.k)
+                      : NULL,
+        .labels = FROM(data->labels, at * targets),
+        .targets = FROM(data->numbers, at * targets),
+        .counts = FROM(data->counts, at * tokens),
+        .positions = FROM(data->positions, at),
+        .log_likelihoods = FROM(predictor->log_likelihoods, place),
+        .label_replicates = FROM(predictor->label_replicates, place * targets),
+        .number_replicates = FROM(predictor->number_replicates, place * targets),
     };
 }
 
@@ -359,6 +403,25 @@ static void measure_at_mean(const struct run *run)
     }
 }
 
+/* Computes the results of a piece, measures them and hands them out. */
+static int predict_run_hand_out(struct run *run,
+                                int (*on_block)(void *context,
+                                                const struct ivon_predictions *predictions,
+                                                struct ivon_error *error),
+                                void *context, struct ivon_error *error)
+{
+    const struct ivon_predictor *predictor = run->predictor;
+    size_t tiles = tiles_of(run, predict_run_piece(run, run->piece)), groups = predictor->groups;
+    int code = 0;
+    if (!predictor->single)
+        code = ivon_parallel_run(run->threads, tiles, finish_tile, run, error);
+    if (!code && predictor->metrics[ROWS_GROUPS_MAX])
+        code = ivon_parallel_run(run->threads, groups > 1 ? groups + 1 : 1, measure_without, run,
+                                 error);
+    struct ivon_predictions predictions = predict_run_describe(run);
+    return code || !on_block ? code : on_block(context, &predictions, error);
+}
+
 static int predict_run_block(struct run *run,
                              int (*on_block)(void *context,
                                              const struct ivon_predictions *predictions,
@@ -373,19 +436,16 @@ static int predict_run_block(struct run *run,
     if (predictor->log_likelihoods)
         memset(predictor->log_likelihoods, 0,
                predictor->member_count * predictor->passes * predictor->block * sizeof(double));
+    run->piece = 0;
     int code = labelled_load(&predictor->data, &predictor->runner, run->first, error);
     run->count = predictor->data.present;
     if (!code)
         code = run_members(run, error);
-    if (!code && !predictor->single)
-        code = ivon_parallel_run(run->threads, tiles_of(run), finish_tile, run, error);
-    if (!code && predictor->metrics[ROWS_GROUPS_MAX])
-        code = ivon_parallel_run(run->threads, predictor->groups > 1 ? predictor->groups + 1 : 1,
-                                 measure_without, run, error);
     if (!code && predictor->options.nll_at_mean)
         measure_at_mean(run);
-    struct ivon_predictions predictions = predict_run_describe(run);
-    return code || !on_block ? code : on_block(context, &predictions, error);
+    for (run->piece = 0; run->piece < run->count && !code; run->piece += predictor->piece)
+        code = predict_run_hand_out(run, on_block, context, error);
+    return code;
 }
 
 int predictor_run(struct ivon_predictor *predictor,
@@ -396,20 +456,16 @@ int predictor_run(struct ivon_predictor *predictor,
     struct run run = {.predictor = predictor,
                       .threads = ivon_parallel_threads(predictor->options.resources.threads)};
     uint64_t count = predictor->data.count;
-    size_t tiles = predictor->block / predictor->runner.tile;
-    bool share = run.threads == 1 || predictor->options.recalibrate ||
-                 predictor->passes < (size_t)run.threads ||
-                 tiles >= TILES_PER_THREAD * (size_t)run.threads;
-    run.workers = share ? NULL : calloc((size_t)run.threads, sizeof *run.workers);
-    if (!share && !run.workers)
-        return ivon_error_memory(error);
+    run.samples = calloc(predictor->wave, sizeof *run.samples);
+    run.set = calloc((size_t)run.threads, sizeof *run.set);
+    int code = run.samples && run.set ? 0 : ivon_error_memory(error);
     meter_init(&predictor->meter, &predictor->options.resources.progress,
                count * predictor->passes * predictor->member_count);
-    int code = 0;
     for (run.first = 0; run.first < count && !code; run.first += predictor->block)
         code = predict_run_block(&run, on_block, context, error);
     predict_run_release(&run);
-    free(run.workers);
+    free(run.samples);
+    free(run.set);
     meter_release(&predictor->meter);
     return code;
 }

@@ -83,7 +83,7 @@ static void bernoulli_add(const struct likelihood *likelihood, const struct like
         size_t piece = total - at < TILE ? total - at : TILE;
         const float *f = outputs + at;
         bernoulli_sigmoid_and_softplus(probability, softplus, f, piece);
-        likelihood_add_scaled(sums->probabilities + at, probability, (float)weight, piece);
+        likelihood_add_scaled(sums, at, probability, (float)weight, piece);
         for (size_t i = 0; i < piece; i++) {
             size_t row = (at + i) / k;
             double entropy = (double)softplus[i] -

@@ -112,20 +112,20 @@ IVON_DISPATCH static void softmax_add_moments(struct softmax *softmax, const flo
 }
 
 /* Sums a row of any width in pieces; computes its exponentials twice. */
-static struct softmax softmax_add_wide(float *sum, double weight, const float *f, float max_logit,
-                                       size_t count, bool entropy)
+static struct softmax softmax_add_wide(const struct likelihood_sums *sums, size_t first,
+                                       double weight, const float *f, float max_logit, size_t count)
 {
     float exps[TILE];
     struct softmax softmax = {0, 0};
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
         softmax_shift_and_exponentiate(exps, f + at, max_logit, piece);
-        softmax_add_moments(&softmax, exps, f + at, max_logit, piece, entropy);
+        softmax_add_moments(&softmax, exps, f + at, max_logit, piece, sums->expected != NULL);
     }
     for (size_t at = 0; at < count; at += TILE) {
         size_t piece = count - at < TILE ? count - at : TILE;
         softmax_shift_and_exponentiate(exps, f + at, max_logit, piece);
-        likelihood_add_scaled(sum + at, exps, (float)(weight / softmax.z), piece);
+        likelihood_add_scaled(sums, first + at, exps, (float)(weight / softmax.z), piece);
     }
     return softmax;
 }
@@ -146,7 +146,7 @@ static void categorical_add(const struct likelihood *likelihood, const struct li
                             double weight, size_t count, const float *outputs,
                             const struct row_targets *targets, double *log_likelihoods)
 {
-    float exps[TILE], *sum = sums->probabilities;
+    float exps[TILE];
     size_t k = likelihood->k, rows_at_once = k < TILE ? TILE / k : 1;
     for (size_t at = 0; at < count; at += rows_at_once) {
         size_t rows = count - at < rows_at_once ? count - at : rows_at_once;
@@ -163,12 +163,11 @@ static void categorical_add(const struct likelihood *likelihood, const struct li
             const float *logits = f + r * k;
             float max_logit = likelihood_largest(logits, k);
             if (k > TILE) {
-                softmax = softmax_add_wide(sum + at * k, weight, logits, max_logit, k,
-                                           sums->expected != NULL);
+                softmax = softmax_add_wide(sums, at * k, weight, logits, max_logit, k);
             } else {
                 softmax_add_moments(&softmax, exps + r * k, logits, max_logit, k,
                                     sums->expected != NULL);
-                likelihood_add_scaled(sum + (at + r) * k, exps + r * k, (float)(weight / softmax.z),
+                likelihood_add_scaled(sums, (at + r) * k, exps + r * k, (float)(weight / softmax.z),
                                       k);
             }
             size_t row = at + r;

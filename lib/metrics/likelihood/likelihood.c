@@ -56,10 +56,27 @@ IVON_DISPATCH float likelihood_largest(const float *values, size_t count)
     return vector_ordered_float(largest);
 }
 
-IVON_DISPATCH void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count)
+IVON_DISPATCH static void likelihood_add_floats(float *sum, const float *values, float scale,
+                                                size_t count)
 {
     for (size_t i = 0; i < count; i++)
         sum[i] += scale * values[i];
+}
+
+IVON_DISPATCH static void likelihood_add_doubles(double *sum, const float *values, float scale,
+                                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sum[i] += (double)(scale * values[i]);
+}
+
+void likelihood_add_scaled(const struct likelihood_sums *sums, size_t at, const float *values,
+                           float scale, size_t count)
+{
+    if (sums->total)
+        likelihood_add_doubles(sums->total + at, values, scale, count);
+    else
+        likelihood_add_floats(sums->probabilities + at, values, scale, count);
 }
 
 double likelihood_uniform(double normal)

@@ -23,8 +23,10 @@ struct likelihood {
 /* Sums over weight samples, each of weight ω, for consecutive rows; a kind's unused sums are
    null. */
 struct likelihood_sums {
-    float *probabilities; /* rows × K: Σ ω p */
-    double *expected;     /* rows: Σ ω H[p]; null where nobody asks */
+    /* Rows × K: Σ ω p, or Σ of every ω p as a float; one of the two. */
+    float *probabilities;
+    double *total;
+    double *expected; /* rows: Σ ω H[p]; null where nobody asks */
     /* Of regression: */
     double *first, *second; /* rows × K: Σ ω p, Σ ω p² */
     double *density_log;    /* rows: log of the largest ω p(y | f) so far */
@@ -94,8 +96,9 @@ void likelihood_add_log(double *log_scale, double *sum, double value);
 /* The largest of `count` values, at least 1. A NaN is below them, or above, as its sign says. */
 float likelihood_largest(const float *values, size_t count);
 
-/* sum[i] += scale · values[i], for probabilities. */
-void likelihood_add_scaled(float *sum, const float *values, float scale, size_t count);
+/* Adds scale · values[i] to the probabilities from number `at` on. */
+void likelihood_add_scaled(const struct likelihood_sums *sums, size_t at, const float *values,
+                           float scale, size_t count);
 
 /* Returns the uniform number of (0, 1) that stands where the standard normal one does. */
 double likelihood_uniform(double normal);
