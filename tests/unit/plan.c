@@ -299,7 +299,8 @@ static void convolutions_finish_their_outputs(void **unused)
         }
         assert_int_equal(net_plan_run(plans[0], inputs, NULL), 0);
         for (int run = 0; run < 3; run++) {
-            net_plan_observe(plans[1], run == 1 ? count_observed : NULL, &observed);
+            assert_int_equal(
+                net_plan_observe(plans[1], run == 1 ? count_observed : NULL, &observed, NULL), 0);
             assert_int_equal(net_plan_run(plans[1], inputs, NULL), 0);
             for (size_t i = 0; i < 2; i++)
                 assert_memory_equal(net_plan_output(plans[1], i)->data,

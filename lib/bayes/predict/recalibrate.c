@@ -152,10 +152,10 @@ int recalibrate(const struct ivon_predictor *predictor, const struct member *mem
         code = runner_start(&runner, &feed, 1, error);
     if (!code)
         code = runner_set(&runner, (const float *const *)weights->arrays, error);
-    if (!code) {
-        net_plan_observe(runner.workers[0].plan, observe, &observation);
+    if (!code)
+        code = net_plan_observe(runner.workers[0].plan, observe, &observation, error);
+    if (!code)
         code = recalibrate_run(&runner, &feed, &observation, &batches, error);
-    }
     if (!code)
         recalibrate_settle(&observation, batches);
     recalibrate_release(&observation);

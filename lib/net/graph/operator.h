@@ -134,6 +134,12 @@ struct net_operator {
        of range. Null for NET_ALIAS with one output. */
     int (*forward)(const struct net_call *call, struct ivon_error *error);
 
+    /* forward of `first` and of `second`, whose input 0 is what nothing else uses: the output of
+       `first`, finished as first->finish says. It is stored nowhere. `paired_workspace` returns the
+       bytes of second->workspace that this takes, or 0 if it is not possible at these shapes. */
+    size_t (*paired_workspace)(const struct net_call *first, const struct net_call *second);
+    void (*forward_paired)(const struct net_call *first, const struct net_call *second);
+
     /* vjp: ADDS (∂f/∂input_i)ᵀ output_adjoints to input_adjoints[i], which has input i's shape.
        Null input adjoints are not wanted; null output adjoints are zero. Only for float tensors.
        Inputs and outputs hold the values that forward left there. */

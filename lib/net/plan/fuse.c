@@ -291,3 +291,49 @@ int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error)
     }
     return code;
 }
+
+/* Pairs. */
+
+/* Returns the step that computes input 0 of another, and what is joined to it, for that other one
+   alone; or null. */
+static struct plan_step *plan_fuse_before(struct net_plan *plan, const struct plan_step *step)
+{
+    const struct ivon_network *network = plan->network;
+    size_t root = plan->values[step->inputs[0]].root;
+    for (size_t i = 0; i < network->output_count; i++)
+        if (plan->values[network->outputs[i]].root == root)
+            return NULL;
+    for (size_t i = 0; i < network->node_count; i++) {
+        const struct plan_step *user = &plan->steps[i];
+        if (user == step || user->kind == PLAN_DROPPED || user->kind == PLAN_ALIAS)
+            continue;
+        for (size_t j = user->kind == PLAN_JOINED; j < user->input_count; j++)
+            if (user->inputs[j] != NET_NONE && plan->values[user->inputs[j]].root == root)
+                return NULL;
+    }
+    struct plan_step *before = producer(plan, root);
+    bool fits = before && before->kind == PLAN_CALL && before->stage == step->stage &&
+                before->call.node->op == step->call.node->op && !before->before;
+    return fits ? before : NULL;
+}
+
+void plan_fuse_pairs(struct net_plan *plan)
+{
+    for (size_t i = 0; i < plan->network->node_count; i++) {
+        struct plan_step *step = &plan->steps[i];
+        const struct net_operator *op = step->call.node ? step->call.node->op : NULL;
+        if (step->kind != PLAN_CALL || step->stage != PLAN_RUN || !op->forward_paired)
+            continue;
+        struct plan_step *before = plan_fuse_before(plan, step);
+        if (!before)
+            continue;
+        before->call.finish = before->joins ? &before->finish : NULL;
+        size_t workspace = op->paired_workspace(&before->call, &step->call);
+        if (!workspace)
+            continue;
+        if (workspace > step->call.workspace_size)
+            step->call.workspace_size = workspace;
+        step->before = before;
+        before->kind = PLAN_PAIRED;
+    }
+}

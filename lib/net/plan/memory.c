@@ -28,6 +28,23 @@ static size_t plan_tensor_bytes(const struct net_tensor *tensor)
     return memory_rounded(bytes);
 }
 
+/* Keeps what the steps read that step `index` does, too. */
+static void plan_memory_keep_pair(struct layout *layout, size_t index)
+{
+    struct net_plan *plan = layout->plan;
+    const struct plan_step *before = plan->steps[index].before;
+    for (size_t i = before ? (size_t)(before - plan->steps) : index; i < index; i++) {
+        const struct plan_step *step = &plan->steps[i];
+        bool within = step->kind == PLAN_JOINED || step->kind == PLAN_PAIRED;
+        for (size_t j = 0; within && j < step->input_count; j++) {
+            size_t root = step->inputs[j] == NET_NONE ? NET_NONE
+                                                      : plan->values[step->inputs[j]].root;
+            if (root != NET_NONE && layout->last[root] < index)
+                layout->last[root] = index;
+        }
+    }
+}
+
 static void find_last_uses(struct layout *layout)
 {
     struct net_plan *plan = layout->plan;
@@ -44,6 +61,8 @@ static void find_last_uses(struct layout *layout)
                 plan->values[step->outputs[j]].root == step->outputs[j])
                 layout->last[step->outputs[j]] = i;
     }
+    for (size_t i = 0; i < network->node_count; i++)
+        plan_memory_keep_pair(layout, i);
     for (size_t i = 0; i < network->value_count; i++)
         if (plan->values[i].stage == PLAN_PARAMETER || plan->keep == PLAN_KEEP_ALL)
             layout->last[plan->values[i].root] = SIZE_MAX;
@@ -126,12 +145,12 @@ static void lay_out_stage(struct layout *layout, enum plan_stage stage)
         const struct plan_step *step = &plan->steps[i];
         if (step->kind == PLAN_DROPPED || step->stage != stage)
             continue;
-        bool works = step->kind == PLAN_CALL || step->kind == PLAN_JOINED ||
-                     step->kind == PLAN_ATTENTION;
+        bool elsewhere = step->kind == PLAN_JOINED || step->kind == PLAN_PAIRED;
+        bool works = step->kind == PLAN_CALL || step->kind == PLAN_ATTENTION || elsewhere;
         if (works && step->call.workspace_size > plan->workspace_size)
             plan->workspace_size = step->call.workspace_size;
         plan_memory_release(layout, i);
-        if (step->kind != PLAN_ALIAS && step->kind != PLAN_JOINED && plan->keep != PLAN_KEEP_NONE)
+        if (step->kind != PLAN_ALIAS && !elsewhere && plan->keep != PLAN_KEEP_NONE)
             allocate_outputs(layout, i);
     }
 }
@@ -173,4 +192,25 @@ int plan_lay_out(struct net_plan *plan, struct ivon_error *error)
     free(layout.blocks);
     free(layout.last);
     return code;
+}
+
+int plan_set_aside(struct net_plan *plan, struct ivon_error *error)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < plan->network->node_count; i++)
+        if (plan->steps[i].before)
+            size += plan_tensor_bytes(plan->steps[i].before->call.outputs[0]);
+    if (plan->aside || !size)
+        return 0;
+    plan->aside = memory_aligned(size);
+    if (!plan->aside)
+        return ivon_error_memory(error);
+    unsigned char *at = plan->aside;
+    for (size_t i = 0; i < plan->network->node_count; i++)
+        if (plan->steps[i].before) {
+            struct net_tensor *output = plan->steps[i].before->call.outputs[0];
+            output->data = at;
+            at += plan_tensor_bytes(output);
+        }
+    return 0;
 }

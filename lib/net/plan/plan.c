@@ -268,6 +268,8 @@ int plan_new(struct net_plan **out, const struct ivon_network *network,
         code = plan_fuse_biases(plan, &inner);
     if (!code && keep == PLAN_KEEP_OUTPUTS)
         code = plan_fuse_finishes(plan, &inner);
+    if (!code && keep == PLAN_KEEP_OUTPUTS)
+        plan_fuse_pairs(plan);
     if (!code)
         code = plan_lay_out(plan, &inner);
     if (!code)
@@ -308,37 +310,46 @@ void net_plan_free(struct net_plan *plan)
     free(plan->steps);
     free(plan->arena);
     free(plan->workspace);
+    free(plan->aside);
     free(plan);
 }
 
 /* Running. */
 
+static int plan_run_call(struct net_plan *plan, struct plan_step *step, struct ivon_error *error)
+{
+    const struct net_operator *op = step->call.node->op;
+    struct plan_step *before = plan->observe ? NULL : step->before;
+    step->call.finish = step->joins && !plan->observe ? &step->finish : NULL;
+    if (before) {
+        before->call.finish = before->joins ? &before->finish : NULL;
+        op->forward_paired(&before->call, &step->call);
+        return 0;
+    }
+    if (plan->observe && net_is_batch_norm(step->call.node))
+        plan->observe(plan->observe_context, &step->call);
+    struct ivon_error inner = {0};
+    int code = op->forward(&step->call, &inner);
+    return code ? set_network_error(plan, code, &inner, error) : 0;
+}
+
 static int run_stage(struct net_plan *plan, enum plan_stage stage, struct ivon_error *error)
 {
-    for (size_t i = 0; i < plan->network->node_count; i++) {
+    int code = 0;
+    for (size_t i = 0; i < plan->network->node_count && !code; i++) {
         struct plan_step *step = &plan->steps[i];
         if (step->stage != stage || step->kind == PLAN_DROPPED || step->kind == PLAN_ALIAS)
             continue;
-        if (step->kind == PLAN_JOINED && !plan->observe)
+        if ((step->kind == PLAN_JOINED || step->kind == PLAN_PAIRED) && !plan->observe)
             continue;
-        if (step->chain.link_count) {
+        if (step->chain.link_count)
             net_chain_run(&step->chain);
-            continue;
-        }
-        if (step->kind == PLAN_ATTENTION) {
+        else if (step->kind == PLAN_ATTENTION)
             attention_fused_run(step->attention, plan->workspace);
-            continue;
-        }
-        step->call.finish = step->joins && !plan->observe ? &step->finish : NULL;
-        const struct net_operator *op = step->call.node->op;
-        if (plan->observe && net_is_batch_norm(step->call.node))
-            plan->observe(plan->observe_context, &step->call);
-        struct ivon_error inner = {0};
-        int code = op->forward(&step->call, &inner);
-        if (code)
-            return set_network_error(plan, code, &inner, error);
+        else
+            code = plan_run_call(plan, step, error);
     }
-    return 0;
+    return code;
 }
 
 /* Updates the addresses of values that share the memory of another. */
@@ -385,9 +396,12 @@ size_t net_plan_memory(const struct net_plan *plan)
     return plan->known_size + plan->arena_size + plan->workspace_size;
 }
 
-void net_plan_observe(struct net_plan *plan,
-                      void (*observe)(void *context, const struct net_call *call), void *context)
+int net_plan_observe(struct net_plan *plan,
+                     void (*observe)(void *context, const struct net_call *call), void *context,
+                     struct ivon_error *error)
 {
-    plan->observe = observe;
+    int code = observe ? plan_set_aside(plan, error) : 0;
+    plan->observe = code ? NULL : observe;
     plan->observe_context = context;
+    return code;
 }

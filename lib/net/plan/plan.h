@@ -41,8 +41,9 @@ bool net_plan_mixed(const struct net_plan *plan);
 /* Bytes of memory that the plan holds. */
 size_t net_plan_memory(const struct net_plan *plan);
 
-/* Called before each BatchNormalization of a run, with the node's call. */
-void net_plan_observe(struct net_plan *plan,
-                      void (*observe)(void *context, const struct net_call *call), void *context);
+/* Calls `observe` before each BatchNormalization of a run, with the node's call. */
+int net_plan_observe(struct net_plan *plan,
+                     void (*observe)(void *context, const struct net_call *call), void *context,
+                     struct ivon_error *error);
 
 #endif

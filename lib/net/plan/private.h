@@ -20,6 +20,7 @@ enum plan_step_kind {
     PLAN_CHAIN,
     PLAN_ATTENTION,
     PLAN_JOINED, /* done by the step whose output it takes, in place, unless that is observed */
+    PLAN_PAIRED, /* done by the step that takes its output, which is stored only if observed */
     PLAN_DROPPED /* not needed, or part of a later step */
 };
 
@@ -36,6 +37,7 @@ struct plan_step {
     struct attention_fused *attention; /* or null */
     bool joins;                        /* it does these, too */
     struct net_finish finish;
+    struct plan_step *before; /* whose output this one takes while it is computed; or null */
 };
 
 struct plan_value {
@@ -62,6 +64,7 @@ struct net_plan {
     struct plan_value *values; /* as the network's */
     struct plan_step *steps;   /* as the network's nodes */
     unsigned char *arena, *workspace;
+    unsigned char *aside; /* values that are stored only while the plan is observed; or null */
     size_t arena_size, workspace_size, known_size;
     bool mixed;
     void (*observe)(void *context, const struct net_call *call);
@@ -92,8 +95,14 @@ int plan_fuse_biases(struct net_plan *plan, struct ivon_error *error);
 /* Lets steps that can finish their outputs do the element-wise steps that follow, in place. */
 int plan_fuse_finishes(struct net_plan *plan, struct ivon_error *error);
 
+/* After that: lets steps take outputs while they are computed, where operators can. */
+void plan_fuse_pairs(struct net_plan *plan);
+
 /* Counts the uses of every value, and drops the steps whose outputs have none. */
 void plan_count_uses(struct net_plan *plan);
+
+/* Gives memory to the values that a plan stores only while it is observed. */
+int plan_set_aside(struct net_plan *plan, struct ivon_error *error);
 
 /* Finds a place in the arena for every value that is computed, and sizes the workspace. */
 int plan_lay_out(struct net_plan *plan, struct ivon_error *error);

@@ -339,6 +339,26 @@ void convolution_depthwise_run(const struct convolution *c, const float *weights
                                const float *x, bool add, float *y,
                                const struct convolution_finish *finish, float *workspace);
 
+/* Rows of outputs, one after the other, of channels with an image each. */
+struct convolution_band {
+    const float *x, *weights, *bias; /* of the first channel; bias: or null */
+    size_t channels;
+    size_t x_plane, out_plane; /* floats from one channel to the next */
+    int64_t height, width;     /* of an image, or of its part that the outputs need */
+    int64_t top, left;         /* where in it the first output's first tap lies */
+    float *out;
+    size_t rows, columns;
+    const struct lanes_finish *finish; /* without an operand; or null */
+};
+
+/* Computes and finishes a band for such a pass, whose first channel is finish->first. */
+void convolution_depthwise_run_band(const struct convolution *c, struct convolution_band *band,
+                                    const struct convolution_finish *finish);
+
+/* For net_operator's `paired_workspace` and `forward_paired`, in pair.c. */
+size_t convolution_pair_workspace(const struct net_call *first, const struct net_call *second);
+void convolution_pair_forward(const struct net_call *first, const struct net_call *second);
+
 /* For net_operator's `arranged_count`, `arrange` and `quadratic`. */
 size_t convolution_arranged_count(const struct net_call *call);
 void convolution_arrange(const struct net_call *call, const float *diagonal, float *arranged);

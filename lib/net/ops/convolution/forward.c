@@ -52,15 +52,6 @@ static void convolution_forward_store(const struct convolution *c, const struct 
             to[j * step] = from[j];
 }
 
-/* The part of a panel that computes the filters from `first` on. */
-static struct net_panel convolution_forward_part(const struct net_panel *panel, size_t first)
-{
-    struct net_panel part = *panel;
-    part.weights += first * panel->stride;
-    part.bias = panel->bias ? panel->bias + first : NULL;
-    return part;
-}
-
 /* Outputs that lie one after the other: `count` elements from `position` on. Their columns are
    behind `skipped` others. */
 struct stretch {
@@ -68,12 +59,34 @@ struct stretch {
     size_t position, count, skipped;
 };
 
+/* A panel that computes filters from one on, and what is done to them. */
+struct part {
+    struct net_panel panel;
+    struct lanes_finish lanes;
+    bool unfinished; /* when the panel has run */
+};
+
+/* Sets the part for the filters from `first` on, whose first output is y. Where the outputs do not
+   lie like those of y, the panel can add no operand to them. */
+static void convolution_forward_begin_part(const struct net_panel *panel, size_t first,
+                                           const struct convolution_finish *finish, const float *y,
+                                           bool alike, struct part *part)
+{
+    part->panel = *panel;
+    part->panel.weights += first * panel->stride;
+    part->panel.bias = panel->bias ? panel->bias + first : NULL;
+    part->unfinished = finish &&
+                       (!net_finish_lanes(finish->steps, finish->channels, finish->scratch,
+                                          finish->first + first, y, &part->lanes) ||
+                        (part->lanes.operand && !alike));
+    part->panel.finish = finish && !part->unfinished ? &part->lanes : NULL;
+}
+
 static void convolution_forward_finish(const struct convolution_finish *finish, size_t filter,
                                        float *y, size_t count)
 {
-    if (finish)
-        net_finish_run(finish->steps, finish->channels, finish->scratch, finish->first + filter, y,
-                       count);
+    net_finish_run(finish->steps, finish->channels, finish->scratch, finish->first + filter, y,
+                   count);
 }
 
 /* Computes and stores or adds a stretch of so many filters from `first` on, as many elements at a
@@ -81,22 +94,26 @@ static void convolution_forward_finish(const struct convolution_finish *finish, 
 static void convolution_forward_run_results(const struct convolution *c,
                                             const struct net_panel *panel, size_t first,
                                             size_t rows, struct stretch stretch, bool add, float *y,
-                                            float *results)
+                                            const struct convolution_finish *finish, float *results)
 {
-    struct net_panel part = convolution_forward_part(panel, first);
+    struct part part;
     size_t span = convolution_smaller(CONVOLUTION_RESULTS / rows, c->pitch * PANEL_WIDTH) /
                   PANEL_WIDTH * PANEL_WIDTH;
+    convolution_forward_begin_part(panel, first, finish, y, false, &part);
     for (size_t at = 0; at < stretch.count; at += span) {
         struct run runs[RUNS_MAX];
         size_t count = convolution_smaller(stretch.count - at, span);
         size_t found = convolution_forward_cut(c, stretch.position + at, count, runs);
-        net_panel_run(&part, stretch.columns + at, rows,
+        net_panel_run(&part.panel, stretch.columns + at, rows,
                       round_up(stretch.skipped + count, PANEL_STEP), results, span);
         for (size_t row = 0; row < rows; row++)
-            for (size_t i = 0; i < found; i++)
-                convolution_forward_store(c, &runs[i], add,
-                                          y + (first + row) * c->target_plane + runs[i].to,
+            for (size_t i = 0; i < found; i++) {
+                float *to = y + (first + row) * c->target_plane + runs[i].to;
+                convolution_forward_store(c, &runs[i], add, to,
                                           results + row * span + stretch.skipped + runs[i].from);
+                if (part.unfinished)
+                    convolution_forward_finish(finish, first + row, to, runs[i].count);
+            }
     }
 }
 
@@ -104,25 +121,22 @@ static void convolution_forward_run_results(const struct convolution *c,
 static void convolution_forward_run_straight(const struct convolution *c,
                                              const struct net_panel *panel, size_t first,
                                              size_t rows, struct stretch stretch, bool add,
-                                             float *y)
+                                             float *y, const struct convolution_finish *finish)
 {
-    struct net_panel part = convolution_forward_part(panel, first);
-    part.resume = add;
+    struct part part;
     y += first * c->target_plane + c->target_first + stretch.position;
-    net_panel_run(&part, stretch.columns, rows, stretch.count, y, c->target_plane);
+    convolution_forward_begin_part(panel, first, finish, y, true, &part);
+    part.panel.resume = add;
+    net_panel_run(&part.panel, stretch.columns, rows, stretch.count, y, c->target_plane);
+    for (size_t row = 0; part.unfinished && row < rows; row++)
+        convolution_forward_finish(finish, first + row, y + row * c->target_plane, stretch.count);
 }
-
-/* The outputs of a band, in a plane. */
-struct part {
-    size_t from, count;
-};
 
 /* One band of one image's group; few filters at a time where they have few terms, so that outputs
    are written in few places. */
 static void convolution_forward_run_band(const struct convolution *c, const struct net_panel *panel,
-                                         struct stretch band, struct part outputs, bool add,
-                                         float *y, const struct convolution_finish *finish,
-                                         float *results)
+                                         struct stretch band, bool add, float *y,
+                                         const struct convolution_finish *finish, float *results)
 {
     bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
                     c->pitch == (size_t)c->window.output[1];
@@ -135,13 +149,9 @@ static void convolution_forward_run_band(const struct convolution *c, const stru
     for (size_t first = 0; first < c->filters; first += most) {
         size_t rows = convolution_smaller(c->filters - first, most);
         if (body.count)
-            convolution_forward_run_straight(c, panel, first, rows, body, add, y);
+            convolution_forward_run_straight(c, panel, first, rows, body, add, y, finish);
         if (rest.count)
-            convolution_forward_run_results(c, panel, first, rows, rest, add, y, results);
-        for (size_t row = 0; finish && row < rows; row++)
-            convolution_forward_finish(finish, first + row,
-                                       y + (first + row) * c->target_plane + outputs.from,
-                                       outputs.count);
+            convolution_forward_run_results(c, panel, first, rows, rest, add, y, finish, results);
     }
 }
 
@@ -150,14 +160,13 @@ static void run_planes(const struct convolution *c, const struct net_panel *pane
                        bool add, float *y, const struct convolution_finish *finish,
                        float *workspace)
 {
-    size_t height = (size_t)c->window.output[0], width = (size_t)c->window.output[1];
+    size_t height = (size_t)c->window.output[0];
     float *packed = convolution_packed(workspace);
     for (size_t top = 0; top < height; top += c->band) {
         size_t rows = convolution_smaller(height - top, c->band);
         struct stretch band = {packed, top * c->pitch, rows * c->pitch, 0};
-        struct part outputs = {top * width, rows * width};
         convolution_pack_planes(c, x, top, packed);
-        convolution_forward_run_band(c, panel, band, outputs, add, y, finish, workspace);
+        convolution_forward_run_band(c, panel, band, add, y, finish, workspace);
     }
 }
 
@@ -171,13 +180,11 @@ static void run_direct(const struct convolution *c, const struct net_panel *pane
     most = most ? most : PANEL_WIDTH;
     for (size_t at = 0; at < whole; at += most) {
         struct stretch band = {x + at, at, convolution_smaller(whole - at, most), 0};
-        convolution_forward_run_band(c, panel, band, (struct part){at, band.count}, add, y, finish,
-                                     results);
+        convolution_forward_run_band(c, panel, band, add, y, finish, results);
     }
     if (rest) {
         struct stretch last = {x + c->output_plane - PANEL_STEP, whole, rest, PANEL_STEP - rest};
-        convolution_forward_run_band(c, panel, last, (struct part){whole, rest}, add, y, finish,
-                                     results);
+        convolution_forward_run_band(c, panel, last, add, y, finish, results);
     }
 }
 
@@ -198,13 +205,8 @@ static void convolution_forward_run_columns(const struct convolution *c,
         for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS)
             convolution_forward_run_results(
                 c, panel, first, convolution_smaller(c->filters - first, CONVOLUTION_FILTERS),
-                (struct stretch){packed, start, count, 0}, add, y, workspace);
+                (struct stretch){packed, start, count, 0}, add, y, finish, workspace);
     }
-    for (size_t image = 0; finish && image < images; image++)
-        for (size_t filter = 0; filter < c->filters; filter++)
-            convolution_forward_finish(
-                finish, filter, y + (image * c->groups * c->filters + filter) * c->target_plane,
-                c->output_plane);
 }
 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,

@@ -7,8 +7,7 @@
 #ifndef NET_OPS_PRODUCT_PANEL_H
 #define NET_OPS_PRODUCT_PANEL_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "net/ops/product/lanes.h"
 
 enum {
     PANEL_STEP = 16,  /* outputs of a row come in multiples of this */
@@ -25,6 +24,8 @@ struct net_panel {
     bool resume;       /* out holds the sums of earlier terms: they take the place of the bias */
     size_t terms;
     const size_t *offsets; /* of each term, into columns */
+    const struct lanes_finish
+        *finish; /* steps done to the outputs, by rows, in place of `row`; or null */
 };
 
 /*
