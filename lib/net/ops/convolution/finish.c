@@ -127,7 +127,8 @@ void net_finish_run(const struct net_finish *finish, size_t channels, const floa
     size_t done = finish_set_lanes(finish, channels, scratch, channel, y, &lanes);
     for (size_t at = 0; at < count; at += BLOCK_FLOATS) {
         size_t block = count - at < BLOCK_FLOATS ? count - at : BLOCK_FLOATS;
-        finish_run_lanes(&lanes, y + at, lanes.operand ? lanes.operand + at : NULL, block);
+        if (finish->norm || done)
+            finish_run_lanes(&lanes, y + at, lanes.operand ? lanes.operand + at : NULL, block);
         finish_run_links(finish, done, scratch + 3 * channels, y + at, block);
     }
 }

@@ -59,34 +59,41 @@ struct stretch {
     size_t position, count, skipped;
 };
 
-/* A panel that computes filters from one on, and what is done to them. */
-struct part {
-    struct net_panel panel;
-    struct lanes_finish lanes;
-    bool unfinished; /* when the panel has run */
-};
-
-/* Sets the part for the filters from `first` on, whose first output is y. Where the outputs do not
-   lie like those of y, the panel can add no operand to them. */
-static void convolution_forward_begin_part(const struct net_panel *panel, size_t first,
-                                           const struct convolution_finish *finish, const float *y,
-                                           bool alike, struct part *part)
+/* Returns whether panels can finish their outputs. Where they compute results that are stored
+   elsewhere, these do not lie like an operand. */
+static bool convolution_forward_finishes(const struct convolution_finish *finish, bool elsewhere,
+                                         const float *y)
 {
-    part->panel = *panel;
-    part->panel.weights += first * panel->stride;
-    part->panel.bias = panel->bias ? panel->bias + first : NULL;
-    part->unfinished = finish &&
-                       (!net_finish_lanes(finish->steps, finish->channels, finish->scratch,
-                                          finish->first + first, y, &part->lanes) ||
-                        (part->lanes.operand && !alike));
-    part->panel.finish = finish && !part->unfinished ? &part->lanes : NULL;
+    struct lanes_finish lanes;
+    return finish &&
+           net_finish_lanes(finish->steps, finish->channels, finish->scratch, 0, y, &lanes) &&
+           !(lanes.operand && elsewhere);
 }
 
-static void convolution_forward_finish(const struct convolution_finish *finish, size_t filter,
-                                       float *y, size_t count)
+/* The part of a panel that computes the filters from `first` on, whose first output is y, and
+   finishes them unless that is null. */
+static struct net_panel convolution_forward_part(const struct net_panel *panel, size_t first,
+                                                 const struct convolution_finish *finish,
+                                                 const float *y, struct lanes_finish *lanes)
 {
-    net_finish_run(finish->steps, finish->channels, finish->scratch, finish->first + filter, y,
-                   count);
+    struct net_panel part = *panel;
+    part.weights += first * panel->stride;
+    part.bias = panel->bias ? panel->bias + first : NULL;
+    part.finish = finish ? lanes : NULL;
+    if (finish)
+        net_finish_lanes(finish->steps, finish->channels, finish->scratch, finish->first + first, y,
+                         lanes);
+    return part;
+}
+
+/* Finishes `count` elements, from element `from` of a plane on, of so many filters. */
+static void convolution_forward_finish(const struct convolution *c,
+                                       const struct convolution_finish *finish, size_t first,
+                                       size_t rows, float *y, size_t from, size_t count)
+{
+    for (size_t row = first; row < first + rows; row++)
+        net_finish_run(finish->steps, finish->channels, finish->scratch, finish->first + row,
+                       y + row * c->target_plane + from, count);
 }
 
 /* Computes and stores or adds a stretch of so many filters from `first` on, as many elements at a
@@ -96,24 +103,21 @@ static void convolution_forward_run_results(const struct convolution *c,
                                             size_t rows, struct stretch stretch, bool add, float *y,
                                             const struct convolution_finish *finish, float *results)
 {
-    struct part part;
+    struct lanes_finish lanes;
+    const struct net_panel part = convolution_forward_part(panel, first, finish, y, &lanes);
     size_t span = convolution_smaller(CONVOLUTION_RESULTS / rows, c->pitch * PANEL_WIDTH) /
                   PANEL_WIDTH * PANEL_WIDTH;
-    convolution_forward_begin_part(panel, first, finish, y, false, &part);
     for (size_t at = 0; at < stretch.count; at += span) {
         struct run runs[RUNS_MAX];
         size_t count = convolution_smaller(stretch.count - at, span);
         size_t found = convolution_forward_cut(c, stretch.position + at, count, runs);
-        net_panel_run(&part.panel, stretch.columns + at, rows,
+        net_panel_run(&part, stretch.columns + at, rows,
                       round_up(stretch.skipped + count, PANEL_STEP), results, span);
         for (size_t row = 0; row < rows; row++)
-            for (size_t i = 0; i < found; i++) {
-                float *to = y + (first + row) * c->target_plane + runs[i].to;
-                convolution_forward_store(c, &runs[i], add, to,
+            for (size_t i = 0; i < found; i++)
+                convolution_forward_store(c, &runs[i], add,
+                                          y + (first + row) * c->target_plane + runs[i].to,
                                           results + row * span + stretch.skipped + runs[i].from);
-                if (part.unfinished)
-                    convolution_forward_finish(finish, first + row, to, runs[i].count);
-            }
     }
 }
 
@@ -123,20 +127,24 @@ static void convolution_forward_run_straight(const struct convolution *c,
                                              size_t rows, struct stretch stretch, bool add,
                                              float *y, const struct convolution_finish *finish)
 {
-    struct part part;
     y += first * c->target_plane + c->target_first + stretch.position;
-    convolution_forward_begin_part(panel, first, finish, y, true, &part);
-    part.panel.resume = add;
-    net_panel_run(&part.panel, stretch.columns, rows, stretch.count, y, c->target_plane);
-    for (size_t row = 0; part.unfinished && row < rows; row++)
-        convolution_forward_finish(finish, first + row, y + row * c->target_plane, stretch.count);
+    struct lanes_finish lanes;
+    struct net_panel part = convolution_forward_part(panel, first, finish, y, &lanes);
+    part.resume = add;
+    net_panel_run(&part, stretch.columns, rows, stretch.count, y, c->target_plane);
 }
+
+/* The outputs of a band, in a plane. */
+struct part {
+    size_t from, count;
+};
 
 /* One band of one image's group; few filters at a time where they have few terms, so that outputs
    are written in few places. */
 static void convolution_forward_run_band(const struct convolution *c, const struct net_panel *panel,
-                                         struct stretch band, bool add, float *y,
-                                         const struct convolution_finish *finish, float *results)
+                                         struct stretch band, struct part outputs, bool add,
+                                         float *y, const struct convolution_finish *finish,
+                                         float *results)
 {
     bool straight = c->target_step == 1 && c->target_pitch == c->pitch &&
                     c->pitch == (size_t)c->window.output[1];
@@ -146,12 +154,16 @@ static void convolution_forward_run_band(const struct convolution *c, const stru
     rest.columns += body.count;
     rest.position += body.count;
     rest.count -= body.count;
+    bool within = convolution_forward_finishes(finish, rest.count > 0, y);
+    const struct convolution_finish *panels = within ? finish : NULL;
     for (size_t first = 0; first < c->filters; first += most) {
         size_t rows = convolution_smaller(c->filters - first, most);
         if (body.count)
-            convolution_forward_run_straight(c, panel, first, rows, body, add, y, finish);
+            convolution_forward_run_straight(c, panel, first, rows, body, add, y, panels);
         if (rest.count)
-            convolution_forward_run_results(c, panel, first, rows, rest, add, y, finish, results);
+            convolution_forward_run_results(c, panel, first, rows, rest, add, y, panels, results);
+        if (finish && !within)
+            convolution_forward_finish(c, finish, first, rows, y, outputs.from, outputs.count);
     }
 }
 
@@ -160,13 +172,14 @@ static void run_planes(const struct convolution *c, const struct net_panel *pane
                        bool add, float *y, const struct convolution_finish *finish,
                        float *workspace)
 {
-    size_t height = (size_t)c->window.output[0];
+    size_t height = (size_t)c->window.output[0], width = (size_t)c->window.output[1];
     float *packed = convolution_packed(workspace);
     for (size_t top = 0; top < height; top += c->band) {
         size_t rows = convolution_smaller(height - top, c->band);
         struct stretch band = {packed, top * c->pitch, rows * c->pitch, 0};
+        struct part outputs = {top * width, rows * width};
         convolution_pack_planes(c, x, top, packed);
-        convolution_forward_run_band(c, panel, band, add, y, finish, workspace);
+        convolution_forward_run_band(c, panel, band, outputs, add, y, finish, workspace);
     }
 }
 
@@ -180,11 +193,13 @@ static void run_direct(const struct convolution *c, const struct net_panel *pane
     most = most ? most : PANEL_WIDTH;
     for (size_t at = 0; at < whole; at += most) {
         struct stretch band = {x + at, at, convolution_smaller(whole - at, most), 0};
-        convolution_forward_run_band(c, panel, band, add, y, finish, results);
+        convolution_forward_run_band(c, panel, band, (struct part){at, band.count}, add, y, finish,
+                                     results);
     }
     if (rest) {
         struct stretch last = {x + c->output_plane - PANEL_STEP, whole, rest, PANEL_STEP - rest};
-        convolution_forward_run_band(c, panel, last, add, y, finish, results);
+        convolution_forward_run_band(c, panel, last, (struct part){whole, rest}, add, y, finish,
+                                     results);
     }
 }
 
@@ -196,6 +211,7 @@ static void convolution_forward_run_columns(const struct convolution *c,
                                             float *workspace)
 {
     size_t total = images * c->output_plane;
+    bool within = convolution_forward_finishes(finish, true, y);
     float *packed = convolution_packed(workspace);
     for (size_t start = 0; start < total; start += c->columns) {
         struct convolution_segment segments[CONVOLUTION_COLUMNS_MAX];
@@ -205,8 +221,13 @@ static void convolution_forward_run_columns(const struct convolution *c,
         for (size_t first = 0; first < c->filters; first += CONVOLUTION_FILTERS)
             convolution_forward_run_results(
                 c, panel, first, convolution_smaller(c->filters - first, CONVOLUTION_FILTERS),
-                (struct stretch){packed, start, count, 0}, add, y, finish, workspace);
+                (struct stretch){packed, start, count, 0}, add, y, within ? finish : NULL,
+                workspace);
     }
+    for (size_t image = 0; finish && !within && image < images; image++)
+        convolution_forward_finish(c, finish, 0, c->filters,
+                                   y + image * c->groups * c->filters * c->target_plane, 0,
+                                   c->output_plane);
 }
 
 void convolution_run(const struct convolution *c, const float *weights, const float *bias,
