@@ -203,7 +203,7 @@ static void pairs_change_no_bit(void **unused)
     assert_true(pairs > 200);
 }
 
-/* Those of MobileNetV2: bands of rows, whole images, images side by side. */
+/* Those of MobileNetV2, bands of rows, whole images, images side by side; and a wide one. */
 static void real_pairs(void **unused)
 {
     (void)unused;
@@ -214,6 +214,7 @@ static void real_pairs(void **unused)
         {3, 64, 38, 14, 14, 1, 1, 3, {1, 1}, {1, 1, 1, 1}},
         {5, 96, 40, 14, 14, 1, 1, 3, {2, 2}, {1, 1, 1, 1}},
         {4, 160, 30, 7, 7, 1, 1, 3, {1, 1}, {1, 1, 1, 1}},
+        {2, 3, 8, 20, 301, 1, 1, 3, {1, 1}, {1, 1, 1, 1}},
     };
     state = 1;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

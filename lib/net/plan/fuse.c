@@ -321,14 +321,14 @@ void plan_fuse_pairs(struct net_plan *plan)
 {
     for (size_t i = 0; i < plan->network->node_count; i++) {
         struct plan_step *step = &plan->steps[i];
-        const struct net_operator *op = step->call.node ? step->call.node->op : NULL;
-        if (step->kind != PLAN_CALL || step->stage != PLAN_RUN || !op->forward_paired)
+        if (step->kind != PLAN_CALL || step->stage != PLAN_RUN ||
+            !step->call.node->op->forward_paired)
             continue;
         struct plan_step *before = plan_fuse_before(plan, step);
         if (!before)
             continue;
         before->call.finish = before->joins ? &before->finish : NULL;
-        size_t workspace = op->paired_workspace(&before->call, &step->call);
+        size_t workspace = step->call.node->op->paired_workspace(&before->call, &step->call);
         if (!workspace)
             continue;
         if (workspace > step->call.workspace_size)

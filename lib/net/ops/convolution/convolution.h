@@ -290,6 +290,9 @@ bool convolution_lay_out(struct convolution_plan *plan);
 /* Fills all offsets: plan->offset_count of them. */
 void convolution_set_offsets(struct convolution_plan *plan, size_t *offsets);
 
+/* Those of a pass's terms. */
+void convolution_set_terms(struct convolution *c);
+
 /* Packing. */
 
 /* A run of outputs within a row: where tap (0, 0) of the first one lies. */

@@ -8,10 +8,11 @@
 enum {
     ROWS_MAX =
         7, /* of outputs, whose sums stay in registers; of most networks, a divisor of rows */
-    ROWS_FEW = 4,             /* where there are many weights beside them */
-    TAPS_MAX = 5,             /* along an axis */
-    LOADS_MAX = TAPS_MAX + 1, /* of a row of the input, for a vector of outputs */
-    BAND = 4096,              /* outputs that are finished at once: within the first-level cache */
+    ROWS_FEW = 4,    /* where there are many weights beside them */
+    TAPS_MAX = 5,    /* along an axis */
+    LOADS_MAX = 3,   /* of a row of the input, for a vector of outputs */
+    VECTORS_MAX = 8, /* side by side, whose rows are computed one after the other */
+    BAND = 4096,     /* outputs that are finished at once: within the first-level cache */
 };
 
 /* The lanes of a vector from column `start` on that lie in the image, as bits. */
@@ -39,27 +40,29 @@ LANES_INLINE struct depthwise_channel depthwise_channel_at(const struct convolut
 
 /*
  * Defines NAME_columns for vectors of one size. `taps` of the kernel along each axis, and the
- * strides `down` and `right`, are constants, or compilers keep the sums in memory. With a stride of
- * two to the right, two vectors are read for each pair of taps, and the even lanes parted from the
- * odd.
+ * strides `down` and `right`, are constants, or compilers keep the sums in memory. Since most
+ * vectors that begin anywhere lie in two lines of the cache, each element is read once, and moved
+ * to the lanes of the further taps. With a stride of two to the right, the even lanes of two
+ * vectors are parted from the odd.
  */
 #define DEFINE_COLUMNS(NAME, VECTOR, MASK, ...)                                                    \
     __VA_ARGS__ LANES_INLINE void NAME##_row(const float *from, const MASK *masks, const int taps, \
                                              const int right, VECTOR *values)                      \
     {                                                                                              \
         enum { LANES = sizeof(VECTOR) / sizeof *from };                                            \
+        VECTOR a = NAME##_load(from, masks[0]);                                                    \
+        VECTOR next = NAME##_load_few(from + (size_t)right * LANES, masks[right]);                 \
         if (right == 1) {                                                                          \
-            LANES_UNROLL for (int k = 0; k < taps; k++)                                            \
-                values[k] = NAME##_load(from + k, masks[k]);                                       \
+            LANES_UNROLL for (int k = 0; k < taps; k++) values[k] = NAME##_ahead(a, next, k);      \
             return;                                                                                \
         }                                                                                          \
-        LANES_UNROLL for (int k = 0; k < taps; k += 2)                                             \
-        {                                                                                          \
-            VECTOR a = NAME##_load(from + k, masks[k]);                                            \
-            VECTOR b = NAME##_load(from + k + LANES, masks[k + 1]);                                \
-            values[k] = NAME##_even(a, b);                                                         \
-            values[k + 1] = NAME##_odd(a, b);                                                      \
-        }                                                                                          \
+        VECTOR b = NAME##_load(from + LANES, masks[1]);                                            \
+        VECTOR even = NAME##_even(a, b), odd = NAME##_odd(a, b);                                   \
+        VECTOR next_even = taps == 3 ? next : NAME##_even(next, next);                             \
+        VECTOR next_odd = NAME##_odd(next, next);                                                  \
+        LANES_UNROLL for (int k = 0; k < taps; k++)                                                \
+            values[k] = k % 2 ? NAME##_ahead(odd, next_odd, k / 2)                                 \
+                              : NAME##_ahead(even, next_even, k / 2);                              \
     }                                                                                              \
     __VA_ARGS__ LANES_INLINE void NAME##_store_rows(                                               \
         const struct convolution_band *band, const struct depthwise_channel *channel, size_t y,    \
@@ -88,7 +91,7 @@ LANES_INLINE struct depthwise_channel depthwise_channel_at(const struct convolut
     {                                                                                              \
         enum { LANES = sizeof(VECTOR) / sizeof *band->x };                                         \
         const int rows = taps == 3 ? ROWS_MAX : ROWS_FEW;                                          \
-        VECTOR sums[ROWS_MAX], values[LOADS_MAX];                                                  \
+        VECTOR sums[ROWS_MAX], values[TAPS_MAX];                                                   \
         int64_t row = band->top + (int64_t)y * down;                                               \
         int64_t at = band->left + (int64_t)x * right;                                              \
         LANES_UNROLL for (int i = 0; i < rows; i++) sums[i] = NAME##_all(channel->bias);           \
@@ -108,7 +111,8 @@ LANES_INLINE struct depthwise_channel depthwise_channel_at(const struct convolut
     }                                                                                              \
     __VA_ARGS__ LANES_INLINE void NAME##_channel(                                                  \
         const struct convolution_band *band, const struct depthwise_channel *channel,              \
-        const MASK *masks, size_t x, const int taps, const int down, const int right)              \
+        MASK masks[][LOADS_MAX], const size_t *at, size_t count, const int taps, const int down,   \
+        const int right)                                                                           \
     {                                                                                              \
         const int rows = taps == 3 ? ROWS_MAX : ROWS_FEW, reach = (rows - 1) * down + taps;        \
         VECTOR weights[TAPS_MAX * TAPS_MAX];                                                       \
@@ -116,29 +120,31 @@ LANES_INLINE struct depthwise_channel depthwise_channel_at(const struct convolut
             weights[i] = NAME##_all(channel->weights[i]);                                          \
         for (size_t y = 0; y < band->rows; y += (size_t)rows) {                                    \
             int64_t row = band->top + (int64_t)y * down;                                           \
-            if (row >= 0 && row + reach <= band->height)                                           \
-                NAME##_tile(band, channel, weights, masks, y, x, taps, down, right, true);         \
-            else                                                                                   \
-                NAME##_tile(band, channel, weights, masks, y, x, taps, down, right, false);        \
+            bool whole = row >= 0 && row + reach <= band->height;                                  \
+            for (size_t j = 0; whole && j < count; j++)                                            \
+                NAME##_tile(band, channel, weights, masks[j], y, at[j], taps, down, right, true);  \
+            for (size_t j = 0; !whole && j < count; j++)                                           \
+                NAME##_tile(band, channel, weights, masks[j], y, at[j], taps, down, right, false); \
         }                                                                                          \
     }                                                                                              \
     __VA_ARGS__ LANES_INLINE void NAME##_columns(const struct convolution_band *band,              \
                                                  const int taps, const int down, const int right)  \
     {                                                                                              \
         enum { LANES = sizeof(VECTOR) / sizeof *band->x };                                         \
-        for (size_t x = 0; x < band->columns; x += LANES) {                                        \
-            MASK masks[LOADS_MAX];                                                                 \
-            size_t last = band->columns > LANES ? band->columns - LANES : 0;                       \
-            size_t at = convolution_smaller(x, last);                                              \
-            LANES_UNROLL for (int k = 0; k < LOADS_MAX; k++)                                       \
-            {                                                                                      \
-                int64_t start = band->left + (int64_t)at * right +                                 \
-                                (right == 1 ? k : k / 2 * 2 + k % 2 * LANES);                      \
-                masks[k] = NAME##_mask(depthwise_inside(start, band->width, LANES));               \
+        size_t last = band->columns > LANES ? band->columns - LANES : 0, count;                    \
+        for (size_t x = 0; x < band->columns; x += count * LANES) {                                \
+            MASK masks[VECTORS_MAX][LOADS_MAX];                                                    \
+            size_t at[VECTORS_MAX];                                                                \
+            for (count = 0; count < VECTORS_MAX && x + count * LANES < band->columns; count++) {   \
+                at[count] = convolution_smaller(x + count * LANES, last);                          \
+                for (int k = 0; k <= right; k++) {                                                 \
+                    int64_t start = band->left + (int64_t)at[count] * right + (int64_t)k * LANES;  \
+                    masks[count][k] = NAME##_mask(depthwise_inside(start, band->width, LANES));    \
+                }                                                                                  \
             }                                                                                      \
             for (size_t i = 0; i < band->channels; i++) {                                          \
                 const struct depthwise_channel channel = depthwise_channel_at(band, taps, i);      \
-                NAME##_channel(band, &channel, masks, at, taps, down, right);                      \
+                NAME##_channel(band, &channel, masks, at, count, taps, down, right);               \
             }                                                                                      \
         }                                                                                          \
     }
@@ -186,6 +192,21 @@ LANES_INLINE lanes4 lanes_plain_load(const float *from, unsigned mask)
     return values;
 }
 
+/* The first four lanes; what the others hold is not used. */
+LANES_INLINE lanes4 lanes_plain_load_few(const float *from, unsigned mask)
+{
+    return lanes_plain_load(from, mask);
+}
+
+/* Lanes k, k + 1, … of a and b, one after the other. */
+LANES_INLINE lanes4 lanes_plain_ahead(lanes4 a, lanes4 b, int k)
+{
+    lanes4 moved = a;
+    for (int i = 0; i < 4; i++)
+        moved[i] = i + k < 4 ? a[i + k] : b[i + k - 4];
+    return moved;
+}
+
 LANES_INLINE void lanes_plain_store(float *to, unsigned mask, lanes4 values)
 {
     for (int i = 0; i < 4; i++)
@@ -219,6 +240,27 @@ LANES_AVX2 LANES_INLINE lanes8 lanes_avx2_load(const float *from, __m256i mask)
     return (lanes8)_mm256_maskload_ps(from, mask);
 }
 
+LANES_AVX2 LANES_INLINE lanes8 lanes_avx2_load_few(const float *from, __m256i mask)
+{
+    return (lanes8)_mm256_castps128_ps256(_mm_maskload_ps(from, _mm256_castsi256_si128(mask)));
+}
+
+LANES_AVX2 LANES_INLINE lanes8 lanes_avx2_ahead(lanes8 a, lanes8 b, int k)
+{
+    switch (k) {
+    case 1:
+        return __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8);
+    case 2:
+        return __builtin_shufflevector(a, b, 2, 3, 4, 5, 6, 7, 8, 9);
+    case 3:
+        return __builtin_shufflevector(a, b, 3, 4, 5, 6, 7, 8, 9, 10);
+    case 4:
+        return __builtin_shufflevector(a, b, 4, 5, 6, 7, 8, 9, 10, 11);
+    default:
+        return a;
+    }
+}
+
 LANES_AVX2 LANES_INLINE void lanes_avx2_store(float *to, __m256i mask, lanes8 values)
 {
     _mm256_maskstore_ps(to, mask, (__m256)values);
@@ -244,6 +286,27 @@ LANES_AVX512 LANES_INLINE lanes16 lanes_avx512_load(const float *from, __mmask16
     return (lanes16)_mm512_maskz_loadu_ps(mask, from);
 }
 
+LANES_AVX512 LANES_INLINE lanes16 lanes_avx512_load_few(const float *from, __mmask16 mask)
+{
+    return (lanes16)_mm512_castps128_ps512(_mm_maskz_loadu_ps((__mmask8)mask, from));
+}
+
+LANES_AVX512 LANES_INLINE lanes16 lanes_avx512_ahead(lanes16 a, lanes16 b, int k)
+{
+    switch (k) {
+    case 1:
+        return (lanes16)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 1);
+    case 2:
+        return (lanes16)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 2);
+    case 3:
+        return (lanes16)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 3);
+    case 4:
+        return (lanes16)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 4);
+    default:
+        return a;
+    }
+}
+
 LANES_AVX512 LANES_INLINE void lanes_avx512_store(float *to, __mmask16 mask, lanes16 values)
 {
     _mm512_mask_storeu_ps(to, mask, (__m512)values);
@@ -267,6 +330,27 @@ LANES_AVX512 LANES_INLINE __mmask8 lanes_short_mask(unsigned bits)
 LANES_AVX512 LANES_INLINE lanes8 lanes_short_load(const float *from, __mmask8 mask)
 {
     return (lanes8)_mm256_maskz_loadu_ps(mask, from);
+}
+
+LANES_AVX512 LANES_INLINE lanes8 lanes_short_load_few(const float *from, __mmask8 mask)
+{
+    return (lanes8)_mm256_castps128_ps256(_mm_maskz_loadu_ps((__mmask8)mask, from));
+}
+
+LANES_AVX512 LANES_INLINE lanes8 lanes_short_ahead(lanes8 a, lanes8 b, int k)
+{
+    switch (k) {
+    case 1:
+        return (lanes8)_mm256_alignr_epi32((__m256i)b, (__m256i)a, 1);
+    case 2:
+        return (lanes8)_mm256_alignr_epi32((__m256i)b, (__m256i)a, 2);
+    case 3:
+        return (lanes8)_mm256_alignr_epi32((__m256i)b, (__m256i)a, 3);
+    case 4:
+        return (lanes8)_mm256_alignr_epi32((__m256i)b, (__m256i)a, 4);
+    default:
+        return a;
+    }
 }
 
 LANES_AVX512 LANES_INLINE void lanes_short_store(float *to, __mmask8 mask, lanes8 values)

@@ -293,7 +293,7 @@ static size_t offset_in_planes(const struct convolution *c, int64_t y, int64_t x
     return (plane * c->rows + (size_t)(down / window->stride[0])) * c->pitch + shift;
 }
 
-static void set_offsets(struct convolution *c)
+void convolution_set_terms(struct convolution *c)
 {
     const struct net_window *window = &c->window;
     size_t q = 0, channel_size = c->input_plane;
@@ -326,12 +326,12 @@ void convolution_set_offsets(struct convolution_plan *plan, size_t *offsets)
 {
     plan->forward.offsets = offsets;
     offsets += plan->forward.terms;
-    set_offsets(&plan->forward);
+    convolution_set_terms(&plan->forward);
     for (size_t i = 0; i < plan->phase_count; i++) {
         struct convolution *pass = &plan->phases[i].pass;
         pass->offsets = offsets;
         offsets += pass->terms;
-        set_offsets(pass);
+        convolution_set_terms(pass);
     }
     for (size_t i = 0; plan->winograd.used && i < plan->forward.channels; i++)
         offsets[i] = i * plan->winograd.pitch;

@@ -19,7 +19,8 @@ enum {
 
 /* The sizes, in floats. */
 struct pair {
-    const struct convolution *first, *second;
+    struct convolution first; /* laid out anew: columns of several images, lower bands */
+    const struct convolution *second;
     size_t images; /* side by side, in columns; or 0: bands of one */
     size_t rows;   /* of the second convolution's outputs, in a band */
     size_t middle; /* of the first one's that a band needs at most; of all bands if it is all */
@@ -40,7 +41,7 @@ static bool pair_is_pointwise(const struct convolution *c)
    kind. */
 static bool pair_join(struct pair *pair)
 {
-    const struct convolution *c = pair->first;
+    struct convolution *c = &pair->first;
     bool columns = c->layout == CONVOLUTION_COLUMNS;
     if (!pair_is_pointwise(c) || c->output_plane > SMALL_MAX || (c->images == 1 && !columns))
         return c->layout == CONVOLUTION_DIRECT ||
@@ -50,7 +51,8 @@ static bool pair_join(struct pair *pair)
                                       CONVOLUTION_PACKED_MAX / c->terms / c->output_plane);
     pair->images = convolution_smaller(c->images, most ? most : 1);
     pair->rows = (size_t)pair->second->window.output[0];
-    pair->pitch = round_up(pair->images * c->output_plane, PANEL_STEP);
+    c->layout = CONVOLUTION_COLUMNS;
+    c->columns = pair->pitch = round_up(pair->images * c->output_plane, PANEL_STEP);
     pair->packed = c->terms * pair->pitch;
     return true;
 }
@@ -59,12 +61,13 @@ static bool pair_join(struct pair *pair)
    the panels' least. */
 static bool pair_cut(struct pair *pair)
 {
-    const struct convolution *c = pair->first;
+    struct convolution *c = &pair->first;
     const struct net_window *window = &pair->second->window;
     bool direct = c->layout == CONVOLUTION_DIRECT;
     size_t width = (size_t)window->input[1], height = (size_t)window->input[0];
     size_t taps = (size_t)window->kernel[0], stride = (size_t)window->stride[0];
-    size_t most = direct ? CONVOLUTION_PACKED_MAX / c->terms / width : c->band;
+    size_t most = direct ? CONVOLUTION_PACKED_MAX / c->terms / width
+                         : CONVOLUTION_PACKED_MAX / convolution_plane_count(c) / width;
     most = convolution_smaller(most, MIDDLE_MAX / PANEL_ROWS / width);
     pair->rows = (size_t)window->output[0];
     pair->middle = height;
@@ -76,7 +79,11 @@ static bool pair_cut(struct pair *pair)
         pair->middle = (pair->rows - 1) * stride + taps;
     }
     pair->pitch = round_up(pair->middle * width, PANEL_STEP);
-    pair->packed = direct ? 0 : c->packed;
+    if (direct)
+        return true;
+    c->rows += pair->middle - c->band;
+    c->band = pair->middle;
+    pair->packed = convolution_planes_size(c);
     return true;
 }
 
@@ -85,8 +92,8 @@ static bool pair_lay_out(const struct net_call *first, const struct net_call *se
                          struct pair *pair)
 {
     const struct convolution_plan *plans[] = {first->prepared, second->prepared};
-    *pair = (struct pair){.first = &plans[0]->forward, .second = &plans[1]->forward};
-    const struct convolution *c = pair->first;
+    *pair = (struct pair){.first = plans[0]->forward, .second = &plans[1]->forward};
+    const struct convolution *c = &pair->first;
     if (plans[0]->volume.axes || plans[1]->volume.axes || plans[0]->dense ||
         plans[0]->winograd.used || c->groups != 1 ||
         pair->second->layout != CONVOLUTION_DEPTHWISE || c->images != pair->second->images ||
@@ -107,7 +114,7 @@ size_t convolution_pair_workspace(const struct net_call *first, const struct net
     if (!pair_lay_out(first, second, &pair))
         return 0;
     return (CONVOLUTION_RESULTS + pair.packed + pair.between + 2 * pair.scratch) * sizeof(float) +
-           pair.first->terms * sizeof(size_t);
+           pair.first.terms * sizeof(size_t);
 }
 
 /* A pair at work. */
@@ -115,7 +122,6 @@ struct pair_run {
     struct pair pair;
     const float *x, *weights[2], *bias[2];
     float *y, *workspace, *between;
-    size_t *offsets; /* of terms in columns */
     struct convolution_finish finish[2];
     bool finished[2]; /* there is one */
 };
@@ -142,22 +148,20 @@ static void pair_begin(const struct net_call *const *calls, struct pair_run *run
         run->weights[i] = calls[i]->inputs[1]->data;
         run->bias[i] = convolution_bias(calls[i]);
         run->finished[i] = calls[i]->finish != NULL;
-        run->finish[i] = (struct convolution_finish){calls[i]->finish, scratch,
-                                                     pair->first->filters, 0};
+        run->finish[i] = (struct convolution_finish){calls[i]->finish, scratch, pair->first.filters,
+                                                     0};
         if (run->finished[i])
-            net_finish_begin(calls[i]->finish, pair->first->filters, scratch);
+            net_finish_begin(calls[i]->finish, pair->first.filters, scratch);
     }
-    run->offsets = (size_t *)scratch;
-    for (size_t q = 0; pair->images && q < pair->first->terms; q++)
-        run->offsets[q] = q * pair->pitch;
-    if (!pair->images)
-        convolution_clear(pair->first, run->workspace);
+    run->pair.first.offsets = (size_t *)scratch;
+    convolution_set_terms(&run->pair.first);
+    convolution_clear(&pair->first, run->workspace);
 }
 
 /* Packs the columns of images side by side. */
 static void pair_pack_images(const struct pair_run *run, struct pair_block *block)
 {
-    const struct convolution *c = run->pair.first;
+    const struct convolution *c = &run->pair.first;
     struct convolution_segment segments[JOINED_MAX];
     float *packed = convolution_packed(run->workspace);
     block->count = block->images * c->output_plane;
@@ -170,7 +174,7 @@ static void pair_pack_images(const struct pair_run *run, struct pair_block *bloc
 /* Finds the rows that outputs need, and their columns. */
 static void pair_pack_rows(const struct pair_run *run, struct pair_block *block)
 {
-    const struct convolution *c = run->pair.first;
+    const struct convolution *c = &run->pair.first;
     const struct net_window *window = &run->pair.second->window;
     int64_t first = (int64_t)block->top * window->stride[0] - window->before[0];
     int64_t end = first + (int64_t)(block->rows - 1) * window->stride[0] + window->kernel[0];
@@ -192,10 +196,10 @@ static void pair_pack_rows(const struct pair_run *run, struct pair_block *block)
 static void pair_run_first(const struct pair_run *run, const struct pair_block *block,
                            size_t channel, size_t channels)
 {
-    const struct convolution *c = run->pair.first;
+    const struct convolution *c = &run->pair.first;
     const struct convolution_finish *finish = &run->finish[0];
     size_t whole = block->count / PANEL_STEP * PANEL_STEP, pitch = run->pair.pitch;
-    bool direct = c->layout == CONVOLUTION_DIRECT && !run->pair.images;
+    bool direct = c->layout == CONVOLUTION_DIRECT;
     struct lanes_finish lanes;
     bool finished = run->finished[0] &&
                     net_finish_lanes(finish->steps, finish->channels, finish->scratch, channel,
@@ -204,7 +208,7 @@ static void pair_run_first(const struct pair_run *run, const struct pair_block *
                                     .stride = c->terms,
                                     .bias = run->bias[0] ? run->bias[0] + channel : NULL,
                                     .terms = c->terms,
-                                    .offsets = run->pair.images ? run->offsets : c->offsets,
+                                    .offsets = c->offsets,
                                     .finish = finished ? &lanes : NULL};
     if (!direct)
         whole = round_up(block->count, PANEL_STEP);
@@ -248,7 +252,7 @@ static void pair_run_second(const struct pair_run *run, const struct pair_block 
 
 static void pair_run_block(const struct pair_run *run, struct pair_block *block)
 {
-    size_t filters = run->pair.first->filters;
+    size_t filters = run->pair.first.filters;
     if (run->pair.images)
         pair_pack_images(run, block);
     else
@@ -265,7 +269,7 @@ void convolution_pair_forward(const struct net_call *first, const struct net_cal
     struct pair_run run;
     pair_begin((const struct net_call *const[]){first, second}, &run);
     const struct pair *pair = &run.pair;
-    size_t images = pair->first->images, outputs = (size_t)pair->second->window.output[0];
+    size_t images = pair->first.images, outputs = (size_t)pair->second->window.output[0];
     size_t step = pair->images ? pair->images : 1;
     for (size_t image = 0; image < images; image += step)
         for (size_t top = 0; top < outputs; top += pair->rows) {
