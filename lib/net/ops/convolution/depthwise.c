@@ -24,18 +24,28 @@ LANES_INLINE unsigned depthwise_inside(int64_t start, int64_t width, int lanes)
     return (end < lanes ? (1U << end) - 1 : (unsigned)((1ULL << lanes) - 1)) & ~0U << first;
 }
 
+/* One of the channels, with copies of what compilers would read anew after each store. */
 struct depthwise_channel {
-    size_t index;
     const float *x, *weights;
     float bias, *out;
+    struct lanes_finish finish;
+    float center, slope, offset;
 };
 
 LANES_INLINE struct depthwise_channel depthwise_channel_at(const struct convolution_band *band,
                                                            int taps, size_t i)
 {
-    return (struct depthwise_channel){
-        i, band->x + i * band->x_plane, band->weights + i * (size_t)(taps * taps),
-        band->bias ? band->bias[i] : 0, band->out + i * band->out_plane};
+    struct depthwise_channel channel = {.x = band->x + i * band->x_plane,
+                                        .weights = band->weights + i * (size_t)(taps * taps),
+                                        .bias = band->bias ? band->bias[i] : 0,
+                                        .out = band->out + i * band->out_plane};
+    if (!band->finish)
+        return channel;
+    channel.finish = *band->finish;
+    channel.center = channel.finish.center[i];
+    channel.slope = channel.finish.slope[i];
+    channel.offset = channel.finish.offset[i];
+    return channel;
 }
 
 /*
@@ -69,19 +79,21 @@ LANES_INLINE struct depthwise_channel depthwise_channel_at(const struct convolut
         size_t x, const int rows, const bool finished, const VECTOR *sums)                         \
     {                                                                                              \
         enum { LANES = sizeof(VECTOR) / sizeof *band->x };                                         \
-        const struct lanes_finish finish = finished ? *band->finish : (struct lanes_finish){0};    \
-        size_t end = band->rows * band->columns;                                                   \
-        LANES_UNROLL for (int i = 0; i < rows; i++)                                                \
+        const struct lanes_finish finish = channel->finish;                                        \
+        size_t columns = band->columns, end = band->rows * columns, to = y * columns + x;          \
+        float *out = channel->out;                                                                 \
+        VECTOR center = NAME##_all(channel->center), slope = NAME##_all(channel->slope);           \
+        VECTOR offset = NAME##_all(channel->offset);                                               \
+        LANES_UNROLL for (int i = 0; i < rows; i++, to += columns)                                 \
         {                                                                                          \
-            size_t to = (y + (size_t)i) * band->columns + x;                                       \
             VECTOR sum = sums[i];                                                                  \
             if (finished)                                                                          \
-                sum = NAME##_bound(NAME##_map(&finish, channel->index, sum), finish.edge,          \
-                                   finish.least, finish.most);                                     \
-            if (to + LANES <= end)                                                                 \
-                *(VECTOR *)(channel->out + to) = sum;                                              \
+                sum = NAME##_bound((sum - center) * slope + offset, finish.edge, finish.least,     \
+                                   finish.most);                                                   \
+            if (__builtin_expect(to + LANES <= end, 1))                                            \
+                *(VECTOR *)(out + to) = sum;                                                       \
             else if (to < end)                                                                     \
-                NAME##_store(channel->out + to, NAME##_mask((1U << (end - to)) - 1), sum);         \
+                NAME##_store(out + to, NAME##_mask((1U << (end - to)) - 1), sum);                  \
         }                                                                                          \
     }                                                                                              \
     __VA_ARGS__ LANES_INLINE void NAME##_tile(                                                     \
