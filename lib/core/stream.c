@@ -25,8 +25,19 @@ struct ivon_sink {
 const char *ivon_part_name(enum ivon_part part)
 {
     static const char *const names[IVON_PART_COUNT] = {
-        [IVON_MEAN] = "mean",      [IVON_HESSIAN] = "hessian",  [IVON_MOMENTUM] = "momentum",
-        [IVON_BUFFER] = "buffers", [IVON_GRAPH] = "model.onnx", [IVON_OPAQUE] = "opaque",
+        [IVON_MEAN] = "mean",
+        [IVON_HESSIAN] = "hessian",
+        [IVON_MOMENTUM] = "momentum",
+        [IVON_BASIS_INPUT] = "basis_input",
+        [IVON_BASIS_OUTPUT] = "basis_output",
+        [IVON_SPECTRUM_INPUT] = "spectrum_input",
+        [IVON_SPECTRUM_OUTPUT] = "spectrum_output",
+        [IVON_GRAM] = "gram",
+        [IVON_LOW_RANK] = "lowrank_vectors",
+        [IVON_BUFFER] = "buffers",
+        [IVON_GRAPH] = "model.onnx",
+        [IVON_STRUCTURE] = "structure.json",
+        [IVON_OPAQUE] = "opaque",
     };
     return names[part];
 }

@@ -28,13 +28,25 @@ enum ivon_part {
     IVON_MEAN,     /* m, one per parameter */
     IVON_HESSIAN,  /* h, per example, without the weight decay */
     IVON_MOMENTUM, /* g, for resuming the training */
-    IVON_BUFFER,   /* carried along, not random: batch-norm statistics, masks */
-    IVON_GRAPH,    /* the network itself, as the bytes of an ONNX file */
-    IVON_OPAQUE,   /* stored in a way that is not read here: known by name, carried as bytes */
+    /* Of a weight whose covariance has a structure, named as its mean (ivon-posterior(5)): the
+       orthonormal bases of its input and output side, in which its h is given, their factors'
+       eigenvalues; the factor of the input side itself; and the vectors of a low-rank correction. */
+    IVON_BASIS_INPUT,
+    IVON_BASIS_OUTPUT,
+    IVON_SPECTRUM_INPUT,
+    IVON_SPECTRUM_OUTPUT,
+    IVON_GRAM,
+    IVON_LOW_RANK,
+    IVON_BUFFER,    /* carried along, not random: batch-norm statistics, masks */
+    IVON_GRAPH,     /* the network itself, as the bytes of an ONNX file */
+    IVON_STRUCTURE, /* how these belong together, as JSON text */
+    IVON_OPAQUE,    /* stored in a way that is not read here: known by name, carried as bytes */
     IVON_PART_COUNT
 };
 
-/* "mean", "hessian", "momentum", "buffers", "model.onnx", "opaque". */
+/* "mean", "hessian", "momentum", "basis_input", "basis_output", "spectrum_input",
+   "spectrum_output", "gram", "lowrank_vectors", "buffers", "model.onnx", "structure.json",
+   "opaque". */
 IVON_API const char *ivon_part_name(enum ivon_part part);
 
 struct ivon_tensor {

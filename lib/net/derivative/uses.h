@@ -1,0 +1,45 @@
+/*
+ * The uses of weights by products: at position t of an example a weight W meets a row a_t of inputs
+ * and gives a row of outputs, whose adjoint is d_t, so that the example's gradient is
+ * G = Σ_t d_t a_tᵀ. The curvature of a layer is estimated from these rows (math.md, "Kronecker").
+ */
+#ifndef NET_DERIVATIVE_USES_H
+#define NET_DERIVATIVE_USES_H
+
+#include "net/derivative/derivative.h"
+
+/* One node's use of a wanted parameter as a matrix: Gemm, MatMul, a convolution of one group, or
+   Gather, whose rows a_t have a single 1. */
+struct net_use {
+    size_t step;
+    size_t weight, bias;    /* parameters; bias: of the same node, one element for each output, used
+                               by no other; or NET_NONE */
+    size_t inputs, outputs; /* i and o; without the bias */
+    size_t positions;       /* T, of one example */
+    bool transposed;        /* the weight is stored with a row for each input */
+    bool lookup;            /* a_t is given by the place of its 1 */
+};
+
+/* Lists the uses, in the order of nodes, in memory of the derivative: they hold for its life. */
+const struct net_use *net_derivative_uses(const struct net_derivative *derivative, size_t *count);
+
+/*
+ * The rows of the first `count` examples, count × T of them. Inputs, after a run: `rows` has
+ * inputs (+ 1 with a bias, which is 1) columns; of a lookup `places` are set instead. Factors that
+ * the node applies (alpha, beta) are in the rows of inputs. Adjoints, after net_derivative_backward:
+ * `rows` has a column for each output.
+ */
+void net_derivative_use_inputs(struct net_derivative *derivative, const struct net_use *use,
+                               size_t count, float *rows, int64_t *places);
+void net_derivative_use_adjoints(struct net_derivative *derivative, const struct net_use *use,
+                                 size_t count, float *rows);
+
+/* The gradients g_i of the first `count` examples with respect to one wanted parameter, summed over
+   all its uses, after net_derivative_backward: count × its size, set. */
+void net_derivative_gradients(struct net_derivative *derivative, size_t parameter, size_t count,
+                              float *gradients);
+
+/* The adjoints of output 0 that the last net_derivative_backward was given: tile × K. */
+const float *net_derivative_output_adjoint(const struct net_derivative *derivative);
+
+#endif
