@@ -346,11 +346,11 @@ static int npz_make_source(struct ivon_source **source, struct npz *npz,
     struct ivon_header header = ivon_header_empty();
     char *creator = NULL, *provenance = NULL;
     npz->posterior = npz_is_posterior(npz);
-    const struct parts_file parts = {.path = npz->mapped.path,
-                                     .posterior = npz->posterior,
-                                     .options = options,
-                                     .number = npz_find_number,
-                                     .context = npz};
+    struct parts_file parts = {.path = npz->mapped.path,
+                               .posterior = npz->posterior,
+                               .options = options,
+                               .number = npz_find_number,
+                               .context = npz};
     int code = parts_header(&parts, &header, error);
     if (!code)
         code = find_text(npz, "creator", &creator, error);

@@ -299,7 +299,7 @@ static int onnx_sink_refuse_part(const char *path, const struct ivon_tensor *ten
     return ivon_error_set(
         error, IVON_ERROR_ARGUMENT,
         "%s: an ONNX file holds no %s, as '%s' has: write another format, and convert that", path,
-        tensor->part == IVON_HESSIAN ? "Hessian" : "momentum", tensor->name);
+        tensor->part == IVON_HESSIAN ? "Hessian" : ivon_part_name(tensor->part), tensor->name);
 }
 
 /* Writes an initializer but for its elements, and says where those go. */

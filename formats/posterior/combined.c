@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "bayes/structure.h"
 #include "core/error.h"
 #include "core/stream.h"
 
@@ -111,6 +112,9 @@ static int combined_check_names(const struct combined_source *combined, enum ivo
 {
     const char *model = ivon_source_path(combined->model);
     const char *hessian = ivon_source_path(combined->hessian);
+    int code = structure_refuse(combined->hessian, "Hessians of another file", error);
+    if (code)
+        return code;
     if (has(combined->model, IVON_HESSIAN))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: has Hessians of its own, and '%s' is to have them", model,
@@ -122,9 +126,9 @@ static int combined_check_names(const struct combined_source *combined, enum ivo
                               names.count, model, names.text);
     for (size_t i = 0; i < combined->model_count; i++) {
         const struct ivon_tensor *mean = ivon_source_tensor(combined->model, i);
-        int code = mean->part == IVON_MEAN
-                       ? ivon_source_refuse_opaque(combined->hessian, part, mean->name, error)
-                       : 0;
+        code = mean->part == IVON_MEAN
+                   ? ivon_source_refuse_opaque(combined->hessian, part, mean->name, error)
+                   : 0;
         if (code)
             return code;
     }

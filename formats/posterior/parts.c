@@ -9,8 +9,6 @@
 #include "formats/io/strings.h"
 #include "formats/posterior/buffers.h"
 
-enum { VERSION = 1 };
-
 /* Those that a Hessian may have of its own come first. */
 static const char *const number_keys[] = {"ess", "weight_decay", "step", "n_train"};
 enum { OWN_NUMBERS = 2, NUMBERS = sizeof number_keys / sizeof number_keys[0] };
@@ -23,24 +21,47 @@ static const char *behind(const char *stored, const char *prefix)
                                                                          : NULL;
 }
 
-/* The part whose prefix a name has; IVON_PART_COUNT for none. */
-static enum ivon_part prefixed(const char *stored)
+int parts_version_of(enum ivon_part part)
 {
-    enum ivon_part part = IVON_MEAN;
-    while (part < IVON_GRAPH && !behind(stored, ivon_part_name(part)))
-        part++;
-    return part < IVON_GRAPH ? part : IVON_PART_COUNT;
+    return part_is_structural(part) ? 2 : 1;
+}
+
+int parts_version(const struct ivon_tensor *tensors, size_t count)
+{
+    int version = 1;
+    for (size_t i = 0; i < count; i++)
+        if (parts_version_of(tensors[i].part) > version)
+            version = parts_version_of(tensors[i].part);
+    return version;
+}
+
+/* The part whose prefix a name has in a file of a version; IVON_PART_COUNT for none. */
+static enum ivon_part prefixed(const char *stored, int version)
+{
+    for (enum ivon_part part = IVON_MEAN; part < IVON_GRAPH; part++)
+        if (parts_version_of(part) <= version && behind(stored, ivon_part_name(part)))
+            return part;
+    return IVON_PART_COUNT;
 }
 
 bool parts_posterior_name(const char *stored)
 {
-    return prefixed(stored) == IVON_HESSIAN;
+    return prefixed(stored, 1) == IVON_HESSIAN;
 }
 
-static bool is_graph(const char *stored, const struct ivon_tensor *described)
+/* The part of bytes that has a name for its own; IVON_PART_COUNT for none. */
+static enum ivon_part named_bytes(const char *stored, int version)
 {
-    return strcmp(stored, ivon_part_name(IVON_GRAPH)) == 0 && described->dtype == IVON_U8 &&
-           described->rank == 1;
+    for (enum ivon_part part = IVON_GRAPH; part < IVON_PART_COUNT; part++)
+        if (part_is_bytes(part) && parts_version_of(part) <= version &&
+            strcmp(stored, ivon_part_name(part)) == 0)
+            return part;
+    return IVON_PART_COUNT;
+}
+
+static bool is_bytes(const struct ivon_tensor *described)
+{
+    return described->dtype == IVON_U8 && described->rank == 1;
 }
 
 static void parts_locate(const struct parts_file *file, const char *stored,
@@ -51,14 +72,15 @@ static void parts_locate(const struct parts_file *file, const char *stored,
     tensor->part = IVON_OPAQUE;
     if (tensor->stored_as)
         return;
-    enum ivon_part part = file->posterior ? prefixed(stored) : IVON_PART_COUNT;
+    enum ivon_part part = file->posterior ? prefixed(stored, file->version) : IVON_PART_COUNT;
     tensor->name = part < IVON_PART_COUNT ? behind(stored, ivon_part_name(part)) : stored;
     tensor->part = part;
     if (part < IVON_PART_COUNT)
         return;
     bool buffer = !ivon_dtype_is_float(tensor->dtype) ||
                   (options->is_buffer && options->is_buffer(options->is_buffer_context, stored));
-    tensor->part = is_graph(stored, tensor) ? IVON_GRAPH : buffer ? IVON_BUFFER : IVON_MEAN;
+    part = is_bytes(tensor) ? named_bytes(stored, file->version) : IVON_PART_COUNT;
+    tensor->part = part < IVON_PART_COUNT ? part : buffer ? IVON_BUFFER : IVON_MEAN;
 }
 
 int parts_append(const struct parts_file *file, struct tensor_list *tensors, const char *stored,
@@ -98,14 +120,14 @@ static int get_natural(const struct parts_file *file, const char *key, int64_t *
     return found < 0 ? found : 0;
 }
 
-int parts_header(const struct parts_file *file, struct ivon_header *header,
-                 struct ivon_error *error)
+int parts_header(struct parts_file *file, struct ivon_header *header, struct ivon_error *error)
 {
-    double version = VERSION;
+    double version = 1;
     int code = parts_get(file, PARTS_MARK, &version, error);
-    if (!code && version != VERSION)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is %g, expected %d", file->path,
-                              PARTS_MARK, version, VERSION);
+    if (!code && version != 1 && version != PARTS_VERSION)
+        return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is %g, expected 1 or %d",
+                              file->path, PARTS_MARK, version, PARTS_VERSION);
+    file->version = version > 1 ? PARTS_VERSION : 1;
     if (!code)
         code = parts_get(file, "ess", &header->ess, error);
     if (!code)
@@ -161,16 +183,17 @@ bool parts_own_key(const char *key)
     return false;
 }
 
-static char *stored_name(const struct ivon_tensor *tensor, bool posterior, bool bare_buffers)
+/* `version` is 0 for a file that is no posterior. */
+static char *stored_name(const struct ivon_tensor *tensor, int version, bool bare_buffers)
 {
-    const char *graph = ivon_part_name(IVON_GRAPH);
-    if (tensor->part == IVON_GRAPH)
-        return strdup(graph);
+    if (part_is_bytes(tensor->part))
+        return strdup(ivon_part_name(tensor->part));
     if (tensor->part == IVON_OPAQUE)
         return strdup(tensor->name);
     bool bare = tensor->part == IVON_MEAN || (tensor->part == IVON_BUFFER && bare_buffers);
-    bool plain = !posterior || (bare && prefixed(tensor->name) == IVON_PART_COUNT &&
-                                !parts_own_key(tensor->name) && strcmp(tensor->name, graph) != 0);
+    bool plain = !version || (bare && prefixed(tensor->name, version) == IVON_PART_COUNT &&
+                              !parts_own_key(tensor->name) &&
+                              named_bytes(tensor->name, version) == IVON_PART_COUNT);
     return plain ? strdup(tensor->name) : own_key(ivon_part_name(tensor->part), tensor->name);
 }
 
@@ -205,6 +228,7 @@ int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *
 {
     char **names = calloc(count + 1, sizeof *names);
     int code = names ? 0 : ivon_error_memory(error);
+    int version = posterior ? parts_version(tensors, count) : 0;
     for (size_t i = 0; i < count && !code; i++) {
         if (!tensor_name_valid(tensors[i].name))
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
@@ -216,7 +240,7 @@ int parts_stored_names(char ***out, const char *path, const struct ivon_tensor *
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
                                   "%s: '%s' has elements of type %s, expected floating point", path,
                                   tensors[i].name, ivon_dtype_name(tensors[i].dtype));
-        else if (!(names[i] = stored_name(&tensors[i], posterior, bare_buffers)))
+        else if (!(names[i] = stored_name(&tensors[i], version, bare_buffers)))
             code = ivon_error_memory(error);
     }
     const char *twice = code ? NULL : repeated((const char *const *)names, count, &code);
@@ -260,8 +284,9 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
               header->n_train >= 0;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = &tensors[i];
-        bool model = tensor->part == IVON_MEAN || tensor->part >= IVON_GRAPH ||
-                     (tensor->part == IVON_BUFFER && !is_graph(tensor->name, tensor));
+        bool graph = is_bytes(tensor) && named_bytes(tensor->name, 1) == IVON_GRAPH;
+        bool model = tensor->part == IVON_MEAN || tensor->part == IVON_GRAPH ||
+                     tensor->part == IVON_OPAQUE || (tensor->part == IVON_BUFFER && !graph);
         *needed = *needed || !model || parts_posterior_name(tensor->name);
     }
     if (*needed)
@@ -292,7 +317,8 @@ int parts_put(const char *path, const struct ivon_header *header, const struct i
 {
     const double numbers[OWN_NUMBERS] = {header->ess, header->weight_decay};
     const int64_t integers[NUMBERS - OWN_NUMBERS] = {header->step, header->n_train};
-    const struct parts_number mark = {VERSION, true, VERSION};
+    int version = parts_version(tensors, count);
+    const struct parts_number mark = {version, true, version};
     int code = put(context, PARTS_MARK, &mark, error);
     for (size_t k = 0; k < OWN_NUMBERS && !code; k++)
         code = parts_put_number(path, number_keys[k], numbers[k], put, context, error);

@@ -4,7 +4,8 @@
  * A file is a posterior when it is marked as one (PARTS_MARK), or holds a tensor "hessian/NAME".
  * There, "hessian/", "momentum/" and "buffers/" before a name say what the tensor is, "mean/" may,
  * and the header's numbers are found by their names, those that hold for one Hessian as "ess/NAME".
- * In any other file names are names. In both, what has no such prefix is a mean when its elements
+ * Where the mark is 2, so do the prefixes of a structure, "basis_input/" and its like, and a list
+ * of bytes "structure.json" is one. In any other file names are names. In both, what has no such prefix is a mean when its elements
  * are floating-point numbers, but for the buffers of formats/posterior/buffers.h, else a buffer; a
  * list of bytes "model.onnx" is the graph.
  */
@@ -14,7 +15,13 @@
 #include "core/stream.h"
 #include "ivon/checkpoint.h"
 
-#define PARTS_MARK "ivon-posterior" /* its value is the version, 1 */
+#define PARTS_MARK "ivon-posterior" /* its value is the version */
+
+enum { PARTS_VERSION = 2 /* the latest */ };
+
+/* The least version of ivon-posterior(5) that has a part; the one that has all of some tensors. */
+int parts_version_of(enum ivon_part part);
+int parts_version(const struct ivon_tensor *tensors, size_t count);
 
 struct parts_number {
     double number;
@@ -26,6 +33,7 @@ struct parts_number {
 struct parts_file {
     const char *path;
     bool posterior;
+    int version;                             /* of the mark, set by parts_header */
     const struct ivon_open_options *options; /* for is_buffer */
     /* Looks a number up: 1 when there is one, 0, or an error. */
     int (*number)(void *context, const char *key, struct parts_number *number,
@@ -41,9 +49,8 @@ bool parts_posterior_name(const char *stored);
 int parts_append(const struct parts_file *file, struct tensor_list *tensors, const char *stored,
                  const struct ivon_tensor *described, struct ivon_error *error);
 
-/* The mark's version, where there is a mark, and the header's numbers. */
-int parts_header(const struct parts_file *file, struct ivon_header *header,
-                 struct ivon_error *error);
+/* Reads the mark's version, where there is a mark, and the header's numbers. */
+int parts_header(struct parts_file *file, struct ivon_header *header, struct ivon_error *error);
 
 /* Gives the Hessians their ess and weight decay, and buffers their part, once all are listed. */
 int parts_finish(const struct parts_file *file, struct tensor_list *tensors,

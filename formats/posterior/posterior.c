@@ -7,9 +7,10 @@
 #include "core/error.h"
 #include "core/stream.h"
 #include "formats/posterior/buffers.h"
+#include "formats/posterior/parts.h"
 #include "formats/hdf5/safe.h"
 
-enum { FORMAT_VERSION = 1, DEFAULT_MEMORY = 64 << 20 };
+enum { DEFAULT_MEMORY = 64 << 20 };
 
 struct posterior {
     struct hdf5_file *file;
@@ -62,7 +63,8 @@ static const char *posterior_text(const struct hdf5_object *object, const char *
 }
 
 static int posterior_read_header(const struct hdf5_object *root, const char *path,
-                                 struct ivon_header *header, struct ivon_error *error)
+                                 struct ivon_header *header, int *version_found,
+                                 struct ivon_error *error)
 {
     const char *format = posterior_text(root, "format");
     double version = posterior_number(root, "format_version", NAN);
@@ -71,10 +73,11 @@ static int posterior_read_header(const struct hdf5_object *root, const char *pat
                               "%s: an HDF5 file, but not a posterior: attribute 'format' is %s, "
                               "expected 'ivon-posterior'",
                               path, format ? "another" : "missing");
-    if (version != FORMAT_VERSION)
+    if (version != 1 && version != PARTS_VERSION)
         return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: attribute 'format_version' is %g, expected %d", path, version,
-                              FORMAT_VERSION);
+                              "%s: attribute 'format_version' is %g, expected 1 or %d", path,
+                              version, PARTS_VERSION);
+    *version_found = version > 1 ? PARTS_VERSION : 1;
     *header = (struct ivon_header){
         .ess = posterior_number(root, "ess", NAN),
         .weight_decay = posterior_number(root, "weight_decay", NAN),
@@ -86,22 +89,20 @@ static int posterior_read_header(const struct hdf5_object *root, const char *pat
     return 0;
 }
 
-/* Tells a tensor's part and name from its path; false for what is not a tensor of ours. */
-static bool posterior_locate(const char *path, enum ivon_part *part, const char **name)
+/* Tells a tensor's part and name from its path in a file of a version; false for what is not a
+   tensor of ours. */
+static bool posterior_locate(const char *path, int version, enum ivon_part *part, const char **name)
 {
-    if (strcmp(path, ivon_part_name(IVON_GRAPH)) == 0) {
-        *part = IVON_GRAPH;
-        *name = path;
-        return true;
-    }
-    for (enum ivon_part candidate = 0; candidate < IVON_GRAPH; candidate++) {
+    for (enum ivon_part candidate = 0; candidate < IVON_OPAQUE; candidate++) {
         size_t length = strlen(ivon_part_name(candidate));
-        if (strncmp(path, ivon_part_name(candidate), length) == 0 &&
-            (path[length] == '/' || !path[length])) {
-            *part = candidate;
-            *name = path + length + (path[length] == '/');
-            return true;
-        }
+        bool bytes = part_is_bytes(candidate);
+        if (parts_version_of(candidate) > version ||
+            strncmp(path, ivon_part_name(candidate), length) != 0 ||
+            (path[length] && (bytes || path[length] != '/')))
+            continue;
+        *part = candidate;
+        *name = bytes ? path : path + length + (path[length] == '/');
+        return true;
     }
     return false;
 }
@@ -133,11 +134,11 @@ static int posterior_add_tensor(struct tensor_list *tensors, const struct hdf5_o
         return tensor_list_append(tensors, &tensor, error);
     }
     bool is_float = ivon_dtype_is_float(object->dtype);
-    if (part != IVON_BUFFER && part != IVON_GRAPH && !is_float)
+    if (part < IVON_BUFFER && !is_float)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: '%s' has elements of type %s, expected floating point", path,
                               object->path, ivon_dtype_name(object->dtype));
-    if (part == IVON_GRAPH && (object->dtype != IVON_U8 || object->rank != 1))
+    if (part_is_bytes(part) && (object->dtype != IVON_U8 || object->rank != 1))
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' is no list of bytes", path,
                               object->path);
     if (part == IVON_HESSIAN) {
@@ -148,7 +149,7 @@ static int posterior_add_tensor(struct tensor_list *tensors, const struct hdf5_o
 }
 
 static int posterior_list_tensors(struct posterior *posterior, struct tensor_list *tensors,
-                                  const struct ivon_header *header, const char *path,
+                                  const struct ivon_header *header, int version, const char *path,
                                   struct ivon_error *error)
 {
     size_t count;
@@ -159,7 +160,7 @@ static int posterior_list_tensors(struct posterior *posterior, struct tensor_lis
     for (size_t i = 0; i < count; i++) {
         enum ivon_part part;
         const char *name;
-        if (!objects[i].is_dataset || !posterior_locate(objects[i].path, &part, &name))
+        if (!objects[i].is_dataset || !posterior_locate(objects[i].path, version, &part, &name))
             continue;
         int code = posterior_add_tensor(tensors, &objects[i], part, name, header, path, error);
         if (code)
@@ -182,6 +183,7 @@ int posterior_open(struct ivon_source **source, struct mapped_file *mapped,
     struct tensor_list tensors = {0};
     struct ivon_header header;
     size_t count;
+    int version = 1;
     char *path = strdup(mapped->path);
     struct posterior *posterior = calloc(1, sizeof *posterior);
     int code = path && posterior ? 0 : ivon_error_memory(error);
@@ -190,9 +192,10 @@ int posterior_open(struct ivon_source **source, struct mapped_file *mapped,
     else
         code = hdf5_open(&posterior->file, mapped, &limits, error);
     if (!code)
-        code = posterior_read_header(hdf5_objects(posterior->file, &count), path, &header, error);
+        code = posterior_read_header(hdf5_objects(posterior->file, &count), path, &header, &version,
+                                     error);
     if (!code)
-        code = posterior_list_tensors(posterior, &tensors, &header, path, error);
+        code = posterior_list_tensors(posterior, &tensors, &header, version, path, error);
     if (!code)
         code = ivon_source_new(source, &class, posterior, path, &header, &tensors, error);
     if (code) {

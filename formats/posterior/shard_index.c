@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/json_members.h"
 #include "core/stream.h"
-#include "formats/io/json_members.h"
 #include "formats/io/strings.h"
 
 enum {

@@ -39,10 +39,10 @@ static void posterior_sink_close(void *self)
     free(sink);
 }
 
-static bool put_header(hid_t file, const struct ivon_header *header)
+static bool put_header(hid_t file, const struct ivon_header *header, int version)
 {
     return hdf5_put_text(file, "format", "ivon-posterior") &&
-           hdf5_put_integer(file, "format_version", 1) &&
+           hdf5_put_integer(file, "format_version", version) &&
            hdf5_put_number(file, "ess", header->ess) &&
            hdf5_put_number(file, "weight_decay", header->weight_decay) &&
            hdf5_put_integer(file, "step", header->step) &&
@@ -77,7 +77,7 @@ static int put_tensor(struct hdf5_layout *layout, const struct ivon_tensor *tens
     if (tensor->part == IVON_OPAQUE)
         return parts_refuse_opaque(output, tensor, error);
     const char *part = ivon_part_name(tensor->part);
-    bool bare = tensor->part == IVON_GRAPH;
+    bool bare = part_is_bytes(tensor->part);
     char *path = malloc(strlen(part) + strlen(tensor->name) + 2);
     if (!path)
         return ivon_error_memory(error);
@@ -105,7 +105,8 @@ static int posterior_sink_describe(void *context, struct hdf5_layout *layout,
 {
     const struct description *description = context;
     struct sink *sink = description->sink;
-    if (!put_header(hdf5_layout_root(layout), description->header))
+    if (!put_header(hdf5_layout_root(layout), description->header,
+                    parts_version(description->tensors, sink->count)))
         return ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it", sink->file.path);
     for (size_t i = 0; i < sink->count; i++) {
         const struct ivon_tensor *tensor = &description->tensors[i];

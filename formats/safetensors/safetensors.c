@@ -135,11 +135,11 @@ static int safetensors_make_source(struct ivon_source **source, struct safetenso
     struct tensor_list tensors = {0};
     struct ivon_header header = ivon_header_empty();
     safetensors->posterior = safetensors_is_posterior(safetensors);
-    const struct parts_file parts = {.path = path,
-                                     .posterior = safetensors->posterior,
-                                     .options = options,
-                                     .number = safetensors_find_number,
-                                     .context = safetensors};
+    struct parts_file parts = {.path = path,
+                               .posterior = safetensors->posterior,
+                               .options = options,
+                               .number = safetensors_find_number,
+                               .context = safetensors};
     header.creator = json_string_value(json_object_get(safetensors->metadata, "creator"));
     header.provenance = json_string_value(json_object_get(safetensors->metadata, "provenance"));
     int code = parts_header(&parts, &header, error);

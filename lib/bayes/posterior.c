@@ -43,38 +43,44 @@ double posterior_weight_decay(const struct ivon_source *source)
     return hessian ? hessian->weight_decay : weight_decay;
 }
 
-int posterior_check_hessian(const struct ivon_source *source, const struct ivon_tensor *mean,
-                            const struct ivon_tensor *hessian, bool with_weight_decay,
-                            struct ivon_error *error)
+int posterior_check_scale(const struct ivon_source *source, const struct ivon_tensor *hessian,
+                          bool with_weight_decay, struct ivon_error *error)
 {
-    char found[256], expected[256];
     const char *path = ivon_source_path(source);
-    if (!posterior_same_shape(mean, hessian))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: Hessian of '%s' has shape %s, its mean has %s", path, mean->name,
-                              ivon_tensor_shape_text(hessian, found),
-                              ivon_tensor_shape_text(mean, expected));
     if (isnan(hessian->ess))
         return ivon_error_hint(
             error, IVON_HINT_ESS,
             ivon_error_set(error, IVON_ERROR_DATA,
                            "%s: Hessian of '%s' has no ess, expected a positive number", path,
-                           mean->name));
+                           hessian->name));
     if (!(hessian->ess > 0) || isinf(hessian->ess))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has ess %g, expected a positive number", path,
-                              mean->name, hessian->ess);
+                              hessian->name, hessian->ess);
     if (with_weight_decay && isnan(hessian->weight_decay))
         return ivon_error_hint(
             error, IVON_HINT_WEIGHT_DECAY,
             ivon_error_set(error, IVON_ERROR_DATA,
                            "%s: Hessian of '%s' has no weight_decay, expected zero or more", path,
-                           mean->name));
+                           hessian->name));
     if (with_weight_decay && (!(hessian->weight_decay >= 0) || isinf(hessian->weight_decay)))
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: Hessian of '%s' has weight_decay %g, expected zero or more",
-                              path, mean->name, hessian->weight_decay);
+                              path, hessian->name, hessian->weight_decay);
     return 0;
+}
+
+int posterior_check_hessian(const struct ivon_source *source, const struct ivon_tensor *mean,
+                            const struct ivon_tensor *hessian, bool with_weight_decay,
+                            struct ivon_error *error)
+{
+    char found[256], expected[256];
+    if (!posterior_same_shape(mean, hessian))
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: Hessian of '%s' has shape %s, its mean has %s",
+            ivon_source_path(source), mean->name, ivon_tensor_shape_text(hessian, found),
+            ivon_tensor_shape_text(mean, expected));
+    return posterior_check_scale(source, hessian, with_weight_decay, error);
 }
 
 int posterior_refuse_hessian(const struct ivon_source *source, const struct ivon_tensor *hessian,

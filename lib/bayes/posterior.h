@@ -17,6 +17,10 @@ int posterior_check_hessian(const struct ivon_source *source, const struct ivon_
                             const struct ivon_tensor *hessian, bool with_weight_decay,
                             struct ivon_error *error);
 
+/* The same of the numbers alone: for the Hessian of a block, whose shape structure_read checks. */
+int posterior_check_scale(const struct ivon_source *source, const struct ivon_tensor *hessian,
+                          bool with_weight_decay, struct ivon_error *error);
+
 /* Says that element `element` of a Hessian, h, leaves no positive, finite h + δ. */
 int posterior_refuse_hessian(const struct ivon_source *source, const struct ivon_tensor *hessian,
                              double h, size_t element, struct ivon_error *error);

@@ -49,7 +49,7 @@ struct run {
 
 static bool is_written(enum ivon_part part)
 {
-    return part != IVON_HESSIAN && part != IVON_MOMENTUM && part != IVON_OPAQUE;
+    return part == IVON_MEAN || part == IVON_BUFFER || part == IVON_GRAPH;
 }
 
 size_t ivon_sample_outputs(const struct ivon_source *source, int dtype, struct ivon_tensor *tensors)

@@ -73,7 +73,7 @@ int ivon_source_from_memory(struct ivon_source **source, const char *name,
     struct tensor_list list = {0};
     int code = 0;
     for (size_t i = 0; i < tensor_count && !code; i++) {
-        bool any_type = tensors[i].part == IVON_BUFFER || tensors[i].part == IVON_GRAPH;
+        bool any_type = tensors[i].part == IVON_BUFFER || part_is_bytes(tensors[i].part);
         if (tensors[i].part == IVON_OPAQUE)
             code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: '%s' is opaque", name,
                                   tensors[i].name);

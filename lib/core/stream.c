@@ -42,6 +42,16 @@ const char *ivon_part_name(enum ivon_part part)
     return names[part];
 }
 
+bool part_is_bytes(enum ivon_part part)
+{
+    return part == IVON_GRAPH || part == IVON_STRUCTURE;
+}
+
+bool part_is_structural(enum ivon_part part)
+{
+    return (part > IVON_MOMENTUM && part < IVON_BUFFER) || part == IVON_STRUCTURE;
+}
+
 struct ivon_header ivon_header_empty(void)
 {
     return (struct ivon_header){.ess = NAN, .weight_decay = NAN, .step = -1, .n_train = -1};
@@ -304,8 +314,8 @@ const char *ivon_tensor_bare_name(const struct ivon_tensor *tensor)
     return tensor->name;
 }
 
-/* Finds an opaque tensor by its part's prefix and name, or, for means and buffers, by name
-   alone. */
+/* Finds an opaque tensor by its part's prefix and name, or, of parts that may stand without a
+   prefix, by name alone. */
 static ptrdiff_t find_opaque(const struct ivon_source *source, enum ivon_part part,
                              const char *name)
 {
@@ -315,7 +325,7 @@ static ptrdiff_t find_opaque(const struct ivon_source *source, enum ivon_part pa
         if (tensor->part != IVON_OPAQUE)
             continue;
         const char *bare = ivon_tensor_bare_name(tensor);
-        bool plain = bare == tensor->name && part != IVON_HESSIAN && part != IVON_MOMENTUM;
+        bool plain = bare == tensor->name && (part == IVON_MEAN || part >= IVON_BUFFER);
         bool prefixed = bare != tensor->name &&
                         strncmp(tensor->name, prefix, strlen(prefix)) == 0 &&
                         tensor->name[strlen(prefix)] == '/';

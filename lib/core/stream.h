@@ -67,6 +67,13 @@ void *source_self(const struct ivon_source *source, const struct ivon_source_cla
 int ivon_sink_new(struct ivon_sink **sink, const struct ivon_sink_class *class, void *self,
                   struct ivon_error *error);
 
+/* Returns whether a part is one list of bytes, which has the part's name for its own. */
+bool part_is_bytes(enum ivon_part part);
+
+/* Returns whether a part tells of a covariance with a structure: IVON_BASIS_INPUT to
+   IVON_LOW_RANK, and IVON_STRUCTURE. */
+bool part_is_structural(enum ivon_part part);
+
 /* Returns whether a name from a file may be used: UTF-8, not empty, no control characters, no
    component that is empty, "." or "..". */
 bool tensor_name_valid(const char *name);

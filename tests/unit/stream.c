@@ -331,8 +331,10 @@ static void writes_memory(void **state)
 static void names_parts(void **state)
 {
     (void)state;
-    static const char *const names[IVON_PART_COUNT] = {"mean",    "hessian",    "momentum",
-                                                       "buffers", "model.onnx", "opaque"};
+    static const char *const names[IVON_PART_COUNT] = {
+        "mean",           "hessian",         "momentum", "basis_input",     "basis_output",
+        "spectrum_input", "spectrum_output", "gram",     "lowrank_vectors", "buffers",
+        "model.onnx",     "structure.json",  "opaque"};
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
         assert_string_equal(ivon_part_name(part), names[part]);
     struct ivon_header header = ivon_header_empty();

@@ -102,8 +102,7 @@ static void codes_find_renamed_scales(struct codes *codes)
 /* Codes are integers of at most 32 bits or opaque tensors; integers of 64 bits are positions. */
 static bool may_be_codes(const struct ivon_tensor *tensor)
 {
-    bool can_hold_codes = tensor->part != IVON_MEAN && tensor->part != IVON_HESSIAN &&
-                          tensor->part != IVON_MOMENTUM && tensor->part != IVON_GRAPH;
+    bool can_hold_codes = tensor->part == IVON_BUFFER || tensor->part == IVON_OPAQUE;
     return can_hold_codes && !ivon_dtype_is_float(tensor->dtype) && tensor->dtype != IVON_I64 &&
            tensor->dtype != IVON_U64 && tensor->dtype != IVON_BOOL;
 }

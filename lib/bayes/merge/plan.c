@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bayes/merge/private.h"
+#include "bayes/structure.h"
 #include "core/error.h"
 #include "core/options.h"
 
@@ -93,12 +94,22 @@ static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_mode
     return 0;
 }
 
+static int merge_plan_refuse_structured(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    int code = merge->base ? structure_refuse(merge->base, "merged", error) : 0;
+    for (size_t t = 0; t < merge->model_count && !code; t++)
+        code = structure_refuse(merge->models[t].source, "merged", error);
+    return code;
+}
+
 static int plan(struct ivon_merge *merge, struct ivon_error *error)
 {
     int code = merge_plan_check_options(merge, error);
     if (code)
         return code;
-    code = merge_refuse_quantized_weights(merge, error);
+    code = merge_plan_refuse_structured(merge, error);
+    if (!code)
+        code = merge_refuse_quantized_weights(merge, error);
     if (!code)
         code = merge_refuse_adapters(merge, error);
     if (!code)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bayes/posterior.h"
+#include "bayes/structure.h"
 #include "core/error.h"
 #include "train/trainer/private.h"
 
@@ -207,7 +208,9 @@ int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
 {
     struct optimizer *optimizer = trainer->optimizer;
     enum ivon_method method = trainer->options.method;
-    int code = trainer_source_check_header(trainer, source, error);
+    int code = structure_refuse(source, "states of a training", error);
+    if (!code)
+        code = trainer_source_check_header(trainer, source, error);
     for (size_t i = 0; i < trainer->network->parameter_count && !code; i++) {
         const char *name = trainer_parameter(trainer, i)->name;
         code = trainer_source_read_state(trainer, source, IVON_MOMENTUM, name, i,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bayes/posterior.h"
+#include "bayes/structure.h"
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/options.h"
@@ -261,7 +262,9 @@ static int take_tensor_prior(struct ivon_trainer *trainer, struct ivon_source *p
 static int take_prior(struct ivon_trainer *trainer, struct ivon_source *prior,
                       struct ivon_error *error)
 {
-    int code = weights_init(&trainer->prior_mean, trainer->network, error);
+    int code = structure_refuse(prior, "priors of a training", error);
+    if (!code)
+        code = weights_init(&trainer->prior_mean, trainer->network, error);
     if (!code)
         code = weights_init(&trainer->prior_decay, trainer->network, error);
     for (size_t i = 0; i < trainer->network->parameter_count && !code; i++)

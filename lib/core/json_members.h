@@ -2,8 +2,8 @@
  * The members of a JSON object, one at a time: of a text from a stranger, memory holds one value
  * and not the tree of all. Values are jansson's.
  */
-#ifndef FORMATS_IO_JSON_MEMBERS_H
-#define FORMATS_IO_JSON_MEMBERS_H
+#ifndef CORE_JSON_MEMBERS_H
+#define CORE_JSON_MEMBERS_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "formats/io/json_members.h"
+#include "core/json_members.h"
 
 #include <stdlib.h>
 #include <string.h>
