@@ -217,6 +217,49 @@ static int convert_check_names(const struct convert_command *command, struct ivo
     return code;
 }
 
+/* Returns whether a part is one list of bytes, which has the part's name for its own. */
+static bool convert_is_bytes(enum ivon_part part)
+{
+    return part == IVON_GRAPH || part == IVON_STRUCTURE;
+}
+
+static size_t convert_count_vectors(const struct ivon_source *source)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++)
+        count += ivon_source_tensor(source, i)->part == IVON_LOW_RANK;
+    return count;
+}
+
+/* That the structure of the covariance, which names tensors, still holds of the chosen ones. */
+static int convert_check_structure(const struct convert_command *command, struct ivon_error *error)
+{
+    struct ivon_structure before, after;
+    int code = ivon_structure_describe(&before, command->source, error);
+    if (code)
+        return code;
+    double found = ivon_source_header(command->source)->weight_decay;
+    double given = command->given.weight_decay;
+    if (before.rank && !isnan(given) && !isnan(found) && given != found)
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s: its low-rank correction was made for weight decay %g: "
+                          "--weight-decay cannot change it",
+                          command->input, found);
+    struct ivon_error why = {0};
+    size_t vectors = convert_count_vectors(command->chosen);
+    if (ivon_structure_describe(&after, command->chosen, &why))
+        return error_fill(error, IVON_ERROR_DATA,
+                          "%s (--rename, --include and --exclude have to leave what structure.json "
+                          "names)",
+                          why.message);
+    return vectors && vectors < convert_count_vectors(command->source)
+               ? error_fill(error, IVON_ERROR_DATA,
+                            "%s: its low-rank correction is of all tensors: --include and "
+                            "--exclude cannot take it apart",
+                            command->input)
+               : 0;
+}
+
 /* The header of the output, but for its provenance. */
 static struct ivon_header output_header(const struct convert_command *command)
 {
@@ -240,8 +283,8 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
     command->create.like = command->source;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
-        bool graph = tensor->part == IVON_GRAPH;
-        if (graph ? command->model != NULL
+        bool bytes = convert_is_bytes(tensor->part);
+        if (bytes ? tensor->part == IVON_GRAPH && command->model
                   : !name_filter_selects(&command->filter, ivon_tensor_bare_name(tensor)))
             continue;
         bool carried = ivon_checkpoint_carries(command->output, &command->create, tensor);
@@ -254,9 +297,9 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
                               "%s: tensor '%s' is stored as %s, which is not read here and '%s' "
                               "cannot hold: leave it out by --exclude",
                               command->input, tensor->name, tensor->stored_as, command->output);
-        char *name = graph ? xstrdup(tensor->name) : rename_apply(&command->rules, tensor->name);
+        char *name = bytes ? xstrdup(tensor->name) : rename_apply(&command->rules, tensor->name);
         command->choices[command->choice_count++] = (struct ivon_subset_item){i, name};
-        tensors += !graph;
+        tensors += !bytes;
     }
     if (!command->choice_count || (command->filter.count && !tensors))
         return error_fill(error, IVON_ERROR_DATA,
@@ -270,7 +313,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
     code = ivon_tensor_subset(&chosen, command->source, &header, command->choices,
                               command->choice_count, error);
     command->chosen = chosen;
-    return code;
+    return code ? code : convert_check_structure(command, error);
 }
 
 /* The graph. */
@@ -429,7 +472,7 @@ static void describe_tensor(const struct convert_command *command, size_t i)
     const struct ivon_tensor *output = &command->outputs[i];
     char shape[256];
     ivon_tensor_shape_text(output, shape);
-    if (output->part == IVON_GRAPH) {
+    if (convert_is_bytes(output->part)) {
         report_note("%s: %s bytes", output->name, shape);
         return;
     }
@@ -446,7 +489,7 @@ static void describe_tensor(const struct convert_command *command, size_t i)
 static void convert_describe(const struct convert_command *command)
 {
     size_t tensors[IVON_PART_COUNT] = {0};
-    char text[160] = "";
+    char text[320] = "";
     const char *mapping = ivon_source_header(command->source)->mapping;
     if (mapping && !command->common.verbose) /* else it was said on opening */
         report_note("%s: %s", command->input, mapping);
@@ -456,11 +499,12 @@ static void convert_describe(const struct convert_command *command)
             describe_tensor(command, i);
     }
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
-        if (tensors[part] && part != IVON_GRAPH)
+        if (tensors[part] && !convert_is_bytes(part))
             snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %zu", *text ? ", " : "",
                      ivon_part_name(part), tensors[part]);
-    report_note("%s: wrote %zu tensors: %s%s", command->output,
-                command->output_count - tensors[IVON_GRAPH], text,
+    report_note("%s: wrote %zu tensors: %s%s%s", command->output,
+                command->output_count - tensors[IVON_GRAPH] - tensors[IVON_STRUCTURE], text,
+                tensors[IVON_STRUCTURE] ? "; and their structure" : "",
                 tensors[IVON_GRAPH] ? "; and the graph" : "");
 }
 

@@ -104,6 +104,13 @@ static struct contents count_contents(const struct ivon_source *source)
     return contents;
 }
 
+/* Returns whether a part is counted where there is nothing of it, too. */
+static bool always_counted(int part)
+{
+    return part == IVON_MEAN || part == IVON_HESSIAN || part == IVON_MOMENTUM ||
+           part == IVON_BUFFER || part == IVON_GRAPH;
+}
+
 /* The tensor that a summary describes: the mean, or a Hessian without one. */
 static const struct ivon_tensor *described(const struct ivon_source *source,
                                            const struct ivon_summary *summary)
@@ -159,6 +166,7 @@ static json_t *tensor_json(const struct ivon_source *source, const struct ivon_s
     json_object_set_new(object, "shape", shape);
     json_object_set_new(object, "has_mean", json_boolean(summary->mean != SIZE_MAX));
     json_object_set_new(object, "shapes_differ", json_boolean(summary->shapes_differ));
+    json_object_set_new(object, "in_block", json_boolean(summary->in_block));
     add_summary(object, summary);
     return object;
 }
@@ -186,7 +194,16 @@ static json_t *opaque_json(const struct ivon_source *source)
     return list;
 }
 
-static json_t *header_json(const struct ivon_source *source)
+static json_t *structure_json(const struct ivon_structure *structure)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "base", json_string(structure->blocks ? "kronecker" : "diagonal"));
+    json_object_set_new(object, "blocks", json_integer((json_int_t)structure->blocks));
+    json_object_set_new(object, "rank", json_integer((json_int_t)structure->rank));
+    return object;
+}
+
+static json_t *header_json(const struct ivon_source *source, const struct ivon_structure *structure)
 {
     const struct ivon_header *header = ivon_source_header(source);
     struct contents contents = count_contents(source);
@@ -195,7 +212,7 @@ static json_t *header_json(const struct ivon_source *source)
     json_object_set_new(object, "parameters",
                         json_integer((json_int_t)contents.elements[IVON_MEAN]));
     for (int part = 0; part < IVON_PART_COUNT; part++) {
-        if (part == IVON_OPAQUE && !contents.tensors[part])
+        if (!always_counted(part) && !contents.tensors[part])
             continue;
         json_t *counts = json_object();
         json_object_set_new(counts, "tensors", json_integer((json_int_t)contents.tensors[part]));
@@ -204,6 +221,7 @@ static json_t *header_json(const struct ivon_source *source)
             json_object_set_new(counts, "list", opaque_json(source));
         json_object_set_new(object, ivon_part_name((enum ivon_part)part), counts);
     }
+    json_object_set_new(object, "structure", structure_json(structure));
     json_object_set_new(object, "ess", report_json_number(header->ess));
     json_object_set_new(object, "weight_decay", report_json_number(header->weight_decay));
     json_object_set_new(object, "step",
@@ -218,9 +236,10 @@ static json_t *header_json(const struct ivon_source *source)
 }
 
 static void info_print_json(const struct info_command *command, const struct ivon_source *source,
+                            const struct ivon_structure *structure,
                             const struct ivon_summaries *summaries, json_t *findings)
 {
-    json_t *object = header_json(source);
+    json_t *object = header_json(source, structure);
     if (summaries) {
         json_t *total = json_object();
         add_summary(total, ivon_summary_total(summaries));
@@ -256,7 +275,22 @@ static void print_text(const char *label, const char *text)
     putchar('\n');
 }
 
-static void print_header(const struct ivon_source *source)
+/* "kronecker (2 blocks), low rank 20"; nothing of a diagonal. */
+static void print_structure(const struct ivon_structure *structure)
+{
+    if (!structure->blocks && !structure->rank)
+        return;
+    printf("  %-16s", "structure");
+    if (structure->blocks)
+        printf("kronecker (%zu block%s)", structure->blocks, structure->blocks == 1 ? "" : "s");
+    else
+        printf("diagonal");
+    if (structure->rank)
+        printf(", low rank %zu", structure->rank);
+    putchar('\n');
+}
+
+static void print_header(const struct ivon_source *source, const struct ivon_structure *structure)
 {
     const struct ivon_header *header = ivon_source_header(source);
     struct contents contents = count_contents(source);
@@ -268,6 +302,7 @@ static void print_header(const struct ivon_source *source)
         if (contents.tensors[part] && part != IVON_OPAQUE)
             printf("  %-16s%s\n", ivon_part_name((enum ivon_part)part),
                    report_bytes((double)contents.bytes[part], bytes));
+    print_structure(structure);
     print_number("ess", header->ess);
     print_number("weight decay", header->weight_decay);
     print_number("step", header->step < 0 ? NAN : (double)header->step);
@@ -282,7 +317,7 @@ static void print_header(const struct ivon_source *source)
     json_decref(provenance);
 }
 
-static void print_total(const struct ivon_summary *total)
+static void print_total(const struct ivon_summary *total, const struct ivon_structure *structure)
 {
     const double *hessian = total->hessian_quantiles, *ratio = total->signal_to_noise;
     printf("  %-16s%.6g\n", "mean norm", report_number(total->mean_norm));
@@ -291,7 +326,8 @@ static void print_total(const struct ivon_summary *total)
     printf("  %-16smin %.4g, median %.4g, max %.4g\n", "Hessian", report_number(total->hessian_min),
            report_number(hessian[2]), report_number(total->hessian_max));
     if (isnan(ratio[2])) {
-        printf("  %-16sunknown, as ess or weight decay are\n", "|mean|/sigma");
+        printf("  %-16sunknown, as %s\n", "|mean|/sigma",
+               structure->blocks ? "h is in the bases of blocks" : "ess or weight decay are");
         return;
     }
     printf("  %-16s5 %% %.4g, 25 %% %.4g, median %.4g, 75 %% %.4g, 95 %% %.4g\n", "|mean|/sigma",
@@ -381,7 +417,7 @@ static void check_tensor(const struct ivon_source *source, const struct ivon_sum
     if (summary->shapes_differ && summary->mean != SIZE_MAX)
         add_finding(findings, name, "mean and Hessian differ in shape",
                     "save both from the same model");
-    else if (lacks_hessian && any_hessian)
+    else if (lacks_hessian && any_hessian && !summary->in_block)
         add_finding(findings, name, "has no Hessian",
                     "a frozen parameter belongs under buffers; else save its Hessian");
     if (summary->mean == SIZE_MAX && !summary->shapes_differ)
@@ -465,17 +501,18 @@ static void print_findings(const struct ivon_source *source, json_t *findings, b
 }
 
 static void print_all(const struct info_command *command, const struct ivon_source *source,
+                      const struct ivon_structure *structure,
                       const struct ivon_summaries *summaries, json_t *findings)
 {
     if (command->json) {
-        info_print_json(command, source, summaries, findings);
+        info_print_json(command, source, structure, summaries, findings);
     } else if (command->check) {
         print_findings(source, findings, command->common.quiet);
     } else {
-        print_header(source);
+        print_header(source, structure);
         print_opaque(source);
         if (summaries)
-            print_total(ivon_summary_total(summaries));
+            print_total(ivon_summary_total(summaries), structure);
         if (summaries && command->tensors)
             print_tensors(source, summaries);
     }
@@ -486,6 +523,7 @@ static int info_print_file(const struct info_command *command, const char *path)
     struct ivon_error error = {0};
     struct ivon_source *source = NULL;
     struct ivon_summaries *summaries = NULL;
+    struct ivon_structure structure;
     struct progress progress;
     json_t *findings = NULL;
     struct ivon_summary_options options = {
@@ -496,6 +534,8 @@ static int info_print_file(const struct info_command *command, const char *path)
     common.quiet |= command->check; /* the warning is a finding then */
     common.verbose = false;         /* the mapping is printed with the rest */
     int code = open_checkpoint(&source, path, &command->open, command->memory, &common, &error);
+    if (!code)
+        code = ivon_structure_describe(&structure, source, &error);
     if (!code && !command->header)
         code = ivon_summary_new(&summaries, source, &options, &error);
     progress_end(&progress);
@@ -503,7 +543,7 @@ static int info_print_file(const struct info_command *command, const char *path)
         findings = info_check(source, summaries);
     int status = progress_status(code, &error);
     if (!code)
-        print_all(command, source, summaries, findings);
+        print_all(command, source, &structure, summaries, findings);
     if (json_array_size(findings))
         status = EXIT_FINDINGS;
     json_decref(findings);

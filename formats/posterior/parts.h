@@ -5,9 +5,9 @@
  * There, "hessian/", "momentum/" and "buffers/" before a name say what the tensor is, "mean/" may,
  * and the header's numbers are found by their names, those that hold for one Hessian as "ess/NAME".
  * Where the mark is 2, so do the prefixes of a structure, "basis_input/" and its like, and a list
- * of bytes "structure.json" is one. In any other file names are names. In both, what has no such prefix is a mean when its elements
- * are floating-point numbers, but for the buffers of formats/posterior/buffers.h, else a buffer; a
- * list of bytes "model.onnx" is the graph.
+ * of bytes "structure.json" is one. In any other file names are names. In both, what has no such
+ * prefix is a mean when its elements are floating-point numbers, but for the buffers of
+ * formats/posterior/buffers.h, else a buffer; a list of bytes "model.onnx" is the graph.
  */
 #ifndef FORMATS_POSTERIOR_PARTS_H
 #define FORMATS_POSTERIOR_PARTS_H

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bayes/posterior.h"
+#include "bayes/structure.h"
 #include "core/error.h"
 #include "core/meter.h"
 #include "core/options.h"
@@ -47,6 +48,8 @@ struct pair {
     ptrdiff_t mean, hessian;
     size_t count;
     size_t first_job;
+    size_t summary; /* that it is part of */
+    bool counted;   /* its elements are the summary's, and not the Hessian of a block */
 };
 
 struct counts {
@@ -311,7 +314,7 @@ static int summarise(struct scan *scan, const struct pair *pairs, size_t pair_co
         jobs += (pairs[i].count + JOB - 1) / JOB;
         if (pairs[i].hessian >= 0)
             summary->hessian_count += pairs[i].count;
-        summary->count += pairs[i].count;
+        summary->count += pairs[i].counted ? pairs[i].count : 0;
     }
     int code = summary_run_passes(scan, jobs, error);
     if (!code)
@@ -319,39 +322,80 @@ static int summarise(struct scan *scan, const struct pair *pairs, size_t pair_co
     return code;
 }
 
-/* Lists what to summarise: means with their Hessians, then Hessians without (or unlike) a mean. */
-static size_t list_pairs(struct ivon_source *source, struct pair *pairs,
-                         struct ivon_summary *summaries)
+/* The summaries of a source while they are listed, and what each is made from. */
+struct summary_list {
+    struct ivon_source *source;
+    const struct structure *structure;
+    struct pair *pairs;
+    size_t pair_count, jobs;
+    struct ivon_summary *summaries;
+    size_t count;
+};
+
+/* Adds a pair to the last summary. */
+static void summary_list_pair(struct summary_list *list, ptrdiff_t mean, ptrdiff_t hessian)
 {
-    size_t pair_count = 0, count = ivon_source_tensor_count(source), job = 0;
-    for (int part = IVON_MEAN; part <= IVON_HESSIAN; part++)
-        for (size_t i = 0; i < count; i++) {
-            const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-            bool is_mean = part == IVON_MEAN;
-            if ((int)tensor->part != part)
-                continue;
-            ptrdiff_t other = ivon_source_find(source, is_mean ? IVON_HESSIAN : IVON_MEAN,
-                                               tensor->name);
-            bool alike = other >= 0 &&
-                         posterior_same_shape(tensor, ivon_source_tensor(source, (size_t)other));
-            if (!is_mean && alike)
-                continue; /* it was met with its mean */
-            struct ivon_summary *summary = &summaries[pair_count];
-            struct pair *pair = &pairs[pair_count++];
-            *pair = (struct pair){.mean = is_mean ? (ptrdiff_t)i : -1,
-                                  .hessian = !is_mean ? (ptrdiff_t)i
-                                             : alike  ? other
-                                                      : -1,
-                                  .count = tensor->count,
-                                  .first_job = job};
-            job += (tensor->count + JOB - 1) / JOB;
-            *summary = (struct ivon_summary){.name = tensor->name,
-                                             .mean = is_mean ? i : SIZE_MAX,
-                                             .hessian = pair->hessian < 0 ? SIZE_MAX
-                                                                          : (size_t)pair->hessian,
-                                             .shapes_differ = other >= 0 && !alike};
-        }
-    return pair_count;
+    const struct ivon_tensor *tensor = ivon_source_tensor(list->source,
+                                                          (size_t)(mean < 0 ? hessian : mean));
+    struct ivon_summary *summary = &list->summaries[list->count - 1];
+    list->pairs[list->pair_count++] = (struct pair){.mean = mean,
+                                                    .hessian = hessian,
+                                                    .count = tensor->count,
+                                                    .first_job = list->jobs,
+                                                    .summary = list->count - 1,
+                                                    .counted = mean >= 0 ||
+                                                               summary->mean == SIZE_MAX};
+    list->jobs += (tensor->count + JOB - 1) / JOB;
+    if (hessian >= 0)
+        summary->hessian = (size_t)hessian;
+}
+
+static void summary_list_mean(struct summary_list *list, size_t mean)
+{
+    const struct structure *structure = list->structure;
+    const struct ivon_tensor *tensor = ivon_source_tensor(list->source, mean);
+    ptrdiff_t at = structure->block_of[mean];
+    const struct structure_block *block = at < 0 ? NULL : &structure->blocks[at];
+    ptrdiff_t hessian = ivon_source_find(list->source, IVON_HESSIAN, tensor->name);
+    bool alike = hessian >= 0 &&
+                 posterior_same_shape(tensor, ivon_source_tensor(list->source, (size_t)hessian));
+    list->summaries[list->count++] = (struct ivon_summary){
+        .name = tensor->name,
+        .mean = mean,
+        .hessian = SIZE_MAX,
+        .shapes_differ = !block && hessian >= 0 && !alike,
+        .in_block = block && block->hessian >= 0};
+    summary_list_pair(list, (ptrdiff_t)mean, !block && alike ? hessian : -1);
+    if (block &&
+        hessian >= 0) /* elements of it are in another basis, and none of them the mean's */
+        summary_list_pair(list, -1, hessian);
+}
+
+/* Lists a Hessian that was not met with its mean. */
+static void summary_list_hessian(struct summary_list *list, size_t hessian)
+{
+    const struct ivon_tensor *tensor = ivon_source_tensor(list->source, hessian);
+    ptrdiff_t mean = ivon_source_find(list->source, IVON_MEAN, tensor->name);
+    bool met = list->structure->block_of[hessian] >= 0 ||
+               (mean >= 0 &&
+                posterior_same_shape(tensor, ivon_source_tensor(list->source, (size_t)mean)));
+    if (met)
+        return;
+    list->summaries[list->count++] = (struct ivon_summary){
+        .name = tensor->name, .mean = SIZE_MAX, .hessian = SIZE_MAX, .shapes_differ = mean >= 0};
+    summary_list_pair(list, -1, (ptrdiff_t)hessian);
+}
+
+/* Lists what to summarise: means with their Hessians, then Hessians without (or unlike) a mean. */
+static void summary_list_all(struct summary_list *list)
+{
+    size_t count = ivon_source_tensor_count(list->source);
+    for (size_t i = 0; i < count; i++)
+        if (ivon_source_tensor(list->source, i)->part == IVON_MEAN)
+            summary_list_mean(list, i);
+    for (size_t i = 0; i < count; i++)
+        if (ivon_source_tensor(list->source, i)->part == IVON_HESSIAN)
+            summary_list_hessian(list, i);
 }
 
 static uint64_t count_bytes(struct ivon_source *source)
@@ -366,22 +410,29 @@ static uint64_t count_bytes(struct ivon_source *source)
 }
 
 static int summarise_all(struct scan *scan, struct ivon_summaries *summaries, struct pair *pairs,
-                         struct ivon_error *error)
+                         const struct structure *structure, struct ivon_error *error)
 {
+    struct summary_list list = {.source = scan->source,
+                                .structure = structure,
+                                .pairs = pairs,
+                                .summaries = summaries->tensors};
     int code = 0;
-    size_t jobs = 0;
-    summaries->count = list_pairs(scan->source, pairs, summaries->tensors);
-    for (size_t i = 0; i < summaries->count; i++)
-        jobs += (pairs[i].count + JOB - 1) / JOB;
-    scan->moments = calloc(jobs + 1, sizeof *scan->moments);
+    summary_list_all(&list);
+    summaries->count = list.count;
+    scan->moments = calloc(list.jobs + 1, sizeof *scan->moments);
     scan->counts = calloc((size_t)ivon_parallel_threads(scan->options.resources.threads),
                           sizeof *scan->counts);
     if (!scan->moments || !scan->counts)
         return ivon_error_memory(error);
-    for (size_t i = 0; i < summaries->count && !code; i++)
-        code = summarise(scan, &pairs[i], 1, &summaries->tensors[i], error);
+    for (size_t first = 0, next; first < list.pair_count && !code; first = next) {
+        for (next = first + 1; next < list.pair_count; next++)
+            if (pairs[next].summary != pairs[first].summary)
+                break;
+        code = summarise(scan, &pairs[first], next - first,
+                         &summaries->tensors[pairs[first].summary], error);
+    }
     summaries->total = (struct ivon_summary){.mean = SIZE_MAX, .hessian = SIZE_MAX};
-    return code ? code : summarise(scan, pairs, summaries->count, &summaries->total, error);
+    return code ? code : summarise(scan, pairs, list.pair_count, &summaries->total, error);
 }
 
 static const struct options_kind summary_options = {
@@ -400,16 +451,20 @@ int ivon_summary_new(struct ivon_summaries **out, struct ivon_source *source,
     size_t count = ivon_source_tensor_count(source);
     struct ivon_summaries *summaries = calloc(1, sizeof *summaries);
     struct pair *pairs = calloc(count + 1, sizeof *pairs);
+    struct structure *structure = NULL;
     struct scan scan = {.source = source, .options = ivon_summary_defaults()};
     if (summaries)
         summaries->tensors = calloc(count + 1, sizeof *summaries->tensors);
     int code = summaries && summaries->tensors && pairs ? 0 : ivon_error_memory(error);
     if (!code)
         code = options_read(&summary_options, &scan.options, options, error);
+    if (!code)
+        code = structure_read(&structure, source, error);
     meter_init(&scan.meter, &scan.options.resources.progress, 6 * count_bytes(source));
     if (!code)
-        code = summarise_all(&scan, summaries, pairs, error);
+        code = summarise_all(&scan, summaries, pairs, structure, error);
     meter_release(&scan.meter);
+    structure_free(structure);
     free(scan.counts);
     free(scan.moments);
     free(pairs);
@@ -426,6 +481,20 @@ void ivon_summary_free(struct ivon_summaries *summaries)
         return;
     free(summaries->tensors);
     free(summaries);
+}
+
+int ivon_structure_describe(struct ivon_structure *described, struct ivon_source *source,
+                            struct ivon_error *error)
+{
+    struct structure *structure = NULL;
+    int code = structure_read(&structure, source, error);
+    if (code)
+        return code;
+    *described = (struct ivon_structure){.rank = structure->rank};
+    for (size_t i = 0; i < structure->block_count; i++)
+        described->blocks += structure->blocks[i].hessian >= 0;
+    structure_free(structure);
+    return 0;
 }
 
 const struct ivon_summary *ivon_summary_tensors(const struct ivon_summaries *summaries,

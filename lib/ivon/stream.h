@@ -29,8 +29,8 @@ enum ivon_part {
     IVON_HESSIAN,  /* h, per example, without the weight decay */
     IVON_MOMENTUM, /* g, for resuming the training */
     /* Of a weight whose covariance has a structure, named as its mean (ivon-posterior(5)): the
-       orthonormal bases of its input and output side, in which its h is given, their factors'
-       eigenvalues; the factor of the input side itself; and the vectors of a low-rank correction. */
+       orthonormal bases of its input and output side, in which its h is given, the factors'
+       eigenvalues; the factor of the input side itself; the vectors of a low-rank correction. */
     IVON_BASIS_INPUT,
     IVON_BASIS_OUTPUT,
     IVON_SPECTRUM_INPUT,

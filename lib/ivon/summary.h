@@ -16,7 +16,9 @@ enum { IVON_QUANTILE_COUNT = 5 };
 IVON_API extern const double ivon_quantile_levels[IVON_QUANTILE_COUNT];
 
 /*
- * Of one mean and its Hessian, or of all together. With σ² = 1/(ess (h + weight_decay)), the
+ * Of one mean and its Hessian, or of all together. The Hessian of a block is that of a weight and
+ * its bias, in a basis of its own (ivon-posterior(5)), and there are no ratios of its elements to
+ * those of means. With σ² = 1/(ess (h + weight_decay)), the
  * signal-to-noise ratio of an element is |m|/σ. Quantiles interpolate linearly between the two
  * nearest elements; non-finite elements, and ratios where h + weight_decay is not positive, are
  * left out of them, and they are NaN when nothing remains.
@@ -35,6 +37,7 @@ struct ivon_summary {
     double signal_to_noise[IVON_QUANTILE_COUNT];
     bool shapes_differ;    /* of mean and Hessian: no ratios then */
     bool hessian_at_start; /* see ivon_summary_new */
+    bool in_block;         /* its covariance is that of a block */
 };
 
 struct ivon_summary_options {
@@ -65,6 +68,16 @@ IVON_API void ivon_summary_free(struct ivon_summaries *summaries);
 /* One for each mean, in the source's order, then one for each Hessian without a mean; borrowed. */
 IVON_API const struct ivon_summary *ivon_summary_tensors(const struct ivon_summaries *summaries,
                                                          size_t *count);
+
+/* The structure of a covariance that is not diagonal: both numbers are 0 where it is. */
+struct ivon_structure {
+    size_t blocks; /* weights, alone or with a bias, with a covariance in a basis */
+    size_t rank;   /* of the low-rank correction upon the rest */
+};
+
+/* Reads the structure of a source and checks it against the tensors. */
+IVON_API int ivon_structure_describe(struct ivon_structure *structure, struct ivon_source *source,
+                                     struct ivon_error *error);
 
 /* Of all tensors together; borrowed. */
 IVON_API const struct ivon_summary *ivon_summary_total(const struct ivon_summaries *summaries);

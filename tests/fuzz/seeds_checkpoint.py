@@ -8,6 +8,8 @@ try:
 except ImportError as missing:
     print(f"skipped: {missing}", file=sys.stderr)
     sys.exit(77)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "oracle"))
+import structured_parts
 
 os.chdir(sys.argv[1])
 rng = np.random.default_rng(0)
@@ -96,6 +98,18 @@ with posterior("tied.h5") as f:
     f["mean/tied"], f["hessian/tied"] = f["mean/a.weight"], f["hessian/a.weight"]
 with posterior("shapes-differ.h5") as f:  # each of them is a tensor; what they mean is not asked here
     f["mean/a"], f["hessian/a"] = np.ones(4, "f4"), np.ones((2, 3), "f4")
+
+for kind, text in structured_parts.texts().items():
+    with posterior(f"structure-{kind}.h5") as f:
+        f.attrs["format_version"] = 2
+        for name, array in structured_parts.parts(text).items():
+            f[name] = array
+with posterior("hostile-structure.h5") as f:
+    f.attrs["format_version"] = 2
+    f["structure.json"] = np.ones(3, "f4")
+with posterior("hostile-basis.h5") as f:
+    f.attrs["format_version"] = 2
+    f["basis_input/w"] = np.ones((3, 3), "i4")
 
 # Files that lead elsewhere.
 with h5py.File(CANARY, "w") as f:

@@ -8,6 +8,8 @@ try:
 except ImportError as missing:
     print(f"skipped: {missing}", file=sys.stderr)
     sys.exit(77)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "oracle"))
+import structured_parts
 
 os.chdir(sys.argv[1])
 rng = np.random.default_rng(0)
@@ -27,6 +29,9 @@ posterior |= {"ess": np.float64(1000), "weight_decay": np.float32(0.5), "step": 
               "buffers/mask": some("?", 3), "momentum/scalar": some("f8"),
               "model.onnx": some("u1", 20)}
 np.savez("weights.npz", **weights)
+for kind, text in structured_parts.texts().items():
+    np.savez(f"structure-{kind}.npz", **structured_parts.parts(text),
+             **{"ivon-posterior": np.int64(2), "ess": np.float64(9), "weight_decay": np.float64(1)})
 np.savez("posterior.npz", **posterior)
 np.savez_compressed("deflated.npz", **posterior)
 np.savez_compressed("long.npz", a=rng.integers(0, 9, 60000).astype("f4"), b=np.zeros(40000, "f8"))

@@ -10,6 +10,7 @@ except ImportError as missing:
     sys.exit(77)
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "oracle"))
 import safetensors_file
+import structured_parts
 
 os.chdir(sys.argv[1])
 rng = np.random.default_rng(0)
@@ -34,6 +35,9 @@ safetensors_file.write("posterior.safetensors", posterior,
                         "ess/scalar": "5", "creator": "us", "provenance": "{\"command\": \"x\"}"},
                        bf16=("half",))
 safetensors_file.write("none.safetensors", {})
+for kind, text in structured_parts.texts().items():
+    safetensors_file.write(f"structure-{kind}.safetensors", structured_parts.parts(text),
+                           {"ivon-posterior": "2", "ess": "9", "weight_decay": "1"})
 safetensors_file.write("many.safetensors", {f"w.{i}": some("f4", 2) for i in range(300)})
 safetensors_file.write("odd.safetensors", {"x": some("u1", 3), "y": some("f4", 5)})
 with open("model.safetensors.index.json", "w") as f:

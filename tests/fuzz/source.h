@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "bayes/structure.h"
 #include "core/stream.h"
 #include "ivon/ivon.h"
 #include "tests/fuzz/input.h"
@@ -47,6 +48,27 @@ static inline void read_tensor(struct ivon_source *source, size_t index)
     }
 }
 
+/* The structure of the covariance, which names other tensors. */
+static inline void read_structure(struct ivon_source *source)
+{
+    struct structure *structure = NULL;
+    struct ivon_error error = {0};
+    int code = structure_read(&structure, source, &error);
+    if (code) {
+        check_error(code, &error);
+        return;
+    }
+    for (size_t i = 0; i < structure->block_count; i++) {
+        const struct structure_block *block = &structure->blocks[i];
+        const struct ivon_tensor *weight = ivon_source_tensor(source, block->weight);
+        assert(weight->part == IVON_MEAN && structure->block_of[block->weight] == (ptrdiff_t)i);
+        assert(block->rows * (block->columns - (block->bias >= 0)) == weight->count);
+    }
+    for (size_t i = 0; i < structure->rank; i++)
+        assert(structure->values[i] > -1);
+    structure_free(structure);
+}
+
 /* Returns 0 when the file was accepted, and all of it was read. */
 static inline int read_checkpoint(const char *path, const struct ivon_open_options *options)
 {
@@ -57,6 +79,8 @@ static inline int read_checkpoint(const char *path, const struct ivon_open_optio
         check_error(code, &error);
     for (size_t i = 0; !code && i < ivon_source_tensor_count(source); i++)
         read_tensor(source, i);
+    if (!code)
+        read_structure(source);
     ivon_source_close(source);
     return code;
 }
