@@ -370,6 +370,19 @@ static int structure_add_vectors(const struct reading *reading, size_t index,
     return 0;
 }
 
+/* Without a text nothing says what bases and vectors belong to; a Gram matrix needs none. */
+static int structure_refuse_untold(const struct reading *reading, struct ivon_error *error)
+{
+    for (size_t i = 0; i < ivon_source_tensor_count(reading->source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(reading->source, i);
+        if (part_is_structural(tensor->part) && tensor->part != IVON_GRAM)
+            return ivon_error_set(error, IVON_ERROR_DATA, "%s: has %s of '%s', and no %s",
+                                  reading->path, ivon_part_name(tensor->part), tensor->name,
+                                  ivon_part_name(IVON_STRUCTURE));
+    }
+    return 0;
+}
+
 /* Checks a tensor that the blocks may or may not have met. */
 static int structure_check_tensor(const struct reading *reading, size_t index,
                                   struct ivon_error *error)
@@ -443,6 +456,8 @@ int structure_read(struct structure **out, struct ivon_source *source, struct iv
                               error);
     if (!code && text >= 0)
         code = structure_read_text(&reading, (size_t)text, error);
+    if (!code && text < 0)
+        code = structure_refuse_untold(&reading, error);
     if (!code && reading.structural)
         code = structure_check_all(&reading, error);
     free(reading.label);

@@ -59,7 +59,7 @@ struct structure_block_names {
     bool transposed;
 };
 
-/* What is to be written. */
+/* A structure that is to be written. */
 struct structure_description {
     const struct structure_block_names *blocks;
     size_t block_count;

@@ -145,5 +145,5 @@ with h5py.File('p.h5', 'r+') as f:
   $python -c "
 import h5py
 with h5py.File('p.h5', 'r+') as f: del f['structure.json']"
-  refused 65 "p.h5: basis_input of 'conv.weight' belongs to no block of structure.json" ivon-info p.h5
+  refused 65 "p.h5: has basis_output of 'conv.weight', and no structure.json" ivon-info p.h5
 }

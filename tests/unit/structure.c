@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "bayes/structure.h"
+#include "ivon/summary.h"
 
 #define TEST(name) cmocka_unit_test(name)
 #define SHAPE(...)                                                                                 \
@@ -131,6 +132,10 @@ static void blocks_and_vectors_are_found(void **state)
     assert_int_equal(structure->rank, 2);
     assert_true(structure->values[0] == 1.5 && structure->values[1] == -0.25);
     assert_false(structure_is_diagonal(structure));
+    struct ivon_structure described;
+    assert_int_equal(ivon_structure_describe(&described, source, NULL), 0);
+    assert_int_equal(described.blocks, 2);
+    assert_int_equal(described.rank, 2);
     structure_free(structure);
     ivon_source_close(source);
 }
@@ -319,7 +324,7 @@ static void tensors_are_refused(void **state)
          1,
          {3}},
         {NULL,
-         "p: basis_output of 'w' belongs to no block of structure.json",
+         "p: has basis_output of 'w', and no structure.json",
          IVON_BASIS_OUTPUT,
          "w",
          2,
