@@ -125,21 +125,24 @@ static void diagonal_apply(const struct covariance *covariance, const double *x,
         product->data[i] = (float)(x[i] * (double)variance[i]);
 }
 
-static const float *const *diagonal_arrays(const struct covariance *covariance)
+static struct net_metric diagonal_metric(const struct covariance *covariance)
 {
-    return (const float *const *)diagonal_of(covariance)->variance.arrays;
+    return (struct net_metric){
+        .diagonal = (const float *const *)diagonal_of(covariance)->variance.arrays};
 }
 
 static void diagonal_quadratic(const struct covariance *covariance,
                                struct net_derivative *derivative, size_t count, double *q)
 {
-    net_derivative_quadratic(derivative, diagonal_arrays(covariance), count, q);
+    const struct net_metric metric = diagonal_metric(covariance);
+    net_derivative_quadratic(derivative, &metric, count, q);
 }
 
 static const float *diagonal_tangent(const struct covariance *covariance,
                                      struct net_derivative *derivative, size_t count)
 {
-    return net_derivative_own_tangent(derivative, diagonal_arrays(covariance), count);
+    const struct net_metric metric = diagonal_metric(covariance);
+    return net_derivative_own_tangent(derivative, &metric, count);
 }
 
 static double diagonal_log_determinant(const struct covariance *covariance)

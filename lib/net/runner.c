@@ -73,7 +73,7 @@ static int runner_make_network(struct runner_worker *worker, const struct runner
         code = feed_shapes(feed, 1, unit, error);
     if (!code && runner->mode == RUNNER_EXAMPLES)
         code = net_derivative_new(&worker->derivative, network, inputs, unit, tile, runner->wanted,
-                                  runner->memory, error);
+                                  runner->blocks, runner->memory, error);
     free(inputs);
     return code;
 }

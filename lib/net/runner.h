@@ -38,8 +38,9 @@ struct runner {
     const struct ivon_network *network;
     enum runner_mode mode;
     const bool *wanted; /* of each parameter: derivatives are taken of it; null: of all */
-    const struct net_training *training; /* of RUNNER_SUMS; null: the network is in evaluation */
-    size_t memory;                       /* limit of bytes per worker; 0: none */
+    const struct net_block *const *blocks; /* of RUNNER_EXAMPLES: net_derivative_new; or null */
+    const struct net_training *training;   /* of RUNNER_SUMS; null: the network is in evaluation */
+    size_t memory;                         /* limit of bytes per worker; 0: none */
     /* Checks type and shape of output 0 for `tile` examples. */
     int (*check)(void *context, const char *network, const struct net_tensor *output, size_t tile,
                  struct ivon_error *error);

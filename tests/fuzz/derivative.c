@@ -169,11 +169,11 @@ static void check_examples(struct trial *trial, struct net_derivative *derivativ
     double *q = calloc(tile, sizeof *q);
     float *moved = calloc(tile * wide + 1, sizeof *moved);
     assert(q && moved);
-    const float *const *diagonal = (const float *const *)trial->diagonal;
+    const struct net_metric metric = {.diagonal = (const float *const *)trial->diagonal};
     net_derivative_backward(derivative, weights, NULL);
-    net_derivative_quadratic(derivative, diagonal, tile, q);
+    net_derivative_quadratic(derivative, &metric, tile, q);
     double most = largest_of(derivative);
-    const float *tangent = net_derivative_own_tangent(derivative, diagonal, tile);
+    const float *tangent = net_derivative_own_tangent(derivative, &metric, tile);
     most = fmax(most, largest_of(derivative));
     if (tangent)
         memcpy(moved, tangent, tile * wide * sizeof *moved);

@@ -21,6 +21,7 @@ struct trial {
     struct model *model;
     size_t parameters;
     bool wanted[MODEL_TENSORS];
+    const struct net_block *const *blocks; /* or null */
     size_t sizes[MODEL_TENSORS];
     float **values, **direction, **diagonal;
     struct net_tensor shapes[INPUTS], unit_shapes[INPUTS];
@@ -109,7 +110,7 @@ static inline struct net_derivative *make(struct trial *trial, size_t *tile)
     struct ivon_error error = {0};
     int code = net_derivative_new(&derivative, trial->model->network,
                                   *tile == TILE ? trial->shapes : trial->unit_shapes,
-                                  trial->unit_shapes, tile, trial->wanted, 0, &error);
+                                  trial->unit_shapes, tile, trial->wanted, trial->blocks, 0, &error);
     if (!code)
         code = net_derivative_set_parameters(derivative, (const float *const *)trial->values,
                                              &error);
@@ -330,15 +331,15 @@ static inline float *check_examples(struct trial *trial, struct net_derivative *
                                     double *quadratic)
 {
     size_t wide = trial->wide;
-    const float *const *diagonal = (const float *const *)trial->diagonal;
+    const struct net_metric metric = {.diagonal = (const float *const *)trial->diagonal};
     float *moved = model_allocate(count * wide * sizeof *moved);
     double q[TILE] = {NAN, NAN, NAN, NAN, NAN}, by_tangent = 0;
     net_derivative_backward(derivative, adjoints, NULL);
-    memcpy(moved, net_derivative_own_tangent(derivative, diagonal, count),
+    memcpy(moved, net_derivative_own_tangent(derivative, &metric, count),
            count * wide * sizeof *moved);
-    net_derivative_quadratic(derivative, diagonal, count, q);
+    net_derivative_quadratic(derivative, &metric, count, q);
     /* Once more, in the other order: nothing may be left of the first. */
-    const float *again = net_derivative_own_tangent(derivative, diagonal, count);
+    const float *again = net_derivative_own_tangent(derivative, &metric, count);
     assert_memory_equal(again, moved, count * wide * sizeof *moved);
     for (size_t e = 0; e < count; e++) {
         struct alone alone = take_alone(trial, derivative, tile, e, adjoints);

@@ -224,8 +224,9 @@ static void nothing_wanted(void **state)
     run(&trial, derivative, 0);
     net_derivative_backward(derivative, adjoints, gradients);
     assert_null(net_derivative_tangent(derivative, (const float *const *)trial.direction));
-    assert_null(net_derivative_own_tangent(derivative, (const float *const *)trial.diagonal, TILE));
-    net_derivative_quadratic(derivative, (const float *const *)trial.diagonal, TILE, q);
+    const struct net_metric metric = {.diagonal = (const float *const *)trial.diagonal};
+    assert_null(net_derivative_own_tangent(derivative, &metric, TILE));
+    net_derivative_quadratic(derivative, &metric, TILE, q);
     for (size_t e = 0; e < TILE; e++)
         assert_true(q[e] == 0);
     for (size_t p = 0; p < trial.parameters; p++)
@@ -254,7 +255,7 @@ static void output_of_parameters_alone(void **state)
     model_bind(&m);
     trial_begin(&trial, &m);
     assert_int_equal(net_derivative_new(&derivative, m.network, trial.shapes, trial.unit_shapes,
-                                        &tile, trial.wanted, 0, &error),
+                                        &tile, trial.wanted, NULL, 0, &error),
                      IVON_ERROR_DATA);
     assert_non_null(strstr(error.message, "output 'y' does not depend on the examples"));
     trial_end(&trial);
@@ -280,14 +281,14 @@ static void memory_is_bounded(void **state)
     assert_true(needed >= 3 * TILE * 20 * sizeof(float));
     for (size_t memory = 1; memory < needed; memory += memory / 2 + 1)
         assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes,
-                                            &tile, trial.wanted, memory, &error),
+                                            &tile, trial.wanted, NULL, memory, &error),
                          IVON_ERROR_MEMORY);
     assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes, &tile,
-                                        trial.wanted, needed - 1, &error),
+                                        trial.wanted, NULL, needed - 1, &error),
                      IVON_ERROR_MEMORY);
     assert_non_null(strstr(error.message, "the derivatives of 5 examples take"));
     assert_int_equal(net_derivative_new(&bounded, m.network, trial.shapes, trial.unit_shapes, &tile,
-                                        trial.wanted, needed, &error),
+                                        trial.wanted, NULL, needed, &error),
                      0);
     assert_int_equal(net_derivative_memory(bounded), needed);
     net_derivative_free(bounded);

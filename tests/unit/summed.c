@@ -35,7 +35,8 @@ static void independent(void **unused)
     parameters_begin(&parameters[1], network);
     const bool *wanted = parameters[0].wanted;
     assert_int_equal(
-        net_derivative_new(&derivatives[0], network, &input, &unit, &tile, wanted, 0, NULL), 0);
+        net_derivative_new(&derivatives[0], network, &input, &unit, &tile, wanted, NULL, 0, NULL),
+        0);
     assert_int_equal(
         net_derivative_new_summed(&derivatives[1], network, NULL, &input, wanted, 0, NULL), 0);
     assert_int_equal(tile, 8);
@@ -56,9 +57,9 @@ static void independent(void **unused)
     assert_true(net_derivative_memory(derivatives[1]) < net_derivative_memory(derivatives[0]));
 
     double q[8];
-    const float *const *diagonal = (const float *const *)parameters[0].arrays;
-    assert_null(net_derivative_own_tangent(derivatives[1], diagonal, 8));
-    net_derivative_quadratic(derivatives[1], diagonal, 8, q);
+    const struct net_metric metric = {.diagonal = (const float *const *)parameters[0].arrays};
+    assert_null(net_derivative_own_tangent(derivatives[1], &metric, 8));
+    net_derivative_quadratic(derivatives[1], &metric, 8, q);
     for (size_t e = 0; e < 8; e++)
         assert_true(isnan(q[e]));
     for (size_t i = 0; i < 2; i++) {
@@ -108,7 +109,8 @@ static void second_axis(void **unused)
     net_derivative_backward(derivative, weight, whole.gradients);
     net_derivative_free(derivative);
     assert_int_equal(
-        net_derivative_new(&derivative, network, &input, &unit, &tile, whole.wanted, 0, NULL), 0);
+        net_derivative_new(&derivative, network, &input, &unit, &tile, whole.wanted, NULL, 0, NULL),
+        0);
     assert_int_equal(tile, 1);
     assert_int_equal(net_derivative_set_parameters(derivative, arrays, NULL), 0);
     for (size_t e = 0; e < 8; e++) {

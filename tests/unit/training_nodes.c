@@ -131,7 +131,7 @@ static void refuses(void **unused)
     assert_int_equal(net_training_new(&training, network, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, itself);
     assert_int_equal(
-        net_derivative_new(&derivative, network, &input, &unit, &tile, wanted, 0, &error),
+        net_derivative_new(&derivative, network, &input, &unit, &tile, wanted, NULL, 0, &error),
         IVON_ERROR_DATA);
     assert_string_equal(error.message, itself);
     ivon_network_free(network);

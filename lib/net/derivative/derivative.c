@@ -15,6 +15,18 @@ size_t derivative_parameter(const struct net_derivative *derivative, size_t root
     return value->role == NET_PARAMETER ? value->parameter : NET_NONE;
 }
 
+size_t derivative_input_parameter(const struct net_derivative *derivative,
+                                  const struct plan_step *step, size_t input)
+{
+    return derivative_parameter(derivative, derivative_root(derivative, step->inputs[input]));
+}
+
+const struct net_block *derivative_block(const struct net_derivative *derivative, size_t parameter)
+{
+    const struct net_block *block = parameter == NET_NONE ? NULL : &derivative->blocks[parameter];
+    return block && block->rows ? block : NULL;
+}
+
 bool derivative_shared_input(const struct net_derivative *derivative, const struct plan_step *step,
                              size_t input)
 {
@@ -32,7 +44,8 @@ int net_derivative_set_parameters(struct net_derivative *derivative, const float
 int net_derivative_run(struct net_derivative *derivative, const void *const *inputs,
                        struct ivon_error *error)
 {
-    derivative->row_sums_current = false;
+    derivative->sums_current = false;
+    derivative->shared_current = 0;
     return net_plan_run(derivative->plan, inputs, error);
 }
 
@@ -101,6 +114,7 @@ void net_derivative_backward(struct net_derivative *derivative, const float *adj
     size_t root = derivative_root(derivative, derivative->network->outputs[0]);
     if (!derivative->values[root].active)
         return;
+    derivative->shared_current = 0;
     memset(derivative->adjoints, 0, derivative->adjoint_count * sizeof(float));
     if (gradients)
         memset(derivative->memory + derivative->shared_first, 0,
@@ -130,6 +144,7 @@ static const float *value_tangent(const struct net_derivative *derivative, size_
 const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction)
 {
+    derivative->shared_current = 0;
     if (derivative->whole && derivative->adjoint_count)
         memset(derivative->adjoints, 0, derivative->adjoint_count * sizeof(float));
     for (size_t i = 0; i < derivative->network->node_count; i++) {

@@ -5,11 +5,12 @@
  * gradient of an example is never in memory, except for parameters that several nodes use.
  *
  * (Source: math.md, "Removing examples": Nickl et al., NeurIPS 2023, arXiv:2310.19273, whose Σ is
- * diagonal over parameters.)
+ * diagonal over parameters; here it is a net_metric, which may have blocks.)
  */
 #ifndef NET_DERIVATIVE_DERIVATIVE_H
 #define NET_DERIVATIVE_DERIVATIVE_H
 
+#include "net/derivative/metric.h"
 #include "net/plan/plan.h"
 #include "net/graph/training.h"
 
@@ -21,10 +22,15 @@ struct net_derivative;
  * 1 if the values of several examples would not lie one after the other, as in a network whose
  * batch axis is not the first. Fails if an operator in between has no derivative, or if more than
  * `memory` bytes are needed (IVON_ERROR_MEMORY; 0: no bound).
+ *
+ * `blocks`, which may be null, are those that metrics will have, by parameter: what they say of
+ * parameters and extents is copied. Blocks of parameters that are not wanted are passed over; of a
+ * block, both parameters must be wanted, or none.
  */
 int net_derivative_new(struct net_derivative **derivative, const struct ivon_network *network,
                        const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
-                       size_t *tile, const bool *wanted, size_t memory, struct ivon_error *error);
+                       size_t *tile, const bool *wanted, const struct net_block *const *blocks,
+                       size_t memory, struct ivon_error *error);
 
 /*
  * For sums over a batch alone. Examples need not be separable: net_derivative_own_tangent is null
@@ -68,16 +74,16 @@ const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction);
 
 /*
- * J_i Σ g_i for the first `count` examples, after net_derivative_backward. Σ is a diagonal matrix:
- * diagonal[p] has its elements for wanted parameter p. These arrays must not change while the
- * derivative is used. The result (tile × K) is borrowed until the next call; it is null if the
- * output depends on no wanted parameter.
+ * J_i Σ g_i for the first `count` examples, after net_derivative_backward. The blocks of Σ are those
+ * that the derivative was made for, or it has none. The metric's lists and arrays must not change
+ * while the derivative is used with it; the struct itself may. The result (tile × K) is borrowed
+ * until the next call; it is null if the output depends on no wanted parameter.
  */
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
-                                        const float *const *diagonal, size_t count);
+                                        const struct net_metric *metric, size_t count);
 
 /* q[i] = g_iᵀ Σ g_i for the first `count` examples; other arguments as above. */
-void net_derivative_quadratic(struct net_derivative *derivative, const float *const *diagonal,
+void net_derivative_quadratic(struct net_derivative *derivative, const struct net_metric *metric,
                               size_t count, double *q);
 
 #endif

@@ -29,7 +29,15 @@ struct net_metric {
     const struct net_block *const *blocks;
 };
 
-/* X from arrays of the parameters' shapes, of which null ones are zero; and back. */
+/* The block of a parameter, or null. */
+static inline const struct net_block *net_metric_block(const struct net_metric *metric,
+                                                       size_t parameter)
+{
+    return metric->blocks ? metric->blocks[parameter] : NULL;
+}
+
+/* X from arrays of the parameters' shapes, of which null ones are zero; and back, past null
+   ones. */
 void net_block_gather(const struct net_block *block, const float *weight, const float *bias,
                       float *x);
 void net_block_scatter(const struct net_block *block, const float *x, float *weight, float *bias);

@@ -144,7 +144,22 @@ static int find_active(struct net_derivative *derivative, struct ivon_error *err
     return 0;
 }
 
-/* Marks the parameters that exactly one node uses, directly. */
+/* Returns whether a parameter's block has another one that the same node does not use alone. */
+static bool is_apart(const struct net_derivative *derivative, size_t value)
+{
+    size_t parameter = derivative_parameter(derivative, derivative_root(derivative, value));
+    const struct net_block *block = derivative_block(derivative, parameter);
+    if (!block || block->bias == NET_NONE)
+        return false;
+    size_t other = block->weight == parameter ? block->bias : block->weight;
+    const struct derivative_value *own = &derivative->values[value];
+    other = derivative->parameter_values[other];
+    return other == NET_NONE || !derivative->values[other].used_once ||
+           derivative->values[other].user != own->user;
+}
+
+/* Marks the parameters that exactly one node uses, directly; and of them, those whose gradients are
+   complete there. */
 static int find_single_use(struct net_derivative *derivative, struct ivon_error *error)
 {
     const struct ivon_network *network = derivative->network;
@@ -160,14 +175,21 @@ static int find_single_use(struct net_derivative *derivative, struct ivon_error 
             shared &= step->outputs[j] == NET_NONE ||
                       !derivative->values[step->outputs[j]].per_example;
         for (size_t j = 0; j < step->input_count; j++)
-            if (step->inputs[j] != NET_NONE)
-                uses[derivative_root(derivative, step->inputs[j])] += shared ? 2 : 1;
+            if (step->inputs[j] != NET_NONE) {
+                size_t root = derivative_root(derivative, step->inputs[j]);
+                uses[root] += shared ? 2 : 1;
+                derivative->values[root].user = i;
+            }
     }
     for (size_t i = 0; i < network->value_count; i++) {
         size_t root = derivative_root(derivative, i);
-        derivative->values[i].single_use = derivative_parameter(derivative, root) != NET_NONE &&
-                                           uses[root] == 1;
+        derivative->values[i].used_once = derivative_parameter(derivative, root) != NET_NONE &&
+                                          uses[root] == 1;
+        derivative->values[i].user = derivative->values[root].user;
     }
+    for (size_t i = 0; i < network->value_count; i++)
+        derivative->values[i].single_use = derivative->values[i].used_once &&
+                                           !is_apart(derivative, i);
     free(uses);
     return 0;
 }
@@ -249,7 +271,34 @@ static size_t arranged_count(const struct net_derivative *derivative, size_t i)
     const struct net_operator *op = step->call.node->op;
     bool single_use = op->quadratic && derivative_shared_input(derivative, step, 1) &&
                       derivative->values[step->inputs[1]].single_use;
+    if (single_use)
+        single_use = !derivative_block(derivative, derivative_input_parameter(derivative, step, 1));
     return single_use ? op->arranged_count(&derivative->unit->steps[i].call) : 0;
+}
+
+/* Reserves what blocks need: for rows of examples, or for the gradient of one. Raises *squares to
+   the floats that such rows take in a block. */
+static bool lay_out_blocks(struct net_derivative *derivative, size_t *squares)
+{
+    size_t rotated = 0, x = 0;
+    for (size_t p = 0; p < derivative->network->parameter_count; p++) {
+        const struct net_block *block = derivative_block(derivative, p);
+        if (!block || block->weight != p)
+            continue;
+        const struct derivative_value *value = &derivative->values[derivative->parameter_values[p]];
+        bool rank_one = value->single_use &&
+                        derivative->steps[value->user].kind == DERIVATIVE_RANK_ONE;
+        size_t size = block->rows * block->columns, columns = derivative->tile * block->columns;
+        if (!rank_one)
+            x = size > x ? size : x;
+        if (rank_one && columns > *squares)
+            *squares = columns;
+        if (rank_one && block->rows > rotated)
+            rotated = block->rows;
+    }
+    return derivative_new_claim(derivative, derivative->tile, rotated, &derivative->rotated) &
+           derivative_new_claim(derivative, 1, x, &derivative->x) &
+           derivative_new_claim(derivative, 1, x, &derivative->scratch);
 }
 
 static bool derivative_new_lay_out(struct net_derivative *derivative)
@@ -276,6 +325,7 @@ static bool derivative_new_lay_out(struct net_derivative *derivative)
                                          &own->row_sums);
         }
     }
+    fine &= lay_out_blocks(derivative, &squares);
     fine &= derivative_new_claim(derivative, 1, piece, &derivative->piece);
     fine &= derivative_new_claim(derivative, 1, squares, &derivative->squares);
     derivative->adjoints = derivative->memory;
@@ -317,6 +367,61 @@ static int derivative_new_allocate(struct net_derivative *derivative, size_t mem
     return 0;
 }
 
+/* Sets the value of each parameter. */
+static void find_parameters(struct net_derivative *derivative)
+{
+    const struct ivon_network *network = derivative->network;
+    for (size_t p = 0; p < network->parameter_count; p++)
+        derivative->parameter_values[p] = NET_NONE;
+    for (size_t i = 0; i < network->value_count; i++)
+        if (network->values[i].role == NET_PARAMETER)
+            derivative->parameter_values[network->values[i].parameter] = i;
+}
+
+/* Returns the elements of a wanted parameter; false if it is not wanted, or no such parameter. */
+static bool wanted_size(const struct net_derivative *derivative, size_t parameter, size_t *size)
+{
+    const struct ivon_network *network = derivative->network;
+    if (parameter >= network->parameter_count || !derivative->wanted[parameter] ||
+        derivative->parameter_values[parameter] == NET_NONE)
+        return false;
+    *size = network->values[derivative->parameter_values[parameter]].tensor.count;
+    return true;
+}
+
+/* Copies the blocks of wanted parameters. */
+static int copy_blocks(struct net_derivative *derivative, const struct net_block *const *blocks,
+                       struct ivon_error *error)
+{
+    const struct ivon_network *network = derivative->network;
+    for (size_t p = 0; p < network->parameter_count; p++) {
+        const struct net_block *block = blocks[p];
+        size_t weight, bias = 0, inputs, product;
+        if (!block || !derivative->wanted[p])
+            continue;
+        bool biased = block->bias != NET_NONE;
+        inputs = block->columns - biased;
+        bool fits = (p == block->weight || p == block->bias) &&
+                    wanted_size(derivative, block->weight, &weight) &&
+                    (!biased ||
+                     (wanted_size(derivative, block->bias, &bias) && bias == block->rows &&
+                      block->bias != block->weight && blocks[block->bias] == block)) &&
+                    blocks[block->weight] == block && block->columns >= biased &&
+                    !__builtin_mul_overflow(block->rows, inputs, &product) && product == weight;
+        if (!fits)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "%s: the block of parameter %zu has %zu rows of %zu numbers, "
+                                  "which its parameters, all wanted, do not have",
+                                  network->path, p, block->rows, block->columns);
+        derivative->blocks[p] = (struct net_block){.weight = block->weight,
+                                                   .bias = block->bias,
+                                                   .rows = block->rows,
+                                                   .columns = block->columns,
+                                                   .transposed = block->transposed};
+    }
+    return 0;
+}
+
 static int allocate_lists(struct net_derivative *derivative, const bool *wanted,
                           struct ivon_error *error)
 {
@@ -330,13 +435,17 @@ static int allocate_lists(struct net_derivative *derivative, const bool *wanted,
     derivative->values = calloc(network->value_count + 1, sizeof *derivative->values);
     derivative->steps = calloc(network->node_count + 1, sizeof *derivative->steps);
     derivative->wanted = calloc(network->parameter_count + 1, sizeof *derivative->wanted);
+    derivative->blocks = calloc(network->parameter_count + 1, sizeof *derivative->blocks);
+    derivative->parameter_values = calloc(network->parameter_count + 1,
+                                          sizeof *derivative->parameter_values);
     derivative->input_arrays = calloc(arguments, sizeof *derivative->input_arrays);
     derivative->output_arrays = calloc(arguments, sizeof *derivative->output_arrays);
-    if (!derivative->values || !derivative->steps || !derivative->wanted ||
-        !derivative->input_arrays || !derivative->output_arrays)
+    if (!derivative->values || !derivative->steps || !derivative->wanted || !derivative->blocks ||
+        !derivative->parameter_values || !derivative->input_arrays || !derivative->output_arrays)
         return ivon_error_memory(error);
     if (network->parameter_count)
         memcpy(derivative->wanted, wanted, network->parameter_count * sizeof *wanted);
+    find_parameters(derivative);
     return 0;
 }
 
@@ -359,11 +468,14 @@ static int analyse(struct net_derivative *derivative, struct ivon_error *error)
 /* Makes the plans for a tile; *separable is set if its examples lie one after the other. */
 static int derivative_new_start(struct net_derivative *derivative, const struct net_tensor *inputs,
                                 const struct net_tensor *unit_inputs, const bool *wanted,
-                                size_t memory, bool *separable, struct ivon_error *error)
+                                const struct net_block *const *blocks, size_t memory,
+                                bool *separable, struct ivon_error *error)
 {
     int code = net_expect_evaluation(derivative->network, error);
     if (!code)
         code = allocate_lists(derivative, wanted, error);
+    if (!code && blocks)
+        code = copy_blocks(derivative, blocks, error);
     if (!code)
         code = plan_new(&derivative->plan, derivative->network, NULL, inputs, PLAN_KEEP_ALL, memory,
                         error);
@@ -381,7 +493,8 @@ static int derivative_new_start(struct net_derivative *derivative, const struct 
 
 int net_derivative_new(struct net_derivative **out, const struct ivon_network *network,
                        const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
-                       size_t *tile, const bool *wanted, size_t memory, struct ivon_error *error)
+                       size_t *tile, const bool *wanted, const struct net_block *const *blocks,
+                       size_t memory, struct ivon_error *error)
 {
     bool separable = false;
     struct net_derivative *derivative = calloc(1, sizeof *derivative);
@@ -389,13 +502,13 @@ int net_derivative_new(struct net_derivative **out, const struct ivon_network *n
         return ivon_error_memory(error);
     derivative->network = network;
     derivative->tile = *tile;
-    int code = derivative_new_start(derivative, inputs, unit_inputs, wanted, memory, &separable,
-                                    error);
+    int code = derivative_new_start(derivative, inputs, unit_inputs, wanted, blocks, memory,
+                                    &separable, error);
     if (!code && !separable) {
         net_derivative_free(derivative);
         *tile = 1;
-        return net_derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, memory,
-                                  error);
+        return net_derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, blocks,
+                                  memory, error);
     }
     if (!code)
         code = analyse(derivative, error);
@@ -445,6 +558,8 @@ void net_derivative_free(struct net_derivative *derivative)
         net_plan_free(derivative->unit);
     net_plan_free(derivative->plan);
     free(derivative->wanted);
+    free(derivative->blocks);
+    free(derivative->parameter_values);
     free(derivative->values);
     free(derivative->steps);
     free(derivative->memory);
