@@ -152,6 +152,45 @@ void derivative_form_shared(struct net_derivative *derivative, size_t count)
     }
 }
 
+/* Computes the gradients of a parameter that one node uses, directly. */
+static void form_alone(struct net_derivative *derivative, size_t value, size_t count,
+                       float *gradients)
+{
+    size_t i = derivative->values[value].user;
+    const struct plan_step *step = &derivative->plan->steps[i];
+    for (size_t e = 0; e < count; e++) {
+        const struct net_call *call = unit_call(derivative, i, e);
+        for (size_t j = 0; j < step->input_count; j++)
+            derivative->input_arrays[j] = step->inputs[j] != NET_NONE &&
+                                                  derivative_root(derivative, step->inputs[j]) ==
+                                                      value
+                                              ? example_part(derivative, value, gradients, e)
+                                              : NULL;
+        set_output_adjoints(derivative, step, e);
+        call->node->op->backward(call, (const float *const *)derivative->output_arrays,
+                                 derivative->input_arrays);
+    }
+}
+
+void net_derivative_gradients(struct net_derivative *derivative, size_t parameter, size_t count,
+                              float *gradients)
+{
+    size_t i = derivative->parameter_values[parameter];
+    const struct derivative_value *value = &derivative->values[i];
+    size_t all = count * derivative->network->values[i].tensor.count;
+    memset(gradients, 0, all * sizeof *gradients);
+    for (size_t j = 0; j < all && derivative->whole; j++)
+        gradients[j] = NAN;
+    if (derivative->whole || !value->active)
+        return;
+    if (value->single_use) {
+        form_alone(derivative, i, count, gradients);
+        return;
+    }
+    derivative_form_shared(derivative, count);
+    memcpy(gradients, value->shared, all * sizeof *gradients);
+}
+
 /* Finds the next parameter, from value *i on, that keeps an array for every example. */
 static bool next_shared(const struct net_derivative *derivative, size_t *i, size_t *parameter)
 {

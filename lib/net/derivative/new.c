@@ -458,6 +458,8 @@ static int analyse(struct net_derivative *derivative, struct ivon_error *error)
         derivative->steps[i].kind = step_kind(derivative, &derivative->plan->steps[i],
                                               &derivative->steps[i].multi_use);
     size_t output = derivative->network->outputs[0];
+    if (!code)
+        code = derivative_find_uses(derivative, error);
     if (!code && !derivative->values[output].per_example)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: output '%s' does not depend on the examples",
@@ -558,6 +560,7 @@ void net_derivative_free(struct net_derivative *derivative)
         net_plan_free(derivative->unit);
     net_plan_free(derivative->plan);
     free(derivative->wanted);
+    free(derivative->uses);
     free(derivative->blocks);
     free(derivative->parameter_values);
     free(derivative->values);

@@ -5,6 +5,7 @@
 #define NET_DERIVATIVE_PRIVATE_H
 
 #include "net/derivative/derivative.h"
+#include "net/derivative/uses.h"
 #include "net/plan/private.h"
 
 /*
@@ -55,6 +56,8 @@ struct net_derivative {
     bool *wanted;
     struct net_block
         *blocks; /* of each parameter, without bases; of no rows: it is in none, or empty */
+    struct net_use *uses;
+    size_t use_count;
     size_t *parameter_values; /* the value of each parameter; NET_NONE: there is none */
     struct derivative_value *values;
     struct derivative_step *steps;
@@ -102,6 +105,9 @@ const float *derivative_output_adjoint(const struct net_derivative *derivative,
 /* Computes the gradients of all shared values that are not single-use, for the first `count`
    examples, summed over the nodes that use them; unless they are there. */
 void derivative_form_shared(struct net_derivative *derivative, size_t count);
+
+/* Lists the uses of weights, in uses.c. */
+int derivative_find_uses(struct net_derivative *derivative, struct ivon_error *error);
 
 /* Steps of DERIVATIVE_RANK_ONE. */
 

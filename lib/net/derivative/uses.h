@@ -11,23 +11,25 @@
 /* One node's use of a wanted parameter as a matrix: Gemm, MatMul, a convolution of one group, or
    Gather, whose rows a_t have a single 1. */
 struct net_use {
-    size_t step;
+    size_t step, input;     /* the node; the weight is this input of it */
     size_t weight, bias;    /* parameters; bias: of the same node, one element for each output, used
                                by no other; or NET_NONE */
     size_t inputs, outputs; /* i and o; without the bias */
     size_t positions;       /* T, of one example */
     bool transposed;        /* the weight is stored with a row for each input */
     bool lookup;            /* a_t is given by the place of its 1 */
+    bool complete;          /* the list has all uses of the weight: gradients are their sum */
 };
 
-/* Lists the uses, in the order of nodes, in memory of the derivative: they hold for its life. */
+/* Lists the uses, in the order of nodes, in memory of the derivative: they hold for its life. A
+   derivative for sums has none. */
 const struct net_use *net_derivative_uses(const struct net_derivative *derivative, size_t *count);
 
 /*
  * The rows of the first `count` examples, count × T of them. Inputs, after a run: `rows` has
  * inputs (+ 1 with a bias, which is 1) columns; of a lookup `places` are set instead. Factors that
  * the node applies (alpha, beta) are in the rows of inputs. Adjoints, after net_derivative_backward:
- * `rows` has a column for each output.
+ * `rows` has a column for each output. (An array that is not set may be null.)
  */
 void net_derivative_use_inputs(struct net_derivative *derivative, const struct net_use *use,
                                size_t count, float *rows, int64_t *places);
@@ -35,11 +37,13 @@ void net_derivative_use_adjoints(struct net_derivative *derivative, const struct
                                  size_t count, float *rows);
 
 /* The gradients g_i of the first `count` examples with respect to one wanted parameter, summed over
-   all its uses, after net_derivative_backward: count × its size, set. */
+   all its uses, after net_derivative_backward: count × its size, set. NaN of a derivative for
+   sums. */
 void net_derivative_gradients(struct net_derivative *derivative, size_t parameter, size_t count,
                               float *gradients);
 
-/* The adjoints of output 0 that the last net_derivative_backward was given: tile × K. */
+/* The adjoints of output 0 that the last net_derivative_backward was given, until a tangent is asked
+   of a derivative for sums: tile × K. Null if the output depends on no wanted parameter. */
 const float *net_derivative_output_adjoint(const struct net_derivative *derivative);
 
 #endif

@@ -68,6 +68,9 @@ enum {
     NET_CAST = 1 << 19,
     /* Output 0 is input 0 where that is not below 0, else 0. */
     NET_RECTIFIER = 1 << 20,
+    /* Output 0 has the parts of input 0, along the attribute axis (by default 0), that the integers
+       of input 1 name; negative ones count from the end. */
+    NET_LOOKUP = 1 << 21,
     /* Output 0 can be left out, too. */
     NET_FIRST_OPTIONAL = 4096,
     /* Normalizes over the axes that the attribute axes lists, by default 0, 2 and 3; examples are
@@ -160,6 +163,12 @@ struct net_operator {
        the attributes alpha and beta and a bias, input 2. Returns null if output 0 is no such
        product. */
     const struct net_matmul *(*product)(const struct net_call *call);
+
+    /* For an operator of images: at each position of output 0, N × o × positions, the o numbers are
+       the products of input 1, seen as a matrix of o rows, and a row of elements of input 0 or
+       zeros, up to a bias, input 2. Sets the rows of the first `count` images, `stride` floats
+       apart. Returns false if output 0 is no such product; `rows` null: it only says so. */
+    bool (*rows)(const struct net_call *call, size_t count, size_t stride, float *rows);
 
     /*
      * Computes gᵀ Σ g for a diagonal matrix Σ, where g is the gradient of input 1 for the output

@@ -13,7 +13,7 @@ static struct plan_step *producer(struct net_plan *plan, size_t value)
 
 /* Transposes. */
 
-static bool swaps_last_two(const struct plan_step *step)
+bool plan_swaps_last_two(const struct plan_step *step)
 {
     size_t count;
     if (!(step->call.node->op->flags & NET_TRANSPOSE))
@@ -45,7 +45,7 @@ static int fuse_operands(struct net_plan *plan, struct plan_step *step, struct i
     bool transposed[2] = {false, false};
     for (int i = 0; i < 2; i++) {
         const struct plan_step *from = producer(plan, step->inputs[i]);
-        if (!from || from->kind != PLAN_CALL || !swaps_last_two(from) ||
+        if (!from || from->kind != PLAN_CALL || !plan_swaps_last_two(from) ||
             stays_transposed(plan, step, from))
             continue;
         transposed[i] = true;

@@ -80,6 +80,9 @@ int plan_new(struct net_plan **plan, const struct ivon_network *network,
 /* Gives MatMul untransposed operands, and drops steps that no output needs any more. */
 int plan_fuse_transposes(struct net_plan *plan, struct ivon_error *error);
 
+/* Returns whether a step exchanges the last two axes of its input, and moves no other. */
+bool plan_swaps_last_two(const struct plan_step *step);
+
 /* Joins element-wise steps that follow each other into chains. */
 int plan_fuse_chains(struct net_plan *plan, struct ivon_error *error);
 

@@ -275,6 +275,7 @@ const struct net_operator net_convolution_operators[] = {
      .paired_workspace = convolution_pair_workspace,
      .forward_paired = convolution_pair_forward,
      .product = convolution_product,
+     .rows = convolution_rows,
      .arranged_count = convolution_arranged_count,
      .arrange = convolution_arrange,
      .quadratic = convolution_quadratic},

@@ -272,6 +272,7 @@ const struct net_operator net_index_operators[] = {
      .inputs_max = 2,
      .outputs_max = 1,
      .weights = 1U << 0,
+     .flags = NET_LOOKUP,
      .attributes = {{"axis", NET_INT}},
      .infer = gather_infer,
      .forward = gather_forward,

@@ -129,6 +129,20 @@ void net_matmul_adjoints(const struct net_matmul *p, float alpha, const float *a
     }
 }
 
+void net_matmul_vectors(const struct net_matmul *p, bool right, float alpha, const float *operand,
+                        size_t count, size_t stride, float *vectors)
+{
+    size_t matrix = (size_t)(right ? p->n : p->m), k = (size_t)p->k;
+    size_t length = (size_t)(right ? ldb(p) : lda(p));
+    bool rows = right ? p->transpose_b : !p->transpose_a;
+    for (size_t i = 0; i < count; i++, vectors += stride) {
+        const float *from = operand + product_start(p, right ? p->step_b : p->step_a, i / matrix) +
+                            i % matrix * (rows ? length : 1);
+        for (size_t j = 0; j < k; j++)
+            vectors[j] = alpha * from[rows ? j : j * length];
+    }
+}
+
 static void adjoints(const struct net_call *call, float alpha, const float *dy,
                      float *const *input_adjoints)
 {

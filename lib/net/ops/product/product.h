@@ -27,6 +27,12 @@ void net_matmul_add(const struct net_matmul *product, float alpha, const float *
 void net_matmul_adjoints(const struct net_matmul *product, float alpha, const float *a,
                          const float *b, const float *dy, float *da, float *db);
 
+/* The vectors of an operand that the product sums over, times alpha: rows of op(a) or, with `right`,
+   columns of op(b). Sets the first `count` of the whole batch, of k elements each, `stride` floats
+   apart. */
+void net_matmul_vectors(const struct net_matmul *product, bool right, float alpha,
+                        const float *operand, size_t count, size_t stride, float *vectors);
+
 /* The functions of the row Gemm, for operators that go on from its output. */
 int net_gemm_infer(struct net_call *call, struct ivon_error *error);
 int net_gemm_forward(const struct net_call *call, struct ivon_error *error);
