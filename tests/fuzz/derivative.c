@@ -161,6 +161,53 @@ static double own_quadratic(struct trial *trial, struct net_derivative *derivati
     return is_apart(derivative, example) ? sum : (double)INFINITY;
 }
 
+/* The gradient of the last example, by the rows of one use of a weight, the weight's only one. */
+static void check_use(struct trial *trial, struct net_derivative *derivative,
+                      const struct net_use *use, size_t count)
+{
+    size_t tile = trial->tile, rows = tile * use->positions, size = use->inputs * use->outputs;
+    size_t columns = use->inputs + (use->bias != NET_NONE);
+    if (rows * (columns + use->outputs) > MEMORY)
+        return;
+    float *a = calloc(rows * columns + 1, sizeof *a),
+          *d = calloc(rows * use->outputs + 1, sizeof *d);
+    int64_t *places = calloc(rows + 1, sizeof *places);
+    float *gradients = calloc(tile * size + 1, sizeof *gradients);
+    assert(a && d && places && gradients && size == size_of(trial, use->weight));
+    net_derivative_use_inputs(derivative, use, tile, a, places);
+    net_derivative_use_adjoints(derivative, use, tile, d);
+    net_derivative_gradients(derivative, use->weight, tile, gradients);
+    double most = larger(larger(largest_of(derivative), gradients, tile * size), a, rows * columns);
+    for (size_t i = 0; i < size && use->complete && count == 1; i++) {
+        size_t r = use->transposed ? i % use->outputs : i / use->inputs;
+        size_t c = use->transposed ? i / use->outputs : i % use->inputs;
+        struct sum sum = {0};
+        for (size_t row = rows - use->positions; row < rows; row++) {
+            float input = use->lookup ? places[row] == (int64_t)c : a[row * columns + c];
+            add_product(&sum, &d[row * use->outputs + r], &input, 1);
+        }
+        expect_close("a sum of rows", sum.value, (double)gradients[(tile - 1) * size + i], most,
+                     sum.terms);
+    }
+    free(a);
+    free(d);
+    free(places);
+    free(gradients);
+}
+
+static void check_uses(struct trial *trial, struct net_derivative *derivative, const float *weights)
+{
+    size_t count;
+    const struct net_use *uses = net_derivative_uses(derivative, &count);
+    net_derivative_backward(derivative, weights, NULL);
+    for (size_t i = 0; i < count; i++) {
+        size_t same = 0;
+        for (size_t j = 0; j < count; j++)
+            same += uses[j].weight == uses[i].weight;
+        check_use(trial, derivative, &uses[i], same);
+    }
+}
+
 /* Each example's quadratic form, by its own tangent and by its own gradient. */
 static void check_examples(struct trial *trial, struct net_derivative *derivative,
                            const float *weights)
@@ -169,7 +216,8 @@ static void check_examples(struct trial *trial, struct net_derivative *derivativ
     double *q = calloc(tile, sizeof *q);
     float *moved = calloc(tile * wide + 1, sizeof *moved);
     assert(q && moved);
-    const struct net_metric metric = {.diagonal = (const float *const *)trial->diagonal};
+    const struct net_metric metric = {.diagonal = (const float *const *)trial->diagonal,
+                                      .blocks = trial->blocks};
     net_derivative_backward(derivative, weights, NULL);
     net_derivative_quadratic(derivative, &metric, tile, q);
     double most = largest_of(derivative);
@@ -255,8 +303,10 @@ static void run_and_check(struct trial *trial, struct net_derivative *derivative
     float *weights = new_adjoints(trial, output->count);
     *most = check_identity(trial, derivative, weights, gradients);
     bool of_examples = output->rank && output->shape[0] == (int64_t)trial->tile;
-    if (!derivative->whole && of_examples && same_constants(derivative))
+    if (!derivative->whole && of_examples && same_constants(derivative)) {
         check_examples(trial, derivative, weights);
+        check_uses(trial, derivative, weights);
+    }
     free(weights);
 }
 
@@ -268,7 +318,7 @@ static void by_examples(struct trial *trial, float **gradients, double *most)
     size_t tile = trial->tile;
     *most = (double)INFINITY;
     int code = net_derivative_new(&derivative, trial->network, trial->inputs, trial->unit_inputs,
-                                  &tile, trial->wanted, MEMORY, &error);
+                                  &tile, trial->wanted, trial->blocks, MEMORY, &error);
     if (code) {
         check_error(code, &error);
         return;

@@ -19,6 +19,8 @@ struct trial {
     size_t parameters, tile;
     bool *wanted;
     float **values, **direction, **diagonal;
+    struct net_block *list;
+    const struct net_block **blocks; /* of some parameters; without bases, so that Σ is diagonal */
     struct net_tensor inputs[INPUTS_MAX], unit_inputs[INPUTS_MAX];
     void *data[INPUTS_MAX];
     struct net_training *training;
@@ -111,6 +113,24 @@ static inline bool make_inputs(struct trial *trial)
     return true;
 }
 
+static inline void make_blocks(struct trial *trial)
+{
+    trial->list = calloc(trial->parameters + 1, sizeof *trial->list);
+    trial->blocks = calloc(trial->parameters + 1, sizeof *trial->blocks);
+    assert(trial->list && trial->blocks);
+    for (size_t p = 0; p < trial->parameters; p += 2) {
+        const struct ivon_tensor *tensor =
+            &trial->checkpoint->tensors[trial->network->parameters[p]];
+        size_t rows = tensor->rank ? (size_t)tensor->shape[0] : 1;
+        trial->list[p] = (struct net_block){.weight = p,
+                                            .bias = NET_NONE,
+                                            .rows = rows,
+                                            .columns = rows ? tensor->count / rows : 0,
+                                            .diagonal = trial->diagonal[p]};
+        trial->blocks[p] = &trial->list[p];
+    }
+}
+
 /* False where no examples can be fed to the network. */
 static inline bool trial_begin(struct trial *trial, const struct ivon_network *network,
                                const struct checkpoint *checkpoint, uint64_t seed)
@@ -126,6 +146,7 @@ static inline bool trial_begin(struct trial *trial, const struct ivon_network *n
         trial->values[p] = checkpoint->data[network->parameters[p]];
     trial->direction = new_arrays(trial, -1, 1);
     trial->diagonal = new_arrays(trial, 0.1, 1);
+    make_blocks(trial);
     return make_inputs(trial);
 }
 
@@ -135,6 +156,8 @@ static inline void trial_end(struct trial *trial)
     free_arrays(trial, trial->diagonal);
     for (size_t i = 0; i < INPUTS_MAX; i++)
         free(trial->data[i]);
+    free(trial->list);
+    free(trial->blocks);
     free(trial->values);
     free(trial->wanted);
 }

@@ -1,12 +1,12 @@
 /*
  * Covariances with blocks, against the dense product in double of each example's gradient: by a
- * backward pass in which the other examples have no adjoint, and J by tangents. What is compared is
- * a sum of at most a few hundred products more than in derivative_checks.h, with bases whose columns
- * have length 1, and numbers D of one magnitude: ROUNDING holds.
+ * backward pass in which the other examples have no adjoint, and J by tangents. What is compared
+ * is a sum of at most a few hundred products more than in derivative_checks.h, with bases whose
+ * columns have length 1, and numbers D of one magnitude: ROUNDING holds.
  */
 #include "derivative_checks.h"
 
-enum { BLOCKS = 4, WIDEST = 64 };
+enum { BLOCKS = 4, ARRAYS = 3 * BLOCKS, WIDEST = 64 };
 
 enum bases { BOTH, INPUT, OUTPUT, NEITHER, IDENTITY, BASES };
 
@@ -20,13 +20,13 @@ struct blocks {
     struct net_block list[BLOCKS];
     const struct net_block *of[MODEL_TENSORS];
     size_t count;
-    float *memory[3 * BLOCKS];
+    float *memory[ARRAYS];
     size_t used;
 };
 
 static float *blocks_new(struct blocks *blocks, size_t count)
 {
-    assert_true(blocks->used < 3 * BLOCKS);
+    assert_true(blocks->used < ARRAYS);
     return blocks->memory[blocks->used++] = model_allocate(count * sizeof(float));
 }
 
@@ -231,6 +231,7 @@ static void check_identity_bases(struct trial *trial, struct net_derivative *der
     net_derivative_quadratic(derivative, &metric, tile, by_diagonal);
     for (size_t e = 0; e < tile; e++)
         expect_same("a quadratic form by another metric", by_diagonal[e], q[e]);
+    free_arrays(trial, diagonal);
 }
 
 /* A tile, a part of it, and single examples. */
@@ -246,7 +247,7 @@ static void check_bases(struct model *model, const struct block_case *cases, siz
     struct net_derivative *derivative = make(&trial, &tile), *unit = make(&trial, &one);
     assert_int_equal(tile, expected);
     size_t wide = trial.wide, present = tile == TILE ? PRESENT : 1;
-    float *adjoints = model_allocate(3 * TILE * wide * sizeof *adjoints);
+    float *adjoints = model_allocate((size_t)3 * TILE * wide * sizeof *adjoints);
     float *moved = adjoints + TILE * wide, *part = moved + TILE * wide;
     for (size_t i = 0; i < TILE * wide; i++)
         adjoints[i] = model_random(model, -1, 1);

@@ -108,9 +108,9 @@ static inline struct net_derivative *make(struct trial *trial, size_t *tile)
 {
     struct net_derivative *derivative = NULL;
     struct ivon_error error = {0};
-    int code = net_derivative_new(&derivative, trial->model->network,
-                                  *tile == TILE ? trial->shapes : trial->unit_shapes,
-                                  trial->unit_shapes, tile, trial->wanted, trial->blocks, 0, &error);
+    int code = net_derivative_new(
+        &derivative, trial->model->network, *tile == TILE ? trial->shapes : trial->unit_shapes,
+        trial->unit_shapes, tile, trial->wanted, trial->blocks, 0, &error);
     if (!code)
         code = net_derivative_set_parameters(derivative, (const float *const *)trial->values,
                                              &error);

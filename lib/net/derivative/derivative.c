@@ -35,6 +35,15 @@ bool derivative_shared_input(const struct net_derivative *derivative, const stru
            !derivative->values[value].per_example;
 }
 
+const float *derivative_output_adjoint(const struct net_derivative *derivative,
+                                       const struct plan_step *step, size_t j)
+{
+    size_t value = step->outputs[j];
+    return value == NET_NONE || !derivative->values[value].active
+               ? NULL
+               : derivative->values[derivative_root(derivative, value)].adjoint;
+}
+
 int net_derivative_set_parameters(struct net_derivative *derivative, const float *const *parameters,
                                   struct ivon_error *error)
 {

@@ -74,10 +74,10 @@ const float *net_derivative_tangent(struct net_derivative *derivative,
                                     const float *const *direction);
 
 /*
- * J_i Σ g_i for the first `count` examples, after net_derivative_backward. The blocks of Σ are those
- * that the derivative was made for, or it has none. The metric's lists and arrays must not change
- * while the derivative is used with it; the struct itself may. The result (tile × K) is borrowed
- * until the next call; it is null if the output depends on no wanted parameter.
+ * J_i Σ g_i for the first `count` examples, after net_derivative_backward. The blocks of Σ are
+ * those that the derivative was made for, or it has none. The metric's lists and arrays must not
+ * change while the derivative is used with it; the struct itself may. The result (tile × K) is
+ * borrowed until the next call; it is null if the output depends on no wanted parameter.
  */
 const float *net_derivative_own_tangent(struct net_derivative *derivative,
                                         const struct net_metric *metric, size_t count);

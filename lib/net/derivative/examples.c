@@ -29,15 +29,6 @@ static void update_metric(struct net_derivative *derivative, const struct net_me
     derivative->sums_blocks = metric->blocks;
 }
 
-const float *derivative_output_adjoint(const struct net_derivative *derivative,
-                                       const struct plan_step *step, size_t j)
-{
-    size_t value = step->outputs[j];
-    return value == NET_NONE || !derivative->values[value].active
-               ? NULL
-               : derivative->values[derivative_root(derivative, value)].adjoint;
-}
-
 /* One example at a time. */
 
 /* Sets the address of a value in the unit plan to example e's slice of the tile. */
@@ -202,8 +193,8 @@ static bool next_shared(const struct net_derivative *derivative, size_t *i, size
     return false;
 }
 
-/* What the metric makes of one example's gradients, in arrays of the parameters' shapes: with `q`,
-   *q += gᵀ Σ g; else g ← Σ g. */
+/* The product of the metric and one example's gradients, in arrays of the parameters' shapes: with
+   `q`, *q += gᵀ Σ g; else g ← Σ g. */
 
 static void use_diagonal(const float *diagonal, float *gradient, size_t count, double *q)
 {
@@ -349,7 +340,8 @@ static void unit_tangent(struct net_derivative *derivative, size_t i,
                             derivative->output_arrays);
 }
 
-/* Computes tangents without the part of single-use parameters, which derivative_rank_one_tangent adds. */
+/* Computes tangents without the part of single-use parameters, which derivative_rank_one_tangent
+   adds. */
 static void tile_tangent(struct net_derivative *derivative, const struct plan_step *step, size_t e)
 {
     set_tangents(derivative, step, e);

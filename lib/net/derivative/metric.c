@@ -7,8 +7,8 @@
 #include "net/derivative/vectors.h"
 #include "net/graph/graph.h"
 
-/* X holds rows of n numbers. A weight has i numbers for each of them, n less the bias; stored with a
-   row for each input it is i × o, and is read in squares that stay in the first-level cache. */
+/* X holds rows of n numbers. A weight has i numbers for each of them, n less the bias. Stored with
+   a row for each input it is i × o, and is read in squares that stay in the first-level cache. */
 
 enum { SQUARE = 32 };
 

@@ -1,12 +1,12 @@
 /*
  * A covariance Σ over a network's parameters as derivatives meet it: diagonal, but for blocks. A
- * block is a weight, and maybe the bias that the same node adds, seen as one matrix X = [W | b] of o
- * rows, one for each output of the node, and n columns, one for each input and the bias:
+ * block is a weight, and maybe the bias that the same node adds, seen as one matrix X = [W | b] of
+ * o rows, one for each output of the node, and n columns, one for each input and the bias:
  *
  *   Σ[X] = U_B (D ⊙ (U_Bᵀ X U_A)) U_Aᵀ
  *
- * with D element by element, and bases whose columns are orthonormal. (Source: math.md, "Kronecker";
- * George et al. 2018, arXiv:1806.03884.)
+ * with D element by element, and bases whose columns are orthonormal. (Source: math.md,
+ * "Kronecker"; George et al. 2018, arXiv:1806.03884.)
  */
 #ifndef NET_DERIVATIVE_METRIC_H
 #define NET_DERIVATIVE_METRIC_H

@@ -1,6 +1,6 @@
-/* The inside of struct net_derivative: derivative/new.c makes it, derivative.c runs it, and
-   derivative/examples.c computes the parts that differ by example, derivative/rank_one.c those of
-   them that a tile has in common. */
+/* The inside of struct net_derivative: derivative/analysis.c finds what to differentiate, new.c
+   makes it, derivative.c runs it, examples.c computes the parts that differ by example, and
+   rank_one.c those of them that are products of rows. */
 #ifndef NET_DERIVATIVE_PRIVATE_H
 #define NET_DERIVATIVE_PRIVATE_H
 
@@ -80,6 +80,24 @@ struct net_derivative {
 
 /* The alignment of arrays in floats: one cache line. */
 enum { DERIVATIVE_ALIGNMENT = 16 };
+
+/* The analysis, in this order; the first and the last for any derivative. */
+
+/* Marks the values that output 0 depends on: other outputs need no derivatives. */
+void derivative_find_needed(struct net_derivative *derivative);
+
+/* Marks the values that each example has of its own. Returns false if the examples of a tile cannot
+   be separated. */
+bool derivative_classify(struct net_derivative *derivative);
+
+/* Marks the values that depend on inputs, where the tile is treated as one example. */
+void derivative_classify_whole(struct net_derivative *derivative);
+
+/* Marks what is active, and used once, and lists the uses; chooses the kind of each step. Fails if
+   an operator has no derivative, or output 0 does not depend on the examples. */
+int derivative_analyse(struct net_derivative *derivative, struct ivon_error *error);
+
+/* Questions of several files. */
 
 /* Returns the root of a value: the value whose arrays it uses. */
 size_t derivative_root(const struct net_derivative *derivative, size_t value);

@@ -139,7 +139,7 @@ static bool find_use(const struct net_derivative *derivative, size_t i, struct n
 }
 
 /* Counts the uses of each parameter: of a transpose, those of its output. */
-static void count_uses(const struct net_derivative *derivative, size_t *counts)
+static void count_weight_uses(const struct net_derivative *derivative, size_t *counts)
 {
     bool turned;
     for (size_t i = 0; i < derivative->network->node_count; i++) {
@@ -166,7 +166,7 @@ int derivative_find_uses(struct net_derivative *derivative, struct ivon_error *e
         free(counts);
         return ivon_error_memory(error);
     }
-    count_uses(derivative, counts);
+    count_weight_uses(derivative, counts);
     for (size_t i = 0; i < network->node_count && !derivative->whole; i++) {
         struct net_use *use = &derivative->uses[derivative->use_count];
         if (!find_use(derivative, i, use))

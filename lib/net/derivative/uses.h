@@ -28,8 +28,9 @@ const struct net_use *net_derivative_uses(const struct net_derivative *derivativ
 /*
  * The rows of the first `count` examples, count × T of them. Inputs, after a run: `rows` has
  * inputs (+ 1 with a bias, which is 1) columns; of a lookup `places` are set instead. Factors that
- * the node applies (alpha, beta) are in the rows of inputs. Adjoints, after net_derivative_backward:
- * `rows` has a column for each output. (An array that is not set may be null.)
+ * the node applies (alpha, beta) are in the rows of inputs. Adjoints, after
+ * net_derivative_backward: `rows` has a column for each output. The array that is not set may be
+ * null.
  */
 void net_derivative_use_inputs(struct net_derivative *derivative, const struct net_use *use,
                                size_t count, float *rows, int64_t *places);
@@ -42,8 +43,8 @@ void net_derivative_use_adjoints(struct net_derivative *derivative, const struct
 void net_derivative_gradients(struct net_derivative *derivative, size_t parameter, size_t count,
                               float *gradients);
 
-/* The adjoints of output 0 that the last net_derivative_backward was given, until a tangent is asked
-   of a derivative for sums: tile × K. Null if the output depends on no wanted parameter. */
+/* The adjoints of output 0 that the last net_derivative_backward was given, until a tangent is
+   asked of a derivative for sums: tile × K. Null if the output depends on no wanted parameter. */
 const float *net_derivative_output_adjoint(const struct net_derivative *derivative);
 
 #endif

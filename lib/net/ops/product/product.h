@@ -27,9 +27,9 @@ void net_matmul_add(const struct net_matmul *product, float alpha, const float *
 void net_matmul_adjoints(const struct net_matmul *product, float alpha, const float *a,
                          const float *b, const float *dy, float *da, float *db);
 
-/* The vectors of an operand that the product sums over, times alpha: rows of op(a) or, with `right`,
-   columns of op(b). Sets the first `count` of the whole batch, of k elements each, `stride` floats
-   apart. */
+/* The vectors of an operand that the product sums over, times alpha: rows of op(a) or, with
+   `right`, columns of op(b). Sets the first `count` of the whole batch, of k elements each,
+   `stride` floats apart. */
 void net_matmul_vectors(const struct net_matmul *product, bool right, float alpha,
                         const float *operand, size_t count, size_t stride, float *vectors);
 
