@@ -1,11 +1,11 @@
 """Structured posteriors as the dense Gaussians that they are, in float64 by numpy.
 
-usage: fit_dense.py selftest
+usage: fit_dense.py selftest       (`options` are those of fit.py; rho is 1 where not given)
        fit_dense.py draws POSTERIOR.h5 SEED TEMPERATURE SAMPLE=FILE.h5...
        fit_dense.py identities POSTERIOR.h5 [DATA.h5[:GROUP] options of fit.py]
-       fit_dense.py removal POSTERIOR.h5 DATA.h5[:GROUP] SENSITIVITY.h5 [--leverage] [options of fit.py]
-       fit_dense.py evidence POSTERIOR.h5 DATA.h5[:GROUP] [N_DELTA...] [options of fit.py]
-       fit_dense.py linear POSTERIOR.h5 DATA.h5[:GROUP] PREDICTION.h5 [--draws=S] [options of fit.py]
+       fit_dense.py removal POSTERIOR.h5 DATA.h5[:GROUP] SENSITIVITY.h5 [--leverage] [--rho=X] [options]
+       fit_dense.py evidence POSTERIOR.h5 DATA.h5[:GROUP] [N_DELTA...] [options]
+       fit_dense.py linear POSTERIOR.h5 DATA.h5[:GROUP] PREDICTION.h5 [--draws=S] [options]
        fit_dense.py swag POSTERIOR.h5 RANK CHECKPOINT.h5...
 
 Nothing here is clever: matrices are formed whole, so that networks have to be small (some thousand
@@ -268,6 +268,8 @@ def noise_fixed_point(squares, outputs, m, h, count, noise, a=1.0):
     for _ in range(100000):
         scaled = h * noise**2 / s2
         gamma = effective(scaled, count, a)
+        if gamma >= outputs:
+            return np.nan, np.nan  # Fewer data than effective parameters tell nothing of the noise.
         again = gamma / (m @ m), squares / (outputs - gamma)
         done = abs(again[0] / a - 1) + abs(again[1] / s2 - 1) < 1e-14
         a, s2 = again
@@ -362,11 +364,11 @@ def identities(path, *arguments):
 
 
 def removal_command(path, data, sensitivity, *arguments):
-    leverage = "--leverage" in arguments
+    own = [a for a in arguments if a == "--leverage" or a.startswith("--rho=")]
+    leverage, rho = "--leverage" in own, float(([1] + [a[6:] for a in own if a[:6] == "--rho="])[-1])
     g = Gaussian(path)
-    facts = Facts(g, [path, data, *[a for a in arguments if a != "--leverage"]])
+    facts = Facts(g, [path, data, *[a for a in arguments if a not in own]])
     covariance, found = g.covariance(), h5py.File(sensitivity)
-    rho = float(found.attrs["rho"]) if "rho" in found.attrs else 1.0
     made = [removal(facts, i, covariance, rho, leverage) for i in range(len(facts))]
     print(f"rho {rho:g}, leverage applied to {sum(m[2] for m in made)} of {len(made)}")
     moves = np.array([m[1] for m in made])
