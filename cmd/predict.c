@@ -15,6 +15,8 @@
 
 enum {
     KEY_MEAN = 256,
+    KEY_METHOD,
+    KEY_LINEAR,
     KEY_WEIGHTS,
     KEY_RECALIBRATE,
     KEY_AVERAGE,
@@ -31,6 +33,10 @@ enum {
 static const struct argp_option option_table[] = {
     {"samples", 'n', "N", 0, "Average over N weight samples (default 64)", 2},
     {"mean", KEY_MEAN, NULL, 0, "Predict with the posterior mean alone", 2},
+    {"method", KEY_METHOD, "samples|linear", 0,
+     "Average over weights, or linearise the network at the mean (default samples)", 2},
+    {"linear", KEY_LINEAR, "probit|draws", 0,
+     "Of --method=linear: in closed form, or by draws of outputs (default probit)", 2},
     {"weights", KEY_WEIGHTS, "W,W,...", 0, "Weights of the posteriors (default: equal)", 2},
     {"recalibrate", KEY_RECALIBRATE, "DATA", 0,
      "Compute batch-norm statistics anew from DATA for every sample", 2},
@@ -47,6 +53,29 @@ static const struct argp_option option_table[] = {
     {"compare", KEY_COMPARE, "FILE", 0, "Compare with the predictions in FILE", 4},
     {0},
 };
+
+static error_t parse_method_option(int key, const char *argument, struct argp_state *state)
+{
+    struct predict_command *command = state->input;
+    bool first;
+    switch (key) {
+    case KEY_METHOD:
+        first = strcmp(argument, "samples") == 0;
+        if (!first && strcmp(argument, "linear") != 0)
+            argp_failure(state, EX_USAGE, 0, "--method: '%s', expected samples or linear",
+                         argument);
+        command->options.method = first ? IVON_PREDICT_SAMPLES : IVON_PREDICT_LINEAR;
+        return 0;
+    case KEY_LINEAR:
+        first = strcmp(argument, "probit") == 0;
+        if (!first && strcmp(argument, "draws") != 0)
+            argp_failure(state, EX_USAGE, 0, "--linear: '%s', expected probit or draws", argument);
+        command->linear = first ? IVON_PREDICT_LINEAR : IVON_PREDICT_LINEAR_DRAWS;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
 
 /* W,W,...: positive numbers. */
 static void parse_weights(struct predict_command *command, struct argp_state *state,
@@ -84,7 +113,7 @@ static error_t predict_parse_number_option(int key, char *argument, struct argp_
         options->bins = (int)option_whole(state, "--bins", argument, 1, 65536);
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_method_option(key, argument, state);
     }
 }
 
@@ -123,6 +152,34 @@ static void predict_take_options(struct predict_command *command)
     command->options.batch = command->evaluation.batch;
     command->options.resources.memory = command->evaluation.memory;
     command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
+}
+
+/* A linearised network is that of one posterior at its mean. */
+static void predict_check_method(struct predict_command *command, struct argp_state *state)
+{
+    struct ivon_predict_options *options = &command->options;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        command->evaluation.task.likelihood);
+    bool linear = options->method == IVON_PREDICT_LINEAR;
+    if (command->linear >= 0 && !linear)
+        argp_failure(state, EX_USAGE, 0, "--linear needs --method=linear");
+    if (linear && (command->mean || command->average || command->recalibrate))
+        argp_failure(state, EX_USAGE, 0,
+                     "--method=linear goes with none of --mean, --average and --recalibrate");
+    if (linear && command->argument_count > 1)
+        argp_failure(state, EX_USAGE, 0, "--method=linear takes one posterior, %zu are given",
+                     command->argument_count);
+    if (command->linear >= 0)
+        options->method = (enum ivon_predict_method)command->linear;
+    if (options->method != IVON_PREDICT_LINEAR)
+        return;
+    if (command->samples_given || command->log_likelihoods)
+        argp_failure(state, EX_USAGE, 0,
+                     "the closed form draws nothing: --samples and --log-likelihoods need "
+                     "--linear=draws");
+    if (command->metrics && traits->regression && !traits->noise)
+        argp_failure(state, EX_USAGE, 0,
+                     "the likelihood of counts has no closed form: --metrics need --linear=draws");
 }
 
 static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
@@ -174,6 +231,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0,
                      "--mean draws nothing: --seed, --temperature, --include and --exclude do not "
                      "go with it");
+    predict_check_method(command, state);
     predict_take_options(command);
 }
 
@@ -404,9 +462,15 @@ static void predict_describe(const struct predict_command *command)
         report_note("averaged %zu files", command->argument_count);
         return;
     }
-    report_note("predicted %s examples with %zu samples of each of %zu posteriors",
-                report_count(ivon_examples_count(command->examples), count),
-                command->options.samples, command->argument_count);
+    report_count(ivon_examples_count(command->examples), count);
+    if (command->options.method == IVON_PREDICT_LINEAR)
+        report_note("predicted %s examples with a linearised network, in closed form", count);
+    else if (command->options.method == IVON_PREDICT_LINEAR_DRAWS)
+        report_note("predicted %s examples with %zu draws of a linearised network's outputs", count,
+                    command->options.samples);
+    else
+        report_note("predicted %s examples with %zu samples of each of %zu posteriors", count,
+                    command->options.samples, command->argument_count);
 }
 
 static void predict_release(struct predict_command *command)
@@ -435,7 +499,8 @@ int predict_run(int argc, char **argv)
                                       .open.open = ivon_open_defaults(),
                                       .draw = draw_defaults(),
                                       .evaluation = evaluation_defaults(),
-                                      .format = -1};
+                                      .format = -1,
+                                      .linear = -1};
     struct ivon_error error = {0};
     struct progress progress;
     command.arguments = calloc((size_t)argc + 1, sizeof *command.arguments);
@@ -450,7 +515,8 @@ int predict_run(int argc, char **argv)
             argc, argv);
     command.options.resources.progress = progress_start(&progress, "predicting",
                                                         command.common.quiet);
-    progress.unit = "examples x samples";
+    progress.unit = command.options.method == IVON_PREDICT_SAMPLES ? "examples x samples"
+                                                                   : "examples";
     const char *text = command.files.no_provenance ? NULL : provenance;
     int code = command.average ? predict_average(&command, text, &error)
                                : predict(&command, text, &error);

@@ -413,6 +413,9 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
                           "--per-token: the network's output has no axis of tokens");
     code = command->groups ? remove_groups(command, shape.examples, provenance, error)
                            : run_examples(command, &shape, provenance, error);
+    struct ivon_leverage_use leverage = ivon_sensitivity_leverage(command->sensitivity);
+    if (!code && !command->common.quiet && !command->groups)
+        removal_note_leverage(&leverage, command->options.leverage == IVON_LEVERAGE_AUTO);
     if (!code && !command->common.quiet && ivon_sensitivity_saw_probabilities(command->sensitivity))
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
                                                            : command->posterior);

@@ -152,7 +152,8 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
 {
     /* Only which columns there are matters here, not what is in them. */
     static const float none;
-    struct ivon_predictions like = {.expected_entropy = command->average ? NULL : &none};
+    bool closed = command->options.method == IVON_PREDICT_LINEAR;
+    struct ivon_predictions like = {.expected_entropy = command->average || closed ? NULL : &none};
     *output = (struct predict_output){.command = command, .shape = *shape, .rows = rows};
     int code = 0;
     if (command->log_likelihoods)
@@ -191,7 +192,7 @@ static void keep_scores(float **scores, size_t *at, const struct ivon_prediction
             continue;
         scores[0][*at] = p->max_probability[i];
         scores[1][*at] = -p->entropy[i];
-        scores[2][*at] = -p->mutual_information[i];
+        scores[2][*at] = p->mutual_information ? -p->mutual_information[i] : 0;
         ++*at;
     }
 }
@@ -402,10 +403,12 @@ static int print_metrics(const struct predict_output *output,
 {
     const struct predict_command *command = output->command;
     json_t *json = command->json ? json_object() : NULL, *list = json_object();
+    bool closed = command->options.method == IVON_PREDICT_LINEAR;
     int code = 0;
     if (json) {
         json_object_set_new(json, "examples", json_integer((json_int_t)output->rows));
-        json_object_set_new(json, "samples", json_integer((json_int_t)command->options.samples));
+        json_object_set_new(json, "samples",
+                            json_integer(closed ? 0 : (json_int_t)command->options.samples));
     } else {
         printf("%-36s %12s %16s %18s\n", "metric", "value", "standard_error", "monte_carlo_error");
     }

@@ -24,6 +24,7 @@ struct predict_command {
     const char *output, *log_likelihoods;
     int format; /* -1: by the output's suffix */
     bool mean, samples_given, average, metrics, json;
+    int linear; /* its method; -1: not given */
 
     /* While it runs: */
     struct ivon_member *members;

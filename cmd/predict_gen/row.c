@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd/predict_gen/predict_gen.h"
+#include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 
 static const double LOG_2_PI = 1.8378770664093454836;
@@ -65,6 +66,9 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
                           sensitivity, shape, error);
     if (code)
         return code;
+    struct ivon_leverage_use leverage = ivon_sensitivity_leverage(*sensitivity);
+    if (!command->common.quiet)
+        removal_note_leverage(&leverage, command->options.leverage == IVON_LEVERAGE_AUTO);
     row->train_loss = ivon_ratio_metric("train_loss", &sums.loss);
     row->train_error = ivon_ratio_metric("train_error", &sums.error);
     row->loo_loss = ivon_ratio_metric("loo_loss", &sums.loo_loss);

@@ -34,7 +34,7 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
     const struct evaluation_options *evaluation = &command->evaluation;
     json_t *run = json_pack(
         "{s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:b, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I, "
-        "s:I}",
+        "s:I, s:i}",
         "posterior", file_identity(command->posterior), "model", file_identity(evaluation->model),
         "data", file_identity(evaluation->data), "on", file_identity(command->on), "likelihood",
         (int)options->task.likelihood, "covariance", (int)options->covariance, "scores",
@@ -44,7 +44,7 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
         report_json_number(options->sample.temperature), "ignored",
         (json_int_t)options->task.ignored, "samples", (json_int_t)options->samples, "seed",
         (json_int_t)options->sample.seed, "batch", (json_int_t)options->batch, "memory",
-        (json_int_t)options->resources.memory);
+        (json_int_t)options->resources.memory, "leverage", (int)options->leverage);
     json_t *patterns = json_array();
     for (size_t i = 0; i < command->draw.filter.count; i++) {
         json_array_append_new(patterns, json_boolean(command->draw.filter.excludes[i]));

@@ -5,11 +5,13 @@
 
 #include "cmd/shared/report.h"
 
-enum { KEY_COVARIANCE = 256, KEY_RHO, KEY_N_TRAIN };
+enum { KEY_COVARIANCE = 256, KEY_RHO, KEY_N_TRAIN, KEY_LEVERAGE };
 
 static const struct argp_option option_table[] = {
     {"covariance", KEY_COVARIANCE, "full|diag", 0,
      "Of an example's outputs: exact, or the published diagonal (default full)", 3},
+    {"leverage", KEY_LEVERAGE, "auto|none|newton", 0,
+     "Remove an example's curvature, too (default auto: with a low rank that holds it)", 3},
     {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
     {"n-train", KEY_N_TRAIN, "N", 0,
      "Number of training examples (default: the checkpoint's, else those of the data)", 3},
@@ -19,11 +21,16 @@ static const struct argp_option option_table[] = {
 static error_t removal_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const covariances[] = {"full", "diag"};
+    static const char *const leverages[] = {"auto", "none", "newton"};
     struct ivon_sensitivity_options *options = state->input;
     switch (key) {
     case KEY_COVARIANCE:
         options->covariance = (enum ivon_covariance)option_choice(state, "--covariance", argument,
                                                                   covariances, 2);
+        return 0;
+    case KEY_LEVERAGE:
+        options->leverage = (enum ivon_leverage)option_choice(state, "--leverage", argument,
+                                                              leverages, 3);
         return 0;
     case KEY_RHO:
         options->rho = option_positive(state, "--rho", argument);
@@ -51,6 +58,18 @@ void removal_set_options(struct ivon_sensitivity_options *options,
     options->sample = draw->sample;
     options->resources.memory = evaluation->memory;
     options->resources.threads = common->threads;
+}
+
+void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic)
+{
+    if (use->rank && automatic && !use->applied)
+        report_note("no leverage: the least value of the low-rank correction is %.3g, not below "
+                    ".9: fit more pairs than %zu to have it",
+                    use->last, use->rank);
+    if (use->applied && use->outside)
+        report_warning("%" PRIu64 " examples without leverage: the posterior does not hold their "
+                       "curvature",
+                       use->outside);
 }
 
 void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples)

@@ -5,8 +5,8 @@
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/options.h"
 
-/* --covariance, --rho, --n-train: a child of such a command's argp; its input is a struct
-   ivon_sensitivity_options. */
+/* --covariance, --leverage, --rho, --n-train: a child of such a command's argp; its input is a
+   struct ivon_sensitivity_options. */
 extern const struct argp removal_argp;
 
 /* Sets what the other options say, which it checks. */
@@ -14,6 +14,9 @@ void removal_set_options(struct ivon_sensitivity_options *options,
                          const struct evaluation_options *evaluation,
                          const struct common_options *common, const struct draw_options *draw,
                          struct argp_state *state);
+
+/* Says what became of leverage. */
+void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic);
 
 /* Warns of an N that counts sequences where losses are averaged over tokens. */
 void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples);

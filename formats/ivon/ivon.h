@@ -14,6 +14,7 @@
 #include "ivon/dtype.h"
 #include "ivon/error.h"
 #include "ivon/examples.h"
+#include "ivon/fit.h"
 #include "ivon/information.h"
 #include "ivon/merge.h"
 #include "ivon/metrics.h"

@@ -1,20 +1,28 @@
 /*
  * The covariance Σ of a posterior over a network's parameters: 0 for parameters that are not
- * random. Of what kind of matrix it is, only the file of that kind knows; everything else asks for
- * what follows from it.
+ * random. Of what kind of matrix it is, only this file and those below it know: a diagonal with
+ * blocks (net/derivative/metric.h) and maybe a low-rank correction (bayes/low_rank.h). Everything
+ * else asks for what follows from it.
  */
 #ifndef BAYES_COVARIANCE_H
 #define BAYES_COVARIANCE_H
 
+#include "bayes/draw.h"
 #include "bayes/weights.h"
-#include "ivon/sample.h"
 #include "net/derivative/derivative.h"
 
 struct covariance {
-    const struct covariance_kind *kind;
     const struct ivon_network *network;
-    struct ivon_source *source; /* that the network is bound to */
-    bool *random;               /* of each parameter: it is selected, and has a Hessian */
+    struct ivon_source *source;              /* that the network is bound to */
+    bool *random;                            /* of each parameter */
+    const struct net_block *const *block_of; /* of each parameter, for net_derivative_new */
+    struct draw *draw;
+    struct block *blocks;                /* of the structure, by number */
+    const struct net_block **block_list; /* block_of */
+    /* Once loaded: */
+    struct weights variance; /* ρσ² of every parameter in no block */
+    struct weights *vectors; /* ρ^½ S u of each u of the low-rank correction; null: none */
+    double *correction;      /* r × r: ℓ/(1 + ℓ) */
 };
 
 /* By what Σ is multiplied. */
@@ -23,27 +31,8 @@ struct covariance_scale {
     double n_train; /* N */
 };
 
-/* The operations of a kind of matrix, which the functions below call. */
-struct covariance_kind {
-    size_t size; /* of its struct, which begins with struct covariance */
-    void (*release)(struct covariance *covariance);
-    int (*draw)(const struct covariance *covariance, struct weights *weights,
-                const struct ivon_sample_options *options, uint64_t sample, int threads,
-                struct ivon_error *error);
-    size_t (*memory)(const struct covariance *covariance);
-    int (*load)(struct covariance *covariance, const struct covariance_scale *scale, int threads,
-                struct ivon_error *error);
-    void (*apply)(const struct covariance *covariance, const double *x, struct weights *product);
-    void (*quadratic)(const struct covariance *covariance, struct net_derivative *derivative,
-                      size_t count, double *q);
-    const float *(*tangent)(const struct covariance *covariance, struct net_derivative *derivative,
-                            size_t count);
-    double (*log_determinant)(const struct covariance *covariance);
-};
-
-extern const struct covariance_kind covariance_diagonal; /* diagonal.c: 1/(λ(h + δ)) */
-
-/* `options` select the parameters that are random. Network and source must outlive it. */
+/* `options` select the parameters that are random. Network and source must outlive it. Fails where
+   a selected Hessian is none. */
 int covariance_new(struct covariance **covariance, const struct ivon_network *network,
                    struct ivon_source *source, const struct ivon_sample_options *options,
                    struct ivon_error *error);
@@ -64,19 +53,28 @@ int covariance_load(struct covariance *covariance, const struct covariance_scale
 size_t covariance_memory(const struct covariance *covariance);
 
 /* Sets the product to ρΣ x, where x is laid out as the product's block. */
-void covariance_apply(const struct covariance *covariance, const double *x,
-                      struct weights *product);
-
-/* q[i] = g_iᵀ ρΣ g_i of the first `count` examples, after net_derivative_backward. */
-void covariance_quadratic(const struct covariance *covariance, struct net_derivative *derivative,
-                          size_t count, double *q);
-
-/* J_i ρΣ g_i of the first `count` examples, likewise: tile × K, borrowed until the derivative is
-   asked again; null where no random parameter moves the output. */
-const float *covariance_tangent(const struct covariance *covariance,
-                                struct net_derivative *derivative, size_t count);
+int covariance_apply(const struct covariance *covariance, const double *x, struct weights *product,
+                     struct ivon_error *error);
 
 /* log |ρΣ| over the random parameters. */
 double covariance_log_determinant(const struct covariance *covariance);
+
+/* One thread's share of what is computed of single examples: a loaded covariance meets a
+   derivative, whose outputs have `width` numbers for each of its `tile` examples. */
+struct covariance_worker;
+int covariance_worker_new(struct covariance_worker **worker, const struct covariance *covariance,
+                          struct net_derivative *derivative, size_t tile, size_t width,
+                          struct ivon_error *error);
+void covariance_worker_free(struct covariance_worker *worker);
+
+/* Says that the derivative has run. */
+void covariance_worker_begin(struct covariance_worker *worker);
+
+/* q[i] = g_iᵀ ρΣ g_i of the first `count` examples, after net_derivative_backward. */
+void covariance_quadratic(struct covariance_worker *worker, size_t count, double *q);
+
+/* J_i ρΣ g_i of the first `count` examples, likewise: tile × K, borrowed until the worker is asked
+   again; null where no random parameter moves the output. */
+const float *covariance_tangent(struct covariance_worker *worker, size_t count);
 
 #endif

@@ -46,14 +46,6 @@ static bool selected(const struct ivon_sample_options *options, const char *name
     return !options->selected || options->selected(options->selected_context, name);
 }
 
-bool sample_lacks_hessian(const struct ivon_source *source, size_t index,
-                          const struct ivon_sample_options *options)
-{
-    const struct ivon_tensor *mean = ivon_source_tensor(source, index);
-    return mean->part == IVON_MEAN && selected(options, mean->name) &&
-           ivon_source_find(source, IVON_HESSIAN, mean->name) < 0;
-}
-
 int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *source, size_t index,
                      const struct ivon_sample_options *options, struct ivon_error *error)
 {
@@ -75,54 +67,6 @@ int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *sou
     tensor->hessian = ivon_source_tensor(source, (size_t)found);
     tensor->variance = options->temperature / tensor->hessian->ess;
     return posterior_check_hessian(source, mean, tensor->hessian, true, error);
-}
-
-int sample_count(const struct ivon_source *source, const struct ivon_sample_options *options,
-                 struct sample_counts *counts, struct ivon_error *error)
-{
-    *counts = (struct sample_counts){0};
-    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
-        struct sample_tensor tensor;
-        if (ivon_source_tensor(source, i)->part != IVON_MEAN)
-            continue;
-        int code = sample_tensor_of(&tensor, source, i, options, error);
-        if (code)
-            return code;
-        counts->means++;
-        counts->random += tensor.hessian != NULL;
-        counts->lacking += sample_lacks_hessian(source, i, options);
-        counts->selected += selected(options, tensor.mean->name);
-    }
-    return 0;
-}
-
-int sample_refuse(const struct ivon_source *source, const struct sample_counts *counts,
-                  const char *consequence, struct ivon_error *error)
-{
-    const char *why = !counts->means                     ? "it has no means"
-                      : !counts->selected                ? "no mean is selected"
-                      : counts->selected < counts->means ? "no mean selected has a Hessian"
-                                                         : "no mean has a Hessian";
-    enum ivon_hint hint = !counts->means      ? IVON_HINT_NONE
-                          : !counts->selected ? IVON_HINT_SELECTION
-                                              : IVON_HINT_HESSIAN;
-    return ivon_error_hint(error, hint,
-                           ivon_error_set(error, IVON_ERROR_DATA, "%s: %s: %s",
-                                          ivon_source_path(source), consequence, why));
-}
-
-int ivon_sample_check(struct ivon_source *source, const struct ivon_sample_options *given,
-                      size_t *fixed, struct ivon_error *error)
-{
-    struct ivon_sample_options options;
-    struct sample_counts counts = {0};
-    int code = sample_read_options(&options, given, error);
-    if (!code)
-        code = sample_count(source, &options, &counts, error);
-    *fixed = counts.lacking;
-    if (code || counts.random || options.temperature == 0)
-        return code;
-    return sample_refuse(source, &counts, "nothing to draw", error);
 }
 
 /* From normals ε in `out` to samples m + σ ε; whether every one is a finite binary32 and every
@@ -204,23 +148,14 @@ int sample_block(const struct sample_tensor *tensor, const void *mean, const voi
     return 0;
 }
 
-int ivon_sample_draw(struct ivon_source *source, size_t index,
-                     const struct ivon_sample_options *given, uint64_t sample, size_t first,
-                     size_t count, float *out, struct ivon_error *error)
+int sample_draw_plain(struct ivon_source *source, size_t index,
+                      const struct ivon_sample_options *options, uint64_t sample, size_t first,
+                      size_t count, float *out, struct ivon_error *error)
 {
-    struct ivon_sample_options options;
     struct sample_tensor tensor;
     unsigned char *blocks[2] = {NULL, NULL};
     const unsigned char *mean, *hessian = NULL;
-    int code = sample_read_options(&options, given, error);
-    if (!code)
-        code = sample_tensor_of(&tensor, source, index, &options, error);
-    if (code)
-        return code;
-    if (first > tensor.mean->count || count > tensor.mean->count - first)
-        return ivon_error_set(
-            error, IVON_ERROR_ARGUMENT, "%s: '%s' has %zu elements, not %zu from %zu on",
-            ivon_source_path(source), tensor.mean->name, tensor.mean->count, count, first);
+    int code = sample_tensor_of(&tensor, source, index, options, error);
     for (size_t done = 0; done < count && !code; done += SAMPLE_BLOCK) {
         size_t piece = count - done < SAMPLE_BLOCK ? count - done : SAMPLE_BLOCK;
         code = transfer_fetch(source, index, first + done, piece, SAMPLE_BLOCK, &blocks[0], &mean,

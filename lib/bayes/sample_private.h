@@ -24,23 +24,6 @@ struct sample_tensor {
     uint64_t seed;
 };
 
-/* Returns whether tensor `index` is a mean that the options select and that has no Hessian. */
-bool sample_lacks_hessian(const struct ivon_source *source, size_t index,
-                          const struct ivon_sample_options *options);
-
-/* How many means there are, are selected, are random, and lack a Hessian although selected. */
-struct sample_counts {
-    size_t means, selected, random, lacking;
-};
-
-/* Counts them; fails as ivon_sample_check says, but not where none is random. */
-int sample_count(const struct ivon_source *source, const struct ivon_sample_options *options,
-                 struct sample_counts *counts, struct ivon_error *error);
-
-/* Fails: none is random. `consequence` is what that means to the caller. */
-int sample_refuse(const struct ivon_source *source, const struct sample_counts *counts,
-                  const char *consequence, struct ivon_error *error);
-
 /* Describes mean `index`; fails as ivon_sample_check says. */
 int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *source, size_t index,
                      const struct ivon_sample_options *options, struct ivon_error *error);
@@ -49,5 +32,10 @@ int sample_tensor_of(struct sample_tensor *tensor, const struct ivon_source *sou
    (unused where it stays at the mean). */
 int sample_block(const struct sample_tensor *tensor, const void *mean, const void *hessian,
                  uint64_t sample, size_t first, size_t count, float *out, struct ivon_error *error);
+
+/* Elements of mean `index`, which lie within it: ivon_sample_draw of what is in no block. */
+int sample_draw_plain(struct ivon_source *source, size_t index,
+                      const struct ivon_sample_options *options, uint64_t sample, size_t first,
+                      size_t count, float *out, struct ivon_error *error);
 
 #endif

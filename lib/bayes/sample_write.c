@@ -1,6 +1,7 @@
 /* Whole samples: jobs on threads, each drawing, converting and writing its own range. */
 #include <stdlib.h>
 
+#include "bayes/draw.h"
 #include "bayes/sample_private.h"
 #include "bayes/transfer.h"
 #include "core/error.h"
@@ -15,6 +16,7 @@ enum {
 /* A tensor of the source and its place in the samples. */
 struct entry {
     struct sample_tensor tensor; /* of a mean */
+    bool whole; /* it is drawn as a whole: a block, or with a low-rank correction */
     size_t from, output;
     enum ivon_dtype dtype;
 };
@@ -33,6 +35,8 @@ struct scratch {
 
 struct run {
     struct ivon_source *source;
+    struct draw *draw;
+    double *corrections; /* of each sample: c, r numbers */
     const struct ivon_sample_options *options;
     uint64_t first;
     struct ivon_sink *const *sinks;
@@ -79,14 +83,18 @@ static int list_entries(struct run *run, struct ivon_error *error)
         if (!is_written(tensor->part))
             continue;
         *entry = (struct entry){.from = i, .output = run->entry_count++, .dtype = tensor->dtype};
-        if (tensor->part == IVON_MEAN) {
+        entry->whole = tensor->part == IVON_MEAN && run->draw->random[i] &&
+                       (run->draw->structure->rank || draw_block_of(run->draw, i));
+        if (entry->whole)
+            entry->tensor.mean = tensor;
+        if (tensor->part == IVON_MEAN && run->options->dtype != IVON_DTYPE_KEEP)
+            entry->dtype = (enum ivon_dtype)run->options->dtype;
+        if (tensor->part == IVON_MEAN && !entry->whole) {
             int code = sample_tensor_of(&entry->tensor, run->source, i, run->options, error);
             if (code)
                 return code;
-            if (run->options->dtype != IVON_DTYPE_KEEP)
-                entry->dtype = (enum ivon_dtype)run->options->dtype;
         }
-        run->job_count += (tensor->count + JOB - 1) / JOB;
+        run->job_count += entry->whole && tensor->count ? 1 : (tensor->count + JOB - 1) / JOB;
         run->bytes += run->sink_count * tensor->count * ivon_dtype_size(entry->dtype);
     }
     return 0;
@@ -100,9 +108,10 @@ static int sample_write_list_jobs(struct run *run, struct ivon_error *error)
     struct job *job = run->jobs;
     for (size_t e = 0; e < run->entry_count; e++) {
         size_t count = ivon_source_tensor(run->source, run->entries[e].from)->count;
-        for (size_t first = 0; first < count; first += JOB) {
+        size_t step = run->entries[e].whole ? count : JOB;
+        for (size_t first = 0; first < count; first += step) {
             size_t left = count - first;
-            *job++ = (struct job){&run->entries[e], first, left < JOB ? left : JOB};
+            *job++ = (struct job){&run->entries[e], first, left < step ? left : step};
         }
     }
     return 0;
@@ -173,6 +182,33 @@ static int sample_write_draw_block(struct run *run, const struct entry *entry,
     return code;
 }
 
+static int sample_write_whole(struct run *run, const struct entry *entry, struct scratch *scratch,
+                              struct ivon_error *error)
+{
+    const struct structure_block *block = draw_block_of(run->draw, entry->from);
+    size_t count = entry->tensor.mean->count, rank = run->draw->structure->rank;
+    bool is_weight = block && block->weight == entry->from;
+    float *whole = malloc(count * sizeof *whole);
+    int code = whole ? 0 : ivon_error_memory(error);
+    for (size_t s = 0; s < run->sink_count && !code; s++) {
+        const double *c = run->corrections + s * rank;
+        code = block ? draw_block(run->draw, run->options, run->first + s, c, block,
+                                  is_weight ? whole : NULL, is_weight ? NULL : whole, error)
+                     : draw_range(run->draw, run->options, run->first + s, c, entry->from, 0, count,
+                                  whole, error);
+        for (size_t done = 0; done < count && !code; done += SAMPLE_BLOCK) {
+            size_t piece = count - done < SAMPLE_BLOCK ? count - done : SAMPLE_BLOCK;
+            const void *converted;
+            code = sample_write_convert(run, entry, scratch, whole + done, IVON_F32, done, piece,
+                                        &converted, error);
+            if (!code)
+                code = ivon_sink_write(run->sinks[s], entry->output, done, piece, converted, error);
+        }
+    }
+    free(whole);
+    return code;
+}
+
 /* Tells the source that a job's range is wanted soon, or was used. */
 static void sample_write_advise(const struct run *run, size_t i,
                                 void (*tell)(struct ivon_source *, size_t, size_t, size_t))
@@ -191,8 +227,9 @@ static int sample_write_run_job(void *context, size_t i, int thread, struct ivon
     for (size_t ahead = i ? i + distance : 0; ahead <= i + distance; ahead++)
         if (ahead < run->job_count)
             sample_write_advise(run, ahead, ivon_source_will_need);
-    int code = 0;
-    for (size_t done = 0; done < job->count && !code; done += SAMPLE_BLOCK) {
+    int code = job->entry->whole ? sample_write_whole(run, job->entry, &run->scratch[thread], error)
+                                 : 0;
+    for (size_t done = 0; done < job->count && !code && !job->entry->whole; done += SAMPLE_BLOCK) {
         size_t left = job->count - done;
         size_t count = left < SAMPLE_BLOCK ? left : SAMPLE_BLOCK;
         code = (job->entry->tensor.hessian ? sample_write_draw_block : sample_write_copy_block)(
@@ -214,6 +251,22 @@ static void sample_write_release_scratch(struct run *run)
     free(run->scratch);
 }
 
+/* Opens the posterior for draws, and finds the low-rank correction of every sample. */
+static int sample_write_begin(struct run *run, struct ivon_error *error)
+{
+    int code = draw_new(&run->draw, run->source, run->options, error);
+    if (code)
+        return code;
+    size_t rank = run->draw->structure->rank;
+    run->corrections = calloc(run->sink_count + 1, (rank + 1) * sizeof *run->corrections);
+    if (!run->corrections)
+        return ivon_error_memory(error);
+    for (size_t s = 0; s < run->sink_count && !code; s++)
+        code = draw_begin(run->draw, run->options, run->first + s, run->threads,
+                          run->corrections + s * rank, error);
+    return code;
+}
+
 int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_options *given,
                       uint64_t first, struct ivon_sink *const *sinks, size_t count,
                       struct ivon_error *error)
@@ -228,7 +281,9 @@ int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_optio
                       .sinks = sinks,
                       .sink_count = count,
                       .threads = ivon_parallel_threads(options.resources.threads)};
-    code = list_entries(&run, error);
+    code = sample_write_begin(&run, error);
+    if (!code)
+        code = list_entries(&run, error);
     if (!code)
         code = sample_write_list_jobs(&run, error);
     if (!code) {
@@ -242,5 +297,7 @@ int ivon_sample_write(struct ivon_source *source, const struct ivon_sample_optio
     sample_write_release_scratch(&run);
     free(run.jobs);
     free(run.entries);
+    free(run.corrections);
+    draw_free(run.draw);
     return code;
 }

@@ -398,7 +398,8 @@ static int structure_check_tensor(const struct reading *reading, size_t index,
         return 0;
     ptrdiff_t mean = ivon_source_find(reading->source, IVON_MEAN, tensor->name);
     ptrdiff_t block = mean < 0 ? -1 : reading->structure->block_of[mean];
-    if (block >= 0 && reading->structure->blocks[block].weight == (size_t)mean)
+    const struct structure_block *blocks = reading->structure->blocks;
+    if (blocks && block >= 0 && blocks[block].weight == (size_t)mean)
         return 0;
     if (tensor->part == IVON_GRAM)
         return structure_check_gram(reading, tensor, error);

@@ -2,8 +2,11 @@
 #include "core/blas.h"
 
 #include <cblas.h>
+#include <inttypes.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "core/error.h"
@@ -39,6 +42,61 @@ void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
     cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
                 transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
                 a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
+void blas_product_double(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+                         double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,
+                         double beta, double *c, int64_t ldc)
+{
+    blas_alone();
+    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
+/* LAPACK's, in the BLAS library: by divide and conquer. */
+extern void dsyevd_(const char *vectors, const char *triangle, const blasint *n, double *a,
+                    const blasint *lda, double *values, double *work, const blasint *work_size,
+                    blasint *integers, const blasint *integers_size, blasint *failed);
+
+/* Turns a vector so that its largest element, the first of several, is positive. */
+static void blas_eigen_turn(double *vector, int64_t n)
+{
+    int64_t largest = 0;
+    for (int64_t i = 1; i < n; i++)
+        largest = fabs(vector[i]) > fabs(vector[largest]) ? i : largest;
+    bool negative = vector[largest] < 0;
+    for (int64_t i = 0; i < n && negative; i++)
+        vector[i] = -vector[i] + 0.0;
+}
+
+/* LAPACK's matrices lie column by column: the lower triangle of rows is its upper one, and its
+   columns, the eigenvectors, are rows. */
+int blas_eigen(int64_t n, double *matrix, double *values, struct ivon_error *error)
+{
+    blasint size = (blasint)n, failed = 0, asked = -1, integers_size = 0, work_size = 0;
+    double best = 0;
+    if (n <= 0)
+        return 0;
+    blas_alone();
+    dsyevd_("V", "U", &size, matrix, &size, values, &best, &asked, &integers_size, &asked, &failed);
+    work_size = (blasint)best;
+    double *work = malloc((size_t)(work_size > 0 ? work_size : 1) * sizeof *work);
+    blasint *integers = malloc((size_t)(integers_size > 0 ? integers_size : 1) * sizeof *integers);
+    if (work && integers && !failed)
+        dsyevd_("V", "U", &size, matrix, &size, values, work, &work_size, integers, &integers_size,
+                &failed);
+    int code = work && integers ? 0 : ivon_error_memory(error);
+    free(work);
+    free(integers);
+    for (int64_t i = 0; i < n && !failed; i++)
+        failed = isfinite(values[i]) ? 0 : 1;
+    if (!code && failed)
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "a symmetric matrix of %" PRId64 " rows has no eigenvalues", n);
+    for (int64_t i = 0; i < n && !code; i++)
+        blas_eigen_turn(matrix + i * n, n);
+    return code;
 }
 
 int blas_reserve(int threads, struct ivon_error *error)

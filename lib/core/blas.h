@@ -16,6 +16,18 @@ void blas_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
                   const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                   int64_t ldc);
 
+/* The same in double. */
+void blas_product_double(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+                         double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,
+                         double beta, double *c, int64_t ldc);
+
+/*
+ * The eigenvalues of a symmetric n × n matrix, rising, and its eigenvectors, orthonormal, which
+ * replace it: row i is that of value i, its largest element positive. Reads the lower triangle.
+ * IVON_ERROR_DATA where there are none, as in a matrix that is not finite.
+ */
+int blas_eigen(int64_t n, double *matrix, double *values, struct ivon_error *error);
+
 /*
  * Fails with IVON_ERROR_MEMORY unless there is memory for so many threads. The library takes
  * 128 MiB of addresses for each at its first call there; without them it would try for ever.

@@ -55,13 +55,13 @@ static inline float vector_clamp(float x, float low, float high) /* NaN stays Na
  */
 static inline int32_t vector_larger(int32_t largest, float x)
 {
-    int32_t bits = (int32_t)vector_bits(x), ordered = bits ^ (bits >> 31 & INT32_MAX);
+    int32_t bits = (int32_t)vector_bits(x), ordered = bits ^ (-(bits < 0) & INT32_MAX);
     return ordered > largest ? ordered : largest;
 }
 
 static inline float vector_ordered_float(int32_t ordered)
 {
-    return vector_float((uint32_t)(ordered ^ (ordered >> 31 & INT32_MAX)));
+    return vector_float((uint32_t)(ordered ^ (-(ordered < 0) & INT32_MAX)));
 }
 
 /*

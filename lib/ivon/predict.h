@@ -26,6 +26,21 @@
 extern "C" {
 #endif
 
+/*
+ * Weights are drawn, or the network is linearised at the mean m: its outputs are f ~ N(f(m), C),
+ * C = τ J Σ Jᵀ for each row by itself, which takes a backward pass for each output of an example.
+ * In closed form that gives regressions of Gaussian targets their mean, epistemic variance diag C
+ * and density, counts the mean exp(f + diag C/2) of their rates without a density, and classes and
+ * events p = softmax or σ of f/√(1 + π/8 diag C) (MacKay, Neural Computation 1992), where nothing
+ * is averaged that could disagree; or S draws of f stand where those of weights do. (Khan et al.,
+ * NeurIPS 2019, arXiv:1906.01930; Immer et al., AISTATS 2021, arXiv:2008.08400.)
+ */
+enum ivon_predict_method {
+    IVON_PREDICT_SAMPLES,
+    IVON_PREDICT_LINEAR,      /* in closed form; `samples` say nothing */
+    IVON_PREDICT_LINEAR_DRAWS /* by draws of the outputs */
+};
+
 /* One posterior of the ensemble, with the network that was bound to it. */
 struct ivon_member {
     struct ivon_network *network;
@@ -49,14 +64,15 @@ struct ivon_predict_options {
     struct ivon_examples *recalibrate;
     /* Memory: for data and sums, beside the weights of a sample and activations; 0: 256 MiB, or a
        third of the weights' where several samples are drawn and that is more. Progress: in
-       examples × samples. */
+       examples × samples; in examples where the network is linearised. */
     struct ivon_resources resources;
     /* Metrics, where there are targets: their errors need the sums of 16 groups of samples. Without
        them, 16 samples or fewer need a single sum. */
     bool metrics;
+    enum ivon_predict_method method; /* a linearised network: of one posterior, not recalibrated */
 };
 
-/* 64 samples, categorical, with metrics, everything else off. */
+/* 64 samples of weights, categorical, with metrics, everything else off. */
 IVON_API void ivon_predict_options_init(struct ivon_predict_options *options, size_t size);
 static inline struct ivon_predict_options ivon_predict_defaults(void)
 {
@@ -65,9 +81,10 @@ static inline struct ivon_predict_options ivon_predict_defaults(void)
     return options;
 }
 
-/* Returns whether more than one set of weights predicts. With one, as at the mean, the mutual
-   information and the epistemic standard deviation are exactly zero, and the expected entropy is
-   the entropy. */
+/* Returns whether more than one set of weights, or draw of outputs, predicts. With one, as at the
+   mean, the mutual information and the epistemic standard deviation are exactly zero, and the
+   expected entropy is the entropy; but in a linearised network's closed form, classes have neither
+   of these, and the deviation is not zero. */
 IVON_API bool ivon_predict_varies(const struct ivon_predict_options *options, size_t members);
 
 /*
@@ -82,8 +99,8 @@ struct ivon_predictions {
     const float *probabilities;      /* R × K */
     const float *max_probability;    /* R; Bernoulli: of the K events the mean of max(p, 1 − p) */
     const float *entropy;            /* R; Bernoulli: summed over the K events */
-    const float *expected_entropy;   /* R */
-    const float *mutual_information; /* R */
+    const float *expected_entropy;   /* R; null in a linearised network's closed form */
+    const float *mutual_information; /* R, likewise */
     const float *mean;               /* R × K, regression: of y */
     const float *epistemic_std;      /* R × K, regression */
     const float *aleatoric_std;      /* R × K, regression: of y given its mean, where known */

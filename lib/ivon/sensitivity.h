@@ -1,7 +1,7 @@
 /*
  * The effect of single training examples on a trained network, by the memory-perturbation equation
  * (Nickl et al., NeurIPS 2023, arXiv:2310.19273, Eqs 6, 9-10, 12-16, 43). Removing a set M of
- * examples moves the posterior mean by ρ Σ Σ_{j∈M} g_j, with Σ = diag 1/(λ(h + δ)), and so the
+ * examples moves the posterior mean by ρ Σ Σ_{j∈M} g_j, with Σ = 1/(λ(h + δ)), and so the
  * outputs f_i of example i by J_i of that. With e_i = ∂L(y_i, f_i)/∂f_i, J_i = ∂f_i/∂θ and
  * g_i = J_iᵀ e_i:
  *
@@ -10,7 +10,9 @@
  *   the published approximation    Δf_i = ρ v_i ⊙ e_i          diagonal: v_i = diag(J_i Σ J_iᵀ)
  *   a group M                      Δf_i = J_i ρ Σ Σ_{j∈M} g_j  exact, no |M| × |M| matrix
  *
- * By default ρ = λ/N, so that ρΣ = 1/(N(h + δ)) whatever temperature the posterior was trained at.
+ * where Σ may have any structure that a posterior has. With leverage the first takes the
+ * example's own curvature into account. By default ρ = λ/N, so that ρΣ = 1/(N(h + δ)) whatever
+ * temperature the posterior was trained at.
  *
  * Where the network has a token axis, an example is a sequence: its loss is the sum over its
  * tokens, and it is removed as a whole.
@@ -32,6 +34,15 @@ extern "C" {
 #endif
 
 enum ivon_covariance { IVON_COVARIANCE_FULL, IVON_COVARIANCE_DIAGONAL };
+
+/* Leverage: removing an example also removes its curvature, Δf_i = (I − V Λ_i)^(−1) V e_i with
+   V = ρ J_i Σ J_iᵀ, one Newton step of the retraining. */
+enum ivon_leverage {
+    IVON_LEVERAGE_AUTO, /* where a low-rank correction holds nearly all curvature: its smallest
+                           value is below .9 */
+    IVON_LEVERAGE_NONE,
+    IVON_LEVERAGE_NEWTON
+};
 
 /* The scores of each example, beside its loss and residual. */
 enum ivon_score {
@@ -84,6 +95,7 @@ struct ivon_sensitivity_options {
     /* Memory: beside weights and covariance; 0: 1 GiB. Progress: in examples, and in examples ×
        samples where residuals are averaged first. */
     struct ivon_resources resources;
+    enum ivon_leverage leverage;
 };
 
 /* Categorical, full, deviation, at the mean. */
@@ -147,6 +159,17 @@ struct ivon_sensitivity_shape {
     size_t tile;    /* examples at a time: runs that begin at a multiple of it have the same bits */
 };
 IVON_API struct ivon_sensitivity_shape ivon_sensitivity_shape(
+    const struct ivon_sensitivity *sensitivity);
+
+/* The use that a run made of leverage. */
+struct ivon_leverage_use {
+    bool applied;
+    size_t rank; /* of the posterior's low-rank correction; 0: none */
+    double last; /* the smallest |ℓ| of it; NaN */
+    uint64_t
+        outside; /* after a run: examples without leverage, as Σ does not hold their curvature */
+};
+IVON_API struct ivon_leverage_use ivon_sensitivity_leverage(
     const struct ivon_sensitivity *sensitivity);
 
 /* Sums the gradients of test examples, for IVON_SCORE_INFLUENCE. Before the run. */

@@ -164,6 +164,16 @@ void feed_close(struct feed *feed)
     *feed = (struct feed){0};
 }
 
+int feed_expect_single(const struct feed *feed, struct ivon_error *error)
+{
+    if (feed->fixed <= 1)
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: takes exactly %lld examples at a time, which cannot be told apart: "
+                          "export it with a free batch axis, or for one example",
+                          feed->network->path, (long long)feed->fixed);
+}
+
 size_t feed_example_size(const struct feed *feed)
 {
     size_t size = 0;

@@ -34,6 +34,10 @@ int feed_open(struct feed *feed, const struct ivon_network *network, struct ivon
               const struct ivon_feed_name *names, size_t name_count, struct ivon_error *error);
 void feed_close(struct feed *feed);
 
+/* Fails where the graph takes several examples at a time, and no other number: what is asked of
+   single ones cannot be told apart. */
+int feed_expect_single(const struct feed *feed, struct ivon_error *error);
+
 /* Bytes of one example's inputs. */
 size_t feed_example_size(const struct feed *feed);
 

@@ -33,7 +33,7 @@ mobilenet-96/2 16 96 96 96 56 3 2 1
 LAYERS
 cc -O3 -std=c11 -fno-math-errno -fno-trapping-math -ffp-contract=off -D_GNU_SOURCE -I"$root" \
   -I"$root/lib" convolution.c "$root"/lib/net/graph/{operator,graph,tensor,rules}.c \
-  "$root"/lib/net/ops/{,convolution/}*.c "$root"/lib/core/{blas,dtype,error,shape,stream,utf8}.c \
+  "$root"/lib/net/ops/{,*/}*.c "$root"/lib/core/{blas,dtype,error,shape,stream,utf8}.c \
   -o "$work/convolution" -lopenblas -lm
 grep -m 1 'model name' /proc/cpuinfo
 for run in 1 2; do

@@ -22,6 +22,8 @@ t.h5               ivon-predict a.h5 --data=test.h5 -o t.h5
 ll.nc              ivon-predict a.h5 --data=test.h5 --metrics --log-likelihoods=ll.nc
 i.csv              ivon-sensitivity a.h5 --data=test.h5 -o i.csv
 i.h5               ivon-sensitivity a.h5 --data=test.h5 --vectors -o i.h5
+f.h5               ivon-fit a.h5 --data=test.h5 -o f.h5
+f.npz              ivon-fit a.h5 --data=test.h5 --structure=lowrank -o f.npz
 g.csv              ivon-predict-gen a.h5 --data=test.h5 -o g.csv
 x.safetensors.index.json      ivon-convert a.h5 --shard-size=160 -o x.safetensors.index.json
 x-00002-of-00002.safetensors  ivon-convert a.h5 --shard-size=160 -o x.safetensors.index.json
@@ -63,7 +65,7 @@ forced() { # COMMAND: with --force, quiet where the command knows it
       count=$((count + 1))
     done
   done < <(every_output)
-  [ $count -ge 57 ]
+  [ $count -ge 63 ]
 }
 
 @test "a resumed training leaves what shares its log alone" {

@@ -276,6 +276,119 @@ assert abs(a["nll"]["value"] - b["nll"]["value"]) < 1e-5, (a, b)
 near(a["accuracy"]["value"], b["accuracy"]["value"], 1e-12)'
 }
 
+# The Jacobian of toy.py's tanh network, and Σ.
+linear='
+def linearised(path, x, tau=1.0, only=None):
+    w = weights(path)
+    t = np.tanh(x @ w["fc1.weight"].T + w["fc1.bias"])
+    n, k = len(x), len(w["fc2.bias"])
+    s = (1 - t**2)[:, None, :] * w["fc2.weight"]
+    one = np.broadcast_to(np.eye(k), (n, k, k))
+    j = {"fc1.weight": s[..., None] * x[:, None, None, :], "fc1.bias": s,
+         "fc2.weight": one[..., None] * t[:, None, None, :], "fc2.bias": one}
+    c = 0
+    with h5py.File(path) as f:
+        for name, part in j.items():
+            if only and name not in only:
+                continue
+            sigma = tau / (f.attrs["ess"] * (np.float64(f["hessian"][name][()]) + f.attrs["weight_decay"]))
+            part = part.reshape(n, k, -1)
+            c = c + part * sigma.ravel() @ part.transpose(0, 2, 1)
+    return network(w, x), c
+'
+
+@test "a linearised network has probabilities by probit or draws of its outputs" {
+  toys
+  closed="ivon-predict -q p.h5 --data=data.h5 --method=linear"
+  $closed --temperature=.5 --logits -o a.h5
+  $closed --linear=probit --include='fc2.*' --exclude='*.bias' --json --metrics -o some.h5 > some.json
+  $closed --linear=draws -n 20000 -o many.h5
+  $closed --linear=draws -n 3 --seed=9 -j1 -o one.h5 --no-provenance
+  $closed --linear=draws -n 3 --seed=9 -j3 --memory=1K -o three.h5 --no-provenance
+  $closed --linear=draws -n 3 -o seed.h5
+  cmp one.h5 three.h5
+  $closed > a.csv
+  [ "$(head -1 a.csv)" = "index,prediction,max_probability,entropy,p0,p1,p2" ]
+  $closed --metrics --ood=data.h5:/some > ood
+  [ "$(grep -c auroc ood)" -eq 2 ]
+  $closed --linear=draws -n 3 --metrics --ood=data.h5:/some | grep -q mutual_information.auroc
+  $closed --linear=draws -n 3 --log-likelihoods=ll.nc --metrics --json > ll.json
+  ivon-predict -q p.h5 --data=data.h5:/events --likelihood=bernoulli --method=linear -o events.h5
+  check "$linear"'
+x, y = read("data.h5", "x"), read("data.h5", "y")
+moderate = lambda f, c: f / np.sqrt(1 + np.pi / 8 * np.einsum("nkk->nk", c))
+f, c = linearised("p.h5", x, .5)
+assert np.max(np.abs(softmax(f) - softmax(moderate(f, c)))) > .05
+near(read("a.h5", "probabilities"), softmax(moderate(f, c)), 3e-6)
+near(read("a.h5", "logits"), f, 4e-6)
+near(read("a.h5", "entropy"), entropy(softmax(moderate(f, c))), 1e-5)
+assert sorted(h5py.File("a.h5")) == ["entropy", "logits", "max_probability", "prediction", "probabilities"]
+p = softmax(moderate(*linearised("p.h5", x, only=["fc2.weight"])))
+near(read("some.h5", "probabilities"), p, 3e-6)
+some, ll = (json.load(open(n + ".json")) for n in ("some", "ll"))
+near(some["metrics"]["nll"]["value"], -np.mean(np.log(p[range(EXAMPLES), y])), 1e-5)
+assert some["samples"] == 0 and "monte_carlo_error" not in some["metrics"]["nll"], some
+assert ll["samples"] == 3 and ll["metrics"]["nll"]["monte_carlo_error"] > 0
+assert h5py.File("ll.nc")["log_likelihood/y"].shape[1] == 3
+f, c = linearised("p.h5", x)
+near(read("events.h5", "probabilities"), 1 / (1 + np.exp(-moderate(f, c))), 3e-6)
+p = softmax(f + np.einsum("nij,snj->sni", np.linalg.cholesky(c), np.random.default_rng(1).standard_normal(
+    (20000,) + f.shape)))
+# Two means of 20,000 numbers of deviation below 1/2: five errors of their difference.
+near(read("many.h5", "probabilities"), p.mean(0), 5 * .5 * .01)
+near(read("many.h5", "expected_entropy"), entropy(p).mean(0), 5 * .5 * .01)
+assert np.all(read("many.h5", "mutual_information") > 0)
+assert np.max(np.abs(read("one.h5", "probabilities") - read("seed.h5", "probabilities"))) > .01'
+}
+
+@test "a linearised regression and its likelihood have a closed form, and tokens rows of their own" {
+  toys
+  closed="ivon-predict -q r.h5 --data=data.h5:/float --method=linear"
+  $closed --likelihood=gaussian --noise-std=.5 -o a.h5 --metrics --json > a.json
+  $closed --likelihood=gaussian -o bare.h5
+  $closed --likelihood=poisson --targets= -o counts.h5
+  $closed --likelihood=gaussian --noise-std=.5 --linear=draws -n 5000 --metrics --json > draws.json
+  ivon-predict -q tokens.h5 --data=data.h5:/tokens --method=linear -o tokens.out.h5
+  check "$linear"'
+x, y = read("data.h5", "float/x"), read("data.h5", "float/y")
+f, c = linearised("r.h5", x)
+v = np.einsum("nkk->nk", c)
+near(read("a.h5", "mean"), f, 1e-5)
+near(read("a.h5", "epistemic_std"), np.sqrt(v), 1e-5)
+near(read("bare.h5", "epistemic_std"), np.sqrt(v), 1e-5)
+assert np.all(read("a.h5", "aleatoric_std") == np.float32(.5)) and "aleatoric_std" not in h5py.File("bare.h5")
+s, e = c + .25 * np.eye(2), y - f
+nll = np.mean(.5 * np.einsum("ni,nij,nj->n", e, np.linalg.inv(s), e) + .5 * np.log(np.linalg.det(2 * np.pi * s)))
+a, draws = (json.load(open(n + ".json"))["metrics"]["nll"] for n in ("a", "draws"))
+assert abs(a["value"] / nll - 1) < 1e-5, (a, nll)
+assert abs(draws["value"] - nll) < 5 * draws["monte_carlo_error"], (draws, nll)
+near(read("counts.h5", "mean") / np.exp(f + v / 2), np.ones_like(f), 1e-5)
+near(read("counts.h5", "epistemic_std") / read("counts.h5", "mean"), np.sqrt(np.expm1(v)), 1e-4)
+# Tokens: f = E[x] W + b, so that C of one is (|w_k|^2 by E, e by W, 1 by b).
+w, x = weights("tokens.h5"), read("data.h5", "tokens/x")
+with h5py.File("tokens.h5") as h:
+    sigma = {n: 1 / (h.attrs["ess"] * (np.float64(h["hessian"][n][()]) + h.attrs["weight_decay"])) for n in w}
+v = sigma["emb.weight"][x] @ w["out.weight"]**2 + w["emb.weight"][x]**2 @ sigma["out.weight"] + sigma["out.bias"]
+near(read("tokens.out.h5", "probabilities"), softmax(network(w, x) / np.sqrt(1 + np.pi / 8 * v)), 3e-6)'
+}
+
+@test "what a linearised network cannot be asked for is said" {
+  toys
+  closed="ivon-predict -q p.h5 --data=data.h5 --method=linear"
+  expect 64 "expected samples or linear" ivon-predict -q p.h5 --data=data.h5 --method=closed
+  expect 64 "expected probit or draws" $closed --linear=bridge
+  expect 64 "needs --method=linear" ivon-predict -q p.h5 --data=data.h5 --linear=draws
+  expect 64 "none of --mean" $closed --mean
+  expect 64 "none of --mean" $closed --recalibrate=data.h5
+  expect 64 "takes one posterior, 2" $closed q.h5
+  expect 64 "need --linear=draws" $closed -n 4
+  expect 64 "need --linear=draws" $closed --log-likelihoods=ll.nc
+  expect 64 "counts has no closed form" $closed --likelihood=poisson --metrics
+  expect 64 "none of --mean" ivon-predict -q --average x.npy --method=linear
+  expect 71 "3 x 5 x 5, take .* MB of memory" \
+    ivon-predict -q tokens.h5 --data=data.h5:/tokens --method=linear --linear=draws --memory=500
+}
+
 @test "regression gives a mean and its deviations" {
   toys
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 -o a.h5

@@ -100,7 +100,7 @@ with posterior("shapes-differ.h5") as f:  # each of them is a tensor; what they 
     f["mean/a"], f["hessian/a"] = np.ones(4, "f4"), np.ones((2, 3), "f4")
 
 for kind, text in structured_parts.texts().items():
-    with posterior(f"structure-{kind}.h5") as f:
+    with posterior(("" if kind == "whole" else "hostile-") + f"structure-{kind}.h5") as f:
         f.attrs["format_version"] = 2
         for name, array in structured_parts.parts(text).items():
             f[name] = array

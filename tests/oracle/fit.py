@@ -669,7 +669,7 @@ def rows_of(path, inputs, targets, scale, rows):
         values = {}
         for name, array in x.items():
             value = converted(array[number:number + 1])
-            values[name] = value / scale if scale else value
+            values[name] = value.double() / scale if scale else value
         yield number, values, y[number]
 
 

@@ -96,6 +96,11 @@ def check(found, path):
         with h5py.File("out.h5") as file:
             error = file["logits"][()] - found["model"](x).detach().numpy()
         assert np.abs(error).max() < 1e-5  # sums of 5 terms in binary32
+    elif path == "structured.h5":
+        told = info(path)
+        assert told["structure"] == {"base": "kronecker", "blocks": 1, "rank": 0}, told
+        assert told["parameters"] == told["summary"]["hessian_elements"] == 8, told
+        subprocess.run(["ivon-sample", "-q", path, "-o", "drawn.h5"], check=True)
     else:
         told = info(path)
         norm = np.sqrt(sum(float((mean.double()**2).sum()) for mean in found["means"].values()))
@@ -141,7 +146,7 @@ def main(paths):
             for name in set(os.listdir(".")) - {"given.h5"}:
                 os.unlink(name)
     assert sorted(checked) == ["model.onnx", "names", "params.npz", *["posterior.h5"] * 3,
-                               "posterior.safetensors", "precision"], checked
+                               "posterior.safetensors", "precision", "structured.h5"], checked
     print(f"{len(checked)} results are what the commands read")
 
 

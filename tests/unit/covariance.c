@@ -54,7 +54,7 @@ static void check_product(const struct problem *problem, const struct covariance
     double *x = calloc(product.size / sizeof(float), sizeof *x);
     for (size_t i = 0; i < product.size / sizeof(float); i++)
         x[i] = (double)(i % 13) - 6.5;
-    covariance_apply(covariance, x, &product);
+    assert_int_equal(covariance_apply(covariance, x, &product, &error), 0);
     for (size_t part = 0; part < PARTS; part++) {
         bool still = part == 1 || (part == 2 && without_w2);
         const float *found = product.arrays[parameter_named(problem, NAMES[part])];

@@ -330,6 +330,82 @@ static void errors_of_predictions(void **unused)
     assert_true(!said[0] && said[1] && said[2] && !said[3]);
 }
 
+/* Λ of one row, from its p in double. */
+static double curvature_of(const struct likelihood *likelihood, const float *p, size_t i, size_t j)
+{
+    double own = (double)p[i], others = 0;
+    switch (likelihood->kind) {
+    case IVON_CATEGORICAL:
+        for (size_t k = 0; k < likelihood->k; k++)
+            others += k == i ? 0 : (double)p[k];
+        return i == j ? own * others : -own * (double)p[j];
+    case IVON_BERNOULLI:
+        return i == j ? own * (1 - own) : 0;
+    case IVON_GAUSSIAN:
+        return i == j ? 1 / (likelihood->noise_std * likelihood->noise_std) : 0;
+    default:
+        return i == j ? own : 0;
+    }
+}
+
+/* Sums of K products, of which the columns and p are floats: K + 4 roundings of the largest. */
+static void check_curvature(const struct likelihood *likelihood, const float *p)
+{
+    enum { K = 5 };
+    float columns[K][K], x[K], product[K];
+    double direction[K], most = 0;
+    const double bound = (K + 4) * 0x1p-24;
+    for (size_t i = 0; i < K; i++) {
+        likelihood_curvature_column(likelihood, p, i, columns[i]);
+        x[i] = product[i] = uniform(-1, 1);
+        direction[i] = (double)x[i];
+        most = fmax(most, curvature_of(likelihood, p, i, i));
+    }
+    likelihood_curvature_apply(likelihood, p, product);
+    for (size_t i = 0; i < K; i++) {
+        double expected = 0;
+        for (size_t j = 0; j < K; j++) {
+            double sum = 0;
+            for (size_t r = 0; r < K; r++)
+                sum += (double)columns[r][i] * (double)columns[r][j];
+            assert_true(fabs(sum - curvature_of(likelihood, p, i, j)) <= bound * most);
+            expected += curvature_of(likelihood, p, i, j) * (double)x[j];
+        }
+        assert_true(fabs((double)product[i] - expected) <= bound * K * most);
+    }
+    for (int transposed = 0; transposed < 2; transposed++) {
+        double moved[K];
+        memcpy(moved, direction, sizeof moved);
+        likelihood_curvature_root(likelihood, p, transposed, moved);
+        for (size_t i = 0; i < K; i++) {
+            double expected = 0;
+            for (size_t j = 0; j < K; j++)
+                expected += (double)(transposed ? columns[i][j] : columns[j][i]) * direction[j];
+            assert_true(fabs(moved[i] - expected) <= bound * K * sqrt(most));
+        }
+    }
+}
+
+/* Columns of R, Λ x, R x and Rᵀ x against Λ, entry by entry. */
+static void curvatures(void **unused)
+{
+    (void)unused;
+    static const int64_t labels[5] = {0};
+    static const float numbers[5] = {0};
+    static const struct row_targets targets = {labels, numbers, IGNORED};
+    for (enum ivon_likelihood kind = IVON_CATEGORICAL; kind <= IVON_POISSON; kind++) {
+        const struct likelihood likelihood = {kind, 5, kind == IVON_GAUSSIAN ? 0.5 : NAN};
+        state = 3;
+        for (int trial = 0; trial < 20; trial++) {
+            float f[5], p[5];
+            for (size_t i = 0; i < 5; i++)
+                f[i] = uniform(-trial, trial);
+            likelihood_evaluate(&likelihood, 1, f, &targets, p, NULL);
+            check_curvature(&likelihood, p);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +418,7 @@ int main(void)
         cmocka_unit_test(several_rows),
         cmocka_unit_test(events_that_do_not_count),
         cmocka_unit_test(errors_of_predictions),
+        cmocka_unit_test(curvatures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,7 @@ static void averages_over_samples(void **state)
     seen = (struct seen){.passes = SAMPLES};
     assert_int_equal(ivon_predictor_run(predictor, see, &seen, NULL), 0);
     assert_false(ivon_predictor_saw_probabilities(predictor));
+    assert_null(ivon_predictor_whole_output(predictor));
     assert_int_equal(seen.next, EXAMPLES);
     for (uint64_t s = 0; s < SAMPLES; s++) {
         weights[s] = 1.0 / SAMPLES;

@@ -15,7 +15,9 @@ MANUALS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "
 SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 # What is said on the way, not to be taken for the line that says why a call failed.
 NOTE = re.compile(r"removing (one|groups?|each)\b.* N = |Hessian (mapped|from)|"
-                  r": (wrote|keeping|merged|read|kept) |^ ")
+                  r": (wrote|keeping|merged|read|kept) |^ |"
+                  r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
+                  r"validation: |no leverage: ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$")  # ivon(1): nan where it is not known

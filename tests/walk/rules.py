@@ -172,6 +172,19 @@ def sampling(call):
     return [f"--samples={call.some(2, 3, 5, 20)}" if call.chance(0.95) else "--samples=1"]
 
 
+def linearised(call):
+    """Of one posterior; draws of outputs are as many as there are samples."""
+    several = sum(not a.startswith("-") for a in call.arguments) > 1
+    if (several or any(map(call.has, ("mean", "recalibrate", "average")))) and not call.chance(0.05):
+        return None
+    call.chosen |= {"mean", "recalibrate", "average", "linear"}
+    draws = any(map(call.has, ("samples", "log-likelihoods"))) or call.likelihood == "poisson"
+    if draws or call.chance(0.5):
+        return ["--method=linear", "--linear=draws"]
+    call.chosen |= {"samples", "log-likelihoods"}
+    return ["--method=linear"] + call.some([], ["--linear=probit"])
+
+
 def drawn(rule):
     """Not with --mean, which draws nothing."""
     return when(lambda call: not call.has("mean"), rule)
@@ -293,9 +306,17 @@ DRAWS = {"seed": values(0, 1, 2**62), "temperature": values(0.5, 1, 1e-20, 1e20,
          "include": pattern, "exclude": pattern}
 TABLES = {"output": file_output("out.csv", "out.jsonl", "out.h5", "-")}
 DRAWS_OF_SAMPLES = {"seed": with_samples(DRAWS["seed"]), "temperature": with_samples(DRAWS["temperature"])}
+
+
+def leverage(call):
+    if "--covariance=diag" in call.arguments:
+        return values("auto", "none", wrong=("newton",), edge=0)(call)
+    return values("auto", "none", "newton", edge=0.02)(call)
+
+
 SENSITIVITIES = {
     "model": rarely(lambda call: ["--model=" + call.file("model.onnx")]),
-    "covariance": values("full", "diag", edge=0.02),
+    "covariance": values("full", "diag", edge=0.02), "leverage": leverage,
     "rho": values(1, 0.1, 5, 1e6), "n-train": values(1, 14, 56, 10**9),
     "batch": values(1, 2, 5, 64), "memory": MEMORY,
     "format": form, "json": json_lines,
@@ -343,7 +364,8 @@ def average(call):
     kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit")
     call.arguments = [a for a in call.arguments if a.startswith(kept)]
     call.chosen |= set(GRAPH)
-    call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "logits", "log-likelihoods", "ood",
+    call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "method", "linear", "logits",
+                                              "log-likelihoods", "ood",
                                               "recalibrate",
                                               "model", "batch", "weights"}
     return ["--average", "../world/first.npy", "../world/second.npy"]
@@ -398,11 +420,47 @@ def hessian_estimate(call):
     return ["--hessian=" + call.some("price", "gradsq")]
 
 
+def structure(call):
+    names = ["diagonal", "kronecker", "lowrank", "lowrank:kronecker", "lowrank:diagonal"]
+    if call.chance(0.1):
+        names = ["lowrank:posterior"]
+    return values(*names)(call)
+
+
+def low_rank(call):
+    """--structure is there, and wants it."""
+    return any(a.startswith("--structure=lowrank") for a in call.arguments)
+
+
+def fisher(call):
+    call.chosen.add("curvature")
+    more = [] if call.has("curvature") else ["--curvature=fisher"]
+    return more + [f"--fisher-samples={call.some(1, 2, 5)}"] if not call.has("gram") else None
+
+
+def gram(call):
+    """With which little else goes."""
+    if any(map(call.has, ("structure", "curvature", "moments", "ess", "weight-decay", "tune"))):
+        return None
+    call.chosen |= {"structure", "curvature", "moments", "ess", "weight-decay", "tune", "rank", "validation"}
+    return flag(call)
+
+
+def tune(call):
+    if any(map(call.has, ("weight-decay", "gram"))) or "--structure=lowrank:posterior" in call.arguments:
+        return None
+    call.chosen |= {"weight-decay", "validation"}
+    if call.chance(0.3) and call.likelihood != "gaussian":
+        return ["--tune=validation", f"--validation={call.group()}"]
+    return values("marginal", "marginal:per-tensor", edge=0.02)(call)
+
+
 RULES = {
     "predict": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES,
         "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
         "samples": sampling, "mean": only_mean, **{name: drawn(rule) for name, rule in DRAWS.items()},
+        "method": rarely(linearised, 0.3), "linear": rarely(values("probit", "draws", wrong=("x",)), 0.02),
         "weights": weights, "recalibrate": when(lambda call: call.kind == "norm", more_data),
         "average": average, "format": form, "logits": flag,
         "log-likelihoods": values("ll.nc", "ll.h5", "ll", edge=0), "metrics": flag,
@@ -423,6 +481,17 @@ RULES = {
         **DRAWS_OF_SAMPLES, "samples": sampling, "test": more_data, "subsample": values(1, 2, 5, 13, 1000),
         "by-class": when(lambda call: call.likelihood == "categorical", flag), "follow": follow,
         "until": rarely(values(1, 7)),
+    },
+    "fit": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND,
+        "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
+        "structure": structure, "rank": when(low_rank, values(0, 1, 3, 100)),
+        "curvature": values("ggn", "fisher", "empirical", edge=0.02), "fisher-samples": fisher,
+        "shared": values("expand", "reduce"), "moments": values("exact", "factors"), "gram": gram,
+        "max-factor": values(1, 3, 4, 8192, wrong=("50000",)),
+        "weight-decay": values(0.01, 1, 1e-6, 0), "tune": tune,
+        "validation": rarely(more_data, 0.02), "ess": values(1, 14, 1e6), "seed": DRAWS["seed"],
+        "include": pattern, "exclude": pattern, "output": None, "json": flag,
     },
     "merge": {
         **COMMON, **STANDARD, **FILES, **INPUT,
@@ -492,7 +561,7 @@ RULES = {
         "resume": unless("force", flag),
     },
 }
-WEIGHTS = {"predict": 24, "sensitivity": 22, "predict-gen": 16, "merge": 10, "train": 10, "convert": 7,
+WEIGHTS = {"predict": 22, "sensitivity": 20, "predict-gen": 14, "fit": 12, "merge": 10, "train": 10, "convert": 7,
            "info": 4, "sample": 4, "plot": 3}
 
 
@@ -500,7 +569,7 @@ def begin_network(call):
     path, more = call.posterior()
     data, said = call.data()
     call.arguments = [path, *more, "--data=" + data, *said, *call.graph_for(path), *call.loss()]
-    if call.command != "sensitivity" and "hessian" not in call.chosen and call.chance(0.15):
+    if call.command not in ("sensitivity", "fit") and "hessian" not in call.chosen and call.chance(0.15):
         call.arguments.insert(1, call.file("other.h5"))
 
 
@@ -565,7 +634,13 @@ def begin_train(call):
                       "--output=run"]
 
 
-BEGIN = {"predict": begin_network, "sensitivity": begin_network, "predict-gen": begin_network,
+def begin_fit(call):
+    begin_network(call)
+    call.output = call.some("out.h5", "out.safetensors", "out.npz")
+    call.arguments.append("--output=" + call.output)
+
+
+BEGIN = {"predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,
          "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint,
          "info": begin_checkpoint,
          "plot": begin_plot, "train": begin_train}
@@ -580,7 +655,8 @@ FAVOURED = {
     "hessian-from": lambda call: call.has_input("checkpoint.pt"),
     "buffers": lambda call: call.has_input((".pt", ".npz", ".safetensors")),
     "dtype": lambda call: True, "rename": lambda call: True, "to": lambda call: True,
-    "first": lambda call: True,
+    "first": lambda call: True, "structure": lambda call: call.command == "fit",
+    "leverage": lambda call: call.has_input("low.h5"),
     "on-nonpositive": lambda call: any(":-" in a for a in call.arguments),
 }
 

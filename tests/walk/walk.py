@@ -110,7 +110,7 @@ class Walk:
         return [os.path.join(self.binaries, "ivon-" + command), *arguments]
 
     def prepare_world(self):
-        """Directories for --follow, and what ivon-plot draws."""
+        """Directories for --follow, structured posteriors, and what ivon-plot draws."""
         for kind in world.KINDS:
             path = os.path.join(self.world, "run-" + kind)
             os.makedirs(path)
@@ -118,11 +118,17 @@ class Walk:
                 shutil.copy(os.path.join(self.world, f"{kind}-{name}"), path)
             with open(os.path.join(path, "done"), "w"):
                 pass
+            noise = ["--noise-std=0.5"] * (world.LIKELIHOODS[kind] == "gaussian")
+            self.make(self.ivon("fit", kind + "-graph.h5", f"--data={kind}-data.h5:/train", "--rank=4",
+                                "--structure=lowrank", "--likelihood=" + world.LIKELIHOODS[kind], *noise,
+                                "--no-provenance", f"--output={kind}-low.h5"))
         for command, output in (("predict", "predictions.csv"), ("sensitivity", "sensitivity.csv")):
-            made = run(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output),
-                       self.world)
-            if made.status:
-                sys.exit("walk: " + made.stderr)
+            self.make(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output))
+
+    def make(self, command):
+        made = run(command, self.world)
+        if made.status:
+            sys.exit("walk: " + made.stderr)
 
     def draw(self, index, only):
         source = random.Random(f"{self.seed} {index}")
@@ -239,7 +245,7 @@ class Walk:
             if name.startswith("out") and "dry-run" not in given and "to" not in given:
                 checks.check_tensors(os.path.join(directory, name), result.stderr)
 
-    success_merge = success_convert = success_sample = check_checkpoints
+    success_merge = success_convert = success_sample = success_fit = check_checkpoints
 
     def success_info(self, call, result, directory, given):
         if "json" in given and "check" not in given:

@@ -24,7 +24,8 @@ HAS_TOKENS = ("token", "text", "token_events", "token_numbers")
 # Posteriors by what is to be expected of them: odd ones are legal, bad ones are to be refused, or told of.
 GOOD_POSTERIORS = ("graph.h5", "bare.h5", "posterior.safetensors", "posterior.npz", "deflated.h5",
                    "checkpoint.pt", "other.h5")
-ODD_POSTERIORS = ("half.h5", "zero.h5", "wide.h5", "huge.h5", "means.h5", "narrow.h5", "adam.pt")
+ODD_POSTERIORS = ("half.h5", "zero.h5", "wide.h5", "huge.h5", "means.h5", "narrow.h5", "adam.pt",
+                  "low.h5")
 BAD_POSTERIORS = ("spoilt.h5", "negative.h5", "no_ess.h5", "short.h5", "words.h5", "shape.h5", "absent.h5")
 GOOD_GROUPS = ("train", "test")
 ODD_GROUPS = ("one", "ignored", "constant", "large", "tiny", "missing", "same")

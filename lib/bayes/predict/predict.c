@@ -14,15 +14,17 @@
 #include "net/graph/training.h"
 
 enum {
-    TILE_MAX = 256,             /* examples */
-    TILE_MEMORY = 4 << 20,      /* bytes of activations that caches hold */
-    TILES_LEAST = 8,            /* of the examples, where threads have no samples to share */
-    TILES_SHARED = 4,           /* for each thread: with as many, all of them run one sample */
-    DEFAULT_MEMORY = 256 << 20, /* bytes */
-    WEIGHTS_SHARE = 3,          /* of the weights' bytes: what the memory is, where that is more */
-    PIECE_SHARE = 8,            /* of the memory: what the results of a piece take at most */
-    PIECE_MEMORY = 4 << 20,     /* bytes of results that caches hold while they are used again */
-    TILES_PER_THREAD = 8,       /* in such a piece: the threads wait for each other at its end */
+    TILE_MAX = 256,                /* examples */
+    TILE_MEMORY = 4 << 20,         /* bytes of activations that caches hold */
+    TILES_LEAST = 8,               /* of the examples, where threads have no samples to share */
+    LINEAR_TILE_MAX = 128,         /* the same where derivatives are taken, */
+    LINEAR_TILE_MEMORY = 24 << 20, /* with these */
+    TILES_SHARED = 4,              /* for each thread: with as many, all of them run one sample */
+    DEFAULT_MEMORY = 256 << 20,    /* bytes */
+    WEIGHTS_SHARE = 3,      /* of the weights' bytes: what the memory is, where that is more */
+    PIECE_SHARE = 8,        /* of the memory: what the results of a piece take at most */
+    PIECE_MEMORY = 4 << 20, /* bytes of results that caches hold while they are used again */
+    TILES_PER_THREAD = 8,   /* in such a piece: the threads wait for each other at its end */
 };
 
 static const struct options_kind predict_options = {
@@ -49,11 +51,18 @@ static int predict_read_options(struct ivon_predict_options *options,
     return code ? code : sample_check_embedded(&options->sample, error);
 }
 
-/* Returns whether targets have a likelihood. */
-static bool has_density(const struct ivon_predict_options *options)
+static bool is_noise_known(const struct ivon_predict_options *options)
 {
     const struct likelihood likelihood = {options->task.likelihood, 1, options->task.noise_std};
     return likelihood_is_known(&likelihood);
+}
+
+/* Returns whether what is predicted gives targets a likelihood. */
+static bool has_density(const struct ivon_predict_options *options)
+{
+    const struct likelihood_kind *kind = likelihood_kind_of(options->task.likelihood);
+    bool closed = options->method == IVON_PREDICT_LINEAR && kind->traits.regression;
+    return is_noise_known(options) && (!closed || kind->normal_density);
 }
 
 /* Members. */
@@ -63,18 +72,19 @@ static int predict_take_member(struct ivon_predictor *predictor, size_t index,
 {
     const struct ivon_predict_options *options = &predictor->options;
     struct member *member = &predictor->members[index];
+    struct ivon_sample_options drawn = options->sample;
     size_t fixed = 0;
     *member = (struct member){given->network, given->source, given->weight, NULL};
     if (!(given->weight > 0) || isinf(given->weight))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: weight %g, expected a positive number",
                               ivon_source_path(given->source), given->weight);
-    int code = options->samples ? ivon_sample_check(given->source, &options->sample, &fixed, error)
-                                : 0;
-    predictor->fixed += fixed;
+    if (!options->samples) /* the mean asks for no Hessian */
+        drawn.temperature = 0;
+    int code = ivon_sample_check(given->source, &drawn, &fixed, error);
+    predictor->fixed += options->samples ? fixed : 0;
     return code ? code
-                : covariance_new(&member->covariance, given->network, given->source,
-                                 &options->sample, error);
+                : covariance_new(&member->covariance, given->network, given->source, &drawn, error);
 }
 
 static bool same_tensor(const struct net_tensor *a, const struct net_tensor *b)
@@ -135,6 +145,23 @@ static size_t predict_parameter_bytes(const struct ivon_network *network)
     return bytes;
 }
 
+/* Chooses the tile by the only member, with the derivatives of every single example. */
+static int predict_choose_linear_tile(struct ivon_predictor *predictor, struct ivon_error *error)
+{
+    const struct runner_bounds bounds = {.batch = predictor->options.batch,
+                                         .examples = LINEAR_TILE_MAX,
+                                         .cache = LINEAR_TILE_MEMORY,
+                                         .tiles = TILES_LEAST};
+    struct runner *runner = &predictor->runner;
+    runner->mode = RUNNER_EXAMPLES;
+    runner->wanted = predictor->members[0].covariance->random;
+    runner->blocks = predictor->members[0].covariance->block_of;
+    int code = feed_expect_single(&predictor->data.feed, error);
+    if (!code)
+        code = runner_choose_tile(runner, &predictor->data.feed, &bounds, error);
+    return code ? code : linearised_fit_tile(predictor, error);
+}
+
 /* Chooses the tile by the first member, and checks that all have such outputs. */
 static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_error *error)
 {
@@ -153,6 +180,8 @@ static int predict_choose_tile(struct ivon_predictor *predictor, struct ivon_err
                               .check = outputs_check,
                               .check_context = &predictor->outputs};
     int code = blas_reserve(ivon_parallel_threads(predictor->options.resources.threads), error);
+    if (!code && predictor->options.method != IVON_PREDICT_SAMPLES)
+        return predict_choose_linear_tile(predictor, error);
     if (!code)
         code = runner_choose_tile(runner, &predictor->data.feed, &bounds, error);
     for (size_t i = 1; i < predictor->member_count && !code; i++) {
@@ -183,7 +212,8 @@ static size_t predict_wave_most(const struct ivon_predictor *predictor, size_t m
     size_t threads = (size_t)ivon_parallel_threads(predictor->options.resources.threads);
     size_t most = predictor->passes < threads ? predictor->passes : threads;
     size_t weights = predict_parameter_bytes(predictor->members[0].network);
-    bool one = predictor->options.recalibrate || (weights && most > memory / weights);
+    bool linear = predictor->options.method != IVON_PREDICT_SAMPLES;
+    bool one = linear || predictor->options.recalibrate || (weights && most > memory / weights);
     return one ? 1 : most;
 }
 
@@ -240,7 +270,7 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         results->mean = calloc(all, sizeof(float));
         results->epistemic_std = calloc(all, sizeof(float));
         fine = results->mean && results->epistemic_std;
-        if (has_density(options))
+        if (is_noise_known(options))
             fine = fine && (results->aleatoric_std = calloc(all, sizeof(float)));
     } else {
         results->prediction = calloc(predictor->piece * outputs_targets(&predictor->outputs),
@@ -248,10 +278,13 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         results->probabilities = calloc(all, sizeof(float));
         results->max_probability = calloc(rows, sizeof(float));
         results->entropy = calloc(rows, sizeof(float));
-        results->expected_entropy = calloc(rows, sizeof(float));
-        results->mutual_information = calloc(rows, sizeof(float));
         fine = results->prediction && results->probabilities && results->max_probability &&
-               results->entropy && results->expected_entropy && results->mutual_information;
+               results->entropy;
+        if (!predictor->closed) {
+            results->expected_entropy = calloc(rows, sizeof(float));
+            results->mutual_information = calloc(rows, sizeof(float));
+            fine = fine && results->expected_entropy && results->mutual_information;
+        }
     }
     if (options->logits || options->nll_at_mean) {
         size_t block = predictor->block * predict_elements(predictor);
@@ -291,8 +324,8 @@ static size_t predict_piece_tiles(const struct ivon_predictor *predictor, size_t
 {
     size_t threads = (size_t)ivon_parallel_threads(predictor->options.resources.threads);
     size_t tiles = PIECE_MEMORY / bytes, most = memory / bytes;
-    if (tiles < TILES_PER_THREAD * threads)
-        tiles = TILES_PER_THREAD * threads;
+    size_t least = threads > 1 ? TILES_PER_THREAD * threads : 1;
+    tiles = tiles > least ? tiles : least;
     tiles = tiles < most ? tiles : most;
     return tiles ? tiles : 1;
 }
@@ -355,6 +388,8 @@ static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *err
 
 static bool predict_varies(const struct ivon_predict_options *options, size_t members)
 {
+    if (options->method == IVON_PREDICT_LINEAR)
+        return false;
     return members > 1 || (options->samples > 1 && options->sample.temperature > 0);
 }
 
@@ -362,6 +397,25 @@ bool ivon_predict_varies(const struct ivon_predict_options *given, size_t member
 {
     struct ivon_predict_options options;
     return !predict_read_options(&options, given, NULL) && predict_varies(&options, members);
+}
+
+/* Sets how often the data are run, and whether the NLL at the mean can be told. */
+static void predict_count_passes(struct ivon_predictor *predictor, size_t members,
+                                 const char *targets)
+{
+    struct ivon_predict_options *options = &predictor->options;
+    bool linear = options->method != IVON_PREDICT_SAMPLES;
+    predictor->closed = options->method == IVON_PREDICT_LINEAR;
+    if (predictor->closed)
+        options->samples = 1;
+    options->nll_at_mean &= targets && options->samples && has_density(options);
+    predictor->outputs.likelihood = options->task.likelihood;
+    predictor->passes = options->samples ? options->samples : 1;
+    predictor->groups = options->samples < 2                 ? 1
+                        : options->samples < ROWS_GROUPS_MAX ? options->samples
+                                                             : ROWS_GROUPS_MAX;
+    bool alone = !options->samples || !(options->logits || options->nll_at_mean);
+    predictor->single = linear || (members == 1 && predictor->passes == 1 && alone);
 }
 
 int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *members,
@@ -375,6 +429,10 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         return code;
     if (!member_count)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no posterior to predict with");
+    if (options->method != IVON_PREDICT_SAMPLES)
+        code = linearised_check(options, member_count, error);
+    if (code)
+        return code;
     if (options->log_likelihoods && !has_density(options))
         return ivon_error_set(
             error, IVON_ERROR_ARGUMENT,
@@ -384,14 +442,8 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
     if (!predictor)
         return ivon_error_memory(error);
     predictor->options = *options;
-    predictor->outputs.likelihood = options->task.likelihood;
-    predictor->options.nll_at_mean &= targets && options->samples && has_density(options);
-    predictor->passes = options->samples ? options->samples : 1;
-    predictor->groups = options->samples < 2                 ? 1
-                        : options->samples < ROWS_GROUPS_MAX ? options->samples
-                                                             : ROWS_GROUPS_MAX;
-    predictor->single = member_count == 1 && predictor->passes == 1 &&
-                        (!options->samples || !(options->logits || predictor->options.nll_at_mean));
+    options = &predictor->options;
+    predict_count_passes(predictor, member_count, targets);
     code = take_members(predictor, members, member_count, error);
     if (!code)
         code = labelled_open(&predictor->data, members[0].network, &predictor->outputs, examples,
@@ -410,7 +462,7 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         ivon_predictor_free(predictor);
         return code;
     }
-    predictor->sums.same = !predict_varies(options, member_count);
+    predictor->sums.same = !predict_varies(options, member_count) && !predictor->closed;
     *out = predictor;
     return 0;
 }

@@ -35,6 +35,7 @@ struct ivon_predictor {
     struct likelihood likelihood;
     size_t groups, passes; /* passes: samples of each member, at least 1 */
     bool single;           /* all rows are of the same weights, which are set once */
+    bool closed;           /* a linearised network's closed form */
 
     /* Of the block in memory: */
     struct row_sums sums;
@@ -64,6 +65,39 @@ bool has_batch_norm(const struct ivon_network *network);
 void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, uint64_t first_row,
                      size_t count, const float *outputs, const bool *counts, int64_t *labels,
                      float *numbers);
+
+/* A linearised network (IVON_PREDICT_LINEAR, IVON_PREDICT_LINEAR_DRAWS), whose weights are set to
+   the mean. */
+struct linearised;
+
+/* Fails on what such a network cannot be asked for. */
+int linearised_check(const struct ivon_predict_options *options, size_t members,
+                     struct ivon_error *error);
+
+/* Halves the tile that was chosen until the covariances of its outputs fit the memory. Fails where
+   an example has too many outputs. */
+int linearised_fit_tile(struct ivon_predictor *predictor, struct ivon_error *error);
+
+/* Returns as many threads as memory has room for, which results do not depend on. */
+int linearised_threads(const struct ivon_predictor *predictor);
+
+/* Loads the covariance for the runner's workers. linearised_free releases it in any case. */
+int linearised_new(struct linearised **linearised, const struct ivon_predictor *predictor,
+                   struct ivon_error *error);
+void linearised_free(struct linearised *linearised);
+
+/* Finds C of the rows of a tile that was run; it belongs to the tile's thread. */
+void linearised_find(const struct linearised *linearised, const struct runner_tile *tile);
+
+/* Adds the closed form of the rows to the sums, from row `row` on. C is used up. */
+void linearised_add(const struct linearised *linearised, const struct runner_tile *tile,
+                    struct row_sums *sums, size_t row, const struct row_targets *targets);
+
+/* Turns C into its roots, and then returns draw `draw` of the tile's outputs, borrowed until the
+   thread's next call; `first_row` is the number of the first row among all. */
+void linearised_find_roots(const struct linearised *linearised, const struct runner_tile *tile);
+const float *linearised_draw(const struct linearised *linearised, const struct runner_tile *tile,
+                             uint64_t draw, uint64_t first_row);
 
 int predictor_run(struct ivon_predictor *predictor,
                   int (*on_block)(void *context, const struct ivon_predictions *predictions,

@@ -86,13 +86,13 @@ void rows_clear(struct row_sums *sums)
     }
 }
 
-void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
-              const float *outputs, const struct row_targets *targets, double *log_likelihoods)
+/* The sums from a row of a group on; what the likelihood does not have is null. */
+static struct likelihood_sums rows_from(const struct row_sums *sums, size_t group, size_t row)
 {
     const struct likelihood_sums *own = &sums->sums;
     size_t base = group * sums->capacity + row, k = sums->likelihood.k;
     bool regression = sums->kind->traits.regression;
-    const struct likelihood_sums at = {
+    return (struct likelihood_sums){
         .probabilities = own->probabilities ? own->probabilities + base * k : NULL,
         .total = own->total ? own->total + row * k : NULL,
         .expected = regression || sums->same ? NULL : own->expected + row,
@@ -100,7 +100,20 @@ void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, si
         .second = regression ? own->second + base * k : NULL,
         .density_log = regression ? own->density_log + base : NULL,
         .density_sum = regression ? own->density_sum + base : NULL};
+}
+
+void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
+              const float *outputs, const struct row_targets *targets, double *log_likelihoods)
+{
+    const struct likelihood_sums at = rows_from(sums, group, row);
     sums->kind->add(&sums->likelihood, &at, weight, count, outputs, targets, log_likelihoods);
+}
+
+void rows_add_normal(struct row_sums *sums, size_t row, size_t count,
+                     const struct likelihood_normal *outputs, const struct row_targets *targets)
+{
+    const struct likelihood_sums at = rows_from(sums, 0, row);
+    sums->kind->add_normal(&sums->likelihood, &at, 1, count, outputs, targets);
 }
 
 /* Σ of the weights of all groups but one. */
@@ -181,6 +194,8 @@ static void finish_row(const struct row_sums *sums, size_t row, size_t at, const
     double expected = sums->same ? entropy
                                  : sums->sums.expected[row] / weight_without(sums, ROWS_GROUPS_MAX);
     results->entropy[at] = (float)entropy;
+    if (!results->expected_entropy)
+        return;
     results->expected_entropy[at] = (float)expected;
     /* Never negative (Jensen), but for rounding. */
     results->mutual_information[at] = (float)(entropy > expected ? entropy - expected : 0);

@@ -47,6 +47,11 @@ void rows_clear(struct row_sums *sums);
 void rows_add(struct row_sums *sums, size_t group, double weight, size_t row, size_t count,
               const float *outputs, const struct row_targets *targets, double *log_likelihoods);
 
+/* Adds normal outputs in closed form, as all there is: a regression's, whose likelihood has one
+   (likelihood_kind.add_normal). */
+void rows_add_normal(struct row_sums *sums, size_t row, size_t count,
+                     const struct likelihood_normal *outputs, const struct row_targets *targets);
+
 /* The results of all samples for the rows [row, row + count); arrays that the likelihood does not
    have may be null. See ivon/predict.h. */
 struct row_results {

@@ -6,7 +6,8 @@
  *   add    a row's samples, in their order, so that bits depend on neither waves nor threads
  *
  * A wave of one sample, whose tiles suffice for the threads, needs no outputs in memory: rows are
- * added by the thread that ran them. A block's results are handed out piece by piece.
+ * added by the thread that ran them. A block's results are handed out piece by piece. A linearised
+ * network is a single sample, of whose outputs draws are added in place of its own.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -30,11 +31,12 @@ struct wave_sample {
 struct run {
     struct ivon_predictor *predictor;
     int threads;
-    struct wave_sample *samples; /* predictor->wave */
-    uint64_t drawn;              /* samples, with those of the wave */
-    uint64_t *set;               /* of each thread: the number of the drawn sample, from 1, that its
+    struct wave_sample *samples;   /* predictor->wave */
+    struct linearised *linearised; /* null: the network is not */
+    uint64_t drawn;                /* samples, with those of the wave */
+    uint64_t *set;  /* of each thread: the number of the drawn sample, from 1, that its
                                     network has the weights of */
-    uint64_t first;              /* of the block */
+    uint64_t first; /* of the block */
     size_t count;
     size_t piece; /* first example of the piece within the block */
     /* The samples that are being added: */
@@ -74,6 +76,8 @@ static void predict_run_release(struct run *run)
         free(run->samples[i].outputs);
         run->samples[i] = (struct wave_sample){0};
     }
+    linearised_free(run->linearised);
+    run->linearised = NULL;
     runner_stop(&run->predictor->runner);
 }
 
@@ -92,14 +96,16 @@ static int predict_run_start(struct run *run, struct ivon_error *error)
         if (!code && predictor->wave > 1 && !(sample->outputs = calloc(all, sizeof(float))))
             code = ivon_error_memory(error);
     }
+    if (!code && predictor->options.method != IVON_PREDICT_SAMPLES)
+        code = linearised_new(&run->linearised, predictor, error);
     return code;
 }
 
-/* The mean where that alone is wanted. */
+/* The mean where that alone is wanted, or where the network is linearised at it. */
 static struct ivon_sample_options predict_run_sample(const struct run *run)
 {
     struct ivon_sample_options sample = run->predictor->options.sample;
-    if (run->at_mean || !run->predictor->options.samples)
+    if (run->at_mean || run->linearised || !run->predictor->options.samples)
         sample.temperature = 0;
     return sample;
 }
@@ -132,19 +138,12 @@ static size_t predict_run_place(const struct run *run, uint64_t sample, size_t e
            (size_t)sample * predict_run_piece(run, first) + example - first;
 }
 
-/* Adds rows of outputs to the sums, or at the mean to the logits. */
-static void add_rows(const struct run *run, size_t pass, size_t row, size_t count,
-                     const float *outputs)
+/* Adds a sample's rows of outputs to the sums. */
+static void add_sample(const struct run *run, size_t pass, size_t row, size_t count,
+                       const float *outputs)
 {
     struct ivon_predictor *predictor = run->predictor;
     size_t k = predictor->outputs.k, tokens = predictor->outputs.tokens;
-    if (!run->first && !row && !pass && !run->member)
-        predictor->probabilities |= outputs_are_probabilities(&predictor->outputs, outputs, count);
-    if (run->at_mean) {
-        for (size_t i = 0; i < count * k; i++)
-            predictor->logits[row * k + i] += (float)(run->weight * (double)outputs[i]);
-        return;
-    }
     uint64_t sample = run->member * predictor->passes + pass;
     size_t place = predict_run_place(run, sample, row / tokens);
     double *matrix = predictor->log_likelihoods ? predictor->log_likelihoods + place : NULL;
@@ -167,6 +166,55 @@ static void add_rows(const struct run *run, size_t pass, size_t row, size_t coun
     }
 }
 
+static void add_logits(const struct run *run, double weight, size_t row, size_t count,
+                       const float *outputs)
+{
+    size_t k = run->predictor->outputs.k;
+    float *logits = run->predictor->logits + row * k;
+    for (size_t i = 0; i < count * k; i++)
+        logits[i] += (float)(weight * (double)outputs[i]);
+}
+
+/* Adds the rows of a tile of a linearised network: their logits, and all draws or their closed
+   form. */
+static void add_linearised(const struct run *run, const struct runner_tile *tile)
+{
+    struct ivon_predictor *predictor = run->predictor;
+    size_t tokens = predictor->outputs.tokens, row = tile->at * tokens;
+    size_t rows = tile->count * tokens;
+    const struct row_targets targets = labelled_targets(&predictor->data, row);
+    if (predictor->logits)
+        add_logits(run, 1, row, rows, tile->f);
+    linearised_find(run->linearised, tile);
+    if (predictor->closed) {
+        linearised_add(run->linearised, tile, &predictor->sums, row, &targets);
+        return;
+    }
+    linearised_find_roots(run->linearised, tile);
+    for (size_t draw = 0; draw < predictor->passes; draw++)
+        add_sample(run, draw, row, rows,
+                   linearised_draw(run->linearised, tile, draw, run->first * tokens + row));
+}
+
+/* Adds rows of outputs to the sums, or at the mean to the logits. */
+static void add_rows(const struct run *run, size_t pass, size_t row, size_t count,
+                     const float *outputs)
+{
+    if (run->at_mean)
+        add_logits(run, run->weight, row, count, outputs);
+    else
+        add_sample(run, pass, row, count, outputs);
+}
+
+/* Looks for probabilities in the first outputs of all. */
+static void look_for_probabilities(const struct run *run, size_t pass, size_t row, size_t count,
+                                   const float *outputs)
+{
+    struct ivon_predictor *predictor = run->predictor;
+    if (!run->first && !row && !pass && !run->member)
+        predictor->probabilities |= outputs_are_probabilities(&predictor->outputs, outputs, count);
+}
+
 /* Computes the results of tile i of the piece. */
 static int finish_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
@@ -187,8 +235,8 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
         at.probabilities += row * k;
         at.max_probability += row;
         at.entropy += row;
-        at.expected_entropy += row;
-        at.mutual_information += row;
+        at.expected_entropy = at.expected_entropy ? at.expected_entropy + row : NULL;
+        at.mutual_information = at.mutual_information ? at.mutual_information + row : NULL;
     }
     rows_finish(&predictor->sums, first, rows, &at);
     return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->data.examples),
@@ -216,7 +264,10 @@ static int run_sample_tile(void *context, size_t i, int thread, struct ivon_erro
                                error);
     if (code)
         return code;
-    if (sample->outputs)
+    look_for_probabilities(run, run->pass + i / tiles, tile.at, tile.count * tokens, tile.f);
+    if (run->linearised)
+        add_linearised(run, &tile);
+    else if (sample->outputs)
         memcpy(sample->outputs + tile.at * row_size, tile.f,
                tile.count * row_size * sizeof *tile.f);
     else
@@ -271,6 +322,15 @@ static int predict_run_passes(struct run *run, size_t passes, struct ivon_error 
     return code;
 }
 
+/* All draws are added in one pass. */
+static int predict_run_linearised(struct run *run, struct ivon_error *error)
+{
+    struct ivon_predictor *predictor = run->predictor;
+    for (size_t draw = 1; draw < predictor->passes; draw++)
+        predictor->sums.group_weight[draw % predictor->groups] += run->weight;
+    return predict_run_passes(run, 1, error);
+}
+
 static int run_members(struct run *run, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
@@ -281,11 +341,13 @@ static int run_members(struct run *run, struct ivon_error *error)
             code = predict_run_start(run, error);
         run->weight = weight / (double)predictor->passes;
         run->at_mean = false;
-        if (!code)
+        if (!code && run->linearised)
+            code = predict_run_linearised(run, error);
+        else if (!code)
             code = predict_run_passes(run, predictor->passes, error);
         run->weight = weight;
         run->at_mean = true;
-        if (!code && predictor->logits)
+        if (!code && predictor->logits && !run->linearised)
             code = predict_run_passes(run, 1, error);
     }
     return code;
@@ -453,14 +515,17 @@ int predictor_run(struct ivon_predictor *predictor,
                                   struct ivon_error *error),
                   void *context, struct ivon_error *error)
 {
+    bool linear = predictor->options.method != IVON_PREDICT_SAMPLES;
     struct run run = {.predictor = predictor,
-                      .threads = ivon_parallel_threads(predictor->options.resources.threads)};
+                      .threads = linear
+                                     ? linearised_threads(predictor)
+                                     : ivon_parallel_threads(predictor->options.resources.threads)};
     uint64_t count = predictor->data.count;
     run.samples = calloc(predictor->wave, sizeof *run.samples);
     run.set = calloc((size_t)run.threads, sizeof *run.set);
     int code = run.samples && run.set ? 0 : ivon_error_memory(error);
     meter_init(&predictor->meter, &predictor->options.resources.progress,
-               count * predictor->passes * predictor->member_count);
+               linear ? count : count * predictor->passes * predictor->member_count);
     for (run.first = 0; run.first < count && !code; run.first += predictor->block)
         code = predict_run_block(&run, on_block, context, error);
     predict_run_release(&run);

@@ -174,7 +174,8 @@ static int sum_gradients(struct ivon_sensitivity *sensitivity, struct labelled *
     for (size_t g = 0; g < count && !code; g++) {
         code = weights_init(&directions[g], sensitivity->network, error);
         if (!code)
-            covariance_apply(sensitivity->covariance, summing.sums[g], &directions[g]);
+            code = covariance_apply(sensitivity->covariance, summing.sums[g], &directions[g],
+                                    error);
     }
     release_summing(&summing);
     return code;

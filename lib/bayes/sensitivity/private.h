@@ -12,12 +12,16 @@
 
 /* One thread's scratch beside its network. */
 struct sensitivity_worker {
+    struct covariance_worker *covariance;
     float *outputs, *residual;     /* tile × T × K: p and e */
     float *adjoint;                /* likewise: an adjoint, and then f + Δf */
     float *moved;                  /* likewise: p of f + Δf */
     double *quadratic;             /* tile: gᵀ Σ g */
     double *row_loss, *moved_loss; /* tile × T: L of f and of f + Δf */
     bool probabilities;            /* f of the first examples are */
+    struct leverage *leverage;     /* null: it is not applied */
+    double *enough;                /* tile, likewise */
+    uint64_t outside;              /* examples whose curvature Σ does not hold */
 };
 
 enum { SCORES_MAX = 32 };
@@ -43,6 +47,7 @@ struct ivon_sensitivity {
     size_t memory;
     size_t fixed;
     double rho, n_train;
+    bool leverage; /* it is applied */
     struct weights mean;
     struct covariance *covariance; /* ρΣ */
     struct weights test_direction; /* ρ Σ Σ_t g_t over the test examples, if any */
@@ -83,6 +88,14 @@ const struct score *score_of(enum ivon_score score);
 /* Finds the examples' targets, which are needed, and opens them. */
 int sensitivity_open(struct ivon_sensitivity *sensitivity, struct labelled *data,
                      struct ivon_examples *examples, const char *targets, struct ivon_error *error);
+
+/* The memory of leverage, for a tile of examples of `wide` outputs. */
+int sensitivity_leverage_new(struct leverage **leverage, size_t tile, size_t wide,
+                             struct ivon_error *error);
+void sensitivity_leverage_free(struct leverage *leverage);
+
+/* Adds to the deviations V e of a tile what follows from removing the examples' curvature. */
+void sensitivity_leverage_apply(const struct pass *pass, float *deviation);
 
 /* Fails where a tile's outputs are not finite. */
 int sensitivity_check_tile(const struct ivon_sensitivity *sensitivity, const struct labelled *data,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/output_covariance.h"
 #include "bayes/sensitivity/private.h"
 #include "core/error.h"
 #include "ivon/predict.h"
@@ -51,38 +52,37 @@ static void sensitivity_run_evaluate(const struct pass *pass)
     }
 }
 
-/* ρ diag(J Σ Jᵀ) by one backward pass for each output. */
+static struct output_covariance sensitivity_run_covariance(const struct pass *pass)
+{
+    const struct sensitivity_worker *worker = pass->worker;
+    return (struct output_covariance){.covariance = worker->covariance,
+                                      .derivative = pass->derivative,
+                                      .tile = pass->sensitivity->runner.tile,
+                                      .width = sensitivity_run_width(pass->sensitivity),
+                                      .adjoint = worker->adjoint,
+                                      .quadratic = worker->quadratic};
+}
+
+/* ρ diag(J Σ Jᵀ) */
 static void find_variances(const struct pass *pass, float *v)
 {
-    const struct ivon_sensitivity *sensitivity = pass->sensitivity;
-    struct sensitivity_worker *worker = pass->worker;
-    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->runner.tile;
-    for (size_t k = 0; k < wide; k++) {
-        memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
-        for (size_t e = 0; e < tile; e++)
-            worker->adjoint[e * wide + k] = 1;
-        net_derivative_backward(pass->derivative, worker->adjoint, NULL);
-        covariance_quadratic(sensitivity->covariance, pass->derivative, pass->count,
-                             worker->quadratic);
+    const struct output_covariance of = sensitivity_run_covariance(pass);
+    for (size_t k = 0; k < of.width; k++) {
+        const double *variance = output_variance(&of, k, pass->count);
         for (size_t e = 0; e < pass->count; e++)
-            v[e * wide + k] = (float)worker->quadratic[e];
+            v[e * of.width + k] = (float)variance[e];
     }
 }
 
 /* ρ J Σ Jᵀ, a column at a time, and its diagonal. */
 static void find_covariances(const struct pass *pass, float *v)
 {
+    const struct output_covariance of = sensitivity_run_covariance(pass);
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
-    struct sensitivity_worker *worker = pass->worker;
-    size_t wide = sensitivity_run_width(sensitivity), tile = sensitivity->runner.tile;
+    size_t wide = of.width;
     float *covariance = sensitivity->results.covariance + pass->at * wide * wide;
     for (size_t k = 0; k < wide; k++) {
-        memset(worker->adjoint, 0, tile * wide * sizeof *worker->adjoint);
-        for (size_t e = 0; e < tile; e++)
-            worker->adjoint[e * wide + k] = 1;
-        net_derivative_backward(pass->derivative, worker->adjoint, NULL);
-        const float *column = covariance_tangent(sensitivity->covariance, pass->derivative,
-                                                 pass->count);
+        const float *column = output_covariance_column(&of, k, pass->count);
         for (size_t e = 0; e < pass->count && column; e++) {
             for (size_t j = 0; j < wide; j++)
                 covariance[(e * wide + j) * wide + k] = (float)((double)column[e * wide + j] /
@@ -101,13 +101,12 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
     bool full = sensitivity->options.covariance == IVON_COVARIANCE_FULL;
     net_derivative_backward(pass->derivative, worker->residual, NULL);
     if (!full) {
-        covariance_quadratic(sensitivity->covariance, pass->derivative, pass->count,
-                             worker->quadratic);
+        covariance_quadratic(worker->covariance, pass->count, worker->quadratic);
         for (size_t i = 0; i < all; i++)
             deviation[i] = v[i] * worker->residual[i];
         return;
     }
-    const float *moved = covariance_tangent(sensitivity->covariance, pass->derivative, pass->count);
+    const float *moved = covariance_tangent(worker->covariance, pass->count);
     if (moved)
         memcpy(deviation, moved, all * sizeof *deviation);
     for (size_t e = 0; e < pass->count; e++) {
@@ -116,6 +115,8 @@ static void find_deviations(const struct pass *pass, float *deviation, const flo
             sum += (double)worker->residual[i] * (double)deviation[i];
         worker->quadratic[e] = sum;
     }
+    if (sensitivity->leverage)
+        sensitivity_leverage_apply(pass, deviation);
 }
 
 /* The moved outputs f + Δf, with their p and losses. */
@@ -185,6 +186,7 @@ static int sensitivity_run_tile(void *context, const struct runner_tile *tile,
     int code = sensitivity_check_tile(sensitivity, &sensitivity->data, tile, error);
     if (code)
         return code;
+    covariance_worker_begin(pass.worker->covariance);
     pass.row = pass.at * tokens;
     pass.rows = pass.count * tokens;
     pass.targets = labelled_targets(&sensitivity->data, pass.row);

@@ -81,19 +81,17 @@ static int sensitivity_choose_tile(struct ivon_sensitivity *sensitivity, int *th
     struct runner *runner = &sensitivity->runner;
     const struct runner_bounds bounds = {
         .batch = options->batch, .examples = TILE_MAX, .cache = TILE_MEMORY, .tiles = TILES_LEAST};
-    if (feed->fixed > 1)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: takes exactly %lld examples at a time, which cannot be told "
-                              "apart: export it with a free batch axis, or for one example",
-                              sensitivity->network->path, (long long)feed->fixed);
     *runner = (struct runner){.network = sensitivity->network,
                               .mode = RUNNER_EXAMPLES,
                               .wanted = sensitivity->covariance->random,
+                              .blocks = sensitivity->covariance->block_of,
                               .memory = sensitivity->memory,
                               .check = outputs_check,
                               .check_context = &sensitivity->outputs};
     *threads = ivon_parallel_threads(options->resources.threads);
-    int code = blas_reserve(*threads, error);
+    int code = feed_expect_single(feed, error);
+    if (!code)
+        code = blas_reserve(*threads, error);
     if (!code)
         code = runner_choose_tile(runner, feed, &bounds, error);
     size_t most = runner->bytes ? sensitivity->memory / runner->bytes : 1;
@@ -103,10 +101,15 @@ static int sensitivity_choose_tile(struct ivon_sensitivity *sensitivity, int *th
 }
 
 static int sensitivity_make_worker(const struct ivon_sensitivity *sensitivity,
-                                   struct sensitivity_worker *worker, struct ivon_error *error)
+                                   struct sensitivity_worker *worker,
+                                   struct net_derivative *derivative, struct ivon_error *error)
 {
     size_t tile = sensitivity->runner.tile, rows = tile * sensitivity->outputs.tokens;
     size_t all = rows * sensitivity->outputs.k;
+    int code = covariance_worker_new(&worker->covariance, sensitivity->covariance, derivative, tile,
+                                     sensitivity->outputs.tokens * sensitivity->outputs.k, error);
+    if (code)
+        return code;
     worker->outputs = calloc(all, sizeof *worker->outputs);
     worker->residual = calloc(all, sizeof *worker->residual);
     worker->adjoint = calloc(all, sizeof *worker->adjoint);
@@ -114,6 +117,16 @@ static int sensitivity_make_worker(const struct ivon_sensitivity *sensitivity,
     worker->quadratic = calloc(tile, sizeof *worker->quadratic);
     worker->row_loss = calloc(rows, sizeof *worker->row_loss);
     worker->moved_loss = calloc(rows, sizeof *worker->moved_loss);
+    if (sensitivity->leverage) {
+        worker->enough = calloc(tile, sizeof *worker->enough);
+        code = worker->enough
+                   ? sensitivity_leverage_new(&worker->leverage, tile,
+                                              sensitivity->outputs.tokens * sensitivity->outputs.k,
+                                              error)
+                   : ivon_error_memory(error);
+        if (code)
+            return code;
+    }
     return worker->outputs && worker->residual && worker->adjoint && worker->moved &&
                    worker->quadratic && worker->row_loss && worker->moved_loss
                ? 0
@@ -131,12 +144,16 @@ static int sensitivity_make_workers(struct ivon_sensitivity *sensitivity, int th
     if (!code && !sensitivity->workers)
         code = ivon_error_memory(error);
     for (int i = 0; i < threads && !code; i++)
-        code = sensitivity_make_worker(sensitivity, &sensitivity->workers[i], error);
+        code = sensitivity_make_worker(sensitivity, &sensitivity->workers[i],
+                                       sensitivity->runner.workers[i].derivative, error);
     return code;
 }
 
 static void sensitivity_release_worker(struct sensitivity_worker *worker)
 {
+    covariance_worker_free(worker->covariance);
+    sensitivity_leverage_free(worker->leverage);
+    free(worker->enough);
     free(worker->outputs);
     free(worker->residual);
     free(worker->adjoint);
@@ -233,15 +250,14 @@ static int sensitivity_take_posterior(struct ivon_sensitivity *sensitivity,
 {
     struct ivon_source *source = sensitivity->source;
     struct ivon_sample_options check = sensitivity->options.sample;
-    struct sample_counts counts;
     check.temperature = 1; /* whatever is drawn, Σ is needed */
-    int code = sample_count(source, &check, &counts, error);
+    int code = covariance_new(&sensitivity->covariance, sensitivity->network, source, &check,
+                              error);
+    if (code)
+        return code;
+    const struct draw_counts counts = draw_count(sensitivity->covariance->draw, &check);
     sensitivity->fixed = counts.lacking;
-    if (!code && !counts.random)
-        code = sample_refuse(source, &counts, "nothing can move", error);
-    return code ? code
-                : covariance_new(&sensitivity->covariance, sensitivity->network, source, &check,
-                                 error);
+    return counts.random ? 0 : draw_refuse(source, &counts, "nothing can move", error);
 }
 
 /* N: what is given, else the checkpoint's, else what counts in the training data. */
@@ -294,6 +310,23 @@ static int choose_rho(struct ivon_sensitivity *sensitivity, const char *targets,
     return check_rho(sensitivity->rho, error);
 }
 
+/* Leverage amplifies what is wrong in a poor Σ: by itself it is applied only to a low-rank
+   correction whose smallest value says that little of the curvature is missing. */
+static int choose_leverage(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
+{
+    const double ENOUGH = 0.9;
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    bool full = options->covariance == IVON_COVARIANCE_FULL;
+    double last = ivon_sensitivity_leverage(sensitivity).last;
+    if (options->leverage == IVON_LEVERAGE_NEWTON && !full)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "leverage is of the whole covariance of the outputs, not of its "
+                              "diagonal");
+    sensitivity->leverage = options->leverage == IVON_LEVERAGE_NEWTON ||
+                            (options->leverage == IVON_LEVERAGE_AUTO && full && last < ENOUGH);
+    return 0;
+}
+
 static int sensitivity_load_posterior(struct ivon_sensitivity *sensitivity, int threads,
                                       struct ivon_error *error)
 {
@@ -339,6 +372,8 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     }
     if (!code)
         code = choose_rho(sensitivity, targets, error);
+    if (!code)
+        code = choose_leverage(sensitivity, error);
     if (!code && !sensitivity_allocate_results(sensitivity))
         code = ivon_error_memory(error);
     if (!code)
@@ -376,6 +411,20 @@ bool ivon_sensitivity_saw_probabilities(const struct ivon_sensitivity *sensitivi
     for (int i = 0; i < sensitivity->runner.threads && sensitivity->workers; i++)
         saw |= sensitivity->workers[i].probabilities;
     return saw;
+}
+
+struct ivon_leverage_use ivon_sensitivity_leverage(const struct ivon_sensitivity *sensitivity)
+{
+    const struct structure *structure = sensitivity->covariance->draw->structure;
+    struct ivon_leverage_use use = {
+        .applied = sensitivity->leverage, .rank = structure->rank, .last = NAN};
+    for (size_t i = 0; i < structure->rank; i++) {
+        double size = fabs(structure->values[i]);
+        use.last = !i || size < use.last ? size : use.last;
+    }
+    for (int i = 0; i < sensitivity->runner.threads && sensitivity->workers; i++)
+        use.outside += sensitivity->workers[i].outside;
+    return use;
 }
 
 struct ivon_sensitivity_shape ivon_sensitivity_shape(const struct ivon_sensitivity *sensitivity)

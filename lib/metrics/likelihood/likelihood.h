@@ -33,6 +33,13 @@ struct likelihood_sums {
     double *density_sum;    /* rows: Σ ω p(y | f) over that */
 };
 
+/* Normal outputs of rows, f ~ N(mean, C), as those of a linearised network are. */
+struct likelihood_normal {
+    const float *mean;      /* rows × K */
+    const double *variance; /* rows × K: diag C */
+    double *covariance;     /* rows × K × K: C, which is used up; null: C is diagonal */
+};
+
 struct likelihood_kind {
     struct ivon_likelihood_traits traits;
     /* Returns L of the one row whose targets are given, and sets p unless it is null. If the row
@@ -50,6 +57,12 @@ struct likelihood_kind {
     void (*add)(const struct likelihood *likelihood, const struct likelihood_sums *sums,
                 double weight, size_t rows, const float *f, const struct row_targets *targets,
                 double *log_likelihoods);
+    /* Of regression: the same of normal outputs, in closed form; null: there is none. Where
+       normal_density is false, there is none of p(y | f). */
+    void (*add_normal)(const struct likelihood *likelihood, const struct likelihood_sums *sums,
+                       double weight, size_t rows, const struct likelihood_normal *outputs,
+                       const struct row_targets *targets);
+    bool normal_density;
     /* Draws target i of a row from p(y | f), using a standard normal number. */
     double (*draw)(const struct likelihood *likelihood, const float *f, size_t i, double normal);
     /* Of regression; else null: the standard deviation of y whose mean is known; whether a target
@@ -79,6 +92,16 @@ void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const
 /* e, rows × K, from p. */
 void likelihood_residual(const struct likelihood *likelihood, size_t rows, const float *p,
                          const struct row_targets *targets, float *e);
+
+/*
+ * Λ of one row, from its p. A column of R, Λ = R Rᵀ, which has K: r_k = √p_k (p − e_k) of classes,
+ * else √Λ_kk e_k; and the products Λ x, R x and Rᵀ x, which replace x.
+ */
+void likelihood_curvature_column(const struct likelihood *likelihood, const float *p, size_t k,
+                                 float *column);
+void likelihood_curvature_apply(const struct likelihood *likelihood, const float *p, float *x);
+void likelihood_curvature_root(const struct likelihood *likelihood, const float *p, bool transposed,
+                               double *x);
 
 /* The error of a row: 1 where its greatest output misses the target, else 0; Bernoulli: the share
    of events whose probability is on the wrong side of ½. 0 where the row does not count.

@@ -60,6 +60,21 @@ static void poisson_add(const struct likelihood *likelihood, const struct likeli
     }
 }
 
+/* Rates are log-normal: E exp f = exp(f̄ + c/2), E exp 2f = exp(2f̄ + 2c). What that makes of the
+   counts' distribution has no closed form. */
+static void poisson_add_normal(const struct likelihood *likelihood,
+                               const struct likelihood_sums *sums, double weight, size_t rows,
+                               const struct likelihood_normal *outputs,
+                               const struct row_targets *targets)
+{
+    (void)targets;
+    for (size_t i = 0; i < rows * likelihood->k; i++) {
+        double f = (double)outputs->mean[i], c = outputs->variance[i];
+        sums->first[i] += weight * exp(f + c / 2);
+        sums->second[i] += weight * exp(2 * (f + c));
+    }
+}
+
 static double poisson_noise_std(const struct likelihood *likelihood, double mean)
 {
     (void)likelihood;
@@ -98,6 +113,7 @@ const struct likelihood_kind likelihood_poisson = {
     .curvature = poisson_curvature,
     .nll = poisson_nll,
     .add = poisson_add,
+    .add_normal = poisson_add_normal,
     .draw = poisson_draw,
     .noise_std = poisson_noise_std,
     .valid = poisson_valid,

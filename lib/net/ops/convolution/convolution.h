@@ -344,6 +344,7 @@ void convolution_depthwise_run(const struct convolution *c, const float *weights
 
 /* For net_operator's `rows`, in rows.c. */
 bool convolution_rows(const struct net_call *call, size_t count, size_t stride, float *rows);
+
 /* Rows of outputs, one after the other, of channels with an image each. */
 struct convolution_band {
     const float *x, *weights, *bias; /* of the first channel; bias: or null */

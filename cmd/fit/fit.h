@@ -1,0 +1,33 @@
+/* The inside of the command ivon-fit: parsed and run by fit.c; fit/validate.c has the choice of a
+   weight decay by data that the network was not trained on. */
+#ifndef CMD_FIT_FIT_H
+#define CMD_FIT_FIT_H
+
+#include "cmd/shared/evaluation.h"
+#include "cmd/shared/open.h"
+#include "ivon/ivon.h"
+
+struct fit_command {
+    struct common_options common;
+    struct file_options files;
+    struct open_options open;
+    struct evaluation_options evaluation;
+    struct name_filter filter;
+    struct ivon_fit_options options;
+    const char *input, *output;
+    const char *validation; /* data whose loss chooses the weight decay; or null */
+    bool json, drawn, low_rank, ranked, tuned, by_validation;
+    /* Opened: */
+    struct ivon_source *source, *result;
+    struct ivon_network *network;
+    struct ivon_examples *examples, *whole, *held_out;
+    struct ivon_fit *fit;
+    struct ivon_sink *sink;
+    void *graph;
+    size_t graph_size;
+};
+
+/* Sets the weight decay of a posterior that was fitted to the one of least NLL on --validation. */
+int fit_validate(struct fit_command *command, struct ivon_error *error);
+
+#endif

@@ -1,0 +1,199 @@
+/*
+ * The factors of a layer and their eigenvectors:
+ *
+ *   A = (1/N) Σ_n Σ_t a aᵀ,  B = (1/R) Σ_n Σ_t E d dᵀ     R: the number of rows a, N T
+ *
+ * so that A ⊗ B has the size of (1/N) Σ G Gᵀ. Reduced, of the means of an example's a and the sums
+ * of its d over t, as one row for each example.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/fit/private.h"
+#include "core/blas.h"
+#include "core/error.h"
+
+/* The two lists of rows of a use. */
+enum rows_kind { ROWS_OF_INPUTS, ROWS_OF_ADJOINTS };
+
+static enum rows_kind kind_of(const struct fit_layer *layer, const struct net_use *use,
+                              enum fit_side side)
+{
+    return (side == FIT_INPUT) != fit_use_swapped(layer, use) ? ROWS_OF_INPUTS : ROWS_OF_ADJOINTS;
+}
+
+/* Returns a use's rows, and their distance. */
+static float *factors_rows_of(const struct fit_worker *worker, const struct net_use *use,
+                              enum rows_kind kind, size_t i, size_t *stride)
+{
+    *stride = kind == ROWS_OF_ADJOINTS ? use->outputs : use->inputs + (use->bias != NET_NONE);
+    return kind == ROWS_OF_ADJOINTS ? worker->adjoints[i] : worker->inputs[i];
+}
+
+/* A panel of the sum of rowᵀ row, as far as it lies in the lower triangle. */
+static void add_products(const struct fit_panel *panel, struct fit_factor *factor, double weight,
+                         const float *rows, size_t count, size_t stride)
+{
+    blas_product(true, false, (int64_t)panel->count, (int64_t)(panel->first + panel->count),
+                 (int64_t)count, (float)weight, rows + panel->first, (int64_t)stride, rows,
+                 (int64_t)stride, 1, factor->matrix + panel->first * factor->rows,
+                 (int64_t)factor->rows);
+}
+
+/* Rows of one example each: their mean or sum over positions, in place. */
+static void reduce_rows(float *rows, size_t examples, size_t positions, size_t width, bool mean)
+{
+    for (size_t e = 0; e < examples; e++)
+        for (size_t i = 0; i < width; i++) {
+            double sum = 0;
+            for (size_t t = 0; t < positions; t++)
+                sum += (double)rows[(e * positions + t) * width + i];
+            rows[e * width + i] = (float)(mean ? sum / (double)positions : sum);
+        }
+}
+
+static bool is_reduced(const struct ivon_fit *fit, const struct net_use *use)
+{
+    return fit->options.reduce && use->positions > 1;
+}
+
+static void reduce_all(const struct fit_pass *pass, enum rows_kind kind)
+{
+    const struct ivon_fit *fit = pass->fit;
+    for (size_t w = 0; w < pass->wave; w++)
+        for (size_t i = 0; i < fit->use_count; i++) {
+            const struct fit_worker *worker = &fit->workers[w];
+            const struct net_use *use = fit_use(fit, worker, i);
+            size_t stride;
+            float *rows = factors_rows_of(worker, use, kind, i, &stride);
+            if (is_reduced(fit, use) && rows)
+                reduce_rows(rows, worker->tile.count, use->positions, stride,
+                            kind == ROWS_OF_INPUTS);
+        }
+}
+
+struct factor_job {
+    const struct fit_pass *pass;
+    enum rows_kind kind;
+};
+
+/* Adds the rows of the wave's tiles, in their order, to one panel of a factor. */
+static int add_panel(void *context, size_t job, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    (void)error;
+    const struct factor_job *factors = context;
+    struct ivon_fit *fit = factors->pass->fit;
+    const struct fit_panel *panel = &fit->factor_panels[job];
+    struct fit_layer *layer = &fit->layers[panel->layer];
+    double weight = factors->kind == ROWS_OF_ADJOINTS ? fit_columns_weight(fit) : 1;
+    for (size_t w = 0; w < factors->pass->wave; w++)
+        for (size_t i = layer->first; i < layer->first + layer->count; i++) {
+            const struct fit_worker *worker = &fit->workers[w];
+            const struct net_use *use = fit_use(fit, worker, i);
+            size_t stride, count = worker->tile.count * (is_reduced(fit, use) ? 1 : use->positions);
+            const float *rows = factors_rows_of(worker, use, factors->kind, i, &stride);
+            if (kind_of(layer, use, panel->side) == factors->kind && rows)
+                add_products(panel, &layer->factors[panel->side], weight, rows, count, stride);
+        }
+    return 0;
+}
+
+static int factors_add_rows(struct fit_pass *pass, enum rows_kind kind, struct ivon_error *error)
+{
+    struct factor_job job = {pass, kind};
+    reduce_all(pass, kind);
+    return thread_pool_run(pass->fit->pool, pass->fit->threads, pass->fit->factor_panel_count,
+                           add_panel, &job, error);
+}
+
+static int add_inputs(struct fit_pass *pass, struct ivon_error *error)
+{
+    struct ivon_fit *fit = pass->fit;
+    for (size_t i = 0; i < fit->layer_count; i++)
+        for (size_t w = 0; w < pass->wave; w++)
+            for (size_t u = fit->layers[i].first; u < fit->layers[i].first + fit->layers[i].count;
+                 u++) {
+                const struct net_use *use = fit_use(fit, &fit->workers[w], u);
+                fit->layers[i].rows += (double)fit->workers[w].tile.count *
+                                       (double)(is_reduced(fit, use) ? 1 : use->positions);
+            }
+    return factors_add_rows(pass, ROWS_OF_INPUTS, error);
+}
+
+static int add_adjoints(struct fit_pass *pass, struct ivon_error *error)
+{
+    return factors_add_rows(pass, ROWS_OF_ADJOINTS, error);
+}
+
+/* Eigenvectors. */
+
+struct eigen_job {
+    struct ivon_fit *fit;
+};
+
+/* The factor, whose lower triangle was summed, and its eigenvectors in its columns. */
+static int decompose(const struct ivon_fit *fit, const struct fit_layer *layer, enum fit_side side,
+                     struct ivon_error *error)
+{
+    const struct fit_factor *factor = &layer->factors[side];
+    size_t n = factor->rows;
+    double scale = 1 / (side == FIT_INPUT ? fit->n_train : layer->rows);
+    double *matrix = calloc(n * n + 1, sizeof *matrix), *values = calloc(n + 1, sizeof *values);
+    int code = matrix && values ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < n && !code; i++)
+        for (size_t j = 0; j <= i; j++)
+            matrix[i * n + j] = scale * (double)factor->matrix[i * n + j];
+    if (!code)
+        code = blas_eigen((int64_t)n, matrix, values, error);
+    if (code == IVON_ERROR_DATA)
+        code = fit_refuse_infinite(fit, layer->weight, error);
+    for (size_t i = 0; i < n && !code; i++) {
+        factor->spectrum[i] = values[i] > 0 ? (float)values[i] : 0;
+        for (size_t j = 0; j < n; j++)
+            factor->matrix[j * n + i] = (float)matrix[i * n + j];
+    }
+    free(matrix);
+    free(values);
+    return code;
+}
+
+static int decompose_job(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    (void)thread;
+    struct ivon_fit *fit = ((struct eigen_job *)context)->fit;
+    const struct fit_layer *layer = &fit->layers[i / FIT_SIDES];
+    enum fit_side side = (enum fit_side)(i % FIT_SIDES);
+    int code = layer->factors[side].rotated ? decompose(fit, layer, side, error) : 0;
+    return code ? code : progress_ask(&fit->options.resources.progress, error);
+}
+
+/* A as it is, with both its triangles. */
+static void finish_gram(struct ivon_fit *fit)
+{
+    for (size_t l = 0; l < fit->layer_count; l++) {
+        struct fit_factor *factor = &fit->layers[l].factors[FIT_INPUT];
+        size_t n = factor->rows;
+        for (size_t i = 0; i < n && factor->rotated; i++)
+            for (size_t j = 0; j <= i; j++) {
+                float *at = &factor->matrix[i * n + j];
+                *at = factor->matrix[j * n + i] = (float)((double)*at / fit->n_train);
+            }
+    }
+}
+
+int fit_factors_run(struct ivon_fit *fit, struct ivon_error *error)
+{
+    struct fit_pass pass = {.fit = fit,
+                            .columns = fit->options.gram ? 0 : fit->columns,
+                            .on_wave = add_inputs,
+                            .on_column = add_adjoints};
+    struct eigen_job job = {fit};
+    int code = fit_pass_run(&pass, error);
+    if (!code && fit->options.gram)
+        finish_gram(fit);
+    else if (!code)
+        code = thread_pool_run(fit->pool, fit->threads, FIT_SIDES * fit->layer_count, decompose_job,
+                               &job, error);
+    return code;
+}

@@ -1,0 +1,143 @@
+/*
+ * A Gaussian posterior for any trained network: its weights are the mean, and the curvature of the
+ * training loss there gives the precision λ(h + δ) (the Laplace approximation; MacKay 1992,
+ * Daxberger et al. 2021, arXiv:2106.14806). The curvature is the generalized Gauss-Newton matrix
+ * (1/N) Σ_n J_nᵀ Λ_n J_n, of which is kept
+ *
+ *   diagonal    its diagonal;
+ *   Kronecker   for each weight that enters by a product the eigenvectors of the factors
+ *               A = (1/N) Σ a aᵀ and B = (1/(N T)) Σ d dᵀ of its inputs a and output adjoints d,
+ *               and h = (1/N) Σ_n E (U_Bᵀ G_n U_A)² in that basis (K-FAC: Martens & Grosse 2015,
+ *               arXiv:1503.05671; Grosse & Martens 2016, 1602.01407; Eschenhagen et al. 2023,
+ *               2311.00636; EK-FAC: George et al. 2018, 1806.03884); other parameters diagonally.
+ *
+ * A low-rank correction of rank r upon either takes the largest
+ * differences from the whole matrix: r eigenpairs of D^(−1/2) λ(GGN + δ) D^(−1/2) − I.
+ *
+ * With a token axis N counts the tokens that count, h is per token, and G_n is the gradient of a
+ * sequence. Results depend on the data, the weights and the options alone, not on threads.
+ */
+#ifndef IVON_FIT_H
+#define IVON_FIT_H
+
+#include <stdbool.h>
+
+#include "ivon/examples.h"
+#include "ivon/network.h"
+#include "ivon/stream.h"
+#include "ivon/task.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ivon_fit_structure {
+    IVON_FIT_DIAGONAL,
+    IVON_FIT_KRONECKER,
+    IVON_FIT_POSTERIOR /* the source's own Hessians, a diagonal, for a low-rank correction */
+};
+
+/* The expectation over labels that the second moment of gradients is taken with. */
+enum ivon_curvature {
+    IVON_CURVATURE_AUTO,   /* the next; for more than 128 outputs the one after it */
+    IVON_CURVATURE_GGN,    /* Λ exactly: a backward pass for each output; in networks with a token
+                                axis each token's column has a sign of its own, drawn at random */
+    IVON_CURVATURE_FISHER, /* labels drawn from what the network predicts */
+    IVON_CURVATURE_EMPIRICAL /* the data's own labels: an approximation that is none near a minimum
+                                (Kunstner et al. 2019, arXiv:1905.12558) */
+};
+
+struct ivon_fit_options {
+    size_t size;           /* sizeof this struct: set by ivon_fit_defaults() */
+    struct ivon_task task; /* noise_std of Gaussian targets; NaN: the one of greatest evidence */
+    enum ivon_fit_structure structure;
+    size_t rank; /* of a low-rank correction; 0: none */
+    enum ivon_curvature curvature;
+    size_t draws;        /* of labels for each target, IVON_CURVATURE_FISHER */
+    uint64_t seed;       /* of draws and signs */
+    bool reduce;         /* of weights used at several positions A is of the mean of their inputs,
+                              B of the sum of their adjoints; else of each position */
+    bool factor_moments; /* h is the product of the factors' eigenvalues, as in K-FAC */
+    bool gram;           /* A alone is computed, by a forward pass; nothing else is */
+    size_t factor_rows;  /* a factor of more rows than this is the identity; 0: 8192 */
+    double ess;          /* λ; NaN: N */
+    double weight_decay; /* δ; NaN: the one of greatest evidence */
+    bool each;           /* of each Hessian one of its own, where it is NaN */
+    /* Returns whether the parameter of that name is random; null: all. */
+    bool (*selected)(void *context, const char *name);
+    void *selected_context;
+    size_t batch; /* examples at a time in one thread; 0: as many as suit caches and memory */
+    struct ivon_resources resources; /* memory: beside weights and curvature; 0: 1 GiB. Progress: in
+                                        examples × passes */
+};
+
+/* Kronecker, GGN, one draw, per position. */
+IVON_API void ivon_fit_options_init(struct ivon_fit_options *options, size_t size);
+static inline struct ivon_fit_options ivon_fit_defaults(void)
+{
+    struct ivon_fit_options options;
+    ivon_fit_options_init(&options, sizeof options);
+    return options;
+}
+
+struct ivon_fit;
+
+/*
+ * Checks everything that can be before the work. The last field of the examples is the targets: its
+ * name is `targets`. The network, which was bound to the source, the source, whose means are the
+ * weights, and the examples must outlive it.
+ */
+IVON_API int ivon_fit_new(struct ivon_fit **fit, struct ivon_network *network,
+                          struct ivon_source *source, struct ivon_examples *examples,
+                          const char *targets, const struct ivon_fit_options *options,
+                          struct ivon_error *error);
+IVON_API void ivon_fit_free(struct ivon_fit *fit);
+
+/* Passes over the examples, and tunes the weight decay, unless it was given. */
+IVON_API int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error);
+
+/* After a run: sets the weight decay of all Hessians. A low-rank correction has to be made anew. */
+IVON_API int ivon_fit_set_weight_decay(struct ivon_fit *fit, double weight_decay,
+                                       struct ivon_error *error);
+
+/* After a run: makes the low-rank correction of the options' rank, for the weight decay as it is,
+   by further passes over the examples. */
+IVON_API int ivon_fit_correct(struct ivon_fit *fit, struct ivon_error *error);
+
+struct ivon_fit_summary {
+    uint64_t examples;
+    double n_train;           /* N */
+    double ess, weight_decay; /* NaN: Hessians differ */
+    double noise_std;
+    enum ivon_curvature curvature; /* as it was chosen */
+    double loss;                   /* mean of L over N, at the mean */
+    size_t parameters;             /* that are random: P */
+    double effective;              /* γ = Σ h/(h + δ) */
+    double squares;                /* ‖m‖² of those */
+    double evidence;               /* log p(D | δ) / N, without what δ does not move */
+    size_t blocks;                 /* weights with a basis */
+    size_t rank;                   /* of the low-rank correction; its first and last ℓ: */
+    double first, last;
+    /* Known before the run: */
+    size_t bytes;    /* of factors, bases, h and the vectors of Lanczos' method in memory */
+    size_t passes;   /* over the examples, for factors and h */
+    size_t columns;  /* backward passes for each example and pass */
+    size_t products; /* more passes, of a tangent and a backward one, for the correction */
+    size_t tile;
+};
+/* Before a run, what is known then. */
+IVON_API struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit);
+
+/*
+ * After a run: the posterior as a source that lasts until the fit is changed or freed: means and
+ * buffers of the source that it was made for, what was fitted, and `graph`, unless null, the bytes
+ * of the network as an ONNX file, which must outlive it, too.
+ */
+IVON_API int ivon_fit_source(struct ivon_source **source, struct ivon_fit *fit, const void *graph,
+                             size_t graph_size, struct ivon_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

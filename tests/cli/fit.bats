@@ -1,0 +1,387 @@
+bats_require_minimum_version 1.5.0
+load common
+
+# AdamW's checkpoints, means alone with their graph: an MLP, a small decoder, a regression; and data.
+setup_file() {
+  cd "$BATS_FILE_TMPDIR"
+  PATH=$IVON_BIN:$PATH
+  /usr/bin/python3 - <<'PYTHON'
+import h5py, numpy as np
+r = np.random.default_rng(3)
+with h5py.File("data.h5", "w") as f:
+    for group, n in (("train", 60), ("test", 20)):
+        x = r.standard_normal((n, 4)).astype("f4")
+        g = f.create_group(group)
+        g["x"], g["y"] = x, (x @ r.standard_normal((4, 3)) + r.standard_normal((n, 3))).argmax(1)
+        g["number"] = (x[:, :1] - 0.5 * x[:, 1:2] + 0.3 * r.standard_normal((n, 1))).astype("f4")
+        g["event"] = (x[:, :2] + r.standard_normal((n, 2)) > 0).astype("i8")
+        g["tokens"] = (np.arange(n * 6).reshape(n, 6) + r.integers(0, 2, (n, 6))) % 7
+        g["next"] = np.where(r.random((n, 6)) < .2, -100, (np.arange(n * 6).reshape(n, 6) + 1) % 7)
+        g["wrong"] = np.zeros((n, 2), "f4")
+    bad = f.create_group("bad")
+    bad["x"], bad["y"] = np.full((5, 4), np.nan, "f4"), np.zeros(5, "i8")
+    bad["label"] = np.array([0, 1, 2, 3, 0])
+    bad["ignored"] = np.full(5, -100)
+    bad["good"] = np.ones((5, 4), "f4")
+PYTHON
+  train() { # NAME OPTION...
+    ivon-train -q --no-provenance --optimizer=adamw --lr=.02 --epochs=6 --batch=20 --save-every=0 --data=data.h5:/train -o run "${@:2}"
+    mv run/posterior-*.h5 "$1.h5" && rm -r run
+  }
+  train mlp --arch=mlp:4,5,3,tanh
+  train gpt --arch=gpt:7,6,8,1,2 --inputs=tokens --targets=next --ignore-label=-100
+  train number --arch=mlp:4,5,1,tanh --targets=number --likelihood=gaussian --noise-std=0.3
+  train event --arch=mlp:4,5,2,gelu --targets=event --likelihood=bernoulli
+}
+
+data() { echo "--data=$BATS_FILE_TMPDIR/data.h5:/${1:-train}"; }
+fit() { ivon-fit -q --no-provenance "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" "$@"; }
+gpt() { ivon-fit -q --no-provenance "$BATS_FILE_TMPDIR/gpt.h5" "$(data)" --inputs=tokens --targets=next "$@"; }
+oracle() { PYTHONDONTWRITEBYTECODE=1 $python -W ignore "$BATS_TEST_DIRNAME/../oracle/fit.py" compare "$@"; }
+structures=("--structure=diagonal" "--structure=kronecker" "--structure=lowrank:diagonal --rank=6" "--structure=lowrank --rank=6" "--max-factor=4" "--max-factor=5 --structure=lowrank --rank=3")
+
+# refused STATUS TEXT COMMAND...: one line with TEXT on stderr, none on stdout, and no file.
+refused() {
+  local want=$1 text=$2
+  shift 2
+  rm -f o.h5
+  set +e
+  "$@" > out 2> err
+  local got=$?
+  set -e
+  [ $got -eq $want ] && [ ! -s out ] && [ "$(wc -l < err)" -eq 1 ] && grep -qF -- "$text" err && [ ! -e o.h5 ] ||
+    { echo "status $got, expected $want, $text: $(cat out err)"; return 1; }
+}
+
+# same A B: the means are the same to the bit, in whatever order.
+same() {
+  $python - "$@" <<'PYTHON'
+import sys, h5py
+def read(path):
+    found = {}
+    h5py.File(path)["mean"].visititems(
+        lambda name, item: found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None)
+    return found
+a, b = read(sys.argv[1]), read(sys.argv[2])
+assert a == b and len(a) == 4
+PYTHON
+}
+
+@test "what is fitted is the curvature that PyTorch finds" {
+  for options in "" --structure=diagonal --moments=factors "--curvature=fisher --fisher-samples=3 --seed=4" \
+    --curvature=empirical "--structure=lowrank --rank=8" --max-factor=4; do
+    fit -f $options -o o.h5
+    oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --likelihood=categorical
+  done
+  for options in "" --shared=reduce --structure=diagonal; do
+    gpt -f $options -o o.h5
+    oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --inputs=tokens=tokens --inputs=x=tokens --targets=next --signs=0
+  done
+  ivon-fit -q -f "$BATS_FILE_TMPDIR/number.h5" "$(data)" --targets=number --likelihood=gaussian --noise-std=0.3 -o o.h5
+  oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --targets=number
+  ivon-fit -q -f "$BATS_FILE_TMPDIR/event.h5" "$(data)" --targets=event --likelihood=bernoulli -o o.h5
+  oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --targets=event
+}
+
+@test "the summary says what was fitted, in text and in JSON" {
+  run --separate-stderr -0 ivon-fit "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --structure=lowrank --rank=4 -o o.h5
+  [ -z "$stderr" ]
+  [[ $output =~ ^"examples              60"$'\n'"n_train               60"$'\n'"parameters            43"$'\n'"blocks                2"$'\n' ]]
+  [[ $output == *$'\n'"low rank              4, values "* ]]
+  ivon-fit -f "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --structure=lowrank --rank=4 -o o.h5 --json > j.json
+  $python - <<'PYTHON'
+import h5py, json
+j, f = json.load(open("j.json")), h5py.File("o.h5")
+assert (j["examples"], j["n_train"], j["ess"], j["parameters"], j["blocks"], j["rank"]) == (60, 60, 60, 43, 2, 4)
+# the weight decay of greatest evidence is where N δ |m|² = γ
+assert abs(60 * j["weight_decay"] * j["squared_norm"] / j["effective_parameters"] - 1) < 1e-6
+assert f.attrs["weight_decay"] == j["weight_decay"] and f.attrs["ess"] == f.attrs["n_train"] == 60
+s = json.loads(f["structure.json"][()].tobytes())
+assert s["low_rank"]["values"][3] == j["last_value"] and s["fit"]["curvature"] == "ggn"
+PYTHON
+  run -0 --separate-stderr ivon-fit -f -q "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" -o o.h5
+  [ -z "$output$stderr" ]
+  run -0 --separate-stderr ivon-fit -f -v "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --structure=lowrank --rank=4 -o o.h5
+  [[ $stderr == *"43 parameters, 2 of their weights with a basis: "*" of memory for factors and moments"* ]]
+  [[ $stderr == *"2 passes over 60 examples, with 3 backward passes for each"* ]]
+  [[ $stderr == *"then 24 passes for products with the curvature"* ]]
+}
+
+@test "what is asked of the precision is in the file" {
+  fit --ess=500 --weight-decay=0.25 -o o.h5
+  $python -c "
+import h5py
+f = h5py.File('o.h5')
+assert (f.attrs['ess'], f.attrs['weight_decay'], f.attrs['n_train']) == (500, 0.25, 60)"
+  # A posterior's own weight decay stays, but where another is given.
+  ivon-fit -q o.h5 "$(data)" -o again.h5 --structure=diagonal
+  ivon-fit -q o.h5 "$(data)" -o other.h5 --weight-decay=0.5 --limit=20
+  $python -c "
+import h5py
+f, g = h5py.File('again.h5'), h5py.File('other.h5')
+assert (f.attrs['ess'], f.attrs['weight_decay'], f.attrs['format_version']) == (60, 0.25, 1)
+assert (g.attrs['ess'], g.attrs['weight_decay'], g.attrs['n_train']) == (20, 0.5, 20)
+a, b = h5py.File('o.h5'), g
+assert all((a['mean/' + n][()] == b['mean/' + n][()]).all() for n in a['mean'])"
+}
+
+@test "the weight decay is that of greatest evidence, of one or of each, or of held-out data" {
+  fit --weight-decay=0.25 -o own.h5
+  tune() { ivon-fit -q -f own.h5 "$(data)" -o o.h5 "$@"; }
+  for tuned in --tune=marginal --tune=marginal:per-tensor "--tune=validation --validation=$BATS_FILE_TMPDIR/data.h5:/test"; do
+    tune $tuned
+    tune $tuned --structure=lowrank --rank=4
+    [ "$(ivon-info --check o.h5)" = "o.h5: no problems found" ]
+    ivon-predict -q o.h5 "$(data test)" -n 4 -f -o p.csv
+  done
+  tune --tune=marginal:per-tensor
+  $python -c "
+import h5py, numpy as np
+f, decays = h5py.File('o.h5'), []
+def part(name, h):
+    if isinstance(h, h5py.Dataset):
+        n, d, h = 60, h.attrs['weight_decay'], np.float64(h[()])
+        m = f['mean/' + name][()].ravel()
+        bias = name.replace('weight', 'bias')
+        m = np.concatenate([m, f['mean/' + bias][()]]) if h.size > m.size else m
+        decays.append(d)
+        assert abs(n * d * (np.float64(m)**2).sum() / (h / (h + d)).sum() - 1) < 1e-4
+f['hessian'].visititems(part)
+assert len(set(decays)) == 2, decays"
+  run -0 --separate-stderr ivon-fit -f own.h5 "$(data)" -o o.h5 --tune=validation --validation="$BATS_FILE_TMPDIR/data.h5:/test"
+  [[ $stderr == *"validation: weight decay "*", where the evidence had "*"; NLL "* ]]
+  # The noise of a regression, too.
+  ivon-fit -f "$BATS_FILE_TMPDIR/number.h5" "$(data)" --targets=number --likelihood=gaussian --json -o o.h5 > j.json
+  jq -e '.noise_std > 0.05 and .noise_std < 2' j.json
+  refused 64 "--tune=validation and --validation=DATA go together" fit --tune=validation -o o.h5
+  refused 64 "--tune: 'x', expected one of" fit --tune=x -o o.h5
+  refused 66 "none.h5: cannot open it" fit --tune=validation --validation=none.h5 -o o.h5
+}
+
+@test "a posterior's own Hessian is the base of a correction" {
+  ivon-train -q --arch=mlp:4,5,3,tanh "$(data)" --lr=.1 --h0=.1 --epochs=3 --batch=20 --save-every=0 -o run
+  mv run/posterior-*.h5 ivon.h5
+  ivon-fit -q ivon.h5 "$(data)" --structure=lowrank:posterior --rank=43 -o o.h5
+  $python -c "
+import h5py
+a, b = h5py.File('ivon.h5'), h5py.File('o.h5')
+for part in ('mean', 'hessian'):
+    for n in ('fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias'):
+        assert (a[f'{part}/{n}'][()] == b[f'{part}/{n}'][()]).all()
+assert (a.attrs['ess'], a.attrs['weight_decay']) == (b.attrs['ess'], b.attrs['weight_decay'])
+assert b.attrs['format_version'] == 2 and len(b['lowrank_vectors']) == 4"
+  ivon-sensitivity -q o.h5 "$(data)" --score=loo-loss > corrected.csv
+  ivon-sensitivity -q ivon.h5 "$(data)" --score=loo-loss > plain.csv
+  ! cmp corrected.csv plain.csv
+  refused 64 "keeps ess and weight decay" fit --structure=lowrank:posterior --ess=3 -o o2.h5
+  refused 65 "mlp.h5: " fit --structure=lowrank:posterior -o o2.h5
+}
+
+@test "parameters that are left out have no Hessian, and do not move" {
+  # mlp's weights are fc1.weight, fc1.bias, fc2.weight, fc2.bias.
+  fit --include='fc2*' --exclude='*.bias' -o o.h5
+  [ "$(ivon-info --json o.h5 | jq .summary.hessian_elements)" = 15 ]
+  ivon-sample -q o.h5 -o s.h5
+  $python -c "
+import h5py
+a, b = h5py.File('o.h5')['mean'], h5py.File('s.h5')['mean']
+changed = []
+a.visititems(lambda k, d: changed.append(k) if isinstance(d, h5py.Dataset) and (d[()] != b[k][()]).any() else None)
+assert changed == ['fc2.weight'], changed"
+  refused 65 "nothing to fit: no mean of the network is selected; see --include and --exclude" fit --include=nothing -o o.h5
+  run --separate-stderr -0 ivon-fit -f "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --exclude=nothing -o o.h5
+  [[ $stderr == *nothing* ]]
+}
+
+@test "a Gram matrix is the mean of the products of inputs, and nothing else" {
+  fit --gram -o o.h5
+  $python - "$BATS_FILE_TMPDIR/data.h5" <<'PYTHON'
+import h5py, json, sys, numpy as np
+x = np.float64(h5py.File(sys.argv[1])["train/x"][()])
+f = h5py.File("o.h5")
+assert "basis_input" not in f and "hessian" not in f and "ess" not in f.attrs
+grams = {}
+f["gram"].visititems(lambda k, d: grams.update({k: d[()]}) if isinstance(d, h5py.Dataset) else None)
+first = next(v for v in grams.values() if v.shape == (4, 4))
+assert len(grams) == 2 and np.abs(first - x.T @ x / 60).max() < 1e-6
+assert all((g == g.T).all() for g in grams.values())
+PYTHON
+  # A posterior keeps its Hessians.
+  fit -f --structure=diagonal -o p.h5
+  ivon-fit -q p.h5 "$(data)" --gram -o g.h5
+  $python -c "
+import h5py
+a, b = h5py.File('p.h5'), h5py.File('g.h5')
+n = []
+a['hessian'].visititems(lambda k, d: n.append(k) if isinstance(d, h5py.Dataset) else None)
+assert len(n) == 4 and all((a['hessian/' + k][()] == b['hessian/' + k][()]).all() for k in n)
+assert (a.attrs['ess'], a.attrs['weight_decay']) == (b.attrs['ess'], b.attrs['weight_decay'])"
+  ivon-predict -q g.h5 "$(data test)" --metrics > /dev/null
+}
+
+@test "bytes are the same for any number of threads" {
+  for options in "${structures[@]}" "--curvature=fisher --fisher-samples=2" --gram; do
+    fit -f $options -j1 -o a.h5
+    fit -f $options -j2 -o b.h5
+    fit -f $options -j5 -o c.h5
+    cmp a.h5 b.h5 && cmp a.h5 c.h5
+  done
+  for options in "" "--structure=lowrank --rank=3" --shared=reduce; do
+    gpt -f $options -j1 --batch=2 -o a.h5
+    gpt -f $options -j3 --batch=2 -o b.h5
+    cmp a.h5 b.h5
+  done
+}
+
+@test "the batch changes rounding alone" {
+  fit -o a.h5
+  fit --batch=1 -o b.h5
+  fit --batch=7 --weight-decay=1e-3 -o c.h5
+  $python -c "
+import h5py, numpy as np
+def precision(path):
+    f, found = h5py.File(path), {}
+    for name in f['basis_input']:
+        for part in f['basis_input'][name]:
+            n = name + '/' + part if isinstance(f['basis_input'][name], h5py.Group) else name
+            break
+        else:
+            n = name
+        u, s = f['basis_input'][n][()], f['spectrum_input'][n][()]
+        found[n] = (u * s) @ u.T
+    return found
+a, b, c = map(precision, ('a.h5', 'b.h5', 'c.h5'))
+assert a.keys() == b.keys()
+for n in a:
+    assert np.abs(a[n] - b[n]).max() < 1e-5 * np.abs(a[n]).max() and np.abs(a[n] - c[n]).max() < 1e-5 * np.abs(a[n]).max()"
+}
+
+@test "every structure goes through the other commands and formats" {
+  for options in "${structures[@]}"; do
+    rm -f -- *.npz *.safetensors o*.h5
+    fit $options -o o.h5
+    [ "$(ivon-info --check o.h5)" = "o.h5: no problems found" ]
+    ivon-sample -q --no-provenance o.h5 -n 2 -o o-%d.h5
+    ivon-predict -q o.h5 "$(data test)" -n 4 -o p.csv -f
+    ivon-sensitivity -q o.h5 "$(data)" --score=deviation,mpe,self-influence,loo-loss --vectors -f -o s.h5
+    ivon-sensitivity -q o.h5 "$(data)" --groups=y > /dev/null
+    ivon-predict-gen -q o.h5 "$(data)" --test="$BATS_FILE_TMPDIR/data.h5:/test" > g.csv
+    [ "$(wc -l < g.csv)" = 2 ]
+    ivon-convert -q --no-provenance o.h5 -o o.npz
+    ivon-convert -q --no-provenance o.npz -o o.safetensors
+    ivon-convert -q --no-provenance o.safetensors -o back.h5 -f
+    for format in npz safetensors; do
+      ivon-sample -q --no-provenance o.$format -n 2 -o x-%d.h5 -f
+      same x-0.h5 o-0.h5
+    done
+    ivon-sample -q --no-provenance back.h5 -n 2 -o b-%d.h5 -f
+    same b-1.h5 o-1.h5
+    fit -f $options -o o2.npz
+    ivon-convert -q o2.npz --no-provenance -o back2.h5 -f
+    ivon-sample -q --no-provenance back2.h5 -n 2 -o b-%d.h5 -f
+    same b-1.h5 o-1.h5
+    if [ "$options" != --structure=diagonal ]; then
+      cp o.h5 m.h5
+      refused 65 ".h5: is a structured posterior" ivon-merge --method=average m.h5 back.h5 -o o.h5
+    fi
+  done
+  ivon-sensitivity -q m.h5 "$(data)" --leverage=newton --score=loo-loss > newton.csv
+  ivon-sensitivity -q m.h5 "$(data)" --leverage=none --score=loo-loss > none.csv
+  ! cmp newton.csv none.csv
+}
+
+@test "leverage is applied where the correction holds the curvature, and said where it does not" {
+  fit --structure=lowrank --rank=43 --weight-decay=0.05 -o all.h5
+  fit --structure=lowrank:diagonal --rank=1 --weight-decay=0.001 -o one.h5
+  fit --weight-decay=0.05 -o none.h5
+  score() { ivon-sensitivity "$@" "$(data)" --score=loo-loss; }
+  score all.h5 > auto.csv 2> err
+  score all.h5 --leverage=newton 2> /dev/null | cmp - auto.csv
+  ! score all.h5 --leverage=none 2> /dev/null | cmp - auto.csv
+  ! grep leverage err
+  score none.h5 2> err > plain.csv
+  score none.h5 --leverage=none 2> /dev/null | cmp - plain.csv
+  ! grep leverage err
+  score one.h5 > one.csv 2> err
+  grep -q "no leverage: the least value of the low-rank correction is .*, not below .9: fit more pairs than 1 to have it" err
+  refused 64 "leverage is of the whole covariance of the outputs, not of its diagonal" \
+    ivon-sensitivity all.h5 "$(data)" --covariance=diag --leverage=newton
+  refused 64 "--leverage: 'x', expected one of auto, none, newton" ivon-sensitivity all.h5 "$(data)" --leverage=x
+  ivon-predict-gen all.h5 "$(data)" --leverage=none 2> /dev/null > a.csv
+  ivon-predict-gen all.h5 "$(data)" 2> /dev/null > b.csv
+  ! cmp a.csv b.csv
+}
+
+@test "mistakes are told of before the work" {
+  refused 64 "no checkpoint given" ivon-fit
+  refused 64 "no data given: name them by --data=FILE" ivon-fit a.h5 -o o.h5
+  refused 64 "no output given: name one by -o" ivon-fit a.h5 "$(data)"
+  refused 64 "'b.h5': one checkpoint only" ivon-fit a.h5 b.h5 -o o.h5
+  refused 64 "--rank is for --structure=lowrank" fit --rank=3 -o o.h5
+  refused 64 "--structure: 'x', expected one of" fit --structure=x -o o.h5
+  refused 64 "--curvature: 'x', expected one of" fit --curvature=x -o o.h5
+  refused 64 "--fisher-samples is for --curvature=fisher" fit --fisher-samples=3 -o o.h5
+  refused 64 "--shared and --moments=factors are for --structure=kronecker" fit --structure=diagonal --shared=reduce -o o.h5
+  refused 64 "--gram has no low-rank correction" fit --gram --structure=lowrank -o o.h5
+  refused 64 "--gram has no curvature" fit --gram --moments=factors -o o.h5
+  refused 64 "--gram has no precision" fit --gram --ess=5 -o o.h5
+  refused 64 "--ess: '0', expected a positive number" fit --ess=0 -o o.h5
+  refused 64 "--weight-decay: '-1', expected zero or more" fit --weight-decay=-1 -o o.h5
+  refused 64 "--weight-decay and --tune do not go together" fit --weight-decay=1 --tune=marginal -o o.h5
+  refused 64 "--max-factor: '0', expected a number" fit --max-factor=0 -o o.h5
+  refused 64 "o.foo: no checkpoint is written as .foo" fit -o o.foo
+  refused 64 "an ONNX file holds no Hessian" fit -o o.onnx
+  refused 64 "standard output cannot take" fit -o -
+  refused 73 "cannot create it" fit -o nowhere/o.h5
+  refused 66 "none.h5: cannot open it" ivon-fit none.h5 "$(data)" -o o.h5
+  refused 66 "none.h5: cannot open it" ivon-fit "$BATS_FILE_TMPDIR/mlp.h5" --data=none.h5 -o o.h5
+  refused 71 "raise --memory" fit --memory=1 -o o.h5
+  echo old > old.h5
+  refused 73 "old.h5: file exists; --force replaces it" fit -o old.h5
+  [ "$(cat old.h5)" = old ]
+  fit -f -o old.h5
+  ivon-info old.h5 > /dev/null
+  [ -z "$(find . -name '*.ivon-tmp')" ]
+}
+
+@test "data that do not suit are refused" {
+  bad() { ivon-fit "$BATS_FILE_TMPDIR/mlp.h5" -o o.h5 "$@"; }
+  echo words > words.h5
+  refused 65 "words.h5" bad --data=words.h5
+  refused 65 "has no array 'z'" bad "$(data)" --targets=z
+  $python -c "
+import h5py, shutil, numpy as np
+shutil.copy('$BATS_FILE_TMPDIR/number.h5', 'huge.h5')
+with h5py.File('huge.h5', 'r+') as f:
+    f['mean/fc2.weight'][()] = np.full((1, 5), 1e25, 'f4')"
+  for structure in diagonal kronecker; do
+    refused 65 "huge.h5: the curvature at 'fc1.weight' is not a finite number: weights or inputs are too large" \
+      ivon-fit huge.h5 "$(data)" --targets=number --likelihood=gaussian --noise-std=1 --structure=$structure -o o.h5
+  done
+  refused 65 "has no targets" bad "$(data)" --targets=
+  refused 65 "'wrong'" bad "$(data)" --inputs=wrong
+  refused 64 "'number' has elements of type f32" bad "$(data)" --targets=number
+  refused 65 "row 0 holds nan, expected a finite number" bad "$(data bad)"
+  refused 65 "target 3, expected a class from 0 to 2" bad "$(data bad)" --inputs=good --targets=label
+  refused 65 "all targets are the ignored label -100" bad "$(data bad)" --inputs=good --targets=ignored
+}
+
+@test "a run that is killed leaves nothing" {
+  $python -c "
+import h5py, numpy as np
+r = np.random.default_rng(0)
+with h5py.File('d.h5', 'w') as f:
+    f['x'], f['y'] = r.standard_normal((20000, 64)).astype('f4'), r.integers(0, 10, 20000)"
+  ivon-train -q --arch=mlp:64,256,256,10 --data=d.h5 --lr=.1 --optimizer=sgd --steps=1 --batch=10 --save-every=0 -o run
+  for signal in TERM INT KILL; do
+    env --default-signal=INT ivon-fit -q run/posterior-*.h5 --data=d.h5 --structure=lowrank --rank=500 -o o.h5 &
+    pid=$!
+    sleep 0.6
+    kill -$signal $pid
+    status=0
+    wait $pid || status=$?
+    [ $status -gt 128 ] || { echo "$signal: $status"; return 1; }
+    [ ! -e o.h5 ]
+  done
+  [ -z "$(find . -name '*.ivon-tmp')" ]
+}
