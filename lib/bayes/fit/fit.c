@@ -5,13 +5,9 @@
 #include <string.h>
 
 #include "bayes/fit/private.h"
-#include "bayes/posterior.h"
 #include "bayes/sample_private.h"
-#include "bayes/structure.h"
-#include "bayes/transfer.h"
 #include "core/blas.h"
 #include "core/error.h"
-#include "core/memory.h"
 #include "core/options.h"
 #include "core/parallel.h"
 
@@ -182,93 +178,6 @@ static void fit_choose_block(struct ivon_fit *fit)
     fit->block = tiles * tile;
 }
 
-/* Workers. */
-
-static bool make_rows(const struct ivon_fit *fit, struct fit_worker *worker,
-                      const struct net_use *use, size_t i, size_t *longest)
-{
-    size_t rows = fit->runner.tile * use->positions, width = use->inputs + 1;
-    size_t inputs = rows * width, outputs = rows * use->outputs;
-    worker->inputs[i] = use->lookup ? NULL : memory_aligned(inputs * sizeof(float));
-    worker->places[i] = use->lookup ? calloc(rows + 1, sizeof(int64_t)) : NULL;
-    worker->adjoints[i] = memory_aligned(outputs * sizeof(float));
-    worker->sums[i] = use->positions == 1 ? calloc(outputs + 1, sizeof(float)) : NULL;
-    *longest = !use->lookup && inputs > *longest ? inputs : *longest;
-    *longest = outputs > *longest ? outputs : *longest;
-    return (use->lookup ? worker->places[i] != NULL : worker->inputs[i] != NULL) &&
-           worker->adjoints[i] && (use->positions > 1 || worker->sums[i]);
-}
-
-static int fit_make_worker(const struct ivon_fit *fit, struct fit_worker *worker,
-                           struct runner_worker *runs, struct ivon_error *error)
-{
-    size_t rows = fit->runner.tile * fit->outputs.tokens, all = rows * fit->outputs.k;
-    size_t longest = 0, widest = 0, panel = 0;
-    worker->tile.worker = runs;
-    worker->p = calloc(all, sizeof *worker->p);
-    worker->adjoint = calloc(all, sizeof *worker->adjoint);
-    worker->losses = calloc(rows, sizeof *worker->losses);
-    worker->inputs = calloc(fit->use_count + 1, sizeof *worker->inputs);
-    worker->places = calloc(fit->use_count + 1, sizeof *worker->places);
-    worker->adjoints = calloc(fit->use_count + 1, sizeof *worker->adjoints);
-    worker->sums = calloc(fit->use_count + 1, sizeof *worker->sums);
-    if (!worker->p || !worker->adjoint || !worker->losses || !worker->inputs || !worker->places ||
-        !worker->adjoints || !worker->sums)
-        return ivon_error_memory(error);
-    for (size_t i = 0; i < fit->use_count; i++)
-        if (!make_rows(fit, worker, fit_use(fit, worker, i), i, &longest))
-            return ivon_error_memory(error);
-    for (size_t p = 0; p < fit->network->parameter_count; p++)
-        if (fit->diagonal[p] && fit->parameter_counts[p] > widest)
-            widest = fit->parameter_counts[p];
-    for (size_t i = 0; i < fit->moment_panel_count; i++) {
-        const struct fit_panel *at = &fit->moment_panels[i];
-        size_t size = at->count * fit->layers[at->layer].columns;
-        panel = size > panel ? size : panel;
-    }
-    worker->rows = memory_aligned(longest * sizeof *worker->rows);
-    worker->gradients = calloc(fit->runner.tile * widest + 1, sizeof *worker->gradients);
-    worker->squares = calloc(fit->diagonal_count + 1, sizeof *worker->squares);
-    worker->panel = memory_aligned(panel * sizeof *worker->panel);
-    return worker->rows && worker->gradients && worker->squares && worker->panel
-               ? 0
-               : ivon_error_memory(error);
-}
-
-static int fit_make_workers(struct ivon_fit *fit, struct ivon_error *error)
-{
-    int code = runner_start(&fit->runner, &fit->data.feed, fit->lanes, error);
-    if (!code)
-        code = runner_set(&fit->runner, (const float *const *)fit->mean.arrays, error);
-    if (!code)
-        code = thread_pool_new(&fit->pool, fit->threads, error);
-    fit->workers = calloc((size_t)fit->lanes, sizeof *fit->workers);
-    if (!code && !fit->workers)
-        code = ivon_error_memory(error);
-    for (int i = 0; i < fit->lanes && !code; i++)
-        code = fit_make_worker(fit, &fit->workers[i], &fit->runner.workers[i], error);
-    return code;
-}
-
-static void fit_release_worker(const struct ivon_fit *fit, struct fit_worker *worker)
-{
-    for (size_t i = 0; i < fit->use_count; i++) {
-        if (worker->inputs)
-            free(worker->inputs[i]);
-        if (worker->places)
-            free(worker->places[i]);
-        if (worker->adjoints)
-            free(worker->adjoints[i]);
-        if (worker->sums)
-            free(worker->sums[i]);
-    }
-    void *all[] = {worker->p,       worker->adjoint, worker->losses,   worker->inputs,
-                   worker->places,  worker->sums,    worker->adjoints, worker->rows,
-                   worker->squares, worker->panel,   worker->gradients};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
-}
-
 /* The weights. */
 
 static int load_range(void *context, const struct weights_range *range, float *out,
@@ -329,7 +238,7 @@ static int fit_start(struct ivon_fit *fit, struct ivon_examples *examples, const
         code = fit_count_targets(fit, examples, targets, error);
     if (!code)
         code = fit_load_mean(fit, error);
-    return code ? code : fit_make_workers(fit, error);
+    return code ? code : fit_workers_new(fit, error);
 }
 
 int ivon_fit_new(struct ivon_fit **out, struct ivon_network *network, struct ivon_source *source,
@@ -359,8 +268,7 @@ void ivon_fit_free(struct ivon_fit *fit)
 {
     if (!fit)
         return;
-    for (int i = 0; i < fit->lanes && fit->workers; i++)
-        fit_release_worker(fit, &fit->workers[i]);
+    fit_workers_free(fit);
     for (size_t i = 0; fit->loaded && i < ivon_source_tensor_count(fit->source); i++)
         free(fit->loaded[i]);
     free(fit->loaded);
@@ -370,7 +278,6 @@ void ivon_fit_free(struct ivon_fit *fit)
         free(fit->spread_vectors[i]);
     free(fit->spread);
     free(fit->spread_vectors);
-    free(fit->workers);
     runner_stop(&fit->runner);
     thread_pool_free(fit->pool);
     labelled_close(&fit->data);
@@ -396,205 +303,6 @@ static size_t passes_needed(const struct ivon_fit *fit)
                    fit->layers[i].factors[FIT_OUTPUT].rotated;
     return fit->options.gram || !rotated ? 1 : 2;
 }
-
-/* h of a parameter as the source has it, and its weight decay. */
-static int load_hessian(const struct ivon_fit *fit, size_t parameter, float *h,
-                        struct ivon_error *error)
-{
-    struct ivon_source *source = fit->source;
-    const struct ivon_tensor *mean = ivon_source_tensor(source,
-                                                        fit->network->parameters[parameter]);
-    ptrdiff_t index = ivon_source_find(source, IVON_HESSIAN, mean->name);
-    if (index < 0)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' has no Hessian",
-                              ivon_source_path(source), mean->name);
-    const struct ivon_tensor *hessian = ivon_source_tensor(source, (size_t)index);
-    int code = posterior_check_hessian(source, mean, hessian, true, error);
-    fit->decays[parameter] = hessian->weight_decay;
-    if (!code) /* for what it checks: h + δ is above 0 */
-        code = posterior_inverse_precision(source, (size_t)index, 1, 0, mean->count, h, error);
-    return code ? code : transfer_floats(source, (size_t)index, 0, mean->count, h, error);
-}
-
-static int load_layer(struct ivon_fit *fit, const struct fit_layer *layer, struct ivon_error *error)
-{
-    const struct net_block block = {.weight = layer->weight,
-                                    .bias = layer->bias,
-                                    .rows = layer->outputs,
-                                    .columns = layer->columns,
-                                    .transposed = layer->transposed};
-    bool has_bias = layer->bias != NET_NONE;
-    float *weight = calloc(fit->parameter_counts[layer->weight] + 1, sizeof *weight);
-    float *bias = has_bias ? calloc(fit->parameter_counts[layer->bias] + 1, sizeof *bias) : NULL;
-    int code = weight && (!has_bias || bias) ? load_hessian(fit, layer->weight, weight, error)
-                                             : ivon_error_memory(error);
-    if (!code && has_bias)
-        code = load_hessian(fit, layer->bias, bias, error);
-    if (!code && has_bias && fit->decays[layer->bias] != fit->decays[layer->weight])
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: a weight and its bias have different weight decays, %g and %g",
-                              ivon_source_path(fit->source), fit->decays[layer->weight],
-                              fit->decays[layer->bias]);
-    if (!code)
-        net_block_gather(&block, weight, bias, layer->h);
-    free(weight);
-    free(bias);
-    return code;
-}
-
-/* The source's own Hessians in place of moments; the pass over the data finds the loss. */
-static int fit_load_posterior(struct ivon_fit *fit, struct ivon_error *error)
-{
-    struct fit_pass pass = {.fit = fit};
-    size_t part = 0;
-    int code = structure_refuse(fit->source, "bases of low-rank corrections", error);
-    if (!code)
-        code = fit_pass_run(&pass, error);
-    if (!code)
-        code = fit_parts_new(fit, error);
-    for (size_t l = 0; l < fit->layer_count && !code; l++) {
-        code = load_layer(fit, &fit->layers[l], error);
-        fit->evidence.parts[part++].decay = fit->decays[fit->layers[l].weight];
-    }
-    for (size_t p = 0; p < fit->network->parameter_count && !code; p++)
-        if (fit->diagonal[p]) {
-            code = load_hessian(fit, p, fit->diagonal[p], error);
-            fit->evidence.parts[part++].decay = fit->decays[p];
-        }
-    fit->ess = posterior_ess(fit->source);
-    return code;
-}
-
-/* ‖m‖² of a parameter. */
-static double squares_of(const struct ivon_fit *fit, size_t parameter)
-{
-    double sum = 0;
-    for (size_t i = 0; i < fit->parameter_counts[parameter]; i++) {
-        double m = (double)fit->mean.arrays[parameter][i];
-        sum += m * m;
-    }
-    return sum;
-}
-
-int fit_parts_new(struct ivon_fit *fit, struct ivon_error *error)
-{
-    size_t count = fit->network->parameter_count;
-    bool regression = ivon_likelihood_traits(fit->options.task.likelihood)->noise;
-    struct evidence *evidence = &fit->evidence;
-    free(evidence->parts);
-    *evidence = (struct evidence){.n = fit->n_train,
-                                  .loss = fit->loss,
-                                  .scale = 1,
-                                  .outputs = regression ? (double)fit->outputs.k : 0,
-                                  .noise = regression ? fit->likelihood.noise_std : NAN};
-    evidence->parts = calloc(fit->layer_count + count + 1, sizeof *evidence->parts);
-    if (!fit->decays)
-        fit->decays = calloc(count + 1, sizeof *fit->decays);
-    if (!evidence->parts || !fit->decays)
-        return ivon_error_memory(error);
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        const struct fit_layer *layer = &fit->layers[l];
-        double squares = squares_of(fit, layer->weight);
-        squares += layer->bias == NET_NONE ? 0 : squares_of(fit, layer->bias);
-        evidence->parts[evidence->count++] = (struct evidence_part){
-            layer->h, layer->outputs * layer->columns, squares, fit->options.weight_decay};
-    }
-    for (size_t p = 0; p < count; p++)
-        if (fit->diagonal[p])
-            evidence->parts[evidence->count++] = (struct evidence_part){
-                fit->diagonal[p], fit->parameter_counts[p], squares_of(fit, p),
-                fit->options.weight_decay};
-    return 0;
-}
-
-static void scale_all(float *values, size_t count, double scale)
-{
-    for (size_t i = 0; i < count; i++)
-        values[i] = (float)(scale * (double)values[i]);
-}
-
-/* h for the noise that was found, and the weight decay of each parameter. */
-static void fit_settle(struct ivon_fit *fit)
-{
-    struct evidence *evidence = &fit->evidence;
-    size_t part = 0;
-    for (size_t l = 0; l < fit->layer_count; l++, part++) {
-        const struct fit_layer *layer = &fit->layers[l];
-        const struct fit_factor *factor = &layer->factors[FIT_OUTPUT];
-        fit->decays[layer->weight] = evidence->parts[part].decay;
-        if (layer->bias != NET_NONE)
-            fit->decays[layer->bias] = evidence->parts[part].decay;
-        if (evidence->scale != 1) {
-            scale_all(layer->h, layer->outputs * layer->columns, evidence->scale);
-            if (factor->rotated)
-                scale_all(factor->spectrum, factor->rows, evidence->scale);
-        }
-    }
-    for (size_t p = 0; p < fit->network->parameter_count; p++)
-        if (fit->diagonal[p]) {
-            fit->decays[p] = evidence->parts[part++].decay;
-            if (evidence->scale != 1)
-                scale_all(fit->diagonal[p], fit->parameter_counts[p], evidence->scale);
-        }
-    if (evidence->outputs > 0)
-        fit->likelihood.noise_std = evidence_noise(evidence);
-    evidence->loss *= evidence->scale;
-    evidence->noise = fit->likelihood.noise_std;
-    evidence->scale = 1;
-}
-
-static int check_part(const struct ivon_fit *fit, const struct evidence_part *part,
-                      size_t parameter, struct ivon_error *error)
-{
-    size_t without = 0, infinite = 0;
-    for (size_t i = 0; i < part->count; i++) {
-        infinite += isfinite(part->h[i]) ? 0 : 1;
-        without += part->h[i] > 0 || part->decay > 0 ? 0 : 1;
-    }
-    if (infinite)
-        return fit_refuse_infinite(fit, parameter, error);
-    if (!without)
-        return 0;
-    const char *name = ivon_source_tensor(fit->source, fit->network->parameters[parameter])->name;
-    return ivon_error_hint(error, IVON_HINT_WEIGHT_DECAY,
-                           ivon_error_set(error, IVON_ERROR_DATA,
-                                          "%s: the data say nothing of %zu of %zu elements of the "
-                                          "Hessian of '%s', and there is no weight decay: their "
-                                          "variance is infinite",
-                                          ivon_source_path(fit->source), without, part->count,
-                                          name));
-}
-
-/* The curvature is finite; and without a weight decay, what no example bends has no precision. */
-static int fit_check_curvature(const struct ivon_fit *fit, struct ivon_error *error)
-{
-    const struct evidence_part *part = fit->evidence.parts;
-    int code = 0;
-    for (size_t l = 0; l < fit->layer_count && !code; l++)
-        code = check_part(fit, part++, fit->layers[l].weight, error);
-    for (size_t p = 0; p < fit->network->parameter_count && !code; p++)
-        if (fit->diagonal[p])
-            code = check_part(fit, part++, p, error);
-    return code;
-}
-
-static int fit_tune(struct ivon_fit *fit, struct ivon_error *error)
-{
-    const struct ivon_fit_options *options = &fit->options;
-    bool noise = ivon_likelihood_traits(options->task.likelihood)->noise &&
-                 isnan(options->task.noise_std);
-    bool decays = isnan(options->weight_decay);
-    int code = fit_parts_new(fit, error);
-    if (code)
-        return code;
-    if (noise)
-        evidence_maximize_noise(&fit->evidence, decays, options->each);
-    else if (decays)
-        evidence_maximize(&fit->evidence, options->each);
-    fit_settle(fit);
-    return fit_check_curvature(fit, error);
-}
-
 int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error)
 {
     size_t passes = passes_needed(fit);
@@ -605,7 +313,7 @@ int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error)
     bool own = fit->options.structure == IVON_FIT_POSTERIOR;
     fit->ess = isnan(fit->options.ess) ? fit->n_train : fit->options.ess;
     if (own)
-        code = fit_load_posterior(fit, error);
+        code = fit_own_run(fit, error);
     else if (passes > 1 || fit->options.gram)
         code = fit_factors_run(fit, error);
     if (!code && !fit->options.gram && !own)
@@ -642,10 +350,7 @@ int ivon_fit_set_weight_decay(struct ivon_fit *fit, double weight_decay, struct 
     if (code)
         return code;
     fit_forget_correction(fit);
-    for (size_t i = 0; i < fit->evidence.count; i++)
-        fit->evidence.parts[i].decay = weight_decay;
-    fit_settle(fit);
-    return fit_check_curvature(fit, error);
+    return fit_tune_to(fit, weight_decay, error);
 }
 
 int ivon_fit_correct(struct ivon_fit *fit, struct ivon_error *error)
@@ -682,7 +387,7 @@ struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit)
     for (size_t p = 0; p < fit->network->parameter_count; p++)
         if (fit->random[p]) {
             summary.parameters += fit->parameter_counts[p];
-            summary.squares += squares_of(fit, p);
+            summary.squares += fit_squares(fit, p);
         }
     for (size_t i = 0; i < fit->layer_count; i++)
         summary.blocks += fit->layers[i].factors[FIT_INPUT].rotated ||

@@ -1,245 +1,33 @@
 /*
- * The low-rank correction of a fit: of M = D^(−1/2) λ(GGN + δ) D^(−1/2) − I, D = λ(h + δ) being the
- * precision of what was fitted, the eigenpairs of largest |ℓ| by Lanczos' method with full
- * reorthogonalisation (Lanczos 1950; Golub & Van Loan 2013, ch. 10), in the whitened coordinates
- * y = D^(1/2) x of the base, block by block in its basis. A product with the GGN takes a forward, a
- * tangent and a backward pass over the data:
- *
- *   GGN x = (1/N) Σ_n J_nᵀ Λ_n J_n x
+ * The low-rank correction of a fit: the eigenpairs of largest |ℓ| of the whitened curvature M
+ * (whitened.h) by Lanczos' method with full reorthogonalisation (Lanczos 1950; Golub & Van Loan
+ * 2013, ch. 10).
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/fit/private.h"
+#include "bayes/fit/whitened.h"
 #include "core/blas.h"
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/random.h"
-#include "net/derivative/metric.h"
 
 enum {
-    TILE_MAX = 256,         /* examples */
-    TILE_MEMORY = 24 << 20, /* bytes of values and their adjoints: in a cache */
-    TILES_LEAST = 8,
     PIECE = 1 << 13, /* elements of vectors that a thread works on at a time */
     STEPS_MORE = 20, /* Lanczos steps beyond the rank, at least; else half of it */
 };
 
 struct lanczos {
     struct ivon_fit *fit;
-    struct runner runner;
-    size_t size;              /* elements of a whitened vector */
-    struct net_block *blocks; /* of each layer */
-    float *roots;             /* 1/√(h + δ), whitened order */
-    struct weights direction;
-    struct weights *gradients; /* of each thread */
-    double *sums;              /* of all gradients, as weights lie */
-    float **adjoints;          /* of each thread: tile × T × K */
-    size_t wave, first_tile;
-    const float *outputs;
-    float *basis; /* steps × size: orthonormal */
+    struct whitened operator; /* M */
+    size_t size;              /* elements of a vector */
+    float *basis;             /* steps × size: orthonormal */
     size_t steps, have;
     double *alpha, *projections, *partial;
     float *vector; /* what is being orthogonalised */
 };
-
-/* Places of whitened vectors: layers one after the other, then diagonal parameters. */
-
-static size_t whitened_size(const struct ivon_fit *fit)
-{
-    size_t size = fit->diagonal_count;
-    for (size_t l = 0; l < fit->layer_count; l++)
-        size += fit->layers[l].outputs * fit->layers[l].columns;
-    return size;
-}
-
-static void whitened_roots(const struct ivon_fit *fit, float *roots)
-{
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        const struct fit_layer *layer = &fit->layers[l];
-        double decay = fit->decays[layer->weight];
-        for (size_t i = 0; i < layer->outputs * layer->columns; i++)
-            *roots++ = (float)(1 / sqrt((double)layer->h[i] + decay));
-    }
-    for (size_t p = 0; p < fit->network->parameter_count; p++)
-        for (size_t i = 0; fit->diagonal[p] && i < fit->parameter_counts[p]; i++)
-            *roots++ = (float)(1 / sqrt((double)fit->diagonal[p][i] + fit->decays[p]));
-}
-
-/* y ← D^(−1/2) λδ D^(−1/2) x − x + D^(−1/2) y, in a range of one weight decay. */
-static void add_prior(const struct lanczos *lanczos, const float *x, size_t count, double decay,
-                      size_t at, float *y)
-{
-    for (size_t i = at; i < at + count; i++) {
-        double root = (double)lanczos->roots[i];
-        y[i] = (float)(root * (double)y[i] + (root * root * decay - 1) * (double)x[i]);
-    }
-}
-
-static void add_priors(const struct lanczos *lanczos, const float *x, float *y)
-{
-    const struct ivon_fit *fit = lanczos->fit;
-    size_t at = 0;
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        size_t count = fit->layers[l].outputs * fit->layers[l].columns;
-        add_prior(lanczos, x, count, fit->decays[fit->layers[l].weight], at, y);
-        at += count;
-    }
-    for (size_t p = 0; p < fit->network->parameter_count; p++)
-        if (fit->diagonal[p]) {
-            add_prior(lanczos, x, fit->parameter_counts[p], fit->decays[p], at, y);
-            at += fit->parameter_counts[p];
-        }
-}
-
-static struct net_block block_of(const struct fit_layer *layer)
-{
-    return (struct net_block){.weight = layer->weight,
-                              .bias = layer->bias,
-                              .rows = layer->outputs,
-                              .columns = layer->columns,
-                              .transposed = layer->transposed,
-                              .input_basis = layer->factors[FIT_INPUT].matrix,
-                              .output_basis = layer->factors[FIT_OUTPUT].matrix};
-}
-
-/* Arrays of parameters from a vector that is scaled already, and back. `scratch` is as long as the
-   longest layer, twice. */
-static void unwhiten(const struct lanczos *lanczos, float *y, float *scratch, float *const *arrays)
-{
-    const struct ivon_fit *fit = lanczos->fit;
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        const struct net_block *block = &lanczos->blocks[l];
-        net_block_rotate_back(block, y, scratch);
-        net_block_scatter(block, y, arrays[block->weight],
-                          block->bias == NET_NONE ? NULL : arrays[block->bias]);
-        y += block->rows * block->columns;
-    }
-    for (size_t p = 0; p < fit->network->parameter_count; p++)
-        if (fit->diagonal[p]) {
-            memcpy(arrays[p], y, fit->parameter_counts[p] * sizeof *y);
-            y += fit->parameter_counts[p];
-        }
-}
-
-static void whiten(const struct lanczos *lanczos, float *const *arrays, float *y, float *scratch)
-{
-    const struct ivon_fit *fit = lanczos->fit;
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        const struct net_block *block = &lanczos->blocks[l];
-        net_block_gather(block, arrays[block->weight],
-                         block->bias == NET_NONE ? NULL : arrays[block->bias], y);
-        net_block_rotate(block, y, scratch);
-        y += block->rows * block->columns;
-    }
-    for (size_t p = 0; p < fit->network->parameter_count; p++)
-        if (fit->diagonal[p]) {
-            memcpy(y, arrays[p], fit->parameter_counts[p] * sizeof *y);
-            y += fit->parameter_counts[p];
-        }
-}
-
-/* Products with the GGN. */
-
-/* J, Λ and Jᵀ for one tile, into its thread's gradients. */
-static int product_tile(void *context, size_t i, int thread, struct ivon_error *error)
-{
-    (void)thread;
-    struct lanczos *lanczos = context;
-    struct ivon_fit *fit = lanczos->fit;
-    size_t tokens = fit->outputs.tokens, k = fit->outputs.k, all = tokens * k;
-    float *adjoint = lanczos->adjoints[i], *p = adjoint + lanczos->runner.tile * all;
-    struct runner_tile tile;
-    memset(lanczos->gradients[i].data, 0, lanczos->gradients[i].size);
-    int code = runner_run_tile(&lanczos->runner, (int)i, &fit->data.feed, lanczos->first_tile + i,
-                               &tile, error);
-    if (code)
-        return code;
-    struct net_derivative *derivative = tile.worker->derivative;
-    const float *moved = net_derivative_tangent(derivative,
-                                                (const float *const *)lanczos->direction.arrays);
-    memset(adjoint, 0, lanczos->runner.tile * all * sizeof *adjoint);
-    if (moved)
-        memcpy(adjoint, moved, tile.count * all * sizeof *adjoint);
-    const struct row_targets targets = labelled_targets(&fit->data, tile.at * tokens);
-    likelihood_evaluate(&fit->likelihood, tile.count * tokens, tile.f, &targets, p, NULL);
-    for (size_t r = 0; r < tile.count * tokens; r++)
-        if (fit->data.counts[tile.at * tokens + r])
-            likelihood_curvature_apply(&fit->likelihood, p + r * k, adjoint + r * k);
-        else
-            memset(adjoint + r * k, 0, k * sizeof *adjoint);
-    net_derivative_backward(derivative, adjoint, lanczos->gradients[i].arrays);
-    return meter_add(&fit->meter, tile.count, error);
-}
-
-IVON_DISPATCH static void product_add(double *restrict sum, const float *restrict a, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += (double)a[i];
-}
-
-/* Adds a range of the wave's gradients, in the order of tiles. */
-static int product_sum(void *context, size_t i, int thread, struct ivon_error *error)
-{
-    (void)thread;
-    (void)error;
-    const struct lanczos *lanczos = context;
-    size_t total = lanczos->direction.size / sizeof(float), at = i * PIECE;
-    for (size_t w = 0; w < lanczos->wave; w++)
-        product_add(lanczos->sums + at, lanczos->gradients[w].data + at,
-                    total - at < PIECE ? total - at : PIECE);
-    return 0;
-}
-
-static int product_block(struct lanczos *lanczos, struct ivon_error *error)
-{
-    struct ivon_fit *fit = lanczos->fit;
-    size_t tiles = runner_tile_count(&lanczos->runner, &fit->data.feed);
-    size_t threads = (size_t)lanczos->runner.threads;
-    size_t total = lanczos->direction.size / sizeof(float);
-    int code = 0;
-    for (size_t at = 0; at < tiles && !code; at += threads) {
-        lanczos->first_tile = at;
-        lanczos->wave = tiles - at < threads ? tiles - at : threads;
-        code = thread_pool_run(fit->pool, lanczos->runner.threads, lanczos->wave, product_tile,
-                               lanczos, error);
-        if (!code)
-            code = thread_pool_run(fit->pool, lanczos->runner.threads, (total + PIECE - 1) / PIECE,
-                                   product_sum, lanczos, error);
-    }
-    return code;
-}
-
-/* out ← M y; `out` and `y` have `size` elements and differ. */
-static int multiply(struct lanczos *lanczos, const float *y, float *out, struct ivon_error *error)
-{
-    struct ivon_fit *fit = lanczos->fit;
-    size_t size = lanczos->size, total = lanczos->direction.size / sizeof(float);
-    float *scratch = memory_aligned(size * sizeof *scratch);
-    int code = scratch ? 0 : ivon_error_memory(error);
-    if (code)
-        return code;
-    for (size_t i = 0; i < size; i++)
-        out[i] = lanczos->roots[i] * y[i];
-    unwhiten(lanczos, out, scratch, lanczos->direction.arrays);
-    memset(lanczos->sums, 0, total * sizeof *lanczos->sums);
-    for (uint64_t first = 0; first < fit->data.count && !code; first += fit->block) {
-        if (fit->data.count > fit->block || !lanczos->have)
-            code = labelled_load(&fit->data, &lanczos->runner, first, error);
-        if (!code)
-            code = product_block(lanczos, error);
-    }
-    for (size_t i = 0; i < total && !code; i++)
-        lanczos->direction.data[i] = (float)(lanczos->sums[i] / fit->n_train);
-    if (!code)
-        whiten(lanczos, lanczos->direction.arrays, out, scratch);
-    if (!code)
-        add_priors(lanczos, y, out);
-    free(scratch);
-    return code;
-}
 
 /* Orthogonal vectors. */
 
@@ -363,7 +151,8 @@ static int iterate(struct lanczos *lanczos, struct ivon_error *error)
     int code = restart(lanczos, error);
     for (size_t k = 0; k < steps && !code; k++) {
         memcpy(lanczos->basis + k * size, lanczos->vector, size * sizeof *lanczos->vector);
-        code = multiply(lanczos, lanczos->basis + k * size, lanczos->vector, error);
+        code = whitened_multiply(&lanczos->operator, lanczos->basis + k * size, lanczos->vector,
+                                 error);
         lanczos->have = k + 1;
         if (!code)
             code = orthogonalise(lanczos, lanczos->alpha + k * steps, &length, error);
@@ -430,76 +219,18 @@ static int extract(struct lanczos *lanczos, struct ivon_error *error)
 
 /* Memory. */
 
-static int start_runner(struct lanczos *lanczos, struct ivon_error *error)
+static int lanczos_allocate(struct lanczos *lanczos, struct ivon_error *error)
 {
-    struct ivon_fit *fit = lanczos->fit;
-    const struct runner_bounds bounds = {.batch = fit->options.batch,
-                                         .examples = TILE_MAX,
-                                         .cache = TILE_MEMORY,
-                                         .tiles = TILES_LEAST};
-    lanczos->runner = (struct runner){.network = fit->network,
-                                      .mode = RUNNER_SUMS,
-                                      .wanted = fit->random,
-                                      .memory = fit->memory,
-                                      .check = outputs_check,
-                                      .check_context = &fit->outputs};
-    int code = runner_choose_tile(&lanczos->runner, &fit->data.feed, &bounds, error);
-    if (!code)
-        code = runner_start(&lanczos->runner, &fit->data.feed, fit->threads, error);
-    return code ? code
-                : runner_set(&lanczos->runner, (const float *const *)fit->mean.arrays, error);
-}
-
-static int allocate(struct lanczos *lanczos, struct ivon_error *error)
-{
-    struct ivon_fit *fit = lanczos->fit;
-    size_t threads = (size_t)fit->threads, steps = lanczos->steps, size = lanczos->size;
-    size_t row = lanczos->runner.tile * fit->outputs.tokens * fit->outputs.k;
-    lanczos->gradients = calloc(threads, sizeof *lanczos->gradients);
-    lanczos->adjoints = calloc(threads, sizeof *lanczos->adjoints);
-    lanczos->blocks = calloc(fit->layer_count + 1, sizeof *lanczos->blocks);
-    lanczos->roots = calloc(size + 1, sizeof *lanczos->roots);
+    size_t steps = lanczos->steps, size = lanczos->size;
     lanczos->vector = memory_aligned(size * sizeof *lanczos->vector);
     lanczos->basis = memory_aligned(steps * size * sizeof *lanczos->basis);
     lanczos->alpha = calloc(steps, steps * sizeof *lanczos->alpha);
     lanczos->projections = calloc(steps + 2, sizeof *lanczos->projections);
     lanczos->partial = calloc(piece_count(lanczos) + 1, (steps + 1) * sizeof *lanczos->partial);
-    if (!lanczos->gradients || !lanczos->adjoints || !lanczos->blocks || !lanczos->roots ||
-        !lanczos->vector || !lanczos->basis || !lanczos->alpha || !lanczos->projections ||
-        !lanczos->partial)
-        return ivon_error_memory(error);
-    int code = weights_init(&lanczos->direction, fit->network, error);
-    for (size_t i = 0; i < threads && !code; i++) {
-        code = weights_init(&lanczos->gradients[i], fit->network, error);
-        lanczos->adjoints[i] = calloc(2 * row + 1, sizeof(float));
-        if (!code && !lanczos->adjoints[i])
-            code = ivon_error_memory(error);
-    }
-    if (code)
-        return code;
-    memset(lanczos->direction.data, 0, lanczos->direction.size);
-    lanczos->sums = calloc(lanczos->direction.size / sizeof(float) + 1, sizeof *lanczos->sums);
-    for (size_t l = 0; l < fit->layer_count; l++)
-        lanczos->blocks[l] = block_of(&fit->layers[l]);
-    whitened_roots(fit, lanczos->roots);
-    return lanczos->sums ? 0 : ivon_error_memory(error);
-}
-
-static void lanczos_release(struct lanczos *lanczos)
-{
-    for (int i = 0; i < lanczos->fit->threads; i++) {
-        if (lanczos->gradients)
-            weights_release(&lanczos->gradients[i]);
-        if (lanczos->adjoints)
-            free(lanczos->adjoints[i]);
-    }
-    runner_stop(&lanczos->runner);
-    weights_release(&lanczos->direction);
-    void *all[] = {lanczos->gradients, lanczos->adjoints, lanczos->blocks, lanczos->roots,
-                   lanczos->vector,    lanczos->basis,    lanczos->alpha,  lanczos->projections,
-                   lanczos->partial,   lanczos->sums};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
+    return lanczos->vector && lanczos->basis && lanczos->alpha && lanczos->projections &&
+                   lanczos->partial
+               ? 0
+               : ivon_error_memory(error);
 }
 
 size_t fit_lanczos_steps(const struct ivon_fit *fit)
@@ -520,13 +251,18 @@ int fit_lanczos_run(struct ivon_fit *fit, struct ivon_error *error)
     struct lanczos lanczos = {
         .fit = fit, .size = whitened_size(fit), .steps = fit_lanczos_steps(fit)};
     fit->rank = fit->options.rank < lanczos.size ? fit->options.rank : lanczos.size;
-    int code = start_runner(&lanczos, error);
+    int code = whitened_init(&lanczos.operator, fit, error);
     if (!code)
-        code = allocate(&lanczos, error);
+        code = lanczos_allocate(&lanczos, error);
     if (!code)
         code = iterate(&lanczos, error);
     if (!code)
         code = extract(&lanczos, error);
-    lanczos_release(&lanczos);
+    whitened_release(&lanczos.operator);
+    free(lanczos.vector);
+    free(lanczos.basis);
+    free(lanczos.alpha);
+    free(lanczos.projections);
+    free(lanczos.partial);
     return code;
 }

@@ -1,7 +1,8 @@
 /*
  * The inside of struct ivon_fit: made by fit.c; layers.c has the weights that enter by products,
  * pass.c runs the network over the data, a wave of tiles at a time, of which factors.c and
- * moments.c take the sums; lanczos.c corrects them, result.c makes a checkpoint of them.
+ * moments.c take the sums; tune.c finds their prior, lanczos.c corrects them, result.c makes a
+ * checkpoint of all.
  */
 #ifndef BAYES_FIT_PRIVATE_H
 #define BAYES_FIT_PRIVATE_H
@@ -148,7 +149,23 @@ int fit_lanczos_run(struct ivon_fit *fit, struct ivon_error *error);
 size_t fit_lanczos_steps(const struct ivon_fit *fit); /* passes over the data */
 size_t fit_lanczos_bytes(const struct ivon_fit *fit);
 
+/* The source's own Hessians in place of moments, with their ess and weight decays; by a pass over
+   the data the loss. */
+int fit_own_run(struct ivon_fit *fit, struct ivon_error *error);
+
 /* The layers' Hessians and the diagonal ones, as parts of the evidence, in that order. */
 int fit_parts_new(struct ivon_fit *fit, struct ivon_error *error);
+
+/* Finds the weight decays and the noise that are not given, or takes one weight decay for all;
+   fails where the precision is then not positive and finite. */
+int fit_tune(struct ivon_fit *fit, struct ivon_error *error);
+int fit_tune_to(struct ivon_fit *fit, double weight_decay, struct ivon_error *error);
+
+/* ‖m‖² of a parameter. */
+double fit_squares(const struct ivon_fit *fit, size_t parameter);
+
+/* The threads' memory. */
+int fit_workers_new(struct ivon_fit *fit, struct ivon_error *error);
+void fit_workers_free(struct ivon_fit *fit);
 
 #endif
