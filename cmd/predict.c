@@ -146,6 +146,7 @@ static void predict_take_options(struct predict_command *command)
     if (command->mean)
         command->options.samples = 0;
     command->options.metrics = command->metrics;
+    command->options.descriptions = command->metrics || command->format != IVON_NPY;
     command->options.nll_at_mean = command->metrics && !command->mean;
     command->options.sample = command->draw.sample;
     command->options.task = command->evaluation.task;

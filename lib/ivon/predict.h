@@ -69,10 +69,11 @@ struct ivon_predict_options {
     /* Metrics, where there are targets: their errors need the sums of 16 groups of samples. Without
        them, 16 samples or fewer need a single sum. */
     bool metrics;
+    bool descriptions; /* of each row its prediction, greatest probability and entropies */
     enum ivon_predict_method method; /* a linearised network: of one posterior, not recalibrated */
 };
 
-/* 64 samples of weights, categorical, with metrics, everything else off. */
+/* 64 samples of weights, categorical, with metrics and descriptions, everything else off. */
 IVON_API void ivon_predict_options_init(struct ivon_predict_options *options, size_t size);
 static inline struct ivon_predict_options ivon_predict_defaults(void)
 {
@@ -95,6 +96,7 @@ IVON_API bool ivon_predict_varies(const struct ivon_predict_options *options, si
 struct ivon_predictions {
     uint64_t first;
     size_t count;
+    /* Null without descriptions: prediction, max_probability and the entropies. */
     const int64_t *prediction;       /* R: argmax; Bernoulli: R × K of 0 and 1 */
     const float *probabilities;      /* R × K */
     const float *max_probability;    /* R; Bernoulli: of the K events the mean of max(p, 1 − p) */

@@ -170,6 +170,40 @@ static void averages_over_samples(void **state)
 }
 
 /* Two posteriors, of weights 1 and 3: a quarter of one and three of the other. */
+/* Probabilities alone: the same ones, and nothing of what follows from them. */
+static int see_probabilities(void *context, const struct ivon_predictions *block,
+                             struct ivon_error *error)
+{
+    struct seen *seen = context;
+    (void)error;
+    memcpy(seen->p[block->first], block->probabilities, block->count * sizeof seen->p[0]);
+    assert_null(block->prediction);
+    assert_null(block->max_probability);
+    assert_null(block->entropy);
+    assert_null(block->expected_entropy);
+    assert_null(block->mutual_information);
+    return 0;
+}
+
+static void descriptions_are_left_out(void **state)
+{
+    (void)state;
+    struct problem problem, *problems[] = {&problem};
+    struct ivon_predict_options options = ivon_predict_defaults();
+    static struct seen whole, bare;
+    problem_begin(&problem, IVON_CATEGORICAL, false, 0);
+    options.samples = SAMPLES;
+    struct ivon_predictor *predictor = make_predictor(problems, 1, &options);
+    assert_int_equal(ivon_predictor_run(predictor, see, &whole, NULL), 0);
+    ivon_predictor_free(predictor);
+    options.descriptions = false;
+    predictor = make_predictor(problems, 1, &options);
+    assert_int_equal(ivon_predictor_run(predictor, see_probabilities, &bare, NULL), 0);
+    ivon_predictor_free(predictor);
+    assert_memory_equal(bare.p, whole.p, sizeof whole.p);
+    problem_end(&problem);
+}
+
 static void averages_over_an_ensemble(void **state)
 {
     (void)state;
@@ -422,6 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(averages_over_samples),
+        cmocka_unit_test(descriptions_are_left_out),
         cmocka_unit_test(averages_over_an_ensemble),
         cmocka_unit_test(metrics_of_predictions),
         cmocka_unit_test(one_sample_in_blocks),

@@ -39,7 +39,8 @@ void ivon_predict_options_init(struct ivon_predict_options *options, size_t size
         .task = {.likelihood = IVON_CATEGORICAL, .noise_std = NAN, .ignored = INT64_MIN},
         .samples = 64,
         .sample = ivon_sample_defaults(),
-        .metrics = true};
+        .metrics = true,
+        .descriptions = true};
     options_init(options, size, &defaults);
 }
 
@@ -273,14 +274,16 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
         if (is_noise_known(options))
             fine = fine && (results->aleatoric_std = calloc(all, sizeof(float)));
     } else {
-        results->prediction = calloc(predictor->piece * outputs_targets(&predictor->outputs),
-                                     sizeof(int64_t));
         results->probabilities = calloc(all, sizeof(float));
-        results->max_probability = calloc(rows, sizeof(float));
-        results->entropy = calloc(rows, sizeof(float));
-        fine = results->prediction && results->probabilities && results->max_probability &&
-               results->entropy;
-        if (!predictor->closed) {
+        fine = results->probabilities != NULL;
+        if (options->descriptions) {
+            results->prediction = calloc(predictor->piece * outputs_targets(&predictor->outputs),
+                                         sizeof(int64_t));
+            results->max_probability = calloc(rows, sizeof(float));
+            results->entropy = calloc(rows, sizeof(float));
+            fine = fine && results->prediction && results->max_probability && results->entropy;
+        }
+        if (options->descriptions && !predictor->closed) {
             results->expected_entropy = calloc(rows, sizeof(float));
             results->mutual_information = calloc(rows, sizeof(float));
             fine = fine && results->expected_entropy && results->mutual_information;

@@ -189,6 +189,8 @@ static void finish_row(const struct row_sums *sums, size_t row, size_t at, const
                        const struct row_results *results)
 {
     size_t k = sums->likelihood.k, width = targets_width(sums->likelihood.kind, k);
+    if (!results->entropy)
+        return;
     double entropy = sums->kind->describe(p, k, results->prediction + at * width,
                                           &results->max_probability[at]);
     double expected = sums->same ? entropy

@@ -231,10 +231,10 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
         at.epistemic_std += row * k;
         at.aleatoric_std = at.aleatoric_std ? at.aleatoric_std + row * k : NULL;
     } else {
-        at.prediction += row * targets_width(likelihood, k);
         at.probabilities += row * k;
-        at.max_probability += row;
-        at.entropy += row;
+        at.prediction = at.prediction ? at.prediction + row * targets_width(likelihood, k) : NULL;
+        at.max_probability = at.max_probability ? at.max_probability + row : NULL;
+        at.entropy = at.entropy ? at.entropy + row : NULL;
         at.expected_entropy = at.expected_entropy ? at.expected_entropy + row : NULL;
         at.mutual_information = at.mutual_information ? at.mutual_information + row : NULL;
     }

@@ -236,6 +236,7 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     predict.task.noise_std = NAN;
     predict.task.ignored = INT64_MIN;
     predict.samples = options->samples;
+    predict.descriptions = false;
     predict.sample = options->sample;
     predict.resources = options->resources;
     predict.resources.memory = sensitivity->memory / 4;
