@@ -544,6 +544,21 @@ static void memory_is_reused_and_bounded(void **unused)
     ivon_network_free(network);
 }
 
+/* What a shape rule sets aside counts before it is there: extents come from files. */
+static void tables_are_bounded(void **unused)
+{
+    (void)unused;
+    struct ivon_error error = {0};
+    struct net_call call = {.memory = 1000};
+    assert_null(net_prepare(&call, 1001, &error));
+    assert_int_equal(error.code, IVON_ERROR_MEMORY);
+    assert_non_null(net_prepare(&call, 1000, NULL));
+    free(call.prepared);
+    call = (struct net_call){.memory = 0};
+    assert_non_null(net_prepare(&call, 1001, NULL));
+    free(call.prepared);
+}
+
 static void refuses_circles_and_loose_ends(void **unused)
 {
     (void)unused;
@@ -579,6 +594,7 @@ int main(void)
         cmocka_unit_test(products_add_a_bias),
         cmocka_unit_test(parameters_are_transposed_once),
         cmocka_unit_test(memory_is_reused_and_bounded),
+        cmocka_unit_test(tables_are_bounded),
         cmocka_unit_test(refuses_circles_and_loose_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

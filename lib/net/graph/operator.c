@@ -142,6 +142,14 @@ int net_call_evaluate(struct net_call *call, struct ivon_error *error)
 void *net_prepare(struct net_call *call, size_t size, struct ivon_error *error)
 {
     free(call->prepared);
+    call->prepared = NULL;
+    if (call->memory && size > call->memory) {
+        ivon_error_hint(error, IVON_HINT_MEMORY,
+                        ivon_error_set(error, IVON_ERROR_MEMORY,
+                                       "its tables take %.6g MB of memory, %.6g MB are allowed",
+                                       (double)size / 1e6, (double)call->memory / 1e6));
+        return NULL;
+    }
     call->prepared = calloc(1, size);
     if (!call->prepared)
         ivon_error_memory(error);

@@ -22,6 +22,7 @@ struct net_call {
     const struct net_node *node;
     struct net_tensor **inputs;  /* node->input_count; null where one is left out */
     struct net_tensor **outputs; /* node->output_count; null where one is not wanted */
+    size_t memory;               /* bytes that a run may take, set before infer; 0: no bound */
     /* Bytes of scratch memory for forward and the derivatives; set by infer. */
     size_t workspace_size;
     void *workspace; /* 64-byte aligned; never null while the operator runs */
@@ -271,7 +272,7 @@ int net_fail(const struct net_call *call, struct ivon_error *error, const char *
 int net_call_evaluate(struct net_call *call, struct ivon_error *error);
 
 /* For shape rules: replaces call->prepared by a zeroed block of `size` bytes. Returns null and sets
-   the error if memory is exhausted. */
+   the error if memory is exhausted, or the block is larger than call->memory. */
 void *net_prepare(struct net_call *call, size_t size, struct ivon_error *error);
 
 /* For shape rules: fails unless input `input` is present and a float tensor. */

@@ -178,6 +178,7 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
 {
     int code = init_step(plan, step, node, error);
     bool skipped = plan_skips(plan, node);
+    step->call.memory = memory;
     for (size_t i = 0; i < step->output_count && skipped && !code; i++)
         if (step->outputs[i] != NET_NONE)
             plan->values[step->outputs[i]].skipped = true;
