@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/random.h"
+#include "net/ops/sum.h"
 
 enum {
     PIECE = 1 << 13, /* elements of vectors that a thread works on at a time */
@@ -30,22 +31,6 @@ struct lanczos {
 };
 
 /* Orthogonal vectors. */
-
-IVON_DISPATCH static double lanczos_dot(const float *restrict a, const float *restrict b,
-                                        size_t count)
-{
-    enum { LANES = 16 };
-    double lanes[LANES] = {0}, sum = 0;
-    size_t whole = count / LANES * LANES;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lanes[j] += (double)a[i + j] * (double)b[i + j];
-    for (size_t j = 0; j < LANES; j++)
-        sum += lanes[j];
-    for (size_t i = whole; i < count; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
 
 IVON_DISPATCH static void subtract(float *restrict a, double scale, const float *restrict b,
                                    size_t count)
@@ -73,10 +58,10 @@ static int lanczos_project_piece(void *context, size_t i, int thread, struct ivo
     const struct lanczos *lanczos = context;
     size_t count = piece_length(lanczos, i), at = i * PIECE, width = lanczos->steps + 1;
     for (size_t k = 0; k < lanczos->have; k++)
-        lanczos->partial[i * width + k] = lanczos_dot(lanczos->basis + k * lanczos->size + at,
-                                                      lanczos->vector + at, count);
-    lanczos->partial[i * width + lanczos->have] = lanczos_dot(lanczos->vector + at,
-                                                              lanczos->vector + at, count);
+        lanczos->partial[i * width + k] = net_sum_products(lanczos->basis + k * lanczos->size + at,
+                                                           lanczos->vector + at, count);
+    lanczos->partial[i * width + lanczos->have] = net_sum_products(lanczos->vector + at,
+                                                                   lanczos->vector + at, count);
     return 0;
 }
 

@@ -9,19 +9,7 @@
 #include "core/blas.h"
 #include "core/dispatch.h"
 #include "core/error.h"
-
-IVON_DISPATCH static void square_rows(float *rows, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        rows[i] *= rows[i];
-}
-
-IVON_DISPATCH static void add_squares(float *restrict sum, float weight, const float *restrict rows,
-                                      size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += weight * (rows[i] * rows[i]);
-}
+#include "net/derivative/vectors.h"
 
 IVON_DISPATCH static void moments_add_rows(float *restrict sum, const float *restrict rows,
                                            size_t count)
@@ -45,8 +33,8 @@ static int start_tile(void *context, size_t i, int thread, struct ivon_error *er
         if (!layer->single)
             continue;
         const struct net_use *use = fit_use(fit, worker, layer->first);
-        square_rows(worker->inputs[layer->first],
-                    worker->tile.count * (use->inputs + (use->bias != NET_NONE)));
+        derivative_square(worker->inputs[layer->first],
+                          worker->tile.count * (use->inputs + (use->bias != NET_NONE)));
         memset(worker->sums[layer->first], 0, worker->tile.count * use->outputs * sizeof(float));
     }
     return 0;
@@ -61,8 +49,9 @@ static void add_diagonal(const struct ivon_fit *fit, struct fit_worker *worker, 
         net_derivative_gradients(worker->tile.worker->derivative, p, worker->tile.count,
                                  worker->gradients);
         for (size_t e = 0; e < worker->tile.count; e++)
-            add_squares(worker->squares + fit->diagonal_at[p], weight,
-                        worker->gradients + e * count, count);
+            derivative_add_products(worker->squares + fit->diagonal_at[p], weight,
+                                    worker->gradients + e * count, worker->gradients + e * count,
+                                    count);
     }
 }
 
@@ -77,8 +66,9 @@ static int square_column(void *context, size_t i, int thread, struct ivon_error 
     for (size_t l = 0; l < fit->layer_count; l++) {
         const struct fit_layer *layer = &fit->layers[l];
         if (layer->single)
-            add_squares(worker->sums[layer->first], weight, worker->adjoints[layer->first],
-                        worker->tile.count * layer->outputs);
+            derivative_add_products(worker->sums[layer->first], weight,
+                                    worker->adjoints[layer->first], worker->adjoints[layer->first],
+                                    worker->tile.count * layer->outputs);
     }
     add_diagonal(fit, worker, weight);
     return 0;
@@ -153,7 +143,7 @@ static void add_examples(const struct ivon_fit *fit, const struct fit_worker *wo
     memset(g, 0, size * sizeof *g);
     for (size_t e = 0; e < worker->tile.count; e++) {
         if (!form_panel(fit, worker, layer, panel, e, g)) {
-            add_squares(h, weight, g, size);
+            derivative_add_products(h, weight, g, g, size);
             memset(g, 0, size * sizeof *g);
             continue;
         }
