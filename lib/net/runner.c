@@ -74,6 +74,9 @@ static int runner_make_network(struct runner_worker *worker, const struct runner
     if (!code && runner->mode == RUNNER_EXAMPLES)
         code = net_derivative_new(&worker->derivative, network, inputs, unit, tile, runner->wanted,
                                   runner->blocks, runner->memory, error);
+    else if (!code && runner->mode == RUNNER_ROWS)
+        code = net_derivative_new_rows(&worker->derivative, network, inputs, unit, tile,
+                                       runner->wanted, runner->memory, error);
     free(inputs);
     return code;
 }

@@ -19,6 +19,7 @@
 enum runner_mode {
     RUNNER_FORWARD,  /* outputs alone */
     RUNNER_EXAMPLES, /* and the derivatives of every single example */
+    RUNNER_ROWS,     /* and the rows by which weights are used: net_derivative_new_rows */
     RUNNER_SUMS      /* and derivatives summed over the examples of a tile */
 };
 

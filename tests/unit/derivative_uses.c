@@ -148,6 +148,57 @@ static void check_sums(struct trial *trial, struct net_derivative *derivative, s
     free(adjoints);
 }
 
+/* What a derivative for rows keeps is to the bit what the other has, and it tells nothing twice. */
+static void check_rows(struct trial *trial, struct net_derivative *derivative, size_t tile)
+{
+    struct net_derivative *rows = NULL;
+    struct ivon_error error = {0};
+    size_t same = tile, uses, wide = trial->wide;
+    int code = net_derivative_new_rows(&rows, trial->model->network,
+                                       tile == 1 ? trial->unit_shapes : trial->shapes,
+                                       trial->unit_shapes, &same, trial->wanted, 0, &error);
+    if (!code)
+        code = net_derivative_set_parameters(rows, (const float *const *)trial->values, &error);
+    if (code)
+        fail_msg("%s", error.message);
+    assert_int_equal(same, tile);
+    assert_true(net_derivative_memory(rows) < net_derivative_memory(derivative));
+    float *adjoints = model_allocate(tile * wide * sizeof *adjoints);
+    for (size_t i = 0; i < tile * wide; i++)
+        adjoints[i] = model_random(trial->model, -1, 1);
+    struct net_derivative *both[] = {derivative, rows};
+    float **sums[2], **gradients[2];
+    for (int d = 0; d < 2; d++) {
+        const struct net_use *use = net_derivative_uses(both[d], &uses);
+        sums[d] = new_gradients(trial, tile);
+        gradients[d] = new_gradients(trial, tile);
+        run(trial, both[d], 0);
+        net_derivative_backward(both[d], adjoints, NULL);
+        for (size_t i = 0; i < uses; i++)
+            add_use(trial, both[d], &use[i], tile, sums[d]);
+        for (size_t p = 0; p < trial->parameters; p++)
+            net_derivative_gradients(both[d], p, tile, gradients[d][p]);
+    }
+    for (size_t p = 0; p < trial->parameters; p++) {
+        const struct net_use *use = net_derivative_uses(rows, &uses);
+        bool told = false;
+        for (size_t i = 0; i < uses; i++)
+            told |= use[i].weight == p && use[i].complete;
+        size_t size = tile * trial->sizes[p] * sizeof(float);
+        assert_memory_equal(sums[0][p], sums[1][p], size);
+        for (size_t i = 0; i < tile * trial->sizes[p] && told; i++)
+            assert_true(isnan(gradients[1][p][i]));
+        if (!told)
+            assert_memory_equal(gradients[0][p], gradients[1][p], size);
+    }
+    for (int d = 0; d < 2; d++) {
+        free_arrays(trial, sums[d]);
+        free_arrays(trial, gradients[d]);
+    }
+    free(adjoints);
+    net_derivative_free(rows);
+}
+
 static void check_uses(struct model *model, size_t tile, const struct expected *list, size_t count)
 {
     struct trial trial;
@@ -161,6 +212,7 @@ static void check_uses(struct model *model, size_t tile, const struct expected *
         run(&trial, derivatives[i], 0);
         check_list(&trial, derivatives[i], list, count);
         check_sums(&trial, derivatives[i], i ? 1 : tile);
+        check_rows(&trial, derivatives[i], i ? 1 : tile);
         net_derivative_free(derivatives[i]);
     }
     trial_end(&trial);

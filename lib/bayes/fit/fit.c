@@ -135,7 +135,7 @@ static int fit_choose_tile(struct ivon_fit *fit, struct ivon_error *error)
                                    .cache = TILE_MEMORY,
                                    .tiles = TILES_LEAST};
     fit->runner = (struct runner){.network = fit->network,
-                                  .mode = RUNNER_EXAMPLES,
+                                  .mode = RUNNER_ROWS,
                                   .wanted = fit->random,
                                   .memory = fit->memory,
                                   .check = outputs_check,
@@ -238,7 +238,7 @@ static int fit_start(struct ivon_fit *fit, struct ivon_examples *examples, const
         code = fit_count_targets(fit, examples, targets, error);
     if (!code)
         code = fit_load_mean(fit, error);
-    return code ? code : fit_workers_new(fit, error);
+    return code ? code : thread_pool_new(&fit->pool, fit->threads, error);
 }
 
 int ivon_fit_new(struct ivon_fit **out, struct ivon_network *network, struct ivon_source *source,
@@ -268,7 +268,6 @@ void ivon_fit_free(struct ivon_fit *fit)
 {
     if (!fit)
         return;
-    fit_workers_free(fit);
     for (size_t i = 0; fit->loaded && i < ivon_source_tensor_count(fit->source); i++)
         free(fit->loaded[i]);
     free(fit->loaded);

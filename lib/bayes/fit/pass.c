@@ -123,7 +123,7 @@ static int fit_run_wave(struct fit_pass *pass, struct ivon_error *error)
 int fit_pass_run(struct fit_pass *pass, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
-    int code = 0;
+    int code = fit_workers_new(fit, error);
     for (uint64_t first = 0; first < fit->data.count && !code; first += fit->block) {
         code = labelled_load(&fit->data, &fit->runner, first, error);
         size_t tiles = runner_tile_count(&fit->runner, &fit->data.feed);
@@ -135,5 +135,6 @@ int fit_pass_run(struct fit_pass *pass, struct ivon_error *error)
         }
     }
     fit->passes++;
+    fit_workers_free(fit);
     return code;
 }

@@ -164,7 +164,7 @@ int fit_tune_to(struct ivon_fit *fit, double weight_decay, struct ivon_error *er
 /* ‖m‖² of a parameter. */
 double fit_squares(const struct ivon_fit *fit, size_t parameter);
 
-/* The threads' memory. */
+/* The threads' memory, and their networks: for a pass. */
 int fit_workers_new(struct ivon_fit *fit, struct ivon_error *error);
 void fit_workers_free(struct ivon_fit *fit);
 

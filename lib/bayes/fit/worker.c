@@ -1,4 +1,5 @@
-/* The memory of a fit's threads. */
+/* The memory of a fit's threads, which they have for one pass: of a large network it is more than
+   that of the factors, and their eigenvectors take theirs. */
 #include <stdlib.h>
 
 #include "bayes/fit/private.h"
@@ -61,8 +62,6 @@ int fit_workers_new(struct ivon_fit *fit, struct ivon_error *error)
     int code = runner_start(&fit->runner, &fit->data.feed, fit->lanes, error);
     if (!code)
         code = runner_set(&fit->runner, (const float *const *)fit->mean.arrays, error);
-    if (!code)
-        code = thread_pool_new(&fit->pool, fit->threads, error);
     fit->workers = calloc((size_t)fit->lanes, sizeof *fit->workers);
     if (!code && !fit->workers)
         code = ivon_error_memory(error);
@@ -95,4 +94,6 @@ void fit_workers_free(struct ivon_fit *fit)
     for (int i = 0; i < fit->lanes && fit->workers; i++)
         fit_worker_release(fit, &fit->workers[i]);
     free(fit->workers);
+    fit->workers = NULL;
+    runner_stop(&fit->runner);
 }

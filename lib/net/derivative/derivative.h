@@ -33,6 +33,17 @@ int net_derivative_new(struct net_derivative **derivative, const struct ivon_net
                        size_t memory, struct ivon_error *error);
 
 /*
+ * For the rows of uses (uses.h), and gradients of the parameters that have others, alone:
+ * net_derivative_own_tangent and net_derivative_quadratic must not be called, and
+ * net_derivative_gradients are NaN of weights whose uses are complete. It needs much less memory:
+ * there are no tangents. Otherwise as net_derivative_new.
+ */
+int net_derivative_new_rows(struct net_derivative **derivative, const struct ivon_network *network,
+                            const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
+                            size_t *tile, const bool *wanted, size_t memory,
+                            struct ivon_error *error);
+
+/*
  * For sums over a batch alone. Examples need not be separable: net_derivative_own_tangent is null
  * and net_derivative_quadratic NaN. The `inputs` may have their batch on any axis. It needs less
  * memory: the tangents use that of the adjoints. If `training` is not null, the network is in

@@ -117,6 +117,16 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
                              derivative->input_arrays);
 }
 
+/* Returns whether a shared input has an array: otherwise rows of uses tell what the step adds. */
+static bool has_shared_array(const struct net_derivative *derivative, const struct plan_step *step)
+{
+    for (size_t j = 0; j < step->input_count; j++)
+        if (derivative_shared_input(derivative, step, j) &&
+            shared_part(derivative, step->inputs[j], 0))
+            return true;
+    return false;
+}
+
 void derivative_form_shared(struct net_derivative *derivative, size_t count)
 {
     if (derivative->shared_current >= count)
@@ -127,6 +137,8 @@ void derivative_form_shared(struct net_derivative *derivative, size_t count)
     for (size_t i = derivative->network->node_count; i-- > 0;) {
         const struct plan_step *step = &derivative->plan->steps[i];
         const struct derivative_step *own = &derivative->steps[i];
+        if (!has_shared_array(derivative, step))
+            continue;
         if (own->kind == DERIVATIVE_UNIT && own->multi_use)
             for (size_t e = 0; e < count; e++)
                 form_gradient(derivative, i, e, false, false);
@@ -170,9 +182,10 @@ void net_derivative_gradients(struct net_derivative *derivative, size_t paramete
     const struct derivative_value *value = &derivative->values[i];
     size_t all = count * derivative->network->values[i].tensor.count;
     memset(gradients, 0, all * sizeof *gradients);
-    for (size_t j = 0; j < all && derivative->whole; j++)
+    bool none = derivative->whole || value->told;
+    for (size_t j = 0; j < all && none; j++)
         gradients[j] = NAN;
-    if (derivative->whole || !value->active)
+    if (none || !value->active)
         return;
     if (value->single_use) {
         form_alone(derivative, i, count, gradients);

@@ -25,7 +25,7 @@ static bool derivative_new_claim(struct net_derivative *derivative, size_t rows,
 static bool lay_out_values(struct net_derivative *derivative)
 {
     size_t count = derivative->network->value_count, tile = derivative->tile;
-    bool fine = true, whole = derivative->whole;
+    bool fine = true, whole = derivative->whole, tangents = !whole && !derivative->rows;
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
         if (value->active && value->per_example && derivative_root(derivative, i) == i)
@@ -34,7 +34,7 @@ static bool lay_out_values(struct net_derivative *derivative)
     derivative->adjoint_count = derivative->memory_count;
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
-        if (value->active && value->per_example && derivative_root(derivative, i) == i && !whole)
+        if (value->active && value->per_example && derivative_root(derivative, i) == i && tangents)
             fine &= derivative_new_claim(derivative, tile, value->size, &value->tangent);
         if (whole)
             value->tangent = value->adjoint;
@@ -43,8 +43,8 @@ static bool lay_out_values(struct net_derivative *derivative)
     for (size_t i = 0; i < count; i++) {
         struct derivative_value *value = &derivative->values[i];
         bool parameter = derivative_parameter(derivative, i) != NET_NONE;
-        if (value->active && !value->per_example && !value->single_use && !(whole && parameter) &&
-            derivative_root(derivative, i) == i)
+        bool own = !value->per_example && !value->single_use && !value->told;
+        if (value->active && own && !(whole && parameter) && derivative_root(derivative, i) == i)
             fine &= derivative_new_claim(derivative, tile, value->size, &value->shared);
     }
     derivative->shared_count = derivative->memory_count - derivative->shared_first;
@@ -88,11 +88,11 @@ static bool lay_out_blocks(struct net_derivative *derivative, size_t *squares)
            derivative_new_claim(derivative, 1, x, &derivative->scratch);
 }
 
-static bool derivative_new_lay_out(struct net_derivative *derivative)
+/* Reserves what the examples' quadratic forms and own tangents need. */
+static bool lay_out_forms(struct net_derivative *derivative)
 {
     size_t piece = 0, squares = 0;
-    derivative->memory_count = 0;
-    bool fine = lay_out_values(derivative);
+    bool fine = true;
     for (size_t i = 0; i < derivative->network->node_count; i++) {
         const struct plan_step *step = &derivative->plan->steps[i];
         struct derivative_step *own = &derivative->steps[i];
@@ -115,6 +115,13 @@ static bool derivative_new_lay_out(struct net_derivative *derivative)
     fine &= lay_out_blocks(derivative, &squares);
     fine &= derivative_new_claim(derivative, 1, piece, &derivative->piece);
     fine &= derivative_new_claim(derivative, 1, squares, &derivative->squares);
+    return fine;
+}
+
+static bool derivative_new_lay_out(struct net_derivative *derivative)
+{
+    derivative->memory_count = 0;
+    bool fine = lay_out_values(derivative) && (derivative->rows || lay_out_forms(derivative));
     derivative->adjoints = derivative->memory;
     return fine;
 }
@@ -262,24 +269,25 @@ static int derivative_new_start(struct net_derivative *derivative, const struct 
     return 0;
 }
 
-int net_derivative_new(struct net_derivative **out, const struct ivon_network *network,
-                       const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
-                       size_t *tile, const bool *wanted, const struct net_block *const *blocks,
-                       size_t memory, struct ivon_error *error)
+static int derivative_new(struct net_derivative **out, const struct ivon_network *network,
+                          const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
+                          size_t *tile, const bool *wanted, const struct net_block *const *blocks,
+                          bool rows, size_t memory, struct ivon_error *error)
 {
     bool separable = false;
     struct net_derivative *derivative = calloc(1, sizeof *derivative);
     if (!derivative)
         return ivon_error_memory(error);
     derivative->network = network;
+    derivative->rows = rows;
     derivative->tile = *tile;
     int code = derivative_new_start(derivative, inputs, unit_inputs, wanted, blocks, memory,
                                     &separable, error);
     if (!code && !separable) {
         net_derivative_free(derivative);
         *tile = 1;
-        return net_derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, blocks,
-                                  memory, error);
+        return derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, blocks, rows,
+                              memory, error);
     }
     if (!code)
         code = derivative_analyse(derivative, error);
@@ -291,6 +299,24 @@ int net_derivative_new(struct net_derivative **out, const struct ivon_network *n
     }
     *out = derivative;
     return 0;
+}
+
+int net_derivative_new(struct net_derivative **out, const struct ivon_network *network,
+                       const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
+                       size_t *tile, const bool *wanted, const struct net_block *const *blocks,
+                       size_t memory, struct ivon_error *error)
+{
+    return derivative_new(out, network, inputs, unit_inputs, tile, wanted, blocks, false, memory,
+                          error);
+}
+
+int net_derivative_new_rows(struct net_derivative **out, const struct ivon_network *network,
+                            const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
+                            size_t *tile, const bool *wanted, size_t memory,
+                            struct ivon_error *error)
+{
+    return derivative_new(out, network, inputs, unit_inputs, tile, wanted, NULL, true, memory,
+                          error);
 }
 
 int net_derivative_new_summed(struct net_derivative **out, const struct ivon_network *network,

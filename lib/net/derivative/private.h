@@ -22,6 +22,7 @@ struct derivative_value {
     bool per_example;
     bool used_once;  /* a parameter that exactly one node uses, directly */
     bool single_use; /* and that is in no block with another that this node does not use so */
+    bool told;       /* `rows`: all its gradient is told by rows of uses; it has no array */
     size_t user;     /* of `used_once`: the node */
     size_t size;     /* elements; of one example if `per_example` */
     float *adjoint;  /* of a root with `per_example`: tile × size */
@@ -53,6 +54,7 @@ struct net_derivative {
     size_t tile;
     bool whole; /* the tile is treated as one example: there is no `unit`, `tile` is 1, no value is
                    single-use, and tangents use the memory of the adjoints */
+    bool rows;  /* made for the rows of uses: there are no tangents and no quadratic forms */
     bool *wanted;
     struct net_block
         *blocks; /* of each parameter, without bases; of no rows: it is in none, or empty */
@@ -124,7 +126,7 @@ const float *derivative_output_adjoint(const struct net_derivative *derivative,
    examples, summed over the nodes that use them; unless they are there. */
 void derivative_form_shared(struct net_derivative *derivative, size_t count);
 
-/* Lists the uses of weights, in uses.c. */
+/* Lists the uses of weights, and marks what their rows tell, in uses.c. */
 int derivative_find_uses(struct net_derivative *derivative, struct ivon_error *error);
 
 /* Steps of DERIVATIVE_RANK_ONE. */

@@ -157,6 +157,18 @@ static void count_weight_uses(const struct net_derivative *derivative, size_t *c
     }
 }
 
+/* Marks the weights of complete uses, and their transposes, which no other node has. */
+static void mark_told(struct net_derivative *derivative)
+{
+    for (size_t u = 0; u < derivative->use_count; u++)
+        for (size_t i = 0; i < derivative->network->value_count; i++) {
+            struct derivative_value *value = &derivative->values[i];
+            bool turned;
+            if (derivative->uses[u].complete && value->active && !value->per_example)
+                value->told |= use_parameter(derivative, i, &turned) == derivative->uses[u].weight;
+        }
+}
+
 int derivative_find_uses(struct net_derivative *derivative, struct ivon_error *error)
 {
     const struct ivon_network *network = derivative->network;
@@ -176,6 +188,8 @@ int derivative_find_uses(struct net_derivative *derivative, struct ivon_error *e
     }
     for (size_t i = 0; i < derivative->use_count; i++)
         derivative->uses[i].complete = counts[derivative->uses[i].weight] == 0;
+    if (derivative->rows)
+        mark_told(derivative);
     free(counts);
     return 0;
 }

@@ -39,7 +39,7 @@ void net_derivative_use_adjoints(struct net_derivative *derivative, const struct
 
 /* The gradients g_i of the first `count` examples with respect to one wanted parameter, summed over
    all its uses, after net_derivative_backward: count × its size, set. NaN of a derivative for
-   sums. */
+   sums, and of one for rows where these tell all. */
 void net_derivative_gradients(struct net_derivative *derivative, size_t parameter, size_t count,
                               float *gradients);
 
