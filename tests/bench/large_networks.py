@@ -1,9 +1,10 @@
-"""large_networks.py gpt|gpt2|resnet DIRECTORY: the graph, a posterior with random weights and Hessians,
-and a few random examples of
+"""large_networks.py gpt|gpt2|gpt2-small|resnet DIRECTORY: the graph, a posterior with random weights
+and Hessians, and a few random examples of
   gpt      a character GPT as PyTorch exports it: 2 pre-norm blocks, 256 wide, 4 heads, causal mask
            as a constant, 1,024 tokens, 65 characters; 8 sequences
   gpt2     GPT-2 in its large size: 36 blocks, 1,280 wide, 20 heads, 50,257 tokens, the embedding tied
            to the head: 774 million parameters; 16 sequences of 256 tokens
+  gpt2-small  the same in its first size: 12 blocks, 768 wide, 12 heads, 124 million parameters
   resnet   ResNet-50: 25.6 million parameters, batch norm, 1,000 classes; 4 images of 224 x 224
 """
 import sys
@@ -189,4 +190,8 @@ def resnet(directory, images=4, classes=1000):
              g.random.integers(0, classes, images)))
 
 
-{"gpt": gpt, "gpt2": gpt2, "resnet": resnet}[sys.argv[1]](sys.argv[2])
+def gpt2_small(directory):
+    gpt2(directory, width=768, heads=12, blocks=12)
+
+
+{"gpt": gpt, "gpt2": gpt2, "gpt2-small": gpt2_small, "resnet": resnet}[sys.argv[1]](sys.argv[2])
