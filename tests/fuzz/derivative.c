@@ -208,6 +208,41 @@ static void check_uses(struct trial *trial, struct net_derivative *derivative, c
     }
 }
 
+/* What a derivative for rows tells is what this one does, to the bit. */
+static void check_rows(struct trial *trial, struct net_derivative *derivative, const float *weights)
+{
+    struct net_derivative *rows = NULL;
+    struct ivon_error error = {0};
+    size_t tile = trial->tile;
+    int code = net_derivative_new_rows(&rows, trial->network,
+                                       tile == 1 ? trial->unit_inputs : trial->inputs,
+                                       trial->unit_inputs, &tile, trial->wanted, MEMORY, &error);
+    if (!code)
+        code = net_derivative_set_parameters(rows, (const float *const *)trial->values, &error);
+    if (!code)
+        code = net_derivative_run(rows, (const void *const *)trial->data, &error);
+    assert(!code && tile == trial->tile);
+    net_derivative_backward(derivative, weights, NULL);
+    net_derivative_backward(rows, weights, NULL);
+    for (size_t p = 0; p < trial->parameters; p++) {
+        size_t i = rows->parameter_values[p], size = tile * size_of(trial, p) * sizeof(float);
+        if (!trial->wanted[p] || i == NET_NONE || rows->values[i].told || size > MEMORY)
+            continue;
+        float *both[] = {allocate(size + 1), allocate(size + 1)};
+        net_derivative_gradients(derivative, p, tile, both[0]);
+        net_derivative_gradients(rows, p, tile, both[1]);
+        assert(memcmp(both[0], both[1], size) == 0);
+        free(both[0]);
+        free(both[1]);
+    }
+    for (size_t i = 0; i < rows->network->value_count; i++) {
+        size_t size = tile * rows->values[i].size * sizeof(float);
+        if (rows->values[i].adjoint)
+            assert(memcmp(rows->values[i].adjoint, derivative->values[i].adjoint, size) == 0);
+    }
+    net_derivative_free(rows);
+}
+
 /* Each example's quadratic form, by its own tangent and by its own gradient. */
 static void check_examples(struct trial *trial, struct net_derivative *derivative,
                            const float *weights)
@@ -306,6 +341,7 @@ static void run_and_check(struct trial *trial, struct net_derivative *derivative
     if (!derivative->whole && of_examples && same_constants(derivative)) {
         check_examples(trial, derivative, weights);
         check_uses(trial, derivative, weights);
+        check_rows(trial, derivative, weights);
     }
     free(weights);
 }

@@ -448,6 +448,21 @@ static void unwanted(void **state)
     model_end(&m);
 }
 
+/* A parameter that only a comparison takes is active, but nothing comes back to it. */
+static void compared(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m);
+    model_input(&m, "x", NET_FLOAT, SHAPE(-1, 4));
+    model_parameter(&m, "w", SHAPE(4, 4), -1, 1);
+    model_parameter(&m, "threshold", SHAPE(4), -1, 1);
+    model_node(&m, "MatMul", "h", "x", "w");
+    model_node(&m, "Greater", "above", "h", "threshold");
+    model_node(&m, "Where", "y", "above", "h", "x");
+    CHECK(&m, TILE, {"w", NULL, 1, 4, 4, true, false});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +470,7 @@ int main(void)
         cmocka_unit_test(tokens),           cmocka_unit_test(images),
         cmocka_unit_test(volumes),          cmocka_unit_test(tied_embedding),
         cmocka_unit_test(other_forms),      cmocka_unit_test(unwanted),
+        cmocka_unit_test(compared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

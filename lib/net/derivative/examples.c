@@ -187,6 +187,8 @@ void net_derivative_gradients(struct net_derivative *derivative, size_t paramete
         gradients[j] = NAN;
     if (none || !value->active)
         return;
+    if (value->single_use && derivative->steps[value->user].kind == DERIVATIVE_NONE)
+        return; /* a comparison, say, moves nothing */
     if (value->single_use) {
         form_alone(derivative, i, count, gradients);
         return;
