@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/shared/checkpoint_output.h"
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
-#include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
 #include "cmd/shared/report.h"
@@ -298,67 +298,16 @@ static void describe_plan(const struct fit_command *command)
         report_note("then %zu passes for products with the curvature", plan.products);
 }
 
-/* A long fit does not end with an output that cannot be: one of a Hessian, or of a Gram matrix, is
-   created, and given up. An index is not: that removes the old one. */
-static int fit_try_output(const struct fit_command *command, struct ivon_error *error)
-{
-    const struct ivon_source *source = command->source;
-    struct ivon_create_options create = ivon_create_defaults();
-    struct ivon_header header = ivon_header_empty();
-    struct ivon_sink *sink = NULL;
-    size_t count = ivon_source_tensor_count(source), at = 0;
-    while (at < count && ivon_source_tensor(source, at)->part != IVON_MEAN)
-        at++;
-    if (at == count || ivon_checkpoint_has_shards(command->output))
-        return 0;
-    create.replace = command->files.force;
-    struct ivon_tensor tensor = *ivon_source_tensor(source, at);
-    tensor.part = command->options.gram ? IVON_GRAM : IVON_HESSIAN;
-    tensor.dtype = IVON_F32;
-    tensor.ess = header.ess = 1;
-    tensor.weight_decay = header.weight_decay = 1;
-    int code = ivon_checkpoint_create(&sink, command->output, &header, &tensor, 1, &create, error);
-    ivon_sink_close(sink);
-    return code;
-}
-
-static int fit_create_output(struct fit_command *command, json_t *provenance,
-                             struct ivon_tensor *tensors, struct ivon_error *error)
-{
-    char creator[64], *text = NULL;
-    struct ivon_header header = *ivon_source_header(command->result);
-    struct ivon_create_options create = ivon_create_defaults();
-    create.replace = command->files.force;
-    create.resources.progress = command->options.resources.progress;
-    if (!command->files.no_provenance)
-        text = provenance_text(json_incref(provenance));
-    snprintf(creator, sizeof creator, "ivon-fit %s", ivon_version());
-    header.creator = creator;
-    header.provenance = text;
-    ivon_convert_outputs(command->result, IVON_DTYPE_KEEP, tensors);
-    int code = ivon_checkpoint_create(&command->sink, command->output, &header, tensors,
-                                      ivon_source_tensor_count(command->result), &create, error);
-    free(text);
-    return code;
-}
-
 static int fit_write(struct fit_command *command, json_t *provenance, struct ivon_error *error)
 {
-    struct ivon_convert_options convert = ivon_convert_defaults();
-    convert.resources = command->options.resources;
+    const struct checkpoint_output output = {.path = command->output,
+                                             .command = "ivon-fit",
+                                             .files = &command->files,
+                                             .provenance = provenance,
+                                             .resources = command->options.resources};
     int code = ivon_fit_source(&command->result, command->fit, command->graph, command->graph_size,
                                error);
-    if (code)
-        return code;
-    struct ivon_tensor *tensors = xcalloc(ivon_source_tensor_count(command->result) + 1,
-                                          sizeof *tensors);
-    code = fit_create_output(command, provenance, tensors, error);
-    if (!code)
-        code = ivon_convert_write(command->result, &convert, command->sink, error);
-    if (!code)
-        code = ivon_sink_commit(command->sink, error);
-    free(tensors);
-    return code;
+    return code ? code : checkpoint_output_write(&output, command->result, error);
 }
 
 static int fit_run_all(struct fit_command *command, json_t *provenance, struct ivon_error *error)
@@ -369,7 +318,9 @@ static int fit_run_all(struct fit_command *command, json_t *provenance, struct i
     progress.unit = "examples";
     int code = fit_open_inputs(command, error);
     if (!code)
-        code = fit_try_output(command, error);
+        code = checkpoint_output_try(command->output, command->source,
+                                     command->options.gram ? IVON_GRAM : IVON_HESSIAN,
+                                     &command->files, error);
     if (!code)
         code = provenance_add_input(provenance, command->input, NAN, false, error);
     if (!code) {
@@ -456,7 +407,6 @@ static void print_summary(const struct fit_command *command)
 
 static void fit_release(struct fit_command *command)
 {
-    ivon_sink_close(command->sink);
     ivon_source_close(command->result);
     ivon_fit_free(command->fit);
     ivon_network_free(command->network);

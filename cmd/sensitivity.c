@@ -22,6 +22,7 @@ enum {
     KEY_TOP,
     KEY_SORT,
     KEY_GROUPS,
+    KEY_REMOVE,
     KEY_ON,
     KEY_PER_TOKEN,
     KEY_RESUME,
@@ -39,6 +40,8 @@ static const struct argp_option option_table[] = {
      3},
     {"groups", KEY_GROUPS, "ARRAY", 0,
      "Remove whole groups of examples, numbered by an array of integers", 3},
+    {"remove", KEY_REMOVE, "ROWS", 0,
+     "Write the posterior without these examples, such as 3,17,40-49, to -o", 3},
     {"vectors", KEY_VECTORS, "covariance", OPTION_ARG_OPTIONAL,
      "Write logits, residuals, deviations, and covariances of the outputs, too", 4},
     {"per-token", KEY_PER_TOKEN, NULL, 0, "One row for each token of a sequence", 4},
@@ -103,6 +106,14 @@ static void parse_scores(struct sensitivity_command *command, struct argp_state 
     }
 }
 
+static void sensitivity_check_output(struct sensitivity_command *command, struct argp_state *state)
+{
+    const char *file = table_output_file(command->output);
+    command->format = table_output_rows(state, file, command->format);
+    if (command->resume && !file)
+        argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
+}
+
 static void sensitivity_check_arguments(struct sensitivity_command *command,
                                         struct argp_state *state)
 {
@@ -114,16 +125,17 @@ static void sensitivity_check_arguments(struct sensitivity_command *command,
         !options->samples)
         argp_failure(state, EX_USAGE, 0,
                      "--samples, --seed and --temperature are for --expectation=samples");
-    if (command->groups && (command->on || command->vectors || command->sorted ||
-                            command->per_token || command->resume || command->score_given ||
-                            options->samples || options->covariance == IVON_COVARIANCE_DIAGONAL))
+    if (command->groups && !command->ranges &&
+        (command->on || command->vectors || command->sorted || command->per_token ||
+         command->resume || command->score_given || options->samples ||
+         options->covariance == IVON_COVARIANCE_DIAGONAL))
         argp_failure(state, EX_USAGE, 0,
                      "--groups has rows of its own: --on, --score, --covariance, --expectation, "
                      "--vectors, --per-token, --sort, --top and --resume do not go with it");
-    const char *file = table_output_file(command->output);
-    command->format = table_output_rows(state, file, command->format);
-    if (command->resume && !file)
-        argp_failure(state, EX_USAGE, 0, "--resume needs an output file: name one by -o");
+    if (command->ranges)
+        sensitivity_check_remove(command, state);
+    else
+        sensitivity_check_output(command, state);
     if (command->on)
         add_score(command, IVON_SCORE_INFLUENCE);
     if (command->vectors && options->covariance == IVON_COVARIANCE_DIAGONAL)
@@ -162,9 +174,11 @@ static error_t parse_output(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_FORMAT:
         command->format = table_output_parse(state, argument);
+        command->format_given = true;
         return 0;
     case KEY_JSON:
         command->format = IVON_JSONL;
+        command->json = true;
         return 0;
     case KEY_VECTORS:
         if (argument && strcmp(argument, "covariance") != 0)
@@ -222,6 +236,9 @@ static error_t sensitivity_parse(int key, char *argument, struct argp_state *sta
     case KEY_GROUPS:
         command->groups = argument;
         return 0;
+    case KEY_REMOVE:
+        sensitivity_parse_rows(command, state, argument);
+        return 0;
     case KEY_ON:
         command->on = argument;
         return 0;
@@ -260,7 +277,7 @@ static int sensitivity_open_inputs(struct sensitivity_command *command, struct i
     command->options.whole = command->whole;
     if (!code && command->on)
         code = evaluation_open_whole(&command->evaluation, command->on, &command->test, error);
-    return code;
+    return code || !command->ranges ? code : sensitivity_select_rows(command, error);
 }
 
 /* Opens an array beside the data, or by its path in the data's file; of CSV a column. */
@@ -389,32 +406,46 @@ static int run_examples(struct sensitivity_command *command,
     return code;
 }
 
+static void note_removal(const struct sensitivity_command *command,
+                         const struct ivon_sensitivity_shape *shape)
+{
+    char count[32] = "one";
+    bool several = command->ranges && shape->examples > 1;
+    if (command->ranges)
+        snprintf(count, sizeof count, "%llu", (unsigned long long)shape->examples);
+    if (shape->tokens)
+        report_note("removing %s sequence%s, of N = %.15g tokens in all, rho = %.6g", count,
+                    several ? "s" : "", shape->n_train, shape->rho);
+    else
+        report_note("removing %s of N = %.15g examples, rho = %.6g", count, shape->n_train,
+                    shape->rho);
+    removal_warn(shape, ivon_examples_count(command->whole));
+}
+
 static int run_sensitivity(struct sensitivity_command *command, const char *provenance,
                            struct ivon_error *error)
 {
     int code = sensitivity_open_inputs(command, error);
     if (!code)
         code = ivon_sensitivity_new(&command->sensitivity, command->network, command->source,
-                                    command->examples, evaluation_targets(&command->evaluation),
-                                    &command->options, error);
+                                    command->removed ? command->removed : command->examples,
+                                    evaluation_targets(&command->evaluation), &command->options,
+                                    error);
     if (code)
         return code;
     struct ivon_sensitivity_shape shape = ivon_sensitivity_shape(command->sensitivity);
     if (!command->common.quiet)
-        report_note(shape.tokens ? "removing one sequence, of N = %.15g tokens in all, rho = %.6g"
-                                 : "removing one of N = %.15g examples, rho = %.6g",
-                    shape.n_train, shape.rho);
-    if (!command->common.quiet)
-        removal_warn(&shape, ivon_examples_count(command->whole));
+        note_removal(command, &shape);
     if (shape.fixed && !command->common.quiet)
         report_warning("%zu tensors have no Hessian and do not move", shape.fixed);
     if (command->per_token && !shape.tokens)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--per-token: the network's output has no axis of tokens");
-    code = command->groups ? remove_groups(command, shape.examples, provenance, error)
-                           : run_examples(command, &shape, provenance, error);
+    code = command->ranges   ? sensitivity_remove(command, error)
+           : command->groups ? remove_groups(command, shape.examples, provenance, error)
+                             : run_examples(command, &shape, provenance, error);
     struct ivon_leverage_use leverage = ivon_sensitivity_leverage(command->sensitivity);
-    if (!code && !command->common.quiet && !command->groups)
+    if (!code && !command->common.quiet && !command->groups && !command->ranges)
         removal_note_leverage(&leverage, command->options.leverage == IVON_LEVERAGE_AUTO);
     if (!code && !command->common.quiet && ivon_sensitivity_saw_probabilities(command->sensitivity))
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
@@ -429,12 +460,15 @@ static void sensitivity_release(struct sensitivity_command *command)
     ivon_source_close(command->source);
     if (command->whole != command->examples)
         ivon_examples_close(command->whole);
+    ivon_examples_close(command->removed);
     ivon_examples_close(command->examples);
     ivon_examples_close(command->test);
     ivon_examples_close(command->group_examples);
     name_filter_release(&command->draw.filter);
     open_options_release(&command->open);
     evaluation_release(&command->evaluation);
+    json_decref(command->provenance);
+    free(command->ranges);
 }
 
 int sensitivity_run(int argc, char **argv)
@@ -449,7 +483,8 @@ int sensitivity_run(int argc, char **argv)
                                           .format = -1};
     struct ivon_error error = {0};
     struct progress progress;
-    char *provenance = provenance_text(provenance_new(argc, argv));
+    command.provenance = provenance_new(argc, argv);
+    char *provenance = provenance_text(json_incref(command.provenance));
     argp_parse(&sensitivity_argp, argc, argv, 0, NULL, &command);
     confine(&(struct confinement){.off = command.open.open.no_sandbox,
                                   .outputs = &command.output,

@@ -22,7 +22,6 @@ struct fit_command {
     struct ivon_network *network;
     struct ivon_examples *examples, *whole, *held_out;
     struct ivon_fit *fit;
-    struct ivon_sink *sink;
     void *graph;
     size_t graph_size;
 };

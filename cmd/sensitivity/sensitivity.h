@@ -1,13 +1,20 @@
 /* ivon-sensitivity: parsed and run by sensitivity.c, printed by sensitivity/output.c;
-   sensitivity/resume.c tells runs apart. */
+   sensitivity/resume.c tells runs apart, sensitivity/remove.c writes posteriors. */
 #ifndef CMD_SENSITIVITY_SENSITIVITY_H
 #define CMD_SENSITIVITY_SENSITIVITY_H
+
+#include <jansson.h>
 
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 
 enum { SCORES_MAX = 32 };
+
+/* Rows of the data, both included. */
+struct row_range {
+    uint64_t first, last;
+};
 
 struct sensitivity_command {
     struct common_options common;
@@ -24,11 +31,15 @@ struct sensitivity_command {
     size_t top;     /* 0: all */
     size_t samples; /* of --expectation=samples */
     bool vectors, sorted, per_token, resume, score_given, by_samples, samples_given;
+    bool format_given, json;
+    struct row_range *ranges; /* of --remove; null: it is not given */
+    size_t range_count;
 
     /* While it runs: */
     struct ivon_source *source;
     struct ivon_network *network;
-    struct ivon_examples *examples, *whole, *test, *group_examples;
+    struct ivon_examples *examples, *whole, *test, *group_examples, *removed;
+    json_t *provenance;
     struct ivon_sensitivity *sensitivity;
 };
 
@@ -57,5 +68,17 @@ int sensitivity_output_finish(struct sensitivity_output *output, struct ivon_err
 int sensitivity_output_groups(const struct sensitivity_command *command,
                               const struct ivon_group_removal *removals, size_t count,
                               const char *provenance, struct ivon_error *error);
+
+/* Reads the argument of --remove, or ends the program; ends it where the other options do not go
+   with that. */
+void sensitivity_parse_rows(struct sensitivity_command *command, struct argp_state *state,
+                            const char *argument);
+void sensitivity_check_remove(const struct sensitivity_command *command, struct argp_state *state);
+
+/* Makes `removed` of the examples that --remove names. */
+int sensitivity_select_rows(struct sensitivity_command *command, struct ivon_error *error);
+
+/* Writes the posterior without them, and prints a summary. */
+int sensitivity_remove(struct sensitivity_command *command, struct ivon_error *error);
 
 #endif

@@ -1,6 +1,7 @@
-/* A random subset of examples, as a set of its own. */
+/* A subset of examples, chosen or random, as a set of its own. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/error.h"
 #include "core/examples.h"
@@ -62,23 +63,15 @@ static void subsample_choose(uint64_t *chosen, uint64_t wanted, uint64_t total, 
     }
 }
 
-int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *all, uint64_t count,
-                            uint64_t seed, struct ivon_error *error)
+/* Makes the set of those chosen, which it takes over in any case. */
+static int subsample_new(struct ivon_examples **out, struct ivon_examples *all, const char *path,
+                         uint64_t *chosen, uint64_t count, struct ivon_error *error)
 {
     static const struct ivon_examples_class class = {
         .read = subsample_read, .close = subsample_close, .number = subsample_number};
-    uint64_t total = ivon_examples_count(all);
-    char path[256];
-    snprintf(path, sizeof path, "%.200s (subsample)", ivon_examples_path(all));
-    if (count > total || !count)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: has %llu examples, not %llu",
-                              ivon_examples_path(all), (unsigned long long)total,
-                              (unsigned long long)count);
     struct subsample *subsample = calloc(1, sizeof *subsample);
-    uint64_t *chosen = calloc(count, sizeof *chosen);
-    int code = subsample && chosen ? 0 : ivon_error_memory(error);
+    int code = subsample ? 0 : ivon_error_memory(error);
     if (!code) {
-        subsample_choose(chosen, count, total, seed);
         *subsample = (struct subsample){all, chosen};
         code = examples_new_like(out, &class, subsample, path, all, count, error);
     }
@@ -87,4 +80,41 @@ int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *al
         free(chosen);
     }
     return code;
+}
+
+int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *all, uint64_t count,
+                            uint64_t seed, struct ivon_error *error)
+{
+    uint64_t total = ivon_examples_count(all);
+    char path[256];
+    snprintf(path, sizeof path, "%.200s (subsample)", ivon_examples_path(all));
+    if (count > total || !count)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: has %llu examples, not %llu",
+                              ivon_examples_path(all), (unsigned long long)total,
+                              (unsigned long long)count);
+    uint64_t *chosen = calloc(count, sizeof *chosen);
+    if (!chosen)
+        return ivon_error_memory(error);
+    subsample_choose(chosen, count, total, seed);
+    return subsample_new(out, all, path, chosen, count, error);
+}
+
+int ivon_examples_select(struct ivon_examples **out, struct ivon_examples *all,
+                         const uint64_t *rows, uint64_t count, struct ivon_error *error)
+{
+    uint64_t total = ivon_examples_count(all);
+    for (uint64_t i = 0; i < count; i++)
+        if (rows[i] >= total || (i && rows[i] <= rows[i - 1]))
+            return ivon_error_set(
+                error, IVON_ERROR_ARGUMENT,
+                "%s: example %llu is selected, expected rising numbers below %llu",
+                ivon_examples_path(all), (unsigned long long)rows[i], (unsigned long long)total);
+    if (!count)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no example is selected",
+                              ivon_examples_path(all));
+    uint64_t *chosen = calloc(count, sizeof *chosen);
+    if (!chosen)
+        return ivon_error_memory(error);
+    memcpy(chosen, rows, count * sizeof *chosen);
+    return subsample_new(out, all, ivon_examples_path(all), chosen, count, error);
 }

@@ -63,6 +63,10 @@ IVON_API int ivon_examples_read_i64(struct ivon_examples *examples, size_t field
 IVON_API int ivon_examples_subsample(struct ivon_examples **subsample, struct ivon_examples *all,
                                      uint64_t count, uint64_t seed, struct ivon_error *error);
 
+/* Those whose numbers, from 0 and rising, are listed; messages call them by these. */
+IVON_API int ivon_examples_select(struct ivon_examples **selected, struct ivon_examples *all,
+                                  const uint64_t *rows, uint64_t count, struct ivon_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -208,6 +208,43 @@ IVON_API int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const
                                      struct ivon_group_removal **removals, size_t *count,
                                      struct ivon_error *error);
 
+/* The removal of a whole set from the posterior itself. */
+struct ivon_removal {
+    uint64_t examples;         /* that have a position that counts */
+    uint64_t positions;        /* of theirs that count */
+    double n_train;            /* N of what remains */
+    bool leverage;             /* the set's curvature was removed, too, in so many steps: */
+    size_t steps;              /* of conjugate gradients */
+    bool outside;              /* it was to be, and was not, as Σ does not hold it */
+    double move, mean;         /* 2-norms of the move of the random means, and of these before */
+    double loss, loss_without; /* mean loss of the positions, by the network at the means as they
+                                  were, and as they are then */
+};
+
+/*
+ * Removes all examples that it was made for, at once: the means move by
+ *
+ *   u = (C^(−1) − Σ_j J_jᵀ Λ_j J_j)^(−1) Σ_j g_j,   C = ρ Σ
+ *
+ * with leverage, as the options say of single examples; without it by u = C Σ_j g_j. N is that of
+ * options.n_train, the checkpoint or options.whole, and has to be above what is removed. Takes a
+ * backward pass over the examples; with leverage another one and a tangent pass for each step.
+ */
+IVON_API int ivon_sensitivity_remove(struct ivon_sensitivity *sensitivity,
+                                     struct ivon_removal *removal, struct ivon_error *error);
+
+/*
+ * After that: the posterior without them, as a source that lasts until the sensitivity is used
+ * again or freed. Random means are moved, each in its own type (IVON_ERROR_DATA where it does not
+ * fit), and all other tensors are the source's. The Hessians stay; with M the positions removed,
+ * ess becomes ess (N − M)/N and weight_decay becomes weight_decay N/(N − M), so that the precision
+ * keeps the prior and of the data's curvature (N − M)/N. A low-rank correction holds for one weight
+ * decay alone: with it both stay. n_train becomes N − M.
+ */
+IVON_API int ivon_sensitivity_remainder(struct ivon_source **remainder,
+                                        const struct ivon_sensitivity *sensitivity,
+                                        struct ivon_error *error);
+
 #ifdef __cplusplus
 }
 #endif

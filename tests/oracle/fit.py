@@ -543,6 +543,7 @@ class File:
         with h5py.File(path) as f:
             self.ess = float(f.attrs.get("ess", np.nan))
             self.delta = float(f.attrs.get("weight_decay", np.nan))
+            self.n_train = int(f.attrs.get("n_train", -1))
             for part in ("mean", "hessian", "buffers", "basis_input", "basis_output", "spectrum_input",
                          "spectrum_output", "gram", "lowrank_vectors"):
                 self.parts[part] = {}

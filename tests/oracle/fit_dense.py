@@ -4,6 +4,7 @@ usage: fit_dense.py selftest       (`options` are those of fit.py; rho is 1 wher
        fit_dense.py draws POSTERIOR.h5 SEED TEMPERATURE SAMPLE=FILE.h5...
        fit_dense.py identities POSTERIOR.h5 [DATA.h5[:GROUP] options of fit.py]
        fit_dense.py removal POSTERIOR.h5 DATA.h5[:GROUP] SENSITIVITY.h5 [--leverage] [--rho=X] [options]
+       fit_dense.py without POSTERIOR.h5 DATA.h5[:GROUP] ROW,ROW-ROW,... REMAINDER.h5 [--leverage] [--rho=X] [options]
        fit_dense.py evidence POSTERIOR.h5 DATA.h5[:GROUP] [N_DELTA...] [options]
        fit_dense.py linear POSTERIOR.h5 DATA.h5[:GROUP] PREDICTION.h5 [--draws=S] [options]
        fit_dense.py swag POSTERIOR.h5 RANK CHECKPOINT.h5...
@@ -21,6 +22,8 @@ in the rotated coordinates, Q the rotation (U_B x U_A), s = D^-1/2, temperature 
   conditioning on all but some parameters: their block of P
   removal      V = rho J Sigma J', rho = lambda / N;  df = V e;  df = (I - V L)^-1 V e with leverage where
                the eigenvalues of I - V L are in (0, 1]
+  removal of a set of rows, with sums over it: the mean moves by (P / rho - sum J' L J)^-1 sum J' e with leverage,
+               where that is positive, else by rho Sigma sum J' e
   evidence     log p(D) ~ -sum L_i - 1/2 a |m|^2 + 1/2 P log a - 1/2 sum log(N h + a), a = N delta; its gradient
                by a is -1/2 |m|^2 + (P - a sum 1/(N h + a)) / (2 a) = (gamma - a |m|^2) / (2 a) with
                gamma = P - a tr = sum N h / (N h + a): fixed point a = gamma / |m|^2, per tensor alike. Noise of
@@ -71,7 +74,7 @@ class Gaussian:
         made = []
         for name in self.names:
             if name in self.bases:
-                values = {n: torch.from_numpy(np.float64(v))[None]
+                values = {n: torch.from_numpy(np.asarray(v, np.float64))[None]
                           for n, v in self.file.parts["mean"].items()}
                 made.append(self.bases[name][0].gather(values).numpy().ravel())
             else:
@@ -206,11 +209,14 @@ class Facts:
                 made[at, at] = np.diag(p) - np.outer(p, p)
         return made
 
-    def count(self):
-        """What counts: tokens, or examples."""
+    def count_of(self, rows):
+        """What counts of them: tokens, or examples."""
         if self.likelihood != "categorical":
-            return len(self)
-        return sum(int((y != self.ignored).sum()) for y in self.y)
+            return len(rows)
+        return sum(int((self.y[i] != self.ignored).sum()) for i in rows)
+
+    def count(self):
+        return self.count_of(range(len(self)))
 
     def ggn(self):
         return sum(j.T @ self.curvature(i) @ j for i, j in enumerate(self.j)) / self.count()
@@ -385,6 +391,39 @@ def removal_command(path, data, sensitivity, *arguments):
               [facts.loss(i, facts.f[i] + m[1]) for i, m in enumerate(made)], 1e-4)
 
 
+def rows_listed(text):
+    ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
+    return sorted({row for part in ends for row in range(part[0], part[-1] + 1)})
+
+
+def without(path, data, rows, remainder, *arguments):
+    """What --remove writes: the moves of the means, h as it was, and the numbers beside it."""
+    own = [a for a in arguments if a == "--leverage" or a.startswith("--rho=")]
+    rho = float(([1] + [a[6:] for a in own if a[:6] == "--rho="])[-1])
+    g, rows = Gaussian(path), rows_listed(rows)
+    facts = Facts(g, [path, data, *[a for a in arguments if a not in own]])
+    precision = g.precision() / rho
+    gradient = sum(facts.j[i].T @ facts.e(i) for i in rows)
+    curvature = sum(facts.j[i].T @ facts.curvature(i) @ facts.j[i] for i in rows)
+    root = np.linalg.cholesky(np.linalg.inv(precision))
+    held = 1 - np.linalg.eigvalsh(root.T @ curvature @ root).max()
+    apply = "--leverage" in own and held > 0
+    move = np.linalg.solve(precision - apply * curvature, gradient)
+    print(f"{len(rows)} rows, leverage {apply}, least eigenvalue {held:.3g}")
+    after = Gaussian(remainder)
+    # Conjugate gradients end at 1e-5 of the right side, and products are of binary32.
+    tolerance = 2e-5 / held if apply else 1e-5
+    tolerance += 2.0**-24 * np.abs(g.mean()).max() / np.abs(move).max()
+    close("moves of the means", after.mean() - g.mean(), move, tolerance)
+    close("h", after.h(), g.h(), 0)
+    removed = facts.count_of(rows)
+    n = g.file.n_train
+    assert after.file.n_train == n - removed, (n, removed)
+    scale = 1 if len(g.l) else (n - removed) / n
+    close("ess", after.ess, g.ess * scale, 1e-12)
+    close("weight decay", after.delta, g.delta / scale, 1e-12)
+
+
 def evidence_command(path, data, *arguments):
     """Prints; a caller compares. The grid is of N delta."""
     grid = [float(a) for a in arguments if not a.startswith("-")]
@@ -462,5 +501,5 @@ if __name__ == "__main__":
         fit_dense_selftest.main()
     else:
         {"draws": draws, "identities": lambda p, *a: identities(p, *([p, *a] if a else [])),
-         "removal": removal_command, "evidence": evidence_command, "linear": linear,
+         "removal": removal_command, "without": without, "evidence": evidence_command, "linear": linear,
          "swag": swag_command}[sys.argv[1]](*sys.argv[2:])

@@ -4,7 +4,7 @@ usage: fit_truth.py make FIXTURE.npz            five minutes on one core
        fit_truth.py table FIXTURE.npz [mlp|cnn] what estimates in float64 give
        fit_truth.py write FIXTURE.npz mlp|cnn DIRECTORY
        fit_truth.py compare FIXTURE.npz mlp|cnn SENSITIVITY.h5 [RANK LOW HIGH LOO]
-       fit_truth.py compare-removal FIXTURE.npz mlp|cnn COUNT REMOVED.h5 TEST.h5
+       fit_truth.py compare-removal FIXTURE.npz mlp|cnn DIRECTORY [REMOVED TEST LOW HIGH]
 IVON_SHARED is the folder of data/digits.h5.
 
 `make` trains to the minimum of the regularized loss over the N training rows,
@@ -33,10 +33,13 @@ df in the 2-norm, the mean loss at f + df. A group M moves the mean by u = S^-1 
 (S - R'R)^-1 g, R'R and g being the GGN and the gradient of M's losses (of none of a group where the
 base leaves (0, 1]); then the network is run at m + u.
 
-`write` makes model.onnx, mean.h5 (a checkpoint without a Hessian) and data.h5 (train, test, removed
-and removed-1, -10, -50, whose `rows` count in train). `compare` reads what ivon-sensitivity wrote of
-data.h5:/removed with --score=deviation,loo-loss --vectors; `compare-removal` reads the logits of
-ivon-predict --mean on removed-COUNT and on test.
+`write` makes model.onnx, mean.h5 (a checkpoint without a Hessian), data.h5 (train, test, removed
+and removed-1, -10, -50, whose `rows` count in train), and rows-COUNT, these rows as a list with
+commas. `compare` reads what ivon-sensitivity wrote of data.h5:/removed with --score=deviation,loo-loss
+--vectors; `compare-removal` reads, of each COUNT, removed-COUNT.h5 and test-COUNT.h5: the logits of
+ivon-predict --mean --logits of the posterior without these rows, on them and on test. It prints and
+bounds the mean of |p - p_retrained|_1 on both as shares of what it is without any removal, and the loss
+of the removed rows as a share of retraining's.
 """
 import os
 import sys
@@ -480,12 +483,17 @@ def print_groups(net, posterior, theta, x, y, test, test_y, kept, name):
         print(f"      {count:3} rows: {told[0]}   with leverage: {told[1]}", flush=True)
 
 
-def removal_judged(removed, test, y, test_y, kept, name, count):
-    """Mean |p - p_retrained|_1 on the removed and on the test rows, and the losses."""
+def removal_distances(removed, test, kept, name, count):
+    """Mean |p - p_retrained|_1 on the removed and on the test rows."""
     truth = [np.float64(kept[f"{name}_group{count}_{part}"]) for part in ("after", "test")]
-    far = [np.abs(softmax(f) - softmax(t)).sum(1).mean() for f, t in zip((removed, test), truth)]
+    return [np.abs(softmax(f) - softmax(t)).sum(1).mean() for f, t in zip((removed, test), truth)]
+
+
+def removal_judged(removed, test, y, test_y, kept, name, count):
+    """Those, and the losses."""
     return "{:.3f} {:.4f} loss {:.3f} {:.4f}".format(
-        *far, losses(removed, y).mean(), losses(test, test_y).mean())
+        *removal_distances(removed, test, kept, name, count), losses(removed, y).mean(),
+        losses(test, test_y).mean())
 
 
 def table(path, *names):
@@ -565,6 +573,9 @@ def write(path, name, directory):
             rows = rows.astype("i8")
             f[group + "/x"], f[group + "/y"] = x[rows].numpy().astype("f4"), y[rows].numpy()
             f[group + "/rows"] = rows
+    for n in GROUPS:
+        with open(f"{directory}/rows-{n}", "w") as f:
+            print(*kept[f"{name}_group{n}"], sep=",", file=f)
 
 
 def compare(path, name, sensitivity, *bounds):
@@ -588,14 +599,32 @@ def compare(path, name, sensitivity, *bounds):
         assert rank >= least and low <= size <= high and abs(loo / truth - 1) <= far
 
 
-def compare_removal(path, name, count, removed, test):
-    kept, (_, y, _, test_y) = np.load(path), data(name)
-    rows, outputs = kept[f"{name}_group{count}"].astype(int), []
-    for file in (removed, test):
-        with h5py.File(file) as f:
-            outputs.append(np.float64(f["logits"][:]))
-    print(f"{name} without {count} rows: " + removal_judged(
-        *outputs, y[rows].numpy(), test_y.numpy(), kept, name, int(count)))
+def logits_of(path):
+    with h5py.File(path) as f:
+        return np.float64(f["logits"][:])
+
+
+def compare_removal(path, name, directory, *bounds):
+    kept, (x, y, test, test_y) = np.load(path), data(name)
+    net, _ = network(name)
+    theta, bad = torch.from_numpy(kept[f"{name}_mean"]).double(), []
+    for count in GROUPS:
+        rows = kept[f"{name}_group{count}"].astype(int)
+        outputs = [logits_of(f"{directory}/{part}-{count}.h5") for part in ("removed", "test")]
+        before = [net.outputs(theta, part).numpy() for part in (x[rows], test)]
+        far, nothing = (removal_distances(*f, kept, name, count) for f in (outputs, before))
+        shares = [a / b for a, b in zip(far, nothing)]
+        truth = losses(np.float64(kept[f"{name}_group{count}_after"]), y[rows].numpy()).mean()
+        share = losses(outputs[0], y[rows].numpy()).mean() / truth
+        print(f"{name} without {count:2} rows: "
+              + removal_judged(*outputs, y[rows].numpy(), test_y.numpy(), kept, name, count)
+              + f"; distances {shares[0]:.2f} {shares[1]:.2f} of those without removal, loss "
+              f"{share:.2f} of {truth:.3f}")
+        if bounds:
+            removed, tested, low, high = map(float, bounds)
+            if shares[0] > removed or shares[1] > tested or not low <= share <= high:
+                bad.append(count)
+    assert not bad, bad
 
 
 if __name__ == "__main__":

@@ -277,6 +277,36 @@ static void refuses_what_is_not_finite(void **state)
     expect_refusal("row 3 holds -inf, expected a finite number", stored, IVON_F32, true);
 }
 
+/* Those that are listed, in one read for each run of them; messages have the whole set's rows. */
+static void selects(void **state)
+{
+    (void)state;
+    const float data[] = {0, 1, 2, -INFINITY, 4, 5};
+    const uint64_t rows[] = {0, 1, 4, 5}, bad[] = {1, 3}, falling[] = {2, 1}, beyond[] = {0, 6};
+    struct memory memory;
+    struct ivon_error error;
+    float out[4];
+    struct ivon_examples *some = NULL;
+    struct ivon_examples *examples = examples_of(&memory, data, 6, IVON_F32, 0, NULL, &none);
+    assert_int_equal(ivon_examples_select(&some, examples, rows, 4, &error), 0);
+    assert_int_equal(ivon_examples_count(some), 4);
+    assert_int_equal(ivon_examples_read_f32(some, 0, 0, 4, out, &error), 0);
+    assert_true(out[0] == 0 && out[1] == 1 && out[2] == 4 && out[3] == 5 && memory.reads == 2);
+    ivon_examples_close(some);
+    assert_int_equal(ivon_examples_select(&some, examples, bad, 2, &error), 0);
+    assert_int_equal(ivon_examples_read_f32(some, 0, 0, 2, out, &error), IVON_ERROR_DATA);
+    assert_string_equal(error.message, "memory: 'x': row 3 holds -inf, expected a finite number");
+    ivon_examples_close(some);
+    assert_int_equal(ivon_examples_select(&some, examples, falling, 2, &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message,
+                        "memory: example 1 is selected, expected rising numbers below 6");
+    assert_int_equal(ivon_examples_select(&some, examples, beyond, 2, &error), IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_examples_select(&some, examples, rows, 0, &error), IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "memory: no example is selected");
+    ivon_examples_close(examples);
+}
+
 /* Rounded once: 1 + 2^-24 is half-way between floats and goes to even, the least more goes up. */
 static void rounds_once(void **state)
 {
@@ -413,6 +443,7 @@ int main(void)
         cmocka_unit_test(reads_any_range),
         cmocka_unit_test(reads_large_examples),
         cmocka_unit_test(converts_every_type),
+        cmocka_unit_test(selects),
         cmocka_unit_test(rounds_once),
         cmocka_unit_test(refuses_what_is_not_finite),
         cmocka_unit_test(normalizes_channels),

@@ -14,7 +14,7 @@ import world
 MANUALS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "man")
 SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 # What is said on the way, not to be taken for the line that says why a call failed.
-NOTE = re.compile(r"removing (one|groups?|each)\b.* N = |Hessian (mapped|from)|"
+NOTE = re.compile(r"removing (one|groups?|each|\d+)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ |"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
                   r"validation: |no leverage: ")

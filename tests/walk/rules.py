@@ -339,6 +339,18 @@ def groups(call):
     return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
 
 
+def remove(call):
+    """It writes a posterior, with which few other options go."""
+    alone = {"on", "groups", "score", "covariance", "expectation", "samples", "seed", "temperature", "vectors",
+             "per-token", "sort", "top", "format", "json", "resume", "limit", "output"}
+    if any(map(call.has, alone)):
+        return None
+    call.chosen |= alone if call.chance(0.95) else set()
+    call.output = call.some("out.h5", "out.npz", "out.safetensors")
+    rows = values("0", "1,3", "2-4,0", wrong=("100000", "3-2", ""), edge=0.02)(call)
+    return rows + [f"--output={call.output}"] + call.some([], [], ["--json"])
+
+
 def vectors(call):
     return [call.some("--vectors", "--vectors=covariance") if call.chance(0.96) else "--vectors=x"]
 
@@ -472,7 +484,7 @@ RULES = {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
         **DRAWS_OF_SAMPLES, "score": scores, "expectation": values("mean", "samples", edge=0.02),
         "samples": with_expectation,
-        "on": more_data, "groups": groups,
+        "on": more_data, "groups": groups, "remove": remove,
         "vectors": vectors, "per-token": when(lambda call: call.tokens, flag), "sort": sort,
         "top": values(1, 3, 100), "resume": resumed,
     },
@@ -657,6 +669,7 @@ FAVOURED = {
     "dtype": lambda call: True, "rename": lambda call: True, "to": lambda call: True,
     "first": lambda call: True, "structure": lambda call: call.command == "fit",
     "leverage": lambda call: call.has_input("low.h5"),
+    "remove": lambda call: True,
     "on-nonpositive": lambda call: any(":-" in a for a in call.arguments),
 }
 

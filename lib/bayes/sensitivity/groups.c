@@ -1,185 +1,10 @@
-/*
- * The sums over many examples, ρ Σ Σ_{j∈M} g_j, and how much they change losses.
- *
- * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group,
- * and then all are added to the sums in the order of the tiles, so that no bit depends on the
- * threads.
- */
+/* The influence of examples on test data, and of whole groups of them on losses. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bayes/sensitivity/private.h"
-#include "core/dispatch.h"
 #include "core/error.h"
-#include "core/parallel.h"
-
-enum { PIECE = 1 << 16 /* elements that one thread adds at a time */ };
-
-/* A group's gradients in one tile. */
-struct task {
-    size_t tile, group;
-};
-
-struct summing {
-    struct ivon_sensitivity *sensitivity;
-    struct labelled *data;
-    const size_t *member_of;   /* per example that is run over: the group, counted from 0, if any */
-    size_t first, count;       /* of the groups whose gradients are summed now */
-    double **sums;             /* per group, all parameters */
-    struct weights *gradients; /* per thread */
-    struct task *tasks;
-    size_t task_count, wave_first, wave;
-};
-
-static size_t sensitivity_groups_group_of(const struct summing *summing, size_t at)
-{
-    return summing->member_of ? summing->member_of[summing->data->first + at] : 0;
-}
-
-/* The gradient of the tile's examples that are in the group. */
-static int sum_tile(void *context, size_t i, int thread, struct ivon_error *error)
-{
-    (void)thread; /* task i of the wave belongs to worker i */
-    const struct summing *summing = context;
-    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
-    const struct task *task = &summing->tasks[summing->wave_first + i];
-    struct sensitivity_worker *worker = &sensitivity->workers[i];
-    const struct weights *gradient = &summing->gradients[i];
-    size_t tokens = sensitivity->outputs.tokens, wide = tokens * sensitivity->outputs.k;
-    struct runner_tile tile;
-    int code = runner_run_tile(&summing->sensitivity->runner, (int)i, &summing->data->feed,
-                               task->tile, &tile, error);
-    if (!code)
-        code = sensitivity_check_tile(sensitivity, summing->data, &tile, error);
-    if (code)
-        return code;
-    struct row_targets targets = labelled_targets(summing->data, tile.at * tokens);
-    likelihood_evaluate(&sensitivity->likelihood, tile.count * tokens, tile.f, &targets,
-                        worker->outputs, NULL);
-    memset(worker->adjoint, 0, sensitivity->runner.tile * wide * sizeof *worker->adjoint);
-    likelihood_residual(&sensitivity->likelihood, tile.count * tokens, worker->outputs, &targets,
-                        worker->adjoint);
-    for (size_t e = 0; e < tile.count; e++)
-        if (sensitivity_groups_group_of(summing, tile.at + e) != task->group)
-            memset(worker->adjoint + e * wide, 0, wide * sizeof *worker->adjoint);
-    memset(gradient->data, 0, gradient->size);
-    net_derivative_backward(tile.worker->derivative, worker->adjoint, gradient->arrays);
-    return meter_add(&summing->sensitivity->meter, tile.count, error);
-}
-
-IVON_DISPATCH static void sensitivity_groups_add(double *restrict sum, const float *restrict a,
-                                                 size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += (double)a[i];
-}
-
-/* Adds one range of all gradients of the wave, in their order. */
-static int add_piece(void *context, size_t i, int thread, struct ivon_error *error)
-{
-    (void)thread;
-    (void)error;
-    const struct summing *summing = context;
-    size_t total = summing->gradients[0].size / sizeof(float), at = i * PIECE;
-    size_t count = total - at < PIECE ? total - at : PIECE;
-    for (size_t t = 0; t < summing->wave; t++) {
-        size_t group = summing->tasks[summing->wave_first + t].group - summing->first;
-        sensitivity_groups_add(summing->sums[group] + at, summing->gradients[t].data + at, count);
-    }
-    return 0;
-}
-
-/* The groups that a block's tiles hold. */
-static void list_tasks(struct summing *summing)
-{
-    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
-    size_t tile = sensitivity->runner.tile;
-    size_t tiles = runner_tile_count(&sensitivity->runner, &summing->data->feed);
-    summing->task_count = 0;
-    for (size_t i = 0; i < tiles; i++)
-        for (size_t g = summing->first; g < summing->first + summing->count; g++) {
-            bool any = false;
-            for (size_t at = i * tile; at < (i + 1) * tile && at < summing->data->present; at++)
-                any |= sensitivity_groups_group_of(summing, at) == g;
-            if (any)
-                summing->tasks[summing->task_count++] = (struct task){i, g};
-        }
-}
-
-static int sum_block(struct summing *summing, struct ivon_error *error)
-{
-    int code = 0, threads = summing->sensitivity->runner.threads;
-    size_t total = summing->gradients[0].size / sizeof(float);
-    list_tasks(summing);
-    for (summing->wave_first = 0; summing->wave_first < summing->task_count && !code;
-         summing->wave_first += summing->wave) {
-        size_t left = summing->task_count - summing->wave_first;
-        summing->wave = left < (size_t)threads ? left : (size_t)threads;
-        code = ivon_parallel_run(threads, summing->wave, sum_tile, summing, error);
-        if (!code)
-            code = ivon_parallel_run(threads, (total + PIECE - 1) / PIECE, add_piece, summing,
-                                     error);
-    }
-    return code;
-}
-
-static void release_summing(struct summing *summing)
-{
-    for (size_t g = 0; g < summing->count && summing->sums; g++)
-        free(summing->sums[g]);
-    for (int i = 0; i < summing->sensitivity->runner.threads && summing->gradients; i++)
-        weights_release(&summing->gradients[i]);
-    free(summing->sums);
-    free(summing->gradients);
-    free(summing->tasks);
-}
-
-static int prepare_summing(struct summing *summing, struct ivon_error *error)
-{
-    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
-    size_t threads = (size_t)sensitivity->runner.threads;
-    size_t tiles = sensitivity->block / sensitivity->runner.tile;
-    int code = 0;
-    summing->sums = calloc(summing->count, sizeof *summing->sums);
-    summing->gradients = calloc(threads, sizeof *summing->gradients);
-    summing->tasks = calloc(tiles * summing->count, sizeof *summing->tasks);
-    if (!summing->sums || !summing->gradients || !summing->tasks)
-        return ivon_error_memory(error);
-    for (size_t i = 0; i < threads && !code; i++)
-        code = weights_init(&summing->gradients[i], sensitivity->network, error);
-    for (size_t g = 0; g < summing->count && !code; g++) {
-        summing->sums[g] = calloc(summing->gradients[0].size / sizeof(float), sizeof(double));
-        code = summing->sums[g] ? 0 : ivon_error_memory(error);
-    }
-    return code;
-}
-
-/* u = ρ Σ Σ g of each group, for `count` groups from `first` on. */
-static int sum_gradients(struct ivon_sensitivity *sensitivity, struct labelled *data,
-                         const size_t *member_of, size_t first, size_t count,
-                         struct weights *directions, struct ivon_error *error)
-{
-    struct summing summing = {.sensitivity = sensitivity,
-                              .data = data,
-                              .member_of = member_of,
-                              .first = first,
-                              .count = count};
-    int code = prepare_summing(&summing, error);
-    for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
-        code = labelled_load(data, &sensitivity->runner, at, error);
-        if (!code)
-            code = sum_block(&summing, error);
-    }
-    for (size_t g = 0; g < count && !code; g++) {
-        code = weights_init(&directions[g], sensitivity->network, error);
-        if (!code)
-            code = covariance_apply(sensitivity->covariance, summing.sums[g], &directions[g],
-                                    error);
-    }
-    release_summing(&summing);
-    return code;
-}
 
 /* Test examples are run by the others' plans: where extents are free, they must be the same. */
 static int check_shapes(const struct ivon_sensitivity *sensitivity, const struct labelled *data,
@@ -220,7 +45,9 @@ int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
                                 error);
     meter_init(&sensitivity->meter, &sensitivity->options.resources.progress, data.count);
     if (!code)
-        code = sum_gradients(sensitivity, &data, NULL, 0, 1, &sensitivity->test_direction, error);
+        code = sensitivity_sum(
+            sensitivity, &(struct sensitivity_sum){.data = &data, .residual = true, .count = 1},
+            &sensitivity->test_direction, error);
     meter_release(&sensitivity->meter);
     labelled_close(&data);
     return code;
@@ -319,8 +146,13 @@ static int remove_batch(struct removing *removing, struct tally *sums, struct iv
 {
     struct ivon_sensitivity *sensitivity = removing->sensitivity;
     struct labelled *data = &sensitivity->data;
-    int code = sum_gradients(sensitivity, data, removing->member_of, removing->first,
-                             removing->count, removing->directions, error);
+    int code = sensitivity_sum(sensitivity,
+                               &(struct sensitivity_sum){.data = data,
+                                                         .residual = true,
+                                                         .member_of = removing->member_of,
+                                                         .first = removing->first,
+                                                         .count = removing->count},
+                               removing->directions, error);
     for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
         code = labelled_load(data, &sensitivity->runner, at, error);
         size_t tiles = runner_tile_count(&sensitivity->runner, &data->feed);
@@ -429,7 +261,7 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     tiles = sensitivity->block / sensitivity->runner.tile;
     batch = sensitivity->memory / 2 /
             (3 * sensitivity->mean.size +
-             tiles * (2 * sizeof *removing.tallies + sizeof(struct task)));
+             tiles * (2 * sizeof *removing.tallies + sizeof(struct sensitivity_task)));
     batch = batch < 1 ? 1 : batch > count ? count : batch;
     struct tally *sums = calloc(2 * batch + 1, sizeof *sums);
     removing.directions = calloc(batch + 1, sizeof *removing.directions);

@@ -57,8 +57,7 @@ void sensitivity_leverage_free(struct leverage *leverage)
     free(leverage);
 }
 
-/* x ← R x or Rᵀ x of an example, row by row; of what does not count nothing. */
-static void multiply_root(const struct pass *pass, size_t e, bool transposed, double *x)
+void sensitivity_multiply_root(const struct pass *pass, size_t e, bool transposed, double *x)
 {
     const struct ivon_sensitivity *sensitivity = pass->sensitivity;
     const struct likelihood *likelihood = &sensitivity->likelihood;
@@ -73,7 +72,7 @@ static void multiply_root(const struct pass *pass, size_t e, bool transposed, do
     }
 }
 
-static double leverage_dot(const double *a, const double *b, size_t count)
+double sensitivity_dot(const double *a, const double *b, size_t count)
 {
     double sum = 0;
     for (size_t i = 0; i < count; i++)
@@ -91,7 +90,7 @@ static const float *find_product(const struct pass *pass, const struct leverage 
     for (size_t e = 0; e < pass->count; e++) {
         double *x = leverage->product + e * wide;
         memcpy(x, leverage->direction + e * wide, wide * sizeof *x);
-        multiply_root(pass, e, false, x);
+        sensitivity_multiply_root(pass, e, false, x);
         for (size_t i = 0; i < wide && leverage->going[e]; i++)
             worker->adjoint[e * wide + i] = (float)x[i];
     }
@@ -107,10 +106,10 @@ static bool step_example(const struct pass *pass, const struct leverage *leverag
     double *image = leverage->product + e * wide;
     for (size_t i = 0; i < wide; i++)
         image[i] = (double)product[e * wide + i];
-    multiply_root(pass, e, true, image);
+    sensitivity_multiply_root(pass, e, true, image);
     for (size_t i = 0; i < wide; i++)
         image[i] = direction[i] - image[i];
-    double curvature = leverage_dot(direction, image, wide);
+    double curvature = sensitivity_dot(direction, image, wide);
     if (!(curvature > 0)) {
         memset(leverage->moved + e * wide, 0, wide * sizeof *leverage->moved);
         pass->worker->outside++;
@@ -121,7 +120,7 @@ static bool step_example(const struct pass *pass, const struct leverage *leverag
         leverage->moved[e * wide + i] += (float)(step * (double)product[e * wide + i]);
         residual[i] -= step * image[i];
     }
-    double squares = leverage_dot(residual, residual, wide);
+    double squares = sensitivity_dot(residual, residual, wide);
     for (size_t i = 0; i < wide; i++)
         direction[i] = residual[i] + squares / leverage->squares[e] * direction[i];
     leverage->squares[e] = squares;
@@ -140,9 +139,9 @@ void sensitivity_leverage_apply(const struct pass *pass, float *deviation)
         double *residual = leverage->residual + e * wide;
         for (size_t i = 0; i < wide; i++)
             residual[i] = (double)deviation[e * wide + i];
-        multiply_root(pass, e, true, residual);
+        sensitivity_multiply_root(pass, e, true, residual);
         memcpy(leverage->direction + e * wide, residual, wide * sizeof *residual);
-        leverage->squares[e] = leverage_dot(residual, residual, wide);
+        leverage->squares[e] = sensitivity_dot(residual, residual, wide);
         enough[e] = TOLERANCE * TOLERANCE * leverage->squares[e];
         leverage->going[e] = leverage->squares[e] > 0;
         going += leverage->going[e];

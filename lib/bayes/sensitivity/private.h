@@ -1,6 +1,7 @@
 /*
  * The inside of struct ivon_sensitivity: set up by sensitivity.c; sensitivity/run.c has what is
- * computed of each example, sensitivity/groups.c what is summed over many.
+ * computed of each example, sensitivity/sums.c what is summed over many, sensitivity/groups.c and
+ * removal.c what follows from it.
  */
 #ifndef BAYES_SENSITIVITY_PRIVATE_H
 #define BAYES_SENSITIVITY_PRIVATE_H
@@ -51,6 +52,8 @@ struct ivon_sensitivity {
     struct weights mean;
     struct covariance *covariance; /* ρΣ */
     struct weights test_direction; /* ρ Σ Σ_t g_t over the test examples, if any */
+    struct weights move;           /* of the means by the removal of all examples, if they were */
+    double removed;                /* of N, then */
     float *expected;               /* p averaged over samples, of every example */
     struct sensitivity_worker *workers;
     struct sensitivity_results results;
@@ -88,6 +91,34 @@ const struct score *score_of(enum ivon_score score);
 /* Finds the examples' targets, which are needed, and opens them. */
 int sensitivity_open(struct ivon_sensitivity *sensitivity, struct labelled *data,
                      struct ivon_examples *examples, const char *targets, struct ivon_error *error);
+
+/* A tile of `data` as a pass. */
+struct pass sensitivity_pass_of(const struct ivon_sensitivity *sensitivity,
+                                const struct labelled *data, const struct runner_tile *tile);
+
+/* x ← R x or Rᵀ x of a tile's example, Λ = R Rᵀ, row by row, from p in worker->outputs; of what
+   does not count nothing. */
+void sensitivity_multiply_root(const struct pass *pass, size_t e, bool transposed, double *x);
+
+double sensitivity_dot(const double *a, const double *b, size_t count);
+
+/* A group's gradients in one tile. */
+struct sensitivity_task {
+    size_t tile, group;
+};
+
+/* Sums over all examples of `data`, for `count` groups from `first` on, of Jᵀ a. */
+struct sensitivity_sum {
+    struct labelled *data;
+    bool residual;           /* a has e */
+    const double *z;         /* and R z; T × K numbers for each example; or null */
+    const size_t *member_of; /* of each example: its group, counted from 0; null: all are in 0 */
+    size_t first, count;
+};
+
+/* Makes directions[g] ρ Σ times the sum of group first + g. */
+int sensitivity_sum(struct ivon_sensitivity *sensitivity, const struct sensitivity_sum *of,
+                    struct weights *directions, struct ivon_error *error);
 
 /* The memory of leverage, for a tile of examples of `wide` outputs. */
 int sensitivity_leverage_new(struct leverage **leverage, size_t tile, size_t wide,

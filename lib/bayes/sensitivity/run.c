@@ -176,20 +176,12 @@ static int sensitivity_run_tile(void *context, const struct runner_tile *tile,
 {
     struct ivon_sensitivity *sensitivity = context;
     const struct ivon_sensitivity_options *options = &sensitivity->options;
-    size_t tokens = sensitivity->outputs.tokens, wide = sensitivity_run_width(sensitivity);
-    struct pass pass = {.sensitivity = sensitivity,
-                        .worker = &sensitivity->workers[tile->thread],
-                        .derivative = tile->worker->derivative,
-                        .at = tile->at,
-                        .count = tile->count,
-                        .f = tile->f};
+    size_t wide = sensitivity_run_width(sensitivity);
+    struct pass pass = sensitivity_pass_of(sensitivity, &sensitivity->data, tile);
     int code = sensitivity_check_tile(sensitivity, &sensitivity->data, tile, error);
     if (code)
         return code;
     covariance_worker_begin(pass.worker->covariance);
-    pass.row = pass.at * tokens;
-    pass.rows = pass.count * tokens;
-    pass.targets = labelled_targets(&sensitivity->data, pass.row);
     sensitivity_run_evaluate(&pass);
     float *v = sensitivity->results.variance + pass.at * wide;
     float *deviation = sensitivity->results.deviation_vector + pass.at * wide;

@@ -70,6 +70,21 @@ int sensitivity_check_tile(const struct ivon_sensitivity *sensitivity, const str
                                 tile->count * outputs->tokens, error);
 }
 
+struct pass sensitivity_pass_of(const struct ivon_sensitivity *sensitivity,
+                                const struct labelled *data, const struct runner_tile *tile)
+{
+    size_t tokens = sensitivity->outputs.tokens, row = tile->at * tokens;
+    return (struct pass){.sensitivity = sensitivity,
+                         .worker = &sensitivity->workers[tile->thread],
+                         .derivative = tile->worker->derivative,
+                         .at = tile->at,
+                         .count = tile->count,
+                         .row = row,
+                         .rows = tile->count * tokens,
+                         .f = tile->f,
+                         .targets = labelled_targets(data, row)};
+}
+
 /* Workers. */
 
 /* The tile does not depend on the number of threads, which is lowered to what memory holds. */
@@ -400,6 +415,7 @@ void ivon_sensitivity_free(struct ivon_sensitivity *sensitivity)
     labelled_close(&sensitivity->data);
     weights_release(&sensitivity->mean);
     weights_release(&sensitivity->test_direction);
+    weights_release(&sensitivity->move);
     covariance_free(sensitivity->covariance);
     free(sensitivity->expected);
     free(sensitivity);

@@ -1,0 +1,159 @@
+/* --remove: the posterior without some examples. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/sensitivity/sensitivity.h"
+#include "cmd/shared/checkpoint_output.h"
+#include "cmd/shared/memory.h"
+#include "cmd/shared/provenance.h"
+#include "cmd/shared/removal.h"
+#include "cmd/shared/report.h"
+
+/* Reads digits, which there must be some of, and moves *text behind them. */
+static bool remove_read_number(const char **text, uint64_t *number)
+{
+    const char *at = *text;
+    *number = 0;
+    for (; *at >= '0' && *at <= '9'; at++)
+        if (__builtin_mul_overflow(*number, 10, number) ||
+            __builtin_add_overflow(*number, (uint64_t)(*at - '0'), number))
+            return false;
+    bool any = at > *text;
+    *text = at;
+    return any;
+}
+
+void sensitivity_parse_rows(struct sensitivity_command *command, struct argp_state *state,
+                            const char *argument)
+{
+    size_t most = 1;
+    const char *at = argument;
+    for (const char *comma = argument; (comma = strchr(comma, ',')); comma++)
+        most++;
+    free(command->ranges);
+    command->ranges = xcalloc(most, sizeof *command->ranges);
+    command->range_count = 0;
+    for (bool more = true; more; at++) {
+        struct row_range *range = &command->ranges[command->range_count++];
+        bool fine = remove_read_number(&at, &range->first);
+        range->last = range->first;
+        if (fine && *at == '-') {
+            at++;
+            fine = remove_read_number(&at, &range->last) && range->last >= range->first;
+        }
+        more = *at == ',';
+        if (!fine || (*at && !more))
+            argp_failure(state, EX_USAGE, 0,
+                         "--remove: '%s', expected numbers of rows from 0, such as 3,17,40-49",
+                         argument);
+    }
+}
+
+void sensitivity_check_remove(const struct sensitivity_command *command, struct argp_state *state)
+{
+    const struct ivon_sensitivity_options *options = &command->options;
+    if (!command->output)
+        argp_failure(state, EX_USAGE, 0, "--remove writes a posterior: name it by -o");
+    if (command->groups || command->on || command->vectors || command->sorted ||
+        command->per_token || command->resume || command->score_given || options->samples ||
+        options->covariance == IVON_COVARIANCE_DIAGONAL || command->format_given ||
+        command->evaluation.dataset.limit)
+        argp_failure(state, EX_USAGE, 0,
+                     "--remove writes a posterior: --groups, --on, --score, --covariance, "
+                     "--expectation, --vectors, --per-token, --sort, --top, --format, --resume and "
+                     "--limit do not go with it");
+}
+
+static int remove_compare_ranges(const void *a, const void *b)
+{
+    const struct row_range *x = a, *y = b;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+int sensitivity_select_rows(struct sensitivity_command *command, struct ivon_error *error)
+{
+    struct row_range *ranges = command->ranges;
+    uint64_t examples = ivon_examples_count(command->examples), count = 0, next = 0;
+    qsort(ranges, command->range_count, sizeof *ranges, remove_compare_ranges);
+    for (size_t i = 0; i < command->range_count; i++)
+        if (ranges[i].last >= examples)
+            return error_fill(error, IVON_ERROR_ARGUMENT,
+                              "--remove: row %" PRIu64 ", and %s has %" PRIu64 ", counted from 0",
+                              ranges[i].last, command->evaluation.data, examples);
+    uint64_t *rows = calloc(examples, sizeof *rows);
+    if (!rows)
+        return error_memory(error);
+    for (size_t i = 0; i < command->range_count; i++) {
+        next = next < ranges[i].first ? ranges[i].first : next;
+        for (; next <= ranges[i].last; next++)
+            rows[count++] = next;
+    }
+    int code = ivon_examples_select(&command->removed, command->examples, rows, count, error);
+    free(rows);
+    return code;
+}
+
+/* Writes the posterior that remains. */
+static int remove_write(struct sensitivity_command *command, struct ivon_error *error)
+{
+    struct ivon_source *remainder = NULL;
+    const struct checkpoint_output output = {.path = command->output,
+                                             .command = "ivon-sensitivity",
+                                             .like = command->source,
+                                             .files = &command->files,
+                                             .provenance = command->provenance,
+                                             .resources = command->options.resources};
+    int code = provenance_add_input(command->provenance, command->posterior, NAN, false, error);
+    if (!code)
+        code = ivon_sensitivity_remainder(&remainder, command->sensitivity, error);
+    if (!code)
+        code = checkpoint_output_write(&output, remainder, error);
+    ivon_source_close(remainder);
+    return code;
+}
+
+static void remove_print(const struct sensitivity_command *command,
+                         const struct ivon_removal *removal)
+{
+    double rho = ivon_sensitivity_shape(command->sensitivity).rho;
+    if (command->json) {
+        report_json_line(
+            json_pack("{s:I, s:I, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "examples",
+                      (json_int_t)removal->examples, "positions", (json_int_t)removal->positions,
+                      "n_train", report_json_number(removal->n_train), "rho",
+                      report_json_number(rho), "leverage", removal->leverage, "steps",
+                      (json_int_t)removal->steps, "move", report_json_number(removal->move), "mean",
+                      report_json_number(removal->mean), "loss", report_json_number(removal->loss),
+                      "loss_without", report_json_number(removal->loss_without)));
+        return;
+    }
+    printf("examples              %" PRIu64 "\n", removal->examples);
+    printf("n_train               %.15g\n", removal->n_train);
+    printf("leverage              %s\n", removal->leverage ? "newton" : "none");
+    printf("move                  %.6g\n", report_number(removal->move));
+    printf("mean                  %.6g\n", report_number(removal->mean));
+    printf("loss                  %.6g\n", report_number(removal->loss));
+    printf("loss without          %.6g\n", report_number(removal->loss_without));
+}
+
+int sensitivity_remove(struct sensitivity_command *command, struct ivon_error *error)
+{
+    struct ivon_removal removal;
+    int code = checkpoint_output_try(command->output, command->source, IVON_HESSIAN,
+                                     &command->files, error);
+    if (!code)
+        code = ivon_sensitivity_remove(command->sensitivity, &removal, error);
+    if (!code)
+        code = remove_write(command, error);
+    if (code || command->common.quiet)
+        return code;
+    struct ivon_leverage_use use = ivon_sensitivity_leverage(command->sensitivity);
+    removal_note_leverage(&use, command->options.leverage == IVON_LEVERAGE_AUTO);
+    if (removal.outside)
+        report_warning("removed without leverage: the posterior does not hold the curvature of "
+                       "these examples together");
+    remove_print(command, &removal);
+    return 0;
+}
