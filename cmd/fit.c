@@ -11,6 +11,7 @@
 #include "cmd/shared/checkpoint_output.h"
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
 #include "cmd/shared/report.h"
@@ -37,10 +38,12 @@ enum {
 enum { DEFAULT_RANK = 200 };
 
 static const struct argp_option option_table[] = {
-    {"structure", KEY_STRUCTURE, "diagonal|kronecker|lowrank[:BASE]", 0,
-     "Structure of the covariance; BASE is diagonal, kronecker or posterior (default kronecker)",
+    {"structure", KEY_STRUCTURE, "diagonal|kronecker|lowrank[:BASE]|swag", 0,
+     "Structure of the covariance; BASE is diagonal, kronecker or posterior; or of several "
+     "checkpoints, without data (default kronecker)",
      3},
-    {"rank", KEY_RANK, "N", 0, "Eigenpairs of a low-rank correction (default 200 of lowrank)", 3},
+    {"rank", KEY_RANK, "N", 0,
+     "Eigenpairs of a low-rank correction (default 200 of lowrank), deviations of swag (20)", 3},
     {"curvature", KEY_CURVATURE, "ggn|fisher|empirical", 0,
      "Labels: all, weighted; drawn from the model; the data's (default ggn up to 128 outputs, else "
      "fisher)",
@@ -88,6 +91,12 @@ static void fit_check_arguments(struct fit_command *command, struct argp_state *
     struct ivon_fit_options *options = &command->options;
     if (!command->input)
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
+    if (command->swag) {
+        fit_check_swag(command, state);
+        return;
+    }
+    if (command->input_count > 1)
+        argp_failure(state, EX_USAGE, 0, "'%s': one checkpoint only", command->inputs[1]);
     if (!command->evaluation.data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (!command->output)
@@ -97,7 +106,7 @@ static void fit_check_arguments(struct fit_command *command, struct argp_state *
     if (options->gram && command->tuned)
         argp_failure(state, EX_USAGE, 0, "--gram has no weight decay to tune");
     if (command->ranked && !command->low_rank)
-        argp_failure(state, EX_USAGE, 0, "--rank is for --structure=lowrank");
+        argp_failure(state, EX_USAGE, 0, "--rank is for --structure=lowrank and swag");
     if (options->structure == IVON_FIT_POSTERIOR &&
         (command->tuned || !isnan(options->ess) || !isnan(options->weight_decay)))
         argp_failure(
@@ -163,9 +172,9 @@ static error_t fit_parse_number(int key, char *argument, struct argp_state *stat
 
 static error_t fit_parse_choice(int key, char *argument, struct argp_state *state)
 {
-    static const char *const structures[] = {"diagonal",         "kronecker",
-                                             "lowrank",          "lowrank:kronecker",
-                                             "lowrank:diagonal", "lowrank:posterior"};
+    static const char *const structures[] = {
+        "diagonal",         "kronecker",         "lowrank", "lowrank:kronecker",
+        "lowrank:diagonal", "lowrank:posterior", "swag"};
     static const char *const curvatures[] = {"ggn", "fisher", "empirical"};
     static const char *const tunings[] = {"marginal", "marginal:per-tensor", "validation"};
     static const char *const shared[] = {"expand", "reduce"};
@@ -175,11 +184,12 @@ static error_t fit_parse_choice(int key, char *argument, struct argp_state *stat
     int choice;
     switch (key) {
     case KEY_STRUCTURE:
-        choice = option_choice(state, "--structure", argument, structures, 6);
+        choice = option_choice(state, "--structure", argument, structures, 7);
         options->structure = choice == 0 || choice == 4 ? IVON_FIT_DIAGONAL
                              : choice == 5              ? IVON_FIT_POSTERIOR
                                                         : IVON_FIT_KRONECKER;
-        command->low_rank = choice >= 2;
+        command->low_rank = choice >= 2 && choice < 6;
+        command->swag = choice == 6;
         return 0;
     case KEY_CURVATURE:
         options->curvature = (enum ivon_curvature)(
@@ -214,9 +224,10 @@ static error_t fit_parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[4] = &command->evaluation.graph.bind;
         return 0;
     case ARGP_KEY_ARG:
-        if (command->input)
-            argp_failure(state, EX_USAGE, 0, "'%s': one checkpoint only", argument);
-        command->input = argument;
+        command->inputs = xreallocarray(command->inputs, command->input_count + 1,
+                                        sizeof *command->inputs);
+        command->inputs[command->input_count++] = argument;
+        command->input = command->inputs[0];
         return 0;
     case ARGP_KEY_END:
         fit_check_arguments(command, state);
@@ -249,7 +260,7 @@ static const struct argp_child children[] = {
 const struct argp fit_argp = {
     .options = option_table,
     .parser = fit_parse,
-    .args_doc = "CHECKPOINT",
+    .args_doc = "CHECKPOINT...",
     .doc = "Fit a posterior to a trained network: its weights are the mean, the curvature of the "
            "loss on the training data the precision.\v"
            "Prints a summary. See ivon-fit(1).",
@@ -418,6 +429,7 @@ static void fit_release(struct fit_command *command)
     evaluation_release(&command->evaluation);
     open_options_release(&command->open);
     name_filter_release(&command->filter);
+    free(command->inputs);
     free(command->graph);
 }
 
@@ -433,13 +445,13 @@ int fit_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    int code = fit_run_all(&command, provenance, &error);
+    int code = (command.swag ? fit_swag : fit_run_all)(&command, provenance, &error);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
         name_filter_warn_unused(&command.filter);
         open_warn_unused(&command.open);
     }
-    if (!code && !command.common.quiet)
+    if (!code && !command.common.quiet && !command.swag)
         print_summary(&command);
     json_decref(provenance);
     fit_release(&command);

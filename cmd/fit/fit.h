@@ -1,7 +1,10 @@
 /* The inside of the command ivon-fit: parsed and run by fit.c; fit/validate.c has the choice of a
-   weight decay by data that the network was not trained on. */
+   weight decay by data that the network was not trained on, fit/swag.c what takes checkpoints
+   alone. */
 #ifndef CMD_FIT_FIT_H
 #define CMD_FIT_FIT_H
+
+#include <jansson.h>
 
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/open.h"
@@ -15,8 +18,10 @@ struct fit_command {
     struct name_filter filter;
     struct ivon_fit_options options;
     const char *input, *output;
+    const char **inputs; /* all that are named: one, but of --structure=swag */
+    size_t input_count;
     const char *validation; /* data whose loss chooses the weight decay; or null */
-    bool json, drawn, low_rank, ranked, tuned, by_validation;
+    bool json, drawn, low_rank, ranked, tuned, by_validation, swag;
     /* Opened: */
     struct ivon_source *source, *result;
     struct ivon_network *network;
@@ -28,5 +33,11 @@ struct fit_command {
 
 /* Sets the weight decay of a posterior that was fitted to the one of least NLL on --validation. */
 int fit_validate(struct fit_command *command, struct ivon_error *error);
+
+/* Ends the program where --structure=swag and the other options do not go together. */
+void fit_check_swag(struct fit_command *command, struct argp_state *state);
+
+/* Writes SWAG's posterior of the checkpoints, and prints a summary. */
+int fit_swag(struct fit_command *command, json_t *provenance, struct ivon_error *error);
 
 #endif

@@ -28,6 +28,7 @@
 #include "ivon/sensitivity.h"
 #include "ivon/stream.h"
 #include "ivon/summary.h"
+#include "ivon/swag.h"
 #include "ivon/table.h"
 #include "ivon/targets.h"
 #include "ivon/task.h"

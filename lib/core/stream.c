@@ -47,6 +47,18 @@ bool part_is_bytes(enum ivon_part part)
     return part == IVON_GRAPH || part == IVON_STRUCTURE;
 }
 
+struct ivon_tensor tensor_of_bytes(enum ivon_part part, size_t size)
+{
+    return (struct ivon_tensor){.name = ivon_part_name(part),
+                                .part = part,
+                                .dtype = IVON_U8,
+                                .rank = 1,
+                                .shape = {(int64_t)size},
+                                .count = size,
+                                .ess = NAN,
+                                .weight_decay = NAN};
+}
+
 bool part_is_structural(enum ivon_part part)
 {
     return (part > IVON_MOMENTUM && part < IVON_BUFFER) || part == IVON_STRUCTURE;

@@ -70,6 +70,9 @@ int ivon_sink_new(struct ivon_sink **sink, const struct ivon_sink_class *class, 
 /* Returns whether a part is one list of bytes, which has the part's name for its own. */
 bool part_is_bytes(enum ivon_part part);
 
+/* Such a list of `size` bytes. */
+struct ivon_tensor tensor_of_bytes(enum ivon_part part, size_t size);
+
 /* Returns whether a part tells of a covariance with a structure: IVON_BASIS_INPUT to
    IVON_LOW_RANK, and IVON_STRUCTURE. */
 bool part_is_structural(enum ivon_part part);

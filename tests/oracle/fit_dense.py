@@ -33,7 +33,7 @@ in the rotated coordinates, Q the rotation (U_B x U_A), s = D^-1/2, temperature 
   SWAG         after checkpoints theta_1 ... theta_n: mean = theta_bar_n, variance = mean of squares - mean
                squared, at least 1e-30; the last RANK deviations theta_i - theta_bar_i from the RUNNING mean
                theta_bar_i (Maddox et al. 2019, 1902.02476, Alg. 1), K of them in D_hat; Sigma = 1/2 diag(variance)
-               + 1/2 D_hat D_hat' / (K - 1). As low rank upon a diagonal base of 1/2 variance: with
+               + 1/2 D_hat D_hat' / (K - 1), or of RANK 0 diag(variance). As low rank upon a diagonal base of 1/2 variance: with
                W = D_hat / sqrt((K - 1) variance), W W' = U mu U', l = -mu / (1 + mu)
 """
 import sys
@@ -479,10 +479,14 @@ def vectors_of(path, names):
 
 
 def swag_command(path, rank, *checkpoints):
-    g = Gaussian(path)
+    g, rank = Gaussian(path), int(rank)
     assert not g.bases
-    mean, variance, deviations = swag([vectors_of(c, g.names) for c in checkpoints], int(rank))
+    mean, variance, deviations = swag([vectors_of(c, g.names) for c in checkpoints], rank or 2)
     close("mean", vectors_of(path, g.names), mean, 1e-6)
+    if not rank:
+        close("variance", g.s**2, variance, 1e-4)
+        assert not len(g.l)
+        return
     # The squares' difference loses what float32 checkpoints of one size have in common.
     close("base variance", g.s**2, 0.5 * variance, 1e-4)
     u, l = swag_pairs(variance, deviations)

@@ -647,9 +647,23 @@ def begin_train(call):
 
 
 def begin_fit(call):
+    if call.chance(0.12):
+        begin_swag(call)
+        return
     begin_network(call)
     call.output = call.some("out.h5", "out.safetensors", "out.npz")
     call.arguments.append("--output=" + call.output)
+
+
+def begin_swag(call):
+    """Of checkpoints alone, with which few options go."""
+    paths = [call.file(call.some("graph.h5", "other.h5", "posterior.npz")) for _ in range(call.some(2, 2, 3))]
+    if call.chance(0.05):
+        paths.append(call.posterior()[0])
+    call.output = call.some("out.h5", "out.safetensors", "out.npz")
+    call.arguments = [*paths, "--structure=swag", "--output=" + call.output, *call.some([], ["--rank=0"], ["--rank=2"])]
+    kept = {"include", "exclude", "ess", "json", "force", "no-provenance", *COMMON}
+    call.chosen |= {"rank", *set(RULES["fit"]) - kept} if call.chance(0.9) else {"structure"}
 
 
 BEGIN = {"predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,

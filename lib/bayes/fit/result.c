@@ -8,6 +8,7 @@
 #include "bayes/fit/private.h"
 #include "bayes/structure.h"
 #include "core/error.h"
+#include "core/stream.h"
 #include "net/derivative/metric.h"
 
 /* A posterior being listed. */
@@ -259,14 +260,7 @@ static char *structure_of(const struct ivon_fit *fit)
 static void list_bytes(struct fit_listing *listing, enum ivon_part part, const void *bytes,
                        size_t size)
 {
-    const struct ivon_tensor tensor = {.name = ivon_part_name(part),
-                                       .part = part,
-                                       .dtype = IVON_U8,
-                                       .rank = 1,
-                                       .shape = {(int64_t)size},
-                                       .count = size,
-                                       .ess = NAN,
-                                       .weight_decay = NAN};
+    const struct ivon_tensor tensor = tensor_of_bytes(part, size);
     fit_list_tensor(listing, &tensor, bytes);
 }
 

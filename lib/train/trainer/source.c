@@ -8,6 +8,7 @@
 #include "bayes/posterior.h"
 #include "bayes/structure.h"
 #include "core/error.h"
+#include "core/stream.h"
 #include "train/trainer/private.h"
 
 /* AdamW's second moment of a tensor: a momentum, for resuming. Null: no memory. */
@@ -122,12 +123,7 @@ int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *
                               .tensors = calloc(most, sizeof *listing.tensors),
                               .data = calloc(most, sizeof *listing.data),
                               .names = calloc(parameters + 1, sizeof *listing.names)};
-    const struct ivon_tensor whole = {.name = ivon_part_name(IVON_GRAPH),
-                                      .dtype = IVON_U8,
-                                      .rank = 1,
-                                      .shape = {(int64_t)graph_size},
-                                      .ess = NAN,
-                                      .weight_decay = NAN};
+    const struct ivon_tensor whole = tensor_of_bytes(IVON_GRAPH, graph_size);
     listing.failed = !listing.tensors || !listing.data || !listing.names;
     if (!listing.failed)
         list_state(&listing);
