@@ -33,6 +33,7 @@ enum {
     KEY_INCLUDE,
     KEY_EXCLUDE,
     KEY_JSON,
+    KEY_RESUME,
 };
 
 enum { DEFAULT_RANK = 200 };
@@ -68,6 +69,7 @@ static const struct argp_option option_table[] = {
     {"include", KEY_INCLUDE, "GLOB", 0, "Only parameters whose name matches; may be repeated", 4},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "No parameters whose name matches; may be repeated", 4},
     {"output", 'o', "FILE", 0, "Write the posterior to FILE", 5},
+    {"resume", KEY_RESUME, NULL, 0, "Go on where an interrupted fit left FILE.part", 5},
     {"json", KEY_JSON, NULL, 0, "Print the summary as JSON", 5},
     {0},
 };
@@ -245,6 +247,9 @@ static error_t fit_parse(int key, char *argument, struct argp_state *state)
     case KEY_JSON:
         command->json = true;
         return 0;
+    case KEY_RESUME:
+        command->resume = true;
+        return 0;
     case 'o':
         command->output = argument;
         return 0;
@@ -334,6 +339,8 @@ static int fit_run_all(struct fit_command *command, json_t *provenance, struct i
                                      &command->files, error);
     if (!code)
         code = provenance_add_input(provenance, command->input, NAN, false, error);
+    if (!code)
+        code = fit_state_begin(command, error);
     if (!code) {
         choose_weight_decay(command);
         code = ivon_fit_new(&command->fit, command->network, command->source, command->examples,
@@ -345,11 +352,15 @@ static int fit_run_all(struct fit_command *command, json_t *provenance, struct i
     if (!code && command->common.verbose)
         describe_plan(command);
     if (!code)
-        code = ivon_fit_run(command->fit, error);
-    if (!code && command->validation)
+        code = fit_state_resume(command, error);
+    bool chosen = !code && ivon_fit_summary(command->fit).passes_done >=
+                               ivon_fit_summary(command->fit).passes; /* the weight decay */
+    if (!code)
+        code = fit_state_run(command, ivon_fit_run, error);
+    if (!code && command->validation && !chosen)
         code = fit_validate(command, error);
     if (!code && command->options.rank)
-        code = ivon_fit_correct(command->fit, error);
+        code = fit_state_run(command, ivon_fit_correct, error);
     if (!code)
         code = fit_write(command, provenance, error);
     progress_end(&progress);
@@ -447,6 +458,7 @@ int fit_run(int argc, char **argv)
             argc, argv);
     int code = (command.swag ? fit_swag : fit_run_all)(&command, provenance, &error);
     int status = progress_status(code, &error);
+    fit_state_end(&command, !code);
     if (!code && !command.common.quiet) {
         name_filter_warn_unused(&command.filter);
         open_warn_unused(&command.open);

@@ -1,6 +1,6 @@
 /* The inside of the command ivon-fit: parsed and run by fit.c; fit/validate.c has the choice of a
    weight decay by data that the network was not trained on, fit/swag.c what takes checkpoints
-   alone. */
+   alone, fit/state.c what a fit that is interrupted goes on from. */
 #ifndef CMD_FIT_FIT_H
 #define CMD_FIT_FIT_H
 
@@ -21,7 +21,7 @@ struct fit_command {
     const char **inputs; /* all that are named: one, but of --structure=swag */
     size_t input_count;
     const char *validation; /* data whose loss chooses the weight decay; or null */
-    bool json, drawn, low_rank, ranked, tuned, by_validation, swag;
+    bool json, drawn, low_rank, ranked, tuned, by_validation, swag, resume;
     /* Opened: */
     struct ivon_source *source, *result;
     struct ivon_network *network;
@@ -29,6 +29,8 @@ struct fit_command {
     struct ivon_fit *fit;
     void *graph;
     size_t graph_size;
+    char *part; /* file of the state */
+    bool part_exists, part_saved;
 };
 
 /* Sets the weight decay of a posterior that was fitted to the one of least NLL on --validation. */
@@ -39,5 +41,16 @@ void fit_check_swag(struct fit_command *command, struct argp_state *state);
 
 /* Writes SWAG's posterior of the checkpoints, and prints a summary. */
 int fit_swag(struct fit_command *command, json_t *provenance, struct ivon_error *error);
+
+/* Before the fit is made: where its state is, whether there is one, and how it is saved. */
+int fit_state_begin(struct fit_command *command, struct ivon_error *error);
+/* Before it is run: takes up the state that there is, with --resume. */
+int fit_state_resume(struct fit_command *command, struct ivon_error *error);
+/* Runs ivon_fit_run or ivon_fit_correct, of which a signal saves the state. */
+int fit_state_run(struct fit_command *command,
+                  int (*run)(struct ivon_fit *fit, struct ivon_error *error),
+                  struct ivon_error *error);
+/* Once the output is there, removes the state; else says that it is kept. */
+void fit_state_end(struct fit_command *command, bool done);
 
 #endif

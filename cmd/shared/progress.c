@@ -92,9 +92,12 @@ struct ivon_progress progress_start(struct progress *progress, const char *label
     return (struct ivon_progress){.report = report, .context = progress};
 }
 
-void progress_wait(void)
+void progress_wait(bool wait)
 {
-    waits = 1;
+    const struct itimerval end = {.it_value.tv_usec = PATIENCE};
+    waits = wait;
+    if (!wait && received)
+        setitimer(ITIMER_REAL, &end, NULL);
 }
 
 void progress_end(struct progress *progress)

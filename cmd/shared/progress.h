@@ -22,9 +22,9 @@ struct progress {
  */
 struct ivon_progress progress_start(struct progress *progress, const char *label, bool quiet);
 
-/* The program is no longer ended by itself after a signal: its work is worth more than the time
-   that it may take to save it. */
-void progress_wait(void);
+/* While `wait`, the program is not ended by itself after a signal: its work is worth more than the
+   time that it may take to save it. */
+void progress_wait(bool wait);
 
 /* Clears the line. */
 void progress_end(struct progress *progress);

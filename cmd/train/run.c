@@ -306,7 +306,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
                      struct ivon_progress *reports, struct ivon_error *error)
 {
     struct ivon_train_state state = ivon_trainer_state(command->trainer);
-    progress_wait(); /* steps and tests can be stopped, and what was learnt is saved */
+    progress_wait(true); /* steps and tests can be stopped, and what was learnt is saved */
     uint64_t first = state.step;
     struct trend trend = trend_begin(&state);
     char label[64] = "training";

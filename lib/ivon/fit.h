@@ -69,6 +69,21 @@ struct ivon_fit_options {
     size_t batch; /* examples at a time in one thread; 0: as many as suit caches and memory */
     struct ivon_resources resources; /* memory: beside weights and curvature; 0: 1 GiB. Progress: in
                                         examples × passes */
+    /*
+     * For long runs, unless null: called with the state of a run or correction, as a checkpoint in
+     * memory, which is borrowed; ivon_fit_resume goes on from a copy. It is called in the thread of
+     * the caller where save_seconds have passed since the run began or the last call returned, and
+     * 20 times as long as that took, between two waves of tiles; and once before a run that has
+     * done anything is stopped by progress, which then takes until the end of a wave. A value other
+     * than 0 ends the run and is returned.
+     */
+    int (*save)(void *context, struct ivon_source *state, struct ivon_error *error);
+    void *save_context;
+    double save_seconds; /* 0: between all waves */
+    /* All else that results depend on, as bytes, such as the network's graph: states of runs that
+       differ in them do not fit, as those that differ in options, weights or examples. */
+    const void *run;
+    size_t run_size;
 };
 
 /* Kronecker, GGN, one draw, per position. */
@@ -92,6 +107,16 @@ IVON_API int ivon_fit_new(struct ivon_fit **fit, struct ivon_network *network,
                           const char *targets, const struct ivon_fit_options *options,
                           struct ivon_error *error);
 IVON_API void ivon_fit_free(struct ivon_fit *fit);
+
+/*
+ * Before the run, takes up the state that a run with `save` was given, of the same options but for
+ * threads and progress: the run ends with the same bits as one that was never stopped. Examples
+ * that were read are read once more, for their digest. Fails with IVON_ERROR_DATA where the state
+ * is of another run, another version of the library, or damaged; the fit can then only be freed. A
+ * state within the correction has its weight decay, which is not to be set again.
+ */
+IVON_API int ivon_fit_resume(struct ivon_fit *fit, struct ivon_source *state,
+                             struct ivon_error *error);
 
 /* Passes over the examples, and tunes the weight decay, unless it was given. */
 IVON_API int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error);
@@ -124,6 +149,9 @@ struct ivon_fit_summary {
     size_t columns;  /* backward passes for each example and pass */
     size_t products; /* more passes, of a tangent and a backward one, for the correction */
     size_t tile;
+    /* Of a run that was taken up: passes and products that are done, examples of the next. */
+    size_t passes_done;
+    uint64_t examples_done;
 };
 /* Before a run, what is known then. */
 IVON_API struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit);

@@ -366,15 +366,125 @@ with h5py.File('huge.h5', 'r+') as f:
   refused 65 "all targets are the ignored label -100" bad "$(data bad)" --inputs=good --targets=ignored
 }
 
-@test "a run that is killed leaves nothing" {
-  $python -c "
+# large: data and a network that a fit takes about a second for.
+large() {
+  [ -e large.h5 ] || $python -c "
 import h5py, numpy as np
 r = np.random.default_rng(0)
 with h5py.File('d.h5', 'w') as f:
-    f['x'], f['y'] = r.standard_normal((20000, 64)).astype('f4'), r.integers(0, 10, 20000)"
-  ivon-train -q --arch=mlp:64,256,256,10 --data=d.h5 --lr=.1 --optimizer=sgd --steps=1 --batch=10 --save-every=0 -o run
+    f['x'], f['y'] = r.standard_normal((3000, 64)).astype('f4'), r.integers(0, 10, 3000)
+    f['z'] = f['y'][()]
+    f['z'][2999] = (f['y'][2999] + 1) % 10
+with h5py.File('held.h5', 'w') as f:
+    f['x'], f['y'] = r.standard_normal((50, 64)).astype('f4'), r.integers(0, 10, 50)"
+  [ -e large.h5 ] || ivon-train -q --arch=mlp:64,128,128,10 --data=d.h5 --lr=.1 --steps=30 --batch=10 --save-every=0 -o run
+  [ -e large.h5 ] || mv run/posterior-*.h5 large.h5
+}
+fit_large() { ivon-fit -q --no-provenance large.h5 --data=d.h5 --structure=lowrank --rank=50 "$@"; }
+
+# stopped SIGNAL OPTION...: stopped again and again, until it is done.
+stopped() {
+  local signal=$1 delay=200 states=0 status
+  shift
+  rm -f o.h5*
+  until [ -e o.h5 ]; do
+    status=0
+    timeout -s "$signal" "$((delay / 1000)).$(printf %03d $((delay % 1000)))" \
+      "$IVON_BIN/ivon-fit" -q --no-provenance large.h5 --data=d.h5 "$@" -j1 -o o.h5 --resume 2> err || status=$?
+    [ $status -eq 0 ] || [ $status -eq 124 ] || [ $status -eq 137 ] || { cat err; return 1; }
+    [ ! -e o.h5.part ] || states=$((states + 1))
+    delay=$((delay * 4 / 3))
+  done
+  [ ! -e o.h5.part ] && { [ $states -gt 0 ] || [ "$signal" = KILL ]; }
+}
+
+# state OPTION...: leaves one of a fit that is stopped.
+state() {
+  local delay
+  rm -f o.h5*
+  for delay in .2 .4 .8 1.6 3; do
+    timeout -s TERM $delay "$IVON_BIN/ivon-fit" -q --no-provenance large.h5 --data=d.h5 --structure=lowrank --rank=50 -j1 -o o.h5 2> err || [ $? -eq 124 ]
+    [ ! -e o.h5.part ] || return 0
+  done
+  return 1
+}
+
+@test "a fit that is stopped goes on to the same bits" {
+  large
+  while read -r options; do
+    ivon-fit -q --no-provenance large.h5 --data=d.h5 $options -f -o whole.h5
+    stopped TERM $options
+    cmp whole.h5 o.h5
+  done << 'OPTIONS'
+--structure=lowrank --rank=8 --memory=4M
+--structure=lowrank:posterior --rank=8
+--structure=lowrank:diagonal --rank=8 --tune=marginal:per-tensor
+--structure=lowrank:diagonal --rank=4 --tune=validation --validation=held.h5
+OPTIONS
+  state # which a fit without --resume replaces, and removes
+  fit_large -o o.h5
+  [ ! -e o.h5.part ]
+}
+
+@test "a fit that is killed goes on from the state that there is" {
+  large
+  fit_large -o whole.h5
+  state
+  cp o.h5.part before
+  timeout -s KILL .3 "$IVON_BIN/ivon-fit" -q --no-provenance large.h5 --data=d.h5 --structure=lowrank --rank=50 -o o.h5 -j1 --resume || [ $? -eq 137 ]
+  cmp before o.h5.part
+  fit_large -o o.h5 --resume
+  cmp whole.h5 o.h5
+  [ -z "$(find . -name '*.part' -o -name '*.ivon-tmp')" ]
+}
+
+@test "a fit that is stopped says how to go on, and where it does" {
+  large
+  state
+  timeout -s INT 1 "$IVON_BIN/ivon-fit" --no-provenance large.h5 --data=d.h5 --structure=lowrank --rank=50 -o o.h5 --resume 2> err || [ $? -eq 124 ]
+  grep -qE '^ivon-fit: o.h5.part: going on in pass [0-9]+ of 77, after [0-9]+ of 3000 examples$' err
+  grep -qx 'ivon-fit: o.h5.part keeps what was done: go on by --resume' err
+}
+
+@test "a state that is none of this fit's is refused" {
+  large
+  state
+  cp o.h5.part kept
+  resume() { ivon-fit -q --no-provenance large.h5 --data=d.h5 --structure=lowrank --rank=50 -o o.h5 --resume "$@"; }
+  refused 65 "o.h5.part: is of a fit with 'seed 0', expected 'seed 1'; remove it or leave --resume out" resume --seed=1
+  refused 65 "o.h5.part: is of a fit with 'rank 50', expected 'rank 49'" resume --rank=49
+  refused 65 "o.h5.part: is of a fit with '3000 examples', expected '2999 examples'" resume --limit=2999
+  refused 65 "o.h5.part: is of a fit with 'parameters " resume --exclude='*.bias'
+  refused 65 "o.h5.part: is of a fit with other examples than the first 3000 of d.h5; remove it" resume --targets=z
+  refused 65 "o.h5.part: is of a fit with other examples than the first 3000 of d.h5; remove it" resume --normalize=0,2
+  head -c 3000 kept > o.h5.part
+  refused 65 "remove it or leave --resume out" resume
+  cp whole.h5 o.h5.part 2> /dev/null || cp large.h5 o.h5.part
+  refused 65 "o.h5.part: is no state of a fit" resume
+  echo mine > o.h5.part
+  refused 65 "o.h5.part: is in the way, and not the state of an interrupted fit" resume
+  refused 65 "o.h5.part: is in the way, and not the state of an interrupted fit" fit_large -o o.h5
+  [ "$(cat o.h5.part)" = mine ]
+}
+
+@test "a disk that is full leaves the state that there was" {
+  large
+  state
+  cp o.h5.part before
+  (
+    trap '' XFSZ
+    ulimit -f 150
+    timeout -s TERM 1 "$IVON_BIN/ivon-fit" -q --no-provenance large.h5 --data=d.h5 --structure=lowrank --rank=50 -o o.h5 --resume 2> err || [ $? -eq 124 ]
+  )
+  grep -qF "what was done is not saved: o.h5.part: cannot write it" err
+  cmp before o.h5.part
+  [ -z "$(find . -name '*.ivon-tmp')" ]
+}
+
+@test "a run that is killed leaves no output" {
+  large
   for signal in TERM INT KILL; do
-    env --default-signal=INT ivon-fit -q run/posterior-*.h5 --data=d.h5 --structure=lowrank --rank=500 -o o.h5 &
+    env --default-signal=INT ivon-fit -q large.h5 --data=d.h5 --structure=lowrank --rank=500 -o o.h5 &
     pid=$!
     sleep 0.6
     kill -$signal $pid

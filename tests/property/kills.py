@@ -26,6 +26,7 @@ merge: ivon-merge -qf --base=in/p.h5 in/p.h5 in/q.h5 --no-provenance -o o.h5
 merge-sweep: ivon-merge -qf --base=in/p.h5 in/q.h5 --sweep=0.5:1:0.5 --no-provenance -o o-%g.h5
 sample: ivon-sample -qf in/p.h5 -n 3 --no-provenance -o o-%d.h5
 fit: ivon-fit -qf in/p.h5 --data=in/d.h5 --curvature=empirical --no-provenance -o o.h5
+fit-lowrank: ivon-fit -qf in/p.h5 --data=in/d.h5 --structure=lowrank:diagonal --rank=3 --no-provenance -o o.h5
 predict: ivon-predict -qf in/p.h5 --data=in/d.h5 -n 5 --no-provenance --log-likelihoods=l.h5 -o o.csv
 predict-h5: ivon-predict -qf in/p.h5 --data=in/d.h5 -n 5 --no-provenance -o o.h5
 sensitivity: ivon-sensitivity -qf in/p.h5 --data=in/d.h5 --no-provenance -o o.csv
@@ -115,6 +116,8 @@ class Command:
         arguments = self.arguments
         if self.trains and files():
             arguments = ["-q" if a == "-qf" else a for a in arguments] + ["--resume"]
+        if arguments[0] == "ivon-fit":
+            arguments = [*arguments, "--resume"]
         subprocess.run(arguments, check=True)
         found = files()
         if self.trains:  # what a signal made it save stays

@@ -402,6 +402,9 @@ static void what_cannot_be_is_refused(void **state)
     options.draws = 0;
     refused(&trial, &options, IVON_ERROR_ARGUMENT, "no labels are to be drawn");
     options = good;
+    options.save_seconds = -1;
+    refused(&trial, &options, IVON_ERROR_ARGUMENT, "seconds between states are -1");
+    options = good;
     options.selected = no_name;
     refused(&trial, &options, IVON_ERROR_DATA, "nothing to fit");
     options = good;

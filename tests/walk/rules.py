@@ -503,7 +503,7 @@ RULES = {
         "max-factor": values(1, 3, 4, 8192, wrong=("50000",)),
         "weight-decay": values(0.01, 1, 1e-6, 0), "tune": tune,
         "validation": rarely(more_data, 0.02), "ess": values(1, 14, 1e6), "seed": DRAWS["seed"],
-        "include": pattern, "exclude": pattern, "output": None, "json": flag,
+        "include": pattern, "exclude": pattern, "output": None, "json": flag, "resume": flag,
     },
     "merge": {
         **COMMON, **STANDARD, **FILES, **INPUT,

@@ -130,13 +130,14 @@ static int add_adjoints(struct fit_pass *pass, struct ivon_error *error)
 
 struct eigen_job {
     struct ivon_fit *fit;
+    size_t first; /* of the jobs that are left: it is done, whatever is due */
 };
 
 /* The factor, whose lower triangle was summed, and its eigenvectors in its columns. */
-static int decompose(const struct ivon_fit *fit, const struct fit_layer *layer, enum fit_side side,
+static int decompose(const struct ivon_fit *fit, struct fit_layer *layer, enum fit_side side,
                      struct ivon_error *error)
 {
-    const struct fit_factor *factor = &layer->factors[side];
+    struct fit_factor *factor = &layer->factors[side];
     size_t n = factor->rows;
     double scale = 1 / (side == FIT_INPUT ? fit->n_train : layer->rows);
     double *matrix = calloc(n * n + 1, sizeof *matrix), *values = calloc(n + 1, sizeof *values);
@@ -153,19 +154,45 @@ static int decompose(const struct ivon_fit *fit, const struct fit_layer *layer, 
         for (size_t j = 0; j < n; j++)
             factor->matrix[j * n + i] = (float)matrix[i * n + j];
     }
+    factor->decomposed = !code;
     free(matrix);
     free(values);
     return code;
 }
 
+static bool needs_decomposition(const struct ivon_fit *fit, size_t i)
+{
+    const struct fit_factor *factor = &fit->layers[i / FIT_SIDES].factors[i % FIT_SIDES];
+    return factor->rotated && !factor->decomposed;
+}
+
 static int decompose_job(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
-    struct ivon_fit *fit = ((struct eigen_job *)context)->fit;
-    const struct fit_layer *layer = &fit->layers[i / FIT_SIDES];
-    enum fit_side side = (enum fit_side)(i % FIT_SIDES);
-    int code = layer->factors[side].rotated ? decompose(fit, layer, side, error) : 0;
-    return code ? code : progress_ask(&fit->options.resources.progress, error);
+    const struct eigen_job *job = context;
+    struct ivon_fit *fit = job->fit;
+    if (!needs_decomposition(fit, i) || (i != job->first && fit_state_due(fit)))
+        return 0;
+    int code = decompose(fit, &fit->layers[i / FIT_SIDES], (enum fit_side)(i % FIT_SIDES), error);
+    return code ? code : fit_state_ask(fit, error);
+}
+
+/* All factors, in several rounds where states are saved in between. */
+static int decompose_all(struct ivon_fit *fit, struct ivon_error *error)
+{
+    size_t count = FIT_SIDES * fit->layer_count;
+    struct eigen_job job = {fit, 0};
+    int code = 0;
+    while (!code) {
+        while (job.first < count && !needs_decomposition(fit, job.first))
+            job.first++;
+        if (job.first == count)
+            break;
+        code = thread_pool_run(fit->pool, fit->threads, count, decompose_job, &job, error);
+        if (!code)
+            code = fit_state_offer(fit, error);
+    }
+    return code;
 }
 
 /* A as it is, with both its triangles. */
@@ -188,12 +215,12 @@ int fit_factors_run(struct ivon_fit *fit, struct ivon_error *error)
                             .columns = fit->options.gram ? 0 : fit->columns,
                             .on_wave = add_inputs,
                             .on_column = add_adjoints};
-    struct eigen_job job = {fit};
-    int code = fit_pass_run(&pass, error);
-    if (!code && fit->options.gram)
+    int code = fit->stage == FIT_FACTORS ? fit_pass_run(&pass, error) : 0;
+    if (!code && fit->options.gram) {
         finish_gram(fit);
-    else if (!code)
-        code = thread_pool_run(fit->pool, fit->threads, FIT_SIDES * fit->layer_count, decompose_job,
-                               &job, error);
+    } else if (!code) {
+        fit->stage = FIT_BASES;
+        code = decompose_all(fit, error);
+    }
     return code;
 }

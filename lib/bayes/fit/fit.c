@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/fit/private.h"
+#include "bayes/fit/lanczos.h"
+#include "bayes/posterior.h"
 #include "bayes/sample_private.h"
 #include "core/blas.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "core/options.h"
 #include "core/parallel.h"
@@ -57,6 +59,10 @@ static int fit_check_options(const struct ivon_fit_options *options, struct ivon
     if (options->gram && options->rank)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "input factors alone have no low-rank correction");
+    if (!(options->save_seconds >= 0))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "seconds between states are %g, expected zero or more",
+                              options->save_seconds);
     if (!options->draws)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "no labels are to be drawn, expected one "
@@ -238,6 +244,8 @@ static int fit_start(struct ivon_fit *fit, struct ivon_examples *examples, const
         code = fit_count_targets(fit, examples, targets, error);
     if (!code)
         code = fit_load_mean(fit, error);
+    fit->stage = fit_first_stage(fit);
+    fit->digest = DIGEST_START;
     return code ? code : thread_pool_new(&fit->pool, fit->threads, error);
 }
 
@@ -268,6 +276,7 @@ void ivon_fit_free(struct ivon_fit *fit)
 {
     if (!fit)
         return;
+    fit_lanczos_close(fit);
     for (size_t i = 0; fit->loaded && i < ivon_source_tensor_count(fit->source); i++)
         free(fit->loaded[i]);
     free(fit->loaded);
@@ -289,37 +298,38 @@ void ivon_fit_free(struct ivon_fit *fit)
     free(fit->values);
     free(fit->vectors);
     free(fit->structure);
+    free(fit->description);
     free(fit);
 }
 
 /* Running. */
 
-static size_t passes_needed(const struct ivon_fit *fit)
+/* The passes that are left. */
+static int fit_run_passes(struct ivon_fit *fit, struct ivon_error *error)
 {
-    bool rotated = false;
-    for (size_t i = 0; i < fit->layer_count; i++)
-        rotated |= fit->layers[i].factors[FIT_INPUT].rotated ||
-                   fit->layers[i].factors[FIT_OUTPUT].rotated;
-    return fit->options.gram || !rotated ? 1 : 2;
-}
-int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error)
-{
-    size_t passes = passes_needed(fit);
-    int code = 0;
-    meter_init(&fit->meter, &fit->options.resources.progress, passes * fit->data.count);
-    fit->passes = 0;
-    fit->loss = 0;
+    uint64_t passes = fit_passes_before(fit, FIT_CORRECTION) - fit_passes_before(fit, fit->stage);
     bool own = fit->options.structure == IVON_FIT_POSTERIOR;
-    fit->ess = isnan(fit->options.ess) ? fit->n_train : fit->options.ess;
+    int code = 0;
+    meter_init(&fit->meter, &fit->options.resources.progress,
+               passes * fit->data.count - fit->position);
     if (own)
         code = fit_own_run(fit, error);
-    else if (passes > 1 || fit->options.gram)
+    else if (fit->stage < FIT_MOMENTS)
         code = fit_factors_run(fit, error);
     if (!code && !fit->options.gram && !own)
         code = fit_moments_run(fit, error);
     meter_release(&fit->meter);
-    if (!code && !fit->options.gram && !own)
-        code = fit_tune(fit, error);
+    return code || own || fit->options.gram ? code : fit_tune(fit, error);
+}
+
+int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error)
+{
+    bool own = fit->options.structure == IVON_FIT_POSTERIOR;
+    fit->ess = own                       ? posterior_ess(fit->source)
+               : isnan(fit->options.ess) ? fit->n_train
+                                         : fit->options.ess;
+    fit_state_start(fit);
+    int code = fit->stage == FIT_CORRECTION ? 0 : fit_run_passes(fit, error);
     fit->done = !code;
     return code;
 }
@@ -349,19 +359,24 @@ int ivon_fit_set_weight_decay(struct ivon_fit *fit, double weight_decay, struct 
     if (code)
         return code;
     fit_forget_correction(fit);
+    fit_lanczos_close(fit);
     return fit_tune_to(fit, weight_decay, error);
 }
 
 int ivon_fit_correct(struct ivon_fit *fit, struct ivon_error *error)
 {
     int code = fit_expect_run(fit, error);
-    if (code)
+    if (code || !fit->options.rank)
         return code;
     fit_forget_correction(fit);
+    fit->stage = FIT_CORRECTION;
+    fit_state_start(fit);
     meter_init(&fit->meter, &fit->options.resources.progress,
-               fit_lanczos_steps(fit) * fit->data.count);
-    code = fit->options.rank ? fit_lanczos_run(fit, error) : 0;
+               (fit_lanczos_steps(fit) - lanczos_done(fit)) * fit->data.count - fit->position);
+    code = fit_lanczos_run(fit, error);
     meter_release(&fit->meter);
+    if (code)
+        fit_forget_correction(fit);
     return code;
 }
 
@@ -376,7 +391,9 @@ struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit)
         .noise_std = fit->likelihood.noise_std,
         .loss = fit->loss / fit->n_train,
         .bytes = fit_layers_bytes(fit) + fit_lanczos_bytes(fit),
-        .passes = passes_needed(fit),
+        .passes = fit_passes_before(fit, FIT_CORRECTION),
+        .passes_done = fit_passes_before(fit, fit->stage) + lanczos_done(fit),
+        .examples_done = fit->position,
         .products = fit_lanczos_steps(fit),
         .rank = fit->rank,
         .columns = fit->options.gram || fit->options.structure == IVON_FIT_POSTERIOR ? 0

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/fit/whitened.h"
+#include "bayes/fit/lanczos.h"
 #include "core/blas.h"
 #include "core/dispatch.h"
 #include "core/error.h"
@@ -18,16 +18,6 @@
 enum {
     PIECE = 1 << 13, /* elements of vectors that a thread works on at a time */
     STEPS_MORE = 20, /* Lanczos steps beyond the rank, at least; else half of it */
-};
-
-struct lanczos {
-    struct ivon_fit *fit;
-    struct whitened operator; /* M */
-    size_t size;              /* elements of a vector */
-    float *basis;             /* steps × size: orthonormal */
-    size_t steps, have;
-    double *alpha, *projections, *partial;
-    float *vector; /* what is being orthogonalised */
 };
 
 /* Orthogonal vectors. */
@@ -113,7 +103,7 @@ static int orthogonalise(struct lanczos *lanczos, double *sums, double *length,
     return code;
 }
 
-/* A new basis vector where the last product gave none, or to begin with: random. */
+/* A new vector where the last product gave none, or to begin with: random. */
 static int restart(struct lanczos *lanczos, struct ivon_error *error)
 {
     double length = 0;
@@ -127,26 +117,47 @@ static int restart(struct lanczos *lanczos, struct ivon_error *error)
     return code;
 }
 
-/* `alpha` becomes the steps × steps matrix Qᵀ M Q. */
+/* The largest element of the rows of alpha that are there. */
+static double largest_product(const struct lanczos *lanczos)
+{
+    double largest = 0;
+    for (size_t k = 0; k < lanczos->have; k++)
+        for (size_t i = 0; i <= k; i++)
+            largest = fmax(largest, fabs(lanczos->alpha[k * lanczos->steps + i]));
+    return largest;
+}
+
+/* Takes the vector into the basis, behind those that there are. */
+static void lanczos_keep(struct lanczos *lanczos)
+{
+    memcpy(lanczos->basis + lanczos->have * lanczos->size, lanczos->vector,
+           lanczos->size * sizeof *lanczos->vector);
+}
+
 static int iterate(struct lanczos *lanczos, struct ivon_error *error)
 {
     const double SMALL = 1e-5; /* of a length, beside rounding of float vectors */
     size_t steps = lanczos->steps, size = lanczos->size;
-    double largest = 0, length = 0;
-    int code = restart(lanczos, error);
-    for (size_t k = 0; k < steps && !code; k++) {
-        memcpy(lanczos->basis + k * size, lanczos->vector, size * sizeof *lanczos->vector);
-        code = whitened_multiply(&lanczos->operator, lanczos->basis + k * size, lanczos->vector,
+    double length = 0;
+    int code = 0;
+    if (!lanczos->begun) {
+        code = restart(lanczos, error);
+        lanczos_keep(lanczos);
+        lanczos->begun = !code;
+    }
+    while (lanczos->have < steps && !code) {
+        size_t k = lanczos->have;
+        code = whitened_multiply(&lanczos->product, lanczos->basis + k * size, lanczos->vector,
                                  error);
+        if (code)
+            break;
         lanczos->have = k + 1;
-        if (!code)
-            code = orthogonalise(lanczos, lanczos->alpha + k * steps, &length, error);
-        for (size_t i = 0; i <= k; i++)
-            largest = fabs(lanczos->alpha[k * steps + i]) > largest
-                          ? fabs(lanczos->alpha[k * steps + i])
-                          : largest;
-        if (!code && k + 1 < steps && !(length > SMALL * largest))
+        code = orthogonalise(lanczos, lanczos->alpha + k * steps, &length, error);
+        if (code || lanczos->have == steps)
+            break;
+        if (!(length > SMALL * largest_product(lanczos)))
             code = restart(lanczos, error);
+        lanczos_keep(lanczos);
     }
     return code;
 }
@@ -231,23 +242,43 @@ size_t fit_lanczos_bytes(const struct ivon_fit *fit)
     return (fit_lanczos_steps(fit) + (rank < size ? rank : size)) * size * sizeof(float);
 }
 
+int fit_lanczos_open(struct ivon_fit *fit, struct ivon_error *error)
+{
+    struct lanczos *lanczos = calloc(1, sizeof *lanczos);
+    if (!lanczos)
+        return ivon_error_memory(error);
+    *lanczos = (struct lanczos){
+        .fit = fit, .size = whitened_size(fit), .steps = fit_lanczos_steps(fit)};
+    fit->lanczos = lanczos;
+    int code = whitened_init(&lanczos->product, fit, error);
+    return code ? code : lanczos_allocate(lanczos, error);
+}
+
+void fit_lanczos_close(struct ivon_fit *fit)
+{
+    struct lanczos *lanczos = fit->lanczos;
+    fit->lanczos = NULL;
+    if (!lanczos)
+        return;
+    whitened_release(&lanczos->product);
+    free(lanczos->vector);
+    free(lanczos->basis);
+    free(lanczos->alpha);
+    free(lanczos->projections);
+    free(lanczos->partial);
+    free(lanczos);
+}
+
 int fit_lanczos_run(struct ivon_fit *fit, struct ivon_error *error)
 {
-    struct lanczos lanczos = {
-        .fit = fit, .size = whitened_size(fit), .steps = fit_lanczos_steps(fit)};
-    fit->rank = fit->options.rank < lanczos.size ? fit->options.rank : lanczos.size;
-    int code = whitened_init(&lanczos.operator, fit, error);
+    int code = fit->lanczos ? 0 : fit_lanczos_open(fit, error);
     if (!code)
-        code = lanczos_allocate(&lanczos, error);
-    if (!code)
-        code = iterate(&lanczos, error);
-    if (!code)
-        code = extract(&lanczos, error);
-    whitened_release(&lanczos.operator);
-    free(lanczos.vector);
-    free(lanczos.basis);
-    free(lanczos.alpha);
-    free(lanczos.projections);
-    free(lanczos.partial);
+        code = iterate(fit->lanczos, error);
+    if (!code) {
+        fit->rank = fit->options.rank < fit->lanczos->size ? fit->options.rank : fit->lanczos->size;
+        code = extract(fit->lanczos, error);
+    }
+    fit_lanczos_close(fit);
+    fit->position = 0;
     return code;
 }

@@ -233,6 +233,7 @@ int fit_moments_run(struct ivon_fit *fit, struct ivon_error *error)
                             .on_wave = start_wave,
                             .on_column = moments_add_column,
                             .on_end = end_wave};
+    fit->stage = FIT_MOMENTS;
     int code = fit_pass_run(&pass, error);
     for (size_t l = 0; l < fit->layer_count && !code; l++) {
         const struct fit_layer *layer = &fit->layers[l];

@@ -72,6 +72,5 @@ int fit_own_run(struct ivon_fit *fit, struct ivon_error *error)
             code = load_hessian(fit, p, fit->diagonal[p], error);
             fit->evidence.parts[part++].decay = fit->decays[p];
         }
-    fit->ess = posterior_ess(fit->source);
     return code;
 }

@@ -82,14 +82,13 @@ static int run_forward(void *context, size_t i, int thread, struct ivon_error *e
 static int run_back(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
-    (void)error;
     const struct fit_pass *pass = context;
     struct fit_worker *worker = &pass->fit->workers[i];
     fit_columns_set(pass->fit, worker, pass->column, worker->adjoint);
     net_derivative_backward(worker->tile.worker->derivative, worker->adjoint, NULL);
     for (size_t layer = 0; layer < pass->fit->layer_count; layer++)
         fetch_adjoints(pass, worker, layer);
-    return progress_ask(&pass->fit->options.resources.progress, error);
+    return fit_state_ask(pass->fit, error);
 }
 
 /* Σ L, in the order of examples. */
@@ -101,14 +100,17 @@ static void add_losses(const struct fit_pass *pass)
             fit->loss += fit->workers[w].losses[r];
 }
 
+/* A wave that was stopped before it is run back has added to no sum. */
 static int fit_run_wave(struct fit_pass *pass, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
     int threads = fit->threads;
     int code = thread_pool_run(fit->pool, threads, pass->wave, run_forward, pass, error);
-    if (!code && !fit->passes)
+    if (code)
+        return fit_state_leave(fit, code, error);
+    if (fit->stage == fit_first_stage(fit))
         add_losses(pass);
-    if (!code && pass->on_wave)
+    if (pass->on_wave)
         code = pass->on_wave(pass, error);
     for (pass->column = 0; pass->column < pass->columns && !code; pass->column++) {
         code = thread_pool_run(fit->pool, threads, pass->wave, run_back, pass, error);
@@ -120,21 +122,41 @@ static int fit_run_wave(struct fit_pass *pass, struct ivon_error *error)
     return code;
 }
 
+/* The waves of the block in memory from the fit's position on. */
+static int fit_run_block(struct fit_pass *pass, struct ivon_error *error)
+{
+    struct ivon_fit *fit = pass->fit;
+    size_t tile = fit->runner.tile, lanes = (size_t)fit->lanes;
+    size_t tiles = runner_tile_count(&fit->runner, &fit->data.feed);
+    uint64_t end = fit->data.first + fit->data.present;
+    int code = 0;
+    while (fit->position < end && !code) {
+        pass->first_tile = (size_t)(fit->position - fit->data.first) / tile;
+        pass->wave = tiles - pass->first_tile < lanes ? tiles - pass->first_tile : lanes;
+        code = fit_run_wave(pass, error);
+        if (code)
+            break;
+        fit->position += pass->wave * tile;
+        fit->position = fit->position < end ? fit->position : end;
+        code = fit_state_offer(fit, error);
+    }
+    return code;
+}
+
 int fit_pass_run(struct fit_pass *pass, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
     int code = fit_workers_new(fit, error);
-    for (uint64_t first = 0; first < fit->data.count && !code; first += fit->block) {
-        code = labelled_load(&fit->data, &fit->runner, first, error);
-        size_t tiles = runner_tile_count(&fit->runner, &fit->data.feed);
-        size_t lanes = (size_t)fit->lanes;
-        for (size_t at = 0; at < tiles && !code; at += lanes) {
-            pass->first_tile = at;
-            pass->wave = tiles - at < lanes ? tiles - at : lanes;
-            code = fit_run_wave(pass, error);
-        }
+    while (fit->position < fit->data.count && !code) {
+        code = labelled_load(&fit->data, &fit->runner, fit->position / fit->block * fit->block,
+                             error);
+        if (!code)
+            fit_state_read(fit);
+        if (!code)
+            code = fit_run_block(pass, error);
     }
-    fit->passes++;
     fit_workers_free(fit);
+    if (!code)
+        fit->position = 0;
     return code;
 }

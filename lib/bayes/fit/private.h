@@ -2,7 +2,7 @@
  * The inside of struct ivon_fit: made by fit.c; layers.c has the weights that enter by products,
  * pass.c runs the network over the data, a wave of tiles at a time, of which factors.c and
  * moments.c take the sums; tune.c finds their prior, lanczos.c corrects them, result.c makes a
- * checkpoint of all.
+ * checkpoint of all; state.c saves what was done so far, resume.c takes it up again.
  */
 #ifndef BAYES_FIT_PRIVATE_H
 #define BAYES_FIT_PRIVATE_H
@@ -23,6 +23,7 @@ struct fit_factor {
     bool rotated;    /* it is not the identity */
     float *matrix;   /* rows × rows: the factor, then its eigenvectors, one in each column */
     float *spectrum; /* its eigenvalues */
+    bool decomposed; /* both are there */
 };
 
 /* A weight that enters by products, with the bias that its only node adds. */
@@ -60,6 +61,15 @@ struct fit_worker {
     float *panel;               /* scratch: a panel of G */
 };
 
+/* The stages of a fit, in their order; some have less. */
+enum fit_stage {
+    FIT_FACTORS, /* the pass that sums factors */
+    FIT_BASES,   /* their eigenvectors */
+    FIT_MOMENTS, /* the pass that sums h, or the loss alone beside the source's own h */
+    FIT_CORRECTION,
+    FIT_STAGES
+};
+
 struct ivon_fit {
     struct ivon_fit_options options;
     struct ivon_network *network;
@@ -85,9 +95,16 @@ struct ivon_fit {
     float **diagonal;      /* of each random parameter in no layer: h; else null */
     size_t *diagonal_at;   /* of its part of a worker's squares */
     size_t diagonal_count; /* elements of all these */
+    /* How far it is. */
+    enum fit_stage stage;
+    uint64_t position;         /* examples of the pass, or product, that are in its sums */
+    struct lanczos *lanczos;   /* of the correction; null: not begun */
+    _Atomic bool stopping;     /* was asked to stop, and saves the state first */
+    double saved, saving;      /* seconds: when the state was saved last, how long that took */
+    uint64_t digest, digested; /* of the examples [0, digested) as they were read */
+    char *description;         /* of the run, for its states; null: not made yet */
     /* Results. */
     double n_train, loss; /* N, Σ L */
-    size_t passes;        /* done */
     double ess;
     struct evidence evidence; /* its parts are layers, then diagonal parameters */
     double *decays;           /* of each parameter: that of the part that it is in */
@@ -144,10 +161,33 @@ int fit_factors_run(struct ivon_fit *fit, struct ivon_error *error);
 /* h, in the basis of the factors. */
 int fit_moments_run(struct ivon_fit *fit, struct ivon_error *error);
 
-/* The low-rank correction, for the weight decay that was chosen. */
+/* The low-rank correction, for the weight decay that was chosen, or the rest of one. */
 int fit_lanczos_run(struct ivon_fit *fit, struct ivon_error *error);
 size_t fit_lanczos_steps(const struct ivon_fit *fit); /* passes over the data */
 size_t fit_lanczos_bytes(const struct ivon_fit *fit);
+/* Makes room for a correction, of which no step is done. */
+int fit_lanczos_open(struct ivon_fit *fit, struct ivon_error *error);
+void fit_lanczos_close(struct ivon_fit *fit);
+
+/* Before a run. */
+void fit_state_start(struct ivon_fit *fit);
+/* Between the steps of a run, where all sums agree with stage and position: saves the state where
+   that is due, and fails with IVON_ERROR_CANCELLED once the caller asked to stop. */
+int fit_state_offer(struct ivon_fit *fit, struct ivon_error *error);
+/* After a step that failed with `code` and added to no sum: the same if it was stopped; returns
+   `code`, or that of saving. */
+int fit_state_leave(struct ivon_fit *fit, int code, struct ivon_error *error);
+/* Within a step: asks whether to stop. With a state to be saved the step is not to end, but
+   fit->stopping is set. */
+int fit_state_ask(struct ivon_fit *fit, struct ivon_error *error);
+/* Returns whether fit_state_offer should be called soon. */
+bool fit_state_due(struct ivon_fit *fit);
+/* After a block of examples was read: takes it into the digest. */
+void fit_state_read(struct ivon_fit *fit);
+
+/* The stage that a run of these options begins with, and passes over the data before a stage. */
+enum fit_stage fit_first_stage(const struct ivon_fit *fit);
+size_t fit_passes_before(const struct ivon_fit *fit, enum fit_stage stage);
 
 /* The source's own Hessians in place of moments, with their ess and weight decays; by a pass over
    the data the loss. */
@@ -160,6 +200,15 @@ int fit_parts_new(struct ivon_fit *fit, struct ivon_error *error);
    fails where the precision is then not positive and finite. */
 int fit_tune(struct ivon_fit *fit, struct ivon_error *error);
 int fit_tune_to(struct ivon_fit *fit, double weight_decay, struct ivon_error *error);
+
+/* The results of tuning that an earlier run had: Σ L by the noise that was found, that noise, and
+   the weight decays of the parts. */
+struct fit_tuned {
+    double loss, noise;
+    const double *decays;
+};
+/* Takes them over, once h is there. */
+int fit_tune_restore(struct ivon_fit *fit, const struct fit_tuned *tuned, struct ivon_error *error);
 
 /* ‖m‖² of a parameter. */
 double fit_squares(const struct ivon_fit *fit, size_t parameter);

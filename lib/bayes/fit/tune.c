@@ -134,6 +134,20 @@ int fit_tune(struct ivon_fit *fit, struct ivon_error *error)
     return fit_check_curvature(fit, error);
 }
 
+int fit_tune_restore(struct ivon_fit *fit, const struct fit_tuned *tuned, struct ivon_error *error)
+{
+    struct evidence *evidence = &fit->evidence;
+    int code = fit_parts_new(fit, error);
+    if (code)
+        return code;
+    for (size_t i = 0; i < evidence->count; i++)
+        evidence->parts[i].decay = tuned->decays[i];
+    evidence->loss = tuned->loss;
+    evidence->noise = evidence->outputs > 0 ? tuned->noise : evidence->noise;
+    fit_settle(fit);
+    return fit_check_curvature(fit, error);
+}
+
 int fit_tune_to(struct ivon_fit *fit, double weight_decay, struct ivon_error *error)
 {
     for (size_t i = 0; i < fit->evidence.count; i++)

@@ -164,21 +164,29 @@ static int product_sum(void *context, size_t i, int thread, struct ivon_error *e
     return 0;
 }
 
+/* The tiles of the block in memory from the fit's position on. */
 static int product_block(struct whitened *whitened, struct ivon_error *error)
 {
     struct ivon_fit *fit = whitened->fit;
     size_t tiles = runner_tile_count(&whitened->runner, &fit->data.feed);
-    size_t threads = (size_t)whitened->runner.threads;
+    size_t threads = (size_t)whitened->runner.threads, tile = whitened->runner.tile;
     size_t total = whitened->direction.size / sizeof(float);
+    uint64_t end = fit->data.first + fit->data.present;
     int code = 0;
-    for (size_t at = 0; at < tiles && !code; at += threads) {
+    while (fit->position < end && !code) {
+        size_t at = (size_t)(fit->position - fit->data.first) / tile;
         whitened->first_tile = at;
         whitened->wave = tiles - at < threads ? tiles - at : threads;
         code = thread_pool_run(fit->pool, whitened->runner.threads, whitened->wave, product_tile,
                                whitened, error);
+        if (code)
+            return fit_state_leave(fit, code, error);
+        code = thread_pool_run(fit->pool, whitened->runner.threads, (total + PIECE - 1) / PIECE,
+                               product_sum, whitened, error);
+        fit->position += whitened->wave * tile;
+        fit->position = fit->position < end ? fit->position : end;
         if (!code)
-            code = thread_pool_run(fit->pool, whitened->runner.threads, (total + PIECE - 1) / PIECE,
-                                   product_sum, whitened, error);
+            code = fit_state_offer(fit, error);
     }
     return code;
 }
@@ -195,14 +203,18 @@ int whitened_multiply(struct whitened *whitened, const float *y, float *out,
     for (size_t i = 0; i < size; i++)
         out[i] = whitened->roots[i] * y[i];
     unwhiten(whitened, out, scratch, whitened->direction.arrays);
-    memset(whitened->sums, 0, total * sizeof *whitened->sums);
-    for (uint64_t first = 0; first < fit->data.count && !code; first += fit->block) {
+    if (!fit->position)
+        memset(whitened->sums, 0, total * sizeof *whitened->sums);
+    while (fit->position < fit->data.count && !code) {
         if (!whitened->loaded)
-            code = labelled_load(&fit->data, &whitened->runner, first, error);
+            code = labelled_load(&fit->data, &whitened->runner,
+                                 fit->position / fit->block * fit->block, error);
         whitened->loaded = fit->data.count <= fit->block;
         if (!code)
             code = product_block(whitened, error);
     }
+    if (!code)
+        fit->position = 0;
     for (size_t i = 0; i < total && !code; i++)
         whitened->direction.data[i] = (float)(whitened->sums[i] / fit->n_train);
     if (!code)

@@ -33,7 +33,8 @@ size_t whitened_size(const struct ivon_fit *fit);
 int whitened_init(struct whitened *whitened, struct ivon_fit *fit, struct ivon_error *error);
 void whitened_release(struct whitened *whitened);
 
-/* out ← M y; `out` and `y` have `size` elements and differ. */
+/* out ← M y; `out` and `y` have `size` elements and differ. The sums begin with what they hold of
+   the examples before the fit's position. */
 int whitened_multiply(struct whitened *whitened, const float *y, float *out,
                       struct ivon_error *error);
 
