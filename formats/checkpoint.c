@@ -58,7 +58,8 @@ struct format {
     const char *adapter_name;
 };
 
-/* A file is of the first format that recognises it: PyTorch's are zip archives, as npz are. */
+/* A file is of the first format that recognises it: PyTorch's are zip archives, as npz are, and a
+   pickle begins as the length does that a safetensors file begins with, if it is 640 or so. */
 static const struct format formats[] = {
     {.name = "HDF5",
      .recognise = hdf5_recognise,
@@ -67,6 +68,17 @@ static const struct format formats[] = {
      .written = IVON_FORMAT_POSTERIOR,
      .suffixes = {".h5", ".hdf5"},
      .create = posterior_create},
+    {.name = "safetensors",
+     .recognise = safetensors_recognise,
+     .open = safetensors_open,
+     .open_shards = safetensors_open_shards,
+     .written = IVON_FORMAT_SAFETENSORS,
+     .suffixes = {".safetensors"},
+     .index_suffix = SAFETENSORS_INDEX,
+     .create = safetensors_create,
+     .carries = safetensors_carries,
+     .model_names = {"model" SAFETENSORS_INDEX, "model.safetensors"},
+     .adapter_name = "adapter_model.safetensors"},
     {.name = "PyTorch's",
      .recognise = torch_recognise,
      .open = torch_open,
@@ -80,17 +92,6 @@ static const struct format formats[] = {
      .written = IVON_FORMAT_NPZ,
      .suffixes = {".npz"},
      .create = npz_create},
-    {.name = "safetensors",
-     .recognise = safetensors_recognise,
-     .open = safetensors_open,
-     .open_shards = safetensors_open_shards,
-     .written = IVON_FORMAT_SAFETENSORS,
-     .suffixes = {".safetensors"},
-     .index_suffix = SAFETENSORS_INDEX,
-     .create = safetensors_create,
-     .carries = safetensors_carries,
-     .model_names = {"model" SAFETENSORS_INDEX, "model.safetensors"},
-     .adapter_name = "adapter_model.safetensors"},
     {.name = "ONNX",
      .recognise = onnx_recognise,
      .open = onnx_open,

@@ -90,6 +90,16 @@ with h5py.File("direct.h5") as f, np.load("a.npz") as z:
     assert z["params/Dense_0/kernel"].shape == (0, 3) and z["params/Dense_0/kernel"].dtype == "f2"'
 }
 
+@test "a header's length may begin as a pickle does" {
+  for length in 640 896 1152 1408; do
+    $python -c "
+header = b'{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}'.ljust($length)
+open('a.safetensors', 'wb').write($length .to_bytes(8, 'little') + header + bytes(4))"
+    [ "$(head -c 1 a.safetensors | od -An -tx1)" = " 80" ]
+    ivon-convert -q -f a.safetensors -o a.h5
+  done
+}
+
 @test "what numpy writes is read, stored and compressed" {
   oracle '
 r = np.random.default_rng(0)
