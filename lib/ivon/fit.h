@@ -121,7 +121,8 @@ IVON_API int ivon_fit_resume(struct ivon_fit *fit, struct ivon_source *state,
 /* Passes over the examples, and tunes the weight decay, unless it was given. */
 IVON_API int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error);
 
-/* After a run: sets the weight decay of all Hessians. A low-rank correction has to be made anew. */
+/* After a run: sets the weight decay of all Hessians, and the noise, if it was not given, to the
+   one of greatest evidence by it. A low-rank correction has to be made anew. */
 IVON_API int ivon_fit_set_weight_decay(struct ivon_fit *fit, double weight_decay,
                                        struct ivon_error *error);
 

@@ -246,6 +246,36 @@ static void the_noise_has_the_greatest_evidence(void **state)
     trial_end(&trial);
 }
 
+/* With a weight decay, given or set afterwards, comes the noise that is the best for it: others, as
+   they are given, have less evidence. */
+static void the_noise_of_a_weight_decay_is_the_best(void **state)
+{
+    (void)state;
+    for (int power = -9; power < 1; power += 3)
+        for (int set = 0; set < 2; set++) {
+            double decay = pow(10, power);
+            struct trial trial;
+            struct ivon_error error = {0};
+            struct ivon_fit_options options = fit_options(IVON_GAUSSIAN);
+            options.task.noise_std = NAN;
+            options.weight_decay = set ? 0.3 : decay;
+            trial_begin(&trial, &options);
+            if (set)
+                assert_int_equal(ivon_fit_set_weight_decay(trial.fit, decay, &error), 0);
+            struct ivon_fit_summary best = ivon_fit_summary(trial.fit);
+            options.weight_decay = decay;
+            for (int step = -3; step <= 3; step++) {
+                trial_leave(&trial);
+                options.task.noise_std = best.noise_std * exp2(step / 8.0);
+                trial_fit(&trial, &options);
+                double evidence = ivon_fit_summary(trial.fit).evidence;
+                assert_true(step ? evidence < best.evidence
+                                 : fabs(evidence - best.evidence) <= 1e-5);
+            }
+            trial_end(&trial);
+        }
+}
+
 static void expect_same_tensors(struct ivon_source *a, struct ivon_source *b, bool low_rank)
 {
     for (size_t t = 0; t < ivon_source_tensor_count(a); t++) {
@@ -431,6 +461,7 @@ int main(void)
         cmocka_unit_test(drawn_labels_have_the_curvature_on_average),
         cmocka_unit_test(the_weight_decay_has_the_greatest_evidence),
         cmocka_unit_test(the_noise_has_the_greatest_evidence),
+        cmocka_unit_test(the_noise_of_a_weight_decay_is_the_best),
         cmocka_unit_test(a_correction_lies_upon_the_same_base),
         cmocka_unit_test(of_full_rank_it_is_the_whole_curvature),
         cmocka_unit_test(the_weight_decay_can_be_set),

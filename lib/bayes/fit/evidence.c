@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-enum { STEPS = 60, ROUNDS = 200 };
+enum { STEPS = 60 };
 static const double LEAST = 1e-20, MOST = 1e20; /* weight decays */
 
 static double part_effective(const struct evidence *evidence, const struct evidence_part *part,
@@ -76,18 +76,22 @@ void evidence_maximize(struct evidence *evidence, bool each)
         parts[i].decay = each ? best_decay(evidence, &parts[i], 1) : shared;
 }
 
+/*
+ * With the best δ for each s, or δ as it is, the derivative by log s is ‖f − y‖²/s² − (N K − γ),
+ * which falls, as the evidence is concave in log s and log δ together. In terms of the scale of h
+ * ‖f − y‖²/s² is 2 scale Σ L, so that the scale is at most N K/(2 Σ L). Bisects its logarithm.
+ */
 void evidence_maximize_noise(struct evidence *evidence, bool decays, bool each)
 {
-    const double ENOUGH = 1e-12;
-    double squares = 2 * evidence->loss * evidence->noise * evidence->noise;
-    for (int i = 0; i < ROUNDS; i++) {
-        double before = evidence->scale;
+    double targets = evidence->n * evidence->outputs, twice = 2 * evidence->loss;
+    double high = twice > 0 ? log(targets / twice) : log(MOST), low = high + log(LEAST);
+    for (int i = 0; i <= STEPS; i++) {
+        double middle = 0.5 * (low + high);
+        evidence->scale = exp(middle);
         if (decays)
             evidence_maximize(evidence, each);
-        double free = evidence->n * evidence->outputs - evidence_effective(evidence, NULL);
-        double variance = squares / (free > 1 ? free : 1);
-        evidence->scale = evidence->noise * evidence->noise / variance;
-        if (fabs(evidence->scale - before) <= ENOUGH * before)
-            break;
+        bool below = twice * evidence->scale + evidence_effective(evidence, NULL) < targets;
+        low = below ? middle : low;
+        high = below ? high : middle;
     }
 }

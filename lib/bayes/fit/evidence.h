@@ -40,7 +40,7 @@ double evidence_value(const struct evidence *evidence);
 /* Sets the weight decays to those of greatest evidence: one for each part, or one for all. */
 void evidence_maximize(struct evidence *evidence, bool each);
 
-/* Sets the scale to that of the best noise; with `decays` the weight decays, too. */
+/* Sets the scale to that of the best noise for the weight decays; with `decays` both. */
 void evidence_maximize_noise(struct evidence *evidence, bool decays, bool each);
 
 /* s as it is now. */

@@ -196,8 +196,8 @@ int fit_own_run(struct ivon_fit *fit, struct ivon_error *error);
 /* The layers' Hessians and the diagonal ones, as parts of the evidence, in that order. */
 int fit_parts_new(struct ivon_fit *fit, struct ivon_error *error);
 
-/* Finds the weight decays and the noise that are not given, or takes one weight decay for all;
-   fails where the precision is then not positive and finite. */
+/* Finds the weight decays and the noise that are not given, or takes one weight decay for all, and
+   the noise by it; fails where the precision is then not positive and finite. */
 int fit_tune(struct ivon_fit *fit, struct ivon_error *error);
 int fit_tune_to(struct ivon_fit *fit, double weight_decay, struct ivon_error *error);
 

@@ -117,15 +117,12 @@ static int fit_check_curvature(const struct ivon_fit *fit, struct ivon_error *er
     return code;
 }
 
-int fit_tune(struct ivon_fit *fit, struct ivon_error *error)
+/* Finds the noise, unless it was given, and where asked the weight decays. */
+static int fit_maximize(struct ivon_fit *fit, bool decays, struct ivon_error *error)
 {
     const struct ivon_fit_options *options = &fit->options;
     bool noise = ivon_likelihood_traits(options->task.likelihood)->noise &&
                  isnan(options->task.noise_std);
-    bool decays = isnan(options->weight_decay);
-    int code = fit_parts_new(fit, error);
-    if (code)
-        return code;
     if (noise)
         evidence_maximize_noise(&fit->evidence, decays, options->each);
     else if (decays)
@@ -148,10 +145,15 @@ int fit_tune_restore(struct ivon_fit *fit, const struct fit_tuned *tuned, struct
     return fit_check_curvature(fit, error);
 }
 
+int fit_tune(struct ivon_fit *fit, struct ivon_error *error)
+{
+    int code = fit_parts_new(fit, error);
+    return code ? code : fit_maximize(fit, isnan(fit->options.weight_decay), error);
+}
+
 int fit_tune_to(struct ivon_fit *fit, double weight_decay, struct ivon_error *error)
 {
     for (size_t i = 0; i < fit->evidence.count; i++)
         fit->evidence.parts[i].decay = weight_decay;
-    fit_settle(fit);
-    return fit_check_curvature(fit, error);
+    return fit_maximize(fit, false, error);
 }
