@@ -61,7 +61,7 @@ static const struct argp_option option_table[] = {
      "Prior precision over N (default: the checkpoint's, else the one of greatest evidence)", 4},
     {"tune", KEY_TUNE, "marginal[:per-tensor]|validation", 0,
      "Weight decay of greatest evidence, one or one for each Hessian; or of least NLL on "
-     "--validation",
+     "--validation. Without --data: of the posterior as it is",
      4},
     {"validation", KEY_VALIDATION, "DATA", 0, "Held-out data of --tune=validation", 4},
     {"ess", KEY_ESS, "X", 0, "Effective sample size (default: N, the number of targets)", 4},
@@ -73,6 +73,21 @@ static const struct argp_option option_table[] = {
     {"json", KEY_JSON, NULL, 0, "Print the summary as JSON", 5},
     {0},
 };
+
+/* Returns whether an option says what a fit makes of its data. */
+static bool fit_is_of_data(int key)
+{
+    return (key >= KEY_STRUCTURE && key <= KEY_MAX_FACTOR) || key == KEY_ESS ||
+           key == KEY_INCLUDE || key == KEY_EXCLUDE || key == KEY_RESUME;
+}
+
+static const char *fit_option_name(int key)
+{
+    size_t i = 0;
+    while (option_table[i].key != key)
+        i++;
+    return option_table[i].name;
+}
 
 /* Input factors alone have neither a structure nor a precision. */
 static void fit_check_gram(const struct fit_command *command, struct argp_state *state)
@@ -88,9 +103,24 @@ static void fit_check_gram(const struct fit_command *command, struct argp_state 
                      "--gram has no precision: --ess and --weight-decay do not go with it");
 }
 
+static void fit_take_options(struct fit_command *command)
+{
+    struct ivon_fit_options *options = &command->options;
+    options->task = command->evaluation.task;
+    options->batch = command->evaluation.batch;
+    options->resources.memory = command->evaluation.memory;
+    options->resources.threads = command->common.threads;
+    if (command->filter.count) {
+        options->selected = name_filter_selects;
+        options->selected_context = &command->filter;
+    }
+    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
+}
+
 static void fit_check_arguments(struct fit_command *command, struct argp_state *state)
 {
     struct ivon_fit_options *options = &command->options;
+    command->alone = command->tuned && !command->evaluation.data;
     if (!command->input)
         argp_failure(state, EX_USAGE, 0, "no checkpoint given; see --help");
     if (command->swag) {
@@ -99,12 +129,14 @@ static void fit_check_arguments(struct fit_command *command, struct argp_state *
     }
     if (command->input_count > 1)
         argp_failure(state, EX_USAGE, 0, "'%s': one checkpoint only", command->inputs[1]);
-    if (!command->evaluation.data)
+    if (!command->evaluation.data && !command->alone)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (!command->output)
         argp_failure(state, EX_USAGE, 0, "no output given: name one by -o");
     if (command->by_validation != (command->validation != NULL))
         argp_failure(state, EX_USAGE, 0, "--tune=validation and --validation=DATA go together");
+    if (command->alone)
+        fit_tune_check(command, state);
     if (options->gram && command->tuned)
         argp_failure(state, EX_USAGE, 0, "--gram has no weight decay to tune");
     if (command->ranked && !command->low_rank)
@@ -128,15 +160,7 @@ static void fit_check_arguments(struct fit_command *command, struct argp_state *
         evaluation_check_noise(&command->evaluation, state);
     if (command->tuned && !isnan(options->weight_decay))
         argp_failure(state, EX_USAGE, 0, "--weight-decay and --tune do not go together");
-    options->task = command->evaluation.task;
-    options->batch = command->evaluation.batch;
-    options->resources.memory = command->evaluation.memory;
-    options->resources.threads = command->common.threads;
-    if (command->filter.count) {
-        options->selected = name_filter_selects;
-        options->selected_context = &command->filter;
-    }
-    command->evaluation.dataset.no_sandbox = command->open.open.no_sandbox;
+    fit_take_options(command);
 }
 
 static error_t fit_parse_number(int key, char *argument, struct argp_state *state)
@@ -217,6 +241,8 @@ static error_t fit_parse_choice(int key, char *argument, struct argp_state *stat
 static error_t fit_parse(int key, char *argument, struct argp_state *state)
 {
     struct fit_command *command = state->input;
+    if (fit_is_of_data(key))
+        command->of_data = fit_option_name(key);
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &command->common;
@@ -316,14 +342,9 @@ static void describe_plan(const struct fit_command *command)
 
 static int fit_write(struct fit_command *command, json_t *provenance, struct ivon_error *error)
 {
-    const struct checkpoint_output output = {.path = command->output,
-                                             .command = "ivon-fit",
-                                             .files = &command->files,
-                                             .provenance = provenance,
-                                             .resources = command->options.resources};
     int code = ivon_fit_source(&command->result, command->fit, command->graph, command->graph_size,
                                error);
-    return code ? code : checkpoint_output_write(&output, command->result, error);
+    return code ? code : fit_write_result(command, provenance, error);
 }
 
 static int fit_run_all(struct fit_command *command, json_t *provenance, struct ivon_error *error)
@@ -357,6 +378,9 @@ static int fit_run_all(struct fit_command *command, json_t *provenance, struct i
                                ivon_fit_summary(command->fit).passes; /* the weight decay */
     if (!code)
         code = fit_state_run(command, ivon_fit_run, error);
+    if (!code && !command->common.quiet && ivon_fit_saw_probabilities(command->fit))
+        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
+                                                           : command->input);
     if (!code && command->validation && !chosen)
         code = fit_validate(command, error);
     if (!code && command->options.rank)
@@ -431,6 +455,7 @@ static void fit_release(struct fit_command *command)
 {
     ivon_source_close(command->result);
     ivon_fit_free(command->fit);
+    ivon_tuning_free(command->tuning);
     ivon_network_free(command->network);
     ivon_source_close(command->source);
     if (command->whole != command->examples)
@@ -456,14 +481,16 @@ int fit_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    int code = (command.swag ? fit_swag : fit_run_all)(&command, provenance, &error);
+    int code = (command.swag    ? fit_swag
+                : command.alone ? fit_tune_alone
+                                : fit_run_all)(&command, provenance, &error);
     int status = progress_status(code, &error);
     fit_state_end(&command, !code);
     if (!code && !command.common.quiet) {
         name_filter_warn_unused(&command.filter);
         open_warn_unused(&command.open);
     }
-    if (!code && !command.common.quiet && !command.swag)
+    if (!code && !command.common.quiet && !command.swag && !command.alone)
         print_summary(&command);
     json_decref(provenance);
     fit_release(&command);

@@ -1,6 +1,7 @@
-/* The inside of the command ivon-fit: parsed and run by fit.c; fit/validate.c has the choice of a
-   weight decay by data that the network was not trained on, fit/swag.c what takes checkpoints
-   alone, fit/state.c what a fit that is interrupted goes on from. */
+/* The inside of the command ivon-fit: parsed and run by fit.c; fit/tune.c has the prior of a
+   posterior that there is already, fit/validate.c the choice by data that the network was not
+   trained on, fit/swag.c what takes checkpoints alone, fit/state.c what a fit that is interrupted
+   goes on from, fit/output.c what all write. */
 #ifndef CMD_FIT_FIT_H
 #define CMD_FIT_FIT_H
 
@@ -21,17 +22,48 @@ struct fit_command {
     const char **inputs; /* all that are named: one, but of --structure=swag */
     size_t input_count;
     const char *validation; /* data whose loss chooses the weight decay; or null */
+    const char *of_data;    /* an option that is given and says how data are to be used; or null */
     bool json, drawn, low_rank, ranked, tuned, by_validation, swag, resume;
+    bool alone; /* --tune alone: a posterior gets another prior, without data */
     /* Opened: */
     struct ivon_source *source, *result;
     struct ivon_network *network;
     struct ivon_examples *examples, *whole, *held_out;
     struct ivon_fit *fit;
+    struct ivon_tuning *tuning;
     void *graph;
     size_t graph_size;
     char *part; /* file of the state */
     bool part_exists, part_saved;
 };
+
+/* Writes the result that was made. */
+int fit_write_result(struct fit_command *command, json_t *provenance, struct ivon_error *error);
+
+/* Ends the program unless the arguments are those of --tune alone. */
+void fit_tune_check(const struct fit_command *command, struct argp_state *state);
+
+/* Gives a posterior that there is already another prior, and prints what was chosen. */
+int fit_tune_alone(struct fit_command *command, json_t *provenance, struct ivon_error *error);
+
+/* A search for the prior of least NLL on --validation, over powers of ten. */
+enum { FIT_DECAY, FIT_TEMPERATURE, FIT_AXES };
+struct fit_search {
+    struct fit_command *command;
+    bool moves[FIT_AXES];   /* what is searched */
+    double value[FIT_AXES]; /* weight decay and temperature: where it begins, and what it found */
+    double nll;             /* of what it found */
+    double floor;           /* weight decays must be above it */
+    /* Makes the posterior with such a prior. */
+    int (*make)(const struct fit_search *search, const double value[FIT_AXES],
+                struct ivon_source **source, struct ivon_error *error);
+};
+int fit_search_run(struct fit_search *search, struct ivon_error *error);
+
+/* The NLL of the held-out data by a posterior, closed then, averaged over samples that are the same
+   numbers whatever its covariance. */
+int fit_held_out_nll(struct fit_command *command, struct ivon_source *source, double *nll,
+                     struct ivon_error *error);
 
 /* Sets the weight decay of a posterior that was fitted to the one of least NLL on --validation. */
 int fit_validate(struct fit_command *command, struct ivon_error *error);

@@ -28,11 +28,11 @@ static void swag_check_data_options(const struct fit_command *command, struct ar
                      "likelihood, --batch and --memory do not go with it");
     if (options->curvature != IVON_CURVATURE_AUTO || command->drawn || options->reduce ||
         options->factor_moments || options->gram || options->factor_rows || options->seed ||
-        command->tuned || command->validation || !isnan(options->weight_decay))
+        command->tuned || command->validation || command->resume || !isnan(options->weight_decay))
         argp_failure(state, EX_USAGE, 0,
                      "--structure=swag has no curvature: --curvature, --fisher-samples, --shared, "
-                     "--moments, --gram, --max-factor, --seed, --weight-decay, --tune and "
-                     "--validation do not go with it");
+                     "--moments, --gram, --max-factor, --seed, --weight-decay, --tune, --resume "
+                     "and --validation do not go with it");
 }
 
 void fit_check_swag(struct fit_command *command, struct argp_state *state)
@@ -113,14 +113,9 @@ static void swag_print(const struct ivon_swag_summary *summary, bool json)
 static int swag_write(struct fit_command *command, struct ivon_swag *swag, json_t *provenance,
                       struct ivon_error *error)
 {
-    const struct checkpoint_output output = {.path = command->output,
-                                             .command = "ivon-fit",
-                                             .files = &command->files,
-                                             .provenance = provenance,
-                                             .resources = command->options.resources};
     int code = ivon_swag_source(&command->result, swag, command->source, command->graph,
                                 command->graph_size, error);
-    return code ? code : checkpoint_output_write(&output, command->result, error);
+    return code ? code : fit_write_result(command, provenance, error);
 }
 
 int fit_swag(struct fit_command *command, json_t *provenance, struct ivon_error *error)

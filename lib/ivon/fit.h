@@ -157,6 +157,9 @@ struct ivon_fit_summary {
 /* Before a run, what is known then. */
 IVON_API struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit);
 
+/* After a run: as ivon_predictor_saw_probabilities. */
+IVON_API bool ivon_fit_saw_probabilities(const struct ivon_fit *fit);
+
 /*
  * After a run: the posterior as a source that lasts until the fit is changed or freed: means and
  * buffers of the source that it was made for, what was fitted, and `graph`, unless null, the bytes
@@ -164,6 +167,47 @@ IVON_API struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit);
  */
 IVON_API int ivon_fit_source(struct ivon_source **source, struct ivon_fit *fit, const void *graph,
                              size_t graph_size, struct ivon_error *error);
+
+/*
+ * The prior of a posterior that there is already, fitted or trained, chosen anew without data: its
+ * Hessians, those of blocks in their bases, and |m|² are all that the evidence asks of δ. With
+ * N = n_train, or the ess where that is not known, δ has the greatest evidence where
+ * N δ |m|² = γ = Σ h/(h + δ) (MacKay 1992). Elements of h below 0, as a training may leave them,
+ * count as 0. Means stay as they are; a temperature τ divides every ess.
+ */
+struct ivon_tuning;
+
+/* The source must outlive it. Fails where a Hessian has no ess, is not that of its mean, or not
+   finite; where there is none. A weight decay need not be there yet. */
+IVON_API int ivon_tuning_new(struct ivon_tuning **tuning, struct ivon_source *source,
+                             struct ivon_error *error);
+IVON_API void ivon_tuning_free(struct ivon_tuning *tuning);
+
+/* Sets the weight decay to the one of greatest evidence, or with `each` every Hessian's to its own.
+   Fails where a Hessian is so far below 0 that h + δ is not positive, and on a low-rank correction,
+   which holds for one weight decay. */
+IVON_API int ivon_tuning_maximize(struct ivon_tuning *tuning, bool each, struct ivon_error *error);
+
+/* Sets the weight decay of all Hessians, which fails likewise, or leaves it for NaN; and the
+   temperature, relative to the source's ess. */
+IVON_API int ivon_tuning_set(struct ivon_tuning *tuning, double weight_decay, double temperature,
+                             struct ivon_error *error);
+
+struct ivon_tuning_summary {
+    double n_train;           /* N */
+    double ess, weight_decay; /* NaN: Hessians differ, or have none */
+    size_t hessians, parameters;
+    size_t rank;      /* of the low-rank correction; 0: none */
+    double least;     /* element of a Hessian: weight decays must be above −least */
+    double effective; /* γ */
+    double squares;   /* ‖m‖² */
+    double evidence;  /* log p(D | δ) / N + mean loss, as ivon_fit_summary has both */
+};
+IVON_API struct ivon_tuning_summary ivon_tuning_summary(const struct ivon_tuning *tuning);
+
+/* The posterior as it is tuned, with all the source's tensors, until the tuning is freed. */
+IVON_API int ivon_tuning_source(struct ivon_source **source, const struct ivon_tuning *tuning,
+                                struct ivon_error *error);
 
 #ifdef __cplusplus
 }

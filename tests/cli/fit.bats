@@ -158,6 +158,142 @@ assert len(set(decays)) == 2, decays"
   refused 66 "none.h5: cannot open it" fit --tune=validation --validation=none.h5 -o o.h5
 }
 
+# retuned A B: B is A with another prior: what else there is, is equal to the bit, and its weight
+# decay, one or one for each Hessian, is where N δ |m|² = γ.
+retuned() {
+  ivon-convert -q -f "$1" -o before.h5
+  ivon-convert -q -f "$2" -o after.h5
+  $python - <<'PYTHON'
+import h5py, json, numpy as np
+def read(path):
+    f, found = h5py.File(path), {}
+    f.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    return f, found
+f, a = read("before.h5")
+g, b = read("after.h5")
+assert a.keys() == b.keys() and all(a[n][()].tobytes() == b[n][()].tobytes() for n in a)
+assert f.attrs["ess"] == g.attrs["ess"] and f.attrs.get("n_train") == g.attrs.get("n_train")
+n = f.attrs.get("n_train", f.attrs["ess"])
+blocks = json.loads(b["structure.json"][()].tobytes()).get("blocks", {}) if "structure.json" in b else {}
+found = []
+for name in (key[len("hessian/"):] for key in b if key.startswith("hessian/")):
+    h = np.maximum(np.float64(b["hessian/" + name][()]), 0)
+    d = b["hessian/" + name].attrs.get("weight_decay", g.attrs.get("weight_decay"))
+    block = blocks.get(name, {})
+    means = [name] + ([block["bias"]] if "bias" in block else [])
+    found.append((n * d * sum((np.float64(b["mean/" + m][()])**2).sum() for m in means), (h / (h + d)).sum(), d))
+squares, gamma, d = np.transpose(found)
+each = len(set(d)) > 1
+assert np.allclose(squares if each else squares.sum(), gamma if each else gamma.sum(), rtol=1e-9), found
+print("each" if each else "one")
+PYTHON
+}
+
+@test "a posterior that there is gets the weight decay of greatest evidence without data" {
+  ivon-train -q --arch=mlp:4,5,3,tanh "$(data)" --lr=.1 --h0=.1 --epochs=3 --batch=20 --save-every=0 -o run
+  mv run/posterior-*.h5 ivon.h5
+  fit -o kronecker.h5 --weight-decay=1
+  fit -o diagonal.npz --weight-decay=1 --structure=diagonal
+  ivon-convert -q kronecker.h5 -o kronecker.safetensors
+  ivon-convert -q ivon.h5 -o ivon.npz
+  for posterior in ivon.h5 ivon.npz kronecker.h5 kronecker.safetensors diagonal.npz; do
+    for format in h5 npz safetensors; do
+      ivon-fit -q -f $posterior --tune=marginal -o o.$format
+      [ "$(retuned $posterior o.$format)" = one ]
+      ivon-fit -q -f $posterior --tune=marginal:per-tensor -o o.$format
+      [ "$(retuned $posterior o.$format)" = each ]
+    done
+    ivon-predict -q o.h5 "$(data test)" -n 2 -f -o p.csv
+  done
+  # It is what the fit itself would have chosen, and its evidence the same.
+  fit -f -o tuned.h5 --tune=marginal
+  ivon-fit -f kronecker.h5 --tune=marginal --json -o o.h5 > j.json
+  ivon-fit -f -o one.h5 "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --weight-decay=1 --json > one.json
+  ivon-fit -f -o best.h5 "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --tune=marginal --json > best.json
+  $python - <<'PYTHON'
+import json
+j, one, best = (json.load(open(name + ".json")) for name in ("j", "one", "best"))
+for name in ("ess", "n_train", "parameters", "weight_decay", "effective_parameters", "squared_norm"):
+    assert abs(j[name] / best[name] - 1) < 1e-9, name
+assert abs(j["evidence_gain"] - best["log_evidence"] + one["log_evidence"]) < 1e-9
+PYTHON
+  run --separate-stderr -0 ivon-fit -f kronecker.h5 --tune=marginal -o o.h5
+  [ -z "$stderr" ]
+  [[ $output =~ ^"n_train               60"$'\n'"parameters            43"$'\n'"ess                   60"$'\n'"weight_decay          " ]]
+  [[ $output =~ $'\n'"evidence gain / N     "[0-9.]+$ ]]
+}
+
+@test "without a weight decay there is one to be found, and what cannot be tuned is refused" {
+  fit -o a.h5 --structure=diagonal
+  $python -c "
+import h5py
+with h5py.File('a.h5', 'r+') as f:
+    del f.attrs['weight_decay']"
+  run -0 ivon-fit a.h5 --tune=marginal -o o.h5
+  [[ $output == *"weight_decay  "* && $output != *gain* ]]
+  [ "$(retuned a.h5 o.h5)" = one ]
+  ivon-fit -q -f a.h5 --tune=validation --validation="$BATS_FILE_TMPDIR/data.h5:/test" -o o.h5
+  fit -o low.h5 --structure=lowrank:diagonal --rank=3
+  refused 65 "low.h5: has a low-rank correction, which holds for its weight decay alone: it has to be fitted anew, from the data" \
+    ivon-fit low.h5 --tune=marginal -o o.h5
+  $python -c "
+import h5py
+with h5py.File('a.h5', 'r+') as f:
+    f.attrs['weight_decay'] = 1.0
+    f['hessian/fc1.weight'][0, 0] = -0.9"
+  refused 65 "a.h5: Hessian of 'fc1.weight' is -0.9 at its least, and the weight decay " ivon-fit a.h5 --tune=marginal -o o.h5
+  ivon-fit -q a.h5 --tune=validation --validation="$BATS_FILE_TMPDIR/data.h5:/test" -o o.h5
+  ivon-sample -q o.h5 -o s.h5
+  tune() { ivon-fit a.h5 --tune=marginal -o o.h5 "$@"; }
+  refused 65 "mlp.h5: holds no Hessian to tune by: a fit to --data=FILE gives it one" ivon-fit "$BATS_FILE_TMPDIR/mlp.h5" --tune=marginal -o o.h5
+  refused 64 "--structure is for a fit, which needs --data=FILE" tune --structure=diagonal
+  refused 64 "--ess is for a fit, which needs --data=FILE" tune --ess=3
+  refused 64 "--include is for a fit, which needs --data=FILE" tune --include='*'
+  refused 64 "--resume is for a fit, which needs --data=FILE" tune --resume
+  refused 64 "--weight-decay and --tune do not go together" tune --weight-decay=3
+  refused 64 "runs no network: --model and what is said of a graph do not go with it" tune --model=a.onnx
+  refused 64 "--limit is for --data" tune --limit=3
+  refused 64 "--tune=validation and --validation=DATA go together" tune --validation=a.h5
+  refused 64 "--likelihood=gaussian needs --noise-std" ivon-fit a.h5 --tune=validation --validation=a.h5 --likelihood=gaussian -o o.h5
+  refused 65 "data.h5:/bad: no target counts, or the NLL is not finite" ivon-fit a.h5 --tune=validation --validation="$BATS_FILE_TMPDIR/data.h5:/bad" --inputs=good --targets=ignored -o o.h5
+  refused 73 "cannot create it" ivon-fit a.h5 --tune=marginal -o nowhere/o.h5
+  refused 64 "an ONNX file holds no Hessian" ivon-fit a.h5 --tune=marginal -o o.onnx
+}
+
+@test "held-out data choose weight decay and temperature of a posterior that there is" {
+  fit -o a.h5 --weight-decay=1e-4 --ess=6
+  fit -o low.h5 --structure=lowrank:diagonal --rank=3
+  nll() { ivon-predict -q "$1" "$(data test)" -n 32 --metrics --json | jq .metrics.nll.value; }
+  held="--validation=$BATS_FILE_TMPDIR/data.h5:/test"
+  for posterior in a.h5 low.h5; do
+    ivon-fit -f $posterior --tune=validation $held -o o.h5 --json > j.json 2> err
+    jq -e --argjson before "$(nll $posterior)" --argjson after "$(nll o.h5)" '.nll == $after and $after <= $before' j.json
+  done
+  [ "$(cat err)" = "ivon-fit: low.h5: a low-rank correction holds for its weight decay alone, which stays: the temperature is tuned" ]
+  $python -c "
+import h5py
+a, b = h5py.File('low.h5'), h5py.File('o.h5')
+assert a.attrs['weight_decay'] == b.attrs['weight_decay'] and b.attrs['ess'] != a.attrs['ess']
+assert all((a['mean/' + n][()] == b['mean/' + n][()]).all() for n in a['mean'])"
+  # Nothing that was tried is better, and of what is as good, nothing nearer to what was there.
+  ivon-fit -f -v a.h5 --tune=validation $held -o o.h5 --json > j.json 2> err
+  $python - <<'PYTHON'
+import json, re
+from math import log10
+j = json.load(open("j.json"))
+tried = [tuple(map(float, found)) for found in re.findall(r"decay (\S+), temperature (\S+), NLL (\S+) on", open("err").read())]
+assert len(tried) > 25 and len(set(tried)) == len(tried)
+least = min(nll for _, _, nll in tried)
+far = lambda decay, temperature: abs(log10(decay / 1e-4)) + abs(log10(temperature))
+chosen = far(j["weight_decay"], 6 / j["ess"])
+assert j["nll"] <= least + 1e-3 + 1e-5
+assert all(far(d, t) > chosen - 1e-4 for d, t, nll in tried if nll < least + 1e-3 - 1e-5)
+PYTHON
+  ivon-fit -f -j1 -q --no-provenance a.h5 --tune=validation $held -o one.h5
+  ivon-fit -f -j3 -q --no-provenance a.h5 --tune=validation $held -o three.h5
+  cmp one.h5 three.h5
+}
+
 @test "a posterior's own Hessian is the base of a correction" {
   ivon-train -q --arch=mlp:4,5,3,tanh "$(data)" --lr=.1 --h0=.1 --epochs=3 --batch=20 --save-every=0 -o run
   mv run/posterior-*.h5 ivon.h5

@@ -156,6 +156,10 @@ refused() { # MESSAGE COMMAND ...
   grep -q "post.h5: the outputs are between 0 and 1" err
   ivon-train --model=exp.onnx --data=x.npz --lr=.1 --steps=1 -o run 2> err
   grep -q "exp.onnx: the outputs are between 0 and 1" err
+  ivon-fit post.h5 --model=exp.onnx --data=x.npz -o fitted.h5 2> err > /dev/null
+  grep -q "exp.onnx: the outputs are between 0 and 1" err
+  ivon-fit -f post.h5 --model=exp.onnx --data=x.npz --probabilities -o fitted.h5 2> err > /dev/null
+  ! grep "between 0 and 1" err
   mean exp x.npz --probabilities
   near o.h5 probabilities softmax.npy
   ! grep "between 0 and 1" err

@@ -15,9 +15,9 @@ BIN = pathlib.Path(os.environ["IVON_BIN"])
 RUNS = int(os.environ.get("IVON_RUNS", "2"))
 
 
-def command(name, *arguments):
+def command(name, *arguments, quiet=True):
     """The output of a command; an error ends the script with what the command said."""
-    done = subprocess.run([BIN / name, "-q", "-j1", *arguments], capture_output=True, text=True,
+    done = subprocess.run([BIN / name, *["-q"] * quiet, "-j1", *arguments], capture_output=True, text=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise RuntimeError(f"{name} {' '.join(map(str, arguments))}: {done.stderr}")

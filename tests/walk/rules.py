@@ -459,12 +459,28 @@ def gram(call):
 
 
 def tune(call):
+    if call.chance(0.2) and not any(map(call.has, OF_A_FIT)):
+        return tune_alone(call)
     if any(map(call.has, ("weight-decay", "gram"))) or "--structure=lowrank:posterior" in call.arguments:
         return None
     call.chosen |= {"weight-decay", "validation"}
     if call.chance(0.3) and call.likelihood != "gaussian":
         return ["--tune=validation", f"--validation={call.group()}"]
     return values("marginal", "marginal:per-tensor", edge=0.02)(call)
+
+
+OF_A_FIT = ("data", "structure", "rank", "curvature", "fisher-samples", "shared", "moments", "gram", "max-factor",
+            "weight-decay", "ess", "include", "exclude", "limit")
+
+
+def tune_alone(call):
+    """Without data, and with nothing that says how they are used."""
+    call.arguments = [a for a in call.arguments if not a.startswith(("--data=", "--noise-std="))]
+    call.chosen |= {*OF_A_FIT, *GRAPH, "model", "validation"}
+    if call.chance(0.3) and call.likelihood != "gaussian":
+        return ["--tune=validation", f"--validation={call.group()}"]
+    call.arguments = [a for a in call.arguments if not a.startswith("--model=")]
+    return [call.some("--tune=marginal", "--tune=marginal:per-tensor")]
 
 
 RULES = {

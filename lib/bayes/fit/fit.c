@@ -380,6 +380,14 @@ int ivon_fit_correct(struct ivon_fit *fit, struct ivon_error *error)
     return code;
 }
 
+bool ivon_fit_saw_probabilities(const struct ivon_fit *fit)
+{
+    bool saw = false;
+    for (int i = 0; i < fit->lanes && fit->workers; i++)
+        saw |= fit->workers[i].probabilities;
+    return saw;
+}
+
 struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit)
 {
     const struct evidence *evidence = &fit->evidence;

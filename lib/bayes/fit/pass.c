@@ -65,6 +65,9 @@ static int run_forward(void *context, size_t i, int thread, struct ivon_error *e
     size_t tokens = fit->outputs.tokens;
     int code = runner_run_tile(&fit->runner, (int)i, &fit->data.feed, pass->first_tile + i, tile,
                                error);
+    if (!code && !fit->data.first && !tile->at)
+        worker->probabilities = outputs_are_probabilities(&fit->outputs, tile->f,
+                                                          tile->count * tokens);
     if (!code)
         code = outputs_check_finite(&fit->outputs, ivon_examples_path(fit->data.examples),
                                     (fit->data.first + tile->at) * tokens, tile->f,

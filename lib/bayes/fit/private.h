@@ -52,6 +52,7 @@ struct fit_worker {
     struct runner_tile tile;
     float *p, *adjoint;         /* tile × T × K */
     double *losses;             /* tile × T */
+    bool probabilities;         /* f of the first examples are */
     float **inputs, **adjoints; /* of each use: rows, rotated or squared once they are ready */
     int64_t **places;           /* of each use by lookup */
     float *rows;                /* scratch of the longest list of rows */

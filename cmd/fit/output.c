@@ -1,0 +1,12 @@
+#include "cmd/fit/fit.h"
+#include "cmd/shared/checkpoint_output.h"
+
+int fit_write_result(struct fit_command *command, json_t *provenance, struct ivon_error *error)
+{
+    const struct checkpoint_output output = {.path = command->output,
+                                             .command = "ivon-fit",
+                                             .files = &command->files,
+                                             .provenance = provenance,
+                                             .resources = command->options.resources};
+    return checkpoint_output_write(&output, command->result, error);
+}
