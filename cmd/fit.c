@@ -410,6 +410,7 @@ static void print_summary_json(const struct ivon_fit_summary *summary, bool gram
             set_number(object, "weight_decay", summary->weight_decay);
         set_number(object, "effective_parameters", summary->effective);
         set_number(object, "log_evidence", summary->evidence);
+        set_number(object, "newton_decrement", summary->decrement);
     }
     if (noise)
         set_number(object, "noise_std", summary->noise_std);
@@ -449,6 +450,17 @@ static void print_summary(const struct fit_command *command)
                summary.last);
     printf("effective parameters  %.6g\n", summary.effective);
     printf("log evidence / N      %.6g\n", summary.evidence);
+    printf("newton decrement      %.6g\n", summary.decrement);
+}
+
+static void fit_warn_far(const struct fit_command *command)
+{
+    struct ivon_fit_summary summary = ivon_fit_summary(command->fit);
+    if (!command->options.gram && ivon_mean_is_far(summary.decrement, summary.effective))
+        report_warning("the mean is far from a minimum of loss and weight decay: its Newton "
+                       "decrement is %.4g, where %.4g is to be expected at most: train on, or give "
+                       "the weight decay of the training",
+                       summary.decrement, summary.effective);
 }
 
 static void fit_release(struct fit_command *command)
@@ -490,8 +502,10 @@ int fit_run(int argc, char **argv)
         name_filter_warn_unused(&command.filter);
         open_warn_unused(&command.open);
     }
-    if (!code && !command.common.quiet && !command.swag && !command.alone)
+    if (!code && !command.common.quiet && !command.swag && !command.alone) {
         print_summary(&command);
+        fit_warn_far(&command);
+    }
     json_decref(provenance);
     fit_release(&command);
     return status;

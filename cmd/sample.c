@@ -138,7 +138,7 @@ static int sample_create_output(struct sample_command *command, size_t i,
         json_object_set_new(provenance, "sample", json_integer((json_int_t)sample));
         text = provenance_text(json_incref(provenance));
     }
-    header.ess = header.weight_decay = NAN;
+    header.ess = header.weight_decay = header.decrement = NAN;
     header.creator = creator;
     header.provenance = text;
     int code = ivon_checkpoint_create(&command->sinks[i], command->outputs[i], &header, tensors,

@@ -212,6 +212,7 @@ int combined_open(struct ivon_source **source, struct ivon_source *model,
         header.ess = other->ess;
     if (!isnan(other->weight_decay))
         header.weight_decay = other->weight_decay;
+    header.decrement = NAN; /* of one mean and its own Hessian */
     if (!header.warning)
         header.warning = other->warning;
     if (header.step < 0)

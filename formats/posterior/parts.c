@@ -9,9 +9,14 @@
 #include "formats/io/strings.h"
 #include "formats/posterior/buffers.h"
 
-/* Those that a Hessian may have of its own come first. */
-static const char *const number_keys[] = {"ess", "weight_decay", "step", "n_train"};
-enum { OWN_NUMBERS = 2, NUMBERS = sizeof number_keys / sizeof number_keys[0] };
+/* Those that a Hessian may have of its own come first, then the integers. */
+static const char *const number_keys[] = {"ess", "weight_decay", "step", "n_train",
+                                          "newton_decrement"};
+enum {
+    OWN_NUMBERS = 2,
+    DECREMENT = 4,
+    NUMBERS = sizeof number_keys / sizeof number_keys[0],
+};
 
 /* The name behind "PREFIX/"; null when there is no such prefix. */
 static const char *behind(const char *stored, const char *prefix)
@@ -136,6 +141,8 @@ int parts_header(struct parts_file *file, struct ivon_header *header, struct ivo
         code = get_natural(file, "step", &header->step, error);
     if (!code)
         code = get_natural(file, "n_train", &header->n_train, error);
+    if (!code)
+        code = parts_get(file, number_keys[DECREMENT], &header->decrement, error);
     return code;
 }
 
@@ -281,7 +288,7 @@ int parts_need_posterior(const struct ivon_header *header, const struct ivon_ten
                          void *context, bool *needed, struct ivon_error *error)
 {
     *needed = !isnan(header->ess) || !isnan(header->weight_decay) || header->step >= 0 ||
-              header->n_train >= 0;
+              header->n_train >= 0 || !isnan(header->decrement);
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = &tensors[i];
         bool graph = is_bytes(tensor) && named_bytes(tensor->name, 1) == IVON_GRAPH;
@@ -316,17 +323,20 @@ int parts_put(const char *path, const struct ivon_header *header, const struct i
               void *context, struct ivon_error *error)
 {
     const double numbers[OWN_NUMBERS] = {header->ess, header->weight_decay};
-    const int64_t integers[NUMBERS - OWN_NUMBERS] = {header->step, header->n_train};
+    const int64_t integers[DECREMENT - OWN_NUMBERS] = {header->step, header->n_train};
     int version = parts_version(tensors, count);
     const struct parts_number mark = {version, true, version};
     int code = put(context, PARTS_MARK, &mark, error);
     for (size_t k = 0; k < OWN_NUMBERS && !code; k++)
         code = parts_put_number(path, number_keys[k], numbers[k], put, context, error);
-    for (size_t k = OWN_NUMBERS; k < NUMBERS && !code; k++) {
+    for (size_t k = OWN_NUMBERS; k < DECREMENT && !code; k++) {
         int64_t value = integers[k - OWN_NUMBERS];
         struct parts_number number = {(double)value, true, value};
         code = value < 0 ? 0 : put(context, number_keys[k], &number, error);
     }
+    if (!code)
+        code = parts_put_number(path, number_keys[DECREMENT], header->decrement, put, context,
+                                error);
     for (size_t i = 0; i < count; i++) {
         const double own[OWN_NUMBERS] = {tensors[i].ess, tensors[i].weight_decay};
         for (size_t k = 0; k < OWN_NUMBERS && !code; k++) {

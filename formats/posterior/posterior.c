@@ -83,6 +83,7 @@ static int posterior_read_header(const struct hdf5_object *root, const char *pat
         .weight_decay = posterior_number(root, "weight_decay", NAN),
         .step = posterior_natural(root, "step"),
         .n_train = posterior_natural(root, "n_train"),
+        .decrement = posterior_number(root, "newton_decrement", NAN),
         .creator = posterior_text(root, "creator"),
         .provenance = posterior_text(root, "provenance"),
     };

@@ -47,6 +47,7 @@ static bool put_header(hid_t file, const struct ivon_header *header, int version
            hdf5_put_number(file, "weight_decay", header->weight_decay) &&
            hdf5_put_integer(file, "step", header->step) &&
            hdf5_put_integer(file, "n_train", header->n_train) &&
+           hdf5_put_number(file, "newton_decrement", header->decrement) &&
            hdf5_put_text(file, "creator", header->creator) &&
            hdf5_put_text(file, "provenance", header->provenance);
 }

@@ -7,6 +7,13 @@
 #include "core/error.h"
 #include "core/memory.h"
 
+/* The elements of a basis where they lie in memory as floats; else null. */
+static const float *block_view_basis(struct ivon_source *source, ptrdiff_t index)
+{
+    const struct ivon_tensor *tensor = ivon_source_tensor(source, (size_t)index);
+    return tensor->dtype == IVON_F32 ? ivon_source_view(source, (size_t)index, 0) : NULL;
+}
+
 /* Points *basis to a tensor's elements, in place or in *memory. */
 static int block_load_basis(struct ivon_source *source, ptrdiff_t index, const float **basis,
                             float **memory, struct ivon_error *error)
@@ -15,8 +22,7 @@ static int block_load_basis(struct ivon_source *source, ptrdiff_t index, const f
     if (index < 0)
         return 0;
     const struct ivon_tensor *tensor = ivon_source_tensor(source, (size_t)index);
-    if (tensor->dtype == IVON_F32)
-        *basis = ivon_source_view(source, (size_t)index, 0);
+    *basis = block_view_basis(source, index);
     if (*basis)
         return 0;
     *memory = memory_aligned(tensor->count * sizeof **memory);
@@ -44,6 +50,16 @@ int block_load(struct block *block, struct ivon_source *source, const struct str
         code = posterior_inverse_precision(source, (size_t)from->hessian, scale, 0, size,
                                            block->diagonal, error);
     return code;
+}
+
+size_t block_memory(struct ivon_source *source, const struct structure_block *from)
+{
+    const ptrdiff_t bases[] = {from->input_basis, from->output_basis};
+    size_t count = from->rows * from->columns;
+    for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++)
+        if (bases[i] >= 0 && !block_view_basis(source, bases[i]))
+            count += ivon_source_tensor(source, (size_t)bases[i])->count;
+    return count * sizeof(float);
 }
 
 void block_release(struct block *block)

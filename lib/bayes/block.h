@@ -17,4 +17,7 @@ int block_load(struct block *block, struct ivon_source *source, const struct str
                double scale, struct ivon_error *error);
 void block_release(struct block *block);
 
+/* Bytes that it takes in memory: bases that lie there as they are take none. */
+size_t block_memory(struct ivon_source *source, const struct structure_block *from);
+
 #endif

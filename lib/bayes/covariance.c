@@ -356,6 +356,20 @@ size_t covariance_memory(const struct covariance *covariance)
     return bytes;
 }
 
+size_t covariance_memory_of(struct ivon_source *source, const struct structure *structure)
+{
+    size_t weights = 0, blocks = 0;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (tensor->part == IVON_MEAN)
+            weights += weights_array_bytes(tensor->count);
+    }
+    for (size_t b = 0; b < structure->block_count; b++)
+        if (structure->blocks[b].hessian >= 0)
+            blocks += block_memory(source, &structure->blocks[b]);
+    return (1 + structure->rank) * weights + blocks;
+}
+
 /* Products. */
 
 /* product ← ρΣ x of the base. */

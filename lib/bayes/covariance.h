@@ -49,8 +49,9 @@ int covariance_draw(const struct covariance *covariance, struct weights *weights
 int covariance_load(struct covariance *covariance, const struct covariance_scale *scale,
                     int threads, struct ivon_error *error);
 
-/* Bytes that it takes in memory. */
+/* Bytes that it takes in memory; and those that one of a source would, with all means random. */
 size_t covariance_memory(const struct covariance *covariance);
+size_t covariance_memory_of(struct ivon_source *source, const struct structure *structure);
 
 /* Sets the product to ρΣ x, where x is laid out as the product's block. */
 int covariance_apply(const struct covariance *covariance, const double *x, struct weights *product,

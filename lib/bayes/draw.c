@@ -167,6 +167,18 @@ int draw_refuse(const struct ivon_source *source, const struct draw_counts *coun
                                           ivon_source_path(source), consequence, why));
 }
 
+size_t draw_memory(struct ivon_source *source, const struct structure *structure)
+{
+    size_t most = 0;
+    for (size_t b = 0; b < structure->block_count; b++) {
+        const struct structure_block *block = &structure->blocks[b];
+        size_t bytes = block_memory(source, block) +
+                       2 * block->rows * block->columns * sizeof(float);
+        most = block->hessian >= 0 && bytes > most ? bytes : most;
+    }
+    return most + structure->rank * PIECE * sizeof(float);
+}
+
 const struct structure_block *draw_block_of(const struct draw *draw, size_t index)
 {
     ptrdiff_t block = draw->structure->block_of[index];

@@ -35,6 +35,9 @@ struct draw_counts draw_count(const struct draw *draw, const struct ivon_sample_
 int draw_refuse(const struct ivon_source *source, const struct draw_counts *counts,
                 const char *consequence, struct ivon_error *error);
 
+/* Bytes that draws from a source of that structure take in each thread, beside their results. */
+size_t draw_memory(struct ivon_source *source, const struct structure *structure);
+
 /* The block that mean `index` is drawn with, if it is random; null: it is drawn by itself. */
 const struct structure_block *draw_block_of(const struct draw *draw, size_t index);
 

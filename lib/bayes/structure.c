@@ -161,7 +161,7 @@ static struct structure_block *structure_next_block(struct reading *reading,
         reading->block_capacity = capacity;
     }
     struct structure_block *block = &structure->blocks[structure->block_count];
-    *block = (struct structure_block){.bias = -1};
+    *block = (struct structure_block){.bias = -1, .input_rows = NAN};
     return block;
 }
 
@@ -172,11 +172,13 @@ static int structure_add_block(struct reading *reading, const char *name, const 
     ptrdiff_t weight;
     const json_t *bias = json_object_get(value, "bias");
     const json_t *transposed = json_object_get(value, "transposed");
+    const json_t *input_rows = json_object_get(value, "input_rows");
     const char *problem = !json_is_object(value)          ? "is no object"
                           : bias && !json_is_string(bias) ? "'bias' is no string"
                           : transposed && !json_is_boolean(transposed)
                               ? "'transposed' is no boolean"
-                              : NULL;
+                          : input_rows && !json_is_number(input_rows) ? "'input_rows' is no number"
+                                                                      : NULL;
     if (problem)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: block '%s': %s", reading->label, name,
                               problem);
@@ -190,6 +192,8 @@ static int structure_add_block(struct reading *reading, const char *name, const 
         return code ? code : IVON_ERROR_MEMORY;
     block->weight = (size_t)weight;
     block->transposed = json_is_true(transposed);
+    if (input_rows)
+        block->input_rows = json_number_value(input_rows);
     ptrdiff_t *block_of = reading->structure->block_of;
     block_of[weight] = (ptrdiff_t)reading->structure->block_count;
     code = structure_block_size(reading, ivon_source_tensor(reading->source, block->weight), block,
@@ -269,6 +273,7 @@ static int structure_read_member(struct reading *reading, const char *name,
         return code;
     if (low_rank)
         code = structure_read_low_rank(reading, value, error);
+    reading->structure->fitted |= strcmp(name, "fit") == 0;
     json_decref(value);
     return code;
 }
@@ -511,7 +516,10 @@ static json_t *structure_blocks_json(const struct structure_description *descrip
         const struct structure_block_names *names = &description->blocks[i];
         json_t *block = json_object();
         fine = (!names->bias || !json_object_set_new(block, "bias", json_string(names->bias))) &&
-               (!names->transposed || !json_object_set_new(block, "transposed", json_true()));
+               (!names->transposed || !json_object_set_new(block, "transposed", json_true())) &&
+               (!(names->input_rows > 0) ||
+                !json_object_set_new(block, "input_rows",
+                                     json_integer((json_int_t)names->input_rows)));
         fine = !json_object_set_new(blocks, names->weight, block) && fine;
     }
     if (fine)

@@ -3,7 +3,8 @@
  * node adds, are blocks, as net/derivative/metric.h has them, and the low-rank correction upon all.
  * A source tells it by its part IVON_STRUCTURE, JSON text (ivon-posterior(5)):
  *
- *   {"blocks": {"fc.weight": {"bias": "fc.bias", "transposed": true}, "conv.weight": {}},
+ *   {"blocks": {"fc.weight": {"bias": "fc.bias", "input_rows": 600, "transposed": true},
+ *               "conv.weight": {}},
  *    "low_rank": {"values": [3.5, 1.25]},
  *    "fit": {...}}
  *
@@ -23,7 +24,8 @@ struct structure_block {
     ptrdiff_t input_spectrum, output_spectrum; /* n and o numbers */
     ptrdiff_t gram;                            /* n × n */
     size_t rows, columns;                      /* o and n, which counts the bias */
-    bool transposed;                           /* the weight is stored with a row for each input */
+    double input_rows; /* how many rows of inputs its factors are from; NaN: not known */
+    bool transposed;   /* the weight is stored with a row for each input */
 };
 
 struct structure {
@@ -31,6 +33,7 @@ struct structure {
     size_t block_count;
     ptrdiff_t *block_of; /* of each tensor of the source: the block whose weight or bias it is the
                             mean of, or whose Hessian; -1: none */
+    bool fitted;         /* the text tells how it was fitted */
     bool low_rank;
     size_t rank;        /* r; 0 without a correction */
     double *values;     /* ℓ: r numbers */
@@ -57,6 +60,7 @@ int structure_refuse(struct ivon_source *source, const char *what, struct ivon_e
 struct structure_block_names {
     const char *weight, *bias; /* bias: null where there is none */
     bool transposed;
+    double input_rows; /* 0: not known */
 };
 
 /* A structure that is to be written. */

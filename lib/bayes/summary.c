@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/covariance.h"
 #include "bayes/posterior.h"
-#include "bayes/structure.h"
 #include "core/error.h"
 #include "core/meter.h"
 #include "core/options.h"
@@ -40,7 +40,7 @@ struct search {
 
 struct moments {
     uint64_t mean_nonfinite, hessian_nonfinite, nonpositive;
-    double square_sum, minimum, maximum;
+    double square_sum, minimum, maximum, effective;
 };
 
 /* A mean and its Hessian, or one of them; -1: none. */
@@ -146,7 +146,9 @@ static void count_tile(const struct scan *scan, struct counts *counts, struct mo
             continue;
         double precision = described->ess * (hessian[i] + described->weight_decay);
         if (scan->pass == 0) {
-            moments->nonpositive += hessian[i] + described->weight_decay <= 0;
+            double sum = hessian[i] + described->weight_decay;
+            moments->nonpositive += sum <= 0;
+            moments->effective += sum > 0 ? hessian[i] / sum : isnan(sum) ? sum : 0;
             moments->minimum = fmin(moments->minimum, hessian[i]);
             moments->maximum = fmax(moments->maximum, hessian[i]);
         }
@@ -291,6 +293,7 @@ static void summary_fill(struct ivon_summary *summary, const struct scan *scan, 
         summary->hessian_min = fmin(summary->hessian_min, moments->minimum);
         summary->hessian_max = fmax(summary->hessian_max, moments->maximum);
         square_sum += moments->square_sum;
+        summary->effective += moments->effective;
     }
     summary->mean_norm = sqrt(square_sum);
     quantiles(&scan->search[HESSIAN], summary->hessian_quantiles);
@@ -490,7 +493,11 @@ int ivon_structure_describe(struct ivon_structure *described, struct ivon_source
     int code = structure_read(&structure, source, error);
     if (code)
         return code;
-    *described = (struct ivon_structure){.rank = structure->rank};
+    *described = (struct ivon_structure){
+        .rank = structure->rank,
+        .fitted = structure->fitted,
+        .draw_bytes = draw_memory(source, structure),
+        .covariance_bytes = covariance_memory_of(source, structure)};
     for (size_t i = 0; i < structure->block_count; i++)
         described->blocks += structure->blocks[i].hessian >= 0;
     structure_free(structure);
@@ -502,6 +509,12 @@ const struct ivon_summary *ivon_summary_tensors(const struct ivon_summaries *sum
 {
     *count = summaries->count;
     return summaries->tensors;
+}
+
+bool ivon_mean_is_far(double decrement, double effective)
+{
+    const double MOST = 4;
+    return decrement > MOST * effective;
 }
 
 const struct ivon_summary *ivon_summary_total(const struct ivon_summaries *summaries)

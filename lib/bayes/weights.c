@@ -16,6 +16,12 @@ static size_t parameter_count(const struct ivon_network *network, size_t paramet
     return 0;
 }
 
+size_t weights_array_bytes(size_t count)
+{
+    size_t step = MEMORY_ALIGNMENT / sizeof(float);
+    return (count / step + 1) * step * sizeof(float);
+}
+
 int weights_init(struct weights *weights, const struct ivon_network *network,
                  struct ivon_error *error)
 {
@@ -23,9 +29,8 @@ int weights_init(struct weights *weights, const struct ivon_network *network,
     size_t *offsets = calloc(count + 1, sizeof *offsets);
     *weights = (struct weights){.arrays = calloc(count + 1, sizeof *weights->arrays)};
     for (size_t i = 0; offsets && i < count; i++) {
-        size_t elements = parameter_count(network, i), step = MEMORY_ALIGNMENT / sizeof(float);
         offsets[i] = total;
-        total += (elements / step + 1) * step;
+        total += weights_array_bytes(parameter_count(network, i)) / sizeof(float);
     }
     weights->size = total * sizeof(float);
     bool fine = offsets && weights->arrays && (weights->data = memory_aligned(weights->size));

@@ -16,6 +16,9 @@ int weights_init(struct weights *weights, const struct ivon_network *network,
                  struct ivon_error *error);
 void weights_release(struct weights *weights);
 
+/* Bytes of an array of `count` elements in the block. */
+size_t weights_array_bytes(size_t count);
+
 /* A range of one parameter: what one thread fills at a time. */
 struct weights_range {
     size_t parameter, first, count;

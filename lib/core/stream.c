@@ -66,7 +66,8 @@ bool part_is_structural(enum ivon_part part)
 
 struct ivon_header ivon_header_empty(void)
 {
-    return (struct ivon_header){.ess = NAN, .weight_decay = NAN, .step = -1, .n_train = -1};
+    return (struct ivon_header){
+        .ess = NAN, .weight_decay = NAN, .step = -1, .n_train = -1, .decrement = NAN};
 }
 
 bool tensor_shape_count(int rank, const int64_t *shape, size_t element_size, size_t *count)

@@ -141,8 +141,12 @@ struct ivon_fit_summary {
     double effective;              /* γ = Σ h/(h + δ) */
     double squares;                /* ‖m‖² of those */
     double evidence;               /* log p(D | δ) / N, without what δ does not move */
-    size_t blocks;                 /* weights with a basis */
-    size_t rank;                   /* of the low-rank correction; its first and last ℓ: */
+    /* Newton's: N gᵀ (H + δ)^(−1) g, g the gradient of (1/N) Σ L + δ/2 ‖m‖², but at most twice
+       Σ L + N δ/2 ‖m‖², from which a Newton step takes half of it. NaN: not known. See
+       ivon_mean_is_far. */
+    double decrement;
+    size_t blocks; /* weights with a basis */
+    size_t rank;   /* of the low-rank correction; its first and last ℓ: */
     double first, last;
     /* Known before the run: */
     size_t bytes;    /* of factors, bases, h and the vectors of Lanczos' method in memory */

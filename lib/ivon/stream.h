@@ -73,6 +73,8 @@ struct ivon_header {
     double weight_decay; /* δ; NaN when absent */
     int64_t step;        /* of the training; -1 when absent */
     int64_t n_train;     /* number of training examples; -1 when absent */
+    double decrement;    /* Newton's, of a fit (ivon/fit.h): how far the mean is from a minimum; NaN
+                            when absent */
     const char *creator;
     const char *provenance; /* JSON text */
     /* Of a source whose file does not name everything itself: by which rule names and Hessians were

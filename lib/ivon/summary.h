@@ -38,6 +38,8 @@ struct ivon_summary {
     bool shapes_differ;    /* of mean and Hessian: no ratios then */
     bool hessian_at_start; /* see ivon_summary_new */
     bool in_block;         /* its covariance is that of a block */
+    double effective; /* γ = Σ h/(h + weight_decay) of the elements where that is positive: how
+                              many of them the data determine; of a low-rank correction's base */
 };
 
 struct ivon_summary_options {
@@ -73,11 +75,22 @@ IVON_API const struct ivon_summary *ivon_summary_tensors(const struct ivon_summa
 struct ivon_structure {
     size_t blocks; /* weights, alone or with a bias, with a covariance in a basis */
     size_t rank;   /* of the low-rank correction upon the rest */
+    bool fitted;   /* it says that it was fitted (ivon/fit.h) */
+    /* Bytes in memory, whatever the structure is: of each thread that draws samples, beside these;
+       and of the whole covariance, which all else needs. */
+    size_t draw_bytes, covariance_bytes;
 };
 
 /* Reads the structure of a source and checks it against the tensors. */
 IVON_API int ivon_structure_describe(struct ivon_structure *structure, struct ivon_source *source,
                                      struct ivon_error *error);
+
+/*
+ * Returns whether a mean is far from a minimum, by Newton's decrement there (ivon/fit.h) and γ:
+ * more than 4 γ. At the minimum of the expected loss the decrement of the training loss has the
+ * expectation γ; and a weight decay of greatest evidence, of which the training had none, adds γ.
+ */
+IVON_API bool ivon_mean_is_far(double decrement, double effective);
 
 /* Of all tensors together; borrowed. */
 IVON_API const struct ivon_summary *ivon_summary_total(const struct ivon_summaries *summaries);

@@ -180,6 +180,7 @@ static inline void check_checkpoint(const struct checkpoint *checkpoint, const c
     assert_number(header->weight_decay, checkpoint->header.weight_decay);
     assert_int_equal(header->step, checkpoint->header.step);
     assert_int_equal(header->n_train, checkpoint->header.n_train);
+    assert_number(header->decrement, checkpoint->header.decrement);
     assert_text(header->creator, checkpoint->header.creator);
     assert_text(header->provenance, checkpoint->header.provenance);
     assert_int_equal(ivon_source_tensor_count(source), checkpoint->count);
@@ -198,6 +199,7 @@ static inline struct ivon_header full_header(void)
                                 .weight_decay = 1.25e-4,
                                 .step = INT64_C(1) << 40,
                                 .n_train = 60000,
+                                .decrement = 0.1875,
                                 .creator = "test \xc3\xa9",
                                 .provenance = "{\"command\": \"\\u001b\"}"};
 }

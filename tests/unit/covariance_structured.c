@@ -118,6 +118,19 @@ static void check_examples(struct structured *structured, const struct covarianc
     net_derivative_free(derivative);
 }
 
+/* Of all means it is what the structure says, a loaded one as one that is yet to be. */
+static void check_memory(const struct covariance *covariance, const struct dense *dense)
+{
+    size_t random = 0;
+    for (size_t p = 0; p < covariance->network->parameter_count; p++)
+        random += covariance->random[p];
+    size_t all = covariance_memory_of(dense->source, dense->structure);
+    if (random == covariance->network->parameter_count)
+        assert_int_equal(covariance_memory(covariance), all);
+    else
+        assert_true(covariance_memory(covariance) <= all);
+}
+
 static void check_covariance(struct structured *structured, bool (*selected)(void *, const char *))
 {
     const struct covariance_scale scales[] = {{.rho = 0.75, .n_train = N_TRAIN},
@@ -138,6 +151,7 @@ static void check_covariance(struct structured *structured, bool (*selected)(voi
         expect("log determinant", 0, covariance_log_determinant(covariance), expected,
                (double)dense->size);
         assert_true(covariance_memory(covariance) >= dense->size * sizeof(float));
+        check_memory(covariance, dense);
     }
     covariance_free(covariance);
     dense_free(dense);

@@ -9,6 +9,7 @@
 #include "structured_data.h"
 
 #include "ivon/fit.h"
+#include "ivon/summary.h"
 
 enum { HESSIANS = 3 };
 
@@ -343,6 +344,95 @@ static void of_full_rank_it_is_the_whole_curvature(void **state)
     }
 }
 
+/* Returns N gᵀ (H + δ)^(−1) g by the dense Σ = (N (H + δ))^(−1), g = (1/N) Σ Jᵀ e + δ m, or what
+   bounds it. */
+static double dense_decrement(const struct trial *trial, double decay)
+{
+    double f[OUT], p[OUT], e[OUT], jacobian[OUT][RANDOM], sum[RANDOM], g[DENSE_MOST];
+    const float *means[] = {trial->structured.w1, trial->structured.b1, trial->structured.w2,
+                            trial->structured.b2};
+    const size_t counts[] = {HIDDEN * IN, HIDDEN, HIDDEN * OUT, OUT};
+    struct dense *dense = dense_new(trial->source, NULL);
+    for (size_t m = 0, at = 0; m < 4; at += counts[m++])
+        for (size_t i = 0; i < counts[m]; i++)
+            sum[at + i] = EXAMPLES * decay * (double)means[m][i];
+    for (size_t i = 0; i < EXAMPLES; i++) {
+        structured_run(&trial->structured, trial->data.x + i * IN, f, jacobian);
+        data_predict(&trial->data, f, p);
+        data_residual(&trial->data, i, p, e);
+        for (size_t c = 0; c < OUT; c++)
+            for (size_t j = 0; j < RANDOM; j++)
+                sum[j] += jacobian[c][j] * e[c];
+    }
+    structured_to_dense(dense, sum, g);
+    double decrement = dense_quadratic(dense, g);
+    dense_free(dense);
+    struct ivon_fit_summary summary = ivon_fit_summary(trial->fit);
+    return fmin(decrement, 2 * EXAMPLES * summary.loss + EXAMPLES * decay * summary.squares);
+}
+
+/* Sums of 23 gradients of one sign or the other, right to 2^-22 of the largest, whose squares are
+   within 30 of those of the sums: 10^-5. */
+static void the_decrement_is_the_gradient_in_the_posteriors_metric(void **state)
+{
+    (void)state;
+    for (enum ivon_likelihood kind = IVON_CATEGORICAL; kind <= IVON_POISSON; kind++)
+        for (int structure = 0; structure < 4; structure++) {
+            struct trial trial;
+            struct ivon_fit_options options = fit_options(kind);
+            struct ivon_error error = {0};
+            options.structure = structure % 2 ? IVON_FIT_KRONECKER : IVON_FIT_DIAGONAL;
+            options.rank = structure < 2 ? 0 : 4;
+            trial_begin(&trial, &options);
+            double found = ivon_fit_summary(trial.fit).decrement;
+            double expected = dense_decrement(&trial, options.weight_decay);
+            if (!(fabs(found / expected - 1) <= 1e-5))
+                fail_msg("%d, %d: %.9g, expected %.9g", kind, structure, found, expected);
+            assert_true(ivon_source_header(trial.source)->decrement == found);
+            ivon_source_close(trial.source);
+            trial.source = NULL;
+            assert_int_equal(ivon_fit_set_weight_decay(trial.fit, 0.5, &error), 0);
+            assert_int_equal(ivon_fit_source(&trial.source, trial.fit, NULL, 0, &error), 0);
+            found = ivon_fit_summary(trial.fit).decrement;
+            assert_true(fabs(found / dense_decrement(&trial, 0.5) - 1) <= 1e-5);
+            trial_end(&trial);
+        }
+}
+
+/* Where the noise is found, h and gradient are by it; with the larger weight decays the decrement
+   is below its bound. */
+static void the_decrement_is_by_the_noise_that_is_found(void **state)
+{
+    (void)state;
+    size_t below = 0;
+    for (int power = -2; power <= 2; power++) {
+        double decay = pow(10, power);
+        struct trial found, given;
+        struct ivon_fit_options options = fit_options(IVON_GAUSSIAN);
+        options.task.noise_std = NAN;
+        options.weight_decay = decay;
+        trial_begin(&found, &options);
+        struct ivon_fit_summary summary = ivon_fit_summary(found.fit);
+        options.task.noise_std = summary.noise_std;
+        trial_begin(&given, &options);
+        double expected = ivon_fit_summary(given.fit).decrement;
+        assert_true(fabs(summary.decrement / expected - 1) <= 1e-5);
+        below += summary.decrement <
+                 2 * EXAMPLES * summary.loss + EXAMPLES * decay * summary.squares - 1e-3;
+        trial_end(&found);
+        trial_end(&given);
+    }
+    assert_true(below > 0);
+}
+
+static void a_mean_is_far_where_the_decrement_says_so(void **state)
+{
+    (void)state;
+    assert_false(ivon_mean_is_far(NAN, 10));
+    assert_false(ivon_mean_is_far(40, 10));
+    assert_true(ivon_mean_is_far(41, 10));
+}
+
 /* A weight decay that is set afterwards is as one that was given, and undoes the correction. */
 static void the_weight_decay_can_be_set(void **state)
 {
@@ -465,6 +555,9 @@ int main(void)
         cmocka_unit_test(a_correction_lies_upon_the_same_base),
         cmocka_unit_test(of_full_rank_it_is_the_whole_curvature),
         cmocka_unit_test(the_weight_decay_can_be_set),
+        cmocka_unit_test(the_decrement_is_the_gradient_in_the_posteriors_metric),
+        cmocka_unit_test(the_decrement_is_by_the_noise_that_is_found),
+        cmocka_unit_test(a_mean_is_far_where_the_decrement_says_so),
         cmocka_unit_test(what_no_example_bends_needs_a_weight_decay),
         cmocka_unit_test(what_cannot_be_is_refused),
     };

@@ -400,7 +400,7 @@ static void long_texts_are_refused(void **state)
 static void texts_are_written(void **state)
 {
     (void)state;
-    const struct structure_block_names blocks[] = {{"z", "z.b", false}, {"a", NULL, true}};
+    const struct structure_block_names blocks[] = {{"z", "z.b", false, 0}, {"a", NULL, true, 60}};
     const double values[] = {0.1, 3};
     const struct {
         struct structure_description description;
@@ -408,7 +408,7 @@ static void texts_are_written(void **state)
     } cases[] = {
         {{0}, "{}"},
         {{.blocks = blocks, .block_count = 2},
-         "{\"blocks\":{\"a\":{\"transposed\":true},\"z\":{\"bias\":\"z.b\"}}}"},
+         "{\"blocks\":{\"a\":{\"input_rows\":60,\"transposed\":true},\"z\":{\"bias\":\"z.b\"}}}"},
         {{.values = values}, "{\"low_rank\":{\"values\":[]}}"},
         {{.values = values, .rank = 2, .fit = "{\"n\": 1, \"a\": []}"},
          "{\"fit\":{\"a\":[],\"n\":1},\"low_rank\":{\"values\":[0.10000000000000001,3.0]}}"},
@@ -420,7 +420,7 @@ static void texts_are_written(void **state)
     }
     const struct structure_description wrong = {.fit = "{"};
     assert_null(structure_text(&wrong));
-    const struct structure_block_names bytes = {"\xff", NULL, false};
+    const struct structure_block_names bytes = {"\xff", NULL, false, 0};
     const struct structure_description no_utf8 = {.blocks = &bytes, .block_count = 1};
     assert_null(structure_text(&no_utf8));
 }

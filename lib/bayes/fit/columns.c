@@ -107,7 +107,7 @@ void fit_columns_set(const struct ivon_fit *fit, const struct fit_worker *worker
     size_t at = tile->at * tokens;
     const struct row_targets targets = labelled_targets(&fit->data, at);
     memset(adjoint, 0, fit->runner.tile * tokens * k * sizeof *adjoint);
-    if (fit->options.curvature == IVON_CURVATURE_EMPIRICAL) {
+    if (column == FIT_RESIDUAL || fit->options.curvature == IVON_CURVATURE_EMPIRICAL) {
         likelihood_residual(&fit->likelihood, rows, worker->p, &targets, adjoint);
         return;
     }

@@ -259,6 +259,7 @@ int ivon_fit_new(struct ivon_fit **out, struct ivon_network *network, struct ivo
     fit->options = ivon_fit_defaults();
     fit->network = network;
     fit->source = source;
+    fit->decrement = NAN;
     int code = options_read(&fit_options, &fit->options, given, error);
     fit->memory = fit->options.resources.memory ? fit->options.resources.memory : DEFAULT_MEMORY;
     fit->outputs.likelihood = fit->options.task.likelihood;
@@ -330,6 +331,8 @@ int ivon_fit_run(struct ivon_fit *fit, struct ivon_error *error)
                                          : fit->options.ess;
     fit_state_start(fit);
     int code = fit->stage == FIT_CORRECTION ? 0 : fit_run_passes(fit, error);
+    if (!code && !fit->options.gram)
+        code = fit_gradient_decrement(fit, error);
     fit->done = !code;
     return code;
 }
@@ -360,7 +363,8 @@ int ivon_fit_set_weight_decay(struct ivon_fit *fit, double weight_decay, struct 
         return code;
     fit_forget_correction(fit);
     fit_lanczos_close(fit);
-    return fit_tune_to(fit, weight_decay, error);
+    code = fit_tune_to(fit, weight_decay, error);
+    return code ? code : fit_gradient_decrement(fit, error);
 }
 
 int ivon_fit_correct(struct ivon_fit *fit, struct ivon_error *error)
@@ -377,15 +381,12 @@ int ivon_fit_correct(struct ivon_fit *fit, struct ivon_error *error)
     meter_release(&fit->meter);
     if (code)
         fit_forget_correction(fit);
-    return code;
+    return code ? code : fit_gradient_decrement(fit, error);
 }
 
 bool ivon_fit_saw_probabilities(const struct ivon_fit *fit)
 {
-    bool saw = false;
-    for (int i = 0; i < fit->lanes && fit->workers; i++)
-        saw |= fit->workers[i].probabilities;
-    return saw;
+    return fit->probabilities;
 }
 
 struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit)
@@ -398,6 +399,7 @@ struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit)
         .weight_decay = fit->options.weight_decay,
         .noise_std = fit->likelihood.noise_std,
         .loss = fit->loss / fit->n_train,
+        .decrement = fit->decrement,
         .bytes = fit_layers_bytes(fit) + fit_lanczos_bytes(fit),
         .passes = fit_passes_before(fit, FIT_CORRECTION),
         .passes_done = fit_passes_before(fit, fit->stage) + lanczos_done(fit),

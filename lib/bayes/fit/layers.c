@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "bayes/fit/private.h"
+#include "core/blas.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "net/derivative/metric.h"
 
 enum {
     FACTOR_ROWS = 8192,   /* by default */
@@ -31,6 +33,43 @@ int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivo
         "%s: the curvature at '%s' is not a finite number: weights or inputs are too large",
         ivon_source_path(fit->source),
         ivon_source_tensor(fit->source, fit->network->parameters[parameter])->name);
+}
+
+/* Gradients. */
+
+/* G' += d' at the columns that a lookup's inputs name. */
+static void panel_add_lookup(const struct net_use *use, const struct fit_panel *panel,
+                             const float *d, const int64_t *places, size_t count, size_t n,
+                             float *g)
+{
+    for (size_t t = 0; t < count; t++)
+        for (size_t i = 0; i < panel->count; i++)
+            g[i * n + (size_t)places[t]] += d[t * use->outputs + panel->first + i];
+}
+
+bool fit_panel_gradient(const struct ivon_fit *fit, const struct fit_worker *worker,
+                        const struct fit_panel *panel, size_t first, size_t count, float *g)
+{
+    const struct fit_layer *layer = &fit->layers[panel->layer];
+    size_t n = layer->columns;
+    bool lookups = true;
+    for (size_t i = layer->first; i < layer->first + layer->count; i++) {
+        const struct net_use *use = fit_use(fit, worker, i);
+        size_t at = first * use->positions, t = count * use->positions;
+        size_t stride = use->inputs + (use->bias != NET_NONE);
+        const float *d = worker->adjoints[i] + at * use->outputs;
+        const float *a = use->lookup ? NULL : worker->inputs[i] + at * stride;
+        if (use->lookup) {
+            panel_add_lookup(use, panel, d, worker->places[i] + at, t, n, g);
+            continue;
+        }
+        lookups = false;
+        bool swapped = fit_use_swapped(layer, use);
+        blas_product(true, false, (int64_t)panel->count, (int64_t)n, (int64_t)t, 1,
+                     (swapped ? a : d) + panel->first, (int64_t)(swapped ? stride : use->outputs),
+                     swapped ? d : a, (int64_t)(swapped ? use->outputs : stride), 1, g, (int64_t)n);
+    }
+    return lookups;
 }
 
 /* Layers. */
@@ -117,9 +156,23 @@ static bool allocate_layer(const struct ivon_fit *fit, struct fit_layer *layer)
     if (fit->options.gram)
         return true;
     layer->h = memory_aligned(size);
-    if (layer->h)
-        memset(layer->h, 0, size);
-    return layer->h != NULL;
+    layer->gradient = memory_aligned(size);
+    if (!layer->h || !layer->gradient)
+        return false;
+    memset(layer->h, 0, size);
+    memset(layer->gradient, 0, size);
+    return true;
+}
+
+struct net_block fit_layer_block(const struct fit_layer *layer)
+{
+    return (struct net_block){.weight = layer->weight,
+                              .bias = layer->bias,
+                              .rows = layer->outputs,
+                              .columns = layer->columns,
+                              .transposed = layer->transposed,
+                              .input_basis = layer->factors[FIT_INPUT].matrix,
+                              .output_basis = layer->factors[FIT_OUTPUT].matrix};
 }
 
 /* Panels. */
@@ -186,18 +239,21 @@ static int make_diagonal(struct ivon_fit *fit, struct ivon_error *error)
         fit->diagonal_at[p] = fit->diagonal_count;
         fit->diagonal_count += fit->parameter_counts[p];
     }
+    fit->diagonal_gradient = calloc(fit->diagonal_count + 1, sizeof *fit->diagonal_gradient);
+    if (!fit->diagonal_gradient)
+        return ivon_error_memory(error);
     return 0;
 }
 
 size_t fit_layers_bytes(const struct ivon_fit *fit)
 {
-    size_t bytes = fit->diagonal_count * sizeof(float);
+    size_t bytes = 2 * fit->diagonal_count * sizeof(float);
     for (size_t i = 0; i < fit->layer_count; i++) {
         const struct fit_layer *layer = &fit->layers[i];
         for (enum fit_side side = FIT_INPUT; side < FIT_SIDES; side++)
             if (layer->factors[side].rotated)
                 bytes += layer->factors[side].rows * layer->factors[side].rows * sizeof(float);
-        bytes += fit->options.gram ? 0 : layer->outputs * layer->columns * sizeof(float);
+        bytes += fit->options.gram ? 0 : 2 * layer->outputs * layer->columns * sizeof(float);
     }
     return bytes;
 }
@@ -234,6 +290,7 @@ void fit_layers_free(struct ivon_fit *fit)
             free(fit->layers[i].factors[side].spectrum);
         }
         free(fit->layers[i].h);
+        free(fit->layers[i].gradient);
     }
     for (size_t p = 0; p < fit->network->parameter_count && fit->diagonal; p++)
         free(fit->diagonal[p]);
@@ -243,4 +300,5 @@ void fit_layers_free(struct ivon_fit *fit)
     free(fit->moment_panels);
     free(fit->diagonal);
     free(fit->diagonal_at);
+    free(fit->diagonal_gradient);
 }

@@ -88,15 +88,6 @@ static void add_single(const struct ivon_fit *fit, const struct fit_worker *work
                  (int64_t)n);
 }
 
-/* G' += d' at the columns that a lookup's inputs name. */
-static void add_lookup(const struct net_use *use, const struct fit_panel *panel, const float *d,
-                       const int64_t *places, size_t n, float *g)
-{
-    for (size_t t = 0; t < use->positions; t++)
-        for (size_t i = 0; i < panel->count; i++)
-            g[i * n + (size_t)places[t]] += d[t * use->outputs + panel->first + i];
-}
-
 /* h += G'² where lookups alone made G', which becomes 0 again. */
 static void flush_lookup(const struct net_use *use, const struct fit_panel *panel,
                          const int64_t *places, size_t n, float weight, float *g, float *h)
@@ -109,32 +100,6 @@ static void flush_lookup(const struct net_use *use, const struct fit_panel *pane
         }
 }
 
-/* The rows of G' of example e that a panel has, of all uses; returns whether lookups alone made
-   it. */
-static bool form_panel(const struct ivon_fit *fit, const struct fit_worker *worker,
-                       const struct fit_layer *layer, const struct fit_panel *panel, size_t e,
-                       float *g)
-{
-    size_t n = layer->columns;
-    bool lookups = true;
-    for (size_t i = layer->first; i < layer->first + layer->count; i++) {
-        const struct net_use *use = fit_use(fit, worker, i);
-        size_t t = use->positions, stride = use->inputs + (use->bias != NET_NONE);
-        const float *d = worker->adjoints[i] + e * t * use->outputs;
-        const float *a = use->lookup ? NULL : worker->inputs[i] + e * t * stride;
-        if (use->lookup) {
-            add_lookup(use, panel, d, worker->places[i] + e * t, n, g);
-            continue;
-        }
-        lookups = false;
-        bool swapped = fit_use_swapped(layer, use);
-        blas_product(true, false, (int64_t)panel->count, (int64_t)n, (int64_t)t, 1,
-                     (swapped ? a : d) + panel->first, (int64_t)(swapped ? stride : use->outputs),
-                     swapped ? d : a, (int64_t)(swapped ? use->outputs : stride), 1, g, (int64_t)n);
-    }
-    return lookups;
-}
-
 static void add_examples(const struct ivon_fit *fit, const struct fit_worker *worker,
                          const struct fit_layer *layer, const struct fit_panel *panel, float *g)
 {
@@ -142,7 +107,7 @@ static void add_examples(const struct ivon_fit *fit, const struct fit_worker *wo
     float weight = (float)fit_columns_weight(fit), *h = layer->h + panel->first * n;
     memset(g, 0, size * sizeof *g);
     for (size_t e = 0; e < worker->tile.count; e++) {
-        if (!form_panel(fit, worker, layer, panel, e, g)) {
+        if (!fit_panel_gradient(fit, worker, panel, e, 1, g)) {
             derivative_add_products(h, weight, g, g, size);
             memset(g, 0, size * sizeof *g);
             continue;
@@ -230,6 +195,7 @@ int fit_moments_run(struct ivon_fit *fit, struct ivon_error *error)
     struct fit_pass pass = {.fit = fit,
                             .columns = fit->columns,
                             .rotate = true,
+                            .on_gradient = fit_gradient_add,
                             .on_wave = start_wave,
                             .on_column = moments_add_column,
                             .on_end = end_wave};

@@ -53,10 +53,11 @@ static int load_layer(struct ivon_fit *fit, const struct fit_layer *layer, struc
     return code;
 }
 
-/* The source's own Hessians in place of moments; the pass over the data finds the loss. */
+/* The source's own Hessians in place of moments; the pass over the data finds the loss and its
+   gradient. */
 int fit_own_run(struct ivon_fit *fit, struct ivon_error *error)
 {
-    struct fit_pass pass = {.fit = fit};
+    struct fit_pass pass = {.fit = fit, .on_gradient = fit_gradient_add};
     size_t part = 0;
     int code = structure_refuse(fit->source, "bases of low-rank corrections", error);
     if (!code)

@@ -113,7 +113,13 @@ static int fit_run_wave(struct fit_pass *pass, struct ivon_error *error)
         return fit_state_leave(fit, code, error);
     if (fit->stage == fit_first_stage(fit))
         add_losses(pass);
-    if (pass->on_wave)
+    if (pass->on_gradient) {
+        pass->column = FIT_RESIDUAL;
+        code = thread_pool_run(fit->pool, threads, pass->wave, run_back, pass, error);
+        if (!code)
+            code = pass->on_gradient(pass, error);
+    }
+    if (!code && pass->on_wave)
         code = pass->on_wave(pass, error);
     for (pass->column = 0; pass->column < pass->columns && !code; pass->column++) {
         code = thread_pool_run(fit->pool, threads, pass->wave, run_back, pass, error);

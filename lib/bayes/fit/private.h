@@ -1,7 +1,7 @@
 /*
  * The inside of struct ivon_fit: made by fit.c; layers.c has the weights that enter by products,
- * pass.c runs the network over the data, a wave of tiles at a time, of which factors.c and
- * moments.c take the sums; tune.c finds their prior, lanczos.c corrects them, result.c makes a
+ * pass.c runs the network over the data, a wave of tiles at a time, of which factors.c, moments.c
+ * and gradient.c take the sums; tune.c finds their prior, lanczos.c corrects them, result.c makes a
  * checkpoint of all; state.c saves what was done so far, resume.c takes it up again.
  */
 #ifndef BAYES_FIT_PRIVATE_H
@@ -36,8 +36,9 @@ struct fit_layer {
     bool single;  /* one use at one position, not by lookup: gradients have rank one */
     bool product; /* h is the product of the factors' eigenvalues */
     struct fit_factor factors[FIT_SIDES];
-    float *h;    /* o × n; null: not computed */
-    double rows; /* R: that B is the mean of */
+    float *h;        /* o × n; null: not computed */
+    float *gradient; /* o × n, in the basis: Σ of the loss */
+    double rows;     /* R: that B is the mean of */
 };
 
 /* A range of rows of a layer's factor, or of its h: one thread's job. */
@@ -93,9 +94,10 @@ struct ivon_fit {
     size_t use_count;
     struct fit_panel *factor_panels, *moment_panels;
     size_t factor_panel_count, moment_panel_count;
-    float **diagonal;      /* of each random parameter in no layer: h; else null */
-    size_t *diagonal_at;   /* of its part of a worker's squares */
-    size_t diagonal_count; /* elements of all these */
+    float **diagonal;         /* of each random parameter in no layer: h; else null */
+    size_t *diagonal_at;      /* of its part of a worker's squares */
+    size_t diagonal_count;    /* elements of all these */
+    float *diagonal_gradient; /* of all these */
     /* How far it is. */
     enum fit_stage stage;
     uint64_t position;         /* examples of the pass, or product, that are in its sums */
@@ -106,6 +108,8 @@ struct ivon_fit {
     char *description;         /* of the run, for its states; null: not made yet */
     /* Results. */
     double n_train, loss; /* N, Σ L */
+    double decrement;     /* Newton's; NaN: not known */
+    bool probabilities;   /* outputs looked like them */
     double ess;
     struct evidence evidence; /* its parts are layers, then diagonal parameters */
     double *decays;           /* of each parameter: that of the part that it is in */
@@ -130,18 +134,28 @@ const struct net_use *fit_use(const struct ivon_fit *fit, const struct fit_worke
                               size_t use);
 /* Returns whether a use has the layer's inputs as its outputs, and the other way round. */
 bool fit_use_swapped(const struct fit_layer *layer, const struct net_use *use);
+/* Adds the rows of G' = Σ_t d' a'ᵀ that a panel of h has, summed over `count` of a tile's examples
+   and all uses; returns whether lookups alone made it. */
+bool fit_panel_gradient(const struct ivon_fit *fit, const struct fit_worker *worker,
+                        const struct fit_panel *panel, size_t first, size_t count, float *g);
 size_t fit_layers_bytes(const struct ivon_fit *fit);
+struct net_block fit_layer_block(const struct fit_layer *layer); /* without a diagonal */
 
 /* Fails: the curvature at a parameter is not finite. */
 int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivon_error *error);
 
-/* A pass over the data: each wave of tiles is run forward and given to `on_wave`, and for each
-   column of adjoints, if there are any to be propagated, run back and given to `on_column`. */
+/* The residuals of the data's own targets as a column. */
+#define FIT_RESIDUAL SIZE_MAX
+
+/* A pass over the data: each wave of tiles is run forward, run back by the residuals for
+   `on_gradient`, if there is one, and given to `on_wave`; and for each column of adjoints, if there
+   are any to be propagated, run back and given to `on_column`. */
 struct fit_pass {
     struct ivon_fit *fit;
     size_t columns; /* 0: forward alone */
     bool rotate;    /* rows of inputs and adjoints are rotated by the factors' bases */
     size_t wave;    /* tiles of the wave: workers [0, wave) have them */
+    int (*on_gradient)(struct fit_pass *pass, struct ivon_error *error); /* with FIT_RESIDUAL */
     int (*on_wave)(struct fit_pass *pass, struct ivon_error *error);
     int (*on_column)(struct fit_pass *pass, struct ivon_error *error);
     int (*on_end)(struct fit_pass *pass, struct ivon_error *error); /* of the wave's columns */
@@ -150,7 +164,7 @@ struct fit_pass {
 };
 int fit_pass_run(struct fit_pass *pass, struct ivon_error *error);
 
-/* Sets the adjoints of a tile to column `column` of Λ's root. */
+/* Sets the adjoints of a tile to column `column` of Λ's root, or to FIT_RESIDUAL. */
 void fit_columns_set(const struct ivon_fit *fit, const struct fit_worker *worker, size_t column,
                      float *adjoint);
 /* How many columns there are, and what their squares are to be weighted with. */
@@ -161,6 +175,10 @@ double fit_columns_weight(const struct ivon_fit *fit);
 int fit_factors_run(struct ivon_fit *fit, struct ivon_error *error);
 /* h, in the basis of the factors. */
 int fit_moments_run(struct ivon_fit *fit, struct ivon_error *error);
+/* Adds the gradients of a wave, whose adjoints are FIT_RESIDUAL. */
+int fit_gradient_add(struct fit_pass *pass, struct ivon_error *error);
+/* Sets Newton's decrement, for the weight decays and the low-rank correction as they are. */
+int fit_gradient_decrement(struct ivon_fit *fit, struct ivon_error *error);
 
 /* The low-rank correction, for the weight decay that was chosen, or the rest of one. */
 int fit_lanczos_run(struct ivon_fit *fit, struct ivon_error *error);

@@ -243,7 +243,8 @@ static char *structure_of(const struct ivon_fit *fit)
             blocks[count++] = (struct structure_block_names){
                 .weight = mean_of(fit, layer->weight)->name,
                 .bias = layer->bias == NET_NONE ? NULL : mean_of(fit, layer->bias)->name,
-                .transposed = layer->transposed};
+                .transposed = layer->transposed,
+                .input_rows = layer->rows};
     }
     if (blocks && made)
         text = structure_text(
@@ -270,6 +271,7 @@ static struct ivon_header fit_header_of(const struct ivon_fit *fit)
     struct ivon_header header = ivon_header_empty();
     header.step = own->step;
     header.n_train = (int64_t)fit->n_train;
+    header.decrement = fit->options.gram ? own->decrement : fit->decrement;
     header.ess = fit->options.gram ? own->ess : fit->ess;
     header.weight_decay = fit->options.gram ? own->weight_decay
                                             : ivon_fit_summary(fit).weight_decay;

@@ -194,13 +194,19 @@ static void list_curvature(struct state *state)
             if (fit->stage >= FIT_BASES)
                 state_add(state, spectra[side], name, IVON_F32, factor->rows, factor->spectrum);
         }
-        if (fit->stage >= FIT_MOMENTS)
+        if (fit->stage >= FIT_MOMENTS) {
             state_add(state, "moment", name, IVON_F32, layer->outputs * layer->columns, layer->h);
+            state_add(state, "gradient", name, IVON_F32, layer->outputs * layer->columns,
+                      layer->gradient);
+        }
     }
     for (size_t p = 0; p < fit->network->parameter_count && fit->stage >= FIT_MOMENTS; p++)
         if (fit->diagonal[p])
             state_add(state, "moment", name_of(fit, p), IVON_F32, fit->parameter_counts[p],
                       fit->diagonal[p]);
+    if (fit->stage >= FIT_MOMENTS)
+        state_add(state, "diagonal_gradient", "", IVON_F32, fit->diagonal_count,
+                  fit->diagonal_gradient);
 }
 
 void state_list_correction(struct state *state)

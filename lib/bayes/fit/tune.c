@@ -52,7 +52,7 @@ static void scale_all(float *values, size_t count, double scale)
         values[i] = (float)(scale * (double)values[i]);
 }
 
-/* h for the noise that was found, and the weight decay of each parameter. */
+/* h and the gradient for the noise that was found, and the weight decay of each parameter. */
 static void fit_settle(struct ivon_fit *fit)
 {
     struct evidence *evidence = &fit->evidence;
@@ -65,6 +65,7 @@ static void fit_settle(struct ivon_fit *fit)
             fit->decays[layer->bias] = evidence->parts[part].decay;
         if (evidence->scale != 1) {
             scale_all(layer->h, layer->outputs * layer->columns, evidence->scale);
+            scale_all(layer->gradient, layer->outputs * layer->columns, evidence->scale);
             if (factor->rotated)
                 scale_all(factor->spectrum, factor->rows, evidence->scale);
         }
@@ -75,6 +76,7 @@ static void fit_settle(struct ivon_fit *fit)
             if (evidence->scale != 1)
                 scale_all(fit->diagonal[p], fit->parameter_counts[p], evidence->scale);
         }
+    scale_all(fit->diagonal_gradient, fit->diagonal_count, evidence->scale);
     if (evidence->outputs > 0)
         fit->likelihood.noise_std = evidence_noise(evidence);
     evidence->loss *= evidence->scale;

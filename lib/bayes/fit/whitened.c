@@ -64,17 +64,6 @@ static void add_priors(const struct whitened *whitened, const float *x, float *y
         }
 }
 
-static struct net_block block_of(const struct fit_layer *layer)
-{
-    return (struct net_block){.weight = layer->weight,
-                              .bias = layer->bias,
-                              .rows = layer->outputs,
-                              .columns = layer->columns,
-                              .transposed = layer->transposed,
-                              .input_basis = layer->factors[FIT_INPUT].matrix,
-                              .output_basis = layer->factors[FIT_OUTPUT].matrix};
-}
-
 /* Arrays of parameters from a vector that is scaled already, and back. `scratch` is as long as the
    longest layer, twice. */
 static void unwhiten(const struct whitened *whitened, float *y, float *scratch,
@@ -270,7 +259,7 @@ static int whitened_allocate(struct whitened *whitened, struct ivon_error *error
     memset(whitened->direction.data, 0, whitened->direction.size);
     whitened->sums = calloc(whitened->direction.size / sizeof(float) + 1, sizeof *whitened->sums);
     for (size_t l = 0; l < fit->layer_count; l++)
-        whitened->blocks[l] = block_of(&fit->layers[l]);
+        whitened->blocks[l] = fit_layer_block(&fit->layers[l]);
     whitened_roots(fit, whitened->roots);
     return whitened->sums ? 0 : ivon_error_memory(error);
 }

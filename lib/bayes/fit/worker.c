@@ -91,8 +91,10 @@ static void fit_worker_release(const struct ivon_fit *fit, struct fit_worker *wo
 
 void fit_workers_free(struct ivon_fit *fit)
 {
-    for (int i = 0; i < fit->lanes && fit->workers; i++)
+    for (int i = 0; i < fit->lanes && fit->workers; i++) {
+        fit->probabilities |= fit->workers[i].probabilities;
         fit_worker_release(fit, &fit->workers[i]);
+    }
     free(fit->workers);
     fit->workers = NULL;
     runner_stop(&fit->runner);
