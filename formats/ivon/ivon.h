@@ -16,6 +16,7 @@
 #include "ivon/examples.h"
 #include "ivon/fit.h"
 #include "ivon/information.h"
+#include "ivon/inspect.h"
 #include "ivon/merge.h"
 #include "ivon/metrics.h"
 #include "ivon/network.h"

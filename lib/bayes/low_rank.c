@@ -31,9 +31,8 @@ static void low_rank_add_gram(size_t rank, const float *vectors, double *wide, s
                         (int64_t)count, wide, (int64_t)count, 1, gram, (int64_t)rank);
 }
 
-/* Uᵀ U over random parameters. */
-static int low_rank_gram(struct ivon_source *source, const struct structure *structure,
-                         const bool *random, double *gram, struct ivon_error *error)
+int low_rank_gram(struct ivon_source *source, const struct structure *structure, const bool *random,
+                  double *gram, struct ivon_error *error)
 {
     size_t rank = structure->rank;
     float *vectors = calloc(rank, PIECE * sizeof *vectors);

@@ -24,6 +24,10 @@ int low_rank_new(struct low_rank **low_rank, struct ivon_source *source,
                  const struct structure *structure, const bool *random, struct ivon_error *error);
 void low_rank_free(struct low_rank *low_rank);
 
+/* Adds to the r × r matrix Uᵀ U over the random parameters. */
+int low_rank_gram(struct ivon_source *source, const struct structure *structure, const bool *random,
+                  double *gram, struct ivon_error *error);
+
 enum low_rank_function {
     LOW_RANK_COVARIANCE, /* ℓ/(1 + ℓ) */
     LOW_RANK_ROOT        /* (1 + ℓ)^(−1/2) − 1 */

@@ -294,6 +294,44 @@ PYTHON
   cmp one.h5 three.h5
 }
 
+@test "how far the mean is from a minimum is said, kept and checked" {
+  run -0 --separate-stderr ivon-fit "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" -o o.h5 --json
+  [[ $stderr != *"far from a minimum"* ]]
+  ivon-convert -q o.h5 -o o.npz
+  ivon-convert -q o.npz -o o.safetensors
+  ivon-convert -q o.safetensors -o back.h5
+  ivon-convert -q o.h5 -o changed.h5 --weight-decay=1
+  ivon-sample -q o.h5 -o sample.h5
+  $python -c "
+import h5py, json, sys
+decrement = json.loads(sys.argv[1])['newton_decrement']
+attributes = lambda path: h5py.File(path).attrs
+assert attributes('o.h5')['newton_decrement'] == attributes('back.h5')['newton_decrement'] == decrement > 0
+assert all('newton_decrement' not in attributes(path) for path in ('changed.h5', 'sample.h5'))" "$output"
+  ivon-fit -q "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" --gram -o gram.h5
+  # Weights that were never trained to where they are.
+  $python -c "
+import h5py, shutil
+shutil.copy('$BATS_FILE_TMPDIR/mlp.h5', 'far.h5')
+with h5py.File('far.h5', 'r+') as f: f['mean/fc2.weight'][()] = -20 * f['mean/fc2.weight'][()]"
+  for structure in "${structures[@]}"; do
+    run -0 --separate-stderr ivon-fit far.h5 "$(data)" --weight-decay=.01 -f -o p.h5 $structure
+    [[ $stderr == *"warning: the mean is far from a minimum of loss and weight decay: its Newton decrement is "*"to be expected at most: train on"* ]]
+    run -1 ivon-info --check p.h5
+    [[ $output == *"p.h5: the mean is far from a minimum: its Newton decrement is "* ]]
+  done
+}
+
+@test "few examples for a factor are found by the check" {
+  fit --limit=3 -o o.h5
+  run -1 ivon-info --check o.h5
+  [[ $output == *"tensor 'fc1.weight': its input factor has 5 rows, and is from 3: 2 have no data: fit with more examples, or a diagonal"* ]]
+  gpt --limit=1 -o g.h5
+  [ "$(ivon-info --json g.h5 | jq -c '[.structure.factors[].input_rows] | unique')" = "[6]" ]
+  gpt --limit=2 --shared=reduce -f -o g.h5
+  [ "$(ivon-info --json g.h5 | jq -c '[.structure.factors[].input_rows] | unique')" != "[12]" ]
+}
+
 @test "a posterior's own Hessian is the base of a correction" {
   ivon-train -q --arch=mlp:4,5,3,tanh "$(data)" --lr=.1 --h0=.1 --epochs=3 --batch=20 --save-every=0 -o run
   mv run/posterior-*.h5 ivon.h5
