@@ -31,6 +31,7 @@ enum {
     KEY_N_TRAIN,
     KEY_STEP,
     KEY_GRAPH_OUTPUT,
+    KEY_STRUCTURE,
 };
 
 static const struct argp_option option_table[] = {
@@ -43,6 +44,10 @@ static const struct argp_option option_table[] = {
      "Rename tensors: replace each match, \\1 being a group; may be repeated", 2},
     {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated", 2},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave out tensors whose name matches", 2},
+    {"structure", KEY_STRUCTURE, "diagonal[:covariance|:precision]|base", 0,
+     "Reduce a structured posterior: to a diagonal, of its covariance (default) or of its "
+     "precision; or to what lies below its low-rank correction",
+     2},
     {"model", KEY_MODEL, "GRAPH", 0, "Put an ONNX graph into the output", 3},
     {"graph-output", KEY_GRAPH_OUTPUT, "NAME", 0, "--model: with this output of the graph alone",
      3},
@@ -64,9 +69,11 @@ struct convert_command {
     struct ivon_header given; /* by options */
     const char *input, *output, *model, *graph_output;
     struct ivon_bind_options bind;
+    bool reduce;
+    struct ivon_reduce_options reduction;
 
     /* While it runs: */
-    struct ivon_source *source, *chosen;
+    struct ivon_source *opened, *source, *chosen; /* as it is in the file; reduced, or the same */
     struct ivon_subset_item *choices;
     size_t choice_count;
     size_t left_out[IVON_PART_COUNT]; /* tensors that the output's format has no place for */
@@ -115,6 +122,15 @@ static void convert_check_arguments(const struct convert_command *command, struc
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
 }
 
+static enum ivon_reduction parse_reduction(struct argp_state *state, const char *argument)
+{
+    static const char *const names[] = {"diagonal", "diagonal:covariance", "diagonal:precision",
+                                        "base"};
+    static const enum ivon_reduction reductions[] = {IVON_REDUCE_COVARIANCE, IVON_REDUCE_COVARIANCE,
+                                                     IVON_REDUCE_PRECISION, IVON_REDUCE_BASE};
+    return reductions[option_choice(state, "--structure", argument, names, 4)];
+}
+
 static error_t convert_parse(int key, char *argument, struct argp_state *state)
 {
     struct convert_command *command = state->input;
@@ -153,6 +169,10 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
     case KEY_INCLUDE:
     case KEY_EXCLUDE:
         name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
+        return 0;
+    case KEY_STRUCTURE:
+        command->reduce = true;
+        command->reduction.reduction = parse_reduction(state, argument);
         return 0;
     case KEY_MODEL:
         command->model = argument;
@@ -267,8 +287,10 @@ static struct ivon_header output_header(const struct convert_command *command)
     const struct ivon_header *given = &command->given;
     if (!isnan(given->ess))
         header.ess = given->ess;
-    if (!isnan(given->weight_decay))
+    if (!isnan(given->weight_decay)) {
         header.weight_decay = given->weight_decay;
+        header.decrement = NAN;
+    }
     if (given->n_train >= 0)
         header.n_train = given->n_train;
     if (given->step >= 0)
@@ -280,7 +302,7 @@ static int choose_tensors(struct convert_command *command, struct ivon_error *er
 {
     size_t count = ivon_source_tensor_count(command->source), tensors = 0;
     command->choices = xcalloc(count + 1, sizeof *command->choices);
-    command->create.like = command->source;
+    command->create.like = command->opened;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
         bool bytes = convert_is_bytes(tensor->part);
@@ -447,8 +469,12 @@ static int convert_run_all(struct convert_command *command, json_t *provenance,
     command->options.resources.threads = command->common.threads;
     command->options.resources.progress = progress_start(&progress, "converting",
                                                          command->common.quiet);
-    int code = open_checkpoint(&command->source, command->input, &command->open, 0,
+    int code = open_checkpoint(&command->opened, command->input, &command->open, 0,
                                &command->common, error);
+    command->source = command->opened;
+    command->reduction.resources = command->options.resources;
+    if (!code && command->reduce)
+        code = ivon_reduce(&command->source, command->opened, &command->reduction, error);
     if (!code)
         code = choose_tensors(command, error);
     if (!code && command->model)
@@ -535,7 +561,9 @@ static void convert_release(struct convert_command *command)
 {
     ivon_sink_close(command->sink);
     ivon_source_close(command->chosen);
-    ivon_source_close(command->source);
+    if (command->source != command->opened)
+        ivon_source_close(command->source);
+    ivon_source_close(command->opened);
     for (size_t i = 0; i < command->choice_count; i++)
         free((char *)command->choices[i].name);
     name_filter_release(&command->filter);
@@ -549,6 +577,7 @@ static void convert_release(struct convert_command *command)
 int convert_run(int argc, char **argv)
 {
     struct convert_command command = {.options = ivon_convert_defaults(),
+                                      .reduction = ivon_reduce_defaults(),
                                       .create = ivon_create_defaults(),
                                       .bind = ivon_bind_defaults(),
                                       .open.open = ivon_open_defaults(),

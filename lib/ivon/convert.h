@@ -61,6 +61,42 @@ IVON_API int ivon_convert_write(struct ivon_source *source,
                                 const struct ivon_convert_options *options, struct ivon_sink *sink,
                                 struct ivon_error *error);
 
+/* A simpler posterior in the place of one with a structure (ivon-posterior(5)). */
+enum ivon_reduction {
+    IVON_REDUCE_COVARIANCE, /* diagonal: the variance of each element is what it was, so that it is
+                               the diagonal that is nearest by KL(posterior ‖ diagonal) */
+    IVON_REDUCE_PRECISION,  /* diagonal: each precision given all others is what it was: nearest by
+                               KL(diagonal ‖ posterior), with variances that are no greater */
+    IVON_REDUCE_BASE        /* without its low-rank correction */
+};
+
+struct ivon_reduce_options {
+    size_t size; /* sizeof this struct: set by ivon_reduce_defaults() */
+    enum ivon_reduction reduction;
+    struct ivon_resources resources; /* threads */
+};
+
+/* The diagonal of the covariance; every processor. */
+IVON_API void ivon_reduce_options_init(struct ivon_reduce_options *options, size_t size);
+static inline struct ivon_reduce_options ivon_reduce_defaults(void)
+{
+    struct ivon_reduce_options options;
+    ivon_reduce_options_init(&options, sizeof options);
+    return options;
+}
+
+/*
+ * Makes a source of a reduced posterior. A diagonal one has no blocks, bases and Gram matrices, and
+ * a Hessian for each weight and bias that was in a block, of binary32, with the weight's ess and
+ * weight decay: h is such that ess (h + weight_decay) is the diagonal of the precision, or one over
+ * that of the covariance. Where a correction has l < 0 that may be less than the prior's own
+ * precision; h is negative then. Everything else is the source's, which has to outlive it and to
+ * stay open. Memory: the Hessians that are new. IVON_ERROR_DATA where a diagonal is not positive,
+ * as of bases that are not orthonormal. Null options are the defaults.
+ */
+IVON_API int ivon_reduce(struct ivon_source **reduced, struct ivon_source *source,
+                         const struct ivon_reduce_options *options, struct ivon_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,8 @@ usage: fit_dense.py selftest       (`options` are those of fit.py; rho is 1 wher
        fit_dense.py evidence POSTERIOR.h5 DATA.h5[:GROUP] [N_DELTA...] [options]
        fit_dense.py linear POSTERIOR.h5 DATA.h5[:GROUP] PREDICTION.h5 [--draws=S] [options]
        fit_dense.py swag POSTERIOR.h5 RANK CHECKPOINT.h5...
+       fit_dense.py diagonal POSTERIOR.h5 DIAGONAL.h5 covariance|precision
+       fit_dense.py effective POSTERIOR.h5 NUMBER
 
 Nothing here is clever: matrices are formed whole, so that networks have to be small (some thousand
 parameters; `draws`, `evidence`, `swag` form none). Vectors hold the parameters that have a Hessian,
@@ -19,6 +21,8 @@ in the rotated coordinates, Q the rotation (U_B x U_A), s = D^-1/2, temperature 
   draw         theta = m + Q s (eps + U ((1 + l)^-1/2 - 1) U' eps) sqrt(temperature); eps of a weight are the
                normals of lib/core/random.h at (seed, sample, its name), o x n of them for a block
   log det P    sum log D + sum log(1 + l)
+  diagonal     h with ess (h + delta) the diagonal of P, or one over that of Sigma
+  effective    P - tr(lambda delta Sigma) = tr(H (H + delta)^-1) parameters
   conditioning on all but some parameters: their block of P
   removal      V = rho J Sigma J', rho = lambda / N;  df = V e;  df = (I - V L)^-1 V e with leverage where
                the eigenvalues of I - V L are in (0, 1]
@@ -499,6 +503,28 @@ def swag_command(path, rank, *checkpoints):
     close("covariance times vectors", ours, exact, 1e-3)
 
 
+def diagonal(path, reduced, kind):
+    g = Gaussian(path)
+    matrix = g.covariance() if kind == "covariance" else g.precision()
+    exact = g.unpack(np.diag(matrix))
+    with h5py.File(reduced) as f:
+        assert f.attrs["format_version"] == 1 and f.attrs["ess"] == g.ess and f.attrs["weight_decay"] == g.delta
+        assert set(f) <= {"mean", "hessian", "momentum", "buffers", "model.onnx"}, list(f)
+        for name, values in exact.items():
+            h = f["hessian/" + name]
+            assert h.dtype == "f4" and h.shape == values.shape and not h.attrs, name
+            precision = g.ess * (np.float64(h[()]) + g.delta)
+            # h is rounded once; bases and vectors turn in f32, at some 2^-24 for each element of a row
+            close(name, 1 / precision if kind == "covariance" else precision, values, 64 * 2.0**-24)
+        print("least h:", min(f["hessian/" + name][()].min() for name in exact))
+
+
+def effective_command(path, number):
+    g = Gaussian(path)
+    # Of the file's f32 vectors, which are orthonormal to some 2^-22.
+    close("effective parameters", float(number), g.size - g.ess * g.delta * np.trace(g.covariance()), 1e-6)
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["selftest"]:
         import fit_dense_selftest
@@ -506,4 +532,4 @@ if __name__ == "__main__":
     else:
         {"draws": draws, "identities": lambda p, *a: identities(p, *([p, *a] if a else [])),
          "removal": removal_command, "without": without, "evidence": evidence_command, "linear": linear,
-         "swag": swag_command}[sys.argv[1]](*sys.argv[2:])
+         "swag": swag_command, "diagonal": diagonal, "effective": effective_command}[sys.argv[1]](*sys.argv[2:])

@@ -546,6 +546,7 @@ RULES = {
         "rename": values("^:head.", "(w)eight:\\1", "bias:weight", "(:x", "weight:a/../b", ".*:", "a:b",
                          edge=0.02),
         "include": pattern, "exclude": pattern,
+        "structure": values("diagonal", "diagonal:covariance", "diagonal:precision", "base", edge=0.02),
         "model": rarely(lambda call: ["--model=" + call.file(call.some("model.onnx", "words.h5"))], 0.5),
         "graph-output": when(lambda call: call.has("model"), values("f", wrong=("x", "nothing"))),
         "keep-graph-weights": when(lambda call: call.has("model"), rarely(flag, 0.1)),
