@@ -5,6 +5,14 @@
     ivon_posterior.save("posterior.h5", model, optimizer, example_input, n_train=50000)
     posterior = ivon_posterior.load("posterior.h5", model=model, optimizer=optimizer)
 
+Posteriors of any structure give weights to predict with, and take the factors that a training has:
+
+    model.load_state_dict(posterior.sample(seed=1), strict=False)
+
+    posterior = ivon_posterior.from_model(model, ess=50000, weight_decay=1e-4)
+    posterior.add_factors("fc.weight", a, b, bias="fc.bias")  # K-FAC's
+    posterior.save("structured.h5")
+
 The commands ivon-predict, ivon-merge and so on take the file as it is; with an example input it
 holds the network's graph, too. Needs torch and h5py. See ivon-formats(5).
 """
@@ -15,6 +23,7 @@ import errno
 import fcntl
 import inspect
 import io
+import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,9 +33,13 @@ import h5py
 import numpy
 import torch
 
-__all__ = ["Posterior", "PosteriorError", "load", "save"]
+__all__ = ["Posterior", "PosteriorError", "from_model", "load", "save"]
 
-FORMAT, FORMAT_VERSION, CREATOR = "ivon-posterior", 1, "ivon_posterior.py"
+FORMAT, CREATOR = "ivon-posterior", "ivon_posterior.py"
+PLAIN, STRUCTURED = 1, 2  # versions of the format
+STRUCTURAL = ("basis_input", "basis_output", "spectrum_input", "spectrum_output", "gram",
+              "lowrank_vectors")
+SKEW = 1e-3  # of bases that are orthonormal but for rounding: the largest |U^T U - I|
 ALIGNMENT = 64  # bytes: readers map the tensors and use them in place
 ALIGNED = 4096  # bytes, of the least tensor that is aligned: HDF5 is slow in aligning very many
 OPSET = 13
@@ -44,7 +57,10 @@ class Posterior:
     """What a file holds: tensors by name, on the CPU.
 
     The precision of parameter x is ``ess * (hessian[x] + weight_decay)``; a name in `own_ess` or
-    `own_weight_decay` has a value of its own. A parameter without Hessian is not random.
+    `own_weight_decay` has a value of its own. A parameter without Hessian is not random, but for
+    the biases of blocks. `structure` is what structure.json says: its blocks, weights whose
+    Hessian is a matrix in bases of their own, and the values of a low-rank correction; see
+    ivon-posterior(5). Both are empty where the posterior is diagonal.
     """
 
     mean: Tensors = field(default_factory=dict)
@@ -58,6 +74,229 @@ class Posterior:
     step: Optional[int] = None
     n_train: Optional[int] = None
     graph: Optional[bytes] = None  # an ONNX file
+    structure: Dict[str, Any] = field(default_factory=dict)
+    basis_input: Tensors = field(default_factory=dict)
+    basis_output: Tensors = field(default_factory=dict)
+    spectrum_input: Tensors = field(default_factory=dict)
+    spectrum_output: Tensors = field(default_factory=dict)
+    gram: Tensors = field(default_factory=dict)
+    lowrank_vectors: Tensors = field(default_factory=dict)
+
+    def sample(self, generator: Optional[torch.Generator] = None, *, seed: Optional[int] = None,
+               temperature: float = 1.0) -> Tensors:
+        """Draw weights, by name, each of its mean's type; those that are not random are the means.
+
+        `generator` is torch's on the CPU, or `seed` makes one; the default is torch's own. Draws
+        are other numbers than those of ivon-sample. Variances are multiplied by `temperature`.
+
+        Raises PosteriorError where ess or weight decay is missing, and where h + weight_decay is
+        not positive.
+        """
+        if seed is not None:
+            generator = torch.Generator().manual_seed(seed)
+        wide = any(mean.dtype == torch.float64 for mean in self.mean.values())
+        kind = torch.float64 if wide else torch.float32
+        noise = {name: torch.randn(h.shape, generator=generator, dtype=kind)
+                 for name, h in self.hessian.items()}
+        self._correct(noise, kind)
+        weights = {name: mean.clone() for name, mean in self.mean.items()}
+        for name, eps in noise.items():
+            if name not in weights:
+                raise PosteriorError(f"the Hessian of '{name}' has no mean")
+            x = eps * temperature ** 0.5 / self._precision(name).to(kind).sqrt()
+            for part, value in self._parts(name, self._turned_back(name, x)):
+                mean = self.mean[part]
+                weights[part] = (mean.to(kind) + value.reshape(mean.shape)).to(mean.dtype)
+        return weights
+
+    def add_block(self, weight: str, hessian: torch.Tensor, *,
+                  basis_input: Optional[torch.Tensor] = None,
+                  basis_output: Optional[torch.Tensor] = None, bias: Optional[str] = None,
+                  transposed: bool = False, spectrum_input: Optional[torch.Tensor] = None,
+                  spectrum_output: Optional[torch.Tensor] = None,
+                  input_rows: Optional[int] = None) -> None:
+        """Make `weight`, and the bias that the same layer adds, a block.
+
+        With o outputs and n inputs, one more of them for the bias, `hessian` is h in the basis,
+        o x n; the columns of `basis_input` (n x n) and `basis_output` (o x o) are orthonormal, and
+        without one that side is not turned. A weight is o x inputs, of convolutions
+        o x channels x taps; a `transposed` one has a row for each input, as tables of embeddings
+        do. Spectra are the eigenvalues of the factors, and `input_rows` says how many rows of
+        inputs these are from; ivon-info --check looks at both. A block of that name is replaced.
+
+        Raises PosteriorError where shapes do not fit, and where a basis is not orthonormal.
+        """
+        rows, columns = self._block_shape(weight, bias, transposed)
+        parts = {"hessian": (hessian, (rows, columns)),
+                 "basis_input": (basis_input, (columns, columns)),
+                 "basis_output": (basis_output, (rows, rows)),
+                 "spectrum_input": (spectrum_input, (columns,)),
+                 "spectrum_output": (spectrum_output, (rows,))}
+        for part, (tensor, shape) in parts.items():
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise PosteriorError(f"{part} of '{weight}' has shape {tuple(tensor.shape)}, "
+                                     f"expected {shape}")
+        for part in ("basis_input", "basis_output"):
+            _check_basis(f"{part} of '{weight}'", parts[part][0])
+        for part, (tensor, _) in parts.items():
+            tensors = getattr(self, part)
+            tensors.pop(weight, None)
+            if tensor is not None:
+                tensors[weight] = tensor.detach().cpu().to(torch.float32).contiguous()
+        if bias is not None:
+            self.hessian.pop(bias, None)
+        said = {"bias": bias, "input_rows": input_rows, "transposed": transposed or None}
+        blocks = self.structure.setdefault("blocks", {})
+        blocks[weight] = {key: value for key, value in said.items() if value is not None}
+
+    def add_factors(self, weight: str, a: torch.Tensor, b: torch.Tensor, *,
+                    bias: Optional[str] = None, transposed: bool = False,
+                    hessian: Optional[torch.Tensor] = None,
+                    input_rows: Optional[int] = None) -> None:
+        """Make `weight` a block of K-FAC's factors.
+
+        `a` (n x n) is the mean over the examples of the products of its inputs, with a 1 behind
+        them where there is a bias, `b` (o x o) that of the gradients of its outputs, of the loss of
+        one example. Their eigenvectors are the bases, and h the products of their eigenvalues, or
+        `hessian`, the second moments in those bases (EK-FAC). Other arguments are add_block's.
+
+        Raises PosteriorError where a factor is not symmetric or not positive.
+        """
+        spectrum_input, basis_input = _eigen(f"the input factor of '{weight}'", a)
+        spectrum_output, basis_output = _eigen(f"the output factor of '{weight}'", b)
+        if hessian is None:
+            hessian = torch.outer(spectrum_output, spectrum_input)
+        self.add_block(weight, hessian, basis_input=basis_input, basis_output=basis_output,
+                       bias=bias, transposed=transposed, spectrum_input=spectrum_input,
+                       spectrum_output=spectrum_output, input_rows=input_rows)
+
+    def add_low_rank(self, values: Iterable[float], vectors: Tensors) -> None:
+        """Put a low-rank correction upon the Hessians as they are now.
+
+        With D the precision of the base, turned into the bases of blocks, `values` l and `vectors`
+        u are eigenpairs of D^(-1/2) P D^(-1/2) - I, where P is the precision that is to be: for
+        each Hessian's name a tensor whose first axis counts the pairs, with the Hessian's elements
+        behind it. They are orthonormal over all Hessians together, and hold for one weight decay.
+
+        Raises PosteriorError where they are not, and for values that are not above -1.
+        """
+        numbers = [float(value) for value in values]
+        flat = {}
+        for name, tensor in vectors.items():
+            if name not in self.hessian:
+                raise PosteriorError(f"vectors of '{name}', which has no Hessian")
+            count = self.hessian[name].numel()
+            if tensor.shape[0] != len(numbers) or tensor.numel() != len(numbers) * count:
+                raise PosteriorError(f"vectors of '{name}' have shape {tuple(tensor.shape)}, "
+                                     f"expected {len(numbers)} x {count}")
+            flat[name] = tensor.detach().cpu().to(torch.float32).reshape(len(numbers), count)
+        if not all(value > -1 for value in numbers):
+            raise PosteriorError("a value of the low-rank correction is not above -1")
+        _check_basis("the low-rank correction", torch.cat(list(flat.values()), 1).T)
+        self.lowrank_vectors = flat
+        self.structure["low_rank"] = {"values": numbers}
+
+    def save(self, path: Path) -> None:
+        """Write the posterior as HDF5, as save() does: of version 2 where it has a structure.
+
+        Raises PosteriorError for another suffix, and where ess or weight decay is missing.
+        """
+        _check_suffix(os.fspath(path))
+        _check_counts(self.step, self.n_train)
+        for name in self.hessian:
+            self._precision(name)
+        structured = bool(self.structure) or any(getattr(self, part) for part in STRUCTURAL)
+        with _created(os.fspath(path)) as file:
+            _write_header(file, self.ess, self.weight_decay, self.step, self.n_train,
+                          STRUCTURED if structured else PLAIN)
+            for part in ("mean", "hessian", "momentum", *STRUCTURAL, "buffers"):
+                for name, tensor in getattr(self, part).items():
+                    dataset = _write(file, f"{part}/{name}",
+                                     tensor.to(torch.float32) if part == "hessian" else tensor)
+                    if part == "hessian":
+                        _write_own(dataset, self.own_ess.get(name), self.own_weight_decay.get(name))
+            _write_bytes(file, "model.onnx", self.graph)
+            if self.structure:
+                _write_bytes(file, "structure.json", json.dumps(self.structure).encode())
+
+    def _block(self, name: str) -> Optional[Dict[str, Any]]:
+        return self.structure.get("blocks", {}).get(name)
+
+    def _block_shape(self, weight: str, bias: Optional[str],
+                     transposed: bool) -> Tuple[int, int]:
+        """o and n."""
+        for name in filter(None, (weight, bias)):
+            if name not in self.mean:
+                raise PosteriorError(f"there is no mean '{name}'")
+        shape = self.mean[weight].shape
+        if len(shape) < 2 or (transposed and len(shape) != 2):
+            raise PosteriorError(f"'{weight}' has shape {tuple(shape)}, expected two dimensions" +
+                                 ("" if transposed else " or more"))
+        rows = shape[1 if transposed else 0]
+        if bias is not None and self.mean[bias].numel() != rows:
+            raise PosteriorError(f"the bias '{bias}' has {self.mean[bias].numel()} elements, "
+                                 f"expected {rows}")
+        return rows, self.mean[weight].numel() // rows + (bias is not None)
+
+    def _precision(self, name: str) -> torch.Tensor:
+        ess = self.own_ess.get(name, self.ess)
+        weight_decay = self.own_weight_decay.get(name, self.weight_decay)
+        if ess is None or weight_decay is None:
+            raise PosteriorError(f"no {'ess' if ess is None else 'weight decay'} holds for the "
+                                 f"Hessian of '{name}'")
+        precision = ess * (self.hessian[name].double() + weight_decay)
+        if not (bool((precision > 0).all()) and bool(torch.isfinite(precision).all())):
+            raise PosteriorError(f"the precision of '{name}' is not positive and finite")
+        return precision
+
+    def _correct(self, noise: Tensors, kind: torch.dtype) -> None:
+        """eps += U ((1 + l)^(-1/2) - 1) U^T eps, over all Hessians."""
+        values = self.structure.get("low_rank", {}).get("values", [])
+        if not values:
+            return
+        projected = sum(self.lowrank_vectors[name].to(kind) @ noise[name].flatten()
+                        for name in self.lowrank_vectors)
+        scaled = ((1 + torch.tensor(values, dtype=torch.float64)).rsqrt() - 1).to(kind) * projected
+        for name, vectors in self.lowrank_vectors.items():
+            noise[name] = noise[name] + (scaled @ vectors.to(kind)).reshape(noise[name].shape)
+
+    def _turned_back(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """U_B X U_A^T of a block's."""
+        if self._block(name) is None:
+            return x
+        if name in self.basis_output:
+            x = self.basis_output[name].to(x.dtype) @ x
+        return x @ self.basis_input[name].to(x.dtype).T if name in self.basis_input else x
+
+    def _parts(self, name: str, x: torch.Tensor) -> List[Tuple[str, torch.Tensor]]:
+        """What of X belongs to which mean."""
+        block = self._block(name)
+        if block is None:
+            return [(name, x)]
+        bias = block.get("bias")
+        weight = x[:, :-1] if bias is not None else x
+        parts = [(name, weight.T if block.get("transposed") else weight)]
+        return parts + ([(bias, x[:, -1])] if bias is not None else [])
+
+
+def from_model(model: torch.nn.Module, example_input: Any = None, *, ess: float,
+               weight_decay: float, n_train: Optional[int] = None,
+               step: Optional[int] = None) -> Posterior:
+    """A posterior whose means and buffers are the model's, and that has no Hessian yet.
+
+    Names and graph are as save() has them. Give it Hessians by `hessian[name]`, in the parameter's
+    shape, or by add_block and add_factors; a parameter without one is not random.
+    """
+    _check_kinds(model, None)
+    model = _unwrapped(model)
+    names = _parameter_names(model)
+    graph = None if example_input is None else _export(model, example_input)
+    if graph:
+        _check_graph(graph, names.values())
+    return Posterior(mean={name: _detached(parameter) for parameter, name in names.items()},
+                     buffers={name: _detached(buffer) for name, buffer in _buffers(model).items()},
+                     ess=float(ess), weight_decay=float(weight_decay), step=step, n_train=n_train,
+                     graph=graph)
 
 
 def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
@@ -81,26 +320,22 @@ def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     model = _unwrapped(model)
     names = _parameter_names(model)
     groups = _groups(optimizer, names)
-    for key, count in (("step", step), ("n_train", n_train)):
-        if count is not None and int(count) < 0:
-            raise PosteriorError(f"{key} is {count}, expected zero or more")
+    _check_counts(step, n_train)
     _refuse_sample(optimizer, groups)
     graph = None if example_input is None else _export(model, example_input)
     if graph:
         _check_graph(graph, names.values())
     if step is None:
         step = getattr(optimizer, "current_step", None)
-    with _replacing(os.fspath(path)) as output:
-        with h5py.File(output, "w", track_order=True, alignment_threshold=ALIGNED,
-                       alignment_interval=ALIGNMENT) as file:
-            _write_header(file, groups, step, n_train)
-            for parameter, name in names.items():
-                _write(file, "mean/" + name, parameter)
-            _write_groups(file, groups)
-            for name, buffer in _buffers(model).items():
-                _write(file, "buffers/" + name, buffer)
-            if graph:
-                _write(file, "model.onnx", torch.frombuffer(bytearray(graph), dtype=torch.uint8))
+    with _created(os.fspath(path)) as file:
+        options = groups[0].options
+        _write_header(file, options["ess"], options["weight_decay"], step, n_train, PLAIN)
+        for parameter, name in names.items():
+            _write(file, "mean/" + name, parameter)
+        _write_groups(file, groups)
+        for name, buffer in _buffers(model).items():
+            _write(file, "buffers/" + name, buffer)
+        _write_bytes(file, "model.onnx", graph)
 
 
 def load(path: Path, *, model: Optional[torch.nn.Module] = None,
@@ -109,7 +344,7 @@ def load(path: Path, *, model: Optional[torch.nn.Module] = None,
 
     The model takes means and buffers, the optimizer (which needs the model, for the names) Hessian,
     momentum, ess, weight_decay and step. Where names or shapes differ, PosteriorError is raised and
-    nothing is changed.
+    nothing is changed; so it is where an optimizer is to take a posterior that is not diagonal.
     """
     if optimizer is not None and model is None:
         raise TypeError("an optimizer is loaded by the names of its model: give the model, too")
@@ -140,6 +375,12 @@ def _check_kinds(model: Any, optimizer: Any) -> None:
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"the {what} is of type {type(value).__name__}, expected a "
                             f"torch.{kind.__module__.split('.')[1]}.{kind.__name__}")
+
+
+def _check_counts(step: Optional[int], n_train: Optional[int]) -> None:
+    for key, count in (("step", step), ("n_train", n_train)):
+        if count is not None and int(count) < 0:
+            raise PosteriorError(f"{key} is {count}, expected zero or more")
 
 
 def _check_suffix(path: str) -> None:
@@ -303,6 +544,15 @@ def _locked(path: str) -> BinaryIO:
         file.close()
 
 
+@contextmanager
+def _created(path: str) -> Iterator[h5py.File]:
+    """A new HDF5 file, as _replacing makes it."""
+    with _replacing(path) as output:
+        with h5py.File(output, "w", track_order=True, alignment_threshold=ALIGNED,
+                       alignment_interval=ALIGNMENT) as file:
+            yield file
+
+
 def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -311,16 +561,30 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def _write_header(file: h5py.File, groups: List[_Group], step: Optional[int],
-                  n_train: Optional[int]) -> None:
+def _write_header(file: h5py.File, ess: Optional[float], weight_decay: Optional[float],
+                  step: Optional[int], n_train: Optional[int], version: int) -> None:
     file.attrs["format"] = FORMAT
-    file.attrs["format_version"] = numpy.int64(FORMAT_VERSION)
-    for key in ("ess", "weight_decay"):
-        file.attrs[key] = numpy.float64(groups[0].options[key])
+    file.attrs["format_version"] = numpy.int64(version)
+    for key, number in (("ess", ess), ("weight_decay", weight_decay)):
+        if number is not None:
+            file.attrs[key] = numpy.float64(number)
     for key, value in (("step", step), ("n_train", n_train)):
         if value is not None:
             file.attrs[key] = numpy.int64(value)
     file.attrs["creator"] = CREATOR
+
+
+def _write_own(dataset: h5py.Dataset, ess: Optional[float],
+               weight_decay: Optional[float]) -> None:
+    """What holds of one Hessian, where it is not the file's."""
+    for key, value in (("ess", ess), ("weight_decay", weight_decay)):
+        if value is not None and dataset.file.attrs.get(key) != numpy.float64(value):
+            dataset.attrs[key] = numpy.float64(value)
+
+
+def _write_bytes(file: h5py.File, name: str, content: Optional[bytes]) -> None:
+    if content:
+        _write(file, name, torch.frombuffer(bytearray(content), dtype=torch.uint8))
 
 
 def _write_groups(file: h5py.File, groups: List[_Group]) -> None:
@@ -328,9 +592,7 @@ def _write_groups(file: h5py.File, groups: List[_Group]) -> None:
         for name, parameter, where in group.slices:
             hessian = group.flat("hess")[where].reshape(parameter.shape)
             dataset = _write(file, "hessian/" + name, hessian.to(torch.float32))
-            for key in ("ess", "weight_decay"):
-                if numpy.float64(group.options[key]) != file.attrs[key]:
-                    dataset.attrs[key] = numpy.float64(group.options[key])
+            _write_own(dataset, group.options["ess"], group.options["weight_decay"])
     for group in groups:
         for name, parameter, where in group.slices:
             _write(file, "momentum/" + name, group.flat("momentum")[where].reshape(parameter.shape))
@@ -387,13 +649,14 @@ def _opened(path: str) -> h5py.File:
 def _read(file: h5py.File) -> Posterior:
     form = file.attrs.get("format")  # bytes, where the writer gave it a fixed length
     found = (form.decode() if isinstance(form, bytes) else form, file.attrs.get("format_version"))
-    if found != (FORMAT, FORMAT_VERSION):
+    if found not in ((FORMAT, PLAIN), (FORMAT, STRUCTURED)):
         raise PosteriorError(f"{file.filename}: format and version are {found}, expected "
-                             f"{(FORMAT, FORMAT_VERSION)}")
+                             f"{(FORMAT, PLAIN)} or {(FORMAT, STRUCTURED)}")
+    structured = found[1] == STRUCTURED
     posterior = Posterior(ess=_number(file, "ess", float),
                           weight_decay=_number(file, "weight_decay", float),
                           step=_number(file, "step", int), n_train=_number(file, "n_train", int))
-    for part in ("mean", "hessian", "momentum", "buffers"):
+    for part in ("mean", "hessian", "momentum", "buffers") + STRUCTURAL * structured:
         if part in file:
             _read_group(file[part], getattr(posterior, part))
     for name in posterior.hessian:
@@ -403,6 +666,8 @@ def _read(file: h5py.File) -> Posterior:
                 getattr(posterior, "own_" + key)[name] = own
     if "model.onnx" in file:
         posterior.graph = file["model.onnx"][()].tobytes()
+    if structured and "structure.json" in file:
+        posterior.structure = json.loads(file["structure.json"][()].tobytes())
     return posterior
 
 
@@ -455,6 +720,9 @@ def _model_copies(model: torch.nn.Module, names: Dict[torch.nn.Parameter, str],
 def _optimizer_updates(optimizer: torch.optim.Optimizer, names: Dict[torch.nn.Parameter, str],
                        posterior: Posterior) -> List[Tuple[Dict[str, Any], Dict[str, Any]]]:
     """What changes in each parameter group. Without a momentum in the file it is zero."""
+    if posterior.structure.get("blocks") or posterior.structure.get("low_rank"):
+        raise PosteriorError("the posterior has blocks or a low-rank correction, and an optimizer "
+                             "takes a diagonal: ivon-convert --structure=diagonal makes one of it")
     updates = []
     for group in _groups(optimizer, names):
         values: Dict[str, Any] = {key: group.flat(key).clone() for key in ("hess", "momentum")}
@@ -479,6 +747,37 @@ def _optimizer_updates(optimizer: torch.optim.Optimizer, names: Dict[torch.nn.Pa
             values.update({key: value for value in found})
         updates.append((group.options, values))
     return updates
+
+
+# Factors.
+
+def _detached(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the CPU, which later steps of the training do not change."""
+    return tensor.detach().cpu().clone()
+
+
+def _check_basis(what: str, basis: Optional[torch.Tensor]) -> None:
+    """Raises unless the columns are orthonormal."""
+    if basis is None:
+        return
+    wide = basis.detach().cpu().double()
+    skew = (wide.T @ wide - torch.eye(wide.shape[1], dtype=torch.float64)).abs().max()
+    if not skew <= SKEW:
+        raise PosteriorError(f"{what} is not orthonormal: U^T U - I has {float(skew):.3g}")
+
+
+def _eigen(what: str, factor: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The eigenvalues, rising, and the eigenvectors, in columns."""
+    if factor.dim() != 2 or factor.shape[0] != factor.shape[1]:
+        raise PosteriorError(f"{what} has shape {tuple(factor.shape)}, expected a square")
+    wide = factor.detach().cpu().double()
+    size = wide.abs().max() if wide.numel() else torch.tensor(0.0)
+    if not (bool(torch.isfinite(size)) and bool(((wide - wide.T).abs() <= 1e-3 * size).all())):
+        raise PosteriorError(f"{what} is not symmetric, or not finite")
+    values, vectors = torch.linalg.eigh((wide + wide.T) / 2)
+    if bool((values < -1e-4 * values[-1].abs()).any()):
+        raise PosteriorError(f"{what} is not positive: an eigenvalue is {float(values[0]):.3g}")
+    return values.clamp(min=0), vectors
 
 
 # The graph.

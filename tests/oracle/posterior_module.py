@@ -1,6 +1,7 @@
 """posterior_module.py DIRECTORY: saves posteriors by formats/python/ivon_posterior.py and checks
 what h5py finds in them, what load() gives back, and what ivon-info and ivon-predict (on PATH) make
 of them. Exit code 77 where torch is missing."""
+import copy
 import fcntl
 import json
 import os
@@ -314,6 +315,185 @@ def check_tied(dtype, path):
     predict(path, model.float(), (inputs[0], inputs[1].float()), ["tokens", "mask"])
 
 
+class Layers(nn.Module):
+    """Blocks of every kind: a convolution, a layer with a bias, a transposed table."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(6, 3)
+        self.conv = nn.Conv2d(1, 2, 2)
+        self.norm = nn.LayerNorm(3)
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, tokens, images):
+        x = self.norm(self.table(tokens).mean(1)) + self.conv(images).mean((2, 3)).sum(1, True)
+        return self.head(x)
+
+
+def factor(size, rows=50):
+    """A factor of that many rows of inputs, or of outputs."""
+    x = torch.randn(rows, size)
+    return x.T @ x / rows
+
+
+def make_structured(model, inputs, low_rank):
+    posterior = ivon_posterior.from_model(model, inputs, ess=300, weight_decay=0.05, n_train=300)
+    posterior.add_factors("conv.weight", factor(5), factor(2), bias="conv.bias", input_rows=300)
+    u_b = torch.linalg.qr(torch.randn(4, 4))[0]
+    posterior.add_factors("head.weight", factor(4), factor(4), bias="head.bias")
+    posterior.add_block("head.weight", torch.rand(4, 4), bias="head.bias", basis_output=u_b)
+    posterior.add_block("table.weight", torch.rand(3, 6), transposed=True,
+                        basis_output=torch.linalg.qr(torch.randn(3, 3))[0])
+    for name in "norm.weight", "norm.bias":
+        posterior.hessian[name] = torch.rand(3)
+    posterior.own_weight_decay["norm.weight"] = 0.5
+    if low_rank:
+        shapes = {name: h.numel() for name, h in posterior.hessian.items()}
+        vectors = torch.linalg.qr(torch.randn(sum(shapes.values()), 3))[0].T
+        posterior.add_low_rank([6.0, 0.5, -0.75], dict(zip(
+            shapes, vectors.split(list(shapes.values()), 1))))
+    return posterior
+
+
+def root(posterior):
+    """What a draw makes of unit vectors in place of its noise: a column for each, by the module
+    itself, so that columns' products are its covariance."""
+    shapes = [h.shape for h in posterior.hessian.values()]
+    total, columns = sum(shape.numel() for shape in shapes), []
+    real = torch.randn
+    for column in range(total):
+        unit = torch.zeros(total, dtype=torch.float64)
+        unit[column] = 1
+        parts = iter(unit.split([shape.numel() for shape in shapes]))
+        torch.randn = lambda shape, generator=None, dtype=None: next(parts).reshape(shape).to(dtype)
+        try:
+            drawn = posterior.sample()
+        finally:
+            torch.randn = real
+        columns.append(torch.cat([(drawn[name].double() - mean.double()).flatten()
+                                  for name, mean in posterior.mean.items()]))
+    return torch.stack(columns, 1)
+
+
+def check_covariance(posterior, path):
+    """Draws have the variances that the commands find, and a covariance that is the inverse of what
+    these find for the precision; both in f32, with bases that turn in f32."""
+    wide = copy.deepcopy(posterior)
+    wide.mean = {name: mean.double() for name, mean in wide.mean.items()}
+    covariance = root(wide)
+    covariance = covariance @ covariance.T
+    random = covariance.diagonal() > 0
+    precision = torch.linalg.inv(covariance[random][:, random])
+    for of, expected in (("covariance", 1 / covariance.diagonal()[random]),
+                         ("precision", precision.diagonal())):
+        subprocess.run(["ivon-convert", "-qf", path, f"--structure=diagonal:{of}", "-o",
+                        "diagonal.h5"], check=True)
+        plain = ivon_posterior.load("diagonal.h5")
+        assert plain.structure == {} and not plain.basis_output
+        found = torch.cat([plain._precision(name).flatten() if name in plain.hessian
+                           else torch.full((mean.numel(),), np.nan, dtype=torch.float64)
+                           for name, mean in posterior.mean.items()])
+        assert torch.equal(~found.isnan(), random), of
+        error = (found[random] / expected - 1).abs().max()
+        assert error < 1e-5, (of, error)
+
+
+def check_draws(posterior):
+    """4,000 draws: squares of normal numbers over their variances are 1 on average, within 5
+    standard errors of sums over all elements, which depend on each other."""
+    generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
+    variance = (root(posterior) ** 2).sum(1)
+    draws = torch.stack([torch.cat([(w - m).flatten() for w, m in zip(
+        posterior.sample(generator).values(), posterior.mean.values())]) for _ in range(4000)])
+    random = variance > 0
+    assert (draws[:, ~random] == 0).all()
+    share = draws[:, random] ** 2 / variance[random]
+    error = share.mean(1).std() / 4000 ** 0.5
+    assert abs(share.mean() - 1) < 5 * error and error < 0.02, (share.mean(), error)
+    first, second = posterior.sample(again), posterior.sample(again)
+    assert not same(first["head.bias"], second["head.bias"])
+    assert same(posterior.sample(seed=3)["head.bias"], first["head.bias"])
+    cold = posterior.sample(seed=3, temperature=0.25)
+    for name, mean in posterior.mean.items():
+        move = (first[name] - mean) / 2
+        assert torch.allclose(cold[name] - mean, move, atol=1e-6), name
+
+
+def check_same(one, other):
+    for part in ("mean", "hessian", "buffers", *ivon_posterior.STRUCTURAL):
+        a, b = getattr(one, part), getattr(other, part)
+        assert a.keys() == b.keys() and all(same(a[name], b[name]) for name in a), part
+    for key in ("structure", "ess", "weight_decay", "own_weight_decay", "n_train", "graph"):
+        assert getattr(one, key) == getattr(other, key), key
+
+
+def check_structured():
+    """Every structure: written, read by the commands, read again, drawn from; by network, too."""
+    model = Layers()
+    inputs = (torch.randint(6, (EXAMPLES, 5)), torch.randn(EXAMPLES, 1, 4, 4))
+    for low_rank in False, True:
+        posterior = make_structured(model, tuple(x[:2] for x in inputs), low_rank)
+        posterior.save("structured.h5")
+        check_layout("structured.h5")
+        subprocess.run(["ivon-info", "--check", "structured.h5"], check=True)
+        told = info("structured.h5")["structure"]
+        assert (told["blocks"], told["rank"]) == (3, 3 * low_rank), told
+        assert told["factors"][0]["input_rows"] == 300
+        predict("structured.h5", model, inputs, ["tokens", "images"])
+        subprocess.run(["ivon-sample", "-qf", "structured.h5", "-o", "drawn.h5"], check=True)
+        again = ivon_posterior.load("structured.h5", model=Layers())
+        check_same(posterior, again)
+        check_covariance(again, "structured.h5")
+        check_draws(again)
+        again.save("again.h5")
+        check_same(posterior, ivon_posterior.load("again.h5"))
+    weights = again.sample(seed=1)
+    model.load_state_dict(weights, strict=False)
+    assert all(same(p.detach(), weights[name]) for name, p in model.named_parameters())
+    for kind in [], ["diagonal"]:  # other means, of names with slashes, and a correction alone
+        subprocess.run([sys.executable, os.path.join(HERE, "structured_posterior.py"), "other.h5",
+                        *kind], check=True)
+        check_covariance(ivon_posterior.load("other.h5"), "other.h5")
+    refused("an optimizer takes a diagonal", lambda: ivon_posterior.load(
+        "structured.h5", model=model, optimizer=Ivon(model.parameters())))
+
+
+def check_factors():
+    """Of K-FAC's factors the covariance is that of Kronecker: B (x) A in the bases, plus the
+    prior."""
+    model = nn.Linear(3, 2).double()
+    a, b = factor(4).double(), factor(2).double()
+    posterior = ivon_posterior.from_model(model, ess=10, weight_decay=0.25)
+    posterior.add_factors("weight", a, b, bias="bias")
+    precision = torch.linalg.inv((lambda r: r @ r.T)(root(posterior)))
+    order = [0, 1, 2, 6, 3, 4, 5, 7]  # [W | b], row by row, among W and b
+    expected = 10 * (torch.kron(b, a) + 0.25 * torch.eye(8, dtype=torch.float64))
+    error = (precision[order][:, order] - expected).abs().max() / expected.abs().max()
+    assert error < 1e-5, error  # bases and h are stored in f32
+    add = lambda *args, **more: (lambda: posterior.add_factors(*args, **more))  # noqa: E731
+    refused("there is no mean 'x'", add("x", a, b))
+    refused("basis_input of 'weight' has shape (4, 4), expected (3, 3)",
+            lambda: posterior.add_block("weight", torch.ones(2, 3), basis_input=torch.eye(4)))
+    refused("hessian of 'weight' has shape (2, 4), expected (2, 3)", add("weight", a, b))
+    refused("not positive", add("weight", a - 5 * torch.eye(4), b, bias="bias"))
+    refused("not symmetric", add("weight", a, torch.tensor([[1., 2.], [0., 1.]]), bias="bias"))
+    refused("expected a square", add("weight", a[:2], b, bias="bias"))
+    refused("the bias 'weight' has 6 elements", add("weight", a, b, bias="weight"))
+    refused("basis_output of 'weight' is not orthonormal: U^T U - I has 3",
+            lambda: posterior.add_block("weight", torch.ones(2, 3), basis_output=2 * torch.eye(2)))
+    low = lambda values, vectors: (lambda: posterior.add_low_rank(values, vectors))  # noqa: E731
+    refused("expected 2 x 8", low([1, 2], {"weight": torch.eye(3, 8)}))
+    refused("not above -1", low([1, -1], {"weight": torch.eye(2, 8)}))
+    refused("not orthonormal", low([1, 2], {"weight": torch.ones(2, 8)}))
+    refused("'none', which has no Hessian", low([1], {"none": torch.eye(1, 8)}))
+    posterior.hessian["weight"][0, 0] = -1
+    refused("the precision of 'weight' is not positive", posterior.sample)
+    refused("the precision of 'weight' is not positive", lambda: posterior.save("bad.h5"))
+    posterior.ess = None
+    refused("no ess holds for the Hessian of 'weight'", posterior.sample)
+    assert not os.path.exists("bad.h5")
+
+
 def check_refusals():
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     inputs = (torch.randn(EXAMPLES, 3),)
@@ -366,6 +546,8 @@ def main(directory):
     check_tied(torch.float32, "tied.h5")
     check_tied(torch.bfloat16, "bf16.h5")
     check_tied(torch.float16, "f16.h5")
+    check_structured()
+    check_factors()
     check_refusals()
     check_replacing()
     print("saved, loaded and predicted")
