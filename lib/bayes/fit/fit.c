@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "core/parallel.h"
+#include "core/stream.h"
 
 enum {
     TILE_MAX = 64,            /* examples */
@@ -199,9 +200,13 @@ static int load_range(void *context, const struct weights_range *range, float *o
 static int fit_load_mean(struct ivon_fit *fit, struct ivon_error *error)
 {
     int code = weights_init(&fit->mean, fit->network, error);
-    return code ? code
-                : weights_fill(&fit->mean, fit->network, fit->source, fit->threads, load_range, fit,
-                               error);
+    if (!code)
+        code = weights_fill(&fit->mean, fit->network, fit->source, fit->threads, load_range, fit,
+                            error);
+    for (size_t p = 0; p < fit->network->parameter_count && !code; p++)
+        ivon_source_done_with(fit->source, fit->network->parameters[p], 0,
+                              ivon_source_tensor(fit->source, fit->network->parameters[p])->count);
+    return code;
 }
 
 static int fit_count_targets(struct ivon_fit *fit, struct ivon_examples *examples,

@@ -300,6 +300,7 @@ int ivon_tuning_source(struct ivon_source **source, const struct ivon_tuning *tu
         return ivon_error_memory(error);
     tuned->source = tuning->source;
     header.ess = summary.ess;
+    header.decrement = NAN; /* of another prior, and its gradient is not known */
     header.weight_decay = summary.weight_decay;
     int code = tuned_list(tuning, &list, error);
     if (!code)

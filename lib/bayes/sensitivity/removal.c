@@ -347,6 +347,7 @@ static int remainder_list(const struct ivon_sensitivity *sensitivity, struct ivo
     int code = 0;
     *header = *ivon_source_header(source);
     header->n_train = (int64_t)left;
+    header->decrement = NAN; /* the mean is another */
     header->ess = scaled ? header->ess * left / n : header->ess;
     header->weight_decay = scaled ? header->weight_decay * n / left : header->weight_decay;
     for (size_t i = 0; i < ivon_source_tensor_count(source) && !code; i++) {
