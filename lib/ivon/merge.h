@@ -4,7 +4,8 @@
  * Notation, per element: a base (m_0, S_0) and models (m_t, h_t) with data precision
  * H_t = hessian_scale λ_t h_t, full precision S_t = λ_t (hessian_scale h_t + δ_t), weights α_t of
  * either sign, and a scale s (see `scales`) that multiplies every α_t. S_0 = base_scale λ_0 (h_0 +
- * δ_0), or base_scale delta0 when the base has no Hessian.
+ * δ_0), or base_scale delta0 when the base has no Hessian. α_t is the model's weight, or its weight
+ * for the tensor that the element is in.
  *
  *   method              merged mean                                           merged precision
  *   gradient matching   m_0 + s Σ α_t [(S_0 + H_t)/(S_0 + s Σ_r α_r H_r)] (m_t − m_0)
@@ -73,8 +74,16 @@ struct ivon_merge_options {
        out. */
     bool (*carries)(void *context, const struct ivon_tensor *tensor);
     void *carries_context;
+    /* Returns the weight of a model, by its place in the caller's list, for the tensor of that
+       name; null: the model's own. */
+    double (*weight)(void *context, size_t model, const char *name);
+    void *weight_context;
     const double *scales; /* one result for each; null: the single scale 1 */
     size_t scale_count;
+    /* Instead of scales one result for each row of `vectors`, which multiplies the weights: as many
+       numbers as there are models, in the caller's order. Null: none. */
+    const double *vectors;
+    size_t vector_count;
     bool movement;                   /* compute ivon_merge_movement: about doubles the arithmetic */
     struct ivon_resources resources; /* memory: what the merge itself may allocate; 0: 256 MiB */
 };
@@ -131,8 +140,9 @@ IVON_API void ivon_merge_free(struct ivon_merge *merge);
 IVON_API const struct ivon_tensor *ivon_merge_outputs(const struct ivon_merge *merge,
                                                       size_t *count);
 
-/* The header of the result for one scale: ess and weight decay, the rest absent. */
-IVON_API struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scale);
+/* The header of one result: ess and weight decay, the rest absent. Both are of the models' own
+   weights, whatever those of single tensors are. */
+IVON_API struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t result);
 
 /* The fate of each mean of any input, and of opaque tensors; borrowed. */
 IVON_API const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge,
@@ -146,14 +156,14 @@ IVON_API const struct ivon_merge_tie *ivon_merge_ties(const struct ivon_merge *m
 IVON_API uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge);
 
 /*
- * Reads every input once and writes sinks[i], made of the plan's outputs, for every scale i. The
+ * Reads every input once and writes sinks[i], made of the plan's outputs, for every result i. The
  * sinks are not committed. On failure none of them may be. May be run once.
  */
 IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             struct ivon_error *error);
 
 /* After a run: how many elements kept the base's value, as their precision was not positive. */
-IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale);
+IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t result);
 
 /* After a run: how many buffers differ between the inputs, so that the base's, or without a base
    the first model's, says less than it should; and the name of the first of them, else null;
@@ -167,7 +177,7 @@ IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, 
  * weights. *total receives the norm of m − m_0, or zero where there is no such thing. Units of the
  * mean.
  */
-IVON_API double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t scale,
+IVON_API double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t result,
                                     double *total);
 
 #ifdef __cplusplus

@@ -344,6 +344,110 @@ static void test_nonpositive_is_counted_exactly(void **unused)
     posterior_release(&model, 4);
 }
 
+/* Model 0 by half its weight in the tensors of "a", model 1 not at all in those of "b". */
+static double weight_by_name(void *context, size_t model, const char *name)
+{
+    const double *weights = context;
+    return weights[model] * (model == 0 && name[0] == 'a' ? 0.5 : 1) *
+           (model == 1 && name[0] == 'b' ? 0 : 1);
+}
+
+/* Each tensor is merged as if all had its weights; h and ess keep the models' own. */
+static void test_weights_of_tensors(void **unused)
+{
+    (void)unused;
+    static const char first[] = {'s', 'a', 'b'};
+    struct posterior base, models[2];
+    double weights[2] = {0.75, 1.25};
+    posterior_init(&base, "base", TENSORS, true, 0.01, 1);
+    for (int t = 0; t < 2; t++)
+        posterior_init(&models[t], t ? "two" : "one", TENSORS, true, 0.02, 1);
+    for (int method = 0; method < 4; method++) {
+        struct ivon_merge_options options = ivon_merge_defaults();
+        options.method = (enum ivon_merge_method)method;
+        options.ess = 500;
+        options.weight = weight_by_name;
+        options.weight_context = weights;
+        struct result result = merge(&base, models, weights, NULL, 2, &options);
+        assert_int_equal(result.code, 0);
+        options.weight = NULL;
+        for (int part = 0; part < 3; part++) {
+            char name[2] = {first[part], 0};
+            double own[2] = {weight_by_name(weights, 0, name), weight_by_name(weights, 1, name)};
+            struct result whole = merge(&base, models, own, NULL, 2, &options);
+            assert_int_equal(whole.code, 0);
+            for (size_t i = 0; i < result.count; i += 2) /* means */
+                if (names[i / 2][0] == first[part])
+                    assert_memory_equal(result.data[i], whole.data[i], result.bytes[i]);
+            result_release(&whole);
+        }
+        result_release(&result);
+    }
+    posterior_release(&base, TENSORS);
+    for (int t = 0; t < 2; t++)
+        posterior_release(&models[t], TENSORS);
+}
+
+/* Vectors of weights in one merge are those merges, bit by bit, whatever the models' order. */
+static void test_vectors_of_weights(void **unused)
+{
+    (void)unused;
+    enum { VECTORS = 3, SMALL = 3 };
+    struct posterior base, models[2];
+    const double unit[2] = {1, 1}, vectors[2 * VECTORS] = {0.3, 0.7, 1, 0, -0.1, 0.8};
+    posterior_init(&base, "base", SMALL, true, 0.01, 1);
+    posterior_init(&models[0], "two", SMALL, true, 0.02, 1); /* sorted behind the other */
+    posterior_init(&models[1], "one", SMALL, true, 0.02, 1);
+    for (int method = 0; method < 4; method++) {
+        struct ivon_merge_options options = ivon_merge_defaults();
+        struct ivon_merge_model list[2] = {{models[0].source, 1}, {models[1].source, 1}};
+        struct ivon_error error = {0};
+        struct ivon_merge *plan;
+        struct ivon_sink *sinks[VECTORS];
+        float *data[VECTORS][2 * SMALL];
+        options.method = (enum ivon_merge_method)method;
+        options.on_nonpositive = IVON_NONPOSITIVE_BASE;
+        options.vectors = vectors;
+        options.vector_count = VECTORS;
+        assert_int_equal(ivon_merge_plan(&plan, base.source, list, 2, &options, &error), 0);
+        size_t count;
+        const struct ivon_tensor *outputs = ivon_merge_outputs(plan, &count);
+        assert_int_equal(count, 2 * SMALL);
+        for (int v = 0; v < VECTORS; v++) {
+            for (size_t i = 0; i < count; i++)
+                data[v][i] = calloc(outputs[i].count, sizeof(float));
+            assert_int_equal(
+                ivon_sink_to_memory(&sinks[v], outputs, (void *const *)data[v], count, &error), 0);
+        }
+        assert_int_equal(ivon_merge_run(plan, sinks, &error), 0);
+        options.vectors = NULL;
+        for (int v = 0; v < VECTORS; v++) {
+            struct result alone = merge(&base, models, vectors + (size_t)v * 2, NULL, 2, &options);
+            assert_int_equal(alone.code, 0);
+            assert_true(ivon_merge_header(plan, (size_t)v).ess == alone.header.ess);
+            assert_true(ivon_merge_header(plan, (size_t)v).weight_decay ==
+                        alone.header.weight_decay);
+            for (size_t i = 0; i < count; i++)
+                assert_memory_equal(data[v][i], alone.data[i], alone.bytes[i]);
+            result_release(&alone);
+        }
+        for (int v = 0; v < VECTORS; v++) {
+            ivon_sink_close(sinks[v]);
+            for (size_t i = 0; i < count; i++)
+                free(data[v][i]);
+        }
+        ivon_merge_free(plan);
+        options.scales = unit;
+        options.scale_count = 1;
+        options.vectors = vectors;
+        assert_int_equal(ivon_merge_plan(&plan, base.source, list, 2, &options, &error),
+                         IVON_ERROR_ARGUMENT);
+    }
+    posterior_release(&base, SMALL);
+    for (int t = 0; t < 2; t++)
+        posterior_release(&models[t], SMALL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +455,8 @@ int main(void)
         cmocka_unit_test(test_same_bits_for_any_order_threads_and_memory),
         cmocka_unit_test(test_identities),
         cmocka_unit_test(test_nonpositive_is_counted_exactly),
+        cmocka_unit_test(test_weights_of_tensors),
+        cmocka_unit_test(test_vectors_of_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

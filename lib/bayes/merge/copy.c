@@ -70,7 +70,7 @@ int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,
             code = compare_block(run, scratch, job->entry, first, count, block, error);
         if (!code && convert)
             code = convert_block(merge, scratch, entry, block, first, count, error);
-        for (size_t s = 0; s < merge->scale_count && !code; s++)
+        for (size_t s = 0; s < merge->result_count && !code; s++)
             code = ivon_sink_write(run->sinks[s], entry->output, first, count,
                                    convert ? scratch->mean_out : block, error);
     }

@@ -24,17 +24,53 @@ void ivon_merge_options_init(struct ivon_merge_options *options, size_t size)
     options_init(options, size, &defaults);
 }
 
+double merge_weight(const struct ivon_merge *merge, const struct merge_entry *entry,
+                    const struct merge_result *result, size_t t)
+{
+    double weight = entry && entry->weights ? entry->weights[t] : merge->models[t].weight;
+    return result->factors ? result->factors[t] * weight : weight;
+}
+
+double merge_weight_sum(const struct ivon_merge *merge, const struct merge_entry *entry,
+                        const struct merge_result *result)
+{
+    double sum = 0;
+    for (size_t t = 0; t < merge->model_count; t++)
+        sum += merge_weight(merge, entry, result, t);
+    return sum;
+}
+
+static const char *weights_problem(const struct ivon_merge *merge)
+{
+    for (size_t i = 0; i < merge->model_count; i++)
+        if (!isfinite(merge->models[i].weight))
+            return "weights must be finite numbers";
+    for (size_t r = 0; r < merge->result_count; r++) {
+        const struct merge_result *result = &merge->results[r];
+        if (!isfinite(result->scale))
+            return "scales must be finite numbers";
+        for (size_t t = 0; t < merge->model_count; t++)
+            if (!isfinite(merge_weight(merge, NULL, result, t)))
+                return "weights must be finite numbers";
+        if (!merge->base_in_formula && result->scale != 1)
+            return "scaling the weights does not change an average";
+        if (!merge->base_in_formula && !merge->options.weight &&
+            merge_weight_sum(merge, NULL, result) == 0)
+            return "the weights add up to zero, which leaves no average";
+    }
+    return NULL;
+}
+
 static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_error *error)
 {
     const struct ivon_merge_options *options = &merge->options;
     const char *problem = NULL;
-    bool scaled = merge->scale_count != 1 || merge->scales[0] != 1;
     if (!merge->model_count)
         problem = "there is no model to merge";
     else if (merge->base_in_formula && !merge->base)
         problem = "gradient matching and task arithmetic need a base";
-    else if (!merge->base_in_formula && scaled)
-        problem = "scaling the weights does not change an average";
+    else if (options->scales && options->vectors)
+        problem = "weights are scaled or multiplied one by one, not both";
     else if (!merge->base && (options->on_mismatch == IVON_MISMATCH_BASE ||
                               options->on_nonpositive == IVON_NONPOSITIVE_BASE))
         problem = "without a base nothing can be taken from it";
@@ -49,14 +85,8 @@ static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_
     else if (options->dtype != IVON_DTYPE_KEEP &&
              (options->dtype < 0 || !ivon_dtype_is_float((enum ivon_dtype)options->dtype)))
         problem = "means are floating-point numbers";
-    else if (!merge->base_in_formula && merge->weight_sum == 0)
-        problem = "the weights add up to zero, which leaves no average";
-    for (size_t i = 0; i < merge->model_count && !problem; i++)
-        if (!isfinite(merge->models[i].weight))
-            problem = "weights must be finite numbers";
-    for (size_t i = 0; i < merge->scale_count && !problem; i++)
-        if (!isfinite(merge->scales[i]))
-            problem = "scales must be finite numbers";
+    else
+        problem = weights_problem(merge);
     bool lacks_base = merge->model_count && merge->base_in_formula && !merge->base;
     return problem ? ivon_error_hint(error, lacks_base ? IVON_HINT_BASE : IVON_HINT_NONE,
                                      ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", problem))
@@ -71,26 +101,43 @@ static int compare_models(const void *a, const void *b)
     return order ? order : (left->weight > right->weight) - (left->weight < right->weight);
 }
 
+/* Their factors lie in the plan's order of models. */
+static void list_results(struct ivon_merge *merge)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    size_t models = merge->model_count;
+    for (size_t r = 0; r < merge->result_count; r++) {
+        merge->results[r].scale = options->scales ? options->scales[r] : 1;
+        if (!options->vectors)
+            continue;
+        double *factors = merge->factors + r * models;
+        for (size_t t = 0; t < models; t++)
+            factors[t] = options->vectors[r * models + merge->models[t].caller_index];
+        merge->results[r].factors = factors;
+    }
+}
+
 static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_model *models,
                           size_t model_count, struct ivon_error *error)
 {
-    static const double unscaled = 1;
     const struct ivon_merge_options *options = &merge->options;
-    const double *scales = options->scales ? options->scales : &unscaled;
-    merge->scale_count = options->scales ? options->scale_count : 1;
-    merge->scales = calloc(merge->scale_count + 1, sizeof *merge->scales);
+    merge->result_count = options->scales    ? options->scale_count
+                          : options->vectors ? options->vector_count
+                                             : 1;
+    merge->results = calloc(merge->result_count + 1, sizeof *merge->results);
+    merge->factors = calloc((merge->result_count + 1) * (model_count + 1), sizeof *merge->factors);
     merge->models = calloc(model_count + 1, sizeof *merge->models);
-    merge->nonpositive = calloc(merge->scale_count + 1, sizeof *merge->nonpositive);
-    merge->movement = calloc((merge->scale_count + 1) * (model_count + 1), sizeof *merge->movement);
-    if (!merge->scales || !merge->models || !merge->nonpositive || !merge->movement)
+    merge->nonpositive = calloc(merge->result_count + 1, sizeof *merge->nonpositive);
+    merge->movement = calloc((merge->result_count + 1) * (model_count + 1),
+                             sizeof *merge->movement);
+    if (!merge->results || !merge->factors || !merge->models || !merge->nonpositive ||
+        !merge->movement)
         return ivon_error_memory(error);
-    memcpy(merge->scales, scales, merge->scale_count * sizeof *scales);
     merge->model_count = model_count;
     for (size_t t = 0; t < model_count; t++)
         merge->models[t] = (struct merge_model){models[t].source, models[t].weight, t};
     qsort(merge->models, model_count, sizeof *merge->models, compare_models);
-    for (size_t t = 0; t < model_count; t++)
-        merge->weight_sum += merge->models[t].weight;
+    list_results(merge);
     return 0;
 }
 
@@ -155,13 +202,14 @@ void ivon_merge_free(struct ivon_merge *merge)
     if (!merge)
         return;
     for (size_t e = 0; e < merge->entry_count; e++)
-        free(merge->entries[e].models);
+        merge_release_entry(&merge->entries[e]);
     tensor_list_release(&merge->outputs);
     free(merge->tensors);
     free(merge->ties);
     free(merge->entries);
     free(merge->jobs);
-    free(merge->scales);
+    free(merge->results);
+    free(merge->factors);
     free(merge->models);
     free(merge->nonpositive);
     free(merge->movement);

@@ -55,14 +55,14 @@ bool merge_has_precision(const struct ivon_merge *merge)
            merge->options.method == IVON_MERGE_HESSIAN || can_write_hessians(merge);
 }
 
-/* λδ of the result: the part of the prior that remains. */
-static double prior_precision(const struct ivon_merge *merge)
+/* λδ of a result: the part of the prior that remains. */
+static double prior_precision(const struct ivon_merge *merge, const struct merge_result *result)
 {
     const struct ivon_merge_options *options = &merge->options;
     if (!merge->base_in_formula) {
         double sum = 0;
         for (size_t t = 0; t < merge->model_count; t++)
-            sum += merge->models[t].weight * posterior_ess(merge->models[t].source) *
+            sum += merge_weight(merge, NULL, result, t) * posterior_ess(merge->models[t].source) *
                    posterior_weight_decay(merge->models[t].source);
         return sum > 0 ? sum : 0;
     }
@@ -74,8 +74,9 @@ static double prior_precision(const struct ivon_merge *merge)
     return options->base_scale * options->delta0;
 }
 
-struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scale)
+struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t index)
 {
+    const struct merge_result *result = &merge->results[index];
     struct ivon_header header = ivon_header_empty();
     if (!merge->with_hessian)
         return header;
@@ -84,16 +85,16 @@ struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t scal
     if (isnan(header.ess)) {
         header.ess = 0;
         for (size_t t = 0; t < merge->model_count; t++)
-            header.ess += fabs(merge->scales[scale] * merge->models[t].weight) *
+            header.ess += fabs(result->scale * merge_weight(merge, NULL, result, t)) *
                           posterior_ess(merge->models[t].source);
     }
-    header.weight_decay = prior_precision(merge) / header.ess;
+    header.weight_decay = prior_precision(merge, result) / header.ess;
     return header;
 }
 
 int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error)
 {
-    for (size_t s = 0; s < merge->scale_count; s++) {
+    for (size_t s = 0; s < merge->result_count; s++) {
         struct ivon_header header = ivon_merge_header(merge, s);
         if (merge->with_hessian && (!(header.ess > 0) || isinf(header.ess)))
             return ivon_error_hint(

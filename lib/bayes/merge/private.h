@@ -30,6 +30,7 @@ struct merge_entry {
     /* Of a merged tensor: */
     struct merge_input base;
     struct merge_input *models; /* in the plan's order; null for a copy */
+    double *weights;            /* likewise; null: the models' own */
     /* Of a copy: */
     struct ivon_source *from;
     size_t from_tensor;
@@ -44,16 +45,22 @@ struct merge_job {
     size_t count;
 };
 
+/* One output of a merge. */
+struct merge_result {
+    double scale;
+    const double *factors; /* of the models' weights, in the plan's order; null: 1 */
+};
+
 struct ivon_merge {
     struct ivon_merge_options options;
-    double *scales;
-    size_t scale_count;
+    struct merge_result *results;
+    size_t result_count;
+    double *factors; /* that the results point to */
     bool base_in_formula;
     bool with_hessian; /* whether Hessians are written */
     struct ivon_source *base;
     struct merge_model *models; /* sorted by path and weight */
     size_t model_count;
-    double weight_sum;
 
     struct tensor_list outputs;
     struct ivon_merge_tensor *tensors; /* names borrowed from the sources */
@@ -68,12 +75,19 @@ struct ivon_merge {
     const char *missing, *missing_from; /* the first tensor that an input lacks, and that input */
 
     /* Results of a run. */
-    uint64_t *nonpositive; /* per scale */
-    double *movement;      /* per scale: the norm of each model, then the total */
+    uint64_t *nonpositive; /* per result */
+    double *movement;      /* per result: the norm of each model, then the total */
 };
 
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
 enum { MERGE_JOB = 1 << 20 };
+
+/* α_t of a tensor for a result, without its scale, and Σ α_t. A null entry stands for tensors that
+   have the models' own weights. */
+double merge_weight(const struct ivon_merge *merge, const struct merge_entry *entry,
+                    const struct merge_result *result, size_t t);
+double merge_weight_sum(const struct ivon_merge *merge, const struct merge_entry *entry,
+                        const struct merge_result *result);
 
 /* The source of the tensors that are not merged: the base, or without one the first given model. */
 struct ivon_source *merge_copy_source(const struct ivon_merge *merge);
@@ -94,6 +108,8 @@ ptrdiff_t merge_find_mean(const struct ivon_merge *merge, const struct ivon_sour
 
 /* Lists the fate of every tensor: ->tensors, ->entries and ->outputs. */
 int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);
+
+void merge_release_entry(struct merge_entry *entry);
 
 /* Splits the entries into jobs and adds up what they read. */
 int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);

@@ -57,7 +57,7 @@ static int write_block(struct merge_run *run, struct merge_scratch *scratch,
     const struct ivon_merge *merge = run->merge;
     size_t size = ivon_dtype_size(merge->outputs.items[entry->output].dtype);
     int code = 0;
-    for (size_t s = 0; s < merge->scale_count && !code; s++) {
+    for (size_t s = 0; s < merge->result_count && !code; s++) {
         code = ivon_sink_write(run->sinks[s], entry->output, first, count,
                                scratch->mean_out + s * run->block * size, error);
         if (!code && entry->output_hessian >= 0)
@@ -134,12 +134,12 @@ static void merge_run_release_scratch(struct merge_run *run)
 
 static int make_scratch(struct merge_run *run, struct ivon_error *error)
 {
-    size_t inputs = run->merge->model_count + 1, scales = run->merge->scale_count;
+    size_t inputs = run->merge->model_count + 1, results = run->merge->result_count;
     run->scratch = calloc((size_t)run->threads, sizeof *run->scratch);
-    run->headers = calloc(scales + 1, sizeof *run->headers);
+    run->headers = calloc(results + 1, sizeof *run->headers);
     if (!run->scratch || !run->headers)
         return ivon_error_memory(error);
-    for (size_t s = 0; s < scales; s++)
+    for (size_t s = 0; s < results; s++)
         run->headers[s] = ivon_merge_header(run->merge, s);
     for (int t = 0; t < run->threads; t++) {
         struct merge_scratch *scratch = &run->scratch[t];
@@ -147,9 +147,9 @@ static int make_scratch(struct merge_run *run, struct ivon_error *error)
         scratch->hessian_blocks = calloc(inputs, sizeof *scratch->hessian_blocks);
         scratch->means = calloc(inputs, sizeof *scratch->means);
         scratch->hessians = calloc(inputs, sizeof *scratch->hessians);
-        scratch->mean_out = malloc(scales * run->block * ivon_dtype_size(IVON_F64));
-        scratch->hessian_out = malloc(scales * run->block * sizeof(float));
-        scratch->nonpositive = calloc(scales, sizeof *scratch->nonpositive);
+        scratch->mean_out = malloc(results * run->block * ivon_dtype_size(IVON_F64));
+        scratch->hessian_out = malloc(results * run->block * sizeof(float));
+        scratch->nonpositive = calloc(results, sizeof *scratch->nonpositive);
         if (!scratch->mean_blocks || !scratch->hessian_blocks || !scratch->means ||
             !scratch->hessians || !scratch->mean_out || !scratch->hessian_out ||
             !scratch->nonpositive)
@@ -166,7 +166,7 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
                                                     : DEFAULT_MEMORY;
     size_t per_element = (size_t)run->threads *
                          (2 * (merge->model_count + 1) * sizeof(double) +
-                          merge->scale_count * (sizeof(double) + sizeof(float)));
+                          merge->result_count * (sizeof(double) + sizeof(float)));
     for (run->block = BLOCK; run->block * per_element > memory; run->block /= 2)
         if (run->block == BLOCK_MIN)
             return ivon_error_hint(
@@ -184,7 +184,7 @@ static void merge_run_gather(struct merge_run *run)
 {
     struct ivon_merge *merge = run->merge;
     for (int t = 0; t < run->threads; t++)
-        for (size_t s = 0; s < merge->scale_count; s++)
+        for (size_t s = 0; s < merge->result_count; s++)
             merge->nonpositive[s] += run->scratch[t].nonpositive[s];
     if (run->movement)
         merge_gather_movement(run);
@@ -221,9 +221,9 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     return code;
 }
 
-uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t scale)
+uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t result)
 {
-    return merge->nonpositive[scale];
+    return merge->nonpositive[result];
 }
 
 const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, size_t *count)

@@ -5,14 +5,14 @@
 #include "bayes/merge/run.h"
 #include "core/error.h"
 
-static void record_shortfall(struct merge_run *run, size_t entry, size_t scale, size_t at,
+static void record_shortfall(struct merge_run *run, size_t entry, size_t result, size_t at,
                              double value)
 {
     struct merge_shortfall *shortfall = &run->shortfall;
     pthread_mutex_lock(&run->lock);
-    if (entry < shortfall->entry || (entry == shortfall->entry && scale < shortfall->scale))
-        *shortfall = (struct merge_shortfall){.entry = entry, .scale = scale, .worst = INFINITY};
-    if (entry == shortfall->entry && scale == shortfall->scale) {
+    if (entry < shortfall->entry || (entry == shortfall->entry && result < shortfall->result))
+        *shortfall = (struct merge_shortfall){.entry = entry, .result = result, .worst = INFINITY};
+    if (entry == shortfall->entry && result == shortfall->result) {
         shortfall->count++;
         if (value < shortfall->worst ||
             (value == shortfall->worst && at < shortfall->worst_index)) {
@@ -24,7 +24,7 @@ static void record_shortfall(struct merge_run *run, size_t entry, size_t scale, 
 }
 
 void merge_handle_nonpositive(struct merge_run *run, struct merge_scratch *scratch,
-                              size_t entry_index, size_t scale, size_t at, size_t count)
+                              size_t entry_index, size_t result, size_t at, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         scratch->dropped[i] = scratch->precision[i] <= 0 && isfinite(scratch->precision[i]);
@@ -34,9 +34,9 @@ void merge_handle_nonpositive(struct merge_run *run, struct merge_scratch *scrat
             scratch->base_precision[i] > 0) {
             scratch->mean[i] = scratch->base_mean[i];
             scratch->precision[i] = scratch->base_precision[i];
-            scratch->nonpositive[scale]++;
+            scratch->nonpositive[result]++;
         } else {
-            record_shortfall(run, entry_index, scale, at + i, scratch->precision[i]);
+            record_shortfall(run, entry_index, result, at + i, scratch->precision[i]);
             scratch->mean[i] = 0;
             scratch->precision[i] = 1;
         }
@@ -58,9 +58,12 @@ int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error
     if (shortfall->entry == SIZE_MAX)
         return 0;
     const struct merge_entry *entry = &merge->entries[shortfall->entry];
-    char scale[40] = "";
-    if (merge->scale_count > 1)
-        snprintf(scale, sizeof scale, " at scale %g", merge->scales[shortfall->scale]);
+    const struct merge_result *result = &merge->results[shortfall->result];
+    char scale[48] = "";
+    if (result->factors)
+        snprintf(scale, sizeof scale, " of result %zu", shortfall->result + 1);
+    else if (merge->result_count > 1)
+        snprintf(scale, sizeof scale, " at scale %g", result->scale);
     enum ivon_hint hint = merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE ? IVON_HINT_NONE
                           : merge->base ? IVON_HINT_NONPOSITIVE
                                         : IVON_HINT_NONPOSITIVE_BASE;

@@ -1,4 +1,5 @@
 /* Decides which tensors are merged, copied or left out. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,40 @@ static struct merge_entry *add_entry(struct ivon_merge *merge, struct ivon_error
     struct merge_entry *entry = &merge->entries[merge->entry_count++];
     *entry = (struct merge_entry){.output_hessian = -1, .base = {-1, -1}};
     return entry;
+}
+
+void merge_release_entry(struct merge_entry *entry)
+{
+    free(entry->models);
+    free(entry->weights);
+}
+
+/* The models' weights for the tensor of that name. */
+static int set_weights(const struct ivon_merge *merge, struct merge_entry *entry, const char *name,
+                       struct ivon_error *error)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    if (!options->weight)
+        return 0;
+    entry->weights = calloc(merge->model_count + 1, sizeof *entry->weights);
+    if (!entry->weights)
+        return ivon_error_memory(error);
+    for (size_t t = 0; t < merge->model_count; t++) {
+        double weight = options->weight(options->weight_context, merge->models[t].caller_index,
+                                        name);
+        if (!isfinite(weight))
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "tensor '%s': a model's weight is %g, expected a finite number",
+                                  name, weight);
+        entry->weights[t] = weight;
+    }
+    for (size_t r = 0; r < merge->result_count && !merge->base_in_formula; r++)
+        if (merge_weight_sum(merge, entry, &merge->results[r]) == 0)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "tensor '%s': the weights add up to zero, which leaves no "
+                                  "average",
+                                  name);
+    return 0;
 }
 
 /* Plans the copy of one tensor of a source, in its own dtype or, for a mean, in the asked one. */
@@ -234,7 +269,9 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         }
     }
     if (!reason) { /* all inputs have it: `mean` is the first input's, which is the reference */
-        int code = check_hessians(merge, entry, error);
+        int code = set_weights(merge, entry, mean->name, error);
+        if (!code)
+            code = check_hessians(merge, entry, error);
         if (!code)
             code = add_fate(merge, mean, IVON_MERGED, NULL, error);
         return code || !reference ? code
@@ -248,7 +285,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
     if (options->on_mismatch == IVON_MISMATCH_ERROR)
         code = mismatch_error(merge, source, mean, input, reason, reference,
                               reference_path ? reference_path : "another input", error);
-    free(entry->models);
+    merge_release_entry(entry);
     merge->entry_count--;
     if (code)
         return code;

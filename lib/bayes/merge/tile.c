@@ -7,7 +7,8 @@
 #include "core/error.h"
 
 static void sum_models(const struct ivon_merge *merge, struct merge_scratch *scratch,
-                       const struct merge_entry *entry, size_t offset, size_t count)
+                       const struct merge_entry *entry, const struct merge_result *result,
+                       size_t offset, size_t count)
 {
     static const double zero[MERGE_TILE];
     const double *origin = merge->base_in_formula ? scratch->base_mean : zero;
@@ -17,27 +18,32 @@ static void sum_models(const struct ivon_merge *merge, struct merge_scratch *scr
         merge_load_model(merge, scratch, entry, t, offset, count, &slope, &intercept);
         merge_accumulate(&scratch->sums, origin, scratch->model_mean,
                          scratch->hessians[t + 1] ? scratch->hessian : NULL,
-                         merge->models[t].weight, slope, intercept, count);
+                         merge_weight(merge, entry, result, t), slope, intercept, count);
     }
 }
 
-/* Computes mean and precision of a tile at one scale. */
+/* Computes mean and precision of a tile for one result. */
 static void tile_posterior(const struct ivon_merge *merge, struct merge_scratch *scratch,
-                           double scale, size_t count)
+                           const struct merge_entry *entry, const struct merge_result *result,
+                           size_t count)
 {
     static const double zero[MERGE_TILE];
     const double *origin = merge->base_in_formula ? scratch->base_mean : zero;
     const double *prior = merge->base_in_formula ? scratch->base_precision : zero;
     enum ivon_merge_method method = merge->options.method;
+    double scale = result->scale;
     if (method == IVON_MERGE_GRADIENT_MATCHING || method == IVON_MERGE_HESSIAN)
         merge_by_precision(scratch->mean, scratch->precision, origin, prior,
                            merge->options.base_scale, &scratch->sums, scale, count);
     else
         merge_linearly(scratch->mean, scratch->precision, origin, prior, merge->options.base_scale,
                        &scratch->sums, scale,
-                       method == IVON_MERGE_AVERAGE ? 1 / merge->weight_sum : scale, count);
+                       method == IVON_MERGE_AVERAGE ? 1 / merge_weight_sum(merge, entry, result)
+                                                    : scale,
+                       count);
     bool single_model = merge->model_count == 1 &&
-                        (!merge->base_in_formula || scale * merge->models[0].weight == 1);
+                        (!merge->base_in_formula ||
+                         scale * merge_weight(merge, entry, result, 0) == 1);
     if (single_model) /* the only model is copied without rounding */
         memcpy(scratch->mean, scratch->model_mean, count * sizeof scratch->mean[0]);
 }
@@ -86,11 +92,13 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
     enum ivon_dtype dtype = merge->outputs.items[entry->output].dtype;
     size_t size = ivon_dtype_size(dtype);
     merge_load_base(merge, scratch, entry, offset, count);
-    sum_models(merge, scratch, entry, offset, count);
-    for (size_t s = 0; s < merge->scale_count; s++) {
+    for (size_t s = 0; s < merge->result_count; s++) {
+        const struct merge_result *result = &merge->results[s];
+        if (s == 0 || result->factors) /* scales share the sums */
+            sum_models(merge, scratch, entry, result, offset, count);
         double ess = run->headers[s].ess;
         double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
-        tile_posterior(merge, scratch, merge->scales[s], count);
+        tile_posterior(merge, scratch, entry, result, count);
         memset(scratch->dropped, 0, sizeof scratch->dropped);
         if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
             merge_handle_nonpositive(run, scratch, index, s, first + offset, count);
