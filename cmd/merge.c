@@ -55,7 +55,8 @@ static int merge_open_inputs(struct merge_command *command, struct ivon_error *e
     return code;
 }
 
-/* The sweep's factors, or one factor of 1. Rounded, so that 0.1 three times is 0.3. */
+/* The sweep's factors, or the one that is given, or 1. Those of a sweep are rounded, so that 0.1
+   three times is 0.3. */
 static void list_scales(struct merge_command *command)
 {
     command->scale_count =
@@ -65,10 +66,10 @@ static void list_scales(struct merge_command *command)
     command->scales = xcalloc(command->scale_count, sizeof *command->scales);
     command->outputs = xcalloc(command->scale_count, sizeof *command->outputs);
     command->sinks = xcalloc(command->scale_count, sizeof *command->sinks);
-    for (size_t s = 0; s < command->scale_count; s++) {
+    command->scales[0] = command->scaled ? command->scale : 1;
+    for (size_t s = 0; s < command->scale_count && command->sweep; s++) {
         char text[40];
-        double scale = command->sweep ? command->from + (double)s * command->step : 1;
-        snprintf(text, sizeof text, "%.12g", scale);
+        snprintf(text, sizeof text, "%.12g", command->from + (double)s * command->step);
         command->scales[s] = strtod(text, NULL);
     }
     command->options.scales = command->scales;

@@ -26,8 +26,8 @@ struct merge_command {
     size_t model_count;
     struct name_filter filter;
     const char *output;
-    double from, to, step;
-    bool sweep, json, dry_run, hash;
+    double from, to, step, scale;
+    bool sweep, scaled, seeded, json, dry_run, hash;
 
     /* While it runs: */
     struct ivon_source *base;

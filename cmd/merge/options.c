@@ -16,6 +16,10 @@ enum {
     KEY_BASE_SCALE,
     KEY_HESSIAN_SCALE,
     KEY_ESS,
+    KEY_DENSITY,
+    KEY_OUTLIERS,
+    KEY_SEED,
+    KEY_SCALE,
     KEY_DTYPE,
     KEY_INCLUDE,
     KEY_EXCLUDE,
@@ -30,8 +34,10 @@ enum {
 
 static const struct argp_option option_table[] = {
     {"base", 'b', "FILE", 0, "The posterior that the models were finetuned from", 1},
-    {"method", 'm', "gradient-matching|hessian|task-arithmetic|average", 0,
-     "How to merge (default: gradient-matching with a base, hessian without)", 1},
+    {"method", 'm',
+     "gradient-matching|hessian|task-arithmetic|average|ties|dare|dare-ties|slerp|model-stock|"
+     "breadcrumbs|passthrough",
+     0, "How to merge (default: gradient-matching with a base, hessian without)", 1},
     {"delta0", KEY_DELTA0, "X", 0, "Precision of a base that has no Hessian", 2},
     {"base-scale", KEY_BASE_SCALE, "X", 0,
      "Multiply the base's precision by X (default 1; 0 leaves it out)", 2},
@@ -39,6 +45,14 @@ static const struct argp_option option_table[] = {
      2},
     {"ess", KEY_ESS, "X", 0,
      "Effective sample size of the result (default: the base's, else the sum of the models')", 2},
+    {"density", KEY_DENSITY, "X", 0,
+     "Share of what a model changed that ties, dare, dare-ties and breadcrumbs keep (default 0.2)",
+     2},
+    {"outliers", KEY_OUTLIERS, "X", 0,
+     "Share of the largest changes that breadcrumbs drops (default 0.01)", 2},
+    {"seed", KEY_SEED, "N", 0, "Seed of what dare and dare-ties drop (default 0)", 2},
+    {"scale", KEY_SCALE, "X", 0, "Multiply all weights by X (ties, dare-ties: what is averaged)",
+     2},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the merged means (default keep: the base's, else the widest)", 2},
     {"include", KEY_INCLUDE, "GLOB", 0, "Merge only tensors whose name matches; may be repeated",
@@ -160,6 +174,20 @@ static error_t merge_options_parse_number_option(int key, char *argument, struct
     case KEY_ESS:
         command->options.ess = option_positive(state, "--ess", argument);
         return 0;
+    case KEY_DENSITY:
+        command->options.density = option_number(state, "--density", argument);
+        return 0;
+    case KEY_OUTLIERS:
+        command->options.outliers = option_number(state, "--outliers", argument);
+        return 0;
+    case KEY_SEED:
+        command->options.seed = option_whole(state, "--seed", argument, 0, UINT64_MAX);
+        command->seeded = true;
+        return 0;
+    case KEY_SCALE:
+        command->scale = option_number(state, "--scale", argument);
+        command->scaled = true;
+        return 0;
     case KEY_MEMORY:
         command->options.resources.memory = option_size(state, "--memory", argument);
         return 0;
@@ -171,16 +199,25 @@ static error_t merge_options_parse_number_option(int key, char *argument, struct
     }
 }
 
+static enum ivon_merge_method parse_method(const char *argument, struct argp_state *state)
+{
+    enum { METHODS_MAX = 32 };
+    const struct ivon_merge_method_traits *traits;
+    const char *names[METHODS_MAX];
+    int count = 0;
+    while (count < METHODS_MAX &&
+           (traits = ivon_merge_method_traits((enum ivon_merge_method)count)) != NULL)
+        names[count++] = traits->name;
+    return (enum ivon_merge_method)option_choice(state, "--method", argument, names, count);
+}
+
 static error_t parse_choice_option(int key, char *argument, struct argp_state *state)
 {
-    static const char *const methods[] = {"gradient-matching", "hessian", "task-arithmetic",
-                                          "average"};
     static const char *const mismatches[] = {"error", "base", "skip"};
     struct merge_command *command = state->input;
     switch (key) {
     case 'm':
-        command->options.method = (enum ivon_merge_method)option_choice(state, "--method", argument,
-                                                                        methods, 4);
+        command->options.method = parse_method(argument, state);
         command->method_given = true;
         return 0;
     case KEY_DTYPE:
@@ -209,6 +246,10 @@ static void merge_options_check_arguments(struct merge_command *command, struct 
     if (command->base_option && !command->base_path)
         argp_failure(state, EX_USAGE, 0, "%s is for a base: name it by --base=FILE",
                      command->base_option);
+    if (command->sweep && command->scaled)
+        argp_failure(state, EX_USAGE, 0, "--scale and --sweep exclude each other");
+    if (command->seeded && !ivon_merge_method_traits(command->options.method)->seed)
+        argp_failure(state, EX_USAGE, 0, "--seed is for --method=dare and dare-ties");
     if (command->sweep && command->output && output_marks(command->output, "%g") != 1)
         argp_failure(state, EX_USAGE, 0,
                      "--sweep: output '%s' needs exactly one %%g for the factor", command->output);

@@ -14,6 +14,30 @@
  *   task arithmetic     m_0 + s Σ α_t (m_t − m_0)                             S_0 + s Σ α_t H_t
  *   average             Σ α_t m_t / Σ α_t                                     Σ α_t S_t
  *
+ * The other methods give means alone, but the last; d_t = m_t − m_0, tensor by tensor:
+ *   ties         m_0 + s Σ_A α_t d_t / Σ_A |α_t|: of each d_t all but the round(density n) largest
+ *                magnitudes of its n elements, one at least, are set to zero; A, per element, has
+ *                the models whose α_t d_t has the sign of Σ α_t d_t (where that is 0, none)
+ *   dare         m_0 + s Σ α_t b_t d_t / density, b_t = 1 with probability density, else 0
+ *   dare-ties    as ties, with b_t d_t / density in place of the d_t that were trimmed
+ *   breadcrumbs  m_0 + s Σ α_t d_t, where of each d_t the round(outliers n) largest magnitudes (at
+ *                most n − k) are set to zero, and all but the k = round(density n) next ones
+ *   slerp        [sin((1 − t) θ) a + sin(t θ) b] / sin θ, of a base a and a model b with t = s α,
+ *                or of two models with t = α_b / (α_a + α_b); θ is the angle between a and b.
+ *                (1 − t) a + t b where |cos θ| > 0.9995, or one is zero
+ *   model stock  m_0 + c Σ d_t / N, c = N cos θ / (1 + (N − 1) cos θ), cos θ the mean over pairs of
+ *                models of the cosine between their d_t, 0 with a d_t of zeros; c = 0 unless
+ *                cos θ > 0. All α_t and s are 1
+ *   passthrough  the tensor, and its Hessian if all have one, of the only model with α_t ≠ 0
+ * Elements of equal magnitude rank by their index, the first highest. b_t of element 8k + i is set
+ * where half i (0: the low half of word 0) of block k of core/random.h's words is below
+ * density 2^32; the seed is `seed`, the sample the model's place by path and weight, the name the
+ * tensor's.
+ *
+ * TIES: Yadav et al. 2023, arXiv:2306.01708 (trims over all tensors of a model at once; all α_t
+ * are 1, s is its λ). DARE: Yu et al. 2023, arXiv:2311.03099. Breadcrumbs: Davari & Belilovsky
+ * 2023, arXiv:2312.06795. Model stock: Jang et al. 2024, arXiv:2403.19522.
+ *
  * Gradient matching: Daheim et al., ICLR 2024, arXiv:2310.12808; the Gaussian q_0 Π (q_t/q_0)^α_t
  * of tasks whose precision is S_0 + H_t. One model with weight 1 is given back bit by bit.
  *
@@ -39,8 +63,25 @@ enum ivon_merge_method {
     IVON_MERGE_GRADIENT_MATCHING,
     IVON_MERGE_HESSIAN,
     IVON_MERGE_TASK_ARITHMETIC,
-    IVON_MERGE_AVERAGE
+    IVON_MERGE_AVERAGE,
+    IVON_MERGE_TIES,
+    IVON_MERGE_DARE,
+    IVON_MERGE_DARE_TIES,
+    IVON_MERGE_SLERP,
+    IVON_MERGE_MODEL_STOCK,
+    IVON_MERGE_BREADCRUMBS,
+    IVON_MERGE_PASSTHROUGH
 };
+
+struct ivon_merge_method_traits {
+    const char *name;             /* "gradient-matching" */
+    size_t models;                /* the fewest that it takes */
+    bool density, outliers, seed; /* whether the options of these names mean something to it */
+};
+
+/* Null where there is no such method; methods are numbered from 0 without a gap. */
+IVON_API const struct ivon_merge_method_traits *ivon_merge_method_traits(
+    enum ivon_merge_method method);
 
 /* The treatment of a tensor that an input lacks, or has in another shape. */
 enum ivon_merge_mismatch {
@@ -86,6 +127,9 @@ struct ivon_merge_options {
     size_t vector_count;
     bool movement;                   /* compute ivon_merge_movement: about doubles the arithmetic */
     struct ivon_resources resources; /* memory: what the merge itself may allocate; 0: 256 MiB */
+    double density;  /* share of the elements of m_t - m_0 that are kept; NaN: 0.2 */
+    double outliers; /* of breadcrumbs, the share of the largest that is dropped; NaN: 0.01 */
+    uint64_t seed;   /* of what is dropped by chance */
 };
 
 /* Gradient matching of one scale, 1; everything else as it says beside it. */
@@ -156,8 +200,10 @@ IVON_API const struct ivon_merge_tie *ivon_merge_ties(const struct ivon_merge *m
 IVON_API uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge);
 
 /*
- * Reads every input once and writes sinks[i], made of the plan's outputs, for every result i. The
- * sinks are not committed. On failure none of them may be. May be run once.
+ * Reads every input once and writes sinks[i], made of the plan's outputs, for every result i. With
+ * methods that rank magnitudes or measure angles it reads each tensor a few times more before that,
+ * at most ten for each model. The sinks are not committed. On failure none of them may be. May be
+ * run once.
  */
 IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             struct ivon_error *error);
@@ -172,10 +218,10 @@ IVON_API const char *ivon_merge_buffer_conflict(const struct ivon_merge *merge, 
 
 /*
  * After a run with `movement`: the Euclidean norm, over all merged elements, of how far model
- * `model` (as ordered by the caller) moved the result. With gradient matching and task arithmetic
- * that is its term of m − m_0; otherwise its pull w_t (m_t − m), w_t being its share of the
- * weights. *total receives the norm of m − m_0, or zero where there is no such thing. Units of the
- * mean.
+ * `model` (as ordered by the caller) moved the result. With a base in the formula that is its term
+ * of m − m_0 (of slerp, its coefficient times m_t − m_0); otherwise its pull w_t (m_t − m), w_t
+ * being its share of the weights. *total receives the norm of m − m_0, or zero where there is no
+ * such thing. Zero of tensors that are passed through. Units of the mean.
  */
 IVON_API double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t result,
                                     double *total);

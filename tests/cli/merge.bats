@@ -70,7 +70,7 @@ assert p['inputs'][1]['sha256'] == '$sum', p"
   expect 64 "no output given" ivon-merge 0.h5
   expect 64 "no model given" ivon-merge -o x.h5
   expect 64 "expected one of" ivon-merge --method=mean 0.h5 -o x.h5
-  expect 64 "need a base" ivon-merge --method=task-arithmetic 0.h5 -o x.h5
+  expect 64 "needs a base" ivon-merge --method=task-arithmetic 0.h5 -o x.h5
   expect 64 "add up to zero" ivon-merge --method=average 0.h5 1.h5:-1 -o x.h5
   echo text > text.h5
   expect 65 "no format that is known" ivon-merge text.h5 -o x.h5

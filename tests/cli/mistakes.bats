@@ -227,7 +227,7 @@ PAIRS
   expect 64 "ivon-merge: --delta0 is for a base: name it by --base=FILE" ivon-merge a.h5 --delta0=3 -o x.h5
   expect 64 "ivon-merge: --base-scale is for a base: name it by --base=FILE" \
     ivon-merge a.h5 --base-scale=0 -o x.h5
-  expect 64 "ivon-merge: gradient matching and task arithmetic need a base; see --base" \
+  expect 64 "ivon-merge: task arithmetic needs a base; see --base" \
     ivon-merge --method=task-arithmetic a.h5 -o x.h5
   expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian; see --hessian" \
     ivon-sample params.npz -o x.h5

@@ -20,7 +20,8 @@ NOTE = re.compile(r"removing (one|groups?|each|\d+)\b.* N = |Hessian (mapped|fro
                   r"validation: |no leverage: ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
-UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$")  # ivon(1): nan where it is not known
+# ivon(1): nan where it is not known; ivon-merge(1): null of means alone
+UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$|^(ess|weight_decay)$")
 COLUMNS = {
     "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|"
                r"probabilities|logits|mean|(epistemic|aleatoric)_std",

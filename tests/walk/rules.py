@@ -396,8 +396,27 @@ def merge_policy(*names):
 
 
 def method(call):
-    names = ["gradient-matching", "task-arithmetic"] * call.has("base") + ["hessian", "average"]
-    return values(*names, wrong=("gradient-matching", "task-arithmetic"))(call)
+    models = sum(not a.startswith("-") for a in call.arguments)
+    based, free = ["gradient-matching", "task-arithmetic"] + MASKS, ["hessian", "average"]
+    others = ["slerp"] * (models + call.has("base") == 2) + ["passthrough"] * (models == 1)
+    others += ["model-stock"] * (call.has("base") and models > 1
+                                 and not any(":" in a for a in call.arguments))
+    return values(*based * call.has("base"), *free, *others,
+                  wrong=("gradient-matching", "ties", "model-stock", "slerp"))(call)
+
+
+MASKS = ["ties", "dare", "dare-ties", "breadcrumbs"]
+
+
+def of_methods(rule, *names):
+    """What only these methods take, of which one is chosen with it."""
+    def made(call):
+        fits = any(a == "--method=" + name for a in call.arguments for name in names)
+        if not fits and call.has("base") and "method" not in call.chosen:
+            call.chosen.add("method")
+            return ["--method=" + call.some(*names)] + rule(call)
+        return rule(call) if fits or call.chance(0.03) else None
+    return made
 
 
 def sweep(call):
@@ -527,6 +546,10 @@ RULES = {
         "method": method,
         "delta0": with_base(rarely(values(1, 100, 0), 0.3)), "base-scale": with_base(values(0, 0.5, 2)),
         "hessian-scale": values(0, 0.5, 1, 3), "ess": values(1, 50, 1e300),
+        "density": of_methods(values(0.2, 0.5, 1, 1e-9, wrong=(0, 2)), *MASKS),
+        "outliers": of_methods(values(0, 0.01, 0.5, wrong=(1, -1)), "breadcrumbs"),
+        "seed": of_methods(DRAWS["seed"], "dare", "dare-ties"),
+        "scale": with_base(values(0.5, 1, 0, -1)),
         "dtype": values("keep", "f64", "f32", "f16", "bf16", edge=0.02), "include": pattern,
         "exclude": pattern,
         "on-mismatch": merge_policy("error", "skip"),

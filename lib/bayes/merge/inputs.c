@@ -136,7 +136,7 @@ int merge_refuse_unrelated(const struct ivon_merge *merge, struct ivon_error *er
                                                     "selected"))
                    : ivon_error_set(error, IVON_ERROR_DATA,
                                     "nothing to merge: the models have no means");
-    for (size_t t = 0; t < merge->model_count; t++) {
+    for (size_t t = 0; t < merge->model_count && !merge->method->copies; t++) {
         const struct ivon_source *source = merge->models[t].source;
         if (source != first && !is_related(merge, source, first))
             return refuse_unrelated(merge, source, first, error);

@@ -1,7 +1,8 @@
-/* The inputs of one tile, as doubles. */
+/* The inputs: blocks of them as they lie, and tiles as doubles. */
 #include <math.h>
 
 #include "bayes/merge/run.h"
+#include "bayes/transfer.h"
 
 static size_t element_size(struct ivon_source *source, ptrdiff_t tensor)
 {
@@ -58,4 +59,33 @@ void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scra
                       hessian->dtype, count);
     *slope = merge->options.hessian_scale * hessian->ess;
     *intercept = merge->base_in_formula ? 0 : hessian->ess * hessian->weight_decay;
+}
+
+/* transfer_fetch for a tensor that may be absent. */
+static int fetch_optional(struct merge_run *run, struct ivon_source *source, ptrdiff_t tensor,
+                          size_t first, size_t count, unsigned char **block,
+                          const unsigned char **at, struct ivon_error *error)
+{
+    *at = NULL;
+    if (tensor < 0)
+        return 0;
+    return transfer_fetch(source, (size_t)tensor, first, count, run->block, block, at, error);
+}
+
+int merge_fetch_input(struct merge_run *run, struct merge_scratch *scratch,
+                      const struct merge_entry *entry, size_t i, size_t first, size_t count,
+                      struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
+    const struct merge_input *input = i ? &entry->models[i - 1] : &entry->base;
+    scratch->means[i] = scratch->hessians[i] = NULL;
+    if (!source)
+        return 0;
+    ptrdiff_t hessian = merge->with_hessian ? input->hessian : -1;
+    int code = fetch_optional(run, source, input->mean, first, count, &scratch->mean_blocks[i],
+                              &scratch->means[i], error);
+    return code ? code
+                : fetch_optional(run, source, hessian, first, count, &scratch->hessian_blocks[i],
+                                 &scratch->hessians[i], error);
 }

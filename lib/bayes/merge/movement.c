@@ -20,34 +20,53 @@ int merge_allocate_movement(struct merge_run *run, struct ivon_error *error)
     return run->movement ? 0 : ivon_error_memory(error);
 }
 
+/* The share of an element that model t has in the mean. */
+static double movement_share(const struct ivon_merge *merge, const struct merge_scratch *scratch,
+                             double scaled_weight, double slope, double intercept, size_t i)
+{
+    double precision = slope * scratch->hessian[i] + intercept;
+    double base = merge->base_in_formula ? merge->options.base_scale * scratch->base_precision[i]
+                                         : 0;
+    return scaled_weight * (base + precision) / scratch->precision[i];
+}
+
+/* Adds the squares of what model t moved. */
+static void movement_add_model(const struct merge_run *run, struct merge_scratch *scratch,
+                               const struct merge_entry *entry, size_t result_index, size_t t,
+                               size_t offset, size_t count, double *square)
+{
+    const struct ivon_merge *merge = run->merge;
+    const struct merge_method *method = merge->method;
+    const struct merge_result *result = &merge->results[result_index];
+    double slope, intercept, share = result->scale * merge_weight(merge, entry, result, t);
+    double scaled_weight = share;
+    if (method->find)
+        share = scratch->measured->coefficients[result_index * (merge->model_count + 1) + t + 1];
+    else if (method->normalized)
+        share /= merge_weight_sum(merge, entry, result);
+    merge_load_model(merge, scratch, entry, t, offset, count, &slope, &intercept);
+    for (size_t i = 0; i < count; i++) {
+        if (scratch->dropped[i])
+            continue;
+        double origin = merge->base_in_formula ? scratch->base_mean[i] : scratch->mean[i];
+        if (method->precise)
+            share = movement_share(merge, scratch, scaled_weight, slope, intercept, i);
+        double displacement = method->mask
+                                  ? result->scale * scratch->terms[(t + 1) * MERGE_TILE + i]
+                                  : share * (scratch->model_mean[i] - origin);
+        *square += displacement * displacement;
+    }
+}
+
 void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, size_t job,
                         size_t result_index, size_t offset, size_t count)
 {
     const struct ivon_merge *merge = run->merge;
     const struct merge_entry *entry = &merge->entries[merge->jobs[job].entry];
-    const struct merge_result *result = &merge->results[result_index];
-    double *squares = job_squares(run, job, result_index), scale = result->scale;
-    double weight_sum = merge_weight_sum(merge, entry, result);
-    enum ivon_merge_method method = merge->options.method;
-    for (size_t t = 0; t < merge->model_count; t++) {
-        double slope, intercept, alpha = merge_weight(merge, entry, result, t);
-        merge_load_model(merge, scratch, entry, t, offset, count, &slope, &intercept);
-        for (size_t i = 0; i < count; i++) {
-            if (scratch->dropped[i])
-                continue;
-            double precision = slope * scratch->hessian[i] + intercept;
-            double base = merge->options.base_scale * scratch->base_precision[i];
-            double share = method == IVON_MERGE_GRADIENT_MATCHING
-                               ? scale * alpha * (base + precision) / scratch->precision[i]
-                           : method == IVON_MERGE_HESSIAN
-                               ? alpha * precision / scratch->precision[i]
-                           : method == IVON_MERGE_AVERAGE ? alpha / weight_sum
-                                                          : scale * alpha;
-            double origin = merge->base_in_formula ? scratch->base_mean[i] : scratch->mean[i];
-            double displacement = share * (scratch->model_mean[i] - origin);
-            squares[merge->models[t].caller_index] += displacement * displacement;
-        }
-    }
+    double *squares = job_squares(run, job, result_index);
+    for (size_t t = 0; t < merge->model_count; t++)
+        movement_add_model(run, scratch, entry, result_index, t, offset, count,
+                           &squares[merge->models[t].caller_index]);
     if (merge->base_in_formula)
         for (size_t i = 0; i < count; i++) {
             double displacement = scratch->mean[i] - scratch->base_mean[i];

@@ -20,28 +20,16 @@ void ivon_merge_options_init(struct ivon_merge_options *options, size_t size)
                                                 .base_scale = 1,
                                                 .hessian_scale = 1,
                                                 .ess = NAN,
-                                                .dtype = IVON_DTYPE_KEEP};
+                                                .dtype = IVON_DTYPE_KEEP,
+                                                .density = NAN,
+                                                .outliers = NAN};
     options_init(options, size, &defaults);
 }
 
-double merge_weight(const struct ivon_merge *merge, const struct merge_entry *entry,
-                    const struct merge_result *result, size_t t)
+static const char *merge_plan_weights_problem(const struct ivon_merge *merge)
 {
-    double weight = entry && entry->weights ? entry->weights[t] : merge->models[t].weight;
-    return result->factors ? result->factors[t] * weight : weight;
-}
-
-double merge_weight_sum(const struct ivon_merge *merge, const struct merge_entry *entry,
-                        const struct merge_result *result)
-{
-    double sum = 0;
-    for (size_t t = 0; t < merge->model_count; t++)
-        sum += merge_weight(merge, entry, result, t);
-    return sum;
-}
-
-static const char *weights_problem(const struct ivon_merge *merge)
-{
+    bool fixed = merge->method->fixed &&
+                 !(merge->method->base == MERGE_BASE_VECTOR && merge->base_in_formula);
     for (size_t i = 0; i < merge->model_count; i++)
         if (!isfinite(merge->models[i].weight))
             return "weights must be finite numbers";
@@ -49,16 +37,48 @@ static const char *weights_problem(const struct ivon_merge *merge)
         const struct merge_result *result = &merge->results[r];
         if (!isfinite(result->scale))
             return "scales must be finite numbers";
-        for (size_t t = 0; t < merge->model_count; t++)
-            if (!isfinite(merge_weight(merge, NULL, result, t)))
-                return "weights must be finite numbers";
-        if (!merge->base_in_formula && result->scale != 1)
-            return "scaling the weights does not change an average";
-        if (!merge->base_in_formula && !merge->options.weight &&
-            merge_weight_sum(merge, NULL, result) == 0)
-            return "the weights add up to zero, which leaves no average";
+        if (fixed && result->scale != 1)
+            return merge->method->fixed;
+        /* With weights of single tensors the models' own need not fit. */
+        const char *problem = merge->options.weight ? NULL
+                                                    : merge_weights_problem(merge, NULL, result);
+        if (problem)
+            return problem;
     }
     return NULL;
+}
+
+/* Problems of the method's inputs and of the options that it alone has. */
+static const char *merge_plan_method_problem(const struct ivon_merge *merge)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    const struct ivon_merge_method_traits *traits = &merge->method->traits;
+    if (merge->model_count < traits->models)
+        return "model stock needs two models or more";
+    if (merge->method->base == MERGE_BASE_VECTOR && merge->model_count + (merge->base != NULL) != 2)
+        return "spherical interpolation is between two models, or a base and one";
+    if (!isnan(options->density) && !traits->density)
+        return "this method keeps all elements, whatever the density";
+    if (!isnan(options->density) && !(options->density > 0 && options->density <= 1))
+        return "the density must be above 0 and at most 1";
+    if (!isnan(options->outliers) && !traits->outliers)
+        return "this method drops no outliers";
+    if (!isnan(options->outliers) && !(options->outliers >= 0 && options->outliers < 1))
+        return "the share of outliers must be 0 or more, and below 1";
+    if (merge->method->copies && !isnan(options->ess))
+        return "tensors that are passed through keep their effective sample size";
+    if (merge->method->hessians == MERGE_HESSIANS_NEVER && !isnan(options->ess))
+        return "this method writes means alone, which have no effective sample size";
+    return NULL;
+}
+
+static int merge_plan_check_base(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    if (!merge->base_in_formula || merge->base)
+        return 0;
+    return ivon_error_hint(
+        error, IVON_HINT_BASE,
+        ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s needs a base", merge->method->title));
 }
 
 static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_error *error)
@@ -67,8 +87,6 @@ static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_
     const char *problem = NULL;
     if (!merge->model_count)
         problem = "there is no model to merge";
-    else if (merge->base_in_formula && !merge->base)
-        problem = "gradient matching and task arithmetic need a base";
     else if (options->scales && options->vectors)
         problem = "weights are scaled or multiplied one by one, not both";
     else if (!merge->base && (options->on_mismatch == IVON_MISMATCH_BASE ||
@@ -86,11 +104,10 @@ static int merge_plan_check_options(const struct ivon_merge *merge, struct ivon_
              (options->dtype < 0 || !ivon_dtype_is_float((enum ivon_dtype)options->dtype)))
         problem = "means are floating-point numbers";
     else
-        problem = weights_problem(merge);
-    bool lacks_base = merge->model_count && merge->base_in_formula && !merge->base;
-    return problem ? ivon_error_hint(error, lacks_base ? IVON_HINT_BASE : IVON_HINT_NONE,
-                                     ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", problem))
-                   : 0;
+        problem = merge_plan_method_problem(merge);
+    if (!problem)
+        problem = merge_plan_weights_problem(merge);
+    return problem ? ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", problem) : 0;
 }
 
 /* Compares models for an order that does not depend on the caller's list. */
@@ -151,7 +168,9 @@ static int merge_plan_refuse_structured(const struct ivon_merge *merge, struct i
 
 static int plan(struct ivon_merge *merge, struct ivon_error *error)
 {
-    int code = merge_plan_check_options(merge, error);
+    int code = merge->model_count ? merge_plan_check_base(merge, error) : 0;
+    if (!code)
+        code = merge_plan_check_options(merge, error);
     if (code)
         return code;
     code = merge_plan_refuse_structured(merge, error);
@@ -174,6 +193,17 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
     return code ? code : merge_check_precision(merge, error);
 }
 
+static int merge_plan_find_method(struct ivon_merge *merge, struct ivon_error *error)
+{
+    merge->method = merge_find_method(merge->options.method);
+    if (!merge->method)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "there is no method of number %d",
+                              (int)merge->options.method);
+    merge->base_in_formula = merge->method->base == MERGE_BASE_ORIGIN ||
+                             (merge->method->base == MERGE_BASE_VECTOR && merge->base);
+    return 0;
+}
+
 int ivon_merge_plan(struct ivon_merge **out, struct ivon_source *base,
                     const struct ivon_merge_model *models, size_t model_count,
                     const struct ivon_merge_options *options, struct ivon_error *error)
@@ -184,8 +214,8 @@ int ivon_merge_plan(struct ivon_merge **out, struct ivon_source *base,
     merge->options = ivon_merge_defaults();
     int code = options_read(&merge_options, &merge->options, options, error);
     merge->base = base;
-    merge->base_in_formula = merge->options.method == IVON_MERGE_GRADIENT_MATCHING ||
-                             merge->options.method == IVON_MERGE_TASK_ARITHMETIC;
+    if (!code)
+        code = merge_plan_find_method(merge, error);
     if (!code)
         code = copy_arguments(merge, models, model_count, error);
     if (!code)

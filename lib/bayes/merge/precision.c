@@ -49,10 +49,54 @@ static bool can_write_hessians(const struct ivon_merge *merge)
     return writable;
 }
 
+/* The first given model whose ess and weight decay are those of the header of what is passed. */
+static const struct ivon_source *precision_passed_header(const struct ivon_merge *merge)
+{
+    const struct merge_model *first = NULL;
+    for (size_t t = 0; t < merge->model_count; t++) {
+        const struct merge_model *model = &merge->models[t];
+        if ((!first || model->caller_index < first->caller_index) && has_hessians(model->source))
+            first = model;
+    }
+    return first ? first->source : NULL;
+}
+
+/* Returns whether every tensor that is passed through has a Hessian, with its ess and weight
+   decay. */
+static bool precision_is_passed(const struct ivon_merge *merge)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    for (size_t t = 0; t < merge->model_count; t++) {
+        const struct ivon_source *source = merge->models[t].source;
+        for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+            const struct ivon_tensor *mean = ivon_source_tensor(source, i);
+            double weight;
+            if (mean->part != IVON_MEAN ||
+                (options->selected && !options->selected(options->selected_context, mean->name)) ||
+                merge_find_weight(merge, t, mean->name, &weight, NULL) || weight == 0)
+                continue;
+            ptrdiff_t at = ivon_source_find(source, IVON_HESSIAN, mean->name);
+            const struct ivon_tensor *hessian = at < 0 ? NULL
+                                                       : ivon_source_tensor(source, (size_t)at);
+            if (!hessian || isnan(hessian->ess) || isnan(hessian->weight_decay))
+                return false;
+        }
+    }
+    return precision_passed_header(merge) != NULL;
+}
+
 bool merge_has_precision(const struct ivon_merge *merge)
 {
-    return merge->options.method == IVON_MERGE_GRADIENT_MATCHING ||
-           merge->options.method == IVON_MERGE_HESSIAN || can_write_hessians(merge);
+    switch (merge->method->hessians) {
+    case MERGE_HESSIANS_ALWAYS:
+        return true;
+    case MERGE_HESSIANS_WHERE_COMPLETE:
+        return can_write_hessians(merge);
+    case MERGE_HESSIANS_COPIED:
+        return precision_is_passed(merge);
+    default:
+        return false;
+    }
 }
 
 /* λδ of a result: the part of the prior that remains. */
@@ -80,6 +124,12 @@ struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t inde
     struct ivon_header header = ivon_header_empty();
     if (!merge->with_hessian)
         return header;
+    if (merge->method->copies) {
+        const struct ivon_source *source = precision_passed_header(merge);
+        header.ess = posterior_ess(source);
+        header.weight_decay = posterior_weight_decay(source);
+        return header;
+    }
     double base_ess = merge->base && has_hessians(merge->base) ? posterior_ess(merge->base) : NAN;
     header.ess = !isnan(merge->options.ess) ? merge->options.ess : base_ess;
     if (isnan(header.ess)) {

@@ -1,11 +1,13 @@
 /*
- * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c for the fate of
- * each tensor, merge/precision.c for the result's precision, merge/jobs.c for the pieces of work)
- * and its execution (merge/run.h).
+ * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c, merge/passage.c and
+ * merge/fates.c for the fate of each tensor, merge/weights.c for the models' weights,
+ * merge/precision.c for the result's precision, merge/jobs.c for the pieces of work) and its
+ * execution (merge/run.h).
  */
 #ifndef BAYES_MERGE_PRIVATE_H
 #define BAYES_MERGE_PRIVATE_H
 
+#include "bayes/merge/methods.h"
 #include "bayes/posterior.h"
 #include "core/stream.h"
 #include "ivon/merge.h"
@@ -38,6 +40,15 @@ struct merge_entry {
     bool differs; /* from one of them, as a run found */
 };
 
+/* An input that does not have a tensor as the others do. */
+struct merge_mismatch {
+    const struct ivon_source *source;
+    struct merge_input input;
+    const char *reason;
+    const struct ivon_tensor *reference; /* as the others have it; null: none does */
+    const char *reference_path;
+};
+
 /* A range of an entry: what one thread does at a time. */
 struct merge_job {
     size_t entry;
@@ -53,6 +64,7 @@ struct merge_result {
 
 struct ivon_merge {
     struct ivon_merge_options options;
+    const struct merge_method *method;
     struct merge_result *results;
     size_t result_count;
     double *factors; /* that the results point to */
@@ -89,6 +101,15 @@ double merge_weight(const struct ivon_merge *merge, const struct merge_entry *en
 double merge_weight_sum(const struct ivon_merge *merge, const struct merge_entry *entry,
                         const struct merge_result *result);
 
+/* Returns the reason why weights cannot be those of a result, or null: of `entry`'s tensor, or,
+   null, of all that have the models' own. */
+const char *merge_weights_problem(const struct ivon_merge *merge, const struct merge_entry *entry,
+                                  const struct merge_result *result);
+
+/* Model t's weight for the tensor of that name. */
+int merge_find_weight(const struct ivon_merge *merge, size_t t, const char *name, double *weight,
+                      struct ivon_error *error);
+
 /* The source of the tensors that are not merged: the base, or without one the first given model. */
 struct ivon_source *merge_copy_source(const struct ivon_merge *merge);
 
@@ -110,6 +131,31 @@ ptrdiff_t merge_find_mean(const struct ivon_merge *merge, const struct ivon_sour
 int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);
 
 void merge_release_entry(struct merge_entry *entry);
+
+/* Adds an entry that merges nothing yet; null without memory. */
+struct merge_entry *merge_add_entry(struct ivon_merge *merge, struct ivon_error *error);
+
+/* Notes the fate of a tensor. */
+int merge_add_fate(struct ivon_merge *merge, const struct ivon_tensor *mean,
+                   enum ivon_merge_fate fate, const char *reason, struct ivon_error *error);
+
+/* Plans the copy of one tensor of a source under a name, in its own dtype or, for a mean, in the
+   asked one. */
+int merge_plan_copy(struct ivon_merge *merge, struct ivon_source *from, size_t index,
+                    const char *name, struct ivon_error *error);
+
+/* Takes a mean, and its Hessian with its own ess and weight decay, from the base or first model. */
+int merge_keep_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean, const char *reason,
+                      struct ivon_error *error);
+
+/* Plans what options.on_mismatch asks for, or fails, where `source` does not have a tensor as the
+   others do, for that reason. */
+int merge_plan_mismatch(struct ivon_merge *merge, const struct ivon_tensor *mean,
+                        const struct merge_mismatch *mismatch, struct ivon_error *error);
+
+/* Plans the tensor of that mean's name, of the one model that has a weight there. */
+int merge_plan_passage(struct ivon_merge *merge, const struct ivon_tensor *mean,
+                       struct ivon_error *error);
 
 /* Splits the entries into jobs and adds up what they read. */
 int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error);

@@ -15,39 +15,14 @@ enum {
     LOOK_AHEAD = 3, /* jobs per thread for which pages are asked for in advance */
 };
 
-/* transfer_fetch for a tensor that may be absent. */
-static int fetch_optional(struct merge_run *run, struct ivon_source *source, ptrdiff_t tensor,
-                          size_t first, size_t count, unsigned char **block,
-                          const unsigned char **at, struct ivon_error *error)
-{
-    *at = NULL;
-    if (tensor < 0)
-        return 0;
-    return transfer_fetch(source, (size_t)tensor, first, count, run->block, block, at, error);
-}
-
 static int fetch_block(struct merge_run *run, struct merge_scratch *scratch,
                        const struct merge_entry *entry, size_t first, size_t count,
                        struct ivon_error *error)
 {
-    const struct ivon_merge *merge = run->merge;
-    for (size_t i = 0; i <= merge->model_count; i++) {
-        struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
-        const struct merge_input *input = i ? &entry->models[i - 1] : &entry->base;
-        if (!source) {
-            scratch->means[0] = scratch->hessians[0] = NULL;
-            continue;
-        }
-        ptrdiff_t hessian = merge->with_hessian ? input->hessian : -1;
-        int code = fetch_optional(run, source, input->mean, first, count, &scratch->mean_blocks[i],
-                                  &scratch->means[i], error);
-        if (!code)
-            code = fetch_optional(run, source, hessian, first, count, &scratch->hessian_blocks[i],
-                                  &scratch->hessians[i], error);
-        if (code)
-            return code;
-    }
-    return 0;
+    int code = 0;
+    for (size_t i = 0; i <= run->merge->model_count && !code; i++)
+        code = merge_fetch_input(run, scratch, entry, i, first, count, error);
+    return code;
 }
 
 static int write_block(struct merge_run *run, struct merge_scratch *scratch,
@@ -73,6 +48,12 @@ static int merge_range(struct merge_run *run, struct merge_scratch *scratch, siz
     const struct merge_job *job = &run->merge->jobs[job_index];
     const struct merge_entry *entry = &run->merge->entries[job->entry];
     int code = 0;
+    if (merge_measures(run->merge->method)) {
+        bool alone = entry->count <= MERGE_JOB;
+        scratch->measured = alone ? &scratch->own : &run->measured;
+        if (alone)
+            code = merge_measure(run, job_index, scratch, error);
+    }
     for (size_t done = 0; done < job->count && !code; done += run->block) {
         size_t first = job->first + done;
         size_t count = job->count - done < run->block ? job->count - done : run->block;
@@ -87,10 +68,11 @@ static int merge_range(struct merge_run *run, struct merge_scratch *scratch, siz
     return code;
 }
 
-static int merge_run_job(void *context, size_t i, int thread, struct ivon_error *error)
+static int merge_run_job(void *context, size_t index, int thread, struct ivon_error *error)
 {
     struct merge_run *run = context;
     struct ivon_merge *merge = run->merge;
+    size_t i = run->first_job + index;
     struct merge_scratch *scratch = &run->scratch[thread];
     const struct merge_job *job = &merge->jobs[i];
     size_t distance = (size_t)run->threads * LOOK_AHEAD;
@@ -128,8 +110,29 @@ static void merge_run_release_scratch(struct merge_run *run)
         free(scratch->mean_out);
         free(scratch->hessian_out);
         free(scratch->nonpositive);
+        free(scratch->terms);
+        free(scratch->histograms[0]);
+        free(scratch->histograms[1]);
+        merge_release_measured(&scratch->own);
     }
     free(run->scratch);
+    merge_release_measured(&run->measured);
+}
+
+/* Allocates memory of a thread that only methods with a mask or coefficients need. */
+static int merge_run_make_terms(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                                struct ivon_error *error)
+{
+    const struct merge_method *method = merge->method;
+    if (!method->mask && !method->find)
+        return 0;
+    scratch->terms = malloc((merge->model_count + 1) * MERGE_TILE * sizeof *scratch->terms);
+    bool made = scratch->terms;
+    for (int s = 0; s < 2 && merge_measures(method) && !method->find; s++) {
+        scratch->histograms[s] = malloc(MERGE_DIGITS * sizeof *scratch->histograms[s]);
+        made = made && scratch->histograms[s];
+    }
+    return made ? merge_allocate_measured(merge, &scratch->own, error) : ivon_error_memory(error);
 }
 
 static int make_scratch(struct merge_run *run, struct ivon_error *error)
@@ -154,8 +157,11 @@ static int make_scratch(struct merge_run *run, struct ivon_error *error)
             !scratch->hessians || !scratch->mean_out || !scratch->hessian_out ||
             !scratch->nonpositive)
             return ivon_error_memory(error);
+        int code = merge_run_make_terms(run->merge, scratch, error);
+        if (code)
+            return code;
     }
-    return 0;
+    return merge_allocate_measured(run->merge, &run->measured, error);
 }
 
 /* The largest block for which all threads stay within the memory; results do not depend on it. */
@@ -167,7 +173,10 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
     size_t per_element = (size_t)run->threads *
                          (2 * (merge->model_count + 1) * sizeof(double) +
                           merge->result_count * (sizeof(double) + sizeof(float)));
-    for (run->block = BLOCK; run->block * per_element > memory; run->block /= 2)
+    size_t histograms = merge_measures(merge->method) && !merge->method->find
+                            ? (size_t)run->threads * 2 * MERGE_DIGITS * sizeof(uint64_t)
+                            : 0;
+    for (run->block = BLOCK; run->block * per_element + histograms > memory; run->block /= 2)
         if (run->block == BLOCK_MIN)
             return ivon_error_hint(
                 error, IVON_HINT_MEMORY_THREADS,
@@ -175,7 +184,8 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
                     error, IVON_ERROR_MEMORY,
                     "this merge needs %.6g MB for its sums with %d threads, and has %.6g "
                     "MB",
-                    (double)(BLOCK_MIN * per_element) / 1e6, run->threads, (double)memory / 1e6));
+                    (double)(BLOCK_MIN * per_element + histograms) / 1e6, run->threads,
+                    (double)memory / 1e6));
     return 0;
 }
 
@@ -188,6 +198,31 @@ static void merge_run_gather(struct merge_run *run)
             merge->nonpositive[s] += run->scratch[t].nonpositive[s];
     if (run->movement)
         merge_gather_movement(run);
+}
+
+/* Runs the jobs in order. A method that needs numbers of whole tensors gets those of a tensor of
+   several jobs from all threads, before they merge it; one of a single job is measured within. */
+static int merge_run_jobs(struct merge_run *run, struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    bool measures = merge_measures(merge->method);
+    int code = thread_pool_new(&run->pool, run->threads, error);
+    for (size_t end; run->first_job < merge->job_count && !code; run->first_job = end) {
+        const struct merge_entry *entry = &merge->entries[merge->jobs[run->first_job].entry];
+        bool together = measures && entry->models && entry->count > MERGE_JOB;
+        for (end = run->first_job + 1; end < merge->job_count; end++) {
+            const struct merge_entry *next = &merge->entries[merge->jobs[end].entry];
+            if (together ? next != entry : measures && next->models && next->count > MERGE_JOB)
+                break;
+        }
+        if (together)
+            code = merge_measure(run, run->first_job, NULL, error);
+        if (!code)
+            code = thread_pool_run(run->pool, run->threads, end - run->first_job, merge_run_job,
+                                   run, error);
+    }
+    thread_pool_free(run->pool);
+    return code;
 }
 
 int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
@@ -206,7 +241,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     if (!code && merge->options.movement)
         code = merge_allocate_movement(&run, error);
     if (!code)
-        code = ivon_parallel_run(run.threads, merge->job_count, merge_run_job, &run, error);
+        code = merge_run_jobs(&run, error);
     /* A later tensor's failure must not hide an earlier tensor's shortfall. The shortfall's count
        is complete: every job before the failed one has been started. */
     if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))

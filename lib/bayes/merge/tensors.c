@@ -6,120 +6,26 @@
 #include "bayes/merge/private.h"
 #include "core/error.h"
 
-struct ivon_source *merge_copy_source(const struct ivon_merge *merge)
-{
-    if (merge->base)
-        return merge->base;
-    size_t first = 0;
-    while (merge->models[first].caller_index != 0)
-        first++;
-    return merge->models[first].source;
-}
-
-static int add_fate(struct ivon_merge *merge, const struct ivon_tensor *mean,
-                    enum ivon_merge_fate fate, const char *reason, struct ivon_error *error)
-{
-    if (merge->tensor_count == merge->tensor_capacity) {
-        size_t capacity = merge->tensor_capacity ? 2 * merge->tensor_capacity : 64;
-        struct ivon_merge_tensor *grown = realloc(merge->tensors, capacity * sizeof *grown);
-        if (!grown)
-            return ivon_error_memory(error);
-        merge->tensors = grown;
-        merge->tensor_capacity = capacity;
-    }
-    merge->tensors[merge->tensor_count++] = (struct ivon_merge_tensor){
-        mean->name, fate, reason, mean->part == IVON_OPAQUE ? 0 : mean->count};
-    return 0;
-}
-
-static struct merge_entry *add_entry(struct ivon_merge *merge, struct ivon_error *error)
-{
-    if (merge->entry_count == merge->entry_capacity) {
-        size_t capacity = merge->entry_capacity ? 2 * merge->entry_capacity : 64;
-        struct merge_entry *grown = realloc(merge->entries, capacity * sizeof *grown);
-        if (!grown) {
-            ivon_error_memory(error);
-            return NULL;
-        }
-        merge->entries = grown;
-        merge->entry_capacity = capacity;
-    }
-    struct merge_entry *entry = &merge->entries[merge->entry_count++];
-    *entry = (struct merge_entry){.output_hessian = -1, .base = {-1, -1}};
-    return entry;
-}
-
-void merge_release_entry(struct merge_entry *entry)
-{
-    free(entry->models);
-    free(entry->weights);
-}
-
 /* The models' weights for the tensor of that name. */
 static int set_weights(const struct ivon_merge *merge, struct merge_entry *entry, const char *name,
                        struct ivon_error *error)
 {
-    const struct ivon_merge_options *options = &merge->options;
-    if (!options->weight)
+    if (!merge->options.weight)
         return 0;
     entry->weights = calloc(merge->model_count + 1, sizeof *entry->weights);
     if (!entry->weights)
         return ivon_error_memory(error);
     for (size_t t = 0; t < merge->model_count; t++) {
-        double weight = options->weight(options->weight_context, merge->models[t].caller_index,
-                                        name);
-        if (!isfinite(weight))
-            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                  "tensor '%s': a model's weight is %g, expected a finite number",
-                                  name, weight);
-        entry->weights[t] = weight;
+        int code = merge_find_weight(merge, t, name, &entry->weights[t], error);
+        if (code)
+            return code;
     }
-    for (size_t r = 0; r < merge->result_count && !merge->base_in_formula; r++)
-        if (merge_weight_sum(merge, entry, &merge->results[r]) == 0)
-            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                  "tensor '%s': the weights add up to zero, which leaves no "
-                                  "average",
-                                  name);
+    for (size_t r = 0; r < merge->result_count; r++) {
+        const char *problem = merge_weights_problem(merge, entry, &merge->results[r]);
+        if (problem)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT, "tensor '%s': %s", name, problem);
+    }
     return 0;
-}
-
-/* Plans the copy of one tensor of a source, in its own dtype or, for a mean, in the asked one. */
-static int merge_tensors_copy_tensor(struct ivon_merge *merge, struct ivon_source *from,
-                                     size_t index, struct ivon_error *error)
-{
-    struct ivon_tensor tensor = *ivon_source_tensor(from, index);
-    if (tensor.part == IVON_MEAN && merge->options.dtype != IVON_DTYPE_KEEP)
-        tensor.dtype = (enum ivon_dtype)merge->options.dtype;
-    struct merge_entry *entry = add_entry(merge, error);
-    if (!entry)
-        return error ? error->code : IVON_ERROR_MEMORY;
-    entry->count = tensor.count;
-    entry->output = merge->outputs.count;
-    entry->from = from;
-    entry->from_tensor = index;
-    entry->compare = tensor.part == IVON_BUFFER;
-    return tensor_list_append(&merge->outputs, &tensor, error);
-}
-
-/* Takes a mean, and its Hessian with its own ess and weight decay, from the base or first model. */
-static int merge_tensors_keep(struct ivon_merge *merge, const struct ivon_tensor *mean,
-                              const char *reason, struct ivon_error *error)
-{
-    struct ivon_source *from = merge_copy_source(merge);
-    ptrdiff_t index = ivon_source_find(from, IVON_MEAN, mean->name);
-    ptrdiff_t hessian = ivon_source_find(from, IVON_HESSIAN, mean->name);
-    if (index < 0)
-        return add_fate(merge, mean, IVON_SKIPPED, reason, error);
-    int code = add_fate(merge, ivon_source_tensor(from, (size_t)index), IVON_KEPT, reason, error);
-    if (!code)
-        code = merge_tensors_copy_tensor(merge, from, (size_t)index, error);
-    if (!code && hessian >= 0 && merge->with_hessian) {
-        code = posterior_check_hessian(from, ivon_source_tensor(from, (size_t)index),
-                                       ivon_source_tensor(from, (size_t)hessian), true, error);
-        if (!code)
-            code = merge_tensors_copy_tensor(merge, from, (size_t)hessian, error);
-    }
-    return code;
 }
 
 /* Finds a tensor in one input and compares it with the reference, which is null for the first
@@ -137,30 +43,6 @@ static const char *match_input(const struct ivon_merge *merge, const struct ivon
         !posterior_same_shape(ivon_source_tensor(source, (size_t)input->mean), reference))
         return "other shape";
     return needs_hessian && input->hessian < 0 ? "no Hessian" : NULL;
-}
-
-static int mismatch_error(const struct ivon_merge *merge, const struct ivon_source *source,
-                          const struct ivon_tensor *mean, const struct merge_input *input,
-                          const char *reason, const struct ivon_tensor *reference,
-                          const char *reference_path, struct ivon_error *error)
-{
-    char found[256], expected[256];
-    const char *path = ivon_source_path(source);
-    if (input->mean < 0)
-        return ivon_error_hint(error, IVON_HINT_MISMATCH,
-                               ivon_error_set(error, IVON_ERROR_DATA,
-                                              "%s: tensor '%s' is missing, %s has it", path,
-                                              mean->name, reference_path));
-    if (strcmp(reason, "other shape") == 0)
-        return ivon_error_hint(
-            error, IVON_HINT_MISMATCH,
-            ivon_error_set(
-                error, IVON_ERROR_DATA, "%s: tensor '%s': shape %s, %s has %s", path, mean->name,
-                ivon_tensor_shape_text(ivon_source_tensor(source, (size_t)input->mean), found),
-                reference_path, ivon_tensor_shape_text(reference, expected)));
-    return ivon_error_hint(
-        error, source == merge->base ? IVON_HINT_BASE_PRECISION : IVON_HINT_NO_HESSIAN,
-        ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' has no Hessian", path, mean->name));
 }
 
 /* Checks the Hessians that the formula or the result needs. */
@@ -241,57 +123,45 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
 {
     const struct ivon_merge_options *options = &merge->options;
     if (options->selected && !options->selected(options->selected_context, mean->name))
-        return merge_tensors_keep(merge, mean, "not selected", error);
+        return merge_keep_tensor(merge, mean, "not selected", error);
     if (merge->base && is_tied(merge, mean->name) && !has_name(merge->base, mean->name))
-        return add_fate(merge, mean, IVON_SKIPPED, "another name of a tensor", error);
-    struct merge_entry *entry = add_entry(merge, error);
+        return merge_add_fate(merge, mean, IVON_SKIPPED, "another name of a tensor", error);
+    if (merge->method->copies)
+        return merge_plan_passage(merge, mean, error);
+    struct merge_entry *entry = merge_add_entry(merge, error);
     if (!entry)
         return IVON_ERROR_MEMORY;
     entry->models = calloc(merge->model_count, sizeof *entry->models);
     if (!entry->models)
         return ivon_error_memory(error);
-    const struct ivon_tensor *reference = NULL;
-    const char *reference_path = NULL, *reason = NULL;
-    const struct ivon_source *source = NULL;
-    const struct merge_input *input = NULL;
+    struct merge_mismatch match = {.reference_path = "another input"};
     bool base_hessian = merge->with_hessian && merge->base_in_formula &&
                         !merge_base_precision_known(merge);
-    for (size_t i = merge->base ? 0 : 1; i <= merge->model_count && !reason; i++) {
+    for (size_t i = merge->base ? 0 : 1; i <= merge->model_count && !match.reason; i++) {
         bool is_base = i == 0;
-        source = is_base ? merge->base : merge->models[i - 1].source;
+        match.source = is_base ? merge->base : merge->models[i - 1].source;
         struct merge_input *slot = is_base ? &entry->base : &entry->models[i - 1];
-        input = slot;
-        reason = match_input(merge, source, mean->name,
-                             is_base ? base_hessian : merge->with_hessian, reference, slot);
-        if (!reason && !reference) {
-            reference = ivon_source_tensor(source, (size_t)slot->mean);
-            reference_path = ivon_source_path(source);
+        match.reason = match_input(merge, match.source, mean->name,
+                                   is_base ? base_hessian : merge->with_hessian, match.reference,
+                                   slot);
+        match.input = *slot;
+        if (!match.reason && !match.reference) {
+            match.reference = ivon_source_tensor(match.source, (size_t)slot->mean);
+            match.reference_path = ivon_source_path(match.source);
         }
     }
-    if (!reason) { /* all inputs have it: `mean` is the first input's, which is the reference */
-        int code = set_weights(merge, entry, mean->name, error);
-        if (!code)
-            code = check_hessians(merge, entry, error);
-        if (!code)
-            code = add_fate(merge, mean, IVON_MERGED, NULL, error);
-        return code || !reference ? code
-                                  : merge_tensors_add_outputs(merge, entry, mean, reference, error);
+    if (match.reason) {
+        merge_release_entry(entry);
+        merge->entry_count--;
+        return merge_plan_mismatch(merge, mean, &match, error);
     }
-    int code = 0;
-    if (!merge->missing) {
-        merge->missing = mean->name;
-        merge->missing_from = ivon_source_path(source);
-    }
-    if (options->on_mismatch == IVON_MISMATCH_ERROR)
-        code = mismatch_error(merge, source, mean, input, reason, reference,
-                              reference_path ? reference_path : "another input", error);
-    merge_release_entry(entry);
-    merge->entry_count--;
-    if (code)
-        return code;
-    return options->on_mismatch == IVON_MISMATCH_BASE
-               ? merge_tensors_keep(merge, mean, reason, error)
-               : add_fate(merge, mean, IVON_SKIPPED, reason, error);
+    /* All inputs have it: `mean` is the first input's, which is the reference. */
+    int code = set_weights(merge, entry, mean->name, error);
+    if (!code)
+        code = check_hessians(merge, entry, error);
+    if (!code)
+        code = merge_add_fate(merge, mean, IVON_MERGED, NULL, error);
+    return code ? code : merge_tensors_add_outputs(merge, entry, mean, match.reference, error);
 }
 
 /* Plans every mean of `source` that no earlier input has. */
@@ -356,8 +226,9 @@ static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_
     const struct ivon_merge_options *options = &merge->options;
     const struct ivon_tensor *tensor = ivon_source_tensor(from, index);
     bool kept = options->carries && options->carries(options->carries_context, tensor);
-    int code = add_fate(merge, tensor, kept ? IVON_KEPT : IVON_SKIPPED, "not selected", error);
-    return code || !kept ? code : merge_tensors_copy_tensor(merge, from, index, error);
+    int code = merge_add_fate(merge, tensor, kept ? IVON_KEPT : IVON_SKIPPED, "not selected",
+                              error);
+    return code || !kept ? code : merge_plan_copy(merge, from, index, tensor->name, error);
 }
 
 /* Plans the buffers and the graph of the base or, without one, of the first model. */
@@ -366,10 +237,10 @@ static int plan_buffers_and_graph(struct ivon_merge *merge, struct ivon_error *e
     struct ivon_source *from = merge_copy_source(merge);
     int code = 0;
     for (size_t i = 0; i < ivon_source_tensor_count(from) && !code; i++) {
-        enum ivon_part part = ivon_source_tensor(from, i)->part;
-        if (part == IVON_BUFFER || part == IVON_GRAPH)
-            code = merge_tensors_copy_tensor(merge, from, i, error);
-        else if (part == IVON_OPAQUE)
+        const struct ivon_tensor *tensor = ivon_source_tensor(from, i);
+        if (tensor->part == IVON_BUFFER || tensor->part == IVON_GRAPH)
+            code = merge_plan_copy(merge, from, i, tensor->name, error);
+        else if (tensor->part == IVON_OPAQUE)
             code = plan_opaque(merge, from, i, error);
     }
     return code;

@@ -22,6 +22,25 @@ static void sum_models(const struct ivon_merge *merge, struct merge_scratch *scr
     }
 }
 
+/* Sums the inputs, each times its coefficient. */
+static void tile_combine(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                         const struct merge_entry *entry, size_t result, size_t offset,
+                         size_t count)
+{
+    const double *coefficients = scratch->measured->coefficients +
+                                 result * (merge->model_count + 1);
+    for (size_t i = 0; i < count; i++) {
+        scratch->mean[i] = merge->base_in_formula ? coefficients[0] * scratch->base_mean[i] : 0;
+        scratch->precision[i] = 0;
+    }
+    for (size_t t = 0; t < merge->model_count; t++) {
+        double slope, intercept;
+        merge_load_model(merge, scratch, entry, t, offset, count, &slope, &intercept);
+        for (size_t i = 0; i < count; i++)
+            scratch->mean[i] += coefficients[t + 1] * scratch->model_mean[i];
+    }
+}
+
 /* Computes mean and precision of a tile for one result. */
 static void tile_posterior(const struct ivon_merge *merge, struct merge_scratch *scratch,
                            const struct merge_entry *entry, const struct merge_result *result,
@@ -30,29 +49,26 @@ static void tile_posterior(const struct ivon_merge *merge, struct merge_scratch 
     static const double zero[MERGE_TILE];
     const double *origin = merge->base_in_formula ? scratch->base_mean : zero;
     const double *prior = merge->base_in_formula ? scratch->base_precision : zero;
-    enum ivon_merge_method method = merge->options.method;
+    const struct merge_method *method = merge->method;
     double scale = result->scale;
-    if (method == IVON_MERGE_GRADIENT_MATCHING || method == IVON_MERGE_HESSIAN)
+    if (method->precise)
         merge_by_precision(scratch->mean, scratch->precision, origin, prior,
                            merge->options.base_scale, &scratch->sums, scale, count);
     else
         merge_linearly(scratch->mean, scratch->precision, origin, prior, merge->options.base_scale,
                        &scratch->sums, scale,
-                       method == IVON_MERGE_AVERAGE ? 1 / merge_weight_sum(merge, entry, result)
-                                                    : scale,
+                       method->normalized ? 1 / merge_weight_sum(merge, entry, result) : scale,
                        count);
-    bool single_model = merge->model_count == 1 &&
+    bool single_model = merge->model_count == 1 && !method->mask &&
                         (!merge->base_in_formula ||
                          scale * merge_weight(merge, entry, result, 0) == 1);
     if (single_model) /* the only model is copied without rounding */
         memcpy(scratch->mean, scratch->model_mean, count * sizeof scratch->mean[0]);
 }
 
-/* Fails with the name of the input whose element is not finite, or of the type that cannot hold the
-   result. */
-static int report_nonfinite(const struct ivon_merge *merge, struct merge_scratch *scratch,
-                            const struct merge_entry *entry, size_t first, size_t offset, size_t i,
-                            struct ivon_error *error)
+int merge_report_nonfinite(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                           const struct merge_entry *entry, size_t first, size_t offset, size_t i,
+                           struct ivon_error *error)
 {
     const struct ivon_tensor *output = &merge->outputs.items[entry->output];
     for (size_t s = merge->base ? 0 : 1; s <= merge->model_count; s++) {
@@ -94,11 +110,17 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
     merge_load_base(merge, scratch, entry, offset, count);
     for (size_t s = 0; s < merge->result_count; s++) {
         const struct merge_result *result = &merge->results[s];
-        if (s == 0 || result->factors) /* scales share the sums */
+        bool sum = !merge->method->find && (s == 0 || result->factors); /* scales share the sums */
+        if (sum && merge->method->mask)
+            merge_sum_masked(merge, scratch, entry, result, first + offset, offset, count);
+        else if (sum)
             sum_models(merge, scratch, entry, result, offset, count);
         double ess = run->headers[s].ess;
         double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
-        tile_posterior(merge, scratch, entry, result, count);
+        if (merge->method->find)
+            tile_combine(merge, scratch, entry, s, offset, count);
+        else
+            tile_posterior(merge, scratch, entry, result, count);
         memset(scratch->dropped, 0, sizeof scratch->dropped);
         if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
             merge_handle_nonpositive(run, scratch, index, s, first + offset, count);
@@ -108,7 +130,7 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
         for (size_t i = 0; (mean_bad || precision_bad) && i < count; i++)
             if (!(fabs(scratch->mean[i]) < transfer_overflow_bound(dtype)) ||
                 (merge->with_hessian && !(fabs(scratch->precision[i]) < bound)))
-                return report_nonfinite(merge, scratch, entry, first, offset, i, error);
+                return merge_report_nonfinite(merge, scratch, entry, first, offset, i, error);
         ivon_dtype_from_f64(scratch->mean_out + (s * run->block + offset) * size, dtype,
                             scratch->mean, count);
         if (merge->with_hessian)
