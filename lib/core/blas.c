@@ -99,6 +99,72 @@ int blas_eigen(int64_t n, double *matrix, double *values, struct ivon_error *err
     return code;
 }
 
+/* LAPACK's singular value decomposition, by divide and conquer, and its factors L Q. */
+extern void dgesdd_(const char *vectors, const blasint *m, const blasint *n, double *a,
+                    const blasint *lda, double *values, double *u, const blasint *ldu, double *vt,
+                    const blasint *ldvt, double *work, const blasint *work_size, blasint *integers,
+                    blasint *failed);
+extern void dgelqf_(const blasint *m, const blasint *n, double *a, const blasint *lda,
+                    double *scalars, double *work, const blasint *work_size, blasint *failed);
+extern void dorglq_(const blasint *m, const blasint *n, const blasint *k, double *a,
+                    const blasint *lda, const double *scalars, double *work,
+                    const blasint *work_size, blasint *failed);
+
+/* Column by column the matrix is its transpose, n × m = V S Uᵀ: LAPACK's left vectors, n × k column
+   by column, are Vᵀ row by row, and its right ones U. It does not look for what is not finite. */
+int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *left,
+                  double *right, struct ivon_error *error)
+{
+    int64_t k = m < n ? m : n;
+    blasint rows = (blasint)n, columns = (blasint)m, size = (blasint)k, failed = 0, asked = -1;
+    double best = 0;
+    if (k <= 0)
+        return 0;
+    for (int64_t i = 0; i < m * n && !failed; i++)
+        failed = isfinite(matrix[i]) ? 0 : 1;
+    blas_alone();
+    blasint *integers = calloc(8 * (size_t)k, sizeof *integers);
+    if (integers && !failed)
+        dgesdd_("S", &rows, &columns, matrix, &rows, values, right, &rows, left, &size, &best,
+                &asked, integers, &failed);
+    blasint work_size = best >= 1 ? (blasint)best : 1;
+    double *work = malloc((size_t)work_size * sizeof *work);
+    if (work && integers && !failed)
+        dgesdd_("S", &rows, &columns, matrix, &rows, values, right, &rows, left, &size, work,
+                &work_size, integers, &failed);
+    int code = work && integers ? 0 : ivon_error_memory(error);
+    free(work);
+    free(integers);
+    if (!code && failed)
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "a matrix of %" PRId64 "x%" PRId64 " has no singular values", m, n);
+    return code;
+}
+
+/* Column by column the matrix is its transpose, n × m = L Q: L is Rᵀ and Q the other's Qᵀ. */
+int blas_orthogonal(int64_t m, int64_t n, double *matrix, double *triangle,
+                    struct ivon_error *error)
+{
+    enum { BLOCK = 64 /* columns at once */ };
+    blasint rows = (blasint)n, columns = (blasint)m, work_size = rows * BLOCK, failed = 0;
+    if (n <= 0)
+        return 0;
+    blas_alone();
+    double *scalars = calloc((size_t)n, sizeof *scalars);
+    double *work = malloc((size_t)work_size * sizeof *work);
+    int code = scalars && work ? 0 : ivon_error_memory(error);
+    if (!code)
+        dgelqf_(&rows, &columns, matrix, &rows, scalars, work, &work_size, &failed);
+    for (int64_t i = 0; i < n && !code; i++)
+        for (int64_t j = 0; j < n; j++)
+            triangle[i * n + j] = j >= i ? matrix[i * n + j] : 0;
+    if (!code)
+        dorglq_(&rows, &columns, &rows, matrix, &rows, scalars, work, &work_size, &failed);
+    free(scalars);
+    free(work);
+    return code;
+}
+
 int blas_reserve(int threads, struct ivon_error *error)
 {
     static const size_t PER_THREAD = (size_t)130 << 20; /* including the allocator's overhead */

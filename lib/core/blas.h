@@ -29,6 +29,19 @@ void blas_product_double(bool transpose_a, bool transpose_b, int64_t m, int64_t 
 int blas_eigen(int64_t n, double *matrix, double *values, struct ivon_error *error);
 
 /*
+ * The singular values of an m × n matrix, falling, and its singular vectors: matrix = U S Vᵀ with
+ * k = min(m, n), U m × k and Vᵀ k × n, both orthonormal. The matrix is lost. IVON_ERROR_DATA where
+ * there are none, as in a matrix that is not finite.
+ */
+int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *left,
+                  double *right, struct ivon_error *error);
+
+/* The factors of an m × n matrix, m >= n: Q m × n, orthonormal, which replaces it, and R n × n,
+   upper triangular. */
+int blas_orthogonal(int64_t m, int64_t n, double *matrix, double *triangle,
+                    struct ivon_error *error);
+
+/*
  * Fails with IVON_ERROR_MEMORY unless there is memory for so many threads. The library takes
  * 128 MiB of addresses for each at its first call there; without them it would try for ever.
  */
