@@ -30,7 +30,9 @@ static int open_input(struct ivon_source **source, const struct merge_command *c
 {
     struct open_options open = command->open;
     open.open.hessian = model->hessian;
-    return open_checkpoint(source, model->path, &open, memory, &command->common, error);
+    int code = open_checkpoint(source, model->path, &open, memory, &command->common, error);
+    return code || model == &command->base_model ? code
+                                                 : merge_apply_adapter(source, command, error);
 }
 
 static int merge_open_inputs(struct merge_command *command, struct ivon_error *error)
@@ -47,6 +49,7 @@ static int merge_open_inputs(struct merge_command *command, struct ivon_error *e
                           error);
     for (size_t t = 0; t < command->model_count && !code; t++) {
         command->sources[t].weight = command->models[t].weight;
+        merge_name_adapter(&command->models[t]);
         code = open_input(&command->sources[t].source, command, &command->models[t],
                           memory / 2 / inputs, error);
         if (code)
@@ -96,6 +99,11 @@ static int merge_add_input(const struct merge_command *command, const struct mer
                            double weight, json_t *provenance, struct ivon_error *error)
 {
     int code = provenance_add_input(provenance, model->path, weight, command->hash, error);
+    char *config = model == &command->base_model ? NULL
+                                                 : ivon_checkpoint_adapter_config(model->path);
+    if (!code && config)
+        code = provenance_add_input(provenance, config, NAN, command->hash, error);
+    free(config);
     if (!code && model->hessian)
         code = provenance_add_input(provenance, model->hessian, NAN, command->hash, error);
     return code;
@@ -136,9 +144,12 @@ static int merge_create_outputs(struct merge_command *command, const char *prove
     return code;
 }
 
-static int write_outputs(struct merge_command *command, struct ivon_error *error)
+static int write_outputs(struct merge_command *command, const char *provenance,
+                         struct ivon_error *error)
 {
     int code = ivon_merge_run(command->merge, command->sinks, error);
+    if (!code && command->extractions)
+        return merge_write_adapters(command, provenance, error);
     for (size_t s = 0; s < command->scale_count && !code; s++)
         code = ivon_sink_commit(command->sinks[s], error);
     return code;
@@ -150,7 +161,8 @@ static bool carries(void *context, const struct ivon_tensor *tensor)
     const struct merge_command *command = context;
     const struct ivon_create_options options = {
         .size = sizeof options, .like = command->base ? command->base : command->sources[0].source};
-    return command->output && ivon_checkpoint_carries(command->output, &options, tensor);
+    return command->output && !command->lora_rank &&
+           ivon_checkpoint_carries(command->output, &options, tensor);
 }
 
 static int merge(struct merge_command *command, json_t *provenance, struct ivon_error *error)
@@ -170,6 +182,10 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     command->options.movement = command->json;
     command->options.resources.progress = progress_start(&progress, "merging",
                                                          command->common.quiet);
+    if (command->lora_rank) {
+        command->lora_dtype = command->options.dtype;
+        command->options.dtype = IVON_F64;
+    }
     list_scales(command);
     int code = name_outputs(command, error);
     if (!code)
@@ -182,9 +198,10 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
         text = provenance_text(json_incref(provenance));
     }
     if (!code && !command->dry_run)
-        code = merge_create_outputs(command, text, error);
+        code = command->lora_rank ? merge_create_adapters(command, error)
+                                  : merge_create_outputs(command, text, error);
     if (!code && !command->dry_run)
-        code = write_outputs(command, error);
+        code = write_outputs(command, text, error);
     progress_end(&progress);
     free(text);
     return code;
@@ -195,6 +212,8 @@ static void merge_release(struct merge_command *command)
     ivon_merge_free(command->merge);
     for (size_t s = 0; s < command->scale_count; s++) {
         ivon_sink_close(command->sinks[s]);
+        if (command->extractions)
+            ivon_extraction_free(command->extractions[s]);
         free(command->outputs[s]);
     }
     for (size_t t = 0; t < command->model_count; t++) {
@@ -207,6 +226,7 @@ static void merge_release(struct merge_command *command)
     name_filter_release(&command->filter);
     open_options_release(&command->open);
     free(command->sinks);
+    free(command->extractions);
     free(command->outputs);
     free(command->scales);
     free(command->sources);
@@ -230,6 +250,8 @@ int merge_run(int argc, char **argv)
         merge_print_json(&command);
     if (!code && !command.common.quiet)
         merge_print_warnings(&command);
+    if (!code && command.extractions && !command.json && !command.common.quiet)
+        merge_describe_adapters(&command);
     if (!code && (command.common.verbose || (command.dry_run && !command.json)))
         merge_describe(&command);
     json_decref(provenance);

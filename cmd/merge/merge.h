@@ -2,6 +2,8 @@
 #ifndef CMD_MERGE_MERGE_H
 #define CMD_MERGE_MERGE_H
 
+#include <jansson.h>
+
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 #include "ivon/ivon.h"
@@ -28,6 +30,8 @@ struct merge_command {
     const char *output;
     double from, to, step, scale;
     bool sweep, scaled, seeded, json, dry_run, hash;
+    int64_t lora_rank; /* the outputs are adapters; 0: they are models */
+    int lora_dtype;    /* of their factors */
 
     /* While it runs: */
     struct ivon_source *base;
@@ -36,8 +40,27 @@ struct merge_command {
     double *scales;
     char **outputs; /* per scale */
     struct ivon_sink **sinks;
+    struct ivon_extraction **extractions; /* per scale; null: the outputs are models */
     size_t scale_count;
 };
+
+/* A model that is the directory of an adapter is its file of factors. */
+void merge_name_adapter(struct merge_model *model);
+
+/* Makes of a source that is an adapter the model that this makes of the base, if there is one; any
+   other source stays. Closes it where that fails. */
+int merge_apply_adapter(struct ivon_source **source, const struct merge_command *command,
+                        struct ivon_error *error);
+
+/* Makes, instead of files, sinks that make adapters of the results; after the merge, writes these
+   into directories. */
+int merge_create_adapters(struct merge_command *command, struct ivon_error *error);
+int merge_write_adapters(struct merge_command *command, const char *provenance,
+                         struct ivon_error *error);
+
+/* Says how near an adapter is to the merged model: in JSON, on stdout, and as notes. */
+json_t *merge_adapter_json(const struct merge_command *command, size_t scale);
+void merge_describe_adapters(const struct merge_command *command);
 
 /* The summary of --json, on stdout. */
 void merge_print_json(const struct merge_command *command);

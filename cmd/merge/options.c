@@ -30,6 +30,7 @@ enum {
     KEY_JSON,
     KEY_DRY_RUN,
     KEY_HASH,
+    KEY_LORA_RANK,
 };
 
 static const struct argp_option option_table[] = {
@@ -65,6 +66,8 @@ static const struct argp_option option_table[] = {
     {"output", 'o', "OUT", 0, "The file to write", 4},
     {"sweep", KEY_SWEEP, "FROM:TO:STEP", 0,
      "Write one output for each factor of all weights; OUT holds one %g for it", 4},
+    {"lora-rank", KEY_LORA_RANK, "R", 0,
+     "Write the change from the base as an adapter of rank R; OUT is its directory", 4},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory to use (default 256M)", 4},
     {"json", KEY_JSON, NULL, 0, "Print a summary in JSON", 5},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and write nothing", 5},
@@ -187,6 +190,10 @@ static error_t merge_options_parse_number_option(int key, char *argument, struct
     case KEY_SCALE:
         command->scale = option_number(state, "--scale", argument);
         command->scaled = true;
+        return 0;
+    case KEY_LORA_RANK:
+        command->lora_rank = (int64_t)option_whole(state, "--lora-rank", argument, 1, 1 << 20);
+        command->base_option = "--lora-rank";
         return 0;
     case KEY_MEMORY:
         command->options.resources.memory = option_size(state, "--memory", argument);

@@ -47,6 +47,8 @@ static json_t *result_json(const struct merge_command *command, size_t scale)
     json_object_set_new(result, "models", models);
     if (command->base_path)
         json_object_set_new(result, "moved", report_json_number(total));
+    if (command->extractions)
+        json_object_set_new(result, "adapter", merge_adapter_json(command, scale));
     return result;
 }
 

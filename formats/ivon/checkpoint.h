@@ -125,6 +125,25 @@ IVON_API bool ivon_checkpoint_has_shards(const char *path);
 IVON_API bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options *options,
                                       const struct ivon_tensor *tensor);
 
+/*
+ * The file that a path names: that of the factors, where it is a directory of an adapter of PEFT's,
+ * with adapter_config.json in it; else the path itself. To be freed; null when memory is
+ * exhausted.
+ */
+IVON_API char *ivon_checkpoint_adapter_file(const char *path);
+
+/* The path of the configuration beside an adapter's file, to be freed; null where there is none, or
+   no memory. */
+IVON_API char *ivon_checkpoint_adapter_config(const char *path);
+
+/*
+ * The model that an adapter, opened as any checkpoint, makes of its base, by the configuration
+ * beside its file: see ivon_adapter_apply (ivon/adapter.h). Takes over `factors`, whether or not
+ * this succeeds.
+ */
+IVON_API int ivon_checkpoint_apply_adapter(struct ivon_source **source, struct ivon_source *base,
+                                           struct ivon_source *factors, struct ivon_error *error);
+
 /* The SHA-256 of a file's bytes as 64 hexadecimal digits and a null byte. */
 IVON_API int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error);
 

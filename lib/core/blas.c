@@ -112,8 +112,8 @@ extern void dorglq_(const blasint *m, const blasint *n, const blasint *k, double
 
 /* Column by column the matrix is its transpose, n × m = V S Uᵀ: LAPACK's left vectors, n × k column
    by column, are Vᵀ row by row, and its right ones U. It does not look for what is not finite. */
-int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *left,
-                  double *right, struct ivon_error *error)
+int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *left, double *right,
+                  struct ivon_error *error)
 {
     int64_t k = m < n ? m : n;
     blasint rows = (blasint)n, columns = (blasint)m, size = (blasint)k, failed = 0, asked = -1;

@@ -33,8 +33,8 @@ int blas_eigen(int64_t n, double *matrix, double *values, struct ivon_error *err
  * k = min(m, n), U m × k and Vᵀ k × n, both orthonormal. The matrix is lost. IVON_ERROR_DATA where
  * there are none, as in a matrix that is not finite.
  */
-int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *left,
-                  double *right, struct ivon_error *error);
+int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *left, double *right,
+                  struct ivon_error *error);
 
 /* The factors of an m × n matrix, m >= n: Q m × n, orthonormal, which replaces it, and R n × n,
    upper triangular. */

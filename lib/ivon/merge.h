@@ -172,8 +172,9 @@ struct ivon_merge;
  * and must outlive the plan. Nothing but names and shapes is read, unless an input lacks a tensor
  * that may be another of its own under a second name.
  *
- * Refuses quantized weights and adapters, of which no merge can be made, and models that share no
- * tensor with the base, or without one with the first of them.
+ * Refuses quantized weights and the factors of adapters, of which no merge can be made (see
+ * ivon/adapter.h), and models that share no tensor with the base, or without one with the first of
+ * them.
  */
 IVON_API int ivon_merge_plan(struct ivon_merge **merge, struct ivon_source *base,
                              const struct ivon_merge_model *models, size_t model_count,
@@ -195,6 +196,14 @@ IVON_API const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_me
 /* Second names that some inputs lack; borrowed. */
 IVON_API const struct ivon_merge_tie *ivon_merge_ties(const struct ivon_merge *merge,
                                                       size_t *count);
+
+/*
+ * The coefficient c_t of a model, by its place in the caller's list, in m − m_0 = Σ c_t (m_t − m_0)
+ * of an output: 0 where the output is not merged, NaN where the method has none that holds for all
+ * elements, or there is no base.
+ */
+IVON_API double ivon_merge_coefficient(const struct ivon_merge *merge, size_t output, size_t model,
+                                       size_t result);
 
 /* Bytes to be read from all inputs. */
 IVON_API uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge);

@@ -1,6 +1,6 @@
 """example_checkpoints.py DIRECTORY: what the examples of ivon-formats(5) take, by numpy alone: two
 files as torch.save() writes them, a model in two shards of safetensors with a Hessian beside it,
-another finetuned from it, in shards and whole, parameters of Flax in npz. The classifier is example_files.py's."""
+another finetuned from it, in shards and whole, an adapter, parameters of Flax in npz. The classifier is example_files.py's."""
 import os
 import pickle
 import sys
@@ -109,6 +109,17 @@ def hub_files(random):
                                                   for name in names})
 
 
+def adapter_files(random):
+    """An adapter as PEFT stores it, upon model.safetensors."""
+    os.makedirs("adapter", exist_ok=True)
+    factors = {"base_model.model.model.layers.0.lora_A.weight": (2, 4),
+               "base_model.model.model.layers.0.lora_B.weight": (6, 2)}
+    safetensors_file.write("adapter/adapter_model.safetensors", {
+        name: random.standard_normal(shape).astype("f4") for name, shape in factors.items()})
+    with open("adapter/adapter_config.json", "w") as file:
+        file.write('{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["0"]}\n')
+
+
 def flax_files(random):
     params = {"params/Dense_0/kernel": (4, 8), "params/Dense_0/bias": (8,)}
     np.savez("params.npz", **{name: random.standard_normal(shape).astype("f4")
@@ -132,6 +143,7 @@ def main(directory):
     torch_files(random, numbers)
     hub_files(random)
     flax_files(random)
+    adapter_files(random)
 
 
 if __name__ == "__main__":

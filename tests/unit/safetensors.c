@@ -204,6 +204,22 @@ static void refuses_deep_and_long_values(void **state)
             "x: damaged JSON at byte 5: a value has more than 4096 bytes");
 }
 
+/* Headers whose length begins with the bytes of a pickle, 0x80 and a protocol. */
+static void a_length_is_no_pickle(void **state)
+{
+    (void)state;
+    for (size_t length = 0x280; length <= 0x580; length += 0x100) {
+        struct ivon_source *source = NULL;
+        struct ivon_error error = {.message = "none"};
+        char header[0x600] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
+        memset(header + strlen(header), ' ', length - strlen(header));
+        write_header("x", header, 4, length);
+        if (ivon_checkpoint_open(&source, "x", NULL, &error))
+            fail_msg("a header of %zu bytes: %s", length, error.message);
+        ivon_source_close(source);
+    }
+}
+
 static void refuses_a_header_beyond_the_limit(void **state)
 {
     (void)state;
@@ -415,6 +431,7 @@ int main(void)
         TEST(any_name_is_kept),
         TEST(refuses_what_the_format_does_not_allow),
         TEST(refuses_deep_and_long_values),
+        TEST(a_length_is_no_pickle),
         TEST(refuses_a_header_beyond_the_limit),
         TEST(tells_cut_files),
         TEST(reads_unaligned_data),

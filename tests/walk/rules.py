@@ -554,7 +554,7 @@ RULES = {
         "exclude": pattern,
         "on-mismatch": merge_policy("error", "skip"),
         "on-nonpositive": merge_policy("error"), "output": None, "sweep": sweep, "memory": MEMORY,
-        "json": flag, "dry-run": flag, "hash": flag,
+        "lora-rank": with_base(rarely(values(1, 3, 1000), 0.2)), "json": flag, "dry-run": flag, "hash": flag,
     },
     "sample": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DRAWS, "samples": samples_of_sample,

@@ -246,7 +246,8 @@ class Walk:
         checks.demand(written or "dry-run" in given, "nothing was written")
         for name in written:
             if name.startswith("out") and "dry-run" not in given and "to" not in given:
-                checks.check_tensors(os.path.join(directory, name), result.stderr)
+                path = os.path.join(directory, name)
+                checks.check_tensors(path + "/adapter_model.safetensors" * os.path.isdir(path), result.stderr)
 
     success_merge = success_convert = success_sample = success_fit = check_checkpoints
 

@@ -1,6 +1,7 @@
 /* Refuses inputs that cannot be merged: adapters, and models that share no tensor. */
 #include <string.h>
 
+#include "bayes/adapter/names.h"
 #include "bayes/merge/private.h"
 #include "core/error.h"
 #include "core/names.h"
@@ -12,36 +13,20 @@ static bool selected_mean(const struct ivon_merge *merge, const struct ivon_tens
            (!options->selected || options->selected(options->selected_context, tensor->name));
 }
 
-static bool name_has_prefix(const char *text, size_t length, const char *prefix)
-{
-    size_t prefix_length = strlen(prefix);
-    return length >= prefix_length && memcmp(text, prefix, prefix_length) == 0;
-}
-
-/* A component that is a factor's: of PEFT's LoRA, DoRA and AdaLoRA ("lora_A", "lora_embedding_B",
-   "lora_magnitude_vector", "lora_E"), kohya's ("lora_down", "lora_unet_…"), Diffusers'
-   ("to_q_lora"), LyCORIS's ("hada_w1_a", "lokr_w2"), VeRA's ("vera_lambda_b"). */
-static bool is_factor(const char *component, size_t length)
-{
-    return name_has_prefix(component, length, "lora_") ||
-           name_has_prefix(component, length, "hada_w") ||
-           name_has_prefix(component, length, "lokr_w") ||
-           name_has_prefix(component, length, "vera_lambda_") ||
-           (length > 5 && memcmp(component + length - 5, "_lora", 5) == 0);
-}
-
 static int refuse_factors(const struct ivon_merge *merge, const struct ivon_source *source,
                           struct ivon_error *error)
 {
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
-        if (selected_mean(merge, tensor) && name_any_component(tensor->name, is_factor))
-            return ivon_error_set(
-                error, IVON_ERROR_DATA,
-                "%s: '%s' is a factor of a low-rank adapter (LoRA): factors merged "
-                "apart are not those of the merged product; add each adapter to "
-                "its base first, and merge the models that result",
-                ivon_source_path(source), tensor->name);
+        if (selected_mean(merge, tensor) && name_any_component(tensor->name, adapter_is_factor))
+            return ivon_error_hint(
+                error, merge->base ? IVON_HINT_NONE : IVON_HINT_BASE,
+                ivon_error_set(error, IVON_ERROR_DATA,
+                               "%s: '%s' is a factor of a low-rank adapter (LoRA): factors merged "
+                               "apart are not those of the merged product; what is merged is the "
+                               "model that an adapter makes of its base, by the "
+                               "adapter_config.json beside it",
+                               ivon_source_path(source), tensor->name));
     }
     return 0;
 }
