@@ -25,14 +25,15 @@ static void explain_colon(const struct merge_model *model, struct ivon_error *er
 }
 
 /* Opens an input with its own Hessian. */
-static int open_input(struct ivon_source **source, const struct merge_command *command,
+static int open_input(struct ivon_source **source, struct merge_command *command,
                       const struct merge_model *model, size_t memory, struct ivon_error *error)
 {
     struct open_options open = command->open;
     open.open.hessian = model->hessian;
     int code = open_checkpoint(source, model->path, &open, memory, &command->common, error);
-    return code || model == &command->base_model ? code
-                                                 : merge_apply_adapter(source, command, error);
+    if (!code && model != &command->base_model)
+        code = merge_apply_adapter(source, command, error);
+    return code || model == &command->base_model ? code : merge_rename(command, source, error);
 }
 
 static int merge_open_inputs(struct merge_command *command, struct ivon_error *error)
@@ -136,10 +137,14 @@ static int merge_create_outputs(struct merge_command *command, const char *prove
     int code = 0;
     for (size_t s = 0; s < command->scale_count && !code; s++) {
         struct ivon_header header = ivon_merge_header(command->merge, s);
+        const char *path = command->outputs[s];
         header.creator = creator;
         header.provenance = provenance;
-        code = ivon_checkpoint_create(&command->sinks[s], command->outputs[s], &header, tensors,
-                                      count, &options, error);
+        if (command->folder.wanted)
+            code = merge_folder_create(command, s, &path, &options, error);
+        if (!code)
+            code = ivon_checkpoint_create(&command->sinks[s], path, &header, tensors, count,
+                                          &options, error);
     }
     return code;
 }
@@ -151,7 +156,8 @@ static int write_outputs(struct merge_command *command, const char *provenance,
     if (!code && command->extractions)
         return merge_write_adapters(command, provenance, error);
     for (size_t s = 0; s < command->scale_count && !code; s++)
-        code = ivon_sink_commit(command->sinks[s], error);
+        code = command->folder.wanted ? merge_folder_commit(command, s, error)
+                                      : ivon_sink_commit(command->sinks[s], error);
     return code;
 }
 
@@ -162,13 +168,34 @@ static bool carries(void *context, const struct ivon_tensor *tensor)
     const struct ivon_create_options options = {
         .size = sizeof options, .like = command->base ? command->base : command->sources[0].source};
     return command->output && !command->lora_rank &&
-           ivon_checkpoint_carries(command->output, &options, tensor);
+           ivon_checkpoint_carries(command->folder.wanted ? "model.safetensors" : command->output,
+                                   &options, tensor);
+}
+
+/* Creates and fills the outputs. */
+static int merge_write(struct merge_command *command, json_t *provenance, struct ivon_error *error)
+{
+    char *text = NULL;
+    bool card = command->folder.wanted && !command->folder.no_card;
+    int code = 0;
+    if (!command->files.no_provenance || card)
+        code = merge_add_inputs(command, provenance, error);
+    if (!code && !command->files.no_provenance)
+        text = provenance_text(json_deep_copy(provenance));
+    if (!code)
+        code = command->lora_rank ? merge_create_adapters(command, error)
+                                  : merge_create_outputs(command, text, error);
+    if (!code)
+        code = write_outputs(command, text, error);
+    if (code)
+        merge_folder_explain(command, error);
+    free(text);
+    return code;
 }
 
 static int merge(struct merge_command *command, json_t *provenance, struct ivon_error *error)
 {
     struct progress progress;
-    char *text = NULL;
     if (!command->method_given)
         command->options.method = command->base_path ? IVON_MERGE_GRADIENT_MATCHING
                                                      : IVON_MERGE_HESSIAN;
@@ -189,21 +216,17 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     list_scales(command);
     int code = name_outputs(command, error);
     if (!code)
+        code = merge_folder_settle(command, error);
+    if (!code)
         code = merge_open_inputs(command, error);
     if (!code)
         code = ivon_merge_plan(&command->merge, command->base, command->sources,
                                command->model_count, &command->options, error);
-    if (!code && !command->files.no_provenance && !command->dry_run) {
-        code = merge_add_inputs(command, provenance, error);
-        text = provenance_text(json_incref(provenance));
-    }
+    if (!code && command->folder.wanted)
+        code = merge_folder_plan(command, provenance, error);
     if (!code && !command->dry_run)
-        code = command->lora_rank ? merge_create_adapters(command, error)
-                                  : merge_create_outputs(command, text, error);
-    if (!code && !command->dry_run)
-        code = write_outputs(command, text, error);
+        code = merge_write(command, provenance, error);
     progress_end(&progress);
-    free(text);
     return code;
 }
 
@@ -216,12 +239,17 @@ static void merge_release(struct merge_command *command)
             ivon_extraction_free(command->extractions[s]);
         free(command->outputs[s]);
     }
+    merge_folder_release(command);
     for (size_t t = 0; t < command->model_count; t++) {
         if (command->sources)
             ivon_source_close(command->sources[t].source);
         free(command->models[t].path);
     }
+    for (size_t i = 0; i < command->original_count; i++)
+        ivon_source_close(command->originals[i]);
     ivon_source_close(command->base);
+    rename_release(&command->rules);
+    free(command->originals);
     free(command->base_model.path);
     name_filter_release(&command->filter);
     open_options_release(&command->open);

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "ivon/checkpoint.h"
 
 #include <openssl/evp.h>
@@ -6,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/error.h"
 #include "core/options.h"
+#include "formats/directory/directory.h"
 #include "formats/hdf5/safe.h"
 #include "formats/io/mapped.h"
 #include "formats/io/strings.h"
@@ -23,7 +22,7 @@
 #include "formats/safetensors/safetensors.h"
 #include "formats/torch/torch.h"
 
-enum { SUFFIXES_MAX = 2, MODEL_NAMES_MAX = 2 };
+enum { SUFFIXES_MAX = 2 };
 
 /* Arrays end where an element is null; functions that a format lacks are null. */
 struct format {
@@ -52,10 +51,6 @@ struct format {
     /* Returns whether it can hold a tensor of `like`, which may be null. Null: any but opaque
        ones. */
     bool (*carries)(const struct ivon_source *like, const struct ivon_tensor *tensor);
-
-    /* The names, best first, that model hubs give a file in a model's directory. */
-    const char *model_names[MODEL_NAMES_MAX + 1];
-    const char *adapter_name;
 };
 
 /* A file is of the first format that recognises it: PyTorch's are zip archives, as npz are, and a
@@ -76,16 +71,12 @@ static const struct format formats[] = {
      .suffixes = {".safetensors"},
      .index_suffix = SAFETENSORS_INDEX,
      .create = safetensors_create,
-     .carries = safetensors_carries,
-     .model_names = {"model" SAFETENSORS_INDEX, "model.safetensors"},
-     .adapter_name = "adapter_model.safetensors"},
+     .carries = safetensors_carries},
     {.name = "PyTorch's",
      .recognise = torch_recognise,
      .open = torch_open,
      .open_optimizer = torch_open_optimizer,
-     .open_shards = torch_open_shards,
-     .model_names = {"pytorch_model.bin.index.json", "pytorch_model.bin"},
-     .adapter_name = "adapter_model.bin"},
+     .open_shards = torch_open_shards},
     {.name = "npz",
      .recognise = zip_recognise,
      .open = npz_open,
@@ -234,50 +225,20 @@ static int checkpoint_refuse_unknown(const struct mapped_file *file, const char 
                           path, other_kind(file), expected);
 }
 
-/* Gives `error`, whose code is `code`, the name of a file in a directory; if it is not there, sets
-   *found to false. */
-static int checkpoint_refuse_directory_of(const char *path, const char *name, bool *found, int code,
-                                          struct ivon_error *error)
-{
-    char *inside;
-    if (asprintf(&inside, "%s/%s", path, name) < 0)
-        return ivon_error_memory(error);
-    *found = access(inside, R_OK) == 0;
-    if (*found)
-        ivon_error_set(error, code, "%s: is a directory: name %s", path, inside);
-    free(inside);
-    return code;
-}
-
-/* A directory as a model hub has it is named by its index, or by the file of its weights. */
-static int checkpoint_refuse_directory(const char *path, int code, struct ivon_error *error)
-{
-    const struct format *list[FORMAT_COUNT];
-    const char *names[FORMAT_COUNT * (MODEL_NAMES_MAX + 1)];
-    size_t count = 0;
-    bool found = false;
-    format_list(list);
-    for (size_t i = 0; i < FORMAT_COUNT; i++)
-        for (size_t k = 0; list[i]->model_names[k]; k++)
-            names[count++] = list[i]->model_names[k];
-    for (size_t i = 0; i < FORMAT_COUNT; i++)
-        if (list[i]->adapter_name)
-            names[count++] = list[i]->adapter_name;
-    int refused = code;
-    for (size_t i = 0; i < count && !found && refused == code; i++)
-        refused = checkpoint_refuse_directory_of(path, names[i], &found, code, error);
-    return refused;
-}
-
 /* With a model, it is that model's Hessian which is opened. */
-static int open_one(struct ivon_source **source, const char *path,
+static int open_one(struct ivon_source **source, const char *given,
                     struct ivon_open_options *options, const struct ivon_source *model,
                     struct ivon_error *error)
 {
     struct mapped_file file;
-    int code = mapped_open(&file, path, error);
+    char *found = NULL;
+    int code = ivon_directory_find(&found, given, error);
+    if (!code)
+        code = mapped_open(&file, found, error);
+    free(found);
     if (code)
-        return checkpoint_refuse_directory(path, code, error);
+        return code;
+    const char *path = file.path;
     const struct format *format = format_recognise(&file);
     if (!format && file.size && sharded.recognise(&file))
         format = &sharded;
@@ -340,13 +301,30 @@ static bool format_is_index(const struct format *format, const char *path)
     return format->index_suffix && string_ends_with(path, format->index_suffix);
 }
 
-/* The format that a name's suffix says, HDF5 where it has none; null for an unknown suffix. */
-static const struct format *format_by_name(const char *path)
+/* The format that a name's suffix says; null for none. */
+static const struct format *format_by_suffix(const char *path)
 {
     for (size_t i = 0; i < FORMAT_COUNT; i++)
         if (suffix_is_one_of(path, formats[i].suffixes) || format_is_index(&formats[i], path))
             return &formats[i];
-    return suffix_of(path) ? NULL : format_written(IVON_FORMAT_POSTERIOR);
+    return NULL;
+}
+
+bool ivon_directory_is_output(const char *path, const char *like)
+{
+    size_t length = strlen(path);
+    if (length && path[length - 1] == '/')
+        return true;
+    if (format_by_suffix(path))
+        return false;
+    return directory_exists(path) || (!suffix_of(path) && directory_exists(like));
+}
+
+/* The same, HDF5 where there is no suffix; null for an unknown one. */
+static const struct format *format_by_name(const char *path)
+{
+    const struct format *format = format_by_suffix(path);
+    return format || suffix_of(path) ? format : format_written(IVON_FORMAT_POSTERIOR);
 }
 
 static const struct format *format_to_create(const char *path,
@@ -427,24 +405,57 @@ int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
     return format->create(sink, path, header, tensors, tensor_count, options, error);
 }
 
-int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error)
+static bool hash_file(EVP_MD_CTX *context, const struct mapped_file *file)
 {
     enum { PIECE = 8 << 20 };
+    bool fine = true;
+    for (uint64_t at = 0; fine && at < file->size; at += PIECE) {
+        uint64_t size = file->size - at < PIECE ? file->size - at : PIECE;
+        fine = EVP_DigestUpdate(context, file->data + at, size);
+        mapped_advise(file, at, size, MADV_DONTNEED);
+    }
+    return fine;
+}
+
+/* Adds the shards that an index lists. */
+static int hash_shards(EVP_MD_CTX *context, const struct mapped_file *mapped, bool *fine,
+                       struct ivon_error *error)
+{
+    struct shard_index index;
+    int code = shard_index_read(&index, mapped, error);
+    for (size_t i = 0; i < index.shard_count && !code && *fine; i++) {
+        struct mapped_file shard;
+        code = shard_index_open(&index, i, &shard, error);
+        if (code)
+            break;
+        *fine = hash_file(context, &shard);
+        mapped_close(&shard);
+    }
+    shard_index_release(&index);
+    return code;
+}
+
+int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error)
+{
     struct mapped_file file;
     unsigned char bytes[EVP_MAX_MD_SIZE];
-    int code = mapped_open(&file, path, error);
+    char *found = NULL;
+    int code = ivon_directory_find(&found, path, error);
+    if (!code)
+        code = mapped_open(&file, found, error);
+    free(found);
     if (code)
         return code;
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool fine = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL);
-    for (uint64_t at = 0; fine && at < file.size; at += PIECE) {
-        uint64_t size = file.size - at < PIECE ? file.size - at : PIECE;
-        fine = EVP_DigestUpdate(context, file.data + at, size);
-        mapped_advise(&file, at, size, MADV_DONTNEED);
-    }
+    bool fine = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) &&
+                hash_file(context, &file);
+    if (fine && shard_index_name(file.path))
+        code = hash_shards(context, &file, &fine, error);
     fine = fine && EVP_DigestFinal_ex(context, bytes, NULL);
     EVP_MD_CTX_free(context);
     mapped_close(&file);
+    if (code)
+        return code;
     if (!fine)
         return ivon_error_set(error, IVON_ERROR_INTERNAL, "%s: cannot be hashed", path);
     for (size_t i = 0; i < 32; i++)

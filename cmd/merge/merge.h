@@ -4,8 +4,10 @@
 
 #include <jansson.h>
 
+#include "cmd/merge/folder.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
+#include "cmd/shared/rename.h"
 #include "ivon/ivon.h"
 
 /* An argument; the base is one without a weight. */
@@ -27,6 +29,8 @@ struct merge_command {
     struct merge_model *models;
     size_t model_count;
     struct name_filter filter;
+    struct rename_rules rules;
+    struct merge_folder folder;
     const char *output;
     double from, to, step, scale;
     bool sweep, scaled, seeded, json, dry_run, hash;
@@ -36,6 +40,8 @@ struct merge_command {
     /* While it runs: */
     struct ivon_source *base;
     struct ivon_merge_model *sources; /* as the models */
+    struct ivon_source **originals;   /* of those that are renamed */
+    size_t original_count;
     struct ivon_merge *merge;
     double *scales;
     char **outputs; /* per scale */
@@ -61,6 +67,10 @@ int merge_write_adapters(struct merge_command *command, const char *provenance,
 /* Says how near an adapter is to the merged model: in JSON, on stdout, and as notes. */
 json_t *merge_adapter_json(const struct merge_command *command, size_t scale);
 void merge_describe_adapters(const struct merge_command *command);
+
+/* Puts one with other names in a model's place, if --rename changes any. */
+int merge_rename(struct merge_command *command, struct ivon_source **source,
+                 struct ivon_error *error);
 
 /* The summary of --json, on stdout. */
 void merge_print_json(const struct merge_command *command);

@@ -31,6 +31,9 @@ enum {
     KEY_DRY_RUN,
     KEY_HASH,
     KEY_LORA_RANK,
+    KEY_RENAME,
+    KEY_TOKENIZER_FROM,
+    KEY_NO_CARD,
 };
 
 static const struct argp_option option_table[] = {
@@ -59,11 +62,16 @@ static const struct argp_option option_table[] = {
     {"include", KEY_INCLUDE, "GLOB", 0, "Merge only tensors whose name matches; may be repeated",
      3},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "Keep tensors whose name matches as they were", 3},
+    {"rename", KEY_RENAME, "REGEX:REPL", 0,
+     "Rename the models' tensors: replace each match, \\1 being a group; may be repeated", 3},
     {"on-mismatch", KEY_MISMATCH, "error|base|skip", 0,
      "What to do with tensors that an input lacks or has in another shape", 3},
     {"on-nonpositive", KEY_NONPOSITIVE, "error|base", 0,
      "What to do with elements whose merged precision is not positive", 3},
-    {"output", 'o', "OUT", 0, "The file to write", 4},
+    {"output", 'o', "OUT", 0, "The file to write, or the directory: DIR/", 4},
+    {"tokenizer-from", KEY_TOKENIZER_FROM, "DIR", 0,
+     "A directory as output: take the tokenizer's files from DIR (default: the base's)", 4},
+    {"no-card", KEY_NO_CARD, NULL, 0, "A directory as output: write no model card (README.md)", 4},
     {"sweep", KEY_SWEEP, "FROM:TO:STEP", 0,
      "Write one output for each factor of all weights; OUT holds one %g for it", 4},
     {"lora-rank", KEY_LORA_RANK, "R", 0,
@@ -226,6 +234,7 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
     case 'm':
         command->options.method = parse_method(argument, state);
         command->method_given = true;
+        command->folder.method = argument;
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);
@@ -297,6 +306,15 @@ static error_t merge_options_parse(int key, char *argument, struct argp_state *s
         return 0;
     case KEY_HASH:
         command->hash = true;
+        return 0;
+    case KEY_RENAME:
+        rename_add(&command->rules, state, argument);
+        return 0;
+    case KEY_TOKENIZER_FROM:
+        command->folder.tokenizer_from = argument;
+        return 0;
+    case KEY_NO_CARD:
+        command->folder.no_card = true;
         return 0;
     default:
         return parse_choice_option(key, argument, state);

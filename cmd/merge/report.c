@@ -100,6 +100,10 @@ void merge_print_warnings(const struct merge_command *command)
     struct tally tally = count_fates(command->merge);
     name_filter_warn_unused(&command->filter);
     open_warn_unused(&command->open);
+    merge_folder_print_warnings(command);
+    if (rename_unused(&command->rules))
+        report_warning("--rename: '%s' matches no tensor of a model",
+                       rename_unused(&command->rules));
     warn_of_ties(command->merge);
     if (command->options.on_mismatch != IVON_MISMATCH_ERROR &&
         tally.tensors[IVON_KEPT] + tally.tensors[IVON_SKIPPED])

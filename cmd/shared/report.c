@@ -42,6 +42,7 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_MEMORY_THREADS] = "raise --memory, or lower --threads",
     [IVON_HINT_REPLACE] = "--force replaces it",
     [IVON_HINT_REPLACE_LINK] = "--force replaces it, not what it leads to",
+    [IVON_HINT_REPLACE_FILES] = "--force replaces what it would write there, and leaves the rest",
     [IVON_HINT_START_ANEW] = "remove it or leave --resume out",
     [IVON_HINT_ESS] = "ivon-convert --ess gives one",
     [IVON_HINT_WEIGHT_DECAY] = "ivon-convert --weight-decay gives one",

@@ -22,8 +22,7 @@ static int atomic_fail(struct atomic_file *file, int code, const char *what,
     return ivon_error_set(error, code, "%s: cannot %s: %s", file->path, what, strerror(errno));
 }
 
-/* ".NAME.ivon-tmp" in the directory of `target`. */
-static char *temporary_name(const char *target)
+char *atomic_temporary_name(const char *target)
 {
     const char *slash = strrchr(target, '/');
     int directory = slash ? (int)(slash - target + 1) : 0;
@@ -44,9 +43,7 @@ struct open_file {
 static _Atomic(struct open_file *) open_files;
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Takes note of a name, of which it makes a copy. Without memory nothing is noted: the next run
-   takes over what is left. */
-static struct open_file *note_temporary(const char *temporary)
+struct open_file *atomic_note(const char *temporary)
 {
     char *copy = strdup(temporary);
     pthread_mutex_lock(&open_lock);
@@ -65,10 +62,10 @@ static struct open_file *note_temporary(const char *temporary)
     return node;
 }
 
-static void forget_temporary(struct atomic_file *file)
+void atomic_forget(struct open_file **noted)
 {
-    struct open_file *node = file->noted;
-    file->noted = NULL;
+    struct open_file *node = *noted;
+    *noted = NULL;
     if (!node)
         return;
     pthread_mutex_lock(&open_lock);
@@ -83,6 +80,11 @@ void ivon_outputs_abandon(void)
         const char *temporary = node->temporary;
         if (temporary)
             unlink(temporary);
+    }
+    for (struct open_file *node = open_files; node; node = node->next) {
+        const char *temporary = node->temporary;
+        if (temporary)
+            rmdir(temporary); /* which was not empty before */
     }
 }
 
@@ -174,14 +176,14 @@ int atomic_open(struct atomic_file *file, const char *path, bool replace, struct
     code = check_target(file, replace, error);
     if (code)
         goto done;
-    file->temporary = temporary_name(path);
+    file->temporary = atomic_temporary_name(path);
     if (!file->temporary) {
         code = ivon_error_memory(error);
         goto done;
     }
     code = open_temporary(file, error);
     if (!code)
-        file->noted = note_temporary(file->temporary);
+        file->noted = atomic_note(file->temporary);
     if (code) {
         if (file->descriptor >= 0)
             close(file->descriptor);
@@ -249,8 +251,7 @@ int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t si
     return 0;
 }
 
-/* Makes the rename itself durable; file systems that cannot are left to their own ways. */
-static void sync_directory(const char *target)
+void atomic_sync_around(const char *target)
 {
     char *copy = strdup(target);
     if (!copy)
@@ -282,10 +283,10 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
         return code;
     if (rename(file->temporary, file->path))
         return atomic_fail(file, IVON_ERROR_CREATE, "give it its name", error);
-    forget_temporary(file);
+    atomic_forget(&file->noted);
     close(file->descriptor);
     file->descriptor = -1;
-    sync_directory(file->path);
+    atomic_sync_around(file->path);
     return 0;
 }
 
@@ -293,7 +294,7 @@ void atomic_close(struct atomic_file *file)
 {
     if (file->descriptor >= 0 && file->temporary) {
         unlink(file->temporary);
-        forget_temporary(file);
+        atomic_forget(&file->noted);
         close(file->descriptor);
     }
     free(file->path);

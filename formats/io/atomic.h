@@ -52,4 +52,15 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error);
 /* Frees everything; a file that was not committed is removed. */
 void atomic_close(struct atomic_file *file);
 
+/* ".NAME.ivon-tmp" in the directory of `target`, to be freed; null when memory is exhausted. */
+char *atomic_temporary_name(const char *target);
+
+/* Takes note of a temporary file or directory, which ivon_outputs_abandon removes. Without memory
+   nothing is noted: the next run takes over what is left. */
+struct open_file *atomic_note(const char *temporary);
+void atomic_forget(struct open_file **noted);
+
+/* Makes a rename to `target` durable; file systems that cannot are left to their own ways. */
+void atomic_sync_around(const char *target);
+
 #endif

@@ -55,7 +55,8 @@ static inline struct ivon_open_options ivon_open_defaults(void)
 }
 
 /*
- * Opens a checkpoint. Null options are the defaults. The result is trustworthy in form (every
+ * Opens a checkpoint: a file, or a directory's weights (ivon_directory_find). Null options are the
+ * defaults. The result is trustworthy in form (every
  * tensor lies within the file, Hessians and means may still differ in what they name), not in
  * content: numbers may be non-finite.
  *
@@ -91,6 +92,9 @@ struct ivon_create_options {
        if it is safetensors too; null: none. Borrowed until the call returns. */
     struct ivon_source *like;
     struct ivon_resources resources; /* progress: asked whether to stop while it is laid out */
+    /* safetensors: the library that the file is for, as `format` of every file's metadata, "pt",
+       where `like` names none; null: none. */
+    const char *framework;
 };
 
 /* See struct ivon_create_options. */
@@ -144,7 +148,8 @@ IVON_API char *ivon_checkpoint_adapter_config(const char *path);
 IVON_API int ivon_checkpoint_apply_adapter(struct ivon_source **source, struct ivon_source *base,
                                            struct ivon_source *factors, struct ivon_error *error);
 
-/* The SHA-256 of a file's bytes as 64 hexadecimal digits and a null byte. */
+/* The SHA-256 of a file's bytes as 64 hexadecimal digits and a null byte; of an index, of its bytes
+   and behind them those of its shards, by name; of a directory, of the weights that it has. */
 IVON_API int ivon_checkpoint_hash(char digest[65], const char *path, struct ivon_error *error);
 
 #ifdef __cplusplus

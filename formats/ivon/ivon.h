@@ -12,6 +12,7 @@
 #include "ivon/table_reader.h"
 #include "ivon/convert.h"
 #include "ivon/dataset.h"
+#include "ivon/directory.h"
 #include "ivon/dtype.h"
 #include "ivon/error.h"
 #include "ivon/examples.h"

@@ -16,6 +16,7 @@ struct request {
     const char *path;
     const struct ivon_header *header;
     uint64_t shard_size;
+    const char *framework; /* null: none to name */
     const struct ivon_source *like_source;
     const struct safetensors *like; /* null when there is nothing to be alike to */
     bool posterior;
@@ -240,6 +241,9 @@ static int make_metadata(struct safetensors_layout *layout, const struct request
         shard->metadata = inherit(request, any ? like->files[from].metadata : NULL);
         if (!shard->metadata)
             return ivon_error_memory(error);
+        if (request->framework && !json_object_get(shard->metadata, "format") &&
+            json_object_set_new(shard->metadata, "format", json_string(request->framework)))
+            return ivon_error_memory(error);
     }
     json_t *whole = layout->shards[0].metadata;
     if (request->indexed) {
@@ -290,6 +294,7 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
     struct request request = {.path = path,
                               .header = header,
                               .shard_size = options->shard_size,
+                              .framework = options->framework,
                               .like_source = options->like ? combined_model(options->like) : NULL,
                               .like = safetensors_of(options->like),
                               .indexed = safetensors_index_name(path)};

@@ -31,6 +31,7 @@ enum ivon_hint {
     IVON_HINT_MEMORY_THREADS, /* allow more memory, or use fewer threads */
     IVON_HINT_REPLACE,        /* allow that the existing output is replaced */
     IVON_HINT_REPLACE_LINK,   /* the same of a symbolic link, which is replaced itself */
+    IVON_HINT_REPLACE_FILES,  /* the same of a directory's files, which has others too */
     IVON_HINT_START_ANEW,     /* do not resume, or remove the records */
     IVON_HINT_ESS,            /* give the posterior an effective sample size */
     IVON_HINT_WEIGHT_DECAY,   /* give the posterior a weight decay */

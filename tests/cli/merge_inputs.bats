@@ -86,12 +86,10 @@ for t in "ab":
   ivon-merge -m average othera.npz otherb.npz -o other.h5
 }
 
-@test "a directory is refused by the name of its weights" {
-  for name in model.safetensors model.safetensors.index.json adapter_model.safetensors pytorch_model.bin; do
-    mkdir -p d-$name
-    touch d-$name/$name d-$name/config.json
-    refused 66 "d-$name: is a directory: name d-$name/$name" ivon-merge -m average d-$name d-$name -o x.h5
-  done
+@test "an adapter's directory is refused by the name of its weights" {
+  mkdir -p d
+  touch d/adapter_model.safetensors d/config.json
+  refused 66 "d: is a directory: name d/adapter_model.safetensors" ivon-merge -m average d d -o x.h5
 }
 
 @test "a merge of nothing is an error, whatever was to be done with mismatches" {

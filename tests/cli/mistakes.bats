@@ -5,8 +5,9 @@ setup_file() {
   cd "$BATS_FILE_TMPDIR"
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/example_files.py" .
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/example_checkpoints.py" .
-  mkdir folder
+  mkdir folder full
   : > empty
+  : > full/file
 }
 
 # expect STATUS LINE COMMAND...: standard error is that line, standard output is empty.
@@ -101,14 +102,16 @@ PAIRS
   for command in info "merge -o x.h5" "sample -o x.h5" "convert -o x.h5" "predict --data=test.h5" \
     "sensitivity --data=test.h5"; do
     name=ivon-${command%% *}
-    expect 66 "$name: folder: is a directory, expected a regular file" ivon $command folder
+    expect 66 "$name: folder: is a directory, expected a file, or model.safetensors, model.safetensors.index.json, pytorch_model.bin or pytorch_model.bin.index.json in it" \
+      ivon $command folder
     expect 65 "$name: empty: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
       ivon $command empty
   done
   printf '\x93NUMPY\x01\x00' > array
   expect 65 "ivon-info: array: is a single array of NumPy, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
     ivon-info array
-  expect 66 "ivon-merge: hub: is a directory: name hub/model.safetensors.index.json" ivon-merge hub tuned -o x.npz
+  expect 65 "ivon-merge: hub/model.safetensors.index.json: tensor 'model.embed.weight' has no Hessian; --method=task-arithmetic and average need none" \
+    ivon-merge hub tuned -o x.npz
   gzip -c a.h5 > compressed
   expect 65 "ivon-info: compressed: is compressed by gzip, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
     ivon-info compressed
@@ -166,7 +169,9 @@ PAIRS
 
 @test "outputs that cannot be, or would mislead" {
   here
-  expect 73 "ivon-merge: folder: is a directory, expected a file to write" ivon-merge a.h5 b.h5 -o folder
+  expect 73 "ivon-sample: folder: is a directory, expected a file to write" ivon-sample a.h5 -o folder
+  expect 73 "ivon-merge: full: directory exists, and is not empty; --force replaces what it would write there, and leaves the rest" \
+    ivon-merge a.h5 b.h5 -o full
   expect 73 "ivon-predict: folder: is a directory, expected a file to write" \
     ivon-predict a.h5 --data=test.h5 --format=csv -o folder
   for suffix in .pt .pth .onnx .npy .csv .bin .ckpt .gguf .json .H5 .nc .; do

@@ -24,6 +24,7 @@ convert-safetensors: ivon-convert -qf in/p.h5 --no-provenance -o o.safetensors
 convert-shards: ivon-convert -qf in/p.h5 --no-provenance --shard-size=1500k -o o.safetensors.index.json
 merge: ivon-merge -qf --base=in/p.h5 in/p.h5 in/q.h5 --no-provenance -o o.h5
 merge-sweep: ivon-merge -qf --base=in/p.h5 in/q.h5 --sweep=0.5:1:0.5 --no-provenance -o o-%g.h5
+merge-directory: ivon-merge -qf --base=in/p.h5 in/p.h5 in/q.h5 --no-provenance -o o/
 sample: ivon-sample -qf in/p.h5 -n 3 --no-provenance -o o-%d.h5
 fit: ivon-fit -qf in/p.h5 --data=in/d.h5 --curvature=empirical --no-provenance -o o.h5
 fit-lowrank: ivon-fit -qf in/p.h5 --data=in/d.h5 --structure=lowrank:diagonal --rank=3 --no-provenance -o o.h5
@@ -72,7 +73,7 @@ def clear():
 
 
 def temporary(path):
-    return os.path.basename(path).startswith(".") and path.endswith(".ivon-tmp")
+    return any(name.startswith(".") and name.endswith(".ivon-tmp") for name in path.split("/"))
 
 
 class Command:
@@ -99,6 +100,8 @@ class Command:
         return process.returncode
 
     def check(self, before, how):
+        hidden = [name for name in os.listdir(".") if temporary(name)]
+        assert how == signal.SIGKILL or not hidden, f"{hidden} is left"
         for path, found in files().items():
             if temporary(path):
                 assert how == signal.SIGKILL, f"{path} is left"
@@ -111,6 +114,8 @@ class Command:
                                stdout=subprocess.DEVNULL)
             else:
                 assert found in (before.get(path), self.whole.get(path)), f"{path} is in between"
+        if self.name == "merge-directory" and os.path.exists("o") and not before:
+            assert "o/README.md" in files() and "o/model.safetensors" in files(), "o is incomplete"
 
     def again(self):
         arguments = self.arguments
@@ -131,6 +136,7 @@ class Command:
         if not self.trains and generator.random() < 0.5:
             before = {path: OLD for path in self.whole}
         for path, content in before.items():
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             with open(path, "wb") as file:
                 file.write(content)
         status = self.kill(generator.uniform(0, 1.2 * self.seconds), how)

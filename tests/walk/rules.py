@@ -438,6 +438,10 @@ def samples_of_sample(call):
     return [f"--samples={count}"]
 
 
+def to_directory(rule):
+    return when(lambda call: call.output.endswith("/"), rule)
+
+
 def labelled(rule):
     return when(lambda call: call.has("data"), rule)
 
@@ -555,6 +559,9 @@ RULES = {
         "on-mismatch": merge_policy("error", "skip"),
         "on-nonpositive": merge_policy("error"), "output": None, "sweep": sweep, "memory": MEMORY,
         "lora-rank": with_base(rarely(values(1, 3, 1000), 0.2)), "json": flag, "dry-run": flag, "hash": flag,
+        "rename": rarely(values("^:head.", "(w)eight:\\1", "(:x", "^x\\.:", edge=0.02), 0.3),
+        "tokenizer-from": to_directory(values("../world", wrong=("nowhere",))),
+        "no-card": to_directory(flag),
     },
     "sample": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DRAWS, "samples": samples_of_sample,
@@ -635,7 +642,7 @@ def begin_merge(call):
             path = call.file("graph.h5")
         call.arguments.append(path + call.some("", "", "", ":0.5", ":2", ":-0.5", ":0"))
     call.chosen -= {"hessian-from", "batch-size", "hessian"}
-    call.output = call.some("out.h5", "out.safetensors", "out.npz")
+    call.output = call.some("out.h5", "out.safetensors", "out.npz", "outputs/")
     call.arguments.append("--output=" + call.output)
 
 

@@ -110,7 +110,9 @@ class Walk:
         return [os.path.join(self.binaries, "ivon-" + command), *arguments]
 
     def prepare_world(self):
-        """Directories for --follow, structured posteriors, and what ivon-plot draws."""
+        """A tokenizer, directories for --follow, structured posteriors, and what ivon-plot draws."""
+        with open(os.path.join(self.world, "tokenizer.json"), "w") as file:
+            file.write("{}")
         for kind in world.KINDS:
             path = os.path.join(self.world, "run-" + kind)
             os.makedirs(path)
@@ -140,7 +142,7 @@ class Walk:
     def step(self, index, only, deeper):
         source, call = self.draw(index, only)
         directory = self.directory(f"call-{index}")
-        named = call.output and "%" not in call.output and call.output not in ("-", "run")
+        named = call.output and call.output not in ("-", "run") and not re.search("%|/$", call.output)
         stale = named and source.random() < 0.1
         if stale:
             with open(os.path.join(directory, call.output), "w") as file:
@@ -243,6 +245,8 @@ class Walk:
         if "json" in given:
             checks.check_json(result.stdout, result.stderr)
         written = [name for name in os.listdir(directory) if "." in name]
+        if call.output.endswith("/") and "sweep" not in given and "dry-run" not in given:
+            written.append(call.output + "model.safetensors")
         checks.demand(written or "dry-run" in given, "nothing was written")
         for name in written:
             if name.startswith("out") and "dry-run" not in given and "to" not in given:

@@ -1,0 +1,20 @@
+/* Models' directories, read and written: what ivon/directory.h and the registry of formats share. */
+#ifndef FORMATS_DIRECTORY_DIRECTORY_H
+#define FORMATS_DIRECTORY_DIRECTORY_H
+
+#include "ivon/directory.h"
+
+#define DIRECTORY_WEIGHTS "model.safetensors"
+#define DIRECTORY_INDEX   "model.safetensors.index.json"
+
+/* The names of weights, in the order in which transformers' from_pretrained looks for them. */
+enum { DIRECTORY_WEIGHTS_COUNT = 4 };
+extern const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT];
+
+/* Returns whether a path is that of a directory, or of a link to one. */
+bool directory_exists(const char *path);
+
+/* DIRECTORY/NAME, to be freed; null when memory is exhausted. */
+char *directory_path(const char *directory, const char *name);
+
+#endif
