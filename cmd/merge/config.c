@@ -7,39 +7,38 @@
 #include "cmd/shared/memory.h"
 
 /* Behind the string, of valid JSON, that begins at `at`. */
-static const char *skip_string(const char *at)
+static const char *config_skip_string(const char *at)
 {
     for (at++; *at != '"'; at++)
         at += *at == '\\';
     return at + 1;
 }
 
-static const char *skip_space(const char *at)
+static const char *config_skip_space(const char *at)
 {
     return at + strspn(at, " \t\r\n");
 }
 
 /* Behind a value, of valid JSON. */
-static const char *skip_value(const char *at)
+static const char *config_skip_value(const char *at)
 {
     size_t depth = 0;
     do {
         if (*at == '"')
-            at = skip_string(at);
-        else if (*at == '{' || *at == '[')
-            depth++, at++;
-        else if (*at == '}' || *at == ']')
-            depth--, at++;
-        else if (depth)
-            at++;
-        else
+            at = config_skip_string(at);
+        else if (!depth && *at != '{' && *at != '[')
             at += strcspn(at, ",]} \t\r\n");
+        else {
+            depth += *at == '{' || *at == '[';
+            depth -= *at == '}' || *at == ']';
+            at++;
+        }
     } while (depth);
     return at;
 }
 
 /* Returns whether the string that begins at `at` is a member that names the elements' type. */
-static bool names_dtype(const char *at)
+static bool config_names_dtype(const char *at)
 {
     static const char *const names[] = {"\"torch_dtype\"", "\"dtype\""};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -64,12 +63,13 @@ static const char *torch_name(enum ivon_dtype dtype)
 
 char *merge_config_dtype(const char *text, enum ivon_dtype dtype)
 {
-    const char *at = skip_space(skip_space(text) + 1); /* behind the brace */
+    const char *at = config_skip_space(config_skip_space(text) + 1); /* behind the brace */
     char *result = NULL;
     while (*at == '"') {
-        bool found = names_dtype(at);
-        const char *value = skip_space(skip_space(skip_string(at)) + 1); /* behind the colon */
-        const char *end = skip_value(value);
+        bool found = config_names_dtype(at);
+        const char *value = config_skip_space(config_skip_space(config_skip_string(at)) +
+                                              1); /* behind the colon */
+        const char *end = config_skip_value(value);
         if (found) {
             const char *before = result ? result : text;
             size_t start = result ? strlen(result) - strlen(value) : (size_t)(value - text);
@@ -77,8 +77,8 @@ char *merge_config_dtype(const char *text, enum ivon_dtype dtype)
             free(result);
             result = next;
         }
-        at = skip_space(end);
-        at = *at == ',' ? skip_space(at + 1) : at;
+        at = config_skip_space(end);
+        at = *at == ',' ? config_skip_space(at + 1) : at;
     }
     return result;
 }

@@ -1,4 +1,4 @@
-/* What an output that is a directory has beside its weights: which files of the base are carried. */
+/* The files that an output that is a directory has beside its weights. */
 #define _GNU_SOURCE
 #include "cmd/merge/folder.h"
 
@@ -271,12 +271,17 @@ static void folder_choose_shards(struct merge_command *command)
     }
 }
 
+/* The input that the files come with. */
+static const char *folder_named(const struct merge_command *command)
+{
+    return command->base_path ? command->base_path : command->models[0].path;
+}
+
 int merge_folder_settle(struct merge_command *command, struct ivon_error *error)
 {
     struct merge_folder *folder = &command->folder;
-    const char *like = command->base_path ? command->base_path : command->models[0].path;
     folder->wanted = command->output && !command->lora_rank &&
-                     ivon_directory_is_output(command->outputs[0], like);
+                     ivon_directory_is_output(command->outputs[0], folder_named(command));
     if (folder->wanted)
         return 0;
     return folder->tokenizer_from || folder->no_card
@@ -293,8 +298,7 @@ int merge_folder_plan(struct merge_command *command, const json_t *provenance,
     int code = 0;
     folder->provenance = provenance;
     folder->directories = xcalloc(command->scale_count, sizeof *folder->directories);
-    folder->from = ivon_directory_of(command->base_path ? command->base_path
-                                                        : command->models[0].path);
+    folder->from = ivon_directory_of(folder_named(command));
     if (folder->from)
         code = folder_list(command, folder->from, !folder->tokenizer_from, true, error);
     if (!code && folder->from)
@@ -364,8 +368,9 @@ void merge_folder_print_warnings(const struct merge_command *command)
     for (size_t i = 0; i < folder->warning_count; i++)
         report_warning("%s", folder->warnings[i]);
     if (folder->wanted && !folder->config)
-        report_warning("%s: has no config.json, as %s has none", command->output,
-                       folder->from ? folder->from : "an input that is in no model's directory");
+        report_warning("%s: gets no config.json: %s %s", command->output,
+                       folder->from ? folder->from : folder_named(command),
+                       folder->from ? "has none" : "is in no model's directory");
 }
 
 void merge_folder_release(struct merge_command *command)

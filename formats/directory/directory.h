@@ -1,4 +1,4 @@
-/* Models' directories, read and written: what ivon/directory.h and the registry of formats share. */
+/* Models' directories: what reading and writing them share (ivon/directory.h). */
 #ifndef FORMATS_DIRECTORY_DIRECTORY_H
 #define FORMATS_DIRECTORY_DIRECTORY_H
 

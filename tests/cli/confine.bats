@@ -54,6 +54,17 @@ tries() {
   cd snapshot
   tries "" ivon-merge -qf -m average m.safetensors.index.json --base=../p.h5 -o ../outputs/n.h5
   cd ..
+  # A model's directory as a cache has it, and one as output: made, and written into.
+  mkdir -p cache/blobs cache/snapshot
+  ivon-convert -q p.h5 -o cache/blobs/1.safetensors
+  echo '{}' > cache/blobs/2
+  ln -s ../blobs/1.safetensors cache/snapshot/model.safetensors
+  ln -s ../blobs/2 cache/snapshot/config.json
+  tries "" ivon-merge -q -m average cache/snapshot -o outputs/model
+  cmp cache/blobs/2 outputs/model/config.json
+  tries "" ivon-merge -qf -m average cache/snapshot --no-card -o outputs/model
+  INTRUDER_READ=cache/blobs/2 INTRUDER_WRITE=cache/snapshot/new tries " reads" \
+    ivon-merge -qf -m average cache/snapshot -o outputs/model
   ivon-info < /dev/null /dev/stdin || [ $? = 66 ]
   ivon-info <(cat p.h5) || [ $? = 66 ]
   ln -s inputs/p.h5 link.h5

@@ -42,7 +42,7 @@ assert list(out) and set(out) == set(base)
 for name, found in out.items():
     b = wide(base[name])
     expected = b + .5 * (wide(first[name]) - b) + .25 * (wide(second[name]) - b)
-    # rounded once, to 8 binary digits: half a unit of the last is at most 2^-9 of the number
+    # rounded once, to 8 binary digits: half a unit of the last is at most 2^-8 of the number
     assert np.all(np.abs(wide(found) - expected) <= 2.0 ** -8 * np.abs(expected)), name
 for name, (_, metadata) in st.read_index("out/model.safetensors.index.json", ordered=False)[2].items():
     assert metadata["format"] == "pt", name'
@@ -244,7 +244,7 @@ tags:
   merge --base=base first -o whole
   for delay in 0 .002 .004 .006 .008 .01 .012 .015 .02 .03; do
     for signal in KILL TERM; do
-      rm -rf out
+      rm -rf out .out.ivon-tmp
       ivon-merge -q -m task-arithmetic --no-provenance --base=base first -o out &
       sleep $delay
       kill -$signal $! 2> /dev/null || true

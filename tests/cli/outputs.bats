@@ -14,6 +14,8 @@ o.npz              ivon-convert a.h5 -o o.npz
 o.safetensors      ivon-convert a.h5 -o o.safetensors
 m.h5               ivon-merge a.h5 b.h5 -o m.h5
 s-1.h5             ivon-merge --base=a.h5 b.h5 --sweep=1:2:1 -o s-%g.h5
+md/model.safetensors  ivon-merge a.h5 b.h5 -o md/
+md/README.md       ivon-merge a.h5 b.h5 -o md/
 d-1.npz            ivon-sample a.h5 -n 2 -o d-%d.npz
 p.csv              ivon-predict a.h5 --data=test.h5 -o p.csv
 p.jsonl            ivon-predict a.h5 --data=test.h5 -o p.jsonl
@@ -65,7 +67,7 @@ forced() { # COMMAND: with --force, quiet where the command knows it
       count=$((count + 1))
     done
   done < <(every_output)
-  [ $count -ge 63 ]
+  [ $count -ge 69 ]
 }
 
 @test "a resumed training leaves what shares its log alone" {

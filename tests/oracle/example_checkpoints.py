@@ -1,5 +1,5 @@
 """example_checkpoints.py DIRECTORY: what the examples of ivon-formats(5) take, by numpy alone: two
-files as torch.save() writes them, a model in two shards of safetensors with a Hessian beside it,
+files as torch.save() writes them, a model's directory with two shards of safetensors, a Hessian for it,
 another finetuned from it, in shards and whole, an adapter, parameters of Flax in npz. The classifier is example_files.py's."""
 import os
 import pickle
@@ -103,6 +103,9 @@ def hub_files(random):
                   for i, name in enumerate(names)}
         safetensors_file.write_index(f"{directory}/model.safetensors.index.json", shards,
                                      {"format": "pt"})
+        for name, text in (("config.json", '{"torch_dtype": "float32"}'), ("tokenizer.json", "{}")):
+            with open(f"{directory}/{name}", "w") as file:
+                file.write(text + "\n")
     safetensors_file.write("model.safetensors", {name: array for shard in shards.values()
                                                  for name, array in shard.items()})
     safetensors_file.write("fisher.safetensors", {name: random.gamma(1.0, 0.1, (6, 4)).astype("f4")
