@@ -128,7 +128,8 @@ struct ivon_train_start {
        those of the initialisation; of a network, its initializers, of which floats of at least one
        axis are trained, but running statistics are not. */
     struct ivon_source *weights;
-    /* IVON: a posterior that takes the place of weight decay to zero; null: none. */
+    /* IVON: a posterior, of any structure, that takes the place of weight decay to zero; null:
+       none. It is not needed after ivon_trainer_new. */
     struct ivon_source *prior;
     /* The weights are a checkpoint of this very training, which goes on behind it. */
     bool resume;

@@ -237,6 +237,53 @@ del f["mean/fc2.weight"], f["mean/fc2.bias"]; f["mean/other"] = 1.0' $base
   [ "$output" = "ivon-train: $base: has no mean of linear:2,3" ]
 }
 
+@test "the prior may be structured, all of whose precision pulls" {
+  mlp --epochs=10 -o base --save-every=0
+  data=--data=$BATS_FILE_TMPDIR/data.h5:/train
+  options=("$data" --lr=0.1 --batch=20 --beta2=0.99 --prior=posterior)
+  for structure in "--structure=kronecker" "--structure=lowrank:diagonal --rank=9"; do
+    ivon-fit -q -f base/posterior-00000150.h5 "$data" $structure --weight-decay=1e-3 -o prior.h5
+    for threads in 1 3; do
+      ivon-train "${common[@]}" "${options[@]}" --from=prior.h5 --steps=60 --save-every=30 -o a$threads -j$threads
+    done
+    same a1 a3
+    rm a3/done a3/posterior-00000060.h5
+    ivon-train "${common[@]}" "${options[@]}" --from=prior.h5 --steps=60 --save-every=30 -o a3 --resume
+    same a1 a3
+    # A weight alone is trained given its bias, with which it has one covariance.
+    ivon-train "${common[@]}" "${options[@]}" --from=prior.h5 --steps=3 --save-every=0 --freeze=fc1.bias -o b
+    # Along every direction the prior's precision over ess is 300 * 0.001 / 0.001 or more: gradients, below 3, move
+    # means by less than 0.01. What is left of the precision is its diagonal.
+    ivon-train "${common[@]}" "${options[@]}" --from=prior.h5 --steps=60 --ess=1e-3 --h0=0 --no-rescale-lr -o c
+    $python - <<'PYTHON'
+import h5py, json, numpy as np
+p, c = h5py.File("prior.h5"), h5py.File("c/posterior-00000060.h5")
+structure = json.loads(p["structure.json"][()].tobytes())
+weight, bias = p["mean/fc1.weight"][()], p["mean/fc1.bias"][()]
+S = p.attrs["ess"] * (p["hessian/fc1.weight"][()].astype(float) + p.attrs["weight_decay"])
+if "blocks" in structure:
+    A, B = p["basis_input/fc1.weight"][()], p["basis_output/fc1.weight"][()]
+    diagonal = ((B ** 2) @ S @ (A ** 2).T)[:, :2]
+else:
+    u = p["lowrank_vectors/fc1.weight"][()].reshape(-1, *S.shape)
+    diagonal = S * (1 + np.tensordot(structure["low_rank"]["values"], u ** 2, 1))
+found = c.attrs["ess"] * (c["hessian/fc1.weight"][()] + c.attrs["weight_decay"])
+assert np.abs(found / diagonal - 1).max() < 0.05, np.abs(found / diagonal - 1).max()
+assert np.abs(c["mean/fc1.weight"][()] - weight).max() < 0.01
+PYTHON
+    rm -r a1 a3 b c
+  done
+  # Factors of inputs alone are no posterior, and one of the last layer is a prior of that alone.
+  ivon-train "${common[@]}" "$data" --arch=mlp:2,16,3 --optimizer=adamw --lr=0.01 --steps=9 --save-every=0 -o adamw
+  ivon-fit -q adamw/posterior-00000009.h5 "$data" --gram -o gram.h5
+  ivon-fit -q adamw/posterior-00000009.h5 "$data" --include='fc2.*' -o last.h5
+  for prior in gram last; do
+    run -65 ivon-train "${options[@]}" --from=$prior.h5 --steps=3 -o d
+    [ "$output" = "ivon-train: $prior.h5: tensor 'fc1.weight' has no Hessian, expected a posterior of what is trained" ]
+  done
+  ivon-train "${common[@]}" "${options[@]}" --from=last.h5 --steps=3 --freeze='fc1.*' -o d
+}
+
 @test "a graph's own initializers are trained, and so are checkpoints of other writers" {
   $python - "$BATS_TEST_DIRNAME/../oracle" <<'PYTHON'
 import numpy as np, onnx

@@ -148,18 +148,17 @@ static void a_posterior_can_be_the_prior(void **state)
     (void)state;
     struct optimizer_options options = ivon_options();
     struct optimizer *optimizer = make(&options, ivon_groups);
-    float mean[COUNT], hessian[COUNT], decay[COUNT];
+    float mean[COUNT], decay[COUNT];
     for (size_t i = 0; i < COUNT; i++) {
         mean[i] = 0.5F + (float)i / 20;
-        hessian[i] = 0.4F + (float)i / 50;
+        decay[i] = 0.25F + (float)i / 100;
     }
-    optimizer_prior_decay(decay, hessian, 100, 0.1, ivon_groups[1].ess, COUNT);
-    assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, NULL), 0);
+    assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, NULL, NULL), 0);
     check("prior", optimizer, 1);
     struct ivon_error error = {0};
     optimizer = make(&options, ivon_groups);
     decay[7] = -0.5F; /* with h₀ = 0.5, a sum of 0 */
-    assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, &error), IVON_ERROR_DATA);
+    assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, NULL, &error), IVON_ERROR_DATA);
     assert_string_equal(error.message, "prior of 'b.weight' has precision/ess -0.5 at element 7, "
                                        "with a Hessian of 0.5 expected a positive sum");
     optimizer_free(optimizer);

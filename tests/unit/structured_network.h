@@ -106,8 +106,8 @@ static inline void structured_add_network(struct model *model)
     model_output(model, "y");
 }
 
-/* With a correction, or without. */
-static inline void structured_begin(struct structured *structured, bool low_rank)
+/* With a correction, or without. The network is not finished. */
+static inline void structured_fill(struct structured *structured, bool low_rank)
 {
     struct model *m = &structured->model;
     model_begin(m);
@@ -126,7 +126,12 @@ static inline void structured_begin(struct structured *structured, bool low_rank
         structured_add_vectors(m);
     structured_add_text(m, low_rank ? RANK : 0);
     structured_add_network(m);
-    model_bind(m);
+}
+
+static inline void structured_begin(struct structured *structured, bool low_rank)
+{
+    structured_fill(structured, low_rank);
+    model_bind(&structured->model);
 }
 
 static inline void structured_end(struct structured *structured)

@@ -165,20 +165,11 @@ const float *optimizer_parameter(const struct optimizer *optimizer, size_t tenso
     return array->sample ? array->sample : array->mean;
 }
 
-void optimizer_prior_decay(float *prior_decay, const float *hessian, double ess,
-                           double weight_decay, double training_ess, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        prior_decay[i] = (float)(ess * ((double)hessian[i] + weight_decay) / training_ess);
-}
-
 int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *prior_mean,
-                        const float *prior_decay, struct ivon_error *error)
+                        const float *prior_decay, const float *pull, struct ivon_error *error)
 {
     struct optimizer_array *tensor = &optimizer->tensors[index];
     const struct optimizer_group *group = tensor->group;
-    if (optimizer->options.method != OPTIMIZER_IVON)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "only IVON takes a posterior as a prior");
     for (size_t i = 0; i < tensor->count; i++) {
         double decayed = group->hessian_init + (double)prior_decay[i];
         float stored = (float)(decayed - group->weight_decay);
@@ -193,6 +184,7 @@ int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *
     }
     tensor->prior_mean = prior_mean;
     tensor->prior_decay = prior_decay;
+    tensor->prior_pull = pull;
     return 0;
 }
 

@@ -90,17 +90,14 @@ float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor);
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
 
 /*
- * IVON: takes a posterior as a tensor's prior, in place of weight decay to zero: δ_p = S_p/λ for
- * each element, and the pull δ_p (m − m_p). Both arrays are borrowed. Sets the stored Hessian to
- * h₀ + δ_p − δ. Fails where some δ_p is not finite or some h₀ + δ_p not positive.
+ * IVON: takes a posterior as a tensor's prior, in place of weight decay to zero: its precision's
+ * diagonal over λ, δ_p, for each element, and the pull δ_p (m − m_p). Where the precision is no
+ * diagonal, the caller sets `pull` at the mean before the last gradient of each step; null
+ * otherwise. The arrays are borrowed. Sets the stored Hessian to h₀ + δ_p − δ. Fails where some δ_p
+ * is not finite or some h₀ + δ_p not positive.
  */
 int optimizer_set_prior(struct optimizer *optimizer, size_t tensor, const float *prior_mean,
-                        const float *prior_decay, struct ivon_error *error);
-
-/* Computes δ_p = S_p/λ of the posterior with that Hessian, ess and weight decay, as the prior of a
-   training whose ess is `training_ess`. */
-void optimizer_prior_decay(float *prior_decay, const float *hessian, double ess,
-                           double weight_decay, double training_ess, size_t count);
+                        const float *prior_decay, const float *pull, struct ivon_error *error);
 
 /* The number of completed steps, for debiasing and noise. */
 uint64_t optimizer_steps(const struct optimizer *optimizer);

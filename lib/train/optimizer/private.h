@@ -18,7 +18,7 @@ struct optimizer_array {
     size_t count;
     const struct optimizer_group *group;
     float *mean, *hessian, *momentum, *sample, *gradient_sum, *product_sum; /* or null */
-    const float *prior_mean, *prior_decay;
+    const float *prior_mean, *prior_decay, *prior_pull;
 };
 
 struct optimizer {

@@ -56,6 +56,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
 {
     struct update_ivon_factors factors = ivon_factors(pass, tensor->group);
     bool sums = pass->optimizer->options.samples > 1, prior = tensor->prior_mean != NULL;
+    bool pull = tensor->prior_pull != NULL;
     const float *gradient = pass->gradients[block->tensor];
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
@@ -68,7 +69,8 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
                                      .gradient_sum = sums ? tensor->gradient_sum + at : NULL,
                                      .product_sum = sums ? tensor->product_sum + at : NULL,
                                      .prior_mean = prior ? tensor->prior_mean + at : NULL,
-                                     .prior_decay = prior ? tensor->prior_decay + at : NULL};
+                                     .prior_decay = prior ? tensor->prior_decay + at : NULL,
+                                     .prior_pull = pull ? tensor->prior_pull + at : NULL};
         update_ivon(&arrays, &factors, count, &block->counts);
         if (pass->draw)
             draw_piece(pass, tensor, at, count);

@@ -154,7 +154,7 @@ struct tile {
     float gradient[TILE];     /* ĝ, averaged over the step's samples */
     float estimate[TILE];     /* ĥ */
     float data_hessian[TILE]; /* h without the prior's part */
-    float pull[TILE];         /* δ_p (m − m_p) */
+    float pull[TILE];         /* δ_p (m − m_p), where that is not in ĝ */
 };
 
 /* Averages ĝ and ĥ over the step's samples. */
@@ -180,16 +180,18 @@ IVON_DISPATCH static void estimate(struct tile *restrict tile,
         tile->estimate[i] *= scale * (factors->squared ? 1 : decayed(hessian[i], decay));
 }
 
-/* Computes h without the prior's part, and the pull to the prior's mean. */
+/* Computes h without the prior's part, and the pull to the prior's mean, once ĥ is known. */
 IVON_DISPATCH static void apply_prior(struct tile *restrict tile,
                                       const struct update_ivon *restrict arrays,
                                       double weight_decay, size_t count)
 {
     const float *restrict mean = arrays->mean, *restrict hessian = arrays->hessian;
     const float *restrict prior_mean = arrays->prior_mean, *restrict decay = arrays->prior_decay;
+    const float *restrict pull = arrays->prior_pull;
     for (size_t i = 0; i < count; i++) {
         tile->data_hessian[i] = (float)((double)hessian[i] + weight_decay - (double)decay[i]);
-        tile->pull[i] = decay[i] * (mean[i] - prior_mean[i]);
+        tile->gradient[i] += pull ? pull[i] : 0.0F;
+        tile->pull[i] = pull ? 0 : decay[i] * (mean[i] - prior_mean[i]);
     }
 }
 
@@ -238,6 +240,7 @@ void update_ivon(const struct update_ivon *arrays, const struct update_ivon_fact
 {
     for (size_t at = 0; at < count; at += TILE) {
         bool sums = arrays->gradient_sum != NULL, prior = arrays->prior_mean != NULL;
+        bool pull = arrays->prior_pull != NULL;
         struct update_ivon tile = {.mean = arrays->mean + at,
                                    .hessian = arrays->hessian + at,
                                    .momentum = arrays->momentum + at,
@@ -246,7 +249,8 @@ void update_ivon(const struct update_ivon *arrays, const struct update_ivon_fact
                                    .gradient_sum = sums ? arrays->gradient_sum + at : NULL,
                                    .product_sum = sums ? arrays->product_sum + at : NULL,
                                    .prior_mean = prior ? arrays->prior_mean + at : NULL,
-                                   .prior_decay = prior ? arrays->prior_decay + at : NULL};
+                                   .prior_decay = prior ? arrays->prior_decay + at : NULL,
+                                   .prior_pull = pull ? arrays->prior_pull + at : NULL};
         update_tile(&tile, factors, count - at < TILE ? count - at : TILE, counts);
     }
 }

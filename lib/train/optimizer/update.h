@@ -33,6 +33,7 @@ struct update_ivon {
     const float *gradient_sum, *product_sum;
     /* A posterior as the prior: m_p and δ_p = S_p/λ; null: weight decay to zero. */
     const float *prior_mean, *prior_decay;
+    const float *prior_pull; /* P (m − m_p)/λ; null: P is diagonal */
 };
 
 struct update_ivon_factors {
@@ -53,7 +54,10 @@ struct update_ivon_factors {
  *   h + δ ← (h + δ)(1 + u + u²/2),  u = (1−β₂)(ĥ − h)/(h + δ),  ĥ = ĝ (θ − m) λ (h + δ)
  *   m ← m − α clip((g/(1−β₁ᵗ) + δ m)/(h + δ), ±ξ)
  * The second is row 2 with h + δ factored out. With a prior, δ is δ_p in the numerator, where m is
- * m − m_p, and in the h of u, which is that of the data alone.
+ * m − m_p, and in the h of u, which is that of the data alone. Where the prior's precision P is not
+ * diagonal, δ_p is its diagonal over λ, and P (m − m_p)/λ is added to ĝ in row 1, not to the
+ * numerator: along some directions it is many times what the diagonal says, and of a pull through
+ * the momentum a rate may be (1 + β₁)/(1 − β₁) times as large before the means run away.
  *
  * In these numbers, with h + δ as double(h) + δ, h + δ >= (old h + δ)/2 > 0 holds for any finite
  * gradient. Where rounding could break that, the new h is the least float for which it holds.

@@ -1,12 +1,14 @@
 /*
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c and
- * the data from trainer/data.c; gradients by trainer/lanes.c, steps by trainer/step.c,
- * the state as a checkpoint by trainer/source.c, losses on other data by trainer/test.c.
+ * the data from trainer/data.c, a posterior as the prior from trainer/prior.c; gradients by
+ * trainer/lanes.c, steps by trainer/step.c, the state as a checkpoint by trainer/source.c, losses
+ * on other data by trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
 
 #include "bayes/labelled.h"
+#include "bayes/precision.h"
 #include "bayes/weights.h"
 #include "ivon/train.h"
 #include "metrics/likelihood/likelihood.h"
@@ -63,6 +65,14 @@ struct lane {
 
 enum { LANES_MAX = 8 };
 
+/* A posterior that takes the place of weight decay, of the parameters that it has. */
+struct training_prior {
+    struct weights mean, decay;
+    struct precision *precision; /* P/λ; null: it is a diagonal */
+    struct weights pull;         /* P (m − m_p)/λ, where it is not */
+    float **pull_of; /* of each tensor of the posterior: the array in `pull`; null: none */
+};
+
 struct ivon_trainer {
     struct ivon_train_options options;
     struct architecture *architecture; /* owned; null: a network was given */
@@ -77,7 +87,7 @@ struct ivon_trainer {
     struct thread_pool *pool; /* of lanes and optimizer */
     struct optimizer *optimizer;
     const float **parameters; /* where the network takes them from */
-    struct weights prior_mean, prior_decay;
+    struct training_prior prior;
     double ess;
     uint64_t parameter_elements;
 
@@ -112,6 +122,14 @@ int start_add(struct start_tensors *start, const struct ivon_tensor *tensor,
 
 /* The tensor that `trainer->network->parameters[i]` is. */
 const struct ivon_tensor *trainer_parameter(const struct ivon_trainer *trainer, size_t i);
+
+/* Gives the optimizer the prior of each parameter; what an architecture has anew keeps its weight
+   decay to zero. */
+int prior_take(struct ivon_trainer *trainer, struct ivon_source *source, struct ivon_error *error);
+
+/* Finds the pull at the mean, where the optimizer does not. */
+int prior_pull(struct ivon_trainer *trainer, struct ivon_error *error);
+void prior_release(struct training_prior *prior);
 
 /* Sets Hessian, momentum, second moment and step from a checkpoint of this training. */
 int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,

@@ -54,6 +54,10 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
             return code;
         if (!isfinite(loss))
             return diverged(trainer, loss, error);
+        if (sample + 1 == options->samples)
+            code = prior_pull(trainer, error);
+        if (code)
+            return code;
         code = optimizer_step(trainer->optimizer,
                               (const float *const *)trainer->lanes[0].gradients.arrays, factor,
                               draw, &report, error);

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/posterior.h"
-#include "bayes/structure.h"
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/options.h"
@@ -57,8 +55,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     optimizer_free(trainer->optimizer);
     thread_pool_free(trainer->pool);
     data_close(&trainer->data);
-    weights_release(&trainer->prior_mean);
-    weights_release(&trainer->prior_decay);
+    prior_release(&trainer->prior);
     free(trainer->parameters);
     free(trainer->order);
     free(trainer->chosen);
@@ -217,61 +214,6 @@ static int place_parameters(struct ivon_trainer *trainer, struct ivon_error *err
     return 0;
 }
 
-static int read_floats(float *out, struct ivon_source *source, size_t index,
-                       struct ivon_error *error)
-{
-    struct net_tensor read = {0};
-    int code = net_tensor_read(&read, source, index, error);
-    if (!code)
-        memcpy(out, read.data, read.count * sizeof *out);
-    free(read.data);
-    return code;
-}
-
-/* One parameter's prior; what an architecture has anew keeps its weight decay to zero. */
-static int take_tensor_prior(struct ivon_trainer *trainer, struct ivon_source *prior, size_t i,
-                             struct ivon_error *error)
-{
-    const struct ivon_tensor *own = trainer_parameter(trainer, i);
-    ptrdiff_t mean = ivon_source_find(prior, IVON_MEAN, own->name);
-    ptrdiff_t hessian = ivon_source_find(prior, IVON_HESSIAN, own->name);
-    float *m = trainer->prior_mean.arrays[i], *decay = trainer->prior_decay.arrays[i];
-    int unread = mean < 0 ? ivon_source_refuse_opaque(prior, IVON_MEAN, own->name, error)
-                          : ivon_source_refuse_opaque(prior, IVON_HESSIAN, own->name, error);
-    if (mean < 0 || unread)
-        return unread;
-    if (hessian < 0 || !posterior_same_shape(own, ivon_source_tensor(prior, (size_t)mean)))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s' has %s, expected a posterior of what is trained",
-                              ivon_source_path(prior), own->name,
-                              hessian < 0 ? "no Hessian" : "another shape");
-    const struct ivon_tensor *stored = ivon_source_tensor(prior, (size_t)hessian);
-    int code = posterior_check_hessian(prior, ivon_source_tensor(prior, (size_t)mean), stored, true,
-                                       error);
-    if (!code)
-        code = read_floats(m, prior, (size_t)mean, error);
-    if (!code)
-        code = read_floats(decay, prior, (size_t)hessian, error);
-    if (code)
-        return code;
-    optimizer_prior_decay(decay, decay, stored->ess, stored->weight_decay, trainer->ess,
-                          own->count);
-    return optimizer_set_prior(trainer->optimizer, i, m, decay, error);
-}
-
-static int take_prior(struct ivon_trainer *trainer, struct ivon_source *prior,
-                      struct ivon_error *error)
-{
-    int code = structure_refuse(prior, "priors of a training", error);
-    if (!code)
-        code = weights_init(&trainer->prior_mean, trainer->network, error);
-    if (!code)
-        code = weights_init(&trainer->prior_decay, trainer->network, error);
-    for (size_t i = 0; i < trainer->network->parameter_count && !code; i++)
-        code = take_tensor_prior(trainer, prior, i, error);
-    return code;
-}
-
 /* Everything that the data and the network decide. */
 static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, const char *targets,
                   struct ivon_error *error)
@@ -326,7 +268,7 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
     if (!code)
         code = place_parameters(trainer, error);
     if (!code && start->prior)
-        code = take_prior(trainer, start->prior, error);
+        code = prior_take(trainer, start->prior, error);
     if (!code && start->resume)
         code = trainer_resume(trainer, start->weights, error);
     if (!code)
