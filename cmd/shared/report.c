@@ -70,6 +70,7 @@ static const char *const hints[IVON_HINT_COUNT] = {
         "give the optimizer names (named_parameters), or list them (--parameters)",
     [IVON_HINT_OUTPUT] = "--graph-output chooses another",
     [IVON_HINT_OUTPUT_AXES] = "--output-axes says what its axes are",
+    [IVON_HINT_VOCABULARY] = "see --on-mismatch, or --vocabulary if the rows are tokens",
 };
 
 int report_error(const struct ivon_error *error)

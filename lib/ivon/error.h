@@ -56,6 +56,7 @@ enum ivon_hint {
     IVON_HINT_PARAMETERS,       /* give the optimizer names, or list its parameters */
     IVON_HINT_OUTPUT,           /* choose another output of the graph */
     IVON_HINT_OUTPUT_AXES,      /* say what the axes of the output are */
+    IVON_HINT_VOCABULARY,       /* say whose rows of an embedding the result has */
     IVON_HINT_COUNT
 };
 

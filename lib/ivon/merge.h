@@ -90,6 +90,20 @@ enum ivon_merge_mismatch {
     IVON_MISMATCH_SKIP  /* the tensor is left out */
 };
 
+/*
+ * The treatment of tensors that the inputs have with different numbers of rows (their first axis)
+ * and otherwise in one shape, of one or two axes: embeddings and output layers of vocabularies of
+ * different size. The rows that all inputs have are merged; the result has the rows of one input,
+ * whose others it takes with their own precision. An input has equally many rows in all such
+ * tensors that are merged.
+ */
+enum ivon_merge_vocabulary {
+    IVON_VOCABULARY_MISMATCH, /* as of any other shape */
+    IVON_VOCABULARY_BASE,     /* the rows of the base, or without one of the first model */
+    IVON_VOCABULARY_LONGEST   /* the rows of the input that has most; of equals the base, else the
+                                 first by path and weight */
+};
+
 /* The treatment of elements whose merged precision is not positive. */
 enum ivon_merge_nonpositive {
     IVON_NONPOSITIVE_ERROR,
@@ -105,6 +119,7 @@ struct ivon_merge_options {
     double ess;           /* of the result; NaN: as above */
     int dtype;            /* of merged means; IVON_DTYPE_KEEP: the base's, else the widest */
     enum ivon_merge_mismatch on_mismatch;
+    enum ivon_merge_vocabulary vocabulary;
     enum ivon_merge_nonpositive on_nonpositive;
     /* Returns whether to merge the tensor of that name; null: all. The others are kept as the base,
        or without one the first model, has them. */
@@ -157,6 +172,10 @@ struct ivon_merge_tensor {
     enum ivon_merge_fate fate;
     const char *reason; /* why it was kept or skipped; null when merged */
     size_t count;
+    /* Where the inputs' rows differ in number: how many were merged, the first ones, and how many
+       follow them, taken from the input at that path; else 0, 0 and null. */
+    size_t merged_rows, other_rows;
+    const char *others_from;
 };
 
 /* Two names of one tensor: in the input at `path` they hold the same bits, and inputs that lack

@@ -27,7 +27,10 @@ int merge_add_fate(struct ivon_merge *merge, const struct ivon_tensor *mean,
         merge->tensor_capacity = capacity;
     }
     merge->tensors[merge->tensor_count++] = (struct ivon_merge_tensor){
-        mean->name, fate, reason, mean->part == IVON_OPAQUE ? 0 : mean->count};
+        .name = mean->name,
+        .fate = fate,
+        .reason = reason,
+        .count = mean->part == IVON_OPAQUE ? 0 : mean->count};
     return 0;
 }
 
@@ -44,7 +47,7 @@ struct merge_entry *merge_add_entry(struct ivon_merge *merge, struct ivon_error 
         merge->entry_capacity = capacity;
     }
     struct merge_entry *entry = &merge->entries[merge->entry_count++];
-    *entry = (struct merge_entry){.output_hessian = -1, .base = {-1, -1}};
+    *entry = (struct merge_entry){.output_hessian = -1, .base = {-1, -1}, .alone = -1};
     return entry;
 }
 
@@ -104,14 +107,16 @@ static int mismatch_error(const struct ivon_merge *merge, const struct ivon_tens
                                ivon_error_set(error, IVON_ERROR_DATA,
                                               "%s: tensor '%s' is missing, %s has it", path,
                                               mean->name, mismatch->reference_path));
-    if (strcmp(mismatch->reason, "other shape") == 0)
+    if (strcmp(mismatch->reason, "other shape") == 0) {
+        const struct ivon_tensor *other = ivon_source_tensor(source, (size_t)mismatch->input.mean);
+        bool rows = merge_only_rows_differ(other, mismatch->reference);
         return ivon_error_hint(
-            error, IVON_HINT_MISMATCH,
-            ivon_error_set(
-                error, IVON_ERROR_DATA, "%s: tensor '%s': shape %s, %s has %s", path, mean->name,
-                ivon_tensor_shape_text(ivon_source_tensor(source, (size_t)mismatch->input.mean),
-                                       found),
-                mismatch->reference_path, ivon_tensor_shape_text(mismatch->reference, expected)));
+            error, rows ? IVON_HINT_VOCABULARY : IVON_HINT_MISMATCH,
+            ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': shape %s, %s has %s", path,
+                           mean->name, ivon_tensor_shape_text(other, found),
+                           mismatch->reference_path,
+                           ivon_tensor_shape_text(mismatch->reference, expected)));
+    }
     return ivon_error_hint(
         error, source == merge->base ? IVON_HINT_BASE_PRECISION : IVON_HINT_NO_HESSIAN,
         ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s' has no Hessian", path, mean->name));

@@ -21,9 +21,11 @@ uint64_t merge_job_input(const struct ivon_merge *merge, size_t job_index, merge
     uint64_t bytes = 0;
     if (!entry->models)
         return job_tensor_bytes(job, entry->from, entry->from_tensor, advise);
-    for (size_t i = merge->base ? 0 : 1; i <= merge->model_count; i++) {
-        struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
-        const struct merge_input *parts = i ? &entry->models[i - 1] : &entry->base;
+    for (size_t i = 0; i <= merge->model_count; i++) {
+        if (!merge_reads(merge, entry, i))
+            continue;
+        struct ivon_source *source = merge_source(merge, i);
+        const struct merge_input *parts = merge_input_of(entry, i);
         ptrdiff_t tensors[2] = {parts->mean, merge->with_hessian ? parts->hessian : -1};
         for (int part = 0; part < 2; part++)
             if (tensors[part] >= 0)
@@ -43,7 +45,7 @@ int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error)
     for (size_t e = 0; e < merge->entry_count; e++)
         for (size_t first = 0; first < merge->entries[e].count; first += MERGE_JOB) {
             size_t left = merge->entries[e].count - first;
-            merge->jobs[merge->job_count] = (struct merge_job){e, first,
+            merge->jobs[merge->job_count] = (struct merge_job){e, merge->entries[e].first + first,
                                                                left < MERGE_JOB ? left : MERGE_JOB};
             merge->input_bytes += merge_job_input(merge, merge->job_count++, NULL);
         }

@@ -40,6 +40,28 @@ void merge_load_base(const struct ivon_merge *merge, struct merge_scratch *scrat
     }
 }
 
+void merge_load_alone(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                      const struct merge_entry *entry, size_t offset, size_t count)
+{
+    size_t input = (size_t)entry->alone;
+    struct ivon_source *source = merge_source(merge, input);
+    const struct merge_input *parts = merge_input_of(entry, input);
+    ivon_dtype_to_f64(scratch->base_mean,
+                      scratch->means[input] + offset * element_size(source, parts->mean),
+                      load_dtype(source, parts->mean), count);
+    double delta0 = isnan(merge->options.delta0) ? 0 : merge->options.delta0;
+    for (size_t i = 0; i < count && !scratch->hessians[input]; i++)
+        scratch->base_precision[i] = delta0;
+    if (scratch->hessians[input]) {
+        const struct ivon_tensor *hessian = ivon_source_tensor(source, (size_t)parts->hessian);
+        ivon_dtype_to_f64(scratch->base_hessian,
+                          scratch->hessians[input] + offset * ivon_dtype_size(hessian->dtype),
+                          hessian->dtype, count);
+        merge_compute_precision(scratch->base_precision, scratch->base_hessian, hessian->ess,
+                                hessian->weight_decay, count);
+    }
+}
+
 void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scratch,
                       const struct merge_entry *entry, size_t t, size_t offset, size_t count,
                       double *slope, double *intercept)
@@ -77,10 +99,10 @@ int merge_fetch_input(struct merge_run *run, struct merge_scratch *scratch,
                       struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
-    struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
-    const struct merge_input *input = i ? &entry->models[i - 1] : &entry->base;
+    struct ivon_source *source = merge_source(merge, i);
+    const struct merge_input *input = merge_input_of(entry, i);
     scratch->means[i] = scratch->hessians[i] = NULL;
-    if (!source)
+    if (!merge_reads(merge, entry, i))
         return 0;
     ptrdiff_t hessian = merge->with_hessian ? input->hessian : -1;
     int code = fetch_optional(run, source, input->mean, first, count, &scratch->mean_blocks[i],

@@ -236,6 +236,7 @@ void ivon_merge_free(struct ivon_merge *merge)
     tensor_list_release(&merge->outputs);
     free(merge->tensors);
     free(merge->ties);
+    free(merge->rows);
     free(merge->entries);
     free(merge->jobs);
     free(merge->results);

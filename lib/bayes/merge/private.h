@@ -1,8 +1,8 @@
 /*
- * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c, merge/passage.c and
- * merge/fates.c for the fate of each tensor, merge/weights.c for the models' weights,
- * merge/precision.c for the result's precision, merge/jobs.c for the pieces of work) and its
- * execution (merge/run.h).
+ * The plan of a merge, shared by its planners (merge/plan.c; merge/tensors.c, merge/passage.c,
+ * merge/vocabulary.c and merge/fates.c for the fate of each tensor, merge/entries.c for the inputs
+ * that it takes, merge/weights.c for the models' weights, merge/precision.c for the result's
+ * precision, merge/jobs.c for the pieces of work) and its execution (merge/run.h).
  */
 #ifndef BAYES_MERGE_PRIVATE_H
 #define BAYES_MERGE_PRIVATE_H
@@ -26,6 +26,7 @@ struct merge_model {
 
 /* One piece of work: a tensor to merge, or one to copy. */
 struct merge_entry {
+    size_t first; /* element, here and in every input: 0, but of rows that one input alone has */
     size_t count;
     size_t output;            /* of the mean, or of the copy */
     ptrdiff_t output_hessian; /* -1: none is written */
@@ -33,6 +34,7 @@ struct merge_entry {
     struct merge_input base;
     struct merge_input *models; /* in the plan's order; null for a copy */
     double *weights;            /* likewise; null: the models' own */
+    ptrdiff_t alone; /* the input that these rows are taken from, as merge_source counts; -1: all */
     /* Of a copy: */
     struct ivon_source *from;
     size_t from_tensor;
@@ -54,6 +56,12 @@ struct merge_job {
     size_t entry;
     size_t first;
     size_t count;
+};
+
+/* How many rows an input has in the tensors of the vocabulary, and the first of these. */
+struct merge_rows {
+    int64_t count;
+    const char *name;
 };
 
 /* One output of a merge. */
@@ -85,6 +93,7 @@ struct ivon_merge {
     struct ivon_merge_tie *ties;
     size_t tie_count;
     const char *missing, *missing_from; /* the first tensor that an input lacks, and that input */
+    struct merge_rows *rows; /* per input, of the tensors whose rows differ; null: none */
 
     /* Results of a run. */
     uint64_t *nonpositive; /* per result */
@@ -110,6 +119,13 @@ const char *merge_weights_problem(const struct ivon_merge *merge, const struct m
 int merge_find_weight(const struct ivon_merge *merge, size_t t, const char *name, double *weight,
                       struct ivon_error *error);
 
+/* Input 0 is the base, which may be null, input t + 1 model t. */
+struct ivon_source *merge_source(const struct ivon_merge *merge, size_t input);
+const struct merge_input *merge_input_of(const struct merge_entry *entry, size_t input);
+
+/* Returns whether a job of the entry reads that input. */
+bool merge_reads(const struct ivon_merge *merge, const struct merge_entry *entry, size_t input);
+
 /* The source of the tensors that are not merged: the base, or without one the first given model. */
 struct ivon_source *merge_copy_source(const struct ivon_merge *merge);
 
@@ -131,6 +147,14 @@ ptrdiff_t merge_find_mean(const struct ivon_merge *merge, const struct ivon_sour
 int merge_plan_tensors(struct ivon_merge *merge, struct ivon_error *error);
 
 void merge_release_entry(struct merge_entry *entry);
+
+/* Returns whether two tensors differ in the number of their rows alone. */
+bool merge_only_rows_differ(const struct ivon_tensor *a, const struct ivon_tensor *b);
+/* The input whose rows the result has, by the option `vocabulary`. */
+size_t merge_rows_owner(const struct ivon_merge *merge, const struct merge_entry *entry);
+/* Splits the last entry, which has all rows of their owner, if other inputs have not all of them:
+   it keeps the common ones, the others become an entry of their own. */
+int merge_split_rows(struct ivon_merge *merge, size_t owner, struct ivon_error *error);
 
 /* Adds an entry that merges nothing yet; null without memory. */
 struct merge_entry *merge_add_entry(struct ivon_merge *merge, struct ivon_error *error);

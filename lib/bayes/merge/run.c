@@ -42,16 +42,28 @@ static int write_block(struct merge_run *run, struct merge_scratch *scratch,
     return code;
 }
 
+/* Returns whether numbers of the entry's whole tensor are needed. */
+static bool merge_run_measures(const struct ivon_merge *merge, const struct merge_entry *entry)
+{
+    return merge_measures(merge->method) && entry->models && entry->alone < 0;
+}
+
+/* Returns whether they are found by all threads, before the entry's jobs. */
+static bool merge_run_together(const struct ivon_merge *merge, const struct merge_entry *entry)
+{
+    return merge_run_measures(merge, entry) && entry->count > MERGE_JOB;
+}
+
 static int merge_range(struct merge_run *run, struct merge_scratch *scratch, size_t job_index,
                        struct ivon_error *error)
 {
     const struct merge_job *job = &run->merge->jobs[job_index];
     const struct merge_entry *entry = &run->merge->entries[job->entry];
     int code = 0;
-    if (merge_measures(run->merge->method)) {
-        bool alone = entry->count <= MERGE_JOB;
-        scratch->measured = alone ? &scratch->own : &run->measured;
-        if (alone)
+    if (merge_run_measures(run->merge, entry)) {
+        bool together = merge_run_together(run->merge, entry);
+        scratch->measured = together ? &run->measured : &scratch->own;
+        if (!together)
             code = merge_measure(run, job_index, scratch, error);
     }
     for (size_t done = 0; done < job->count && !code; done += run->block) {
@@ -205,14 +217,13 @@ static void merge_run_gather(struct merge_run *run)
 static int merge_run_jobs(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
-    bool measures = merge_measures(merge->method);
     int code = thread_pool_new(&run->pool, run->threads, error);
     for (size_t end; run->first_job < merge->job_count && !code; run->first_job = end) {
         const struct merge_entry *entry = &merge->entries[merge->jobs[run->first_job].entry];
-        bool together = measures && entry->models && entry->count > MERGE_JOB;
+        bool together = merge_run_together(merge, entry);
         for (end = run->first_job + 1; end < merge->job_count; end++) {
             const struct merge_entry *next = &merge->entries[merge->jobs[end].entry];
-            if (together ? next != entry : measures && next->models && next->count > MERGE_JOB)
+            if (together ? next != entry : merge_run_together(merge, next))
                 break;
         }
         if (together)

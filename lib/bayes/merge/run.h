@@ -147,6 +147,11 @@ void merge_sum_masked(const struct ivon_merge *merge, struct merge_scratch *scra
 void merge_load_base(const struct ivon_merge *merge, struct merge_scratch *scratch,
                      const struct merge_entry *entry, size_t offset, size_t count);
 
+/* Reads a tile of rows that one input alone has: its mean and own precision, into the base's place
+   as into the result's. */
+void merge_load_alone(const struct ivon_merge *merge, struct merge_scratch *scratch,
+                      const struct merge_entry *entry, size_t offset, size_t count);
+
 /* Reads model t of a tile into scratch->model_mean and ->hessian; its weight is α (slope h +
    intercept), see merge_accumulate. */
 void merge_load_model(const struct ivon_merge *merge, struct merge_scratch *scratch,

@@ -39,8 +39,10 @@ static const char *match_input(const struct ivon_merge *merge, const struct ivon
         return "missing";
     input->hessian = ivon_source_find(source, IVON_HESSIAN,
                                       ivon_source_tensor(source, (size_t)input->mean)->name);
-    if (reference &&
-        !posterior_same_shape(ivon_source_tensor(source, (size_t)input->mean), reference))
+    const struct ivon_tensor *mean = ivon_source_tensor(source, (size_t)input->mean);
+    bool by_rows = merge->options.vocabulary != IVON_VOCABULARY_MISMATCH;
+    if (reference && !posterior_same_shape(mean, reference) &&
+        !(by_rows && merge_only_rows_differ(mean, reference)))
         return "other shape";
     return needs_hessian && input->hessian < 0 ? "no Hessian" : NULL;
 }
@@ -117,6 +119,24 @@ static bool has_name(const struct ivon_source *source, const char *name)
     return ivon_source_find(source, IVON_MEAN, name) >= 0 || ivon_source_alias(source, name);
 }
 
+/* Plans a tensor that all inputs have; `mean` is the first one's. */
+static int plan_merged(struct ivon_merge *merge, struct merge_entry *entry,
+                       const struct ivon_tensor *mean, struct ivon_error *error)
+{
+    size_t owner = merge_rows_owner(merge, entry);
+    struct ivon_tensor reference = *ivon_source_tensor(merge_source(merge, owner),
+                                                       (size_t)merge_input_of(entry, owner)->mean);
+    reference.name = mean->name;
+    int code = set_weights(merge, entry, mean->name, error);
+    if (!code)
+        code = check_hessians(merge, entry, error);
+    if (!code)
+        code = merge_add_fate(merge, &reference, IVON_MERGED, NULL, error);
+    if (!code)
+        code = merge_tensors_add_outputs(merge, entry, mean, &reference, error);
+    return code ? code : merge_split_rows(merge, owner, error);
+}
+
 /* Plans one tensor that all inputs should have. */
 static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
                        struct ivon_error *error)
@@ -150,18 +170,11 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
             match.reference_path = ivon_source_path(match.source);
         }
     }
-    if (match.reason) {
-        merge_release_entry(entry);
-        merge->entry_count--;
-        return merge_plan_mismatch(merge, mean, &match, error);
-    }
-    /* All inputs have it: `mean` is the first input's, which is the reference. */
-    int code = set_weights(merge, entry, mean->name, error);
-    if (!code)
-        code = check_hessians(merge, entry, error);
-    if (!code)
-        code = merge_add_fate(merge, mean, IVON_MERGED, NULL, error);
-    return code ? code : merge_tensors_add_outputs(merge, entry, mean, match.reference, error);
+    if (!match.reason)
+        return plan_merged(merge, entry, mean, error);
+    merge_release_entry(entry);
+    merge->entry_count--;
+    return merge_plan_mismatch(merge, mean, &match, error);
 }
 
 /* Plans every mean of `source` that no earlier input has. */

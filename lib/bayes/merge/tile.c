@@ -41,6 +41,13 @@ static void tile_combine(const struct ivon_merge *merge, struct merge_scratch *s
     }
 }
 
+/* Takes a tile of rows that one input alone has, which is loaded in the base's place. */
+static void tile_take(struct merge_scratch *scratch, size_t count)
+{
+    memcpy(scratch->mean, scratch->base_mean, count * sizeof scratch->mean[0]);
+    memcpy(scratch->precision, scratch->base_precision, count * sizeof scratch->precision[0]);
+}
+
 /* Computes mean and precision of a tile for one result. */
 static void tile_posterior(const struct ivon_merge *merge, struct merge_scratch *scratch,
                            const struct merge_entry *entry, const struct merge_result *result,
@@ -107,17 +114,20 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
     const struct merge_entry *entry = &merge->entries[index];
     enum ivon_dtype dtype = merge->outputs.items[entry->output].dtype;
     size_t size = ivon_dtype_size(dtype);
-    merge_load_base(merge, scratch, entry, offset, count);
+    bool alone = entry->alone >= 0;
+    (alone ? merge_load_alone : merge_load_base)(merge, scratch, entry, offset, count);
     for (size_t s = 0; s < merge->result_count; s++) {
         const struct merge_result *result = &merge->results[s];
-        bool sum = !merge->method->find && (s == 0 || result->factors); /* scales share the sums */
+        bool sum = !alone && !merge->method->find && (s == 0 || result->factors); /* scales share */
         if (sum && merge->method->mask)
             merge_sum_masked(merge, scratch, entry, result, first + offset, offset, count);
         else if (sum)
             sum_models(merge, scratch, entry, result, offset, count);
         double ess = run->headers[s].ess;
         double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
-        if (merge->method->find)
+        if (alone)
+            tile_take(scratch, count);
+        else if (merge->method->find)
             tile_combine(merge, scratch, entry, s, offset, count);
         else
             tile_posterior(merge, scratch, entry, result, count);
@@ -136,7 +146,7 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
         if (merge->with_hessian)
             merge_store_hessian(scratch->hessian_out + s * run->block + offset, scratch->precision,
                                 ess, run->headers[s].weight_decay, count);
-        if (run->movement)
+        if (run->movement && !alone)
             merge_add_movement(run, scratch, job, s, offset, count);
     }
     return 0;
