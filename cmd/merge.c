@@ -114,7 +114,9 @@ static int merge_add_inputs(const struct merge_command *command, json_t *provena
                             struct ivon_error *error)
 {
     int code = 0;
-    if (command->base_path)
+    if (command->recipe)
+        code = provenance_add_input(provenance, command->recipe, NAN, command->hash, error);
+    if (command->base_path && !code)
         code = merge_add_input(command, &command->base_model, NAN, provenance, error);
     for (size_t t = 0; t < command->model_count && !code; t++)
         code = merge_add_input(command, &command->models[t], command->models[t].weight, provenance,
@@ -220,8 +222,12 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     if (!code)
         code = merge_open_inputs(command, error);
     if (!code)
+        code = merge_settle_weights(command, error);
+    if (!code)
         code = ivon_merge_plan(&command->merge, command->base, command->sources,
                                command->model_count, &command->options, error);
+    if (!code && command->unit_sum)
+        code = merge_check_weights(command, error);
     if (!code && command->folder.wanted)
         code = merge_folder_plan(command, provenance, error);
     if (!code && !command->dry_run)
@@ -243,10 +249,13 @@ static void merge_release(struct merge_command *command)
     for (size_t t = 0; t < command->model_count; t++) {
         if (command->sources)
             ivon_source_close(command->sources[t].source);
+        weight_rules_release(&command->models[t].rules);
         free(command->models[t].path);
     }
     for (size_t i = 0; i < command->original_count; i++)
         ivon_source_close(command->originals[i]);
+    weight_layers_release(&command->layers);
+    recipe_tree_free(command->recipe_tree);
     ivon_source_close(command->base);
     rename_release(&command->rules);
     free(command->originals);
@@ -261,6 +270,26 @@ static void merge_release(struct merge_command *command)
     free(command->models);
 }
 
+/* Inputs are the arguments', and what a recipe names. */
+static void merge_confine(const struct merge_command *command, int argc, char **argv)
+{
+    size_t count = (size_t)argc;
+    char **inputs = xcalloc(count + 2 * command->model_count + 2, sizeof *inputs);
+    memcpy(inputs, argv, count * sizeof *inputs);
+    for (size_t t = 0; t < command->model_count && command->recipe; t++) {
+        inputs[count++] = command->models[t].path;
+        if (command->models[t].hessian)
+            inputs[count++] = (char *)command->models[t].hessian;
+    }
+    if (command->recipe && command->base_path)
+        inputs[count++] = command->base_model.path;
+    confine(&(struct confinement){.off = command->open.open.no_sandbox,
+                                  .outputs = &command->output,
+                                  .output_count = 1},
+            (int)count, inputs);
+    free(inputs);
+}
+
 int merge_run(int argc, char **argv)
 {
     struct merge_command command = {.options = ivon_merge_defaults(),
@@ -268,19 +297,19 @@ int merge_run(int argc, char **argv)
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&merge_argp, argc, argv, 0, NULL, &command);
-    confine(&(struct confinement){.off = command.open.open.no_sandbox,
-                                  .outputs = &command.output,
-                                  .output_count = 1},
-            argc, argv);
+    merge_confine(&command, argc, argv);
     int code = merge(&command, provenance, &error);
     int status = progress_status(code, &error);
+    if (!code && command.dry_run)
+        merge_print_plan(&command);
     if (!code && command.json)
         merge_print_json(&command);
     if (!code && !command.common.quiet)
         merge_print_warnings(&command);
     if (!code && command.extractions && !command.json && !command.common.quiet)
         merge_describe_adapters(&command);
-    if (!code && (command.common.verbose || (command.dry_run && !command.json)))
+    if (!code &&
+        (command.common.verbose || (command.dry_run && !command.json && !command.common.quiet)))
         merge_describe(&command);
     json_decref(provenance);
     merge_release(&command);

@@ -1,10 +1,13 @@
-/* ivon-merge: run by merge.c, parsed by merge/options.c; merge/report.c describes the result. */
+/* ivon-merge: run by merge.c, parsed by merge/options.c, or from a recipe by merge/recipe.c;
+   merge/report.c describes the result, merge/dry_run.c the plan. */
 #ifndef CMD_MERGE_MERGE_H
 #define CMD_MERGE_MERGE_H
 
 #include <jansson.h>
 
 #include "cmd/merge/folder.h"
+#include "cmd/merge/recipe_tree.h"
+#include "cmd/merge/weights.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 #include "cmd/shared/rename.h"
@@ -15,6 +18,7 @@ struct merge_model {
     char *path;
     const char *hessian; /* a file for this model alone, behind the path; null: none */
     double weight;
+    struct weight_rules rules; /* of single tensors */
 };
 
 struct merge_command {
@@ -22,7 +26,12 @@ struct merge_command {
     struct file_options files;
     struct open_options open;
     struct ivon_merge_options options;
-    bool method_given;
+    bool method_given, dtype_given;
+    const char *recipe;              /* the file; null: none */
+    struct recipe_node *recipe_tree; /* its text, which models point to */
+    int64_t recipe_layers;           /* that its slices have; 0: there are none */
+    bool divide;                     /* weights by their sum */
+    bool unit_sum;                   /* weights of each tensor have to add up to 1 */
     const char *base_option; /* one that means nothing without a base; null: none is given */
     struct merge_model base_model;
     const char *base_path; /* of base_model; null: there is none */
@@ -38,6 +47,7 @@ struct merge_command {
     int lora_dtype;    /* of their factors */
 
     /* While it runs: */
+    struct weight_layers layers;
     struct ivon_source *base;
     struct ivon_merge_model *sources; /* as the models */
     struct ivon_source **originals;   /* of those that are renamed */
@@ -77,6 +87,20 @@ void merge_print_json(const struct merge_command *command);
 
 /* Prints the warnings of a merge that succeeded. */
 void merge_print_warnings(const struct merge_command *command);
+
+/* The weight of a model, by its place, for the tensor of that name; `command` is one of these. */
+double merge_weight_of(void *command, size_t model, const char *name);
+
+/* Gives the options the weights of single tensors, if there are any. */
+int merge_settle_weights(struct merge_command *command, struct ivon_error *error);
+
+/* Fails if weights that have to add up to 1 do not, in a tensor that is merged. */
+int merge_check_weights(const struct merge_command *command, struct ivon_error *error);
+
+const char *merge_fate_name(enum ivon_merge_fate fate);
+
+/* Prints the plan of each tensor on stdout: a table, or lines of JSON. */
+void merge_print_plan(struct merge_command *command);
 
 /* One line on what was merged, or would be. */
 void merge_describe(const struct merge_command *command);

@@ -1,5 +1,6 @@
 #include "cmd/shared/memory.h"
 #include "cmd/merge/merge.h"
+#include "cmd/merge/recipe.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@ enum {
     KEY_INCLUDE,
     KEY_EXCLUDE,
     KEY_MISMATCH,
+    KEY_VOCABULARY,
+    KEY_RECIPE,
     KEY_NONPOSITIVE,
     KEY_SWEEP,
     KEY_MEMORY,
@@ -38,6 +41,8 @@ enum {
 
 static const struct argp_option option_table[] = {
     {"base", 'b', "FILE", 0, "The posterior that the models were finetuned from", 1},
+    {"recipe", KEY_RECIPE, "FILE", 0,
+     "Read models, method and weights from a recipe, in mergekit's YAML or JSON", 1},
     {"method", 'm',
      "gradient-matching|hessian|task-arithmetic|average|ties|dare|dare-ties|slerp|model-stock|"
      "breadcrumbs|passthrough",
@@ -66,6 +71,8 @@ static const struct argp_option option_table[] = {
      "Rename the models' tensors: replace each match, \\1 being a group; may be repeated", 3},
     {"on-mismatch", KEY_MISMATCH, "error|base|skip", 0,
      "What to do with tensors that an input lacks or has in another shape", 3},
+    {"vocabulary", KEY_VOCABULARY, "base|longest", 0,
+     "Merge the rows that all inputs have of embeddings, and take the others from one input", 3},
     {"on-nonpositive", KEY_NONPOSITIVE, "error|base", 0,
      "What to do with elements whose merged precision is not positive", 3},
     {"output", 'o', "OUT", 0, "The file to write, or the directory: DIR/", 4},
@@ -78,7 +85,7 @@ static const struct argp_option option_table[] = {
      "Write the change from the base as an adapter of rank R; OUT is its directory", 4},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory to use (default 256M)", 4},
     {"json", KEY_JSON, NULL, 0, "Print a summary in JSON", 5},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done, and write nothing", 5},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan for each tensor, and write nothing", 5},
     {"hash", KEY_HASH, NULL, 0, "Record the inputs' SHA-256 in the provenance", 5},
     {0},
 };
@@ -115,12 +122,23 @@ static const char *cut_hessian(char *text, const char *argument, struct argp_sta
     return found + sizeof mark - 1;
 }
 
-/* MODEL[,hessian=FILE], to which a weight may be appended, or to MODEL. */
+static void cut_rules(struct merge_model *model, struct argp_state *state)
+{
+    struct ivon_error error = {0};
+    if (weight_rules_cut(&model->rules, model->path, &error))
+        argp_failure(state, EX_USAGE, 0, "%s", error.message);
+}
+
+/* MODEL[,hessian=FILE], to which weights may be appended, or to MODEL. */
 static struct merge_model parse_model(const char *argument, bool weighted, struct argp_state *state)
 {
     struct merge_model model = {.path = xstrdup(argument), .weight = 1};
+    if (weighted)
+        cut_rules(&model, state);
     bool given = weighted && cut_weight(model.path, &model.weight, argument, state);
     model.hessian = cut_hessian(model.path, argument, state);
+    if (weighted && model.hessian && !model.rules.count)
+        cut_rules(&model, state);
     if (weighted && !given && model.hessian)
         cut_weight(model.path, &model.weight, argument, state);
     return model;
@@ -228,6 +246,7 @@ static enum ivon_merge_method parse_method(const char *argument, struct argp_sta
 
 static error_t parse_choice_option(int key, char *argument, struct argp_state *state)
 {
+    static const char *const vocabularies[] = {"base", "longest"};
     static const char *const mismatches[] = {"error", "base", "skip"};
     struct merge_command *command = state->input;
     switch (key) {
@@ -238,10 +257,15 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);
+        command->dtype_given = true;
         return 0;
     case KEY_MISMATCH:
         command->options.on_mismatch = (enum ivon_merge_mismatch)option_choice(
             state, "--on-mismatch", argument, mismatches, 3);
+        return 0;
+    case KEY_VOCABULARY:
+        command->options.vocabulary = (enum ivon_merge_vocabulary)(
+            option_choice(state, "--vocabulary", argument, vocabularies, 2) + 1);
         return 0;
     case KEY_NONPOSITIVE:
         command->options.on_nonpositive = (enum ivon_merge_nonpositive)option_choice(
@@ -252,8 +276,23 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
     }
 }
 
+static void read_recipe(struct merge_command *command, struct argp_state *state)
+{
+    struct ivon_error error = {0};
+    int code = recipe_read(command, &error);
+    if (code)
+        argp_failure(state,
+                     code == IVON_ERROR_ARGUMENT ? EX_USAGE
+                     : code == IVON_ERROR_INPUT  ? EX_NOINPUT
+                     : code == IVON_ERROR_MEMORY ? EX_OSERR
+                                                 : EX_DATAERR,
+                     0, "%s", error.message);
+}
+
 static void merge_options_check_arguments(struct merge_command *command, struct argp_state *state)
 {
+    if (command->recipe)
+        read_recipe(command, state);
     if (!command->model_count)
         argp_failure(state, EX_USAGE, 0, "no model given; see --help");
     settle_hessian(command, state);
@@ -298,6 +337,9 @@ static error_t merge_options_parse(int key, char *argument, struct argp_state *s
     case KEY_EXCLUDE:
         name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
         return 0;
+    case KEY_RECIPE:
+        command->recipe = argument;
+        return 0;
     case KEY_JSON:
         command->json = true;
         return 0;
@@ -327,10 +369,12 @@ static const struct argp_child children[] = {
 const struct argp merge_argp = {
     .options = option_table,
     .parser = merge_options_parse,
-    .args_doc = "MODEL[,hessian=FILE][:WEIGHT]...",
-    .doc = "Merge the posteriors of finetuned models into one.\v"
-           "Weights multiply what a model learnt (default 1); negative ones remove it. A FILE "
-           "has the Hessian of its model alone. "
-           "See ivon-merge(1).",
+    .args_doc = "MODEL[,hessian=FILE][:WEIGHT][,GLOB=WEIGHT]...\n--recipe=FILE",
+    .doc =
+        "Merge the posteriors of finetuned models into one.\v"
+        "Weights multiply what a model learnt (default 1); negative ones remove it. Of "
+        "tensors whose name matches, the weight is the first such GLOB's. A FILE has the Hessian "
+        "of its model alone. "
+        "See ivon-merge(1).",
     .children = children,
 };

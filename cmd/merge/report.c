@@ -7,6 +7,12 @@ struct tally {
     uint64_t parameters[3];
 };
 
+const char *merge_fate_name(enum ivon_merge_fate fate)
+{
+    static const char *const fates[] = {"merged", "kept", "skipped"};
+    return fates[fate];
+}
+
 static struct tally count_fates(const struct ivon_merge *merge)
 {
     size_t count;
@@ -54,14 +60,13 @@ static json_t *result_json(const struct merge_command *command, size_t scale)
 
 void merge_print_json(const struct merge_command *command)
 {
-    static const char *const fates[] = {"merged", "kept", "skipped"};
     struct tally tally = count_fates(command->merge);
     json_t *summary = json_object(), *results = json_array(), *list = json_array();
     for (int fate = 0; fate < 3; fate++) {
         json_t *counts = json_object();
         json_object_set_new(counts, "tensors", json_integer((json_int_t)tally.tensors[fate]));
         json_object_set_new(counts, "parameters", json_integer((json_int_t)tally.parameters[fate]));
-        json_object_set_new(summary, fates[fate], counts);
+        json_object_set_new(summary, merge_fate_name((enum ivon_merge_fate)fate), counts);
     }
     size_t count;
     const struct ivon_merge_tensor *tensors = ivon_merge_tensors(command->merge, &count);
@@ -70,7 +75,7 @@ void merge_print_json(const struct merge_command *command)
             continue;
         json_t *tensor = json_object();
         json_object_set_new(tensor, "name", report_json_text(tensors[i].name));
-        json_object_set_new(tensor, "fate", json_string(fates[tensors[i].fate]));
+        json_object_set_new(tensor, "fate", json_string(merge_fate_name(tensors[i].fate)));
         json_object_set_new(tensor, "reason", report_json_text(tensors[i].reason));
         json_array_append_new(list, tensor);
     }
@@ -93,6 +98,32 @@ static void warn_of_ties(const struct ivon_merge *merge)
             ties[0].path);
 }
 
+static void warn_of_weights(const struct merge_command *command)
+{
+    for (size_t t = 0; t < command->model_count; t++) {
+        const char *unused = weight_rules_unused(&command->models[t].rules);
+        if (unused) {
+            report_warning("pattern '%s' of the weights of %s matches no tensor that is merged",
+                           unused, command->models[t].path);
+            return;
+        }
+    }
+}
+
+static void warn_of_vocabulary(const struct ivon_merge *merge)
+{
+    size_t count, found = 0;
+    const struct ivon_merge_tensor *tensors = ivon_merge_tensors(merge, &count), *first = NULL;
+    for (size_t i = 0; i < count; i++)
+        if (tensors[i].others_from && !found++)
+            first = &tensors[i];
+    if (first)
+        report_warning("vocabularies differ: of %zu tensor%s, '%s' the first, the first %zu rows "
+                       "are merged, and the other %zu are those of %s",
+                       found, found == 1 ? "" : "s", first->name, first->merged_rows,
+                       first->other_rows, first->others_from);
+}
+
 void merge_print_warnings(const struct merge_command *command)
 {
     size_t buffers;
@@ -104,7 +135,9 @@ void merge_print_warnings(const struct merge_command *command)
     if (rename_unused(&command->rules))
         report_warning("--rename: '%s' matches no tensor of a model",
                        rename_unused(&command->rules));
+    warn_of_weights(command);
     warn_of_ties(command->merge);
+    warn_of_vocabulary(command->merge);
     if (command->options.on_mismatch != IVON_MISMATCH_ERROR &&
         tally.tensors[IVON_KEPT] + tally.tensors[IVON_SKIPPED])
         report_warning("%zu tensors kept as they were, %zu left out; --json lists them",

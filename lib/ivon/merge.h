@@ -172,7 +172,7 @@ struct ivon_merge_tensor {
     enum ivon_merge_fate fate;
     const char *reason; /* why it was kept or skipped; null when merged */
     size_t count;
-    /* Where the inputs' rows differ in number: how many were merged, the first ones, and how many
+    /* If the inputs' rows differ in number: how many were merged, the first ones, and how many
        follow them, taken from the input at that path; else 0, 0 and null. */
     size_t merged_rows, other_rows;
     const char *others_from;

@@ -1,6 +1,6 @@
-"""example_files.py DIRECTORY: what the examples of ivon-predict(1) and ivon-onnx(7) take: three posteriors of a
-small classifier with the graph inside, the graph, once more with the first posterior's weights transposed in it, data,
-and a program that predicts with one checkpoint."""
+"""example_files.py DIRECTORY: what the examples of ivon-predict(1), ivon-onnx(7) and ivon-merge(1) take: three posteriors
+of a small classifier with the graph inside, the graph, once more with the first posterior's weights transposed in it,
+data, a program that predicts with one checkpoint, and a recipe of a merge."""
 import os
 import sys
 
@@ -10,6 +10,20 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 FEATURES, CLASSES, EXAMPLES = 4, 3, 60
+RECIPE = """merge_method: task_arithmetic
+base_model: base.h5
+models:
+  - model: cr.h5
+    parameters:
+      weight:
+        - filter: weight
+          value: [0, 0.7]
+        - value: 0.5
+  - model: mpqa.h5
+parameters:
+  weight: 0.3
+dtype: float32
+"""
 PREDICT = """#!/usr/bin/python3
 import sys, h5py, numpy as np
 with h5py.File(sys.argv[1]) as c, h5py.File("test.h5") as d:
@@ -80,6 +94,8 @@ def main(directory):
     path = os.path.join(directory, "predict")
     with open(path, "w") as file:
         file.write(PREDICT)
+    with open(os.path.join(directory, "recipe.yml"), "w") as file:
+        file.write(RECIPE)
     os.chmod(path, 0o755)
 
 

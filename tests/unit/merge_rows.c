@@ -1,4 +1,4 @@
-/* Merges of tensors whose rows differ in number. All numbers are small and whole, and sums exact. */
+/* Merges of tensors whose rows differ in number. All numbers are small: sums are exact. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

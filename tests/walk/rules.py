@@ -419,6 +419,16 @@ def of_methods(rule, *names):
     return made
 
 
+def recipe(call):
+    """In place of models and a method."""
+    if call.has("method") or not call.chance(0.3):
+        return None
+    if call.chance(0.9):
+        call.arguments = [a for a in call.arguments if a.startswith("-")]
+        call.chosen.add("method")
+    return ["--recipe=" + call.file("recipe.yml" if call.chance(0.95) else "words.h5")]
+
+
 def sweep(call):
     if not call.has("base") and not call.chance(0.1):
         return None
@@ -547,7 +557,7 @@ RULES = {
     "merge": {
         **COMMON, **STANDARD, **FILES, **INPUT,
         "base": lambda call: ["--base=" + call.posterior()[0]],
-        "method": method,
+        "method": method, "recipe": recipe, "vocabulary": values("base", "longest", edge=0.05),
         "delta0": with_base(rarely(values(1, 100, 0), 0.3)), "base-scale": with_base(values(0, 0.5, 2)),
         "hessian-scale": values(0, 0.5, 1, 3), "ess": values(1, 50, 1e300),
         "density": of_methods(values(0.2, 0.5, 1, 1e-9, wrong=(0, 2)), *MASKS),
@@ -640,7 +650,9 @@ def begin_merge(call):
             path += ",hessian=" + call.file("fisher.safetensors")
         elif more:
             path = call.file("graph.h5")
-        call.arguments.append(path + call.some("", "", "", ":0.5", ":2", ":-0.5", ":0"))
+        call.arguments.append(path + call.some("", "", "", ":0.5", ":2", ":-0.5", ":0")
+                              + (call.some(",*.{0..2}.*=0.7", ",[bw]*=0.5,*=2") if call.chance(0.2)
+                                 else call.some(",=1", ",w*=x") if call.chance(0.02) else ""))
     call.chosen -= {"hessian-from", "batch-size", "hessian"}
     call.output = call.some("out.h5", "out.safetensors", "out.npz", "outputs/")
     call.arguments.append("--output=" + call.output)

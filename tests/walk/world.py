@@ -124,6 +124,11 @@ def posteriors(directory, kind, random):
     write("shape.h5", {**mean, "bias": mean["bias"][:-1]}, {**hessian, "bias": hessian["bias"][:-1]})
     with open(name("short.h5"), "wb") as file, open(name("graph.h5"), "rb") as whole:
         file.write(whole.read()[:1500])
+    with open(name("recipe.yml"), "w") as file:
+        file.write("merge_method: linear\nmodels:\n"
+                   f"- model: ../world/{kind}-graph.h5\n"
+                   f"- {{model: ../world/{kind}-other.h5, parameters: "
+                   "{weight: [{filter: bias, value: 2}, {value: 1}]}}\n")
     with open(name("words.h5"), "w") as file:
         file.write("not a checkpoint\n")
     marked = {**mean, **{"hessian/" + n: a for n, a in hessian.items()},
