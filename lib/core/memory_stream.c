@@ -53,7 +53,8 @@ static int memory_write(void *self, size_t tensor, size_t first, size_t count, c
         count > memory->tensors[tensor].count - first)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such range of tensor %zu", tensor);
     size_t size = memory->tensors[tensor].size;
-    memcpy(memory->tensors[tensor].data + first * size, buffer, count * size);
+    if (memory->tensors[tensor].data)
+        memcpy(memory->tensors[tensor].data + first * size, buffer, count * size);
     return 0;
 }
 

@@ -158,7 +158,8 @@ IVON_API int ivon_sink_write(struct ivon_sink *sink, size_t tensor, size_t first
 /* Makes the output durable and gives it its name. Until then the name's old file is untouched. */
 IVON_API int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error);
 
-/* A sink into the caller's memory: the elements of tensor i are written to `data[i]`. */
+/* A sink into the caller's memory: the elements of tensor i are written to `data[i]`; where that is
+   null they are dropped. */
 IVON_API int ivon_sink_to_memory(struct ivon_sink **sink, const struct ivon_tensor *tensors,
                                  void *const *data, size_t tensor_count, struct ivon_error *error);
 

@@ -305,6 +305,7 @@ static void writes_memory(void **state)
     void *const data[] = {halves, flags};
     const struct ivon_tensor tensors[] = {vector(IVON_MEAN, "m", IVON_F16, 5),
                                           vector(IVON_BUFFER, "mask", IVON_BOOL, 2)};
+    void *const dropped[] = {NULL, flags + 2};
     const uint16_t pieces[5] = {1, 2, 3, 4, 5};
     struct ivon_sink *sink = NULL;
     struct ivon_error error;
@@ -326,6 +327,13 @@ static void writes_memory(void **state)
     assert_int_equal(flags[0], 9);
     assert_int_equal(flags[1], 1);
     assert_int_equal(flags[2], 9);
+    assert_int_equal(ivon_sink_to_memory(&sink, tensors, dropped, 2, &error), 0);
+    assert_int_equal(ivon_sink_write(sink, 0, 0, 5, pieces, &error), 0);
+    assert_int_equal(ivon_sink_write(sink, 0, 0, 6, pieces, &error), IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_sink_write(sink, 1, 0, 1, (const uint8_t[]){5}, &error), 0);
+    ivon_sink_close(sink);
+    assert_memory_equal(halves, pieces, sizeof pieces);
+    assert_int_equal(flags[2], 5);
 }
 
 static void names_parts(void **state)
