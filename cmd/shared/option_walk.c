@@ -11,21 +11,27 @@ static const struct argp_option standard_options[] = {
 
 struct option_walk option_walk(const struct command *command)
 {
-    return (struct option_walk){
-        .next = command->argp->options, .child = command->argp->children, .last = standard_options};
+    return (struct option_walk){.next = command->argp->options,
+                                .children = {command->argp->children},
+                                .last = standard_options};
 }
 
 static void next_table(struct option_walk *walk)
 {
-    if (walk->inner && walk->inner->argp) {
-        walk->next = walk->inner++->argp->options;
-    } else if (walk->child && walk->child->argp) {
-        walk->inner = walk->child->argp->children;
-        walk->next = walk->child++->argp->options;
-    } else {
-        walk->next = walk->last;
-        walk->last = NULL;
+    while (walk->depth >= 0) {
+        const struct argp_child *child = walk->children[walk->depth];
+        if (!child || !child->argp) {
+            walk->depth--;
+            continue;
+        }
+        walk->children[walk->depth]++;
+        walk->next = child->argp->options;
+        if (walk->depth + 1 < OPTION_DEPTH)
+            walk->children[++walk->depth] = child->argp->children;
+        return;
     }
+    walk->next = walk->last;
+    walk->last = NULL;
 }
 
 const struct argp_option *option_next(struct option_walk *walk)

@@ -4,10 +4,13 @@
 
 #include "cmd/shared/command.h"
 
+enum { OPTION_DEPTH = 4 /* of tables that share others in turn */ };
+
 struct option_walk {
     const struct argp_option *next; /* in the current table */
-    const struct argp_child *inner; /* the table after it, of those that a table shares in turn */
-    const struct argp_child *child; /* the table after those, while there are any */
+    /* The tables after it: those that it shares, then those that the one above it shares, … */
+    const struct argp_child *children[OPTION_DEPTH];
+    int depth;
     const struct argp_option *last; /* argp's own table, which comes last, or null after it */
 };
 
