@@ -428,19 +428,6 @@ static const char *predict_graph(const struct predict_command *command)
     return command->evaluation.model ? command->evaluation.model : command->arguments[0];
 }
 
-/* Nothing tells rows of examples from others that happen to be as many. */
-static void warn_of_whole(const struct predict_command *command)
-{
-    const char *output = command->predictor ? ivon_predictor_whole_output(command->predictor)
-                                            : NULL;
-    char count[32];
-    if (output)
-        report_warning("%s: output '%s' has %s rows for one example, as many as there are "
-                       "examples: all are run at once, and row i is taken for example i",
-                       predict_graph(command), output,
-                       report_count(ivon_examples_count(command->examples), count));
-}
-
 /* Prints the warnings about predictions that were made. */
 static void predict_print_warnings(const struct predict_command *command)
 {
@@ -450,9 +437,8 @@ static void predict_print_warnings(const struct predict_command *command)
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
-    if (command->predictor && ivon_predictor_saw_probabilities(command->predictor))
-        graph_warn_probabilities(predict_graph(command));
-    warn_of_whole(command);
+    if (command->predictor)
+        evaluation_warn(command->predictor, command->examples, predict_graph(command));
     warn_of_width(command);
 }
 

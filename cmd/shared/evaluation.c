@@ -27,8 +27,13 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
-    {"model", KEY_MODEL, "GRAPH", 0, "ONNX graph (default: the one inside the checkpoint)", 1},
     {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX or CSV", 1},
+    {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
+    {0},
+};
+
+static const struct argp_option task_option_table[] = {
+    {"model", KEY_MODEL, "GRAPH", 0, "ONNX graph (default: the one inside the checkpoint)", 1},
     {"inputs", KEY_INPUTS, "INPUT=ARRAY,...", 0, "Arrays that feed the graph's inputs (default: x)",
      1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of targets (default: y, where there is one)", 1},
@@ -45,7 +50,6 @@ static const struct argp_option option_table[] = {
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
     {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Label of what does not count (default -100)", 2},
-    {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
     {0},
 };
 
@@ -137,9 +141,6 @@ static error_t evaluation_parse_number(int key, char *argument, struct argp_stat
         options->task.ignored = option_label(state, "--ignore-label", argument);
         options->ignored_given = true;
         return 0;
-    case KEY_MEMORY:
-        options->memory = option_size(state, "--memory", argument);
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -156,35 +157,17 @@ static enum ivon_likelihood parse_likelihood(struct argp_state *state, const cha
     return (enum ivon_likelihood)option_choice(state, "--likelihood", argument, names, count);
 }
 
-static error_t evaluation_parse(int key, char *argument, struct argp_state *state)
+static error_t evaluation_parse_text(int key, char *argument, struct argp_state *state)
 {
     static const char *const tokens[] = {"char"};
     struct evaluation_options *options = state->input;
-    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->task.likelihood);
     switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->graph;
-        return 0;
     case KEY_TOKENS:
         option_choice(state, "--tokens", argument, tokens, 1);
         options->dataset.characters = true;
         return 0;
-    case ARGP_KEY_END:
-        if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
-            argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
-                         options->dataset.stride ? "--stride" : "--tokens");
-        if (options->ignored_given && traits->regression)
-            argp_failure(state, EX_USAGE, 0,
-                         "--ignore-label is for labels, not for --likelihood=%s", traits->name);
-        if (options->graph.adapt.probabilities && traits->regression)
-            argp_failure(state, EX_USAGE, 0,
-                         "--probabilities is for labels, not for --likelihood=%s", traits->name);
-        return 0;
     case KEY_MODEL:
         options->model = argument;
-        return 0;
-    case 'd':
-        options->data = argument;
         return 0;
     case KEY_INPUTS:
         parse_inputs(options, state, argument);
@@ -206,7 +189,57 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
     }
 }
 
-static const struct argp_child children[] = {{&graph_argp, 0, NULL, 0}, {0}};
+static error_t evaluation_parse_task(int key, char *argument, struct argp_state *state)
+{
+    struct evaluation_options *options = state->input;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->task.likelihood);
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->graph;
+        return 0;
+    case ARGP_KEY_END:
+        if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
+            argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
+                         options->dataset.stride ? "--stride" : "--tokens");
+        if (options->ignored_given && traits->regression)
+            argp_failure(state, EX_USAGE, 0,
+                         "--ignore-label is for labels, not for --likelihood=%s", traits->name);
+        if (options->graph.adapt.probabilities && traits->regression)
+            argp_failure(state, EX_USAGE, 0,
+                         "--probabilities is for labels, not for --likelihood=%s", traits->name);
+        return 0;
+    default:
+        break;
+    }
+    error_t known = evaluation_parse_text(key, argument, state);
+    options->given |= known == 0;
+    return known;
+}
+
+static error_t evaluation_parse(int key, char *argument, struct argp_state *state)
+{
+    struct evaluation_options *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = options;
+        return 0;
+    case 'd':
+        options->data = argument;
+        return 0;
+    case KEY_MEMORY:
+        options->memory = option_size(state, "--memory", argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child task_children[] = {{&graph_argp, 0, NULL, 0}, {0}};
+
+const struct argp evaluation_task_argp = {
+    .options = task_option_table, .parser = evaluation_parse_task, .children = task_children};
+
+static const struct argp_child children[] = {{&evaluation_task_argp, 0, NULL, 0}, {0}};
 
 const struct argp evaluation_argp = {
     .options = option_table, .parser = evaluation_parse, .children = children};
@@ -333,15 +366,11 @@ int evaluation_open_data(struct evaluation_options *options, struct ivon_example
                : evaluation_open_whole(options, options->data, whole, error);
 }
 
-int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
-                              const struct open_options *open, const struct common_options *common,
-                              struct ivon_source **out, struct ivon_network **network,
-                              struct ivon_error *error)
+int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
+                            const char *path, const struct common_options *common,
+                            struct ivon_network **network, struct ivon_error *error)
 {
-    int code = open_checkpoint(out, path, open, 0, common, error);
-    if (code)
-        return code;
-    struct ivon_source *source = *out;
+    int code = 0;
     if (!options->model)
         code = ivon_source_refuse_opaque(source, IVON_GRAPH, ivon_part_name(IVON_GRAPH), error);
     if (code)
@@ -356,4 +385,27 @@ int evaluation_open_posterior(const struct evaluation_options *options, const ch
                            options->model ? options->model : path, common, error);
     return code ? code
                 : bind_checkpoint(*network, source, path, &options->graph.bind, common, error);
+}
+
+int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
+                              const struct open_options *open, const struct common_options *common,
+                              struct ivon_source **source, struct ivon_network **network,
+                              struct ivon_error *error)
+{
+    int code = open_checkpoint(source, path, open, 0, common, error);
+    return code ? code : evaluation_open_network(options, *source, path, common, network, error);
+}
+
+/* Nothing tells rows of examples from others that happen to be as many. */
+void evaluation_warn(const struct ivon_predictor *predictor, const struct ivon_examples *examples,
+                     const char *graph)
+{
+    const char *output = ivon_predictor_whole_output(predictor);
+    char count[32];
+    if (ivon_predictor_saw_probabilities(predictor))
+        graph_warn_probabilities(graph);
+    if (output)
+        report_warning("%s: output '%s' has %s rows for one example, as many as there are "
+                       "examples: all are run at once, and row i is taken for example i",
+                       graph, output, report_count(ivon_examples_count(examples), count));
 }

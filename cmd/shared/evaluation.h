@@ -10,14 +10,14 @@
 #include "cmd/shared/options.h"
 #include "ivon/ivon.h"
 
-/* --model, --data, --inputs, --targets, --target-column, --normalize, --limit, --tokens,
-   --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, --memory, and those of a
-   graph: a child of every such command's argp; its input is a struct evaluation_options. */
+/* --data, --memory and those of evaluation_task_argp: a child of the argp of commands that run a
+   network on one data set; its input is a struct evaluation_options. */
 struct evaluation_options {
     struct graph_options graph;
     const char *model, *data;
     struct ivon_dataset_options dataset;
     struct ivon_task task; /* noise_std is NaN where it is not given */
+    bool given;            /* any option of evaluation_task_argp but those of a graph */
     bool ignored_given;
     size_t batch, memory; /* 0: not given */
     /* Owned: */
@@ -29,6 +29,11 @@ struct evaluation_options {
     size_t named_count;
 };
 extern const struct argp evaluation_argp;
+
+/* --model, --inputs, --targets, --target-column, --normalize, --limit, --tokens, --context,
+   --stride, --batch, --likelihood, --noise-std, --ignore-label, and those of a graph, with the same
+   input. */
+extern const struct argp evaluation_task_argp;
 
 struct evaluation_options evaluation_defaults(void);
 void evaluation_release(struct evaluation_options *options);
@@ -77,5 +82,14 @@ int evaluation_open_posterior(const struct evaluation_options *options, const ch
                               const struct open_options *open, const struct common_options *common,
                               struct ivon_source **source, struct ivon_network **network,
                               struct ivon_error *error);
+
+/* The same for a source that is open, which messages call `path`. */
+int evaluation_open_network(const struct evaluation_options *options, struct ivon_source *source,
+                            const char *path, const struct common_options *common,
+                            struct ivon_network **network, struct ivon_error *error);
+
+/* Prints the warnings of a run about outputs that may not be what they were taken for. */
+void evaluation_warn(const struct ivon_predictor *predictor, const struct ivon_examples *examples,
+                     const char *graph);
 
 #endif
