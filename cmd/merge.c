@@ -1,9 +1,10 @@
-#include "cmd/merge/merge.h"
+#include "cmd/merge/evaluate.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
@@ -59,39 +60,66 @@ static int merge_open_inputs(struct merge_command *command, struct ivon_error *e
     return code;
 }
 
-/* The sweep's factors, or the one that is given, or 1. Those of a sweep are rounded, so that 0.1
-   three times is 0.3. */
-static void list_scales(struct merge_command *command)
+/* Lists vectors of weights. */
+static int merge_list_vectors(struct merge_command *command, struct ivon_error *error)
 {
-    command->scale_count =
-        command->sweep
-            ? (size_t)floor((command->to - command->from) / command->step * (1 + 1e-12) + 1e-9) + 1
-            : 1;
+    struct merge_search *search = &command->search;
+    enum ivon_merge_method method = command->options.method;
+    bool divides = method == IVON_MERGE_AVERAGE || method == IVON_MERGE_HESSIAN ||
+                   (method == IVON_MERGE_SLERP && !command->base_path);
+    double *own = xcalloc(command->model_count, sizeof *own);
+    for (size_t t = 0; t < command->model_count; t++)
+        own[t] = command->models[t].weight;
+    int code = merge_search_list(search, own, command->model_count, divides,
+                                 search->data_count ? MERGE_VECTORS_MAX : MERGE_OUTPUTS_MAX, error);
+    free(own);
+    command->options.vectors = search->vectors;
+    command->options.vector_count = search->vector_count;
+    return code;
+}
+
+/* The results: of each vector of weights, or each of the sweep's factors, or one of factor 1. */
+static int merge_list_results(struct merge_command *command, struct ivon_error *error)
+{
+    bool vectors = command->search.weights != WEIGHTS_OWN;
+    int code = vectors ? merge_list_vectors(command, error) : 0;
+    command->scale_count = vectors          ? command->search.vector_count
+                           : command->sweep ? (size_t)merge_range_count(&command->range)
+                                            : 1;
     command->scales = xcalloc(command->scale_count, sizeof *command->scales);
     command->outputs = xcalloc(command->scale_count, sizeof *command->outputs);
     command->sinks = xcalloc(command->scale_count, sizeof *command->sinks);
-    command->scales[0] = command->scaled ? command->scale : 1;
-    for (size_t s = 0; s < command->scale_count && command->sweep; s++) {
-        char text[40];
-        snprintf(text, sizeof text, "%.12g", command->from + (double)s * command->step);
-        command->scales[s] = strtod(text, NULL);
-    }
-    command->options.scales = command->scales;
-    command->options.scale_count = command->scale_count;
+    for (size_t s = 0; s < command->scale_count; s++)
+        command->scales[s] = command->sweep    ? merge_range_value(&command->range, s)
+                             : command->scaled ? command->scale
+                                               : 1;
+    command->options.scales = vectors ? NULL : command->scales;
+    command->options.scale_count = vectors ? 0 : command->scale_count;
+    return code;
 }
 
-/* The output's name for each scale. */
+/* The output's name for each result. */
 static int name_outputs(struct merge_command *command, struct ivon_error *error)
 {
     for (size_t s = 0; s < command->scale_count && command->output; s++) {
         char factor[40];
         snprintf(factor, sizeof factor, "%g", command->scales[s]);
-        command->outputs[s] = command->sweep ? output_name(command->output, "%g", factor)
-                                             : xstrdup(command->output);
+        if (command->options.vectors)
+            command->outputs[s] = merge_search_output(&command->search, command->output, s,
+                                                      command->model_count);
+        else
+            command->outputs[s] = command->sweep ? output_name(command->output, "%g", factor)
+                                                 : xstrdup(command->output);
         if (s && strcmp(command->outputs[s], command->outputs[s - 1]) == 0)
-            return error_fill(error, IVON_ERROR_ARGUMENT,
-                              "--sweep: factors %.12g and %.12g would both be written to '%s'",
-                              command->scales[s - 1], command->scales[s], command->outputs[s]);
+            return command->options.vectors
+                       ? error_fill(error, IVON_ERROR_ARGUMENT,
+                                    "--weights: two vectors would both be written to '%s'",
+                                    command->outputs[s])
+                       : error_fill(error, IVON_ERROR_ARGUMENT,
+                                    "--sweep: factors %.12g and %.12g would both be written to "
+                                    "'%s'",
+                                    command->scales[s - 1], command->scales[s],
+                                    command->outputs[s]);
     }
     return 0;
 }
@@ -124,29 +152,45 @@ static int merge_add_inputs(const struct merge_command *command, json_t *provena
     return code;
 }
 
-static int merge_create_outputs(struct merge_command *command, const char *provenance,
-                                struct ivon_error *error)
+/* The provenance of one result, to be freed: the weights tell it from the others. */
+static char *result_provenance(const struct merge_command *command, size_t result,
+                               json_t *provenance)
+{
+    if (command->options.vectors) {
+        json_t *weights = json_array();
+        for (size_t t = 0; t < command->model_count; t++)
+            json_array_append_new(
+                weights, json_real(merge_factor(command, result, t) * command->models[t].weight));
+        json_object_set_new(provenance, "weights", weights);
+    } else if (command->evaluated) {
+        json_object_set_new(provenance, "scale", json_real(command->scales[result]));
+    }
+    return provenance_text(json_deep_copy(provenance));
+}
+
+static int merge_create_outputs(struct merge_command *command, const char *creator,
+                                json_t *provenance, struct ivon_error *error)
 {
     struct ivon_create_options options = {.size = sizeof options,
                                           .replace = command->files.force,
                                           .resources.progress = command->options.resources.progress,
                                           .like = command->base ? command->base
                                                                 : command->sources[0].source};
-    char creator[64];
     size_t count;
     const struct ivon_tensor *tensors = ivon_merge_outputs(command->merge, &count);
-    snprintf(creator, sizeof creator, "ivon-merge %s", ivon_version());
     int code = 0;
     for (size_t s = 0; s < command->scale_count && !code; s++) {
         struct ivon_header header = ivon_merge_header(command->merge, s);
         const char *path = command->outputs[s];
         header.creator = creator;
-        header.provenance = provenance;
+        char *text = provenance ? result_provenance(command, s, provenance) : NULL;
+        header.provenance = text;
         if (command->folder.wanted)
             code = merge_folder_create(command, s, &path, &options, error);
         if (!code)
             code = ivon_checkpoint_create(&command->sinks[s], path, &header, tensors, count,
                                           &options, error);
+        free(text);
     }
     return code;
 }
@@ -175,7 +219,8 @@ static bool carries(void *context, const struct ivon_tensor *tensor)
 }
 
 /* Creates and fills the outputs. */
-static int merge_write(struct merge_command *command, json_t *provenance, struct ivon_error *error)
+static int merge_write(struct merge_command *command, const char *creator, json_t *provenance,
+                       struct ivon_error *error)
 {
     char *text = NULL;
     bool card = command->folder.wanted && !command->folder.no_card;
@@ -185,8 +230,10 @@ static int merge_write(struct merge_command *command, json_t *provenance, struct
     if (!code && !command->files.no_provenance)
         text = provenance_text(json_deep_copy(provenance));
     if (!code)
-        code = command->lora_rank ? merge_create_adapters(command, error)
-                                  : merge_create_outputs(command, text, error);
+        code = command->lora_rank
+                   ? merge_create_adapters(command, error)
+                   : merge_create_outputs(command, creator,
+                                          command->files.no_provenance ? NULL : provenance, error);
     if (!code)
         code = write_outputs(command, text, error);
     if (code)
@@ -195,9 +242,34 @@ static int merge_write(struct merge_command *command, json_t *provenance, struct
     return code;
 }
 
+/* Refuses an output that is there before the evaluation that it would wait for. */
+static int refuse_output(const struct merge_command *command, struct ivon_error *error)
+{
+    if (!command->output || command->files.force || access(command->output, F_OK) != 0)
+        return 0;
+    int code = error_fill(error, IVON_ERROR_CREATE, "%s: file exists", command->output);
+    error->hint = IVON_HINT_REPLACE;
+    return code;
+}
+
+/* Merges into files, or says what would be merged. */
+static int merge_into_files(struct merge_command *command, const char *creator, json_t *provenance,
+                            struct ivon_error *error)
+{
+    int code = ivon_merge_plan(&command->merge, command->base, command->sources,
+                               command->model_count, &command->options, error);
+    if (!code && command->unit_sum)
+        code = merge_check_weights(command, error);
+    if (!code && command->folder.wanted)
+        code = merge_folder_plan(command, provenance, error);
+    return code || command->dry_run ? code : merge_write(command, creator, provenance, error);
+}
+
 static int merge(struct merge_command *command, json_t *provenance, struct ivon_error *error)
 {
-    struct progress progress;
+    char creator[64];
+    bool evaluates = command->search.data_count > 0;
+    snprintf(creator, sizeof creator, "ivon-merge %s", ivon_version());
     if (!command->method_given)
         command->options.method = command->base_path ? IVON_MERGE_GRADIENT_MATCHING
                                                      : IVON_MERGE_HESSIAN;
@@ -209,36 +281,36 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     command->options.carries_context = command;
     command->options.resources.threads = command->common.threads;
     command->options.movement = command->json;
-    command->options.resources.progress = progress_start(&progress, "merging",
+    command->options.resources.progress = progress_start(&command->progress, "merging",
                                                          command->common.quiet);
     if (command->lora_rank) {
         command->lora_dtype = command->options.dtype;
         command->options.dtype = IVON_F64;
     }
-    list_scales(command);
-    int code = name_outputs(command, error);
+    int code = merge_list_results(command, error);
+    if (!code && !evaluates)
+        code = name_outputs(command, error);
     if (!code)
         code = merge_folder_settle(command, error);
+    if (!code && evaluates && !command->folder.wanted)
+        code = refuse_output(command, error);
     if (!code)
         code = merge_open_inputs(command, error);
     if (!code)
         code = merge_settle_weights(command, error);
-    if (!code)
-        code = ivon_merge_plan(&command->merge, command->base, command->sources,
-                               command->model_count, &command->options, error);
-    if (!code && command->unit_sum)
-        code = merge_check_weights(command, error);
-    if (!code && command->folder.wanted)
-        code = merge_folder_plan(command, provenance, error);
-    if (!code && !command->dry_run)
-        code = merge_write(command, provenance, error);
-    progress_end(&progress);
+    if (!code && evaluates)
+        code = merge_evaluate(command, creator, error);
+    if (!code && (!evaluates || command->output))
+        code = merge_into_files(command, creator, provenance, error);
+    progress_end(&command->progress);
     return code;
 }
 
 static void merge_release(struct merge_command *command)
 {
     ivon_merge_free(command->merge);
+    merge_table_free(command->evaluated);
+    merge_search_release(&command->search);
     for (size_t s = 0; s < command->scale_count; s++) {
         ivon_sink_close(command->sinks[s]);
         if (command->extractions)
@@ -273,6 +345,7 @@ static void merge_release(struct merge_command *command)
 /* Inputs are the arguments', and what a recipe names. */
 static void merge_confine(const struct merge_command *command, int argc, char **argv)
 {
+    const char *outputs[] = {command->output, command->search.table};
     size_t count = (size_t)argc;
     char **inputs = xcalloc(count + 2 * command->model_count + 2, sizeof *inputs);
     memcpy(inputs, argv, count * sizeof *inputs);
@@ -284,8 +357,8 @@ static void merge_confine(const struct merge_command *command, int argc, char **
     if (command->recipe && command->base_path)
         inputs[count++] = command->base_model.path;
     confine(&(struct confinement){.off = command->open.open.no_sandbox,
-                                  .outputs = &command->output,
-                                  .output_count = 1},
+                                  .outputs = outputs,
+                                  .output_count = 2},
             (int)count, inputs);
     free(inputs);
 }
@@ -293,7 +366,8 @@ static void merge_confine(const struct merge_command *command, int argc, char **
 int merge_run(int argc, char **argv)
 {
     struct merge_command command = {.options = ivon_merge_defaults(),
-                                    .open.open = ivon_open_defaults()};
+                                    .open.open = ivon_open_defaults(),
+                                    .search = merge_search_defaults()};
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
     argp_parse(&merge_argp, argc, argv, 0, NULL, &command);

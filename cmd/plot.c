@@ -57,6 +57,7 @@ static const struct plot_kind kinds[] = {
     {"images", NULL, 0, 0, true, plot_images},
     {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},
     {"samples", "Predictions averaged over weight samples", 0, 0, false, plot_samples},
+    {"front", "Merged models, on two data sets", 640, 520, false, plot_front},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -202,7 +203,7 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
 const struct argp plot_argp = {
     .options = option_table,
     .parser = plot_parse,
-    .args_doc = "generalization|reliability|sensitivity|images|sweep|samples FILE...",
+    .args_doc = "generalization|reliability|sensitivity|images|sweep|samples|front FILE...",
     .doc = "Draw what the other commands print.\v"
            "Pictures are drawn by gnuplot. See ivon-plot(1).",
 };

@@ -280,8 +280,9 @@ static const char *folder_named(const struct merge_command *command)
 int merge_folder_settle(struct merge_command *command, struct ivon_error *error)
 {
     struct merge_folder *folder = &command->folder;
+    const char *first = command->outputs[0] ? command->outputs[0] : command->output;
     folder->wanted = command->output && !command->lora_rank &&
-                     ivon_directory_is_output(command->outputs[0], folder_named(command));
+                     ivon_directory_is_output(first, folder_named(command));
     if (folder->wanted)
         return 0;
     return folder->tokenizer_from || folder->no_card

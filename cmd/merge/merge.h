@@ -7,9 +7,11 @@
 
 #include "cmd/merge/folder.h"
 #include "cmd/merge/recipe_tree.h"
+#include "cmd/merge/search.h"
 #include "cmd/merge/weights.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
+#include "cmd/shared/progress.h"
 #include "cmd/shared/rename.h"
 #include "ivon/ivon.h"
 
@@ -41,7 +43,9 @@ struct merge_command {
     struct rename_rules rules;
     struct merge_folder folder;
     const char *output;
-    double from, to, step, scale;
+    struct merge_range range; /* of --sweep */
+    struct merge_search search;
+    double scale;
     bool sweep, scaled, seeded, json, dry_run, hash;
     int64_t lora_rank; /* the outputs are adapters; 0: they are models */
     int lora_dtype;    /* of their factors */
@@ -53,12 +57,25 @@ struct merge_command {
     struct ivon_source **originals;   /* of those that are renamed */
     size_t original_count;
     struct ivon_merge *merge;
-    double *scales;
-    char **outputs; /* per scale */
+    double *scales; /* of the results, each with a factor of its own or a vector of the search */
+    char **outputs; /* per result */
     struct ivon_sink **sinks;
-    struct ivon_extraction **extractions; /* per scale; null: the outputs are models */
-    size_t scale_count;
+    struct ivon_extraction **extractions; /* per result; null: the outputs are models */
+    size_t scale_count;                   /* of results */
+    struct progress progress;
+    struct merge_table *evaluated; /* null: nothing is */
 };
+
+/* The number that multiplies one model's weight in a result: of its vector, or its factor. */
+static inline double merge_factor(const struct merge_command *command, size_t result, size_t model)
+{
+    const double *vectors = command->options.vectors;
+    return vectors ? vectors[result * command->model_count + model] : command->scales[result];
+}
+
+/* Merges and evaluates every result in memory: the inputs are open. The table stays in ->evaluated,
+   and only the result that is picked remains, if it is to be written. See cmd/merge/evaluate.h. */
+int merge_evaluate(struct merge_command *command, const char *creator, struct ivon_error *error);
 
 /* A model that is the directory of an adapter is its file of factors. */
 void merge_name_adapter(struct merge_model *model);

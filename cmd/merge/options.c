@@ -10,8 +10,6 @@
 
 #include "cmd/shared/command.h"
 
-enum { SWEEP_MAX = 1000 /* outputs */ };
-
 enum {
     KEY_DELTA0 = 256,
     KEY_BASE_SCALE,
@@ -59,7 +57,8 @@ static const struct argp_option option_table[] = {
      2},
     {"outliers", KEY_OUTLIERS, "X", 0,
      "Share of the largest changes that breadcrumbs drops (default 0.01)", 2},
-    {"seed", KEY_SEED, "N", 0, "Seed of what dare and dare-ties drop (default 0)", 2},
+    {"seed", KEY_SEED, "N", 0, "Seed of what dare and dare-ties drop, and of --samples (default 0)",
+     2},
     {"scale", KEY_SCALE, "X", 0, "Multiply all weights by X (ties, dare-ties: what is averaged)",
      2},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
@@ -172,16 +171,12 @@ static void settle_hessian(struct merge_command *command, struct argp_state *sta
 
 static void parse_sweep(struct merge_command *command, struct argp_state *state, const char *text)
 {
-    double sweep[3];
-    const char *end = text;
-    if (!option_numbers(&end, ':', sweep, 3) || *end || !(sweep[2] > 0) || !(sweep[1] >= sweep[0]))
+    if (!merge_range_parse(&command->range, text))
         argp_failure(state, EX_USAGE, 0, "--sweep: '%s', expected FROM:TO:STEP, such as 0.2:1:0.1",
                      text);
-    command->from = sweep[0];
-    command->to = sweep[1];
-    command->step = sweep[2];
-    if ((command->to - command->from) / command->step > SWEEP_MAX - 1)
-        argp_failure(state, EX_USAGE, 0, "--sweep: '%s' has more than %d values", text, SWEEP_MAX);
+    if (merge_range_count(&command->range) > MERGE_OUTPUTS_MAX)
+        argp_failure(state, EX_USAGE, 0, "--sweep: '%s' has more than %d values", text,
+                     MERGE_OUTPUTS_MAX);
     command->sweep = true;
 }
 
@@ -296,16 +291,31 @@ static void merge_options_check_arguments(struct merge_command *command, struct 
     if (!command->model_count)
         argp_failure(state, EX_USAGE, 0, "no model given; see --help");
     settle_hessian(command, state);
-    if (!command->output && !command->dry_run)
+    if (!command->output && !command->dry_run && !command->search.data_count)
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
     if (command->base_option && !command->base_path)
         argp_failure(state, EX_USAGE, 0, "%s is for a base: name it by --base=FILE",
                      command->base_option);
     if (command->sweep && command->scaled)
         argp_failure(state, EX_USAGE, 0, "--scale and --sweep exclude each other");
-    if (command->seeded && !ivon_merge_method_traits(command->options.method)->seed)
-        argp_failure(state, EX_USAGE, 0, "--seed is for --method=dare and dare-ties");
-    if (command->sweep && command->output && output_marks(command->output, "%g") != 1)
+    if (command->seeded && !command->search.samples &&
+        !ivon_merge_method_traits(command->options.method)->seed)
+        argp_failure(state, EX_USAGE, 0,
+                     "--seed is for --method=dare and dare-ties, and for --samples");
+    command->search.sample.seed = command->options.seed;
+    if (command->lora_rank && command->search.data_count)
+        argp_failure(state, EX_USAGE, 0,
+                     "--evaluate is of whole models: --lora-rank does not go with it");
+    if ((command->sweep || command->scaled) && command->search.weights != WEIGHTS_OWN)
+        argp_failure(state, EX_USAGE, 0, "--%s does not go with --weights",
+                     command->sweep ? "sweep" : "scale");
+    if (command->dry_run && command->search.data_count)
+        argp_failure(state, EX_USAGE, 0, "--dry-run evaluates nothing: it is without --evaluate");
+    if (command->json && command->search.table && strcmp(command->search.table, "-") == 0)
+        argp_failure(state, EX_USAGE, 0, "--json and --table=- would both be printed");
+    merge_search_check(&command->search, command->model_count, command->output, state);
+    if (command->sweep && !command->search.data_count && command->output &&
+        output_marks(command->output, "%g") != 1)
         argp_failure(state, EX_USAGE, 0,
                      "--sweep: output '%s' needs exactly one %%g for the factor", command->output);
 }
@@ -318,6 +328,7 @@ static error_t merge_options_parse(int key, char *argument, struct argp_state *s
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->files;
         state->child_inputs[2] = &command->open;
+        state->child_inputs[3] = &command->search;
         return 0;
     case ARGP_KEY_ARG:
         merge_options_add_model(command, state, argument);
@@ -363,8 +374,11 @@ static error_t merge_options_parse(int key, char *argument, struct argp_state *s
     }
 }
 
-static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
+                                             {&file_argp, 0, NULL, 0},
+                                             {&open_argp, 0, NULL, 0},
+                                             {&search_argp, 0, NULL, 0},
+                                             {0}};
 
 const struct argp merge_argp = {
     .options = option_table,

@@ -1,4 +1,4 @@
-#include "cmd/merge/merge.h"
+#include "cmd/merge/evaluate.h"
 
 #include "cmd/shared/report.h"
 
@@ -31,7 +31,8 @@ static json_t *result_json(const struct merge_command *command, size_t scale)
     json_t *result = json_object(), *models = json_array();
     double total = 0;
     json_object_set_new(result, "output", report_json_text(command->outputs[scale]));
-    json_object_set_new(result, "scale", json_real(command->scales[scale]));
+    if (!command->options.vectors)
+        json_object_set_new(result, "scale", json_real(command->scales[scale]));
     json_object_set_new(result, "ess", report_json_number(header.ess));
     json_object_set_new(result, "weight_decay", report_json_number(header.weight_decay));
     if (command->dry_run) {
@@ -44,7 +45,8 @@ static json_t *result_json(const struct merge_command *command, size_t scale)
     for (size_t t = 0; t < command->model_count; t++) {
         json_t *model = json_object();
         json_object_set_new(model, "path", report_json_text(command->models[t].path));
-        json_object_set_new(model, "weight", json_real(command->models[t].weight));
+        double factor = command->options.vectors ? merge_factor(command, scale, t) : 1;
+        json_object_set_new(model, "weight", json_real(factor * command->models[t].weight));
         json_object_set_new(
             model, "moved",
             report_json_number(ivon_merge_movement(command->merge, t, scale, &total)));
@@ -83,6 +85,8 @@ void merge_print_json(const struct merge_command *command)
     for (size_t s = 0; s < command->scale_count; s++)
         json_array_append_new(results, result_json(command, s));
     json_object_set_new(summary, "results", results);
+    if (command->evaluated)
+        json_object_set_new(summary, "evaluated", merge_table_json(command));
     report_json_line(summary);
 }
 
@@ -148,6 +152,8 @@ void merge_print_warnings(const struct merge_command *command)
                        buffers, buffers == 1 ? "" : "s", buffers == 1 ? "s" : "", buffer,
                        command->base_path ? "the base" : "the first model",
                        buffers == 1 ? "was" : "were");
+    if (command->evaluated)
+        merge_table_warn(command->evaluated);
     for (size_t s = 0; s < command->scale_count && !command->dry_run; s++) {
         uint64_t count = ivon_merge_nonpositive_count(command->merge, s);
         if (count)

@@ -1,5 +1,5 @@
 /* ivon-plot: parsed and run by plot.c; the kinds of pictures are in plot/lines.c,
-   plot/reliability.c, plot/histogram.c and plot/images.c; gnuplot draws them. */
+   plot/reliability.c, plot/histogram.c, plot/images.c and plot/front.c; gnuplot draws them. */
 #ifndef CMD_PLOT_PLOT_H
 #define CMD_PLOT_PLOT_H
 
@@ -48,6 +48,7 @@ struct plot_kind {
 int plot_generalization(struct plot_command *command, struct ivon_error *error);
 int plot_sweep(struct plot_command *command, struct ivon_error *error);
 int plot_samples(struct plot_command *command, struct ivon_error *error);
+int plot_front(struct plot_command *command, struct ivon_error *error);
 int plot_reliability(struct plot_command *command, struct ivon_error *error);
 int plot_histogram(struct plot_command *command, struct ivon_error *error);
 int plot_images(struct plot_command *command, struct ivon_error *error);

@@ -98,7 +98,7 @@ for path in 'yz':
   expect "this method keeps all elements, whatever the density" -m average 1.h5 2.h5 --density=.5
   expect "this method drops no outliers" -m ties -b 0.h5 1.h5 --outliers=.5
   expect "the share of outliers must be 0 or more, and below 1" -m breadcrumbs -b 0.h5 1.h5 --outliers=1
-  expect "--seed is for --method=dare and dare-ties" -m ties -b 0.h5 1.h5 --seed=1
+  expect "--seed is for --method=dare and dare-ties, and for --samples" -m ties -b 0.h5 1.h5 --seed=1
   expect "--scale and --sweep exclude each other" -m ties -b 0.h5 1.h5 --scale=1 --sweep=1:2:1
   expect "model stock needs two models or more" -m model-stock -b 0.h5 1.h5
   expect "model stock finds its own weights: all must be 1" -m model-stock -b 0.h5 1.h5 2.h5:.5

@@ -17,6 +17,9 @@ table("gen.csv", ["step", "train_loss", "train_error", "loo_loss", "loo_loss_se"
 table("sweep.csv", ["method", "scale", "accuracy", "accuracy_se", "nll"],
       [[m, s, 0.5 + i / 10 + s / 9, 0.01, 0.7 - s / 9] for i, m in enumerate(["average, plain", 'of "both"'])
        for s in (0.2, 0.6, 1)])
+table("front.csv", ["index", "weight0", "weight1", "accuracy.one", "nll.one", "nll.one_se", "nll.two", "front", "pick"],
+      [[0, 0, 1, 0.5, 5, 0.1, 1, 1, 0], [1, 0.5, 0.5, 0.6, 2.5, 0.1, 2, 1, 1], [2, 1, 1, 0.6, 3, 0.1, 4, 0, 0],
+       [3, 0.5, 0, 0.6, 4, 0.1, 3, 0, 0], [4, 1, 0, 0.7, 1, 0.1, 6, 1, 0], [5, 0, 0, 0.1, "inf", 0.1, 7, 0, 0]])
 table("samples.csv", ["samples", "accuracy"], [[n, 0.7 + 0.01 * np.log2(n)] for n in (1, 2, 4, 8, 16, 32)])
 
 n = 200
@@ -126,6 +129,32 @@ has("weight samples", "1", "2", "4", "8", "16", "32")
 found = found[np.argsort(found[:, 0])]
 on_axis(found[:, 0], np.arange(6))
 on_axis(found[:, 1], np.arange(6))'
+}
+
+@test "a front is joined, the pick and single models are marked" {
+  plot front "$BATS_FILE_TMPDIR/front.csv" -o front.svg
+  check front.svg '
+has("Merged models, on two data sets", "negative log-likelihood on one (nats)", "negative log-likelihood on two (nats)",
+    "other weights", "front", "one model alone", "picked", "weight0=1", "weight1=1")
+key = 1 # of each symbol one is in the key
+counts = {symbol: len(found) - key for symbol, found in points.items()}
+assert sorted(counts.values()) == [1, 2, 2, 3], counts
+def drawn(symbol): # without the key, which is above
+    return points[symbol][np.argsort(points[symbol][:, 1])][1:]
+front, = (drawn(s) for s in counts if counts[s] == 3)
+front = front[np.argsort(front[:, 0])]
+x = on_axis(front[:, 0], np.array([1, 2.5, 5]))
+y = on_axis(front[:, 1], np.array([6, 2, 1]))
+assert x > 0 > y
+pick, = (drawn(s)[0] for s in counts if counts[s] == 1)
+assert np.abs(pick - front[1]).max() <= 0.02
+ends = [d for d in (drawn(s) for s in counts if counts[s] == 2) if np.abs(d[:, 0].max() - front[-1, 0]) < 0.1]
+assert len(ends) == 1 and np.abs(ends[0][np.argsort(ends[0][:, 0])] - front[[0, 2]]).max() <= 0.02'
+  cp "$BATS_FILE_TMPDIR/front.csv" other.csv
+  plot front "$BATS_FILE_TMPDIR/front.csv" other.csv -o two.svg
+  check two.svg '
+has("front.csv", "other.csv")
+assert texts.count("picked") == 1, texts'
 }
 
 @test "reliability is that of the bins, with labels in any order and place" {
@@ -343,6 +372,12 @@ has("`touch pwned`", "\u2019; system(\u2019touch pwned\u2019); \u2019", "@GPVAL_
     plot images scores.csv --data=data.h5 --column=score -o x.svg
   cd "$BATS_TEST_TMPDIR"
   p=$BATS_FILE_TMPDIR/p.csv data=$BATS_FILE_TMPDIR/data.h5
+  printf 'nll.a,nll.a_se,front,pick\n1,1,1,1\n' > one.csv
+  expect 65 "one.csv: has 1 columns 'nll.DATA', expected those of two data sets" plot front one.csv -o x.svg
+  printf 'nll.a,nll.b,front,pick\n1,nan,1,1\n' > nan.csv
+  expect 65 'nan.csv: has no row with finite numbers' plot front nan.csv -o x.svg
+  printf 'nll.a,nll.b,front\n1,2,1\n' > few.csv
+  expect 65 "few.csv: has no column 'pick', but 'nll.a', 'nll.b', 'front'" plot front few.csv -o x.svg
   echo 'samples' > none.csv
   expect 65 "none.csv: has no column 'accuracy', but 'samples'" plot samples none.csv -o x.svg
   printf 'samples,accuracy\n1,nan\n' > nan.csv
@@ -374,7 +409,7 @@ has("`touch pwned`", "\u2019; system(\u2019touch pwned\u2019); \u2019", "@GPVAL_
   expect 66 'nowhere: cannot open it: No such file or directory' plot samples nowhere -o x.svg
   expect 73 'no/x.svg: cannot create it: No such file or directory' \
     plot samples "$BATS_FILE_TMPDIR/samples.csv" -o no/x.svg
-  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, sweep, samples" plot pie a
+  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, sweep, samples, front" plot pie a
   expect 64 'no kind of picture given; see --help' plot -o x.svg
   expect 64 'samples: no file given' plot samples -o x.svg
   expect 64 'images: no data given: name them by --data=DATA' plot images a -o x.svg

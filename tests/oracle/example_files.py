@@ -1,6 +1,6 @@
 """example_files.py DIRECTORY: what the examples of ivon-predict(1), ivon-onnx(7) and ivon-merge(1) take: three posteriors
 of a small classifier with the graph inside, the graph, once more with the first posterior's weights transposed in it,
-data, a program that predicts with one checkpoint, and a recipe of a merge."""
+data, more of them by another rule, a program that predicts with one checkpoint, and a recipe of a merge."""
 import os
 import sys
 
@@ -91,6 +91,9 @@ def main(directory):
     with h5py.File(os.path.join(directory, "test.h5"), "w") as f:
         x = random.standard_normal((EXAMPLES, FEATURES)).astype("f4")
         f["x"], f["y"] = x, (x @ weight.T + bias).argmax(1)
+    with h5py.File(os.path.join(directory, "new.h5"), "w") as f:
+        x = random.standard_normal((EXAMPLES, FEATURES)).astype("f4")
+        f["x"], f["y"] = x, (x @ (weight + 0.7 * random.standard_normal(weight.shape)).T + bias).argmax(1)
     path = os.path.join(directory, "predict")
     with open(path, "w") as file:
         file.write(PREDICT)

@@ -39,12 +39,15 @@ for model in base cr mpqa; do
   printf '%-20s %s\n' $model "$(accuracies "$(newest $model)")" | tee -a accuracies
 done
 for method in average hessian task-arithmetic gradient-matching; do
-  base=(--base="$(newest base)" --sweep=0.3:0.9:0.2 --on-nonpositive=base -o "$method-%g.h5")
-  case $method in average | hessian) base=(-o "$method-1.h5") ;; esac
-  ivon-merge -q --method=$method "$(newest cr)" "$(newest mpqa)" "${base[@]}"
-  for merged in "$method"-*.h5; do
-    echo "$(accuracies "$merged")  at $(basename "${merged#"$method"-}" .h5)"
-  done | sort -k5 -gr | head -1 > best
+  base=(--base="$(newest base)" --sweep=0.3:0.9:0.2 --on-nonpositive=base)
+  case $method in average | hessian) base=() ;; esac
+  ivon-merge -q --method=$method "$(newest cr)" "$(newest mpqa)" "${base[@]}" --evaluate={mr,cr,mpqa}.h5:/test \
+    --table=- | awk -F, '
+      NR == 1 {for (i = 1; i <= NF; i++) column[$i] = i}
+      NR > 1 {a = $column["accuracy.mr_test"]; b = $column["accuracy.cr_test"]; c = $column["accuracy.mpqa_test"]
+        scale = "scale" in column ? $column["scale"] : 1
+        printf "%.3f  %.3f  %.3f  mean %.4f  at %g\n", a, b, c, (a + b + c) / 3, scale}' \
+    | sort -k5 -gr | head -1 > best
   printf '%-20s %s\n' $method "$(cat best)" | tee -a accuracies
   awk -v m=$method '{print m, $5}' best >> means
 done

@@ -440,6 +440,29 @@ def sweep(call):
                           else call.some("0:1:0.5", "0.25:0.75:0.25"))]
 
 
+def weight_vectors(call):
+    if call.has("sweep") and not call.chance(0.05):
+        return None
+    if not call.has("evaluate"):
+        call.arguments = ["--output=out-%d.h5" if a.startswith("--output") and not call.chance(0.1) else a
+                          for a in call.arguments]
+        call.output = "out-%d.h5"
+    return values("grid:1", "grid:2", "simplex:3", "grid:0.5:1:0.5", wrong=("grid:1:0:1", "grid", "2", "grid:1e9"),
+                  edge=0.02)(call)
+
+
+def evaluate(call):
+    """All that is said of data comes with it."""
+    arguments = []
+    for _ in range(call.some(1, 1, 2)):
+        arguments.append("--evaluate=" + call.group())
+    return arguments + call.loss()
+
+
+def evaluated(rule):
+    return when(lambda call: call.has("evaluate"), rule)
+
+
 def samples_of_sample(call):
     count = call.some(1, 2, 3)
     if not call.chance(0.1):
@@ -572,6 +595,12 @@ RULES = {
         "rename": rarely(values("^:head.", "(w)eight:\\1", "(:x", "^x\\.:", edge=0.02), 0.3),
         "tokenizer-from": to_directory(values("../world", wrong=("nowhere",))),
         "no-card": to_directory(flag),
+        "evaluate": rarely(evaluate, 0.3), "weights": rarely(weight_vectors, 0.3),
+        **{name: evaluated(rule) for name, rule in {**DATA, **GRAPH, **BIND}.items() if name != "data"},
+        "model": evaluated(SENSITIVITIES["model"]), "batch": evaluated(SENSITIVITIES["batch"]),
+        "pick": evaluated(values("mean", "worst", "1", "1,2", wrong=("0", "x"))),
+        "table": evaluated(values("table.csv", "table.jsonl", "table.h5", "-", wrong=("t.npy",), edge=0)),
+        "samples": evaluated(values(1, 3)),
     },
     "sample": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DRAWS, "samples": samples_of_sample,
@@ -671,9 +700,9 @@ def begin_checkpoint(call):
 
 def begin_plot(call):
     call.kind, call.tokens = "plain", False
-    what = call.some("generalization", "reliability", "sensitivity", "sweep", "samples", "images")
+    what = call.some("generalization", "reliability", "sensitivity", "sweep", "samples", "images", "front")
     tables = {"reliability": "predictions.csv", "sensitivity": "sensitivity.csv",
-              "images": "sensitivity.csv"}
+              "images": "sensitivity.csv", "front": "front.csv"}
     data = {"reliability": [f"--data={call.file('data.h5')}"], "images": [f"--data={call.file('data.h5')}"]}
     call.output = call.some("out.svg", "out.png")
     call.arguments = [what, "../world/" + tables.get(what, "table.csv"), f"--output={call.output}",
