@@ -63,9 +63,9 @@ def grid(**axes):
     return [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
 
 
-def metrics(checkpoint, arguments, samples=0):
+def metrics(checkpoint, arguments, samples=0, method="--mean"):
     """Metrics of predictions by `samples` weight samples, or at the mean."""
-    how = f"--samples={samples}" if samples else "--mean"
+    how = f"--samples={samples}" if samples else method
     found = json.loads(command("ivon-predict", checkpoint, *arguments, how, "--metrics", "--json"))
     # JSON has no infinity, which a probability of zero gives: it is null.
     return {name: float("inf") if metric["value"] is None else metric["value"]
