@@ -46,7 +46,7 @@ struct merge_command {
     struct merge_range range; /* of --sweep */
     struct merge_search search;
     double scale;
-    bool sweep, scaled, seeded, json, dry_run, hash;
+    bool sweep, scaled, seeded, shrunk, json, dry_run, hash;
     int64_t lora_rank; /* the outputs are adapters; 0: they are models */
     int lora_dtype;    /* of their factors */
 

@@ -35,6 +35,8 @@ enum {
     KEY_RENAME,
     KEY_TOKENIZER_FROM,
     KEY_NO_CARD,
+    KEY_SHRINK,
+    KEY_OUT_STRUCTURE,
 };
 
 static const struct argp_option option_table[] = {
@@ -42,8 +44,8 @@ static const struct argp_option option_table[] = {
     {"recipe", KEY_RECIPE, "FILE", 0,
      "Read models, method and weights from a recipe, in mergekit's YAML or JSON", 1},
     {"method", 'm',
-     "gradient-matching|hessian|task-arithmetic|average|ties|dare|dare-ties|slerp|model-stock|"
-     "breadcrumbs|passthrough",
+     "gradient-matching|hessian|task-arithmetic|average|regmean|ties|dare|dare-ties|slerp|"
+     "model-stock|breadcrumbs|passthrough",
      0, "How to merge (default: gradient-matching with a base, hessian without)", 1},
     {"delta0", KEY_DELTA0, "X", 0, "Precision of a base that has no Hessian", 2},
     {"base-scale", KEY_BASE_SCALE, "X", 0,
@@ -61,6 +63,10 @@ static const struct argp_option option_table[] = {
      2},
     {"scale", KEY_SCALE, "X", 0, "Multiply all weights by X (ties, dare-ties: what is averaged)",
      2},
+    {"shrink", KEY_SHRINK, "X", 0,
+     "Of regmean: multiply Gram matrices off their diagonals by X, from 0 to 1 (default 1)", 2},
+    {"out-structure", KEY_OUT_STRUCTURE, "diagonal|kronecker|lowrank", 0,
+     "What the result keeps of structured posteriors (default: what it can)", 2},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the merged means (default keep: the base's, else the widest)", 2},
     {"include", KEY_INCLUDE, "GLOB", 0, "Merge only tensors whose name matches; may be repeated",
@@ -195,6 +201,10 @@ static error_t merge_options_parse_number_option(int key, char *argument, struct
     case KEY_HESSIAN_SCALE:
         command->options.hessian_scale = option_number(state, "--hessian-scale", argument);
         return 0;
+    case KEY_SHRINK:
+        command->options.shrink = option_number(state, "--shrink", argument);
+        command->shrunk = true;
+        return 0;
     case KEY_ESS:
         command->options.ess = option_positive(state, "--ess", argument);
         return 0;
@@ -242,6 +252,7 @@ static enum ivon_merge_method parse_method(const char *argument, struct argp_sta
 static error_t parse_choice_option(int key, char *argument, struct argp_state *state)
 {
     static const char *const vocabularies[] = {"base", "longest"};
+    static const char *const structures[] = {"diagonal", "kronecker", "lowrank"};
     static const char *const mismatches[] = {"error", "base", "skip"};
     struct merge_command *command = state->input;
     switch (key) {
@@ -249,6 +260,10 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
         command->options.method = parse_method(argument, state);
         command->method_given = true;
         command->folder.method = argument;
+        return 0;
+    case KEY_OUT_STRUCTURE:
+        command->options.out_structure = (enum ivon_merge_structure)(
+            IVON_MERGE_DIAGONAL + option_choice(state, "--out-structure", argument, structures, 3));
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);
@@ -302,6 +317,8 @@ static void merge_options_check_arguments(struct merge_command *command, struct 
         !ivon_merge_method_traits(command->options.method)->seed)
         argp_failure(state, EX_USAGE, 0,
                      "--seed is for --method=dare and dare-ties, and for --samples");
+    if (command->shrunk && !ivon_merge_method_traits(command->options.method)->shrink)
+        argp_failure(state, EX_USAGE, 0, "--shrink is for --method=regmean");
     command->search.sample.seed = command->options.seed;
     if (command->lora_rank && command->search.data_count)
         argp_failure(state, EX_USAGE, 0,

@@ -60,6 +60,23 @@ static json_t *result_json(const struct merge_command *command, size_t scale)
     return result;
 }
 
+/* The tensors whose means were solved for. */
+static json_t *solves_json(const struct ivon_merge *merge)
+{
+    size_t count;
+    const struct ivon_merge_solve *solves = ivon_merge_solves(merge, &count);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *solve = json_object();
+        json_object_set_new(solve, "name",
+                            solves[i].name ? report_json_text(solves[i].name) : json_null());
+        json_object_set_new(solve, "iterations", json_integer((json_int_t)solves[i].iterations));
+        json_object_set_new(solve, "converged", json_boolean(solves[i].converged));
+        json_array_append_new(list, solve);
+    }
+    return list;
+}
+
 void merge_print_json(const struct merge_command *command)
 {
     struct tally tally = count_fates(command->merge);
@@ -87,6 +104,7 @@ void merge_print_json(const struct merge_command *command)
     json_object_set_new(summary, "results", results);
     if (command->evaluated)
         json_object_set_new(summary, "evaluated", merge_table_json(command));
+    json_object_set_new(summary, "solved", solves_json(command->merge));
     report_json_line(summary);
 }
 
@@ -128,6 +146,18 @@ static void warn_of_vocabulary(const struct ivon_merge *merge)
                        first->other_rows, first->others_from);
 }
 
+static void warn_of_solves(const struct ivon_merge *merge)
+{
+    size_t count;
+    const struct ivon_merge_solve *solves = ivon_merge_solves(merge, &count);
+    for (size_t i = 0; i < count; i++)
+        if (!solves[i].converged)
+            report_warning("%s%s%s: not converged after %zu iterations",
+                           solves[i].name ? "tensor '" : "all tensors at once",
+                           solves[i].name ? solves[i].name : "", solves[i].name ? "'" : "",
+                           solves[i].iterations);
+}
+
 void merge_print_warnings(const struct merge_command *command)
 {
     size_t buffers;
@@ -142,6 +172,7 @@ void merge_print_warnings(const struct merge_command *command)
     warn_of_weights(command);
     warn_of_ties(command->merge);
     warn_of_vocabulary(command->merge);
+    warn_of_solves(command->merge);
     if (command->options.on_mismatch != IVON_MISMATCH_ERROR &&
         tally.tensors[IVON_KEPT] + tally.tensors[IVON_SKIPPED])
         report_warning("%zu tensors kept as they were, %zu left out; --json lists them",

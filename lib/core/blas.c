@@ -165,6 +165,38 @@ int blas_orthogonal(int64_t m, int64_t n, double *matrix, double *triangle,
     return code;
 }
 
+extern void dpotrf_(const char *triangle, const blasint *n, double *a, const blasint *lda,
+                    blasint *failed);
+extern void dpotrs_(const char *triangle, const blasint *n, const blasint *columns,
+                    const double *factor, const blasint *lda, double *b, const blasint *ldb,
+                    blasint *failed);
+
+int blas_cholesky(int64_t n, double *matrix, bool *singular, struct ivon_error *error)
+{
+    blasint size = (blasint)n, failed = 0;
+    blas_alone();
+    *singular = false;
+    if (n <= 0)
+        return 0;
+    dpotrf_("U", &size, matrix, &size, &failed);
+    bool finite = true;
+    for (int64_t i = 0; i < n && !failed; i++)
+        finite &= isfinite(matrix[i * n + i]);
+    *singular = failed > 0;
+    return failed < 0 || !finite
+               ? ivon_error_set(error, IVON_ERROR_DATA,
+                                "a symmetric matrix of %" PRId64 " rows has no Cholesky factor", n)
+               : 0;
+}
+
+void blas_cholesky_solve(int64_t n, int64_t rows, const double *factor, double *x)
+{
+    blasint size = (blasint)n, columns = (blasint)rows, failed = 0;
+    blas_alone();
+    if (n > 0 && rows > 0)
+        dpotrs_("U", &size, &columns, factor, &size, x, &size, &failed);
+}
+
 int blas_reserve(int threads, struct ivon_error *error)
 {
     static const size_t PER_THREAD = (size_t)130 << 20; /* including the allocator's overhead */

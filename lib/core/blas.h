@@ -42,6 +42,15 @@ int blas_orthogonal(int64_t m, int64_t n, double *matrix, double *triangle,
                     struct ivon_error *error);
 
 /*
+ * The Cholesky factor of a symmetric n × n matrix, which it replaces; reads the lower triangle.
+ * *singular: the matrix is not positive definite, and there is none.
+ */
+int blas_cholesky(int64_t n, double *matrix, bool *singular, struct ivon_error *error);
+
+/* Solves x M = b for each of `rows` rows, which x replaces, by the factor of M. */
+void blas_cholesky_solve(int64_t n, int64_t rows, const double *factor, double *x);
+
+/*
  * Fails with IVON_ERROR_MEMORY unless there is memory for so many threads. The library takes
  * 128 MiB of addresses for each at its first call there; without them it would try for ever.
  */

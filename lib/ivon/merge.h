@@ -13,6 +13,7 @@
  *   hessian             Σ α_t S_t m_t / Σ α_t S_t                             Σ α_t S_t
  *   task arithmetic     m_0 + s Σ α_t (m_t − m_0)                             S_0 + s Σ α_t H_t
  *   average             Σ α_t m_t / Σ α_t                                     Σ α_t S_t
+ *   RegMean             W̄ + [Σ α_t λ_t (W_t − W̄) A_t] (Σ α_t λ_t A_t + ε I)^(−1)           –
  *
  * The other methods give means alone, but the last; d_t = m_t − m_0, tensor by tensor:
  *   ties         m_0 + s Σ_A α_t d_t / Σ_A |α_t|: of each d_t all but the round(density n) largest
@@ -45,6 +46,22 @@
  * base_scale λ_0 δ_0, base_scale delta0, or, without a base in the formula, max(0, Σ α_t λ_t δ_t).
  * Average and task arithmetic give a precision only when all that it takes is there.
  *
+ * Of structured posteriors (ivon-posterior(5)) H and S are operators in these formulas: in a block
+ * S_t[X] = λ_t U_B ((h_t + δ_t) ⊙ (U_Bᵀ X U_A)) U_Aᵀ, and the means solve linear systems, by
+ * conjugate gradients to 1e-10 of the right side in the norm of the preconditioner: for each block
+ * (Tam et al. 2023, arXiv:2312.04339), or, where an input has a low-rank correction, for all
+ * tensors at once. Diagonal inputs mix with them. The result's blocks are in one basis, the inputs'
+ * if all have the same, else that of their factors' sum, or of the first input that has one, base
+ * before models, where factors are not known or have more than 2048 rows. Their precision is the
+ * exact diagonal of the sum there: all of it, where the inputs share the basis. Sums of low-rank
+ * corrections upon diagonals are exact.
+ *
+ * RegMean (Jin et al. 2023, arXiv:2212.09849): of a weight of which every model has A_t, the mean
+ * of the products of its inputs (IVON_GRAM, or the input basis with its spectrum), W̄ being
+ * Σ α_t W_t / Σ α_t, λ_t the model's ess, or 1, and ε = √n 2^−23 tr(Σ α_t λ_t A_t)/n, the error of
+ * factors in binary32; of other tensors the average. The result has Σ α_t λ_t A_t / Σ α_t λ_t, to
+ * be merged again.
+ *
  * Arithmetic is in double, every result rounded once. Models are summed in an order that depends
  * on their names and weights alone.
  */
@@ -64,6 +81,7 @@ enum ivon_merge_method {
     IVON_MERGE_HESSIAN,
     IVON_MERGE_TASK_ARITHMETIC,
     IVON_MERGE_AVERAGE,
+    IVON_MERGE_REGMEAN,
     IVON_MERGE_TIES,
     IVON_MERGE_DARE,
     IVON_MERGE_DARE_TIES,
@@ -74,9 +92,17 @@ enum ivon_merge_method {
 };
 
 struct ivon_merge_method_traits {
-    const char *name;             /* "gradient-matching" */
-    size_t models;                /* the fewest that it takes */
-    bool density, outliers, seed; /* whether the options of these names mean something to it */
+    const char *name;                     /* "gradient-matching" */
+    size_t models;                        /* the fewest that it takes */
+    bool density, outliers, seed, shrink; /* the options of these names mean something to it */
+};
+
+/* The structure of the inputs' precisions that a result keeps. */
+enum ivon_merge_structure {
+    IVON_MERGE_STRUCTURE_KEEP, /* blocks, or the correction where no input has a basis */
+    IVON_MERGE_DIAGONAL,
+    IVON_MERGE_KRONECKER, /* blocks */
+    IVON_MERGE_LOW_RANK   /* a low-rank correction upon a diagonal; no input may have a basis */
 };
 
 /* Null where there is no such method; methods are numbered from 0 without a gap. */
@@ -140,6 +166,8 @@ struct ivon_merge_options {
        numbers as there are models, in the caller's order. Null: none. */
     const double *vectors;
     size_t vector_count;
+    double shrink; /* of RegMean: multiplies A_t off its diagonal; from 0 to 1 */
+    enum ivon_merge_structure out_structure;
     bool movement;                   /* compute ivon_merge_movement: about doubles the arithmetic */
     struct ivon_resources resources; /* memory: what the merge itself may allocate; 0: 256 MiB */
     double density;  /* share of the elements of m_t - m_0 that are kept; NaN: 0.2 */
@@ -238,6 +266,17 @@ IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *s
 
 /* After a run: how many elements kept the base's value, as their precision was not positive. */
 IVON_API uint64_t ivon_merge_nonpositive_count(const struct ivon_merge *merge, size_t result);
+
+/* How the means of blocks were found. */
+struct ivon_merge_solve {
+    const char *name;  /* of the weight; null: of all tensors at once */
+    size_t iterations; /* of conjugate gradients; the most of any result */
+    bool converged;    /* of all results */
+};
+
+/* After a run: one for each block that was solved for, or one for all; borrowed. */
+IVON_API const struct ivon_merge_solve *ivon_merge_solves(const struct ivon_merge *merge,
+                                                          size_t *count);
 
 /* After a run: how many buffers differ between the inputs, so that the base's, or without a base
    the first model's, says less than it should; and the name of the first of them, else null;

@@ -456,7 +456,11 @@ for n in a:
     same b-1.h5 o-1.h5
     if [ "$options" != --structure=diagonal ]; then
       cp o.h5 m.h5
-      refused 65 ".h5: is a structured posterior" ivon-merge --method=average m.h5 back.h5 -o o.h5
+      ivon-merge -q --method=hessian m.h5 back.h5 -o o.h5 -f # of one with itself
+      $python -c "
+import h5py
+a, b = h5py.File('m.h5')['mean'], h5py.File('o.h5')['mean']
+assert all(abs(a[name][()] - b[name][()]).max() <= 1e-6 for name in a)"
     fi
   done
   ivon-sensitivity -q m.h5 "$(data)" --leverage=newton --score=loo-loss > newton.csv

@@ -252,9 +252,10 @@ with h5py.File('p.h5', 'r+') as f:
   refused 65 "block 'fc/kernel': there is no mean of this name (--rename" ivon-convert p.h5 --rename=fc:gc -o a.h5
   refused 65 "d.h5: its low-rank correction is of all tensors" ivon-convert d.h5 --exclude=embedding -o a.h5
   refused 65 "d.h5: its low-rank correction was made for weight decay 0.01" ivon-convert d.h5 --weight-decay=1 -o a.h5
-  refused 65 "p.h5: is a structured posterior, with blocks or a low-rank correction: these are not merged" \
-    ivon-merge --method=average q.h5 p.h5 -o a.h5
-  refused 65 "p.h5: is a structured posterior" ivon-merge --base=p.h5 q.h5 -o a.h5
+  refused 65 "p.h5: 'fc/kernel' and 'fc/bias' have one covariance: merge both, or neither" \
+    ivon-merge --base=p.h5 p.h5 --exclude=fc/bias -o a.h5
+  refused 65 "d.h5: 'norm.scale' is in a low-rank correction with others that are merged: merge all of them" \
+    ivon-merge --base=d.h5 d.h5 --exclude=norm.scale --exclude='fc/*' -o a.h5
   refused 65 "d.h5: is a structured posterior" ivon-info q.h5 --hessian=d.h5
   [ ! -e a.h5 ]
 }

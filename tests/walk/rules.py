@@ -397,7 +397,7 @@ def merge_policy(*names):
 
 def method(call):
     models = sum(not a.startswith("-") for a in call.arguments)
-    based, free = ["gradient-matching", "task-arithmetic"] + MASKS, ["hessian", "average"]
+    based, free = ["gradient-matching", "task-arithmetic"] + MASKS, ["hessian", "average", "regmean"]
     others = ["slerp"] * (models + call.has("base") == 2) + ["passthrough"] * (models == 1)
     others += ["model-stock"] * (call.has("base") and models > 1
                                  and not any(":" in a for a in call.arguments))
@@ -427,6 +427,12 @@ def recipe(call):
         call.arguments = [a for a in call.arguments if a.startswith("-")]
         call.chosen.add("method")
     return ["--recipe=" + call.file("recipe.yml" if call.chance(0.95) else "words.h5")]
+
+
+def shrink(call):
+    if "--method=regmean" in call.arguments or call.chance(0.05):
+        return values(1, 0.9, 0, wrong=("2",))(call)
+    return None
 
 
 def sweep(call):
@@ -582,6 +588,7 @@ RULES = {
         "base": lambda call: ["--base=" + call.posterior()[0]],
         "method": method, "recipe": recipe, "vocabulary": values("base", "longest", edge=0.05),
         "delta0": with_base(rarely(values(1, 100, 0), 0.3)), "base-scale": with_base(values(0, 0.5, 2)),
+        "shrink": shrink, "out-structure": values("diagonal", "kronecker", wrong=("lowrank", "block")),
         "hessian-scale": values(0, 0.5, 1, 3), "ess": values(1, 50, 1e300),
         "density": of_methods(values(0.2, 0.5, 1, 1e-9, wrong=(0, 2)), *MASKS),
         "outliers": of_methods(values(0, 0.01, 0.5, wrong=(1, -1)), "breadcrumbs"),

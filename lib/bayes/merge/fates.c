@@ -5,14 +5,18 @@
 #include "bayes/merge/private.h"
 #include "core/error.h"
 
+size_t merge_copy_input(const struct ivon_merge *merge)
+{
+    size_t first = 0;
+    while (!merge->base && merge->models[first].caller_index != 0)
+        first++;
+    return merge->base ? 0 : first + 1;
+}
+
 struct ivon_source *merge_copy_source(const struct ivon_merge *merge)
 {
-    if (merge->base)
-        return merge->base;
-    size_t first = 0;
-    while (merge->models[first].caller_index != 0)
-        first++;
-    return merge->models[first].source;
+    size_t input = merge_copy_input(merge);
+    return input ? merge->models[input - 1].source : merge->base;
 }
 
 int merge_add_fate(struct ivon_merge *merge, const struct ivon_tensor *mean,
@@ -47,7 +51,7 @@ struct merge_entry *merge_add_entry(struct ivon_merge *merge, struct ivon_error 
         merge->entry_capacity = capacity;
     }
     struct merge_entry *entry = &merge->entries[merge->entry_count++];
-    *entry = (struct merge_entry){.output_hessian = -1, .base = {-1, -1}, .alone = -1};
+    *entry = (struct merge_entry){.output_hessian = -1, .base = {-1, -1}, .alone = -1, .group = -1};
     return entry;
 }
 
@@ -87,7 +91,9 @@ int merge_keep_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean, 
                               error);
     if (!code)
         code = merge_plan_copy(merge, from, (size_t)index, mean->name, error);
-    if (!code && hessian >= 0 && merge->with_hessian) {
+    /* A block's Hessian is kept with the block. */
+    if (!code && hessian >= 0 && merge->with_hessian &&
+        !merge_in_block(merge, merge_copy_input(merge), index)) {
         code = posterior_check_hessian(from, ivon_source_tensor(from, (size_t)index),
                                        ivon_source_tensor(from, (size_t)hessian), true, error);
         if (!code)

@@ -26,7 +26,7 @@ uint64_t merge_job_input(const struct ivon_merge *merge, size_t job_index, merge
             continue;
         struct ivon_source *source = merge_source(merge, i);
         const struct merge_input *parts = merge_input_of(entry, i);
-        ptrdiff_t tensors[2] = {parts->mean, merge->with_hessian ? parts->hessian : -1};
+        ptrdiff_t tensors[2] = {parts->mean, entry->output_hessian >= 0 ? parts->hessian : -1};
         for (int part = 0; part < 2; part++)
             if (tensors[part] >= 0)
                 bytes += job_tensor_bytes(job, source, (size_t)tensors[part], advise);
@@ -38,16 +38,21 @@ int merge_make_jobs(struct ivon_merge *merge, struct ivon_error *error)
 {
     size_t count = 0;
     for (size_t e = 0; e < merge->entry_count; e++)
-        count += (merge->entries[e].count + MERGE_JOB - 1) / MERGE_JOB;
+        if (merge_is_streamed(merge, &merge->entries[e]))
+            count += (merge->entries[e].count + MERGE_JOB - 1) / MERGE_JOB;
     merge->jobs = calloc(count ? count : 1, sizeof *merge->jobs);
     if (!merge->jobs)
         return ivon_error_memory(error);
     for (size_t e = 0; e < merge->entry_count; e++)
-        for (size_t first = 0; first < merge->entries[e].count; first += MERGE_JOB) {
+        for (size_t first = 0;
+             merge_is_streamed(merge, &merge->entries[e]) && first < merge->entries[e].count;
+             first += MERGE_JOB) {
             size_t left = merge->entries[e].count - first;
             merge->jobs[merge->job_count] = (struct merge_job){e, merge->entries[e].first + first,
                                                                left < MERGE_JOB ? left : MERGE_JOB};
             merge->input_bytes += merge_job_input(merge, merge->job_count++, NULL);
         }
+    for (size_t g = 0; merge->structured && g < merge_group_count(merge); g++)
+        merge->input_bytes += merge_group_bytes(merge, g);
     return 0;
 }

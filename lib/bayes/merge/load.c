@@ -104,7 +104,7 @@ int merge_fetch_input(struct merge_run *run, struct merge_scratch *scratch,
     scratch->means[i] = scratch->hessians[i] = NULL;
     if (!merge_reads(merge, entry, i))
         return 0;
-    ptrdiff_t hessian = merge->with_hessian ? input->hessian : -1;
+    ptrdiff_t hessian = entry->output_hessian >= 0 ? input->hessian : -1;
     int code = fetch_optional(run, source, input->mean, first, count, &scratch->mean_blocks[i],
                               &scratch->means[i], error);
     return code ? code

@@ -48,6 +48,7 @@ struct merge_method {
     enum merge_mask mask;
     bool precise;       /* the mean is weighted by precisions */
     bool normalized;    /* by Σ α_t */
+    bool grams;         /* weights are merged by the Gram matrices of their inputs */
     bool elects;        /* only what has the sign of the sum is averaged */
     bool copies;        /* tensors are those of one model */
     bool unweighted;    /* every weight must be 1 */

@@ -17,7 +17,9 @@ int merge_allocate_movement(struct merge_run *run, struct ivon_error *error)
     const struct ivon_merge *merge = run->merge;
     run->movement = calloc(merge->job_count * merge->result_count + 1,
                            (merge->model_count + 1) * sizeof *run->movement);
-    return run->movement ? 0 : ivon_error_memory(error);
+    run->group_movement = calloc(merge->result_count + 1,
+                                 (merge->model_count + 1) * sizeof *run->group_movement);
+    return run->movement && run->group_movement ? 0 : ivon_error_memory(error);
 }
 
 /* The share of an element that model t has in the mean. */
@@ -80,7 +82,7 @@ void merge_gather_movement(const struct merge_run *run)
     size_t width = merge->model_count + 1;
     for (size_t s = 0; s < merge->result_count; s++)
         for (size_t m = 0; m < width; m++) {
-            double square = 0;
+            double square = run->group_movement[s * width + m];
             for (size_t j = 0; j < merge->job_count; j++)
                 square += job_squares(run, j, s)[m];
             merge->movement[s * width + m] = sqrt(square);

@@ -63,19 +63,22 @@ int merge_plan_passage(struct ivon_merge *merge, const struct ivon_tensor *mean,
     if (mismatch.input.mean < 0)
         return merge_plan_mismatch(merge, mean, &mismatch, error);
     struct ivon_tensor passed = *ivon_source_tensor(source, (size_t)mismatch.input.mean);
-    ptrdiff_t hessian = ivon_source_find(source, IVON_HESSIAN, passed.name);
+    mismatch.input.hessian = ivon_source_find(source, IVON_HESSIAN, passed.name);
+    const struct ivon_tensor *hessian = merge_hessian_of(merge, t + 1, &mismatch.input);
+    /* A block's Hessian is passed with the block. */
+    bool in_block = merge_in_block(merge, t + 1, mismatch.input.mean);
     mismatch.reason = "no Hessian";
-    if (merge->with_hessian && hessian < 0)
+    if (merge->with_hessian && !hessian)
         return merge_plan_mismatch(merge, mean, &mismatch, error);
     if (merge->with_hessian)
-        code = posterior_check_hessian(source, &passed, ivon_source_tensor(source, (size_t)hessian),
-                                       true, error);
+        code = in_block ? posterior_check_scale(source, hessian, true, error)
+                        : posterior_check_hessian(source, &passed, hessian, true, error);
     passed.name = mean->name;
     if (!code)
         code = merge_add_fate(merge, &passed, IVON_MERGED, NULL, error);
     if (!code)
         code = merge_plan_copy(merge, source, (size_t)mismatch.input.mean, mean->name, error);
-    if (!code && merge->with_hessian)
-        code = merge_plan_copy(merge, source, (size_t)hessian, mean->name, error);
+    if (!code && merge->with_hessian && !in_block)
+        code = merge_plan_copy(merge, source, (size_t)mismatch.input.hessian, mean->name, error);
     return code;
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "bayes/merge/private.h"
-#include "bayes/structure.h"
 #include "core/error.h"
 #include "core/options.h"
 
@@ -22,7 +21,8 @@ void ivon_merge_options_init(struct ivon_merge_options *options, size_t size)
                                                 .ess = NAN,
                                                 .dtype = IVON_DTYPE_KEEP,
                                                 .density = NAN,
-                                                .outliers = NAN};
+                                                .outliers = NAN,
+                                                .shrink = 1};
     options_init(options, size, &defaults);
 }
 
@@ -67,6 +67,14 @@ static const char *merge_plan_method_problem(const struct ivon_merge *merge)
         return "the share of outliers must be 0 or more, and below 1";
     if (merge->method->copies && !isnan(options->ess))
         return "tensors that are passed through keep their effective sample size";
+    if (options->shrink != 1 && !traits->shrink)
+        return "this method has no Gram matrices, whose elements could be shrunk";
+    if (!(options->shrink >= 0 && options->shrink <= 1))
+        return "what multiplies Gram matrices off their diagonals must be from 0 to 1";
+    if (merge->method->grams && !isnan(options->ess))
+        return "Gram matrices are weighed by the models' own effective sample sizes";
+    if (merge->method->hessians == MERGE_HESSIANS_NEVER && options->out_structure)
+        return "this method merges no precisions, whose structure could be kept";
     if (merge->method->hessians == MERGE_HESSIANS_NEVER && !isnan(options->ess))
         return "this method writes means alone, which have no effective sample size";
     return NULL;
@@ -158,14 +166,6 @@ static int copy_arguments(struct ivon_merge *merge, const struct ivon_merge_mode
     return 0;
 }
 
-static int merge_plan_refuse_structured(const struct ivon_merge *merge, struct ivon_error *error)
-{
-    int code = merge->base ? structure_refuse(merge->base, "merged", error) : 0;
-    for (size_t t = 0; t < merge->model_count && !code; t++)
-        code = structure_refuse(merge->models[t].source, "merged", error);
-    return code;
-}
-
 static int plan(struct ivon_merge *merge, struct ivon_error *error)
 {
     int code = merge->model_count ? merge_plan_check_base(merge, error) : 0;
@@ -173,7 +173,7 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
         code = merge_plan_check_options(merge, error);
     if (code)
         return code;
-    code = merge_plan_refuse_structured(merge, error);
+    code = merge_structured_read(merge, error);
     if (!code)
         code = merge_refuse_quantized_weights(merge, error);
     if (!code)
@@ -188,6 +188,8 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
     code = merge_plan_tensors(merge, error);
     if (!code)
         code = merge_refuse_empty(merge, error);
+    if (!code)
+        code = merge_structured_plan(merge, error);
     if (!code)
         code = merge_make_jobs(merge, error);
     return code ? code : merge_check_precision(merge, error);
@@ -233,6 +235,7 @@ void ivon_merge_free(struct ivon_merge *merge)
         return;
     for (size_t e = 0; e < merge->entry_count; e++)
         merge_release_entry(&merge->entries[e]);
+    merge_structured_free(merge);
     tensor_list_release(&merge->outputs);
     free(merge->tensors);
     free(merge->ties);

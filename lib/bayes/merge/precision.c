@@ -22,17 +22,18 @@ static bool has_hessians(const struct ivon_source *source)
 
 /* Returns whether a source has Hessians, and one for every selected mean, with its ess and, if
    asked for, its weight decay. */
-static bool has_precision(const struct ivon_merge *merge, const struct ivon_source *source,
-                          bool with_weight_decay)
+static bool has_precision(const struct ivon_merge *merge, size_t input, bool with_weight_decay)
 {
+    struct ivon_source *source = input ? merge->models[input - 1].source : merge->base;
     const struct ivon_merge_options *options = &merge->options;
     for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
         const struct ivon_tensor *mean = ivon_source_tensor(source, i);
         if (mean->part != IVON_MEAN ||
             (options->selected && !options->selected(options->selected_context, mean->name)))
             continue;
-        ptrdiff_t at = ivon_source_find(source, IVON_HESSIAN, mean->name);
-        const struct ivon_tensor *hessian = at < 0 ? NULL : ivon_source_tensor(source, (size_t)at);
+        const struct merge_input tensors = {(ptrdiff_t)i,
+                                            ivon_source_find(source, IVON_HESSIAN, mean->name)};
+        const struct ivon_tensor *hessian = merge_hessian_of(merge, input, &tensors);
         if (!hessian || isnan(hessian->ess) || (with_weight_decay && isnan(hessian->weight_decay)))
             return false;
     }
@@ -43,9 +44,9 @@ static bool has_precision(const struct ivon_merge *merge, const struct ivon_sour
 static bool can_write_hessians(const struct ivon_merge *merge)
 {
     bool writable = !merge->base_in_formula || merge_base_precision_known(merge) ||
-                    has_precision(merge, merge->base, true);
+                    has_precision(merge, 0, true);
     for (size_t t = 0; t < merge->model_count && writable; t++)
-        writable = has_precision(merge, merge->models[t].source, !merge->base_in_formula);
+        writable = has_precision(merge, t + 1, !merge->base_in_formula);
     return writable;
 }
 
@@ -61,11 +62,13 @@ static const struct ivon_source *precision_passed_header(const struct ivon_merge
     return first ? first->source : NULL;
 }
 
-/* Returns whether every tensor that is passed through has a Hessian, with its ess and weight
-   decay. */
+/* Returns whether every tensor that is passed through has a Hessian, with its ess and weight decay.
+   A low-rank correction is no matter of single tensors, and leaves the means alone. */
 static bool precision_is_passed(const struct ivon_merge *merge)
 {
     const struct ivon_merge_options *options = &merge->options;
+    if (merge_has_correction(merge))
+        return false;
     for (size_t t = 0; t < merge->model_count; t++) {
         const struct ivon_source *source = merge->models[t].source;
         for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
@@ -75,9 +78,9 @@ static bool precision_is_passed(const struct ivon_merge *merge)
                 (options->selected && !options->selected(options->selected_context, mean->name)) ||
                 merge_find_weight(merge, t, mean->name, &weight, NULL) || weight == 0)
                 continue;
-            ptrdiff_t at = ivon_source_find(source, IVON_HESSIAN, mean->name);
-            const struct ivon_tensor *hessian = at < 0 ? NULL
-                                                       : ivon_source_tensor(source, (size_t)at);
+            const struct merge_input tensors = {(ptrdiff_t)i,
+                                                ivon_source_find(source, IVON_HESSIAN, mean->name)};
+            const struct ivon_tensor *hessian = merge_hessian_of(merge, t + 1, &tensors);
             if (!hessian || isnan(hessian->ess) || isnan(hessian->weight_decay))
                 return false;
         }
@@ -118,10 +121,22 @@ static double prior_precision(const struct ivon_merge *merge, const struct merge
     return options->base_scale * options->delta0;
 }
 
+/* The weight of the summed factors, where all models have an ess: results of RegMean merge again as
+   their models would. */
+static double regmean_header_ess(const struct ivon_merge *merge, const struct merge_result *result)
+{
+    double sum = 0;
+    for (size_t t = 0; t < merge->model_count; t++)
+        sum += merge_weight(merge, NULL, result, t) * posterior_ess(merge->models[t].source);
+    return sum > 0 && isfinite(sum) ? sum : NAN;
+}
+
 struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t index)
 {
     const struct merge_result *result = &merge->results[index];
     struct ivon_header header = ivon_header_empty();
+    if (merge->method->grams)
+        header.ess = regmean_header_ess(merge, result);
     if (!merge->with_hessian)
         return header;
     if (merge->method->copies) {

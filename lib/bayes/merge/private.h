@@ -35,6 +35,8 @@ struct merge_entry {
     struct merge_input *models; /* in the plan's order; null for a copy */
     double *weights;            /* likewise; null: the models' own */
     ptrdiff_t alone; /* the input that these rows are taken from, as merge_source counts; -1: all */
+    bool structured; /* its precision, or its mean with it, is no matter of elements */
+    ptrdiff_t group; /* that it is merged in (structured/structured.h); -1: none */
     /* Of a copy: */
     struct ivon_source *from;
     size_t from_tensor;
@@ -92,8 +94,9 @@ struct ivon_merge {
     uint64_t input_bytes;
     struct ivon_merge_tie *ties;
     size_t tie_count;
-    const char *missing, *missing_from; /* the first tensor that an input lacks, and that input */
     struct merge_rows *rows; /* per input, of the tensors whose rows differ; null: none */
+    struct merge_structured *structured; /* null: all precisions are diagonal */
+    const char *missing, *missing_from;  /* the first tensor that an input lacks, and that input */
 
     /* Results of a run. */
     uint64_t *nonpositive; /* per result */
@@ -101,7 +104,7 @@ struct ivon_merge {
 };
 
 /* Elements of a job: the granule of threads, of read-ahead and of the sums of movements. */
-enum { MERGE_JOB = 1 << 20 };
+enum { MERGE_JOB = 1 << 20, MERGE_DEFAULT_MEMORY = 256 << 20 /* bytes */ };
 
 /* α_t of a tensor for a result, without its scale, and Σ α_t. A null entry stands for tensors that
    have the models' own weights. */
@@ -128,6 +131,7 @@ bool merge_reads(const struct ivon_merge *merge, const struct merge_entry *entry
 
 /* The source of the tensors that are not merged: the base, or without one the first given model. */
 struct ivon_source *merge_copy_source(const struct ivon_merge *merge);
+size_t merge_copy_input(const struct ivon_merge *merge); /* 0: the base; t + 1: model t */
 
 /* Refuse inputs that cannot be merged: quantized weights, adapters, a model without any tensor of
    the copy source; and, once all is planned, a merge without a merged tensor. */
@@ -197,5 +201,38 @@ bool merge_base_precision_known(const struct ivon_merge *merge);
 
 /* Fails unless the result's ess and weight decay, if there are any, can be written. */
 int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error);
+
+/* Returns whether an entry's means are merged element by element, by jobs. */
+static inline bool merge_is_streamed(const struct ivon_merge *merge,
+                                     const struct merge_entry *entry)
+{
+    return entry->group < 0 || !(merge->method->precise || merge->method->grams);
+}
+
+/*
+ * Structured inputs (structured/structured.h). The structures are read first; once the tensors are
+ * planned, those that are `structured` are grouped. Inputs are 0, the base, and t + 1, model t.
+ */
+int merge_structured_read(struct ivon_merge *merge, struct ivon_error *error);
+int merge_structured_plan(struct ivon_merge *merge, struct ivon_error *error);
+void merge_structured_free(struct ivon_merge *merge);
+
+/* Returns whether an input has a mean in a block with a covariance, and no Hessian of its shape. */
+bool merge_in_block(const struct ivon_merge *merge, size_t input, ptrdiff_t mean);
+
+/* The Hessian that holds for a mean, its own or its block's; null: there is none. */
+const struct ivon_tensor *merge_hessian_of(const struct ivon_merge *merge, size_t input,
+                                           const struct merge_input *tensors);
+
+/* Returns whether an input has a low-rank correction. */
+bool merge_has_correction(const struct ivon_merge *merge);
+
+/* Returns whether an entry, whose inputs are set, is merged in a group. */
+bool merge_is_structured(const struct ivon_merge *merge, const struct merge_entry *entry);
+
+size_t merge_group_count(const struct ivon_merge *merge);
+
+/* Bytes that a group reads. */
+uint64_t merge_group_bytes(const struct ivon_merge *merge, size_t group);
 
 #endif

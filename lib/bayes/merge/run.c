@@ -11,8 +11,7 @@
 enum {
     BLOCK = 1 << 16,     /* elements read and written at once */
     BLOCK_MIN = 1 << 12, /* when memory is short */
-    DEFAULT_MEMORY = 256 << 20,
-    LOOK_AHEAD = 3, /* jobs per thread for which pages are asked for in advance */
+    LOOK_AHEAD = 3,      /* jobs per thread for which pages are asked for in advance */
 };
 
 static int fetch_block(struct merge_run *run, struct merge_scratch *scratch,
@@ -181,7 +180,7 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
 {
     const struct ivon_merge *merge = run->merge;
     size_t memory = merge->options.resources.memory ? merge->options.resources.memory
-                                                    : DEFAULT_MEMORY;
+                                                    : MERGE_DEFAULT_MEMORY;
     size_t per_element = (size_t)run->threads *
                          (2 * (merge->model_count + 1) * sizeof(double) +
                           merge->result_count * (sizeof(double) + sizeof(float)));
@@ -258,10 +257,13 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
         code = merge_report_shortfall(&run, error);
     if (!code)
+        code = merge_structured_run(&run, error);
+    if (!code)
         merge_run_gather(&run);
     merge_run_release_scratch(&run);
     free(run.headers);
     free(run.movement);
+    free(run.group_movement);
     meter_release(&run.meter);
     pthread_mutex_destroy(&run.lock);
     return code;

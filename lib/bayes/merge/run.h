@@ -73,6 +73,7 @@ struct merge_run {
     size_t block;
     struct merge_measured measured; /* of a tensor that all threads work on */
     double *movement; /* per job, per result: squared norms of the models, then of the total */
+    double *group_movement; /* the same of all groups together, per result */
     struct meter meter;
     pthread_mutex_t lock; /* protects the members below */
     struct merge_shortfall shortfall;
@@ -168,6 +169,9 @@ bool merge_earlier_failed(struct merge_run *run, size_t entry);
 
 /* Fails if some element stayed without a positive precision. */
 int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error);
+
+/* Merges the groups, one after the other. */
+int merge_structured_run(struct merge_run *run, struct ivon_error *error);
 
 /* Copies a job of a tensor that is not merged. */
 int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,

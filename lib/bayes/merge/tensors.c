@@ -30,10 +30,11 @@ static int set_weights(const struct ivon_merge *merge, struct merge_entry *entry
 
 /* Finds a tensor in one input and compares it with the reference, which is null for the first
    input. Returns the reason why the tensor is not merged, or null. */
-static const char *match_input(const struct ivon_merge *merge, const struct ivon_source *source,
-                               const char *name, bool needs_hessian,
-                               const struct ivon_tensor *reference, struct merge_input *input)
+static const char *match_input(const struct ivon_merge *merge, size_t index, const char *name,
+                               bool needs_hessian, const struct ivon_tensor *reference,
+                               struct merge_input *input)
 {
+    const struct ivon_source *source = index ? merge->models[index - 1].source : merge->base;
     input->mean = merge_find_mean(merge, source, name);
     if (input->mean < 0)
         return "missing";
@@ -44,7 +45,7 @@ static const char *match_input(const struct ivon_merge *merge, const struct ivon
     if (reference && !posterior_same_shape(mean, reference) &&
         !(by_rows && merge_only_rows_differ(mean, reference)))
         return "other shape";
-    return needs_hessian && input->hessian < 0 ? "no Hessian" : NULL;
+    return needs_hessian && !merge_hessian_of(merge, index, input) ? "no Hessian" : NULL;
 }
 
 /* Checks the Hessians that the formula or the result needs. */
@@ -54,16 +55,18 @@ static int check_hessians(const struct ivon_merge *merge, const struct merge_ent
     if (!merge->with_hessian)
         return 0;
     int code = 0;
-    if (merge->base && entry->base.hessian >= 0)
-        code = posterior_check_hessian(
-            merge->base, ivon_source_tensor(merge->base, (size_t)entry->base.mean),
-            ivon_source_tensor(merge->base, (size_t)entry->base.hessian), true, error);
-    for (size_t t = 0; t < merge->model_count && !code; t++) {
-        struct ivon_source *source = merge->models[t].source;
-        code = posterior_check_hessian(source,
-                                       ivon_source_tensor(source, (size_t)entry->models[t].mean),
-                                       ivon_source_tensor(source, (size_t)entry->models[t].hessian),
-                                       !merge->base_in_formula, error);
+    for (size_t i = merge->base ? 0 : 1; i <= merge->model_count && !code; i++) {
+        struct ivon_source *source = i ? merge->models[i - 1].source : merge->base;
+        const struct merge_input *input = i ? &entry->models[i - 1] : &entry->base;
+        const struct ivon_tensor *hessian = merge_hessian_of(merge, i, input);
+        bool with_weight_decay = i == 0 || !merge->base_in_formula;
+        if (!hessian)
+            continue;
+        code = merge_in_block(merge, i, input->mean)
+                   ? posterior_check_scale(source, hessian, with_weight_decay, error)
+                   : posterior_check_hessian(source,
+                                             ivon_source_tensor(source, (size_t)input->mean),
+                                             hessian, with_weight_decay, error);
     }
     return code;
 }
@@ -97,7 +100,8 @@ static int merge_tensors_add_outputs(struct ivon_merge *merge, struct merge_entr
     entry->count = reference->count;
     entry->output = merge->outputs.count;
     int code = tensor_list_append(&merge->outputs, &output, error);
-    if (code || !merge->with_hessian)
+    entry->structured = merge_is_structured(merge, entry);
+    if (code || !merge->with_hessian || entry->structured)
         return code;
     output.part = IVON_HESSIAN;
     output.dtype = IVON_F32;
@@ -161,7 +165,7 @@ static int plan_tensor(struct ivon_merge *merge, const struct ivon_tensor *mean,
         bool is_base = i == 0;
         match.source = is_base ? merge->base : merge->models[i - 1].source;
         struct merge_input *slot = is_base ? &entry->base : &entry->models[i - 1];
-        match.reason = match_input(merge, match.source, mean->name,
+        match.reason = match_input(merge, i, mean->name,
                                    is_base ? base_hessian : merge->with_hessian, match.reference,
                                    slot);
         match.input = *slot;

@@ -115,6 +115,7 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
     enum ivon_dtype dtype = merge->outputs.items[entry->output].dtype;
     size_t size = ivon_dtype_size(dtype);
     bool alone = entry->alone >= 0;
+    bool precise = entry->output_hessian >= 0;
     (alone ? merge_load_alone : merge_load_base)(merge, scratch, entry, offset, count);
     for (size_t s = 0; s < merge->result_count; s++) {
         const struct merge_result *result = &merge->results[s];
@@ -124,7 +125,7 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
         else if (sum)
             sum_models(merge, scratch, entry, result, offset, count);
         double ess = run->headers[s].ess;
-        double bound = merge->with_hessian ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
+        double bound = precise ? ess * transfer_overflow_bound(IVON_F32) : INFINITY;
         if (alone)
             tile_take(scratch, count);
         else if (merge->method->find)
@@ -132,18 +133,17 @@ int merge_tile(struct merge_run *run, struct merge_scratch *scratch, size_t job,
         else
             tile_posterior(merge, scratch, entry, result, count);
         memset(scratch->dropped, 0, sizeof scratch->dropped);
-        if (merge->with_hessian && merge_any_not_positive(scratch->precision, count))
+        if (precise && merge_any_not_positive(scratch->precision, count))
             merge_handle_nonpositive(run, scratch, index, s, first + offset, count);
         bool mean_bad = merge_any_not_below(scratch->mean, transfer_overflow_bound(dtype), count);
-        bool precision_bad = merge->with_hessian &&
-                             merge_any_not_below(scratch->precision, bound, count);
+        bool precision_bad = precise && merge_any_not_below(scratch->precision, bound, count);
         for (size_t i = 0; (mean_bad || precision_bad) && i < count; i++)
             if (!(fabs(scratch->mean[i]) < transfer_overflow_bound(dtype)) ||
-                (merge->with_hessian && !(fabs(scratch->precision[i]) < bound)))
+                (precise && !(fabs(scratch->precision[i]) < bound)))
                 return merge_report_nonfinite(merge, scratch, entry, first, offset, i, error);
         ivon_dtype_from_f64(scratch->mean_out + (s * run->block + offset) * size, dtype,
                             scratch->mean, count);
-        if (merge->with_hessian)
+        if (precise)
             merge_store_hessian(scratch->hessian_out + s * run->block + offset, scratch->precision,
                                 ess, run->headers[s].weight_decay, count);
         if (run->movement && !alone)

@@ -112,6 +112,12 @@ int merge_split_rows(struct ivon_merge *merge, size_t owner, struct ivon_error *
     }
     if (!differ)
         return 0;
+    if (entry->structured)
+        return ivon_error_hint(error, IVON_HINT_EXCLUSION,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "tensor '%s': rows of vocabularies cannot be told "
+                                              "apart in a Hessian that has a basis",
+                                              all->name));
     int code = check_vocabulary(merge, entry, error);
     if (code)
         return code;

@@ -1,0 +1,145 @@
+# Merging structured posteriors, and RegMean.
+bats_require_minimum_version 1.5.0
+load common
+
+@test "blocks, corrections and Gram matrices are merged as dense matrices are in numpy" {
+  $python "$BATS_TEST_DIRNAME/../oracle/merge_structured.py" cases 1
+}
+
+# structured FILE: a posterior of blocks and a low-rank correction.
+structured() { $python "$BATS_TEST_DIRNAME/../oracle/structured_posterior.py" "$@"; }
+
+# refused STATUS TEXT COMMAND...: fails so, with one line that has the text.
+refused() {
+  local want=$1 text=$2
+  run --separate-stderr "${@:3}"
+  [ $status -eq "$want" ] && [ "${#stderr_lines[@]}" -eq 1 ] && grep -qF -- "$text" <<< "$stderr" ||
+    { echo "status $status: $stderr"; return 1; }
+}
+
+@test "what cannot be merged with structure is said in one line" {
+  structured p.h5
+  posterior q.h5 1
+  refused 64 "--shrink is for --method=regmean" ivon-merge p.h5 --shrink=.9 -o a.h5
+  refused 65 "of no weight has every model the Gram matrix of its inputs" ivon-merge --method=regmean q.h5 q.h5 -o a.h5
+  refused 65 "low-rank correction where an input has one, and all have diagonal bases" \
+    ivon-merge p.h5 p.h5 --out-structure=lowrank -o a.h5
+  refused 65 "'conv.weight' is in a low-rank correction with others that are merged: merge all of them" \
+    ivon-merge p.h5 p.h5 --exclude='conv.*' -o a.h5
+  $python -c "
+import h5py, numpy as np
+with h5py.File('wide.h5', 'w') as f:
+    f.attrs.update(format='ivon-posterior', format_version=2, ess=1.0, weight_decay=0.0)
+    f['mean/w'], f['hessian/w'] = np.ones((200, 300)), np.ones((200, 300), 'f4')
+    f['lowrank_vectors/w'] = np.eye(2, 60000, dtype='f4')
+    f['structure.json'] = np.frombuffer(b'{\"low_rank\": {\"values\": [2, 1]}}', 'u1')"
+  refused 71 "as all tensors are merged at once" ivon-merge wide.h5 wide.h5 --memory=6M -j1 -o a.h5
+  ivon-merge -q wide.h5 wide.h5 --memory=64M -o wide-2.h5
+  $python -c "
+import h5py, numpy as np, json
+with h5py.File('p.h5') as p, h5py.File('t.h5', 'w') as t:
+    for name in p:
+        p.copy(name, t)
+    t.attrs.update(p.attrs)
+    text = json.loads(bytes(p['structure.json'][()]))
+    del text['low_rank'], t['lowrank_vectors'], t['structure.json']
+    text['blocks']['fc/kernel'] = {'transposed': True}
+    del t['hessian/fc/kernel'], t['basis_input/fc/kernel'], t['basis_output/fc/kernel']
+    del t['spectrum_input/fc/kernel'], t['spectrum_output/fc/kernel']
+    t['hessian/fc/kernel'], t['hessian/fc/bias'] = np.ones((5, 6), 'f4'), np.ones(5, 'f4')
+    t['basis_input/fc/kernel'] = np.eye(6, dtype='f4')
+    t['structure.json'] = np.frombuffer(json.dumps(text).encode(), 'u1')"
+  refused 65 "'fc/kernel' has its covariance with another bias" ivon-merge p.h5 t.h5 -o a.h5
+  [ ! -e a.h5 ]
+}
+
+@test "blocks that are not selected are kept whole" {
+  structured p.h5
+  $python -c "
+import h5py, json, numpy as np
+with h5py.File('p.h5', 'r+') as p:
+    text = json.loads(bytes(p['structure.json'][()]))
+    del text['low_rank'], p['lowrank_vectors'], p['structure.json']
+    p['structure.json'] = np.frombuffer(json.dumps(text).encode(), 'u1')"
+  ivon-merge -q --base=p.h5 p.h5:0.5 --exclude='fc/*' --exclude=embedding -o a.h5
+  ivon-info --check a.h5
+  ivon-merge -q --base=p.h5 p.h5:0.5 --json -o b.h5 | grep -q '"solved":\[{"name":"conv.weight","iterations":0,"converged":true}'
+  $python -c "
+import h5py, json
+a, p = h5py.File('a.h5'), h5py.File('p.h5')
+for part in ('mean', 'hessian', 'basis_input', 'basis_output', 'spectrum_input'):
+    assert (a[part + '/fc/kernel'][()] == p[part + '/fc/kernel'][()]).all(), part
+assert (a['basis_output/embedding'][()] == p['basis_output/embedding'][()]).all()
+assert set(json.loads(bytes(a['structure.json'][()]))['blocks']) == set(json.loads(bytes(p['structure.json'][()]))['blocks'])
+assert not (a['hessian/conv.weight'][()] == p['hessian/conv.weight'][()]).all()"
+}
+
+@test "a Gram matrix needs no structure, and formats carry what is merged" {
+  $python -c "
+import h5py, numpy as np
+r = np.random.default_rng(1)
+for name in 'ab':
+    with h5py.File(name + '.h5', 'w') as f:
+        f.attrs.update(format='ivon-posterior', format_version=2)
+        f['mean/w'], f['mean/v'] = r.standard_normal((3, 4)), r.standard_normal((2, 3))
+        x = r.standard_normal((9, 4))
+        f['gram/w'] = (x.T @ x / 9).astype('f4')"
+  ivon-merge -q --method=regmean a.h5 b.h5:2 -o m.npz
+  ivon-merge -q --method=regmean b.h5:2 a.h5 -o m.safetensors
+  $python -c "
+import h5py, numpy as np
+a, b, m = h5py.File('a.h5'), h5py.File('b.h5'), np.load('m.npz')
+A, B = (np.float64(f['gram/w'][()]) for f in (a, b))
+expected = np.linalg.solve(A + 2 * B, (a['mean/w'][()] @ A + 2 * b['mean/w'][()] @ B).T).T
+assert np.abs(m['w' if 'w' in m else 'mean/w'] - expected).max() < 1e-5
+assert np.abs(m['v' if 'v' in m else 'mean/v'] - (a['mean/v'][()] + 2 * b['mean/v'][()]) / 3).max() < 1e-15"
+  ivon-info m.safetensors > /dev/null
+}
+
+@test "methods by means alone leave structure out, and blocks are passed through whole" {
+  structured p.h5
+  posterior q.h5 1
+  for method in ties dare breadcrumbs slerp task-arithmetic; do
+    [ $method = task-arithmetic ] && base=p.h5 || base=plain.h5
+    $python -c "
+import h5py
+with h5py.File('p.h5') as p, h5py.File('plain.h5', 'w') as f:
+    f.attrs['format'], f.attrs['format_version'] = 'ivon-posterior', 1
+    p.copy('mean', f)"
+    ivon-merge -q --method=$method --base=$base p.h5 -o m.h5 -f
+    ivon-info m.h5 > shown.txt
+    [ $method = task-arithmetic ] ||
+      $python -c "import h5py; assert not {'hessian', 'structure.json', 'lowrank_vectors'} & set(h5py.File('m.h5'))"
+  done
+  refused 64 "this method merges no precisions, whose structure could be kept" \
+    ivon-merge --method=ties --base=plain.h5 p.h5 --out-structure=kronecker -o a.h5
+  refused 64 "Gram matrices are weighed by the models' own effective sample sizes" \
+    ivon-merge --method=regmean p.h5 p.h5 --ess=5 -o a.h5
+  ivon-merge -q --method=passthrough p.h5 -o m.h5 -f # a correction is no matter of tensors
+  $python -c "import h5py; assert not {'hessian', 'structure.json', 'lowrank_vectors'} & set(h5py.File('m.h5'))"
+  ivon-convert -q p.h5 --structure=base -o b.h5
+  $python -c "
+import h5py
+with h5py.File('b.h5') as b, h5py.File('c.h5', 'w') as c:
+    for name in b:
+        b.copy(name, c)
+    c.attrs.update(b.attrs)
+    for name in ('fc/kernel', 'fc/bias', 'embedding'):
+        c['mean/' + name][...] *= 2"
+  ivon-merge -q --method=passthrough --base=b.h5 c.h5 --include='fc/*' -o m.h5 -f
+  ivon-info --check m.h5
+  $python -c "
+import h5py, json
+b, c, m = h5py.File('b.h5'), h5py.File('c.h5'), h5py.File('m.h5')
+assert (m['mean/fc/kernel'][()] == c['mean/fc/kernel'][()]).all()
+assert (m['mean/embedding'][()] == b['mean/embedding'][()]).all()
+assert json.loads(bytes(m['structure.json'][()]))['blocks'] == json.loads(bytes(b['structure.json'][()]))['blocks']
+for part in ('hessian', 'basis_input', 'basis_output', 'spectrum_input', 'spectrum_output'):
+    names = []
+    b[part].visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    assert names
+    for name in names:
+        assert (m[part + '/' + name][()] == b[part + '/' + name][()]).all(), name"
+  refused 65 "'fc/kernel' and 'fc/bias' have one covariance: keep both, or neither" \
+    ivon-merge --method=passthrough --base=b.h5 c.h5 --include=fc/kernel -o a.h5
+}
