@@ -48,11 +48,11 @@
  *
  * Of structured posteriors (ivon-posterior(5)) H and S are operators in these formulas: in a block
  * S_t[X] = λ_t U_B ((h_t + δ_t) ⊙ (U_Bᵀ X U_A)) U_Aᵀ, and the means solve linear systems, by
- * conjugate gradients to 1e-10 of the right side in the norm of the preconditioner: for each block
+ * conjugate gradients to 1e-6 of the solution in the norm of the merged precision: for each block
  * (Tam et al. 2023, arXiv:2312.04339), or, where an input has a low-rank correction, for all
  * tensors at once. Diagonal inputs mix with them. The result's blocks are in one basis, the inputs'
  * if all have the same, else that of their factors' sum, or of the first input that has one, base
- * before models, where factors are not known or have more than 2048 rows. Their precision is the
+ * before models, where factors are not known or have more than 8192 rows. Their precision is the
  * exact diagonal of the sum there: all of it, where the inputs share the basis. Sums of low-rank
  * corrections upon diagonals are exact.
  *

@@ -2,8 +2,8 @@
 matrices in numpy's float64.
 
 Means are stored in f64, so that what is compared is the solution: 1e-6 of the distance that the merge goes from
-its start, in the norm of the merged precision, which conjugate gradients to 1e-10 in the norm of their
-preconditioner leave room for. Precisions are stored in f32: 2^-22 of the largest of a tensor."""
+its start, in the norm of the merged precision, which conjugate gradients stay below: their estimate is of the error
+some steps ago. Precisions are stored in f32: 2^-22 of the largest of a tensor."""
 import itertools
 import json
 import subprocess

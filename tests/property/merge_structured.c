@@ -2,9 +2,9 @@
  * Identities of merging with structure, on random posteriors in memory: of one layer, its weight
  * (3 × 5) and its bias, one block of 3 × 6, and of a scale that is in none.
  *
- * Tolerance: solutions are right to 1e-10 in the norm of the preconditioner, which here, where
- * precisions are between 1 and 300 and displacements below 4, leaves 1e-7 of an element; bases in
- * binary32 are orthonormal to 6 2^-24, as much of a displacement. Means are in binary64.
+ * Tolerance: conjugate gradients, eight steps past the error that they estimate, leave 1e-7 of an
+ * element where precisions are between 1 and 300 and displacements below 4; bases in binary32 are
+ * orthonormal to 6 2^-24, as much of a displacement. Means are in binary64.
  */
 #include <math.h>
 #include <setjmp.h>

@@ -110,7 +110,7 @@ static int sum_basis(struct merge_system *system, struct merge_segment *segment,
 static int load_basis(struct merge_system *system, struct merge_segment *segment, int side,
                       struct ivon_error *error)
 {
-    enum { SUMMED_MAX = 2048 /* rows: of more, eigenvectors take longer than what they save */ };
+    enum { SUMMED_MAX = 8192 /* rows: the eigenvectors of more take hours */ };
     const struct ivon_merge *merge = system->run->merge;
     const struct merge_group *group = segment->group;
     size_t n = side == MERGE_INPUT ? segment->columns : segment->rows,

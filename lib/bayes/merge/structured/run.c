@@ -8,9 +8,9 @@
 #include "core/error.h"
 #include "core/parallel.h"
 
-/* Relative to the right side, in the norm of the preconditioner; of movements, which are told to a
+/* Relative to the solution, in the norm of the merged precision; of movements, which are told to a
    few digits. */
-static const double TOLERANCE = 1e-10, TOLERANCE_OF_MOVEMENT = 1e-4;
+static const double TOLERANCE = 1e-6, TOLERANCE_OF_MOVEMENT = 1e-4;
 
 /* The memory of the results of one system. */
 struct solving {

@@ -96,8 +96,8 @@ struct system_solution {
     double curvature; /* where it is not positive: the least that was met, else 1 */
 };
 
-/* Solves Σ c S [y] = b for y, given the diagonal of Σ c S, to `tolerance` in the norm of b that the
-   diagonal's inverse makes. */
+/* Solves Σ c S [y] = b for y, given the diagonal of Σ c S, to `tolerance` of y in the norm of
+   Σ c S. */
 int system_solve(struct merge_system *system, const double *factors, const double *diagonal,
                  const double *b, double tolerance, double *y, struct system_solution *solution,
                  struct ivon_error *error);
