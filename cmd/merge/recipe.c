@@ -34,6 +34,7 @@ static const struct recipe_method {
     {"passthrough", IVON_MERGE_PASSTHROUGH, true, false},
     {"gradient_matching", IVON_MERGE_GRADIENT_MATCHING, false, true},
     {"hessian", IVON_MERGE_HESSIAN, true, false},
+    {"regmean", IVON_MERGE_REGMEAN, true, false},
 };
 enum { METHOD_COUNT = sizeof methods / sizeof *methods };
 

@@ -86,6 +86,10 @@ for name in 'ab':
         f['gram/w'] = (x.T @ x / 9).astype('f4')"
   ivon-merge -q --method=regmean a.h5 b.h5:2 -o m.npz
   ivon-merge -q --method=regmean b.h5:2 a.h5 -o m.safetensors
+  printf 'merge_method: regmean\nmodels:\n- model: a.h5\n- model: b.h5\n  parameters: {weight: 2}\n' > r.yml
+  ivon-merge -q --no-provenance --recipe=r.yml -o r.npz
+  ivon-merge -q --no-provenance --method=regmean a.h5 b.h5:2 -o n.npz
+  cmp r.npz n.npz
   $python -c "
 import h5py, numpy as np
 a, b, m = h5py.File('a.h5'), h5py.File('b.h5'), np.load('m.npz')
