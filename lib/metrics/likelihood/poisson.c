@@ -3,6 +3,13 @@
 
 #include "metrics/likelihood/likelihood.h"
 
+/* lgamma() writes its sign where other threads do, too. */
+static double poisson_log_factorial(double n)
+{
+    int sign;
+    return lgamma_r(n + 1, &sign);
+}
+
 /* −log p(y | f) = exp f − y f + log y! */
 static double poisson_loss(const struct likelihood *likelihood, const float *f,
                            const struct row_targets *targets, bool counts, float *p)
@@ -11,7 +18,7 @@ static double poisson_loss(const struct likelihood *likelihood, const float *f,
     double loss = 0;
     for (size_t i = 0; i < likelihood->k; i++) {
         double rate = exp((double)f[i]), y = (double)targets->numbers[i];
-        loss += rate - y * (double)f[i] + lgamma(y + 1);
+        loss += rate - y * (double)f[i] + poisson_log_factorial(y);
         if (p)
             p[i] = (float)rate;
     }
@@ -93,7 +100,8 @@ static double poisson_draw(const struct likelihood *likelihood, const float *f, 
         return fmax(0, rint(rate + spread * normal));
     double u = likelihood_uniform(normal);
     double count = fmax(0, floor(rate - 12 * spread - 12)), last = rate + 12 * spread + 50;
-    double probability = exp(count * (double)f[i] - rate - lgamma(count + 1)), sum = probability;
+    double probability = exp(count * (double)f[i] - rate - poisson_log_factorial(count)),
+           sum = probability;
     while (u >= sum && count < last) {
         probability *= rate / ++count;
         sum += probability;
