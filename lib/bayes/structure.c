@@ -497,7 +497,7 @@ int structure_refuse(struct ivon_source *source, const char *what, struct ivon_e
 {
     struct structure *structure = NULL;
     int code = structure_read(&structure, source, error);
-    if (!code && !structure_is_diagonal(structure))
+    if (!code && structure && !structure_is_diagonal(structure))
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: is a structured posterior, with blocks or a low-rank "
                               "correction: these are not %s",

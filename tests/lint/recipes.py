@@ -73,13 +73,15 @@ def link(folder, target, replaced, added=(), name="program"):
 def program(folder, replaced, added=()):
     """The commands, with all objects of the library in them."""
     with open(os.path.join(BUILD, "CMakeFiles/ivon-program.dir/link.txt"), encoding="utf-8") as file:
-        own = [a for a in shlex.split(file.read()) if a.endswith(".o")]
+        linked = shlex.split(file.read())
+    own = [a for a in linked if a.endswith(".o")]
+    libraries = [a for a in linked if a.endswith(".so") and os.path.isabs(a)]
     with open(os.path.join(BUILD, "tests/unit/CMakeFiles/unit-forward.dir/link.txt"), encoding="utf-8") as file:
         arguments = [a for a in shlex.split(file.read()) if not a.endswith("unit-forward.dir/forward.c.o")]
     arguments = [os.path.join(BUILD, a.replace("../../", "")) if OBJECTS in a else a for a in arguments]
     arguments = [replaced.get(a.split(OBJECTS)[-1][:-2], a) if OBJECTS in a else a for a in arguments]
     arguments[arguments.index("-o") + 1] = os.path.join(folder, "ivon")
-    subprocess.run([*arguments, *own, *added], cwd=BUILD, check=True)
+    subprocess.run([*arguments, *own, *added, *libraries], cwd=BUILD, check=True)
     return os.path.join(folder, "ivon")
 
 

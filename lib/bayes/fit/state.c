@@ -158,18 +158,25 @@ static void state_add(struct state *state, const char *kind, const char *name,
     if (state->count == state->capacity) {
         size_t capacity = 2 * state->capacity + 16;
         struct state_array *arrays = realloc(state->arrays, capacity * sizeof *arrays);
-        state->failed |= !arrays;
-        state->arrays = arrays ? arrays : state->arrays;
-        state->capacity = arrays ? capacity : state->capacity;
+        if (!arrays) {
+            state->failed = true;
+            return;
+        }
+        state->arrays = arrays;
+        state->capacity = capacity;
     }
     if (state->failed || !count)
         return;
+    struct state_array *array = &state->arrays[state->count];
     size_t size = strlen(kind) + strlen(name) + 2;
-    char *full = malloc(size);
-    state->failed |= !full;
-    if (full)
-        snprintf(full, size, "%s%s%s", kind, *name ? "/" : "", name);
-    state->arrays[state->count++] = (struct state_array){full, dtype, count, data};
+    *array = (struct state_array){.dtype = dtype, .count = count, .data = data};
+    array->name = malloc(size);
+    if (!array->name) {
+        state->failed = true;
+        return;
+    }
+    snprintf(array->name, size, "%s%s%s", kind, *name ? "/" : "", name);
+    state->count++;
 }
 
 static const char *name_of(const struct ivon_fit *fit, size_t parameter)

@@ -92,9 +92,10 @@ static int angle_find_coefficients(const struct merge_pass *pass, const struct a
     return 0;
 }
 
-int merge_measure_angles(struct merge_pass *pass, struct merge_measured *measured,
+int merge_measure_angles(const struct merge_pass *tensor, struct merge_measured *measured,
                          struct ivon_error *error)
 {
+    struct merge_pass own = *tensor, *pass = &own;
     const struct ivon_merge *merge = pass->run->merge;
     struct angle_sums sums = {merge, merge->model_count, NULL};
     sums.vectors += merge->base_in_formula && !merge->method->displacements;

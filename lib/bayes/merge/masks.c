@@ -17,10 +17,10 @@ IVON_DISPATCH static void mask_by_rank(double *restrict factors,
                                        size_t count)
 {
     uint64_t magnitudes[MERGE_TILE];
-    double absolute[MERGE_TILE];
-    for (size_t i = 0; i < count; i++)
-        absolute[i] = fabs(displacement[i]);
-    memcpy(magnitudes, absolute, count * sizeof magnitudes[0]);
+    for (size_t i = 0; i < count; i++) {
+        double absolute = fabs(displacement[i]);
+        memcpy(&magnitudes[i], &absolute, sizeof absolute);
+    }
     for (size_t i = 0; i < count; i++) {
         uint64_t magnitude = magnitudes[i];
         bool before_last = (magnitude > last->magnitude) |

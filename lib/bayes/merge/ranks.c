@@ -42,10 +42,10 @@ struct rank_finder {
 IVON_DISPATCH static void rank_magnitudes(uint64_t *restrict out, const double *restrict base,
                                           const double *restrict mean, size_t count)
 {
-    double magnitude[MERGE_TILE];
-    for (size_t i = 0; i < count; i++)
-        magnitude[i] = fabs(mean[i] - base[i]);
-    memcpy(out, magnitude, count * sizeof *out);
+    for (size_t i = 0; i < count; i++) {
+        double magnitude = fabs(mean[i] - base[i]);
+        memcpy(&out[i], &magnitude, sizeof magnitude);
+    }
 }
 
 static void rank_count_digits(void *context, struct merge_scratch *scratch, size_t slot, size_t at,
@@ -192,9 +192,10 @@ static void rank_counts(const struct ivon_merge *merge, size_t elements, size_t 
     *dropped = *dropped < elements - *kept ? *dropped : elements - *kept;
 }
 
-int merge_measure_ranks(struct merge_pass *pass, struct merge_measured *measured,
+int merge_measure_ranks(const struct merge_pass *tensor, struct merge_measured *measured,
                         struct ivon_error *error)
 {
+    struct merge_pass own = *tensor, *pass = &own;
     const struct ivon_merge *merge = pass->run->merge;
     size_t elements = merge->entries[merge->jobs[pass->job].entry].count, kept, dropped;
     int code = 0;

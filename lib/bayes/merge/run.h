@@ -133,9 +133,9 @@ int merge_pass_visit(const struct merge_pass *pass, size_t slot, struct merge_sc
                      struct ivon_error *error);
 
 /* Finds the ranks between which the elements of every model are kept; or the coefficients. */
-int merge_measure_ranks(struct merge_pass *pass, struct merge_measured *measured,
+int merge_measure_ranks(const struct merge_pass *tensor, struct merge_measured *measured,
                         struct ivon_error *error);
-int merge_measure_angles(struct merge_pass *pass, struct merge_measured *measured,
+int merge_measure_angles(const struct merge_pass *tensor, struct merge_measured *measured,
                          struct ivon_error *error);
 
 /* Sums what the mask leaves of a tile's displacements, and leaves each model's share in
