@@ -133,9 +133,11 @@ static int read_condition(struct recipe_reader *reader, const struct recipe_node
     const struct recipe_node *values[2];
     const char *filter = "";
     int code = recipe_members(reader, node, "a filter", names, 2, values);
-    if (!code && !values[1])
-        code = recipe_fail(reader, node, "a filter without a value");
-    if (!code && values[0])
+    if (code)
+        return code;
+    if (!values[1])
+        return recipe_fail(reader, node, "a filter without a value");
+    if (values[0])
         code = recipe_text(reader, values[0], "filter", &filter);
     if (code)
         return code;

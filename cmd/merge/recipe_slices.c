@@ -47,10 +47,11 @@ static int read_source(const struct recipe_reader *reader, const struct recipe_n
     static const char *const names[] = {"model", "layer_range", "parameters"};
     const struct recipe_node *values[3];
     int code = recipe_members(reader, node, "a source", names, 3, values);
-    if (!code && (!values[0] || !values[1]))
-        code = recipe_fail(reader, node, "a source without '%s'", names[values[0] ? 1 : 0]);
-    if (!code)
-        code = recipe_text(reader, values[0], "model", &source->path);
+    if (code)
+        return code;
+    if (!values[0] || !values[1])
+        return recipe_fail(reader, node, "a source without '%s'", names[values[0] ? 1 : 0]);
+    code = recipe_text(reader, values[0], "model", &source->path);
     if (!code)
         code = read_layers(reader, values[1], source->layers);
     return code ? code : recipe_weight_of(reader, values[2], &source->weight);
@@ -70,7 +71,7 @@ static int name_models(struct recipe_reader *reader, struct slice *slice, size_t
 {
     bool first = true;
     for (const struct recipe_node *node = slice->sources->first; node; node = node->next) {
-        struct source source;
+        struct source source = {0};
         int code = read_source(reader, node, &source);
         if (code)
             return code;
@@ -101,7 +102,7 @@ static int weigh_models(struct recipe_reader *reader, const struct slice *slice)
     for (size_t t = 0; t < command->model_count; t++) {
         struct merge_model *model = &command->models[t];
         const struct recipe_node *found = NULL;
-        struct source source;
+        struct source source = {0};
         int code = 0;
         for (const struct recipe_node *node = slice->sources->first; node && !code;
              node = node->next) {
