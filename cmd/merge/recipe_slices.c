@@ -71,7 +71,7 @@ static int name_models(struct recipe_reader *reader, struct slice *slice, size_t
 {
     bool first = true;
     for (const struct recipe_node *node = slice->sources->first; node; node = node->next) {
-        struct source source = {0};
+        struct source source = {.path = ""};
         int code = read_source(reader, node, &source);
         if (code)
             return code;
@@ -102,7 +102,7 @@ static int weigh_models(struct recipe_reader *reader, const struct slice *slice)
     for (size_t t = 0; t < command->model_count; t++) {
         struct merge_model *model = &command->models[t];
         const struct recipe_node *found = NULL;
-        struct source source = {0};
+        struct source source = {.path = ""};
         int code = 0;
         for (const struct recipe_node *node = slice->sources->first; node && !code;
              node = node->next) {

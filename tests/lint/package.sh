@@ -94,7 +94,7 @@ completed=$(bash -uc ". '$usr/share/bash-completion/completions/ivon-merge'
   compopt() { :; }
   COMP_WORDS=(ivon-merge --ba) COMP_CWORD=1
   _ivon && echo \"\${COMPREPLY[*]}\"")
-[ "$completed" = "--base= --base-scale= --batch-size=" ]
+[ "$completed" = "--base= --base-scale= --batch-size= --batch= --batch-axis=" ]
 include=$(PKG_CONFIG_PATH=$library/pkgconfig pkg-config --variable=includedir libivon)
 test -f "$include/ivon/ivon.h"
 echo "$(wc -l < "$work/found") files, $(stat -c %s "$package") bytes"
