@@ -90,7 +90,7 @@ done
 echo
 mkdir "$work/gpt2"
 $python large_networks.py gpt2-small "$work/gpt2"
-$python peak_memory.py "a Kronecker fit, expected below 4096 MiB beside 475 MiB of weights, twice" \
+$python peak_memory.py "a Kronecker fit, expected below 4096 MiB beside 475 MiB of weights" \
   "$bin/ivon-fit" -q -j2 --max-factor=4096 --memory=1600M --weight-decay=1e-4 --limit=4 \
   "$work/gpt2/posterior.h5" --model="$work/gpt2/model.onnx" --data="$work/gpt2/data.h5" \
   -o "$work/gpt2/fit.h5"
