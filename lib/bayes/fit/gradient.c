@@ -19,6 +19,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "net/derivative/metric.h"
+#include "net/derivative/vectors.h"
 #include "net/ops/sum.h"
 
 /* The sums over a wave. */
@@ -40,8 +41,7 @@ static int gradient_sum_tile(void *context, size_t i, int thread, struct ivon_er
                                  worker->gradients);
         memset(sums, 0, count * sizeof *sums);
         for (size_t e = 0; e < worker->tile.count; e++)
-            for (size_t j = 0; j < count; j++)
-                sums[j] += worker->gradients[e * count + j];
+            derivative_add(sums, worker->gradients + e * count, count);
     }
     return 0;
 }
@@ -68,8 +68,7 @@ int fit_gradient_add(struct fit_pass *pass, struct ivon_error *error)
         code = thread_pool_run(fit->pool, fit->threads, fit->moment_panel_count, gradient_add_panel,
                                pass, error);
     for (size_t w = 0; w < pass->wave && !code; w++)
-        for (size_t i = 0; i < fit->diagonal_count; i++)
-            fit->diagonal_gradient[i] += fit->workers[w].squares[i];
+        derivative_add(fit->diagonal_gradient, fit->workers[w].squares, fit->diagonal_count);
     return code;
 }
 

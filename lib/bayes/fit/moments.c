@@ -7,16 +7,8 @@
 
 #include "bayes/fit/private.h"
 #include "core/blas.h"
-#include "core/dispatch.h"
 #include "core/error.h"
 #include "net/derivative/vectors.h"
-
-IVON_DISPATCH static void moments_add_rows(float *restrict sum, const float *restrict rows,
-                                           size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += rows[i];
-}
 
 /* In the thread of a tile. */
 
@@ -168,8 +160,8 @@ static int end_wave(struct fit_pass *pass, struct ivon_error *error)
     for (size_t w = 0; w < pass->wave; w++)
         for (size_t p = 0; p < fit->network->parameter_count; p++)
             if (fit->diagonal[p])
-                moments_add_rows(fit->diagonal[p], fit->workers[w].squares + fit->diagonal_at[p],
-                                 fit->parameter_counts[p]);
+                derivative_add(fit->diagonal[p], fit->workers[w].squares + fit->diagonal_at[p],
+                               fit->parameter_counts[p]);
     return thread_pool_run(fit->pool, fit->threads, fit->moment_panel_count, add_single_panel, pass,
                            error);
 }

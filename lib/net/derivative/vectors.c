@@ -11,6 +11,12 @@ IVON_DISPATCH void derivative_multiply(float *restrict a, const float *restrict 
         a[i] *= b[i];
 }
 
+IVON_DISPATCH void derivative_add(float *restrict a, const float *restrict b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        a[i] += b[i];
+}
+
 IVON_DISPATCH void derivative_square(float *a, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -1,4 +1,4 @@
-/* Products of vectors of floats, element by element. */
+/* Sums and products of vectors of floats, element by element. */
 #ifndef NET_DERIVATIVE_VECTORS_H
 #define NET_DERIVATIVE_VECTORS_H
 
@@ -6,6 +6,9 @@
 
 /* a ← a b */
 void derivative_multiply(float *restrict a, const float *restrict b, size_t count);
+
+/* a += b */
+void derivative_add(float *restrict a, const float *restrict b, size_t count);
 
 /* a ← a² */
 void derivative_square(float *a, size_t count);
