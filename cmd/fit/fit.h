@@ -34,7 +34,7 @@ struct fit_command {
     void *graph;
     size_t graph_size;
     char *part; /* file of the state */
-    bool part_exists, part_saved;
+    bool part_exists, part_kept;
 };
 
 /* Writes the result that was made. */

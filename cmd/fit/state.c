@@ -51,7 +51,7 @@ static int fit_state_save(void *context, struct ivon_source *state, struct ivon_
     if (write_part(command, state, &found))
         report_note("what was done is not saved: %s", found.message);
     else
-        command->part_saved = true;
+        command->part_kept = true;
     return 0;
 }
 
@@ -122,6 +122,7 @@ int fit_state_resume(struct fit_command *command, struct ivon_error *error)
     if (!code)
         code = ivon_fit_resume(command->fit, state, error);
     ivon_source_close(state);
+    command->part_kept = !code;
     if (code || command->common.quiet)
         return code;
     struct ivon_fit_summary summary = ivon_fit_summary(command->fit);
@@ -143,10 +144,10 @@ int fit_state_run(struct fit_command *command,
 
 void fit_state_end(struct fit_command *command, bool done)
 {
-    bool there = command->part_exists || command->part_saved;
+    bool there = command->part_exists || command->part_kept;
     if (done && there && unlink(command->part))
         report_note("%s: cannot remove it: %s", command->part, strerror(errno));
-    else if (!done && command->part_saved && !command->common.quiet)
+    else if (!done && command->part_kept && !command->common.quiet)
         report_note("%s keeps what was done: go on by --resume", command->part);
     free(command->part);
     command->part = NULL;
