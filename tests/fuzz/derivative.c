@@ -161,6 +161,13 @@ static double own_quadratic(struct trial *trial, struct net_derivative *derivati
     return is_apart(derivative, example) ? sum : (double)INFINITY;
 }
 
+/* Where number i of row t of an example is. */
+static size_t place_of(const struct net_use *use, size_t e, size_t t, size_t i, size_t width)
+{
+    size_t first = e * use->positions * width;
+    return first + (use->planes ? i * use->positions + t : t * width + i);
+}
+
 /* The gradient of the last example, by the rows of one use of a weight, the weight's only one. */
 static void check_use(struct trial *trial, struct net_derivative *derivative,
                       const struct net_use *use, size_t count)
@@ -175,16 +182,17 @@ static void check_use(struct trial *trial, struct net_derivative *derivative,
     float *gradients = calloc(tile * size + 1, sizeof *gradients);
     assert(a && d && places && gradients && size == size_of(trial, use->weight));
     net_derivative_use_inputs(derivative, use, tile, a, places);
-    net_derivative_use_adjoints(derivative, use, tile, d);
+    net_derivative_use_adjoints(derivative, use, tile, 0, 1, d);
     net_derivative_gradients(derivative, use->weight, tile, gradients);
     double most = larger(larger(largest_of(derivative), gradients, tile * size), a, rows * columns);
     for (size_t i = 0; i < size && use->complete && count == 1; i++) {
         size_t r = use->transposed ? i % use->outputs : i / use->inputs;
         size_t c = use->transposed ? i / use->outputs : i % use->inputs;
         struct sum sum = {0};
-        for (size_t row = rows - use->positions; row < rows; row++) {
-            float input = use->lookup ? places[row] == (int64_t)c : a[row * columns + c];
-            add_product(&sum, &d[row * use->outputs + r], &input, 1);
+        for (size_t t = 0; t < use->positions; t++) {
+            float input = use->lookup ? places[rows - use->positions + t] == (int64_t)c
+                                      : a[place_of(use, tile - 1, t, c, columns)];
+            add_product(&sum, &d[place_of(use, tile - 1, t, r, use->outputs)], &input, 1);
         }
         expect_close("a sum of rows", sum.value, (double)gradients[(tile - 1) * size + i], most,
                      sum.terms);

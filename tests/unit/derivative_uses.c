@@ -46,6 +46,13 @@ static void check_list(struct trial *trial, struct net_derivative *derivative,
     }
 }
 
+/* Where number i of row t of an example is. */
+static size_t place_of(const struct net_use *use, size_t e, size_t t, size_t i, size_t width)
+{
+    size_t first = e * use->positions * width;
+    return first + (use->planes ? i * use->positions + t : t * width + i);
+}
+
 /* Adds a use's part of each example's gradient to that of the weight, and of the bias. */
 static void add_use(struct trial *trial, struct net_derivative *derivative,
                     const struct net_use *use, size_t count, float *const *sums)
@@ -56,13 +63,15 @@ static void add_use(struct trial *trial, struct net_derivative *derivative,
     float *d = model_allocate(rows * use->outputs * sizeof *d);
     int64_t *places = model_allocate(rows * sizeof *places);
     net_derivative_use_inputs(derivative, use, count, use->lookup ? NULL : a, places);
-    net_derivative_use_adjoints(derivative, use, count, d);
+    net_derivative_use_adjoints(derivative, use, count, 0, 1, d);
     for (size_t row = 0; row < rows; row++)
         for (size_t r = 0; r < use->outputs; r++)
             for (size_t c = 0; c < columns; c++) {
                 size_t e = row / use->positions;
-                float part = d[row * use->outputs + r];
-                part *= use->lookup ? (float)(places[row] == (int64_t)c) : a[row * columns + c];
+                size_t t = row % use->positions;
+                float part = d[place_of(use, e, t, r, use->outputs)];
+                part *= use->lookup ? (float)(places[row] == (int64_t)c)
+                                    : a[place_of(use, e, t, c, columns)];
                 if (c == use->inputs)
                     sums[use->bias][e * trial->sizes[use->bias] + r] += part;
                 else

@@ -12,6 +12,7 @@
 #include "bayes/fit/private.h"
 #include "core/blas.h"
 #include "core/error.h"
+#include "net/derivative/vectors.h"
 
 /* The two lists of rows of a use. */
 enum rows_kind { ROWS_OF_INPUTS, ROWS_OF_ADJOINTS };
@@ -22,33 +23,37 @@ static enum rows_kind kind_of(const struct fit_layer *layer, const struct net_us
     return (side == FIT_INPUT) != fit_use_swapped(layer, use) ? ROWS_OF_INPUTS : ROWS_OF_ADJOINTS;
 }
 
-/* Returns a use's rows, and their distance. */
+/* Returns a use's rows, their length, and how many a position has. */
 static float *factors_rows_of(const struct fit_worker *worker, const struct net_use *use,
-                              enum rows_kind kind, size_t i, size_t *stride)
+                              enum rows_kind kind, size_t i, size_t *width, size_t *columns)
 {
-    *stride = kind == ROWS_OF_ADJOINTS ? use->outputs : use->inputs + (use->bias != NET_NONE);
-    return kind == ROWS_OF_ADJOINTS ? worker->adjoints[i] : worker->inputs[i];
+    bool adjoints = kind == ROWS_OF_ADJOINTS;
+    *width = adjoints ? use->outputs : use->inputs + (use->bias != NET_NONE);
+    *columns = adjoints ? worker->columns : 1;
+    return adjoints ? worker->adjoints[i] : worker->inputs[i];
 }
 
-/* A panel of the sum of rowᵀ row, as far as it lies in the lower triangle. */
-static void add_products(const struct fit_panel *panel, struct fit_factor *factor, double weight,
-                         const float *rows, size_t count, size_t stride)
+/* sums = beta sums + a panel of the sum of rowᵀ row, as far as it lies in the lower triangle;
+   `stride` is the distance of rows, or of planes. */
+static void add_products(const struct fit_panel *panel, size_t n, double weight, const float *rows,
+                         size_t count, size_t stride, bool planes, float beta, float *sums)
 {
-    blas_product(true, false, (int64_t)panel->count, (int64_t)(panel->first + panel->count),
-                 (int64_t)count, (float)weight, rows + panel->first, (int64_t)stride, rows,
-                 (int64_t)stride, 1, factor->matrix + panel->first * factor->rows,
-                 (int64_t)factor->rows);
+    blas_product(!planes, planes, (int64_t)panel->count, (int64_t)(panel->first + panel->count),
+                 (int64_t)count, (float)weight, rows + panel->first * (planes ? stride : 1),
+                 (int64_t)stride, rows, (int64_t)stride, beta, sums, (int64_t)n);
 }
 
-/* Rows of one example each: their mean or sum over positions, in place. */
-static void reduce_rows(float *rows, size_t examples, size_t positions, size_t width, bool mean)
+/* The rows of an example become one: their mean or sum over positions, in place. */
+static void reduce_rows(float *rows, const struct net_use *use, size_t examples, size_t width,
+                        bool mean)
 {
+    size_t t = use->positions;
     for (size_t e = 0; e < examples; e++)
         for (size_t i = 0; i < width; i++) {
             double sum = 0;
-            for (size_t t = 0; t < positions; t++)
-                sum += (double)rows[(e * positions + t) * width + i];
-            rows[e * width + i] = (float)(mean ? sum / (double)positions : sum);
+            for (size_t p = 0; p < t; p++)
+                sum += (double)rows[e * t * width + (use->planes ? i * t + p : p * width + i)];
+            rows[e * width + i] = (float)(mean ? sum / (double)t : sum);
         }
 }
 
@@ -64,11 +69,10 @@ static void reduce_all(const struct fit_pass *pass, enum rows_kind kind)
         for (size_t i = 0; i < fit->use_count; i++) {
             const struct fit_worker *worker = &fit->workers[w];
             const struct net_use *use = fit_use(fit, worker, i);
-            size_t stride;
-            float *rows = factors_rows_of(worker, use, kind, i, &stride);
+            size_t width, columns;
+            float *rows = factors_rows_of(worker, use, kind, i, &width, &columns);
             if (is_reduced(fit, use) && rows)
-                reduce_rows(rows, worker->tile.count, use->positions, stride,
-                            kind == ROWS_OF_INPUTS);
+                reduce_rows(rows, use, worker->tile.count, width * columns, kind == ROWS_OF_INPUTS);
         }
 }
 
@@ -77,24 +81,43 @@ struct factor_job {
     enum rows_kind kind;
 };
 
+/* All rows of a tile by one product, or planes by one for each example and column: the sums of a
+   tile are taken first, as those of all examples have grown too large for theirs. */
+static void add_tile(const struct ivon_fit *fit, const struct fit_worker *worker,
+                     const struct net_use *use, const struct fit_panel *panel, double weight,
+                     const float *rows, size_t width, size_t columns, float *sums)
+{
+    struct fit_factor *factor = &fit->layers[panel->layer].factors[panel->side];
+    bool reduced = is_reduced(fit, use), planes = use->planes && !reduced;
+    size_t t = reduced ? 1 : use->positions, all = worker->tile.count * columns;
+    size_t count = planes ? t : all * t;
+    float *matrix = factor->matrix + panel->first * factor->rows;
+    for (size_t i = 0; i < (planes ? all : 1); i++)
+        add_products(panel, factor->rows, weight, rows + i * t * width, count, planes ? t : width,
+                     planes, planes && !i ? 0 : 1, planes ? sums : matrix);
+    for (size_t r = 0; r < panel->count && planes; r++)
+        derivative_add(matrix + r * factor->rows, sums + r * factor->rows,
+                       panel->first + panel->count);
+}
+
 /* Adds the rows of the wave's tiles, in their order, to one panel of a factor. */
 static int add_panel(void *context, size_t job, int thread, struct ivon_error *error)
 {
-    (void)thread;
     (void)error;
     const struct factor_job *factors = context;
     struct ivon_fit *fit = factors->pass->fit;
     const struct fit_panel *panel = &fit->factor_panels[job];
-    struct fit_layer *layer = &fit->layers[panel->layer];
+    const struct fit_layer *layer = &fit->layers[panel->layer];
     double weight = factors->kind == ROWS_OF_ADJOINTS ? fit_columns_weight(fit) : 1;
     for (size_t w = 0; w < factors->pass->wave; w++)
         for (size_t i = layer->first; i < layer->first + layer->count; i++) {
             const struct fit_worker *worker = &fit->workers[w];
             const struct net_use *use = fit_use(fit, worker, i);
-            size_t stride, count = worker->tile.count * (is_reduced(fit, use) ? 1 : use->positions);
-            const float *rows = factors_rows_of(worker, use, factors->kind, i, &stride);
+            size_t width, columns;
+            const float *rows = factors_rows_of(worker, use, factors->kind, i, &width, &columns);
             if (kind_of(layer, use, panel->side) == factors->kind && rows)
-                add_products(panel, &layer->factors[panel->side], weight, rows, count, stride);
+                add_tile(fit, worker, use, panel, weight, rows, width, columns,
+                         fit->workers[thread].panel);
         }
     return 0;
 }
@@ -214,7 +237,7 @@ int fit_factors_run(struct ivon_fit *fit, struct ivon_error *error)
     struct fit_pass pass = {.fit = fit,
                             .columns = fit->options.gram ? 0 : fit->columns,
                             .on_wave = add_inputs,
-                            .on_column = add_adjoints};
+                            .on_columns = add_adjoints};
     int code = fit->stage == FIT_FACTORS ? fit_pass_run(&pass, error) : 0;
     if (!code && fit->options.gram) {
         finish_gram(fit);

@@ -17,7 +17,9 @@
 enum {
     TILE_MAX = 64,            /* examples */
     TILE_MEMORY = 24 << 20,   /* bytes of values and their derivatives: in a cache */
-    TILE_ROWS = 64 << 20,     /* bytes of rows of inputs and adjoints */
+    TILE_ROWS = 8 << 20,      /* bytes of rows of inputs and adjoints */
+    TOGETHER = 16,            /* columns of adjoints */
+    TOGETHER_BYTES = 8 << 20, /* bytes of their rows for one example */
     LANES = 8,                /* tiles of a wave */
     TILES_LEAST = 8,          /* of the examples, for threads to share */
     DEFAULT_MEMORY = 1 << 30, /* bytes */
@@ -108,13 +110,35 @@ static int fit_open(struct ivon_fit *fit, struct ivon_examples *examples, const 
                                 task->inputs, task->input_count, error);
 }
 
-/* Bytes of a worker's rows for one example. */
-static size_t row_bytes(const struct net_use *uses, size_t count)
+/* Bytes of a worker's rows for one example, of inputs and of one column of adjoints. */
+static size_t input_bytes(const struct net_use *uses, size_t count)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++)
-        bytes += uses[i].positions * (uses[i].inputs + 2 * uses[i].outputs + 1) * sizeof(float);
+        bytes += uses[i].positions * (uses[i].inputs + 1) * sizeof(float);
     return bytes;
+}
+
+static size_t adjoint_bytes(const struct net_use *uses, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += uses[i].positions * uses[i].outputs * sizeof(float);
+    return bytes;
+}
+
+/* The columns of one row's adjoints, and those that are run back for one sum: their products are
+   fewer, and their inputs are read once for all. */
+static void fit_choose_columns(struct ivon_fit *fit, size_t bytes)
+{
+    size_t most = TOGETHER_BYTES / (bytes + 1);
+    bool none = fit->options.gram || fit->options.structure == IVON_FIT_POSTERIOR;
+    most = most < 1 ? 1 : most > TOGETHER ? TOGETHER : most;
+    if (fit->options.curvature == IVON_CURVATURE_AUTO)
+        fit->options.curvature = fit->outputs.k <= GGN_OUTPUTS ? IVON_CURVATURE_GGN
+                                                               : IVON_CURVATURE_FISHER;
+    fit->columns = fit_columns_count(fit);
+    fit->together = none ? 1 : fit->columns < most ? fit->columns : most;
 }
 
 /*
@@ -159,7 +183,9 @@ static int fit_choose_tile(struct ivon_fit *fit, struct ivon_error *error)
         return code;
     size_t count;
     const struct net_use *uses = net_derivative_uses(fit->runner.workers[0].derivative, &count);
-    size_t each = row_bytes(uses, count), most = TILE_ROWS / (each + 1);
+    fit_choose_columns(fit, adjoint_bytes(uses, count));
+    size_t each = input_bytes(uses, count) + (fit->together + 1) * adjoint_bytes(uses, count);
+    size_t most = TILE_ROWS / (each + 1);
     bounds.examples = most < 1 ? 1 : most < TILE_MAX ? most : TILE_MAX;
     code = fit_layers_new(fit, fit->runner.workers[0].derivative, error);
     runner_stop(&fit->runner);
@@ -239,10 +265,6 @@ static int fit_start(struct ivon_fit *fit, struct ivon_examples *examples, const
     double noise = fit->options.task.noise_std;
     fit->likelihood = (struct likelihood){fit->options.task.likelihood, fit->outputs.k,
                                           isnan(noise) ? 1 : noise};
-    if (fit->options.curvature == IVON_CURVATURE_AUTO)
-        fit->options.curvature = fit->outputs.k <= GGN_OUTPUTS ? IVON_CURVATURE_GGN
-                                                               : IVON_CURVATURE_FISHER;
-    fit->columns = fit_columns_count(fit);
     fit_choose_block(fit);
     code = labelled_reserve(&fit->data, fit->block, fit->options.task.ignored, error);
     if (!code)

@@ -48,7 +48,6 @@ static int gradient_sum_tile(void *context, size_t i, int thread, struct ivon_er
 
 static int gradient_add_panel(void *context, size_t job, int thread, struct ivon_error *error)
 {
-    (void)thread;
     (void)error;
     const struct fit_pass *pass = context;
     const struct ivon_fit *fit = pass->fit;
@@ -56,6 +55,7 @@ static int gradient_add_panel(void *context, size_t job, int thread, struct ivon
     const struct fit_layer *layer = &fit->layers[panel->layer];
     for (size_t w = 0; w < pass->wave; w++)
         fit_panel_gradient(fit, &fit->workers[w], panel, 0, fit->workers[w].tile.count,
+                           &fit->workers[thread], 1,
                            layer->gradient + panel->first * layer->columns);
     return 0;
 }

@@ -38,37 +38,89 @@ int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivo
 /* Gradients. */
 
 /* G' += d' at the columns that a lookup's inputs name. */
-static void panel_add_lookup(const struct net_use *use, const struct fit_panel *panel,
-                             const float *d, const int64_t *places, size_t count, size_t n,
-                             float *g)
+static void panel_add_lookup(const struct fit_panel *panel, const float *d, size_t stride,
+                             const int64_t *places, size_t count, size_t n, float *g)
 {
     for (size_t t = 0; t < count; t++)
         for (size_t i = 0; i < panel->count; i++)
-            g[i * n + (size_t)places[t]] += d[t * use->outputs + panel->first + i];
+            g[i * n + (size_t)places[t]] += d[t * stride + panel->first + i];
+}
+
+/* g = beta g + Σ_t d aᵀ over `count` rows for each column of d, by one product where g has all of
+   their elements. */
+static void panel_add_rows(const struct fit_layer *layer, const struct net_use *use,
+                           const struct fit_panel *panel, const float *a, const float *d,
+                           size_t columns, size_t count, float beta, float *g)
+{
+    bool swapped = fit_use_swapped(layer, use), planes = use->planes;
+    bool all = !swapped && panel->count == layer->outputs;
+    size_t n = layer->columns, o = use->outputs, step = planes ? count : 1; /* from d to d */
+    int64_t stride_a = (int64_t)(planes ? count : use->inputs + (use->bias != NET_NONE));
+    int64_t stride_d = (int64_t)(planes ? count : columns * o);
+    size_t rows = all ? columns * o : panel->count;
+    for (size_t c = 0; c < (all ? 1 : columns); c++, d += o * step, g += panel->count * n)
+        blas_product(!planes, planes, (int64_t)rows, (int64_t)n, (int64_t)count, 1,
+                     (swapped ? a : d) + panel->first * step, swapped ? stride_a : stride_d,
+                     swapped ? d : a, swapped ? stride_d : stride_a, beta, g, (int64_t)n);
+}
+
+/* The same over examples, whose rows lie one after the other where they are no planes. */
+static void panel_add_product(const struct fit_layer *layer, const struct net_use *use,
+                              const struct fit_panel *panel, const float *a, const float *d,
+                              size_t columns, size_t examples, float beta, float *g)
+{
+    size_t t = use->positions, times = use->planes ? examples : 1;
+    for (size_t e = 0; e < times; e++)
+        panel_add_rows(layer, use, panel, a + e * t * (use->inputs + (use->bias != NET_NONE)),
+                       d + e * t * columns * use->outputs, columns, examples / times * t,
+                       e ? 1 : beta, g);
+}
+
+/* g = beta g + U_Bᵀ G U_A for each column, as far as the rows that made G were not rotated. */
+static void panel_turn(const struct fit_layer *layer, const struct fit_panel *panel, size_t columns,
+                       const struct fit_worker *own, float beta, float *g)
+{
+    const struct fit_factor *input = &layer->factors[FIT_INPUT];
+    const struct fit_factor *output = &layer->factors[FIT_OUTPUT];
+    int64_t o = (int64_t)panel->count, n = (int64_t)layer->columns;
+    const float *from = own->unturned[0];
+    if (input->late) {
+        bool last = !output->late;
+        blas_product(false, false, (int64_t)columns * o, n, n, 1, from, n, input->matrix, n,
+                     last ? beta : 0, last ? g : own->unturned[1], n);
+        from = own->unturned[1];
+    }
+    for (int64_t c = 0; c < (int64_t)columns && output->late; c++)
+        blas_product(true, false, o, n, o, 1, output->matrix, o, from + c * o * n, n, beta,
+                     g + c * o * n, n);
 }
 
 bool fit_panel_gradient(const struct ivon_fit *fit, const struct fit_worker *worker,
-                        const struct fit_panel *panel, size_t first, size_t count, float *g)
+                        const struct fit_panel *panel, size_t first, size_t count,
+                        const struct fit_worker *own, float beta, float *g)
 {
     const struct fit_layer *layer = &fit->layers[panel->layer];
-    size_t n = layer->columns;
-    bool lookups = true;
+    bool lookups = true, late = layer->factors[FIT_INPUT].late || layer->factors[FIT_OUTPUT].late;
+    size_t n = layer->columns, columns = worker->columns;
     for (size_t i = layer->first; i < layer->first + layer->count; i++) {
         const struct net_use *use = fit_use(fit, worker, i);
-        size_t at = first * use->positions, t = count * use->positions;
-        size_t stride = use->inputs + (use->bias != NET_NONE);
-        const float *d = worker->adjoints[i] + at * use->outputs;
-        const float *a = use->lookup ? NULL : worker->inputs[i] + at * stride;
+        size_t at = first * use->positions;
+        const float *d = worker->adjoints[i] + at * columns * use->outputs;
         if (use->lookup) {
-            panel_add_lookup(use, panel, d, worker->places[i] + at, t, n, g);
+            for (size_t c = 0; c < columns; c++)
+                panel_add_lookup(panel, d + c * use->outputs, columns * use->outputs,
+                                 worker->places[i] + at, count * use->positions, n,
+                                 g + c * panel->count * n);
             continue;
         }
+        panel_add_product(layer, use, panel,
+                          worker->inputs[i] + at * (use->inputs + (use->bias != NET_NONE)), d,
+                          columns, count, late ? 0 : beta, late ? own->unturned[0] : g);
         lookups = false;
-        bool swapped = fit_use_swapped(layer, use);
-        blas_product(true, false, (int64_t)panel->count, (int64_t)n, (int64_t)t, 1,
-                     (swapped ? a : d) + panel->first, (int64_t)(swapped ? stride : use->outputs),
-                     swapped ? d : a, (int64_t)(swapped ? use->outputs : stride), 1, g, (int64_t)n);
+        beta = late ? beta : 1;
     }
+    if (late)
+        panel_turn(layer, panel, columns, own, beta, g);
     return lookups;
 }
 
@@ -103,8 +155,10 @@ static void group_uses(struct ivon_fit *fit, const struct net_use *uses, size_t 
             if (uses[u].weight == layer->weight)
                 fit->uses[fit->use_count++] = u;
         layer->count = fit->use_count - layer->first;
-        for (size_t u = layer->first; u < fit->use_count; u++)
+        for (size_t u = layer->first; u < fit->use_count; u++) {
             layer->mixed |= fit_use_swapped(layer, &uses[fit->uses[u]]);
+            layer->lookups |= uses[fit->uses[u]].lookup;
+        }
         layer->single = layer->single && layer->count == 1;
         size_t bias = layer->count == 1 ? uses[fit->uses[layer->first]].bias : NET_NONE;
         if (bias != NET_NONE && fit->random[bias] && !fit->options.gram) {
@@ -114,16 +168,27 @@ static void group_uses(struct ivon_fit *fit, const struct net_use *uses, size_t 
     }
 }
 
-/* The inputs of lookups are too many for a basis, and would not stay places in it. */
-static bool is_looked_up(const struct ivon_fit *fit, const struct fit_layer *layer,
-                         const struct net_use *uses)
+/* Rows of h at a time, of which each has as many elements as the layer has columns. */
+static size_t moment_rows(const struct ivon_fit *fit, const struct fit_layer *layer)
 {
-    bool any = false;
-    for (size_t u = 0; u < layer->count; u++)
-        any |= uses[fit->uses[layer->first + u]].lookup;
-    return any;
+    size_t rows = PANEL_SIZE / fit->together / (layer->columns + 1);
+    return rows ? rows : 1;
 }
 
+/* Rotating the T rows of an example costs T n² and T C o², its gradients for C columns C o n² and
+   C o² n, where one panel has all their rows. */
+static void choose_late(const struct ivon_fit *fit, struct fit_layer *layer,
+                        const struct net_use *use)
+{
+    struct fit_factor *input = &layer->factors[FIT_INPUT], *output = &layer->factors[FIT_OUTPUT];
+    if (layer->count > 1 || use->lookup)
+        return;
+    input->late = input->rotated && use->positions > fit->together * layer->outputs;
+    output->late = output->rotated && use->positions > layer->columns &&
+                   moment_rows(fit, layer) >= layer->outputs;
+}
+
+/* The inputs of lookups are too many for a basis, and would not stay places in it. */
 static void choose_sides(const struct ivon_fit *fit, struct fit_layer *layer,
                          const struct net_use *uses)
 {
@@ -133,10 +198,11 @@ static void choose_sides(const struct ivon_fit *fit, struct fit_layer *layer,
     layer->factors[FIT_INPUT].rows = layer->columns;
     layer->factors[FIT_OUTPUT].rows = layer->outputs;
     layer->factors[FIT_INPUT].rotated = (kronecker || options->gram) && layer->columns <= most &&
-                                        !is_looked_up(fit, layer, uses);
+                                        !layer->lookups;
     layer->factors[FIT_OUTPUT].rotated = kronecker && !options->gram && layer->outputs <= most;
     layer->product = options->factor_moments && !layer->mixed &&
                      layer->factors[FIT_INPUT].rotated && layer->factors[FIT_OUTPUT].rotated;
+    choose_late(fit, layer, &uses[fit->uses[layer->first]]);
 }
 
 static bool allocate_layer(const struct ivon_fit *fit, struct fit_layer *layer)
@@ -186,13 +252,6 @@ static void add_panels(struct fit_panel *panels, size_t *count, size_t layer, en
                                                 rows - first < step ? rows - first : step};
 }
 
-/* Rows of h at a time, of which each has as many elements as the layer has columns. */
-static size_t moment_rows(const struct fit_layer *layer)
-{
-    size_t rows = PANEL_SIZE / (layer->columns + 1);
-    return rows ? rows : 1;
-}
-
 static void list_panels(const struct ivon_fit *fit, struct fit_panel *factors,
                         struct fit_panel *moments, size_t *factor_count, size_t *moment_count)
 {
@@ -202,7 +261,7 @@ static void list_panels(const struct ivon_fit *fit, struct fit_panel *factors,
         for (enum fit_side side = FIT_INPUT; side < FIT_SIDES; side++)
             if (layer->factors[side].rotated)
                 add_panels(factors, factor_count, i, side, layer->factors[side].rows, FACTOR_PANEL);
-        add_panels(moments, moment_count, i, FIT_OUTPUT, layer->outputs, moment_rows(layer));
+        add_panels(moments, moment_count, i, FIT_OUTPUT, layer->outputs, moment_rows(fit, layer));
     }
 }
 

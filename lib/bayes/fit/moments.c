@@ -32,8 +32,10 @@ static int start_tile(void *context, size_t i, int thread, struct ivon_error *er
     return 0;
 }
 
-static void add_diagonal(const struct ivon_fit *fit, struct fit_worker *worker, float weight)
+/* With the adjoints of one column. */
+static void square_diagonal(const struct ivon_fit *fit, struct fit_worker *worker)
 {
+    float weight = (float)fit_columns_weight(fit);
     for (size_t p = 0; p < fit->network->parameter_count; p++) {
         size_t count = fit->parameter_counts[p];
         if (!fit->diagonal[p])
@@ -47,7 +49,7 @@ static void add_diagonal(const struct ivon_fit *fit, struct fit_worker *worker, 
     }
 }
 
-static int square_column(void *context, size_t i, int thread, struct ivon_error *error)
+static int square_columns(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     (void)error;
@@ -57,12 +59,13 @@ static int square_column(void *context, size_t i, int thread, struct ivon_error 
     float weight = (float)fit_columns_weight(fit);
     for (size_t l = 0; l < fit->layer_count; l++) {
         const struct fit_layer *layer = &fit->layers[l];
-        if (layer->single)
-            derivative_add_products(worker->sums[layer->first], weight,
-                                    worker->adjoints[layer->first], worker->adjoints[layer->first],
-                                    worker->tile.count * layer->outputs);
+        for (size_t r = 0; r < worker->tile.count * worker->columns && layer->single; r++) {
+            const float *d = worker->adjoints[layer->first] + r * layer->outputs;
+            derivative_add_products(worker->sums[layer->first] +
+                                        r / worker->columns * layer->outputs,
+                                    weight, d, d, layer->outputs);
+        }
     }
-    add_diagonal(fit, worker, weight);
     return 0;
 }
 
@@ -92,22 +95,37 @@ static void flush_lookup(const struct net_use *use, const struct fit_panel *pane
         }
 }
 
-static void add_examples(const struct ivon_fit *fit, const struct fit_worker *worker,
-                         const struct fit_layer *layer, const struct fit_panel *panel, float *g)
+static void flush_lookups(const struct ivon_fit *fit, const struct fit_worker *worker,
+                          const struct fit_panel *panel, size_t e, float *g, float *h)
 {
+    const struct fit_layer *layer = &fit->layers[panel->layer];
+    float weight = (float)fit_columns_weight(fit);
+    for (size_t i = layer->first; i < layer->first + layer->count; i++) {
+        const struct net_use *use = fit_use(fit, worker, i);
+        for (size_t c = 0; c < worker->columns; c++)
+            flush_lookup(use, panel, worker->places[i] + e * use->positions, layer->columns, weight,
+                         g + c * panel->count * layer->columns, h);
+    }
+}
+
+static void add_examples(const struct ivon_fit *fit, const struct fit_worker *worker,
+                         const struct fit_panel *panel, const struct fit_worker *own)
+{
+    const struct fit_layer *layer = &fit->layers[panel->layer];
     size_t n = layer->columns, size = panel->count * n;
     float weight = (float)fit_columns_weight(fit), *h = layer->h + panel->first * n;
-    memset(g, 0, size * sizeof *g);
+    float *g = own->panel;
+    if (layer->lookups)
+        memset(g, 0, worker->columns * size * sizeof *g);
     for (size_t e = 0; e < worker->tile.count; e++) {
-        if (!fit_panel_gradient(fit, worker, panel, e, 1, g)) {
-            derivative_add_products(h, weight, g, g, size);
-            memset(g, 0, size * sizeof *g);
+        if (fit_panel_gradient(fit, worker, panel, e, 1, own, layer->lookups, g)) {
+            flush_lookups(fit, worker, panel, e, g, h);
             continue;
         }
-        for (size_t i = layer->first; i < layer->first + layer->count; i++) {
-            const struct net_use *use = fit_use(fit, worker, i);
-            flush_lookup(use, panel, worker->places[i] + e * use->positions, n, weight, g, h);
-        }
+        for (size_t c = 0; c < worker->columns; c++)
+            derivative_add_products(h, weight, g + c * size, g + c * size, size);
+        if (layer->lookups)
+            memset(g, 0, worker->columns * size * sizeof *g);
     }
 }
 
@@ -119,7 +137,7 @@ static int add_column_panel(void *context, size_t job, int thread, struct ivon_e
     const struct fit_panel *panel = &fit->moment_panels[job];
     const struct fit_layer *layer = &fit->layers[panel->layer];
     for (size_t w = 0; w < pass->wave && !layer->single && !layer->product; w++)
-        add_examples(fit, &fit->workers[w], layer, panel, fit->workers[thread].panel);
+        add_examples(fit, &fit->workers[w], panel, &fit->workers[thread]);
     return 0;
 }
 
@@ -144,11 +162,11 @@ static int start_wave(struct fit_pass *pass, struct ivon_error *error)
                            error);
 }
 
-static int moments_add_column(struct fit_pass *pass, struct ivon_error *error)
+static int moments_add_columns(struct fit_pass *pass, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
     int threads = fit->threads;
-    int code = thread_pool_run(fit->pool, threads, pass->wave, square_column, pass, error);
+    int code = thread_pool_run(fit->pool, threads, pass->wave, square_columns, pass, error);
     return code ? code
                 : thread_pool_run(fit->pool, threads, fit->moment_panel_count, add_column_panel,
                                   pass, error);
@@ -189,7 +207,8 @@ int fit_moments_run(struct ivon_fit *fit, struct ivon_error *error)
                             .rotate = true,
                             .on_gradient = fit_gradient_add,
                             .on_wave = start_wave,
-                            .on_column = moments_add_column,
+                            .on_back = square_diagonal,
+                            .on_columns = moments_add_columns,
                             .on_end = end_wave};
     fit->stage = FIT_MOMENTS;
     int code = fit_pass_run(&pass, error);

@@ -6,22 +6,45 @@
 #include "core/blas.h"
 #include "core/error.h"
 
-static size_t use_rows(const struct fit_worker *worker, const struct net_use *use)
+/* Rows ← rows U, for a layer's side; `stride` is their distance. */
+static void rotate_rows(const struct fit_worker *worker, const struct fit_factor *factor,
+                        size_t count, size_t stride, float *rows)
 {
-    return worker->tile.count * use->positions;
+    size_t n = factor->rows, most = fit_rows_rotated(n);
+    for (size_t first = 0; first < count; first += most, rows += most * stride) {
+        size_t some = count - first < most ? count - first : most;
+        blas_product(false, false, (int64_t)some, (int64_t)n, (int64_t)n, 1, rows, (int64_t)stride,
+                     factor->matrix, (int64_t)n, 0, worker->rows, (int64_t)n);
+        for (size_t r = 0; r < some; r++)
+            memcpy(rows + r * stride, worker->rows + r * n, n * sizeof *rows);
+    }
 }
 
-/* Rows ← rows U, for a layer's side; `stride` is their distance. */
-static void rotate(const struct fit_worker *worker, const struct fit_factor *factor, size_t count,
-                   size_t stride, float *rows)
+/* Planes ← Uᵀ planes of `positions` elements. */
+static void rotate_planes(const struct fit_worker *worker, const struct fit_factor *factor,
+                          size_t positions, float *planes)
 {
-    size_t n = factor->rows;
-    if (!factor->rotated || !count)
+    size_t n = factor->rows, most = fit_rows_rotated(n);
+    for (size_t first = 0; first < positions; first += most, planes += most) {
+        size_t some = positions - first < most ? positions - first : most;
+        blas_product(true, false, (int64_t)n, (int64_t)some, (int64_t)n, 1, factor->matrix,
+                     (int64_t)n, planes, (int64_t)positions, 0, worker->rows, (int64_t)some);
+        for (size_t r = 0; r < n; r++)
+            memcpy(planes + r * positions, worker->rows + r * some, some * sizeof *planes);
+    }
+}
+
+/* The rows of a tile, of which each position has `columns`, `width` apart. */
+static void rotate(const struct fit_worker *worker, const struct net_use *use,
+                   const struct fit_factor *factor, size_t columns, size_t width, float *rows)
+{
+    size_t count = worker->tile.count * columns;
+    if (!factor->rotated || factor->late)
         return;
-    blas_product(false, false, (int64_t)count, (int64_t)n, (int64_t)n, 1, rows, (int64_t)stride,
-                 factor->matrix, (int64_t)n, 0, worker->rows, (int64_t)n);
-    for (size_t r = 0; r < count; r++)
-        memcpy(rows + r * stride, worker->rows + r * n, n * sizeof *rows);
+    if (!use->planes)
+        rotate_rows(worker, factor, count * use->positions, width, rows);
+    for (size_t i = 0; i < count && use->planes; i++)
+        rotate_planes(worker, factor, use->positions, rows + i * use->positions * width);
 }
 
 static void fetch_inputs(const struct fit_pass *pass, struct fit_worker *worker, size_t layer_index)
@@ -33,23 +56,29 @@ static void fetch_inputs(const struct fit_pass *pass, struct fit_worker *worker,
         net_derivative_use_inputs(worker->tile.worker->derivative, use, worker->tile.count,
                                   worker->inputs[i], worker->places[i]);
         if (pass->rotate && !use->lookup)
-            rotate(worker, &layer->factors[fit_use_swapped(layer, use) ? FIT_OUTPUT : FIT_INPUT],
-                   use_rows(worker, use), use->inputs + (use->bias != NET_NONE), worker->inputs[i]);
+            rotate(worker, use,
+                   &layer->factors[fit_use_swapped(layer, use) ? FIT_OUTPUT : FIT_INPUT], 1,
+                   use->inputs + (use->bias != NET_NONE), worker->inputs[i]);
     }
 }
 
-static void fetch_adjoints(const struct fit_pass *pass, struct fit_worker *worker,
-                           size_t layer_index)
+/* The adjoints of one of the columns that are run back. */
+static void fetch_adjoints(const struct ivon_fit *fit, struct fit_worker *worker, size_t column)
 {
-    const struct ivon_fit *fit = pass->fit;
+    for (size_t i = 0; i < fit->use_count; i++)
+        net_derivative_use_adjoints(worker->tile.worker->derivative, fit_use(fit, worker, i),
+                                    worker->tile.count, column, worker->columns,
+                                    worker->adjoints[i]);
+}
+
+static void rotate_adjoints(const struct ivon_fit *fit, struct fit_worker *worker,
+                            size_t layer_index)
+{
     const struct fit_layer *layer = &fit->layers[layer_index];
     for (size_t i = layer->first; i < layer->first + layer->count; i++) {
         const struct net_use *use = fit_use(fit, worker, i);
-        net_derivative_use_adjoints(worker->tile.worker->derivative, use, worker->tile.count,
-                                    worker->adjoints[i]);
-        if (pass->rotate)
-            rotate(worker, &layer->factors[fit_use_swapped(layer, use) ? FIT_INPUT : FIT_OUTPUT],
-                   use_rows(worker, use), use->outputs, worker->adjoints[i]);
+        rotate(worker, use, &layer->factors[fit_use_swapped(layer, use) ? FIT_INPUT : FIT_OUTPUT],
+               worker->columns, use->outputs, worker->adjoints[i]);
     }
 }
 
@@ -82,16 +111,32 @@ static int run_forward(void *context, size_t i, int thread, struct ivon_error *e
     return meter_add(&fit->meter, tile->count, error);
 }
 
+static size_t columns_together(const struct fit_pass *pass)
+{
+    size_t left = pass->columns - pass->column;
+    bool one = pass->column == FIT_RESIDUAL;
+    return one ? 1 : left < pass->fit->together ? left : pass->fit->together;
+}
+
 static int run_back(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     const struct fit_pass *pass = context;
-    struct fit_worker *worker = &pass->fit->workers[i];
-    fit_columns_set(pass->fit, worker, pass->column, worker->adjoint);
-    net_derivative_backward(worker->tile.worker->derivative, worker->adjoint, NULL);
-    for (size_t layer = 0; layer < pass->fit->layer_count; layer++)
-        fetch_adjoints(pass, worker, layer);
-    return fit_state_ask(pass->fit, error);
+    struct ivon_fit *fit = pass->fit;
+    struct fit_worker *worker = &fit->workers[i];
+    int code = 0;
+    worker->columns = columns_together(pass);
+    for (size_t c = 0; c < worker->columns && !code; c++) {
+        fit_columns_set(fit, worker, pass->column + c, worker->adjoint);
+        net_derivative_backward(worker->tile.worker->derivative, worker->adjoint, NULL);
+        fetch_adjoints(fit, worker, c);
+        if (pass->on_back && pass->column != FIT_RESIDUAL)
+            pass->on_back(fit, worker);
+        code = fit_state_ask(fit, error);
+    }
+    for (size_t layer = 0; layer < fit->layer_count && pass->rotate && !code; layer++)
+        rotate_adjoints(fit, worker, layer);
+    return code;
 }
 
 /* Σ L, in the order of examples. */
@@ -121,10 +166,10 @@ static int fit_run_wave(struct fit_pass *pass, struct ivon_error *error)
     }
     if (!code && pass->on_wave)
         code = pass->on_wave(pass, error);
-    for (pass->column = 0; pass->column < pass->columns && !code; pass->column++) {
+    for (pass->column = 0; pass->column < pass->columns && !code; pass->column += fit->together) {
         code = thread_pool_run(fit->pool, threads, pass->wave, run_back, pass, error);
-        if (!code && pass->on_column)
-            code = pass->on_column(pass, error);
+        if (!code && pass->on_columns)
+            code = pass->on_columns(pass, error);
     }
     if (!code && pass->on_end)
         code = pass->on_end(pass, error);

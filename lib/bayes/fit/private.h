@@ -21,6 +21,7 @@ enum fit_side { FIT_INPUT, FIT_OUTPUT, FIT_SIDES };
 struct fit_factor {
     size_t rows;     /* n or o */
     bool rotated;    /* it is not the identity */
+    bool late;       /* for h, gradients are rotated, and not the rows of which they are made */
     float *matrix;   /* rows × rows: the factor, then its eigenvectors, one in each column */
     float *spectrum; /* its eigenvalues */
     bool decomposed; /* both are there */
@@ -32,6 +33,7 @@ struct fit_layer {
     size_t first, count;     /* of fit->uses */
     size_t outputs, columns; /* o and n, which counts the bias */
     bool transposed;
+    bool lookups; /* some uses are */
     bool mixed;   /* its uses differ in orientation, as an embedding and a tied head do */
     bool single;  /* one use at one position, not by lookup: gradients have rank one */
     bool product; /* h is the product of the factors' eigenvalues */
@@ -54,13 +56,15 @@ struct fit_worker {
     float *p, *adjoint;         /* tile × T × K */
     double *losses;             /* tile × T */
     bool probabilities;         /* f of the first examples are */
-    float **inputs, **adjoints; /* of each use: rows, rotated or squared once they are ready */
+    float **inputs, **adjoints; /* of each use: rows, rotated or squared once they are ready; of
+                                   adjoints all columns of a row, one after the other */
+    size_t columns;             /* that the adjoints have */
     int64_t **places;           /* of each use by lookup */
-    float *rows;                /* scratch of the longest list of rows */
+    float *rows;                /* scratch: some rows */
     float *gradients;           /* of one diagonal parameter, of a tile */
     float **sums;               /* of each use of a single layer: Σ d'² over columns */
     float *squares;             /* of all diagonal parameters: sums over a tile */
-    float *panel;               /* scratch: a panel of G */
+    float *panel, *unturned[2]; /* scratch: a panel of the G' of all columns, and two of G */
 };
 
 /* The stages of a fit, in their order; some have less. */
@@ -81,10 +85,11 @@ struct ivon_fit {
     struct labelled data;
     struct runner runner;
     struct thread_pool *pool;
-    int threads, lanes;            /* lanes: tiles of a wave, which have a worker each */
-    size_t block, memory, columns; /* examples in memory; adjoints of each row */
-    bool *random;                  /* of each parameter */
-    size_t *parameter_counts;      /* elements of each */
+    int threads, lanes;       /* lanes: tiles of a wave, which have a worker each */
+    size_t block, memory;     /* examples in memory; bytes */
+    size_t columns, together; /* adjoints of each row; those that are run back for one sum */
+    bool *random;             /* of each parameter */
+    size_t *parameter_counts; /* elements of each */
     struct weights mean;
     struct fit_worker *workers;
     /* Layers and their uses, numbered as the derivative has them. */
@@ -134,10 +139,14 @@ const struct net_use *fit_use(const struct ivon_fit *fit, const struct fit_worke
                               size_t use);
 /* Returns whether a use has the layer's inputs as its outputs, and the other way round. */
 bool fit_use_swapped(const struct fit_layer *layer, const struct net_use *use);
-/* Adds the rows of G' = Σ_t d' a'ᵀ that a panel of h has, summed over `count` of a tile's examples
-   and all uses; returns whether lookups alone made it. */
+/* g = beta g + the rows of G' = Σ_t d' a'ᵀ that a panel of h has, those of each column one after
+   the other, summed over `count` of a tile's examples and all uses; returns whether lookups alone
+   made it. Beta is 1 where the layer has lookups, else 0 or 1. The scratch is `own`'s. */
 bool fit_panel_gradient(const struct ivon_fit *fit, const struct fit_worker *worker,
-                        const struct fit_panel *panel, size_t first, size_t count, float *g);
+                        const struct fit_panel *panel, size_t first, size_t count,
+                        const struct fit_worker *own, float beta, float *g);
+/* Rows of n elements that are rotated at a time. */
+size_t fit_rows_rotated(size_t n);
 size_t fit_layers_bytes(const struct ivon_fit *fit);
 struct net_block fit_layer_block(const struct fit_layer *layer); /* without a diagonal */
 
@@ -148,8 +157,9 @@ int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivo
 #define FIT_RESIDUAL SIZE_MAX
 
 /* A pass over the data: each wave of tiles is run forward, run back by the residuals for
-   `on_gradient`, if there is one, and given to `on_wave`; and for each column of adjoints, if there
-   are any to be propagated, run back and given to `on_column`. */
+   `on_gradient`, if there is one, and given to `on_wave`; then it is run back by each column of
+   adjoints, if there are any to be propagated, and after fit->together of them given to
+   `on_columns`. */
 struct fit_pass {
     struct ivon_fit *fit;
     size_t columns; /* 0: forward alone */
@@ -157,9 +167,10 @@ struct fit_pass {
     size_t wave;    /* tiles of the wave: workers [0, wave) have them */
     int (*on_gradient)(struct fit_pass *pass, struct ivon_error *error); /* with FIT_RESIDUAL */
     int (*on_wave)(struct fit_pass *pass, struct ivon_error *error);
-    int (*on_column)(struct fit_pass *pass, struct ivon_error *error);
+    void (*on_back)(const struct ivon_fit *fit, struct fit_worker *worker); /* with each column */
+    int (*on_columns)(struct fit_pass *pass, struct ivon_error *error);
     int (*on_end)(struct fit_pass *pass, struct ivon_error *error); /* of the wave's columns */
-    size_t column;
+    size_t column;     /* the first of those that are run back */
     size_t first_tile; /* of the wave, within the block */
 };
 int fit_pass_run(struct fit_pass *pass, struct ivon_error *error);

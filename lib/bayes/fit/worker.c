@@ -6,26 +6,59 @@
 #include "core/error.h"
 #include "core/memory.h"
 
-static bool make_rows(const struct ivon_fit *fit, struct fit_worker *worker,
-                      const struct net_use *use, size_t i, size_t *longest)
+size_t fit_rows_rotated(size_t n)
 {
-    size_t rows = fit->runner.tile * use->positions, width = use->inputs + 1;
-    size_t inputs = rows * width, outputs = rows * use->outputs;
-    worker->inputs[i] = use->lookup ? NULL : memory_aligned(inputs * sizeof(float));
+    enum { SIZE = 1 << 15 /* elements: they stay in a cache */, LEAST = 256 };
+    return n < SIZE / LEAST ? SIZE / (n + 1) : LEAST;
+}
+
+static bool make_rows(const struct ivon_fit *fit, struct fit_worker *worker,
+                      const struct net_use *use, size_t i)
+{
+    size_t rows = fit->runner.tile * use->positions, outputs = rows * use->outputs;
+    worker->inputs[i] = use->lookup ? NULL
+                                    : memory_aligned(rows * (use->inputs + 1) * sizeof(float));
     worker->places[i] = use->lookup ? calloc(rows + 1, sizeof(int64_t)) : NULL;
-    worker->adjoints[i] = memory_aligned(outputs * sizeof(float));
+    worker->adjoints[i] = memory_aligned(outputs * fit->together * sizeof(float));
     worker->sums[i] = use->positions == 1 ? calloc(outputs + 1, sizeof(float)) : NULL;
-    *longest = !use->lookup && inputs > *longest ? inputs : *longest;
-    *longest = outputs > *longest ? outputs : *longest;
     return (use->lookup ? worker->places[i] != NULL : worker->inputs[i] != NULL) &&
            worker->adjoints[i] && (use->positions > 1 || worker->sums[i]);
+}
+
+/* For the largest of the layers. */
+static bool make_scratch(const struct ivon_fit *fit, struct fit_worker *worker)
+{
+    size_t rotated = 0, panel = 0, unturned = 0;
+    for (size_t i = 0; i < FIT_SIDES * fit->layer_count; i++) {
+        const struct fit_factor *factor = &fit->layers[i / FIT_SIDES].factors[i % FIT_SIDES];
+        size_t size = factor->rotated ? fit_rows_rotated(factor->rows) * factor->rows : 0;
+        rotated = size > rotated ? size : rotated;
+    }
+    for (size_t i = 0; i < fit->factor_panel_count; i++) {
+        const struct fit_panel *at = &fit->factor_panels[i];
+        size_t size = at->count * fit->layers[at->layer].factors[at->side].rows;
+        panel = size > panel ? size : panel;
+    }
+    for (size_t i = 0; i < fit->moment_panel_count; i++) {
+        const struct fit_panel *at = &fit->moment_panels[i];
+        const struct fit_layer *layer = &fit->layers[at->layer];
+        size_t size = fit->together * at->count * layer->columns;
+        bool late = layer->factors[FIT_INPUT].late || layer->factors[FIT_OUTPUT].late;
+        panel = size > panel ? size : panel;
+        unturned = late && size > unturned ? size : unturned;
+    }
+    worker->rows = memory_aligned(rotated * sizeof *worker->rows);
+    worker->panel = memory_aligned(panel * sizeof *worker->panel);
+    worker->unturned[0] = memory_aligned(unturned * sizeof(float));
+    worker->unturned[1] = memory_aligned(unturned * sizeof(float));
+    return worker->rows && worker->panel && worker->unturned[0] && worker->unturned[1];
 }
 
 static int fit_worker_new(const struct ivon_fit *fit, struct fit_worker *worker,
                           struct runner_worker *runs, struct ivon_error *error)
 {
     size_t rows = fit->runner.tile * fit->outputs.tokens, all = rows * fit->outputs.k;
-    size_t longest = 0, widest = 0, panel = 0;
+    size_t widest = 0;
     worker->tile.worker = runs;
     worker->p = calloc(all, sizeof *worker->p);
     worker->adjoint = calloc(all, sizeof *worker->adjoint);
@@ -35,26 +68,17 @@ static int fit_worker_new(const struct ivon_fit *fit, struct fit_worker *worker,
     worker->adjoints = calloc(fit->use_count + 1, sizeof *worker->adjoints);
     worker->sums = calloc(fit->use_count + 1, sizeof *worker->sums);
     if (!worker->p || !worker->adjoint || !worker->losses || !worker->inputs || !worker->places ||
-        !worker->adjoints || !worker->sums)
+        !worker->adjoints || !worker->sums || !make_scratch(fit, worker))
         return ivon_error_memory(error);
     for (size_t i = 0; i < fit->use_count; i++)
-        if (!make_rows(fit, worker, fit_use(fit, worker, i), i, &longest))
+        if (!make_rows(fit, worker, fit_use(fit, worker, i), i))
             return ivon_error_memory(error);
     for (size_t p = 0; p < fit->network->parameter_count; p++)
         if (fit->diagonal[p] && fit->parameter_counts[p] > widest)
             widest = fit->parameter_counts[p];
-    for (size_t i = 0; i < fit->moment_panel_count; i++) {
-        const struct fit_panel *at = &fit->moment_panels[i];
-        size_t size = at->count * fit->layers[at->layer].columns;
-        panel = size > panel ? size : panel;
-    }
-    worker->rows = memory_aligned(longest * sizeof *worker->rows);
     worker->gradients = calloc(fit->runner.tile * widest + 1, sizeof *worker->gradients);
     worker->squares = calloc(fit->diagonal_count + 1, sizeof *worker->squares);
-    worker->panel = memory_aligned(panel * sizeof *worker->panel);
-    return worker->rows && worker->gradients && worker->squares && worker->panel
-               ? 0
-               : ivon_error_memory(error);
+    return worker->gradients && worker->squares ? 0 : ivon_error_memory(error);
 }
 
 int fit_workers_new(struct ivon_fit *fit, struct ivon_error *error)
@@ -82,9 +106,10 @@ static void fit_worker_release(const struct ivon_fit *fit, struct fit_worker *wo
         if (worker->sums)
             free(worker->sums[i]);
     }
-    void *all[] = {worker->p,       worker->adjoint, worker->losses,   worker->inputs,
-                   worker->places,  worker->sums,    worker->adjoints, worker->rows,
-                   worker->squares, worker->panel,   worker->gradients};
+    void *all[] = {worker->p,        worker->adjoint, worker->losses,      worker->inputs,
+                   worker->places,   worker->sums,    worker->adjoints,    worker->rows,
+                   worker->squares,  worker->panel,   worker->unturned[0], worker->unturned[1],
+                   worker->gradients};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }

@@ -85,10 +85,10 @@ static bool use_of_product(const struct net_derivative *derivative, const struct
            use_set_weight(derivative, step, input, input ? !p->transpose_b : p->transpose_a, use);
 }
 
-static bool use_has_rows(const struct plan_step *step)
+static bool use_has_planes(const struct plan_step *step)
 {
     const struct net_operator *op = step->call.node->op;
-    return op->rows && op->rows(&step->call, 0, 0, NULL);
+    return op->planes && op->planes(&step->call, 0, 0, NULL);
 }
 
 /* Positions of images by the weights of filters. */
@@ -99,6 +99,7 @@ static bool use_of_images(const struct net_derivative *derivative, const struct 
     use->outputs = (size_t)weight->shape[0];
     use->inputs = use->outputs ? weight->count / use->outputs : 0;
     use->positions = use->outputs ? output->count / derivative->tile / use->outputs : 0;
+    use->planes = use->positions > 1;
     return use_set_weight(derivative, step, 1, false, use);
 }
 
@@ -129,7 +130,7 @@ static bool find_use(const struct net_derivative *derivative, size_t i, struct n
         return false;
     if (step->call.node->op->flags & NET_LOOKUP)
         found = use_of_table(derivative, step, use);
-    else if (use_has_rows(step))
+    else if (use_has_planes(step))
         found = use_of_images(derivative, step, use);
     else
         found = use_of_product(derivative, step, use);
@@ -210,18 +211,17 @@ static void use_places(const struct plan_step *step, const struct net_use *use, 
         places[i] = indices[i] + (indices[i] < 0 ? (int64_t)use->inputs : 0);
 }
 
-/* The numbers of a row of outputs lie so far apart, in images and behind a weight on the left. */
+/* The numbers of a row of outputs lie so far apart, behind a weight on the left. */
 static size_t use_columns(const struct plan_step *step, const struct net_use *use)
 {
-    size_t columns = 1;
-    if (use->lookup)
-        return columns;
-    if (use_has_rows(step))
-        for (int i = 2; i < step->call.outputs[0]->rank; i++)
-            columns *= (size_t)step->call.outputs[0]->shape[i];
-    else if (use->input == 0)
-        columns = (size_t)step->call.node->op->product(&step->call)->n;
-    return columns;
+    bool left = !use->lookup && !use_has_planes(step) && use->input == 0;
+    return left ? (size_t)step->call.node->op->product(&step->call)->n : 1;
+}
+
+static void use_fill(float *to, size_t count, size_t stride, float value)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i * stride] = value;
 }
 
 void net_derivative_use_inputs(struct net_derivative *derivative, const struct net_use *use,
@@ -230,41 +230,47 @@ void net_derivative_use_inputs(struct net_derivative *derivative, const struct n
     const struct plan_step *step = &derivative->plan->steps[use->step];
     const struct net_call *call = &step->call;
     bool biased = use->bias != NET_NONE, right = use->input == 0;
-    size_t stride = use->inputs + biased, total = count * use->positions;
+    size_t t = use->positions, total = count * t, n = use->inputs + biased;
+    float beta = (float)net_attribute_number(call->node, "beta", 1);
     if (!total)
         return;
     if (use->lookup)
         use_places(step, use, total, places);
-    else if (use_has_rows(step))
-        call->node->op->rows(call, total / use_columns(step, use), stride, rows);
+    else if (use_has_planes(step))
+        call->node->op->planes(call, count, n * t, rows);
     else
         net_matmul_vectors(call->node->op->product(call), right,
                            (float)net_attribute_number(call->node, "alpha", 1),
-                           call->inputs[right]->data, total, stride, rows);
-    float beta = (float)net_attribute_number(call->node, "beta", 1);
-    for (size_t i = 0; i < total && biased; i++)
-        rows[i * stride + use->inputs] = beta;
+                           call->inputs[right]->data, total, n, rows);
+    if (biased && !use->planes)
+        use_fill(rows + use->inputs, total, n, beta);
+    for (size_t e = 0; e < count && biased && use->planes; e++)
+        use_fill(rows + (e * n + use->inputs) * t, t, 1, beta);
 }
 
-/* rows ← the transposes of `count` matrices of o rows */
-static void use_transpose(const float *from, size_t count, size_t o, size_t columns, float *rows)
+/* rows ← the transposes of `count` matrices of o rows, whose rows are `stride` apart */
+static void use_transpose(const float *from, size_t count, size_t o, size_t columns, size_t stride,
+                          float *rows)
 {
-    for (size_t i = 0; i < count; i++, from += o * columns, rows += o * columns)
+    for (size_t i = 0; i < count; i++, from += o * columns, rows += columns * stride)
         for (size_t c = 0; c < columns; c++)
             for (size_t r = 0; r < o; r++)
-                rows[c * o + r] = from[r * columns + c];
+                rows[c * stride + r] = from[r * columns + c];
 }
 
 void net_derivative_use_adjoints(struct net_derivative *derivative, const struct net_use *use,
-                                 size_t count, float *rows)
+                                 size_t count, size_t c, size_t columns, float *rows)
 {
     const struct plan_step *step = &derivative->plan->steps[use->step];
     const float *adjoint = derivative_output_adjoint(derivative, step, 0);
-    size_t total = count * use->positions, columns = use_columns(step, use);
-    if (columns == 1)
-        memcpy(rows, adjoint, total * use->outputs * sizeof *rows);
-    else if (total)
-        use_transpose(adjoint, total / columns, use->outputs, columns, rows);
+    size_t total = count * use->positions, apart = use_columns(step, use), o = use->outputs;
+    size_t piece = use->planes ? use->positions * o : o; /* that lies together in both */
+    if (apart > 1 && total) {
+        use_transpose(adjoint, total / apart, o, apart, columns * o, rows + c * o);
+        return;
+    }
+    for (size_t i = 0; i < total * o / (piece ? piece : 1); i++)
+        memcpy(rows + (i * columns + c) * piece, adjoint + i * piece, piece * sizeof *rows);
 }
 
 const float *net_derivative_output_adjoint(const struct net_derivative *derivative)

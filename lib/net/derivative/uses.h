@@ -18,6 +18,7 @@ struct net_use {
     size_t positions;       /* T, of one example */
     bool transposed;        /* the weight is stored with a row for each input */
     bool lookup;            /* a_t is given by the place of its 1 */
+    bool planes;            /* an example's rows lie by columns, as the planes of images do */
     bool complete;          /* the list has all uses of the weight: gradients are their sum */
 };
 
@@ -26,16 +27,16 @@ struct net_use {
 const struct net_use *net_derivative_uses(const struct net_derivative *derivative, size_t *count);
 
 /*
- * The rows of the first `count` examples, count × T of them. Inputs, after a run: `rows` has
- * inputs (+ 1 with a bias, which is 1) columns; of a lookup `places` are set instead. Factors that
- * the node applies (alpha, beta) are in the rows of inputs. Adjoints, after
- * net_derivative_backward: `rows` has a column for each output. The array that is not set may be
- * null.
+ * The rows of the first `count` examples. Inputs, after a run: a matrix T × n for each example, and
+ * of planes n × T, where n is inputs (+ 1 with a bias, which is 1); of a lookup `places` are set
+ * instead. Factors that the node applies (alpha, beta) are in the rows of inputs. Adjoints, after
+ * net_derivative_backward: T × C o, and of planes C o × T, of which column c of C has place c of C,
+ * and is set. The array that is not set may be null.
  */
 void net_derivative_use_inputs(struct net_derivative *derivative, const struct net_use *use,
                                size_t count, float *rows, int64_t *places);
 void net_derivative_use_adjoints(struct net_derivative *derivative, const struct net_use *use,
-                                 size_t count, float *rows);
+                                 size_t count, size_t c, size_t columns, float *rows);
 
 /* The gradients g_i of the first `count` examples with respect to one wanted parameter, summed over
    all its uses, after net_derivative_backward: count × its size, set. NaN of a derivative for

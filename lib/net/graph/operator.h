@@ -166,10 +166,11 @@ struct net_operator {
     const struct net_matmul *(*product)(const struct net_call *call);
 
     /* For an operator of images: at each position of output 0, N × o × positions, the o numbers are
-       the products of input 1, seen as a matrix of o rows, and a row of elements of input 0 or
-       zeros, up to a bias, input 2. Sets the rows of the first `count` images, `stride` floats
-       apart. Returns false if output 0 is no such product; `rows` null: it only says so. */
-    bool (*rows)(const struct net_call *call, size_t count, size_t stride, float *rows);
+       the products of input 1, seen as a matrix of o rows, and a column of elements of input 0 or
+       zeros, up to a bias, input 2. Sets the matrices of columns of the first `count` images, which
+       have a column for each position and begin `stride` floats apart. Returns false if output 0 is
+       no such product; `planes` null: it only says so. */
+    bool (*planes)(const struct net_call *call, size_t count, size_t stride, float *planes);
 
     /*
      * Computes gᵀ Σ g for a diagonal matrix Σ, where g is the gradient of input 1 for the output
