@@ -161,11 +161,28 @@ static double own_quadratic(struct trial *trial, struct net_derivative *derivati
     return is_apart(derivative, example) ? sum : (double)INFINITY;
 }
 
-/* Where number i of row t of an example is. */
-static size_t place_of(const struct net_use *use, size_t e, size_t t, size_t i, size_t width)
+/* Each plane of the last example is the part of a band that its tap says. */
+static void check_bands(struct net_derivative *derivative, const struct net_use *use, size_t tile,
+                        const float *planes)
 {
-    size_t first = e * use->positions * width;
-    return first + (use->planes ? i * use->positions + t : t * width + i);
+    const struct net_bands *layout = &use->bands;
+    size_t taken = use->inputs / layout->taps, all = taken + (use->bias != NET_NONE);
+    size_t columns = use->inputs + (use->bias != NET_NONE), size = layout->size;
+    if (tile * all * size > MEMORY)
+        return;
+    float *bands = calloc(tile * all * size + 1, sizeof *bands);
+    assert(bands);
+    net_derivative_use_bands(derivative, use, tile, bands);
+    for (size_t row = 0; row < use->inputs; row++) {
+        size_t channel = row / layout->inner / layout->taps;
+        size_t tap = row / layout->inner % layout->taps;
+        size_t band = channel * layout->inner + row % layout->inner;
+        const float *part = bands + ((tile - 1) * all + band) * size + tap * layout->step;
+        const float *plane = planes + net_use_place(use, tile - 1, 0, row, columns);
+        assert(tap * layout->step + use->positions <= size);
+        assert(memcmp(part, plane, use->positions * sizeof *part) == 0);
+    }
+    free(bands);
 }
 
 /* The gradient of the last example, by the rows of one use of a weight, the weight's only one. */
@@ -182,6 +199,8 @@ static void check_use(struct trial *trial, struct net_derivative *derivative,
     float *gradients = calloc(tile * size + 1, sizeof *gradients);
     assert(a && d && places && gradients && size == size_of(trial, use->weight));
     net_derivative_use_inputs(derivative, use, tile, a, places);
+    if (use->bands.taps && rows)
+        check_bands(derivative, use, tile, a);
     net_derivative_use_adjoints(derivative, use, tile, 0, 1, d);
     net_derivative_gradients(derivative, use->weight, tile, gradients);
     double most = larger(larger(largest_of(derivative), gradients, tile * size), a, rows * columns);
@@ -191,8 +210,8 @@ static void check_use(struct trial *trial, struct net_derivative *derivative,
         struct sum sum = {0};
         for (size_t t = 0; t < use->positions; t++) {
             float input = use->lookup ? places[rows - use->positions + t] == (int64_t)c
-                                      : a[place_of(use, tile - 1, t, c, columns)];
-            add_product(&sum, &d[place_of(use, tile - 1, t, r, use->outputs)], &input, 1);
+                                      : a[net_use_place(use, tile - 1, t, c, columns)];
+            add_product(&sum, &d[net_use_place(use, tile - 1, t, r, use->outputs)], &input, 1);
         }
         expect_close("a sum of rows", sum.value, (double)gradients[(tile - 1) * size + i], most,
                      sum.terms);

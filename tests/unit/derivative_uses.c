@@ -12,6 +12,7 @@ struct expected {
     const char *weight, *bias; /* bias: null where there is none */
     size_t uses, inputs, outputs;
     bool transposed, partial; /* partial: there are others, which are not in the list */
+    size_t taps;              /* of its bands; 0: it has none */
 };
 
 static const struct expected *expected_of(const struct model *model, const struct expected *list,
@@ -37,6 +38,7 @@ static void check_list(struct trial *trial, struct net_derivative *derivative,
         assert_int_equal(use->outputs, expected->outputs);
         assert_int_equal(use->transposed, expected->transposed);
         assert_int_equal(use->complete, !expected->partial);
+        assert_int_equal(use->bands.taps, expected->taps);
         assert_true(i == 0 || use[-1].step < use->step);
         found[use->weight]++;
     }
@@ -46,11 +48,29 @@ static void check_list(struct trial *trial, struct net_derivative *derivative,
     }
 }
 
-/* Where number i of row t of an example is. */
-static size_t place_of(const struct net_use *use, size_t e, size_t t, size_t i, size_t width)
+/* Each plane is the part of a band that its tap says, and that of a bias is one of ones. */
+static void check_bands(struct net_derivative *derivative, const struct net_use *use, size_t count,
+                        const float *planes)
 {
-    size_t first = e * use->positions * width;
-    return first + (use->planes ? i * use->positions + t : t * width + i);
+    const struct net_bands *layout = &use->bands;
+    size_t biased = use->bias != NET_NONE, t = use->positions, size = layout->size;
+    size_t taken = use->inputs / layout->taps, all = taken + biased;
+    float *bands = model_allocate(count * all * size * sizeof *bands);
+    net_derivative_use_bands(derivative, use, count, bands);
+    for (size_t e = 0; e < count; e++) {
+        for (size_t row = 0; row < use->inputs; row++) {
+            size_t channel = row / layout->inner / layout->taps;
+            size_t tap = row / layout->inner % layout->taps;
+            size_t band = channel * layout->inner + row % layout->inner;
+            assert_true(tap * layout->step + t <= size);
+            assert_memory_equal(bands + (e * all + band) * size + tap * layout->step,
+                                planes + (e * (use->inputs + biased) + row) * t,
+                                t * sizeof *planes);
+        }
+        for (size_t i = 0; i < size && biased; i++)
+            assert_true(bands[(e * all + taken) * size + i] == 1);
+    }
+    free(bands);
 }
 
 /* Adds a use's part of each example's gradient to that of the weight, and of the bias. */
@@ -64,14 +84,16 @@ static void add_use(struct trial *trial, struct net_derivative *derivative,
     int64_t *places = model_allocate(rows * sizeof *places);
     net_derivative_use_inputs(derivative, use, count, use->lookup ? NULL : a, places);
     net_derivative_use_adjoints(derivative, use, count, 0, 1, d);
+    if (use->bands.taps)
+        check_bands(derivative, use, count, a);
     for (size_t row = 0; row < rows; row++)
         for (size_t r = 0; r < use->outputs; r++)
             for (size_t c = 0; c < columns; c++) {
                 size_t e = row / use->positions;
                 size_t t = row % use->positions;
-                float part = d[place_of(use, e, t, r, use->outputs)];
+                float part = d[net_use_place(use, e, t, r, use->outputs)];
                 part *= use->lookup ? (float)(places[row] == (int64_t)c)
-                                    : a[place_of(use, e, t, c, columns)];
+                                    : a[net_use_place(use, e, t, c, columns)];
                 if (c == use->inputs)
                     sums[use->bias][e * trial->sizes[use->bias] + r] += part;
                 else
@@ -237,7 +259,7 @@ static void rows_of_examples(void **state)
     (void)state;
     struct model m;
     add_perceptron(&m);
-    CHECK(&m, TILE, {"w1", "b1", 1, 6, 8, false, false}, {"w2", "b2", 1, 8, 4, true, false});
+    CHECK(&m, TILE, {"w1", "b1", 1, 6, 8, false, false, 0}, {"w2", "b2", 1, 8, 4, true, false, 0});
 }
 
 /* With an Add of its own, a bias is none of the product's; a shared one is none. */
@@ -259,8 +281,8 @@ static void biases_elsewhere(void **state)
     model_node(&m, "Gemm", "g", "a", "v", "b");
     model_node(&m, "Mul", "gb", "g", "b");
     model_node(&m, "Gemm", "y", "gb", "u", "scalar");
-    CHECK(&m, TILE, {"w", NULL, 1, 6, 6, true, false}, {"v", NULL, 1, 6, 6, true, false},
-          {"u", NULL, 1, 6, 6, true, false});
+    CHECK(&m, TILE, {"w", NULL, 1, 6, 6, true, false, 0}, {"v", NULL, 1, 6, 6, true, false, 0},
+          {"u", NULL, 1, 6, 6, true, false, 0});
 }
 
 /* Batches of matrices; as they are, transposed, and to the right of a weight. */
@@ -289,9 +311,9 @@ static void tokens(void **state)
     model_integers(&m, "axes", LIST(1));
     model_node(&m, "Unsqueeze", "d1", "d", "axes");
     model_node(&m, "Mul", "y", "b", "d1");
-    CHECK(&m, TILE, {"w", NULL, 1, 6, 5, true, false}, {"mixing", NULL, 1, 3, 4, true, false},
-          {"left", NULL, 1, 5, 2, false, false}, {"turned", NULL, 1, 5, 6, true, false},
-          {"vector", NULL, 1, 6, 1, true, false});
+    CHECK(&m, TILE, {"w", NULL, 1, 6, 5, true, false, 0}, {"mixing", NULL, 1, 3, 4, true, false, 0},
+          {"left", NULL, 1, 5, 2, false, false, 0}, {"turned", NULL, 1, 5, 6, true, false, 0},
+          {"vector", NULL, 1, 6, 1, true, false, 0});
 }
 
 static void images(void **state)
@@ -320,8 +342,8 @@ static void images(void **state)
     model_node(&m, "Conv", "c2", "line", "w2"); /* 9 */
     model_node(&m, "Tanh", "a2", "c2");
     model_node(&m, "Conv", "y", "a2", "dense", "b2");
-    CHECK(&m, TILE, {"w1", "b1", 1, 18, 4, false, false}, {"w2", NULL, 1, 12, 2, false, false},
-          {"dense", "b2", 1, 18, 3, false, false});
+    CHECK(&m, TILE, {"w1", "b1", 1, 18, 4, false, false, 3},
+          {"w2", NULL, 1, 12, 2, false, false, 0}, {"dense", "b2", 1, 18, 3, false, false, 0});
 }
 
 static void volumes(void **state)
@@ -334,12 +356,39 @@ static void volumes(void **state)
     model_parameter(&m, "b", SHAPE(3), -1, 1);
     model_parameter(&m, "once", SHAPE(2, 3, 1, 1, 1), -0.5, 0.5);
     model_ints(&m, "pads", LIST(1, 2, 0, 1, 0, 1));
-    model_ints(&m, "strides", LIST(2, 1, 1));
+    model_ints(&m, "strides", LIST(1, 2, 1));
     model_ints(&m, "dilations", LIST(1, 2, 1));
     model_node(&m, "Conv", "c", "x", "w", "b");
     model_node(&m, "Tanh", "a", "c");
     model_node(&m, "Conv", "y", "a", "once");
-    CHECK(&m, TILE, {"w", "b", 1, 24, 3, false, false}, {"once", NULL, 1, 3, 2, false, false});
+    CHECK(&m, TILE, {"w", "b", 1, 24, 3, false, false, 2},
+          {"once", NULL, 1, 3, 2, false, false, 0});
+}
+
+/* Along the one axis of a line, and along the first of an image that has a stride along the other;
+   with a stride along the first itself there are no bands. */
+static void bands(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m);
+    model_input(&m, "x", NET_FLOAT, SHAPE(-1, 2, 12));
+    model_parameter(&m, "line", SHAPE(3, 2, 4), -0.5, 0.5);
+    model_parameter(&m, "down", SHAPE(2, 3, 2, 3), -0.5, 0.5);
+    model_parameter(&m, "across", SHAPE(2, 2, 2, 2), -0.5, 0.5);
+    model_integers(&m, "image", LIST(0, 3, 4, 3));
+    model_ints(&m, "pads", LIST(2, 1));
+    model_node(&m, "Conv", "c", "x", "line"); /* 12 */
+    model_node(&m, "Tanh", "a", "c");
+    model_node(&m, "Reshape", "square", "a", "image");
+    model_ints(&m, "pads", LIST(1, 1, 0, 1));
+    model_ints(&m, "strides", LIST(2, 1));
+    model_node(&m, "Conv", "d", "square", "down"); /* 2 × 3 */
+    model_ints(&m, "strides", LIST(1, 2));
+    model_ints(&m, "pads", LIST(1, 1, 0, 0));
+    model_node(&m, "Conv", "y", "d", "across");
+    CHECK(&m, TILE, {"line", NULL, 1, 8, 3, false, false, 4},
+          {"down", NULL, 1, 18, 2, false, false, 0}, {"across", NULL, 1, 8, 2, false, false, 2});
 }
 
 /* A table that is the head, too; by a MatMul, which takes the transpose itself, and by a Gemm. */
@@ -415,8 +464,8 @@ static void other_forms(void **state)
     model_node(&m, "MatMul", "p", "b", "partly");
     model_node(&m, "Tanh", "partly2", "partly");
     model_node(&m, "MatMul", "y", "p", "partly2");
-    CHECK(&m, TILE, {"w", NULL, 1, 6, 4, true, false}, {"turned", NULL, 1, 4, 3, false, false},
-          {"partly", NULL, 1, 3, 3, true, true});
+    CHECK(&m, TILE, {"w", NULL, 1, 6, 4, true, false, 0},
+          {"turned", NULL, 1, 4, 3, false, false, 0}, {"partly", NULL, 1, 3, 3, true, true, 0});
 }
 
 /* What is not wanted is not listed; gradients of what output 0 does not need are zero. */
@@ -469,7 +518,7 @@ static void compared(void **state)
     model_node(&m, "MatMul", "h", "x", "w");
     model_node(&m, "Greater", "above", "h", "threshold");
     model_node(&m, "Where", "y", "above", "h", "x");
-    CHECK(&m, TILE, {"w", NULL, 1, 4, 4, true, false});
+    CHECK(&m, TILE, {"w", NULL, 1, 4, 4, true, false, 0});
 }
 
 int main(void)
@@ -477,9 +526,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_examples), cmocka_unit_test(biases_elsewhere),
         cmocka_unit_test(tokens),           cmocka_unit_test(images),
-        cmocka_unit_test(volumes),          cmocka_unit_test(tied_embedding),
-        cmocka_unit_test(other_forms),      cmocka_unit_test(unwanted),
-        cmocka_unit_test(compared),
+        cmocka_unit_test(volumes),          cmocka_unit_test(bands),
+        cmocka_unit_test(tied_embedding),   cmocka_unit_test(other_forms),
+        cmocka_unit_test(unwanted),         cmocka_unit_test(compared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,6 +76,13 @@ static void reduce_all(const struct fit_pass *pass, enum rows_kind kind)
         }
 }
 
+/* The rows of a panel of sums, as far as they lie in the lower triangle. */
+static void add_rows(const struct fit_panel *panel, size_t n, const float *sums, float *matrix)
+{
+    for (size_t r = 0; r < panel->count; r++)
+        derivative_add(matrix + r * n, sums + r * n, panel->first + r + 1);
+}
+
 struct factor_job {
     const struct fit_pass *pass;
     enum rows_kind kind;
@@ -95,9 +102,8 @@ static void add_tile(const struct ivon_fit *fit, const struct fit_worker *worker
     for (size_t i = 0; i < (planes ? all : 1); i++)
         add_products(panel, factor->rows, weight, rows + i * t * width, count, planes ? t : width,
                      planes, planes && !i ? 0 : 1, planes ? sums : matrix);
-    for (size_t r = 0; r < panel->count && planes; r++)
-        derivative_add(matrix + r * factor->rows, sums + r * factor->rows,
-                       panel->first + panel->count);
+    if (planes)
+        add_rows(panel, factor->rows, sums, matrix);
 }
 
 /* Adds the rows of the wave's tiles, in their order, to one panel of a factor. */
@@ -115,7 +121,13 @@ static int add_panel(void *context, size_t job, int thread, struct ivon_error *e
             const struct net_use *use = fit_use(fit, worker, i);
             size_t width, columns;
             const float *rows = factors_rows_of(worker, use, factors->kind, i, &width, &columns);
-            if (kind_of(layer, use, panel->side) == factors->kind && rows)
+            bool inputs = factors->kind == ROWS_OF_INPUTS;
+            if (kind_of(layer, use, panel->side) != factors->kind || !rows)
+                continue;
+            if (inputs && worker->grams[i])
+                add_rows(panel, layer->columns, worker->grams[i] + panel->first * layer->columns,
+                         layer->factors[FIT_INPUT].matrix + panel->first * layer->columns);
+            else
                 add_tile(fit, worker, use, panel, weight, rows, width, columns,
                          fit->workers[thread].panel);
         }
@@ -236,6 +248,7 @@ int fit_factors_run(struct ivon_fit *fit, struct ivon_error *error)
 {
     struct fit_pass pass = {.fit = fit,
                             .columns = fit->options.gram ? 0 : fit->columns,
+                            .grams = true,
                             .on_wave = add_inputs,
                             .on_columns = add_adjoints};
     int code = fit->stage == FIT_FACTORS ? fit_pass_run(&pass, error) : 0;

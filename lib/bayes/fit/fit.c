@@ -143,11 +143,13 @@ static void fit_choose_columns(struct ivon_fit *fit, size_t bytes)
 
 /*
  * A wave has as many tiles as fit into memory, up to LANES, however many threads share them: sums
- * over columns of adjoints, then over the tiles of a wave, depend on how many these are.
+ * over columns of adjoints, then over the tiles of a wave, depend on how many these are. A tile
+ * takes `bytes` beside those of its examples.
  */
-static void fit_choose_lanes(struct ivon_fit *fit, size_t row_bytes_of_example)
+static void fit_choose_lanes(struct ivon_fit *fit, size_t row_bytes_of_example, size_t bytes)
 {
-    size_t tile = fit->runner.tile, bytes = fit->runner.bytes + tile * row_bytes_of_example;
+    size_t tile = fit->runner.tile;
+    bytes += fit->runner.bytes + tile * row_bytes_of_example;
     size_t lanes = bytes ? fit->memory / bytes : 1;
     uint64_t tiles = (fit->data.count + tile - 1) / tile;
     lanes = lanes > LANES ? LANES : lanes;
@@ -188,11 +190,12 @@ static int fit_choose_tile(struct ivon_fit *fit, struct ivon_error *error)
     size_t most = TILE_ROWS / (each + 1);
     bounds.examples = most < 1 ? 1 : most < TILE_MAX ? most : TILE_MAX;
     code = fit_layers_new(fit, fit->runner.workers[0].derivative, error);
+    size_t bytes = code ? 0 : fit_bands_bytes(fit, uses);
     runner_stop(&fit->runner);
     if (!code)
         code = runner_choose_tile(&fit->runner, feed, &bounds, error);
     if (!code)
-        fit_choose_lanes(fit, each);
+        fit_choose_lanes(fit, each, bytes);
     return code;
 }
 

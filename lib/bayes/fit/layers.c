@@ -14,18 +14,6 @@ enum {
     PANEL_SIZE = 1 << 18, /* elements of h, likewise */
 };
 
-const struct net_use *fit_use(const struct ivon_fit *fit, const struct fit_worker *worker,
-                              size_t use)
-{
-    size_t count;
-    return &net_derivative_uses(worker->tile.worker->derivative, &count)[fit->uses[use]];
-}
-
-bool fit_use_swapped(const struct fit_layer *layer, const struct net_use *use)
-{
-    return use->transposed != layer->transposed;
-}
-
 int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivon_error *error)
 {
     return ivon_error_set(
@@ -36,6 +24,13 @@ int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivo
 }
 
 /* Gradients. */
+
+/* Elements of a use's inputs of one example, in the pass that sums h. */
+static size_t fit_inputs_size(const struct fit_layer *layer, const struct net_use *use)
+{
+    return layer->banded ? fit_bands_size(use)
+                         : use->positions * (use->inputs + (use->bias != NET_NONE));
+}
 
 /* G' += d' at the columns that a lookup's inputs name. */
 static void panel_add_lookup(const struct fit_panel *panel, const float *d, size_t stride,
@@ -64,21 +59,37 @@ static void panel_add_rows(const struct fit_layer *layer, const struct net_use *
                      swapped ? d : a, swapped ? stride_d : stride_a, beta, g, (int64_t)n);
 }
 
+/* The same for one example whose inputs are bands. */
+static void panel_add_bands(const struct net_use *use, const struct fit_panel *panel,
+                            const float *bands, const float *d, size_t columns, float beta,
+                            float *g)
+{
+    size_t t = use->positions, o = use->outputs;
+    bool all = panel->count == o;
+    for (size_t c = 0; c < (all ? 1 : columns); c++)
+        fit_bands_product(use, d + (c * o + panel->first) * t, all ? columns * o : panel->count,
+                          bands, beta, g + c * panel->count * fit_bands_columns(use));
+}
+
 /* The same over examples, whose rows lie one after the other where they are no planes. */
 static void panel_add_product(const struct fit_layer *layer, const struct net_use *use,
                               const struct fit_panel *panel, const float *a, const float *d,
                               size_t columns, size_t examples, float beta, float *g)
 {
     size_t t = use->positions, times = use->planes ? examples : 1;
-    for (size_t e = 0; e < times; e++)
-        panel_add_rows(layer, use, panel, a + e * t * (use->inputs + (use->bias != NET_NONE)),
-                       d + e * t * columns * use->outputs, columns, examples / times * t,
-                       e ? 1 : beta, g);
+    size_t size = fit_inputs_size(layer, use);
+    for (size_t e = 0; e < times; e++, d += t * columns * use->outputs)
+        if (layer->banded)
+            panel_add_bands(use, panel, a + e * size, d, columns, e ? 1 : beta, g);
+        else
+            panel_add_rows(layer, use, panel, a + e * size, d, columns, examples / times * t,
+                           e ? 1 : beta, g);
 }
 
 /* g = beta g + U_Bᵀ G U_A for each column, as far as the rows that made G were not rotated. */
-static void panel_turn(const struct fit_layer *layer, const struct fit_panel *panel, size_t columns,
-                       const struct fit_worker *own, float beta, float *g)
+static void panel_turn(const struct fit_layer *layer, const struct net_use *use,
+                       const struct fit_panel *panel, size_t columns, const struct fit_worker *own,
+                       float beta, float *g)
 {
     const struct fit_factor *input = &layer->factors[FIT_INPUT];
     const struct fit_factor *output = &layer->factors[FIT_OUTPUT];
@@ -86,8 +97,10 @@ static void panel_turn(const struct fit_layer *layer, const struct fit_panel *pa
     const float *from = own->unturned[0];
     if (input->late) {
         bool last = !output->late;
-        blas_product(false, false, (int64_t)columns * o, n, n, 1, from, n, input->matrix, n,
-                     last ? beta : 0, last ? g : own->unturned[1], n);
+        int64_t wide = layer->banded ? (int64_t)fit_bands_columns(use) : n;
+        blas_product(false, false, (int64_t)columns * o, n, wide, 1, from, wide,
+                     layer->banded ? layer->turn : input->matrix, n, last ? beta : 0,
+                     last ? g : own->unturned[1], n);
         from = own->unturned[1];
     }
     for (int64_t c = 0; c < (int64_t)columns && output->late; c++)
@@ -114,13 +127,13 @@ bool fit_panel_gradient(const struct ivon_fit *fit, const struct fit_worker *wor
             continue;
         }
         panel_add_product(layer, use, panel,
-                          worker->inputs[i] + at * (use->inputs + (use->bias != NET_NONE)), d,
-                          columns, count, late ? 0 : beta, late ? own->unturned[0] : g);
+                          worker->inputs[i] + first * fit_inputs_size(layer, use), d, columns,
+                          count, late ? 0 : beta, late ? own->unturned[0] : g);
         lookups = false;
         beta = late ? beta : 1;
     }
     if (late)
-        panel_turn(layer, panel, columns, own, beta, g);
+        panel_turn(layer, fit_use(fit, worker, layer->first), panel, columns, own, beta, g);
     return lookups;
 }
 
@@ -186,6 +199,7 @@ static void choose_late(const struct ivon_fit *fit, struct fit_layer *layer,
     input->late = input->rotated && use->positions > fit->together * layer->outputs;
     output->late = output->rotated && use->positions > layer->columns &&
                    moment_rows(fit, layer) >= layer->outputs;
+    layer->banded = fit_bands_suit(layer, use);
 }
 
 /* The inputs of lookups are too many for a basis, and would not stay places in it. */

@@ -47,19 +47,32 @@ static void rotate(const struct fit_worker *worker, const struct net_use *use,
         rotate_planes(worker, factor, use->positions, rows + i * use->positions * width);
 }
 
-static void fetch_inputs(const struct fit_pass *pass, struct fit_worker *worker, size_t layer_index)
+/* Rows, or bands, or the sums of their products. */
+static void fetch_use(const struct fit_pass *pass, struct fit_worker *worker,
+                      const struct fit_layer *layer, size_t i)
+{
+    const struct net_use *use = fit_use(pass->fit, worker, i);
+    struct net_derivative *derivative = worker->tile.worker->derivative;
+    size_t count = worker->tile.count;
+    bool summed = pass->grams && worker->grams[i], banded = pass->rotate && layer->banded;
+    if (summed || banded)
+        net_derivative_use_bands(derivative, use, count, worker->inputs[i]);
+    else
+        net_derivative_use_inputs(derivative, use, count, worker->inputs[i], worker->places[i]);
+    if (summed)
+        fit_bands_gram(use, worker->inputs[i], count, layer->columns, worker->bands,
+                       worker->grams[i]);
+    if (pass->rotate && !use->lookup)
+        rotate(worker, use, &layer->factors[fit_use_swapped(layer, use) ? FIT_OUTPUT : FIT_INPUT],
+               1, use->inputs + (use->bias != NET_NONE), worker->inputs[i]);
+}
+
+static void fetch_inputs(const struct fit_pass *pass, struct fit_worker *worker)
 {
     const struct ivon_fit *fit = pass->fit;
-    const struct fit_layer *layer = &fit->layers[layer_index];
-    for (size_t i = layer->first; i < layer->first + layer->count; i++) {
-        const struct net_use *use = fit_use(fit, worker, i);
-        net_derivative_use_inputs(worker->tile.worker->derivative, use, worker->tile.count,
-                                  worker->inputs[i], worker->places[i]);
-        if (pass->rotate && !use->lookup)
-            rotate(worker, use,
-                   &layer->factors[fit_use_swapped(layer, use) ? FIT_OUTPUT : FIT_INPUT], 1,
-                   use->inputs + (use->bias != NET_NONE), worker->inputs[i]);
-    }
+    for (size_t l = 0; l < fit->layer_count; l++)
+        for (size_t i = 0; i < fit->layers[l].count; i++)
+            fetch_use(pass, worker, &fit->layers[l], fit->layers[l].first + i);
 }
 
 /* The adjoints of one of the columns that are run back. */
@@ -106,8 +119,7 @@ static int run_forward(void *context, size_t i, int thread, struct ivon_error *e
     const struct row_targets targets = labelled_targets(&fit->data, tile->at * tokens);
     likelihood_evaluate(&fit->likelihood, tile->count * tokens, tile->f, &targets, worker->p,
                         worker->losses);
-    for (size_t layer = 0; layer < fit->layer_count; layer++)
-        fetch_inputs(pass, worker, layer);
+    fetch_inputs(pass, worker);
     return meter_add(&fit->meter, tile->count, error);
 }
 
@@ -201,6 +213,8 @@ int fit_pass_run(struct fit_pass *pass, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
     int code = fit_workers_new(fit, error);
+    if (!code && pass->rotate)
+        code = fit_bands_turn(fit, error);
     while (fit->position < fit->data.count && !code) {
         code = labelled_load(&fit->data, &fit->runner, fit->position / fit->block * fit->block,
                              error);
@@ -210,6 +224,7 @@ int fit_pass_run(struct fit_pass *pass, struct ivon_error *error)
             code = fit_run_block(pass, error);
     }
     fit_workers_free(fit);
+    fit_bands_release(fit);
     if (!code)
         fit->position = 0;
     return code;

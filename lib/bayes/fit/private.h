@@ -37,6 +37,8 @@ struct fit_layer {
     bool mixed;   /* its uses differ in orientation, as an embedding and a tied head do */
     bool single;  /* one use at one position, not by lookup: gradients have rank one */
     bool product; /* h is the product of the factors' eigenvalues */
+    bool banded;  /* inputs are bands in the pass that sums h, as they are not rotated there */
+    float *turn;  /* then the inputs' basis in their order, for that pass */
     struct fit_factor factors[FIT_SIDES];
     float *h;        /* o × n; null: not computed */
     float *gradient; /* o × n, in the basis: Σ of the loss */
@@ -60,10 +62,12 @@ struct fit_worker {
                                    adjoints all columns of a row, one after the other */
     size_t columns;             /* that the adjoints have */
     int64_t **places;           /* of each use by lookup */
+    float **grams;              /* of each use whose factor is summed from bands; else null */
     float *rows;                /* scratch: some rows */
     float *gradients;           /* of one diagonal parameter, of a tile */
     float **sums;               /* of each use of a single layer: Σ d'² over columns */
     float *squares;             /* of all diagonal parameters: sums over a tile */
+    float *bands;               /* scratch: sums of products of bands */
     float *panel, *unturned[2]; /* scratch: a panel of the G' of all columns, and two of G */
 };
 
@@ -135,16 +139,44 @@ struct ivon_fit {
 int fit_layers_new(struct ivon_fit *fit, const struct net_derivative *derivative,
                    struct ivon_error *error);
 void fit_layers_free(struct ivon_fit *fit);
-const struct net_use *fit_use(const struct ivon_fit *fit, const struct fit_worker *worker,
-                              size_t use);
+/* The use of that number, as a worker's derivative has it. */
+static inline const struct net_use *fit_use(const struct ivon_fit *fit,
+                                            const struct fit_worker *worker, size_t use)
+{
+    size_t count;
+    return &net_derivative_uses(worker->tile.worker->derivative, &count)[fit->uses[use]];
+}
 /* Returns whether a use has the layer's inputs as its outputs, and the other way round. */
-bool fit_use_swapped(const struct fit_layer *layer, const struct net_use *use);
+static inline bool fit_use_swapped(const struct fit_layer *layer, const struct net_use *use)
+{
+    return use->transposed != layer->transposed;
+}
 /* g = beta g + the rows of G' = Σ_t d' a'ᵀ that a panel of h has, those of each column one after
    the other, summed over `count` of a tile's examples and all uses; returns whether lookups alone
    made it. Beta is 1 where the layer has lookups, else 0 or 1. The scratch is `own`'s. */
 bool fit_panel_gradient(const struct ivon_fit *fit, const struct fit_worker *worker,
                         const struct fit_panel *panel, size_t first, size_t count,
                         const struct fit_worker *own, float beta, float *g);
+/* Returns whether the input factor is summed from the bands of a use: then its panels add the lower
+   triangle of n × n that each tile has. The scratch has fit_bands_sums floats. */
+bool fit_bands_serve(const struct ivon_fit *fit, const struct fit_layer *layer,
+                     const struct net_use *use);
+size_t fit_bands_sums(const struct net_use *use);
+size_t fit_bands_bytes(const struct ivon_fit *fit, const struct net_use *uses); /* of a tile */
+/* Returns whether gradients of a layer whose inputs are not rotated before are made of bands. */
+bool fit_bands_suit(const struct fit_layer *layer, const struct net_use *use);
+/* Elements of a use's inputs of one example, and of a row of gradients before they are rotated:
+   bands name them by taps first, each of which has all bands. */
+size_t fit_bands_size(const struct net_use *use);
+size_t fit_bands_columns(const struct net_use *use);
+/* g = beta g + Σ_t d aᵀ of one example, for rows of d that are planes. */
+void fit_bands_product(const struct net_use *use, const float *d, size_t rows, const float *bands,
+                       float beta, float *g);
+/* Makes the layers' bases in the order of these rows, or frees them. */
+int fit_bands_turn(struct ivon_fit *fit, struct ivon_error *error);
+void fit_bands_release(struct ivon_fit *fit);
+void fit_bands_gram(const struct net_use *use, const float *bands, size_t examples, size_t n,
+                    float *sums, float *gram);
 /* Rows of n elements that are rotated at a time. */
 size_t fit_rows_rotated(size_t n);
 size_t fit_layers_bytes(const struct ivon_fit *fit);
@@ -164,6 +196,7 @@ struct fit_pass {
     struct ivon_fit *fit;
     size_t columns; /* 0: forward alone */
     bool rotate;    /* rows of inputs and adjoints are rotated by the factors' bases */
+    bool grams;     /* inputs that have bands become the sums of their products */
     size_t wave;    /* tiles of the wave: workers [0, wave) have them */
     int (*on_gradient)(struct fit_pass *pass, struct ivon_error *error); /* with FIT_RESIDUAL */
     int (*on_wave)(struct fit_pass *pass, struct ivon_error *error);

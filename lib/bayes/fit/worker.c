@@ -12,6 +12,25 @@ size_t fit_rows_rotated(size_t n)
     return n < SIZE / LEAST ? SIZE / (n + 1) : LEAST;
 }
 
+static bool make_grams(const struct ivon_fit *fit, struct fit_worker *worker)
+{
+    size_t sums = 0;
+    for (size_t l = 0; l < fit->layer_count; l++) {
+        const struct fit_layer *layer = &fit->layers[l];
+        for (size_t i = layer->first; i < layer->first + layer->count; i++) {
+            const struct net_use *use = fit_use(fit, worker, i);
+            if (!fit_bands_serve(fit, layer, use))
+                continue;
+            worker->grams[i] = memory_aligned(layer->columns * layer->columns * sizeof(float));
+            if (!worker->grams[i])
+                return false;
+            sums = fit_bands_sums(use) > sums ? fit_bands_sums(use) : sums;
+        }
+    }
+    worker->bands = memory_aligned(sums * sizeof *worker->bands);
+    return worker->bands != NULL;
+}
+
 static bool make_rows(const struct ivon_fit *fit, struct fit_worker *worker,
                       const struct net_use *use, size_t i)
 {
@@ -42,9 +61,11 @@ static bool make_scratch(const struct ivon_fit *fit, struct fit_worker *worker)
     for (size_t i = 0; i < fit->moment_panel_count; i++) {
         const struct fit_panel *at = &fit->moment_panels[i];
         const struct fit_layer *layer = &fit->layers[at->layer];
-        size_t size = fit->together * at->count * layer->columns;
+        size_t rows = fit->together * at->count, size = rows * layer->columns;
         bool late = layer->factors[FIT_INPUT].late || layer->factors[FIT_OUTPUT].late;
         panel = size > panel ? size : panel;
+        if (layer->banded)
+            size = rows * fit_bands_columns(fit_use(fit, worker, layer->first));
         unturned = late && size > unturned ? size : unturned;
     }
     worker->rows = memory_aligned(rotated * sizeof *worker->rows);
@@ -65,10 +86,12 @@ static int fit_worker_new(const struct ivon_fit *fit, struct fit_worker *worker,
     worker->losses = calloc(rows, sizeof *worker->losses);
     worker->inputs = calloc(fit->use_count + 1, sizeof *worker->inputs);
     worker->places = calloc(fit->use_count + 1, sizeof *worker->places);
+    worker->grams = calloc(fit->use_count + 1, sizeof *worker->grams);
     worker->adjoints = calloc(fit->use_count + 1, sizeof *worker->adjoints);
     worker->sums = calloc(fit->use_count + 1, sizeof *worker->sums);
     if (!worker->p || !worker->adjoint || !worker->losses || !worker->inputs || !worker->places ||
-        !worker->adjoints || !worker->sums || !make_scratch(fit, worker))
+        !worker->adjoints || !worker->sums || !worker->grams || !make_scratch(fit, worker) ||
+        !make_grams(fit, worker))
         return ivon_error_memory(error);
     for (size_t i = 0; i < fit->use_count; i++)
         if (!make_rows(fit, worker, fit_use(fit, worker, i), i))
@@ -101,15 +124,17 @@ static void fit_worker_release(const struct ivon_fit *fit, struct fit_worker *wo
             free(worker->inputs[i]);
         if (worker->places)
             free(worker->places[i]);
+        if (worker->grams)
+            free(worker->grams[i]);
         if (worker->adjoints)
             free(worker->adjoints[i]);
         if (worker->sums)
             free(worker->sums[i]);
     }
-    void *all[] = {worker->p,        worker->adjoint, worker->losses,      worker->inputs,
-                   worker->places,   worker->sums,    worker->adjoints,    worker->rows,
-                   worker->squares,  worker->panel,   worker->unturned[0], worker->unturned[1],
-                   worker->gradients};
+    void *all[] = {worker->p,         worker->adjoint, worker->losses,      worker->inputs,
+                   worker->places,    worker->sums,    worker->adjoints,    worker->rows,
+                   worker->squares,   worker->panel,   worker->unturned[0], worker->unturned[1],
+                   worker->gradients, worker->grams,   worker->bands};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }

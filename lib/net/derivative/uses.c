@@ -100,6 +100,8 @@ static bool use_of_images(const struct net_derivative *derivative, const struct 
     use->inputs = use->outputs ? weight->count / use->outputs : 0;
     use->positions = use->outputs ? output->count / derivative->tile / use->outputs : 0;
     use->planes = use->positions > 1;
+    if (use->planes && step->call.node->op->bands)
+        step->call.node->op->bands(&step->call, 0, 0, &use->bands, NULL);
     return use_set_weight(derivative, step, 1, false, use);
 }
 
@@ -246,6 +248,18 @@ void net_derivative_use_inputs(struct net_derivative *derivative, const struct n
         use_fill(rows + use->inputs, total, n, beta);
     for (size_t e = 0; e < count && biased && use->planes; e++)
         use_fill(rows + (e * n + use->inputs) * t, t, 1, beta);
+}
+
+void net_derivative_use_bands(struct net_derivative *derivative, const struct net_use *use,
+                              size_t count, float *bands)
+{
+    const struct net_call *call = &derivative->plan->steps[use->step].call;
+    struct net_bands layout;
+    size_t taken = use->inputs / use->bands.taps, size = use->bands.size;
+    size_t all = taken + (use->bias != NET_NONE);
+    call->node->op->bands(call, count, all * size, &layout, bands);
+    for (size_t e = 0; e < count && all > taken; e++)
+        use_fill(bands + (e * all + taken) * size, size, 1, 1);
 }
 
 /* rows ← the transposes of `count` matrices of o rows, whose rows are `stride` apart */

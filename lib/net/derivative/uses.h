@@ -7,6 +7,7 @@
 #define NET_DERIVATIVE_USES_H
 
 #include "net/derivative/derivative.h"
+#include "net/graph/operator.h"
 
 /* One node's use of a wanted parameter as a matrix: Gemm, MatMul, a convolution of one group, or
    Gather, whose rows a_t have a single 1. */
@@ -19,6 +20,7 @@ struct net_use {
     bool transposed;        /* the weight is stored with a row for each input */
     bool lookup;            /* a_t is given by the place of its 1 */
     bool planes;            /* an example's rows lie by columns, as the planes of images do */
+    struct net_bands bands; /* of these; taps 0: planes do not overlap */
     bool complete;          /* the list has all uses of the weight: gradients are their sum */
 };
 
@@ -37,6 +39,18 @@ void net_derivative_use_inputs(struct net_derivative *derivative, const struct n
                                size_t count, float *rows, int64_t *places);
 void net_derivative_use_adjoints(struct net_derivative *derivative, const struct net_use *use,
                                  size_t count, size_t c, size_t columns, float *rows);
+
+/* The place of number i of row t of example e, in rows of `width` numbers. */
+static inline size_t net_use_place(const struct net_use *use, size_t e, size_t t, size_t i,
+                                   size_t width)
+{
+    return e * use->positions * width + (use->planes ? i * use->positions + t : t * width + i);
+}
+
+/* The inputs of planes that overlap, as bands: of each example inputs / taps bands, and with a bias
+   one of ones. */
+void net_derivative_use_bands(struct net_derivative *derivative, const struct net_use *use,
+                              size_t count, float *bands);
 
 /* The gradients g_i of the first `count` examples with respect to one wanted parameter, summed over
    all its uses, after net_derivative_backward: count × its size, set. NaN of a derivative for

@@ -38,6 +38,16 @@ struct net_call {
     const struct net_finish *finish;
 };
 
+/* Of the planes that `planes` sets, those of one channel whose taps differ along the window's first
+   axis alone overlap: they are parts of one band. The matrix of columns has row
+   (channel taps + tap) inner + j at element tap `step` of band channel inner + j. */
+struct net_bands {
+    size_t taps;  /* along the first axis */
+    size_t inner; /* taps along the other axes */
+    size_t step;
+    size_t size; /* elements of a band */
+};
+
 enum {
     /* Output 0 has the elements of input 0 in the same order. It costs nothing if they share memory
        and no further output is wanted. */
@@ -171,6 +181,11 @@ struct net_operator {
        have a column for each position and begin `stride` floats apart. Returns false if output 0 is
        no such product; `planes` null: it only says so. */
     bool (*planes)(const struct net_call *call, size_t count, size_t stride, float *planes);
+
+    /* Sets the bands of these planes, and their layout; those of images begin `stride` floats
+       apart. Returns false if planes do not overlap; `bands` null: it sets the layout alone. */
+    bool (*bands)(const struct net_call *call, size_t count, size_t stride,
+                  struct net_bands *layout, float *bands);
 
     /*
      * Computes gᵀ Σ g for a diagonal matrix Σ, where g is the gradient of input 1 for the output

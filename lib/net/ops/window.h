@@ -54,7 +54,21 @@ static inline void net_window_axis_taps(const struct net_window_axis *axis, int6
     *from = start;
 }
 
-/* The same along axis 0 or 1 of a window of two. */
+/* The part [*first, *last) of `count` places, of which the first is at `start`, that lie in a row
+   of `width` elements; false where none does. */
+static inline bool net_window_clip(int64_t start, int64_t stride, int64_t width, int64_t count,
+                                   size_t *first, size_t *last)
+{
+    int64_t end = start + (count - 1) * stride < width ? count
+                                                       : (width - start + stride - 1) / stride;
+    int64_t from = start < 0 ? (-start + stride - 1) / stride : 0;
+    bool any = start < width && from < end;
+    *first = any ? (size_t)from : 0;
+    *last = any ? (size_t)end : 0;
+    return any;
+}
+
+/* The taps of axis 0 or 1 of a window of two. */
 static inline void net_window_taps(const struct net_window *window, int axis, int64_t at,
                                    int64_t *first, int64_t *last, int64_t *from)
 {

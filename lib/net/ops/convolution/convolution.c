@@ -276,6 +276,7 @@ const struct net_operator net_convolution_operators[] = {
      .forward_paired = convolution_pair_forward,
      .product = convolution_product,
      .planes = convolution_planes,
+     .bands = convolution_bands,
      .arranged_count = convolution_arranged_count,
      .arrange = convolution_arrange,
      .quadratic = convolution_quadratic},

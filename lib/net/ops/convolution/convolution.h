@@ -342,8 +342,10 @@ void convolution_depthwise_run(const struct convolution *c, const float *weights
                                const float *x, bool add, float *y,
                                const struct convolution_finish *finish, float *workspace);
 
-/* For net_operator's `planes`, in planes.c. */
+/* For net_operator's `planes` and `bands`, in planes.c. */
 bool convolution_planes(const struct net_call *call, size_t count, size_t stride, float *planes);
+bool convolution_bands(const struct net_call *call, size_t count, size_t stride,
+                       struct net_bands *layout, float *bands);
 
 /* Rows of outputs, one after the other, of channels with an image each. */
 struct convolution_band {

@@ -25,22 +25,6 @@ size_t convolution_cut(const struct convolution *c, size_t position, size_t coun
     return found;
 }
 
-/* The part [*first, *last) of `count` outputs whose input lies within a row, from that of the first
-   output, which is at x, on; false where none does. */
-static bool clip(const struct net_window *window, int64_t x, int64_t count, size_t *first,
-                 size_t *last)
-{
-    int64_t width = window->input[1], stride = window->stride[1];
-    int64_t end = x + (count - 1) * stride < width ? count : (width - x + stride - 1) / stride;
-    int64_t start = x < 0 ? (-x + stride - 1) / stride : 0;
-    *first = *last = 0;
-    if (x >= width || start >= end)
-        return false;
-    *first = (size_t)start;
-    *last = (size_t)end;
-    return true;
-}
-
 /* Sets [*first, *last) to the outputs of a segment for which the tap `down` and `right` of the
    first one lies in the input. Returns its index in the channel for output *first. */
 static int64_t convolution_pack_clip(const struct convolution *c,
@@ -49,10 +33,12 @@ static int64_t convolution_pack_clip(const struct convolution *c,
 {
     const struct net_window *window = &c->window;
     int64_t y = segment->y + down, x = segment->x + right;
+    int64_t stride = window->stride[1];
     *first = *last = 0;
-    if (y < 0 || y >= window->input[0] || !clip(window, x, (int64_t)segment->count, first, last))
+    if (y < 0 || y >= window->input[0] ||
+        !net_window_clip(x, stride, window->input[1], (int64_t)segment->count, first, last))
         return 0;
-    return y * window->input[1] + x + (int64_t)*first * window->stride[1];
+    return y * window->input[1] + x + (int64_t)*first * stride;
 }
 
 typedef float vector8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -171,7 +157,8 @@ static inline __attribute__((always_inline)) void convolution_pack_plane(
 {
     const struct net_window *window = &c->window;
     size_t stride = (size_t)window->stride[1], pitch = c->pitch, first, last;
-    bool any = clip(window, left, (int64_t)pitch, &first, &last);
+    bool any = net_window_clip(left, window->stride[1], window->input[1], (int64_t)pitch, &first,
+                               &last);
     if (any && convolution_packs_blocks(c)) {
         int64_t above = top < 0 ? -top : 0, below = window->input[0] - top;
         size_t skipped = convolution_smaller((size_t)above, c->rows);
