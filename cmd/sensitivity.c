@@ -21,6 +21,8 @@ enum {
     KEY_VECTORS,
     KEY_TOP,
     KEY_SORT,
+    KEY_ASCENDING,
+    KEY_SUSPECTS,
     KEY_GROUPS,
     KEY_REMOVE,
     KEY_ON,
@@ -40,6 +42,8 @@ static const struct argp_option option_table[] = {
      3},
     {"groups", KEY_GROUPS, "ARRAY", 0,
      "Remove whole groups of examples, numbered by an array of integers", 3},
+    {"suspects", KEY_SUSPECTS, "classes", OPTION_ARG_OPTIONAL,
+     "Labels that are likely to be wrong, and better ones; or how many of each class", 3},
     {"remove", KEY_REMOVE, "ROWS", 0,
      "Write the posterior without these examples, such as 3,17,40-49, to -o", 3},
     {"vectors", KEY_VECTORS, "covariance", OPTION_ARG_OPTIONAL,
@@ -47,6 +51,7 @@ static const struct argp_option option_table[] = {
     {"per-token", KEY_PER_TOKEN, NULL, 0, "One row for each token of a sequence", 4},
     {"sort", KEY_SORT, "COLUMN", OPTION_ARG_OPTIONAL,
      "Greatest first (default: by the first score)", 4},
+    {"ascending", KEY_ASCENDING, NULL, 0, "--sort, --top: least first", 4},
     {"top", KEY_TOP, "N", 0, "The N greatest only", 4},
     {"output", 'o', "FILE", 0, "Write to FILE (default: CSV on standard output)", 4},
     {"format", KEY_FORMAT, "csv|jsonl|hdf5", 0, "Format (default: by FILE's suffix)", 4},
@@ -132,10 +137,16 @@ static void sensitivity_check_arguments(struct sensitivity_command *command,
         argp_failure(state, EX_USAGE, 0,
                      "--groups has rows of its own: --on, --score, --covariance, --expectation, "
                      "--vectors, --per-token, --sort, --top and --resume do not go with it");
+    if (command->ascending && !command->sorted)
+        argp_failure(state, EX_USAGE, 0, "--ascending is for --sort and --top");
+    if (command->suspects)
+        sensitivity_check_suspects(command, state);
     if (command->ranges)
         sensitivity_check_remove(command, state);
     else
         sensitivity_check_output(command, state);
+    if (command->suspects)
+        options->vectors = true;
     if (command->on)
         add_score(command, IVON_SCORE_INFLUENCE);
     if (command->vectors && options->covariance == IVON_COVARIANCE_DIAGONAL)
@@ -194,6 +205,9 @@ static error_t parse_output(int key, char *argument, struct argp_state *state)
         command->sorted = true;
         command->sort = argument;
         return 0;
+    case KEY_ASCENDING:
+        command->ascending = true;
+        return 0;
     case KEY_RESUME:
         command->resume = true;
         return 0;
@@ -238,6 +252,12 @@ static error_t sensitivity_parse(int key, char *argument, struct argp_state *sta
         return 0;
     case KEY_REMOVE:
         sensitivity_parse_rows(command, state, argument);
+        return 0;
+    case KEY_SUSPECTS:
+        if (argument && strcmp(argument, "classes") != 0)
+            argp_failure(state, EX_USAGE, 0, "--suspects: '%s', expected classes or nothing",
+                         argument);
+        command->suspects = argument ? SUSPECTS_CLASSES : SUSPECTS_ROWS;
         return 0;
     case KEY_ON:
         command->on = argument;
@@ -441,9 +461,10 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
     if (command->per_token && !shape.tokens)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--per-token: the network's output has no axis of tokens");
-    code = command->ranges   ? sensitivity_remove(command, error)
-           : command->groups ? remove_groups(command, shape.examples, provenance, error)
-                             : run_examples(command, &shape, provenance, error);
+    code = command->ranges     ? sensitivity_remove(command, error)
+           : command->groups   ? remove_groups(command, shape.examples, provenance, error)
+           : command->suspects ? sensitivity_find_suspects(command, &shape, provenance, error)
+                               : run_examples(command, &shape, provenance, error);
     struct ivon_leverage_use leverage = ivon_sensitivity_leverage(command->sensitivity);
     if (!code && !command->common.quiet && !command->groups && !command->ranges)
         removal_note_leverage(&leverage, command->options.leverage == IVON_LEVERAGE_AUTO);

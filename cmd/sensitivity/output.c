@@ -136,7 +136,8 @@ static int find_key(struct sensitivity_output *output, struct ivon_error *error)
     const char *name = command->sort;
     char list[256] = "";
     size_t offset = 0;
-    output->kept = (struct sorted_rows){.size = output->row_size, .top = command->top};
+    output->kept = (struct sorted_rows){
+        .size = output->row_size, .top = command->top, .ascending = command->ascending};
     if (!name)
         name = command->score_count ? ivon_score_traits(command->scores[0])->name : "loss";
     for (size_t i = 0; i < output->columns.count; i++) {

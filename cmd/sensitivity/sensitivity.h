@@ -1,5 +1,6 @@
 /* ivon-sensitivity: parsed and run by sensitivity.c, printed by sensitivity/output.c;
-   sensitivity/resume.c tells runs apart, sensitivity/remove.c writes posteriors. */
+   sensitivity/resume.c tells runs apart, sensitivity/remove.c writes posteriors,
+   sensitivity/suspects.c finds wrong labels. */
 #ifndef CMD_SENSITIVITY_SENSITIVITY_H
 #define CMD_SENSITIVITY_SENSITIVITY_H
 
@@ -10,6 +11,9 @@
 #include "cmd/shared/options.h"
 
 enum { SCORES_MAX = 32 };
+
+/* The rows that --suspects prints. */
+enum suspects { SUSPECTS_NONE, SUSPECTS_ROWS, SUSPECTS_CLASSES };
 
 /* Rows of the data, both included. */
 struct row_range {
@@ -31,7 +35,8 @@ struct sensitivity_command {
     size_t top;     /* 0: all */
     size_t samples; /* of --expectation=samples */
     bool vectors, sorted, per_token, resume, score_given, by_samples, samples_given;
-    bool format_given, json;
+    bool format_given, json, ascending;
+    enum suspects suspects;
     struct row_range *ranges; /* of --remove; null: it is not given */
     size_t range_count;
 
@@ -80,5 +85,14 @@ int sensitivity_select_rows(struct sensitivity_command *command, struct ivon_err
 
 /* Writes the posterior without them, and prints a summary. */
 int sensitivity_remove(struct sensitivity_command *command, struct ivon_error *error);
+
+/* Ends the program where other options do not go with --suspects. */
+void sensitivity_check_suspects(const struct sensitivity_command *command,
+                                struct argp_state *state);
+
+/* Runs over all examples, and prints the suspects or the classes. */
+int sensitivity_find_suspects(struct sensitivity_command *command,
+                              const struct ivon_sensitivity_shape *shape, const char *provenance,
+                              struct ivon_error *error);
 
 #endif

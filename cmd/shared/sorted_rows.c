@@ -28,7 +28,7 @@ static double sorted_rows_key_of(const struct sorted_rows *rows, const unsigned 
 {
     double key;
     ivon_dtype_to_f64(&key, row + rows->offset, rows->dtype, 1);
-    return key;
+    return rows->ascending ? -key : key;
 }
 
 int sorted_rows_finish(struct sorted_rows *rows, struct ivon_error *error)

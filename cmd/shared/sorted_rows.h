@@ -13,6 +13,7 @@ struct sorted_rows {
     size_t offset;         /* of the number, */
     enum ivon_dtype dtype; /* which is f32, f64 or i64 */
     size_t top;            /* how many are wanted at last; 0: all */
+    bool ascending;        /* the least first */
     /* Set by the functions: */
     unsigned char *rows;
     size_t count, capacity;
@@ -23,8 +24,8 @@ struct sorted_rows {
 /* Appends a row. */
 int sorted_rows_add(struct sorted_rows *rows, const void *row, struct ivon_error *error);
 
-/* Sorts the rows, the greatest first, what is not a number last, equal ones as they came, and
-   forgets what is not wanted. */
+/* Sorts the rows, the greatest or the least first, what is not a number last, equal ones as they
+   came, and forgets what is not wanted. */
 int sorted_rows_finish(struct sorted_rows *rows, struct ivon_error *error);
 
 void sorted_rows_release(struct sorted_rows *rows);

@@ -2,6 +2,8 @@
 
 usage: label_noise.py make DIGITS.h5 DIRECTORY
        label_noise.py compare DIRECTORY SCORES.csv
+       label_noise.py flip SOURCE.h5 DATA.h5
+       label_noise.py suspects NAME DATA.h5 VECTORS.h5 SUSPECTS.csv
 
 `make` gives 5 % of the training examples another label, trains a network on them by IVON's update
 (the authors' rate, h0, weight decay and batch for images, ess = N; beta2 so that the Hessian is
@@ -59,4 +61,45 @@ def compare(directory, scores):
     assert found["self_influence"] >= 0.95
 
 
-{"make": make, "compare": compare}[sys.argv[1]](*sys.argv[2:])
+def flip(source, target):
+    """Gives 5 % of a data set's training examples another label."""
+    random = np.random.default_rng(0)
+    with h5py.File(source) as f, h5py.File(target, "w") as g:
+        y = f["train/y"][:].astype(int)
+        classes = y.max() + 1
+        wrong = random.choice(len(y), len(y) // 20, replace=False)
+        y[wrong] = (y[wrong] + random.integers(1, classes, len(wrong))) % classes
+        g["x"], g["y"], g["wrong"] = f["train/x"][:], y, wrong
+
+
+def learn(p, y):
+    """Confident learning's estimate of the number of wrong labels (Northcutt et al. 2021)."""
+    classes = p.shape[1]
+    threshold = np.array([p[y == k, k].mean() for k in range(classes)])
+    above = np.where(p >= threshold, p, -1)
+    sure = above.max(1) >= 0
+    joint = np.zeros((classes, classes))
+    np.add.at(joint, (y[sure], above[sure].argmax(1)), 1)
+    joint *= (np.bincount(y, minlength=classes) / np.maximum(joint.sum(1), 1))[:, None]
+    return joint.sum() - np.trace(joint)
+
+
+def suspects(name, data, vectors, rows):
+    """A row of the table: how right the suspects are that were found, which are checked."""
+    with h5py.File(data) as f, h5py.File(vectors) as g:
+        wrong, y = f["wrong"][:], f["y"][:]
+        logits = np.float64(g["logits"][:] + g["deviation_vector"][:])
+        loss = g["loo_loss"][:]
+    with open(rows, newline="") as file:
+        found = [int(row["index"]) for row in csv.DictReader(file)]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    # Sums of probabilities that are right to 1e-6 could move an example across a threshold.
+    assert abs(len(found) - learn(p, y)) <= 2, (len(found), learn(p, y))
+    assert (np.diff(loss[found]) <= 1e-5).all() and loss[found].min() >= np.sort(loss)[-len(found)] - 1e-5
+    right = np.isin(found, wrong).sum()
+    print(f"| {name} | {auroc(loss, wrong):.3f} | {(p.argmax(1) == y).mean():.2f} | {len(wrong)} | {len(found)} "
+          f"| {right / len(found):.2f} | {right / len(wrong):.2f} |")
+
+
+{"make": make, "compare": compare, "flip": flip, "suspects": suspects}[sys.argv[1]](*sys.argv[2:])

@@ -351,6 +351,17 @@ def remove(call):
     return rows + [f"--output={call.output}"] + call.some([], [], ["--json"])
 
 
+def suspects(call):
+    """Rows of their own, of labels."""
+    if call.likelihood in NUMBERS + ("bernoulli",) or call.tokens:
+        return None
+    others = {"on", "groups", "remove", "score", "vectors", "per-token", "sort", "ascending", "resume"}
+    if any(map(call.has, others)) or (call.has("top") and not call.chance(0.5)):
+        return None
+    call.chosen |= others if call.chance(0.95) else set()
+    return [call.some("--suspects", "--suspects", "--suspects=classes") if call.chance(0.97) else "--suspects=x"]
+
+
 def vectors(call):
     return [call.some("--vectors", "--vectors=covariance") if call.chance(0.96) else "--vectors=x"]
 
@@ -564,6 +575,7 @@ RULES = {
         "samples": with_expectation,
         "on": more_data, "groups": groups, "remove": remove,
         "vectors": vectors, "per-token": when(lambda call: call.tokens, flag), "sort": sort,
+        "suspects": rarely(suspects, 0.3), "ascending": lambda call: ["--sort", "--ascending"],
         "top": values(1, 3, 100), "resume": resumed,
     },
     "predict-gen": {
