@@ -354,6 +354,28 @@ static int sensitivity_read_groups(struct sensitivity_command *command, uint64_t
     return ivon_examples_read_i64(examples, (size_t)found, 0, count, *groups, error);
 }
 
+/* Losses are NaN where no example counts, without the group as with it. */
+static bool removal_overflows(double loss, double without)
+{
+    return !isfinite(without) && isfinite(loss);
+}
+
+static void warn_group_overflows(const struct sensitivity_command *command,
+                                 const struct ivon_group_removal *removals, size_t count)
+{
+    size_t overflows = 0;
+    const struct ivon_group_removal *first = NULL;
+    for (size_t i = 0; i < count; i++)
+        if ((removal_overflows(removals[i].own_loss, removals[i].own_loss_without) ||
+             removal_overflows(removals[i].rest_loss, removals[i].rest_loss_without)) &&
+            !overflows++)
+            first = &removals[i];
+    if (overflows && !command->common.quiet)
+        report_warning("%s: the losses without %zu groups are not finite, group %lld the first: "
+                       "are the inputs normalized as for the training?",
+                       command->evaluation.data, overflows, (long long)first->group);
+}
+
 static int remove_groups(struct sensitivity_command *command, uint64_t examples,
                          const char *provenance, struct ivon_error *error)
 {
@@ -368,6 +390,8 @@ static int remove_groups(struct sensitivity_command *command, uint64_t examples,
                        command->groups, (long long)removals->group);
     if (!code)
         code = sensitivity_output_groups(command, removals, count, provenance, error);
+    if (!code)
+        warn_group_overflows(command, removals, count);
     free(groups);
     free(removals);
     return code;

@@ -277,6 +277,10 @@ PAIRS
   grep -q '^1,.*nan$' "$BATS_TEST_TMPDIR/out"
   grep -qxF "ivon-sensitivity: warning: huge.csv: scores of 1 examples are not finite, row 1 the first: are the inputs normalized as for the training?" \
     "$BATS_TEST_TMPDIR/err"
+  ivon-sensitivity a.h5 --data=huge.csv --target-column=y --groups=y > "$BATS_TEST_TMPDIR/out" 2> "$BATS_TEST_TMPDIR/err"
+  grep -q nan "$BATS_TEST_TMPDIR/out"
+  grep -qE "^ivon-sensitivity: warning: huge.csv: the losses without [12] groups are not finite, group [01] the first: are the inputs normalized as for the training\?$" \
+    "$BATS_TEST_TMPDIR/err"
 }
 
 @test "an output that overflows is told of with its row, however far into the data" {
