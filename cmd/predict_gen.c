@@ -22,6 +22,8 @@ enum {
     KEY_TEST = 256,
     KEY_SUBSAMPLE,
     KEY_BY_CLASS,
+    KEY_COMPARE,
+    KEY_POINTWISE,
     KEY_FOLLOW,
     KEY_UNTIL,
     KEY_FORMAT,
@@ -33,10 +35,14 @@ static const struct argp_option option_table[] = {
     {"test", KEY_TEST, "DATA", 0, "Also loss and error on test examples, to compare", 3},
     {"subsample", KEY_SUBSAMPLE, "N", 0, "Use N of the examples, chosen at random", 3},
     {"by-class", KEY_BY_CLASS, NULL, 0, "Leave out whole classes, one row for each", 3},
+    {"compare", KEY_COMPARE, NULL, 0,
+     "Also each checkpoint's difference to the best, example by example", 3},
     {"follow", KEY_FOLLOW, "DIR", 0,
      "Wait for checkpoints that a training writes to DIR, until it holds a file 'done'", 4},
     {"until", KEY_UNTIL, "STEP", 0, "--follow: end after the checkpoint of that step", 4},
     {"output", 'o', "FILE", 0, "Write to FILE (default: CSV on standard output)", 5},
+    {"pointwise", KEY_POINTWISE, "FILE", 0,
+     "Write the numbers of single examples to FILE: .csv, .jsonl or .h5", 5},
     {"format", KEY_FORMAT, "csv|jsonl|hdf5", 0, "Format (default: by FILE's suffix)", 5},
     {"json", KEY_JSON, NULL, 0, "JSON Lines, as --format=jsonl", 5},
     {0},
@@ -50,6 +56,15 @@ static void predict_gen_check_output(struct predict_gen_command *command, struct
         argp_failure(state, EX_USAGE, 0,
                      "HDF5 holds a known number of rows: --follow and --by-class write CSV or JSON "
                      "Lines");
+    command->pointwise_format = command->pointwise ? ivon_table_format_of(command->pointwise) : -1;
+    if (command->pointwise &&
+        (command->pointwise_format < 0 || command->pointwise_format == IVON_NPY))
+        argp_failure(state, EX_USAGE, 0, "--pointwise: '%s' ends in none of .csv, .jsonl and .h5",
+                     command->pointwise);
+    if (command->pointwise_format == IVON_HDF5 && command->follow)
+        argp_failure(state, EX_USAGE, 0,
+                     "--pointwise: HDF5 holds a known number of rows: with "
+                     "--follow it writes CSV or JSON Lines");
     if (command->follow && file)
         argp_failure(state, EX_USAGE, 0,
                      "--follow writes each row as it comes, to standard output: no -o");
@@ -80,6 +95,11 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
         argp_failure(state, EX_USAGE, 0, "--temperature is for --samples");
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
+    if (command->by_class && (command->pointwise || command->compare))
+        argp_failure(state, EX_USAGE, 0,
+                     "--by-class removes classes: --pointwise and --compare do not go with it");
+    if (command->compare && command->posterior_count < 2)
+        argp_failure(state, EX_USAGE, 0, "--compare needs two posteriors or more");
     predict_gen_check_output(command, state);
     removal_set_options(options, evaluation, &command->common, &command->draw, state);
     options->scores = IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS);
@@ -132,6 +152,12 @@ static error_t predict_gen_parse(int key, char *argument, struct argp_state *sta
     case KEY_FOLLOW:
         command->follow = argument;
         return 0;
+    case KEY_COMPARE:
+        command->compare = true;
+        return 0;
+    case KEY_POINTWISE:
+        command->pointwise = argument;
+        return 0;
     case 'o':
         command->output = argument;
         return 0;
@@ -161,117 +187,6 @@ const struct argp predict_gen_argp = {
     .children = children,
 };
 
-/* Columns. */
-
-enum { COLUMNS_MAX = 24 };
-
-struct columns {
-    struct ivon_column column[COLUMNS_MAX];
-    const void *data[COLUMNS_MAX];
-    size_t count;
-};
-
-static void predict_gen_add(struct columns *columns, const char *name, enum ivon_dtype dtype,
-                            const void *data)
-{
-    columns->column[columns->count] = (struct ivon_column){.name = name, .dtype = dtype};
-    columns->data[columns->count++] = data;
-}
-
-static struct columns predict_gen_list_columns(const struct predict_gen_command *command,
-                                               const struct predict_gen_row *row)
-{
-    struct columns columns = {.count = 0};
-    bool classes = !ivon_likelihood_traits(command->evaluation.task.likelihood)->regression;
-    predict_gen_add(&columns, "step", IVON_I64, &row->step);
-    predict_gen_add(&columns, "train_loss", IVON_F64, &row->train_loss.value);
-    if (classes)
-        predict_gen_add(&columns, "train_error", IVON_F64, &row->train_error.value);
-    predict_gen_add(&columns, "loo_loss", IVON_F64, &row->loo_loss.value);
-    predict_gen_add(&columns, "loo_loss_se", IVON_F64, &row->loo_loss.standard_error);
-    if (classes) {
-        predict_gen_add(&columns, "loo_error", IVON_F64, &row->loo_error.value);
-        predict_gen_add(&columns, "loo_error_se", IVON_F64, &row->loo_error.standard_error);
-    }
-    if (command->subsample)
-        predict_gen_add(&columns, "train_loss_se", IVON_F64, &row->train_loss.standard_error);
-    if (command->subsample && classes)
-        predict_gen_add(&columns, "train_error_se", IVON_F64, &row->train_error.standard_error);
-    if (command->samples) {
-        predict_gen_add(&columns, "waic", IVON_F64, &row->waic.value);
-        predict_gen_add(&columns, "psis_loo", IVON_F64, &row->psis_loo.value);
-        predict_gen_add(&columns, "psis_loo_se", IVON_F64, &row->psis_loo.standard_error);
-        predict_gen_add(&columns, "pareto_k_bad", IVON_I64, &row->pareto_k_bad);
-    }
-    if (command->test) {
-        predict_gen_add(&columns, "test_loss", IVON_F64, &row->test_loss.value);
-        if (classes)
-            predict_gen_add(&columns, "test_error", IVON_F64, &row->test_error.value);
-    }
-    predict_gen_add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
-    return columns;
-}
-
-static struct columns list_class_columns(const struct predict_gen_row *row,
-                                         const struct ivon_group_removal *class,
-                                         const int64_t *count)
-{
-    struct columns columns = {.count = 0};
-    predict_gen_add(&columns, "step", IVON_I64, &row->step);
-    predict_gen_add(&columns, "class", IVON_I64, &class->group);
-    predict_gen_add(&columns, "count", IVON_I64, count);
-    predict_gen_add(&columns, "loss", IVON_F64, &class->own_loss);
-    predict_gen_add(&columns, "loss_without", IVON_F64, &class->own_loss_without);
-    predict_gen_add(&columns, "error", IVON_F64, &class->own_error);
-    predict_gen_add(&columns, "error_without", IVON_F64, &class->own_error_without);
-    predict_gen_add(&columns, "rest_loss", IVON_F64, &class->rest_loss);
-    predict_gen_add(&columns, "rest_loss_without", IVON_F64, &class->rest_loss_without);
-    predict_gen_add(&columns, "rest_error", IVON_F64, &class->rest_error);
-    predict_gen_add(&columns, "rest_error_without", IVON_F64, &class->rest_error_without);
-    predict_gen_add(&columns, "hessian_at_start", IVON_I64, &row->hessian_at_start);
-    return columns;
-}
-
-static int predict_gen_open_table(struct predict_gen_command *command, const char *provenance,
-                                  struct ivon_error *error)
-{
-    static const struct predict_gen_row row;
-    static const struct ivon_group_removal class;
-    char creator[64];
-    int64_t count = 0;
-    struct columns columns = command->by_class ? list_class_columns(&row, &class, &count)
-                                               : predict_gen_list_columns(command, &row);
-    snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
-    struct ivon_table_options options = {
-        .size = sizeof options,
-        .format = (enum ivon_table_format)command->format,
-        .rows = command->follow || command->by_class ? IVON_ROWS_OPEN : command->posterior_count,
-        .own_index = true,
-        .replace = command->files.force,
-        .creator = creator,
-        .provenance = provenance};
-    return table_output_open(&command->table, command->output, columns.column, columns.count,
-                             &options, error);
-}
-
-static int predict_gen_write_row(struct predict_gen_command *command,
-                                 const struct predict_gen_row *row, struct ivon_error *error)
-{
-    int code = 0;
-    if (!command->by_class)
-        code = ivon_table_append(command->table, 1, predict_gen_list_columns(command, row).data,
-                                 error);
-    for (size_t i = 0; i < row->class_count && !code; i++) {
-        int64_t count = (int64_t)row->classes[i].count;
-        code = ivon_table_append(command->table, 1,
-                                 list_class_columns(row, &row->classes[i], &count).data, error);
-    }
-    if (!code && fflush(stdout))
-        code = error_fill(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
-                          strerror(errno));
-    return code;
-}
-
 /* Tells of what a row's numbers do not say of themselves. */
 static void warn_of_row(const struct predict_gen_row *row, const char *path)
 {
@@ -296,18 +211,56 @@ static void warn_of_row(const struct predict_gen_row *row, const char *path)
         report_warning("%s: one example: there is no standard error", path);
 }
 
+/* Evaluates one checkpoint, with its points where they are wanted, and tells of its numbers. */
+static int evaluate_checkpoint(struct predict_gen_command *command, const char *path,
+                               struct predict_gen_row *row, struct predict_gen_points *points,
+                               struct ivon_error *error)
+{
+    bool wanted = command->pointwise || command->compare;
+    int code = wanted ? predict_gen_points_new(points, ivon_examples_count(command->examples),
+                                               command->samples, error)
+                      : 0;
+    if (!code)
+        code = predict_gen_evaluate(command, path, row, wanted ? points : NULL, error);
+    if (!code && !command->common.quiet)
+        warn_of_row(row, path);
+    if (!code && command->pointwise)
+        code = predict_gen_points_write(command, row->step, points, error);
+    command->checkpoint += !code;
+    return code;
+}
+
 /* One checkpoint's row. */
 static int print_checkpoint(struct predict_gen_command *command, const char *path, int64_t *step,
                             struct ivon_error *error)
 {
-    struct predict_gen_row row;
-    int code = predict_gen_evaluate(command, path, &row, error);
+    struct predict_gen_row row = {.step = -1};
+    struct predict_gen_points points = {0};
+    int code = evaluate_checkpoint(command, path, &row, &points, error);
     *step = row.step;
-    if (!code && !command->common.quiet)
-        warn_of_row(&row, path);
     if (!code)
         code = predict_gen_write_row(command, &row, error);
     free(row.classes);
+    predict_gen_points_free(&points);
+    return code;
+}
+
+/* All checkpoints' rows, which wait for the last one. */
+static int compare_checkpoints(struct predict_gen_command *command, struct ivon_error *error)
+{
+    size_t count = command->posterior_count;
+    int code = 0;
+    command->rows = calloc(count + 1, sizeof *command->rows);
+    command->points = calloc(count + 1, sizeof *command->points);
+    if (!command->rows || !command->points)
+        return error_memory(error);
+    for (size_t i = 0; i < count && !code; i++)
+        code = evaluate_checkpoint(command, command->posteriors[i], &command->rows[i],
+                                   &command->points[i], error);
+    if (!code)
+        predict_gen_compare(command);
+    for (size_t i = 0; i < count && !code; i++)
+        code = predict_gen_write_row(command, &command->rows[i], error);
     return code;
 }
 
@@ -458,10 +411,16 @@ static int run_predict_gen(struct predict_gen_command *command, const char *prov
         code = predict_gen_open_data(command, error);
     if (!code)
         code = predict_gen_open_table(command, provenance, error);
+    if (!code && command->pointwise)
+        code = predict_gen_points_open(command, provenance, error);
     if (!code && command->follow)
         code = predict_gen_follow(command, error);
-    for (size_t i = 0; i < command->posterior_count && !code; i++)
+    if (!code && command->compare)
+        code = compare_checkpoints(command, error);
+    for (size_t i = 0; i < command->posterior_count && !command->compare && !code; i++)
         code = print_checkpoint(command, command->posteriors[i], &step, error);
+    if (!code && command->pointwise)
+        code = ivon_table_commit(command->points_table, error);
     if (!code)
         code = ivon_table_commit(command->table, error);
     return code;
@@ -470,6 +429,11 @@ static int run_predict_gen(struct predict_gen_command *command, const char *prov
 static void predict_gen_release(struct predict_gen_command *command)
 {
     ivon_table_close(command->table);
+    ivon_table_close(command->points_table);
+    for (size_t c = 0; c < command->posterior_count && command->points; c++)
+        predict_gen_points_free(&command->points[c]);
+    free(command->points);
+    free(command->rows);
     if (command->examples != command->all)
         ivon_examples_close(command->examples);
     if (command->whole != command->all)
@@ -497,9 +461,10 @@ int predict_gen_run(int argc, char **argv)
         memory_exhausted();
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&predict_gen_argp, argc, argv, 0, NULL, &command);
+    const char *outputs[] = {command.output, command.pointwise};
     confine(&(struct confinement){.off = command.open.open.no_sandbox,
-                                  .outputs = &command.output,
-                                  .output_count = 1},
+                                  .outputs = outputs,
+                                  .output_count = 2},
             argc, argv);
     command.options.resources.progress = progress_start(&progress, "removing",
                                                         command.common.quiet);

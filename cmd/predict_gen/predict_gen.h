@@ -1,11 +1,20 @@
 /* ivon-predict-gen: parsed and run by predict_gen.c; what is computed of one checkpoint is in
-   predict_gen/row.c. */
+   predict_gen/row.c, of single examples and of pairs of checkpoints in predict_gen/points.c; the
+   table is written by predict_gen/output.c. */
 #ifndef CMD_PREDICT_GEN_PREDICT_GEN_H
 #define CMD_PREDICT_GEN_PREDICT_GEN_H
 
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
+
+/* The numbers of the examples of one checkpoint: sums over their positions. */
+struct predict_gen_points {
+    size_t count;
+    double *positions; /* of an example, that count */
+    double *loss, *loo_loss;
+    double *waic, *psis_loo, *pareto_k; /* null: without samples */
+};
 
 struct predict_gen_command {
     struct common_options common;
@@ -16,19 +25,23 @@ struct predict_gen_command {
     struct ivon_sensitivity_options options;
     char **posteriors;
     size_t posterior_count;
-    const char *follow, *test, *output;
+    const char *follow, *test, *output, *pointwise;
     uint64_t subsample; /* 0: all */
     int64_t until;      /* -1: no end */
     size_t samples;
     int format; /* -1: by the output's suffix */
-    bool by_class;
+    int pointwise_format;
+    bool by_class, compare;
 
     /* While it runs: */
     struct ivon_examples *whole;    /* all of the data */
     struct ivon_examples *all;      /* what --limit leaves of them, or the same */
     struct ivon_examples *examples; /* what --subsample leaves of those, or the same */
     struct ivon_examples *test_examples;
-    struct ivon_table *table;
+    struct ivon_table *table, *points_table;
+    struct predict_gen_row *rows;      /* of --compare, which are written at the end */
+    struct predict_gen_points *points; /* of these */
+    int64_t checkpoint;                /* the number of the next one */
 };
 
 /* The results of one checkpoint: means over the positions that count. */
@@ -38,15 +51,39 @@ struct predict_gen_row {
     struct ivon_metric waic, psis_loo;
     int64_t pareto_k_bad;
     int64_t hessian_at_start;
-    double guessing_loss; /* of equal probabilities; NaN: regression */
-    bool probabilities;   /* the outputs were, and were taken for logits */
+    struct ivon_metric loo_difference; /* of --compare */
+    double guessing_loss;              /* of equal probabilities; NaN: regression */
+    bool probabilities;                /* the outputs were, and were taken for logits */
     /* By class, if asked for: */
     struct ivon_group_removal *classes;
     size_t class_count;
 };
 
-/* Evaluates a checkpoint. What the row holds is the caller's to free. */
+/* Evaluates a checkpoint. What the row holds is the caller's to free. Sets the points, unless they
+   are null. */
 int predict_gen_evaluate(const struct predict_gen_command *command, const char *path,
-                         struct predict_gen_row *row, struct ivon_error *error);
+                         struct predict_gen_row *row, struct predict_gen_points *points,
+                         struct ivon_error *error);
+
+/* The table, and one row of it, or one for each class. */
+int predict_gen_open_table(struct predict_gen_command *command, const char *provenance,
+                           struct ivon_error *error);
+int predict_gen_write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
+                          struct ivon_error *error);
+
+/* Of `count` examples. */
+int predict_gen_points_new(struct predict_gen_points *points, size_t count, bool samples,
+                           struct ivon_error *error);
+void predict_gen_points_free(struct predict_gen_points *points);
+
+/* The table of --pointwise: opened before any work, and given the points of one checkpoint after
+   the other. */
+int predict_gen_points_open(struct predict_gen_command *command, const char *provenance,
+                            struct ivon_error *error);
+int predict_gen_points_write(struct predict_gen_command *command, int64_t step,
+                             const struct predict_gen_points *points, struct ivon_error *error);
+
+/* Sets each row's difference to the one of the least loo_loss, which has none itself. */
+void predict_gen_compare(struct predict_gen_command *command);
 
 #endif

@@ -10,6 +10,7 @@
 static const double LOG_2_PI = 1.8378770664093454836;
 
 struct sums {
+    struct predict_gen_points *points; /* null: they are not wanted */
     size_t tokens;
     bool classes;
     struct ivon_ratio loss, error, loo_loss, loo_error;
@@ -32,6 +33,11 @@ static int add_block(void *context, const struct ivon_sensitivities *block,
         if (loo_loss)
             ivon_ratio_add(&sums->loo_loss, loo_loss[i], counted);
         ivon_ratio_add(&sums->loo_error, loo_missed, counted);
+        if (sums->points) {
+            sums->points->positions[block->first + i] = counted;
+            sums->points->loss[block->first + i] = block->loss[i];
+            sums->points->loo_loss[block->first + i] = loo_loss ? loo_loss[i] : (double)NAN;
+        }
     }
     return 0;
 }
@@ -39,7 +45,8 @@ static int add_block(void *context, const struct ivon_sensitivities *block,
 /* Sums losses over data, and what they would be without each example, if that is asked for. */
 static int sum_losses(struct ivon_network *network, struct ivon_source *source,
                       struct ivon_examples *examples, const char *targets,
-                      const struct ivon_sensitivity_options *options, struct sums *sums,
+                      const struct ivon_sensitivity_options *options,
+                      struct predict_gen_points *points, struct sums *sums,
                       struct ivon_sensitivity **kept, struct ivon_sensitivity_shape *shape,
                       struct ivon_error *error)
 {
@@ -47,14 +54,15 @@ static int sum_losses(struct ivon_network *network, struct ivon_source *source,
     if (code)
         return code;
     *shape = ivon_sensitivity_shape(*kept);
-    *sums = (struct sums){.tokens = shape->tokens ? (size_t)shape->tokens : 1,
+    *sums = (struct sums){.points = points,
+                          .tokens = shape->tokens ? (size_t)shape->tokens : 1,
                           .classes = !ivon_likelihood_traits(options->task.likelihood)->regression};
     return ivon_sensitivity_run(*kept, 0, add_block, sums, error);
 }
 
 static int evaluate_losses(const struct predict_gen_command *command, struct ivon_network *network,
                            struct ivon_source *source, struct predict_gen_row *row,
-                           struct ivon_sensitivity **sensitivity,
+                           struct predict_gen_points *points, struct ivon_sensitivity **sensitivity,
                            struct ivon_sensitivity_shape *shape, struct ivon_error *error)
 {
     const char *targets = evaluation_targets(&command->evaluation);
@@ -62,8 +70,8 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
     struct ivon_sensitivity *test = NULL;
     struct ivon_sensitivity_shape unused;
     struct sums sums;
-    int code = sum_losses(network, source, command->examples, targets, &command->options, &sums,
-                          sensitivity, shape, error);
+    int code = sum_losses(network, source, command->examples, targets, &command->options, points,
+                          &sums, sensitivity, shape, error);
     if (code)
         return code;
     struct ivon_leverage_use leverage = ivon_sensitivity_leverage(*sensitivity);
@@ -77,7 +85,7 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
         return 0;
     plain.scores = 0;
     plain.whole = NULL;
-    code = sum_losses(network, source, command->test_examples, targets, &plain, &sums, &test,
+    code = sum_losses(network, source, command->test_examples, targets, &plain, NULL, &sums, &test,
                       &unused, error);
     row->test_loss = ivon_ratio_metric("test_loss", &sums.loss);
     row->test_error = ivon_ratio_metric("test_error", &sums.error);
@@ -92,6 +100,7 @@ struct criteria {
     size_t samples;
     double exponent;
     double constant; /* what log-likelihoods have and losses have not, of one example */
+    struct predict_gen_points *points; /* null: they are not wanted */
 };
 
 static int add_criteria(void *context, const struct ivon_predictions *predictions,
@@ -114,13 +123,19 @@ static int add_criteria(void *context, const struct ivon_predictions *prediction
         values[i] -= criteria->constant;
     if (!code)
         ivon_information_add(criteria->information, count, values, loo, k, predictions->positions);
+    for (size_t i = 0; i < count && criteria->points && !code; i++) {
+        criteria->points->waic[predictions->first + i] = values[i];
+        criteria->points->psis_loo[predictions->first + i] = loo[i];
+        criteria->points->pareto_k[predictions->first + i] = k[i];
+    }
     free(values);
     return code;
 }
 
 static int evaluate_samples(const struct predict_gen_command *command, struct ivon_network *network,
                             struct ivon_source *source, const struct ivon_sensitivity_shape *shape,
-                            struct predict_gen_row *row, struct ivon_error *error)
+                            struct predict_gen_row *row, struct predict_gen_points *points,
+                            struct ivon_error *error)
 {
     struct ivon_predict_options options = ivon_predict_defaults();
     const struct evaluation_options *evaluation = &command->evaluation;
@@ -129,6 +144,7 @@ static int evaluate_samples(const struct predict_gen_command *command, struct iv
     double s = evaluation->task.noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
     bool noise = ivon_likelihood_traits(evaluation->task.likelihood)->noise;
     struct criteria criteria = {
+        .points = points,
         .samples = command->samples,
         .exponent = shape->rho / command->draw.sample.temperature,
         .constant = noise ? tokens * (double)shape->outputs * (log(s) + LOG_2_PI / 2) : 0};
@@ -192,7 +208,8 @@ static int look_at_hessian(const struct predict_gen_command *command, struct ivo
 }
 
 int predict_gen_evaluate(const struct predict_gen_command *command, const char *path,
-                         struct predict_gen_row *row, struct ivon_error *error)
+                         struct predict_gen_row *row, struct predict_gen_points *points,
+                         struct ivon_error *error)
 {
     struct ivon_source *source = NULL;
     struct ivon_network *network = NULL;
@@ -204,9 +221,9 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     if (!code)
         row->step = ivon_source_header(source)->step;
     if (!code)
-        code = evaluate_losses(command, network, source, row, &sensitivity, &shape, error);
+        code = evaluate_losses(command, network, source, row, points, &sensitivity, &shape, error);
     if (!code && command->samples)
-        code = evaluate_samples(command, network, source, &shape, row, error);
+        code = evaluate_samples(command, network, source, &shape, row, points, error);
     if (!code && command->by_class)
         code = evaluate_classes(command, sensitivity, &shape, row, error);
     if (!code)

@@ -215,7 +215,7 @@ int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t 
     return examples->class->read(examples->self, field, first, count, buffer, error);
 }
 
-uint64_t examples_number(const struct ivon_examples *examples, uint64_t example)
+uint64_t ivon_examples_number(const struct ivon_examples *examples, uint64_t example)
 {
     return examples->class->number ? examples->class->number(examples->self, example) : example;
 }
@@ -357,7 +357,7 @@ static int examples_check_finite(const struct ivon_examples *examples, size_t in
         return ivon_error_set(
             error, IVON_ERROR_DATA, "%s: '%s': row %llu holds %.9g, expected %s", examples->path,
             field->name,
-            (unsigned long long)examples_number(examples, first + (at + i) / field->count),
+            (unsigned long long)ivon_examples_number(examples, first + (at + i) / field->count),
             isnan(value) ? (double)NAN : value, /* without its sign */
             isfinite(value) ? "what single precision holds" : "a finite number");
     }
@@ -409,7 +409,7 @@ static int convert_u64(const struct ivon_examples *examples, size_t index, uint6
             return ivon_error_set(
                 error, IVON_ERROR_DATA, "%s: '%s': row %llu is %llu, expected less than 2^63",
                 examples->path, field->name,
-                (unsigned long long)examples_number(examples, first + i / field->count),
+                (unsigned long long)ivon_examples_number(examples, first + i / field->count),
                 (unsigned long long)from[i]);
         out[i] = (int64_t)from[i];
     }
@@ -435,7 +435,7 @@ static int convert_i64(const struct ivon_examples *examples, size_t index, uint6
                 return ivon_error_set(error, IVON_ERROR_DATA,
                                       "%s: '%s': row %llu is %.9g, expected a whole number",
                                       examples->path, field->name,
-                                      (unsigned long long)examples_number(
+                                      (unsigned long long)ivon_examples_number(
                                           examples, first + (done + i) / field->count),
                                       tile[i]);
             to[done + i] = whole;

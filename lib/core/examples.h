@@ -36,9 +36,6 @@ int examples_new_like(struct ivon_examples **examples, const struct ivon_example
                       void *self, const char *path, const struct ivon_examples *like,
                       uint64_t count, struct ivon_error *error);
 
-/* The number of an example for messages. For a subsample it is the number in the whole set. */
-uint64_t examples_number(const struct ivon_examples *examples, uint64_t example);
-
 /* Elements as stored; the range must lie within, and not be empty. */
 int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,
                          void *buffer, struct ivon_error *error);

@@ -34,7 +34,7 @@ static int subsample_read(void *self, size_t field, uint64_t first, size_t count
 static uint64_t subsample_number(const void *self, uint64_t example)
 {
     const struct subsample *subsample = self;
-    return examples_number(subsample->all, subsample->chosen[example]);
+    return ivon_examples_number(subsample->all, subsample->chosen[example]);
 }
 
 static void subsample_close(void *self)

@@ -63,7 +63,10 @@ IVON_API int ivon_examples_read_i64(struct ivon_examples *examples, size_t field
 IVON_API int ivon_examples_subsample(struct ivon_examples **subsample, struct ivon_examples *all,
                                      uint64_t count, uint64_t seed, struct ivon_error *error);
 
-/* Those whose numbers, from 0 and rising, are listed; messages call them by these. */
+/* The number of an example as messages call it: in such a set that in the whole one. */
+IVON_API uint64_t ivon_examples_number(const struct ivon_examples *examples, uint64_t example);
+
+/* Those whose numbers, from 0 and rising, are listed. */
 IVON_API int ivon_examples_select(struct ivon_examples **selected, struct ivon_examples *all,
                                   const uint64_t *rows, uint64_t count, struct ivon_error *error);
 

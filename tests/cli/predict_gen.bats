@@ -176,3 +176,59 @@ for i, group in enumerate(np.unique(p.y)):
   run --separate-stderr -0 G --follow=run
   [ "${#lines[@]}" = 1 ] && [[ "$output" = step,train_loss,* ]]
 }
+
+@test "checkpoints are compared by pairs of an example's losses, which can be written, too" {
+  cd "$BATS_FILE_TMPDIR"
+  G -q step-3.h5 posterior.h5 --compare --pointwise="$BATS_TEST_TMPDIR/points.csv" > "$BATS_TEST_TMPDIR/compared.csv"
+  G -q step-3.h5 posterior.h5 > "$BATS_TEST_TMPDIR/plain.csv"
+  G -q step-3.h5 posterior.h5 --pointwise="$BATS_TEST_TMPDIR/points.h5" -n 30 > "$BATS_TEST_TMPDIR/sampled.csv"
+  G -q posterior.h5 --subsample=20 --seed=1 --pointwise="$BATS_TEST_TMPDIR/some.jsonl" > "$BATS_TEST_TMPDIR/some.csv"
+  cd "$BATS_TEST_TMPDIR"
+  cut -d, -f1-7,10 compared.csv | cmp - plain.csv
+  oracle '
+import h5py, json
+points, compared, plain = table("points.csv"), table("compared.csv"), table("plain.csv")
+each = [points["checkpoint"] == c for c in (0, 1)]
+losses = []
+for c, name in enumerate(("step-3", "posterior")):
+    p = Problem(f"{d}/{name}.h5", d + "/train.h5")
+    losses.append(p.loss(p.f + p.moved()))
+    near(points["loo_loss"][each[c]], losses[c])
+    near(points["loss"][each[c]], p.loss(p.f))
+    assert (points["index"][each[c]] == np.arange(EXAMPLES)).all() and (points["positions"] == 1).all()
+    assert (points["step"][each[c]] == plain["step"][c]).all()
+best = int(np.argmin(plain["loo_loss"]))
+assert compared["loo_diff"][best] == 0 and compared["loo_diff_se"][best] == 0
+near([compared["loo_diff"][1 - best], compared["loo_diff_se"][1 - best]],
+     estimate(losses[1 - best] - losses[best]), 1e-4)
+assert compared["loo_diff_se"][1 - best] < plain["loo_loss_se"].min()
+sampled = table("sampled.csv")
+with h5py.File("points.h5") as f:
+    assert (f["loo_loss"][:] == points["loo_loss"]).all()
+    for c in (0, 1):
+        rows = f["checkpoint"][:] == c
+        near(f["waic"][:][rows].mean(), sampled["waic"][c])
+        near(f["psis_loo"][:][rows].mean(), sampled["psis_loo"][c])
+        bad = f["pareto_k"][:][rows] > min(1 - 1 / np.log10(30), 0.7)
+        assert bad.sum() == sampled["pareto_k_bad"][c]
+some = [json.loads(line) for line in open("some.jsonl")]
+index = [row["index"] for row in some]
+assert len(index) == 20 and index == sorted(index) and index[-1] > 20
+near([row["loo_loss"] for row in some], losses[1][index])'
+}
+
+@test "what is compared is two checkpoints, and points go to a file" {
+  refused() { # TEXT OPTION...
+    run -64 --separate-stderr ivon-predict-gen -q "$BATS_FILE_TMPDIR/posterior.h5" --data="$BATS_FILE_TMPDIR/train.h5" "${@:2}"
+    [ "$(head -1 <<< "$stderr")" = "ivon-predict-gen: $1" ]
+  }
+  refused "--compare needs two posteriors or more" --compare
+  for file in - o.txt o.npy; do
+    refused "--pointwise: '$file' ends in none of .csv, .jsonl and .h5" --pointwise=$file
+  done
+  run -64 --separate-stderr ivon-predict-gen -q --follow=. --data="$BATS_FILE_TMPDIR/train.h5" --pointwise=o.h5
+  [ "$(head -1 <<< "$stderr")" = \
+    "ivon-predict-gen: --pointwise: HDF5 holds a known number of rows: with --follow it writes CSV or JSON Lines" ]
+  refused "--by-class removes classes: --pointwise and --compare do not go with it" --by-class --pointwise=o.csv
+  [ ! -e o.csv ]
+}

@@ -289,6 +289,9 @@ static void selects(void **state)
     struct ivon_examples *some = NULL;
     struct ivon_examples *examples = examples_of(&memory, data, 6, IVON_F32, 0, NULL, &none);
     assert_int_equal(ivon_examples_select(&some, examples, rows, 4, &error), 0);
+    for (size_t i = 0; i < 4; i++)
+        assert_true(ivon_examples_number(some, i) == rows[i] &&
+                    ivon_examples_number(examples, i) == i);
     assert_int_equal(ivon_examples_count(some), 4);
     assert_int_equal(ivon_examples_read_f32(some, 0, 0, 4, out, &error), 0);
     assert_true(out[0] == 0 && out[1] == 1 && out[2] == 4 && out[3] == 5 && memory.reads == 2);

@@ -1,0 +1,128 @@
+/* ivon-predict-gen: single examples, and checkpoints compared by them. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "cmd/predict_gen/predict_gen.h"
+#include "cmd/shared/report.h"
+#include "cmd/shared/table_output.h"
+
+int predict_gen_points_new(struct predict_gen_points *points, size_t count, bool samples,
+                           struct ivon_error *error)
+{
+    *points = (struct predict_gen_points){.count = count};
+    points->positions = calloc(count + 1, sizeof(double));
+    points->loss = calloc(count + 1, sizeof(double));
+    points->loo_loss = calloc(count + 1, sizeof(double));
+    bool fine = points->positions && points->loss && points->loo_loss;
+    if (samples) {
+        points->waic = calloc(count + 1, sizeof(double));
+        points->psis_loo = calloc(count + 1, sizeof(double));
+        points->pareto_k = calloc(count + 1, sizeof(double));
+        fine = fine && points->waic && points->psis_loo && points->pareto_k;
+    }
+    return fine ? 0 : error_memory(error);
+}
+
+void predict_gen_points_free(struct predict_gen_points *points)
+{
+    free(points->positions);
+    free(points->loss);
+    free(points->loo_loss);
+    free(points->waic);
+    free(points->psis_loo);
+    free(points->pareto_k);
+}
+
+/* The table. */
+
+enum { POINT_COLUMNS = 9 };
+
+/* One row. */
+struct point {
+    int64_t checkpoint, step, index, positions;
+    double loss, loo_loss, waic, psis_loo, pareto_k;
+};
+
+static size_t point_columns(const struct predict_gen_command *command, const struct point *point,
+                            struct ivon_column *columns, const void **data)
+{
+    const struct ivon_column all[POINT_COLUMNS] = {
+        {.name = "checkpoint", .dtype = IVON_I64}, {.name = "step", .dtype = IVON_I64},
+        {.name = "index", .dtype = IVON_I64},      {.name = "positions", .dtype = IVON_I64},
+        {.name = "loss", .dtype = IVON_F64},       {.name = "loo_loss", .dtype = IVON_F64},
+        {.name = "waic", .dtype = IVON_F64},       {.name = "psis_loo", .dtype = IVON_F64},
+        {.name = "pareto_k", .dtype = IVON_F64}};
+    const void *numbers[POINT_COLUMNS] = {&point->checkpoint, &point->step,     &point->index,
+                                          &point->positions,  &point->loss,     &point->loo_loss,
+                                          &point->waic,       &point->psis_loo, &point->pareto_k};
+    size_t count = command->samples ? POINT_COLUMNS : POINT_COLUMNS - 3;
+    for (size_t i = 0; i < count; i++) {
+        columns[i] = all[i];
+        data[i] = numbers[i];
+    }
+    return count;
+}
+
+int predict_gen_points_open(struct predict_gen_command *command, const char *provenance,
+                            struct ivon_error *error)
+{
+    static const struct point nothing;
+    struct ivon_column columns[POINT_COLUMNS];
+    const void *data[POINT_COLUMNS];
+    char creator[64];
+    size_t count = point_columns(command, &nothing, columns, data);
+    uint64_t rows = ivon_examples_count(command->examples) * command->posterior_count;
+    snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
+    const struct ivon_table_options options = {
+        .size = sizeof options,
+        .format = (enum ivon_table_format)command->pointwise_format,
+        .rows = command->follow ? IVON_ROWS_OPEN : rows,
+        .own_index = true,
+        .replace = command->files.force,
+        .creator = creator,
+        .provenance = provenance};
+    return table_output_open(&command->points_table, command->pointwise, columns, count, &options,
+                             error);
+}
+
+int predict_gen_points_write(struct predict_gen_command *command, int64_t step,
+                             const struct predict_gen_points *points, struct ivon_error *error)
+{
+    struct ivon_column columns[POINT_COLUMNS];
+    const void *data[POINT_COLUMNS];
+    int code = 0;
+    for (size_t i = 0; i < points->count && !code; i++) {
+        bool samples = points->waic;
+        const struct point point = {.checkpoint = command->checkpoint,
+                                    .step = step,
+                                    .index = (int64_t)ivon_examples_number(command->examples, i),
+                                    .positions = (int64_t)points->positions[i],
+                                    .loss = points->loss[i],
+                                    .loo_loss = points->loo_loss[i],
+                                    .waic = samples ? points->waic[i] : 0,
+                                    .psis_loo = samples ? points->psis_loo[i] : 0,
+                                    .pareto_k = samples ? points->pareto_k[i] : 0};
+        point_columns(command, &point, columns, data);
+        code = ivon_table_append(command->points_table, 1, data, error);
+    }
+    return code;
+}
+
+/* Comparison: the mean of paired differences, whose error leaves out what checkpoints share. */
+
+void predict_gen_compare(struct predict_gen_command *command)
+{
+    size_t best = 0;
+    for (size_t c = 0; c < command->posterior_count; c++)
+        if (command->rows[c].loo_loss.value < command->rows[best].loo_loss.value)
+            best = c;
+    const struct predict_gen_points *least = &command->points[best];
+    for (size_t c = 0; c < command->posterior_count; c++) {
+        const struct predict_gen_points *points = &command->points[c];
+        struct ivon_ratio difference = {0};
+        for (size_t i = 0; i < points->count; i++)
+            ivon_ratio_add(&difference, points->loo_loss[i] - least->loo_loss[i],
+                           points->positions[i]);
+        command->rows[c].loo_difference = ivon_ratio_metric("loo_difference", &difference);
+    }
+}
