@@ -1,22 +1,16 @@
 #define _GNU_SOURCE
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 
+#include "cmd/convert/convert.h"
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/graph_options.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
-#include "cmd/shared/rename.h"
 #include "cmd/shared/report.h"
-#include "ivon/ivon.h"
 
 enum {
     KEY_TO = 256,
@@ -56,32 +50,6 @@ static const struct argp_option option_table[] = {
     {"n-train", KEY_N_TRAIN, "N", 0, "Number of training examples", 3},
     {"step", KEY_STEP, "N", 0, "Step of the training", 3},
     {0},
-};
-
-struct convert_command {
-    struct common_options common;
-    struct open_options open;
-    struct file_options files;
-    struct name_filter filter;
-    struct rename_rules rules;
-    struct ivon_convert_options options;
-    struct ivon_create_options create;
-    struct ivon_header given; /* by options */
-    const char *input, *output, *model, *graph_output;
-    struct ivon_bind_options bind;
-    bool reduce;
-    struct ivon_reduce_options reduction;
-
-    /* While it runs: */
-    struct ivon_source *opened, *source, *chosen; /* as it is in the file; reduced, or the same */
-    struct ivon_subset_item *choices;
-    size_t choice_count;
-    size_t left_out[IVON_PART_COUNT]; /* tensors that the output's format has no place for */
-    struct ivon_tensor *outputs;      /* the chosen ones; behind them the graph, if one is put in */
-    size_t output_count;
-    struct ivon_sink *sink;
-    char *graph;
-    size_t graph_size;
 };
 
 static error_t parse_header_option(int key, char *argument, struct argp_state *state)
@@ -201,213 +169,6 @@ const struct argp convert_argp = {
     .children = children,
 };
 
-/* The choice of tensors. */
-
-struct renamed {
-    enum ivon_part part;
-    const char *name, *old;
-};
-
-static int compare_renamed(const void *a, const void *b)
-{
-    const struct renamed *left = a, *right = b;
-    if (left->part != right->part)
-        return left->part < right->part ? -1 : 1;
-    int order = strcmp(left->name, right->name);
-    return order ? order : strcmp(left->old, right->old);
-}
-
-/* That no two tensors of a part have one name. */
-static int convert_check_names(const struct convert_command *command, struct ivon_error *error)
-{
-    int code = 0;
-    struct renamed *names = xcalloc(command->choice_count + 1, sizeof *names);
-    for (size_t i = 0; i < command->choice_count; i++) {
-        const struct ivon_tensor *tensor = ivon_source_tensor(command->source,
-                                                              command->choices[i].tensor);
-        names[i] = (struct renamed){tensor->part, command->choices[i].name, tensor->name};
-    }
-    qsort(names, command->choice_count, sizeof *names, compare_renamed);
-    for (size_t i = 1; i < command->choice_count && !code; i++)
-        if (names[i].part == names[i - 1].part && strcmp(names[i].name, names[i - 1].name) == 0)
-            code = error_fill(error, IVON_ERROR_ARGUMENT,
-                              "--rename: tensors '%s' and '%s' would both be '%s'",
-                              names[i - 1].old, names[i].old, names[i].name);
-    free(names);
-    return code;
-}
-
-/* Returns whether a part is one list of bytes, which has the part's name for its own. */
-static bool convert_is_bytes(enum ivon_part part)
-{
-    return part == IVON_GRAPH || part == IVON_STRUCTURE;
-}
-
-static size_t convert_count_vectors(const struct ivon_source *source)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < ivon_source_tensor_count(source); i++)
-        count += ivon_source_tensor(source, i)->part == IVON_LOW_RANK;
-    return count;
-}
-
-/* That the structure of the covariance, which names tensors, still holds of the chosen ones. */
-static int convert_check_structure(const struct convert_command *command, struct ivon_error *error)
-{
-    struct ivon_structure before, after;
-    int code = ivon_structure_describe(&before, command->source, error);
-    if (code)
-        return code;
-    double found = ivon_source_header(command->source)->weight_decay;
-    double given = command->given.weight_decay;
-    if (before.rank && !isnan(given) && !isnan(found) && given != found)
-        return error_fill(error, IVON_ERROR_DATA,
-                          "%s: its low-rank correction was made for weight decay %g: "
-                          "--weight-decay cannot change it",
-                          command->input, found);
-    struct ivon_error why = {0};
-    size_t vectors = convert_count_vectors(command->chosen);
-    if (ivon_structure_describe(&after, command->chosen, &why))
-        return error_fill(error, IVON_ERROR_DATA,
-                          "%s (--rename, --include and --exclude have to leave what structure.json "
-                          "names)",
-                          why.message);
-    return vectors && vectors < convert_count_vectors(command->source)
-               ? error_fill(error, IVON_ERROR_DATA,
-                            "%s: its low-rank correction is of all tensors: --include and "
-                            "--exclude cannot take it apart",
-                            command->input)
-               : 0;
-}
-
-/* The header of the output, but for its provenance. */
-static struct ivon_header output_header(const struct convert_command *command)
-{
-    struct ivon_header header = *ivon_source_header(command->source);
-    const struct ivon_header *given = &command->given;
-    if (!isnan(given->ess))
-        header.ess = given->ess;
-    if (!isnan(given->weight_decay)) {
-        header.weight_decay = given->weight_decay;
-        header.decrement = NAN;
-    }
-    if (given->n_train >= 0)
-        header.n_train = given->n_train;
-    if (given->step >= 0)
-        header.step = given->step;
-    return header;
-}
-
-static int choose_tensors(struct convert_command *command, struct ivon_error *error)
-{
-    size_t count = ivon_source_tensor_count(command->source), tensors = 0;
-    command->choices = xcalloc(count + 1, sizeof *command->choices);
-    command->create.like = command->opened;
-    for (size_t i = 0; i < count; i++) {
-        const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
-        bool bytes = convert_is_bytes(tensor->part);
-        if (bytes ? tensor->part == IVON_GRAPH && command->model
-                  : !name_filter_selects(&command->filter, ivon_tensor_bare_name(tensor)))
-            continue;
-        bool carried = ivon_checkpoint_carries(command->output, &command->create, tensor);
-        if (!carried && tensor->part != IVON_OPAQUE) {
-            command->left_out[tensor->part]++;
-            continue;
-        }
-        if (!carried)
-            return error_fill(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s' is stored as %s, which is not read here and '%s' "
-                              "cannot hold: leave it out by --exclude",
-                              command->input, tensor->name, tensor->stored_as, command->output);
-        char *name = bytes ? xstrdup(tensor->name) : rename_apply(&command->rules, tensor->name);
-        command->choices[command->choice_count++] = (struct ivon_subset_item){i, name};
-        tensors += !bytes;
-    }
-    if (!command->choice_count || (command->filter.count && !tensors))
-        return error_fill(error, IVON_ERROR_DATA,
-                          "%s: no tensor is selected (see --include and --exclude)",
-                          command->input);
-    int code = convert_check_names(command, error);
-    if (code)
-        return code;
-    struct ivon_header header = output_header(command);
-    struct ivon_source *chosen = NULL;
-    code = ivon_tensor_subset(&chosen, command->source, &header, command->choices,
-                              command->choice_count, error);
-    command->chosen = chosen;
-    return code ? code : convert_check_structure(command, error);
-}
-
-/* The graph. */
-
-static int read_graph(struct convert_command *command, struct ivon_error *error)
-{
-    struct stat status;
-    FILE *file = fopen(command->model, "rb");
-    bool fine = file && !fstat(fileno(file), &status);
-    if (fine && !S_ISREG(status.st_mode)) {
-        fclose(file);
-        return error_fill(error, IVON_ERROR_INPUT, "%s: %s, expected a regular file",
-                          command->model,
-                          S_ISDIR(status.st_mode) ? "is a directory" : "is a device or a pipe");
-    }
-    if (fine) {
-        command->graph_size = (size_t)status.st_size;
-        command->graph = xmalloc(command->graph_size + 1);
-        fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
-    }
-    int code = 0;
-    if (!file)
-        code = error_input(error, command->model, "open", strerror(errno));
-    else if (!fine)
-        code = error_fill(error, IVON_ERROR_IO, "%s: cannot read it: %s", command->model,
-                          strerror(errno));
-    if (file)
-        fclose(file);
-    return code;
-}
-
-/* Writes the graph anew, with the one output that the network has, and without external data. */
-static int rewrite_graph(struct convert_command *command, const struct ivon_network *network,
-                         struct ivon_error *error)
-{
-    void *bytes = NULL;
-    size_t size;
-    int code = ivon_onnx_write(&bytes, &size, network, NULL, error);
-    if (code)
-        return code;
-    free(command->graph);
-    command->graph = bytes;
-    command->graph_size = size;
-    return 0;
-}
-
-/* That the graph takes the tensors as they are written. */
-static int check_graph(struct convert_command *command, struct ivon_error *error)
-{
-    struct ivon_network *network = NULL;
-    struct ivon_adapt_options adapt = ivon_adapt_defaults();
-    struct ivon_adaptation done;
-    adapt.output = command->graph_output;
-    struct ivon_error inner = {0};
-    int code = ivon_onnx_from_memory(&network, command->model, command->graph, command->graph_size,
-                                     &inner);
-    bool external = code == IVON_ERROR_DATA; /* perhaps: of a file such data are read */
-    if (external)
-        code = ivon_onnx_open(&network, command->model, error);
-    else if (code && error)
-        *error = inner;
-    if (!code)
-        code = ivon_network_adapt(network, command->chosen, &adapt, &done, error);
-    if (!code)
-        code = bind_checkpoint(network, command->chosen, command->input, &command->bind,
-                               &command->common, error);
-    if (!code && (command->graph_output || external))
-        code = rewrite_graph(command, network, error);
-    ivon_network_free(network);
-    return code;
-}
-
 /* Writing. */
 
 static void list_outputs(struct convert_command *command)
@@ -432,7 +193,7 @@ static int convert_create_output(struct convert_command *command, json_t *proven
                                  struct ivon_error *error)
 {
     char creator[64], *text = NULL;
-    struct ivon_header header = output_header(command);
+    struct ivon_header header = convert_header(command);
     int code = provenance_add_input(provenance, command->input, NAN, false, error);
     if (!code && command->open.open.hessian)
         code = provenance_add_input(provenance, command->open.open.hessian, NAN, false, error);
@@ -476,11 +237,9 @@ static int convert_run_all(struct convert_command *command, json_t *provenance,
     if (!code && command->reduce)
         code = ivon_reduce(&command->source, command->opened, &command->reduction, error);
     if (!code)
-        code = choose_tensors(command, error);
+        code = convert_choose(command, error);
     if (!code && command->model)
-        code = read_graph(command, error);
-    if (!code && command->model)
-        code = check_graph(command, error);
+        code = convert_read_graph(command, error);
     if (!code) {
         list_outputs(command);
         code = convert_create_output(command, provenance, error);
@@ -498,7 +257,7 @@ static void describe_tensor(const struct convert_command *command, size_t i)
     const struct ivon_tensor *output = &command->outputs[i];
     char shape[256];
     ivon_tensor_shape_text(output, shape);
-    if (convert_is_bytes(output->part)) {
+    if (convert_part_is_bytes(output->part)) {
         report_note("%s: %s bytes", output->name, shape);
         return;
     }
@@ -525,7 +284,7 @@ static void convert_describe(const struct convert_command *command)
             describe_tensor(command, i);
     }
     for (enum ivon_part part = 0; part < IVON_PART_COUNT; part++)
-        if (tensors[part] && !convert_is_bytes(part))
+        if (tensors[part] && !convert_part_is_bytes(part))
             snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %zu", *text ? ", " : "",
                      ivon_part_name(part), tensors[part]);
     report_note("%s: wrote %zu tensors: %s%s%s", command->output,
