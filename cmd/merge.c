@@ -186,7 +186,9 @@ static int merge_create_outputs(struct merge_command *command, const char *creat
         char *text = provenance ? result_provenance(command, s, provenance) : NULL;
         header.provenance = text;
         if (command->folder.wanted)
-            code = merge_folder_create(command, s, &path, &options, error);
+            code = merge_folder_create(command, s, error);
+        if (command->folder.wanted && !code)
+            code = merge_folder_weights(command, s, &path, &options, error);
         if (!code)
             code = ivon_checkpoint_create(&command->sinks[s], path, &header, tensors, count,
                                           &options, error);
@@ -202,7 +204,7 @@ static int write_outputs(struct merge_command *command, const char *provenance,
     if (!code && command->extractions)
         return merge_write_adapters(command, provenance, error);
     for (size_t s = 0; s < command->scale_count && !code; s++)
-        code = command->folder.wanted ? merge_folder_commit(command, s, error)
+        code = command->folder.wanted ? merge_folder_commit(command, s, command->sinks[s], error)
                                       : ivon_sink_commit(command->sinks[s], error);
     return code;
 }

@@ -52,10 +52,13 @@ static void put_plain(FILE *out, const char *text)
 static void put_front_matter(FILE *out, const struct merge_command *command)
 {
     fputs("---\n", out);
-    if (command->folder.config)
+    size_t inputs = command->model_count + (command->base_path != NULL);
+    if (command->lora_rank)
+        fputs("library_name: peft\n", out);
+    else if (command->folder.config)
         fputs("library_name: transformers\n", out);
     fputs("base_model:\n", out);
-    for (size_t i = 0; i < command->model_count + (command->base_path != NULL); i++) {
+    for (size_t i = 0; i < (command->lora_rank ? 1 : inputs); i++) { /* what it is loaded onto */
         size_t model = i - (command->base_path != NULL);
         const char *path = command->base_path && !i ? command->base_path
                                                     : command->models[model].path;
@@ -65,7 +68,7 @@ static void put_front_matter(FILE *out, const struct merge_command *command)
         fputc('\n', out);
         free(hub);
     }
-    fputs("tags:\n- merge\n- ivon\n---\n", out);
+    fprintf(out, "tags:\n- merge\n- ivon\n%s---\n", command->lora_rank ? "- lora\n" : "");
 }
 
 /* The inputs of the provenance: one without a weight is the base, or what belongs to the one
@@ -123,6 +126,9 @@ char *merge_card(const struct merge_command *command, size_t output)
                                  : "hessian");
     if (command->sweep)
         fprintf(out, ", all weights multiplied by %.12g", command->scales[output]);
+    if (command->lora_rank)
+        fprintf(out, ", cut to an adapter of rank %lld, relative error %.3g",
+                (long long)command->lora_rank, merge_adapter_error(command, output));
     fputs(".\n", out);
     put_inputs(out, command);
     put_command(out, command);

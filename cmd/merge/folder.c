@@ -281,8 +281,8 @@ int merge_folder_settle(struct merge_command *command, struct ivon_error *error)
 {
     struct merge_folder *folder = &command->folder;
     const char *first = command->outputs[0] ? command->outputs[0] : command->output;
-    folder->wanted = command->output && !command->lora_rank &&
-                     ivon_directory_is_output(first, folder_named(command));
+    folder->wanted = command->output &&
+                     (command->lora_rank || ivon_directory_is_output(first, folder_named(command)));
     if (folder->wanted)
         return 0;
     return folder->tokenizer_from || folder->no_card
@@ -296,13 +296,14 @@ int merge_folder_plan(struct merge_command *command, const json_t *provenance,
                       struct ivon_error *error)
 {
     struct merge_folder *folder = &command->folder;
+    bool adapter = command->lora_rank > 0; /* whose configuration is its own */
     int code = 0;
     folder->provenance = provenance;
     folder->directories = xcalloc(command->scale_count, sizeof *folder->directories);
     folder->from = ivon_directory_of(folder_named(command));
     if (folder->from)
-        code = folder_list(command, folder->from, !folder->tokenizer_from, true, error);
-    if (!code && folder->from)
+        code = folder_list(command, folder->from, !folder->tokenizer_from, !adapter, error);
+    if (!code && folder->from && !adapter)
         code = folder_take_config(command, error);
     size_t before = folder->count;
     if (!code && folder->tokenizer_from)
@@ -319,26 +320,32 @@ int merge_folder_plan(struct merge_command *command, const json_t *provenance,
                           IVON_DIRECTORY_FILES - 2);
     if (!code && folder->count)
         qsort(folder->files, folder->count, sizeof *folder->files, compare_files);
-    if (!code)
+    if (!code && !adapter)
         folder_choose_shards(command);
     return code;
 }
 
-int merge_folder_create(struct merge_command *command, size_t output, const char **path,
-                        struct ivon_create_options *options, struct ivon_error *error)
+int merge_folder_create(struct merge_command *command, size_t output, struct ivon_error *error)
+{
+    return ivon_directory_create(&command->folder.directories[output], command->outputs[output],
+                                 command->files.force, error);
+}
+
+int merge_folder_weights(struct merge_command *command, size_t output, const char **path,
+                         struct ivon_create_options *options, struct ivon_error *error)
 {
     struct merge_folder *folder = &command->folder;
-    int code = ivon_directory_create(&folder->directories[output], command->outputs[output],
-                                     command->files.force, error);
-    if (code)
-        return code;
     options->framework = "pt";
     options->shard_size = folder->shard_size;
-    *path = ivon_directory_weights(folder->directories[output], folder->several);
+    *path = ivon_directory_weights(folder->directories[output],
+                                   command->lora_rank ? IVON_DIRECTORY_ADAPTER
+                                   : folder->several  ? IVON_DIRECTORY_SHARDS
+                                                      : IVON_DIRECTORY_FILE);
     return *path ? 0 : error_memory(error);
 }
 
-int merge_folder_commit(struct merge_command *command, size_t output, struct ivon_error *error)
+int merge_folder_commit(struct merge_command *command, size_t output, struct ivon_sink *weights,
+                        struct ivon_error *error)
 {
     struct merge_folder *folder = &command->folder;
     struct ivon_directory *directory = folder->directories[output];
@@ -353,7 +360,7 @@ int merge_folder_commit(struct merge_command *command, size_t output, struct ivo
         code = ivon_directory_write(directory, CARD_NAME, card, strlen(card), error);
         free(card);
     }
-    return code ? code : ivon_directory_commit(directory, command->sinks[output], error);
+    return code ? code : ivon_directory_commit(directory, weights, error);
 }
 
 void merge_folder_explain(const struct merge_command *command, struct ivon_error *error)
@@ -368,7 +375,7 @@ void merge_folder_print_warnings(const struct merge_command *command)
     const struct merge_folder *folder = &command->folder;
     for (size_t i = 0; i < folder->warning_count; i++)
         report_warning("%s", folder->warnings[i]);
-    if (folder->wanted && !folder->config)
+    if (folder->wanted && !folder->config && !command->lora_rank)
         report_warning("%s: gets no config.json: %s %s", command->output,
                        folder->from ? folder->from : folder_named(command),
                        folder->from ? "has none" : "is in no model's directory");

@@ -15,7 +15,7 @@ struct merge_folder {
     bool no_card;
 
     /* While it runs: */
-    bool wanted;               /* outputs are directories */
+    bool wanted;               /* outputs are directories: of models, or of adapters */
     char *from;                /* where the files come from; null: from nowhere */
     struct folder_file *files; /* that are carried, by name */
     size_t count;
@@ -35,12 +35,17 @@ int merge_folder_settle(struct merge_command *command, struct ivon_error *error)
 int merge_folder_plan(struct merge_command *command, const json_t *provenance,
                       struct ivon_error *error);
 
-/* Begins an output, and says by which name and options its weights are created. */
-int merge_folder_create(struct merge_command *command, size_t output, const char **path,
-                        struct ivon_create_options *options, struct ivon_error *error);
+/* Begins an output. */
+int merge_folder_create(struct merge_command *command, size_t output, struct ivon_error *error);
 
-/* Writes what is carried, and gives the output and its files their names. */
-int merge_folder_commit(struct merge_command *command, size_t output, struct ivon_error *error);
+/* Says by which name and options its weights, or factors, are created. */
+int merge_folder_weights(struct merge_command *command, size_t output, const char **path,
+                         struct ivon_create_options *options, struct ivon_error *error);
+
+/* Writes what is carried, and gives the output and its files their names; `weights` are their
+   sink. */
+int merge_folder_commit(struct merge_command *command, size_t output, struct ivon_sink *weights,
+                        struct ivon_error *error);
 
 /* Says in an error's message the outputs' names where it has hidden ones. */
 void merge_folder_explain(const struct merge_command *command, struct ivon_error *error);

@@ -1,5 +1,5 @@
 /* ivon-merge: run by merge.c, parsed by merge/options.c, or from a recipe by merge/recipe.c;
-   merge/report.c describes the result, merge/dry_run.c the plan. */
+   merge/report.c and merge/adapter_report.c describe the result, merge/dry_run.c the plan. */
 #ifndef CMD_MERGE_MERGE_H
 #define CMD_MERGE_MERGE_H
 
@@ -85,13 +85,14 @@ void merge_name_adapter(struct merge_model *model);
 int merge_apply_adapter(struct ivon_source **source, const struct merge_command *command,
                         struct ivon_error *error);
 
-/* Makes, instead of files, sinks that make adapters of the results; after the merge, writes these
-   into directories. */
+/* Begins directories, and makes, instead of files, sinks that make adapters of the results; after
+   the merge, writes these. */
 int merge_create_adapters(struct merge_command *command, struct ivon_error *error);
 int merge_write_adapters(struct merge_command *command, const char *provenance,
                          struct ivon_error *error);
 
-/* Says how near an adapter is to the merged model: in JSON, on stdout, and as notes. */
+/* Says how near an adapter is to the merged model: by a number, in JSON, and as notes. */
+double merge_adapter_error(const struct merge_command *command, size_t output);
 json_t *merge_adapter_json(const struct merge_command *command, size_t scale);
 void merge_describe_adapters(const struct merge_command *command);
 

@@ -6,10 +6,15 @@
 
 #define DIRECTORY_WEIGHTS "model.safetensors"
 #define DIRECTORY_INDEX   "model.safetensors.index.json"
+#define DIRECTORY_FACTORS "adapter_model.safetensors"
 
 /* The names of weights, in the order in which transformers' from_pretrained looks for them. */
 enum { DIRECTORY_WEIGHTS_COUNT = 4 };
 extern const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT];
+
+/* The names of an adapter's factors, in the order in which PEFT looks for them. */
+enum { DIRECTORY_FACTORS_COUNT = 2 };
+extern const char *const directory_factors_names[DIRECTORY_FACTORS_COUNT];
 
 /* Returns whether a path is that of a directory, or of a link to one. */
 bool directory_exists(const char *path);

@@ -11,10 +11,9 @@
 
 const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT] = {
     DIRECTORY_WEIGHTS, DIRECTORY_INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json"};
-static const char *const factors_names[] = {"adapter_model.safetensors", "adapter_model.bin"};
+const char *const directory_factors_names[DIRECTORY_FACTORS_COUNT] = {DIRECTORY_FACTORS,
+                                                                      "adapter_model.bin"};
 static const char *const adapter_config = "adapter_config.json";
-
-enum { FACTORS_COUNT = sizeof factors_names / sizeof *factors_names };
 
 bool directory_exists(const char *path)
 {
@@ -81,7 +80,7 @@ int ivon_directory_find(char **file, const char *path, struct ivon_error *error)
     }
     char *weights = find_first(path, directory_weights_names, DIRECTORY_WEIGHTS_COUNT);
     char *config = find_first(path, &adapter_config, 1);
-    char *factors = find_first(path, factors_names, FACTORS_COUNT);
+    char *factors = find_first(path, directory_factors_names, DIRECTORY_FACTORS_COUNT);
     int code = 0;
     if (config || (factors && !weights))
         code = refuse_adapter(path, weights, factors, error);

@@ -20,6 +20,7 @@ struct ivon_directory {
     char *path;                /* as the user wrote it, without slashes at its end */
     char *root;                /* where the files are written: hidden, or the path itself */
     char *weights;             /* the sink's path, when it was asked for */
+    bool adapter;              /* the weights are an adapter's factors */
     bool hidden;               /* there is no such directory yet */
     bool link;                 /* a symbolic link has its name, and is to be replaced */
     bool replace;              /* files may be replaced */
@@ -161,11 +162,14 @@ int ivon_directory_create(struct ivon_directory **out, const char *path, bool re
     return code;
 }
 
-const char *ivon_directory_weights(struct ivon_directory *directory, bool several)
+const char *ivon_directory_weights(struct ivon_directory *directory, enum ivon_directory_kind kind)
 {
     free(directory->weights);
-    directory->weights = directory_path(directory->root,
-                                        several ? DIRECTORY_INDEX : DIRECTORY_WEIGHTS);
+    directory->adapter = kind == IVON_DIRECTORY_ADAPTER;
+    directory->weights = directory_path(directory->root, directory->adapter ? DIRECTORY_FACTORS
+                                                         : kind == IVON_DIRECTORY_SHARDS
+                                                             ? DIRECTORY_INDEX
+                                                             : DIRECTORY_WEIGHTS);
     return directory->weights;
 }
 
@@ -214,13 +218,16 @@ int ivon_directory_copy(struct ivon_directory *directory, const char *name, cons
 /* Removes what a loader would take for the weights, once all that replaces it is on disk. */
 static int remove_old_weights(const struct ivon_directory *directory, struct ivon_error *error)
 {
+    const char *const *names = directory->adapter ? directory_factors_names
+                                                  : directory_weights_names;
+    size_t count = directory->adapter ? DIRECTORY_FACTORS_COUNT : DIRECTORY_WEIGHTS_COUNT;
     int root = open(directory->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC), code = 0;
     if (root < 0 || syncfs(root))
         code = directory_fail(directory, IVON_ERROR_IO, "write it", error);
-    for (size_t i = 0; !code && i < DIRECTORY_WEIGHTS_COUNT; i++)
-        if (unlinkat(root, directory_weights_names[i], 0) && errno != ENOENT)
+    for (size_t i = 0; !code && i < count; i++)
+        if (unlinkat(root, names[i], 0) && errno != ENOENT)
             code = ivon_error_set(error, IVON_ERROR_CREATE, "%s: cannot replace its '%s': %s",
-                                  directory->path, directory_weights_names[i], strerror(errno));
+                                  directory->path, names[i], strerror(errno));
     if (root >= 0)
         close(root);
     return code;

@@ -44,9 +44,13 @@ struct ivon_directory;
 IVON_API int ivon_directory_create(struct ivon_directory **directory, const char *path,
                                    bool replace, struct ivon_error *error);
 
-/* The name by which the weights' sink has to be created, with an index if they are in several
-   files; borrowed. */
-IVON_API const char *ivon_directory_weights(struct ivon_directory *directory, bool several);
+/* The weights of a directory are one file, shards with an index, or an adapter's factors. */
+enum ivon_directory_kind { IVON_DIRECTORY_FILE, IVON_DIRECTORY_SHARDS, IVON_DIRECTORY_ADAPTER };
+
+/* The name by which the weights' sink has to be created; borrowed. Null when memory is
+   exhausted. */
+IVON_API const char *ivon_directory_weights(struct ivon_directory *directory,
+                                            enum ivon_directory_kind kind);
 
 /* Adds a file of `size` bytes, or a copy of the regular file `from`. Its name has no slash. */
 IVON_API int ivon_directory_write(struct ivon_directory *directory, const char *name,
@@ -56,8 +60,8 @@ IVON_API int ivon_directory_copy(struct ivon_directory *directory, const char *n
 
 /*
  * Gives the files their names, the weights last, for which it commits the sink, and then the
- * directory its own. Where it replaces files, the old weights go first: who is stopped in between
- * leaves a directory without weights, and never one of two models.
+ * directory its own. Where it replaces files, the old weights, or factors, go first: who is stopped
+ * in between leaves a directory without weights, and never one of two models.
  */
 IVON_API int ivon_directory_commit(struct ivon_directory *directory, struct ivon_sink *weights,
                                    struct ivon_error *error);

@@ -216,10 +216,10 @@ PYTHON
   ivon-merge -f -q -m task-arithmetic --base=$cases/base.safetensors $cases/adapter --lora-rank=2 --no-provenance --sweep=0.5:1:0.5 -o 'swept-%g/'
   cmp half/adapter_model.safetensors swept-0.5/adapter_model.safetensors
   ls -A half > names
-  printf '%s\n' adapter_config.json adapter_model.safetensors | cmp - names
+  printf '%s\n' README.md adapter_config.json adapter_model.safetensors | cmp - names
   adapter() { run ivon-merge -q -m task-arithmetic --base=$cases/base.safetensors "$@"; }
   adapter $cases/adapter --lora-rank=2 -o half
-  [ "$status" -eq 73 ] && [[ $output == *"half/adapter_model.safetensors: file exists; --force replaces it"* ]]
+  [ "$status" -eq 73 ] && [[ $output == *"half: directory exists, and is not empty; --force replaces what it would write there"* ]]
   touch file
   adapter $cases/adapter --lora-rank=2 -o file
   [ "$status" -eq 73 ] && [[ $output == *"file: is a file, expected a directory"* ]]
@@ -233,7 +233,45 @@ PYTHON
   ivon-merge -q -m task-arithmetic --base=$cases/base.safetensors $cases/adapter --lora-rank=2 --dtype=bf16 -o bf16
   ivon-info --json bf16/adapter_model.safetensors | jq -e '.tensors | all(.dtype == "bf16")' || ivon-info --tensors bf16/adapter_model.safetensors | grep -q bf16
   adapter $cases/adapter:1e12 --lora-rank=2 --dtype=f16 -o large
-  [ "$status" -eq 65 ] && [[ $output == *"which does not fit into f16"* ]] && [ ! -e large/adapter_model.safetensors ]
+  [ "$status" -eq 65 ] && [[ $output == *"which does not fit into f16"* ]] && [ ! -e large ] && [ ! -e .large.ivon-tmp ]
   ivon-merge -v -m task-arithmetic --base=$cases/base.safetensors $cases/adapter --lora-rank=2 -o said 2> said.txt
   grep -q "said: 'model.layers.0.q_proj.weight': rank 2, relative error 0\.[0-9]* of a change of norm" said.txt
+}
+
+@test "an adapter has the base's tokenizer, and a card, and appears as a whole" {
+  cases=$BATS_FILE_TMPDIR/plain
+  mkdir base words
+  cp $cases/base.safetensors base/model.safetensors
+  echo '{"torch_dtype": "float32"}' > base/config.json
+  echo words > base/tokenizer.json; echo merges > base/merges.txt; echo terms > base/LICENSE
+  echo other > words/vocab.txt
+  adapter() { ivon-merge -q -m task-arithmetic --base=base $cases/adapter:0.5 --lora-rank=2 "$@"; }
+  adapter -o out
+  [ "$(ls -A out | tr '\n' ' ')" = "README.md adapter_config.json adapter_model.safetensors merges.txt tokenizer.json " ]
+  cmp base/tokenizer.json out/tokenizer.json
+  [ "$(sed -n 1,9p out/README.md)" = '---
+library_name: peft
+base_model:
+- "base"
+tags:
+- merge
+- ivon
+- lora
+---' ]
+  grep -qE 'method `task-arithmetic`, cut to an adapter of rank 2, relative error 0\.[0-9]+\.$' out/README.md
+  grep -qxF "    ivon-merge -q -m task-arithmetic --base=base $cases/adapter:0.5 --lora-rank=2 -o out" out/README.md
+  grep -qaF '{"format":"pt"' out/adapter_model.safetensors
+  merge --base=base out -o back.npz
+  adapter --tokenizer-from=words --no-card -o bare/
+  [ "$(ls -A bare | tr '\n' ' ')" = "adapter_config.json adapter_model.safetensors vocab.txt " ]
+  # Beside what is there already, old factors in PyTorch's format go, and no model's weights do.
+  mkdir there
+  touch there/notes there/adapter_model.bin there/model.safetensors
+  adapter -f -o there
+  [ ! -e there/adapter_model.bin ] && [ -e there/notes ] && [ -e there/model.safetensors ]
+  ivon-info there/adapter_model.safetensors > /dev/null
+  # What fails leaves nothing.
+  refused 66 "base/nowhere: cannot read it" adapter --tokenizer-from=base/nowhere -o x.npz
+  refused 64 "--no-card is for an output that is a directory" ivon-merge -m average base -o x.npz --no-card
+  [ -z "$(find . -name '*ivon-tmp')" ]
 }

@@ -16,6 +16,8 @@ m.h5               ivon-merge a.h5 b.h5 -o m.h5
 s-1.h5             ivon-merge --base=a.h5 b.h5 --sweep=1:2:1 -o s-%g.h5
 md/model.safetensors  ivon-merge a.h5 b.h5 -o md/
 md/README.md       ivon-merge a.h5 b.h5 -o md/
+ad/adapter_model.safetensors  ivon-merge --base=a.h5 b.h5 --lora-rank=1 -o ad
+ad/adapter_config.json        ivon-merge --base=a.h5 b.h5 --lora-rank=1 -o ad
 d-1.npz            ivon-sample a.h5 -n 2 -o d-%d.npz
 p.csv              ivon-predict a.h5 --data=test.h5 -o p.csv
 p.jsonl            ivon-predict a.h5 --data=test.h5 -o p.jsonl
@@ -67,7 +69,7 @@ forced() { # COMMAND: with --force, quiet where the command knows it
       count=$((count + 1))
     done
   done < <(every_output)
-  [ $count -ge 69 ]
+  [ $count -ge 75 ]
 }
 
 @test "a resumed training leaves what shares its log alone" {

@@ -24,6 +24,7 @@ convert-safetensors: ivon-convert -qf in/p.h5 --no-provenance -o o.safetensors
 convert-shards: ivon-convert -qf in/p.h5 --no-provenance --shard-size=1500k -o o.safetensors.index.json
 merge: ivon-merge -qf --base=in/p.h5 in/p.h5 in/q.h5 --no-provenance -o o.h5
 merge-sweep: ivon-merge -qf --base=in/p.h5 in/q.h5 --sweep=0.5:1:0.5 --no-provenance -o o-%g.h5
+merge-adapter: ivon-merge -qf --base=in/p.h5 in/q.h5 --lora-rank=64 --no-provenance -o o/
 merge-directory: ivon-merge -qf --base=in/p.h5 in/p.h5 in/q.h5 --no-provenance -o o/
 sample: ivon-sample -qf in/p.h5 -n 3 --no-provenance -o o-%d.h5
 fit: ivon-fit -qf in/p.h5 --data=in/d.h5 --curvature=empirical --no-provenance -o o.h5
@@ -116,6 +117,8 @@ class Command:
                 assert found in (before.get(path), self.whole.get(path)), f"{path} is in between"
         if self.name == "merge-directory" and os.path.exists("o") and not before:
             assert "o/README.md" in files() and "o/model.safetensors" in files(), "o is incomplete"
+        if self.name == "merge-adapter" and os.path.exists("o") and not before:
+            assert set(files()) >= set(self.whole), "o is incomplete"
 
     def again(self):
         arguments = self.arguments

@@ -84,7 +84,7 @@ static void names_say_what_is_a_directory(void **state)
 
 /* A directory as the writer begins it, with a sink of one tensor, filled. */
 static struct ivon_sink *begin(struct ivon_directory **directory, const char *path, bool replace,
-                               bool several)
+                               enum ivon_directory_kind kind)
 {
     static const float values[3] = {1, 2, 3};
     static const struct ivon_tensor tensor = {
@@ -96,7 +96,7 @@ static struct ivon_sink *begin(struct ivon_directory **directory, const char *pa
     options.replace = replace;
     options.framework = "pt";
     assert_int_equal(ivon_directory_create(directory, path, replace, &error), 0);
-    const char *weights = ivon_directory_weights(*directory, several);
+    const char *weights = ivon_directory_weights(*directory, kind);
     assert_int_equal(ivon_checkpoint_create(&sink, weights, &header, &tensor, 1, &options, &error),
                      0);
     assert_int_equal(ivon_sink_write(sink, 0, 0, 3, values, &error), 0);
@@ -109,7 +109,7 @@ static void is_whole_or_absent(void **state)
     struct ivon_directory *directory = NULL;
     struct ivon_error error = {.message = "none"};
     write_text("copied", "some text");
-    struct ivon_sink *sink = begin(&directory, "o/", false, false);
+    struct ivon_sink *sink = begin(&directory, "o/", false, IVON_DIRECTORY_FILE);
     assert_int_equal(ivon_directory_write(directory, "a", "abc", 3, &error), 0);
     assert_int_equal(ivon_directory_copy(directory, "b", "copied", &error), 0);
     assert_int_equal(ivon_directory_copy(directory, "c", "nowhere", &error), IVON_ERROR_INPUT);
@@ -118,7 +118,7 @@ static void is_whole_or_absent(void **state)
     ivon_sink_close(sink);
     ivon_directory_close(directory);
     assert_int_equal(access("o", F_OK) + access(".o.ivon-tmp", F_OK), -2);
-    sink = begin(&directory, "o/", false, false);
+    sink = begin(&directory, "o/", false, IVON_DIRECTORY_FILE);
     assert_int_equal(ivon_directory_write(directory, "a", "abc", 3, &error), 0);
     assert_int_equal(ivon_directory_commit(directory, sink, &error), 0);
     ivon_sink_close(sink);
@@ -144,7 +144,7 @@ static void replaces_files_and_leaves_others(void **state)
     write_text("o/other", "other");
     assert_int_equal(ivon_directory_create(&directory, "o", false, &error), IVON_ERROR_CREATE);
     assert_int_equal(error.hint, IVON_HINT_REPLACE_FILES);
-    struct ivon_sink *sink = begin(&directory, "o", true, true);
+    struct ivon_sink *sink = begin(&directory, "o", true, IVON_DIRECTORY_SHARDS);
     assert_int_equal(ivon_directory_commit(directory, sink, &error), 0);
     ivon_sink_close(sink);
     ivon_directory_close(directory);
@@ -166,6 +166,29 @@ static void replaces_files_and_leaves_others(void **state)
     assert_string_equal(digest[0], digest[1]);
 }
 
+static void writes_an_adapter_beside_a_model(void **state)
+{
+    (void)state;
+    struct ivon_directory *directory = NULL;
+    struct ivon_error error = {.message = "none"};
+    assert_int_equal(mkdir("o", 0777), 0);
+    write_text("o/model.safetensors", "a model");
+    write_text("o/adapter_model.bin", "old");
+    write_text("o/adapter_model.safetensors", "old");
+    struct ivon_sink *sink = begin(&directory, "o", true, IVON_DIRECTORY_ADAPTER);
+    assert_int_equal(ivon_directory_write(directory, "adapter_config.json", "{}", 2, &error), 0);
+    assert_int_equal(access("o/adapter_model.bin", F_OK), 0);
+    assert_int_equal(ivon_directory_commit(directory, sink, &error), 0);
+    ivon_sink_close(sink);
+    ivon_directory_close(directory);
+    assert_int_equal(access("o/adapter_model.bin", F_OK), -1);
+    assert_int_equal(access("o/model.safetensors", F_OK) + access("o/adapter_config.json", F_OK),
+                     0);
+    struct ivon_source *source = NULL;
+    assert_int_equal(ivon_checkpoint_open(&source, "o/adapter_model.safetensors", NULL, &error), 0);
+    ivon_source_close(source);
+}
+
 static void says_its_own_name_in_errors(void **state)
 {
     (void)state;
@@ -173,7 +196,7 @@ static void says_its_own_name_in_errors(void **state)
     struct ivon_error error;
     assert_int_equal(ivon_directory_create(&directory, "o", false, &error), 0);
     snprintf(error.message, sizeof error.message, "%s: is wrong",
-             ivon_directory_weights(directory, false));
+             ivon_directory_weights(directory, IVON_DIRECTORY_FILE));
     ivon_directory_explain(directory, &error);
     assert_string_equal(error.message, "o/model.safetensors: is wrong");
     struct ivon_directory *other = NULL;
@@ -191,6 +214,7 @@ int main(void)
         cmocka_unit_test_teardown(names_say_what_is_a_directory, clean_directory),
         cmocka_unit_test_teardown(is_whole_or_absent, clean_directory),
         cmocka_unit_test_teardown(replaces_files_and_leaves_others, clean_directory),
+        cmocka_unit_test_teardown(writes_an_adapter_beside_a_model, clean_directory),
         cmocka_unit_test_teardown(says_its_own_name_in_errors, clean_directory),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);

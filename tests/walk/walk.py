@@ -246,7 +246,7 @@ class Walk:
             checks.check_json(result.stdout, result.stderr)
         written = [name for name in os.listdir(directory) if "." in name]
         if call.output.endswith("/") and "sweep" not in given and "dry-run" not in given:
-            written.append(call.output + "model.safetensors")
+            written.append(call.output + "adapter_" * ("lora-rank" in given) + "model.safetensors")
         checks.demand(written or "dry-run" in given, "nothing was written")
         for name in written:
             if name.startswith("out") and "dry-run" not in given and "to" not in given:
