@@ -57,6 +57,8 @@ enum ivon_hint {
     IVON_HINT_OUTPUT,           /* choose another output of the graph */
     IVON_HINT_OUTPUT_AXES,      /* say what the axes of the output are */
     IVON_HINT_VOCABULARY,       /* say whose rows of an embedding the result has */
+    IVON_HINT_GRAM,             /* take the Gram matrices of the layers' inputs first */
+    IVON_HINT_DIAGONAL,         /* make the posterior's covariance diagonal */
     IVON_HINT_COUNT
 };
 

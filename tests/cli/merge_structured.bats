@@ -21,11 +21,29 @@ refused() {
   structured p.h5
   posterior q.h5 1
   refused 64 "--shrink is for --method=regmean" ivon-merge p.h5 --shrink=.9 -o a.h5
-  refused 65 "of no weight has every model the Gram matrix of its inputs" ivon-merge --method=regmean q.h5 q.h5 -o a.h5
+  refused 65 "nor an input basis with its spectrum; ivon-fit --gram takes them of the training data" ivon-merge --method=regmean q.h5 q.h5 -o a.h5
   refused 65 "low-rank correction where an input has one, and all have diagonal bases" \
     ivon-merge p.h5 p.h5 --out-structure=lowrank -o a.h5
   refused 65 "'conv.weight' is in a low-rank correction with others that are merged: merge all of them" \
     ivon-merge p.h5 p.h5 --exclude='conv.*' -o a.h5
+  # Rows of a vocabulary are apart in a diagonal, and in no basis.
+  $python -c "
+import h5py, numpy as np
+for name, rows in ('short.h5', 5), ('long.h5', 7):
+    with h5py.File(name, 'w') as f:
+        f.attrs.update(format='ivon-posterior', format_version=2, ess=10.0, weight_decay=.1)
+        f['mean/embed.weight'], f['hessian/embed.weight'] = np.ones((rows, 3), 'f4'), np.ones((3, rows), 'f4')
+        f['basis_output/embed.weight'] = np.eye(3, dtype='f4')[::-1].copy()
+        f['spectrum_output/embed.weight'] = np.ones(3, 'f4')
+        f['gram/embed.weight'] = np.eye(rows, dtype='f4')
+        f['structure.json'] = np.frombuffer(b'{\"blocks\": {\"embed.weight\": {\"transposed\": true}}}', 'u1')"
+  refused 65 "tensor 'embed.weight': rows of vocabularies of different size cannot be told apart in a structured Hessian, \
+expected a diagonal one; ivon-convert --structure=diagonal makes one, or see --exclude" \
+    ivon-merge --vocabulary=longest short.h5 long.h5 -o a.h5
+  refused 65 "rows of vocabularies of different size cannot be merged by Gram matrices; see --exclude" \
+    ivon-merge -m regmean --vocabulary=longest short.h5 long.h5 -o a.h5
+  for name in short long; do ivon-convert -q --structure=diagonal $name.h5 -o $name-diagonal.h5; done
+  ivon-merge -q --vocabulary=longest short-diagonal.h5 long-diagonal.h5 -o rows.h5
   $python -c "
 import h5py, numpy as np
 with h5py.File('wide.h5', 'w') as f:

@@ -100,6 +100,20 @@ static int add_other_rows(struct ivon_merge *merge, size_t owner, size_t common,
     return 0;
 }
 
+static int refuse_structured_rows(const struct ivon_merge *merge, const char *name,
+                                  struct ivon_error *error)
+{
+    bool grams = merge->method->grams;
+    return ivon_error_hint(
+        error, grams ? IVON_HINT_EXCLUSION : IVON_HINT_DIAGONAL,
+        ivon_error_set(error, IVON_ERROR_DATA,
+                       grams ? "tensor '%s': rows of vocabularies of different size cannot be "
+                               "merged by Gram matrices"
+                             : "tensor '%s': rows of vocabularies of different size cannot be "
+                               "told apart in a structured Hessian, expected a diagonal one",
+                       name));
+}
+
 int merge_split_rows(struct ivon_merge *merge, size_t owner, struct ivon_error *error)
 {
     struct merge_entry *entry = &merge->entries[merge->entry_count - 1];
@@ -113,11 +127,7 @@ int merge_split_rows(struct ivon_merge *merge, size_t owner, struct ivon_error *
     if (!differ)
         return 0;
     if (entry->structured)
-        return ivon_error_hint(error, IVON_HINT_EXCLUSION,
-                               ivon_error_set(error, IVON_ERROR_DATA,
-                                              "tensor '%s': rows of vocabularies cannot be told "
-                                              "apart in a Hessian that has a basis",
-                                              all->name));
+        return refuse_structured_rows(merge, all->name, error);
     int code = check_vocabulary(merge, entry, error);
     if (code)
         return code;

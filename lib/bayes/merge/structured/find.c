@@ -234,9 +234,11 @@ int merge_structured_plan(struct ivon_merge *merge, struct ivon_error *error)
             code = add_group(merge, e, error);
     }
     if (!code && !structured->group_count && merge->method->grams)
-        code = ivon_error_set(error, IVON_ERROR_DATA,
-                              "of no weight has every model the Gram matrix of its inputs, nor an "
-                              "input basis with its spectrum");
+        code = ivon_error_hint(
+            error, IVON_HINT_GRAM,
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "of no weight has every model the Gram matrix of its inputs, nor an "
+                           "input basis with its spectrum"));
     if (!code && structured->low_rank && structured->group_count && !merge->method->grams)
         code = refuse_partial_vectors(merge, error);
     return code ? code : merge_list_structure(merge, error);
