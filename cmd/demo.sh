@@ -65,35 +65,60 @@ awk -F, 'NR == 1 || NR % 4 == 0 {
   else printf "   %4d   %.3f   %.3f +- %.3f   %.3f\n", $1, $2, $4, $5, $8}' generalization.csv
 
 echo
-echo "5. Finetuned on turned glyphs, and on inverse ones, and merged; accuracy on both:"
+echo "5. Finetuned on turned glyphs, and on inverse ones, and merged; accuracy on both; means of five trainings:"
 draw plain 1600 11 plain 0
 for task in turned inverse; do
   draw $task 1600 12 $task 0
   draw $task-test 800 14 $task 0
 done
-ivon-train "${quiet[@]}" --arch=mlp:144,64,8,relu --data=plain.csv "${settings[@]}" --lr=0.1 --epochs=20 \
-  --save-every=0 -o base 2> /dev/null
-for task in turned inverse; do
-  ivon-train "${quiet[@]}" --from="$(newest base)" --data=$task.csv "${settings[@]}" --lr=0.1 --epochs=20 \
-    --save-every=0 -o $task 2> /dev/null
-done
-accuracies() { # NAME CHECKPOINT
-  for task in turned inverse; do
-    ivon-predict "${quiet[@]}" "$2" --data=$task-test.csv --mean --metrics --json \
-      | jq .metrics.accuracy.value
-  done | awk -v name="$1" '{a[NR] = $1} END {
-    printf "   %-20s %.3f %.3f  mean %.3f\n", name, a[1], a[2], (a[1] + a[2]) / 2
-    printf "%s,%.4f,%.4f\n", name, a[1], a[2] >> "merging.csv"}'
+train() { # SEED DATA OPTION...: posterior.h5 in a folder of that name
+  ivon-train "${quiet[@]}" --seed="$1" --data="../$2.csv" "${settings[@]}" --lr=0.1 --epochs=20 --save-every=0 \
+    -o "$2" "${@:3}" 2> /dev/null
+  mv "$(newest "$2")" "$2.h5"
 }
-echo "method,turned,inverse" > merging.csv
-accuracies "turned alone" "$(newest turned)"
-accuracies "inverse alone" "$(newest inverse)"
-for method in average task-arithmetic hessian gradient-matching; do
-  base=(--base="$(newest base)" --on-nonpositive=base)
-  case $method in average | hessian) base=() ;; esac
-  ivon-merge -q --method=$method "${base[@]}" "$(newest turned)" "$(newest inverse)" -o $method.h5
-  accuracies $method $method.h5
+fit() { # DATA OPTION...
+  ivon-fit "${quiet[@]}" "$1.h5" --data="../$1.csv" "${@:2}" 2> /dev/null # the means are not quite at a minimum
+}
+merged() { # NAME OPTION... MODEL...: a row of merging.csv
+  ivon-merge -q --evaluate=../turned-test.csv --evaluate=../inverse-test.csv --target-column=y --json "${@:2}" \
+    | jq -r --arg name "$1" '.evaluated[0].data | map(.metrics)
+        | [$name, .[].accuracy.value, (map(.nll.value) | add / 2)] | @csv' | tr -d '"' >> merging.csv
+}
+merge_networks() { # SEED
+  mkdir merging-"$1" && cd merging-"$1"
+  train "$1" plain --arch=mlp:144,64,8,relu
+  for task in turned inverse; do
+    train "$1" $task --from=plain.h5
+    fit $task --gram -o gram-$task.h5
+  done
+  for task in plain turned inverse; do fit $task --structure=kronecker -o kronecker-$task.h5; done
+  merged "turned alone" --method=average turned.h5
+  merged "inverse alone" --method=average inverse.h5
+  merged average --method=average turned.h5 inverse.h5
+  merged task-arithmetic --method=task-arithmetic --base=plain.h5 turned.h5 inverse.h5
+  merged hessian --method=hessian turned.h5 inverse.h5
+  merged gradient-matching --base=plain.h5 --on-nonpositive=base turned.h5 inverse.h5
+  merged kronecker-matching --base=kronecker-plain.h5 kronecker-turned.h5 kronecker-inverse.h5
+  merged regmean --method=regmean gram-turned.h5 gram-inverse.h5
+}
+networks=()
+for seed in 0 1 2 3 4; do
+  (merge_networks $seed) & # each is too small for two threads
+  networks+=($!)
 done
+for network in "${networks[@]}"; do wait "$network"; done
+echo "method,turned,inverse,NLL" > merging.csv
+awk -F, '
+  !($1 in count) {names[++rows] = $1}
+  {count[$1]++; for (i = 2; i <= 4; i++) sum[$1, i] += $i}
+  END {
+    for (r = 1; r <= rows; r++) {
+      name = names[r]
+      for (i = 2; i <= 4; i++) mean[i] = sum[name, i] / count[name]
+      printf "   %-20s %.3f %.3f  mean %.3f  NLL %.3f\n", name, mean[2], mean[3], (mean[2] + mean[3]) / 2, mean[4]
+      printf "%s,%.4f,%.4f,%.4f\n", name, mean[2], mean[3], mean[4] >> "merging.csv"
+    }
+  }' merging-?/merging.csv
 echo
 echo "6. Three Bayesian linear regressions, each on a part of one data set, merged; relative distance from the"
 echo "   posterior of all data, which is known:"
@@ -143,7 +168,8 @@ wrong. Every number and picture here was made by the commands on this machine.</
 HTML
   table predicting.csv
   echo '<p><img src="reliability.svg" alt="Reliability diagram"></p><h2>Merged models</h2>'
-  echo '<p>The network, finetuned on turned and on inverse glyphs, merged by <code>ivon-merge</code>; accuracy.</p>'
+  echo '<p>The network, finetuned on turned and on inverse glyphs, merged by <code>ivon-merge</code>; accuracy and
+    negative log-likelihood, means of five trainings.</p>'
   table merging.csv
   echo '</body></html>'
 } > index.html

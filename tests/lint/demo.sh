@@ -21,8 +21,12 @@ found = difference(said, shown[:len(said)], 0.006, 0.2)
 assert not found, "README: {}\nshown: {}".format(*found)
 text = "\n".join(shown)
 assert float(re.search(r"AUROC (\S+)", text)[1]) > 0.95
-mean = {line.split()[0]: float(line.split()[-1]) for line in shown if " mean 0." in line and "precision" not in line}
-assert mean["gradient-matching"] > mean["average"] and mean["hessian"] > mean["average"], mean
+found = re.findall(r"^   (\S+).* mean (0\.\d+)  NLL (\S+)$", text, re.M)
+mean, nll = ({row[0]: float(row[i]) for row in found} for i in (1, 2))
+for method in ("gradient-matching", "hessian", "kronecker-matching", "regmean"):
+    assert mean[method] > mean["average"], mean
+assert nll["regmean"] == min(nll.values()), nll
+assert mean["regmean"] > max(mean.values()) - 0.03, mean
 for line in re.findall(r"^ +\d+ +(\S+) +(\S+) \+- \S+ +(\S+)$", text, re.M):
     train, loo, test = map(float, line)
     assert abs(loo - test) < abs(train - test), line
