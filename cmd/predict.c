@@ -28,6 +28,7 @@ enum {
     KEY_BINS,
     KEY_OOD,
     KEY_COMPARE,
+    KEY_CALIBRATION,
 };
 
 static const struct argp_option option_table[] = {
@@ -41,6 +42,8 @@ static const struct argp_option option_table[] = {
     {"recalibrate", KEY_RECALIBRATE, "DATA", 0,
      "Compute batch-norm statistics anew from DATA for every sample", 2},
     {"average", KEY_AVERAGE, NULL, 0, "Average predictions from files, in place of posteriors", 2},
+    {"calibration", KEY_CALIBRATION, "FILE", 0,
+     "Calibrate predictions as FILE of ivon-calibrate says, with its sets or intervals", 2},
     {"output", 'o', "FILE", 0, "Write predictions to FILE (default: CSV on standard output)", 3},
     {"format", KEY_FORMAT, "csv|jsonl|npy|hdf5", 0, "Format (default: by FILE's suffix)", 3},
     {"logits", KEY_LOGITS, NULL, 0, "Write the outputs at the mean, too", 3},
@@ -130,6 +133,9 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
     case KEY_COMPARE:
         command->compare = argument;
         return 0;
+    case KEY_CALIBRATION:
+        command->calibration = argument;
+        return 0;
     case KEY_FORMAT:
         command->format = table_output_parse(state, argument);
         return 0;
@@ -143,11 +149,14 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
 
 static void predict_take_options(struct predict_command *command)
 {
+    bool regression = ivon_likelihood_traits(command->evaluation.task.likelihood)->regression;
+    /* A calibration makes probabilities, and what they are worth, anew. */
+    bool own = !command->calibration || regression;
     if (command->mean)
         command->options.samples = 0;
-    command->options.metrics = command->metrics;
-    command->options.descriptions = command->metrics || command->format != IVON_NPY;
-    command->options.nll_at_mean = command->metrics && !command->mean;
+    command->options.metrics = command->metrics && own;
+    command->options.descriptions = (command->metrics || command->format != IVON_NPY) && own;
+    command->options.nll_at_mean = command->metrics && !command->mean && own;
     command->options.sample = command->draw.sample;
     command->options.task = command->evaluation.task;
     command->options.batch = command->evaluation.batch;
@@ -227,6 +236,14 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0,
                      "--average draws nothing: --samples, --seed, --temperature, --include and "
                      "--exclude do not go with it");
+    if (command->calibration && !traits->classes && !traits->regression)
+        argp_failure(state, EX_USAGE, 0,
+                     "calibration is of classes or of regression: there is none for "
+                     "--likelihood=%s",
+                     traits->name);
+    if (command->calibration && command->log_likelihoods)
+        argp_failure(state, EX_USAGE, 0,
+                     "--log-likelihoods are those of samples, which --calibration says nothing of");
     open_check_hessian(&command->open, command->argument_count > 1, state);
     if (command->mean && command->draw.given)
         argp_failure(state, EX_USAGE, 0,

@@ -164,7 +164,9 @@ static int predict_average_run(struct averaging *averaging, struct predict_outpu
                                                .prediction = averaging->prediction,
                                                .probabilities = averaging->sum,
                                                .max_probability = averaging->max_probability,
-                                               .entropy = averaging->entropy};
+                                               .entropy = averaging->entropy,
+                                               .labels = averaging->targets >= 0 ? averaging->labels
+                                                                                 : NULL};
         if (!code)
             code = predict_output_take(output, &predictions, error);
     }

@@ -30,6 +30,22 @@ static void predict_output_add(struct columns *columns, const struct ivon_predic
     columns->data[columns->count++] = data;
 }
 
+/* Adds the sets or intervals of a calibration. */
+static void predict_output_add_calibrated(struct columns *columns,
+                                          const struct predict_output *output)
+{
+    struct predict_calibrated_columns own = predict_calibration_columns(output->calibrated);
+    const struct ivon_predict_shape *shape = &output->shape;
+    if (own.sets) {
+        predict_output_add(columns, shape, "set_size", NULL, IVON_I64, false, own.size);
+        predict_output_add(columns, shape, "prediction_set", "set", IVON_I64, true, own.set);
+    }
+    if (own.intervals) {
+        predict_output_add(columns, shape, "lower", NULL, IVON_F32, true, own.lower);
+        predict_output_add(columns, shape, "upper", NULL, IVON_F32, true, own.upper);
+    }
+}
+
 static struct columns predict_output_list_columns(const struct predict_output *output,
                                                   const struct ivon_predictions *p)
 {
@@ -63,6 +79,8 @@ static struct columns predict_output_list_columns(const struct predict_output *o
         }
         predict_output_add(&columns, shape, "probabilities", "p", IVON_F32, true, p->probabilities);
     }
+    if (!npy && output->calibrated)
+        predict_output_add_calibrated(&columns, output);
     if (!npy && command->options.logits)
         predict_output_add(&columns, shape, "logits", "logit", IVON_F32, true, p->logits);
     return columns;
@@ -153,10 +171,13 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
     /* Only which columns there are matters here, not what is in them. */
     static const float none;
     bool closed = command->options.method == IVON_PREDICT_LINEAR;
-    struct ivon_predictions like = {.expected_entropy = command->average || closed ? NULL : &none};
+    bool alone = command->average || command->calibration || closed;
+    struct ivon_predictions like = {.expected_entropy = alone ? NULL : &none};
     *output = (struct predict_output){.command = command, .shape = *shape, .rows = rows};
     int code = 0;
-    if (command->log_likelihoods)
+    if (command->calibration)
+        code = predict_calibration_open(&output->calibrated, command, shape, error);
+    if (!code && command->log_likelihoods)
         code = open_arviz(output, error);
     if (!code && command->compare)
         code = open_comparison(output, error);
@@ -176,6 +197,7 @@ void predict_output_close(struct predict_output *output)
     ivon_table_close(output->table);
     ivon_arviz_close(output->arviz);
     ivon_comparison_free(output->comparison);
+    predict_calibration_close(output->calibrated);
     for (int i = 0; i < 3; i++) {
         free(output->scores[i]);
         free(output->foreign_scores[i]);
@@ -277,11 +299,16 @@ static int predict_output_compare(struct predict_output *output, const struct iv
                                       p->probabilities, output->compared, p->counts, error);
 }
 
-int predict_output_take(void *context, const struct ivon_predictions *p, struct ivon_error *error)
+int predict_output_take(void *context, const struct ivon_predictions *given,
+                        struct ivon_error *error)
 {
     struct predict_output *output = context;
-    size_t rows = p->count * rows_per_example(output);
-    int code = output->table ? write_table(output, p, error) : 0;
+    size_t rows = given->count * rows_per_example(output);
+    struct ivon_predictions own = *given;
+    const struct ivon_predictions *p = &own;
+    int code = output->calibrated ? predict_calibrate(output->calibrated, false, &own, error) : 0;
+    if (!code && output->table)
+        code = write_table(output, p, error);
     if (!code && output->arviz)
         code = write_arviz(output, p, error);
     if (!code && output->comparison)
@@ -318,13 +345,17 @@ static int mark_foreign(const struct predict_output *output, const struct ivon_p
     return code;
 }
 
-int predict_output_foreign(void *context, const struct ivon_predictions *p,
+int predict_output_foreign(void *context, const struct ivon_predictions *given,
                            struct ivon_error *error)
 {
     struct predict_output *output = context;
-    size_t rows = p->count * rows_per_example(output);
+    size_t rows = given->count * rows_per_example(output);
+    struct ivon_predictions own = *given;
+    const struct ivon_predictions *p = &own;
     bool *counts = NULL;
-    int code = mark_foreign(output, p, &counts, error);
+    int code = output->calibrated ? predict_calibrate(output->calibrated, true, &own, error) : 0;
+    if (!code)
+        code = mark_foreign(output, p, &counts, error);
     if (!code)
         keep_scores(output->foreign_scores, &output->foreign_count, p, counts, rows);
     free(counts);
@@ -367,8 +398,10 @@ static int detect(const struct predict_output *output, json_t *json, struct ivon
     const struct predict_command *command = output->command;
     json_t *all = json_object();
     int code = 0;
-    /* If nothing varies, the last score, mutual information, is zero for all. */
-    int kinds = ivon_predict_varies(&command->options, command->argument_count) ? 3 : 2;
+    /* If nothing varies, the last score, mutual information, is zero for all; a calibration has
+       none. */
+    bool varies = ivon_predict_varies(&command->options, command->argument_count);
+    int kinds = varies && !output->calibrated ? 3 : 2;
     for (int i = 0; i < kinds && !code; i++) {
         struct ivon_metric metrics[IVON_DETECTION_COUNT];
         char prefix[40];
@@ -452,9 +485,16 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
     int code = output->table ? ivon_table_commit(output->table, error) : 0;
     if (!code && output->arviz)
         code = ivon_arviz_commit(output->arviz, error);
+    struct ivon_predict_metric *own = NULL;
+    if (!code && output->command->metrics && output->calibrated) {
+        code = predict_calibration_metrics(output->calibrated, metrics, metric_count, &own,
+                                           &metric_count, error);
+        metrics = own;
+    }
     if (!code && output->command->metrics && !output->command->common.quiet)
         warn_of_infinity(metrics, metric_count);
     if (!code && output->command->metrics)
         code = print_metrics(output, metrics, metric_count, error);
+    free(own);
     return code;
 }

@@ -1,5 +1,5 @@
 /* ivon-predict: parsed by predict.c, printed by predict/output.c; --average is
-   predict/average.c. */
+   predict/average.c, --calibration is predict/calibrated.c. */
 #ifndef CMD_PREDICT_PREDICT_H
 #define CMD_PREDICT_PREDICT_H
 
@@ -18,7 +18,7 @@ struct predict_command {
     struct open_options open;
     char **arguments; /* posteriors, or predictions */
     size_t argument_count;
-    const char *recalibrate, *ood, *compare;
+    const char *recalibrate, *ood, *compare, *calibration;
     double *weights;
     size_t weight_count;
     const char *output, *log_likelihoods;
@@ -33,6 +33,8 @@ struct predict_command {
     struct ivon_positions positions; /* of the data, where they have targets */
 };
 
+struct predict_calibration;
+
 /* The destinations of predictions: a table, log-likelihoods, scores for detection, a comparison. */
 struct predict_output {
     struct predict_command *command;
@@ -41,6 +43,7 @@ struct predict_output {
     struct ivon_table *table;
     struct ivon_arviz *arviz;
     struct ivon_comparison *comparison;
+    struct predict_calibration *calibrated; /* null: they are as they came */
     float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
     float *foreign_scores[3];
     size_t score_count, foreign_count;
@@ -64,6 +67,33 @@ int predict_output_foreign(void *context, const struct ivon_predictions *predict
 /* Completes the files, and prints the metrics. */
 int predict_output_finish(struct predict_output *output, const struct ivon_predict_metric *metrics,
                           size_t metric_count, struct ivon_error *error);
+
+/* Reads --calibration; predict_calibration_close releases it in any case. */
+int predict_calibration_open(struct predict_calibration **calibrated,
+                             const struct predict_command *command,
+                             const struct ivon_predict_shape *shape, struct ivon_error *error);
+void predict_calibration_close(struct predict_calibration *calibrated);
+
+/* Calibrates a block, of other data (`foreign`) without sets or metrics: its arrays become others,
+   which are borrowed until the next call. */
+int predict_calibrate(struct predict_calibration *calibrated, bool foreign,
+                      struct ivon_predictions *predictions, struct ivon_error *error);
+
+/* The columns that the calibration adds, of the block. */
+struct predict_calibrated_columns {
+    bool sets, intervals;
+    const int64_t *set, *size;
+    const float *lower, *upper;
+};
+struct predict_calibrated_columns predict_calibration_columns(
+    const struct predict_calibration *calibrated);
+
+/* The metrics of calibrated predictions, to be freed: of a regression those that are given, and of
+   either what its sets or intervals hold. */
+int predict_calibration_metrics(struct predict_calibration *calibrated,
+                                const struct ivon_predict_metric *given, size_t given_count,
+                                struct ivon_predict_metric **metrics, size_t *count,
+                                struct ivon_error *error);
 
 /* Averages files of predictions, with the data's targets where they are given. */
 int predict_average(struct predict_command *command, const char *provenance,

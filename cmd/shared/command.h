@@ -7,6 +7,7 @@
 
 /* ROW(name, summary, options, run); see struct command. */
 #define COMMANDS(ROW)                                                                              \
+    ROW("calibrate", "calibrate predictions by held-out data", calibrate_argp, calibrate_run)      \
     ROW("convert", "convert a checkpoint into another format", convert_argp, convert_run)          \
     ROW("fit", "fit a posterior to a trained network", fit_argp, fit_run)                          \
     ROW("info", "tell what a posterior holds, and check it", info_argp, info_run)                  \

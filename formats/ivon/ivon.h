@@ -8,6 +8,7 @@
 #include "ivon/adapter.h"
 #include "ivon/api.h"
 #include "ivon/arviz.h"
+#include "ivon/calibrate.h"
 #include "ivon/checkpoint.h"
 #include "ivon/table_reader.h"
 #include "ivon/convert.h"

@@ -17,14 +17,14 @@ SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 NOTE = re.compile(r"removing (one|groups?|each|\d+)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ |"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
-                  r"validation: |no leverage: ")
+                  r"validation: |no leverage: |: temperature .* fitted to |: threshold ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 # ivon(1): nan where it is not known; ivon-merge(1): null of means alone
 UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$|^(ess|weight_decay)$")
 COLUMNS = {
     "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|"
-               r"probabilities|logits|mean|(epistemic|aleatoric)_std",
+               r"probabilities|logits|mean|(epistemic|aleatoric)_std|set_size|prediction_set|lower|upper",
     "sensitivity": r"index|token|label|prediction|loss|residual|deviation|mpe|self_influence|loo_loss|"
                    r"influence|logits|residual_vector|deviation_vector|variance|covariance|group|count|"
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",
@@ -107,6 +107,8 @@ def column_of(name):
     """The column of the data set that this one is a part of, as p2 is of probabilities."""
     if re.fullmatch(r"p\d+", name):
         return "probabilities"
+    if re.fullmatch(r"set\d+", name):
+        return "prediction_set"
     return re.sub(r"logit$", "logits", re.sub(r"(_?\d+)+$", "", name))
 
 
@@ -183,7 +185,7 @@ SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?
                     r"(compare\.)?agreement|(compare\.)?total_variation|ece.*|"
                     r".*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
 SIGNED = re.compile(r"index|token|label|prediction|step|class|group|logits|mean|.*_vector|influence|"
-                    r"covariance|.*_change|nll|waic|psis_loo")
+                    r"covariance|.*_change|nll|waic|psis_loo|lower|upper")
 
 
 def check_range(name, array):

@@ -28,6 +28,9 @@ class Call:
     def has(self, option):
         return any(a.split("=")[0] == "--" + option for a in self.arguments)
 
+    def has_value(self, option, value):
+        return f"--{option}={value}" in self.arguments
+
     def some(self, *choices):
         return self.random.choice(choices)
 
@@ -556,7 +559,32 @@ def tune_alone(call):
     return [call.some("--tune=marginal", "--tune=marginal:per-tensor")]
 
 
+def calibration(call):
+    """One of this kind of network; of another it is refused."""
+    kind = call.kind if call.chance(0.95) else call.some("plain", "numbers")
+    if call.likelihood != "bernoulli":
+        call.chosen |= {"log-likelihoods"}
+    return [f"--calibration=../world/{kind}-calibration.json"]
+
+
+def conformal(call):
+    numbers = call.likelihood in NUMBERS
+    right, wrong = ("thr", "aps", "raps"), ("absolute", "normalised")
+    return values(*(wrong if numbers else right), wrong=right if numbers else wrong)(call)
+
+
 RULES = {
+    "calibrate": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS,
+        "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
+        "samples": sampling, "mean": only_mean, **{name: drawn(rule) for name, rule in DRAWS.items()},
+        "output": file_output("out.json"), "json": flag,
+        "method": classes(values("none", "temperature", "vector", "isotonic")), "conformal": conformal,
+        "coverage": when(lambda call: call.has("conformal"), values(0.5, 0.8, 0.9, 0.999, wrong=(0, 1, 2))),
+        "raps-penalty": when(lambda call: call.has_value("conformal", "raps"), values(0, 0.1, wrong=(-1,))),
+        "raps-free": when(lambda call: call.has_value("conformal", "raps"), values(0, 1, 100)),
+        "folds": values(2, 3, 5, 40, wrong=(1,)),
+    },
     "predict": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES,
         "model": SENSITIVITIES["model"], "batch": SENSITIVITIES["batch"], "memory": MEMORY,
@@ -568,6 +596,7 @@ RULES = {
         "json": lambda call: ["--metrics", "--json"], "bins": values(1, 2, 15, 1000),
         "ood": classes(lambda call: ["--metrics"] + more_data(call)),
         "compare": plain(lambda call: ["--metrics"] + compare(call)),
+        "calibration": rarely(calibration, 0.3),
     },
     "sensitivity": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
@@ -679,7 +708,7 @@ RULES = {
         "resume": unless("force", flag),
     },
 }
-WEIGHTS = {"predict": 22, "sensitivity": 20, "predict-gen": 14, "fit": 12, "merge": 10, "train": 10, "convert": 7,
+WEIGHTS = {"calibrate": 8, "predict": 22, "sensitivity": 20, "predict-gen": 14, "fit": 12, "merge": 10, "train": 10, "convert": 7,
            "info": 4, "sample": 4, "plot": 3}
 
 
@@ -689,6 +718,19 @@ def begin_network(call):
     call.arguments = [path, *more, "--data=" + data, *said, *call.graph_for(path), *call.loss()]
     if call.command not in ("sensitivity", "fit") and "hessian" not in call.chosen and call.chance(0.15):
         call.arguments.insert(1, call.file("other.h5"))
+
+
+def begin_calibrate(call):
+    """By a posterior, or by predictions that the world has; seldom of events, which have none."""
+    if call.likelihood == "bernoulli" and call.chance(0.9):
+        call.kind = call.some("plain", "token", "text", "numbers", "token_numbers", "norm", "rates")
+        call.likelihood, call.tokens = world.LIKELIHOODS[call.kind], call.kind in world.HAS_TOKENS
+    begin_network(call)
+    call.arguments = [a for a in call.arguments if not a.endswith("other.h5")]
+    if call.kind == "plain" and call.chance(0.3):
+        kept = ("--data", "--target-column", "--limit")
+        call.arguments = ["../world/first.npy"] + [a for a in call.arguments if a.startswith(kept)]
+        call.chosen |= {*GRAPH, *INPUT, *BIND, "mean", "samples", "model", "temperature", "include", "exclude", "batch"}
 
 
 def begin_merge(call):
@@ -774,7 +816,7 @@ def begin_swag(call):
     call.chosen |= {"rank", *set(RULES["fit"]) - kept} if call.chance(0.9) else {"structure"}
 
 
-BEGIN = {"predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,
+BEGIN = {"calibrate": begin_calibrate, "predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,
          "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint,
          "info": begin_checkpoint,
          "plot": begin_plot, "train": begin_train}

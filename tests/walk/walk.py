@@ -124,6 +124,11 @@ class Walk:
             self.make(self.ivon("fit", kind + "-graph.h5", f"--data={kind}-data.h5:/train", "--rank=4",
                                 "--structure=lowrank", "--likelihood=" + world.LIKELIHOODS[kind], *noise,
                                 "--no-provenance", f"--output={kind}-low.h5"))
+            if world.LIKELIHOODS[kind] != "bernoulli":
+                score = "normalised" if world.LIKELIHOODS[kind] in ("gaussian", "poisson") else "aps"
+                self.make(self.ivon("calibrate", kind + "-graph.h5", f"--data={kind}-data.h5:/train", *noise,
+                                    "--likelihood=" + world.LIKELIHOODS[kind], "--conformal=" + score,
+                                    "--coverage=0.6", "--no-provenance", f"--output={kind}-calibration.json"))
         for command, output in (("predict", "predictions.csv"), ("sensitivity", "sensitivity.csv")):
             self.make(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output))
 
@@ -209,6 +214,17 @@ class Walk:
             if not call.output:
                 return
         checks.check_table(call, self.table(call, result, directory), result.stderr)
+
+    def success_calibrate(self, call, result, directory, given):
+        if "json" in given:
+            checks.check_json(result.stdout, None)
+        else:
+            lines = [line.split() for line in result.stdout.splitlines()]
+            checks.demand(lines[0] == ["metric", "before", "standard_error", "after", "standard_error"],
+                          f"the header {lines[0]}")
+        if call.output:
+            with open(os.path.join(directory, call.output)) as file:
+                checks.parse_json(file.read())
 
     def check_likelihoods(self, call, result, directory):
         for argument in call.arguments:
