@@ -8,6 +8,7 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
+#include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/report.h"
@@ -29,6 +30,9 @@ enum {
     KEY_OOD,
     KEY_COMPARE,
     KEY_CALIBRATION,
+    KEY_RISK,
+    KEY_BY_CLASS,
+    KEY_GROUPS,
 };
 
 static const struct argp_option option_table[] = {
@@ -52,6 +56,10 @@ static const struct argp_option option_table[] = {
     {"metrics", KEY_METRICS, NULL, 0, "Print accuracy, NLL, calibration and the like", 4},
     {"json", KEY_JSON, NULL, 0, "Print the metrics in JSON", 4},
     {"bins", KEY_BINS, "N", 0, "Bins of the calibration errors (default 15)", 4},
+    {"risk", KEY_RISK, "X", 0, "Tell how many predictions can be kept at a share X of wrong ones",
+     4},
+    {"by-class", KEY_BY_CLASS, NULL, 0, "Metrics of each class, too", 4},
+    {"groups", KEY_GROUPS, "ARRAY", 0, "Metrics of each group of examples, too", 4},
     {"ood", KEY_OOD, "DATA", 0, "Measure how well DATA is told from the data", 4},
     {"compare", KEY_COMPARE, "FILE", 0, "Compare with the predictions in FILE", 4},
     {0},
@@ -133,6 +141,15 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
     case KEY_COMPARE:
         command->compare = argument;
         return 0;
+    case KEY_GROUPS:
+        command->groups = argument;
+        return 0;
+    case KEY_RISK:
+        command->risk = option_number(state, "--risk", argument);
+        if (!(command->risk >= 0 && command->risk <= 1))
+            argp_failure(state, EX_USAGE, 0, "--risk: '%s', expected a number from 0 to 1",
+                         argument);
+        return 0;
     case KEY_CALIBRATION:
         command->calibration = argument;
         return 0;
@@ -192,6 +209,25 @@ static void predict_check_method(struct predict_command *command, struct argp_st
                      "the likelihood of counts has no closed form: --metrics need --linear=draws");
 }
 
+/* Options of metrics need these, and some of them a likelihood. */
+static void predict_check_metrics(const struct predict_command *command, struct argp_state *state)
+{
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        command->evaluation.task.likelihood);
+    if (traits->regression && (command->ood || command->compare))
+        argp_failure(state, EX_USAGE, 0, "--ood and --compare are for classes, not regression");
+    if (command->json && !command->metrics)
+        argp_failure(state, EX_USAGE, 0, "--json prints metrics: it needs --metrics");
+    if ((command->ood || command->compare) && !command->metrics)
+        argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
+    if ((command->risk >= 0 || command->by_class || command->groups) && !command->metrics)
+        argp_failure(state, EX_USAGE, 0, "--risk, --by-class and --groups need --metrics");
+    if (traits->regression && command->risk >= 0)
+        argp_failure(state, EX_USAGE, 0, "--risk is for classes and events, not regression");
+    if (!traits->classes && command->by_class)
+        argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
+}
+
 static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
 {
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
@@ -204,8 +240,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
     if (command->weights && command->weight_count != command->argument_count)
         argp_failure(state, EX_USAGE, 0, "--weights: %zu weights for %zu arguments",
                      command->weight_count, command->argument_count);
-    if (traits->regression && (command->ood || command->compare))
-        argp_failure(state, EX_USAGE, 0, "--ood and --compare are for classes, not regression");
+    predict_check_metrics(command, state);
     if (traits->regression && command->average)
         argp_failure(state, EX_USAGE, 0, "--average takes probabilities, not regression");
     if (command->average && (command->ood || command->recalibrate || command->options.logits ||
@@ -220,10 +255,6 @@ static void predict_check_arguments(struct predict_command *command, struct argp
                      "the likelihood of a regression's targets needs their --noise-std");
     if (command->mean && command->samples_given)
         argp_failure(state, EX_USAGE, 0, "--mean takes no --samples");
-    if (command->json && !command->metrics)
-        argp_failure(state, EX_USAGE, 0, "--json prints metrics: it needs --metrics");
-    if ((command->ood || command->compare) && !command->metrics)
-        argp_failure(state, EX_USAGE, 0, "--ood and --compare need --metrics");
     command->format = table_output_format(state, table_output_file(command->output),
                                           command->format);
     if (command->evaluation.task.noise_std > 0 && !traits->noise)
@@ -286,6 +317,9 @@ static error_t predict_parse(int key, char *argument, struct argp_state *state)
     case KEY_LOG_LIKELIHOODS:
         command->log_likelihoods = argument;
         command->options.log_likelihoods = true;
+        return 0;
+    case KEY_BY_CLASS:
+        command->by_class = true;
         return 0;
     case KEY_METRICS:
         command->metrics = true;
@@ -394,6 +428,9 @@ static int predict(struct predict_command *command, const char *provenance,
             command->options.task.likelihood, shape.outputs, command->options.task.ignored, error);
     if (!code && (command->metrics || command->log_likelihoods) && !command->positions.counted)
         code = evaluation_nothing_counts(&command->evaluation, error);
+    if (!code && command->groups)
+        code = groups_read(&command->group_numbers, command->groups, &command->evaluation,
+                           command->examples, error);
     if (!code) {
         code = predict_output_open(&output, command, &shape, ivon_examples_count(command->examples),
                                    provenance, error);
@@ -493,6 +530,7 @@ static void predict_release(struct predict_command *command)
     open_options_release(&command->open);
     free(command->members);
     free(command->weights);
+    free(command->group_numbers);
     evaluation_release(&command->evaluation);
     free(command->arguments);
 }
@@ -504,7 +542,8 @@ int predict_run(int argc, char **argv)
                                       .draw = draw_defaults(),
                                       .evaluation = evaluation_defaults(),
                                       .format = -1,
-                                      .linear = -1};
+                                      .linear = -1,
+                                      .risk = -1};
     struct ivon_error error = {0};
     struct progress progress;
     command.arguments = calloc((size_t)argc + 1, sizeof *command.arguments);

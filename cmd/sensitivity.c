@@ -8,7 +8,7 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
-#include "cmd/shared/memory.h"
+#include "cmd/shared/groups.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
 #include "cmd/shared/removal.h"
@@ -300,60 +300,6 @@ static int sensitivity_open_inputs(struct sensitivity_command *command, struct i
     return code || !command->ranges ? code : sensitivity_select_rows(command, error);
 }
 
-/* Opens an array beside the data, or by its path in the data's file; of CSV a column. */
-static int open_groups(struct sensitivity_command *command, struct ivon_error *error)
-{
-    const char *data = command->evaluation.data, *colon = strrchr(data, ':');
-    struct ivon_dataset_options options = command->evaluation.dataset;
-    bool columns = options.target_column; /* which CSV alone has */
-    const char *slash = columns ? NULL : strrchr(command->groups, '/');
-    const char *array = slash ? slash + 1 : command->groups;
-    char *path;
-    if (slash && asprintf(&path, "%.*s:%.*s/", colon ? (int)(colon - data) : (int)strlen(data),
-                          data, (int)(slash - command->groups), command->groups) < 0)
-        memory_exhausted();
-    if (!slash && !(path = strdup(data)))
-        memory_exhausted();
-    if (slash && slash != command->groups)
-        path[strlen(path) - 1] = '\0';
-    options.context = options.stride = 0; /* there is one group for each example, however cut */
-    options.channel_count = 0;
-    options.no_scaling = true;
-    options.named = !columns;
-    options.inputs = columns ? NULL : &array;
-    options.input_count = !columns;
-    options.targets = columns ? NULL : "";
-    options.target_column = columns ? array : NULL;
-    int code = ivon_dataset_open(&command->group_examples, path, &options, error);
-    free(path);
-    return code;
-}
-
-/* Reads the groups, which the data may have as targets already. */
-static int sensitivity_read_groups(struct sensitivity_command *command, uint64_t count,
-                                   int64_t **groups, struct ivon_error *error)
-{
-    struct ivon_examples *examples = command->examples;
-    ptrdiff_t found = ivon_examples_find(examples, command->groups);
-    int code = found < 0 ? open_groups(command, error) : 0;
-    if (code)
-        return code;
-    if (found < 0) {
-        examples = command->group_examples;
-        found = (ptrdiff_t)ivon_examples_field_count(examples) - 1;
-    }
-    const struct ivon_field *field = ivon_examples_field(examples, (size_t)found);
-    if (ivon_examples_count(examples) != count || field->count != 1)
-        return error_fill(error, IVON_ERROR_DATA,
-                          "--groups: '%s' has %llu rows of %zu numbers, expected %llu of one",
-                          command->groups, (unsigned long long)ivon_examples_count(examples),
-                          field->count, (unsigned long long)count);
-    *groups = calloc(count, sizeof **groups);
-    if (!*groups)
-        memory_exhausted();
-    return ivon_examples_read_i64(examples, (size_t)found, 0, count, *groups, error);
-}
-
 /* Losses are NaN where no example counts, without the group as with it. */
 static bool removal_overflows(double loss, double without)
 {
@@ -376,13 +322,14 @@ static void warn_group_overflows(const struct sensitivity_command *command,
                        command->evaluation.data, overflows, (long long)first->group);
 }
 
-static int remove_groups(struct sensitivity_command *command, uint64_t examples,
-                         const char *provenance, struct ivon_error *error)
+static int remove_groups(struct sensitivity_command *command, const char *provenance,
+                         struct ivon_error *error)
 {
     int64_t *groups = NULL;
     struct ivon_group_removal *removals = NULL;
     size_t count = 0;
-    int code = sensitivity_read_groups(command, examples, &groups, error);
+    int code = groups_read(&groups, command->groups, &command->evaluation, command->examples,
+                           error);
     if (!code)
         code = ivon_sensitivity_groups(command->sensitivity, groups, &removals, &count, error);
     if (!code && count == 1 && !command->common.quiet)
@@ -486,7 +433,7 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--per-token: the network's output has no axis of tokens");
     code = command->ranges     ? sensitivity_remove(command, error)
-           : command->groups   ? remove_groups(command, shape.examples, provenance, error)
+           : command->groups   ? remove_groups(command, provenance, error)
            : command->suspects ? sensitivity_find_suspects(command, &shape, provenance, error)
                                : run_examples(command, &shape, provenance, error);
     struct ivon_leverage_use leverage = ivon_sensitivity_leverage(command->sensitivity);
@@ -508,7 +455,6 @@ static void sensitivity_release(struct sensitivity_command *command)
     ivon_examples_close(command->removed);
     ivon_examples_close(command->examples);
     ivon_examples_close(command->test);
-    ivon_examples_close(command->group_examples);
     name_filter_release(&command->draw.filter);
     open_options_release(&command->open);
     evaluation_release(&command->evaluation);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/predict/predict.h"
 #include "cmd/shared/report.h"
@@ -92,7 +93,10 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
                           (unsigned long long)ivon_examples_count(command->examples), found,
                           (unsigned long long)averaging->count, expected);
     averaging->shape.targets = true;
-    return ivon_metrics_new(&averaging->metrics, &options, error);
+    if (command->groups)
+        code = groups_read(&command->group_numbers, command->groups, evaluation, command->examples,
+                           error);
+    return code ? code : ivon_metrics_new(&averaging->metrics, &options, error);
 }
 
 static void predict_average_allocate(struct averaging *averaging)

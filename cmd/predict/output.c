@@ -187,6 +187,8 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
         code = allocate_scores(output->foreign_scores,
                                ivon_examples_count(command->foreign) * rows_per_example(output),
                                error);
+    if (!code && command->metrics)
+        code = predict_further_open(&output->further, command, shape, rows, error);
     if (!code && (command->output || !command->metrics))
         code = predict_output_open_table(output, &like, provenance, error);
     return code;
@@ -198,6 +200,7 @@ void predict_output_close(struct predict_output *output)
     ivon_arviz_close(output->arviz);
     ivon_comparison_free(output->comparison);
     predict_calibration_close(output->calibrated);
+    predict_further_close(output->further);
     for (int i = 0; i < 3; i++) {
         free(output->scores[i]);
         free(output->foreign_scores[i]);
@@ -307,6 +310,8 @@ int predict_output_take(void *context, const struct ivon_predictions *given,
     struct ivon_predictions own = *given;
     const struct ivon_predictions *p = &own;
     int code = output->calibrated ? predict_calibrate(output->calibrated, false, &own, error) : 0;
+    if (!code && output->further)
+        code = predict_further_add(output->further, p, error);
     if (!code && output->table)
         code = write_table(output, p, error);
     if (!code && output->arviz)
@@ -364,31 +369,12 @@ int predict_output_foreign(void *context, const struct ivon_predictions *given,
 
 /* Metrics. */
 
-static json_t *metric_json(const struct ivon_metric *metric, double monte_carlo_error)
-{
-    json_t *object = json_object();
-    json_object_set_new(object, "value", report_json_number(metric->value));
-    json_object_set_new(object, "standard_error", report_json_number(metric->standard_error));
-    if (!isnan(monte_carlo_error))
-        json_object_set_new(object, "monte_carlo_error", report_json_number(monte_carlo_error));
-    return object;
-}
-
 static json_t *list_json(const struct ivon_metric *metrics, size_t count)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < count; i++)
-        json_object_set_new(object, metrics[i].name, metric_json(&metrics[i], NAN));
+        json_object_set_new(object, metrics[i].name, predict_metric_json(&metrics[i], NAN));
     return object;
-}
-
-static void print_metric(const char *prefix, const struct ivon_metric *metric,
-                         double monte_carlo_error)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s%s", prefix, metric->name);
-    printf("%-36s %12.6g %16.3g %18.3g\n", name, report_number(metric->value),
-           report_number(metric->standard_error), report_number(monte_carlo_error));
 }
 
 static const char *const score_names[3] = {"max_probability", "entropy", "mutual_information"};
@@ -411,7 +397,7 @@ static int detect(const struct predict_output *output, json_t *json, struct ivon
             break;
         snprintf(prefix, sizeof prefix, "%s.", score_names[i]);
         for (int j = 0; j < IVON_DETECTION_COUNT && !json; j++)
-            print_metric(prefix, &metrics[j], NAN);
+            predict_print_metric(prefix, &metrics[j], NAN);
         json_object_set_new(all, score_names[i], list_json(metrics, IVON_DETECTION_COUNT));
     }
     if (json)
@@ -427,7 +413,29 @@ static void print_comparison(const struct predict_output *output, json_t *json)
     if (json)
         json_object_set_new(json, "compare", list_json(values, count));
     for (size_t i = 0; i < count && !json; i++)
-        print_metric("compare.", &values[i], NAN);
+        predict_print_metric("compare.", &values[i], NAN);
+}
+
+/* Prints the predictor's metrics and the further ones, or adds them to the object. */
+static int print_list(const struct predict_output *output,
+                      const struct ivon_predict_metric *metrics, size_t count, json_t *json,
+                      struct ivon_error *error)
+{
+    struct ivon_metric further[PREDICT_FURTHER_MAX];
+    size_t more = 0;
+    int code = predict_further_metrics(output->further, further, &more, error);
+    json_t *list = json ? json_object() : NULL;
+    for (size_t i = 0; i < count + more && !code; i++) {
+        const struct ivon_metric *metric = i < count ? &metrics[i].metric : &further[i - count];
+        double monte_carlo_error = i < count ? metrics[i].monte_carlo_error : NAN;
+        if (json)
+            json_object_set_new(list, metric->name, predict_metric_json(metric, monte_carlo_error));
+        else
+            predict_print_metric("", metric, monte_carlo_error);
+    }
+    if (json)
+        json_object_set_new(json, "metrics", list);
+    return code;
 }
 
 static int print_metrics(const struct predict_output *output,
@@ -435,9 +443,8 @@ static int print_metrics(const struct predict_output *output,
                          struct ivon_error *error)
 {
     const struct predict_command *command = output->command;
-    json_t *json = command->json ? json_object() : NULL, *list = json_object();
+    json_t *json = command->json ? json_object() : NULL;
     bool closed = command->options.method == IVON_PREDICT_LINEAR;
-    int code = 0;
     if (json) {
         json_object_set_new(json, "examples", json_integer((json_int_t)output->rows));
         json_object_set_new(json, "samples",
@@ -445,20 +452,13 @@ static int print_metrics(const struct predict_output *output,
     } else {
         printf("%-36s %12s %16s %18s\n", "metric", "value", "standard_error", "monte_carlo_error");
     }
-    for (size_t i = 0; i < count; i++) {
-        if (json)
-            json_object_set_new(list, metrics[i].metric.name,
-                                metric_json(&metrics[i].metric, metrics[i].monte_carlo_error));
-        else
-            print_metric("", &metrics[i].metric, metrics[i].monte_carlo_error);
-    }
-    if (json)
-        json_object_set(json, "metrics", list);
-    json_decref(list);
-    if (output->scores[0])
+    int code = print_list(output, metrics, count, json, error);
+    if (!code && output->scores[0])
         code = detect(output, json, error);
     if (!code && output->comparison)
         print_comparison(output, json);
+    if (!code)
+        predict_further_print(output->further, json);
     if (json && !code)
         report_json_line(json);
     else
@@ -486,15 +486,15 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
     if (!code && output->arviz)
         code = ivon_arviz_commit(output->arviz, error);
     struct ivon_predict_metric *own = NULL;
-    if (!code && output->command->metrics && output->calibrated) {
+    if (!code && output->calibrated && output->command->metrics)
         code = predict_calibration_metrics(output->calibrated, metrics, metric_count, &own,
                                            &metric_count, error);
-        metrics = own;
-    }
-    if (!code && output->command->metrics && !output->command->common.quiet)
-        warn_of_infinity(metrics, metric_count);
-    if (!code && output->command->metrics)
+    if (!code && output->command->metrics) {
+        metrics = own ? own : metrics;
+        if (!output->command->common.quiet)
+            warn_of_infinity(metrics, metric_count);
         code = print_metrics(output, metrics, metric_count, error);
+    }
     free(own);
     return code;
 }

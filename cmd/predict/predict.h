@@ -1,7 +1,10 @@
 /* ivon-predict: parsed by predict.c, printed by predict/output.c; --average is
-   predict/average.c, --calibration is predict/calibrated.c. */
+   predict/average.c, --calibration is predict/calibrated.c,
+   metrics of rows are predict/further.c. */
 #ifndef CMD_PREDICT_PREDICT_H
 #define CMD_PREDICT_PREDICT_H
+
+#include <jansson.h>
 
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/open.h"
@@ -22,6 +25,9 @@ struct predict_command {
     double *weights;
     size_t weight_count;
     const char *output, *log_likelihoods;
+    const char *groups; /* their array */
+    double risk;        /* negative: not given */
+    bool by_class;
     int format; /* -1: by the output's suffix */
     bool mean, samples_given, average, metrics, json;
     int linear; /* its method; -1: not given */
@@ -31,9 +37,11 @@ struct predict_command {
     struct ivon_examples *examples, *recalibration, *foreign, *other;
     struct ivon_predictor *predictor, *foreign_predictor;
     struct ivon_positions positions; /* of the data, where they have targets */
+    int64_t *group_numbers;          /* of each example */
 };
 
 struct predict_calibration;
+struct predict_further;
 
 /* The destinations of predictions: a table, log-likelihoods, scores for detection, a comparison. */
 struct predict_output {
@@ -44,6 +52,7 @@ struct predict_output {
     struct ivon_arviz *arviz;
     struct ivon_comparison *comparison;
     struct predict_calibration *calibrated; /* null: they are as they came */
+    struct predict_further *further;        /* null: no metrics are asked for */
     float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
     float *foreign_scores[3];
     size_t score_count, foreign_count;
@@ -94,6 +103,26 @@ int predict_calibration_metrics(struct predict_calibration *calibrated,
                                 const struct ivon_predict_metric *given, size_t given_count,
                                 struct ivon_predict_metric **metrics, size_t *count,
                                 struct ivon_error *error);
+
+/* Metrics beside those of the library's predictor; predict_further_close releases them in any case.
+   Blocks have labels or targets. */
+enum { PREDICT_FURTHER_MAX = 6 };
+int predict_further_open(struct predict_further **further, const struct predict_command *command,
+                         const struct ivon_predict_shape *shape, uint64_t rows,
+                         struct ivon_error *error);
+void predict_further_close(struct predict_further *further);
+int predict_further_add(struct predict_further *further, const struct ivon_predictions *predictions,
+                        struct ivon_error *error);
+int predict_further_metrics(const struct predict_further *further,
+                            struct ivon_metric metrics[PREDICT_FURTHER_MAX], size_t *count,
+                            struct ivon_error *error);
+/* Prints classes and groups, or adds them to the object, unless that is null. */
+void predict_further_print(const struct predict_further *further, json_t *json);
+
+/* A metric as an object, or as a line (predict/metric.c). */
+json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo_error);
+void predict_print_metric(const char *prefix, const struct ivon_metric *metric,
+                          double monte_carlo_error);
 
 /* Averages files of predictions, with the data's targets where they are given. */
 int predict_average(struct predict_command *command, const char *provenance,

@@ -43,7 +43,7 @@ struct sensitivity_command {
     /* While it runs: */
     struct ivon_source *source;
     struct ivon_network *network;
-    struct ivon_examples *examples, *whole, *test, *group_examples, *removed;
+    struct ivon_examples *examples, *whole, *test, *removed;
     json_t *provenance;
     struct ivon_sensitivity *sensitivity;
 };

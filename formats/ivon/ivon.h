@@ -30,6 +30,7 @@
 #include "ivon/predict.h"
 #include "ivon/records.h"
 #include "ivon/sample.h"
+#include "ivon/selective.h"
 #include "ivon/sensitivity.h"
 #include "ivon/stream.h"
 #include "ivon/summary.h"

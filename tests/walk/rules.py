@@ -387,7 +387,8 @@ def average(call):
     """Files of predictions in place of posteriors."""
     if call.likelihood != "categorical" or call.tokens:
         return None
-    kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit")
+    kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit",
+            "--risk", "--by-class", "--groups", "--calibration")
     call.arguments = [a for a in call.arguments if a.startswith(kept)]
     call.chosen |= set(GRAPH)
     call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "method", "linear", "logits",
@@ -597,6 +598,9 @@ RULES = {
         "ood": classes(lambda call: ["--metrics"] + more_data(call)),
         "compare": plain(lambda call: ["--metrics"] + compare(call)),
         "calibration": rarely(calibration, 0.3),
+        "risk": classes(lambda call: ["--metrics"] + values(0, 0.1, 1, wrong=(-1, 2))(call)),
+        "by-class": when(lambda call: call.likelihood == "categorical", lambda call: ["--metrics", "--by-class"]),
+        "groups": lambda call: ["--metrics"] + values("group", "lonely", wrong=("y", "real", "nothing"), edge=0)(call),
     },
     "sensitivity": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "ivon/selective.h"
 #include "metrics/calibrate/calibration.h"
 
 struct validation {
@@ -19,20 +20,6 @@ struct validation {
     double *hits_before, *sizes_before;
     float *lower, *upper; /* K */
 };
-
-/* The bound that |x|, of a normal number x, stays below with this probability, by bisection. */
-static double validate_normal_quantile(double coverage)
-{
-    double low = 0, high = 40;
-    for (int i = 0; i < 100; i++) {
-        double middle = (low + high) / 2;
-        if (erf(middle / sqrt(2)) < coverage)
-            low = middle;
-        else
-            high = middle;
-    }
-    return high;
-}
 
 static int validate_set(struct validation *v, const struct ivon_calibration *calibration, size_t i,
                         struct ivon_error *error)
@@ -60,7 +47,7 @@ static int validate_interval(struct validation *v, const struct ivon_calibration
     size_t k = v->options->outputs;
     const struct ivon_calibration_data *data = v->data;
     const float *deviations = data->deviations ? data->deviations + i * k : NULL;
-    double z = validate_normal_quantile(v->options->coverage);
+    double z = ivon_normal_bound(v->options->coverage);
     int code = ivon_calibration_intervals(calibration, data->numbers[i], 1, data->means + i * k,
                                           deviations, v->lower, v->upper, error);
     v->hits[i] = v->sizes[i] = v->hits_before[i] = v->sizes_before[i] = 0;
