@@ -17,6 +17,7 @@
         predict_run)                                                                               \
     ROW("predict-gen", "predict the test loss from the training data", predict_gen_argp,           \
         predict_gen_run)                                                                           \
+    ROW("prune", "set weights to zero that a posterior says may be", prune_argp, prune_run)        \
     ROW("sample", "draw weights from a posterior", sample_argp, sample_run)                        \
     ROW("sensitivity", "tell how much a model depends on each training example", sensitivity_argp, \
         sensitivity_run)                                                                           \

@@ -28,6 +28,7 @@
 #include "ivon/options.h"
 #include "ivon/output.h"
 #include "ivon/predict.h"
+#include "ivon/prune.h"
 #include "ivon/records.h"
 #include "ivon/sample.h"
 #include "ivon/selective.h"

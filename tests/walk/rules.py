@@ -574,6 +574,10 @@ def conformal(call):
     return values(*(wrong if numbers else right), wrong=right if numbers else wrong)(call)
 
 
+def with_data(rule):
+    return when(lambda call: call.has("data"), rule)
+
+
 RULES = {
     "calibrate": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS,
@@ -655,6 +659,14 @@ RULES = {
         "table": evaluated(values("table.csv", "table.jsonl", "table.h5", "-", wrong=("t.npy",), edge=0)),
         "samples": evaluated(values(1, 3)),
     },
+    "prune": {
+        **COMMON, **STANDARD, **FILES, **INPUT,
+        **{name: with_data(rule) for name, rule in {**DATA, **GRAPH, **BIND}.items()},
+        "model": with_data(SENSITIVITIES["model"]), "batch": with_data(SENSITIVITIES["batch"]),
+        "memory": with_data(MEMORY), "keep": None, "snr": None, "json": flag,
+        "by": unless("snr", values("snr", "magnitude", wrong=("x",))), "include": pattern, "exclude": pattern,
+        "restore": rarely(flag), "output": None,
+    },
     "sample": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DRAWS, "samples": samples_of_sample,
         "first": values(0, 3, 10**6), "output": None,
@@ -712,7 +724,7 @@ RULES = {
         "resume": unless("force", flag),
     },
 }
-WEIGHTS = {"calibrate": 8, "predict": 22, "sensitivity": 20, "predict-gen": 14, "fit": 12, "merge": 10, "train": 10, "convert": 7,
+WEIGHTS = {"calibrate": 8, "prune": 7, "predict": 22, "sensitivity": 20, "predict-gen": 14, "fit": 12, "merge": 10, "train": 10, "convert": 7,
            "info": 4, "sample": 4, "plot": 3}
 
 
@@ -735,6 +747,18 @@ def begin_calibrate(call):
         kept = ("--data", "--target-column", "--limit")
         call.arguments = ["../world/first.npy"] + [a for a in call.arguments if a.startswith(kept)]
         call.chosen |= {*GRAPH, *INPUT, *BIND, "mean", "samples", "model", "temperature", "include", "exclude", "batch"}
+
+
+def begin_prune(call):
+    """With data, which the graph is then run on, or without."""
+    if call.chance(0.5):
+        begin_network(call)
+        call.arguments = [a for a in call.arguments if not a.endswith("other.h5")]
+    else:
+        begin_checkpoint(call)
+        call.arguments = [a for a in call.arguments if not a.startswith("--output")]
+    call.output = call.some("out.h5", "out.safetensors", "out.npz")
+    call.arguments += ["--output=" + call.output, call.some("--keep=0.5", "--keep=0", "--keep=1", "--snr=2", "--snr=0")]
 
 
 def begin_merge(call):
@@ -820,7 +844,7 @@ def begin_swag(call):
     call.chosen |= {"rank", *set(RULES["fit"]) - kept} if call.chance(0.9) else {"structure"}
 
 
-BEGIN = {"calibrate": begin_calibrate, "predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,
+BEGIN = {"calibrate": begin_calibrate, "prune": begin_prune, "predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,
          "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint,
          "info": begin_checkpoint,
          "plot": begin_plot, "train": begin_train}

@@ -269,7 +269,7 @@ class Walk:
                 path = os.path.join(directory, name)
                 checks.check_tensors(path + "/adapter_model.safetensors" * os.path.isdir(path), result.stderr)
 
-    success_merge = success_convert = success_sample = success_fit = check_checkpoints
+    success_merge = success_prune = success_convert = success_sample = success_fit = check_checkpoints
 
     def success_info(self, call, result, directory, given):
         if "json" in given and "check" not in given:
