@@ -42,6 +42,9 @@ run ivon-merge -q -j4 --memory=8M one.npz "$(model 2)" -o merged.h5
 run ivon-sample -q -j4 -n3 merged.h5 -o sample-%d.h5
 run ivon-predict -q -j4 "$(model 1)" --data=test.csv --target-column=y --ood=other.csv \
   --metrics --samples=4 -o predictions.h5
+run ivon-calibrate -q -j4 predictions.h5 --data=test.csv --target-column=y --conformal=aps \
+  -o calibration.json
+run ivon-prune -q -j4 merged.h5 --keep=0.5 -o pruned.h5
 run ivon-sensitivity -q -j4 posterior.h5 --data=train.h5 -o scores.csv
 run ivon-predict-gen -q -j4 step-3.h5 posterior.h5 --data=train.h5 --test=test.h5
 run ivon-plot generalization ivon-predict-gen.out -o picture.svg

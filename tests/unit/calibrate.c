@@ -168,6 +168,53 @@ static void test_isotonic(void **state)
     ivon_calibration_free(calibration);
 }
 
+/* Three rows, of which the first two have to be pooled: 1/2 and 1 as far as 1/5 and 4/5 let them. */
+static void test_pools(void **state)
+{
+    (void)state;
+    static const float p[] = {0.25f, 0.75f, 0.5f, 0.5f, 0.75f, 0.25f};
+    static const int64_t y[] = {0, 1, 0};
+    static const double expected[] = {0.5, 0.5, 0.65};
+    struct ivon_calibrate_options options = options_of(IVON_CALIBRATION_ISOTONIC,
+                                                       IVON_CONFORMAL_NONE);
+    struct ivon_calibration_data data = {
+        .rows = 3, .numbers = numbers, .probabilities = p, .labels = y};
+    struct ivon_calibration *calibration = NULL;
+    char *text = NULL;
+    options.outputs = 2;
+    assert_int_equal(ivon_calibration_fit(&calibration, &options, &data, NULL), 0);
+    assert_int_equal(ivon_calibration_print(calibration, &text, NULL), 0);
+    assert_true(number_in(text, "\"x\"", 0) == 0.25 && number_in(text, "\"x\"", 1) == 0.5);
+    assert_true(number_in(text, "\"x\"", 2) == 0.75);
+    assert_true(number_in(text, "\"y\"", 0) == expected[0]);
+    assert_true(number_in(text, "\"y\"", 2) == 0.8);
+    static const float new[] = {0.625f, 0.375f};
+    float out[2];
+    /* Of both classes (1/2 + 4/5)/2 and 1/5 … 1/2 between their ends. */
+    assert_int_equal(ivon_calibration_apply(calibration, 0, 1, new, out, NULL), 0);
+    check("between", (double)out[0] / ((double)out[0] + (double)out[1]), (double)out[0], 1e-6);
+    check("ratio", (double)out[0] / (double)out[1], expected[2] / 0.35, 1e-5);
+    free(text);
+    ivon_calibration_free(calibration);
+}
+
+/* Outputs whose exponentials are no numbers. */
+static void test_large_biases(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"format\": \"ivon-calibration\", \"format_version\": 1, "
+                               "\"likelihood\": \"categorical\", \"outputs\": 2, \"method\": "
+                               "\"vector\", \"rows\": 9, \"weights\": [1, 1], \"biases\": [1000, "
+                               "1001]}";
+    static const float even[] = {0.5f, 0.5f};
+    struct ivon_calibration *calibration = NULL;
+    float out[2];
+    assert_int_equal(ivon_calibration_parse(&calibration, "text", text, strlen(text), NULL), 0);
+    assert_int_equal(ivon_calibration_apply(calibration, 0, 1, even, out, NULL), 0);
+    check("softmax", (double)out[1], 1 / (1 + exp(-1)), rounding);
+    ivon_calibration_free(calibration);
+}
+
 static void test_sets(void **state)
 {
     (void)state;
@@ -220,6 +267,7 @@ static void test_too_few(void **state)
     struct ivon_calibration *calibration = NULL;
     int64_t set[FIXTURE_CLASSES], size;
     char *text = NULL;
+    options.coverage = 0.8;
     for (data.rows = 3; data.rows < 5; data.rows++) { /* 4 · .8 > 3, 5 · .8 = 4 */
         assert_int_equal(ivon_calibration_fit(&calibration, &options, &data, NULL), 0);
         assert_true(isinf(ivon_calibration_summary(calibration).quantile) == (data.rows == 3));
@@ -296,6 +344,7 @@ static void test_validation(void **state)
     check("empty", find(effects, count, "empty")->after.value, expected[6], tolerance);
     check("coverage before", coverage->before.value, expected[7], tolerance);
     check("size before", size->before.value, expected[8], tolerance);
+    check("empty before", find(effects, count, "empty")->before.value, expected[9], tolerance);
 }
 
 static void test_validation_of_intervals(void **state)
@@ -330,6 +379,7 @@ static void test_tokens(void **state)
     static float same[FIXTURE_ROWS * FIXTURE_CLASSES];
     static int64_t labels[FIXTURE_ROWS];
     size_t count, one = 0;
+    options.coverage = 0.8;
     for (size_t i = 0; i < FIXTURE_ROWS; i++) {
         memcpy(same + i * FIXTURE_CLASSES, fixture_probabilities + i / 5 * FIXTURE_CLASSES,
                FIXTURE_CLASSES * sizeof *same);
@@ -343,6 +393,14 @@ static void test_tokens(void **state)
     double few = find(effects, count, "set_size")->before.standard_error;
     double many = find(single, one, "set_size")->before.standard_error;
     assert_true(few > 1.5 * many && few < sqrt(5) * 1.2 * many);
+    /* Halves are of whole examples. */
+    struct ivon_calibration *calibration = NULL;
+    options.method = IVON_CALIBRATION_TEMPERATURE;
+    for (options.seed = 1; options.seed < 5; options.seed++) {
+        assert_int_equal(ivon_calibration_fit(&calibration, &options, &data, NULL), 0);
+        assert_int_equal(ivon_calibration_summary(calibration).fitted % 5, 0);
+        ivon_calibration_free(calibration);
+    }
 }
 
 /* What is written is what is read, to the last bit. */
@@ -445,6 +503,8 @@ static void test_refusals(void **state)
     refuse(&options, &none, IVON_ERROR_DATA, "no rows");
     assert_int_equal(ivon_calibration_validate(effects, &count, &options, 1, &data, NULL),
                      IVON_ERROR_ARGUMENT);
+    data.labels = NULL;
+    refuse(&options, &data, IVON_ERROR_ARGUMENT, "missing");
     memcpy(labels, fixture_labels, sizeof labels);
     labels[7] = FIXTURE_CLASSES;
     data.labels = labels;
@@ -460,6 +520,15 @@ static void test_refusals(void **state)
     options.likelihood = IVON_BERNOULLI;
     refuse(&options, &data, IVON_ERROR_ARGUMENT, "another likelihood");
     options = options_of(IVON_CALIBRATION_NONE, IVON_CONFORMAL_NORMALISED);
+    float values[FIXTURE_ROWS * FIXTURE_OUTPUTS];
+    memcpy(values, fixture_deviations, sizeof values);
+    values[9 * FIXTURE_OUTPUTS + 1] = 0;
+    lost.deviations = values;
+    refuse(&options, &lost, IVON_ERROR_DATA, "row 9 has the standard deviation 0");
+    lost.means = values;
+    values[9 * FIXTURE_OUTPUTS] = NAN;
+    refuse(&options, &lost, IVON_ERROR_DATA, "row 9 has the mean nan");
+    lost = number_data();
     lost.deviations = NULL;
     refuse(&options, &lost, IVON_ERROR_ARGUMENT, "standard deviations");
     options.method = IVON_CALIBRATION_ISOTONIC;
@@ -494,6 +563,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_temperature),   cmocka_unit_test(test_temperature_bounds),
         cmocka_unit_test(test_vector),        cmocka_unit_test(test_isotonic),
+        cmocka_unit_test(test_pools),         cmocka_unit_test(test_large_biases),
         cmocka_unit_test(test_sets),          cmocka_unit_test(test_halves),
         cmocka_unit_test(test_too_few),       cmocka_unit_test(test_intervals),
         cmocka_unit_test(test_validation),    cmocka_unit_test(test_validation_of_intervals),

@@ -150,6 +150,16 @@ static void check_restored(struct ivon_source *pruned, struct ivon_source *sourc
     assert_memory_equal(read_all(restored, IVON_MEAN, "a", LARGE), large, sizeof large);
     assert_memory_equal(read_all(restored, IVON_MEAN, "b", SMALL), small, sizeof small);
     assert_memory_equal(read_all(restored, IVON_MEAN, "fixed", SMALL), fixed, sizeof fixed);
+    assert_memory_equal(read_all(restored, IVON_HESSIAN, "a", LARGE), large_h, sizeof large_h);
+    assert_memory_equal(read_all(restored, IVON_BUFFER, "statistics", 3), buffer, sizeof buffer);
+    /* What changes lies nowhere in memory; what stays, where it was. */
+    for (int i = 0; i < 2; i++) {
+        struct ivon_source *made = i ? restored : pruned;
+        ptrdiff_t mean = ivon_source_find(made, IVON_MEAN, "a");
+        ptrdiff_t h = ivon_source_find(made, IVON_HESSIAN, "a");
+        assert_null(ivon_source_view(made, (size_t)mean, 0));
+        assert_ptr_equal(ivon_source_view(made, (size_t)h, 0), large_h);
+    }
     ivon_source_close(restored);
 }
 

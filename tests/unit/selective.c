@@ -118,6 +118,13 @@ static void test_line(void **state)
     assert_true(isnan(found[0].value));
     ivon_calibration_line(found, apart, errors, 0);
     assert_true(isnan(found[0].value));
+    /* Confidences of 1 and 0, half of which are wrong: a line without a slope. */
+    static const float sure[] = {1, 1, 0, 0}, half[] = {0, 1, 0, 1};
+    ivon_calibration_line(found, sure, half, 4);
+    check("slope", found[0].value, 0, exact);
+    check("intercept", found[1].value, 0, exact);
+    double bound = 24 * log(2);
+    check("its error", found[0].standard_error, 1 / bound, 1e-7); /* of Σ ¼ bound² */
 }
 
 static void test_normal(void **state)
@@ -176,7 +183,7 @@ static void test_other_groups(void **state)
 {
     (void)state;
     struct ivon_group_metrics *metrics = NULL;
-    static const float p[] = {0.75f, 0.25f}, means[] = {1, 2}, stds[] = {1, 2}, y[] = {1, 6};
+    static const float p[] = {0.75f, 0.25f}, means[] = {1, 2}, stds[] = {1, 2}, y[] = {1, -2};
     static const int64_t events[] = {1, 1};
     assert_int_equal(ivon_group_metrics_new(&metrics, IVON_BERNOULLI, 2, NULL), 0);
     assert_int_equal(ivon_group_metrics_add(metrics, 5, p, events, INT64_MIN, NULL), 0);
@@ -194,7 +201,7 @@ static void test_other_groups(void **state)
     assert_int_equal(result.count, 3);
     check("rmse", result.values[0].value, sqrt(8), exact);
     check("crps", result.values[1].value,
-          (ivon_crps_normal(1, 1, 1) + ivon_crps_normal(2, 2, 6)) / 2, exact);
+          (ivon_crps_normal(1, 1, 1) + ivon_crps_normal(2, 2, -2)) / 2, exact);
     check("coverage_90", result.values[2].value, 0.5, exact);
     ivon_group_metrics_free(metrics);
     assert_int_equal(ivon_group_metrics_new(&metrics, IVON_GAUSSIAN, 0, NULL), IVON_ERROR_ARGUMENT);
