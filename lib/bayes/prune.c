@@ -176,6 +176,15 @@ static size_t prune_range(const struct pruned *pruned, const struct prune_entry 
     return count - *first < JOB ? count : *first + JOB;
 }
 
+/* Lets go of a job's pages: memory holds those of as many jobs as there are threads. */
+static void prune_done_with(const struct pruned *pruned, const struct prune_entry *entry,
+                            size_t first, size_t end)
+{
+    ivon_source_done_with(pruned->source, entry->mean, first, end - first);
+    if (entry->hessian >= 0)
+        ivon_source_done_with(pruned_scored(pruned), (size_t)entry->hessian, first, end - first);
+}
+
 static int prune_count_digits(void *context, size_t job, int thread, struct ivon_error *error)
 {
     struct prune_search *search = context;
@@ -190,6 +199,7 @@ static int prune_count_digits(void *context, size_t job, int thread, struct ivon
             if (above == KEY || scores[i] >> above == search->found)
                 histogram[scores[i] >> search->shift & (DIGITS - 1)]++;
     }
+    prune_done_with(search->pruned, entry, first, end);
     return code;
 }
 
@@ -215,6 +225,7 @@ static int prune_count_kept(void *context, size_t job, int thread, struct ivon_e
                 search->least[job] = scores[i];
         }
     }
+    prune_done_with(search->pruned, entry, first, end);
     return code;
 }
 
@@ -453,11 +464,18 @@ static const void *pruned_view(void *self, size_t tensor)
                : ivon_source_view(pruned->source, pruned->tensors[tensor], 0);
 }
 
+/* What is pruned needs the Hessian of its scores, too. */
 static void pruned_advise(void *self, size_t tensor, size_t first, size_t count, int advice)
 {
     const struct pruned *pruned = self;
-    (advice == MADV_WILLNEED ? ivon_source_will_need : ivon_source_done_with)(
-        pruned->source, pruned->tensors[tensor], first, count);
+    ptrdiff_t entry = pruned->entry_of[tensor];
+    ptrdiff_t hessian = entry < 0 ? -1 : pruned->entries[entry].hessian;
+    void (*advise)(struct ivon_source *, size_t, size_t, size_t) = advice == MADV_WILLNEED
+                                                                       ? ivon_source_will_need
+                                                                       : ivon_source_done_with;
+    advise(pruned->source, pruned->tensors[tensor], first, count);
+    if (hessian >= 0)
+        advise(pruned_scored(pruned), (size_t)hessian, first, count);
 }
 
 static const struct ivon_source_class pruned_class = {pruned_read, pruned_view, pruned_advise,

@@ -168,7 +168,8 @@ static void test_isotonic(void **state)
     ivon_calibration_free(calibration);
 }
 
-/* Three rows, of which the first two have to be pooled: 1/2 and 1 as far as 1/5 and 4/5 let them. */
+/* Three rows, of which the first two have to be pooled: 1/2 and 1 as far as 1/5 and 4/5 let them.
+   */
 static void test_pools(void **state)
 {
     (void)state;
