@@ -410,7 +410,7 @@ static void note_removal(const struct sensitivity_command *command,
     else
         report_note("removing %s of N = %.15g examples, rho = %.6g", count, shape->n_train,
                     shape->rho);
-    removal_warn(shape, ivon_examples_count(command->whole));
+    removal_warn(shape->tokens, shape->n_train, ivon_examples_count(command->whole));
 }
 
 static int run_sensitivity(struct sensitivity_command *command, const char *provenance,

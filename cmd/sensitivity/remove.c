@@ -11,44 +11,11 @@
 #include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 
-/* Reads digits, which there must be some of, and moves *text behind them. */
-static bool remove_read_number(const char **text, uint64_t *number)
-{
-    const char *at = *text;
-    *number = 0;
-    for (; *at >= '0' && *at <= '9'; at++)
-        if (__builtin_mul_overflow(*number, 10, number) ||
-            __builtin_add_overflow(*number, (uint64_t)(*at - '0'), number))
-            return false;
-    bool any = at > *text;
-    *text = at;
-    return any;
-}
-
 void sensitivity_parse_rows(struct sensitivity_command *command, struct argp_state *state,
                             const char *argument)
 {
-    size_t most = 1;
-    const char *at = argument;
-    for (const char *comma = argument; (comma = strchr(comma, ',')); comma++)
-        most++;
     free(command->ranges);
-    command->ranges = xcalloc(most, sizeof *command->ranges);
-    command->range_count = 0;
-    for (bool more = true; more; at++) {
-        struct row_range *range = &command->ranges[command->range_count++];
-        bool fine = remove_read_number(&at, &range->first);
-        range->last = range->first;
-        if (fine && *at == '-') {
-            at++;
-            fine = remove_read_number(&at, &range->last) && range->last >= range->first;
-        }
-        more = *at == ',';
-        if (!fine || (*at && !more))
-            argp_failure(state, EX_USAGE, 0,
-                         "--remove: '%s', expected numbers of rows from 0, such as 3,17,40-49",
-                         argument);
-    }
+    command->ranges = row_ranges_parse(state, "--remove", argument, &command->range_count);
 }
 
 void sensitivity_check_remove(const struct sensitivity_command *command, struct argp_state *state)
@@ -66,31 +33,14 @@ void sensitivity_check_remove(const struct sensitivity_command *command, struct 
                      "--limit do not go with it");
 }
 
-static int remove_compare_ranges(const void *a, const void *b)
-{
-    const struct row_range *x = a, *y = b;
-    return (x->first > y->first) - (x->first < y->first);
-}
-
 int sensitivity_select_rows(struct sensitivity_command *command, struct ivon_error *error)
 {
-    struct row_range *ranges = command->ranges;
-    uint64_t examples = ivon_examples_count(command->examples), count = 0, next = 0;
-    qsort(ranges, command->range_count, sizeof *ranges, remove_compare_ranges);
-    for (size_t i = 0; i < command->range_count; i++)
-        if (ranges[i].last >= examples)
-            return error_fill(error, IVON_ERROR_ARGUMENT,
-                              "--remove: row %" PRIu64 ", and %s has %" PRIu64 ", counted from 0",
-                              ranges[i].last, command->evaluation.data, examples);
-    uint64_t *rows = calloc(examples, sizeof *rows);
-    if (!rows)
-        return error_memory(error);
-    for (size_t i = 0; i < command->range_count; i++) {
-        next = next < ranges[i].first ? ranges[i].first : next;
-        for (; next <= ranges[i].last; next++)
-            rows[count++] = next;
-    }
-    int code = ivon_examples_select(&command->removed, command->examples, rows, count, error);
+    uint64_t *rows = NULL, count = 0;
+    int code = row_ranges_list(command->ranges, command->range_count, "--remove",
+                               command->evaluation.data, ivon_examples_count(command->examples),
+                               &rows, &count, error);
+    if (!code)
+        code = ivon_examples_select(&command->removed, command->examples, rows, count, error);
     free(rows);
     return code;
 }

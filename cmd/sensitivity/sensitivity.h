@@ -9,16 +9,12 @@
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
+#include "cmd/shared/row_ranges.h"
 
 enum { SCORES_MAX = 32 };
 
 /* The rows that --suspects prints. */
 enum suspects { SUSPECTS_NONE, SUSPECTS_ROWS, SUSPECTS_CLASSES };
-
-/* Rows of the data, both included. */
-struct row_range {
-    uint64_t first, last;
-};
 
 struct sensitivity_command {
     struct common_options common;

@@ -12,26 +12,20 @@ static const struct argp_option option_table[] = {
      "Of an example's outputs: exact, or the published diagonal (default full)", 3},
     {"leverage", KEY_LEVERAGE, "auto|none|newton", 0,
      "Remove an example's curvature, too (default auto: with a low rank that holds it)", 3},
+    {0},
+};
+
+static const struct argp_option scale_option_table[] = {
     {"rho", KEY_RHO, "X", 0, "Size of a removal (default: ess / N)", 3},
     {"n-train", KEY_N_TRAIN, "N", 0,
      "Number of training examples (default: the checkpoint's, else those of the data)", 3},
     {0},
 };
 
-static error_t removal_parse(int key, char *argument, struct argp_state *state)
+static error_t scale_parse(int key, char *argument, struct argp_state *state)
 {
-    static const char *const covariances[] = {"full", "diag"};
-    static const char *const leverages[] = {"auto", "none", "newton"};
     struct ivon_sensitivity_options *options = state->input;
     switch (key) {
-    case KEY_COVARIANCE:
-        options->covariance = (enum ivon_covariance)option_choice(state, "--covariance", argument,
-                                                                  covariances, 2);
-        return 0;
-    case KEY_LEVERAGE:
-        options->leverage = (enum ivon_leverage)option_choice(state, "--leverage", argument,
-                                                              leverages, 3);
-        return 0;
     case KEY_RHO:
         options->rho = option_positive(state, "--rho", argument);
         return 0;
@@ -43,7 +37,34 @@ static error_t removal_parse(int key, char *argument, struct argp_state *state)
     }
 }
 
-const struct argp removal_argp = {.options = option_table, .parser = removal_parse};
+const struct argp scale_argp = {.options = scale_option_table, .parser = scale_parse};
+
+static error_t removal_parse(int key, char *argument, struct argp_state *state)
+{
+    static const char *const covariances[] = {"full", "diag"};
+    static const char *const leverages[] = {"auto", "none", "newton"};
+    struct ivon_sensitivity_options *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = options;
+        return 0;
+    case KEY_COVARIANCE:
+        options->covariance = (enum ivon_covariance)option_choice(state, "--covariance", argument,
+                                                                  covariances, 2);
+        return 0;
+    case KEY_LEVERAGE:
+        options->leverage = (enum ivon_leverage)option_choice(state, "--leverage", argument,
+                                                              leverages, 3);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child removal_children[] = {{&scale_argp, 0, NULL, 0}, {0}};
+
+const struct argp removal_argp = {
+    .options = option_table, .parser = removal_parse, .children = removal_children};
 
 void removal_set_options(struct ivon_sensitivity_options *options,
                          const struct evaluation_options *evaluation,
@@ -72,9 +93,9 @@ void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic)
                        use->outside);
 }
 
-void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples)
+void removal_warn(int64_t tokens, double n_train, uint64_t examples)
 {
-    if (shape->tokens > 1 && shape->n_train == (double)examples)
+    if (tokens > 1 && n_train == (double)examples)
         report_warning("N = %" PRIu64 " is the number of sequences: where the loss was averaged "
                        "over tokens, N counts those",
                        examples);

@@ -5,8 +5,11 @@
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/options.h"
 
-/* --covariance, --leverage, --rho, --n-train: a child of such a command's argp; its input is a
-   struct ivon_sensitivity_options. */
+/* --rho, --n-train, which set these two members of a struct ivon_sensitivity_options, its input. */
+extern const struct argp scale_argp;
+
+/* --covariance, --leverage, and those of scale_argp: a child of such a command's argp; its input is
+   a struct ivon_sensitivity_options. */
 extern const struct argp removal_argp;
 
 /* Sets what the other options say, which it checks. */
@@ -19,6 +22,6 @@ void removal_set_options(struct ivon_sensitivity_options *options,
 void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic);
 
 /* Warns of an N that counts sequences where losses are averaged over tokens. */
-void removal_warn(const struct ivon_sensitivity_shape *shape, uint64_t examples);
+void removal_warn(int64_t tokens, double n_train, uint64_t examples);
 
 #endif

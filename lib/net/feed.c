@@ -198,6 +198,29 @@ int feed_shapes(const struct feed *feed, int64_t tile, struct net_tensor *inputs
     return 0;
 }
 
+int feed_check_shapes(const struct feed *feed, const struct feed *planned, struct ivon_error *error)
+{
+    const struct ivon_network *network = feed->network;
+    size_t count = network->input_count;
+    char found[256], expected[256];
+    struct net_tensor *others = calloc(2 * count + 1, sizeof *others);
+    if (!others)
+        return ivon_error_memory(error);
+    struct net_tensor *own = others + count;
+    int code = feed_shapes(planned, 1, others, error);
+    if (!code)
+        code = feed_shapes(feed, 1, own, error);
+    for (size_t i = 0; i < count && !code; i++)
+        if (memcmp(own[i].shape, others[i].shape, (size_t)own[i].rank * sizeof *own[i].shape) != 0)
+            code = ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: an example for input '%s' has shape %s, %s has %s",
+                ivon_examples_path(feed->examples), network->values[network->inputs[i]].name,
+                net_shape_text(&own[i], found), ivon_examples_path(planned->examples),
+                net_shape_text(&others[i], expected));
+    free(others);
+    return code;
+}
+
 static int feed_reserve(struct feed *feed, size_t count, struct ivon_error *error)
 {
     if (count <= feed->capacity)

@@ -45,6 +45,11 @@ size_t feed_example_size(const struct feed *feed);
 int feed_shapes(const struct feed *feed, int64_t tile, struct net_tensor *inputs,
                 struct ivon_error *error);
 
+/* Fails where an example of a feed has other shapes than one of another, by whose plans it is to be
+   run: extents of the network that are free may differ. */
+int feed_check_shapes(const struct feed *feed, const struct feed *planned,
+                      struct ivon_error *error);
+
 /* Reads the examples [first, first + count) into memory, in place of the block before. */
 int feed_load(struct feed *feed, uint64_t first, size_t count, struct ivon_error *error);
 

@@ -6,31 +6,6 @@
 #include "bayes/sensitivity/private.h"
 #include "core/error.h"
 
-/* Test examples are run by the others' plans: where extents are free, they must be the same. */
-static int check_shapes(const struct ivon_sensitivity *sensitivity, const struct labelled *data,
-                        struct ivon_error *error)
-{
-    const struct ivon_network *network = sensitivity->network;
-    size_t count = network->input_count;
-    char found[256], expected[256];
-    struct net_tensor *planned = calloc(2 * count + 1, sizeof *planned);
-    if (!planned)
-        return ivon_error_memory(error);
-    struct net_tensor *own = planned + count;
-    int code = feed_shapes(&sensitivity->data.feed, 1, planned, error);
-    if (!code)
-        code = feed_shapes(&data->feed, 1, own, error);
-    for (size_t i = 0; i < count && !code; i++)
-        if (memcmp(own[i].shape, planned[i].shape, (size_t)own[i].rank * sizeof *own[i].shape) != 0)
-            code = ivon_error_set(
-                error, IVON_ERROR_DATA, "%s: an example for input '%s' has shape %s, %s has %s",
-                ivon_examples_path(data->examples), network->values[network->inputs[i]].name,
-                net_shape_text(&own[i], found), ivon_examples_path(sensitivity->data.examples),
-                net_shape_text(&planned[i], expected));
-    free(planned);
-    return code;
-}
-
 int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
                                    struct ivon_examples *examples, const char *targets,
                                    struct ivon_error *error)
@@ -39,7 +14,7 @@ int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
     weights_release(&sensitivity->test_direction);
     int code = sensitivity_open(sensitivity, &data, examples, targets, error);
     if (!code)
-        code = check_shapes(sensitivity, &data, error);
+        code = feed_check_shapes(&data.feed, &sensitivity->data.feed, error);
     if (!code)
         code = labelled_reserve(&data, sensitivity->block, sensitivity->options.task.ignored,
                                 error);

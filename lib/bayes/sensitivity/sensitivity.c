@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/posterior.h"
+#include "bayes/perturbation.h"
 #include "bayes/sample_private.h"
 #include "bayes/sensitivity/private.h"
 #include "core/blas.h"
@@ -260,69 +260,28 @@ static void sensitivity_choose_block(struct ivon_sensitivity *sensitivity)
 
 /* The posterior. */
 
-static int sensitivity_take_posterior(struct ivon_sensitivity *sensitivity,
-                                      struct ivon_error *error)
-{
-    struct ivon_source *source = sensitivity->source;
-    struct ivon_sample_options check = sensitivity->options.sample;
-    check.temperature = 1; /* whatever is drawn, Σ is needed */
-    int code = covariance_new(&sensitivity->covariance, sensitivity->network, source, &check,
-                              error);
-    if (code)
-        return code;
-    const struct draw_counts counts = draw_count(sensitivity->covariance->draw, &check);
-    sensitivity->fixed = counts.lacking;
-    return counts.random ? 0 : draw_refuse(source, &counts, "nothing can move", error);
-}
-
-/* N: what is given, else the checkpoint's, else what counts in the training data. */
-static int find_n_train(struct ivon_sensitivity *sensitivity, const char *targets,
-                        struct ivon_error *error)
+static struct perturbation_request sensitivity_request(const struct ivon_sensitivity *sensitivity,
+                                                       const char *targets)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
-    int64_t stored = ivon_source_header(sensitivity->source)->n_train;
-    struct ivon_examples *whole = options->whole ? options->whole : sensitivity->data.examples;
-    struct ivon_positions positions;
-    sensitivity->n_train = options->n_train > 0 ? (double)options->n_train : (double)stored;
-    if (sensitivity->n_train > 0)
-        return 0;
-    int code = ivon_positions_count(&positions, whole, targets, options->task.likelihood,
-                                    sensitivity->outputs.k, options->task.ignored, error);
-    sensitivity->n_train = code ? NAN : (double)positions.counted;
-    if (!code && !positions.counted)
-        code = ivon_error_set(
-            error, IVON_ERROR_DATA,
-            "%s: all targets are the ignored label %lld, expected some that count",
-            ivon_examples_path(whole), (long long)options->task.ignored);
-    return code;
-}
-
-static int check_rho(double rho, struct ivon_error *error)
-{
-    return rho > 0 && !isinf(rho) ? 0
-                                  : ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                                   "rho is %g, expected a positive number", rho);
-}
-
-static int sensitivity_check_options(const struct ivon_sensitivity_options *options,
-                                     struct ivon_error *error)
-{
-    if (ivon_likelihood_traits(options->task.likelihood)->noise && !(options->task.noise_std > 0))
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "the Gaussian likelihood needs the standard deviation of the noise");
-    return isnan(options->rho) ? 0 : check_rho(options->rho, error);
+    return (struct perturbation_request){.rho = options->rho,
+                                         .n_train = options->n_train,
+                                         .whole = options->whole ? options->whole
+                                                                 : sensitivity->data.examples,
+                                         .targets = targets,
+                                         .outputs = sensitivity->outputs.k,
+                                         .task = &options->task};
 }
 
 static int choose_rho(struct ivon_sensitivity *sensitivity, const char *targets,
                       struct ivon_error *error)
 {
-    double given = sensitivity->options.rho;
-    int code = find_n_train(sensitivity, targets, error);
-    if (code)
-        return code;
-    sensitivity->rho = isnan(given) ? posterior_ess(sensitivity->source) / sensitivity->n_train
-                                    : given;
-    return check_rho(sensitivity->rho, error);
+    const struct perturbation_request request = sensitivity_request(sensitivity, targets);
+    struct covariance_scale scale = {NAN, NAN};
+    int code = perturbation_scale(&scale, sensitivity->source, &request, error);
+    sensitivity->rho = scale.rho;
+    sensitivity->n_train = scale.n_train;
+    return code;
 }
 
 /* Leverage amplifies what is wrong in a poor Σ: by itself it is applied only to a low-rank
@@ -345,14 +304,9 @@ static int choose_leverage(struct ivon_sensitivity *sensitivity, struct ivon_err
 static int sensitivity_load_posterior(struct ivon_sensitivity *sensitivity, int threads,
                                       struct ivon_error *error)
 {
-    struct ivon_sample_options mean = sensitivity->options.sample;
     const struct covariance_scale scale = {sensitivity->options.rho, sensitivity->n_train};
-    mean.temperature = 0;
-    int code = weights_init(&sensitivity->mean, sensitivity->network, error);
-    if (!code)
-        code = covariance_draw(sensitivity->covariance, &sensitivity->mean, &mean, 0, threads,
-                               error);
-    return code ? code : covariance_load(sensitivity->covariance, &scale, threads, error);
+    return perturbation_load(sensitivity->covariance, &sensitivity->mean,
+                             &sensitivity->options.sample, &scale, threads, error);
 }
 
 int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *network,
@@ -371,11 +325,13 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
     sensitivity->source = source;
     sensitivity->outputs.likelihood = options->task.likelihood;
     if (!code)
-        code = sensitivity_take_posterior(sensitivity, error);
+        code = perturbation_covariance(&sensitivity->covariance, &sensitivity->fixed, network,
+                                       source, &options->sample, error);
     if (!code)
         code = sensitivity_open(sensitivity, &sensitivity->data, examples, targets, error);
+    const struct perturbation_request request = sensitivity_request(sensitivity, targets);
     if (!code)
-        code = sensitivity_check_options(options, error);
+        code = perturbation_check(&request, error);
     if (!code)
         code = sensitivity_choose_tile(sensitivity, &threads, error);
     if (!code) {
