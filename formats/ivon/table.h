@@ -91,8 +91,17 @@ IVON_API int ivon_table_to_stream(struct ivon_table **table, FILE *stream, const
 IVON_API int ivon_table_append(struct ivon_table *table, size_t count, const void *const *columns,
                                struct ivon_error *error);
 
-/* Fails unless all rows were appended. Flushes a stream; makes a file durable under its name. A
-   file that was not committed is gone when the table is closed. */
+/*
+ * Of npy and HDF5, in place of appending: sets elements [at, at + width) of a column in each of the
+ * rows [first, first + count), from count × width elements. All elements have to be set, each once,
+ * in any order; a table is either appended to or filled.
+ */
+IVON_API int ivon_table_fill(struct ivon_table *table, size_t column, uint64_t first, size_t count,
+                             size_t at, size_t width, const void *elements,
+                             struct ivon_error *error);
+
+/* Fails unless all rows were appended, or all elements set. Flushes a stream; makes a file durable
+   under its name. A file that was not committed is gone when the table is closed. */
 IVON_API int ivon_table_commit(struct ivon_table *table, struct ivon_error *error);
 
 IVON_API void ivon_table_close(struct ivon_table *table);

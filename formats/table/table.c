@@ -212,9 +212,51 @@ int ivon_table_append(struct ivon_table *table, size_t count, const void *const 
     return code;
 }
 
+int ivon_table_fill(struct ivon_table *table, size_t column_index, uint64_t first, size_t count,
+                    size_t at, size_t width, const void *elements, struct ivon_error *error)
+{
+    uint64_t rows = table->options.rows;
+    bool inside = !table->class->text && !table->appended && column_index < table->column_count &&
+                  first <= rows && count <= rows - first &&
+                  at <= table->columns[column_index].count &&
+                  width <= table->columns[column_index].count - at;
+    if (!inside)
+        return ivon_error_set(
+            error, IVON_ERROR_ARGUMENT,
+            "%s: %zu elements of column %zu in %zu rows from %llu on have no place", table->name,
+            width, column_index, count, (unsigned long long)first);
+    const struct table_column *column = &table->columns[column_index];
+    size_t size = ivon_dtype_size(column->is.dtype), piece = width * size, times = count;
+    uint64_t offset = column->offset + first * column->size + at * size;
+    if (width == column->count) { /* rows lie one after the other */
+        piece *= count;
+        times = count != 0;
+    }
+    int code = 0;
+    for (size_t i = 0; i < times && !code; i++)
+        code = atomic_write(&table->file, offset + i * column->size,
+                            (const char *)elements + i * piece, piece, error);
+    table->filled += count * width;
+    table->failed |= code != 0;
+    return code;
+}
+
+/* Returns whether all that was announced is there. */
+static bool table_is_complete(const struct ivon_table *table)
+{
+    uint64_t rows = table->options.rows, elements = 0;
+    for (size_t c = 0; c < table->column_count && table->filled; c++)
+        elements += table->columns[c].count * rows;
+    return rows == IVON_ROWS_OPEN || (table->filled ? table->filled == elements && !table->appended
+                                                    : table->appended == rows);
+}
+
 int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
 {
-    bool complete = table->options.rows == IVON_ROWS_OPEN || table->appended == table->options.rows;
+    bool complete = table_is_complete(table);
+    if (table->filled && !complete && !table->failed)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: not all of its elements were set",
+                              table->name);
     if (table->failed || !complete)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: %llu rows, expected %llu",
                               table->name, (unsigned long long)table->appended,

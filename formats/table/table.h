@@ -31,6 +31,7 @@ struct ivon_table {
     struct table_column *columns;
     size_t column_count;
     uint64_t appended; /* rows */
+    uint64_t filled;   /* elements of all columns */
     bool failed;       /* to append some: what they left behind is no table */
     FILE *stream;      /* the caller's; null: `file` is written */
     bool begun;        /* a stream: its header is written */

@@ -332,6 +332,89 @@ static void depends_on_no_pieces(void **state)
     free(sample);
 }
 
+/* A table of `rows` rows of one number and of 2 × 3 of them; null: it is refused. */
+static struct ivon_table *open_filled(const char *path, enum ivon_table_format format,
+                                      uint64_t rows, size_t columns)
+{
+    static const struct ivon_column both[] = {
+        {.name = "m", .dtype = IVON_F32, .rank = 2, .shape = {2, 3}},
+        {.name = "n", .dtype = IVON_I64}};
+    struct ivon_table_options options = {
+        .size = sizeof options, .format = format, .rows = rows, .replace = true};
+    struct ivon_table *table = NULL;
+    assert_int_equal(ivon_table_create(&table, path, both, columns, &options, NULL), 0);
+    return table;
+}
+
+/* Elements in any order make the bytes of rows that are appended. */
+static void fills_elements(void **state)
+{
+    (void)state;
+    enum { COUNT = 4, WIDE = 6 };
+    static const char *const names[] = {"t.npy", "t.h5"};
+    float m[COUNT * WIDE], part[COUNT * WIDE];
+    int64_t n[COUNT];
+    for (size_t i = 0; i < COUNT * WIDE; i++)
+        m[i] = (float)i / 8;
+    for (size_t i = 0; i < COUNT; i++)
+        n[i] = 100 - (int64_t)i;
+    for (size_t format = 0; format < 2; format++) {
+        enum ivon_table_format kind = format ? IVON_HDF5 : IVON_NPY;
+        size_t sizes[2];
+        char *bytes[2];
+        struct ivon_table *table = open_filled(names[format], kind, COUNT, 1 + format);
+        assert_int_equal(ivon_table_append(table, COUNT, (const void *const[]){m, n}, NULL), 0);
+        assert_int_equal(ivon_table_fill(table, 0, 0, 1, 0, 1, m, NULL), IVON_ERROR_ARGUMENT);
+        assert_int_equal(ivon_table_commit(table, NULL), 0);
+        ivon_table_close(table);
+        bytes[0] = load(names[format], &sizes[0]);
+        table = open_filled(names[format], kind, COUNT, 1 + format);
+        for (size_t at = WIDE; at > 0; at -= 2) { /* pairs of columns, the last first */
+            for (size_t i = 0; i < COUNT; i++)
+                memcpy(part + 2 * i, m + i * WIDE + at - 2, 2 * sizeof *part);
+            for (size_t first = 0; first < COUNT; first += 2)
+                assert_int_equal(
+                    ivon_table_fill(table, 0, first, 2, at - 2, 2, part + 2 * first, NULL), 0);
+        }
+        if (format)
+            assert_int_equal(ivon_table_commit(table, NULL), IVON_ERROR_ARGUMENT);
+        for (size_t i = 0; i < COUNT && format; i += 2)
+            assert_int_equal(ivon_table_fill(table, 1, i, 2, 0, 1, n + i, NULL), 0);
+        assert_int_equal(ivon_table_commit(table, NULL), 0);
+        ivon_table_close(table);
+        bytes[1] = load(names[format], &sizes[1]);
+        assert_int_equal(sizes[0], sizes[1]);
+        assert_memory_equal(bytes[0], bytes[1], sizes[0]);
+        free(bytes[0]);
+        free(bytes[1]);
+    }
+}
+
+static void refuses_elements_without_a_place(void **state)
+{
+    (void)state;
+    static const float m[12];
+    static const struct {
+        size_t column;
+        uint64_t first;
+        size_t count, at, width;
+    } places[] = {{2, 0, 1, 0, 1},          {0, 2, 1, 0, 1},        {0, 1, 2, 0, 1},
+                  {0, UINT64_MAX, 2, 0, 1}, {0, 0, SIZE_MAX, 0, 1}, {0, 0, 1, 7, 0},
+                  {0, 0, 1, 6, 1},          {0, 0, 1, 5, SIZE_MAX}, {1, 0, 1, 0, 2}};
+    struct ivon_table *table = open_filled("t.h5", IVON_HDF5, 2, 2);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        assert_int_equal(ivon_table_fill(table, places[i].column, places[i].first, places[i].count,
+                                         places[i].at, places[i].width, m, NULL),
+                         IVON_ERROR_ARGUMENT);
+    assert_int_equal(ivon_table_fill(table, 0, 0, 2, 0, 6, m, NULL), 0);
+    assert_int_equal(ivon_table_append(table, 2, (const void *const[]){m, m}, NULL), 0);
+    assert_int_equal(ivon_table_commit(table, NULL), IVON_ERROR_ARGUMENT); /* both ways */
+    ivon_table_close(table);
+    table = open_filled("t.csv", IVON_CSV, 2, 2);
+    assert_int_equal(ivon_table_fill(table, 0, 0, 2, 0, 6, m, NULL), IVON_ERROR_ARGUMENT);
+    ivon_table_close(table);
+}
+
 static void writes_npy(void **state)
 {
     (void)state;
@@ -573,6 +656,8 @@ int main(void)
         TEST(quotes_names),
         TEST(is_read_by_others),
         TEST(depends_on_no_pieces),
+        TEST(fills_elements),
+        TEST(refuses_elements_without_a_place),
         TEST(writes_npy),
         TEST(knows_suffixes),
         TEST(refuses_columns),
