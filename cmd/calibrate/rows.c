@@ -289,6 +289,9 @@ int calibrate_collect(struct calibrate_command *command, struct ivon_error *erro
         command->predictions[0] = NULL;
         code = calibrate_run_posterior(command, error);
     }
+    if (!code && !command->rows.count && !ivon_examples_count(command->examples))
+        code = error_fill(error, IVON_ERROR_DATA, "%s: has no examples, expected some",
+                          command->evaluation.data);
     return code || command->rows.count ? code
                                        : evaluation_nothing_counts(&command->evaluation, error);
 }

@@ -136,6 +136,8 @@ PYTHON
 @test "too few rows, nothing that counts, and labels that are none" {
   refused 65 "all targets are the ignored label -100" ivon-calibrate posterior.h5 --data=odd.h5:/none
   refused 65 "odd.h5:/bad: row 5: target 7, expected a class from 0 to 2" ivon-calibrate posterior.h5 --data=odd.h5:/bad
+  $python -c 'import h5py, numpy as np; f = h5py.File("empty.h5", "w"); f["probabilities"] = f["x"] = np.zeros((0, 3), "f4"); f["y"] = np.zeros(0, int)'
+  refused 65 "empty.h5: has no examples, expected some" ivon-calibrate empty.h5 --data=empty.h5
   refused 65 "1 rows in 5 folds: too few" ivon-calibrate posterior.h5 --data=test.h5 --limit=1
   refused 65 "a half has none" ivon-calibrate posterior.h5 --data=test.h5 --limit=2 --conformal=thr --folds=2
   refused 65 "60 targets of 1 numbers for 40 predictions" ivon-calibrate kept.h5 --data=test.h5

@@ -134,6 +134,28 @@ static void test_temperature_bounds(void **state)
     }
 }
 
+/* One of eight rows that were certain is wrong: σ(126 log 2/T) is 7/8, where the loss at 1 has next
+   to no curvature. */
+static void test_certainty(void **state)
+{
+    (void)state;
+    float p[16] = {0};
+    int64_t labels[8] = {0};
+    struct ivon_calibrate_options options = options_of(IVON_CALIBRATION_TEMPERATURE,
+                                                       IVON_CONFORMAL_NONE);
+    struct ivon_calibration_data data = {
+        .rows = 8, .numbers = numbers, .probabilities = p, .labels = labels};
+    struct ivon_calibration *calibration = NULL;
+    for (size_t i = 0; i < 8; i++)
+        p[2 * i] = 1;
+    labels[3] = 1;
+    options.outputs = 2;
+    assert_int_equal(ivon_calibration_fit(&calibration, &options, &data, NULL), 0);
+    double expected = 126 * log(2) / log(7);
+    check("T", ivon_calibration_summary(calibration).temperature, expected, 1e-9);
+    ivon_calibration_free(calibration);
+}
+
 static double number_in(const char *text, const char *member, size_t i)
 {
     const char *at = strstr(text, member);
@@ -562,14 +584,23 @@ static void test_other_results(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_temperature),   cmocka_unit_test(test_temperature_bounds),
-        cmocka_unit_test(test_vector),        cmocka_unit_test(test_isotonic),
-        cmocka_unit_test(test_pools),         cmocka_unit_test(test_large_biases),
-        cmocka_unit_test(test_sets),          cmocka_unit_test(test_halves),
-        cmocka_unit_test(test_too_few),       cmocka_unit_test(test_intervals),
-        cmocka_unit_test(test_validation),    cmocka_unit_test(test_validation_of_intervals),
-        cmocka_unit_test(test_tokens),        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_damaged_text),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_temperature),
+        cmocka_unit_test(test_temperature_bounds),
+        cmocka_unit_test(test_certainty),
+        cmocka_unit_test(test_vector),
+        cmocka_unit_test(test_isotonic),
+        cmocka_unit_test(test_pools),
+        cmocka_unit_test(test_large_biases),
+        cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_too_few),
+        cmocka_unit_test(test_intervals),
+        cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_validation_of_intervals),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_damaged_text),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_other_results),
     };
     return cmocka_run_group_tests(tests, number_rows, NULL);

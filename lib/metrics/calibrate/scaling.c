@@ -46,8 +46,9 @@ static double temperature_derivative(const double *logs, const int64_t *labels, 
 double scaling_fit_temperature(const double *logs, const int64_t *labels, size_t n, size_t k)
 {
     double low = scale_min, high = scale_max, beta = 1, slope;
-    if (temperature_derivative(logs, labels, n, k, 1, &slope) == 0 || slope <= 0x1p-50)
-        return 1; /* every temperature is as good */
+    /* Rounding leaves as much of a derivative that is zero, of numbers up to 126 log 2. */
+    if (fabs(temperature_derivative(logs, labels, n, k, 1, &slope)) <= 0x1p-44 && slope <= 0x1p-44)
+        return 1; /* every temperature close to 1 is as good */
     if (temperature_derivative(logs, labels, n, k, low, &slope) >= 0)
         return 1 / low;
     if (temperature_derivative(logs, labels, n, k, high, &slope) <= 0)
