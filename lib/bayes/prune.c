@@ -464,7 +464,7 @@ static const void *pruned_view(void *self, size_t tensor)
                : ivon_source_view(pruned->source, pruned->tensors[tensor], 0);
 }
 
-/* What is pruned needs the Hessian of its scores, too. */
+/* A mean that is pruned needs the Hessian of its scores, too. */
 static void pruned_advise(void *self, size_t tensor, size_t first, size_t count, int advice)
 {
     const struct pruned *pruned = self;

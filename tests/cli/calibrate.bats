@@ -169,7 +169,7 @@ PYTHON
   refused 64 "which --calibration says nothing of" ivon-predict posterior.h5 --data=test.h5 --calibration=c.json --log-likelihoods=l.nc
   sed 's/"outputs": 3/"outputs": 4/' c.json > four.json
   refused 65 "a calibration of 4 outputs, expected 3" ivon-predict posterior.h5 --data=test.h5 --calibration=four.json
-  refused 73 "c.json" ivon-calibrate p.h5 --data=test.h5 -o c.json
+  refused 73 "c.json: file exists; --force replaces it" ivon-calibrate p.h5 --data=test.h5 -o c.json
 }
 
 @test "other data are told apart by calibrated scores" {

@@ -98,7 +98,7 @@ static double vector_objective(struct vector_fit *fit, const double *parameters)
             total += q[c] = exp(q[c] - largest);
         for (size_t c = 0; c < k; c++)
             q[c] /= total;
-        sum += log(total) - truth;
+        sum += log(fmax(total, 1)) - truth; /* the largest is 1 */
     }
     for (size_t c = 0; c < k; c++)
         prior += (w[c] - 1) * (w[c] - 1) + b[c] * b[c];
