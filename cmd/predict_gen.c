@@ -11,6 +11,7 @@
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
 #include "cmd/shared/follow.h"
+#include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
@@ -24,6 +25,7 @@ enum {
     KEY_BY_CLASS,
     KEY_COMPARE,
     KEY_POINTWISE,
+    KEY_GROUPS,
     KEY_FOLLOW,
     KEY_UNTIL,
     KEY_FORMAT,
@@ -35,6 +37,8 @@ static const struct argp_option option_table[] = {
     {"test", KEY_TEST, "DATA", 0, "Also loss and error on test examples, to compare", 3},
     {"subsample", KEY_SUBSAMPLE, "N", 0, "Use N of the examples, chosen at random", 3},
     {"by-class", KEY_BY_CLASS, NULL, 0, "Leave out whole classes, one row for each", 3},
+    {"groups", KEY_GROUPS, "ARRAY", 0,
+     "Also leave out whole groups of examples, numbered by an array of integers", 3},
     {"compare", KEY_COMPARE, NULL, 0,
      "Also each checkpoint's difference to the best, example by example", 3},
     {"follow", KEY_FOLLOW, "DIR", 0,
@@ -95,9 +99,13 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
         argp_failure(state, EX_USAGE, 0, "--temperature is for --samples");
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
-    if (command->by_class && (command->pointwise || command->compare))
+    if (command->by_class && (command->pointwise || command->compare || command->groups))
         argp_failure(state, EX_USAGE, 0,
-                     "--by-class removes classes: --pointwise and --compare do not go with it");
+                     "--by-class removes classes: --groups, --pointwise and --compare do not go "
+                     "with it");
+    if (command->groups && options->covariance == IVON_COVARIANCE_DIAGONAL)
+        argp_failure(state, EX_USAGE, 0,
+                     "--groups removes groups exactly: --covariance=diag does not go with it");
     if (command->compare && command->posterior_count < 2)
         argp_failure(state, EX_USAGE, 0, "--compare needs two posteriors or more");
     predict_gen_check_output(command, state);
@@ -154,6 +162,9 @@ static error_t predict_gen_parse(int key, char *argument, struct argp_state *sta
         return 0;
     case KEY_COMPARE:
         command->compare = true;
+        return 0;
+    case KEY_GROUPS:
+        command->groups = argument;
         return 0;
     case KEY_POINTWISE:
         command->pointwise = argument;
@@ -216,7 +227,7 @@ static int evaluate_checkpoint(struct predict_gen_command *command, const char *
                                struct predict_gen_row *row, struct predict_gen_points *points,
                                struct ivon_error *error)
 {
-    bool wanted = command->pointwise || command->compare;
+    bool wanted = command->pointwise || command->compare || command->groups;
     int code = wanted ? predict_gen_points_new(points, ivon_examples_count(command->examples),
                                                command->samples, error)
                       : 0;
@@ -368,6 +379,22 @@ static int predict_gen_name_inputs(struct predict_gen_command *command, struct i
     return code;
 }
 
+/* The groups of the examples, of which a subsample has some. */
+static int read_group_of(struct predict_gen_command *command, struct ivon_error *error)
+{
+    int64_t *all = NULL;
+    uint64_t count = ivon_examples_count(command->examples);
+    int code = groups_read(&all, command->groups, &command->evaluation, command->all, error);
+    if (code)
+        return code;
+    command->group_of = xcalloc(count + 1, sizeof *command->group_of);
+    for (uint64_t i = 0; i < count; i++)
+        command->group_of[i] =
+            all[command->subsample ? ivon_examples_number(command->examples, i) : i];
+    free(all);
+    return 0;
+}
+
 /* Opens the data; what counts of them before --limit and --subsample is N where nothing else says
    it. */
 static int predict_gen_open_data(struct predict_gen_command *command, struct ivon_error *error)
@@ -380,6 +407,8 @@ static int predict_gen_open_data(struct predict_gen_command *command, struct ivo
     if (!code && command->subsample)
         code = ivon_examples_subsample(&command->examples, command->all, command->subsample,
                                        command->draw.sample.seed, error);
+    if (!code && command->groups)
+        code = read_group_of(command, error);
     if (!code && command->test)
         code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
                                      error);
@@ -434,6 +463,7 @@ static void predict_gen_release(struct predict_gen_command *command)
         predict_gen_points_free(&command->points[c]);
     free(command->points);
     free(command->rows);
+    free(command->group_of);
     if (command->examples != command->all)
         ivon_examples_close(command->examples);
     if (command->whole != command->all)

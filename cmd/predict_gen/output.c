@@ -52,6 +52,14 @@ static struct columns predict_gen_list_columns(const struct predict_gen_command 
         if (classes)
             predict_gen_add(&columns, "test_error", IVON_F64, &row->test_error.value);
     }
+    if (command->groups) {
+        predict_gen_add(&columns, "lgo_loss", IVON_F64, &row->lgo_loss.value);
+        predict_gen_add(&columns, "lgo_loss_se", IVON_F64, &row->lgo_loss.standard_error);
+    }
+    if (command->groups && classes) {
+        predict_gen_add(&columns, "lgo_error", IVON_F64, &row->lgo_error.value);
+        predict_gen_add(&columns, "lgo_error_se", IVON_F64, &row->lgo_error.standard_error);
+    }
     if (command->compare) {
         predict_gen_add(&columns, "loo_diff", IVON_F64, &row->loo_difference.value);
         predict_gen_add(&columns, "loo_diff_se", IVON_F64, &row->loo_difference.standard_error);

@@ -25,7 +25,7 @@ struct predict_gen_command {
     struct ivon_sensitivity_options options;
     char **posteriors;
     size_t posterior_count;
-    const char *follow, *test, *output, *pointwise;
+    const char *follow, *test, *output, *pointwise, *groups;
     uint64_t subsample; /* 0: all */
     int64_t until;      /* -1: no end */
     size_t samples;
@@ -38,6 +38,7 @@ struct predict_gen_command {
     struct ivon_examples *all;      /* what --limit leaves of them, or the same */
     struct ivon_examples *examples; /* what --subsample leaves of those, or the same */
     struct ivon_examples *test_examples;
+    int64_t *group_of; /* each of the examples; null: --groups was not given */
     struct ivon_table *table, *points_table;
     struct predict_gen_row *rows;      /* of --compare, which are written at the end */
     struct predict_gen_points *points; /* of these */
@@ -49,6 +50,7 @@ struct predict_gen_row {
     int64_t step;
     struct ivon_metric train_loss, train_error, loo_loss, loo_error, test_loss, test_error;
     struct ivon_metric waic, psis_loo;
+    struct ivon_metric lgo_loss, lgo_error; /* with --groups: without an example's whole group */
     int64_t pareto_k_bad;
     int64_t hessian_at_start;
     struct ivon_metric loo_difference; /* of --compare */

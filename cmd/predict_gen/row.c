@@ -194,6 +194,45 @@ static int evaluate_classes(const struct predict_gen_command *command,
     return code;
 }
 
+static int compare_groups(const void *key, const void *removal)
+{
+    int64_t group = *(const int64_t *)key,
+            other = ((const struct ivon_group_removal *)removal)->group;
+    return (group > other) - (group < other);
+}
+
+/* Leaves out one group after the other: means over positions, with errors over groups. */
+static int evaluate_groups(const struct predict_gen_command *command,
+                           struct ivon_sensitivity *sensitivity,
+                           const struct predict_gen_points *points, struct predict_gen_row *row,
+                           struct ivon_error *error)
+{
+    struct ivon_group_removal *removals = NULL;
+    struct ivon_ratio loss = {0}, missed = {0};
+    size_t count;
+    int code = ivon_sensitivity_groups(sensitivity, command->group_of, &removals, &count, error);
+    double *positions = code ? NULL : calloc(count + 1, sizeof *positions);
+    if (!code && !positions)
+        code = error_memory(error);
+    for (size_t i = 0; i < points->count && !code; i++) {
+        const struct ivon_group_removal *group = bsearch(&command->group_of[i], removals, count,
+                                                         sizeof *removals, compare_groups);
+        if (group)
+            positions[group - removals] += points->positions[i];
+    }
+    for (size_t g = 0; g < count && !code; g++) {
+        ivon_ratio_add(&loss, positions[g] ? removals[g].own_loss_without * positions[g] : 0,
+                       positions[g]);
+        ivon_ratio_add(&missed, positions[g] ? removals[g].own_error_without * positions[g] : 0,
+                       positions[g]);
+    }
+    row->lgo_loss = ivon_ratio_metric("lgo_loss", &loss);
+    row->lgo_error = ivon_ratio_metric("lgo_error", &missed);
+    free(positions);
+    free(removals);
+    return code;
+}
+
 static int look_at_hessian(const struct predict_gen_command *command, struct ivon_source *source,
                            struct predict_gen_row *row, struct ivon_error *error)
 {
@@ -224,6 +263,8 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
         code = evaluate_losses(command, network, source, row, points, &sensitivity, &shape, error);
     if (!code && command->samples)
         code = evaluate_samples(command, network, source, &shape, row, points, error);
+    if (!code && command->groups)
+        code = evaluate_groups(command, sensitivity, points, row, error);
     if (!code && command->by_class)
         code = evaluate_classes(command, sensitivity, &shape, row, error);
     if (!code)

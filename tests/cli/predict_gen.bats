@@ -229,6 +229,40 @@ near([row["loo_loss"] for row in some], losses[1][index])'
   run -64 --separate-stderr ivon-predict-gen -q --follow=. --data="$BATS_FILE_TMPDIR/train.h5" --pointwise=o.h5
   [ "$(head -1 <<< "$stderr")" = \
     "ivon-predict-gen: --pointwise: HDF5 holds a known number of rows: with --follow it writes CSV or JSON Lines" ]
-  refused "--by-class removes classes: --pointwise and --compare do not go with it" --by-class --pointwise=o.csv
+  refused "--by-class removes classes: --groups, --pointwise and --compare do not go with it" --by-class --pointwise=o.csv
   [ ! -e o.csv ]
+}
+
+@test "groups are left out as wholes, of a subsample, too" {
+  cp "$BATS_FILE_TMPDIR/train.h5" grouped.h5
+  $python -c '
+import h5py, numpy as np
+with h5py.File("grouped.h5", "r+") as f:
+    f["group"] = (np.arange(len(f["y"])) * 7 % 11).astype("i4") - 3'
+  at=(-q "$BATS_FILE_TMPDIR/posterior.h5" --data=grouped.h5 --groups=group)
+  ivon-predict-gen "${at[@]}" -o found.csv
+  ivon-predict-gen "${at[@]}" --subsample=40 --seed=3 --pointwise=some.csv -o some-found.csv
+  run -64 --separate-stderr ivon-predict-gen "${at[@]}" --covariance=diag
+  [ "$(head -1 <<< "$stderr")" = "ivon-predict-gen: --groups removes groups exactly: --covariance=diag does not go with it" ]
+  oracle '
+def left_out(rows, groups):
+    """Each group predicted by the mean that is moved by the gradients of all of it."""
+    p = Problem(d + "/posterior.h5", d + "/train.h5")
+    f = np.zeros_like(p.f)
+    gradient = np.einsum("nk,nkp->np", p.residual, p.jacobian)
+    for g in np.unique(groups[rows]):
+        own = rows[groups[rows] == g]
+        f[own] = p.f[own] + np.einsum("nkp,p,p->nk", p.jacobian[own], p.rho * p.sigma, gradient[own].sum(0))
+    losses, errors = p.loss(f), (f.argmax(1) != p.y).astype(float)
+    def over_groups(values):
+        sums = np.array([values[rows[groups[rows] == g]].sum() for g in np.unique(groups[rows])])
+        counts = np.array([(groups[rows] == g).sum() for g in np.unique(groups[rows])])
+        mean, n = sums.sum() / counts.sum(), len(sums)
+        rest = sums - mean * counts
+        return [mean, np.sqrt((rest ** 2).sum() * n / (n - 1)) / counts.sum()]
+    return over_groups(losses) + over_groups(errors)
+groups = np.arange(EXAMPLES) * 7 % 11 - 3
+for path, rows in (("found.csv", np.arange(EXAMPLES)), ("some-found.csv", table("some.csv")["index"].astype(int))):
+    t = table(path)
+    near([t[k][0] for k in ("lgo_loss", "lgo_loss_se", "lgo_error", "lgo_error_se")], left_out(rows, groups), 1e-4)'
 }

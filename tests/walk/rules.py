@@ -619,6 +619,7 @@ RULES = {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
         **DRAWS_OF_SAMPLES, "samples": sampling, "test": more_data, "subsample": values(1, 2, 5, 13, 1000),
         "by-class": when(lambda call: call.likelihood == "categorical", flag), "follow": follow,
+        "groups": values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0),
         "compare": rarely(flag, 0.2), "pointwise": rarely(values("p.csv", "p.jsonl", "p.h5", wrong=("-", "p.npy"), edge=0), 0.2),
         "until": rarely(values(1, 7)),
     },

@@ -184,7 +184,7 @@ class Walk:
         if given & {"help", "usage", "version"}:
             return
         asked = ["out"] * bool(call.output) + ["ll"] * ("log-likelihoods" in given)
-        asked += ["run"] * (call.command == "train") + ["table"] * ("table" in given)
+        asked += ["run"] * (call.command == "train") + ["table"] * ("table" in given) + ["p."] * ("pointwise" in given)
         for name in os.listdir(directory):
             checks.demand(any(map(name.startswith, asked)) and not name.endswith((".ivon-tmp", ".part")),
                           f"{name} is left")
