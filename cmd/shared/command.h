@@ -10,6 +10,8 @@
     ROW("calibrate", "calibrate predictions by held-out data", calibrate_argp, calibrate_run)      \
     ROW("convert", "convert a checkpoint into another format", convert_argp, convert_run)          \
     ROW("fit", "fit a posterior to a trained network", fit_argp, fit_run)                          \
+    ROW("influence", "tell which training examples made the model say what it says",               \
+        influence_argp, influence_run)                                                             \
     ROW("info", "tell what a posterior holds, and check it", info_argp, info_run)                  \
     ROW("merge", "merge the posteriors of finetuned models", merge_argp, merge_run)                \
     ROW("plot", "draw what the other commands print", plot_argp, plot_run)                         \

@@ -18,6 +18,7 @@
 #include "ivon/error.h"
 #include "ivon/examples.h"
 #include "ivon/fit.h"
+#include "ivon/influence.h"
 #include "ivon/information.h"
 #include "ivon/label_noise.h"
 #include "ivon/inspect.h"

@@ -46,6 +46,7 @@ run ivon-calibrate -q -j4 predictions.h5 --data=test.csv --target-column=y --con
   -o calibration.json
 run ivon-prune -q -j4 merged.h5 --keep=0.5 -o pruned.h5
 run ivon-sensitivity -q -j4 posterior.h5 --data=train.h5 -o scores.csv
+run ivon-influence -q -j4 posterior.h5 --data=train.h5 --queries=test.h5 --by=tensor --top=2 -o matrix.h5
 run ivon-predict-gen -q -j4 step-3.h5 posterior.h5 --data=train.h5 --test=test.h5
 run ivon-plot generalization ivon-predict-gen.out -o picture.svg
 ls ./*.out | wc -l

@@ -33,6 +33,8 @@ predict: ivon-predict -qf in/p.h5 --data=in/d.h5 -n 5 --no-provenance --log-like
 predict-h5: ivon-predict -qf in/p.h5 --data=in/d.h5 -n 5 --no-provenance -o o.h5
 sensitivity: ivon-sensitivity -qf in/p.h5 --data=in/d.h5 --no-provenance -o o.csv
 sensitivity-h5: ivon-sensitivity -qf in/p.h5 --data=in/d.h5 --no-provenance --vectors -o o.h5
+influence: ivon-influence -qf in/p.h5 --data=in/d.h5 --queries=in/d.h5 --rows=0-3 --no-provenance -o o.csv
+influence-h5: ivon-influence -qf in/p.h5 --data=in/d.h5 --queries=in/d.h5 --rows=0-9 --no-provenance -o o.h5
 predict-gen: ivon-predict-gen -qf in/p.h5 --data=in/d.h5 --samples=3 --no-provenance -o o.jsonl
 plot: ivon-plot -f sensitivity in/s.csv -o o.svg
 train: ivon-train -qf --arch=mlp:32,64,10 --data=in/d.h5 --test=in/d.h5 --lr=.1 --batch=50 --epochs=2 --save-every=10 --no-provenance -o run

@@ -326,6 +326,25 @@ SENSITIVITIES = {
 }
 
 
+def measure(call):
+    names = ["loss", "logit:0", "logit:1"] + (call.likelihood not in NUMBERS) * ["margin"] + call.tokens * ["token-loss"]
+    return values(*names, wrong=("margin", "logit", "logit:99", "token-loss", "x"))(call)
+
+
+def parts(call):
+    """With HDF5 alone."""
+    return values("tensor", wrong=("layer",))(call) if (call.output or "").endswith(".h5") or call.chance(0.05) else None
+
+
+def matrix_form(call):
+    """What the suffix says, mostly: text and matrices are different things."""
+    if call.has("json") or call.has("by"):
+        return None
+    suffix = (call.output or "").rpartition(".")[2]
+    name = {"h5": "hdf5", "": "csv", "-": "csv"}.get(suffix, suffix)
+    return ["--format=" + (name if call.chance(0.9) else call.some("csv", "jsonl", "hdf5", "npy", "xml"))]
+
+
 def scores(call):
     known = ["deviation", "mpe", "self-influence", "loo-loss"]
     if call.chance(0.05):
@@ -615,6 +634,15 @@ RULES = {
         "suspects": rarely(suspects, 0.3), "ascending": lambda call: ["--sort", "--ascending"],
         "top": values(1, 3, 100), "resume": resumed,
     },
+    "influence": {
+        **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND,
+        "model": SENSITIVITIES["model"], "rho": SENSITIVITIES["rho"], "n-train": SENSITIVITIES["n-train"],
+        "batch": SENSITIVITIES["batch"], "memory": MEMORY, "queries": more_data,
+        "rows": values("0", "1,3", "0-2,1", wrong=("99", "3-1", "1,")), "measure": measure,
+        "per-token": when(lambda call: call.tokens, flag), "by": parts, "include": pattern, "exclude": pattern,
+        "top": values(1, 3, 100), "output": file_output("out.csv", "out.jsonl", "out.h5", "out.npy", "-"),
+        "format": matrix_form, "json": json_lines,
+    },
     "predict-gen": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
         **DRAWS_OF_SAMPLES, "samples": sampling, "test": more_data, "subsample": values(1, 2, 5, 13, 1000),
@@ -725,7 +753,8 @@ RULES = {
         "resume": unless("force", flag),
     },
 }
-WEIGHTS = {"calibrate": 8, "prune": 7, "predict": 22, "sensitivity": 20, "predict-gen": 14, "fit": 12, "merge": 10, "train": 10, "convert": 7,
+WEIGHTS = {"calibrate": 8, "prune": 7, "predict": 22, "sensitivity": 20, "influence": 10, "predict-gen": 14,
+           "fit": 12, "merge": 10, "train": 10, "convert": 7,
            "info": 4, "sample": 4, "plot": 3}
 
 
@@ -733,7 +762,7 @@ def begin_network(call):
     path, more = call.posterior()
     data, said = call.data()
     call.arguments = [path, *more, "--data=" + data, *said, *call.graph_for(path), *call.loss()]
-    if call.command not in ("sensitivity", "fit") and "hessian" not in call.chosen and call.chance(0.15):
+    if call.command not in ("sensitivity", "influence", "fit") and "hessian" not in call.chosen and call.chance(0.15):
         call.arguments.insert(1, call.file("other.h5"))
 
 
@@ -760,6 +789,11 @@ def begin_prune(call):
         call.arguments = [a for a in call.arguments if not a.startswith("--output")]
     call.output = call.some("out.h5", "out.safetensors", "out.npz")
     call.arguments += ["--output=" + call.output, call.some("--keep=0.5", "--keep=0", "--keep=1", "--snr=2", "--snr=0")]
+
+
+def begin_influence(call):
+    begin_network(call)
+    call.arguments.append("--queries=" + call.group())
 
 
 def begin_merge(call):
@@ -845,7 +879,8 @@ def begin_swag(call):
     call.chosen |= {"rank", *set(RULES["fit"]) - kept} if call.chance(0.9) else {"structure"}
 
 
-BEGIN = {"calibrate": begin_calibrate, "prune": begin_prune, "predict": begin_network, "fit": begin_fit, "sensitivity": begin_network, "predict-gen": begin_network,
+BEGIN = {"calibrate": begin_calibrate, "prune": begin_prune, "predict": begin_network, "fit": begin_fit,
+         "sensitivity": begin_network, "influence": begin_influence, "predict-gen": begin_network,
          "merge": begin_merge, "convert": begin_checkpoint, "sample": begin_checkpoint,
          "info": begin_checkpoint,
          "plot": begin_plot, "train": begin_train}

@@ -245,6 +245,24 @@ class Walk:
                 checks.demand(set(table["group"].ravel()) <= wanted[argument],
                               f"{argument} has found other groups")
 
+    def success_influence(self, call, result, directory, given):
+        """A matrix, the greatest of it, or both."""
+        text = result.stdout
+        if call.output and call.output != "-":
+            with open(os.path.join(directory, call.output), "rb") as file:
+                start = file.read(8)
+            path = os.path.join(directory, call.output)
+            if start.startswith(b"\x93NUMPY"):
+                checks.check_numbers("influence", checks.read_npy(path)["probabilities"], result.stderr)
+            elif start.startswith(b"\x89HDF"):
+                checks.check_table(call, checks.read_table(path), result.stderr)
+            else:
+                checks.demand(not text, "rows are printed, too")
+                with open(path) as file:
+                    text = file.read()
+        if text:
+            checks.check_table(call, checks.read_table(text=text), result.stderr)
+
     def success_predict_gen(self, call, result, directory, given):
         checks.check_table(call, self.table(call, result, directory), result.stderr)
 

@@ -1,0 +1,65 @@
+/* ivon-influence: parsed and run by influence.c, written by influence/output.c. */
+#ifndef CMD_INFLUENCE_INFLUENCE_H
+#define CMD_INFLUENCE_INFLUENCE_H
+
+#include "cmd/shared/evaluation.h"
+#include "cmd/shared/open.h"
+#include "cmd/shared/options.h"
+#include "cmd/shared/row_ranges.h"
+
+/* One --queries. */
+struct influence_file {
+    const char *path;
+    struct ivon_examples *examples, *selected; /* selected: those that --rows names, or null */
+    bool none;                                 /* it names none of this file */
+};
+
+struct influence_command {
+    struct common_options common;
+    struct file_options files;
+    struct open_options open;
+    struct evaluation_options evaluation;
+    struct name_filter filter;
+    struct ivon_sensitivity_options scale; /* whose rho and n_train are taken */
+    struct ivon_influence_options options;
+    const char *posterior, *output;
+    struct influence_file *queries;
+    size_t query_files;
+    struct row_range *ranges; /* of --rows; null: it is not given */
+    size_t range_count;
+    int format; /* -1: by the output's suffix */
+    size_t top; /* K of --top */
+    bool top_given;
+
+    /* While it runs: */
+    struct ivon_source *source;
+    struct ivon_network *network;
+    struct ivon_examples *examples, *whole;
+    uint64_t *rows; /* of each query; null: its own number */
+    struct ivon_influence *influence;
+};
+
+/* The destination of influences: the matrix, the greatest for each query, or both. */
+struct influence_output;
+
+/* Opens it before any work, since an output may not be replaced. */
+int influence_output_open(struct influence_output **output, const struct influence_command *command,
+                          const struct ivon_influence_shape *shape, const char *provenance,
+                          struct ivon_error *error);
+void influence_output_close(struct influence_output *output);
+
+/* Takes a block; for ivon_influence_run. */
+int influence_output_take(void *context, const struct ivon_influences *block,
+                          struct ivon_error *error);
+
+/* Reasons to warn: influences that are no finite numbers, or that are all 0. */
+struct influence_oddities {
+    uint64_t infinite;
+    bool nothing;
+};
+
+/* Writes what was kept back, and completes the outputs. */
+int influence_output_finish(struct influence_output *output, struct influence_oddities *oddities,
+                            struct ivon_error *error);
+
+#endif
