@@ -163,10 +163,11 @@ PYTHON
   nan_x="data.h5:/nan_x: 'x': row 6 holds nan, expected a finite number"
   inf_x="data.h5:/inf_x: 'x': row 6 holds inf, expected a finite number"
   for bad in nan_y nan_x inf_x; do
-    for command in ivon-predict ivon-sensitivity ivon-predict-gen; do
+    for command in ivon-predict ivon-sensitivity ivon-predict-gen "ivon-influence --queries=data.h5:/numbers"; do
       refuse "${!bad}" $command -q flat.h5 --data=data.h5:/$bad $gaussian
     done
     refuse "${!bad}" ivon-sensitivity -q flat.h5 --data=data.h5:/numbers --on=data.h5:/$bad $gaussian
+    refuse "${!bad}" ivon-influence -q flat.h5 --data=data.h5:/numbers --queries=data.h5:/$bad $gaussian
     refuse "${!bad}" ivon-predict-gen -q flat.h5 --data=data.h5:/numbers --test=data.h5:/$bad $gaussian
     refuse "${!bad}" ivon-predict-gen -q flat.h5 --data=data.h5:/$bad --samples=9 --limit=20 $gaussian
     refuse "${!bad}" ivon-train -q --arch=mlp:3,3 --data=data.h5:/$bad --lr=0.1 --steps=1 --likelihood=gaussian --noise-std=1 -o run

@@ -290,7 +290,7 @@ import numpy as np
 x = np.random.default_rng(0).standard_normal((3000, 4)).astype('f4')
 x[2345] = 3e38
 np.savez('late.npz', x=x, y=np.zeros(3000, 'i8'))"
-  for command in "ivon-predict --mean" "ivon-sensitivity" "ivon-predict-gen"; do
+  for command in "ivon-predict --mean" "ivon-sensitivity" "ivon-predict-gen" "ivon-influence --queries=test.h5"; do
     expect 65 "$(cut -d ' ' -f 1 <<< "$command"): late.npz: row 2345: the network's output is not a finite number, though the data are: weights, or normalized inputs, are too large" \
       $command -q a.h5 --data=late.npz --memory=64k --batch=8 -o out.csv
   done

@@ -26,6 +26,8 @@ t.h5               ivon-predict a.h5 --data=test.h5 -o t.h5
 ll.nc              ivon-predict a.h5 --data=test.h5 --metrics --log-likelihoods=ll.nc
 i.csv              ivon-sensitivity a.h5 --data=test.h5 -o i.csv
 i.h5               ivon-sensitivity a.h5 --data=test.h5 --vectors -o i.h5
+q.csv              ivon-influence a.h5 --data=test.h5 --queries=test.h5 -o q.csv
+q.h5               ivon-influence a.h5 --data=test.h5 --queries=test.h5 -o q.h5
 f.h5               ivon-fit a.h5 --data=test.h5 -o f.h5
 f.npz              ivon-fit a.h5 --data=test.h5 --structure=lowrank -o f.npz
 g.csv              ivon-predict-gen a.h5 --data=test.h5 -o g.csv
