@@ -8,6 +8,7 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
+#include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
@@ -23,6 +24,7 @@ enum {
     KEY_MEASURE,
     KEY_PER_TOKEN,
     KEY_BY,
+    KEY_GROUPS,
     KEY_TOP,
     KEY_INCLUDE,
     KEY_EXCLUDE,
@@ -37,6 +39,8 @@ static const struct argp_option option_table[] = {
     {"measure", KEY_MEASURE, "loss|logit:C|margin|token-loss", 0,
      "What is asked of a query (default loss)", 3},
     {"per-token", KEY_PER_TOKEN, NULL, 0, "Each token of a training sequence is a row of its own",
+     3},
+    {"groups", KEY_GROUPS, "ARRAY", 0, "Sums over groups of rows, numbered by an array of integers",
      3},
     {"by", KEY_BY, "tensor", 0, "Also the parts of single tensors, as further data sets", 3},
     {"include", KEY_INCLUDE, "GLOB", 0, "Only tensors whose name matches move; may be repeated", 3},
@@ -82,6 +86,9 @@ static void influence_check_arguments(struct influence_command *command, struct 
     if (options->by_tensor && command->format != IVON_HDF5)
         argp_failure(state, EX_USAGE, 0,
                      "--by=tensor writes a matrix for each tensor: name an HDF5 file by -o");
+    if (command->groups && (options->per_token || options->by_tensor))
+        argp_failure(state, EX_USAGE, 0,
+                     "--groups has rows of its own: --per-token and --by do not go with it");
     options->task = evaluation->task;
     options->batch = evaluation->batch;
     options->rho = command->scale.rho;
@@ -158,6 +165,9 @@ static error_t influence_parse(int key, char *argument, struct argp_state *state
         return 0;
     case KEY_PER_TOKEN:
         command->options.per_token = true;
+        return 0;
+    case KEY_GROUPS:
+        command->groups = argument;
         return 0;
     case KEY_BY:
         option_choice(state, "--by", argument, parts, 1);
@@ -283,6 +293,30 @@ static void influence_warn(const struct influence_command *command,
                                                            : command->posterior);
 }
 
+/* Reads the groups, which take the rows' place. */
+static int influence_group(struct influence_command *command,
+                           const struct ivon_influence_shape *shape, struct ivon_error *error)
+{
+    int64_t *groups = NULL;
+    int code = groups_read(&groups, command->groups, &command->evaluation, command->examples,
+                           error);
+    if (code) {
+        free(groups);
+        return code;
+    }
+    return influence_groups_new(&command->sums, groups, shape->examples, shape->queries, error);
+}
+
+/* The rows, or their sums, to the output. */
+static int influence_compute(const struct influence_command *command,
+                             struct influence_output *output, struct ivon_error *error)
+{
+    if (!command->sums)
+        return ivon_influence_run(command->influence, influence_output_take, output, error);
+    int code = ivon_influence_run(command->influence, influence_groups_take, command->sums, error);
+    return code ? code : influence_groups_give(command->sums, influence_output_take, output, error);
+}
+
 static int run_influence(struct influence_command *command, const char *provenance,
                          struct ivon_error *error)
 {
@@ -300,9 +334,12 @@ static int run_influence(struct influence_command *command, const char *provenan
     const struct ivon_influence_shape shape = ivon_influence_shape(command->influence);
     if (!command->common.quiet)
         influence_note(command, &shape);
-    code = influence_output_open(&output, command, &shape, provenance, error);
+    if (command->groups)
+        code = influence_group(command, &shape, error);
     if (!code)
-        code = ivon_influence_run(command->influence, influence_output_take, output, error);
+        code = influence_output_open(&output, command, &shape, provenance, error);
+    if (!code)
+        code = influence_compute(command, output, error);
     if (!code)
         code = influence_output_finish(output, &oddities, error);
     if (!code && !command->common.quiet)
@@ -314,6 +351,7 @@ static int run_influence(struct influence_command *command, const char *provenan
 static void influence_release(struct influence_command *command)
 {
     ivon_influence_free(command->influence);
+    influence_groups_free(command->sums);
     ivon_network_free(command->network);
     ivon_source_close(command->source);
     if (command->whole != command->examples)

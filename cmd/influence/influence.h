@@ -22,7 +22,7 @@ struct influence_command {
     struct name_filter filter;
     struct ivon_sensitivity_options scale; /* whose rho and n_train are taken */
     struct ivon_influence_options options;
-    const char *posterior, *output;
+    const char *posterior, *output, *groups;
     struct influence_file *queries;
     size_t query_files;
     struct row_range *ranges; /* of --rows; null: it is not given */
@@ -37,7 +37,30 @@ struct influence_command {
     struct ivon_examples *examples, *whole;
     uint64_t *rows; /* of each query; null: its own number */
     struct ivon_influence *influence;
+    struct influence_groups *sums; /* null: rows are not grouped */
 };
+
+/* Sums over groups of rows, which take the rows' place. */
+struct influence_groups;
+
+/* `groups` has the number of each of `examples` rows; it is taken over. */
+int influence_groups_new(struct influence_groups **sums, int64_t *groups, uint64_t examples,
+                         uint64_t queries, struct ivon_error *error);
+void influence_groups_free(struct influence_groups *sums);
+
+/* Adds a block of rows; for ivon_influence_run. */
+int influence_groups_take(void *context, const struct ivon_influences *block,
+                          struct ivon_error *error);
+
+/* The groups by rising number, how many there are, and how many rows each has; borrowed. */
+size_t influence_groups_list(const struct influence_groups *sums, const int64_t **numbers,
+                             const int64_t **counts);
+
+/* Hands the sums to `on_block`, a group for an example. */
+int influence_groups_give(const struct influence_groups *sums,
+                          int (*on_block)(void *context, const struct ivon_influences *block,
+                                          struct ivon_error *error),
+                          void *context, struct ivon_error *error);
 
 /* The destination of influences: the matrix, the greatest for each query, or both. */
 struct influence_output;

@@ -6,15 +6,17 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/table_output.h"
 
-enum { COLUMNS_MAX = 7 };
+enum { COLUMNS_MAX = 8 };
 
 struct influence_output {
     const struct influence_command *command;
     struct ivon_influence_shape shape;
-    size_t tokens;             /* queries of one row */
-    bool labels;               /* examples have one */
-    struct ivon_table *matrix; /* null: it is not wanted */
-    struct ivon_table *table;  /* of the greatest, likewise */
+    size_t tokens;                  /* queries of one row */
+    bool labels;                    /* rows have one */
+    uint64_t rows;                  /* or groups of rows, */
+    const int64_t *groups, *counts; /* with their numbers and how many there are; or null */
+    struct ivon_table *matrix;      /* null: it is not wanted */
+    struct ivon_table *table;       /* of the greatest, likewise */
     struct ivon_influence_top *top;
     struct influence_oddities oddities;
 };
@@ -37,18 +39,19 @@ static bool output_is_matrix(const struct influence_command *command)
     return command->format == IVON_NPY || command->format == IVON_HDF5;
 }
 
-/* A matrix for all, and one for each tensor whose part is wanted. */
+/* A matrix for all, one for each tensor whose part is wanted, and what HDF5 holds of groups. */
 static int output_open_matrix(struct influence_output *output, const char *provenance,
                               struct ivon_error *error)
 {
     const struct influence_command *command = output->command;
     const struct ivon_influence_shape *shape = &output->shape;
     size_t count = 1 + shape->tensors;
-    struct ivon_column *columns = xcalloc(count, sizeof *columns);
+    size_t all = count + (output->groups && command->format == IVON_HDF5 ? 2 : 0);
+    struct ivon_column *columns = xcalloc(all, sizeof *columns);
     char creator[64];
     struct ivon_table_options options = output_options(output, command->format, creator,
                                                        provenance);
-    options.rows = shape->examples;
+    options.rows = output->rows;
     for (size_t i = 0; i < count; i++) {
         columns[i] = (struct ivon_column){.dtype = IVON_F32};
         columns[i].name = i ? xasprintf("tensors/%s",
@@ -58,8 +61,11 @@ static int output_open_matrix(struct influence_output *output, const char *prove
             columns[i].shape[columns[i].rank++] = (int64_t)shape->rows;
         columns[i].shape[columns[i].rank++] = (int64_t)shape->queries;
     }
-    int code = table_output_open(&output->matrix, command->output, columns, count, &options, error);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = count; i < all; i++)
+        columns[i] = (struct ivon_column){.name = xstrdup(i == count ? "group" : "count"),
+                                          .dtype = IVON_I64};
+    int code = table_output_open(&output->matrix, command->output, columns, all, &options, error);
+    for (size_t i = 0; i < all; i++)
         free((char *)columns[i].name);
     free(columns);
     return code;
@@ -78,7 +84,10 @@ static int output_open_table(struct influence_output *output, const char *proven
     if (output->tokens)
         columns[count++] = (struct ivon_column){.name = "query_token", .dtype = IVON_I64};
     columns[count++] = (struct ivon_column){.name = "rank", .dtype = IVON_I64};
-    columns[count++] = (struct ivon_column){.name = "row", .dtype = IVON_I64};
+    columns[count++] = (struct ivon_column){.name = output->groups ? "group" : "row",
+                                            .dtype = IVON_I64};
+    if (output->groups)
+        columns[count++] = (struct ivon_column){.name = "count", .dtype = IVON_I64};
     if (command->options.per_token)
         columns[count++] = (struct ivon_column){.name = "token", .dtype = IVON_I64};
     columns[count++] = (struct ivon_column){.name = "influence", .dtype = IVON_F32};
@@ -104,7 +113,11 @@ int influence_output_open(struct influence_output **out, const struct influence_
     output->oddities.nothing = true;
     if (options->measure == IVON_MEASURE_TOKEN_LOSS)
         output->tokens = (size_t)shape->tokens;
-    output->labels = ivon_likelihood_traits(options->task.likelihood)->classes && !shape->tokens;
+    output->rows = shape->examples;
+    if (command->sums)
+        output->rows = influence_groups_list(command->sums, &output->groups, &output->counts);
+    output->labels = ivon_likelihood_traits(options->task.likelihood)->classes && !shape->tokens &&
+                     !command->sums;
     int code = output_is_matrix(command) ? output_open_matrix(output, provenance, error) : 0;
     if (!code && (!output->matrix || command->top_given))
         code = output_open_table(output, provenance, error);
@@ -168,7 +181,9 @@ static int output_write_entry(struct influence_output *output, uint64_t query, i
     if (tokens)
         data[count++] = &query_token;
     data[count++] = &rank;
-    data[count++] = &row;
+    data[count++] = output->groups ? &output->groups[entry->row] : &row;
+    if (output->groups)
+        data[count++] = &output->counts[entry->row];
     if (output->command->options.per_token)
         data[count++] = &token;
     data[count++] = &entry->influence;
@@ -194,10 +209,24 @@ static int output_write_table(struct influence_output *output, struct ivon_error
     return code;
 }
 
+/* The numbers and sizes of groups, where the matrix has a place for them. */
+static int output_fill_groups(struct influence_output *output, struct ivon_error *error)
+{
+    if (!output->groups || !output->matrix || output->command->format != IVON_HDF5)
+        return 0;
+    int code = ivon_table_fill(output->matrix, 1, 0, (size_t)output->rows, 0, 1, output->groups,
+                               error);
+    return code ? code
+                : ivon_table_fill(output->matrix, 2, 0, (size_t)output->rows, 0, 1, output->counts,
+                                  error);
+}
+
 int influence_output_finish(struct influence_output *output, struct influence_oddities *oddities,
                             struct ivon_error *error)
 {
-    int code = output->table ? output_write_table(output, error) : 0;
+    int code = output_fill_groups(output, error);
+    if (!code && output->table)
+        code = output_write_table(output, error);
     if (!code && output->table)
         code = ivon_table_commit(output->table, error);
     if (!code && output->matrix)

@@ -141,6 +141,27 @@ near(both, np.concatenate([matrix(), matrix(train.gradient)], 1))
 assert (found("second.npy")[:, 0] == both[:, 151]).all()'
 }
 
+@test "groups are sums of their rows" {
+  I --groups=y --top=2 -o y.h5 > y.csv
+  I --groups=/half -o half.npy
+  I --groups=y --batch=8 --memory=60K -o passes.npy --rows=0-140
+  oracle '
+whole, y = matrix(), train.y
+f = h5py.File("y.h5")
+assert (f["group"][()] == np.arange(CLASSES)).all() and (f["count"][()] == np.bincount(y)).all()
+sums = np.stack([whole[y == c].sum(0) for c in range(CLASSES)])
+near(f["influence"], sums)
+near(found("passes.npy"), sums[:, :141])
+near(found("half.npy"), np.stack([whole[::2].sum(0), whole[1::2].sum(0)]))
+for line in rows("y.csv"):
+    query, group, of = int(line["query"]), int(line["group"]), f["influence"][:, int(line["query"])]
+    assert np.float32(line["influence"]) == of[group] and line["count"] == (y == group).sum()
+    same = np.sort(np.abs(of[of * line["rank"] > 0]))[::-1]
+    assert same[int(abs(line["rank"])) - 1] == abs(of[group])
+assert len(rows("y.csv")) == sum(min(2, (f["influence"][:, q] * s > 0).sum()) for q in range(EXAMPLES) for s in (1, -1))'
+  [ "$(head -1 y.csv)" = query,rank,group,count,influence ]
+}
+
 @test "tensors have their parts" {
   I --by=tensor -o parts.h5
   oracle '
@@ -235,6 +256,8 @@ del h5py.File("x.h5", "r+").attrs["n_train"]'
   refuse 64 "posterior.h5/model.onnx: the output has no axis of tokens, each of which was to count by itself" "${P[@]}" --per-token
   refuse 64 "--by: 'layer', expected one of tensor" "${P[@]}" --by=layer
   refuse 64 "--by=tensor writes a matrix for each tensor: name an HDF5 file by -o" "${P[@]}" --by=tensor -o x.npy
+  refuse 64 "--groups has rows of its own: --per-token and --by do not go with it" "${P[@]}" --groups=y --per-token
+  refuse 65 "--groups: 'x' has 150 rows of 5 numbers, expected 150 of one" "${P[@]}" --groups=x
   refuse 64 "a matrix goes to a file: name one by -o" "${P[@]}" --format=npy
   refuse 64 "-o: 'x.txt' ends in none of .csv, .jsonl, .npy and .h5: name its --format" "${P[@]}" -o x.txt
   refuse 65 "train.h5: has no targets, which losses need; --targets names their array, or --target-column a column of CSV" \

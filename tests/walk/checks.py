@@ -28,7 +28,7 @@ COLUMNS = {
     "sensitivity": r"index|token|label|prediction|loss|residual|deviation|mpe|self_influence|loo_loss|"
                    r"influence|logits|residual_vector|deviation_vector|variance|covariance|group|count|"
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",
-    "influence": r"query|query_token|rank|row|token|influence|label|tensors/[a-z.0-9]+",
+    "influence": r"query|query_token|rank|row|token|group|count|influence|label|tensors/[a-z.0-9]+",
     "predict-gen": r"step|(train|loo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|"
                    r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?",
     "train": r"step|epoch|loss|learning_rate|test_loss|test_error",

@@ -326,6 +326,14 @@ SENSITIVITIES = {
 }
 
 
+def sums(call):
+    """Of rows, which take their place."""
+    if call.has("per-token") or call.has("by"):
+        return None
+    call.chosen |= {"per-token", "by"} if call.chance(0.9) else set()
+    return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
+
+
 def measure(call):
     names = ["loss", "logit:0", "logit:1"] + (call.likelihood not in NUMBERS) * ["margin"] + call.tokens * ["token-loss"]
     return values(*names, wrong=("margin", "logit", "logit:99", "token-loss", "x"))(call)
@@ -639,7 +647,8 @@ RULES = {
         "model": SENSITIVITIES["model"], "rho": SENSITIVITIES["rho"], "n-train": SENSITIVITIES["n-train"],
         "batch": SENSITIVITIES["batch"], "memory": MEMORY, "queries": more_data,
         "rows": values("0", "1,3", "0-2,1", wrong=("99", "3-1", "1,")), "measure": measure,
-        "per-token": when(lambda call: call.tokens, flag), "by": parts, "include": pattern, "exclude": pattern,
+        "per-token": when(lambda call: call.tokens, flag), "by": parts, "groups": sums,
+        "include": pattern, "exclude": pattern,
         "top": values(1, 3, 100), "output": file_output("out.csv", "out.jsonl", "out.h5", "out.npy", "-"),
         "format": matrix_form, "json": json_lines,
     },

@@ -260,7 +260,10 @@ class Walk:
                 checks.demand(not text, "rows are printed, too")
                 with open(path) as file:
                     text = file.read()
-        if text:
+        if text.count("\n") == 1 and not text.startswith("{"):  # the header alone: nothing helps or harms
+            said = result.stderr is None or re.search("warning: .*influences are (0|not finite)", result.stderr)
+            checks.demand(said, "an empty table, without a word")
+        elif text:
             checks.check_table(call, checks.read_table(text=text), result.stderr)
 
     def success_predict_gen(self, call, result, directory, given):
