@@ -25,6 +25,7 @@ enum {
     KEY_PER_TOKEN,
     KEY_BY,
     KEY_GROUPS,
+    KEY_WEIGHTS,
     KEY_TOP,
     KEY_INCLUDE,
     KEY_EXCLUDE,
@@ -40,6 +41,7 @@ static const struct argp_option option_table[] = {
      "What is asked of a query (default loss)", 3},
     {"per-token", KEY_PER_TOKEN, NULL, 0, "Each token of a training sequence is a row of its own",
      3},
+    {"weights", KEY_WEIGHTS, "W,W,...", 0, "Weights of the posteriors (default: equal)", 3},
     {"groups", KEY_GROUPS, "ARRAY", 0, "Sums over groups of rows, numbered by an array of integers",
      3},
     {"by", KEY_BY, "tensor", 0, "Also the parts of single tensors, as further data sets", 3},
@@ -73,8 +75,15 @@ static void influence_check_arguments(struct influence_command *command, struct 
     struct ivon_influence_options *options = &command->options;
     const struct evaluation_options *evaluation = &command->evaluation;
     const char *file = table_output_file(command->output);
-    if (!command->posterior)
+    bool several = command->posterior_count > 1;
+    if (!command->posterior_count)
         argp_failure(state, EX_USAGE, 0, "no posterior given; see --help");
+    open_check_hessian(&command->open, several, state);
+    if (command->weights && command->weight_count != command->posterior_count)
+        argp_failure(state, EX_USAGE, 0, "--weights: %zu weights for %zu arguments",
+                     command->weight_count, command->posterior_count);
+    if (several && options->by_tensor)
+        argp_failure(state, EX_USAGE, 0, "--by=tensor is of one posterior");
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no training data given: name them by --data=FILE");
     if (!command->query_files)
@@ -146,9 +155,7 @@ static error_t influence_parse(int key, char *argument, struct argp_state *state
         state->child_inputs[5] = &command->evaluation.graph.bind;
         return 0;
     case ARGP_KEY_ARG:
-        if (command->posterior)
-            argp_failure(state, EX_USAGE, 0, "'%s': one posterior only", argument);
-        command->posterior = argument;
+        command->posteriors[command->posterior_count++] = argument;
         return 0;
     case ARGP_KEY_END:
         influence_check_arguments(command, state);
@@ -165,6 +172,10 @@ static error_t influence_parse(int key, char *argument, struct argp_state *state
         return 0;
     case KEY_PER_TOKEN:
         command->options.per_token = true;
+        return 0;
+    case KEY_WEIGHTS:
+        free(command->weights); /* of an option before: the last one counts */
+        command->weights = option_weights(state, argument, &command->weight_count);
         return 0;
     case KEY_GROUPS:
         command->groups = argument;
@@ -193,7 +204,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
 const struct argp influence_argp = {
     .options = option_table,
     .parser = influence_parse,
-    .args_doc = "POSTERIOR",
+    .args_doc = "POSTERIOR...",
     .doc = "Tell which training examples made the model say what it says of others.\v"
            "The greatest influences on each query, as CSV, or the matrix of all. See "
            "ivon-influence(1).",
@@ -227,23 +238,28 @@ static int influence_select(struct influence_command *command, struct ivon_error
     return code;
 }
 
-static int influence_open(struct influence_command *command, struct ivon_error *error)
+static int influence_open_examples(struct influence_command *command, struct ivon_error *error)
 {
     struct evaluation_options *evaluation = &command->evaluation;
-    int code = evaluation_open_posterior(evaluation, command->posterior, &command->open,
-                                         &command->common, &command->source, &command->network,
-                                         error);
-    if (!code)
-        evaluation_name_inputs(evaluation, command->network, NULL);
-    else
-        evaluation_check_exchange(evaluation, code, error);
-    if (!code)
-        code = evaluation_open_data(evaluation, &command->examples, &command->whole, error);
+    evaluation_name_inputs(evaluation, command->network, NULL);
+    int code = evaluation_open_data(evaluation, &command->examples, &command->whole, error);
     command->options.whole = command->whole;
     for (size_t i = 0; i < command->query_files && !code; i++)
         code = evaluation_open_whole(evaluation, command->queries[i].path,
                                      &command->queries[i].examples, error);
     return code || !command->ranges ? code : influence_select(command, error);
+}
+
+static int influence_open(struct influence_command *command, size_t number,
+                          struct ivon_error *error)
+{
+    struct evaluation_options *evaluation = &command->evaluation;
+    int code = evaluation_open_posterior(evaluation, command->posteriors[number], &command->open,
+                                         &command->common, &command->source, &command->network,
+                                         error);
+    if (code)
+        evaluation_check_exchange(evaluation, code, error);
+    return code || number ? code : influence_open_examples(command, error);
 }
 
 static int influence_add_queries(struct influence_command *command, struct ivon_error *error)
@@ -261,20 +277,29 @@ static int influence_add_queries(struct influence_command *command, struct ivon_
 
 /* Runs. */
 
-static void influence_note(const struct influence_command *command,
-                           const struct ivon_influence_shape *shape)
+static void influence_note(const struct influence_command *command, size_t number)
 {
+    const struct ivon_influence_shape shape = ivon_influence_shape(command->influence);
+    bool several = command->posterior_count > 1;
     char examples[32], queries[32];
-    report_note("influence of %s %s on %s quer%s, N = %.15g, rho = %.6g",
-                report_count(shape->examples, examples), shape->tokens ? "sequences" : "examples",
-                report_count(shape->queries, queries), shape->queries == 1 ? "y" : "ies",
-                shape->n_train, shape->rho);
-    if (shape->passes > 1)
+    report_note("%s%sinfluence of %s %s on %s quer%s, N = %.15g, rho = %.6g",
+                several ? command->posteriors[number] : "", several ? ": " : "",
+                report_count(shape.examples, examples), shape.tokens ? "sequences" : "examples",
+                report_count(shape.queries, queries), shape.queries == 1 ? "y" : "ies",
+                shape.n_train, shape.rho);
+    if (shape.passes > 1)
         report_note("%" PRIu64 " passes over the data: more memory takes fewer, see --memory",
-                    shape->passes);
-    removal_warn(shape->tokens, shape->n_train, ivon_examples_count(command->whole));
-    if (shape->fixed)
-        report_warning("%zu tensors have no Hessian and do not move", shape->fixed);
+                    shape.passes);
+    removal_warn(shape.tokens, shape.n_train, ivon_examples_count(command->whole));
+    if (shape.fixed)
+        report_warning("%zu tensors have no Hessian and do not move", shape.fixed);
+}
+
+static void influence_warn_probabilities(const struct influence_command *command, size_t number)
+{
+    if (ivon_influence_saw_probabilities(command->influence))
+        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
+                                                           : command->posteriors[number]);
 }
 
 static void influence_warn(const struct influence_command *command,
@@ -288,33 +313,74 @@ static void influence_warn(const struct influence_command *command,
         report_warning("%s: %" PRIu64 " influences are not finite: are the inputs normalized as "
                        "for the training?",
                        command->evaluation.data, oddities->infinite);
-    if (ivon_influence_saw_probabilities(command->influence))
-        graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
-                                                           : command->posterior);
 }
 
-/* Reads the groups, which take the rows' place. */
-static int influence_group(struct influence_command *command,
-                           const struct ivon_influence_shape *shape, struct ivon_error *error)
+/* Makes the sums, unless rows go to the output as they come. */
+static int influence_prepare_sums(struct influence_command *command,
+                                  const struct ivon_influence_shape *shape,
+                                  struct ivon_error *error)
 {
     int64_t *groups = NULL;
-    int code = groups_read(&groups, command->groups, &command->evaluation, command->examples,
+    int code = 0;
+    if (!command->groups && command->posterior_count == 1)
+        return 0;
+    if (command->groups)
+        code = groups_read(&groups, command->groups, &command->evaluation, command->examples,
                            error);
-    if (code) {
-        free(groups);
-        return code;
-    }
-    return influence_groups_new(&command->sums, groups, shape->examples, shape->queries, error);
+    if (!code)
+        return influence_sums_new(&command->sums, groups, shape, error);
+    free(groups);
+    return code;
 }
 
-/* The rows, or their sums, to the output. */
-static int influence_compute(const struct influence_command *command,
-                             struct influence_output *output, struct ivon_error *error)
+/* The share of a posterior in the mean. */
+static double influence_share(const struct influence_command *command, size_t number)
 {
+    double sum = 0;
+    for (size_t i = 0; i < command->posterior_count; i++)
+        sum += command->weights ? command->weights[i] : 1;
+    return (command->weights ? command->weights[number] : 1) / sum;
+}
+
+static void influence_close(struct influence_command *command)
+{
+    ivon_influence_free(command->influence);
+    ivon_network_free(command->network);
+    ivon_source_close(command->source);
+    command->influence = NULL;
+    command->network = NULL;
+    command->source = NULL;
+}
+
+/* The influences by one posterior, to the sums or to the output. */
+static int influence_run_posterior(struct influence_command *command, size_t number,
+                                   const struct ivon_influence_shape *first,
+                                   struct influence_output *output, struct ivon_error *error)
+{
+    const struct ivon_influence_shape shape = ivon_influence_shape(command->influence);
+    if (shape.queries != first->queries || shape.rows != first->rows)
+        return error_fill(error, IVON_ERROR_DATA, "%s: the output has other tokens than that of %s",
+                          command->posteriors[number], command->posteriors[0]);
     if (!command->sums)
         return ivon_influence_run(command->influence, influence_output_take, output, error);
-    int code = ivon_influence_run(command->influence, influence_groups_take, command->sums, error);
-    return code ? code : influence_groups_give(command->sums, influence_output_take, output, error);
+    influence_sums_set_weight(command->sums, influence_share(command, number));
+    return ivon_influence_run(command->influence, influence_sums_take, command->sums, error);
+}
+
+/* Opens posterior `number`, and with the first of them the data. */
+static int influence_begin(struct influence_command *command, size_t number,
+                           struct ivon_error *error)
+{
+    int code = influence_open(command, number, error);
+    if (!code)
+        code = ivon_influence_new(&command->influence, command->network, command->source,
+                                  command->examples, evaluation_targets(&command->evaluation),
+                                  &command->options, error);
+    if (!code)
+        code = influence_add_queries(command, error);
+    if (!code && !command->common.quiet)
+        influence_note(command, number);
+    return code;
 }
 
 static int run_influence(struct influence_command *command, const char *provenance,
@@ -322,24 +388,24 @@ static int run_influence(struct influence_command *command, const char *provenan
 {
     struct influence_output *output = NULL;
     struct influence_oddities oddities = {0};
-    int code = influence_open(command, error);
-    if (!code)
-        code = ivon_influence_new(&command->influence, command->network, command->source,
-                                  command->examples, evaluation_targets(&command->evaluation),
-                                  &command->options, error);
-    if (!code)
-        code = influence_add_queries(command, error);
-    if (code)
-        return code;
-    const struct ivon_influence_shape shape = ivon_influence_shape(command->influence);
-    if (!command->common.quiet)
-        influence_note(command, &shape);
-    if (command->groups)
-        code = influence_group(command, &shape, error);
-    if (!code)
-        code = influence_output_open(&output, command, &shape, provenance, error);
-    if (!code)
-        code = influence_compute(command, output, error);
+    struct ivon_influence_shape shape = {0};
+    int code = 0;
+    for (size_t i = 0; i < command->posterior_count && !code; i++) {
+        code = influence_begin(command, i, error);
+        if (!code && !i) {
+            shape = ivon_influence_shape(command->influence);
+            code = influence_prepare_sums(command, &shape, error);
+            if (!code)
+                code = influence_output_open(&output, command, &shape, provenance, error);
+        }
+        if (!code)
+            code = influence_run_posterior(command, i, &shape, output, error);
+        if (!code && !command->common.quiet)
+            influence_warn_probabilities(command, i);
+        influence_close(command);
+    }
+    if (!code && command->sums)
+        code = influence_sums_give(command->sums, influence_output_take, output, error);
     if (!code)
         code = influence_output_finish(output, &oddities, error);
     if (!code && !command->common.quiet)
@@ -350,10 +416,10 @@ static int run_influence(struct influence_command *command, const char *provenan
 
 static void influence_release(struct influence_command *command)
 {
-    ivon_influence_free(command->influence);
-    influence_groups_free(command->sums);
-    ivon_network_free(command->network);
-    ivon_source_close(command->source);
+    influence_close(command);
+    influence_sums_free(command->sums);
+    free(command->posteriors);
+    free(command->weights);
     if (command->whole != command->examples)
         ivon_examples_close(command->whole);
     ivon_examples_close(command->examples);
@@ -379,6 +445,7 @@ int influence_run(int argc, char **argv)
                                         .format = -1};
     struct ivon_error error = {0};
     struct progress progress;
+    command.posteriors = xcalloc((size_t)argc, sizeof *command.posteriors);
     char *provenance = provenance_text(provenance_new(argc, argv));
     argp_parse(&influence_argp, argc, argv, 0, NULL, &command);
     confine(&(struct confinement){.off = command.open.open.no_sandbox,

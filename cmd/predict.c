@@ -88,29 +88,6 @@ static error_t parse_method_option(int key, const char *argument, struct argp_st
     }
 }
 
-/* W,W,...: positive numbers. */
-static void parse_weights(struct predict_command *command, struct argp_state *state,
-                          const char *text)
-{
-    char *end;
-    free(command->weights);
-    command->weights = calloc(strlen(text) + 1, sizeof *command->weights);
-    if (!command->weights)
-        memory_exhausted();
-    command->weight_count = 0;
-    for (const char *at = text;; at = end + 1) {
-        double weight = strtod(at, &end);
-        if (end == at || (*end && *end != ',') || !(weight > 0) || !isfinite(weight))
-            argp_failure(state, EX_USAGE, 0,
-                         "--weights: '%s', expected positive numbers, such as "
-                         "1,2,1",
-                         text);
-        command->weights[command->weight_count++] = weight;
-        if (!*end)
-            return;
-    }
-}
-
 static error_t predict_parse_number_option(int key, char *argument, struct argp_state *state)
 {
     struct predict_command *command = state->input;
@@ -157,7 +134,8 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
         command->format = table_output_parse(state, argument);
         return 0;
     case KEY_WEIGHTS:
-        parse_weights(command, state, argument);
+        free(command->weights); /* of an option before: the last one counts */
+        command->weights = option_weights(state, argument, &command->weight_count);
         return 0;
     default:
         return predict_parse_number_option(key, argument, state);

@@ -22,7 +22,10 @@ struct influence_command {
     struct name_filter filter;
     struct ivon_sensitivity_options scale; /* whose rho and n_train are taken */
     struct ivon_influence_options options;
-    const char *posterior, *output, *groups;
+    const char **posteriors, *output, *groups;
+    size_t posterior_count;
+    double *weights; /* of posteriors; null: equal */
+    size_t weight_count;
     struct influence_file *queries;
     size_t query_files;
     struct row_range *ranges; /* of --rows; null: it is not given */
@@ -37,30 +40,34 @@ struct influence_command {
     struct ivon_examples *examples, *whole;
     uint64_t *rows; /* of each query; null: its own number */
     struct ivon_influence *influence;
-    struct influence_groups *sums; /* null: rows are not grouped */
+    struct influence_sums *sums; /* null: rows go to the output as they come */
 };
 
-/* Sums over groups of rows, which take the rows' place. */
-struct influence_groups;
+/* Sums of the influences of rows: over groups, which take the rows' place, and over posteriors. */
+struct influence_sums;
 
-/* `groups` has the number of each of `examples` rows; it is taken over. */
-int influence_groups_new(struct influence_groups **sums, int64_t *groups, uint64_t examples,
-                         uint64_t queries, struct ivon_error *error);
-void influence_groups_free(struct influence_groups *sums);
+/* `groups` has the number of each example, and is taken over; null: each is by itself. */
+int influence_sums_new(struct influence_sums **sums, int64_t *groups,
+                       const struct ivon_influence_shape *shape, struct ivon_error *error);
+void influence_sums_free(struct influence_sums *sums);
 
-/* Adds a block of rows; for ivon_influence_run. */
-int influence_groups_take(void *context, const struct ivon_influences *block,
-                          struct ivon_error *error);
+/* The weight of the influences that are to come; 1 at first. */
+void influence_sums_set_weight(struct influence_sums *sums, double weight);
 
-/* The groups by rising number, how many there are, and how many rows each has; borrowed. */
-size_t influence_groups_list(const struct influence_groups *sums, const int64_t **numbers,
+/* Adds a block; for ivon_influence_run. */
+int influence_sums_take(void *context, const struct ivon_influences *block,
+                        struct ivon_error *error);
+
+/* Returns how many groups there are, or examples; the groups' numbers, rising, and how many
+   examples each has are borrowed, and null where there are none. */
+size_t influence_sums_groups(const struct influence_sums *sums, const int64_t **numbers,
                              const int64_t **counts);
 
 /* Hands the sums to `on_block`, a group for an example. */
-int influence_groups_give(const struct influence_groups *sums,
-                          int (*on_block)(void *context, const struct ivon_influences *block,
-                                          struct ivon_error *error),
-                          void *context, struct ivon_error *error);
+int influence_sums_give(const struct influence_sums *sums,
+                        int (*on_block)(void *context, const struct ivon_influences *block,
+                                        struct ivon_error *error),
+                        void *context, struct ivon_error *error);
 
 /* The destination of influences: the matrix, the greatest for each query, or both. */
 struct influence_output;

@@ -115,9 +115,9 @@ int influence_output_open(struct influence_output **out, const struct influence_
         output->tokens = (size_t)shape->tokens;
     output->rows = shape->examples;
     if (command->sums)
-        output->rows = influence_groups_list(command->sums, &output->groups, &output->counts);
+        output->rows = influence_sums_groups(command->sums, &output->groups, &output->counts);
     output->labels = ivon_likelihood_traits(options->task.likelihood)->classes && !shape->tokens &&
-                     !command->sums;
+                     !output->groups;
     int code = output_is_matrix(command) ? output_open_matrix(output, provenance, error) : 0;
     if (!code && (!output->matrix || command->top_given))
         code = output_open_table(output, provenance, error);

@@ -191,6 +191,24 @@ bool option_numbers(const char **text, char separator, double *numbers, size_t c
     return true;
 }
 
+double *option_weights(struct argp_state *state, const char *text, size_t *count)
+{
+    double *weights = xcalloc(strlen(text) + 1, sizeof *weights);
+    char *end;
+    *count = 0;
+    for (const char *at = text;; at = end + 1) {
+        double weight = strtod(at, &end);
+        if (end == at || (*end && *end != ',') || !(weight > 0) || !isfinite(weight))
+            argp_failure(state, EX_USAGE, 0,
+                         "--weights: '%s', expected positive numbers, such as "
+                         "1,2,1",
+                         text);
+        weights[(*count)++] = weight;
+        if (!*end)
+            return weights;
+    }
+}
+
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count)
 {

@@ -40,6 +40,8 @@ int64_t option_label(struct argp_state *state, const char *what, const char *tex
 /* Reads `count` finite numbers with a separator between them, and moves *text behind them; false
    where they are not there. */
 bool option_numbers(const char **text, char separator, double *numbers, size_t count);
+/* The argument of --weights: W,W,..., positive numbers, *count of them, to be freed. */
+double *option_weights(struct argp_state *state, const char *text, size_t *count);
 /* The index of `text` among `count` names. */
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count);

@@ -162,6 +162,27 @@ assert len(rows("y.csv")) == sum(min(2, (f["influence"][:, q] * s > 0).sum()) fo
   [ "$(head -1 y.csv)" = query,rank,group,count,influence ]
 }
 
+@test "the influences of several posteriors are averaged" {
+  cd "$BATS_FILE_TMPDIR"
+  A() { ivon-influence -q step-10.h5 posterior.h5 --data=train.h5 --queries=test.h5 "$@"; }
+  A -o "$BATS_TEST_TMPDIR/mean.npy"
+  A --weights=3,1 -o "$BATS_TEST_TMPDIR/weighted.npy" --top=1 > "$BATS_TEST_TMPDIR/top.csv"
+  A --weights=3,1 --groups=y -o "$BATS_TEST_TMPDIR/groups.npy"
+  ivon-influence step-10.h5 posterior.h5 --data=train.h5 --queries=test.h5 -o "$BATS_TEST_TMPDIR/x.npy" 2> "$BATS_TEST_TMPDIR/notes"
+  cd "$BATS_TEST_TMPDIR"
+  grep -qx "ivon-influence: step-10.h5: influence of 150 examples on 150 queries, N = 150, rho = 2" notes
+  grep -qx "ivon-influence: posterior.h5: influence of 150 examples on 150 queries, N = 150, rho = 2" notes
+  oracle '
+a = [Problem(d + "/step-10.h5", f"{d}/{name}.h5") for name in ("train", "test")]
+first = rho * np.einsum("np,p,qp->nq", a[0].gradient, a[0].sigma, a[1].gradient)
+weighted = 0.75 * first + 0.25 * matrix()
+near(found("mean.npy"), (first + matrix()) / 2)
+near(found("weighted.npy"), weighted)
+near(found("groups.npy"), np.stack([weighted[train.y == c].sum(0) for c in range(CLASSES)]))
+best = rows("top.csv")[0]
+assert best["row"] == found("weighted.npy")[:, 0].argmax() and best["label"] == train.y[int(best["row"])]'
+}
+
 @test "tensors have their parts" {
   I --by=tensor -o parts.h5
   oracle '
@@ -245,7 +266,9 @@ del h5py.File("x.h5", "r+").attrs["n_train"]'
   refuse 64 "no training data given: name them by --data=FILE" ivon-influence posterior.h5 --queries=test.h5
   refuse 64 "no posterior given; see --help" ivon-influence --data=train.h5 --queries=test.h5
   P+=(--queries=test.h5)
-  refuse 64 "'train.h5': one posterior only" "${P[@]}" train.h5
+  refuse 64 "--weights: 2 weights for 1 arguments" "${P[@]}" --weights=1,2
+  refuse 64 "--weights: '1,0', expected positive numbers, such as 1,2,1" "${P[@]}" posterior.h5 --weights=1,0
+  refuse 64 "--by=tensor is of one posterior" "${P[@]}" posterior.h5 --by=tensor -o x.h5
   refuse 64 "--rows: row 150, and test.h5 has 150, counted from 0" "${P[@]}" --rows=150
   refuse 64 "--rows: row 300, and the set of queries has 300, counted from 0" "${P[@]}" --queries=test.h5 --rows=1,300
   refuse 64 "--rows: '1,', expected numbers of rows from 0, such as 3,17,40-49" "${P[@]}" --rows=1,

@@ -326,6 +326,12 @@ SENSITIVITIES = {
 }
 
 
+def influence_weights(call):
+    """As many as there are posteriors, mostly."""
+    count = len(call.inputs()) + (call.chance(0.05))
+    return ["--weights=" + ",".join(call.some("1", "0.5", "3") for _ in range(count))]
+
+
 def sums(call):
     """Of rows, which take their place."""
     if call.has("per-token") or call.has("by"):
@@ -341,7 +347,8 @@ def measure(call):
 
 def parts(call):
     """With HDF5 alone."""
-    return values("tensor", wrong=("layer",))(call) if (call.output or "").endswith(".h5") or call.chance(0.05) else None
+    fits = (call.output or "").endswith(".h5") and len(call.inputs()) == 1
+    return values("tensor", wrong=("layer",))(call) if fits or call.chance(0.05) else None
 
 
 def matrix_form(call):
@@ -645,7 +652,7 @@ RULES = {
     "influence": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND,
         "model": SENSITIVITIES["model"], "rho": SENSITIVITIES["rho"], "n-train": SENSITIVITIES["n-train"],
-        "batch": SENSITIVITIES["batch"], "memory": MEMORY, "queries": more_data,
+        "batch": SENSITIVITIES["batch"], "memory": MEMORY, "queries": more_data, "weights": influence_weights,
         "rows": values("0", "1,3", "0-2,1", wrong=("99", "3-1", "1,")), "measure": measure,
         "per-token": when(lambda call: call.tokens, flag), "by": parts, "groups": sums,
         "include": pattern, "exclude": pattern,
@@ -771,7 +778,7 @@ def begin_network(call):
     path, more = call.posterior()
     data, said = call.data()
     call.arguments = [path, *more, "--data=" + data, *said, *call.graph_for(path), *call.loss()]
-    if call.command not in ("sensitivity", "influence", "fit") and "hessian" not in call.chosen and call.chance(0.15):
+    if call.command not in ("sensitivity", "fit") and "hessian" not in call.chosen and call.chance(0.15):
         call.arguments.insert(1, call.file("other.h5"))
 
 
