@@ -131,11 +131,25 @@ base_model: 0.h5
 models: [{model: 1.h5, parameters: {weight: {filter: mlp, value: 3}}}, {model: 2.h5}]
 parameters: {weight: [1, 1], normalize: true}
 YAML
-  weights '
+  for method in task_arithmetic dare_linear dare breadcrumbs gradient_matching; do
+    sed -i "s/^merge_method: .*/merge_method: $method/" recipe.yml
+    weights '
 for name, (first, second) in w.items():
     a = 3 if "mlp" in name else 1
     assert np.allclose([first, second], [a / (a + 1), 1 / (a + 1)], rtol=1e-15), name
-' --recipe=recipe.yml
+' --recipe=recipe.yml || { echo $method; return 1; }
+  done
+  # What divides by the sum in its formula is given the weights as they are, and cannot leave that out.
+  for method in ties dare_ties hessian regmean; do
+    sed -i "s/^merge_method: .*/merge_method: $method/; s/normalize: .*}/normalize: true}/" recipe.yml
+    if [ $method != regmean ]; then # which asks for Gram matrices
+      weights 'assert all(second == 1 and first == (3 if "mlp" in n else 1) for n, (first, second) in w.items())' \
+        --recipe=recipe.yml || { echo $method; return 1; }
+    fi
+    sed -i 's/normalize: .*}/normalize: false}/' recipe.yml
+    run ivon-merge --recipe=recipe.yml --dry-run
+    [ $status -eq 65 ] && [[ $output == *"normalize: merge_method ${method//_/-} never does without" ]]
+  done
   echo '{merge_method: linear, parameters: {normalize: false, weight: .5}, models: [{model: 1.h5}, {model: 2.h5}]}' > half.yml
   merge --recipe=half.yml -o half.h5
   merge -m average 1.h5:.5 2.h5:.5 -f -o line.h5
