@@ -355,6 +355,11 @@ for n, shape in ("head.weight", (5, 30)), ("fc1.bias", (31,)):
   refused 65 "bad.yml:1:15: merge_method 'ties_and_more' is not supported, expected one of linear" 'merge_method: ties_and_more\nmodels: []'
   refused 65 "bad.yml:3:1: key 'modules' is not supported, expected one of models, slices" "${head}modules: {}\n"
   refused 65 "bad.yml:5:4: key 'wait' is not supported, expected one of model, hessian, parameters" "${list}   wait: 1\n"
+  for value in '{a: b}' '[1.h5]' '""'; do
+    refused 65 "bad.yml:4:11: model: expected a text" "${head}models:\n - model: $value\n"
+  done
+  refused 65 "bad.yml:3:14: a source without 'layer_range'" "merge_method: linear\nslices:\n - sources: [{model: 1.h5}]\n"
+  refused 65 "bad.yml:3:14: a source without 'model'" "merge_method: linear\nslices:\n - sources: [{layer_range: [0, 6]}]\n"
   refused 65 "bad.yml:5:17: key 'rescale' is not supported, expected one of weight, t, density" "${list}   parameters: {rescale: 1}\n"
   refused 65 "bad.yml:5:25: weight: expected a number" "${list}   parameters: {weight: \"1\"}\n"
   refused 65 "bad.yml:5:25: weight: expected a number" "${list}   parameters: {weight: .inf}\n"
