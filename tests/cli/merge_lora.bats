@@ -275,3 +275,27 @@ tags:
   refused 64 "--no-card is for an output that is a directory" ivon-merge -m average base -o x.npz --no-card
   [ -z "$(find . -name '*ivon-tmp')" ]
 }
+
+@test "patterns may mark the ends of a module's name" {
+  cases=$BATS_FILE_TMPDIR/plain
+  cp -r $cases/adapter a
+  chmod -R u+w a
+  pattern() { # PATTERN OUTPUT
+    jq --arg pattern "$1" '.alpha_pattern = {($pattern): 50}' $cases/adapter/adapter_config.json > a/adapter_config.json
+    merge --no-provenance --base=$cases/base.safetensors a -o $2.npz
+  }
+  pattern model.layers.0.q_proj name
+  pattern no.such.module none
+  run cmp -s name.npz none.npz
+  [ "$status" -eq 1 ]
+  for ends in '^model\.layers\.0\.q_proj$' '0.q_proj$' '^model.layers.0.q_proj' 'layers.0.q_proj$'; do
+    pattern "$ends" ends
+    cmp name.npz ends.npz || { echo "$ends"; return 1; }
+    rm ends.npz
+  done
+  for other in '^layers.0.q_proj$' 'q_pro$' 'x_proj$'; do
+    pattern "$other" other
+    cmp none.npz other.npz || { echo "$other"; return 1; }
+    rm other.npz
+  done
+}
