@@ -4,7 +4,7 @@
 #   reference  the reference transformers, finetuned on customer reviews and opinions; their held-out rows are of
 #              the training data, which those models have seen
 #   story      README's transformers, trained here without the held-out rows (minutes)
-#   texts      the same networks by the settings of tests/real/claims.sh, which bring any seed to the same loss
+#   texts      the same networks by settings near those of tests/real/claims.sh; here, too, not every seed learns
 #   demo       the demo's network, finetuned on turned and on inverse glyphs, without the held-out rows
 #   digits     a network of 64-48-10 units, finetuned on images of digits turned by a quarter and on inverse ones
 # All but demo need IVON_SHARED. SEEDS is the number of trainings, of which means are shown: 3 unless it is given, and
