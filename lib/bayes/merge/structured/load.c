@@ -23,78 +23,74 @@ static int read_matrix(struct ivon_source *source, ptrdiff_t tensor, double **ma
     return *matrix ? matrix_read(source, (size_t)tensor, *matrix, error) : IVON_ERROR_MEMORY;
 }
 
-/* The tensors of an input's factors in a group; -1: none. */
-struct load_factors {
-    ptrdiff_t basis[MERGE_SIDES], spectrum[MERGE_SIDES];
-};
-
-static struct load_factors factors_of_input(const struct ivon_merge *merge, size_t input,
-                                            const struct merge_group *group)
+/* Sets the tensors of an input's bases in a group; -1: none. */
+static void bases_of_input(const struct ivon_merge *merge, size_t input,
+                           const struct merge_group *group, ptrdiff_t basis[MERGE_SIDES])
 {
     const struct structure_block *block = merge_block_of(
         merge, input, merge_entry_input(&merge->entries[group->weight], input)->mean);
-    if (!block)
-        return (struct load_factors){{-1, -1}, {-1, -1}};
-    return (struct load_factors){{block->input_basis, block->output_basis},
-                                 {block->input_spectrum, block->output_spectrum}};
+    basis[MERGE_INPUT] = block ? block->input_basis : -1;
+    basis[MERGE_OUTPUT] = block ? block->output_basis : -1;
 }
 
-/* Σ of an input's eigenvalues on a side; without them as many as there are. */
-static int trace_of(struct ivon_source *source, ptrdiff_t spectrum, size_t n, double *trace,
-                    struct ivon_error *error)
-{
-    double *values = NULL;
-    *trace = (double)n;
-    int code = spectrum < 0 ? 0 : read_matrix(source, spectrum, &values, error);
-    for (size_t i = 0; values && i < n && !code; i++)
-        *trace = i ? *trace + values[i] : values[i];
-    free(values);
-    return code;
-}
-
-/* sum += λ tr(other side's factor) U a Uᵀ of an input that has a basis. */
-static int add_factor(struct merge_system *system, const struct merge_segment *segment,
-                      size_t input, int side, double *sum, struct ivon_error *error)
-{
-    const struct ivon_merge *merge = system->run->merge;
-    const struct load_factors factors = factors_of_input(merge, input, segment->group);
-    struct ivon_source *source = merge_input_source(merge, input);
-    size_t n = side == MERGE_INPUT ? segment->columns : segment->rows, other = segment->size / n;
-    double *basis = NULL, *values = NULL, *scaled = NULL, *product = NULL, weight = 0;
-    int code = read_matrix(source, factors.basis[side], &basis, error);
-    if (!code)
-        code = read_matrix(source, factors.spectrum[side], &values, error);
-    if (!code)
-        code = trace_of(source, factors.spectrum[!side], other, &weight, error);
-    if (!code)
-        code = (scaled = new_array(n * n, error)) && (product = new_array(n * n, error))
-                   ? 0
-                   : IVON_ERROR_MEMORY;
-    for (size_t i = 0; i < n * n && !code; i++)
-        scaled[i] = basis[i] * values[i % n];
-    if (!code)
-        code = matrix_product(system->pool, false, true, n, n, n, scaled, basis, product, error);
-    for (size_t i = 0; i < n * n && !code; i++)
-        sum[i] += posterior_ess(source) * weight * product[i];
-    free(basis);
-    free(values);
-    free(scaled);
-    free(product);
-    return code;
-}
-
-/* Sets the basis to the eigenvectors of the inputs' factors, summed: to that sum of Kronecker
-   products with the nearest sides. In binary32, as it is written. */
-static int sum_basis(struct merge_system *system, struct merge_segment *segment, int side,
-                     struct ivon_error *error)
+int system_own_basis(struct merge_system *system, const struct merge_segment *segment, size_t input,
+                     int side, double **basis, struct ivon_error *error)
 {
     const struct ivon_merge *merge = system->run->merge;
     size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
+    ptrdiff_t tensors[MERGE_SIDES];
+    bases_of_input(merge, input, segment->group, tensors);
+    if (tensors[side] >= 0)
+        return read_matrix(merge_input_source(merge, input), tensors[side], basis, error);
+    *basis = calloc(n * n, sizeof **basis);
+    for (size_t i = 0; *basis && i < n; i++)
+        (*basis)[i * n + i] = 1;
+    return *basis ? 0 : ivon_error_memory(error);
+}
+
+/* The sums of s over the other side. */
+static void sum_values(const struct merge_segment *segment, int side, const double *values,
+                       double *sums)
+{
+    memset(sums, 0, (side == MERGE_INPUT ? segment->columns : segment->rows) * sizeof *sums);
+    for (size_t i = 0; i < segment->rows; i++)
+        for (size_t j = 0; j < segment->columns; j++)
+            sums[side == MERGE_INPUT ? j : i] += values[i * segment->columns + j];
+}
+
+/* sum += the partial trace of an input's operator, U diag(Σ s) Uᵀ: its lower triangle. */
+static int add_trace(struct merge_system *system, const struct merge_segment *segment, size_t input,
+                     int side, double *sums, double *sum, struct ivon_error *error)
+{
+    const struct ivon_merge *merge = system->run->merge;
+    size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
+    ptrdiff_t basis[MERGE_SIDES];
+    double *own = NULL;
+    bases_of_input(merge, input, segment->group, basis);
+    sum_values(segment, side, segment->operators[input].values, sums);
+    for (size_t i = 0; i < n && basis[side] < 0; i++)
+        sum[i * n + i] += sums[i];
+    if (basis[side] < 0)
+        return 0;
+    int code = read_matrix(merge_input_source(merge, input), basis[side], &own, error);
+    if (!code)
+        code = matrix_add_symmetric(system->pool, n, own, sums, sum, error);
+    free(own);
+    return code;
+}
+
+/* Sets the basis to the eigenvectors of the partial trace of the inputs' sum, Tr_B Σ S, or Tr_A:
+   there the sum is nearest to its diagonal, as a product of sides; of one that is a Kronecker
+   product it is the basis of the sum. In binary32, as it is written. */
+static int sum_basis(struct merge_system *system, struct merge_segment *segment, int side,
+                     struct ivon_error *error)
+{
+    size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
     double *sum = calloc(n * n, sizeof *sum), *values = new_array(n, error);
     int code = !sum ? ivon_error_memory(error) : values ? 0 : IVON_ERROR_MEMORY;
-    for (size_t i = merge->base ? 0 : 1; i < system->inputs && !code; i++)
-        if (factors_of_input(merge, i, segment->group).basis[side] >= 0)
-            code = add_factor(system, segment, i, side, sum, error);
+    for (size_t i = 0; i < system->inputs && !code; i++)
+        if (segment->operators[i].values)
+            code = add_trace(system, segment, i, side, values, sum, error);
     if (!code)
         code = blas_eigen((int64_t)n, sum, values, error);
     for (size_t i = 0; i < n && !code; i++) /* eigenvectors are rows */
@@ -106,7 +102,7 @@ static int sum_basis(struct merge_system *system, struct merge_segment *segment,
 }
 
 /* Reads the shared basis of a side: that of the first input that has one, if the others have the
-   same or none; else that of their factors' sum, where they are known and not too large. */
+   same or none; else that of the sum, of sides that are not too large. */
 static int load_basis(struct merge_system *system, struct merge_segment *segment, int side,
                       struct ivon_error *error)
 {
@@ -115,20 +111,20 @@ static int load_basis(struct merge_system *system, struct merge_segment *segment
     const struct merge_group *group = segment->group;
     size_t n = side == MERGE_INPUT ? segment->columns : segment->rows,
            from = group->shared[side].from;
-    bool same = true, known = n <= SUMMED_MAX;
+    bool same = true;
     int code = read_matrix(merge_input_source(merge, from), group->shared[side].tensor,
                            &segment->basis[side], error);
     for (size_t i = from; i < system->inputs && !code; i++) {
-        const struct load_factors factors = factors_of_input(merge, i, group);
+        ptrdiff_t basis[MERGE_SIDES];
         double *own = NULL;
-        if (factors.basis[side] < 0)
+        bases_of_input(merge, i, group, basis);
+        if (basis[side] < 0)
             continue;
-        known &= factors.spectrum[side] >= 0;
-        code = read_matrix(merge_input_source(merge, i), factors.basis[side], &own, error);
+        code = read_matrix(merge_input_source(merge, i), basis[side], &own, error);
         same &= code || memcmp(own, segment->basis[side], n * n * sizeof *own) == 0;
         free(own);
     }
-    return code || same || !known ? code : sum_basis(system, segment, side, error);
+    return code || same || n > SUMMED_MAX ? code : sum_basis(system, segment, side, error);
 }
 
 static int load_bases(struct merge_system *system, struct merge_segment *segment,
@@ -262,34 +258,51 @@ static void transpose(size_t n, const double *from, double *to)
             to[j * n + i] = from[i * n + j];
 }
 
+static int new_floats(size_t count, const double *from, float **floats, struct ivon_error *error)
+{
+    *floats = malloc((count + 1) * sizeof **floats);
+    if (!*floats)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < count; i++)
+        (*floats)[i] = (float)from[i];
+    return 0;
+}
+
 /* V = Qᵀ U; none where it is the identity. */
 static int set_turn(struct merge_system *system, const struct merge_segment *segment, int side,
-                    const double *own, double **turn, struct ivon_error *error)
+                    const double *own, float **turn, struct ivon_error *error)
 {
     size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
     const double *shared = segment->basis[side];
+    double *product = system->wide[side];
+    int code = 0;
     if (!shared || (own && memcmp(own, shared, n * n * sizeof *own) == 0))
         return 0;
-    *turn = new_array(n * n, error);
-    if (!*turn)
-        return IVON_ERROR_MEMORY;
     if (own)
-        return matrix_product(system->pool, true, false, n, n, n, shared, own, *turn, error);
-    transpose(n, shared, *turn);
-    return 0;
+        code = matrix_product(system->pool, true, false, n, n, n, shared, own, product, error);
+    else
+        transpose(n, shared, product);
+    return code ? code : new_floats(n * n, product, turn, error);
 }
 
 /* The operator's diagonal in the parameters' own coordinates, given its bases. */
 static int load_plain(struct merge_system *system, const struct merge_segment *segment,
                       size_t input, double *const own[MERGE_SIDES], struct ivon_error *error)
 {
+    float *turn[MERGE_SIDES] = {NULL};
     const struct structure *structure = system->run->merge->structured->structures[input];
     struct merge_operator *operator= & segment->operators[input];
     operator->plain = calloc(segment->size + 1, sizeof(double));
-    if (!operator->plain)
-        return ivon_error_memory(error);
-    int code = matrix_add_diagonal(system->pool, own, segment->rows, segment->columns,
+    int code = operator->plain ? 0 : ivon_error_memory(error);
+    for (int side = 0; side < MERGE_SIDES && !code; side++) {
+        size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
+        code = own[side] ? new_floats(n * n, own[side], &turn[side], error) : 0;
+    }
+    if (!code)
+        code = matrix_add_diagonal(system->pool, turn, segment->rows, segment->columns,
                                    1, operator->values, operator->plain, system->work, error);
+    free(turn[MERGE_INPUT]);
+    free(turn[MERGE_OUTPUT]);
     for (size_t r = 0; operator->vectors && r<structure->rank && !code; r++) {
         double *w = system->work[1];
         memcpy(w, operator->vectors + r * segment->size, segment->size * sizeof *w);
@@ -301,25 +314,22 @@ static int load_plain(struct merge_system *system, const struct merge_segment *s
     return code;
 }
 
+/* An input's turns, and vectors, given its values. */
 static int load_operator(struct merge_system *system, struct merge_segment *segment, size_t input,
                          struct ivon_error *error)
 {
     const struct ivon_merge *merge = system->run->merge;
     struct merge_operator *operator= & segment->operators[input];
-    const struct load_factors factors = factors_of_input(merge, input, segment->group);
     double *own[MERGE_SIDES] = {NULL};
-    operator->values = new_array(segment->size, error);
-    int code = operator->values ? load_curvature(system, segment, input, operator->values, error)
-                                : IVON_ERROR_MEMORY;
+    ptrdiff_t basis[MERGE_SIDES];
+    bases_of_input(merge, input, segment->group, basis);
     bool constant = !input &&
                     !merge_hessian_of(
                         merge, 0, merge_entry_input(&merge->entries[segment->group->weight], 0));
-    if (!code)
-        code = load_vectors(system, segment, input, error);
+    int code = load_vectors(system, segment, input, error);
     for (int side = 0; side < MERGE_SIDES && !code; side++) {
-        if (factors.basis[side] >= 0)
-            code = read_matrix(merge_input_source(merge, input), factors.basis[side], &own[side],
-                               error);
+        if (basis[side] >= 0)
+            code = read_matrix(merge_input_source(merge, input), basis[side], &own[side], error);
         if (!code && !constant)
             code = set_turn(system, segment, side, own[side], &operator->turn[side], error);
         if (!system->plain) { /* one matrix at a time */
@@ -341,17 +351,30 @@ static bool needs_base(const struct ivon_merge *merge)
            (merge->base_in_formula || merge->options.on_nonpositive == IVON_NONPOSITIVE_BASE);
 }
 
+static int load_segment(struct merge_system *system, struct merge_segment *segment,
+                        struct ivon_error *error)
+{
+    size_t first = needs_base(system->run->merge) ? 0 : 1;
+    int code = 0;
+    segment->operators = calloc(system->inputs, sizeof *segment->operators);
+    if (!segment->operators)
+        return ivon_error_memory(error);
+    for (size_t i = first; i < system->inputs && !code; i++) {
+        double *values = segment->operators[i].values = new_array(segment->size, error);
+        code = values ? load_curvature(system, segment, i, values, error) : IVON_ERROR_MEMORY;
+    }
+    if (!code)
+        code = load_bases(system, segment, error);
+    for (size_t i = first; i < system->inputs && !code; i++)
+        code = load_operator(system, segment, i, error);
+    return code;
+}
+
 static int load_segments(struct merge_system *system, struct ivon_error *error)
 {
-    const struct ivon_merge *merge = system->run->merge;
     int code = 0;
-    for (size_t g = 0; g < system->segment_count && !code; g++) {
-        struct merge_segment *segment = &system->segments[g];
-        segment->operators = calloc(system->inputs, sizeof *segment->operators);
-        code = segment->operators ? load_bases(system, segment, error) : ivon_error_memory(error);
-        for (size_t i = needs_base(merge) ? 0 : 1; i < system->inputs && !code; i++)
-            code = load_operator(system, segment, i, error);
-    }
+    for (size_t g = 0; g < system->segment_count && !code; g++)
+        code = load_segment(system, &system->segments[g], error);
     return code;
 }
 
@@ -422,7 +445,7 @@ static int load_sides(struct merge_system *system, struct ivon_error *error)
 static int lay_out(struct merge_system *system, size_t first, struct ivon_error *error)
 {
     const struct merge_structured *structured = system->run->merge->structured;
-    size_t largest = 0, rank = 0;
+    size_t largest = 0, rank = 0, sides[MERGE_SIDES] = {0};
     for (size_t g = 0; g < system->segment_count; g++) {
         const struct merge_group *group = &structured->groups[first + g];
         struct merge_segment *segment = &system->segments[g];
@@ -433,6 +456,11 @@ static int lay_out(struct merge_system *system, size_t first, struct ivon_error 
                                           .offset = system->size};
         system->size += segment->size;
         largest = segment->size > largest ? segment->size : largest;
+        for (int side = 0; side < MERGE_SIDES; side++) {
+            size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
+            if (group->shared[side].tensor >= 0 && n > sides[side])
+                sides[side] = n;
+        }
     }
     for (size_t i = 0; i < system->inputs; i++)
         if (structured->structures[i] && structured->structures[i]->rank > rank)
@@ -441,9 +469,13 @@ static int lay_out(struct merge_system *system, size_t first, struct ivon_error 
     system->work[0] = new_array(largest, error);
     system->work[1] = new_array(largest, error);
     system->part = new_array(rank, error);
-    return system->scratch && system->work[0] && system->work[1] && system->part
-               ? 0
-               : IVON_ERROR_MEMORY;
+    bool whole = system->scratch && system->work[0] && system->work[1] && system->part;
+    for (int k = 0; k < 2 && whole; k++) {
+        system->wide[k] = new_array(sides[k] * sides[k], error);
+        system->floats[k] = (float *)new_array((largest + 1) / 2, error);
+        whole = system->wide[k] && system->floats[k];
+    }
+    return whole ? 0 : IVON_ERROR_MEMORY;
 }
 
 int system_load(struct merge_system *system, struct merge_run *run, struct thread_pool *pool,
@@ -489,11 +521,15 @@ void system_release(struct merge_system *system)
     free(system->work[0]);
     free(system->work[1]);
     free(system->part);
+    for (int k = 0; k < 2; k++) {
+        free(system->wide[k]);
+        free(system->floats[k]);
+    }
 }
 
 double system_memory(const struct ivon_merge *merge, size_t first, size_t count)
 {
-    enum { VECTORS = 10 /* of a solution, and what is read */ };
+    enum { VECTORS = 11 /* of a solution, and what is read */ };
     const struct merge_structured *structured = merge->structured;
     double numbers = 0, inputs = (double)merge->model_count + 1, rank = 0;
     for (size_t i = 0; i <= merge->model_count; i++)
@@ -502,8 +538,8 @@ double system_memory(const struct ivon_merge *merge, size_t first, size_t count)
         const struct merge_group *group = &structured->groups[g];
         double rows = (double)group->rows, columns = (double)group->columns;
         numbers += rows * columns * (2 * inputs + VECTORS + rank);
-        numbers += group->shared[MERGE_INPUT].tensor < 0 ? 0 : columns * columns * (inputs + 1);
-        numbers += group->shared[MERGE_OUTPUT].tensor < 0 ? 0 : rows * rows * (inputs + 1);
+        numbers += group->shared[MERGE_INPUT].tensor < 0 ? 0 : columns * columns * (inputs / 2 + 2);
+        numbers += group->shared[MERGE_OUTPUT].tensor < 0 ? 0 : rows * rows * (inputs / 2 + 2);
     }
     return numbers * sizeof(double);
 }

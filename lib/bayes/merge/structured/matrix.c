@@ -9,35 +9,87 @@
 #include "core/error.h"
 
 enum {
-    PANEL = 128, /* rows of a product that are one piece of work */
-    PIECE = 4096 /* elements read at once */
+    TILE_ROWS = 320, /* of a product that are one piece of work: enough that copying its factors */
+    TILE_COLUMNS = 640, /* into the order in which they are multiplied takes little */
+    PANEL = 128,        /* rows of other work that are one piece */
+    PIECE = 4096        /* elements read at once */
 };
 
 struct matrix_work {
-    bool transpose_a, transpose_b;
+    bool transpose_a, transpose_b, narrow; /* narrow: of floats, else doubles */
     size_t m, n, k;
-    const double *a, *b;
-    double *c;
+    const void *a, *b;
+    void *c;
 };
 
-static int multiply_panel(void *context, size_t i, int thread, struct ivon_error *error)
+static int multiply_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
     const struct matrix_work *work = context;
-    size_t first = i * PANEL, rows = work->m - first < PANEL ? work->m - first : PANEL;
-    const double *a = work->a + (work->transpose_a ? first : first * work->k);
+    size_t across = (work->n + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    size_t row = i / across * TILE_ROWS, column = i % across * TILE_COLUMNS;
+    int64_t m = (int64_t)(work->m - row < TILE_ROWS ? work->m - row : TILE_ROWS);
+    int64_t n = (int64_t)(work->n - column < TILE_COLUMNS ? work->n - column : TILE_COLUMNS);
+    int64_t lda = (int64_t)(work->transpose_a ? work->m : work->k), k = (int64_t)work->k;
+    int64_t ldb = (int64_t)(work->transpose_b ? work->k : work->n), ldc = (int64_t)work->n;
+    size_t at_a = work->transpose_a ? row : row * work->k;
+    size_t at_b = work->transpose_b ? column * work->k : column, at_c = row * work->n + column;
     (void)thread, (void)error;
-    blas_product_double(work->transpose_a, work->transpose_b, (int64_t)rows, (int64_t)work->n,
-                        (int64_t)work->k, 1, a, (int64_t)(work->transpose_a ? work->m : work->k),
-                        work->b, (int64_t)(work->transpose_b ? work->k : work->n), 0,
-                        work->c + first * work->n, (int64_t)work->n);
+    if (work->narrow)
+        blas_product(work->transpose_a, work->transpose_b, m, n, k, 1,
+                     (const float *)work->a + at_a, lda, (const float *)work->b + at_b, ldb, 0,
+                     (float *)work->c + at_c, ldc);
+    else
+        blas_product_double(work->transpose_a, work->transpose_b, m, n, k, 1,
+                            (const double *)work->a + at_a, lda, (const double *)work->b + at_b,
+                            ldb, 0, (double *)work->c + at_c, ldc);
     return 0;
+}
+
+static int multiply_tiles(struct thread_pool *pool, struct matrix_work *work,
+                          struct ivon_error *error)
+{
+    size_t down = (work->m + TILE_ROWS - 1) / TILE_ROWS;
+    size_t across = (work->n + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    return thread_pool_run(pool, INT32_MAX, down * across, multiply_tile, work, error);
 }
 
 int matrix_product(struct thread_pool *pool, bool transpose_a, bool transpose_b, size_t m, size_t n,
                    size_t k, const double *a, const double *b, double *c, struct ivon_error *error)
 {
-    struct matrix_work work = {transpose_a, transpose_b, m, n, k, a, b, c};
-    return thread_pool_run(pool, INT32_MAX, (m + PANEL - 1) / PANEL, multiply_panel, &work, error);
+    struct matrix_work work = {transpose_a, transpose_b, false, m, n, k, a, b, c};
+    return multiply_tiles(pool, &work, error);
+}
+
+/* U a Uᵀ, by panels of its rows up to the diagonal. */
+struct symmetric_work {
+    size_t n;
+    const double *basis, *values;
+    double *sum;
+};
+
+static int add_symmetric_panel(void *context, size_t i, int thread, struct ivon_error *error)
+{
+    const struct symmetric_work *work = context;
+    size_t n = work->n, first = i * PANEL, count = n - first < PANEL ? n - first : PANEL;
+    double *scaled = malloc(count * n * sizeof *scaled);
+    (void)thread;
+    if (!scaled)
+        return ivon_error_memory(error);
+    for (size_t k = 0; k < count * n; k++)
+        scaled[k] = work->basis[first * n + k] * work->values[k % n];
+    blas_product_double(false, true, (int64_t)count, (int64_t)(first + count), (int64_t)n, 1,
+                        scaled, (int64_t)n, work->basis, (int64_t)n, 1, work->sum + first * n,
+                        (int64_t)n);
+    free(scaled);
+    return 0;
+}
+
+int matrix_add_symmetric(struct thread_pool *pool, size_t n, const double *basis,
+                         const double *values, double *sum, struct ivon_error *error)
+{
+    struct symmetric_work work = {n, basis, values, sum};
+    return thread_pool_run(pool, INT32_MAX, (n + PANEL - 1) / PANEL, add_symmetric_panel, &work,
+                           error);
 }
 
 static int refuse_element(struct ivon_source *source, const struct ivon_tensor *tensor,
@@ -133,10 +185,37 @@ int matrix_rotate(struct thread_pool *pool, double *const turn[MERGE_SIDES], boo
     return code;
 }
 
+int matrix_rotate_floats(struct thread_pool *pool, float *const turn[MERGE_SIDES], bool back,
+                         size_t rows, size_t columns, float **x, float **scratch,
+                         struct ivon_error *error)
+{
+    int code = 0;
+    for (int side = 0; side < MERGE_SIDES && !code; side++) {
+        if (!turn[side])
+            continue;
+        bool input = side == MERGE_INPUT;
+        float *from = *x, *to = *scratch;
+        struct matrix_work work = {input ? false : back,
+                                   input ? !back : false,
+                                   true,
+                                   rows,
+                                   columns,
+                                   input ? columns : rows,
+                                   input ? from : turn[side],
+                                   input ? turn[side] : from,
+                                   to};
+        code = multiply_tiles(pool, &work, error);
+        *x = to;
+        *scratch = from;
+    }
+    return code;
+}
+
 /* The squares of a panel of rows of V, times the rows of x (out: one column for each of the panel's
    rows), or times x itself (one row for each). */
 struct square_work {
-    const double *turn, *x;
+    const float *turn;
+    const double *x;
     double *out;
     size_t rows, columns;
     bool input;
@@ -152,7 +231,7 @@ static int square_panel(void *context, size_t i, int thread, struct ivon_error *
     if (!squares)
         return ivon_error_memory(error);
     for (size_t k = 0; k < count * size; k++)
-        squares[k] = work->turn[first * size + k] * work->turn[first * size + k];
+        squares[k] = (double)work->turn[first * size + k] * (double)work->turn[first * size + k];
     if (work->input)
         blas_product_double(false, true, (int64_t)work->rows, (int64_t)count, (int64_t)size, 1,
                             work->x, (int64_t)size, squares, (int64_t)size, 0, work->out + first,
@@ -165,7 +244,7 @@ static int square_panel(void *context, size_t i, int thread, struct ivon_error *
     return 0;
 }
 
-int matrix_add_diagonal(struct thread_pool *pool, double *const turn[MERGE_SIDES], size_t rows,
+int matrix_add_diagonal(struct thread_pool *pool, float *const turn[MERGE_SIDES], size_t rows,
                         size_t columns, double c, const double *x, double *out,
                         double *const work[2], struct ivon_error *error)
 {

@@ -49,6 +49,24 @@ IVON_DISPATCH static void operator_add(double *restrict x, const double *restric
         x[i] += y[i];
 }
 
+/* y ← V_B y V_Aᵀ, or with `back` V_Bᵀ y V_A. */
+static int operator_rotate(struct merge_system *system, const struct merge_segment *segment,
+                           const struct merge_operator *operator, bool back, double *y,
+                           struct ivon_error *error)
+{
+    double *turn[MERGE_SIDES] = {NULL};
+    for (int side = 0; side < MERGE_SIDES; side++) {
+        size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
+        if (!operator->turn[side])
+            continue;
+        turn[side] = system->wide[side];
+        for (size_t i = 0; i < n * n; i++)
+            turn[side][i] = (double)operator->turn[side][i];
+    }
+    return matrix_rotate(system->pool, turn, back, segment->rows, segment->columns, y,
+                         system->work[0], error);
+}
+
 /* y = V_Bᵀ x V_A of every segment into the scratch; part += the products with the vectors. */
 static int apply_begin(struct merge_system *system, size_t input, const double *x,
                        struct ivon_error *error)
@@ -61,8 +79,7 @@ static int apply_begin(struct merge_system *system, size_t input, const double *
         const struct merge_operator *operator= & segment->operators[input];
         double *y = system->scratch + segment->offset;
         memcpy(y, x + segment->offset, segment->size * sizeof *y);
-        code = matrix_rotate(system->pool, operator->turn, true, segment->rows, segment->columns, y,
-                             system->work[0], error);
+        code = operator_rotate(system, segment, operator, true, y, error);
         if (!code && operator->vectors)
             blas_product_double(false, true, 1, (int64_t)rank, (int64_t)segment->size, 1, y,
                                 (int64_t)segment->size, operator->vectors, (int64_t)segment->size,
@@ -92,8 +109,7 @@ static int apply_end(struct merge_system *system, size_t input, const double *fa
             blas_product_double(false, false, 1, (int64_t)segment->size, (int64_t)rank, c,
                                 system->part, (int64_t)rank, operator->vectors,
                                 (int64_t)segment->size, 1, y, (int64_t)segment->size);
-        code = matrix_rotate(system->pool, operator->turn, false, segment->rows, segment->columns,
-                             y, system->work[0], error);
+        code = operator_rotate(system, segment, operator, false, y, error);
         operator_add(out + segment->offset, y, segment->size);
     }
     return code;
@@ -123,6 +139,73 @@ int system_apply(struct merge_system *system, const double *factors, const doubl
     return code;
 }
 
+/* The least e for which all |x| < 2^e, of those whose 2^-e is finite; 0 where all are zero. */
+IVON_DISPATCH static int exponent_of(const double *x, size_t count)
+{
+    double largest = 0;
+    int exponent;
+    for (size_t i = 0; i < count; i++)
+        largest = fabs(x[i]) > largest ? fabs(x[i]) : largest;
+    frexp(largest, &exponent);
+    return exponent < -1000 ? -1000 : exponent;
+}
+
+IVON_DISPATCH static void narrow(float *restrict y, const double *restrict x, double scale,
+                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = (float)(scale * x[i]);
+}
+
+IVON_DISPATCH static void multiply_floats(float *restrict y, const double *restrict by,
+                                          double scale, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = (float)(scale * by[i] * (double)y[i]);
+}
+
+IVON_DISPATCH static void add_floats(double *restrict out, double scale, const float *restrict y,
+                                     size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] += scale * (double)y[i];
+}
+
+/* out += c V_B (s ⊙ (V_Bᵀ x V_A)) V_Aᵀ, with x and s scaled to numbers below 1. */
+static int segment_apply_floats(struct merge_system *system, const struct merge_segment *segment,
+                                const struct merge_operator *operator, double c, const double *x,
+                                double *out, struct ivon_error *error)
+{
+    float *y = system->floats[0], *scratch = system->floats[1];
+    int of_x = exponent_of(x, segment->size), of_s = exponent_of(operator->values, segment->size);
+    narrow(y, x, ldexp(1, -of_x), segment->size);
+    int code = matrix_rotate_floats(system->pool, operator->turn, true, segment->rows,
+                                    segment->columns, &y, &scratch, error);
+    multiply_floats(y, operator->values, ldexp(1, -of_s), segment->size);
+    if (!code)
+        code = matrix_rotate_floats(system->pool, operator->turn, false, segment->rows,
+                                    segment->columns, &y, &scratch, error);
+    add_floats(out, ldexp(c, of_x + of_s), y, segment->size);
+    return code;
+}
+
+int system_apply_floats(struct merge_system *system, const double *factors, const double *x,
+                        double *out, struct ivon_error *error)
+{
+    int code = 0;
+    memset(out, 0, system->size * sizeof *out);
+    for (size_t g = 0; g < system->segment_count; g++)
+        for (size_t i = 0; i < system->inputs && !code; i++) {
+            const struct merge_segment *segment = &system->segments[g];
+            const struct merge_operator *operator= & segment->operators[i];
+            double c = factors_of(system, factors, g)[i];
+            if (operator->values && c != 0)
+                code = segment_apply_floats(system, segment, operator, c, x + segment->offset,
+                                            out + segment->offset, error);
+        }
+    return code;
+}
+
 /* out += c Σ ℓ w² over the vectors w, turned into the coordinates of `out`. */
 static int add_correction(struct merge_system *system, const struct merge_segment *segment,
                           size_t input, double c, double *out, struct ivon_error *error)
@@ -133,8 +216,7 @@ static int add_correction(struct merge_system *system, const struct merge_segmen
     int code = 0;
     for (size_t r = 0; r < structure->rank && operator->vectors && !code; r++) {
         memcpy(w, operator->vectors + r * segment->size, segment->size * sizeof *w);
-        code = matrix_rotate(system->pool, operator->turn, false, segment->rows, segment->columns,
-                             w, system->work[0], error);
+        code = operator_rotate(system, segment, operator, false, w, error);
         for (size_t i = 0; i < segment->size; i++)
             out[i] += c * structure->values[r] * w[i] * w[i];
     }

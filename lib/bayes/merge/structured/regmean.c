@@ -21,8 +21,7 @@ struct regmean {
     struct thread_pool *pool;
     const struct merge_group *group;
     size_t n, size;
-    double *factor, *sum, *gram; /* A_t, Σ α λ A_t shrunk, and not: n × n */
-    double *work;                /* n × n, where factors come from their eigenvectors; or null */
+    double *factor, *sum, *gram;           /* A_t, Σ α λ A_t shrunk, and not: n × n */
     double *mean, *average, *right, *pull; /* o × n: W_t, W̄, the right side, one term of it */
 };
 
@@ -32,7 +31,7 @@ static double regmean_ess(const struct ivon_source *source)
     return isnan(ess) ? 1 : ess;
 }
 
-/* A = U a Uᵀ. */
+/* A = U a Uᵀ, its lower triangle. */
 static int factor_from_basis(struct regmean *regmean, struct ivon_source *source,
                              const struct structure_block *block, struct ivon_error *error)
 {
@@ -42,15 +41,10 @@ static int factor_from_basis(struct regmean *regmean, struct ivon_source *source
                                  : ivon_error_memory(error);
     if (!code)
         code = matrix_read(source, (size_t)block->input_spectrum, spectrum, error);
-    if (!code && !regmean->work)
-        regmean->work = malloc(n * n * sizeof *regmean->work);
-    if (!code && !regmean->work)
-        code = ivon_error_memory(error);
-    for (size_t i = 0; i < n * n && !code; i++)
-        regmean->work[i] = basis[i] * spectrum[i % n];
-    if (!code)
-        code = matrix_product(regmean->pool, false, true, n, n, n, regmean->work, basis,
-                              regmean->factor, error);
+    if (!code) {
+        memset(regmean->factor, 0, n * n * sizeof *regmean->factor);
+        code = matrix_add_symmetric(regmean->pool, n, basis, spectrum, regmean->factor, error);
+    }
     free(basis);
     free(spectrum);
     return code;
@@ -235,6 +229,5 @@ int merge_regmean(struct merge_run *run, struct thread_pool *pool, const struct 
         free(*squares[i]);
     for (int i = 0; i < 4; i++)
         free(*arrays[i]);
-    free(regmean.work);
     return code;
 }

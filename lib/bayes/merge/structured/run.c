@@ -10,7 +10,7 @@
 
 /* Relative to the solution, in the norm of the merged precision; of movements, which are told to a
    few digits. */
-static const double TOLERANCE = 1e-6, TOLERANCE_OF_MOVEMENT = 1e-4;
+static const double TOLERANCE = 1e-5, TOLERANCE_OF_MOVEMENT = 1e-4;
 
 /* The memory of the results of one system. */
 struct solving {
@@ -219,6 +219,8 @@ static int run_result(struct merge_system *system, size_t result, const struct s
         code = keep_base(system, solving, error);
     if (!code && merge->structured->rank)
         return write_corrected(system, result, solving, error);
+    if (!code && kept && !system->plain && !system->segments[0].operators[0].vectors)
+        return write_base(system, result, error);
     if (!code && system->plain)
         code = system_diagonal(system, solving->factors, true, solving->diagonal, error);
     return code ? code : write_precision(system, result, solving->diagonal, error);

@@ -97,26 +97,55 @@ static int write_hessian(struct merge_run *run, size_t result, ptrdiff_t output,
     return code;
 }
 
+/* Writes the shared basis of a side, or the base's own. */
+static int write_basis(struct merge_system *system, size_t result,
+                       const struct merge_segment *segment, int side, bool base,
+                       struct ivon_error *error)
+{
+    size_t n = side == MERGE_INPUT ? segment->columns : segment->rows;
+    double *own = NULL;
+    int code = base ? system_own_basis(system, segment, 0, side, &own, error) : 0;
+    if (!code)
+        code = write_floats(system->run, result, segment->group->basis[side], 0,
+                            base ? own : segment->basis[side], n * n, error);
+    free(own);
+    return code;
+}
+
+static int write_segment(struct merge_system *system, size_t result,
+                         const struct merge_segment *segment, const double *precision, bool base,
+                         struct ivon_error *error)
+{
+    struct merge_run *run = system->run;
+    const struct merge_group *group = segment->group;
+    bool block = group->basis[MERGE_INPUT] >= 0 || group->basis[MERGE_OUTPUT] >= 0;
+    int code = write_hessian(run, result, group->hessian, block ? NULL : group, false, precision,
+                             error);
+    if (!code && group->bias_hessian >= 0)
+        code = write_hessian(run, result, group->bias_hessian, group, true, precision, error);
+    for (int side = 0; side < MERGE_SIDES && !code; side++)
+        if (group->basis[side] >= 0)
+            code = write_basis(system, result, segment, side, base, error);
+    return code;
+}
+
 int write_precision(struct merge_system *system, size_t result, const double *diagonal,
                     struct ivon_error *error)
 {
-    struct merge_run *run = system->run;
     int code = 0;
     for (size_t g = 0; g < system->segment_count && !code; g++) {
         const struct merge_segment *segment = &system->segments[g];
-        const struct merge_group *group = segment->group;
-        bool block = group->basis[MERGE_INPUT] >= 0 || group->basis[MERGE_OUTPUT] >= 0;
-        const double *precision = diagonal + segment->offset;
-        code = write_hessian(run, result, group->hessian, block ? NULL : group, false, precision,
-                             error);
-        if (!code && group->bias_hessian >= 0)
-            code = write_hessian(run, result, group->bias_hessian, group, true, precision, error);
-        for (int side = 0; side < MERGE_SIDES && !code; side++)
-            if (group->basis[side] >= 0)
-                code = write_floats(run, result, group->basis[side], 0, segment->basis[side],
-                                    side == MERGE_INPUT ? segment->columns * segment->columns
-                                                        : segment->rows * segment->rows,
-                                    error);
+        code = write_segment(system, result, segment, diagonal + segment->offset, false, error);
+    }
+    return code;
+}
+
+int write_base(struct merge_system *system, size_t result, struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t g = 0; g < system->segment_count && !code; g++) {
+        const struct merge_segment *segment = &system->segments[g];
+        code = write_segment(system, result, segment, segment->operators[0].values, true, error);
     }
     return code;
 }
