@@ -3,10 +3,11 @@
  * of its segments, one for each group, in coordinates of the group's shared basis; an operator is
  * that of an input, with V = Qᵀ U for its basis U.
  *
- * V are rounded to float once, and that is the operator: an error of 2^-24 of each element changes
- * x·S x by as much of its terms, however much precisions differ between directions. Sums are in
- * double, but for the steps of conjugate gradients, whose products in float take half the time
- * (solve.c). All work is divided among threads in pieces that do not depend on them.
+ * V are rounded to float once, as the bases are that they are made of, and that is the operator: an
+ * error of 2^-24 of each element changes x·S x by as much of its terms, however much precisions
+ * differ between directions. Sums are in double, but for the steps of conjugate gradients, whose
+ * products in float take half the time (solve.c). All work is divided among threads in pieces that
+ * do not depend on them.
  */
 #ifndef BAYES_MERGE_SYSTEM_H
 #define BAYES_MERGE_SYSTEM_H
