@@ -529,7 +529,10 @@ void system_release(struct merge_system *system)
 
 double system_memory(const struct ivon_merge *merge, size_t first, size_t count)
 {
-    enum { VECTORS = 11 /* of a solution, and what is read */ };
+    enum {
+        VECTORS = 11 /* of a solution, and what is read */,
+        MATRICES = 5 /* Q, V, eigenvectors */
+    };
     const struct merge_structured *structured = merge->structured;
     double numbers = 0, inputs = (double)merge->model_count + 1, rank = 0;
     for (size_t i = 0; i <= merge->model_count; i++)
@@ -538,8 +541,11 @@ double system_memory(const struct ivon_merge *merge, size_t first, size_t count)
         const struct merge_group *group = &structured->groups[g];
         double rows = (double)group->rows, columns = (double)group->columns;
         numbers += rows * columns * (2 * inputs + VECTORS + rank);
-        numbers += group->shared[MERGE_INPUT].tensor < 0 ? 0 : columns * columns * (inputs / 2 + 2);
-        numbers += group->shared[MERGE_OUTPUT].tensor < 0 ? 0 : rows * rows * (inputs / 2 + 2);
+        numbers += group->shared[MERGE_INPUT].tensor < 0
+                       ? 0
+                       : columns * columns * (inputs / 2 + MATRICES);
+        numbers += group->shared[MERGE_OUTPUT].tensor < 0 ? 0
+                                                          : rows * rows * (inputs / 2 + MATRICES);
     }
     return numbers * sizeof(double);
 }
