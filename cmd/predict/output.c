@@ -299,7 +299,8 @@ static int predict_output_compare(struct predict_output *output, const struct iv
                                       output->compared, error);
     return code ? code
                 : ivon_comparison_add(output->comparison, p->first * rows_per_example(output), rows,
-                                      p->probabilities, output->compared, p->counts, error);
+                                      p->probabilities, output->compared, p->labels, p->counts,
+                                      error);
 }
 
 int predict_output_take(void *context, const struct ivon_predictions *given,

@@ -173,17 +173,20 @@ IVON_API int ivon_comparison_new(struct ivon_comparison **comparison,
 IVON_API void ivon_comparison_free(struct ivon_comparison *comparison);
 
 /* Adds two predictions p and q of the same `count` examples, count × K probabilities each, but for
-   those of which `counts` is false; null: all count. They are checked as by ivon_metrics_add, in
-   which `first` means the same. */
+   those of which `counts` is false; null: all count. `targets` are as ivon_metrics_add takes them;
+   null: they are not known. Predictions are checked as there, where `first` means the same, and so
+   are targets. */
 IVON_API int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size_t count,
-                                 const float *p, const float *q, const bool *counts,
-                                 struct ivon_error *error);
+                                 const float *p, const float *q, const int64_t *targets,
+                                 const bool *counts, struct ivon_error *error);
 
 /*
  * Everything added so far; borrowed, until the next call: agreement, the share of examples with the
  * same most probable class (the lowest of equal ones); total_variation, the mean of
  * ½ Σ_c |p_c − q_c|. Bernoulli: over all outputs, as two-class categoricals. (Wilson et al.,
- * NeurIPS 2021 competition.)
+ * NeurIPS 2021 competition.) With targets also accuracy_difference and nll_difference, the means of
+ * what p's accuracy and loss have more than q's: their errors are of pairs, without what makes an
+ * example hard for both.
  */
 IVON_API const struct ivon_metric *ivon_comparison_values(struct ivon_comparison *comparison,
                                                           size_t *count);

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -10,7 +11,9 @@ struct ivon_comparison {
     bool classes;
     size_t outputs;
     struct moments agreement, variation; /* over examples */
-    struct ivon_metric values[2];
+    bool told;                           /* there were targets */
+    struct moments accuracy, nll;        /* of p, less that of q */
+    struct ivon_metric values[4];
 };
 
 int ivon_comparison_new(struct ivon_comparison **out, enum ivon_likelihood likelihood,
@@ -53,11 +56,51 @@ static void comparison_add_row(struct ivon_comparison *comparison, const float *
     }
 }
 
-int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size_t count,
-                        const float *p, const float *q, const bool *counts,
-                        struct ivon_error *error)
+/* Whether a row's best class is right, and its loss; of events their means. */
+static void comparison_score(const struct ivon_comparison *comparison, const float *p,
+                             const int64_t *targets, double *accuracy, double *nll)
 {
     size_t outputs = comparison->outputs;
+    *accuracy = *nll = 0;
+    if (comparison->classes) {
+        *accuracy = probabilities_best(p, outputs) == (size_t)targets[0];
+        *nll = -log(probability_clamp(p[targets[0]]));
+        return;
+    }
+    for (size_t k = 0; k < outputs; k++) {
+        double probability = probability_clamp(p[k]);
+        *accuracy += (probability_best(p[k]) == (targets[k] == 1)) / (double)outputs;
+        *nll -= (targets[k] ? log(probability) : log1p(-probability)) / (double)outputs;
+    }
+}
+
+static void comparison_add_targets(struct ivon_comparison *comparison, const float *p,
+                                   const float *q, const int64_t *targets)
+{
+    double accuracy[2], nll[2];
+    comparison_score(comparison, p, targets, &accuracy[0], &nll[0]);
+    comparison_score(comparison, q, targets, &accuracy[1], &nll[1]);
+    moments_add(&comparison->accuracy, accuracy[0] - accuracy[1], 1);
+    moments_add(&comparison->nll, nll[0] - nll[1], 1);
+}
+
+static int comparison_check_targets(const struct ivon_comparison *comparison,
+                                    const int64_t *targets, uint64_t row, struct ivon_error *error)
+{
+    size_t most = comparison->classes ? comparison->outputs - 1 : 1;
+    for (size_t k = 0; k < (comparison->classes ? 1 : comparison->outputs); k++)
+        if (targets[k] < 0 || (uint64_t)targets[k] > most)
+            return ivon_error_set(error, IVON_ERROR_DATA,
+                                  "row %" PRIu64 ": target %" PRId64 ", expected 0 to %zu", row,
+                                  targets[k], most);
+    return 0;
+}
+
+int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size_t count,
+                        const float *p, const float *q, const int64_t *targets, const bool *counts,
+                        struct ivon_error *error)
+{
+    size_t outputs = comparison->outputs, each = comparison->classes ? 1 : outputs;
     int code = 0;
     for (size_t i = 0; i < count && !code; i++) {
         if (counts && !counts[i])
@@ -65,20 +108,33 @@ int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size
         code = probabilities_check(p + i * outputs, outputs, first + i, error);
         if (!code)
             code = probabilities_check(q + i * outputs, outputs, first + i, error);
+        if (!code && targets)
+            code = comparison_check_targets(comparison, targets + i * each, first + i, error);
     }
-    for (size_t i = 0; i < count && !code; i++)
-        if (!counts || counts[i])
-            comparison_add_row(comparison, p + i * outputs, q + i * outputs);
+    for (size_t i = 0; i < count && !code; i++) {
+        if (counts && !counts[i])
+            continue;
+        comparison_add_row(comparison, p + i * outputs, q + i * outputs);
+        if (targets)
+            comparison_add_targets(comparison, p + i * outputs, q + i * outputs,
+                                   targets + i * each);
+    }
+    comparison->told |= targets && !code;
     return code;
+}
+
+static struct ivon_metric comparison_metric(const char *name, const struct moments *moments)
+{
+    return (struct ivon_metric){name, moments_mean(moments), sqrt(moments_variance(moments))};
 }
 
 const struct ivon_metric *ivon_comparison_values(struct ivon_comparison *comparison, size_t *count)
 {
-    const struct moments *agreement = &comparison->agreement, *variation = &comparison->variation;
-    comparison->values[0] = (struct ivon_metric){"agreement", moments_mean(agreement),
-                                                 sqrt(moments_variance(agreement))};
-    comparison->values[1] = (struct ivon_metric){"total_variation", moments_mean(variation),
-                                                 sqrt(moments_variance(variation))};
-    *count = 2;
-    return comparison->values;
+    struct ivon_metric *values = comparison->values;
+    values[0] = comparison_metric("agreement", &comparison->agreement);
+    values[1] = comparison_metric("total_variation", &comparison->variation);
+    values[2] = comparison_metric("accuracy_difference", &comparison->accuracy);
+    values[3] = comparison_metric("nll_difference", &comparison->nll);
+    *count = comparison->told ? 4 : 2;
+    return values;
 }

@@ -499,7 +499,12 @@ s = p.max(1)
 near(more["detection"]["max_probability"]["auroc"]["value"], auroc(s, s[:9]), 1e-9)
 compare = more["compare"]
 near(compare["agreement"]["value"], np.mean(p.argmax(1) == q.argmax(1)), 1e-12)
-near(compare["total_variation"]["value"], np.mean(np.abs(p - q).sum(1) / 2), 1e-6)'
+near(compare["total_variation"]["value"], np.mean(np.abs(p - q).sum(1) / 2), 1e-6)
+rows = np.arange(EXAMPLES)
+for name, each in (("nll_difference", np.log(q[rows, y]) - np.log(p[rows, y])),
+                   ("accuracy_difference", 1. * (p.argmax(1) == y) - (q.argmax(1) == y))):
+    near(compare[name]["value"], each.mean(), 1e-6)
+    near(compare[name]["standard_error"], each.std(ddof=1) / EXAMPLES**.5, 1e-5)'
 }
 
 @test "log-likelihoods of every sample, as ArviZ reads them" {

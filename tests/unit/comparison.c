@@ -63,8 +63,8 @@ static void compare(enum ivon_likelihood likelihood, size_t n, size_t k)
     for (size_t e = 0; e < n * k && !bernoulli; e++)
         agreement[e / k] += is_best(p + e / k * k, k, e % k) && is_best(q + e / k * k, k, e % k);
     assert_int_equal(ivon_comparison_new(&comparison, likelihood, k, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 0, 1, p, q, NULL, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 1, n - 1, p + k, q + k, NULL, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 1, p, q, NULL, NULL, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 1, n - 1, p + k, q + k, NULL, NULL, NULL), 0);
     size_t count;
     const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
     assert_int_equal(count, 2);
@@ -91,7 +91,7 @@ static void agrees_with_paper_and_pencil(void **unused)
     const float q[] = {0.5f, 0, 0.5f, 0.5f, 0.5f, 0, 0, 1, 0};
     struct ivon_comparison *comparison = NULL;
     assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 3, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, NULL, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, NULL, NULL, NULL), 0);
     size_t count;
     const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
     assert_true(values[0].value == 2.0 / 3);
@@ -109,10 +109,54 @@ static void passes_over_what_does_not_count(void **unused)
     struct ivon_comparison *comparison = NULL;
     size_t count;
     assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 3, NULL), 0);
-    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, counts, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, NULL, counts, NULL), 0);
     const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
     assert_true(values[0].value == 0.5);
     assert_true(values[1].value == 0.75);
+    ivon_comparison_free(comparison);
+}
+
+/* By paper and pencil: accuracies 1, 0, 1 and 1, 1, 0; losses −log of .5, .25, 1 and .5, .5, .25. */
+static void differs_by_pairs(void **unused)
+{
+    (void)unused;
+    const float p[] = {0.5f, 0.5f, 0, 0.75f, 0.25f, 0, 1, 0, 0};
+    const float q[] = {0.5f, 0, 0.5f, 0.25f, 0.5f, 0.25f, 0.25f, 0.75f, 0};
+    const int64_t labels[] = {0, 1, 0}, wrong[] = {0, 3, 0}, ignored[] = {0, -100, 0};
+    const bool counts[] = {true, false, true};
+    const long double accuracy[] = {0, -1, 1}, nll[] = {0, logl(2), logl(.25L)};
+    struct ivon_comparison *comparison = NULL;
+    struct ivon_error error;
+    size_t count;
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_CATEGORICAL, 3, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, labels, NULL, NULL), 0);
+    const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
+    assert_int_equal(count, 4);
+    check(&values[2], "accuracy_difference", accuracy, 3);
+    check(&values[3], "nll_difference", nll, 3);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 3, p, q, ignored, counts, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 4, 3, p, q, wrong, NULL, &error),
+                     IVON_ERROR_DATA);
+    assert_string_equal(error.message, "row 5: target 3, expected 0 to 2");
+    ivon_comparison_free(comparison);
+}
+
+/* Of two events each: p is right about 2 and 1 of them, q about 1 and 1. */
+static void differs_in_events(void **unused)
+{
+    (void)unused;
+    const float p[] = {0.75f, 0.25f, 0.75f, 0.75f}, q[] = {0.75f, 0.75f, 0.25f, 0.25f};
+    const int64_t targets[] = {1, 0, 1, 0};
+    const long double accuracy[] = {.5L, 0};
+    const long double nll[] = {(logl(.25L) - logl(.75L)) / 2, 0};
+    struct ivon_comparison *comparison = NULL;
+    size_t count;
+    assert_int_equal(ivon_comparison_new(&comparison, IVON_BERNOULLI, 2, NULL), 0);
+    assert_int_equal(ivon_comparison_add(comparison, 0, 2, p, q, targets, NULL, NULL), 0);
+    const struct ivon_metric *values = ivon_comparison_values(comparison, &count);
+    assert_int_equal(count, 4);
+    check(&values[2], "accuracy_difference", accuracy, 2);
+    check(&values[3], "nll_difference", nll, 2);
     ivon_comparison_free(comparison);
 }
 
@@ -129,7 +173,7 @@ static void compares_only_probabilities(void **unused)
     const float good[] = {0.5f, 0.5f, 0.25f, 0.75f}, bad[] = {0.5f, 0.5f, NAN, 0.75f};
     for (int side = 0; side < 2; side++) {
         assert_int_equal(ivon_comparison_add(comparison, 5, 2, side ? good : bad, side ? bad : good,
-                                             NULL, &error),
+                                             NULL, NULL, &error),
                          IVON_ERROR_DATA);
         assert_string_equal(error.message, "row 6: probability 0 is nan, expected 0 to 1");
     }
@@ -147,6 +191,8 @@ int main(void)
         cmocka_unit_test(agrees_with_the_definitions),
         cmocka_unit_test(agrees_with_paper_and_pencil),
         cmocka_unit_test(passes_over_what_does_not_count),
+        cmocka_unit_test(differs_by_pairs),
+        cmocka_unit_test(differs_in_events),
         cmocka_unit_test(compares_only_probabilities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
