@@ -56,7 +56,7 @@ static void comparison_add_row(struct ivon_comparison *comparison, const float *
     }
 }
 
-/* Whether a row's best class is right, and its loss; of events their means. */
+/* Sets 1 for a row whose best class is right, and its loss; of events their means. */
 static void comparison_score(const struct ivon_comparison *comparison, const float *p,
                              const int64_t *targets, double *accuracy, double *nll)
 {

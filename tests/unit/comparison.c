@@ -116,7 +116,7 @@ static void passes_over_what_does_not_count(void **unused)
     ivon_comparison_free(comparison);
 }
 
-/* By paper and pencil: accuracies 1, 0, 1 and 1, 1, 0; losses −log of .5, .25, 1 and .5, .5, .25. */
+/* Accuracies are 1, 0, 1 and 1, 1, 0; losses −log of .5, .25, 1 and of .5, .5, .25. */
 static void differs_by_pairs(void **unused)
 {
     (void)unused;
