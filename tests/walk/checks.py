@@ -186,7 +186,7 @@ SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?
                     r"(compare\.)?agreement|(compare\.)?total_variation|ece.*|"
                     r".*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
 SIGNED = re.compile(r"index|token|label|rank|tensors/.*|prediction|step|class|group|logits|mean|.*_vector|influence|"
-                    r"covariance|.*_change|(.*\.)?nll|waic|psis_loo|lower|upper|.*overconfidence|calibration_.*|loo_diff")
+                    r"covariance|.*_change|(.*\.)?nll|waic|psis_loo|lower|upper|.*overconfidence|calibration_.*|loo_diff|.*_difference")
 
 
 def check_range(name, array):
