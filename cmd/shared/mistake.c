@@ -53,9 +53,13 @@ void nearest_offer(struct nearest *nearest, const char *name)
     if (nearest->length > NAME_MAX_LENGTH || length > NAME_MAX_LENGTH || !nearest->length)
         return;
     size_t found = distance(nearest->text, nearest->length, name, length);
-    if (nearest->length > 1 && strncmp(nearest->text, name, nearest->length) == 0)
+    bool begins = nearest->length > 1 && strncmp(nearest->text, name, nearest->length) == 0;
+    if (begins)
         found = least(found, 1);
-    if (found >= nearest->distance || found >= nearest->length)
+    /* Of names that begin so the shortest has the least left out. */
+    bool shorter = begins && nearest->name && found == nearest->distance &&
+                   length < strlen(nearest->name);
+    if ((found >= nearest->distance && !shorter) || found >= nearest->length)
         return;
     nearest->name = name;
     nearest->distance = found;
