@@ -33,6 +33,8 @@ enum {
     KEY_RISK,
     KEY_BY_CLASS,
     KEY_GROUPS,
+    KEY_ACQUIRE,
+    KEY_TOP,
 };
 
 static const struct argp_option option_table[] = {
@@ -53,6 +55,11 @@ static const struct argp_option option_table[] = {
     {"logits", KEY_LOGITS, NULL, 0, "Write the outputs at the mean, too", 3},
     {"log-likelihoods", KEY_LOG_LIKELIHOODS, "FILE", 0,
      "Write every sample's log-likelihoods, for ArviZ", 3},
+    {"acquire", KEY_ACQUIRE, "SCORE", 0,
+     "Print which examples to label next, best first, by bald, entropy, variation-ratio, margin or "
+     "batchbald",
+     3},
+    {"top", KEY_TOP, "N", 0, "How many examples --acquire prints (default 10)", 3},
     {"metrics", KEY_METRICS, NULL, 0, "Print accuracy, NLL, calibration and the like", 4},
     {"json", KEY_JSON, NULL, 0, "Print the metrics in JSON", 4},
     {"bins", KEY_BINS, "N", 0, "Bins of the calibration errors (default 15)", 4},
@@ -99,6 +106,12 @@ static error_t predict_parse_number_option(int key, char *argument, struct argp_
         return 0;
     case KEY_BINS:
         options->bins = (int)option_whole(state, "--bins", argument, 1, 65536);
+        return 0;
+    case KEY_TOP:
+        command->top = (size_t)option_whole(state, "--top", argument, 1, INT64_MAX / 2);
+        return 0;
+    case KEY_ACQUIRE:
+        command->acquire = predict_acquisition_of(state, argument);
         return 0;
     default:
         return parse_method_option(key, argument, state);
@@ -153,6 +166,7 @@ static void predict_take_options(struct predict_command *command)
     command->options.descriptions = (command->metrics || command->format != IVON_NPY) && own;
     command->options.nll_at_mean = command->metrics && !command->mean && own;
     command->options.sample = command->draw.sample;
+    command->options.sample_outputs = command->acquire == IVON_ACQUIRE_BATCHBALD;
     command->options.task = command->evaluation.task;
     command->options.batch = command->evaluation.batch;
     command->options.resources.memory = command->evaluation.memory;
@@ -233,8 +247,9 @@ static void predict_check_arguments(struct predict_command *command, struct argp
                      "the likelihood of a regression's targets needs their --noise-std");
     if (command->mean && command->samples_given)
         argp_failure(state, EX_USAGE, 0, "--mean takes no --samples");
-    command->format = table_output_format(state, table_output_file(command->output),
-                                          command->format);
+    const char *file = table_output_file(command->output);
+    command->format = command->acquire < 0 ? (int)table_output_format(state, file, command->format)
+                                           : (int)table_output_rows(state, file, command->format);
     if (command->evaluation.task.noise_std > 0 && !traits->noise)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && command->open.given)
@@ -260,6 +275,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
                      "go with it");
     predict_check_method(command, state);
     predict_take_options(command);
+    predict_check_acquire(command, state);
 }
 
 static error_t predict_parse(int key, char *argument, struct argp_state *state)
@@ -346,6 +362,7 @@ static int open_foreign(struct predict_command *command, struct ivon_error *erro
 static int predict_open_data(struct predict_command *command, struct ivon_error *error)
 {
     struct ivon_dataset_options dataset = command->evaluation.dataset;
+    dataset.targets_optional = command->acquire >= 0;
     int code = evaluation_open_named(&command->evaluation, &command->examples,
                                      command->evaluation.data, &dataset, error);
     if (!code && command->ood)
@@ -362,7 +379,8 @@ static int predict_open_data(struct predict_command *command, struct ivon_error 
 
 static int make_predictors(struct predict_command *command, struct ivon_error *error)
 {
-    const char *targets = evaluation_targets(&command->evaluation);
+    /* Examples to label have no targets yet, or the label that is ignored. */
+    const char *targets = command->acquire < 0 ? evaluation_targets(&command->evaluation) : NULL;
     struct ivon_predict_options foreign = command->options;
     if ((command->metrics || command->log_likelihoods) &&
         ivon_examples_find(command->examples, targets) < 0)
@@ -521,6 +539,7 @@ int predict_run(int argc, char **argv)
                                       .evaluation = evaluation_defaults(),
                                       .format = -1,
                                       .linear = -1,
+                                      .acquire = -1,
                                       .risk = -1};
     struct ivon_error error = {0};
     struct progress progress;

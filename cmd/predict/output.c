@@ -189,6 +189,8 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
                                error);
     if (!code && command->metrics)
         code = predict_further_open(&output->further, command, shape, rows, error);
+    if (!code && command->acquire >= 0)
+        return predict_acquire_open(&output->acquired, command, shape, rows, provenance, error);
     if (!code && (command->output || !command->metrics))
         code = predict_output_open_table(output, &like, provenance, error);
     return code;
@@ -201,6 +203,7 @@ void predict_output_close(struct predict_output *output)
     ivon_comparison_free(output->comparison);
     predict_calibration_close(output->calibrated);
     predict_further_close(output->further);
+    predict_acquire_close(output->acquired);
     for (int i = 0; i < 3; i++) {
         free(output->scores[i]);
         free(output->foreign_scores[i]);
@@ -313,6 +316,8 @@ int predict_output_take(void *context, const struct ivon_predictions *given,
     int code = output->calibrated ? predict_calibrate(output->calibrated, false, &own, error) : 0;
     if (!code && output->further)
         code = predict_further_add(output->further, p, error);
+    if (!code && output->acquired)
+        code = predict_acquire_add(output->acquired, p, error);
     if (!code && output->table)
         code = write_table(output, p, error);
     if (!code && output->arviz)
@@ -486,6 +491,8 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
     int code = output->table ? ivon_table_commit(output->table, error) : 0;
     if (!code && output->arviz)
         code = ivon_arviz_commit(output->arviz, error);
+    if (!code && output->acquired)
+        code = predict_acquire_finish(output->acquired, error);
     struct ivon_predict_metric *own = NULL;
     if (!code && output->calibrated && output->command->metrics)
         code = predict_calibration_metrics(output->calibrated, metrics, metric_count, &own,

@@ -1,5 +1,5 @@
 /* ivon-predict: parsed by predict.c, printed by predict/output.c; --average is
-   predict/average.c, --calibration is predict/calibrated.c,
+   predict/average.c, --calibration is predict/calibrated.c, --acquire is predict/acquire.c,
    metrics of rows are predict/further.c. */
 #ifndef CMD_PREDICT_PREDICT_H
 #define CMD_PREDICT_PREDICT_H
@@ -30,7 +30,9 @@ struct predict_command {
     bool by_class;
     int format; /* -1: by the output's suffix */
     bool mean, samples_given, average, metrics, json;
-    int linear; /* its method; -1: not given */
+    int linear;  /* its method; -1: not given */
+    int acquire; /* likewise */
+    size_t top;  /* examples that it prints; 0: not given */
 
     /* While it runs: */
     struct ivon_member *members;
@@ -40,6 +42,7 @@ struct predict_command {
     int64_t *group_numbers;          /* of each example */
 };
 
+struct predict_acquired;
 struct predict_calibration;
 struct predict_further;
 
@@ -53,6 +56,7 @@ struct predict_output {
     struct ivon_comparison *comparison;
     struct predict_calibration *calibrated; /* null: they are as they came */
     struct predict_further *further;        /* null: no metrics are asked for */
+    struct predict_acquired *acquired;      /* null: a table of all predictions is */
     float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
     float *foreign_scores[3];
     size_t score_count, foreign_count;
@@ -118,6 +122,23 @@ int predict_further_metrics(const struct predict_further *further,
                             struct ivon_error *error);
 /* Prints classes and groups, or adds them to the object, unless that is null. */
 void predict_further_print(const struct predict_further *further, json_t *json);
+
+/* Returns the acquisition of that name, or ends the program. */
+int predict_acquisition_of(struct argp_state *state, const char *name);
+
+/* Ends the program where options do not go with --acquire, or --top goes without; after all others
+   are taken. */
+void predict_check_acquire(const struct predict_command *command, struct argp_state *state);
+
+/* Chooses examples to label among `rows`, and prints them in the end. predict_acquire_close
+   releases it in any case. */
+int predict_acquire_open(struct predict_acquired **acquired, const struct predict_command *command,
+                         const struct ivon_predict_shape *shape, uint64_t rows,
+                         const char *provenance, struct ivon_error *error);
+void predict_acquire_close(struct predict_acquired *acquired);
+int predict_acquire_add(struct predict_acquired *acquired, const struct ivon_predictions *p,
+                        struct ivon_error *error);
+int predict_acquire_finish(struct predict_acquired *acquired, struct ivon_error *error);
 
 /* A metric as an object, or as a line (predict/metric.c). */
 json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo_error);

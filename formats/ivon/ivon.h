@@ -5,6 +5,7 @@
 #ifndef IVON_IVON_H
 #define IVON_IVON_H
 
+#include "ivon/acquire.h"
 #include "ivon/adapter.h"
 #include "ivon/api.h"
 #include "ivon/arviz.h"

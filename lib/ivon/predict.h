@@ -71,6 +71,7 @@ struct ivon_predict_options {
     bool metrics;
     bool descriptions; /* of each row its prediction, greatest probability and entropies */
     enum ivon_predict_method method; /* a linearised network: of one posterior, not recalibrated */
+    bool sample_outputs; /* also the outputs of every sample, or draw; not in closed form */
 };
 
 /* 64 samples of weights, categorical, with metrics and descriptions, everything else off. */
@@ -117,6 +118,8 @@ struct ivon_predictions {
        as labels or targets. Where the target does not count, the label that is ignored. */
     const int64_t *label_replicates;
     const float *number_replicates;
+    /* Of every sample: its outputs, members × samples rows of R × K. */
+    const float *sample_outputs;
 };
 
 /* Shape of one example's prediction. */

@@ -399,6 +399,19 @@ def suspects(call):
     return [call.some("--suspects", "--suspects", "--suspects=classes") if call.chance(0.97) else "--suspects=x"]
 
 
+def acquire(call):
+    """Examples to label, in place of predictions."""
+    others = {"metrics", "json", "logits", "log-likelihoods", "ood", "compare", "risk", "by-class", "groups"}
+    if any(map(call.has, others)) or call.has_value("format", "npy") or (call.output or "").endswith(".npy"):
+        return None
+    call.chosen |= others if call.chance(0.95) else set()
+    names = ["entropy", "variation-ratio", "margin"]
+    samples = not any(map(call.has, ("mean", "average", "calibration", "method")))
+    names += (samples or call.chance(0.1)) * ["bald", "bald", "batchbald", "batchbald"]
+    name = call.some(*names) if call.chance(0.97) else "x"
+    return ["--acquire=" + name] + call.some([], [f"--top={call.some(1, 3, 100)}"])
+
+
 def vectors(call):
     return [call.some("--vectors", "--vectors=covariance") if call.chance(0.96) else "--vectors=x"]
 
@@ -422,7 +435,7 @@ def average(call):
     if call.likelihood != "categorical" or call.tokens:
         return None
     kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit",
-            "--risk", "--by-class", "--groups", "--calibration")
+            "--risk", "--by-class", "--groups", "--calibration", "--acquire", "--top")
     call.arguments = [a for a in call.arguments if a.startswith(kept)]
     call.chosen |= set(GRAPH)
     call.chosen |= set(DRAWS) | set(INPUT) | {"mean", "samples", "method", "linear", "logits",
@@ -636,6 +649,7 @@ RULES = {
         "ood": classes(lambda call: ["--metrics"] + more_data(call)),
         "compare": plain(lambda call: ["--metrics"] + compare(call)),
         "calibration": rarely(calibration, 0.3),
+        "acquire": rarely(classes(acquire), 0.3), "top": rarely(values(1, 3, 100)),
         "risk": classes(lambda call: ["--metrics"] + values(0, 0.1, 1, wrong=(-1, 2))(call)),
         "by-class": when(lambda call: call.likelihood == "categorical", lambda call: ["--metrics", "--by-class"]),
         "groups": lambda call: ["--metrics"] + values("group", "lonely", wrong=("y", "real", "nothing"), edge=0)(call),

@@ -232,6 +232,8 @@ static size_t predict_block_bytes(const struct ivon_predictor *predictor, size_t
         bytes += all * sizeof(float);
     if (options->log_likelihoods)
         bytes += predictor->member_count * predictor->passes * (sizeof(double) + targets);
+    if (options->sample_outputs)
+        bytes += predictor->member_count * predictor->passes * all * sizeof(float);
     return bytes + (wave > 1 ? wave * all * sizeof(float) : 0);
 }
 
@@ -292,6 +294,11 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
     if (options->logits || options->nll_at_mean) {
         size_t block = predictor->block * predict_elements(predictor);
         fine = fine && (predictor->logits = calloc(block, sizeof(float)));
+    }
+    if (options->sample_outputs) {
+        size_t entries = predictor->member_count * predictor->passes * predictor->block;
+        predictor->sample_outputs = calloc(entries * predict_elements(predictor), sizeof(float));
+        fine = fine && predictor->sample_outputs;
     }
     return fine && (!options->log_likelihoods || allocate_matrix(predictor));
 }
@@ -436,6 +443,9 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
         code = linearised_check(options, member_count, error);
     if (code)
         return code;
+    if (options->sample_outputs && options->method == IVON_PREDICT_LINEAR)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "a linearised network's closed form has no outputs of samples");
     if (options->log_likelihoods && !has_density(options))
         return ivon_error_set(
             error, IVON_ERROR_ARGUMENT,
@@ -493,6 +503,7 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
     free(predictor->log_likelihoods);
     free(predictor->label_replicates);
     free(predictor->number_replicates);
+    free(predictor->sample_outputs);
     free(predictor->values);
     rows_release(&predictor->sums);
     labelled_close(&predictor->data);

@@ -43,6 +43,7 @@ struct ivon_predictor {
     double *log_likelihoods;   /* piece by piece: samples × the piece's examples */
     int64_t *label_replicates; /* likewise, × (1 or K) for each row */
     float *number_replicates;
+    float *sample_outputs; /* likewise, × tokens × K */
 
     struct row_results results; /* of a piece */
 

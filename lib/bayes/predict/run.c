@@ -164,6 +164,9 @@ static void add_sample(const struct run *run, size_t pass, size_t row, size_t co
                         predictor->number_replicates ? predictor->number_replicates + offset
                                                      : NULL);
     }
+    if (predictor->sample_outputs)
+        memcpy(predictor->sample_outputs + place * tokens * k, outputs,
+               count * k * sizeof *outputs);
 }
 
 static void add_logits(const struct run *run, double weight, size_t row, size_t count,
@@ -445,6 +448,7 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
         .log_likelihoods = FROM(predictor->log_likelihoods, place),
         .label_replicates = FROM(predictor->label_replicates, place * targets),
         .number_replicates = FROM(predictor->number_replicates, place * targets),
+        .sample_outputs = FROM(predictor->sample_outputs, place * tokens * predictor->outputs.k),
     };
 }
 
