@@ -21,6 +21,9 @@ enum {
     KEY_COLUMN,
     KEY_BINS,
     KEY_TOP,
+    KEY_LIMIT,
+    KEY_QUERIES,
+    KEY_VOCABULARY,
     KEY_INPUTS,
     KEY_TARGETS,
     KEY_TARGET_COLUMN,
@@ -29,8 +32,12 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
-    {"data", 'd', "DATA", 0, "reliability: where the labels are; images: where the images are", 1},
-    {"inputs", KEY_INPUTS, "ARRAY", 0, "Array of images (default: x)", 1},
+    {"data", 'd', "DATA", 0,
+     "reliability: the labels; images: the images; influence: the training data", 1},
+    {"queries", KEY_QUERIES, "DATA", 0, "influence: where the queries are", 1},
+    {"vocabulary", KEY_VOCABULARY, "FILE", 0,
+     "influence: the data are texts; the word of each token, one a line", 1},
+    {"inputs", KEY_INPUTS, "ARRAY", 0, "Array of images or tokens (default: x)", 1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of labels (default: y)", 1},
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of labels", 1},
     {"ignore-label", KEY_IGNORE_LABEL, "N", 0,
@@ -38,7 +45,11 @@ static const struct argp_option option_table[] = {
     {"column", KEY_COLUMN, "COLUMN", 0,
      "sensitivity, images: the score (default: the first in FILE)", 2},
     {"bins", KEY_BINS, "N", 0, "reliability, sensitivity: bins (default 15, or 40)", 2},
-    {"top", KEY_TOP, "N", 0, "images: show the N with the greatest score (default 24)", 2},
+    {"top", KEY_TOP, "N", 0,
+     "images: show the N of greatest score (default 24); influence: N that helped, N that harmed "
+     "(default 5)",
+     2},
+    {"limit", KEY_LIMIT, "N", 0, "influence: show the first N queries (default 8)", 2},
     {"title", KEY_TITLE, "TEXT", 0, "Title of the picture; none when it is empty", 3},
     {"width", KEY_WIDTH, "PIXELS", 0, "Width of the picture", 3},
     {"height", KEY_HEIGHT, "PIXELS", 0, "Height of the picture", 3},
@@ -55,20 +66,51 @@ static const struct plot_kind kinds[] = {
     {"reliability", "Reliability", 520, 0, false, plot_reliability},
     {"sensitivity", "Dependence on each training example", 640, 420, true, plot_histogram},
     {"images", NULL, 0, 0, true, plot_images},
+    {"influence", NULL, 0, 0, true, plot_influence},
     {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},
     {"samples", "Predictions averaged over weight samples", 0, 0, false, plot_samples},
     {"front", "Merged models, on two data sets", 640, 520, false, plot_front},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
+enum { OWNERS = 3 /* kinds that share an option, at most */ };
+
 /* Options that are not for all kinds. */
 static void plot_check_option(const struct plot_command *command, struct argp_state *state,
-                              bool given, const char *option, const char *first, const char *second)
+                              bool given, const char *option, const char *const owners[OWNERS])
 {
-    const char *kind = command->kind->name;
-    if (given && strcmp(kind, first) != 0 && (!second || strcmp(kind, second) != 0))
-        argp_failure(state, EX_USAGE, 0, "%s is for %s%s%s", option, first, second ? " and " : "",
-                     second ? second : "");
+    size_t count = 0;
+    for (; count < OWNERS && owners[count]; count++)
+        given = given && strcmp(command->kind->name, owners[count]) != 0;
+    if (given)
+        argp_failure(state, EX_USAGE, 0, "%s is for %s%s%s%s%s", option, owners[0],
+                     count > 2 ? ", " : "", count > 2 ? owners[1] : "", count > 1 ? " and " : "",
+                     count > 1 ? owners[count - 1] : "");
+}
+
+static void plot_check_options(const struct plot_command *command, struct argp_state *state)
+{
+    const struct ivon_dataset_options *dataset = &command->dataset;
+    const struct {
+        bool given;
+        const char *option, *owners[OWNERS];
+    } options[] = {
+        {command->data, "--data", {"reliability", "images", "influence"}},
+        {command->queries, "--queries", {"influence"}},
+        {command->vocabulary, "--vocabulary", {"influence"}},
+        {command->input, "--inputs", {"images", "reliability", "influence"}},
+        {dataset->targets, "--targets", {"reliability", "influence"}},
+        {dataset->target_column, "--target-column", {"reliability", "images", "influence"}},
+        {command->ignored_given, "--ignore-label", {"reliability", "sensitivity"}},
+        {command->column, "--column", {"sensitivity", "images"}},
+        {command->bins, "--bins", {"reliability", "sensitivity"}},
+        {command->top, "--top", {"images", "influence"}},
+        {command->limit, "--limit", {"influence"}},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        plot_check_option(command, state, options[i].given, options[i].option, options[i].owners);
+    if (!command->data && (command->input || dataset->targets || dataset->target_column))
+        argp_failure(state, EX_USAGE, 0, "--inputs, --targets and --target-column are for --data");
 }
 
 static void plot_check_output(struct plot_command *command, struct argp_state *state)
@@ -88,28 +130,19 @@ static void plot_check_output(struct plot_command *command, struct argp_state *s
 
 static void plot_check_arguments(struct plot_command *command, struct argp_state *state)
 {
-    const struct ivon_dataset_options *dataset = &command->dataset;
     if (!command->kind)
         argp_failure(state, EX_USAGE, 0, "no kind of picture given; see --help");
+    const char *kind = command->kind->name;
     if (!command->file_count)
-        argp_failure(state, EX_USAGE, 0, "%s: no file given", command->kind->name);
+        argp_failure(state, EX_USAGE, 0, "%s: no file given", kind);
     if (command->kind->one_file && command->file_count > 1)
         argp_failure(state, EX_USAGE, 0, "%s: %zu files given, expected one", command->kind->name,
                      command->file_count);
-    plot_check_option(command, state, command->data, "--data", "reliability", "images");
-    plot_check_option(command, state, command->input, "--inputs", "images", "reliability");
-    plot_check_option(command, state, dataset->targets, "--targets", "reliability", NULL);
-    plot_check_option(command, state, dataset->target_column, "--target-column", "reliability",
-                      "images");
-    plot_check_option(command, state, command->ignored_given, "--ignore-label", "reliability",
-                      "sensitivity");
-    plot_check_option(command, state, command->column, "--column", "sensitivity", "images");
-    plot_check_option(command, state, command->bins, "--bins", "reliability", "sensitivity");
-    plot_check_option(command, state, command->top, "--top", "images", NULL);
-    if (!command->data && (command->input || dataset->targets || dataset->target_column))
-        argp_failure(state, EX_USAGE, 0, "--inputs, --targets and --target-column are for --data");
-    if (!command->data && strcmp(command->kind->name, "images") == 0)
-        argp_failure(state, EX_USAGE, 0, "images: no data given: name them by --data=DATA");
+    plot_check_options(command, state);
+    if (!command->data && (strcmp(kind, "images") == 0 || strcmp(kind, "influence") == 0))
+        argp_failure(state, EX_USAGE, 0, "%s: no data given: name them by --data=DATA", kind);
+    if (!command->queries && strcmp(kind, "influence") == 0)
+        argp_failure(state, EX_USAGE, 0, "%s: no queries given: name them by --queries=DATA", kind);
     plot_check_output(command, state);
     command->width = command->width ? command->width : command->kind->width;
     command->height = command->height ? command->height : command->kind->height;
@@ -135,6 +168,12 @@ static error_t parse_data(int key, char *argument, struct argp_state *state)
     switch (key) {
     case 'd':
         command->data = argument;
+        return 0;
+    case KEY_QUERIES:
+        command->queries = argument;
+        return 0;
+    case KEY_VOCABULARY:
+        command->vocabulary = argument;
         return 0;
     case KEY_INPUTS:
         command->input = argument;
@@ -177,6 +216,9 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
     case KEY_TOP:
         command->top = (size_t)option_whole(state, "--top", argument, 1, 400);
         return 0;
+    case KEY_LIMIT:
+        command->limit = (size_t)option_whole(state, "--limit", argument, 1, 400);
+        return 0;
     case KEY_TITLE:
         command->title = argument;
         return 0;
@@ -203,7 +245,8 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
 const struct argp plot_argp = {
     .options = option_table,
     .parser = plot_parse,
-    .args_doc = "generalization|reliability|sensitivity|images|sweep|samples|front FILE...",
+    .args_doc =
+        "generalization|reliability|sensitivity|images|influence|sweep|samples|front FILE...",
     .doc = "Draw what the other commands print.\v"
            "Pictures are drawn by gnuplot. See ivon-plot(1).",
 };
@@ -227,6 +270,28 @@ int plot_read(struct ivon_table_reader *table, const char *name, double **number
             (*numbers)[i] = 0;
     }
     return code;
+}
+
+int plot_read_members(struct ivon_table_reader *table, const struct plot_member *members,
+                      size_t count, void *structs, size_t size, struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t m = 0; m < count && !code; m++) {
+        double *numbers = NULL;
+        if (members[m].needed || ivon_table_reader_has(table, members[m].name))
+            code = plot_read(table, members[m].name, &numbers, error);
+        for (uint64_t i = 0; i < ivon_table_reader_rows(table) && !code; i++) {
+            double number = numbers ? numbers[i] : NAN;
+            memcpy((char *)structs + i * size + members[m].offset, &number, sizeof number);
+        }
+        free(numbers);
+    }
+    return code;
+}
+
+bool plot_is_row(double number, uint64_t rows)
+{
+    return number >= 0 && number < (double)rows && number == floor(number);
 }
 
 const char *plot_score(const struct plot_command *command, const struct ivon_table_reader *table)

@@ -1,5 +1,6 @@
 /* ivon-plot: parsed and run by plot.c; the kinds of pictures are in plot/lines.c,
-   plot/reliability.c, plot/histogram.c, plot/images.c and plot/front.c; gnuplot draws them. */
+   plot/reliability.c, plot/histogram.c, plot/images.c, plot/influence.c and plot/front.c; gnuplot
+   draws them. */
 #ifndef CMD_PLOT_PLOT_H
 #define CMD_PLOT_PLOT_H
 
@@ -24,10 +25,10 @@ struct plot_command {
     const struct plot_kind *kind;
     char **files;
     size_t file_count;
-    const char *output, *title, *column, *data;
-    int format;        /* -1: by the output's suffix */
-    int width, height; /* pixels; 0: the kind's */
-    size_t bins, top;  /* 0: the kind's */
+    const char *output, *title, *column, *data, *queries, *vocabulary;
+    int format;              /* -1: by the output's suffix */
+    int width, height;       /* pixels; 0: the kind's */
+    size_t bins, top, limit; /* 0: the kind's */
     bool force, ignored_given;
     int64_t ignored; /* label of what does not count */
     struct ivon_dataset_options dataset;
@@ -52,11 +53,26 @@ int plot_front(struct plot_command *command, struct ivon_error *error);
 int plot_reliability(struct plot_command *command, struct ivon_error *error);
 int plot_histogram(struct plot_command *command, struct ivon_error *error);
 int plot_images(struct plot_command *command, struct ivon_error *error);
+int plot_influence(struct plot_command *command, struct ivon_error *error);
 
 /* Values of a column by its name, one for each row; to be freed. They can be drawn: what is beyond
    1e100 is NaN, and what is below 1e-100 is 0. */
 int plot_read(struct ivon_table_reader *table, const char *name, double **numbers,
               struct ivon_error *error);
+
+/* A number of a table's row in a struct. */
+struct plot_member {
+    const char *name; /* of the column */
+    size_t offset;    /* of the double */
+    bool needed;      /* else it is NaN where there is no such column */
+};
+
+/* Reads columns into an array of structs, one for each row, as plot_read does. */
+int plot_read_members(struct ivon_table_reader *table, const struct plot_member *members,
+                      size_t count, void *structs, size_t size, struct ivon_error *error);
+
+/* Returns whether a number of a table is that of one of so many rows. */
+bool plot_is_row(double number, uint64_t rows);
 
 /* The column that scores examples: what --column says, or the first of ivon-sensitivity's. */
 const char *plot_score(const struct plot_command *command, const struct ivon_table_reader *table);

@@ -44,6 +44,23 @@ with h5py.File("data.h5", "w") as f:
 
 table("scores.csv", ["index", "label", "prediction", "loss", "deviation"],
       zip(range(n), labels, prediction, r.uniform(0, 1, n), np.exp(2 * r.standard_normal(n))))
+
+words = ["<pad>", "<unk>", "it's", "good", "bad", "b\\ad", "{x}", "film", "`touch pwned`", "\'.system(\'touch pwned\').\'"]
+with h5py.File("asked.h5", "w") as f: # smaller images, of another type, than those of the training data
+    f["x"], f["y"] = r.standard_normal((6, 4, 3)).astype("f4"), np.arange(6.) / 2
+    f["texts/x"], f["texts/y"] = r.integers(1, len(words), (6, 5)), np.arange(6)
+    f["texts/x"][2] = [7, 2, 3, 0, 0]
+with h5py.File("data.h5", "a") as f:
+    f["texts/x"], f["texts/y"] = r.integers(1, len(words), (n, 30)), labels
+    f["texts/x"][33, 20:] = 0
+with open("words.txt", "w") as f:
+    f.write("\n".join(words))
+# In no order: two of each sign for query 4; more than are shown for query 2, and none that harm.
+rows = [[4, -2, 11, -0.5], [2, 6, 19, 0.01], [4, 1, 5, 2], [2, 1, 33, 0.123456], [4, -1, 7, -1e-6], [4, 2, 5, 1],
+        *([2, k, 20 + k, 0.1 / k] for k in range(2, 6)), [3, -1, 0, -7]]
+table("influence.csv", ["query", "rank", "row", "influence", "label"], [[*row, labels[row[2]]] for row in rows])
+table("tokens_of.csv", ["influence", "token", "row", "rank", "query_token", "query"],
+      [[0.5, 19, 33, 1, 2, 2], [-0.5, 3, 33, -1, 2, 2], [0.25, 0, 34, 1, 0, 2]])
 PYTHON
 }
 
@@ -65,6 +82,27 @@ points = {k: np.array(v) for k, v in points.items()}
 polygons = [np.array([[float(v) for v in p.split(",")] for p in q.getAttribute("points").split()])
             for q in document.getElementsByTagName("polygon") if q.getAttribute("fill-opacity")]
 images = [i.getAttribute("xlink:href") for i in document.getElementsByTagName("image")]
+def decode(uri): # PNG of eight bits, as rows of red, green, blue
+    data = base64.b64decode(uri.split(",", 1)[1])
+    at, pixels = 8, b""
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        if kind == b"IHDR":
+            width, height, depth, colour = struct.unpack(">IIBB", data[at + 8:at + 18])
+        if kind == b"IDAT":
+            pixels += data[at + 8:at + 8 + size]
+        at += size + 12
+    n = {2: 3, 6: 4}[colour]
+    assert depth == 8
+    rows = np.frombuffer(zlib.decompress(pixels), "u1").reshape(height, 1 + n * width).astype(int)
+    image = np.zeros((height + 1, n * (width + 1)), int)
+    for y in range(height):
+        for x in range(n * width):
+            a, b, c = image[y + 1, x], image[y, x + n], image[y, x]
+            p = a + b - c
+            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            image[y + 1, x + n] = (rows[y, 1 + x] + [0, a, b, (a + b) // 2, paeth][rows[y, 0]]) % 256
+    return image[1:, n:].reshape(height, width, n)[:, :, :3]
 def table(path):
     rows = list(csv.DictReader(open(path)))
     return {k: np.array([float(r[k]) for r in rows]) for k in rows[0]}
@@ -231,33 +269,104 @@ found = [c for c in texts if ":" in c]
 assert [c.replace(" ", "") for c in found] == [c.replace(" ", "") for c in captions], (found, captions)
 found = [c for c in texts if c.startswith("label")]
 assert found == [f"label {t['"'label'"'][i]:.0f}, pred. {t['"'prediction'"'][i]:.0f}" for i in top]
-def decode(uri): # PNG of eight bits, as rows of red, green, blue
-    data = base64.b64decode(uri.split(",", 1)[1])
-    at, pixels = 8, b""
-    while at < len(data):
-        size, kind = struct.unpack(">I4s", data[at:at + 8])
-        if kind == b"IHDR":
-            width, height, depth, colour = struct.unpack(">IIBB", data[at + 8:at + 18])
-        if kind == b"IDAT":
-            pixels += data[at + 8:at + 8 + size]
-        at += size + 12
-    n = {2: 3, 6: 4}[colour]
-    assert depth == 8
-    rows = np.frombuffer(zlib.decompress(pixels), "u1").reshape(height, 1 + n * width).astype(int)
-    image = np.zeros((height + 1, n * (width + 1)), int)
-    for y in range(height):
-        for x in range(n * width):
-            a, b, c = image[y + 1, x], image[y, x + n], image[y, x]
-            p = a + b - c
-            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
-            image[y + 1, x + n] = (rows[y, 1 + x] + [0, a, b, (a + b) // 2, paeth][rows[y, 0]]) % 256
-    return image[1:, n:].reshape(height, width, n)[:, :, :3]
 x = h5py.File(d + "/data.h5")["x"][()]
 assert len(images) == 5
 for uri, i in zip(images, top):
     assert (decode(uri) == x[i].transpose(1, 2, 0)).all()'
   plot images "$BATS_FILE_TMPDIR/scores.csv" --data="$BATS_FILE_TMPDIR/data.h5:/gray" --column=loss -o gray.svg
   check gray.svg 'assert len(images) == 24; has("The 24 examples of greatest loss")'
+}
+
+@test "queries are beside the images of the rows that helped and harmed them" {
+  influence() { plot influence "$BATS_FILE_TMPDIR/influence.csv" --data=data.h5 --queries=asked.h5 "$@"; }
+  at=$BATS_TEST_TMPDIR
+  cd "$BATS_FILE_TMPDIR"
+  influence -o "$at/three.svg"
+  influence --limit=2 --top=2 -o "$at/two.svg"
+  influence --limit=1 -o "$at/one.svg"
+  prelude='
+f, g = h5py.File(d + "/data.h5"), h5py.File(d + "/asked.h5")
+def pixels(x): # as they are on the sheet: bytes as they are, others from black to white
+    if x.dtype == "u1":
+        return x.transpose(1, 2, 0)
+    return np.rint(255 * (x - x.min()).astype("f8") / (np.float64(x.max()) - x.min()))[:, :, None].repeat(3, 2)
+t = table(d + "/influence.csv")
+places = [tuple(float(i.getAttribute(name)) for name in ("x", "y", "width")) for i in document.getElementsByTagName("image")]
+for image in document.getElementsByTagName("image"): # each fills its cell
+    assert abs(max(float(image.getAttribute(side)) for side in ("width", "height")) - 92) < 0.05
+labelled = {}
+for group in document.getElementsByTagName("g"):
+    x, y = re.match(r"translate\(([-\d.]+),([-\d.]+)\)", group.getAttribute("transform") or "translate(0,0)").groups()
+    for text in [c for c in group.childNodes if c.nodeName == "text"]:
+        labelled.setdefault(re.sub(" +", " ", text.firstChild.data.strip()), []).append((float(x), float(y)))
+def shown(top, *queries): # lines of images, each with its captions, from left to right
+    at = 0
+    for line, q in enumerate(queries):
+        rows = [[i for i in np.argsort(abs(t["rank"])) if t["query"][i] == q and t["rank"][i] * s > 0][:top] for s in (1, -1)]
+        for kind, image, caption, label in [
+                ("query", g["x"][q], f"query {q}", g["y"][q]),
+                *((("most helpful", "most harmful")[i in rows[1]], f["x"][r], f"{r}: {v:+.3g}", f["y"][r])
+                  for i in sum(rows, []) for r, v in [(int(t["row"][i]), t["influence"][i])])]:
+            assert np.abs(decode(images[at]) - pixels(image)).max() <= (image.dtype != "u1"), caption
+            x, y, width = places[at]
+            for wanted in (caption, f"label {label:.6g}"): # below the middle of the image
+                assert any(abs(x + width / 2 - a) < 0.1 and y < b < y + 150 for a, b in labelled[wanted]), (wanted, x, y)
+            heads = {name: v[0][0] for name, v in labelled.items() if name.startswith("most") or name == "query"}
+            assert y > 40 and (at == 0 or places[at - 1][0] < x or y > places[at - 1][1])
+            assert kind != "query" or x < min(v for name, v in heads.items())
+            assert kind != "most harmful" or x > max([v for name, v in heads.items() if "helpful" in name], default=0)
+            assert kind != "most helpful" or x < min([v for name, v in heads.items() if "harmful" in name], default=9e9)
+            at += 1
+    assert at == len(images), (at, len(images))
+'
+  check "$at/three.svg" "$prelude"'
+shown(5, 2, 3, 4)
+has("Training rows that helped and harmed", "most helpful first", "most harmful first")
+assert not any("19:" in text for text in texts)'
+  check "$at/two.svg" "$prelude"'
+shown(2, 2, 3)
+has("Training rows that helped and harmed the first 2 of 3 queries", "most helpful first", "most harmful")'
+  check "$at/one.svg" "$prelude"'
+shown(5, 2)
+assert not any("harmful" in text for text in texts)'
+}
+
+@test "texts are lines, with the words of a vocabulary" {
+  at=$BATS_TEST_TMPDIR
+  cd "$BATS_FILE_TMPDIR"
+  texts() { plot influence "$1" --data=data.h5:/texts --queries=asked.h5:/texts --vocabulary=words.txt "${@:2}"; }
+  texts influence.csv --width=6000 -o "$at/texts.svg"
+  prelude='
+words = open(d + "/words.txt").read().split("\n")
+f, g = h5py.File(d + "/data.h5")["texts"], h5py.File(d + "/asked.h5")["texts"]
+def text(tokens):
+    return " ".join(words[i] for i in tokens if i).replace("\x27", "\u2019")
+t = table(d + "/influence.csv")'
+  check "$at/texts.svg" "$prelude"'
+lines = []
+for q in (2, 3, 4):
+    lines += ["query", str(q), str(g["y"][q]), text(g["x"][q])]
+    rows = sorted((int(r < 0), abs(r), i) for i, r in enumerate(t["rank"]) if t["query"][i] == q)
+    for harmful, rank, i in rows:
+        row, value = int(t["row"][i]), t["influence"][i]
+        if rank < 6:
+            lines += [("helpful", "harmful")[harmful], str(row), f"{value:+.3g}", str(f["y"][row]), text(f["x"][row])]
+assert text(g["x"][2]) == "film it\u2019s good" and any("`touch pwned`" in line for line in lines)
+assert texts == ["Training rows that helped and harmed", "row", "influence", "label", *lines], (texts, lines)'
+  # A token is marked, with a few words before it. Numbers of the table that it lacks are those of the data.
+  texts tokens_of.csv --width=6000 -o "$at/tokens.svg"
+  check "$at/tokens.svg" "$prelude"'
+def marked(x, at):
+    before, behind = text(x[max(at - 8, 0):at]), text(x[at + 1:])
+    return " ".join(part for part in (before, "[" + text([x[at]]) + "]", behind) if part)
+x, q = f["x"], g["x"][2]
+assert texts == ["Training rows that helped and harmed", "row", "influence", "label", "token",
+    "query", "2", "2", "0", marked(q, 0), "helpful", "34", "+0.25", str(f["y"][34]), "0", marked(x[34], 0),
+    "query", "2", "2", "2", marked(q, 2), "helpful", "33", "+0.5", str(f["y"][33]), "19", marked(x[33], 19),
+    "harmful", "33", "-0.5", str(f["y"][33]), "3", marked(x[33], 3)], texts'
+  [ ! -e pwned ]
+  texts influence.csv --width=500 -o "$at/narrow.svg"
+  check "$at/narrow.svg" 'assert any(t.endswith("...") for t in texts) and max(map(len, texts)) < 45, texts'
 }
 
 @test "names from a file are text, never commands" {
@@ -402,6 +511,42 @@ has("`touch pwned`", "\u2019; system(\u2019touch pwned\u2019); \u2019", "@GPVAL_
     plot images half.csv --data="$data" -o x.svg
   expect 65 "$data:/flat: 'x' has 1 axes and 7 numbers for each example, expected images: height x width, 1 or 3 x height x width, or a square" \
     plot images half.csv --data="$data:/flat" -o x.svg
+  influence() { plot influence "$1" --data="$data$2" --queries="$BATS_FILE_TMPDIR/asked.h5$2" -o x.svg "${@:3}"; }
+  expect 65 "half.csv: has no column 'query', but 'index', 'mpe'" influence half.csv ""
+  printf 'query,rank,group,influence\n0,1,1,1\n' > groups.csv
+  expect 65 "groups.csv: has no column 'row', but 'query', 'rank', 'group', 'influence'" influence groups.csv ""
+  wrong() { # ROW MESSAGE
+    printf 'query,rank,row,influence,label,token\n%s\n' "$1" > wrong.csv
+    expect 65 "wrong.csv: $2" influence wrong.csv ""
+  }
+  printf 'query,rank,row,influence\n' > wrong.csv
+  expect 65 'wrong.csv: has no row' influence wrong.csv ""
+  wrong 6,1,0,1,, "row 0 is of query 6, but there are 6 examples in $BATS_FILE_TMPDIR/asked.h5"
+  wrong 0,1,200,1,, "row 0 is of training row 200, but there are 200 examples in $data"
+  wrong 0,1,-1,1,, "row 0 is of training row -1, but there are 200 examples in $data"
+  wrong 0,0,1,1,, 'row 0 has rank 0, expected 1, 2, ... or -1, -2, ...'
+  wrong 0,,1,1,, 'row 0 has rank nan, expected 1, 2, ... or -1, -2, ...'
+  wrong 0,1,1,1,,1e99 'row 0 has tokens -1 and 1e+99, expected numbers of tokens'
+  wrong 0,1,1,1,7, "row 0 has label 7, but that of row 1 of $data is $($python -c '
+import h5py, sys
+print(h5py.File(sys.argv[1])["y"][1])' "$data")"
+  good=$BATS_FILE_TMPDIR/influence.csv words=$BATS_FILE_TMPDIR/words.txt
+  expect 65 "$data:/flat: 'x' has 1 axes and 7 numbers for each example, expected images: height x width, 1 or 3 x height x width, or a square; texts take --vocabulary=FILE" \
+    plot influence "$good" --data="$data:/flat" --queries="$data" -o x.svg
+  expect 65 "$BATS_FILE_TMPDIR/asked.h5: 'x' has 2 axes for each example, expected one, of tokens" \
+    influence "$good" "" --vocabulary="$words"
+  printf '%s\r\n' a b c > few.txt
+  expect 65 "$BATS_FILE_TMPDIR/asked.h5:/texts: row 2 has token 7, but few.txt has 3 lines" \
+    influence "$good" :/texts --vocabulary=few.txt
+  printf 'a\n\0\n' > null.txt
+  expect 65 'null.txt: no vocabulary: there is a null byte in it' influence "$good" :/texts --vocabulary=null.txt
+  expect 66 'nowhere: cannot open it: No such file or directory' influence "$good" :/texts --vocabulary=nowhere
+  expect 64 '1000 x 200 pixels are not enough for 15 lines of text' \
+    influence "$good" :/texts --vocabulary="$words" --height=200
+  expect 64 'influence: no data given: name them by --data=DATA' plot influence a -o x.svg
+  expect 64 'influence: no queries given: name them by --queries=DATA' plot influence a --data=c -o x.svg
+  expect 64 '--queries is for influence' plot images a --data=c --queries=c -o x.svg
+  expect 64 '--limit is for influence' plot samples a --limit=3 -o x.svg
   { echo samples,method,accuracy; seq 1 25 | sed 's/.*/1,m&,1/'; } > many.csv
   expect 65 'many.csv: more than 24 curves in one picture' plot samples many.csv -o x.svg
   expect 64 '200 pixels are not high enough for 2 curves and their names' \
@@ -409,13 +554,13 @@ has("`touch pwned`", "\u2019; system(\u2019touch pwned\u2019); \u2019", "@GPVAL_
   expect 66 'nowhere: cannot open it: No such file or directory' plot samples nowhere -o x.svg
   expect 73 'no/x.svg: cannot create it: No such file or directory' \
     plot samples "$BATS_FILE_TMPDIR/samples.csv" -o no/x.svg
-  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, sweep, samples, front" plot pie a
+  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, influence, sweep, samples, front" plot pie a
   expect 64 'no kind of picture given; see --help' plot -o x.svg
   expect 64 'samples: no file given' plot samples -o x.svg
   expect 64 'images: no data given: name them by --data=DATA' plot images a -o x.svg
   expect 64 'images: 2 files given, expected one' plot images a b --data=c -o x.svg
-  expect 64 '--data is for reliability and images' plot samples a --data=c -o x.svg
-  expect 64 '--top is for images' plot samples a --top=3 -o x.svg
+  expect 64 '--data is for reliability, images and influence' plot samples a --data=c -o x.svg
+  expect 64 '--top is for images and influence' plot samples a --top=3 -o x.svg
   expect 64 '--bins is for reliability and sensitivity' plot samples a --bins=3 -o x.svg
   expect 64 '--column is for sensitivity and images' plot samples a --column=c -o x.svg
   expect 64 '--inputs, --targets and --target-column are for --data' plot reliability a --targets=y -o x.svg

@@ -757,8 +757,9 @@ RULES = {
         "target-column": rarely(values("label")), "ignore-label": values(-100, 0, 77),
         "column": pictured("sensitivity", "images", rule=values("deviation", "loss", wrong=("nothing",))),
         "bins": pictured("sensitivity", "reliability", rule=values(1, 3, 40)),
-        "top": pictured("images", rule=values(1, 5, 400)), "title": values("a title", "it's `date` \\n",
-                                                                           "", edge=0),
+        "top": pictured("images", "influence", rule=values(1, 5, 400)),
+        "limit": pictured("influence", rule=values(1, 2, 400)), "queries": None, "vocabulary": None,
+        "title": values("a title", "it's `date` \\n", "", edge=0),
         "width": values(300, 800), "height": values(300, 600), "output": None,
         "format": rarely(values("svg", "png", "pdf", edge=0), 0.4),
     },
@@ -855,10 +856,16 @@ def begin_checkpoint(call):
 
 def begin_plot(call):
     call.kind, call.tokens = "plain", False
-    what = call.some("generalization", "reliability", "sensitivity", "sweep", "samples", "images", "front")
+    what = call.some("generalization", "reliability", "sensitivity", "sweep", "samples", "images", "influence",
+                     "front")
+    if what == "influence" and call.chance(0.4):
+        call.kind = "text"
     tables = {"reliability": "predictions.csv", "sensitivity": "sensitivity.csv",
-              "images": "sensitivity.csv", "front": "front.csv"}
-    data = {"reliability": [f"--data={call.file('data.h5')}"], "images": [f"--data={call.file('data.h5')}"]}
+              "images": "sensitivity.csv", "influence": "influence.csv", "front": "front.csv"}
+    data = {what: [f"--data={call.file('data.h5')}"] for what in ("reliability", "images", "influence")}
+    data["influence"].append(f"--queries={call.group()}")
+    if call.kind == "text":
+        data["influence"].append("--vocabulary=../world/vocabulary.txt")
     call.output = call.some("out.svg", "out.png")
     call.arguments = [what, "../world/" + tables.get(what, "table.csv"), f"--output={call.output}",
                       *data.get(what, [])]

@@ -241,6 +241,10 @@ def tables(directory):
     with open(os.path.join(directory, "front.csv"), "w") as file:
         file.write("index,weight0,weight1,nll.a,nll.a_se,nll.b,nll.b_se,front,pick\n0,0,1,3,1,1,1,1,0\n"
                    "1,0.5,0.5,2,1,2,1,1,1\n2,1,0,2,1,3,1,0,0\n")
+    with open(os.path.join(directory, "influence.csv"), "w") as file:
+        file.write("query,rank,row,influence\n0,1,3,0.5\n0,2,1,0.25\n0,-1,0,-1\n1,-1,2,-0.5\n")
+    with open(os.path.join(directory, "vocabulary.txt"), "w") as file:
+        file.writelines(f"word{i}\n" for i in range(VOCABULARY))
     random = np.random.default_rng(zlib.crc32(b"tables"))
     for name in ("first.npy", "second.npy"):
         p = random.gamma(1.0, 1.0, (EXAMPLES, CLASSES)).astype("f4")
