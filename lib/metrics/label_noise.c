@@ -7,14 +7,19 @@
 
 #include "core/error.h"
 
+/* An example that counts. */
+struct noise_row {
+    uint64_t example; /* its number */
+    int64_t label;
+    double loss; /* −log p of the label */
+};
+
 struct ivon_label_noise {
     size_t outputs, classes;
     uint64_t next; /* number of the example that is added next */
     size_t count, capacity;
     float *probabilities; /* count × classes */
-    double *losses;       /* −log p of the label */
-    int64_t *labels;
-    uint64_t *examples; /* their numbers */
+    struct noise_row *rows;
 };
 
 int ivon_label_noise_new(struct ivon_label_noise **noise, size_t outputs, struct ivon_error *error)
@@ -35,9 +40,7 @@ void ivon_label_noise_free(struct ivon_label_noise *noise)
     if (!noise)
         return;
     free(noise->probabilities);
-    free(noise->losses);
-    free(noise->labels);
-    free(noise->examples);
+    free(noise->rows);
     free(noise);
 }
 
@@ -49,18 +52,15 @@ static int noise_reserve(struct ivon_label_noise *noise, size_t more, struct ivo
     if (needed <= noise->capacity)
         return 0;
     if (__builtin_add_overflow(needed, needed / 2, &capacity) ||
-        __builtin_mul_overflow(capacity, noise->classes * sizeof(double), &bytes))
+        __builtin_mul_overflow(capacity, noise->classes * sizeof(struct noise_row), &bytes))
         return ivon_error_memory(error);
-    float *probabilities = realloc(noise->probabilities, bytes / 2);
-    noise->probabilities = probabilities ? probabilities : noise->probabilities;
-    double *losses = realloc(noise->losses, capacity * sizeof *losses);
-    noise->losses = losses ? losses : noise->losses;
-    int64_t *labels = realloc(noise->labels, capacity * sizeof *labels);
-    noise->labels = labels ? labels : noise->labels;
-    uint64_t *examples = realloc(noise->examples, capacity * sizeof *examples);
-    noise->examples = examples ? examples : noise->examples;
-    if (!probabilities || !losses || !labels || !examples)
+    float *grown = realloc(noise->probabilities, capacity * noise->classes * sizeof *grown);
+    if (grown)
+        noise->probabilities = grown;
+    struct noise_row *rows = grown ? realloc(noise->rows, capacity * sizeof *rows) : NULL;
+    if (!rows)
         return ivon_error_memory(error);
+    noise->rows = rows;
     noise->capacity = capacity;
     return 0;
 }
@@ -82,9 +82,9 @@ static void noise_append(struct ivon_label_noise *noise, const float *logits, in
         sum += exp(noise_logit(noise, logits, k) - most);
     for (size_t k = 0; k < noise->classes; k++)
         p[k] = (float)(exp(noise_logit(noise, logits, k) - most) / sum);
-    noise->losses[noise->count] = log(sum) - (noise_logit(noise, logits, (size_t)label) - most);
-    noise->labels[noise->count] = label;
-    noise->examples[noise->count++] = noise->next;
+    /* One term of the sum is 1. */
+    double loss = log(fmax(sum, 1)) - (noise_logit(noise, logits, (size_t)label) - most);
+    noise->rows[noise->count++] = (struct noise_row){noise->next, label, loss};
 }
 
 int ivon_label_noise_add(struct ivon_label_noise *noise, size_t count, const int64_t *labels,
@@ -111,9 +111,9 @@ int ivon_label_noise_add(struct ivon_label_noise *noise, size_t count, const int
 static void noise_thresholds(const struct ivon_label_noise *noise, struct ivon_class_noise *classes)
 {
     for (size_t i = 0; i < noise->count; i++) {
-        struct ivon_class_noise *class = &classes[noise->labels[i]];
+        struct ivon_class_noise *class = &classes[noise->rows[i].label];
         class->threshold +=
-            (double)noise->probabilities[i * noise->classes + (size_t)noise->labels[i]];
+            (double)noise->probabilities[i * noise->classes + (size_t)noise->rows[i].label];
         class->count++;
     }
     for (size_t k = 0; k < noise->classes; k++)
@@ -173,7 +173,7 @@ int ivon_label_noise_estimate(const struct ivon_label_noise *noise,
     for (size_t i = 0; i < noise->count; i++) {
         int64_t class = noise_confident(noise, found, i);
         if (class >= 0)
-            joint[(size_t)noise->labels[i] * k + (size_t) class]++;
+            joint[(size_t)noise->rows[i].label * k + (size_t) class]++;
     }
     for (size_t i = 0; i < k; i++) {
         noise_calibrate(joint + i * k, i, k, &found[i]);
@@ -192,16 +192,16 @@ int ivon_label_noise_estimate(const struct ivon_label_noise *noise,
 static struct ivon_suspect suspect_of(const struct ivon_label_noise *noise, size_t i)
 {
     const float *p = noise->probabilities + i * noise->classes;
-    size_t label = (size_t)noise->labels[i], other = label ? 0 : 1;
+    size_t label = (size_t)noise->rows[i].label, other = label ? 0 : 1;
     for (size_t k = 0; k < noise->classes; k++)
         if (k != label && p[k] > p[other])
             other = k;
-    return (struct ivon_suspect){.example = noise->examples[i],
+    return (struct ivon_suspect){.example = noise->rows[i].example,
                                  .label = (int64_t)label,
                                  .suggested = (int64_t)other,
-                                 .label_probability = exp(-noise->losses[i]),
+                                 .label_probability = exp(-noise->rows[i].loss),
                                  .suggested_probability = (double)p[other],
-                                 .loss = noise->losses[i]};
+                                 .loss = noise->rows[i].loss};
 }
 
 static int compare_suspects(const void *a, const void *b)
