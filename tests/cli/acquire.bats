@@ -21,22 +21,8 @@ for name, labels in ("bare", None), ("ignored", np.full(len(y), -100)):
             f["y"] = labels
 with h5py.File("many.h5", "w") as f:
     f["x"] = r.standard_normal((20000, x.shape[1])).astype("f4")
-with h5py.File("data.h5", "w") as f:
-    x = r.standard_normal((80, 4)).astype("f4")
-    f["x"], f["y"] = x, (x[:, :1] + r.standard_normal((80, 1)) > 0).astype("i8")
-    f["number"], f["tokens"] = x[:, :1], r.integers(0, 7, (80, 6))
-    f["both"] = (x[:, :2] > 0).astype("i8")
 PYTHON
-  made() { # NAME ARCHITECTURE OPTION...
-    ivon-train -q --no-provenance --lr=.05 --epochs=3 --batch=20 --save-every=0 --data=data.h5 -o run \
-      --arch="$2" "${@:3}"
-    mv run/posterior-*.h5 "$1.h5"
-    rm -r run
-  }
-  made event mlp:4,3,1,tanh --likelihood=bernoulli
-  made events mlp:4,3,2,tanh --likelihood=bernoulli --targets=both
-  made number mlp:4,3,1,tanh --likelihood=gaussian --noise-std=1 --targets=number
-  made tokens gpt:7,6,8,1,2 --inputs=tokens --targets=tokens
+  small_networks
 }
 
 setup() {

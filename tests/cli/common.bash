@@ -20,3 +20,26 @@ with h5py.File(path, "w", track_order=True) as f:
         exec(sys.argv[3])
 PYTHON
 }
+
+# small_networks: data.h5, and posteriors of one event, of two, of numbers and of tokens, trained on it.
+small_networks() {
+  /usr/bin/python3 - << 'PYTHON'
+import h5py, numpy as np
+r = np.random.default_rng(3)
+with h5py.File("data.h5", "w") as f:
+    x = r.standard_normal((80, 4)).astype("f4")
+    f["x"], f["y"] = x, (x[:, :1] + r.standard_normal((80, 1)) > 0).astype("i8")
+    f["number"], f["tokens"] = x[:, :1], r.integers(0, 7, (80, 6))
+    f["both"] = (x[:, :2] > 0).astype("i8")
+PYTHON
+  made() { # NAME ARCHITECTURE OPTION...
+    ivon-train -q --no-provenance --lr=.05 --epochs=3 --batch=20 --save-every=0 --data=data.h5 -o run \
+      --arch="$2" "${@:3}"
+    mv run/posterior-*.h5 "$1.h5"
+    rm -r run
+  }
+  made event mlp:4,3,1,tanh --likelihood=bernoulli
+  made events mlp:4,3,2,tanh --likelihood=bernoulli --targets=both
+  made number mlp:4,3,1,tanh --likelihood=gaussian --noise-std=1 --targets=number
+  made tokens gpt:7,6,8,1,2 --inputs=tokens --targets=tokens
+}
