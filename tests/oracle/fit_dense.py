@@ -120,10 +120,14 @@ class Gaussian:
         inner = np.eye(self.size) + (self.u * ((1 + self.l)**-0.5 - 1)) @ self.u.T
         return self.q() @ (self.s[:, None] * inner)
 
+    def covariance_of(self, rows):
+        """J Sigma J' of the rows J (n x P)."""
+        white = self.rotate(rows) * self.s
+        low = white @ self.u
+        return white @ white.T - (low * (self.l / (1 + self.l))) @ low.T
+
     def covariance(self):
-        inner = np.eye(self.size) - (self.u * (self.l / (1 + self.l))) @ self.u.T
-        q = self.q() * self.s
-        return q @ inner @ q.T
+        return self.covariance_of(np.eye(self.size))
 
     def precision(self):
         inner = np.eye(self.size) + (self.u * self.l) @ self.u.T
@@ -457,8 +461,7 @@ def linear(path, data, prediction, *arguments):
     samples = [int(a.split("=")[1]) for a in arguments if a.startswith("--draws=")]
     g = Gaussian(path)
     facts = Facts(g, [path, data, *[a for a in arguments if not a.startswith("--draws=")]])
-    covariance, found = g.covariance(), h5py.File(prediction)
-    c = [j @ covariance @ j.T for j in facts.j]
+    c, found = [g.covariance_of(j) for j in facts.j], h5py.File(prediction)
     if facts.likelihood == "gaussian":
         close("mean", found["mean"][:].reshape(len(facts), -1), np.array(facts.f), 1e-4)
         close("epistemic_std", found["epistemic_std"][:].reshape(len(facts), -1),

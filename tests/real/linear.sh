@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Predictions of linearised reference networks against dense J Σ Jᵀ (tests/oracle/fit_dense.py).
+# Predictions of linearised reference networks against J Σ Jᵀ in double (tests/oracle/fit_dense.py).
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
   echo "skipped: IVON_SHARED does not name the reference data"
@@ -18,7 +18,7 @@ oracle() { # NETWORK POSTERIOR ARGUMENT...
   /usr/bin/python3 "$here/../oracle/fit_dense.py" linear "$2" "${@:3}" --model="$reference/$1/model.onnx"
 }
 
-# The oracle forms Σ, and takes its time: a few examples have to do.
+# The oracle draws 20,000 times from each example's outputs: a few examples have to do.
 /usr/bin/python3 - "$IVON_SHARED/data/digits.h5" "$reference/uci-energy/refs.h5" "$work" <<'PYTHON'
 import sys, h5py
 digits, energy, work = sys.argv[1:]
