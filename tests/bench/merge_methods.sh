@@ -3,7 +3,7 @@
 # scaling that is best on rows held out from the training data, on test data. Markdown, on standard output.
 #   reference  the reference transformers, finetuned on customer reviews and opinions; their held-out rows are of
 #              the training data, which those models have seen
-#   story      README's transformers, trained here without the held-out rows (minutes)
+#   story      the transformers of man/results.md, trained here without the held-out rows (minutes)
 #   texts      the same networks by settings near those of tests/real/claims.sh; here, too, not every seed learns
 #   demo       the demo's network, finetuned on turned and on inverse glyphs, without the held-out rows
 #   digits     a network of 64-48-10 units, finetuned on images of digits turned by a quarter and on inverse ones

@@ -10,10 +10,10 @@ load common
   done
   $python "$script" compare . full.h5 diag.h5 > found
   cat found
-  # README's numbers, but for what other kernels of BLAS make of the network that is looked at: they
+  # The numbers of man/results.md, but for what other kernels of BLAS make of the network that is looked at: they
   # move correlations by up to 0.013, and sizes by a quarter.
-  readme() { $python "$BATS_TEST_DIRNAME/../oracle/shown.py" "$BATS_TEST_DIRNAME/../../README.md" "$@"; }
-  tail -n 1 found | grep -o 'rank correlation is [^ ]*' | readme 0.02 0
-  tail -n 1 found | grep -o 'published score [^ ]*' | readme 0.02 0
-  tail -n 1 found | grep -o 'its size [^ ]* %;' | readme 0 0.3
+  results() { $python "$BATS_TEST_DIRNAME/../oracle/shown.py" "$BATS_TEST_DIRNAME/../../man/results.md" "$@"; }
+  tail -n 1 found | grep -o 'rank correlation is [^ ]*' | results 0.02 0
+  tail -n 1 found | grep -o 'published score [^ ]*' | results 0.02 0
+  tail -n 1 found | grep -o 'its size [^ ]* %;' | results 0 0.3
 }

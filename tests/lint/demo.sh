@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The demo begins with what README shows of it: the same words, and numbers that agree to what another
+# The demo begins with what man/results.md shows of it: the same words, and numbers that agree to what another
 # machine's matrix products may change. And what it claims holds in its own run.
 set -euo pipefail
 command -v gnuplot > /dev/null || { echo "skipped: gnuplot is missing"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bash cmd/demo.sh | tee "$work/shown"
-sed -n '/^## What the demo shows/,/^## /p' README.md | sed -n '/^```$/,/^```$/p' | sed '1d;$d' > "$work/said"
+sed -n '/^## What the demo shows/,/^## /p' man/results.md | sed -n '/^```$/,/^```$/p' | sed '1d;$d' > "$work/said"
 PYTHONPATH=tests/oracle PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$work/said" "$work/shown" <<'PYTHON'
 import re, sys
 from shown import difference
@@ -18,7 +18,7 @@ assert 20 < len(said) <= len(shown), (len(said), len(shown))
 # OpenBLAS's kernels for four generations of processors change, by 1,800 steps of training at a rate
 # at which it does not settle, losses by up to a tenth and accuracies by up to 0.003. Twice that.
 found = difference(said, shown[:len(said)], 0.006, 0.2)
-assert not found, "README: {}\nshown: {}".format(*found)
+assert not found, "man/results.md: {}\nshown: {}".format(*found)
 text = "\n".join(shown)
 assert float(re.search(r"AUROC (\S+)", text)[1]) > 0.95
 found = re.findall(r"^   (\S+).* mean (0\.\d+)  NLL (\S+)$", text, re.M)

@@ -33,8 +33,11 @@ lib/python3/dist-packages/ivon_posterior.py
 share/bash-completion/completions/ivon
 share/doc/ivon/changelog.gz
 share/doc/ivon/copyright
+share/doc/ivon/examples/train.py
 share/doc/ivon/html/index.html
 share/doc/ivon/html/manual.css
+share/doc/ivon/results.md
+$(cd man && printf 'share/doc/ivon/%s\n' pictures/*)
 share/fish/vendor_completions.d/ivon.fish
 share/zsh/site-functions/_ivon
 FILES

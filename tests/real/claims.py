@@ -3,10 +3,10 @@
 Every method has a grid of settings of the same size. The settings with the least negative
 log-likelihood on a part held out from the training data (of IVON: by 16 weight samples) are trained
 again on all training data, with three seeds or more, and predict the test data, by which nothing
-is chosen: README's tables are those of one run with seeds that no earlier run had. (The digits' and
+is chosen: the tables of man/results.md are those of one run with seeds that no earlier run had. (The digits' and
 the GPT's grids had been changed, once, after a look at results of earlier seeds.) All methods take
 as many steps of the same batch size, or choose from the same lengths, and the rate falls by half a
-cosine. Fails where README says otherwise.
+cosine. Fails where these say otherwise.
 """
 import collections
 import json
@@ -185,18 +185,18 @@ def table(name, task, results):
     for claim, holds in held.items():
         print(f"- {claim}: {'yes' if holds else 'NO'}")
     print(flush=True)
-    compare_with_readme(task, columns, results)
+    compare_with_results(task, columns, results)
 
 
-def compare_with_readme(task, columns, results):
-    """README has the table's row, to what other kernels of BLAS change in a training: less than a
+def compare_with_results(task, columns, results):
+    """man/results.md has the table's row, to what other kernels of BLAS change in a training: less than a
     standard error of an accuracy, or so much of a loss."""
     cells = ["<br>".join(columns.values())]
     cells += ["<br>".join(spread([one[key] for one in results[row]]) for key in columns)
               for row in ("sgd", "adamw", "mean", "ivon")]
     line = f"| {task.title} | {' | '.join(cells)} |".replace(" 0.", " .").replace(">0.", ">.")
     root = pathlib.Path(__file__).parents[2]
-    subprocess.run([sys.executable, root / "tests/oracle/shown.py", root / "README.md", "0.01",
+    subprocess.run([sys.executable, root / "tests/oracle/shown.py", root / "man/results.md", "0.01",
                     "0.03"], input=line, text=True, check=True)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# IVON against AdamW and SGD, as in README: claims.sh digits | cifar10 | resnet | text-mr | gpt | all
+# IVON against AdamW and SGD, as in man/results.md: claims.sh digits | cifar10 | resnet | text-mr | gpt | all
 # prints tables, in an hour or so, of which the residual network takes most. Without an argument, seconds
 # on the digits, and what must hold of them.
 set -euo pipefail

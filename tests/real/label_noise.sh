@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # label_noise.sh [all]: wrong labels planted in the digits are found by their loss without the example, and most of the
-# suspects are wrong ones. all: README's whole table, also on reviews and on images that a small network knows little of.
+# suspects are wrong ones. all: the whole table of man/results.md, also on reviews and on images that a small network knows little of.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
   echo "skipped: IVON_SHARED does not name the reference data"
@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 "$IVON_BIN/ivon-sensitivity" -q "$work/posterior.h5" --model="$work/model.onnx" \
   --data="$work/data.h5" --score=deviation,mpe,self-influence,loo-loss > "$work/scores.csv"
 /usr/bin/python3 "$script" compare "$work" "$work/scores.csv" | tee "$work/found"
-# README's row. numpy trains in binary64: no kernel changes more than the last digit.
+# The row there. numpy trains in binary64: no kernel changes more than the last digit.
 awk '{auroc[$1] = $3}
   END {
     print "| `loo_loss` | `loss` | `self_influence` | `mpe` (published) | `deviation` |"
@@ -24,7 +24,7 @@ awk '{auroc[$1] = $3}
     print "|", auroc["loo_loss"], "|", auroc["loss"], "|", auroc["self_influence"], "|",
       auroc["mpe"], "|", auroc["deviation"], "|"
   }' "$work/found" \
-  | /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/README.md" 0 0
+  | /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/man/results.md" 0 0
 
 # suspects NAME POSTERIOR DATA OPTION...
 suspects() {
@@ -50,5 +50,5 @@ trained() {
   fi
 } | tee "$work/table"
 # Kernels of another processor train other networks.
-/usr/bin/python3 "$root/tests/oracle/shown.py" "$root/README.md" 30 0.1 < "$work/table"
+/usr/bin/python3 "$root/tests/oracle/shown.py" "$root/man/results.md" 30 0.1 < "$work/table"
 awk -F'|' '$2 ~ /digits/ {exit !($3 >= .99 && $7 >= .9 && $8 >= .7)}' "$work/table"

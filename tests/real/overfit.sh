@@ -18,6 +18,6 @@ for posterior in "$work"/posterior-*.h5; do
     --score=loo-loss > "${scores%.h5}.csv"
 done
 /usr/bin/python3 "$script" compare "$work" | tee "$work/table"
-# Four steps are in README. numpy trains in binary64: other kernels change the last digit at most.
+# Four steps are in man/results.md. numpy trains in binary64: other kernels change the last digit at most.
 awk '$1 ~ /^(step|170|480|690|2000)$/' "$work/table" \
-  | /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/README.md" 0 0
+  | /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/man/results.md" 0 0

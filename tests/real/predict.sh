@@ -44,8 +44,8 @@ while read -r network data; do
   compare sampled "$reference/$network/metrics.json" "$work/64.json" "$data" "$work"/{64,other}.h5
   if [ $network = transformer-base ]; then
     compare calibrated "$work"/{mean,64}.json | tee "$work/sentence"
-    # The same draws of the same posterior: but for the last digit, README's numbers.
-    /usr/bin/python3 "$here/../oracle/shown.py" "$here/../../README.md" 0 0 < "$work/sentence"
+    # The same draws of the same posterior: but for the last digit, the numbers of man/results.md.
+    /usr/bin/python3 "$here/../oracle/shown.py" "$here/../../man/results.md" 0 0 < "$work/sentence"
   fi
 done <<'NETWORKS'
 digits-mlp digits

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole story on real texts: a base trained on movie reviews, with its test loss predicted beside the
 # training; finetuned on customer reviews and on opinions; merged by Kronecker factors, and by diagonals at
-# the scaling that held-out rows choose; the examples that it depends on most. README shows its commands,
+# the scaling that held-out rows choose; the examples that it depends on most. man/results.md shows its commands,
 # which are run from there with the settings below, and what it prints.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ] || [ -n "${IVON_SANITIZE:-}" ]; then
@@ -19,7 +19,7 @@ done
 settings=(-q --batch=50 --h0=1 --beta2=0.9995 --ess=1e5 --clip-radius=1e-2 --schedule=cosine)
 ivon-train() { command ivon-train "${settings[@]}" "$@"; }
 
-sed -n '/^## On real texts/,/^## /p' "$root/README.md" \
+sed -n '/^## On real texts/,/^## /p' "$root/man/results.md" \
   | sed -n '/^```$/,/^```$/p' | sed '1d;$d' > commands
 for name in train fit merge sensitivity predict predict-gen; do grep -q "ivon-$name " commands; done
 while IFS= read -r line; do
@@ -49,9 +49,9 @@ tail -1 gen.csv | awk -F, '{train = $2; loo = $4; test = $10; a = test - train; 
 awk "BEGIN {exit !($merged_accuracy > $picked_accuracy + 0.02 && $merged_nll < $picked_nll - 0.03)}"
 awk "BEGIN {exit !($picked_nll < $average_nll + 0.01)}"
 
-# README's numbers: other kernels change losses by 1e-6, and with that the class of at most one of cr's
+# The numbers there: other kernels change losses by 1e-6, and with that the class of at most one of cr's
 # 567 reviews.
-shown() { /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/README.md" 0.002 0; }
+shown() { /usr/bin/python3 "$root/tests/oracle/shown.py" "$root/man/results.md" 0.002 0; }
 awk -F, 'NR > 1 {printf "| %d | %.3f | %.3f ± %.3f | %.3f |\n", $1, $2, $4, $5, $10}' gen.csv > losses
 shown < losses
 echo "by Kronecker factors $merged, by diagonals at the scaling that held-out rows chose $picked, by the average of" \
