@@ -98,6 +98,7 @@ static void influence_check_arguments(struct influence_command *command, struct 
     if (command->groups && (options->per_token || options->by_tensor))
         argp_failure(state, EX_USAGE, 0,
                      "--groups has rows of its own: --per-token and --by do not go with it");
+    influence_validate_check(command, state);
     options->task = evaluation->task;
     options->batch = evaluation->batch;
     options->rho = command->scale.rho;
@@ -153,6 +154,7 @@ static error_t influence_parse(int key, char *argument, struct argp_state *state
         state->child_inputs[3] = &command->open;
         state->child_inputs[4] = &command->scale;
         state->child_inputs[5] = &command->evaluation.graph.bind;
+        state->child_inputs[6] = &command->validate;
         return 0;
     case ARGP_KEY_ARG:
         command->posteriors[command->posterior_count++] = argument;
@@ -193,13 +195,11 @@ static error_t influence_parse(int key, char *argument, struct argp_state *state
     }
 }
 
-static const struct argp_child children[] = {{&common_argp, 0, NULL, 0},
-                                             {&file_argp, 0, NULL, 0},
-                                             {&evaluation_argp, 0, NULL, 0},
-                                             {&open_argp, 0, NULL, 0},
-                                             {&scale_argp, 0, NULL, 0},
-                                             {&bind_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&common_argp, 0, NULL, 0},     {&file_argp, 0, NULL, 0},
+    {&evaluation_argp, 0, NULL, 0}, {&open_argp, 0, NULL, 0},
+    {&scale_argp, 0, NULL, 0},      {&bind_argp, 0, NULL, 0},
+    {&validate_argp, 0, NULL, 0},   {0}};
 
 const struct argp influence_argp = {
     .options = option_table,
@@ -383,8 +383,26 @@ static int influence_begin(struct influence_command *command, size_t number,
     return code;
 }
 
-static int run_influence(struct influence_command *command, const char *provenance,
-                         struct ivon_error *error)
+/* Scores the influences by one posterior, in place of writing them. */
+static int influence_run_validation(struct influence_command *command, const char *provenance,
+                                    struct ivon_error *error)
+{
+    struct validation *validation = NULL;
+    int code = influence_begin(command, 0, error);
+    if (!code)
+        code = influence_validate_begin(&validation, command, provenance, error);
+    if (!code && !command->common.quiet)
+        influence_warn_probabilities(command, 0);
+    ivon_influence_free(command->influence); /* its memory is that of trainings */
+    command->influence = NULL;
+    if (!code)
+        code = influence_validate_end(validation, error);
+    influence_validate_close(validation);
+    return code;
+}
+
+static int influence_run_all(struct influence_command *command, const char *provenance,
+                             struct ivon_error *error)
 {
     struct influence_output *output = NULL;
     struct influence_oddities oddities = {0};
@@ -455,7 +473,9 @@ int influence_run(int argc, char **argv)
     command.options.resources.progress = progress_start(&progress, "influence",
                                                         command.common.quiet);
     progress.unit = "examples";
-    int code = run_influence(&command, command.files.no_provenance ? NULL : provenance, &error);
+    command.progress = &progress;
+    int code = (command.validate.halves ? influence_run_validation : influence_run_all)(
+        &command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {

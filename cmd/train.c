@@ -385,7 +385,7 @@ const struct argp train_argp = {
     .children = children,
 };
 
-static void train_release(struct train_command *command)
+void train_command_release(struct train_command *command)
 {
     ivon_trainer_free(command->trainer);
     ivon_network_free(command->network);
@@ -399,17 +399,23 @@ static void train_release(struct train_command *command)
     free(command->provenance);
 }
 
+void train_command_parse(struct train_command *command, int argc, char **argv, unsigned flags)
+{
+    struct given given = {.command = command};
+    *command = (struct train_command){.options = ivon_train_defaults(IVON_METHOD_IVON),
+                                      .evaluation = evaluation_defaults(),
+                                      .save_every = UINT64_MAX,
+                                      .eval_every = UINT64_MAX};
+    command->options.epochs = 0;
+    argp_parse(&train_argp, argc, argv, flags, NULL, &given);
+}
+
 int train_run(int argc, char **argv)
 {
-    struct train_command command = {.options = ivon_train_defaults(IVON_METHOD_IVON),
-                                    .evaluation = evaluation_defaults(),
-                                    .save_every = UINT64_MAX,
-                                    .eval_every = UINT64_MAX};
-    struct given given = {.command = &command};
+    struct train_command command;
     struct ivon_error error = {0};
     json_t *provenance = provenance_new(argc, argv);
-    command.options.epochs = 0;
-    argp_parse(&train_argp, argc, argv, 0, NULL, &given);
+    train_command_parse(&command, argc, argv, 0);
     confine(&(struct confinement){.off = command.no_sandbox,
                                   .outputs = &command.directory,
                                   .output_count = 1},
@@ -428,6 +434,6 @@ int train_run(int argc, char **argv)
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet)
         name_filter_warn_unused(&command.freeze);
-    train_release(&command);
+    train_command_release(&command);
     return status;
 }

@@ -1,10 +1,12 @@
-/* ivon-influence: parsed and run by influence.c, written by influence/output.c. */
+/* ivon-influence: parsed and run by influence.c, written by influence/output.c; --validate by
+   influence/validate.c. */
 #ifndef CMD_INFLUENCE_INFLUENCE_H
 #define CMD_INFLUENCE_INFLUENCE_H
 
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
+#include "cmd/shared/progress.h"
 #include "cmd/shared/row_ranges.h"
 
 /* One --queries. */
@@ -12,6 +14,14 @@ struct influence_file {
     const char *path;
     struct ivon_examples *examples, *selected; /* selected: those that --rows names, or null */
     bool none;                                 /* it names none of this file */
+};
+
+/* --validate, and what goes with it. */
+struct validate_options {
+    size_t halves; /* 0: not given */
+    uint64_t seed;
+    const char *run, *from;
+    bool given; /* any but --validate */
 };
 
 struct influence_command {
@@ -33,8 +43,10 @@ struct influence_command {
     int format; /* -1: by the output's suffix */
     size_t top; /* K of --top */
     bool top_given;
+    struct validate_options validate;
 
     /* While it runs: */
+    struct progress *progress;
     struct ivon_source *source;
     struct ivon_network *network;
     struct ivon_examples *examples, *whole;
@@ -91,5 +103,23 @@ struct influence_oddities {
 /* Writes what was kept back, and completes the outputs. */
 int influence_output_finish(struct influence_output *output, struct influence_oddities *oddities,
                             struct ivon_error *error);
+
+/* The options of --validate: a child of the command's argp; its input is the struct. */
+extern const struct argp validate_argp;
+
+/* Ends the program where options do not go together. */
+void influence_validate_check(struct influence_command *command, struct argp_state *state);
+
+/* The score of influences: how well their sums foretell what trainings on halves show. */
+struct validation;
+
+/* Opens what the training and the output need, before any work, and runs over the influences, which
+   are set up and not needed afterwards. */
+int influence_validate_begin(struct validation **validation, struct influence_command *command,
+                             const char *provenance, struct ivon_error *error);
+
+/* Trains, and writes the scores. */
+int influence_validate_end(struct validation *validation, struct ivon_error *error);
+void influence_validate_close(struct validation *validation);
 
 #endif

@@ -42,8 +42,8 @@ static int open_graph(struct train_command *command, struct ivon_source *source,
 
 /* Makes the network of a graph. That of a checkpoint that is resumed is as the options have it
    already. */
-static int make_network(struct train_command *command, struct ivon_source *resumed,
-                        struct ivon_error *error)
+int train_make_network(struct train_command *command, struct ivon_source *resumed,
+                       struct ivon_error *error)
 {
     struct ivon_source *weights = resumed ? resumed : command->weights;
     const char *model = command->evaluation.model;
@@ -177,7 +177,7 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     if (!code && newest)
         code = open_newest(&resumed, newest, &open, error);
     if (!code)
-        code = make_network(command, resumed, error);
+        code = train_make_network(command, resumed, error);
     if (!code)
         code = train_run_open_data(command, error);
     if (!code)

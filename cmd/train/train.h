@@ -1,5 +1,5 @@
 /* ivon-train: parsed by train.c, run by train/run.c; train/directory.c keeps what is written,
-   train/settings.c what it was trained with. */
+   train/settings.c what it was trained with, and train/replay.c trains so again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -30,6 +30,16 @@ struct train_command {
     void *graph; /* the bytes of an ONNX file */
     size_t graph_size;
 };
+
+/* Reads the arguments, with flags of argp; ends the program where they are wrong. The command may
+   not move from then on. */
+void train_command_parse(struct train_command *command, int argc, char **argv, unsigned flags);
+void train_command_release(struct train_command *command);
+
+/* Makes the network of a graph, which is not bound yet: that of --model, or else of the weights
+   that the training begins with, or goes on from. None of an architecture. */
+int train_make_network(struct train_command *command, struct ivon_source *resumed,
+                       struct ivon_error *error);
 
 /* Trains. The error's code is IVON_ERROR_CANCELLED when a signal stopped it, after saving. */
 int train(struct train_command *command, struct ivon_error *error);

@@ -2,6 +2,7 @@
 #ifndef CORE_EXAMPLES_H
 #define CORE_EXAMPLES_H
 
+#include "core/random.h"
 #include "ivon/examples.h"
 
 /* Ranges are checked, and not empty, before these are called. Elements are handed out as stored. */
@@ -39,5 +40,9 @@ int examples_new_like(struct ivon_examples **examples, const struct ivon_example
 /* Elements as stored; the range must lie within, and not be empty. */
 int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,
                          void *buffer, struct ivon_error *error);
+
+/* Chooses `wanted` of the numbers below `total` at random, by the words of a stream; rising. */
+void examples_choose(uint64_t *chosen, uint64_t wanted, uint64_t total,
+                     const struct random_stream *stream);
 
 #endif

@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "core/examples.h"
-#include "core/random.h"
 
 enum { BLOCK = 256 /* blocks of random words drawn at a time */, WORDS = 4 * BLOCK };
 
@@ -49,13 +48,13 @@ static void subsample_close(void *self)
  * still to be taken, so the next is with probability wanted/left. Decided by a 64-bit word, whose
  * remainder favours low values by less than left/2^64.
  */
-static void subsample_choose(uint64_t *chosen, uint64_t wanted, uint64_t total, uint64_t seed)
+void examples_choose(uint64_t *chosen, uint64_t wanted, uint64_t total,
+                     const struct random_stream *stream)
 {
-    struct random_stream stream = random_stream_of(seed, 0, "subsample");
     uint64_t words[WORDS];
     for (uint64_t i = 0; i < total && wanted; i++) {
         if (i % WORDS == 0)
-            random_words(&stream, i / 4, BLOCK, words);
+            random_words(stream, i / 4, BLOCK, words);
         if (words[i % WORDS] % (total - i) < wanted) {
             *chosen++ = i;
             wanted--;
@@ -95,7 +94,8 @@ int ivon_examples_subsample(struct ivon_examples **out, struct ivon_examples *al
     uint64_t *chosen = calloc(count, sizeof *chosen);
     if (!chosen)
         return ivon_error_memory(error);
-    subsample_choose(chosen, count, total, seed);
+    const struct random_stream stream = random_stream_of(seed, 0, "subsample");
+    examples_choose(chosen, count, total, &stream);
     return subsample_new(out, all, path, chosen, count, error);
 }
 

@@ -199,6 +199,14 @@ IVON_API const struct ivon_metric *ivon_comparison_values(struct ivon_comparison
  */
 IVON_API double ivon_jackknife(const double *values, size_t groups);
 
+/*
+ * Spearman's rank correlation of `count` pairs: Pearson's of their ranks, of which equal numbers
+ * have the mean of theirs (Kendall, Biometrika 1945). NaN where all of one side are equal, one is
+ * NaN, or there are fewer than 2.
+ */
+IVON_API int ivon_rank_correlation(double *correlation, const double *x, const double *y,
+                                   size_t count, struct ivon_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "ivon/examples.h"
+#include "ivon/influence.h"
 #include "ivon/metrics.h"
 #include "ivon/network.h"
 #include "ivon/stream.h"
@@ -171,6 +172,7 @@ struct ivon_train_state {
     struct ivon_unbound unbound;
     bool
         probabilities; /* the first outputs of classes were: see ivon_predictor_saw_probabilities */
+    size_t tokens;     /* of an example; 1: it has none */
 };
 IVON_API struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer);
 
@@ -181,6 +183,16 @@ IVON_API struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *t
 IVON_API int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *examples,
                                const char *targets, double *loss, double *error_rate,
                                struct ivon_error *error);
+
+/*
+ * Measures each query (ivon/influence.h) at the mean: a value for each example, summed over those
+ * of its tokens that count; of IVON_MEASURE_TOKEN_LOSS one for each token. `output` is that of
+ * IVON_MEASURE_LOGIT, which needs no targets. Fails with IVON_ERROR_DATA where an output is not
+ * finite.
+ */
+IVON_API int ivon_trainer_measure(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                                  const char *targets, enum ivon_measure measure, size_t output,
+                                  double *values, struct ivon_error *error);
 
 /* The network, for writing it down; borrowed. */
 IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # lds.sh [HALVES]: how well influences foretell the loss of networks that are trained on random halves of the digits
-# (linear datamodelling score, lds.py), by posterior; the table of man/results.md. A minute for 100 halves.
+# (linear datamodelling score, ivon-influence --validate), by posterior; the table of man/results.md. Some minutes for 100.
 set -euo pipefail
 cd "$(dirname "$0")"
 if [ -z "${IVON_SHARED:-}" ]; then

@@ -15,7 +15,7 @@ MANUALS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "
 SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 # What is said on the way, not to be taken for the line that says why a call failed.
 NOTE = re.compile(r"(removing (one|groups?|each|\d+)|influence of .*)\b.* N = |Hessian (mapped|from)|"
-                  r": (wrote|keeping|merged|read|kept) |^ |"
+                  r": (wrote|keeping|merged|read|kept) |^ |: LDS -?\d|"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
                   r"validation: |no leverage: |: temperature .* fitted to |: threshold ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|undefined)")
@@ -28,7 +28,8 @@ COLUMNS = {
     "sensitivity": r"index|token|label|prediction|loss|residual|deviation|mpe|self_influence|loo_loss|"
                    r"influence|logits|residual_vector|deviation_vector|variance|covariance|group|count|"
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",
-    "influence": r"query|query_token|rank|row|token|group|count|influence|label|tensors/[a-z.0-9]+",
+    "influence": r"query|query_token|rank|row|token|group|count|influence|label|tensors/[a-z.0-9]+|"
+                 r"lds|standard_error|rows|sum|measured",
     "predict-gen": r"step|(train|loo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|"
                    r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?",
     "train": r"step|epoch|loss|learning_rate|test_loss|test_error",
@@ -185,7 +186,7 @@ def check_numbers(name, array, stderr):
 SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?|error(_without)?|"
                     r"(compare\.)?agreement|(compare\.)?total_variation|ece.*|"
                     r".*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
-SIGNED = re.compile(r"index|token|label|rank|tensors/.*|prediction|step|class|group|logits|mean|.*_vector|influence|"
+SIGNED = re.compile(r"index|token|label|query|query_token|lds|sum|measured|rank|tensors/.*|prediction|step|class|group|logits|mean|.*_vector|influence|"
                     r"covariance|.*_change|(.*\.)?nll|waic|psis_loo|lower|upper|.*overconfidence|calibration_.*|loo_diff|.*_difference")
 
 

@@ -340,6 +340,16 @@ def sums(call):
     return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
 
 
+def validate(call):
+    """By the run that the world has; of one posterior, with a table of its own."""
+    several = sum(not a.startswith("-") for a in call.arguments) > 1
+    if (several or any(map(call.has, ("groups", "per-token", "by", "top")))) and not call.chance(0.05):
+        return None
+    call.chosen |= {"groups", "per-token", "by", "top", "weights", "validate-from"} if call.chance(0.9) else set()
+    more = ["--noise-std=0.5"] if call.likelihood == "gaussian" else []
+    return values(3, 4, wrong=(2, "x"))(call) + ["--validate-from=" + call.file("run.h5")] + more
+
+
 def measure(call):
     names = ["loss", "logit:0", "logit:1"] + (call.likelihood not in NUMBERS) * ["margin"] + call.tokens * ["token-loss"]
     return values(*names, wrong=("margin", "logit", "logit:99", "token-loss", "x"))(call)
@@ -669,7 +679,10 @@ RULES = {
         "batch": SENSITIVITIES["batch"], "memory": MEMORY, "queries": more_data, "weights": influence_weights,
         "rows": values("0", "1,3", "0-2,1", wrong=("99", "3-1", "1,")), "measure": measure,
         "per-token": when(lambda call: call.tokens, flag), "by": parts, "groups": sums,
-        "include": pattern, "exclude": pattern,
+        "include": pattern, "exclude": pattern, "validate": rarely(validate, 0.4),
+        "validate-from": rarely(lambda call: ["--validate-from=" + call.file(call.some("graph.h5", "nowhere"))], 0.02),
+        "from": when(lambda call: call.has("validate"), lambda call: ["--from=" + call.file("graph.h5")]),
+        "seed": when(lambda call: call.has("validate"), DRAWS["seed"]),
         "top": values(1, 3, 100), "output": file_output("out.csv", "out.jsonl", "out.h5", "out.npy", "-"),
         "format": matrix_form, "json": json_lines,
     },

@@ -1,5 +1,6 @@
 """The inputs of the walk, in one directory: for each kind of network a graph, posteriors in every format,
 some of them odd or bad on purpose, and data of every format with groups that are degenerate or bad."""
+import json
 import os
 import sys
 import zlib
@@ -57,12 +58,14 @@ def network(kind):
     return made.SerializeToString(), shapes, buffers
 
 
-def write_posterior(path, graph, mean, hessian, buffers, ess=40.0, options=None):
+def write_posterior(path, graph, mean, hessian, buffers, ess=40.0, options=None, command=None):
     with h5py.File(path, "w", track_order=True) as f:
         f.attrs.update(format="ivon-posterior", format_version=1, weight_decay=0.01)
         if ess is not None:
             f.attrs["ess"] = ess
         f.attrs["step"] = 7
+        if command:  # as ivon-train records its own
+            f.attrs["provenance"] = json.dumps({"command": command, "training": {}})
         for group, arrays in (("mean/", mean), ("hessian/", hessian), ("buffers/", buffers)):
             for name, array in arrays.items():
                 f.create_dataset(group + name, data=array, **(options or {}))
@@ -116,6 +119,9 @@ def posteriors(directory, kind, random):
     write("narrow.h5", ess=1e12)
     write("huge.h5", change(mean, lambda a: a * 1e30))
     write("means.h5", h={})
+    noise = {"gaussian": " --noise-std=0.5"}.get(LIKELIHOODS[kind], "")
+    write("run.h5", command=f"ivon-train --model=../world/{kind}-model.onnx --from=../world/{kind}-graph.h5 --data=x "
+                            f"--lr=0.01 --steps=3 --batch=5 --likelihood={LIKELIHOODS[kind]}{noise} -o 'a run'")
     write("negative.h5", h=change(hessian, lambda a: a - 2))
     write("no_ess.h5", ess=None)
     broken = {n: a.copy() for n, a in mean.items()}

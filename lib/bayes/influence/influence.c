@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bayes/influence/private.h"
+#include "bayes/measure.h"
 #include "bayes/sample_private.h"
 #include "core/blas.h"
 #include "core/error.h"
@@ -42,34 +43,18 @@ static int influence_read_options(struct ivon_influence_options *options,
 {
     *options = ivon_influence_defaults();
     int code = options_read(&influence_options, options, given, error);
-    if (!code && (unsigned)options->measure > IVON_MEASURE_TOKEN_LOSS)
-        code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "%d is not a measure of queries",
-                              (int)options->measure);
     return code ? code : sample_check_embedded(&options->sample, error);
 }
 
-/* Fails where the outputs do not have what is measured. */
-static int influence_check_measure(const struct ivon_influence *influence, struct ivon_error *error)
+/* Fails where the outputs do not have what is measured, or the tokens that are to be rows. */
+static int influence_check_outputs(const struct ivon_influence *influence, struct ivon_error *error)
 {
     const struct ivon_influence_options *options = &influence->options;
-    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->task.likelihood);
-    size_t k = influence->outputs.k;
-    if (options->measure == IVON_MEASURE_LOGIT && options->output >= k)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: there is no output %zu to measure: the network has %zu, counted "
-                              "from 0",
-                              influence->network->path, options->output, k);
-    if (options->measure == IVON_MEASURE_MARGIN && traits->regression)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: a margin is between classes, and its outputs are numbers",
-                              influence->network->path);
-    if ((options->measure == IVON_MEASURE_TOKEN_LOSS || options->per_token) &&
-        !influence->outputs.token_axis)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: the output has no axis of tokens, each of which was to count by "
-                              "itself",
-                              influence->network->path);
-    return 0;
+    const struct measure measure = {options->measure, options->output};
+    int code = measure_check(&measure, &influence->outputs, influence->network->path, error);
+    return code || !options->per_token
+               ? code
+               : measure_check_tokens(&influence->outputs, influence->network->path, error);
 }
 
 /* Making. */
@@ -220,7 +205,7 @@ static int influence_make(struct ivon_influence *influence, struct ivon_examples
     if (!code)
         code = influence_choose_tile(influence, error);
     if (!code)
-        code = influence_check_measure(influence, error);
+        code = influence_check_outputs(influence, error);
     request.outputs = influence->outputs.k;
     influence->likelihood = (struct likelihood){task->likelihood, influence->outputs.k,
                                                 task->noise_std};

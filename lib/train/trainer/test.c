@@ -1,7 +1,9 @@
-/* Loss and error on other data, at the mean. */
+/* Loss and error on other data, and what is measured of queries, at the mean. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "bayes/measure.h"
 #include "core/error.h"
 #include "core/meter.h"
 #include "core/parallel.h"
@@ -13,9 +15,11 @@ struct testing {
     const struct ivon_trainer *trainer;
     struct labelled data;
     struct runner runner;
-    double *losses;               /* of each row of a block */
-    float *errors;                /* likewise */
-    double loss, missed, counted; /* sums */
+    double *losses;                /* of each row of a block */
+    float *errors;                 /* likewise */
+    double loss, missed, counted;  /* sums */
+    const struct measure *measure; /* null: the above are wanted */
+    double *values;                /* M of every example, or of its tokens */
 };
 
 static int trainer_test_prepare(struct testing *testing, struct ivon_error *error)
@@ -48,6 +52,24 @@ static void trainer_test_release(struct testing *testing)
     free(testing->errors);
 }
 
+/* M of a tile's rows. */
+static int test_measure_tile(void *context, const struct runner_tile *tile,
+                             struct ivon_error *error)
+{
+    const struct testing *testing = context;
+    const struct ivon_trainer *trainer = testing->trainer;
+    const struct likelihood *likelihood = &trainer->likelihood;
+    size_t tokens = trainer->outputs.tokens, rows = tile->count * tokens, row = tile->at * tokens;
+    const struct row_targets targets = labelled_targets(&testing->data, row);
+    for (size_t r = 0; r < rows; r++) {
+        const struct row_targets own = targets_from(&targets, likelihood->kind, likelihood->k, r);
+        testing->losses[row + r] = measure_value(testing->measure, likelihood,
+                                                 tile->f + r * likelihood->k, &own);
+    }
+    return outputs_check_finite(&trainer->outputs, ivon_examples_path(testing->data.examples),
+                                testing->data.first * tokens + row, tile->f, rows, error);
+}
+
 static int test_tile(void *context, const struct runner_tile *tile, struct ivon_error *error)
 {
     (void)error;
@@ -66,20 +88,62 @@ static int test_tile(void *context, const struct runner_tile *tile, struct ivon_
     return 0;
 }
 
-static int test_block(struct testing *testing, struct meter *meter, uint64_t first,
-                      struct ivon_error *error)
+/* Adds a block to the sums. */
+static void test_add_block(struct testing *testing)
 {
-    struct labelled *data = &testing->data;
-    int code = labelled_load(data, &testing->runner, first, error);
-    if (!code)
-        code = runner_run_block(&testing->runner, &data->feed, test_tile, testing, meter, error);
-    for (size_t i = 0; i < data->present * data->outputs->tokens && !code; i++) {
+    const struct labelled *data = &testing->data;
+    for (size_t i = 0; i < data->present * data->outputs->tokens; i++) {
         if (!data->counts[i])
             continue;
         testing->loss += testing->losses[i];
         testing->missed += (double)testing->errors[i];
         testing->counted++;
     }
+}
+
+static void test_measure_block(struct testing *testing)
+{
+    const struct labelled *data = &testing->data;
+    size_t tokens = data->outputs->tokens;
+    bool apart = testing->measure->kind == IVON_MEASURE_TOKEN_LOSS;
+    for (size_t i = 0; i < data->present * tokens; i++)
+        testing->values[apart ? data->first * tokens + i : data->first + i / tokens] +=
+            testing->losses[i];
+}
+
+static int test_block(struct testing *testing, struct meter *meter, uint64_t first,
+                      struct ivon_error *error)
+{
+    struct labelled *data = &testing->data;
+    int code = labelled_load(data, &testing->runner, first, error);
+    if (!code)
+        code = runner_run_block(&testing->runner, &data->feed,
+                                testing->measure ? test_measure_tile : test_tile, testing, meter,
+                                error);
+    if (!code)
+        (testing->measure ? test_measure_block : test_add_block)(testing);
+    return code;
+}
+
+static int trainer_test_run(struct testing *testing, struct ivon_examples *examples,
+                            const char *targets, struct ivon_error *error)
+{
+    const struct ivon_trainer *trainer = testing->trainer;
+    const struct ivon_train_options *options = &trainer->options;
+    struct meter meter;
+    testing->runner = (struct runner){.network = trainer->network,
+                                      .mode = RUNNER_FORWARD,
+                                      .memory = options->resources.memory,
+                                      .tile = trainer->runner.tile};
+    int code = labelled_open(&testing->data, trainer->network, &trainer->outputs, examples, targets,
+                             options->task.inputs, options->task.input_count, error);
+    if (!code)
+        code = trainer_test_prepare(testing, error);
+    meter_init(&meter, &options->resources.progress, 0);
+    for (uint64_t first = 0; first < testing->data.count && !code; first += testing->data.capacity)
+        code = test_block(testing, &meter, first, error);
+    meter_release(&meter);
+    trainer_test_release(testing);
     return code;
 }
 
@@ -87,26 +151,29 @@ int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *exampl
                       const char *targets, double *loss, double *error_rate,
                       struct ivon_error *error)
 {
-    const struct ivon_train_options *options = &trainer->options;
-    struct testing testing = {.trainer = trainer,
-                              .runner = {.network = trainer->network,
-                                         .mode = RUNNER_FORWARD,
-                                         .memory = options->resources.memory,
-                                         .tile = trainer->runner.tile}};
-    struct meter meter;
+    struct testing testing = {.trainer = trainer};
     size_t field = 0;
     int code = outputs_find_targets(examples, targets, &field, error);
     if (!code)
-        code = labelled_open(&testing.data, trainer->network, &trainer->outputs, examples, targets,
-                             options->task.inputs, options->task.input_count, error);
-    if (!code)
-        code = trainer_test_prepare(&testing, error);
-    meter_init(&meter, &options->resources.progress, 0);
-    for (uint64_t first = 0; first < testing.data.count && !code; first += testing.data.capacity)
-        code = test_block(&testing, &meter, first, error);
-    meter_release(&meter);
+        code = trainer_test_run(&testing, examples, targets, error);
     *loss = testing.loss / testing.counted;
     *error_rate = testing.missed / testing.counted;
-    trainer_test_release(&testing);
     return code;
+}
+
+int ivon_trainer_measure(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                         const char *targets, enum ivon_measure kind, size_t output, double *values,
+                         struct ivon_error *error)
+{
+    const struct measure measure = {kind, output};
+    struct testing testing = {.trainer = trainer, .measure = &measure, .values = values};
+    size_t field = 0, tokens = kind == IVON_MEASURE_TOKEN_LOSS ? trainer->outputs.tokens : 1;
+    bool needless = kind == IVON_MEASURE_LOGIT;
+    int code = measure_check(&measure, &trainer->outputs, trainer->network->path, error);
+    if (!code && !needless)
+        code = outputs_find_targets(examples, targets, &field, error);
+    if (code)
+        return code;
+    memset(values, 0, ivon_examples_count(examples) * tokens * sizeof *values);
+    return trainer_test_run(&testing, examples, targets, error);
 }

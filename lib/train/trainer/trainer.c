@@ -296,7 +296,8 @@ struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *trainer)
                                      .losses = trainer->data.losses,
                                      .parameters = trainer->parameter_elements,
                                      .unbound = trainer->start.unbound,
-                                     .probabilities = trainer->probabilities};
+                                     .probabilities = trainer->probabilities,
+                                     .tokens = trainer->outputs.tokens};
 }
 
 const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer)
