@@ -21,6 +21,7 @@ enum { TOP = 5 /* by default */ };
 enum {
     KEY_QUERIES = 256,
     KEY_ROWS,
+    KEY_SELF,
     KEY_MEASURE,
     KEY_PER_TOKEN,
     KEY_BY,
@@ -37,6 +38,7 @@ static const struct argp_option option_table[] = {
     {"queries", KEY_QUERIES, "DATA", 0, "Examples whose outputs are asked about; may be repeated",
      1},
     {"rows", KEY_ROWS, "ROWS", 0, "These of the queries only, such as 3,17,40-49", 1},
+    {"self", KEY_SELF, NULL, 0, "The influence of each training row on itself, without queries", 1},
     {"measure", KEY_MEASURE, "loss|logit:C|margin|token-loss", 0,
      "What is asked of a query (default loss)", 3},
     {"per-token", KEY_PER_TOKEN, NULL, 0, "Each token of a training sequence is a row of its own",
@@ -86,7 +88,8 @@ static void influence_check_arguments(struct influence_command *command, struct 
         argp_failure(state, EX_USAGE, 0, "--by=tensor is of one posterior");
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no training data given: name them by --data=FILE");
-    if (!command->query_files)
+    influence_self_check(command, state);
+    if (!command->query_files && !command->self)
         argp_failure(state, EX_USAGE, 0, "no queries given: name them by --queries=FILE");
     evaluation_check_noise(evaluation, state);
     command->format = table_output_format(state, file, command->format);
@@ -168,6 +171,9 @@ static error_t influence_parse(int key, char *argument, struct argp_state *state
     case KEY_ROWS:
         free(command->ranges);
         command->ranges = row_ranges_parse(state, "--rows", argument, &command->range_count);
+        return 0;
+    case KEY_SELF:
+        command->self = true;
         return 0;
     case KEY_MEASURE:
         influence_parse_measure(command, state, argument);
@@ -277,15 +283,23 @@ static int influence_add_queries(struct influence_command *command, struct ivon_
 
 /* Runs. */
 
+static struct ivon_influence_shape influence_shape(const struct influence_command *command)
+{
+    return command->self ? influence_self_shape(command) : ivon_influence_shape(command->influence);
+}
+
 static void influence_note(const struct influence_command *command, size_t number)
 {
-    const struct ivon_influence_shape shape = ivon_influence_shape(command->influence);
+    const struct ivon_influence_shape shape = influence_shape(command);
     bool several = command->posterior_count > 1;
     char examples[32], queries[32];
-    report_note("%s%sinfluence of %s %s on %s quer%s, N = %.15g, rho = %.6g",
+    report_note("%s%sinfluence of %s %s on %s%s, N = %.15g, rho = %.6g",
                 several ? command->posteriors[number] : "", several ? ": " : "",
                 report_count(shape.examples, examples), shape.tokens ? "sequences" : "examples",
-                report_count(shape.queries, queries), shape.queries == 1 ? "y" : "ies",
+                command->self ? "themselves" : report_count(shape.queries, queries),
+                command->self        ? ""
+                : shape.queries == 1 ? " query"
+                                     : " queries",
                 shape.n_train, shape.rho);
     if (shape.passes > 1)
         report_note("%" PRIu64 " passes over the data: more memory takes fewer, see --memory",
@@ -297,7 +311,8 @@ static void influence_note(const struct influence_command *command, size_t numbe
 
 static void influence_warn_probabilities(const struct influence_command *command, size_t number)
 {
-    if (ivon_influence_saw_probabilities(command->influence))
+    if (command->self ? ivon_sensitivity_saw_probabilities(command->sensitivity)
+                      : ivon_influence_saw_probabilities(command->influence))
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
                                                            : command->posteriors[number]);
 }
@@ -345,9 +360,11 @@ static double influence_share(const struct influence_command *command, size_t nu
 static void influence_close(struct influence_command *command)
 {
     ivon_influence_free(command->influence);
+    ivon_sensitivity_free(command->sensitivity);
     ivon_network_free(command->network);
     ivon_source_close(command->source);
     command->influence = NULL;
+    command->sensitivity = NULL;
     command->network = NULL;
     command->source = NULL;
 }
@@ -357,14 +374,30 @@ static int influence_run_posterior(struct influence_command *command, size_t num
                                    const struct ivon_influence_shape *first,
                                    struct influence_output *output, struct ivon_error *error)
 {
-    const struct ivon_influence_shape shape = ivon_influence_shape(command->influence);
+    const struct ivon_influence_shape shape = influence_shape(command);
     if (shape.queries != first->queries || shape.rows != first->rows)
         return error_fill(error, IVON_ERROR_DATA, "%s: the output has other tokens than that of %s",
                           command->posteriors[number], command->posteriors[0]);
-    if (!command->sums)
-        return ivon_influence_run(command->influence, influence_output_take, output, error);
-    influence_sums_set_weight(command->sums, influence_share(command, number));
-    return ivon_influence_run(command->influence, influence_sums_take, command->sums, error);
+    void *to = output;
+    influence_taker *take = influence_output_take;
+    if (command->sums) {
+        influence_sums_set_weight(command->sums, influence_share(command, number));
+        take = influence_sums_take;
+        to = command->sums;
+    }
+    return command->self ? influence_self_run(command, take, to, error)
+                         : ivon_influence_run(command->influence, take, to, error);
+}
+
+/* Sets up the influences by the posterior that is open. */
+static int influence_set_up(struct influence_command *command, struct ivon_error *error)
+{
+    if (command->self)
+        return influence_self_new(command, error);
+    int code = ivon_influence_new(&command->influence, command->network, command->source,
+                                  command->examples, evaluation_targets(&command->evaluation),
+                                  &command->options, error);
+    return code ? code : influence_add_queries(command, error);
 }
 
 /* Opens posterior `number`, and with the first of them the data. */
@@ -373,11 +406,7 @@ static int influence_begin(struct influence_command *command, size_t number,
 {
     int code = influence_open(command, number, error);
     if (!code)
-        code = ivon_influence_new(&command->influence, command->network, command->source,
-                                  command->examples, evaluation_targets(&command->evaluation),
-                                  &command->options, error);
-    if (!code)
-        code = influence_add_queries(command, error);
+        code = influence_set_up(command, error);
     if (!code && !command->common.quiet)
         influence_note(command, number);
     return code;
@@ -411,7 +440,7 @@ static int influence_run_all(struct influence_command *command, const char *prov
     for (size_t i = 0; i < command->posterior_count && !code; i++) {
         code = influence_begin(command, i, error);
         if (!code && !i) {
-            shape = ivon_influence_shape(command->influence);
+            shape = influence_shape(command);
             code = influence_prepare_sums(command, &shape, error);
             if (!code)
                 code = influence_output_open(&output, command, &shape, provenance, error);

@@ -1,5 +1,5 @@
 /* ivon-influence: parsed and run by influence.c, written by influence/output.c; --validate by
-   influence/validate.c. */
+   influence/validate.c, --self by influence/self.c. */
 #ifndef CMD_INFLUENCE_INFLUENCE_H
 #define CMD_INFLUENCE_INFLUENCE_H
 
@@ -42,7 +42,7 @@ struct influence_command {
     size_t range_count;
     int format; /* -1: by the output's suffix */
     size_t top; /* K of --top */
-    bool top_given;
+    bool top_given, self;
     struct validate_options validate;
 
     /* While it runs: */
@@ -52,8 +52,13 @@ struct influence_command {
     struct ivon_examples *examples, *whole;
     uint64_t *rows; /* of each query; null: its own number */
     struct ivon_influence *influence;
-    struct influence_sums *sums; /* null: rows go to the output as they come */
+    struct ivon_sensitivity *sensitivity; /* in its place with --self */
+    struct influence_sums *sums;          /* null: rows go to the output as they come */
 };
+
+/* Takes a block of influences; see ivon_influence_run. */
+typedef int influence_taker(void *context, const struct ivon_influences *block,
+                            struct ivon_error *error);
 
 /* Sums of the influences of rows: over groups, which take the rows' place, and over posteriors. */
 struct influence_sums;
@@ -76,10 +81,8 @@ size_t influence_sums_groups(const struct influence_sums *sums, const int64_t **
                              const int64_t **counts);
 
 /* Hands the sums to `on_block`, a group for an example. */
-int influence_sums_give(const struct influence_sums *sums,
-                        int (*on_block)(void *context, const struct ivon_influences *block,
-                                        struct ivon_error *error),
-                        void *context, struct ivon_error *error);
+int influence_sums_give(const struct influence_sums *sums, influence_taker *on_block, void *context,
+                        struct ivon_error *error);
 
 /* The destination of influences: the matrix, the greatest for each query, or both. */
 struct influence_output;
@@ -103,6 +106,15 @@ struct influence_oddities {
 /* Writes what was kept back, and completes the outputs. */
 int influence_output_finish(struct influence_output *output, struct influence_oddities *oddities,
                             struct ivon_error *error);
+
+/* Ends the program where options do not go with --self. */
+void influence_self_check(const struct influence_command *command, struct argp_state *state);
+
+/* As ivon_influence_new, _shape and _run, of each row on itself, as if that were one query. */
+int influence_self_new(struct influence_command *command, struct ivon_error *error);
+struct ivon_influence_shape influence_self_shape(const struct influence_command *command);
+int influence_self_run(struct influence_command *command, influence_taker *on_block, void *context,
+                       struct ivon_error *error);
 
 /* The options of --validate: a child of the command's argp; its input is the struct. */
 extern const struct argp validate_argp;

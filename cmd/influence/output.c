@@ -17,7 +17,7 @@ struct influence_output {
     const int64_t *groups, *counts; /* with their numbers and how many there are; or null */
     struct ivon_table *matrix;      /* null: it is not wanted */
     struct ivon_table *table;       /* of the greatest, likewise */
-    struct ivon_influence_top *top;
+    struct ivon_influence_top *top; /* null: the table has all rows */
     struct influence_oddities oddities;
 };
 
@@ -59,7 +59,8 @@ static int output_open_matrix(struct influence_output *output, const char *prove
                             : xstrdup("influence");
         if (command->options.per_token)
             columns[i].shape[columns[i].rank++] = (int64_t)shape->rows;
-        columns[i].shape[columns[i].rank++] = (int64_t)shape->queries;
+        if (!command->self)
+            columns[i].shape[columns[i].rank++] = (int64_t)shape->queries;
     }
     for (size_t i = count; i < all; i++)
         columns[i] = (struct ivon_column){.name = xstrdup(i == count ? "group" : "count"),
@@ -71,19 +72,21 @@ static int output_open_matrix(struct influence_output *output, const char *prove
     return code;
 }
 
-/* The greatest go to the output where it is a text, else to standard output. */
+/* The greatest, or all of --self, go to the output where it is a text, else to standard output. */
 static int output_open_table(struct influence_output *output, const char *provenance,
                              struct ivon_error *error)
 {
     const struct influence_command *command = output->command;
     struct ivon_column columns[COLUMNS_MAX];
     size_t count = 0;
-    bool matrix = output_is_matrix(command);
+    bool matrix = output_is_matrix(command), all = command->self && !command->top_given;
     char creator[64];
-    columns[count++] = (struct ivon_column){.name = "query", .dtype = IVON_I64};
+    if (!command->self)
+        columns[count++] = (struct ivon_column){.name = "query", .dtype = IVON_I64};
     if (output->tokens)
         columns[count++] = (struct ivon_column){.name = "query_token", .dtype = IVON_I64};
-    columns[count++] = (struct ivon_column){.name = "rank", .dtype = IVON_I64};
+    if (!all)
+        columns[count++] = (struct ivon_column){.name = "rank", .dtype = IVON_I64};
     columns[count++] = (struct ivon_column){.name = output->groups ? "group" : "row",
                                             .dtype = IVON_I64};
     if (output->groups)
@@ -95,7 +98,9 @@ static int output_open_table(struct influence_output *output, const char *proven
         columns[count++] = (struct ivon_column){.name = "label", .dtype = IVON_I64};
     const struct ivon_table_options options = output_options(
         output, matrix ? IVON_CSV : command->format, creator, provenance);
-    int code = ivon_influence_top_new(&output->top, output->shape.queries, command->top, error);
+    int code = all ? 0
+                   : ivon_influence_top_new(&output->top, output->shape.queries, command->top,
+                                            error);
     return code ? code
                 : table_output_open(&output->table, matrix ? NULL : command->output, columns, count,
                                     &options, error);
@@ -151,6 +156,20 @@ static int output_fill(struct influence_output *output, size_t column,
     return code;
 }
 
+/* All rows of --self, as they come. */
+static int output_append(struct influence_output *output, const struct ivon_influences *block,
+                         struct ivon_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < block->count && !code; i++) {
+        int64_t row = (int64_t)(block->first + i);
+        const void *data[] = {&row, block->influence + i,
+                              output->labels ? block->labels + i : NULL};
+        code = ivon_table_append(output->table, 1, data, error);
+    }
+    return code;
+}
+
 int influence_output_take(void *context, const struct ivon_influences *block,
                           struct ivon_error *error)
 {
@@ -162,7 +181,7 @@ int influence_output_take(void *context, const struct ivon_influences *block,
     }
     if (output->top)
         ivon_influence_top_add(output->top, block);
-    int code = 0;
+    int code = output->table && !output->top ? output_append(output, block, error) : 0;
     for (size_t i = 0; i <= output->shape.tensors && output->matrix && !code; i++)
         code = output_fill(output, i, block, i ? block->tensors[i - 1] : block->influence, error);
     return code;
@@ -177,7 +196,8 @@ static int output_write_entry(struct influence_output *output, uint64_t query, i
     int64_t query_token = tokens ? (int64_t)(query % tokens) : 0;
     int64_t of = (int64_t)(output->command->rows ? output->command->rows[number] : number);
     const void *data[COLUMNS_MAX];
-    data[count++] = &of;
+    if (!output->command->self)
+        data[count++] = &of;
     if (tokens)
         data[count++] = &query_token;
     data[count++] = &rank;
@@ -225,7 +245,7 @@ int influence_output_finish(struct influence_output *output, struct influence_od
                             struct ivon_error *error)
 {
     int code = output_fill_groups(output, error);
-    if (!code && output->table)
+    if (!code && output->top)
         code = output_write_table(output, error);
     if (!code && output->table)
         code = ivon_table_commit(output->table, error);

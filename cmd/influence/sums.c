@@ -116,10 +116,8 @@ size_t influence_sums_groups(const struct influence_sums *sums, const int64_t **
     return sums->places;
 }
 
-int influence_sums_give(const struct influence_sums *sums,
-                        int (*on_block)(void *context, const struct ivon_influences *block,
-                                        struct ivon_error *error),
-                        void *context, struct ivon_error *error)
+int influence_sums_give(const struct influence_sums *sums, influence_taker *on_block, void *context,
+                        struct ivon_error *error)
 {
     size_t size = sums->rows * (size_t)sums->queries;
     float *influence = xcalloc(size, sizeof *influence);

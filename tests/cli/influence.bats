@@ -183,6 +183,42 @@ best = rows("top.csv")[0]
 assert best["row"] == found("weighted.npy")[:, 0].argmax() and best["label"] == train.y[int(best["row"])]'
 }
 
+@test "a row's influence on itself is the diagonal, by every structure" {
+  cd "$BATS_FILE_TMPDIR"
+  to=$BATS_TEST_TMPDIR
+  S() { ivon-influence -q "$1" --data=train.h5 --self "${@:2}"; }
+  S posterior.h5 > "$to/all.csv"
+  S posterior.h5 --json -o "$to/all.jsonl"
+  S posterior.h5 --top=4 -o "$to/diagonal.npy" > "$to/top.csv"
+  S posterior.h5 --rho=1 --include=bias -o "$to/bias.h5"
+  S step-10.h5 -o "$to/first.npy"
+  S step-10.h5 posterior.h5 --weights=3,1 -o "$to/mean.npy"
+  ivon-sensitivity -q posterior.h5 --data=train.h5 --score=self-influence -o "$to/sensitivity.csv"
+  cd "$to"
+  for structure in kronecker lowrank lowrank:kronecker; do
+    ivon-fit -q "$BATS_FILE_TMPDIR/posterior.h5" --data="$BATS_FILE_TMPDIR/train.h5" --structure=$structure -o fit.h5 --force
+    ivon-influence -q fit.h5 --data="$BATS_FILE_TMPDIR/train.h5" --self -o $structure.npy
+    ivon-influence -q fit.h5 --data="$BATS_FILE_TMPDIR/train.h5" --queries="$BATS_FILE_TMPDIR/train.h5" -o $structure-all.npy
+  done
+  oracle '
+import json
+own, all = found("diagonal.npy"), rows("all.csv")
+near(own, matrix(train.gradient).diagonal())
+assert [list(row.values()) for row in all] == [[i, float(all[i]["influence"]), y] for i, y in enumerate(train.y)]
+assert (np.float32([row["influence"] for row in all]) == own).all()
+assert (np.float32([row["self_influence"] for row in rows("sensitivity.csv")]) == own).all()
+assert [json.loads(line) for line in open("all.jsonl")] == all
+order = np.argsort(-own, kind="stable")[:4]
+assert [(r["rank"], r["row"], np.float32(r["influence"]), r["label"]) for r in rows("top.csv")] == [
+    (n + 1, i, own[i], train.y[i]) for n, i in enumerate(order)]
+bias = np.where(np.arange(len(train.sigma)) < len(train.sigma) - CLASSES, 0, train.sigma)
+near(found("bias.h5"), matrix(train.gradient, 1, bias).diagonal())
+near(found("mean.npy"), 0.75 * found("first.npy") + 0.25 * own, 1e-6)
+for structure in "kronecker", "lowrank", "lowrank:kronecker":
+    near(found(structure + ".npy"), found(structure + "-all.npy").diagonal())
+    assert not np.allclose(found(structure + ".npy"), own, rtol=1e-3)'
+}
+
 @test "tensors have their parts" {
   I --by=tensor -o parts.h5
   oracle '
@@ -210,6 +246,8 @@ with h5py.File("tokens.h5", "w") as f:
   T --per-token --measure=token-loss --batch=2 -j1 -o plain.npy
   T --per-token --measure=token-loss --batch=2 --memory=700K -j1 -o passes.npy
   cmp plain.npy passes.npy
+  ivon-influence -q gpt.h5 --data=tokens.h5 --self -o self.npy
+  [ "$(ivon-influence -q gpt.h5 --data=tokens.h5 --self | head -1)" = row,influence ]
   T --per-token --measure=token-loss --rows=3 --top=1 > tokens.csv
   [ "$(head -1 tokens.csv)" = query,query_token,rank,row,token,influence ]
   [ "$(cut -d, -f2 tokens.csv | tail -n +2 | sort -u | paste -sd ' ')" = "0 1 2 3" ]
@@ -219,6 +257,7 @@ whole, rows = (np.float64(h5py.File(n)["influence"][()]) for n in ("whole.h5", "
 queries, both = (np.float64(np.load(n)) for n in ("queries.npy", "both.npy"))
 assert rows.shape == (12, 5, 12) and queries.shape == (12, 60) and both.shape == (12, 5, 60)
 near = lambda a, b: np.abs(a - b).max() < 1e-5 * np.abs(b).max()
+assert near(np.load("self.npy"), whole.diagonal())
 assert near(rows.sum(1), whole) and near(queries.reshape(12, 12, 5).sum(2), whole)
 assert near(both.reshape(12, 5, 12, 5).sum((1, 3)), whole)
 ignored = np.zeros((12, 5), bool)
@@ -265,6 +304,13 @@ del h5py.File("x.h5", "r+").attrs["n_train"]'
   refuse 64 "no queries given: name them by --queries=FILE" "${P[@]}"
   refuse 64 "no training data given: name them by --data=FILE" ivon-influence posterior.h5 --queries=test.h5
   refuse 64 "no posterior given; see --help" ivon-influence --data=train.h5 --queries=test.h5
+  self="--self is of each row on itself: --queries, --rows, --groups, --per-token, --by and --validate do not go with it"
+  for option in --queries=test.h5 --rows=1 --groups=y --per-token --by=tensor --validate=3; do
+    refuse 64 "$self" "${P[@]}" --self $option -o x.h5
+  done
+  refuse 64 "--self is of the loss: --measure does not go with it" "${P[@]}" --self --measure=margin
+  refuse 65 "train.h5: has no targets, which losses need; --targets names their array, or --target-column a column of CSV" \
+    "${P[@]}" --self --targets=
   P+=(--queries=test.h5)
   refuse 64 "--weights: 2 weights for 1 arguments" "${P[@]}" --weights=1,2
   refuse 64 "--weights: '1,0', expected positive numbers, such as 1,2,1" "${P[@]}" posterior.h5 --weights=1,0

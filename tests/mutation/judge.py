@@ -29,7 +29,7 @@ GROUPS = [
     ("bayes: prediction", r"lib/bayes/(predict/(?!recalibrate)|outputs|labelled)|lib/metrics/(likelihood/|log_likelihoods)"),
     ("metrics: measures", r"lib/metrics/(metrics|comparison|detection|ratio)|lib/bayes/(predict/recalibrate|transfer)"),
     ("metrics: information", r"lib/metrics/"),
-    ("bayes: sensitivity", r"lib/bayes/(sensitivity/|influence/|perturbation)"),
+    ("bayes: sensitivity", r"lib/bayes/(sensitivity/|influence/|measure|perturbation)"),
     ("bayes: posteriors", r"lib/bayes/"),
     ("train: optimizers", r"lib/train/(optimizer/|schedule)"),
     ("train: trainer", r"lib/train/(trainer/|order)"),

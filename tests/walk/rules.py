@@ -340,6 +340,16 @@ def sums(call):
     return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
 
 
+def of_itself(call):
+    """In place of queries."""
+    if any(map(call.has, ("rows", "groups", "per-token", "by", "validate", "measure"))) and not call.chance(0.05):
+        return None
+    if call.chance(0.97):
+        call.arguments = [a for a in call.arguments if not a.startswith("--queries=")]
+        call.chosen |= {"queries", "rows", "groups", "per-token", "by", "validate", "measure"}
+    return ["--self"]
+
+
 def validate(call):
     """By the run that the world has; of one posterior, with a table of its own."""
     several = sum(not a.startswith("-") for a in call.arguments) > 1
@@ -679,7 +689,7 @@ RULES = {
         "batch": SENSITIVITIES["batch"], "memory": MEMORY, "queries": more_data, "weights": influence_weights,
         "rows": values("0", "1,3", "0-2,1", wrong=("99", "3-1", "1,")), "measure": measure,
         "per-token": when(lambda call: call.tokens, flag), "by": parts, "groups": sums,
-        "include": pattern, "exclude": pattern, "validate": rarely(validate, 0.4),
+        "include": pattern, "exclude": pattern, "self": rarely(of_itself, 0.3), "validate": rarely(validate, 0.4),
         "validate-from": rarely(lambda call: ["--validate-from=" + call.file(call.some("graph.h5", "nowhere"))], 0.02),
         "from": when(lambda call: call.has("validate"), lambda call: ["--from=" + call.file("graph.h5")]),
         "seed": when(lambda call: call.has("validate"), DRAWS["seed"]),
