@@ -193,6 +193,11 @@ assert best["row"] == found("weighted.npy")[:, 0].argmax() and best["label"] == 
   S posterior.h5 --rho=1 --include=bias -o "$to/bias.h5"
   S step-10.h5 -o "$to/first.npy"
   S step-10.h5 posterior.h5 --weights=3,1 -o "$to/mean.npy"
+  $python -c '
+import h5py, shutil, sys
+shutil.copy("posterior.h5", sys.argv[1])
+h5py.File(sys.argv[1], "r+").attrs.pop("n_train", None)' "$to/bare.h5"
+  S "$to/bare.h5" --limit=20 -o "$to/limit.npy"
   ivon-sensitivity -q posterior.h5 --data=train.h5 --score=self-influence -o "$to/sensitivity.csv"
   cd "$to"
   for structure in kronecker lowrank lowrank:kronecker; do
@@ -213,6 +218,7 @@ assert [(r["rank"], r["row"], np.float32(r["influence"]), r["label"]) for r in r
     (n + 1, i, own[i], train.y[i]) for n, i in enumerate(order)]
 bias = np.where(np.arange(len(train.sigma)) < len(train.sigma) - CLASSES, 0, train.sigma)
 near(found("bias.h5"), matrix(train.gradient, 1, bias).diagonal())
+near(found("limit.npy"), own[:20])
 near(found("mean.npy"), 0.75 * found("first.npy") + 0.25 * own, 1e-6)
 for structure in "kronecker", "lowrank", "lowrank:kronecker":
     near(found(structure + ".npy"), found(structure + "-all.npy").diagonal())

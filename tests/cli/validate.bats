@@ -122,17 +122,17 @@ assert np.isfinite(lines[-1]["lds"])'
 }
 
 @test "a posterior that was fitted names its run, and what that began with" {
-  cp -r "$BATS_FILE_TMPDIR/the run" run
+  cp -r "$BATS_FILE_TMPDIR/the run" "it's a run"
   cp "$D" data.h5
   D=data.h5
   begin=(--prior=posterior '--freeze=*bias' --lr=.05 --steps=6 --batch=10)
-  ivon-train -q --from=run/posterior-00000024.h5 "${begin[@]}" --data=data.h5:/train -o more
+  ivon-train -q --from="it's a run/posterior-00000024.h5" "${begin[@]}" --data=data.h5:/train -o more
   ivon-fit -q more/posterior-00000006.h5 --data=data.h5:/train -o fitted.h5
   F() { ivon-influence -f fitted.h5 --data=data.h5:/train --queries=data.h5:/test --validate=3 "$@"; }
   F -q --validate-from=more -o lds.h5 > lds.csv
-  mv run moved
+  mv "it's a run" moved
   run -66 F --validate-from=more
-  [[ $output == *"ivon-influence: run/posterior-00000024.h5: cannot open it: No such file or directory; the training began with it: name it by --from=POSTERIOR" ]]
+  [[ $output == *"ivon-influence: it's a run/posterior-00000024.h5: cannot open it: No such file or directory; the training began with it: name it by --from=POSTERIOR" ]]
   F -q --validate-from=more/posterior-00000006.h5 --from=moved/posterior-00000024.h5 > again.csv
   cmp lds.csv again.csv
   oracle '
