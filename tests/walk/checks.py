@@ -30,8 +30,8 @@ COLUMNS = {
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",
     "influence": r"query|query_token|rank|row|token|group|count|influence|label|tensors/[a-z.0-9]+|"
                  r"lds|standard_error|rows|sum|measured",
-    "predict-gen": r"step|(train|loo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|"
-                   r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?",
+    "predict-gen": r"step|(train|loo|lgo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|"
+                   r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?|loo_diff(_se)?",
     "train": r"step|epoch|loss|learning_rate|test_loss|test_error",
 }
 
@@ -186,7 +186,8 @@ def check_numbers(name, array, stderr):
 SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?|error(_without)?|"
                     r"(compare\.)?agreement|(compare\.)?total_variation|ece.*|"
                     r".*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
-SIGNED = re.compile(r"index|token|label|query|query_token|lds|sum|measured|rank|tensors/.*|prediction|step|class|group|logits|mean|.*_vector|influence|"
+SIGNED = re.compile(r"index|token|label|query|query_token|lds|sum|measured|"
+                    r"rank|tensors/.*|prediction|step|class|group|logits|mean|.*_vector|influence|"
                     r"covariance|.*_change|(.*\.)?nll|waic|psis_loo|lower|upper|.*overconfidence|calibration_.*|loo_diff|.*_difference")
 
 
