@@ -95,7 +95,7 @@ static int dispatch(int argc, char **argv)
         return 0;
     }
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-        strcmp(argv[1], "-?") == 0)
+        strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "-?") == 0)
         return help(argc - 1, argv + 1);
     if (strcmp(argv[1], "completion") == 0)
         return completion_print(argc == 3 ? argv[2] : "");

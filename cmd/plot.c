@@ -242,9 +242,12 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
     }
 }
 
+static const struct argp_child children[] = {{&help_argp, 0, NULL, 0}, {0}};
+
 const struct argp plot_argp = {
     .options = option_table,
     .parser = plot_parse,
+    .children = children,
     .args_doc =
         "generalization|reliability|sensitivity|images|influence|sweep|samples|front FILE...",
     .doc = "Draw what the other commands print.\v"

@@ -14,6 +14,21 @@
 #include "cmd/shared/report.h"
 #include "ivon/dtype.h"
 
+/* argp has and lists -? alone. */
+static const struct argp_option help_option_table[] = {{NULL, 'h', NULL, OPTION_HIDDEN, NULL, -1},
+                                                       {0}};
+
+static error_t parse_help(int key, char *argument, struct argp_state *state)
+{
+    (void)argument;
+    if (key != 'h')
+        return ARGP_ERR_UNKNOWN;
+    argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
+    return 0;
+}
+
+const struct argp help_argp = {.options = help_option_table, .parser = parse_help};
+
 static const struct argp_option common_option_table[] = {
     {"quiet", 'q', NULL, 0, "Print errors only", -2},
     {"verbose", 'v', NULL, 0, "Say what is done", -2},
@@ -42,7 +57,10 @@ static error_t parse_common(int key, char *argument, struct argp_state *state)
     }
 }
 
-const struct argp common_argp = {.options = common_option_table, .parser = parse_common};
+static const struct argp_child common_children[] = {{&help_argp, 0, NULL, 0}, {0}};
+
+const struct argp common_argp = {
+    .options = common_option_table, .parser = parse_common, .children = common_children};
 
 enum { KEY_NO_PROVENANCE = 256 };
 

@@ -19,7 +19,10 @@ struct common_options {
     int threads; /* 0: one for each processor */
 };
 
-/* -q, -v, -j: a child of every command's argp; its input is a struct common_options. */
+/* -h: a child of the argp of a command that has no common options. */
+extern const struct argp help_argp;
+
+/* -q, -v, -j, -h: a child of every other command's argp; its input is a struct common_options. */
 extern const struct argp common_argp;
 
 /* --force, --no-provenance: a child of every command that writes files; its input is

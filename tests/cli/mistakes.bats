@@ -296,6 +296,13 @@ np.savez('late.npz', x=x, y=np.zeros(3000, 'i8'))"
   done
 }
 
+@test "-h is --help" {
+  cmp <(ivon -h) <(ivon --help)
+  for command in $(ivon help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -vE '^(help|completion)$'); do
+    cmp <("ivon-$command" -h) <("ivon-$command" --help)
+  done
+}
+
 @test "help that cannot be written is no success" {
   run bash -c 'ivon-merge --help > /dev/full'
   [ $status -eq 74 ]
