@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "formats/io/mapped.h"
 
 #include <errno.h>
@@ -10,7 +11,10 @@
 
 #include "core/error.h"
 
-enum { AROUND = 1 << 16 /* bytes: as many as the kernel maps at a time, or one page */ };
+enum {
+    AROUND = 1 << 16, /* bytes: as many as the kernel maps at a time, or one page */
+    PIECE = 1 << 16,  /* of standard input */
+};
 
 #ifndef __has_feature /* clang's */
 #define __has_feature(name) 0
@@ -41,11 +45,36 @@ static int refuse_name(const char *path, int number, struct ivon_error *error)
 {
     if (!*path)
         return ivon_error_set(error, IVON_ERROR_INPUT, "the name of an input is empty");
-    if (strcmp(path, "-") == 0)
-        return ivon_error_set(error, IVON_ERROR_INPUT,
-                              "-: standard input is not read, expected the name of a file");
     return ivon_error_set(error, IVON_ERROR_INPUT, "%s: cannot open it: %s", path,
                           strerror(number));
+}
+
+/* Reads standard input to its end, into a file in memory: what is let go of there stays. */
+static int mapped_spool(int *descriptor, struct ivon_error *error)
+{
+    char piece[PIECE];
+    ssize_t got = 0, put = 0;
+    *descriptor = memfd_create("standard input", MFD_CLOEXEC);
+    while (*descriptor >= 0 && put == got && (got = read(STDIN_FILENO, piece, sizeof piece)) > 0)
+        for (put = 0; put < got;) {
+            ssize_t more = write(*descriptor, piece + put, (size_t)(got - put));
+            if (more <= 0)
+                break;
+            put += more;
+        }
+    if (got < 0)
+        return ivon_error_set(error, IVON_ERROR_IO, "-: cannot read standard input: %s",
+                              strerror(errno));
+    return *descriptor >= 0 && got == 0 ? 0 : ivon_error_memory(error);
+}
+
+static int mapped_open_name(int *descriptor, const char *path, struct ivon_error *error)
+{
+    if (strcmp(path, "-") == 0)
+        return mapped_spool(descriptor, error);
+    /* Without waiting, should it be a pipe that nobody writes to. */
+    *descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    return *descriptor < 0 ? refuse_name(path, errno, error) : 0;
 }
 
 int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error)
@@ -53,14 +82,12 @@ int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *e
     *file = (struct mapped_file){.path = strdup(path)};
     if (!file->path)
         return ivon_error_memory(error);
-    int code = 0;
     struct stat status;
-    /* Without waiting, should it be a pipe that nobody writes to. */
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0 || fstat(descriptor, &status)) {
+    int descriptor = -1, code = mapped_open_name(&descriptor, path, error);
+    if (!code && fstat(descriptor, &status))
         code = refuse_name(path, errno, error);
+    if (code)
         goto done;
-    }
     if (!S_ISREG(status.st_mode)) {
         code = ivon_error_set(error, IVON_ERROR_INPUT, "%s: %s, expected a regular file", path,
                               S_ISDIR(status.st_mode) ? "is a directory" : "is a device or a pipe");

@@ -12,6 +12,7 @@ struct mapped_file {
     uint64_t size;
 };
 
+/* "-" is standard input, which is read to its end, and held in memory. */
 int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error);
 void mapped_close(struct mapped_file *file);
 

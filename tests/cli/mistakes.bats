@@ -116,7 +116,9 @@ PAIRS
   expect 65 "ivon-info: compressed: is compressed by gzip, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
     ivon-info compressed
   expect 65 "ivon-predict: compressed: a gzip file, but not of IDX data: gunzip it" ivon-predict a.h5 --data=compressed
-  expect 66 "ivon-info: -: standard input is not read, expected the name of a file" ivon-info -
+  expect 65 "ivon-info: -: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
+    ivon-info - < /dev/null
+  expect 74 "ivon-info: -: cannot read standard input: Is a directory" ivon-info - < .
   expect 66 "ivon-info: the name of an input is empty" ivon-info ""
   expect 66 "ivon-predict-gen: nofile: cannot open it: No such file or directory" \
     ivon-predict-gen a.h5 nofile --data=test.h5
