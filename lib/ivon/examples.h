@@ -63,6 +63,19 @@ IVON_API int ivon_examples_read_i64(struct ivon_examples *examples, size_t field
 IVON_API int ivon_examples_subsample(struct ivon_examples **subsample, struct ivon_examples *all,
                                      uint64_t count, uint64_t seed, struct ivon_error *error);
 
+/*
+ * Examples over the caller's memory: `data[i]` holds the elements of `fields[i]`, `rows` examples
+ * one behind the other, aligned for their type. The descriptions are copied, with the counts
+ * computed anew, and the data borrowed. Targets are a field of their name, the last. Bytes
+ * (IVON_U8) are divided by 255 where they are read as floats. IVON_ERROR_ARGUMENT where a
+ * description makes no sense, IVON_ERROR_DATA where examples have no elements or more than memory
+ * can have.
+ */
+IVON_API int ivon_examples_from_memory(struct ivon_examples **examples, const char *name,
+                                       uint64_t rows, const struct ivon_field *fields,
+                                       const void *const *data, size_t field_count,
+                                       struct ivon_error *error);
+
 /* The number of an example as messages call it: in such a set that in the whole one. */
 IVON_API uint64_t ivon_examples_number(const struct ivon_examples *examples, uint64_t example);
 

@@ -310,6 +310,49 @@ static void selects(void **state)
     ivon_examples_close(examples);
 }
 
+/* Two fields of the caller's memory, of which bytes are brightnesses as floats and labels as they
+   are. */
+static void reads_the_callers_memory(void **state)
+{
+    (void)state;
+    const float inputs[] = {0, 1, 2, 3, 4, 5};
+    const uint8_t targets[] = {0, 51, 255};
+    const void *data[] = {inputs, targets};
+    struct ivon_field fields[2] = {{.name = "x", .dtype = IVON_F32, .rank = 1, .shape = {2}},
+                                   {.name = "y", .dtype = IVON_U8, .rank = 0}};
+    struct ivon_examples *examples = NULL;
+    struct ivon_error error;
+    float out[4];
+    int64_t labels[2];
+    assert_int_equal(ivon_examples_from_memory(&examples, "mine", 3, fields, data, 2, &error), 0);
+    assert_string_equal(ivon_examples_path(examples), "mine");
+    assert_true(ivon_examples_count(examples) == 3 && ivon_examples_find(examples, "y") == 1);
+    assert_int_equal(ivon_examples_read_f32(examples, 0, 1, 2, out, &error), 0);
+    assert_memory_equal(out, inputs + 2, sizeof out);
+    assert_int_equal(ivon_examples_read_f32(examples, 1, 1, 2, out, &error), 0);
+    assert_true(out[0] == 0.2F && out[1] == 1);
+    assert_int_equal(ivon_examples_read_i64(examples, 1, 1, 2, labels, &error), 0);
+    assert_true(labels[0] == 51 && labels[1] == 255);
+    ivon_examples_close(examples);
+    fields[0].rank = IVON_RANK_MAX + 1;
+    assert_int_equal(ivon_examples_from_memory(&examples, "mine", 3, fields, data, 2, &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "mine: 'x' has rank 9 and type 1, expected a rank of at "
+                                       "most 8 and a type");
+    fields[0].rank = 1;
+    fields[0].name = "a//b";
+    assert_int_equal(ivon_examples_from_memory(&examples, "mine", 3, fields, data, 2, &error),
+                     IVON_ERROR_ARGUMENT);
+    fields[0].name = "x";
+    fields[0].shape[0] = 0;
+    assert_int_equal(ivon_examples_from_memory(&examples, "mine", 3, fields, data, 2, &error),
+                     IVON_ERROR_DATA);
+    fields[0].shape[0] = 2;
+    fields[1].dtype = IVON_DTYPE_COUNT;
+    assert_int_equal(ivon_examples_from_memory(&examples, "mine", 3, fields, data, 2, &error),
+                     IVON_ERROR_ARGUMENT);
+}
+
 /* Rounded once: 1 + 2^-24 is half-way between floats and goes to even, the least more goes up. */
 static void rounds_once(void **state)
 {
@@ -447,6 +490,7 @@ int main(void)
         cmocka_unit_test(reads_large_examples),
         cmocka_unit_test(converts_every_type),
         cmocka_unit_test(selects),
+        cmocka_unit_test(reads_the_callers_memory),
         cmocka_unit_test(rounds_once),
         cmocka_unit_test(refuses_what_is_not_finite),
         cmocka_unit_test(normalizes_channels),
