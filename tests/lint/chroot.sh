@@ -35,8 +35,8 @@ bash -c '. /usr/share/bash-completion/bash_completion
 ldconfig -p > /page
 grep -q 'libivon\.so\.0' /page
 python3 -c 'import importlib.util as u; assert u.find_spec("ivon_posterior")'
-ls /usr/lib/python3/dist-packages/__pycache__ > /page
-grep -q ivon_posterior /page
+ls /usr/lib/python3/dist-packages/ivon_posterior/__pycache__ > /page
+grep -q _posterior /page
 apt-get purge -y -qq ivon > /log 2>&1 || { tail /log; exit 1; }
 left=$(find /usr /etc /var/cache/ldconfig -name '*ivon*')
 [ -z "$left" ] || { echo "left behind: $left"; exit 1; }

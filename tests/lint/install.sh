@@ -71,5 +71,8 @@ DIRECTORIES
 for page in man/*.[1357]; do
   find "$work/usr/share/man" -name "$(basename "$page").gz" | grep -q .
 done
-test -s "$work/usr/lib/python3/dist-packages/ivon_posterior.py"
+env -i PYTHONPATH="$work/usr/lib/python3/dist-packages" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -c "
+import ivon_posterior
+assert ivon_posterior.info('$work/merged.h5')['parameters'] > 0
+assert '$work/usr' in open('/proc/self/maps').read()"
 find "$work/usr/share" -path '*completions/ivon*' | grep -q .

@@ -29,10 +29,12 @@ lib/cmake/ivon/ivon-config-version.cmake
 lib/cmake/ivon/ivon-config.cmake
 lib/libivon.so.$version
 lib/pkgconfig/libivon.pc
-lib/python3/dist-packages/ivon_posterior.py
+lib/python3/dist-packages/ivon_posterior/$(cd formats/python/ivon_posterior && echo *.py py.typed \
+  | sed 's| |\nlib/python3/dist-packages/ivon_posterior/|g')
 share/bash-completion/completions/ivon
 share/doc/ivon/changelog.gz
 share/doc/ivon/copyright
+share/doc/ivon/examples/posterior.py
 share/doc/ivon/examples/train.py
 share/doc/ivon/html/index.html
 share/doc/ivon/html/manual.css
@@ -86,7 +88,8 @@ done
 ivon-merge --base="$work/data/base.h5" "$work"/data/part-*.h5 -o "$work/merged.h5"
 PYTHONPATH=$usr/lib/python3/dist-packages PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -c "
 import ivon_posterior
-assert ivon_posterior.__file__.startswith('$usr')"
+assert ivon_posterior.__file__.startswith('$usr')
+assert ivon_posterior.info('$work/merged.h5')['parameters'] > 0"
 for page in man/*.[1357]; do
   compressed=$usr/share/man/man${page##*.}/${page#man/}.gz
   gzip -dc "$compressed" | cmp - "$page"

@@ -5,5 +5,6 @@ here=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-PATH=$IVON_BIN:$PATH /usr/bin/python3 "$here/tests/oracle/python_examples.py" "$here"/README.md \
+export IVON_LIBRARY=$IVON_BUILD/libivon.so.1
+PATH=$IVON_BIN:$PATH /usr/bin/python3 "$here/tests/oracle/python_examples.py" "$here"/README.md "$here"/man/ivon-python.7 \
   "$here"/man/*.[15] "$here"/man/ivon-onnx.7

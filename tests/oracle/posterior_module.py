@@ -144,6 +144,11 @@ def info(path):
     return json.loads(result.stdout)
 
 
+def load(path):
+    """As torch has it, without a model."""
+    return ivon_posterior.load(path, kind="torch")
+
+
 def refused(part, action, kind=ivon_posterior.PosteriorError):
     try:
         action()
@@ -157,7 +162,7 @@ def check_conversion(path, model, optimizer):
     """ivon-convert makes the same of what torch.save() keeps."""
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "saved.pt")
     subprocess.run(["ivon-convert", "-qf", "saved.pt", "-o", "converted.h5"], check=True)
-    saved, converted = ivon_posterior.load(path), ivon_posterior.load("converted.h5")
+    saved, converted = load(path), load("converted.h5")
     for part in ("mean", "hessian", "momentum", "buffers"):
         a, b = getattr(saved, part), getattr(converted, part)
         assert a.keys() == b.keys() and all(same(a[name], b[name]) for name in a), part
@@ -199,9 +204,9 @@ def check_replacing():
     save("link.h5")
     for name in "bare", ".hidden", "run-0.5", "x.hdf5":
         save(name)
-    for name in "x.safetensors", "x.npz", "x.pt", "x.H5", "x.":
-        refused(f"{name}: no posterior is written as {name[1:]} here, expected a name in .h5",
-                lambda: save(name))
+    for name in "x.pt", "x.H5", "x.":
+        refused(f"{name}: no posterior is written as {name[1:]} here, expected a name in .h5, "
+                ".hdf5, .safetensors or .npz", lambda: save(name))
     assert sorted(os.listdir(".")) == [".hidden", "bare", "blob", "link.h5", "run-0.5", "x.hdf5"]
     os.chdir("..")
 
@@ -223,7 +228,7 @@ def check_mlp():
         assert list(file["mean"]) == ["0.weight", "0.bias", "2.weight", "2.bias"]
         assert dict(file.attrs) == dict(
             format="ivon-posterior", format_version=1, ess=100.0, weight_decay=1e-3, step=3,
-            n_train=20, creator="ivon_posterior.py"), dict(file.attrs)
+            n_train=20, creator="ivon_posterior"), dict(file.attrs)
         for part, flat in (("hessian", "hess"), ("momentum", "momentum")):
             stored = np.concatenate([file[part][name][()].ravel() for name in file["mean"]])
             assert stored.dtype == "f4" and np.array_equal(stored, group[flat].numpy())
@@ -358,7 +363,7 @@ def make_structured(model, inputs, low_rank):
 def root(posterior):
     """What a draw makes of unit vectors in place of its noise: a column for each, by the module
     itself, so that columns' products are its covariance."""
-    shapes = [h.shape for h in posterior.hessian.values()]
+    shapes = [torch.Size(h.shape) for h in posterior.hessian.values()]
     total, columns = sum(shape.numel() for shape in shapes), []
     real = torch.randn
     for column in range(total):
@@ -388,9 +393,9 @@ def check_covariance(posterior, path):
                          ("precision", precision.diagonal())):
         subprocess.run(["ivon-convert", "-qf", path, f"--structure=diagonal:{of}", "-o",
                         "diagonal.h5"], check=True)
-        plain = ivon_posterior.load("diagonal.h5")
+        plain = load("diagonal.h5")
         assert plain.structure == {} and not plain.basis_output
-        found = torch.cat([plain._precision(name).flatten() if name in plain.hessian
+        found = torch.cat([torch.from_numpy(plain._precision(name)).flatten() if name in plain.hessian
                            else torch.full((mean.numel(),), np.nan, dtype=torch.float64)
                            for name, mean in posterior.mean.items()])
         assert torch.equal(~found.isnan(), random), of
@@ -446,14 +451,14 @@ def check_structured():
         check_covariance(again, "structured.h5")
         check_draws(again)
         again.save("again.h5")
-        check_same(posterior, ivon_posterior.load("again.h5"))
+        check_same(posterior, load("again.h5"))
     weights = again.sample(seed=1)
     model.load_state_dict(weights, strict=False)
     assert all(same(p.detach(), weights[name]) for name, p in model.named_parameters())
     for kind in [], ["diagonal"]:  # other means, of names with slashes, and a correction alone
         subprocess.run([sys.executable, os.path.join(HERE, "structured_posterior.py"), "other.h5",
                         *kind], check=True)
-        check_covariance(ivon_posterior.load("other.h5"), "other.h5")
+        check_covariance(load("other.h5"), "other.h5")
     refused("an optimizer takes a diagonal", lambda: ivon_posterior.load(
         "structured.h5", model=model, optimizer=Ivon(model.parameters())))
 
@@ -494,6 +499,42 @@ def check_factors():
     assert not os.path.exists("bad.h5")
 
 
+def check_formats():
+    """Safetensors and npz hold what HDF5 does, as ivon-convert reads them: groups of their own, a
+    frozen parameter, integer and boolean buffers, the graph, a structure."""
+    model = ConvNet()
+    optimizer = Ivon([{"params": [model.head.weight, model.head.bias]},
+                      {"params": [model.conv.weight, model.norm.weight, model.norm.bias],
+                       "ess": 50, "weight_decay": 0.01}])
+    images = torch.randn(EXAMPLES, 2, 6, 6)
+    train(model, (images,), optimizer)
+    layers = make_structured(Layers(), None, True)
+    for suffix in "safetensors", "npz":
+        ivon_posterior.save("first." + suffix, model, optimizer, images[:1], n_train=20)
+        layers.save("second." + suffix)
+        for name in "first", "second":
+            subprocess.run(["ivon-convert", "-qf", f"{name}.{suffix}", "-o", f"{name}.h5"],
+                           check=True)
+        check_same(layers, load("second.h5"))
+        ivon_posterior.save("direct.h5", model, optimizer, images[:1], n_train=20)
+        direct, found = load("direct.h5"), load("first.h5")
+        check_same(direct, found)
+        assert len(direct.buffers) == 4 and len(direct.hessian) == 5 and found.graph
+        for key in ("own_ess", "own_weight_decay", "step"):
+            assert getattr(found, key) == getattr(direct, key), key
+        assert found.own_ess["norm.bias"] == 50
+    tied = Tied().to(torch.bfloat16)
+    narrow = Ivon(tied.parameters())
+    refused("bfloat16, which npz does not have",
+            lambda: ivon_posterior.save("narrow.npz", tied, narrow))
+    ivon_posterior.save("narrow.safetensors", tied, narrow)
+    subprocess.run(["ivon-convert", "-qf", "narrow.safetensors", "-o", "narrow.h5"], check=True)
+    weight = load("narrow.h5").mean["embedding.weight"]
+    assert same(weight, tied.embedding.weight.detach())
+    widened = ivon_posterior.load("narrow.h5").mean["embedding.weight"]
+    assert isinstance(widened, np.ndarray) and np.array_equal(widened, weight.float().numpy())
+
+
 def check_refusals():
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     inputs = (torch.randn(EXAMPLES, 3),)
@@ -524,7 +565,12 @@ def check_refusals():
     with open("text.h5", "w") as file:
         file.write("text")
     refused("n_train is -1, expected zero or more", lambda: save(n_train=-1))
-    refused("text.h5: no HDF5 file, or a damaged one", lambda: ivon_posterior.load("text.h5"))
+    refused("text.h5: ", lambda: ivon_posterior.load("text.h5"))
+    with open("broken.h5", "wb") as file:
+        file.write(open("other.h5", "rb").read()[:200])
+    refused("broken.h5: a damaged HDF5 file", lambda: ivon_posterior.load("broken.h5"))
+    refused("saved with the optimizer IVON", lambda: save(optimizer=None), TypeError)
+    refused("ess is for arrays", lambda: save(ess=3), TypeError)
     refused("the model is of type dict, expected a torch.nn.Module",
             lambda: save(model={}), TypeError)
     refused("'/nowhere/x.h5'", lambda: ivon_posterior.save("/nowhere/x.h5", model, optimizer),
@@ -548,6 +594,7 @@ def main(directory):
     check_tied(torch.float16, "f16.h5")
     check_structured()
     check_factors()
+    check_formats()
     check_refusals()
     check_replacing()
     print("saved, loaded and predicted")

@@ -71,12 +71,13 @@ def surroundings():
     for name, mean in means.items():
         hess[name] = flat[at:at + mean.numel()].view(mean.shape)
         at += mean.numel()
-    kernel, bias = np.ones((4, 3), "f4"), np.zeros(3, "f4")
+    layer = {"kernel": np.ones((4, 3), "f4"), "bias": np.zeros(3, "f4")}
     a, d = torch.cat([x, torch.ones(len(x), 1)], 1), torch.randn(len(x), 3)
     return dict(model=model, optimizer=optimizer, example_input=x[:1], x=x, means=means, hess=hess,
                 a=a, d=d,
                 np=np, torch=torch, ivon_posterior=posterior_module.ivon_posterior,
-                variables={"params": {"Dense_0": {"kernel": kernel, "bias": bias}}})
+                y=torch.arange(len(x)) % 3,
+                variables={"params": {"Dense_0": layer}}, fisher={"params": {"Dense_0": layer}})
 
 
 def info(path):
@@ -85,7 +86,10 @@ def info(path):
 
 def check(found, path):
     """What was written to `path` is the posterior, the graph, or the tree."""
-    if path == "params.npz":
+    if path == "flax.safetensors":
+        told = info(path)
+        assert told["summary"]["hessian_elements"] == 15 and told["ess"] == 60000, told
+    elif path == "params.npz":
         assert info(path)["parameters"] == 15
         assert found["variables"]["params"]["Dense_0"]["kernel"].shape == (4, 3)
     elif path == "model.onnx":
@@ -113,6 +117,16 @@ def check(found, path):
         assert told["summary"]["hessian_min"] == least, told
 
 
+def check_calls(found):
+    """The calls are of the network, its fit, and both posteriors."""
+    scores, averaged = found["scores"], found["averaged"]
+    loss = nn.functional.cross_entropy(found["model"](found["x"]), found["y"], reduction="none")
+    assert np.allclose(scores["loss"], loss.detach(), atol=1e-5)  # sums of 5 terms in binary32
+    assert (scores["loo_loss"] > scores["loss"]).all() and averaged["metrics"]["nll"] < 2
+    assert averaged["probabilities"].shape == (len(found["x"]), 3)
+    assert found["merged"].ess == len(found["x"]) + 0.5 * 100
+
+
 def main(paths):
     stand_in("flax.traverse_util", flatten_dict=flatten_dict, unflatten_dict=unflatten_dict)
     stand_in("safetensors.torch", save_file=save_file)
@@ -127,20 +141,24 @@ def main(paths):
                   and (not path.endswith(".md") or f"```python\n{block}" in text)]
         for block in python:
             print(f"{os.path.basename(path)}:\n{block}", flush=True)
-            subprocess.run(["ivon-convert", "-qf", "given.h5", "-o", "posterior.npz"], check=True)
+            for name in "posterior.npz", "trained.h5":
+                subprocess.run(["ivon-convert", "-qf", "given.h5", "-o", name], check=True)
             before = set(os.listdir("."))
             with contextlib.redirect_stdout(io.StringIO()) as said:
                 exec(compile(block, path, "exec"), found)
             written = sorted(set(os.listdir(".")) - before)
             for name in written:
                 check(found, name)
-                assert "ivon_posterior.save" not in block or info(name)["model.onnx"]["bytes"] > 0
+                assert "optimizer, example_input" not in block or info(name)["model.onnx"]["bytes"] > 0
                 checked.append(name)
             if not written and "print" in block:
                 order = [p for group in found["optimizer"].param_groups for p in group["params"]]
                 names = {p: name for name, p in found["model"].named_parameters()}
                 assert said.getvalue().split() == [names[p] for p in order], said.getvalue()
                 checked.append("names")
+            elif "sensitivity(" in block:
+                check_calls(found)
+                checked.append("calls")
             elif ".sample(" in block:
                 drawn = found["posterior"].sample(seed=1)
                 weights = dict(found["model"].named_parameters())
@@ -155,7 +173,8 @@ def main(paths):
                 checked.append("precision")
             for name in set(os.listdir(".")) - {"given.h5"}:
                 os.unlink(name)
-    assert sorted(checked) == ["model.onnx", "names", "params.npz", *["posterior.h5"] * 3,
+    assert sorted(checked) == ["arrays.npz", "calls", "flax.safetensors", "model.onnx", "names",
+                               "params.npz", *["posterior.h5"] * 3,
                                "posterior.safetensors", "precision", "sample",
                                *["structured.h5"] * 2], checked
     print(f"{len(checked)} results are what the commands read")

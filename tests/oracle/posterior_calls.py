@@ -1,0 +1,217 @@
+"""posterior_calls.py DIRECTORY: the calls of ivon_posterior on the small networks that lie there
+(tests/cli/common.bash), from files and from memory, have the bits of the commands (on PATH)."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.environ.get("IVON_PYTHON", os.path.join(HERE, "../../formats/python")))
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+
+import ivon_posterior as ip  # noqa: E402
+
+
+def command(name, *arguments):
+    subprocess.run([f"ivon-{name}", "-q", *arguments, "-fo", "told.h5"], check=True,
+                   stdout=subprocess.DEVNULL)
+    return "told.h5"
+
+
+def table(name, *arguments):
+    with h5py.File(command(name, *arguments)) as file:
+        return {column: file[column][()] for column in file if isinstance(file[column], h5py.Dataset)}
+
+
+def same(found, told, names):
+    for name in names:
+        one, other = found[name], told[name]
+        assert one.shape == other.shape and np.array_equal(one, other), (
+            name, one.shape, other.shape, np.ravel(one)[:3], np.ravel(other)[:3])
+
+
+def same_posterior(one, other):
+    for part in ("mean", "hessian", "buffers", *ip.STRUCTURAL):
+        a, b = getattr(one, part), getattr(other, part)
+        assert a.keys() == b.keys(), (part, a.keys(), b.keys())
+        for name in a:
+            assert a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]), (part, name)
+    for key in ("ess", "weight_decay", "own_ess", "own_weight_decay", "graph"):
+        assert getattr(one, key) == getattr(other, key), key
+    assert one.structure.get("blocks") == other.structure.get("blocks")
+
+
+def refused(part, action, kind=ip.PosteriorError):
+    try:
+        action()
+    except kind as error:
+        assert part in str(error), error
+    else:
+        raise AssertionError("was not refused: " + part)
+
+
+def check_predict(data):
+    x, both, tokens = data["x"], data["both"], data["tokens"]
+    told = table("predict", "events.h5", "--data=data.h5", "--targets=both", "--samples=5", "--seed=3",
+                 "--logits", "--likelihood=bernoulli")
+    names = ["probabilities", "prediction", "entropy", "expected_entropy", "mutual_information",
+             "max_probability", "logits"]
+    assert set(names) <= set(told), told.keys()
+    options = dict(samples=5, seed=3, logits=True, likelihood="bernoulli")
+    for posterior in "events.h5", ip.load("events.h5"):
+        for given in "data.h5", (x, both), {"x": x, "both": both}:
+            found = ip.predict(posterior, given, targets="both", **options)
+            same(found, told, names)
+            assert found["prediction"].shape == (80, 2) and 0 < found["errors"]["nll"] < 1
+            assert found["metrics"]["accuracy"] == (found["prediction"] == both).mean()
+    alone = ip.predict("events.h5", x.astype("f8"), **options)
+    same(alone, told, names)
+    assert "metrics" not in alone and alone.keys() == set(names)
+    told = table("predict", "number.h5", "--data=data.h5", "--targets=number", "--likelihood=gaussian",
+                 "--method=linear", "--noise-std=0.5")
+    found = ip.predict("number.h5", "data.h5", targets="number", likelihood="gaussian",
+                       method="linear", noise_std=0.5)
+    same(found, told, ["mean", "epistemic_std", "aleatoric_std"])
+    told = table("predict", "tokens.h5", "tokens.h5", "--weights=1,3", "--data=data.h5",
+                 "--inputs=tokens", "--targets=tokens", "--samples=2", "--temperature=0.5")
+    found = ip.predict(["tokens.h5", ip.load("tokens.h5")], tokens, weights=[1, 3], samples=2,
+                       temperature=0.5)
+    same(found, told, ["probabilities", "prediction", "mutual_information"])
+    assert found["probabilities"].shape == (80, 6, 7), found["probabilities"].shape
+    bytes_of = (x * 10 + 128).astype("u1")
+    same(ip.predict("events.h5", bytes_of, **options),
+         ip.predict("events.h5", (bytes_of / 255).astype("f4"), **options), ["logits"])
+    graph = ip.load("events.h5").graph
+    bare = ip.load("events.h5")
+    bare.graph = None
+    refused("the posterior: holds no graph", lambda: ip.predict(bare, x, **options))
+    same(ip.predict(bare, x, graph=graph, **options), alone, ["logits"])
+
+
+def check_sensitivity(data):
+    scores = ["deviation", "mpe", "self-influence", "loo-loss"]
+    told = table("sensitivity", "events.h5", "--data=data.h5", "--targets=both",
+                 "--likelihood=bernoulli", "--vectors", "--score=" + ",".join(scores))
+    names = ["loss", "residual", "deviation", "mpe", "self_influence", "loo_loss", "prediction"]
+    given = {"x": data["x"], "both": data["both"]}
+    for one in "data.h5", given:
+        found = ip.sensitivity("events.h5", one, targets="both", likelihood="bernoulli",
+                               scores=scores, vectors=True, variances=True)
+        same(found, told, [name for name in names if name in told])
+        assert np.array_equal(found["residual_vector"], told["residual_vector"])
+        assert found["variance"].shape == (80, 2) and (found["variance"] > 0).all()
+    diagonal = ip.sensitivity("events.h5", given, targets="both", likelihood="bernoulli",
+                              covariance="diagonal", scores="deviation", n_train=160)
+    told = table("sensitivity", "events.h5", "--data=data.h5", "--targets=both",
+                 "--likelihood=bernoulli", "--covariance=diag", "--n-train=160")
+    same(diagonal, told, ["deviation"])
+    moved = ip.sensitivity("events.h5", given, targets="both", likelihood="bernoulli",
+                           scores=["loo_loss"], leverage="newton")
+    told = table("sensitivity", "events.h5", "--data=data.h5", "--targets=both",
+                 "--likelihood=bernoulli", "--leverage=newton", "--score=loo-loss")
+    same(moved, told, ["loo_loss"])
+    told = table("sensitivity", "tokens.h5", "--data=data.h5", "--inputs=tokens", "--targets=tokens",
+                 "--per-token", "--score=loo-loss")
+    found = ip.sensitivity("tokens.h5", (data["tokens"], data["tokens"]), scores="loo_loss")
+    assert found["row_loo_loss"].shape == (80, 6) == found["row_loss"].shape
+    same({"loo_loss": found["row_loo_loss"].ravel(), "loss": found["row_loss"].ravel()}, told, ["loo_loss", "loss"])
+    assert np.allclose(found["row_loss"].sum(1), found["loss"], rtol=1e-12)
+
+
+def check_influence(data):
+    with h5py.File("queries.h5", "w") as file:
+        file["x"], file["both"] = data["x"][:7], data["both"][:7]
+    matrix = table("influence", "events.h5", "--data=data.h5", "--queries=queries.h5",
+                   "--targets=both", "--likelihood=bernoulli")["influence"]
+    task = dict(targets="both", likelihood="bernoulli")
+    given = {"x": data["x"], "both": data["both"]}
+    found = ip.influence("events.h5", given, {"x": data["x"][:7], "both": data["both"][:7]}, **task)
+    assert found.shape == (80, 7) and np.array_equal(found, matrix)
+    summed = ip.sensitivity("events.h5", given, scores="influence", test_data="queries.h5", **task)
+    # 7 numbers of binary32, summed.
+    assert np.allclose(summed["influence"], matrix.sum(1), atol=7 * 2**-24 * np.abs(matrix).max())
+
+
+def check_fit(data):
+    """Fitted to the means alone; merged, with the fit and its files."""
+    trained = ip.load("events.h5")
+    bare = ip.from_arrays(trained.mean, graph=trained.graph)
+    bare.save("bare.h5")
+    given, task = {"x": data["x"], "both": data["both"]}, dict(targets="both",
+                                                              likelihood="bernoulli")
+    shown = ["--data=data.h5", "--targets=both", "--likelihood=bernoulli"]
+    for more, told in ((dict(), []), (dict(structure="diagonal", rank=3), ["--structure=lowrank:diagonal",
+                                                                          "--rank=3"]),
+                       (dict(ess=40, weight_decay=0.25), ["--ess=40", "--weight-decay=0.25"])):
+        fitted = ip.fit(bare, given, **more, **task)
+        same_posterior(fitted, ip.load(command("fit", "bare.h5", *shown, *told)))
+        assert fitted.summary["examples"] == 80 and fitted.summary["rank"] == more.get("rank", 0)
+    tuned = ip.fit(fitted, "data.h5", tune=True, **task)
+    kept = ip.fit(fitted, "data.h5", **task)
+    assert kept.weight_decay == 0.25 != tuned.weight_decay
+    each = ip.fit(fitted, given, per_tensor=True, structure="diagonal", **task)
+    assert len(each.own_weight_decay) > 1, each.own_weight_decay
+    fitted.save("fitted.npz")
+    for options, told in ((dict(), []), (dict(base="events.h5", method="task-arithmetic", scale=0.5),
+                                         ["--base=events.h5", "--method=task-arithmetic",
+                                          "--scale=0.5"])):
+        merged = ip.merge(["events.h5", fitted], weights=[1, 2], **options)
+        same_posterior(merged, ip.load(command("merge", "events.h5:1", "fitted.npz:2", *told)))
+    told = ip.info(fitted)
+    assert told["parameters"] == told["random"] == sum(m.size for m in fitted.mean.values())
+    assert told["weight_decay"] == 0.25 and told["blocks"] == len(fitted.structure["blocks"])
+
+
+def check_files():
+    """Other formats, by libivon; errors in its words."""
+    for name in "there.safetensors", "there.npz":
+        subprocess.run(["ivon-convert", "-qf", "tokens.h5", "-o", name], check=True)
+        same_posterior(ip.load(name), ip.load("tokens.h5"))
+    refused("nowhere.h5: ", lambda: ip.info("nowhere.h5"))
+    refused("data.h5: ", lambda: ip.predict("data.h5", "data.h5"))
+    refused("has no array 'z'", lambda: ip.predict("events.h5", "data.h5", inputs={"x": "z"}))
+    refused("'beta' is no likelihood, expected one of categorical, bernoulli",
+            lambda: ip.predict("events.h5", "data.h5", likelihood="beta"))
+    refused("'median' is no merge method", lambda: ip.merge(["tokens.h5"], method="median"))
+    refused("'sum' is no score", lambda: ip.sensitivity("tokens.h5", "data.h5", scores="sum"))
+    refused("go together", lambda: ip.sensitivity("tokens.h5", "data.h5", scores="influence"))
+    refused("2 weights are given for 1 models", lambda: ip.merge(["tokens.h5"], weights=[1, 2]))
+    refused("2 weights are given for 1 posteriors",
+            lambda: ip.predict("tokens.h5", "data.h5", weights=[1, 2]))
+    refused("unexpected keyword argument 'sample'",
+            lambda: ip.predict("tokens.h5", "data.h5", sample=3), TypeError)
+    refused("expected one first axis",
+            lambda: ip.predict("events.h5", (np.zeros((3, 4), "f4"), np.zeros(2, "i8"))))
+    refused("of type <U1, expected numbers", lambda: ip.predict("events.h5", np.array(["a"])))
+
+
+def check_interrupt(data):
+    """An interrupt of the caller ends a run that would take hours."""
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    start = time.monotonic()
+    refused("", lambda: ip.predict("events.h5", data["x"], samples=10**9, metrics=False),
+            KeyboardInterrupt)
+    assert time.monotonic() - start < 20
+
+
+def main(directory):
+    os.chdir(directory)
+    with h5py.File("data.h5") as file:
+        data = {name: file[name][()] for name in file}
+    check_predict(data)
+    check_sensitivity(data)
+    check_influence(data)
+    check_fit(data)
+    check_files()
+    check_interrupt(data)
+    print("the calls have the bits of the commands")
+
+
+main(sys.argv[1])
