@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The Python package installs from the tree into a fresh environment, without a network, and calls the
+# library of the prefix that it is in; without a library it says so. Its version is the project's.
+set -euo pipefail
+python=/usr/bin/python3
+$python -c 'import setuptools, wheel, pip, venv' 2> /dev/null \
+  || { echo "skipped: python3-venv, -pip, -setuptools or -wheel is missing"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+version=$(sed -n 's/^project(ivon VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+cp -r formats/python "$work/source" # where the build leaves its own files
+$python -m venv --system-site-packages --without-pip "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet --no-index --no-build-isolation --no-deps --no-cache-dir \
+  --root-user-action=ignore "$work/source"
+$python tests/oracle/linear_regression.py make "$work/data" orthogonal
+cat > "$work/use.py" << 'PYTHON'
+import importlib.metadata
+import sys
+import numpy as np
+import ivon_posterior
+prefix, version, data = sys.argv[1:]
+assert ivon_posterior.__file__.startswith(prefix), ivon_posterior.__file__
+assert importlib.metadata.version("ivon-posterior") == version
+ivon_posterior.save("own.npz", {"w": (np.ones(3, "f4"), np.ones(3, "f4"))}, ess=10, weight_decay=1)
+try:
+    print(ivon_posterior.info(data)["parameters"], ivon_posterior.load("own.npz").ess)
+except ivon_posterior.PosteriorError as error:
+    print(error)
+PYTHON
+use() { (cd "$work" && env -i venv/bin/python use.py "$work/venv" "$version" "$work/data/base.h5"); }
+if ! ldconfig -p | grep -q 'libivon\.so\.1'; then
+  [[ "$(use)" == 'libivon is not found: '*'IVON_LIBRARY may name the file libivon.so.1' ]]
+fi
+cp "$IVON_BUILD/libivon.so.1" "$work/venv/lib"
+[[ "$(use)" =~ ^[1-9][0-9]*' 10.0'$ ]]
