@@ -1,5 +1,6 @@
 """posterior_calls.py DIRECTORY: the calls of ivon_posterior on the small networks that lie there
 (tests/cli/common.bash), from files and from memory, have the bits of the commands (on PATH)."""
+import ctypes
 import os
 import signal
 import subprocess
@@ -188,6 +189,14 @@ def check_files():
     refused("of type <U1, expected numbers", lambda: ip.predict("events.h5", np.array(["a"])))
 
 
+def check_blas(data):
+    """numpy goes on with its threads, if it has the library's OpenBLAS."""
+    blas = ctypes.CDLL(os.environ["IVON_LIBRARY"])
+    blas.openblas_set_num_threads(2)
+    ip.fit("bare.h5", (data["x"], data["both"][:, 0]))
+    assert blas.openblas_get_num_threads() == 2
+
+
 def check_interrupt(data):
     """An interrupt of the caller ends a run that would take hours."""
     def interrupt(*_):
@@ -210,6 +219,7 @@ def main(directory):
     check_influence(data)
     check_fit(data)
     check_files()
+    check_blas(data)
     check_interrupt(data)
     print("the calls have the bits of the commands")
 

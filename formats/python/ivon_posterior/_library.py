@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sysconfig
+from contextlib import contextmanager
 from ctypes import (POINTER, Structure, c_bool, c_char, c_char_p, c_double, c_float, c_int, c_int64,
                     c_size_t, c_ssize_t, c_uint, c_uint64, c_void_p)
 from typing import Any, Dict, Iterator, List, Tuple, Type
@@ -378,10 +379,28 @@ def library() -> ctypes.CDLL:
     return found
 
 
+@contextmanager
+def _blas_kept(found: ctypes.CDLL) -> Iterator[None]:
+    """Running a network sets OpenBLAS to one thread, and numpy may have the same OpenBLAS."""
+    try:
+        threads, set_threads = found.openblas_get_num_threads, found.openblas_set_num_threads
+    except AttributeError:  # the library has it within, or under other names
+        yield
+        return
+    before = threads()
+    try:
+        yield
+    finally:
+        if threads() != before:
+            set_threads(before)
+
+
 def call(name: str, *arguments: Any) -> None:
     """Calls a function that returns a code and takes a struct ivon_error at the end."""
-    error = ivon_error()
-    if getattr(library(), name)(*arguments, ctypes.byref(error)):
+    error, found = ivon_error(), library()
+    with _blas_kept(found):
+        code = getattr(found, name)(*arguments, ctypes.byref(error))
+    if code:
         raise PosteriorError(error.message.decode(errors="replace"))
 
 
