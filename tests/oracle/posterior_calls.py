@@ -114,9 +114,16 @@ def check_sensitivity(data):
     told = table("sensitivity", "events.h5", "--data=data.h5", "--targets=both",
                  "--likelihood=bernoulli", "--leverage=newton", "--score=loo-loss")
     same(moved, told, ["loo_loss"])
+    sized = ip.sensitivity("events.h5", given, targets="both", likelihood="bernoulli", rho=0.5,
+                           samples=3, seed=5)
+    told = table("sensitivity", "events.h5", "--data=data.h5", "--targets=both",
+                 "--likelihood=bernoulli", "--rho=0.5", "--expectation=samples", "--samples=3",
+                 "--seed=5")
+    same(sized, told, ["deviation", "residual"])
     told = table("sensitivity", "tokens.h5", "--data=data.h5", "--inputs=tokens", "--targets=tokens",
-                 "--per-token", "--score=loo-loss")
-    found = ip.sensitivity("tokens.h5", (data["tokens"], data["tokens"]), scores="loo_loss")
+                 "--per-token", "--score=loo-loss", "--ignore-label=3")
+    found = ip.sensitivity("tokens.h5", (data["tokens"], data["tokens"]), scores="loo_loss",
+                           ignore_label=3)
     assert found["row_loo_loss"].shape == (80, 6) == found["row_loss"].shape
     same({"loo_loss": found["row_loo_loss"].ravel(), "loss": found["row_loss"].ravel()}, told, ["loo_loss", "loss"])
     assert np.allclose(found["row_loss"].sum(1), found["loss"], rtol=1e-12)
@@ -146,6 +153,8 @@ def check_fit(data):
     shown = ["--data=data.h5", "--targets=both", "--likelihood=bernoulli"]
     for more, told in ((dict(), []), (dict(structure="diagonal", rank=3), ["--structure=lowrank:diagonal",
                                                                           "--rank=3"]),
+                       (dict(curvature="fisher", draws=2, seed=3),
+                        ["--curvature=fisher", "--fisher-samples=2", "--seed=3"]),
                        (dict(ess=40, weight_decay=0.25), ["--ess=40", "--weight-decay=0.25"])):
         fitted = ip.fit(bare, given, **more, **task)
         same_posterior(fitted, ip.load(command("fit", "bare.h5", *shown, *told)))
@@ -155,10 +164,18 @@ def check_fit(data):
     assert kept.weight_decay == 0.25 != tuned.weight_decay
     each = ip.fit(fitted, given, per_tensor=True, structure="diagonal", **task)
     assert len(each.own_weight_decay) > 1, each.own_weight_decay
+    each.own_ess[next(iter(each.hessian))] = 5.0
+    each.save("each.h5")
+    same(ip.predict(each, data["x"], samples=2, **task),
+         ip.predict("each.h5", data["x"], samples=2, **task), ["probabilities"])
     fitted.save("fitted.npz")
     for options, told in ((dict(), []), (dict(base="events.h5", method="task-arithmetic", scale=0.5),
                                          ["--base=events.h5", "--method=task-arithmetic",
-                                          "--scale=0.5"])):
+                                          "--scale=0.5"]),
+                          (dict(base="events.h5", base_scale=2, hessian_scale=0.5),
+                           ["--base=events.h5", "--base-scale=2", "--hessian-scale=0.5"]),
+                          (dict(base="events.h5", method="dare", seed=5, density=0.5),
+                           ["--base=events.h5", "--method=dare", "--seed=5", "--density=0.5"])):
         merged = ip.merge(["events.h5", fitted], weights=[1, 2], **options)
         same_posterior(merged, ip.load(command("merge", "events.h5:1", "fitted.npz:2", *told)))
     told = ip.info(fitted)
@@ -171,6 +188,20 @@ def check_files():
     for name in "there.safetensors", "there.npz":
         subprocess.run(["ivon-convert", "-qf", "tokens.h5", "-o", name], check=True)
         same_posterior(ip.load(name), ip.load("tokens.h5"))
+        assert ip.load(name).step == ip.load("tokens.h5").step > 0
+        assert ip.load(name).n_train == ip.load("tokens.h5").n_train > 0
+    with h5py.File("data.h5") as file:
+        np.savetxt("data.csv", np.hstack([file["x"], file["y"]]), delimiter=",")
+    same(ip.sensitivity("event.h5", "data.csv", target_column="5", likelihood="bernoulli"),
+         ip.sensitivity("event.h5", "data.h5", likelihood="bernoulli"), ["deviation"])
+    for inputs in "tokens", ["tokens"], {"x": "tokens"}:
+        same(ip.predict("tokens.h5", "data.h5", targets="tokens", inputs=inputs,
+                        probabilities=True, samples=0),
+             table("predict", "tokens.h5", "--data=data.h5", "--targets=tokens", "--inputs=tokens",
+                   "--mean", "--probabilities"), ["probabilities"])
+    refused("1e-06 MB are allowed", lambda: ip.sensitivity(
+        "tokens.h5", "data.h5", memory=1, targets="tokens", inputs="tokens"))
+    refused("'none'", lambda: ip.predict("tokens.h5", "data.h5", graph_output="none"))
     refused("nowhere.h5: ", lambda: ip.info("nowhere.h5"))
     refused("data.h5: ", lambda: ip.predict("data.h5", "data.h5"))
     refused("has no array 'z'", lambda: ip.predict("events.h5", "data.h5", inputs={"x": "z"}))

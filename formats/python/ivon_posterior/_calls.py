@@ -33,8 +33,9 @@ class Task:
     graph           the network, an ONNX file or its bytes; default: the posterior's own
     graph_output    the name of its output; default: the first
     probabilities   its outputs are probabilities, not logits
-    inputs          the array of the data that each of its inputs takes, by name; default: "x", or
-                    where there are several inputs, arrays of their names
+    inputs          the array of the data that it takes, by name, or several, or a dictionary of
+                    them by its inputs' names; default: "x", or where there are several inputs,
+                    arrays of their names
     targets         the name of the array of targets
     target_column   of a CSV file
     batch           examples at a time in one thread
@@ -48,7 +49,7 @@ class Task:
     graph: Union[None, bytes, Path] = None
     graph_output: Optional[str] = None
     probabilities: bool = False
-    inputs: Optional[Mapping[str, str]] = None
+    inputs: Union[None, str, Sequence[str], Mapping[str, str]] = None
     targets: str = "y"
     target_column: Optional[str] = None
     batch: int = 0
@@ -61,7 +62,8 @@ class Task:
         task.likelihood = lib.choice("likelihood", self.likelihood)
         task.noise_std = NAN if self.noise_std is None else self.noise_std
         task.ignored = -2**63 if self.ignore_label is None else self.ignore_label
-        pairs = [(name.encode(), array.encode()) for name, array in (self.inputs or {}).items()]
+        pairs = [(name.encode(), array.encode()) for name, array in self.inputs.items()] \
+            if isinstance(self.inputs, Mapping) else []
         feeds = (lib.ivon_feed_name * len(pairs))(*pairs)
         self.held.append(feeds)
         task.inputs = ctypes.cast(feeds, ctypes.POINTER(lib.ivon_feed_name))
@@ -98,7 +100,10 @@ class Task:
 
     def examples(self, stack: ExitStack, data: Data, network: ctypes.c_void_p,
                  source: ctypes.c_void_p) -> ctypes.c_void_p:
-        names = None if self.inputs is None else list(self.inputs.values())
+        names = self.inputs
+        if names is not None:
+            names = [names] if isinstance(names, str) else list(
+                names.values() if isinstance(names, Mapping) else names)
         return stack.enter_context(examples(data, self.targets, self.target_column, names,
                                             network_inputs(network, source)))
 
