@@ -12,8 +12,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.environ.get("IVON_PYTHON", os.path.join(HERE, "../../formats/python")))
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
+import onnx  # noqa: E402
 
 import ivon_posterior as ip  # noqa: E402
+from ivon_posterior import _library  # noqa: E402
 
 
 def command(name, *arguments):
@@ -85,7 +87,15 @@ def check_predict(data):
     bytes_of = (x * 10 + 128).astype("u1")
     same(ip.predict("events.h5", bytes_of, **options),
          ip.predict("events.h5", (bytes_of / 255).astype("f4"), **options), ["logits"])
+    unknown = ip.predict("number.h5", "data.h5", targets="number", likelihood="gaussian", samples=2)
+    assert "metrics" not in unknown and "aleatoric_std" not in unknown
+    assert "metrics" not in ip.predict("events.h5", "data.h5", targets="both", metrics=False, **options)
     graph = ip.load("events.h5").graph
+    ended = onnx.load_from_string(graph)  # by what the likelihood applies itself, which is cut off
+    ended.graph.node.append(onnx.helper.make_node("Sigmoid", [ended.graph.output[0].name], ["p"]))
+    ended.graph.output[0].name = "p"
+    ended = ip.predict("events.h5", x, graph=ended.SerializeToString(), **options)
+    same(ended, alone, ["logits", "probabilities"])
     bare = ip.load("events.h5")
     bare.graph = None
     refused("the posterior: holds no graph", lambda: ip.predict(bare, x, **options))
@@ -138,6 +148,12 @@ def check_influence(data):
     given = {"x": data["x"], "both": data["both"]}
     found = ip.influence("events.h5", given, {"x": data["x"][:7], "both": data["both"][:7]}, **task)
     assert found.shape == (80, 7) and np.array_equal(found, matrix)
+    for measure, told in ((dict(measure="margin"), "margin"),
+                          (dict(measure="logit", output=1), "logit:1")):
+        matrix_of = table("influence", "events.h5", "--data=data.h5", "--queries=queries.h5",
+                          "--targets=both", "--likelihood=bernoulli", "--measure=" + told)
+        asked = ip.influence("events.h5", given, "queries.h5", **measure, **task)
+        assert np.array_equal(asked, matrix_of["influence"]), told
     summed = ip.sensitivity("events.h5", given, scores="influence", test_data="queries.h5", **task)
     # 7 numbers of binary32, summed.
     assert np.allclose(summed["influence"], matrix.sum(1), atol=7 * 2**-24 * np.abs(matrix).max())
@@ -178,9 +194,26 @@ def check_fit(data):
                            ["--base=events.h5", "--method=dare", "--seed=5", "--density=0.5"])):
         merged = ip.merge(["events.h5", fitted], weights=[1, 2], **options)
         same_posterior(merged, ip.load(command("merge", "events.h5:1", "fitted.npz:2", *told)))
+    diagonal = ip.merge([fitted, fitted], out_structure="diagonal")
+    kept = ip.merge([fitted, fitted])
+    assert not diagonal.structure.get("blocks") and kept.structure["blocks"]
+    check_merges()
     told = ip.info(fitted)
     assert told["parameters"] == told["random"] == sum(m.size for m in fitted.mean.values())
     assert told["weight_decay"] == 0.25 and told["blocks"] == len(fitted.structure["blocks"])
+
+
+def check_merges():
+    """What becomes of tensors that differ, and of precisions that are not positive."""
+    one = ip.from_arrays({"w": (np.ones(3, "f4"), np.ones(3, "f4")), "v": np.ones(2, "f4")}, ess=10,
+                         weight_decay=1)
+    other = ip.from_arrays({"w": (np.zeros(3, "f4"), np.full(3, 3, "f4"))}, ess=10, weight_decay=1)
+    refused("'v'", lambda: ip.merge([one, other]))
+    merged = ip.merge([one, other], on_mismatch="skip")
+    assert list(merged.mean) == ["w"] and np.array_equal(merged.mean["w"], np.full(3, 2 / 6, "f4"))
+    away = dict(base=one, weights=[-10], on_mismatch="base")
+    refused("not positive", lambda: ip.merge([other], **away))
+    assert np.array_equal(ip.merge([other], on_nonpositive="base", **away).mean["w"], np.ones(3, "f4"))
 
 
 def check_files():
@@ -199,6 +232,17 @@ def check_files():
                         probabilities=True, samples=0),
              table("predict", "tokens.h5", "--data=data.h5", "--targets=tokens", "--inputs=tokens",
                    "--mean", "--probabilities"), ["probabilities"])
+    counts = np.arange(80).reshape(80, 1) % 5
+    task = dict(likelihood="poisson", samples=2)
+    with h5py.File("data.h5") as file:
+        narrow, wide = (ip.predict("number.h5", (file["x"][()], counts.astype(kind)), **task)
+                        for kind in ("u1", "i8"))
+    assert narrow["metrics"] == wide["metrics"] and wide["metrics"]["nll"] > 0
+    options = _library.options(_library.ivon_fit_options)
+    ip.Task(threads=3, memory=5, batch=2).fill(options)
+    assert (options.resources.threads, options.resources.memory, options.batch) == (3, 5, 2)
+    refused("with 1 threads, and has 1e-06 MB",
+            lambda: ip.merge(["tokens.h5"] * 2, memory=1, threads=1))
     refused("1e-06 MB are allowed", lambda: ip.sensitivity(
         "tokens.h5", "data.h5", memory=1, targets="tokens", inputs="tokens"))
     refused("'none'", lambda: ip.predict("tokens.h5", "data.h5", graph_output="none"))

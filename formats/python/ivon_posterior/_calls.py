@@ -98,14 +98,13 @@ class Task:
         lib.call("ivon_network_bind", network, source, None, lib.ivon_unbound())
         return network
 
-    def examples(self, stack: ExitStack, data: Data, network: ctypes.c_void_p,
-                 source: ctypes.c_void_p) -> ctypes.c_void_p:
+    def examples(self, stack: ExitStack, data: Data, network: ctypes.c_void_p) -> ctypes.c_void_p:
         names = self.inputs
         if names is not None:
             names = [names] if isinstance(names, str) else list(
                 names.values() if isinstance(names, Mapping) else names)
         return stack.enter_context(examples(data, self.targets, self.target_column, names,
-                                            network_inputs(network, source)))
+                                            network_inputs(network)))
 
 
 class Run:
@@ -215,7 +214,7 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
             members[i].source = stack.enter_context(opened(one)).value
             members[i].network = common.network(stack, members[i].source).value
             members[i].weight = 1.0 if weights is None else weights[i]
-        handle = common.examples(stack, data, members[0].network, members[0].source)
+        handle = common.examples(stack, data, members[0].network)
         library, name = lib.library(), common.targets.encode()
         if library.ivon_examples_find(handle, name) < 0:
             name = None
@@ -280,13 +279,13 @@ def sensitivity(posterior: Given, data: Data, *, scores: Union[str, Iterable[str
     with ExitStack() as stack:
         source = stack.enter_context(opened(posterior))
         network = common.network(stack, source)
-        handle = common.examples(stack, data, network, source)
+        handle = common.examples(stack, data, network)
         run, targets, library = Run(options), common.targets.encode(), lib.library()
         made_of = stack.enter_context(made(
             "ivon_sensitivity_free", "ivon_sensitivity_new", network, source, handle, targets,
             options))
         if test_data is not None:
-            test = common.examples(stack, test_data, network, source)
+            test = common.examples(stack, test_data, network)
             lib.call("ivon_sensitivity_set_test_data", made_of, test, targets)
         shape = library.ivon_sensitivity_shape(made_of)
         run.take = blocks = _Scores(shape, names, common.traits.classes)
@@ -335,8 +334,8 @@ def influence(posterior: Given, data: Data, queries: Data, *, measure: str = "lo
     with ExitStack() as stack:
         source = stack.enter_context(opened(posterior))
         network = common.network(stack, source)
-        handle = common.examples(stack, data, network, source)
-        asked = common.examples(stack, queries, network, source)
+        handle = common.examples(stack, data, network)
+        asked = common.examples(stack, queries, network)
         run, targets = Run(options), common.targets.encode()
         made_of = stack.enter_context(made(
             "ivon_influence_free", "ivon_influence_new", network, source, handle, targets,
@@ -430,7 +429,7 @@ def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0
                 tune or per_tensor):
             options.weight_decay = own
         network = common.network(stack, source)
-        handle = common.examples(stack, data, network, source)
+        handle = common.examples(stack, data, network)
         run = Run(options)
         fitted = stack.enter_context(made("ivon_fit_free", "ivon_fit_new", network, source, handle,
                                           common.targets.encode(), options))

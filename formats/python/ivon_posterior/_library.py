@@ -117,7 +117,7 @@ class ivon_sample_options(Structure):
 
 class ivon_dataset_options(Structure):
     _fields_ = [("size", c_size_t), ("inputs", POINTER(c_char_p)), ("input_count", c_size_t),
-                ("targets", c_char_p), ("target_column", c_char_p), ("named", c_bool)]
+                ("targets", c_char_p), ("target_column", c_char_p)]
 
 
 class ivon_adapt_options(Structure):
@@ -284,7 +284,6 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "ivon_source_header": (POINTER(ivon_header), [c_void_p]),
     "ivon_source_tensor_count": (c_size_t, [c_void_p]),
     "ivon_source_tensor": (POINTER(ivon_tensor), [c_void_p, c_size_t]),
-    "ivon_source_find": (c_ssize_t, [c_void_p, c_int, c_char_p]),
     "ivon_source_read": (c_int, [c_void_p, c_size_t, c_size_t, c_size_t, c_void_p, _error]),
     "ivon_sink_to_memory": (c_int, [_out, POINTER(ivon_tensor), _out, c_size_t, _error]),
     "ivon_sink_commit": (c_int, [c_void_p, _error]),

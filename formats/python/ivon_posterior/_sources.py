@@ -188,17 +188,14 @@ def _named(data: Data, targets: str) -> Dict[str, Any]:
     return {"x": data}
 
 
-def network_inputs(network: ctypes.c_void_p, source: ctypes.c_void_p) -> List[str]:
-    """The network's inputs that data feed."""
-    library, names = lib.library(), []
+def network_inputs(network: ctypes.c_void_p) -> List[str]:
+    """The inputs of a network that is bound: those that data feed."""
+    names: List[str] = []
     while True:
-        name = library.ivon_network_input(network, len(names))
+        name = lib.library().ivon_network_input(network, len(names))
         if name is None:
-            break
-        names.append(name)
-    kinds = [lib.PARTS.index(part) for part in ("mean", "buffers")]
-    return [name.decode() for name in names
-            if all(library.ivon_source_find(source, kind, name) < 0 for kind in kinds)]
+            return names
+        names.append(name.decode())
 
 
 def _dataset_options(targets: str, target_column: Optional[str], inputs: Optional[List[str]],
@@ -236,7 +233,6 @@ def examples(data: Data, targets: str, target_column: Optional[str], arrays: Opt
             if names is not None or len(inputs) != 1:
                 raise
             options = _dataset_options(targets, target_column, inputs, stack)
-            options.named = True
             try:
                 lib.call("ivon_dataset_open", ctypes.byref(handle), os.fsencode(data), options)
             except PosteriorError:

@@ -41,7 +41,7 @@ def from_arrays(tree: Any, *, hessian: Any = None, buffers: Any = None,
     for name, leaf in leaves.items():
         mean, own = leaf if isinstance(leaf, tuple) and len(leaf) == 2 else (leaf, None)
         _check_array(name, mean)
-        part = posterior.buffers if own is None and _is_buffer(name, mean) else posterior.mean
+        part = posterior.buffers if _is_buffer(name, mean) else posterior.mean
         part[name] = mean
         if own is not None:
             _add_hessian(posterior, name, own)
