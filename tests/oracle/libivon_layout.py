@@ -1,6 +1,6 @@
 """libivon_layout.py: what ivon_posterior's _library.py declares of libivon for ctypes is what the C
-compiler makes of the headers, in the repository's root: sizes and offsets of structs, the functions'
-arguments and results, the order of enumerations."""
+compiler makes of the headers: sizes and offsets of structs, the functions' arguments and results,
+the order of enumerations."""
 import ctypes
 import os
 import re

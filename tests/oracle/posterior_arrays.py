@@ -1,5 +1,6 @@
-"""posterior_arrays.py DIRECTORY: saves posteriors of arrays by name with ivon_posterior where there is
-no torch, and checks what ivon-convert and ivon-info (on PATH) find in them, and what load() does."""
+"""posterior_arrays.py DIRECTORY: saves posteriors of arrays by name with ivon_posterior where there
+is no torch, and checks what ivon-convert and ivon-info (on PATH) find in them, and what load()
+does."""
 import json
 import os
 import subprocess
@@ -74,7 +75,8 @@ def check_same(one, other):
         assert a.keys() == b.keys(), (part, a.keys(), b.keys())
         for name in a:
             wanted = np.asarray(a[name], "f4" if part == "hessian" else None)
-            assert type(b[name]) is np.ndarray and b[name].dtype == wanted.dtype.newbyteorder("="), name
+            assert type(b[name]) is np.ndarray, name
+            assert b[name].dtype == wanted.dtype.newbyteorder("="), name
             assert b[name].shape == wanted.shape and np.array_equal(b[name], wanted), name
     for key in ("ess", "weight_decay", "own_ess", "own_weight_decay", "n_train", "step", "graph"):
         assert getattr(one, key) == getattr(other, key), key
@@ -86,8 +88,9 @@ def check_dictionary():
     tree = {"w": (array(3, 2), 1 / array(3, 2)), "frozen": array(4).astype("f8"),
             "narrow": (array(2).astype("f2"), None), "big-endian": array(2).astype(">f4"),
             "fortran": np.asfortranarray(array(3, 4)), "ess": (array(1), array(1)),
-            "hessian/w": array(2), "buffers/w": array(2), "weight_decay/w": array(1), "empty": array(0, 2),
-            "scalar": np.float32(3), "count": np.int64(5), "flags": np.array([True, False])}
+            "hessian/w": array(2), "buffers/w": array(2), "weight_decay/w": array(1),
+            "empty": array(0, 2), "scalar": np.float32(3), "count": np.int64(5),
+            "flags": np.array([True, False])}
     posterior = ivon_posterior.from_arrays(tree, ess=1000, weight_decay=0.125, n_train=500, step=7)
     assert list(posterior.hessian) == ["w", "ess"] and set(posterior.buffers) == {"count", "flags"}
     posterior.own_ess["w"] = 10.0
@@ -133,7 +136,8 @@ def check_trees():
     assert set(found.buffers) == {"net/norm/moving_mean", "bn/moving_variance:0"}
     trained = ivon_posterior.from_arrays({"running_mean": (array(2), array(2))})
     assert list(trained.mean) == ["running_mean"]
-    later = ivon_posterior.from_arrays({"running_mean": array(2)}, hessian={"running_mean": array(2)})
+    later = ivon_posterior.from_arrays({"running_mean": array(2)},
+                                       hessian={"running_mean": array(2)})
     assert list(later.mean) == ["running_mean"] and not later.buffers
 
 
@@ -160,10 +164,12 @@ def check_refusals():
     make = ivon_posterior.from_arrays
     refused("the Hessian of 'w' has shape (3,), expected (2,)",
             lambda: make({"w": (array(2), array(3))}))
-    refused("the Hessian of 'v' has no mean", lambda: make({"w": array(2)}, hessian={"v": array(2)}))
+    refused("the Hessian of 'v' has no mean",
+            lambda: make({"w": array(2)}, hessian={"v": array(2)}))
     refused("the Hessian of 'w' is given twice",
             lambda: make({"w": (array(2), array(2))}, hessian={"w": array(2)}))
-    refused("two tensors have the name 'a/b'", lambda: make({"a": {"b": array(1)}, "a/b": array(1)}))
+    refused("two tensors have the name 'a/b'",
+            lambda: make({"a": {"b": array(1)}, "a/b": array(1)}))
     refused("'w' is a list, expected an array, or a pair", lambda: make({"w": [1.0, 2.0]}))
     refused("0 is no name", lambda: make({0: array(1)}))
     refused("a list is given, expected a dictionary", lambda: make([array(1)]))

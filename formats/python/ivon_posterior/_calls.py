@@ -64,7 +64,7 @@ class Task:
         task.ignored = -2**63 if self.ignore_label is None else self.ignore_label
         pairs = [(name.encode(), array.encode()) for name, array in self.inputs.items()] \
             if isinstance(self.inputs, Mapping) else []
-        feeds = (lib.ivon_feed_name * len(pairs))(*pairs)
+        feeds = (lib.ivon_feed_name * len(pairs))(*(lib.ivon_feed_name(*pair) for pair in pairs))
         self.held.append(feeds)
         task.inputs = ctypes.cast(feeds, ctypes.POINTER(lib.ivon_feed_name))
         task.input_count = len(pairs)
@@ -177,7 +177,7 @@ def _rows(shape: Any) -> Tuple[int, ...]:
     return (shape.tokens,) if shape.tokens else ()
 
 
-def _members(given: Union[Given, Sequence[Given]]) -> List[Given]:
+def _members(given: Any) -> List[Given]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
@@ -196,8 +196,8 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
     Returns arrays of N examples, of T tokens where the network has an axis of these, and K outputs:
     probabilities (N x K), prediction, max_probability, entropy, expected_entropy and
     mutual_information in nats (N); of regression mean, epistemic_std and aleatoric_std (N x K);
-    logits, those at the mean, where asked for. Where there are targets, `metrics` is a dictionary of
-    numbers, and `errors` of their standard errors over examples.
+    logits, those at the mean, where asked for. Where there are targets, `metrics` is a dictionary
+    of numbers, and `errors` of their standard errors over examples.
     """
     common, options = Task(**task), lib.options(lib.ivon_predict_options)
     common.fill(options)
@@ -210,12 +210,13 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
         raise PosteriorError(f"{len(weights)} weights are given for {len(given)} posteriors")
     with ExitStack() as stack:
         members = (lib.ivon_member * len(given))()
-        for i, one in enumerate(given):
-            members[i].source = stack.enter_context(opened(one)).value
+        for i, member in enumerate(given):
+            members[i].source = stack.enter_context(opened(member)).value
             members[i].network = common.network(stack, members[i].source).value
             members[i].weight = 1.0 if weights is None else weights[i]
         handle = common.examples(stack, data, members[0].network)
-        library, name = lib.library(), common.targets.encode()
+        library = lib.library()
+        name: Optional[bytes] = common.targets.encode()
         if library.ivon_examples_find(handle, name) < 0:
             name = None
         run = Run(options)
@@ -235,7 +236,7 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
         found = blocks.arrays
         if name is not None and options.metrics:
             found["metrics"], found["errors"] = _metrics(predictor)
-        return found
+    return found
 
 
 def _metrics(predictor: ctypes.c_void_p) -> Tuple[Dict[str, float], Dict[str, float]]:
@@ -290,7 +291,7 @@ def sensitivity(posterior: Given, data: Data, *, scores: Union[str, Iterable[str
         shape = library.ivon_sensitivity_shape(made_of)
         run.take = blocks = _Scores(shape, names, common.traits.classes)
         run("ivon_sensitivity_run", made_of, 0, run.on_block, None)
-        return blocks.arrays
+    return blocks.arrays
 
 
 class _Scores(Blocks):
@@ -352,7 +353,7 @@ def influence(posterior: Given, data: Data, queries: Data, *, measure: str = "lo
 
         run.take = take
         run("ivon_influence_run", made_of, run.on_block, None)
-        return matrix
+    return matrix
 
 
 def merge(models: Sequence[Given], *, base: Optional[Given] = None, method: Optional[str] = None,
@@ -396,8 +397,9 @@ def merge(models: Sequence[Given], *, base: Optional[Given] = None, method: Opti
                                         count.value))
         run("ivon_merge_run", plan, (ctypes.c_void_p * 1)(sink))
         lib.call("ivon_sink_commit", sink)
-        return posterior_of(library.ivon_merge_header(plan, 0),
-                            [tensors[i] for i in range(count.value)], contents)
+        merged = posterior_of(library.ivon_merge_header(plan, 0),
+                              [tensors[i] for i in range(count.value)], contents)
+    return merged
 
 
 def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0,
@@ -409,9 +411,9 @@ def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0
     `model` is a checkpoint's path, or in memory what from_model(), from_arrays() or load() gave;
     with it goes the graph, its own or the keyword `graph`. `structure` is "diagonal", "kronecker",
     or "posterior", the model's own Hessians, for a low-rank correction of that `rank`; the others
-    take one, too. `weight_decay` is by default the model's own; where it has none, or to `tune`, the
-    one of greatest evidence, or `per_tensor` of each Hessian its own. Other keywords are those of
-    `Task`.
+    take one, too. `weight_decay` is by default the model's own; where it has none, or to `tune`,
+    the one of greatest evidence, or `per_tensor` of each Hessian its own. Other keywords are those
+    of `Task`.
 
     Returns a Posterior with the graph; its `summary` has the numbers that ivon-fit prints.
     """
@@ -443,7 +445,7 @@ def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0
         posterior.summary = _fit_summary(lib.library().ivon_fit_summary(fitted))
         if not common.traits.noise:
             del posterior.summary["noise_std"]
-        return posterior
+    return posterior
 
 
 def _graph_bytes(network: ctypes.c_void_p) -> bytes:
@@ -488,4 +490,4 @@ def info(posterior: Given) -> Dict[str, Any]:
         for key in ("step", "n_train"):
             if getattr(header, key) >= 0:
                 found[key] = getattr(header, key)
-        return found
+    return found

@@ -22,7 +22,7 @@ DTYPES = ("f8", "f4", "f2", "bf16", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u
 # In the order of enum ivon_part, up to IVON_OPAQUE.
 PARTS = ("mean", "hessian", "momentum", "basis_input", "basis_output", "spectrum_input",
          "spectrum_output", "gram", "lowrank_vectors", "buffers", "model.onnx", "structure.json")
-# Choices, by the names that the commands give them; each has its place in its enumeration for value.
+# Choices, by the names that the commands give them; the place of each is its enumeration's value.
 CHOICES: Dict[str, Tuple[str, ...]] = {
     "predict_method": ("samples", "linear", "linear-draws"),
     "covariance": ("full", "diagonal"),
@@ -365,7 +365,7 @@ def library() -> ctypes.CDLL:
     if "" in _loaded:
         return _loaded[""]
     named = os.environ.get("IVON_LIBRARY")
-    path = named or next(filter(os.path.exists, _candidates()), "libivon.so.1")
+    path = named or next((at for at in _candidates() if os.path.exists(at)), "libivon.so.1")
     try:
         found = ctypes.CDLL(path)
         for name, (result, arguments) in FUNCTIONS.items():

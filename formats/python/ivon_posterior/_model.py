@@ -6,7 +6,7 @@ import inspect
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 import torch
 
@@ -66,7 +66,7 @@ def put(posterior: Posterior, model: torch.nn.Module,
             target.copy_(value)
     for group, values in updates:
         group.update(values)
-    if posterior.step is not None and hasattr(optimizer, "current_step"):
+    if optimizer is not None and posterior.step is not None and hasattr(optimizer, "current_step"):
         optimizer.current_step = posterior.step
 
 
@@ -83,7 +83,7 @@ def check_kinds(model: Any, optimizer: Any) -> None:
 
 # Names.
 
-def _unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+def _unwrapped(model: Any) -> torch.nn.Module:
     """The model inside DataParallel, DistributedDataParallel and torch.compile."""
     parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     while True:
@@ -175,7 +175,9 @@ def _refuse_sample(optimizer: torch.optim.Optimizer, groups: List[_Group]) -> No
         hess = group.flat("hess")
         members = [(parameter, where.start) for _, parameter, where in group.slices
                    if parameter.numel()]
-        first = members[0][0] if members else None
+        if not members:
+            continue
+        first = members[0][0]
         if any(p.device != hess.device or p.dtype != hess.dtype for p, _ in members):
             continue
         if any(_storage(p) != _storage(first) or
@@ -188,7 +190,7 @@ def _refuse_sample(optimizer: torch.optim.Optimizer, groups: List[_Group]) -> No
 
 # Reading.
 
-def _agree(what: str, found: Tensors, wanted: Dict[str, torch.Tensor]) -> None:
+def _agree(what: str, found: Tensors, wanted: Mapping[str, torch.Tensor]) -> None:
     """Raises unless the file's tensors are the model's, by names and shapes."""
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     if missing:
@@ -204,7 +206,7 @@ def _agree(what: str, found: Tensors, wanted: Dict[str, torch.Tensor]) -> None:
 def _model_copies(model: torch.nn.Module, names: Dict[torch.nn.Parameter, str],
                   posterior: Posterior) -> List[Tuple[torch.Tensor, torch.Tensor]]:
     """What goes where in the model."""
-    parameters = {name: parameter for parameter, name in names.items()}
+    parameters: Dict[str, torch.Tensor] = {name: parameter for parameter, name in names.items()}
     _agree("parameter", posterior.mean, parameters)
     buffers = _buffers(model)
     _agree("buffer", posterior.buffers, buffers)

@@ -181,7 +181,7 @@ class Posterior:
     def _noise(self, generator: Any, seed: Optional[int], kind: str) -> Dict[str, numpy.ndarray]:
         """Normal numbers for every Hessian, of the library that has the means."""
         if not any(is_torch(mean) for mean in self.mean.values()):
-            numbers = generator or numpy.random.default_rng(seed)
+            numbers: Any = generator or numpy.random.default_rng(seed)
             return {name: numbers.standard_normal(h.shape, dtype=kind)
                     for name, h in self.hessian.items()}
         import torch

@@ -94,8 +94,8 @@ def _keras(model: Any) -> Dict[str, Any]:
 
 def _check_array(name: str, leaf: Any) -> None:
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-        raise PosteriorError(f"'{name}' is a {type(leaf).__name__}, expected an array, or a pair of "
-                             "mean and Hessian")
+        raise PosteriorError(f"'{name}' is a {type(leaf).__name__}, expected an array, or a pair "
+                             "of mean and Hessian")
 
 
 def _is_buffer(name: str, leaf: Any) -> bool:

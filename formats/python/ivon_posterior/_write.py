@@ -148,7 +148,7 @@ def _write_safetensors(file: BinaryIO, posterior: Posterior) -> None:
 
 def _write_elements(file: BinaryIO, data: numpy.ndarray) -> None:
     """All of them: a file without a buffer may take a part."""
-    left = memoryview(data.reshape(-1).view("u1"))
+    left = data.reshape(-1).view("u1").data
     while left:
         left = left[file.write(left):]
 
