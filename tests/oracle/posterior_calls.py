@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 
 import ivon_posterior as ip  # noqa: E402
-from ivon_posterior import _library, _sources  # noqa: E402
+from ivon_posterior import _calls, _library, _sources  # noqa: E402
 
 
 def command(name, *arguments):
@@ -238,11 +238,15 @@ def check_files():
              table("predict", "tokens.h5", "--data=data.h5", "--targets=tokens", "--inputs=tokens",
                    "--mean", "--probabilities"), ["probabilities"])
     counts = np.arange(80).reshape(80, 1) % 5
+    data_of_counts = (np.zeros((80, 4), "f4"), counts)
     task = dict(likelihood="poisson", samples=2)
     with h5py.File("data.h5") as file:
         narrow, wide = (ip.predict("number.h5", (file["x"][()], counts.astype(kind)), **task)
                         for kind in ("u1", "i8"))
     assert narrow["metrics"] == wide["metrics"] and wide["metrics"]["nll"] > 0
+    _calls.ONE_MEAN_EACH = ("gaussian",)
+    refused("predictions of 'poisson' are not known here",
+            lambda: ip.predict("number.h5", data_of_counts, **task))
     options = _library.options(_library.ivon_fit_options)
     ip.Task(threads=3, memory=5, batch=2).fill(options)
     assert (options.resources.threads, options.resources.memory, options.batch) == (3, 5, 2)

@@ -1,5 +1,5 @@
-"""posterior_module.py DIRECTORY: saves posteriors by formats/python/ivon_posterior.py and checks
-what h5py finds in them, what load() gives back, and what ivon-info and ivon-predict (on PATH) make
+"""posterior_module.py DIRECTORY: saves posteriors by formats/python/ivon_posterior and checks what
+h5py finds in them, what load() gives back, and what ivon-info and ivon-predict (on PATH) make
 of them. Exit code 77 where torch is missing."""
 import copy
 import fcntl

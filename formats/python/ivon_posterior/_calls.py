@@ -19,6 +19,7 @@ from ._sources import (Data, Given, examples, made, network_inputs, opened, post
 
 Arrays = Dict[str, Any]
 NAN = float("nan")
+ONE_MEAN_EACH = ("gaussian", "poisson")
 LINKS = ("identity", "softmax", "logistic")  # in the order of enum ivon_link
 
 
@@ -26,8 +27,8 @@ LINKS = ("identity", "softmax", "logistic")  # in the order of enum ivon_link
 class Task:
     """The keywords that every call takes which runs a network.
 
-    likelihood      what the outputs are to the targets: "categorical", "bernoulli", "gaussian",
-                    "poisson", or another that the commands' --likelihood takes
+    likelihood      what the outputs are to the targets: "categorical", "bernoulli", "gaussian" or
+                    "poisson"
     noise_std       of gaussian targets
     ignore_label    the label of what does not count; None: none
     graph           the network, an ONNX file or its bytes; default: the posterior's own
@@ -77,6 +78,13 @@ class Task:
         """What the likelihood is like."""
         return lib.library().ivon_likelihood_traits(
             lib.choice("likelihood", self.likelihood)).contents
+
+    def means(self, outputs: int) -> int:
+        """How many means a regression predicts in a row of so many outputs: one for each. Of a
+        likelihood that is not known here nothing tells how long the library's arrays are."""
+        if self.traits.regression and self.likelihood not in ONE_MEAN_EACH:
+            raise PosteriorError(f"predictions of '{self.likelihood}' are not known here")
+        return outputs
 
     def network(self, stack: ExitStack, source: ctypes.c_void_p) -> ctypes.c_void_p:
         """The graph, adapted and bound to the source."""
@@ -225,13 +233,13 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
             options))
         shape = library.ivon_predictor_shape(predictor)
         rows = _rows(shape)
-        wide = (*rows, shape.outputs)
+        wide, means = (*rows, shape.outputs), (*rows, common.means(shape.outputs))
         one = rows if common.traits.classes else wide
         run.take = blocks = Blocks(
             lib.ivon_predictions, library.ivon_examples_count(handle),
             dict(prediction=one, probabilities=wide, max_probability=rows, entropy=rows,
-                 expected_entropy=rows, mutual_information=rows, mean=wide, epistemic_std=wide,
-                 aleatoric_std=wide, logits=wide))
+                 expected_entropy=rows, mutual_information=rows, mean=means, epistemic_std=means,
+                 aleatoric_std=means, logits=wide))
         run("ivon_predictor_run", predictor, run.on_block, None)
         found = blocks.arrays
         if name is not None and options.metrics:
