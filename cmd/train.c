@@ -23,6 +23,9 @@ enum {
     KEY_H0,
     KEY_BETA1,
     KEY_BETA2,
+    KEY_BETA3,
+    KEY_BASIS_EVERY,
+    KEY_MAX_FACTOR,
     KEY_WEIGHT_DECAY,
     KEY_MC_SAMPLES,
     KEY_CLIP_RADIUS,
@@ -55,19 +58,24 @@ static const struct argp_option option_table[] = {
     {"seed", KEY_SEED, "N", 0, "Of initial values, order, augmentation, noise (default 0)", 1},
     {"prior", KEY_PRIOR, "zero|posterior", 0,
      "IVON: weight decay to zero (default), or --from as the prior", 2},
-    {"optimizer", KEY_OPTIMIZER, "ivon|adamw|sgd", 0, "Default ivon", 2},
+    {"optimizer", KEY_OPTIMIZER, "ivon|evon|adamw|sgd", 0, "Default ivon", 2},
     {"lr", KEY_LR, "X", 0, "Learning rate", 2},
-    {"ess", KEY_ESS, "X", 0, "IVON: effective sample size (default: the number of losses)", 2},
-    {"h0", KEY_H0, "X", 0, "IVON: initial Hessian (default 1)", 2},
+    {"ess", KEY_ESS, "X", 0, "IVON, EVON: effective sample size (default: the number of losses)",
+     2},
+    {"h0", KEY_H0, "X", 0, "IVON, EVON: initial Hessian (default 1)", 2},
     {"beta1", KEY_BETA1, "X", 0, "Of the momentum (default 0.9)", 2},
     {"beta2", KEY_BETA2, "X", 0, "Of the Hessian (default 0.99999; adamw 0.999)", 2},
+    {"beta3", KEY_BETA3, "X", 0, "EVON: of the moments that bases follow (default 0.95)", 2},
+    {"basis-every", KEY_BASIS_EVERY, "N", 0, "EVON: steps between new bases (default 10)", 2},
+    {"max-factor", KEY_MAX_FACTOR, "N", 0, "EVON: rows of the largest basis (default 1024)", 2},
     {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Default 0.0001; adamw 0.01; sgd 0", 2},
-    {"mc-samples", KEY_MC_SAMPLES, "N", 0, "IVON: weight samples of a step (default 1)", 2},
-    {"clip-radius", KEY_CLIP_RADIUS, "X", 0, "IVON: bound of an element's step before the rate", 2},
-    {"hessian", KEY_HESSIAN, "price|gradsq", 0, "IVON: its estimate (default price)", 2},
-    {"rescale-lr", KEY_RESCALE, NULL, 0, "IVON: multiply the rate by h0 + weight decay (default)",
-     2},
-    {"no-rescale-lr", KEY_NO_RESCALE, NULL, 0, "IVON: don't", 2},
+    {"mc-samples", KEY_MC_SAMPLES, "N", 0, "IVON, EVON: weight samples of a step (default 1)", 2},
+    {"clip-radius", KEY_CLIP_RADIUS, "X", 0,
+     "IVON, EVON: bound of an element's step before the rate", 2},
+    {"hessian", KEY_HESSIAN, "price|gradsq", 0, "IVON, EVON: its estimate (default price)", 2},
+    {"rescale-lr", KEY_RESCALE, NULL, 0,
+     "IVON, EVON: multiply the rate by h0 + weight decay (default)", 2},
+    {"no-rescale-lr", KEY_NO_RESCALE, NULL, 0, "IVON, EVON: don't", 2},
     {"debias", KEY_DEBIAS, NULL, 0, "Debias momenta (default)", 2},
     {"no-debias", KEY_NO_DEBIAS, NULL, 0, "Don't", 2},
     {"clip-norm", KEY_CLIP_NORM, "X", 0, "Bound of the gradient's norm", 2},
@@ -88,52 +96,49 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
+/* Sets of methods. */
+enum {
+    IVON = 1 << IVON_METHOD_IVON,
+    ADAMW = 1 << IVON_METHOD_ADAMW,
+    SGD = 1 << IVON_METHOD_SGD,
+    EVON = 1 << IVON_METHOD_EVON,
+    WITH_HESSIAN = IVON | EVON,
+    WITH_BASES = EVON,
+    ANY_METHOD = -1
+};
+
 /* Numbers that not every method has, or that have a default of their own in each. */
 static const struct number {
     int key;
     const char *name;
     size_t offset;
-    bool positive;   /* not zero */
-    bool methods[3]; /* ivon, adamw, sgd */
+    bool positive; /* not zero */
+    int methods;
 } numbers[] = {
-    {KEY_LR, "--lr", offsetof(struct ivon_train_options, rate), true, {true, true, true}},
-    {KEY_ESS, "--ess", offsetof(struct ivon_train_options, ess), true, {true, false, false}},
-    {KEY_H0,
-     "--h0",
-     offsetof(struct ivon_train_options, hessian_init),
-     false,
-     {true, false, false}},
-    {KEY_BETA1, "--beta1", offsetof(struct ivon_train_options, beta1), false, {true, true, true}},
-    {KEY_BETA2, "--beta2", offsetof(struct ivon_train_options, beta2), false, {true, true, false}},
-    {KEY_WEIGHT_DECAY,
-     "--weight-decay",
-     offsetof(struct ivon_train_options, weight_decay),
-     false,
-     {true, true, true}},
-    {KEY_CLIP_RADIUS,
-     "--clip-radius",
-     offsetof(struct ivon_train_options, clip_radius),
-     true,
-     {true, false, false}},
-    {KEY_CLIP_NORM,
-     "--clip-norm",
-     offsetof(struct ivon_train_options, norm_clip),
-     true,
-     {true, true, true}},
+    {KEY_LR, "--lr", offsetof(struct ivon_train_options, rate), true, ANY_METHOD},
+    {KEY_ESS, "--ess", offsetof(struct ivon_train_options, ess), true, WITH_HESSIAN},
+    {KEY_H0, "--h0", offsetof(struct ivon_train_options, hessian_init), false, WITH_HESSIAN},
+    {KEY_BETA1, "--beta1", offsetof(struct ivon_train_options, beta1), false, ANY_METHOD},
+    {KEY_BETA2, "--beta2", offsetof(struct ivon_train_options, beta2), false, ~SGD},
+    {KEY_BETA3, "--beta3", offsetof(struct ivon_train_options, basis_beta), false, WITH_BASES},
+    {KEY_WEIGHT_DECAY, "--weight-decay", offsetof(struct ivon_train_options, weight_decay), false,
+     ANY_METHOD},
+    {KEY_CLIP_RADIUS, "--clip-radius", offsetof(struct ivon_train_options, clip_radius), true,
+     WITH_HESSIAN},
+    {KEY_CLIP_NORM, "--clip-norm", offsetof(struct ivon_train_options, norm_clip), true,
+     ANY_METHOD},
 };
 
 enum { CHOICES_MAX = 8 };
 
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
-static const char *const methods[] = {"ivon", "adamw", "sgd"};
-
 /* The options that were given, until the method is known. */
 struct given {
     struct train_command *command;
     double numbers[NUMBERS];
     bool number[NUMBERS];
-    bool hessian, samples, rescale, debias, init;
+    bool hessian, samples, rescale, debias, init, basis_every, max_factor;
     bool rescaled, debiased;
 };
 
@@ -142,32 +147,58 @@ static double *number_of(struct ivon_train_options *options, size_t i)
     return (double *)(void *)((char *)options + numbers[i].offset);
 }
 
+/* The first option that was given and is not for the method; null: none. */
+static const char *find_foreign_option(const struct given *given)
+{
+    int method = 1 << given->command->options.method;
+    const struct {
+        bool given;
+        const char *name;
+        int methods;
+    } others[] = {{given->hessian, "--hessian", WITH_HESSIAN},
+                  {given->samples, "--mc-samples", WITH_HESSIAN},
+                  {given->rescale, "--rescale-lr", WITH_HESSIAN},
+                  {given->command->posterior_prior, "--prior", IVON},
+                  {given->debias, "--debias", ~SGD},
+                  {given->basis_every, "--basis-every", WITH_BASES},
+                  {given->max_factor, "--max-factor", WITH_BASES}};
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (given->number[i] && !(numbers[i].methods & method))
+            return numbers[i].name;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].given && !(others[i].methods & method))
+            return others[i].name;
+    return NULL;
+}
+
+/* Refuses factors of momenta that would never forget. */
+static void check_betas(const struct ivon_train_options *options, struct argp_state *state)
+{
+    const struct {
+        const char *name;
+        double value;
+    } betas[] = {
+        {"--beta1", options->beta1}, {"--beta2", options->beta2}, {"--beta3", options->basis_beta}};
+    for (size_t i = 0; i < sizeof betas / sizeof *betas; i++)
+        if (betas[i].value >= 1)
+            argp_failure(state, EX_USAGE, 0, "%s: %g, expected a number below 1", betas[i].name,
+                         betas[i].value);
+}
+
 /* The method's defaults, and over them what was given. */
 static void settle_options(struct given *given, struct argp_state *state)
 {
     struct ivon_train_options *options = &given->command->options;
     struct ivon_train_options defaults = ivon_train_defaults(options->method);
-    bool ivon = options->method == IVON_METHOD_IVON;
-    const char *foreign = given->hessian && !ivon                               ? "--hessian"
-                          : given->samples && !ivon                             ? "--mc-samples"
-                          : given->rescale && !ivon                             ? "--rescale-lr"
-                          : given->command->posterior_prior && !ivon            ? "--prior"
-                          : given->debias && options->method == IVON_METHOD_SGD ? "--debias"
-                                                                                : NULL;
-    for (size_t i = 0; i < NUMBERS; i++) {
+    const char *foreign = find_foreign_option(given);
+    for (size_t i = 0; i < NUMBERS; i++)
         *number_of(options, i) = given->number[i] ? given->numbers[i] : *number_of(&defaults, i);
-        if (given->number[i] && !numbers[i].methods[options->method])
-            foreign = numbers[i].name;
-    }
     if (foreign)
         argp_failure(state, EX_USAGE, 0, "%s is not for --optimizer=%s", foreign,
-                     methods[options->method]);
+                     ivon_method_traits(options->method)->name);
     if (!isfinite(options->rate))
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
-    if (options->beta1 >= 1 || options->beta2 >= 1)
-        argp_failure(state, EX_USAGE, 0, "%s: %g, expected a number below 1",
-                     options->beta1 >= 1 ? "--beta1" : "--beta2",
-                     options->beta1 >= 1 ? options->beta1 : options->beta2);
+    check_betas(options, state);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
@@ -244,6 +275,14 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
         options->samples = (unsigned)option_whole(state, "--mc-samples", argument, 1, 1 << 16);
         given->samples = true;
         return 0;
+    case KEY_BASIS_EVERY:
+        options->basis_every = option_whole(state, "--basis-every", argument, 1, UINT32_MAX);
+        given->basis_every = true;
+        return 0;
+    case KEY_MAX_FACTOR:
+        options->max_factor = (size_t)option_whole(state, "--max-factor", argument, 0, INT32_MAX);
+        given->max_factor = true;
+        return 0;
     case KEY_EPOCHS:
         options->epochs = option_whole(state, "--epochs", argument, 1, INT32_MAX);
         return 0;
@@ -277,6 +316,16 @@ static enum ivon_initial train_parse_initial(struct argp_state *state, const cha
     return (enum ivon_initial)option_choice(state, "--init", argument, names, count);
 }
 
+static enum ivon_method train_parse_method(struct argp_state *state, const char *argument)
+{
+    const struct ivon_method_traits *traits;
+    const char *names[CHOICES_MAX];
+    int count = 0;
+    while (count < CHOICES_MAX && (traits = ivon_method_traits((enum ivon_method)count)))
+        names[count++] = traits->name;
+    return (enum ivon_method)option_choice(state, "--optimizer", argument, names, count);
+}
+
 static enum ivon_schedule train_parse_schedule(struct argp_state *state, const char *argument)
 {
     const char *names[CHOICES_MAX], *name;
@@ -301,8 +350,7 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         given->command->posterior_prior = option_choice(state, "--prior", argument, priors, 2) == 1;
         return 0;
     case KEY_OPTIMIZER:
-        options->method = (enum ivon_method)option_choice(state, "--optimizer", argument, methods,
-                                                          3);
+        options->method = train_parse_method(state, argument);
         return 0;
     case KEY_HESSIAN:
         options->estimator = (enum ivon_estimator)option_choice(state, "--hessian", argument,

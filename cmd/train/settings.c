@@ -20,7 +20,7 @@ static json_t *clip_json(double clip)
 
 json_t *train_settings(const struct ivon_train_options *options, const char *augment)
 {
-    bool ivon = options->method == IVON_METHOD_IVON;
+    const struct ivon_method_traits *traits = ivon_method_traits(options->method);
     bool price = options->estimator == IVON_ESTIMATOR_PRICE;
     json_t *settings = json_pack(
         "{s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "lr",
@@ -31,9 +31,15 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));
-    if (!ivon) /* IVON's is in the checkpoint, and checked */
+    if (!traits->posterior) /* else it is in the checkpoint, and checked */
         json_object_set_new(settings, "weight-decay", report_json_number(options->weight_decay));
-    if (!ivon)
+    if (traits->bases) {
+        json_object_set_new(settings, "beta3", report_json_number(options->basis_beta));
+        json_object_set_new(settings, "basis-every",
+                            json_integer((json_int_t)options->basis_every));
+        json_object_set_new(settings, "max-factor", json_integer((json_int_t)options->max_factor));
+    }
+    if (!traits->posterior)
         return settings;
     json_object_set_new(settings, "h0", report_json_number(options->hessian_init));
     json_object_set_new(settings, "clip-radius", clip_json(options->clip_radius));

@@ -99,7 +99,7 @@ int blas_eigen(int64_t n, double *matrix, double *values, struct ivon_error *err
     return code;
 }
 
-/* LAPACK's singular value decomposition, by divide and conquer, and its factors L Q. */
+/* LAPACK's singular value decomposition, by divide and conquer, and its factors L Q and Q R. */
 extern void dgesdd_(const char *vectors, const blasint *m, const blasint *n, double *a,
                     const blasint *lda, double *values, double *u, const blasint *ldu, double *vt,
                     const blasint *ldvt, double *work, const blasint *work_size, blasint *integers,
@@ -107,6 +107,12 @@ extern void dgesdd_(const char *vectors, const blasint *m, const blasint *n, dou
 extern void dgelqf_(const blasint *m, const blasint *n, double *a, const blasint *lda,
                     double *scalars, double *work, const blasint *work_size, blasint *failed);
 extern void dorglq_(const blasint *m, const blasint *n, const blasint *k, double *a,
+                    const blasint *lda, const double *scalars, double *work,
+                    const blasint *work_size, blasint *failed);
+
+extern void dgeqrf_(const blasint *m, const blasint *n, double *a, const blasint *lda,
+                    double *scalars, double *work, const blasint *work_size, blasint *failed);
+extern void dorgqr_(const blasint *m, const blasint *n, const blasint *k, double *a,
                     const blasint *lda, const double *scalars, double *work,
                     const blasint *work_size, blasint *failed);
 
@@ -160,6 +166,26 @@ int blas_orthogonal(int64_t m, int64_t n, double *matrix, double *triangle,
             triangle[i * n + j] = j >= i ? matrix[i * n + j] : 0;
     if (!code)
         dorglq_(&rows, &columns, &rows, matrix, &rows, scalars, work, &work_size, &failed);
+    free(scalars);
+    free(work);
+    return code;
+}
+
+/* Column by column the rows are columns, which is how they are read most quickly. */
+int blas_orthonormal_rows(int64_t k, int64_t n, double *matrix, struct ivon_error *error)
+{
+    enum { BLOCK = 64 /* columns at once */ };
+    blasint rows = (blasint)n, columns = (blasint)k, work_size = columns * BLOCK, failed = 0;
+    if (k <= 0)
+        return 0;
+    blas_alone();
+    double *scalars = malloc((size_t)k * sizeof *scalars);
+    double *work = malloc((size_t)work_size * sizeof *work);
+    int code = scalars && work ? 0 : ivon_error_memory(error);
+    if (!code)
+        dgeqrf_(&rows, &columns, matrix, &rows, scalars, work, &work_size, &failed);
+    if (!code)
+        dorgqr_(&rows, &columns, &columns, matrix, &rows, scalars, work, &work_size, &failed);
     free(scalars);
     free(work);
     return code;

@@ -41,6 +41,10 @@ int blas_singular(int64_t m, int64_t n, double *matrix, double *values, double *
 int blas_orthogonal(int64_t m, int64_t n, double *matrix, double *triangle,
                     struct ivon_error *error);
 
+/* Makes the rows of a k × n matrix, k <= n, orthonormal, one after the other: the first i of them
+   span what they did, or more. */
+int blas_orthonormal_rows(int64_t k, int64_t n, double *matrix, struct ivon_error *error);
+
 /*
  * The Cholesky factor of a symmetric n × n matrix, which it replaces; reads the lower triangle.
  * *singular: the matrix is not positive definite, and there is none.

@@ -1,7 +1,8 @@
 /*
  * Variational learning by IVON (Shen et al., ICML 2024, arXiv:2402.17641, Algorithm 1): what
- * optimizes a network's parameters leaves behind their posterior. AdamW (Loshchilov & Hutter, ICLR
- * 2019) and SGD with momentum are there to compare with.
+ * optimizes a network's parameters leaves behind their posterior. EVON (arXiv:2606.23357) is IVON
+ * in the eigenbases of the matrices' gradients, which leaves the Kronecker structure of ivon/fit.h.
+ * AdamW (Loshchilov & Hutter, ICLR 2019) and SGD with momentum are there to compare with.
  *
  * The loss is the mean of L(y, f) over the examples of a mini-batch, or over their tokens, those
  * with an ignored target left out. L has no constants: −log softmax(f)_y; Σ_k softplus f − y f;
@@ -27,7 +28,16 @@
 extern "C" {
 #endif
 
-enum ivon_method { IVON_METHOD_IVON, IVON_METHOD_ADAMW, IVON_METHOD_SGD };
+enum ivon_method { IVON_METHOD_IVON, IVON_METHOD_ADAMW, IVON_METHOD_SGD, IVON_METHOD_EVON };
+
+struct ivon_method_traits {
+    const char *name; /* "ivon", "adamw", "sgd", "evon" */
+    bool posterior;   /* it draws weights, and leaves Hessians */
+    bool bases;       /* its matrices have bases */
+};
+
+/* Null where there is no such method; methods are numbered from 0 without a gap. */
+IVON_API const struct ivon_method_traits *ivon_method_traits(enum ivon_method method);
 
 /* How a sample's gradient ĝ estimates the Hessian. */
 enum ivon_estimator {
@@ -78,9 +88,9 @@ struct ivon_train_options {
     double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
     double beta1;        /* of SGD: the momentum */
     double beta2;        /* not of SGD */
-    bool debias;         /* divide momenta by 1 − βᵗ: of IVON g alone; not of SGD */
+    bool debias;         /* divide momenta by 1 − βᵗ: of IVON, EVON g alone; not of SGD */
     double norm_clip;    /* the largest norm of a gradient; INFINITY: any */
-    /* IVON alone: */
+    /* IVON and EVON: */
     double ess;          /* λ; NaN: the number of losses in the data */
     double hessian_init; /* h₀ */
     bool rescale;        /* the rate is multiplied by h₀ + δ */
@@ -105,6 +115,15 @@ struct ivon_train_options {
     /* Memory: for data and values, beside weights and their state; 0: any. Progress: only asked
        whether to stop, in steps and tests. */
     struct ivon_resources resources;
+
+    /*
+     * EVON: the weights that enter by products, as those of ivon/fit.h do, convolutions as o ×
+     * i·kh·kw, have a basis of their inputs and one of their outputs, each unless it has more rows
+     * than max_factor; of embeddings only that of outputs. All other parameters have none.
+     */
+    uint64_t basis_every; /* steps between new bases, at least 1 */
+    double basis_beta;    /* β₃, of the moments of gradients, whose eigenvectors they are */
+    size_t max_factor;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -163,7 +182,7 @@ struct ivon_train_state {
     double epoch;         /* how many of them are done */
     double loss;          /* of the last step, at its samples; NaN before the first */
     double rate;          /* of the last step, with the schedule's factor */
-    double ess;           /* λ; NaN unless IVON */
+    double ess;           /* λ; NaN unless the method has a posterior */
     uint64_t examples;
     uint64_t losses;     /* in the data: examples, or tokens; less those that are ignored */
     uint64_t parameters; /* elements */
@@ -198,10 +217,12 @@ IVON_API int ivon_trainer_measure(struct ivon_trainer *trainer, struct ivon_exam
 IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer);
 
 /*
- * The state as a checkpoint in memory: means, of IVON Hessians, momenta and buffers, and `graph`,
- * of `graph_size` bytes, unless null. AdamW's second moments are momenta too, named
- * second_moment/NAME. Its n_train is the number of losses. Data are borrowed from the trainer, and
- * change with its next step.
+ * The state as a checkpoint in memory: means, Hessians where the method has them, momenta and
+ * buffers, and `graph`, of `graph_size` bytes, unless null. AdamW's second moments are momenta too,
+ * named second_moment/NAME. Of EVON a weight with bases is a block, without the bias, with its
+ * Hessian in the bases; momenta are in them, too, and the mean in them, rotated_mean/NAME, and the
+ * moments that they follow, input_factor/NAME and output_factor/NAME, are momenta. Its n_train is
+ * the number of losses. Data are borrowed from the trainer, and change with its next step.
  */
 IVON_API int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *trainer,
                                  const void *graph, size_t graph_size, struct ivon_error *error);

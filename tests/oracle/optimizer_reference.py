@@ -2,11 +2,15 @@
 on gradients from a closed formula and with the noise of lib/core/random.h.
 
 usage: optimizer_reference.py > tests/unit/optimizer_reference.h
+       optimizer_reference.py bases > tests/unit/bases_reference.h
+
+The latter are of matrices with bases (EVON, SOAP), in tests/unit/bases.c; see bases() below.
 
 Two tensors of the same size, each with options of its own. tests/unit/optimizer.c runs the same
 settings; both take the gradient of element i of tensor t (from 0) at x to be
   k (x - target) + 0.3 sin(2 x),  k = 0.5 + i / COUNT,  target = 1 + t/2 + i / 10.
 """
+import sys
 import textwrap
 
 import numpy as np
@@ -94,24 +98,138 @@ def sgd():
     return result
 
 
-def main():
-    cases = {"price": ivon(), "squared": ivon(squared=True), "samples": ivon(samples=3),
-             "squared samples": ivon(squared=True, samples=2),
-             "prior": ivon(prior=True), "norm clip": ivon(norm_clip=0.5), "adamw": adamw(),
-             "sgd": sgd()}
-    print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
-          "   Hessian or second moment, momentum. */")
+# Two matrices: the first has both bases, the second its right one. The gradient at X of the first
+# is A (X - T) B + 0.3 sin(2 X), T = 1 + i / 10 for its element i, with eigenvalues of A and B that lie
+# far apart: what L and R are close to has eigenvectors that no rounding changes much.
+ROWS, COLUMNS, EVERY, BETA3 = (4, 5), (5, 4), 10, 0.9
+
+
+def spread(size, largest, ratio):
+    """H D H with the reflection H along (1, 2, 3, ...), and D = largest, largest / ratio, ..."""
+    along = np.arange(1.0, size + 1)
+    reflection = np.eye(size) - 2 * np.outer(along, along) / (along @ along)
+    return reflection @ np.diag(largest / ratio ** np.arange(size)) @ reflection
+
+
+def matrix_gradient(tensor, x):
+    left, right = spread(ROWS[tensor], 2, 2), spread(COLUMNS[tensor], 2, 2.5)
+    target = 1 + np.arange(x.size).reshape(x.shape) / 10
+    return left @ (x - target) @ right + 0.3 * np.sin(2 * x)
+
+
+def decomposed(moment):
+    """Eigenvectors, the largest eigenvalue first, each with its largest element positive."""
+    vectors = np.linalg.eigh(moment)[1][:, ::-1]
+    return vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(len(vectors))])
+
+
+def followed(moment, basis):
+    """The basis after one power iteration, and the order of the old columns in it."""
+    order = np.argsort(-np.diag(basis.T @ moment @ basis), kind="stable")
+    vectors = np.linalg.qr(moment @ basis[:, order])[0]
+    return vectors * np.sign((vectors * basis[:, order]).sum(0)), order
+
+
+class Bases:
+    """L, R and their eigenvectors; X in the basis is left.T @ X @ right."""
+
+    def __init__(self, rows, columns, sides):
+        self.sides, self.moments = sides, [np.zeros((n, n)) for n in (rows, columns)]
+        self.left, self.right = np.eye(rows), np.eye(columns)
+
+    def add(self, g, forget, share):
+        """Of a step's gradients, of which the first forgets."""
+        for moment, product in zip(self.moments, (g @ g.T, g.T @ g)):
+            moment *= BETA3 if forget else 1
+            moment += (1 - BETA3) * share * product
+
+    def into(self, x):
+        return self.left.T @ x @ self.right
+
+    def out(self, x):
+        return self.left @ x @ self.right.T
+
+    def begin(self):
+        if "left" in self.sides:
+            self.left = decomposed(self.moments[0])
+        if "right" in self.sides:
+            self.right = decomposed(self.moments[1])
+
+    def follow(self, second):
+        """Goes on; returns what belongs to the columns in their new order."""
+        if "left" in self.sides:
+            self.left, order = followed(self.moments[0], self.left)
+            second = second[order]
+        if "right" in self.sides:
+            self.right, order = followed(self.moments[1], self.right)
+            second = second[:, order]
+        return second
+
+
+def evon(samples=1, norm_clip=np.inf):
+    shapes = list(zip(ROWS, COLUMNS))
+    bases = [Bases(*shapes[0], ["left", "right"]), Bases(*shapes[1], ["right"])]
+    mean = [np.zeros(shape) for shape in shapes]
+    momentum = [np.zeros(shape) for shape in shapes]  # not in the bases
+    hessian = [np.full(shape, group["init"]) for shape, group in zip(shapes, GROUPS)]
+    for step in range(STEPS):
+        mean_gradient = [np.zeros(shape) for shape in shapes]
+        mean_hessian = [np.zeros(shape) for shape in shapes]
+        for sample in range(samples):
+            precision = [g["ess"] * (h + g["decay"]) for g, h in zip(GROUPS, hessian)]
+            noise = [normals(SEED, step * samples + sample, name, mean[t].size).reshape(shapes[t])
+                     for t, name in enumerate(NAMES)]
+            off = [bases[t].out(noise[t] / np.sqrt(precision[t])) for t in range(2)]
+            gradients = clipped([matrix_gradient(t, mean[t] + off[t]) for t in range(2)], norm_clip)
+            for t in range(2):
+                bases[t].add(gradients[t], sample == 0, 1 / samples)
+                if step == sample == 0:
+                    bases[t].begin()
+                mean_gradient[t] += gradients[t] / samples
+                mean_hessian[t] += (bases[t].into(gradients[t]) * bases[t].into(off[t])
+                                    * precision[t] / samples)
+        for t, group in enumerate(GROUPS):
+            b1, b2, decay, h = group["beta1"], group["beta2"], group["decay"], hessian[t]
+            momentum[t] = b1 * momentum[t] + (1 - b1) * mean_gradient[t]
+            hessian[t] = (b2 * h + (1 - b2) * mean_hessian[t]
+                          + 0.5 * (1 - b2) ** 2 * (h - mean_hessian[t]) ** 2 / (h + decay))
+            debiased = momentum[t] / (1 - b1 ** (step + 1)) if group["debias"] else momentum[t]
+            move = bases[t].into(debiased + decay * mean[t]) / (hessian[t] + decay)
+            rate = group["rate"] * (group["init"] + decay if group["rescale"] else 1)
+            mean[t] = mean[t] - rate * bases[t].out(np.clip(move, -group["clip"], group["clip"]))
+            if (step + 1) % EVERY == 0:
+                hessian[t] = bases[t].follow(hessian[t])
+    return [(mean[t], hessian[t], bases[t].into(momentum[t]), bases[t].left, bases[t].right)
+            for t in range(2)]
+
+
+def show(cases):
     for name, tensors in cases.items():
         print(f'{{"{name}", {{')
         for tensor in tensors:
             print(" {")
             for array in tensor:
-                text = ", ".join(f"{x:.9g}" for x in array)
+                text = ", ".join(f"{x:.9g}" for x in array.ravel())
                 print(textwrap.fill("{" + text + "},", 98, initial_indent="  ",
                                     subsequent_indent="   "))
             print(" },")
         print("}},")
 
 
+def bases():
+    print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
+          "   Hessian or second moment, momentum, bases; all but the mean in the bases. */")
+    show({"evon": evon(), "evon samples": evon(samples=3, norm_clip=0.5)})
+
+
+def main():
+    print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
+          "   Hessian or second moment, momentum. */")
+    show({"price": ivon(), "squared": ivon(squared=True), "samples": ivon(samples=3),
+          "squared samples": ivon(squared=True, samples=2),
+          "prior": ivon(prior=True), "norm clip": ivon(norm_clip=0.5), "adamw": adamw(),
+          "sgd": sgd()})
+
+
 if __name__ == "__main__":
-    main()
+    bases() if sys.argv[1:] == ["bases"] else main()

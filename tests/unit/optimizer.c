@@ -47,7 +47,8 @@ static float gradient(size_t tensor, size_t i, float x)
     return (float)(k * ((double)x - target) + 0.3 * sin(2 * (double)x));
 }
 
-static const struct optimizer_tensor tensors[] = {{"a.weight", COUNT, 0}, {"b.weight", COUNT, 1}};
+static const struct optimizer_tensor tensors[] = {{.name = "a.weight", .count = COUNT},
+                                                  {.name = "b.weight", .count = COUNT, .group = 1}};
 
 static const struct optimizer_group ivon_groups[] = {{.rate = 0.1,
                                                       .weight_decay = 1e-3,
@@ -302,7 +303,8 @@ static void threads_change_no_bit(void **state)
     (void)state;
     enum { LARGE = 300001, RUNS = 2 };
     struct optimizer_options options = ivon_options();
-    struct optimizer_tensor both[] = {{"w", LARGE, 0}, {"b", 3, 1}};
+    struct optimizer_tensor both[] = {{.name = "w", .count = LARGE},
+                                      {.name = "b", .count = 3, .group = 1}};
     struct optimizer *optimizers[RUNS];
     struct thread_pool *pool;
     float *gradient_of_w = large(-0.5F, 1e-3F, LARGE);
@@ -339,7 +341,7 @@ static void every_block_is_updated_alike(void **state)
     (void)state;
     enum { LARGE = 300001, PERIOD = 21 };
     static const enum optimizer_method methods[] = {OPTIMIZER_ADAMW, OPTIMIZER_SGD};
-    struct optimizer_tensor tensor = {"w", LARGE, 0};
+    struct optimizer_tensor tensor = {.name = "w", .count = LARGE};
     float *gradient_of_w = large(0, 0, LARGE);
     const float *gradients[1] = {gradient_of_w};
     for (size_t i = 0; i < LARGE; i++)
@@ -439,7 +441,7 @@ static void refused(struct optimizer_options options, struct optimizer_group gro
 {
     struct optimizer *optimizer = NULL;
     struct ivon_error error = {0};
-    struct optimizer_tensor tensor = {"w", 1, 0};
+    struct optimizer_tensor tensor = {.name = "w", .count = 1};
     assert_int_equal(optimizer_new(&optimizer, &options, &group, 1, &tensor, 1, &error),
                      IVON_ERROR_ARGUMENT);
     assert_string_equal(error.message, message);

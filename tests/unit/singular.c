@@ -76,6 +76,29 @@ static void check_orthogonal(size_t m, size_t n, const double *a)
         }
 }
 
+/* Each row of a matrix lies in the first of the orthonormal rows, as many as it is from above. */
+static void check_orthonormal_rows(size_t k, size_t n, const double *a)
+{
+    static double q[MOST * MOST];
+    double bound = 16 * (double)n * 0x1p-53;
+    memcpy(q, a, k * n * sizeof *a);
+    assert_int_equal(blas_orthonormal_rows((int64_t)k, (int64_t)n, q, NULL), 0);
+    check_orthonormal(q, n, k, 1, n, bound);
+    for (size_t i = 0; i < k; i++) {
+        double left[MOST];
+        memcpy(left, a + i * n, n * sizeof *left);
+        for (size_t j = 0; j <= i; j++) {
+            double part = 0;
+            for (size_t c = 0; c < n; c++)
+                part += q[j * n + c] * left[c];
+            for (size_t c = 0; c < n; c++)
+                left[c] -= part * q[j * n + c];
+        }
+        for (size_t c = 0; c < n; c++)
+            assert_true(fabs(left[c]) <= bound * sqrt((double)n));
+    }
+}
+
 static void random_matrices(void **state)
 {
     (void)state;
@@ -88,6 +111,8 @@ static void random_matrices(void **state)
         check_singular(m, n, a);
         if (m >= n)
             check_orthogonal(m, n, a);
+        if (n >= m)
+            check_orthonormal_rows(m, n, a);
     }
 }
 
@@ -99,11 +124,14 @@ static void deficient_matrices(void **state)
     double a[M * N] = {0};
     check_singular(M, N, a);
     check_orthogonal(M, N, a);
+    check_orthonormal_rows(N, M, a);
     for (size_t i = 0; i < M; i++)
         for (size_t j = 0; j < N; j++)
             a[i * N + j] = (double)((i + 1) * (j + 1)) / 64;
     check_singular(M, N, a);
     check_orthogonal(M, N, a);
+    check_orthonormal_rows(N, M, a); /* read as another shape: of rank two */
+    assert_int_equal(blas_orthonormal_rows(0, 3, NULL, NULL), 0);
     assert_int_equal(blas_singular(0, 3, NULL, NULL, NULL, NULL, NULL), 0);
     assert_int_equal(blas_orthogonal(3, 0, NULL, NULL, NULL), 0);
 }

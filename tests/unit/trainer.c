@@ -379,20 +379,35 @@ static void options_are_checked(void **unused)
     (void)unused;
     struct ivon_examples *examples = open_sample(&cases[0]);
     struct ivon_train_start start = {.architecture = cases[0].architecture};
-    struct ivon_train_options wrong[5];
+    struct ivon_train_options wrong[6];
     struct ivon_trainer *trainer = NULL;
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i < 6; i++)
         wrong[i] = options_of(&cases[0]);
-    wrong[0].method = (enum ivon_method)3;
+    wrong[0].method = (enum ivon_method)99;
     wrong[1].schedule = (enum ivon_schedule)3;
     wrong[2].initial = (enum ivon_initial)4;
     wrong[3].task.reserved[0] = 1;
     wrong[4].size = 0;
-    for (size_t i = 0; i < 5; i++)
+    wrong[5].basis_every = 0;
+    for (size_t i = 0; i < 6; i++)
         assert_int_equal(ivon_trainer_new(&trainer, &start, examples, "y", &wrong[i], NULL),
                          IVON_ERROR_ARGUMENT);
     assert_null(trainer);
     ivon_examples_close(examples);
+}
+
+static void methods(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"ivon", "adamw", "sgd", "evon"};
+    size_t count = sizeof names / sizeof *names;
+    for (size_t i = 0; i < count; i++) {
+        const struct ivon_method_traits *traits = ivon_method_traits((enum ivon_method)i);
+        assert_string_equal(traits->name, names[i]);
+        assert_int_equal(traits->posterior, i == IVON_METHOD_IVON || i == IVON_METHOD_EVON);
+        assert_int_equal(traits->bases, i == IVON_METHOD_EVON);
+    }
+    assert_null(ivon_method_traits((enum ivon_method)count));
 }
 
 int main(void)
@@ -402,6 +417,7 @@ int main(void)
                                        cmocka_unit_test(epochs),
                                        cmocka_unit_test(images),
                                        cmocka_unit_test(the_state_is_a_checkpoint),
-                                       cmocka_unit_test(options_are_checked)};
+                                       cmocka_unit_test(options_are_checked),
+                                       cmocka_unit_test(methods)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

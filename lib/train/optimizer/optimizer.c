@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "train/optimizer/basis.h"
 #include "train/optimizer/private.h"
 
 enum {
@@ -17,8 +18,11 @@ void optimizer_free(struct optimizer *optimizer)
 {
     if (!optimizer)
         return;
-    for (size_t i = 0; optimizer->tensors && i < optimizer->tensor_count; i++)
+    for (size_t i = 0; optimizer->tensors && i < optimizer->tensor_count; i++) {
         free(optimizer->tensors[i].name);
+        basis_free(optimizer->tensors[i].basis);
+    }
+    basis_divide_free(optimizer);
     free(optimizer->tensors);
     free(optimizer->groups);
     free(optimizer->blocks);
@@ -104,6 +108,12 @@ static int copy_tensors(struct optimizer *optimizer, const struct optimizer_tens
         tensor->name = strdup(tensors[i].name);
         if (!tensor->name)
             return ivon_error_memory(error);
+        if (tensors[i].left || tensors[i].right)
+            code = optimizer_check_matrix(&tensors[i], optimizer->options.method, error);
+        if (!code && (tensors[i].left || tensors[i].right))
+            code = basis_new(&tensor->basis, &tensors[i], error);
+        if (code)
+            return code;
     }
     return 0;
 }
@@ -133,6 +143,8 @@ int optimizer_new(struct optimizer **out, const struct optimizer_options *option
         code = optimizer_allocate(optimizer, error);
     if (!code)
         code = optimizer_divide(optimizer, error);
+    if (!code)
+        code = basis_divide(optimizer, error);
     if (code) {
         optimizer_free(optimizer);
         return code;
@@ -162,7 +174,19 @@ float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor)
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor)
 {
     const struct optimizer_array *array = &optimizer->tensors[tensor];
-    return array->sample ? array->sample : array->mean;
+    return array->basis ? array->basis->parameter : array->sample ? array->sample : array->mean;
+}
+
+const float *optimizer_network_mean(const struct optimizer *optimizer, size_t tensor)
+{
+    const struct optimizer_array *array = &optimizer->tensors[tensor];
+    return array->basis ? array->basis->mean : array->mean;
+}
+
+float *optimizer_basis(const struct optimizer *optimizer, size_t tensor, bool right)
+{
+    const struct optimizer_basis *basis = optimizer->tensors[tensor].basis;
+    return basis ? basis->sides[right ? BASIS_RIGHT : BASIS_LEFT].basis : NULL;
 }
 
 int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *prior_mean,

@@ -6,6 +6,9 @@
  *   compute the gradient of the mini-batch mean loss; optimizer_step     `samples` times
  * Every optimizer_step leaves in the parameters where the next gradient is wanted.
  *
+ * A matrix may have a basis (train/optimizer/basis.h), as in EVON, which is IVON in it, and SOAP,
+ * which is AdamW.
+ *
  * State of a tensor with P elements, all float32:
  *   mean      m
  *   hessian   IVON: h as it is saved, so that h + δ is the precision divided by the ess. Where the
@@ -42,7 +45,9 @@ struct optimizer_options {
     enum optimizer_estimator estimator;
     unsigned samples; /* Monte-Carlo samples of a step, whose ĝ and ĥ are averaged: 1 unless IVON */
     uint64_t seed;    /* of the noise */
-    double norm_clip; /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
+    double norm_clip;     /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
+    unsigned basis_every; /* steps between new bases; 0: they stay what they are */
+    double basis_beta;    /* β₃, of their moments */
     struct thread_pool *thread_pool; /* for the passes, borrowed; null: the calling thread */
 };
 
@@ -67,6 +72,10 @@ struct optimizer_tensor {
     const char *name;
     size_t count;
     size_t group;
+    /* IVON and AdamW: a matrix of rows × columns as it is stored, whose state lies in a basis on
+       the left, the right or both of them (train/optimizer/basis.h). */
+    size_t rows, columns;
+    bool left, right;
 };
 
 struct optimizer;
@@ -85,6 +94,19 @@ void optimizer_free(struct optimizer *optimizer);
 float *optimizer_mean(const struct optimizer *optimizer, size_t tensor);
 float *optimizer_hessian(const struct optimizer *optimizer, size_t tensor);
 float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor);
+
+/*
+ * Of a tensor with a basis the arrays above are in it, X' = Q_Lᵀ X Q_R. Before the first step it is
+ * the identity. Its mean as the network has it is where optimizer_network_mean says, once
+ * optimizer_place_means has been called after the last step; that of any other tensor always is.
+ */
+int optimizer_place_means(struct optimizer *optimizer, struct ivon_error *error);
+const float *optimizer_network_mean(const struct optimizer *optimizer, size_t tensor);
+
+/* The basis of a tensor, left or right, and the moment that it follows; square matrices, for
+   reading and, as the arrays above, for setting. Null: there is none. Borrowed. */
+float *optimizer_basis(const struct optimizer *optimizer, size_t tensor, bool right);
+float *optimizer_basis_moment(const struct optimizer *optimizer, size_t tensor, bool right);
 
 /* Returns the array that the network uses as the tensor. Borrowed. */
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
@@ -105,7 +127,7 @@ uint64_t optimizer_steps(const struct optimizer *optimizer);
 /* Continues after `steps` steps, with arrays that the caller has set. */
 void optimizer_resume(struct optimizer *optimizer, uint64_t steps);
 
-/* Sets the parameters to the first sample of the next step. Does nothing unless IVON. */
+/* Sets the parameters: of IVON to the first sample of the next step, else to the means. */
 int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error);
 
 struct optimizer_report {

@@ -1,5 +1,5 @@
-/* An optimizer's state, shared by its setup (optimizer.c), its steps (optimizer/step.c) and the
-   checks of its settings (optimizer/settings.c). */
+/* An optimizer's state, shared by its setup (optimizer.c), its steps (optimizer/step.c), the bases
+   of its matrices (optimizer/basis.c) and the checks of its settings (optimizer/settings.c). */
 #ifndef TRAIN_OPTIMIZER_PRIVATE_H
 #define TRAIN_OPTIMIZER_PRIVATE_H
 
@@ -13,12 +13,27 @@ struct optimizer_block {
     double squares;
 };
 
+/* Rows or columns of a matrix that has a basis (optimizer/basis.c). */
+struct basis_piece {
+    size_t tensor, first, count;
+};
+
+struct basis_plan {
+    struct basis_piece *pieces; /* rows of all matrices, then columns */
+    size_t row_pieces, all_pieces;
+    size_t *with; /* the tensors that have a basis */
+    size_t with_count;
+    const float **gradients, **from; /* of each tensor */
+    float **to;
+};
+
 struct optimizer_array {
     char *name;
     size_t count;
     const struct optimizer_group *group;
     float *mean, *hessian, *momentum, *sample, *gradient_sum, *product_sum; /* or null */
     const float *prior_mean, *prior_decay, *prior_pull;
+    struct optimizer_basis *basis; /* in which all that is above lies; null: none */
 };
 
 struct optimizer {
@@ -28,6 +43,7 @@ struct optimizer {
     size_t tensor_count;
     struct optimizer_block *blocks;
     size_t block_count;
+    struct basis_plan bases;
     int threads;  /* as many as are worth waking */
     void *memory; /* of all arrays */
     uint64_t steps;
@@ -39,5 +55,9 @@ int optimizer_check_options(const struct optimizer_options *options, struct ivon
 /* The message names the tensor. */
 int optimizer_check_group(const struct optimizer_group *group, enum optimizer_method method,
                           const char *tensor, struct ivon_error *error);
+
+/* Checks a tensor that is to have a basis. */
+int optimizer_check_matrix(const struct optimizer_tensor *tensor, enum optimizer_method method,
+                           struct ivon_error *error);
 
 #endif

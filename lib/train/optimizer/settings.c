@@ -36,6 +36,9 @@ int optimizer_check_options(const struct optimizer_options *options, struct ivon
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the gradient's norm is clipped at %g, expected a positive number",
                               options->norm_clip);
+    if (!(options->basis_beta >= 0 && options->basis_beta < 1))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "beta3 is %g, expected at least 0 and below 1", options->basis_beta);
     return 0;
 }
 
@@ -94,4 +97,17 @@ int optimizer_check_group(const struct optimizer_group *group, enum optimizer_me
     if (!code && method == OPTIMIZER_ADAMW)
         code = optimizer_settings_check(adamw, COUNT(adamw), tensor, error);
     return code;
+}
+
+int optimizer_check_matrix(const struct optimizer_tensor *tensor, enum optimizer_method method,
+                           struct ivon_error *error)
+{
+    size_t count;
+    if (method != OPTIMIZER_SGD && !__builtin_mul_overflow(tensor->rows, tensor->columns, &count) &&
+        count == tensor->count)
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                          "tensor '%s': a basis of %zu rows and %zu columns, expected one of its "
+                          "%zu elements, and a method that has bases",
+                          tensor->name, tensor->rows, tensor->columns, tensor->count);
 }

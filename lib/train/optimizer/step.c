@@ -3,6 +3,7 @@
 
 #include "core/random.h"
 #include "core/thread_pool.h"
+#include "train/optimizer/basis.h"
 #include "train/optimizer/private.h"
 
 enum { PIECE = UPDATE_TILE /* elements updated and then perturbed while they are in the cache */ };
@@ -188,10 +189,11 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
 {
     struct pass pass = {.optimizer = optimizer,
                         .next_sample = optimizer->steps * optimizer->options.samples};
+    int code = 0;
     optimizer->sample = 0;
-    if (optimizer->options.method != OPTIMIZER_IVON)
-        return 0;
-    return run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
+    if (optimizer->options.method == OPTIMIZER_IVON)
+        code = run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
+    return code ? code : basis_place(optimizer, error);
 }
 
 /* Computes the norm of the gradient, and the factor that clips it. */
@@ -221,21 +223,35 @@ static void sum_counts(const struct optimizer *optimizer, struct optimizer_repor
     }
 }
 
+/* New bases, and the draw in them. */
+static int step_renew(struct pass *pass, bool draw, struct ivon_error *error)
+{
+    int code = basis_refresh(pass->optimizer, error);
+    return code || !draw ? code
+                         : run_blocks(pass->optimizer, optimizer_step_draw_block, pass, error);
+}
+
 int optimizer_step(struct optimizer *optimizer, const float *const *gradients, double factor,
                    bool draw, struct optimizer_report *report, struct ivon_error *error)
 {
     bool last = optimizer->sample + 1 >= optimizer->options.samples;
+    bool ivon = optimizer->options.method == OPTIMIZER_IVON;
     uint64_t at = optimizer->steps * optimizer->options.samples + optimizer->sample;
+    bool renew = last && basis_due(optimizer);
     struct pass pass = {.optimizer = optimizer,
                         .gradients = gradients,
                         .factor = factor,
                         .gradient_factor = 1,
-                        .draw = draw,
+                        .draw = draw && !renew,
                         .next_sample = at + 1};
     int code = 0;
     *report = (struct optimizer_report){.tensor = SIZE_MAX, .norm = NAN};
     if (isfinite(optimizer->options.norm_clip))
         code = clip_norm(&pass, report, error);
+    if (!code && optimizer->bases.with_count) {
+        code = basis_take(optimizer, gradients, pass.gradient_factor, error);
+        pass.gradients = optimizer->bases.gradients;
+    }
     if (!code)
         code = run_blocks(optimizer, step_block, &pass, error);
     if (code)
@@ -244,5 +260,7 @@ int optimizer_step(struct optimizer *optimizer, const float *const *gradients, d
     report->updated = last;
     optimizer->sample = last ? 0 : optimizer->sample + 1;
     optimizer->steps += last;
-    return 0;
+    if (renew && !report->bad_gradients && !report->overflows)
+        code = step_renew(&pass, draw && ivon, error);
+    return code || (ivon && !draw) ? code : basis_place(optimizer, error);
 }

@@ -1,8 +1,9 @@
 /*
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c and
- * the data from trainer/data.c, a posterior as the prior from trainer/prior.c; gradients by
- * trainer/lanes.c, steps by trainer/step.c, the state as a checkpoint by trainer/source.c, losses
- * on other data by trainer/test.c.
+ * the data from trainer/data.c, a posterior as the prior from trainer/prior.c, the bases of its
+ * matrices from trainer/bases.c; gradients by trainer/lanes.c, steps by trainer/step.c, the state,
+ * which trainer/state.c lists, as a checkpoint by trainer/source.c, and back by trainer/resume.c,
+ * losses on other data by trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -73,6 +74,14 @@ struct training_prior {
     float **pull_of; /* of each tensor of the posterior: the array in `pull`; null: none */
 };
 
+/* The bases of a parameter that is a matrix of o × n, stored as its transpose or not. */
+struct parameter_bases {
+    bool input, output; /* it has a basis of that side; neither: the parameter has none */
+    bool transposed;
+    size_t outputs, inputs;
+    float *hessian; /* o × n, for the checkpoint, where the state is its transpose; or null */
+};
+
 struct ivon_trainer {
     struct ivon_train_options options;
     struct architecture *architecture; /* owned; null: a network was given */
@@ -88,6 +97,8 @@ struct ivon_trainer {
     struct optimizer *optimizer;
     const float **parameters; /* where the network takes them from */
     struct training_prior prior;
+    struct parameter_bases *bases; /* of each parameter; null: the method has none */
+    char *structure;               /* the JSON text of the blocks; null: there are none */
     double ess;
     uint64_t parameter_elements;
 
@@ -131,7 +142,47 @@ int prior_take(struct ivon_trainer *trainer, struct ivon_source *source, struct 
 int prior_pull(struct ivon_trainer *trainer, struct ivon_error *error);
 void prior_release(struct training_prior *prior);
 
-/* Sets Hessian, momentum, second moment and step from a checkpoint of this training. */
+/* Finds which parameters have bases; what the optimizer is to know of a parameter. */
+int bases_choose(struct ivon_trainer *trainer, struct ivon_error *error);
+struct optimizer_tensor bases_tensor(const struct ivon_trainer *trainer, size_t parameter);
+void bases_release(struct ivon_trainer *trainer);
+
+/* The bases of a parameter, or null. */
+static inline struct parameter_bases *trainer_bases(const struct ivon_trainer *trainer, size_t i)
+{
+    struct parameter_bases *bases = trainer->bases ? &trainer->bases[i] : NULL;
+    return bases && (bases->input || bases->output) ? bases : NULL;
+}
+
+/* An array of a parameter's state that a checkpoint keeps as a momentum, PREFIX/NAME. */
+struct state_array {
+    const char *prefix;   /* null: NAME alone */
+    float *data;          /* null: this training has none */
+    size_t rows, columns; /* 0: it has the mean's shape */
+};
+
+enum { STATE_ARRAYS = 5 };
+
+/* Lists those that any method has. */
+void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
+                        struct state_array arrays[STATE_ARRAYS]);
+
+/* Its tensor in a checkpoint; the name is to be freed, null where there is no memory. */
+struct ivon_tensor trainer_state_tensor(const struct state_array *array,
+                                        const struct ivon_tensor *mean);
+
+/* A tensor of the Hessian, with ess and weight decay; and of a basis. */
+struct ivon_tensor trainer_state_hessian(const struct ivon_trainer *trainer, size_t parameter);
+struct ivon_tensor trainer_state_basis(const struct ivon_trainer *trainer, size_t parameter,
+                                       bool input);
+
+/* Copies a Hessian that is stored as its transpose to the checkpoint's array, or back. */
+void trainer_state_turn_hessian(const struct ivon_trainer *trainer, size_t parameter, bool back);
+
+/* Step, n_train and, of a posterior, ess and weight decay. */
+struct ivon_header trainer_header(const struct ivon_trainer *trainer);
+
+/* Sets the state and the step from a checkpoint of this training. */
 int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
                    struct ivon_error *error);
 

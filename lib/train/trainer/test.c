@@ -31,8 +31,10 @@ static int trainer_test_prepare(struct testing *testing, struct ivon_error *erro
     testing->errors = calloc(block, trainer->outputs.tokens * sizeof *testing->errors);
     const float **means = calloc(count + 1, sizeof *means);
     int code = testing->losses && testing->errors && means ? 0 : ivon_error_memory(error);
+    if (!code)
+        code = optimizer_place_means(trainer->optimizer, error);
     for (size_t i = 0; i < count && !code; i++)
-        means[i] = optimizer_mean(trainer->optimizer, i);
+        means[i] = optimizer_network_mean(trainer->optimizer, i);
     if (!code)
         code = labelled_reserve(&testing->data, block, trainer->options.task.ignored, error);
     if (!code)

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +12,31 @@
 #include "net/graph/operator.h"
 #include "train/trainer/private.h"
 
-enum { DEFAULT_BATCH = 50 };
+enum {
+    DEFAULT_BATCH = 50,
+    DEFAULT_BASIS_EVERY = 10,
+    DEFAULT_MAX_FACTOR = 1024 /* rows; their factorisation takes a third of a second */
+};
+
+static const double DEFAULT_BASIS_BETA = 0.95;
 
 static const struct options_kind train_options = {
     .defaults = "ivon_train_defaults",
     .reserved = {OPTIONS_RESERVED(struct ivon_train_options, resources.reserved),
                  OPTIONS_RESERVED(struct ivon_train_options, task.reserved)}};
 
+/* EVON is IVON with bases. */
+static enum optimizer_method trainer_optimizer_method(enum ivon_method method)
+{
+    return method == IVON_METHOD_ADAMW ? OPTIMIZER_ADAMW
+           : method == IVON_METHOD_SGD ? OPTIMIZER_SGD
+                                       : OPTIMIZER_IVON;
+}
+
 void ivon_train_options_init(struct ivon_train_options *options, size_t size,
                              enum ivon_method method)
 {
-    struct optimizer_group group = optimizer_group_defaults((enum optimizer_method)method);
+    struct optimizer_group group = optimizer_group_defaults(trainer_optimizer_method(method));
     const struct ivon_train_options defaults = {
         .size = sizeof defaults,
         .method = method,
@@ -42,7 +57,10 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .epochs = 1,
         .batch = DEFAULT_BATCH,
         .accumulate = 1,
-        .initial = IVON_INITIAL_KEEP};
+        .initial = IVON_INITIAL_KEEP,
+        .basis_every = DEFAULT_BASIS_EVERY,
+        .basis_beta = DEFAULT_BASIS_BETA,
+        .max_factor = DEFAULT_MAX_FACTOR};
     options_init(options, size, &defaults);
 }
 
@@ -56,6 +74,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     thread_pool_free(trainer->pool);
     data_close(&trainer->data);
     prior_release(&trainer->prior);
+    bases_release(trainer);
     free(trainer->parameters);
     free(trainer->order);
     free(trainer->chosen);
@@ -74,7 +93,7 @@ static int trainer_read_options(struct ivon_train_options *options,
     if (!code && !ivon_initial_name(options->initial))
         code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such initialisation: %d",
                               (int)options->initial);
-    if (!code && options->method > IVON_METHOD_SGD)
+    if (!code && !ivon_method_traits(options->method))
         code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "no such method: %d",
                               (int)options->method);
     if (code)
@@ -93,6 +112,10 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
                               "%zu batches of %zu examples in a step, %" PRIu64 " epochs, expected "
                               "at least one of each",
                               options->accumulate, options->batch, options->epochs);
+    if (!options->basis_every || options->basis_every > UINT_MAX)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%" PRIu64 " steps between new bases, expected from 1 to %u",
+                              options->basis_every, UINT_MAX);
     return 0;
 }
 
@@ -169,11 +192,13 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
 {
     const struct ivon_train_options *options = &trainer->options;
     size_t count = trainer->network->parameter_count;
-    struct optimizer_options general = {.method = (enum optimizer_method)options->method,
+    struct optimizer_options general = {.method = trainer_optimizer_method(options->method),
                                         .estimator = (enum optimizer_estimator)options->estimator,
                                         .samples = options->samples,
                                         .seed = options->seed,
                                         .norm_clip = options->norm_clip,
+                                        .basis_every = (unsigned)options->basis_every,
+                                        .basis_beta = options->basis_beta,
                                         .thread_pool = trainer->pool};
     struct optimizer_group group = optimizer_group_defaults(general.method);
     struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
@@ -190,7 +215,7 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
     group.clip = options->clip_radius;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = trainer_parameter(trainer, i);
-        tensors[i] = (struct optimizer_tensor){.name = tensor->name, .count = tensor->count};
+        tensors[i] = bases_tensor(trainer, i);
         trainer->parameter_elements += tensor->count;
     }
     int code = optimizer_new(&trainer->optimizer, &general, &group, 1, tensors, count, error);
@@ -234,9 +259,11 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, 
         code = data_read_targets(trainer, examples, field, error);
     if (!code)
         code = lanes_make(trainer, error);
-    trainer->ess = options->method != IVON_METHOD_IVON ? NAN
-                   : isnan(options->ess)               ? (double)trainer->data.losses
-                                                       : options->ess;
+    if (!code && ivon_method_traits(options->method)->bases)
+        code = bases_choose(trainer, error);
+    trainer->ess = !ivon_method_traits(options->method)->posterior ? NAN
+                   : isnan(options->ess)                           ? (double)trainer->data.losses
+                                                                   : options->ess;
     return code;
 }
 

@@ -1,0 +1,93 @@
+/* The state of a training, as a checkpoint names it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/trainer/private.h"
+
+void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
+                        struct state_array arrays[STATE_ARRAYS])
+{
+    const struct parameter_bases *bases = trainer_bases(trainer, parameter);
+    struct optimizer *optimizer = trainer->optimizer;
+    bool adamw = trainer->options.method == IVON_METHOD_ADAMW;
+    size_t n = bases ? bases->inputs : 0, o = bases ? bases->outputs : 0;
+    bool right = bases && !bases->transposed; /* where the inputs are */
+    const struct state_array all[STATE_ARRAYS] = {
+        {.data = optimizer_momentum(optimizer, parameter)},
+        {"second_moment", adamw ? optimizer_hessian(optimizer, parameter) : NULL, 0, 0},
+        {"rotated_mean", bases ? optimizer_mean(optimizer, parameter) : NULL, 0, 0},
+        {"input_factor", optimizer_basis_moment(optimizer, parameter, right), n, n},
+        {"output_factor", optimizer_basis_moment(optimizer, parameter, !right), o, o}};
+    memcpy(arrays, all, sizeof all);
+}
+
+/* PREFIX/NAME; null: no memory. */
+static char *trainer_state_name(const char *prefix, const char *name)
+{
+    size_t size = (prefix ? strlen(prefix) : 0) + strlen(name) + 2;
+    char *text = malloc(size);
+    if (text)
+        snprintf(text, size, "%s%s%s", prefix ? prefix : "", prefix ? "/" : "", name);
+    return text;
+}
+
+/* Floats of a matrix. */
+static struct ivon_tensor trainer_state_matrix(const char *name, enum ivon_part part, size_t rows,
+                                               size_t columns)
+{
+    return (struct ivon_tensor){.name = name,
+                                .part = part,
+                                .dtype = IVON_F32,
+                                .rank = 2,
+                                .shape = {(int64_t)rows, (int64_t)columns},
+                                .count = rows * columns,
+                                .ess = NAN,
+                                .weight_decay = NAN};
+}
+
+struct ivon_tensor trainer_state_tensor(const struct state_array *array,
+                                        const struct ivon_tensor *mean)
+{
+    const char *name = trainer_state_name(array->prefix, mean->name);
+    struct ivon_tensor tensor = *mean;
+    tensor.name = name;
+    tensor.part = IVON_MOMENTUM;
+    return array->rows ? trainer_state_matrix(name, IVON_MOMENTUM, array->rows, array->columns)
+                       : tensor;
+}
+
+struct ivon_tensor trainer_state_hessian(const struct ivon_trainer *trainer, size_t parameter)
+{
+    const struct parameter_bases *bases = trainer_bases(trainer, parameter);
+    struct ivon_tensor tensor = *trainer_parameter(trainer, parameter);
+    if (bases)
+        tensor = trainer_state_matrix(tensor.name, IVON_HESSIAN, bases->outputs, bases->inputs);
+    tensor.part = IVON_HESSIAN;
+    tensor.ess = trainer->ess;
+    tensor.weight_decay = trainer->options.weight_decay;
+    return tensor;
+}
+
+struct ivon_tensor trainer_state_basis(const struct ivon_trainer *trainer, size_t parameter,
+                                       bool input)
+{
+    const struct parameter_bases *bases = trainer_bases(trainer, parameter);
+    size_t size = !bases ? 0 : input ? bases->inputs : bases->outputs;
+    return trainer_state_matrix(trainer_parameter(trainer, parameter)->name,
+                                input ? IVON_BASIS_INPUT : IVON_BASIS_OUTPUT, size, size);
+}
+
+void trainer_state_turn_hessian(const struct ivon_trainer *trainer, size_t parameter, bool back)
+{
+    const struct parameter_bases *bases = &trainer->bases[parameter];
+    float *state = optimizer_hessian(trainer->optimizer, parameter);
+    size_t o = bases->outputs, n = bases->inputs;
+    for (size_t i = 0; i < o; i++)
+        for (size_t j = 0; j < n; j++)
+            if (back)
+                state[j * o + i] = bases->hessian[i * n + j];
+            else
+                bases->hessian[i * n + j] = state[j * o + i];
+}
