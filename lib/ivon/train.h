@@ -2,7 +2,8 @@
  * Variational learning by IVON (Shen et al., ICML 2024, arXiv:2402.17641, Algorithm 1): what
  * optimizes a network's parameters leaves behind their posterior. EVON (arXiv:2606.23357) is IVON
  * in the eigenbases of the matrices' gradients, which leaves the Kronecker structure of ivon/fit.h.
- * AdamW (Loshchilov & Hutter, ICLR 2019) and SGD with momentum are there to compare with.
+ * AdamW (Loshchilov & Hutter, ICLR 2019), SOAP (Vyas et al., 2024, arXiv:2409.11321), which is
+ * AdamW in such bases, and SGD with momentum are there to compare with.
  *
  * The loss is the mean of L(y, f) over the examples of a mini-batch, or over their tokens, those
  * with an ignored target left out. L has no constants: −log softmax(f)_y; Σ_k softplus f − y f;
@@ -28,10 +29,16 @@
 extern "C" {
 #endif
 
-enum ivon_method { IVON_METHOD_IVON, IVON_METHOD_ADAMW, IVON_METHOD_SGD, IVON_METHOD_EVON };
+enum ivon_method {
+    IVON_METHOD_IVON,
+    IVON_METHOD_ADAMW,
+    IVON_METHOD_SGD,
+    IVON_METHOD_EVON,
+    IVON_METHOD_SOAP /* AdamW with bases */
+};
 
 struct ivon_method_traits {
-    const char *name; /* "ivon", "adamw", "sgd", "evon" */
+    const char *name; /* "ivon", "adamw", "sgd", "evon", "soap" */
     bool posterior;   /* it draws weights, and leaves Hessians */
     bool bases;       /* its matrices have bases */
 };
@@ -117,7 +124,7 @@ struct ivon_train_options {
     struct ivon_resources resources;
 
     /*
-     * EVON: the weights that enter by products, as those of ivon/fit.h do, convolutions as o ×
+     * EVON and SOAP: the weights that enter by products, as those of ivon/fit.h do, convolutions as o ×
      * i·kh·kw, have a basis of their inputs and one of their outputs, each unless it has more rows
      * than max_factor; of embeddings only that of outputs. All other parameters have none.
      */
@@ -220,9 +227,10 @@ IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_train
  * The state as a checkpoint in memory: means, Hessians where the method has them, momenta and
  * buffers, and `graph`, of `graph_size` bytes, unless null. AdamW's second moments are momenta too,
  * named second_moment/NAME. Of EVON a weight with bases is a block, without the bias, with its
- * Hessian in the bases; momenta are in them, too, and the mean in them, rotated_mean/NAME, and the
- * moments that they follow, input_factor/NAME and output_factor/NAME, are momenta. Its n_train is
- * the number of losses. Data are borrowed from the trainer, and change with its next step.
+ * Hessian in the bases. Momenta are in them, too, and the mean in them, rotated_mean/NAME, and the
+ * moments that they follow, input_factor/NAME and output_factor/NAME, are momenta; so are, of SOAP,
+ * which has no block, the bases, input_basis/NAME and output_basis/NAME. Its n_train is the number
+ * of losses. Data are borrowed from the trainer, and change with its next step.
  */
 IVON_API int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *trainer,
                                  const void *graph, size_t graph_size, struct ivon_error *error);

@@ -95,6 +95,29 @@ PYTHON
   [ "$output" = "ivon-train: $last: has momentum 'rotated_mean/fc1.weight': was trained with another method, or other bases" ]
 }
 
+@test "SOAP is AdamW in the bases: it learns, resumes, and leaves means alone" {
+  common=(--no-provenance -q --optimizer=soap --lr=0.02)
+  mlp --steps=150 --save-every=60 --max-factor=10 -o soap -j1
+  awk -F, 'END { exit !($3 < 0.5) }' soap/log.csv
+  cp -r soap again && rm again/done again/posterior-00000[15][25]0.h5 # of the step before new bases
+  mlp --steps=150 --save-every=60 --max-factor=10 -o again -j3 --resume
+  same soap again
+  last=soap/posterior-00000150.h5
+  ivon-predict -q $last --data="$BATS_FILE_TMPDIR/data.h5" --mean --metrics > metrics
+  $python - $last <<'PYTHON'
+import sys, h5py, numpy as np
+f = h5py.File(sys.argv[1])
+assert "hessian" not in f and "structure.json" not in f and "ess" not in f.attrs
+m = f["momentum"]
+assert np.abs(m["output_basis/fc2.weight"][()] @ m["rotated_mean/fc2.weight"][()] - f["mean/fc2.weight"][()]).max() < 1e-6
+PYTHON
+  run -65 ivon-train -q --optimizer=adamw --lr=0.02 --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5" --batch=20 --steps=200 -o soap --resume
+  [ "$output" = "ivon-train: $last: has momentum 'rotated_mean/fc1.weight': was trained with another method, or other bases" ]
+  mlp --steps=30 --save-every=0 --max-factor=0 -o plain
+  mlp --steps=30 --save-every=0 --optimizer=adamw --beta1=0.95 --beta2=0.95 -o adamw
+  same plain adamw
+}
+
 @test "every option of the bases changes the training, and belongs to it" {
   small() { mlp --optimizer=evon --steps=25 --save-every=0 -o run "$@" && sha256sum < run/posterior-00000025.h5; }
   base=$(small)

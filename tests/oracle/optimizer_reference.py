@@ -99,8 +99,9 @@ def sgd():
 
 
 # Two matrices: the first has both bases, the second its right one. The gradient at X of the first
-# is A (X - T) B + 0.3 sin(2 X), T = 1 + i / 10 for its element i, with eigenvalues of A and B that lie
-# far apart: what L and R are close to has eigenvectors that no rounding changes much.
+# is A (X - T) B + 0.3 sin(2 X), with eigenvalues of A and B that lie far apart: what L and R are close
+# to has eigenvectors that no rounding changes much. T = 1 + i / 10 + sin(1.7 (i + 1) (step + 1)) for
+# its element i in a step from 0, as a mini-batch would move it: the gradients do not vanish.
 ROWS, COLUMNS, EVERY, BETA3 = (4, 5), (5, 4), 10, 0.9
 
 
@@ -111,9 +112,10 @@ def spread(size, largest, ratio):
     return reflection @ np.diag(largest / ratio ** np.arange(size)) @ reflection
 
 
-def matrix_gradient(tensor, x):
+def matrix_gradient(tensor, x, step):
     left, right = spread(ROWS[tensor], 2, 2), spread(COLUMNS[tensor], 2, 2.5)
-    target = 1 + np.arange(x.size).reshape(x.shape) / 10
+    at = np.arange(x.size).reshape(x.shape)
+    target = 1 + at / 10 + np.sin(1.7 * (at + 1) * (step + 1))
     return left @ (x - target) @ right + 0.3 * np.sin(2 * x)
 
 
@@ -180,7 +182,8 @@ def evon(samples=1, norm_clip=np.inf):
             noise = [normals(SEED, step * samples + sample, name, mean[t].size).reshape(shapes[t])
                      for t, name in enumerate(NAMES)]
             off = [bases[t].out(noise[t] / np.sqrt(precision[t])) for t in range(2)]
-            gradients = clipped([matrix_gradient(t, mean[t] + off[t]) for t in range(2)], norm_clip)
+            gradients = clipped([matrix_gradient(t, mean[t] + off[t], step) for t in range(2)],
+                                norm_clip)
             for t in range(2):
                 bases[t].add(gradients[t], sample == 0, 1 / samples)
                 if step == sample == 0:
@@ -203,6 +206,30 @@ def evon(samples=1, norm_clip=np.inf):
             for t in range(2)]
 
 
+def soap():
+    shapes = list(zip(ROWS, COLUMNS))
+    bases = [Bases(*shapes[0], ["left", "right"]), Bases(*shapes[1], ["right"])]
+    result = []
+    for t, (rate, decay, b1, b2, epsilon) in enumerate([(0.01, 0.01, 0.9, 0.999, 1e-8),
+                                                        (0.003, 0.1, 0.8, 0.99, 1e-3)]):
+        mean, first, second = np.zeros((3, *shapes[t]))
+        for step in range(1, STEPS + 1):
+            g = matrix_gradient(t, mean, step - 1)
+            bases[t].add(g, True, 1)
+            if step == 1:  # which moves nothing
+                bases[t].begin()
+                continue
+            first = b1 * first + (1 - b1) * g
+            second = b2 * second + (1 - b2) * bases[t].into(g) ** 2
+            size = np.sqrt(second / (1 - b2**(step - 1))) + epsilon
+            move = bases[t].into(first / (1 - b1**(step - 1))) / size
+            mean = mean - rate * (decay * mean + bases[t].out(move))
+            if step % EVERY == 0:
+                second = bases[t].follow(second)
+        result.append((mean, second, bases[t].into(first), bases[t].left, bases[t].right))
+    return result
+
+
 def show(cases):
     for name, tensors in cases.items():
         print(f'{{"{name}", {{')
@@ -219,7 +246,7 @@ def show(cases):
 def bases():
     print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
           "   Hessian or second moment, momentum, bases; all but the mean in the bases. */")
-    show({"evon": evon(), "evon samples": evon(samples=3, norm_clip=0.5)})
+    show({"evon": evon(), "evon samples": evon(samples=3, norm_clip=0.5), "soap": soap()})
 
 
 def main():

@@ -60,8 +60,8 @@ static void spread(size_t n, double largest, double ratio, double *matrix)
         }
 }
 
-/* A (X − T) B + 0.3 sin 2X, T = 1 + i/10 for element i. */
-static void gradient_of(size_t rows, size_t columns, const float *x, float *g)
+/* A (X − T) B + 0.3 sin 2X, T = 1 + i/10 + sin(1.7 (i + 1) (step + 1)) for element i. */
+static void gradient_of(size_t rows, size_t columns, const float *x, uint64_t step, float *g)
 {
     double a[25], b[25], product[COUNT];
     spread(rows, 2, 2, a);
@@ -71,7 +71,8 @@ static void gradient_of(size_t rows, size_t columns, const float *x, float *g)
             product[i * columns + j] = 0;
             for (size_t k = 0; k < rows; k++) {
                 size_t at = k * columns + j;
-                product[i * columns + j] += a[i * rows + k] * ((double)x[at] - 1 - (double)at / 10);
+                double target = 1 + (double)at / 10 + sin(1.7 * (double)((at + 1) * (step + 1)));
+                product[i * columns + j] += a[i * rows + k] * ((double)x[at] - target);
             }
         }
     for (size_t i = 0; i < rows; i++)
@@ -132,7 +133,7 @@ static void run(struct optimizer *optimizer, uint64_t calls)
     for (uint64_t call = 0; call < calls; call++) {
         for (size_t t = 0; t < 2; t++)
             gradient_of(t ? COLUMNS : ROWS, t ? ROWS : COLUMNS, optimizer_parameter(optimizer, t),
-                        gradients[t]);
+                        optimizer_steps(optimizer), gradients[t]);
         assert_int_equal(optimizer_step(optimizer, both, 1, true, &report, NULL), 0);
         assert_int_equal(report.bad_gradients + report.overflows, 0);
     }
@@ -182,6 +183,26 @@ static void evon_follows_its_formulas(void **state)
     options = options_of(3);
     options.norm_clip = 0.5;
     check("evon samples", make(&options, ivon_groups, tensors), 3);
+}
+
+static void soap_follows_its_formulas(void **state)
+{
+    (void)state;
+    static const struct optimizer_group groups[] = {{.rate = 0.01,
+                                                     .weight_decay = 0.01,
+                                                     .beta1 = 0.9,
+                                                     .beta2 = 0.999,
+                                                     .debias = true,
+                                                     .epsilon = 1e-8},
+                                                    {.rate = 0.003,
+                                                     .weight_decay = 0.1,
+                                                     .beta1 = 0.8,
+                                                     .beta2 = 0.99,
+                                                     .debias = true,
+                                                     .epsilon = 1e-3}};
+    struct optimizer_options options = options_of(1);
+    options.method = OPTIMIZER_ADAMW;
+    check("soap", make(&options, groups, tensors), 1);
 }
 
 /* In bases that stay identities, products with them are exact: IVON to the bit. */
@@ -343,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(evon_follows_its_formulas),
+        cmocka_unit_test(soap_follows_its_formulas),
         cmocka_unit_test(identities_give_ivon),
         cmocka_unit_test(resumed_trainings_go_on_to_the_same_bits),
         cmocka_unit_test(threads_change_no_bit),

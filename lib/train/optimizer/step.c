@@ -95,11 +95,16 @@ static void accumulate_ivon(const struct pass *pass, const struct optimizer_arra
     }
 }
 
+/* The gradient that the first bases are of has parts there that are nothing but rounding, and that
+   a division by their own size would make as large as all others: it moves nothing. */
 static void step_adamw(const struct pass *pass, const struct optimizer_array *tensor,
                        struct optimizer_block *block)
 {
     const struct optimizer_group *group = tensor->group;
-    uint64_t steps = pass->optimizer->steps + 1;
+    bool made = tensor->basis && pass->optimizer->options.basis_every;
+    uint64_t steps = pass->optimizer->steps + !made;
+    if (!steps)
+        return;
     double rate = pass->factor * group->rate;
     struct update_adamw_factors factors = {
         .gradient = pass->gradient_factor,

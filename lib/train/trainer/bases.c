@@ -60,6 +60,8 @@ static int bases_describe(struct ivon_trainer *trainer, struct ivon_error *error
 
 static int bases_allocate(struct ivon_trainer *trainer, struct ivon_error *error)
 {
+    if (!ivon_method_traits(trainer->options.method)->posterior)
+        return 0;
     for (size_t i = 0; i < trainer->network->parameter_count; i++) {
         struct parameter_bases *bases = trainer_bases(trainer, i);
         if (!bases || !bases->transposed)

@@ -161,7 +161,7 @@ struct state_array {
     size_t rows, columns; /* 0: it has the mean's shape */
 };
 
-enum { STATE_ARRAYS = 5 };
+enum { STATE_ARRAYS = 7 };
 
 /* Lists those that any method has. */
 void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,

@@ -110,7 +110,8 @@ static int resume_basis(const struct ivon_trainer *trainer, struct ivon_source *
 {
     const struct parameter_bases *bases = trainer_bases(trainer, i);
     const struct ivon_tensor tensor = trainer_state_basis(trainer, i, input);
-    if (!bases || !(input ? bases->input : bases->output))
+    bool posterior = ivon_method_traits(trainer->options.method)->posterior;
+    if (!posterior || !bases || !(input ? bases->input : bases->output))
         return resume_refuse_other(source, &tensor, error);
     return resume_read(source, &tensor, INFINITY,
                        optimizer_basis(trainer->optimizer, i, input != bases->transposed), error);

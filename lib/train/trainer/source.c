@@ -97,7 +97,7 @@ static void list_state(struct listing *listing)
         add_hessian(listing, i);
     for (size_t i = 0; i < count; i++)
         add_arrays(listing, i);
-    for (int input = 1; input >= 0; input--)
+    for (int input = 1; input >= 0 && traits->posterior; input--)
         for (size_t i = 0; i < count; i++)
             add_basis(listing, i, input);
     for (size_t i = 0; i < trainer->start.count; i++)

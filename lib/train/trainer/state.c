@@ -10,16 +10,22 @@ void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
                         struct state_array arrays[STATE_ARRAYS])
 {
     const struct parameter_bases *bases = trainer_bases(trainer, parameter);
+    const struct ivon_method_traits *traits = ivon_method_traits(trainer->options.method);
     struct optimizer *optimizer = trainer->optimizer;
-    bool adamw = trainer->options.method == IVON_METHOD_ADAMW;
     size_t n = bases ? bases->inputs : 0, o = bases ? bases->outputs : 0;
     bool right = bases && !bases->transposed; /* where the inputs are */
+    float *second = traits->posterior ? NULL : optimizer_hessian(optimizer, parameter);
+    /* Those of a posterior have a part of their own. */
+    float *input = traits->posterior ? NULL : optimizer_basis(optimizer, parameter, right);
+    float *output = traits->posterior ? NULL : optimizer_basis(optimizer, parameter, !right);
     const struct state_array all[STATE_ARRAYS] = {
         {.data = optimizer_momentum(optimizer, parameter)},
-        {"second_moment", adamw ? optimizer_hessian(optimizer, parameter) : NULL, 0, 0},
+        {"second_moment", second, 0, 0},
         {"rotated_mean", bases ? optimizer_mean(optimizer, parameter) : NULL, 0, 0},
         {"input_factor", optimizer_basis_moment(optimizer, parameter, right), n, n},
-        {"output_factor", optimizer_basis_moment(optimizer, parameter, !right), o, o}};
+        {"output_factor", optimizer_basis_moment(optimizer, parameter, !right), o, o},
+        {"input_basis", input, n, n},
+        {"output_basis", output, o, o}};
     memcpy(arrays, all, sizeof all);
 }
 

@@ -25,18 +25,30 @@ static const struct options_kind train_options = {
     .reserved = {OPTIONS_RESERVED(struct ivon_train_options, resources.reserved),
                  OPTIONS_RESERVED(struct ivon_train_options, task.reserved)}};
 
-/* EVON is IVON with bases. */
+/* EVON is IVON with bases, and SOAP AdamW. */
 static enum optimizer_method trainer_optimizer_method(enum ivon_method method)
 {
-    return method == IVON_METHOD_ADAMW ? OPTIMIZER_ADAMW
-           : method == IVON_METHOD_SGD ? OPTIMIZER_SGD
-                                       : OPTIMIZER_IVON;
+    static const enum optimizer_method methods[] = {[IVON_METHOD_IVON] = OPTIMIZER_IVON,
+                                                    [IVON_METHOD_ADAMW] = OPTIMIZER_ADAMW,
+                                                    [IVON_METHOD_SGD] = OPTIMIZER_SGD,
+                                                    [IVON_METHOD_EVON] = OPTIMIZER_IVON,
+                                                    [IVON_METHOD_SOAP] = OPTIMIZER_ADAMW};
+    return methods[method];
+}
+
+/* Of the optimizer's defaults SOAP has other momenta: those of its paper. */
+static struct optimizer_group trainer_group_defaults(enum ivon_method method)
+{
+    struct optimizer_group group = optimizer_group_defaults(trainer_optimizer_method(method));
+    if (method == IVON_METHOD_SOAP)
+        group.beta1 = group.beta2 = 0.95;
+    return group;
 }
 
 void ivon_train_options_init(struct ivon_train_options *options, size_t size,
                              enum ivon_method method)
 {
-    struct optimizer_group group = optimizer_group_defaults(trainer_optimizer_method(method));
+    struct optimizer_group group = trainer_group_defaults(method);
     const struct ivon_train_options defaults = {
         .size = sizeof defaults,
         .method = method,
