@@ -98,6 +98,12 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
                                   ivon_trainer_network(command->trainer), NULL, error);
 }
 
+/* Returns whether the method has a Hessian that beta2 averages, and a bound of steps. */
+static bool averages_hessian(enum ivon_method method)
+{
+    return method == IVON_METHOD_IVON || method == IVON_METHOD_EVON;
+}
+
 static void print_notes(const struct train_command *command, const char *resumed)
 {
     const struct ivon_train_options *options = &command->options;
@@ -121,7 +127,7 @@ static void print_notes(const struct train_command *command, const char *resumed
         report_warning("--warmup=%" PRIu64 ": the training has %" PRIu64 " steps, in which the "
                        "rate never reaches --lr",
                        options->warmup, state.steps);
-    if (ivon_method_traits(options->method)->posterior && kept > 0.5 && state.step < state.steps)
+    if (averages_hessian(options->method) && kept > 0.5 && state.step < state.steps)
         report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
                        "start",
                        options->beta2, state.steps, 100 * kept);
@@ -267,8 +273,8 @@ static void trend_warn(const struct trend *trend, enum ivon_method method)
         report_warning("the loss rose: it is %.4g on average at the end, and was at most %.4g at "
                        "the beginning; did the training diverge? A lower --lr%s may help",
                        end, trend->highest,
-                       ivon_method_traits(method)->posterior ? ", a larger --h0 or a --clip-radius"
-                                                             : " or a --clip-norm");
+                       averages_hessian(method) ? ", a larger --h0 or a --clip-radius"
+                                                : " or a --clip-norm");
 }
 
 /* The test that an interruption of the training kept from its last step. */

@@ -42,10 +42,12 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
     if (!traits->posterior)
         return settings;
     json_object_set_new(settings, "h0", report_json_number(options->hessian_init));
+    json_object_set_new(settings, "mc-samples", json_integer((json_int_t)options->samples));
+    if (options->method == IVON_METHOD_BBB)
+        return settings;
     json_object_set_new(settings, "clip-radius", clip_json(options->clip_radius));
     json_object_set_new(settings, "hessian", json_string(price ? "price" : "gradsq"));
     json_object_set_new(settings, "rescale-lr", json_string(flag(options->rescale)));
-    json_object_set_new(settings, "mc-samples", json_integer((json_int_t)options->samples));
     return settings;
 }
 

@@ -2,8 +2,9 @@
  * Variational learning by IVON (Shen et al., ICML 2024, arXiv:2402.17641, Algorithm 1): what
  * optimizes a network's parameters leaves behind their posterior. EVON (arXiv:2606.23357) is IVON
  * in the eigenbases of the matrices' gradients, which leaves the Kronecker structure of ivon/fit.h.
- * AdamW (Loshchilov & Hutter, ICLR 2019), SOAP (Vyas et al., 2024, arXiv:2409.11321), which is
- * AdamW in such bases, and SGD with momentum are there to compare with.
+ * Bayes by Backprop (Blundell et al., ICML 2015, arXiv:1505.05424), AdamW (Loshchilov & Hutter,
+ * ICLR 2019), SOAP (Vyas et al., 2024, arXiv:2409.11321), which is AdamW in such bases, and SGD
+ * with momentum are there to compare with.
  *
  * The loss is the mean of L(y, f) over the examples of a mini-batch, or over their tokens, those
  * with an ignored target left out. L has no constants: −log softmax(f)_y; Σ_k softplus f − y f;
@@ -34,11 +35,12 @@ enum ivon_method {
     IVON_METHOD_ADAMW,
     IVON_METHOD_SGD,
     IVON_METHOD_EVON,
-    IVON_METHOD_SOAP /* AdamW with bases */
+    IVON_METHOD_SOAP, /* AdamW with bases */
+    IVON_METHOD_BBB   /* Bayes by Backprop */
 };
 
 struct ivon_method_traits {
-    const char *name; /* "ivon", "adamw", "sgd", "evon", "soap" */
+    const char *name; /* "ivon", "adamw", "sgd", "evon", "soap", "bbb" */
     bool posterior;   /* it draws weights, and leaves Hessians */
     bool bases;       /* its matrices have bases */
 };
@@ -97,9 +99,9 @@ struct ivon_train_options {
     double beta2;        /* not of SGD */
     bool debias;         /* divide momenta by 1 − βᵗ: of IVON, EVON g alone; not of SGD */
     double norm_clip;    /* the largest norm of a gradient; INFINITY: any */
-    /* IVON and EVON: */
+    /* IVON, EVON and, but for rescale, clip and estimator, Bayes by Backprop: */
     double ess;          /* λ; NaN: the number of losses in the data */
-    double hessian_init; /* h₀ */
+    double hessian_init; /* h₀; of Bayes by Backprop σ begins as 1/√(λ (h₀ + δ)) */
     bool rescale;        /* the rate is multiplied by h₀ + δ */
     double clip_radius;  /* ξ, of an element's step before the rate; INFINITY: none */
     enum ivon_estimator estimator;
@@ -124,9 +126,9 @@ struct ivon_train_options {
     struct ivon_resources resources;
 
     /*
-     * EVON and SOAP: the weights that enter by products, as those of ivon/fit.h do, convolutions as o ×
-     * i·kh·kw, have a basis of their inputs and one of their outputs, each unless it has more rows
-     * than max_factor; of embeddings only that of outputs. All other parameters have none.
+     * EVON and SOAP: the weights that enter by products, as those of ivon/fit.h do, convolutions as
+     * o × i·kh·kw, have a basis of their inputs and one of their outputs, each unless it has more
+     * rows than max_factor; of embeddings only that of outputs. All other parameters have none.
      */
     uint64_t basis_every; /* steps between new bases, at least 1 */
     double basis_beta;    /* β₃, of the moments of gradients, whose eigenvectors they are */
@@ -229,8 +231,10 @@ IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_train
  * named second_moment/NAME. Of EVON a weight with bases is a block, without the bias, with its
  * Hessian in the bases. Momenta are in them, too, and the mean in them, rotated_mean/NAME, and the
  * moments that they follow, input_factor/NAME and output_factor/NAME, are momenta; so are, of SOAP,
- * which has no block, the bases, input_basis/NAME and output_basis/NAME. Its n_train is the number
- * of losses. Data are borrowed from the trainer, and change with its next step.
+ * which has no block, the bases, input_basis/NAME and output_basis/NAME. Of Bayes by Backprop,
+ * whose Hessian is 1/(λ σ²) − δ, ρ and its moments are momenta: rho/NAME, rho_momentum/NAME and
+ * rho_second_moment/NAME. The checkpoint's n_train is the number of losses. Data are borrowed from
+ * the trainer, and change with its next step.
  */
 IVON_API int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *trainer,
                                  const void *graph, size_t graph_size, struct ivon_error *error);

@@ -7,6 +7,7 @@ const struct ivon_method_traits *ivon_method_traits(enum ivon_method method)
         [IVON_METHOD_ADAMW] = {.name = "adamw"},
         [IVON_METHOD_SGD] = {.name = "sgd"},
         [IVON_METHOD_EVON] = {.name = "evon", .posterior = true, .bases = true},
-        [IVON_METHOD_SOAP] = {.name = "soap", .bases = true}};
+        [IVON_METHOD_SOAP] = {.name = "soap", .bases = true},
+        [IVON_METHOD_BBB] = {.name = "bbb", .posterior = true}};
     return (size_t)method < sizeof traits / sizeof *traits ? &traits[method] : NULL;
 }

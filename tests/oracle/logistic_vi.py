@@ -1,12 +1,12 @@
-"""Bayesian logistic regression by variational inference with a full covariance, and how far a
-posterior file is from it.
+"""Bayesian logistic regression by variational inference with a full or a diagonal covariance, and
+how far a posterior file is from it.
 
 usage: logistic_vi.py pair DATA.h5 A B OUT.h5           rows of classes A and B alone, as 0 and 1
-       logistic_vi.py compare POSTERIOR.h5 DATA.h5      relative errors of mean and covariance
+       logistic_vi.py full|diagonal POSTERIOR.h5 DATA.h5     relative errors of mean and covariance
 
 The Gaussian N(m, S) that maximises the evidence's lower bound, n losses in all, has
     S^-1 = sum_i E[p (1 - p)] x_i x_i' + lambda delta,   sum_i E[p - y_i] x_i + lambda delta m = 0,
-p at logits N(x_i' m, x_i' S x_i) (Opper & Archambeau, 2009): Newton's method, with expectations by
+(of a diagonal S the diagonal of the former), p at logits N(x_i' m, x_i' S x_i) (Opper & Archambeau, 2009): Newton's method, with expectations by
 Gauss and Hermite. The model is one row of weights without a bias, lambda = n.
 """
 import sys
@@ -25,13 +25,16 @@ def expectations(x, mean, covariance):
     return p @ WEIGHTS, (p * (1 - p)) @ WEIGHTS
 
 
-def full(x, y, decay):
+def optimum(x, y, decay, diagonal):
     mean, precision = np.zeros(x.shape[1]), x.T @ x / 4 + len(x) * decay * np.eye(x.shape[1])
     covariance = np.linalg.inv(precision)
     for _ in range(200):
         p, curvature = expectations(x, mean, covariance)
-        step = covariance @ (x.T @ (p - y) + len(x) * decay * mean)
+        slope = x.T @ (p - y) + len(x) * decay * mean
+        step = covariance @ slope
         wanted = (x.T * curvature) @ x + len(x) * decay * np.eye(x.shape[1])
+        if diagonal:
+            step, wanted = np.linalg.solve(wanted, slope), np.diag(np.diag(wanted))
         change = np.abs(wanted - precision).max() / np.abs(precision).max()
         if max(np.abs(step).max(), change) < 1e-9:
             return mean, covariance
@@ -65,7 +68,7 @@ def main():
     mean, covariance, decay = stored(sys.argv[2])
     with h5py.File(sys.argv[3]) as data:
         x, y = data["x"][()].astype(float), data["y"][()].ravel()
-    true_mean, true_covariance = full(x, y, decay)
+    true_mean, true_covariance = optimum(x, y, decay, sys.argv[1] == "diagonal")
     norm = np.linalg.norm
     print(f"{norm(mean - true_mean) / norm(true_mean):.4f} "
           f"{norm(covariance - true_covariance) / norm(true_covariance):.4f}")

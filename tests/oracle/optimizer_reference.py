@@ -1,4 +1,5 @@
-"""A thousand steps of IVON (Shen et al., ICML 2024, Algorithm 1), AdamW and SGD in float64 numpy,
+"""A thousand steps of IVON (Shen et al., ICML 2024, Algorithm 1), Bayes by Backprop (Blundell et al.,
+ICML 2015), AdamW and SGD in float64 numpy,
 on gradients from a closed formula and with the noise of lib/core/random.h.
 
 usage: optimizer_reference.py > tests/unit/optimizer_reference.h
@@ -69,6 +70,32 @@ def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf):
             mean[t] = mean[t] - rate * np.clip(move, -group["clip"], group["clip"])
     stored = [hessian[t] + decay[t] - group["decay"] for t, group in enumerate(GROUPS)]
     return [(mean[t], stored[t], momentum[t]) for t in range(2)]
+
+
+def backprop(samples=1):
+    """Bayes by Backprop: Adam on m and rho; mean, rho, momentum of the mean."""
+    result = []
+    for t, (rate, decay, b1, b2, epsilon, ess, init, debias) in enumerate([
+            (0.01, 0.01, 0.9, 0.999, 1e-8, 50, 1, True), (0.003, 0.1, 0.8, 0.99, 1e-3, 200, 0.5, False)]):
+        rho = np.full(COUNT, np.log(np.expm1(1 / np.sqrt(ess * (init + decay)))))
+        mean, first, second, rho_first, rho_second = np.zeros((5, COUNT))
+        for step in range(STEPS):
+            deviation, slopes = np.log1p(np.exp(rho)), np.zeros((2, COUNT))
+            for sample in range(samples):
+                noise = normals(SEED, step * samples + sample, NAMES[t], COUNT)
+                g = gradient(t, mean + deviation * noise)
+                slopes += np.array([g, g * noise]) / samples
+            of_mean = slopes[0] + decay * mean
+            of_deviation = slopes[1] + decay * deviation - 1 / (ess * deviation)
+            of_rho = of_deviation / (1 + np.exp(-rho))
+            first, second = b1 * first + (1 - b1) * of_mean, b2 * second + (1 - b2) * of_mean**2
+            rho_first = b1 * rho_first + (1 - b1) * of_rho
+            rho_second = b2 * rho_second + (1 - b2) * of_rho**2
+            d1, d2 = (1 - b1 ** (step + 1), 1 - b2 ** (step + 1)) if debias else (1, 1)
+            mean = mean - rate * first / d1 / (np.sqrt(second / d2) + epsilon)
+            rho = rho - rate * rho_first / d1 / (np.sqrt(rho_second / d2) + epsilon)
+        result.append((mean, rho, first))
+    return result
 
 
 def adamw():
@@ -255,7 +282,7 @@ def main():
     show({"price": ivon(), "squared": ivon(squared=True), "samples": ivon(samples=3),
           "squared samples": ivon(squared=True, samples=2),
           "prior": ivon(prior=True), "norm clip": ivon(norm_clip=0.5), "adamw": adamw(),
-          "sgd": sgd()})
+          "sgd": sgd(), "backprop": backprop(), "backprop samples": backprop(samples=3)})
 
 
 if __name__ == "__main__":

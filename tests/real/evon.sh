@@ -15,7 +15,7 @@ fit() { # OPTION...
   "$IVON_BIN/ivon-train" -q -f --arch=linear:64,1 --init=xavier --freeze='*bias' --likelihood=bernoulli \
     --data=pair.h5 --lr=0.1 --h0=0.1 --beta2=0.999 --weight-decay=0.01 --batch=32 --schedule=linear \
     --steps=5000 --save-every=0 -o run "$@"
-  /usr/bin/python3 "$oracle" compare run/posterior-00005000.h5 pair.h5
+  /usr/bin/python3 "$oracle" full run/posterior-00005000.h5 pair.h5
 }
 for pair in "3 8" "4 9"; do
   # shellcheck disable=SC2086

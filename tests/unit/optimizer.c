@@ -211,6 +211,94 @@ static void adamw_and_sgd_follow_their_formulas(void **state)
     check("sgd", make(&options, sgd), 1);
 }
 
+static const struct optimizer_group backprop_groups[] = {{.rate = 0.01,
+                                                          .weight_decay = 0.01,
+                                                          .beta1 = 0.9,
+                                                          .beta2 = 0.999,
+                                                          .debias = true,
+                                                          .ess = 50,
+                                                          .hessian_init = 1,
+                                                          .epsilon = 1e-8},
+                                                         {.rate = 0.003,
+                                                          .weight_decay = 0.1,
+                                                          .beta1 = 0.8,
+                                                          .beta2 = 0.99,
+                                                          .ess = 200,
+                                                          .hessian_init = 0.5,
+                                                          .epsilon = 1e-3}};
+
+/* The posterior's σ, and its Hessian 1/(λ σ²) − δ, is that of ρ, which the reference has in place
+   of a Hessian. */
+static void bayes_by_backprop_follows_its_formulas(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    options.method = OPTIMIZER_BACKPROP;
+    for (unsigned samples = 1; samples <= 3; samples += 2) {
+        const char *name = samples > 1 ? "backprop samples" : "backprop";
+        options.samples = samples;
+        options.estimator = samples > 1 ? OPTIMIZER_SQUARED : OPTIMIZER_PRICE; /* IVON's alone */
+        struct optimizer *optimizer = make(&options, backprop_groups);
+        assert_int_equal(optimizer_draw(optimizer, NULL), 0);
+        run(optimizer, samples, STEPS);
+        for (size_t t = 0; t < 2; t++) {
+            const struct optimizer_group *group = &backprop_groups[t];
+            const double(*arrays)[COUNT] = reference_of(name)->arrays[t];
+            float hessian[COUNT];
+            compare(name, "mean", optimizer_mean(optimizer, t), arrays[0], 0);
+            compare(name, "rho", optimizer_rho(optimizer, t), arrays[1], 0);
+            compare(name, "momentum", optimizer_momentum(optimizer, t), arrays[2], 1);
+            optimizer_rho_hessian(optimizer, t, hessian);
+            for (size_t i = 0; i < COUNT; i++) {
+                double deviation = log1p(exp((double)optimizer_rho(optimizer, t)[i]));
+                double precision = group->ess * ((double)hessian[i] + group->weight_decay);
+                assert_true(fabs(precision * deviation * deviation - 1) < 1e-6);
+            }
+        }
+        optimizer_free(optimizer);
+    }
+}
+
+/* With σ far above that of the prior h is near −δ, where a float's sum with δ could vanish. */
+static void hessians_of_wide_posteriors_keep_a_positive_sum(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    options.method = OPTIMIZER_BACKPROP;
+    struct optimizer *optimizer = make(&options, backprop_groups);
+    float hessian[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        optimizer_rho(optimizer, 1)[i] = powf(10, (float)i);
+    optimizer_rho_hessian(optimizer, 1, hessian);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_true((double)hessian[i] + backprop_groups[1].weight_decay > 0);
+    optimizer_free(optimizer);
+}
+
+/* Bayes by Backprop begins with IVON's posterior, and draws as it does: of σ ε, ρ is rounded by
+   half a unit of up to 4, and softplus by two. */
+static void bayes_by_backprop_begins_as_ivon(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    struct optimizer *ivon = make(&options, ivon_groups);
+    struct optimizer_group groups[2] = {ivon_groups[0], ivon_groups[1]};
+    groups[0].epsilon = groups[1].epsilon = 1e-8;
+    options.method = OPTIMIZER_BACKPROP;
+    struct optimizer *backprop = make(&options, groups);
+    assert_int_equal(optimizer_draw(ivon, NULL), 0);
+    assert_int_equal(optimizer_draw(backprop, NULL), 0);
+    for (size_t t = 0; t < 2; t++)
+        for (size_t i = 0; i < COUNT; i++) {
+            double expected = (double)optimizer_parameter(ivon, t)[i];
+            double found = (double)optimizer_parameter(backprop, t)[i];
+            assert_true(fabs(found - expected) <= 8 * 0x1p-23 * fabs(expected));
+            assert_true(expected != 0);
+        }
+    optimizer_free(ivon);
+    optimizer_free(backprop);
+}
+
 /* What is saved between two steps is all there is. */
 static void resumed_trainings_go_on_to_the_same_bits(void **state)
 {
@@ -375,8 +463,9 @@ static void every_block_is_updated_alike(void **state)
 static void gradients_that_are_not_finite_move_nothing(void **state)
 {
     (void)state;
-    static const enum optimizer_method methods[] = {OPTIMIZER_IVON, OPTIMIZER_ADAMW, OPTIMIZER_SGD};
-    for (size_t m = 0; m < 3; m++) {
+    static const enum optimizer_method methods[] = {OPTIMIZER_IVON, OPTIMIZER_ADAMW, OPTIMIZER_SGD,
+                                                    OPTIMIZER_BACKPROP};
+    for (size_t m = 0; m < 4; m++) {
         struct optimizer_options options = ivon_options();
         struct optimizer_group groups[2] = {optimizer_group_defaults(methods[m]),
                                             optimizer_group_defaults(methods[m])};
@@ -478,7 +567,8 @@ static void settings_out_of_range_are_refused(void **state)
     refused(other, group, "0 Monte-Carlo samples in a step, expected at least 1");
     other.samples = 2;
     other.method = OPTIMIZER_SGD;
-    refused(other, group, "2 Monte-Carlo samples in a step, expected 1 unless the method is IVON");
+    refused(other, group,
+            "2 Monte-Carlo samples in a step, expected 1 unless the method draws weights");
     other = options;
     other.norm_clip = 0;
     refused(other, group, "the gradient's norm is clipped at 0, expected a positive number");
@@ -498,6 +588,9 @@ int main(void)
         cmocka_unit_test(a_posterior_can_be_the_prior),
         cmocka_unit_test(norms_are_clipped),
         cmocka_unit_test(adamw_and_sgd_follow_their_formulas),
+        cmocka_unit_test(bayes_by_backprop_follows_its_formulas),
+        cmocka_unit_test(hessians_of_wide_posteriors_keep_a_positive_sum),
+        cmocka_unit_test(bayes_by_backprop_begins_as_ivon),
         cmocka_unit_test(resumed_trainings_go_on_to_the_same_bits),
         cmocka_unit_test(parameters_are_samples_of_the_posterior),
         cmocka_unit_test(threads_change_no_bit),

@@ -399,12 +399,13 @@ static void options_are_checked(void **unused)
 static void methods(void **unused)
 {
     (void)unused;
-    static const char *const names[] = {"ivon", "adamw", "sgd", "evon", "soap"};
+    static const char *const names[] = {"ivon", "adamw", "sgd", "evon", "soap", "bbb"};
     size_t count = sizeof names / sizeof *names;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_method_traits *traits = ivon_method_traits((enum ivon_method)i);
         assert_string_equal(traits->name, names[i]);
-        assert_int_equal(traits->posterior, i == IVON_METHOD_IVON || i == IVON_METHOD_EVON);
+        assert_int_equal(traits->posterior,
+                         i == IVON_METHOD_IVON || i == IVON_METHOD_EVON || i == IVON_METHOD_BBB);
         assert_int_equal(traits->bases, i == IVON_METHOD_EVON || i == IVON_METHOD_SOAP);
     }
     assert_null(ivon_method_traits((enum ivon_method)count));

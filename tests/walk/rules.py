@@ -792,7 +792,7 @@ RULES = {
         "arch": None,
         "model": None, "from": None, "init": rarely(values("keep", "kaiming", "xavier", "normal"), 0.5),
         "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"],
-        "optimizer": values("ivon", "evon", "adamw", "soap", "sgd", edge=0.02),
+        "optimizer": values("ivon", "evon", "bbb", "adamw", "soap", "sgd", edge=0.02),
         "beta3": rarely(values(0, 0.9, 0.99, 1)), "basis-every": rarely(values(1, 2, 10)),
         "max-factor": rarely(values(0, 1, 3, 1024)),
         "lr": None, "ess": values(1, 14, 1e6), "h0": values(0.01, 0.1, 1, 10),

@@ -32,19 +32,39 @@ void optimizer_free(struct optimizer *optimizer)
 
 /* Memory. */
 
-enum { ALIGNMENT = 64, ALIGNED = ALIGNMENT / sizeof(float), ARRAYS_MAX = 6 };
+enum { ALIGNMENT = 64, ALIGNED = ALIGNMENT / sizeof(float), ARRAYS_MAX = 9 };
 
-static size_t array_count(const struct optimizer_options *options)
+/* Lists the arrays that tensors of a method have, as members of optimizer_array. */
+static size_t list_arrays(const struct optimizer_options *options, size_t offsets[ARRAYS_MAX])
 {
-    if (options->method == OPTIMIZER_IVON)
-        return options->samples > 1 ? 6 : 4;
-    return options->method == OPTIMIZER_ADAMW ? 3 : 2;
+    bool backprop = options->method == OPTIMIZER_BACKPROP;
+    bool draws = options->method == OPTIMIZER_IVON || backprop;
+    bool sums = draws && options->samples > 1;
+    const struct {
+        size_t offset;
+        bool wanted;
+    } all[ARRAYS_MAX] = {
+        {offsetof(struct optimizer_array, mean), true},
+        {offsetof(struct optimizer_array, momentum), true},
+        {offsetof(struct optimizer_array, hessian), options->method != OPTIMIZER_SGD},
+        {offsetof(struct optimizer_array, sample), draws},
+        {offsetof(struct optimizer_array, gradient_sum), sums},
+        {offsetof(struct optimizer_array, product_sum), sums},
+        {offsetof(struct optimizer_array, rho), backprop},
+        {offsetof(struct optimizer_array, rho_momentum), backprop},
+        {offsetof(struct optimizer_array, rho_second), backprop}};
+    size_t count = 0;
+    for (size_t i = 0; i < ARRAYS_MAX; i++)
+        if (all[i].wanted)
+            offsets[count++] = all[i].offset;
+    return count;
 }
 
 /* Lays out the arrays, each over all tensors. Untouched pages cost nothing. */
 static int optimizer_allocate(struct optimizer *optimizer, struct ivon_error *error)
 {
-    size_t arrays = array_count(&optimizer->options), total = 0, size;
+    size_t offsets[ARRAYS_MAX], arrays = list_arrays(&optimizer->options, offsets);
+    size_t total = 0, size;
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         size_t count = optimizer->tensors[i].count;
         if (count > PTRDIFF_MAX / sizeof(float) / ARRAYS_MAX - ALIGNMENT ||
@@ -60,13 +80,24 @@ static int optimizer_allocate(struct optimizer *optimizer, struct ivon_error *er
     float *next = (float *)(((uintptr_t)optimizer->memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct optimizer_array *tensor = &optimizer->tensors[i];
-        float **slots[ARRAYS_MAX] = {&tensor->mean,   &tensor->momentum,     &tensor->hessian,
-                                     &tensor->sample, &tensor->gradient_sum, &tensor->product_sum};
         for (size_t array = 0; array < arrays; array++)
-            *slots[array] = next + array * total;
+            *(float **)(void *)((char *)tensor + offsets[array]) = next + array * total;
         next += (tensor->count / ALIGNED + 1) * ALIGNED;
     }
     return 0;
+}
+
+/* The Hessians that IVON begins with; log(e^σ − 1), of which σ is the softplus. */
+static void optimizer_begin(struct optimizer_array *tensor)
+{
+    const struct optimizer_group *group = tensor->group;
+    double deviation = 1 / sqrt(group->ess * (group->hessian_init + group->weight_decay));
+    float rho = (float)(deviation + log(-expm1(-deviation)));
+    for (size_t i = 0; i < tensor->count; i++)
+        if (tensor->rho)
+            tensor->rho[i] = rho;
+        else
+            tensor->hessian[i] = (float)group->hessian_init;
 }
 
 static int optimizer_divide(struct optimizer *optimizer, struct ivon_error *error)
@@ -149,9 +180,8 @@ int optimizer_new(struct optimizer **out, const struct optimizer_options *option
         optimizer_free(optimizer);
         return code;
     }
-    for (size_t i = 0; i < tensor_count && options->method == OPTIMIZER_IVON; i++)
-        for (size_t j = 0; j < tensors[i].count; j++)
-            optimizer->tensors[i].hessian[j] = (float)optimizer->tensors[i].group->hessian_init;
+    for (size_t i = 0; i < tensor_count && optimizer_draws(optimizer); i++)
+        optimizer_begin(&optimizer->tensors[i]);
     *out = optimizer;
     return 0;
 }
@@ -169,6 +199,33 @@ float *optimizer_hessian(const struct optimizer *optimizer, size_t tensor)
 float *optimizer_momentum(const struct optimizer *optimizer, size_t tensor)
 {
     return optimizer->tensors[tensor].momentum;
+}
+
+float *optimizer_rho(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].rho;
+}
+
+float *optimizer_rho_momentum(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].rho_momentum;
+}
+
+float *optimizer_rho_second(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].rho_second;
+}
+
+void optimizer_rho_hessian(const struct optimizer *optimizer, size_t index, float *out)
+{
+    const struct optimizer_array *tensor = &optimizer->tensors[index];
+    double decay = tensor->group->weight_decay;
+    for (size_t i = 0; i < tensor->count; i++) {
+        double rho = (double)tensor->rho[i];
+        double deviation = fmax(rho, 0) + log1p(exp(-fabs(rho)));
+        float h = (float)(1 / (tensor->group->ess * deviation * deviation) - decay);
+        out[i] = (double)h + decay > 0 ? h : nextafterf(h, INFINITY);
+    }
 }
 
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor)

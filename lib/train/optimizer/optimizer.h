@@ -1,5 +1,6 @@
 /*
- * IVON, AdamW and SGD on a network's parameters: the state, and the loop over it.
+ * IVON, Bayes by Backprop, AdamW and SGD on a network's parameters: the state, and the loop over
+ * it.
  *
  * One step, for a network whose weights are optimizer_parameter(…):
  *   optimizer_draw                            once, before the first step
@@ -12,9 +13,11 @@
  * State of a tensor with P elements, all float32:
  *   mean      m
  *   hessian   IVON: h as it is saved, so that h + δ is the precision divided by the ess. Where the
- *             prior is a posterior, that is h_data + δ_p − δ. AdamW: the second moment v
+ *             prior is a posterior, that is h_data + δ_p − δ. AdamW, Bayes by Backprop: the second
+ *             moment v
  *   momentum  g, not debiased
- *   sample    IVON: θ, which the network takes; AdamW and SGD: the mean itself
+ *   sample    IVON, Bayes by Backprop: θ, which the network takes; AdamW and SGD: the mean itself
+ *   rho       Bayes by Backprop: ρ, σ = log(1 + e^ρ), with a momentum and a second moment
  * and, for more than one sample in a step, two sums. A step of one sample reads m, h, g, ĝ, θ and
  * writes m, h, g, and θ where it draws the next: 32 bytes an element, or 36. θ − m is read from θ
  * and not recomputed from ε: writing the next θ there needs that memory anyway, and a gradient
@@ -35,7 +38,7 @@
 
 #include "ivon/error.h"
 
-enum optimizer_method { OPTIMIZER_IVON, OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+enum optimizer_method { OPTIMIZER_IVON, OPTIMIZER_ADAMW, OPTIMIZER_SGD, OPTIMIZER_BACKPROP };
 
 /* ĥ: Price's theorem, ĝ (θ − m)/σ²; or λ ĝ², whose factor λ is disputed. */
 enum optimizer_estimator { OPTIMIZER_PRICE, OPTIMIZER_SQUARED };
@@ -43,8 +46,8 @@ enum optimizer_estimator { OPTIMIZER_PRICE, OPTIMIZER_SQUARED };
 struct optimizer_options {
     enum optimizer_method method;
     enum optimizer_estimator estimator;
-    unsigned samples; /* Monte-Carlo samples of a step, whose ĝ and ĥ are averaged: 1 unless IVON */
-    uint64_t seed;    /* of the noise */
+    unsigned samples;     /* of a step, whose means are taken; 1 unless weights are drawn */
+    uint64_t seed;        /* of the noise */
     double norm_clip;     /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
     unsigned basis_every; /* steps between new bases; 0: they stay what they are */
     double basis_beta;    /* β₃, of their moments */
@@ -57,12 +60,12 @@ struct optimizer_group {
     double weight_decay; /* δ; of AdamW decoupled, of SGD added to the gradient */
     double beta1;        /* of SGD: the momentum */
     double beta2;        /* not of SGD */
-    bool debias;         /* divide by 1 − βᵗ: of IVON g alone, of AdamW both moments */
-    double ess;          /* IVON: λ */
-    double hessian_init; /* IVON: h₀ */
+    bool debias;         /* divide by 1 − βᵗ: of IVON g alone, of Adam both moments */
+    double ess;          /* IVON, Bayes by Backprop: λ */
+    double hessian_init; /* these: h₀, of which σ begins as 1/√(λ (h₀ + δ)) */
     bool rescale;        /* IVON: α = rate (h₀ + δ) */
     double clip;         /* IVON: ξ, of each element's step before α; INFINITY: none */
-    double epsilon;      /* AdamW */
+    double epsilon;      /* AdamW, Bayes by Backprop */
 };
 
 /* The defaults of math.md, and PyTorch's for the others; rate and IVON's ess are NaN: required. */
@@ -108,6 +111,15 @@ const float *optimizer_network_mean(const struct optimizer *optimizer, size_t te
 float *optimizer_basis(const struct optimizer *optimizer, size_t tensor, bool right);
 float *optimizer_basis_moment(const struct optimizer *optimizer, size_t tensor, bool right);
 
+/* Bayes by Backprop's ρ and its moments, as the arrays above; else null. */
+float *optimizer_rho(const struct optimizer *optimizer, size_t tensor);
+float *optimizer_rho_momentum(const struct optimizer *optimizer, size_t tensor);
+float *optimizer_rho_second(const struct optimizer *optimizer, size_t tensor);
+
+/* Sets out to the Hessians that ρ means, 1/(λ σ²) − δ, of all elements of a tensor; every sum of
+   one and δ is positive. Of Bayes by Backprop alone. */
+void optimizer_rho_hessian(const struct optimizer *optimizer, size_t tensor, float *out);
+
 /* Returns the array that the network uses as the tensor. Borrowed. */
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
 
@@ -127,7 +139,8 @@ uint64_t optimizer_steps(const struct optimizer *optimizer);
 /* Continues after `steps` steps, with arrays that the caller has set. */
 void optimizer_resume(struct optimizer *optimizer, uint64_t steps);
 
-/* Sets the parameters: of IVON to the first sample of the next step, else to the means. */
+/* Sets the parameters: where weights are drawn to the first sample of the next step, else to the
+   means. */
 int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error);
 
 struct optimizer_report {

@@ -32,6 +32,7 @@ struct optimizer_array {
     size_t count;
     const struct optimizer_group *group;
     float *mean, *hessian, *momentum, *sample, *gradient_sum, *product_sum; /* or null */
+    float *rho, *rho_momentum, *rho_second;                                 /* or null */
     const float *prior_mean, *prior_decay, *prior_pull;
     struct optimizer_basis *basis; /* in which all that is above lies; null: none */
 };
@@ -49,6 +50,13 @@ struct optimizer {
     uint64_t steps;
     unsigned sample; /* gradients taken in this step */
 };
+
+/* Returns whether weights are drawn. */
+static inline bool optimizer_draws(const struct optimizer *optimizer)
+{
+    return optimizer->options.method == OPTIMIZER_IVON ||
+           optimizer->options.method == OPTIMIZER_BACKPROP;
+}
 
 int optimizer_check_options(const struct optimizer_options *options, struct ivon_error *error);
 

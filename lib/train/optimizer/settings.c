@@ -6,32 +6,41 @@
 
 struct optimizer_group optimizer_group_defaults(enum optimizer_method method)
 {
-    static const struct optimizer_group defaults[] = {
-        [OPTIMIZER_IVON] = {.rate = NAN,
-                            .weight_decay = 1e-4,
-                            .beta1 = 0.9,
-                            .beta2 = 0.99999,
-                            .debias = true,
-                            .ess = NAN,
-                            .hessian_init = 1,
-                            .rescale = true,
-                            .clip = INFINITY},
-        [OPTIMIZER_ADAMW] = {.rate = NAN,
-                             .weight_decay = 1e-2,
-                             .beta1 = 0.9,
-                             .beta2 = 0.999,
-                             .debias = true,
-                             .epsilon = 1e-8},
-        [OPTIMIZER_SGD] = {.rate = NAN, .beta1 = 0.9}};
+    static const struct optimizer_group defaults[] = {[OPTIMIZER_IVON] = {.rate = NAN,
+                                                                          .weight_decay = 1e-4,
+                                                                          .beta1 = 0.9,
+                                                                          .beta2 = 0.99999,
+                                                                          .debias = true,
+                                                                          .ess = NAN,
+                                                                          .hessian_init = 1,
+                                                                          .rescale = true,
+                                                                          .clip = INFINITY},
+                                                      [OPTIMIZER_ADAMW] = {.rate = NAN,
+                                                                           .weight_decay = 1e-2,
+                                                                           .beta1 = 0.9,
+                                                                           .beta2 = 0.999,
+                                                                           .debias = true,
+                                                                           .epsilon = 1e-8},
+                                                      [OPTIMIZER_SGD] = {.rate = NAN, .beta1 = 0.9},
+                                                      [OPTIMIZER_BACKPROP] = {.rate = NAN,
+                                                                              .weight_decay = 1e-4,
+                                                                              .beta1 = 0.9,
+                                                                              .beta2 = 0.999,
+                                                                              .debias = true,
+                                                                              .ess = NAN,
+                                                                              .hessian_init = 1,
+                                                                              .epsilon = 1e-8}};
     return defaults[method];
 }
 
 int optimizer_check_options(const struct optimizer_options *options, struct ivon_error *error)
 {
-    if (options->samples < 1 || (options->samples > 1 && options->method != OPTIMIZER_IVON))
+    bool draws = options->method == OPTIMIZER_IVON || options->method == OPTIMIZER_BACKPROP;
+    if (options->samples < 1 || (options->samples > 1 && !draws))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%u Monte-Carlo samples in a step, expected %s", options->samples,
-                              options->samples < 1 ? "at least 1" : "1 unless the method is IVON");
+                              options->samples < 1 ? "at least 1"
+                                                   : "1 unless the method draws weights");
     if (!(options->norm_clip > 0))
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the gradient's norm is clipped at %g, expected a positive number",
@@ -81,20 +90,21 @@ int optimizer_check_group(const struct optimizer_group *group, enum optimizer_me
         {"the learning rate", group->rate, 0, any, false},
         {"the weight decay", group->weight_decay, 0, any, false},
         {method == OPTIMIZER_SGD ? "the momentum" : "beta1", group->beta1, 0, 1, false}};
-    const struct setting ivon[] = {{"beta2", group->beta2, 0, 1, false},
-                                   {"the effective sample size", group->ess, 0, any, true},
-                                   {"the initial Hessian", group->hessian_init, 0, any, false},
-                                   {"Hessian plus weight decay",
-                                    (double)(float)group->hessian_init + group->weight_decay, 0,
-                                    any, true},
-                                   {"the clip", group->clip, 0, INFINITY, true}};
+    const struct setting drawn[] = {{"beta2", group->beta2, 0, 1, false},
+                                    {"the effective sample size", group->ess, 0, any, true},
+                                    {"the initial Hessian", group->hessian_init, 0, any, false},
+                                    {"Hessian plus weight decay",
+                                     (double)(float)group->hessian_init + group->weight_decay, 0,
+                                     any, true}};
+    const struct setting clip = {"the clip", group->clip, 0, INFINITY, true};
     const struct setting adamw[] = {{"beta2", group->beta2, 0, 1, false},
                                     {"epsilon", group->epsilon, 0, any, true}};
     int code = optimizer_settings_check(all, COUNT(all), tensor, error);
-    if (!code && method == OPTIMIZER_IVON)
-        code = optimizer_settings_check(ivon, COUNT(ivon) - (group->clip == INFINITY), tensor,
-                                        error);
-    if (!code && method == OPTIMIZER_ADAMW)
+    if (!code && (method == OPTIMIZER_IVON || method == OPTIMIZER_BACKPROP))
+        code = optimizer_settings_check(drawn, COUNT(drawn), tensor, error);
+    if (!code && method == OPTIMIZER_IVON && group->clip != INFINITY)
+        code = optimizer_settings_check(&clip, 1, tensor, error);
+    if (!code && (method == OPTIMIZER_ADAMW || method == OPTIMIZER_BACKPROP))
         code = optimizer_settings_check(adamw, COUNT(adamw), tensor, error);
     return code;
 }

@@ -24,6 +24,11 @@ static void draw_piece(const struct pass *pass, const struct optimizer_array *te
     struct random_stream stream = random_stream_of(pass->optimizer->options.seed, pass->next_sample,
                                                    tensor->name);
     random_normal(&stream, first, count, tensor->sample + first);
+    if (tensor->rho) {
+        update_backprop_perturb(tensor->sample + first, tensor->mean + first, tensor->rho + first,
+                                count);
+        return;
+    }
     update_ivon_perturb(tensor->sample + first, tensor->mean + first, tensor->hessian + first,
                         tensor->group->weight_decay, (float)tensor->group->ess, count);
 }
@@ -78,18 +83,53 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
     }
 }
 
+/* The same of Bayes by Backprop. */
+static void step_backprop(const struct pass *pass, const struct optimizer_array *tensor,
+                          struct optimizer_block *block)
+{
+    const struct optimizer_group *group = tensor->group;
+    uint64_t steps = pass->optimizer->steps + 1;
+    bool sums = pass->optimizer->options.samples > 1;
+    struct update_backprop_factors factors = {
+        .gradient = pass->gradient_factor,
+        .average = (float)(1.0 / pass->optimizer->options.samples),
+        .gain1 = (float)(1 - group->beta1),
+        .gain2 = (float)(1 - group->beta2),
+        .debias1 = (float)debias_factor(group, group->beta1, steps),
+        .debias2 = (float)debias_factor(group, group->beta2, steps),
+        .rate = (float)(pass->factor * group->rate),
+        .epsilon = (float)group->epsilon,
+        .weight_decay = (float)group->weight_decay,
+        .entropy = (float)(1 / group->ess)};
+    for (size_t done = 0; done < block->count; done += PIECE) {
+        size_t at = block->first + done;
+        size_t count = block->count - done < PIECE ? block->count - done : PIECE;
+        struct update_backprop arrays = {
+            .mean = {tensor->mean + at, tensor->momentum + at, tensor->hessian + at},
+            .rho = {tensor->rho + at, tensor->rho_momentum + at, tensor->rho_second + at},
+            .gradient = pass->gradients[block->tensor] + at,
+            .sample = tensor->sample + at,
+            .gradient_sum = sums ? tensor->gradient_sum + at : NULL,
+            .product_sum = sums ? tensor->product_sum + at : NULL};
+        update_backprop(&arrays, &factors, count, &block->counts);
+        if (pass->draw)
+            draw_piece(pass, tensor, at, count);
+    }
+}
+
 /* A gradient of a step that is not the last. */
-static void accumulate_ivon(const struct pass *pass, const struct optimizer_array *tensor,
-                            const struct optimizer_block *block)
+static void accumulate_sample(const struct pass *pass, const struct optimizer_array *tensor,
+                              const struct optimizer_block *block)
 {
     const struct optimizer *optimizer = pass->optimizer;
+    bool squared = optimizer->options.method == OPTIMIZER_IVON &&
+                   optimizer->options.estimator == OPTIMIZER_SQUARED;
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
         update_ivon_accumulate(tensor->gradient_sum + at, tensor->product_sum + at,
                                pass->gradients[block->tensor] + at, tensor->sample + at,
-                               tensor->mean + at, pass->gradient_factor,
-                               optimizer->options.estimator == OPTIMIZER_SQUARED,
+                               tensor->mean + at, pass->gradient_factor, squared,
                                optimizer->sample == 0, count);
         draw_piece(pass, tensor, at, count);
     }
@@ -147,7 +187,9 @@ static int step_block(void *context, size_t i, int thread, struct ivon_error *er
     else if (optimizer->options.method == OPTIMIZER_SGD)
         step_sgd(pass, tensor, block);
     else if (optimizer->sample + 1 < optimizer->options.samples)
-        accumulate_ivon(pass, tensor, block);
+        accumulate_sample(pass, tensor, block);
+    else if (optimizer->options.method == OPTIMIZER_BACKPROP)
+        step_backprop(pass, tensor, block);
     else
         step_ivon(pass, tensor, block);
     return 0;
@@ -196,7 +238,7 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
                         .next_sample = optimizer->steps * optimizer->options.samples};
     int code = 0;
     optimizer->sample = 0;
-    if (optimizer->options.method == OPTIMIZER_IVON)
+    if (optimizer_draws(optimizer))
         code = run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
     return code ? code : basis_place(optimizer, error);
 }
@@ -240,7 +282,7 @@ int optimizer_step(struct optimizer *optimizer, const float *const *gradients, d
                    bool draw, struct optimizer_report *report, struct ivon_error *error)
 {
     bool last = optimizer->sample + 1 >= optimizer->options.samples;
-    bool ivon = optimizer->options.method == OPTIMIZER_IVON;
+    bool draws = optimizer_draws(optimizer);
     uint64_t at = optimizer->steps * optimizer->options.samples + optimizer->sample;
     bool renew = last && basis_due(optimizer);
     struct pass pass = {.optimizer = optimizer,
@@ -266,6 +308,6 @@ int optimizer_step(struct optimizer *optimizer, const float *const *gradients, d
     optimizer->sample = last ? 0 : optimizer->sample + 1;
     optimizer->steps += last;
     if (renew && !report->bad_gradients && !report->overflows)
-        code = step_renew(&pass, draw && ivon, error);
-    return code || (ivon && !draw) ? code : basis_place(optimizer, error);
+        code = step_renew(&pass, draw && draws, error);
+    return code || (draws && !draw) ? code : basis_place(optimizer, error);
 }

@@ -315,6 +315,110 @@ void update_adamw(float *mean, float *second, float *momentum, const float *grad
     }
 }
 
+/* The gradients of means and of ρ. */
+IVON_DISPATCH static void backprop_gradients(float *restrict of_mean, float *restrict of_rho,
+                                             const struct update_backprop *restrict arrays,
+                                             const struct update_backprop_factors *restrict given,
+                                             size_t count)
+{
+    const struct update_backprop_factors factors = *given;
+    const float *restrict mean = arrays->mean.value, *restrict rho = arrays->rho.value;
+    const float *restrict gradient = arrays->gradient, *restrict sample = arrays->sample;
+    const float *restrict sum = arrays->gradient_sum, *restrict products = arrays->product_sum;
+    for (size_t i = 0; i < count; i++) {
+        of_mean[i] = gradient[i] * factors.gradient;
+        of_rho[i] = of_mean[i] * (sample[i] - mean[i]);
+    }
+    for (size_t i = 0; sum && i < count; i++) {
+        of_mean[i] = (of_mean[i] + sum[i]) * factors.average;
+        of_rho[i] = (of_rho[i] + products[i]) * factors.average;
+    }
+    for (size_t i = 0; i < count; i++) {
+        float deviation = vector_softplus(rho[i]), slope = vector_sigmoid(rho[i]);
+        of_mean[i] += factors.weight_decay * mean[i];
+        of_rho[i] = ((of_rho[i] - factors.entropy) / deviation + factors.weight_decay * deviation) *
+                    slope;
+    }
+}
+
+/* Adam's numbers of one element. */
+struct adam_state {
+    float value, momentum, second;
+};
+
+static inline struct adam_state adam_next(struct adam_state from, float gradient,
+                                          const struct update_backprop_factors *factors)
+{
+    struct adam_state to;
+    to.momentum = from.momentum + factors->gain1 * (gradient - from.momentum);
+    to.second = from.second + factors->gain2 * (gradient * gradient - from.second);
+    float size = __builtin_sqrtf(to.second * factors->debias2) + factors->epsilon;
+    to.value = from.value - factors->rate * (to.momentum * factors->debias1 / size);
+    return to;
+}
+
+static inline int adam_is_finite(struct adam_state state)
+{
+    return update_is_finite(state.value) & update_is_finite(state.momentum) &
+           update_is_finite(state.second);
+}
+
+IVON_DISPATCH static unsigned backprop_tile(const struct update_backprop *restrict arrays,
+                                            const float *restrict of_mean,
+                                            const float *restrict of_rho,
+                                            const struct update_backprop_factors *restrict given,
+                                            size_t count)
+{
+    const struct update_backprop_factors factors = *given;
+    float *restrict m = arrays->mean.value, *restrict mg = arrays->mean.momentum;
+    float *restrict mv = arrays->mean.second, *restrict r = arrays->rho.value;
+    float *restrict rg = arrays->rho.momentum, *restrict rv = arrays->rho.second;
+    unsigned unchanged = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct adam_state mean = {m[i], mg[i], mv[i]}, rho = {r[i], rg[i], rv[i]};
+        struct adam_state next_mean = adam_next(mean, of_mean[i], &factors);
+        struct adam_state next_rho = adam_next(rho, of_rho[i], &factors);
+        int fine = adam_is_finite(next_mean) & adam_is_finite(next_rho);
+        unchanged += (unsigned)!fine;
+        m[i] = fine ? next_mean.value : m[i];
+        mg[i] = fine ? next_mean.momentum : mg[i];
+        mv[i] = fine ? next_mean.second : mv[i];
+        r[i] = fine ? next_rho.value : r[i];
+        rg[i] = fine ? next_rho.momentum : rg[i];
+        rv[i] = fine ? next_rho.second : rv[i];
+    }
+    return unchanged;
+}
+
+void update_backprop(const struct update_backprop *arrays,
+                     const struct update_backprop_factors *factors, size_t count,
+                     struct update_counts *counts)
+{
+    float of_mean[TILE], of_rho[TILE];
+    for (size_t at = 0; at < count; at += TILE) {
+        size_t tile = count - at < TILE ? count - at : TILE;
+        const struct update_moments *mean = &arrays->mean, *rho = &arrays->rho;
+        bool sums = arrays->gradient_sum != NULL;
+        const struct update_backprop part = {
+            .mean = {mean->value + at, mean->momentum + at, mean->second + at},
+            .rho = {rho->value + at, rho->momentum + at, rho->second + at},
+            .gradient = arrays->gradient + at,
+            .sample = arrays->sample + at,
+            .gradient_sum = sums ? arrays->gradient_sum + at : NULL,
+            .product_sum = sums ? arrays->product_sum + at : NULL};
+        backprop_gradients(of_mean, of_rho, &part, factors, tile);
+        unsigned unchanged = backprop_tile(&part, of_mean, of_rho, factors, tile);
+        count_unchanged(counts, unchanged, of_mean, 1, tile);
+    }
+}
+
+IVON_DISPATCH void update_backprop_perturb(float *restrict sample, const float *restrict mean,
+                                           const float *restrict rho, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sample[i] = mean[i] + vector_softplus(rho[i]) * sample[i];
+}
+
 IVON_DISPATCH static unsigned sgd_tile(float *restrict mean, float *restrict momentum,
                                        const float *restrict gradient,
                                        const struct update_sgd_factors *restrict given,

@@ -88,6 +88,37 @@ void update_adamw(float *mean, float *second, float *momentum, const float *grad
                   const struct update_adamw_factors *factors, size_t count,
                   struct update_counts *counts);
 
+/* Adam's arrays of one variable. */
+struct update_moments {
+    float *value, *momentum, *second;
+};
+
+struct update_backprop {
+    struct update_moments mean, rho;
+    const float *gradient, *sample;
+    const float *gradient_sum, *product_sum; /* as IVON's */
+};
+
+struct update_backprop_factors {
+    float gradient, average; /* as IVON's */
+    float gain1, gain2, debias1, debias2, rate, epsilon;
+    float weight_decay; /* δ: the prior is N(0, 1/(λ δ)) */
+    float entropy;      /* 1/λ */
+};
+
+/*
+ * Bayes by Backprop (Blundell et al., ICML 2015, arXiv:1505.05424) with a Gaussian prior: Adam on
+ * the means and on ρ, σ = log(1 + e^ρ), with the gradients of E[loss] + KL/λ,
+ *   of m   ĝ + δ m
+ *   of ρ   (ĝ (θ − m)/σ + δ σ − 1/(λ σ)) / (1 + e^−ρ)
+ */
+void update_backprop(const struct update_backprop *arrays,
+                     const struct update_backprop_factors *factors, size_t count,
+                     struct update_counts *counts);
+
+/* sample = m + σ ε, the sample holding ε. */
+void update_backprop_perturb(float *sample, const float *mean, const float *rho, size_t count);
+
 struct update_sgd_factors {
     float gradient; /* as above */
     float beta, rate, weight_decay;

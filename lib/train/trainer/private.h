@@ -98,6 +98,7 @@ struct ivon_trainer {
     const float **parameters; /* where the network takes them from */
     struct training_prior prior;
     struct parameter_bases *bases; /* of each parameter; null: the method has none */
+    struct weights rho_hessian;    /* of Bayes by Backprop, for the checkpoint */
     char *structure;               /* the JSON text of the blocks; null: there are none */
     double ess;
     uint64_t parameter_elements;
@@ -154,6 +155,13 @@ static inline struct parameter_bases *trainer_bases(const struct ivon_trainer *t
     return bases && (bases->input || bases->output) ? bases : NULL;
 }
 
+/* Returns whether the optimizer's Hessians are the posterior's: IVON's and EVON's. */
+static inline bool trainer_averages_hessian(const struct ivon_trainer *trainer)
+{
+    return trainer->options.method == IVON_METHOD_IVON ||
+           trainer->options.method == IVON_METHOD_EVON;
+}
+
 /* An array of a parameter's state that a checkpoint keeps as a momentum, PREFIX/NAME. */
 struct state_array {
     const char *prefix;   /* null: NAME alone */
@@ -161,7 +169,7 @@ struct state_array {
     size_t rows, columns; /* 0: it has the mean's shape */
 };
 
-enum { STATE_ARRAYS = 7 };
+enum { STATE_ARRAYS = 10 };
 
 /* Lists those that any method has. */
 void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
@@ -175,6 +183,9 @@ struct ivon_tensor trainer_state_tensor(const struct state_array *array,
 struct ivon_tensor trainer_state_hessian(const struct ivon_trainer *trainer, size_t parameter);
 struct ivon_tensor trainer_state_basis(const struct ivon_trainer *trainer, size_t parameter,
                                        bool input);
+
+/* A Hessian as a checkpoint has it: in the state's own memory, or a copy that is made here. */
+const float *trainer_state_hessian_data(const struct ivon_trainer *trainer, size_t parameter);
 
 /* Copies a Hessian that is stored as its transpose to the checkpoint's array, or back. */
 void trainer_state_turn_hessian(const struct ivon_trainer *trainer, size_t parameter, bool back);

@@ -120,7 +120,6 @@ static int resume_basis(const struct ivon_trainer *trainer, struct ivon_source *
 int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
                    struct ivon_error *error)
 {
-    bool posterior = ivon_method_traits(trainer->options.method)->posterior;
     int code = resume_check_header(trainer, source, error);
     for (size_t i = 0; i < trainer->network->parameter_count && !code; i++) {
         code = resume_arrays(trainer, source, i, error);
@@ -128,7 +127,7 @@ int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
             code = resume_basis(trainer, source, i, true, error);
         if (!code)
             code = resume_basis(trainer, source, i, false, error);
-        if (!code && posterior)
+        if (!code && trainer_averages_hessian(trainer))
             code = resume_hessian(trainer, source, i, error);
     }
     if (!code)

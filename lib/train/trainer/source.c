@@ -26,14 +26,9 @@ static void trainer_source_add(struct listing *listing, const struct ivon_tensor
 
 static void add_hessian(struct listing *listing, size_t i)
 {
-    const struct ivon_trainer *trainer = listing->trainer;
-    const struct parameter_bases *bases = trainer_bases(trainer, i);
-    struct ivon_tensor hessian = trainer_state_hessian(trainer, i);
-    bool turned = bases && bases->transposed;
-    if (turned)
-        trainer_state_turn_hessian(trainer, i, false);
+    const struct ivon_tensor hessian = trainer_state_hessian(listing->trainer, i);
     trainer_source_add(listing, &hessian, IVON_HESSIAN,
-                       turned ? bases->hessian : optimizer_hessian(trainer->optimizer, i));
+                       trainer_state_hessian_data(listing->trainer, i));
 }
 
 /* All that is kept as momenta of one parameter. */

@@ -14,7 +14,8 @@ void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
     struct optimizer *optimizer = trainer->optimizer;
     size_t n = bases ? bases->inputs : 0, o = bases ? bases->outputs : 0;
     bool right = bases && !bases->transposed; /* where the inputs are */
-    float *second = traits->posterior ? NULL : optimizer_hessian(optimizer, parameter);
+    bool averaged = trainer_averages_hessian(trainer);
+    float *second = averaged ? NULL : optimizer_hessian(optimizer, parameter);
     /* Those of a posterior have a part of their own. */
     float *input = traits->posterior ? NULL : optimizer_basis(optimizer, parameter, right);
     float *output = traits->posterior ? NULL : optimizer_basis(optimizer, parameter, !right);
@@ -25,7 +26,10 @@ void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
         {"input_factor", optimizer_basis_moment(optimizer, parameter, right), n, n},
         {"output_factor", optimizer_basis_moment(optimizer, parameter, !right), o, o},
         {"input_basis", input, n, n},
-        {"output_basis", output, o, o}};
+        {"output_basis", output, o, o},
+        {"rho", optimizer_rho(optimizer, parameter), 0, 0},
+        {"rho_momentum", optimizer_rho_momentum(optimizer, parameter), 0, 0},
+        {"rho_second_moment", optimizer_rho_second(optimizer, parameter), 0, 0}};
     memcpy(arrays, all, sizeof all);
 }
 
@@ -83,6 +87,21 @@ struct ivon_tensor trainer_state_basis(const struct ivon_trainer *trainer, size_
     size_t size = !bases ? 0 : input ? bases->inputs : bases->outputs;
     return trainer_state_matrix(trainer_parameter(trainer, parameter)->name,
                                 input ? IVON_BASIS_INPUT : IVON_BASIS_OUTPUT, size, size);
+}
+
+const float *trainer_state_hessian_data(const struct ivon_trainer *trainer, size_t parameter)
+{
+    const struct parameter_bases *bases = trainer_bases(trainer, parameter);
+    if (trainer->rho_hessian.arrays) {
+        optimizer_rho_hessian(trainer->optimizer, parameter,
+                              trainer->rho_hessian.arrays[parameter]);
+        return trainer->rho_hessian.arrays[parameter];
+    }
+    if (bases && bases->transposed) {
+        trainer_state_turn_hessian(trainer, parameter, false);
+        return bases->hessian;
+    }
+    return optimizer_hessian(trainer->optimizer, parameter);
 }
 
 void trainer_state_turn_hessian(const struct ivon_trainer *trainer, size_t parameter, bool back)

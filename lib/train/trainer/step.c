@@ -7,7 +7,7 @@
 
 static const char *remedy(const struct ivon_trainer *trainer)
 {
-    return ivon_method_traits(trainer->options.method)->posterior
+    return trainer_averages_hessian(trainer)
                ? "lower the learning rate, raise the initial Hessian, or set a clip radius"
                : "lower the learning rate, or clip the gradient's norm";
 }

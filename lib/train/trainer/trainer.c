@@ -28,11 +28,10 @@ static const struct options_kind train_options = {
 /* EVON is IVON with bases, and SOAP AdamW. */
 static enum optimizer_method trainer_optimizer_method(enum ivon_method method)
 {
-    static const enum optimizer_method methods[] = {[IVON_METHOD_IVON] = OPTIMIZER_IVON,
-                                                    [IVON_METHOD_ADAMW] = OPTIMIZER_ADAMW,
-                                                    [IVON_METHOD_SGD] = OPTIMIZER_SGD,
-                                                    [IVON_METHOD_EVON] = OPTIMIZER_IVON,
-                                                    [IVON_METHOD_SOAP] = OPTIMIZER_ADAMW};
+    static const enum optimizer_method methods[] = {
+        [IVON_METHOD_IVON] = OPTIMIZER_IVON,  [IVON_METHOD_ADAMW] = OPTIMIZER_ADAMW,
+        [IVON_METHOD_SGD] = OPTIMIZER_SGD,    [IVON_METHOD_EVON] = OPTIMIZER_IVON,
+        [IVON_METHOD_SOAP] = OPTIMIZER_ADAMW, [IVON_METHOD_BBB] = OPTIMIZER_BACKPROP};
     return methods[method];
 }
 
@@ -87,6 +86,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     data_close(&trainer->data);
     prior_release(&trainer->prior);
     bases_release(trainer);
+    weights_release(&trainer->rho_hessian);
     free(trainer->parameters);
     free(trainer->order);
     free(trainer->chosen);
@@ -273,6 +273,8 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, 
         code = lanes_make(trainer, error);
     if (!code && ivon_method_traits(options->method)->bases)
         code = bases_choose(trainer, error);
+    if (!code && options->method == IVON_METHOD_BBB)
+        code = weights_init(&trainer->rho_hessian, trainer->network, error);
     trainer->ess = !ivon_method_traits(options->method)->posterior ? NAN
                    : isnan(options->ess)                           ? (double)trainer->data.losses
                                                                    : options->ess;
