@@ -229,8 +229,8 @@ def evon(samples=1, norm_clip=np.inf):
             mean[t] = mean[t] - rate * bases[t].out(np.clip(move, -group["clip"], group["clip"]))
             if (step + 1) % EVERY == 0:
                 hessian[t] = bases[t].follow(hessian[t])
-    return [(mean[t], hessian[t], bases[t].into(momentum[t]), bases[t].left, bases[t].right)
-            for t in range(2)]
+    return [(mean[t], hessian[t], bases[t].into(momentum[t]), bases[t].left, bases[t].right,
+             *bases[t].moments) for t in range(2)]
 
 
 def soap():
@@ -253,7 +253,8 @@ def soap():
             mean = mean - rate * (decay * mean + bases[t].out(move))
             if step % EVERY == 0:
                 second = bases[t].follow(second)
-        result.append((mean, second, bases[t].into(first), bases[t].left, bases[t].right))
+        result.append((mean, second, bases[t].into(first), bases[t].left, bases[t].right,
+                       *bases[t].moments))
     return result
 
 
@@ -272,7 +273,8 @@ def show(cases):
 
 def bases():
     print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
-          "   Hessian or second moment, momentum, bases; all but the mean in the bases. */")
+          "   Hessian or second moment, momentum, bases, and the moments that these follow; all but the mean\n"
+          "   and the last in the bases. */")
     show({"evon": evon(), "evon samples": evon(samples=3, norm_clip=0.5), "soap": soap()})
 
 

@@ -28,7 +28,8 @@ enum { ROWS = 4, COLUMNS = 5, COUNT = ROWS * COLUMNS, STEPS = 1000, SEED = 5, EV
 static const struct reference {
     const char *name;
     struct {
-        double mean[COUNT], hessian[COUNT], momentum[COUNT], left[25], right[25];
+        double mean[COUNT], hessian[COUNT], momentum[COUNT], left[25], right[25], left_moment[25],
+            right_moment[25];
     } tensors[2];
 } references[] = {
 #include "bases_reference.h"
@@ -166,11 +167,16 @@ static void check(const char *name, struct optimizer *optimizer, unsigned sample
                 COUNT);
         compare(name, "momentum", optimizer_momentum(optimizer, t), reference->tensors[t].momentum,
                 1, COUNT);
-        if (t == 0)
+        if (t == 0) {
             compare(name, "left basis", optimizer_basis(optimizer, t, false),
                     reference->tensors[t].left, 0, rows * rows);
+            compare(name, "left moment", optimizer_basis_moment(optimizer, t, false),
+                    reference->tensors[t].left_moment, 0, rows * rows);
+        }
         compare(name, "right basis", optimizer_basis(optimizer, t, true),
                 reference->tensors[t].right, 0, columns * columns);
+        compare(name, "right moment", optimizer_basis_moment(optimizer, t, true),
+                reference->tensors[t].right_moment, 0, columns * columns);
     }
     optimizer_free(optimizer);
 }
@@ -312,6 +318,10 @@ static void threads_change_no_bit(void **state)
         assert_memory_equal(optimizer_parameter(optimizers[1], t),
                             optimizer_parameter(optimizers[0], t), LARGE * sizeof(float));
     }
+    const float *moment = optimizer_basis_moment(optimizers[0], 0, false);
+    for (size_t i = 0; i < TALL; i++)
+        for (size_t j = 0; j < TALL; j++)
+            assert_true(moment[i * TALL + j] == moment[j * TALL + i] && moment[i * TALL + j] != 0);
     for (int r = 0; r < RUNS; r++)
         optimizer_free(optimizers[r]);
     thread_pool_free(pool);
