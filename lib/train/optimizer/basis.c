@@ -10,7 +10,10 @@
 #include "core/thread_pool.h"
 #include "train/optimizer/private.h"
 
-enum { PANEL = 128 /* rows of a piece: how many there are does not depend on the threads */ };
+enum {
+    PANEL = 128, /* rows of a piece: how many there are does not depend on the threads */
+    PRODUCTS_PER_THREAD = 1 << 20 /* that are worth waking a thread */
+};
 
 void basis_free(struct optimizer_basis *basis)
 {
@@ -108,9 +111,16 @@ int basis_divide(struct optimizer *optimizer, struct ivon_error *error)
     basis_list_pieces(optimizer, plan->pieces, &plan->row_pieces, false);
     plan->all_pieces = plan->row_pieces;
     basis_list_pieces(optimizer, plan->pieces, &plan->all_pieces, true);
-    for (size_t i = 0; i < optimizer->tensor_count; i++)
-        if (optimizer->tensors[i].basis)
-            plan->with[plan->with_count++] = i;
+    double products = 0;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        const struct optimizer_basis *basis = optimizer->tensors[i].basis;
+        if (!basis)
+            continue;
+        plan->with[plan->with_count++] = i;
+        products += (double)optimizer->tensors[i].count *
+                    (double)(basis->sides[BASIS_LEFT].size + basis->sides[BASIS_RIGHT].size);
+    }
+    plan->threads = (int)fmin(1 + products / PRODUCTS_PER_THREAD, INT32_MAX);
     return 0;
 }
 
@@ -139,8 +149,7 @@ static int basis_run(struct basis_pass *pass, size_t count,
     struct thread_pool *pool = pass->optimizer->options.thread_pool;
     int code = 0;
     if (pool)
-        return thread_pool_run(pool, pass->optimizer->bases.all_pieces > 1 ? INT32_MAX : 1, count,
-                               job, pass, error);
+        return thread_pool_run(pool, pass->optimizer->bases.threads, count, job, pass, error);
     for (size_t i = 0; i < count && !code; i++)
         code = job(pass, i, 0, error);
     return code;

@@ -25,6 +25,7 @@ struct basis_plan {
     size_t with_count;
     const float **gradients, **from; /* of each tensor */
     float **to;
+    int threads; /* as many as are worth waking */
 };
 
 struct optimizer_array {
