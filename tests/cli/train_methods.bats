@@ -180,7 +180,7 @@ for name, node, weight in (("o", helper.make_node("Gemm", ["x", "w"], ["f"], tra
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), name + ".onnx")
 PYTHON
   for name in o i; do
-    run_train --model=$name.onnx --ess=1e14 --hessian=gradsq --no-rescale-lr --optimizer=evon --steps=31 --save-every=0 -o $name
+    run_train --model=$name.onnx --ess=1e14 --weight-decay=1e-9 --hessian=gradsq --no-rescale-lr --optimizer=evon --steps=31 --save-every=0 -o $name
   done
   $python - <<'PYTHON'
 import h5py, json, numpy as np
