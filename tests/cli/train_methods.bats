@@ -179,8 +179,13 @@ for name, node, weight in (("o", helper.make_node("Gemm", ["x", "w"], ["f"], tra
     graph = helper.make_graph([node], "g", [info("x", tensor, ["n", 2])], [info("f", tensor, ["n", 3])], [numpy_helper.from_array(np.ascontiguousarray(weight), "w")])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), name + ".onnx")
 PYTHON
+  common=(--no-provenance -q --lr=0.2 --h0=0.1 --beta2=0.99 --optimizer=evon --save-every=20 --steps=31)
   for name in o i; do
-    run_train --model=$name.onnx --ess=1e14 --weight-decay=1e-9 --hessian=gradsq --no-rescale-lr --optimizer=evon --steps=31 --save-every=0 -o $name
+    run_train --model=$name.onnx --ess=1e14 --weight-decay=1e-9 --hessian=gradsq --no-rescale-lr -o $name
+    run_train --model=$name.onnx -o whole-$name
+    cp -r whole-$name again-$name && rm again-$name/done again-$name/posterior-00000031.h5
+    run_train --model=$name.onnx -o again-$name --resume
+    same whole-$name again-$name
   done
   $python - <<'PYTHON'
 import h5py, json, numpy as np
