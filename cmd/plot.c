@@ -27,6 +27,7 @@ enum {
     KEY_INPUTS,
     KEY_TARGETS,
     KEY_TARGET_COLUMN,
+    KEY_RESIZE,
     KEY_IGNORE_LABEL,
     KEY_NO_SANDBOX,
 };
@@ -40,6 +41,8 @@ static const struct argp_option option_table[] = {
     {"inputs", KEY_INPUTS, "ARRAY", 0, "Array of images or tokens (default: x)", 1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of labels (default: y)", 1},
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of labels", 1},
+    {"resize", KEY_RESIZE, "SHORT[,MIDDLE]|HEIGHTxWIDTH", 0,
+     "images, influence: scale a directory's images", 1},
     {"ignore-label", KEY_IGNORE_LABEL, "N", 0,
      "reliability, sensitivity: label of what does not count (default -100)", 1},
     {"column", KEY_COLUMN, "COLUMN", 0,
@@ -101,6 +104,7 @@ static void plot_check_options(const struct plot_command *command, struct argp_s
         {command->input, "--inputs", {"images", "reliability", "influence"}},
         {dataset->targets, "--targets", {"reliability", "influence"}},
         {dataset->target_column, "--target-column", {"reliability", "images", "influence"}},
+        {dataset->image_height, "--resize", {"images", "influence"}},
         {command->ignored_given, "--ignore-label", {"reliability", "sensitivity"}},
         {command->column, "--column", {"sensitivity", "images"}},
         {command->bins, "--bins", {"reliability", "sensitivity"}},
@@ -183,6 +187,9 @@ static error_t parse_data(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_TARGET_COLUMN:
         command->dataset.target_column = argument;
+        return 0;
+    case KEY_RESIZE:
+        option_resize(state, argument, &command->dataset);
         return 0;
     case KEY_IGNORE_LABEL:
         command->ignored = option_label(state, "--ignore-label", argument);

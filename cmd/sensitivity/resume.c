@@ -62,6 +62,12 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
     json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
     json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));
     json_array_append_new(patterns, json_boolean(evaluation->dataset.no_scaling));
+    const size_t sizes[] = {evaluation->dataset.context, evaluation->dataset.stride,
+                            evaluation->dataset.image_height, evaluation->dataset.image_width,
+                            evaluation->dataset.image_short_side};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        json_array_append_new(patterns, json_integer((json_int_t)sizes[i]));
+    json_array_append_new(patterns, json_integer((json_int_t)ivon_examples_count(command->whole)));
     if (evaluation->graph.given)
         json_array_append_new(patterns, graph_options_json(&evaluation->graph));
     for (size_t i = 0; i < evaluation->dataset.input_count; i++)

@@ -87,16 +87,19 @@ static void allow_around(struct rules *rules, const char *path, uint64_t access)
     allow(rules, folder, access);
 }
 
-/* The folders that the links beside an index lead to. */
-static void allow_links(struct rules *rules, const char *folder)
+/* The folders that links in a folder lead to, and those in folders `depth` steps below it. */
+static void allow_links(struct rules *rules, const char *folder, int depth)
 {
     char path[PATH_MAX], target[PATH_MAX];
     DIR *directory = opendir(folder);
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
         int length = snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (entry->d_type == DT_LNK && length > 0 && (size_t)length < sizeof path &&
-            realpath(path, target))
+        if (*entry->d_name == '.' || length <= 0 || (size_t)length >= sizeof path)
+            continue;
+        if (entry->d_type == DT_LNK && realpath(path, target))
             allow_around(rules, target, READ);
+        if (depth && (entry->d_type == DT_LNK || entry->d_type == DT_DIR))
+            allow_links(rules, path, depth - 1);
     }
     if (directory)
         closedir(directory);
@@ -122,7 +125,7 @@ static void allow_input(struct rules *rules, const char *name)
         return;
     if (S_ISDIR(status.st_mode)) {
         allow(rules, name, READ);
-        allow_links(rules, name);
+        allow_links(rules, name, 1); /* images of a class may be links */
         return;
     }
     allow_around(rules, name, READ);
@@ -137,7 +140,7 @@ static void allow_input(struct rules *rules, const char *name)
     } else {
         strcpy(target, ".");
     }
-    allow_links(rules, target);
+    allow_links(rules, target, 0);
 }
 
 /* An argument may be "FILE", "--option=FILE", "-oFILE", "FILE:/dataset", "FILE,scale=2". */

@@ -15,6 +15,7 @@ enum {
     KEY_TARGETS,
     KEY_TARGET_COLUMN,
     KEY_NORMALIZE,
+    KEY_RESIZE,
     KEY_LIMIT,
     KEY_TOKENS,
     KEY_CONTEXT,
@@ -27,7 +28,8 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
-    {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX or CSV", 1},
+    {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX, CSV or a directory of images",
+     1},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},
     {0},
 };
@@ -40,6 +42,8 @@ static const struct argp_option task_option_table[] = {
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of targets", 1},
     {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
      "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
+    {"resize", KEY_RESIZE, "SHORT[,MIDDLE]|HEIGHTxWIDTH", 0,
+     "Scale images: the shorter side, and take the middle; or both sides", 1},
     {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
     {"tokens", KEY_TOKENS, "char", 0, "The data are a text, its tokens characters", 1},
     {"context", KEY_CONTEXT, "T", 0,
@@ -181,6 +185,9 @@ static error_t evaluation_parse_text(int key, char *argument, struct argp_state 
     case KEY_NORMALIZE:
         parse_normalize(options, state, argument);
         return 0;
+    case KEY_RESIZE:
+        option_resize(state, argument, &options->dataset);
+        return 0;
     case KEY_LIKELIHOOD:
         options->task.likelihood = parse_likelihood(state, argument);
         return 0;
@@ -302,15 +309,36 @@ int evaluation_nothing_counts(const struct evaluation_options *options, struct i
                       options->data, (long long)options->task.ignored);
 }
 
+static bool evaluation_is_tensor(struct ivon_source *source, const char *name)
+{
+    return source && (ivon_source_find(source, IVON_MEAN, name) >= 0 ||
+                      ivon_source_find(source, IVON_BUFFER, name) >= 0);
+}
+
+/* Lets images have the channels of the graph's first input that is none of the source's tensors. */
+static void choose_channels(struct evaluation_options *options, const struct ivon_network *network,
+                            struct ivon_source *source)
+{
+    const char *name;
+    size_t i = 0;
+    while ((name = ivon_network_input(network, i)) && evaluation_is_tensor(source, name))
+        i++;
+    if (!name)
+        return;
+    const struct ivon_input_shape input = ivon_network_input_shape(network, i);
+    if (input.rank == 4 && (input.shape[1] == 1 || input.shape[1] == 3))
+        options->dataset.image_channels = (size_t)input.shape[1];
+}
+
 void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
                             struct ivon_source *source)
 {
     const char *name;
+    choose_channels(options, network, source);
     if (options->dataset.input_count || options->dataset.context || options->named_count)
         return;
     for (size_t i = 0; (name = ivon_network_input(network, i)); i++) {
-        if (source && (ivon_source_find(source, IVON_MEAN, name) >= 0 ||
-                       ivon_source_find(source, IVON_BUFFER, name) >= 0))
+        if (evaluation_is_tensor(source, name))
             continue;
         options->named = xreallocarray(options->named, options->named_count + 1, sizeof(char *));
         options->named[options->named_count++] = xstrdup(name);

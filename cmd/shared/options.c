@@ -227,6 +227,37 @@ double *option_weights(struct argp_state *state, const char *text, size_t *count
     }
 }
 
+/* Reads a number of pixels, and moves *text behind it; 0 where there is none. */
+static size_t option_pixels(const char **text)
+{
+    enum { MOST = 65535, DIGITS = 5 };
+    size_t digits = strspn(*text, "0123456789");
+    unsigned long pixels = digits && digits <= DIGITS ? strtoul(*text, NULL, 10) : 0;
+    *text += digits;
+    return pixels <= MOST ? pixels : 0;
+}
+
+void option_resize(struct argp_state *state, const char *text, struct ivon_dataset_options *dataset)
+{
+    const char *at = text;
+    size_t first = option_pixels(&at), second = first;
+    char separator = *at;
+    if (separator) {
+        at++;
+        second = option_pixels(&at);
+    }
+    bool exact = separator == 'x', known = exact || !separator || separator == ',';
+    if (!first || !second || *at || !known || (!exact && second > first))
+        argp_failure(
+            state, EX_USAGE, 0,
+            "--resize: '%s', expected SHORT, SHORT,MIDDLE or HEIGHTxWIDTH in pixels, up to "
+            "65535, and no more in the middle than the shorter side has",
+            text);
+    dataset->image_short_side = exact ? 0 : first;
+    dataset->image_height = exact ? first : second;
+    dataset->image_width = second;
+}
+
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count)
 {

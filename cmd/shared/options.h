@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ivon/dataset.h"
 #include "ivon/sample.h"
 
 #ifdef IVON_ANALYSIS /* given an exit status, it does not return */
@@ -45,6 +46,9 @@ int64_t option_label(struct argp_state *state, const char *what, const char *tex
 bool option_numbers(const char **text, char separator, double *numbers, size_t count);
 /* The argument of --weights: W,W,..., positive numbers, *count of them, to be freed. */
 double *option_weights(struct argp_state *state, const char *text, size_t *count);
+/* The argument of --resize: SHORT, SHORT,MIDDLE or HEIGHTxWIDTH. */
+void option_resize(struct argp_state *state, const char *text,
+                   struct ivon_dataset_options *dataset);
 /* The index of `text` among `count` names. */
 int option_choice(struct argp_state *state, const char *what, const char *text,
                   const char *const *names, int count);

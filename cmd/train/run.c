@@ -50,8 +50,12 @@ int train_make_network(struct train_command *command, struct ivon_source *resume
     int code = 0;
     if (command->architecture)
         return 0;
-    if (resumed && !model)
-        return ivon_onnx_from_checkpoint(&command->network, resumed, error);
+    if (resumed && !model) {
+        code = ivon_onnx_from_checkpoint(&command->network, resumed, error);
+        if (!code)
+            evaluation_name_inputs(&command->evaluation, command->network, resumed);
+        return code;
+    }
     code = open_graph(command, command->weights, error);
     if (!code)
         code = graph_adapt(

@@ -10,6 +10,7 @@
 #include "core/options.h"
 #include "formats/numpy/array.h"
 #include "formats/hdf5/safe.h"
+#include "formats/image/image.h"
 #include "formats/io/zip.h"
 
 struct dataset_format {
@@ -17,7 +18,7 @@ struct dataset_format {
     bool (*recognise)(const struct mapped_file *file);
     int (*open)(struct ivon_examples **examples, struct dataset_request *request,
                 struct mapped_file *file, struct ivon_error *error);
-    bool groups, columns, pairs, names; /* what may be chosen in such files */
+    bool groups, columns, pairs, names, sizes; /* what may be chosen in such files */
 };
 
 /* True if the file is text, and so CSV: the only format that has no signature. */
@@ -28,21 +29,24 @@ static bool csv_recognise(const struct mapped_file *file)
 }
 
 static const struct dataset_format formats[] = {
-    {.name = "an HDF5",
+    {.name = "an HDF5 file",
      .recognise = hdf5_recognise,
      .open = dataset_hdf5_open,
      .groups = true,
      .names = true},
-    {.name = "an npz", .recognise = zip_recognise, .open = dataset_npz_open, .names = true},
-    {.name = "an npy", .recognise = npy_recognise, .open = dataset_array_open, .pairs = true},
-    {.name = "an IDX", .recognise = idx_recognise, .open = dataset_array_open, .pairs = true},
-    {.name = "a gzip", .recognise = gzip_recognise, .open = dataset_array_open, .pairs = true},
-    {.name = "a CSV", .recognise = csv_recognise, .open = dataset_csv_open, .columns = true},
+    {.name = "an npz file", .recognise = zip_recognise, .open = dataset_npz_open, .names = true},
+    {.name = "an npy file", .recognise = npy_recognise, .open = dataset_array_open, .pairs = true},
+    {.name = "an IDX file", .recognise = idx_recognise, .open = dataset_array_open, .pairs = true},
+    {.name = "a gzip file", .recognise = gzip_recognise, .open = dataset_array_open, .pairs = true},
+    {.name = "a CSV file", .recognise = csv_recognise, .open = dataset_csv_open, .columns = true},
 };
 
 /* The format of files that the options declare to be text, whatever they look like. */
 static const struct dataset_format text = {
-    .name = "a text", .open = dataset_text_open, .groups = true};
+    .name = "a text file", .open = dataset_text_open, .groups = true};
+
+static const struct dataset_format image_directory = {
+    .name = "a directory of images", .open = dataset_images_open, .sizes = true};
 
 /* The names that `path` consists of, which point into `text`. */
 struct dataset_path {
@@ -57,16 +61,22 @@ static bool dataset_is_file(const char *path)
     return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
 }
 
+static bool dataset_is_directory(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 /*
- * FILE, FILE:GROUP or INPUTS,TARGETS. A file of the whole name comes first; a group begins with a
- * slash or follows the name of a file; targets follow the name of a file.
+ * FILE, DIRECTORY, FILE:GROUP or INPUTS,TARGETS. A file of the whole name comes first; a group
+ * begins with a slash or follows the name of a file; targets follow the name of a file.
  */
 static bool split_path(struct dataset_path *parts, const char *path)
 {
     *parts = (struct dataset_path){.text = strdup(path)};
     if (!parts->text)
         return false;
-    if (dataset_is_file(path))
+    if (dataset_is_file(path) || dataset_is_directory(path))
         return true;
     char *colon = strrchr(parts->text, ':');
     if (colon) {
@@ -88,6 +98,30 @@ static bool split_path(struct dataset_path *parts, const char *path)
     return true;
 }
 
+static int check_images(const struct ivon_dataset_options *options, struct ivon_error *error)
+{
+    size_t height = options->image_height, width = options->image_width;
+    size_t side = options->image_short_side, channels = options->image_channels;
+    if (channels && channels != 1 && channels != 3)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%zu channels of images, expected 1 or 3",
+                              channels);
+    if (!height && !width && !side)
+        return 0;
+    if (!height || !width || height > IMAGE_SIDE_MAX || width > IMAGE_SIDE_MAX ||
+        side > IMAGE_SIDE_MAX || height * width > IMAGE_PIXELS_MAX)
+        return ivon_error_set(
+            error, IVON_ERROR_ARGUMENT,
+            "images of %zu x %zu pixels, expected at least one, and at most %d of "
+            "at most %d in a row",
+            width, height, IMAGE_PIXELS_MAX, IMAGE_SIDE_MAX);
+    if (side && (side < height || side < width))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%zu x %zu pixels of images whose shorter side has %zu: expected no "
+                              "more than there are",
+                              width, height, side);
+    return 0;
+}
+
 static int dataset_check_options(const struct ivon_dataset_options *options,
                                  struct ivon_error *error)
 {
@@ -100,7 +134,7 @@ static int dataset_check_options(const struct ivon_dataset_options *options,
                                   "expected finite numbers, the latter above 0",
                                   c, mean, std);
     }
-    return 0;
+    return check_images(options, error);
 }
 
 static const struct dataset_format *dataset_recognise(const struct mapped_file *file)
@@ -120,24 +154,42 @@ static int check_format(const struct dataset_format *format, const struct datase
                               file->size ? "is in no format that is known here" : "is empty");
     if (request->group && !format->groups)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: '%s' would be a group, but '%s' is %s file, which has none",
+                              "%s: '%s' would be a group, but '%s' is %s, which has none",
                               request->path, request->group, file->path, format->name);
     if (request->targets.path && !format->pairs)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: two files are named, but '%s' is %s file, expected npy or IDX",
+                              "%s: two files are named, but '%s' is %s, expected npy or IDX",
                               request->path, file->path, format->name);
     if (request->options->named && !format->names)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: has no array '%s': '%s' is %s file, whose arrays have no names",
-                              request->path,
-                              request->options->input_count ? request->options->inputs[0] : "x",
-                              file->path, format->name);
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: has no array '%s': '%s' is %s, whose arrays have no names",
+            request->path, request->options->input_count ? request->options->inputs[0] : "x",
+            file->path, format->name);
     if (request->options->target_column && !format->columns)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: a target column can be named in CSV files only, and this is %s "
-                              "file",
+                              "%s: a target column can be named in CSV files only, and this is %s",
                               request->path, format->name);
+    if (request->options->image_height && !format->sizes)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: only images can be resized, and this is %s", request->path,
+                              format->name);
     return 0;
+}
+
+/* Finds the format of what a path names, which is mapped if it is a file. */
+static int dataset_examine(const struct dataset_format **format, struct mapped_file *file,
+                           const char *path, const struct ivon_dataset_options *options,
+                           struct ivon_error *error)
+{
+    if (dataset_is_directory(path) && !options->characters) {
+        *format = &image_directory;
+        file->path = strdup(path);
+        return file->path ? 0 : ivon_error_memory(error);
+    }
+    int code = mapped_open(file, path, error);
+    if (!code)
+        *format = options->characters ? &text : dataset_recognise(file);
+    return code;
 }
 
 static int dataset_open_file(struct ivon_examples **examples, const char *path,
@@ -152,16 +204,14 @@ static int dataset_open_file(struct ivon_examples **examples, const char *path,
     if (!split_path(&parts, path))
         return ivon_error_memory(error);
     request.group = parts.group;
-    code = mapped_open(&file, parts.text, error);
+    const struct dataset_format *format = NULL;
+    code = dataset_examine(&format, &file, parts.text, options, error);
     if (!code && parts.targets)
         code = mapped_open(&request.targets, parts.targets, error);
-    if (!code) {
-        const struct dataset_format *format = options->characters ? &text
-                                                                  : dataset_recognise(&file);
+    if (!code)
         code = check_format(format, &request, &file, error);
-        if (!code)
-            code = format->open(examples, &request, &file, error);
-    }
+    if (!code)
+        code = format->open(examples, &request, &file, error);
     mapped_close(&file);
     mapped_close(&request.targets);
     free(parts.text);

@@ -27,6 +27,10 @@ int dataset_array_open(struct ivon_examples **examples, struct dataset_request *
 int dataset_csv_open(struct ivon_examples **examples, struct dataset_request *request,
                      struct mapped_file *file, struct ivon_error *error);
 
+/* Of a directory `file` has the path alone. */
+int dataset_images_open(struct ivon_examples **examples, struct dataset_request *request,
+                        struct mapped_file *file, struct ivon_error *error);
+
 /* A text, whose tokens are its characters. */
 int dataset_text_open(struct ivon_examples **examples, struct dataset_request *request,
                       struct mapped_file *file, struct ivon_error *error);

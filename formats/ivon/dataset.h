@@ -14,8 +14,8 @@ extern "C" {
 /* In the defaults all but the size is zero. */
 struct ivon_dataset_options {
     size_t size; /* sizeof this struct: set by ivon_dataset_defaults() */
-    /* Arrays to read, by their names in the file; null: "x". For files that hold one array only
-       (npy, IDX, CSV), the name that it gets. */
+    /* Arrays to read, by their names in the file; null: "x". For what holds one array only (npy,
+       IDX, CSV, images), the name that it gets. */
     const char *const *inputs;
     size_t input_count;
     /* The array of targets; null: "y" where there is one. "" means that none is wanted. */
@@ -23,7 +23,7 @@ struct ivon_dataset_options {
     /* CSV: the column that holds the target, by its header or its number from 1; null: none. The
        other columns, in order, are the one input. */
     const char *target_column;
-    bool named;            /* refuse files whose arrays have no names: npy, IDX, CSV, texts */
+    bool named;            /* refuse what has no names of arrays: npy, IDX, CSV, texts, images */
     bool targets_optional; /* the array or column that these two name may be missing */
     /* CSV: take only the columns whose header is this and a number ("p" for p0, p1, …), in the
        order of their numbers, where there are such; null: all but the target. */
@@ -44,6 +44,12 @@ struct ivon_dataset_options {
     uint64_t limit; /* take at most that many examples, the first; 0: all */
     bool no_sandbox;
     struct ivon_resources resources; /* memory: for decompressing; 0: 64 MiB */
+    /* A directory of images: 1 channel (grey) or 3 (RGB); 0: as the first image has, and then none
+       may be in colour where that is grey. */
+    size_t image_channels;
+    /* All images become of that size: each side is scaled for itself, or, with image_short_side,
+       the shorter one to so many pixels, of which the middle is taken. 0: they have one size. */
+    size_t image_height, image_width, image_short_side;
 };
 
 /* See struct ivon_dataset_options. */
@@ -62,6 +68,7 @@ static inline struct ivon_dataset_options ivon_dataset_defaults(void)
  *   INPUTS,TARGETS    two files, each npy or IDX
  *   FILE:train        of a text, the first 90 % of its characters, rounded up, or
  *   FILE:test         the rest; the characters are numbered in the whole of it
+ *   DIRECTORY         PNG and JPEG images, DIRECTORY/CLASS/NAME, or DIRECTORY/NAME without targets
  * Where a file has the whole of `path` for its name, it is that; GROUP begins with a slash or
  * follows the name of a file, TARGETS follows the name of a file. Names of arrays are checked to
  * exist, and to have one number of rows. The targets, where there are any, are the last field and
@@ -74,8 +81,16 @@ static inline struct ivon_dataset_options ivon_dataset_defaults(void)
  * reading checks the rest. What is compressed is inflated from its beginning whenever reading goes
  * back.
  *
- * HDF5 files are parsed in a child process that is forked here. Memory-mapped: a file that another
- * process truncates while it is open makes reading it raise SIGBUS.
+ * Images are bytes, channels x height x width, and are decoded whenever they are read; the targets
+ * are the numbers of the classes, in the order of the bytes of their names, and so are the rows
+ * ordered by class and name. Of a file's samples the eight highest bits are taken; transparency,
+ * gamma, colour profiles and the orientation of Exif are left alone. They are scaled as PIL scales
+ * them, by a triangle as wide as a pixel of the coarser grid, and made grey by .299 R + .587 G +
+ * .114 B. Opening decodes the first. An image that is damaged, of another size, or not grey or RGB
+ * is IVON_ERROR_DATA, which names its file.
+ *
+ * HDF5 files and images are parsed in a child process that is forked here. Memory-mapped: a file
+ * that another process truncates while it is open makes reading it raise SIGBUS.
  */
 IVON_API int ivon_dataset_open(struct ivon_examples **examples, const char *path,
                                const struct ivon_dataset_options *options,

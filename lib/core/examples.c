@@ -33,6 +33,7 @@ struct ivon_examples {
     size_t field_count;
     void *buffer;
     size_t buffer_size;
+    enum ivon_hint extents_hint;
 };
 
 /* (x / divisor − mean) / std in double, rounded once: one channel, or one for each element. */
@@ -185,6 +186,7 @@ int ivon_examples_new(struct ivon_examples **out, const struct ivon_examples_cla
     }
     examples->class = class;
     examples->self = self;
+    examples->extents_hint = class->extents_hint;
     *out = examples;
     return 0;
 }
@@ -205,8 +207,15 @@ int examples_new_like(struct ivon_examples **out, const struct ivon_examples_cla
                                  like->field_count, error);
     for (size_t i = 0; i < like->field_count && !code; i++)
         (*out)->scalings[i].identity = like->scalings[i].identity;
+    if (!code)
+        (*out)->extents_hint = like->extents_hint;
     free(scalings);
     return code;
+}
+
+enum ivon_hint examples_extents_hint(const struct ivon_examples *examples)
+{
+    return examples->extents_hint;
 }
 
 int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,

@@ -12,6 +12,8 @@ struct ivon_examples_class {
     void (*close)(void *self);
     /* The number of an example for messages; null: its own. */
     uint64_t (*number)(const void *self, uint64_t example);
+    /* A change that may help where a network takes other extents of an example. */
+    enum ivon_hint extents_hint;
 };
 
 /* How the elements of a field become floats: (x / divisor − mean[c]) / std[c], c being the index
@@ -36,6 +38,9 @@ int ivon_examples_new(struct ivon_examples **examples, const struct ivon_example
 int examples_new_like(struct ivon_examples **examples, const struct ivon_examples_class *class,
                       void *self, const char *path, const struct ivon_examples *like,
                       uint64_t count, struct ivon_error *error);
+
+/* The class's hint, also of examples that are like those of the class. */
+enum ivon_hint examples_extents_hint(const struct ivon_examples *examples);
 
 /* Elements as stored; the range must lie within, and not be empty. */
 int examples_read_stored(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,

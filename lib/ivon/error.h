@@ -59,6 +59,7 @@ enum ivon_hint {
     IVON_HINT_VOCABULARY,       /* say whose rows of an embedding the result has */
     IVON_HINT_GRAM,             /* take the Gram matrices of the layers' inputs first */
     IVON_HINT_DIAGONAL,         /* make the posterior's covariance diagonal */
+    IVON_HINT_RESIZE,           /* scale the images to one size */
     IVON_HINT_COUNT
 };
 

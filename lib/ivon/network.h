@@ -21,6 +21,17 @@ IVON_API void ivon_network_free(struct ivon_network *network);
    no input. */
 IVON_API const char *ivon_network_input(const struct ivon_network *network, size_t i);
 
+/* The numbers of an input: floats, or else whole numbers or booleans, as tokens are; the extents of
+   several examples, -1 for one that is free. */
+struct ivon_input_shape {
+    bool floats;
+    int rank;
+    int64_t shape[IVON_RANK_MAX];
+};
+/* That of the network's input `i`, which there has to be. */
+IVON_API struct ivon_input_shape ivon_network_input_shape(const struct ivon_network *network,
+                                                          size_t i);
+
 /* The function of the outputs that a likelihood applies itself: it takes logits, of classes or of
    events. */
 enum ivon_link { IVON_LINK_IDENTITY, IVON_LINK_SOFTMAX, IVON_LINK_LOGISTIC };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/examples.h"
 #include "core/memory.h"
 #include "core/stream.h"
 
@@ -90,11 +91,13 @@ static int pair_input(struct feed *feed, size_t index, const struct ivon_feed_na
             feed->network->path, value->name, ivon_examples_path(feed->examples));
     const struct ivon_field *field = ivon_examples_field(feed->examples, (size_t)at);
     if (!feed_agrees(&value->tensor, field))
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: array '%s' has shape %s, input '%s' of %s takes %s",
-                              ivon_examples_path(feed->examples), field->name,
-                              field_text(feed->examples, field, found), value->name,
-                              feed->network->path, net_shape_text(&value->tensor, wanted));
+        return ivon_error_hint(
+            error, examples_extents_hint(feed->examples),
+            ivon_error_set(error, IVON_ERROR_DATA,
+                           "%s: array '%s' has shape %s, input '%s' of %s takes %s",
+                           ivon_examples_path(feed->examples), field->name,
+                           field_text(feed->examples, field, found), value->name,
+                           feed->network->path, net_shape_text(&value->tensor, wanted)));
     int64_t extent = value->tensor.shape[0];
     if (extent >= 0 && feed->fixed >= 0 && extent != feed->fixed)
         return ivon_error_set(error, IVON_ERROR_DATA,

@@ -27,7 +27,7 @@ export PYTHONDONTWRITEBYTECODE=1
 cp /proc/loadavg "$work/load"
 $python torch_sensitivity.py make "$IVON_SHARED" "$work"
 mapfile -t objects < <(find "$build/CMakeFiles/ivon-objects.dir" -name '*.o')
-read -ra libraries < <(pkg-config --libs hdf5 jansson libcrypto libseccomp openblas libprotobuf-c zlib)
+read -ra libraries < <(pkg-config --libs hdf5 jansson libcrypto libseccomp openblas libprotobuf-c zlib libpng libjpeg)
 cc -O2 -D_GNU_SOURCE -I"$root" -I"$root/lib" -I"$root/formats" -I"$build/generated" ggn.c \
   "${objects[@]}" -o "$work/ggn" "${libraries[@]}" -lhdf5_hl -lpthread -lm
 grep -m 1 'model name' /proc/cpuinfo

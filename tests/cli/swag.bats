@@ -143,7 +143,7 @@ assert len(j['inputs']) == 12 and s['fit'] == {'checkpoints': 12, 'columns': 3, 
   refused 64 "--structure=swag needs two checkpoints of a training at least" swag "${run[0]}" -o o.h5
   refused 64 "no checkpoint given" swag -o o.h5
   refused 64 "no output given: name one by -o" swag "${run[@]}"
-  for option in "$(data)" --limit=3 --inputs=x --targets=y --target-column=y --normalize=none --normalize=0,1 --context=3 \
+  for option in "$(data)" --limit=3 --inputs=x --targets=y --target-column=y --normalize=none --normalize=0,1 --resize=3 --context=3 \
     --batch=3 --memory=1M --likelihood=bernoulli --noise-std=1 --ignore-label=3; do
     refused 64 "--structure=swag needs no data: " swag "${run[@]}" $option -o o.h5
   done

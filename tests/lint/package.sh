@@ -61,7 +61,7 @@ dpkg-deb -c "$package" | awk '$2 != "root/root"' | tee "$work/owners"
 [ ! -s "$work/owners" ]
 diff <(expected | LC_ALL=C sort) "$work/found"
 
-dpkg-deb -f "$package" Depends | grep -q 'libhdf5.*libopenblas0'
+dpkg-deb -f "$package" Depends | grep -q 'libhdf5.*libjpeg.*libopenblas0.*libpng'
 grep -q 'activate-noawait ldconfig' "$work/control/triggers"
 (cd "$work/root" && md5sum --quiet -c "$work/control/md5sums")
 for file in "$usr/bin/ivon" "$(find "$usr" -name "libivon.so.$version")"; do

@@ -1,6 +1,7 @@
 """example_files.py DIRECTORY: what the examples of ivon-predict(1), ivon-onnx(7) and ivon-merge(1) take: three posteriors
 of a small classifier with the graph inside, the graph, once more with the first posterior's weights transposed in it,
-data, more of them by another rule, a program that predicts with one checkpoint, and a recipe of a merge."""
+data, more of them by another rule, images of two classes, a program that predicts with one checkpoint, and a recipe of
+a merge."""
 import os
 import sys
 
@@ -8,6 +9,10 @@ import h5py
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+sys.dont_write_bytecode = True
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+import images  # noqa: E402
 
 FEATURES, CLASSES, EXAMPLES = 4, 3, 60
 RECIPE = """merge_method: task_arithmetic
@@ -68,6 +73,16 @@ def folded(weight, bias):
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
 
 
+def photos(directory):
+    """Grey, of several sizes: cats are dark below, dogs above."""
+    for label, name in enumerate(("cat", "dog")):
+        os.makedirs(os.path.join(directory, name))
+        for i in range(8):
+            rows = np.linspace(0, 255, 40 + i)[:, None] * np.ones(50 - 2 * i)
+            pixels = (rows[::1 if label else -1] * (1 - i / 20)).astype("u1")
+            images.write_png(os.path.join(directory, name, f"{i + 1:02}.png"), pixels)
+
+
 def main(directory):
     random = np.random.default_rng(0)
     weight, bias = random.standard_normal((CLASSES, FEATURES)), random.standard_normal(CLASSES)
@@ -100,6 +115,7 @@ def main(directory):
     with open(os.path.join(directory, "recipe.yml"), "w") as file:
         file.write(RECIPE)
     os.chmod(path, 0o755)
+    photos(os.path.join(directory, "photos"))
 
 
 main(sys.argv[1])

@@ -120,6 +120,9 @@ static void chooses_outputs(void **state)
             assert_int_equal(model.network->output_count, 1);
             assert_string_equal(ivon_network_input(model.network, 0), way ? "mask" : "x");
             assert_null(ivon_network_input(model.network, 1));
+            const struct ivon_input_shape shape = ivon_network_input_shape(model.network, 0);
+            assert_true(shape.floats && shape.rank == (way ? 2 : 3) && shape.shape[0] == -1);
+            assert_int_equal(shape.shape[1], way ? 5 : T);
         }
         model_end(&model);
     }

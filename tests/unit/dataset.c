@@ -423,7 +423,7 @@ static void splits_paths(void **state)
     open_refused("nothing:x", NULL, IVON_ERROR_INPUT, "nothing:x: cannot open it");
     open_refused("p.npy,nothing.npy", NULL, IVON_ERROR_INPUT, "nothing.npy: cannot open it");
     open_refused("p.npy:x", NULL, IVON_ERROR_ARGUMENT, "'x' would be a group");
-    open_refused(".", NULL, IVON_ERROR_INPUT, "is a directory");
+    open_refused(".", NULL, IVON_ERROR_DATA, "is a directory without images");
     write_text("empty", "");
     open_refused("empty", NULL, IVON_ERROR_DATA, "is empty");
     write_file("binary", "\x7f\x45LF\0\0\0", 7);

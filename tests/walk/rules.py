@@ -22,6 +22,9 @@ class Call:
     def has_input(self, suffix):
         return any(a.split(",")[0].endswith(suffix) for a in self.inputs())
 
+    def has_data(self, end):
+        return any(a.startswith("--data=") and a.endswith(end) for a in self.arguments)
+
     def inputs(self):
         return [a for a in self.arguments if not a.startswith("-")]
 
@@ -76,7 +79,7 @@ class Call:
             return self.group(), []
         forms = ["data.h5", "data.npz", "deflated.npz", "pair"]
         if self.kind in ("plain", "norm"):
-            forms += ["data.csv", "idx"]
+            forms += ["data.csv", "idx", "images"]
         if self.kind == "text":
             forms += ["data.txt", "data.txt:train", "tokens.npy"]
         form = self.some(*forms)
@@ -281,6 +284,8 @@ DATA = {
     "targets": values("y", wrong=("group", "x", "nothing", ""), edge=0),
     "target-column": rarely(values("label", "4", "5", "a", edge=0.1)),
     "normalize": values("none", "0,1", "0.5,2", wrong=("0,1;0,1;0,1", "1,0", "0,1;", "1e30,1e-30")),
+    "resize": lambda call: rarely(values("1", "2,1", "1x1", wrong=("2", "1,2", "3x", "0", "99999")),
+                                  0.7 if call.has_data("-images") else 0.02)(call),
     "limit": values(1, 2, 5, 12, 1000),
     "tokens": rarely(values("char", "word", edge=0)),
     "context": rarely(values(1, 3, 500)),
@@ -778,6 +783,7 @@ RULES = {
         **STANDARD, "force": flag, "no-sandbox": flag, "data": rarely(more_data, 0.1),
         "inputs": labelled(values("x", wrong=("y",))), "targets": labelled(values("y", wrong=("group",))),
         "target-column": rarely(values("label")), "ignore-label": values(-100, 0, 77),
+        "resize": rarely(pictured("images", "influence", rule=values("2", "3,2", "x"))),
         "column": pictured("sensitivity", "images", rule=values("deviation", "loss", wrong=("nothing",))),
         "bins": pictured("sensitivity", "reliability", rule=values(1, 3, 40)),
         "top": pictured("images", "influence", rule=values(1, 5, 400)),

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "oracle"))
 import example_checkpoints  # noqa: E402
+import images  # noqa: E402
 import safetensors_file  # noqa: E402
 
 FEATURES, CLASSES, EXAMPLES, LENGTH, VOCABULARY, IGNORED = 3, 3, 14, 4, 11, -100
@@ -229,6 +230,7 @@ def data(directory, kind, random):
             with open(f"{base}-{suffix}.idx", "wb") as file:
                 file.write(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes())
                 file.write(array.tobytes())
+        images.write_folder(base + "-images", (x * 20 + 128).astype("u1")[:, :, None, None], y)
     if kind == "text":
         letters = "abcde\nfghi "
         with open(base + "-data.txt", "w") as file:

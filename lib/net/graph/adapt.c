@@ -18,6 +18,14 @@ const char *ivon_network_input(const struct ivon_network *network, size_t i)
     return i < network->input_count ? network->values[network->inputs[i]].name : NULL;
 }
 
+struct ivon_input_shape ivon_network_input_shape(const struct ivon_network *network, size_t i)
+{
+    const struct net_tensor *tensor = &network->values[network->inputs[i]].tensor;
+    struct ivon_input_shape shape = {tensor->type == NET_FLOAT, tensor->rank, {0}};
+    memcpy(shape.shape, tensor->shape, (size_t)tensor->rank * sizeof *tensor->shape);
+    return shape;
+}
+
 /* Returns whether a checkpoint has a tensor that takes an input's place. */
 static bool adapt_is_tensor(struct ivon_source *source, const char *name)
 {
