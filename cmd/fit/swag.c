@@ -19,8 +19,9 @@ static void swag_check_data_options(const struct fit_command *command, struct ar
     const struct ivon_fit_options *options = &command->options;
     bool data = evaluation->data || dataset->input_count || dataset->targets ||
                 dataset->target_column || dataset->channel_count || dataset->no_scaling ||
-                dataset->limit || dataset->context || dataset->image_height || evaluation->batch ||
-                evaluation->memory || evaluation->task.likelihood != IVON_CATEGORICAL ||
+                dataset->limit || dataset->context || dataset->vocabulary ||
+                dataset->image_height || evaluation->batch || evaluation->memory ||
+                evaluation->task.likelihood != IVON_CATEGORICAL ||
                 !isnan(evaluation->task.noise_std) || evaluation->ignored_given;
     if (data)
         argp_failure(state, EX_USAGE, 0,

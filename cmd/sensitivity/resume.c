@@ -60,6 +60,8 @@ char *sensitivity_describe_run(const struct sensitivity_command *command,
         json_array_append_new(patterns, report_json_text(command->open.parameters[i]));
     json_array_append_new(patterns, report_json_text(evaluation->dataset.targets));
     json_array_append_new(patterns, report_json_text(evaluation->dataset.target_column));
+    json_array_append_new(patterns, report_json_text(evaluation->dataset.text_column));
+    json_array_append_new(patterns, file_identity(evaluation->dataset.vocabulary));
     json_array_append_new(patterns, json_integer((json_int_t)evaluation->dataset.limit));
     json_array_append_new(patterns, json_boolean(evaluation->dataset.no_scaling));
     const size_t sizes[] = {evaluation->dataset.context, evaluation->dataset.stride,

@@ -18,6 +18,7 @@ enum {
     KEY_RESIZE,
     KEY_LIMIT,
     KEY_TOKENS,
+    KEY_TEXT_COLUMN,
     KEY_CONTEXT,
     KEY_STRIDE,
     KEY_BATCH,
@@ -45,9 +46,14 @@ static const struct argp_option task_option_table[] = {
     {"resize", KEY_RESIZE, "SHORT[,MIDDLE]|HEIGHTxWIDTH", 0,
      "Scale images: the shorter side, and take the middle; or both sides", 1},
     {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
-    {"tokens", KEY_TOKENS, "char", 0, "The data are a text, its tokens characters", 1},
+    {"tokens", KEY_TOKENS, "char|VOCABULARY", 0,
+     "The data are a text, its tokens characters; or texts in CSV, their tokens words, one on each "
+     "line of a file",
+     1},
+    {"text-column", KEY_TEXT_COLUMN, "COLUMN", 0,
+     "CSV: column of texts (default: the only one but the targets')", 1},
     {"context", KEY_CONTEXT, "T", 0,
-     "Cut an array of tokens into examples of T, to predict the next", 1},
+     "Cut an array of tokens into examples of T, to predict the next; of texts: tokens of each", 1},
     {"stride", KEY_STRIDE, "N", 0, "--context: tokens from one example to the next (default T)", 1},
     {"batch", KEY_BATCH, "N", 0, "Examples at a time", 1},
     {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian|poisson", 0,
@@ -163,12 +169,14 @@ static enum ivon_likelihood parse_likelihood(struct argp_state *state, const cha
 
 static error_t evaluation_parse_text(int key, char *argument, struct argp_state *state)
 {
-    static const char *const tokens[] = {"char"};
     struct evaluation_options *options = state->input;
     switch (key) {
     case KEY_TOKENS:
-        option_choice(state, "--tokens", argument, tokens, 1);
-        options->dataset.characters = true;
+        options->dataset.characters = strcmp(argument, "char") == 0;
+        options->dataset.vocabulary = options->dataset.characters ? NULL : argument;
+        return 0;
+    case KEY_TEXT_COLUMN:
+        options->dataset.text_column = argument;
         return 0;
     case KEY_MODEL:
         options->model = argument;
@@ -208,6 +216,10 @@ static error_t evaluation_parse_task(int key, char *argument, struct argp_state 
         if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
             argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
                          options->dataset.stride ? "--stride" : "--tokens");
+        if (options->dataset.vocabulary && options->dataset.stride)
+            argp_failure(state, EX_USAGE, 0, "--stride is for one text, not for texts in CSV");
+        if (options->dataset.text_column && !options->dataset.vocabulary)
+            argp_failure(state, EX_USAGE, 0, "--text-column needs --tokens=VOCABULARY");
         if (options->ignored_given && traits->regression)
             argp_failure(state, EX_USAGE, 0,
                          "--ignore-label is for labels, not for --likelihood=%s", traits->name);
@@ -315,9 +327,10 @@ static bool evaluation_is_tensor(struct ivon_source *source, const char *name)
                       ivon_source_find(source, IVON_BUFFER, name) >= 0);
 }
 
-/* Lets images have the channels of the graph's first input that is none of the source's tensors. */
-static void choose_channels(struct evaluation_options *options, const struct ivon_network *network,
-                            struct ivon_source *source)
+/* Lets images have the channels, and texts the tokens, of the graph's first input that is none of
+   the source's tensors. */
+static void choose_extents(struct evaluation_options *options, const struct ivon_network *network,
+                           struct ivon_source *source)
 {
     const char *name;
     size_t i = 0;
@@ -328,13 +341,16 @@ static void choose_channels(struct evaluation_options *options, const struct ivo
     const struct ivon_input_shape input = ivon_network_input_shape(network, i);
     if (input.rank == 4 && (input.shape[1] == 1 || input.shape[1] == 3))
         options->dataset.image_channels = (size_t)input.shape[1];
+    if (input.rank == 2 && input.shape[1] > 0 && options->dataset.vocabulary &&
+        !options->dataset.context)
+        options->dataset.context = (size_t)input.shape[1];
 }
 
 void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
                             struct ivon_source *source)
 {
     const char *name;
-    choose_channels(options, network, source);
+    choose_extents(options, network, source);
     if (options->dataset.input_count || options->dataset.context || options->named_count)
         return;
     for (size_t i = 0; (name = ivon_network_input(network, i)); i++) {

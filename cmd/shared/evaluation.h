@@ -31,8 +31,8 @@ struct evaluation_options {
 extern const struct argp evaluation_argp;
 
 /* --model, --inputs, --targets, --target-column, --normalize, --resize, --limit, --tokens,
-   --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, and those of a graph,
-   with the same input. */
+   --text-column, --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, and those
+   of a graph, with the same input. */
 extern const struct argp evaluation_task_argp;
 
 struct evaluation_options evaluation_defaults(void);
@@ -52,8 +52,8 @@ int evaluation_nothing_counts(const struct evaluation_options *options, struct i
 
 /* Lets the data be read by the names of the network's inputs where --inputs names none: there are
    several, or, which evaluation_open_data finds out, no array of the usual name. An input that is a
-   tensor of the source (or null) is none of the data. Images get the channels of the first that is
-   none. */
+   tensor of the source (or null) is none of the data. Images get the channels, and texts
+   the tokens, of the first that is none. */
 void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
                             struct ivon_source *source);
 

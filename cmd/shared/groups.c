@@ -26,6 +26,7 @@ static int groups_open(struct ivon_examples **out, const char *name,
         path[strlen(path) - 1] = '\0';
     options.context = options.stride = 0; /* there is one group for each example, however cut */
     options.channel_count = 0;
+    options.vocabulary = options.text_column = NULL;
     options.image_height = options.image_width = options.image_short_side = 0;
     options.no_scaling = true;
     options.named = !columns;

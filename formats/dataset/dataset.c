@@ -169,6 +169,10 @@ static int check_format(const struct dataset_format *format, const struct datase
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: a target column can be named in CSV files only, and this is %s",
                               request->path, format->name);
+    if (request->options->vocabulary && !format->columns)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: a vocabulary is for texts in CSV files, and this is %s",
+                              request->path, format->name);
     if (request->options->image_height && !format->sizes)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: only images can be resized, and this is %s", request->path,
@@ -237,8 +241,12 @@ int ivon_dataset_open(struct ivon_examples **examples, const char *path,
     if (code)
         return code;
     all = options;
-    if (!all.context)
+    if (!all.context && !all.vocabulary)
         return dataset_open_file(examples, path, &all, error);
+    if (all.vocabulary) {
+        code = dataset_open_file(&tokens, path, &all, error);
+        return code ? code : dataset_texts(examples, tokens, path, &options, error);
+    }
     all.limit = 0;
     all.targets = "";
     code = dataset_open_file(&tokens, path, &all, error);

@@ -39,6 +39,12 @@ int dataset_text_open(struct ivon_examples **examples, struct dataset_request *r
 int dataset_windows(struct ivon_examples **examples, struct ivon_examples *tokens,
                     const struct ivon_dataset_options *options, struct ivon_error *error);
 
+/* Takes the texts of options->text_column in the CSV file at a path, as options->vocabulary and
+   context say, in the place of the inputs of `table`, the examples of the same file, which are
+   taken over. */
+int dataset_texts(struct ivon_examples **examples, struct ivon_examples *table, const char *path,
+                  const struct ivon_dataset_options *options, struct ivon_error *error);
+
 /* The arrays of a file that are read: indices into its names; the targets, if any, are the last. */
 struct dataset_selection {
     size_t *arrays; /* to be freed */

@@ -38,12 +38,17 @@ struct ivon_dataset_options {
        that occur in the file, in Unicode's order. */
     bool characters;
     /* Cut the one input, an array of tokens, into examples of so many, whose targets are the tokens
-       that follow each; 0: don't. The tokens that are left over are left out. */
+       that follow each; 0: don't. The tokens that are left over are left out. With `vocabulary`:
+       the tokens of each text. */
     size_t context;
     size_t stride;  /* from the beginning of one such example to the next; 0: context */
     uint64_t limit; /* take at most that many examples, the first; 0: all */
     bool no_sandbox;
     struct ivon_resources resources; /* memory: for decompressing; 0: 64 MiB */
+    /* CSV: one column holds texts, which become rows of `context` tokens: words between blanks, by
+       their lines, from 0, in this file; what is longer is cut, what is shorter filled up by 0. */
+    const char *vocabulary;
+    const char *text_column; /* its header or number from 1; null: the only one but the target's */
     /* A directory of images: 1 channel (grey) or 3 (RGB); 0: as the first image has, and then none
        may be in colour where that is grey. */
     size_t image_channels;
@@ -80,6 +85,10 @@ static inline struct ivon_dataset_options ivon_dataset_defaults(void)
  * whole numbers, else f32. Opening it reads it once, which checks its records and targets, and
  * reading checks the rest. What is compressed is inflated from its beginning whenever reading goes
  * back.
+ *
+ * With a vocabulary, CSV has a line of headers, and a word is the token that equals it, or that
+ * equals it with a to z for A to Z, or else the token <unk> or [UNK]; without these it is
+ * IVON_ERROR_DATA.
  *
  * Images are bytes, channels x height x width, and are decoded whenever they are read; the targets
  * are the numbers of the classes, in the order of the bytes of their names, and so are the rows

@@ -60,6 +60,8 @@ enum ivon_hint {
     IVON_HINT_GRAM,             /* take the Gram matrices of the layers' inputs first */
     IVON_HINT_DIAGONAL,         /* make the posterior's covariance diagonal */
     IVON_HINT_RESIZE,           /* scale the images to one size */
+    IVON_HINT_CONTEXT,          /* give each text a number of tokens */
+    IVON_HINT_TEXT_COLUMN,      /* name the column of the texts */
     IVON_HINT_COUNT
 };
 

@@ -1,6 +1,6 @@
 """example_files.py DIRECTORY: what the examples of ivon-predict(1), ivon-onnx(7) and ivon-merge(1) take: three posteriors
 of a small classifier with the graph inside, the graph, once more with the first posterior's weights transposed in it,
-data, more of them by another rule, images of two classes, a program that predicts with one checkpoint, and a recipe of
+data, more of them by another rule, images of two classes, texts of two, a program that predicts with one checkpoint, and a recipe of
 a merge."""
 import os
 import sys
@@ -83,6 +83,15 @@ def photos(directory):
             images.write_png(os.path.join(directory, name, f"{i + 1:02}.png"), pixels)
 
 
+REVIEWS = """label,text
+1,"A good, good film"
+0,Never again !
+1,Good !
+0,A film again and again
+"""
+WORDS = "<pad>\n<unk>\ngood\nfilm\nagain\n!\na\nnever\n"
+
+
 def main(directory):
     random = np.random.default_rng(0)
     weight, bias = random.standard_normal((CLASSES, FEATURES)), random.standard_normal(CLASSES)
@@ -116,6 +125,9 @@ def main(directory):
         file.write(RECIPE)
     os.chmod(path, 0o755)
     photos(os.path.join(directory, "photos"))
+    for name, text in (("reviews.csv", REVIEWS), ("words.txt", WORDS)):
+        with open(os.path.join(directory, name), "w") as file:
+            file.write(text)
 
 
 main(sys.argv[1])
