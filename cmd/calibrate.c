@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
@@ -206,21 +205,11 @@ const struct argp calibrate_argp = {
     .children = children,
 };
 
-/* Refuses an output that exists before the work of which it is the end. */
-static int calibrate_check_output(const struct calibrate_command *command, struct ivon_error *error)
-{
-    if (!command->output || command->files.force || access(command->output, F_OK))
-        return 0;
-    int code = error_fill(error, IVON_ERROR_CREATE, "%s: file exists", command->output);
-    error->hint = IVON_HINT_REPLACE;
-    return code;
-}
-
 static int calibrate(struct calibrate_command *command, json_t *provenance,
                      struct ivon_error *error)
 {
     const struct calibrate_rows *rows = &command->rows;
-    int code = calibrate_check_output(command, error);
+    int code = output_refuse(command->output, command->files.force, error);
     if (!code)
         code = calibrate_collect(command, error);
     struct ivon_calibration_data data = {.rows = rows->count,

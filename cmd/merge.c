@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
@@ -244,16 +243,6 @@ static int merge_write(struct merge_command *command, const char *creator, json_
     return code;
 }
 
-/* Refuses an output that is there before the evaluation that it would wait for. */
-static int refuse_output(const struct merge_command *command, struct ivon_error *error)
-{
-    if (!command->output || command->files.force || access(command->output, F_OK) != 0)
-        return 0;
-    int code = error_fill(error, IVON_ERROR_CREATE, "%s: file exists", command->output);
-    error->hint = IVON_HINT_REPLACE;
-    return code;
-}
-
 /* Merges into files, or says what would be merged. */
 static int merge_into_files(struct merge_command *command, const char *creator, json_t *provenance,
                             struct ivon_error *error)
@@ -295,7 +284,7 @@ static int merge(struct merge_command *command, json_t *provenance, struct ivon_
     if (!code)
         code = merge_folder_settle(command, error);
     if (!code && evaluates && !command->folder.wanted)
-        code = refuse_output(command, error);
+        code = output_refuse(command->output, command->files.force, error);
     if (!code)
         code = merge_open_inputs(command, error);
     if (!code)

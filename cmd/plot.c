@@ -72,6 +72,7 @@ static const struct plot_kind kinds[] = {
     {"influence", NULL, 0, 0, true, plot_influence},
     {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},
     {"samples", "Predictions averaged over weight samples", 0, 0, false, plot_samples},
+    {"shift", "Predictions of corrupted images", 0, 0, false, plot_shift},
     {"front", "Merged models, on two data sets", 640, 520, false, plot_front},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };

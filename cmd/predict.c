@@ -35,6 +35,8 @@ enum {
     KEY_GROUPS,
     KEY_ACQUIRE,
     KEY_TOP,
+    KEY_SHIFT,
+    KEY_IMAGE_SHAPE,
 };
 
 static const struct argp_option option_table[] = {
@@ -69,6 +71,12 @@ static const struct argp_option option_table[] = {
     {"groups", KEY_GROUPS, "ARRAY", 0, "Metrics of each group of examples, too", 4},
     {"ood", KEY_OOD, "DATA", 0, "Measure how well DATA is told from the data", 4},
     {"compare", KEY_COMPARE, "FILE", 0, "Compare with the predictions in FILE", 4},
+    {"shift", KEY_SHIFT, "KIND[:LEVELS]", 0,
+     "Metrics on images corrupted by noise, impulse, blur, pixelate, contrast, brightness or all, "
+     "at levels such as 3 or 0..5 (default 0..5); may be repeated",
+     4},
+    {"image-shape", KEY_IMAGE_SHAPE, "CxHxW", 0,
+     "Of --shift: channels, height and width of an image", 4},
     {0},
 };
 
@@ -134,6 +142,12 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
     case KEY_GROUPS:
         command->groups = argument;
         return 0;
+    case KEY_SHIFT:
+        predict_parse_shift(command, state, argument);
+        return 0;
+    case KEY_IMAGE_SHAPE:
+        predict_parse_image_shape(command, state, argument);
+        return 0;
     case KEY_RISK:
         command->risk = option_number(state, "--risk", argument);
         if (!(command->risk >= 0 && command->risk <= 1))
@@ -164,7 +178,8 @@ static void predict_take_options(struct predict_command *command)
         command->options.samples = 0;
     command->options.metrics = command->metrics && own;
     command->options.descriptions = (command->metrics || command->format != IVON_NPY) && own;
-    command->options.nll_at_mean = command->metrics && !command->mean && own;
+    command->options.nll_at_mean = command->metrics && !command->mean && own &&
+                                   !command->shift_count;
     command->options.sample = command->draw.sample;
     command->options.sample_outputs = command->acquire == IVON_ACQUIRE_BATCHBALD;
     command->options.task = command->evaluation.task;
@@ -220,6 +235,15 @@ static void predict_check_metrics(const struct predict_command *command, struct 
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
 }
 
+static void predict_choose_format(struct predict_command *command, struct argp_state *state)
+{
+    const char *file = table_output_file(command->output);
+    if (command->shift_count && command->json && command->format < 0 && !file)
+        command->format = IVON_JSONL;
+    command->format = command->acquire < 0 ? (int)table_output_format(state, file, command->format)
+                                           : (int)table_output_rows(state, file, command->format);
+}
+
 static void predict_check_arguments(struct predict_command *command, struct argp_state *state)
 {
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
@@ -247,9 +271,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
                      "the likelihood of a regression's targets needs their --noise-std");
     if (command->mean && command->samples_given)
         argp_failure(state, EX_USAGE, 0, "--mean takes no --samples");
-    const char *file = table_output_file(command->output);
-    command->format = command->acquire < 0 ? (int)table_output_format(state, file, command->format)
-                                           : (int)table_output_rows(state, file, command->format);
+    predict_choose_format(command, state);
     if (command->evaluation.task.noise_std > 0 && !traits->noise)
         argp_failure(state, EX_USAGE, 0, "--noise-std is for --likelihood=gaussian");
     if (command->average && command->open.given)
@@ -269,13 +291,15 @@ static void predict_check_arguments(struct predict_command *command, struct argp
         argp_failure(state, EX_USAGE, 0,
                      "--log-likelihoods are those of samples, which --calibration says nothing of");
     open_check_hessian(&command->open, command->argument_count > 1, state);
-    if (command->mean && command->draw.given)
+    bool random = command->shift_count && !command->draw.tempered && !command->draw.filter.count;
+    if (command->mean && command->draw.given && !random)
         argp_failure(state, EX_USAGE, 0,
                      "--mean draws nothing: --seed, --temperature, --include and --exclude do not "
                      "go with it");
     predict_check_method(command, state);
     predict_take_options(command);
     predict_check_acquire(command, state);
+    predict_check_shift(command, state);
 }
 
 static error_t predict_parse(int key, char *argument, struct argp_state *state)
@@ -377,16 +401,16 @@ static int predict_open_data(struct predict_command *command, struct ivon_error 
     return code;
 }
 
-static int make_predictors(struct predict_command *command, struct ivon_error *error)
+static int make_predictors(struct predict_command *command, struct ivon_examples *examples,
+                           struct ivon_error *error)
 {
     /* Examples to label have no targets yet, or the label that is ignored. */
     const char *targets = command->acquire < 0 ? evaluation_targets(&command->evaluation) : NULL;
     struct ivon_predict_options foreign = command->options;
-    if ((command->metrics || command->log_likelihoods) &&
-        ivon_examples_find(command->examples, targets) < 0)
+    if ((command->metrics || command->log_likelihoods) && ivon_examples_find(examples, targets) < 0)
         return evaluation_no_targets(command->evaluation.data, targets, error);
     int code = ivon_predictor_new(&command->predictor, command->members, command->argument_count,
-                                  command->examples, targets, &command->options, error);
+                                  examples, targets, &command->options, error);
     foreign.logits = foreign.log_likelihoods = foreign.nll_at_mean = false;
     if (!code && command->foreign)
         code = ivon_predictor_new(&command->foreign_predictor, command->members,
@@ -394,11 +418,8 @@ static int make_predictors(struct predict_command *command, struct ivon_error *e
     return code;
 }
 
-static int predict(struct predict_command *command, const char *provenance,
-                   struct ivon_error *error)
+static int predict_open(struct predict_command *command, struct ivon_error *error)
 {
-    struct predict_output output = {0};
-    size_t count = 0;
     command->members = calloc(command->argument_count, sizeof *command->members);
     if (!command->members)
         memory_exhausted();
@@ -411,26 +432,41 @@ static int predict(struct predict_command *command, const char *provenance,
         evaluation_name_inputs(&command->evaluation, command->members[0].network, NULL);
     else
         evaluation_check_exchange(&command->evaluation, code, error);
-    if (!code)
-        code = predict_open_data(command, error);
-    if (!code)
-        code = make_predictors(command, error);
-    struct ivon_predict_shape shape = {0};
-    if (!code)
-        shape = ivon_predictor_shape(command->predictor);
-    if (!code && shape.targets)
+    return code ? code : predict_open_data(command, error);
+}
+
+/* Counts the targets, of which the metrics need some, and reads the groups. */
+static int predict_count(struct predict_command *command, const struct ivon_predict_shape *shape,
+                         struct ivon_error *error)
+{
+    int code = 0;
+    if (shape->targets)
         code = ivon_positions_count(
             &command->positions, command->examples, evaluation_targets(&command->evaluation),
-            command->options.task.likelihood, shape.outputs, command->options.task.ignored, error);
+            command->options.task.likelihood, shape->outputs, command->options.task.ignored, error);
     if (!code && (command->metrics || command->log_likelihoods) && !command->positions.counted)
         code = evaluation_nothing_counts(&command->evaluation, error);
     if (!code && command->groups)
         code = groups_read(&command->group_numbers, command->groups, &command->evaluation,
                            command->examples, error);
+    return code;
+}
+
+/* Predicts `examples`, the data or those that were made of them. */
+static int predict_examples(struct predict_command *command, struct ivon_examples *examples,
+                            const char *provenance, struct ivon_error *error)
+{
+    struct predict_output output = {0};
+    struct ivon_predict_shape shape = {0};
+    size_t count = 0;
+    int code = make_predictors(command, examples, error);
     if (!code) {
-        code = predict_output_open(&output, command, &shape, ivon_examples_count(command->examples),
-                                   provenance, error);
+        shape = ivon_predictor_shape(command->predictor);
+        code = predict_count(command, &shape, error);
     }
+    if (!code)
+        code = predict_output_open(&output, command, &shape, ivon_examples_count(examples),
+                                   provenance, error);
     if (!code)
         code = ivon_predictor_run(command->predictor, predict_output_take, &output, error);
     if (!code && command->foreign_predictor)
@@ -443,6 +479,32 @@ static int predict(struct predict_command *command, const char *provenance,
     }
     predict_output_close(&output);
     return code;
+}
+
+static int predict_each_shift(struct predict_command *command, struct ivon_error *error)
+{
+    int code = predict_shift_open(&command->shift, command, command->members[0].network, error);
+    for (size_t i = 0; i < command->shift_count && !code; i++) {
+        struct ivon_examples *corrupted = NULL;
+        ivon_predictor_free(command->predictor);
+        command->predictor = NULL;
+        code = predict_shift_examples(command->shift, &corrupted, error);
+        if (!code)
+            code = predict_examples(command, corrupted ? corrupted : command->examples, NULL,
+                                    error);
+        ivon_examples_close(corrupted);
+    }
+    return code ? code : predict_shift_finish(command->shift, error);
+}
+
+static int predict(struct predict_command *command, const char *provenance,
+                   struct ivon_error *error)
+{
+    int code = predict_open(command, error);
+    if (code)
+        return code;
+    return command->shift_count ? predict_each_shift(command, error)
+                                : predict_examples(command, command->examples, provenance, error);
 }
 
 static const struct ivon_metric *find_nll(const struct ivon_predict_metric *metrics, size_t count)
@@ -514,6 +576,7 @@ static void predict_release(struct predict_command *command)
 {
     ivon_predictor_free(command->predictor);
     ivon_predictor_free(command->foreign_predictor);
+    predict_shift_close(command->shift);
     for (size_t i = 0; command->members && i < command->argument_count; i++) {
         ivon_network_free(command->members[i].network);
         ivon_source_close(command->members[i].source);
@@ -526,6 +589,7 @@ static void predict_release(struct predict_command *command)
     open_options_release(&command->open);
     free(command->members);
     free(command->weights);
+    free(command->shifts);
     free(command->group_numbers);
     evaluation_release(&command->evaluation);
     free(command->arguments);

@@ -1,5 +1,5 @@
 /* Curves of columns: the loss along a training, merged models by their scaling, averages by their
-   number of samples. */
+   number of samples, metrics by the level of a corruption. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "cmd/shared/report.h"
 
 enum {
-    PANELS = 2,
+    PANELS = 4,
     PANEL = 480,        /* pixels of one's width, by default */
     PANEL_HEIGHT = 400, /* without the key */
     AXIS = 70,          /* pixels beside the curves */
@@ -31,6 +31,7 @@ struct line_panel {
 
 struct line_kind {
     const char *x, *x_label;
+    const char *group; /* a column of names: rows that differ in it are curves of their own */
     struct line_panel panels[PANELS];
 };
 
@@ -87,14 +88,14 @@ static int plot_lines_on_group(void *context, uint64_t row, const char *text,
 }
 
 static int plot_lines_read_groups(struct groups *groups, struct ivon_table_reader *table,
-                                  struct ivon_error *error)
+                                  const char *name, struct ivon_error *error)
 {
     size_t column;
     *groups = (struct groups){.path = ivon_table_reader_path(table)};
-    if (!ivon_table_reader_has(table, "method"))
+    if (!ivon_table_reader_has(table, name))
         return 0;
     groups->of_row = xcalloc((size_t)ivon_table_reader_rows(table) + 1, sizeof *groups->of_row);
-    int code = ivon_table_reader_find(table, "method", &column, error);
+    int code = ivon_table_reader_find(table, name, &column, error);
     return code ? code
                 : ivon_table_reader_read_text(table, column, plot_lines_on_group, groups, error);
 }
@@ -179,7 +180,7 @@ static int add_table(struct lines *lines, struct ivon_table_reader *table, struc
     struct groups groups;
     double *x = NULL;
     size_t added = 0, column;
-    int code = plot_lines_read_groups(&groups, table, error);
+    int code = plot_lines_read_groups(&groups, table, kind->group, error);
     if (!code)
         code = plot_read(table, kind->x, &x, error);
     for (size_t p = 0; p < PANELS; p++)
@@ -244,8 +245,9 @@ static bool is_logarithmic(const struct lines *lines, struct range x)
 static int fit_key(struct lines *lines, int panels, struct ivon_error *error)
 {
     struct plot_command *command = lines->command;
-    size_t longest = 1,
-           most = lines->in_panel[0] > lines->in_panel[1] ? lines->in_panel[0] : lines->in_panel[1];
+    size_t longest = 1, most = 0;
+    for (size_t p = 0; p < PANELS; p++)
+        most = lines->in_panel[p] > most ? lines->in_panel[p] : most;
     for (size_t c = 0; c < lines->curve_count; c++)
         if (strlen(lines->curves[c].title) > longest)
             longest = strlen(lines->curves[c].title);
@@ -327,7 +329,9 @@ static int plot_lines_put_script(struct lines *lines, struct ivon_error *error)
 {
     struct plot_command *command = lines->command;
     struct script *script = &command->script;
-    int panels = (lines->in_panel[0] > 0) + (lines->in_panel[1] > 0);
+    int panels = 0;
+    for (size_t p = 0; p < PANELS; p++)
+        panels += lines->in_panel[p] > 0;
     if (!panels)
         return error_fill(error, IVON_ERROR_DATA, "%s: has no row with finite numbers",
                           command->files[0]);
@@ -374,6 +378,7 @@ int plot_generalization(struct plot_command *command, struct ivon_error *error)
 {
     static const struct line_kind kind = {"step",
                                           "training step",
+                                          "method",
                                           {{"mean loss (nats)",
                                             {{"train_loss", "training data"},
                                              {"loo_loss", "leave-one-out"},
@@ -392,6 +397,7 @@ int plot_sweep(struct plot_command *command, struct ivon_error *error)
     static const struct line_kind kind = {
         "scale",
         "scaling of the task vectors",
+        "method",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
     return plot_lines_draw(command, &kind, error);
@@ -402,7 +408,21 @@ int plot_samples(struct plot_command *command, struct ivon_error *error)
     static const struct line_kind kind = {
         "samples",
         "weight samples",
+        "method",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
+    return plot_lines_draw(command, &kind, error);
+}
+
+int plot_shift(struct plot_command *command, struct ivon_error *error)
+{
+    static const struct line_kind kind = {
+        "level",
+        "level of the corruption",
+        "shift",
+        {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
+         {"root mean squared error", {{"rmse", NULL}}},
+         {"negative log-likelihood (nats)", {{"nll", NULL}}},
+         {"expected calibration error", {{"ece", NULL}}}}};
     return plot_lines_draw(command, &kind, error);
 }

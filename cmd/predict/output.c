@@ -191,7 +191,7 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
         code = predict_further_open(&output->further, command, shape, rows, error);
     if (!code && command->acquire >= 0)
         return predict_acquire_open(&output->acquired, command, shape, rows, provenance, error);
-    if (!code && (command->output || !command->metrics))
+    if (!code && !command->shift && (command->output || !command->metrics))
         code = predict_output_open_table(output, &like, provenance, error);
     return code;
 }
@@ -422,6 +422,23 @@ static void print_comparison(const struct predict_output *output, json_t *json)
         predict_print_metric("compare.", &values[i], NAN);
 }
 
+/* Adds the predictor's metrics and the further ones to the table of shifts. */
+static int add_shift(const struct predict_output *output, const struct ivon_predict_metric *metrics,
+                     size_t count, struct ivon_error *error)
+{
+    struct ivon_metric *all = calloc(count + PREDICT_FURTHER_MAX, sizeof *all);
+    size_t more = 0;
+    if (!all)
+        return error_memory(error);
+    for (size_t i = 0; i < count; i++)
+        all[i] = metrics[i].metric;
+    int code = predict_further_metrics(output->further, all + count, &more, error);
+    if (!code)
+        predict_shift_add(output->command->shift, all, count + more);
+    free(all);
+    return code;
+}
+
 /* Prints the predictor's metrics and the further ones, or adds them to the object. */
 static int print_list(const struct predict_output *output,
                       const struct ivon_predict_metric *metrics, size_t count, json_t *json,
@@ -501,7 +518,8 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
         metrics = own ? own : metrics;
         if (!output->command->common.quiet)
             warn_of_infinity(metrics, metric_count);
-        code = print_metrics(output, metrics, metric_count, error);
+        code = output->command->shift ? add_shift(output, metrics, metric_count, error)
+                                      : print_metrics(output, metrics, metric_count, error);
     }
     free(own);
     return code;

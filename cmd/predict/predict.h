@@ -1,6 +1,6 @@
 /* ivon-predict: parsed by predict.c, printed by predict/output.c; --average is
    predict/average.c, --calibration is predict/calibrated.c, --acquire is predict/acquire.c,
-   metrics of rows are predict/further.c. */
+   metrics of rows are predict/further.c, --shift is predict/shift.c. */
 #ifndef CMD_PREDICT_PREDICT_H
 #define CMD_PREDICT_PREDICT_H
 
@@ -11,6 +11,12 @@
 #include "cmd/shared/options.h"
 #include "cmd/shared/provenance.h"
 #include "ivon/ivon.h"
+
+/* A corruption of the images; level 0: none. */
+struct predict_shifted {
+    enum ivon_corruption corruption;
+    int level;
+};
 
 struct predict_command {
     struct common_options common;
@@ -33,6 +39,9 @@ struct predict_command {
     int linear;  /* its method; -1: not given */
     int acquire; /* likewise */
     size_t top;  /* examples that it prints; 0: not given */
+    struct predict_shifted *shifts;
+    size_t shift_count;
+    int64_t image[3]; /* channels, height and width; 0: not given */
 
     /* While it runs: */
     struct ivon_member *members;
@@ -40,6 +49,7 @@ struct predict_command {
     struct ivon_predictor *predictor, *foreign_predictor;
     struct ivon_positions positions; /* of the data, where they have targets */
     int64_t *group_numbers;          /* of each example */
+    struct predict_shift *shift;     /* null: metrics are printed as they come */
 };
 
 struct predict_acquired;
@@ -139,6 +149,26 @@ void predict_acquire_close(struct predict_acquired *acquired);
 int predict_acquire_add(struct predict_acquired *acquired, const struct ivon_predictions *p,
                         struct ivon_error *error);
 int predict_acquire_finish(struct predict_acquired *acquired, struct ivon_error *error);
+
+/* Takes --shift and --image-shape, or ends the program; predict_check_shift does where options do
+   not go with them, after the format is known. */
+void predict_parse_shift(struct predict_command *command, struct argp_state *state,
+                         const char *argument);
+void predict_parse_image_shape(struct predict_command *command, struct argp_state *state,
+                               const char *argument);
+void predict_check_shift(const struct predict_command *command, struct argp_state *state);
+
+/* Finds the images and the range of their pixels. predict_shift_close releases it in any case. */
+int predict_shift_open(struct predict_shift **shift, const struct predict_command *command,
+                       const struct ivon_network *network, struct ivon_error *error);
+void predict_shift_close(struct predict_shift *shift);
+/* The corrupted data of the row to come; null where they are the data themselves. */
+int predict_shift_examples(const struct predict_shift *shift, struct ivon_examples **corrupted,
+                           struct ivon_error *error);
+/* Adds that row; writes the table. */
+void predict_shift_add(struct predict_shift *shift, const struct ivon_metric *metrics,
+                       size_t count);
+int predict_shift_finish(struct predict_shift *shift, struct ivon_error *error);
 
 /* A metric as an object, or as a line (predict/metric.c). */
 json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo_error);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
@@ -310,6 +311,15 @@ char *output_name(const char *name, const char *mark, const char *replacement)
     const char *at = strstr(name, mark);
     return at ? xasprintf("%.*s%s%s", (int)(at - name), name, replacement, at + strlen(mark))
               : xstrdup(name);
+}
+
+int output_refuse(const char *path, bool replace, struct ivon_error *error)
+{
+    if (!path || replace || access(path, F_OK) != 0)
+        return 0;
+    int code = error_fill(error, IVON_ERROR_CREATE, "%s: file exists", path);
+    error->hint = IVON_HINT_REPLACE;
+    return code;
 }
 
 void name_filter_add(struct name_filter *filter, const char *pattern, bool exclude)

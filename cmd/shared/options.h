@@ -64,6 +64,10 @@ int output_marks(const char *name, const char *mark);
 /* The name, to be freed, with its first mark, if any, replaced: it is never a format. */
 char *output_name(const char *name, const char *mark, const char *replacement);
 
+/* Fails where an output exists that may not be replaced, before the work of which it is the end; a
+   null path is none. */
+int output_refuse(const char *path, bool replace, struct ivon_error *error);
+
 /* --include and --exclude: glob patterns on tensor names. */
 struct name_filter {
     const char **patterns;

@@ -13,6 +13,7 @@
 #include "ivon/checkpoint.h"
 #include "ivon/table_reader.h"
 #include "ivon/convert.h"
+#include "ivon/corrupt.h"
 #include "ivon/datamodel.h"
 #include "ivon/dataset.h"
 #include "ivon/directory.h"

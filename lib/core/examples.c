@@ -193,22 +193,32 @@ int ivon_examples_new(struct ivon_examples **out, const struct ivon_examples_cla
 
 int examples_new_like(struct ivon_examples **out, const struct ivon_examples_class *class,
                       void *self, const char *path, const struct ivon_examples *like,
-                      uint64_t count, struct ivon_error *error)
+                      uint64_t count, ptrdiff_t floats, struct ivon_error *error)
 {
     struct examples_scaling *scalings = calloc(like->field_count + 1, sizeof *scalings);
-    if (!scalings)
+    struct ivon_field *fields = calloc(like->field_count + 1, sizeof *fields);
+    if (!scalings || !fields) {
+        free(scalings);
+        free(fields);
         return ivon_error_memory(error);
+    }
     for (size_t i = 0; i < like->field_count; i++) {
         const struct field_scaling *from = &like->scalings[i];
         scalings[i] = (struct examples_scaling){from->divisor, from->channels, from->mean,
                                                 from->std};
+        fields[i] = like->fields[i];
     }
-    int code = ivon_examples_new(out, class, self, path, count, like->fields, scalings,
-                                 like->field_count, error);
+    if (floats >= 0) {
+        fields[floats].dtype = IVON_F32;
+        scalings[floats] = (struct examples_scaling){.divisor = 1, .channels = 1};
+    }
+    int code = ivon_examples_new(out, class, self, path, count, fields, scalings, like->field_count,
+                                 error);
     for (size_t i = 0; i < like->field_count && !code; i++)
-        (*out)->scalings[i].identity = like->scalings[i].identity;
+        (*out)->scalings[i].identity = like->scalings[i].identity || (ptrdiff_t)i == floats;
     if (!code)
         (*out)->extents_hint = like->extents_hint;
+    free(fields);
     free(scalings);
     return code;
 }

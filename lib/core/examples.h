@@ -34,10 +34,11 @@ int ivon_examples_new(struct ivon_examples **examples, const struct ivon_example
                       const struct examples_scaling *scalings, size_t field_count,
                       struct ivon_error *error);
 
-/* Makes `count` examples with the fields and scalings of other examples, which are borrowed. */
+/* Makes `count` examples with the fields and scalings of other examples, which are borrowed. The
+   class hands out the field `floats`, unless that is negative, as floats that are scaled. */
 int examples_new_like(struct ivon_examples **examples, const struct ivon_examples_class *class,
                       void *self, const char *path, const struct ivon_examples *like,
-                      uint64_t count, struct ivon_error *error);
+                      uint64_t count, ptrdiff_t floats, struct ivon_error *error);
 
 /* The class's hint, also of examples that are like those of the class. */
 enum ivon_hint examples_extents_hint(const struct ivon_examples *examples);

@@ -72,7 +72,7 @@ static int subsample_new(struct ivon_examples **out, struct ivon_examples *all, 
     int code = subsample ? 0 : ivon_error_memory(error);
     if (!code) {
         *subsample = (struct subsample){all, chosen};
-        code = examples_new_like(out, &class, subsample, path, all, count, error);
+        code = examples_new_like(out, &class, subsample, path, all, count, -1, error);
     }
     if (code) {
         free(subsample);

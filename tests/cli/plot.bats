@@ -20,6 +20,8 @@ table("sweep.csv", ["method", "scale", "accuracy", "accuracy_se", "nll"],
 table("front.csv", ["index", "weight0", "weight1", "accuracy.one", "nll.one", "nll.one_se", "nll.two", "front", "pick"],
       [[0, 0, 1, 0.5, 5, 0.1, 1, 1, 0], [1, 0.5, 0.5, 0.6, 2.5, 0.1, 2, 1, 1], [2, 1, 1, 0.6, 3, 0.1, 4, 0, 0],
        [3, 0.5, 0, 0.6, 4, 0.1, 3, 0, 0], [4, 1, 0, 0.7, 1, 0.1, 6, 1, 0], [5, 0, 0, 0.1, "inf", 0.1, 7, 0, 0]])
+table("shift.csv", ["shift", "level", "accuracy", "accuracy_se", "nll", "ece", "method"],
+      [[n, l, 0.9 - (i + 1) * l / 50, 0.01, 0.3 + l, 0.05, l] for i, n in enumerate(["noise", "blur"]) for l in range(6)])
 table("samples.csv", ["samples", "accuracy"], [[n, 0.7 + 0.01 * np.log2(n)] for n in (1, 2, 4, 8, 16, 32)])
 
 n = 200
@@ -167,6 +169,15 @@ has("weight samples", "1", "2", "4", "8", "16", "32")
 found = found[np.argsort(found[:, 0])]
 on_axis(found[:, 0], np.arange(6))
 on_axis(found[:, 1], np.arange(6))'
+}
+
+@test "corruptions have a curve each, in a panel for each metric" {
+  plot shift "$BATS_FILE_TMPDIR/shift.csv" -o shift.svg
+  check shift.svg '
+has("Predictions of corrupted images", "noise", "blur", "level of the corruption", "expected calibration error",
+    "accuracy (share of right predictions)", "negative log-likelihood (nats)")
+assert "root mean squared error" not in texts
+assert sorted(len(p) for p in points.values()) == [21, 21] and len(polygons) == 2'
 }
 
 @test "a front is joined, the pick and single models are marked" {
@@ -554,7 +565,7 @@ print(h5py.File(sys.argv[1])["y"][1])' "$data")"
   expect 66 'nowhere: cannot open it: No such file or directory' plot samples nowhere -o x.svg
   expect 73 'no/x.svg: cannot create it: No such file or directory' \
     plot samples "$BATS_FILE_TMPDIR/samples.csv" -o no/x.svg
-  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, influence, sweep, samples, front" plot pie a
+  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, influence, sweep, samples, shift, front" plot pie a
   expect 64 'no kind of picture given; see --help' plot -o x.svg
   expect 64 'samples: no file given' plot samples -o x.svg
   expect 64 'images: no data given: name them by --data=DATA' plot images a -o x.svg

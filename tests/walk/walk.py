@@ -205,6 +205,9 @@ class Walk:
     def success_predict(self, call, result, directory, given):
         if "log-likelihoods" in given:
             self.check_likelihoods(call, result, directory)
+        if "shift" in given:
+            self.check_shifts(call, result, directory)
+            return
         if "metrics" in given:
             checks.demand(result.stdout, "no metrics are printed")
             text = result.stdout
@@ -214,6 +217,15 @@ class Walk:
             if not call.output:
                 return
         checks.check_table(call, self.table(call, result, directory), result.stderr)
+
+    def check_shifts(self, call, result, directory):
+        text = result.stdout
+        if call.output and call.output != "-":
+            checks.demand(not text, "rows are printed, too")
+            with open(os.path.join(directory, call.output)) as file:
+                text = file.read()
+        numbers = re.sub('"?(noise|impulse|blur|pixelate|contrast|brightness)"?', "0", text)
+        checks.check_table(call, checks.read_table(text=numbers), result.stderr)
 
     def success_calibrate(self, call, result, directory, given):
         if "json" in given:
@@ -227,11 +239,9 @@ class Walk:
                 checks.parse_json(file.read())
 
     def check_likelihoods(self, call, result, directory):
-        for argument in call.arguments:
-            if argument.startswith("--log-likelihoods="):
-                path = os.path.join(directory, argument.split("=")[1])
-                for name, array in checks.read_hdf5(path).items():
-                    checks.check_numbers(name, array, result.stderr)
+        given = [a.split("=")[1] for a in call.arguments if a.startswith("--log-likelihoods=")]
+        for name, array in checks.read_hdf5(os.path.join(directory, given[-1])).items():
+            checks.check_numbers(name, array, result.stderr)
 
     def success_sensitivity(self, call, result, directory, given):
         if "remove" in given:
