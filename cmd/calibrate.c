@@ -88,8 +88,8 @@ static void calibrate_check_arguments(struct calibrate_command *command, struct 
         argp_failure(state, EX_USAGE, 0, "--mean takes no --samples");
     if (command->mean && (command->draw.tempered || command->draw.filter.count))
         argp_failure(state, EX_USAGE, 0,
-                     "--mean draws nothing: --temperature, --include and --exclude do not go with "
-                     "it");
+                     "--mean draws nothing: --posterior-temperature, --include and --exclude do "
+                     "not go with it");
     if (command->mean)
         command->predict.samples = 0;
     command->options.seed = command->draw.sample.seed;
@@ -256,7 +256,7 @@ static void calibrate_report(const struct calibrate_command *command)
                     (unsigned long long)summary.scored);
     if (!command->predictor)
         return;
-    name_filter_warn_unused(&command->draw.filter);
+    draw_warn(&command->draw);
     open_warn_unused(&command->open);
     evaluation_warn(command->predictor, command->examples,
                     command->evaluation.model ? command->evaluation.model : command->argument);

@@ -13,7 +13,8 @@ static void completion_print_options(const struct command *command, option_print
 {
     const struct argp_option *option;
     for (struct option_walk walk = option_walk(command); (option = option_next(&walk));)
-        print(command, option);
+        if (!(option->flags & OPTION_HIDDEN))
+            print(command, option);
 }
 
 /* True if an argument such as "error|base|skip" is a list to choose from. */

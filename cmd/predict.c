@@ -279,9 +279,10 @@ static void predict_check_arguments(struct predict_command *command, struct argp
                      "--average opens no checkpoint: --key, --hessian, --hessian-from, "
                      "--batch-size and --buffers do not go with it");
     if (command->average && (command->draw.given || command->samples_given))
-        argp_failure(state, EX_USAGE, 0,
-                     "--average draws nothing: --samples, --seed, --temperature, --include and "
-                     "--exclude do not go with it");
+        argp_failure(
+            state, EX_USAGE, 0,
+            "--average draws nothing: --samples, --seed, --posterior-temperature, --include and "
+            "--exclude do not go with it");
     if (command->calibration && !traits->classes && !traits->regression)
         argp_failure(state, EX_USAGE, 0,
                      "calibration is of classes or of regression: there is none for "
@@ -293,9 +294,10 @@ static void predict_check_arguments(struct predict_command *command, struct argp
     open_check_hessian(&command->open, command->argument_count > 1, state);
     bool random = command->shift_count && !command->draw.tempered && !command->draw.filter.count;
     if (command->mean && command->draw.given && !random)
-        argp_failure(state, EX_USAGE, 0,
-                     "--mean draws nothing: --seed, --temperature, --include and --exclude do not "
-                     "go with it");
+        argp_failure(
+            state, EX_USAGE, 0,
+            "--mean draws nothing: --seed, --posterior-temperature, --include and --exclude do not "
+            "go with it");
     predict_check_method(command, state);
     predict_take_options(command);
     predict_check_acquire(command, state);
@@ -544,7 +546,7 @@ static const char *predict_graph(const struct predict_command *command)
 static void predict_print_warnings(const struct predict_command *command)
 {
     if (!command->average)
-        name_filter_warn_unused(&command->draw.filter);
+        draw_warn(&command->draw);
     open_warn_unused(&command->open);
     size_t fixed = command->predictor ? ivon_predictor_fixed(command->predictor) : 0;
     if (fixed)

@@ -94,9 +94,9 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
     if (command->until >= 0 && !command->follow)
         argp_failure(state, EX_USAGE, 0, "--until is for --follow");
     if (command->draw.sample.temperature == 0)
-        argp_failure(state, EX_USAGE, 0, "--temperature: samples need one above 0");
+        argp_failure(state, EX_USAGE, 0, "--posterior-temperature: samples need one above 0");
     if (command->draw.tempered && !command->samples)
-        argp_failure(state, EX_USAGE, 0, "--temperature is for --samples");
+        argp_failure(state, EX_USAGE, 0, "--posterior-temperature is for --samples");
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
     if (command->by_class && (command->pointwise || command->compare || command->groups))
@@ -503,7 +503,7 @@ int predict_gen_run(int argc, char **argv)
     progress_end(&progress);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
-        name_filter_warn_unused(&command.draw.filter);
+        draw_warn(&command.draw);
         open_warn_unused(&command.open);
     }
     free(provenance);

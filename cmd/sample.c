@@ -186,7 +186,7 @@ static int sample(struct sample_command *command, json_t *provenance, struct ivo
 /* Prints the warnings about samples that were written. */
 static void sample_print_warnings(const struct sample_command *command)
 {
-    name_filter_warn_unused(&command->draw.filter);
+    draw_warn(&command->draw);
     open_warn_unused(&command->open);
     size_t opaque = 0;
     const struct ivon_tensor *first = NULL;

@@ -129,7 +129,7 @@ static void sensitivity_check_arguments(struct sensitivity_command *command,
     if ((command->draw.seeded || command->draw.tempered || command->samples_given) &&
         !options->samples)
         argp_failure(state, EX_USAGE, 0,
-                     "--samples, --seed and --temperature are for --expectation=samples");
+                     "--samples, --seed and --posterior-temperature are for --expectation=samples");
     if (command->groups && !command->ranges &&
         (command->on || command->vectors || command->sorted || command->per_token ||
          command->resume || command->score_given || options->samples ||
@@ -488,7 +488,7 @@ int sensitivity_run(int argc, char **argv)
     progress_end(&progress);
     int status = progress_status(code, &error);
     if (!code && !command.common.quiet) {
-        name_filter_warn_unused(&command.draw.filter);
+        draw_warn(&command.draw);
         open_warn_unused(&command.open);
     }
     free(provenance);

@@ -278,9 +278,9 @@ int calibrate_collect(struct calibrate_command *command, struct ivon_error *erro
             command->draw.tempered || command->draw.filter.count || command->evaluation.model ||
             command->evaluation.graph.given)
             return error_fill(error, IVON_ERROR_ARGUMENT,
-                              "%s holds predictions: --samples, --mean, --temperature, --include, "
-                              "--exclude, --model, and what is said of checkpoints and graphs, "
-                              "are for posteriors",
+                              "%s holds predictions: --samples, --mean, "
+                              "--posterior-temperature, --include, --exclude, --model, and what "
+                              "is said of checkpoints and graphs, are for posteriors",
                               command->argument);
         if (regression)
             open_deviations(command);

@@ -71,7 +71,7 @@ struct getopt_table {
     char letters[2 * OPTIONS_MAX + 2];
 };
 
-enum { LONG_OPTION = 1, ENDS_PARSING };
+enum { LONG_OPTION = 1, ENDS_PARSING, HIDDEN_OPTION };
 
 static void fill_table(struct getopt_table *table, const struct command *command)
 {
@@ -81,10 +81,11 @@ static void fill_table(struct getopt_table *table, const struct command *command
     *letter++ = ':'; /* print nothing */
     struct option_walk walk = option_walk(command);
     while ((option = option_next(&walk)) && count < OPTIONS_MAX - 1) {
-        bool ends = !walk.last; /* help, usage, version */
-        table->options[count++] = (struct option){option->name,
-                                                  option->arg ? required_argument : no_argument,
-                                                  NULL, ends ? ENDS_PARSING : LONG_OPTION};
+        int kind = !walk.last /* help, usage, version */ ? ENDS_PARSING
+                   : option->flags & OPTION_HIDDEN       ? HIDDEN_OPTION
+                                                         : LONG_OPTION;
+        table->options[count++] = (struct option){
+            option->name, option->arg ? required_argument : no_argument, NULL, kind};
         if (option->key > ' ' && option->key < 127 && option->key != '?') {
             *letter++ = (char)option->key;
             if (option->arg)
@@ -105,7 +106,8 @@ static int report_option(const struct getopt_table *table, const char *name, siz
 {
     struct nearest near = nearest(name, length);
     for (const struct option *option = table->options; option->name; option++)
-        nearest_offer(&near, option->name);
+        if (option->val != HIDDEN_OPTION)
+            nearest_offer(&near, option->name);
     report_note("unknown option '--%.*s'; %s%s%s", (int)length, name,
                 near.name ? "did you mean '--" : "--help lists them", near.name ? near.name : "",
                 near.name ? "'?" : "");
@@ -147,7 +149,7 @@ static int mistake_check_option(const struct getopt_table *table, int key, char 
         bool unknown = strncmp(before, "--", 2) == 0 && !has_prefix(table, before + 2, length);
         return unknown ? report_option(table, before + 2, length) : 0;
     }
-    if (key == LONG_OPTION)
+    if (key == LONG_OPTION || key == HIDDEN_OPTION)
         return 0;
     int status = before == optarg ? 0 : report_single_dash(table, before);
     if (!status && at)

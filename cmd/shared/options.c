@@ -90,12 +90,13 @@ static error_t parse_file(int key, char *argument, struct argp_state *state)
 
 const struct argp file_argp = {.options = file_option_table, .parser = parse_file};
 
-enum { KEY_SEED = 256, KEY_TEMPERATURE, KEY_INCLUDE, KEY_EXCLUDE };
+enum { KEY_SEED = 256, KEY_TEMPERATURE, KEY_OLD_TEMPERATURE, KEY_INCLUDE, KEY_EXCLUDE };
 
 static const struct argp_option draw_option_table[] = {
     {"seed", KEY_SEED, "N", 0, "Seed of the random numbers (default 0)", 2},
-    {"temperature", KEY_TEMPERATURE, "X", 0,
+    {"posterior-temperature", KEY_TEMPERATURE, "X", 0,
      "Multiply the variance by X (default 1; 0 gives the mean)", 2},
+    {"temperature", KEY_OLD_TEMPERATURE, "X", OPTION_HIDDEN, NULL, 2},
     {"include", KEY_INCLUDE, "GLOB", 0,
      "Only tensors whose name matches are random; may be repeated", 2},
     {"exclude", KEY_EXCLUDE, "GLOB", 0,
@@ -111,7 +112,8 @@ static error_t parse_draw(int key, char *argument, struct argp_state *state)
         options->sample.seed = option_whole(state, "--seed", argument, 0, INT64_MAX);
         break;
     case KEY_TEMPERATURE:
-        options->sample.temperature = option_number(state, "--temperature", argument);
+    case KEY_OLD_TEMPERATURE:
+        options->sample.temperature = option_number(state, "--posterior-temperature", argument);
         break;
     case KEY_INCLUDE:
     case KEY_EXCLUDE:
@@ -124,7 +126,8 @@ static error_t parse_draw(int key, char *argument, struct argp_state *state)
     }
     options->given = true;
     options->seeded |= key == KEY_SEED;
-    options->tempered |= key == KEY_TEMPERATURE;
+    options->tempered |= key == KEY_TEMPERATURE || key == KEY_OLD_TEMPERATURE;
+    options->old_name |= key == KEY_OLD_TEMPERATURE;
     return 0;
 }
 
@@ -133,6 +136,14 @@ const struct argp draw_argp = {.options = draw_option_table, .parser = parse_dra
 struct draw_options draw_defaults(void)
 {
     return (struct draw_options){.sample = ivon_sample_defaults()};
+}
+
+void draw_warn(const struct draw_options *options)
+{
+    if (options->old_name)
+        report_warning("--temperature is now called --posterior-temperature: that of logits is "
+                       "what ivon-calibrate fits");
+    name_filter_warn_unused(&options->filter);
 }
 
 double option_number(struct argp_state *state, const char *what, const char *text)

@@ -85,18 +85,22 @@ const char *name_filter_unused(const struct name_filter *filter);
 void name_filter_warn_unused(const struct name_filter *filter);
 void name_filter_release(struct name_filter *filter);
 
-/* --seed, --temperature, --include, --exclude: a child of every command that draws weights; its
-   input is a struct draw_options. */
+/* --seed, --posterior-temperature, --include, --exclude: a child of every command that draws
+   weights; its input is a struct draw_options. */
 struct draw_options {
     struct ivon_sample_options sample; /* what is selected follows the filter */
     struct name_filter filter;
     bool given;            /* any of these options */
-    bool seeded, tempered; /* --seed, --temperature */
+    bool seeded, tempered; /* --seed, --posterior-temperature */
+    bool old_name;         /* the latter as --temperature */
 };
 extern const struct argp draw_argp;
 
 /* The defaults; to be released by name_filter_release(&options->filter). Draws by the filter once
    it has a pattern, so the options may not move then. */
 struct draw_options draw_defaults(void);
+
+/* Warns of an option by its old name, and of a pattern that matched nothing. */
+void draw_warn(const struct draw_options *options);
 
 #endif

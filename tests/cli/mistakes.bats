@@ -55,7 +55,7 @@ merge --froce --force
 merge --theads --threads
 merge --noprovenance --no-provenance
 predict --metric5 --metrics
-predict --tmeperature --temperature
+predict --posterior-tmeperature --posterior-temperature
 predict-gen --folow --follow
 sample --sed --seed
 sensitivity --ressume --resume

@@ -162,8 +162,8 @@ expect() { # STATUS TEXT COMMAND...
   ivon-predict -q --model=mlp.onnx p.h5 --data=data.h5:/some --mean --inputs=x -o some.h5
   ivon predict -q p.h5 --data=data.h5 --mean --inputs=x=x -o named.h5
   ivon-predict -q p.h5 --data=data.h5 -n 1 -o one.h5
-  ivon-predict -q p.h5 --data=data.h5 -n 3 --temperature=0 -o cold.h5
-  for still in --mean "-n 1" "-n 3 --temperature=0"; do
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --posterior-temperature=0 -o cold.h5
+  for still in --mean "-n 1" "-n 3 --posterior-temperature=0"; do
     ivon-predict -q p.h5 --data=data.h5 $still --metrics --ood=data.h5:/some > still
     [ "$(grep -c auroc still)" -eq 2 ]
     if grep mutual_information still; then return 1; fi
@@ -196,9 +196,9 @@ with h5py.File("npy.h5", "r") as a:
 
 @test "sampled predictions average the softmax over numpy's samples" {
   toys
-  ivon-predict -q p.h5 --data=data.h5 --samples=3 --seed=9 --temperature=.5 -o a.h5
+  ivon-predict -q p.h5 --data=data.h5 --samples=3 --seed=9 --posterior-temperature=.5 -o a.h5
   ivon-predict -q p.h5 --data=data.h5 -n 3 --include='fc2.*' --exclude='*.bias' -o some.h5
-  ivon-predict -q p.h5 --data=data.h5 -n 3 --temperature=0 -o cold.h5
+  ivon-predict -q p.h5 --data=data.h5 -n 3 --posterior-temperature=0 -o cold.h5
   ivon-predict -q p.h5 --data=data.h5 --mean -o mean.h5
   expect 65 "no mean" ivon-predict -q p.h5 --data=data.h5 --include='nothing*' -o none.h5
   [ ! -e none.h5 ]
@@ -300,7 +300,7 @@ def linearised(path, x, tau=1.0, only=None):
 @test "a linearised network has probabilities by probit or draws of its outputs" {
   toys
   closed="ivon-predict -q p.h5 --data=data.h5 --method=linear"
-  $closed --temperature=.5 --logits -o a.h5
+  $closed --posterior-temperature=.5 --logits -o a.h5
   $closed --linear=probit --include='fc2.*' --exclude='*.bias' --json --metrics -o some.h5 > some.json
   $closed --linear=draws -n 20000 -o many.h5
   $closed --linear=draws -n 3 --seed=9 -j1 -o one.h5 --no-provenance
@@ -608,7 +608,7 @@ with h5py.File('$1', 'r+') as f:
   done
   expect 64 "no data given" ivon-predict p.h5
   expect 64 "expected a number from 1" ivon-predict p.h5 --data=data.h5 --limit=0
-  expect 64 "temperature is -1" ivon-predict p.h5 --data=data.h5 --temperature=-1
+  expect 64 "temperature is -1" ivon-predict p.h5 --data=data.h5 --posterior-temperature=-1
   expect 66 "nowhere.h5: cannot open it" ivon-predict nowhere.h5 --data=data.h5
   expect 66 "nowhere.h5: cannot open it" ivon-predict p.h5 --data=nowhere.h5
   expect 65 "x.npy" ivon-predict --model=x.npy p.h5 --data=data.h5
@@ -692,13 +692,13 @@ for number, (arch, kind) in enumerate(CASES.items()):
             assert abs(np.sum((y_drawn - p) * weight)) < 5 * 0.5 * y_drawn.size**0.5, arch
         assert np.mean((y_drawn > 0.5) == (p > 0.5)) > 0.5
     if kind == "gaussian":
-        found = predict("all.npz", "same.h5", "--temperature=0", "--memory=20k")
+        found = predict("all.npz", "same.h5", "--posterior-temperature=0", "--memory=20k")
         for sample in range(5):
             noise_of = normals(0, sample, "replicate", COUNT * width).reshape(COUNT, width)
             assert np.allclose(found["log-posterior_predictive/y"][0, sample], found["mean"] + 0.5 * noise_of,
                                rtol=1e-5, atol=1e-5)
     if kind == "poisson":
-        found = predict("all.npz", "same.h5", "--temperature=0")
+        found = predict("all.npz", "same.h5", "--posterior-temperature=0")
         assert np.allclose(found["mean"], np.exp(found["logits"]), rtol=1e-6)
         assert np.allclose(found["aleatoric_std"], np.sqrt(found["mean"]), rtol=1e-6)
         assert np.corrcoef(found["mean"].ravel(), y.ravel())[0, 1] > 0.5

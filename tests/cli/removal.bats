@@ -197,7 +197,7 @@ assert (a['mean/fc1.weight'][()] == b['mean/fc1.weight'][()]).all()"
     --top=3 --format=csv --resume --limit=5; do
     refused 64 "--limit do not go with it" without 3 $option -o o.h5
   done
-  refused 64 "--seed and --temperature are for" without 3 --seed=3 -o o.h5
+  refused 64 "--seed and --posterior-temperature are for" without 3 --seed=3 -o o.h5
   refused 64 "--remove: row 60, and $(made data) has 60, counted from 0" without 0,60 -o o.h5
   refused 64 "60 targets to remove, of 60 that the posterior is of: none would remain" without 0-59 -o o.h5
   refused 64 "o.csv: no checkpoint is written as .csv" without 3 -o o.csv

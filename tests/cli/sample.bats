@@ -1,3 +1,4 @@
+bats_require_minimum_version 1.5.0
 load common
 
 oracle() { $python "$BATS_TEST_DIRNAME/../oracle/sample_reference.py" "$@"; }
@@ -6,7 +7,7 @@ oracle() { $python "$BATS_TEST_DIRNAME/../oracle/sample_reference.py" "$@"; }
   posterior p.h5 1
   ivon-sample p.h5 -n 2 -o 's-%d.h5'
   oracle p.h5 0 1 0=s-0.h5 1=s-1.h5
-  ivon-sample p.h5 -n 2 --first=9 --seed=7 --temperature=.25 -o 't-%d.h5'
+  ivon-sample p.h5 -n 2 --first=9 --seed=7 --posterior-temperature=.25 -o 't-%d.h5'
   [ "$(ls t-*.h5 | tr '\n' ' ')" = "t-10.h5 t-9.h5 " ]
   oracle p.h5 7 .25 9=t-9.h5 10=t-10.h5
   run oracle p.h5 8 .25 9=t-9.h5
@@ -18,6 +19,20 @@ oracle() { $python "$BATS_TEST_DIRNAME/../oracle/sample_reference.py" "$@"; }
 import h5py, numpy as np
 a, b = h5py.File('s-0.h5')['mean/fc1.weight'][()], h5py.File('double.h5')['mean/fc1.weight'][()]
 assert b.dtype == 'f8' and np.array_equal(a, b)"
+}
+
+@test "the old name of the posterior's temperature works, with one warning" {
+  posterior p.h5 1
+  ivon-sample -q --no-provenance p.h5 --posterior-temperature=.25 -o new.h5
+  run --separate-stderr ivon-sample --no-provenance p.h5 --temperature=.3 --temperature=.25 -o old.h5
+  [ "$status $stderr" = "0 ivon-sample: warning: --temperature is now called --posterior-temperature: \
+that of logits is what ivon-calibrate fits" ]
+  cmp old.h5 new.h5
+  run ivon-sample -q p.h5 --temperature=.25 -o quiet.h5
+  [ "$status$output" = 0 ]
+  run -1 grep -e --temperature <(ivon-sample --help; ivon-sample --usage; ivon completion bash; ivon completion fish)
+  run -64 ivon-sample p.h5 --temperatrue=1 -o x.h5
+  [ "$output" = "ivon-sample: unknown option '--temperatrue'; --help lists them" ]
 }
 
 @test "any number of threads gives the same bytes" {
@@ -78,7 +93,7 @@ assert sorted(a) == ['buffers', 'mean', 'model.onnx'], sorted(a)
 assert a.attrs['step'] == 12 and 'ess' not in a.attrs and 'weight_decay' not in a.attrs
 j = json.loads(a.attrs['provenance'])
 assert j['sample'] == 0 and j['inputs'] == [{'path': 'p.h5'}], j"
-  ivon-sample p.h5 --temperature=0 -o mean.h5
+  ivon-sample p.h5 --posterior-temperature=0 -o mean.h5
   $python -c "
 import h5py, numpy as np
 p, a = h5py.File('p.h5')['mean'], h5py.File('mean.h5')['mean']
@@ -106,7 +121,7 @@ assert all(np.array_equal(p[n], a[n]) for n in p)"
   expect 64 "needs exactly one %d" ivon-sample p.h5 -n 2 -o 'x-%d-%d.h5'
   expect 64 "expected a number from 1 to 1000" ivon-sample p.h5 -n 0 -o x.h5
   expect 64 "expected a number from 0" ivon-sample p.h5 --seed=-1 -o x.h5
-  expect 64 "temperature is -1" ivon-sample p.h5 --temperature=-1 -o x.h5
+  expect 64 "temperature is -1" ivon-sample p.h5 --posterior-temperature=-1 -o x.h5
   expect 66 "nowhere.h5: cannot open it" ivon-sample nowhere.h5 -o x.h5
   posterior bad.h5 0 'f["hessian/fc1.bias"][3] = -1e-3'
   expect 65 "bad.h5: Hessian of 'fc1.bias' is -0.001 at element 3, with weight_decay 0.001 expected above -0.001" \

@@ -285,7 +285,7 @@ assert np.abs(a - d).max() <= 1e-5 * a.max()'
   expect 64 "--rho: '0', expected a positive number" ivon-sensitivity "$p" --data="$t" --rho=0
   expect 64 '--likelihood=gaussian needs --noise-std' \
     ivon-sensitivity "$p" --data="$t" --likelihood=gaussian
-  expect 64 '--samples, --seed and --temperature are for --expectation=samples' \
+  expect 64 '--samples, --seed and --posterior-temperature are for --expectation=samples' \
     ivon-sensitivity "$p" --data="$t" --seed=1
   expect 65 "$t: has no targets, which losses need; --targets names their array, or --target-column a column of CSV" ivon-sensitivity -q "$p" --data="$t" --targets=
   expect 64 "--sort: 'x', expected one of index, label, prediction, loss, residual, deviation" \

@@ -311,10 +311,16 @@ GRAPH = {
     "probabilities": lambda call: flag(call) if call.likelihood not in NUMBERS and call.chance(0.1) else None,
 }
 BIND = {"keep-graph-weights": rarely(flag, 0.1)}
-DRAWS = {"seed": values(0, 1, 2**62), "temperature": values(0.5, 1, 1e-20, 1e20, wrong=(0, -1)),
+def temperature(call):
+    """Rarely by its old name."""
+    found = values(0.5, 1, 1e-20, 1e20, wrong=(0, -1))(call)
+    return [found[0].replace("--posterior-", "--")] if call.chance(0.1) else found
+
+
+DRAWS = {"seed": values(0, 1, 2**62), "posterior-temperature": temperature,
          "include": pattern, "exclude": pattern}
 TABLES = {"output": file_output("out.csv", "out.jsonl", "out.h5", "-")}
-DRAWS_OF_SAMPLES = {"seed": with_samples(DRAWS["seed"]), "temperature": with_samples(DRAWS["temperature"])}
+DRAWS_OF_SAMPLES = {"seed": with_samples(DRAWS["seed"]), "posterior-temperature": with_samples(DRAWS["posterior-temperature"])}
 
 
 def leverage(call):
@@ -398,13 +404,13 @@ def groups(call):
     if call.has("score") or call.has("sort") or call.has("on"):
         return None
     call.chosen |= {"on", "score", "covariance", "expectation", "vectors", "per-token", "sort", "top",
-                    "resume", "samples", "seed", "temperature"} if call.chance(0.9) else set()
+                    "resume", "samples", "seed", "posterior-temperature"} if call.chance(0.9) else set()
     return values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0)(call)
 
 
 def remove(call):
     """It writes a posterior, with which few other options go."""
-    alone = {"on", "groups", "score", "covariance", "expectation", "samples", "seed", "temperature", "vectors",
+    alone = {"on", "groups", "score", "covariance", "expectation", "samples", "seed", "posterior-temperature", "vectors",
              "per-token", "sort", "top", "format", "json", "resume", "limit", "output"}
     if any(map(call.has, alone)):
         return None
@@ -854,7 +860,7 @@ def begin_calibrate(call):
     if call.kind == "plain" and call.chance(0.3):
         kept = ("--data", "--target-column", "--limit")
         call.arguments = ["../world/first.npy"] + [a for a in call.arguments if a.startswith(kept)]
-        call.chosen |= {*GRAPH, *INPUT, *BIND, "mean", "samples", "model", "temperature", "include", "exclude", "batch"}
+        call.chosen |= {*GRAPH, *INPUT, *BIND, "mean", "samples", "model", "posterior-temperature", "include", "exclude", "batch"}
 
 
 def begin_prune(call):
